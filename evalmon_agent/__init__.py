@@ -1,0 +1,3 @@
+"""evalmon: the monitor for Slurm evaluation jobs."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Inside an eval job: standard library, pynvml and psutil only."""

@@ -1,0 +1,40 @@
+"""Every error that a user can meet, with its exit status.
+
+    EvalmonError                      1
+    ├── UsageError                    2   wrong usage or input
+    ├── SlurmUnavailableError        69   no Slurm, or it does not answer
+    ├── LockUnavailableError         75   another writer holds the lock, or it cannot be had here
+    └── UnreadableError              78   settings or state not readable by this version
+
+The message is one line: what is wrong, where, and what to do.
+"""
+
+
+class EvalmonError(Exception):
+    """An error with a message for the user; `exit_status` is what the command ends with."""
+
+    exit_status = 1
+
+
+class UsageError(EvalmonError):
+    """Wrong usage or input."""
+
+    exit_status = 2
+
+
+class SlurmUnavailableError(EvalmonError):
+    """Slurm is not installed here, or gave no usable answer."""
+
+    exit_status = 69
+
+
+class LockUnavailableError(EvalmonError):
+    """The experiment's lock is held by somebody else, or cannot be had on this host."""
+
+    exit_status = 75
+
+
+class UnreadableError(EvalmonError):
+    """Settings or state that this version cannot read; the file stays as it is."""
+
+    exit_status = 78

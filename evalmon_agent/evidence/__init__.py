@@ -1,0 +1,1 @@
+"""What an eval left behind: pure readers of its CSV and logs."""

@@ -1,0 +1,1 @@
+"""Efficiency figures of an attempt that ended. Pure."""

@@ -1,0 +1,1 @@
+"""Edges to the file system: one file per danger (replace, append, lock)."""

@@ -1,0 +1,1 @@
+"""The blocks of monitor.log: written and read back as text. Pure."""

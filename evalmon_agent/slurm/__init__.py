@@ -1,0 +1,1 @@
+"""Slurm's commands: for each the argv (pure) and the parse (pure); `commands` alone runs them."""

@@ -1,0 +1,1 @@
+"""The experiment's own files, each with its reader and its one writer."""

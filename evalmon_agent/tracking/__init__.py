@@ -1,0 +1,1 @@
+"""What happened to each eval: the pure fold of facts into state and events."""
