@@ -1,0 +1,101 @@
+"""Which job is meant: the ids that Slurm prints for jobs, array tasks, het components and steps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_JOB = 2**32 - 1
+MAX_TASK = 4_000_001
+MAX_TASKS = 1_000_000
+
+_NUMBER = r"(?:0|[1-9][0-9]{0,9})"
+_JOB_ID = re.compile(rf"({_NUMBER})(?:_({_NUMBER})|\+({_NUMBER}))?")
+_STEP = re.compile(r"[A-Za-z0-9_]+(?:\+[0-9]*)?")
+_RANGE = re.compile(rf"({_NUMBER})(?:-({_NUMBER})(?::({_NUMBER}))?)?")
+_LIMIT = re.compile(rf"%{_NUMBER}$")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class JobId:
+    """A job as Slurm names it: `123`, the array task `123_4`, or the het component `123+0`."""
+
+    job: int
+    task: int | None = None
+    het: int | None = None
+
+    def __str__(self) -> str:
+        if self.task is not None:
+            return f"{self.job}_{self.task}"
+        if self.het is not None:
+            return f"{self.job}+{self.het}"
+        return str(self.job)
+
+
+def parse_job_id(text: str) -> JobId | None:
+    """The id in Slurm's own spelling and nothing else: no blanks, signs, leading zeros or steps."""
+    match = _JOB_ID.fullmatch(text)
+    if match is None:
+        return None
+    job, task, het = (None if part is None else int(part) for part in match.groups())
+    if job is None or not 0 < job <= MAX_JOB:
+        return None
+    if max(task or 0, het or 0) > MAX_TASK:
+        return None
+    return JobId(job, task, het)
+
+
+def split_step(text: str) -> tuple[JobId, str | None] | None:
+    """`123_4.batch` as (123_4, "batch"); a job row, `123_4`, as (123_4, None)."""
+    job, dot, step = text.partition(".")
+    job_id = parse_job_id(job)
+    if job_id is None:
+        return None
+    if not dot:
+        return job_id, None
+    return (job_id, step) if _STEP.fullmatch(step) else None
+
+
+def parse_array_spec(text: str) -> tuple[int, ...] | None:
+    """The task ids of `--array=1,3,5-9:2%4`, ascending; None for what Slurm refuses or no cluster takes."""
+    spec = _LIMIT.sub("", text.removeprefix("[").removesuffix("]"))
+    ranges: list[range] = []
+    total = 0
+    for part in spec.split(","):
+        found = _range(part)
+        if found is None:
+            return None
+        total += len(found)
+        # Counted before it is built: `0-1000000,` a thousand times over is a short text.
+        if total > MAX_TASKS:
+            return None
+        ranges.append(found)
+    return tuple(sorted({task for found in ranges for task in found}))
+
+
+def expand_pending(text: str) -> tuple[JobId, ...] | None:
+    """The jobs that one row of squeue or sacct names: `123_[4-9,12-20:2%2]`, `123_4`, `123`.
+
+    None where Slurm cut the text (`123_[1,3,...]`, see SLURM_BITSTR_LEN) or it is no id.
+    """
+    head, bracket, spec = text.partition("_[")
+    if not bracket:
+        job_id = parse_job_id(text)
+        return None if job_id is None else (job_id,)
+    array = parse_job_id(head)
+    if array is None or array.het is not None or array.task is not None or not spec.endswith("]"):
+        return None
+    tasks = parse_array_spec(f"[{spec}")
+    return None if tasks is None else tuple(JobId(array.job, task) for task in tasks)
+
+
+def _range(text: str) -> range | None:
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        return None
+    first = int(match[1])
+    last = first if match[2] is None else int(match[2])
+    step = 1 if match[3] is None else int(match[3])
+    if last < first or last > MAX_TASK or step < 1:
+        return None
+    return range(first, last + 1, step)
