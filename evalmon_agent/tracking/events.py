@@ -1,0 +1,31 @@
+"""What happened: the events that a fold returns, each logged exactly once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evalmon_agent.words.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An eval went from one state to the next; `at` is when, if anybody knows."""
+
+    name: str
+    job_id: str
+    previous: State
+    current: State
+    at: float | None
+    attempt: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The figures of an attempt that ran and ended are known, or known to be unknown."""
+
+    name: str
+    job_id: str
+    attempt: int
+
+
+Event = Transition | Measured

@@ -1,0 +1,73 @@
+"""What the outside told us: the facts that the fold takes in, already parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.slurm.sacct import SacctJob
+from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking.records import Own
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One eval that Slurm accepted, or that was adopted. `registered_at`: just before the sbatch."""
+
+    name: str
+    job_id: str
+    registered_at: float
+    token: str | None = None
+    script: str | None = None
+    output_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueAnswer:
+    """squeue's answer: all the user's jobs at `asked_at`. A failed call gives no such fact."""
+
+    asked_at: float
+    rows: Sequence[SqueueRow]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountAnswer:
+    """sacct's answer about `asked` ids; `disabled`: this cluster keeps no accounting."""
+
+    asked_at: float
+    asked: frozenset[str]
+    jobs: Sequence[SacctJob]
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SelfReport:
+    """One job's own report: its name, where it wrote, and its attempts."""
+
+    job_id: str
+    name: str | None
+    output_dir: str | None
+    attempts: Sequence[Own]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The figures of one attempt, captured after it ended."""
+
+    name: str
+    job_id: str
+    submitted_at: float | None
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything one observation brought; an empty one is no news."""
+
+    registrations: Sequence[Registration] = ()
+    reports: Sequence[SelfReport] = ()
+    queue: QueueAnswer | None = None
+    accounts: Sequence[AccountAnswer] = ()
+    measurements: Sequence[Measurement] = ()
+    tasks: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,136 @@
+"""What is known of an experiment: the records of state.json. Times are epoch seconds, unknown is None."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.words.states import State
+
+SCHEMA = 1
+
+
+class Own(Struct, omit_defaults=True):
+    """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's."""
+
+    job_id: str
+    restart: int
+    started_at: float | None = None
+    ended_at: float | None = None
+    elapsed_s: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    whole_job: bool = True
+    host: str | None = None
+    notes: list[str] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether the report says how the whole job's command ended."""
+        return self.whole_job and (self.exit_code is not None or self.signal is not None)
+
+
+class Attempt(Struct, omit_defaults=True):
+    """One incarnation of a job, told apart by its Submit time; a requeue starts a new one.
+
+    The queue's word and the accounting's are kept apart with the time at which each was asked:
+    which of them counts is decided when it is read (`path`), so the order of answers never matters.
+    """
+
+    job_id: str
+    submitted_at: float | None = None
+    queue_state: State | None = None
+    queue_at: float = 0.0
+    queue_reason: str = ""
+    superseded_at: float | None = None
+    running_seen_at: float | None = None
+    suspensions: list[tuple[float, State]] = []
+    account_state: State | None = None
+    account_at: float = 0.0
+    ran: bool = False
+    started_at: float | None = None
+    ended_at: float | None = None
+    elapsed_s: float | None = None
+    time_limit_s: float | None = None
+    ends_at: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    node_list: str | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    accounted: Figures | None = None
+    figures: Figures | None = None
+
+
+class Job(Struct, omit_defaults=True):
+    """One submission of an eval.
+
+    `missing_at`: since when squeue does not have it; `answered_at`: when sacct last answered about it;
+    `unaccounted_at`: when sacct last answered without an end for it. None: not so.
+    """
+
+    job_id: str
+    registered_at: float
+    token: str | None = None
+    missing_at: float | None = None
+    answered_at: float = 0.0
+    unaccounted_at: float | None = None
+    no_accounting: bool = False
+    alerted: list[str] = []
+
+
+class Eval(Struct, omit_defaults=True):
+    """One eval with all its jobs, oldest first; `job_id` and `state` are the latest job's.
+
+    `logged` holds the transitions that the log has, as (job id, state): what is still to be logged follows
+    from it and from the attempts.
+    """
+
+    name: str
+    job_id: str
+    state: State = State.PENDING
+    final: bool = False
+    script: str | None = None
+    output_dir: str | None = None
+    jobs: list[Job] = []
+    attempts: list[Attempt] = []
+    own: list[Own] = []
+    logged: list[tuple[str, State]] = []
+
+
+class HelperJob(Struct, omit_defaults=True):
+    """A job of ours: the sidecar, or the completion job with its status."""
+
+    job_id: str | None = None
+    status: str | None = None
+
+
+class Outage(Struct, omit_defaults=True):
+    """Failed polls in a row: since when, how many, and whether the user was alerted."""
+
+    since: float
+    failures: int = 0
+    alerted: bool = False
+    error: str = ""
+
+
+class Outbox(Struct, omit_defaults=True):
+    """Text that monitor.log must hold from `offset` on; whoever loads the state makes sure of it."""
+
+    offset: int
+    text: str
+
+
+class ExperimentState(Struct, omit_defaults=False):
+    """state.json. `generation` counts the saves; `folded` is how far the registry has been taken in."""
+
+    experiment: str
+    schema: int = SCHEMA
+    generation: int = 0
+    sidecar: HelperJob | None = None
+    completion: HelperJob | None = None
+    evals: dict[str, Eval] = field(default_factory=dict)
+    outage: Outage | None = None
+    outbox: Outbox | None = None
+    reported: dict[str, str] = field(default_factory=dict)
+    completions: int = 0
