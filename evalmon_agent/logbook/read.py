@@ -1,0 +1,39 @@
+"""What does the log already say: its blocks read back, so that a lost state never doubles a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from evalmon_agent.words.states import State
+
+_HEAD = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] (?P<kind>[A-Z_]+): (?P<subject>.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block: its kind, its subject as printed, and its `Key: value` lines."""
+
+    kind: str
+    subject: str
+    fields: dict[str, str]
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """The whole blocks of a log; a torn last one, without its blank line, is left out."""
+    for chunk in text.split("\n\n")[:-1]:
+        head, *lines = chunk.strip("\n").split("\n")
+        match = _HEAD.fullmatch(head)
+        if match is not None:
+            pairs = (line.partition(": ") for line in lines)
+            fields = {key: value for key, colon, value in pairs if colon}
+            yield Block(match["kind"], match["subject"], fields)
+
+
+def transition(block: Block) -> tuple[str, State] | None:
+    """(job id, current state) of a STATE_CHANGE."""
+    if block.kind != "STATE_CHANGE" or "Job ID" not in block.fields:
+        return None
+    current = block.fields.get("Current", "")
+    return (block.fields["Job ID"], State(current)) if current in State.__members__ else None

@@ -1,0 +1,57 @@
+"""Which eval is a script, and where do its metrics go: names and directories from the path below EXP."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+_EPOCH = re.compile(r"(?P<task>.+)_epoch(?P<epoch>[0-9]+)")
+_CELL = "cell"
+_EVAL_DIR = "eval"
+
+
+def name_from_path(relative: str) -> str:
+    """`{run}/eval/{task}_epoch{N}[/cell].slurm` as `{run}/{task}/epoch{N}`.
+
+    Without `_epoch{N}` it is `{run}/{task}`; a script in the cell's directory that is not called `cell` adds
+    its stem; in any other layout the path itself, without its ending, is the name. `relative` is the path
+    below EXP with "/" between its parts.
+    """
+    *directories, filename = relative.split("/")
+    stem = _stem(filename)
+    if len(directories) >= 2 and directories[-1] == _EVAL_DIR:
+        return "/".join([*directories[:-1], *_task_and_epoch(stem)])
+    if len(directories) >= 3 and directories[-2] == _EVAL_DIR:
+        cell = [] if stem == _CELL else [stem]
+        return "/".join([*directories[:-2], *_task_and_epoch(directories[-1]), *cell])
+    return "/".join([*directories, stem])
+
+
+def output_dirs(scripts: Sequence[str]) -> dict[str, str]:
+    """Where each script's metrics go: its directory if it is alone there, else `{directory}/{stem}`.
+
+    `scripts`: all scripts of the experiment that are or will be registered, as absolute paths; so two evals
+    never share one CSV.
+    """
+    crowd = Counter(os.path.dirname(script) for script in scripts)
+    return {
+        script: directory if crowd[directory] == 1 else os.path.join(directory, _stem(os.path.basename(script)))
+        for script in scripts
+        for directory in [os.path.dirname(script)]
+    }
+
+
+def task_name(name: str, task: int | str) -> str:
+    """The name of one task of an array eval."""
+    return f"{name}[{task}]"
+
+
+def _task_and_epoch(text: str) -> list[str]:
+    match = _EPOCH.fullmatch(text)
+    return [match["task"], f"epoch{match['epoch']}"] if match else [text]
+
+
+def _stem(filename: str) -> str:
+    return os.path.splitext(filename)[0]

@@ -1,0 +1,25 @@
+"""How is outside text shown: on one line, with nothing in it that a terminal or a reader would obey."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_MAX_CHARS = 2000
+# Control, format (bidi, zero width), surrogate, private use, line and paragraph separators.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Cn"})
+
+
+def printable(text: str, *, max_chars: int = _MAX_CHARS) -> str:
+    """The text with every unsafe character escaped (`\\n`, `\\x1b`, `\\u202e`), cut at `max_chars`.
+
+    One event stays one line: no outside text can forge another. Backslashes stay as they are: the text is for
+    people, not for decoding.
+    """
+    if text.isascii() and text.isprintable() and len(text) <= max_chars:
+        return text
+    shown = "".join(_escape(c) if unicodedata.category(c) in _UNSAFE else c for c in text[:max_chars])
+    return shown + "…" if len(text) > max_chars else shown
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
