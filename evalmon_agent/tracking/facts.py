@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.slurm.sacct import SacctJob
@@ -43,8 +43,10 @@ class AccountAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SelfReport:
-    """One job's own report: its name, where it wrote, and its attempts."""
+    """One job's own report: its name, where it wrote, and its attempts. `version` tells its file's contents apart."""
 
+    source: str
+    version: str
     job_id: str
     name: str | None
     output_dir: str | None
@@ -70,4 +72,3 @@ class Facts:
     queue: QueueAnswer | None = None
     accounts: Sequence[AccountAnswer] = ()
     measurements: Sequence[Measurement] = ()
-    tasks: Mapping[str, str] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from evalmon_agent.tracking.facts import (
 from evalmon_agent.tracking.match import JobIndex, attempt_for_account, attempt_for_queue
 from evalmon_agent.tracking.path import Step, is_final, own_of, steps
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
+from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import ACTIVE, TERMINAL, State
 
 
@@ -47,6 +48,8 @@ def _register(state: ExperimentState, fact: Registration) -> None:
     ev = state.evals.get(fact.name)
     if ev is None:
         ev = state.evals[fact.name] = Eval(name=fact.name, job_id=fact.job_id)
+        if state.recovered is not None:
+            ev.logged = state.recovered.logged.pop(printable(fact.name), [])
     job = next((j for j in ev.jobs if j.job_id == fact.job_id), None)
     if job is None:
         ev.jobs.append(Job(fact.job_id, fact.registered_at, fact.token))
@@ -61,6 +64,7 @@ def _register(state: ExperimentState, fact: Registration) -> None:
 
 def _take_report(state: ExperimentState, report: SelfReport) -> None:
     """A job that nobody registered but that reports to this experiment is one of its evals."""
+    state.reported[report.source] = report.version
     ev = next((e for e in state.evals.values() if any(j.job_id == report.job_id for j in e.jobs)), None)
     if ev is None:
         first = min((o.started_at for o in report.attempts if o.started_at is not None), default=None)
@@ -174,7 +178,18 @@ def _take_measurement(state: ExperimentState, fact: Measurement) -> Iterator[Eve
         same = (attempt.job_id, attempt.submitted_at) == (fact.job_id, fact.submitted_at)
         if same and attempt.figures is None:
             attempt.figures = fact.figures
+            if _was_measured(state, ev.name, attempt.job_id):
+                continue
             yield Measured(ev.name, attempt.job_id, number)
+
+
+def _was_measured(state: ExperimentState, name: str, job_id: str) -> bool:
+    """Whether a lost state's log has the block already; each block counts once."""
+    jobs = state.recovered.measured.get(printable(name), []) if state.recovered is not None else []
+    if job_id not in jobs:
+        return False
+    jobs.remove(job_id)
+    return True
 
 
 def _settle(ev: Eval, *, lost_after_s: float) -> list[Event]:

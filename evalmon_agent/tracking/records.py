@@ -121,8 +121,18 @@ class Outbox(Struct, omit_defaults=True):
     text: str
 
 
+class Recovered(Struct, omit_defaults=True):
+    """What the log already says, by printed name, of evals that a lost state knew and this one does not yet."""
+
+    logged: dict[str, list[tuple[str, State]]] = field(default_factory=dict)
+    measured: dict[str, list[str]] = field(default_factory=dict)
+
+
 class ExperimentState(Struct, omit_defaults=False):
-    """state.json. `generation` counts the saves; `folded` is how far the registry has been taken in."""
+    """state.json. `generation` counts the saves.
+
+    `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE.
+    """
 
     experiment: str
     schema: int = SCHEMA
@@ -133,4 +143,5 @@ class ExperimentState(Struct, omit_defaults=False):
     outage: Outage | None = None
     outbox: Outbox | None = None
     reported: dict[str, str] = field(default_factory=dict)
+    recovered: Recovered | None = None
     completions: int = 0

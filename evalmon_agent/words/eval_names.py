@@ -37,7 +37,9 @@ def output_dirs(scripts: Sequence[str]) -> dict[str, str]:
     """
     crowd = Counter(os.path.dirname(script) for script in scripts)
     return {
-        script: directory if crowd[directory] == 1 else os.path.join(directory, _stem(os.path.basename(script)))
+        script: directory
+        if crowd[directory] == 1
+        else os.path.join(directory, _stem(os.path.basename(script)))
         for script in scripts
         for directory in [os.path.dirname(script)]
     }

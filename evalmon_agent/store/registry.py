@@ -1,0 +1,42 @@
+"""registry.jsonl: what was submitted or adopted, append-only, written under the lock."""
+
+from __future__ import annotations
+
+import msgspec
+
+from evalmon_agent.errors import UnreadableError
+from evalmon_agent.files.append import append_line
+from evalmon_agent.tracking.registry import SCHEMA, Record
+
+_decoder = msgspec.json.Decoder(Record)
+
+
+class _Versioned(msgspec.Struct):
+    schema: int = SCHEMA
+
+
+_version = msgspec.json.Decoder(_Versioned)
+
+
+def append(path: str, record: Record) -> None:
+    """Put one record on disk; call it under the lock."""
+    append_line(path, msgspec.json.encode(record) + b"\n")
+
+
+def read(path: str) -> list[Record]:
+    """All records; a torn line, left by a kill, is skipped. A newer schema: UnreadableError (78)."""
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    return [record for line in lines if line for record in _decode(line, path=path)]
+
+
+def _decode(line: bytes, *, path: str) -> list[Record]:
+    try:
+        if _version.decode(line).schema > SCHEMA:
+            raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
+        return [_decoder.decode(line)]
+    except (msgspec.DecodeError, RecursionError):
+        return []

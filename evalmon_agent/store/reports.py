@@ -1,0 +1,120 @@
+"""jobs/: what the jobs reported of themselves; only files that changed are opened."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from evalmon_agent.tracking.facts import SelfReport
+from evalmon_agent.tracking.records import Own
+from evalmon_agent.words.job_id import parse_job_id
+
+SCHEMA = 1
+MAX_BYTES = 1024 * 1024
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class _Command(msgspec.Struct):
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+class _Attempt(msgspec.Struct):
+    restart: int = 0
+    host: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    elapsed_s: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    scope: str = "job"
+    output_dir: str | None = None
+    notes: list[str] = []
+    commands: list[_Command] = []
+
+
+class _Report(msgspec.Struct):
+    schema: int
+    job_id: str
+    name: str | None = None
+    attempts: list[_Attempt] = []
+
+
+_decoder = msgspec.json.Decoder(_Report)
+
+
+def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
+    """The reports whose version is not the known one.
+
+    One scandir; a file that is not a regular file of ours, or too large, or that does not parse, is passed over
+    and looked at again next time.
+    """
+    try:
+        listing = os.scandir(directory)
+    except FileNotFoundError:
+        return
+    with listing:
+        for entry in listing:
+            name = entry.name.removesuffix(".json")
+            if name == entry.name or parse_job_id(name) is None:
+                continue
+            found = _read(entry, known.get(entry.name))
+            if found is not None:
+                yield found
+
+
+def _read(entry: os.DirEntry[str], known: str | None) -> SelfReport | None:
+    try:
+        if known is not None and _version(entry.stat(follow_symlinks=False)) == known:
+            return None
+        fd = os.open(entry.path, _FLAGS)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        if not ours or status.st_size > MAX_BYTES:
+            return None
+        data = os.read(fd, MAX_BYTES + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return _parse(entry.name, _version(status), data)
+
+
+def _parse(source: str, version: str, data: bytes) -> SelfReport | None:
+    try:
+        report = _decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if report.schema > SCHEMA or f"{report.job_id}.json" != source:
+        return None
+    output_dir = next((a.output_dir for a in reversed(report.attempts) if a.output_dir), None)
+    attempts = [_own(report.job_id, attempt) for attempt in report.attempts]
+    return SelfReport(source, version, report.job_id, report.name, output_dir, attempts)
+
+
+def _own(job_id: str, attempt: _Attempt) -> Own:
+    whole = attempt.scope == "job"
+    last = attempt.commands[-1] if attempt.commands and not whole else attempt
+    return Own(
+        job_id=job_id,
+        restart=attempt.restart,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        elapsed_s=attempt.elapsed_s,
+        exit_code=last.exit_code,
+        signal=last.signal,
+        whole_job=whole,
+        host=attempt.host,
+        notes=attempt.notes,
+    )
+
+
+def _version(status: os.stat_result) -> str:
+    # A replaced file is another inode: two writes within one clock tick are told apart.
+    return f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}"
