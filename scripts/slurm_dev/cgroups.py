@@ -1,0 +1,72 @@
+"""The cgroup (v1) directories of an instance: whether there are any, whose they are, and how they go away."""
+
+import glob
+import os
+import time
+from contextlib import suppress
+
+ROOT = "/sys/fs/cgroup"
+# What proctrack/cgroup, task/cgroup and jobacct_gather/cgroup mount their work on.
+CONTROLLERS = ("freezer", "memory", "devices", "cpuset", "cpuacct")
+
+
+def v1_usable() -> bool:
+    """Whether Slurm can use cgroup v1: it looks for each hierarchy's `release_agent`, and so do we."""
+    return all(os.access(f"{ROOT}/{controller}/release_agent", os.W_OK) for controller in CONTROLLERS)
+
+
+def swap_accounted() -> bool:
+    """Whether the kernel counts swap per cgroup, so that memory limits hold where there is swap."""
+    return os.path.exists(f"{ROOT}/memory/memory.memsw.limit_in_bytes")
+
+
+def of_node(node: str) -> list[str]:
+    """The directories slurmd uses for a node; `slurm_NODE`, for Debian builds --enable-multiple-slurmd."""
+    return glob.glob(f"{ROOT}/*/slurm_{glob.escape(node)}")
+
+
+def of_daemons(cluster: str) -> str:
+    """Where an instance's daemons live, away from the memory limit and the end of whoever called us."""
+    return f"{ROOT}/memory/evalmon_{cluster}"
+
+
+def enter(directory: str, pid: int) -> None:
+    """Move a process into a cgroup, which is made if need be; a refusal leaves it where it is."""
+    with suppress(OSError):
+        os.makedirs(directory, exist_ok=True)
+        with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
+            file.write(str(pid))
+
+
+def pids(directories: list[str]) -> set[int]:
+    """The processes in some cgroups and in those below them."""
+    found: set[int] = set()
+    for directory in directories:
+        for parent, _, names in os.walk(directory):
+            if "cgroup.procs" in names:
+                with suppress(OSError), open(f"{parent}/cgroup.procs", encoding="ascii") as file:
+                    found |= {int(line) for line in file}
+    return found
+
+
+def thaw(directories: list[str]) -> None:
+    """Thaw frozen cgroups: a frozen process does not even die."""
+    for directory in directories:
+        for parent, _, names in os.walk(directory):
+            if "freezer.state" in names:
+                with suppress(OSError), open(f"{parent}/freezer.state", "w", encoding="ascii") as file:
+                    file.write("THAWED")
+
+
+def remove(directories: list[str], *, timeout_s: float) -> list[str]:
+    """Remove cgroups bottom-up, waiting for their last processes to be gone; returns what is left."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        for directory in directories:
+            for parent, _, _ in os.walk(directory, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(parent)
+        left = [directory for directory in directories if os.path.isdir(directory)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.1)

@@ -1,0 +1,188 @@
+"""The verbs of `slurm-dev`, and what they print."""
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+
+from . import cluster, daemons, instance, packages
+from .errors import SlurmDevError
+from .instance import Instance
+
+DESCRIPTION = """A real Slurm on this machine, for development and tests: slurmctld, two slurmd with
+two GPUs each (devices without a driver), slurmdbd, MariaDB and munge, from Debian's or Ubuntu's
+packages, all in one directory and on ports of its own. Several live side by side, one per directory.
+
+  scripts/slurm-dev up && eval "$(scripts/slurm-dev env)" && sinfo"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; the exit status is 0, or 1 with a message on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        directory = instance.checked_directory(arguments.dir or instance.default_directory())
+        if arguments.needs_root and os.geteuid() != 0:
+            _become_root(directory, [arguments.verb, *([arguments.daemon] if "daemon" in arguments else [])])
+        status: int = arguments.run(directory, arguments)
+    except SlurmDevError as error:
+        print(f"slurm-dev: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def up(directory: str, _arguments: argparse.Namespace) -> int:
+    """Start an instance, or what is missing of one."""
+    began = time.monotonic()
+    if absent := packages.missing():
+        print(f"installing {' '.join(absent)} (no service is started or enabled)", flush=True)
+        packages.install(absent)
+    with instance.lock(directory):
+        found = instance.load(directory)
+        if found and cluster.usable(found):
+            print(f"{directory}: already running")
+            return 0
+        if found and any(daemons.recorded(found).values()):
+            cluster.start(found)
+            print(f"{directory}: complete again")
+            return 0
+        if found:
+            print(f"{directory}: remains of an earlier instance, starting afresh", flush=True)
+            instance.destroy(found)
+        made = _start_fresh(directory)
+    print(f"{directory}: ready after {time.monotonic() - began:.0f} s, nodes {' '.join(made.nodes)}")
+    print(f'eval "$({shlex.quote(os.path.relpath(sys.argv[0]))} env --dir {shlex.quote(directory)})"')
+    return 0
+
+
+def down(directory: str, _arguments: argparse.Namespace) -> int:
+    """End an instance and remove all of it."""
+    with instance.lock(directory):
+        found = instance.load(directory)
+        if found is None:
+            print(f"{directory}: nothing there")
+            return 0
+        instance.destroy(found)
+    print(f"{directory}: gone")
+    return 0
+
+
+def status(directory: str, _arguments: argparse.Namespace) -> int:
+    """Print what runs; 0 if jobs can be run and accounted for."""
+    found = instance.load(directory)
+    if found is None:
+        print(f"{directory}: no instance")
+        return 1
+    for daemon, process in daemons.recorded(found).items():
+        print(f"{daemon:<10} {f'pid {process.pid}' if process else 'not running'}")
+    states = daemons.node_states(found)
+    for node in found.nodes:
+        print(f"{'node ' + node:<10} {states.get(node, 'unknown')}")
+    is_usable = cluster.usable(found)
+    print(f"{directory}: {'usable' if is_usable else 'not usable'}")
+    return 0 if is_usable else 1
+
+
+def env(directory: str, _arguments: argparse.Namespace) -> int:
+    """Print the shell lines that point Slurm's commands at an instance."""
+    print(f"export SLURM_CONF={shlex.quote(_existing(directory).conf)}")
+    return 0
+
+
+def start(directory: str, arguments: argparse.Namespace) -> int:
+    """Start one daemon and wait until it answers."""
+    return _one_daemon(directory, arguments.daemon, _start_one)
+
+
+def stop(directory: str, arguments: argparse.Namespace) -> int:
+    """Stop one daemon."""
+    return _one_daemon(directory, arguments.daemon, _stop_one)
+
+
+def restart(directory: str, arguments: argparse.Namespace) -> int:
+    """Stop and start one daemon."""
+    return _one_daemon(directory, arguments.daemon, _stop_one, _start_one)
+
+
+def _start_fresh(directory: str) -> Instance:
+    with instance.lock(""):
+        made = instance.create(directory)
+        cluster.prepare(made)
+        daemons.start(made, "munge")
+    if not made.cgroup_v1:
+        print(
+            "no cgroup v1 controllers here: memory limits are not enforced, devices not confined", flush=True
+        )
+    try:
+        cluster.make_database(made)
+        cluster.start(made)
+    except BaseException:
+        instance.stop_everything(made)
+        raise
+    return made
+
+
+def _existing(directory: str) -> Instance:
+    found = instance.load(directory)
+    if found is None:
+        raise SlurmDevError(f"{directory}: no instance; start one with `slurm-dev up`")
+    return found
+
+
+def _one_daemon(directory: str, daemon: str, *steps: Callable[[Instance, str], None]) -> int:
+    with instance.lock(directory):
+        found = _existing(directory)
+        daemons.argv(found, daemon)
+        for step in steps:
+            step(found, daemon)
+    return 0
+
+
+def _start_one(found: Instance, daemon: str) -> None:
+    started = daemons.start(found, daemon)
+    daemons.wait_ready(found, daemon)
+    print(f"{daemon}: {'started' if started else 'already running'}")
+
+
+def _stop_one(found: Instance, daemon: str) -> None:
+    print(f"{daemon}: {'stopped' if daemons.stop(found, daemon) else 'was not running'}")
+
+
+def _become_root(directory: str, words: list[str]) -> None:
+    if not shutil.which("sudo"):
+        raise SlurmDevError("this takes root, and there is no sudo here")
+    os.execvp(
+        "sudo", ["sudo", "--", sys.executable, os.path.abspath(sys.argv[0]), *words, "--dir", directory]
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slurm-dev", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for run, needs_root in ((up, True), (down, True), (status, False), (env, False)):
+        _add_verb(verbs, run, needs_root=needs_root)
+    for run in (start, stop, restart):
+        verb = _add_verb(verbs, run, needs_root=True)
+        verb.add_argument(
+            "daemon", metavar="DAEMON", help="munge, mariadb, slurmdbd, slurmctld, or a node's name"
+        )
+    return parser
+
+
+def _add_verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    run: Callable[[str, argparse.Namespace], int],
+    *,
+    needs_root: bool,
+) -> argparse.ArgumentParser:
+    summary = (run.__doc__ or "").splitlines()[0]
+    verb = verbs.add_parser(run.__name__, help=summary, description=summary)
+    verb.add_argument(
+        "--dir", help="the instance's directory (default: $EVALMON_SLURM_DIR, or one in /tmp per user)"
+    )
+    verb.set_defaults(run=run, needs_root=needs_root)
+    return verb

@@ -1,0 +1,114 @@
+"""The text of Slurm's configuration files for an instance; pure."""
+
+from .instance import Instance
+
+CPUS_PER_NODE = 32
+GPUS_PER_NODE = 2
+# More than the machine may have (config_overrides): only what jobs really use is ever taken.
+MEMORY_MB_PER_NODE = 16000
+
+
+def slurm_conf(instance: Instance, *, hostname: str) -> str:
+    """slurm.conf: fast reactions, real accounting, and defaults where a test may want what a site has."""
+    kind = "cgroup" if instance.cgroup_v1 else "linux"
+    nodes = "\n".join(
+        f"NodeName={node} NodeHostname={hostname} NodeAddr=127.0.0.1 Port={port} Sockets=1"
+        f" CoresPerSocket={CPUS_PER_NODE} ThreadsPerCore=1 RealMemory={MEMORY_MB_PER_NODE}"
+        f" Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN"
+        for node, port in zip(instance.nodes, instance.node_ports, strict=True)
+    )
+    return f"""# Written by scripts/slurm-dev; gone after `slurm-dev down`.
+ClusterName={instance.cluster}
+SlurmctldHost={hostname}(127.0.0.1)
+SlurmctldPort={instance.ctld_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+# How long a requeued job waits before it begins again is cred_expire: 120 s by default, see slurm.conf(5).
+AuthInfo=socket={instance.path("munge", "socket")},cred_expire=15
+
+StateSaveLocation={instance.path("state")}
+SlurmdSpoolDir={instance.path("spool", "%n")}
+SlurmctldPidFile={instance.path("run", "slurmctld.pid")}
+SlurmdPidFile={instance.path("run", "slurmd-%n.pid")}
+SlurmctldLogFile={instance.path("log", "slurmctld.log")}
+SlurmdLogFile={instance.path("log", "%n.log")}
+SlurmctldDebug=info
+SlurmdDebug=info
+MailProg=/bin/true
+
+ProctrackType=proctrack/{"cgroup" if instance.cgroup_v1 else "linuxproc"}
+TaskPlugin=task/{"cgroup" if instance.cgroup_v1 else "none"}
+JobAcctGatherType=jobacct_gather/{kind}
+JobAcctGatherFrequency=task=1
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=localhost
+AccountingStoragePort={instance.dbd_port}
+# Towards slurmdbd this, and not AuthInfo, names munged's socket.
+AccountingStoragePass={instance.path("munge", "socket")}
+AccountingStorageTRES=gres/gpu
+
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=2
+SlurmdParameters=config_overrides
+GresTypes=gpu
+JobRequeue=1
+ReturnToService=2
+KillWait=2
+# A node that does not answer is down after this; a slow machine needs some patience.
+SlurmdTimeout=30
+UnkillableStepTimeout=60
+# Without a default a job that names no memory takes the whole node.
+DefMemPerCPU={MEMORY_MB_PER_NODE // CPUS_PER_NODE}
+
+{nodes}
+PartitionName=debug Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
+PartitionName=short Nodes=ALL MaxTime=00:10:00 State=UP
+"""
+
+
+def slurmdbd_conf(instance: Instance) -> str:
+    """slurmdbd.conf; no password: MariaDB knows root by its socket."""
+    return f"""# Written by scripts/slurm-dev; gone after `slurm-dev down`.
+DbdHost=localhost
+DbdPort={instance.dbd_port}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={instance.path("munge", "socket")}
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_acct
+LogFile={instance.path("log", "slurmdbd.log")}
+PidFile={instance.path("run", "slurmdbd.pid")}
+DebugLevel=info
+"""
+
+
+def cgroup_conf(instance: Instance, *, version: tuple[int, int], swap_accounted: bool) -> str:
+    """cgroup.conf; `version` is Slurm's: only newer ones can be told to leave cgroups alone."""
+    if not instance.cgroup_v1:
+        return "CgroupPlugin=disabled\n" if version >= (23, 2) else ""
+    return f"""# Written by scripts/slurm-dev; gone after `slurm-dev down`.
+CgroupPlugin=cgroup/v1
+ConstrainRAMSpace=yes
+ConstrainSwapSpace={"yes" if swap_accounted else "no"}
+ConstrainDevices=yes
+"""
+
+
+def gres_conf(instance: Instance) -> str:
+    """gres.conf: the devices that `device_paths` lists."""
+    lines = [f"NodeName={node} Name=gpu File={path}" for node, path in device_paths(instance)]
+    return "\n".join(["AutoDetect=off", *lines, ""])
+
+
+def device_paths(instance: Instance) -> list[tuple[str, str]]:
+    """(node, path) of every GPU's character device."""
+    return [
+        (node, instance.path("dev", node, f"gpu{number}"))
+        for node in instance.nodes
+        for number in range(GPUS_PER_NODE)
+    ]

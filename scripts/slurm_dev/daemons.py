@@ -1,0 +1,202 @@
+"""The daemons of an instance: how each is started, when it is ready, and what its log says if it is not."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from . import cgroups, processes
+from .errors import SlurmDevError
+from .instance import Instance
+from .packages import SEARCH_PATH, program
+from .processes import Process
+
+READY_TIMEOUT_S = 60
+STOP_GRACE_S = 20
+COMMAND_TIMEOUT_S = 30
+LOG_LINES = 15
+
+
+def names(instance: Instance) -> list[str]:
+    """All daemons, in the order in which they are started."""
+    return ["munge", "mariadb", "slurmdbd", "slurmctld", *instance.nodes]
+
+
+def argv(instance: Instance, daemon: str) -> list[str]:
+    """The command of a daemon, in the foreground: its pid is the one we start."""
+    at = instance.path
+    if daemon == "munge":
+        return [
+            program("munged"),
+            "--foreground",
+            f"--socket={at('munge', 'socket')}",
+            f"--key-file={at('munge', 'key')}",
+            f"--pid-file={at('run', 'munged.pid')}",
+            f"--log-file={at('log', 'munged.log')}",
+            f"--seed-file={at('munge', 'seed')}",
+            "--num-threads=10",  # what Slurm asks for under load,
+        ]
+    if daemon == "mariadb":
+        return [
+            program("mariadbd"),
+            "--no-defaults",
+            "--user=root",
+            f"--datadir={at('db')}",
+            f"--socket={at('run', 'mariadb.sock')}",
+            f"--pid-file={at('run', 'mariadb.pid')}",
+            f"--tmpdir={at('run')}",
+            "--skip-networking",
+            "--skip-name-resolve",
+            "--performance-schema=0",
+            "--innodb-buffer-pool-size=32M",
+            "--innodb-log-file-size=8M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--innodb-lock-wait-timeout=900",
+            "--max-connections=20",
+        ]
+    if daemon in ("slurmdbd", "slurmctld"):
+        return [program(daemon), "-D"]
+    if daemon in instance.nodes:
+        return [program("slurmd"), "-D", "-N", daemon]
+    raise SlurmDevError(f"no daemon {daemon!r} here; there are {', '.join(names(instance))}")
+
+
+def environment(instance: Instance) -> dict[str, str]:
+    """What daemons and Slurm's commands see of the world: nothing of the caller's."""
+    return {
+        "PATH": SEARCH_PATH,
+        "HOME": "/",
+        "LC_ALL": "C.UTF-8",
+        "SLURM_CONF": instance.conf,
+        "MYSQL_UNIX_PORT": instance.path("run", "mariadb.sock"),
+    }
+
+
+def start(instance: Instance, daemon: str) -> bool:
+    """Start a daemon unless it runs; whether it had to be started. It may not be ready yet."""
+    if instance.noted(daemon):
+        return False
+    process = processes.spawn(
+        argv(instance, daemon),
+        env={**environment(instance), processes.MARK: instance.directory},
+        cwd=instance.directory,
+        output_path=instance.path("log", f"{daemon}.out"),
+    )
+    if process:
+        if instance.cgroup_v1:
+            cgroups.enter(cgroups.of_daemons(instance.cluster), process.pid)
+        instance.note(daemon, process)
+    return True
+
+
+def stop(instance: Instance, daemon: str) -> bool:
+    """End a daemon, with TERM if that is enough; whether it ran. Jobs go on when a slurmd ends."""
+    process = instance.noted(daemon)
+    if process is None:
+        return False
+    processes.end([process], grace_s=STOP_GRACE_S)
+    return True
+
+
+def wait_ready(instance: Instance, daemon: str, *, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Wait until a daemon answers.
+
+    Raises:
+        SlurmDevError: it ended or did not answer in time; the message ends with the tail of its log.
+    """
+    wait_until(
+        lambda: _answers(instance, daemon),
+        f"{daemon} to answer",
+        timeout_s=timeout_s,
+        failed=lambda: instance.noted(daemon) is None,
+        evidence=lambda: log_tail(instance, daemon),
+    )
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    *,
+    timeout_s: float = READY_TIMEOUT_S,
+    failed: Callable[[], bool] = lambda: False,
+    evidence: Callable[[], str] = lambda: "",
+) -> None:
+    """Poll a condition.
+
+    Raises:
+        SlurmDevError: it can no longer come true, or did not in time; the message holds the evidence.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if failed():
+            raise SlurmDevError(f"waited for {what}: it ended\n{evidence()}".rstrip())
+        if time.monotonic() > deadline:
+            raise SlurmDevError(f"waited {timeout_s:.0f} s for {what}\n{evidence()}".rstrip())
+        time.sleep(0.1)
+
+
+def command(instance: Instance, *words: str) -> str | None:
+    """What one of Slurm's commands prints about this instance; None if it fails or hangs."""
+    with suppress(subprocess.SubprocessError):
+        return subprocess.run(
+            [program(words[0]), *words[1:]],
+            env=environment(instance),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+            timeout=COMMAND_TIMEOUT_S,
+        ).stdout
+    return None
+
+
+def node_states(instance: Instance) -> dict[str, str]:
+    """Node -> its state as sinfo prints it (`idle`, `mixed`, `down*`); empty if slurmctld does not answer."""
+    answer = command(instance, "sinfo", "-h", "-N", "-p", "debug", "-o", "%N %T") or ""
+    return dict(line.split(maxsplit=1) for line in answer.splitlines() if " " in line)
+
+
+def accounting_works(instance: Instance) -> bool:
+    """Whether sacct answers, and slurmctld has introduced itself to slurmdbd."""
+    ports = command(
+        instance, "sacctmgr", "-n", "-P", "show", "cluster", instance.cluster, "format=controlport"
+    )
+    return (ports or "").strip() not in ("", "0") and command(instance, "sacct", "-n", "-X") is not None
+
+
+def log_tail(instance: Instance, daemon: str, lines: int = LOG_LINES) -> str:
+    """The last lines of a daemon's log and of what it said on its way down."""
+    log = {"munge": "munged"}.get(daemon, daemon)
+    tails = []
+    for path in (instance.path("log", f"{log}.log"), instance.path("log", f"{daemon}.out")):
+        with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+            if tail := file.read().splitlines()[-lines:]:
+                tails.append("\n".join([f"--- {path}", *tail]))
+    return "\n".join(tails)
+
+
+def _answers(instance: Instance, daemon: str) -> bool:
+    if instance.noted(daemon) is None:
+        return False
+    if daemon == "munge":
+        return _connects(socket.AF_UNIX, instance.path("munge", "socket"))
+    if daemon == "mariadb":
+        return _connects(socket.AF_UNIX, instance.path("run", "mariadb.sock"))
+    if daemon == "slurmdbd":
+        return _connects(socket.AF_INET, ("127.0.0.1", instance.dbd_port))
+    if daemon == "slurmctld":
+        return "is UP" in (command(instance, "scontrol", "ping") or "")
+    return node_states(instance).get(daemon) in ("idle", "mixed", "allocated")
+
+
+def _connects(family: socket.AddressFamily, address: str | tuple[str, int]) -> bool:
+    with socket.socket(family) as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(address) == 0
+
+
+def recorded(instance: Instance) -> dict[str, Process | None]:
+    """Daemon -> its process, None where it does not run."""
+    return {daemon: instance.noted(daemon) for daemon in names(instance)}

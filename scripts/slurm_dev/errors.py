@@ -1,0 +1,5 @@
+"""What can go wrong, in one class: a message for the person at the terminal."""
+
+
+class SlurmDevError(Exception):
+    """Something that `slurm-dev` cannot go on without; the message says what and what to do."""

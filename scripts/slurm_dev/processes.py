@@ -1,0 +1,134 @@
+"""Processes that outlive us: started, recognised with certainty, ended, and found by their mark."""
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+# Every daemon's environment names its instance's directory; slurmstepd inherits it from slurmd, jobs do not.
+MARK = "EVALMON_SLURM_DAEMON_OF"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process for good: a pid alone may belong to another one tomorrow."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+    @classmethod
+    def of(cls, pid: int) -> "Process | None":
+        """The process that has this pid now; None if there is none, or only a zombie."""
+        stat = _stat(pid)
+        if stat is None or stat[0] in "ZX":
+            return None
+        return cls(pid, int(stat[19]), _boot_id())
+
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return Process.of(self.pid) == self
+
+    def send(self, signum: signal.Signals) -> None:
+        """Signal this very process and never another; silent if it is gone."""
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                if self.alive():
+                    signal.pidfd_send_signal(descriptor, signum)
+            finally:
+                os.close(descriptor)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end; False if it still runs after `timeout_s`."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            if self.alive():
+                select.select([descriptor], [], [], max(timeout_s, 0))
+            return not self.alive()
+        finally:
+            os.close(descriptor)
+
+
+def spawn(argv: list[str], *, env: dict[str, str], cwd: str, output_path: str) -> Process | None:
+    """Start a process in a session of its own, its output appended to a file; None if it died at once."""
+    with open(output_path, "ab") as output:
+        child = subprocess.Popen(
+            argv,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    child.returncode = 0  # it lives on without us: no warning about a child not waited for
+    return Process.of(child.pid)
+
+
+def end(processes: Iterable[Process], *, grace_s: float) -> None:
+    """TERM, up to `grace_s` of patience for all of them together, then KILL."""
+    processes = list(processes)
+    if grace_s > 0:
+        for process in processes:
+            process.send(signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        for process in processes:
+            process.wait(deadline - time.monotonic())
+    for process in processes:
+        process.send(signal.SIGKILL)
+    for process in processes:
+        process.wait(5)
+
+
+def everyone() -> Iterator[Process]:
+    """All processes of this machine."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (process := Process.of(int(name))):
+            yield process
+
+
+def environment(pid: int) -> dict[bytes, bytes]:
+    """The environment a process began with; empty if it is gone or not ours to read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return {}
+    return {name: value for name, found, value in (entry.partition(b"=") for entry in entries) if found}
+
+
+def descendants(ancestors: Iterable[Process]) -> list[Process]:
+    """The living children, grandchildren and so on of some processes, without these themselves."""
+    children: dict[int, list[Process]] = {}
+    for process in everyone():
+        if stat := _stat(process.pid):
+            children.setdefault(int(stat[1]), []).append(process)
+    found: list[Process] = []
+    front = [process.pid for process in ancestors]
+    while front:
+        generation = [child for pid in front for child in children.pop(pid, [])]
+        found += generation
+        front = [child.pid for child in generation]
+    return found
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on (proc(5): 3 state, 4 ppid, 22 starttime)."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
