@@ -31,3 +31,86 @@ TERMINAL = frozenset(State) - ACTIVE
 
 MAY_RUN_AGAIN = frozenset({State.NODE_FAIL, State.PREEMPTED, State.BOOT_FAIL, State.REVOKED})
 """Terminal, but final only when squeue no longer has the job: Slurm may start a new attempt."""
+
+# Slurm's base states and flags, with squeue's short codes (job_state_string in slurm_protocol_defs.c).
+# EXPEDITING is said of a job that ended and keeps its nodes while Slurm looks whether to requeue it.
+_WORDS = {
+    "PENDING": State.PENDING,
+    "PD": State.PENDING,
+    "CONFIGURING": State.PENDING,
+    "CF": State.PENDING,
+    "POWER_UP_NODE": State.PENDING,
+    "RESV_DEL_HOLD": State.PENDING,
+    "RD": State.PENDING,
+    "RUNNING": State.RUNNING,
+    "R": State.RUNNING,
+    "COMPLETING": State.RUNNING,
+    "CG": State.RUNNING,
+    "STAGE_OUT": State.RUNNING,
+    "SO": State.RUNNING,
+    "RESIZING": State.RUNNING,
+    "RS": State.RUNNING,
+    "SIGNALING": State.RUNNING,
+    "SI": State.RUNNING,
+    "STOPPED": State.RUNNING,
+    "ST": State.RUNNING,
+    "EXPEDITING": State.RUNNING,
+    "SUSPENDED": State.SUSPENDED,
+    "S": State.SUSPENDED,
+    "REQUEUED": State.REQUEUED,
+    "RQ": State.REQUEUED,
+    "REQUEUE_HOLD": State.REQUEUED,
+    "RH": State.REQUEUED,
+    "REQUEUE_FED": State.REQUEUED,
+    "RF": State.REQUEUED,
+    "SPECIAL_EXIT": State.REQUEUED,
+    "SE": State.REQUEUED,
+    "COMPLETED": State.COMPLETED,
+    "CD": State.COMPLETED,
+    "FAILED": State.FAILED,
+    "F": State.FAILED,
+    "CANCELLED": State.CANCELLED,
+    "CA": State.CANCELLED,
+    "TIMEOUT": State.TIMEOUT,
+    "TO": State.TIMEOUT,
+    "OUT_OF_MEMORY": State.OUT_OF_MEMORY,
+    "OOM": State.OUT_OF_MEMORY,
+    "NODE_FAIL": State.NODE_FAIL,
+    "NF": State.NODE_FAIL,
+    "PREEMPTED": State.PREEMPTED,
+    "PR": State.PREEMPTED,
+    "BOOT_FAIL": State.BOOT_FAIL,
+    "BF": State.BOOT_FAIL,
+    "DEADLINE": State.DEADLINE,
+    "DL": State.DEADLINE,
+    "REVOKED": State.REVOKED,
+    "RV": State.REVOKED,
+}
+
+_SHORTEST_CUT = 4
+
+
+def parse_state(text: str) -> State | None:
+    """The state that squeue, sacct, scontrol or seff name; None for a word we do not know.
+
+    Understood: `CANCELLED by 1001`, `CANCELLED+` and `OUT_OF_ME+` (cut to a column's width), `CD`,
+    lower case, and a base state with flags, `COMPLETED,REQUEUED`: what is not over outweighs what is.
+    """
+    words = text.split(maxsplit=1)
+    if not words:
+        return None
+    states = [_parse_word(word) for word in words[0].upper().replace("|", ",").split(",")]
+    known = [state for state in states if state is not None]
+    if len(known) < len(states):
+        return None
+    # Flags stand behind the base state and say more than it does.
+    return next((state for state in reversed(known) if state in ACTIVE), known[-1])
+
+
+def _parse_word(word: str) -> State | None:
+    cut = word.removesuffix("+")
+    if cut == word:
+        return _WORDS.get(word)
+    # `COMPLET+` may be COMPLETED or COMPLETING: a cut word counts only if all that it can be agree.
+    meant = {state for full, state in _WORDS.items() if full.startswith(cut)}
+    return meant.pop() if len(meant) == 1 and len(cut) >= _SHORTEST_CUT else None

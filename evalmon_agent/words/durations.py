@@ -1,0 +1,99 @@
+"""How long: Slurm's durations as seconds, and seconds as the texts that people read."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_CLOCK = re.compile(r"(?:(\d{1,7})-)?(?:(\d{1,7}):)?(\d{1,7}):(\d{1,7}(?:\.\d{1,9})?)", re.ASCII)
+_DAYS_HOURS = re.compile(r"(\d{1,7})-(\d{1,7})", re.ASCII)
+_MINUTES = re.compile(r"\d{1,10}", re.ASCII)
+_TIME_OPTION = re.compile(
+    r"(?P<days>\d{1,7})-(?:(?P<hours>\d{1,7})(?::(?P<minutes>\d{1,7})(?::(?P<seconds>\d{1,7}))?)?)?"
+    r"|(?:(?:(?P<h>\d{1,7}):)?(?P<m>\d{1,7}):(?P<s>\d{1,7}))"
+    r"|(?P<only>\d{1,10})",
+    re.ASCII,
+)
+
+_MINUTE_S = 60
+_HOUR_S = 3600
+_DAY_S = 86400
+
+
+def parse(text: str) -> float | None:
+    """Seconds of `D-HH:MM:SS`, `HH:MM:SS`, `MM:SS`, `MM:SS.mmm` or `D-HH`.
+
+    None for everything else: `UNLIMITED`, `Partition_Limit`, `INVALID`, `NOT_SET`, `Unknown`, nothing.
+    """
+    text = text.strip()
+    if match := _DAYS_HOURS.fullmatch(text):
+        return float(int(match[1]) * _DAY_S + int(match[2]) * _HOUR_S)
+    match = _CLOCK.fullmatch(text)
+    if match is None:
+        return None
+    days, hours, minutes = (int(part or 0) for part in match.group(1, 2, 3))
+    return days * _DAY_S + hours * _HOUR_S + minutes * _MINUTE_S + float(match[4])
+
+
+def limit_minutes(text: str) -> float | None:
+    """Seconds of sacct's TimelimitRaw, which is whole minutes; None for `UNLIMITED` and the like."""
+    text = text.strip()
+    return float(int(text) * _MINUTE_S) if _MINUTES.fullmatch(text) else None
+
+
+def time_option(text: str) -> float | None:
+    """Seconds of sbatch's `--time`, as Slurm will hold it; None for no limit or what sbatch refuses.
+
+    `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`; seconds are rounded up to the minute, 0 is no limit.
+    """
+    match = _TIME_OPTION.fullmatch(text)
+    if match is None:
+        return None
+    part = {name: int(value) for name, value in match.groupdict().items() if value is not None}
+    minutes = part.get("minutes", 0) + part.get("m", 0) + part.get("only", 0)
+    hours = part.get("hours", 0) + part.get("h", 0)
+    seconds = part.get("seconds", 0) + part.get("s", 0)
+    whole = part.get("days", 0) * 1440 + hours * 60 + minutes + math.ceil(seconds / _MINUTE_S)
+    return float(whole * _MINUTE_S) or None
+
+
+def clock(seconds: float | None) -> str:
+    """`00:04:52`, from a day on `1-02:04:52`, as seff prints it; `unknown` for None."""
+    parts = _split(seconds)
+    if parts is None:
+        return "unknown"
+    days, hours, minutes, rest = parts
+    return f"{f'{days}-' if days else ''}{hours:02}:{minutes:02}:{rest:02}"
+
+
+def human(seconds: float | None) -> str:
+    """`52s`, `4m 52s`, `1h 4m 52s`, `1d 0h 4m 52s`; `unknown` for None."""
+    parts = _split(seconds)
+    if parts is None:
+        return "unknown"
+    first = next((i for i, part in enumerate(parts) if part), len(parts) - 1)
+    return " ".join(f"{part}{unit}" for part, unit in list(zip(parts, "dhms", strict=True))[first:])
+
+
+def total(seconds: float | None) -> str:
+    """`15 minutes`, `1 minute`, `2 hours 5 minutes`, `1 day 2 hours`; `unknown` for None.
+
+    Whole minutes, rounded down; below a minute it is said in seconds, `52 seconds`.
+    """
+    parts = _split(seconds)
+    if parts is None:
+        return "unknown"
+    named = list(zip(parts, ("day", "hour", "minute", "second"), strict=True))
+    said = [_count(number, unit) for number, unit in named[:3] if number]
+    return " ".join(said) or _count(*named[3])
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
+def _split(seconds: float | None) -> tuple[int, int, int, int] | None:
+    if seconds is None or not math.isfinite(seconds):
+        return None
+    days, rest = divmod(max(0, int(seconds)), _DAY_S)
+    return days, rest // _HOUR_S, rest % _HOUR_S // _MINUTE_S, rest % _MINUTE_S
