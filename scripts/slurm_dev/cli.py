@@ -134,6 +134,7 @@ def _existing(directory: str) -> Instance:
 def _one_daemon(directory: str, daemon: str, *steps: Callable[[Instance, str], None]) -> int:
     with instance.lock(directory):
         found = _existing(directory)
+        daemon = found.node(daemon)
         daemons.argv(found, daemon)
         for step in steps:
             step(found, daemon)
@@ -165,11 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for run, needs_root in ((up, True), (down, True), (status, False), (env, False)):
         _add_verb(verbs, run, needs_root=needs_root)
-    for run in (start, stop, restart):
-        verb = _add_verb(verbs, run, needs_root=True)
-        verb.add_argument(
-            "daemon", metavar="DAEMON", help="munge, mariadb, slurmdbd, slurmctld, or a node's name"
-        )
+    for one_daemon in (start, stop, restart):
+        verb = _add_verb(verbs, one_daemon, needs_root=True)
+        verb.add_argument("daemon", metavar="DAEMON", help="munge, mariadb, slurmdbd, slurmctld, n1 or n2")
     return parser
 
 

@@ -33,7 +33,6 @@ def argv(instance: Instance, daemon: str) -> list[str]:
             f"--socket={at('munge', 'socket')}",
             f"--key-file={at('munge', 'key')}",
             f"--pid-file={at('run', 'munged.pid')}",
-            f"--log-file={at('log', 'munged.log')}",
             f"--seed-file={at('munge', 'seed')}",
             "--num-threads=10",  # what Slurm asks for under load,
         ]
@@ -53,6 +52,8 @@ def argv(instance: Instance, daemon: str) -> list[str]:
             "--innodb-log-file-size=8M",
             "--innodb-flush-log-at-trx-commit=2",
             "--innodb-lock-wait-timeout=900",
+            "--aria-pagecache-buffer-size=8M",
+            "--key-buffer-size=1M",
             "--max-connections=20",
         ]
     if daemon in ("slurmdbd", "slurmctld"):
@@ -167,14 +168,13 @@ def accounting_works(instance: Instance) -> bool:
 
 
 def log_tail(instance: Instance, daemon: str, lines: int = LOG_LINES) -> str:
-    """The last lines of a daemon's log and of what it said on its way down."""
-    log = {"munge": "munged"}.get(daemon, daemon)
-    tails = []
-    for path in (instance.path("log", f"{log}.log"), instance.path("log", f"{daemon}.out")):
-        with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-            if tail := file.read().splitlines()[-lines:]:
-                tails.append("\n".join([f"--- {path}", *tail]))
-    return "\n".join(tails)
+    """The last lines of what a daemon said; in the foreground all of them say everything on stderr."""
+    path = instance.path("log", f"{daemon}.out")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return "\n".join([f"--- {path}", *file.read().splitlines()[-lines:]])
+    except OSError as error:
+        return str(error)
 
 
 def _answers(instance: Instance, daemon: str) -> bool:

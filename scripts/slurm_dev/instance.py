@@ -19,7 +19,7 @@ from .processes import Process
 
 RECORD = "instance.json"
 # slurmd's socket below the directory, spool/NODE/NODE_JOBID.STEPID, has to fit into 107 bytes.
-MAX_DIR_BYTES = 60
+MAX_DIR_BYTES = 70
 # Below the ephemeral range, whose ports outgoing connections take at any moment.
 PORTS = range(20000, 32000)
 
@@ -44,6 +44,10 @@ class Instance:
     def conf(self) -> str:
         """What SLURM_CONF is set to."""
         return self.path("etc", "slurm.conf")
+
+    def node(self, name: str) -> str:
+        """The node that n1 or n2 stands for: the first or second one here, whatever it is called."""
+        return dict(zip(("n1", "n2"), self.nodes, strict=True)).get(name, name)
 
     def save(self) -> None:
         """Write the record; readable by all."""
@@ -103,7 +107,9 @@ def checked_directory(directory: str) -> str:
     Raises:
         SlurmDevError: the name is too long, or holds what Slurm's configuration files cannot quote.
     """
-    directory = os.path.realpath(directory)
+    directory = os.path.join(
+        os.path.realpath(os.path.dirname(os.path.abspath(directory))), os.path.basename(directory)
+    )
     if len(os.fsencode(directory)) > MAX_DIR_BYTES:
         raise SlurmDevError(
             f"{directory}: longer than {MAX_DIR_BYTES} bytes; the sockets below it would not fit"
@@ -132,7 +138,7 @@ def load(directory: str) -> Instance | None:
             **{**record, "nodes": tuple(record["nodes"]), "node_ports": tuple(record["node_ports"])}
         )
     except FileNotFoundError:
-        if os.listdir(directory):
+        if set(os.listdir(directory)) - {f"{RECORD}.tmp"}:
             raise SlurmDevError(
                 f"{directory}: exists, and is none of ours; choose another one with --dir"
             ) from None
