@@ -1,0 +1,64 @@
+"""The demo's eight evaluations, and how each of them shall end."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation; `options` are task options for inspect, which bring about how it ends."""
+
+    run: str
+    task: str
+    epoch: int
+    time_limit: str = "00:05:00"
+    adapter: str | None = None
+    options: tuple[str, ...] = ()
+    state: str = "COMPLETED"
+    verdict: str = "ok"
+
+    @property
+    def name(self) -> str:
+        """What evalmon calls it."""
+        return f"{self.run}/{self.task}/epoch{self.epoch}"
+
+    @property
+    def directory(self) -> str:
+        """Where its cell.slurm lies, below the experiment."""
+        return f"{self.run}/eval/{self.task}_epoch{self.epoch}"
+
+    @property
+    def adapter_directory(self) -> str:
+        """Where its fine-tuned weights should be, below the experiment."""
+        return self.adapter or f"{self.run}/epoch_{self.epoch}"
+
+
+# Accuracy of the mock model after each epoch of "training"; epoch 9 was never trained.
+TRAINED = {
+    "r8_lr1e-5/epoch_0": 0.6,
+    "r8_lr1e-5/epoch_1": 0.8,
+    "r16_lr1e-5/epoch_0": 0.7,
+    "r16_lr1e-5/epoch_1": 0.95,
+}
+
+# The one that runs into its limit stands first, so that it is not what everybody waits for in the end.
+CELLS = (
+    # Twenty seconds a sample, and Slurm ends it after one minute, the shortest limit it knows.
+    Cell(
+        "r16_lr1e-5",
+        "capitalization",
+        1,
+        time_limit="00:01:00",
+        options=("pace_s=20",),
+        state="TIMEOUT",
+        verdict="failed",
+    ),
+    # Its weights are missing: inspect exits non-zero.
+    Cell("r16_lr1e-5", "arithmetic", 0, adapter="r16_lr1e-5/epoch_9", state="FAILED", verdict="failed"),
+    # The model breaks down at the fourth sample: inspect logs an error, and exits with 0 all the same.
+    Cell("r16_lr1e-5", "arithmetic", 1, options=("crash_at=4",), verdict="suspect"),
+    Cell("r16_lr1e-5", "capitalization", 0),
+    Cell("r8_lr1e-5", "arithmetic", 0),
+    Cell("r8_lr1e-5", "arithmetic", 1),
+    Cell("r8_lr1e-5", "capitalization", 0),
+    Cell("r8_lr1e-5", "capitalization", 1),
+)
