@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from evalmon_agent.slurm.sacct import SacctJob
+from evalmon_agent.slurm.seff import MEASURED_AFTER_S, SeffReport
+from evalmon_agent.words.states import State
+
 Source = Literal["seff", "sacct", "self"]
+
+_NOT_OVER = frozenset({State.PENDING, State.RUNNING, State.SUSPENDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +26,55 @@ class Figures:
     memory_requested_bytes: int | None = None
     memory_efficiency_pct: float | None = None
     source: Source | None = None
+
+
+def from_seff(report: SeffReport, *, time_limit_s: float | None) -> Figures:
+    """What seff prints, its percentages too; the limit, which it does not print, from whoever knows it."""
+    limit_s = report.time_limit_s if time_limit_s is None else time_limit_s
+    used, requested = report.mem_utilized_bytes or None, report.mem_requested_bytes or None
+    return Figures(
+        elapsed_s=report.wall_clock_s,
+        time_limit_s=limit_s,
+        time_efficiency_pct=_percent(report.wall_clock_s, limit_s),
+        cpu_efficiency_pct=report.cpu_efficiency_pct if report.core_walltime_s != 0 else None,
+        memory_used_bytes=used,
+        memory_requested_bytes=requested,
+        memory_efficiency_pct=None if used is None or requested is None else report.mem_efficiency_pct,
+        source="seff",
+    )
+
+
+def from_sacct(job: SacctJob) -> Figures:
+    """The same figures as seff's, by its formulas; usage only once the attempt is over (0 until then)."""
+    over = job.state not in _NOT_OVER
+    used = job.memory_used_bytes if over else None
+    cpu_s = job.total_cpu_s if over else None
+    if not cpu_s and used is None and (job.elapsed_s or 0) >= MEASURED_AFTER_S:
+        cpu_s = None
+    core_s = None if job.cpus is None or job.elapsed_s is None else job.cpus * job.elapsed_s
+    return Figures(
+        elapsed_s=job.elapsed_s,
+        time_limit_s=job.time_limit_s,
+        time_efficiency_pct=_percent(job.elapsed_s, job.time_limit_s),
+        cpu_efficiency_pct=_percent(cpu_s, core_s),
+        memory_used_bytes=used,
+        memory_requested_bytes=job.memory_requested_bytes,
+        memory_efficiency_pct=_percent(used, job.memory_requested_bytes),
+        source="sacct",
+    )
+
+
+def from_self(*, elapsed_s: float | None, time_limit_s: float | None) -> Figures:
+    """What the job itself could see, where Slurm keeps no accounting."""
+    return Figures(
+        elapsed_s=elapsed_s,
+        time_limit_s=time_limit_s,
+        time_efficiency_pct=_percent(elapsed_s, time_limit_s),
+        source="self",
+    )
+
+
+def _percent(part: float | None, whole: float | None) -> float | None:
+    if part is None or whole is None or whole <= 0:
+        return None
+    return round(100 * part / whole, 2)

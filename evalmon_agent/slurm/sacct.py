@@ -2,18 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.words.job_id import JobId
-from evalmon_agent.words.states import State
+from evalmon_agent.slurm import sacct_usage as usage
+from evalmon_agent.slurm.sacct_rows import Row, read_rows
+from evalmon_agent.slurm.sacct_usage import count
+from evalmon_agent.words import durations
+from evalmon_agent.words.job_id import MAX_TASKS, JobId, expand_pending, split_step
+from evalmon_agent.words.stamps import parse_stamp
+from evalmon_agent.words.states import State, parse_state
+
+# Known to every sacct since 18.08: one unknown field fails the whole call. JobName last: it may hold
+# newlines and delimiters.
+FIELDS = (
+    "JobID",
+    "JobIDRaw",
+    "Cluster",
+    "User",
+    "State",
+    "ExitCode",
+    "DerivedExitCode",
+    "Submit",
+    "Start",
+    "End",
+    "ElapsedRaw",
+    "TimelimitRaw",
+    "AllocCPUS",
+    "NNodes",
+    "NTasks",
+    "TotalCPU",
+    "ReqMem",
+    "MaxRSS",
+    "AllocTRES",
+    "TRESUsageInTot",
+    "TRESUsageInMax",
+    "NodeList",
+    "JobName",
+)
+DELIMITER = "\x1f"
+
+_NOT_OVER = frozenset({State.PENDING, State.RUNNING, State.SUSPENDED})
+_SURELY_RAN = frozenset(
+    {
+        State.REQUEUED,
+        State.COMPLETED,
+        State.FAILED,
+        State.TIMEOUT,
+        State.OUT_OF_MEMORY,
+        State.NODE_FAIL,
+        State.PREEMPTED,
+    }
+)
+_NO_NODES = frozenset({"", "None assigned", "(null)", "None", "Unknown"})
 
 
 @dataclass(frozen=True, slots=True)
 class SacctJob:
     """One attempt: a job row with its steps folded in. Times are epoch seconds, unknown is None.
 
-    State and elapsed are the job row's; CPU is the job row's total, memory the largest step's.
-    `ran` is False only when the job was over, or is pending, without ever having started.
+    State, elapsed and CPU time are the job row's, memory is the largest step's. `exit_code` and `signal`
+    are None for a job that is not over or never ran; `signal` is None too where none ended it.
+    `ran` is False for an attempt that never started; its `started_at` is None even where sacct prints one.
     """
 
     job_id: JobId
@@ -42,7 +92,114 @@ class SacctJob:
 
 @dataclass(frozen=True, slots=True)
 class SacctAnswer:
-    """All attempts that could be read, in sacct's order, and how many rows could not."""
+    """All attempts that could be read, in sacct's order; how many rows could not be, or have no job row."""
 
     jobs: tuple[SacctJob, ...]
     bad_rows: int
+
+
+def argv(job_ids: Sequence[JobId | str], *, delimiter: str = DELIMITER) -> list[str]:
+    """All attempts of these jobs, with their steps. Run it with `environment.clean`.
+
+    -D shows the attempts before a requeue; no -s, which would narrow the time window.
+    """
+    ids = ",".join(str(job_id) for job_id in job_ids)
+    return ["sacct", "-n", "-P", "-D", f"--delimiter={delimiter}", "-j", ids, "-o", ",".join(FIELDS)]
+
+
+def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMITER) -> SacctAnswer:
+    """The attempts in an answer of sacct's; other columns and delimiters do too, what is missing is None."""
+    jobs: list[SacctJob] = []
+    attempt: list[Row] = []
+    bad_rows = 0
+    if "JobID" not in fields or not delimiter:
+        return SacctAnswer((), len(text.splitlines()))
+    for row in read_rows(text, fields=fields, delimiter=delimiter):
+        found = None if row is None else split_step(row["JobID"])
+        if row is None:
+            bad_rows += 1
+        elif found is None:
+            pending = _pending_range(row, at_most=MAX_TASKS - len(jobs))
+            bad_rows += not pending
+            jobs += _folded(attempt) + pending
+            attempt = []
+        elif found[1] is None:
+            jobs += _folded(attempt)
+            attempt = [row]
+        elif attempt and split_step(attempt[0]["JobID"]) == (found[0], None):
+            attempt.append(row)
+        else:
+            bad_rows += 1
+    return SacctAnswer(tuple(jobs + _folded(attempt)), bad_rows)
+
+
+def _pending_range(row: Row, *, at_most: int) -> list[SacctJob]:
+    job_ids = expand_pending(row["JobID"]) or ()
+    return [_job(job_id, row, ()) for job_id in job_ids] if len(job_ids) <= at_most else []
+
+
+def _folded(attempt: Sequence[Row]) -> list[SacctJob]:
+    found = split_step(attempt[0]["JobID"]) if attempt else None
+    return [] if found is None else [_job(found[0], attempt[0], attempt[1:])]
+
+
+def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
+    state = parse_state(row.get("State", ""))
+    elapsed_s = None if state is State.PENDING else _elapsed(row)
+    ran = _ran(row, state=state, elapsed_s=elapsed_s, steps=steps)
+    over = ran and state not in _NOT_OVER
+    exit_code, signal = _exit(row.get("ExitCode", "")) if over else (None, None)
+    return SacctJob(
+        job_id=job_id,
+        raw_id=count(row.get("JobIDRaw", "")),
+        cluster=row.get("Cluster") or None,
+        user=row.get("User") or None,
+        state=state,
+        state_word=row.get("State", ""),
+        exit_code=exit_code,
+        signal=signal,
+        submitted_at=parse_stamp(row.get("Submit", "")),
+        started_at=parse_stamp(row.get("Start", "")) if ran else None,
+        ended_at=None if state in _NOT_OVER else parse_stamp(row.get("End", "")),
+        elapsed_s=elapsed_s,
+        time_limit_s=_time_limit(row),
+        cpus=usage.cpus(row),
+        nodes=usage.nodes(row),
+        gpus=usage.gpus(row),
+        total_cpu_s=usage.total_cpu_s(row, steps) if ran else None,
+        memory_used_bytes=usage.memory_used_bytes((row, *steps)) if ran else None,
+        memory_requested_bytes=usage.memory_requested_bytes(row),
+        node_list=_node_list(row),
+        ran=ran,
+        name=row.get("JobName"),
+    )
+
+
+def _ran(row: Row, *, state: State | None, elapsed_s: float | None, steps: Sequence[Row]) -> bool:
+    if state is State.PENDING:
+        return False
+    if steps or (elapsed_s or 0) > 0 or state in _NOT_OVER:
+        return True
+    # Zero seconds: a job that failed at once has nodes, one cancelled in the queue has none.
+    return _node_list(row) is not None if "NodeList" in row else state in _SURELY_RAN
+
+
+def _node_list(row: Row) -> str | None:
+    nodes = row.get("NodeList", "")
+    return None if nodes in _NO_NODES else nodes
+
+
+def _elapsed(row: Row) -> float | None:
+    raw = count(row.get("ElapsedRaw", ""))
+    return durations.parse(row.get("Elapsed", "")) if raw is None else float(raw)
+
+
+def _time_limit(row: Row) -> float | None:
+    if "TimelimitRaw" in row:
+        return durations.limit_minutes(row["TimelimitRaw"])
+    return durations.parse(row.get("Timelimit", ""))
+
+
+def _exit(text: str) -> tuple[int | None, int | None]:
+    status, _, signal = text.partition(":")
+    return count(status), count(signal) or None

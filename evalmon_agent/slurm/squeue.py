@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from evalmon_agent.words.job_id import JobId
-from evalmon_agent.words.states import State
+from evalmon_agent.words import durations
+from evalmon_agent.words.job_id import JobId, parse_job_id
+from evalmon_agent.words.stamps import parse_stamp
+from evalmon_agent.words.states import TERMINAL, State, parse_state
+
+# A record starts with \x1e, so that a newline in a name starts none; the name comes last, so that a
+# \x1f in it shifts nothing. %V %S %e are epoch seconds by SLURM_TIME_FORMAT=%s (slurm/environment).
+_FIELDS = ("%i", "%A", "%T", "%V", "%S", "%e", "%M", "%l", "%r", "%P", "%D", "%N", "%o", "%j")
+_FORMAT = "\x1e" + "\x1f".join(_FIELDS)
+_RECORD = re.compile(r"\x1e([^\x1e]+)")
+# Printed before each cluster's rows if SLURM_CLUSTERS names several, even with -h.
+_CLUSTER_LINE = "\nCLUSTER: "
+
+_NOT_STARTED = frozenset({None, State.PENDING, State.REQUEUED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +26,8 @@ class SqueueRow:
     """One job as squeue has it now; times are epoch seconds, unknown is None.
 
     `state` is None for a word of Slurm's that we do not know (`state_word` has it): an active job.
-    `started_at` is None for a PENDING job: what squeue prints there is an estimate.
-    `ends_at` of a running job is when its limit is reached.
+    `started_at` is None for a job that has not started: what squeue prints there is an estimate, or for
+    one cancelled before its start the time of that. `ends_at` of a running job is when its limit is reached.
     """
 
     job_id: JobId
@@ -40,3 +53,61 @@ class SqueueAnswer:
 
     rows: tuple[SqueueRow, ...]
     bad_rows: int
+
+
+def argv() -> list[str]:
+    """All my jobs, ended ones too, one row per array task."""
+    return ["squeue", "-h", "--me", "-r", "-t", "all", "-o", _FORMAT]
+
+
+def parse(text: str) -> SqueueAnswer:
+    """Every row of `argv()`'s answer; what is no row of that form is counted, not guessed at."""
+    rows: list[SqueueRow] = []
+    noise = _without_cluster_line("\n" + text.partition("\x1e")[0])
+    bad_rows = 1 if noise.strip() else 0
+    for match in _RECORD.finditer(text):
+        row = _row(_without_cluster_line(match[1]).removesuffix("\n"))
+        if row is None:
+            bad_rows += 1
+        else:
+            rows.append(row)
+    return SqueueAnswer(tuple(rows), bad_rows)
+
+
+def _without_cluster_line(text: str) -> str:
+    head, found, cluster = text.rpartition(_CLUSTER_LINE)
+    return head if found and len(cluster.split()) == 1 else text
+
+
+def _row(record: str) -> SqueueRow | None:
+    fields = record.split("\x1f", len(_FIELDS) - 1)
+    if len(fields) < len(_FIELDS):
+        return None
+    shown_id, raw_id, word, submit, start, end, elapsed, limit = fields[:8]
+    reason, partition, nodes, node_list, command, name = fields[8:]
+    job_id = parse_job_id(shown_id)
+    if job_id is None or not word.strip():
+        return None
+    state = parse_state(word)
+    started = state not in _NOT_STARTED and not (state in TERMINAL and not node_list)
+    return SqueueRow(
+        job_id=job_id,
+        raw_id=_count(raw_id),
+        state=state,
+        state_word=word,
+        submitted_at=parse_stamp(submit),
+        started_at=parse_stamp(start) if started else None,
+        ends_at=parse_stamp(end) if state not in _NOT_STARTED else None,
+        elapsed_s=durations.parse(elapsed),
+        time_limit_s=durations.parse(limit),
+        reason=reason,
+        partition=partition,
+        nodes=_count(nodes),
+        node_list=node_list,
+        command=command,
+        name=name,
+    )
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 10 else None

@@ -1,0 +1,65 @@
+"""Which environment do Slurm's commands get, so that the user's settings change nothing of what we read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+FOR_ASKING: Mapping[str, str] = {
+    "SLURM_TIME_FORMAT": "%s",
+    "SLURM_BITSTR_LEN": "0",
+    "LC_ALL": "C",
+}
+"""Set for every question: epoch seconds, array expressions uncut, messages in English."""
+
+# squeue(1), sacct(1), scontrol(1), sinfo(1), ENVIRONMENT VARIABLES: every one of these stands for an
+# option that adds, drops or reshapes rows. By prefix, since each version adds some.
+_SHAPING_PREFIXES = ("SACCT_", "SQUEUE_", "SINFO_", "SCONTROL_")
+_SHAPING = frozenset(
+    {
+        "SLURM_DEBUG_FLAGS",
+        "SLURM_JSON",
+        "SLURM_YAML",
+        "SLURM_TOPO_LEN",
+    }
+)
+
+_OF_A_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI")
+_OF_A_JOB = frozenset(
+    {
+        "CUDA_VISIBLE_DEVICES",
+        "NVIDIA_VISIBLE_DEVICES",
+        "ROCR_VISIBLE_DEVICES",
+        "GPU_DEVICE_ORDINAL",
+        "ZE_AFFINITY_MASK",
+    }
+)
+_WHICH_CLUSTER = frozenset({"SLURM_CONF", "SLURM_CLUSTERS"})
+
+# `sbatch --wait` would last as long as the eval.
+_NEVER_SUBMITTED_WITH = frozenset({"SBATCH_WAIT"})
+
+
+def clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment to ask squeue, sacct, scontrol, sinfo and seff with; which cluster is asked stays."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name not in _SHAPING and not name.startswith(_SHAPING_PREFIXES)
+    }
+    return {**kept, **FOR_ASKING}
+
+
+def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str, str]:
+    """The environment for sbatch, which hands it on to the job: hence nothing is added.
+
+    Inside a job, what Slurm said to that job is taken out: it would bind the new job to the old one's
+    memory, CPUs and GPUs. Outside, the user's SBATCH_* hold, as they do for the user's own sbatch.
+    """
+    kept = {name: value for name, value in environ.items() if name not in _NEVER_SUBMITTED_WITH}
+    if not inside_job:
+        return kept
+    return {
+        name: value
+        for name, value in kept.items()
+        if name in _WHICH_CLUSTER or not (name in _OF_A_JOB or name.startswith(_OF_A_JOB_PREFIXES))
+    }

@@ -1,0 +1,95 @@
+"""Why is an answer of Slurm's no answer: its exit status and messages as one of a few kinds."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+
+
+class Kind(enum.Enum):
+    """What a failed question means for the one who asked."""
+
+    NO_NEWS = "no news"
+    """Slurm does not answer for now; ask again later, conclude nothing."""
+    REFUSED = "refused"
+    """Slurm answered no: permissions, limits, an account or partition that may not be used."""
+    INVALID_JOB = "invalid job"
+    """The job is unknown to the controller: purged, or never there."""
+    ACCOUNTING_DISABLED = "accounting disabled"
+    """This cluster keeps no accounting; sacct will never answer."""
+    UNUSABLE = "unusable"
+    """Anything else: what was printed must not be believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A question that failed, with the line of Slurm's that says why, verbatim."""
+
+    kind: Kind
+    line: str
+
+
+_ACCOUNTING_DISABLED = re.compile(r"accounting storage is disabled", re.IGNORECASE)
+_INVALID_JOB = re.compile(r"Invalid job id", re.IGNORECASE)
+_INVALID_USER = re.compile(r"Invalid user", re.IGNORECASE)
+_NO_NEWS = re.compile(
+    r"timed? ?out"
+    r"|Unable to (?:contact|connect)"
+    r"|Problem talking to the database"
+    r"|persist(?:ent)?[ _]?conn"
+    r"|Connection (?:refused|reset|closed)"
+    r"|(?:rate limit|try again|temporarily|retrying|standby mode|no route to host)"
+    r"|Zero Bytes were transmitted"
+    r"|Transport endpoint is not connected"
+    r"|Insane message length|Unexpected message"
+    r"|Communication (?:connection|shutdown) failure|Message (?:send|receive) failure"
+    r"|Protocol authentication error|munge"
+    r"|configuration source|DNS SRV",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"denied|not permitted|not authorized"
+    r"|Assoc\w*Limit|QOS\w*Limit|limit violat|exceed|violates"
+    r"|Invalid (?:account|qos|partition|feature|generic resource|wckey|license)"
+    r"|node configuration is not available|Batch job submission failed|allocation failure",
+    re.IGNORECASE,
+)
+
+# Which is looked for first: `Batch job submission failed: Socket timed out` is no refusal.
+_KINDS = (
+    (Kind.ACCOUNTING_DISABLED, _ACCOUNTING_DISABLED),
+    (Kind.INVALID_JOB, _INVALID_JOB),
+    (Kind.UNUSABLE, _INVALID_USER),
+    (Kind.NO_NEWS, _NO_NEWS),
+    (Kind.REFUSED, _REFUSED),
+)
+
+
+def classify(rc: int, stdout: str, stderr: str) -> Failure | None:
+    """The failure that a finished command reports, or None where its stdout is an answer.
+
+    With exit status 0 messages on stderr are warnings, but for two: an unknown user, and a lost
+    connection when nothing was printed.
+    """
+    if rc == 0:
+        return _despite_success(stdout, stderr)
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    for kind, pattern in _KINDS:
+        line = _first(lines, pattern)
+        if line is not None:
+            return Failure(kind, line)
+    return Failure(Kind.UNUSABLE, lines[-1] if lines else f"exit status {rc}, nothing on stderr")
+
+
+def _despite_success(stdout: str, stderr: str) -> Failure | None:
+    lines = stderr.splitlines()
+    line = _first(lines, _INVALID_USER)
+    if line is not None:
+        return Failure(Kind.UNUSABLE, line)
+    line = None if stdout.strip() else _first(lines, _NO_NEWS)
+    return None if line is None else Failure(Kind.NO_NEWS, line)
+
+
+def _first(lines: list[str], pattern: re.Pattern[str]) -> str | None:
+    return next((line for line in lines if pattern.search(line)), None)
