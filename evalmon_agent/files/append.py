@@ -6,6 +6,8 @@ import os
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
+_TAIL_BYTES = 64 * 1024
+
 
 def size_of(path: str) -> int:
     """The length in bytes; 0 if there is no such file."""
@@ -50,6 +52,31 @@ def complete(path: str, offset: int, data: bytes, *, mode: int = 0o600) -> bool:
         _write_at(fd, at, missing)
         os.fsync(fd)
         return True
+    finally:
+        os.close(fd)
+
+
+def cut_torn(path: str, *, end_of_block: bytes = b"\n\n") -> None:
+    """Cut what a kill left of a block at the end of the log; call it under the lock.
+
+    Only what begins like a block of ours is cut; other text gets the blank line that it lacks.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | _FLAGS & ~(os.O_WRONLY | os.O_CREAT))
+    except FileNotFoundError:
+        return
+    try:
+        end = os.fstat(fd).st_size
+        start = max(end - _TAIL_BYTES, 0)
+        tail = os.pread(fd, end - start, start)
+        if not tail or tail.endswith(end_of_block):
+            return
+        last = tail.rfind(end_of_block)
+        torn = tail[last + len(end_of_block) if last >= 0 else 0 :]
+        if torn.startswith(b"[") and (last >= 0 or start == 0):
+            os.ftruncate(fd, end - len(torn))
+        else:
+            _write_at(fd, end, b"\n" if tail.endswith(b"\n") else end_of_block)
     finally:
         os.close(fd)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from evalmon_agent.figures.efficiency import from_sacct
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.events import Event, Measured, Transition
@@ -110,9 +111,11 @@ def _take_queue(index: JobIndex, answer: QueueAnswer) -> None:
 def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
     if asked_at < attempt.queue_at:
         return
-    attempt.queue_at = asked_at
-    attempt.queue_state = row.state if row.state is not None else State.RUNNING
-    attempt.queue_reason = row.reason if attempt.queue_state is State.PENDING else ""
+    state = row.state if row.state is not None else State.RUNNING
+    reason = row.reason if state is State.PENDING else ""
+    if (state, reason) != (attempt.queue_state, attempt.queue_reason):
+        # Only a change moves the time: a poll without news leaves the state file as it is.
+        attempt.queue_at, attempt.queue_state, attempt.queue_reason = asked_at, state, reason
     attempt.time_limit_s = row.time_limit_s if row.time_limit_s is not None else attempt.time_limit_s
     attempt.node_list = row.node_list or attempt.node_list
     if attempt.queue_state in {State.RUNNING, State.SUSPENDED}:
@@ -167,7 +170,7 @@ def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None
     if row.state in TERMINAL or row.state is State.REQUEUED:
         attempt.ended_at, attempt.elapsed_s = row.ended_at, row.elapsed_s
         attempt.exit_code, attempt.signal = row.exit_code, row.signal
-        attempt.accounted = row.figures()
+        attempt.accounted = from_sacct(row)
 
 
 def _take_measurement(state: ExperimentState, fact: Measurement) -> Iterator[Event]:

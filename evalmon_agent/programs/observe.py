@@ -1,0 +1,221 @@
+"""One poll, the same in every home: sidecar, completion job, `status` and `report` call it.
+
+Is a poll due? (lock, look, mark, unlock) -> ask Slurm (no lock held) -> lock, load, fold, save, append the
+log, unlock. The state is saved with the blocks that are to be logged, then they are appended: whoever loads
+it next completes what a kill cut off, so no block is lost or doubled.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from evalmon_agent.files.append import complete, cut_torn, size_of
+from evalmon_agent.logbook import blocks
+from evalmon_agent.programs.ask import Answers, Clock, ask, read_local
+from evalmon_agent.programs.report_events import blocks_of
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.store import heartbeat as heartbeat_file
+from evalmon_agent.store import state as state_file
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.heartbeat import Heartbeat, Role
+from evalmon_agent.store.lock import locked
+from evalmon_agent.tracking.facts import Facts, Measurement
+from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.helpers import take_helpers
+from evalmon_agent.tracking.records import ExperimentState, Outage, Outbox
+from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.words.states import State
+
+Block = list[str]
+_EARLY = 0.9
+"""A poll this part of an interval after the last one is due: timers are not exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What an observation led to. `asked`: whether Slurm was asked; `failure`: the question that failed."""
+
+    state: ExperimentState
+    asked: bool
+    failure: Failure | None = None
+
+
+class Observer:
+    """Observes one experiment for one process. `clock` is epoch seconds."""
+
+    def __init__(
+        self, experiment: Experiment, slurm: Slurm, settings: Settings, *, role: Role, clock: Clock = time.time
+    ) -> None:
+        self.experiment = experiment
+        self.slurm = slurm
+        self.settings = settings
+        self._clock = clock
+        self._me = Heartbeat(
+            role,
+            socket.gethostname(),
+            os.getpid(),
+            os.environ.get("SLURM_JOB_ID"),
+            started_at=clock(),
+            poll_interval_s=settings.poll_interval,
+        )
+
+    @property
+    def mode(self) -> int:
+        """The mode of the files that we write."""
+        return 0o640 if self.settings.group_readable else 0o600
+
+    def observe_once(self, *, at_least_s: float | None = None, extra: Sequence[Block] = ()) -> Observed:
+        """Poll if the last one is at least `at_least_s` ago (default: a poll interval); log what happened.
+
+        `extra` blocks are logged in the same transaction, before those of the poll.
+        """
+        wait_s = self.settings.poll_interval * _EARLY if at_least_s is None else at_least_s
+        if not self._mark_poll(wait_s):
+            return Observed(self.record(extra=extra), asked=False)
+        answers = ask(
+            self.experiment, self.slurm, lost_after_s=self.settings.lost_after, clock=self._clock
+        )
+        return Observed(self._take(answers, extra=extra), asked=True, failure=answers.failure)
+
+    def record(
+        self, *, measurements: Sequence[Measurement] = (), extra: Sequence[Block] = ()
+    ) -> ExperimentState:
+        """Take in what the experiment's own files say, and `measurements`, without asking Slurm."""
+
+        def facts_for(state: ExperimentState) -> tuple[Facts, list[Entry]]:
+            local, found = read_local(self.experiment, state)
+            return Facts(local.registrations, local.reports, measurements=measurements), found
+
+        return self._transact(facts_for, before=extra)
+
+    def transact(self, change: Callable[[ExperimentState, float], Sequence[Block]]) -> ExperimentState:
+        """Change the state under the lock; the blocks that `change` returns are logged exactly once."""
+        with locked(self.experiment):
+            now = self._clock()
+            state, before = self._load(now)
+            self._save(state, before, list(change(state, now)))
+            return state
+
+    def _mark_poll(self, wait_s: float) -> bool:
+        """Whether a poll is due; if so it is marked as begun, so that no other observer polls as well."""
+        with locked(self.experiment):
+            now = self._clock()
+            last = heartbeat_file.load(self.experiment.observer)
+            self._me.poll_interval_s = self.settings.poll_interval
+            if last is not None:
+                # A stamp in the future is a clock that was set back: not believed.
+                if 0 <= now - last.polled_at < wait_s:
+                    return False
+                self._me.polls, self._me.failed_polls = last.polls, last.failed_polls
+            self._me.polled_at = now
+            self._me.polls += 1
+            heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+            return True
+
+    def _take(self, answers: Answers, *, extra: Sequence[Block]) -> ExperimentState:
+        failure = answers.failure
+        if failure is not None:
+            self._count_failure(failure)
+
+        def after(state: ExperimentState, now: float) -> list[Block]:
+            return self._outage(state, failure, now)
+
+        def head(state: ExperimentState, now: float) -> list[Block]:
+            return [] if answers.facts.queue is None else [blocks.status_check(now, counts(state))]
+
+        return self._transact(
+            lambda _: (answers.facts, answers.entries), before=extra, after_load=after, head=head
+        )
+
+    def _transact(
+        self,
+        facts_for: Callable[[ExperimentState], tuple[Facts, Sequence[Entry]]],
+        *,
+        before: Sequence[Block] = (),
+        after_load: Callable[[ExperimentState, float], list[Block]] | None = None,
+        head: Callable[[ExperimentState, float], list[Block]] | None = None,
+    ) -> ExperimentState:
+        with locked(self.experiment):
+            now = self._clock()
+            state, saved = self._load(now)
+            facts, found = facts_for(state)
+            outage = after_load(state, now) if after_load is not None else []
+            events = fold(state, facts, lost_after_s=self.settings.lost_after)
+            take_helpers(state, found)
+            top = head(state, now) if head is not None else []
+            happened = blocks_of(events, state, self.experiment, now=now)
+            self._save(state, saved, [*before, *outage, *top, *happened])
+            return state
+
+    def _load(self, now: float) -> tuple[ExperimentState, bytes]:
+        """The state and its saved form; what its outbox still owes the log is delivered first."""
+        state = state_file.load_for_update(self.experiment, now=now)
+        if state.outbox is not None:
+            complete(self.experiment.log, state.outbox.offset, state.outbox.text.encode(), mode=self.mode)
+        else:
+            cut_torn(self.experiment.log)
+        return state, msgspec.json.encode(state)
+
+    def _save(self, state: ExperimentState, saved: bytes, new: list[Block]) -> None:
+        """Save if a fact changed, with the new blocks in the outbox; then append them."""
+        changed = state.generation == 0 or msgspec.json.encode(state) != saved
+        if not changed and not new:
+            return
+        text = blocks.join(new)
+        offset = size_of(self.experiment.log)
+        if changed:
+            state.outbox = Outbox(offset, text) if text else None
+            state_file.save(self.experiment, state, mode=self.mode)
+        if text:
+            complete(self.experiment.log, offset, text.encode(), mode=self.mode)
+
+    def _count_failure(self, failure: Failure) -> None:
+        with locked(self.experiment):
+            self._me.failed_polls += 1
+            self._me.last_error = failure.line
+            heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+
+    def _outage(self, state: ExperimentState, failure: Failure | None, now: float) -> list[Block]:
+        """QUERY_ERROR for each failed poll, one ALERT per outage, QUERY_RECOVERED after it."""
+        if failure is None:
+            outage, state.outage = state.outage, None
+            if outage is None or not outage.alerted:
+                return []
+            fields = {"Failed polls": str(outage.failures), "Since": blocks.stamp(outage.since)}
+            return [blocks.note(now, "QUERY_RECOVERED", "Slurm answers again", fields)]
+        if state.outage is None:
+            state.outage = Outage(since=now)
+        outage = state.outage
+        outage.failures += 1
+        outage.error = failure.line
+        found = [
+            blocks.note(
+                now,
+                "QUERY_ERROR",
+                "Slurm gave no usable answer",
+                {"Error": failure.line, "Action": "Nothing concluded; asking again at the next poll"},
+            )
+        ]
+        if outage.failures >= self.settings.alert_after and not outage.alerted:
+            outage.alerted = True
+            fields = {
+                "Since": blocks.stamp(outage.since),
+                "Last error": failure.line,
+                "Action": "Check Slurm (sinfo); monitoring goes on and catches up when it answers",
+            }
+            found.append(blocks.note(now, "ALERT", f"{outage.failures} polls in a row failed", fields))
+        return found
+
+
+def counts(state: ExperimentState) -> Counter[State]:
+    """How many evals are in each state."""
+    return Counter(ev.state for ev in state.evals.values())

@@ -1,0 +1,74 @@
+"""How are events told: each event of the fold as its block of the log. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.logbook import blocks
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.events import Event, Measured, Transition
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
+from evalmon_agent.words.states import TERMINAL, State
+
+
+def blocks_of(
+    events: Iterable[Event], state: ExperimentState, experiment: Experiment, *, now: float
+) -> list[list[str]]:
+    """The blocks in the order of the events."""
+    return [_block(event, state.evals[event.name], experiment, now=now) for event in events]
+
+
+def result_log(ev: Eval, experiment: Experiment) -> str | None:
+    """Where the eval's own logs lie, as the user's text writes it: `{run}/eval/logs/`, seen from EXP."""
+    if ev.script is None:
+        return None
+    return experiment.relative(os.path.join(os.path.dirname(ev.script), "logs")) + "/"
+
+
+def _block(event: Event, ev: Eval, experiment: Experiment, *, now: float) -> list[str]:
+    if isinstance(event, Measured):
+        return _measured(event, ev.attempts[event.attempt], now=now)
+    return _transition(event, ev, experiment, now=now)
+
+
+def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[str]:
+    if event.current not in TERMINAL:
+        return blocks.state_change(
+            now, event.name, event.job_id, previous=event.previous, current=event.current, at=event.at
+        )
+    attempt = ev.attempts[event.attempt] if event.attempt is not None else None
+    return blocks.state_change_terminal(
+        now,
+        event.name,
+        event.job_id,
+        previous=event.previous,
+        current=event.current,
+        at=event.at,
+        elapsed_s=_elapsed_s(ev, attempt),
+        result_log=result_log(ev, experiment),
+        notes=_notes(event, attempt),
+    )
+
+
+def _elapsed_s(ev: Eval, attempt: Attempt | None) -> float | None:
+    if attempt is None:
+        return None
+    if attempt.elapsed_s is not None:
+        return attempt.elapsed_s
+    own = [o for o in ev.own if o.job_id == attempt.job_id]
+    return own[-1].elapsed_s if own else None
+
+
+def _notes(event: Transition, attempt: Attempt | None) -> list[str]:
+    if event.current is State.LOST:
+        return ["Note: Slurm has not known this job for longer than lost_after; how it ended is unknown"]
+    if attempt is not None and attempt.account_state is None and attempt.queue_state not in TERMINAL:
+        return ["Note: from the job's own report; Slurm's accounting does not have it"]
+    return []
+
+
+def _measured(event: Measured, attempt: Attempt, *, now: float) -> list[str]:
+    state = attempt.account_state or attempt.queue_state or State.COMPLETED
+    return blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)

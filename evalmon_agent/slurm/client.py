@@ -1,0 +1,107 @@
+"""How Slurm is asked: each question is an argv, a run and a parse; a failure is data, never an exception."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue
+from evalmon_agent.slurm.commands import Finished, run
+from evalmon_agent.slurm.environment import clean, for_submission
+from evalmon_agent.slurm.failures import Failure, Kind, classify
+
+ASK_TIMEOUT_S = 60.0
+SEFF_TIMEOUT_S = 20.0
+SUBMIT_TIMEOUT_S = 300.0
+IDS_PER_CALL = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What sbatch said: the job's id and cluster, or why not.
+
+    `unknown`: it was killed or printed nothing usable, so Slurm may or may not have taken the job.
+    """
+
+    job_id: int | None = None
+    cluster: str | None = None
+    refusal: str = ""
+    unknown: bool = False
+
+
+class Slurm:
+    """Slurm as this user sees it from here. One command at a time, each with a time-out."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = dict(environ)
+        self._asking = clean(environ)
+
+    def has(self, program: str) -> bool:
+        """Whether this program of Slurm's is on PATH."""
+        return self.find(program) is not None
+
+    def find(self, program: str) -> str | None:
+        """The absolute path of a program of Slurm's."""
+        for directory in self._environ.get("PATH", os.defpath).split(os.pathsep):
+            path = os.path.join(directory, program)
+            if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
+                return path
+        return None
+
+    def queue(self) -> squeue.SqueueAnswer | Failure:
+        """All my jobs, ended ones too, in one call."""
+        done = self._ask(squeue.argv())
+        return _failure(done) or squeue.parse(done.stdout)
+
+    def account(self, job_ids: Sequence[str]) -> sacct.SacctAnswer | Failure:
+        """All attempts of at most IDS_PER_CALL jobs, in one call."""
+        done = self._ask(sacct.argv(job_ids))
+        return _failure(done) or sacct.parse(done.stdout)
+
+    def efficiency(self, job_id: str) -> Finished:
+        """What seff prints of one job."""
+        return self._ask(seff.argv(job_id), timeout_s=SEFF_TIMEOUT_S)
+
+    def partitions(self) -> tuple[sinfo.Partition, ...] | Failure:
+        """The partitions with their limits."""
+        done = self._ask(sinfo.argv())
+        return _failure(done) or sinfo.parse(done.stdout)
+
+    def submit(self, argv: Sequence[str], *, cwd: str) -> Submitted:
+        """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim."""
+        inside_job = "SLURM_JOB_ID" in self._environ
+        env = for_submission(self._environ, inside_job=inside_job)
+        done = run(argv, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
+        found = sbatch.parse_parsable(done.stdout)
+        if found is not None:
+            # An id that was printed is a job that exists, whatever happened to sbatch afterwards.
+            return Submitted(*found)
+        if done.returncode is None:
+            return Submitted(refusal=done.problem)
+        words = "\n".join(line for line in done.stderr.splitlines() if line.strip())
+        if done.timed_out or done.returncode <= 0:
+            return Submitted(refusal=words or "sbatch ended before it said an id", unknown=True)
+        failure = classify(done.returncode, done.stdout, done.stderr)
+        # "Socket timed out": the controller may have taken the job all the same.
+        unknown = failure is not None and failure.kind is Kind.NO_NEWS
+        return Submitted(refusal=words or f"sbatch: exit status {done.returncode}", unknown=unknown)
+
+    def cancel(self, job_ids: Sequence[str]) -> Failure | None:
+        """scancel these jobs; ended ones are no error."""
+        if not job_ids:
+            return None
+        return _failure(self._ask(["scancel", "-Q", *job_ids]))
+
+    def _ask(self, argv: Sequence[str], *, timeout_s: float = ASK_TIMEOUT_S) -> Finished:
+        return run(argv, timeout_s=timeout_s, env=self._asking)
+
+
+def _failure(done: Finished) -> Failure | None:
+    if done.returncode is None:
+        return Failure(Kind.UNUSABLE, done.problem)
+    if done.timed_out:
+        return Failure(Kind.NO_NEWS, "no answer in time; killed")
+    if done.cut:
+        return Failure(Kind.UNUSABLE, "the answer is too large to be one")
+    return classify(done.returncode, done.stdout, done.stderr)

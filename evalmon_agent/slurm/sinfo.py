@@ -1,0 +1,38 @@
+"""What does sinfo say of the partitions: the argv, and its rows as records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evalmon_agent.words import durations
+
+_FORMAT = "\x1f".join(("%P", "%l", "%h"))
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition: its time limit (None: none), and whether a job takes whole nodes."""
+
+    name: str
+    is_default: bool
+    time_limit_s: float | None
+    exclusive: bool
+
+
+def argv() -> list[str]:
+    """All partitions, one row each."""
+    return ["sinfo", "-h", "-o", _FORMAT]
+
+
+def parse(text: str) -> tuple[Partition, ...]:
+    """Every row of `argv()`'s answer; a row that is none is left out, and each partition stands once."""
+    found: dict[str, Partition] = {}
+    for line in text.splitlines():
+        fields = line.split("\x1f")
+        if len(fields) == 3:
+            name, limit, shared = (field.strip() for field in fields)
+            is_default = name.endswith("*")
+            name = name.removesuffix("*")
+            exclusive = shared.upper().startswith("EXCLUSIVE")
+            found[name] = Partition(name, is_default, durations.parse(limit), exclusive)
+    return tuple(found.values())

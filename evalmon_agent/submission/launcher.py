@@ -1,0 +1,72 @@
+"""What does Slurm get instead of the user's script: a launcher that runs an unchanged copy of it, monitored.
+
+The launcher carries the script's leading comment block, so Slurm reads the same `#SBATCH` lines; it becomes
+our `run` by `exec`, which runs the copy through its own shebang. Where our interpreter does not start, the copy
+runs as if we were not there.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.words.printable import printable
+
+# A file system that hangs under our interpreter must not hold the eval; not every node has `timeout`.
+_START_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Monitored:
+    """What one launcher needs to know."""
+
+    snapshot: str
+    leading_lines: Sequence[str]
+    shebang: str
+    monitor_dir: str
+    name: str
+    output_dir: str
+    is_array: bool
+    token: str
+    interpreter: str
+    sample_interval_s: float
+
+
+def render(job: Monitored) -> str:
+    """The launcher's text, in POSIX sh."""
+    head = [line for line in job.leading_lines if not line.startswith("#!")]
+    python = f"{shlex.quote(job.interpreter)} -E -P"
+    options = f"--token {shlex.quote(job.token)} --sample-interval {job.sample_interval_s:g} --script"
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            *head,
+            f"# evalmon submitted this in place of {printable(job.snapshot)}, which it runs unchanged.",
+            f"EVALMON_DIR={shlex.quote(job.monitor_dir)}",
+            f"EVALMON_NAME={_per_task(job.name, '[', ']', is_array=job.is_array)}",
+            f"EVALMON_OUTPUT_DIR={_per_task(job.output_dir, '/', '', is_array=job.is_array)}",
+            "export EVALMON_DIR EVALMON_NAME EVALMON_OUTPUT_DIR",
+            f"evalmon_limit=; command -v timeout >/dev/null 2>&1 && evalmon_limit='timeout -k 1 {_START_TIMEOUT_S}'",
+            f"if $evalmon_limit {python} -c 'import evalmon_agent.agent.run' </dev/null >/dev/null 2>&1; then",
+            "  unset evalmon_limit",
+            f"  exec {python} -m evalmon_agent run {options} -- {shlex.quote(job.snapshot)} \"$@\"",
+            "fi",
+            "unset evalmon_limit",
+            f"exec {' '.join(shlex.quote(word) for word in interpreter_of(job.shebang))} "
+            f"{shlex.quote(job.snapshot)} \"$@\"",
+            "",
+        ]
+    )
+
+
+def interpreter_of(shebang: str) -> list[str]:
+    """The words that the kernel would run for this `#!` line: the program, and one argument at most."""
+    program, _, argument = shebang.removeprefix("#!").strip(" \t\r\n").partition(" ")
+    argument = argument.strip(" \t")
+    return [program, argument] if argument else [program]
+
+
+def _per_task(text: str, before: str, after: str, *, is_array: bool) -> str:
+    quoted = shlex.quote(text)
+    return f'{quoted}"{before}${{SLURM_ARRAY_TASK_ID}}{after}"' if is_array else quoted

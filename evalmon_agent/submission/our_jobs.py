@@ -1,0 +1,91 @@
+"""How are our own jobs submitted: the sidecar's and the completion job's scripts and options."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.slurm.sinfo import Partition
+from evalmon_agent.settings import FAST_POLLING, OurJob
+from evalmon_agent.words.durations import time_option
+
+MAX_DEPENDENCY_BYTES = 120 * 1024
+_LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the evals run: what our jobs take over from them unless it is set."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+
+
+def place_of(options: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> Place:
+    """The commonest partition, account and qos of the scripts; sbatch's own variables stand above `#SBATCH`."""
+    return Place(*(_commonest(key, options, environ) for key in ("partition", "account", "qos")))
+
+
+def script(command: str, experiment: str, *, interpreter: str, token: str, environ: Mapping[str, str]) -> str:
+    """The batch script of one of our jobs. It stands on its own: sites may let no environment through."""
+    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", command, "--token", token, "--", experiment]
+    exports = [f"export {key}={shlex.quote(environ[key])}" for key in _LINE_KEYS if environ.get(key)]
+    return "\n".join(["#!/bin/sh", *exports, f"exec {shlex.join(words)}", ""])
+
+
+def options(
+    job: OurJob, place: Place, *, kind: str, output: str, time_limit: str, afterany: Sequence[str] = ()
+) -> list[str]:
+    """sbatch's options for one of our jobs, the script's path not among them.
+
+    gres is never taken over.
+    """
+    chosen = {
+        "partition": job.partition or place.partition,
+        "account": job.account or place.account,
+        "qos": job.qos or place.qos,
+    }
+    argv = [
+        f"--job-name=evalmon-{kind}",
+        f"--output={pattern(output)}",
+        "--open-mode=append",
+        f"--time={time_limit}",
+        f"--mem={job.mem}",
+        "--nodes=1",
+        "--ntasks=1",
+        "--requeue",
+        *(f"--{key}={value}" for key, value in chosen.items() if value),
+    ]
+    if afterany:
+        argv.append("--dependency=afterany:" + ":".join(afterany))
+    return [*argv, *job.extra]
+
+
+def pattern(path: str) -> str:
+    """A path as sbatch's --output takes it: `%` doubled; our own `%j` is written `{j}`."""
+    return path.replace("%", "%%").replace("{j}", "%j")
+
+
+def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]) -> str:
+    """The time limit, cut to that of the partition where the job will run."""
+    found = next((p for p in partitions if (p.name == partition if partition else p.is_default)), None)
+    wanted_s = time_option(wanted)
+    if found is None or found.time_limit_s is None or (wanted_s is not None and wanted_s <= found.time_limit_s):
+        return wanted
+    return str(max(int(found.time_limit_s // 60), 1))
+
+
+def is_exclusive(partition: str | None, partitions: Sequence[Partition]) -> bool:
+    """Whether a small job takes a whole node there, which a sidecar must not."""
+    return any(p.exclusive for p in partitions if (p.name == partition if partition else p.is_default))
+
+
+def _commonest(key: str, found: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> str | None:
+    from_environment = environ.get(f"SBATCH_{key.upper()}")
+    if from_environment:
+        return from_environment
+    values = Counter(options[key] for options in found if options.get(key))
+    return values.most_common(1)[0][0] if values else None
