@@ -97,14 +97,12 @@ def start(instance: Instance) -> None:
 
 def usable(instance: Instance) -> bool:
     """Whether all daemons run, both nodes take jobs, and accounting works."""
-    return (
-        all(daemons.recorded(instance).values())
-        and all(
-            daemons.node_states(instance).get(node) in ("idle", "mixed", "allocated")
-            for node in instance.nodes
-        )
-        and daemons.accounting_works(instance)
-    )
+    if not all(daemons.recorded(instance).values()):
+        return False
+    states = daemons.node_states(instance)
+    return all(
+        states.get(node) in daemons.TAKES_JOBS for node in instance.nodes
+    ) and daemons.accounting_works(instance)
 
 
 def _cluster_is_known(instance: Instance) -> bool:

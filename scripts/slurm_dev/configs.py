@@ -26,7 +26,7 @@ SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
 # How long a requeued job waits before it begins again is cred_expire: 120 s by default, see slurm.conf(5).
-AuthInfo=socket={instance.path("munge", "socket")},cred_expire=15
+AuthInfo=socket={instance.path("munge", "socket")},cred_expire=10
 
 StateSaveLocation={instance.path("state")}
 SlurmdSpoolDir={instance.path("spool", "%n")}
@@ -88,9 +88,13 @@ DebugLevel=info
 
 
 def cgroup_conf(instance: Instance, *, version: tuple[int, int], swap_accounted: bool) -> str:
-    """cgroup.conf; `version` is Slurm's: only newer ones can be told to leave cgroups alone."""
+    """cgroup.conf; `version` is Slurm's.
+
+    slurmd loads a cgroup plugin even if nothing uses it. The one for v2 would ask systemd for a scope, which
+    would outlive us; before 23.02 there is no `disabled`, but the one for v1 does nothing until it is used.
+    """
     if not instance.cgroup_v1:
-        return "CgroupPlugin=disabled\n" if version >= (23, 2) else ""
+        return f"CgroupPlugin={'disabled' if version >= (23, 2) else 'cgroup/v1'}\n"
     return f"""# Written by scripts/slurm-dev; gone after `slurm-dev down`.
 CgroupPlugin=cgroup/v1
 ConstrainRAMSpace=yes

@@ -17,6 +17,9 @@ STOP_GRACE_S = 20
 COMMAND_TIMEOUT_S = 30
 LOG_LINES = 15
 
+# States of a node, as sinfo prints them, in which it answers and runs jobs.
+TAKES_JOBS = ("idle", "mixed", "allocated", "completing")
+
 
 def names(instance: Instance) -> list[str]:
     """All daemons, in the order in which they are started."""
@@ -155,6 +158,8 @@ def command(instance: Instance, *words: str) -> str | None:
 
 def node_states(instance: Instance) -> dict[str, str]:
     """Node -> its state as sinfo prints it (`idle`, `mixed`, `down*`); empty if slurmctld does not answer."""
+    if instance.noted("slurmctld") is None:
+        return {}  # known at once, where sinfo would take its 9 s to find out
     answer = command(instance, "sinfo", "-h", "-N", "-p", "debug", "-o", "%N %T") or ""
     return dict(line.split(maxsplit=1) for line in answer.splitlines() if " " in line)
 
@@ -188,7 +193,7 @@ def _answers(instance: Instance, daemon: str) -> bool:
         return _connects(socket.AF_INET, ("127.0.0.1", instance.dbd_port))
     if daemon == "slurmctld":
         return "is UP" in (command(instance, "scontrol", "ping") or "")
-    return node_states(instance).get(daemon) in ("idle", "mixed", "allocated")
+    return node_states(instance).get(daemon) in TAKES_JOBS
 
 
 def _connects(family: socket.AddressFamily, address: str | tuple[str, int]) -> bool:
