@@ -1,0 +1,123 @@
+"""Which option of sbatch is meant: arguments as getopt_long reads them, by long name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+# sbatch(1), up to 25.05.
+_WITH_VALUE = frozenset(
+    """
+    account acctg-freq array batch bb bbf begin chdir cluster cluster-constraint clusters comment constraint
+    container container-id core-spec cores-per-socket cpu-freq cpus-per-gpu cpus-per-task deadline delay-boot
+    dependency distribution error exclude export export-file extra extra-node-info gid gpu-bind gpu-freq gpus
+    gpus-per-node gpus-per-socket gpus-per-task gres gres-flags hint input job-name kill-on-invalid-dep
+    licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus network nodefile
+    nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket oom-kill-step
+    open-mode output partition power prefer priority profile qos reservation segment signal sockets-per-node
+    switches tasks tasks-per-node thread-spec threads-per-core time time-min tmp tres-bind tres-per-task uid
+    umask wait-all-nodes wckey workdir wrap
+    """.split()  # noqa: SIM905 - eighty quoted strings read worse
+)
+_FLAGS = frozenset(
+    """
+    contiguous help hold ignore-pbs no-requeue overcommit oversubscribe parsable quiet reboot requeue share
+    spread-job stepmgr test-only usage use-min-nodes verbose version wait
+    """.split()  # noqa: SIM905 - eighty quoted strings read worse
+)
+# Their value stands behind a `=` or nowhere.
+_WITH_OPTIONAL_VALUE = frozenset({"exclusive", "get-user-env", "nice", "no-kill", "propagate", "resv-ports"})
+
+_LONG = _WITH_VALUE | _FLAGS | _WITH_OPTIONAL_VALUE
+_RENAMED = MappingProxyType(
+    {
+        "cluster": "clusters",
+        "share": "oversubscribe",
+        "tasks": "ntasks",
+        "tasks-per-node": "ntasks-per-node",
+        "workdir": "chdir",
+    }
+)
+_SHORT = MappingProxyType(
+    {
+        "A": "account",
+        "a": "array",
+        "B": "extra-node-info",
+        "b": "begin",
+        "C": "constraint",
+        "c": "cpus-per-task",
+        "D": "chdir",
+        "d": "dependency",
+        "e": "error",
+        "F": "nodefile",
+        "G": "gpus",
+        "H": "hold",
+        "h": "help",
+        "i": "input",
+        "J": "job-name",
+        "k": "no-kill",
+        "L": "licenses",
+        "M": "clusters",
+        "m": "distribution",
+        "N": "nodes",
+        "n": "ntasks",
+        "O": "overcommit",
+        "o": "output",
+        "p": "partition",
+        "Q": "quiet",
+        "q": "qos",
+        "S": "core-spec",
+        "s": "oversubscribe",
+        "t": "time",
+        "V": "version",
+        "v": "verbose",
+        "W": "wait",
+        "w": "nodelist",
+        "x": "exclude",
+    }
+)
+
+
+def by_long_name(words: Sequence[str]) -> dict[str, str]:
+    """The options among the words, the last of each name; a flag's value is "".
+
+    What is no option is passed over (sbatch refuses the script). An unknown one, of a site's SPANK plugin,
+    is kept under its own name, with the value behind its `=`.
+    """
+    options: dict[str, str] = {}
+    left = iter(words)
+    for word in left:
+        if word == "--":
+            break
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            name = _full_name(name)
+            if not equals and name in _WITH_VALUE:
+                value = next(left, "")
+            options[_RENAMED.get(name, name)] = value
+        elif word.startswith("-") and word != "-":
+            last = _read_cluster(word[1:], options)
+            if last is not None:
+                options[last] = next(left, "")
+    return options
+
+
+def _full_name(name: str) -> str:
+    """getopt_long takes `--part` for `--partition`, where only one option starts like that."""
+    if name in _LONG:
+        return name
+    meant = {_RENAMED.get(full, full) for full in _LONG if name and full.startswith(name)}
+    return meant.pop() if len(meant) == 1 else name
+
+
+def _read_cluster(letters: str, options: dict[str, str]) -> str | None:
+    """`-Hn4` is `-H -n 4`. The name of the last option if its value is still to come."""
+    for at, letter in enumerate(letters):
+        name = _SHORT.get(letter)
+        if name is None:
+            return None
+        if name in _WITH_VALUE:
+            options[name] = letters[at + 1 :]
+            return None if options[name] else name
+        options[name] = ""
+    return None

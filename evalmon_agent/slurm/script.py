@@ -1,0 +1,105 @@
+"""What does sbatch read in a batch script: its shebang, its leading comments, its #SBATCH options.
+
+As sbatch does it (_opt_batch_script and get_argument in src/sbatch/opt.c; tried on 22.05): lines that start
+with `#SBATCH` up to the first line that is neither comment nor blank; all their arguments make one argv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from evalmon_agent.slurm.sbatch_options import by_long_name
+
+_MAGIC = "#SBATCH"
+_SEPARATORS = frozenset({"hetjob", "packjob"})
+
+# isspace() of C: Unicode's blanks are none to sbatch.
+_BLANKS = " \t\n\v\f\r"
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptHead:
+    """The part of a script that sbatch reads.
+
+    `shebang` is the whole first line, None if it is none (sbatch refuses the script). `leading_lines` are the
+    comments and blank lines below it, verbatim, where #SBATCH lines count. `options` are those of the first
+    component, by long name (`-p` and `--part` are `partition`), the last one of a name; a flag's value is "".
+    """
+
+    shebang: str | None
+    leading_lines: tuple[str, ...]
+    options: Mapping[str, str]
+    is_het: bool
+
+
+def read_head(text: str) -> ScriptHead:
+    """The head of any text; what sbatch would refuse is left out."""
+    lines = list(_leading(text))
+    shebang = lines.pop(0) if lines and lines[0].startswith("#!") else None
+    words: list[str] = []
+    is_het = False
+    for line in lines:
+        found = list(_arguments(line))
+        # sbatch reads no further in a line that has the word anywhere; at its start it begins a component.
+        at = next((i for i, word in enumerate(found) if word.lower() in _SEPARATORS), len(found))
+        is_het = is_het or (bool(found) and at == 0)
+        if not is_het:
+            words += found[:at]
+    return ScriptHead(
+        shebang=shebang,
+        leading_lines=tuple(lines),
+        options=MappingProxyType(by_long_name(words)),
+        is_het=is_het,
+    )
+
+
+def _leading(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        line = text[start:] if end < 0 else text[start:end]
+        said = line.lstrip(_BLANKS)
+        if said and not said.startswith("#"):
+            return
+        yield line
+        start += len(line) + 1
+
+
+def _arguments(line: str) -> Iterator[str]:
+    """The arguments of a `#SBATCH` line; both quotes group, a backslash takes what follows, `#` ends it."""
+    at = len(_MAGIC) if line.startswith(_MAGIC) else len(line)
+    while at < len(line):
+        if line[at] in _BLANKS:
+            at += 1
+            continue
+        argument, at = _argument(line, at)
+        # Nothing, as in `--comment ""`: sbatch takes that for the end of the line.
+        if not argument:
+            return
+        yield argument
+
+
+def _argument(line: str, start: int) -> tuple[str, int]:
+    """The argument that starts there, and where the rest of the line starts."""
+    taken: list[str] = []
+    quote = ""
+    escaped = False
+    for at in range(start, len(line)):
+        char = line[at]
+        # Before the backslash is looked at: `\\ ` ends an argument all the same.
+        if char in _BLANKS and not quote:
+            return "".join(taken), at
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = True
+            continue
+        elif char == quote or (char in "\"'" and not quote):
+            quote = "" if quote else char
+            continue
+        elif char == "#" and not quote:
+            return "".join(taken), len(line)
+        taken.append(char)
+    return "".join(taken), len(line)
