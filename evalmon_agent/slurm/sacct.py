@@ -145,7 +145,7 @@ def _folded(attempt: Sequence[Row]) -> list[SacctJob]:
 
 def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
     state = parse_state(row.get("State", ""))
-    elapsed_s = None if state is State.PENDING else _elapsed(row)
+    elapsed_s = None if state is State.PENDING else _elapsed(row, steps)
     ran = _ran(row, state=state, elapsed_s=elapsed_s, steps=steps)
     over = ran and state not in _NOT_OVER
     exit_code, signal = _exit(row.get("ExitCode", "")) if over else (None, None)
@@ -159,7 +159,7 @@ def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
         exit_code=exit_code,
         signal=signal,
         submitted_at=parse_stamp(row.get("Submit", "")),
-        started_at=parse_stamp(row.get("Start", "")) if ran else None,
+        started_at=_started(row, steps) if ran else None,
         ended_at=None if state in _NOT_OVER else parse_stamp(row.get("End", "")),
         elapsed_s=elapsed_s,
         time_limit_s=_time_limit(row),
@@ -189,7 +189,21 @@ def _node_list(row: Row) -> str | None:
     return None if nodes in _NO_NODES else nodes
 
 
-def _elapsed(row: Row) -> float | None:
+# An attempt requeued within a second or two has steps with times, but a job row without [ran: 22.05].
+def _started(row: Row, steps: Sequence[Row]) -> float | None:
+    started_at = parse_stamp(row.get("Start", ""))
+    if started_at is not None:
+        return started_at
+    starts = (parse_stamp(step.get("Start", "")) for step in steps)
+    return min((start for start in starts if start is not None), default=None)
+
+
+def _elapsed(row: Row, steps: Sequence[Row]) -> float | None:
+    own = _row_elapsed(row)
+    return own or max((_row_elapsed(step) or 0.0 for step in steps), default=own)
+
+
+def _row_elapsed(row: Row) -> float | None:
     raw = count(row.get("ElapsedRaw", ""))
     return durations.parse(row.get("Elapsed", "")) if raw is None else float(raw)
 

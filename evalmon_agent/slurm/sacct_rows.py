@@ -22,7 +22,7 @@ def read_rows(text: str, *, fields: Sequence[str], delimiter: str) -> Iterator[R
     """The rows in order, None for each that cannot be read; a header line is passed over.
 
     sacct escapes nothing. A line that starts no row goes on with the one above it: where that one lacks
-    columns, in the middle of it; otherwise in its last column, if the line holds no delimiter.
+    columns, in the middle of it; otherwise in its last column, unless it looks like the torn start of a row.
     """
     anchors = [fields.index(name) for name in _ANCHORS if name in fields]
     header = list(fields)
@@ -37,7 +37,7 @@ def read_rows(text: str, *, fields: Sequence[str], delimiter: str) -> Iterator[R
             if open_lines:
                 yield _named("\n".join(open_lines), fields, delimiter)
             open_lines, columns = [line], len(cells)
-        elif _goes_on(open_lines, lacking=len(fields) - columns, more=len(cells) - 1):
+        elif 0 < len(open_lines) < _MAX_LINES and (columns < len(fields) or not _is_torn(cells, anchors)):
             open_lines.append(line)
             columns += len(cells) - 1
         elif line.strip():
@@ -46,12 +46,12 @@ def read_rows(text: str, *, fields: Sequence[str], delimiter: str) -> Iterator[R
         yield _named("\n".join(open_lines), fields, delimiter)
 
 
-def _goes_on(open_lines: list[str], *, lacking: int, more: int) -> bool:
-    return 0 < len(open_lines) < _MAX_LINES and (lacking > 0 or more == 0)
-
-
 def _starts_row(cells: list[str], anchors: list[int]) -> bool:
     return len(cells) > max(anchors) and _is_id(cells[anchors[0]])
+
+
+def _is_torn(cells: list[str], anchors: list[int]) -> bool:
+    return len(cells) > 1 and anchors[0] < len(cells) and _is_id(cells[anchors[0]])
 
 
 def _is_id(text: str) -> bool:

@@ -28,6 +28,7 @@ class SqueueRow:
     `state` is None for a word of Slurm's that we do not know (`state_word` has it): an active job.
     `started_at` is None for a job that has not started: what squeue prints there is an estimate, or for
     one cancelled before its start the time of that. `ends_at` of a running job is when its limit is reached.
+    `command` is the script with its arguments, empty for `--wrap` and stdin.
     """
 
     job_id: JobId
@@ -98,13 +99,13 @@ def _row(record: str) -> SqueueRow | None:
         submitted_at=parse_stamp(submit),
         started_at=parse_stamp(start) if started else None,
         ends_at=parse_stamp(end) if state not in _NOT_STARTED else None,
-        elapsed_s=durations.parse(elapsed),
+        elapsed_s=durations.parse(elapsed) if started else None,
         time_limit_s=durations.parse(limit),
         reason=reason,
         partition=partition,
         nodes=_count(nodes),
         node_list=node_list,
-        command=command,
+        command="" if command == "(null)" else command,
         name=name,
     )
 
