@@ -1,0 +1,25 @@
+"""The door: `run` and `hook` work inside eval jobs, so they start before anything heavy is imported."""
+
+import sys
+
+
+def main() -> None:
+    """Dispatch on the first word; all but the in-job programs belong to the command line interface."""
+    # ruff: noqa: PLC0415 (each program imports only what it needs)
+    program = sys.argv[1] if len(sys.argv) > 1 else ""
+    if program == "run":
+        from evalmon_agent.agent.run import main as run
+
+        run(sys.argv[2:])
+    elif program == "hook":
+        from evalmon_agent.agent.hook import main as hook
+
+        hook(sys.argv[2:])
+    else:
+        from evalmon_agent.cli import main as cli
+
+        cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The command itself: which program it is, and the two ways to start it."""
+
+import errno
+import os
+
+from .inherited import Inherited
+from .light import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# The kernel looks at so much of a script's first line (BINPRM_BUF_SIZE).
+_FIRST_LINE_BYTES = 256
+_SHELL = "/bin/sh"
+
+
+class Command:
+    """A program (a path, or a name to be looked up in PATH) and its argv."""
+
+    __slots__ = ("argv", "program")
+
+    def __init__(self, program: str, argv: list[str]) -> None:
+        self.program = program
+        self.argv = argv
+
+    def spawn(self, inherited: Inherited) -> int:
+        """Start it as our child, exactly as it would have been in our place; returns its pid.
+
+        Raises:
+            OSError: it is not there, is no program, or there is no room for a process.
+        """
+        try:
+            return os.posix_spawnp(
+                self.program,
+                self.argv,
+                inherited.environment,
+                setsigmask=inherited.mask,
+                setsigdef=inherited.to_default,
+            )
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            return self._for_the_shell().spawn(inherited)
+
+    def replace_us(self, inherited: Inherited) -> "NoReturn":
+        """Become the command: it runs as if we had never been there.
+
+        Raises:
+            OSError: as spawn.
+        """
+        for number in inherited.to_default:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, inherited.mask)
+        try:
+            os.execvpe(self.program, self.argv, inherited.environment)  # noqa: S606 (an argv, no shell)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            self._for_the_shell().replace_us(inherited)
+
+    def _for_the_shell(self) -> "Command":
+        """A file that is neither a binary nor names an interpreter is the shell's (execvp(3))."""
+        import shutil  # noqa: PLC0415 (slow to import, seldom needed)
+
+        path = shutil.which(self.program) or self.program
+        return Command(_SHELL, [_SHELL, path, *self.argv[1:]])
+
+
+def from_words(words: list[str]) -> Command:
+    """The command as it was given."""
+    return Command(words[0], words)
+
+
+def from_script(words: list[str]) -> Command:
+    """The script `words[0]` run by its own first line, as the kernel would; its mode does not matter.
+
+    Raises:
+        OSError: the script cannot be read.
+    """
+    with open(words[0], "rb", buffering=0) as file:
+        start = file.read(_FIRST_LINE_BYTES) or b""
+    interpreter = interpreter_of(start) or [_SHELL]
+    # A path, even if it has no slash: PATH is not for interpreter lines.
+    program = interpreter[0] if "/" in interpreter[0] else f"./{interpreter[0]}"
+    return Command(program, [*interpreter, *words])
+
+
+def interpreter_of(start: bytes) -> list[str]:
+    """The interpreter and its one argument, if any, from a script's first 256 bytes; empty if they name none.
+
+    As load_script in the kernel's fs/binfmt_script.c: everything behind the first blank is one argument.
+    """
+    if not start.startswith(b"#!"):
+        return []
+    first, newline, _ = start[2:].partition(b"\n")
+    line = first.partition(b"\0")[0].strip(b" \t")
+    program = line.replace(b"\t", b" ").partition(b" ")[0]
+    argument = line[len(program) :].lstrip(b" \t")
+    is_cut_off = len(start) == _FIRST_LINE_BYTES and not newline and not argument
+    if not program or is_cut_off:
+        return []
+    return [os.fsdecode(program), *([os.fsdecode(argument)] if argument else [])]

@@ -1,0 +1,56 @@
+"""What this process was given and the command shall be given in turn, though Python has changed it since.
+
+Python at its start ignores SIGPIPE and SIGXFSZ, and in the C locale it puts LC_CTYPE into its own environment
+(PEP 538). `run` itself holds all signals back (signals.py). None of that is the command's business.
+"""
+
+import os
+
+from .light import signal
+
+
+class Inherited:
+    """Environment, signal mask, and the signals whose default action has to be restored."""
+
+    __slots__ = ("environment", "mask", "to_default")
+
+    def __init__(self, mask: set[int]) -> None:
+        self.mask = mask
+        self.environment = _environment()
+        self.to_default = (
+            {signal.SIGXFSZ} if _was_told_to_ignore_sigpipe() else {signal.SIGXFSZ, signal.SIGPIPE}
+        )
+
+
+def _environment() -> dict[bytes, bytes]:
+    """The environment as execve handed it over (proc(5): environ does not follow putenv)."""
+    try:
+        with open("/proc/self/environ", "rb", buffering=0) as file:
+            entries = file.readall().split(b"\0")
+    except OSError:
+        return dict(os.environb)
+    environment: dict[bytes, bytes] = {}
+    for entry in entries:
+        name, equals, value = entry.partition(b"=")
+        if name and equals:
+            environment.setdefault(name, value)  # of two, getenv(3) finds the first
+    return environment
+
+
+def _was_told_to_ignore_sigpipe() -> bool:
+    """Whether SIGPIPE was ignored before Python ignored it, which only the parent can tell.
+
+    slurmstepd gives its tasks the default action (_unblock_signals in slurmstepd/mgr.c), whatever it does
+    itself. A shell ignores what its children shall ignore. A parent that ignores SIGXFSZ as well is Python,
+    and its `subprocess` restores both.
+    """
+    parent = os.getppid()
+    if os.environ.get("SLURM_TASK_PID") == str(os.getpid()):
+        return False
+    try:
+        with open(f"/proc/{parent}/status", "rb", buffering=0) as file:
+            status = file.readall()
+    except OSError:
+        return False
+    ignored = int(status.partition(b"\nSigIgn:")[2].split(maxsplit=1)[0], 16)
+    return bool(ignored >> (signal.SIGPIPE - 1) & 1) and not ignored >> (signal.SIGXFSZ - 1) & 1

@@ -1,0 +1,149 @@
+"""The directory `evalmon/jobs`: found, checked, and one report read and replaced in it."""
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import time
+
+from evalmon_agent.files.replace import replace_atomically
+
+from .report import SCHEMA, is_report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Self
+
+_REPORT_BYTES_AT_MOST = 4 << 20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_LOCK_WITHIN_S = 0.2
+
+
+class NotOursError(Exception):
+    """The directory or the report is not one that we may write; the message says why."""
+
+
+def find_monitor_directory(environ: "Mapping[str, str]") -> str | None:
+    """EXP/evalmon of the nearest experiment at or above the directory of submission, else this one.
+
+    An experiment has evalmon/registry.jsonl, or an evalmon.yaml of ours or root's (nobody else makes us
+    write).
+    """
+    for start in (environ.get("SLURM_SUBMIT_DIR"), os.getcwd()):
+        directory = start if start and os.path.isabs(start) else "/"
+        while True:
+            monitor = os.path.join(directory, "evalmon")
+            if os.path.exists(os.path.join(monitor, "registry.jsonl")):
+                return monitor
+            if _is_marked(directory):
+                return monitor
+            if directory == os.path.dirname(directory):
+                break
+            directory = os.path.dirname(directory)
+    return None
+
+
+def _is_marked(directory: str) -> bool:
+    try:
+        return os.stat(os.path.join(directory, "evalmon.yaml")).st_uid in {os.getuid(), 0}
+    except OSError:
+        return False
+
+
+class JobsDirectory:
+    """An open `jobs` directory of ours, locked as well as the file system allows while it is open."""
+
+    def __init__(self, monitor: str) -> None:
+        """Open it; `jobs` itself is made where it is missing, and `monitor` beside an evalmon.yaml.
+
+        Raises:
+            NotOursError: it belongs to somebody else, others may write in it, or it is a symbolic link.
+            OSError: it is not there, or the file system refuses.
+        """
+        if _is_marked(os.path.dirname(monitor)):
+            _make(monitor, dir_fd=None)
+        above = _open_ours(monitor, dir_fd=None)
+        try:
+            _make("jobs", dir_fd=above)
+            self._descriptor = _open_ours("jobs", dir_fd=above)
+        finally:
+            os.close(above)
+
+    def __enter__(self) -> "Self":
+        deadline = time.monotonic() + _LOCK_WITHIN_S
+        while not self._try_lock() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._descriptor)
+
+    def _try_lock(self) -> bool:
+        """Two parts of one job take turns; True also where the file system knows no such lock."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def load(self, name: str) -> "dict[str, Any] | None":
+        """The report as it stands; None if there is none. An unreadable one is set aside.
+
+        Raises:
+            NotOursError: a newer evalmon wrote it.
+            OSError: reading failed.
+        """
+        try:
+            data = self._read(name)
+        except FileNotFoundError:
+            return None
+        report = _parsed(data) if data is not None else None
+        if report is None:
+            aside = f"{name}.corrupt-{int(time.time())}"
+            os.rename(name, aside, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        elif report["schema"] > SCHEMA:
+            raise NotOursError(f"{name} has schema {report['schema']}")
+        return report
+
+    def _read(self, name: str) -> bytes | None:
+        """Its content; None if this is no file of a sane size."""
+        status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _REPORT_BYTES_AT_MOST:
+            return None
+        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._descriptor), "rb") as file:
+            return file.read(_REPORT_BYTES_AT_MOST)
+
+    def save(self, name: str, report: "dict[str, Any]") -> None:
+        """Replace the report.
+
+        Raises:
+            OSError: it is as it was.
+        """
+        data = json.dumps(report, allow_nan=False).encode() + b"\n"
+        replace_atomically(name, data, dir_fd=self._descriptor)
+
+
+def _parsed(data: bytes) -> "dict[str, Any] | None":
+    try:
+        report = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return report if is_report(report) else None
+
+
+def _make(path: str, *, dir_fd: int | None) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700, dir_fd=dir_fd)
+
+
+def _open_ours(path: str, *, dir_fd: int | None) -> int:
+    descriptor = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    status = os.fstat(descriptor)
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        os.close(descriptor)
+        raise NotOursError(f"{path} is not ours alone to write")
+    return descriptor

@@ -1,0 +1,128 @@
+"""A job's own report, `jobs/{jobid}.json`: attempts, and the commands of each. Pure: records in, JSON out.
+
+What other versions of evalmon added to an entry stays in it.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .placement import Job
+
+SCHEMA = 1
+
+# A script that calls `run` in a loop must not make its report grow without end.
+_COMMANDS_AT_MOST = 1000
+
+# Two runs with these alike belong to one incarnation of the job; a requeue, or a later job with a recycled
+# id, differs in some.
+_SAME_ATTEMPT = ("restart", "token", "host", "boot_id", "time_limit_end", "scope")
+
+
+class Run:
+    """What one `run` knows of its command. Stamps are epoch seconds, `elapsed_s` is monotonic."""
+
+    __slots__ = ("elapsed_s", "ended_at", "exit_code", "pid", "program", "signal", "started_at")
+
+    def __init__(self, *, program: str, pid: int, started_at: float) -> None:
+        self.program = program
+        self.pid = pid
+        self.started_at = started_at
+        self.ended_at: float | None = None
+        self.elapsed_s: float | None = None
+        self.exit_code: int | None = None
+        self.signal: int | None = None
+
+    def command(self) -> "dict[str, Any]":
+        """The entry in `commands`: the program's name and never its arguments, which may hold secrets."""
+        return {
+            "program": printable(self.program.rpartition("/")[2]),
+            "pid": self.pid,
+            "started_at": self.started_at,
+            **self.end(),
+        }
+
+    def end(self) -> "dict[str, Any]":
+        """How and when it ended."""
+        return {
+            "ended_at": self.ended_at,
+            "elapsed_s": self.elapsed_s,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+        }
+
+
+def new_report(job: "Job", *, uid: int) -> "dict[str, Any]":
+    """A report with no attempt in it."""
+    return {
+        "schema": SCHEMA,
+        "job_id": job.job_id,
+        "raw_id": job.raw_id,
+        "cluster": printable(job.cluster),
+        "name": None,
+        "uid": uid,
+        "attempts": [],
+    }
+
+
+def is_report(value: object) -> bool:
+    """Whether this has the shape of a report, of this or a newer schema."""
+    if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
+        return False
+    attempts = value.get("attempts")
+    return isinstance(attempts, list) and all(
+        isinstance(attempt, dict)
+        and isinstance(attempt.get("notes"), list)
+        and isinstance(attempt.get("commands"), list)
+        and all(isinstance(command, dict) for command in attempt["commands"])
+        for attempt in attempts
+    )
+
+
+def enter(report: "dict[str, Any]", attempt: "dict[str, Any]", run: Run, *, notes: list[str]) -> None:
+    """Write into `report` what `run` knows; the same again at a later time replaces it.
+
+    Args:
+        report: as new_report gives it, or as it was read back.
+        attempt: the attempt's facts without its end; `scope` says whether the command's end is the attempt's.
+        run: the command.
+        notes: what went wrong with us.
+    """
+    is_job = attempt["scope"] == "job"
+    entry = _attempt_in(report["attempts"], attempt, started_at=run.started_at if is_job else None)
+    entry.update(attempt)
+    entry["started_at"] = entry.get("started_at") or run.started_at
+    entry.update(run.end() if is_job else dict.fromkeys(run.end()))
+    entry["notes"] = [
+        *entry.get("notes", ()),
+        *(note for note in notes if note not in entry.get("notes", ())),
+    ]
+    entry["commands"] = _with_command(entry.get("commands", []), run.command())
+
+
+def _attempt_in(
+    attempts: "list[dict[str, Any]]", facts: "dict[str, Any]", *, started_at: float | None
+) -> "dict[str, Any]":
+    """The entry of this incarnation (and, if given, of this start); a new one where there is none."""
+    attempt: dict[str, Any]
+    for attempt in reversed(attempts):
+        is_same_run = started_at is None or attempt.get("started_at") == started_at
+        if is_same_run and all(attempt.get(key) == facts[key] for key in _SAME_ATTEMPT):
+            return attempt
+    attempt = {}
+    attempts.append(attempt)
+    return attempt
+
+
+def _with_command(commands: "list[dict[str, Any]]", command: "dict[str, Any]") -> "list[dict[str, Any]]":
+    key = (command["pid"], command["started_at"])
+    for entry in commands:
+        if (entry.get("pid"), entry.get("started_at")) == key:
+            entry.update(command)
+            return commands
+    return [*commands, command][-_COMMANDS_AT_MOST:]
+
+
+def printable(text: str | None) -> str | None:
+    """Bytes that are no UTF-8 (lone surrogates in Python) become U+FFFD: strict readers refuse them."""
+    return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,138 @@
+"""`evalmon run`: the command runs as if we were not there, and its start and end are reported.
+
+    hold signals back -> start the command -> let go of its files -> pass signals on, report beside it
+                      -> end as it ended
+
+Whatever of ours fails before the command runs: we become the command. Whatever fails later: we wait, and
+end as it did.
+"""
+
+import os
+import time
+
+from evalmon_agent.errors import UsageError
+
+from . import arguments, command, signals
+from .ancestry import runs_below_another
+from .canary import Canary
+from .inherited import Inherited
+from .placement import job_of
+from .report import Run
+from .reporter import Reporter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# After the command's end a job is held no longer than this, whatever hangs.
+_LEAVE_WITHIN_S = 2.0
+
+# As a shell says it: found but cannot be run, and not found.
+_CANNOT_RUN = 126
+_NOT_FOUND = 127
+
+# Set only where we became the command because we failed: a hook in it must not start over.
+UNMONITORED = "EVALMON_UNMONITORED"
+
+
+def main(argv: list[str]) -> "NoReturn":
+    """Run what `argv` (without `evalmon run`) asks for; never returns."""
+    mask = signals.hold_back()
+    try:
+        asked = arguments.parse_run(argv)
+    except UsageError as error:
+        _leave(error.exit_status, message=str(error))
+    if asked.wants_help:
+        os.write(1, arguments.RUN_HELP.encode())
+        _leave(0)
+    inherited = Inherited(mask)
+    try:
+        what = command.from_script(asked.command) if asked.is_script else command.from_words(asked.command)
+        _monitor(what, inherited, asked)
+        what.replace_us(inherited)
+    except OSError as error:
+        _leave(
+            _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN,
+            message=f"evalmon run: {asked.command[0]}: {error.strerror}",
+        )
+
+
+def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Arguments) -> None:
+    """Start the command and end as it ends; returns only if it is not started.
+
+    That is so where a `run` above us does all this already, and where we failed.
+    """
+    try:
+        if runs_below_another(os.environ.get("SLURM_JOB_ID")):
+            return
+        job = job_of(os.environ, pid=os.getpid(), is_script=asked.is_script)
+        has_a_place = job is not None and (asked.dir or os.environ.get("EVALMON_DIR"))
+        reporter = Reporter(asked, job, stderr=-1 if has_a_place else _copy_of_stderr())
+        pid = what.spawn(inherited)
+    except Exception:  # noqa: BLE001 (nothing of ours may keep the command from running)
+        inherited.environment[UNMONITORED.encode()] = b"1"
+        return
+    run = Run(program=asked.command[0], pid=pid, started_at=time.time())
+    _end_as(_accompany(run, reporter, started=time.monotonic()))
+
+
+def _accompany(run: Run, reporter: Reporter, *, started: float) -> int:
+    """Stay with the command until it has ended; returns its wait status."""
+    status = None
+    try:
+        _let_go_of_files()
+        signals.forbid_core_dumps()
+        canary = Canary()
+        reporter.start(run)
+        # A companion of the command (the sampler) is started here ...
+        status = signals.Relay(run.pid, canary).until_the_command_ends()
+        run.elapsed_s = time.monotonic() - started
+        code = os.waitstatus_to_exitcode(status)
+        run.exit_code, run.signal = (code, None) if code >= 0 else (None, -code)
+        run.ended_at = time.time()  # last: it says that the rest is there
+        canary.end()
+        # ... and ended here, within what is left of the time.
+        reporter.finish(within_s=_LEAVE_WITHIN_S)
+    except Exception:  # noqa: BLE001 (nothing of ours may change the command's end)
+        if status is None:
+            _, status = os.waitpid(run.pid, 0)
+    return status
+
+
+def _copy_of_stderr() -> int:
+    try:
+        return os.dup(2)
+    except OSError:
+        return -1
+
+
+def _let_go_of_files() -> None:
+    """Files, pipes and locks that the command shares with us are its alone from now on.
+
+    Else a reader of its output would wait for us too, and nothing of ours can ever be written there.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if descriptor > 2 and os.get_inheritable(descriptor):
+                os.close(descriptor)
+        except OSError:
+            pass  # the listing's own
+    for descriptor in range(3):
+        os.dup2(null, descriptor)
+    if null > 2:
+        os.close(null)
+
+
+def _end_as(status: int) -> "NoReturn":
+    if os.WIFSIGNALED(status):
+        signals.die_of(os.WTERMSIG(status))
+        os._exit(128 + os.WTERMSIG(status))
+    os._exit(os.WEXITSTATUS(status))
+
+
+def _leave(status: int, *, message: str = "") -> "NoReturn":
+    try:
+        os.write(2, f"{message}\n".encode(errors="backslashreplace") if message else b"")
+    finally:
+        os._exit(status)

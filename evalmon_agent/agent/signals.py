@@ -1,0 +1,109 @@
+"""All signals of a `run`: held back from its first line on, passed on to the command until that has ended.
+
+The main thread blocks every signal and fetches them one by one with sigwaitinfo, so none can kill us, none is
+lost (one that came before the command was started waits), and no handler runs in between.
+"""
+
+import os
+import resource
+import time
+
+from .canary import Canary
+from .light import signal
+
+EVERY = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+
+# Their default action leaves the canary alive: nobody can tell whether the command has them too. Twice is
+# no harm.
+_CANARY_IS_DEAF_TO = frozenset({signal.SIGCONT, signal.SIGWINCH, signal.SIGURG})
+
+# How long after a signal its twin may reach the canary: slurmstepd walks a process tree in far less.
+_BROADCAST_WITHIN_S = 0.05
+
+
+def hold_back() -> set[int]:
+    """From now on no signal acts on us; returns the mask we inherited, which is the command's."""
+    mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, EVERY)}
+    # Inherited as ignored, it would make the kernel throw exit statuses away.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return mask
+
+
+class Relay:
+    """Passes on what reaches us until the command has ended.
+
+    A signal that the command got directly is not passed on a second time: Ctrl-C in a terminal and
+    proctrack/pgid reach the whole process group, proctrack/linuxproc every process of the job. The kernel
+    does not tell (si_code and si_pid are the same either way); a canary does.
+    """
+
+    def __init__(self, command: int, canary: Canary) -> None:
+        self._command = command
+        self._canary = canary
+        self._status: int | None = None
+
+    def until_the_command_ends(self) -> int:
+        """Return the command's wait status (as of waitpid)."""
+        while self._status is None:
+            number = int(signal.sigwaitinfo(EVERY).si_signo)
+            if number == signal.SIGCHLD:
+                self._look_at_children()
+            elif not self._command_has(number):
+                os.kill(self._command, number)
+        return self._status
+
+    def _command_has(self, number: int) -> bool:
+        """Whether the canary got the signal too, at about the same time."""
+        if number in _CANARY_IS_DEAF_TO:
+            return False
+        deadline = time.monotonic() + _BROADCAST_WITHIN_S
+        while not self._canary.heard(number, within_s=_BROADCAST_WITHIN_S):
+            left = deadline - time.monotonic()
+            if not self._canary.alive or left <= 0 or signal.sigtimedwait({signal.SIGCHLD}, left) is None:
+                return False
+            self._look_at_children()
+            if self._status is not None:
+                return True
+        return self._shares_our_group()
+
+    def _shares_our_group(self) -> bool:
+        # A command in a group of its own missed what went to ours; lost would be worse than twice.
+        return os.getpgid(self._command) == os.getpgrp()
+
+    def _look_at_children(self) -> None:
+        self._canary.look()
+        pid, status = os.waitpid(self._command, os.WNOHANG | os.WUNTRACED)
+        if pid and not os.WIFSTOPPED(status):
+            self._status = status
+        elif pid and os.WSTOPSIG(status) in JOB_CONTROL and _has_terminal():
+            # Ctrl-Z: the shell that waits for us must see a stop. `fg` continues us all.
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
+def die_of(number: int) -> None:
+    """End by this signal, without a core dump; returns if that cannot be (we are pid 1 of a container)."""
+    forbid_core_dumps()
+    if number not in {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+
+
+def forbid_core_dumps() -> None:
+    """For this process and the ones it starts from now on.
+
+    The kernel takes a limit of 0 as "no core file" but still starts a core_pattern that is a pipe; 1 forbids
+    both (core(5), do_coredump in fs/coredump.c).
+    """
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    soft = 0 if hard == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))

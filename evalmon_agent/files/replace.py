@@ -1,0 +1,70 @@
+"""Replace a file: a reader finds the old content or the new, never a mixture, never half of it."""
+
+import contextlib
+import errno
+import os
+
+# A directory that cannot be fsynced (some network and FUSE file systems say so) is as safe as it gets there.
+_CANNOT_SYNC_DIRECTORY = frozenset(
+    {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
+)
+
+
+def replace_atomically(
+    path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600, dir_fd: int | None = None
+) -> None:
+    """Make `data` the content of `path`, on disk, with exactly this mode.
+
+    * Whoever opens `path` at any time, also after a crash of the machine, reads all of the old or all of
+    the new.
+    * A symbolic or hard link at `path` is replaced; its target is not touched.
+    * The temporary file lies beside it (`.{name}.{random}.tmp`), is made with O_EXCL, and is gone afterwards,
+      unless the process was killed in between.
+
+    Args:
+        path: the file; relative to `dir_fd` if that is given, and then a bare name.
+        data: its new content.
+        mode: its permissions, whatever the umask.
+        dir_fd: a descriptor of the file's directory.
+
+    Raises:
+        OSError: `path` is as it was, or, if only the directory could not be written to disk (EIO), new.
+    """
+    directory, name = os.path.split(os.fspath(path))
+    temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=dir_fd)
+    try:
+        try:
+            os.fchmod(descriptor, mode)
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        _remove(temporary, dir_fd=dir_fd)
+        raise
+    _sync_directory(directory or ".", dir_fd=dir_fd)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _remove(temporary: str, *, dir_fd: int | None) -> None:
+    with contextlib.suppress(OSError):  # the first error is the one that matters
+        os.unlink(temporary, dir_fd=dir_fd)
+
+
+def _sync_directory(directory: str, *, dir_fd: int | None) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY, dir_fd=dir_fd)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC_DIRECTORY:
+            raise
+    finally:
+        os.close(descriptor)
