@@ -53,7 +53,7 @@ def up(directory: str, _arguments: argparse.Namespace) -> int:
             instance.destroy(found)
         made = _start_fresh(directory)
     print(f"{directory}: ready after {time.monotonic() - began:.0f} s, nodes {' '.join(made.nodes)}")
-    print(f'eval "$({shlex.quote(os.path.relpath(sys.argv[0]))} env --dir {shlex.quote(directory)})"')
+    print(f'eval "$({shlex.quote(os.path.abspath(sys.argv[0]))} env --dir {shlex.quote(directory)})"')
     return 0
 
 

@@ -31,6 +31,7 @@ def prepare(instance: Instance) -> None:
         instance.path("etc", "slurm.conf"), configs.slurm_conf(instance, hostname=hostname).encode(), 0o644
     )
     _write(instance.path("etc", "slurmdbd.conf"), configs.slurmdbd_conf(instance).encode(), 0o600)
+    _write(instance.path("etc", "database.sql"), configs.database_sql().encode(), 0o644)
     _write(instance.path("etc", "cgroup.conf"), cgroup_conf.encode(), 0o644)
     _write(instance.path("etc", "gres.conf"), configs.gres_conf(instance).encode(), 0o644)
     for number, (_, path) in enumerate(configs.device_paths(instance)):

@@ -2,6 +2,7 @@
 
 from .instance import Instance
 
+DATABASE = "slurm_acct"
 CPUS_PER_NODE = 32
 GPUS_PER_NODE = 2
 # More than the machine may have (config_overrides): only what jobs really use is ever taken.
@@ -80,11 +81,20 @@ AuthInfo=socket={instance.path("munge", "socket")}
 StorageType=accounting_storage/mysql
 StorageHost=localhost
 StorageUser=root
-StorageLoc=slurm_acct
+StorageLoc={DATABASE}
 LogFile={instance.path("log", "slurmdbd.log")}
 PidFile={instance.path("run", "slurmdbd.pid")}
 DebugLevel=info
 """
+
+
+def database_sql() -> str:
+    """What MariaDB does whenever it starts.
+
+    slurmdbd would make its database itself, but with libmariadb 3.4.10 (Debian 13) it dies of that: the
+    connection that it made after "unknown database" may only have results of 0 columns.
+    """
+    return f"CREATE DATABASE IF NOT EXISTS {DATABASE};\n"
 
 
 def cgroup_conf(instance: Instance, *, version: tuple[int, int], swap_accounted: bool) -> str:

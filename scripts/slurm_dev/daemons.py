@@ -48,6 +48,7 @@ def argv(instance: Instance, daemon: str) -> list[str]:
             f"--socket={at('run', 'mariadb.sock')}",
             f"--pid-file={at('run', 'mariadb.pid')}",
             f"--tmpdir={at('run')}",
+            f"--init-file={at('etc', 'database.sql')}",
             "--skip-networking",
             "--skip-name-resolve",
             "--performance-schema=0",

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -153,7 +154,7 @@ def create(directory: str) -> Instance:
     Node names are n1 and n2 unless a running instance has them: slurmd's cgroups are called after the node
     and nothing else (`slurm_n1`; 22.05 has no setting for it), so two nodes of one name would share them.
     """
-    taken = {node for other in _running() for node in other.nodes}
+    taken = {node for other in _running() for node in other.nodes} | _nodes_of_any_slurmd()
     number = 1
     while any(_in_use(f"n{number + offset}", taken) for offset in (0, 1)):
         number += 2
@@ -233,6 +234,18 @@ def _running() -> Iterator[Instance]:
         with suppress(SlurmDevError):
             if instance := load(os.fsdecode(mark or b"")):
                 yield instance
+
+
+def _nodes_of_any_slurmd() -> set[str]:
+    """The node names of all slurmd on this machine, those in containers and foreign ones included."""
+    argvs = [processes.argv(process.pid) for process in processes.everyone()]
+    return {
+        name
+        for words in argvs
+        if words[:1] and os.path.basename(words[0]) == "slurmd"
+        for flag, name in itertools.pairwise(words)
+        if flag == "-N"
+    }
 
 
 def _in_use(node: str, taken: set[str]) -> bool:

@@ -105,6 +105,15 @@ def environment(pid: int) -> dict[bytes, bytes]:
     return {name: value for name, found, value in (entry.partition(b"=") for entry in entries) if found}
 
 
+def argv(pid: int) -> list[str]:
+    """The command line of a process; empty if it is gone, or a thread of the kernel."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
 def descendants(ancestors: Iterable[Process]) -> list[Process]:
     """The living children, grandchildren and so on of some processes, without these themselves."""
     children: dict[int, list[Process]] = {}
