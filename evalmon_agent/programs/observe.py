@@ -68,6 +68,10 @@ class Observer:
             poll_interval_s=settings.poll_interval,
         )
 
+    def now(self) -> float:
+        """Epoch seconds by this observer's clock."""
+        return self._clock()
+
     @property
     def mode(self) -> int:
         """The mode of the files that we write."""
@@ -161,8 +165,7 @@ class Observer:
         state = state_file.load_for_update(self.experiment, now=now)
         if state.outbox is not None:
             complete(self.experiment.log, state.outbox.offset, state.outbox.text.encode(), mode=self.mode)
-        else:
-            cut_torn(self.experiment.log)
+        cut_torn(self.experiment.log)
         return state, msgspec.json.encode(state)
 
     def _save(self, state: ExperimentState, saved: bytes, new: list[Block]) -> None:

@@ -75,8 +75,8 @@ def run(
             timed_out = not _wait(child, max(deadline - time.monotonic(), 0.0))
     finally:
         _end(child)
-    texts = [data.decode(errors="replace") for data in out]
-    return Finished(child.returncode, *texts, timed_out=timed_out, cut=cut)
+    stdout, stderr = (data.decode(errors="replace") for data in out)
+    return Finished(child.returncode, stdout, stderr, timed_out=timed_out, cut=cut)
 
 
 def _die_with(parent: int) -> Callable[[], None]:

@@ -31,6 +31,7 @@ class _Attempt(msgspec.Struct):
     exit_code: int | None = None
     signal: int | None = None
     scope: str = "job"
+    token: str | None = None
     output_dir: str | None = None
     notes: list[str] = []
     commands: list[_Command] = []
@@ -95,7 +96,8 @@ def _parse(source: str, version: str, data: bytes) -> SelfReport | None:
         return None
     output_dir = next((a.output_dir for a in reversed(report.attempts) if a.output_dir), None)
     attempts = [_own(report.job_id, attempt) for attempt in report.attempts]
-    return SelfReport(source, version, report.job_id, report.name, output_dir, attempts)
+    tokens = frozenset(attempt.token for attempt in report.attempts if attempt.token)
+    return SelfReport(source, version, report.job_id, report.name, output_dir, attempts, tokens)
 
 
 def _own(job_id: str, attempt: _Attempt) -> Own:

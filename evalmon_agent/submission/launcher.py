@@ -35,13 +35,12 @@ class Monitored:
 
 def render(job: Monitored) -> str:
     """The launcher's text, in POSIX sh."""
-    head = [line for line in job.leading_lines if not line.startswith("#!")]
     python = f"{shlex.quote(job.interpreter)} -E -P"
     options = f"--token {shlex.quote(job.token)} --sample-interval {job.sample_interval_s:g} --script"
     return "\n".join(
         [
             "#!/bin/sh",
-            *head,
+            *job.leading_lines,
             f"# evalmon submitted this in place of {printable(job.snapshot)}, which it runs unchanged.",
             f"EVALMON_DIR={shlex.quote(job.monitor_dir)}",
             f"EVALMON_NAME={_per_task(job.name, '[', ']', is_array=job.is_array)}",

@@ -51,6 +51,7 @@ class SelfReport:
     name: str | None
     output_dir: str | None
     attempts: Sequence[Own]
+    tokens: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalmon_agent.tracking.records import ExperimentState, HelperJob
+from evalmon_agent.tracking.records import Eval, ExperimentState, HelperJob
 from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.words.states import TERMINAL
 
 COMPLETE = "complete"
 SUBMITTED = "submitted"
@@ -27,13 +28,18 @@ def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
             state.completion.job_id = job_id
             if state.completion.status != COMPLETE:
                 state.completion.status = status
-    if state.completion is not None and state.completion.status == COMPLETE and not all_final(state):
+    if state.completion is not None and state.completion.status == COMPLETE and not all(map(_looks_over, state.evals.values())):
         state.completion.status = SUBMITTED if state.completion.job_id else None
 
 
 def all_final(state: ExperimentState) -> bool:
     """Whether there are evals and every one of them is over for good."""
     return bool(state.evals) and all(ev.final for ev in state.evals.values())
+
+
+def _looks_over(ev: Eval) -> bool:
+    """Over, as far as the log says: after a lost state the log knows before Slurm was asked again."""
+    return ev.final or (bool(ev.logged) and ev.logged[-1][0] == ev.job_id and ev.logged[-1][1] in TERMINAL)
 
 
 def _latest(entries: Sequence[Entry], what: str) -> Entry | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _EPOCH = re.compile(r"(?P<task>.+)_epoch(?P<epoch>[0-9]+)")
 _CELL = "cell"
@@ -29,20 +29,23 @@ def name_from_path(relative: str) -> str:
     return "/".join([*directories, stem])
 
 
-def output_dirs(scripts: Sequence[str]) -> dict[str, str]:
+def output_dirs(scripts: Sequence[str], taken: Collection[str] = ()) -> dict[str, str]:
     """Where each script's metrics go: its directory if it is alone there, else `{directory}/{stem}`.
 
-    `scripts`: all scripts of the experiment that are or will be registered, as absolute paths; so two evals
-    never share one CSV.
+    `scripts`: all scripts of the experiment, as absolute paths; `taken`: directories that other evals write to
+    already. Two evals never share one CSV: where they would, a script goes one directory deeper.
     """
     crowd = Counter(os.path.dirname(script) for script in scripts)
-    return {
-        script: directory
-        if crowd[directory] == 1
-        else os.path.join(directory, _stem(os.path.basename(script)))
-        for script in scripts
-        for directory in [os.path.dirname(script)]
-    }
+    used = set(taken)
+    chosen: dict[str, str] = {}
+    for script in scripts:
+        directory, filename = os.path.split(script)
+        place = directory if crowd[directory] == 1 else os.path.join(directory, _stem(filename))
+        while place in used:
+            place = os.path.join(place, _stem(filename))
+        used.add(place)
+        chosen[script] = place
+    return chosen
 
 
 def task_name(name: str, task: int | str) -> str:

@@ -1,0 +1,108 @@
+"""How efficient was each attempt: seff once it has ended, a second time later, then accounting.
+
+Nothing here waits: an attempt that has no figures yet is left for a later step, so no poll is held up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
+from evalmon_agent.slurm import seff
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.tracking.facts import Measurement
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
+from evalmon_agent.words.job_id import parse_job_id
+
+Key = tuple[str, str, float | None]
+ACCOUNTING_PATIENCE_S = 120.0
+"""How long accounting may keep us waiting for an attempt's row before the job's own report must do."""
+
+
+@dataclass(slots=True)
+class _Tries:
+    first_at: float
+    seff_again_at: float | None = None
+    seff_done: bool = False
+
+
+@dataclass(slots=True)
+class Measurer:
+    """Captures figures for one process. `retry_delay_s`: between the two tries of seff."""
+
+    slurm: Slurm
+    retry_delay_s: float
+    _tries: dict[Key, _Tries] = field(default_factory=dict)
+    _seff_works: bool | None = None
+
+    def step(
+        self, state: ExperimentState, *, clock: Callable[[], float], until: float, final: bool = False
+    ) -> list[Measurement]:
+        """What can be measured now, one seff after another until `until` (epoch). `final`: wait no longer."""
+        found = []
+        for owed in unmeasured(state):
+            figures = self._figures(owed, now=clock(), final=final)
+            if figures is not None:
+                found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures))
+            if clock() >= until:
+                break
+        return found
+
+    def next_at(self, state: ExperimentState) -> float | None:
+        """When the next step may bring something; None if nothing is owed."""
+        times = [self._due_at(owed) for owed in unmeasured(state)]
+        return min(times, default=None)
+
+    def _due_at(self, owed: Unmeasured) -> float:
+        tries = self._tries.get(_key(owed))
+        if tries is None:
+            return 0.0
+        if tries.seff_again_at is not None:
+            return tries.seff_again_at
+        return tries.first_at + ACCOUNTING_PATIENCE_S
+
+    def _figures(self, owed: Unmeasured, *, now: float, final: bool) -> Figures | None:
+        tries = self._tries.setdefault(_key(owed), _Tries(now))
+        if owed.latest and not tries.seff_done and self._has_seff():
+            figures = self._from_seff(owed, tries, now=now)
+            if figures is not None:
+                return figures
+            if not tries.seff_done and not final:
+                return None
+        if owed.accounted is not None:
+            return owed.accounted
+        if final or now - tries.first_at >= ACCOUNTING_PATIENCE_S:
+            return from_self(elapsed_s=owed.elapsed_s, time_limit_s=owed.time_limit_s)
+        return None
+
+    def _from_seff(self, owed: Unmeasured, tries: _Tries, *, now: float) -> Figures | None:
+        """seff's figures; None now or, with `seff_done`, for good."""
+        if tries.seff_again_at is not None and now < tries.seff_again_at:
+            return None
+        job_id = parse_job_id(owed.job_id)
+        if job_id is None:
+            tries.seff_done = True
+            return None
+        done = self.slurm.efficiency(job_id)
+        if seff.is_broken(done.returncode or 0, done.stdout, done.stderr):
+            self._seff_works = False
+            tries.seff_done = True
+            return None
+        report = seff.parse(done.stdout)
+        usable = done.ok and seff.usable(report, returncode=0, stdout=done.stdout)
+        if usable and report is not None:
+            return from_seff(report, time_limit_s=owed.time_limit_s)
+        tries.seff_done = tries.seff_again_at is not None
+        tries.seff_again_at = now + self.retry_delay_s
+        return None
+
+    def _has_seff(self) -> bool:
+        if self._seff_works is None:
+            self._seff_works = self.slurm.has("seff")
+        return self._seff_works
+
+
+def _key(owed: Unmeasured) -> Key:
+    return (owed.name, owed.job_id, owed.submitted_at)

@@ -1,0 +1,97 @@
+"""How do the sidecar and the completion job get into Slurm: prepared like the evals, and never twice."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evalmon_agent.programs.register import Outcome, claim, new_token, submit, write_script
+from evalmon_agent.settings import OurJob, Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.slurm.script import read_head
+from evalmon_agent.slurm.sinfo import Partition
+from evalmon_agent.store import registry
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.submission.our_jobs import Place, cut_time, is_exclusive, options, place_of, script
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.registry import Entry, entries
+
+Kind = Literal["sidecar", "completion"]
+_COMMAND: Mapping[Kind, str] = {"sidecar": "sidecar", "completion": "complete"}
+_HEADS_READ = 50
+MAX_DEPENDENCIES = 5000
+"""Ids in one --dependency: well below the 128 KiB that one argument may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Helpers:
+    """Submits our own jobs for one experiment."""
+
+    experiment: Experiment
+    slurm: Slurm
+    settings: Settings
+    environ: Mapping[str, str]
+
+    def submit(self, kind: Kind, *, afterany: Sequence[str] = ()) -> Outcome:
+        """Submit a sidecar, or a completion job after these jobs. A sidecar that would take a node is refused."""
+        job: OurJob = getattr(self.settings, kind)
+        place = self._place()
+        where = job.partition or place.partition
+        partitions = self._partitions()
+        if kind == "sidecar" and is_exclusive(where, partitions):
+            return Outcome(None, f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
+        token = new_token()
+        claim(self.experiment, token, kind)
+        text = script(
+            _COMMAND[kind], self.experiment.root, interpreter=sys.executable, token=token, environ=self.environ
+        )
+        path = write_script(self.experiment, token, [f"evalmon-{kind}"], text.encode(errors="surrogateescape"))
+        argv = options(
+            job,
+            place,
+            kind=kind,
+            output=os.path.join(self.experiment.directory, f"{kind}-{{j}}.out"),
+            time_limit=cut_time(job.time, where, partitions),
+            afterany=afterany[-MAX_DEPENDENCIES:],
+        )
+        if kind == "completion" and self.settings.mail_user:
+            argv += [f"--mail-user={self.settings.mail_user}", "--mail-type=END,FAIL"]
+        return submit(self.experiment, self.slurm, token, path, options=argv, cwd=self.experiment.root)
+
+    def _place(self) -> Place:
+        """Partition, account and qos as the evals have them, from the launchers that were submitted."""
+        found = [e for e in entries(registry.read(self.experiment.registry)) if e.intent.what == "eval"]
+        heads = [read_head(self._launcher(entry)) for entry in found[-_HEADS_READ:]]
+        return place_of([head.options for head in heads], self.environ)
+
+    def _launcher(self, entry: Entry) -> str:
+        name = os.path.basename(entry.intent.script or "")
+        path = os.path.join(self.experiment.scripts, entry.intent.token, name)
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+    def _partitions(self) -> tuple[Partition, ...]:
+        answer = self.slurm.partitions()
+        return () if isinstance(answer, Failure) else answer
+
+
+def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[str]:
+    """The job ids, arrays once, of all evals that are not over: what a completion job waits for."""
+    over = {job.job_id for ev in state.evals.values() if ev.final for job in ev.jobs} if state is not None else set()
+    found: dict[str, None] = {}
+    for entry in entries(registry.read(experiment.registry)):
+        if entry.intent.what != "eval" or entry.accepted is None:
+            continue
+        job_id = entry.accepted.job_id
+        tasks = entry.intent.tasks
+        ids = [job_id] if tasks is None else [f"{job_id}_{task}" for task in tasks]
+        if not over.issuperset(ids):
+            found[job_id] = None
+    return list(found)

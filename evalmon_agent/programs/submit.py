@@ -1,0 +1,241 @@
+"""`evalmon submit`: the eval scripts, registered and submitted, then the completion job and the sidecar."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from evalmon_agent.errors import SlurmUnavailableError
+from evalmon_agent.logbook import blocks
+from evalmon_agent.programs import register
+from evalmon_agent.programs.find_scripts import find
+from evalmon_agent.programs.observe import Observer
+from evalmon_agent.programs.our_jobs import Helpers, active_jobs
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.store import registry
+from evalmon_agent.store import state as state_file
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.submission.launcher import Monitored, render
+from evalmon_agent.submission.plan import Planned, plan
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.words.states import TERMINAL
+
+Mode = Literal["sidecar", "dependency"]
+HelperStatus = Literal["submitted", "running", "refused", "not needed"]
+
+
+@dataclass(frozen=True, slots=True)
+class HelperReport:
+    """What became of a job of ours."""
+
+    status: HelperStatus
+    job_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class SubmitReport:
+    """What was done, for people and for --json; `refused` holds Slurm's words verbatim."""
+
+    submitted: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[dict[str, str | None]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    completion: HelperReport | None = None
+    sidecar: HelperReport | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """1 if Slurm refused something."""
+        helpers = [self.completion, self.sidecar]
+        return int(bool(self.refused) or any(h is not None and h.status == "refused" for h in helpers))
+
+
+def submit(
+    experiment: Experiment,
+    settings: Settings,
+    slurm: Slurm,
+    *,
+    named: Sequence[str],
+    mode: Mode,
+    dry_run: bool,
+    environ: Mapping[str, str],
+) -> SubmitReport:
+    """Submit what is not yet active or done; nothing is submitted before every check has passed."""
+    scripts = find(experiment, settings, named)
+    experiment.check()
+    known = entries(registry.read(experiment.registry))
+    planned = plan(
+        scripts,
+        root=experiment.root,
+        registered=_scripts(known),
+        taken=_output_dirs(known, {script.path for script in scripts}),
+        environ=environ,
+    )
+    require_slurm(slurm)
+    report = SubmitReport()
+    if not dry_run:
+        experiment.prepare(group_readable=settings.group_readable)
+        known = register.resolve(experiment, slurm)
+    have = {e.intent.name: e for e in known if e.intent.what == "eval" and (e.accepted or e.is_open)}
+    for one in planned:
+        if one.name in have:
+            report.skipped.append(_skipped(one, have[one.name], state_file.load(experiment)))
+        elif dry_run:
+            report.submitted.append({"name": one.name, "script": one.script.path})
+        else:
+            _submit_one(experiment, settings, slurm, one, report)
+    if not dry_run:
+        _helpers(experiment, settings, slurm, report, mode=mode, environ=environ)
+    return report
+
+
+def require_slurm(slurm: Slurm) -> None:
+    """SlurmUnavailableError (69) unless sbatch and squeue are here and the controller answers."""
+    for program in ("sbatch", "squeue"):
+        if not slurm.has(program):
+            raise SlurmUnavailableError(
+                f"{program} is not on PATH; run evalmon on a login node (or load the slurm module)"
+            )
+    answer = slurm.queue()
+    if isinstance(answer, Failure):
+        raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was submitted, try again later")
+
+
+def _submit_one(
+    experiment: Experiment, settings: Settings, slurm: Slurm, one: Planned, report: SubmitReport
+) -> None:
+    token = register.new_token()
+    filename = os.path.basename(one.script.path)
+    snapshot = register.write_script(experiment, token, ["snapshot", filename], one.script.content)
+    launcher = render(
+        Monitored(
+            snapshot=snapshot,
+            leading_lines=one.script.head.leading_lines,
+            shebang=one.script.head.shebang or "",
+            monitor_dir=experiment.directory,
+            name=one.name,
+            output_dir=one.output_dir,
+            is_array=one.tasks is not None,
+            token=token,
+            interpreter=sys.executable,
+            sample_interval_s=settings.sample_interval,
+        )
+    )
+    path = register.write_script(experiment, token, [filename], launcher.encode(errors="surrogateescape"))
+    claimed = register.claim(
+        experiment,
+        token,
+        "eval",
+        name=one.name,
+        script=one.script.path,
+        output_dir=one.output_dir,
+        tasks=one.tasks,
+    )
+    if not claimed:
+        report.skipped.append({"name": one.name, "job_id": None, "why": "being submitted by somebody else"})
+        return
+    outcome = register.submit(experiment, slurm, token, path, cwd=os.path.dirname(one.script.path))
+    if outcome.job_id is not None:
+        report.submitted.append({"name": one.name, "job_id": outcome.job_id, "script": one.script.path})
+    else:
+        report.refused.append(_refused(one, outcome))
+
+
+def _refused(one: Planned, outcome: register.Outcome) -> dict[str, str]:
+    hint = "; it is not known whether Slurm took it: run the same command again to find out" if outcome.unknown else ""
+    return {"name": one.name, "script": one.script.path, "error": outcome.refusal + hint}
+
+
+def _helpers(
+    experiment: Experiment,
+    settings: Settings,
+    slurm: Slurm,
+    report: SubmitReport,
+    *,
+    mode: Mode,
+    environ: Mapping[str, str],
+) -> None:
+    """The completion job and the sidecar, unless they live already; then one poll, which records Submit times."""
+    observer = Observer(experiment, slurm, settings, role="command")
+    state = observer.observe_once(at_least_s=0).state
+    helpers = Helpers(experiment, slurm, settings, environ)
+    alive = _alive(slurm)
+    waiting_for = active_jobs(experiment, state)
+    old = state.completion.job_id if state.completion is not None else None
+    logged: list[list[str]] = []
+    if not waiting_for:
+        report.completion = HelperReport("not needed", detail="no eval is active")
+        report.sidecar = HelperReport("not needed", detail="no eval is active")
+    else:
+        report.completion = _completion(helpers, report, old, alive, waiting_for)
+        if report.completion.status == "submitted":
+            logged.append(completion_block(observer, report.completion.job_id, len(waiting_for)))
+            if old in alive:
+                slurm.cancel([str(old)])
+        report.sidecar = _sidecar(helpers, state, alive, mode=mode)
+    if logged:
+        observer.record(extra=logged)
+
+
+def _completion(
+    helpers: Helpers, report: SubmitReport, old: str | None, alive: frozenset[str], waiting_for: Sequence[str]
+) -> HelperReport:
+    if old in alive and not report.submitted:
+        return HelperReport("running", old)
+    outcome = helpers.submit("completion", afterany=waiting_for)
+    if outcome.job_id is None:
+        detail = f"{outcome.refusal} (the summary is written by the sidecar, or by: evalmon report)"
+        return HelperReport("refused", detail=detail)
+    return HelperReport("submitted", outcome.job_id, f"after {len(waiting_for)} jobs")
+
+
+def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *, mode: Mode) -> HelperReport:
+    if mode == "dependency":
+        return HelperReport("not needed", detail="mode dependency: no live view")
+    if state.sidecar is not None and state.sidecar.job_id in alive:
+        return HelperReport("running", state.sidecar.job_id)
+    outcome = helpers.submit("sidecar")
+    if outcome.job_id is None:
+        return HelperReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
+    return HelperReport("submitted", outcome.job_id)
+
+
+def completion_block(observer: Observer, job_id: str | None, jobs: int) -> list[str]:
+    """COMPLETION_SUBMITTED."""
+    return blocks.note(
+        observer.now(),
+        "COMPLETION_SUBMITTED",
+        "Summary after all evaluations",
+        {"Job ID": str(job_id), "Dependency": f"afterany on {jobs} jobs"},
+    )
+
+
+def _alive(slurm: Slurm) -> frozenset[str]:
+    answer = slurm.queue()
+    if isinstance(answer, Failure):
+        return frozenset()
+    return frozenset(str(row.job_id) for row in answer.rows if row.state not in TERMINAL)
+
+
+def _skipped(one: Planned, entry: Entry, state: ExperimentState | None) -> dict[str, str | None]:
+    job_id = entry.accepted.job_id if entry.accepted is not None else None
+    ev = state.evals.get(one.name) if state is not None else None
+    return {"name": one.name, "job_id": job_id, "why": f"already registered ({ev.state if ev else 'submitted'})"}
+
+
+def _scripts(known: Sequence[Entry]) -> set[str]:
+    return {e.intent.script for e in known if e.intent.what == "eval" and e.intent.script and e.accepted}
+
+
+def _output_dirs(known: Sequence[Entry], planned: set[str]) -> set[str]:
+    return {
+        e.intent.output_dir
+        for e in known
+        if e.intent.what == "eval" and e.intent.output_dir and e.accepted and e.intent.script not in planned
+    }

@@ -1,0 +1,86 @@
+"""Which evals would these scripts be: their names, places and array tasks, checked before anything is submitted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.errors import UsageError
+from evalmon_agent.slurm.script import ScriptHead, read_head
+from evalmon_agent.words.eval_names import name_from_path, output_dirs
+from evalmon_agent.words.job_id import parse_array_spec
+
+_ARRAY_VARIABLE = "SBATCH_ARRAY_INX"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script as read: its absolute path, its bytes and what sbatch reads of it."""
+
+    path: str
+    content: bytes
+    head: ScriptHead
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One submission to be. `tasks`: the array's task ids, None for a job that is no array."""
+
+    script: Script
+    name: str
+    output_dir: str
+    tasks: tuple[int, ...] | None
+
+
+def read_script(path: str, content: bytes) -> Script:
+    """The script, or UsageError for what sbatch would refuse or we could not run."""
+    head = read_head(content.decode(errors="surrogateescape"))
+    if head.shebang is None:
+        raise UsageError(f"{path}: no #! line at its top, so Slurm would refuse it; begin it with #!/bin/bash")
+    if b"\r\n" in content:
+        raise UsageError(f"{path}: DOS line ends, so Slurm would refuse it; run: sed -i 's/\\r$//' {path}")
+    return Script(path, content, head)
+
+
+def plan(
+    scripts: Sequence[Script],
+    *,
+    root: str,
+    registered: Collection[str],
+    taken: Collection[str],
+    environ: Mapping[str, str],
+) -> list[Planned]:
+    """The submissions to be, in the order of the scripts.
+
+    `registered`: the scripts that the experiment has already; `taken`: output directories in use. UsageError if
+    two scripts have one name.
+    """
+    others = [path for path in registered if path not in {script.path for script in scripts}]
+    places = output_dirs([*(script.path for script in scripts), *others], taken)
+    by_name: dict[str, str] = {}
+    planned = []
+    for script in scripts:
+        name = _name(script, root=root)
+        if name in by_name:
+            raise UsageError(f"{script.path} and {by_name[name]} are both called {name}; rename one of them")
+        by_name[name] = script.path
+        planned.append(Planned(script, name, places[script.path], _tasks(script, environ)))
+    return planned
+
+
+def _name(script: Script, *, root: str) -> str:
+    relative = os.path.relpath(script.path, root)
+    if not relative.startswith(os.pardir + os.sep):
+        return name_from_path(relative)
+    return script.head.options.get("job-name") or os.path.basename(script.path)
+
+
+def _tasks(script: Script, environ: Mapping[str, str]) -> tuple[int, ...] | None:
+    spec = environ.get(_ARRAY_VARIABLE) or script.head.options.get("array")
+    if not spec:
+        return None
+    tasks = parse_array_spec(spec)
+    if tasks is None:
+        raise UsageError(f"{script.path}: --array={spec} is no array that Slurm takes; write it like 0-7%4")
+    return tasks

@@ -1,0 +1,96 @@
+"""summary.md: the summary as people read it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evalmon_agent.summary.records import EvalSummary, Summary
+from evalmon_agent.words.durations import clock, total
+from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import human_bytes
+
+_ESCAPED = str.maketrans({c: f"\\{c}" for c in "\\`*_|[]<>"})
+
+
+def render(summary: Summary) -> str:
+    """Markdown: the outcome, a table of all evals, what went wrong, where the files are."""
+    done = "complete" if summary.complete else "so far"
+    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in summary.verdicts.items() if number)
+    states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
+    sections = [
+        f"# Evaluation summary ({done})",
+        f"Experiment: `{printable(summary.experiment).replace('`', '')}`  \n"
+        f"Written: {summary.generated_at}  \n"
+        f"Total time: {total(summary.total_time_s)}",
+        f"**{len(summary.evals)} evaluations: {verdicts or 'none'}** ({states or 'no states'})",
+        _table(summary.evals),
+        *_problems(summary.evals),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(evals: Sequence[EvalSummary]) -> str:
+    head = ["Evaluation", "Job", "State", "Verdict", "Exit", "Queued", "Elapsed / limit", "Memory", "CPU", "GPU"]
+    rows = [_row(ev) for ev in evals]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def _row(ev: EvalSummary) -> list[str]:
+    return [
+        _cell(ev.name),
+        _cell(ev.job_id),
+        str(ev.state),
+        ev.verdict if ev.verdict == "ok" else f"**{ev.verdict}**",
+        _exit(ev),
+        clock(ev.queue_s),
+        f"{clock(ev.elapsed_s)} / {clock(ev.time_limit_s)}{_share(ev.time_efficiency_pct)}",
+        f"{human_bytes(ev.memory_used_bytes)} / {human_bytes(ev.memory_requested_bytes)}",
+        "unknown" if ev.cpu_efficiency_pct is None else f"{ev.cpu_efficiency_pct:.0f}%",
+        _gpu(ev),
+    ]
+
+
+def _problems(evals: Sequence[EvalSummary]) -> list[str]:
+    lines = []
+    for ev in evals:
+        said = [*_disagreement(ev), *_result(ev), *(_cell(a) for a in ev.advice)]
+        if said and ev.verdict != "ok":
+            lines.append(f"* **{_cell(ev.name)}** ({ev.state}): {'; '.join(said)}")
+    return ["## To look at", "\n".join(lines)] if lines else []
+
+
+def _disagreement(ev: EvalSummary) -> list[str]:
+    if ev.witnesses.agree is False:
+        return [f"Slurm says {ev.witnesses.slurm}, the job itself {ev.witnesses.self}"]
+    return []
+
+
+def _result(ev: EvalSummary) -> list[str]:
+    if ev.result is None:
+        return ["no eval log was found"] if ev.verdict == "suspect" else []
+    samples = ""
+    if ev.result.samples_total is not None:
+        done = "unknown" if ev.result.samples_completed is None else ev.result.samples_completed
+        samples = f", {done} of {ev.result.samples_total} samples"
+    error = f": {_cell(printable(ev.result.error, max_chars=200))}" if ev.result.error else ""
+    return [f"the eval's log says {_cell(ev.result.status)}{samples}{error}"]
+
+
+def _exit(ev: EvalSummary) -> str:
+    if ev.signal:
+        return f"signal {ev.signal}"
+    return "unknown" if ev.exit_code is None else str(ev.exit_code)
+
+
+def _gpu(ev: EvalSummary) -> str:
+    if ev.gpu is None or ev.gpu.utilization_mean_pct is None:
+        return "unknown"
+    return f"{ev.gpu.utilization_mean_pct:.0f}%"
+
+
+def _share(percent: float | None) -> str:
+    return "" if percent is None else f" ({percent:.0f}%)"
+
+
+def _cell(text: str | None) -> str:
+    return "unknown" if text is None else printable(text).translate(_ESCAPED)

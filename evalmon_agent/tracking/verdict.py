@@ -1,0 +1,56 @@
+"""Did the eval succeed: what Slurm says against what the job itself and its log say. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from evalmon_agent.tracking.path import own_of
+from evalmon_agent.tracking.records import Attempt, Eval, Own
+from evalmon_agent.words.states import State
+
+Verdict = Literal["ok", "failed", "suspect", "active"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogSays:
+    """What the eval's own log says, where it was looked for.
+
+    `expected`: the job ran an eval that writes one; `success`: it says success with all samples; None: none found.
+    """
+
+    expected: bool
+    success: bool | None
+
+
+def verdict(ev: Eval, log: LogSays | None) -> Verdict:
+    """`ok`, `failed`, `suspect` (the witnesses disagree) or `active`, as the contract defines them."""
+    if not ev.final:
+        return "active"
+    own = latest_own(ev)
+    ended_zero = own is not None and own.exit_code == 0
+    if ev.state is State.COMPLETED:
+        command_failed = own is not None and (own.signal is not None or bool(own.exit_code))
+        log_disagrees = log is not None and log.expected and log.success is not True
+        return "suspect" if command_failed or log_disagrees else "ok"
+    says_success = log is not None and log.success is True
+    return "suspect" if ended_zero and says_success else "failed"
+
+
+def witnesses_agree(ev: Eval) -> bool | None:
+    """Whether Slurm and the job's report tell the same of its end; None if one of them says nothing."""
+    own = latest_own(ev)
+    if not ev.final or own is None or not own.ended:
+        return None
+    return (own.exit_code == 0) == (ev.state is State.COMPLETED)
+
+
+def latest_attempt(ev: Eval) -> Attempt | None:
+    """The latest attempt of the eval's latest job."""
+    return next((a for a in reversed(ev.attempts) if a.job_id == ev.job_id), None)
+
+
+def latest_own(ev: Eval) -> Own | None:
+    """What the job reported of its latest attempt."""
+    number = sum(a.job_id == ev.job_id for a in ev.attempts) - 1
+    return own_of(ev, ev.job_id, number)
