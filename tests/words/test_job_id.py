@@ -1,0 +1,130 @@
+"""Job ids: Slurm's spelling and nothing else, and never more tasks than a cluster takes."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.words.job_id import JobId, expand_pending, parse_array_spec, parse_job_id, split_step
+
+jobs = st.integers(1, 2**32 - 1)
+job_ids = st.one_of(
+    st.builds(JobId, jobs),
+    st.builds(JobId, jobs, st.integers(0, 4_000_001)),
+    st.builds(lambda job, het: JobId(job, het=het), jobs, st.integers(0, 127)),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("123", JobId(123)), ("123_4", JobId(123, 4)), ("123_0", JobId(123, 0)), ("123+0", JobId(123, het=0))],
+)
+def test_the_three_spellings_are_read(text: str, expected: JobId) -> None:
+    assert expected == parse_job_id(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "0", "-1", "+1", "0123", "123_", "123_04", "123+", "123_4+0", "123.batch", " 123", "123\n", "1;rm",
+        "--help", "../x", "123_[1-3]", "1e3", "1_000", "\u0661\u0662", "99999999999", "123_4000002",
+    ],
+)  # fmt: skip
+def test_everything_else_is_refused(text: str) -> None:
+    assert None is parse_job_id(text)
+
+
+@given(job_ids)
+def test_an_id_that_is_printed_reads_back(job_id: JobId) -> None:
+    assert job_id == parse_job_id(str(job_id))
+
+
+@given(st.text())
+def test_no_text_raises_and_what_is_read_prints_the_same(text: str) -> None:
+    job_id = parse_job_id(text)
+    assert job_id is None or text == str(job_id)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("123_4.batch", (JobId(123, 4), "batch")),
+        ("123+0.extern", (JobId(123, het=0), "extern")),
+        ("123.0", (JobId(123), "0")),
+        ("123.0+1", (JobId(123), "0+1")),
+        ("5610980.ext+", (JobId(5610980), "ext+")),
+        ("123", (JobId(123), None)),
+        ("123.", None),
+        ("123.ba tch", None),
+        ("123_[1-3].batch", None),
+        (".batch", None),
+    ],
+)
+def test_a_step_is_told_from_its_job(text: str, expected: tuple[JobId, str | None] | None) -> None:
+    assert expected == split_step(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0-7", (0, 1, 2, 3, 4, 5, 6, 7)),
+        ("1,3,5-9:2%4", (1, 3, 5, 7, 9)),
+        ("[0-2]", (0, 1, 2)),
+        ("3,1,1-2", (1, 2, 3)),
+        ("1-10:20", (1,)),
+        ("7", (7,)),
+        ("4000001", (4_000_001,)),
+    ],
+)
+def test_an_array_specification_names_its_tasks(text: str, expected: tuple[int, ...]) -> None:
+    assert expected == parse_array_spec(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "5-3", "1-3:0", "1,,2", "a", "1-", "-3", "4000002", "0-4000000", "1, 3", "1-3%", "1-3%x",
+        "1,3,...", ",".join(["0-999999"] * 2), "1-3:2:1",
+    ],
+)  # fmt: skip
+def test_what_is_no_specification_or_too_large_is_refused(text: str) -> None:
+    assert None is parse_array_spec(text)
+
+
+def test_a_short_text_cannot_make_much_work() -> None:
+    started = time.monotonic()
+    assert None is parse_array_spec(",".join(["0-1000000"] * 100_000))
+    assert time.monotonic() - started < 5
+
+
+@given(st.sets(st.integers(0, 5000), min_size=1, max_size=50))
+def test_listed_tasks_read_back(tasks: set[int]) -> None:
+    assert tuple(sorted(tasks)) == parse_array_spec(",".join(map(str, tasks)))
+
+
+@given(st.text(alphabet="0123456789,-:%[]_.", max_size=40))
+def test_no_specification_raises(text: str) -> None:
+    parse_array_spec(text)
+    expand_pending(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20956421_[2-4%25]", (JobId(20956421, 2), JobId(20956421, 3), JobId(20956421, 4))),
+        ("123_[4-5,12-14:2%2]", (JobId(123, 4), JobId(123, 5), JobId(123, 12), JobId(123, 14))),
+        ("123_4", (JobId(123, 4),)),
+        ("123", (JobId(123),)),
+        ("123+1", (JobId(123, het=1),)),
+    ],
+)
+def test_one_row_names_all_its_pending_tasks(text: str, expected: tuple[JobId, ...]) -> None:
+    assert expected == expand_pending(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["123_[1,3,...]", "123_[1-3", "123_[]", "123+0_[1]", "123_4_[1]", "_[1]", "x"]
+)
+def test_a_cut_or_broken_range_names_none(text: str) -> None:
+    assert None is expand_pending(text)

@@ -1,0 +1,109 @@
+"""States: every form of Slurm's words, and nothing terminal out of a word that is not known."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.words.states import ACTIVE, MAY_RUN_AGAIN, TERMINAL, State, parse_state
+
+SAID_BY_SLURM = sorted(set(State) - {State.LOST})
+TERMINAL_WORDS = {
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL",
+    "DEADLINE", "REVOKED", "CD", "F", "CA", "TO", "OOM", "NF", "PR", "BF", "DL", "RV",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", SAID_BY_SLURM)
+def test_each_state_of_slurms_is_understood_by_its_own_name(state: State) -> None:
+    assert state is parse_state(state.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CANCELLED by 1001", State.CANCELLED),
+        ("CANCELLED+", State.CANCELLED),
+        ("OUT_OF_ME+", State.OUT_OF_MEMORY),
+        ("NODE_FAI+", State.NODE_FAIL),
+        ("REQUEUE+", State.REQUEUED),
+        ("Node_fail", State.NODE_FAIL),
+        ("completed", State.COMPLETED),
+        (" RUNNING\n", State.RUNNING),
+        ("CONFIGURING", State.PENDING),
+        ("RESV_DEL_HOLD", State.PENDING),
+        ("COMPLETING", State.RUNNING),
+        ("STAGE_OUT", State.RUNNING),
+        ("RESIZING", State.RUNNING),
+        ("SIGNALING", State.RUNNING),
+        ("STOPPED", State.RUNNING),
+        ("EXPEDITING", State.RUNNING),
+        ("REQUEUE_HOLD", State.REQUEUED),
+        ("REQUEUE_FED", State.REQUEUED),
+        ("SPECIAL_EXIT", State.REQUEUED),
+    ],
+)
+def test_words_are_read_in_every_form_that_slurm_prints(text: str, expected: State) -> None:
+    assert expected is parse_state(text)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("CD", State.COMPLETED), ("F", State.FAILED), ("TO", State.TIMEOUT), ("CA", State.CANCELLED),
+        ("NF", State.NODE_FAIL), ("PR", State.PREEMPTED), ("BF", State.BOOT_FAIL), ("DL", State.DEADLINE),
+        ("OOM", State.OUT_OF_MEMORY), ("RV", State.REVOKED), ("R", State.RUNNING), ("PD", State.PENDING),
+        ("S", State.SUSPENDED), ("CG", State.RUNNING), ("CF", State.PENDING), ("RQ", State.REQUEUED),
+        ("RH", State.REQUEUED), ("RF", State.REQUEUED), ("SE", State.REQUEUED), ("RS", State.RUNNING),
+        ("SI", State.RUNNING), ("SO", State.RUNNING), ("ST", State.RUNNING), ("RD", State.PENDING),
+    ],
+)  # fmt: skip
+def test_short_codes_are_understood(code: str, expected: State) -> None:
+    assert expected is parse_state(code)
+    assert expected is parse_state(code.lower())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("COMPLETED,REQUEUED", State.REQUEUED),
+        ("COMPLETED,COMPLETING", State.RUNNING),
+        ("PENDING|CONFIGURING", State.PENDING),
+        ("CANCELLED,REVOKED", State.REVOKED),
+    ],
+)
+def test_a_flag_says_more_than_the_base_state_before_it(text: str, expected: State) -> None:
+    assert expected is parse_state(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "?", "RUNING", "COMPLETED,FROZEN", "FROZEN", "LOST", "DONE", "FAILED!"]
+)
+def test_an_unknown_word_is_no_state(text: str) -> None:
+    assert None is parse_state(text)
+
+
+@pytest.mark.parametrize("text", ["COMPLET+", "CO+", "F+", "+", "RE+", "FAI+", "CANX+"])
+def test_a_cut_word_that_may_be_several_or_is_too_short_is_no_state(text: str) -> None:
+    assert None is parse_state(text)
+
+
+def test_every_state_is_either_active_or_terminal() -> None:
+    assert set(State) == ACTIVE | TERMINAL
+    assert not ACTIVE & TERMINAL
+    assert MAY_RUN_AGAIN < TERMINAL
+
+
+@given(st.text())
+def test_no_text_raises_or_invents_a_terminal_state(text: str) -> None:
+    state = parse_state(text)
+    if state in TERMINAL:
+        words = text.upper().split(maxsplit=1)[0].replace("|", ",").split(",")
+        cut = {word for full in TERMINAL_WORDS for word in (f"{full[:n]}+" for n in range(4, len(full) + 1))}
+        assert set(words) <= TERMINAL_WORDS | cut
+
+
+@given(
+    st.sampled_from(SAID_BY_SLURM), st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12)
+)
+def test_a_known_word_with_letters_behind_it_is_not_that_state(state: State, letters: str) -> None:
+    assert state is not parse_state(state.value + letters)
