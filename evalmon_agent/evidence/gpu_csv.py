@@ -1,0 +1,218 @@
+"""Which rows does a gpu_metrics.csv hold? nvidia-smi's seven columns or ours, whole files and tails. Pure.
+
+Nothing here raises. A line that is not a whole row is counted and left out: a torn power cell shall never be
+read as 2 W. The format is that of `nvidia-smi --query-gpu=... --format=csv`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+NVIDIA_SMI_COLUMNS = (
+    "timestamp",
+    "utilization.gpu [%]",
+    "utilization.memory [%]",
+    "memory.used [MiB]",
+    "memory.total [MiB]",
+    "power.draw [W]",
+    "temperature.gpu",
+)
+OUR_COLUMNS = (*NVIDIA_SMI_COLUMNS, "index", "uuid", "timestamp_unix [s]")
+
+_HEADER_START = "timestamp, utilization.gpu"
+_TIME = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3}", re.ASCII)
+# `[N/A]`, `[Not Supported]`, `[GPU is lost]` and the like; never with a unit.
+_NO_VALUE = re.compile(r"\[[A-Za-z/ ]{1,40}\]", re.ASCII)
+_CELLS = {
+    "utilization.gpu [%]": re.compile(r"(\d{1,3}) %", re.ASCII),
+    "utilization.memory [%]": re.compile(r"(\d{1,3}) %", re.ASCII),
+    "memory.used [MiB]": re.compile(r"(\d{1,9}) MiB", re.ASCII),
+    "memory.total [MiB]": re.compile(r"(\d{1,9}) MiB", re.ASCII),
+    "power.draw [W]": re.compile(r"(\d{1,6}\.\d\d) W", re.ASCII),
+    "temperature.gpu": re.compile(r"(-?\d{1,4})", re.ASCII),
+    "index": re.compile(r"([0-9][0-9:.]{0,15})", re.ASCII),
+    "uuid": re.compile(r"((?:GPU|MIG)-[0-9A-Za-z/-]{1,80})", re.ASCII),
+    "timestamp_unix [s]": re.compile(r"(\d{1,11}(?:\.\d{1,9})?)", re.ASCII),
+}
+# Local time is at most 14 h away from UTC; a torn `timestamp_unix` is much farther away.
+_MAX_OFFSET_S = 15 * 3600
+_TORN = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRow:
+    """One GPU at one moment; None where the cell says that there is no value, or there is no such column."""
+
+    line: int
+    """Its place among the lines, from 0."""
+    beside_bad_line: bool
+    """Beside it is a line that could not be read, or the cut of a tail: rows of its tick may be missing."""
+    local_time: datetime
+    """As printed, without a zone; an hour repeats when daylight saving ends."""
+    utilization_pct: float | None
+    memory_utilization_pct: float | None
+    memory_used_mib: int | None
+    memory_total_mib: int | None
+    power_w: float | None
+    temperature_c: int | None
+    index: str | None = None
+    uuid: str | None = None
+    timestamp_unix_s: float | None = None
+    extras: dict[str, str] = field(default_factory=dict)
+    """The columns after ours, by header name, as text."""
+
+    @property
+    def gpu(self) -> str | None:
+        """What tells the job's GPUs apart; None in nvidia-smi's own files."""
+        return self.uuid or self.index
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTable:
+    """What a text holds: its whole rows in order, and how many other lines stand between them."""
+
+    rows: tuple[GpuRow, ...]
+    bad_lines: int
+
+
+def parse(text: str | bytes) -> GpuTable:
+    """Read a file or the tail of one.
+
+    Repeated headers, CRLF, NULs, foreign and torn lines are fine. A last line without its newline is torn,
+    whatever it looks like. Without a header (a tail) the number of cells that most rows have decides.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", errors="replace")
+    pieces = list(_pieces(text))
+    columns = _columns_of_tail(pieces)
+    rows: list[GpuRow] = []
+    bad: set[int] = set()
+    for number, piece in enumerate(pieces):
+        cells = _cells(piece)
+        if cells is None:
+            bad.add(number)
+        elif cells[0] == NVIDIA_SMI_COLUMNS[0]:
+            columns = tuple(cells)
+        elif (row := _row(cells, columns, number)) is None:
+            bad.add(number)
+        else:
+            rows.append(row)
+    # A row that comes first, without a header, is where a tail was cut.
+    beside = {0} | {number + step for number in bad for step in (-1, 1)}
+    marked = (replace(row, beside_bad_line=True) if row.line in beside else row for row in rows)
+    return GpuTable(rows=tuple(marked), bad_lines=len(bad))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The lines; one that was torn and then written on by another writer comes as two."""
+    *lines, rest = text.split("\n")
+    for line in lines:
+        whole = line.removesuffix("\r")
+        if not whole.strip():
+            continue
+        start = _start_of_last_record(whole)
+        if start:
+            yield _TORN
+        yield whole[start:]
+    if rest:
+        yield _TORN
+
+
+def _start_of_last_record(line: str) -> int:
+    header = line.rfind(_HEADER_START)
+    row = max((match.start() for match in _TIME.finditer(line)), default=-1)
+    return max(header, row, 0)
+
+
+def _cells(piece: str) -> list[str] | None:
+    """The cells of a row or a header; None for a piece that is neither."""
+    if not piece.startswith(_HEADER_START) and not _TIME.match(piece):
+        return None
+    cells = [cell.strip() for cell in piece.split(",")]
+    return cells if len(cells) >= len(NVIDIA_SMI_COLUMNS) and "\0" not in piece else None
+
+
+def _columns_of_tail(pieces: Sequence[str]) -> tuple[str, ...]:
+    """The columns of the rows before the first header: as wide as most of them; ties: the wider."""
+    widths: Counter[int] = Counter()
+    for number, piece in enumerate(pieces):
+        cells = _cells(piece)
+        if cells is None:
+            continue
+        if cells[0] == NVIDIA_SMI_COLUMNS[0]:
+            break
+        columns = _columns_of_width(len(cells))
+        widths[len(cells)] += _row(cells, columns, number) is not None
+    width = max(widths, key=lambda width: (widths[width], width), default=len(NVIDIA_SMI_COLUMNS))
+    return _columns_of_width(width)
+
+
+def _columns_of_width(width: int) -> tuple[str, ...]:
+    known = OUR_COLUMNS if width >= len(OUR_COLUMNS) else NVIDIA_SMI_COLUMNS
+    return known + ("",) * (width - len(known))
+
+
+def _row(cells: Sequence[str], columns: Sequence[str], line: int) -> GpuRow | None:
+    if len(cells) != len(columns) or tuple(columns[: len(NVIDIA_SMI_COLUMNS)]) != NVIDIA_SMI_COLUMNS:
+        return None
+    local_time = _time(cells[0])
+    values: dict[str, str | None] = {}
+    extras: dict[str, str] = {}
+    for column, cell in zip(columns[1:], cells[1:], strict=True):
+        if pattern := _CELLS.get(column):
+            match = pattern.fullmatch(cell)
+            if match is None and not _NO_VALUE.fullmatch(cell):
+                return None
+            values[column] = match[1] if match else None
+        elif column:
+            extras[column] = cell
+    row = local_time and _typed(values, extras, local_time, line)
+    return row if row and _is_plausible(row) else None
+
+
+def _typed(values: dict[str, str | None], extras: dict[str, str], local_time: datetime, line: int) -> GpuRow:
+    def number(column: str) -> float | None:
+        value = values.get(column)
+        return None if value is None else float(value)
+
+    def whole(column: str) -> int | None:
+        value = values.get(column)
+        return None if value is None else int(value)
+
+    return GpuRow(
+        line=line,
+        beside_bad_line=False,
+        local_time=local_time,
+        utilization_pct=number("utilization.gpu [%]"),
+        memory_utilization_pct=number("utilization.memory [%]"),
+        memory_used_mib=whole("memory.used [MiB]"),
+        memory_total_mib=whole("memory.total [MiB]"),
+        power_w=number("power.draw [W]"),
+        temperature_c=whole("temperature.gpu"),
+        index=values.get("index"),
+        uuid=values.get("uuid"),
+        timestamp_unix_s=number("timestamp_unix [s]"),
+        extras=extras,
+    )
+
+
+def _is_plausible(row: GpuRow) -> bool:
+    if (row.utilization_pct or 0) > 100 or (row.memory_utilization_pct or 0) > 100:
+        return False
+    if row.timestamp_unix_s is None:
+        return True
+    printed_unix_s = row.local_time.replace(tzinfo=UTC).timestamp()
+    return abs(row.timestamp_unix_s - printed_unix_s) <= _MAX_OFFSET_S
+
+
+def _time(cell: str) -> datetime | None:
+    if not _TIME.fullmatch(cell):
+        return None
+    try:
+        return datetime.strptime(cell, "%Y/%m/%d %H:%M:%S.%f")  # noqa: DTZ007 (nvidia-smi prints no zone)
+    except ValueError:
+        return None
