@@ -69,10 +69,13 @@ class Instance:
 
     def own_processes(self) -> list[Process]:
         """Every process of this instance: its daemons, slurmstepds, and all that its jobs started."""
-        daemons = [process for process in processes.everyone() if self._is_daemon(process)]
+        known = [
+            process
+            for process in processes.everyone()
+            if self._is_daemon(process) or self._is_of_job(process)
+        ]
         in_cgroups = [process for pid in cgroups.pids(self.own_cgroups()) if (process := Process.of(pid))]
-        strays = [process for process in processes.everyone() if self._is_of_job(process)]
-        return list({*daemons, *in_cgroups, *strays, *processes.descendants(daemons)})
+        return list({*known, *in_cgroups, *processes.descendants([*known, *in_cgroups])})
 
     def own_cgroups(self) -> list[str]:
         """Every cgroup directory of this instance."""
@@ -82,10 +85,13 @@ class Instance:
         return [*directories, *glob.glob(glob.escape(cgroups.of_daemons(self.cluster)))]
 
     def _is_daemon(self, process: Process) -> bool:
+        """Marked by us; or slurmstepd, which writes its title over its environment but keeps its log open."""
+        if processes.name(process.pid) == "slurmstepd":
+            return any(path.startswith(self.path("log", "")) for path in processes.open_paths(process.pid))
         return processes.environment(process.pid).get(processes.MARK.encode()) == os.fsencode(self.directory)
 
     def _is_of_job(self, process: Process) -> bool:
-        """Without cgroups: what detached itself from slurmstepd, but was begun by it on one of our nodes."""
+        """Begun by a slurmstepd of ours; without cgroups, nothing else shows that of one that detached."""
         env = processes.environment(process.pid)
         return (
             env.get(b"SLURM_CONF") == os.fsencode(self.conf)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-# Every daemon's environment names its instance's directory; slurmstepd inherits it from slurmd, jobs do not.
+# In every daemon's environment: the directory of its instance. Jobs have an environment of their own.
 MARK = "EVALMON_SLURM_DAEMON_OF"
 
 
@@ -103,6 +103,25 @@ def environment(pid: int) -> dict[bytes, bytes]:
     except OSError:
         return {}
     return {name: value for name, found, value in (entry.partition(b"=") for entry in entries) if found}
+
+
+def name(pid: int) -> str:
+    """The name of a process as the kernel has it; empty if it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def open_paths(pid: int) -> list[str]:
+    """The paths of the files that a process has open; empty if it is gone or not ours to look into."""
+    found = []
+    with suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                found.append(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+    return found
 
 
 def argv(pid: int) -> list[str]:
