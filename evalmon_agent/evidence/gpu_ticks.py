@@ -22,11 +22,16 @@ class Tick:
     unix_s: float | None
     """None in nvidia-smi's own files: there only the local time is known."""
     gpu_count: int
-    utilization_mean_pct: float | None
+    utilization_pct: float | None
     """Over the GPUs that have one."""
     memory_used_mib: int | None
     memory_total_mib: int | None
     """Sums over the GPUs that have both."""
+
+    @property
+    def at(self) -> float:
+        """Epoch seconds; of a local time without a zone, by the zone of this process."""
+        return self.local_time.timestamp() if self.unix_s is None else self.unix_s
 
 
 def last_tick(rows: Sequence[GpuRow]) -> Tick | None:
@@ -112,7 +117,7 @@ def _tick(rows: Sequence[GpuRow]) -> Tick:
         local_time=rows[0].local_time,
         unix_s=rows[0].timestamp_unix_s,
         gpu_count=len(rows),
-        utilization_mean_pct=sum(utilizations) / len(utilizations) if utilizations else None,
+        utilization_pct=sum(utilizations) / len(utilizations) if utilizations else None,
         memory_used_mib=used_mib,
         memory_total_mib=total_mib,
     )

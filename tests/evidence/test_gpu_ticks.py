@@ -16,15 +16,15 @@ def last_of(text: str) -> Tick | None:
 def test_the_last_tick_is_the_mean_utilization_and_the_sum_of_the_memory() -> None:
     tick = last_of(OUR_HEADER + our_tick(0, 10, 10) + our_tick(30, 20, 81, used_mib=1000))
     assert tick is not None
-    assert (tick.gpu_count, tick.utilization_mean_pct) == (2, 50.5)
+    assert (tick.gpu_count, tick.utilization_pct) == (2, 50.5)
     assert (tick.memory_used_mib, tick.memory_total_mib) == (2000, 2 * 81920)
-    assert tick.unix_s == pytest.approx(BEGIN_UNIX_S + 30)
+    assert tick.at == pytest.approx(BEGIN_UNIX_S + 30)
 
 
 def test_a_single_tick_is_complete() -> None:
     tick = last_of(OUR_HEADER + our_tick(0, 10, 20))
     assert tick is not None
-    assert tick.utilization_mean_pct == 15
+    assert tick.utilization_pct == 15
 
 
 @pytest.mark.parametrize("whole", [our_tick(30, 50, 90), smi_row(30, utilization=50) + smi_row(30.004)])
@@ -37,7 +37,7 @@ def test_a_tick_cut_anywhere_gives_the_one_before(whole: str) -> None:
     for cut in range(len(whole)):
         tick = last_of(text + whole[:cut])
         assert tick is not None
-        assert (tick.gpu_count, tick.utilization_mean_pct) == (2, 15)
+        assert (tick.gpu_count, tick.utilization_pct) == (2, 15)
 
 
 def test_a_tail_that_begins_within_a_tick_does_not_take_its_rest_for_the_whole() -> None:
@@ -52,24 +52,24 @@ def test_after_a_gpu_was_lost_the_next_tick_shows_the_others() -> None:
     first = OUR_HEADER + our_tick(0, 10, 20) + our_row(30, 0, utilization=60) + lost
     tick = last_of(first)
     assert tick is not None
-    assert (tick.gpu_count, tick.utilization_mean_pct, tick.memory_used_mib) == (2, 60, 3984)
+    assert (tick.gpu_count, tick.utilization_pct, tick.memory_used_mib) == (2, 60, 3984)
     assert last_of(first + our_tick(60, 70)) == tick
     after = last_of(first + our_tick(60, 70) + our_tick(90, 80))
     assert after is not None
-    assert (after.gpu_count, after.utilization_mean_pct) == (1, 80)
+    assert (after.gpu_count, after.utilization_pct) == (1, 80)
 
 
 def test_after_a_requeue_onto_other_gpus_their_first_tick_counts() -> None:
     other = our_tick(600, 90).replace("GPU-0a5b", "GPU-ffff")
     tick = last_of(OUR_HEADER + our_tick(0, 10, 20) + OUR_HEADER + other)
     assert tick is not None
-    assert tick.utilization_mean_pct == 90
+    assert tick.utilization_pct == 90
 
 
 def test_no_value_anywhere_gives_a_tick_without_numbers() -> None:
     tick = last_of(SMI_HEADER + smi_row(0).replace("37 %", "[N/A]").replace("3984 MiB", "[N/A]"))
     assert tick is not None
-    assert (tick.utilization_mean_pct, tick.memory_used_mib, tick.memory_total_mib) == (None, None, None)
+    assert (tick.utilization_pct, tick.memory_used_mib, tick.memory_total_mib) == (None, None, None)
 
 
 def test_rows_of_nvidia_smi_within_milliseconds_are_one_tick() -> None:
@@ -77,6 +77,7 @@ def test_rows_of_nvidia_smi_within_milliseconds_are_one_tick() -> None:
     tick = last_of(SMI_HEADER + rounds)
     assert tick is not None
     assert (tick.gpu_count, tick.unix_s) == (3, None)
+    assert tick.at == tick.local_time.timestamp()
 
 
 def test_one_gpu_looked_at_ten_times_a_second_is_not_ten_gpus() -> None:
