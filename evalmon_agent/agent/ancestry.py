@@ -1,13 +1,27 @@
-"""Whether a process above us is already an evalmon `run` for the same job: then its report covers us."""
+"""Who is above us: another evalmon `run` for this job (whose report covers us then), or slurmstepd, and of
+which step."""
 
 import os
 
 # A bound, should the table change under our feet; real chains end at slurmstepd after a few steps.
-_STEPS = 64
+_GENERATIONS = 64
+
+_STEPD = b"slurmstepd: ["
 
 
-def runs_below_another(job_id: str | None) -> bool:
-    """Walk up the parents as long as they are ours to read.
+class Above:
+    """`is_run`: a `run` for the same job. `step`: "batch", "0", ... as slurmstepd says, None if it was not
+    found."""
+
+    __slots__ = ("is_run", "step")
+
+    def __init__(self, *, is_run: bool = False, step: str | None = None) -> None:
+        self.is_run = is_run
+        self.step = step
+
+
+def look_above(job_id: str | None) -> Above:
+    """Walk up the parents as far as they are ours to read.
 
     Args:
         job_id: SLURM_JOB_ID; a `run` of another job (salloc below a `run`, say) does not count.
@@ -16,19 +30,19 @@ def runs_below_another(job_id: str | None) -> bool:
         OSError: /proc does not tell.
     """
     pid = _parent_of(os.getpid())
-    for _ in range(_STEPS):
+    for _ in range(_GENERATIONS):
         if pid <= 1:
-            return False
+            break
         try:
             words = _read(pid, "cmdline").split(b"\0")
             if is_run(words) and _job_id_of(pid) == job_id:
-                return True
-            if words[0].startswith(b"slurmstepd"):
-                return False
+                return Above(is_run=True)
+            if words[0].startswith(_STEPD):
+                return Above(step=step_of(words[0], job_id))
             pid = _parent_of(pid)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            return False  # ended meanwhile, or another user's (sudo): nothing of ours beyond
-    return False
+            break  # ended meanwhile, or another user's (sudo): nothing of ours beyond
+    return Above()
 
 
 def is_run(words: list[bytes]) -> bool:
@@ -41,6 +55,12 @@ def is_run(words: list[bytes]) -> bool:
     if rest[:1] == [b"-m"]:
         return rest[1:3] == [b"evalmon_agent", b"run"]
     return [os.path.basename(word) for word in rest[:1]] == [b"evalmon"] and rest[1:2] == [b"run"]
+
+
+def step_of(title: bytes, job_id: str | None) -> str | None:
+    """The step in `slurmstepd: [123.batch]`, if it is a step of this job."""
+    job, _, step = title.removeprefix(_STEPD).partition(b"]")[0].decode(errors="replace").partition(".")
+    return step if job == job_id and step else None
 
 
 def _job_id_of(pid: int) -> str | None:

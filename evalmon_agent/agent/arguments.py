@@ -1,7 +1,5 @@
 """What `evalmon run` and `evalmon hook` were asked to do. Pure; by hand, since argparse costs 9 ms."""
 
-import math
-
 from evalmon_agent.errors import UsageError
 
 RUN_HELP = """\
@@ -33,6 +31,8 @@ Options:
   --output-dir DIR  Where its metrics go (default: EVALMON_OUTPUT_DIR).
   --help            Show this message and exit.
 """
+
+_A_DAY_S = 86400
 
 _HOOK_OPTIONS = frozenset({"--name", "--output-dir"})
 _RUN_OPTIONS = _HOOK_OPTIONS | {"--dir", "--token", "--sample-interval"}
@@ -116,7 +116,7 @@ def _interval(text: str | None) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        seconds = math.nan
-    if not 1 <= seconds < math.inf:
-        raise UsageError(f"evalmon run: --sample-interval is {text!r}; give seconds, 1 or more")
+        seconds = 0.0
+    if not 1 <= seconds <= _A_DAY_S:
+        raise UsageError(f"evalmon run: --sample-interval is {text!r}; give seconds, from 1 to 86400")
     return seconds

@@ -9,7 +9,7 @@ import sys
 from evalmon_agent.errors import UsageError
 
 from . import arguments
-from .ancestry import runs_below_another
+from .ancestry import look_above
 from .run import UNMONITORED
 
 TYPE_CHECKING = False
@@ -41,10 +41,9 @@ def _why_not() -> str | None:
     """Why the script shall go on as it is, "" if that needs no word; None if it shall start over."""
     if not os.environ.get("SLURM_JOB_ID"):
         return "not in a Slurm job"
-    if UNMONITORED in os.environ or os.environ.get("SLURM_STEP_ID"):
-        return ""
     try:
-        if runs_below_another(os.environ["SLURM_JOB_ID"]):
+        above = look_above(os.environ["SLURM_JOB_ID"])
+        if above.is_run or above.step != "batch" or UNMONITORED in os.environ:
             return ""
     except OSError:
         return "/proc does not tell whether this script is monitored already"

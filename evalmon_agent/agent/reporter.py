@@ -98,10 +98,13 @@ class Reporter:
 
         try:
             with JobsDirectory(monitor) as jobs:
-                report = jobs.load(job.file) or new_report(job, uid=os.getuid())
+                file, report = job.file, jobs.load(job.file)
+                if report is not None and report.get("raw_id") != job.raw_id:
+                    file, report = job.spare_file, jobs.load(job.spare_file)
+                report = report or new_report(job, uid=os.getuid())
                 report["name"] = self._name or report.get("name")
                 enter(report, self._attempt(job), run, notes=self._notes)
-                jobs.save(job.file, report)
+                jobs.save(file, report)
         except Exception as error:  # noqa: BLE001 (see above)
             self._note(error)
             return False

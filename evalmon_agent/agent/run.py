@@ -13,7 +13,7 @@ import time
 from evalmon_agent.errors import UsageError
 
 from . import arguments, command, signals
-from .ancestry import runs_below_another
+from .ancestry import look_above
 from .canary import Canary
 from .inherited import Inherited
 from .placement import job_of
@@ -63,9 +63,10 @@ def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Argum
     That is so where a `run` above us does all this already, and where we failed.
     """
     try:
-        if runs_below_another(os.environ.get("SLURM_JOB_ID")):
+        above = look_above(os.environ.get("SLURM_JOB_ID"))
+        if above.is_run:
             return
-        job = job_of(os.environ, pid=os.getpid(), is_script=asked.is_script)
+        job = job_of(os.environ, pid=os.getpid(), is_script=asked.is_script, step=above.step)
         has_a_place = job is not None and (asked.dir or os.environ.get("EVALMON_DIR"))
         reporter = Reporter(asked, job, stderr=-1 if has_a_place else _copy_of_stderr())
         pid = what.spawn(inherited)
