@@ -41,13 +41,8 @@ def up(directory: str, _arguments: argparse.Namespace) -> int:
         packages.install(absent)
     with instance.lock(directory):
         found = instance.load(directory)
-        if found and cluster.usable(found):
-            print(f"{directory}: already running")
-            return 0
-        if found and any(daemons.recorded(found).values()):
-            cluster.start(found)
-            print(f"{directory}: complete again")
-            return 0
+        if found and found.complete and any(daemons.recorded(found).values()):
+            return _complete(found)
         if found:
             print(f"{directory}: remains of an earlier instance, starting afresh", flush=True)
             instance.destroy(found)
@@ -118,10 +113,20 @@ def _start_fresh(directory: str) -> Instance:
     try:
         cluster.make_database(made)
         cluster.start(made)
+        made.note_complete()
     except BaseException:
         instance.stop_everything(made)
         raise
     return made
+
+
+def _complete(found: Instance) -> int:
+    if cluster.usable(found):
+        print(f"{found.directory}: already running")
+    else:
+        cluster.start(found)
+        print(f"{found.directory}: complete again")
+    return 0
 
 
 def _existing(directory: str) -> Instance:

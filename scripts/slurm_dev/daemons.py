@@ -68,8 +68,9 @@ def argv(instance: Instance, daemon: str) -> list[str]:
 
 
 def environment(instance: Instance) -> dict[str, str]:
-    """What daemons and Slurm's commands see of the world: nothing of the caller's."""
+    """What daemons and Slurm's commands see of the world: nothing of the caller's, and whose they are."""
     return {
+        processes.MARK: instance.directory,
         "PATH": SEARCH_PATH,
         "HOME": "/",
         "LC_ALL": "C.UTF-8",
@@ -84,7 +85,7 @@ def start(instance: Instance, daemon: str) -> bool:
         return False
     process = processes.spawn(
         argv(instance, daemon),
-        env={**environment(instance), processes.MARK: instance.directory},
+        env=environment(instance),
         cwd=instance.directory,
         output_path=instance.path("log", f"{daemon}.out"),
     )

@@ -54,6 +54,15 @@ class Instance:
         """Write the record; readable by all."""
         _write_json(self.path(RECORD), asdict(self))
 
+    @property
+    def complete(self) -> bool:
+        """Whether its making was ever finished; one that was cut off half-way is worth nothing."""
+        return os.path.exists(self.path("run", "complete"))
+
+    def note_complete(self) -> None:
+        """Record that its making is finished."""
+        _write_json(self.path("run", "complete"), {})
+
     def note(self, daemon: str, process: Process) -> None:
         """Record a daemon's process."""
         _write_json(self.path("run", f"{daemon}.json"), asdict(process))
