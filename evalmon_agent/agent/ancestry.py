@@ -1,5 +1,4 @@
-"""Who is above us: another evalmon `run` for this job (whose report covers us then), or slurmstepd, and of
-which step."""
+"""Who is above us: another evalmon `run` for this job, whose report covers us then, or slurmstepd itself."""
 
 import os
 
@@ -10,8 +9,7 @@ _STEPD = b"slurmstepd: ["
 
 
 class Above:
-    """`is_run`: a `run` for the same job. `step`: "batch", "0", ... as slurmstepd says, None if it was not
-    found."""
+    """`is_run`: a `run` for the same job. `step`: "batch", "0", ... if slurmstepd was found and says so."""
 
     __slots__ = ("is_run", "step")
 

@@ -43,7 +43,8 @@ def _why_not() -> str | None:
         return "not in a Slurm job"
     try:
         above = look_above(os.environ["SLURM_JOB_ID"])
-        if above.is_run or above.step != "batch" or UNMONITORED in os.environ:
+        is_batch = above.step == "batch" if above.step else "SLURM_STEP_ID" not in os.environ
+        if above.is_run or not is_batch or UNMONITORED in os.environ:
             return ""
     except OSError:
         return "/proc does not tell whether this script is monitored already"

@@ -6,7 +6,7 @@ outside text passes `printable`, so one event can never forge another line.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Iterable, Mapping
 
 from evalmon_agent.figures.efficiency import Figures
@@ -24,7 +24,7 @@ _EXCEEDED = "⚠️ Time limit exceeded — consider increasing eval time limit 
 
 def stamp(at: float) -> str:
     """Local time as the log writes it."""
-    return datetime.datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return dt.datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def join(blocks: Iterable[list[str]]) -> str:
@@ -41,9 +41,7 @@ def status_check(now: float, counts: Mapping[State, int]) -> list[str]:
     ]
 
 
-def state_change(
-    now: float, name: str, job_id: str, *, previous: State, current: State, at: float | None
-) -> list[str]:
+def state_change(now: float, name: str, job_id: str, *, previous: State, current: State, at: float | None) -> list[str]:
     """STATE_CHANGE into a state that is not terminal; `At:` where the event's own time differs."""
     lines = [
         _head(now, "STATE_CHANGE", name),

@@ -91,8 +91,7 @@ class Measurer:
             tries.seff_done = True
             return None
         report = seff.parse(done.stdout)
-        usable = done.ok and seff.usable(report, returncode=0, stdout=done.stdout)
-        if usable and report is not None:
+        if report is not None and done.ok and seff.usable(report, returncode=0, stdout=done.stdout):
             return from_seff(report, time_limit_s=owed.time_limit_s)
         tries.seff_done = tries.seff_again_at is not None
         tries.seff_again_at = now + self.retry_delay_s

@@ -53,7 +53,13 @@ class Observer:
     """Observes one experiment for one process. `clock` is epoch seconds."""
 
     def __init__(
-        self, experiment: Experiment, slurm: Slurm, settings: Settings, *, role: Role, clock: Clock = time.time
+        self,
+        experiment: Experiment,
+        slurm: Slurm,
+        settings: Settings,
+        *,
+        role: Role,
+        clock: Clock = time.time,
     ) -> None:
         self.experiment = experiment
         self.slurm = slurm
@@ -85,14 +91,10 @@ class Observer:
         wait_s = self.settings.poll_interval * _EARLY if at_least_s is None else at_least_s
         if not self._mark_poll(wait_s):
             return Observed(self.record(extra=extra), asked=False)
-        answers = ask(
-            self.experiment, self.slurm, lost_after_s=self.settings.lost_after, clock=self._clock
-        )
+        answers = ask(self.experiment, self.slurm, lost_after_s=self.settings.lost_after, clock=self._clock)
         return Observed(self._take(answers, extra=extra), asked=True, failure=answers.failure)
 
-    def record(
-        self, *, measurements: Sequence[Measurement] = (), extra: Sequence[Block] = ()
-    ) -> ExperimentState:
+    def record(self, *, measurements: Sequence[Measurement] = (), extra: Sequence[Block] = ()) -> ExperimentState:
         """Take in what the experiment's own files say, and `measurements`, without asking Slurm."""
 
         def facts_for(state: ExperimentState) -> tuple[Facts, list[Entry]]:
@@ -136,9 +138,7 @@ class Observer:
         def head(state: ExperimentState, now: float) -> list[Block]:
             return [] if answers.facts.queue is None else [blocks.status_check(now, counts(state))]
 
-        return self._transact(
-            lambda _: (answers.facts, answers.entries), before=extra, after_load=after, head=head
-        )
+        return self._transact(lambda _: (answers.facts, answers.entries), before=extra, after_load=after, head=head)
 
     def _transact(
         self,

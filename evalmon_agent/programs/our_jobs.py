@@ -47,7 +47,11 @@ class Helpers:
         token = new_token()
         claim(self.experiment, token, kind)
         text = script(
-            _COMMAND[kind], self.experiment.root, interpreter=sys.executable, token=token, environ=self.environ
+            _COMMAND[kind],
+            self.experiment.root,
+            interpreter=sys.executable,
+            token=token,
+            environ=self.environ,
         )
         path = write_script(self.experiment, token, [f"evalmon-{kind}"], text.encode(errors="surrogateescape"))
         argv = options(

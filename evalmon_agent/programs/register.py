@@ -84,9 +84,7 @@ def submit(
     said: Submitted = slurm.submit(sbatch.argv(path, options=options), cwd=cwd)
     with locked(experiment):
         if said.job_id is not None:
-            registry.append(
-                experiment.registry, Accepted(token, str(said.job_id), time.time(), cluster=said.cluster)
-            )
+            registry.append(experiment.registry, Accepted(token, str(said.job_id), time.time(), cluster=said.cluster))
             return Outcome(str(said.job_id))
         if not said.unknown:
             registry.append(experiment.registry, Refused(token, said.refusal, time.time()))

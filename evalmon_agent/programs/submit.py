@@ -107,9 +107,7 @@ def require_slurm(slurm: Slurm) -> None:
         raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was submitted, try again later")
 
 
-def _submit_one(
-    experiment: Experiment, settings: Settings, slurm: Slurm, one: Planned, report: SubmitReport
-) -> None:
+def _submit_one(experiment: Experiment, settings: Settings, slurm: Slurm, one: Planned, report: SubmitReport) -> None:
     token = register.new_token()
     filename = os.path.basename(one.script.path)
     snapshot = register.write_script(experiment, token, ["snapshot", filename], one.script.content)
@@ -226,7 +224,11 @@ def _alive(slurm: Slurm) -> frozenset[str]:
 def _skipped(one: Planned, entry: Entry, state: ExperimentState | None) -> dict[str, str | None]:
     job_id = entry.accepted.job_id if entry.accepted is not None else None
     ev = state.evals.get(one.name) if state is not None else None
-    return {"name": one.name, "job_id": job_id, "why": f"already registered ({ev.state if ev else 'submitted'})"}
+    return {
+        "name": one.name,
+        "job_id": job_id,
+        "why": f"already registered ({ev.state if ev else 'submitted'})",
+    }
 
 
 def _scripts(known: Sequence[Entry]) -> set[str]:

@@ -10,6 +10,8 @@ from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue
 from evalmon_agent.slurm.commands import Finished, run
 from evalmon_agent.slurm.environment import clean, for_submission
 from evalmon_agent.slurm.failures import Failure, Kind, classify
+from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.stamps import parse_stamp
 
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
@@ -59,7 +61,7 @@ class Slurm:
         done = self._ask(sacct.argv(job_ids))
         return _failure(done) or sacct.parse(done.stdout)
 
-    def efficiency(self, job_id: str) -> Finished:
+    def efficiency(self, job_id: JobId) -> Finished:
         """What seff prints of one job."""
         return self._ask(seff.argv(job_id), timeout_s=SEFF_TIMEOUT_S)
 
@@ -67,6 +69,11 @@ class Slurm:
         """The partitions with their limits."""
         done = self._ask(sinfo.argv())
         return _failure(done) or sinfo.parse(done.stdout)
+
+    def ends_at(self, job_id: str) -> float | None:
+        """When a job's time limit is reached (epoch), where Slurm tells."""
+        done = self._ask(["squeue", "-h", "-j", job_id, "-o", "%e"])
+        return parse_stamp(done.stdout) if done.ok else None
 
     def submit(self, argv: Sequence[str], *, cwd: str) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim."""

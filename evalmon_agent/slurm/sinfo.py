@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.words import durations
 
-_FORMAT = "\x1f".join(("%P", "%l", "%h"))
+_FORMAT = "%P\x1f%l\x1f%h"
 
 
 @dataclass(frozen=True, slots=True)

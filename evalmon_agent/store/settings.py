@@ -18,5 +18,3 @@ def load(path: str, *, environ: Mapping[str, str]) -> Settings:
     except OSError as error:
         raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from None
     return parse(data, path=path, fast_polling=environ.get(FAST_POLLING) == "1")
-
-

@@ -49,11 +49,10 @@ def render(job: Monitored) -> str:
             f"evalmon_limit=; command -v timeout >/dev/null 2>&1 && evalmon_limit='timeout -k 1 {_START_TIMEOUT_S}'",
             f"if $evalmon_limit {python} -c 'import evalmon_agent.agent.run' </dev/null >/dev/null 2>&1; then",
             "  unset evalmon_limit",
-            f"  exec {python} -m evalmon_agent run {options} -- {shlex.quote(job.snapshot)} \"$@\"",
+            f'  exec {python} -m evalmon_agent run {options} -- {shlex.quote(job.snapshot)} "$@"',
             "fi",
             "unset evalmon_limit",
-            f"exec {' '.join(shlex.quote(word) for word in interpreter_of(job.shebang))} "
-            f"{shlex.quote(job.snapshot)} \"$@\"",
+            f'exec {shlex.join([*interpreter_of(job.shebang), job.snapshot])} "$@"',
             "",
         ]
     )

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.settings import FAST_POLLING, OurJob
+from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.words.durations import time_option
 
 MAX_DEPENDENCY_BYTES = 120 * 1024

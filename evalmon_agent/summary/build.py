@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,14 @@ from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, 
 from evalmon_agent.tracking.helpers import COMPLETE
 from evalmon_agent.tracking.path import attempts_of, ending, own_of
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Own
-from evalmon_agent.tracking.verdict import LogSays, Verdict, latest_attempt, latest_own, verdict, witnesses_agree
+from evalmon_agent.tracking.verdict import (
+    LogSays,
+    Verdict,
+    latest_attempt,
+    latest_own,
+    verdict,
+    witnesses_agree,
+)
 from evalmon_agent.words.states import State
 
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
@@ -30,13 +37,10 @@ class Evidence:
     log: str | None = None
 
 
-def build(
-    state: ExperimentState, evidence: Mapping[str, Evidence], *, now: float, lost_after_s: float
-) -> Summary:
+def build(state: ExperimentState, evidence: Mapping[str, Evidence], *, now: float, lost_after_s: float) -> Summary:
     """The summary of what is known at `now`; evals in the order of their registration."""
     evals = [
-        _eval(ev, evidence.get(ev.name, Evidence()), now=now, lost_after_s=lost_after_s)
-        for ev in state.evals.values()
+        _eval(ev, evidence.get(ev.name, Evidence()), now=now, lost_after_s=lost_after_s) for ev in state.evals.values()
     ]
     states = Counter(ev.state for ev in evals)
     verdicts = Counter(ev.verdict for ev in evals)
@@ -167,4 +171,4 @@ def _self_says(own: Own | None) -> str | None:
 def _iso(at: float | None) -> str | None:
     if at is None:
         return None
-    return datetime.datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
+    return dt.datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")

@@ -19,9 +19,7 @@ def render(summary: Summary) -> str:
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
     sections = [
         f"# Evaluation summary ({done})",
-        f"Experiment: `{printable(summary.experiment).replace('`', '')}`  \n"
-        f"Written: {summary.generated_at}  \n"
-        f"Total time: {total(summary.total_time_s)}",
+        _heading(summary),
         f"**{len(summary.evals)} evaluations: {verdicts or 'none'}** ({states or 'no states'})",
         _table(summary.evals),
         *_problems(summary.evals),
@@ -29,8 +27,29 @@ def render(summary: Summary) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _heading(summary: Summary) -> str:
+    experiment = printable(summary.experiment).replace("`", "")
+    lines = [
+        f"Experiment: `{experiment}`",
+        f"Written: {summary.generated_at}",
+        f"Total time: {total(summary.total_time_s)}",
+    ]
+    return "  \n".join(lines)
+
+
 def _table(evals: Sequence[EvalSummary]) -> str:
-    head = ["Evaluation", "Job", "State", "Verdict", "Exit", "Queued", "Elapsed / limit", "Memory", "CPU", "GPU"]
+    head = [
+        "Evaluation",
+        "Job",
+        "State",
+        "Verdict",
+        "Exit",
+        "Queued",
+        "Elapsed / limit",
+        "Memory",
+        "CPU",
+        "GPU",
+    ]
     rows = [_row(ev) for ev in evals]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 

@@ -28,7 +28,11 @@ def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
             state.completion.job_id = job_id
             if state.completion.status != COMPLETE:
                 state.completion.status = status
-    if state.completion is not None and state.completion.status == COMPLETE and not all(map(_looks_over, state.evals.values())):
+    if (
+        state.completion is not None
+        and state.completion.status == COMPLETE
+        and not all(map(_looks_over, state.evals.values()))
+    ):
         state.completion.status = SUBMITTED if state.completion.job_id else None
 
 

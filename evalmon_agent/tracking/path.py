@@ -55,9 +55,7 @@ def own_of(ev: Eval, job_id: str, restart: int) -> Own | None:
     return next((o for o in ev.own if o.job_id == job_id and o.restart == restart), None)
 
 
-def ending(
-    attempt: Attempt, own: Own | None, job: Job, *, superseded: bool, lost_after_s: float
-) -> Ending | None:
+def ending(attempt: Attempt, own: Own | None, job: Job, *, superseded: bool, lost_after_s: float) -> Ending | None:
     """How the attempt ended, or None while it goes on or nobody can tell.
 
     squeue decides for active jobs; then accounting; then squeue's own last word; then the job's

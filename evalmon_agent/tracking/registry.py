@@ -106,11 +106,7 @@ def _of(entry: Entry) -> list[Registration]:
     if accepted is None or intent.name is None:
         return []
     if intent.tasks is None:
-        return [
-            Registration(
-                intent.name, accepted.job_id, intent.at, intent.token, intent.script, intent.output_dir
-            )
-        ]
+        return [Registration(intent.name, accepted.job_id, intent.at, intent.token, intent.script, intent.output_dir)]
     return [
         Registration(
             task_name(intent.name, task),

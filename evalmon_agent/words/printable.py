@@ -10,7 +10,7 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Cn"})
 
 
 def printable(text: str, *, max_chars: int = _MAX_CHARS) -> str:
-    """The text with every unsafe character escaped (`\\n`, `\\x1b`, `\\u202e`), cut at `max_chars`.
+    r"""The text with every unsafe character escaped (`\n`, `\x1b`, `\u202e`), cut at `max_chars`.
 
     One event stays one line: no outside text can forge another. Backslashes stay as they are: the text is for
     people, not for decoding.

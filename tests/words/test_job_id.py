@@ -27,8 +27,8 @@ def test_the_three_spellings_are_read(text: str, expected: JobId) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "0", "-1", "+1", "0123", "123_", "123_04", "123+", "123_4+0", "123.batch", " 123", "123\n", "1;rm",
-        "--help", "../x", "123_[1-3]", "1e3", "1_000", "\u0661\u0662", "99999999999", "123_4000002",
+        "", "0", "-1", "+1", "0123", "123_", "123_04", "123+", "123_4+0", "123.batch", " 123", "123\n",
+        "1;rm", "--help", "../x", "123_[1-3]", "1e3", "1_000", "\u0661\u0662", "99999999999", "123_4000002",
     ],
 )  # fmt: skip
 def test_everything_else_is_refused(text: str) -> None:

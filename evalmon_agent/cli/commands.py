@@ -1,0 +1,153 @@
+"""Which commands are there: their words and options (contract, section 3)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+import click
+
+from evalmon_agent import __version__
+from evalmon_agent.cli import show
+from evalmon_agent.cli.wiring import Group, experiment_argument, json_option, load_settings, token_option
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.store.experiment import Experiment
+
+# ruff: noqa: PLC0415 - each command imports only the program it runs: `--help` and completion stay fast
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="evalmon")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+def main() -> None:
+    """The monitor for Slurm evaluation jobs. EXP is the directory of one study's evaluations."""
+
+
+@main.command()
+@experiment_argument
+@click.argument("scripts", nargs=-1, metavar="[SCRIPT]...")
+@click.option("--mode", type=click.Choice(["sidecar", "dependency"]), help="With or without a live sidecar job.")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted.")
+@json_option
+def submit(
+    experiment: Experiment,
+    scripts: Sequence[str],
+    mode: Literal["sidecar", "dependency"] | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Submit the eval scripts, and the jobs that watch and summarise them."""
+    from evalmon_agent.programs.submit import submit as program
+
+    settings = load_settings(experiment)
+    report = program(
+        experiment,
+        settings,
+        Slurm(os.environ),
+        named=scripts,
+        mode=mode or settings.mode,
+        dry_run=dry_run,
+        environ=os.environ,
+    )
+    show.submitted(report, experiment, dry_run=dry_run, as_json=as_json)
+    sys.exit(report.exit_status)
+
+
+@main.command()
+@experiment_argument
+@click.option("--watch", is_flag=True, help="Show it again and again until all evals are over.")
+@json_option
+def status(experiment: Experiment, watch: bool, as_json: bool) -> None:
+    """Show a table of all evals."""
+    from evalmon_agent.programs.look import exit_status
+    from evalmon_agent.programs.look import status as program
+
+    settings = load_settings(experiment)
+    slurm = Slurm(os.environ)
+    if watch and not as_json:
+        summary = show.watch(lambda: program(experiment, settings, slurm), every_s=settings.poll_interval)
+    else:
+        summary = program(experiment, settings, slurm)
+        show.status(summary, as_json=as_json)
+    sys.exit(exit_status(summary))
+
+
+@main.command()
+@experiment_argument
+@json_option
+def report(experiment: Experiment, as_json: bool) -> None:
+    """Write the summary of what is known, and print it."""
+    from evalmon_agent.programs.look import exit_status
+    from evalmon_agent.programs.look import report as program
+
+    summary = program(experiment, load_settings(experiment), Slurm(os.environ))
+    show.report(summary, as_json=as_json)
+    sys.exit(exit_status(summary))
+
+
+@main.command()
+@click.argument("jobs", nargs=-1, required=True, metavar="JOBID...")
+@json_option
+def metrics(jobs: Sequence[str], as_json: bool) -> None:
+    """Show the efficiency figures of finished jobs."""
+    from evalmon_agent.programs.metrics import metrics as program
+    from evalmon_agent.programs.metrics import parse_ids
+
+    found = program(Slurm(os.environ), parse_ids(jobs))
+    show.metrics(found, as_json=as_json)
+    sys.exit(int(any(one.state is None for one in found)))
+
+
+@main.command()
+@experiment_argument
+def stop(experiment: Experiment) -> None:
+    """End the monitoring; eval jobs go on."""
+    from evalmon_agent.programs.stop import stop as program
+
+    ended = program(experiment, load_settings(experiment), Slurm(os.environ))
+    click.echo(f"monitoring ended: {' '.join(ended) or 'no jobs of ours were there'}; the eval jobs go on")
+
+
+@main.command()
+@click.argument("name", required=False)
+def template(name: str | None) -> None:
+    """Print a packaged sbatch template; without NAME, list them."""
+    from evalmon_agent.programs.templates import names, text
+
+    click.echo("\n".join(names()) if name is None else text(name), nl=name is None)
+
+
+@main.command()
+@experiment_argument
+@token_option
+def sidecar(experiment: Experiment) -> None:
+    """Watch the evals live (the body of the sidecar job)."""
+    from evalmon_agent.programs.sidecar import Sidecar
+
+    experiment.require_monitored()
+    experiment.check()
+    Sidecar(experiment, load_settings(experiment), Slurm(os.environ), environ=os.environ).run()
+
+
+@main.command()
+@experiment_argument
+@token_option
+def complete(experiment: Experiment) -> None:
+    """Measure and summarise (the body of the completion job)."""
+    from evalmon_agent.programs.complete import complete as program
+
+    experiment.require_monitored()
+    experiment.check()
+    program(experiment, load_settings(experiment), Slurm(os.environ), environ=os.environ)
+
+
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+def run() -> None:
+    """Inside a job: run a command monitored, and end as it ended."""
+
+
+@main.command(add_help_option=False)
+def hook() -> None:
+    """Print the line for scripts that monitor themselves."""

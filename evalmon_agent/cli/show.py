@@ -1,0 +1,172 @@
+"""How are the answers shown: text for people, JSON for programs; outside text is made printable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import click
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from evalmon_agent.programs.metrics import JobMetrics
+from evalmon_agent.programs.submit import HelperReport, SubmitReport
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.summary.markdown import render
+from evalmon_agent.summary.records import EvalSummary, Summary
+from evalmon_agent.words.durations import clock
+from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.states import State
+
+_COLOURS = {
+    State.COMPLETED: "green",
+    State.RUNNING: "cyan",
+    State.PENDING: "yellow",
+    State.SUSPENDED: "yellow",
+    State.REQUEUED: "yellow",
+}
+_VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "active": "default"}
+
+
+def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
+    """What `submit` did; refusals on stderr, verbatim, one line each."""
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
+    else:
+        verb = "would submit" if dry_run else "submitted"
+        for one in report.submitted:
+            job = f"  job {one['job_id']}" if "job_id" in one else ""
+            click.echo(f"{verb} {printable(one['name'])}{job}")
+        for skipped in report.skipped:
+            job = f" as job {skipped['job_id']}" if skipped["job_id"] else ""
+            click.echo(f"skipped {printable(str(skipped['name']))}: {skipped['why']}{job}")
+        _helper("completion job", report.completion)
+        _helper("sidecar", report.sidecar)
+        if not dry_run:
+            click.echo(f"log: {experiment.log}\nsummary, once all are over: {experiment.summary_md}")
+    for one in report.refused:
+        said = " ".join(printable(line) for line in one["error"].splitlines())
+        click.echo(f"evalmon: {printable(one['script'])}: Slurm refused it: {said}", err=True)
+    for kind, helper in (("completion job", report.completion), ("sidecar", report.sidecar)):
+        if helper is not None and helper.status == "refused":
+            said = " ".join(printable(line) for line in helper.detail.splitlines())
+            click.echo(f"evalmon: {kind}: refused: {said}", err=True)
+
+
+def status(summary: Summary, *, as_json: bool) -> None:
+    """The table of all evals, or the summary as JSON."""
+    if as_json:
+        _json(summary)
+        return
+    console = Console()
+    console.print(_table(summary))
+    console.print(_line(summary))
+
+
+def watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
+    """The table, renewed until no eval is active or the user ends it."""
+    console = Console()
+    summary = ask()
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            table = _table(summary)
+            table.caption = _line(summary)
+            live.update(table, refresh=True)
+            if not summary.verdicts["active"]:
+                return summary
+            time.sleep(min(every_s, 5.0))
+            summary = ask()
+
+
+def report(summary: Summary, *, as_json: bool) -> None:
+    """The summary as it stands in the file."""
+    if as_json:
+        _json(summary)
+    else:
+        click.echo(render(summary), nl=False)
+
+
+def metrics(found: Sequence[JobMetrics], *, as_json: bool) -> None:
+    """One row per job; a job that nobody knows is said on stderr."""
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode([one.as_dict() for one in found]), indent=1).decode())
+    else:
+        table = Table("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
+        for one in found:
+            table.add_row(*_metrics_row(one))
+        Console().print(table)
+    for one in found:
+        if one.state is None:
+            click.echo(f"evalmon: {one.job_id}: no such job in Slurm's accounting", err=True)
+
+
+def _metrics_row(one: JobMetrics) -> list[str]:
+    figures = one.figures
+    if figures is None:
+        return [one.job_id, *["unknown"] * 9]
+    return [
+        one.job_id,
+        str(one.state or "unknown"),
+        clock(figures.elapsed_s),
+        clock(figures.time_limit_s),
+        _percent(figures.time_efficiency_pct),
+        _percent(figures.cpu_efficiency_pct),
+        human_bytes(figures.memory_used_bytes),
+        human_bytes(figures.memory_requested_bytes),
+        _percent(figures.memory_efficiency_pct),
+        figures.source or "unknown",
+    ]
+
+
+def _helper(kind: str, helper: HelperReport | None) -> None:
+    if helper is None or helper.status == "refused":
+        return
+    job = f" job {helper.job_id}" if helper.job_id else ""
+    detail = f" ({printable(helper.detail)})" if helper.detail else ""
+    click.echo(f"{kind}: {helper.status}{job}{detail}")
+
+
+def _table(summary: Summary) -> Table:
+    table = Table("Evaluation", "Job", "State", "Verdict", "Elapsed", "Limit", "GPU", "Progress")
+    for ev in summary.evals:
+        table.add_row(
+            Text(printable(ev.name)),
+            ev.job_id,
+            Text(str(ev.state), style=_COLOURS.get(ev.state, "red")),
+            Text(ev.verdict, style=_VERDICT_COLOURS[ev.verdict]),
+            "" if ev.elapsed_s is None else clock(ev.elapsed_s),
+            "" if ev.time_limit_s is None else clock(ev.time_limit_s),
+            _gpu(ev),
+            _progress(ev),
+        )
+    return table
+
+
+def _line(summary: Summary) -> str:
+    states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
+    return f"{len(summary.evals)} evaluations: {states or 'none'}"
+
+
+def _gpu(ev: EvalSummary) -> str:
+    if ev.gpu is None or ev.gpu.utilization_mean_pct is None:
+        return ""
+    return f"{ev.gpu.utilization_mean_pct:.0f}%"
+
+
+def _progress(ev: EvalSummary) -> str:
+    if ev.result is None or ev.result.samples_total is None:
+        return ""
+    done = "?" if ev.result.samples_completed is None else ev.result.samples_completed
+    return f"{done}/{ev.result.samples_total}"
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}%"
+
+
+def _json(summary: Summary) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(summary), indent=1).decode())

@@ -1,0 +1,90 @@
+"""`evalmon complete`: the guarantee. Slurm starts it when all evals are over; it measures, summarises, ends.
+
+It needs no sidecar. Evals that are active after all (requeued, added later) get a successor.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.programs.measure import Measurer
+from evalmon_agent.programs.observe import Observer
+from evalmon_agent.programs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.submit import completion_block
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.helpers import all_final
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.words.states import TERMINAL
+
+PATIENCE_S = 600.0
+"""How long accounting may lag behind before the rest is left to a successor."""
+_PAUSE_S = 5.0
+
+
+def complete(
+    experiment: Experiment,
+    settings: Settings,
+    slurm: Slurm,
+    *,
+    environ: Mapping[str, str],
+    sleep: Callable[[float], None] = time.sleep,
+) -> ExperimentState:
+    """Bring everything to its end; returns the state as it then is."""
+    observer = Observer(experiment, slurm, settings, role="completion")
+    measurer = Measurer(slurm, settings.seff_retry_delay)
+    deadline = time.monotonic() + PATIENCE_S
+    # The last poll may be seconds old and have missed the end: this one is always made.
+    state = observer.observe_once(at_least_s=0).state
+    while not is_ready(state):
+        if _has_active(slurm, state):
+            return _hand_on(observer, slurm, settings, environ, state)
+        patient = time.monotonic() < deadline
+        state = measure(observer, measurer, state, final=not patient)
+        if is_ready(state):
+            break
+        if not patient:
+            return _hand_on(observer, slurm, settings, environ, state)
+        sleep(_PAUSE_S)
+        state = observer.observe_once(at_least_s=settings.poll_interval / 2).state
+    if not is_complete(state):
+        state = finalize(observer)
+    write_summary(experiment, state, observer=observer)
+    return state
+
+
+def measure(observer: Observer, measurer: Measurer, state: ExperimentState, *, final: bool = False) -> ExperimentState:
+    """Capture what can be captured now, in portions, so that a kill loses little."""
+    while True:
+        found = measurer.step(state, clock=time.time, until=time.time() + _PAUSE_S, final=final)
+        if not found:
+            return state
+        state = observer.record(measurements=found)
+
+
+def _has_active(slurm: Slurm, state: ExperimentState) -> bool:
+    """Whether squeue shows an eval that will go on: only that makes waiting here pointless."""
+    if all_final(state):
+        return False
+    answer = slurm.queue()
+    if isinstance(answer, Failure):
+        return False
+    ours = {job.job_id for ev in state.evals.values() for job in ev.jobs}
+    active = (row for row in answer.rows if row.state not in TERMINAL and row.state_word != "COMPLETING")
+    return any(str(row.job_id) in ours for row in active)
+
+
+def _hand_on(
+    observer: Observer, slurm: Slurm, settings: Settings, environ: Mapping[str, str], state: ExperimentState
+) -> ExperimentState:
+    """Submit a successor that waits for what is still active, and say so."""
+    waiting_for = active_jobs(observer.experiment, state)
+    outcome = Helpers(observer.experiment, slurm, settings, environ).submit("completion", afterany=waiting_for)
+    write_summary(observer.experiment, state, observer=observer)
+    if outcome.job_id is not None:
+        return observer.record(extra=[completion_block(observer, outcome.job_id, len(waiting_for))])
+    return state

@@ -1,0 +1,81 @@
+"""`evalmon metrics`: the efficiency figures of any finished jobs, registered or not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.errors import SlurmUnavailableError, UsageError
+from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff
+from evalmon_agent.slurm import seff
+from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.slurm.sacct import SacctJob
+from evalmon_agent.words.job_id import JobId, parse_job_id
+from evalmon_agent.words.states import ACTIVE, State
+
+
+@dataclass(frozen=True, slots=True)
+class JobMetrics:
+    """One job's figures; `state` is None if nobody knows the job."""
+
+    job_id: str
+    state: State | None
+    figures: Figures | None
+
+    def as_dict(self) -> dict[str, object]:
+        """For --json: the figures beside the id and state, null where unknown."""
+        return {
+            "job_id": self.job_id,
+            "state": None if self.state is None else str(self.state),
+            **dataclasses.asdict(self.figures or Figures()),
+        }
+
+
+def parse_ids(texts: Sequence[str]) -> list[JobId]:
+    """The ids, or UsageError before any program is started."""
+    found = []
+    for text in texts:
+        job_id = parse_job_id(text)
+        if job_id is None:
+            raise UsageError(f"{text!r} is no job id; give one like 123 or 123_4")
+        found.append(job_id)
+    return found
+
+
+def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
+    """The figures in the order of the ids: seff's where it has them, else accounting's. An array: all its tasks."""
+    if not slurm.has("sacct"):
+        raise SlurmUnavailableError("sacct is not on PATH; run evalmon where Slurm's commands are")
+    rows: list[SacctJob] = []
+    for start in range(0, len(wanted), IDS_PER_CALL):
+        answer = slurm.account([str(job_id) for job_id in wanted[start : start + IDS_PER_CALL]])
+        if isinstance(answer, Failure):
+            raise SlurmUnavailableError(f"sacct gives no answer: {answer.line}")
+        rows += answer.jobs
+    return [one for job_id in wanted for one in _of(slurm, job_id, rows)]
+
+
+def _of(slurm: Slurm, wanted: JobId, rows: Sequence[SacctJob]) -> list[JobMetrics]:
+    # With -D a requeued job has a row per attempt: the last is the one that counts.
+    latest = {row.job_id: row for row in rows if _is(row.job_id, wanted)}
+    if not latest:
+        return [JobMetrics(str(wanted), None, None)]
+    return [JobMetrics(str(row.job_id), row.state, _figures(slurm, row)) for row in latest.values()]
+
+
+def _is(found: JobId, wanted: JobId) -> bool:
+    if found == wanted:
+        return True
+    return wanted.task is None and wanted.het is None and found.job == wanted.job
+
+
+def _figures(slurm: Slurm, row: SacctJob) -> Figures:
+    if row.state in ACTIVE or not row.ran or not slurm.has("seff"):
+        return from_sacct(row)
+    done = slurm.efficiency(row.job_id)
+    report = seff.parse(done.stdout)
+    if report is not None and done.ok and seff.usable(report, returncode=0, stdout=done.stdout):
+        return from_seff(report, time_limit_s=row.time_limit_s)
+    return from_sacct(row)

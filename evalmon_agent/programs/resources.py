@@ -1,0 +1,39 @@
+"""How busy are the GPUs now: RESOURCE_STATUS of each running eval, from the end of its CSV."""
+
+from __future__ import annotations
+
+import os
+
+from evalmon_agent.evidence.gpu_csv import parse
+from evalmon_agent.evidence.gpu_ticks import last_tick
+from evalmon_agent.files.tail import read_tail
+from evalmon_agent.logbook import blocks
+from evalmon_agent.settings import Settings
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.words.states import State
+
+_STALE_INTERVALS = 3
+
+
+def resource_blocks(state: ExperimentState, settings: Settings, *, now: float) -> list[list[str]]:
+    """One block for each running eval whose CSV has numbers that are not stale; no file is no block."""
+    found = []
+    for ev in state.evals.values():
+        if ev.state is not State.RUNNING or ev.output_dir is None:
+            continue
+        tail = read_tail(os.path.join(ev.output_dir, "gpu_metrics.csv"))
+        tick = last_tick(parse(tail).rows) if tail is not None else None
+        if tick is None or now - tick.at > _STALE_INTERVALS * settings.sample_interval:
+            continue
+        if tick.utilization_pct is None or tick.memory_used_mib is None or not tick.memory_total_mib:
+            continue
+        found.append(
+            blocks.resource_status(
+                now,
+                ev.name,
+                utilization_pct=tick.utilization_pct,
+                memory_used_mib=tick.memory_used_mib,
+                memory_total_mib=tick.memory_total_mib,
+            )
+        )
+    return found

@@ -1,0 +1,28 @@
+"""`evalmon stop`: ends the monitoring, never an eval."""
+
+from __future__ import annotations
+
+from evalmon_agent.errors import SlurmUnavailableError
+from evalmon_agent.logbook import blocks
+from evalmon_agent.programs import register
+from evalmon_agent.programs.observe import Observer
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.store.experiment import Experiment
+
+
+def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> list[str]:
+    """Cancel the sidecar and the completion job, all that were ever submitted; returns their ids."""
+    experiment.require_monitored()
+    experiment.check()
+    if not slurm.has("scancel"):
+        raise SlurmUnavailableError("scancel is not on PATH; run evalmon where Slurm's commands are")
+    found = register.resolve(experiment, slurm)
+    ours = [e.accepted.job_id for e in found if e.intent.what != "eval" and e.accepted is not None]
+    failure = slurm.cancel(ours)
+    if failure is not None:
+        raise SlurmUnavailableError(f"the monitoring jobs {' '.join(ours)} could not be ended: {failure.line}")
+    observer = Observer(experiment, slurm, settings, role="command")
+    fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ours) or "none"}
+    observer.record(extra=[blocks.note(observer.now(), "MONITOR_STOPPED", "by the user", fields)])
+    return ours
