@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     except SlurmDevError as error:
         print(f"slurm-dev: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return status
 
 
@@ -40,7 +42,7 @@ def up(directory: str, _arguments: argparse.Namespace) -> int:
         print(f"installing {' '.join(absent)} (no service is started or enabled)", flush=True)
         packages.install(absent)
     with instance.lock(directory):
-        found = instance.load(directory)
+        found = instance.load(directory) or instance.orphaned(directory)
         if found and found.complete and any(daemons.recorded(found).values()):
             return _complete(found)
         if found:
@@ -55,7 +57,7 @@ def up(directory: str, _arguments: argparse.Namespace) -> int:
 def down(directory: str, _arguments: argparse.Namespace) -> int:
     """End an instance and remove all of it."""
     with instance.lock(directory):
-        found = instance.load(directory)
+        found = instance.load(directory) or instance.orphaned(directory)
         if found is None:
             print(f"{directory}: nothing there")
             return 0
@@ -107,9 +109,7 @@ def _start_fresh(directory: str) -> Instance:
         cluster.prepare(made)
         daemons.start(made, "munge")
     if not made.cgroup_v1:
-        print(
-            "no cgroup v1 controllers here: memory limits are not enforced, devices not confined", flush=True
-        )
+        print("no cgroup v1 controllers here: memory limits are not enforced, devices not confined", flush=True)
     try:
         cluster.make_database(made)
         cluster.start(made)
@@ -159,9 +159,7 @@ def _stop_one(found: Instance, daemon: str) -> None:
 def _become_root(directory: str, words: list[str]) -> None:
     if not shutil.which("sudo"):
         raise SlurmDevError("this takes root, and there is no sudo here")
-    os.execvp(
-        "sudo", ["sudo", "--", sys.executable, os.path.abspath(sys.argv[0]), *words, "--dir", directory]
-    )
+    os.execvp("sudo", ["sudo", "--", sys.executable, os.path.abspath(sys.argv[0]), *words, "--dir", directory])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -185,8 +183,6 @@ def _add_verb(
 ) -> argparse.ArgumentParser:
     summary = (run.__doc__ or "").splitlines()[0]
     verb = verbs.add_parser(run.__name__, help=summary, description=summary)
-    verb.add_argument(
-        "--dir", help="the instance's directory (default: $EVALMON_SLURM_DIR, or one in /tmp per user)"
-    )
+    verb.add_argument("--dir", help="the instance's directory (default: $EVALMON_SLURM_DIR, or one in /tmp per user)")
     verb.set_defaults(run=run, needs_root=needs_root)
     return verb

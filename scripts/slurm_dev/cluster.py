@@ -24,12 +24,8 @@ def prepare(instance: Instance) -> None:
     os.mkdir(instance.path("db"), 0o700)
     _write(instance.path("munge", "key"), secrets.token_bytes(1024), 0o600)
     hostname = socket.gethostname().partition(".")[0]
-    cgroup_conf = configs.cgroup_conf(
-        instance, version=slurm_version(), swap_accounted=cgroups.swap_accounted()
-    )
-    _write(
-        instance.path("etc", "slurm.conf"), configs.slurm_conf(instance, hostname=hostname).encode(), 0o644
-    )
+    cgroup_conf = configs.cgroup_conf(instance, version=slurm_version(), swap_accounted=cgroups.swap_accounted())
+    _write(instance.path("etc", "slurm.conf"), configs.slurm_conf(instance, hostname=hostname).encode(), 0o644)
     _write(instance.path("etc", "slurmdbd.conf"), configs.slurmdbd_conf(instance).encode(), 0o600)
     _write(instance.path("etc", "database.sql"), configs.database_sql().encode(), 0o644)
     _write(instance.path("etc", "cgroup.conf"), cgroup_conf.encode(), 0o644)
@@ -101,9 +97,7 @@ def usable(instance: Instance) -> bool:
     if not all(daemons.recorded(instance).values()):
         return False
     states = daemons.node_states(instance)
-    return all(
-        states.get(node) in daemons.TAKES_JOBS for node in instance.nodes
-    ) and daemons.accounting_works(instance)
+    return all(states.get(node) in daemons.TAKES_JOBS for node in instance.nodes) and daemons.accounting_works(instance)
 
 
 def _cluster_is_known(instance: Instance) -> bool:

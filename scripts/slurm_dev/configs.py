@@ -122,7 +122,5 @@ def gres_conf(instance: Instance) -> str:
 def device_paths(instance: Instance) -> list[tuple[str, str]]:
     """(node, path) of every GPU's character device."""
     return [
-        (node, instance.path("dev", node, f"gpu{number}"))
-        for node in instance.nodes
-        for number in range(GPUS_PER_NODE)
+        (node, instance.path("dev", node, f"gpu{number}")) for node in instance.nodes for number in range(GPUS_PER_NODE)
     ]

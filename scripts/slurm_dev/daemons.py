@@ -168,9 +168,7 @@ def node_states(instance: Instance) -> dict[str, str]:
 
 def accounting_works(instance: Instance) -> bool:
     """Whether sacct answers, and slurmctld has introduced itself to slurmdbd."""
-    ports = command(
-        instance, "sacctmgr", "-n", "-P", "show", "cluster", instance.cluster, "format=controlport"
-    )
+    ports = command(instance, "sacctmgr", "-n", "-P", "show", "cluster", instance.cluster, "format=controlport")
     return (ports or "").strip() not in ("", "0") and command(instance, "sacct", "-n", "-X") is not None
 
 

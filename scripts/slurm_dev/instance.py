@@ -78,11 +78,7 @@ class Instance:
 
     def own_processes(self) -> list[Process]:
         """Every process of this instance: its daemons, slurmstepds, and all that its jobs started."""
-        known = [
-            process
-            for process in processes.everyone()
-            if self._is_daemon(process) or self._is_of_job(process)
-        ]
+        known = [process for process in processes.everyone() if self._is_daemon(process) or self._is_of_job(process)]
         in_cgroups = [process for pid in cgroups.pids(self.own_cgroups()) if (process := Process.of(pid))]
         return list({*known, *in_cgroups, *processes.descendants([*known, *in_cgroups])})
 
@@ -123,13 +119,9 @@ def checked_directory(directory: str) -> str:
     Raises:
         SlurmDevError: the name is too long, or holds what Slurm's configuration files cannot quote.
     """
-    directory = os.path.join(
-        os.path.realpath(os.path.dirname(os.path.abspath(directory))), os.path.basename(directory)
-    )
+    directory = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(directory))), os.path.basename(directory))
     if len(os.fsencode(directory)) > MAX_DIR_BYTES:
-        raise SlurmDevError(
-            f"{directory}: longer than {MAX_DIR_BYTES} bytes; the sockets below it would not fit"
-        )
+        raise SlurmDevError(f"{directory}: longer than {MAX_DIR_BYTES} bytes; the sockets below it would not fit")
     if not all(character.isalnum() or character in "/._-+" for character in directory):
         raise SlurmDevError(f"{directory}: Slurm takes only letters, digits and / . _ - + here")
     return directory
@@ -150,17 +142,31 @@ def load(directory: str) -> Instance | None:
     try:
         with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
             record = json.load(file)
-        return Instance(
-            **{**record, "nodes": tuple(record["nodes"]), "node_ports": tuple(record["node_ports"])}
-        )
+        return Instance(**{**record, "nodes": tuple(record["nodes"]), "node_ports": tuple(record["node_ports"])})
     except FileNotFoundError:
         if set(os.listdir(directory)) - {f"{RECORD}.tmp"}:
-            raise SlurmDevError(
-                f"{directory}: exists, and is none of ours; choose another one with --dir"
-            ) from None
+            raise SlurmDevError(f"{directory}: exists, and is none of ours; choose another one with --dir") from None
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise SlurmDevError(f"{directory}/{RECORD}: {error}; remove the directory by hand") from error
+
+
+def orphaned(directory: str) -> Instance | None:
+    """What still runs of an instance whose directory somebody removed; None if nothing does."""
+    mark = os.fsencode(directory)
+    pids = [p.pid for p in processes.everyone() if processes.environment(p.pid).get(processes.MARK.encode()) == mark]
+    if not pids:
+        return None
+    nodes = {node for pid in pids for node in _slurmd_nodes(processes.argv(pid))}
+    return Instance(
+        directory=directory,
+        cluster=_cluster_name(directory),
+        nodes=tuple(sorted(nodes)),
+        ctld_port=0,
+        dbd_port=0,
+        node_ports=(),
+        cgroup_v1=cgroups.v1_usable(),
+    )
 
 
 def create(directory: str) -> Instance:
@@ -176,7 +182,7 @@ def create(directory: str) -> Instance:
     ports = _free_ports(4)
     instance = Instance(
         directory=directory,
-        cluster=f"dev_{hashlib.sha256(directory.encode()).hexdigest()[:8]}",
+        cluster=_cluster_name(directory),
         nodes=(f"n{number}", f"n{number + 1}"),
         ctld_port=ports[0],
         dbd_port=ports[1],
@@ -197,7 +203,8 @@ def destroy(instance: Instance) -> None:
         SlurmDevError: something of it could not be removed; the message names it.
     """
     stop_everything(instance)
-    shutil.rmtree(instance.directory)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(instance.directory)
 
 
 def stop_everything(instance: Instance) -> None:
@@ -233,18 +240,14 @@ def lock(name: str, *, timeout_s: float = 120) -> Iterator[None]:
                 break
             except OSError as error:
                 if time.monotonic() > deadline:
-                    raise SlurmDevError(
-                        f"another slurm-dev has been busy here for {timeout_s:.0f} s"
-                    ) from error
+                    raise SlurmDevError(f"another slurm-dev has been busy here for {timeout_s:.0f} s") from error
                 time.sleep(0.1)
         yield
 
 
 def _running() -> Iterator[Instance]:
     """All instances of this machine that have a process."""
-    marks = {
-        processes.environment(process.pid).get(processes.MARK.encode()) for process in processes.everyone()
-    }
+    marks = {processes.environment(process.pid).get(processes.MARK.encode()) for process in processes.everyone()}
     for mark in marks - {None}:
         with suppress(SlurmDevError):
             if instance := load(os.fsdecode(mark or b"")):
@@ -253,14 +256,18 @@ def _running() -> Iterator[Instance]:
 
 def _nodes_of_any_slurmd() -> set[str]:
     """The node names of all slurmd on this machine, those in containers and foreign ones included."""
-    argvs = [processes.argv(process.pid) for process in processes.everyone()]
-    return {
-        name
-        for words in argvs
-        if words[:1] and os.path.basename(words[0]) == "slurmd"
-        for flag, name in itertools.pairwise(words)
-        if flag == "-N"
-    }
+    return {node for process in processes.everyone() for node in _slurmd_nodes(processes.argv(process.pid))}
+
+
+def _slurmd_nodes(argv: list[str]) -> list[str]:
+    """The node name in a command line of slurmd; none in any other."""
+    if not argv or os.path.basename(argv[0]) != "slurmd":
+        return []
+    return [word for flag, word in itertools.pairwise(argv) if flag == "-N"]
+
+
+def _cluster_name(directory: str) -> str:
+    return f"dev_{hashlib.sha256(os.fsencode(directory)).hexdigest()[:8]}"
 
 
 def _in_use(node: str, taken: set[str]) -> bool:

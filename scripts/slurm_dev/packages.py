@@ -92,9 +92,7 @@ def install(packages: list[str]) -> None:
             _apt(["apt-get", "-qq", "-oDPkg::Lock::Timeout=300", "update"])
             second = _apt([*argv, *packages])
             if second.returncode != 0:
-                raise SlurmDevError(
-                    f"apt-get could not install {' '.join(packages)}:\n{_tail(second.stdout)}"
-                )
+                raise SlurmDevError(f"apt-get could not install {' '.join(packages)}:\n{_tail(second.stdout)}")
     if still := missing():
         raise SlurmDevError(f"apt-get succeeded, and yet this is missing: {', '.join(still)}")
 
@@ -123,9 +121,7 @@ def _write_guard(directory: str) -> None:
 
 
 def _has_plugin(name: str) -> bool:
-    multiarch = [
-        os.path.join("/usr/lib", entry) for entry in os.listdir("/usr/lib") if entry.endswith("-linux-gnu")
-    ]
+    multiarch = [os.path.join("/usr/lib", entry) for entry in os.listdir("/usr/lib") if entry.endswith("-linux-gnu")]
     return any(os.path.exists(os.path.join(lib, sub, name)) for lib in multiarch for sub in PLUGIN_DIRS)
 
 
