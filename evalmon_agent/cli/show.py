@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import click
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -29,6 +30,7 @@ _COLOURS = {
     State.SUSPENDED: "yellow",
     State.REQUEUED: "yellow",
 }
+_PIPE_COLUMNS = 400
 _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "active": "default"}
 
 
@@ -62,7 +64,7 @@ def status(summary: Summary, *, as_json: bool) -> None:
     if as_json:
         _json(summary)
         return
-    console = Console()
+    console = _console()
     console.print(_table(summary))
     console.print(_line(summary))
 
@@ -95,10 +97,12 @@ def metrics(found: Sequence[JobMetrics], *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([one.as_dict() for one in found]), indent=1).decode())
     else:
-        table = Table("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
+        table = _new_table(
+            "Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source"
+        )
         for one in found:
             table.add_row(*_metrics_row(one))
-        Console().print(table)
+        _console().print(table)
     for one in found:
         if one.state is None:
             click.echo(f"evalmon: {one.job_id}: no such job in Slurm's accounting", err=True)
@@ -130,8 +134,21 @@ def _helper(kind: str, helper: HelperReport | None) -> None:
     click.echo(f"{kind}: {helper.status}{job}{detail}")
 
 
+def _console() -> Console:
+    """A terminal's own width; in a file or a pipe no row is broken."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_COLUMNS)
+
+
+def _new_table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number > 0, overflow="fold")
+    return table
+
+
 def _table(summary: Summary) -> Table:
-    table = Table("Evaluation", "Job", "State", "Verdict", "Elapsed", "Limit", "GPU", "Progress")
+    table = _new_table("Evaluation", "Job", "State", "Verdict", "Elapsed", "Limit", "GPU", "Progress")
     for ev in summary.evals:
         table.add_row(
             Text(printable(ev.name)),

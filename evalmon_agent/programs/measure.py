@@ -27,6 +27,10 @@ class _Tries:
     seff_again_at: float | None = None
     seff_done: bool = False
 
+    def seff_comes(self) -> bool:
+        """Whether seff is to be asked (again)."""
+        return not self.seff_done
+
 
 @dataclass(slots=True)
 class Measurer:
@@ -65,11 +69,11 @@ class Measurer:
 
     def _figures(self, owed: Unmeasured, *, now: float, final: bool) -> Figures | None:
         tries = self._tries.setdefault(_key(owed), _Tries(now))
-        if owed.latest and not tries.seff_done and self._has_seff():
+        if owed.latest and tries.seff_comes() and self._has_seff():
             figures = self._from_seff(owed, tries, now=now)
             if figures is not None:
                 return figures
-            if not tries.seff_done and not final:
+            if tries.seff_comes() and not final:
                 return None
         if owed.accounted is not None:
             return owed.accounted
@@ -91,7 +95,7 @@ class Measurer:
             tries.seff_done = True
             return None
         report = seff.parse(done.stdout)
-        if report is not None and done.ok and seff.usable(report, returncode=0, stdout=done.stdout):
+        if done.ok and report is not None and seff.usable(report, returncode=0, stdout=done.stdout):
             return from_seff(report, time_limit_s=owed.time_limit_s)
         tries.seff_done = tries.seff_again_at is not None
         tries.seff_again_at = now + self.retry_delay_s

@@ -21,7 +21,7 @@ from evalmon_agent.tracking.facts import (
     SelfReport,
 )
 from evalmon_agent.tracking.match import JobIndex, attempt_for_account, attempt_for_queue
-from evalmon_agent.tracking.path import Step, is_final, own_of, steps
+from evalmon_agent.tracking.path import Step, attempts_of, is_final, own_of, steps
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import ACTIVE, TERMINAL, State
@@ -88,6 +88,7 @@ def _take_own(ev: Eval, own: Own) -> None:
     ev.final = False
     have = sum(a.job_id == own.job_id for a in ev.attempts)
     ev.attempts.extend(Attempt(own.job_id) for _ in range(own.restart + 1 - have))
+    attempts_of(ev, own.job_id)[own.restart][1].ran = True
 
 
 def _take_queue(index: JobIndex, answer: QueueAnswer) -> None:
@@ -124,7 +125,7 @@ def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
         if attempt.running_seen_at is None:
             attempt.running_seen_at = asked_at
         _take_suspension(attempt, attempt.queue_state, at=asked_at)
-    attempt.ran = attempt.ran or bool(attempt.queue_state in TERMINAL and row.elapsed_s)
+    attempt.ran = attempt.ran or bool(attempt.queue_state in TERMINAL and (row.elapsed_s or row.node_list))
     if attempt.account_state in {None, *ACTIVE}:
         if attempt.ran and row.started_at is not None:
             attempt.started_at = row.started_at
