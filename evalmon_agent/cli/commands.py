@@ -64,7 +64,7 @@ def status(experiment: Experiment, watch: bool, as_json: bool) -> None:
     from evalmon_agent.programs.look import exit_status
     from evalmon_agent.programs.look import status as program
 
-    settings = load_settings(experiment)
+    settings = load_settings(experiment, for_reading=True)
     slurm = Slurm(os.environ)
     if watch and not as_json:
         summary = show.watch(lambda: program(experiment, settings, slurm), every_s=settings.poll_interval)
@@ -82,7 +82,7 @@ def report(experiment: Experiment, as_json: bool) -> None:
     from evalmon_agent.programs.look import exit_status
     from evalmon_agent.programs.look import report as program
 
-    summary = program(experiment, load_settings(experiment), Slurm(os.environ))
+    summary = program(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
     show.report(summary, as_json=as_json)
     sys.exit(exit_status(summary))
 
@@ -106,7 +106,7 @@ def stop(experiment: Experiment) -> None:
     """End the monitoring; eval jobs go on."""
     from evalmon_agent.programs.stop import stop as program
 
-    ended = program(experiment, load_settings(experiment), Slurm(os.environ))
+    ended = program(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
     click.echo(f"monitoring ended: {' '.join(ended) or 'no jobs of ours were there'}; the eval jobs go on")
 
 

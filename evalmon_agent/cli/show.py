@@ -31,6 +31,7 @@ _COLOURS = {
     State.REQUEUED: "yellow",
 }
 _PIPE_COLUMNS = 400
+_METRICS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
 _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "active": "default"}
 
 

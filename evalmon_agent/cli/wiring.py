@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from evalmon_agent.errors import EvalmonError
-from evalmon_agent.settings import Settings
+from evalmon_agent.settings import FAST_POLLING, Settings
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
 
@@ -59,9 +59,13 @@ class ExperimentType(click.ParamType[Experiment]):
         return click.Path(file_okay=False).shell_complete(ctx, param, incomplete)
 
 
-def load_settings(experiment: Experiment) -> Settings:
-    """The experiment's settings (exit status 78 if they cannot be used)."""
-    return settings_file.load(experiment.settings, environ=os.environ)
+def load_settings(experiment: Experiment, *, for_reading: bool = False) -> Settings:
+    """The experiment's settings (exit status 78 if they cannot be used).
+
+    `for_reading`: fast polling was allowed or not where the experiment was submitted; it is not asked again.
+    """
+    environ = {**os.environ, FAST_POLLING: "1"} if for_reading else os.environ
+    return settings_file.load(experiment.settings, environ=environ)
 
 
 def experiment_argument(command: F) -> F:
