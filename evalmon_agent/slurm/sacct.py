@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evalmon_agent.slurm import sacct_usage as usage
 from evalmon_agent.slurm.sacct_rows import Row, read_rows
 from evalmon_agent.slurm.sacct_usage import count
 from evalmon_agent.words import durations
-from evalmon_agent.words.job_id import MAX_TASKS, JobId, expand_pending, split_step
+from evalmon_agent.words.job_id import JobId, expand_pending, split_step
 from evalmon_agent.words.stamps import parse_stamp
 from evalmon_agent.words.states import State, parse_state
 
@@ -41,6 +41,9 @@ FIELDS = (
     "JobName",
 )
 DELIMITER = "\x1f"
+
+# Records that rows of pending tasks may become: ten times the evals of a large experiment.
+_MAX_EXPANDED = 100_000
 
 _NOT_OVER = frozenset({State.PENDING, State.RUNNING, State.SUSPENDED})
 _SURELY_RAN = frozenset(
@@ -119,7 +122,7 @@ def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMIT
         if row is None:
             bad_rows += 1
         elif found is None:
-            pending = _pending_range(row, at_most=MAX_TASKS - len(jobs))
+            pending = _pending_range(row, at_most=_MAX_EXPANDED - len(jobs))
             bad_rows += not pending
             jobs += _folded(attempt) + pending
             attempt = []
@@ -135,7 +138,10 @@ def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMIT
 
 def _pending_range(row: Row, *, at_most: int) -> list[SacctJob]:
     job_ids = expand_pending(row["JobID"]) or ()
-    return [_job(job_id, row, ()) for job_id in job_ids] if len(job_ids) <= at_most else []
+    if not 0 < len(job_ids) <= at_most:
+        return []
+    first = _job(job_ids[0], row, ())
+    return [first, *(replace(first, job_id=job_id) for job_id in job_ids[1:])]
 
 
 def _folded(attempt: Sequence[Row]) -> list[SacctJob]:

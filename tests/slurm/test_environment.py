@@ -1,0 +1,68 @@
+"""Environment: the user's settings change no answer, and a job's own do not leak into a new one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.slurm.environment import clean, for_submission
+
+environments = st.dictionaries(
+    st.one_of(
+        st.sampled_from(["PATH", "SLURM_CONF", "SBATCH_WAIT", "SACCT_FORMAT", "CUDA_VISIBLE_DEVICES", "PMIX_RANK"]),
+        st.text(min_size=1),
+    ),
+    st.text(),
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SACCT_FORMAT", "SQUEUE_FORMAT", "SQUEUE_FORMAT2", "SQUEUE_STATES", "SQUEUE_USERS", "SINFO_FORMAT",
+     "SCONTROL_ALL", "SLURM_DEBUG_FLAGS", "SACCT_FEDERATION", "SLURM_JSON"],
+)  # fmt: skip
+def test_a_variable_that_shapes_answers_is_taken_out(name: str) -> None:
+    assert name not in clean({name: "1"})
+
+
+def test_questions_are_asked_for_epoch_seconds_in_full_and_in_english() -> None:
+    users = {"SLURM_TIME_FORMAT": "relative", "LC_ALL": "de_DE.UTF-8", "SLURM_BITSTR_LEN": "8"}
+    expected = {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}
+    assert expected == clean(users)
+
+
+def test_which_cluster_is_asked_stays() -> None:
+    where = {"SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "b", "PATH": "/usr/bin"}
+    assert where == {name: clean(where)[name] for name in where}
+    assert where == for_submission(where, inside_job=True)
+
+
+def test_what_slurm_said_to_this_job_is_not_said_to_the_next() -> None:
+    inherited = dict.fromkeys(
+        ["SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE", "SLURM_CPU_BIND", "SLURMD_NODENAME", "SBATCH_GRES",
+         "SRUN_DEBUG", "PMI_RANK", "PMIX_NAMESPACE", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES",
+         "SLURM_JOB_ID"],
+        "1",
+    )  # fmt: skip
+    expected = {"HOME": "/h"}
+    assert expected == for_submission({**inherited, "HOME": "/h"}, inside_job=True)
+
+
+def test_on_a_login_node_the_users_own_sbatch_variables_hold() -> None:
+    users = {"SBATCH_ACCOUNT": "a", "SLURM_CPUS": "3", "LC_ALL": "de_DE.UTF-8"}
+    assert users == for_submission(users, inside_job=False)
+
+
+@pytest.mark.parametrize("inside_job", [True, False])
+def test_sbatch_never_waits_for_the_job(inside_job: bool) -> None:
+    expected = {}
+    assert expected == for_submission({"SBATCH_WAIT": "1"}, inside_job=inside_job)
+
+
+@given(environments, st.booleans())
+def test_a_submission_adds_nothing_since_the_job_inherits_it(environ: dict[str, str], inside_job: bool) -> None:
+    assert for_submission(environ, inside_job=inside_job).items() <= environ.items()
+
+
+@given(environments)
+def test_cleaning_twice_changes_nothing_more(environ: dict[str, str]) -> None:
+    assert clean(environ) == clean(clean(environ))

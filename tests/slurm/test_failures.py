@@ -1,0 +1,63 @@
+"""Failures: which message means wait, which means no."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.slurm.failures import Failure, Kind, classify
+
+
+@pytest.mark.parametrize(
+    ("stderr", "expected"),
+    [
+        ("slurm_load_jobs error: Socket timed out on send/recv operation", Kind.NO_NEWS),
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Kind.NO_NEWS),
+        ("sacct: error: Problem talking to the database: Connection refused", Kind.NO_NEWS),
+        ("slurm_load_jobs error: Slurm backup controller in standby mode", Kind.NO_NEWS),
+        ("squeue: error: RPC rate limit exceeded 0 times with REQUEST_JOB_INFO, retrying", Kind.NO_NEWS),
+        ("squeue: fatal: Could not establish a configuration source", Kind.NO_NEWS),
+        ("slurm_load_jobs error: Zero Bytes were transmitted or received", Kind.NO_NEWS),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", Kind.NO_NEWS),
+        ("slurm_load_jobs error: Invalid job id specified", Kind.INVALID_JOB),
+        ("Slurm accounting storage is disabled", Kind.ACCOUNTING_DISABLED),
+        ("sbatch: error: AssocMaxSubmitJobLimit", Kind.REFUSED),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", Kind.REFUSED),
+        ("slurm_load_jobs error: Access/permission denied", Kind.REFUSED),
+        (
+            "sbatch: error: Batch job submission failed: Invalid account or account/partition combination",
+            Kind.REFUSED,
+        ),
+        ("squeue: error: Invalid user: nobody-such", Kind.UNUSABLE),
+        ('sacct: fatal: Invalid field requested: "Restarts"', Kind.UNUSABLE),
+    ],
+)
+def test_a_message_says_which_kind_of_failure_it_is(stderr: str, expected: Kind) -> None:
+    assert Failure(expected, stderr) == classify(1, "", f"{stderr}\n")
+
+
+def test_the_line_that_decides_is_passed_on_verbatim() -> None:
+    stderr = "squeue: warning: hello\nslurm_load_jobs error:  Invalid job id specified \n\n"
+    assert Failure(Kind.INVALID_JOB, "slurm_load_jobs error:  Invalid job id specified ") == classify(1, "", stderr)
+
+
+def test_a_failure_without_words_names_the_exit_status() -> None:
+    assert Failure(Kind.UNUSABLE, "exit status 3, nothing on stderr") == classify(3, "rows", "\n")
+
+
+def test_an_answer_with_warnings_is_an_answer() -> None:
+    assert None is classify(0, "rows", "squeue: error: Unable to contact slurm controller, retrying\n")
+    assert None is classify(0, "", "")
+
+
+def test_an_unknown_user_is_a_failure_even_with_exit_status_0() -> None:
+    assert Failure(Kind.UNUSABLE, "squeue: error: Invalid user: x") == classify(0, "", "squeue: error: Invalid user: x")
+
+
+def test_nothing_printed_and_a_lost_connection_is_no_news_even_with_exit_status_0() -> None:
+    line = "slurm_load_jobs error: Unable to contact slurm controller"
+    assert Failure(Kind.NO_NEWS, line) == classify(0, "\n", line)
+
+
+@given(st.integers(-64, 255), st.text(), st.text())
+def test_no_message_raises_and_a_failed_command_is_never_an_answer(rc: int, stdout: str, stderr: str) -> None:
+    assert (classify(rc, stdout, stderr) is None) <= (rc == 0)

@@ -1,0 +1,341 @@
+"""sacct: attempts with their steps folded in, whatever the columns, the delimiter and the names."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.slurm.sacct import FIELDS, SacctAnswer, SacctJob, argv, parse
+from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.states import TERMINAL, State
+
+VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "sacct"
+DELIMITERS = ("^|^", "|#", "|")
+MB = 1024**2
+
+JOB = {
+    "JobID": "123",
+    "JobIDRaw": "123",
+    "Cluster": "c",
+    "User": "u",
+    "State": "COMPLETED",
+    "ExitCode": "0:0",
+    "DerivedExitCode": "0:0",
+    "Submit": "1700000000",
+    "Start": "1700000060",
+    "End": "1700000352",
+    "ElapsedRaw": "292",
+    "TimelimitRaw": "30",
+    "AllocCPUS": "4",
+    "NNodes": "1",
+    "NTasks": "",
+    "TotalCPU": "09:44.000",
+    "ReqMem": "64G",
+    "MaxRSS": "",
+    "AllocTRES": "billing=4,cpu=4,gres/gpu:a100=1,gres/gpu=1,mem=64G,node=1",
+    "TRESUsageInTot": "",
+    "TRESUsageInMax": "",
+    "NodeList": "n1",
+    "JobName": "eval-a",
+}
+BATCH = JOB | {
+    "JobID": "123.batch",
+    "JobIDRaw": "123.batch",
+    "User": "",
+    "ElapsedRaw": "293",
+    "TimelimitRaw": "",
+    "NTasks": "1",
+    "ReqMem": "",
+    "MaxRSS": "2048K",
+    "TRESUsageInTot": "cpu=00:09:44,fs/disk=1,mem=4096K,pages=0",
+    "JobName": "batch",
+}
+NEVER_RAN = {
+    "Start": "1700000100",
+    "End": "1700000100",
+    "ElapsedRaw": "0",
+    "AllocTRES": "",
+    "TotalCPU": "00:00:00",
+    "NodeList": "None assigned",
+}
+
+
+def text(*rows: dict[str, str]) -> str:
+    return "".join("\x1f".join(row[field] for field in FIELDS) + "\n" for row in rows)
+
+
+def only_job(*rows: dict[str, str]) -> SacctJob:
+    answer = parse(text(*rows))
+    assert answer.bad_rows == 0
+    assert len(answer.jobs) == 1
+    return answer.jobs[0]
+
+
+def read_vector(stem: str) -> tuple[SacctAnswer, Any]:
+    expected = json.loads((VECTORS / f"{stem}.json").read_text())
+    printed = (VECTORS / f"{stem}.txt").read_text(errors="replace")
+    delimiter = next((delimiter for delimiter in DELIMITERS if delimiter in printed), "|")
+    fields = expected["columns"] or printed.partition("\n")[0].split(delimiter)
+    return parse(printed, fields=fields, delimiter=delimiter), expected["expected"]
+
+
+def test_one_call_asks_for_all_attempts_of_all_jobs() -> None:
+    expected = ["sacct", "-n", "-P", "-D", "--delimiter=\x1f", "-j", "123,124_5,126+1", "-o", ",".join(FIELDS)]
+    assert expected == argv([JobId(123), "124_5", JobId(126, het=1)])
+    assert FIELDS[-1] == "JobName"
+
+
+def test_an_attempt_is_read_whole() -> None:
+    expected = SacctJob(
+        job_id=JobId(123),
+        raw_id=123,
+        cluster="c",
+        user="u",
+        state=State.COMPLETED,
+        state_word="COMPLETED",
+        exit_code=0,
+        signal=None,
+        submitted_at=1_700_000_000,
+        started_at=1_700_000_060,
+        ended_at=1_700_000_352,
+        elapsed_s=292,
+        time_limit_s=1800,
+        cpus=4,
+        nodes=1,
+        gpus=1,
+        total_cpu_s=584,
+        memory_used_bytes=4 * MB,
+        memory_requested_bytes=64 * 1024 * MB,
+        node_list="n1",
+        ran=True,
+        name="eval-a",
+    )
+    assert expected == only_job(JOB, BATCH)
+
+
+def test_the_attempts_of_a_requeued_job_are_kept_apart_with_their_own_steps() -> None:
+    first = JOB | {"State": "REQUEUED", "Submit": "1699990000"}
+    answer = parse(text(first, BATCH | {"TRESUsageInTot": "mem=8192K"}, JOB, BATCH))
+    assert [(job.state, job.submitted_at, job.memory_used_bytes) for job in answer.jobs] == [
+        (State.REQUEUED, 1_699_990_000, 8 * MB),
+        (State.COMPLETED, 1_700_000_000, 4 * MB),
+    ]
+
+
+def test_an_attempt_requeued_at_once_is_dated_by_its_steps() -> None:
+    # As 22.05 printed it: the job row without start and time, the step with both.
+    job = only_job(JOB | {"State": "REQUEUED", "Start": "None", "ElapsedRaw": "0"}, BATCH | {"ElapsedRaw": "2"})
+    expected = (1_700_000_060, 2, True)
+    assert expected == (job.started_at, job.elapsed_s, job.ran)
+
+
+def test_state_and_elapsed_come_from_the_job_row() -> None:
+    job = only_job(JOB | {"State": "TIMEOUT"}, BATCH | {"State": "CANCELLED", "ElapsedRaw": "322"})
+    expected = (State.TIMEOUT, 292)
+    assert expected == (job.state, job.elapsed_s)
+
+
+def test_a_job_cancelled_in_the_queue_never_ran() -> None:
+    job = only_job(JOB | NEVER_RAN | {"State": "CANCELLED by 1001"})
+    expected = (State.CANCELLED, False, None, None)
+    assert expected == (job.state, job.ran, job.started_at, job.exit_code)
+    expected = (None, None, None)
+    assert expected == (job.node_list, job.total_cpu_s, job.memory_used_bytes)
+    expected = (1_700_000_100, 0)
+    assert expected == (job.ended_at, job.elapsed_s)
+
+
+def test_a_job_that_failed_within_its_first_second_ran() -> None:
+    assert only_job(JOB | {"State": "FAILED", "ElapsedRaw": "0"}).ran
+
+
+@pytest.mark.parametrize(("state", "ran"), [("PENDING", False), ("RUNNING", True), ("SUSPENDED", True)])
+def test_a_job_that_is_not_over_has_neither_end_nor_exit_code(state: str, ran: bool) -> None:
+    job = only_job(JOB | {"State": state})
+    assert (ran, None, None, None) == (job.ran, job.ended_at, job.exit_code, job.signal)
+
+
+@pytest.mark.parametrize(
+    ("text_", "expected"),
+    [("0:0", (0, None)), ("1:0", (1, None)), ("0:9", (0, 9)), ("0:125", (0, 125)), ("", (None, None))],
+)
+def test_exit_code_and_signal_are_told_apart(text_: str, expected: tuple[int | None, int | None]) -> None:
+    job = only_job(JOB | {"State": "FAILED", "ExitCode": text_})
+    assert expected == (job.exit_code, job.signal)
+
+
+@pytest.mark.parametrize("limit", ["UNLIMITED", "Partition_Limit", ""])
+def test_a_limit_that_is_none_is_unknown(limit: str) -> None:
+    assert None is only_job(JOB | {"TimelimitRaw": limit}).time_limit_s
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ({"TRESUsageInTot": "", "MaxRSS": "1947276K", "NTasks": "8"}, 8 * 1_947_276 * 1024),
+        ({"TRESUsageInTot": "", "MaxRSS": "1K", "NTasks": ""}, 1024),
+        ({"TRESUsageInTot": "", "MaxRSS": "", "TRESUsageInMax": "mem=2K", "NTasks": "3"}, 6144),
+        ({"TRESUsageInTot": "mem=0", "MaxRSS": "0", "NTasks": "1"}, None),
+    ],
+)
+def test_memory_used_is_that_of_all_tasks_and_zero_is_unknown(step: dict[str, str], expected: int | None) -> None:
+    assert expected == only_job(JOB, BATCH | step).memory_used_bytes
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"AllocTRES": "", "ReqMem": "4Gc"}, 16 * 1024 * MB),
+        ({"AllocTRES": "cpu=4,mem=0", "ReqMem": "4000Mn", "NNodes": "2"}, 8000 * MB),
+        ({"AllocTRES": "", "ReqMem": "40G"}, 40 * 1024 * MB),
+        ({"AllocTRES": "mem=62500G", "ReqMem": "1G"}, 62_500 * 1024 * MB),
+        ({"AllocTRES": "", "ReqMem": "0n"}, None),
+        ({"AllocTRES": "", "ReqMem": "4Gc", "AllocCPUS": ""}, None),
+    ],
+)
+def test_memory_requested_is_what_was_allocated_or_asked_for(changed: dict[str, str], expected: int | None) -> None:
+    assert expected == only_job(JOB | changed).memory_requested_bytes
+
+
+@pytest.mark.parametrize(
+    ("tres", "expected"),
+    [
+        ("gres/gpu:a100=1,gres/gpu=1", 1),
+        ("gres/gpu:a100=2,gres/gpu:h100=1", 3),
+        ("gres/gpumem=40G,gres/gpuutil=90", None),
+        ("cpu=1", None),
+    ],
+)
+def test_a_gpu_is_counted_once(tres: str, expected: int | None) -> None:
+    assert expected == only_job(JOB | {"AllocTRES": tres}).gpus
+
+
+def test_one_row_of_pending_tasks_is_one_attempt_for_each() -> None:
+    pending = JOB | NEVER_RAN | {"JobID": "9_[1-2,7%2]", "JobIDRaw": "9", "State": "PENDING", "Start": "Unknown"}
+    answer = parse(text(JOB, BATCH, pending))
+    assert [str(job.job_id) for job in answer.jobs] == ["123", "9_1", "9_2", "9_7"]
+    assert {State.PENDING} == {job.state for job in answer.jobs[1:]}
+
+
+def test_a_cut_range_of_pending_tasks_is_counted_as_bad() -> None:
+    assert SacctAnswer((), 1) == parse(text(JOB | {"JobID": "9_[1,3,...]", "State": "PENDING"}))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1fb", "a\nb\x1fc|d", "x\n999", "x\n999.batch\ny", "\ufffd", "", "a|b"])
+def test_a_name_with_anything_in_it_stays_a_name(name: str) -> None:
+    answer = parse(text(JOB | {"JobName": name}, BATCH, JOB | {"JobID": "124"}))
+    assert [(str(job.job_id), job.name) for job in answer.jobs] == [("123", name), ("124", "eval-a")]
+
+
+def test_a_torn_row_is_counted_and_the_others_are_read() -> None:
+    answer = parse(text(JOB, BATCH) + text(JOB | {"JobID": "124"})[:40])
+    expected = (1, 1)
+    assert expected == (len(answer.jobs), answer.bad_rows)
+
+
+def test_a_step_without_its_job_row_is_counted() -> None:
+    assert SacctAnswer((), 1) == parse(text(BATCH))
+
+
+def test_a_header_line_is_no_row() -> None:
+    header = "\x1f".join(FIELDS) + "\n"
+    assert parse(text(JOB)) == parse(header + text(JOB))
+
+
+def test_nothing_stored_yet_is_no_row() -> None:
+    assert SacctAnswer((), 0) == parse("")
+
+
+def test_without_a_column_of_ids_nothing_can_be_told() -> None:
+    assert SacctAnswer((), 2) == parse("a|b\nc|d\n", fields=("State", "User"), delimiter="|")
+
+
+@pytest.mark.parametrize("stem", sorted(path.stem for path in VECTORS.glob("*.txt")))
+def test_no_sample_from_the_field_raises(stem: str) -> None:
+    answer, _ = read_vector(stem)
+    assert all(job.state is None or job.state_word for job in answer.jobs)
+
+
+# 33 is a table without ids, see test_efficiency; 37 is an error message.
+WITH_VALUES = [path.stem for path in sorted(VECTORS.glob("*.txt")) if not re.match("19|2[3579]|3", path.stem)]
+ATTRIBUTES = {
+    "state": "state",
+    "elapsed_s": "elapsed_s",
+    "time_limit_s": "time_limit_s",
+    "cpus": "cpus",
+    "nodes": "nodes",
+    "gpu_count": "gpus",
+    "mem_used_bytes": "memory_used_bytes",
+    "mem_requested_bytes": "memory_requested_bytes",
+}
+
+
+@pytest.mark.parametrize("stem", WITH_VALUES)
+def test_samples_from_the_field_read_as_expected(stem: str) -> None:
+    answer, expected = read_vector(stem)
+    values = expected if isinstance(expected, list) else [expected]
+    assert [value["job_id"] for value in values] == [str(job.job_id) for job in answer.jobs]
+    for value, job in zip(values, answer.jobs, strict=True):
+        for key, attribute in ATTRIBUTES.items():
+            if key in value:
+                assert value[key] == getattr(job, attribute), key
+        assert int(value.get("job_id_raw", job.raw_id or 0)) == (job.raw_id or 0)
+
+
+@pytest.mark.skipif(not VECTORS.is_dir(), reason="the samples are not here")
+def test_the_running_and_pending_tasks_of_an_array_are_read() -> None:
+    answer, expected = read_vector("23_submitit_pending_array_range")
+    assert expected["states"] == {str(job.job_id): job.state for job in answer.jobs}
+
+
+@pytest.mark.skipif(not VECTORS.is_dir(), reason="the samples are not here")
+@pytest.mark.parametrize("stem", ["25_gcm_multiline_submitline", "27_gcm_literal_backslash_n"])
+def test_a_newline_in_the_middle_of_a_row_breaks_nothing(stem: str) -> None:
+    answer, _ = read_vector(stem)
+    requeued = answer.jobs[1]
+    assert (JobId(201844), State.REQUEUED, 259_200, 256) == (
+        requeued.job_id,
+        requeued.state,
+        requeued.time_limit_s,
+        requeued.gpus,
+    )
+
+
+row_texts = st.sampled_from([text(JOB), text(BATCH), text(JOB | {"JobID": "9_[1-3]"}), "junk\n", "\x1f\n", "123\n"])
+
+
+@given(st.lists(row_texts, max_size=12))
+def test_rows_in_any_order_never_raise(rows: list[str]) -> None:
+    for job in parse("".join(rows)).jobs:
+        assert job.state in {State.COMPLETED, None}
+
+
+@given(st.text(alphabet="\x1f\n|.123_[]-+COMPLETED", max_size=400), st.sampled_from(["\x1f", "|", "|#", ""]))
+def test_no_text_raises_or_invents_an_ended_job(text_: str, delimiter: str) -> None:
+    for job in parse(text_, fields=("JobID", "State", "JobName"), delimiter=delimiter).jobs:
+        assert job.state not in TERMINAL or job.state_word.strip() in text_
+
+
+@given(st.lists(st.integers(1, 10**6), unique=True, max_size=20))
+def test_each_job_that_was_printed_is_read_once(numbers: list[int]) -> None:
+    rows = [JOB | {"JobID": str(number), "JobIDRaw": str(number)} for number in numbers]
+    assert numbers == [job.job_id.job for job in parse(text(*rows)).jobs]
+
+
+@pytest.mark.parametrize("piece", ["\n", "\x1f", "x\n", "\x1f\n", "123\x1f\n", text(BATCH)[:60]])
+def test_a_large_answer_of_garbage_takes_no_quadratic_time(piece: str) -> None:
+    started = time.monotonic()
+    parse(text(JOB) + piece * 300_000)
+    assert time.monotonic() - started < 20
+
+
+def test_short_rows_of_pending_tasks_cannot_make_more_records_than_memory_holds() -> None:
+    row = text(JOB | {"JobID": "9_[0-9999]", "JobIDRaw": "9", "State": "PENDING"})
+    answer = parse(row * 11)
+    expected = (100_000, 1)
+    assert expected == (len(answer.jobs), answer.bad_rows)

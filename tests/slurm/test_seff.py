@@ -1,0 +1,172 @@
+"""seff: reports of many sites, and which of them may be believed."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.slurm.seff import SeffReport, argv, is_broken, parse, usable
+from evalmon_agent.words.job_id import JobId
+
+VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "seff"
+STEMS = sorted(path.stem for path in VECTORS.glob("*.txt"))
+EXPECTED = {stem: json.loads((VECTORS / f"{stem}.json").read_text()) for stem in STEMS}
+PRINTED = {stem: (VECTORS / f"{stem}.txt").read_text(errors="replace") for stem in STEMS}
+REPORTS = [stem for stem in STEMS if EXPECTED[stem]["kind"] == "seff"]
+# Right after the end, from inside the job, never started, cut: nothing to believe.
+NOT_USABLE = ("13_", "15_", "17_", "39_", "43_")
+
+WHOLE = """\
+Job ID: 7317012
+Array Job ID: 7317010_6
+Cluster: c
+User/Group: u/g
+State: COMPLETED (exit code 0)
+Nodes: 1
+Cores per node: 16
+CPU Utilized: 16:08:54
+CPU Efficiency: 4.32% of 15-13:31:28 core-walltime
+Job Wall-clock time: 23:20:43
+Memory Utilized: 32.29 GB
+Memory Efficiency: 50.45% of 64.00 GB
+"""
+NO_PERL_MODULE = "Can't locate Slurmdb.pm in @INC (you may need to install the Slurmdb module)\n"
+
+
+def test_an_array_task_is_asked_for_by_its_own_id() -> None:
+    assert argv(JobId(123, 4)) == ["seff", "123_4"]
+
+
+@pytest.mark.parametrize("stem", REPORTS)
+def test_reports_of_many_sites_read_as_expected(stem: str) -> None:
+    report = parse(PRINTED[stem])
+    assert report is not None
+    read = dataclasses.asdict(report)
+    assert {key: EXPECTED[stem][key] for key in read} == read
+
+
+@pytest.mark.parametrize("stem", [stem for stem in STEMS if stem not in REPORTS])
+def test_what_is_no_report_of_seffs_is_none(stem: str) -> None:
+    assert None is parse(PRINTED[stem])
+
+
+@pytest.mark.parametrize("stem", REPORTS)
+def test_only_figures_of_an_ended_job_are_usable(stem: str) -> None:
+    expected = not stem.startswith(NOT_USABLE)
+    assert expected is usable(parse(PRINTED[stem]), returncode=0, stdout=PRINTED[stem])
+
+
+def test_lines_may_come_in_any_order_with_noise_between_them() -> None:
+    noise = "Use of uninitialized value $x in division at /usr/bin/seff line 5.\n"
+    shuffled = noise.join(f"#  {line}\n" for line in reversed(WHOLE.splitlines()))
+    assert parse(WHOLE) == parse(shuffled)
+
+
+def test_only_the_first_report_is_read() -> None:
+    assert parse(WHOLE) == parse(WHOLE + "Job ID: 9\nState: FAILED (exit code 1)\nNodes: 7\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "attribute", "expected"),
+    [
+        ("Memory Efficiency: 0.00% of 16.00 B", "mem_requested_bytes", None),
+        ("Memory Utilized: 16.00 B", "mem_utilized_bytes", None),
+        ("Memory Utilized: 1.50 EB (estimated maximum)", "mem_utilized_bytes", 3 * 1024**6 // 2),
+        ("Memory Efficiency: 120.50% of 10.00 GB (5.00 GB/node)", "mem_efficiency_pct", 120.5),
+        ("CPU Efficiency: -nan% of 00:00:00 core-walltime", "cpu_efficiency_pct", None),
+        ("User/Group: /domain users", "user", None),
+        ("User/Group: /domain users", "group", "domain users"),
+        ("State: CANCELLED by 1001 (exit code 0)", "state", "CANCELLED"),
+        ("State: RUNNING", "exit_code", None),
+        ("Requested wall clock time: 00:10:00", "time_limit_s", 600),
+        ("Cores: many", "cores", None),
+    ],
+)
+def test_a_line_alone_says_what_it_says(line: str, attribute: str, expected: object) -> None:
+    assert expected == getattr(parse(line), attribute)
+
+
+def test_the_cores_come_from_the_times_since_cores_per_node_is_rounded_down() -> None:
+    report = parse(
+        "Nodes: 2\nCores per node: 1\nCPU Efficiency: 5.00% of 00:05:00 core-walltime\nJob Wall-clock time: 00:01:40\n"
+    )
+    assert report is not None
+    assert report.cores == 3
+
+
+def test_text_without_a_line_of_seffs_is_no_report() -> None:
+    assert None is parse("")
+    assert None is parse("Job not found.\n")
+    assert None is parse("Welcome to the cluster: have fun\nState:\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("COMPLETED (exit code 0)", "RUNNING"),
+        ("COMPLETED (exit code 0)", "PENDING"),
+        ("COMPLETED (exit code 0)", "COMPLETING (exit code 0)"),
+        ("COMPLETED (exit code 0)", "FROZEN (exit code 0)"),
+        ("State: COMPLETED (exit code 0)\n", ""),
+        ("Nodes: 1", "Efficiency not available for jobs in the PENDING state."),
+    ],
+)
+def test_a_report_that_shows_no_ended_job_is_not_usable(old: str, new: str) -> None:
+    printed = WHOLE.replace(old, new)
+    assert not usable(parse(printed), returncode=0, stdout=printed)
+
+
+@pytest.mark.parametrize(("wall", "expected"), [("00:00:29", True), ("00:00:30", False)])
+def test_zeros_are_believed_of_short_jobs_only(wall: str, expected: bool) -> None:
+    zeros = (
+        f"State: COMPLETED (exit code 0)\nCPU Utilized: 00:00:00\nJob Wall-clock time: {wall}\n"
+        f"CPU Efficiency: 0.00% of {wall} core-walltime\nMemory Utilized: 0.00 MB\n"
+    )
+    assert expected is usable(parse(zeros), returncode=0, stdout=zeros)
+
+
+def test_a_failed_seff_is_not_usable() -> None:
+    assert usable(parse(WHOLE), returncode=0, stdout=WHOLE)
+    assert not usable(parse(WHOLE), returncode=2, stdout=WHOLE)
+    assert not usable(None, returncode=0, stdout="")
+
+
+@pytest.mark.parametrize(
+    ("returncode", "stdout", "stderr", "expected"),
+    [
+        (2, "", NO_PERL_MODULE, True),
+        (255, NO_PERL_MODULE, "", True),
+        (127, "", "", True),
+        (126, "", "/usr/bin/seff: /usr/bin/perl: bad interpreter: No such file or directory", True),
+        (2, "", "Job not found.", False),
+        (1, "", "slurmdb_jobs_get: Problem talking to the database", False),
+        (2, WHOLE, NO_PERL_MODULE, False),
+        (0, "", NO_PERL_MODULE, False),
+    ],
+)
+def test_a_seff_that_perl_cannot_run_counts_as_not_installed(
+    returncode: int, stdout: str, stderr: str, expected: bool
+) -> None:
+    assert expected is is_broken(returncode, stdout, stderr)
+
+
+lines = st.sampled_from([*WHOLE.splitlines(), "State: RUNNING", "Cores: 0", "junk", "Job Wall-time: 1% of of"])
+
+
+@given(st.one_of(st.text(), st.lists(lines).map("\n".join)))
+def test_no_text_raises(printed: str) -> None:
+    usable(parse(printed), returncode=0, stdout=printed)
+    is_broken(1, printed, printed)
+
+
+@given(st.sampled_from(WHOLE.splitlines()), st.text(max_size=30))
+def test_a_torn_line_raises_nothing(line: str, tail: str) -> None:
+    for at in range(len(line)):
+        parse(line[:at] + tail)
+
+
+def test_an_empty_report_knows_nothing() -> None:
+    assert {None} == set(dataclasses.asdict(SeffReport()).values())

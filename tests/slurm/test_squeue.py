@@ -1,0 +1,181 @@
+"""squeue: rows as records, whatever a name holds."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.slurm.squeue import SqueueAnswer, SqueueRow, argv, parse
+from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.states import TERMINAL, State
+
+SUBMITTED, STARTED, ENDS = 1_700_000_000, 1_700_000_060, 1_700_003_660
+
+
+def record(**changed: str) -> str:
+    fields = {
+        "id": "123",
+        "raw": "123",
+        "state": "RUNNING",
+        "submit": str(SUBMITTED),
+        "start": str(STARTED),
+        "end": str(ENDS),
+        "elapsed": "4:52",
+        "limit": "1:00:00",
+        "reason": "None",
+        "partition": "debug",
+        "nodes": "1",
+        "node_list": "n1",
+        "command": "/exp/r1/eval/a.slurm",
+        "name": "eval-a",
+    }
+    return "\x1e" + "\x1f".join((fields | changed).values()) + "\n"
+
+
+def only_row(text: str) -> SqueueRow:
+    answer = parse(text)
+    assert answer.bad_rows == 0
+    assert len(answer.rows) == 1
+    return answer.rows[0]
+
+
+def test_one_call_asks_for_all_my_jobs_ended_ones_too() -> None:
+    expected = ["squeue", "-h", "--me", "-r", "-t", "all", "-o"]
+    assert expected == argv()[:-1]
+    assert argv()[-1].startswith("\x1e%i\x1f%A\x1f%T\x1f")
+    assert argv()[-1].endswith("\x1f%j")
+
+
+def test_a_running_job_is_read_whole() -> None:
+    expected = SqueueRow(
+        job_id=JobId(123),
+        raw_id=123,
+        state=State.RUNNING,
+        state_word="RUNNING",
+        submitted_at=SUBMITTED,
+        started_at=STARTED,
+        ends_at=ENDS,
+        elapsed_s=292,
+        time_limit_s=3600,
+        reason="None",
+        partition="debug",
+        nodes=1,
+        node_list="n1",
+        command="/exp/r1/eval/a.slurm",
+        name="eval-a",
+    )
+    assert expected == only_row(record())
+
+
+def test_what_squeue_printed_on_22_05_is_read() -> None:
+    printed = (
+        "\x1e6+1\x1f7\x1fCOMPLETED\x1f1795446135\x1f1795446136\x1f1795446137\x1f0:01\x1f1-00:00:00\x1fNone\x1fdebug\x1f1"
+        "\x1fn2\x1f/tmp/j.sh\x1fj.sh\n"
+        "\x1e2_3\x1f2\x1fPENDING\x1f1795446093\x1fN/A\x1fN/A\x1f0:00\x1f1-00:00:00\x1fJobHeldUser\x1fdebug\x1f1\x1f"
+        "\x1f(null)\x1fwrap\n"
+    )
+    het, task = parse(printed).rows
+    assert (JobId(6, het=1), 7, State.COMPLETED, 1.0) == (het.job_id, het.raw_id, het.state, het.elapsed_s)
+    assert (JobId(2, 3), 2, State.PENDING, None, "") == (
+        task.job_id,
+        task.raw_id,
+        task.state,
+        task.started_at,
+        task.command,
+    )
+
+
+@pytest.mark.parametrize("word", ["PENDING", "CONFIGURING", "REQUEUE_HOLD", "FROZEN"])
+def test_the_start_of_a_job_that_waits_is_an_estimate_and_unknown(word: str) -> None:
+    row = only_row(record(state=word))
+    expected = (None, None, None)
+    assert expected == (row.started_at, row.ends_at, row.elapsed_s)
+
+
+def test_a_job_cancelled_in_the_queue_never_started() -> None:
+    row = only_row(record(state="CANCELLED", start=str(ENDS), end=str(ENDS), node_list=""))
+    expected = (State.CANCELLED, None, ENDS)
+    assert expected == (row.state, row.started_at, row.ends_at)
+
+
+def test_an_unknown_word_is_kept_beside_the_unknown_state() -> None:
+    row = only_row(record(state="FROZEN"))
+    expected = (None, "FROZEN")
+    assert expected == (row.state, row.state_word)
+
+
+@pytest.mark.parametrize(
+    ("changed", "attribute"),
+    [
+        ({"limit": "UNLIMITED"}, "time_limit_s"),
+        ({"limit": "NOT_SET"}, "time_limit_s"),
+        ({"elapsed": "INVALID"}, "elapsed_s"),
+        ({"submit": "N/A"}, "submitted_at"),
+        ({"start": "Unknown"}, "started_at"),
+        ({"end": "0"}, "ends_at"),
+        ({"nodes": "1K"}, "nodes"),
+        ({"raw": "x"}, "raw_id"),
+    ],
+)
+def test_a_field_that_says_nothing_is_none(changed: dict[str, str], attribute: str) -> None:
+    assert None is getattr(only_row(record(**changed)), attribute)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1fb", "\n999\x1f999\x1fCOMPLETED", "", "a|b", "\ufffd", "x\n"])
+def test_a_name_forges_no_row(name: str) -> None:
+    first, second = parse(record(name=name) + record(id="124")).rows
+    assert (JobId(123), name, JobId(124)) == (first.job_id, name, second.job_id)
+    assert name == first.name
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "\x1ehello\n",
+        record(id="123;rm"),
+        record(id="123_[1-3]"),
+        record(state=""),
+        record()[: len(record()) // 2],
+    ],
+)
+def test_a_malformed_record_is_counted_and_the_others_are_read(bad: str) -> None:
+    answer = parse(record() + bad + record(id="124"))
+    expected = ([JobId(123), JobId(124)], 1)
+    assert expected == ([row.job_id for row in answer.rows], answer.bad_rows)
+
+
+def test_text_before_the_first_record_is_counted() -> None:
+    expected = 1
+    assert expected == parse("slurm_load_jobs: hello\n" + record()).bad_rows
+
+
+def test_the_lines_that_name_clusters_belong_to_no_job() -> None:
+    text = "CLUSTER: a\n" + record() + "\nCLUSTER: b\n" + record(id="7", name="last")
+    answer = parse(text)
+    expected = (["eval-a", "last"], 0)
+    assert expected == ([row.name for row in answer.rows], answer.bad_rows)
+
+
+def test_nothing_is_no_row() -> None:
+    assert SqueueAnswer((), 0) == parse("")
+    assert SqueueAnswer((), 0) == parse("\n")
+
+
+@given(st.text(alphabet="\x1e\x1f\n 123_+RUNIGCOMPLETED:-", max_size=300))
+def test_no_text_raises_or_invents_an_ended_job(text: str) -> None:
+    for row in parse(text).rows:
+        assert row.state not in TERMINAL or row.state_word.strip() in text
+
+
+@given(st.lists(st.sampled_from([record(), record(id="9_1"), "\x1e", "junk", "\x1ea\x1fb"]), max_size=20))
+def test_every_good_record_is_read_among_bad_ones(parts: list[str]) -> None:
+    good = sum(part.startswith(("\x1e123", "\x1e9_1")) for part in parts)
+    assert good == len(parse("".join(parts)).rows)
+
+
+@pytest.mark.parametrize("piece", ["\x1e", "\x1f", "\n", "\nCLUSTER: ", "\x1ea\x1f"])
+def test_a_large_answer_of_garbage_takes_no_quadratic_time(piece: str) -> None:
+    started = time.monotonic()
+    parse(record() + piece * 1_000_000)
+    assert time.monotonic() - started < 10
