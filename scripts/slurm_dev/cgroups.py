@@ -25,6 +25,12 @@ def of_node(node: str) -> list[str]:
     return glob.glob(f"{ROOT}/*/slurm_{glob.escape(node)}")
 
 
+def nodes_with_processes() -> set[str]:
+    """The nodes, whosever they are, in whose cgroups something runs."""
+    directories = glob.glob(f"{ROOT}/*/slurm_*")
+    return {directory.rpartition("/slurm_")[2] for directory in directories if pids([directory])}
+
+
 def of_daemons(cluster: str) -> str:
     """Where an instance's daemons live, away from the memory limit and the end of whoever called us."""
     return f"{ROOT}/memory/evalmon_{cluster}"

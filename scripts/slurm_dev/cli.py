@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from . import cluster, daemons, instance, packages
+from . import belongings, cluster, daemons, instance, packages
 from .errors import SlurmDevError
 from .instance import Instance
+from .lock import lock
 
 DESCRIPTION = """A real Slurm on this machine, for development and tests: slurmctld, two slurmd with
 two GPUs each (devices without a driver), slurmdbd, MariaDB and munge, from Debian's or Ubuntu's
@@ -41,13 +42,13 @@ def up(directory: str, _arguments: argparse.Namespace) -> int:
     if absent := packages.missing():
         print(f"installing {' '.join(absent)} (no service is started or enabled)", flush=True)
         packages.install(absent)
-    with instance.lock(directory):
-        found = instance.load(directory) or instance.orphaned(directory)
+    with lock(directory):
+        found = instance.load(directory) or belongings.orphaned(directory)
         if found and found.complete and any(daemons.recorded(found).values()):
             return _complete(found)
         if found:
             print(f"{directory}: remains of an earlier instance, starting afresh", flush=True)
-            instance.destroy(found)
+            belongings.destroy(found)
         made = _start_fresh(directory)
     print(f"{directory}: ready after {time.monotonic() - began:.0f} s, nodes {' '.join(made.nodes)}")
     print(f'eval "$({shlex.quote(os.path.abspath(sys.argv[0]))} env --dir {shlex.quote(directory)})"')
@@ -56,12 +57,12 @@ def up(directory: str, _arguments: argparse.Namespace) -> int:
 
 def down(directory: str, _arguments: argparse.Namespace) -> int:
     """End an instance and remove all of it."""
-    with instance.lock(directory):
-        found = instance.load(directory) or instance.orphaned(directory)
+    with lock(directory):
+        found = instance.load(directory) or belongings.orphaned(directory)
         if found is None:
             print(f"{directory}: nothing there")
             return 0
-        instance.destroy(found)
+        belongings.destroy(found)
     print(f"{directory}: gone")
     return 0
 
@@ -104,8 +105,8 @@ def restart(directory: str, arguments: argparse.Namespace) -> int:
 
 
 def _start_fresh(directory: str) -> Instance:
-    with instance.lock(""):
-        made = instance.create(directory)
+    with lock(""):
+        made = instance.create(directory, taken=belongings.nodes_in_use())
         cluster.prepare(made)
         daemons.start(made, "munge")
     if not made.cgroup_v1:
@@ -115,7 +116,7 @@ def _start_fresh(directory: str) -> Instance:
         cluster.start(made)
         made.note_complete()
     except BaseException:
-        instance.stop_everything(made)
+        belongings.stop_everything(made)
         raise
     return made
 
@@ -137,7 +138,7 @@ def _existing(directory: str) -> Instance:
 
 
 def _one_daemon(directory: str, daemon: str, *steps: Callable[[Instance, str], None]) -> int:
-    with instance.lock(directory):
+    with lock(directory):
         found = _existing(directory)
         daemon = found.node(daemon)
         daemons.argv(found, daemon)
