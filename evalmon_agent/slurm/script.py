@@ -42,11 +42,11 @@ def read_head(text: str) -> ScriptHead:
     is_het = False
     for line in lines:
         found = list(_arguments(line))
-        # sbatch reads no further in a line that has the word anywhere; at its start it begins a component.
-        at = next((i for i, word in enumerate(found) if word.lower() in _SEPARATORS), len(found))
+        # sbatch reads no further in a line that has the bare word; at its start it begins a component.
+        at = next((i for i, (_, raw) in enumerate(found) if raw.lower() in _SEPARATORS), len(found))
         is_het = is_het or (bool(found) and at == 0)
         if not is_het:
-            words += found[:at]
+            words += [argument for argument, _ in found[:at]]
     return ScriptHead(
         shebang=shebang,
         leading_lines=tuple(lines),
@@ -67,18 +67,22 @@ def _leading(text: str) -> Iterator[str]:
         start += len(line) + 1
 
 
-def _arguments(line: str) -> Iterator[str]:
-    """The arguments of a `#SBATCH` line; both quotes group, a backslash takes what follows, `#` ends it."""
+def _arguments(line: str) -> Iterator[tuple[str, str]]:
+    """The arguments of a `#SBATCH` line, each with its text as written.
+
+    Both quotes group, a backslash takes what follows, `#` ends the line.
+    """
     at = len(_MAGIC) if line.startswith(_MAGIC) else len(line)
     while at < len(line):
         if line[at] in _BLANKS:
             at += 1
             continue
-        argument, at = _argument(line, at)
+        start = at
+        argument, at = _argument(line, start)
         # Nothing, as in `--comment ""`: sbatch takes that for the end of the line.
         if not argument:
             return
-        yield argument
+        yield argument, line[start:at]
 
 
 def _argument(line: str, start: int) -> tuple[str, int]:

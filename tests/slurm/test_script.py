@@ -64,6 +64,8 @@ def test_a_usual_script_is_read() -> None:
         ("#SBATCH -- --time=3", {}),
         ("#SBATCH -p a hetjob -t 3", {"partition": "a"}),
         ("#SBATCH --job-name=hetjob", {"job-name": "hetjob"}),
+        ("#SBATCH --comment hetjob#x", {"comment": "hetjob"}),
+        ("#SBATCH --comment ''hetjob -t 3", {"comment": "hetjob", "time": "3"}),
     ],
 )
 def test_a_line_is_read_as_sbatch_reads_it(line: str, expected: dict[str, str]) -> None:
