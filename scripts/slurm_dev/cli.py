@@ -150,6 +150,8 @@ def _one_daemon(directory: str, daemon: str, *steps: Callable[[Instance, str], N
 def _start_one(found: Instance, daemon: str) -> None:
     started = daemons.start(found, daemon)
     daemons.wait_ready(found, daemon)
+    if all(daemons.recorded(found).values()):
+        cluster.wait_usable(found)
     print(f"{daemon}: {'started' if started else 'already running'}")
 
 

@@ -85,9 +85,18 @@ def start(instance: Instance) -> None:
         daemons.start(instance, daemon)
     for daemon in ("slurmctld", *instance.nodes):
         daemons.wait_ready(instance, daemon)
+    wait_usable(instance)
+
+
+def wait_usable(instance: Instance) -> None:
+    """Wait until jobs can be submitted and are accounted for; all daemons run already.
+
+    Raises:
+        SlurmDevError: they did not find together in time; the message ends with slurmctld's log.
+    """
     daemons.wait_until(
-        lambda: daemons.accounting_works(instance),
-        "sacct to work",
+        lambda: usable(instance),
+        "nodes and accounting to be at slurmctld's service",
         evidence=lambda: daemons.log_tail(instance, "slurmctld"),
     )
 
