@@ -64,11 +64,15 @@ class Helpers:
         )
         if kind == "completion" and self.settings.mail_user:
             argv += [f"--mail-user={self.settings.mail_user}", "--mail-type=END,FAIL"]
-        return submit(self.experiment, self.slurm, token, path, options=argv, cwd=self.experiment.root)
+        return submit(self.experiment, self.slurm, token, path, options=argv, cwd=self.experiment.root, ours=True)
 
     def _place(self) -> Place:
-        """Partition, account and qos as the evals have them, from the launchers that were submitted."""
-        found = [e for e in entries(registry.read(self.experiment.registry)) if e.intent.what == "eval"]
+        """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
+        found = [
+            entry
+            for entry in entries(registry.read(self.experiment.registry))
+            if entry.intent.what == "eval" and entry.accepted is not None
+        ]
         heads = [read_head(self._launcher(entry)) for entry in found[-_HEADS_READ:]]
         return place_of([head.options for head in heads], self.environ)
 

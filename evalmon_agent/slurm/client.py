@@ -58,8 +58,10 @@ class Slurm:
 
     def account(self, job_ids: Sequence[str]) -> sacct.SacctAnswer | Failure:
         """All attempts of at most IDS_PER_CALL jobs, in one call."""
-        done = self._ask(sacct.argv(job_ids))
-        return _failure(done) or sacct.parse(done.stdout)
+        # Nobody can put a delimiter into a name that nobody knows beforehand.
+        delimiter = f"\x1f{os.urandom(4).hex()}"
+        done = self._ask(sacct.argv(job_ids, delimiter=delimiter))
+        return _failure(done) or sacct.parse(done.stdout, delimiter=delimiter)
 
     def efficiency(self, job_id: JobId) -> Finished:
         """What seff prints of one job."""
@@ -75,9 +77,13 @@ class Slurm:
         done = self._ask(["squeue", "-h", "-j", job_id, "-o", "%e"])
         return parse_stamp(done.stdout) if done.ok else None
 
-    def submit(self, argv: Sequence[str], *, cwd: str) -> Submitted:
-        """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim."""
-        inside_job = "SLURM_JOB_ID" in self._environ
+    def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
+        """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
+
+        `ours`: the job is one of ours, which says all it needs in its options; the user's SBATCH_GRES and the
+        like are meant for the evals.
+        """
+        inside_job = ours or "SLURM_JOB_ID" in self._environ
         env = for_submission(self._environ, inside_job=inside_job)
         done = run(argv, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
         found = sbatch.parse_parsable(done.stdout)

@@ -67,7 +67,9 @@ def _is_open(ev: Eval, job: Job) -> bool:
     for number, attempt in enumerate(attempts):
         last = number + 1 == len(attempts)
         ended = not last or attempt.queue_state in TERMINAL
-        if ended and not _is_accounted(attempt) and attempt.figures is None and (attempt.ran or not ev.final):
+        # Of one that never ran there is little to know: one answer is enough, whatever it says.
+        owed = attempt.figures is None if attempt.ran else not (ev.final and job.answered_at)
+        if ended and owed and not _is_accounted(attempt):
             return True
     return False
 
