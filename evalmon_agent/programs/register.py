@@ -78,10 +78,17 @@ def write_script(experiment: Experiment, token: str, parts: Sequence[str], conte
 
 
 def submit(
-    experiment: Experiment, slurm: Slurm, token: str, path: str, *, options: Sequence[str] = (), cwd: str
+    experiment: Experiment,
+    slurm: Slurm,
+    token: str,
+    path: str,
+    *,
+    options: Sequence[str] = (),
+    cwd: str,
+    ours: bool = False,
 ) -> Outcome:
-    """Run sbatch for a claimed token and record what it said."""
-    said: Submitted = slurm.submit(sbatch.argv(path, options=options), cwd=cwd)
+    """Run sbatch for a claimed token and record what it said. `ours`: a job of ours, not an eval."""
+    said: Submitted = slurm.submit(sbatch.argv(path, options=options), cwd=cwd, ours=ours)
     with locked(experiment):
         if said.job_id is not None:
             registry.append(experiment.registry, Accepted(token, str(said.job_id), time.time(), cluster=said.cluster))
