@@ -1,0 +1,267 @@
+"""scripts/slurm-dev: two real Slurms side by side, each with all that the other tests rely on, gone without a trace."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slurm, pytest.mark.full]
+
+SLURM_DEV = Path(__file__).parents[1] / "scripts" / "slurm-dev"
+UNTIL_S = 60
+
+
+@dataclass(frozen=True)
+class Slurm:
+    directory: Path
+    work: Path
+
+    def dev(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return run(str(SLURM_DEV), *words, "--dir", str(self.directory))
+
+    def ask(self, *words: str) -> str:
+        answer = self.run(*words)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout.strip()
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return run(*words, env=self.env(), cwd=self.work)
+
+    def env(self) -> dict[str, str]:
+        lines = self.dev("env").stdout.splitlines()
+        exported = dict(shlex.split(line.removeprefix("export "))[0].split("=", 1) for line in lines)
+        assert list(exported) == ["SLURM_CONF"]
+        return {**outside_slurm(), **exported}
+
+    def nodes(self) -> list[str]:
+        return json.loads((self.directory / "instance.json").read_text())["nodes"]
+
+    def submit(self, script: str, *options: str) -> str:
+        return self.ask("sbatch", "--parsable", "-o", f"{self.work}/%j.out", *options, "--wrap", script)
+
+    def state(self, job: str) -> str:
+        return self.ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "State")
+
+    def ended(self, job: str) -> str:
+        until(lambda: self.state(job) not in ("", "PENDING", "RUNNING"))
+        return self.state(job)
+
+    def output(self, job: str) -> list[str]:
+        path = self.work / f"{job}.out"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+def outside_slurm() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "SRUN"))}
+
+
+def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    defaults = {"capture_output": True, "text": True, "timeout": 900, "env": outside_slurm()}
+    return subprocess.run(list(words), check=False, **{**defaults, **options})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + UNTIL_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.2)
+
+
+def traces(directory: Path, nodes: list[str]) -> list[str]:
+    """What there is of an instance on this machine: processes that name it, cgroups, mounts, files."""
+    found = [str(path) for node in nodes for path in Path("/sys/fs/cgroup").glob(f"*/slurm_{node}")]
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(directory) in line]
+    found += [str(directory)] if directory.exists() else []
+    return found + [f"{pid}: {words}" for pid, words in processes() if str(directory) in words]
+
+
+def processes() -> Iterator[tuple[int, str]]:
+    """(pid, command line and environment) of everyone but ourselves."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                yield int(entry.name), f"{(entry / 'cmdline').read_bytes()!r} {(entry / 'environ').read_bytes()!r}"
+            except OSError:
+                continue
+
+
+def has_sudo() -> bool:
+    return shutil.which("sudo") is not None and run("sudo", "-n", "true").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A short path that every user may enter: sockets and the jobs of plain users have to find their way."""
+    if os.geteuid() != 0 and not has_sudo():
+        pytest.skip("takes root, or sudo without a password")
+    directory = Path(tempfile.mkdtemp(prefix="sd-", dir="/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def two(place: Path) -> Iterator[list[Slurm]]:
+    slurms = []
+    try:
+        for name in ("a", "b"):
+            slurm = Slurm(directory=place / name, work=place / f"work-{name}")
+            slurm.work.mkdir(mode=0o777)
+            slurm.work.chmod(0o777)
+            slurms.append(slurm)
+            answer = slurm.dev("up")
+            assert answer.returncode == 0, answer.stderr
+        yield slurms
+    finally:
+        for slurm in slurms:
+            slurm.dev("down")
+
+
+@pytest.fixture(params=[0, 1], ids=["first", "second"])
+def slurm(two: list[Slurm], request: pytest.FixtureRequest) -> Slurm:
+    return two[request.param]
+
+
+@pytest.fixture
+def confined(slurm: Slurm) -> Slurm:
+    if not json.loads((slurm.directory / "instance.json").read_text())["cgroup_v1"]:
+        pytest.skip("no cgroup v1 controllers here")
+    return slurm
+
+
+def test_each_is_usable_and_says_so(slurm: Slurm) -> None:
+    answer = slurm.dev("status")
+    assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, f"{slurm.directory}: usable")
+    assert slurm.ask("sinfo", "-h", "-N", "-p", "debug", "-o", "%N %T").splitlines() == [
+        f"{node} idle" for node in slurm.nodes()
+    ]
+
+
+def test_up_on_a_running_one_changes_nothing(slurm: Slurm) -> None:
+    before = slurm.dev("status").stdout
+    assert slurm.dev("up").stdout == f"{slurm.directory}: already running\n"
+    assert slurm.dev("status").stdout == before
+
+
+def test_they_share_neither_nodes_nor_names_nor_jobs(two: list[Slurm]) -> None:
+    first, second = two
+    assert not {*first.nodes()} & {*second.nodes()}
+    clusters = [slurm.ask("sacctmgr", "-n", "-P", "show", "cluster", "format=cluster") for slurm in two]
+    assert clusters[0] != clusters[1]
+    job = first.submit("sleep 30", "--job-name=only-in-the-first")
+    assert second.ask("squeue", "-h", "-t", "all", "-n", "only-in-the-first") == ""
+    first.ask("scancel", job)
+
+
+def test_a_job_gets_the_gpu_it_asks_for_and_is_accounted_for(slurm: Slurm) -> None:
+    job = slurm.submit("echo $SLURM_JOB_GPUS $CUDA_VISIBLE_DEVICES", "--gres=gpu:1")
+    assert slurm.ended(job) == "COMPLETED"
+    assert slurm.output(job) == ["0 0"]
+    usage = slurm.ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "AllocTRES")
+    assert "gres/gpu=1" in usage.split(",")
+
+
+def test_a_job_over_its_memory_is_killed(confined: Slurm) -> None:
+    job = confined.submit("python3 -c 'bytearray(300 << 20)'", "--mem=50M")
+    assert confined.ended(job) == "OUT_OF_MEMORY"
+
+
+def test_a_process_left_behind_ends_with_its_job(confined: Slurm) -> None:
+    job = confined.submit("setsid sleep 4242 & echo $!")
+    assert confined.ended(job) == "COMPLETED"
+    pid = confined.output(job)[0]
+    until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_plain_user_can_submit(slurm: Slurm) -> None:
+    answer = slurm.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "srun", "id", "-u")
+    assert (answer.stdout, answer.returncode) == ("65534\n", 0), answer.stderr
+
+
+def test_the_partition_short_cuts_the_time(slurm: Slurm) -> None:
+    job = slurm.submit("true", "-p", "short", "--time=20")
+    until(lambda: slurm.ask("squeue", "-h", "-j", job, "-o", "%r") == "PartitionTimeLimit")
+    slurm.ask("scancel", job)
+
+
+def test_a_requeued_job_begins_again_soon(slurm: Slurm) -> None:
+    script = "echo run ${SLURM_RESTART_COUNT:-0}; (( SLURM_RESTART_COUNT )) || scontrol requeue $SLURM_JOB_ID; sleep 1"
+    job = slurm.submit(f"bash -c {shlex.quote(script)}", "--open-mode=append")
+    until(lambda: "run 1" in slurm.output(job))
+    assert slurm.ended(job) == "COMPLETED"
+
+
+@pytest.mark.parametrize("daemon", ["slurmctld", "slurmdbd", "n1"])
+def test_jobs_outlive_an_outage(slurm: Slurm, daemon: str) -> None:
+    job = slurm.submit("sleep 3; echo survived", "--nodelist", slurm.nodes()[0])
+    until(lambda: slurm.ask("squeue", "-h", "-j", job, "-o", "%T") == "RUNNING")
+    assert slurm.dev("stop", daemon).returncode == 0
+    assert slurm.dev("status").returncode == 1
+    assert slurm.dev("start", daemon).returncode == 0
+    assert slurm.dev("status").returncode == 0
+    assert slurm.ended(job) == "COMPLETED"
+    assert slurm.output(job) == ["survived"]
+
+
+def test_up_completes_one_that_lost_a_daemon(slurm: Slurm) -> None:
+    job = slurm.submit("true")
+    assert slurm.ended(job) == "COMPLETED"
+    slurm.dev("stop", "slurmctld")
+    slurm.dev("stop", "n2")
+    assert slurm.dev("up").stdout == f"{slurm.directory}: complete again\n"
+    assert slurm.state(job) == "COMPLETED"
+
+
+def test_an_unknown_daemon_is_refused_by_name(slurm: Slurm) -> None:
+    answer = slurm.dev("stop", "slurmrestd")
+    assert (answer.returncode, "slurmctld" in answer.stderr) == (1, True)
+
+
+def test_a_directory_of_somebody_else_is_left_alone(place: Path) -> None:
+    stranger = Slurm(directory=place / "full", work=place)
+    stranger.directory.mkdir()
+    (stranger.directory / "thesis.txt").touch()
+    assert stranger.dev("up").returncode == 1
+    assert stranger.dev("down").returncode == 1
+    assert [path.name for path in stranger.directory.iterdir()] == ["thesis.txt"]
+
+
+def test_a_start_that_was_cut_off_leaves_nothing_in_the_way(place: Path) -> None:
+    slurm = Slurm(directory=place / "cut", work=place)
+    with subprocess.Popen([SLURM_DEV, "up", "--dir", slurm.directory], stdout=subprocess.DEVNULL) as starting:
+        time.sleep(0.7)
+        starting.kill()
+    assert slurm.dev("up").returncode == 0
+    nodes = slurm.nodes()
+    assert slurm.dev("down").returncode == 0
+    assert traces(slurm.directory, nodes) == []
+
+
+def test_down_leaves_nothing_of_one_and_all_of_the_other(two: list[Slurm], place: Path) -> None:
+    third = Slurm(directory=place / "c", work=place / "work-c")
+    third.work.mkdir()
+    assert third.dev("up").returncode == 0
+    nodes = third.nodes()
+    job = third.submit("setsid sleep 4243 & env -i setsid sleep 4244 & sleep 4245")
+    until(lambda: third.ask("squeue", "-h", "-j", job, "-o", "%T") == "RUNNING")
+    other = two[0].submit("sleep 2; echo unharmed")
+    assert third.dev("down").returncode == 0
+    assert traces(third.directory, nodes) == []
+    assert [words for _, words in processes() if any(f"424{end}" in words.split()[0] for end in (3, 4, 5))] == []
+    assert two[0].ended(other) == "COMPLETED"
+    assert two[0].output(other) == ["unharmed"]
+
+
+def test_where_nothing_is_down_is_content_and_the_rest_says_so(place: Path) -> None:
+    nothing = Slurm(directory=place / "nothing", work=place)
+    assert [nothing.dev(verb).returncode for verb in ("down", "status", "env")] == [0, 1, 1]
+    assert nothing.dev("env").stdout == ""
