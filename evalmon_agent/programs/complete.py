@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observer
 from evalmon_agent.programs.our_jobs import Helpers, active_jobs
@@ -53,7 +53,10 @@ def complete(
         state = observer.observe_once(at_least_s=settings.poll_interval / 2).state
     if not is_complete(state):
         state = finalize(observer)
-    write_summary(experiment, state, observer=observer)
+    summary = write_summary(experiment, state, observer=observer)
+    if settings.mail_user and "SLURM_JOB_ID" in environ:
+        # Slurm's mail carries the job's name, and nothing else that we could choose.
+        slurm.rename(environ["SLURM_JOB_ID"], verdict_line(summary))
     return state
 
 

@@ -63,3 +63,9 @@ def write_summary(experiment: Experiment, state: ExperimentState, *, observer: O
     replace_atomically(experiment.summary_json, document, mode=observer.mode)
     replace_atomically(experiment.summary_md, render(summary).encode(), mode=observer.mode)
     return summary
+
+
+def verdict_line(summary: Summary) -> str:
+    """The outcome in a few words, as a job name: `evalmon: 6 ok, 2 failed`."""
+    found = ", ".join(f"{number} {verdict}" for verdict, number in summary.verdicts.items() if number)
+    return f"evalmon: {found or 'no evals'}"

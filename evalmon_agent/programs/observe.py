@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.heartbeat import Heartbeat, Role
 from evalmon_agent.store.lock import locked
+from evalmon_agent.tracking.alerts import newly_unreported
 from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.helpers import take_helpers
@@ -155,6 +157,8 @@ class Observer:
             outage = after_load(state, now) if after_load is not None else []
             events = fold(state, facts, lost_after_s=self.settings.lost_after)
             take_helpers(state, found)
+            if facts.queue is not None:
+                outage += self._unreported(state, now)
             top = head(state, now) if head is not None else []
             happened = blocks_of(events, state, self.experiment, now=now)
             self._save(state, saved, [*before, *outage, *top, *happened])
@@ -186,6 +190,17 @@ class Observer:
             self._me.failed_polls += 1
             self._me.last_error = failure.line
             heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+
+    def _unreported(self, state: ExperimentState, now: float) -> list[Block]:
+        """One ALERT for each eval that runs without us: most likely our interpreter is not on its node."""
+        fields = {
+            "Interpreter": sys.executable,
+            "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
+        }
+        return [
+            blocks.note(now, "ALERT", f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
+            for ev in newly_unreported(state, now=now, poll_interval_s=self.settings.poll_interval)
+        ]
 
     def _outage(self, state: ExperimentState, failure: Failure | None, now: float) -> list[Block]:
         """QUERY_ERROR for each failed poll, one ALERT per outage, QUERY_RECOVERED after it."""

@@ -100,6 +100,10 @@ class Slurm:
         unknown = failure is not None and failure.kind is Kind.NO_NEWS
         return Submitted(refusal=words or f"sbatch: exit status {done.returncode}", unknown=unknown)
 
+    def rename(self, job_id: str, name: str) -> Failure | None:
+        """Give one of our own jobs another name."""
+        return _failure(self._ask(["scontrol", "update", f"JobId={job_id}", f"JobName={name}"]))
+
     def cancel(self, job_ids: Sequence[str]) -> Failure | None:
         """scancel these jobs; ended ones are no error."""
         if not job_ids:
