@@ -1,16 +1,13 @@
 """The end of a file, however long it is, and whatever somebody may have put in its place.
 
-Promises: reads at most `limit_bytes`, by seeking; never waits (a FIFO, a device); follows no symbolic link;
-never raises for what the file system says.
+Promises: reads at most `limit_bytes`, by seeking; those of `regular`; never raises for what the file system says.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-from contextlib import suppress
 
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+from evalmon_agent.files.regular import open_regular, read_at
 
 
 def read_tail(path: str | os.PathLike[str], *, limit_bytes: int = 65536) -> bytes | None:
@@ -18,23 +15,8 @@ def read_tail(path: str | os.PathLike[str], *, limit_bytes: int = 65536) -> byte
 
     The first line is cut off somewhere unless the file begins within the limit.
     """
-    with suppress(OSError, ValueError):  # ValueError: a NUL in the path
-        descriptor = os.open(path, _FLAGS)
-        try:
-            return _end_of(descriptor, limit_bytes)
-        finally:
-            os.close(descriptor)
-    return None
-
-
-def _end_of(descriptor: int, limit_bytes: int) -> bytes | None:
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+    try:
+        with open_regular(path) as (descriptor, size_bytes):
+            return read_at(descriptor, max(size_bytes - limit_bytes, 0), limit_bytes)
+    except OSError:
         return None
-    os.lseek(descriptor, max(status.st_size - limit_bytes, 0), os.SEEK_SET)
-    chunks: list[bytes] = []
-    left_bytes = limit_bytes
-    while left_bytes > 0 and (chunk := os.read(descriptor, left_bytes)):
-        chunks.append(chunk)
-        left_bytes -= len(chunk)
-    return b"".join(chunks)

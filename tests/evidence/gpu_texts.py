@@ -17,9 +17,7 @@ def smi_row(at_s: float, *, utilization: int = 37, used_mib: int = 3984, power_w
     return f"{stamp}, {utilization} %, 12 %, {used_mib} MiB, 81920 MiB, {power_w:.2f} W, 44\n"
 
 
-def our_row(
-    at_s: float, gpu: int, *, utilization: int = 37, used_mib: int = 3984, power_w: float = 180.4
-) -> str:
+def our_row(at_s: float, gpu: int, *, utilization: int = 37, used_mib: int = 3984, power_w: float = 180.4) -> str:
     seven = smi_row(at_s, utilization=utilization, used_mib=used_mib, power_w=power_w).rstrip("\n")
     return f"{seven}, {gpu}, GPU-{gpu}a5b-11, {BEGIN_UNIX_S + at_s:.3f}, 4.5, 0\n"
 

@@ -43,9 +43,7 @@ def test_the_95th_percentile_is_that_of_the_nearest_rank() -> None:
 
 def test_a_file_of_nvidia_smi_gives_the_same_figures_as_ours() -> None:
     ours = OUR_HEADER + "".join(our_tick(30 * at, at, 2 * at) for at in range(10))
-    smi = "".join(
-        smi_row(30 * at, utilization=at) + smi_row(30 * at + 0.002, utilization=2 * at) for at in range(10)
-    )
+    smi = "".join(smi_row(30 * at, utilization=at) + smi_row(30 * at + 0.002, utilization=2 * at) for at in range(10))
     assert of(SMI_HEADER + smi) == of(ours)
 
 
@@ -108,9 +106,7 @@ def test_an_attempt_has_the_rows_of_its_own_time() -> None:
 
 @given(st.integers(0, 5000), st.integers(0, 5000))
 def test_of_any_piece_of_a_file_no_figure_is_beyond_those_of_the_whole(start: int, length: int) -> None:
-    whole = OUR_HEADER + "".join(
-        our_row(30 * at, 0, utilization=40 + at, used_mib=100 * at) for at in range(20)
-    )
+    whole = OUR_HEADER + "".join(our_row(30 * at, 0, utilization=40 + at, used_mib=100 * at) for at in range(20))
     found = figures(parse(whole[start : start + length]))
     if found is None:
         return
@@ -122,11 +118,7 @@ def test_of_any_piece_of_a_file_no_figure_is_beyond_those_of_the_whole(start: in
     assert found.count in (None, 1)
 
 
-@given(
-    st.lists(
-        st.tuples(st.floats(0, 1e6), st.integers(0, 3), st.integers(0, 100), st.floats(0, 1000)), max_size=30
-    )
-)
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 3), st.integers(0, 100), st.floats(0, 1000)), max_size=30))
 def test_rows_in_any_order_are_survived(rows: list[tuple[float, int, int, float]]) -> None:
     text = "".join(our_row(at, gpu, utilization=pct, power_w=power) for at, gpu, pct, power in rows)
     found = figures(parse(OUR_HEADER + text))

@@ -1,0 +1,71 @@
+"""Values out of large JSON: the wanted ones as json.loads gives them, in bounded time, whatever the text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.evidence.json_members import Take, elements, members
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "c", 'd"', "e\\", "é"]), JSON), st.sampled_from([None, 1]))
+def test_values_are_what_json_makes_of_them(value: dict[str, Any], indent: int | None) -> None:
+    text = json.dumps(value, indent=indent).encode()
+    expected = {name: value[name] for name in ("a", "c") if name in value}
+    assert members(text, {"a": Take.VALUE, "c": Take.VALUE}) == expected
+
+
+def test_inner_members_counts_and_texts_are_taken() -> None:
+    text = b'{"x": [1], "y": {"ids": ["a,", "b]"], "none": [], "no": {"ids": 1}, "args": { "k": "\\"}" }}, "z": 2}'
+    wanted = {"ids": Take.COUNT, "none": Take.COUNT, "args": Take.TEXT, "no": Take.COUNT}
+    assert members(text, {"y": wanted, "z": Take.VALUE}) == {
+        "y": {"ids": 2, "none": 0, "no": None, "args": b'{ "k": "\\"}" }'},
+        "z": 2,
+    }
+
+
+def test_where_an_object_was_wanted_anything_else_is_passed_over() -> None:
+    assert members(b'{"a": 3, "b": 4}', {"a": {"x": Take.VALUE}, "b": Take.VALUE}) == {"b": 4}
+
+
+@given(JSON, st.integers(0, 200))
+def test_of_a_cut_text_the_beginning_is_taken(value: Any, cut: int) -> None:
+    text = json.dumps({"a": 1, "b": value, "c": 3}).encode()
+    found = members(text[:cut], {"a": Take.VALUE, "b": Take.VALUE, "c": Take.VALUE})
+    assert found in ({}, {"a": 1}, {"a": 1, "b": value}, {"a": 1, "b": value, "c": 3})
+
+
+@given(st.binary(max_size=60), st.text(alphabet='{}[]":,\\ 1a', max_size=60))
+def test_any_text_is_survived(data: bytes, text: str) -> None:
+    for any_text in (data, text.encode(), b'{"a":' + data, b'{"a":' + text.encode()):
+        members(any_text, {"a": {"b": Take.COUNT}, "b": Take.VALUE})
+        elements(any_text, {"a": Take.VALUE})
+
+
+def test_elements_are_all_or_none() -> None:
+    text = b'[{"id": 1}, {"id": 2, "error": "x"}, {}]'
+    assert elements(text, {"error": Take.VALUE}) == [{}, {"error": "x"}, {}]
+    assert elements(b" [ ] ", {}) == []
+    for cut in range(len(text)):
+        assert elements(text[:cut], {}) is None
+
+
+@pytest.mark.parametrize("depth", [10_000, 400_000])
+def test_a_value_nested_too_deeply_is_unknown(depth: int) -> None:
+    text = b'{"a": ' + b"[" * depth + b"]" * depth + b', "b": 1}'
+    assert members(text, {"a": Take.VALUE, "b": Take.VALUE}).get("a") is None
+
+
+def test_a_huge_value_is_unknown_and_the_next_is_taken() -> None:
+    text = b'{"a": "' + b"x" * 1_000_000 + b'", "b": 1}'
+    assert members(text, {"a": Take.VALUE, "b": Take.VALUE}) == {"a": None, "b": 1}
