@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,9 @@ def main(argv: list[str] | None = None) -> int:
             _become_root(directory, [arguments.verb, *([arguments.daemon] if "daemon" in arguments else [])])
         status: int = arguments.run(directory, arguments)
     except SlurmDevError as error:
+        print(f"slurm-dev: {error}", file=sys.stderr)
+        return 1
+    except subprocess.TimeoutExpired as error:
         print(f"slurm-dev: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

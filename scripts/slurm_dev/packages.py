@@ -78,29 +78,22 @@ def install(packages: list[str]) -> None:
         os.chmod(guard_dir, 0o755)
         # apt gives dpkg, and so the maintainer scripts, the PATH of this option: the guard comes first on it.
         path = f"-oDPkg::Path={guard_dir}:{os.environ.get('PATH', SEARCH_PATH)}:{SEARCH_PATH}"
-        argv = [
-            "apt-get",
-            "-qq",
-            path,
-            "-oDPkg::Lock::Timeout=300",
-            "install",
-            "-y",
-            "--no-install-recommends",
-        ]
-        first = _apt([*argv, *packages])
+        # Nothing is removed to make room: MySQL, where it is installed, is somebody's.
+        words = [path, "install", "-y", "--no-install-recommends", "--no-remove", *packages]
+        first = _apt(words)
         if first.returncode != 0:  # often only because the lists are old or were never fetched
-            _apt(["apt-get", "-qq", "-oDPkg::Lock::Timeout=300", "update"])
-            second = _apt([*argv, *packages])
+            _apt(["update"])
+            second = _apt(words)
             if second.returncode != 0:
                 raise SlurmDevError(f"apt-get could not install {' '.join(packages)}:\n{_tail(second.stdout)}")
     if still := missing():
         raise SlurmDevError(f"apt-get succeeded, and yet this is missing: {', '.join(still)}")
 
 
-def _apt(argv: list[str]) -> subprocess.CompletedProcess[str]:
+def _apt(words: list[str]) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C.UTF-8"}
     return subprocess.run(
-        argv,
+        ["apt-get", "-qq", "-oDPkg::Lock::Timeout=300", *words],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
