@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from evalmon_agent.slurm.sacct import SacctJob
@@ -72,6 +72,14 @@ def from_self(*, elapsed_s: float | None, time_limit_s: float | None) -> Figures
         time_efficiency_pct=_percent(elapsed_s, time_limit_s),
         source="self",
     )
+
+
+def with_limit(figures: Figures, time_limit_s: float | None) -> Figures:
+    """The figures with a limit that somebody else knew, where accounting has none (`Partition_Limit`)."""
+    if figures.time_limit_s is not None or time_limit_s is None:
+        return figures
+    share = _percent(figures.elapsed_s, time_limit_s)
+    return replace(figures, time_limit_s=time_limit_s, time_efficiency_pct=share)
 
 
 def _percent(part: float | None, whole: float | None) -> float | None:

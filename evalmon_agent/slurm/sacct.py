@@ -67,6 +67,7 @@ class SacctJob:
     State, elapsed and CPU time are the job row's, memory is the largest step's. `exit_code` and `signal`
     are None for a job that is not over or never ran; `signal` is None too where none ended it.
     `ran` is False for an attempt that never started; its `started_at` is None even where sacct prints one.
+    `whole` is False while slurmdbd has only the end of a short job, which it then calls `allocation` [ran, 22.05].
     """
 
     job_id: JobId
@@ -91,6 +92,7 @@ class SacctJob:
     node_list: str | None
     ran: bool
     name: str | None
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
         node_list=_node_list(row),
         ran=ran,
         name=row.get("JobName"),
+        whole=not (row.get("JobName") == "allocation" and row.get("TimelimitRaw") == ""),
     )
 
 

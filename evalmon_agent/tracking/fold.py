@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evalmon_agent.figures.efficiency import from_sacct
+from evalmon_agent.figures.efficiency import from_sacct, with_limit
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.events import Event, Measured, Transition
@@ -171,7 +171,7 @@ def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None
     if row.state in TERMINAL or row.state is State.REQUEUED:
         attempt.ended_at, attempt.elapsed_s = row.ended_at, row.elapsed_s
         attempt.exit_code, attempt.signal = row.exit_code, row.signal
-        attempt.accounted = from_sacct(row)
+        attempt.accounted = with_limit(from_sacct(row), attempt.time_limit_s) if row.whole else None
 
 
 def _take_measurement(state: ExperimentState, fact: Measurement) -> Iterator[Event]:

@@ -75,7 +75,8 @@ def _is_open(ev: Eval, job: Job) -> bool:
 
 
 def _is_accounted(attempt: Attempt) -> bool:
-    return attempt.account_state in TERMINAL or attempt.account_state is State.REQUEUED
+    over = attempt.account_state in TERMINAL or attempt.account_state is State.REQUEUED
+    return over and (attempt.accounted is not None or not attempt.ran)
 
 
 def _elapsed_s(ev: Eval, attempt: Attempt) -> float | None:

@@ -24,7 +24,9 @@ def a_mixed_set(exp: Exp) -> None:
     exp.script("r1", "signalled_epoch0", "sleep 1; kill -SEGV $$\n")
     exp.script("r1", "pending_epoch0", "true\n", header=HEADER + "#SBATCH --hold\n")
     exp.script("r1", "running_epoch0", "sleep 300\n")
-    exp.script("r1", "array_epoch0", "sleep 1; exit $((SLURM_ARRAY_TASK_ID == 1))\n", header=HEADER + "#SBATCH -a 0-2\n")
+    exp.script(
+        "r1", "array_epoch0", "sleep 1; exit $((SLURM_ARRAY_TASK_ID == 1))\n", header=HEADER + "#SBATCH -a 0-2\n"
+    )
     exp.script(HOSTILE, "task_epoch0", "sleep 1\n")
 
 
@@ -187,7 +189,9 @@ _USERS_BLOCKS = (
 def test_a_requeued_eval_has_two_attempts(exp: Exp, make: Callable[[Exp], None]) -> None:
     make(exp)
     exp.script(
-        "r1", "again_epoch0", 'if [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then scontrol requeue $SLURM_JOB_ID; sleep 60; fi\n'
+        "r1",
+        "again_epoch0",
+        'if [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then scontrol requeue $SLURM_JOB_ID; sleep 60; fi\n',
     )
     assert exp.submit().returncode == 0
     exp.wait_complete(timeout=240)
