@@ -26,9 +26,8 @@ class Cluster:
     environ: Mapping[str, str]
 
     def run(self, *argv: str, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            argv, env={**self.environ, **more.pop("env", {})}, text=True, capture_output=True, timeout=timeout, **more
-        )
+        env = {**self.environ, **more.pop("env", {})}
+        return subprocess.run(argv, check=False, env=env, text=True, capture_output=True, timeout=timeout, **more)
 
     def dev(self, *words: str) -> None:
         """scripts/slurm-dev for this cluster: stop and start its daemons."""

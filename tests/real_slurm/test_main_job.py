@@ -172,20 +172,30 @@ def test_the_log_has_the_blocks_of_the_users_text_to_the_letter(exp: Exp) -> Non
 _EVAL = "r8_lr1e-5/capitalization/epoch"
 _USERS_BLOCKS = (
     rf"\[{STAMP}\] STATUS_CHECK: Polling SLURM\nResult: 2 jobs found - \d PENDING, \d RUNNING, \d COMPLETED",
-    rf"\[{STAMP}\] STATE_CHANGE: {_EVAL}0\nPrevious: PENDING\nCurrent: RUNNING\nJob ID: \d+\n"
-    rf"Action: Updated run state(\nAt: {STAMP})?",
-    rf"\[{STAMP}\] STATE_CHANGE: {_EVAL}0\nPrevious: RUNNING\nCurrent: COMPLETED\nCompleted: {STAMP}\n"
-    r"Elapsed: \ds\nAction: Updated run state\nResult log: r8_lr1e-5/eval/capitalization_epoch0/logs/\nJob ID: \d+",
-    rf"\[{STAMP}\] COMPUTE_METRICS: {_EVAL}0\nJob ID: \d+\nGPU Time: 00:00:0\d / 00:05:00 \(\d%\)\n"
-    r"Memory: (\d+\.\d\d MB|unknown) / 100\.00 MB\nCPU Efficiency: (\d+\.\d\d%|unknown)",
-    rf"\[{STAMP}\] COMPUTE_METRICS: {_EVAL}1\nJob ID: \d+\nGPU Time: 00:01:\d\d / 00:01:00 \(\*\*EXCEEDED\*\*\)\n"
-    r"⚠️ Time limit exceeded — consider increasing eval time limit when re-scaffolding\nMemory: .*\nCPU Efficiency: .*",
-    rf"\[{STAMP}\] ALL_COMPLETE: Monitoring finished\nSummary: 2 evaluations completed - 1 COMPLETED, 0 FAILED, "
-    r"1 TIMEOUT\nTotal time: \d minutes?",
+    (
+        rf"\[{STAMP}\] STATE_CHANGE: {_EVAL}0\nPrevious: PENDING\nCurrent: RUNNING\nJob ID: \d+\n"
+        rf"Action: Updated run state(\nAt: {STAMP})?"
+    ),
+    (
+        rf"\[{STAMP}\] STATE_CHANGE: {_EVAL}0\nPrevious: RUNNING\nCurrent: COMPLETED\nCompleted: {STAMP}\n"
+        r"Elapsed: \ds\nAction: Updated run state\nResult log: r8_lr1e-5/eval/capitalization_epoch0/logs/\nJob ID: \d+"
+    ),
+    (
+        rf"\[{STAMP}\] COMPUTE_METRICS: {_EVAL}0\nJob ID: \d+\nGPU Time: 00:00:0\d / 00:05:00 \(\d%\)\n"
+        r"Memory: (\d+\.\d\d MB|unknown) / 100\.00 MB\nCPU Efficiency: (\d+\.\d\d%|unknown)"
+    ),
+    (
+        rf"\[{STAMP}\] COMPUTE_METRICS: {_EVAL}1\nJob ID: \d+\nGPU Time: 00:01:\d\d / 00:01:00 \(\*\*EXCEEDED\*\*\)\n"
+        r"⚠️ Time limit exceeded — consider increasing eval time limit when re-scaffolding\nMemory: .*\nCPU Efficiency: .*"
+    ),
+    (
+        rf"\[{STAMP}\] ALL_COMPLETE: Monitoring finished\nSummary: 2 evaluations completed - 1 COMPLETED, 0 FAILED, "
+        r"1 TIMEOUT\nTotal time: \d minutes?"
+    ),
 )
 
 
-@pytest.mark.parametrize("make", [lambda exp: None, lambda exp: exp.settings(mode="dependency")])
+@pytest.mark.parametrize("make", [Exp.settings, lambda exp: exp.settings(mode="dependency")])
 def test_a_requeued_eval_has_two_attempts(exp: Exp, make: Callable[[Exp], None]) -> None:
     make(exp)
     exp.script(
