@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+UNREADABLE = "unreadable"
+"""Our word for a log that is there and cannot be read."""
+
 
 class EvalResult(Struct, frozen=True, kw_only=True):
     """`result` of summary.json. `status` is the log's word; `scores`: {scorer/metric: value}; unknown is null."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 
+from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.durations import clock, human, total
 from evalmon_agent.words.printable import printable
@@ -63,7 +64,6 @@ def state_change_terminal(
     at: float | None,
     elapsed_s: float | None,
     result_log: str | None,
-    notes: Iterable[str] = (),
 ) -> list[str]:
     """STATE_CHANGE into a terminal state."""
     return [
@@ -75,7 +75,6 @@ def state_change_terminal(
         _ACTION,
         f"Result log: {UNKNOWN if result_log is None else printable(result_log)}",
         f"Job ID: {printable(job_id)}",
-        *(printable(note) for note in notes),
     ]
 
 
@@ -108,6 +107,21 @@ def resource_status(
     ]
 
 
+def eval_result(now: float, name: str, job_id: str, result: EvalResult | None) -> list[str]:
+    """EVAL_RESULT: what the eval's own log says; None: it should have one, and none was found."""
+    if result is None:
+        return note(now, "EVAL_RESULT", name, {"Job ID": job_id, "Status": UNKNOWN, "Log": "none was found"})
+    fields = {
+        "Job ID": job_id,
+        "Status": result.status,
+        "Samples": f"{_number(result.samples_completed)} of {_number(result.samples_total)}",
+        **({"Scores": ", ".join(f"{key} {value:g}" for key, value in result.scores.items())} if result.scores else {}),
+        **({"Error": result.error} if result.error else {}),
+        "Log": result.log or UNKNOWN,
+    }
+    return note(now, "EVAL_RESULT", name, fields)
+
+
 def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float | None) -> list[str]:
     """ALL_COMPLETE: every eval is terminal."""
     return [
@@ -129,6 +143,10 @@ def _head(now: float, kind: str, subject: str) -> str:
 def _counted(counts: Mapping[State, int], always: tuple[State, ...]) -> str:
     others = [state for state in State if state not in always and counts.get(state)]
     return ", ".join(f"{counts.get(state, 0)} {state}" for state in [*always, *others])
+
+
+def _number(value: int | None) -> str:
+    return UNKNOWN if value is None else str(value)
 
 
 def _clock(seconds: float | None) -> str:

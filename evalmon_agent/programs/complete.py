@@ -36,7 +36,7 @@ def complete(
 ) -> ExperimentState:
     """Bring everything to its end; returns the state as it then is."""
     observer = Observer(experiment, slurm, settings, role="completion")
-    measurer = Measurer(slurm, settings.seff_retry_delay)
+    measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
     deadline = time.monotonic() + PATIENCE_S
     # The last poll may be seconds old and have missed the end: this one is always made.
     state = observer.observe_once(at_least_s=0).state

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import blocks
-from evalmon_agent.programs.evidence import gather
 from evalmon_agent.programs.observe import Observer, counts
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
@@ -51,14 +48,9 @@ def finalize(observer: Observer) -> ExperimentState:
     return observer.transact(change)
 
 
-def summarise(experiment: Experiment, state: ExperimentState, *, lost_after_s: float) -> Summary:
-    """The summary of what is known now, with all evidence."""
-    return build(state, gather(experiment, state), now=time.time(), lost_after_s=lost_after_s)
-
-
 def write_summary(experiment: Experiment, state: ExperimentState, *, observer: Observer) -> Summary:
     """Replace summary.json and summary.md by what is known now."""
-    summary = summarise(experiment, state, lost_after_s=observer.settings.lost_after)
+    summary = build(state, now=observer.now(), lost_after_s=observer.settings.lost_after)
     document = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
     replace_atomically(experiment.summary_json, document, mode=observer.mode)
     replace_atomically(experiment.summary_md, render(summary).encode(), mode=observer.mode)

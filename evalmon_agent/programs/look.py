@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 
 from evalmon_agent.programs.complete import measure
-from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, summarise, write_summary
+from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.helpers import all_final
 from evalmon_agent.tracking.records import ExperimentState
@@ -23,7 +24,7 @@ def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
     """What is known now, in the shape of the summary; nothing is written but what a poll finds."""
     experiment.require_monitored()
     observer = Observer(experiment, slurm, settings, role="command")
-    return summarise(experiment, look(observer), lost_after_s=settings.lost_after)
+    return build(look(observer), now=observer.now(), lost_after_s=settings.lost_after)
 
 
 def report(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
@@ -69,7 +70,7 @@ def _completion_lives(slurm: Slurm, state: ExperimentState) -> bool:
 
 def _finish(observer: Observer, slurm: Slurm, state: ExperimentState) -> ExperimentState:
     """Measure what accounting has and close; seff's second try is left out: nobody should wait for it here."""
-    measurer = Measurer(slurm, 0.0)
+    measurer = Measurer(experiment=observer.experiment, slurm=slurm, retry_delay_s=0.0)
     state = measure(observer, measurer, state)
     state = measure(observer, measurer, state, final=True)
     return finalize(observer) if is_ready(state) else state

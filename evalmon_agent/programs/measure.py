@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
+from evalmon_agent.programs.evidence import collect
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.facts import Measurement
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
@@ -32,10 +34,11 @@ class _Tries:
         return not self.seff_done
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Measurer:
     """Captures figures for one process. `retry_delay_s`: between the two tries of seff."""
 
+    experiment: Experiment
     slurm: Slurm
     retry_delay_s: float
     _tries: dict[Key, _Tries] = field(default_factory=dict)
@@ -49,7 +52,8 @@ class Measurer:
         for owed in unmeasured(state):
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
-                found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures))
+                evidence = collect(self.experiment, state.evals[owed.name], owed)
+                found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures, evidence))
             if clock() >= until:
                 break
         return found

@@ -17,7 +17,7 @@ def blocks_of(
     events: Iterable[Event], state: ExperimentState, experiment: Experiment, *, now: float
 ) -> list[list[str]]:
     """The blocks in the order of the events."""
-    return [_block(event, state.evals[event.name], experiment, now=now) for event in events]
+    return [block for event in events for block in _blocks(event, state.evals[event.name], experiment, now=now)]
 
 
 def result_log(ev: Eval, experiment: Experiment) -> str | None:
@@ -27,10 +27,10 @@ def result_log(ev: Eval, experiment: Experiment) -> str | None:
     return experiment.relative(os.path.join(os.path.dirname(ev.script), "logs")) + "/"
 
 
-def _block(event: Event, ev: Eval, experiment: Experiment, *, now: float) -> list[str]:
+def _blocks(event: Event, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:
     if isinstance(event, Measured):
         return _measured(event, ev.attempts[event.attempt], now=now)
-    return _transition(event, ev, experiment, now=now)
+    return [_transition(event, ev, experiment, now=now)]
 
 
 def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[str]:
@@ -39,7 +39,7 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
             now, event.name, event.job_id, previous=event.previous, current=event.current, at=event.at
         )
     attempt = ev.attempts[event.attempt] if event.attempt is not None else None
-    return blocks.state_change_terminal(
+    block = blocks.state_change_terminal(
         now,
         event.name,
         event.job_id,
@@ -48,8 +48,8 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
         at=event.at,
         elapsed_s=_elapsed_s(ev, attempt),
         result_log=result_log(ev, experiment),
-        notes=_notes(event, attempt),
     )
+    return [*block, *_notes(event, attempt)]
 
 
 def _elapsed_s(ev: Eval, attempt: Attempt | None) -> float | None:
@@ -69,6 +69,10 @@ def _notes(event: Transition, attempt: Attempt | None) -> list[str]:
     return []
 
 
-def _measured(event: Measured, attempt: Attempt, *, now: float) -> list[str]:
+def _measured(event: Measured, attempt: Attempt, *, now: float) -> list[list[str]]:
     state = attempt.account_state or attempt.queue_state or State.COMPLETED
-    return blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)
+    found = [blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)]
+    evidence = attempt.evidence
+    if evidence is not None and (evidence.expects_log or evidence.result is not None):
+        found.append(blocks.eval_result(now, event.name, event.job_id, evidence.result))
+    return found

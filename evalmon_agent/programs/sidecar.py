@@ -35,7 +35,7 @@ class Sidecar:
         self._environ = environ
         self._job_id = environ.get("SLURM_JOB_ID")
         self._observer = Observer(experiment, slurm, settings, role="sidecar")
-        self._measurer = Measurer(slurm, settings.seff_retry_delay)
+        self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
         self._stop = threading.Event()
         self._signal: str | None = None
         self._polls = 0

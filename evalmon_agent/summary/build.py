@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.helpers import COMPLETE
 from evalmon_agent.tracking.path import attempts_of, ending, own_of
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Own
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Own
 from evalmon_agent.tracking.verdict import (
     LogSays,
     Verdict,
@@ -27,21 +23,9 @@ from evalmon_agent.words.states import State
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What one eval left behind. `expects_log`: the job ran an eval that writes a log of its own."""
-
-    gpu: GpuFigures | None = None
-    result: EvalResult | None = None
-    expects_log: bool = False
-    log: str | None = None
-
-
-def build(state: ExperimentState, evidence: Mapping[str, Evidence], *, now: float, lost_after_s: float) -> Summary:
+def build(state: ExperimentState, *, now: float, lost_after_s: float) -> Summary:
     """The summary of what is known at `now`; evals in the order of their registration."""
-    evals = [
-        _eval(ev, evidence.get(ev.name, Evidence()), now=now, lost_after_s=lost_after_s) for ev in state.evals.values()
-    ]
+    evals = [_eval(ev, now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
     states = Counter(ev.state for ev in evals)
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
@@ -63,9 +47,10 @@ def total_time_s(state: ExperimentState) -> float | None:
     return None if begun is None or ended is None else max(ended - begun, 0.0)
 
 
-def _eval(ev: Eval, found: Evidence, *, now: float, lost_after_s: float) -> EvalSummary:
+def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
     attempt, own = latest_attempt(ev), latest_own(ev)
     figures = (attempt.figures if attempt is not None else None) or Figures()
+    found = (attempt.evidence if attempt is not None else None) or Evidence()
     log = LogSays(found.expects_log, found.result.succeeded if found.result is not None else None)
     judged = verdict(ev, log)
     exit_code, signal = _exit(attempt, own)

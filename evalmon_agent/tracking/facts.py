@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.records import Own
+from evalmon_agent.tracking.records import Evidence, Own
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,13 @@ class SelfReport:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The figures of one attempt, captured after it ended."""
+    """The figures of one attempt and what it left behind, captured after it ended."""
 
     name: str
     job_id: str
     submitted_at: float | None
     figures: Figures
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ def _take_measurement(state: ExperimentState, fact: Measurement) -> Iterator[Eve
     for number, attempt in enumerate(ev.attempts):
         same = (attempt.job_id, attempt.submitted_at) == (fact.job_id, fact.submitted_at)
         if same and attempt.figures is None:
-            attempt.figures = fact.figures
+            attempt.figures, attempt.evidence = fact.figures, fact.evidence
             if _was_measured(state, ev.name, attempt.job_id):
                 continue
             yield Measured(ev.name, attempt.job_id, number)

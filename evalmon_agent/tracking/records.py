@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from evalmon_agent.evidence.gpu_figures import GpuFigures
+from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.states import State
 
@@ -28,6 +30,19 @@ class Own(Struct, omit_defaults=True):
     def ended(self) -> bool:
         """Whether the report says how the whole job's command ended."""
         return self.whole_job and (self.exit_code is not None or self.signal is not None)
+
+
+class Evidence(Struct, omit_defaults=True, frozen=True):
+    """What one attempt left behind, read once after its end.
+
+    `expects_log`: its script runs an eval that writes a log of its own; `result` is that log's, None if there is
+    none; `log` is where Slurm put the job's output.
+    """
+
+    gpu: GpuFigures | None = None
+    result: EvalResult | None = None
+    expects_log: bool = False
+    log: str | None = None
 
 
 class Attempt(Struct, omit_defaults=True):
@@ -60,6 +75,7 @@ class Attempt(Struct, omit_defaults=True):
     gpus: int | None = None
     accounted: Figures | None = None
     figures: Figures | None = None
+    evidence: Evidence | None = None
 
 
 class Job(Struct, omit_defaults=True):
