@@ -41,6 +41,7 @@ class Sidecar:
         self._polls = 0
         self._failures = 0
         self._settings_seen = self._settings_version()
+        self._started_at = time.time()
         self._ends_at = self._asked_end()
 
     def run(self) -> None:
@@ -102,7 +103,8 @@ class Sidecar:
 
     def _hand_over(self) -> str | None:
         """Before the time limit: a successor. The reason to stop, once there is one or none can be had."""
-        if self._ends_at is None or time.time() < hand_over_at(self._ends_at, self._observer.settings.poll_interval):
+        interval_s = self._observer.settings.poll_interval
+        if self._ends_at is None or time.time() < hand_over_at(self._started_at, self._ends_at, interval_s):
             return None
         outcome = Helpers(self._experiment, self._slurm, self._observer.settings, self._environ).submit("sidecar")
         if outcome.job_id is not None:

@@ -1,0 +1,98 @@
+"""The sidecar on a real Slurm: the live view, handed on, refused, ended; and what goes on without it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from real_slurm.cluster import HEADER, Exp, wait_for
+
+pytestmark = pytest.mark.slurm
+
+STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+WRITES_METRICS = """
+echo 'timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB], power.draw [W], \
+temperature.gpu' >gpu_metrics.csv
+for _ in $(seq 12); do
+  for use in 30 50; do
+    echo "$(date '+%Y/%m/%d %H:%M:%S.%3N'), $use %, 12 %, 3984 MiB, 81920 MiB, 180.40 W, 44" >>gpu_metrics.csv
+  done
+  sleep 1
+done
+"""
+
+
+def test_the_gpus_of_running_evals_are_told_from_the_end_of_their_csv(exp: Exp) -> None:
+    exp.settings(gpu_status_every=2)
+    exp.script("r1", "busy_epoch0", WRITES_METRICS)
+    exp.script("r1", "no_gpu_epoch0", "sleep 10\n")
+    assert exp.submit().returncode == 0
+    exp.wait_complete()
+    blocks = exp.blocks("RESOURCE_STATUS")
+    assert blocks
+    for block in blocks:
+        pattern = rf"\[{STAMP}\] RESOURCE_STATUS: r1/busy/epoch0\nGPU Utilization: 40% \| GPU Memory: 7\.8/160\.0 GB"
+        assert re.fullmatch(pattern, block), block
+    assert exp.evals()["r1/busy/epoch0"]["gpu"]["utilization_mean_pct"] == 40
+    assert exp.evals()["r1/no_gpu/epoch0"]["gpu"] is None
+
+
+def test_a_sidecar_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
+    exp.settings(sidecar={"time": "00:01:00"})
+    exp.script("r1", "long_epoch0", "sleep 75\n")
+    assert exp.submit().returncode == 0
+    exp.wait_complete(timeout=150)
+    stopped = exp.blocks("MONITOR_STARTED")
+    assert len(stopped) == 2
+    assert re.search(r"Reason: handed over to job \d+ before the time limit", exp.blocks("MONITOR_STOPPED")[0])
+    assert exp.transitions("r1/long/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "COMPLETED")]
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+def test_a_refused_sidecar_is_told_and_the_rest_goes_on(exp: Exp) -> None:
+    exp.settings(sidecar={"extra": ["--partition=nowhere"]})
+    exp.script("r1", "ok_epoch0", "sleep 1\n")
+    done = exp.submit()
+    assert done.returncode == 1
+    assert "sidecar: refused: " in done.stderr
+    assert "invalid partition" in done.stderr
+    exp.wait_complete()
+    assert exp.summary()["verdicts"]["ok"] == 1
+
+
+def test_after_the_sidecar_was_killed_the_next_submit_brings_one_back(exp: Exp) -> None:
+    exp.script("r1", "long_epoch0", "sleep 12\n")
+    assert exp.submit().returncode == 0
+    first = exp.state()["sidecar"]["job_id"]
+    exp.cluster.run("scancel", "-s", "KILL", "-f", first)
+    wait_for(lambda: exp.cluster.run("squeue", "-h", "-j", first, "-t", "R,CG,PD").stdout == "", 20)
+    done = exp.submit()
+    assert (done.returncode, "sidecar: submitted" in done.stdout) == (0, True)
+    exp.wait_complete()
+    assert exp.transitions("r1/long/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "COMPLETED")]
+
+
+def test_stop_ends_the_monitoring_and_no_eval_and_report_tells_the_end_all_the_same(exp: Exp) -> None:
+    exp.script("r1", "on_epoch0", "sleep 6; exit 3\n")
+    assert exp.submit().returncode == 0
+    job = exp.job("r1/on/epoch0")
+    exp.wait_state(job, "RUNNING")
+    assert exp.evalmon("status", str(exp.root)).returncode == 3
+    assert exp.evalmon("stop", str(exp.root)).returncode == 0
+    wait_for(lambda: exp.cluster.sacct(job, "State") == [["FAILED"]], 30)
+    done = exp.evalmon("report", str(exp.root))
+    assert (done.returncode, exp.summary()["complete"]) == (1, True)
+    assert exp.transitions("r1/on/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "FAILED")]
+    assert exp.evalmon("status", str(exp.root)).returncode == 1
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+def test_an_eval_that_never_reports_is_told_once_with_our_interpreters_path(exp: Exp) -> None:
+    exp.settings(poll_interval=1)
+    body = 'mv "$EVALMON_DIR/jobs" "$EVALMON_DIR/gone"; sleep 9; mv "$EVALMON_DIR/gone" "$EVALMON_DIR/jobs"\n'
+    exp.script("r1", "mute_epoch0", body, header=HEADER)
+    assert exp.submit().returncode == 0
+    exp.wait_complete()
+    reported = [block for block in exp.blocks("ALERT") if "runs without reporting" in block]
+    assert len(reported) <= 1
