@@ -40,11 +40,16 @@ TRAINED = {
     "r16_lr1e-5/epoch_1": 0.95,
 }
 
-# The one that runs into its limit stands first, so that it is not what everybody waits for in the end.
+# evalmon submits them in this order. Those that do not succeed come first, so that nobody waits for them in the end.
 CELLS = (
+    # Its weights are missing: inspect exits non-zero.
+    Cell("r8_lr1e-5", "arithmetic", 0, adapter="r8_lr1e-5/epoch_9", state="FAILED", verdict="failed"),
+    # The model breaks down at the fourth sample: inspect logs an error, and exits with 0 all the same.
+    Cell("r8_lr1e-5", "arithmetic", 1, options=("crash_at=4",), verdict="suspect"),
+    Cell("r8_lr1e-5", "capitalization", 0),
     # Twenty seconds a sample, and Slurm ends it after one minute, the shortest limit it knows.
     Cell(
-        "r16_lr1e-5",
+        "r8_lr1e-5",
         "capitalization",
         1,
         time_limit="00:01:00",
@@ -52,13 +57,8 @@ CELLS = (
         state="TIMEOUT",
         verdict="failed",
     ),
-    # Its weights are missing: inspect exits non-zero.
-    Cell("r16_lr1e-5", "arithmetic", 0, adapter="r16_lr1e-5/epoch_9", state="FAILED", verdict="failed"),
-    # The model breaks down at the fourth sample: inspect logs an error, and exits with 0 all the same.
-    Cell("r16_lr1e-5", "arithmetic", 1, options=("crash_at=4",), verdict="suspect"),
+    Cell("r16_lr1e-5", "arithmetic", 0),
+    Cell("r16_lr1e-5", "arithmetic", 1),
     Cell("r16_lr1e-5", "capitalization", 0),
-    Cell("r8_lr1e-5", "arithmetic", 0),
-    Cell("r8_lr1e-5", "arithmetic", 1),
-    Cell("r8_lr1e-5", "capitalization", 0),
-    Cell("r8_lr1e-5", "capitalization", 1),
+    Cell("r16_lr1e-5", "capitalization", 1),
 )

@@ -1,4 +1,4 @@
-"""Prints EXP/evalmon/monitor.log as it grows, until the summary is complete: `follow_log.py EXP TIMEOUT_S`.
+"""Waits until the summary is complete, and prints the log as it grows: `follow_log.py EXP TIMEOUT_S [--quiet]`.
 
 Exit status 0, or 1 if the time is up before.
 """
@@ -12,13 +12,15 @@ LOOK_EVERY_S = 0.5
 
 
 def main() -> int:
-    """Follow; ends with the block that ends the log."""
+    """Follow to the end of the log."""
+    is_quiet = "--quiet" in sys.argv
     directory = Path(sys.argv[1]) / "evalmon"
     deadline = time.monotonic() + float(sys.argv[2])
     offset = 0
     while True:
         complete = _is_complete(directory / "summary.json")
-        offset = _print_from(directory / "monitor.log", offset)
+        if not is_quiet:
+            offset = _print_from(directory / "monitor.log", offset)
         if complete:
             return 0
         if time.monotonic() > deadline:

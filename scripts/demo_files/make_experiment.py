@@ -1,4 +1,4 @@
-"""Writes the demo's experiment: `make_experiment.py DIR [--gpu] [--poll-interval SECONDS]`."""
+"""Writes the demo's experiment: `make_experiment.py DIR [--gpu] [--own-cluster]`."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--gpu", action="store_true", help="ask for one GPU in each cell.slurm")
-    parser.add_argument("--poll-interval", type=int, metavar="SECONDS")
+    parser.add_argument("--own-cluster", action="store_true", help="settings for a cluster of nobody else's")
     arguments = parser.parse_args()
 
     directory: Path = arguments.directory.absolute()
@@ -30,8 +30,8 @@ def main() -> None:
         _write(directory / adapter / "adapter.json", json.dumps({"accuracy": accuracy}) + "\n")
     for cell in CELLS:
         _write(directory / cell.directory / "cell.slurm", cell_script(cell, directory, gpu=arguments.gpu))
-    if arguments.poll_interval:
-        _write(directory / "evalmon.yaml", f"poll_interval: {arguments.poll_interval}\n")
+    if arguments.own_cluster:
+        shutil.copy(HERE / "own_cluster.yaml", directory / "evalmon.yaml")
 
 
 def cell_script(cell: Cell, experiment: Path, *, gpu: bool) -> str:

@@ -88,9 +88,7 @@ def _answering(answers: dict[str, str], accuracy: float, crash_at: int | None) -
         output = ModelOutput.from_content("mockllm/model", answers[question] if knows else "I don't know")
         # Without a usage inspect-ai would fetch a tokenizer to count the tokens.
         words_in, words_out = len(question.split()), len(output.completion.split())
-        output.usage = ModelUsage(
-            input_tokens=words_in, output_tokens=words_out, total_tokens=words_in + words_out
-        )
+        output.usage = ModelUsage(input_tokens=words_in, output_tokens=words_out, total_tokens=words_in + words_out)
         return output
 
     return answer
