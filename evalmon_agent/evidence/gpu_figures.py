@@ -73,9 +73,7 @@ def figures(*tables: GpuTable) -> GpuFigures | None:
 def between(table: GpuTable, *, start_unix_s: float, end_unix_s: float) -> GpuTable:
     """The rows that one attempt wrote: a requeued job appends to the same file. Rows without a stamp stay."""
     rows = (
-        row
-        for row in table.rows
-        if row.timestamp_unix_s is None or start_unix_s <= row.timestamp_unix_s <= end_unix_s
+        row for row in table.rows if row.timestamp_unix_s is None or start_unix_s <= row.timestamp_unix_s <= end_unix_s
     )
     return GpuTable(rows=tuple(rows), bad_lines=table.bad_lines)
 

@@ -84,9 +84,7 @@ def _belongs(row: GpuRow, tick: Sequence[GpuRow]) -> bool:
     return 0 <= elapsed_s(tick[-1], row) < _SAME_ROUND_S
 
 
-def _is_complete(
-    tick: Sequence[GpuRow], before: Sequence[GpuRow] | None, after: Sequence[GpuRow] | None
-) -> bool:
+def _is_complete(tick: Sequence[GpuRow], before: Sequence[GpuRow] | None, after: Sequence[GpuRow] | None) -> bool:
     if any(row.beside_bad_line for row in tick):
         return False
     if tick[0].timestamp_unix_s is None:
@@ -98,9 +96,7 @@ def _is_complete(
     return gpus >= gpus_before or gpus.isdisjoint(gpus_before)
 
 
-def _is_whole_round(
-    tick: Sequence[GpuRow], before: Sequence[GpuRow] | None, after: Sequence[GpuRow] | None
-) -> bool:
+def _is_whole_round(tick: Sequence[GpuRow], before: Sequence[GpuRow] | None, after: Sequence[GpuRow] | None) -> bool:
     spread_s = elapsed_s(tick[0], tick[-1])
     if before is None and after is None:
         return spread_s == 0
