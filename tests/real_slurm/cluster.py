@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,13 +61,15 @@ class Exp:
         path.write_text(header + body)
         return path
 
-    def evalmon(self, *words: str, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+    def evalmon(
+        self, *words: str, timeout: float = 120, python: Path | str = sys.executable, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         return self.cluster.run(
-            sys.executable, "-m", "evalmon_agent", *words, timeout=timeout, env=env, cwd=str(self.root)
+            str(python), "-m", "evalmon_agent", *words, timeout=timeout, env=env, cwd=str(self.root)
         )
 
-    def submit(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return self.evalmon("submit", str(self.root), *words, **env)
+    def submit(self, *words: str, python: Path | str = sys.executable) -> subprocess.CompletedProcess[str]:
+        return self.evalmon("submit", str(self.root), *words, python=python)
 
     def state(self) -> dict[str, Any]:
         return json.loads((self.ours / "state.json").read_text())
@@ -127,6 +130,15 @@ def wait_for(done: Callable[[], object], timeout: float, tell: Callable[[], obje
             pass
         time.sleep(0.2)
     raise AssertionError(f"not so within {timeout} s; instead:\n{tell()}")
+
+
+def another_python(folder: Path) -> Path:
+    """An interpreter of its own that finds evalmon and what it needs, and that can be taken away."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    paths = [str(ROOT), sysconfig.get_paths()["purelib"]]
+    (folder / "lib" / version / "site-packages" / "ours.pth").write_text("\n".join(paths))
+    return folder / "bin" / "python"
 
 
 def environ_of(directory: Path) -> dict[str, str]:

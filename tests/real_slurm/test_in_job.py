@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
-from real_slurm.cluster import HEADER, ROOT, Exp, wait_for
+from real_slurm.cluster import HEADER, Exp, another_python, wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -97,16 +95,7 @@ def test_a_script_with_the_hook_reports_itself(exp: Exp) -> None:
 def test_where_our_interpreter_is_gone_the_eval_runs_as_if_we_were_not_there(exp: Exp, tmp_path: Path) -> None:
     exp.settings(poll_interval=1)
     exp.script("r1", "alone_epoch0", "sleep 8; exit 3\n", header=HEADER + "#SBATCH --hold\n")
-    python = _another_python(tmp_path / "venv")
-    environ = {**exp.cluster.environ}
-    done = subprocess.run(
-        [python, "-m", "evalmon_agent", "submit", exp.root],
-        check=False,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = exp.submit(python=another_python(tmp_path / "venv"))
     assert (done.returncode, done.stderr) == (0, "")
     shutil.rmtree(tmp_path / "venv")
     exp.cluster.run("scontrol", "release", exp.job("r1/alone/epoch0"))
@@ -115,12 +104,3 @@ def test_where_our_interpreter_is_gone_the_eval_runs_as_if_we_were_not_there(exp
     report = exp.evalmon("report", str(exp.root))
     assert report.returncode == 1
     assert exp.transitions("r1/alone/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "FAILED")]
-
-
-def _another_python(folder: Path) -> Path:
-    """An interpreter of its own that finds evalmon and what it needs, and that can be taken away."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    paths = [str(ROOT), sysconfig.get_paths()["purelib"]]
-    (folder / "lib" / version / "site-packages" / "ours.pth").write_text("\n".join(paths))
-    return folder / "bin" / "python"

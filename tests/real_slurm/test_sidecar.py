@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
-from real_slurm.cluster import HEADER, Exp, wait_for
+from real_slurm.cluster import HEADER, Exp, another_python, wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -88,11 +91,16 @@ def test_stop_ends_the_monitoring_and_no_eval_and_report_tells_the_end_all_the_s
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
-def test_an_eval_that_never_reports_is_told_once_with_our_interpreters_path(exp: Exp) -> None:
+def test_an_eval_that_never_reports_is_told_once_with_our_interpreters_path(exp: Exp, tmp_path: Path) -> None:
     exp.settings(poll_interval=1)
-    body = 'mv "$EVALMON_DIR/jobs" "$EVALMON_DIR/gone"; sleep 9; mv "$EVALMON_DIR/gone" "$EVALMON_DIR/jobs"\n'
-    exp.script("r1", "mute_epoch0", body, header=HEADER)
+    exp.script("r1", "mute_epoch0", "sleep 9\n", header=HEADER + "#SBATCH --hold\n")
+    exp.script("r1", "loud_epoch0", "sleep 9\n")
+    mute = str(exp.root / "r1/eval/mute_epoch0/cell.slurm")
+    assert exp.submit(mute, "--mode", "dependency", python=another_python(tmp_path / "venv")).returncode == 0
+    shutil.rmtree(tmp_path / "venv")
     assert exp.submit().returncode == 0
+    exp.cluster.run("scontrol", "release", exp.job("r1/mute/epoch0"))
     exp.wait_complete()
-    reported = [block for block in exp.blocks("ALERT") if "runs without reporting" in block]
-    assert len(reported) <= 1
+    [alert] = exp.blocks("ALERT")
+    assert "ALERT: r1/mute/epoch0 runs without reporting\n" in alert
+    assert f"\nInterpreter: {sys.executable}\n" in alert
