@@ -143,8 +143,11 @@ def create(directory: str, *, taken: Container[str]) -> Instance:
         node_ports=(ports[2], ports[3]),
         cgroup_v1=cgroups.v1_usable(),
     )
-    with suppress(FileExistsError):
-        os.mkdir(directory, 0o755)
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o755)
+    except OSError as error:
+        raise SlurmDevError(f"{directory}: cannot be made ({error.strerror}); its parent must be there") from error
     os.chmod(directory, 0o755)
     instance.save()
     return instance

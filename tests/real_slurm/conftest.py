@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from real_slurm.cluster import SLURM_DEV, Cluster, Exp, environ_of
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """Started for this run and gone after it; EVALMON_TEST_SLURM_DIR names one that runs already."""
     given = os.environ.get("EVALMON_TEST_SLURM_DIR")
     if given:
@@ -22,12 +23,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         return
     if os.geteuid() != 0 and shutil.which("sudo") is None:
         pytest.skip("the local Slurm needs root or sudo")
-    directory = tmp_path_factory.mktemp("slurm") / "cluster"
+    # pytest's own folders are closed to the user munge, who needs to get in.
+    parent = Path(tempfile.mkdtemp(prefix="evalmon-test-"))
+    parent.chmod(0o755)
+    directory = parent / "slurm"
     subprocess.run([SLURM_DEV, "up", "--dir", directory], check=True, timeout=900)
     try:
         yield Cluster(directory, environ_of(directory))
     finally:
         subprocess.run([SLURM_DEV, "down", "--dir", directory], check=True, timeout=120)
+        parent.rmdir()
 
 
 @pytest.fixture
