@@ -186,7 +186,8 @@ _USERS_BLOCKS = (
     ),
     (
         rf"\[{STAMP}\] COMPUTE_METRICS: {_EVAL}1\nJob ID: \d+\nGPU Time: 00:01:\d\d / 00:01:00 \(\*\*EXCEEDED\*\*\)\n"
-        r"⚠️ Time limit exceeded — consider increasing eval time limit when re-scaffolding\nMemory: .*\nCPU Efficiency: .*"
+        r"⚠️ Time limit exceeded — consider increasing eval time limit when re-scaffolding\n"
+        r"Memory: .*\nCPU Efficiency: .*"
     ),
     (
         rf"\[{STAMP}\] ALL_COMPLETE: Monitoring finished\nSummary: 2 evaluations completed - 1 COMPLETED, 0 FAILED, "
