@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from evalmon_agent.figures.efficiency import from_sacct, with_limit
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
@@ -23,6 +25,7 @@ from evalmon_agent.tracking.facts import (
 from evalmon_agent.tracking.match import JobIndex, attempt_for_account, attempt_for_queue
 from evalmon_agent.tracking.path import Step, attempts_of, is_final, own_of, steps
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
+from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import ACTIVE, TERMINAL, State
 
@@ -31,9 +34,9 @@ def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[E
     """Take the facts in, in place, and return what happened since the last fold, oldest first."""
     for registration in facts.registrations:
         _register(state, registration)
-    for report in facts.reports:
-        _take_report(state, report)
     index = JobIndex(state.evals.values())
+    for report in facts.reports:
+        _take_report(state, index, report)
     if facts.queue is not None:
         _take_queue(index, facts.queue)
     for account in facts.accounts:
@@ -45,7 +48,7 @@ def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[E
     return events
 
 
-def _register(state: ExperimentState, fact: Registration) -> None:
+def _register(state: ExperimentState, fact: Registration) -> tuple[Eval, Job]:
     ev = state.evals.get(fact.name)
     if ev is None:
         ev = state.evals[fact.name] = Eval(name=fact.name, job_id=fact.job_id)
@@ -53,7 +56,8 @@ def _register(state: ExperimentState, fact: Registration) -> None:
             ev.logged = state.recovered.logged.pop(printable(fact.name), [])
     job = next((j for j in ev.jobs if j.job_id == fact.job_id), None)
     if job is None:
-        ev.jobs.append(Job(fact.job_id, fact.registered_at, fact.token))
+        job = Job(fact.job_id, fact.registered_at, fact.token)
+        ev.jobs.append(job)
         ev.jobs.sort(key=lambda j: j.registered_at)
         ev.final = False
     elif job.token is None and fact.token is not None:
@@ -61,20 +65,24 @@ def _register(state: ExperimentState, fact: Registration) -> None:
     ev.job_id = ev.jobs[-1].job_id
     ev.script = fact.script or ev.script
     ev.output_dir = fact.output_dir or ev.output_dir
+    return ev, job
 
 
-def _take_report(state: ExperimentState, report: SelfReport) -> None:
+def _take_report(state: ExperimentState, index: JobIndex, report: SelfReport) -> None:
     """A job that nobody registered but that reports to this experiment is one of its evals."""
     state.reported[report.source] = report.version
-    ev = next((e for e in state.evals.values() if any(j.job_id == report.job_id for j in e.jobs)), None)
-    if ev is None:
+    job_id = parse_job_id(report.job_id)
+    found = [] if job_id is None else index.of(job_id)
+    if not found:
         first = min((o.started_at for o in report.attempts if o.started_at is not None), default=None)
         if report.name is None or first is None:
             return
-        _register(state, Registration(report.name, report.job_id, first, output_dir=report.output_dir))
-        ev = state.evals[report.name]
-    for own in report.attempts:
-        _take_own(ev, own)
+        found = [_register(state, Registration(report.name, report.job_id, first, output_dir=report.output_dir))]
+        index.add(*found[0])
+    for ev, job in found:
+        for own in report.attempts:
+            # A het job is registered as 123 and reports as 123+0.
+            _take_own(ev, own if own.job_id == job.job_id else replace(own, job_id=job.job_id))
 
 
 def _take_own(ev: Eval, own: Own) -> None:

@@ -21,7 +21,11 @@ class JobIndex:
         self._jobs: dict[str, list[tuple[Eval, Job]]] = {}
         for ev in evals:
             for job in ev.jobs:
-                self._jobs.setdefault(job.job_id, []).append((ev, job))
+                self.add(ev, job)
+
+    def add(self, ev: Eval, job: Job) -> None:
+        """Take in a job that has come since."""
+        self._jobs.setdefault(job.job_id, []).append((ev, job))
 
     def of(self, job_id: JobId) -> list[tuple[Eval, Job]]:
         """The evals that this row speaks of."""
