@@ -120,6 +120,9 @@ class _Scanner:
 
     def _end_of_value(self, at: int) -> int:
         if scalar := _SCALAR.match(self._text, at):
+            # A number at the end of a text that was cut may have lost digits.
+            if scalar.end() == len(self._text) and self._text[-1:] != b'"':
+                raise _DamagedError
             return scalar.end()
         depth = 0
         while bracket := _BRACKET.match(self._text, at):

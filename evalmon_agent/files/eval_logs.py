@@ -7,6 +7,7 @@ Promises: no exception for what lies there, at most `budget_s` (but for a file s
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -17,6 +18,8 @@ from evalmon_agent.files.eval_archive import MEMBER_LIMIT_BYTES, ArchiveError, o
 from evalmon_agent.files.regular import open_regular, read_at
 
 _HEADER, _START, _SUMMARIES = _WANTED = ("header.json", "_journal/start.json", "summaries.json")
+_BEGIN_OF_JSON_LOG = re.compile(rb'\s*\{\s*"(?:version|status|eval)"\s*:')
+_PEEK_BYTES = 4096
 _FILES_AT_MOST = 100
 _ENTRIES_AT_MOST = 10_000
 # The file server's clock may differ from ours by as much.
@@ -25,7 +28,7 @@ _MTIME_SLACK_S = 3600.0
 
 @dataclass(slots=True)
 class FoundLogs:
-    """Logs by path, and, of the files that could not be read, why."""
+    """Logs by path, and, of the `.eval` files that could not be read, why."""
 
     logs: dict[str, InspectLog] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -44,12 +47,12 @@ def read_logs(directories: Iterable[str], *, written_since: float, budget_s: flo
         if modified_at < written_since - _MTIME_SLACK_S:
             break
         if time.monotonic() > deadline:
-            found.unreadable[path] = "no time left to read it"
+            _note(found, path, "no time left to read it")
             continue
         try:
             log = read_log(path)
         except (ArchiveError, OSError) as error:
-            found.unreadable[path] = str(error)
+            _note(found, path, str(error))
         else:
             if log is not None:
                 found.logs[path] = log
@@ -65,9 +68,10 @@ def read_log(path: str) -> InspectLog | None:
         OSError: it is not there, no regular file, or may not be read.
     """
     if not path.endswith(".eval"):
-        # The samples come last: the beginning says it all.
         with open_regular(path) as (descriptor, _):
-            return interpret(read_at(descriptor, 0, MEMBER_LIMIT_BYTES))
+            # Other people's JSON is left alone soon; in a log the samples come last: its beginning says it all.
+            is_log = _BEGIN_OF_JSON_LOG.match(read_at(descriptor, 0, _PEEK_BYTES))
+            return interpret(read_at(descriptor, 0, MEMBER_LIMIT_BYTES)) if is_log else None
     with open_archive(path, wanted=frozenset(_WANTED)) as archive:
         header = archive.read(_HEADER) or archive.read(_START)
         log = interpret(header, sample_count=archive.sample_count) if header else None
@@ -91,4 +95,11 @@ def _files(directories: Iterable[str], deadline: float) -> Iterator[tuple[float,
                     return
                 if entry.name.endswith((".eval", ".json")) and not entry.name.startswith("."):
                     with suppress(OSError):
-                        yield entry.stat(follow_symlinks=False).st_mtime, entry.path
+                        if entry.is_file(follow_symlinks=False):
+                            yield entry.stat(follow_symlinks=False).st_mtime, entry.path
+
+
+def _note(found: FoundLogs, path: str, why: str) -> None:
+    """Of a `.json` file nobody knows whether it would have been a log."""
+    if path.endswith(".eval"):
+        found.unreadable[path] = why

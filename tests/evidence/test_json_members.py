@@ -52,6 +52,15 @@ def test_any_text_is_survived(data: bytes, text: str) -> None:
         elements(any_text, {"a": Take.VALUE})
 
 
+def test_a_number_that_was_cut_is_not_taken_for_a_smaller_one() -> None:
+    text = b'{"a": 123, "b": {"c": 456}}'
+    wanted = {"a": Take.VALUE, "b": {"c": Take.VALUE}}
+    for cut in range(len(text) + 1):
+        found = members(text[:cut], wanted)
+        assert found.get("a") in (None, 123)
+        assert found.get("b", {}).get("c") in (None, 456)
+
+
 def test_elements_are_all_or_none() -> None:
     text = b'[{"id": 1}, {"id": 2, "error": "x"}, {}]'
     assert elements(text, {"error": Take.VALUE}) == [{}, {"error": "x"}, {}]
