@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import time
 from collections.abc import Callable
 
@@ -108,6 +110,19 @@ def test_the_same_without_its_sidecar_which_is_killed_at_once(exp: Exp) -> None:
     cancel_two(exp)
     exp.wait_complete()
     check_outcome(exp)
+
+
+@pytest.mark.skipif(shutil.which("seff") is None, reason="no seff is installed (Debian ships none)")
+def test_figures_equal_those_of_a_real_seff(exp: Exp) -> None:
+    exp.script("r1", "works_epoch0", "timeout 35 sh -c 'while :; do :; done'; true\n")
+    assert exp.submit().returncode == 0
+    exp.wait_complete(timeout=150)
+    [ev] = exp.summary()["evals"]
+    [by_sacct] = json.loads(exp.evalmon("metrics", ev["job_id"], "--json", PATH="/usr/bin:/bin").stdout)
+    assert ev["metrics_source"] == "seff"
+    assert abs(ev["elapsed_s"] - by_sacct["elapsed_s"]) <= 1
+    assert abs(ev["cpu_efficiency_pct"] - by_sacct["cpu_efficiency_pct"]) <= 100 / 35
+    assert ev["memory_efficiency_pct"] == pytest.approx(by_sacct["memory_efficiency_pct"], abs=0.1)
 
 
 def test_dependency_mode_needs_no_sidecar(exp: Exp) -> None:
