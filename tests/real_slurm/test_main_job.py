@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -10,6 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from evalmon_agent.figures.efficiency import from_sacct
+from evalmon_agent.slurm import sacct
+from evalmon_agent.slurm.environment import FOR_ASKING
 from real_slurm.cluster import HEADER, Cluster, Exp, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -118,11 +120,12 @@ def test_figures_equal_those_of_a_real_seff(exp: Exp) -> None:
     assert exp.submit().returncode == 0
     exp.wait_complete(timeout=150)
     [ev] = exp.summary()["evals"]
-    [by_sacct] = json.loads(exp.evalmon("metrics", ev["job_id"], "--json", PATH="/usr/bin:/bin").stdout)
+    asked = exp.cluster.run(*sacct.argv([ev["job_id"]]), env=dict(FOR_ASKING))
+    by_sacct = from_sacct(sacct.parse(asked.stdout).jobs[-1])
     assert ev["metrics_source"] == "seff"
-    assert abs(ev["elapsed_s"] - by_sacct["elapsed_s"]) <= 1
-    assert abs(ev["cpu_efficiency_pct"] - by_sacct["cpu_efficiency_pct"]) <= 100 / 35
-    assert ev["memory_efficiency_pct"] == pytest.approx(by_sacct["memory_efficiency_pct"], abs=0.1)
+    assert abs(ev["elapsed_s"] - by_sacct.elapsed_s) <= 1
+    assert abs(ev["cpu_efficiency_pct"] - by_sacct.cpu_efficiency_pct) <= 100 / 35
+    assert ev["memory_efficiency_pct"] == pytest.approx(by_sacct.memory_efficiency_pct, abs=0.1)
 
 
 def test_dependency_mode_needs_no_sidecar(exp: Exp) -> None:
