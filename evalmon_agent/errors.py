@@ -12,9 +12,20 @@ The message is one line: what is wrong, where, and what to do.
 
 
 class EvalmonError(Exception):
-    """An error with a message for the user; `exit_status` is what the command ends with."""
+    """An error with a message for the user; `exit_status` is what the command ends with.
+
+    Several messages are several errors of one kind, such as one for each script.
+    """
 
     exit_status = 1
+
+    @property
+    def lines(self) -> list[str]:
+        """The messages, one each for whatever is wrong."""
+        return [str(message) for message in self.args]
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines)
 
 
 class UsageError(EvalmonError):
