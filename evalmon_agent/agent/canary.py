@@ -31,9 +31,9 @@ class Canary:
         """Whether somebody listens."""
         return self._pid > 0
 
-    def heard(self, number: int, *, within_s: float) -> bool:
-        """Whether this signal reached a canary in the last `within_s` seconds."""
-        at = self._heard.get(number)
+    def died_of(self, number: int, *, within_s: float) -> bool:
+        """Whether this signal reached a canary in the last `within_s` seconds; each death is told once."""
+        at = self._heard.pop(number, None)
         return at is not None and time.monotonic() - at <= within_s
 
     def look(self) -> None:

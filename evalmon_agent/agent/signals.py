@@ -28,8 +28,10 @@ JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 # no harm.
 _CANARY_IS_DEAF_TO = frozenset({signal.SIGCONT, signal.SIGWINCH, signal.SIGURG})
 
-# How long after a signal its twin may reach the canary: slurmstepd walks a process tree in far less.
-_BROADCAST_WITHIN_S = 0.05
+# How long after us the canary may die of the same broadcast, and how long before: slurmstepd walks a process tree
+# in far less, but processors may be busy. The first is by how much a signal to us alone is late.
+_CANARY_AFTER_S = 0.1
+_CANARY_BEFORE_S = 0.25
 
 
 def hold_back() -> set[int]:
@@ -74,8 +76,8 @@ class Relay:
         """Whether the canary got the signal too, at about the same time."""
         if number in _CANARY_IS_DEAF_TO:
             return False
-        deadline = time.monotonic() + _BROADCAST_WITHIN_S
-        while not self._canary.heard(number, within_s=_BROADCAST_WITHIN_S):
+        deadline = time.monotonic() + _CANARY_AFTER_S
+        while not self._canary.died_of(number, within_s=_CANARY_BEFORE_S):
             left = deadline - time.monotonic()
             if not self._canary.alive or left <= 0 or signal.sigtimedwait({signal.SIGCHLD}, left) is None:
                 return False
