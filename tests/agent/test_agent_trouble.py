@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from in_a_job import (
+    HOOK,
     IS_ROOT,
     PYTHON,
     RUN,
@@ -400,3 +401,11 @@ def test_a_slash_behind_a_symbolic_link_does_not_lead_us_there(experiment: Exper
     link.symlink_to(victim)
     assert experiment.run("--", "true", EVALMON_DIR=f"{link}/").returncode == 0
     assert list(victim.iterdir()) == []
+
+
+@needs_root
+def test_without_proc_the_command_runs_unmonitored(experiment: Experiment) -> None:
+    hide = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    done = call([*hide, *RUN, "--", "sh", "-c", "echo out; exit 6"], experiment.environ())
+    assert (done.returncode, done.stdout, done.stderr) == (6, "out\n", "")
+    assert call([*hide, *HOOK], experiment.environ()).stdout == ":\n"
