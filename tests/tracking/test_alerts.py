@@ -21,7 +21,7 @@ def test_it_is_told_once_after_two_polls() -> None:
     assert ([], [NAME], []) == (alerted(found, at=70), alerted(found, at=130), alerted(found, at=190))
 
 
-@pytest.mark.parametrize("state", [State.PENDING, State.SUSPENDED, State.COMPLETED])
+@pytest.mark.parametrize("state", [State.SUSPENDED, State.COMPLETED])
 def test_only_of_what_squeue_shows_running(state: State) -> None:
     assert [] == alerted(told(queue(10, RUNNING), queue(60, row(state, start=5, end=50))), at=600)
 
