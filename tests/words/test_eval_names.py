@@ -1,0 +1,86 @@
+"""Names and output directories from paths, by the contract's rules."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.words.eval_names import name_from_path, output_dirs, task_name
+
+
+@pytest.mark.parametrize(
+    ("relative", "expected"),
+    [
+        ("r8_lr1e-5/eval/capitalization_epoch0.slurm", "r8_lr1e-5/capitalization/epoch0"),
+        ("r8_lr1e-5/eval/capitalization_epoch12/cell.slurm", "r8_lr1e-5/capitalization/epoch12"),
+        ("r/eval/t.slurm", "r/t"),
+        ("r/eval/t/cell.slurm", "r/t"),
+        ("a/b/eval/t_epoch1.slurm", "a/b/t/epoch1"),
+        ("a/b/eval/t_epoch1/cell.slurm", "a/b/t/epoch1"),
+        ("r/eval/t_epoch1/other.slurm", "r/t/epoch1/other"),
+        ("r/eval/a_epoch1_epoch2.slurm", "r/a_epoch1/epoch2"),
+        ("r/eval/t_epoch.slurm", "r/t_epoch"),
+        ("r/eval/t_epochX.slurm", "r/t_epochX"),
+        ("r/eval/_epoch1.slurm", "r/_epoch1"),
+        ("r/eval/t_epoch\u0661.slurm", "r/t_epoch\u0661"),
+        ("eval/t_epoch0.slurm", "eval/t_epoch0"),
+        ("r/other/t_epoch0.slurm", "r/other/t_epoch0"),
+        ("x.slurm", "x"),
+        ("r/eval/t.tar.slurm", "r/t.tar"),
+        ("r/eval/.hidden", "r/.hidden"),
+    ],
+)
+def test_a_name_follows_from_the_path_below_the_experiment(relative: str, expected: str) -> None:
+    assert expected == name_from_path(relative)
+
+
+def test_a_task_has_its_number_in_brackets() -> None:
+    assert "r/t[3]" == task_name("r/t", 3)
+
+
+def test_a_script_alone_in_its_directory_writes_there() -> None:
+    assert {"/e/a/cell.slurm": "/e/a"} == output_dirs(["/e/a/cell.slurm"])
+
+
+def test_scripts_that_share_a_directory_write_below_it() -> None:
+    assert {"/e/a.slurm": "/e/a", "/e/b.slurm": "/e/b"} == output_dirs(["/e/a.slurm", "/e/b.slurm"])
+
+
+def test_scripts_that_differ_in_their_ending_only_do_not_share() -> None:
+    assert {"/e/a.slurm": "/e/a", "/e/a.sh": "/e/a/a"} == output_dirs(["/e/a.slurm", "/e/a.sh"])
+
+
+def test_a_directory_in_use_is_not_used_again() -> None:
+    assert {"/e/a/cell.slurm": "/e/a/cell"} == output_dirs(["/e/a/cell.slurm"], ["/e/a"])
+
+
+def test_what_may_be_an_array_tasks_directory_is_not_used() -> None:
+    assert {"/e/a/7/x.sh": "/e/a/7/x"} == output_dirs(["/e/a/7/x.sh"], ["/e/a"])
+    assert {"/e/a/7/x.sh": "/e/a/7"} == output_dirs(["/e/a/7/x.sh"], ["/e/b"])
+
+
+def test_an_array_does_not_write_to_its_tasks_what_somebody_else_writes() -> None:
+    scripts = ["/e/a/7/x.sh", "/e/a/array.sh"]
+    assert {scripts[0]: "/e/a/7", scripts[1]: "/e/a/array"} == output_dirs(scripts, arrays=[scripts[1]])
+    assert {scripts[0]: "/e/a/7/x", scripts[1]: "/e/a"} == output_dirs(scripts[::-1], arrays=[scripts[1]])
+
+
+NAMES = st.sampled_from(["a", "b", "0", "12", "a.sh", "a.slurm", "b.sh"])
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
+
+
+@given(st.lists(PATHS, unique=True, max_size=10), st.lists(PATHS, max_size=5), st.sets(PATHS))
+def test_no_two_scripts_share_a_directory_nor_one_in_use(
+    scripts: list[str], taken: list[str], arrays: set[str]
+) -> None:
+    found = output_dirs(scripts, taken, arrays=arrays)
+    assert scripts == list(found)
+    written = [f"{place}/{n}" for s, place in found.items() if s in arrays for n in ("0", "12")]
+    written += [place for s, place in found.items() if s not in arrays]
+    assert len(written) == len(set(written))
+    assert not set(written) & {*taken, *(f"{place}/{n}" for place in taken for n in ("0", "12"))}
+    for script, place in found.items():
+        assert os.path.commonpath([os.path.dirname(script), place]) == os.path.dirname(script)
