@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,11 +12,24 @@ from msgspec import Meta, Struct, field
 
 from evalmon_agent.errors import UnreadableError
 from evalmon_agent.words.durations import time_option
+from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import parse_mem_option
 
 MAX_BYTES = 64 * 1024
 MAX_ALIASES = 20
 FAST_POLLING = "EVALMON_ALLOW_FAST_POLLING"
 SLOWEST_ALLOWED_POLL_S = 60
+
+_OUR_JOBS = ("sidecar", "completion")
+_HINTS = {
+    "mode": "; it is sidecar or dependency",
+    "time": '; put it in quotes, time: "00:30:00": without them YAML reads minutes and seconds as one number',
+    "mem": '; give a number with a unit: "200M"',
+}
+_NUMBERS = ("`int`", "`float`", "`bool`")
+
+# What PyYAML lets through from its own insides: `!!int ""`, `!!bool maybe`, `!!timestamp x`.
+_YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Glob = Annotated[str, Meta(min_length=1)]
@@ -35,7 +49,9 @@ class OurJob(Struct, forbid_unknown_fields=True, frozen=True):
 class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     """All settings with their defaults (contract, section 6)."""
 
-    scripts: list[Glob] = field(default_factory=lambda: ["*/eval/*.slurm", "*/eval/*/*.slurm"])
+    scripts: Annotated[list[Glob], Meta(min_length=1)] = field(
+        default_factory=lambda: ["*/eval/*.slurm", "*/eval/*/*.slurm"]
+    )
     poll_interval: Seconds = 60.0
     gpu_status_every: Annotated[int, Meta(ge=1)] = 5
     seff_retry_delay: Annotated[float, Meta(ge=0, le=3600)] = 30.0
@@ -53,20 +69,34 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
 
 def parse(data: bytes, *, path: str, fast_polling: bool) -> Settings:
     """The settings in this YAML text; UnreadableError names the key's path and what is allowed."""
+    try:
+        raw = _load(data)
+        _refuse_unknown(raw, Settings, "")
+        settings = msgspec.convert(_with_defaults(raw), Settings)
+        _check(settings, fast_polling=fast_polling)
+    except msgspec.ValidationError as error:
+        raise UnreadableError(f"{path}: {_explain(error)}") from None
+    except _Unusable as error:
+        raise UnreadableError(f"{path}: {error}") from None
+    return settings
+
+
+class _Unusable(Exception):  # noqa: N818 - never seen outside; it becomes an UnreadableError
+    """What is wrong, without the file's name."""
+
+
+def _load(data: bytes) -> dict[object, object]:
     if len(data) > MAX_BYTES:
-        raise UnreadableError(f"{path}: more than {MAX_BYTES // 1024} KiB; these are no evalmon settings")
+        raise _Unusable(f"more than {MAX_BYTES // 1024} KiB; these are no evalmon settings")
     try:
         raw = yaml.load(data, Loader=_BoundedLoader)  # noqa: S506 - a SafeLoader with a bound on aliases
-        raw = {} if raw is None else raw
-        if not isinstance(raw, dict):
-            raise UnreadableError(f"{path}: not a mapping of settings; see the example in the README")
-        settings = msgspec.convert(_with_defaults(raw), Settings)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, msgspec.ValidationError):
-            raise UnreadableError(f"{path}: {_explain(error)}") from None
-        raise UnreadableError(f"{path}: not valid YAML: {_one_line(error)}") from None
-    _check(settings, path=path, fast_polling=fast_polling)
-    return settings
+    except (yaml.YAMLError, RecursionError, *_YAML_SLIPS) as error:
+        raise _Unusable(f"not valid YAML: {_one_line(error)}") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise _Unusable("not a mapping of settings, `key: value` on each line; see the example in the README")
+    return raw
 
 
 class _BoundedLoader(yaml.SafeLoader):
@@ -87,36 +117,66 @@ class _BoundedLoader(yaml.SafeLoader):
 def _with_defaults(raw: dict[object, object]) -> dict[object, object]:
     """Our jobs' settings are given in part: what is left out of `sidecar` keeps its default."""
     whole = dict(raw)
-    for key in ("sidecar", "completion"):
+    for key in _OUR_JOBS:
         given = raw.get(key)
         if isinstance(given, dict):
             whole[key] = {**msgspec.to_builtins(getattr(Settings(), key)), **given}
     return whole
 
 
-def _check(settings: Settings, *, path: str, fast_polling: bool) -> None:
+def _refuse_unknown(raw: dict[object, object], kind: type[Struct], where: str) -> None:
+    known = kind.__struct_fields__
+    for key, value in raw.items():
+        if key not in known:
+            raise _Unusable(f"{where}{printable(str(key))}: no such setting; there are {', '.join(known)}")
+        if key in _OUR_JOBS and isinstance(value, dict):
+            _refuse_unknown(value, OurJob, f"{where}{key}.")
+
+
+def _check(settings: Settings, *, fast_polling: bool) -> None:
+    """What a type cannot say."""
     if settings.poll_interval < SLOWEST_ALLOWED_POLL_S and not fast_polling:
-        raise UnreadableError(
-            f"{path}: poll_interval: {settings.poll_interval:g} is below {SLOWEST_ALLOWED_POLL_S} s, which a shared "
+        raise _Unusable(
+            f"poll_interval: {settings.poll_interval:g} is below {SLOWEST_ALLOWED_POLL_S} s, which a shared "
             f"Slurm should not bear; on a test cluster set {FAST_POLLING}=1"
         )
-    for key in ("sidecar", "completion"):
-        text = getattr(settings, key).time
-        if time_option(text) is None:
-            raise UnreadableError(f'{path}: {key}.time: "{text}" is no Slurm time; give one like "1-00:00:00", quoted')
+    for key, text in _texts(msgspec.to_builtins(settings), ""):
+        if printable(text, max_chars=len(text)) != text:
+            raise _Unusable(f"{key}: {printable(text)}: holds a control character; only plain text is allowed")
+    for name in _OUR_JOBS:
+        job: OurJob = getattr(settings, name)
+        if time_option(job.time) is None:
+            raise _Unusable(f'{name}.time: "{job.time}" is no Slurm time; give one like "1-00:00:00", quoted')
+        if parse_mem_option(job.mem) is None:
+            raise _Unusable(f'{name}.mem: "{job.mem}" is no amount of memory; give one like "200M"')
     for pattern in settings.scripts:
         if os.path.isabs(pattern) or ".." in pattern.split("/"):
-            raise UnreadableError(f"{path}: scripts: {pattern} leads out of the experiment; globs are below it")
+            raise _Unusable(f"scripts: {pattern} leads out of the experiment; globs are below it")
     if settings.notify_command == []:
-        raise UnreadableError(f"{path}: notify_command: an empty list; give the program and its arguments, or null")
+        raise _Unusable("notify_command: an empty list; give the program and its arguments, or null")
+
+
+def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
+    """Every text with its key's path."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, f"{key}[{number}]")
 
 
 def _explain(error: msgspec.ValidationError) -> str:
-    """msgspec's `Expected ..., got ... - at `$.sidecar.time`` with the key first."""
+    """msgspec's `Expected ..., got ... - at `$.sidecar.time`` with the key first, and what to do."""
     text, _, where = str(error).partition(" - at `$.")
     key = where.rstrip("`")
-    return f"{key}: {text}" if key else text
+    hint = _HINTS.get(key.rpartition(".")[2], "")
+    if not hint and text.startswith("Expected `str") and text.endswith(_NUMBERS):
+        hint = "; put it in quotes"
+    return f"{key}: {text}{hint}" if key else text
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split())) or type(error).__name__

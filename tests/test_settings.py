@@ -1,0 +1,247 @@
+"""The settings: the contract's defaults, and for whatever is wrong one line that says where and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.errors import UnreadableError
+from evalmon_agent.settings import MAX_BYTES, OurJob, Settings, parse
+
+# Section 6 of the contract, as it stands there.
+CONTRACT = """\
+scripts: ["*/eval/*.slurm", "*/eval/*/*.slurm"]   # globs below EXP
+poll_interval: 60          # s; below 60 is refused unless EVALMON_ALLOW_FAST_POLLING=1 is set where submit runs
+gpu_status_every: 5        # polls
+seff_retry_delay: 30       # s
+sample_interval: 30        # s; >= 1
+alert_after: 5             # failed polls in a row
+lost_after: 1800           # s that a job may be unknown to Slurm before it is called lost
+mode: sidecar              # or dependency
+sidecar:    {partition: null, account: null, qos: null, time: "1-00:00:00", mem: 200M, extra: []}
+completion: {partition: null, account: null, qos: null, time: "00:30:00",  mem: 500M, extra: []}
+mail_user: null            # Slurm mails the end; the completion job's name carries the verdict
+notify: []                 # Apprise URLs; needs the `notify` extra
+notify_command: null       # argv list; gets the event as JSON on stdin
+group_readable: false
+"""
+
+
+def read(text: str | bytes, *, fast_polling: bool = False) -> Settings:
+    data = text if isinstance(text, bytes) else text.encode()
+    return parse(data, path="/exp/evalmon.yaml", fast_polling=fast_polling)
+
+
+def refusal(text: str | bytes) -> str:
+    """The message, without the file's name, which it always begins with; always one line."""
+    with pytest.raises(UnreadableError) as refused:
+        read(text)
+    message = str(refused.value)
+    assert (78, 1) == (refused.value.exit_status, len(message.splitlines()))
+    assert message.startswith("/exp/evalmon.yaml: ")
+    return message.removeprefix("/exp/evalmon.yaml: ")
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    assert yaml.safe_load(CONTRACT) == msgspec.to_builtins(Settings())
+    assert Settings() == read(CONTRACT)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "sidecar: {}", "\ufeff"])
+def test_an_empty_file_gives_the_defaults(text: str) -> None:
+    assert Settings() == read(text)
+
+
+def test_what_is_left_out_of_one_of_our_jobs_keeps_its_default() -> None:
+    found = read("sidecar: {partition: cpu}\ncompletion: {mem: 1G}\n")
+    assert OurJob(time="1-00:00:00", mem="200M", partition="cpu") == found.sidecar
+    assert OurJob(time="00:30:00", mem="1G") == found.completion
+
+
+WRONG_TYPES = {
+    "scripts": ["x", "1", "{a: b}", "null", "[1]", "[null]", "[[x]]"],
+    "poll_interval": ["x", '"60"', "null", "true", "[60]", "{}", "2020-01-01"],
+    "gpu_status_every": ["x", "1.5", "null", "true"],
+    "seff_retry_delay": ["x", "null", "true"],
+    "sample_interval": ["x", "null"],
+    "alert_after": ["x", "1.5", "null"],
+    "lost_after": ["x", "null"],
+    "mode": ["x", "1", "null", "[sidecar]", "Sidecar"],
+    "sidecar": ["x", "null", "[]", "1"],
+    "completion": ["x", "null", "[]", "1"],
+    "mail_user": ["1", "[x]", "true"],
+    "notify": ["x", "null", "[1]", "{}"],
+    "notify_command": ["x", "[1]", "{}"],
+    "group_readable": ["1", '"yes"', "null"],
+    **{f"sidecar.{key}": ["1", "[x]", "{}"] for key in ("partition", "account", "qos")},
+    "sidecar.time": ["1", "null", "[x]"],
+    "completion.mem": ["1", "null", "[x]"],
+    "completion.extra": ["x", "null", "[1]", "{}"],
+}
+OUT_OF_RANGE = {
+    "scripts": ["[]", '[""]', "[/etc/*]", "[../*]", "[a/../../b]", '["a\\0b"]', '["a\\nb"]'],
+    "poll_interval": ["0", "-1", "59.9", "86401", ".inf", "-.inf", ".nan", "1e400"],
+    "gpu_status_every": ["0", "-1"],
+    "seff_retry_delay": ["-1", "3601", ".nan"],
+    "sample_interval": ["0", "0.99", "86401", ".nan"],
+    "alert_after": ["0", "-5"],
+    "lost_after": ["0", "-1", "86401", ".inf"],
+    "mail_user": ['"a\\nb"', '"\\e[31m"'],
+    "notify_command": ["[]", '["x\\0"]'],
+    "notify": ['["x\\u202e"]'],
+    "sidecar.time": ['"x"', '""', '"0"', '"1:2:3:4"', '"UNLIMITED"', '"-5"', '"1-"x'],
+    "completion.mem": ['"x"', '""', '"0"', '"-1G"', '"5X"', '"1.5G"'],
+    "sidecar.extra": ['["--comment=a\\nb"]'],
+}
+
+
+def as_yaml(key: str, value: str) -> str:
+    outer, _, inner = key.partition(".")
+    return f"{outer}: {{{inner}: {value}}}\n" if inner else f"{outer}: {value}\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for wrong in (WRONG_TYPES, OUT_OF_RANGE) for key in wrong for value in wrong[key]]
+)
+def test_a_wrong_type_or_value_is_refused_with_its_key(key: str, value: str) -> None:
+    text = as_yaml(key, value)
+    try:
+        yaml.safe_load(text)
+    except yaml.YAMLError:
+        assert refusal(text).startswith("not valid YAML: ")
+    else:
+        assert re.match(rf"{re.escape(key)}(\[\d+\])?: .+", refusal(text))
+
+
+def test_every_key_has_its_wrong_types_here() -> None:
+    assert set(Settings.__struct_fields__) <= {key.partition(".")[0] for key in WRONG_TYPES}
+    assert set(OurJob.__struct_fields__) == {key.partition(".")[2] for key in WRONG_TYPES if "." in key}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("poll_intervall: 60", ("poll_intervall: no such setting", "poll_interval", "group_readable")),
+        ("sidecar: {gres: gpu}", ("sidecar.gres: no such setting", "partition", "extra")),
+        ("completion: {Time: x}", ("completion.Time: no such setting", "time")),
+        ("1: x", ("1: no such setting",)),
+        ("null: x", ("None: no such setting",)),
+        ("[a, b]: x", ("not valid YAML",)),
+        ('"a\\nb": x', ("a\\nb: no such setting",)),
+        ("poll_interval: 0", ("poll_interval: ", "> 0")),
+        ("alert_after: 0", ("alert_after: ", ">= 1")),
+        ("mode: both", ("mode: ", "sidecar or dependency")),
+        ("poll_interval: 30", ("poll_interval: 30 is below 60 s", "EVALMON_ALLOW_FAST_POLLING=1")),
+        ("sidecar: {time: 12:00:00}", ("sidecar.time: ", "quotes", '"00:30:00"')),
+        ("completion: {time: 30}", ("completion.time: ", "quotes")),
+        ("sidecar: {mem: 200}", ("sidecar.mem: ", "unit", '"200M"')),
+        ("sidecar: {account: 12345}", ("sidecar.account: ", "quotes")),
+        ("notify: [5]", ("notify[0]: ", "quotes")),
+        ("scripts: [/etc/*]", ("scripts: /etc/* leads out of the experiment",)),
+        ("- a\n- b", ("not a mapping of settings",)),
+        ("just text", ("not a mapping of settings",)),
+        ("a: b: c", ("not valid YAML: ", "line 1")),
+        ("scripts: [", ("not valid YAML: ",)),
+        ("\tmode: sidecar", ("not valid YAML: ",)),
+        (b"\xff\xfe\xfa", ("not valid YAML: ",)),
+        (b"mode: \0", ("not valid YAML: ",)),
+    ],
+)
+def test_the_message_says_where_it_is_and_what_is_allowed(text: str | bytes, expected: tuple[str, ...]) -> None:
+    message = refusal(text)
+    assert message.startswith(expected[0])
+    assert [] == [part for part in expected if part not in message]
+
+
+@pytest.mark.parametrize(("time", "number"), [("12:00:00", 43_200), ("1:30", 90), ("30", 30)])
+def test_an_unquoted_time_is_what_yaml_makes_of_it(time: str, number: int) -> None:
+    assert {"time": number} == yaml.safe_load(f"time: {time}")
+    assert "sidecar.time: Expected `str`, got `int`; put it in quotes" in refusal(f"sidecar: {{time: {time}}}")
+
+
+@pytest.mark.parametrize("time", ["00:30:00", "1-00:00:00", "01:00"])
+def test_an_unquoted_time_that_yaml_leaves_alone_is_a_time(time: str) -> None:
+    assert time == read(f"sidecar: {{time: {time}}}").sidecar.time
+
+
+def test_names_in_any_script_are_plain_text() -> None:
+    assert ["日本\u3000é/*.slurm"] == read('scripts: ["日本\\u3000é/*.slurm"]').scripts
+
+
+def test_polling_faster_is_for_test_clusters() -> None:
+    assert 2.0 == read("poll_interval: 2", fast_polling=True).poll_interval
+    assert 60.0 == read("poll_interval: 60").poll_interval
+
+
+def test_a_file_made_of_aliases_is_refused_at_once() -> None:
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(20)
+    )
+    assert refusal(bomb).startswith("not valid YAML: too many aliases")
+    assert ["x", "x"] == read("notify: &n [x, x]\nnotify_command: *n\n").notify_command
+
+
+def test_a_huge_file_is_refused_unread() -> None:
+    assert refusal(b"#" * (MAX_BYTES + 1)).startswith("more than 64 KiB")
+    assert Settings() == read(b"#" * MAX_BYTES)
+
+
+@pytest.mark.parametrize("text", ["[" * 30_000, "{a: " * 15_000, "- " * 30_000, "? " * 30_000], ids=lambda t: t[:4])
+def test_deep_nesting_is_refused(text: str) -> None:
+    assert refusal(text).startswith("not valid YAML: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: !!python/object/apply:os.system ['touch canary']",
+        "!!python/name:os.system",
+        'poll_interval: !!int ""',
+        'poll_interval: !!float ""',
+        "group_readable: !!bool maybe",
+        "mail_user: !!timestamp x",
+        "mail_user: 2001-99-99",
+        "poll_interval: 1" + "0" * 5000,
+        "<<: 5",
+        "notify: !!omap [a]",
+        "mail_user: !!binary '*'",
+    ],
+)
+def test_tags_and_oddities_of_yaml_are_refused_in_one_line(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refusal(text)
+    assert [] == list(tmp_path.iterdir())
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Settings.__struct_fields__, "x"]), VALUES, max_size=4))
+def test_any_mapping_gives_settings_or_one_line(raw: dict[str, object]) -> None:
+    one_line_or_settings(yaml.safe_dump(raw).encode())
+
+
+@given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode(errors="surrogatepass"))))
+def test_any_bytes_give_settings_or_one_line(data: bytes) -> None:
+    one_line_or_settings(data)
+
+
+def one_line_or_settings(data: bytes) -> None:
+    message = ""
+    try:
+        read(data)
+    except UnreadableError as error:
+        message = str(error)
+    assert len(message.splitlines()) <= 1
