@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from evalmon_agent.summary.records import EvalSummary, Summary
@@ -9,7 +10,10 @@ from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes
 
-_ESCAPED = str.maketrans({c: f"\\{c}" for c in "\\`*_|[]<>"})
+# What Markdown would obey. An underscore inside a word and a bracket that starts no link stay readable in the raw text.
+_MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
+
+_BAD = frozenset({"failed", "suspect"})
 
 
 def render(summary: Summary) -> str:
@@ -17,10 +21,11 @@ def render(summary: Summary) -> str:
     done = "complete" if summary.complete else "so far"
     verdicts = ", ".join(f"{number} {verdict}" for verdict, number in summary.verdicts.items() if number)
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
+    number = len(summary.evals)
     sections = [
         f"# Evaluation summary ({done})",
         _heading(summary),
-        f"**{len(summary.evals)} evaluations: {verdicts or 'none'}** ({states or 'no states'})",
+        f"**{number} evaluation{'s' * (number != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
         _table(summary.evals),
         *_problems(summary.evals),
     ]
@@ -28,9 +33,8 @@ def render(summary: Summary) -> str:
 
 
 def _heading(summary: Summary) -> str:
-    experiment = printable(summary.experiment).replace("`", "")
     lines = [
-        f"Experiment: `{experiment}`",
+        f"Experiment: {_cell(summary.experiment)}",
         f"Written: {summary.generated_at}",
         f"Total time: {total(summary.total_time_s)}",
     ]
@@ -59,7 +63,7 @@ def _row(ev: EvalSummary) -> list[str]:
         _cell(ev.name),
         _cell(ev.job_id),
         str(ev.state),
-        ev.verdict if ev.verdict == "ok" else f"**{ev.verdict}**",
+        f"**{ev.verdict}**" if ev.verdict in _BAD else ev.verdict,
         _exit(ev),
         clock(ev.queue_s),
         f"{clock(ev.elapsed_s)} / {clock(ev.time_limit_s)}{_share(ev.time_efficiency_pct)}",
@@ -70,29 +74,40 @@ def _row(ev: EvalSummary) -> list[str]:
 
 
 def _problems(evals: Sequence[EvalSummary]) -> list[str]:
-    lines = []
-    for ev in evals:
-        said = [*_disagreement(ev), *_result(ev), *(_cell(a) for a in ev.advice)]
-        if said and ev.verdict != "ok":
-            lines.append(f"* **{_cell(ev.name)}** ({ev.state}): {'; '.join(said)}")
+    """Every eval that failed or is suspect: why, and where its output is."""
+    lines = [f"* **{_cell(ev.name)}** ({ev.state}): {'; '.join(_said(ev))}" for ev in evals if ev.verdict in _BAD]
     return ["## To look at", "\n".join(lines)] if lines else []
 
 
-def _disagreement(ev: EvalSummary) -> list[str]:
+def _said(ev: EvalSummary) -> list[str]:
+    output = [f"output: {_cell(ev.log)}"] if ev.log is not None else []
+    said = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(_cell, ev.advice), *output]
+    return said or ["nothing is known of its end"]
+
+
+def _ended(ev: EvalSummary) -> list[str]:
     if ev.witnesses.agree is False:
         return [f"Slurm says {ev.witnesses.slurm}, the job itself {ev.witnesses.self}"]
+    if ev.signal or ev.exit_code:
+        return [f"ended by signal {ev.signal}" if ev.signal else f"exit status {ev.exit_code}"]
     return []
 
 
 def _result(ev: EvalSummary) -> list[str]:
     if ev.result is None:
-        return ["no eval log was found"] if ev.verdict == "suspect" else []
+        explained = ev.verdict != "suspect" or ev.witnesses.agree is False
+        return [] if explained else ["no eval log was found"]
     samples = ""
     if ev.result.samples_total is not None:
         done = "unknown" if ev.result.samples_completed is None else ev.result.samples_completed
         samples = f", {done} of {ev.result.samples_total} samples"
     error = f": {_cell(printable(ev.result.error, max_chars=200))}" if ev.result.error else ""
     return [f"the eval's log says {_cell(ev.result.status)}{samples}{error}"]
+
+
+def _diagnosis(ev: EvalSummary) -> list[str]:
+    found = ev.diagnosis
+    return [] if found is None else [_cell(text) for text in (found.cause, found.evidence, found.advice) if text]
 
 
 def _exit(ev: EvalSummary) -> str:
@@ -112,4 +127,4 @@ def _share(percent: float | None) -> str:
 
 
 def _cell(text: str | None) -> str:
-    return "unknown" if text is None else printable(text).translate(_ESCAPED)
+    return "unknown" if text is None else _MARKUP.sub(r"\\\g<0>", printable(text))

@@ -1,0 +1,235 @@
+"""summary.json: exactly the shape of the contract, unknown is null, and each figure from who knows it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.summary.build import total_time_s
+from evalmon_agent.summary.records import Diagnosis
+from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.records import Evidence, ExperimentState
+from evalmon_agent.words.states import State
+from summary.summarised import RESULT, finished, measured, mixed, only, summary_of
+from tracking.rows import Told, account, accounts, launcher, own, queue, registered, report, row, told
+
+GOLDEN = Path(__file__).parent / "golden" / "summary.json"
+
+# Section 8 of the contract, as it stands there.
+SHAPE = """
+schema experiment generated_at complete total_time_s counts{STATE: n} verdicts{ok,failed,suspect,active: n} evals[]; per eval
+name job_id attempts[] state verdict exit_code signal submitted started ended queue_s elapsed_s
+time_limit_s time_efficiency_pct cpu_efficiency_pct memory_used_bytes memory_requested_bytes
+memory_efficiency_pct metrics_source(seff|sacct|self|null)
+gpu{count samples utilization_mean_pct utilization_p95_pct utilization_max_pct idle_fraction
+memory_peak_bytes memory_total_bytes power_mean_w energy_j}|null
+result{status samples_completed samples_total scores{scorer/metric: value} error log}|null
+diagnosis{cause evidence advice}|null advice[] witnesses{slurm, self, agree} output_dir log
+"""  # noqa: E501 - as it stands there
+
+
+@pytest.fixture(autouse=True)
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def keys(text: str) -> dict[str, list[str]]:
+    """The keys of each level of the contract's shape: of "" (an eval, or the whole) and of each `name{...}`."""
+    inner = {name: re.findall(r"[a-z_0-9]+", body) for name, body in re.findall(r"([a-z]+)\{([^{}]*)\}", text)}
+    bare = re.sub(r"\{[^{}]*\}|\[\]|\([^)]*\)|\|null", "", re.sub(r"\{[^{}]*\}", "", text))
+    return {**inner, "": bare.split()}
+
+
+def plain(value: object) -> dict[str, object]:
+    decoded: dict[str, object] = json.loads(msgspec.json.encode(value))
+    return decoded
+
+
+def test_the_shape_is_that_of_the_contract_key_by_key() -> None:
+    whole, per_eval = SHAPE.split("; per eval")
+    shown = plain(summary_of(finished()))
+    assert keys(whole)[""] == list(shown)
+    assert ["ok", "failed", "suspect", "active"] == list(shown["verdicts"])  # type: ignore[call-overload]
+    [ev] = shown["evals"]  # type: ignore[misc]
+    expected = keys(per_eval)
+    assert expected[""] == list(ev)
+    assert expected["gpu"] == list(ev["gpu"])
+    assert expected["witnesses"] == list(ev["witnesses"])
+    assert ["status", "samples_completed", "samples_total", "scores", "error", "log"] == list(ev["result"])
+    assert expected["diagnosis"] == list(Diagnosis.__struct_fields__)
+
+
+def test_a_finished_experiment_as_it_is_written() -> None:
+    document = msgspec.json.format(msgspec.json.encode(summary_of(finished())), indent=1).decode() + "\n"
+    assert GOLDEN.read_text() == document
+
+
+def test_of_an_eval_that_nobody_saw_everything_is_null() -> None:
+    ev = plain(only(told()))
+    known = {
+        "name": "r8_lr1e-5/capitalization/epoch0",
+        "job_id": "123",
+        "attempts": [],
+        "state": "PENDING",
+        "verdict": "active",
+        "submitted": "2026-09-21T16:13:20+02:00",
+        "advice": [],
+        "witnesses": {"slurm": None, "self": None, "agree": None},
+        "output_dir": "/exp/out",
+    }
+    assert dict.fromkeys(ev) | known == ev
+
+
+def test_an_empty_experiment_has_a_summary_too() -> None:
+    shown = summary_of(Told())
+    assert ({}, {"ok": 0, "failed": 0, "suspect": 0, "active": 0}, []) == (shown.counts, shown.verdicts, shown.evals)
+    assert (False, None) == (shown.complete, shown.total_time_s)
+
+
+def test_counts_and_verdicts_are_those_of_the_evals() -> None:
+    shown = summary_of(mixed())
+    assert {"RUNNING": 1, "COMPLETED": 3, "FAILED": 1, "TIMEOUT": 1, "OUT_OF_MEMORY": 1} == shown.counts
+    assert {"ok": 2, "failed": 2, "suspect": 2, "active": 1} == shown.verdicts
+    assert ["ok", "failed", "suspect", "suspect", "failed", "active", "ok"] == [ev.verdict for ev in shown.evals]
+
+
+def test_times_have_the_offset_that_they_had() -> None:
+    winter = told(queue(10, row(State.PENDING)), accounts(1, account(State.FAILED, start=5, end=55)))
+    assert "2026-09-21T16:14:15+02:00" == only(winter).ended
+    later = only(told(report(own(start=10_000_000.0, end=10_000_010, exit_code=0))))
+    assert "2027-01-15T08:00:00+01:00"[-6:] == str(later.started)[-6:]
+
+
+@pytest.mark.parametrize(
+    ("end", "said", "expected"),
+    [
+        ({"exit_code": 3, "signal": None}, {"exit_code": 3}, (3, None)),
+        ({"exit_code": 9, "signal": None}, {"exit_code": 137}, (137, None)),
+        ({"exit_code": 0, "signal": 9}, {"exit_code": 137}, (137, None)),
+        ({"exit_code": 0, "signal": 15}, {"signal": 15}, (None, 15)),
+        ({"exit_code": 2, "signal": None}, {}, (2, None)),
+        ({"exit_code": 0, "signal": 9}, {}, (0, 9)),
+    ],
+)
+def test_the_jobs_own_report_decides_how_its_command_ended(
+    end: dict[str, int | None], said: dict[str, int], expected: tuple[int | None, int | None]
+) -> None:
+    reported = report(own(start=6, end=50, **said)) if said else Facts()
+    found = only(told(reported, accounts(60, account(State.FAILED, start=5, end=55, **end))))
+    assert expected == (found.exit_code, found.signal)
+
+
+def test_a_cancelled_job_that_never_ran_has_no_exit_no_start_and_no_metrics() -> None:
+    found = only(told(queue(60, row(State.CANCELLED, end=55))))
+    assert (None, None, None, None, None) == (found.exit_code, found.signal, found.started, found.queue_s, found.gpu)
+    assert (0.0, None, "failed") == (found.elapsed_s, found.metrics_source, found.verdict)
+
+
+def test_the_time_in_the_queue_is_slurms_own_and_never_negative() -> None:
+    assert 4.0 == only(told(queue(10, row(State.RUNNING, start=5)))).queue_s
+    assert 0.0 == only(told(queue(10, row(State.RUNNING, submit=7, start=5)))).queue_s
+    assert None is only(told(report(own(start=-500)))).queue_s
+
+
+def test_the_elapsed_time_of_a_running_job_goes_on() -> None:
+    running = told(queue(10, row(State.RUNNING, start=5)))
+    assert [55.0, 95.0] == [only(running, now=now).elapsed_s for now in (60, 100)]
+    assert 0.0 == only(running, now=-3600).elapsed_s
+    assert None is only(told(queue(10, row(State.PENDING)))).elapsed_s
+
+
+def test_where_slurm_knows_nothing_the_report_fills_in() -> None:
+    found = only(told(report(own(start=6, end=50, exit_code=0)), queue(60), accounts(60, disabled=True)))
+    assert ("COMPLETED", 44.0, 0) == (found.state, found.elapsed_s, found.exit_code)
+    assert (None, "exit 0") == (found.witnesses.slurm, found.witnesses.self)
+    assert [("COMPLETED", 44.0)] == [(str(a.state), a.elapsed_s) for a in found.attempts]
+
+
+def test_captured_figures_stand_above_everything() -> None:
+    found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
+    found.take(measured(Figures(52.0, 600.0, 8.67, 99.0, 1, 2, 50.0, "sacct")))
+    one = only(found)
+    assert (52.0, 600.0, 8.67, 99.0) == (
+        one.elapsed_s,
+        one.time_limit_s,
+        one.time_efficiency_pct,
+        one.cpu_efficiency_pct,
+    )
+    assert (1, 2, 50.0, "sacct") == (
+        one.memory_used_bytes,
+        one.memory_requested_bytes,
+        one.memory_efficiency_pct,
+        one.metrics_source,
+    )
+
+
+def test_each_attempt_is_there_with_its_own_end() -> None:
+    first, second = account(State.REQUEUED, start=5, end=55), account(State.FAILED, submit=57, start=180, end=190)
+    reported = report(own(0, start=6, end=54, signal=15), own(1, start=181, end=189, exit_code=3))
+    found = only(told(reported, queue(200), accounts(200, first, second)))
+    assert [("REQUEUED", 15, 50.0), ("FAILED", None, 10.0)] == [
+        (str(a.state), a.signal, a.elapsed_s) for a in found.attempts
+    ]
+    assert (3, 123.0, "2026-09-21T16:14:17+02:00") == (found.exit_code, found.queue_s, found.submitted)
+
+
+def test_a_retried_eval_shows_all_its_jobs_and_counts_the_latest() -> None:
+    found = told(accounts(60, account(State.FAILED, start=5, end=55)))
+    found.take(Facts(registrations=[registered(job_id="200", at=100, token="9c")]))
+    assert ("200", "PENDING", None, 1) == (
+        (one := only(found)).job_id,
+        one.state,
+        one.exit_code,
+        len(one.attempts),
+    )
+    found.take(queue(300, row(State.COMPLETED, job_id="200", submit=101, start=110, end=150, command=launcher("9c"))))
+    one = only(found)
+    assert (["123", "200"], "ok", 40.0) == ([a.job_id for a in one.attempts], one.verdict, one.elapsed_s)
+
+
+def test_what_slurm_said_before_the_end_is_not_what_it_says() -> None:
+    found = told(queue(10, row(State.RUNNING, start=5)), accounts(10, account(State.RUNNING, start=5)))
+    found.take(queue(60, row(State.TIMEOUT, start=5, end=55)))
+    assert "TIMEOUT" == only(found).witnesses.slurm
+
+
+def test_a_report_with_impossible_times_makes_no_trouble() -> None:
+    found = only(told(report(own(start=1e300, end=-1e300, exit_code=0))))
+    assert (None, None) == (found.started, found.ended)
+
+
+@pytest.mark.parametrize(("end", "word"), [(State.TIMEOUT, "time limit"), (State.OUT_OF_MEMORY, "--mem")])
+def test_limits_that_were_hit_come_with_advice(end: State, word: str) -> None:
+    [advice] = only(told(queue(60, row(end, start=5, end=55)))).advice
+    assert word in advice
+
+
+def test_the_total_time_is_from_the_first_submission_to_the_last_end() -> None:
+    evals = Facts(registrations=[registered(), registered("r/b", "200", at=100, token="9c")])
+    found = Told(evals, accounts(60, account(State.FAILED, start=5, end=55)))
+    late = account(State.FAILED, job_id="200", submit=101, start=110, end=961)
+    found.take(accounts(1000, late, asked=("200",)))
+    assert 960.0 == total_time_s(found.state)
+
+
+def test_a_total_time_that_nobody_knows_is_none_and_never_negative() -> None:
+    assert None is total_time_s(ExperimentState(experiment="/exp"))
+    assert None is total_time_s(told(queue(10, row(State.RUNNING, start=5))).state)
+    assert 0.0 == total_time_s(told(accounts(60, account(State.FAILED, start=5, end=-20))).state)
+
+
+def test_an_error_in_a_log_that_nobody_expected_is_suspect_all_the_same() -> None:
+    found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
+    found.take(measured(evidence=Evidence(result=msgspec.structs.replace(RESULT, status="error"))))
+    assert "suspect" == only(found).verdict

@@ -1,0 +1,121 @@
+"""summary.md, as people read it: rendered, and raw in a terminal."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.summary.markdown import render
+from evalmon_agent.summary.records import Diagnosis, EvalSummary, Summary
+from summary.summarised import finished, mixed, summary_of
+from tracking.rows import Told, told
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def changed(**values: object) -> Summary:
+    """The finished experiment, with this said of its eval."""
+    whole = summary_of(finished())
+    [ev] = whole.evals
+    return msgspec.structs.replace(whole, evals=[msgspec.structs.replace(ev, **values)])
+
+
+def test_a_mixed_experiment_as_it_is_written() -> None:
+    assert (GOLDEN / "mixed.md").read_text() == render(summary_of(mixed(), now=2000))
+
+
+def test_a_finished_experiment_as_it_is_written() -> None:
+    assert (GOLDEN / "finished.md").read_text() == render(summary_of(finished()))
+
+
+def test_an_eval_that_nobody_saw_is_unknown_everywhere_and_nothing_is_0() -> None:
+    row = next(line for line in render(summary_of(told())).split("\n") if "epoch0" in line)
+    assert ["unknown"] * 2 == [cell.strip() for cell in row.split("|")[5:7]]
+    assert " 0" not in row.split("PENDING")[1]
+
+
+def test_an_empty_experiment_has_a_page_too() -> None:
+    text = render(summary_of(Told()))
+    assert "**0 evaluations: none** (no states)" in text
+    assert "To look at" not in text
+
+
+HOSTILE = [
+    "a|b",
+    "a\n| x | y |",
+    "<script>",
+    "[x](http://e)",
+    "![x](y)",
+    "`x`",
+    "*x*",
+    "_x_",
+    "__x__",
+    "\\",
+    "&lt;",
+    "~~x~~",
+    "[x][y]",
+    "[x]: y",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_adds_no_row_no_cell_and_no_markup(name: str) -> None:
+    plain, hostile = (render(changed(name=text)).split("\n") for text in ("plain", name))
+    assert len(plain) == len(hostile)
+    [row] = [line for line in hostile if line.startswith("| ") and "**" not in line and "Evaluation" not in line][1:]
+    assert 10 == len(re.split(r"(?<!\\)\|", row)) - 2
+    shown = row.split(" | 123 | ")[0].removeprefix("| ")
+    assert not re.search(r"(?<!\\)[<*`~&]|(?<!\\)\]\(|(?<!\\)\]\[|(?<!\\)\]:", shown)
+    assert not re.search(r"(?<![\\A-Za-z0-9])_|(?<!\\)_(?![A-Za-z0-9])", shown)
+
+
+@pytest.mark.parametrize("name", ["r8_lr1e-5/capitalization/epoch0", "r/array[3]", "a-b.c@d"])
+def test_the_names_of_ordinary_evals_are_readable_in_the_raw_text(name: str) -> None:
+    assert f"| {name} | 123 |" in render(changed(name=name))
+
+
+def problem(**values: object) -> str:
+    found = [line for line in render(changed(**values)).split("\n") if line.startswith("* ")]
+    return found[0].partition("): ")[2] if found else ""
+
+
+def test_an_eval_that_is_ok_or_active_is_nothing_to_look_at() -> None:
+    assert ("", "") == (problem(), problem(verdict="active"))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"exit_code": 3}, "exit status 3; the eval's log says success, 10 of 10 samples; output: /exp/slurm-123.out"),
+        ({"result": None, "exit_code": None, "signal": 9, "log": None}, "ended by signal 9"),
+        ({"result": None, "exit_code": None, "log": None}, "nothing is known of its end"),
+        ({"result": None, "log": None, "exit_code": 0, "advice": ["Do *this*"]}, "Do \\*this\\*"),
+        ({"result": EvalResult(status="error", error="a\nb"), "log": None}, "the eval's log says error: a\\\\nb"),
+        ({"result": None, "log": None, "diagnosis": Diagnosis("cause", None, "advice")}, "cause; advice"),
+    ],
+)
+def test_a_failed_eval_is_told_with_all_that_is_known(values: dict[str, object], expected: str) -> None:
+    assert expected == problem(verdict="failed", **values)
+
+
+def test_a_suspect_eval_is_told_with_what_does_not_fit() -> None:
+    ev: EvalSummary = summary_of(finished()).evals[0]
+    torn = msgspec.structs.replace(ev.witnesses, self="exit 3", agree=False)
+    known = {"verdict": "suspect", "result": None, "log": None}
+    assert "no eval log was found" == problem(**known)
+    assert "Slurm says COMPLETED, the job itself exit 3" == problem(witnesses=torn, **known)
