@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -302,6 +303,41 @@ def test_gpm_of_a_mig_device_is_asked_of_its_gpu(world: World) -> None:
     world.write()
     code = f"{_GPM}\nsaid(metrics_between(lambda s: n.nvmlGpmMigSampleGet(h, 3, s), 0.05))"
     assert [[0, 55], [0, 0], [3, 0]] == ask(world, code)
+
+
+_SEVEN = "timestamp,utilization.gpu,utilization.memory,memory.used,memory.total,power.draw,temperature.gpu"
+
+
+def nvidia_smi(world: World, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The stand-in's nvidia-smi with the seven fields, in an environment that knows nothing of the stand-in."""
+    command = [str(world.install_nvidia_smi(directory)), f"--query-gpu={_SEVEN}", "--format=csv", *options]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+
+
+def test_nvidia_smi_prints_seven_columns(world: World, tmp_path: Path) -> None:
+    world.refuse("nvmlDeviceGetPowerUsage", errors.NOT_SUPPORTED, gpu=1)
+    header, first, second = nvidia_smi(world, tmp_path).stdout.splitlines()
+    assert (
+        "timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB], "
+        "power.draw [W], temperature.gpu"
+    ) == header
+    assert re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3}, 37 %, 12 %, 3984 MiB, 81559 MiB, 180\.40 W, 44", first)
+    assert second.endswith(", 81559 MiB, [N/A], 44")
+
+
+def test_nvidia_smi_fails_as_on_a_node_whose_driver_is_gone(world: World, tmp_path: Path) -> None:
+    world.refuse("nvmlInitWithFlags", errors.DRIVER_NOT_LOADED)
+    done = nvidia_smi(world, tmp_path)
+    assert done.returncode == 9
+    assert done.stdout.startswith("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.")
+
+
+def test_nvidia_smi_goes_on_and_on_with_l(world: World, tmp_path: Path) -> None:
+    command = [str(world.install_nvidia_smi(tmp_path)), "--query-gpu=index", "--format=csv,noheader", "-lms", "50"]
+    with subprocess.Popen([*command, "-i", "1"], stdout=subprocess.PIPE, text=True) as process:
+        lines = [process.stdout.readline() for _ in range(3)]
+        process.kill()
+    assert ["1\n"] * 3 == lines
 
 
 def test_a_mistake_in_the_control_file_is_no_quiet_one(world: World) -> None:

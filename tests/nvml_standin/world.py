@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -149,6 +151,17 @@ class World:
         """For a process that shall find the stand-in: the loader reads it at the start, so a new process only."""
         path = ":".join(filter(None, (str(self.library), base.get("LD_LIBRARY_PATH"))))
         return {**base, "LD_LIBRARY_PATH": path, "NVML_STANDIN_CONTROL": str(self.control), **more}
+
+    def install_nvidia_smi(self, directory: Path) -> Path:
+        """Make `directory`/nvidia-smi, which finds this world by itself, without `environment`; the PATH is yours."""
+        directory.mkdir(parents=True, exist_ok=True)
+        program = directory / "nvidia-smi"
+        environment = {"LD_LIBRARY_PATH": self.library, "NVML_STANDIN_CONTROL": self.control}
+        assignments = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in environment.items())
+        script = shlex.join([sys.executable, str(Path(__file__).with_name("nvidia_smi.py"))])
+        program.write_text(f'#!/bin/sh\nexec env {assignments} {script} "$@"\n')
+        program.chmod(0o755)
+        return program
 
     def calls(self) -> list[str]:
         """The symbols called so far, if `log` is set."""
