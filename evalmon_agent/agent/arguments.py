@@ -69,9 +69,7 @@ def parse_run(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing or unusable value, no command.
     """
-    arguments = Arguments(
-        *_split(argv, program="run", valued=_RUN_OPTIONS, flags=frozenset({"--script", "--help"}))
-    )
+    arguments = Arguments(*_split(argv, program="run", valued=_RUN_OPTIONS, flags=frozenset({"--script", "--help"})))
     if not arguments.command and not arguments.wants_help:
         raise UsageError("evalmon run: no command given; see evalmon run --help")
     return arguments

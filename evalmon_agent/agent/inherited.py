@@ -17,9 +17,7 @@ class Inherited:
     def __init__(self, mask: set[int]) -> None:
         self.mask = mask
         self.environment = _environment()
-        self.to_default = (
-            {signal.SIGXFSZ} if _was_told_to_ignore_sigpipe() else {signal.SIGXFSZ, signal.SIGPIPE}
-        )
+        self.to_default = {signal.SIGXFSZ} if _was_told_to_ignore_sigpipe() else {signal.SIGXFSZ, signal.SIGPIPE}
 
 
 def _environment() -> dict[bytes, bytes]:
