@@ -62,6 +62,7 @@ static void add_rule(World *into, const char *keyword, const char *words, const 
 static bool read_world_line(World *into, const char *key, const char *value, const char *line) {
     if (strcmp(key, "epoch") == 0) into->epoch = atof(value);
     else if (strcmp(key, "driver") == 0) copy(into->driver, sizeof into->driver, value, line);
+    else if (strcmp(key, "frozen") == 0) into->frozen = true;
     else if (strcmp(key, "log") == 0) copy(into->log, sizeof into->log, value, line);
     else if (strcmp(key, "error") == 0 || strcmp(key, "delay") == 0 || strcmp(key, "hang") == 0)
         add_rule(into, key, value, line);
@@ -138,6 +139,7 @@ static void replace_world(World *by) {
 
 void world_refresh(void) {
     static struct stat last;
+    if (world.frozen) return;
     const char *path = getenv("NVML_STANDIN_CONTROL");
     struct stat found;
     if (!path) give_up("not set", "NVML_STANDIN_CONTROL");

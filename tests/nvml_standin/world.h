@@ -44,6 +44,7 @@ typedef struct {
 
 typedef struct {
     double epoch; /* unix seconds; where all curves begin */
+    bool frozen;  /* not read again: no cost of ours in a measurement */
     char driver[80];
     char log[4096];
     Device *devices;

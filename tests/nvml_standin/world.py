@@ -91,6 +91,7 @@ class World:
         rules: calls that fail or hang; see refuse, delay, hang.
         log: a file to which every call appends `SYMBOL GPU PID TID` (GPU -1: none), or None.
         epoch: unix seconds; where all curves begin.
+        frozen: a process reads this world once and never again, which costs nothing per call.
     """
 
     def __init__(self, directory: Path, library: Path, *, gpus: int = 2) -> None:
@@ -99,6 +100,7 @@ class World:
         self.library = library
         self.driver = "570.133.20"
         self.epoch = time.time()
+        self.frozen = False
         self.log: Path | None = None
         self.gpus = [Gpu(uuid=f"GPU-0000000{index}-1111-2222-3333-444455556666", minor=index) for index in range(gpus)]
         self.rules: list[Rule] = []
@@ -171,6 +173,8 @@ class World:
 
     def _lines(self) -> list[str]:
         lines = [f"epoch {self.epoch:.6f}", f"driver {self.driver}", *([f"log {self.log}"] if self.log else [])]
+        if self.frozen:
+            lines.append("frozen")
         for rule in self.rules:
             value = "" if rule.value is None else f" {rule.value}"
             lines.append(f"{rule.kind} {rule.symbol} {rule.gpu} {rule.first} {rule.last}{value}")
