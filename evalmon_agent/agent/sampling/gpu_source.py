@@ -19,7 +19,10 @@ if TYPE_CHECKING:
         """Somebody who looks at the job's GPUs."""
 
         name: str
-        count: int
+
+        @property
+        def count(self) -> int:
+            """How many GPUs are the job's."""
 
         def tick(self) -> "GpuTick":
             """All rows of one moment."""

@@ -81,7 +81,7 @@ class Loop:
         """Sample until there is a reason to end, which goes on record."""
         started_s = time.monotonic()
         self._start()
-        why, number = self._why_leave(), 0
+        why, number = self._bell.wait(0)[0] or self._why_leave(), 0
         while not why:
             self._tick()
             passed = int((time.monotonic() - started_s) / self._plan.interval_s)
@@ -115,7 +115,7 @@ class Loop:
         if self._worker is not None and self._host_file.is_turn:
             if self._worker.is_busy:
                 self._record.count("gpu_gaps")
-                self._record.trouble("a call to the GPU driver takes longer than a sample interval")
+                self._record.trouble("the GPU driver had not answered when the next sample was due")
             else:
                 self._worker.ask()
         self._show()
@@ -192,6 +192,7 @@ class Loop:
     def _end(self, why: str) -> None:
         """A last sample, if it does not take long; then both files are let go."""
         self._record.texts["ended"] = why
+        self._show()
         if self._last_tick_s and time.monotonic() - self._last_tick_s > _LAST_AFTER_S:
             self._tick()
             deadline_s = time.monotonic() + _LAST_WITHIN_S

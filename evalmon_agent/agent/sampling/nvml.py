@@ -159,7 +159,7 @@ class Nvml:
 def _import() -> "Any":
     """Import pynvml without ctypes.util, of which it needs nothing on Linux: two thirds of its 34 ms.
 
-    It says `from ctypes.util import find_library` for Windows; what that imports (shutil, subprocess, re) is not needed.
+    It says `from ctypes.util import find_library` for Windows; that imports shutil, subprocess and re.
     """
     import ctypes  # noqa: PLC0415 (only in the sampler's process)
 

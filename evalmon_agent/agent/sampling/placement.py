@@ -1,6 +1,6 @@
-"""Which files are this node's, and is it this process that writes them? Pure: from the environment.
+"""Which files are this node's? Pure: from the environment.
 
-One sampler per node: of a step's tasks on a node, the first (SLURM_LOCALID 0). The batch script runs on the first node
+One sampler per node: of a step's tasks on a node, the first (companion.py). The batch script runs on the first node
 of the job, whose files have the plain names; SLURM_NODEID would not tell, for in a step it counts the step's nodes.
 """
 
@@ -32,8 +32,3 @@ def first_of(nodes: str) -> str:
         elif not is_skipping:
             first += character
     return first
-
-
-def is_first_task_here(environ: "Mapping[str, str]") -> bool:
-    """Whether no other task of this step on this node does the sampling."""
-    return not environ.get("SLURM_JOB_ID") or environ.get("SLURM_LOCALID", "0") == "0"

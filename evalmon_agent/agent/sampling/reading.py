@@ -32,6 +32,23 @@ class Reading:
         "utilization_pct",
     )
 
+    clock_reasons: "Value"
+    energy_j: "Value"
+    graphics_activity_pct: "Value"
+    memory_total_mib: "Value"
+    memory_used_mib: "Value"
+    memory_utilization_mean_pct: "Value"
+    memory_utilization_pct: "Value"
+    power_limit_w: "Value"
+    power_mean_w: "Value"
+    power_w: "Value"
+    sm_activity_pct: "Value"
+    sm_clock_mhz: "Value"
+    temperature_c: "Value"
+    tensor_activity_pct: "Value"
+    utilization_mean_pct: "Value"
+    utilization_pct: "Value"
+
     def __init__(self, everywhere: "Value" = NO_VALUE) -> None:
         for name in self.__slots__:
             setattr(self, name, everywhere)

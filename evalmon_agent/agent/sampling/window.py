@@ -1,4 +1,4 @@
-"""What was the mean since the last look? From the driver's own buffer of samples, which it fills several times a second."""
+"""What was the mean since the last look? From the driver's own samples, several a second."""
 
 import ctypes
 import struct
@@ -19,7 +19,7 @@ _SAMPLES_AT_MOST = 4096
 
 
 class SampleMean:
-    """The mean of one sort of sample. Called by ctypes directly: pynvml's own wrapper makes an object of each sample."""
+    """The mean of one sort of sample; by ctypes directly, for pynvml's wrapper makes an object of each."""
 
     def __init__(self, nvml: "Nvml", gpu: "Any", kind: str) -> None:
         self._nvml = nvml

@@ -1,4 +1,4 @@
-"""A thread for calls that may hang: the main thread asks, goes on, and is told by a descriptor when there is an answer."""
+"""A thread for calls that may hang: the main thread asks, goes on, and learns from a descriptor of the answer."""
 
 import _thread
 import os
