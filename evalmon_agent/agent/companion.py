@@ -14,36 +14,37 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from .arguments import Arguments
     from .sampling.record import Page, Record
 
 _END_WITHIN_S = 0.5
 
 
 class Companion:
-    """The sampler's process; `why_not` says why there is none."""
+    """The sampler's process."""
 
-    def __init__(self) -> None:
-        self.why_not = ""
+    def __init__(self, asked: "Arguments", *, is_in_job: bool) -> None:
+        """Nothing is started yet."""
+        self._asked = asked
+        self._is_in_job = is_in_job
+        self._why_not = ""
         self._pid = 0
         self._life = -1
         self._page: Page | None = None
 
-    def start(self, directory: str | None, *, interval_s: float | None) -> None:
-        """Fork it; never raises.
-
-        Args:
-            directory: absolute; None: there is no place for the files, so nothing is sampled.
-            interval_s: None: the default.
-        """
-        if directory is None:
-            self.why_not = "neither --output-dir nor EVALMON_OUTPUT_DIR says where to"
-        elif os.environ.get("SLURM_JOB_ID") and os.environ.get("SLURM_LOCALID", "0") != "0":
-            self.why_not = "the first task of this step on this node does that"
+    def start(self) -> None:
+        """Fork it, if there is a place for its files; never raises."""
+        # Outside of a job, an EVALMON_OUTPUT_DIR is somebody else's.
+        directory = self._asked.output_dir or (os.environ.get("EVALMON_OUTPUT_DIR") if self._is_in_job else None)
+        if not directory:
+            self._why_not = "neither --output-dir nor EVALMON_OUTPUT_DIR says where to"
+        elif self._is_in_job and os.environ.get("SLURM_LOCALID", "0") != "0":
+            self._why_not = "the first task of this step on this node does that"
         else:
             try:
-                self._fork(directory, interval_s)
+                self._fork(os.path.abspath(directory))
             except Exception as error:  # noqa: BLE001 (nothing of the sampler's may disturb the rest of us)
-                self.why_not = f"{type(error).__name__}: {error}"
+                self._why_not = f"{type(error).__name__}: {error}"
 
     def finish(self) -> None:
         """End it, within half a second; what it has said is there afterwards."""
@@ -51,36 +52,40 @@ class Companion:
             return
         deadline = time.monotonic() + _END_WITHIN_S
         os.kill(self._pid, signal.SIGTERM)
-        while not self._has_ended() and (left := deadline - time.monotonic()) > 0:
+        self.look()
+        while self._pid and (left := deadline - time.monotonic()) > 0:
             signal.sigtimedwait({signal.SIGCHLD}, left)
+            self.look()
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
 
     def said(self) -> bytes:
-        """Its record, as it stands; for record.parse."""
-        return self._page.content() if self._page is not None else b""
+        """Its record, for record.parse; or why there is none."""
+        said = self._page.content() if self._page is not None else b""
+        return said or f"not_sampled {self._why_not}\n".encode()
 
-    def _has_ended(self) -> bool:
-        if self._pid:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            if pid:
-                self._pid = 0
-                if os.WIFSIGNALED(status) and not self.said():
-                    is_told = os.WTERMSIG(status) == signal.SIGTERM
-                    self.why_not = "it was over too soon" if is_told else f"killed by signal {os.WTERMSIG(status)}"
-        return not self._pid
+    def look(self) -> None:
+        """Note whether it has ended since the last look."""
+        if not self._pid:
+            return
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        if pid:
+            self._pid = 0
+            if os.WIFSIGNALED(status):
+                is_told = os.WTERMSIG(status) == signal.SIGTERM
+                self._why_not = "it was over too soon" if is_told else f"killed by signal {os.WTERMSIG(status)}"
 
-    def _fork(self, directory: str, interval_s: float | None) -> None:
+    def _fork(self, directory: str) -> None:
         from .sampling.record import Page  # noqa: PLC0415 (only where something is sampled)
 
         self._page = Page()
         life, self._life = os.pipe()
         self._pid = os.fork()
         if not self._pid:
-            self._live(directory, interval_s, life)
+            self._live(directory, life)
         os.close(life)
 
-    def _live(self, directory: str, interval_s: float | None, life: int) -> "NoReturn":
+    def _live(self, directory: str, life: int) -> "NoReturn":
         """The sampler's life, in its own process."""
         try:
             # Told to end before there is anything to lose, it just dies.
@@ -91,7 +96,7 @@ class Companion:
 
             sampler.live(
                 directory,
-                interval_s=interval_s or sampler.DEFAULT_INTERVAL_S,
+                interval_s=self._asked.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
                 environ=dict(os.environ),
                 root=os.getppid(),
                 life=life,

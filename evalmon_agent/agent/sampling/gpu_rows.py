@@ -1,4 +1,4 @@
-"""How is a look at a GPU written into gpu_metrics.csv? Pure; the first seven columns are nvidia-smi's, byte for byte."""
+"""How is a look at a GPU written down? Pure; the first seven columns are nvidia-smi's, byte for byte."""
 
 import time
 

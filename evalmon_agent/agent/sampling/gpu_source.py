@@ -4,7 +4,7 @@ import os
 import time
 
 from . import gpu_rows, whose_gpus
-from .nvml import FailedError, LostError, Nvml, NvmlMissingError, NoValueError
+from .nvml import FailedError, LostError, NoValueError, Nvml, NvmlMissingError
 from .reading import Reading
 
 TYPE_CHECKING = False

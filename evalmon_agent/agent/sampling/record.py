@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _PAGE_BYTES = 4096
 _TEXT_CHARACTERS = 300
 _TROUBLES_AT_MOST = 8
+_AS_TOLD = "SIGTERM"
 
 COUNTS = (
     "gpus",
@@ -25,7 +26,7 @@ COUNTS = (
     "dropped_rows",
     "caught",
 )
-TEXTS = ("gpu_source", "no_gpu_file", "no_host_file", "host_source", "ended")
+TEXTS = ("not_sampled", "gpu_source", "no_gpu_file", "no_host_file", "host_source", "ended")
 
 
 class Record:
@@ -86,6 +87,15 @@ def parse(data: bytes) -> "dict[str, Any]":
         elif name == "trouble":
             entry["troubles"].append(value)
     return entry
+
+
+def notes_of(entry: "dict[str, Any]") -> list[str]:
+    """What of it belongs among the notes: what went wrong. That a job has no GPU did not."""
+    notes = [f"sampler: {trouble}" for trouble in entry["troubles"]]
+    ended = entry.get("ended", "")
+    if not entry.get("not_sampled") and ended != _AS_TOLD:
+        notes.append(f"sampler: {ended or 'ended without a word'}")
+    return notes
 
 
 def one_line(text: str) -> str:
