@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .nvml import Nvml
-    from .reading import Value
 
 # nvmlSample_t: a time stamp in microseconds and a value of eight bytes, of one of these types (nvmlValueType_t).
 _SAMPLE = {0: "=Qd", 1: "=QI4x", 2: "=QQ", 3: "=QQ", 4: "=Qq", 5: "=Qi4x"}
@@ -29,7 +28,7 @@ class SampleMean:
         self._room = 0
         self._buffer: ctypes.Array[ctypes.c_char] | None = None
 
-    def since_last(self) -> "Value":
+    def since_last(self) -> float | str:
         """The mean of the samples since the last call; at the first one there is none: what was before is another's.
 
         Raises:
