@@ -2,8 +2,8 @@
 
 Promises, for the file and its reader:
 
-* One write with O_APPEND for all rows of a tick; what a full disk wrote of it is cut off again. A torn tail that
-  an earlier life left behind gets its newline first.
+* One write with O_APPEND for all rows of a tick, and no row across two pages, so a reader finds whole lines at any
+  time; what a full disk wrote of it is cut off again. A torn tail of an earlier life gets its newline first.
 * The header stands once. The same header is not repeated; a file with another one is moved to `.1` (`.2`, ...).
 * One writer: whoever comes second waits for its turn (flock, where the file system has it). A file that somebody
   else begins to write, as a script's own `nvidia-smi > gpu_metrics.csv` would, is left to them for good.
@@ -16,6 +16,8 @@ import fcntl
 import os
 import stat
 import time
+
+from .paging import fill_up
 
 _REOPEN_AFTER_S = 30.0
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -148,7 +150,7 @@ class CsvFile:
         if os.fstat(self._descriptor).st_size != self._end:
             self._is_theirs = True
             raise _RefusedError("is written by somebody else: it is theirs now")
-        whole = b"\n" + data if self._is_torn else data
+        whole = fill_up(data, at=self._end, is_torn=self._is_torn)
         try:
             written = os.write(self._descriptor, whole)
         except OSError:
