@@ -62,7 +62,9 @@ class Companion:
     def said(self) -> bytes:
         """Its record, for record.parse; or why there is none."""
         said = self._page.content() if self._page is not None else b""
-        return said or f"not_sampled {self._why_not}\n".encode()
+        if self._why_not:
+            said += f"{'ended' if said else 'not_sampled'} {self._why_not}\n".encode()
+        return said
 
     def look(self) -> None:
         """Note whether it has ended since the last look."""
