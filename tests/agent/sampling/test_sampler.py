@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,8 @@ def test_gpus_that_come_back_are_sampled_again(world: World) -> None:
     with started(argv, world.environment(environ()), stdin=subprocess.PIPE) as process:
 
         def tick() -> str:
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             process.stdin.write("\n")
             process.stdin.flush()
             return process.stdout.readline().strip()
@@ -342,7 +344,7 @@ def test_two_samplers_in_one_directory_write_each_tick_once(world: World, tmp_pa
         stamps = [float(row["timestamp_unix [s]"]) for row in rows_of(path)][::per_tick]
         assert path.read_bytes().count(header) == 1
         assert stamps == sorted(set(stamps))
-        assert all(b - a > 0.4 for a, b in zip(stamps, stamps[1:], strict=False))
+        assert all(b - a > 0.4 for a, b in pairwise(stamps))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
