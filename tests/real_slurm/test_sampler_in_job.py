@@ -54,7 +54,7 @@ def test_an_eval_that_needs_all_but_40_mib_ends_as_without_us(exp: Exp) -> None:
 
 def test_the_hosts_figures_are_those_of_the_jobs_cgroup(exp: Exp) -> None:
     exp.settings(sample_interval=1)
-    body = "python3 -c 'x = b\"x\" * 2**25; exec(\"while True: pass\")' & sleep 4.5; kill %1; exit 0\n"
+    body = 'python3 -c \'x = b"x" * 2**25; exec("while True: pass")\' & sleep 4.5; kill %1; exit 0\n'
     exp.script("r1", "busy_epoch0", body, header=HEADER)
     assert exp.submit("--mode", "dependency").returncode == 0
     exp.wait_complete()

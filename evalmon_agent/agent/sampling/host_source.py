@@ -1,6 +1,7 @@
 """Where do the host's figures come from: the job's cgroup, else the processes themselves?"""
 
 from .cgroup_usage import CgroupUsage
+from .tree_usage import TreeUsage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,17 +23,11 @@ if TYPE_CHECKING:
 
 
 def open_source(environ: "Mapping[str, str]", *, root: int) -> "HostSource":
-    """The job's cgroup; where there is none to read, the process tree below `root`.
-
-    Raises:
-        ImportError: there is no psutil either.
-    """
+    """The job's cgroup; where there is none to read, the process tree below `root`."""
     job_id = environ.get("SLURM_JOB_ID", "")
     if job_id.isascii() and job_id.isdigit():
         try:
             return CgroupUsage(job_id)
         except (OSError, ValueError):
             pass
-    from .tree_usage import TreeUsage  # noqa: PLC0415 (psutil, only where no cgroup can be read)
-
     return TreeUsage(root)

@@ -95,7 +95,7 @@ class Loop:
         try:
             self._host = self._plan.open_host()
             self._record.texts["host_source"] = self._host.name
-        except (ImportError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             self._record.texts["no_host_file"] = f"{error}"
         if not self._plan.no_gpu:
             try:

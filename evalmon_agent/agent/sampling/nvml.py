@@ -157,21 +157,37 @@ class Nvml:
 
 
 def _import() -> "Any":
-    """Import pynvml without ctypes.util, of which it needs nothing on Linux: two thirds of its 34 ms.
+    """Import pynvml without what it needs nothing of on Linux: 12 instead of 34 ms, and 2 MiB less.
 
-    It says `from ctypes.util import find_library` for Windows; that imports shutil, subprocess and re.
+    It says `from ctypes.util import find_library` for Windows, which imports shutil, subprocess and re, and takes one
+    function of five lines from `string`, which imports re.
     """
-    import ctypes  # noqa: PLC0415 (only in the sampler's process)
-
-    is_ours = "ctypes.util" not in sys.modules
-    if is_ours:
-        stub: Any = type(sys)("ctypes.util")
-        stub.find_library = None
-        sys.modules["ctypes.util"] = stub
+    stand_ins = {name: module for name, module in _stand_ins().items() if name not in sys.modules}
+    sys.modules.update(stand_ins)
     try:
+        import pynvml  # noqa: PLC0415 (only in the sampler's process)
+    except (AttributeError, TypeError):  # one that needs more of them
+        _forget(stand_ins)
+        sys.modules.pop("pynvml", None)
         import pynvml  # noqa: PLC0415 (as above)
     finally:
-        if is_ours:
-            del sys.modules["ctypes.util"]
-            vars(ctypes).pop("util", None)
+        _forget(stand_ins)
     return pynvml
+
+
+def _stand_ins() -> "dict[str, Any]":
+    def capwords(text: str, separator: str) -> str:
+        return separator.join(word.capitalize() for word in text.split(separator))
+
+    modules: dict[str, Any] = {name: type(sys)(name) for name in ("ctypes.util", "string")}
+    modules["ctypes.util"].find_library = None
+    modules["string"].capwords = capwords
+    return modules
+
+
+def _forget(modules: "dict[str, Any]") -> None:
+    for name, module in modules.items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+    if "ctypes.util" in modules:
+        vars(sys.modules["ctypes"]).pop("util", None)

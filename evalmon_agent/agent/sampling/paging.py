@@ -1,8 +1,8 @@
 """How is a row kept within one page of its file, so that no reader ever sees a part of it? Pure.
 
 The kernel copies a write page by page and makes each visible when it is there: a line across the border of two pages
-can be read half by a `tail -1` at that moment [ran: ext4, one read in a hundred of a file that is written all the time]. So the
-last cell of the row before is filled up with blanks, which every reader of such a file takes off.
+can be read half by a `tail -1` at that moment [ran: ext4, one read in a hundred of a file that is written all the
+time]. So the last cell of the row before is filled up with blanks, which every reader of such a file takes off.
 """
 
 _PAGE_BYTES = 4096
