@@ -17,7 +17,8 @@ from nvml_standin import world as errors
 from nvml_standin.build import OLD_DRIVER, build
 from nvml_standin.world import World
 
-RunningRows = list[dict[str, str]]
+Rows = list[dict[str, str]]
+FULL = pytest.mark.full
 
 
 def in_job(experiment: Experiment, world: World, **more: str) -> dict[str, str]:
@@ -27,7 +28,7 @@ def in_job(experiment: Experiment, world: World, **more: str) -> dict[str, str]:
 
 def run_in_job(
     experiment: Experiment, world: World, seconds: float = 0.5, **more: str
-) -> tuple[dict[str, object], list[str], RunningRows]:
+) -> tuple[dict[str, object], list[str], Rows]:
     """What the report says of the sampler, its notes, and the GPUs' rows."""
     argv = [*RUN, "--sample-interval", "1", "--", "sh", "-c", f"echo out; sleep {seconds}; exit 6"]
     environment = in_job(experiment, world, **more)
@@ -57,6 +58,7 @@ def test_two_gpus_are_sampled_from_start_to_end(world: World, tmp_path: Path) ->
     assert len(host) == len(rows) / 2
 
 
+@FULL
 def test_the_window_mean_is_nearer_to_the_truth_than_the_instant(world: World, tmp_path: Path) -> None:
     world.gpus[0].utilization = "0:0 0.2:100 0.6:0 every=1"
     world.write()
@@ -109,11 +111,11 @@ def test_one_instance_by_its_uuid_is_all_that_such_a_job_has(world: World, tmp_p
     ("symbol", "column"),
     [
         ("nvmlDeviceGetUtilizationRates", "utilization.gpu [%]"),
-        ("nvmlDeviceGetPowerUsage", "power.draw [W]"),
+        pytest.param("nvmlDeviceGetPowerUsage", "power.draw [W]", marks=FULL),
         ("nvmlDeviceGetSamples", "utilization.gpu.window_mean [%]"),
-        ("nvmlDeviceGetTotalEnergyConsumption", "energy.window [J]"),
-        ("nvmlDeviceGetEnforcedPowerLimit", "enforced.power.limit [W]"),
-        ("nvmlDeviceGetClockInfo", "clocks.current.sm [MHz]"),
+        pytest.param("nvmlDeviceGetTotalEnergyConsumption", "energy.window [J]", marks=FULL),
+        pytest.param("nvmlDeviceGetEnforcedPowerLimit", "enforced.power.limit [W]", marks=FULL),
+        pytest.param("nvmlDeviceGetClockInfo", "clocks.current.sm [MHz]", marks=FULL),
         ("nvmlGpmQueryDeviceSupport", "gpm.tensor_activity.window_mean [%]"),
     ],
 )
@@ -147,9 +149,9 @@ def test_an_old_driver_has_memory_of_version_1_and_no_gpm(world: World, tmp_path
     "symbol",
     [
         "nvmlDeviceGetSamples",
-        "nvmlDeviceGetTotalEnergyConsumption",
-        "nvmlDeviceGetUtilizationRates",
-        "nvmlDeviceGetMigMode",
+        pytest.param("nvmlDeviceGetTotalEnergyConsumption", marks=FULL),
+        pytest.param("nvmlDeviceGetUtilizationRates", marks=FULL),
+        pytest.param("nvmlDeviceGetMigMode", marks=FULL),
     ],
 )
 def test_a_missing_symbol_costs_its_figure_only(world: World, tmp_path: Path, symbol: str) -> None:
@@ -265,7 +267,14 @@ def test_an_nvidia_smi_that_hangs_holds_nobody_up(experiment: Experiment, world:
     assert time.monotonic() - before < 1.5 + 2
 
 
-@pytest.mark.parametrize("symbol", ["nvmlInitWithFlags", "nvmlDeviceGetCount_v2", "nvmlDeviceGetPowerUsage"])
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        pytest.param("nvmlInitWithFlags", marks=FULL),
+        pytest.param("nvmlDeviceGetCount_v2", marks=FULL),
+        "nvmlDeviceGetPowerUsage",
+    ],
+)
 def test_a_driver_that_hangs_holds_up_neither_the_host_metrics_nor_the_end(
     experiment: Experiment, world: World, symbol: str
 ) -> None:
@@ -279,6 +288,7 @@ def test_a_driver_that_hangs_holds_up_neither_the_host_metrics_nor_the_end(
     assert notes == ["sampler: the GPU driver had not answered when the next sample was due"]
 
 
+@FULL
 def test_a_slow_driver_makes_gaps_and_no_queue(experiment: Experiment, world: World) -> None:
     world.delay("nvmlDeviceGetPowerUsage", 700)
     said, _, rows = run_in_job(experiment, world, 4.2)
