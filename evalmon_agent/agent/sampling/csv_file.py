@@ -47,6 +47,7 @@ class CsvFile:
         self._is_torn = False
         self._not_before_s = 0.0
         self._is_theirs = False
+        self._is_made = False
         self.is_turn = True
         self.dropped = 0
         self.trouble = ""
@@ -90,7 +91,9 @@ class CsvFile:
                 self.trouble = _said(error)
 
     def _open(self) -> None:
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        if not self._is_made:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            self._is_made = True  # who removes it later does not want it
         self._open_plain()
         if self._first_line() not in {b"", self._header}:
             self._move_aside()
@@ -145,9 +148,12 @@ class CsvFile:
 
         Raises:
             OSError: nothing of it is there.
-            _RefusedError: somebody else has written here.
+            _RefusedError: somebody else has written here, or removed the file; a new one follows.
         """
-        if os.fstat(self._descriptor).st_size != self._end:
+        status = os.fstat(self._descriptor)
+        if status.st_nlink == 0:
+            raise _RefusedError("was removed")
+        if status.st_size != self._end:
             self._is_theirs = True
             raise _RefusedError("is written by somebody else: it is theirs now")
         whole = fill_up(data, at=self._end, is_torn=self._is_torn)

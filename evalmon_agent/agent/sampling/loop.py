@@ -157,6 +157,9 @@ class Loop:
             self._worker = None
         elif isinstance(answer, BaseException):
             self._caught(answer)
+            if self._gpus is None:  # not even begun: trying again each time would cost more than it is worth
+                self._record.texts["no_gpu_file"] = f"{type(answer).__name__}: {answer}"
+                self._worker = None
         self._show()
 
     def _write(self, file: CsvFile, rows: bytes, counter: str, *, count: int) -> None:

@@ -455,3 +455,77 @@ def test_the_eval_does_not_notice_a_sampler_that_is_killed(experiment: Experimen
     (attempt,) = experiment.report()["attempts"]
     assert attempt["notes"] == ["sampler: killed by signal 9"]
     assert attempt["sampler"]["ended"] == "killed by signal 9"
+
+
+IMPORTS = """
+import sys
+from evalmon_agent.agent.sampling import sampler, sampler as _
+before = set(sys.modules)
+from evalmon_agent.agent.sampling.gpu_source import open_source
+tick = open_source({}).tick()
+assert tick.rows_count == 2, tick.rows_count
+import string, ctypes.util
+assert string.capwords("a b") == "A B" and ctypes.util.find_library
+print(sorted(before & set(sys.argv[1].split())), "pynvml" in before)
+"""
+
+
+def test_what_runs_in_a_job_is_light_and_pynvml_comes_with_the_first_look(world: World) -> None:
+    heavy = "asyncio click collections contextlib ctypes dataclasses enum filelock json logging msgspec psutil pynvml"
+    heavy += " re rich shutil signal subprocess tempfile threading typing yaml"
+    argv = [sys.executable, "-S", "-E", "-P", "-c", "import sys; sys.path[:0] = sys.argv.pop().split(':')" + IMPORTS]
+    argv += [heavy, ":".join(path for path in sys.path if path)]
+    done = subprocess.run(
+        argv, env=world.environment(environ()), capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[] False\n", "")
+
+
+END_TIME = """
+import sys, time
+from evalmon_agent.agent.sampling import sampler
+sampler._SLACK_S = 0.0
+record = sampler.live(sys.argv[1], interval_s=60, life=-1, root=1, show=lambda record: None,
+                      environ={"CUDA_VISIBLE_DEVICES": "", "SLURM_JOB_END_TIME": str(int(time.time()) + 2)})
+print(record.texts["ended"])
+"""
+
+
+def test_it_does_not_outlive_the_jobs_time(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", END_TIME, str(tmp_path / "out")]
+    done = subprocess.run(argv, env=environ(), capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "the job's time is over\n"
+
+
+def test_an_end_time_of_another_job_does_not_count(experiment: Experiment, world: World) -> None:
+    said, notes, _ = run_in_job(experiment, world, SLURM_JOB_END_TIME="1790000000")
+    assert (said["ended"], notes) == ("SIGTERM", [])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "evalmon sample: --output-dir is missing; see evalmon sample --help\n"),
+        (
+            ["--output-dir", "o", "--interval", "0"],
+            "evalmon sample: --interval is '0'; give seconds, from 1 to 86400\n",
+        ),
+        (["--output-dir", "o", "x"], "evalmon sample: unexpected word 'x'; see evalmon sample --help\n"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(words: list[str], expected: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*SAMPLE, *words], env=environ(), cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+    assert os.listdir(tmp_path) == []
+
+
+def test_alone_it_says_once_why_there_is_no_gpu_file_and_keeps_no_output_open(tmp_path: Path) -> None:
+    argv = [*SAMPLE, "--output-dir", str(tmp_path / "out"), "--interval", "1"]
+    with started(argv, environ(CUDA_VISIBLE_DEVICES="-1")) as sampler:
+        assert sampler.stdout is not None
+        assert sampler.stderr is not None
+        expected = "evalmon sample: no gpu_metrics.csv: no GPU is the job's: CUDA_VISIBLE_DEVICES is '-1'\n"
+        assert (sampler.stdout.read(), sampler.stderr.read()) == ("", expected)
+        assert sampler.poll() is None
