@@ -9,6 +9,7 @@ would be 0.54 MiB and unsafe beside a thread. Where there is no `cat`, every sig
 import os
 import time
 
+from .ending import forbid_core_dumps
 from .light import signal
 
 _PROGRAM = "/bin/cat"
@@ -30,9 +31,9 @@ class Canary:
         """Whether somebody listens."""
         return self._pid > 0
 
-    def heard(self, number: int, *, within_s: float) -> bool:
-        """Whether this signal reached a canary in the last `within_s` seconds."""
-        at = self._heard.get(number)
+    def died_of(self, number: int, *, within_s: float) -> bool:
+        """Whether this signal reached a canary in the last `within_s` seconds; each death is told once."""
+        at = self._heard.pop(number, None)
         return at is not None and time.monotonic() - at <= within_s
 
     def look(self) -> None:
@@ -64,6 +65,7 @@ class Canary:
         try:
             if self._pipe < 0:
                 self._stdin, self._pipe = os.pipe()
+                forbid_core_dumps()
             self._pid = os.posix_spawn(
                 _PROGRAM,
                 [_PROGRAM],

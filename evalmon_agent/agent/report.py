@@ -54,11 +54,11 @@ class Run:
         }
 
 
-def new_report(job: "Job", *, uid: int) -> "dict[str, Any]":
+def new_report(job: "Job", *, job_id: str, uid: int) -> "dict[str, Any]":
     """A report with no attempt in it."""
     return {
         "schema": SCHEMA,
-        "job_id": job.job_id,
+        "job_id": job_id,
         "raw_id": job.raw_id,
         "cluster": printable(job.cluster),
         "name": None,

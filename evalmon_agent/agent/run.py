@@ -16,6 +16,7 @@ from . import arguments, command, signals
 from .ancestry import look_above
 from .canary import Canary
 from .companion import Companion
+from .ending import end_as
 from .inherited import Inherited
 from .placement import job_of
 from .report import Run
@@ -52,9 +53,11 @@ def main(argv: list[str]) -> "NoReturn":
         _monitor(what, inherited, asked)
         what.replace_us(inherited)
     except OSError as error:
+        from evalmon_agent.words.printable import printable  # noqa: PLC0415 (seldom needed)
+
         _leave(
             _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN,
-            message=f"evalmon run: {asked.command[0]}: {error.strerror}",
+            message=f"evalmon run: {printable(asked.command[0])}: {error.strerror}",
         )
 
 
@@ -76,7 +79,7 @@ def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Argum
         return
     run = Run(program=asked.command[0], pid=pid, started_at=time.time())
     companion = Companion(asked, is_in_job=job is not None)
-    _end_as(_accompany(run, reporter, companion, started=time.monotonic()))
+    end_as(_accompany(run, reporter, companion, started=time.monotonic()))
 
 
 def _accompany(run: Run, reporter: Reporter, companion: Companion, *, started: float) -> int:
@@ -84,7 +87,6 @@ def _accompany(run: Run, reporter: Reporter, companion: Companion, *, started: f
     status = None
     try:
         _let_go_of_files()
-        signals.forbid_core_dumps()
         canary = Canary()
         reporter.start(run)
         companion.start()
@@ -116,28 +118,28 @@ def _let_go_of_files() -> None:
 
     Else a reader of its output would wait for us too, and nothing of ours can ever be written there.
     """
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in map(int, os.listdir("/proc/self/fd")):
-        try:
-            if descriptor > 2 and os.get_inheritable(descriptor):
+    try:
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            if descriptor > 2 and _is_the_commands(descriptor):
                 os.close(descriptor)
-        except OSError:
-            pass  # the listing's own
+        null = os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        return  # no descriptor left: what we hold does less harm than what we would miss
     for descriptor in range(3):
         os.dup2(null, descriptor)
     if null > 2:
         os.close(null)
 
 
-def _end_as(status: int) -> "NoReturn":
-    if os.WIFSIGNALED(status):
-        signals.die_of(os.WTERMSIG(status))
-        os._exit(128 + os.WTERMSIG(status))
-    os._exit(os.WEXITSTATUS(status))
+def _is_the_commands(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False  # the listing's own, closed again
 
 
 def _leave(status: int, *, message: str = "") -> "NoReturn":
     try:
-        os.write(2, f"{message}\n".encode(errors="backslashreplace") if message else b"")
+        os.write(2, f"{message}\n".encode() if message else b"")
     finally:
         os._exit(status)

@@ -57,10 +57,10 @@ def work(asked: "Arguments", job: "Job | None", run: Run, *, notes: list[str], p
 def _error_of_writing(asked: "Arguments", job: "Job", run: Run, *, monitor: str, notes: list[str]) -> OSError | None:
     try:
         with JobsDirectory(monitor) as jobs:
-            file, report = job.file, jobs.load(job.file)
+            job_id, file, report = job.job_id, job.file, jobs.load(job.file)
             if report is not None and report.get("raw_id") != job.raw_id:
-                file, report = job.spare_file, jobs.load(job.spare_file)
-            report = report or new_report(job, uid=os.getuid())
+                job_id, file, report = str(job.raw_id), job.spare_file, jobs.load(job.spare_file)
+            report = report or new_report(job, job_id=job_id, uid=os.getuid())
             report["name"] = printable(asked.name or os.environ.get("EVALMON_NAME")) or report.get("name")
             attempt = _attempt(asked, job)
             if run.sampler_said:

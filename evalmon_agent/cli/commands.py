@@ -122,30 +122,39 @@ def template(name: str | None) -> None:
 @main.command()
 @experiment_argument
 @token_option
-def sidecar(experiment: Experiment) -> None:
+def sidecar(experiment: Experiment, token: str | None) -> None:
     """Watch the evals live (the body of the sidecar job)."""
+    from evalmon_agent.programs.register import confirm
     from evalmon_agent.programs.sidecar import Sidecar
 
     experiment.require_monitored()
     experiment.check()
+    confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))
     Sidecar(experiment, load_settings(experiment), Slurm(os.environ), environ=os.environ).run()
 
 
 @main.command()
 @experiment_argument
 @token_option
-def complete(experiment: Experiment) -> None:
+def complete(experiment: Experiment, token: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
     from evalmon_agent.programs.complete import complete as program
+    from evalmon_agent.programs.register import confirm
 
     experiment.require_monitored()
     experiment.check()
+    confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))
     program(experiment, load_settings(experiment), Slurm(os.environ), environ=os.environ)
 
 
 @main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 def run() -> None:
     """Inside a job: run a command monitored, and end as it ended."""
+
+
+@main.command(add_help_option=False)
+def sample() -> None:
+    """Inside a job: sample GPUs and host, without running anything."""
 
 
 @main.command(add_help_option=False)

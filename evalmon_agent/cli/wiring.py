@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,35 +14,55 @@ from evalmon_agent.errors import EvalmonError
 from evalmon_agent.settings import FAST_POLLING, Settings
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.words.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 INTERRUPTED = 130
 
 
 class Group(click.Group):
-    """The commands, with our errors told in one line each."""
+    """The commands, with every error told in one line."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command; every EvalmonError ends it with its exit status."""
-        debug = "--debug" in sys.argv[1:]
+        """Run a command and end with its exit status."""
         try:
-            return super().main(*args, **{**kwargs, "standalone_mode": True})
-        except EvalmonError as error:
-            if debug:
-                raise
-            for line in str(error).splitlines():
-                click.echo(f"evalmon: {line}", err=True)
-            sys.exit(error.exit_status)
-        except BrokenPipeError:
-            # Whoever read our output has gone: nothing more is to be said, also not at interpreter exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        except OSError as error:
-            if debug:
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"evalmon: {where}{error.strerror or error}", err=True)
-            sys.exit(1)
+            sys.exit(super().main(*args, **{**kwargs, "prog_name": "evalmon", "standalone_mode": False}))
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except Exception as error:  # noqa: BLE001 - no traceback without --debug, also of a bug of ours
+            if "--debug" in sys.argv[1:]:
+                traceback.print_exc()
+            sys.exit(_told(error))
+
+
+def _told(error: Exception) -> int:
+    """Say on stderr what went wrong, a line for each thing; the exit status."""
+    status = 1
+    lines = [str(error)]
+    if isinstance(error, EvalmonError):
+        status, lines = error.exit_status, error.lines
+    elif isinstance(error, click.ClickException):
+        status, lines = error.exit_code, [error.format_message() + _help(error)]
+    elif isinstance(error, click.exceptions.Abort):
+        status, lines = INTERRUPTED, ["interrupted"]
+    elif isinstance(error, BrokenPipeError):
+        # Whoever read our output has gone: nothing more is to be said, also not at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lines = []
+    elif isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        lines = [f"{where}{error.strerror or error}"]
+    else:
+        lines = [f"{type(error).__name__}: {error}; this is a bug: run it again with evalmon --debug, and report that"]
+    for line in lines:
+        click.echo(f"evalmon: {printable(line)}", err=True)
+    return status
+
+
+def _help(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f" See: {context.command_path} --help" if context is not None else ""
 
 
 class ExperimentType(click.ParamType[Experiment]):
@@ -79,5 +100,5 @@ def json_option(command: F) -> F:
 
 
 def token_option(command: F) -> F:
-    """--token: which submission of ours this job is; it need only stand in the command line."""
-    return click.option("--token", expose_value=False, hidden=True)(command)
+    """--token: which submission of ours this job is."""
+    return click.option("--token", hidden=True)(command)

@@ -24,8 +24,12 @@ _EXCEEDED = "⚠️ Time limit exceeded — consider increasing eval time limit 
 
 
 def stamp(at: float) -> str:
-    """Local time as the log writes it."""
-    return dt.datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Local time as the log writes it; `unknown` for a time that no calendar has."""
+    try:
+        local = dt.datetime.fromtimestamp(at).astimezone()
+    except (OverflowError, ValueError, OSError):
+        return UNKNOWN
+    return f"{local:%Y-%m-%d %H:%M:%S}".rjust(19, "0")
 
 
 def join(blocks: Iterable[list[str]]) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
 from evalmon_agent.programs.measure import Measurer
-from evalmon_agent.programs.observe import Observer
+from evalmon_agent.programs.observe import Observed, Observer
 from evalmon_agent.programs.our_jobs import Helpers, active_jobs
 from evalmon_agent.programs.submit import completion_block
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.helpers import all_final
 from evalmon_agent.tracking.records import ExperimentState
@@ -34,29 +34,59 @@ def complete(
     environ: Mapping[str, str],
     sleep: Callable[[float], None] = time.sleep,
 ) -> ExperimentState:
-    """Bring everything to its end; returns the state as it then is."""
+    """Bring everything to its end; returns the state as it then is.
+
+    A full or absent file system, or a lock that is held, is waited for as long as accounting is.
+    """
     observer = Observer(experiment, slurm, settings, role="completion")
     measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
     deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            state = _bring_to_the_end(observer, measurer, environ=environ, sleep=sleep, deadline=deadline)
+            break
+        except (OSError, LockUnavailableError) as error:
+            if time.monotonic() >= deadline:
+                raise
+            print(f"cannot go on for now: {error}", flush=True)  # noqa: T201 - its own job's output file
+            sleep(_PAUSE_S)
+    return state
+
+
+def _bring_to_the_end(
+    observer: Observer,
+    measurer: Measurer,
+    *,
+    environ: Mapping[str, str],
+    sleep: Callable[[float], None],
+    deadline: float,
+) -> ExperimentState:
+    """All of it, from the start; what was done before is found done."""
     # The last poll may be seconds old and have missed the end: this one is always made.
-    state = observer.observe_once(at_least_s=0).state
+    observed = observer.observe_once(at_least_s=0)
+    state = observed.state
     while not is_ready(state):
-        if _has_active(slurm, state):
-            return _hand_on(observer, slurm, settings, environ, state)
+        if _has_active(observed):
+            return _hand_on(observer, environ, state)
         patient = time.monotonic() < deadline
         state = measure(observer, measurer, state, final=not patient)
         if is_ready(state):
             break
         if not patient:
-            return _hand_on(observer, slurm, settings, environ, state)
+            return _hand_on(observer, environ, state)
         sleep(_PAUSE_S)
-        state = observer.observe_once(at_least_s=settings.poll_interval / 2).state
+        observed = observer.observe_once(at_least_s=observer.settings.poll_interval / 2)
+        state = observed.state
+    return _end(observer, environ, state)
+
+
+def _end(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
     if not is_complete(state):
         state = finalize(observer)
-    summary = write_summary(experiment, state, observer=observer)
-    if settings.mail_user and "SLURM_JOB_ID" in environ:
+    summary = write_summary(observer.experiment, state, observer=observer)
+    if observer.settings.mail_user and "SLURM_JOB_ID" in environ:
         # Slurm's mail carries the job's name, and nothing else that we could choose.
-        slurm.rename(environ["SLURM_JOB_ID"], verdict_line(summary))
+        observer.slurm.rename(environ["SLURM_JOB_ID"], verdict_line(summary))
     return state
 
 
@@ -69,24 +99,21 @@ def measure(observer: Observer, measurer: Measurer, state: ExperimentState, *, f
         state = observer.record(measurements=found)
 
 
-def _has_active(slurm: Slurm, state: ExperimentState) -> bool:
-    """Whether squeue shows an eval that will go on: only that makes waiting here pointless."""
-    if all_final(state):
-        return False
-    answer = slurm.queue()
-    if isinstance(answer, Failure):
+def _has_active(observed: Observed) -> bool:
+    """Whether squeue showed an eval that will go on: only that makes waiting here pointless."""
+    state = observed.state
+    if observed.queue is None or all_final(state):
         return False
     ours = {job.job_id for ev in state.evals.values() for job in ev.jobs}
-    active = (row for row in answer.rows if row.state not in TERMINAL and row.state_word != "COMPLETING")
+    active = (row for row in observed.queue.rows if row.state not in TERMINAL and row.state_word != "COMPLETING")
     return any(str(row.job_id) in ours for row in active)
 
 
-def _hand_on(
-    observer: Observer, slurm: Slurm, settings: Settings, environ: Mapping[str, str], state: ExperimentState
-) -> ExperimentState:
+def _hand_on(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
     """Submit a successor that waits for what is still active, and say so."""
     waiting_for = active_jobs(observer.experiment, state)
-    outcome = Helpers(observer.experiment, slurm, settings, environ).submit("completion", afterany=waiting_for)
+    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
+    outcome = helpers.submit("completion", afterany=waiting_for)
     write_summary(observer.experiment, state, observer=observer)
     if outcome.job_id is not None:
         return observer.record(extra=[completion_block(observer, outcome.job_id, len(waiting_for))])

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.files.regular import read_at
 from evalmon_agent.settings import Settings
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.plan import Script, read_script
@@ -30,9 +31,9 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
         try:
             scripts.append(read_script(path, _content(path)))
         except UsageError as error:
-            problems.append(str(error))
+            problems += error.lines
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError(*problems)
     return scripts
 
 
@@ -60,12 +61,18 @@ def _naturally(path: str) -> list[tuple[int, str]]:
 def _content(path: str) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:
+        raise UsageError(f"{path!r}: no path; name an sbatch script") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    with os.fdopen(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise UsageError(f"{path}: not a file; name an sbatch script")
-        content = file.read(MAX_SCRIPT_BYTES + 1)
+        content = read_at(fd, 0, MAX_SCRIPT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    finally:
+        os.close(fd)
     if len(content) > MAX_SCRIPT_BYTES:
         raise UsageError(f"{path}: larger than {MAX_SCRIPT_BYTES // 1024**2} MiB; that is no sbatch script")
     return content

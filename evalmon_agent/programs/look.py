@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from evalmon_agent.errors import LockUnavailableError, UsageError
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.measure import Measurer
@@ -11,6 +12,7 @@ from evalmon_agent.programs.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file
+from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
@@ -18,13 +20,19 @@ from evalmon_agent.tracking.helpers import all_final
 from evalmon_agent.tracking.records import ExperimentState
 
 _SILENT_POLLS = 2
+_LOCK_WAIT_S = 5.0
 
 
 def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
-    """What is known now, in the shape of the summary; nothing is written but what a poll finds."""
+    """What is known now, in the shape of the summary; nothing is written but what a poll finds.
+
+    A reader needs no lock: where nothing can be written (another's experiment, a full disk, a lock that is held),
+    this is what the files say.
+    """
     experiment.require_monitored()
-    observer = Observer(experiment, slurm, settings, role="command")
-    return build(look(observer), now=observer.now(), lost_after_s=settings.lost_after)
+    observer = Observer(experiment, slurm, settings, role="command", lock_wait_s=_LOCK_WAIT_S)
+    state = _look_or_read(observer) if experiment.is_ours else _read(experiment)
+    return build(state, now=observer.now(), lost_after_s=settings.lost_after)
 
 
 def report(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
@@ -48,7 +56,6 @@ def exit_status(summary: Summary) -> int:
 def look(observer: Observer) -> ExperimentState:
     """The state; one poll first if the observer in charge has been silent for two and something is active."""
     experiment, settings = observer.experiment, observer.settings
-    experiment.check()
     last = heartbeat_file.load(experiment.observer)
     interval_s = settings.poll_interval
     age_s = time.time() - last.polled_at if last is not None else None
@@ -58,6 +65,25 @@ def look(observer: Observer) -> ExperimentState:
     silent = age_s is None or age_s < 0 or age_s > _SILENT_POLLS * interval_s
     if silent and observer.slurm.has("squeue"):
         return observer.observe_once(at_least_s=interval_s).state
+    return state
+
+
+def _look_or_read(observer: Observer) -> ExperimentState:
+    observer.experiment.check_owner()
+    try:
+        return look(observer)
+    except (LockUnavailableError, OSError):
+        state = state_file.load(observer.experiment)
+        if state is None:
+            raise
+        return state
+
+
+def _read(experiment: Experiment) -> ExperimentState:
+    """Another user's experiment, which its owner lets us read."""
+    state = state_file.load(experiment)
+    if state is None:
+        raise UsageError(f"{experiment.directory}: no observer has written anything there yet; ask its owner")
     return state
 
 

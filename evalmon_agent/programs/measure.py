@@ -67,7 +67,7 @@ class Measurer:
         tries = self._tries.get(_key(owed))
         if tries is None:
             return 0.0
-        if tries.seff_again_at is not None:
+        if tries.seff_again_at is not None and tries.seff_comes():
             return tries.seff_again_at
         return tries.first_at + ACCOUNTING_PATIENCE_S
 

@@ -17,10 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from evalmon_agent.files.append import complete, cut_torn, size_of
+from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.sweep import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.ask import Answers, Clock, ask, read_local
 from evalmon_agent.programs.report_events import blocks_of
+from evalmon_agent.programs.unlock import locked_on_proof
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
@@ -28,9 +30,8 @@ from evalmon_agent.store import heartbeat as heartbeat_file
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.heartbeat import Heartbeat, Role
-from evalmon_agent.store.lock import locked
 from evalmon_agent.tracking.alerts import newly_unreported
-from evalmon_agent.tracking.facts import Facts, Measurement
+from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.helpers import take_helpers
 from evalmon_agent.tracking.records import ExperimentState, Outage, Outbox
@@ -44,10 +45,14 @@ _EARLY = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What an observation led to. `asked`: whether Slurm was asked; `failure`: the question that failed."""
+    """What an observation led to.
+
+    `asked`: whether Slurm was asked; `queue`: what squeue said, if it did; `failure`: the question that failed.
+    """
 
     state: ExperimentState
     asked: bool
+    queue: QueueAnswer | None = None
     failure: Failure | None = None
 
 
@@ -62,11 +67,13 @@ class Observer:
         *,
         role: Role,
         clock: Clock = time.time,
+        lock_wait_s: float = WAIT_S,
     ) -> None:
         self.experiment = experiment
         self.slurm = slurm
         self.settings = settings
         self._clock = clock
+        self._wait_s = lock_wait_s
         self._me = Heartbeat(
             role,
             socket.gethostname(),
@@ -94,7 +101,8 @@ class Observer:
         if not self._mark_poll(wait_s):
             return Observed(self.record(extra=extra), asked=False)
         answers = ask(self.experiment, self.slurm, lost_after_s=self.settings.lost_after, clock=self._clock)
-        return Observed(self._take(answers, extra=extra), asked=True, failure=answers.failure)
+        state = self._take(answers, extra=extra)
+        return Observed(state, asked=True, queue=answers.facts.queue, failure=answers.failure)
 
     def record(self, *, measurements: Sequence[Measurement] = (), extra: Sequence[Block] = ()) -> ExperimentState:
         """Take in what the experiment's own files say, and `measurements`, without asking Slurm."""
@@ -107,15 +115,22 @@ class Observer:
 
     def transact(self, change: Callable[[ExperimentState, float], Sequence[Block]]) -> ExperimentState:
         """Change the state under the lock; the blocks that `change` returns are logged exactly once."""
-        with locked(self.experiment):
+        with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
             held = self._load(now)
             self._save(held, [*_lost(held, now), *change(held.state, now)])
             return held.state
 
+    def count_failure(self, error: str) -> None:
+        """Count a poll that failed, in the heartbeat."""
+        with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
+            self._me.failed_polls += 1
+            self._me.last_error = error
+            heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+
     def _mark_poll(self, wait_s: float) -> bool:
         """Whether a poll is due; if so it is marked as begun, so that no other observer polls as well."""
-        with locked(self.experiment):
+        with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
             last = heartbeat_file.load(self.experiment.observer)
             self._me.poll_interval_s = self.settings.poll_interval
@@ -134,7 +149,7 @@ class Observer:
     def _take(self, answers: Answers, *, extra: Sequence[Block]) -> ExperimentState:
         failure = answers.failure
         if failure is not None:
-            self._count_failure(failure)
+            self.count_failure(failure.line)
 
         def after(state: ExperimentState, now: float) -> list[Block]:
             return self._outage(state, failure, now)
@@ -152,7 +167,7 @@ class Observer:
         after_load: Callable[[ExperimentState, float], list[Block]] | None = None,
         head: Callable[[ExperimentState, float], list[Block]] | None = None,
     ) -> ExperimentState:
-        with locked(self.experiment):
+        with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
             held = self._load(now)
             state = held.state
@@ -196,12 +211,6 @@ class Observer:
                 complete(self.experiment.log, held.state.outbox.offset, text.encode(), mode=self.mode)
                 held.state.outbox = None
                 held.save(mode=self.mode)
-
-    def _count_failure(self, failure: Failure) -> None:
-        with locked(self.experiment):
-            self._me.failed_polls += 1
-            self._me.last_error = failure.line
-            heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
 
     def _unreported(self, state: ExperimentState, now: float) -> list[Block]:
         """One ALERT for each eval that runs without us: most likely our interpreter is not on its node."""

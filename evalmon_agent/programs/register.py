@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
@@ -20,12 +21,16 @@ from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Submitted
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store import registry, reports
+from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.lock import locked
 from evalmon_agent.tracking.registry import Abandoned, Accepted, Entry, Intent, Refused, What, entries
 
 IN_FLIGHT_S = 15.0
 """How long after its intent a job may still turn up, though sbatch was killed with its submitter."""
+
+SECOND_LOOK_S = 2.0
+"""Between two looks for a job that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,11 @@ def claim(
 
 def write_script(experiment: Experiment, token: str, parts: Sequence[str], content: bytes) -> str:
     """Write one file of a submission, executable for us alone, and return its path."""
-    directory = os.path.join(experiment.scripts, token, *parts[:-1])
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    directory = experiment.directory
+    for part in (os.path.basename(experiment.scripts), token, *parts[:-1]):
+        directory = os.path.join(directory, part)
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
     path = os.path.join(directory, parts[-1])
     replace_atomically(path, content, mode=0o700)
     return path
@@ -98,6 +106,16 @@ def submit(
     return Outcome(None, said.refusal, said.unknown)
 
 
+def confirm(experiment: Experiment, token: str | None, job_id: str | None) -> None:
+    """A job of ours that runs is one that Slurm took, whatever its submitter lived to write down."""
+    if token is None or job_id is None:
+        return
+    with locked(experiment):
+        found = entries(registry.read(experiment.registry))
+        if any(entry.intent.token == token and entry.accepted is None for entry in found):
+            registry.append(experiment.registry, Accepted(token, job_id, time.time()))
+
+
 def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], None] = time.sleep) -> list[Entry]:
     """All entries, after every intent whose submitter is gone was resolved by looking for its job.
 
@@ -107,12 +125,12 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], No
     orphans = [entry for entry in found if entry.is_open and not _is_alive(entry.intent)]
     if not orphans:
         return found
-    youngest = max(entry.intent.at for entry in orphans)
-    wait_s = youngest + IN_FLIGHT_S - time.time()
     jobs = _jobs_by_token(experiment, slurm, orphans)
-    if len(jobs) < len(orphans) and 0 < wait_s <= IN_FLIGHT_S:
-        sleep(wait_s)
-        jobs = _jobs_by_token(experiment, slurm, orphans)
+    if len(jobs) < len(orphans):
+        # Not there once is no proof: it may be on its way still, or the answer had a hole.
+        youngest = max(entry.intent.at for entry in orphans)
+        sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
+        jobs |= _jobs_by_token(experiment, slurm, orphans)
     with locked(experiment):
         for entry in orphans:
             token, now = entry.intent.token, time.time()
@@ -131,12 +149,22 @@ def _jobs_by_token(experiment: Experiment, slurm: Slurm, orphans: Sequence[Entry
         raise SlurmUnavailableError(
             f"an interrupted submission cannot be resolved, Slurm does not answer ({answer.line}); try again later"
         )
+    if not answer.rows and _has_active(experiment):
+        raise SlurmUnavailableError(
+            "an interrupted submission cannot be resolved: squeue shows no job at all, not even those that are "
+            f"active here; try again after: evalmon status {experiment.root}"
+        )
     tokens = {entry.intent.token for entry in orphans}
     found = {t: str(r.job_id.job) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
     for report in reports.changed(experiment.jobs, {}):
         for token in report.tokens & tokens:
             found.setdefault(token, report.job_id.partition("_")[0].partition("+")[0])
     return found
+
+
+def _has_active(experiment: Experiment) -> bool:
+    state = state_file.load(experiment)
+    return state is not None and any(not ev.final for ev in state.evals.values())
 
 
 def _is_alive(intent: Intent) -> bool:
@@ -146,7 +174,8 @@ def _is_alive(intent: Intent) -> bool:
     if intent.pid == os.getpid():
         return False
     try:
-        # A process younger than the intent has merely got the same pid.
-        return psutil.Process(intent.pid).create_time() <= intent.at
+        # A process younger than the intent has merely got the same pid; a zombie submits nothing more.
+        process = psutil.Process(intent.pid)
+        return process.create_time() <= intent.at and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -9,6 +9,7 @@ from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.logbook import blocks
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.events import Event, Measured, Transition
+from evalmon_agent.tracking.path import incarnations, slurm_says
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
 from evalmon_agent.words.states import TERMINAL, State
 
@@ -38,7 +39,6 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
         return blocks.state_change(
             now, event.name, event.job_id, previous=event.previous, current=event.current, at=event.at
         )
-    attempt = ev.attempts[event.attempt] if event.attempt is not None else None
     block = blocks.state_change_terminal(
         now,
         event.name,
@@ -46,31 +46,29 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
         previous=event.previous,
         current=event.current,
         at=event.at,
-        elapsed_s=_elapsed_s(ev, attempt),
+        elapsed_s=_elapsed_s(ev, event),
         result_log=result_log(ev, experiment),
     )
-    return [*block, *_notes(event, attempt)]
+    return [*block, *_notes(event)]
 
 
-def _elapsed_s(ev: Eval, attempt: Attempt | None) -> float | None:
-    if attempt is None:
-        return None
-    if attempt.elapsed_s is not None:
-        return attempt.elapsed_s
-    own = [o for o in ev.own if o.job_id == attempt.job_id]
-    return own[-1].elapsed_s if own else None
-
-
-def _notes(event: Transition, attempt: Attempt | None) -> list[str]:
+def _notes(event: Transition) -> list[str]:
     if event.current is State.LOST:
         return ["Note: Slurm has not known this job for longer than lost_after; how it ended is unknown"]
-    if attempt is not None and attempt.account_state is None and attempt.queue_state not in TERMINAL:
+    if event.witness == "self":
         return ["Note: from the job's own report; Slurm's accounting does not have it"]
     return []
 
 
+def _elapsed_s(ev: Eval, event: Transition) -> float | None:
+    one = next((one for one in incarnations(ev, event.job_id) if one.index == event.attempt), None)
+    if one is None or one.attempt.elapsed_s is not None or one.own is None:
+        return one.attempt.elapsed_s if one is not None else None
+    return one.own.elapsed_s
+
+
 def _measured(event: Measured, attempt: Attempt, *, now: float) -> list[list[str]]:
-    state = attempt.account_state or attempt.queue_state or State.COMPLETED
+    state = slurm_says(attempt) or State.COMPLETED
     found = [blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)]
     evidence = attempt.evidence
     if evidence is not None and (evidence.expects_log or evidence.result is not None):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
+import traceback
 from collections.abc import Mapping
-from types import FrameType
+from contextlib import suppress
 
-from evalmon_agent.errors import EvalmonError, UnreadableError
+from evalmon_agent.errors import EvalmonError, LockUnavailableError, StoppedError, UnreadableError
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
@@ -17,6 +16,7 @@ from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observed, Observer
 from evalmon_agent.programs.our_jobs import Helpers
 from evalmon_agent.programs.resources import resource_blocks
+from evalmon_agent.programs.stopping import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import settings as settings_file
@@ -27,7 +27,11 @@ from evalmon_agent.tracking.timing import back_off_s, hand_over_at
 
 
 class Sidecar:
-    """One sidecar's life: `run` returns when its work is done or handed on."""
+    """One sidecar's life: `run` returns when its work is done or handed on.
+
+    A signal ends it within seconds, whatever it waits for. A poll that fails, for whatever reason, is counted and
+    made again; what is to be logged meanwhile is kept until it can be.
+    """
 
     def __init__(self, experiment: Experiment, settings: Settings, slurm: Slurm, *, environ: Mapping[str, str]) -> None:
         self._experiment = experiment
@@ -36,46 +40,61 @@ class Sidecar:
         self._job_id = environ.get("SLURM_JOB_ID")
         self._observer = Observer(experiment, slurm, settings, role="sidecar")
         self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
-        self._stop = threading.Event()
-        self._signal: str | None = None
+        self._stop = StopSignals()
+        self._unsaid: list[list[str]] = []
         self._polls = 0
         self._failures = 0
         self._settings_seen = self._settings_version()
         self._started_at = time.time()
-        self._ends_at = self._asked_end()
+        self._ends_at: float | None = None
 
     def run(self) -> None:
-        """Poll, measure and log until there is nothing left to watch."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+        """Poll, measure and log until there is nothing left to watch. UnreadableError: a newer evalmon is at work."""
+        self._stop.take()
+        self._slurm.stopped = self._stop.is_set
         self._note("MONITOR_STARTED", "sidecar", self._started())
-        while True:
+        self._ends_at = self._asked_end()
+        reason = None
+        while reason is None:
             reason = self._turn()
-            if reason is not None:
-                self._note("MONITOR_STOPPED", "sidecar", {"Reason": reason, "Job ID": self._job_id or "none"})
-                return
+        self._note("MONITOR_STOPPED", "sidecar", {"Reason": reason, "Job ID": self._job_id or "none"})
+        self._say()
 
     def _turn(self) -> str | None:
         """One poll and the work until the next; the reason to stop, if there is one."""
         next_at = time.monotonic() + self._interval_s()
         try:
-            self._reload_settings()
-            observed = self._poll()
-            state = self._work(observed.state, until=next_at)
-            if is_ready(state):
-                state = finalize(self._observer) if not is_complete(state) else state
-                if is_complete(state):
-                    write_summary(self._experiment, state, observer=self._observer)
-                    return "all evaluations are over"
-            successor = self._hand_over()
-            if successor is not None:
-                return successor
-        except (EvalmonError, OSError) as error:
-            # The one catch-all of this loop: a poll that cannot be written is held until it can.
-            self._failures += 1
-            print(f"poll failed: {error}", flush=True)
+            reason = self._watch(until=next_at)
+            if reason is not None:
+                return reason
+        except UnreadableError:
+            raise
+        except StoppedError:
+            pass
+        except Exception as error:  # noqa: BLE001 - the one catch-all of this loop: it counts, and polls again
+            self._failed(error)
         self._stop.wait(max(next_at - time.monotonic(), 0.1))
-        return f"ended by {self._signal}" if self._stop.is_set() else None
+        return f"ended by {self._stop.name}" if self._stop.is_set() else None
+
+    def _watch(self, *, until: float) -> str | None:
+        self._reload_settings()
+        self._say()
+        observed = self._poll()
+        state = self._work(observed.state, until=until)
+        if is_ready(state):
+            state = finalize(self._observer) if not is_complete(state) else state
+            if is_complete(state):
+                write_summary(self._experiment, state, observer=self._observer)
+                return "all evaluations are over"
+        return None if self._stop.is_set() else self._hand_over()
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        if not isinstance(error, (EvalmonError, OSError)):
+            traceback.print_exc()
+        print(f"poll failed: {error}", flush=True)
+        with suppress(EvalmonError, OSError):
+            self._observer.count_failure(f"{type(error).__name__}: {error}")
 
     def _poll(self) -> Observed:
         self._polls += 1
@@ -116,7 +135,9 @@ class Sidecar:
         said = self._environ.get("SLURM_JOB_END_TIME", "")
         if said.isdecimal():
             return float(said)
-        return self._slurm.ends_at(self._job_id) if self._job_id else None
+        with suppress(StoppedError):
+            return self._slurm.ends_at(self._job_id) if self._job_id else None
+        return None
 
     def _reload_settings(self) -> None:
         """Take up a change of the settings; a bad one is logged and the old ones stay."""
@@ -148,9 +169,12 @@ class Sidecar:
         }
 
     def _note(self, kind: str, subject: str, fields: Mapping[str, str]) -> None:
-        self._observer.record(extra=[blocks.note(time.time(), kind, subject, fields)])
+        """A block of ours: said with the next transaction that succeeds, which is mostly this one."""
+        self._unsaid.append(blocks.note(time.time(), kind, subject, fields))
+        with suppress(OSError, LockUnavailableError):
+            self._say()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self._signal = signal.Signals(number).name
-        self._stop.set()
+    def _say(self) -> None:
+        if self._unsaid:
+            self._observer.record(extra=self._unsaid)
+            self._unsaid = []

@@ -6,6 +6,7 @@ from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs import register
 from evalmon_agent.programs.observe import Observer
+from evalmon_agent.programs.unlock import release_if_over
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
@@ -17,6 +18,7 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> list[str]:
     experiment.check()
     if not slurm.has("scancel"):
         raise SlurmUnavailableError("scancel is not on PATH; run evalmon where Slurm's commands are")
+    release_if_over(experiment, slurm)
     found = register.resolve(experiment, slurm)
     ours = [e.accepted.job_id for e in found if e.intent.what != "eval" and e.accepted is not None]
     failure = slurm.cancel(ours)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +15,7 @@ from evalmon_agent.programs import register
 from evalmon_agent.programs.find_scripts import find
 from evalmon_agent.programs.observe import Observer
 from evalmon_agent.programs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.unlock import release_if_over
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
@@ -65,9 +67,35 @@ def submit(
     mode: Mode,
     dry_run: bool,
     environ: Mapping[str, str],
+    sleep: Callable[[float], None] = time.sleep,
 ) -> SubmitReport:
-    """Submit what is not yet active or done; nothing is submitted before every check has passed."""
+    """Submit what is not yet active or done; nothing is made or submitted before every check has passed."""
+    planned, known = _checked(experiment, settings, slurm, named=named, environ=environ)
+    report = SubmitReport()
+    if not dry_run:
+        experiment.prepare(group_readable=settings.group_readable)
+        release_if_over(experiment, slurm)
+        known = register.resolve(experiment, slurm, sleep=sleep)
+    have = {e.intent.name: e for e in known if e.intent.what == "eval" and (e.accepted or e.is_open)}
+    state = state_file.load(experiment)
+    for one in planned:
+        if one.name in have:
+            report.skipped.append(_skipped(one, have[one.name], state))
+        elif dry_run:
+            report.submitted.append({"name": one.name, "script": one.script.path})
+        else:
+            _submit_one(experiment, settings, slurm, one, report)
+    if not dry_run:
+        _helpers(experiment, settings, slurm, report, mode=mode, environ=environ)
+    return report
+
+
+def _checked(
+    experiment: Experiment, settings: Settings, slurm: Slurm, *, named: Sequence[str], environ: Mapping[str, str]
+) -> tuple[list[Planned], list[Entry]]:
+    """What would be submitted, and what is registered already, after all checks, in the order of the contract."""
     scripts = find(experiment, settings, named)
+    plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ)
     experiment.check()
     known = entries(registry.read(experiment.registry))
     planned = plan(
@@ -78,21 +106,7 @@ def submit(
         environ=environ,
     )
     require_slurm(slurm)
-    report = SubmitReport()
-    if not dry_run:
-        experiment.prepare(group_readable=settings.group_readable)
-        known = register.resolve(experiment, slurm)
-    have = {e.intent.name: e for e in known if e.intent.what == "eval" and (e.accepted or e.is_open)}
-    for one in planned:
-        if one.name in have:
-            report.skipped.append(_skipped(one, have[one.name], state_file.load(experiment)))
-        elif dry_run:
-            report.submitted.append({"name": one.name, "script": one.script.path})
-        else:
-            _submit_one(experiment, settings, slurm, one, report)
-    if not dry_run:
-        _helpers(experiment, settings, slurm, report, mode=mode, environ=environ)
-    return report
+    return planned, known
 
 
 def require_slurm(slurm: Slurm) -> None:
@@ -163,7 +177,7 @@ def _helpers(
     observer = Observer(experiment, slurm, settings, role="command")
     state = observer.observe_once(at_least_s=0).state
     helpers = Helpers(experiment, slurm, settings, environ)
-    alive = _alive(slurm)
+    alive = _alive(slurm, otherwise=_ours(state))
     waiting_for = active_jobs(experiment, state)
     old = state.completion.job_id if state.completion is not None else None
     logged: list[list[str]] = []
@@ -214,11 +228,17 @@ def completion_block(observer: Observer, job_id: str | None, jobs: int) -> list[
     )
 
 
-def _alive(slurm: Slurm) -> frozenset[str]:
+def _alive(slurm: Slurm, *, otherwise: frozenset[str]) -> frozenset[str]:
+    """The ids of all jobs that are not over; `otherwise`, where Slurm does not tell: none may be submitted twice."""
     answer = slurm.queue()
     if isinstance(answer, Failure):
-        return frozenset()
+        return otherwise
     return frozenset(str(row.job_id) for row in answer.rows if row.state not in TERMINAL)
+
+
+def _ours(state: ExperimentState) -> frozenset[str]:
+    helpers = (state.sidecar, state.completion)
+    return frozenset(helper.job_id for helper in helpers if helper is not None and helper.job_id is not None)
 
 
 def _skipped(one: Planned, entry: Entry, state: ExperimentState | None) -> dict[str, str | None]:

@@ -116,13 +116,17 @@ class Experiment:
                 raise UsageError(f"{path}: cannot be made ({error.strerror}); make EXP writable for you") from None
 
     def check(self) -> None:
-        """UsageError if EXP/evalmon is not ours alone to write, or cannot be made."""
-        for path in (self.directory, self.jobs, self.scripts):
-            if os.path.lexists(path):
-                check_private(path)
+        """UsageError if EXP/evalmon is not ours alone to write, or cannot be made or written."""
+        self.check_owner()
         place = self.directory if os.path.lexists(self.directory) else self.root
         if not os.access(place, os.W_OK | os.X_OK):
             raise UsageError(f"{place}: you cannot write there; make it writable for you, or use another experiment")
+
+    def check_owner(self) -> None:
+        """UsageError if EXP/evalmon is not ours alone to write."""
+        for path in (self.directory, self.jobs, self.scripts):
+            if os.path.lexists(path):
+                check_private(path)
 
     @property
     def is_ours(self) -> bool:

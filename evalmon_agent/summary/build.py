@@ -8,13 +8,11 @@ from collections import Counter
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.helpers import COMPLETE
-from evalmon_agent.tracking.path import attempts_of, ending, own_of
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Own
+from evalmon_agent.tracking.path import Incarnation, ending, incarnations, slurm_says
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, Own
 from evalmon_agent.tracking.verdict import (
     LogSays,
     Verdict,
-    latest_attempt,
-    latest_own,
     verdict,
     witnesses_agree,
 )
@@ -48,28 +46,25 @@ def total_time_s(state: ExperimentState) -> float | None:
 
 
 def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
-    attempt, own = latest_attempt(ev), latest_own(ev)
-    figures = (attempt.figures if attempt is not None else None) or Figures()
-    found = (attempt.evidence if attempt is not None else None) or Evidence()
+    attempts = [(one, _attempt(one, job, lost_after_s=lost_after_s)) for job in ev.jobs for one in _of(ev, job)]
+    one, last = attempts[-1] if attempts and attempts[-1][1].job_id == ev.job_id else _unseen(ev)
+    attempt, own = one.attempt, one.own
+    figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
     log = LogSays(found.expects_log, found.result.succeeded if found.result is not None else None)
-    judged = verdict(ev, log)
-    exit_code, signal = _exit(attempt, own)
-    submitted_at = attempt.submitted_at if attempt is not None else ev.jobs[-1].registered_at
-    started_at = attempt.started_at if attempt is not None else None
     return EvalSummary(
         name=ev.name,
         job_id=ev.job_id,
-        attempts=_attempts(ev, lost_after_s=lost_after_s),
+        attempts=[shown for _, shown in attempts],
         state=ev.state,
-        verdict=judged,
-        exit_code=exit_code,
-        signal=signal,
-        submitted=_iso(submitted_at),
-        started=_iso(started_at),
-        ended=_iso(attempt.ended_at if attempt is not None else None),
-        queue_s=None if started_at is None or submitted_at is None else max(started_at - submitted_at, 0.0),
-        elapsed_s=_elapsed_s(ev, attempt, figures, now=now),
-        time_limit_s=figures.time_limit_s or (attempt.time_limit_s if attempt is not None else None),
+        verdict=verdict(ev, log),
+        exit_code=last.exit_code,
+        signal=last.signal,
+        submitted=last.submitted or _iso(ev.jobs[-1].registered_at),
+        started=last.started,
+        ended=last.ended,
+        queue_s=_queue_s(attempt),
+        elapsed_s=_first(figures.elapsed_s, last.elapsed_s, _running_s(ev, attempt, now=now)),
+        time_limit_s=_first(figures.time_limit_s, attempt.time_limit_s),
         time_efficiency_pct=figures.time_efficiency_pct,
         cpu_efficiency_pct=figures.cpu_efficiency_pct,
         memory_used_bytes=figures.memory_used_bytes,
@@ -80,52 +75,58 @@ def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
         result=found.result,
         diagnosis=None,
         advice=_advice(ev),
-        witnesses=Witnesses(_slurm_says(attempt), _self_says(own), witnesses_agree(ev)),
+        witnesses=Witnesses(slurm_says(attempt), _self_says(own), witnesses_agree(ev)),
         output_dir=ev.output_dir,
         log=found.log,
     )
 
 
-def _attempts(ev: Eval, *, lost_after_s: float) -> list[AttemptSummary]:
-    found = []
-    for job in ev.jobs:
-        attempts = attempts_of(ev, job.job_id)
-        for number, (_, attempt) in enumerate(attempts):
-            own = own_of(ev, job.job_id, number)
-            superseded = number + 1 < len(attempts)
-            end = ending(attempt, own, job, superseded=superseded, lost_after_s=lost_after_s)
-            exit_code, signal = _exit(attempt, own)
-            found.append(
-                AttemptSummary(
-                    job_id=attempt.job_id,
-                    state=end.state if end is not None else attempt.queue_state,
-                    submitted=_iso(attempt.submitted_at),
-                    started=_iso(attempt.started_at),
-                    ended=_iso(attempt.ended_at),
-                    elapsed_s=attempt.elapsed_s,
-                    exit_code=exit_code,
-                    signal=signal,
-                    node_list=attempt.node_list,
-                )
-            )
-    return found
+def _of(ev: Eval, job: Job) -> list[Incarnation]:
+    return incarnations(ev, job.job_id)
 
 
-def _exit(attempt: Attempt | None, own: Own | None) -> tuple[int | None, int | None]:
-    """The job's own report decides: Slurm up to 25.05 folds status 137 into signal 9."""
-    if own is not None and own.ended:
-        return own.exit_code, own.signal
-    return (attempt.exit_code, attempt.signal) if attempt is not None else (None, None)
+def _unseen(ev: Eval) -> tuple[Incarnation, AttemptSummary]:
+    """Of the latest job nobody has seen anything yet."""
+    one = Incarnation(-1, Attempt(ev.job_id), None, superseded=False)
+    return one, _attempt(one, ev.jobs[-1], lost_after_s=float("inf"))
 
 
-def _elapsed_s(ev: Eval, attempt: Attempt | None, figures: Figures, *, now: float) -> float | None:
-    if attempt is None:
+def _attempt(one: Incarnation, job: Job, *, lost_after_s: float) -> AttemptSummary:
+    """One attempt: what Slurm knows of it, and where it knows nothing, the job's own report."""
+    attempt = one.attempt
+    own = one.own or Own(job.job_id, 0)
+    end = ending(one, job, lost_after_s=lost_after_s)
+    said = slurm_says(attempt) or (State.RUNNING if one.own is not None else None)
+    # The report decides: Slurm up to 25.05 folds status 137 into signal 9.
+    exit_code, signal = (own.exit_code, own.signal) if own.ended else (attempt.exit_code, attempt.signal)
+    return AttemptSummary(
+        job_id=attempt.job_id,
+        state=end.state if end is not None else said,
+        submitted=_iso(attempt.submitted_at),
+        started=_iso(_first(attempt.started_at, own.started_at)),
+        ended=_iso(_first(attempt.ended_at, own.ended_at)),
+        elapsed_s=_first(attempt.elapsed_s, own.elapsed_s),
+        exit_code=exit_code,
+        signal=signal,
+        node_list=attempt.node_list,
+    )
+
+
+def _queue_s(attempt: Attempt) -> float | None:
+    """Both stamps are Slurm's."""
+    if attempt.started_at is None or attempt.submitted_at is None:
         return None
-    known = figures.elapsed_s if figures.elapsed_s is not None else attempt.elapsed_s
-    if known is not None or ev.final:
-        return known
-    running = ev.state is State.RUNNING and attempt.started_at is not None
-    return max(now - attempt.started_at, 0.0) if running and attempt.started_at is not None else None
+    return max(attempt.started_at - attempt.submitted_at, 0.0)
+
+
+def _running_s(ev: Eval, attempt: Attempt, *, now: float) -> float | None:
+    if ev.final or ev.state is not State.RUNNING or attempt.started_at is None:
+        return None
+    return max(now - attempt.started_at, 0.0)
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
 
 
 def _advice(ev: Eval) -> list[str]:
@@ -134,13 +135,6 @@ def _advice(ev: Eval) -> list[str]:
     if ev.state is State.OUT_OF_MEMORY:
         return ["Memory limit exceeded: increase the eval's --mem"]
     return []
-
-
-def _slurm_says(attempt: Attempt | None) -> str | None:
-    if attempt is None:
-        return None
-    state = attempt.account_state or attempt.queue_state
-    return str(state) if state is not None else None
 
 
 def _self_says(own: Own | None) -> str | None:
@@ -154,6 +148,10 @@ def _self_says(own: Own | None) -> str | None:
 
 
 def _iso(at: float | None) -> str | None:
+    """None too for a time that no calendar has: a report may hold any number."""
     if at is None:
         return None
-    return dt.datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
+    try:
+        return dt.datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return None

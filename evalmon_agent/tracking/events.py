@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evalmon_agent.tracking.path import Witness
 from evalmon_agent.words.states import State
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """An eval went from one state to the next; `at` is when, if anybody knows."""
+    """An eval went from one state to the next; `at` is when, if anybody knows, `witness` who tells of an end."""
 
     name: str
     job_id: str
@@ -17,6 +18,7 @@ class Transition:
     current: State
     at: float | None
     attempt: int | None
+    witness: Witness | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,11 @@ from evalmon_agent.tracking.records import Evidence, Own
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """One eval that Slurm accepted, or that was adopted. `registered_at`: just before the sbatch."""
+    """One eval that Slurm accepted, or that was adopted.
+
+    `registered_at`: just before the sbatch; of an adopted job, its Submit or its start. `token`: stands in the path
+    of the submitted script, `.../scripts/{token}/...`; None for an adopted job, whose script is its own.
+    """
 
     name: str
     job_id: str
@@ -33,12 +37,13 @@ class QueueAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AccountAnswer:
-    """sacct's answer about `asked` ids; `disabled`: this cluster keeps no accounting."""
+    """sacct's answer about `asked` ids; `disabled`: this cluster keeps no accounting; `user`: whose rows count."""
 
     asked_at: float
     asked: frozenset[str]
     jobs: Sequence[SacctJob]
     disabled: bool = False
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,81 +13,96 @@ from evalmon_agent.words.job_id import JobId
 CLOCK_SLACK_S = 60.0
 """How far before our own sbatch a Submit time may lie; what is older belongs to an earlier bearer of the id."""
 
+Tracked = tuple[Eval, Job]
+
 
 class JobIndex:
-    """The jobs of all evals by id. A het job is registered as 123; its batch script runs in 123+0."""
+    """The jobs of all evals by id, of those with one id the latest first.
+
+    A het job is registered as 123; its batch script runs in 123+0, and Slurm's rows say so.
+    """
 
     def __init__(self, evals: Iterable[Eval]) -> None:
-        self._jobs: dict[str, list[tuple[Eval, Job]]] = {}
+        self._jobs: dict[str, list[Tracked]] = {}
         for ev in evals:
             for job in ev.jobs:
                 self.add(ev, job)
 
     def add(self, ev: Eval, job: Job) -> None:
-        """Take in a job that has come since."""
-        self._jobs.setdefault(job.job_id, []).append((ev, job))
+        """Take in one more job."""
+        bearers = self._jobs.setdefault(_key(job.job_id), [])
+        bearers.append((ev, job))
+        bearers.sort(key=lambda tracked: -tracked[1].registered_at)
 
-    def of(self, job_id: JobId) -> list[tuple[Eval, Job]]:
-        """The evals that this row speaks of."""
-        found = self._jobs.get(str(job_id), [])
-        if not found and job_id.het == 0:
-            return self._jobs.get(str(job_id.job), [])
-        return found
+    def of(self, job_id: JobId | str) -> list[Tracked]:
+        """The jobs that bear or bore this id."""
+        return self._jobs.get(_key(str(job_id)), [])
 
-    def named(self, job_ids: Iterable[str]) -> Iterator[tuple[Eval, Job]]:
-        """The evals of these ids."""
-        for job_id in job_ids:
-            yield from self._jobs.get(job_id, [])
-
-    def all(self) -> Iterator[tuple[Eval, Job]]:
+    def all(self) -> Iterator[Tracked]:
         """Every job with its eval."""
-        for pairs in self._jobs.values():
-            yield from pairs
+        for bearers in self._jobs.values():
+            yield from bearers
 
-
-def attempt_for_queue(ev: Eval, job: Job, row: SqueueRow, *, asked_at: float) -> Attempt | None:
-    """The attempt of a squeue row, made if new. squeue has only the latest attempt of a job."""
-    attempts = [a for _, a in attempts_of(ev, job.job_id)]
-    if row.submitted_at is None:
-        return attempts[-1] if attempts else _insert(ev, Attempt(job.job_id))
-    if _is_older_than_job(attempts, row.submitted_at):
+    def in_queue(self, row: SqueueRow) -> Tracked | None:
+        """The job that this row of squeue's speaks of."""
+        for ev, job in self.of(row.job_id):
+            if job.token is not None and row.command.startswith("/"):
+                # A script's path tells without any clock: our launcher has the token in it.
+                if f"/{job.token}/" in row.command:
+                    return ev, job
+            elif job.token is None or row.submitted_at is None or not _is_before(ev, job, row.submitted_at):
+                return ev, job
         return None
-    known = next((a for a in attempts if a.submitted_at == row.submitted_at), None)
-    if known is not None:
-        return known
-    if attempts and attempts[-1].submitted_at is None:
-        attempts[-1].submitted_at = row.submitted_at
-        return attempts[-1]
-    if attempts and attempts[-1].superseded_at is None:
-        attempts[-1].superseded_at = asked_at
-    return _insert(ev, Attempt(job.job_id, submitted_at=row.submitted_at))
 
-
-def attempt_for_account(ev: Eval, job: Job, row: SacctJob) -> Attempt | None:
-    """The attempt of a sacct row (with -D: of every attempt, in order), made if new."""
-    attempts = [a for _, a in attempts_of(ev, job.job_id)]
-    if row.submitted_at is None:
-        return attempts[-1] if attempts else _insert(ev, Attempt(job.job_id))
-    known = next((a for a in attempts if a.submitted_at == row.submitted_at), None)
-    if known is not None:
-        return known
-    if row.submitted_at < job.registered_at - CLOCK_SLACK_S or _is_older_than_job(attempts, row.submitted_at):
+    def in_accounts(self, row: SacctJob) -> Tracked | None:
+        """The job that this row of sacct's speaks of; None too for a row that does not say which attempt it is."""
+        submitted_at = row.submitted_at
+        if submitted_at is None:
+            return None
+        for ev, job in self.of(row.job_id):
+            ended_before = row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S
+            not_ours = ended_before if job.token is None else _is_before(ev, job, submitted_at)
+            if not not_ours or any(a.submitted_at == submitted_at for _, a in attempts_of(ev, job.job_id)):
+                return ev, job
         return None
-    unknown = next((a for a in attempts if a.submitted_at is None), None)
-    if unknown is not None:
-        unknown.submitted_at = row.submitted_at
-        return unknown
-    return _insert(ev, Attempt(job.job_id, submitted_at=row.submitted_at))
 
 
-def _is_older_than_job(attempts: list[Attempt], submitted_at: float) -> bool:
-    first = next((a.submitted_at for a in attempts if a.submitted_at is not None), None)
-    return first is not None and submitted_at < first - CLOCK_SLACK_S
+def attempt_for(ev: Eval, job: Job, submitted_at: float) -> Attempt:
+    """The job's attempt with this Submit; a new one, or one known from the job's report only, gets it."""
+    mine = [attempt for _, attempt in attempts_of(ev, job.job_id)]
+    for attempt in mine:
+        if attempt.submitted_at == submitted_at:
+            return attempt
+    attempt = next((a for a in mine if a.submitted_at is None), None) or Attempt(job.job_id)
+    attempt.submitted_at = submitted_at
+    if all(attempt is not known for known in mine):
+        ev.attempts.append(attempt)
+    arrange(ev)
+    return attempt
 
 
-def _insert(ev: Eval, attempt: Attempt) -> Attempt:
-    """Keep the attempts in the order of their jobs, and of their submission within a job."""
-    ev.attempts.append(attempt)
+def arrange(ev: Eval) -> None:
+    """Attempts in the order of their jobs, then of their submission; as many as the job's reports know, at least."""
+    for job in ev.jobs:
+        mine = [attempt for _, attempt in attempts_of(ev, job.job_id)]
+        reported = max((own.restart + 1 for own in ev.own if own.job_id == job.job_id), default=0)
+        blank = [a for a in mine if a.submitted_at is None]
+        missing = reported - (len(mine) - len(blank))
+        ev.attempts += [Attempt(job.job_id) for _ in range(missing - len(blank))]
+        superfluous = blank[max(missing, 0) :]
+        ev.attempts = [a for a in ev.attempts if all(a is not other for other in superfluous)]
     order = {job.job_id: i for i, job in enumerate(ev.jobs)}
     ev.attempts.sort(key=lambda a: (order[a.job_id], a.submitted_at is None, a.submitted_at or 0.0))
-    return attempt
+    latest = {attempt.job_id: attempt for attempt in ev.attempts}
+    for attempt in latest.values():
+        attempt.superseded_at = None
+
+
+def _key(job_id: str) -> str:
+    return job_id.removesuffix("+0")
+
+
+def _is_before(ev: Eval, job: Job, submitted_at: float) -> bool:
+    """Whether this Submit lies before our sbatch: before its time, and before the first Submit that is ours."""
+    known = [a.submitted_at for _, a in attempts_of(ev, job.job_id) if a.submitted_at is not None]
+    return submitted_at < min([job.registered_at - CLOCK_SLACK_S, *known])

@@ -14,15 +14,27 @@ Witness = Literal["sacct", "squeue", "self", "none"]
 ACCOUNTING_LAG_S = 120.0
 """How long sacct may answer without a job that ended before another witness decides."""
 
+FIRST_SUBMIT_S = 5.0
+"""How long after our sbatch the Submit of a job's first attempt may lie; a later one points to a requeue."""
+
+ENDS = TERMINAL | {State.REQUEUED}
+"""What accounting says of an attempt that is over."""
+
+LIVE = frozenset({State.RUNNING, State.SUSPENDED})
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One state on the path; `at` is when it began, if anybody knows. `attempt` indexes Eval.attempts."""
+    """One state on the path; `at` is when it began, if anybody knows. `attempt` indexes Eval.attempts.
+
+    `witness` says who tells of an end; it is None for a state that is none.
+    """
 
     job_id: str
     state: State
     at: float | None
     attempt: int | None
+    witness: Witness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,21 @@ class Ending:
     state: State
     at: float | None
     witness: Witness
+
+
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """One attempt of a job, with the report of its own. `index`: its place in Eval.attempts."""
+
+    index: int
+    attempt: Attempt
+    own: Own | None
+    superseded: bool
+
+    @property
+    def ran(self) -> bool:
+        """Whether it started, whoever says so."""
+        return self.attempt.ran or self.own is not None
 
 
 def steps(ev: Eval, *, lost_after_s: float) -> list[Step]:
@@ -55,85 +82,125 @@ def own_of(ev: Eval, job_id: str, restart: int) -> Own | None:
     return next((o for o in ev.own if o.job_id == job_id and o.restart == restart), None)
 
 
-def ending(attempt: Attempt, own: Own | None, job: Job, *, superseded: bool, lost_after_s: float) -> Ending | None:
+def incarnations(ev: Eval, job_id: str) -> list[Incarnation]:
+    """The attempts of one job, oldest first; the n-th is what the job itself calls its restart n."""
+    attempts = attempts_of(ev, job_id)
+    return [
+        Incarnation(index, attempt, own_of(ev, job_id, number), superseded=number + 1 < len(attempts))
+        for number, (index, attempt) in enumerate(attempts)
+    ]
+
+
+def ending(one: Incarnation, job: Job, *, lost_after_s: float) -> Ending | None:
     """How the attempt ended, or None while it goes on or nobody can tell.
 
-    squeue decides for active jobs; then accounting; then squeue's own last word; then the job's
-    self-report; and only after `lost_after_s` without any of them, LOST.
+    Accounting decides; then squeue's last word; then the job's own report; and only after `lost_after_s`
+    without any of them, LOST.
     """
-    account, queue = attempt.account_state, attempt.queue_state
-    queued = queue is not None and queue not in TERMINAL and queue is not State.REQUEUED
-    if account is not None and _is_end(account):
-        still_there = queued and attempt.queue_at > attempt.account_at and not superseded
-        return None if still_there else Ending(account, attempt.ended_at, "sacct")
-    if queue in TERMINAL or (queue is State.REQUEUED and attempt.ran):
-        return Ending(State(str(queue)), attempt.ended_at, "squeue")
-    if superseded:
-        return _replaced(attempt, own, job)
-    return _vanished(own, job, lost_after_s=lost_after_s)
+    said = slurm_says(one.attempt)
+    if said is not None and one.attempt.account_state in ENDS:
+        return Ending(said, one.attempt.ended_at, "sacct")
+    if said is not None and one.attempt.queue_state in TERMINAL:
+        return Ending(said, one.attempt.ended_at, "squeue")
+    since = replaced_at(one)
+    if one.superseded or since is not None:
+        return _replaced(one.own, job, since=since)
+    return _vanished(one, job, lost_after_s=lost_after_s)
 
 
 def is_final(ev: Eval, path: list[Step]) -> bool:
-    """Whether the eval's last job is over for good: nothing of Slurm's can start it again by itself."""
+    """Whether the eval's last job is over for good: nothing of Slurm's can start it again by itself.
+
+    A node's failure or a preemption is final once squeue, too, shows the job as ended, or does not show it and
+    accounting, asked after that, knows of no further attempt.
+    """
     last = path[-1] if path else None
     if last is None or last.job_id != ev.job_id or last.state not in TERMINAL:
         return False
     if last.state not in MAY_RUN_AGAIN or last.attempt is None:
         return True
-    attempt = ev.attempts[last.attempt]
-    return ev.jobs[-1].missing_at is not None or attempt.queue_state in TERMINAL
+    job = ev.jobs[-1]
+    asked_since = job.missing_at is not None and (job.no_accounting or job.answered_at >= job.missing_at)
+    return asked_since or ev.attempts[last.attempt].queue_state in TERMINAL
+
+
+def is_history_known(job: Job, attempt: Attempt) -> bool:
+    """Whether no earlier attempt can be missing: squeue shows the latest only, accounting gets time to tell."""
+    submitted_at = attempt.submitted_at
+    if job.token is None or submitted_at is None or submitted_at <= job.registered_at + FIRST_SUBMIT_S:
+        return True
+    told = attempt.account_state is not None or job.answered_at >= submitted_at + ACCOUNTING_LAG_S
+    return told or job.no_accounting
+
+
+def slurm_says(attempt: Attempt) -> State | None:
+    """Slurm's own last word on the attempt: accounting's where it tells of an end, else squeue's."""
+    if attempt.account_state is not None and attempt.account_state in ENDS:
+        return attempt.account_state
+    return attempt.queue_state or attempt.account_state
+
+
+def replaced_at(one: Incarnation) -> float | None:
+    """Since when it is known that Slurm will run, or has run, this job again; None: not so, or not known."""
+    if one.attempt.queue_state is State.REQUEUED and one.ran:
+        return one.attempt.superseded_at or one.attempt.queue_at
+    return one.attempt.superseded_at
 
 
 def _job_steps(ev: Eval, job: Job, path: list[Step], *, lost_after_s: float) -> bool:
     """Append the job's steps; False if its end is not known (yet)."""
-    attempts = attempts_of(ev, job.job_id)
-    if not attempts:
+    known = incarnations(ev, job.job_id)
+    if not known:
         lost = _vanished(None, job, lost_after_s=lost_after_s)
         if lost is not None:
-            path.append(Step(job.job_id, lost.state, lost.at, None))
+            path.append(Step(job.job_id, lost.state, lost.at, None, lost.witness))
         return lost is not None
-    for number, (index, attempt) in enumerate(attempts):
-        superseded = number + 1 < len(attempts)
-        own = own_of(ev, job.job_id, number)
+    for number, one in enumerate(known):
         if number:
-            path.append(Step(job.job_id, State.PENDING, attempt.submitted_at, index))
-        end = ending(attempt, own, job, superseded=superseded, lost_after_s=lost_after_s)
-        path.extend(_running(attempt, own, index))
+            path.append(Step(job.job_id, State.PENDING, one.attempt.submitted_at, one.index))
+        running = list(_running(one))
+        if not is_history_known(job, one.attempt):
+            path.extend(running[:1])
+            return False
+        path.extend(running)
+        end = ending(one, job, lost_after_s=lost_after_s)
         if end is None:
             return False
-        path.append(Step(job.job_id, end.state, end.at, index))
+        path.append(Step(job.job_id, end.state, end.at, one.index, end.witness))
     return path[-1].state in TERMINAL
 
 
-def _running(attempt: Attempt, own: Own | None, index: int) -> Iterator[Step]:
+def _running(one: Incarnation) -> Iterator[Step]:
+    attempt, own = one.attempt, one.own
     started_at = attempt.started_at if attempt.started_at is not None or own is None else own.started_at
-    seen = attempt.running_seen_at is not None
-    if (attempt.ran and started_at is not None) or own is not None or seen:
-        yield Step(attempt.job_id, State.RUNNING, started_at, index)
+    if own is not None or attempt.running_seen_at is not None or (attempt.ran and started_at is not None):
+        yield Step(attempt.job_id, State.RUNNING, started_at, one.index)
         for at, state in attempt.suspensions:
-            yield Step(attempt.job_id, state, at, index)
+            yield Step(attempt.job_id, state, at, one.index)
 
 
-def _is_end(state: State) -> bool:
-    return state in TERMINAL or state is State.REQUEUED
-
-
-def _replaced(attempt: Attempt, own: Own | None, job: Job) -> Ending | None:
+def _replaced(own: Own | None, job: Job, *, since: float | None) -> Ending | None:
     """An attempt that a later one follows was requeued; which way, accounting gets time to say."""
-    since = attempt.superseded_at
     answered = since is not None and job.answered_at >= since + ACCOUNTING_LAG_S
     if job.no_accounting or answered:
         return Ending(State.REQUEUED, own.ended_at if own else None, "none")
     return None
 
 
-def _vanished(own: Own | None, job: Job, *, lost_after_s: float) -> Ending | None:
+def _vanished(one: Incarnation | None, job: Job, *, lost_after_s: float) -> Ending | None:
     """A job that neither squeue nor accounting knows any more."""
     if job.missing_at is None or job.unaccounted_at is None:
         return None
-    unknown_for_s = job.unaccounted_at - job.missing_at
-    if own is not None and own.ended and (job.no_accounting or unknown_for_s >= ACCOUNTING_LAG_S):
+    own = one.own if one is not None else None
+    if own is not None and own.ended and (job.no_accounting or job.unknown_s >= ACCOUNTING_LAG_S):
         return Ending(State.COMPLETED if own.exit_code == 0 else State.FAILED, own.ended_at, "self")
-    if unknown_for_s >= lost_after_s:
+    if job.unknown_s >= lost_after_s and not (one is not None and _may_run(one.attempt, at=job.unaccounted_at)):
         return Ending(State.LOST, None, "none")
     return None
+
+
+def _may_run(attempt: Attempt, *, at: float) -> bool:
+    """Whether accounting calls it running and its limit is not over: squeue's silence is no proof then."""
+    if attempt.account_state not in LIVE or attempt.started_at is None or attempt.time_limit_s is None:
+        return False
+    return at < attempt.started_at + attempt.time_limit_s

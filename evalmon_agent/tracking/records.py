@@ -13,10 +13,14 @@ SCHEMA = 1
 
 
 class Own(Struct, omit_defaults=True):
-    """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's."""
+    """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's.
+
+    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows.
+    """
 
     job_id: str
     restart: int
+    token: str | None = None
     started_at: float | None = None
     ended_at: float | None = None
     elapsed_s: float | None = None
@@ -48,8 +52,9 @@ class Evidence(Struct, omit_defaults=True, frozen=True):
 class Attempt(Struct, omit_defaults=True):
     """One incarnation of a job, told apart by its Submit time; a requeue starts a new one.
 
-    The queue's word and the accounting's are kept apart with the time at which each was asked:
-    which of them counts is decided when it is read (`path`), so the order of answers never matters.
+    The queue's word and the accounting's are kept apart: which of them counts is decided when it is read (`path`),
+    so the order of answers never matters. `queue_at`: when the queue's word last changed; `superseded_at`: when it
+    was first known that a later attempt follows. Without `submitted_at` only the job's own report knows of it.
     """
 
     job_id: str
@@ -79,10 +84,11 @@ class Attempt(Struct, omit_defaults=True):
 
 
 class Job(Struct, omit_defaults=True):
-    """One submission of an eval.
+    """One submission of an eval. `token` stands in the path of what was submitted; None: the job was adopted.
 
-    `missing_at`: since when squeue does not have it; `answered_at`: when sacct last answered about it;
-    `unaccounted_at`: when sacct last answered without an end for it. None: not so.
+    `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
+    about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
+    long it did. None: not so.
     """
 
     job_id: str
@@ -91,6 +97,7 @@ class Job(Struct, omit_defaults=True):
     missing_at: float | None = None
     answered_at: float = 0.0
     unaccounted_at: float | None = None
+    unknown_s: float = 0.0
     no_accounting: bool = False
     alerted: list[str] = []
 
@@ -98,8 +105,8 @@ class Job(Struct, omit_defaults=True):
 class Eval(Struct, omit_defaults=True):
     """One eval with all its jobs, oldest first; `job_id` and `state` are the latest job's.
 
-    `logged` holds the transitions that the log has, as (job id, state): what is still to be logged follows
-    from it and from the attempts.
+    `logged` holds the transitions that the log has, as (job id, state), in its order: what is still to be logged
+    follows from it and from the attempts.
     """
 
     name: str

@@ -31,7 +31,7 @@ def verdict(ev: Eval, log: LogSays | None) -> Verdict:
     ended_zero = own is not None and own.exit_code == 0
     if ev.state is State.COMPLETED:
         command_failed = own is not None and (own.signal is not None or bool(own.exit_code))
-        log_disagrees = log is not None and log.expected and log.success is not True
+        log_disagrees = log is not None and (log.success is False or (log.expected and log.success is None))
         return "suspect" if command_failed or log_disagrees else "ok"
     says_success = log is not None and log.success is True
     return "suspect" if ended_zero and says_success else "failed"

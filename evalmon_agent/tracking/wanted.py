@@ -6,8 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job
-from evalmon_agent.words.states import TERMINAL, State
+from evalmon_agent.tracking.path import (
+    ACCOUNTING_LAG_S,
+    ENDS,
+    Incarnation,
+    incarnations,
+    is_history_known,
+    replaced_at,
+)
+from evalmon_agent.tracking.records import Eval, ExperimentState, Job
+from evalmon_agent.words.states import TERMINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,50 +46,53 @@ def jobs_to_account(state: ExperimentState) -> list[str]:
 def unmeasured(state: ExperimentState) -> Iterator[Unmeasured]:
     """The attempts whose COMPUTE_METRICS is still owed."""
     for ev in state.evals.values():
-        for number, attempt in enumerate(ev.attempts):
-            if attempt.figures is not None or not attempt.ran:
-                continue
-            latest = all(later.job_id != attempt.job_id for later in ev.attempts[number + 1 :])
-            if not latest or is_over(ev, attempt):
-                yield Unmeasured(
-                    ev.name,
-                    attempt.job_id,
-                    attempt.submitted_at,
-                    latest,
-                    attempt.accounted,
-                    _elapsed_s(ev, attempt),
-                    attempt.time_limit_s,
-                )
+        for job in ev.jobs:
+            over = _is_logged_as_over(ev, job)
+            for one in incarnations(ev, job.job_id):
+                if one.attempt.figures is None and one.ran and (one.superseded or over):
+                    yield _unmeasured(ev, one)
 
 
-def is_over(ev: Eval, attempt: Attempt) -> bool:
-    """Whether the latest attempt of its job has ended, as far as the log says."""
-    last = ev.logged[-1] if ev.logged else None
-    return last is not None and last[0] == attempt.job_id and last[1] in TERMINAL
+def _unmeasured(ev: Eval, one: Incarnation) -> Unmeasured:
+    attempt = one.attempt
+    reported_s = one.own.elapsed_s if one.own is not None else None
+    return Unmeasured(
+        ev.name,
+        attempt.job_id,
+        attempt.submitted_at,
+        not one.superseded,
+        attempt.accounted,
+        attempt.elapsed_s if attempt.elapsed_s is not None else reported_s,
+        attempt.time_limit_s,
+    )
+
+
+def _is_logged_as_over(ev: Eval, job: Job) -> bool:
+    """Whether the job's latest attempt has ended, as far as the log says."""
+    return dict(ev.logged).get(job.job_id) in TERMINAL
 
 
 def _is_open(ev: Eval, job: Job) -> bool:
-    attempts = [a for a in ev.attempts if a.job_id == job.job_id]
-    if job.missing_at is not None and not ev.final:
+    known = incarnations(ev, job.job_id)
+    is_over = bool(known) and (known[-1].attempt.account_state in TERMINAL or known[-1].attempt.queue_state in TERMINAL)
+    if job.missing_at is not None and not ev.final and not (is_over and job.job_id != ev.job_id):
         return True
-    for number, attempt in enumerate(attempts):
-        last = number + 1 == len(attempts)
-        ended = not last or attempt.queue_state in TERMINAL
-        # Of one that never ran there is little to know: one answer is enough, whatever it says.
-        owed = attempt.figures is None if attempt.ran else not (ev.final and job.answered_at)
-        if ended and owed and not _is_accounted(attempt):
-            return True
-    return False
+    if known and not is_history_known(job, known[-1].attempt):
+        return True
+    return any(_is_owed(ev, job, one) for one in known)
 
 
-def _is_accounted(attempt: Attempt) -> bool:
-    over = attempt.account_state in TERMINAL or attempt.account_state is State.REQUEUED
-    return over and (attempt.accounted is not None or not attempt.ran)
+def _is_owed(ev: Eval, job: Job, one: Incarnation) -> bool:
+    """Whether accounting has still to tell how an ended attempt ended, or what it used."""
+    since = replaced_at(one)
+    ended = one.superseded or since is not None or one.attempt.queue_state in TERMINAL
+    if not ended or _is_accounted(one):
+        return False
+    if since is not None and job.answered_at < since + ACCOUNTING_LAG_S:
+        return True
+    # Of one that never ran there is little to know: one answer is enough, whatever it says.
+    return one.attempt.figures is None if one.ran else not (ev.final and job.answered_at)
 
 
-def _elapsed_s(ev: Eval, attempt: Attempt) -> float | None:
-    if attempt.elapsed_s is not None:
-        return attempt.elapsed_s
-    number = [a for a in ev.attempts if a.job_id == attempt.job_id].index(attempt)
-    own = next((o for o in ev.own if o.job_id == attempt.job_id and o.restart == number), None)
-    return own.elapsed_s if own is not None else None
+def _is_accounted(one: Incarnation) -> bool:
+    return one.attempt.account_state in ENDS and (one.attempt.accounted is not None or not one.ran)

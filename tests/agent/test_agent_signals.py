@@ -13,7 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from in_a_job import RUN, Experiment, call, children_of, needs_strace, session_of, settle, started, stat_of, wait_until
+from in_a_job import (
+    RUN,
+    Experiment,
+    call,
+    children_of,
+    less_often,
+    needs_strace,
+    session_of,
+    settle,
+    started,
+    stat_of,
+    wait_until,
+)
 
 # Notes each signal as one byte, by C's own handler: a signal that comes twice is two bytes. Ends on SIGABRT.
 RECORDER = """
@@ -30,10 +42,12 @@ while True:
 ALL = sorted(
     set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT, signal.SIGCHLD, signal.SIGWINCH}
 )
+SOME = [signal.SIGTERM, signal.SIGUSR1, signal.SIGRTMIN]
+UNUSUAL = [signal.SIGRTMIN, signal.SIGRTMAX, signal.SIGXCPU]
 ORDINARY = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
 
 # Longer than a broadcast is waited for.
-SETTLED_S = 0.2
+SETTLED_S = 0.3
 
 
 class Recorder:
@@ -58,13 +72,18 @@ def recorder(experiment: Experiment, tmp_path: Path) -> Iterator[Recorder]:
 
 
 def test_each_signal_sent_to_us_reaches_the_command_once(recorder: Recorder) -> None:
-    for number in ALL:
+    """One at a time where the kernel drops others that are pending: SIGCONT the stop signals, and they it."""
+    one_at_a_time = [signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU]
+    for number in one_at_a_time:
         os.kill(recorder.run, number)
-        time.sleep(0.06)
+        assert recorder.heard()[-1] == number
+    for number in set(ALL) - set(one_at_a_time):
+        os.kill(recorder.run, number)
+    wait_until(lambda: len(recorder.heard()) >= len(ALL), within_s=30)
     assert sorted(recorder.heard()) == ALL
 
 
-@pytest.mark.parametrize("number", ORDINARY)
+@pytest.mark.parametrize("number", [less_often(number, SOME) for number in ORDINARY])
 def test_a_signal_to_the_process_group_reaches_the_command_once(recorder: Recorder, number: int) -> None:
     for _ in range(3):
         os.killpg(recorder.run, number)
@@ -72,7 +91,7 @@ def test_a_signal_to_the_process_group_reaches_the_command_once(recorder: Record
     assert recorder.heard() == [number] * 3
 
 
-@pytest.mark.parametrize("number", [*ORDINARY, signal.SIGRTMIN, signal.SIGRTMAX, signal.SIGXCPU])
+@pytest.mark.parametrize("number", [less_often(number, SOME) for number in (*ORDINARY, *UNUSUAL)])
 @pytest.mark.parametrize("pause_s", [0, 0.01])
 @pytest.mark.parametrize("order", [sorted, lambda pids: sorted(pids, reverse=True)], ids=["parents", "children"])
 def test_a_signal_to_every_process_of_the_job_reaches_the_command_once(
@@ -85,9 +104,10 @@ def test_a_signal_to_every_process_of_the_job_reaches_the_command_once(
     assert recorder.heard() == [number]
 
 
-def test_a_signal_to_us_alone_soon_after_one_to_all_is_a_second_one(recorder: Recorder) -> None:
+@pytest.mark.parametrize("pause_s", [0.05, SETTLED_S])
+def test_a_signal_to_us_alone_soon_after_one_to_all_is_a_second_one(recorder: Recorder, pause_s: float) -> None:
     os.killpg(recorder.run, signal.SIGTERM)
-    assert recorder.heard() == [signal.SIGTERM]
+    time.sleep(pause_s)
     os.kill(recorder.run, signal.SIGTERM)
     assert recorder.heard() == [signal.SIGTERM] * 2
 
@@ -129,7 +149,7 @@ def blocks_everything(pid: int) -> bool:
 
 
 def test_at_whatever_moment_of_our_start_a_sigterm_comes_it_ends_the_command_or_us(experiment: Experiment) -> None:
-    for delay_ms in range(0, 60, 2):
+    for delay_ms in range(0, 60, 4):
         with started([*RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as run:
             time.sleep(delay_ms / 1000)
             run.terminate()
@@ -137,14 +157,14 @@ def test_at_whatever_moment_of_our_start_a_sigterm_comes_it_ends_the_command_or_
             assert session_of(run.pid) == []
 
 
-@pytest.mark.parametrize("number", sorted(set(ALL) - {signal.SIGCONT, signal.SIGURG} - {20, 21, 22}))
-def test_no_signal_ends_us_before_the_command(experiment: Experiment, number: int) -> None:
-    command = "trap '' $(seq 1 64); echo ready; sleep 0.2; exit 3"
+def test_no_signal_ends_us_before_the_command(experiment: Experiment) -> None:
+    command = "trap '' $(seq 1 64); echo ready; sleep 0.5; exit 3"
     with started([*RUN, "--", "bash", "-c", command], experiment.environ(), stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "ready\n"
-        os.kill(run.pid, number)
-        assert run.wait(timeout=10) == 3
+        for number in ALL:
+            os.kill(run.pid, number)
+        assert run.wait(timeout=20) == 3
 
 
 # What glibc's posix_spawn leaves ignored in every child: two signals that glibc keeps for itself and sets up
@@ -245,7 +265,7 @@ def test_a_command_that_is_stopped_and_continued_by_pid_goes_on(experiment: Expe
         command, _ = settle(experiment, run.pid)
         os.kill(command, signal.SIGSTOP)
         wait_until(lambda: stat_of(command)[0] == "T")
-        assert stat_of(run.pid)[0] == "S"
+        wait_until(lambda: stat_of(run.pid)[0] == "S")
         os.kill(command, signal.SIGCONT)
         assert run.wait(timeout=10) == 4
 

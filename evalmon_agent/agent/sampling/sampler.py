@@ -3,7 +3,7 @@
 import os
 import time
 
-from evalmon_agent.agent import signals
+from evalmon_agent.agent.ending import forbid_core_dumps
 
 from . import host_source, placement, whose_gpus
 from .bell import Bell
@@ -57,7 +57,7 @@ def live(
 
 
 def _out_of_the_way() -> None:
-    signals.forbid_core_dumps()
+    forbid_core_dumps()
     os.chdir("/")
     try:  # noqa: SIM105 (contextlib costs 3 ms)
         os.nice(_NICE)

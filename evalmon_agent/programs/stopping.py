@@ -1,0 +1,40 @@
+"""How a long-running program of ours is asked to stop: a signal is remembered, and ends every wait at once."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class StopSignals:
+    """Takes TERM, INT and HUP from `take` on.
+
+    A pipe, not a threading.Event: one that a handler sets can wait for ever for its own lock.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._reads, self._writes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def take(self) -> None:
+        """From now on these signals only ask."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def is_set(self) -> bool:
+        """Whether we were asked to stop."""
+        return self.name is not None
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until we are asked to stop."""
+        select.select([self._reads], [], [], max(seconds, 0.0))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.name is None:
+            self.name = signal.Signals(number).name
+            os.write(self._writes, b"!")

@@ -1,0 +1,277 @@
+"""What does one fact change: a registration, a job's report, an answer of squeue's or sacct's.
+
+Each fact is kept so that a later look gives the same whatever came first. An attempt's state only goes forward
+(pending, running, ended), whatever the clocks say; times decide only where nothing else can, and there a stamp
+is believed to be older than another only if it is so by less than STALE_S: more than that is a clock set back.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from evalmon_agent.figures.efficiency import from_sacct, with_limit
+from evalmon_agent.slurm.sacct import SacctJob
+from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, Registration, SelfReport
+from evalmon_agent.tracking.match import JobIndex, Tracked, arrange, attempt_for
+from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_known, own_of
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
+from evalmon_agent.words.job_id import parse_job_id
+from evalmon_agent.words.printable import printable
+from evalmon_agent.words.states import TERMINAL, State
+
+STALE_S = 600.0
+"""How old an answer may be when it is folded: longer than any call and any wait for the lock."""
+
+MAX_RESTARTS = 10_000
+
+MAX_SILENCE_S = 900.0
+"""What one pause between two answers counts at most: longer than any back-off, and no clock set forward."""
+
+
+def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
+    """The eval gets this job, unless it has it already."""
+    ev = state.evals.get(fact.name)
+    if ev is None:
+        ev = state.evals[fact.name] = Eval(name=fact.name, job_id=fact.job_id)
+    job = next((j for j in ev.jobs if _base(j.job_id) == _base(fact.job_id)), None)
+    if job is None:
+        job = Job(fact.job_id, fact.registered_at, fact.token)
+        ev.jobs.append(job)
+        _take_recovered(state, ev, job)
+    elif job.token is None and fact.token is not None:
+        job.token, job.registered_at = fact.token, fact.registered_at
+        ev.own = [own for own in ev.own if own.job_id != job.job_id or own.token in {None, job.token}]
+    ev.jobs.sort(key=lambda j: (j.registered_at, j.job_id))
+    arrange(ev)
+    ev.final = False
+    ev.job_id = ev.jobs[-1].job_id
+    ev.script = fact.script or ev.script
+    ev.output_dir = fact.output_dir or ev.output_dir
+    return ev, job
+
+
+def take_report(state: ExperimentState, index: JobIndex, report: SelfReport) -> None:
+    """A job that nobody registered but that reports to this experiment under a name is one of its evals.
+
+    A report that belongs to none of our jobs (yet) is not marked as taken, so it is looked at again.
+    """
+    found = _reporter(state, index, report)
+    if found is None:
+        return
+    state.reported[report.source] = report.version
+    for own in report.attempts:
+        _take_own(*found, own)
+
+
+def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
+    """squeue's answer: what it shows of our jobs, and which of them it does not show, or only as ended."""
+    active: set[tuple[str, str]] = set()
+    for row in answer.rows:
+        found = index.in_queue(row)
+        if found is None:
+            continue
+        ev, job = found
+        ev.final = False
+        if row.submitted_at is not None:
+            attempt = attempt_for(ev, job, row.submitted_at)
+            _recall_suspension(ev, job, attempt, asked_at=answer.asked_at)
+            _take_row(attempt, row, asked_at=answer.asked_at)
+            _mark_superseded(ev, job, at=answer.asked_at)
+        if row.state not in TERMINAL:
+            active.add((ev.name, job.job_id))
+    for ev, job in index.all():
+        if (ev.name, job.job_id) in active:
+            _take_presence(job, asked_at=answer.asked_at)
+        elif not ev.final:
+            _take_absence(ev, job, asked_at=answer.asked_at)
+
+
+def take_account(index: JobIndex, answer: AccountAnswer) -> None:
+    """sacct's answer: its rows, and that it has said all it knows of the jobs that it was asked about."""
+    for row in () if answer.disabled else answer.jobs:
+        found = index.in_accounts(row)
+        if found is None or row.submitted_at is None or answer.user not in {None, row.user}:
+            continue
+        ev, job = found
+        ev.final = False
+        _take_accounted(attempt_for(ev, job, row.submitted_at), row, asked_at=answer.asked_at)
+    for job_id in answer.asked:
+        for ev, job in index.of(job_id):
+            _take_answered(ev, job, answer)
+
+
+def is_stale(asked_at: float, known_at: float) -> bool:
+    """Whether an answer is older than what is known; a stamp far in the future is a clock that was set back."""
+    return 0 < known_at - asked_at <= STALE_S
+
+
+def _base(job_id: str) -> str:
+    return job_id.removesuffix("+0")
+
+
+def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
+    """What the log of a lost state says of this job is logged already."""
+    logged = state.recovered.logged if state.recovered is not None else {}
+    name, job_id = printable(ev.name), printable(job.job_id)
+    known = logged.pop(name, [])
+    ev.logged += [transition for transition in known if transition[0] == job_id]
+    others = [transition for transition in known if transition[0] != job_id]
+    if others:
+        logged[name] = others
+
+
+def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport) -> Tracked | None:
+    """The job that this is the report of; a new one if nobody else registered it."""
+    bearers = index.of(report.job_id)
+    for ev, job in bearers:
+        if job.token is None or not report.tokens or job.token in report.tokens:
+            return ev, job
+    job_id = parse_job_id(report.job_id)
+    is_part = job_id is not None and bool(job_id.het) and bool(index.of(str(job_id.job)))
+    first = min((o.started_at for o in report.attempts if o.started_at is not None), default=None)
+    if bearers or is_part or report.name is None or first is None:
+        return None
+    ev, job = take_registration(state, Registration(report.name, report.job_id, first, output_dir=report.output_dir))
+    index.add(ev, job)
+    return ev, job
+
+
+def _take_own(ev: Eval, job: Job, own: Own) -> None:
+    foreign = job.token is not None and own.token not in {None, job.token}
+    if foreign or not 0 <= own.restart <= MAX_RESTARTS:
+        return
+    own = msgspec.structs.replace(own, job_id=job.job_id)
+    known = own_of(ev, job.job_id, own.restart)
+    if known is not None:
+        if known == own or _weight(own) < _weight(known):
+            return
+        ev.own.remove(known)
+    if own.ended and not (known is not None and known.ended):
+        # How long accounting lags behind is counted from here.
+        job.unaccounted_at, job.unknown_s = None, 0.0
+    ev.own.append(own)
+    ev.own.sort(key=lambda o: (o.job_id, o.restart))
+    ev.final = False
+    arrange(ev)
+
+
+def _weight(own: Own) -> tuple[bool, float]:
+    """Which of two versions counts: an end is never undone; otherwise the one that was read last."""
+    return own.ended, own.ended_at or 0.0
+
+
+def _take_presence(job: Job, *, asked_at: float) -> None:
+    if job.missing_at is not None and not is_stale(asked_at, job.missing_at):
+        job.missing_at, job.unaccounted_at, job.unknown_s = None, None, 0.0
+
+
+def _take_absence(ev: Eval, job: Job, *, asked_at: float) -> None:
+    shown_at = (attempt.queue_at for _, attempt in attempts_of(ev, job.job_id))
+    if not is_stale(asked_at, max([job.registered_at, job.missing_at or 0.0, *shown_at])):
+        job.missing_at = asked_at
+
+
+def _recall_suspension(ev: Eval, job: Job, attempt: Attempt, *, asked_at: float) -> None:
+    """After a lost state only the log knows that the job was suspended, so that its resumption is seen as one."""
+    is_first_look = all(a.queue_state is None for _, a in attempts_of(ev, job.job_id))
+    suspended = ev.logged[-1:] == [(job.job_id, State.SUSPENDED)]
+    if suspended and is_first_look and is_history_known(job, attempt):
+        attempt.suspensions = [(asked_at, State.SUSPENDED)]
+
+
+def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
+    state = row.state or State.PENDING
+    if row.state is None and attempt.queue_state is not None:
+        return  # a word that we do not know: an active job, and no news of it
+    if state in LIVE:
+        attempt.ran = True
+        attempt.running_seen_at = min(attempt.running_seen_at or asked_at, asked_at)
+    if state in TERMINAL and (row.elapsed_s or row.node_list):
+        attempt.ran = True
+    if not _is_news(attempt, state, asked_at=asked_at):
+        return
+    reason = row.reason if state is State.PENDING else ""
+    if (state, reason) != (attempt.queue_state, attempt.queue_reason):
+        # Only a change moves the time: a poll without news leaves the state file as it is.
+        attempt.queue_at, attempt.queue_state, attempt.queue_reason = asked_at, state, reason
+    _take_suspension(attempt, state, at=asked_at)
+    if attempt.account_state not in ENDS:
+        _take_details(attempt, row, state)
+
+
+def _is_news(attempt: Attempt, state: State, *, asked_at: float) -> bool:
+    """Whether the queue's word is not behind what it said before: within one Submit nothing goes backwards."""
+    if attempt.queue_state is None:
+        return True
+    ahead = _stage(state, attempt) - _stage(attempt.queue_state, attempt)
+    return ahead > 0 or (ahead == 0 and not is_stale(asked_at, attempt.queue_at))
+
+
+def _stage(state: State, attempt: Attempt) -> int:
+    if state in LIVE:
+        return 1
+    if state is State.REQUEUED:
+        # Held back before its start, it is pending; requeued while it ran, this attempt is over.
+        return 2 if attempt.ran else 0
+    return 3 if state in TERMINAL else 0
+
+
+def _take_details(attempt: Attempt, row: SqueueRow, state: State) -> None:
+    attempt.time_limit_s = row.time_limit_s if row.time_limit_s is not None else attempt.time_limit_s
+    attempt.node_list = row.node_list or attempt.node_list
+    if attempt.ran and row.started_at is not None:
+        attempt.started_at = row.started_at
+    if state in LIVE:
+        attempt.ends_at = row.ends_at
+    if state in TERMINAL:
+        attempt.ended_at, attempt.elapsed_s = row.ends_at, row.elapsed_s if attempt.ran else 0.0
+
+
+def _take_suspension(attempt: Attempt, state: State, *, at: float) -> None:
+    last = attempt.suspensions[-1][1] if attempt.suspensions else State.RUNNING
+    if state in LIVE and state is not last:
+        attempt.suspensions.append((at, state))
+
+
+def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None:
+    if row.state is None or not _is_accounted_news(attempt, row.state, asked_at=asked_at):
+        return
+    attempt.account_state, attempt.account_at = row.state, asked_at
+    attempt.ran = attempt.ran or row.ran
+    attempt.started_at = row.started_at if row.ran else attempt.started_at
+    attempt.node_list = row.node_list or attempt.node_list
+    attempt.cpus, attempt.gpus = row.cpus, row.gpus
+    attempt.time_limit_s = row.time_limit_s if row.time_limit_s is not None else attempt.time_limit_s
+    if row.state in ENDS:
+        attempt.ended_at, attempt.elapsed_s = row.ended_at, row.elapsed_s
+        attempt.exit_code, attempt.signal = row.exit_code, row.signal
+        attempt.accounted = with_limit(from_sacct(row), attempt.time_limit_s) if row.whole else None
+
+
+def _is_accounted_news(attempt: Attempt, state: State, *, asked_at: float) -> bool:
+    if attempt.account_state is None:
+        return True
+    ahead = (state in ENDS) - (attempt.account_state in ENDS)
+    return ahead > 0 or (ahead == 0 and not is_stale(asked_at, attempt.account_at))
+
+
+def _take_answered(ev: Eval, job: Job, answer: AccountAnswer) -> None:
+    """sacct answered about this job: whatever it did not say then, it did not know."""
+    if is_stale(answer.asked_at, job.answered_at):
+        return
+    job.answered_at, job.no_accounting = answer.asked_at, answer.disabled
+    _mark_superseded(ev, job, at=answer.asked_at)
+    attempts = attempts_of(ev, job.job_id)
+    if attempts and attempts[-1][1].account_state in TERMINAL:
+        job.unaccounted_at, job.unknown_s = None, 0.0
+    elif job.missing_at is not None and not is_stale(answer.asked_at, job.missing_at):
+        silence_s = answer.asked_at - (job.unaccounted_at or answer.asked_at)
+        job.unknown_s += min(max(silence_s, 0.0), MAX_SILENCE_S)
+        job.unaccounted_at = answer.asked_at
+
+
+def _mark_superseded(ev: Eval, job: Job, *, at: float) -> None:
+    for _, attempt in attempts_of(ev, job.job_id)[:-1]:
+        if attempt.superseded_at is None:
+            attempt.superseded_at = at

@@ -1,0 +1,287 @@
+"""What the fold promises, held against a simulated Slurm whose truth is known.
+
+Polls as observers make them, with anything failing, late or lagging in between:
+
+* the log has exactly the true transitions, once each, in order, each `Previous` being the last `Current`;
+  SUSPENDED where a poll saw it;
+* one COMPUTE_METRICS for each attempt that ran;
+* no terminal state that did not happen; it ends soon after the last job; and the same again changes nothing;
+* a state lost at any moment is rebuilt from the log and the facts, and nothing is logged twice.
+
+Facts in any order at all (stale answers of an observer that was stopped in the middle):
+
+* the same final states, attempts and figures, whatever the order;
+* no state is logged that was not, none twice, and the last one is the true one. What cannot be promised then: that
+  no line is left out. A log only grows: what turns out late to have happened before something that is logged
+  already (an attempt between two others, a suspension) cannot be put before it.
+* for squeue's answers alone out of order, and sacct asked in the same poll as ever: only suspensions may be
+  missing, or be shown until the next poll though they are over.
+
+"Any order" means within STALE_S (ten minutes): an older answer looks like one after a clock was set back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.path import slurm_says
+from evalmon_agent.tracking.records import Eval
+from evalmon_agent.words.states import State
+from tracking.simulated_slurm import (
+    EPOCH,
+    MAX_LAG_S,
+    MIN_JOB_AGE_S,
+    Cluster,
+    TrueJob,
+    clusters,
+    without_suspensions,
+)
+from tracking.watching import Look, Watcher, copy_of
+
+GENTLE = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+LOOKS = st.lists(
+    st.builds(
+        Look,
+        after=st.integers(1, 300).map(float),
+        squeue_fails=st.integers(0, 3).map(lambda n: n == 0),
+        sacct_fails=st.integers(0, 3).map(lambda n: n == 0),
+        reports_late_s=st.sampled_from([0.0, 0.0, 30.0, None]),
+        lag_s=st.integers(0, MAX_LAG_S).map(float),
+        mystery=st.integers(0, 9).map(lambda n: n == 0),
+    ),
+    max_size=12,
+)
+
+
+def seen_path(job: TrueJob, samples: Sequence[tuple[float, bool]]) -> list[tuple[str, State]]:
+    """The true path with the suspensions that these looks at squeue saw, no more."""
+    path: list[tuple[str, State]] = []
+    for number, attempt in enumerate(job.attempts):
+        path += [(job.job_id, State.PENDING)] if number else []
+        path += [(job.job_id, State.RUNNING)] if attempt.started_at is not None else []
+        last = State.RUNNING
+        for at, mystery in samples:
+            row = job.row_at(at)
+            live = row is not None and row.submitted_at == attempt.submitted_at
+            state = row.state if row is not None and live and not mystery else None
+            if state in {State.RUNNING, State.SUSPENDED} and state is not last:
+                last = State(str(state))
+                path.append((job.job_id, last))
+        path.append((job.job_id, attempt.end))
+    return path
+
+
+def check_states(watcher: Watcher) -> None:
+    for job in watcher.cluster.jobs:
+        ev = watcher.state.evals[job.name]
+        assert (job.attempts[-1].end, True) == (ev.state, ev.final)
+        assert [a.submitted_at for a in job.attempts] == [a.submitted_at for a in ev.attempts]
+        assert [a.end for a in job.attempts] == [slurm_says(a) for a in ev.attempts]
+
+
+def check_measured(watcher: Watcher) -> None:
+    for job in watcher.cluster.jobs:
+        assert sum(a.started_at is not None for a in job.attempts) == watcher.measured(job.name)
+
+
+def polled_log_is_true(cluster: Cluster, looks: Sequence[Look]) -> None:
+    watcher = Watcher(cluster)
+    at = watcher.watch(looks, begin=EPOCH)
+    after = [(180.0 * (n + 1) + at, False) for n in range(40)]
+    end = watcher.watch_to_the_end(begin=at)
+    times = []
+    clock = EPOCH
+    for look in looks:
+        clock += look.after
+        times += [] if look.squeue_fails else [(clock, look.mystery)]
+    samples = times + [sample for sample in after if sample[0] <= end]
+    for job in cluster.jobs:
+        assert seen_path(job, samples) == watcher.logged(job.name), watcher.log
+    check_states(watcher)
+    check_measured(watcher)
+
+
+@GENTLE
+@given(clusters(), LOOKS)
+def test_whatever_fails_or_lags_between_polls_the_log_has_exactly_the_true_transitions(
+    cluster: Cluster, looks: list[Look]
+) -> None:
+    polled_log_is_true(cluster, looks)
+
+
+@pytest.mark.full
+@THOROUGH
+@given(clusters(), LOOKS)
+def test_the_same_a_few_thousand_times(cluster: Cluster, looks: list[Look]) -> None:
+    polled_log_is_true(cluster, looks)
+
+
+def outcome(watcher: Watcher) -> dict[str, object]:
+    """What people are told in the end, whatever came first."""
+    return {name: (ev.job_id, ev.state, ev.final, shown(ev), ev.own) for name, ev in watcher.state.evals.items()}
+
+
+def shown(ev: Eval) -> list[tuple[object, ...]]:
+    times = [(a.submitted_at, a.started_at, a.ended_at, a.elapsed_s) for a in ev.attempts]
+    ends = [(slurm_says(a), a.exit_code, a.signal, a.accounted if a.ran else None) for a in ev.attempts]
+    return [*times, *ends]
+
+
+QUICK = clusters(longest_s=12)
+"""Over in less than STALE_S, so that no fact of theirs is older than that."""
+
+
+@GENTLE
+@given(QUICK, LOOKS, st.randoms(use_true_random=False))
+def test_the_same_facts_again_change_nothing_and_say_nothing(
+    cluster: Cluster, looks: list[Look], random: Random
+) -> None:
+    watcher = Watcher(cluster)
+    at = watcher.watch([replace(look, after=min(look.after, 10.0)) for look in looks], begin=EPOCH)
+    watcher.watch_to_the_end(begin=at, every_s=40.0)
+    evals, log = copy_of(watcher.state).evals, watcher.log
+    again = list(watcher.fed)
+    random.shuffle(again)
+    for facts in again:
+        watcher.take(facts, now=at)
+    assert log == watcher.log
+    assert evals == watcher.state.evals
+
+
+@GENTLE
+@given(clusters(), LOOKS, st.integers(0, 12))
+def test_a_state_lost_at_any_moment_is_rebuilt_and_nothing_is_logged_twice(
+    cluster: Cluster, looks: list[Look], lost_at: int
+) -> None:
+    watcher = Watcher(cluster)
+    at = watcher.watch(looks[:lost_at], begin=EPOCH)
+    watcher.lose_state()
+    at = watcher.watch(looks[lost_at:], begin=at)
+    watcher.watch_to_the_end(begin=at)
+    for job in cluster.jobs:
+        logged = watcher.logged(job.name)
+        assert job.true_path(suspended=False) == without_suspensions(logged), watcher.log
+        assert is_subsequence(logged, job.true_path())
+    check_states(watcher)
+    check_measured(watcher)
+
+
+@GENTLE
+@given(QUICK, LOOKS)
+def test_a_state_lost_after_the_end_is_rebuilt_without_a_word(cluster: Cluster, looks: list[Look]) -> None:
+    watcher = Watcher(cluster)
+    at = watcher.watch_to_the_end(begin=watcher.watch(looks, begin=EPOCH))
+    before, log = outcome(watcher), watcher.log
+    watcher.lose_state()
+    watcher.watch_to_the_end(begin=at)
+    assert log == watcher.log
+    assert before == outcome(watcher)
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> tuple[Cluster, list[Facts], list[Facts]]:
+    """A cluster; the facts that one could have of it, in time; and the same in some order, doubled and grouped."""
+    cluster = draw(QUICK)
+    end = int(cluster.over_at - EPOCH)
+    times = st.lists(st.integers(0, end).map(lambda s: EPOCH + s), max_size=8)
+    facts = [(at, Facts(queue=cluster.queue(at))) for at in draw(times)]
+    facts += [(at, Facts(reports=cluster.reports(at))) for at in [*draw(times), cluster.over_at]]
+    lags = st.integers(0, MAX_LAG_S)
+    facts += [(at, Facts(accounts=[cluster.accounts(at, lag=draw(lags))])) for at in draw(times)]
+    last = cluster.over_at + MIN_JOB_AGE_S
+    facts += [(last, Facts(queue=cluster.queue(last))), (last, Facts(accounts=[cluster.accounts(last)]))]
+    in_time = [fact for _, fact in sorted(facts, key=lambda pair: pair[0])]
+    doubled = [*in_time, *draw(st.lists(st.sampled_from(in_time), max_size=5))]
+    # What was submitted is read before Slurm is asked about it.
+    known = Facts(registrations=cluster.registrations())
+    return cluster, [known, *in_time], [known, *_grouped(draw, draw(st.permutations(doubled)))]
+
+
+def _grouped(draw: st.DrawFn, facts: Sequence[Facts]) -> list[Facts]:
+    """Some of the facts that follow one another as one."""
+    groups: list[Facts] = []
+    for fact in facts:
+        last = groups[-1] if groups else Facts()
+        fits = groups and not (last.queue and fact.queue) and draw(st.booleans())
+        if not fits:
+            groups.append(fact)
+            continue
+        groups[-1] = Facts(
+            [*last.registrations, *fact.registrations],
+            [*last.reports, *fact.reports],
+            last.queue or fact.queue,
+            [*last.accounts, *fact.accounts],
+        )
+    return groups
+
+
+def any_order_ends_alike(found: tuple[Cluster, list[Facts], list[Facts]]) -> None:
+    cluster, in_time, shuffled = found
+    first, second = Watcher(cluster), Watcher(cluster)
+    for watcher, facts in ((first, in_time), (second, shuffled)):
+        for fact in facts:
+            watcher.take(fact, now=cluster.over_at)
+    assert outcome(first) == outcome(second)
+    check_states(second)
+    for job in cluster.jobs:
+        logged, true = second.logged(job.name), job.true_path()
+        assert true[-1] == logged[-1]
+        assert is_subsequence(without_suspensions(logged), job.true_path(suspended=False)), second.log
+        assert logged.count((job.job_id, State.SUSPENDED)) <= true.count((job.job_id, State.SUSPENDED))
+
+
+def is_subsequence(some: Sequence[tuple[str, State]], whole: Sequence[tuple[str, State]]) -> bool:
+    left = iter(whole)
+    return all(key in left for key in some)
+
+
+@GENTLE
+@given(anything())
+def test_facts_in_any_order_doubled_and_grouped_end_alike_and_nothing_is_invented(
+    found: tuple[Cluster, list[Facts], list[Facts]],
+) -> None:
+    any_order_ends_alike(found)
+
+
+@pytest.mark.full
+@THOROUGH
+@given(anything())
+def test_any_order_a_few_thousand_times(found: tuple[Cluster, list[Facts], list[Facts]]) -> None:
+    any_order_ends_alike(found)
+
+
+@GENTLE
+@given(clusters(), LOOKS, st.lists(st.booleans(), min_size=12, max_size=12))
+def test_an_observer_that_was_stopped_in_the_middle_and_wakes_up_adds_no_wrong_line(
+    cluster: Cluster, looks: list[Look], stopped: list[bool]
+) -> None:
+    watcher = Watcher(cluster)
+    at, held = EPOCH, []
+    for look, is_stopped in zip(looks, stopped, strict=False):
+        at += look.after
+        facts = watcher.facts(look, at=at)
+        if is_stopped and not held:
+            held.append(facts)
+            continue
+        watcher.take(facts, now=at)
+        while held:
+            watcher.take(held.pop(), now=at)
+        watcher.measure(now=at)
+    watcher.watch_to_the_end(begin=at)
+    for facts in held:
+        watcher.take(facts, now=at)
+    for job in cluster.jobs:
+        logged = watcher.logged(job.name)
+        assert job.true_path(suspended=False) == without_suspensions(logged), watcher.log
+        assert logged.count((job.job_id, State.SUSPENDED)) <= job.true_path().count((job.job_id, State.SUSPENDED))
+    check_states(watcher)
+    check_measured(watcher)

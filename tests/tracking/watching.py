@@ -1,0 +1,130 @@
+"""An observer on paper: polls a simulated Slurm as `observe_once` does, and keeps the log as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from evalmon_agent.logbook.blocks import join
+from evalmon_agent.logbook.read import blocks
+from evalmon_agent.programs.report_events import blocks_of
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.events import Event
+from evalmon_agent.tracking.facts import Facts, Measurement
+from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.recover import recover
+from evalmon_agent.tracking.wanted import jobs_to_account, unmeasured
+from evalmon_agent.words.states import State
+from tracking.simulated_slurm import Cluster
+
+LOST_AFTER_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one poll goes: `after` seconds after the last one; what fails; how far sacct is behind."""
+
+    after: float = 60.0
+    squeue_fails: bool = False
+    sacct_fails: bool = False
+    reports_late_s: float | None = 0.0
+    lag_s: float = 0.0
+    mystery: bool = False
+
+
+@dataclass
+class Watcher:
+    """State, events and log of one experiment."""
+
+    cluster: Cluster
+    state: ExperimentState = field(default_factory=lambda: ExperimentState(experiment="/exp"))
+    events: list[Event] = field(default_factory=list)
+    fed: list[Facts] = field(default_factory=list)
+    log: str = ""
+
+    def take(self, facts: Facts, *, now: float) -> list[Event]:
+        """Fold, and write the log."""
+        self.fed.append(facts)
+        new = fold(self.state, facts, lost_after_s=LOST_AFTER_S)
+        self.log += join(blocks_of(new, self.state, Experiment("/exp"), now=now))
+        self.events += new
+        return new
+
+    def facts(self, look: Look, *, at: float) -> Facts:
+        """What this look brings: squeue for all, sacct for those that the state then asks about."""
+        reports = [] if look.reports_late_s is None else self.cluster.reports(at - look.reports_late_s)
+        local = Facts(
+            registrations=[r for r in self.cluster.registrations() if r.registered_at < at],
+            reports=[r for r in reports if self.state.reported.get(r.source) != r.version],
+            queue=None if look.squeue_fails else self.cluster.queue(at, mystery=look.mystery),
+        )
+        preview = copy_of(self.state)
+        fold(preview, local, lost_after_s=LOST_AFTER_S)
+        wanted = jobs_to_account(preview)
+        accounts = [self.cluster.accounts(at, lag=look.lag_s, asked=wanted)]
+        return Facts(
+            local.registrations, local.reports, local.queue, [] if look.sacct_fails or not wanted else accounts
+        )
+
+    def poll(self, look: Look, *, at: float) -> None:
+        self.take(self.facts(look, at=at), now=at)
+
+    def measure(self, *, now: float) -> None:
+        """Capture what accounting has of attempts that ended."""
+        found = [
+            Measurement(owed.name, owed.job_id, owed.submitted_at, owed.accounted)
+            for owed in unmeasured(self.state)
+            if owed.accounted is not None
+        ]
+        self.take(Facts(measurements=found), now=now)
+
+    def watch(self, looks: Iterable[Look], *, begin: float) -> float:
+        """One look after the other; returns the time of the last."""
+        at = begin
+        for look in looks:
+            at += look.after
+            self.poll(look, at=at)
+            self.measure(now=at)
+        return at
+
+    def watch_to_the_end(self, *, begin: float, every_s: float = 180.0) -> float:
+        """Undisturbed polls until all is over and measured, as it must be soon after the last job's end."""
+        at = begin
+        while at < max(self.cluster.over_at, begin) + 1200:
+            at = self.watch([Look(every_s)], begin=at)
+            if at >= self.cluster.over_at and self.is_done():
+                return at
+        raise AssertionError(f"not over at {at}: {self.state}")
+
+    def is_done(self) -> bool:
+        evals = self.state.evals.values()
+        known = len(evals) == len(self.cluster.jobs)
+        return known and all(ev.final for ev in evals) and not list(unmeasured(self.state))
+
+    def lose_state(self) -> None:
+        """state.json is gone; the log is what is left."""
+        self.state = ExperimentState(experiment="/exp")
+        recover(self.state, blocks(self.log))
+
+    def logged(self, name: str) -> list[tuple[str, State]]:
+        """The transitions of one eval in the text of the log, checked to follow one another."""
+        found = []
+        last: dict[str, str] = {}
+        for block in blocks(self.log):
+            if (block.kind, block.subject) == ("STATE_CHANGE", name):
+                job_id, current = block.fields["Job ID"], block.fields["Current"]
+                assert block.fields["Previous"] == last.get(job_id, "PENDING"), self.log
+                last[job_id] = current
+                found.append((job_id, State(current)))
+        return found
+
+    def measured(self, name: str) -> int:
+        return sum((block.kind, block.subject) == ("COMPUTE_METRICS", name) for block in blocks(self.log))
+
+
+def copy_of(state: ExperimentState) -> ExperimentState:
+    """As it would be loaded from state.json."""
+    return msgspec.json.decode(msgspec.json.encode(state), type=ExperimentState)
