@@ -15,7 +15,6 @@
 
 #include "world.h"
 
-#define SYMBOL __attribute__((visibility("default")))
 #define MIB 1048576.0
 
 typedef int nvmlReturn_t;
@@ -182,7 +181,7 @@ static nvmlReturn_t copy_text(char *to, unsigned size, const char *text) {
 
 /* -- the library and the system -------------------------------------------------------------------------------- */
 
-SYMBOL nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
+nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     CALL(NO_DEVICE);
     init_count++;
@@ -190,37 +189,37 @@ SYMBOL nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlShutdown(void) {
+nvmlReturn_t nvmlShutdown(void) {
     CALL(NO_DEVICE);
     init_count--;
     return SUCCESS;
 }
 
-SYMBOL const char *nvmlErrorString(nvmlReturn_t error) {
+const char *nvmlErrorString(nvmlReturn_t error) {
     size_t known = sizeof ERROR_STRINGS / sizeof *ERROR_STRINGS;
     return error >= 0 && (size_t)error < known ? ERROR_STRINGS[error] : "Unknown Error";
 }
 
-SYMBOL nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned size) {
+nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned size) {
     CALL(NO_DEVICE);
     return copy_text(version, size, world.driver);
 }
 
 /* -- which devices there are ----------------------------------------------------------------------------------- */
 
-SYMBOL nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
+nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
     CALL(NO_DEVICE);
     *count = (unsigned)world_gpu_count();
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, Handle *handle) {
+nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, Handle *handle) {
     CALL(handle_of((int)index, -1));
     *handle = handle_of((int)index, -1);
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, Handle *handle) {
+nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, Handle *handle) {
     CALL(NO_DEVICE);
     for (int i = 0; i < world.device_count; i++) {
         const Device *device = &world.devices[i];
@@ -232,24 +231,24 @@ SYMBOL nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, Handle *handle) 
     return NOT_FOUND;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetUUID(Handle handle, char *uuid, unsigned size) {
+nvmlReturn_t nvmlDeviceGetUUID(Handle handle, char *uuid, unsigned size) {
     CALL(handle);
     return copy_text(uuid, size, call.device->uuid);
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetName(Handle handle, char *name, unsigned size) {
+nvmlReturn_t nvmlDeviceGetName(Handle handle, char *name, unsigned size) {
     CALL(handle);
     return copy_text(name, size, call.device->name);
 }
 
 /* Of a MIG device: the number that nvmlDeviceGetMigDeviceHandleByIndex takes. */
-SYMBOL nvmlReturn_t nvmlDeviceGetIndex(Handle handle, unsigned *index) {
+nvmlReturn_t nvmlDeviceGetIndex(Handle handle, unsigned *index) {
     CALL(handle);
     *index = (unsigned)(call.device->instance >= 0 ? call.device->instance : call.device->gpu);
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetMinorNumber(Handle handle, unsigned *minor) {
+nvmlReturn_t nvmlDeviceGetMinorNumber(Handle handle, unsigned *minor) {
     GPU_CALL(handle);
     *minor = (unsigned)call.device->minor;
     return SUCCESS;
@@ -257,20 +256,20 @@ SYMBOL nvmlReturn_t nvmlDeviceGetMinorNumber(Handle handle, unsigned *minor) {
 
 /* -- MIG ------------------------------------------------------------------------------------------------------- */
 
-SYMBOL nvmlReturn_t nvmlDeviceGetMigMode(Handle handle, unsigned *current, unsigned *pending) {
+nvmlReturn_t nvmlDeviceGetMigMode(Handle handle, unsigned *current, unsigned *pending) {
     GPU_CALL(handle);
     if (call.device->mig_max == 0) return NOT_SUPPORTED;
     *current = *pending = call.device->mig_enabled;
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(Handle handle, unsigned *count) {
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(Handle handle, unsigned *count) {
     GPU_CALL(handle);
     *count = (unsigned)call.device->mig_max;
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(Handle handle, unsigned index, Handle *mig) {
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(Handle handle, unsigned index, Handle *mig) {
     GPU_CALL(handle);
     if (call.device->mig_max == 0) return NOT_SUPPORTED;
     if (index >= (unsigned)call.device->mig_max) return INVALID_ARGUMENT;
@@ -279,20 +278,20 @@ SYMBOL nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(Handle handle, unsigned 
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceIsMigDeviceHandle(Handle handle, unsigned *is_mig) {
+nvmlReturn_t nvmlDeviceIsMigDeviceHandle(Handle handle, unsigned *is_mig) {
     CALL(handle);
     *is_mig = call.device->instance >= 0;
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(Handle mig, Handle *handle) {
+nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(Handle mig, Handle *handle) {
     CALL(mig);
     if (call.device->instance < 0) return INVALID_ARGUMENT;
     *handle = handle_of(call.device->gpu, -1);
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetGpuInstanceId(Handle mig, unsigned *id) {
+nvmlReturn_t nvmlDeviceGetGpuInstanceId(Handle mig, unsigned *id) {
     CALL(mig);
     if (call.device->instance < 0) return NOT_SUPPORTED;
     *id = (unsigned)call.device->gpu_instance_id;
@@ -305,7 +304,7 @@ typedef struct {
     unsigned gpu, memory;
 } Utilization;
 
-SYMBOL nvmlReturn_t nvmlDeviceGetUtilizationRates(Handle handle, Utilization *utilization) {
+nvmlReturn_t nvmlDeviceGetUtilizationRates(Handle handle, Utilization *utilization) {
     GPU_CALL(handle);
     if (call.device->mig_enabled) return NOT_SUPPORTED;
     double until_s = since_epoch();
@@ -331,14 +330,14 @@ static Memory_v2 memory_of(const Device *device) {
     return memory;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetMemoryInfo(Handle handle, Memory *memory) {
+nvmlReturn_t nvmlDeviceGetMemoryInfo(Handle handle, Memory *memory) {
     CALL(handle);
     Memory_v2 found = memory_of(call.device);
     *memory = (Memory){found.total, found.free, found.used + found.reserved};
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(Handle handle, Memory_v2 *memory) {
+nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(Handle handle, Memory_v2 *memory) {
     CALL(handle);
     unsigned version = sizeof(Memory_v2) | 2u << 24;
     if (memory->version != version) return ARGUMENT_VERSION_MISMATCH;
@@ -347,25 +346,25 @@ SYMBOL nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(Handle handle, Memory_v2 *memory)
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetPowerUsage(Handle handle, unsigned *mw) {
+nvmlReturn_t nvmlDeviceGetPowerUsage(Handle handle, unsigned *mw) {
     GPU_CALL(handle);
     *mw = (unsigned)lround(figure_now(call.device, POWER) * 1000);
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(Handle handle, unsigned *mw) {
+nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(Handle handle, unsigned *mw) {
     GPU_CALL(handle);
     *mw = (unsigned)lround(figure_now(call.device, POWER_LIMIT) * 1000);
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetPowerManagementLimit(Handle handle, unsigned *mw) {
+nvmlReturn_t nvmlDeviceGetPowerManagementLimit(Handle handle, unsigned *mw) {
     GPU_CALL(handle);
     *mw = (unsigned)lround(figure_now(call.device, POWER_LIMIT) * 1000);
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetTemperature(Handle handle, int sensor, unsigned *celsius) {
+nvmlReturn_t nvmlDeviceGetTemperature(Handle handle, int sensor, unsigned *celsius) {
     GPU_CALL(handle);
     if (sensor != 0) return INVALID_ARGUMENT;
     *celsius = (unsigned)lround(figure_now(call.device, TEMPERATURE));
@@ -377,7 +376,7 @@ typedef struct {
     int sensor, celsius;
 } Temperature_v1;
 
-SYMBOL nvmlReturn_t nvmlDeviceGetTemperatureV(Handle handle, Temperature_v1 *temperature) {
+nvmlReturn_t nvmlDeviceGetTemperatureV(Handle handle, Temperature_v1 *temperature) {
     GPU_CALL(handle);
     if (temperature->version != (sizeof(Temperature_v1) | 1u << 24)) return ARGUMENT_VERSION_MISMATCH;
     if (temperature->sensor != 0) return INVALID_ARGUMENT;
@@ -385,21 +384,21 @@ SYMBOL nvmlReturn_t nvmlDeviceGetTemperatureV(Handle handle, Temperature_v1 *tem
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetClockInfo(Handle handle, int type, unsigned *mhz) {
+nvmlReturn_t nvmlDeviceGetClockInfo(Handle handle, int type, unsigned *mhz) {
     GPU_CALL(handle);
     if (type < 0 || type > 3) return INVALID_ARGUMENT;
     *mhz = (unsigned)lround(figure_now(call.device, type == 2 ? MEMORY_CLOCK : SM_CLOCK));
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlDeviceGetCurrentClocksEventReasons(Handle handle, unsigned long long *reasons) {
+nvmlReturn_t nvmlDeviceGetCurrentClocksEventReasons(Handle handle, unsigned long long *reasons) {
     GPU_CALL(handle);
     *reasons = (unsigned long long)figure_now(call.device, CLOCKS_EVENT);
     return SUCCESS;
 }
 
 /* The same under its older name. */
-SYMBOL nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(Handle handle, unsigned long long *reasons) {
+nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(Handle handle, unsigned long long *reasons) {
     GPU_CALL(handle);
     *reasons = (unsigned long long)figure_now(call.device, CLOCKS_EVENT);
     return SUCCESS;
@@ -407,7 +406,7 @@ SYMBOL nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(Handle handle, uns
 
 /* -- figures over time ----------------------------------------------------------------------------------------- */
 
-SYMBOL nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(Handle handle, unsigned long long *mj) {
+nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(Handle handle, unsigned long long *mj) {
     GPU_CALL(handle);
     *mj = (unsigned long long)(world_integral(call.device, POWER) * 1000);
     return SUCCESS;
@@ -435,7 +434,7 @@ static const struct {
     {MEMORY_UTILIZATION, SAMPLE_PERIOD_S, 1, 99},
 };
 
-SYMBOL nvmlReturn_t nvmlDeviceGetSamples(Handle handle, unsigned kind, unsigned long long last_seen_us, int *value_type,
+nvmlReturn_t nvmlDeviceGetSamples(Handle handle, unsigned kind, unsigned long long last_seen_us, int *value_type,
                                          unsigned *count, Sample *samples) {
     GPU_CALL(handle);
     if (kind >= sizeof BUFFERS / sizeof *BUFFERS) return NOT_SUPPORTED;
@@ -482,20 +481,20 @@ typedef struct {
     GpmMetric metrics[];
 } GpmMetrics;
 
-SYMBOL nvmlReturn_t nvmlGpmQueryDeviceSupport(Handle handle, GpmSupport *support) {
+nvmlReturn_t nvmlGpmQueryDeviceSupport(Handle handle, GpmSupport *support) {
     CALL(handle);
     if (support->version != 1) return ARGUMENT_VERSION_MISMATCH;
     support->is_supported = world_device(call.device->gpu, -1)->gpm;
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlGpmSampleAlloc(GpmSample **sample) {
+nvmlReturn_t nvmlGpmSampleAlloc(GpmSample **sample) {
     CALL(NO_DEVICE);
     *sample = calloc(1, sizeof **sample);
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlGpmSampleFree(GpmSample *sample) {
+nvmlReturn_t nvmlGpmSampleFree(GpmSample *sample) {
     CALL(NO_DEVICE);
     free(sample);
     return SUCCESS;
@@ -508,14 +507,14 @@ static void take_sample(Device *device, GpmSample *sample) {
     sample->taken_at = device->integrated_until;
 }
 
-SYMBOL nvmlReturn_t nvmlGpmSampleGet(Handle handle, GpmSample *sample) {
+nvmlReturn_t nvmlGpmSampleGet(Handle handle, GpmSample *sample) {
     GPU_CALL(handle);
     if (!call.device->gpm || call.device->mig_enabled) return NOT_SUPPORTED;
     take_sample(call.device, sample);
     return SUCCESS;
 }
 
-SYMBOL nvmlReturn_t nvmlGpmMigSampleGet(Handle handle, unsigned gpu_instance_id, GpmSample *sample) {
+nvmlReturn_t nvmlGpmMigSampleGet(Handle handle, unsigned gpu_instance_id, GpmSample *sample) {
     GPU_CALL(handle);
     if (!call.device->gpm || !call.device->mig_enabled) return NOT_SUPPORTED;
     for (int i = 0; i < world.device_count; i++) {
@@ -528,7 +527,7 @@ SYMBOL nvmlReturn_t nvmlGpmMigSampleGet(Handle handle, unsigned gpu_instance_id,
     return INVALID_ARGUMENT;
 }
 
-SYMBOL nvmlReturn_t nvmlGpmMetricsGet(GpmMetrics *asked) {
+nvmlReturn_t nvmlGpmMetricsGet(GpmMetrics *asked) {
     CALL(NO_DEVICE);
     if (asked->version != 1) return ARGUMENT_VERSION_MISMATCH;
     if (!asked->first || !asked->second) return INVALID_ARGUMENT;
