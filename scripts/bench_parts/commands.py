@@ -5,15 +5,17 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
-from bench_parts.contenders import Contender, pythons
+from bench_parts.contenders import Contender
 from bench_parts.processes import Ended, run_to_the_end
 
 
-def measure_in_turns(contenders: list[Contender], command: list[str], rounds: int) -> dict[str, dict[str, object]]:
-    """Each contender once per round (A B C A B C ...): a busy neighbour meets all alike."""
+def measure_in_turns(
+    contenders: list[Contender], pythons: list[tuple[str, list[str]]], rounds: int
+) -> dict[str, dict[str, object]]:
+    """Each once per round, around `true` (A B C A B C ...): a busy neighbour meets all alike."""
     bare = contenders[0].environment
-    entries = [(one.name, [*one.words, *command], one.environment) for one in contenders]
-    entries += [(name, argv, bare) for name, argv in pythons()]
+    entries = [(one.name, [*one.words, "true"], one.environment) for one in contenders]
+    entries += [(name, argv, bare) for name, argv in pythons]
     runs: dict[str, list[Ended]] = defaultdict(list)
     for number in range(rounds + 1):
         for name, argv, environment in entries:

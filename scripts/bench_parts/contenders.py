@@ -49,9 +49,8 @@ class Place:
         return world.environment(base)
 
 
-def contenders(place: Place) -> list[Contender]:
-    """In the order in which they take their turns."""
-    rivals_bin = _rivals_venv() / "bin"
+def contenders(place: Place, *, are_alone: bool) -> list[Contender]:
+    """In the order in which they take their turns; `are_alone`: without jobgpumonitor."""
     inside = place.environment("evalmon in a job")
     experiment = Path(inside["HOME"]) / "evalmon"
     (experiment / "jobs").mkdir(parents=True)
@@ -60,20 +59,22 @@ def contenders(place: Place) -> list[Contender]:
     inside |= {"EVALMON_NAME": "bench", "CUDA_VISIBLE_DEVICES": devices, "SLURM_GPUS_ON_NODE": str(place.gpus)}
     run = [str(EVALMON), "run", "--output-dir"]
     outside = place.environment("evalmon")
-    return [
+    found = [
         Contender("bare", [], place.environment("bare")),
         Contender("evalmon run", [*run, f"{outside['HOME']}/output", "--"], outside),
         Contender("evalmon run, in a job", [*run, f"{inside['HOME']}/output", "--"], inside),
-        Contender("jgm run", [str(rivals_bin / "jgm"), "run", "--"], place.environment("jgm")),
     ]
+    if not are_alone:
+        found.append(Contender("jgm run", [str(_rivals_venv() / "bin/jgm"), "run", "--"], place.environment("jgm")))
+    return found
 
 
-def pythons() -> list[tuple[str, list[str]]]:
+def pythons(*, are_alone: bool) -> list[tuple[str, list[str]]]:
     """Bare Python starts: a .pth file slows every one of its environment."""
-    return [
-        ("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""]),
-        ("python of jgm's venv", [str(_rivals_venv() / "bin/python"), "-c", ""]),
-    ]
+    found = [("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""])]
+    if not are_alone:
+        found.append(("python of jgm's venv", [str(_rivals_venv() / "bin/python"), "-c", ""]))
+    return found
 
 
 def _rivals_venv() -> Path:

@@ -46,7 +46,7 @@ int cuLaunchKernel(void *function, unsigned blocks_x, unsigned blocks_y, unsigne
                    unsigned threads_y, unsigned threads_z, unsigned shared_bytes, void *stream, void **parameters,
                    void **extra) {
     if (function != &queued_until_ns || shared_bytes || stream || extra) return 1;
-    if (!(blocks_x * blocks_y * blocks_z * threads_x * threads_y * threads_z)) return 1;
+    if (!blocks_x || !blocks_y || !blocks_z || !threads_x || !threads_y || !threads_z) return 1;
     uint64_t now = now_ns();
     if (queued_until_ns < now) queued_until_ns = now;
     queued_until_ns += *(uint64_t *)parameters[0];
