@@ -40,7 +40,7 @@ def measure_starts(contenders: list[Contender], rounds: int) -> dict[str, dict[s
 
 def measure_long(contenders: list[Contender], seconds: float) -> dict[str, dict[str, object]]:
     """One long command each: its CPU and memory are what its companions take."""
-    found = {}
+    found: dict[str, dict[str, object]] = {}
     for one in contenders:
         ended = run_to_the_end([*one.words, "sleep", str(seconds)], one.environment, has_memory=True)
         found[one.name] = {

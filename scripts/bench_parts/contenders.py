@@ -81,9 +81,9 @@ def _rivals_venv() -> Path:
     """Its .pth file would slow our own environment too, so it has one of its own."""
     if not (_RIVALS_VENV / "bin/jgm").exists():
         print("bench: making .venv-bench with jobgpumonitor", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", _RIVALS_VENV], check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(_RIVALS_VENV)], check=True)
         nvml = f"nvidia-ml-py=={importlib.metadata.version('nvidia-ml-py')}"
         wanted = ["jobgpumonitor", nvml, "psutil"]
-        pip = [_RIVALS_VENV / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(_RIVALS_VENV / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *wanted], check=True)
     return _RIVALS_VENV

@@ -45,7 +45,7 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
         print("verify-gpu: no samples: the logs are in --output-dir, if given; evalmon sample or nvidia-smi failed")
         return 1
     errors, columns = compare.errors(windows), compare.columns(ours, theirs)
-    headers = [text.partition("\n")[0] for text in (our_text, their_text)]
+    our_header, their_header = our_text.partition("\n")[0], their_text.partition("\n")[0]
     found = {
         "gpu": setting.name,
         "driver": setting.driver,
@@ -53,7 +53,7 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
         "utilization": errors,
         "columns": [dataclasses.asdict(column) for column in columns],
         "power": compare.power(ours, theirs),
-        "verdicts": compare.verdicts(*headers, columns, errors["all"]),
+        "verdicts": compare.verdicts(our_header, their_header, columns, errors["all"]),
         "windows": [dataclasses.asdict(window) for window in windows],
     }
     (output / "verify-gpu.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -64,7 +64,7 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
 def _run(setting: Setting, output: Path, start: float, interval_s: int) -> tuple[list[Busy], list[Phase]]:
     """The three side by side; returns when the GPU was busy, and the phases, in unix seconds."""
     query = ",".join(column.partition(" ")[0] for column in tables.SEVEN)
-    sample = [_EVALMON, "sample", "--output-dir", output, "--interval", str(interval_s)]
+    sample = [str(_EVALMON), "sample", "--output-dir", str(output), "--interval", str(interval_s)]
     smi = [setting.nvidia_smi, f"--query-gpu={query}", "--format=csv", "-i", setting.uuid, "-l", str(interval_s)]
     planned = "".join(f"{one.start_s} {one.end_s}\n" for one in plan(interval_s))
     with open(output / "nvidia-smi.csv", "w") as table, open(output / "sample.log", "w") as log:
