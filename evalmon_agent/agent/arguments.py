@@ -36,6 +36,7 @@ _A_DAY_S = 86400
 
 _HOOK_OPTIONS = frozenset({"--name", "--output-dir"})
 _RUN_OPTIONS = _HOOK_OPTIONS | {"--dir", "--token", "--sample-interval"}
+_RUN_FLAGS = frozenset({"--script", "--help"})
 
 
 class Arguments:
@@ -69,9 +70,7 @@ def parse_run(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing or unusable value, no command.
     """
-    arguments = Arguments(
-        *_split(argv, program="run", valued=_RUN_OPTIONS, flags=frozenset({"--script", "--help"}))
-    )
+    arguments = Arguments(*_split(argv, program="run", valued=_RUN_OPTIONS, flags=_RUN_FLAGS))
     if not arguments.command and not arguments.wants_help:
         raise UsageError("evalmon run: no command given; see evalmon run --help")
     return arguments

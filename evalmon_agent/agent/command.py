@@ -27,6 +27,9 @@ class Command:
     def spawn(self, inherited: Inherited) -> int:
         """Start it as our child, exactly as it would have been in our place; returns its pid.
 
+        One trace of posix_spawn: glibc's two internal signals (32, 33) are ignored in it, which glibc
+        undoes itself.
+
         Raises:
             OSError: it is not there, is no program, or there is no room for a process.
         """
@@ -68,7 +71,13 @@ class Command:
 
 
 def from_words(words: list[str]) -> Command:
-    """The command as it was given."""
+    """The command as it was given.
+
+    Raises:
+        OSError: its name is empty (posix_spawn of Python's would say ValueError).
+    """
+    if not words[0]:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     return Command(words[0], words)
 
 

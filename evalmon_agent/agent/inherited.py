@@ -8,6 +8,8 @@ import os
 
 from .light import signal
 
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh"})
+
 
 class Inherited:
     """Environment, signal mask, and the signals whose default action has to be restored."""
@@ -17,9 +19,7 @@ class Inherited:
     def __init__(self, mask: set[int]) -> None:
         self.mask = mask
         self.environment = _environment()
-        self.to_default = (
-            {signal.SIGXFSZ} if _was_told_to_ignore_sigpipe() else {signal.SIGXFSZ, signal.SIGPIPE}
-        )
+        self.to_default = {signal.SIGXFSZ} if _was_told_to_ignore_sigpipe() else {signal.SIGXFSZ, signal.SIGPIPE}
 
 
 def _environment() -> dict[bytes, bytes]:
@@ -40,17 +40,16 @@ def _environment() -> dict[bytes, bytes]:
 def _was_told_to_ignore_sigpipe() -> bool:
     """Whether SIGPIPE was ignored before Python ignored it, which only the parent can tell.
 
-    slurmstepd gives its tasks the default action (_unblock_signals in slurmstepd/mgr.c), whatever it does
-    itself. A shell ignores what its children shall ignore. A parent that ignores SIGXFSZ as well is Python,
-    and its `subprocess` restores both.
+    A shell ignores what its children shall ignore. Other parents may ignore it for themselves alone (Python,
+    strace), and slurmstepd gives its tasks the default action (_unblock_signals in slurmstepd/mgr.c).
     """
-    parent = os.getppid()
-    if os.environ.get("SLURM_TASK_PID") == str(os.getpid()):
-        return False
+    parent = f"/proc/{os.getppid()}"
     try:
-        with open(f"/proc/{parent}/status", "rb", buffering=0) as file:
+        if os.path.basename(os.readlink(f"{parent}/exe")) not in _SHELLS:
+            return False
+        with open(f"{parent}/status", "rb", buffering=0) as file:
             status = file.readall()
     except OSError:
         return False
     ignored = int(status.partition(b"\nSigIgn:")[2].split(maxsplit=1)[0], 16)
-    return bool(ignored >> (signal.SIGPIPE - 1) & 1) and not ignored >> (signal.SIGXFSZ - 1) & 1
+    return bool(ignored >> (signal.SIGPIPE - 1) & 1)

@@ -1,6 +1,7 @@
 """The directory `evalmon/jobs`: found, checked, and one report read and replaced in it."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -21,8 +22,11 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _LOCK_WITHIN_S = 0.2
 
 
-class NotOursError(Exception):
+class NotOursError(PermissionError):
     """The directory or the report is not one that we may write; the message says why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EPERM, why)
 
 
 def find_monitor_directory(environ: "Mapping[str, str]") -> str | None:

@@ -1,24 +1,23 @@
-"""Writes the report beside the command, in a thread: a file system that hangs holds nobody up.
+"""Has the report written, by short-lived processes beside the command.
 
-The one place where whatever goes wrong with a report is caught. It becomes a note in the report, if a later
-attempt to write succeeds, and never a word on the eval's output.
+A process and not a thread: on a file system that hangs, a thread sits in the kernel where not even SIGKILL
+reaches it, and a process with such a thread cannot end [ran: frozen ext4]. It also leaves this one small:
+what the writer imports goes with it.
 """
 
-import _thread
 import os
-import sys
+import time
 
-from .report import Run, enter, new_report, printable
+from .light import signal
+from .report import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from .arguments import Arguments
     from .placement import Job
 
-_RETRY_AFTER_S = 30.0
-_STACK_BYTES = 512 * 1024
+# The exit status of a writer that failed without an errno; higher than any.
+_NO_ERRNO = 255
 
 
 class Reporter:
@@ -30,111 +29,71 @@ class Reporter:
         Args:
             asked: what `run` was asked to do.
             job: None outside of a job: that is said, and nothing is reported.
-            stderr: a descriptor of the eval's stderr if there may be something to say, else -1; closed once
-            all
-                is said.
+            stderr: a descriptor of the eval's stderr if there may be something to say, else -1; closed by
+            `start`.
         """
+        self._asked = asked
         self._job = job
-        self._monitor = _absolute(asked.dir or os.environ.get("EVALMON_DIR"))
-        self._name = printable(asked.name or os.environ.get("EVALMON_NAME") or None)
-        self._output_dir = printable(_absolute(asked.output_dir or os.environ.get("EVALMON_OUTPUT_DIR")))
-        self._token = printable(asked.token)
         self._stderr = stderr
         self._notes: list[str] = []
-        self._has_ended = _thread.allocate_lock()
-        self._is_done = _thread.allocate_lock()
+        self._writer = 0
 
     def start(self, run: Run) -> None:
-        """Report that the command runs."""
-        self._has_ended.acquire()
-        self._is_done.acquire()
-        _thread.stack_size(_STACK_BYTES)
-        try:
-            _thread.start_new_thread(self._work, (run,))
-        except RuntimeError:
-            self._is_done.release()  # no room for a thread
-
-    def finish(self, *, within_s: float) -> None:
-        """Report that the command has ended (`run` holds how); wait for that no longer than `within_s`."""
-        self._has_ended.release()
-        self._is_done.acquire(timeout=within_s)
-
-    def _work(self, run: Run) -> None:
-        try:
-            monitor = self._find_monitor()
-            if self._job is not None and monitor is not None:
-                self._report_until_the_end(run, self._job, monitor)
-        except Exception as error:  # noqa: BLE001 (see above)
-            self._note(error)
-        finally:
-            self._is_done.release()
-
-    def _find_monitor(self) -> str | None:
-        """Where to report to; says so if there is no such place."""
-        from .jobs_directory import find_monitor_directory  # noqa: PLC0415 (imports json: later)
-
-        monitor, why_not = self._monitor, ""
-        if self._job is None:
-            why_not = "not in a Slurm job"
-        elif monitor is None:
-            monitor = find_monitor_directory(os.environ)
-            why_not = "" if monitor else "EVALMON_DIR is not set and no evalmon.yaml found"
+        """Report that the command runs, again and again until it is written."""
+        self._fork(run)
         if self._stderr >= 0:
-            if why_not:
-                os.write(self._stderr, f"evalmon run: {why_not}: nothing is reported\n".encode())
             os.close(self._stderr)
-        return monitor
+            self._stderr = -1
 
-    def _report_until_the_end(self, run: Run, job: "Job", monitor: str) -> None:
-        while True:
-            is_last = run.ended_at is not None
-            is_written = self._write(run, job, monitor)
-            if is_last:
-                return
-            self._has_ended.acquire(timeout=-1 if is_written else _RETRY_AFTER_S)
+    def finish(self, run: Run, *, within_s: float) -> None:
+        """Report that the command has ended; wait for that no longer than `within_s`."""
+        deadline = time.monotonic() + within_s
+        if self._writer:
+            # Ends its pauses; what it is writing it writes to the end.
+            os.kill(self._writer, signal.SIGTERM)
+            self._wait(deadline - within_s / 2)
+        if self._writer:
+            os.kill(self._writer, signal.SIGKILL)
+            self._notes.append("start not reported: it took too long")
+        if self._job is not None:
+            self._fork(run)
+            self._wait(deadline)
 
-    def _write(self, run: Run, job: "Job", monitor: str) -> bool:
-        from .jobs_directory import JobsDirectory  # noqa: PLC0415 (as above)
+    def look(self) -> None:
+        """Note whether the writer has ended since the last look."""
+        if self._writer:
+            pid, status = os.waitpid(self._writer, os.WNOHANG)
+            if pid:
+                self._writer = 0
+                if status:
+                    self._notes.append(f"start not reported: {_reason(os.waitstatus_to_exitcode(status))}")
 
+    def _wait(self, deadline: float) -> None:
+        self.look()
+        while self._writer and (left := deadline - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+            self.look()
+
+    def _fork(self, run: Run) -> None:
+        parent = os.getpid()
         try:
-            with JobsDirectory(monitor) as jobs:
-                file, report = job.file, jobs.load(job.file)
-                if report is not None and report.get("raw_id") != job.raw_id:
-                    file, report = job.spare_file, jobs.load(job.spare_file)
-                report = report or new_report(job, uid=os.getuid())
-                report["name"] = self._name or report.get("name")
-                enter(report, self._attempt(job), run, notes=self._notes)
-                jobs.save(file, report)
-        except Exception as error:  # noqa: BLE001 (see above)
-            self._note(error)
-            return False
-        return True
+            self._writer = os.fork()
+        except OSError as error:
+            self._writer = 0
+            self._notes.append(f"start not reported: {error.strerror}")
+            return
+        if self._writer:
+            return
+        status = _NO_ERRNO
+        try:
+            from .writer import work  # noqa: PLC0415 (imports json, and only here)
 
-    def _attempt(self, job: "Job") -> "dict[str, Any]":
-        return {
-            "restart": job.restart,
-            "token": self._token,
-            "host": os.uname().nodename,
-            "boot_id": _boot_id(),
-            "time_limit_end": job.time_limit_end,
-            "output_dir": self._output_dir,
-            "interpreter": printable(sys.executable),
-            "scope": job.scope,
-        }
-
-    def _note(self, error: Exception) -> None:
-        note = f"report: {type(error).__name__}: {error}"[:300]
-        if note not in self._notes:
-            self._notes.append(note)
+            status = work(self._asked, self._job, run, notes=self._notes, parent=parent, stderr=self._stderr)
+        finally:
+            os._exit(status)
 
 
-def _absolute(path: str | None) -> str | None:
-    return os.path.abspath(path) if path else None
-
-
-def _boot_id() -> str | None:
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return None
+def _reason(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"killed by signal {-exit_code}"
+    return "unexpected error" if exit_code == _NO_ERRNO else os.strerror(exit_code)

@@ -85,15 +85,15 @@ def _accompany(run: Run, reporter: Reporter, *, started: float) -> int:
         signals.forbid_core_dumps()
         canary = Canary()
         reporter.start(run)
-        # A companion of the command (the sampler) is started here ...
-        status = signals.Relay(run.pid, canary).until_the_command_ends()
+        # A companion of the command (the sampler) is started here, and is one more helper of the relay ...
+        status = signals.Relay(run.pid, canary, reporter).until_the_command_ends()
         run.elapsed_s = time.monotonic() - started
         code = os.waitstatus_to_exitcode(status)
         run.exit_code, run.signal = (code, None) if code >= 0 else (None, -code)
-        run.ended_at = time.time()  # last: it says that the rest is there
+        run.ended_at = time.time()
         canary.end()
         # ... and ended here, within what is left of the time.
-        reporter.finish(within_s=_LEAVE_WITHIN_S)
+        reporter.finish(run, within_s=_LEAVE_WITHIN_S)
     except Exception:  # noqa: BLE001 (nothing of ours may change the command's end)
         if status is None:
             _, status = os.waitpid(run.pid, 0)

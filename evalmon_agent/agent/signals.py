@@ -11,6 +11,17 @@ import time
 from .canary import Canary
 from .light import signal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Helper(Protocol):
+        """A process of ours beside the command."""
+
+        def look(self) -> None:
+            """Take note of its end, if it has ended."""
+
+
 EVERY = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 
@@ -38,9 +49,10 @@ class Relay:
     does not tell (si_code and si_pid are the same either way); a canary does.
     """
 
-    def __init__(self, command: int, canary: Canary) -> None:
+    def __init__(self, command: int, canary: Canary, *helpers: "Helper") -> None:
         self._command = command
         self._canary = canary
+        self._helpers = (canary, *helpers)
         self._status: int | None = None
 
     def until_the_command_ends(self) -> int:
@@ -72,7 +84,8 @@ class Relay:
         return os.getpgid(self._command) == os.getpgrp()
 
     def _look_at_children(self) -> None:
-        self._canary.look()
+        for helper in self._helpers:
+            helper.look()
         pid, status = os.waitpid(self._command, os.WNOHANG | os.WUNTRACED)
         if pid and not os.WIFSTOPPED(status):
             self._status = status

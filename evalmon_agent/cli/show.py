@@ -31,6 +31,7 @@ _COLOURS = {
     State.REQUEUED: "yellow",
 }
 _PIPE_COLUMNS = 400
+_AROUND_THE_ROWS = 6
 _METRICS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
 _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "active": "default"}
 
@@ -76,7 +77,7 @@ def watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
     summary = ask()
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            table = _table(summary)
+            table = _table(summary, at_most=max(console.height - _AROUND_THE_ROWS, 1))
             table.caption = _line(summary)
             live.update(table, refresh=True)
             if not summary.verdicts["active"]:
@@ -148,9 +149,13 @@ def _new_table(*columns: str) -> Table:
     return table
 
 
-def _table(summary: Summary) -> Table:
+def _table(summary: Summary, *, at_most: int | None = None) -> Table:
+    """All evals, or, where the terminal has no room for them, first those that run or went wrong."""
     table = _new_table("Evaluation", "Job", "State", "Verdict", "Elapsed", "Limit", "GPU", "Progress")
-    for ev in summary.evals:
+    evals = summary.evals
+    if at_most is not None and len(evals) > at_most:
+        evals = sorted(evals, key=_importance)[:at_most]
+    for ev in evals:
         table.add_row(
             Text(printable(ev.name)),
             ev.job_id,
@@ -162,6 +167,12 @@ def _table(summary: Summary) -> Table:
             _progress(ev),
         )
     return table
+
+
+def _importance(ev: EvalSummary) -> int:
+    if ev.verdict == "active":
+        return 2 if ev.state is State.PENDING else 0
+    return 3 if ev.verdict == "ok" else 1
 
 
 def _line(summary: Summary) -> str:

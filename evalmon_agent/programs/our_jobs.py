@@ -16,7 +16,7 @@ from evalmon_agent.slurm.script import read_head
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.store import registry
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.submission.our_jobs import Place, cut_time, is_exclusive, options, place_of, script
+from evalmon_agent.submission.our_jobs import Place, cut_time, is_exclusive, options, place_of, script, time_min
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
 
@@ -54,14 +54,17 @@ class Helpers:
             environ=self.environ,
         )
         path = write_script(self.experiment, token, [f"evalmon-{kind}"], text.encode(errors="surrogateescape"))
+        time_limit = cut_time(job.time, where, partitions)
         argv = options(
             job,
             place,
             kind=kind,
             output=os.path.join(self.experiment.directory, f"{kind}-{{j}}.out"),
-            time_limit=cut_time(job.time, where, partitions),
+            time_limit=time_limit,
             afterany=afterany[-MAX_DEPENDENCIES:],
         )
+        if kind == "sidecar":
+            argv += time_min(time_limit)
         if kind == "completion" and self.settings.mail_user:
             argv += [f"--mail-user={self.settings.mail_user}", "--mail-type=END,FAIL"]
         return submit(self.experiment, self.slurm, token, path, options=argv, cwd=self.experiment.root, ours=True)

@@ -11,7 +11,8 @@ from evalmon_agent.settings import FAST_POLLING, OurJob
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.words.durations import time_option
 
-MAX_DEPENDENCY_BYTES = 120 * 1024
+TIME_MIN_S = 600
+"""What a sidecar is content with: Slurm may cut its limit so far to start it in a gap before pending evals."""
 _LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ")
 
 
@@ -76,6 +77,12 @@ def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]
     if found is None or found.time_limit_s is None or (wanted_s is not None and wanted_s <= found.time_limit_s):
         return wanted
     return str(max(int(found.time_limit_s // 60), 1))
+
+
+def time_min(time_limit: str) -> list[str]:
+    """The option for a sidecar, which hands itself on before any limit and so may start with a shorter one."""
+    limit_s = time_option(time_limit)
+    return [f"--time-min={TIME_MIN_S // 60}"] if limit_s is None or limit_s > TIME_MIN_S else []
 
 
 def is_exclusive(partition: str | None, partitions: Sequence[Partition]) -> bool:

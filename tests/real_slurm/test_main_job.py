@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 
 import pytest
 
+from evalmon_agent.figures.efficiency import from_sacct
+from evalmon_agent.slurm import sacct
+from evalmon_agent.slurm.environment import FOR_ASKING
 from real_slurm.cluster import HEADER, Cluster, Exp, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -108,6 +112,20 @@ def test_the_same_without_its_sidecar_which_is_killed_at_once(exp: Exp) -> None:
     cancel_two(exp)
     exp.wait_complete()
     check_outcome(exp)
+
+
+@pytest.mark.skipif(shutil.which("seff") is None, reason="no seff is installed (Debian ships none)")
+def test_figures_equal_those_of_a_real_seff(exp: Exp) -> None:
+    exp.script("r1", "works_epoch0", "timeout 35 sh -c 'while :; do :; done'; true\n")
+    assert exp.submit().returncode == 0
+    exp.wait_complete(timeout=150)
+    [ev] = exp.summary()["evals"]
+    asked = exp.cluster.run(*sacct.argv([ev["job_id"]]), env=dict(FOR_ASKING))
+    by_sacct = from_sacct(sacct.parse(asked.stdout).jobs[-1])
+    assert ev["metrics_source"] == "seff"
+    assert abs(ev["elapsed_s"] - by_sacct.elapsed_s) <= 1
+    assert abs(ev["cpu_efficiency_pct"] - by_sacct.cpu_efficiency_pct) <= 100 / 35
+    assert ev["memory_efficiency_pct"] == pytest.approx(by_sacct.memory_efficiency_pct, abs=0.1)
 
 
 def test_dependency_mode_needs_no_sidecar(exp: Exp) -> None:

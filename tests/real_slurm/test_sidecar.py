@@ -41,6 +41,15 @@ def test_the_gpus_of_running_evals_are_told_from_the_end_of_their_csv(exp: Exp) 
     assert exp.evals()["r1/no_gpu/epoch0"]["gpu"] is None
 
 
+def test_the_sidecar_starts_while_evals_wait_for_gpus(exp: Exp) -> None:
+    for epoch in range(6):
+        header = HEADER.replace("--time=5", "--time=15") + "#SBATCH --gres=gpu:1\n"
+        exp.script("r1", f"gpu_epoch{epoch}", "sleep 6\n", header=header)
+    assert exp.submit().returncode == 0
+    exp.wait_complete()
+    assert exp.log().index("MONITOR_STARTED: sidecar") < exp.log().index("STATE_CHANGE: r1/gpu/epoch5")
+
+
 def test_a_sidecar_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
     exp.settings(sidecar={"time": "00:01:00"})
     exp.script("r1", "long_epoch0", "sleep 75\n")

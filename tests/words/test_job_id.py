@@ -123,8 +123,6 @@ def test_one_row_names_all_its_pending_tasks(text: str, expected: tuple[JobId, .
     assert expected == expand_pending(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["123_[1,3,...]", "123_[1-3", "123_[]", "123+0_[1]", "123_4_[1]", "_[1]", "x"]
-)
+@pytest.mark.parametrize("text", ["123_[1,3,...]", "123_[1-3", "123_[]", "123+0_[1]", "123_4_[1]", "_[1]", "x"])
 def test_a_cut_or_broken_range_names_none(text: str) -> None:
     assert None is expand_pending(text)

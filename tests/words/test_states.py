@@ -75,9 +75,7 @@ def test_a_flag_says_more_than_the_base_state_before_it(text: str, expected: Sta
     assert expected is parse_state(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "?", "RUNING", "COMPLETED,FROZEN", "FROZEN", "LOST", "DONE", "FAILED!"]
-)
+@pytest.mark.parametrize("text", ["", " ", "?", "RUNING", "COMPLETED,FROZEN", "FROZEN", "LOST", "DONE", "FAILED!"])
 def test_an_unknown_word_is_no_state(text: str) -> None:
     assert None is parse_state(text)
 
@@ -102,8 +100,6 @@ def test_no_text_raises_or_invents_a_terminal_state(text: str) -> None:
         assert set(words) <= TERMINAL_WORDS | cut
 
 
-@given(
-    st.sampled_from(SAID_BY_SLURM), st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12)
-)
+@given(st.sampled_from(SAID_BY_SLURM), st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12))
 def test_a_known_word_with_letters_behind_it_is_not_that_state(state: State, letters: str) -> None:
     assert state is not parse_state(state.value + letters)

@@ -1,0 +1,106 @@
+"""The real `evalmon run`, as evalmon's launcher calls it, in an environment like a Slurm job's."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PYTHON = [sys.executable, "-E", "-P"]
+RUN = [*PYTHON, "-m", "evalmon_agent", "run"]
+HOOK = [*PYTHON, "-m", "evalmon_agent", "hook"]
+
+IS_ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root (mount, chown)")
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+
+
+def environ(**ours: str) -> dict[str, str]:
+    """This environment without any job, and what the test sets."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "EVALMON"))}
+    return clean | ours
+
+
+class Experiment:
+    """EXP/evalmon, and the environment of job 123 in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.monitor = directory / "evalmon"
+        self.monitor.mkdir(mode=0o700)
+        self.jobs = self.monitor / "jobs"
+
+    def environ(self, **more: str) -> dict[str, str]:
+        return environ(SLURM_JOB_ID="123", SLURM_CLUSTER_NAME="test", EVALMON_DIR=str(self.monitor)) | more
+
+    def report(self, job: str = "123") -> dict[str, Any]:
+        report: dict[str, Any] = json.loads((self.jobs / f"{job}.json").read_text())
+        return report
+
+    def has_report(self, job: str = "123") -> bool:
+        return (self.jobs / f"{job}.json").exists()
+
+    def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return call([*RUN, *words], self.environ(**more))
+
+
+def call(argv: list[str], environment: Mapping[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
+    options = {"capture_output": True, "text": True, "timeout": 60, "check": False} | options
+    return subprocess.run(argv, env=dict(environment), **options)  # noqa: PLW1510 (check is among the options)
+
+
+@contextmanager
+def started(argv: list[str], environment: Mapping[str, str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """The process, in a session of its own; whatever is left of that in the end is killed."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    with subprocess.Popen(argv, env=dict(environment), start_new_session=True, **options) as process:
+        try:
+            yield process
+        finally:
+            for pid in session_of(process.pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def session_of(leader: int) -> list[int]:
+    """Every living process of a session."""
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, _, _, session = stat_of(int(entry.name))[:4]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(session) == leader and state != "Z":
+                pids.append(int(entry.name))
+    return pids
+
+
+def stat_of(pid: int) -> list[str]:
+    """State, parent, group, session, ... (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def settle(experiment: Experiment, run: int) -> tuple[int, int]:
+    """Wait until the start is reported; the command and our helper, which are all that runs then."""
+    wait_until(lambda: experiment.has_report() and len(children_of(run)) == 2)
+    command, helper = children_of(run)
+    return command, helper

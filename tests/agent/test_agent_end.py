@@ -1,0 +1,124 @@
+"""`evalmon run` ends exactly as the command ended."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from in_a_job import RUN, Experiment, call, environ, session_of, settle, started, wait_until
+
+DEADLY = sorted(
+    set(signal.valid_signals())
+    - {
+        signal.SIGCHLD,
+        signal.SIGCONT,
+        signal.SIGURG,
+        signal.SIGWINCH,
+        signal.SIGSTOP,
+        signal.SIGTSTP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+    }
+)
+
+
+def test_every_exit_status_is_the_commands(experiment: Experiment) -> None:
+    got = {}
+    for first in range(0, 256, 16):
+        processes = {
+            status: subprocess.Popen([*RUN, "--", "sh", "-c", f"exit {status}"], env=experiment.environ())
+            for status in range(first, first + 16)
+        }
+        got |= {status: process.wait(timeout=60) for status, process in processes.items()}
+    assert got == {status: status for status in range(256)}
+
+
+@pytest.mark.parametrize("number", DEADLY)
+def test_a_command_that_dies_of_a_signal_takes_us_with_it_by_the_same(experiment: Experiment, number: int) -> None:
+    done = experiment.run("--", sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), {int(number)})")
+    expected = subprocess.run(
+        [sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), {int(number)})"], check=False
+    )
+    assert done.returncode == expected.returncode
+    command = experiment.report()["attempts"][0]["commands"][0]
+    if expected.returncode < 0:
+        assert (command["exit_code"], command["signal"]) == (None, number)
+
+
+def test_a_shells_128_plus_n_stays_an_exit_status(experiment: Experiment) -> None:
+    assert experiment.run("--", "sh", "-c", "exit 143").returncode == 143
+
+
+@pytest.mark.skipif(
+    Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")), reason="cores go elsewhere here"
+)
+def test_only_the_command_dumps_core(experiment: Experiment, tmp_path: Path) -> None:
+    where = tmp_path / "cwd"
+    where.mkdir()
+    argv = ["sh", "-c", 'ulimit -c unlimited; exec "$@"', "sh", *RUN, "--", "sh", "-c", "ulimit -c; kill -SEGV $$"]
+    done = call(argv, experiment.environ(), cwd=where)
+    assert (done.returncode, done.stdout) == (-signal.SIGSEGV, "unlimited\n")
+    assert len(list(where.iterdir())) == 1
+
+
+def test_no_core_file_where_the_command_may_not_write_one(experiment: Experiment, tmp_path: Path) -> None:
+    where = tmp_path / "cwd"
+    where.mkdir()
+    command = ["sh", "-c", "ulimit -S -c 0; kill -ABRT $$"]
+    argv = ["sh", "-c", 'ulimit -c unlimited; exec "$@"', "sh", *RUN, "--", *command]
+    assert call(argv, experiment.environ(), cwd=where).returncode == -signal.SIGABRT
+    assert list(where.iterdir()) == []
+
+
+def test_a_process_that_the_command_left_behind_is_not_waited_for(experiment: Experiment) -> None:
+    before = time.monotonic()
+    with started([*RUN, "--", "sh", "-c", "sleep 30 & exit 5"], experiment.environ(), stdout=None, stderr=None) as run:
+        assert run.wait(timeout=10) == 5
+        assert time.monotonic() - before < 5
+
+
+def test_readers_of_the_output_are_not_kept_waiting_for_us(experiment: Experiment) -> None:
+    """A command that closes its output goes on without its reader; so must we."""
+    command = ["sh", "-c", "echo said; exec >&- 2>&- <&-; sleep 30"]
+    with started([*RUN, "--", *command], experiment.environ()) as run:
+        assert run.stdout is not None
+        before = time.monotonic()
+        assert run.stdout.read() == "said\n"
+        assert time.monotonic() - before < 5
+        assert run.poll() is None
+
+
+def test_nothing_of_ours_is_left_when_the_command_has_ended(experiment: Experiment) -> None:
+    with started([*RUN, "--", "true"], experiment.environ()) as run:
+        run.wait(timeout=10)
+        assert session_of(run.pid) == []
+
+
+def test_nothing_of_ours_is_left_when_we_are_killed(experiment: Experiment) -> None:
+    with started([*RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as run:
+        settle(experiment, run.pid)
+        run.kill()
+        run.wait(timeout=10)
+        wait_until(lambda: len(session_of(run.pid)) == 1)
+        (left,) = session_of(run.pid)
+        assert Path(f"/proc/{left}/comm").read_text() == "sleep\n"
+
+
+@pytest.mark.parametrize("pid_one", [["unshare", "--pid", "--fork", "--kill-child"]])
+def test_as_pid_1_of_a_container_a_signal_becomes_128_plus_n(pid_one: list[str]) -> None:
+    if call([*pid_one, "true"], environ()).returncode:
+        pytest.skip("needs the right to make a pid namespace")
+    done = call([*pid_one, *RUN, "--", "sh", "-c", "kill -TERM $$"], environ())
+    assert done.returncode == 128 + signal.SIGTERM
+
+
+def test_the_working_directory_may_be_gone(experiment: Experiment, tmp_path: Path) -> None:
+    where = tmp_path / "gone"
+    where.mkdir()
+    script = f'cd {where}; rmdir {where}; exec "$@"'
+    done = call(["sh", "-c", script, "sh", *RUN, "--", "sh", "-c", "exit 9"], experiment.environ())
+    assert done.returncode == 9
+    assert os.path.exists(experiment.jobs / "123.json")

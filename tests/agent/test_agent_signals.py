@@ -1,0 +1,259 @@
+"""Signals reach the command exactly once, whoever sent them to whom."""
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from in_a_job import RUN, Experiment, call, children_of, needs_strace, session_of, settle, started, stat_of, wait_until
+
+# Notes each signal as one byte, by C's own handler: a signal that comes twice is two bytes. Ends on SIGABRT.
+RECORDER = """
+import os, signal, sys, time
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_APPEND)
+signal.set_wakeup_fd(log)
+for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT, signal.SIGCHLD}:
+    signal.signal(number, lambda *heard: None)
+os.write(log, b"\\0")
+while True:
+    time.sleep(60)
+"""
+
+ALL = sorted(
+    set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT, signal.SIGCHLD, signal.SIGWINCH}
+)
+ORDINARY = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
+
+# Longer than a broadcast is waited for.
+SETTLED_S = 0.2
+
+
+class Recorder:
+    """A monitored command that writes down every signal it gets."""
+
+    def __init__(self, experiment: Experiment, run: int, log: Path) -> None:
+        self.run = run
+        self.log = log
+        wait_until(lambda: self.log.exists() and self.log.read_bytes()[:1] == b"\0")
+        settle(experiment, run)
+
+    def heard(self) -> list[int]:
+        time.sleep(SETTLED_S)
+        return list(self.log.read_bytes()[1:])
+
+
+@pytest.fixture
+def recorder(experiment: Experiment, tmp_path: Path) -> Iterator[Recorder]:
+    argv = [*RUN, "--", sys.executable, "-c", RECORDER, str(tmp_path / "log")]
+    with started(argv, experiment.environ(), stdout=None, stderr=None) as run:
+        yield Recorder(experiment, run.pid, tmp_path / "log")
+
+
+def test_each_signal_sent_to_us_reaches_the_command_once(recorder: Recorder) -> None:
+    for number in ALL:
+        os.kill(recorder.run, number)
+        time.sleep(0.06)
+    assert sorted(recorder.heard()) == ALL
+
+
+@pytest.mark.parametrize("number", ORDINARY)
+def test_a_signal_to_the_process_group_reaches_the_command_once(recorder: Recorder, number: int) -> None:
+    for _ in range(3):
+        os.killpg(recorder.run, number)
+        assert recorder.heard()
+    assert recorder.heard() == [number] * 3
+
+
+@pytest.mark.parametrize("number", [*ORDINARY, signal.SIGRTMIN, signal.SIGRTMAX, signal.SIGXCPU])
+@pytest.mark.parametrize("pause_s", [0, 0.01])
+@pytest.mark.parametrize("order", [sorted, lambda pids: sorted(pids, reverse=True)], ids=["parents", "children"])
+def test_a_signal_to_every_process_of_the_job_reaches_the_command_once(
+    recorder: Recorder, number: int, pause_s: float, order: Callable[[list[int]], list[int]]
+) -> None:
+    """As proctrack/linuxproc does it, process by process."""
+    for pid in order(session_of(recorder.run)):
+        os.kill(pid, number)
+        time.sleep(pause_s)
+    assert recorder.heard() == [number]
+
+
+def test_a_signal_to_us_alone_soon_after_one_to_all_is_a_second_one(recorder: Recorder) -> None:
+    os.killpg(recorder.run, signal.SIGTERM)
+    assert recorder.heard() == [signal.SIGTERM]
+    os.kill(recorder.run, signal.SIGTERM)
+    assert recorder.heard() == [signal.SIGTERM] * 2
+
+
+def test_what_hits_only_our_helper_is_nobodys_signal(recorder: Recorder) -> None:
+    helper = children_of(recorder.run)[1]
+    os.kill(helper, signal.SIGTERM)
+    wait_until(lambda: len(children_of(recorder.run)) == 2 and helper not in children_of(recorder.run))
+    assert recorder.heard() == []
+    os.kill(recorder.run, signal.SIGTERM)
+    assert recorder.heard() == [signal.SIGTERM]
+
+
+def test_a_command_in_a_group_of_its_own_gets_what_was_sent_to_ours(experiment: Experiment, tmp_path: Path) -> None:
+    own_group = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", own_group, sys.executable, "-c", RECORDER, str(tmp_path / "log")]
+    with started([*RUN, "--", *command], experiment.environ(), stdout=None, stderr=None) as run:
+        recorder = Recorder(experiment, run.pid, tmp_path / "log")
+        os.killpg(run.pid, signal.SIGTERM)
+        assert recorder.heard() == [signal.SIGTERM]
+
+
+@needs_strace
+def test_a_signal_before_the_command_is_started_is_not_lost(experiment: Experiment) -> None:
+    """strace holds us up right before the command is started."""
+    hold = ["strace", "-o", "/dev/null", "-e", "trace=clone,clone3,vfork"]
+    hold += ["-e", "inject=clone,clone3,vfork:delay_enter=1s:when=1"]
+    with started([*hold, *RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as strace:
+        wait_until(lambda: children_of(strace.pid) and blocks_everything(children_of(strace.pid)[0]))
+        os.kill(children_of(strace.pid)[0], signal.SIGTERM)
+        assert strace.wait(timeout=10) == -signal.SIGTERM
+    command = experiment.report()["attempts"][0]["commands"][0]
+    assert (command["program"], command["signal"]) == ("sleep", signal.SIGTERM)
+
+
+def blocks_everything(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("SigBlk:")[2].split()[0], 16) >> (signal.SIGTERM - 1) & 1 == 1
+
+
+def test_at_whatever_moment_of_our_start_a_sigterm_comes_it_ends_the_command_or_us(experiment: Experiment) -> None:
+    for delay_ms in range(0, 60, 2):
+        with started([*RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as run:
+            time.sleep(delay_ms / 1000)
+            run.terminate()
+            assert run.wait(timeout=10) == -signal.SIGTERM
+            assert session_of(run.pid) == []
+
+
+@pytest.mark.parametrize("number", sorted(set(ALL) - {signal.SIGCONT, signal.SIGURG} - {20, 21, 22}))
+def test_no_signal_ends_us_before_the_command(experiment: Experiment, number: int) -> None:
+    command = "trap '' $(seq 1 64); echo ready; sleep 0.2; exit 3"
+    with started([*RUN, "--", "bash", "-c", command], experiment.environ(), stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        os.kill(run.pid, number)
+        assert run.wait(timeout=10) == 3
+
+
+# What glibc's posix_spawn leaves ignored in every child: two signals that glibc keeps for itself and sets up
+# anew in each program that has threads (is_internal_signal in sysdeps/unix/sysv/linux/spawni.c).
+OF_GLIBC = 1 << 31 | 1 << 32
+
+
+def ignored_by_the_command(prefix: list[str], environment: dict[str, str]) -> tuple[int, int]:
+    """The mask of ignored signals with us and without us."""
+    command = ["grep", "SigIgn", "/proc/self/status"]
+    with_us = call([*prefix, *RUN, "--", *command], environment)
+    without = call([*prefix, *command], environment)
+    return int(with_us.stdout.split()[1], 16) & ~OF_GLIBC, int(without.stdout.split()[1], 16) & ~OF_GLIBC
+
+
+@pytest.mark.parametrize("name", ["INT", "QUIT", "HUP", "USR1", "TSTP"])
+def test_what_we_were_told_to_ignore_the_command_ignores(experiment: Experiment, name: str) -> None:
+    prefix = ["sh", "-c", f"trap '' {name}; exec \"$@\"", "sh"]
+    with_us, without = ignored_by_the_command(prefix, experiment.environ())
+    assert with_us == without == 1 << (signal.Signals[f"SIG{name}"] - 1)
+
+
+@pytest.mark.parametrize("trap", ["", "trap '' PIPE;"])
+def test_a_shells_child_has_the_shells_sigpipe(experiment: Experiment, trap: str) -> None:
+    prefix = ["sh", "-c", f'{trap} "$@"; exit $?', "sh"]
+    with_us, without = ignored_by_the_command(prefix, experiment.environ())
+    assert with_us == without == (1 << (signal.SIGPIPE - 1) if trap else 0)
+
+
+def test_the_child_of_pythons_subprocess_has_a_sigpipe(experiment: Experiment) -> None:
+    assert ignored_by_the_command([], experiment.environ()) == (0, 0)
+
+
+def test_the_signal_mask_is_the_one_we_were_given(experiment: Experiment) -> None:
+    command = ["grep", "SigBlk", "/proc/self/status"]
+    masking = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [10, 40])"
+    masking += "; os.execv(sys.argv[1], sys.argv[1:])"
+    with_us = call([sys.executable, "-c", masking, *RUN, "--", *command], experiment.environ())
+    assert with_us.stdout == "SigBlk:\t0000008000000200\n"
+
+
+@contextmanager
+def on_a_terminal(argv: list[str], environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The process as leader of a session that has a terminal; our end of that."""
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    with subprocess.Popen(
+        argv,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=take_terminal,  # noqa: PLW1509 (no threads here)
+    ) as process:
+        os.close(theirs)
+        try:
+            yield process, ours
+        finally:
+            for pid in session_of(process.pid):
+                os.kill(pid, signal.SIGKILL)
+            os.close(ours)
+
+
+@pytest.mark.parametrize(("key", "number"), [(b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT)])
+def test_a_key_on_the_terminal_reaches_the_command_once(
+    experiment: Experiment, tmp_path: Path, key: bytes, number: int
+) -> None:
+    argv = [*RUN, "--", sys.executable, "-c", RECORDER, str(tmp_path / "log")]
+    with on_a_terminal(argv, experiment.environ()) as (run, terminal):
+        recorder = Recorder(experiment, run.pid, tmp_path / "log")
+        os.write(terminal, key)
+        assert recorder.heard() == [number]
+
+
+def test_ctrl_z_stops_and_fg_continues_as_without_us(experiment: Experiment, tmp_path: Path) -> None:
+    ticks = tmp_path / "ticks"
+    with on_a_terminal(["bash", "--norc", "-i"], experiment.environ(PS1="$ ")) as (shell, terminal):
+        os.write(terminal, b"exec 2>/dev/null\n")
+        command = f"while :; do echo >> {ticks}; sleep 0.02; done"
+        os.write(terminal, f"{' '.join(RUN)} -- sh -c '{command}'\n".encode())
+        wait_until(lambda: ticks.exists() and experiment.has_report())
+        (run,) = children_of(shell.pid)
+        os.write(terminal, b"\x1a")
+        wait_until(lambda: stat_of(run)[0] == "T" and stat_of(children_of(run)[0])[0] == "T")
+        os.write(terminal, b"fg\n")
+        seen = ticks.stat().st_size
+        wait_until(lambda: ticks.stat().st_size > seen + 3)
+        os.write(terminal, b"\x03")
+        wait_until(lambda: not children_of(shell.pid))
+
+
+def test_a_command_that_is_stopped_and_continued_by_pid_goes_on(experiment: Experiment) -> None:
+    with started([*RUN, "--", "sh", "-c", "sleep 0.5; exit 4"], experiment.environ(), stdout=None) as run:
+        command, _ = settle(experiment, run.pid)
+        os.kill(command, signal.SIGSTOP)
+        wait_until(lambda: stat_of(command)[0] == "T")
+        assert stat_of(run.pid)[0] == "S"
+        os.kill(command, signal.SIGCONT)
+        assert run.wait(timeout=10) == 4
+
+
+def test_a_storm_of_broadcasts_harms_nobody(recorder: Recorder) -> None:
+    for _ in range(200):
+        os.killpg(recorder.run, signal.SIGUSR1)
+    heard = recorder.heard()
+    assert 1 <= len(heard) <= 210
+    os.kill(recorder.run, signal.SIGABRT)
+    wait_until(lambda: not session_of(recorder.run) or stat_of(recorder.run)[0] == "Z")

@@ -1,0 +1,372 @@
+"""Whatever goes wrong with us, the command does not notice."""
+
+import errno
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from in_a_job import (
+    IS_ROOT,
+    RUN,
+    Experiment,
+    call,
+    children_of,
+    environ,
+    needs_root,
+    needs_strace,
+    session_of,
+    started,
+    wait_until,
+)
+
+NOBODY = 65534
+
+# Ends 5 a moment after it has caught SIGTERM.
+CATCHES_TERM = ["sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"]
+
+
+def strace(*injections: str) -> list[str]:
+    return ["strace", "-f", "-o", "/dev/null", *(word for what in injections for word in ("-e", f"inject={what}"))]
+
+
+def strace_us_only(*injections: str) -> list[str]:
+    """Lets go of the command as soon as it is one."""
+    return [*strace(*injections), "-b", "execve"]
+
+
+def is_unharmed(experiment: Experiment) -> bool:
+    done = experiment.run("--", "sh", "-c", "echo out; echo err >&2; exit 6")
+    return (done.returncode, done.stdout, done.stderr) == (6, "out\n", "err\n")
+
+
+def test_a_monitor_directory_that_is_not_there_is_not_made(experiment: Experiment) -> None:
+    experiment.monitor.rmdir()
+    assert is_unharmed(experiment)
+    assert list(experiment.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("which", ["monitor", "jobs"])
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720])
+def test_a_directory_that_others_may_write_is_refused(experiment: Experiment, which: str, mode: int) -> None:
+    experiment.jobs.mkdir(mode=0o700)
+    getattr(experiment, which).chmod(mode)
+    assert is_unharmed(experiment)
+    assert list(experiment.jobs.iterdir()) == []
+
+
+def test_a_directory_that_others_may_read_is_used(experiment: Experiment) -> None:
+    experiment.monitor.chmod(0o750)
+    assert is_unharmed(experiment)
+    assert experiment.has_report()
+
+
+@needs_root
+@pytest.mark.parametrize("which", ["monitor", "jobs"])
+def test_a_directory_of_somebody_else_is_refused(experiment: Experiment, which: str) -> None:
+    experiment.jobs.mkdir(mode=0o700)
+    os.chown(getattr(experiment, which), NOBODY, NOBODY)
+    assert is_unharmed(experiment)
+    assert list(experiment.jobs.iterdir()) == []
+
+
+@needs_root
+def test_settings_of_somebody_else_do_not_make_us_write(tmp_path: Path) -> None:
+    settings = tmp_path / "evalmon.yaml"
+    settings.touch()
+    os.chown(settings, NOBODY, NOBODY)
+    call([*RUN, "--", "true"], environ(SLURM_JOB_ID="1"), cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["evalmon.yaml"]
+
+
+@pytest.mark.parametrize("which", ["monitor", "jobs"])
+def test_a_symbolic_link_in_the_place_of_a_directory_is_refused(experiment: Experiment, which: str) -> None:
+    victim = experiment.directory / "victim"
+    victim.mkdir(mode=0o700)
+    place = getattr(experiment, which)
+    if place.exists():
+        place.rmdir()
+    place.symlink_to(victim)
+    assert is_unharmed(experiment)
+    assert list(victim.iterdir()) == []
+
+
+def test_a_link_fifo_or_directory_in_the_place_of_the_report_harms_nobody(experiment: Experiment) -> None:
+    victim = experiment.directory / "victim"
+    victim.write_text("untouched")
+    experiment.jobs.mkdir(mode=0o700)
+    place = experiment.jobs / "123.json"
+    for plant in (lambda: place.symlink_to(victim), lambda: os.mkfifo(place), place.mkdir):
+        plant()
+        assert is_unharmed(experiment)
+        assert len(experiment.report()["attempts"]) == 1
+        place.unlink()
+        for aside in experiment.jobs.iterdir():
+            aside.rmdir() if aside.is_dir() and not aside.is_symlink() else aside.unlink()
+    hard = experiment.jobs / "123.json"
+    hard.hardlink_to(victim)
+    assert is_unharmed(experiment)
+    assert victim.read_text() == "untouched"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        "mount -t tmpfs -o size=64k,mode=700 none M && mkdir -m 700 M/jobs && ! cat /dev/zero >M/full",
+        "mount -t tmpfs -o nr_inodes=3,mode=700 none M && mkdir -m 700 M/jobs && touch M/a",
+        "mount -t tmpfs -o mode=700 none M && mkdir -m 700 M/jobs && mount -o remount,ro M",
+    ],
+    ids=["full", "no inodes", "read-only"],
+)
+def test_a_full_or_read_only_file_system_harms_nobody(experiment: Experiment, prepare: str) -> None:
+    prepare = prepare.replace(" M", f" {experiment.monitor}").replace(">M", f">{experiment.monitor}")
+    script = f'exec 3>&2 2>/dev/null; {prepare}; "$@" 2>&3; s=$?; ls -A {experiment.jobs}; exit $s'
+    command = [*RUN, "--", "sh", "-c", "echo out; exit 6"]
+    done = call(["unshare", "-m", "sh", "-c", script, "sh", *command], experiment.environ())
+    assert (done.returncode, done.stdout, done.stderr) == (6, "out\n", "")
+
+
+@needs_root
+def test_a_start_that_found_no_room_is_told_with_the_end(experiment: Experiment) -> None:
+    where = experiment.monitor
+    script = f'mount -t tmpfs -o size=64k,mode=700 none {where}; cat /dev/zero >{where}/full; "$@"; cat {where}/jobs/*'
+    command = [*RUN, "--", "sh", "-c", f"sleep 0.3; rm {where}/full; exit 6"]
+    done = call(["unshare", "-m", "sh", "-c", script, "sh", *command], experiment.environ())
+    (attempt,) = json.loads(done.stdout)["attempts"]
+    assert attempt["commands"][0]["exit_code"] == 6
+    assert attempt["notes"] == ["start not reported: No space left on device"]
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["EIO", "ESTALE", "ETIMEDOUT"])
+@pytest.mark.parametrize("which", ["fsync", "renameat", "fchmod", "mkdirat"])
+def test_an_end_that_could_not_be_written_is_tried_again(experiment: Experiment, which: str, error: str) -> None:
+    """Each writer's first call fails, that of the start and that of the end."""
+    argv = [*strace(f"{which}:error={error}:when=1"), *RUN, "--", "sh", "-c", "sleep 0.3; exit 6"]
+    done = call(argv, experiment.environ())
+    assert (done.returncode, done.stderr) == (6, "")
+    (attempt,) = experiment.report()["attempts"]
+    assert attempt["commands"][0]["exit_code"] == 6
+    why = os.strerror(getattr(errno, error))
+    assert [why in note for note in attempt["notes"]] == [True, True]
+    assert [path.name for path in experiment.jobs.iterdir()] == ["123.json"]
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EROFS"])
+def test_an_end_that_will_not_be_written_does_not_hold_the_job(experiment: Experiment, error: str) -> None:
+    before = time.monotonic()
+    done = call([*strace(f"fsync:error={error}"), *RUN, "--", "sh", "-c", "exit 6"], experiment.environ())
+    assert (done.returncode, done.stderr) == (6, "")
+    assert time.monotonic() - before < 1.5
+    assert list(experiment.jobs.iterdir()) == []
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EAGAIN", "EIO"])
+def test_a_file_system_without_locks_does_not_matter(experiment: Experiment, error: str) -> None:
+    done = call([*strace(f"flock:error={error}"), *RUN, "--", "sh", "-c", "exit 6"], experiment.environ())
+    assert done.returncode == 6
+    assert experiment.report()["attempts"][0]["notes"] == []
+
+
+def test_a_lock_that_somebody_holds_is_not_waited_for(experiment: Experiment) -> None:
+    experiment.jobs.mkdir(mode=0o700)
+    hold = ["flock", str(experiment.jobs), "sh", "-c", "echo held; sleep 30"]
+    with started(hold, environ()) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        before = time.monotonic()
+        assert is_unharmed(experiment)
+        assert time.monotonic() - before < 2
+    assert experiment.has_report()
+
+
+@pytest.fixture
+def frozen(experiment: Experiment, tmp_path: Path) -> Iterator[Experiment]:
+    """Its evalmon directory lies on an ext4 that is frozen: whoever writes there hangs where no signal reaches."""
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    where = str(experiment.monitor)
+    make = ["mkfs.ext4", "-q", str(image)], ["mount", "-o", "loop", str(image), where], ["chmod", "700", where]
+    if not IS_ROOT or any(call(argv, environ()).returncode for argv in make):
+        pytest.skip("needs root, mkfs.ext4 and a loop device")
+    try:
+        experiment.jobs.mkdir(mode=0o700)
+        call(["fsfreeze", "-f", where], environ(), check=True)
+        yield experiment
+    finally:
+        call(["fsfreeze", "-u", where], environ())
+        wait_until(lambda: call(["umount", where], environ()).returncode == 0)
+
+
+def test_a_file_system_that_hangs_holds_up_neither_signals_nor_the_end(frozen: Experiment) -> None:
+    with started([*RUN, "--", *CATCHES_TERM], frozen.environ()) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        time.sleep(0.5)
+        before = time.monotonic()
+        run.terminate()
+        assert run.stdout.read() == ""
+        assert time.monotonic() - before < 1
+        assert run.wait(timeout=30) == 5
+        assert 1.8 < time.monotonic() - before < 2.5
+        call(["fsfreeze", "-u", str(frozen.monitor)], environ(), check=True)
+        wait_until(lambda: not session_of(run.pid))
+
+
+# How the C library makes a process, and a child of posix_spawn.
+SPAWN = "clone,clone3,vfork"
+
+
+@needs_strace
+@pytest.mark.parametrize("nth", [1, 2, 3, 4, "1+"])
+def test_where_there_is_no_room_for_a_process_the_command_runs_all_the_same(
+    experiment: Experiment, nth: int | str
+) -> None:
+    """No room for the command, the canary, the report of the start, that of the end, or any of them."""
+    command = ["sh", "-c", "echo out; exit 6"]
+    done = call([*strace(f"{SPAWN}:error=EAGAIN:when={nth}"), *RUN, "--", *command], experiment.environ())
+    assert (done.returncode, done.stdout, done.stderr) == (6, "out\n", "")
+
+
+@needs_strace
+def test_a_command_that_we_became_has_our_mask_and_dispositions_and_a_mark(experiment: Experiment) -> None:
+    argv = [*RUN, "--", "cat", "/proc/self/status", "/proc/self/environ"]
+    done = call([*strace(f"{SPAWN}:error=ENOMEM:when=1"), *argv], experiment.environ())
+    lines = done.stdout.splitlines()
+    assert {f"SigBlk:\t{0:016x}", f"SigIgn:\t{0:016x}"} < set(lines)
+    assert lines[-1].split("\0")[-2] == "EVALMON_UNMONITORED=1"
+
+
+@needs_strace
+def test_a_command_whose_helper_cannot_start_still_gets_each_signal(experiment: Experiment) -> None:
+    argv = [*strace(f"{SPAWN}:error=EAGAIN:when=2"), *RUN, "--", *CATCHES_TERM]
+    with started(argv, experiment.environ(), stderr=None) as tracer:
+        assert tracer.stdout is not None
+        tracer.stdout.readline()
+        os.kill(children_of(tracer.pid)[0], signal.SIGTERM)
+        assert tracer.wait(timeout=10) == 5
+
+
+def syscalls_of_our_own(experiment: Experiment) -> list[tuple[str, int]]:
+    """Each system call of `run`, from its first own one on, as name and number among its like."""
+    log = experiment.directory / "trace"
+    call(["strace", "-f", "-b", "execve", "-o", str(log), *RUN, "--", "true"], experiment.environ())
+    lines = [re.match(r"(\d+) +(\w+)\(", line) for line in log.read_text().splitlines()]
+    calls = [(match[1], match[2]) for match in lines if match]
+    first = next(i for i, line in enumerate(log.read_text().splitlines()) if "~[KILL STOP RTMIN RT_1]" in line)
+    main = calls[0][0]
+    seen: dict[tuple[str, str], int] = {}
+    sites = []
+    for index, (thread, name) in enumerate(calls):
+        seen[thread, name] = seen.get((thread, name), 0) + 1
+        is_ours = (thread == main and index >= first) or name in {"fsync", "fchmod", "flock", "mkdirat", "renameat"}
+        if is_ours and name not in {"exit_group", "execve"}:
+            sites.append((name, seen[thread, name]))
+    return sites
+
+
+def kill_at(experiment: Experiment, name: str, nth: int) -> None:
+    """Whatever we were doing when we were killed: the command ran once or not at all, and no mess stays."""
+    mark = experiment.directory / "mark"
+    mark.unlink(missing_ok=True)
+    command = ["sh", "-c", f"echo begin >>{mark}; echo end >>{mark}"]
+    argv = [*strace_us_only(f"{name}:signal=KILL:when={nth}"), *RUN, "--", *command]
+    with started(argv, experiment.environ(), stdout=None, stderr=None) as tracer:
+        assert tracer.wait(timeout=20) in {-signal.SIGKILL, 0}
+        wait_until(lambda: not session_of(tracer.pid))
+    assert not mark.exists() or mark.read_text() == "begin\nend\n"
+    for path in experiment.jobs.glob("*.json"):
+        json.loads(path.read_text())
+    assert not list(experiment.jobs.glob("*.corrupt-*"))
+
+
+@needs_strace
+def test_a_kill_at_any_tenth_system_call_of_ours_harms_nobody(experiment: Experiment) -> None:
+    sites = syscalls_of_our_own(experiment)
+    assert len(sites) > 50
+    for name, nth in sites[::10]:
+        kill_at(experiment, name, nth)
+
+
+@pytest.mark.full
+@needs_strace
+def test_a_kill_at_any_system_call_of_ours_harms_nobody(experiment: Experiment) -> None:
+    for name, nth in syscalls_of_our_own(experiment):
+        kill_at(experiment, name, nth)
+
+
+SHADOWS = ["json", "os", "signal", "resource", "fcntl", "stat", "time", "contextlib", "evalmon_agent", "sitecustomize"]
+
+
+def test_files_beside_the_script_and_pythons_variables_have_no_effect_on_us(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    where = tmp_path / "where"
+    where.mkdir()
+    for name in SHADOWS:
+        (where / f"{name}.py").write_text(f"open({str(tmp_path / 'loaded')!r}, 'a').write({name!r})\n")
+    more = {"PYTHONPATH": str(where), "PYTHONHOME": "/nowhere", "PYTHONINSPECT": "1", "PYTHONVERBOSE": "1"}
+    done = call([*RUN, "--", "sh", "-c", "echo $PYTHONHOME; exit 6"], experiment.environ(**more), cwd=where)
+    assert (done.returncode, done.stdout, done.stderr) == (6, "/nowhere\n", "")
+    assert experiment.has_report()
+    assert not (tmp_path / "loaded").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "evalmon run: no command given; see evalmon run --help"),
+        (["--"], "evalmon run: no command given; see evalmon run --help"),
+        (["--nmae", "x", "true"], "evalmon run: unknown option '--nmae'; see evalmon run --help"),
+        (["-x", "true"], "evalmon run: unknown option '-x'; see evalmon run --help"),
+        (["--name"], "evalmon run: --name needs a value; see evalmon run --help"),
+        (["--script=1", "true"], "evalmon run: unknown option '--script'; see evalmon run --help"),
+        *(
+            (
+                ["--sample-interval", text, "true"],
+                f"evalmon run: --sample-interval is '{text}'; give seconds, from 1 to 86400",
+            )
+            for text in ("0", "0.5", "-1", "nan", "inf", "x", "1e9")
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(words: list[str], message: str) -> None:
+    done = call([*RUN, *words], environ())
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{message}\n")
+
+
+def test_help_is_an_answer() -> None:
+    done = call([*RUN, "--help"], environ())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: evalmon run [OPTIONS] [--] CMD...\n")
+
+
+def test_a_sample_interval_is_taken(experiment: Experiment) -> None:
+    assert experiment.run("--sample-interval", "1.5", "--", "true").returncode == 0
+
+
+def test_the_name_that_the_shell_finds_works_too(experiment: Experiment) -> None:
+    console_script = Path(sys.executable).with_name("evalmon")
+    if not console_script.exists():
+        pytest.skip("evalmon is not installed beside this Python")
+    inner = shlex.join([str(console_script), "run", "--", "sh", "-c", "exit 6"])
+    done = call([str(console_script), "run", "--", "sh", "-c", f"{inner}"], experiment.environ())
+    assert done.returncode == 6
+    assert len(experiment.report()["attempts"][0]["commands"]) == 1
+
+
+def test_a_signal_while_we_wait_for_the_report_at_the_end_does_not_change_the_end(experiment: Experiment) -> None:
+    script = "for i in 1 2 3 4 5 6; do kill -TERM $PPID; done; exit 6"
+    with started([*RUN, "--", "sh", "-c", script], experiment.environ(), stdout=None, stderr=subprocess.DEVNULL) as run:
+        assert run.wait(timeout=10) in {6, -signal.SIGTERM}
