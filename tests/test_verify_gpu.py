@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,11 @@ SEVEN = ", ".join(tables.SEVEN)
 
 
 def test_the_plan_is_idle_then_bursts_then_one_half() -> None:
-    fractions = [round(busy_fraction(plan(5), phase.start_s, phase.end_s), 3) for phase in phases(5)]
-    assert [0, 0.3, 0.5, 0] == fractions
-    assert all(one.end_s <= other.start_s for one, other in zip(plan(5), plan(5)[1:], strict=False))
+    for interval_s in (1, 2, 5, 30):
+        busy = plan(interval_s)
+        fractions = [busy_fraction(busy, phase.start_s, phase.end_s) for phase in phases(interval_s)]
+        assert [0, 0.3, 0.5, 0] == pytest.approx(fractions, abs=0.05)
+        assert all(one.end_s <= other.start_s for one, other in pairwise(busy))
 
 
 def test_the_stand_in_s_curve_is_the_plan() -> None:

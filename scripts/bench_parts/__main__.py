@@ -34,7 +34,7 @@ def _sampler(asked: argparse.Namespace, scratch: Path) -> dict[str, object]:
         found["long"] = commands.measure_long(rivals, asked.seconds)
     if asked.tick_seconds:
         _say(f"the sampler alone, a tick a second for {asked.tick_seconds} s")
-        found["ticks"] = ticks.measure(scratch, gpus=(1, 2, 8), seconds=asked.tick_seconds, is_real=asked.real)
+        found["ticks"] = ticks.measure(scratch, gpus=(0, 1, 2, 8), seconds=asked.tick_seconds, is_real=asked.real)
     found["machine_after"] = machine.facts()
     return found
 

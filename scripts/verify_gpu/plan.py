@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-# A steady load of one half: kernels of this length with pauses of the same length.
-_PULSE_S = 0.2
+# A steady load of one half: busy for so long, then idle for so long; no part of any interval, or instants would all
+# fall on the same side.
+_PULSE_S = 0.173
 
 # Lengths of the phases in sample intervals.
 _IDLE, _BURSTS, _STEADY, _END = 3, 6, 4, 1
@@ -67,7 +68,7 @@ def _bursts(phase: Phase, interval_s: float) -> Iterator[Busy]:
 
 
 def _pulses(phase: Phase) -> Iterator[Busy]:
-    for number in range(round((phase.end_s - phase.start_s) / _PULSE_S / 2)):
+    for number in range(int((phase.end_s - phase.start_s) / _PULSE_S / 2)):
         # Half a pulse in: two loads that touch would be one.
         start_s = phase.start_s + (2 * number + 0.5) * _PULSE_S
         yield Busy(start_s, start_s + _PULSE_S)
