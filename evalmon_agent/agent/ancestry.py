@@ -48,11 +48,11 @@ def is_run(words: list[bytes]) -> bool:
     if b"python" not in os.path.basename(words[0]):
         return False
     rest = words[1:]
-    while rest and rest[0].startswith(b"-") and rest[0] != b"-m":
+    while rest and rest[0].startswith(b"-") and rest[0] not in {b"-m", b"-c"}:
         rest = rest[2:] if rest[0] in {b"-X", b"-W"} else rest[1:]
     if rest[:1] == [b"-m"]:
         return rest[1:3] == [b"evalmon_agent", b"run"]
-    return [os.path.basename(word) for word in rest[:1]] == [b"evalmon"] and rest[1:2] == [b"run"]
+    return rest[1:2] == [b"run"] and rest[0].endswith((b"/evalmon", b"/evalmon_agent/__main__.py"))
 
 
 def step_of(title: bytes, job_id: str | None) -> str | None:

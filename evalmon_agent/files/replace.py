@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 
-# A directory that cannot be fsynced (some network and FUSE file systems say so) is as safe as it gets there.
+# A directory that cannot be fsynced (some network and FUSE file systems say so), or not be read, is as safe as it gets.
 _CANNOT_SYNC_DIRECTORY = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
 )
@@ -60,11 +60,12 @@ def _remove(temporary: str, *, dir_fd: int | None) -> None:
 
 
 def _sync_directory(directory: str, *, dir_fd: int | None) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY, dir_fd=dir_fd)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY, dir_fd=dir_fd)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno not in _CANNOT_SYNC_DIRECTORY:
             raise
-    finally:
-        os.close(descriptor)

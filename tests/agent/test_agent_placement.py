@@ -1,0 +1,58 @@
+"""Which report a process writes to, from its environment."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.agent.placement import Job, job_of
+
+NAMES = [
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_HET_SIZE",
+    "SLURM_JOB_ID_HET_GROUP_0",
+    "SLURM_STEP_ID",
+    "SLURM_PROCID",
+    "SLURM_RESTART_COUNT",
+    "SLURM_JOB_END_TIME",
+    "SLURM_TASK_PID",
+]
+
+
+def job(*, step: str | None = None, is_script: bool = False, **environ: str) -> Job:
+    found = job_of({"SLURM_JOB_ID": "123"} | environ, pid=77, is_script=is_script, step=step)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("step", "is_script", "environ", "file", "scope"),
+    [
+        ("batch", True, {}, "123.json", "job"),
+        ("batch", False, {"SLURM_TASK_PID": "77"}, "123.json", "job"),
+        ("batch", False, {"SLURM_TASK_PID": "76"}, "123.json", "part"),
+        ("batch", False, {"SLURM_TASK_PID": "77", "SLURM_STEP_ID": "0"}, "123.json", "job"),
+        (None, True, {"SLURM_STEP_ID": "0"}, "123.json", "job"),
+        (None, False, {"SLURM_STEP_ID": "4", "SLURM_PROCID": "2"}, "123.4.2.json", "part"),
+        ("4", False, {"SLURM_TASK_PID": "77", "SLURM_PROCID": "2"}, "123.4.2.json", "part"),
+        ("4", True, {}, "123.4.0.json", "part"),
+        ("interactive", False, {"SLURM_STEP_ID": "4294967290"}, "123.json", "part"),
+        ("extern", False, {}, "123.json", "part"),
+        (None, False, {}, "123.json", "part"),
+    ],
+)
+def test_batch_shell_part_and_step(
+    step: str | None, environ: dict[str, str], file: str, scope: str, *, is_script: bool
+) -> None:
+    found = job(step=step, is_script=is_script, **environ)
+    assert (found.file, found.scope) == (file, scope)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.text(max_size=25) | st.from_regex(r"\d{1,12}", fullmatch=True)))
+def test_no_environment_leads_out_of_the_directory(environ: dict[str, str]) -> None:
+    found = job_of(environ, pid=1, is_script=False, step=None)
+    for name in (found.file, found.spare_file) if found else ():
+        assert set(name.removesuffix(".json")) <= set("0123456789_+.")
+        assert ".." not in name
+        assert name[0].isdigit()

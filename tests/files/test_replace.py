@@ -1,0 +1,183 @@
+"""A replaced file is the old one or the new one, whatever happens in between."""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evalmon_agent.files.replace import replace_atomically
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+
+OLD = b"old" * 1000
+NEW = b"new" * 50_000
+
+PROGRAM = """
+import sys
+from evalmon_agent.files.replace import replace_atomically
+try:
+    replace_atomically(sys.argv[1], b"new" * 50_000)
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    path = tmp_path / "state.json"
+    path.write_bytes(OLD)
+    return path
+
+
+def save(place: Path, *options: str, expect: int = 0) -> int | None:
+    """The errno of a save in another process, under strace; None if it went well."""
+    argv = ["strace", "-o", "/dev/null", *options, sys.executable, "-c", PROGRAM, str(place)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == expect, done.stderr
+    return int(done.stdout) if done.stdout else None
+
+
+def test_the_content_is_the_new_one_and_nothing_else_is_left(place: Path) -> None:
+    for data in (NEW, b"", b"\0\xff", b"x"):
+        replace_atomically(place, data)
+        assert place.read_bytes() == data
+        assert os.listdir(place.parent) == ["state.json"]
+
+
+def test_a_new_file_is_made(tmp_path: Path) -> None:
+    replace_atomically(tmp_path / "new", NEW)
+    assert (tmp_path / "new").read_bytes() == NEW
+
+
+def test_a_bare_name_is_one_of_this_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    replace_atomically("new", NEW)
+    assert (tmp_path / "new").read_bytes() == NEW
+
+
+def test_relative_to_a_directory_that_has_moved(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    directory = os.open(before, os.O_RDONLY)
+    try:
+        before.rename(after)
+        replace_atomically("new", NEW, dir_fd=directory)
+    finally:
+        os.close(directory)
+    assert (after / "new").read_bytes() == NEW
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
+@pytest.mark.parametrize("umask", [0o077, 0o000, 0o777])
+def test_the_mode_is_exactly_the_one_asked_for(place: Path, mode: int, umask: int) -> None:
+    place.chmod(0o666)
+    before = os.umask(umask)
+    try:
+        replace_atomically(place, NEW, mode=mode)
+    finally:
+        os.umask(before)
+    assert place.stat().st_mode & 0o7777 == mode
+
+
+def test_links_are_replaced_and_their_targets_untouched(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(OLD)
+    (tmp_path / "symbolic").symlink_to(victim)
+    (tmp_path / "hard").hardlink_to(victim)
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("symbolic", "hard", "fifo"):
+        replace_atomically(tmp_path / name, NEW)
+        assert (tmp_path / name).read_bytes() == NEW
+        assert not (tmp_path / name).is_symlink()
+    assert victim.read_bytes() == OLD
+
+
+def test_a_directory_in_its_place_stays(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    with pytest.raises(IsADirectoryError):
+        replace_atomically(tmp_path / "place", NEW)
+    assert os.listdir(tmp_path) == ["place"]
+
+
+def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        replace_atomically(tmp_path / "none" / "file", NEW)
+
+
+def test_an_open_reader_keeps_the_whole_old_content(place: Path) -> None:
+    with place.open("rb") as reader:
+        start = reader.read(10)
+        replace_atomically(place, NEW)
+        assert start + reader.read() == OLD
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EIO", "ESTALE"])
+@pytest.mark.parametrize("call", ["fchmod", "fsync", "rename"])
+def test_a_failed_save_leaves_the_old_content(place: Path, call: str, error: str) -> None:
+    got = save(
+        place,
+        "-e",
+        f"inject={call},{call}at:error={error}:when=1" if call == "rename" else f"inject={call}:error={error}:when=1",
+    )
+    assert got == getattr(errno, error)
+    assert place.read_bytes() == OLD
+    assert os.listdir(place.parent) == ["state.json"]
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["EINVAL", "EOPNOTSUPP", "ENOSYS"])
+def test_a_directory_that_cannot_be_synced_is_tolerated(place: Path, error: str) -> None:
+    assert save(place, "-e", f"inject=fsync:error={error}:when=2") is None
+    assert place.read_bytes() == NEW
+
+
+@needs_strace
+def test_a_directory_that_cannot_be_written_to_disk_is_said(place: Path) -> None:
+    assert save(place, "-e", "inject=fsync:error=EIO:when=2") == errno.EIO
+    assert place.read_bytes() == NEW
+
+
+def calls_of_a_save(place: Path) -> list[tuple[str, int]]:
+    """Each system call from the temporary file's opening on, as name and number among its like."""
+    log = place.parent.parent / "trace"
+    argv = ["strace", "-o", str(log), sys.executable, "-c", PROGRAM, str(place)]
+    subprocess.run(argv, check=True, timeout=60)
+    lines = [line for line in log.read_text().splitlines() if re.match(r"\w+\(", line)]
+    first = next(index for index, line in enumerate(lines) if "O_EXCL" in line and ".tmp" in line)
+    seen: dict[str, int] = {}
+    calls = []
+    for index, line in enumerate(lines):
+        name = line.partition("(")[0]
+        seen[name] = seen.get(name, 0) + 1
+        if index >= first and not name.startswith("exit"):
+            calls.append((name, seen[name]))
+    return calls[:40]
+
+
+@needs_strace
+@pytest.mark.parametrize("short", [1, 100, 149_999])
+def test_a_write_that_takes_only_a_part_is_continued(place: Path, short: int) -> None:
+    """strace pretends that so much was written, and writes nothing."""
+    nth = dict(reversed(calls_of_a_save(place)))["write"]
+    place.write_bytes(OLD)
+    save(place, "-e", f"inject=write:retval={short}:when={nth}")
+    assert len(place.read_bytes()) == len(NEW) - short
+
+
+@needs_strace
+def test_a_kill_at_any_system_call_leaves_the_old_or_the_new(place: Path) -> None:
+    calls = calls_of_a_save(place)
+    assert {"fchmod", "write", "fsync"} < {name for name, _ in calls}
+    found = set()
+    for name, nth in calls:
+        place.write_bytes(OLD)
+        save(place, "-e", f"inject={name}:signal=KILL:when={nth}", expect=-signal.SIGKILL)
+        found.add(place.read_bytes())
+    assert found == {OLD, NEW}
