@@ -17,6 +17,16 @@ _RIVALS_VENV = ROOT / ".venv-bench"
 # What would tell a contender that it is inside a job, or how to behave.
 _FOREIGN = ("SLURM_", "EVALMON_", "JGM_", "CUDA_", "NVIDIA_", "PYTHON", "VIRTUAL_ENV")
 
+# What people do without any monitor: the seven columns beside the command, until it ends.
+_BESIDE_NVIDIA_SMI = """
+fields=timestamp,utilization.gpu,utilization.memory,memory.used,memory.total,power.draw,temperature.gpu
+nvidia-smi --query-gpu="$fields" --format=csv -l 30 >"$HOME/nvidia-smi.csv" &
+"$@"
+status=$?
+kill $!
+exit $status
+"""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -64,6 +74,8 @@ def contenders(place: Place, *, are_alone: bool) -> list[Contender]:
         Contender("evalmon run", [*run, f"{outside['HOME']}/output", "--"], outside),
         Contender("evalmon run, in a job", [*run, f"{inside['HOME']}/output", "--"], inside),
     ]
+    if place.is_real:
+        found.append(Contender("nvidia-smi -l 30", ["sh", "-c", _BESIDE_NVIDIA_SMI, "sh"], place.environment("smi")))
     if not are_alone:
         found.append(Contender("jgm run", [str(_rivals_venv() / "bin/jgm"), "run", "--"], place.environment("jgm")))
     return found
