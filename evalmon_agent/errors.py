@@ -4,7 +4,8 @@
     ├── UsageError                    2   wrong usage or input
     ├── SlurmUnavailableError        69   no Slurm, or it does not answer
     ├── LockUnavailableError         75   another writer holds the lock, or it cannot be had here
-    └── UnreadableError              78   settings or state not readable by this version
+    ├── UnreadableError              78   settings or state not readable by this version
+    └── StoppedError                130   a signal asked us to stop
 
 The message is one line: what is wrong, where, and what to do.
 """
@@ -38,3 +39,9 @@ class UnreadableError(EvalmonError):
     """Settings or state that this version cannot read; the file stays as it is."""
 
     exit_status = 78
+
+
+class StoppedError(EvalmonError):
+    """A signal asked us to stop, so what we waited for was given up."""
+
+    exit_status = 130

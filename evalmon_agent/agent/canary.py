@@ -9,6 +9,7 @@ would be 0.54 MiB and unsafe beside a thread. Where there is no `cat`, every sig
 import os
 import time
 
+from .ending import forbid_core_dumps
 from .light import signal
 
 _PROGRAM = "/bin/cat"
@@ -64,6 +65,7 @@ class Canary:
         try:
             if self._pipe < 0:
                 self._stdin, self._pipe = os.pipe()
+                forbid_core_dumps()
             self._pid = os.posix_spawn(
                 _PROGRAM,
                 [_PROGRAM],

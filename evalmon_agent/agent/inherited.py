@@ -49,7 +49,7 @@ def _was_told_to_ignore_sigpipe() -> bool:
             return False
         with open(f"{parent}/status", "rb", buffering=0) as file:
             status = file.readall()
-    except OSError:
+        ignored = int(status.partition(b"\nSigIgn:")[2].split(maxsplit=1)[0], 16)
+    except (OSError, ValueError, IndexError):
         return False
-    ignored = int(status.partition(b"\nSigIgn:")[2].split(maxsplit=1)[0], 16)
     return bool(ignored >> (signal.SIGPIPE - 1) & 1)

@@ -66,6 +66,7 @@ class JobsDirectory:
             NotOursError: it belongs to somebody else, others may write in it, or it is a symbolic link.
             OSError: it is not there, or the file system refuses.
         """
+        monitor = monitor.rstrip("/")  # behind a slash a symbolic link would be followed
         if _is_marked(os.path.dirname(monitor)):
             _make(monitor, dir_fd=None)
         above = _open_ours(monitor, dir_fd=None)

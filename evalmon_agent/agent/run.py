@@ -15,6 +15,7 @@ from evalmon_agent.errors import UsageError
 from . import arguments, command, signals
 from .ancestry import look_above
 from .canary import Canary
+from .ending import end_as
 from .inherited import Inherited
 from .placement import job_of
 from .report import Run
@@ -51,9 +52,11 @@ def main(argv: list[str]) -> "NoReturn":
         _monitor(what, inherited, asked)
         what.replace_us(inherited)
     except OSError as error:
+        from evalmon_agent.words.printable import printable  # noqa: PLC0415 (seldom needed)
+
         _leave(
             _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN,
-            message=f"evalmon run: {asked.command[0]}: {error.strerror}",
+            message=f"evalmon run: {printable(asked.command[0])}: {error.strerror}",
         )
 
 
@@ -74,7 +77,7 @@ def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Argum
         inherited.environment[UNMONITORED.encode()] = b"1"
         return
     run = Run(program=asked.command[0], pid=pid, started_at=time.time())
-    _end_as(_accompany(run, reporter, started=time.monotonic()))
+    end_as(_accompany(run, reporter, started=time.monotonic()))
 
 
 def _accompany(run: Run, reporter: Reporter, *, started: float) -> int:
@@ -82,7 +85,6 @@ def _accompany(run: Run, reporter: Reporter, *, started: float) -> int:
     status = None
     try:
         _let_go_of_files()
-        signals.forbid_core_dumps()
         canary = Canary()
         reporter.start(run)
         # A companion of the command (the sampler) is started here, and is one more helper of the relay ...
@@ -112,28 +114,28 @@ def _let_go_of_files() -> None:
 
     Else a reader of its output would wait for us too, and nothing of ours can ever be written there.
     """
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in map(int, os.listdir("/proc/self/fd")):
-        try:
-            if descriptor > 2 and os.get_inheritable(descriptor):
+    try:
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            if descriptor > 2 and _is_the_commands(descriptor):
                 os.close(descriptor)
-        except OSError:
-            pass  # the listing's own
+        null = os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        return  # no descriptor left: what we hold does less harm than what we would miss
     for descriptor in range(3):
         os.dup2(null, descriptor)
     if null > 2:
         os.close(null)
 
 
-def _end_as(status: int) -> "NoReturn":
-    if os.WIFSIGNALED(status):
-        signals.die_of(os.WTERMSIG(status))
-        os._exit(128 + os.WTERMSIG(status))
-    os._exit(os.WEXITSTATUS(status))
+def _is_the_commands(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False  # the listing's own, closed again
 
 
 def _leave(status: int, *, message: str = "") -> "NoReturn":
     try:
-        os.write(2, f"{message}\n".encode(errors="backslashreplace") if message else b"")
+        os.write(2, f"{message}\n".encode() if message else b"")
     finally:
         os._exit(status)

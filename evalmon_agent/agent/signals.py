@@ -5,7 +5,6 @@ lost (one that came before the command was started waits), and no handler runs i
 """
 
 import os
-import resource
 import time
 
 from .canary import Canary
@@ -36,7 +35,7 @@ _BROADCAST_WITHIN_S = 0.05
 def hold_back() -> set[int]:
     """From now on no signal acts on us; returns the mask we inherited, which is the command's."""
     mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, EVERY)}
-    # Inherited as ignored, it would make the kernel throw exit statuses away.
+    # Inherited as ignored, it would make the kernel throw exit statuses away; the command has the default then.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return mask
 
@@ -62,8 +61,14 @@ class Relay:
             if number == signal.SIGCHLD:
                 self._look_at_children()
             elif not self._command_has(number):
-                os.kill(self._command, number)
+                self._pass_on(number)
         return self._status
+
+    def _pass_on(self, number: int) -> None:
+        try:  # noqa: SIM105 (contextlib takes long to import)
+            os.kill(self._command, number)
+        except PermissionError:
+            pass  # it has become another user (sudo): the sender may reach it, we may not
 
     def _command_has(self, number: int) -> bool:
         """Whether the canary got the signal too, at about the same time."""
@@ -100,23 +105,3 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-def die_of(number: int) -> None:
-    """End by this signal, without a core dump; returns if that cannot be (we are pid 1 of a container)."""
-    forbid_core_dumps()
-    if number not in {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-
-
-def forbid_core_dumps() -> None:
-    """For this process and the ones it starts from now on.
-
-    The kernel takes a limit of 0 as "no core file" but still starts a core_pattern that is a pipe; 1 forbids
-    both (core(5), do_coredump in fs/coredump.c).
-    """
-    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    soft = 0 if hard == 0 else 1
-    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))

@@ -1,12 +1,20 @@
-"""How a file grows: text appended whole or not at all, and completed after a kill."""
+"""How a file grows: text appended whole or not at all, and completed after a kill.
+
+Call these under the lock. The file is a plain one of ours (`private`), or UsageError.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+from evalmon_agent.files.private import open_to_grow
+from evalmon_agent.files.replace import sync_directory
 
 _TAIL_BYTES = 64 * 1024
+_DIGIT = re.compile(rb"[0-9]")
+_HEAD = b"[0000-00-00 00:00:00] "
 
 
 def size_of(path: str) -> int:
@@ -20,15 +28,16 @@ def size_of(path: str) -> int:
 def append_line(path: str, line: bytes, *, mode: int = 0o600) -> None:
     """Append `line` (with its newline) and make it durable; a torn line before it is closed first.
 
-    Call it under the lock. Promises: after a return the line is on disk; after an OSError the file has the
-    length it had before; a kill leaves at most a torn last line, which readers skip.
+    Promises: after a return the line is on disk; after an OSError the file has the length it had before; a kill
+    leaves at most a torn last line, which readers skip.
     """
-    fd = os.open(path, os.O_RDWR | _FLAGS & ~os.O_WRONLY, mode)
+    fd, created = open_to_grow(path, mode=mode)
     try:
         end = os.fstat(fd).st_size
         torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
         _write_at(fd, end, b"\n" + line if torn else line)
-        os.fsync(fd)
+        if created:
+            sync_directory(os.path.dirname(path))
     finally:
         os.close(fd)
 
@@ -36,10 +45,11 @@ def append_line(path: str, line: bytes, *, mode: int = 0o600) -> None:
 def complete(path: str, offset: int, data: bytes, *, mode: int = 0o600) -> bool:
     """Make the file hold `data` from `offset` on, writing only what is missing; True if anything was.
 
-    Call it under the lock. What a killed writer left of `data` is recognised and finished. If the file was cut or
-    replaced since, so that `offset` lies beyond its end or other text stands there, `data` goes to its end.
+    What a killed writer left of `data` is recognised and finished. If the file was cut or replaced since, so that
+    `offset` lies beyond its end or other text stands there, `data` goes to its end. Promises: after a return it is
+    on disk; after an OSError the file is as it was.
     """
-    fd = os.open(path, os.O_RDWR | _FLAGS & ~os.O_WRONLY, mode)
+    fd, created = open_to_grow(path, mode=mode)
     try:
         end = os.fstat(fd).st_size
         there = os.pread(fd, len(data), offset) if offset <= end else None
@@ -47,24 +57,22 @@ def complete(path: str, offset: int, data: bytes, *, mode: int = 0o600) -> bool:
             missing, at = data[len(there) :], offset + len(there)
         else:
             missing, at = data, end
-        if not missing:
-            return False
         _write_at(fd, at, missing)
-        os.fsync(fd)
-        return True
+        if created:
+            sync_directory(os.path.dirname(path))
+        return bool(missing)
     finally:
         os.close(fd)
 
 
-def cut_torn(path: str, *, end_of_block: bytes = b"\n\n") -> None:
-    """Cut what a kill left of a block at the end of the log; call it under the lock.
+def cut_torn(path: str, *, end_of_block: bytes = b"\n\n", mode: int = 0o600) -> None:
+    """Cut what a kill left of a block at the end of the log.
 
-    Only what begins like a block of ours is cut; other text gets the blank line that it lacks.
+    Only what begins as a block of ours does is cut; other text gets the blank line that it lacks.
     """
-    try:
-        fd = os.open(path, os.O_RDWR | _FLAGS & ~(os.O_WRONLY | os.O_CREAT))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return
+    fd, _ = open_to_grow(path, mode=mode)
     try:
         end = os.fstat(fd).st_size
         start = max(end - _TAIL_BYTES, 0)
@@ -73,7 +81,7 @@ def cut_torn(path: str, *, end_of_block: bytes = b"\n\n") -> None:
             return
         last = tail.rfind(end_of_block)
         torn = tail[last + len(end_of_block) if last >= 0 else 0 :]
-        if torn.startswith(b"[") and (last >= 0 or start == 0):
+        if (last >= 0 or start == 0) and _begins_a_block(torn):
             os.ftruncate(fd, end - len(torn))
         else:
             _write_at(fd, end, b"\n" if tail.endswith(b"\n") else end_of_block)
@@ -81,12 +89,21 @@ def cut_torn(path: str, *, end_of_block: bytes = b"\n\n") -> None:
         os.close(fd)
 
 
+def _begins_a_block(text: bytes) -> bool:
+    """Whether the text is the start, however short, of `[2026-01-02 03:04:05] KIND: ...`."""
+    shape = _DIGIT.sub(b"0", text[: len(_HEAD)])
+    return bool(shape) and _HEAD.startswith(shape)
+
+
 def _write_at(fd: int, at: int, data: bytes) -> None:
-    """Write all of `data` or cut the file back to where it was (a full disk writes a part)."""
+    """Write all of `data` to disk, or cut the file back to where it was (a full disk writes a part)."""
     try:
         done = 0
         while done < len(data):
             done += os.pwrite(fd, data[done:], at + done)
+        os.fsync(fd)
     except OSError:
-        os.ftruncate(fd, at)
+        if data:
+            with contextlib.suppress(OSError):  # the first error is the one that matters
+                os.ftruncate(fd, at)
         raise

@@ -45,7 +45,7 @@ def replace_atomically(
     except BaseException:
         _remove(temporary, dir_fd=dir_fd)
         raise
-    _sync_directory(directory or ".", dir_fd=dir_fd)
+    sync_directory(directory or ".", dir_fd=dir_fd)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -59,7 +59,8 @@ def _remove(temporary: str, *, dir_fd: int | None) -> None:
         os.unlink(temporary, dir_fd=dir_fd)
 
 
-def _sync_directory(directory: str, *, dir_fd: int | None) -> None:
+def sync_directory(directory: str, *, dir_fd: int | None = None) -> None:
+    """Put the names in `directory` on disk, as far as its file system can."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY, dir_fd=dir_fd)
         try:

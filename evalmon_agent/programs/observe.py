@@ -13,11 +13,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-import msgspec
-
 from evalmon_agent.files.append import complete, cut_torn, size_of
+from evalmon_agent.files.sweep import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.ask import Answers, Clock, ask, read_local
 from evalmon_agent.programs.report_events import blocks_of
@@ -109,9 +109,9 @@ class Observer:
         """Change the state under the lock; the blocks that `change` returns are logged exactly once."""
         with locked(self.experiment):
             now = self._clock()
-            state, before = self._load(now)
-            self._save(state, before, list(change(state, now)))
-            return state
+            held = self._load(now)
+            self._save(held, [*_lost(held, now), *change(held.state, now)])
+            return held.state
 
     def _mark_poll(self, wait_s: float) -> bool:
         """Whether a poll is due; if so it is marked as begun, so that no other observer polls as well."""
@@ -126,6 +126,8 @@ class Observer:
                 self._me.polls, self._me.failed_polls = last.polls, last.failed_polls
             self._me.polled_at = now
             self._me.polls += 1
+            for directory in (self.experiment.directory, self.experiment.jobs):
+                sweep(directory)
             heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
             return True
 
@@ -152,7 +154,8 @@ class Observer:
     ) -> ExperimentState:
         with locked(self.experiment):
             now = self._clock()
-            state, saved = self._load(now)
+            held = self._load(now)
+            state = held.state
             facts, found = facts_for(state)
             outage = after_load(state, now) if after_load is not None else []
             events = fold(state, facts, lost_after_s=self.settings.lost_after)
@@ -161,29 +164,38 @@ class Observer:
                 outage += self._unreported(state, now)
             top = head(state, now) if head is not None else []
             happened = blocks_of(events, state, self.experiment, now=now)
-            self._save(state, saved, [*before, *outage, *top, *happened])
+            self._save(held, [*_lost(held, now), *before, *outage, *top, *happened])
             return state
 
-    def _load(self, now: float) -> tuple[ExperimentState, bytes]:
-        """The state and its saved form; what its outbox still owes the log is delivered first."""
-        state = state_file.load_for_update(self.experiment, now=now)
-        if state.outbox is not None:
-            complete(self.experiment.log, state.outbox.offset, state.outbox.text.encode(), mode=self.mode)
+    def _load(self, now: float) -> state_file.Held:
+        """The state; what its outbox still owes the log is delivered first."""
+        held = state_file.Held(self.experiment, now=now)
+        owed = held.state.outbox
+        if owed is not None:
+            complete(self.experiment.log, owed.offset, owed.text.encode(), mode=self.mode)
+            held.state.outbox = None
         cut_torn(self.experiment.log)
-        return state, msgspec.json.encode(state)
+        return held
 
-    def _save(self, state: ExperimentState, saved: bytes, new: list[Block]) -> None:
-        """Save if a fact changed, with the new blocks in the outbox; then append them."""
-        changed = state.generation == 0 or msgspec.json.encode(state) != saved
-        if not changed and not new:
-            return
+    def _save(self, held: state_file.Held, new: list[Block]) -> None:
+        """Save if a fact changed, with the new blocks in the outbox; then append them, then clear the outbox.
+
+        Once the state is saved, the blocks are as good as logged: where the log cannot be written now, the next
+        transaction delivers them. Without a changed fact (a poll that found nothing new) they are appended only:
+        killed in the middle of that, the torn block is cut, and the next poll says the same.
+        """
         text = blocks.join(new)
-        offset = size_of(self.experiment.log)
-        if changed:
-            state.outbox = Outbox(offset, text) if text else None
-            state_file.save(self.experiment, state, mode=self.mode)
-        if text:
-            complete(self.experiment.log, offset, text.encode(), mode=self.mode)
+        if not held.is_changed:
+            if text:
+                complete(self.experiment.log, size_of(self.experiment.log), text.encode(), mode=self.mode)
+            return
+        held.state.outbox = Outbox(size_of(self.experiment.log), text) if text else None
+        held.save(mode=self.mode)
+        if held.state.outbox is not None:
+            with suppress(OSError):
+                complete(self.experiment.log, held.state.outbox.offset, text.encode(), mode=self.mode)
+                held.state.outbox = None
+                held.save(mode=self.mode)
 
     def _count_failure(self, failure: Failure) -> None:
         with locked(self.experiment):
@@ -232,6 +244,17 @@ class Observer:
             }
             found.append(blocks.note(now, "ALERT", f"{outage.failures} polls in a row failed", fields))
         return found
+
+
+def _lost(held: state_file.Held, now: float) -> list[Block]:
+    """The ALERT for a state.json that could not be read."""
+    if held.set_aside is None:
+        return []
+    fields = {
+        "Set aside": held.set_aside,
+        "Action": "Rebuilt from the registry, the jobs' reports, Slurm and this log; nothing is logged twice",
+    }
+    return [blocks.note(now, "ALERT", "state.json could not be read", fields)]
 
 
 def counts(state: ExperimentState) -> Counter[State]:

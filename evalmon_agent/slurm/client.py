@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue
@@ -33,11 +33,15 @@ class Submitted:
 
 
 class Slurm:
-    """Slurm as this user sees it from here. One command at a time, each with a time-out."""
+    """Slurm as this user sees it from here. One command at a time, each with a time-out.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    `stopped`: once it says so, a question is given up (StoppedError); a submission never is.
+    """
+
+    def __init__(self, environ: Mapping[str, str], *, stopped: Callable[[], bool] | None = None) -> None:
         self._environ = dict(environ)
         self._asking = clean(environ)
+        self.stopped = stopped
 
     def has(self, program: str) -> bool:
         """Whether this program of Slurm's is on PATH."""
@@ -111,7 +115,7 @@ class Slurm:
         return _failure(self._ask(["scancel", "-Q", *job_ids]))
 
     def _ask(self, argv: Sequence[str], *, timeout_s: float = ASK_TIMEOUT_S) -> Finished:
-        return run(argv, timeout_s=timeout_s, env=self._asking)
+        return run(argv, timeout_s=timeout_s, env=self._asking, stopped=self.stopped)
 
 
 def _failure(done: Finished) -> Failure | None:

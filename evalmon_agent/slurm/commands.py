@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import os
 import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-MAX_OUTPUT_BYTES = 64 * 1024 * 1024
+from evalmon_agent.errors import StoppedError
+
+MAX_OUTPUT_BYTES = 32 * 1024 * 1024
 _CHUNK = 1 << 16
 _LEFT_S = 1.0
+_LOOK_S = 0.25
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,81 +52,97 @@ def run(
     stdin: bytes | None = None,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
     dies_with_us: bool = False,
+    stopped: Callable[[], bool] | None = None,
 ) -> Finished:
     """Run `argv` in a process group of its own and read what it prints.
 
-    Promises: returns within `timeout_s` plus one second; the whole group is killed by then (a program that
-    ignores TERM, a grandchild that keeps the pipe open); memory is bounded by `max_output_bytes`; never raises
-    for anything that the program does. Bytes that are not UTF-8 are replaced. `dies_with_us`: should we be
-    killed, the kernel kills the program at once, so that it does nothing more that nobody records.
+    Promises: returns within `timeout_s` plus one second; what is left of it is killed by then (a program that
+    ignores TERM, a grandchild that keeps the pipe open, one in a session of its own); memory is bounded by
+    `max_output_bytes`; never raises for anything that the program does. Bytes that are not UTF-8 are replaced.
+    `dies_with_us`: should we be killed, the kernel kills the program at once, so that it does nothing more that
+    nobody records. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
     """
-    try:
-        child = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env),
-            cwd=cwd,
-            start_new_session=True,
-            preexec_fn=_die_with(os.getpid()) if dies_with_us else None,  # noqa: PLW1509 - no threads here
-        )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return Finished(None, "", "", problem=f"cannot run {argv[0]}: {error}")
-    deadline = time.monotonic() + timeout_s
-    try:
-        out, cut, timed_out = _talk(child, stdin or b"", deadline=deadline, bound=max_output_bytes)
-        if not timed_out and not cut:
-            timed_out = not _wait(child, max(deadline - time.monotonic(), 0.0))
-    finally:
-        _end(child)
-    stdout, stderr = (data.decode(errors="replace") for data in out)
-    return Finished(child.returncode, stdout, stderr, timed_out=timed_out, cut=cut)
+    with _left_behind_is_ours() as sweep:
+        try:
+            child = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()) if dies_with_us else None,  # noqa: PLW1509 - no threads here
+            )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            return Finished(None, "", "", problem=f"cannot run {argv[0]}: {error}")
+        talk = _Talk(child, stdin or b"", bound=max_output_bytes, stopped=stopped or (lambda: False))
+        try:
+            ended = talk.until(time.monotonic() + timeout_s)
+        finally:
+            _end(child)
+            sweep()
+    if talk.is_stopped:
+        raise StoppedError(f"{argv[0]} was ended: we are asked to stop")
+    stdout, stderr = (data.decode(errors="replace") for data in (talk.stdout, talk.stderr))
+    return Finished(child.returncode, stdout, stderr, timed_out=not ended and not talk.cut, cut=talk.cut)
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    libc = ctypes.CDLL(None)
+class _Talk:
+    """One conversation with a program: feeds its stdin and reads both pipes, never more than the bound."""
 
-    def ask_the_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(
+        self, child: subprocess.Popen[bytes], stdin: bytes, *, bound: int, stopped: Callable[[], bool]
+    ) -> None:
+        self.stdout, self.stderr = bytearray(), bytearray()
+        self.cut = False
+        self.is_stopped = False
+        self._child = child
+        self._stdin = stdin
+        self._bound = bound
+        self._stopped = stopped
 
-    return ask_the_kernel
+    def until(self, deadline: float) -> bool:
+        """Talk until the program has ended; False if it has not by the deadline, said too much, or we stop."""
+        with selectors.DefaultSelector() as selector:
+            self._register(selector)
+            while selector.get_map() and not self.cut:
+                left = self._left(deadline)
+                if left <= 0:
+                    return False
+                for key, _ in selector.select(left):
+                    self._handle(selector, key)
+        while not self.cut and (left := self._left(deadline)) > 0:
+            if _wait(self._child, left):
+                return True
+        return False
 
+    def _left(self, deadline: float) -> float:
+        """How long to wait for the next thing to happen; 0 once there is nothing more to wait for."""
+        self.is_stopped = self.is_stopped or self._stopped()
+        return 0.0 if self.is_stopped else min(max(deadline - time.monotonic(), 0.0), _LOOK_S)
 
-def _talk(
-    child: subprocess.Popen[bytes], stdin: bytes, *, deadline: float, bound: int
-) -> tuple[tuple[bytearray, bytearray], bool, bool]:
-    """Feed stdin and read both pipes until they close, the bound or the deadline is reached."""
-    stdout, stderr = bytearray(), bytearray()
-    with selectors.DefaultSelector() as selector:
-        for pipe, sink in ((child.stdout, stdout), (child.stderr, stderr)):
-            assert pipe is not None
-            os.set_blocking(pipe.fileno(), False)
-            selector.register(pipe, selectors.EVENT_READ, sink)
-        if child.stdin is not None:
-            os.set_blocking(child.stdin.fileno(), False)
-            selector.register(child.stdin, selectors.EVENT_WRITE, None)
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return (stdout, stderr), False, True
-            for key, _ in selector.select(left):
-                if key.data is None:
-                    stdin = _feed(key.fd, stdin)
-                    if not stdin and child.stdin is not None:
-                        selector.unregister(key.fileobj)
-                        child.stdin.close()
-                    continue
-                data = _read(key.fd)
-                if data == b"":
-                    selector.unregister(key.fileobj)
-                key.data.extend(data or b"")
-                if len(key.data) > bound:
-                    del key.data[bound:]
-                    return (stdout, stderr), True, False
-    return (stdout, stderr), False, False
+    def _register(self, selector: selectors.BaseSelector) -> None:
+        pipes = ((self._child.stdout, self.stdout), (self._child.stderr, self.stderr), (self._child.stdin, None))
+        for pipe, sink in pipes:
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
+                selector.register(pipe, selectors.EVENT_READ if sink is not None else selectors.EVENT_WRITE, sink)
+
+    def _handle(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+        if key.data is None:
+            self._stdin = _feed(key.fd, self._stdin)
+            if not self._stdin and self._child.stdin is not None:
+                selector.unregister(key.fileobj)
+                self._child.stdin.close()
+            return
+        data = _read(key.fd)
+        if data == b"":
+            selector.unregister(key.fileobj)
+        key.data.extend(data or b"")
+        if len(key.data) > self._bound:
+            del key.data[self._bound :]
+            self.cut = True
 
 
 def _feed(fd: int, data: bytes) -> bytes:
@@ -157,3 +178,49 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         if pipe is not None:
             with contextlib.suppress(OSError):
                 pipe.close()
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    libc = ctypes.CDLL(None)
+
+    def ask_the_kernel() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return ask_the_kernel
+
+
+@contextlib.contextmanager
+def _left_behind_is_ours() -> Iterator[Callable[[], None]]:
+    """Meanwhile an orphan becomes our child, whatever session it went to; calling the result kills those."""
+    libc = ctypes.CDLL(None)
+    known = _children()
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield lambda: _kill_children(but=known)
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
+
+
+def _kill_children(*, but: frozenset[int]) -> None:
+    """Kill and reap; the children of what is killed become ours, and are killed too."""
+    deadline = time.monotonic() + _LEFT_S
+    while (found := _children() - but) and time.monotonic() < deadline:
+        for pid in found:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.001)
+
+
+def _children() -> frozenset[int]:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return frozenset()
+    found: set[int] = set()
+    for path in glob.glob("/proc/self/task/*/children"):
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+            found.update(map(int, file.read().split()))
+    return frozenset(found)

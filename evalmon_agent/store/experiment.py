@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from evalmon_agent.errors import UsageError
@@ -107,22 +109,28 @@ class Experiment:
         mode = 0o750 if group_readable else 0o700
         for path in (self.directory, self.jobs, self.scripts):
             try:
-                os.mkdir(path, mode)
-                os.chmod(path, mode)
-            except FileExistsError:
-                pass
+                with suppress(FileExistsError):
+                    os.mkdir(path, 0o700)
+                _set_mode(path, mode)
             except OSError as error:
                 raise UsageError(f"{path}: cannot be made ({error.strerror}); make EXP writable for you") from None
-            check_private(path)
 
     def check(self) -> None:
-        """UsageError if EXP/evalmon is not ours alone to write."""
+        """UsageError if EXP/evalmon is not ours alone to write, or cannot be made."""
         for path in (self.directory, self.jobs, self.scripts):
             if os.path.lexists(path):
                 check_private(path)
+        place = self.directory if os.path.lexists(self.directory) else self.root
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UsageError(f"{place}: you cannot write there; make it writable for you, or use another experiment")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether EXP/evalmon is this user's (others may read there if its owner lets them)."""
+        return not os.path.lexists(self.directory) or os.lstat(self.directory).st_uid == os.geteuid()
 
 
-def check_private(path: str) -> None:
+def check_private(path: str) -> os.stat_result:
     """UsageError unless `path` is a real directory of ours that nobody else can write to."""
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode):
@@ -130,4 +138,16 @@ def check_private(path: str) -> None:
     if found.st_uid != os.geteuid():
         raise UsageError(f"{path}: belongs to user {found.st_uid}; use an experiment directory of your own")
     if found.st_mode & 0o022:
-        raise UsageError(f"{path}: others can write there; run: chmod go-w {path}")
+        raise UsageError(f"{path}: others can write there; run: chmod go-w {shlex.quote(path)}")
+    return found
+
+
+def _set_mode(path: str, mode: int) -> None:
+    """Give a private directory exactly this mode; by its descriptor, so never to what a link points at."""
+    if stat.S_IMODE(check_private(path).st_mode) == mode:
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)

@@ -6,9 +6,12 @@ from typing import Literal
 
 import msgspec
 
+from evalmon_agent.errors import UsageError
+from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
 
 SCHEMA = 1
+_MAX_BYTES = 64 * 1024
 Role = Literal["sidecar", "completion", "command"]
 
 
@@ -34,9 +37,8 @@ _decoder = msgspec.json.Decoder(Heartbeat)
 def load(path: str) -> Heartbeat | None:
     """The heartbeat, or None if there is none that can be read."""
     try:
-        with open(path, "rb") as file:
-            return _decoder.decode(file.read(64 * 1024))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
+    except (OSError, UsageError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

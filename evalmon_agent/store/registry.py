@@ -6,7 +6,10 @@ import msgspec
 
 from evalmon_agent.errors import UnreadableError
 from evalmon_agent.files.append import append_line
+from evalmon_agent.files.private import read_private
 from evalmon_agent.tracking.registry import SCHEMA, Record
+
+MAX_BYTES = 1024 * 1024 * 1024
 
 _decoder = msgspec.json.Decoder(Record)
 
@@ -26,10 +29,12 @@ def append(path: str, record: Record) -> None:
 def read(path: str) -> list[Record]:
     """All records; a torn line, left by a kill, is skipped. A newer schema: UnreadableError (78)."""
     try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+        data = read_private(path, max_bytes=MAX_BYTES)
     except FileNotFoundError:
         return []
+    if data is None:
+        raise UnreadableError(f"{path}: too large to be a registry; move it away")
+    lines = data.split(b"\n")
     return [record for line in lines if line for record in _decode(line, path=path)]
 
 
@@ -38,5 +43,5 @@ def _decode(line: bytes, *, path: str) -> list[Record]:
         if _version.decode(line).schema > SCHEMA:
             raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
         return [_decoder.decode(line)]
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return []

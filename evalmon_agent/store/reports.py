@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from evalmon_agent.files.regular import read_at
 from evalmon_agent.tracking.facts import SelfReport
 from evalmon_agent.tracking.records import Own
 from evalmon_agent.words.job_id import parse_job_id
 
 SCHEMA = 1
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024
+MAX_RESTARTS = 10_000
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -79,7 +81,7 @@ def _read(entry: os.DirEntry[str], known: str | None) -> SelfReport | None:
         ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
         if not ours or status.st_size > MAX_BYTES:
             return None
-        data = os.read(fd, MAX_BYTES + 1)
+        data = read_at(fd, 0, status.st_size)
     except OSError:
         return None
     finally:
@@ -93,6 +95,8 @@ def _parse(source: str, version: str, data: bytes) -> SelfReport | None:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if report.schema > SCHEMA or f"{report.job_id}.json" != source:
+        return None
+    if not all(0 <= attempt.restart <= MAX_RESTARTS for attempt in report.attempts):
         return None
     output_dir = next((a.output_dir for a in reversed(report.attempts) if a.output_dir), None)
     attempts = [_own(report.job_id, attempt) for attempt in report.attempts]

@@ -2,22 +2,69 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from typing import Any
 
 import msgspec
 
 from evalmon_agent.errors import UnreadableError
+from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import read as logbook
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.unknown import Unknown
 from evalmon_agent.tracking.records import SCHEMA, ExperimentState
 from evalmon_agent.tracking.recover import recover
 
-MAX_BYTES = 512 * 1024 * 1024
+# 10,000 evals take 5 MB.
+MAX_BYTES = 128 * 1024 * 1024
+_ANY_SIZE = 1 << 40
 
 _decoder = msgspec.json.Decoder(ExperimentState)
 _schema = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Held:
+    """The state for one transaction: to be had, changed and saved under the lock.
+
+    `set_aside`: the new name of a state.json that could not be read, if there was one. What a lost state knew
+    comes back from the registry, the self-reports, Slurm and the log.
+    """
+
+    def __init__(self, experiment: Experiment, *, now: float) -> None:
+        """Load it; an unreadable file is set aside, never overwritten. UnreadableError (78): a newer schema."""
+        self._path = experiment.state
+        self._saved = b""
+        self._unknown = Unknown()
+        self.set_aside: str | None = None
+        data = _read(self._path)
+        found = None if data is None else _parse(data, path=self._path)
+        if found is not None:
+            self.state, self._unknown = found
+            self._saved = self._unknown.encode(self.state)
+            return
+        if os.path.lexists(self._path):
+            self.set_aside = _set_aside(self._path, now)
+        self.state = ExperimentState(experiment=experiment.root)
+        recover(self.state, logbook.blocks(_read_log(experiment.log)))
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the file does not say what the state does."""
+        return self._unknown.encode(self.state) != self._saved
+
+    def save(self, *, mode: int = 0o600) -> None:
+        """Replace state.json atomically. OSError: the file is as it was, and so is `generation`."""
+        self.state.generation += 1
+        data = self._unknown.encode(self.state)
+        try:
+            replace_atomically(self._path, data, mode=mode)
+        except OSError:
+            self.state.generation -= 1
+            raise
+        self._saved = data
 
 
 def load(experiment: Experiment) -> ExperimentState | None:
@@ -25,49 +72,58 @@ def load(experiment: Experiment) -> ExperimentState | None:
 
     A newer schema raises UnreadableError (78).
     """
-    path = experiment.state
+    data = _read(experiment.state)
+    found = None if data is None else _parse(data, path=experiment.state)
+    return None if found is None else found[0]
+
+
+def _read(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES)
+        return read_private(path, max_bytes=MAX_BYTES)
     except FileNotFoundError:
         return None
+
+
+def _parse(data: bytes, *, path: str) -> tuple[ExperimentState, Unknown] | None:
+    """The state and what is not ours in it; None if the file cannot be believed."""
     try:
-        return _decoder.decode(data)
+        state = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         if _schema_of(data) > SCHEMA:
             raise _newer(path) from None
         return None
-
-
-def load_for_update(experiment: Experiment, *, now: float) -> ExperimentState:
-    """The state to fold into; call it under the lock. One that cannot be read is set aside, never overwritten.
-
-    What a lost state knew comes back from the registry, the self-reports, Slurm and the log.
-    """
-    found = load(experiment)
-    if found is not None:
-        if found.schema > SCHEMA:
-            raise _newer(experiment.state)
-        return found
-    if os.path.lexists(experiment.state):
-        os.rename(experiment.state, f"{experiment.state}.corrupt-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}")
-    state = ExperimentState(experiment=experiment.root)
-    recover(state, logbook.blocks(_read_text(experiment.log)))
-    return state
-
-
-def save(experiment: Experiment, state: ExperimentState, *, mode: int = 0o600) -> None:
-    """Replace state.json atomically; call it under the lock."""
-    state.generation += 1
-    replace_atomically(experiment.state, msgspec.json.encode(state), mode=mode)
-
-
-def _read_text(path: str) -> str:
+    if state.schema > SCHEMA:
+        raise _newer(path)
+    if msgspec.json.encode(state) == data:
+        return state, Unknown()
+    # Not as this version writes it: by another one, or by hand.
     try:
-        with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
-            return file.read()
+        return state, Unknown(state, json.loads(data, object_pairs_hook=_without_doubles))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return members
+
+
+def _set_aside(path: str, now: float) -> str:
+    aside = f"{path}.corrupt-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}"
+    if os.path.lexists(aside):
+        aside += f"-{os.urandom(3).hex()}"
+    os.rename(path, aside)
+    return aside
+
+
+def _read_log(path: str) -> str:
+    try:
+        data = read_private(path, max_bytes=_ANY_SIZE)
     except FileNotFoundError:
         return ""
+    return "" if data is None else data.decode(errors="replace")
 
 
 def _schema_of(data: bytes) -> int:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ HOOK = [*PYTHON, "-m", "evalmon_agent", "hook"]
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root (mount, chown)")
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+
+
+def less_often(value: Any, always: Container[Any]) -> Any:
+    """A parameter that is tested each time if it is among `always`, and else with --all."""
+    return value if value in always else pytest.param(value, marks=pytest.mark.full)
 
 
 def environ(**ours: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ BEFORE_THE_COMMAND = {
     "evalmon_agent.agent.arguments",
     "evalmon_agent.agent.canary",
     "evalmon_agent.agent.command",
+    "evalmon_agent.agent.ending",
     "evalmon_agent.agent.inherited",
     "evalmon_agent.agent.light",
     "evalmon_agent.agent.placement",

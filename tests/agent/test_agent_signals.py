@@ -13,7 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from in_a_job import RUN, Experiment, call, children_of, needs_strace, session_of, settle, started, stat_of, wait_until
+from in_a_job import (
+    RUN,
+    Experiment,
+    call,
+    children_of,
+    less_often,
+    needs_strace,
+    session_of,
+    settle,
+    started,
+    stat_of,
+    wait_until,
+)
 
 # Notes each signal as one byte, by C's own handler: a signal that comes twice is two bytes. Ends on SIGABRT.
 RECORDER = """
@@ -30,6 +42,8 @@ while True:
 ALL = sorted(
     set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT, signal.SIGCHLD, signal.SIGWINCH}
 )
+SOME = [signal.SIGTERM, signal.SIGUSR1, signal.SIGRTMIN]
+UNUSUAL = [signal.SIGRTMIN, signal.SIGRTMAX, signal.SIGXCPU]
 ORDINARY = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
 
 # Longer than a broadcast is waited for.
@@ -64,7 +78,7 @@ def test_each_signal_sent_to_us_reaches_the_command_once(recorder: Recorder) -> 
     assert sorted(recorder.heard()) == ALL
 
 
-@pytest.mark.parametrize("number", ORDINARY)
+@pytest.mark.parametrize("number", [less_often(number, SOME) for number in ORDINARY])
 def test_a_signal_to_the_process_group_reaches_the_command_once(recorder: Recorder, number: int) -> None:
     for _ in range(3):
         os.killpg(recorder.run, number)
@@ -72,7 +86,7 @@ def test_a_signal_to_the_process_group_reaches_the_command_once(recorder: Record
     assert recorder.heard() == [number] * 3
 
 
-@pytest.mark.parametrize("number", [*ORDINARY, signal.SIGRTMIN, signal.SIGRTMAX, signal.SIGXCPU])
+@pytest.mark.parametrize("number", [less_often(number, SOME) for number in (*ORDINARY, *UNUSUAL)])
 @pytest.mark.parametrize("pause_s", [0, 0.01])
 @pytest.mark.parametrize("order", [sorted, lambda pids: sorted(pids, reverse=True)], ids=["parents", "children"])
 def test_a_signal_to_every_process_of_the_job_reaches_the_command_once(
@@ -129,7 +143,7 @@ def blocks_everything(pid: int) -> bool:
 
 
 def test_at_whatever_moment_of_our_start_a_sigterm_comes_it_ends_the_command_or_us(experiment: Experiment) -> None:
-    for delay_ms in range(0, 60, 2):
+    for delay_ms in range(0, 60, 4):
         with started([*RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as run:
             time.sleep(delay_ms / 1000)
             run.terminate()
@@ -137,14 +151,14 @@ def test_at_whatever_moment_of_our_start_a_sigterm_comes_it_ends_the_command_or_
             assert session_of(run.pid) == []
 
 
-@pytest.mark.parametrize("number", sorted(set(ALL) - {signal.SIGCONT, signal.SIGURG} - {20, 21, 22}))
-def test_no_signal_ends_us_before_the_command(experiment: Experiment, number: int) -> None:
-    command = "trap '' $(seq 1 64); echo ready; sleep 0.2; exit 3"
+def test_no_signal_ends_us_before_the_command(experiment: Experiment) -> None:
+    command = "trap '' $(seq 1 64); echo ready; sleep 0.5; exit 3"
     with started([*RUN, "--", "bash", "-c", command], experiment.environ(), stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "ready\n"
-        os.kill(run.pid, number)
-        assert run.wait(timeout=10) == 3
+        for number in ALL:
+            os.kill(run.pid, number)
+        assert run.wait(timeout=20) == 3
 
 
 # What glibc's posix_spawn leaves ignored in every child: two signals that glibc keeps for itself and sets up
@@ -245,7 +259,7 @@ def test_a_command_that_is_stopped_and_continued_by_pid_goes_on(experiment: Expe
         command, _ = settle(experiment, run.pid)
         os.kill(command, signal.SIGSTOP)
         wait_until(lambda: stat_of(command)[0] == "T")
-        assert stat_of(run.pid)[0] == "S"
+        wait_until(lambda: stat_of(run.pid)[0] == "S")
         os.kill(command, signal.SIGCONT)
         assert run.wait(timeout=10) == 4
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from in_a_job import (
     IS_ROOT,
+    PYTHON,
     RUN,
     Experiment,
     call,
@@ -146,7 +147,7 @@ def test_a_start_that_found_no_room_is_told_with_the_end(experiment: Experiment)
 
 
 @needs_strace
-@pytest.mark.parametrize("error", ["EIO", "ESTALE", "ETIMEDOUT"])
+@pytest.mark.parametrize("error", ["EIO", *(pytest.param(e, marks=pytest.mark.full) for e in ("ESTALE", "ETIMEDOUT"))])
 @pytest.mark.parametrize("which", ["fsync", "renameat", "fchmod", "mkdirat"])
 def test_an_end_that_could_not_be_written_is_tried_again(experiment: Experiment, which: str, error: str) -> None:
     """Each writer's first call fails, that of the start and that of the end."""
@@ -219,7 +220,7 @@ def test_a_file_system_that_hangs_holds_up_neither_signals_nor_the_end(frozen: E
         assert run.stdout.read() == ""
         assert time.monotonic() - before < 1
         assert run.wait(timeout=30) == 5
-        assert 1.8 < time.monotonic() - before < 2.5
+        assert 1.8 < time.monotonic() - before < 4
         call(["fsfreeze", "-u", str(frozen.monitor)], environ(), check=True)
         wait_until(lambda: not session_of(run.pid))
 
@@ -370,3 +371,32 @@ def test_a_signal_while_we_wait_for_the_report_at_the_end_does_not_change_the_en
     script = "for i in 1 2 3 4 5 6; do kill -TERM $PPID; done; exit 6"
     with started([*RUN, "--", "sh", "-c", script], experiment.environ(), stdout=None, stderr=subprocess.DEVNULL) as run:
         assert run.wait(timeout=10) in {6, -signal.SIGTERM}
+
+
+@pytest.mark.parametrize("files", range(5, 12))
+def test_with_hardly_any_file_descriptors_the_command_runs_and_gets_signals(experiment: Experiment, files: int) -> None:
+    if call(limited(files, [*PYTHON, "-c", "import evalmon_agent.agent.run"]), environ()).returncode:
+        pytest.skip("Python itself does not start; evalmon's launcher then does without us")
+    with started(limited(files, [*RUN, "--", *CATCHES_TERM]), experiment.environ()) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        run.terminate()
+        assert run.wait(timeout=10) == 5
+
+
+def limited(files: int, argv: list[str]) -> list[str]:
+    return ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *argv]
+
+
+def test_a_name_with_a_line_break_stays_one_line(experiment: Experiment) -> None:
+    done = experiment.run("--", "no\nsuch\x1b[31m\udcff")
+    assert done.stderr == "evalmon run: no\\nsuch\\x1b[31m\\udcff: No such file or directory\n"
+
+
+def test_a_slash_behind_a_symbolic_link_does_not_lead_us_there(experiment: Experiment, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    link = tmp_path / "link"
+    link.symlink_to(victim)
+    assert experiment.run("--", "true", EVALMON_DIR=f"{link}/").returncode == 0
+    assert list(victim.iterdir()) == []

@@ -85,8 +85,7 @@ def test_a_script_with_the_hook_reports_itself(exp: Exp) -> None:
     wait_for(lambda: (path.parent / "ran").exists(), 30)
     job = done.stdout.strip()
     wait_for(lambda: exp.cluster.sacct(job, "State") == [["FAILED"]], 30)
-    report = exp.evalmon("report", str(exp.root), "--json")
-    assert report.returncode == 1
+    wait_for(lambda: exp.evalmon("report", str(exp.root), "--json").returncode == 1, 30, exp.log)
     [ev] = exp.summary()["evals"]
     assert (ev["name"], ev["job_id"], ev["state"], ev["exit_code"]) == ("mine/task/epoch0", job, "FAILED", 3)
     assert (path.parent / "ran").read_text() == "body\n"
@@ -101,6 +100,6 @@ def test_where_our_interpreter_is_gone_the_eval_runs_as_if_we_were_not_there(exp
     exp.cluster.run("scontrol", "release", exp.job("r1/alone/epoch0"))
     wait_for(lambda: exp.cluster.sacct(exp.job("r1/alone/epoch0"), "State", "ExitCode") == [["FAILED", "3:0"]], 60)
     # The sidecar's interpreter is gone as well: the login node tells what happened.
-    report = exp.evalmon("report", str(exp.root))
-    assert report.returncode == 1
+    # (While squeue still has the job as COMPLETING it is running.)
+    wait_for(lambda: exp.evalmon("report", str(exp.root)).returncode == 1, 30, exp.log)
     assert exp.transitions("r1/alone/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "FAILED")]

@@ -1,0 +1,86 @@
+"""Opening the experiment's own files: plain files of its owner's, and nothing that somebody planted there.
+
+Promises: never waits (a FIFO, a device), follows no symbolic link at the end of the path, and writes into no file
+that has another name elsewhere. What is refused is a UsageError that says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from evalmon_agent.errors import UsageError
+
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+# A link, a directory, a socket or a device without a driver, as open(2) refuses them.
+_NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
+
+
+def read_private(path: str, *, max_bytes: int) -> bytes | None:
+    """The content; None if it is larger than `max_bytes` (and then it is not read).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UsageError: it is not a plain file of the one whose directory this is.
+        OSError: the file system says so.
+    """
+    descriptor = _open(path, os.O_RDONLY)
+    try:
+        status = _check(path, descriptor)
+        if status.st_size > max_bytes:
+            return None
+        chunks: list[bytes] = []
+        left = max_bytes + 1
+        while left > 0 and (chunk := os.read(descriptor, min(left, 1 << 24))):
+            chunks.append(chunk)
+            left -= len(chunk)
+        return b"".join(chunks) if left > 0 else None
+    finally:
+        os.close(descriptor)
+
+
+def open_to_grow(path: str, *, mode: int) -> tuple[int, bool]:
+    """A descriptor to read and write the file with, and whether it was made just now, with exactly this mode.
+
+    Raises:
+        UsageError: what is there is not a plain file of ours, or has a second name.
+        OSError: the file system says so.
+    """
+    created = False
+    try:
+        descriptor = _open(path, os.O_RDWR)
+    except FileNotFoundError:
+        descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        created = True
+    try:
+        if created:
+            os.fchmod(descriptor, mode)
+        status = _check(path, descriptor)
+        if status.st_nlink > 1:
+            raise UsageError(f"{path}: has a second name elsewhere; remove it, evalmon makes its own")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, created
+
+
+def _open(path: str, flags: int, mode: int = 0o600) -> int:
+    try:
+        return os.open(path, flags | _FLAGS, mode)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise _refusal(path) from None
+        raise
+
+
+def _check(path: str, descriptor: int) -> os.stat_result:
+    status = os.fstat(descriptor)
+    owner = os.stat(os.path.dirname(path) or ".").st_uid
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != owner:
+        raise _refusal(path)
+    return status
+
+
+def _refusal(path: str) -> UsageError:
+    return UsageError(f"{path}: not a plain file of this experiment's owner; remove it, evalmon makes its own")

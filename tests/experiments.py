@@ -1,0 +1,119 @@
+"""Experiments as `submit` leaves them, made without Slurm, and their logs read back."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from evalmon_agent.programs.complete import measure
+from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.programs.measure import Measurer
+from evalmon_agent.programs.observe import Observer
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.store import registry
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.registry import Accepted, Intent
+from fake_slurm import FakeSlurm, Job
+
+SUBMITTED = 1_700_000_000
+STARTED, ENDED = SUBMITTED + 60, SUBMITTED + 352
+_STAMP = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
+_BY_POLL = ("STATUS_CHECK",)
+
+
+class Exp:
+    """One experiment on a fake Slurm."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "study"
+        self.root.mkdir(parents=True)
+        self.ours = self.root / "evalmon"
+        self.slurm = FakeSlurm(directory / "slurm")
+        self.experiment = Experiment.at(str(self.root))
+        self.settings = Settings(poll_interval=1.0, seff_retry_delay=0.0)
+
+    def register(self, **evals: str) -> None:
+        """These evals (name=job id) are on record as submitted and accepted; a name's `_` stands for `/`."""
+        self.experiment.prepare(group_readable=False)
+        for name, job_id in evals.items():
+            self.accept(name.replace("_", "/"), job_id)
+
+    def accept(self, name: str, job_id: str, *, what: Any = "eval", token: str = "") -> str:
+        token = token or f"{int(job_id):016x}"
+        script = str(self.root / f"{name}.slurm") if what == "eval" else None
+        intent = Intent(token, what, SUBMITTED - 1.0, "host", 1, name if what == "eval" else None, script)
+        registry.append(self.experiment.registry, intent)
+        registry.append(self.experiment.registry, Accepted(token, job_id, SUBMITTED + 0.5))
+        return token
+
+    def observer(self, **more: Any) -> Observer:
+        return Observer(self.experiment, Slurm(self.slurm.environ), self.settings, role="command", **more)
+
+    def measurer(self) -> Measurer:
+        return Measurer(experiment=self.experiment, slurm=Slurm(self.slurm.environ), retry_delay_s=0.0)
+
+    def observe_to_the_end(self) -> None:
+        """Everything that an observer does: a poll, the figures of what ended, and the end once all are over."""
+        observer = self.observer()
+        state = observer.observe_once(at_least_s=0).state
+        state = measure(observer, self.measurer(), state, final=True)
+        if is_ready(state):
+            state = state if is_complete(state) else finalize(observer)
+            write_summary(self.experiment, state, observer=observer)
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads((self.ours / "state.json").read_text())
+        return state
+
+    def log(self) -> str:
+        path = self.ours / "monitor.log"
+        return path.read_text() if path.exists() else ""
+
+    def blocks(self, *kinds: str) -> list[str]:
+        """The blocks of the log without their stamps, in order: those of `kinds`, or all."""
+        log = self.log()
+        assert not log or log.endswith("\n\n"), f"torn: {log[-200:]!r}"
+        found = log.split("\n\n")[:-1]
+        for block in found:
+            assert _STAMP.match(block), block
+            assert "\n[" not in block, block
+        bare = [_STAMP.sub("", block) for block in found]
+        return [block for block in bare if not kinds or block.partition(":")[0] in kinds]
+
+    def news(self) -> list[str]:
+        """The blocks but those that every poll writes."""
+        return [block for block in self.blocks() if block.partition(":")[0] not in _BY_POLL]
+
+    def transitions(self) -> list[tuple[str, str, str]]:
+        """(name, previous, current) of each STATE_CHANGE."""
+        found = (block.split("\n") for block in self.blocks("STATE_CHANGE"))
+        return [
+            (lines[0].removeprefix("STATE_CHANGE: "), lines[1].removeprefix("Previous: "), lines[2][9:])
+            for lines in found
+        ]
+
+    def temporaries(self) -> list[str]:
+        return sorted(str(path.relative_to(self.ours)) for path in self.ours.rglob(".*.tmp"))
+
+    def report(self, job_id: str, name: str | None = None, **attempt: Any) -> Path:
+        """A job's own report."""
+        path = self.ours / "jobs" / f"{job_id}.json"
+        whole = {"restart": 0, "started_at": time.time(), "notes": [], "commands": [], **attempt}
+        path.write_text(json.dumps({"schema": 1, "job_id": job_id, "name": name, "attempts": [whole]}))
+        return path
+
+
+def pending(job_id: str, **more: Any) -> Job:
+    return Job(job_id, **more)
+
+
+def running(job_id: str, **more: Any) -> Job:
+    return Job(job_id, "RUNNING", **{"started": STARTED, **more})
+
+
+def ended(job_id: str, state: str = "COMPLETED", **more: Any) -> Job:
+    return Job(job_id, state, **{"started": STARTED, "ended": ENDED, "queued": False, **more})

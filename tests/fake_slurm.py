@@ -1,0 +1,206 @@
+"""A Slurm of small programs, driven by files: for where a real one cannot be made to misbehave.
+
+`FakeSlurm(directory)` makes `bin/` with squeue, sacct, sbatch, seff, scancel and sinfo, and the few tools that they
+need, so that `bin/` alone can be PATH. Jobs are `Job` records; `show(jobs)` makes squeue and sacct tell of them.
+A file `NAME.before` or `NAME.after` is run as part of that program: there it hangs, fails or lies.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+US, RS = "\x1f", "\x1e"
+TOOLS = ("sh", "cat", "sed", "date", "mkdir", "sleep", "rm", "ls", "mv", "basename", "kill", "setsid", "env")
+_OVER = ("PENDING", "RUNNING", "SUSPENDED")
+
+_HEAD = """#!/bin/sh
+dir={directory}
+printf '%s\\n' "{name} $*" >> "$dir/calls"
+[ -e "$dir/{name}.before" ] && . "$dir/{name}.before"
+[ -e "$dir/{name}.err" ] && cat "$dir/{name}.err" >&2
+[ -e "$dir/{name}.rc" ] && exit "$(cat "$dir/{name}.rc")"
+"""
+_BODIES = {
+    "squeue": """
+case "$*" in
+*"-j "*) for id; do [ -e "$dir/ends/$id" ] && cat "$dir/ends/$id"; done; exit 0 ;;
+esac
+cat "$dir/squeue.out"
+for file in "$dir"/queue/*; do [ -e "$file" ] && cat "$file"; done
+""",
+    "sacct": """
+for word; do case "$word" in --delimiter=*) delimiter=${word#--delimiter=} ;; esac; done
+sed "s/\x1f/$delimiter/g" "$dir/sacct.out"
+""",
+    "sbatch": """
+while [ "$1" != -- ]; do shift; done
+script=$2
+if [ -e "$dir/refused/${script##*/}" ]; then cat "$dir/refused/${script##*/}" >&2; exit 1; fi
+id=1001
+while ! mkdir "$dir/ids/$id" 2>/dev/null; do id=$((id + 1)); done
+now=$(date +%s)
+start="\x1e$id\x1f$id\x1fPENDING\x1f$now\x1fN/A\x1fN/A\x1f0:00\x1f1:00:00"
+printf '%s\\n' "$start\x1fPriority\x1fmain\x1f1\x1f\x1f$script\x1fjob" > "$dir/ids/$id/row"
+mv "$dir/ids/$id/row" "$dir/queue/$id"
+printf '%s %s\\n' "$id" "$script" >> "$dir/accepted"
+printf '%s\\n' "$id"
+""",
+    "seff": """
+[ -e "$dir/seff/$1" ] || { printf 'Job not found.\\n'; exit 2; }
+cat "$dir/seff/$1"
+""",
+    "scancel": "",
+    "sinfo": """
+cat "$dir/sinfo.out"
+""",
+}
+_TAIL = """[ -e "$dir/{name}.after" ] && . "$dir/{name}.after"
+exit 0
+"""
+
+SEFF = """Job ID: {id}
+Cluster: test
+User/Group: me/me
+State: {state} (exit code {exit_code})
+Nodes: 1
+Cores per node: 4
+CPU Utilized: 00:02:26
+CPU Efficiency: 12.50% of 00:19:28 core-walltime
+Job Wall-clock time: 00:04:52
+Memory Utilized: 1.50 GB
+Memory Efficiency: 37.50% of 4.00 GB
+"""
+
+
+@dataclass
+class Job:
+    """One attempt as Slurm knows it. `queued`: squeue has it; `accounted`: sacct has it. Times are epoch seconds."""
+
+    id: str
+    state: str = "PENDING"
+    submitted: int = 1_700_000_000
+    started: int | None = None
+    ended: int | None = None
+    elapsed: int = 292
+    limit_min: int = 30
+    exit_code: str = "0:0"
+    queued: bool = True
+    accounted: bool = True
+    command: str = ""
+    name: str = "cell"
+    reason: str = "Priority"
+    steps: bool = field(default=True)
+
+    @property
+    def over(self) -> bool:
+        return self.state not in _OVER
+
+    def queue_row(self) -> str:
+        started = "N/A" if self.started is None else str(self.started)
+        ended = "N/A" if self.ended is None else str(self.ended)
+        node = "n1" if self.started is not None else ""
+        clock = f"{self.elapsed // 60}:{self.elapsed % 60:02}" if self.started is not None else "0:00"
+        cells = (self.id, self.id.split("_")[0], self.state, str(self.submitted), started, ended, clock)
+        more = (f"{self.limit_min}:00", self.reason, "main", "1", node, self.command, self.name)
+        return RS + US.join(cells + more) + "\n"
+
+    def account_rows(self) -> str:
+        started = "Unknown" if self.started is None else str(self.started)
+        ended = "Unknown" if self.ended is None else str(self.ended)
+        node = "n1" if self.started is not None else "None assigned"
+        elapsed = str(self.elapsed if self.started is not None else 0)
+        shared = (self.exit_code, "0:0", str(self.submitted), started, ended, elapsed)
+        job = (self.id, self.id.split("_")[0], "test", "me", self.state, *shared, str(self.limit_min))
+        rows = US.join((*job, "4", "1", "", "02:26.000", "4G", "", "cpu=4", "", "", node, self.name)) + "\n"
+        if self.started is None or not self.steps:
+            return rows
+        step = (f"{self.id}.batch", self.id.split("_")[0], "test", "", self.state, *shared, "")
+        usage = "cpu=00:02:26,mem=1572864K"
+        return (
+            rows + US.join((*step, "4", "1", "1", "02:26.000", "", "1572864K", "", usage, usage, node, "batch")) + "\n"
+        )
+
+
+class FakeSlurm:
+    """The programs in `bin`, and the answers that they give."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.bin = directory / "bin"
+        for folder in ("bin", "seff", "refused", "ids", "queue", "ends"):
+            (directory / folder).mkdir(parents=True)
+        for tool in TOOLS:
+            (self.bin / tool).symlink_to(str(shutil.which(tool)))
+        for name, body in _BODIES.items():
+            program = self.bin / name
+            program.write_text((_HEAD + body + _TAIL).replace("{directory}", str(directory)).replace("{name}", name))
+            program.chmod(0o755)
+        self.answer("sinfo", f"main*{US}1-00:00:00{US}NO\n")
+        self.show([])
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """An environment in which these are all the programs there are."""
+        return {"PATH": str(self.bin), "HOME": "/nonexistent", "LANG": "C.UTF-8", "EVALMON_ALLOW_FAST_POLLING": "1"}
+
+    def answer(self, name: str, text: str | bytes) -> None:
+        """What `squeue`, `sacct` or `sinfo` print from now on."""
+        self._write(f"{name}.out", text)
+
+    def show(self, jobs: Iterable[Job]) -> None:
+        """squeue and sacct tell of these jobs, seff of those that are over and were measured."""
+        jobs = list(jobs)
+        self.answer("squeue", "".join(job.queue_row() for job in jobs if job.queued))
+        self.answer("sacct", "".join(job.account_rows() for job in jobs if job.accounted))
+
+    def measure(self, job: Job) -> None:
+        """seff has figures of this job."""
+        self._write(f"seff/{job.id}", SEFF.format(id=job.id, state=job.state, exit_code=job.exit_code.split(":")[0]))
+
+    def fail(self, name: str, words: str, *, rc: int = 1) -> None:
+        """This program prints nothing but these words on stderr."""
+        self._write(f"{name}.err", words + "\n")
+        self._write(f"{name}.rc", str(rc))
+
+    def mend(self, name: str) -> None:
+        """It works again."""
+        for ending in ("err", "rc", "before", "after"):
+            (self.directory / f"{name}.{ending}").unlink(missing_ok=True)
+
+    def before(self, name: str, script: str) -> None:
+        """Shell lines that this program begins with."""
+        self._write(f"{name}.before", script)
+
+    def after(self, name: str, script: str) -> None:
+        """Shell lines that this program ends with."""
+        self._write(f"{name}.after", script)
+
+    def refuse(self, script: str, words: str) -> None:
+        """sbatch refuses scripts of this file name."""
+        self._write(f"refused/{script}", words + "\n")
+
+    def remove(self, name: str) -> None:
+        """There is no such program."""
+        (self.bin / name).unlink()
+
+    def calls(self, name: str = "") -> list[str]:
+        """How the programs (or this one) were called so far."""
+        path = self.directory / "calls"
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [line for line in lines if line.split(" ")[0] == name or not name]
+
+    def accepted(self) -> list[tuple[str, str]]:
+        """(id, file name of the script) of each job that sbatch took."""
+        path = self.directory / "accepted"
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [(line.split(" ", 1)[0], os.path.basename(line.split(" ", 1)[1])) for line in lines]
+
+    def _write(self, name: str, text: str | bytes) -> None:
+        # Replaced at once: programs are reading them.
+        path = self.directory / f".{os.path.basename(name)}.new"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.replace(self.directory / name)

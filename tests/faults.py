@@ -1,0 +1,106 @@
+"""Faults made for real: a process killed, or refused, at one exact system call.
+
+The work is done by a fork of the test (everything is imported already) that stops itself first; strace attaches, and
+then the work goes on. Only that process is watched, not the programs that it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+is_root = os.geteuid() == 0
+needs_root = pytest.mark.skipif(not is_root, reason="needs root (chown, mount)")
+
+# Every call that changes what is on disk or who holds a lock, and those that open and close.
+CHANGING = "write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,ftruncate,unlink,unlinkat,link,linkat"
+CALLS = f"openat,close,flock,mkdir,chmod,fchmod,{CHANGING}"
+_CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
+
+Point = tuple[str, int]
+"""The n-th invocation of a system call, from 1."""
+
+
+def forked(work: Callable[[], object]) -> int:
+    """The pid of a fork that stopped itself before `work`; it ends with 0, or 1 for an exception."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, os.WUNTRACED)
+        return pid
+    status = 1
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        work()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def ended(pid: int) -> int:
+    """Let a stopped fork go on, wait for it, and return its exit status (negative: the signal)."""
+    os.kill(pid, signal.SIGCONT)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@contextmanager
+def traced(pid: int, *options: str) -> Iterator[None]:
+    """strace on a stopped process, until both have ended."""
+    with subprocess.Popen(
+        ["strace", "-qq", "-p", str(pid), *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as tracer:
+        deadline = time.monotonic() + 20
+        while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+            assert tracer.poll() is None, tracer.stderr and tracer.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        yield
+
+
+def points(work: Callable[[], object], trace: Path, *, calls: str = CALLS) -> list[Point]:
+    """Every invocation of these calls that `work` makes, in order; it is done once, unharmed."""
+    pid = forked(work)
+    with traced(pid, "-o", str(trace), "-e", f"trace={calls}", "-e", "signal=none"):
+        assert ended(pid) == 0, trace.read_text()[-2000:]
+    seen: Counter[str] = Counter()
+    found = []
+    for line in trace.read_text().splitlines():
+        match = _CALL.match(line)
+        if match:
+            seen[match[1]] += 1
+            found.append((match[1], seen[match[1]]))
+    return found
+
+
+def killed_at(work: Callable[[], object], point: Point) -> bool:
+    """Do `work` in a fork that is killed as it enters this call; False if it never came there."""
+    call, number = point
+    pid = forked(work)
+    with traced(pid, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"):
+        status = ended(pid)
+    assert status in {0, -signal.SIGKILL}, f"ended with {status} instead of dying at {point}"
+    return status != 0
+
+
+def refused_at(work: Callable[[], object], point: Point, error: str) -> int:
+    """Do `work` in a fork that gets this error from this call; its exit status."""
+    call, number = point
+    pid = forked(work)
+    with traced(pid, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}"):
+        return ended(pid)

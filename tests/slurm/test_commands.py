@@ -1,0 +1,182 @@
+"""Programs that hang, flood, fork away and die: the caller gets its answer in time, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evalmon_agent.errors import StoppedError
+from evalmon_agent.slurm.commands import Finished, run
+
+PATH = {"PATH": os.defpath}
+TIMEOUT_S = 0.3
+
+
+def sh(script: str, **more: object) -> Finished:
+    return run(["sh", "-c", script], **{"timeout_s": TIMEOUT_S, "env": PATH, **more})  # type: ignore[arg-type]
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition: Callable[[], object], *, within_s: float = 5.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def pids_in(path: Path) -> list[int]:
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def test_what_it_prints_and_says_comes_back() -> None:
+    done = sh("echo out; echo err >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr, done.ok) == (3, "out\n", "err\n", False)
+    assert sh("true").ok
+
+
+def test_it_gets_only_the_environment_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "canary")
+    assert "canary" not in sh("env").stdout
+
+
+def test_stdin_is_fed_and_closed() -> None:
+    data = b"x" * 1_000_000
+    assert run(["wc", "-c"], timeout_s=5, env=PATH, stdin=data).stdout.split() == ["1000000"]
+    assert run(["true"], timeout_s=5, env=PATH, stdin=data).ok
+    assert sh("cat").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("trap '' TERM INT HUP; echo $$ > pids; while :; do sleep 0.1; done", id="ignores TERM"),
+        pytest.param("sleep 60 & echo $$ $! > pids; wait", id="waits for a grandchild"),
+        pytest.param("exec >&- 2>&-; echo $$ > pids; sleep 60", id="closes its output and hangs"),
+        pytest.param("echo $$ > pids; setsid sh -c 'echo $$ >> pids; sleep 60'", id="hangs below another session"),
+    ],
+)
+def test_what_hangs_is_killed_in_time_with_all_that_it_started(script: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = sh(script, cwd=str(tmp_path))
+    assert time.monotonic() - began < TIMEOUT_S + 1
+    assert done.timed_out
+    assert not done.ok
+    assert not [pid for pid in pids_in(tmp_path / "pids") if lives(pid)]
+
+
+@pytest.mark.parametrize(
+    "fork",
+    [
+        pytest.param("sleep 60 & echo $! > pids", id="in its group"),
+        pytest.param("setsid sh -c 'echo $$ > pids; sleep 60' & while ! [ -s pids ]; do :; done", id="by setsid"),
+        pytest.param(
+            "setsid sh -c 'setsid sleep 60 & echo $$ $! > pids; sleep 60' & while ! [ -s pids ]; do :; done",
+            id="by setsid twice",
+        ),
+    ],
+)
+@pytest.mark.parametrize("pipe", ["", "exec >/dev/null 2>&1; "], ids=["keeps the pipe", "lets the pipe go"])
+def test_a_grandchild_that_is_left_behind_is_killed(fork: str, pipe: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = sh(f"echo answer; {pipe}{fork}", cwd=str(tmp_path))
+    assert time.monotonic() - began < TIMEOUT_S + 1
+    assert done.stdout == "answer\n"
+    assert done.timed_out == (not pipe)
+    assert not [pid for pid in pids_in(tmp_path / "pids") if lives(pid)]
+
+
+def test_other_children_of_ours_are_left_alone() -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        sh("setsid sleep 60 &")
+        assert other.poll() is None
+        other.kill()
+
+
+def test_zombies_are_not_left_either() -> None:
+    for _ in range(5):
+        sh("setsid sleep 60 & sleep 60 & exit 0", timeout_s=0.1)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert not children
+
+
+def test_a_flood_is_cut_off_and_memory_stays_bounded() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    done = run(["head", "-c", "100000000", "/dev/zero"], timeout_s=20, env=PATH, max_output_bytes=1 << 20)
+    assert done.cut
+    assert not done.ok
+    assert not done.timed_out
+    assert len(done.stdout) == 1 << 20
+    assert time.monotonic() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
+
+
+def test_a_flood_on_stderr_is_cut_off_as_well() -> None:
+    assert sh("head -c 100000000 /dev/zero >&2", timeout_s=20, max_output_bytes=1 << 20).cut
+
+
+def test_output_up_to_the_bound_is_whole() -> None:
+    done = run(["head", "-c", str(1 << 20), "/dev/zero"], timeout_s=20, env=PATH, max_output_bytes=1 << 20)
+    assert done.ok
+    assert len(done.stdout) == 1 << 20
+
+
+def test_bytes_that_are_no_utf8_are_replaced() -> None:
+    assert sh(r"printf 'a\377\300b'").stdout == "a\ufffd\ufffdb"
+
+
+def test_a_program_that_dies_of_a_signal_says_so() -> None:
+    assert sh("kill -SEGV $$").returncode == -signal.SIGSEGV
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["no-such-program"], ["/dev/null"], ["/"], ["sh\0"], ["sh", "\0"]],
+    ids=["missing", "not executable", "a directory", "NUL in its name", "NUL in an argument"],
+)
+def test_what_cannot_be_started_is_told_without_an_exception(argv: list[str]) -> None:
+    done = run(argv, timeout_s=TIMEOUT_S, env=PATH)
+    assert done.returncode is None
+    assert not done.ok
+    assert done.problem.startswith(f"cannot run {argv[0]}")
+
+
+def test_a_missing_directory_is_told_too(tmp_path: Path) -> None:
+    assert sh("true", cwd=str(tmp_path / "gone")).problem
+
+
+def test_when_we_are_asked_to_stop_the_program_is_ended_at_once(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        sh("echo $$ > pids; sleep 60", timeout_s=60, stopped=(tmp_path / "pids").exists, cwd=str(tmp_path))
+    assert time.monotonic() - began < 2
+    wait_until(lambda: not lives(pids_in(tmp_path / "pids")[0]))
+
+
+PARENT = """
+import os, sys
+from evalmon_agent.slurm.commands import run
+run(["sh", "-c", "echo $$ > pids; exec sleep 60"], timeout_s=60, env={"PATH": os.defpath}, dies_with_us=True)
+"""
+
+
+def test_a_program_that_shall_die_with_us_does(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    with subprocess.Popen([sys.executable, "-c", PARENT], cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}) as us:
+        wait_until(lambda: pids.exists() and pids.read_text())
+        us.kill()
+    wait_until(lambda: not lives(pids_in(pids)[0]))
