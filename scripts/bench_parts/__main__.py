@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from bench_parts import commands, machine, table, ticks
-from bench_parts.contenders import Place, contenders
+from bench_parts.contenders import Place, contenders, pythons
 from bench_parts.processes import adopt_orphans
 
 
@@ -24,9 +24,9 @@ def main() -> int:
 def _sampler(asked: argparse.Namespace, scratch: Path) -> dict[str, object]:
     found: dict[str, object] = {"machine": machine.facts()}
     place = Place(scratch, gpus=asked.gpus, is_real=asked.real)
-    rivals = contenders(place)
+    rivals = contenders(place, are_alone=asked.alone)
     _say(f"a command of no length, {asked.pairs} times each, in turns")
-    found["true"] = commands.measure_in_turns(rivals, ["true"], asked.pairs)
+    found["true"] = commands.measure_in_turns(rivals, pythons(are_alone=asked.alone), asked.pairs)
     _say(f"when the command starts, {asked.pairs} times each, in turns")
     found["start"] = commands.measure_starts(rivals, asked.pairs)
     if asked.seconds:
@@ -34,7 +34,7 @@ def _sampler(asked: argparse.Namespace, scratch: Path) -> dict[str, object]:
         found["long"] = commands.measure_long(rivals, asked.seconds)
     if asked.tick_seconds:
         _say(f"the sampler alone, a tick a second for {asked.tick_seconds} s")
-        found["ticks"] = ticks.measure(scratch, gpus=(1, 2, 8), seconds=asked.tick_seconds, is_real=asked.real)
+        found["ticks"] = ticks.measure(scratch, gpus=(0, 1, 2, 8), seconds=asked.tick_seconds, is_real=asked.real)
     found["machine_after"] = machine.facts()
     return found
 
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     sampler.add_argument("--tick-seconds", type=float, default=20, help="per number of GPUs, 0: none (default: 20)")
     sampler.add_argument("--gpus", type=int, default=2, help="stand-in GPUs beside the commands (default: 2)")
     sampler.add_argument("--real", action="store_true", help="this machine's own NVML and GPUs")
+    sampler.add_argument("--alone", action="store_true", help="without jobgpumonitor: nothing is downloaded")
     sampler.add_argument("--json", action="store_true", help="for programs")
     return parser
 

@@ -5,15 +5,17 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
-from bench_parts.contenders import Contender, pythons
+from bench_parts.contenders import Contender
 from bench_parts.processes import Ended, run_to_the_end
 
 
-def measure_in_turns(contenders: list[Contender], command: list[str], rounds: int) -> dict[str, dict[str, object]]:
-    """Each contender once per round (A B C A B C ...): a busy neighbour meets all alike."""
+def measure_in_turns(
+    contenders: list[Contender], pythons: list[tuple[str, list[str]]], rounds: int
+) -> dict[str, dict[str, object]]:
+    """Each once per round, around `true` (A B C A B C ...): a busy neighbour meets all alike."""
     bare = contenders[0].environment
-    entries = [(one.name, [*one.words, *command], one.environment) for one in contenders]
-    entries += [(name, argv, bare) for name, argv in pythons()]
+    entries = [(one.name, [*one.words, "true"], one.environment) for one in contenders]
+    entries += [(name, argv, bare) for name, argv in pythons]
     runs: dict[str, list[Ended]] = defaultdict(list)
     for number in range(rounds + 1):
         for name, argv, environment in entries:
@@ -38,7 +40,7 @@ def measure_starts(contenders: list[Contender], rounds: int) -> dict[str, dict[s
 
 def measure_long(contenders: list[Contender], seconds: float) -> dict[str, dict[str, object]]:
     """One long command each: its CPU and memory are what its companions take."""
-    found = {}
+    found: dict[str, dict[str, object]] = {}
     for one in contenders:
         ended = run_to_the_end([*one.words, "sleep", str(seconds)], one.environment, has_memory=True)
         found[one.name] = {

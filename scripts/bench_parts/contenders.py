@@ -17,6 +17,16 @@ _RIVALS_VENV = ROOT / ".venv-bench"
 # What would tell a contender that it is inside a job, or how to behave.
 _FOREIGN = ("SLURM_", "EVALMON_", "JGM_", "CUDA_", "NVIDIA_", "PYTHON", "VIRTUAL_ENV")
 
+# What people do without any monitor: the seven columns beside the command, until it ends.
+_BESIDE_NVIDIA_SMI = """
+fields=timestamp,utilization.gpu,utilization.memory,memory.used,memory.total,power.draw,temperature.gpu
+nvidia-smi --query-gpu="$fields" --format=csv -l 30 >"$HOME/nvidia-smi.csv" &
+"$@"
+status=$?
+kill $!
+exit $status
+"""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -49,9 +59,8 @@ class Place:
         return world.environment(base)
 
 
-def contenders(place: Place) -> list[Contender]:
-    """In the order in which they take their turns."""
-    rivals_bin = _rivals_venv() / "bin"
+def contenders(place: Place, *, are_alone: bool) -> list[Contender]:
+    """In the order in which they take their turns; `are_alone`: without jobgpumonitor."""
     inside = place.environment("evalmon in a job")
     experiment = Path(inside["HOME"]) / "evalmon"
     (experiment / "jobs").mkdir(parents=True)
@@ -60,29 +69,33 @@ def contenders(place: Place) -> list[Contender]:
     inside |= {"EVALMON_NAME": "bench", "CUDA_VISIBLE_DEVICES": devices, "SLURM_GPUS_ON_NODE": str(place.gpus)}
     run = [str(EVALMON), "run", "--output-dir"]
     outside = place.environment("evalmon")
-    return [
+    found = [
         Contender("bare", [], place.environment("bare")),
         Contender("evalmon run", [*run, f"{outside['HOME']}/output", "--"], outside),
         Contender("evalmon run, in a job", [*run, f"{inside['HOME']}/output", "--"], inside),
-        Contender("jgm run", [str(rivals_bin / "jgm"), "run", "--"], place.environment("jgm")),
     ]
+    if place.is_real:
+        found.append(Contender("nvidia-smi -l 30", ["sh", "-c", _BESIDE_NVIDIA_SMI, "sh"], place.environment("smi")))
+    if not are_alone:
+        found.append(Contender("jgm run", [str(_rivals_venv() / "bin/jgm"), "run", "--"], place.environment("jgm")))
+    return found
 
 
-def pythons() -> list[tuple[str, list[str]]]:
+def pythons(*, are_alone: bool) -> list[tuple[str, list[str]]]:
     """Bare Python starts: a .pth file slows every one of its environment."""
-    return [
-        ("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""]),
-        ("python of jgm's venv", [str(_rivals_venv() / "bin/python"), "-c", ""]),
-    ]
+    found = [("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""])]
+    if not are_alone:
+        found.append(("python of jgm's venv", [str(_rivals_venv() / "bin/python"), "-c", ""]))
+    return found
 
 
 def _rivals_venv() -> Path:
     """Its .pth file would slow our own environment too, so it has one of its own."""
     if not (_RIVALS_VENV / "bin/jgm").exists():
         print("bench: making .venv-bench with jobgpumonitor", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", _RIVALS_VENV], check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(_RIVALS_VENV)], check=True)
         nvml = f"nvidia-ml-py=={importlib.metadata.version('nvidia-ml-py')}"
         wanted = ["jobgpumonitor", nvml, "psutil"]
-        pip = [_RIVALS_VENV / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(_RIVALS_VENV / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *wanted], check=True)
     return _RIVALS_VENV

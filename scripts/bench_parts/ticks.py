@@ -14,34 +14,35 @@ _FIRST_ROW_WITHIN_S = 30.0
 
 
 def measure(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bool) -> dict[str, dict[str, object]]:
-    """A tick a second for `seconds` with each number of stand-in GPUs, or with those of this machine."""
+    """A tick a second for `seconds` with each number of stand-in GPUs, or with those of this machine.
+
+    Without a GPU there is still the host to look at; what a GPU adds is the difference.
+    """
     if is_real:
-        return {"real": _measure(Place(scratch / "ticks", gpus=0, is_real=True), seconds)}
-    return {
-        f"{count} GPU": _measure(Place(scratch / f"ticks-{count}", gpus=count, is_real=False), seconds)
-        for count in gpus
-    }
+        return {"real": _measure(Place(scratch / "ticks", gpus=1, is_real=True), seconds)}
+    places = {f"{count} GPU": Place(scratch / f"ticks-{count}", gpus=count, is_real=False) for count in gpus}
+    return {name: _measure(place, seconds) for name, place in places.items()}
 
 
 def _measure(place: Place, seconds: float) -> dict[str, object]:
     environment = place.environment("sampler")
     output = Path(environment["HOME"]) / "output"
-    metrics = output / "gpu_metrics.csv"
+    first = output / ("gpu_metrics.csv" if place.gpus else "host_metrics.csv")
     started = time.monotonic()
     pid = spawn([str(EVALMON), "sample", "--output-dir", str(output), "--interval", "1"], environment)
     try:
-        while not _rows(metrics):
+        while not _rows(first):
             if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() - started > _FIRST_ROW_WITHIN_S:
                 return {"error": "no row was written"}
             time.sleep(0.001)
         first_row_s = time.monotonic() - started
         time.sleep(_SETTLED_AFTER_S)
-        before = cpu_of(pid), _rows(metrics), _bytes(output)
+        before = cpu_of(pid), _ticks(output), _bytes(output)
         time.sleep(seconds)
-        after = cpu_of(pid), _rows(metrics), _bytes(output)
+        after = cpu_of(pid), _ticks(output), _bytes(output)
         pss_mib, uss_mib = memory_of(pid)
         return {
-            **_per_tick(before, after, first_rows=len(_first_tick(metrics))),
+            **_per_tick(before, after),
             "first_row_ms": round(first_row_s * 1000, 1),
             "cpu_until_settled_ms": round(before[0] * 1000, 1),
             "pss_mib": round(pss_mib, 1),
@@ -52,9 +53,8 @@ def _measure(place: Place, seconds: float) -> dict[str, object]:
         _stop(pid)
 
 
-def _per_tick(before: tuple[float, int, int], after: tuple[float, int, int], *, first_rows: int) -> dict[str, object]:
-    cpu_s, rows, size = (late - early for late, early in zip(after, before, strict=True))
-    ticks = rows / max(first_rows, 1)
+def _per_tick(before: tuple[float, int, int], after: tuple[float, int, int]) -> dict[str, object]:
+    cpu_s, ticks, size = (late - early for late, early in zip(after, before, strict=True))
     if not ticks:
         return {"error": "no ticks"}
     return {
@@ -65,13 +65,13 @@ def _per_tick(before: tuple[float, int, int], after: tuple[float, int, int], *, 
     }
 
 
+def _ticks(output: Path) -> int:
+    """The host has one row per tick, however many GPUs there are."""
+    return _rows(output / "host_metrics.csv")
+
+
 def _rows(metrics: Path) -> int:
     return max(metrics.read_bytes().count(b"\n") - 1, 0) if metrics.exists() else 0
-
-
-def _first_tick(metrics: Path) -> set[str]:
-    """The different GPUs in the file, by index and uuid (columns 8 and 9)."""
-    return {", ".join(line.split(", ")[7:9]) for line in metrics.read_text().splitlines()[1:]}
 
 
 def _bytes(output: Path) -> int:

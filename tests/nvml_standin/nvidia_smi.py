@@ -11,14 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pynvml as nvml
 
 MIB = 2**20
 
 
-def _memory(handle: object) -> object:
+def _memory(handle: object) -> Any:
     try:
         return nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
     except nvml.NVMLError_FunctionNotFound:

@@ -46,7 +46,7 @@ class Instance:
 
 @dataclass
 class Gpu:
-    """A GPU, and what it does; MIG is on where there are instances."""
+    """A GPU, and what it does."""
 
     uuid: str
     minor: int
@@ -84,7 +84,7 @@ class Rule:
 
 
 class World:
-    """Two GPUs, unless told otherwise. Nothing is said to NVML before `write` is called.
+    """Two GPUs, unless told otherwise. Methods tell NVML at once; what is set on attributes, `write` tells it.
 
     Attributes:
         gpus: in NVML's order.
