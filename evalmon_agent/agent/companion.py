@@ -4,7 +4,6 @@ A fork of this process, which has loaded nothing yet: 1 ms, where a second inter
 `run` only ever waits for it at the end, and not long.
 """
 
-import gc
 import os
 import time
 
@@ -82,16 +81,19 @@ class Companion:
 
         self._page = Page()
         life, self._life = os.pipe()
+        run = os.getpid()
         self._pid = os.fork()
         if not self._pid:
-            self._live(directory, life)
+            self._live(directory, life, run)
         os.close(life)
 
-    def _live(self, directory: str, life: int) -> "NoReturn":
+    def _live(self, directory: str, life: int, run: int) -> "NoReturn":
         """The sampler's life, in its own process."""
         try:
             # Told to end before there is anything to lose, it just dies.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            import gc  # noqa: PLC0415 (only here)
+
             gc.freeze()  # what we share with `run` stays shared
             _keep_only(life)
             from .sampling import sampler  # noqa: PLC0415 (only here)
@@ -100,7 +102,7 @@ class Companion:
                 directory,
                 interval_s=self._asked.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
                 environ=dict(os.environ),
-                root=os.getppid(),
+                root=run,
                 life=life,
                 show=self._show,
             )

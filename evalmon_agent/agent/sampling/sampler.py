@@ -52,7 +52,11 @@ def live(
         open_host=lambda: host_source.open_source(environ, root=root),
         end_unix_s=_end(environ),
     )
-    Loop(plan, record, bell, show=lambda: show(record)).run()
+    try:
+        Loop(plan, record, bell, show=lambda: show(record)).run()
+    except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
+        record.texts["ended"] = f"{type(error).__name__}: {error}"
+        show(record)
     return record
 
 
