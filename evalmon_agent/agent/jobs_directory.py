@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import stat
 import time
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 _REPORT_BYTES_AT_MOST = 4 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_LOCK_WITHIN_S = 0.2
+
+# Long enough for a dozen parts of one job that start at once, short enough to fit twice into what a job waits.
+_LOCK_WITHIN_S = 0.7
 
 
 class NotOursError(PermissionError):
@@ -35,8 +38,11 @@ def find_monitor_directory(environ: "Mapping[str, str]") -> str | None:
     An experiment has evalmon/registry.jsonl, or an evalmon.yaml of ours or root's (nobody else makes us
     write).
     """
-    for start in (environ.get("SLURM_SUBMIT_DIR"), os.getcwd()):
-        directory = start if start and os.path.isabs(start) else "/"
+    starts = [environ.get("SLURM_SUBMIT_DIR", "")]
+    with contextlib.suppress(OSError):  # it may be gone
+        starts.append(os.getcwd())
+    for start in filter(os.path.isabs, starts):
+        directory = start
         while True:
             monitor = os.path.join(directory, "evalmon")
             if os.path.exists(os.path.join(monitor, "registry.jsonl")):
@@ -134,10 +140,17 @@ class JobsDirectory:
 
 def _parsed(data: bytes) -> "dict[str, Any] | None":
     try:
-        report = json.loads(data)
+        report = json.loads(data, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return None
     return report if is_report(report) else None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _make(path: str, *, dir_fd: int | None) -> None:

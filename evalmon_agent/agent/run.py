@@ -45,8 +45,7 @@ def main(argv: list[str]) -> "NoReturn":
     except UsageError as error:
         _leave(error.exit_status, message=str(error))
     if asked.wants_help:
-        os.write(1, arguments.RUN_HELP.encode())
-        _leave(0)
+        _leave(0, message=arguments.RUN_HELP.rstrip("\n"), descriptor=1)
     inherited = Inherited(mask)
     try:
         what = command.from_script(asked.command) if asked.is_script else command.from_words(asked.command)
@@ -138,8 +137,8 @@ def _is_the_commands(descriptor: int) -> bool:
         return False  # the listing's own, closed again
 
 
-def _leave(status: int, *, message: str = "") -> "NoReturn":
+def _leave(status: int, *, message: str, descriptor: int = 2) -> "NoReturn":
     try:
-        os.write(2, f"{message}\n".encode() if message else b"")
+        os.write(descriptor, f"{message}\n".encode())
     finally:
         os._exit(status)

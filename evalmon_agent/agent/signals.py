@@ -1,7 +1,7 @@
 """All signals of a `run`: held back from its first line on, passed on to the command until that has ended.
 
-The main thread blocks every signal and fetches them one by one with sigwaitinfo, so none can kill us, none is
-lost (one that came before the command was started waits), and no handler runs in between.
+All are blocked and fetched one by one with sigwaitinfo, so none can kill us, none is lost (one that came before
+the command was started waits), and no handler runs in between.
 """
 
 import os
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 EVERY = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 
-# Their default action leaves the canary alive: nobody can tell whether the command has them too. Twice is
-# no harm.
+# Their default action leaves the canary alive: nobody can tell whether the command has them too. Twice is no harm.
 _CANARY_IS_DEAF_TO = frozenset({signal.SIGCONT, signal.SIGWINCH, signal.SIGURG})
 
 # How long after us the canary may die of the same broadcast, and how long before: slurmstepd walks a process tree

@@ -1,7 +1,7 @@
 """The life of a report writer: find the place, write, try again where that may help.
 
-Here is the one place where whatever goes wrong with a report is caught. It becomes a note in the report, if
-a later attempt to write succeeds, and never a word on the eval's output.
+What the file system refuses becomes a note in the report, if a later attempt to write succeeds, and never a word
+on the eval's output.
 """
 
 import errno

@@ -34,20 +34,24 @@ class Monitored:
 
 
 def render(job: Monitored) -> str:
-    """The launcher's text, in POSIX sh."""
+    """The launcher's text, in POSIX sh.
+
+    Its comments are the user's, verbatim; every other text of the user's stands in quotes.
+    """
     python = f"{shlex.quote(job.interpreter)} -E -P"
     options = f"--token {shlex.quote(job.token)} --sample-interval {job.sample_interval_s:g} --script"
     return "\n".join(
         [
             "#!/bin/sh",
-            *job.leading_lines,
+            *map(_harmless, job.leading_lines),
             f"# evalmon submitted this in place of {printable(job.snapshot)}, which it runs unchanged.",
             f"EVALMON_DIR={shlex.quote(job.monitor_dir)}",
             f"EVALMON_NAME={_per_task(job.name, '[', ']', is_array=job.is_array)}",
             f"EVALMON_OUTPUT_DIR={_per_task(job.output_dir, '/', '', is_array=job.is_array)}",
             "export EVALMON_DIR EVALMON_NAME EVALMON_OUTPUT_DIR",
             f"evalmon_limit=; command -v timeout >/dev/null 2>&1 && evalmon_limit='timeout -k 1 {_START_TIMEOUT_S}'",
-            f"if $evalmon_limit {python} -c 'import evalmon_agent.agent.run' </dev/null >/dev/null 2>&1; then",
+            # In braces, or a shell tells in the eval's log that it died of a signal.
+            f"if {{ $evalmon_limit {python} -c 'import evalmon_agent.agent.run' </dev/null; }} >/dev/null 2>&1; then",
             "  unset evalmon_limit",
             f'  exec {python} -m evalmon_agent run {options} -- {shlex.quote(job.snapshot)} "$@"',
             "fi",
@@ -60,9 +64,17 @@ def render(job: Monitored) -> str:
 
 def interpreter_of(shebang: str) -> list[str]:
     """The words that the kernel would run for this `#!` line: the program, and one argument at most."""
-    program, _, argument = shebang.removeprefix("#!").strip(" \t\r\n").partition(" ")
-    argument = argument.strip(" \t")
-    return [program, argument] if argument else [program]
+    line = shebang.removeprefix("#!").partition("\0")[0].strip(" \t\r\n")
+    program = line.replace("\t", " ").partition(" ")[0]
+    argument = line[len(program) :].lstrip(" \t")
+    # A path, even if it has no slash: PATH is not for interpreter lines.
+    found = (program if "/" in program else f"./{program}") if program else "/bin/sh"
+    return [found, argument] if argument else [found]
+
+
+def _harmless(line: str) -> str:
+    """The line if it is a comment to a shell as well; to sbatch one of form feeds, say, is blank, to sh a command."""
+    return line if line.lstrip(" \t").startswith("#") else ""
 
 
 def _per_task(text: str, before: str, after: str, *, is_array: bool) -> str:

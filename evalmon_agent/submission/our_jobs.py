@@ -66,17 +66,18 @@ def options(
 
 
 def pattern(path: str) -> str:
-    """A path as sbatch's --output takes it: `%` doubled; our own `%j` is written `{j}`."""
-    return path.replace("%", "%%").replace("{j}", "%j")
+    """A path as sbatch's --output takes it: `%` doubled; our own `%j` is written `{j}`, the last one there."""
+    before, job, after = path.replace("%", "%%").rpartition("{j}")
+    return f"{before}{'%j' if job else ''}{after}"
 
 
 def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]) -> str:
-    """The time limit, cut to that of the partition where the job will run."""
-    found = next((p for p in partitions if (p.name == partition if partition else p.is_default)), None)
+    """The time limit, cut to that of the partition where the job will run; of several, to the shortest."""
+    limits = [p.time_limit_s for p in _named(partition, partitions) if p.time_limit_s is not None]
     wanted_s = time_option(wanted)
-    if found is None or found.time_limit_s is None or (wanted_s is not None and wanted_s <= found.time_limit_s):
+    if not limits or (wanted_s is not None and wanted_s <= min(limits)):
         return wanted
-    return str(max(int(found.time_limit_s // 60), 1))
+    return str(max(int(min(limits) // 60), 1))
 
 
 def time_min(time_limit: str) -> list[str]:
@@ -87,7 +88,13 @@ def time_min(time_limit: str) -> list[str]:
 
 def is_exclusive(partition: str | None, partitions: Sequence[Partition]) -> bool:
     """Whether a small job takes a whole node there, which a sidecar must not."""
-    return any(p.exclusive for p in partitions if (p.name == partition if partition else p.is_default))
+    return any(p.exclusive for p in _named(partition, partitions))
+
+
+def _named(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
+    """Those that `--partition=a,b` names; without it, the default one."""
+    names = partition.split(",") if partition else []
+    return [p for p in partitions if (p.name in names if names else p.is_default)]
 
 
 def _commonest(key: str, found: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> str | None:

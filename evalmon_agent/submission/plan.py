@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from evalmon_agent.words.eval_names import name_from_path, output_dirs
 from evalmon_agent.words.job_id import parse_array_spec
 
 _ARRAY_VARIABLE = "SBATCH_ARRAY_INX"
+_TASK = re.compile(r"(?P<name>.*)\[(?P<task>0|[1-9][0-9]{0,9})\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +56,32 @@ def plan(
     """The submissions to be, in the order of the scripts.
 
     `registered`: the scripts that the experiment has already; `taken`: output directories in use. UsageError if
-    two scripts have one name.
+    two evals have one name.
     """
-    others = [path for path in registered if path not in {script.path for script in scripts}]
-    places = output_dirs([*(script.path for script in scripts), *others], taken)
-    by_name: dict[str, str] = {}
-    planned = []
-    for script in scripts:
-        name = _name(script, root=root)
-        if name in by_name:
-            raise UsageError(f"{script.path} and {by_name[name]} are both called {name}; rename one of them")
-        by_name[name] = script.path
-        planned.append(Planned(script, name, places[script.path], _tasks(script, environ)))
+    tasks = {script.path: _tasks(script, environ) for script in scripts}
+    arrays = {path for path, found in tasks.items() if found is not None}
+    others = [path for path in registered if path not in tasks]
+    places = output_dirs([*tasks, *others], taken, arrays=arrays)
+    planned = [Planned(script, _name(script, root=root), places[script.path], tasks[script.path]) for script in scripts]
+    _refuse_doubles(planned)
     return planned
+
+
+def _refuse_doubles(planned: Sequence[Planned]) -> None:
+    by_name: dict[str, Planned] = {}
+    for one in planned:
+        other = by_name.setdefault(one.name, one)
+        if other is not one:
+            raise _double(one, other, one.name)
+    for one in planned:
+        task = _TASK.fullmatch(one.name)
+        array = by_name.get(task["name"]) if task is not None else None
+        if task is not None and array is not None and int(task["task"]) in (array.tasks or ()):
+            raise _double(one, array, one.name)
+
+
+def _double(one: Planned, other: Planned, name: str) -> UsageError:
+    return UsageError(f"{one.script.path} and {other.script.path} are both called {name}; rename one of them")
 
 
 def _name(script: Script, *, root: str) -> str:

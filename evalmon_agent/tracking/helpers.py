@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evalmon_agent.tracking.records import Eval, ExperimentState, HelperJob
-from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.registry import Entry, What
 from evalmon_agent.words.states import TERMINAL
 
 COMPLETE = "complete"
@@ -14,26 +14,27 @@ REFUSED = "refused"
 
 
 def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
-    """Set `sidecar` and `completion` to the latest ones; evals that are active again reopen a completion."""
+    """Set `sidecar` and `completion` to the latest that Slurm took; evals active again reopen a completion."""
     sidecar = _latest(entries, "sidecar")
-    if sidecar is not None and sidecar.accepted is not None:
-        state.sidecar = HelperJob(job_id=sidecar.accepted.job_id)
-    completion = _latest(entries, "completion")
-    if completion is not None:
-        job_id = completion.accepted.job_id if completion.accepted is not None else None
-        status = SUBMITTED if job_id is not None else REFUSED
-        if state.completion is None:
-            state.completion = HelperJob(job_id, status)
-        elif state.completion.job_id != job_id:
-            state.completion.job_id = job_id
-            if state.completion.status != COMPLETE:
-                state.completion.status = status
-    if (
-        state.completion is not None
-        and state.completion.status == COMPLETE
-        and not all(map(_looks_over, state.evals.values()))
-    ):
-        state.completion.status = SUBMITTED if state.completion.job_id else None
+    if sidecar is not None:
+        state.sidecar = HelperJob(job_id=sidecar)
+    _take_completion(state, entries)
+    completion = state.completion
+    if completion is not None and completion.status == COMPLETE and not all(map(_looks_over, state.evals.values())):
+        completion.status = SUBMITTED if completion.job_id else None
+
+
+def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
+    job_id = _latest(entries, "completion")
+    was_refused = any(entry.intent.what == "completion" and entry.refused is not None for entry in entries)
+    if job_id is None and not was_refused:
+        return
+    if state.completion is None:
+        state.completion = HelperJob()
+    completion = state.completion
+    if completion.status != COMPLETE and (completion.job_id != job_id or completion.status is None):
+        completion.status = SUBMITTED if job_id is not None else REFUSED
+    completion.job_id = job_id
 
 
 def all_final(state: ExperimentState) -> bool:
@@ -46,5 +47,7 @@ def _looks_over(ev: Eval) -> bool:
     return ev.final or (bool(ev.logged) and ev.logged[-1][0] == ev.job_id and ev.logged[-1][1] in TERMINAL)
 
 
-def _latest(entries: Sequence[Entry], what: str) -> Entry | None:
-    return next((e for e in reversed(entries) if e.intent.what == what and not e.abandoned), None)
+def _latest(entries: Sequence[Entry], what: What) -> str | None:
+    """The job that Slurm took last. One that is being submitted, or was refused, does not make it forgotten."""
+    accepted = (entry.accepted for entry in reversed(entries) if entry.intent.what == what)
+    return next((found.job_id for found in accepted if found is not None), None)

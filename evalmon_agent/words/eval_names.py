@@ -29,21 +29,22 @@ def name_from_path(relative: str) -> str:
     return "/".join([*directories, stem])
 
 
-def output_dirs(scripts: Sequence[str], taken: Collection[str] = ()) -> dict[str, str]:
+def output_dirs(scripts: Sequence[str], taken: Collection[str] = (), *, arrays: Collection[str] = ()) -> dict[str, str]:
     """Where each script's metrics go: its directory if it is alone there, else `{directory}/{stem}`.
 
-    `scripts`: all scripts of the experiment, as absolute paths; `taken`: directories that other evals write to
-    already. Two evals never share one CSV: where they would, a script goes one directory deeper.
+    `scripts`: all scripts of the experiment, as absolute paths, `arrays` those whose tasks write one directory
+    deeper, each in its own; `taken`: directories that other evals, arrays perhaps, write to already. Two evals never
+    share one CSV: where they would, a script goes one directory deeper.
     """
     crowd = Counter(os.path.dirname(script) for script in scripts)
-    used = set(taken)
+    used = _Used(taken)
     chosen: dict[str, str] = {}
     for script in scripts:
         directory, filename = os.path.split(script)
         place = directory if crowd[directory] == 1 else os.path.join(directory, _stem(filename))
-        while place in used:
+        while used.has(place, is_array=script in arrays):
             place = os.path.join(place, _stem(filename))
-        used.add(place)
+        used.add(place, is_array=script in arrays)
         chosen[script] = place
     return chosen
 
@@ -51,6 +52,31 @@ def output_dirs(scripts: Sequence[str], taken: Collection[str] = ()) -> dict[str
 def task_name(name: str, task: int | str) -> str:
     """The name of one task of an array eval."""
     return f"{name}[{task}]"
+
+
+class _Used:
+    """The directories in use. An array's tasks write to `{place}/0`, `{place}/1` and so on."""
+
+    def __init__(self, taken: Collection[str]) -> None:
+        self._places = set(taken)
+        self._arrays = set(taken)
+        self._numbered = {os.path.dirname(place) for place in taken if _is_number(place)}
+
+    def has(self, place: str, *, is_array: bool) -> bool:
+        is_task = _is_number(place) and os.path.dirname(place) in self._arrays
+        return place in self._places or is_task or (is_array and place in self._numbered)
+
+    def add(self, place: str, *, is_array: bool) -> None:
+        self._places.add(place)
+        if is_array:
+            self._arrays.add(place)
+        if _is_number(place):
+            self._numbered.add(os.path.dirname(place))
+
+
+def _is_number(place: str) -> bool:
+    name = os.path.basename(place)
+    return name.isascii() and name.isdecimal()
 
 
 def _task_and_epoch(text: str) -> list[str]:

@@ -195,6 +195,8 @@ BROKEN = [
     b'{"schema": 1, "attempts": [1]}',
     b'{"schema": 1, "attempts": [{"notes": [], "commands": [1]}]}',
     b'{"schema": "1", "attempts": []}',
+    b'{"schema": 1, "attempts": [], "x": NaN}',
+    b'{"schema": 1, "attempts": [], "x": -1e999}',
     b"[" * 100_000,
     b"\xff\xfe",
     b" " * (5 << 20),

@@ -1,0 +1,124 @@
+"""Whatever names and texts hold, an event is one block, and what was written is read back."""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.read import Block, transition
+from evalmon_agent.logbook.read import blocks as read
+from evalmon_agent.words.printable import printable
+from evalmon_agent.words.states import TERMINAL, State
+
+NOW = 1_790_000_000.0
+HOSTILE = [
+    "r/t/epoch0\n[2025-11-11 14:50:12] STATE_CHANGE: other/eval\nPrevious: RUNNING\nCurrent: COMPLETED\nJob ID: 1",
+    "a\n\nb",
+    "\x1b[2J\x1b[31mred",
+    "abc\u202egnp.exe",
+    "nul\0byte",
+    "\u2028line\u2029separators\x85next",
+    "\r\rover",
+    "x" * 100_000,
+    "\ud800 lone surrogate",
+    "🧪 日本 é",
+    "",
+    " ",
+    ": ",
+]
+TEXTS = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=40))
+STATES = st.sampled_from(State)
+
+
+def change(name: str, job_id: str, state: State, *, log: str | None = None) -> list[str]:
+    if state in TERMINAL:
+        return blocks.state_change_terminal(
+            NOW, name, job_id, previous=State.RUNNING, current=state, at=NOW, elapsed_s=1.0, result_log=log
+        )
+    return blocks.state_change(NOW, name, job_id, previous=State.PENDING, current=state, at=NOW - 5)
+
+
+def every_block(text: str) -> list[list[str]]:
+    """Each kind of block, with this text wherever outside text may stand."""
+    result = EvalResult(status=text, scores={text: 1.0}, error=text, log=text)
+    return [
+        *(change(text, text, state, log=text) for state in State),
+        blocks.compute_metrics(NOW, text, text, Figures(), state=State.TIMEOUT),
+        blocks.resource_status(NOW, text, utilization_pct=1, memory_used_mib=1, memory_total_mib=2),
+        blocks.eval_result(NOW, text, text, result),
+        blocks.note(NOW, "ALERT", text, {"Error": text}),
+    ]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_add_no_line_and_no_block(text: str) -> None:
+    plain, hostile = every_block("plain"), every_block(text)
+    # An empty error and empty scores are left out of EVAL_RESULT.
+    expected = [len(block) - (0 if text else block[0].count("EVAL_RESULT")) for block in plain]
+    assert expected == [len(block) for block in hostile]
+    assert len(hostile) == len(list(read(blocks.join(hostile))))
+
+
+@given(TEXTS)
+def test_no_line_holds_what_a_terminal_or_a_reader_would_obey(text: str) -> None:
+    for line in itertools.chain.from_iterable(every_block(text)):
+        assert not any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in line)
+        assert not set(line) & set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u200f")
+        line.encode()
+
+
+@given(st.lists(st.tuples(TEXTS, st.sampled_from(["1", "12_3", "5+0"]), STATES), max_size=6))
+def test_what_was_written_is_read_back(changes: list[tuple[str, str, State]]) -> None:
+    text = blocks.join(change(*one) for one in changes)
+    expected = [(printable(name), (job_id, state)) for name, job_id, state in changes]
+    assert expected == [(block.subject, transition(block)) for block in read(text)]
+
+
+def test_a_block_read_back_is_its_kind_its_subject_and_its_fields() -> None:
+    [block] = read(
+        blocks.join([blocks.note(NOW, "QUERY_ERROR", "squeue: no answer", {"Error": "a: b", "Action": "x"})])
+    )
+    assert Block("QUERY_ERROR", "squeue: no answer", {"Error": "a: b", "Action": "x"}) == block
+
+
+def test_a_log_torn_at_any_byte_gives_the_whole_blocks_before() -> None:
+    written = [
+        change("日本/t/epoch0", "1", State.RUNNING),
+        change("日本/t/epoch0", "1", State.FAILED),
+        ["no head", "x"],
+    ]
+    data = blocks.join(written).encode()
+    ends = [len(blocks.join(written[:n]).encode()) for n in (1, 2)]
+    for cut in range(len(data) + 1):
+        text = data[:cut].decode(errors="replace")
+        assert sum(end <= cut for end in ends) == len(list(read(text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\n\n", "garbage\n\n", "[2025-11-11] STATE_CHANGE: x\n\n", "[2025-11-11 14:50:12] lower: x\n\n"],
+)
+def test_what_is_no_block_is_passed_over(text: str) -> None:
+    assert [] == list(read(text))
+
+
+@pytest.mark.parametrize("current", ["", "running", "WARPED", "name"])
+def test_a_state_change_into_no_state_of_ours_is_no_transition(current: str) -> None:
+    assert None is transition(Block("STATE_CHANGE", "x", {"Job ID": "1", "Current": current}))
+
+
+def test_other_blocks_and_torn_ones_are_no_transitions() -> None:
+    assert None is transition(Block("COMPUTE_METRICS", "x", {"Job ID": "1", "Current": "RUNNING"}))
+    assert None is transition(Block("STATE_CHANGE", "x", {"Current": "RUNNING"}))
+
+
+@given(st.text(max_size=200))
+def test_no_text_raises(text: str) -> None:
+    list(read(text))

@@ -1,0 +1,152 @@
+"""Single facts with what matters to a test said, and the rest as Slurm would have it. Times are seconds since T."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from evalmon_agent.slurm.sacct import SacctJob
+from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking.events import Event, Measured, Transition
+from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, Registration, SelfReport
+from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.records import Eval, ExperimentState, Own
+from evalmon_agent.words.job_id import parse_job_id
+from evalmon_agent.words.states import TERMINAL, State
+
+T = 1_790_000_000.0
+NAME = "r8_lr1e-5/capitalization/epoch0"
+JOB = "123"
+TOKEN = "5f3a"
+LOST_AFTER_S = 1800.0
+
+
+def registered(name: str = NAME, job_id: str = JOB, *, at: float = 0.0, token: str | None = TOKEN) -> Registration:
+    return Registration(name, job_id, T + at, token, "/exp/r8_lr1e-5/eval/cell.slurm", "/exp/out")
+
+
+def launcher(token: str) -> str:
+    return f"/exp/evalmon/scripts/{token}/cell.slurm"
+
+
+def row(state: State | None, *, job_id: str = JOB, submit: float | None = 1.0, **more: Any) -> SqueueRow:
+    """A row of squeue's. `start`, `end`: given where the job has them."""
+    start, end = more.pop("start", None), more.pop("end", None)
+    found = parse_job_id(job_id)
+    assert found is not None
+    plain = SqueueRow(
+        job_id=found,
+        raw_id=found.job,
+        state=state,
+        state_word=str(state),
+        submitted_at=None if submit is None else T + submit,
+        started_at=None if start is None else T + start,
+        ends_at=None if end is None else T + end,
+        elapsed_s=None if start is None or end is None else end - start,
+        time_limit_s=1800.0,
+        reason="Priority" if state is State.PENDING else "None",
+        partition="main",
+        nodes=1,
+        node_list="" if start is None else "n1",
+        command=launcher(TOKEN),
+        name="cell",
+    )
+    return replace(plain, **more)
+
+
+def queue(at: float, *rows: SqueueRow) -> Facts:
+    return Facts(queue=QueueAnswer(T + at, rows))
+
+
+def account(state: State | None, *, job_id: str = JOB, submit: float | None = 1.0, **more: Any) -> SacctJob:
+    """A row of sacct's."""
+    start, end = more.pop("start", None), more.pop("end", None)
+    found = parse_job_id(job_id)
+    assert found is not None
+    over = state in TERMINAL or state is State.REQUEUED
+    plain = SacctJob(
+        job_id=found,
+        raw_id=found.job,
+        cluster="test",
+        user="me",
+        state=state,
+        state_word=str(state),
+        exit_code=0 if over and start is not None else None,
+        signal=None,
+        submitted_at=None if submit is None else T + submit,
+        started_at=None if start is None else T + start,
+        ended_at=None if end is None else T + end,
+        elapsed_s=0.0 if start is None or end is None else end - start,
+        time_limit_s=1800.0,
+        cpus=4,
+        nodes=1,
+        gpus=1,
+        total_cpu_s=100.0,
+        memory_used_bytes=1000,
+        memory_requested_bytes=4000,
+        node_list=None if start is None else "n1",
+        ran=start is not None,
+        name="cell",
+    )
+    return replace(plain, **more)
+
+
+def accounts(at: float, *rows: SacctJob, asked: tuple[str, ...] = (JOB,), **more: Any) -> Facts:
+    return Facts(accounts=[AccountAnswer(T + at, frozenset(asked), rows, **more)])
+
+
+def no_accounts(at: float, *, asked: tuple[str, ...] = (JOB,)) -> Facts:
+    return accounts(at, asked=asked, disabled=True)
+
+
+def own(restart: int = 0, *, job_id: str = JOB, start: float | None = 10.0, **more: Any) -> Own:
+    """What a job says of one attempt. `end` with `exit_code` or `signal`: it ended."""
+    end = more.pop("end", None)
+    begun = None if start is None else T + start
+    ended = None if end is None else T + end
+    elapsed_s = None if end is None or start is None else end - start
+    return Own(job_id, restart, started_at=begun, ended_at=ended, elapsed_s=elapsed_s, **more)
+
+
+def report(*attempts: Own, job_id: str = JOB, name: str | None = NAME, tokens: tuple[str, ...] = ()) -> Facts:
+    said = SelfReport(f"{job_id}.json", repr(attempts), job_id, name, "/exp/out", attempts, frozenset(tokens))
+    return Facts(reports=[said])
+
+
+class Told:
+    """A state, and what was said of it."""
+
+    def __init__(self, *facts: Facts, lost_after_s: float = LOST_AFTER_S) -> None:
+        self.state = ExperimentState(experiment="/exp")
+        self.lost_after_s = lost_after_s
+        self.events: list[Event] = []
+        self.take(*facts)
+
+    def take(self, *facts: Facts) -> list[Event]:
+        """What these facts, one after the other, made happen."""
+        new = [event for fact in facts for event in fold(self.state, fact, lost_after_s=self.lost_after_s)]
+        self.events += new
+        return new
+
+    @property
+    def eval(self) -> Eval:
+        [found] = self.state.evals.values()
+        return found
+
+    @property
+    def path(self) -> list[str]:
+        """`PREVIOUS>CURRENT` of each transition."""
+        return [f"{e.previous}>{e.current}" for e in self.events if isinstance(e, Transition)]
+
+    @property
+    def last(self) -> Transition:
+        return [event for event in self.events if isinstance(event, Transition)][-1]
+
+    @property
+    def measured(self) -> list[Measured]:
+        return [event for event in self.events if isinstance(event, Measured)]
+
+
+def told(*facts: Facts, **more: Any) -> Told:
+    """What is known after one registered eval and these facts."""
+    return Told(Facts(registrations=[registered()]), *facts, **more)

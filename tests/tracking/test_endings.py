@@ -1,0 +1,245 @@
+"""How an attempt ended, and whether it is over for good: one case each."""
+
+from __future__ import annotations
+
+import pytest
+
+from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
+from tracking.rows import T, account, accounts, launcher, own, queue, registered, report, row, told
+
+RUNNING = row(State.RUNNING, start=5)
+SLURMS_ENDS = sorted(TERMINAL - {State.LOST})
+
+
+def test_nothing_is_logged_of_a_registration() -> None:
+    found = told(queue(2, row(State.PENDING)))
+    assert ([], State.PENDING, False) == (found.path, found.eval.state, found.eval.final)
+
+
+@pytest.mark.parametrize("end", SLURMS_ENDS)
+def test_each_terminal_state_of_sacct_is_logged_with_its_time(end: State) -> None:
+    found = told(queue(10, RUNNING), queue(60), accounts(60, account(end, start=5, end=55)))
+    assert ["PENDING>RUNNING", f"RUNNING>{end}"] == found.path
+    assert (T + 55, "sacct", True) == (found.last.at, found.last.witness, found.eval.final)
+
+
+@pytest.mark.parametrize("end", SLURMS_ENDS)
+def test_squeues_own_last_word_is_enough(end: State) -> None:
+    found = told(queue(10, RUNNING), queue(60, row(end, start=5, end=55)))
+    assert ["PENDING>RUNNING", f"RUNNING>{end}"] == found.path
+    assert (T + 55, "squeue", True) == (found.last.at, found.last.witness, found.eval.final)
+
+
+def test_a_running_that_nobody_saw_is_reconstructed_from_its_start() -> None:
+    found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
+    assert ["PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path
+    assert [T + 5, T + 55] == [event.at for event in found.events]
+
+
+def test_a_job_cancelled_before_its_start_never_ran() -> None:
+    found = told(queue(9, row(State.CANCELLED, end=8)))
+    assert (["PENDING>CANCELLED"], 0.0) == (found.path, found.eval.attempts[0].elapsed_s)
+
+
+def test_completing_counts_as_running_until_slurm_names_the_end() -> None:
+    found = told(queue(60, row(State.RUNNING, start=5, state_word="COMPLETING")))
+    assert (["PENDING>RUNNING"], State.RUNNING) == (found.path, found.eval.state)
+
+
+def test_accounting_decides_though_squeue_still_shows_the_job_completing() -> None:
+    found = told(accounts(60, account(State.FAILED, start=5, end=55)), queue(61, RUNNING))
+    assert ["PENDING>RUNNING", "RUNNING>FAILED"] == found.path
+
+
+def test_an_unknown_word_is_an_active_job_and_no_transition() -> None:
+    found = told(queue(10, row(None, state_word="EXPLODING")), queue(20, row(None, state_word="EXPLODING")))
+    assert ([], State.PENDING, None) == (found.path, found.eval.state, found.eval.jobs[0].missing_at)
+
+
+def test_an_unknown_word_does_not_undo_what_is_known() -> None:
+    found = told(queue(10, RUNNING), queue(20, row(None)))
+    assert (["PENDING>RUNNING"], State.RUNNING) == (found.path, found.eval.state)
+
+
+def test_an_empty_squeue_while_sacct_says_running_concludes_nothing() -> None:
+    minutes = range(1, 61)
+    empty = [facts for n in minutes for facts in (queue(60 * n), accounts(60 * n, account(State.RUNNING, start=5)))]
+    found = told(queue(10, RUNNING), *empty[:60])
+    assert (["PENDING>RUNNING"], State.RUNNING, False) == (found.path, found.eval.state, found.eval.final)
+
+
+def test_a_job_that_sacct_calls_running_is_not_lost_before_its_limit_is_over() -> None:
+    found = told(queue(10, row(State.RUNNING, start=5, time_limit_s=6000.0)))
+    running = account(State.RUNNING, start=5, time_limit_s=6000.0)
+    for n in range(1, 100):
+        found.take(queue(60 * n), accounts(60 * n, running))
+    assert ["PENDING>RUNNING"] == found.path
+    for n in range(100, 103):
+        found.take(queue(60 * n), accounts(60 * n, running))
+    assert ["PENDING>RUNNING", "RUNNING>LOST"] == found.path
+
+
+def test_a_squeue_without_the_job_and_a_sacct_that_lags_conclude_nothing() -> None:
+    found = told(queue(10, RUNNING), queue(60), accounts(60))
+    assert (["PENDING>RUNNING"], False) == (found.path, found.eval.final)
+    found.take(queue(120), accounts(120, account(State.TIMEOUT, start=5, end=55)))
+    assert ["PENDING>RUNNING", "RUNNING>TIMEOUT"] == found.path
+
+
+def test_a_purged_job_that_nobody_can_tell_of_is_lost_and_never_completed() -> None:
+    found = told(queue(10, RUNNING))
+    for n in range(31):
+        assert ["PENDING>RUNNING"] == found.path
+        found.take(queue(60 * n + 60), accounts(60 * n + 60))
+    assert (["PENDING>RUNNING", "RUNNING>LOST"], True) == (found.path, found.eval.final)
+    assert (None, "none") == (found.last.at, found.last.witness)
+
+
+def test_a_job_that_was_called_lost_goes_on_in_the_log_from_there() -> None:
+    found = told(lost_after_s=60)
+    found.take(*(facts for n in range(1, 4) for facts in (queue(60 * n), accounts(60 * n))))
+    assert ["PENDING>LOST"] == found.path
+    found.take(queue(300, row(State.RUNNING, start=5)))
+    assert (State.RUNNING, False) == (found.eval.state, found.eval.final)
+    found.take(accounts(400, account(State.COMPLETED, start=5, end=350)))
+    assert ["PENDING>LOST", "LOST>RUNNING", "RUNNING>COMPLETED"] == found.path
+
+
+def test_an_answer_that_is_not_there_is_no_news() -> None:
+    found = told(queue(10, RUNNING))
+    before = found.eval.attempts[0].queue_at
+    assert ([], before) == (found.take(queue(70, RUNNING)), found.eval.attempts[0].queue_at)
+
+
+@pytest.mark.parametrize("end", sorted(MAY_RUN_AGAIN))
+def test_what_slurm_may_run_again_is_final_only_once_squeue_is_without_it(end: State) -> None:
+    found = told(queue(10, RUNNING), accounts(60, account(end, start=5, end=55)))
+    assert (["PENDING>RUNNING", f"RUNNING>{end}"], False) == (found.path, found.eval.final)
+    found.take(queue(120))
+    assert not found.eval.final
+    found.take(accounts(121, account(end, start=5, end=55)))
+    assert (["PENDING>RUNNING", f"RUNNING>{end}"], True) == (found.path, found.eval.final)
+
+
+@pytest.mark.parametrize("end", sorted(MAY_RUN_AGAIN))
+def test_what_slurm_runs_again_goes_on_with_a_new_attempt(end: State) -> None:
+    found = told(queue(10, RUNNING), accounts(60, account(end, start=5, end=55)))
+    found.take(queue(61, row(State.PENDING, submit=57)), accounts(61, account(State.PENDING, submit=57)))
+    assert ["PENDING>RUNNING", f"RUNNING>{end}", f"{end}>PENDING"] == found.path
+    assert (State.PENDING, False) == (found.eval.state, found.eval.final)
+    found.take(queue(200, row(State.COMPLETED, submit=57, start=180, end=199)))
+    assert ["PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path[3:]
+
+
+def test_a_requeue_between_two_polls_waits_for_accounting_to_name_it() -> None:
+    found = told(queue(10, RUNNING), queue(60, row(State.PENDING, submit=57)))
+    assert (["PENDING>RUNNING"], State.RUNNING) == (found.path, found.eval.state)
+    found.take(accounts(61, account(State.PREEMPTED, start=5, end=55), account(State.PENDING, submit=57)))
+    assert ["PENDING>RUNNING", "RUNNING>PREEMPTED", "PREEMPTED>PENDING"] == found.path
+
+
+def test_an_earlier_attempt_that_accounting_never_has_was_requeued() -> None:
+    again = account(State.PENDING, submit=57)
+    found = told(queue(10, RUNNING), queue(60, row(State.PENDING, submit=57)), accounts(60, again))
+    assert ["PENDING>RUNNING"] == found.path
+    found.take(accounts(180, again))
+    assert ["PENDING>RUNNING", "RUNNING>REQUEUED", "REQUEUED>PENDING"] == found.path
+
+
+def test_a_requeue_before_the_first_look_is_asked_about_and_told() -> None:
+    found = told(queue(200, row(State.SUSPENDED, submit=57, start=180)))
+    assert ["PENDING>RUNNING"] == found.path
+    first = account(State.REQUEUED, start=5, end=55)
+    found.take(accounts(201, first, account(State.RUNNING, submit=57, start=180)))
+    assert ["RUNNING>REQUEUED", "REQUEUED>PENDING", "PENDING>RUNNING", "RUNNING>SUSPENDED"] == found.path[1:]
+
+
+def test_held_after_a_requeue_it_is_pending_again_and_not_over() -> None:
+    first = account(State.REQUEUED, start=5, end=55)
+    held = row(State.REQUEUED, submit=57, state_word="REQUEUE_HOLD")
+    found = told(queue(10, RUNNING), queue(60, held), accounts(60, first, account(State.PENDING, submit=57)))
+    assert ["PENDING>RUNNING", "RUNNING>REQUEUED", "REQUEUED>PENDING"] == found.path
+    assert (State.PENDING, False) == (found.eval.state, found.eval.final)
+    found.take(queue(300, row(State.RUNNING, submit=57, start=290)))
+    assert "PENDING>RUNNING" == found.path[-1]
+
+
+def test_squeue_calling_a_running_attempt_requeued_waits_for_accountings_word() -> None:
+    found = told(queue(10, RUNNING), queue(60, row(State.REQUEUED, start=5)))
+    assert ["PENDING>RUNNING"] == found.path
+    found.take(accounts(60, account(State.REQUEUED, start=5, end=55)))
+    assert (["PENDING>RUNNING", "RUNNING>REQUEUED"], False) == (found.path, found.eval.final)
+
+
+def test_a_finished_job_that_somebody_requeues_is_active_again() -> None:
+    done = account(State.FAILED, start=5, end=55)
+    found = told(queue(60, row(State.FAILED, start=5, end=55)), accounts(60, done))
+    assert found.eval.final
+    found.take(queue(120, row(State.PENDING, submit=100)), accounts(120, done, account(State.PENDING, submit=100)))
+    assert (["PENDING>RUNNING", "RUNNING>FAILED", "FAILED>PENDING"], False) == (found.path, found.eval.final)
+
+
+def test_suspensions_are_logged_where_they_were_seen() -> None:
+    suspended = row(State.SUSPENDED, start=5)
+    found = told(
+        queue(10, RUNNING), queue(20, suspended), queue(30, suspended), queue(40, RUNNING), queue(50, suspended)
+    )
+    assert ["PENDING>RUNNING", "RUNNING>SUSPENDED", "SUSPENDED>RUNNING", "RUNNING>SUSPENDED"] == found.path
+    assert [T + 5, T + 20, T + 40, T + 50] == [event.at for event in found.events]
+
+
+def test_a_job_first_seen_suspended_ran_before() -> None:
+    assert ["PENDING>RUNNING", "RUNNING>SUSPENDED"] == told(queue(20, row(State.SUSPENDED, start=5))).path
+
+
+def test_contradicting_witnesses_give_one_correction_and_no_second_end() -> None:
+    found = told(queue(10, RUNNING), queue(60, row(State.COMPLETED, start=5, end=55)))
+    found.take(accounts(61, account(State.OUT_OF_MEMORY, start=5, end=55)))
+    found.take(accounts(121, account(State.OUT_OF_MEMORY, start=5, end=55)))
+    assert ["PENDING>RUNNING", "RUNNING>COMPLETED", "COMPLETED>OUT_OF_MEMORY"] == found.path
+
+
+def test_a_retried_eval_goes_on_with_its_new_job() -> None:
+    found = told(accounts(60, account(State.FAILED, start=5, end=55)))
+    found.take(Facts(registrations=[registered(job_id="200", at=100, token="9c")]))
+    assert ("200", State.PENDING, False) == (found.eval.job_id, found.eval.state, found.eval.final)
+    found.take(queue(120, row(State.RUNNING, job_id="200", submit=101, start=110, command=launcher("9c"))))
+    assert ["PENDING>RUNNING", "RUNNING>FAILED", "PENDING>RUNNING"] == found.path
+    assert ["123", "200"] == sorted({job_id for job_id, _ in found.eval.logged})
+
+
+# The clock of an observer is set, or another observer's differs.
+
+
+def test_a_clock_set_forward_a_day_makes_no_job_lost() -> None:
+    day = 86_400
+    found = told(queue(10, RUNNING), queue(60), accounts(60), queue(day), accounts(day))
+    assert (["PENDING>RUNNING"], False) == (found.path, found.eval.final)
+
+
+def test_a_clock_set_back_an_hour_delays_nothing() -> None:
+    hour = -3600
+    found = told(queue(10, RUNNING), queue(60, row(State.SUSPENDED, start=5)))
+    found.take(queue(hour, RUNNING), queue(hour + 60), accounts(hour + 60, account(State.COMPLETED, start=5, end=70)))
+    assert ["SUSPENDED>RUNNING", "RUNNING>COMPLETED"] == found.path[2:]
+    assert found.eval.final
+
+
+def test_a_clock_set_back_an_hour_delays_no_loss_either() -> None:
+    found = told(queue(10, RUNNING), lost_after_s=300)
+    found.take(*(facts for n in range(3) for facts in (queue(60 * n + 60), accounts(60 * n + 60))))
+    found.take(*(facts for n in range(6) for facts in (queue(60 * n - 3600), accounts(60 * n - 3600))))
+    assert "RUNNING>LOST" == found.path[-1]
+
+
+@pytest.mark.parametrize("skew", [-300.0, 300.0])
+def test_an_observer_whose_clock_is_wrong_by_five_minutes_sees_the_same_path(skew: float) -> None:
+    found = told(queue(10 + skew, row(State.PENDING)), queue(30, RUNNING), queue(90 + skew, RUNNING))
+    found.take(queue(120), accounts(120, account(State.COMPLETED, start=5, end=100)))
+    assert (["PENDING>RUNNING", "RUNNING>COMPLETED"], True) == (found.path, found.eval.final)
+
+
+def test_a_node_whose_clock_is_behind_gives_no_negative_duration() -> None:
+    found = told(report(own(start=-300, end=-250, exit_code=0)), queue(60, row(State.COMPLETED, start=5, end=55)))
+    assert (["PENDING>RUNNING", "RUNNING>COMPLETED"], 50.0) == (found.path, found.eval.attempts[0].elapsed_s)

@@ -1,0 +1,104 @@
+"""Whose row is it: earlier and later bearers of an id are kept out, het jobs and arrays found."""
+
+from __future__ import annotations
+
+import pytest
+
+from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.words.states import State
+from tracking.rows import JOB, T, Told, account, accounts, launcher, queue, registered, row, told
+
+OLD = account(State.COMPLETED, submit=-86_400, start=-86_000, end=-85_000)
+
+
+def test_the_row_of_an_earlier_bearer_is_not_ours_though_it_is_the_only_one() -> None:
+    found = told(queue(10), accounts(10, OLD))
+    assert ([], [], False) == (found.path, found.eval.attempts, found.eval.final)
+
+
+def test_of_two_bearers_only_the_one_submitted_by_us_counts() -> None:
+    found = told(queue(60), accounts(60, OLD, account(State.FAILED, start=5, end=55)))
+    assert ["PENDING>RUNNING", "RUNNING>FAILED"] == found.path
+
+
+def test_a_submit_time_up_to_a_minute_before_our_sbatch_is_ours() -> None:
+    assert 1 == len(told(accounts(10, account(State.PENDING, submit=-59))).eval.attempts)
+    assert 0 == len(told(accounts(10, account(State.PENDING, submit=-61))).eval.attempts)
+
+
+def test_what_squeue_showed_under_our_script_is_ours_whatever_the_controllers_clock_says() -> None:
+    found = told(queue(10, row(State.RUNNING, submit=-300, start=-290)))
+    found.take(queue(60), accounts(60, account(State.COMPLETED, submit=-300, start=-290, end=-250)))
+    assert ["PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path
+
+
+def test_an_attempt_earlier_than_the_first_that_squeue_showed_is_ours() -> None:
+    found = told(queue(4000, row(State.RUNNING, submit=3000, start=3900)))
+    found.take(
+        accounts(4000, account(State.NODE_FAIL, start=5, end=2900), account(State.RUNNING, submit=3000, start=3900))
+    )
+    assert [T + 1, T + 3000] == [a.submitted_at for a in found.eval.attempts]
+
+
+@pytest.mark.parametrize("command", ["/home/me/other.sh", launcher("another"), "/exp/evalmon/scripts/5f3a0/x.sh"])
+def test_a_row_of_squeues_whose_script_is_not_ours_is_another_job(command: str) -> None:
+    found = told(queue(10, row(State.RUNNING, start=5, command=command)))
+    assert ([], []) == (found.path, found.eval.attempts)
+    assert T + 10 == found.eval.jobs[0].missing_at
+
+
+@pytest.mark.parametrize("command", ["", "cell.sh", launcher("5f3a") + " --epochs 3"])
+def test_a_row_that_names_our_script_or_none_is_ours(command: str) -> None:
+    assert ["PENDING>RUNNING"] == told(queue(10, row(State.RUNNING, start=5, command=command))).path
+
+
+def test_a_row_that_names_no_script_and_is_older_than_our_job_is_not_ours() -> None:
+    assert [] == told(queue(10, row(State.RUNNING, submit=-300, start=-200, command=""))).path
+
+
+def test_an_adopted_job_has_a_script_of_its_own_and_may_be_old() -> None:
+    found = Told(Facts(registrations=[registered(token=None, at=5000)]))
+    found.take(queue(5010, row(State.RUNNING, start=10, command="/home/me/eval.sh")))
+    assert ["PENDING>RUNNING"] == found.path
+
+
+def test_an_id_that_was_given_out_twice_belongs_to_each_eval_in_its_time() -> None:
+    first, second = registered("r/a"), registered("r/b", at=9000, token="9c")
+    found = Told(Facts(registrations=[first, second]))
+    rows = [account(State.FAILED, start=5, end=55), account(State.COMPLETED, submit=9001, start=9005, end=9055)]
+    found.take(queue(9060, row(State.COMPLETED, submit=9001, start=9005, end=9055, command=launcher("9c"))))
+    found.take(accounts(9060, *rows))
+    assert {"r/a": "FAILED", "r/b": "COMPLETED"} == {name: ev.state for name, ev in found.state.evals.items()}
+    assert [1, 1] == [len(ev.attempts) for ev in found.state.evals.values()]
+
+
+def test_a_row_without_a_submit_time_shows_that_the_job_is_there_and_no_more() -> None:
+    found = told(queue(10, row(State.RUNNING, submit=None, start=5)))
+    assert ([], [], None) == (found.path, found.eval.attempts, found.eval.jobs[0].missing_at)
+    assert [] == found.take(accounts(20, account(State.COMPLETED, submit=None, start=5, end=10)))
+
+
+def test_rows_of_another_user_do_not_count_where_it_is_known_who_asks() -> None:
+    done = account(State.COMPLETED, start=5, end=55)
+    assert [] == told(accounts(60, done, user="somebody")).path
+    assert ["PENDING>RUNNING", "RUNNING>COMPLETED"] == told(accounts(60, done, user="me")).path
+
+
+def test_a_het_job_is_registered_by_its_number_and_shown_by_its_components() -> None:
+    batch, other = (row(State.RUNNING, job_id=f"{JOB}+{n}", start=5) for n in (0, 1))
+    found = told(queue(10, other, batch))
+    assert (["PENDING>RUNNING"], 1) == (found.path, len(found.eval.attempts))
+    found.take(queue(60), accounts(60, account(State.FAILED, job_id=f"{JOB}+0", start=5, end=55)))
+    assert "RUNNING>FAILED" == found.path[-1]
+
+
+def test_each_task_of_an_array_is_an_eval_of_its_own() -> None:
+    tasks = [registered(f"r/a[{n}]", f"{JOB}_{n}") for n in range(2)]
+    found = Told(Facts(registrations=tasks), queue(10, row(State.RUNNING, job_id=f"{JOB}_1", start=5)))
+    assert {"r/a[0]": "PENDING", "r/a[1]": "RUNNING"} == {name: ev.state for name, ev in found.state.evals.items()}
+
+
+def test_jobs_that_are_none_of_ours_leave_no_trace() -> None:
+    found = told(queue(10, row(State.RUNNING, job_id="999", start=5)))
+    found.take(accounts(10, account(State.FAILED, job_id="999", start=5, end=9)))
+    assert ([], []) == (found.path, found.eval.attempts)

@@ -1,0 +1,99 @@
+"""What the log gives back of a lost state: the blocks that are there are not written again, and no more."""
+
+from __future__ import annotations
+
+from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.logbook.blocks import all_complete, compute_metrics, join, state_change, state_change_terminal
+from evalmon_agent.logbook.read import blocks
+from evalmon_agent.tracking.facts import Facts, Measurement
+from evalmon_agent.tracking.records import ExperimentState, HelperJob, Recovered
+from evalmon_agent.tracking.recover import recover
+from evalmon_agent.words.states import State
+from tracking.rows import JOB, NAME, T, Told, account, accounts, queue, registered, row
+
+
+def changed(previous: State, current: State, *, name: str = NAME, job_id: str = JOB) -> list[str]:
+    if current.name in {"PENDING", "RUNNING", "SUSPENDED", "REQUEUED"}:
+        return state_change(T, name, job_id, previous=previous, current=current, at=None)
+    return state_change_terminal(
+        T, name, job_id, previous=previous, current=current, at=T, elapsed_s=1.0, result_log="logs/"
+    )
+
+
+def recovered(*log: list[str], name: str = NAME) -> Told:
+    """An eval registered into a state that was made from this log."""
+    found = Told()
+    recover(found.state, blocks(join(log)))
+    found.take(Facts(registrations=[registered(name)]))
+    return found
+
+
+STARTED = changed(State.PENDING, State.RUNNING)
+FAILED = changed(State.RUNNING, State.FAILED)
+
+
+def test_an_empty_log_gives_an_empty_state() -> None:
+    state = ExperimentState(experiment="/exp")
+    recover(state, [])
+    assert (Recovered(), None, 0) == (state.recovered, state.completion, state.completions)
+
+
+def test_transitions_in_the_log_are_not_logged_again() -> None:
+    found = recovered(STARTED, FAILED)
+    assert [(JOB, State.RUNNING), (JOB, State.FAILED)] == found.eval.logged
+    found.take(queue(60), accounts(60, account(State.FAILED, start=5, end=55)))
+    assert ([], True) == (found.path, found.eval.final)
+
+
+def test_what_the_log_lacks_is_logged() -> None:
+    found = recovered(STARTED)
+    found.take(queue(60), accounts(60, account(State.FAILED, start=5, end=55)))
+    assert ["RUNNING>FAILED"] == found.path
+
+
+def test_facts_that_are_behind_the_log_say_nothing() -> None:
+    found = recovered(STARTED, FAILED)
+    found.take(queue(60, row(State.RUNNING, start=5)))
+    assert ([], State.RUNNING) == (found.path, found.eval.state)
+
+
+def test_a_resumption_after_a_suspension_that_only_the_log_knows_is_logged() -> None:
+    found = recovered(STARTED, changed(State.RUNNING, State.SUSPENDED))
+    found.take(queue(60, row(State.SUSPENDED, start=5)), queue(120, row(State.RUNNING, start=5)))
+    assert ["SUSPENDED>RUNNING"] == found.path
+
+
+def test_figures_in_the_log_are_not_logged_again() -> None:
+    found = recovered(STARTED, FAILED, compute_metrics(T, NAME, JOB, Figures(), state=State.FAILED))
+    figures = Facts(measurements=[Measurement(NAME, JOB, T + 1, Figures(elapsed_s=50.0))])
+    found.take(accounts(60, account(State.FAILED, start=5, end=55)), figures)
+    assert ([], Figures(elapsed_s=50.0)) == (found.measured, found.eval.attempts[0].figures)
+
+
+def test_two_evals_whose_names_print_alike_keep_their_own_lines() -> None:
+    hostile, plain = "r/\x1b", "r/\\x1b"
+    log = [changed(State.PENDING, State.RUNNING, name=n, job_id=j) for n, j in ((hostile, "1"), (plain, "2"))]
+    found = Told()
+    recover(found.state, blocks(join(log)))
+    found.take(Facts(registrations=[registered(hostile, "1"), registered(plain, "2", token="9c")]))
+    logged = {name: ev.logged for name, ev in found.state.evals.items()}
+    assert {hostile: [("1", State.RUNNING)], plain: [("2", State.RUNNING)]} == logged
+
+
+def test_each_job_of_a_retried_eval_gets_its_own_lines_back() -> None:
+    found = recovered(STARTED, FAILED, changed(State.PENDING, State.RUNNING, job_id="200"))
+    found.take(Facts(registrations=[registered(job_id="200", at=100, token="9c")]))
+    assert [(JOB, State.RUNNING), (JOB, State.FAILED), ("200", State.RUNNING)] == found.eval.logged
+    assert Recovered() == found.state.recovered
+
+
+def test_an_end_that_was_logged_is_the_end() -> None:
+    end = all_complete(T, {State.FAILED: 1}, total_time_s=60)
+    found = recovered(STARTED, FAILED, end)
+    assert (HelperJob(status="complete"), 1) == (found.state.completion, found.state.completions)
+
+
+def test_an_end_after_which_something_happened_is_none() -> None:
+    end = all_complete(T, {State.FAILED: 1}, total_time_s=60)
+    found = recovered(STARTED, FAILED, end, changed(State.FAILED, State.PENDING))
+    assert (None, 1) == (found.state.completion, found.state.completions)

@@ -1,0 +1,62 @@
+"""What the registry says: an acceptance counts whatever else was written, and nothing else does."""
+
+from __future__ import annotations
+
+from evalmon_agent.tracking.facts import Registration
+from evalmon_agent.tracking.registry import (
+    Abandoned,
+    Accepted,
+    Entry,
+    Intent,
+    Refused,
+    entries,
+    registrations,
+)
+
+INTENT = Intent("t1", "eval", 100.0, "login1", 4711, "r/t/epoch0", "/exp/r/eval/t_epoch0.slurm", "/exp/r/eval")
+ACCEPTED = Accepted("t1", "123", 101.0)
+REFUSED = Refused("t1", "Invalid partition", 101.0)
+ABANDONED = Abandoned("t1", 102.0)
+
+
+def test_an_intent_without_an_outcome_is_open() -> None:
+    [entry] = entries([INTENT])
+    assert (True, []) == (entry.is_open, registrations([entry]))
+
+
+def test_each_outcome_closes_it() -> None:
+    closed = [entries([INTENT, outcome])[0].is_open for outcome in (ACCEPTED, REFUSED, ABANDONED)]
+    assert [False, False, False] == closed
+
+
+def test_an_accepted_eval_is_registered_with_the_time_of_its_intent() -> None:
+    expected = Registration("r/t/epoch0", "123", 100.0, "t1", "/exp/r/eval/t_epoch0.slurm", "/exp/r/eval")
+    assert [expected] == registrations(entries([INTENT, ACCEPTED]))
+
+
+def test_an_acceptance_counts_though_it_comes_late_or_twice() -> None:
+    again = Accepted("t1", "999", 105.0)
+    for records in ([INTENT, ABANDONED, ACCEPTED], [INTENT, ACCEPTED, again], [INTENT, INTENT, ACCEPTED, REFUSED]):
+        assert ["123"] == [r.job_id for r in registrations(entries(records))]
+
+
+def test_an_outcome_without_its_intent_is_nothing() -> None:
+    assert [] == entries([ACCEPTED, REFUSED, ABANDONED])
+
+
+def test_entries_stand_in_the_order_of_their_intents() -> None:
+    other = Intent("t2", "sidecar", 99.0, "login1", 4711)
+    assert [Entry(INTENT, accepted=ACCEPTED), Entry(other)] == entries([INTENT, other, ACCEPTED])
+
+
+def test_jobs_of_ours_are_no_evals() -> None:
+    ours = Intent("t1", "completion", 100.0, "login1", 4711)
+    assert [] == registrations(entries([ours, ACCEPTED]))
+
+
+def test_each_task_of_an_array_is_an_eval_with_a_directory_of_its_own() -> None:
+    array = Intent("t1", "eval", 100.0, "login1", 4711, "r/t", "/exp/r/eval/t.slurm", "/exp/r/eval/t", [0, 7])
+    found = registrations(entries([array, ACCEPTED]))
+    assert [("r/t[0]", "123_0", "/exp/r/eval/t/0"), ("r/t[7]", "123_7", "/exp/r/eval/t/7")] == [
+        (r.name, r.job_id, r.output_dir) for r in found
+    ]

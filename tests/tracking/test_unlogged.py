@@ -1,0 +1,115 @@
+"""The path laid beside the log: what is new is told once, what the log has or has gone past is not told again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.tracking.path import Step
+from evalmon_agent.tracking.unlogged import unlogged
+from evalmon_agent.words.states import State
+
+LETTERS = {
+    "P": State.PENDING,
+    "R": State.RUNNING,
+    "S": State.SUSPENDED,
+    "Q": State.REQUEUED,
+    "C": State.COMPLETED,
+    "F": State.FAILED,
+    "N": State.NODE_FAIL,
+    "L": State.LOST,
+}
+WORDS = {state: letter for letter, state in LETTERS.items()}
+
+
+def news(logged: str, path: str) -> str:
+    """What is to be logged, as letters; `p` on the path is a registration. Each `Previous` is checked."""
+    steps = [Step("1", LETTERS[c.upper()], None, None if c == "p" else 0) for c in path]
+    last = LETTERS[logged[-1]] if logged else State.PENDING
+    found = ""
+    for step, previous in unlogged(steps, [("1", LETTERS[c]) for c in logged]):
+        assert last == previous
+        last = step.state
+        found += WORDS[step.state]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("logged", "path", "expected"),
+    [
+        ("", "p", ""),
+        ("", "pR", "R"),
+        ("R", "pR", ""),
+        ("R", "pRC", "C"),
+        ("", "pRSRSC", "RSRSC"),
+        ("RS", "pRSR", "R"),
+        ("RQ", "pRQPRQPRC", "PRQPRC"),
+    ],
+)
+def test_what_is_behind_the_end_of_the_log_is_new(logged: str, path: str, expected: str) -> None:
+    assert expected == news(logged, path)
+
+
+@pytest.mark.parametrize(
+    ("logged", "path", "expected"),
+    [
+        ("RC", "p", ""),
+        ("RC", "pR", ""),
+        ("RQPRC", "pRQPR", ""),
+        ("RSRQPR", "pRQP", ""),
+        ("RSRQPR", "pRQPRQPR", "QPR"),
+        ("RSRSRC", "pRC", ""),
+        ("RS", "pR", ""),
+    ],
+)
+def test_a_log_that_knows_more_than_a_lost_state_is_not_told_it_again(logged: str, path: str, expected: str) -> None:
+    assert expected == news(logged, path)
+
+
+@pytest.mark.parametrize(
+    ("logged", "path", "expected"),
+    [
+        ("C", "pRC", ""),
+        ("RC", "pRSRC", ""),
+        ("RQP", "pRSRQPR", "R"),
+        ("RQPR", "pRQPRQPRC", "QPRC"),
+    ],
+)
+def test_what_turns_out_late_to_have_been_before_the_end_of_the_log_is_left_out(
+    logged: str, path: str, expected: str
+) -> None:
+    assert expected == news(logged, path)
+
+
+@pytest.mark.parametrize(
+    ("logged", "path", "expected"),
+    [
+        ("RL", "pR", ""),
+        ("RL", "pRC", "C"),
+        ("RLC", "pRC", ""),
+        ("RLC", "pRCPR", "PR"),
+        ("L", "pR", "R"),
+        ("RF", "pRC", "C"),
+        ("RQ", "pRNP", "NP"),
+    ],
+)
+def test_where_the_path_took_another_turn_the_log_goes_on_from_where_it_is(
+    logged: str, path: str, expected: str
+) -> None:
+    assert expected == news(logged, path)
+
+
+def test_jobs_of_one_eval_are_told_apart() -> None:
+    steps = [Step(job, state, None, 0) for job in "12" for state in (State.RUNNING, State.FAILED)]
+    logged = [("1", State.RUNNING), ("1", State.FAILED), ("2", State.RUNNING)]
+    assert [(steps[3], State.RUNNING)] == list(unlogged(steps, logged))
+    assert [(steps[2], State.PENDING), (steps[3], State.RUNNING)] == list(unlogged(steps, logged[:2]))
+
+
+@given(st.text("RSQPCFNL", max_size=8), st.text("RSQPCFNL", max_size=8))
+def test_whatever_the_log_says_the_path_is_told_once(logged: str, path: str) -> None:
+    steps = [Step("1", LETTERS[c], None, 0) for c in path]
+    log = [("1", LETTERS[c]) for c in logged]
+    log += [(step.job_id, step.state) for step, _ in unlogged(steps, log)]
+    assert [] == list(unlogged(steps, log))
