@@ -1,4 +1,4 @@
-"""The door: `run` and `hook` work inside eval jobs, so they start before anything heavy is imported."""
+"""The door: `run`, `hook` and `sample` work inside eval jobs, so they start before anything heavy is imported."""
 
 import sys
 
@@ -15,6 +15,10 @@ def main() -> None:
         from evalmon_agent.agent.hook import main as hook
 
         hook(sys.argv[2:])
+    elif program == "sample":
+        from evalmon_agent.agent.sample import main as sample
+
+        sample(sys.argv[2:])
     else:
         from evalmon_agent.cli import main as cli
 

@@ -32,9 +32,23 @@ Options:
   --help            Show this message and exit.
 """
 
+SAMPLE_HELP = """\
+Usage: evalmon sample --output-dir DIR [--interval SECONDS]
+
+  Samples the job's GPUs and its use of this node into DIR/gpu_metrics.csv and
+  DIR/host_metrics.csv, until it is told to end (TERM, INT, HUP) or its parent is
+  gone. `evalmon run` and `evalmon hook` do this by themselves.
+
+Options:
+  --output-dir DIR    Where the files go.
+  --interval SECONDS  From one sample to the next (default: 30).
+  --help              Show this message and exit.
+"""
+
 _A_DAY_S = 86400
 
 _HOOK_OPTIONS = frozenset({"--name", "--output-dir"})
+_SAMPLE_OPTIONS = frozenset({"--output-dir", "--interval"})
 _RUN_OPTIONS = _HOOK_OPTIONS | {"--dir", "--token", "--sample-interval"}
 _RUN_FLAGS = frozenset({"--script", "--help"})
 
@@ -58,7 +72,9 @@ class Arguments:
         self.output_dir = values.get("--output-dir") or None
         self.dir = values.get("--dir") or None
         self.token = values.get("--token") or None
-        self.sample_interval_s = _interval(values.get("--sample-interval"))
+        self.sample_interval_s = _interval(values, "run", "--sample-interval") or _interval(
+            values, "sample", "--interval"
+        )
         self.is_script = "--script" in values
         self.wants_help = "--help" in values
         self.command = command
@@ -88,6 +104,20 @@ def parse_hook(argv: list[str]) -> Arguments:
     return arguments
 
 
+def parse_sample(argv: list[str]) -> Arguments:
+    """Options only; `output_dir` is there.
+
+    Raises:
+        UsageError: an unknown option, a missing or unusable value, a further word.
+    """
+    arguments = Arguments(*_split(argv, program="sample", valued=_SAMPLE_OPTIONS, flags=frozenset({"--help"})))
+    if arguments.command:
+        raise UsageError(f"evalmon sample: unexpected word {arguments.command[0]!r}; see evalmon sample --help")
+    if not arguments.output_dir and not arguments.wants_help:
+        raise UsageError("evalmon sample: --output-dir is missing; see evalmon sample --help")
+    return arguments
+
+
 def _split(
     argv: list[str], *, program: str, valued: frozenset[str], flags: frozenset[str]
 ) -> tuple[dict[str, str], list[str]]:
@@ -109,7 +139,8 @@ def _split(
     return values, words
 
 
-def _interval(text: str | None) -> float | None:
+def _interval(values: dict[str, str], program: str, option: str) -> float | None:
+    text = values.get(option)
     if not text:
         return None
     try:
@@ -117,5 +148,5 @@ def _interval(text: str | None) -> float | None:
     except ValueError:
         seconds = 0.0
     if not 1 <= seconds <= _A_DAY_S:
-        raise UsageError(f"evalmon run: --sample-interval is {text!r}; give seconds, from 1 to 86400")
+        raise UsageError(f"evalmon {program}: {option} is {text!r}; give seconds, from 1 to 86400")
     return seconds

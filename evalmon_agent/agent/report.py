@@ -22,7 +22,7 @@ _SAME_ATTEMPT = ("restart", "token", "host", "boot_id", "time_limit_end", "scope
 class Run:
     """What one `run` knows of its command. Stamps are epoch seconds, `elapsed_s` is monotonic."""
 
-    __slots__ = ("elapsed_s", "ended_at", "exit_code", "pid", "program", "signal", "started_at")
+    __slots__ = ("elapsed_s", "ended_at", "exit_code", "pid", "program", "sampler_said", "signal", "started_at")
 
     def __init__(self, *, program: str, pid: int, started_at: float) -> None:
         self.program = program
@@ -32,6 +32,8 @@ class Run:
         self.elapsed_s: float | None = None
         self.exit_code: int | None = None
         self.signal: int | None = None
+        self.sampler_said = b""
+        """As sampling.record.parse reads it; empty while the command runs."""
 
     def command(self) -> "dict[str, Any]":
         """The entry in `commands`: the program's name and never its arguments, which may hold secrets."""

@@ -15,6 +15,7 @@ from evalmon_agent.errors import UsageError
 from . import arguments, command, signals
 from .ancestry import look_above
 from .canary import Canary
+from .companion import Companion
 from .ending import end_as
 from .inherited import Inherited
 from .placement import job_of
@@ -76,25 +77,28 @@ def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Argum
         inherited.environment[UNMONITORED.encode()] = b"1"
         return
     run = Run(program=asked.command[0], pid=pid, started_at=time.time())
-    end_as(_accompany(run, reporter, started=time.monotonic()))
+    companion = Companion(asked, is_in_job=job is not None)
+    end_as(_accompany(run, reporter, companion, started=time.monotonic()))
 
 
-def _accompany(run: Run, reporter: Reporter, *, started: float) -> int:
+def _accompany(run: Run, reporter: Reporter, companion: Companion, *, started: float) -> int:
     """Stay with the command until it has ended; returns its wait status."""
     status = None
     try:
         _let_go_of_files()
         canary = Canary()
         reporter.start(run)
-        # A companion of the command (the sampler) is started here, and is one more helper of the relay ...
-        status = signals.Relay(run.pid, canary, reporter).until_the_command_ends()
+        companion.start()
+        status = signals.Relay(run.pid, canary, reporter, companion).until_the_command_ends()
         run.elapsed_s = time.monotonic() - started
         code = os.waitstatus_to_exitcode(status)
         run.exit_code, run.signal = (code, None) if code >= 0 else (None, -code)
         run.ended_at = time.time()
         canary.end()
-        # ... and ended here, within what is left of the time.
-        reporter.finish(run, within_s=_LEAVE_WITHIN_S)
+        deadline = time.monotonic() + _LEAVE_WITHIN_S
+        companion.finish()
+        run.sampler_said = companion.said()
+        reporter.finish(run, within_s=deadline - time.monotonic())
     except Exception:  # noqa: BLE001 (nothing of ours may change the command's end)
         if status is None:
             _, status = os.waitpid(run.pid, 0)

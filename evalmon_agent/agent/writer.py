@@ -11,6 +11,7 @@ import sys
 from .jobs_directory import JobsDirectory, NotOursError, find_monitor_directory
 from .light import signal
 from .report import Run, enter, new_report, printable
+from .sampling import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ def _error_of_writing(asked: "Arguments", job: "Job", run: Run, *, monitor: str,
                 job_id, file, report = str(job.raw_id), job.spare_file, jobs.load(job.spare_file)
             report = report or new_report(job, job_id=job_id, uid=os.getuid())
             report["name"] = printable(asked.name or os.environ.get("EVALMON_NAME")) or report.get("name")
-            enter(report, _attempt(asked, job), run, notes=notes)
+            attempt = _attempt(asked, job)
+            if run.sampler_said:
+                attempt["sampler"] = sampler = record.parse(run.sampler_said)
+                notes += [note for note in record.notes_of(sampler) if note not in notes]
+            enter(report, attempt, run, notes=notes)
             jobs.save(file, report)
     except OSError as error:
         note = f"report: {error}"[:300]

@@ -153,5 +153,10 @@ def run() -> None:
 
 
 @main.command(add_help_option=False)
+def sample() -> None:
+    """Inside a job: sample GPUs and host, without running anything."""
+
+
+@main.command(add_help_option=False)
 def hook() -> None:
     """Print the line for scripts that monitor themselves."""

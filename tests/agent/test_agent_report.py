@@ -28,6 +28,7 @@ def test_a_job_from_start_to_end(experiment: Experiment) -> None:
     report = experiment.report()
     (attempt,) = report["attempts"]
     (command,) = attempt["commands"]
+    assert attempt.pop("sampler")["ended"] == "SIGTERM"
     assert before <= attempt["started_at"] <= attempt["ended_at"] <= time.time()
     assert 0.3 <= attempt["elapsed_s"] <= 3
     end = {"ended_at": attempt["ended_at"], "elapsed_s": attempt["elapsed_s"], "exit_code": 3, "signal": None}

@@ -1,0 +1,124 @@
+"""The sampler as `run` sees it: started beside the command, ended after it, and what it has to say.
+
+A fork of this process, which has loaded nothing yet: 1 ms, where a second interpreter takes 10. Whatever becomes of it,
+`run` only ever waits for it at the end, and not long.
+"""
+
+import os
+import time
+
+from .light import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from .arguments import Arguments
+    from .sampling.record import Page, Record
+
+_END_WITHIN_S = 0.5
+
+
+class Companion:
+    """The sampler's process."""
+
+    def __init__(self, asked: "Arguments", *, is_in_job: bool) -> None:
+        """Nothing is started yet."""
+        self._asked = asked
+        self._is_in_job = is_in_job
+        self._why_not = ""
+        self._pid = 0
+        self._life = -1
+        self._page: Page | None = None
+
+    def start(self) -> None:
+        """Fork it, if there is a place for its files; never raises."""
+        # Outside of a job, an EVALMON_OUTPUT_DIR is somebody else's.
+        directory = self._asked.output_dir or (os.environ.get("EVALMON_OUTPUT_DIR") if self._is_in_job else None)
+        if not directory:
+            self._why_not = "neither --output-dir nor EVALMON_OUTPUT_DIR says where to"
+        elif self._is_in_job and os.environ.get("SLURM_LOCALID", "0") != "0":
+            self._why_not = "the first task of this step on this node does that"
+        else:
+            try:
+                self._fork(os.path.abspath(directory))
+            except Exception as error:  # noqa: BLE001 (nothing of the sampler's may disturb the rest of us)
+                self._why_not = f"{type(error).__name__}: {error}"
+
+    def finish(self) -> None:
+        """End it, within half a second; what it has said is there afterwards."""
+        if not self._pid:
+            return
+        deadline = time.monotonic() + _END_WITHIN_S
+        os.kill(self._pid, signal.SIGTERM)
+        self.look()
+        while self._pid and (left := deadline - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+            self.look()
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+
+    def said(self) -> bytes:
+        """Its record, for record.parse; or why there is none."""
+        said = self._page.content() if self._page is not None else b""
+        if self._why_not:
+            said += f"{'ended' if said else 'not_sampled'} {self._why_not}\n".encode()
+        return said
+
+    def look(self) -> None:
+        """Note whether it has ended since the last look."""
+        if not self._pid:
+            return
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        if pid:
+            self._pid = 0
+            if os.WIFSIGNALED(status):
+                is_told = os.WTERMSIG(status) == signal.SIGTERM
+                self._why_not = "it was over too soon" if is_told else f"killed by signal {os.WTERMSIG(status)}"
+
+    def _fork(self, directory: str) -> None:
+        from .sampling.record import Page  # noqa: PLC0415 (only where something is sampled)
+
+        self._page = Page()
+        life, self._life = os.pipe()
+        run = os.getpid()
+        self._pid = os.fork()
+        if not self._pid:
+            self._live(directory, life, run)
+        os.close(life)
+
+    def _live(self, directory: str, life: int, run: int) -> "NoReturn":
+        """The sampler's life, in its own process."""
+        try:
+            # Told to end before there is anything to lose, it just dies.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            import gc  # noqa: PLC0415 (only here)
+
+            gc.freeze()  # what we share with `run` stays shared
+            _keep_only(life)
+            from .sampling import sampler  # noqa: PLC0415 (only here)
+
+            sampler.live(
+                directory,
+                interval_s=self._asked.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
+                environ=dict(os.environ),
+                root=run,
+                life=life,
+                show=self._show,
+            )
+        finally:
+            os._exit(0)
+
+    def _show(self, record: "Record") -> None:
+        if self._page is not None:
+            self._page.show(record)
+
+
+def _keep_only(life: int) -> None:
+    """Nothing of `run`'s but the standard three, which lead nowhere, and our own pipe."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if descriptor > 2 and descriptor != life:
+                os.close(descriptor)
+        except OSError:
+            pass  # the listing's own

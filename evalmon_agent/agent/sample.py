@@ -1,0 +1,81 @@
+"""`evalmon sample`: the sampler alone, for scripts that do not run under `evalmon run`.
+
+It ends with its parent, or when it is told to; whoever starts it in the background need not wait for it.
+"""
+
+import os
+
+from evalmon_agent.errors import UsageError
+
+from . import arguments, signals
+from .light import signal
+from .sampling import sampler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from .sampling.record import Record
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: list[str]) -> "NoReturn":
+    """Sample as `argv` (without `evalmon sample`) asks for; never returns."""
+    status = 1
+    try:
+        asked = arguments.parse_sample(argv)
+        if asked.wants_help:
+            os.write(1, arguments.SAMPLE_HELP.encode())
+        else:
+            _sample(os.path.abspath(asked.output_dir or ""), asked.sample_interval_s or sampler.DEFAULT_INTERVAL_S)
+        status = 0
+    except UsageError as error:
+        os.write(2, f"{error}\n".encode(errors="backslashreplace"))
+        status = error.exit_status
+    finally:
+        os._exit(status)
+
+
+def _sample(directory: str, interval_s: float) -> None:
+    signals.hold_back()
+    teller = _Teller()
+    _end_with_the_parent()
+    sampler.live(
+        directory,
+        interval_s=interval_s,
+        environ=dict(os.environ),
+        root=os.getppid(),
+        life=-1,
+        show=teller.tell,
+    )
+
+
+class _Teller:
+    """Says on stderr, once, why there is no GPU file; lets go of stdin and stdout at once, and of stderr after that."""
+
+    def __init__(self) -> None:
+        self._stderr = os.dup(2)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(null, descriptor)
+
+    def tell(self, record: "Record") -> None:
+        """What there is to say, as soon as there is."""
+        why_not = record.texts.get("no_gpu_file")
+        is_settled = bool(why_not or record.counts["gpus"] or record.texts.get("ended"))
+        if self._stderr >= 0 and is_settled:
+            if why_not:
+                os.write(self._stderr, f"evalmon sample: no gpu_metrics.csv: {why_not}\n".encode())
+            os.close(self._stderr)
+            self._stderr = -1
+
+
+def _end_with_the_parent() -> None:
+    """Ask the kernel for SIGTERM when it dies; the bell looks for that too, but not at once."""
+    try:
+        import ctypes  # noqa: PLC0415 (3 ms, only here)
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    except (ImportError, OSError, AttributeError):
+        pass  # looked for is good enough

@@ -1,0 +1,93 @@
+"""Where is the job's cgroup? The lists of /proc parsed (pure), v1 and v2 and both at once."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# The name that a v2 hierarchy has here, for its line in /proc/PID/cgroup has none.
+UNIFIED = ""
+
+
+class Hierarchy:
+    """A mounted hierarchy: `root` is the cgroup that its `mount_point` shows."""
+
+    __slots__ = ("mount_point", "root")
+
+    def __init__(self, root: str, mount_point: str) -> None:
+        self.root = root
+        self.mount_point = mount_point
+
+
+def job_directories(job_id: str) -> dict[str, str]:
+    """The job's own directory in each hierarchy that has one, by controller (`memory`, `cpuacct`, UNIFIED, ...).
+
+    Raises:
+        OSError: /proc does not tell.
+    """
+    return find_job(_read("/proc/self/cgroup"), _read("/proc/self/mountinfo"), job_id=job_id)
+
+
+def find_job(own: str, mounts: str, *, job_id: str) -> dict[str, str]:
+    """The same from the texts of /proc/self/cgroup and /proc/self/mountinfo."""
+    found: dict[str, str] = {}
+    hierarchies = parse_mounts(mounts)
+    for controller, path in parse_own(own).items():
+        hierarchy = hierarchies.get(controller)
+        of_job = _cut_at_job(path, job_id)
+        if hierarchy is not None and of_job is not None:
+            below = _below(of_job, hierarchy.root)
+            if below is not None:
+                found[controller] = hierarchy.mount_point + below
+    return found
+
+
+def parse_own(text: str) -> dict[str, str]:
+    """The paths in `N:controllers:path` (cgroups(7)), by controller; `name=systemd` is one."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if colon and path.startswith("/"):
+            paths.update(dict.fromkeys(controllers.split(","), path))
+    return paths
+
+
+def parse_mounts(text: str) -> "Mapping[str, Hierarchy]":
+    """The cgroup mounts in a mountinfo (proc(5)), by controller; of two for one, the first."""
+    hierarchies: dict[str, Hierarchy] = {}
+    for line in text.splitlines():
+        before, dash, after = line.partition(" - ")
+        fields, kind = before.split(" "), after.split(" ")
+        if not dash or len(fields) < 6 or len(kind) < 3 or kind[0] not in {"cgroup", "cgroup2"}:
+            continue
+        hierarchy = Hierarchy(_unescaped(fields[3]), _unescaped(fields[4]))
+        for controller in [UNIFIED] if kind[0] == "cgroup2" else kind[2].split(","):
+            hierarchies.setdefault(controller, hierarchy)
+    return hierarchies
+
+
+def _cut_at_job(path: str, job_id: str) -> str | None:
+    """`/slurm/uid_0/job_7/step_batch/task_0` cut behind `job_7`; slurmstepd names it so in v1 and v2."""
+    parts = path.split("/")
+    name = f"job_{job_id}"
+    return "/".join(parts[: parts.index(name) + 1]) if name in parts else None
+
+
+def _below(path: str, root: str) -> str | None:
+    if root == "/":
+        return path
+    if path == root or path.startswith(root + "/"):
+        return path[len(root) :]
+    return None
+
+
+def _unescaped(field: str) -> str:
+    r"""A blank in a path is `\040` there."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, character)
+    return field
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()

@@ -1,0 +1,184 @@
+"""How a metrics CSV grows: whole ticks, one `write` each, whatever the file system does meanwhile.
+
+Promises, for the file and its reader:
+
+* One write with O_APPEND for all rows of a tick, and no row across two pages, so a reader finds whole lines at any
+  time; what a full disk wrote of it is cut off again. A torn tail of an earlier life gets its newline first.
+* The header stands once. The same header is not repeated; a file with another one is moved to `.1` (`.2`, ...).
+* One writer: whoever comes second waits for its turn (flock, where the file system has it). A file that somebody
+  else begins to write, as a script's own `nvidia-smi > gpu_metrics.csv` would, is left to them for good.
+* Plain files only, with no second name; a symbolic link, FIFO or device is refused and not touched, without waiting.
+* Never raises for what the file system says: rows are dropped and counted, and 30 s later the file is opened anew.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+import time
+
+from .paging import fill_up
+
+_REOPEN_AFTER_S = 30.0
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_OLD_FILES_AT_MOST = 99
+
+
+class _RefusedError(Exception):
+    """What is at the path is none of our business; the message says why."""
+
+
+class _NotOurTurnError(Exception):
+    """Another sampler writes here."""
+
+
+class CsvFile:
+    """One CSV; opened when it is first needed, so that a job without a GPU has no file for it.
+
+    `dropped` counts rows that were lost, `trouble` is what went wrong last ("" if nothing did), `is_turn` is False
+    while another sampler writes here.
+    """
+
+    def __init__(self, path: str, header: bytes) -> None:
+        self._path = path
+        self._header = header
+        self._descriptor = -1
+        self._end = 0
+        self._is_torn = False
+        self._not_before_s = 0.0
+        self._is_theirs = False
+        self._is_made = False
+        self.is_turn = True
+        self.dropped = 0
+        self.trouble = ""
+
+    def prepare(self) -> bool:
+        """Whether rows can be written now; the file is made, with its header, if need be."""
+        if self._descriptor >= 0:
+            return True
+        if self._is_theirs or time.monotonic() < self._not_before_s:
+            return False
+        try:
+            self._open()
+        except _NotOurTurnError:
+            self.is_turn = False
+            self.close()
+        except (OSError, _RefusedError) as error:
+            self._give_up_for_now(error)
+        else:
+            self.is_turn = True
+        return self._descriptor >= 0
+
+    def append(self, rows: bytes, *, count: int) -> bool:
+        """Write the `count` rows of one tick; False if they are dropped."""
+        is_written = False
+        if self.prepare():
+            try:
+                self._write(rows)
+                is_written = True
+            except (OSError, _RefusedError) as error:
+                self._give_up_for_now(error)
+        self.dropped += 0 if is_written else count
+        return is_written
+
+    def close(self) -> None:
+        """Let go of the file; another sampler may take its turn."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            try:
+                os.close(descriptor)
+            except OSError as error:
+                self.trouble = _said(error)
+
+    def _open(self) -> None:
+        if not self._is_made:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            self._is_made = True  # who removes it later does not want it
+        self._open_plain()
+        if self._first_line() not in {b"", self._header}:
+            self._move_aside()
+            self.close()
+            self._open_plain()
+        self._end = os.fstat(self._descriptor).st_size
+        self._is_torn = self._end > 0 and os.pread(self._descriptor, 1, self._end - 1) != b"\n"
+        if self._end == 0:
+            self._write(self._header)
+
+    def _open_plain(self) -> None:
+        try:
+            self._descriptor = os.open(self._path, _FLAGS, 0o666)
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}:
+                raise _RefusedError("is no plain file") from None
+            raise
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _RefusedError("is no plain file")
+        if status.st_nlink > 1:
+            raise _RefusedError("has a second name elsewhere")
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _NotOurTurnError from None
+        except OSError:
+            pass  # a file system without locks: nobody can tell
+
+    def _first_line(self) -> bytes:
+        """The first line, with its newline; of an overlong one the beginning."""
+        start = os.pread(self._descriptor, max(4096, 2 * len(self._header)), 0)
+        line, newline, _ = start.partition(b"\n")
+        if line and not newline and self._header.startswith(line):
+            os.ftruncate(self._descriptor, 0)  # our own header, torn
+            return b""
+        return line + newline
+
+    def _move_aside(self) -> None:
+        for number in range(1, _OLD_FILES_AT_MOST + 1):
+            aside = f"{self._path}.{number}"
+            if not os.path.lexists(aside):
+                os.rename(self._path, aside)
+                return
+        raise _RefusedError(f"has another header, and so have {_OLD_FILES_AT_MOST} older ones")
+
+    def _write(self, data: bytes) -> None:
+        """All of `data` or nothing.
+
+        Raises:
+            OSError: nothing of it is there.
+            _RefusedError: somebody else has written here, or removed the file; a new one follows.
+        """
+        status = os.fstat(self._descriptor)
+        if status.st_nlink == 0:
+            raise _RefusedError("was removed")
+        if status.st_size != self._end:
+            self._is_theirs = True
+            raise _RefusedError("is written by somebody else: it is theirs now")
+        whole = fill_up(data, at=self._end, is_torn=self._is_torn)
+        try:
+            written = os.write(self._descriptor, whole)
+        except OSError:
+            self._cut_back()
+            raise
+        if written < len(whole):
+            self._cut_back()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._is_torn = False
+        self._end += written
+
+    def _cut_back(self) -> None:
+        try:  # noqa: SIM105 (contextlib costs 3 ms)
+            os.ftruncate(self._descriptor, self._end)
+        except OSError:
+            pass  # the next one to open it sees the torn tail
+
+    def _give_up_for_now(self, error: Exception) -> None:
+        self.trouble = f"{os.path.basename(self._path)}: {_said(error)}"
+        self._not_before_s = time.monotonic() + _REOPEN_AFTER_S
+        self.close()
+
+
+def _said(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

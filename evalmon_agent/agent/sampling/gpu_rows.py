@@ -1,0 +1,71 @@
+"""How is a look at a GPU written down? Pure; the first seven columns are nvidia-smi's, byte for byte."""
+
+import time
+
+from .reading import NO_VALUE, Reading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .devices import Device
+
+# Header, attribute of Reading, format of its number: with the unit, as nvidia-smi prints it.
+_NVIDIA_SMI = (
+    ("utilization.gpu [%]", "utilization_pct", "%d %%"),
+    ("utilization.memory [%]", "memory_utilization_pct", "%d %%"),
+    ("memory.used [MiB]", "memory_used_mib", "%d MiB"),
+    ("memory.total [MiB]", "memory_total_mib", "%d MiB"),
+    ("power.draw [W]", "power_w", "%.2f W"),
+    ("temperature.gpu", "temperature_c", "%d"),
+)
+_EXTRAS = (
+    ("utilization.gpu.window_mean [%]", "utilization_mean_pct", "%.1f %%"),
+    ("utilization.memory.window_mean [%]", "memory_utilization_mean_pct", "%.1f %%"),
+    ("power.draw.window_mean [W]", "power_mean_w", "%.2f W"),
+    ("energy.window [J]", "energy_j", "%.3f J"),
+    ("clocks.current.sm [MHz]", "sm_clock_mhz", "%d MHz"),
+    ("enforced.power.limit [W]", "power_limit_w", "%.2f W"),
+    ("clocks_event_reasons.active", "clock_reasons", "0x%016x"),
+    ("gpm.graphics_activity.window_mean [%]", "graphics_activity_pct", "%.1f %%"),
+    ("gpm.sm_activity.window_mean [%]", "sm_activity_pct", "%.1f %%"),
+    ("gpm.tensor_activity.window_mean [%]", "tensor_activity_pct", "%.1f %%"),
+)
+_OURS = ("index", "uuid", "timestamp_unix [s]")
+
+NVIDIA_SMI_COLUMNS = ("timestamp", *(header for header, _, _ in _NVIDIA_SMI))
+HEADER = ", ".join([*NVIDIA_SMI_COLUMNS, *_OURS, *(header for header, _, _ in _EXTRAS)]).encode() + b"\n"
+
+
+def row(device: "Device", reading: Reading, *, at_unix_s: float) -> bytes:
+    """One line with its newline."""
+    return _line(
+        [
+            local_time(at_unix_s),
+            *_cells(_NVIDIA_SMI, reading),
+            device.index,
+            device.uuid,
+            f"{at_unix_s:.3f}",
+            *_cells(_EXTRAS, reading),
+        ]
+    )
+
+
+def row_of_nvidia_smi(device: "Device", cells: "Sequence[str]", *, at_unix_s: float) -> bytes:
+    """A line from nvidia-smi's own seven cells; it knows nothing of the extras."""
+    return _line([*cells, device.index, device.uuid, f"{at_unix_s:.3f}", *(NO_VALUE for _ in _EXTRAS)])
+
+
+def local_time(at_unix_s: float) -> str:
+    """Local time as nvidia-smi prints it, `2026/02/20 14:28:12.659`, to the millisecond of `timestamp_unix`."""
+    whole_s, milliseconds = divmod(int(f"{at_unix_s:.3f}".replace(".", "")), 1000)
+    return f"{time.strftime('%Y/%m/%d %H:%M:%S', time.localtime(whole_s))}.{milliseconds:03d}"
+
+
+def _cells(columns: "Sequence[tuple[str, str, str]]", reading: Reading) -> list[str]:
+    values = [(getattr(reading, name), number) for _, name, number in columns]
+    return [value if isinstance(value, str) else number % value for value, number in values]
+
+
+def _line(cells: "Sequence[str]") -> bytes:
+    return ", ".join(cells).encode() + b"\n"

@@ -1,0 +1,33 @@
+"""Where do the host's figures come from: the job's cgroup, else the processes themselves?"""
+
+from .cgroup_usage import CgroupUsage
+from .tree_usage import TreeUsage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    from .host_usage import Usage
+
+    class HostSource(Protocol):
+        """Somebody who knows what the job uses of this node."""
+
+        name: str
+
+        def usage(self) -> "Usage":
+            """Now. Raises OSError."""
+
+        def headroom_bytes(self) -> int | None:
+            """Memory left below the nearest limit. Raises OSError."""
+
+
+def open_source(environ: "Mapping[str, str]", *, root: int) -> "HostSource":
+    """The job's cgroup; where there is none to read, the process tree below `root`."""
+    job_id = environ.get("SLURM_JOB_ID", "")
+    if job_id.isascii() and job_id.isdigit():
+        try:
+            return CgroupUsage(job_id)
+        except (OSError, ValueError):
+            pass
+    return TreeUsage(root)

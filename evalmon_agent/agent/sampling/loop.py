@@ -1,0 +1,212 @@
+"""The sampler's life: a tick at each deadline, a look at the memory in between, and a last tick at the end.
+
+Signals and deadlines are the main thread's; whatever asks the driver happens in the worker. Deadlines are absolute;
+those that were missed are skipped and counted. Here is one of the two places where whatever goes wrong is caught:
+a tick that fails is counted, and the next one comes.
+"""
+
+import os
+import time
+
+from . import gpu_rows, host_rows, memory_guard
+from .csv_file import CsvFile
+from .gpu_source import GpuTick, NoGpuError, open_source
+from .record import Record
+from .worker import Worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .bell import Bell
+    from .gpu_source import Source
+    from .host_source import HostSource
+    from .host_usage import Usage
+
+# A last sample is worth it if so much time has passed since the one before.
+_LAST_AFTER_S = 1.0
+_LAST_WITHIN_S = 0.3
+
+
+class Plan:
+    """What a sampler shall do; `no_gpu` is why it need not look for GPUs, "" if it shall."""
+
+    __slots__ = ("directory", "end_unix_s", "environ", "interval_s", "no_gpu", "open_host", "suffix")
+
+    def __init__(
+        self,
+        *,
+        directory: str,
+        suffix: str,
+        interval_s: float,
+        environ: "Mapping[str, str]",
+        no_gpu: str,
+        open_host: "Callable[[], HostSource]",
+        end_unix_s: float | None,
+    ) -> None:
+        self.directory = directory
+        self.suffix = suffix
+        self.interval_s = interval_s
+        self.environ = environ
+        self.no_gpu = no_gpu
+        self.open_host = open_host
+        self.end_unix_s = end_unix_s
+
+
+class Loop:
+    """One sampler on one node."""
+
+    def __init__(self, plan: Plan, record: Record, bell: "Bell", *, show: "Callable[[], None]") -> None:
+        """Nothing is touched yet.
+
+        Args:
+            plan: what to do.
+            record: where counts and reasons go.
+            bell: what wakes us.
+            show: makes the present state of `record` known.
+        """
+        self._plan = plan
+        self._record = record
+        self._bell = bell
+        self._show = show
+        self._gpu_file = CsvFile(os.path.join(plan.directory, f"gpu_metrics{plan.suffix}.csv"), gpu_rows.HEADER)
+        self._host_file = CsvFile(os.path.join(plan.directory, f"host_metrics{plan.suffix}.csv"), host_rows.HEADER)
+        self._host: HostSource | None = None
+        self._before: tuple[float, Usage] | None = None
+        self._worker: Worker | None = None
+        self._gpus: Source | None = None
+        self._last_tick_s = 0.0
+
+    def run(self) -> None:
+        """Sample until there is a reason to end, which goes on record."""
+        started_s = time.monotonic()
+        self._start()
+        why, number = self._bell.wait(0)[0] or self._why_leave(), 0
+        while not why:
+            self._tick()
+            passed = int((time.monotonic() - started_s) / self._plan.interval_s)
+            self._record.count("missed_ticks", max(passed - number, 0))
+            number = max(number, passed) + 1
+            why = self._wait(started_s + number * self._plan.interval_s)
+        self._end(why)
+
+    def _start(self) -> None:
+        self._record.texts["no_gpu_file"] = self._plan.no_gpu
+        try:
+            self._host = self._plan.open_host()
+            self._record.texts["host_source"] = self._host.name
+        except (OSError, ValueError) as error:
+            self._record.texts["no_host_file"] = f"{error}"
+        if not self._plan.no_gpu:
+            try:
+                self._worker = Worker(self._look_at_gpus)
+                self._bell.listen_to(self._worker.done)
+            except (RuntimeError, OSError) as error:
+                self._record.texts["no_gpu_file"] = f"no room to look at the GPUs: {error}"
+
+    def _tick(self) -> None:
+        """One look at everything; the GPUs' rows follow when the worker has them."""
+        self._last_tick_s = time.monotonic()
+        self._record.count("ticks")
+        try:
+            self._tick_host()
+        except Exception as error:  # noqa: BLE001 (a tick's catch-all)
+            self._caught(error)
+        if self._worker is not None and self._host_file.is_turn:
+            if self._worker.is_busy:
+                self._record.count("gpu_gaps")
+                self._record.trouble("the GPU driver had not answered when the next sample was due")
+            else:
+                self._worker.ask()
+        self._show()
+
+    def _tick_host(self) -> None:
+        if self._host is None:
+            return
+        at_unix_s, at_s = time.time(), time.monotonic()
+        try:
+            usage = self._host.usage()
+        except (OSError, ValueError) as error:
+            self._record.count("host_gaps")
+            self._record.trouble(f"host metrics: {error}")
+            return
+        row = host_rows.row(usage, self._before, at_unix_s=at_unix_s, at_s=at_s)
+        self._before = (at_s, usage)
+        self._write(self._host_file, row, "host_rows", count=1)
+
+    def _look_at_gpus(self) -> GpuTick:
+        """The worker's work; the first time it also finds out who can look."""
+        if self._gpus is None:
+            self._gpus = open_source(self._plan.environ)
+        return self._gpus.tick()
+
+    def _take_answer(self) -> None:
+        if self._worker is None:
+            return
+        answer = self._worker.answer()
+        if isinstance(answer, GpuTick) and self._gpus is not None:
+            self._record.texts["gpu_source"] = self._gpus.name
+            self._record.counts["gpus"] = self._gpus.count
+            self._record.count("gpu_gaps", answer.gaps)
+            for trouble in answer.troubles:
+                self._record.trouble(trouble)
+            if answer.rows_count:
+                self._write(self._gpu_file, answer.rows, "gpu_rows", count=answer.rows_count)
+        elif isinstance(answer, NoGpuError):
+            self._record.texts["no_gpu_file"] = f"{answer}"
+            self._worker = None
+        elif isinstance(answer, BaseException):
+            self._caught(answer)
+            if self._gpus is None:  # not even begun: trying again each time would cost more than it is worth
+                self._record.texts["no_gpu_file"] = f"{type(answer).__name__}: {answer}"
+                self._worker = None
+        self._show()
+
+    def _write(self, file: CsvFile, rows: bytes, counter: str, *, count: int) -> None:
+        is_written = file.append(rows, count=count)
+        if is_written:
+            self._record.count(counter, count)
+        elif file.is_turn:
+            self._record.count("dropped_rows", count)
+            self._record.trouble(file.trouble)
+        else:
+            self._record.trouble("another sampler is at work in this directory: waited for it")
+
+    def _wait(self, until_s: float) -> str:
+        """Until then; the reason to end before, if there is one."""
+        while time.monotonic() < until_s:
+            look_s = min(until_s, time.monotonic() + memory_guard.EVERY_S)
+            why, is_done = self._bell.wait(look_s)
+            if is_done:
+                self._take_answer()
+            if why := why or self._why_leave():
+                return why
+        return ""
+
+    def _why_leave(self) -> str:
+        end_unix_s = self._plan.end_unix_s
+        if end_unix_s is not None and time.time() >= end_unix_s:
+            return "the job's time is over"
+        try:
+            return memory_guard.why_leave(self._host.headroom_bytes()) if self._host else ""
+        except (OSError, ValueError):
+            return ""
+
+    def _end(self, why: str) -> None:
+        """A last sample, if it does not take long; then both files are let go."""
+        self._record.texts["ended"] = why
+        self._show()
+        if self._last_tick_s and time.monotonic() - self._last_tick_s > _LAST_AFTER_S:
+            self._tick()
+            deadline_s = time.monotonic() + _LAST_WITHIN_S
+            while self._worker is not None and self._worker.is_busy and time.monotonic() < deadline_s:
+                _, is_done = self._bell.wait(deadline_s)
+                if is_done:
+                    self._take_answer()
+        self._gpu_file.close()
+        self._host_file.close()
+        self._show()
+
+    def _caught(self, error: BaseException) -> None:
+        self._record.count("caught")
+        self._record.trouble(f"{type(error).__name__}: {error}")

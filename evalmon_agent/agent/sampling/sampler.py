@@ -1,0 +1,76 @@
+"""A sampler from its first to its last breath: placed out of everybody's way, then the loop, then gone."""
+
+import os
+import time
+
+from evalmon_agent.agent.ending import forbid_core_dumps
+
+from . import host_source, placement, whose_gpus
+from .bell import Bell
+from .loop import Loop, Plan
+from .record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+DEFAULT_INTERVAL_S = 30.0
+
+# Slurm may let a job run on for a while (OverTimeLimit, KillWait).
+_SLACK_S = 600.0
+_NICE = 19
+
+
+def live(
+    directory: str,
+    *,
+    interval_s: float,
+    environ: "Mapping[str, str]",
+    root: int,
+    life: int,
+    show: "Callable[[Record], None]",
+) -> Record:
+    """Sample into `directory` until there is a reason to end. The caller leaves the process at once, by os._exit.
+
+    Args:
+        directory: absolute; made where it is missing.
+        interval_s: from tick to tick.
+        environ: as it was at the start.
+        root: the process whose tree is the job's where there is no cgroup.
+        life: a pipe whose other end the parent holds, or -1.
+        show: makes the record known; called again and again.
+    """
+    record = Record()
+    bell = Bell(life=life)
+    _out_of_the_way()
+    plan = Plan(
+        directory=directory,
+        suffix=placement.host_suffix(environ, hostname=os.uname().nodename),
+        interval_s=interval_s,
+        environ=environ,
+        no_gpu=whose_gpus.has_none_on_purpose(environ) or "",
+        open_host=lambda: host_source.open_source(environ, root=root),
+        end_unix_s=_end(environ),
+    )
+    try:
+        Loop(plan, record, bell, show=lambda: show(record)).run()
+    except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
+        record.texts["ended"] = f"{type(error).__name__}: {error}"
+        show(record)
+    return record
+
+
+def _out_of_the_way() -> None:
+    forbid_core_dumps()
+    os.chdir("/")
+    try:  # noqa: SIM105 (contextlib costs 3 ms)
+        os.nice(_NICE)
+    except OSError:
+        pass  # as nice as we may be
+
+
+def _end(environ: "Mapping[str, str]") -> float | None:
+    text = environ.get("SLURM_JOB_END_TIME", "")
+    if not (text.isascii() and text.isdigit()) or int(text) < time.time():
+        return None  # not told, or of another job that this one was submitted from
+    return int(text) + _SLACK_S

@@ -1,0 +1,1 @@
+"""The parts of scripts/bench: it measures and prints, and asserts nothing."""

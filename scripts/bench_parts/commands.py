@@ -1,0 +1,69 @@
+"""Commands with somebody around them: what that adds to their time, CPU and memory, and to their start."""
+
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+from bench_parts.contenders import Contender
+from bench_parts.processes import Ended, run_to_the_end
+
+
+def measure_in_turns(
+    contenders: list[Contender], pythons: list[tuple[str, list[str]]], rounds: int
+) -> dict[str, dict[str, object]]:
+    """Each once per round, around `true` (A B C A B C ...): a busy neighbour meets all alike."""
+    bare = contenders[0].environment
+    entries = [(one.name, [*one.words, "true"], one.environment) for one in contenders]
+    entries += [(name, argv, bare) for name, argv in pythons]
+    runs: dict[str, list[Ended]] = defaultdict(list)
+    for number in range(rounds + 1):
+        for name, argv, environment in entries:
+            ended = run_to_the_end(argv, environment)
+            if number > 0:  # the first round fills caches
+                runs[name].append(ended)
+    return {name: _summary(ended) for name, ended in runs.items()}
+
+
+def measure_starts(contenders: list[Contender], rounds: int) -> dict[str, dict[str, object]]:
+    """Milliseconds from our starting the contender until its command is there to look at the clock."""
+    delays_ms: dict[str, list[float]] = defaultdict(list)
+    for number in range(rounds + 1):
+        for one in contenders:
+            out = Path(one.environment["HOME"]) / "date"
+            started_ns = time.time_ns()
+            run_to_the_end([*one.words, "date", "+%s%N"], one.environment, stdout=out)
+            if number > 0:
+                delays_ms[one.name].append((int(out.read_text()) - started_ns) / 1e6)
+    return {name: {"start_ms": spread(values)} for name, values in delays_ms.items()}
+
+
+def measure_long(contenders: list[Contender], seconds: float) -> dict[str, dict[str, object]]:
+    """One long command each: its CPU and memory are what its companions take."""
+    found: dict[str, dict[str, object]] = {}
+    for one in contenders:
+        ended = run_to_the_end([*one.words, "sleep", str(seconds)], one.environment, has_memory=True)
+        found[one.name] = {
+            "status": ended.status,
+            "cpu_s": round(ended.cpu_s, 4),
+            "added_s": round(ended.wall_s - seconds, 4),
+            "peak_pss_mib": round(ended.peak_pss_mib or 0, 1),
+            "peak_uss_mib": round(ended.peak_uss_mib or 0, 1),
+            "processes": ended.processes,
+        }
+    return found
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and both ends."""
+    return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}
+
+
+def _summary(ended: list[Ended]) -> dict[str, object]:
+    return {
+        "runs": len(ended),
+        "failed": sum(one.status != 0 for one in ended),
+        "wall_ms": spread([one.wall_s * 1000 for one in ended]),
+        "gone_ms": spread([one.gone_s * 1000 for one in ended]),
+        "cpu_ms": spread([one.cpu_s * 1000 for one in ended]),
+    }

@@ -1,0 +1,101 @@
+"""Who is measured: the bare command, evalmon, and jobgpumonitor, each in the environment that it needs."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nvml_standin.build import build
+from nvml_standin.world import World
+
+ROOT = Path(__file__).resolve().parents[2]
+EVALMON = ROOT / ".venv/bin/evalmon"
+_RIVALS_VENV = ROOT / ".venv-bench"
+
+# What would tell a contender that it is inside a job, or how to behave.
+_FOREIGN = ("SLURM_", "EVALMON_", "JGM_", "CUDA_", "NVIDIA_", "PYTHON", "VIRTUAL_ENV")
+
+# What people do without any monitor: the seven columns beside the command, until it ends.
+_BESIDE_NVIDIA_SMI = """
+fields=timestamp,utilization.gpu,utilization.memory,memory.used,memory.total,power.draw,temperature.gpu
+nvidia-smi --query-gpu="$fields" --format=csv -l 30 >"$HOME/nvidia-smi.csv" &
+"$@"
+status=$?
+kill $!
+exit $status
+"""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`words` go before the command."""
+
+    name: str
+    words: list[str]
+    environment: dict[str, str] = field(repr=False)
+
+
+class Place:
+    """Where everything is written, and which GPUs there are."""
+
+    def __init__(self, scratch: Path, *, gpus: int, is_real: bool) -> None:
+        self.scratch = scratch
+        self.gpus = gpus
+        self.is_real = is_real
+
+    def environment(self, name: str) -> dict[str, str]:
+        """A home of its own for each contender, and the stand-in where there is no GPU."""
+        home = self.scratch / name.replace(" ", "-")
+        home.mkdir(parents=True, exist_ok=True)
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
+        base = {**clean, "HOME": str(home), "JGM_DIR": str(home / "jgm")}
+        if self.is_real:
+            return base
+        world = World(home, build(self.scratch / "library"), gpus=self.gpus)
+        world.frozen = True
+        world.write()
+        return world.environment(base)
+
+
+def contenders(place: Place, *, are_alone: bool) -> list[Contender]:
+    """In the order in which they take their turns; `are_alone`: without jobgpumonitor."""
+    inside = place.environment("evalmon in a job")
+    experiment = Path(inside["HOME"]) / "evalmon"
+    (experiment / "jobs").mkdir(parents=True)
+    devices = ",".join(str(index) for index in range(place.gpus))
+    inside |= {"SLURM_JOB_ID": "4242", "SLURM_TASK_PID": "1", "EVALMON_DIR": str(experiment)}
+    inside |= {"EVALMON_NAME": "bench", "CUDA_VISIBLE_DEVICES": devices, "SLURM_GPUS_ON_NODE": str(place.gpus)}
+    run = [str(EVALMON), "run", "--output-dir"]
+    outside = place.environment("evalmon")
+    found = [
+        Contender("bare", [], place.environment("bare")),
+        Contender("evalmon run", [*run, f"{outside['HOME']}/output", "--"], outside),
+        Contender("evalmon run, in a job", [*run, f"{inside['HOME']}/output", "--"], inside),
+    ]
+    if place.is_real:
+        found.append(Contender("nvidia-smi -l 30", ["sh", "-c", _BESIDE_NVIDIA_SMI, "sh"], place.environment("smi")))
+    if not are_alone:
+        found.append(Contender("jgm run", [str(_rivals_venv() / "bin/jgm"), "run", "--"], place.environment("jgm")))
+    return found
+
+
+def pythons(*, are_alone: bool) -> list[tuple[str, list[str]]]:
+    """Bare Python starts: a .pth file slows every one of its environment."""
+    found = [("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""])]
+    if not are_alone:
+        found.append(("python of jgm's venv", [str(_rivals_venv() / "bin/python"), "-c", ""]))
+    return found
+
+
+def _rivals_venv() -> Path:
+    """Its .pth file would slow our own environment too, so it has one of its own."""
+    if not (_RIVALS_VENV / "bin/jgm").exists():
+        print("bench: making .venv-bench with jobgpumonitor", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(_RIVALS_VENV)], check=True)
+        nvml = f"nvidia-ml-py=={importlib.metadata.version('nvidia-ml-py')}"
+        wanted = ["jobgpumonitor", nvml, "psutil"]
+        pip = [str(_RIVALS_VENV / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *wanted], check=True)
+    return _RIVALS_VENV

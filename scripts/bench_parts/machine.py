@@ -1,0 +1,16 @@
+"""What the figures were taken on, and how busy it was: without these they mean nothing."""
+
+import importlib.metadata
+import os
+import platform
+
+
+def facts() -> dict[str, object]:
+    """Load is the mean number of running processes of the last minute, ours included."""
+    return {
+        "cores": os.cpu_count(),
+        "load_1min": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "nvidia_ml_py": importlib.metadata.version("nvidia-ml-py"),
+    }

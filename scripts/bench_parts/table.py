@@ -1,0 +1,43 @@
+"""The figures as a table for people."""
+
+from collections.abc import Mapping
+
+_TITLES = {
+    "true": "A command of no length (`true`): median (min to max)",
+    "start": "When the command starts, after the start of what is around it",
+    "long": "A long command (`sleep`), the command's own share not counted",
+    "ticks": "The sampler alone, a tick a second; hours with one each 30 s",
+}
+
+
+def text(found: Mapping[str, object]) -> str:
+    """All that was measured, a table for each part."""
+    blocks = [
+        _machine(found, "machine"),
+        *(_block(title, found[key]) for key, title in _TITLES.items() if key in found),
+    ]
+    return "\n\n".join([*blocks, _machine(found, "machine_after")])
+
+
+def _machine(found: Mapping[str, object], key: str) -> str:
+    return ", ".join(f"{name} {value}" for name, value in _mapping(found[key]).items())
+
+
+def _block(title: str, rows: object) -> str:
+    cells = {name: {key: _cell(value) for key, value in _mapping(row).items()} for name, row in _mapping(rows).items()}
+    columns = list(dict.fromkeys(key for row in cells.values() for key in row))
+    grid = [["", *columns], *([name, *(row.get(column, "") for column in columns)] for name, row in cells.items())]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in grid]
+    return "\n".join([title, *lines])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{value['median']:g} ({value['min']:g} to {value['max']:g})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    assert isinstance(value, Mapping)
+    return value

@@ -1,0 +1,89 @@
+"""The sampler alone: when its first row is there, and what a tick and an hour cost."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from bench_parts.contenders import EVALMON, Place
+from bench_parts.processes import cpu_of, memory_of, spawn
+
+_TICKS_PER_HOUR = 120  # one per 30 s, the default
+_SETTLED_AFTER_S = 3.0
+_FIRST_ROW_WITHIN_S = 30.0
+
+
+def measure(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bool) -> dict[str, dict[str, object]]:
+    """A tick a second for `seconds` with each number of stand-in GPUs, or with those of this machine.
+
+    Without a GPU there is still the host to look at; what a GPU adds is the difference.
+    """
+    if is_real:
+        return {"real": _measure(Place(scratch / "ticks", gpus=1, is_real=True), seconds)}
+    places = {f"{count} GPU": Place(scratch / f"ticks-{count}", gpus=count, is_real=False) for count in gpus}
+    return {name: _measure(place, seconds) for name, place in places.items()}
+
+
+def _measure(place: Place, seconds: float) -> dict[str, object]:
+    environment = place.environment("sampler")
+    output = Path(environment["HOME"]) / "output"
+    first = output / ("gpu_metrics.csv" if place.gpus else "host_metrics.csv")
+    started = time.monotonic()
+    pid = spawn([str(EVALMON), "sample", "--output-dir", str(output), "--interval", "1"], environment)
+    try:
+        while not _rows(first):
+            if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() - started > _FIRST_ROW_WITHIN_S:
+                return {"error": "no row was written"}
+            time.sleep(0.001)
+        first_row_s = time.monotonic() - started
+        time.sleep(_SETTLED_AFTER_S)
+        before = cpu_of(pid), _ticks(output), _bytes(output)
+        time.sleep(seconds)
+        after = cpu_of(pid), _ticks(output), _bytes(output)
+        pss_mib, uss_mib = memory_of(pid)
+        return {
+            **_per_tick(before, after),
+            "first_row_ms": round(first_row_s * 1000, 1),
+            "cpu_until_settled_ms": round(before[0] * 1000, 1),
+            "pss_mib": round(pss_mib, 1),
+            "uss_mib": round(uss_mib, 1),
+            "stop_ms": round(_stop(pid) * 1000, 1),
+        }
+    finally:
+        _stop(pid)
+
+
+def _per_tick(before: tuple[float, int, int], after: tuple[float, int, int]) -> dict[str, object]:
+    cpu_s, ticks, size = (late - early for late, early in zip(after, before, strict=True))
+    if not ticks:
+        return {"error": "no ticks"}
+    return {
+        "ticks": ticks,
+        "cpu_ms_per_tick": round(cpu_s * 1000 / ticks, 3),
+        "cpu_s_per_hour": round(cpu_s / ticks * _TICKS_PER_HOUR, 3),
+        "bytes_per_hour": round(size / ticks * _TICKS_PER_HOUR),
+    }
+
+
+def _ticks(output: Path) -> int:
+    """The host has one row per tick, however many GPUs there are."""
+    return _rows(output / "host_metrics.csv")
+
+
+def _rows(metrics: Path) -> int:
+    return max(metrics.read_bytes().count(b"\n") - 1, 0) if metrics.exists() else 0
+
+
+def _bytes(output: Path) -> int:
+    return sum(path.stat().st_size for path in output.iterdir())
+
+
+def _stop(pid: int) -> float:
+    """Seconds that it took to end after SIGTERM; 0 if it had ended before."""
+    started = time.monotonic()
+    try:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return 0.0
+    return time.monotonic() - started

@@ -1,0 +1,110 @@
+"""The command line of scripts/verify-gpu: starts load and samplers together, and compares what they say."""
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from verify_gpu import compare, report, tables
+from verify_gpu.plan import Busy, Phase, phases, plan
+from verify_gpu.setting import NoGpuError, Setting, real_setting, standin_setting
+
+_UNAVAILABLE = 69  # EX_UNAVAILABLE
+_EVALMON = Path(__file__).resolve().parents[2] / ".venv/bin/evalmon"
+
+# The samplers are up before the load begins, and see the end of it.
+_LEAD_S = 2.0
+
+
+def main() -> int:
+    """0: all is as it shall be; 1: something is not; 69: no GPU here."""
+    asked = _parser().parse_args()
+    with tempfile.TemporaryDirectory(prefix="evalmon-verify-gpu.") as scratch:
+        try:
+            setting = standin_setting(Path(scratch), asked) if asked.standin else real_setting(asked.gpu)
+        except NoGpuError as error:
+            print(f"verify-gpu: {error}")
+            return _UNAVAILABLE
+        return _verify(setting, Path(scratch), asked)
+
+
+def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
+    output = asked.output_dir or scratch
+    output.mkdir(parents=True, exist_ok=True)
+    start = setting.start or time.time() + _LEAD_S
+    busy, steps = _run(setting, output, start, asked.interval)
+    our_text = _text(output / "gpu_metrics.csv")
+    their_text = _text(output / "nvidia-smi.csv")
+    ours, theirs = tables.read(our_text), tables.read(their_text)
+    windows = compare.windows(ours, theirs, busy, steps)
+    if not windows or not theirs:
+        print("verify-gpu: no samples: the logs are in --output-dir, if given; evalmon sample or nvidia-smi failed")
+        return 1
+    errors, columns = compare.errors(windows), compare.columns(ours, theirs)
+    our_header, their_header = our_text.partition("\n")[0], their_text.partition("\n")[0]
+    found = {
+        "gpu": setting.name,
+        "driver": setting.driver,
+        "interval_s": asked.interval,
+        "utilization": errors,
+        "columns": [dataclasses.asdict(column) for column in columns],
+        "power": compare.power(ours, theirs),
+        "verdicts": compare.verdicts(our_header, their_header, columns, errors["all"]),
+        "windows": [dataclasses.asdict(window) for window in windows],
+    }
+    (output / "verify-gpu.json").write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found, indent=2) if asked.json else report.text(found, columns, errors))
+    return 0 if all(found["verdicts"].values()) else 1
+
+
+def _run(setting: Setting, output: Path, start: float, interval_s: int) -> tuple[list[Busy], list[Phase]]:
+    """The three side by side; returns when the GPU was busy, and the phases, in unix seconds."""
+    query = ",".join(column.partition(" ")[0] for column in tables.SEVEN)
+    sample = [str(_EVALMON), "sample", "--output-dir", str(output), "--interval", str(interval_s)]
+    smi = [setting.nvidia_smi, f"--query-gpu={query}", "--format=csv", "-i", setting.uuid, "-l", str(interval_s)]
+    planned = "".join(f"{one.start_s} {one.end_s}\n" for one in plan(interval_s))
+    with open(output / "nvidia-smi.csv", "w") as table, open(output / "sample.log", "w") as log:
+        samplers = [
+            subprocess.Popen(sample, env=setting.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log),
+            subprocess.Popen(smi, env=setting.environment, stdin=subprocess.DEVNULL, stdout=table, stderr=log),
+        ]
+        try:
+            load = [sys.executable, "-m", "verify_gpu.load", str(start)]
+            done = subprocess.run(
+                load, env=setting.environment, input=planned, stdout=subprocess.PIPE, text=True, check=True
+            )
+            steps = [Phase(one.name, start + one.start_s, start + one.end_s) for one in phases(interval_s)]
+            time.sleep(max(0.0, steps[-1].end_s + interval_s - time.time()))
+        finally:
+            for sampler in samplers:
+                sampler.terminate()
+            for sampler in samplers:
+                sampler.wait(timeout=30)
+    return [Busy(*map(float, line.split())) for line in done.stdout.splitlines()], steps
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="verify-gpu",
+        description="A load of known shape (idle, bursts, one half) on one GPU, sampled by `evalmon sample` and by "
+        "`nvidia-smi -l`: do the same columns say the same, and which is nearer to the truth? Takes fifteen intervals; "
+        "the GPU should have nothing else to do.",
+    )
+    parser.add_argument("--gpu", type=int, default=0, help="NVML's index (default: 0)")
+    parser.add_argument("--interval", type=int, default=5, help="seconds between samples (default: 5)")
+    parser.add_argument("--output-dir", type=Path, help="keep the files and verify-gpu.json there (an empty folder)")
+    parser.add_argument("--json", action="store_true", help="print verify-gpu.json")
+    parser.add_argument("--standin", action="store_true", help="on a stand-in GPU: a test of this program itself")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""What our sampler saw, what nvidia-smi saw, and what was so. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from verify_gpu.plan import Busy, Phase, busy_fraction
+from verify_gpu.tables import SEVEN, Row, shape
+
+UTILIZATION = "utilization.gpu [%]"
+UTILIZATION_MEAN = "utilization.gpu.window_mean [%]"
+POWER, POWER_MEAN, ENERGY = "power.draw [W]", "power.draw.window_mean [W]", "energy.window [J]"
+
+
+@dataclass(frozen=True)
+class Window:
+    """The time between two of our ticks, utilization in percent. None: not known."""
+
+    phase: str
+    start_s: float
+    end_s: float
+    truth: float
+    our_mean: float | None
+    our_instant: float | None
+    their_instant: float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One of the seven columns in both files.
+
+    Attributes:
+        our_shapes: what our cells look like, see tables.shape.
+        apart_max: the largest difference between numbers taken at about the same time; None if there are none.
+    """
+
+    name: str
+    our_shapes: list[str]
+    their_shapes: list[str]
+    apart_max: float | None
+
+
+def windows(ours: Sequence[Row], theirs: Sequence[Row], busy: Sequence[Busy], phases: Sequence[Phase]) -> list[Window]:
+    """One per pair of ticks; `busy` and `phases` in unix seconds."""
+    found = []
+    for before, row in pairwise(ours):
+        middle = (before.at + row.at) / 2
+        phase = next((one.name for one in phases if one.start_s <= middle < one.end_s), "")
+        if not phase:
+            continue
+        near = nearest(theirs, row.at)
+        found.append(
+            Window(
+                phase=phase,
+                start_s=before.at,
+                end_s=row.at,
+                truth=100 * busy_fraction(busy, before.at, row.at),
+                our_mean=row.number(UTILIZATION_MEAN),
+                our_instant=row.number(UTILIZATION),
+                their_instant=near.number(UTILIZATION) if near else None,
+            )
+        )
+    return found
+
+
+def errors(found: Sequence[Window]) -> dict[str, dict[str, float | None]]:
+    """Per phase and in all: the mean of each way, and its mean distance from the truth, in percentage points."""
+    names = list(dict.fromkeys(window.phase for window in found))
+    groups = {name: [window for window in found if window.phase == name] for name in names} | {"all": list(found)}
+    return {name: _errors(group) for name, group in groups.items() if group}
+
+
+def _errors(group: Sequence[Window]) -> dict[str, float | None]:
+    row: dict[str, float | None] = {"truth": round(fmean(window.truth for window in group), 2)}
+    for way in ("our_mean", "our_instant", "their_instant"):
+        pairs = [(window.truth, value) for window in group if (value := getattr(window, way)) is not None]
+        row[way] = round(fmean(value for _, value in pairs), 2) if pairs else None
+        row[f"{way}_off"] = round(fmean(abs(truth - value) for truth, value in pairs), 2) if pairs else None
+    return row
+
+
+def columns(ours: Sequence[Row], theirs: Sequence[Row]) -> list[Column]:
+    """The seven: do they look the same, and how far are they apart?"""
+    return [
+        Column(
+            name,
+            sorted({shape(row.cells.get(name, "")) for row in ours}),
+            sorted({shape(row.cells.get(name, "")) for row in theirs}),
+            None if name == "timestamp" else _apart(name, ours, theirs),
+        )
+        for name in SEVEN
+    ]
+
+
+def power(ours: Sequence[Row], theirs: Sequence[Row]) -> dict[str, float | None]:
+    """Mean power in W by each way, and our energy in J over our windows."""
+    energy = [value for row in ours if (value := row.number(ENERGY)) is not None]
+    return {
+        "our_window_mean_w": _mean(ours, POWER_MEAN),
+        "our_instant_w": _mean(ours, POWER),
+        "their_instant_w": _mean(theirs, POWER),
+        "our_energy_j": round(sum(energy), 1) if energy else None,
+    }
+
+
+def verdicts(header: str, their_header: str, found: Sequence[Column], off: dict[str, float | None]) -> dict[str, bool]:
+    """What shall be so."""
+    our_off, their_off = off.get("our_mean_off"), off.get("their_instant_off")
+    return {
+        "our header begins with nvidia-smi's": header == their_header or header.startswith(their_header + ", "),
+        "the cells look the same": all(_look_the_same(column) for column in found),
+        "window means are nearer to the truth than nvidia-smi's instants": (
+            our_off is not None and their_off is not None and our_off < their_off
+        ),
+    }
+
+
+def nearest(rows: Sequence[Row], at: float) -> Row | None:
+    """The row whose time is nearest."""
+    return min(rows, key=lambda row: abs(row.at - at), default=None)
+
+
+def _look_the_same(column: Column) -> bool:
+    # Either may have met something that the other has not: one shape in common, and none that has another unit.
+    return bool(set(column.our_shapes) & set(column.their_shapes))
+
+
+def _apart(name: str, ours: Sequence[Row], theirs: Sequence[Row]) -> float | None:
+    distances = []
+    for row in ours:
+        near = nearest(theirs, row.at)
+        mine, other = row.number(name), near.number(name) if near else None
+        if mine is not None and other is not None:
+            distances.append(abs(mine - other))
+    return round(max(distances), 2) if distances else None
+
+
+def _mean(rows: Sequence[Row], column: str) -> float | None:
+    values = [value for row in rows if (value := row.number(column)) is not None]
+    return round(fmean(values), 2) if values else None

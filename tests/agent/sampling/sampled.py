@@ -1,0 +1,33 @@
+"""The real `evalmon run` and `evalmon sample` beside the stand-in for NVML."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+from in_a_job import RUN, environ
+
+from nvml_standin.world import World
+
+SAMPLE = [sys.executable, "-E", "-P", "-m", "evalmon_agent", "sample"]
+UUIDS = ["GPU-00000000-1111-2222-3333-444455556666", "GPU-00000001-1111-2222-3333-444455556666"]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """A file's rows by header name; every line is whole and as wide as the header."""
+    text = path.read_text()
+    assert text.endswith("\n")
+    table = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines(), skipinitialspace=True)]
+    assert {len(line) for line in table} == {len(table[0])}
+    return [dict(zip(table[0], line, strict=True)) for line in table[1:]]
+
+
+def sample_for(
+    world: World, output: Path, seconds: float, **more: str
+) -> tuple[subprocess.CompletedProcess[str], list[dict[str, str]]]:
+    """`evalmon run` of a sleep; the GPUs' rows, none if there is no file."""
+    argv = [*RUN, "--output-dir", str(output), "--sample-interval", "1", "--", "sleep", str(seconds)]
+    environment = world.environment(environ(), **more)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    path = output / "gpu_metrics.csv"
+    return done, rows_of(path) if path.exists() else []

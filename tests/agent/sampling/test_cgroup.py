@@ -1,0 +1,136 @@
+"""Where the job's cgroup is, v1, v2 and both at once, and what its files say."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.agent.sampling import cgroup, cgroup_usage
+from evalmon_agent.agent.sampling.host_usage import Usage, field, limit_bytes, quota_cores
+from evalmon_agent.agent.sampling.memory_guard import KEEP_FREE_BYTES, why_leave
+
+V1 = """\
+9:name=systemd:/
+6:freezer:/slurm_n1/uid_0/job_212/step_batch
+4:memory:/slurm_n1/uid_0/job_212/step_batch/task_0
+2:cpu,cpuacct:/slurm_n1/uid_0/job_212/step_batch/task_0
+0::/
+"""
+V1_MOUNTS = """\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:1 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+"""
+V2 = "0::/system.slice/n1_slurmstepd.scope/job_212/step_batch/user/task_0\n"
+V2_MOUNTS = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+def test_the_jobs_cgroups_of_version_1() -> None:
+    job = "slurm_n1/uid_0/job_212"
+    expected = {
+        "memory": f"/sys/fs/cgroup/memory/{job}",
+        "cpu": f"/sys/fs/cgroup/cpu,cpuacct/{job}",
+        "cpuacct": f"/sys/fs/cgroup/cpu,cpuacct/{job}",
+    }
+    assert expected == cgroup.find_job(V1, V1_MOUNTS, job_id="212")
+
+
+def test_the_jobs_cgroup_of_version_2() -> None:
+    expected = {cgroup.UNIFIED: "/sys/fs/cgroup/system.slice/n1_slurmstepd.scope/job_212"}
+    assert expected == cgroup.find_job(V2, V2_MOUNTS, job_id="212")
+
+
+def test_in_a_container_only_the_mounted_part_counts() -> None:
+    mounts = V2_MOUNTS.replace(" / /sys", " /system.slice /sys").replace("cgroup rw", r"a\040b rw")
+    expected = {cgroup.UNIFIED: "/sys/fs/a b/n1_slurmstepd.scope/job_212"}
+    assert expected == cgroup.find_job(V2, mounts, job_id="212")
+    elsewhere = V2_MOUNTS.replace(" / /sys", " /docker/7 /sys")
+    assert cgroup.find_job(V2, elsewhere, job_id="212") == {}
+
+
+@pytest.mark.parametrize("job_id", ["21", "2120", "7"])
+def test_another_jobs_cgroup_is_not_ours(job_id: str) -> None:
+    assert cgroup.find_job(V1, V1_MOUNTS, job_id=job_id) == {}
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_any_text_is_taken(own: str, mounts: str) -> None:
+    assert isinstance(cgroup.find_job(own, mounts, job_id="1"), dict)
+    assert isinstance(cgroup.find_job(V1 + own, V1_MOUNTS + mounts, job_id="212"), dict)
+
+
+def write(directory: Path, **files: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (directory / name.replace("__", ".")).write_text(text)
+
+
+def version_2(job: Path, *, used_mib: int, cache_mib: int, limit: str, step_limit: str = "max") -> None:
+    stat = f"anon 1\nfile 5\ninactive_file {cache_mib << 19}\nactive_file {cache_mib << 19}\n"
+    for directory, its_limit in ((job, limit), (job / "step_batch", step_limit)):
+        write(
+            directory,
+            memory__current=f"{used_mib << 20}\n",
+            memory__max=f"{its_limit}\n",
+            memory__peak=f"{(used_mib + 1) << 20}\n",
+            memory__stat=stat,
+            cgroup__procs="",
+        )
+
+
+def test_memory_of_version_2_is_without_file_cache_and_the_nearest_limit_counts(tmp_path: Path) -> None:
+    job = tmp_path / "job_1"
+    version_2(job, used_mib=100, cache_mib=30, limit=str(200 << 20), step_limit=str(150 << 20))
+    memory = cgroup_usage._MemoryV2(str(job))
+    memory._own = str(job / "step_batch")
+    usage = Usage()
+    memory.read_into(usage)
+    mib = [n and n >> 20 for n in (usage.memory_bytes, usage.file_cache_bytes, usage.memory_peak_bytes)]
+    assert [70, 30, 101] == mib
+    assert usage.memory_limit_bytes == 150 << 20
+    assert memory.headroom_bytes() == (150 - 70) << 20
+
+
+def test_without_a_limit_there_is_no_headroom_to_watch(tmp_path: Path) -> None:
+    version_2(tmp_path / "job_1", used_mib=100, cache_mib=30, limit="max")
+    assert cgroup_usage._MemoryV2(str(tmp_path / "job_1")).headroom_bytes() is None
+    assert why_leave(None) == ""
+
+
+def test_a_cgroup_that_is_gone_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="memory"):
+        cgroup_usage._MemoryV2(str(tmp_path / "job_1")).read_into(Usage())
+
+
+def test_processes_of_all_steps_are_counted(tmp_path: Path) -> None:
+    job = tmp_path / "job_1"
+    write(job, cgroup__procs="")
+    write(job / "step_batch" / "task_0", cgroup__procs="11\n12\n")
+    write(job / "step_0", cgroup__procs="13\n")
+    assert sorted(cgroup_usage._MemoryV1(str(job)).pids()) == [11, 12, 13]
+
+
+def test_we_leave_when_less_than_64_mib_are_left() -> None:
+    assert why_leave(KEEP_FREE_BYTES) == ""
+    assert why_leave(KEEP_FREE_BYTES - 1) == "the job has 63 MiB of memory left, less than 64: left it to the eval"
+    assert why_leave(-5).startswith("the job has 0 MiB")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("max\n", None), ("9223372036854771712\n", None), ("104857600\n", 104857600), ("", None), ("-1", None)],
+)
+def test_a_limit_that_is_none(text: str, expected: int | None) -> None:
+    assert expected == limit_bytes(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("200000 100000\n", 2.0), ("max 100000", None), ("-1 100000", None)])
+def test_a_quota_in_cores(text: str, expected: float | None) -> None:
+    assert expected == quota_cores(text)
+
+
+def test_a_field_is_found_by_its_whole_name() -> None:
+    text = "total_inactive_file 5\ninactive_file 7\nactive_file 2\n"
+    assert [7, 9, None] == [field(text, "inactive_file"), field(text, "inactive_file", "active_file"), field(text, "x")]

@@ -1,0 +1,208 @@
+"""The CSV grows by whole ticks, one header, plain files only, and never in anybody's way."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from in_a_job import environ, needs_root, needs_strace, started, wait_until
+
+from evalmon_agent.agent.sampling import csv_file
+from evalmon_agent.agent.sampling.csv_file import CsvFile
+
+HEADER = b"timestamp, a, b\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "gpu_metrics.csv"
+
+
+def test_the_directory_is_made_and_the_header_stands_once(path: Path) -> None:
+    for row in (b"1, 2, 3\n", b"4, 5, 6\n"):
+        file = CsvFile(str(path), HEADER)
+        assert file.append(row, count=1)
+        file.close()
+    assert path.read_bytes() == HEADER + b"1, 2, 3\n4, 5, 6\n"
+
+
+def test_nothing_is_touched_before_the_first_row(path: Path) -> None:
+    CsvFile(str(path), HEADER).close()
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("there", [HEADER + b"1, 2, 3\n4, 5", HEADER + b"1, 2, 3\n4, 5, 6"])
+def test_a_torn_tail_gets_its_newline_first(path: Path, there: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(there)
+    CsvFile(str(path), HEADER).append(b"7, 8, 9\n", count=1)
+    assert path.read_bytes() == there + b"\n7, 8, 9\n"
+
+
+@pytest.mark.parametrize("cut", range(len(HEADER)))
+def test_a_torn_header_is_written_anew(path: Path, cut: int) -> None:
+    path.parent.mkdir()
+    path.write_bytes(HEADER[:cut])
+    CsvFile(str(path), HEADER).append(b"7, 8, 9\n", count=1)
+    assert path.read_bytes() == HEADER + b"7, 8, 9\n"
+
+
+def test_a_file_with_another_header_is_moved_aside_and_none_is_lost(path: Path) -> None:
+    path.parent.mkdir()
+    olds = [b"timestamp, a\n1, 2\n", b"timestamp, c\n1, 2\n", b"no header at all"]
+    for old in olds:
+        path.write_bytes(old)
+        file = CsvFile(str(path), HEADER)
+        assert file.append(b"7, 8, 9\n", count=1)
+        file.close()
+        assert path.read_bytes() == HEADER + b"7, 8, 9\n"
+    assert [Path(f"{path}.{number}").read_bytes() for number in (1, 2, 3)] == olds
+
+
+@pytest.mark.parametrize("kind", ["symlink", "dangling", "hardlink", "fifo", "directory", "device"])
+def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(path: Path, kind: str) -> None:
+    path.parent.mkdir()
+    victim = path.parent / "victim"
+    victim.write_bytes(b"untouched")
+    if kind == "symlink":
+        path.symlink_to(victim)
+    elif kind == "dangling":
+        path.symlink_to(path.parent / "not there")
+    elif kind == "hardlink":
+        path.hardlink_to(victim)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif os.geteuid() == 0:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    else:
+        pytest.skip("needs root")
+    file = CsvFile(str(path), HEADER)
+    before = time.monotonic()
+    assert not file.append(b"7, 8, 9\n", count=3)
+    assert time.monotonic() - before < 1
+    assert (file.dropped, file.is_turn) == (3, True)
+    assert "plain file" in file.trouble or "second name" in file.trouble
+    assert victim.read_bytes() == b"untouched"
+    assert sorted(os.listdir(path.parent)) == ["gpu_metrics.csv", "victim"]
+
+
+def test_a_second_writer_waits_for_its_turn(path: Path) -> None:
+    first, second = CsvFile(str(path), HEADER), CsvFile(str(path), HEADER)
+    assert first.append(b"1, 1, 1\n", count=1)
+    assert not second.append(b"2, 2, 2\n", count=1)
+    assert (second.is_turn, second.trouble) == (False, "")
+    first.close()
+    assert second.append(b"3, 3, 3\n", count=1)
+    assert second.is_turn
+    assert path.read_bytes() == HEADER + b"1, 1, 1\n3, 3, 3\n"
+
+
+def test_a_file_that_somebody_else_begins_to_write_is_theirs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_file, "_REOPEN_AFTER_S", 0.0)
+    file = CsvFile(str(path), HEADER)
+    assert file.append(b"1, 1, 1\n", count=1)
+    theirs = "timestamp, utilization.gpu [%]\n"
+    with path.open("w") as nvidia_smi:
+        nvidia_smi.write(theirs)
+        nvidia_smi.flush()
+        for _ in range(3):
+            assert not file.append(b"2, 2, 2\n", count=1)
+        nvidia_smi.write("theirs\n")
+    assert path.read_text() == theirs + "theirs\n"
+    assert file.trouble == "gpu_metrics.csv: is written by somebody else: it is theirs now"
+    assert os.listdir(path.parent) == ["gpu_metrics.csv"]
+
+
+WRITER = """
+import sys, time
+from evalmon_agent.agent.sampling import csv_file
+csv_file._REOPEN_AFTER_S = 0.0
+file = csv_file.CsvFile(sys.argv[1], b"timestamp, a, b\\n")
+said = [file.append(b"%d, 2, 3\\n" % number, count=1) for number in range(int(sys.argv[2]))]
+print(file.dropped, file.trouble, said, sep="|")
+"""
+
+
+@needs_strace
+@pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "ESTALE", "EIO"])
+def test_rows_that_find_no_room_are_dropped_and_counted_and_later_ones_come(path: Path, error: str) -> None:
+    path.parent.mkdir()
+    path.touch()
+    argv = ["strace", "-o", "/dev/null", "-P", str(path), "-e", f"inject=write:error={error}:when=3..4"]
+    argv += [sys.executable, "-c", WRITER, str(path), "5"]
+    done = subprocess.run(argv, env=environ(), capture_output=True, text=True, timeout=30, check=True)
+    dropped, trouble, _ = done.stdout.split("|")
+    assert (dropped, trouble.startswith("gpu_metrics.csv: ")) == ("2", True)
+    assert path.read_bytes() == HEADER + b"0, 2, 3\n3, 2, 3\n4, 2, 3\n"
+
+
+def test_a_write_that_was_cut_short_leaves_no_torn_line(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+    # At the limit the kernel writes a part, as on a full disk.
+    script = f"ulimit -f 1; exec {sys.executable} -c '{WRITER}' {path} 200"
+    done = subprocess.run(["bash", "-c", script], env=environ(), capture_output=True, text=True, timeout=30, check=True)
+    assert "No space left" in done.stdout
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert lines[0] == HEADER
+    assert all(line.endswith(b", 2, 3\n") for line in lines[1:])
+    assert len(b"".join(lines)) <= 1024
+
+
+@needs_root
+def test_on_a_full_disk_the_file_ends_with_a_whole_line_and_grows_again_when_there_is_room(tmp_path: Path) -> None:
+    inner = (
+        "import os, sys\n"
+        "from evalmon_agent.agent.sampling import csv_file\n"
+        "csv_file._REOPEN_AFTER_S = 0.0\n"
+        "file = csv_file.CsvFile('m/x.csv', b'timestamp, a\\n')\n"
+        "row = b'x' * 999 + b'\\n'\n"
+        "said = [file.append(row, count=1) for _ in range(100)]\n"
+        "assert said[0] and not said[-1], said\n"
+        "os.unlink('m/ballast')\n"
+        "assert file.append(row, count=1)\n"
+        "lines = open('m/x.csv', 'rb').read().split(b'\\n')\n"
+        "assert lines[-1] == b'' and all(len(line.rstrip()) == 999 for line in lines[1:-1]), [len(l) for l in lines]\n"
+        "print(len(lines) - 2, file.dropped)\n"
+    )
+    script = 'mkdir m && mount -t tmpfs -o size=64k none m && head -c 20000 /dev/zero >m/ballast && exec "$@"'
+    argv = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", inner]
+    done = subprocess.run(argv, cwd=tmp_path, env=environ(), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    written, dropped = map(int, done.stdout.split())
+    assert written + dropped == 101
+
+
+def _torn_reads(path: Path, reads: int) -> int:
+    """How often the last line of the file, as `tail -1` finds it, is not a whole one."""
+    torn = 0
+    with path.open("rb", buffering=0) as file:
+        for _ in range(reads):
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 400, 0))
+            tail = file.read(1 << 20)
+            torn += not tail.rstrip(b" \n").endswith(b" END") or not tail.endswith(b"\n")
+    return torn
+
+
+ENDLESS_WRITER = """
+import sys, time
+from evalmon_agent.agent.sampling.csv_file import CsvFile
+file = CsvFile(sys.argv[1], b"timestamp, a END\\n")
+rows = b"".join(b"%d, %s END\\n" % (number, b"x" * 170) for number in range(8))
+while file.append(rows, count=8):
+    time.sleep(0.00005)
+"""
+
+
+@pytest.mark.parametrize("reads", [5_000, pytest.param(100_000, marks=pytest.mark.full)])
+def test_who_reads_the_last_line_finds_a_whole_one(path: Path, reads: int) -> None:
+    with started([sys.executable, "-c", ENDLESS_WRITER, str(path)], environ()) as writer:
+        wait_until(lambda: path.exists() and path.stat().st_size > 2000)
+        assert _torn_reads(path, reads) == 0
+        assert writer.poll() is None

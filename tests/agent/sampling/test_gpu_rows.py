@@ -1,0 +1,86 @@
+"""What stands in gpu_metrics.csv: nvidia-smi's seven columns byte for byte, ours, and the extras."""
+
+import time
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.agent.sampling import gpu_rows
+from evalmon_agent.agent.sampling.devices import Device
+from evalmon_agent.agent.sampling.reading import Reading
+from evalmon_agent.evidence.gpu_csv import OUR_COLUMNS, parse
+
+DEVICE = Device("0", "GPU-0000")
+
+
+def reading() -> Reading:
+    found = Reading()
+    found.utilization_pct, found.memory_utilization_pct = 37, 12
+    found.memory_used_mib, found.memory_total_mib = 3984, 81920
+    found.power_w, found.temperature_c = 180.4, 44
+    return found
+
+
+def test_the_header_begins_as_nvidia_smi_prints_it_and_as_the_reader_knows_it() -> None:
+    smi = (
+        "timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB], "
+        "power.draw [W], temperature.gpu"
+    )
+    assert gpu_rows.HEADER.decode().startswith(smi + ", index, uuid, timestamp_unix [s], ")
+    assert tuple(gpu_rows.HEADER.decode().rstrip("\n").split(", "))[: len(OUR_COLUMNS)] == OUR_COLUMNS
+
+
+def test_a_row_begins_as_nvidia_smi_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    at = datetime.fromisoformat("2026-02-20T14:28:12.659+00:00").timestamp()
+    line = gpu_rows.row(DEVICE, reading(), at_unix_s=at).decode()
+    monkeypatch.undo()
+    time.tzset()
+    smi = "2026/02/20 14:28:12.659, 37 %, 12 %, 3984 MiB, 81920 MiB, 180.40 W, 44"
+    assert line.startswith(f"{smi}, 0, GPU-0000, {at:.3f}, ")
+    assert line.endswith("\n")
+
+
+def test_a_cell_without_a_value_has_no_unit() -> None:
+    line = gpu_rows.row(DEVICE, Reading("[GPU is lost]"), at_unix_s=0.0).decode()
+    assert line.count("[GPU is lost]") == 6 + 10
+    assert "[GPU is lost]," in line
+
+
+@given(st.floats(0, 4e9))
+def test_the_local_time_and_the_stamp_are_of_one_millisecond(at_unix_s: float) -> None:
+    local = gpu_rows.local_time(at_unix_s)
+    stamp = f"{at_unix_s:.3f}"
+    assert local[-3:] == stamp[-3:]
+    assert local[:-4] == time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(int(stamp[:-4])))
+
+
+@given(
+    st.integers(0, 100),
+    st.integers(0, 10**6),
+    st.floats(0, 10**5),
+    st.integers(-40, 200),
+    st.floats(1e9, 4e9),
+)
+def test_what_is_written_is_what_is_read(
+    utilization: int, memory_mib: int, power_w: float, degrees: int, at_unix_s: float
+) -> None:
+    found = reading()
+    found.utilization_pct, found.memory_used_mib = utilization, memory_mib
+    found.power_w, found.temperature_c = power_w, degrees
+    table = parse(gpu_rows.HEADER + gpu_rows.row(DEVICE, found, at_unix_s=at_unix_s))
+    (row,) = table.rows
+    assert table.bad_lines == 0
+    assert (row.utilization_pct, row.memory_used_mib, row.temperature_c) == (utilization, memory_mib, degrees)
+    assert row.power_w == pytest.approx(power_w, abs=0.006)
+    assert row.timestamp_unix_s == pytest.approx(at_unix_s, abs=0.0006)
+    assert (row.index, row.uuid) == ("0", "GPU-0000")
+
+
+def test_a_line_is_plain_ascii() -> None:
+    line = gpu_rows.row(DEVICE, reading(), at_unix_s=1.5).decode()
+    assert "180.40 W" in line
+    assert line.isascii()

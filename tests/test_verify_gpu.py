@@ -1,0 +1,138 @@
+"""scripts/verify-gpu, as far as it goes without a GPU: its plan, load and judgement, and all of it on stand-ins."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from nvml_standin.build import build_cuda
+from verify_gpu import compare, tables
+from verify_gpu.plan import Busy, busy_fraction, curve, phases, plan
+
+ROOT = Path(__file__).resolve().parents[1]
+SEVEN = ", ".join(tables.SEVEN)
+
+
+def test_the_plan_is_idle_then_bursts_then_one_half() -> None:
+    for interval_s in (1, 2, 5, 30):
+        busy = plan(interval_s)
+        fractions = [busy_fraction(busy, phase.start_s, phase.end_s) for phase in phases(interval_s)]
+        assert [0, 0.3, 0.5, 0] == pytest.approx(fractions, abs=0.05)
+        assert all(one.end_s <= other.start_s for one, other in pairwise(busy))
+
+
+def test_the_stand_in_s_curve_is_the_plan() -> None:
+    assert curve([Busy(1, 2.5), Busy(4, 5)], idle=0, full=100) == "0:0 1.000:100 2.500:0 4.000:100 5.000:0"
+
+
+def test_the_load_is_busy_when_it_was_told_to_be_and_says_when_it_was(tmp_path: Path) -> None:
+    start = time.time() + 1
+    done = subprocess.run(
+        [sys.executable, "-m", "verify_gpu.load", str(start)],
+        input="0.2 0.5\n0.7 0.8\n",
+        env={**os.environ, "LD_LIBRARY_PATH": str(build_cuda(tmp_path)), "PYTHONPATH": str(ROOT / "scripts")},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    [first, second] = [[float(word) - start for word in line.split()] for line in done.stdout.splitlines()]
+    assert [0.2, 0.5] == pytest.approx(first, abs=0.15)
+    assert [0.7, 0.8] == pytest.approx(second, abs=0.15)
+
+
+def test_the_load_says_that_there_is_no_cuda(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "verify_gpu.load", "0"],
+        input="",
+        env={"PYTHONPATH": str(ROOT / "scripts"), "LD_LIBRARY_PATH": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("load: ")
+
+
+@pytest.mark.parametrize(
+    ("cell", "shape"),
+    [("37 %", "9 %"), ("180.40 W", "9.99 W"), ("[N/A]", "[N/A]"), ("2026/02/20 14:28:12.659", "9/9/9 9:9:9.999")],
+)
+def test_a_cell_s_shape_is_what_is_left_without_its_number(cell: str, shape: str) -> None:
+    assert shape == tables.shape(cell)
+
+
+def rows_of(times: list[int], utilization: list[int], *, means: list[float] | None = None) -> list[tables.Row]:
+    header = SEVEN + (f", timestamp_unix [s], {compare.UTILIZATION_MEAN}" if means else "")
+    lines = [header]
+    for index, second in enumerate(times):
+        stamp = f"2026/02/20 14:00:{second:02d}.000"
+        cells = [stamp, f"{utilization[index]} %", "1 %", "100 MiB", "1000 MiB", "70.00 W", "40"]
+        if means:
+            unix = tables.read(f"timestamp\n{stamp}\n")[0].at
+            cells += [f"{unix:.3f}", f"{means[index]:.1f} %"]
+        lines.append(", ".join(cells))
+    return tables.read("\n".join([*lines, "2026/02/20 14:"]))
+
+
+def test_instants_miss_a_burst_that_window_means_see() -> None:
+    ours = rows_of([0, 10, 20], [0, 0, 0], means=[0, 30, 29])
+    theirs = rows_of([1, 11, 21], [0, 100, 0])
+    start = ours[0].at
+    busy = [Busy(start + 4, start + 7), Busy(start + 14, start + 17)]
+    windows = compare.windows(ours, theirs, busy, [_all_the_time(start)])
+    assert compare.errors(windows)["all"] == {
+        "truth": 30.0,
+        "our_mean": 29.5,
+        "our_mean_off": 0.5,
+        "our_instant": 0.0,
+        "our_instant_off": 30.0,
+        "their_instant": 50.0,
+        "their_instant_off": 50.0,
+    }
+
+
+def test_columns_that_look_different_are_seen() -> None:
+    ours, theirs = rows_of([0], [5]), rows_of([0], [7])
+    theirs[0].cells["power.draw [W]"] = "70 W"
+    by_name = {column.name: column for column in compare.columns(ours, theirs)}
+    assert [["9.99 W"], ["9 W"], 0.0] == [
+        by_name["power.draw [W]"].our_shapes,
+        by_name["power.draw [W]"].their_shapes,
+        by_name["power.draw [W]"].apart_max,
+    ]
+    assert by_name["utilization.gpu [%]"].apart_max == 2.0
+    claims = compare.verdicts(SEVEN + ", index", SEVEN, list(by_name.values()), {})
+    assert [True, False, False] == list(claims.values())
+
+
+def test_without_that_gpu_it_says_so() -> None:
+    done = verify_gpu(dict(os.environ), "--gpu", "99")
+    assert [69, True] == [done.returncode, done.stdout.startswith("verify-gpu: no GPU 99 here: NVML says: ")]
+
+
+@pytest.mark.full
+def test_on_a_stand_in_the_window_means_are_nearer_to_the_truth_than_nvidia_smi(tmp_path: Path) -> None:
+    done = verify_gpu(dict(os.environ), "--standin", "--interval", "2", "--json", "--output-dir", str(tmp_path))
+    found = json.loads(done.stdout)
+    assert all(found["verdicts"].values()), found["verdicts"]
+    assert found["utilization"]["all"]["our_mean_off"] < 5
+    assert done.returncode == 0
+
+
+def verify_gpu(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    environment["PYTHONPATH"] = f"{ROOT / 'scripts'}:{ROOT / 'tests'}"
+    command = [sys.executable, "-m", "verify_gpu", *words]
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
+
+
+def _all_the_time(start: float) -> compare.Phase:
+    return compare.Phase("all the time", start, start + 1000)
