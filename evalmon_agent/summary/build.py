@@ -18,6 +18,7 @@ from evalmon_agent.tracking.verdict import (
 )
 from evalmon_agent.words.states import State
 
+_ENDED_ITSELF = frozenset({State.COMPLETED, State.FAILED})
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 
 
@@ -97,8 +98,7 @@ def _attempt(one: Incarnation, job: Job, *, lost_after_s: float) -> AttemptSumma
     own = one.own or Own(job.job_id, 0)
     end = ending(one, job, lost_after_s=lost_after_s)
     said = slurm_says(attempt) or (State.RUNNING if one.own is not None else None)
-    # The report decides: Slurm up to 25.05 folds status 137 into signal 9.
-    exit_code, signal = (own.exit_code, own.signal) if own.ended else (attempt.exit_code, attempt.signal)
+    exit_code, signal = _exit(attempt, own, said)
     return AttemptSummary(
         job_id=attempt.job_id,
         state=end.state if end is not None else said,
@@ -110,6 +110,18 @@ def _attempt(one: Incarnation, job: Job, *, lost_after_s: float) -> AttemptSumma
         signal=signal,
         node_list=attempt.node_list,
     )
+
+
+def _exit(attempt: Attempt, own: Own, said: State | None) -> tuple[int | None, int | None]:
+    """The report decides: Slurm up to 25.05 folds status 137 into signal 9.
+
+    Slurm's `0:0` is an exit status only where the job ended by itself: it prints that for TIMEOUT and the like too.
+    """
+    if own.ended:
+        return own.exit_code, own.signal
+    if said not in _ENDED_ITSELF and not attempt.exit_code and not attempt.signal:
+        return None, None
+    return attempt.exit_code, attempt.signal
 
 
 def _queue_s(attempt: Attempt) -> float | None:
