@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+# Whoever starts the tests in the background (nohup, `&`) has these ignored, and what is ignored is inherited: the
+# commands of the tests shall find a terminal's dispositions wherever they run.
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["nvml_standin.fixtures"]
 

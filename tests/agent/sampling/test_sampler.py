@@ -406,7 +406,13 @@ def test_it_is_out_of_everybodys_way(world: World, tmp_path: Path) -> None:
     argv = [*RUN, "--output-dir", str(tmp_path / "out"), "--", "sleep", "100"]
     with started(argv, world.environment(environ()), cwd=tmp_path, stdin=subprocess.PIPE) as run:
         wait_until(lambda: (tmp_path / "out" / "gpu_metrics.csv").exists())
-        (sampler,) = [pid for pid in session_of(run.pid) if pid != run.pid and _is_sampler(pid)]
+
+        def samplers() -> list[int]:
+            """A fork that has not become what it shall be still looks like one."""
+            return [pid for pid in session_of(run.pid) if pid != run.pid and _is_sampler(pid)]
+
+        wait_until(lambda: len(samplers()) == 1)
+        (sampler,) = samplers()
         assert os.readlink(f"/proc/{sampler}/cwd") == "/"
         assert stat_of(sampler)[16] == "19"
         standard = {os.readlink(f"/proc/{sampler}/fd/{number}") for number in range(3)}
