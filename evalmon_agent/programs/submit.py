@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evalmon_agent.errors import SlurmUnavailableError
-from evalmon_agent.logbook import blocks
 from evalmon_agent.programs import register
 from evalmon_agent.programs.find_scripts import find
 from evalmon_agent.programs.observe import Observer
@@ -180,19 +179,15 @@ def _helpers(
     alive = _alive(slurm, otherwise=_ours(state))
     waiting_for = active_jobs(experiment, state)
     old = state.completion.job_id if state.completion is not None else None
-    logged: list[list[str]] = []
     if not waiting_for:
         report.completion = HelperReport("not needed", detail="no eval is active")
         report.sidecar = HelperReport("not needed", detail="no eval is active")
     else:
         report.completion = _completion(helpers, report, old, alive, waiting_for)
-        if report.completion.status == "submitted":
-            logged.append(completion_block(observer, report.completion.job_id, len(waiting_for)))
-            if old in alive:
-                slurm.cancel([str(old)])
+        if report.completion.status == "submitted" and old in alive:
+            slurm.cancel([str(old)])
         report.sidecar = _sidecar(helpers, state, alive, mode=mode)
-    if logged:
-        observer.record(extra=logged)
+        observer.record()
 
 
 def _completion(
@@ -216,16 +211,6 @@ def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *,
     if outcome.job_id is None:
         return HelperReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
     return HelperReport("submitted", outcome.job_id)
-
-
-def completion_block(observer: Observer, job_id: str | None, jobs: int) -> list[str]:
-    """COMPLETION_SUBMITTED."""
-    return blocks.note(
-        observer.now(),
-        "COMPLETION_SUBMITTED",
-        "Summary after all evaluations",
-        {"Job ID": str(job_id), "Dependency": f"afterany on {jobs} jobs"},
-    )
 
 
 def _alive(slurm: Slurm, *, otherwise: frozenset[str]) -> frozenset[str]:
