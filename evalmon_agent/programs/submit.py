@@ -183,23 +183,28 @@ def _helpers(
         report.completion = HelperReport("not needed", detail="no eval is active")
         report.sidecar = HelperReport("not needed", detail="no eval is active")
     else:
-        report.completion = _completion(helpers, report, old, alive, waiting_for)
+        report.completion = _completion(helpers, old, alive, waiting_for)
         if report.completion.status == "submitted" and old in alive:
             slurm.cancel([str(old)])
         report.sidecar = _sidecar(helpers, state, alive, mode=mode)
         observer.record()
 
 
-def _completion(
-    helpers: Helpers, report: SubmitReport, old: str | None, alive: frozenset[str], waiting_for: Sequence[str]
-) -> HelperReport:
-    if old in alive and not report.submitted:
+def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waiting_for: Sequence[str]) -> HelperReport:
+    if old in alive and not _came_later(helpers.experiment, old):
         return HelperReport("running", old)
     outcome = helpers.submit("completion", afterany=waiting_for)
     if outcome.job_id is None:
         detail = f"{outcome.refusal} (the summary is written by the sidecar, or by: evalmon report)"
         return HelperReport("refused", detail=detail)
     return HelperReport("submitted", outcome.job_id, f"after {len(waiting_for)} jobs")
+
+
+def _came_later(experiment: Experiment, completion: str | None) -> bool:
+    """Whether an eval is on record since that completion job was submitted, which thus does not wait for it."""
+    known = entries(registry.read(experiment.registry))
+    since = next((e.intent.at for e in known if e.accepted is not None and e.accepted.job_id == completion), 0.0)
+    return any(e.intent.what == "eval" and e.accepted is not None and e.accepted.at > since for e in known)
 
 
 def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *, mode: Mode) -> HelperReport:
