@@ -104,3 +104,55 @@ def refused_at(work: Callable[[], object], point: Point, error: str) -> int:
     pid = forked(work)
     with traced(pid, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}"):
         return ended(pid)
+
+
+def refused_always(work: Callable[[], object], call: str, error: str) -> int:
+    """Do `work` in a fork in which this call never succeeds; its exit status."""
+    pid = forked(work)
+    with traced(pid, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}"):
+        return ended(pid)
+
+
+@contextmanager
+def small_disk(directory: Path, *, kib: int) -> Iterator[Path]:
+    """A file system of that size, mounted for the while."""
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(directory)], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+PLANTS = ("symlink", "dangling", "fifo", "hard link", "directory")
+
+
+def plant(kind: str, path: Path, victim: Path) -> None:
+    """Put something else where a file of ours would be; `victim` is the file that a link leads to."""
+    path.unlink(missing_ok=True)
+    if kind == "symlink":
+        path.symlink_to(victim)
+    elif kind == "dangling":
+        path.symlink_to(victim.parent / "nowhere")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "hard link":
+        os.link(victim, path)
+    else:
+        path.mkdir()
+
+
+def crowd(number: int, work: Callable[[int], object]) -> list[int]:
+    """`work(i)` in so many forks at once; their exit statuses."""
+    pids = [forked(lambda i=i: work(i)) for i in range(number)]  # type: ignore[misc]
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
+    """Wait for it; fail after that time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)

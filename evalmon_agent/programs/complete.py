@@ -13,7 +13,6 @@ from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, ver
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observed, Observer
 from evalmon_agent.programs.our_jobs import Helpers, active_jobs
-from evalmon_agent.programs.submit import completion_block
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
@@ -110,11 +109,8 @@ def _has_active(observed: Observed) -> bool:
 
 
 def _hand_on(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
-    """Submit a successor that waits for what is still active, and say so."""
+    """Submit a successor that waits for what is still active."""
     waiting_for = active_jobs(observer.experiment, state)
-    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
-    outcome = helpers.submit("completion", afterany=waiting_for)
+    Helpers(observer.experiment, observer.slurm, observer.settings, environ).submit("completion", afterany=waiting_for)
     write_summary(observer.experiment, state, observer=observer)
-    if outcome.job_id is not None:
-        return observer.record(extra=[completion_block(observer, outcome.job_id, len(waiting_for))])
-    return state
+    return observer.record()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from evalmon_agent.files.append import complete, cut_torn, size_of
 from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.sweep import sweep
 from evalmon_agent.logbook import blocks
+from evalmon_agent.programs import notices
 from evalmon_agent.programs.ask import Answers, Clock, ask, read_local
 from evalmon_agent.programs.report_events import blocks_of
 from evalmon_agent.programs.unlock import locked_on_proof
@@ -30,11 +30,9 @@ from evalmon_agent.store import heartbeat as heartbeat_file
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.heartbeat import Heartbeat, Role
-from evalmon_agent.tracking.alerts import newly_unreported
 from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
 from evalmon_agent.tracking.fold import fold
-from evalmon_agent.tracking.helpers import take_helpers
-from evalmon_agent.tracking.records import ExperimentState, Outage, Outbox
+from evalmon_agent.tracking.records import ExperimentState, Outbox
 from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.words.states import State
 
@@ -118,7 +116,7 @@ class Observer:
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
             held = self._load(now)
-            self._save(held, [*_lost(held, now), *change(held.state, now)])
+            self._save(held, [*notices.set_aside(held, now), *change(held.state, now)])
             return held.state
 
     def count_failure(self, error: str) -> None:
@@ -151,35 +149,33 @@ class Observer:
         if failure is not None:
             self.count_failure(failure.line)
 
-        def after(state: ExperimentState, now: float) -> list[Block]:
-            return self._outage(state, failure, now)
+        def polled(state: ExperimentState, now: float) -> list[Block]:
+            found = notices.outage(state, failure, now, alert_after=self.settings.alert_after)
+            if answers.facts.queue is not None:
+                found += notices.unreported(state, now, poll_interval_s=self.settings.poll_interval)
+                found.append(blocks.status_check(now, counts(state)))
+            return found
 
-        def head(state: ExperimentState, now: float) -> list[Block]:
-            return [] if answers.facts.queue is None else [blocks.status_check(now, counts(state))]
-
-        return self._transact(lambda _: (answers.facts, answers.entries), before=extra, after_load=after, head=head)
+        return self._transact(lambda _: (answers.facts, answers.entries), before=extra, polled=polled)
 
     def _transact(
         self,
         facts_for: Callable[[ExperimentState], tuple[Facts, Sequence[Entry]]],
         *,
         before: Sequence[Block] = (),
-        after_load: Callable[[ExperimentState, float], list[Block]] | None = None,
-        head: Callable[[ExperimentState, float], list[Block]] | None = None,
+        polled: Callable[[ExperimentState, float], list[Block]] | None = None,
     ) -> ExperimentState:
+        """Fold the facts in and log what follows; `polled` says what is told of the poll itself."""
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
             held = self._load(now)
             state = held.state
             facts, found = facts_for(state)
-            outage = after_load(state, now) if after_load is not None else []
             events = fold(state, facts, lost_after_s=self.settings.lost_after)
-            take_helpers(state, found)
-            if facts.queue is not None:
-                outage += self._unreported(state, now)
-            top = head(state, now) if head is not None else []
+            ours = notices.helpers(held, found, self.experiment, now)
+            poll = polled(state, now) if polled is not None else []
             happened = blocks_of(events, state, self.experiment, now=now)
-            self._save(held, [*_lost(held, now), *before, *outage, *top, *happened])
+            self._save(held, [*notices.set_aside(held, now), *before, *poll, *happened, *ours])
             return state
 
     def _load(self, now: float) -> state_file.Held:
@@ -211,59 +207,6 @@ class Observer:
                 complete(self.experiment.log, held.state.outbox.offset, text.encode(), mode=self.mode)
                 held.state.outbox = None
                 held.save(mode=self.mode)
-
-    def _unreported(self, state: ExperimentState, now: float) -> list[Block]:
-        """One ALERT for each eval that runs without us: most likely our interpreter is not on its node."""
-        fields = {
-            "Interpreter": sys.executable,
-            "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
-        }
-        return [
-            blocks.note(now, "ALERT", f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
-            for ev in newly_unreported(state, now=now, poll_interval_s=self.settings.poll_interval)
-        ]
-
-    def _outage(self, state: ExperimentState, failure: Failure | None, now: float) -> list[Block]:
-        """QUERY_ERROR for each failed poll, one ALERT per outage, QUERY_RECOVERED after it."""
-        if failure is None:
-            outage, state.outage = state.outage, None
-            if outage is None or not outage.alerted:
-                return []
-            fields = {"Failed polls": str(outage.failures), "Since": blocks.stamp(outage.since)}
-            return [blocks.note(now, "QUERY_RECOVERED", "Slurm answers again", fields)]
-        if state.outage is None:
-            state.outage = Outage(since=now)
-        outage = state.outage
-        outage.failures += 1
-        outage.error = failure.line
-        found = [
-            blocks.note(
-                now,
-                "QUERY_ERROR",
-                "Slurm gave no usable answer",
-                {"Error": failure.line, "Action": "Nothing concluded; asking again at the next poll"},
-            )
-        ]
-        if outage.failures >= self.settings.alert_after and not outage.alerted:
-            outage.alerted = True
-            fields = {
-                "Since": blocks.stamp(outage.since),
-                "Last error": failure.line,
-                "Action": "Check Slurm (sinfo); monitoring goes on and catches up when it answers",
-            }
-            found.append(blocks.note(now, "ALERT", f"{outage.failures} polls in a row failed", fields))
-        return found
-
-
-def _lost(held: state_file.Held, now: float) -> list[Block]:
-    """The ALERT for a state.json that could not be read."""
-    if held.set_aside is None:
-        return []
-    fields = {
-        "Set aside": held.set_aside,
-        "Action": "Rebuilt from the registry, the jobs' reports, Slurm and this log; nothing is logged twice",
-    }
-    return [blocks.note(now, "ALERT", "state.json could not be read", fields)]
 
 
 def counts(state: ExperimentState) -> Counter[State]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evalmon_agent.errors import SlurmUnavailableError
-from evalmon_agent.logbook import blocks
 from evalmon_agent.programs import register
 from evalmon_agent.programs.find_scripts import find
 from evalmon_agent.programs.observe import Observer
@@ -180,31 +179,32 @@ def _helpers(
     alive = _alive(slurm, otherwise=_ours(state))
     waiting_for = active_jobs(experiment, state)
     old = state.completion.job_id if state.completion is not None else None
-    logged: list[list[str]] = []
     if not waiting_for:
         report.completion = HelperReport("not needed", detail="no eval is active")
         report.sidecar = HelperReport("not needed", detail="no eval is active")
     else:
-        report.completion = _completion(helpers, report, old, alive, waiting_for)
-        if report.completion.status == "submitted":
-            logged.append(completion_block(observer, report.completion.job_id, len(waiting_for)))
-            if old in alive:
-                slurm.cancel([str(old)])
+        report.completion = _completion(helpers, old, alive, waiting_for)
+        if report.completion.status == "submitted" and old in alive:
+            slurm.cancel([str(old)])
         report.sidecar = _sidecar(helpers, state, alive, mode=mode)
-    if logged:
-        observer.record(extra=logged)
+        observer.record()
 
 
-def _completion(
-    helpers: Helpers, report: SubmitReport, old: str | None, alive: frozenset[str], waiting_for: Sequence[str]
-) -> HelperReport:
-    if old in alive and not report.submitted:
+def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waiting_for: Sequence[str]) -> HelperReport:
+    if old in alive and not _came_later(helpers.experiment, old):
         return HelperReport("running", old)
     outcome = helpers.submit("completion", afterany=waiting_for)
     if outcome.job_id is None:
         detail = f"{outcome.refusal} (the summary is written by the sidecar, or by: evalmon report)"
         return HelperReport("refused", detail=detail)
     return HelperReport("submitted", outcome.job_id, f"after {len(waiting_for)} jobs")
+
+
+def _came_later(experiment: Experiment, completion: str | None) -> bool:
+    """Whether an eval is on record since that completion job was submitted, which thus does not wait for it."""
+    known = entries(registry.read(experiment.registry))
+    since = next((e.intent.at for e in known if e.accepted is not None and e.accepted.job_id == completion), 0.0)
+    return any(e.intent.what == "eval" and e.accepted is not None and e.accepted.at > since for e in known)
 
 
 def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *, mode: Mode) -> HelperReport:
@@ -216,16 +216,6 @@ def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *,
     if outcome.job_id is None:
         return HelperReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
     return HelperReport("submitted", outcome.job_id)
-
-
-def completion_block(observer: Observer, job_id: str | None, jobs: int) -> list[str]:
-    """COMPLETION_SUBMITTED."""
-    return blocks.note(
-        observer.now(),
-        "COMPLETION_SUBMITTED",
-        "Summary after all evaluations",
-        {"Job ID": str(job_id), "Dependency": f"afterany on {jobs} jobs"},
-    )
 
 
 def _alive(slurm: Slurm, *, otherwise: frozenset[str]) -> frozenset[str]:

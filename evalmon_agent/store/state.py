@@ -30,7 +30,8 @@ class Held:
     """The state for one transaction: to be had, changed and saved under the lock.
 
     `set_aside`: the new name of a state.json that could not be read, if there was one. What a lost state knew
-    comes back from the registry, the self-reports, Slurm and the log.
+    comes back from the registry, the self-reports, Slurm and the log; `logged_completions` are the completion jobs
+    that the log has then.
     """
 
     def __init__(self, experiment: Experiment, *, now: float) -> None:
@@ -39,6 +40,7 @@ class Held:
         self._saved = b""
         self._unknown = Unknown()
         self.set_aside: str | None = None
+        self.logged_completions: frozenset[str] = frozenset()
         data = _read(self._path)
         found = None if data is None else _parse(data, path=self._path)
         if found is not None:
@@ -48,7 +50,10 @@ class Held:
         if os.path.lexists(self._path):
             self.set_aside = _set_aside(self._path, now)
         self.state = ExperimentState(experiment=experiment.root)
-        recover(self.state, logbook.blocks(_read_log(experiment.log)))
+        log = list(logbook.blocks(_read_log(experiment.log)))
+        recover(self.state, log)
+        submitted = (block for block in log if block.kind == "COMPLETION_SUBMITTED")
+        self.logged_completions = frozenset(block.fields.get("Job ID", "") for block in submitted)
 
     @property
     def is_changed(self) -> bool:

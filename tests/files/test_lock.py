@@ -1,0 +1,292 @@
+"""One writer at a time, by either kind of lock; a dead holder's is taken over, a living one's never."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import pytest
+
+import faults
+from evalmon_agent.errors import LockUnavailableError
+from evalmon_agent.files import soft_lock
+from evalmon_agent.files.holder import Holder, parse_holder, this_host, this_process
+from evalmon_agent.files.lock import held
+from evalmon_agent.files.mounts import LockKind
+
+KINDS: list[LockKind] = ["flock", "soft"]
+both = pytest.mark.parametrize("kind", KINDS)
+ROUNDS = 20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "state.json.lock")
+
+
+def count_up(path: str, kind: LockKind) -> None:
+    """Read, wait a little and write: a second holder at the same time loses an update."""
+    counter = Path(path).with_name("counter")
+    for _ in range(ROUNDS):
+        with held(path, kind):
+            number = int(counter.read_text())
+            time.sleep(0.0005)
+            counter.write_text(str(number + 1))
+
+
+@contextmanager
+def holder(path: str, kind: LockKind) -> Iterator[int]:
+    """A process that holds the lock until it is killed."""
+
+    def hold() -> None:
+        with held(path, kind):
+            Path(path).with_name("holds").touch()
+            time.sleep(600)
+
+    pid = faults.forked(hold)
+    os.kill(pid, signal.SIGCONT)
+    faults.wait_until(Path(path).with_name("holds").exists)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def is_free(path: str, kind: LockKind, *, wait_s: float = 0.3) -> bool:
+    try:
+        with held(path, kind, wait_s=wait_s):
+            return True
+    except LockUnavailableError:
+        return False
+
+
+@both
+def test_no_update_is_lost_between_many_processes(path: str, kind: LockKind) -> None:
+    counter = Path(path).with_name("counter")
+    counter.write_text("0")
+    assert faults.crowd(6, lambda _: count_up(path, kind)) == [0] * 6
+    assert counter.read_text() == str(6 * ROUNDS)
+
+
+@pytest.mark.full
+@both
+def test_no_update_is_lost_between_very_many_processes(path: str, kind: LockKind) -> None:
+    counter = Path(path).with_name("counter")
+    counter.write_text("0")
+    assert faults.crowd(40, lambda _: count_up(path, kind)) == [0] * 40
+    assert counter.read_text() == str(40 * ROUNDS)
+
+
+@both
+def test_it_is_free_again_afterwards_and_after_an_exception(path: str, kind: LockKind) -> None:
+    with held(path, kind):
+        pass
+    with pytest.raises(ZeroDivisionError), held(path, kind):
+        raise ZeroDivisionError
+    assert is_free(path, kind)
+
+
+@both
+def test_who_waits_in_vain_is_told_in_one_line(path: str, kind: LockKind) -> None:
+    with holder(path, kind) as pid, pytest.raises(LockUnavailableError) as caught, held(path, kind, wait_s=0.1):
+        pass
+    assert caught.value.exit_status == 75
+    whom = f"process {pid} on {this_host()}" if kind == "soft" else "another evalmon"
+    assert str(caught.value) == f"{path} is held by {whom} for more than 0 s; try again"
+
+
+@both
+def test_a_living_holder_is_never_broken_even_if_it_is_stopped(path: str, kind: LockKind) -> None:
+    with holder(path, kind) as pid:
+        os.kill(pid, signal.SIGSTOP)
+        # However old it is.
+        os.utime(path, (0, 0))
+        assert not is_free(path, kind, wait_s=2.5)
+        assert faults.crowd(4, lambda _: None if not is_free(path, kind) else 1 / 0) == [0] * 4
+
+
+@both
+def test_a_killed_holder_s_lock_is_taken_over(path: str, kind: LockKind) -> None:
+    with holder(path, kind):
+        pass
+    assert is_free(path, kind)
+
+
+def test_a_killed_holder_that_nobody_reaped_yet_holds_nothing(path: str) -> None:
+    pid = faults.forked(lambda: os.kill(os.getpid(), signal.SIGKILL) if soft_lock.acquire(path, wait_s=1) else None)
+    os.kill(pid, signal.SIGCONT)
+    faults.wait_until(lambda: soft_lock.holder_of(path) is not None)
+    faults.wait_until(lambda: ") Z " in Path(f"/proc/{pid}/stat").read_text())
+    assert is_free(path, "soft")
+    os.waitpid(pid, 0)
+
+
+def test_of_many_who_find_a_dead_holder_s_marker_one_at_a_time_gets_in(path: str) -> None:
+    counter = Path(path).with_name("counter")
+    counter.write_text("0")
+
+    def die_holding(_: int) -> None:
+        soft_lock.acquire(path, wait_s=20)
+        counter.write_text(str(int(counter.read_text()) + 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert faults.crowd(12, die_holding) == [-signal.SIGKILL] * 12
+    assert counter.read_text() == "12"
+    assert is_free(path, "soft")
+
+
+def marker(path: str, whom: Holder) -> None:
+    Path(path).write_bytes(whom.text)
+
+
+def test_a_reused_pid_is_not_the_holder(path: str) -> None:
+    me = this_process()
+    marker(path, Holder(me.pid, me.host, 1))
+    assert is_free(path, "soft")
+
+
+def test_a_holder_on_another_host_is_never_broken(path: str) -> None:
+    marker(path, Holder(2**22 + 1, "another-node", 1))
+    os.utime(path, (0, 0))
+    with pytest.raises(LockUnavailableError, match=f"process {2**22 + 1} on another-node"):
+        with held(path, "soft", wait_s=0.2):
+            pass
+
+
+def test_but_it_is_on_proof(path: str) -> None:
+    gone = Holder(5, "another-node", 1)
+    marker(path, gone)
+    assert not soft_lock.remove_marker_of(path, Holder(6, "another-node", 1))
+    assert soft_lock.remove_marker_of(path, gone)
+    assert not soft_lock.remove_marker_of(path, gone)
+    assert is_free(path, "soft")
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"12\n", b"x\nhost\n1\n", b"1\nhost\n1\n2\n", b"\xff" * 2000, b"1\nhost\n-1\n"]
+)
+def test_a_marker_that_names_nobody_is_held_for_ever(path: str, text: bytes) -> None:
+    assert parse_holder(text) is None
+    Path(path).write_bytes(text)
+    assert not is_free(path, "soft", wait_s=0.1)
+    assert Path(path).read_bytes() == text
+
+
+def test_a_marker_says_what_was_written() -> None:
+    for whom in (Holder(1, "h", 2), Holder(1, "h", None), this_process()):
+        assert parse_holder(whom.text) == whom
+    assert this_process().is_here
+    assert not this_process().is_gone
+    assert this_host().startswith(socket.gethostname())
+
+
+def test_filelock_and_ours_obey_each_other(path: str) -> None:
+    theirs = filelock.SoftFileLock(path, timeout=0)
+    with held(path, "soft"):
+        assert os.stat(path).st_nlink == 1
+        with pytest.raises(filelock.Timeout), theirs:
+            pass
+    with theirs:
+        # Of this process and not acquired by `held`, so in a child.
+        assert faults.crowd(1, lambda _: None if not is_free(path, "soft") else 1 / 0) == [0]
+
+
+@faults.needs_strace
+@pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP", "ENOSYS"])
+def test_without_hard_links_the_marker_is_made_all_the_same(path: str, error: str) -> None:
+    def work() -> None:
+        with held(path, "soft", wait_s=1):
+            assert soft_lock.holder_of(path) == this_process()
+            assert not is_free_for_others(path)
+
+    assert faults.refused_always(work, "link", error) == 0
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def is_free_for_others(path: str) -> bool:
+    return faults.crowd(1, lambda _: None if not is_free(path, "soft", wait_s=0.1) else 1 / 0) != [0]
+
+
+@faults.needs_strace
+@both
+def test_killed_at_any_call_it_is_free_again(path: str, kind: LockKind, tmp_path: Path) -> None:
+    def work() -> None:
+        with held(path, kind):
+            pass
+
+    found = faults.points(work, tmp_path / "trace")
+    assert len(found) > 5
+    for point in found:
+        Path(path).unlink(missing_ok=True)
+        assert faults.killed_at(work, point)
+        assert is_free(path, kind, wait_s=1), point
+
+
+@faults.needs_strace
+def test_killed_while_it_takes_over_the_next_one_does(path: str, tmp_path: Path) -> None:
+    def work() -> None:
+        with held(path, "soft", wait_s=5):
+            pass
+
+    dead = Holder(2**22 + 1, this_host(), 1)
+    marker(path, dead)
+    found = faults.points(work, tmp_path / "trace")
+    assert len(found) > 15
+    for point in found:
+        marker(path, dead)
+        assert faults.killed_at(work, point)
+        assert is_free(path, "soft", wait_s=1), point
+
+
+@faults.needs_strace
+def test_a_marker_that_could_not_be_removed_is_ours_again_next_time(path: str) -> None:
+    def work() -> None:
+        with held(path, "soft"):
+            pass
+        assert os.path.exists(path)
+        with held(path, "soft", wait_s=0.5):
+            pass
+
+    # The first unlink is that of the temporary name.
+    assert faults.refused_at(work, ("unlink", 2), "EIO") == 0
+
+
+@both
+@pytest.mark.parametrize("plant", ["symlink", "dangling", "fifo", "hard link", "directory"])
+def test_what_was_planted_there_stays_untouched(path: str, kind: LockKind, plant: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    faults.plant(plant, Path(path), victim)
+    began = time.monotonic()
+    is_free(path, kind, wait_s=0.2)
+    assert time.monotonic() - began < 1
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@faults.needs_strace
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_without_flock_is_told(path: str, error: str) -> None:
+    def work() -> None:
+        with pytest.raises(LockUnavailableError, match="cannot be locked here as flock"):
+            with held(path, "flock", wait_s=0.2):
+                pass
+
+    assert faults.refused_always(work, "flock", error) == 0
+
+
+@faults.needs_strace
+def test_a_full_disk_is_no_lock_trouble(path: str) -> None:
+    def work() -> None:
+        with pytest.raises(OSError, match="No space left"), held(path, "soft", wait_s=0.2):
+            pass
+
+    assert faults.refused_at(work, ("write", 1), "ENOSPC") == 0
+    assert os.listdir(os.path.dirname(path)) == []
