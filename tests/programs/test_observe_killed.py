@@ -7,6 +7,7 @@ unharmed run. CI takes every n-th system call, `full` all of them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -180,9 +181,9 @@ def test_on_a_disk_that_is_full_for_a_while_everything_comes_once_there_is_room(
         before = exp.log()
         ballast = disk / "ballast"
         fill = os.open(ballast, os.O_WRONLY | os.O_CREAT)
-        with pytest.raises(OSError, match="No space left"):
-            while True:
-                os.write(fill, b"x" * 4096)
+        with contextlib.suppress(OSError):
+            while os.write(fill, b"x" * 4096):
+                pass
         os.close(fill)
         for _ in range(3):
             with pytest.raises(OSError, match="No space left"):

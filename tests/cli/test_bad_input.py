@@ -1,0 +1,193 @@
+"""What bad input gets: one clear line, its exit status, nothing changed, nothing submitted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fake_slurm import FakeSlurm
+
+SCRIPT = "#!/bin/bash\n#SBATCH --time=5\ntrue\n"
+
+
+class Study:
+    """An experiment with one good script, and a Slurm of programs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.slurm = FakeSlurm(directory / "fake")
+        self.root = directory / "study"
+        self.root.mkdir()
+        self.add("r1/eval/good_epoch0/cell.slurm")
+
+    def add(self, path: str, text: str = SCRIPT) -> Path:
+        script = self.root / path
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(text)
+        return script
+
+    def evalmon(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "evalmon_agent", *words],
+            check=False,
+            env={**self.slurm.environ, **env},
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def tree(self) -> list[str]:
+        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
+
+    def refuses(self, status: int, *words: str, says: str, lines: int = 1, **env: str) -> None:
+        """The command ends with this status and says this; nothing is changed, nothing submitted."""
+        before = self.tree()
+        done = self.evalmon(*words, **env)
+        assert (done.returncode, done.stdout) == (status, "")
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) == lines
+        assert "Traceback" not in done.stderr
+        assert self.tree() == before
+        assert self.slurm.accepted() == []
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
+
+
+def test_no_such_experiment(study: Study) -> None:
+    study.refuses(2, "submit", "nowhere", says="nowhere: no such directory")
+
+
+def test_no_scripts_there(study: Study) -> None:
+    (study.root / "r1/eval/good_epoch0/cell.slurm").unlink()
+    study.refuses(2, "submit", ".", says="no eval scripts")
+
+
+def test_a_named_script_that_is_not_there(study: Study) -> None:
+    study.refuses(2, "submit", ".", "nope.slurm", says="nope.slurm: cannot be read (No such file or directory)")
+
+
+def test_a_script_without_a_shebang_and_one_with_dos_line_ends_get_a_line_each(study: Study) -> None:
+    study.add("r1/eval/bare_epoch0/cell.slurm", "true\n")
+    study.add("r1/eval/dos_epoch0/cell.slurm", SCRIPT.replace("\n", "\r\n"))
+    study.refuses(2, "submit", ".", says="bare_epoch0/cell.slurm: no #! line", lines=2)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_script_that_may_not_be_read(study: Study) -> None:
+    study.add("r1/eval/shut_epoch0/cell.slurm").chmod(0)
+    study.refuses(2, "submit", ".", says="cannot be read (Permission denied)")
+
+
+def test_a_fifo_for_a_script(study: Study) -> None:
+    os.mkfifo(study.root / "r1/eval/pipe.slurm")
+    study.refuses(2, "submit", ".", says="not a file")
+
+
+def test_two_evals_with_one_name(study: Study) -> None:
+    study.add("r1/eval/good_epoch0.slurm")
+    study.refuses(2, "submit", ".", says="are both called r1/good/epoch0")
+
+
+def test_no_slurm_on_path(study: Study) -> None:
+    study.refuses(69, "submit", ".", says="sbatch is not on PATH", PATH="/nonexistent")
+
+
+def test_a_slurm_that_does_not_answer(study: Study) -> None:
+    study.slurm.fail("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+    study.refuses(69, "submit", ".", says="Unable to contact slurm controller")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nonsense: 1\n", "nonsense"),
+        ("poll_interval: soon\n", "poll_interval"),
+        ("poll_interval: 5\n", "below 60"),
+        ("sidecar: {time: 1:30:00}\n", "sidecar.time"),
+        ("a: [b\n", "not valid YAML"),
+    ],
+)
+def test_wrong_settings(study: Study, text: str, says: str) -> None:
+    (study.root / "evalmon.yaml").write_text(text)
+    study.refuses(78, "submit", ".", says=says, EVALMON_ALLOW_FAST_POLLING="0")
+
+
+def test_settings_come_before_scripts_and_scripts_before_slurm(study: Study) -> None:
+    (study.root / "evalmon.yaml").write_text("nonsense: 1\n")
+    study.add("r1/eval/bare_epoch0/cell.slurm", "true\n")
+    study.refuses(78, "submit", ".", says="nonsense", PATH="/nonexistent")
+    (study.root / "evalmon.yaml").unlink()
+    study.refuses(2, "submit", ".", says="no #! line", PATH="/nonexistent")
+
+
+def test_a_monitor_directory_that_others_can_write(study: Study) -> None:
+    (study.root / "evalmon").mkdir()
+    (study.root / "evalmon").chmod(0o777)
+    study.refuses(2, "submit", ".", says="chmod go-w")
+
+
+@pytest.mark.parametrize("command", ["status", "report", "stop"])
+def test_commands_on_what_was_never_submitted(study: Study, command: str) -> None:
+    study.refuses(2, command, ".", says="nothing is monitored here; start with: evalmon submit")
+
+
+@pytest.mark.parametrize("job_id", ["1;rm -rf x", "../x", "12a", "", "1_", "-1"])
+def test_job_ids_are_checked_before_any_program_starts(study: Study, job_id: str) -> None:
+    study.refuses(2, "metrics", "--", job_id, says="is no job id")
+    assert study.slurm.calls() == []
+
+
+def test_run_outside_a_job_runs_and_says_so_once(study: Study) -> None:
+    done = study.evalmon("run", "--", "sh", "-c", "sleep 0.3; echo out; exit 5")
+    assert (done.returncode, done.stdout) == (5, "out\n")
+    assert done.stderr.count("nothing is reported") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["submit"], ["submit", ".", "--mode", "other"], ["metrics"]])
+def test_wrong_usage(study: Study, words: list[str]) -> None:
+    done = study.evalmon(*words)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["submit", "status", "report", "metrics", "stop", "template", "sidecar", "complete", "run", "hook", "sample"],
+)
+def test_every_command_has_help(study: Study, command: str) -> None:
+    done = study.evalmon(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert command in done.stdout
+
+
+def test_a_dry_run_changes_nothing(study: Study) -> None:
+    before = study.tree()
+    done = study.evalmon("submit", ".", "--dry-run")
+    assert (done.returncode, done.stdout) == (0, "would submit r1/good/epoch0\n")
+    assert (study.tree(), study.slurm.accepted()) == (before, [])
+
+
+def test_json_is_all_that_json_prints(study: Study) -> None:
+    done = study.evalmon("submit", ".", "--json")
+    assert [one["name"] for one in json.loads(done.stdout)["submitted"]] == ["r1/good/epoch0"]
+    assert set(json.loads(study.evalmon("status", ".", "--json").stdout)) >= {"schema", "evals", "verdicts", "counts"}
+
+
+def test_debug_shows_where_an_error_came_from(study: Study) -> None:
+    done = study.evalmon("--debug", "submit", "nowhere")
+    assert "Traceback" in done.stderr
+
+
+def test_a_user_settings_of_slurm_have_no_effect_and_no_secret_is_written(study: Study) -> None:
+    secret = "hf_canary_0123456789"
+    done = study.evalmon("submit", ".", HF_TOKEN=secret, SQUEUE_FORMAT="%j", SACCT_FORMAT="JobName")
+    assert done.returncode == 0
+    written = [path for path in study.root.rglob("*") if path.is_file()]
+    assert [path for path in written if secret.encode() in path.read_bytes()] == []
