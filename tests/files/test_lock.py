@@ -155,8 +155,8 @@ def test_a_reused_pid_is_not_the_holder(path: str) -> None:
 def test_a_holder_on_another_host_is_never_broken(path: str) -> None:
     marker(path, Holder(2**22 + 1, "another-node", 1))
     os.utime(path, (0, 0))
-    told = pytest.raises(LockUnavailableError, match=f"process {2**22 + 1} on another-node")
-    with told, held(path, "soft", wait_s=0.2):
+    whom = f"process {2**22 + 1} on another-node"
+    with pytest.raises(LockUnavailableError, match=whom), held(path, "soft", wait_s=0.2):
         pass
 
 
@@ -275,8 +275,7 @@ def test_what_was_planted_there_stays_untouched(path: str, kind: LockKind, plant
 @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
 def test_a_file_system_without_flock_is_told(path: str, error: str) -> None:
     def work() -> None:
-        told = pytest.raises(LockUnavailableError, match="cannot be locked here as flock")
-        with told, held(path, "flock", wait_s=0.2):
+        with pytest.raises(LockUnavailableError, match="cannot be locked here"), held(path, "flock", wait_s=0.2):
             pass
 
     assert faults.refused_always(work, "flock", error) == 0
