@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from evalmon_agent.errors import SlurmUnavailableError
+from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Submitted
@@ -107,10 +107,13 @@ def submit(
 
 
 def confirm(experiment: Experiment, token: str | None, job_id: str | None) -> None:
-    """A job of ours that runs is one that Slurm took, whatever its submitter lived to write down."""
+    """A job of ours that runs is one that Slurm took, whatever its submitter lived to write down.
+
+    Where that cannot be written now, it is left to `resolve`.
+    """
     if token is None or job_id is None:
         return
-    with locked(experiment):
+    with suppress(OSError, LockUnavailableError), locked(experiment):
         found = entries(registry.read(experiment.registry))
         if any(entry.intent.token == token and entry.accepted is None for entry in found):
             registry.append(experiment.registry, Accepted(token, job_id, time.time()))
