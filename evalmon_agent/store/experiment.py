@@ -101,6 +101,8 @@ class Experiment:
 
     def require_monitored(self) -> None:
         """UsageError unless something was registered here, or a job reported itself."""
+        if os.path.isdir(self.directory) and not os.access(self.directory, os.R_OK | os.X_OK):
+            raise UsageError(f"{self.directory}: you may not read it; ask its owner to set group_readable: true")
         if not self.is_monitored():
             raise UsageError(f"{self.root}: nothing is monitored here; start with: evalmon submit {self.root}")
 

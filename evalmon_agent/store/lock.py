@@ -21,7 +21,7 @@ from evalmon_agent.store.experiment import Experiment
 
 SCHEMA = 1
 _MAX_BYTES = 4096
-_WRITTEN_WITHIN_S = 2.0
+_WRITTEN_WITHIN_S = 0.5
 
 
 class Choice(msgspec.Struct, frozen=True):

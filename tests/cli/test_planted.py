@@ -1,0 +1,250 @@
+"""Links, FIFOs and foreign files where ours would be, directories that others can write: refused, untouched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import faults
+from evalmon_agent.errors import UsageError
+from evalmon_agent.programs.look import report, status
+from evalmon_agent.programs.stop import stop
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from experiments import Exp, ended, running
+from faults import needs_root
+
+FILES = ("registry.jsonl", "state.json", "monitor.log", "observer.json", "lock.json", "state.json.lock")
+WRITTEN_BY_REPORT = ("summary.json", "summary.md")
+NOBODY = 65534
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Exp:
+    found = Exp(tmp_path)
+    (found.root / "evalmon.yaml").write_text('{"poll_interval": 1}')
+    (found.root / "r1" / "eval").mkdir(parents=True)
+    (found.root / "r1" / "eval" / "t_epoch0.slurm").write_text("#!/bin/sh\ntrue\n")
+    found.register(r1_a="11")
+    found.slurm.show([ended("11")])
+    found.observe_to_the_end()
+    return found
+
+
+def evalmon(
+    exp: Exp, *words: str, as_uid: int | None = None, groups: list[int] | None = None, **env: str
+) -> tuple[int, str, str]:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "evalmon_agent", *words],
+        check=False,
+        env=exp.slurm.environ,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - began < 10
+    return done.returncode, done.stdout, done.stderr
+
+
+def refused(work: Callable[[], object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        work()
+
+
+@pytest.mark.parametrize("name", [*FILES, *WRITTEN_BY_REPORT])
+@pytest.mark.parametrize("kind", ["symlink", "dangling", "fifo", "hard link"])
+def test_what_is_planted_is_refused_at_once_or_replaced_and_never_written_through(
+    exp: Exp, tmp_path: Path, name: str, kind: str
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    faults.plant(kind, exp.ours / name, victim)
+    for work in (exp.observer(lock_wait_s=0.2).observe_once, exp.observe_to_the_end):
+        pid = faults.forked(work)
+        began = time.monotonic()
+        faults.ended(pid)
+        assert time.monotonic() - began < 1
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
+@pytest.mark.parametrize("kind", ["fifo", "hard link"])
+def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, name: str, kind: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text('{"schema":1}')
+    faults.plant(kind, exp.ours / name, victim)
+    code, out, err = evalmon(exp, "report", str(exp.root))
+    if (name, kind) in {("registry.jsonl", "hard link"), ("state.json", "hard link")}:
+        # Read only; state.json is set aside, and with that the name, not the file.
+        assert code in {0, 1, 3}
+    else:
+        assert (code, out) == (2, "")
+        assert err.startswith(f"evalmon: {exp.ours / name}: ")
+        assert err.endswith("evalmon makes its own\n")
+        assert len(err.splitlines()) == 1
+    assert victim.read_text() == '{"schema":1}'
+
+
+def test_an_append_through_a_hard_link_is_refused_before_anything_is_submitted(exp: Exp, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    faults.plant("hard link", exp.ours / "registry.jsonl", victim)
+    code, _, err = evalmon(exp, "submit", str(exp.root))
+    assert code == 2
+    assert "has a second name elsewhere" in err
+    assert exp.slurm.accepted() == []
+    assert victim.read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("name", ["", "jobs", "scripts"])
+def test_a_linked_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> None:
+    path = exp.ours / name if name else exp.ours
+    elsewhere = tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    before = sorted(os.listdir(elsewhere))
+    slurm = Slurm(exp.slurm.environ)
+    refused(exp.experiment.check, "not a directory")
+    refused(lambda: exp.experiment.prepare(group_readable=True), "not a directory")
+    refused(lambda: status(exp.experiment, exp.settings, slurm), "not a directory")
+    refused(lambda: report(exp.experiment, exp.settings, slurm), "not a directory")
+    refused(lambda: stop(exp.experiment, exp.settings, slurm), "not a directory")
+    assert sorted(os.listdir(elsewhere)) == before
+
+
+@pytest.mark.parametrize("name", ["", "jobs", "scripts"])
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o720])
+def test_a_directory_that_others_can_write_is_refused_with_the_chmod_to_run(exp: Exp, name: str, mode: int) -> None:
+    path = exp.ours / name if name else exp.ours
+    path.chmod(mode)
+    refused(exp.experiment.check, f"{path}: others can write there; run: chmod go-w {path}")
+    refused(lambda: exp.experiment.prepare(group_readable=False), "chmod go-w")
+    subprocess.run(["chmod", "go-w", path], check=True)
+    exp.experiment.check()
+
+
+def test_every_command_that_writes_refuses_it_in_one_line(exp: Exp) -> None:
+    exp.ours.chmod(0o770)
+    for command in ("submit", "report", "stop", "status", "sidecar", "complete"):
+        code, _, err = evalmon(exp, command, str(exp.root))
+        assert (code, err) == (2, f"evalmon: {exp.ours}: others can write there; run: chmod go-w {exp.ours}\n")
+
+
+def test_the_experiment_itself_may_be_group_writable(exp: Exp) -> None:
+    exp.root.chmod(0o2775)
+    assert evalmon(exp, "submit", str(exp.root))[0] == 0
+
+
+@needs_root
+def test_a_directory_of_somebody_else_is_refused(exp: Exp) -> None:
+    os.chown(exp.ours, NOBODY, NOBODY)
+    code, _, err = evalmon(exp, "submit", str(exp.root))
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"belongs to user {NOBODY}; use an experiment directory of your own" in err
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
+def test_a_file_of_somebody_else_is_refused(exp: Exp, name: str) -> None:
+    os.chown(exp.ours / name, NOBODY, NOBODY)
+    refused(exp.observer().record, "not a plain file of this experiment's owner")
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that others may go through, as pytest's are not."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        yield Path(place)
+
+
+def as_nobody(work: Callable[[], object], *, groups: list[int]) -> int:
+    """The exit status of `work` in a fork that is another user."""
+
+    def dropped() -> None:
+        os.setgroups(groups)
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        work()
+
+    return faults.ended(faults.forked(dropped))
+
+
+@needs_root
+def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: Path) -> None:
+    exp = Exp(open_place)
+    exp.settings = Settings(poll_interval=1.0, group_readable=True)
+    exp.experiment.prepare(group_readable=True)
+    exp.register(r1_a="11")
+    exp.slurm.show([running("11")])
+    exp.experiment.prepare(group_readable=True)
+    exp.observer().observe_once(at_least_s=0)
+    assert exp.ours.stat().st_mode & 0o777 == 0o750
+    before = {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()}
+    slurm = Slurm(exp.slurm.environ)
+
+    def reads() -> None:
+        seen = status(exp.experiment, exp.settings, slurm)
+        assert [(ev.name, ev.state) for ev in seen.evals] == [("r1/a", "RUNNING")]
+        refused(lambda: report(exp.experiment, exp.settings, slurm), "belongs to user 0")
+        refused(lambda: stop(exp.experiment, exp.settings, slurm), "belongs to user 0")
+
+    assert as_nobody(reads, groups=[exp.ours.stat().st_gid]) == 0
+    assert {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()} == before
+
+
+@needs_root
+def test_nobody_reads_what_is_private(open_place: Path) -> None:
+    exp = Exp(open_place)
+    exp.register(r1_a="11")
+    exp.slurm.show([running("11")])
+    exp.observer().observe_once(at_least_s=0)
+    slurm = Slurm(exp.slurm.environ)
+    reads = lambda: refused(lambda: status(exp.experiment, exp.settings, slurm), "you may not read it")  # noqa: E731
+    assert as_nobody(reads, groups=[]) == 0
+
+
+@needs_root
+@pytest.mark.parametrize("how", ["of another user", "a FIFO", "a link", "too large", "of another job", "deep"])
+def test_a_forged_report_of_a_job_is_passed_over(exp: Exp, tmp_path: Path, how: str) -> None:
+    exp.accept("r1/b", "12")
+    exp.slurm.show([ended("11"), running("12")])
+    path = exp.report("12", "r1/b", exit_code=3, ended_at=time.time(), elapsed_s=1.0)
+    content = path.read_text()
+    if how == "of another user":
+        os.chown(path, NOBODY, NOBODY)
+    elif how == "a FIFO":
+        path.unlink()
+        os.mkfifo(path)
+    elif how == "a link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif how == "too large":
+        path.write_text(content + " " * (4 << 20))
+    elif how == "of another job":
+        path.write_text(content.replace('"12"', '"11"'))
+    else:
+        path.write_text("[" * 500_000)
+    began = time.monotonic()
+    exp.observer().record()
+    assert time.monotonic() - began < 1
+    assert exp.state()["evals"]["r1/b"].get("state", "PENDING") == "PENDING"
+
+
+@pytest.mark.parametrize("restart", [-1, 10**9])
+def test_a_report_with_an_absurd_number_of_restarts_costs_nothing(exp: Exp, restart: int) -> None:
+    exp.accept("r1/b", "12")
+    exp.report("12", "r1/b", restart=restart)
+    exp.observer().record()
+    assert exp.state()["evals"]["r1/b"].get("attempts", []) == []
