@@ -47,9 +47,7 @@ def _told(error: Exception) -> int:
     elif isinstance(error, click.exceptions.Abort):
         status, lines = INTERRUPTED, ["interrupted"]
     elif isinstance(error, BrokenPipeError):
-        # Whoever read our output has gone: nothing more is to be said, also not at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        lines = []
+        lines = []  # whoever read our output has gone
     elif isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         lines = [f"{where}{error.strerror or error}"]
@@ -57,7 +55,16 @@ def _told(error: Exception) -> int:
         lines = [f"{type(error).__name__}: {error}; this is a bug: run it again with evalmon --debug, and report that"]
     for line in lines:
         click.echo(f"evalmon: {printable(line)}", err=True)
+    _give_up_stdout()
     return status
+
+
+def _give_up_stdout() -> None:
+    """What cannot be printed is not tried again at the interpreter's exit, which would change the exit status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help(error: click.ClickException) -> str:

@@ -23,8 +23,9 @@ class Experiment:
     def at(cls, path: str) -> Experiment:
         """The experiment at `path`; UsageError if that is no directory."""
         root = os.path.realpath(path)
-        if not os.path.isdir(root):
-            raise UsageError(f"{path}: no such directory; give the experiment's directory")
+        # An empty path is a variable that was not set, and not the working directory.
+        if not path or not os.path.isdir(root):
+            raise UsageError(f"{path or repr(path)}: no such directory; give the experiment's directory")
         return cls(root)
 
     def _ours(self, *parts: str) -> str:

@@ -1,0 +1,267 @@
+"""The experiment's files: each read as it was written, and what else may stand there never believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+import faults
+from evalmon_agent.errors import LockUnavailableError, UnreadableError, UsageError
+from evalmon_agent.settings import Settings
+from evalmon_agent.store import heartbeat, registry, reports
+from evalmon_agent.store import lock as lock_file
+from evalmon_agent.store import settings as settings_file
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.heartbeat import Heartbeat
+from evalmon_agent.store.lock import choice, locked
+from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Refused
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    found = Experiment.at(str(tmp_path))
+    found.prepare(group_readable=False)
+    return found
+
+
+class TestWhere:
+    def test_an_experiment_is_a_directory_with_its_links_resolved(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        assert Experiment.at(str(tmp_path / "link")).root == str(tmp_path / "real")
+        (tmp_path / "file").touch()
+        for path in ("gone", "file", ""):
+            with pytest.raises(UsageError, match="no such directory"):
+                Experiment.at(str(tmp_path / path) if path else "")
+
+    @pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+    @pytest.mark.parametrize("readable", [False, True])
+    def test_our_directories_get_exactly_their_mode(self, tmp_path: Path, umask: int, *, readable: bool) -> None:
+        found = Experiment.at(str(tmp_path))
+        before = os.umask(umask)
+        try:
+            for group_readable in (not readable, readable):
+                found.prepare(group_readable=group_readable)
+        finally:
+            os.umask(before)
+        for path in (found.directory, found.jobs, found.scripts):
+            assert stat.S_IMODE(os.stat(path).st_mode) == (0o750 if readable else 0o700)
+
+    def test_a_path_is_told_as_seen_from_the_experiment(self, experiment: Experiment) -> None:
+        assert experiment.relative(f"{experiment.root}/r/eval") == "r/eval"
+        assert experiment.relative(f"{experiment.root}x/r") == f"{experiment.root}x/r"
+
+    def test_a_file_in_place_of_our_directory_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "evalmon").write_text("mine")
+        with pytest.raises(UsageError, match="not a directory"):
+            Experiment.at(str(tmp_path)).prepare(group_readable=False)
+        assert (tmp_path / "evalmon").read_text() == "mine"
+
+    @faults.needs_strace
+    def test_a_read_only_place_is_told_before_anything_is_done(self, tmp_path: Path) -> None:
+        found = Experiment.at(str(tmp_path))
+
+        def work() -> None:
+            with pytest.raises(UsageError, match="you cannot write there"):
+                found.check()
+
+        assert faults.refused_always(work, "access,faccessat,faccessat2", "EROFS") == 0
+
+
+class TestRegistry:
+    RECORDS = (
+        Intent("a", "eval", 1.5, "host", 7, "r/t/epoch1", "/s", "/o", [0, 1]),
+        Accepted("a", "11", 2.0, cluster="c"),
+        Intent("b", "sidecar", 3.0, "host", 7),
+        Refused("b", "no\nnever", 4.0),
+        Abandoned("c", 5.0),
+    )
+
+    def test_records_come_back_as_they_were_written(self, experiment: Experiment) -> None:
+        for record in self.RECORDS:
+            registry.append(experiment.registry, record)
+        assert registry.read(experiment.registry) == list(self.RECORDS)
+        assert len(Path(experiment.registry).read_bytes().split(b"\n")) == len(self.RECORDS) + 1
+
+    def test_there_is_none_yet(self, experiment: Experiment) -> None:
+        assert registry.read(experiment.registry) == []
+
+    @pytest.mark.parametrize("line", [b"garbage", b"{", b"[]", b'{"kind":"adopted"}', b"\xff", b"[" * 100_000])
+    def test_a_line_that_is_no_record_is_passed_over(self, experiment: Experiment, line: bytes) -> None:
+        registry.append(experiment.registry, self.RECORDS[0])
+        with open(experiment.registry, "ab") as file:
+            file.write(line + b"\n")
+        registry.append(experiment.registry, self.RECORDS[1])
+        assert registry.read(experiment.registry) == list(self.RECORDS[:2])
+
+    def test_a_newer_schema_is_refused(self, experiment: Experiment) -> None:
+        Path(experiment.registry).write_text('{"kind":"intent","schema":2}\n')
+        with pytest.raises(UnreadableError, match="newer evalmon"):
+            registry.read(experiment.registry)
+
+
+class TestHeartbeat:
+    def test_it_comes_back(self, experiment: Experiment) -> None:
+        beat = Heartbeat("sidecar", "host", 7, "70", polled_at=1.5, last_error="x")
+        heartbeat.save(experiment.observer, beat)
+        assert heartbeat.load(experiment.observer) == beat
+
+    @pytest.mark.parametrize("text", [b"", b"{", b"\0" * 100, b"[]", b'{"role":"king"}', b" " * 100_000])
+    def test_one_that_cannot_be_read_is_none(self, experiment: Experiment, text: bytes) -> None:
+        Path(experiment.observer).write_bytes(text)
+        assert heartbeat.load(experiment.observer) is None
+
+
+class TestReports:
+    def write(self, experiment: Experiment, file: str, **report: object) -> Path:
+        path = Path(experiment.jobs) / file
+        path.write_text(json.dumps({"schema": 1, "job_id": file.removesuffix(".json"), "attempts": [], **report}))
+        return path
+
+    def test_only_changed_files_are_opened(self, experiment: Experiment) -> None:
+        self.write(experiment, "11.json", name="r/t")
+        self.write(experiment, "12_3.json")
+        first = {report.source: report for report in reports.changed(experiment.jobs, {})}
+        assert set(first) == {"11.json", "12_3.json"}
+        known = {source: report.version for source, report in first.items()}
+        assert list(reports.changed(experiment.jobs, known)) == []
+        self.write(experiment, "11.json", name="other")
+        assert [report.name for report in reports.changed(experiment.jobs, known)] == ["other"]
+
+    @pytest.mark.parametrize(
+        "name", ["x.json", "11.txt", "0.json", ".11.json.0123456789abcdef.tmp", "11.json.corrupt-1"]
+    )
+    def test_other_names_are_none_of_ours(self, experiment: Experiment, name: str) -> None:
+        self.write(experiment, name)
+        assert list(reports.changed(experiment.jobs, {})) == []
+
+    def test_a_newer_schema_is_passed_over(self, experiment: Experiment) -> None:
+        self.write(experiment, "11.json", schema=2)
+        assert list(reports.changed(experiment.jobs, {})) == []
+
+    def test_no_directory_is_no_report(self, tmp_path: Path) -> None:
+        assert list(reports.changed(str(tmp_path / "gone"), {})) == []
+
+    def test_what_was_written_is_what_is_taken_in(self, experiment: Experiment) -> None:
+        attempt = {
+            "restart": 1,
+            "host": "n1",
+            "started_at": 1.0,
+            "ended_at": 2.0,
+            "elapsed_s": 1.0,
+            "exit_code": 3,
+            "signal": None,
+            "scope": "job",
+            "token": "abc",
+            "output_dir": "/o",
+            "notes": ["n"],
+            "commands": [{"exit_code": 9}],
+            "later": "unknown",
+        }
+        self.write(experiment, "11.json", name="r/t", attempts=[attempt])
+        (found,) = reports.changed(experiment.jobs, {})
+        assert (found.name, found.output_dir, found.tokens) == ("r/t", "/o", frozenset({"abc"}))
+        (own,) = found.attempts
+        assert (own.restart, own.exit_code, own.whole_job, own.notes) == (1, 3, True, ["n"])
+
+    def test_the_last_command_of_several_tells_the_end_where_none_is_the_job(self, experiment: Experiment) -> None:
+        commands = [{"exit_code": 0}, {"exit_code": 7}]
+        self.write(experiment, "11.json", attempts=[{"scope": "commands", "commands": commands}])
+        (found,) = reports.changed(experiment.jobs, {})
+        assert (found.attempts[0].exit_code, found.attempts[0].whole_job) == (7, False)
+
+
+class TestSettings:
+    def test_without_a_file_the_defaults_hold(self, experiment: Experiment) -> None:
+        assert settings_file.load(experiment.settings, environ={}) == Settings()
+
+    def test_a_link_of_the_user_s_is_followed(self, experiment: Experiment, tmp_path: Path) -> None:
+        (tmp_path / "shared.yaml").write_text("alert_after: 2\n")
+        os.symlink(tmp_path / "shared.yaml", experiment.settings)
+        assert settings_file.load(experiment.settings, environ={}).alert_after == 2
+
+    @pytest.mark.parametrize("kind", ["fifo", "directory"])
+    def test_what_is_no_file_is_refused_at_once(self, experiment: Experiment, kind: str, tmp_path: Path) -> None:
+        faults.plant(kind, Path(experiment.settings), tmp_path)
+        with pytest.raises(UnreadableError, match="cannot be read"):
+            settings_file.load(experiment.settings, environ={})
+
+    def test_one_that_is_too_large_is_refused(self, experiment: Experiment) -> None:
+        Path(experiment.settings).write_text("#" * 100_000)
+        with pytest.raises(UnreadableError, match="more than 64 KiB"):
+            settings_file.load(experiment.settings, environ={})
+
+
+class TestLockChoice:
+    def test_it_is_made_once_and_kept(self, experiment: Experiment) -> None:
+        made = choice(experiment)
+        assert made.kind == "flock"
+        path = Path(experiment.lock_choice)
+        before = path.stat().st_ino
+        assert choice(experiment) == made
+        assert path.stat().st_ino == before
+        assert os.listdir(experiment.directory).count("lock.json") == 1
+
+    def test_of_many_at_once_one_makes_it_and_all_obey(self, experiment: Experiment) -> None:
+        kinds = Path(experiment.root) / "kinds"
+        kinds.mkdir()
+
+        def choose(number: int) -> None:
+            (kinds / str(number)).write_text(choice(experiment).kind)
+
+        assert faults.crowd(12, choose) == [0] * 12
+        assert {path.read_text() for path in kinds.iterdir()} == {"flock"}
+        assert [name for name in os.listdir(experiment.directory) if "lock" in name] == ["lock.json"]
+
+    @faults.needs_strace
+    @pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP"])
+    def test_without_hard_links_it_is_made_as_well(self, experiment: Experiment, error: str) -> None:
+        assert faults.refused_always(lambda: choice(experiment), "link,linkat", error) == 0
+        assert json.loads(Path(experiment.lock_choice).read_text())["kind"] == "flock"
+        assert sorted(os.listdir(experiment.directory)) == ["jobs", "lock.json", "scripts"]
+
+    @faults.needs_strace
+    def test_killed_while_it_is_made_the_next_one_makes_it(self, experiment: Experiment, tmp_path: Path) -> None:
+        found = faults.points(lambda: choice(experiment), tmp_path / "trace")
+        for point in found:
+            Path(experiment.lock_choice).unlink(missing_ok=True)
+            faults.killed_at(lambda: choice(experiment), point)
+            assert choice(experiment).kind == "flock"
+
+    @pytest.mark.parametrize("text", ["", "{", '{"kind":"flock"}', '{"kind":"lease","filesystem":null,"host":"h"}'])
+    def test_one_that_cannot_be_read_stops_everybody(self, experiment: Experiment, text: str) -> None:
+        Path(experiment.lock_choice).write_text(text)
+        with pytest.raises(UnreadableError, match="remove it while no monitor runs"):
+            choice(experiment)
+        assert Path(experiment.lock_choice).read_text() == text
+
+    def test_a_newer_one_is_refused(self, experiment: Experiment) -> None:
+        Path(experiment.lock_choice).write_text('{"kind":"flock","filesystem":null,"host":"h","schema":2}')
+        with pytest.raises(UnreadableError, match="newer evalmon"):
+            choice(experiment)
+
+    @pytest.mark.parametrize("kind", ["flock", "soft"])
+    def test_every_host_obeys_the_recorded_kind(self, experiment: Experiment, kind: str) -> None:
+        Path(experiment.lock_choice).write_text(json.dumps({"kind": kind, "filesystem": "x", "host": "h"}))
+        with locked(experiment):
+            # A soft lock is its marker.
+            assert bool(Path(experiment.lock).read_bytes()) == (kind == "soft")
+
+    @faults.needs_strace
+    def test_a_host_whose_flock_nobody_else_sees_refuses(self, experiment: Experiment) -> None:
+        """Here: one that cannot tell how the directory is mounted."""
+        Path(experiment.lock_choice).write_text(json.dumps({"kind": "flock", "filesystem": "nfs", "host": "h"}))
+        assert lock_file._mount(experiment.directory) is not None
+
+        def work() -> None:
+            with pytest.raises(LockUnavailableError, match="run evalmon there"), locked(experiment):
+                pass
+
+        pid = faults.forked(work)
+        options = ("-P", "/proc/self/mountinfo", "-e", "inject=openat:error=EACCES")
+        with faults.traced(pid, "-o", "/dev/null", "-e", "trace=openat", *options):
+            assert faults.ended(pid) == 0
