@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from evalmon_agent.errors import UsageError
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.settings import Settings
-from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.experiment import Experiment, is_utf8
 from evalmon_agent.submission.plan import Script, read_script
 
 MAX_SCRIPT_BYTES = 16 * 1024 * 1024
@@ -29,6 +29,8 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
     scripts, problems = [], []
     for path in dict.fromkeys(paths):
         try:
+            if not is_utf8(path):
+                raise UsageError(f"{path}: a path that is not UTF-8 cannot be kept on record; rename it")
             scripts.append(read_script(path, _content(path)))
         except UsageError as error:
             problems += error.lines

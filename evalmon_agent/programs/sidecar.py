@@ -24,6 +24,7 @@ from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.helpers import all_final
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s, hand_over_at
+from evalmon_agent.words.printable import printable
 
 
 class Sidecar:
@@ -92,9 +93,9 @@ class Sidecar:
         self._failures += 1
         if not isinstance(error, (EvalmonError, OSError)):
             traceback.print_exc()
-        print(f"poll failed: {error}", flush=True)
+        print(f"poll failed: {printable(str(error))}", flush=True)
         with suppress(EvalmonError, OSError):
-            self._observer.count_failure(f"{type(error).__name__}: {error}")
+            self._observer.count_failure(printable(f"{type(error).__name__}: {error}"))
 
     def _poll(self) -> Observed:
         self._polls += 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evalmon_agent.errors import SlurmUnavailableError
+from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.programs import register
 from evalmon_agent.programs.find_scripts import find
 from evalmon_agent.programs.observe import Observer
@@ -20,7 +20,7 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
-from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.experiment import Experiment, is_utf8
 from evalmon_agent.submission.launcher import Monitored, render
 from evalmon_agent.submission.plan import Planned, plan
 from evalmon_agent.tracking.records import ExperimentState
@@ -94,7 +94,9 @@ def _checked(
 ) -> tuple[list[Planned], list[Entry]]:
     """What would be submitted, and what is registered already, after all checks, in the order of the contract."""
     scripts = find(experiment, settings, named)
-    plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ)
+    for one in plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ):
+        if not is_utf8(one.name):
+            raise UsageError(f"{one.script.path}: its --job-name is not UTF-8 and cannot be kept on record; rename it")
     experiment.check()
     known = entries(registry.read(experiment.registry))
     planned = plan(

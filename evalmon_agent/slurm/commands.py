@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.errors import StoppedError
+from evalmon_agent.words.printable import printable
 
 MAX_OUTPUT_BYTES = 32 * 1024 * 1024
 _CHUNK = 1 << 16
@@ -75,7 +76,7 @@ def run(
                 preexec_fn=_die_with(os.getpid()) if dies_with_us else None,  # noqa: PLW1509 - no threads here
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            return Finished(None, "", "", problem=f"cannot run {argv[0]}: {error}")
+            return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: {error}"))
         talk = _Talk(child, stdin or b"", bound=max_output_bytes, stopped=stopped or (lambda: False))
         try:
             ended = talk.until(time.monotonic() + timeout_s)

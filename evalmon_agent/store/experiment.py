@@ -26,6 +26,8 @@ class Experiment:
         # An empty path is a variable that was not set, and not the working directory.
         if not path or not os.path.isdir(root):
             raise UsageError(f"{path or repr(path)}: no such directory; give the experiment's directory")
+        if not is_utf8(root):
+            raise UsageError(f"{root}: a path that is not UTF-8 cannot be kept on record; rename it")
         return cls(root)
 
     def _ours(self, *parts: str) -> str:
@@ -135,6 +137,15 @@ class Experiment:
     def is_ours(self) -> bool:
         """Whether EXP/evalmon is this user's (others may read there if its owner lets them)."""
         return not os.path.lexists(self.directory) or os.lstat(self.directory).st_uid == os.geteuid()
+
+
+def is_utf8(text: str) -> bool:
+    """Whether the text can stand in our files; a name of arbitrary bytes comes as surrogates, which JSON has not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_private(path: str) -> os.stat_result:

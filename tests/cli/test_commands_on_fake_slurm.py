@@ -117,6 +117,31 @@ class TestSubmit:
         assert len(done.stderr.splitlines()) == 1
         assert "x\\nevalmon: forged" in done.stderr
 
+    def test_a_name_of_arbitrary_bytes_is_refused_before_anything_is_made(self, exp: Exp) -> None:
+        script(exp, "ok").with_name(os.fsdecode(b"t\xff_epoch0.slurm")).write_text(HEADER)
+        outside = exp.root.parent / "outside.slurm"
+        outside.write_bytes(b"#!/bin/sh\n#SBATCH --job-name=\xff\n")
+        for words in ((".",), (".", str(outside))):
+            done = evalmon(exp, "submit", *words)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+            assert "not UTF-8" in done.stderr
+        assert not exp.ours.exists()
+        assert exp.slurm.accepted() == []
+
+    def test_scripts_are_checked_before_permissions_and_those_before_slurm(self, exp: Exp) -> None:
+        exp.ours.mkdir()
+        exp.ours.chmod(0o777)
+        exp.slurm.remove("sbatch")
+        twice = script(exp, "a").with_name("a_epoch0") / "cell.slurm"
+        twice.parent.mkdir()
+        twice.write_text(HEADER)
+        assert "are both called r1/a/epoch0" in evalmon(exp, "submit", ".").stderr
+        twice.unlink()
+        assert "chmod go-w" in evalmon(exp, "submit", ".").stderr
+        exp.ours.chmod(0o700)
+        assert "sbatch is not on PATH" in evalmon(exp, "submit", ".").stderr
+        assert os.listdir(exp.ours) == []
+
 
 class TestLocked:
     def test_who_holds_the_lock_is_told_after_a_while_and_readers_read(self, exp: Exp) -> None:
