@@ -46,7 +46,6 @@ now=$(date +%s)
 start="\x1e$id\x1f$id\x1fPENDING\x1f$now\x1fN/A\x1fN/A\x1f0:00\x1f1:00:00"
 printf '%s\\n' "$start\x1fPriority\x1fmain\x1f1\x1f\x1f$script\x1fjob" > "$dir/ids/$id/row"
 mv "$dir/ids/$id/row" "$dir/queue/$id"
-printf '%s %s\\n' "$id" "$script" >> "$dir/accepted"
 printf '%s\\n' "$id"
 """,
     "seff": """
@@ -194,10 +193,10 @@ class FakeSlurm:
         return [line for line in lines if line.split(" ")[0] == name or not name]
 
     def accepted(self) -> list[tuple[str, str]]:
-        """(id, file name of the script) of each job that sbatch took."""
-        path = self.directory / "accepted"
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
-        return [(line.split(" ", 1)[0], os.path.basename(line.split(" ", 1)[1])) for line in lines]
+        """(id, file name of the script) of each job that sbatch took: what is in the queue, for that is one move."""
+        rows = [path.read_text().split(US) for path in (self.directory / "queue").iterdir()]
+        found = [(row[0].removeprefix(RS), os.path.basename(row[-2])) for row in rows]
+        return sorted(found, key=lambda one: int(one[0]))
 
     def _write(self, name: str, text: str | bytes) -> None:
         # Replaced at once: programs are reading them.

@@ -20,7 +20,7 @@ from evalmon_agent.tracking.helpers import all_final
 from evalmon_agent.tracking.records import ExperimentState
 
 _SILENT_POLLS = 2
-_LOCK_WAIT_S = 5.0
+_LOCK_WAIT_S = 2.0
 
 
 def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:

@@ -40,8 +40,22 @@ def read(path: str) -> list[Record]:
 
 def _decode(line: bytes, *, path: str) -> list[Record]:
     try:
-        if _version.decode(line).schema > SCHEMA:
-            raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
-        return [_decoder.decode(line)]
+        record = _decoder.decode(line)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        if _schema_of(line) > SCHEMA:
+            raise _newer(path) from None
         return []
+    if record.schema > SCHEMA:
+        raise _newer(path)
+    return [record]
+
+
+def _schema_of(line: bytes) -> int:
+    try:
+        return _version.decode(line).schema
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return 0
+
+
+def _newer(path: str) -> UnreadableError:
+    return UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")

@@ -14,6 +14,7 @@ import pytest
 
 import faults
 from evalmon_agent.errors import UsageError
+from evalmon_agent.programs.find_scripts import find
 from evalmon_agent.programs.look import report, status
 from evalmon_agent.programs.stop import stop
 from evalmon_agent.settings import Settings
@@ -248,3 +249,15 @@ def test_a_report_with_an_absurd_number_of_restarts_costs_nothing(exp: Exp, rest
     exp.report("12", "r1/b", restart=restart)
     exp.observer().record()
     assert exp.state()["evals"]["r1/b"].get("attempts", []) == []
+
+
+@needs_root
+def test_a_script_that_may_not_be_read_is_told(open_place: Path) -> None:
+    exp = Exp(open_place)
+    path = exp.root / "r1" / "eval" / "t_epoch0.slurm"
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0)
+    says = rf"{path}: cannot be read \(Permission denied\)"
+    finds = lambda: refused(lambda: find(exp.experiment, exp.settings, []), says)  # noqa: E731
+    assert as_nobody(finds, groups=[]) == 0

@@ -108,7 +108,7 @@ def test_a_living_holder_is_never_broken_even_if_it_is_stopped(path: str, kind: 
         os.kill(pid, signal.SIGSTOP)
         # However old it is.
         os.utime(path, (0, 0))
-        assert not is_free(path, kind, wait_s=2.5)
+        assert not is_free(path, kind, wait_s=0.8)
         assert faults.crowd(4, lambda _: None if not is_free(path, kind) else 1 / 0) == [0] * 4
 
 

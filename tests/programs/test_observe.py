@@ -464,13 +464,13 @@ class TestALostState:
         assert path.read_bytes() == before
 
 
-def test_a_registry_torn_at_any_byte_loses_no_whole_record(exp: Exp) -> None:
+def test_a_torn_registry_loses_no_whole_record(exp: Exp) -> None:
     exp.register(r1_a="11", r1_b="12")
     path = exp.ours / "registry.jsonl"
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     second = len(b"".join(lines[:2]))
-    for length in range(second, len(whole)):
+    for length in [*range(second, len(whole) - 2, 5), len(whole) - 2, len(whole) - 1]:
         path.write_bytes(whole[:length])
         (exp.ours / "state.json").unlink(missing_ok=True)
         exp.observer().record()

@@ -98,8 +98,11 @@ class TestRegistry:
         registry.append(experiment.registry, self.RECORDS[1])
         assert registry.read(experiment.registry) == list(self.RECORDS[:2])
 
-    def test_a_newer_schema_is_refused(self, experiment: Experiment) -> None:
-        Path(experiment.registry).write_text('{"kind":"intent","schema":2}\n')
+    @pytest.mark.parametrize(
+        "line", ['{"kind":"intent","schema":2}', '{"kind":"abandoned","token":"t","at":1,"schema":2}']
+    )
+    def test_a_newer_schema_is_refused(self, experiment: Experiment, line: str) -> None:
+        Path(experiment.registry).write_text(f"{line}\n")
         with pytest.raises(UnreadableError, match="newer evalmon"):
             registry.read(experiment.registry)
 
