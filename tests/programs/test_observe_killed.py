@@ -133,7 +133,7 @@ def refuse_everywhere(directory: Path, kind: str, error: str, *, step: int) -> i
 
 
 def test_killed_at_a_system_call_no_block_is_lost_or_doubled(tmp_path: Path, kind: str) -> None:
-    assert kill_everywhere(tmp_path, kind, step=9) > 15
+    assert kill_everywhere(tmp_path, kind, step=11) > 12
 
 
 @pytest.mark.full
@@ -159,7 +159,7 @@ def test_the_first_observer_of_an_experiment_may_be_killed_too(tmp_path: Path) -
     first.slurm.show([ended("11")])
     points = faults.points(first.observe_to_the_end, tmp_path / "trace")
     expected = first.news()
-    for number, point in enumerate(every(points, 12)):
+    for number, point in enumerate(every(points, 16)):
         exp = Exp(tmp_path / str(number))
         exp.register(r1_a="11")
         exp.slurm.show([ended("11")])
