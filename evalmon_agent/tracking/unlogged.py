@@ -49,10 +49,12 @@ def _between(marks: Sequence[int], number: int, length: int) -> tuple[int, int]:
 
 
 def _without_suspensions(keys: Sequence[Key]) -> list[int]:
-    """The places of all but SUSPENDED and the RUNNING right behind it."""
-    return [
-        i
-        for i, (job_id, state) in enumerate(keys)
-        if state is not State.SUSPENDED
-        and not (state is State.RUNNING and i > 0 and keys[i - 1] == (job_id, State.SUSPENDED))
-    ]
+    """The places of all but the suspensions: SUSPENDED behind RUNNING, and the RUNNING right behind that."""
+    kept: list[int] = []
+    for i, (job_id, state) in enumerate(keys):
+        before = keys[i - 1] if i else None
+        interrupts = state is State.SUSPENDED and before == (job_id, State.RUNNING)
+        resumes = state is State.RUNNING and before == (job_id, State.SUSPENDED) and kept[-1:] != [i - 1]
+        if not interrupts and not resumes:
+            kept.append(i)
+    return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalmon_agent.tracking.path import Step
@@ -107,9 +107,27 @@ def test_jobs_of_one_eval_are_told_apart() -> None:
     assert [(steps[2], State.PENDING), (steps[3], State.RUNNING)] == list(unlogged(steps, logged[:2]))
 
 
-@given(st.text("RSQPCFNL", max_size=8), st.text("RSQPCFNL", max_size=8))
+RUN = "(R(SR){0,2}S?)?"
+PATHS = st.builds(
+    lambda path, length: path[:length],
+    st.from_regex(rf"{RUN}[QCFNL](P{RUN}[QCFNL]){{0,2}}", fullmatch=True),
+    st.integers(0, 20),
+)
+
+
+@settings(max_examples=300)
+@given(st.one_of(PATHS, st.text("RSQPCFNL", max_size=8)), PATHS)
 def test_whatever_the_log_says_the_path_is_told_once(logged: str, path: str) -> None:
     steps = [Step("1", LETTERS[c], None, 0) for c in path]
     log = [("1", LETTERS[c]) for c in logged]
     log += [(step.job_id, step.state) for step, _ in unlogged(steps, log)]
     assert [] == list(unlogged(steps, log))
+
+
+@settings(max_examples=300)
+@given(PATHS, st.lists(st.integers(0, 20)))
+def test_a_path_that_grows_is_told_step_by_step_and_whole(path: str, lengths: list[int]) -> None:
+    logged = ""
+    for length in [*sorted(lengths), len(path)]:
+        logged += news(logged, path[:length])
+    assert path == logged
