@@ -102,7 +102,7 @@ class Job(Struct, omit_defaults=True):
     alerted: list[str] = []
 
 
-class Eval(Struct, omit_defaults=True):
+class Eval(Struct):
     """One eval with all its jobs, oldest first; `job_id` and `state` are the latest job's.
 
     `logged` holds the transitions that the log has, as (job id, state), in its order: what is still to be logged

@@ -1,0 +1,22 @@
+"""state.json has the keys that the contract names, from the first save on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from experiments import Exp, pending
+
+
+def test_an_eval_that_waits_has_its_state_and_its_attempts(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.observer().record()
+    unseen = json.loads((exp.ours / "state.json").read_text())
+    assert set(unseen) >= {"schema", "generation", "experiment", "sidecar", "completion", "evals"}
+    [ev] = unseen["evals"].values()
+    assert (ev["job_id"], ev["state"], ev["attempts"]) == ("11", "PENDING", [])
+    exp.slurm.show([pending("11")])
+    exp.observer().observe_once(at_least_s=0)
+    [ev] = exp.state()["evals"].values()
+    assert (ev["state"], len(ev["attempts"])) == ("PENDING", 1)
