@@ -61,12 +61,17 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
         return
     with listing:
         for entry in listing:
-            name = entry.name.removesuffix(".json")
-            if name == entry.name or parse_job_id(name) is None:
+            version = known.get(entry.name)
+            if version is None and not _is_report(entry.name):
                 continue
-            found = _read(entry, known.get(entry.name))
+            found = _read(entry, version)
             if found is not None:
                 yield found
+
+
+def _is_report(name: str) -> bool:
+    job_id = name.removesuffix(".json")
+    return job_id != name and parse_job_id(job_id) is not None
 
 
 def _read(entry: os.DirEntry[str], known: str | None) -> SelfReport | None:
