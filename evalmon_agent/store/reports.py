@@ -110,6 +110,7 @@ def _own(job_id: str, attempt: _Attempt) -> Own:
     return Own(
         job_id=job_id,
         restart=attempt.restart,
+        token=attempt.token,
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
         elapsed_s=attempt.elapsed_s,
