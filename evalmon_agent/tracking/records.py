@@ -29,6 +29,7 @@ class Own(Struct, omit_defaults=True):
     whole_job: bool = True
     host: str | None = None
     notes: list[str] = []
+    sample_interval_s: float | None = None
 
     @property
     def ended(self) -> bool:
