@@ -6,7 +6,6 @@ certainly gone is removed by one process; one whose process lives, or may live e
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -16,8 +15,11 @@ from collections.abc import Callable
 from evalmon_agent.files import marker
 from evalmon_agent.files.holder import Holder, this_process
 
-_held: set[str] = set()
-"""The markers of this process that stand for a transaction of it."""
+_perhaps_ours: set[str] = set()
+"""Where a marker of ours may stand that stands for nothing: making or removing it failed, whether it was done or not.
+
+Anywhere else what bears our name is not ours: a client's cache may show our last marker where another's stands now.
+"""
 
 _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.25
@@ -32,18 +34,20 @@ def acquire(path: str, *, wait_s: float) -> bool:
     one whose process lives, or may live on another host, never is. OSError: the file system says so;
     FileExistsError: what stands there is no marker, and will not go.
     """
-    if not _wait(lambda: _try(path), wait_s=wait_s):
-        return False
-    _held.add(path)
-    return True
+    return _wait(lambda: _try(path), wait_s=wait_s)
 
 
 def release(path: str) -> None:
     """Remove our marker; one that cannot be removed now is found again by the next `acquire`, or when we are gone."""
-    _held.discard(path)
-    with contextlib.suppress(OSError):
-        if holder_of(path) == this_process():
-            marker.remove(path)
+    holder = holder_of(path)
+    if holder not in {this_process(), None}:
+        return
+    try:
+        marker.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        _perhaps_ours.add(path)
 
 
 def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
@@ -78,11 +82,17 @@ def _wait(attempt: Callable[[], bool], *, wait_s: float) -> bool:
 
 
 def _try(path: str) -> bool:
-    if marker.publish(path, this_process()):
-        return True
+    try:
+        if marker.publish(path, this_process()):
+            _perhaps_ours.discard(path)
+            return True
+    except OSError:
+        _perhaps_ours.add(path)
+        raise
     holder = holder_of(path)
-    if holder == this_process() and path not in _held:
-        return True  # ours, which could not be removed when we released it
+    if holder == this_process() and path in _perhaps_ours:
+        _perhaps_ours.discard(path)
+        return True
     if holder is not None and holder.is_gone:
         remove_marker_of(path, holder)
     elif holder is None and not marker.is_marker(path):
