@@ -117,14 +117,16 @@ def _key(job_id: str) -> str:
 def _is_another_s(ev: Eval, job: Job, submitted_at: float) -> bool:
     """Whether accounting's row is of an earlier or a later bearer of the id: it names no script that could tell.
 
-    A later Submit is ours if Slurm would run the attempt before it again, or if a report of ours has no attempt yet.
+    A later Submit is ours if Slurm would run the attempt before it again (or lost its row, with its node), or if a
+    later report of ours has no attempt yet.
     """
     earlier = [a for _, a in attempts_of(ev, job.job_id) if (a.submitted_at or submitted_at) < submitted_at]
     if not earlier:
         return _is_before(ev, job, submitted_at)
-    if earlier[-1].account_state in RUNS_AGAIN:
+    if earlier[-1].account_state is None or earlier[-1].account_state in RUNS_AGAIN:
         return False
-    return not any(attempt is None and own is not None for attempt, own in paired(ev, job.job_id))
+    unmatched = (own for attempt, own in paired(ev, job.job_id) if attempt is None and own is not None)
+    return not any(own.restart >= len(earlier) for own in unmatched)
 
 
 def _is_before(ev: Eval, job: Job, submitted_at: float) -> bool:

@@ -87,11 +87,11 @@ def incarnations(ev: Eval, job_id: str) -> list[Incarnation]:
     """The attempts of one job, oldest first, each with the report that is its own (`reported`)."""
     places = {id(attempt): index for index, attempt in attempts_of(ev, job_id)}
     unknown = {attempt.restart: attempt for _, attempt in attempts_of(ev, job_id) if attempt.submitted_at is None}
-    known = [
-        (attempt if attempt is not None else unknown[own.restart], own)
-        for attempt, own in paired(ev, job_id)
-        if attempt is not None or (own is not None and own.restart in unknown)
-    ]
+    known: list[tuple[Attempt, Own | None]] = []
+    for slurms, own in paired(ev, job_id):
+        attempt = unknown.get(own.restart) if slurms is None and own is not None else slurms
+        if attempt is not None:
+            known.append((attempt, own))
     return [
         Incarnation(places[id(attempt)], attempt, own, superseded=number + 1 < len(known))
         for number, (attempt, own) in enumerate(known)
