@@ -14,8 +14,8 @@ from evalmon_agent.programs.gpu_evidence import gpu_figures
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.path import attempts_of, own_of
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence
+from evalmon_agent.tracking.path import Incarnation, incarnations
+from evalmon_agent.tracking.records import Eval, Evidence
 from evalmon_agent.tracking.wanted import Unmeasured
 from evalmon_agent.words.job_id import parse_job_id
 
@@ -27,13 +27,14 @@ _SLURM_CLOCK_SLACK_S = 60.0
 
 def collect(experiment: Experiment, ev: Eval, owed: Unmeasured) -> Evidence:
     """The evidence of one ended attempt; what cannot be read is not there."""
-    found = [(n, a) for n, (_, a) in enumerate(attempts_of(ev, owed.job_id)) if a.submitted_at == owed.submitted_at]
-    if not found:
+    wanted = (owed.submitted_at, owed.restart)
+    known = incarnations(ev, owed.job_id)
+    one = next((one for one in known if (one.attempt.submitted_at, one.attempt.restart) == wanted), None)
+    if one is None:
         return Evidence()
-    number, attempt = found[0]
     script = _script(experiment, ev, owed.job_id)
     log = _output(script, ev, owed.job_id)
-    span = _span(ev, attempt, number, output=_text(log))
+    span = _span(ev, one, output=_text(log))
     return Evidence(
         gpu=gpu_figures(ev.output_dir, span, own_of(ev, owed.job_id, number)),
         result=_result(ev, span),
@@ -61,9 +62,9 @@ def _output(script: str, ev: Eval, job_id: str) -> str | None:
     return output_path(options, parsed, raw_id=None, name=name, folder=os.path.dirname(ev.script))
 
 
-def _span(ev: Eval, attempt: Attempt, number: int, *, output: str) -> attempt_log.Attempt | None:
+def _span(ev: Eval, one: Incarnation, *, output: str) -> attempt_log.Attempt | None:
     """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
-    own = own_of(ev, attempt.job_id, number)
+    attempt, own = one.attempt, one.own
     mine = own is not None and own.started_at is not None
     started_at = own.started_at if own is not None and mine else attempt.started_at
     if started_at is None:

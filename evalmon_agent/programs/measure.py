@@ -18,7 +18,7 @@ from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
 from evalmon_agent.words.job_id import parse_job_id
 
-Key = tuple[str, str, float | None]
+Key = tuple[str, str, float | None, int | None]
 _SILENT_AT_MOST = 2
 """How often seff may hang or be killed in a row before it counts as not there: each time costs its whole time-out."""
 ACCOUNTING_PATIENCE_S = 120.0
@@ -59,7 +59,7 @@ class Measurer:
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
                 evidence = collect(self.experiment, state.evals[owed.name], owed)
-                found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures, evidence))
+                found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures, evidence, owed.restart))
             if clock() >= until:
                 break
         return found
@@ -122,4 +122,4 @@ class Measurer:
 
 
 def _key(owed: Unmeasured) -> Key:
-    return (owed.name, owed.job_id, owed.submitted_at)
+    return (owed.name, owed.job_id, owed.submitted_at, owed.restart)
