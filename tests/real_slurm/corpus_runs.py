@@ -15,12 +15,17 @@ from real_slurm.cluster import Cluster, Exp, wait_for
 
 CORPUS = Path(__file__).with_name("corpus")
 NAMES = sorted(path.stem for path in CORPUS.glob("*.slurm"))
-SLOW = frozenset({"requeues_itself"})  # Slurm holds a requeued job back for two minutes
 
 FIELDS = ("State", "ExitCode", "DerivedExitCode", "JobName", "TimelimitRaw", "ReqMem", "NCPUS", "AllocTRES")
 _OURS = re.compile(r"(?:.*/)?host_metrics\.csv|(?:.*/)?gpu_metrics\.csv")
 _ACTIVE = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED")
 _HEADER_OF_OURS = b"timestamp_unix [s]"
+# Process ids in a shell's messages, nodes, times.
+_ONE_RUNS_OWN = (
+    (rb"(?<=: line )(\d+): +\d+ ", rb"\1: PID "),
+    (rb"\bn[0-9]+\b", b"NODE"),
+    (rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", b"TIME"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,9 @@ def outcome(cluster: Cluster, job_id: str, folder: Path) -> Outcome:
     done = cluster.run("sacct", "-n", "-P", "-D", "-j", job_id, "-o", ",".join(("JobID", "JobIDRaw", *FIELDS)))
     rows = [line.split("|") for line in done.stdout.splitlines()]
     ids = {part.partition(".")[0] for row in rows for part in row[:2]} | {job_id}
-    words = _Words({number for one in ids for number in re.split(r"[_+]", one)[:1]}, folder)
-    jobs = sorted(tuple(words.of(cell) for cell in (row[0], *row[2:])) for row in rows)
+    words = _Words({re.split(r"[_+]", one)[0] for one in ids}, folder)
+    # Steps that run beside each other are numbered as it happens.
+    jobs = sorted((re.sub(r"\.\d+$", ".step", words.of(row[0])), *row[2:]) for row in rows)
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name, content = str(path.relative_to(folder)), path.read_bytes()
@@ -120,7 +126,7 @@ def outcome(cluster: Cluster, job_id: str, folder: Path) -> Outcome:
 
 
 class _Words:
-    """What differs between any two jobs, replaced: their ids, their folder, and where Slurm keeps the script."""
+    """What differs between any two jobs, replaced: their ids, their folder, and what is one run's own."""
 
     def __init__(self, ids: set[str], folder: Path) -> None:
         self._ids = re.compile(rb"(?<![0-9])0*(?:" + b"|".join(i.encode() for i in ids) + rb")(?![0-9])")
@@ -128,7 +134,10 @@ class _Words:
 
     def in_bytes(self, content: bytes) -> bytes:
         content = content.replace(self._folder, b"FOLDER")
-        content = re.sub(rb"[^\s:'\"]*/slurm_script\b", b"SPOOL/slurm_script", content)
+        kept = re.search(rb"([^\s:'\"]*)/slurm_script\b", content)
+        content = content.replace(kept[1], b"SPOOL") if kept is not None and kept[1] else content
+        for pattern, word in _ONE_RUNS_OWN:
+            content = re.sub(pattern, word, content)
         return self._ids.sub(b"JOB", content)
 
     def of(self, text: str) -> str:
