@@ -14,6 +14,7 @@ from evalmon_agent.programs.gpu_evidence import gpu_figures
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.submission.launcher import SNAPSHOT
 from evalmon_agent.tracking.path import Incarnation, incarnations
 from evalmon_agent.tracking.records import Eval, Evidence
 from evalmon_agent.tracking.wanted import Unmeasured
@@ -36,7 +37,7 @@ def collect(experiment: Experiment, ev: Eval, owed: Unmeasured) -> Evidence:
     log = _output(script, ev, owed.job_id)
     span = _span(ev, one, output=_text(log))
     return Evidence(
-        gpu=gpu_figures(ev.output_dir, span, own_of(ev, owed.job_id, number)),
+        gpu=gpu_figures(ev.output_dir, span, one.own),
         result=_result(ev, span),
         expects_log=bool(_RUNS_INSPECT.search(script)),
         log=log,
@@ -44,22 +45,32 @@ def collect(experiment: Experiment, ev: Eval, owed: Unmeasured) -> Evidence:
 
 
 def _script(experiment: Experiment, ev: Eval, job_id: str) -> str:
-    """The text of what was submitted."""
-    token = next((job.token for job in ev.jobs if job.job_id == job_id), None)
-    if token is None or ev.script is None:
+    """The text of what was submitted; of an adopted job, of its script unless that was changed since."""
+    job = next((job for job in ev.jobs if job.job_id == job_id), None)
+    if job is None or ev.script is None:
         return ""
-    path = os.path.join(experiment.scripts, token, "snapshot", os.path.basename(ev.script))
+    token = job.token
+    if token is None:
+        is_unchanged = job.submitted_at is not None and _changed_at(ev.script) <= job.submitted_at + 1
+        return _text(ev.script, limit_bytes=_SCRIPT_BYTES) if is_unchanged else ""
+    path = os.path.join(experiment.scripts, token, *SNAPSHOT)
     return _text(path, limit_bytes=_SCRIPT_BYTES)
 
 
 def _output(script: str, ev: Eval, job_id: str) -> str | None:
-    """Where Slurm put the job's output, seen from its script."""
+    """Where Slurm put the job's output, seen from its script; of an adopted job only if it is there."""
     parsed = parse_job_id(job_id)
     if ev.script is None or parsed is None:
         return None
     options = read_head(script).options
     name = options.get("job-name") or os.path.basename(ev.script)
-    return output_path(options, parsed, raw_id=None, name=name, folder=os.path.dirname(ev.script))
+    folder = os.path.dirname(ev.script)
+    if any(job.token is not None for job in ev.jobs if job.job_id == job_id):
+        return output_path(options, parsed, raw_id=None, name=name, folder=folder)
+    # Whoever submitted it may have done so from elsewhere, with other options.
+    options = {key: value for key, value in options.items() if key != "chdir"}
+    path = output_path(options, parsed, raw_id=None, name=name, folder=ev.output_dir or folder)
+    return path if path is not None and os.path.isfile(path) else None
 
 
 def _span(ev: Eval, one: Incarnation, *, output: str) -> attempt_log.Attempt | None:
@@ -92,6 +103,13 @@ def _result(ev: Eval, span: attempt_log.Attempt | None) -> EvalResult | None:
         return to_result(found.logs[path], path=path)
     # A log that is there but cannot be read is not a missing one.
     return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
+
+
+def _changed_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return float("inf")
 
 
 def _text(path: str | None, *, limit_bytes: int = 64 * 1024) -> str:

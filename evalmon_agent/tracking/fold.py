@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.match import JobIndex, arrange
+from evalmon_agent.tracking.facts import Facts, Measurement, Registration
+from evalmon_agent.tracking.match import JobIndex, arrange, is_borne
 from evalmon_agent.tracking.path import is_final, steps
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.take import take_account, take_queue, take_registration, take_report
@@ -20,9 +20,13 @@ from evalmon_agent.words.printable import printable
 
 def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[Event]:
     """Take the facts in, in place, and return what happened since the last fold, oldest first."""
+    adopted = [r for r in facts.registrations if r.submitted_at is not None]
     for registration in facts.registrations:
-        take_registration(state, registration)
+        if registration.submitted_at is None:
+            take_registration(state, registration)
     index = JobIndex(state.evals.values())
+    for registration in adopted:
+        _adopt(state, index, registration)
     for report in facts.reports:
         take_report(state, index, report)
     if facts.queue is not None:
@@ -34,6 +38,12 @@ def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[E
         events += _settle(ev, lost_after_s=lost_after_s)
     events += [e for m in facts.measurements for e in _take_measurement(state, m)]
     return events
+
+
+def _adopt(state: ExperimentState, index: JobIndex, fact: Registration) -> None:
+    """Take in a job that `watch` adopted; one that an eval has already, since it reported itself, is that eval's."""
+    if fact.submitted_at is None or not is_borne(index.of(fact.job_id), fact.submitted_at):
+        index.add(*take_registration(state, fact))
 
 
 def _settle(ev: Eval, *, lost_after_s: float) -> list[Event]:

@@ -89,6 +89,7 @@ class Attempt(Struct, omit_defaults=True):
 class Job(Struct, omit_defaults=True):
     """One submission of an eval. `token` stands in the path of what was submitted; None: the job was adopted.
 
+    `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
     long it did. None: not so.
@@ -97,6 +98,7 @@ class Job(Struct, omit_defaults=True):
     job_id: str
     registered_at: float
     token: str | None = None
+    submitted_at: float | None = None
     missing_at: float | None = None
     answered_at: float = 0.0
     unaccounted_at: float | None = None

@@ -36,7 +36,7 @@ def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
         ev = state.evals[fact.name] = Eval(name=fact.name, job_id=fact.job_id)
     job = next((j for j in ev.jobs if _base(j.job_id) == _base(fact.job_id)), None)
     if job is None:
-        job = Job(fact.job_id, fact.registered_at, fact.token)
+        job = Job(fact.job_id, fact.registered_at, fact.token, fact.submitted_at)
         ev.jobs.append(job)
         _take_recovered(state, ev, job)
     elif job.token is None and fact.token is not None:

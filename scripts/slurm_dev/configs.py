@@ -56,6 +56,8 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=2
 SlurmdParameters=config_overrides
 GresTypes=gpu
 JobRequeue=1
+# Ids of one digit look like everything else in a text.
+FirstJobId=10001
 ReturnToService=2
 KillWait=2
 # A node that does not answer is down after this; a slow machine needs some patience.
