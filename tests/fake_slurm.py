@@ -29,6 +29,9 @@ _BODIES = {
 case "$*" in
 *"-j "*) for id; do [ -e "$dir/ends/$id" ] && cat "$dir/ends/$id"; done; exit 0 ;;
 esac
+case "$*" in
+*%Z*) cat "$dir/places.out"; exit 0 ;;
+esac
 cat "$dir/squeue.out"
 for file in "$dir"/queue/*; do [ -e "$file" ] && cat "$file"; done
 """,
@@ -92,6 +95,8 @@ class Job:
     command: str = ""
     name: str = "cell"
     reason: str = "Priority"
+    user: str = "me"
+    work_dir: str = "/nowhere"
     steps: bool = field(default=True)
 
     @property
@@ -107,13 +112,17 @@ class Job:
         more = (f"{self.limit_min}:00", self.reason, "main", "1", node, self.command, self.name)
         return RS + US.join(cells + more) + "\n"
 
+    def place(self) -> str:
+        """The row that squeue prints of where it runs."""
+        return RS + US.join((self.id, str(self.submitted), "gpu", "lab", "normal", self.work_dir)) + "\n"
+
     def account_rows(self) -> str:
         started = "Unknown" if self.started is None else str(self.started)
         ended = "Unknown" if self.ended is None else str(self.ended)
         node = "n1" if self.started is not None else "None assigned"
         elapsed = str(self.elapsed if self.started is not None else 0)
         shared = (self.exit_code, "0:0", str(self.submitted), started, ended, elapsed)
-        job = (self.id, self.id.split("_")[0], "test", "me", self.state, *shared, str(self.limit_min))
+        job = (self.id, self.id.split("_")[0], "test", self.user, self.state, *shared, str(self.limit_min))
         rows = US.join((*job, "4", "1", "", "02:26.000", "4G", "", "cpu=4", "", "", node, self.name)) + "\n"
         if self.started is None or not self.steps:
             return rows
@@ -155,6 +164,7 @@ class FakeSlurm:
         jobs = list(jobs)
         self.answer("squeue", "".join(job.queue_row() for job in jobs if job.queued))
         self.answer("sacct", "".join(job.account_rows() for job in jobs if job.accounted))
+        self.answer("places", "".join(job.place() for job in jobs if job.queued))
 
     def measure(self, job: Job) -> None:
         """seff has figures of this job."""

@@ -57,6 +57,43 @@ def submit(
 
 @main.command()
 @experiment_argument
+@click.argument("jobs", nargs=-1, metavar="[[NAME=]JOBID]...")
+@click.option("--match", metavar="PATTERN", help="All your jobs in the queue with such a name, as 'eval_*'.")
+@click.option("--mode", type=click.Choice(["sidecar", "dependency"]), help="With or without a live sidecar job.")
+@click.option("--dry-run", is_flag=True, help="Show what would be watched.")
+@json_option
+def watch(
+    experiment: Experiment,
+    jobs: Sequence[str],
+    match: str | None,
+    mode: Literal["sidecar", "dependency"] | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Watch jobs that were submitted otherwise; an array's id means all its tasks."""
+    from evalmon_agent.programs.watch import watch as program
+    from evalmon_agent.submission.adoption import parse_wanted
+
+    if not jobs and match is None:
+        raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
+    wanted = parse_wanted(jobs)
+    settings = load_settings(experiment)
+    report = program(
+        experiment,
+        settings,
+        Slurm(os.environ),
+        wanted=wanted,
+        match=match,
+        mode=mode or settings.mode,
+        dry_run=dry_run,
+        environ=os.environ,
+    )
+    show.watched(report, experiment, dry_run=dry_run, as_json=as_json)
+    sys.exit(report.exit_status)
+
+
+@main.command()
+@experiment_argument
 @click.option("--watch", is_flag=True, help="Show it again and again until all evals are over.")
 @json_option
 def status(experiment: Experiment, watch: bool, as_json: bool) -> None:

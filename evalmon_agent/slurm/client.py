@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue
+from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue, whereabouts
 from evalmon_agent.slurm.commands import Finished, run
 from evalmon_agent.slurm.environment import clean, for_submission
 from evalmon_agent.slurm.failures import Failure, Kind, classify
@@ -66,6 +66,17 @@ class Slurm:
         delimiter = f"\x1f{os.urandom(4).hex()}"
         done = self._ask(sacct.argv(job_ids, delimiter=delimiter))
         return _failure(done) or sacct.parse(done.stdout, delimiter=delimiter)
+
+    def places_in_queue(self) -> list[whereabouts.Whereabouts]:
+        """Where my jobs run; none if that cannot be had."""
+        done = self._ask(whereabouts.queue_argv())
+        return [] if _failure(done) else whereabouts.parse_queue(done.stdout)
+
+    def places_in_accounts(self, job_ids: Sequence[str]) -> list[whereabouts.Whereabouts]:
+        """Where at most IDS_PER_CALL jobs ran; none if that cannot be had."""
+        delimiter = f"\x1f{os.urandom(4).hex()}"
+        done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
+        return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
 
     def efficiency(self, job_id: JobId) -> Finished:
         """What seff prints of one job."""

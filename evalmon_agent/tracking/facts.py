@@ -17,6 +17,7 @@ class Registration:
 
     `registered_at`: just before the sbatch; of an adopted job, its Submit or its start. `token`: stands in the path
     of the submitted script, `.../scripts/{token}/...`; None for an adopted job, whose script is its own.
+    `submitted_at`: the Submit of a job that `watch` adopted; None where it is not known beforehand.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Registration:
     token: str | None = None
     script: str | None = None
     output_dir: str | None = None
+    submitted_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,17 @@ class SelfReport:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The figures of one attempt and what it left behind, captured after it ended."""
+    """The figures of one attempt and what it left behind, captured after it ended.
+
+    `restart`: of an attempt that only its report knows, as in its record.
+    """
 
     name: str
     job_id: str
     submitted_at: float | None
     figures: Figures
     evidence: Evidence | None = None
+    restart: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

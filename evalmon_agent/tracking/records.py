@@ -32,6 +32,7 @@ class Own(Struct, omit_defaults=True, gc=False):
     whole_job: bool = True
     host: str | None = None
     notes: list[str] = []
+    sample_interval_s: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -57,11 +58,13 @@ class Attempt(Struct, omit_defaults=True, gc=False):
 
     The queue's word and the accounting's are kept apart: which of them counts is decided when it is read (`path`),
     so the order of answers never matters. `queue_at`: when the queue's word last changed; `superseded_at`: when it
-    was first known that a later attempt follows. Without `submitted_at` only the job's own report knows of it.
+    was first known that a later attempt follows. Without `submitted_at` only the job's own report knows of it, the one
+    with this `restart`.
     """
 
     job_id: str
     submitted_at: float | None = None
+    restart: int | None = None
     queue_state: State | None = None
     queue_at: float = 0.0
     queue_reason: str = ""
@@ -89,6 +92,7 @@ class Attempt(Struct, omit_defaults=True, gc=False):
 class Job(Struct, omit_defaults=True, gc=False):
     """One submission of an eval. `token` stands in the path of what was submitted; None: the job was adopted.
 
+    `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
     long it did. None: not so.
@@ -97,6 +101,7 @@ class Job(Struct, omit_defaults=True, gc=False):
     job_id: str
     registered_at: float
     token: str | None = None
+    submitted_at: float | None = None
     missing_at: float | None = None
     answered_at: float = 0.0
     unaccounted_at: float | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from real_slurm import corpus_report
 from real_slurm.cluster import SLURM_DEV, Cluster, Exp, environ_of
 
 
@@ -48,3 +49,7 @@ def exp(cluster: Cluster, tmp_path: Path) -> Iterator[Exp]:
     found.settings()
     yield found
     found.cancel_all()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    corpus_report.show(terminalreporter)
