@@ -114,7 +114,8 @@ class Eval(Struct, gc=False):
     """One eval with all its jobs, oldest first; `job_id` and `state` are the latest job's.
 
     `logged` holds the transitions that the log has, as (job id, state), in its order: what is still to be logged
-    follows from it and from the attempts.
+    follows from it and from the attempts. `logged_stamps`: for each end among them the Submit of the attempt that
+    ended, else None; of another length than `logged`, it says nothing.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Eval(Struct, gc=False):
     attempts: list[Attempt] = []
     own: list[Own] = []
     logged: list[tuple[str, State]] = []
+    logged_stamps: list[float | None] = []
 
 
 class HelperJob(Struct, omit_defaults=True):

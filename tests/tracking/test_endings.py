@@ -180,6 +180,27 @@ def test_a_finished_job_that_somebody_requeues_is_active_again() -> None:
     assert (["PENDING>RUNNING", "RUNNING>FAILED", "FAILED>PENDING"], False) == (found.path, found.eval.final)
 
 
+def test_one_requeued_after_its_end_and_ended_alike_again_is_told_twice_though_accounting_forgets_the_first() -> None:
+    done = account(State.COMPLETED, start=5, end=55)
+    found = told(queue(60, row(State.COMPLETED, start=5, end=55)), accounts(60, done))
+    forgotten = account(State.REQUEUED, start=5, end=100)
+    found.take(queue(130, row(State.RUNNING, submit=100, start=111)), accounts(130, forgotten))
+    again = account(State.COMPLETED, submit=100, start=111, end=131)
+    found.take(queue(132, row(State.COMPLETED, submit=100, start=111, end=131)), accounts(132, forgotten, again))
+    first = ["PENDING>RUNNING", "RUNNING>COMPLETED", "COMPLETED>REQUEUED", "REQUEUED>PENDING"]
+    assert [*first, "PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path
+    assert found.eval.final
+
+
+def test_the_second_end_is_told_too_where_nobody_looked_in_between() -> None:
+    done = account(State.COMPLETED, start=5, end=55)
+    found = told(queue(60, row(State.COMPLETED, start=5, end=55)), accounts(60, done))
+    again = account(State.COMPLETED, submit=100, start=111, end=131)
+    ended = row(State.COMPLETED, submit=100, start=111, end=131)
+    found.take(queue(132, ended), accounts(132, account(State.REQUEUED, start=5, end=100), again))
+    assert ["COMPLETED>REQUEUED", "REQUEUED>PENDING", "PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path[2:]
+
+
 def test_suspensions_are_logged_where_they_were_seen() -> None:
     suspended = row(State.SUSPENDED, start=5)
     found = told(
