@@ -153,11 +153,15 @@ def complete(experiment: Experiment, token: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
     from evalmon_agent.programs.complete import complete as program
     from evalmon_agent.programs.register import confirm
+    from evalmon_agent.programs.stopping import StopSignals
 
     experiment.require_monitored()
     experiment.check()
     confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))
-    program(experiment, load_settings(experiment), Slurm(os.environ), environ=os.environ)
+    stop = StopSignals()
+    stop.take()
+    slurm = Slurm(os.environ, stopped=stop.is_set)
+    program(experiment, load_settings(experiment), slurm, environ=os.environ, sleep=stop.pause)
 
 
 @main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
