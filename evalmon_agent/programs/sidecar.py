@@ -91,11 +91,13 @@ class Sidecar:
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
-        if not isinstance(error, (EvalmonError, OSError)):
-            traceback.print_exc()
-        print(f"poll failed: {printable(str(error))}", flush=True)
-        with suppress(EvalmonError, OSError):
+        # What the poll lacked (memory, descriptors, room) may be lacking still.
+        with suppress(EvalmonError, OSError, MemoryError):
             self._observer.count_failure(printable(f"{type(error).__name__}: {error}"))
+        with suppress(OSError, MemoryError):
+            if not isinstance(error, (EvalmonError, OSError, MemoryError)):
+                traceback.print_exc()
+            print(f"poll failed: {printable(str(error)) or type(error).__name__}", flush=True)
 
     def _poll(self) -> Observed:
         self._polls += 1
@@ -143,7 +145,8 @@ class Sidecar:
     def _reload_settings(self) -> None:
         """Take up a change of the settings; a bad one is logged and the old ones stay."""
         version = self._settings_version()
-        if version == self._settings_seen:
+        # Where the whole experiment is away for now, its settings are not gone.
+        if version == self._settings_seen or not os.path.isdir(self._experiment.directory):
             return
         self._settings_seen = version
         try:

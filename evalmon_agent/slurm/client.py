@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue, whereabouts
+from evalmon_agent.slurm import configuration, sacct, sbatch, seff, sinfo, squeue, whereabouts
 from evalmon_agent.slurm.commands import Finished, run
 from evalmon_agent.slurm.environment import clean, for_submission
 from evalmon_agent.slurm.failures import Failure, Kind, classify
@@ -86,6 +86,15 @@ class Slurm:
         """The partitions with their limits."""
         done = self._ask(sinfo.argv())
         return _failure(done) or sinfo.parse(done.stdout)
+
+    def configuration(self) -> Mapping[str, str] | Failure:
+        """The cluster's configuration, as the controller has it."""
+        done = self._ask(configuration.argv())
+        return _failure(done) or configuration.parse(done.stdout)
+
+    def version(self) -> tuple[int, int] | None:
+        """Of which Slurm the commands are, as (24, 11)."""
+        return configuration.parse_version(self._ask(configuration.version_argv()).stdout)
 
     def ends_at(self, job_id: str) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""

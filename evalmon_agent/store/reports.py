@@ -74,6 +74,17 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
                 yield found
 
 
+def unread(directory: str) -> list[str]:
+    """The files that bear the name of a report and are none that can be used."""
+    used = {report.source for report in changed(directory, {})}
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return sorted(f"{stem}.json" for stem in stems if parse_job_id(stem) is not None and f"{stem}.json" not in used)
+
+
 def _read(entry: os.DirEntry[str], known: str | None) -> SelfReport | None:
     try:
         if known is not None and _version(entry.stat(follow_symlinks=False)) == known:
