@@ -18,7 +18,7 @@ from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_know
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.states import TERMINAL, State
+from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 STALE_S = 600.0
 """How old an answer may be when it is folded: longer than any call and any wait for the lock."""
@@ -83,7 +83,7 @@ def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
     for ev, job in index.all():
         if (ev.name, job.job_id) in active:
             _take_presence(job, asked_at=answer.asked_at)
-        elif not ev.final:
+        elif not ev.final or _was_missing_too_early(ev, job):
             _take_absence(ev, job, asked_at=answer.asked_at)
 
 
@@ -164,6 +164,12 @@ def _weight(own: Own) -> tuple[bool, float]:
 def _take_presence(job: Job, *, asked_at: float) -> None:
     if job.missing_at is not None and not is_stale(asked_at, job.missing_at):
         job.missing_at, job.unaccounted_at, job.unknown_s = None, None, 0.0
+
+
+def _was_missing_too_early(ev: Eval, job: Job) -> bool:
+    """Whether what makes it final is an absence from before its end; a late answer could take that back."""
+    ended_at = max((a.ended_at or 0.0 for _, a in attempts_of(ev, job.job_id)), default=0.0)
+    return ev.state in MAY_RUN_AGAIN and job.missing_at is not None and job.missing_at < ended_at
 
 
 def _take_absence(ev: Eval, job: Job, *, asked_at: float) -> None:
