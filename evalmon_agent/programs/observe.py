@@ -153,6 +153,7 @@ class Observer:
             found = notices.outage(state, failure, now, alert_after=self.settings.alert_after)
             if answers.facts.queue is not None:
                 found += notices.unreported(state, now, poll_interval_s=self.settings.poll_interval)
+                found += notices.stuck(state, now, poll_interval_s=self.settings.poll_interval)
                 found.append(blocks.status_check(now, counts(state)))
             return found
 

@@ -16,6 +16,7 @@ from evalmon_agent.tracking.verdict import (
     verdict,
     witnesses_agree,
 )
+from evalmon_agent.tracking.waiting import action_for, pending
 from evalmon_agent.words.states import State
 
 _ENDED_ITSELF = frozenset({State.COMPLETED, State.FAILED})
@@ -146,7 +147,9 @@ def _advice(ev: Eval) -> list[str]:
         return ["Time limit exceeded: increase the eval's time limit"]
     if ev.state is State.OUT_OF_MEMORY:
         return ["Memory limit exceeded: increase the eval's --mem"]
-    return []
+    attempt = pending(ev)
+    action = None if attempt is None else action_for(attempt.queue_reason, ev.job_id)
+    return [] if attempt is None or action is None else [f"Slurm says {attempt.queue_reason}: {action}"]
 
 
 def _self_says(own: Own | None) -> str | None:

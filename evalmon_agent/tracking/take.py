@@ -16,6 +16,7 @@ from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, Registratio
 from evalmon_agent.tracking.match import JobIndex, Tracked, arrange, attempt_for
 from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_known, own_of
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
+from evalmon_agent.tracking.waiting import base
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
@@ -200,9 +201,10 @@ def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
     if not _is_news(attempt, state, asked_at=asked_at):
         return
     reason = row.reason if state is State.PENDING else ""
-    if (state, reason) != (attempt.queue_state, attempt.queue_reason):
+    if (state, base(reason)) != (attempt.queue_state, base(attempt.queue_reason)):
         # Only a change moves the time: a poll without news leaves the state file as it is.
-        attempt.queue_at, attempt.queue_state, attempt.queue_reason = asked_at, state, reason
+        attempt.queue_at, attempt.queue_state = asked_at, state
+    attempt.queue_reason = reason
     _take_suspension(attempt, state, at=asked_at)
     if attempt.account_state not in ENDS:
         _take_details(attempt, row, state)
