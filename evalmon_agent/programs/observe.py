@@ -32,6 +32,7 @@ from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.heartbeat import Heartbeat, Role
 from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
 from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.helpers import take_presence
 from evalmon_agent.tracking.records import ExperimentState, Outbox
 from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.words.states import State
@@ -159,7 +160,9 @@ class Observer:
         def polled(state: ExperimentState, now: float) -> list[Block]:
             found = notices.outage(state, failure, now, alert_after=self.settings.alert_after)
             if answers.facts.queue is not None:
+                take_presence(state, answers.facts.queue)
                 found += notices.unreported(state, now, poll_interval_s=self.settings.poll_interval)
+                found += notices.stuck(state, now, poll_interval_s=self.settings.poll_interval)
                 found.append(blocks.status_check(now, counts(state)))
             return found
 

@@ -127,10 +127,14 @@ class Eval(Struct):
 
 
 class HelperJob(Struct, omit_defaults=True):
-    """A job of ours: the sidecar, or the completion job with its status."""
+    """A job of ours: the sidecar, or the completion job with its status.
+
+    `alive`: whether squeue showed it as not over when it was last asked; None: not asked since it was submitted.
+    """
 
     job_id: str | None = None
     status: str | None = None
+    alive: bool | None = None
 
 
 class Outage(Struct, omit_defaults=True):
