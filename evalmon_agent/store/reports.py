@@ -66,10 +66,10 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
         return
     with listing:
         for entry in listing:
-            name = entry.name.removesuffix(".json")
-            if name == entry.name or parse_job_id(name) is None:
+            version = known.get(entry.name)
+            if version is None and not _is_report(entry.name):
                 continue
-            found = _read(entry, known.get(entry.name))
+            found = _read(entry, version)
             if found is not None:
                 yield found
 
@@ -81,8 +81,12 @@ def unread(directory: str) -> list[str]:
         names = os.listdir(directory)
     except FileNotFoundError:
         return []
-    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-    return sorted(f"{stem}.json" for stem in stems if parse_job_id(stem) is not None and f"{stem}.json" not in used)
+    return sorted(name for name in names if _is_report(name) and name not in used)
+
+
+def _is_report(name: str) -> bool:
+    job_id = name.removesuffix(".json")
+    return job_id != name and parse_job_id(job_id) is not None
 
 
 def _read(entry: os.DirEntry[str], known: str | None) -> SelfReport | None:

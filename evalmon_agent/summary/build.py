@@ -123,7 +123,8 @@ def _exit(attempt: Attempt, own: Own, said: State | None) -> tuple[int | None, i
         return own.exit_code, own.signal
     if said not in _ENDED_ITSELF and not attempt.exit_code and not attempt.signal:
         return None, None
-    return attempt.exit_code, attempt.signal
+    # What a signal ended has no exit status, and least of all 0.
+    return (None if attempt.signal and not attempt.exit_code else attempt.exit_code), attempt.signal
 
 
 def _queue_s(attempt: Attempt) -> float | None:
