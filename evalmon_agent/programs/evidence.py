@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 
 from evalmon_agent.evidence import attempt_log
-from evalmon_agent.evidence.gpu_csv import parse
-from evalmon_agent.evidence.gpu_figures import GpuFigures, between, figures
 from evalmon_agent.evidence.inspect_result import to_result
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.files.eval_logs import read_logs
 from evalmon_agent.files.tail import read_tail
+from evalmon_agent.programs.gpu_evidence import gpu_figures
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.launcher import SNAPSHOT
-from evalmon_agent.tracking.path import attempts_of, own_of
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence
+from evalmon_agent.tracking.path import Incarnation, incarnations
+from evalmon_agent.tracking.records import Eval, Evidence
 from evalmon_agent.tracking.wanted import Unmeasured
 from evalmon_agent.words.job_id import parse_job_id
 
 _RUNS_INSPECT = re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b")
-_CSV = re.compile(r"gpu_metrics(?:\.[^/]+)?\.csv")
-_CSV_BYTES = 16 * 1024 * 1024
 _SCRIPT_BYTES = 1024 * 1024
 _OWN_CLOCK_SLACK_S = 5.0
 _SLURM_CLOCK_SLACK_S = 60.0
@@ -32,15 +28,16 @@ _SLURM_CLOCK_SLACK_S = 60.0
 
 def collect(experiment: Experiment, ev: Eval, owed: Unmeasured) -> Evidence:
     """The evidence of one ended attempt; what cannot be read is not there."""
-    found = [(n, a) for n, (_, a) in enumerate(attempts_of(ev, owed.job_id)) if a.submitted_at == owed.submitted_at]
-    if not found:
+    wanted = (owed.submitted_at, owed.restart)
+    known = incarnations(ev, owed.job_id)
+    one = next((one for one in known if (one.attempt.submitted_at, one.attempt.restart) == wanted), None)
+    if one is None:
         return Evidence()
-    number, attempt = found[0]
     script = _script(experiment, ev, owed.job_id)
     log = _output(script, ev, owed.job_id)
-    span = _span(ev, attempt, number, output=_text(log))
+    span = _span(ev, one, output=_text(log))
     return Evidence(
-        gpu=_gpu(ev.output_dir, span),
+        gpu=gpu_figures(ev.output_dir, span, one.own),
         result=_result(ev, span),
         expects_log=bool(_RUNS_INSPECT.search(script)),
         log=log,
@@ -76,9 +73,9 @@ def _output(script: str, ev: Eval, job_id: str) -> str | None:
     return path if path is not None and os.path.isfile(path) else None
 
 
-def _span(ev: Eval, attempt: Attempt, number: int, *, output: str) -> attempt_log.Attempt | None:
+def _span(ev: Eval, one: Incarnation, *, output: str) -> attempt_log.Attempt | None:
     """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
-    own = own_of(ev, attempt.job_id, number)
+    attempt, own = one.attempt, one.own
     mine = own is not None and own.started_at is not None
     started_at = own.started_at if own is not None and mine else attempt.started_at
     if started_at is None:
@@ -106,18 +103,6 @@ def _result(ev: Eval, span: attempt_log.Attempt | None) -> EvalResult | None:
         return to_result(found.logs[path], path=path)
     # A log that is there but cannot be read is not a missing one.
     return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
-
-
-def _gpu(output_dir: str | None, span: attempt_log.Attempt | None) -> GpuFigures | None:
-    if output_dir is None or span is None:
-        return None
-    with suppress(OSError):
-        names = sorted(name for name in os.listdir(output_dir) if _CSV.fullmatch(name))
-        texts = [read_tail(os.path.join(output_dir, name), limit_bytes=_CSV_BYTES) for name in names]
-        tables = [parse(text) for text in texts if text is not None]
-        start, end = span.started_at - span.slack_s, (span.ended_at or float("inf")) + span.slack_s
-        return figures(*(between(table, start_unix_s=start, end_unix_s=end) for table in tables))
-    return None
 
 
 def _changed_at(path: str) -> float:

@@ -24,6 +24,10 @@ class _Command(msgspec.Struct):
     signal: int | None = None
 
 
+class _Sampler(msgspec.Struct, frozen=True):
+    interval_ms: int = 0
+
+
 class _Attempt(msgspec.Struct):
     restart: int = 0
     host: str | None = None
@@ -37,6 +41,7 @@ class _Attempt(msgspec.Struct):
     output_dir: str | None = None
     notes: list[str] = []
     commands: list[_Command] = []
+    sampler: _Sampler = _Sampler()
 
 
 class _Report(msgspec.Struct):
@@ -111,6 +116,7 @@ def _own(job_id: str, attempt: _Attempt) -> Own:
     return Own(
         job_id=job_id,
         restart=attempt.restart,
+        token=attempt.token,
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
         elapsed_s=attempt.elapsed_s,
@@ -119,6 +125,7 @@ def _own(job_id: str, attempt: _Attempt) -> Own:
         whole_job=whole,
         host=attempt.host,
         notes=attempt.notes,
+        sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 
+from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.helpers import COMPLETE
@@ -75,7 +76,7 @@ def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
         gpu=found.gpu,
         result=found.result,
         diagnosis=None,
-        advice=_advice(ev),
+        advice=_advice(ev, attempt, log),
         witnesses=Witnesses(slurm_says(attempt), _self_says(own), witnesses_agree(ev)),
         output_dir=ev.output_dir,
         log=found.log,
@@ -141,12 +142,19 @@ def _first(*values: float | None) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _advice(ev: Eval) -> list[str]:
-    if ev.state is State.TIMEOUT:
-        return ["Time limit exceeded: increase the eval's time limit"]
-    if ev.state is State.OUT_OF_MEMORY:
-        return ["Memory limit exceeded: increase the eval's --mem"]
-    return []
+def _advice(ev: Eval, attempt: Attempt, log: LogSays) -> list[str]:
+    figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
+    use = Use(
+        state=ev.state,
+        succeeded=verdict(ev, log) == "ok",
+        figures=figures,
+        elapsed_s=_first(figures.elapsed_s, attempt.elapsed_s),
+        time_limit_s=_first(figures.time_limit_s, attempt.time_limit_s),
+        cpus=attempt.cpus,
+        nodes=attempt.node_list,
+        gpu=found.gpu,
+    )
+    return advise(use)
 
 
 def _self_says(own: Own | None) -> str | None:

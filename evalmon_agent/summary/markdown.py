@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from evalmon_agent.summary.cells import cell as _cell
+from evalmon_agent.summary.markdown_use import advice_section, gpu_section
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes
-
-# What Markdown would obey. An underscore inside a word and a bracket that starts no link stay readable in the raw text.
-_MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
 _BAD = frozenset({"failed", "suspect"})
 
@@ -28,6 +26,8 @@ def render(summary: Summary) -> str:
         f"**{number} evaluation{'s' * (number != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
         _table(summary.evals),
         *_problems(summary.evals),
+        *advice_section(summary.evals),
+        *gpu_section(summary.evals),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -124,7 +124,3 @@ def _gpu(ev: EvalSummary) -> str:
 
 def _share(percent: float | None) -> str:
     return "" if percent is None else f" ({percent:.0f}%)"
-
-
-def _cell(text: str | None) -> str:
-    return "unknown" if text is None else _MARKUP.sub(r"\\\g<0>", printable(text))

@@ -46,6 +46,7 @@ def live(
         script: the batch script that runs beside us, if one does.
     """
     record = Record()
+    record.counts["interval_ms"] = round(interval_s * 1000)
     bell = Bell(life=life)
     _out_of_the_way()
     plan = Plan(
