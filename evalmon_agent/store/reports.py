@@ -48,6 +48,7 @@ class _Report(msgspec.Struct):
     schema: int
     job_id: str
     name: str | None = None
+    job_name: str | None = None
     attempts: list[_Attempt] = []
 
 
@@ -121,7 +122,7 @@ def _parse(source: str, version: str, data: bytes) -> SelfReport | None:
     output_dir = next((a.output_dir for a in reversed(report.attempts) if a.output_dir), None)
     attempts = [_own(report.job_id, attempt) for attempt in report.attempts]
     tokens = frozenset(attempt.token for attempt in report.attempts if attempt.token)
-    return SelfReport(source, version, report.job_id, report.name, output_dir, attempts, tokens)
+    return SelfReport(source, version, report.job_id, report.name, output_dir, attempts, tokens, report.job_name)
 
 
 def _own(job_id: str, attempt: _Attempt) -> Own:

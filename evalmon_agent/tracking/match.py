@@ -142,8 +142,10 @@ def _is_anothers_row(ev: Eval, job: Job, row: SacctJob, submitted_at: float) -> 
         return _is_anothers_submit(ev, job, submitted_at)
     if row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S:
         return True
-    is_earlier = job.submitted_at is not None and submitted_at < job.submitted_at
-    return is_earlier and row.state in TERMINAL - MAY_RUN_AGAIN
+    if job.submitted_at is not None and submitted_at < job.submitted_at:
+        return row.state in TERMINAL - MAY_RUN_AGAIN
+    has_earlier = any((a.submitted_at or submitted_at) < submitted_at for _, a in attempts_of(ev, job.job_id))
+    return has_earlier and _is_anothers_submit(ev, job, submitted_at)
 
 
 def is_borne(bearers: Iterable[Tracked], submitted_at: float) -> bool:

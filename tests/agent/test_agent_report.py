@@ -39,6 +39,7 @@ def test_a_job_from_start_to_end(experiment: Experiment) -> None:
         "raw_id": 123,
         "cluster": "test",
         "name": "run/task/epoch1",
+        "job_name": None,
         "uid": os.getuid(),
         "attempts": [
             {

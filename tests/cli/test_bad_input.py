@@ -162,7 +162,20 @@ def test_wrong_usage(study: Study, words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["submit", "status", "report", "metrics", "stop", "template", "sidecar", "complete", "run", "hook", "sample"],
+    [
+        "submit",
+        "watch",
+        "status",
+        "report",
+        "metrics",
+        "stop",
+        "template",
+        "sidecar",
+        "complete",
+        "run",
+        "hook",
+        "sample",
+    ],
 )
 def test_every_command_has_help(study: Study, command: str) -> None:
     done = study.evalmon(command, "--help")

@@ -339,3 +339,11 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     command = ["shellcheck", "--shell=sh", "--exclude=SC2086", "-"]
     done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=30, check=False)
     assert (b"", 0) == (done.stdout, done.returncode)
+
+
+@pytest.mark.parametrize("line", ["#SBATCH --wait", "#SBATCH -W", "#SBATCH  --wait  # till it is over"])
+def test_an_sbatch_that_would_wait_for_the_job_does_not(tmp_path: Path, line: str) -> None:
+    kept = ["#SBATCH --wait-all-nodes=1", "#SBATCH --time=5"]
+    text = render(monitored(tmp_path, head="\n".join([line, *kept])))
+    assert [f"#{line}", *kept] == text.splitlines()[1:4]
+    assert "wait" not in read_head(text).options
