@@ -101,13 +101,20 @@ def compute_metrics(now: float, name: str, job_id: str, figures: Figures, *, sta
 
 
 def resource_status(
-    now: float, name: str, *, utilization_pct: float, memory_used_mib: float, memory_total_mib: float
+    now: float,
+    name: str,
+    *,
+    utilization_pct: float,
+    memory_used_mib: float,
+    memory_total_mib: float,
+    so_far: EvalResult | None = None,
 ) -> list[str]:
-    """RESOURCE_STATUS of a running eval: mean utilization, summed memory over its GPUs."""
+    """RESOURCE_STATUS of a running eval: mean utilization, summed memory over its GPUs; how far its log says it is."""
     used, whole = memory_used_mib / 1024, memory_total_mib / 1024
     return [
         _head(now, "RESOURCE_STATUS", name),
         f"GPU Utilization: {utilization_pct:.0f}% | GPU Memory: {used:.1f}/{whole:.1f} GB",
+        *([] if so_far is None or so_far.samples_total is None else [_samples(so_far)]),
     ]
 
 
@@ -147,6 +154,10 @@ def _head(now: float, kind: str, subject: str) -> str:
 def _counted(counts: Mapping[State, int], always: tuple[State, ...]) -> str:
     others = [state for state in State if state not in always and counts.get(state)]
     return ", ".join(f"{counts.get(state, 0)} {state}" for state in [*always, *others])
+
+
+def _samples(result: EvalResult) -> str:
+    return f"Samples: {_number(result.samples_completed)} of {_number(result.samples_total)}"
 
 
 def _number(value: int | None) -> str:

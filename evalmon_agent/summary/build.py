@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Mapping
 
+from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.helpers import COMPLETE
@@ -22,9 +24,15 @@ _ENDED_ITSELF = frozenset({State.COMPLETED, State.FAILED})
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 
 
-def build(state: ExperimentState, *, now: float, lost_after_s: float) -> Summary:
-    """The summary of what is known at `now`; evals in the order of their registration."""
-    evals = [_eval(ev, now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
+def build(
+    state: ExperimentState, *, now: float, lost_after_s: float, progress: Mapping[str, EvalResult] | None = None
+) -> Summary:
+    """The summary of what is known at `now`; evals in the order of their registration.
+
+    `progress`: what the logs of running evals say so far, by name.
+    """
+    so_far = progress or {}
+    evals = [_eval(ev, so_far.get(ev.name), now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
     states = Counter(ev.state for ev in evals)
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
@@ -46,7 +54,7 @@ def total_time_s(state: ExperimentState) -> float | None:
     return None if begun is None or ended is None else max(ended - begun, 0.0)
 
 
-def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
+def _eval(ev: Eval, so_far: EvalResult | None, *, now: float, lost_after_s: float) -> EvalSummary:
     attempts = [(one, _attempt(one, job, lost_after_s=lost_after_s)) for job in ev.jobs for one in _of(ev, job)]
     one, last = attempts[-1] if attempts and attempts[-1][1].job_id == ev.job_id else _unseen(ev)
     attempt, own = one.attempt, one.own
@@ -73,7 +81,7 @@ def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
         memory_efficiency_pct=figures.memory_efficiency_pct,
         metrics_source=figures.source,
         gpu=found.gpu,
-        result=found.result,
+        result=found.result or (so_far if ev.state is State.RUNNING else None),
         diagnosis=None,
         advice=_advice(ev),
         witnesses=Witnesses(slurm_says(attempt), _self_says(own), witnesses_agree(ev)),

@@ -15,7 +15,8 @@ SCHEMA = 1
 class Own(Struct, omit_defaults=True):
     """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
-    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows.
+    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows; `programs`:
+    what the commands that it reports are called.
     """
 
     job_id: str
@@ -29,6 +30,7 @@ class Own(Struct, omit_defaults=True):
     whole_job: bool = True
     host: str | None = None
     notes: list[str] = []
+    programs: list[str] = []
 
     @property
     def ended(self) -> bool:
@@ -75,6 +77,7 @@ class Attempt(Struct, omit_defaults=True):
     ends_at: float | None = None
     exit_code: int | None = None
     signal: int | None = None
+    cancelled_by: int | None = None
     node_list: str | None = None
     cpus: int | None = None
     gpus: int | None = None
