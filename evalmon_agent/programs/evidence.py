@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 
 from evalmon_agent.evidence import attempt_log
+from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures, between, figures
 from evalmon_agent.evidence.kinds.known import expects_log
@@ -14,6 +15,7 @@ from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.tail import read_tail
 from evalmon_agent.programs.traces import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.case import case_of
 from evalmon_agent.tracking.path import attempts_of, own_of
 from evalmon_agent.tracking.records import Eval, Evidence
 from evalmon_agent.tracking.wanted import Unmeasured
@@ -31,12 +33,17 @@ def collect(experiment: Experiment, ev: Eval, owed: Unmeasured) -> Evidence:
     script = script_of(experiment, ev, owed.job_id)
     outputs = outputs_of(script, ev, owed.job_id)
     own = own_of(ev, owed.job_id, number)
-    span = span_of(ev, attempt, number, output=text_of(outputs.output))
+    output = text_of(outputs.output)
+    span = span_of(ev, attempt, number, output=output)
+    result = result_of(LogReader(), ev, script, span, job_id=owed.job_id)
+    expected = expects_log(script, own.programs if own is not None else ())
+    printed = f"{output}\n{text_of(outputs.errors)}"
     return Evidence(
         gpu=_gpu(ev.output_dir, span),
-        result=result_of(LogReader(), ev, script, span, job_id=owed.job_id),
-        expects_log=expects_log(script, own.programs if own is not None else ()),
+        result=result,
+        expects_log=expected,
         log=outputs.output,
+        diagnosis=diagnose(case_of(attempt, own, printed=printed, result=result, expects_log=expected)),
     )
 
 

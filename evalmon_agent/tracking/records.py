@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
@@ -42,13 +43,14 @@ class Evidence(Struct, omit_defaults=True, frozen=True):
     """What one attempt left behind, read once after its end.
 
     `expects_log`: its script runs an eval that writes a log of its own; `result` is that log's, None if there is
-    none; `log` is where Slurm put the job's output.
+    none; `log` is where Slurm put the job's output; `diagnosis`: why it failed, if it did.
     """
 
     gpu: GpuFigures | None = None
     result: EvalResult | None = None
     expects_log: bool = False
     log: str | None = None
+    diagnosis: Diagnosis | None = None
 
 
 class Attempt(Struct, omit_defaults=True):

@@ -17,7 +17,8 @@ _BEARER = re.compile(r"\b(Bearer|Basic)(\s+)[\w.~+/=-]{8,}", re.IGNORECASE | re.
 _IN_URL = re.compile(r"(\w://[^\s/:@]*:)[^\s/@]+(?=@)", re.ASCII)
 _NAMED = re.compile(
     r"""(?ix)
-    ( \b [\w.-]* (?: token | secret | passw(?:or)?d | passwd | api[_-]?key | access[_-]?key | authorization ) (?: [_-] [\w-]+ )?
+    ( \b [\w.-]*
+      (?: token | secret | passw(?:or)?d | passwd | api[_-]?key | access[_-]?key | authorization ) (?: [_-] [\w-]+ )?
       ["']? \s* (?: = | : ) \s* ["']? )
     (?! \*\*\* | bearer\b | basic\b | none\b | true\b | false\b | null\b | \d+\b )
     ( [^\s"',;&})\]]{6,} )

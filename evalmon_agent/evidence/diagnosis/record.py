@@ -1,0 +1,19 @@
+"""Why an attempt failed, as summary.json and the log have it. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+UNKNOWN = "unknown"
+
+
+class Diagnosis(Struct, frozen=True):
+    """`cause` is a stable slug of `causes.CAUSES`, `meaning` its words; `evidence` the line that shows it.
+
+    Of an unknown cause, `evidence` is the last lines of what the job printed.
+    """
+
+    cause: str
+    evidence: str | None = None
+    advice: str | None = None
+    meaning: str = ""
