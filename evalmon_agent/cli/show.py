@@ -13,8 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evalmon_agent.programs.accompany import HelperReport
 from evalmon_agent.programs.metrics import JobMetrics
-from evalmon_agent.programs.submit import HelperReport, SubmitReport
+from evalmon_agent.programs.submit import SubmitReport
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary

@@ -90,10 +90,11 @@ class ExperimentType(click.ParamType[Experiment]):
 def load_settings(experiment: Experiment, *, for_reading: bool = False) -> Settings:
     """The experiment's settings (exit status 78 if they cannot be used).
 
-    `for_reading`: fast polling was allowed or not where the experiment was submitted; it is not asked again.
+    `for_reading`: fast polling was allowed or not where the experiment was submitted; it is not asked again. Another
+    user's experiment is read with that user's settings.
     """
     environ = {**os.environ, FAST_POLLING: "1"} if for_reading else os.environ
-    return settings_file.load(experiment.settings, environ=environ)
+    return settings_file.load(experiment.settings, environ=environ, owner=experiment.owner if for_reading else None)
 
 
 def experiment_argument(command: F) -> F:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import os
+import stat
 from collections.abc import Iterator
 
 import filelock
@@ -30,15 +33,19 @@ def held(path: str, kind: LockKind, *, wait_s: float = WAIT_S) -> Iterator[None]
     """
     with _taken(path, kind, wait_s=wait_s) as have:
         if not have:
-            raise LockUnavailableError(f"{path} is held by {_whom(path, kind)} for more than {wait_s:.0f} s; try again")
+            raise LockUnavailableError(f"{path} is held {_by_whom(path, kind, wait_s=wait_s)}")
         yield
 
 
 @contextlib.contextmanager
 def _taken(path: str, kind: LockKind, *, wait_s: float) -> Iterator[bool]:
     native = filelock.FileLock(path, mode=0o600, fallback_to_soft=False) if kind == "flock" else None
+    if native is not None:
+        _refuse_strangers(path)
     try:
         have = soft_lock.acquire(path, wait_s=wait_s) if native is None else _acquire(native, wait_s=wait_s)
+    except FileExistsError:
+        raise _stranger(path) from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _CANNOT:
             raise
@@ -62,6 +69,43 @@ def _acquire(native: filelock.BaseFileLock, *, wait_s: float) -> bool:
     return True
 
 
-def _whom(path: str, kind: LockKind) -> str:
-    holder = soft_lock.holder_of(path) if kind == "soft" else None
-    return "another evalmon" if holder is None else f"process {holder.pid} on {holder.host}"
+def _refuse_strangers(path: str) -> None:
+    """flock works on a FIFO or a device as well, but those may be everybody's."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise _stranger(path)
+
+
+def _stranger(path: str) -> LockUnavailableError:
+    return LockUnavailableError(f"{path}: not a lock of evalmon's; remove it")
+
+
+def _by_whom(path: str, kind: LockKind, *, wait_s: float) -> str:
+    """By whom, for how long, and what to do."""
+    since = f"for more than {wait_s:.0f} s"
+    if kind == "flock":
+        return f"by another evalmon {since}; try again"
+    holder = soft_lock.holder_of(path)
+    if holder is None:
+        return f"by something that names no process {since}; try again, or remove it if no evalmon is at work here"
+    whom = f"by process {holder.pid} on {holder.host} {since}; try again"
+    return whom if holder.is_here else f"{whom}, or remove it if that process is gone for good"
+
+
+def flock_works(directory: str) -> bool:
+    """Whether flock can be had on a file there at all; whom it excludes is the mount's business (`mounts`).
+
+    OSError: the file system is full, or away for now.
+    """
+    probe = os.path.join(directory, f".flock.{os.urandom(8).hex()}.tmp")
+    descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return False
+    finally:
+        os.close(descriptor)
+        os.unlink(probe)
+    return True

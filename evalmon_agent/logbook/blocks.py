@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 
+from evalmon_agent.evidence.diagnosis.record import Diagnosis, one_line
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.durations import clock, human, total
@@ -131,6 +132,17 @@ def eval_result(now: float, name: str, job_id: str, result: EvalResult | None) -
         "Log": result.log or UNKNOWN,
     }
     return note(now, "EVAL_RESULT", name, fields)
+
+
+def diagnosis(now: float, name: str, job_id: str, found: Diagnosis) -> list[str]:
+    """DIAGNOSIS: why an attempt failed; several last lines stand on one."""
+    fields = {
+        "Job ID": job_id,
+        "Cause": f"{found.cause} ({found.meaning})" if found.meaning else found.cause,
+        "Evidence": UNKNOWN if found.evidence is None else one_line(found.evidence),
+        **({"Advice": found.advice} if found.advice else {}),
+    }
+    return note(now, "DIAGNOSIS", name, fields)
 
 
 def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float | None) -> list[str]:

@@ -5,6 +5,7 @@ It needs no sidecar. Evals that are active after all (requeued, added later) get
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -39,7 +40,7 @@ def complete(
     """
     observer = Observer(experiment, slurm, settings, role="completion")
     measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + _patience_s(environ)
     while True:
         try:
             state = _bring_to_the_end(observer, measurer, environ=environ, sleep=sleep, deadline=deadline)
@@ -67,16 +68,24 @@ def _bring_to_the_end(
     while not is_ready(state):
         if _has_active(observed):
             return _hand_on(observer, environ, state)
+        state = measure(observer, measurer, state, deadline=deadline)
         patient = time.monotonic() < deadline
-        state = measure(observer, measurer, state, final=not patient)
+        state = state if patient else measure(observer, measurer, state, final=True)
         if is_ready(state):
             break
         if not patient:
-            return _hand_on(observer, environ, state)
+            return _hand_on(observer, environ, state, later_s=PATIENCE_S)
         sleep(_PAUSE_S)
-        observed = observer.observe_once(at_least_s=observer.settings.poll_interval / 2)
+        observed = observer.observe_once()
         state = observed.state
     return _end(observer, environ, state)
+
+
+def _patience_s(environ: Mapping[str, str]) -> float:
+    """Half of what is left of this job's life, at most: the other half is for the end itself."""
+    said = environ.get("SLURM_JOB_END_TIME", "")
+    left_s = float(said) - time.time() if said.isdecimal() else math.inf
+    return min(PATIENCE_S, max(left_s, 0.0) / 2)
 
 
 def _end(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
@@ -89,13 +98,24 @@ def _end(observer: Observer, environ: Mapping[str, str], state: ExperimentState)
     return state
 
 
-def measure(observer: Observer, measurer: Measurer, state: ExperimentState, *, final: bool = False) -> ExperimentState:
-    """Capture what can be captured now, in portions, so that a kill loses little."""
+def measure(
+    observer: Observer,
+    measurer: Measurer,
+    state: ExperimentState,
+    *,
+    final: bool = False,
+    deadline: float = math.inf,
+) -> ExperimentState:
+    """Capture what can be captured now, in portions, so that a kill loses little; no portion begins after `deadline`.
+
+    `deadline` is monotonic: thousands of evals that end at once may hold up neither a poll nor the end of a job.
+    """
     while True:
         found = measurer.step(state, clock=time.time, until=time.time() + _PAUSE_S, final=final)
-        if not found:
+        if found:
+            state = observer.record(measurements=found)
+        if not found or time.monotonic() >= deadline:
             return state
-        state = observer.record(measurements=found)
 
 
 def _has_active(observed: Observed) -> bool:
@@ -108,9 +128,15 @@ def _has_active(observed: Observed) -> bool:
     return any(str(row.job_id) in ours for row in active)
 
 
-def _hand_on(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
-    """Submit a successor that waits for what is still active."""
+def _hand_on(
+    observer: Observer, environ: Mapping[str, str], state: ExperimentState, *, later_s: float = 0.0
+) -> ExperimentState:
+    """Submit a successor that waits for what is still active; where only accounting is awaited, `later_s` longer.
+
+    Slurm counts a job that it has forgotten as over: without that pause the successor would start at once.
+    """
     waiting_for = active_jobs(observer.experiment, state)
-    Helpers(observer.experiment, observer.slurm, observer.settings, environ).submit("completion", afterany=waiting_for)
+    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
+    helpers.submit("completion", afterany=waiting_for, later_s=later_s)
     write_summary(observer.experiment, state, observer=observer)
     return observer.record()

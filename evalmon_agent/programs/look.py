@@ -22,6 +22,8 @@ from evalmon_agent.tracking.records import ExperimentState
 
 _SILENT_POLLS = 2
 _LOCK_WAIT_S = 2.0
+_SEFF_AT_MOST_S = 60.0
+"""How long somebody who waits for `report` waits for seff; accounting's figures do for the rest."""
 
 
 def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
@@ -99,6 +101,6 @@ def _completion_lives(slurm: Slurm, state: ExperimentState) -> bool:
 def _finish(observer: Observer, slurm: Slurm, state: ExperimentState) -> ExperimentState:
     """Measure what accounting has and close; seff's second try is left out: nobody should wait for it here."""
     measurer = Measurer(experiment=observer.experiment, slurm=slurm, retry_delay_s=0.0)
-    state = measure(observer, measurer, state)
+    state = measure(observer, measurer, state, deadline=time.monotonic() + _SEFF_AT_MOST_S)
     state = measure(observer, measurer, state, final=True)
     return finalize(observer) if is_ready(state) else state

@@ -18,7 +18,9 @@ from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
 from evalmon_agent.words.job_id import parse_job_id
 
-Key = tuple[str, str, float | None]
+Key = tuple[str, str, float | None, int | None]
+_SILENT_AT_MOST = 2
+"""How often seff may hang or be killed in a row before it counts as not there: each time costs its whole time-out."""
 ACCOUNTING_PATIENCE_S = 120.0
 """How long accounting may keep us waiting for an attempt's row before the job's own report must do."""
 
@@ -43,17 +45,21 @@ class Measurer:
     retry_delay_s: float
     _tries: dict[Key, _Tries] = field(default_factory=dict)
     _seff_works: bool | None = None
+    _seff_silent: int = 0
 
     def step(
         self, state: ExperimentState, *, clock: Callable[[], float], until: float, final: bool = False
     ) -> list[Measurement]:
-        """What can be measured now, one seff after another until `until` (epoch). `final`: wait no longer."""
+        """What can be measured now, one seff after another until `until` (epoch).
+
+        `final`: wait no longer, and leave out seff where accounting has the figures.
+        """
         found = []
         for owed in unmeasured(state):
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
                 evidence = collect(self.experiment, state.evals[owed.name], owed)
-                found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures, evidence))
+                found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures, evidence, owed.restart))
             if clock() >= until:
                 break
         return found
@@ -73,7 +79,8 @@ class Measurer:
 
     def _figures(self, owed: Unmeasured, *, now: float, final: bool) -> Figures | None:
         tries = self._tries.setdefault(_key(owed), _Tries(now))
-        if owed.latest and tries.seff_comes() and self._has_seff():
+        is_known = final and owed.accounted is not None
+        if owed.latest and not is_known and tries.seff_comes() and self._has_seff():
             figures = self._from_seff(owed, tries, now=now)
             if figures is not None:
                 return figures
@@ -94,6 +101,9 @@ class Measurer:
             tries.seff_done = True
             return None
         done = self.slurm.efficiency(job_id)
+        self._seff_silent = self._seff_silent + 1 if done.timed_out else 0
+        if self._seff_silent >= _SILENT_AT_MOST:
+            self._seff_works = False
         if seff.is_broken(done.returncode or 0, done.stdout, done.stderr):
             self._seff_works = False
             tries.seff_done = True
@@ -112,4 +122,4 @@ class Measurer:
 
 
 def _key(owed: Unmeasured) -> Key:
-    return (owed.name, owed.job_id, owed.submitted_at)
+    return (owed.name, owed.job_id, owed.submitted_at, owed.restart)

@@ -36,8 +36,11 @@ class Helpers:
     settings: Settings
     environ: Mapping[str, str]
 
-    def submit(self, kind: Kind, *, afterany: Sequence[str] = ()) -> Outcome:
-        """Submit a sidecar, or a completion job after these jobs. A sidecar that would take a node is refused."""
+    def submit(self, kind: Kind, *, afterany: Sequence[str] = (), later_s: float = 0.0) -> Outcome:
+        """Submit a sidecar, or a completion job after these jobs, `later_s` from now at the earliest.
+
+        A sidecar that would take a node is refused.
+        """
         job: OurJob = getattr(self.settings, kind)
         place = self._place()
         where = job.partition or place.partition
@@ -63,6 +66,8 @@ class Helpers:
             time_limit=time_limit,
             afterany=afterany[-MAX_DEPENDENCIES:],
         )
+        if later_s:
+            argv.append(f"--begin=now+{later_s:.0f}")
         if kind == "sidecar":
             argv += time_min(time_limit)
         if kind == "completion" and self.settings.mail_user:
@@ -94,7 +99,11 @@ class Helpers:
 
 
 def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[str]:
-    """The job ids, arrays once, of all evals that are not over: what a completion job waits for."""
+    """The job ids, arrays once, of all evals that are not over: what a completion job waits for.
+
+    Those that nobody registered, but that report to this experiment, too: a completion job that did not wait for
+    them would submit one successor after the other.
+    """
     over = {job.job_id for ev in state.evals.values() if ev.final for job in ev.jobs} if state is not None else set()
     found: dict[str, None] = {}
     for entry in entries(registry.read(experiment.registry)):
@@ -105,4 +114,7 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[s
         ids = [job_id] if tasks is None else [f"{job_id}_{task}" for task in tasks]
         if not over.issuperset(ids):
             found[job_id] = None
+    for ev in state.evals.values() if state is not None else ():
+        if not ev.final and all(job.token is None for job in ev.jobs):
+            found[ev.job_id.partition("+")[0]] = None
     return list(found)

@@ -41,5 +41,5 @@ def _of(reader: LogReader, experiment: Experiment, ev: Eval) -> EvalResult | Non
         return None
     script = script_of(experiment, ev, ev.job_id)
     output = text_of(outputs_of(script, ev, ev.job_id).output)
-    span = span_of(ev, known[-1].attempt, len(known) - 1, output=output)
+    span = span_of(ev, known[-1], output=output)
     return result_of(reader, ev, script, span, job_id=ev.job_id)

@@ -112,7 +112,7 @@ class Sidecar:
     def _work(self, state: ExperimentState, *, until: float) -> ExperimentState:
         """Capture figures as evals end, until the next poll is due."""
         while not self._stop.is_set() and time.monotonic() < until:
-            state = measure(self._observer, self._measurer, state)
+            state = measure(self._observer, self._measurer, state, deadline=until)
             due_at = self._measurer.next_at(state)
             if due_at is None or not (all_final(state) or due_at < time.time() + until - time.monotonic()):
                 return state

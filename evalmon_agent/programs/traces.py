@@ -15,8 +15,8 @@ from evalmon_agent.files.tail import read_tail
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.path import own_of
-from evalmon_agent.tracking.records import Attempt, Eval
+from evalmon_agent.tracking.path import Incarnation
+from evalmon_agent.tracking.records import Eval
 from evalmon_agent.words.job_id import parse_job_id
 
 _SCRIPT_BYTES = 1024 * 1024
@@ -58,9 +58,9 @@ def outputs_of(script: str, ev: Eval, job_id: str) -> Outputs:
     return Outputs(output_path(options, parsed, raw_id=None, name=name, folder=folder), errors)
 
 
-def span_of(ev: Eval, attempt: Attempt, number: int, *, output: str = "") -> attempt_log.Attempt | None:
+def span_of(ev: Eval, one: Incarnation, *, output: str = "") -> attempt_log.Attempt | None:
     """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
-    own = own_of(ev, attempt.job_id, number)
+    attempt, own = one.attempt, one.own
     mine = own is not None and own.started_at is not None
     started_at = own.started_at if own is not None and mine else attempt.started_at
     if started_at is None:

@@ -26,6 +26,10 @@ class _Command(msgspec.Struct):
     signal: int | None = None
 
 
+class _Sampler(msgspec.Struct, frozen=True):
+    interval_ms: int = 0
+
+
 class _Attempt(msgspec.Struct):
     restart: int = 0
     host: str | None = None
@@ -39,6 +43,7 @@ class _Attempt(msgspec.Struct):
     output_dir: str | None = None
     notes: list[str] = []
     commands: list[_Command] = []
+    sampler: _Sampler = _Sampler()
 
 
 class _Report(msgspec.Struct):
@@ -112,6 +117,7 @@ def _own(job_id: str, attempt: _Attempt) -> Own:
     return Own(
         job_id=job_id,
         restart=attempt.restart,
+        token=attempt.token,
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
         elapsed_s=attempt.elapsed_s,
@@ -121,6 +127,7 @@ def _own(job_id: str, attempt: _Attempt) -> Own:
         host=attempt.host,
         notes=attempt.notes,
         programs=sorted({command.program for command in attempt.commands if command.program})[:_PROGRAMS_AT_MOST],
+        sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
     )
 
 

@@ -61,13 +61,17 @@ class SelfReport:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The figures of one attempt and what it left behind, captured after it ended."""
+    """The figures of one attempt and what it left behind, captured after it ended.
+
+    `restart`: of an attempt that only its report knows, as in its record.
+    """
 
     name: str
     job_id: str
     submitted_at: float | None
     figures: Figures
     evidence: Evidence | None = None
+    restart: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from evalmon_agent.tracking.events import Event, Measured, Transition
 from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.match import JobIndex
+from evalmon_agent.tracking.match import JobIndex, arrange
 from evalmon_agent.tracking.path import is_final, steps
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.take import take_account, take_queue, take_registration, take_report
@@ -40,6 +40,8 @@ def _settle(ev: Eval, *, lost_after_s: float) -> list[Event]:
     """Bring state and log up to the path."""
     if ev.final:
         return []
+    if ev.own:
+        arrange(ev)
     path = steps(ev, lost_after_s=lost_after_s)
     ev.state = path[-1].state
     ev.final = is_final(ev, path)
@@ -56,7 +58,7 @@ def _take_measurement(state: ExperimentState, fact: Measurement) -> Iterator[Eve
     if ev is None:
         return
     for number, attempt in enumerate(ev.attempts):
-        same = (attempt.job_id, attempt.submitted_at) == (fact.job_id, fact.submitted_at)
+        same = (attempt.job_id, attempt.submitted_at, attempt.restart) == (fact.job_id, fact.submitted_at, fact.restart)
         if same and attempt.figures is None:
             attempt.figures, attempt.evidence = fact.figures, fact.evidence
             if not _was_measured(state, ev.name, attempt.job_id):

@@ -32,6 +32,7 @@ class Own(Struct, omit_defaults=True):
     host: str | None = None
     notes: list[str] = []
     programs: list[str] = []
+    sample_interval_s: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -58,11 +59,13 @@ class Attempt(Struct, omit_defaults=True):
 
     The queue's word and the accounting's are kept apart: which of them counts is decided when it is read (`path`),
     so the order of answers never matters. `queue_at`: when the queue's word last changed; `superseded_at`: when it
-    was first known that a later attempt follows. Without `submitted_at` only the job's own report knows of it.
+    was first known that a later attempt follows. Without `submitted_at` only the job's own report knows of it, the one
+    with this `restart`.
     """
 
     job_id: str
     submitted_at: float | None = None
+    restart: int | None = None
     queue_state: State | None = None
     queue_at: float = 0.0
     queue_reason: str = ""

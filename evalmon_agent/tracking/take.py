@@ -182,6 +182,8 @@ def _recall_suspension(ev: Eval, job: Job, attempt: Attempt, *, asked_at: float)
 
 def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
     state = row.state or State.PENDING
+    if state is State.REQUEUED and not row.node_list:
+        state = State.PENDING  # held back after a requeue: this attempt has not started
     if row.state is None and attempt.queue_state is not None:
         return  # a word that we do not know: an active job, and no news of it
     if state in LIVE:
@@ -204,16 +206,15 @@ def _is_news(attempt: Attempt, state: State, *, asked_at: float) -> bool:
     """Whether the queue's word is not behind what it said before: within one Submit nothing goes backwards."""
     if attempt.queue_state is None:
         return True
-    ahead = _stage(state, attempt) - _stage(attempt.queue_state, attempt)
+    ahead = _stage(state) - _stage(attempt.queue_state)
     return ahead > 0 or (ahead == 0 and not is_stale(asked_at, attempt.queue_at))
 
 
-def _stage(state: State, attempt: Attempt) -> int:
+def _stage(state: State) -> int:
     if state in LIVE:
         return 1
     if state is State.REQUEUED:
-        # Held back before its start, it is pending; requeued while it ran, this attempt is over.
-        return 2 if attempt.ran else 0
+        return 2
     return 3 if state in TERMINAL else 0
 
 

@@ -33,6 +33,7 @@ class Unmeasured:
     accounted: Figures | None
     elapsed_s: float | None
     time_limit_s: float | None
+    restart: int | None = None
 
 
 def jobs_to_account(state: ExperimentState) -> list[str]:
@@ -64,6 +65,7 @@ def _unmeasured(ev: Eval, one: Incarnation) -> Unmeasured:
         attempt.accounted,
         attempt.elapsed_s if attempt.elapsed_s is not None else reported_s,
         attempt.time_limit_s,
+        attempt.restart,
     )
 
 

@@ -65,8 +65,13 @@ UnkillableStepTimeout=60
 DefMemPerCPU={MEMORY_MB_PER_NODE // CPUS_PER_NODE}
 
 {nodes}
-PartitionName=debug Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
-PartitionName=short Nodes=ALL MaxTime=00:10:00 State=UP
+# Jobs of `debug` and `short` push those of `requeued` and `cancelled` off the nodes, and not each other.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=debug Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=short Nodes=ALL MaxTime=00:10:00 State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=requeued Nodes=ALL MaxTime=1-00:00:00 State=UP PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=cancelled Nodes=ALL MaxTime=1-00:00:00 State=UP PriorityTier=1 PreemptMode=CANCEL
 """
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import faults
-from evalmon_agent.errors import UsageError
+from evalmon_agent.cli.wiring import load_settings
+from evalmon_agent.errors import UnreadableError, UsageError
 from evalmon_agent.programs.find_scripts import find
 from evalmon_agent.programs.look import report, status
+from evalmon_agent.programs.sidecar import Sidecar
 from evalmon_agent.programs.stop import stop
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
@@ -260,3 +262,105 @@ def test_a_script_that_may_not_be_read_is_told(open_place: Path) -> None:
     says = rf"{path}: cannot be read \(Permission denied\)"
     finds = lambda: refused(lambda: find(exp.experiment, exp.settings, []), says)  # noqa: E731
     assert as_nobody(finds, groups=[]) == 0
+
+
+def plant_settings(exp: Exp, how: str) -> Path:
+    """An evalmon.yaml with which somebody else would choose what runs as us; what must not be there afterwards."""
+    canary = exp.root.parent / "canary"
+    path = exp.root / "evalmon.yaml"
+    path.unlink()
+    content = f'{{"poll_interval": 1, "sidecar": {{"extra": ["--wrap=touch {canary}"]}}}}'
+    theirs = exp.root / "theirs.yaml"
+    (theirs if how.startswith("a link") else path).write_text(content)
+    if how.startswith("a link"):
+        path.symlink_to(theirs)
+    if how == "a link of theirs":
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    elif how == "a link of ours to theirs":
+        os.chown(theirs, NOBODY, NOBODY)
+    elif how == "of another user":
+        os.chown(path, NOBODY, NOBODY)
+    elif how == "writable for its group":
+        os.chown(path, -1, NOBODY)
+        path.chmod(0o664)
+    else:
+        path.chmod(0o646)
+    return canary
+
+
+FOREIGN = {
+    "of another user": "belongs to nobody",
+    "a link of theirs": "belongs to nobody",
+    "a link of ours to theirs": "belongs to nobody",
+    "writable for its group": "its group can write it; run: chmod g-w",
+    "writable for all": "anybody can write it; run: chmod o-w",
+}
+
+
+@pytest.mark.survives("S2")
+@needs_root
+@pytest.mark.parametrize("how", FOREIGN)
+def test_settings_that_somebody_else_can_choose_are_refused_in_one_line(exp: Exp, how: str) -> None:
+    plant_settings(exp, how)
+    all_commands = ("submit", "sidecar", "complete", "report", "stop")
+    for command in all_commands if how == "of another user" else ("submit",):
+        code, out, err = evalmon(exp, command, str(exp.root))
+        assert (code, out, err.count("\n")) == (78, "", 1)
+        assert FOREIGN[how] in err
+    assert exp.slurm.accepted() == []
+
+
+@needs_root
+def test_a_file_that_one_s_own_group_may_write_is_one_s_own(exp: Exp) -> None:
+    """As a umask of 002 makes it where every user has a group of one."""
+    (exp.root / "evalmon.yaml").chmod(0o664)
+    assert evalmon(exp, "submit", str(exp.root))[0] == 0
+
+
+@needs_root
+def test_a_running_sidecar_takes_up_no_settings_of_somebody_else(exp: Exp) -> None:
+    sidecar = Sidecar(exp.experiment, exp.settings, Slurm(exp.slurm.environ), environ=exp.slurm.environ)
+    exp.accept("r1/b", "12")
+    exp.slurm.show([ended("11"), running("12")])
+    plant_settings(exp, "of another user")
+    sidecar._watch(until=0.0)
+    assert "Error: " in exp.blocks("MONITOR_CONFIG")[0]
+    assert "belongs to nobody" in exp.blocks("MONITOR_CONFIG")[0]
+    assert sidecar._observer.settings.sidecar.extra == []
+
+
+@pytest.mark.survives("S2")
+@needs_root
+@pytest.mark.parametrize("how", ["of another user", "writable for all"])
+def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp: Exp, how: str) -> None:
+    script = exp.root / "r1" / "eval" / "z_epoch0.slurm"
+    script.write_text("#!/bin/sh\ntrue\n")
+    if how == "of another user":
+        os.chown(script, NOBODY, NOBODY)
+    else:
+        script.chmod(0o777)
+    code, _, err = evalmon(exp, "submit", str(exp.root))
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"evalmon: {script}: ")
+    assert err.endswith("to submit it all the same, name it: evalmon submit EXP SCRIPT...\n")
+    assert exp.slurm.accepted() == []
+    assert evalmon(exp, "submit", str(exp.root), str(script))[0] == 0
+    assert "z_epoch0.slurm" in [name for _, name in exp.slurm.accepted()]
+
+
+@pytest.mark.survives("S2")
+@needs_root
+def test_a_reader_reads_with_the_owner_s_settings(open_place: Path) -> None:
+    exp = Exp(open_place)
+    (exp.root / "evalmon.yaml").write_text("lost_after: 5\n")
+    exp.settings = Settings(poll_interval=1.0, group_readable=True)
+    exp.register(r1_a="11")
+    exp.experiment.prepare(group_readable=True)
+
+    def reads() -> None:
+        assert load_settings(exp.experiment, for_reading=True).lost_after == 5
+
+    assert as_nobody(reads, groups=[exp.ours.stat().st_gid]) == 0
+    os.chown(exp.root / "evalmon.yaml", 12345, NOBODY)
+    with pytest.raises(UnreadableError, match="belongs to 12345"):
+        load_settings(exp.experiment, for_reading=True)

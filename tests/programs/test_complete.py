@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,3 +145,35 @@ def test_a_requeued_eval_reopens_the_end(exp: Exp) -> None:
     run(exp)
     assert is_complete(exp)
     assert len(exp.blocks("ALL_COMPLETE")) == 2
+
+
+def test_an_eval_that_nobody_registered_is_waited_for_as_well(exp: Exp) -> None:
+    """A successor without it in its dependency would start at once, and submit the next, and so on."""
+    exp.slurm.show([ended("11"), ended("12"), running("90")])
+    exp.report("90", "mine/late", started_at=1_700_000_060.0)
+    run(exp)
+    [successor] = [call for call in exp.slurm.calls("sbatch") if "evalmon-completion" in call]
+    assert "--dependency=afterany:90 " in successor
+    exp.slurm.show([ended("11"), ended("12"), ended("90")])
+    exp.report("90", "mine/late", started_at=1_700_000_060.0, ended_at=1_700_000_300.0, exit_code=0)
+    run(exp)
+    assert is_complete(exp)
+    assert set(exp.state()["evals"]) == {"r1/a", "r1/b", "mine/late"}
+
+
+def test_while_accounting_stays_silent_the_successor_begins_later(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "PATIENCE_S", -1.0)
+    exp.slurm.show([ended("11"), ended("12", queued=False, accounted=False)])
+    run(exp)
+    assert any("--begin=now+" in call for call in exp.slurm.calls("sbatch"))
+    assert not is_complete(exp)
+
+
+def test_a_completion_job_with_a_short_limit_hands_on_before_it(exp: Exp) -> None:
+    exp.slurm.show([ended("11"), ended("12", queued=False, accounted=False)])
+    environ = {**exp.slurm.environ, "SLURM_JOB_ID": "70", "SLURM_JOB_END_TIME": str(int(time.time()) + 4)}
+    settings = Settings(poll_interval=60.0, seff_retry_delay=0.0)
+    began = time.monotonic()
+    complete(exp.experiment, settings, Slurm(environ), environ=environ, sleep=lambda _: time.sleep(0.5))
+    assert time.monotonic() - began < 4
+    assert [script for _, script in exp.slurm.accepted()] == ["evalmon-completion"]

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from evalmon_agent.programs import complete
+from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.measure import ACCOUNTING_PATIENCE_S, Measurer
+from evalmon_agent.slurm import client
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.records import ExperimentState
 from experiments import Exp, ended
@@ -168,3 +171,33 @@ def test_figures_are_in_the_state_with_their_source(measuring: Measuring) -> Non
     figures = json.loads((measuring.exp.ours / "state.json").read_text())["evals"]["r1/a"]["attempts"][0]["figures"]
     assert figures["source"] == "seff"
     assert figures["cpu_efficiency_pct"] == 12.5
+
+
+@pytest.mark.survives("F14")
+def test_a_seff_that_hangs_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 500 evals each would cost its whole time-out, twice: longer than the completion job may live."""
+    monkeypatch.setattr(client, "SEFF_TIMEOUT_S", 0.2)
+    exp = Exp(tmp_path)
+    ids = [str(n) for n in range(10, 30)]
+    exp.register(**{f"r1_e{n}": n for n in ids})
+    exp.slurm.show([ended(n) for n in ids])
+    exp.slurm.before("seff", "sleep 60\n")
+    exp.observe_to_the_end()
+    assert len(exp.slurm.calls("seff")) <= 2
+    measured = [ev["attempts"][0]["figures"]["source"] for ev in exp.state()["evals"].values()]
+    assert measured == ["sacct"] * len(ids)
+
+
+def test_no_portion_begins_after_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(complete, "_PAUSE_S", 0.1)
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11", r1_b="12")
+    jobs = [ended("11"), ended("12")]
+    exp.slurm.show(jobs)
+    for job in jobs:
+        exp.slurm.measure(job)
+    exp.slurm.before("seff", "sleep 0.5\n")
+    observer = exp.observer()
+    state = observer.observe_once(at_least_s=0).state
+    measure(observer, exp.measurer(), state, deadline=time.monotonic() + 0.3)
+    assert len(exp.slurm.calls("seff")) == 1

@@ -201,12 +201,12 @@ def test_what_it_has_to_say_waits_until_it_can_be_written(exp: Exp) -> None:
     path = exp.ours / "lock.json"
     path.write_text(json.dumps({"kind": "soft", "filesystem": "x", "host": "h", "schema": 1}))
     marker = exp.ours / "state.json.lock"
-    marker.mkdir()
+    marker.touch()
     with sidecar(exp) as process:
         time.sleep(1.5)
         assert process.poll() is None
         assert exp.log() == ""
-        marker.rmdir()
+        marker.unlink()
         wait(exp, lambda: polls(exp) >= 1, within_s=60)
         stop(process)
     assert exp.news()[0].startswith("MONITOR_STARTED")

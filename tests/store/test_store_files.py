@@ -220,19 +220,76 @@ class TestLockChoice:
         assert {path.read_text() for path in kinds.iterdir()} == {"flock"}
         assert [name for name in os.listdir(experiment.directory) if "lock" in name] == ["lock.json"]
 
+    @pytest.mark.survives("F5")
+    @faults.needs_strace
+    @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+    def test_where_flock_is_refused_it_is_the_other_kind_and_why_is_on_record(
+        self, experiment: Experiment, error: str
+    ) -> None:
+        def work() -> None:
+            with locked(experiment):
+                assert Path(experiment.lock).read_bytes()
+
+        assert faults.refused_always(work, "flock", error) == 0
+        made = choice(experiment)
+        assert (made.kind, made.why) == (
+            "soft",
+            f"{made.filesystem} is of one machine, whose kernel sees every flock, but flock is refused here",
+        )
+        # Hosts whose flock works obey.
+        with locked(experiment):
+            assert Path(experiment.lock).read_bytes()
+
+    @pytest.mark.survives("F5")
+    @faults.needs_strace
+    def test_a_file_system_that_is_away_for_now_makes_no_choice(self, experiment: Experiment) -> None:
+        assert faults.refused_always(lambda: choice(experiment), "flock", "EIO") == 1
+        assert not os.path.exists(experiment.lock_choice)
+
+    @pytest.mark.survives("F5")
+    def test_an_nfs_server_and_its_clients_do_not_share_flock(self, experiment: Experiment) -> None:
+        Path(experiment.lock_choice).write_text(json.dumps({"kind": "flock", "filesystem": "nfs4", "host": "node7"}))
+        says = (
+            f"chose them, node7; run evalmon there, or once no monitor runs remove {experiment.lock_choice} and begin"
+        )
+        with pytest.raises(LockUnavailableError, match=says), locked(experiment):
+            pass
+
+    @pytest.mark.survives("F5")
+    @faults.needs_root
+    def test_on_an_nfs_server_the_kind_is_one_that_its_clients_obey(self, experiment: Experiment) -> None:
+        table = Path("/var/lib/nfs/etab")
+        if table.exists():
+            pytest.skip("this machine is an NFS server")
+        made = not table.parent.exists()
+        table.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            table.write_text(f"{experiment.root}\t*(rw,sync)\n")
+            assert choice(experiment).kind == "soft"
+        finally:
+            table.unlink()
+            if made:
+                table.parent.rmdir()
+
+    @pytest.mark.survives("F5")
     @faults.needs_strace
     @pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP"])
-    def test_without_hard_links_it_is_made_as_well(self, experiment: Experiment, error: str) -> None:
+    def test_without_links_it_is_made_as_well(self, experiment: Experiment, error: str) -> None:
         assert faults.refused_always(lambda: choice(experiment), "link,linkat", error) == 0
         assert json.loads(Path(experiment.lock_choice).read_text())["kind"] == "flock"
         assert sorted(os.listdir(experiment.directory)) == ["jobs", "lock.json", "scripts"]
 
     @faults.needs_strace
-    def test_killed_while_it_is_made_the_next_one_makes_it(self, experiment: Experiment, tmp_path: Path) -> None:
-        found = faults.points(lambda: choice(experiment), tmp_path / "trace")
+    @pytest.mark.parametrize("lacking", ["", "link"])
+    def test_killed_while_it_is_made_the_next_one_makes_it(
+        self, experiment: Experiment, tmp_path: Path, lacking: str
+    ) -> None:
+        options = ["-e", f"inject={lacking}:error=EPERM"] if lacking else []
+        found = faults.points(lambda: choice(experiment), tmp_path / "trace", options=options)
+        assert len(found) > 10
         for point in found:
             Path(experiment.lock_choice).unlink(missing_ok=True)
-            faults.killed_at(lambda: choice(experiment), point)
+            faults.killed_at(lambda: choice(experiment), point, options=options)
             assert choice(experiment).kind == "flock"
 
     @pytest.mark.parametrize("text", ["", "{", '{"kind":"flock"}', '{"kind":"lease","filesystem":null,"host":"h"}'])
@@ -258,7 +315,7 @@ class TestLockChoice:
     def test_a_host_whose_flock_nobody_else_sees_refuses(self, experiment: Experiment) -> None:
         """Here: one that cannot tell how the directory is mounted."""
         Path(experiment.lock_choice).write_text(json.dumps({"kind": "flock", "filesystem": "nfs", "host": "h"}))
-        assert lock_file._mount(experiment.directory) is not None
+        assert lock_file.mount_at(experiment.directory) is not None
 
         def work() -> None:
             with pytest.raises(LockUnavailableError, match="run evalmon there"), locked(experiment):

@@ -243,3 +243,16 @@ def test_an_observer_whose_clock_is_wrong_by_five_minutes_sees_the_same_path(ske
 def test_a_node_whose_clock_is_behind_gives_no_negative_duration() -> None:
     found = told(report(own(start=-300, end=-250, exit_code=0)), queue(60, row(State.COMPLETED, start=5, end=55)))
     assert (["PENDING>RUNNING", "RUNNING>COMPLETED"], 50.0) == (found.path, found.eval.attempts[0].elapsed_s)
+
+
+@pytest.mark.survives("F18")
+@pytest.mark.parametrize("word", ["REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"])
+def test_held_after_a_requeue_and_then_released_it_runs_and_is_not_requeued_once_more(word: str) -> None:
+    first = account(State.REQUEUED, start=5, end=55)
+    held = row(State.REQUEUED, submit=57, state_word=word)
+    found = told(queue(10, RUNNING), queue(60, held), accounts(60, first, account(State.PENDING, submit=57)))
+    found.take(
+        queue(120, row(State.RUNNING, submit=57, start=100)), queue(180, row(State.RUNNING, submit=57, start=100))
+    )
+    found.take(queue(900, row(State.COMPLETED, submit=57, start=100, end=890)))
+    assert ["REQUEUED>PENDING", "PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path[2:]

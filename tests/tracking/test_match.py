@@ -6,7 +6,7 @@ import pytest
 
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.words.states import State
-from tracking.rows import JOB, T, Told, account, accounts, launcher, queue, registered, row, told
+from tracking.rows import JOB, T, Told, account, accounts, launcher, own, queue, registered, report, row, told
 
 OLD = account(State.COMPLETED, submit=-86_400, start=-86_000, end=-85_000)
 
@@ -102,3 +102,21 @@ def test_jobs_that_are_none_of_ours_leave_no_trace() -> None:
     found = told(queue(10, row(State.RUNNING, job_id="999", start=5)))
     found.take(accounts(10, account(State.FAILED, job_id="999", start=5, end=9)))
     assert ([], []) == (found.path, found.eval.attempts)
+
+
+@pytest.mark.survives("F18")
+@pytest.mark.parametrize("end", [State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMEOUT])
+def test_the_row_of_a_later_bearer_is_not_our_next_attempt(end: State) -> None:
+    """After a controller lost its state: our job is called running for ever, and somebody else's has its id."""
+    ours = account(end, start=5, end=None if end is State.RUNNING else 55)
+    later = account(State.COMPLETED, submit=500, start=505, end=550)
+    found = told(queue(10, row(State.RUNNING, start=5)), queue(600), accounts(600, ours, later))
+    assert ([T + 1], False) == ([a.submitted_at for a in found.eval.attempts], "RUNNING>PENDING" in found.path)
+
+
+@pytest.mark.survives("F18")
+def test_a_finished_job_that_somebody_requeued_unseen_is_known_by_its_second_report() -> None:
+    rows = account(State.FAILED, start=5, end=55), account(State.COMPLETED, submit=500, start=620, end=650)
+    reports = report(own(0, start=6, end=54, exit_code=3), own(1, start=621, end=649, exit_code=0))
+    found = told(queue(10, row(State.RUNNING, start=5)), reports, queue(700), accounts(700, *rows))
+    assert ["RUNNING>FAILED", "FAILED>PENDING", "PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path[1:]

@@ -41,6 +41,7 @@ def live(
         show: makes the record known; called again and again.
     """
     record = Record()
+    record.counts["interval_ms"] = round(interval_s * 1000)
     bell = Bell(life=life)
     _out_of_the_way()
     plan = Plan(

@@ -7,6 +7,14 @@ from msgspec import Struct
 UNKNOWN = "unknown"
 
 
+_BETWEEN_LINES = " ⏎ "
+
+
+def one_line(evidence: str) -> str:
+    """Several last lines as one."""
+    return evidence.replace("\n", _BETWEEN_LINES)
+
+
 class Diagnosis(Struct, frozen=True):
     """`cause` is a stable slug of `causes.CAUSES`, `meaning` its words; `evidence` the line that shows it.
 
