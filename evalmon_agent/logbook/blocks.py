@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 
+from evalmon_agent.evidence.diagnosis.causes import meaning
 from evalmon_agent.evidence.diagnosis.record import Diagnosis, one_line
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
@@ -138,7 +139,7 @@ def diagnosis(now: float, name: str, job_id: str, found: Diagnosis) -> list[str]
     """DIAGNOSIS: why an attempt failed; several last lines stand on one."""
     fields = {
         "Job ID": job_id,
-        "Cause": f"{found.cause} ({found.meaning})" if found.meaning else found.cause,
+        "Cause": f"{found.cause} ({meaning(found.cause)})",
         "Evidence": UNKNOWN if found.evidence is None else one_line(found.evidence),
         **({"Advice": found.advice} if found.advice else {}),
     }

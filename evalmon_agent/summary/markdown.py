@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evalmon_agent.evidence.diagnosis.causes import meaning
 from evalmon_agent.evidence.diagnosis.record import UNKNOWN, one_line
 from evalmon_agent.summary.cells import cell as _cell
 from evalmon_agent.summary.markdown_use import advice_section, gpu_section
@@ -111,7 +112,7 @@ def _diagnosis(ev: EvalSummary) -> list[str]:
     if found is None:
         return []
     evidence = "" if found.evidence is None else f": {found.evidence}"
-    return [_cell(one_line(f"{found.meaning or found.cause}{evidence}"))]
+    return [_cell(one_line(f"{meaning(found.cause)}{evidence}"))]
 
 
 def _advice(ev: EvalSummary) -> Sequence[str]:

@@ -44,6 +44,8 @@ def in_words(case: Case) -> str:
     """What Slurm says, for a log that has no line of it."""
     if case.state is State.CANCELLED and case.cancelled_by is not None:
         return f"Slurm says CANCELLED by {case.cancelled_by}"
+    if case.state is State.LOST:
+        return "neither Slurm nor the job itself has been heard of"
     if case.elapsed_s is None:
         return f"Slurm says {case.state}"
     limit = f" of {human(case.time_limit_s)}" if case.state is State.TIMEOUT and case.time_limit_s is not None else ""

@@ -154,3 +154,8 @@ CAUSES: dict[str, Cause] = {
     "log-unreadable": Cause("the eval's log cannot be read", "Open it with the eval's own tools"),
     "unknown": Cause("the cause is not known", "Read the job's output"),
 }
+
+
+def meaning(slug: str) -> str:
+    """The words of a cause; the slug itself of one that only another version knows."""
+    return CAUSES[slug].meaning if slug in CAUSES else slug

@@ -147,20 +147,17 @@ def _unknown(case: Case, lines: Sequence[Line]) -> Diagnosis:
         cause=UNKNOWN,
         evidence="\n".join(last) or _ended(case),
         advice=CAUSES[UNKNOWN].advice,
-        meaning=CAUSES[UNKNOWN].meaning,
     )
 
 
 def _diagnosis(
     cause: str, evidence: str, *, advice: str | None = None, names: Mapping[str, str] | None = None
 ) -> Diagnosis:
-    said = CAUSES[cause]
     found = defaultdict(lambda: "it", {name: value[:100] for name, value in (names or {}).items() if value})
     return Diagnosis(
         cause=cause,
         evidence=masked(evidence.strip()[:_EVIDENCE_CHARS]),
-        advice=advice or said.advice.format_map(found),
-        meaning=said.meaning,
+        advice=advice or CAUSES[cause].advice.format_map(found),
     )
 
 

@@ -16,12 +16,11 @@ def one_line(evidence: str) -> str:
 
 
 class Diagnosis(Struct, frozen=True):
-    """`cause` is a stable slug of `causes.CAUSES`, `meaning` its words; `evidence` the line that shows it.
+    """`cause` is a stable slug, whose words are in `causes.CAUSES`; `evidence` is the line that shows it.
 
     Of an unknown cause, `evidence` is the last lines of what the job printed.
     """
 
     cause: str
-    evidence: str | None = None
-    advice: str | None = None
-    meaning: str = ""
+    evidence: str | None
+    advice: str | None
