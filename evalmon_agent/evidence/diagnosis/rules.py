@@ -23,7 +23,7 @@ class Rule:
 
 
 # `script: line 3: `, `bash: line 3: `, dash's `script: 3: `.
-_SHELL = r"(?:(?:/[^:]*|[^\s:]+): (?:line )?\d+: |-?\w*sh: )"
+_SHELL = r"(?:(?:/[^:]*|[^\s:]+): (?:-c: )?(?:line )?\d+: |-?\w*sh: )"
 # `cp: `, `/usr/bin/python3: `, or a shell.
 _TOOL = rf"(?:{_SHELL}|[\w./+-]+: )"
 
@@ -112,7 +112,7 @@ _TABLE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
             r"Torch not compiled with CUDA enabled",
             r"no CUDA-capable device is detected",
             r"Attempting to deserialize object on a CUDA device but torch\.cuda\.is_available\(\) is False",
-            r"^RuntimeError: Failed to infer device type",
+            r"Failed to infer device type",
             r"Device string must not be empty",
             r"CUDA error: invalid device ordinal",
         ),
@@ -262,7 +262,16 @@ _TABLE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         ),
         (r"(?:ERROR: )?No \w*(?:_API_KEY|_BASE_URL)\b.* defined in the environment",),
     ),
-    ("api-rate-limit", (r"^(?:\w+\.)*RateLimitError\b", r"Error code: 429\b", r"429 Too Many Requests"), ()),
+    (
+        "api-rate-limit",
+        (
+            r"^(?:\w+\.)*RateLimitError\b",
+            r"RetryError\[.*RateLimitError",
+            r"Error code: 429\b",
+            r"429 Too Many Requests",
+        ),
+        (),
+    ),
     (
         "api-unavailable",
         (
@@ -283,7 +292,7 @@ _TABLE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
             r"Couldn't reach .* on the Hub",
             r"Couldn't find (?:a dataset script|cache for|any data file)\b.*",
             r"Connection error, and we cannot find the requested files in the (?:disk|local) cache",
-            r"host='(?:cdn-lfs\S*\.)?(?:huggingface\.co|hf\.co)'",
+            r"host=\\?'(?:cdn-lfs\S*\.)?(?:huggingface\.co|hf\.co)\\?'",
         ),
         (),
     ),
@@ -335,7 +344,7 @@ _TABLE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         "missing-module",
         (
             r"^ModuleNotFoundError: No module named '(?P<module>[^']+)'",
-            r"^(?:\w+\.)*PackageNotFoundError: .*(?P<module>\S+)",
+            r"^ImportError: .*[`'\"]pip install (?:-U )?'?(?P<module>[\w.-]+)",
         ),
         (
             r"\S*python[\d.]*: (?:.{0,200}\(ModuleNotFoundError: )?No module named '?(?P<module>[\w.]+)",
@@ -378,7 +387,11 @@ _TABLE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (
         "missing-file",
-        (r"^(?:FileNotFoundError|NotADirectoryError|IsADirectoryError): ", r"\[Errno 2\] No such file or directory"),
+        (
+            r"^(?:FileNotFoundError|NotADirectoryError|IsADirectoryError): ",
+            r"\[Errno 2\] No such file or directory",
+            r"DataFilesNotFoundError",
+        ),
         (
             r"\S*python[\d.]*: can't open file .*\[Errno 2\]",
             _TOOL + r".*: No such file or directory$",
@@ -410,6 +423,7 @@ _TABLE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         (
             r"DistBackendError",
             r"DistNetworkError",
+            r"DistStoreError",
             r"\bNCCL (?:error|communicator|operations)",
             r"ncclInternalError|ncclSystemError|ncclUnhandledCudaError|ncclRemoteError",
         ),
