@@ -20,11 +20,13 @@ _CAUSES = {
     State.LOST: "lost",
 }
 _SHOWN_BY = {
-    State.TIMEOUT: re.compile(r"(?:slurmstepd|srun): (?:error: )?.*DUE TO TIME LIMIT"),
-    State.OUT_OF_MEMORY: re.compile(r"(?:slurmstepd|srun): error: .*(?:oom[_-]kill|Out Of Memory|memory limit)"),
-    State.CANCELLED: re.compile(r"slurmstepd: error: \*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT"),
-    State.NODE_FAIL: re.compile(r"(?:slurmstepd|srun): error: .*(?:NODE FAILURE|[Nn]ode failure)"),
-    State.PREEMPTED: re.compile(r"(?:slurmstepd|srun): error: .*DUE TO PREEMPTION"),
+    State.TIMEOUT: re.compile(r"(?:slurmstepd(?:-\S+)?|srun): (?:error: )?.*DUE TO TIME LIMIT"),
+    State.OUT_OF_MEMORY: re.compile(
+        r"(?:slurmstepd(?:-\S+)?|srun): error: .*(?:oom[_-]kill|Out Of Memory|memory limit)"
+    ),
+    State.CANCELLED: re.compile(r"slurmstepd(?:-\S+)?: error: \*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT"),
+    State.NODE_FAIL: re.compile(r"(?:slurmstepd(?:-\S+)?|srun): error: .*(?:NODE FAILURE|[Nn]ode failure)"),
+    State.PREEMPTED: re.compile(r"(?:slurmstepd(?:-\S+)?|srun): error: .*DUE TO PREEMPTION"),
 }
 
 

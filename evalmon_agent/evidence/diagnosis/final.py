@@ -15,7 +15,7 @@ _PLAIN_AT_MOST = 12
 _INFO_AT_MOST = 4
 
 _NOISE = re.compile(
-    r"slurmstepd:|srun:|wandb:|\+ |\S+: line \d+:|During handling of|The above exception was|Traceback |"
+    r"slurmstepd(?:-\S+)?:|srun:|wandb:|\+ |\S+: line \d+:|During handling of|The above exception was|Traceback |"
     r"[=*#_-]{5,}|.*resource_tracker|.*destroy_process_group|.*warnings\.warn|Exception ignored in|"
     r"Task interrupted|Log: |terminate called|  what\(\)|(?:frame )?#\d+|\[?E\d{4} |"
     r".*(?:CUDA_LAUNCH_BLOCKING|TORCH_USE_CUDA_DSA|HYDRA_FULL_ERROR)|Root Cause|"

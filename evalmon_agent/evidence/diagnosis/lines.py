@@ -23,7 +23,7 @@ _GROUP_RULE = re.compile(r"\s*\+-\+-{5,}|\s*\+-{10,}")
 _GROUP_HEAD = re.compile(r"\s*\+ Exception Group Traceback")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _QUOTED = re.compile(r"\s*(?:>|│|┃)")
-_END_OF_ATTEMPT = re.compile(r"slurmstepd: error: \*\*\* .* DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)")
+_END_OF_ATTEMPT = re.compile(r"slurmstepd(?:-\S+)?: error: \*\*\* .* DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)")
 
 
 @dataclass(frozen=True, slots=True)

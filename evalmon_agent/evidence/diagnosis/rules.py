@@ -42,8 +42,8 @@ _TABLE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
             r"^ray\.exceptions\.OutOfMemoryError: Task was killed due to the node running low on memory",
         ),
         (
-            r"slurmstepd: error: .*Detected \d+ oom[_-]kill event",
-            r"slurmstepd: error: .*(?:Exceeded|exceeded) (?:job|step) memory limit",
+            r"slurmstepd(?:-\S+)?: error: .*Detected \d+ oom[_-]kill event",
+            r"slurmstepd(?:-\S+)?: error: .*(?:Exceeded|exceeded) (?:job|step) memory limit",
             r"\[\d{4}-\d\d-\d\dT[\d:.]+\] error: Detected \d+ oom[_-]kill event",
             r"srun: error: .*: Out Of Memory$",
             r"terminate called after throwing an instance of 'std::bad_alloc'",
@@ -370,7 +370,7 @@ _TABLE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         (r"^PermissionError: ", r"\[Errno 13\]", r"\[Errno 30\] Read-only file system"),
         (
             _TOOL + r".*: Permission denied$",
-            r"slurmstepd: error: execve\(\): .*: Permission denied",
+            r"slurmstepd(?:-\S+)?: error: execve\(\): .*: Permission denied",
             _TOOL + r".*: Read-only file system$",
         ),
     ),
@@ -379,8 +379,8 @@ _TABLE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         (),
         (
             _SHELL + r"\S+: (?:command )?not found$",
-            r"(?:slurmstepd|srun): error: (?:execve\(\)|task \d+ launch failed): .*No such file or directory",
-            r"slurmstepd: error: execve\(\): \S+: No such file or directory",
+            r"(?:slurmstepd(?:-\S+)?|srun): error: (?:execve\(\)|task \d+ launch failed): .*No such file or directory",
+            r"slurmstepd(?:-\S+)?: error: execve\(\): \S+: No such file or directory",
             r"env: \S+: No such file or directory",
             _TOOL + r".*: bad interpreter: No such file or directory",
         ),

@@ -79,6 +79,8 @@ def _boxed(lines: Sequence[Line], at: int) -> Raised | None:
     frame = None
     for number in range(at + 1, min(len(lines), at + _LONGEST_BLOCK)):
         text = lines[number].text
+        if _BOX_HEAD.match(text):
+            return None
         if match := _BOX_FRAME.search(text):
             frame = _place(match)
         if text.startswith("╰"):
@@ -100,7 +102,7 @@ def _named(lines: Sequence[Line], first: int, at: int, frame: str | None) -> Rai
 
 
 _OTHERS = re.compile(
-    r"Traceback |slurmstepd:|srun:|During handling|The above exception|\S+: line \d+:|wandb:|"
+    r"Traceback |slurmstepd(?:-\S+)?:|srun:|During handling|The above exception|\S+: line \d+:|wandb:|"
     r"(?:INFO|WARNING|ERROR|DEBUG)\b|\[?\d{4}-\d\d-\d\d|.*\d%\||\+ "
 )
 
