@@ -15,6 +15,7 @@ from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observed, Observer
+from evalmon_agent.programs.progress import progress
 from evalmon_agent.programs.resources import resource_blocks
 from evalmon_agent.programs.stopping import StopSignals
 from evalmon_agent.programs.succession import Succession
@@ -112,7 +113,8 @@ class Sidecar:
         # Also of polls that others made: Slurm's silence is the same for all of them.
         self._failures = observed.state.outage.failures if observed.state.outage is not None else 0
         if observed.asked and self._polls % self._observer.settings.gpu_status_every == 0:
-            found = resource_blocks(observed.state, self._observer.settings, now=time.time())
+            so_far = progress(self._experiment, observed.state)
+            found = resource_blocks(observed.state, self._observer.settings, now=time.time(), progress=so_far)
             if found:
                 self._observer.record(extra=found)
         return observed

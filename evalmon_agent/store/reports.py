@@ -16,10 +16,12 @@ from evalmon_agent.words.job_id import parse_job_id
 SCHEMA = 1
 MAX_BYTES = 4 * 1024 * 1024
 MAX_RESTARTS = 10_000
+_PROGRAMS_AT_MOST = 20
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Command(msgspec.Struct):
+    program: str = ""
     exit_code: int | None = None
     signal: int | None = None
 
@@ -140,6 +142,7 @@ def _own(job_id: str, attempt: _Attempt) -> Own:
         whole_job=whole,
         host=attempt.host,
         notes=attempt.notes,
+        programs=sorted({command.program for command in attempt.commands if command.program})[:_PROGRAMS_AT_MOST],
         sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
     )
 

@@ -20,7 +20,7 @@ from evalmon_agent.tracking.unnamed import name_for
 from evalmon_agent.tracking.waiting import base
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
+from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
 STALE_S = 600.0
 """How old an answer may be when it is folded: longer than any call and any wait for the lock."""
@@ -261,6 +261,7 @@ def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None
     if row.state in ENDS:
         attempt.ended_at, attempt.elapsed_s = row.ended_at, row.elapsed_s
         attempt.exit_code, attempt.signal = row.exit_code, row.signal
+        attempt.cancelled_by = cancelled_by(row.state_word)
         attempt.accounted = with_limit(from_sacct(row), attempt.time_limit_s) if row.whole else None
 
 

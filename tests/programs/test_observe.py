@@ -359,7 +359,7 @@ class TestALostState:
         observe(exp, running("11"), pending("12"))
         exp.slurm.show([ended("11"), ended("12", "FAILED")])
         exp.observe_to_the_end()
-        assert len(exp.news()) == 7
+        assert len(exp.news()) == 8
         return exp
 
     def again(self, exp: Exp) -> list[str]:
