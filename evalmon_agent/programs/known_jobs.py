@@ -48,6 +48,9 @@ def known_jobs(slurm: Slurm, numbers: Iterable[int]) -> KnownJobs:
             known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name, script_of(row.command))
             if row.state not in TERMINAL:
                 known.waiting_or_running.add(row.job_id)
+    # Accounting may take an array for a job while it has only the beginning of it.
+    for number in {job_id.job for job_id in known.jobs if job_id.task is not None}:
+        known.jobs.pop(JobId(number), None)
     _place(known, slurm.places_in_queue())
     for chunk in chunks:
         _place(known, slurm.places_in_accounts(chunk))
@@ -73,7 +76,7 @@ def _take_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[str]) -> No
     for row in answer.jobs:
         if row.user not in {None, me}:
             known.others[row.job_id.job] = str(row.user)
-        elif row.submitted_at is not None:
+        elif row.submitted_at is not None and row.whole:
             known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name or "")
 
 

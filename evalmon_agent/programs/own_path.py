@@ -35,8 +35,8 @@ def asks(content: bytes) -> bool:
     return any(word in content for word in _ASK) and any(word in content for word in _FOR)
 
 
-def lead_home(launcher: str, script: str) -> None:
-    """Let the launcher's path lead to the script, if it lies in a `home`. Where that cannot be, all stays as it is."""
+def lead_home(launcher: str, directory: str) -> None:
+    """Let the launcher's path lead to `directory`, if it lies in a `home`. Where that cannot be, all stays as it is."""
     home = os.path.dirname(launcher)
     if os.path.basename(home) != HOME or os.path.islink(home):
         return
@@ -44,7 +44,7 @@ def lead_home(launcher: str, script: str) -> None:
     with suppress(OSError):
         os.rename(home, aside)
         try:
-            os.symlink(os.path.dirname(script), home)
+            os.symlink(directory, home)
         except OSError:
             os.rename(aside, home)
 

@@ -141,7 +141,6 @@ def _submit_one(experiment: Experiment, settings: Settings, slurm: Slurm, one: P
         return
     outcome = register.submit(experiment, slurm, token, path, cwd=os.path.dirname(one.script.path))
     if outcome.job_id is not None:
-        own_path.lead_home(path, one.script.path)
         report.submitted.append({"name": one.name, "job_id": outcome.job_id, "script": one.script.path})
     else:
         report.refused.append(_refused(one, outcome))

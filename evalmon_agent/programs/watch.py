@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -28,7 +28,7 @@ from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Adopted, Entry, entries
+from evalmon_agent.tracking.registry import Adopted, Entry, entries, registrations
 from evalmon_agent.words.job_id import JobId
 
 
@@ -67,23 +67,25 @@ def watch(
     report = WatchReport()
     chosen = _chosen(known, wanted, match, report)
     state, found = _so_far(experiment, settings)
-    new = _new(chosen, JobIndex(state.evals.values()), report)
+    known_already = {r.job_id for r in registrations(found)}
+    new, hooked = _new(chosen, JobIndex(state.evals.values()), known_already, report)
     whole = _whole_arrays(wanted, new, report)
     taken = {name: not ev.final for name, ev in state.evals.items()}
     taken |= {e.intent.name: True for e in found if e.intent.what == "eval" and e.intent.name and e.is_open}
     planned = plan(new, root=experiment.root, taken=taken, whole=whole)
     adopted = _records(planned, work_dirs=_work_dirs(found), now=time.time())
-    report.watched = [_told(one) for one in planned]
+    adopted += [_record(job, name, None, now=time.time()) for name, job in hooked]
+    report.watched = [_told(one.name, one.job) for one in planned] + [_told(name, job) for name, job in hooked]
     if dry_run:
         return report
     experiment.prepare(group_readable=settings.group_readable)
     release_if_over(experiment, slurm)
     resolve(experiment, slurm)
     _claim(experiment, adopted)
-    if adopted:
+    if adopted or report.skipped:
         ours = accompany(experiment, settings, slurm, mode=mode, environ=environ)
         report.completion, report.sidecar = ours.completion, ours.sidecar
-        if ours.completion.status == "not needed":
+        if adopted and ours.completion.status == "not needed":
             look.report(experiment, settings, slurm)
     return report
 
@@ -132,16 +134,21 @@ def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState
     return state, found
 
 
-def _new(chosen: Mapping[Job, Wanted], index: JobIndex, report: WatchReport) -> list[tuple[Wanted, Job]]:
-    """Those that are no eval yet, by submission or by their own report."""
-    new = []
+def _new(
+    chosen: Mapping[Job, Wanted], index: JobIndex, registered: Collection[str], report: WatchReport
+) -> tuple[list[tuple[Wanted, Job]], list[tuple[str, Job]]]:
+    """Those that are no eval yet; and those that are one by their own report only, with the name that they have."""
+    new: list[tuple[Wanted, Job]] = []
+    hooked: list[tuple[str, Job]] = []
     for job, wanted in chosen.items():
         bearers = index.of(job.job_id)
-        if is_borne(bearers, job.submitted_at):
+        if not is_borne(bearers, job.submitted_at):
+            new.append((wanted, job))
+        elif str(job.job_id) in registered:
             report.skipped.append({"name": bearers[0][0].name, "job_id": str(job.job_id), "why": "already registered"})
         else:
-            new.append((wanted, job))
-    return new
+            hooked.append((bearers[0][0].name, job))
+    return new, hooked
 
 
 def _whole_arrays(wanted: Sequence[Wanted], new: Sequence[tuple[Wanted, Job]], report: WatchReport) -> set[int]:
@@ -166,21 +173,23 @@ def _records(planned: Sequence[Planned], *, work_dirs: Sequence[str], now: float
         if one.whole_array and one.job.job_id.task is not None:
             arrays[one.job.job_id.job].append(one)
         else:
-            records.append(_record(one, used, now=now))
+            records.append(_record(one.job, one.name, _place(one.job, used), now=now))
     for ones in arrays.values():
         submitted_at = min(one.job.submitted_at for one in ones)
         tasks = sorted(one.job.job_id.task or 0 for one in ones)
-        whole = replace(ones[0].job, job_id=JobId(ones[0].job.job_id.job), submitted_at=submitted_at, work_dir=None)
-        records.append(msgspec.structs.replace(_record(replace(ones[0], job=whole), used, now=now), tasks=tasks))
+        whole = replace(ones[0].job, job_id=JobId(ones[0].job.job_id.job), submitted_at=submitted_at)
+        records.append(msgspec.structs.replace(_record(whole, ones[0].stem, None, now=now), tasks=tasks))
     return records
 
 
-def _record(one: Planned, used: Counter[str], *, now: float) -> Adopted:
-    job = one.job
-    output_dir = job.work_dir if job.work_dir is not None and used[job.work_dir] == 1 else None
+def _place(job: Job, used: Counter[str]) -> str | None:
+    return job.work_dir if job.work_dir is not None and used[job.work_dir] == 1 else None
+
+
+def _record(job: Job, name: str, output_dir: str | None, *, now: float) -> Adopted:
     return Adopted(
         str(job.job_id),
-        one.name,
+        name,
         now,
         job.submitted_at,
         script=job.script,
@@ -201,5 +210,5 @@ def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
                 registry.append(experiment.registry, record)
 
 
-def _told(one: Planned) -> dict[str, str]:
-    return {"name": one.name, "job_id": str(one.job.job_id), "state": str(one.job.state or "unknown")}
+def _told(name: str, job: Job) -> dict[str, str]:
+    return {"name": name, "job_id": str(job.job_id), "state": str(job.state or "unknown")}

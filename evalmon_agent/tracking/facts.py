@@ -50,7 +50,10 @@ class AccountAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SelfReport:
-    """One job's own report: its name, where it wrote, and its attempts. `version` tells its file's contents apart."""
+    """One job's own report: its name, where it wrote, and its attempts. `version` tells its file's contents apart.
+
+    `name` is the eval's, None if nobody gave it one; `job_name` is Slurm's.
+    """
 
     source: str
     version: str
@@ -59,6 +62,7 @@ class SelfReport:
     output_dir: str | None
     attempts: Sequence[Own]
     tokens: frozenset[str] = frozenset()
+    job_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[E
     for registration in adopted:
         _adopt(state, index, registration)
     for report in facts.reports:
-        take_report(state, index, report)
+        take_report(state, index, report, queue=facts.queue)
     if facts.queue is not None:
         take_queue(index, facts.queue)
     for account in facts.accounts:

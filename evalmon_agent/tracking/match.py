@@ -124,8 +124,9 @@ def _is_anothers_submit(ev: Eval, job: Job, submitted_at: float) -> bool:
         return _is_before(ev, job, submitted_at)
     if earlier[-1].account_state is None or earlier[-1].account_state in RUNS_AGAIN:
         return False
-    unmatched = (own for attempt, own in paired(ev, job.job_id) if attempt is None and own is not None)
-    return not any(own.restart >= len(earlier) for own in unmatched)
+    since = (earlier[-1].submitted_at or 0.0) - CLOCK_SLACK_S
+    unmatched = [own for attempt, own in paired(ev, job.job_id) if attempt is None and own is not None]
+    return not any(own.restart >= len(earlier) and (own.started_at or since) >= since for own in unmatched)
 
 
 def _is_another(ev: Eval, job: Job, submitted_at: float) -> bool:
@@ -141,8 +142,10 @@ def _is_anothers_row(ev: Eval, job: Job, row: SacctJob, submitted_at: float) -> 
         return _is_anothers_submit(ev, job, submitted_at)
     if row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S:
         return True
-    is_earlier = job.submitted_at is not None and submitted_at < job.submitted_at
-    return is_earlier and row.state in TERMINAL - MAY_RUN_AGAIN
+    if job.submitted_at is not None and submitted_at < job.submitted_at:
+        return row.state in TERMINAL - MAY_RUN_AGAIN
+    has_earlier = any((a.submitted_at or submitted_at) < submitted_at for _, a in attempts_of(ev, job.job_id))
+    return has_earlier and _is_anothers_submit(ev, job, submitted_at)
 
 
 def is_borne(bearers: Iterable[Tracked], submitted_at: float) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
@@ -18,7 +19,8 @@ SCHEMA = 1
 class Own(Struct, omit_defaults=True, gc=False):
     """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
-    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows.
+    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows; `programs`:
+    what the commands that it reports are called.
     """
 
     job_id: str
@@ -32,6 +34,7 @@ class Own(Struct, omit_defaults=True, gc=False):
     whole_job: bool = True
     host: str | None = None
     notes: list[str] = []
+    programs: list[str] = []
     sample_interval_s: float | None = None
 
     @property
@@ -44,13 +47,14 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     """What one attempt left behind, read once after its end.
 
     `expects_log`: its script runs an eval that writes a log of its own; `result` is that log's, None if there is
-    none; `log` is where Slurm put the job's output.
+    none; `log` is where Slurm put the job's output; `diagnosis`: why it failed, if it did.
     """
 
     gpu: GpuFigures | None = None
     result: EvalResult | None = None
     expects_log: bool = False
     log: str | None = None
+    diagnosis: Diagnosis | None = None
 
 
 class Attempt(Struct, omit_defaults=True, gc=False):
@@ -81,6 +85,7 @@ class Attempt(Struct, omit_defaults=True, gc=False):
     ends_at: float | None = None
     exit_code: int | None = None
     signal: int | None = None
+    cancelled_by: int | None = None
     node_list: str | None = None
     cpus: int | None = None
     gpus: int | None = None
@@ -132,10 +137,14 @@ class Eval(Struct, gc=False):
 
 
 class HelperJob(Struct, omit_defaults=True):
-    """A job of ours: the sidecar, or the completion job with its status."""
+    """A job of ours: the sidecar, or the completion job with its status.
+
+    `alive`: whether squeue showed it as not over when it was last asked; None: not asked since it was submitted.
+    """
 
     job_id: str | None = None
     status: str | None = None
+    alive: bool | None = None
 
 
 class Outage(Struct, omit_defaults=True):

@@ -23,7 +23,7 @@ class Unmeasured:
     """An attempt that ran and ended and whose figures nobody captured yet.
 
     `latest`: seff can tell of it; of earlier attempts it knows nothing. `accounted`: the same figures from
-    accounting, if it has them already.
+    accounting, if it has them already; `answered_at`: when it last answered about the job.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Unmeasured:
     elapsed_s: float | None
     time_limit_s: float | None
     restart: int | None = None
+    answered_at: float = 0.0
 
 
 def jobs_to_account(state: ExperimentState) -> list[str]:
@@ -53,10 +54,10 @@ def unmeasured(state: ExperimentState) -> Iterator[Unmeasured]:
             over = _is_logged_as_over(ev, job)
             for one in incarnations(ev, job.job_id):
                 if one.attempt.figures is None and one.ran and (one.superseded or over):
-                    yield _unmeasured(ev, one)
+                    yield _unmeasured(ev, job, one)
 
 
-def _unmeasured(ev: Eval, one: Incarnation) -> Unmeasured:
+def _unmeasured(ev: Eval, job: Job, one: Incarnation) -> Unmeasured:
     attempt = one.attempt
     reported_s = one.own.elapsed_s if one.own is not None else None
     return Unmeasured(
@@ -68,6 +69,7 @@ def _unmeasured(ev: Eval, one: Incarnation) -> Unmeasured:
         attempt.elapsed_s if attempt.elapsed_s is not None else reported_s,
         attempt.time_limit_s,
         attempt.restart,
+        job.answered_at,
     )
 
 

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_parts import commands, local_slurm, machine, table, ticks
+from bench_parts import commands, local_slurm, machine, table, targets, ticks
 from bench_parts.contenders import Place, contenders, pythons
 from bench_parts.processes import adopt_orphans
 from bench_parts.tracking import Tracking
@@ -36,6 +36,7 @@ def _sampler(asked: argparse.Namespace, scratch: Path) -> dict[str, object]:
     if asked.tick_seconds:
         _say(f"the sampler alone, a tick a second for {asked.tick_seconds} s")
         found["ticks"] = ticks.measure(scratch, gpus=(0, 1, 2, 8), seconds=asked.tick_seconds, is_real=asked.real)
+    found["targets"] = targets.as_rows(targets.targets(found, seconds=asked.seconds))
     found["machine_after"] = machine.facts()
     return found
 
