@@ -220,7 +220,8 @@ def _exits(row: Row, lines: Iterable[Line]) -> Iterator[tuple[int | None, int | 
     else:
         yield None, None
     if row.state in {"CANCELLED", "TIMEOUT"}:
-        yield from ((None, 15), (None, 9))
+        # Accounting says 0:0 of such a one at first, and may correct that minutes later [ran]: unknown is true too.
+        yield from ((None, 15), (None, 9), (None, None))
 
 
 def _own(word: str) -> tuple[int, int]:

@@ -30,8 +30,15 @@ def of_role(place: Place, role: str) -> list[Process]:
 
 def jobs(place: Place, environ: dict[str, str]) -> list[Job]:
     """The experiments' jobs, ours too; none while squeue does not answer."""
+    return told_jobs(place, environ) or []
+
+
+def told_jobs(place: Place, environ: dict[str, str]) -> list[Job] | None:
+    """The experiments' jobs; None if squeue does not answer, from which nothing may be concluded."""
     done = ask(environ, "squeue", "-h", "-r", "-t", "all", "-o", "%i|%T|%j|%Z", timeout_s=30)
-    rows = [line.split("|", 3) for line in done.stdout.splitlines()] if done.returncode == 0 else []
+    if done.returncode != 0:
+        return None
+    rows = [line.split("|", 3) for line in done.stdout.splitlines()]
     found = [Job(job_id, state, name, Path(folder)) for job_id, state, name, folder in rows]
     return [job for job in found if place.disk in job.folder.parents]
 

@@ -80,17 +80,21 @@ class User:
             left = [experiment for experiment in left if not self._is_over(experiment)]
 
     def _has_helper(self, experiment: Path) -> bool:
-        alive = [job for job in targets.jobs(self._place, self._environ) if job.state in targets.ALIVE]
-        return any(job.folder == experiment for job in alive)
+        """Whether one lives, as far as Slurm tells; no answer is no news."""
+        jobs = targets.told_jobs(self._place, self._environ)
+        return jobs is None or any(job.folder == experiment and job.state in targets.ALIVE for job in jobs)
 
     def _is_over(self, experiment: Path) -> bool:
         """Whether nothing of it is active and the summary is written; where nobody else will, we ask for it."""
-        jobs = [job for job in targets.jobs(self._place, self._environ) if job.state in targets.ALIVE]
-        active = [job for job in jobs if experiment in job.folder.parents]
-        if is_complete(experiment) and not active:
+        jobs = targets.told_jobs(self._place, self._environ)
+        if jobs is None:
+            return False
+        alive = [job for job in jobs if job.state in targets.ALIVE]
+        names = {name for at, script in self.made if at == experiment for name in script.names}
+        if is_complete(experiment, names) and not any(experiment in job.folder.parents for job in alive):
             say(f"{experiment.name}: over")
             return True
-        if not self._has_helper(experiment):
+        if not any(job.folder == experiment for job in alive):
             done = self._evalmon("report", experiment)
             say(f"{experiment.name}: no helper lives; report said {done.returncode}")
         return False
@@ -133,11 +137,12 @@ def _write_whole(path: Path, text: str) -> None:
     temporary.rename(path)
 
 
-def is_complete(experiment: Path) -> bool:
-    """Whether the summary says that it is complete, and the log's last transition is followed by ALL_COMPLETE."""
+def is_complete(experiment: Path, names: set[str]) -> bool:
+    """Whether the summary has these evals and says that it is complete, and ALL_COMPLETE is behind all transitions."""
     try:
         summary = json.loads((experiment / "evalmon/summary.json").read_text())
         log = (experiment / "evalmon/monitor.log").read_text()
     except (OSError, ValueError):
         return False
-    return bool(summary["complete"]) and log.rfind("] ALL_COMPLETE: ") > log.rfind("] STATE_CHANGE: ")
+    has_all = names <= {ev["name"] for ev in summary["evals"]}
+    return bool(summary["complete"]) and has_all and log.rfind("] ALL_COMPLETE: ") > log.rfind("] STATE_CHANGE: ")
