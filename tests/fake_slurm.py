@@ -1,6 +1,6 @@
 """A Slurm of small programs, driven by files: for where a real one cannot be made to misbehave.
 
-`FakeSlurm(directory)` makes `bin/` with squeue, sacct, sbatch, seff, scancel and sinfo, and the few tools that they
+`FakeSlurm(directory)` makes `bin/` with squeue, sacct, sbatch, seff, scancel, scontrol and sinfo, and the few tools that they
 need, so that `bin/` alone can be PATH. Jobs are `Job` records; `show(jobs)` makes squeue and sacct tell of them.
 A file `NAME.before` or `NAME.after` is run as part of that program: there it hangs, fails or lies.
 """
@@ -53,6 +53,9 @@ printf '%s\\n' "$id"
 cat "$dir/seff/$1"
 """,
     "scancel": "",
+    "scontrol": """
+[ -e "$dir/scontrol.out" ] && cat "$dir/scontrol.out"
+""",
     "sinfo": """
 cat "$dir/sinfo.out"
 """,
@@ -147,7 +150,7 @@ class FakeSlurm:
         return {"PATH": str(self.bin), "HOME": "/nonexistent", "LANG": "C.UTF-8", "EVALMON_ALLOW_FAST_POLLING": "1"}
 
     def answer(self, name: str, text: str | bytes) -> None:
-        """What `squeue`, `sacct` or `sinfo` print from now on."""
+        """What `squeue`, `sacct`, `scontrol` or `sinfo` print from now on."""
         self._write(f"{name}.out", text)
 
     def show(self, jobs: Iterable[Job]) -> None:
@@ -197,6 +200,12 @@ class FakeSlurm:
         rows = [path.read_text().split(US) for path in (self.directory / "queue").iterdir()]
         found = [(row[0].removeprefix(RS), os.path.basename(row[-2])) for row in rows]
         return sorted(found, key=lambda one: int(one[0]))
+
+    def start(self, job_id: str) -> None:
+        """A job that sbatch took runs."""
+        row = (self.directory / "queue" / job_id).read_text().split(US)
+        row[2], row[4], row[8], row[11] = "RUNNING", row[3], "None", "n1"
+        self._write(f"queue/{job_id}", US.join(row))
 
     def _write(self, name: str, text: str | bytes) -> None:
         # Replaced at once: programs are reading them.

@@ -13,6 +13,7 @@ from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentSt
 from evalmon_agent.tracking.verdict import (
     LogSays,
     Verdict,
+    says,
     verdict,
     witnesses_agree,
 )
@@ -77,7 +78,7 @@ def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
         result=found.result,
         diagnosis=None,
         advice=_advice(ev),
-        witnesses=Witnesses(slurm_says(attempt), _self_says(own), witnesses_agree(ev)),
+        witnesses=Witnesses(slurm_says(attempt), says(own), witnesses_agree(ev)),
         output_dir=ev.output_dir,
         log=found.log,
     )
@@ -150,16 +151,6 @@ def _advice(ev: Eval) -> list[str]:
     attempt = pending(ev)
     action = None if attempt is None else action_for(attempt.queue_reason, ev.job_id)
     return [] if attempt is None or action is None else [f"Slurm says {attempt.queue_reason}: {action}"]
-
-
-def _self_says(own: Own | None) -> str | None:
-    if own is None:
-        return None
-    if own.signal is not None:
-        return f"signal {own.signal}"
-    if own.exit_code is not None:
-        return f"exit {own.exit_code}"
-    return "started"
 
 
 def _iso(at: float | None) -> str | None:

@@ -270,3 +270,101 @@ def test_after_a_kill_at_any_moment_the_next_sidecar_goes_on(exp: Exp) -> None:
     assert exp.transitions() == [("r1/a", "PENDING", "RUNNING"), ("r1/a", "RUNNING", "COMPLETED")]
     assert len(exp.blocks("ALL_COMPLETE")) == len(exp.blocks("COMPUTE_METRICS")) == 1
     assert not [name for name in os.listdir(exp.ours) if "corrupt" in name]
+
+
+# Who follows it, and when it gets out of the way.
+
+
+@pytest.mark.survives("F19")
+def test_it_stays_until_its_successor_runs(exp: Exp) -> None:
+    with sidecar(exp, SLURM_JOB_END_TIME=str(int(time.time()) + 12)) as process:
+        wait(exp, lambda: exp.slurm.accepted(), within_s=30)
+        before = polls(exp)
+        wait(exp, lambda: polls(exp) >= before + 3)
+        assert process.poll() is None
+        exp.slurm.start("1001")
+        assert process.wait(20) == 0
+    assert "Reason: handed over to job 1001 before the time limit" in exp.blocks("MONITOR_STOPPED")[0]
+    assert [script for _, script in exp.slurm.accepted()] == ["evalmon-sidecar"]
+
+
+@pytest.mark.survives("F7", "F19")
+def test_of_two_sidecars_the_later_one_stays_also_where_the_earlier_was_stopped_and_wakes_up(exp: Exp) -> None:
+    exp.accept("", "77", what="sidecar")
+    with sidecar(exp) as first:
+        wait(exp, lambda: polls(exp) >= 1)
+        first.send_signal(signal.SIGSTOP)
+        exp.accept("", "88", what="sidecar")
+        exp.slurm.show([running("11"), running("88", command="/x/evalmon-sidecar")])
+        with sidecar(exp, SLURM_JOB_ID="88") as second:
+            before = polls(exp)
+            wait(exp, lambda: polls(exp) >= before + 2)
+            first.send_signal(signal.SIGCONT)
+            assert first.wait(20) == 0
+            assert second.poll() is None
+            exp.slurm.show([ended("11"), running("88")])
+            assert second.wait(20) == 0
+    assert [block.splitlines()[1] for block in exp.blocks("MONITOR_STOPPED")] == [
+        "Reason: job 88 watches now",
+        "Reason: all evaluations are over",
+    ]
+    assert exp.transitions() == [("r1/a", "PENDING", "RUNNING"), ("r1/a", "RUNNING", "COMPLETED")]
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+@pytest.mark.survives("F19")
+def test_one_that_waits_for_its_start_replaces_nobody(exp: Exp) -> None:
+    exp.accept("", "77", what="sidecar")
+    exp.accept("", "88", what="sidecar")
+    exp.slurm.show([running("11"), pending("88")])
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 5)
+        assert process.poll() is None
+        stop(process)
+
+
+@pytest.mark.survives("F19")
+def test_it_leaves_where_the_evals_wait_for_the_slot_that_it_takes(exp: Exp) -> None:
+    exp.slurm.show([pending("11", reason="QOSMaxJobsPerUserLimit")])
+    with sidecar(exp) as process:
+        assert process.wait(20) == 0
+    [stopped] = exp.blocks("MONITOR_STOPPED")
+    assert "Reason: evaluations wait for QOSMaxJobsPerUserLimit, none runs, and this job counts in it" in stopped
+    assert polls(exp) == 3
+
+
+@pytest.mark.survives("F19")
+def test_preempted_for_good_it_is_followed_by_another(exp: Exp) -> None:
+    exp.slurm.answer(
+        "scontrol", "JobId=77 JobState=COMPLETING PreemptEligibleTime=1 PreemptTime=2026-11-25T18:17:30 x=y"
+    )
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 1)
+        stop(process)
+    assert "Reason: preempted, handed over to job 1001" in exp.blocks("MONITOR_STOPPED")[0]
+    assert [script for _, script in exp.slurm.accepted()] == ["evalmon-sidecar"]
+
+
+@pytest.mark.survives("F19")
+@pytest.mark.parametrize("said", ["PreemptEligibleTime=1 PreemptTime=None", "garbage", ""])
+def test_cancelled_or_requeued_it_is_not(exp: Exp, said: str) -> None:
+    exp.slurm.answer("scontrol", said)
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 1)
+        stop(process)
+    assert "Reason: ended by SIGTERM" in exp.blocks("MONITOR_STOPPED")[0]
+    assert exp.slurm.accepted() == []
+
+
+@pytest.mark.survives("F15", "S14")
+def test_after_the_alert_it_asks_more_seldom_and_polls_of_others_do_not_reset_that(exp: Exp) -> None:
+    configure(exp, alert_after=1)
+    exp.slurm.fail("squeue", "Unable to contact slurm controller (connect failure)")
+    with sidecar(exp) as process:
+        wait(exp, lambda: exp.blocks("ALERT"))
+        time.sleep(3)
+        calls = len(exp.slurm.calls("squeue"))
+        stop(process)
+    # 0.2, 0.4, 0.8, 1.6 s: not every 0.2 s.
+    assert 2 <= calls <= 6
+    assert len(exp.blocks("ALERT")) == 1
