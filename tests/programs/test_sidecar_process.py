@@ -17,6 +17,7 @@ import pytest
 
 import faults
 from evalmon_agent.store import registry
+from evalmon_agent.store.lock import locked
 from evalmon_agent.tracking.registry import Intent
 from experiments import STARTED, Exp, ended, pending, running
 
@@ -293,7 +294,8 @@ def test_of_two_sidecars_the_later_one_stays_also_where_the_earlier_was_stopped_
     exp.accept("", "77", what="sidecar")
     with sidecar(exp) as first:
         wait(exp, lambda: polls(exp) >= 1)
-        first.send_signal(signal.SIGSTOP)
+        with locked(exp.experiment):  # so that it does not hold the lock while it is stopped
+            first.send_signal(signal.SIGSTOP)
         exp.accept("", "88", what="sidecar")
         exp.slurm.show([running("11"), running("88", command="/x/evalmon-sidecar")])
         with sidecar(exp, SLURM_JOB_ID="88") as second:
@@ -325,6 +327,7 @@ def test_one_that_waits_for_its_start_replaces_nobody(exp: Exp) -> None:
 
 @pytest.mark.survives("F19")
 def test_it_leaves_where_the_evals_wait_for_the_slot_that_it_takes(exp: Exp) -> None:
+    (exp.ours / "jobs" / "11.json").unlink()
     exp.slurm.show([pending("11", reason="QOSMaxJobsPerUserLimit")])
     with sidecar(exp) as process:
         assert process.wait(20) == 0
