@@ -100,6 +100,7 @@ def test_no_slurm_on_path(study: Study) -> None:
     study.refuses(69, "submit", ".", says="sbatch is not on PATH", PATH="/nonexistent")
 
 
+@pytest.mark.survives("F15")
 def test_a_slurm_that_does_not_answer(study: Study) -> None:
     study.slurm.fail("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
     study.refuses(69, "submit", ".", says="Unable to contact slurm controller")
@@ -139,6 +140,7 @@ def test_commands_on_what_was_never_submitted(study: Study, command: str) -> Non
     study.refuses(2, command, ".", says="nothing is monitored here; start with: evalmon submit")
 
 
+@pytest.mark.survives("S6")
 @pytest.mark.parametrize("job_id", ["1;rm -rf x", "../x", "12a", "", "1_", "-1"])
 def test_job_ids_are_checked_before_any_program_starts(study: Study, job_id: str) -> None:
     study.refuses(2, "metrics", "--", job_id, says="is no job id")
@@ -185,6 +187,7 @@ def test_debug_shows_where_an_error_came_from(study: Study) -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.survives("S12")
 def test_a_user_settings_of_slurm_have_no_effect_and_no_secret_is_written(study: Study) -> None:
     secret = "hf_canary_0123456789"
     done = study.evalmon("submit", ".", HF_TOKEN=secret, SQUEUE_FORMAT="%j", SACCT_FORMAT="JobName")

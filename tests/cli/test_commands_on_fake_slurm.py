@@ -75,6 +75,7 @@ class TestSubmit:
             "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: ask your PI"
         ]
 
+    @pytest.mark.survives("F20")
     def test_a_refused_completion_job_and_sidecar_are_told_and_cost_no_eval(self, exp: Exp) -> None:
         for ours in ("completion", "sidecar"):
             exp.slurm.refuse(f"evalmon-{ours}", "sbatch: error: Access/permission denied")

@@ -85,6 +85,7 @@ def test_evals_that_are_active_after_all_get_a_successor(exp: Exp, job: object) 
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
+@pytest.mark.survives("F20")
 def test_where_a_successor_is_refused_the_next_observer_finishes(exp: Exp) -> None:
     exp.slurm.show([ended("11"), running("12")])
     exp.slurm.refuse("evalmon-completion", "sbatch: error: Access denied")
@@ -95,6 +96,7 @@ def test_where_a_successor_is_refused_the_next_observer_finishes(exp: Exp) -> No
     assert is_complete(exp)
 
 
+@pytest.mark.survives("F17")
 def test_without_accounting_the_report_of_the_job_decides_in_the_end(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "PATIENCE_S", -1.0)
     exp.slurm.fail("sacct", "Slurm accounting storage is disabled")
@@ -131,6 +133,7 @@ def test_a_lock_that_is_held_and_a_full_disk_are_waited_for(exp: Exp) -> None:
     assert is_complete(exp)
 
 
+@pytest.mark.survives("F18")
 def test_a_requeued_eval_reopens_the_end(exp: Exp) -> None:
     exp.slurm.show([ended("11"), ended("12", "NODE_FAIL")])
     run(exp)
@@ -161,6 +164,7 @@ def test_an_eval_that_nobody_registered_is_waited_for_as_well(exp: Exp) -> None:
     assert set(exp.state()["evals"]) == {"r1/a", "r1/b", "mine/late"}
 
 
+@pytest.mark.survives("F15")
 def test_while_accounting_stays_silent_the_successor_begins_later(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "PATIENCE_S", -1.0)
     exp.slurm.show([ended("11"), ended("12", queued=False, accounted=False)])

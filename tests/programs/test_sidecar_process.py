@@ -106,6 +106,7 @@ def test_a_signal_ends_it_within_seconds(exp: Exp, number: int) -> None:
     assert exp.blocks("QUERY_ERROR") == []
 
 
+@pytest.mark.survives("F14")
 @pytest.mark.parametrize("program", ["squeue", "sacct", "seff"])
 def test_also_while_a_command_of_slurm_s_hangs(exp: Exp, tmp_path: Path, program: str) -> None:
     hangs = tmp_path / "hangs"
@@ -158,6 +159,7 @@ def test_changed_settings_are_taken_up_and_a_bad_edit_is_not(exp: Exp) -> None:
     assert len(exp.blocks("QUERY_ERROR")) >= 1
 
 
+@pytest.mark.survives("F19")
 def test_it_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
     with sidecar(exp, SLURM_JOB_END_TIME=str(int(time.time()) + 2)) as process:
         assert process.wait(20) == 0
@@ -175,6 +177,7 @@ def test_where_slurm_says_no_end_in_its_environment_squeue_is_asked_once(exp: Ex
     assert "handed over" in exp.blocks("MONITOR_STOPPED")[0]
 
 
+@pytest.mark.survives("F20")
 def test_a_refused_successor_is_told_and_the_completion_job_does_the_rest(exp: Exp) -> None:
     exp.slurm.refuse("evalmon-sidecar", "sbatch: error: QOSMaxSubmitJobPerUserLimit")
     with sidecar(exp, SLURM_JOB_END_TIME=str(int(time.time()) + 2)) as process:
@@ -183,6 +186,7 @@ def test_a_refused_successor_is_told_and_the_completion_job_does_the_rest(exp: E
     assert reason in exp.blocks("MONITOR_STOPPED")[0]
 
 
+@pytest.mark.survives("F14")
 @pytest.mark.full
 def test_a_hanging_seff_holds_up_no_poll_longer_than_its_time_out(exp: Exp, tmp_path: Path) -> None:
     exp.accept("r1/b", "12")
@@ -249,6 +253,7 @@ def test_a_state_of_a_newer_evalmon_ends_it_with_78(exp: Exp) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.survives("F20")
 def test_the_sidecar_itself_confirms_that_slurm_took_it(exp: Exp) -> None:
     """Its submitter was killed before it could write that down."""
     registry.append(exp.experiment.registry, Intent("t", "sidecar", time.time(), "h", 1))
@@ -258,6 +263,7 @@ def test_the_sidecar_itself_confirms_that_slurm_took_it(exp: Exp) -> None:
     assert exp.state()["sidecar"]["job_id"] == "77"
 
 
+@pytest.mark.survives("F19")
 def test_after_a_kill_at_any_moment_the_next_sidecar_goes_on(exp: Exp) -> None:
     exp.slurm.show([pending("11")])
     for delay in (0.3, 0.4, 0.5, 0.6):

@@ -58,6 +58,7 @@ def _normal(output: str, job: str) -> str:
     return "\n".join(line for line in lines if "snapshot/cell.slurm" not in line)
 
 
+@pytest.mark.survives("F27")
 def test_a_trap_sees_each_signal_once_and_decides_the_end(exp: Exp) -> None:
     exp.script(
         "r1",
