@@ -131,8 +131,9 @@ class Slurm:
             return None
         return _failure(self._ask(["scancel", "-Q", *job_ids]))
 
-    def _ask(self, argv: Sequence[str], *, timeout_s: float = ASK_TIMEOUT_S) -> Finished:
-        return run(argv, timeout_s=timeout_s, env=self._asking, stopped=self.stopped)
+    def _ask(self, argv: Sequence[str], *, timeout_s: float | None = None) -> Finished:
+        within_s = ASK_TIMEOUT_S if timeout_s is None else timeout_s
+        return run(argv, timeout_s=within_s, env=self._asking, stopped=self.stopped)
 
 
 def _failure(done: Finished) -> Failure | None:

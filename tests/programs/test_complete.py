@@ -86,10 +86,17 @@ def test_evals_that_are_active_after_all_get_a_successor(exp: Exp, job: object) 
 
 
 @pytest.mark.survives("F20")
-def test_where_a_successor_is_refused_the_next_observer_finishes(exp: Exp) -> None:
+@pytest.mark.parametrize("how", ["refused", "no sbatch on compute nodes", "killed after its id"])
+def test_where_a_successor_is_refused_the_next_observer_finishes(exp: Exp, how: str) -> None:
     exp.slurm.show([ended("11"), running("12")])
-    exp.slurm.refuse("evalmon-completion", "sbatch: error: Access denied")
+    if how == "refused":
+        exp.slurm.refuse("evalmon-completion", "sbatch: error: Access denied")
+    elif how.startswith("no"):
+        exp.slurm.remove("sbatch")
+    else:
+        exp.slurm.after("sbatch", "kill -KILL $$\n")
     run(exp)
+    assert len(exp.slurm.accepted()) == how.startswith("killed")
     assert not is_complete(exp)
     exp.slurm.show([ended("11"), ended("12")])
     exp.observe_to_the_end()

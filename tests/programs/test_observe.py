@@ -16,6 +16,7 @@ import faults
 from evalmon_agent.errors import LockUnavailableError, UnreadableError
 from evalmon_agent.programs.observe import Observer
 from evalmon_agent.settings import Settings
+from evalmon_agent.slurm import client
 from evalmon_agent.slurm.client import Slurm
 from experiments import ENDED, STARTED, Exp, ended, pending, running
 from fake_slurm import Job
@@ -104,6 +105,15 @@ class TestTheQuestion:
             "sacct": 1,
         }
 
+    @pytest.mark.survives("S14")
+    def test_is_one_sacct_more_for_each_200_that_are_gone(self, exp: Exp) -> None:
+        ids = [str(n) for n in range(1000, 1450)]
+        exp.register(**{f"r1_e{n}": n for n in ids})
+        observe(exp, *(ended(n) for n in ids))
+        assert (len(exp.slurm.calls("squeue")), len(exp.slurm.calls("sacct"))) == (1, 3)
+        observe(exp)
+        assert (len(exp.slurm.calls("squeue")), len(exp.slurm.calls("sacct"))) == (2, 3)
+
     @pytest.mark.survives("F9")
     def test_is_asked_again_if_the_clock_went_back(self, exp: Exp) -> None:
         exp.register(r1_a="11")
@@ -163,6 +173,27 @@ class TestSlurmFails:
         assert exp.transitions() == [RUNS]
         assert len(exp.blocks("QUERY_ERROR")) == 3
         exp.slurm.mend("sacct")
+        observe(exp)
+        assert exp.transitions() == [RUNS, COMPLETES]
+
+    @pytest.mark.survives("F14")
+    @pytest.mark.parametrize("program", ["squeue", "sacct"])
+    def test_one_that_hangs_ends_within_its_time_and_leaves_no_process(
+        self, exp: Exp, tmp_path: Path, program: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        exp.register(r1_a="11")
+        observe(exp, running("11"))
+        monkeypatch.setattr(client, "ASK_TIMEOUT_S", 1.0)
+        pids = tmp_path / "pids"
+        hangs = f"trap '' TERM; setsid sh -c 'echo $$ >> {pids}; sleep 60' & echo $$ >> {pids}; sleep 60\n"
+        exp.slurm.before(program, hangs)
+        began = time.monotonic()
+        observe(exp, ended("11"))
+        assert time.monotonic() - began < 4
+        assert not [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}").exists()]
+        assert "Error: no answer in time; killed" in exp.blocks("QUERY_ERROR")[0]
+        assert exp.transitions() == [RUNS]
+        exp.slurm.mend(program)
         observe(exp)
         assert exp.transitions() == [RUNS, COMPLETES]
 
