@@ -316,3 +316,12 @@ def test_an_unset_variable_is_not_the_working_directory(exp: Exp) -> None:
     done = evalmon(exp, "submit", "")
     assert (done.returncode, done.stdout) == (2, "")
     assert exp.slurm.calls() == []
+
+
+@pytest.mark.survives("F19")
+def test_where_every_job_takes_whole_nodes_there_is_no_sidecar_and_that_is_said(exp: Exp) -> None:
+    exp.slurm.answer("scontrol", "SelectType              = select/linear\n")
+    done = evalmon(exp, "submit", ".")
+    assert "gives whole nodes; a sidecar would take one" in done.stderr
+    assert "evalmon-sidecar" not in [name for _, name in exp.slurm.accepted()]
+    assert "evalmon-completion" in [name for _, name in exp.slurm.accepted()]
