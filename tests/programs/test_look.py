@@ -60,6 +60,19 @@ def test_also_while_a_completion_job_is_about_to_do_the_rest(exp: Exp) -> None:
     assert not is_complete(exp)
 
 
+@pytest.mark.survives("S14")
+def test_a_sidecar_at_work_is_left_its_work_and_one_that_is_gone_is_not_waited_for(exp: Exp) -> None:
+    exp.accept("", "77", what="sidecar")
+    exp.slurm.show([ended("11"), ended("12"), running("77")])
+    for _ in range(3):
+        looks(exp)
+    assert exp.slurm.calls("seff") == []
+    exp.slurm.show([ended("11"), ended("12")])
+    an_hour_later(exp)
+    looks(exp)
+    assert is_complete(exp)
+
+
 @pytest.mark.survives("F15", "S14")
 def test_while_slurm_is_silent_they_ask_more_seldom_too(exp: Exp) -> None:
     exp.settings = Settings(poll_interval=0.1, alert_after=1)
