@@ -18,7 +18,7 @@ from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.tracking.helpers import all_final, completion_lives, lacks_completion
+from evalmon_agent.tracking.helpers import REFUSED, all_final, lacks_completion, somebody_completes
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
 
@@ -62,7 +62,7 @@ def look(observer: Observer) -> ExperimentState:
     Where no job of ours lives that would do it, the end is made here, and late-comers get a completion job.
     """
     state = _polled(observer)
-    if all_final(state) and not is_complete(state) and not completion_lives(state):
+    if all_final(state) and not is_complete(state) and not somebody_completes(state):
         return _finish(observer, observer.slurm, state)
     return state
 
@@ -96,8 +96,15 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
     if not waiting_for:
         return state
     helpers = Helpers(observer.experiment, observer.slurm, observer.settings, observer.slurm.environ)
-    helpers.submit("completion", afterany=waiting_for)
-    return observer.record()
+    outcome = helpers.submit("completion", afterany=waiting_for)
+
+    def change(state: ExperimentState, now: float) -> list[list[str]]:
+        del now
+        if state.completion is not None:
+            state.completion.status = REFUSED  # once: the next command that finds all over completes instead
+        return []
+
+    return observer.record() if outcome.job_id is not None else observer.transact(change)
 
 
 def _look_or_read(observer: Observer) -> ExperimentState:

@@ -13,8 +13,9 @@ from evalmon_agent.logbook import blocks
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.case import case_of
 from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.path import incarnations, slurm_says
+from evalmon_agent.tracking.path import Incarnation, incarnations, slurm_says
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
+from evalmon_agent.tracking.verdict import agree, says
 from evalmon_agent.words.states import TERMINAL, State
 
 
@@ -55,7 +56,7 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
         elapsed_s=_elapsed_s(ev, event),
         result_log=result_log(ev, experiment),
     )
-    return [*block, *_notes(event)]
+    return [*block, *_notes(event, _one(ev, event))]
 
 
 def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
@@ -68,16 +69,22 @@ def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
     return diagnose(case_of(one.attempt, None, state=event.current))
 
 
-def _notes(event: Transition) -> list[str]:
+def _notes(event: Transition, one: Incarnation | None) -> list[str]:
     if event.current is State.LOST:
         return ["Note: Slurm has not known this job for longer than lost_after; how it ended is unknown"]
     if event.witness == "self":
         return ["Note: from the job's own report; Slurm's accounting does not have it"]
+    if one is not None and agree(event.current, one.own) is False:
+        return [f"Note: the witnesses disagree: Slurm says {event.current}, the job itself {says(one.own)}"]
     return []
 
 
+def _one(ev: Eval, event: Transition) -> Incarnation | None:
+    return next((one for one in incarnations(ev, event.job_id) if one.index == event.attempt), None)
+
+
 def _elapsed_s(ev: Eval, event: Transition) -> float | None:
-    one = next((one for one in incarnations(ev, event.job_id) if one.index == event.attempt), None)
+    one = _one(ev, event)
     if one is None or one.attempt.elapsed_s is not None or one.own is None:
         return one.attempt.elapsed_s if one is not None else None
     return one.own.elapsed_s

@@ -115,8 +115,8 @@ class Slurm:
 
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
-        done = self._ask(scontrol.show_config())
-        return done.ok and scontrol.gives_whole_nodes(done.stdout)
+        known = self.configuration()
+        return not isinstance(known, Failure) and configuration.gives_whole_nodes(known)
 
     def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
@@ -151,8 +151,9 @@ class Slurm:
             return None
         return _failure(self._ask(["scancel", "-Q", *job_ids]))
 
-    def _ask(self, argv: Sequence[str], *, timeout_s: float = ASK_TIMEOUT_S) -> Finished:
-        return run(argv, timeout_s=timeout_s, env=self._asking, stopped=self.stopped)
+    def _ask(self, argv: Sequence[str], *, timeout_s: float | None = None) -> Finished:
+        within_s = ASK_TIMEOUT_S if timeout_s is None else timeout_s
+        return run(argv, timeout_s=within_s, env=self._asking, stopped=self.stopped)
 
 
 def _failure(done: Finished) -> Failure | None:

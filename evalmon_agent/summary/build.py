@@ -19,6 +19,7 @@ from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentSt
 from evalmon_agent.tracking.verdict import (
     LogSays,
     Verdict,
+    says,
     verdict,
     witnesses_agree,
 )
@@ -88,7 +89,7 @@ def _eval(ev: Eval, so_far: EvalResult | None, *, now: float, lost_after_s: floa
         result=found.result or (so_far if ev.state is State.RUNNING else None),
         diagnosis=_diagnosis(ev, one, log),
         advice=_advice(ev, attempt, log),
-        witnesses=Witnesses(slurm_says(attempt), _self_says(own), witnesses_agree(ev)),
+        witnesses=Witnesses(slurm_says(attempt), says(own), witnesses_agree(ev)),
         output_dir=ev.output_dir,
         log=found.log,
     )
@@ -171,16 +172,6 @@ def _waits_for(ev: Eval) -> list[str]:
     attempt = pending(ev)
     action = None if attempt is None else action_for(attempt.queue_reason, ev.job_id)
     return [] if attempt is None or action is None else [f"Slurm says {attempt.queue_reason}: {action}"]
-
-
-def _self_says(own: Own | None) -> str | None:
-    if own is None:
-        return None
-    if own.signal is not None:
-        return f"signal {own.signal}"
-    if own.exit_code is not None:
-        return f"exit {own.exit_code}"
-    return "started"
 
 
 def _iso(at: float | None) -> str | None:

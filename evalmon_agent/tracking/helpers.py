@@ -48,12 +48,14 @@ def take_presence(state: ExperimentState, answer: QueueAnswer) -> None:
             helper.alive = helper.job_id in active
 
 
-def completion_lives(state: ExperimentState) -> bool:
-    """Whether a completion job is there, as far as is known, that will do the rest."""
-    completion = state.completion
-    if completion is None or completion.job_id is None:
+def somebody_completes(state: ExperimentState) -> bool:
+    """Whether a job of ours is there, as far as is known, that will do the rest."""
+    completion, sidecar = state.completion, state.sidecar
+    if completion is not None and completion.status == STOPPED:
         return False
-    return completion.status == SUBMITTED and completion.alive is not False
+    waits = completion is not None and completion.job_id is not None and completion.status == SUBMITTED
+    watches = sidecar is not None and sidecar.job_id is not None and sidecar.alive is not False
+    return watches or (waits and completion is not None and completion.alive is not False)
 
 
 def lacks_completion(state: ExperimentState) -> bool:

@@ -75,6 +75,7 @@ class TestSubmit:
             "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: ask your PI"
         ]
 
+    @pytest.mark.survives("F20")
     def test_a_refused_completion_job_and_sidecar_are_told_and_cost_no_eval(self, exp: Exp) -> None:
         for ours in ("completion", "sidecar"):
             exp.slurm.refuse(f"evalmon-{ours}", "sbatch: error: Access/permission denied")
@@ -318,3 +319,12 @@ def test_an_unset_variable_is_not_the_working_directory(exp: Exp) -> None:
     done = evalmon(exp, "submit", "")
     assert (done.returncode, done.stdout) == (2, "")
     assert exp.slurm.calls() == []
+
+
+@pytest.mark.survives("F19")
+def test_where_every_job_takes_whole_nodes_there_is_no_sidecar_and_that_is_said(exp: Exp) -> None:
+    exp.slurm.answer("scontrol", "SelectType              = select/linear\n")
+    done = evalmon(exp, "submit", ".")
+    assert "gives whole nodes; a sidecar would take one" in done.stderr
+    assert "evalmon-sidecar" not in [name for _, name in exp.slurm.accepted()]
+    assert "evalmon-completion" in [name for _, name in exp.slurm.accepted()]

@@ -16,6 +16,7 @@ import faults
 from evalmon_agent.errors import LockUnavailableError, UnreadableError
 from evalmon_agent.programs.observe import Observer
 from evalmon_agent.settings import Settings
+from evalmon_agent.slurm import client
 from evalmon_agent.slurm.client import Slurm
 from experiments import ENDED, STARTED, Exp, ended, pending, running
 from fake_slurm import Job
@@ -86,6 +87,7 @@ class TestWhatIsLogged:
 
 
 class TestTheQuestion:
+    @pytest.mark.survives("S14")
     def test_is_not_asked_before_it_is_due(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.settings = Settings(poll_interval=60.0)
@@ -94,6 +96,7 @@ class TestTheQuestion:
         assert not exp.observer().observe_once().asked
         assert len(exp.slurm.calls("squeue")) == 1
 
+    @pytest.mark.survives("S14")
     def test_is_one_squeue_and_one_sacct(self, exp: Exp) -> None:
         exp.register(**{f"r1_e{n}": str(n) for n in range(100, 150)})
         observe(exp, *(running(str(n)) for n in range(100, 125)), *(ended(str(n)) for n in range(125, 150)))
@@ -102,6 +105,16 @@ class TestTheQuestion:
             "sacct": 1,
         }
 
+    @pytest.mark.survives("S14")
+    def test_is_one_sacct_more_for_each_200_that_are_gone(self, exp: Exp) -> None:
+        ids = [str(n) for n in range(1000, 1450)]
+        exp.register(**{f"r1_e{n}": n for n in ids})
+        observe(exp, *(ended(n) for n in ids))
+        assert (len(exp.slurm.calls("squeue")), len(exp.slurm.calls("sacct"))) == (1, 3)
+        observe(exp)
+        assert (len(exp.slurm.calls("squeue")), len(exp.slurm.calls("sacct"))) == (2, 3)
+
+    @pytest.mark.survives("F9")
     def test_is_asked_again_if_the_clock_went_back(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.settings = Settings(poll_interval=60.0)
@@ -111,6 +124,7 @@ class TestTheQuestion:
 
 
 class TestSlurmFails:
+    @pytest.mark.survives("F15")
     def test_each_failure_is_told_one_alert_and_one_recovery(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.settings = Settings(poll_interval=1.0, alert_after=3)
@@ -129,6 +143,7 @@ class TestSlurmFails:
         heartbeat = json.loads((exp.ours / "observer.json").read_text())
         assert (heartbeat["polls"], heartbeat["failed_polls"]) == (8, 5)
 
+    @pytest.mark.survives("F15")
     def test_a_short_outage_needs_no_recovery(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.slurm.fail("squeue", "Socket timed out on send/recv operation")
@@ -137,6 +152,7 @@ class TestSlurmFails:
         observe(exp, running("11"))
         assert [block.partition(":")[0] for block in exp.news()] == ["QUERY_ERROR", "STATE_CHANGE"]
 
+    @pytest.mark.survives("F15")
     def test_two_outages_give_two_alerts(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.settings = Settings(poll_interval=1.0, alert_after=1)
@@ -147,6 +163,7 @@ class TestSlurmFails:
             observe(exp, running("11"))
         assert len(exp.blocks("ALERT")) == len(exp.blocks("QUERY_RECOVERED")) == 2
 
+    @pytest.mark.survives("F15")
     def test_without_the_database_what_is_gone_from_squeue_is_not_over(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         observe(exp, running("11"))
@@ -159,6 +176,28 @@ class TestSlurmFails:
         observe(exp)
         assert exp.transitions() == [RUNS, COMPLETES]
 
+    @pytest.mark.survives("F14")
+    @pytest.mark.parametrize("program", ["squeue", "sacct"])
+    def test_one_that_hangs_ends_within_its_time_and_leaves_no_process(
+        self, exp: Exp, tmp_path: Path, program: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        exp.register(r1_a="11")
+        observe(exp, running("11"))
+        monkeypatch.setattr(client, "ASK_TIMEOUT_S", 1.0)
+        pids = tmp_path / "pids"
+        hangs = f"trap '' TERM; setsid sh -c 'echo $$ >> {pids}; sleep 60' & echo $$ >> {pids}; sleep 60\n"
+        exp.slurm.before(program, hangs)
+        began = time.monotonic()
+        observe(exp, ended("11"))
+        assert time.monotonic() - began < 4
+        assert not [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}").exists()]
+        assert "Error: no answer in time; killed" in exp.blocks("QUERY_ERROR")[0]
+        assert exp.transitions() == [RUNS]
+        exp.slurm.mend(program)
+        observe(exp)
+        assert exp.transitions() == [RUNS, COMPLETES]
+
+    @pytest.mark.survives("F17")
     @pytest.mark.parametrize("how", ["disabled", "absent"])
     def test_without_accounting_squeue_s_own_last_word_decides(self, exp: Exp, how: str) -> None:
         exp.register(r1_a="11", r1_b="12")
@@ -171,6 +210,7 @@ class TestSlurmFails:
         assert exp.blocks("QUERY_ERROR") == []
         assert exp.transitions() == [RUNS, ("r1/b", "PENDING", "RUNNING"), COMPLETES]
 
+    @pytest.mark.survives("F16")
     def test_an_empty_answer_of_squeue_ends_nothing(self, exp: Exp) -> None:
         exp.register(r1_a="11", r1_b="12")
         jobs = [running("11"), pending("12")]
@@ -182,6 +222,7 @@ class TestSlurmFails:
         assert exp.transitions() == [RUNS]
         assert "2 jobs found - 1 PENDING, 1 RUNNING" in exp.blocks("STATUS_CHECK")[-2]
 
+    @pytest.mark.survives("F13")
     @pytest.mark.parametrize("answer", ["squeue", "sacct"])
     @pytest.mark.parametrize("text", [b"\xff\xfe garbage \x1e\x1f\x1e|||\n" * 50, b"0" * 100_000, b"\n\n\n"])
     def test_garbage_changes_nothing_that_is_known(self, exp: Exp, answer: str, text: bytes) -> None:
@@ -195,6 +236,7 @@ class TestSlurmFails:
         observe(exp, *jobs)
         assert exp.transitions() == before
 
+    @pytest.mark.survives("F13")
     def test_an_answer_of_100_mb_is_none(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         observe(exp, running("11"))
@@ -204,6 +246,7 @@ class TestSlurmFails:
         assert "the answer is too large to be one" in exp.blocks("QUERY_ERROR")[0]
         assert exp.transitions() == [RUNS]
 
+    @pytest.mark.survives("S12")
     def test_the_user_s_formats_have_no_effect(self, tmp_path: Path) -> None:
         exp = Exp(tmp_path)
         exp.register(r1_a="11")
@@ -221,9 +264,11 @@ class TestSlurmFails:
 
 
 class TestOtherObservers:
+    @pytest.mark.survives("F7")
     def test_many_at_once_lose_and_double_nothing(self, exp: Exp) -> None:
         self.hammer(exp, observers=4, evals=12, seed=1)
 
+    @pytest.mark.survives("F7")
     @pytest.mark.full
     @pytest.mark.parametrize("kind", ["flock", "soft"])
     @pytest.mark.parametrize("seed", range(4))
@@ -274,6 +319,7 @@ class TestOtherObservers:
         assert len(exp.blocks("COMPUTE_METRICS")) == len(ids)
         assert len(exp.blocks("ALL_COMPLETE")) == 1
 
+    @pytest.mark.survives("F7")
     @pytest.mark.parametrize("program", ["squeue", "sacct"])
     def test_one_that_was_stopped_after_asking_and_wakes_late_writes_no_wrong_line(
         self, exp: Exp, tmp_path: Path, program: str

@@ -148,3 +148,12 @@ def test_the_result_follows_the_figures_where_there_is_or_should_be_one() -> Non
 )
 def test_the_eval_log_is_named_as_seen_from_the_experiment(script: str | None, expected: str | None) -> None:
     assert expected == result_log(Eval("r/t", "1", script=script), EXP)
+
+
+@pytest.mark.survives("F27")
+def test_witnesses_that_disagree_are_both_told() -> None:
+    ended = report(own(start=6, end=50, exit_code=0))
+    found = told(queue(10, RUNNING), ended, queue(60), accounts(60, account(State.OUT_OF_MEMORY, start=5, end=55)))
+    assert "Note: the witnesses disagree: Slurm says OUT_OF_MEMORY, the job itself exit 0" == last_block(found)[-1]
+    agreed = told(queue(10, RUNNING), ended, queue(60), accounts(60, account(State.COMPLETED, start=5, end=55)))
+    assert "Job ID: 123" == last_block(agreed)[-1]

@@ -20,7 +20,7 @@ from evalmon_agent.tracking.registry import entries
 from experiments import Exp
 from faults import Point
 
-pytestmark = faults.needs_strace
+pytestmark = [faults.needs_strace, pytest.mark.survives("F20")]
 
 SCRIPTS = ("a", "b")
 ALL = Counter(["a_epoch0.slurm", "b_epoch0.slurm", "evalmon-completion", "evalmon-sidecar"])

@@ -13,6 +13,7 @@ from real_slurm.cluster import HEADER, Exp, another_python, wait_for
 pytestmark = pytest.mark.slurm
 
 
+@pytest.mark.survives("F27")
 def test_a_trap_sees_each_signal_once_and_decides_the_end(exp: Exp) -> None:
     exp.script(
         "r1",
