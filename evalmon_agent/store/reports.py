@@ -24,7 +24,7 @@ class _Command(msgspec.Struct):
     signal: int | None = None
 
 
-class _Sampler(msgspec.Struct):
+class _Sampler(msgspec.Struct, frozen=True):
     interval_ms: int = 0
 
 

@@ -43,7 +43,11 @@ def test_two_gpus_are_sampled_from_start_to_end(world: World, tmp_path: Path) ->
     done, rows = sample_for(world, tmp_path / "out", 2.5)
     assert (done.returncode, done.stdout) == (0, "")
     assert [row["uuid"] for row in rows[:2]] == UUIDS
-    assert len(rows) in {6, 8}  # at 0, 1 and 2 s; at the end, unless less than a second has passed since
+    assert len(rows) in {
+        6,
+        8,
+        10,
+    }  # at 0, 1 and 2 s, and what a busy machine adds; at the end, if that is a second more
     first, last = rows[0], rows[-1]
     smi = [first[column] for column in gpu_rows.NVIDIA_SMI_COLUMNS[1:]]
     assert smi == ["37 %", "12 %", "3984 MiB", "81559 MiB", "180.40 W", "44"]
