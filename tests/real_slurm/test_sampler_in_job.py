@@ -39,6 +39,7 @@ def host_rows(exp: Exp, folder: str) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines(), skipinitialspace=True))
 
 
+@pytest.mark.survives("F25")
 def test_an_eval_that_needs_all_but_40_mib_ends_as_without_us(exp: Exp) -> None:
     exp.settings(sample_interval=1)
     exp.script("r1", "at_once_epoch0", EATS.format(after_s=0, for_s=2), header=HEADER)

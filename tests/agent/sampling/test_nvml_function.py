@@ -37,16 +37,15 @@ def test_the_layout_of_gpm_is_that_which_pynvml_declares() -> None:
 
 
 BOTH_WAYS = """
-import json, time
+import json
 from evalmon_agent.agent.sampling.gpu_look import Tools
 from evalmon_agent.agent.sampling.nvml import NoValueError, Nvml
-from evalmon_agent.agent.sampling.window import SampleMean
 nvml = Nvml()
 n, ask = nvml.module, Tools(nvml).questions
 h = nvml.handle(nvml.devices()[0])
 def ours(question):
     try: return list(question.of(h))
-    except NoValueError as error: return str(error)
+    except NoValueError as error: return [str(error)] * 2
 def theirs(name, *arguments):
     try: return getattr(n, name)(h, *arguments)
     except n.NVMLError: return None
@@ -54,7 +53,7 @@ memory, memory_v1 = theirs("nvmlDeviceGetMemoryInfo", n.nvmlMemory_v2), theirs("
 rates = theirs("nvmlDeviceGetUtilizationRates")
 print(json.dumps([
     [ours(ask.utilization), [rates.gpu, rates.memory]],
-    [ours(ask.memory), memory and [memory.version, memory.total, memory.reserved, memory.free, memory.used]],
+    [ours(ask.memory)[1:], memory and [memory.total, memory.reserved, memory.free, memory.used]],
     [ours(ask.memory_v1), [memory_v1.total, memory_v1.free, memory_v1.used]],
     [ours(ask.power_mw), [theirs("nvmlDeviceGetPowerUsage")]],
     [ours(ask.power_limit_mw), [theirs("nvmlDeviceGetEnforcedPowerLimit")]],
@@ -91,8 +90,8 @@ def test_each_answer_is_that_of_pynvmls_wrapper(world: World) -> None:
 def test_a_function_that_an_old_driver_lacks_has_no_value(world: World) -> None:
     world.library = build(world.control.parent / "old", without=OLD_DRIVER)
     answers = both_ways(world)
-    assert answers[1] == ["[N/A]", None]
-    assert answers[7] == ["[N/A]", [None]]
+    assert answers[1] == [["[N/A]"], None]
+    assert answers[7] == [["[N/A]"] * 2, [None]]
     assert answers[8] == [[0], [0]]
 
 
