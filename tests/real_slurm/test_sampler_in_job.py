@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from nvml_standin.world import World
 from real_slurm.cluster import Exp, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -70,3 +74,45 @@ def test_the_hosts_figures_are_those_of_the_jobs_cgroup(exp: Exp) -> None:
     assert 0.1 <= float(last["cpu.used [cores]"].removesuffix(" cores")) <= 2
     assert int(last["processes"]) >= 4
     wait_for(lambda: exp.cluster.sacct(exp.job("r1/busy/epoch0"), "State") == [["COMPLETED"]], 20)
+
+
+def test_what_the_gpus_did_comes_into_the_summary(exp: Exp, world: World) -> None:
+    world.epoch = time.time()
+    world.gpus[0].power_w = 200
+    world.write()
+    variables = world.environment({}, CUDA_VISIBLE_DEVICES="0,1")  # set here, for without a gres Slurm unsets it
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    hook = f'eval "$({sys.executable} -m evalmon_agent hook --name r1/gpu/epoch0 --output-dir "$PWD")"\n'
+    busy = f"sed -i 's/^utilization .*/utilization 80/' {world.control}; sleep 5\n"
+    path = exp.script("r1", "gpu_epoch0", exports + hook + busy, name="own.sh")
+    job = exp.cluster.run("sbatch", "--parsable", path.name, cwd=str(path.parent)).stdout.strip()
+    wait_for(lambda: exp.cluster.sacct(job, "State") == [["COMPLETED"]], 60)
+    wait_for(lambda: exp.evalmon("report", str(exp.root)).returncode == 0, 30, exp.log)
+    gpu = exp.evals()["r1/gpu/epoch0"]["gpu"]
+    assert (gpu["count"], gpu["unused_count"], gpu["memory_peak_bytes"]) == (2, 0, 2 * 3984 << 20)
+    assert 37 < gpu["utilization_mean_pct"] <= gpu["utilization_max_pct"] == 80
+    assert gpu["power_mean_w"] == pytest.approx(200 + 180.4, rel=0.05)
+    assert gpu["energy_j"] == pytest.approx(5 * 380.4, rel=0.4)
+    assert (gpu["samples"], gpu["samples_expected"]) == (2, 2)  # at once, and at the end
+    assert (gpu["longest_idle_s"], gpu["throttled_fraction"], gpu["near_power_cap_fraction"]) == (0, 0, 0)
+    assert 0 <= gpu["first_use_s"] < 5
+    page = (exp.ours / "summary.md").read_text()
+    assert f"| {gpu['samples']} of {gpu['samples_expected']} |" in page
+
+
+def test_on_each_node_of_a_job_one_sampler_has_files_of_its_own(exp: Exp) -> None:
+    exp.settings(sample_interval=1)
+    command = f"{sys.executable} -m evalmon_agent run --sample-interval 1 --output-dir $EVALMON_OUTPUT_DIR -- sleep 2.5"
+    exp.script("r1", "wide_epoch0", f"srun -N2 -n4 {command}\n", header=HEADER + "#SBATCH -N2\n#SBATCH --ntasks=4\n")
+    assert exp.submit("--mode", "dependency").returncode == 0
+    exp.wait_complete()
+    assert exp.evals()["r1/wide/epoch0"]["state"] == "COMPLETED", exp.outputs()
+    folder = exp.root / "r1/eval/wide_epoch0"
+    first, other = sorted(path.name for path in folder.glob("host_metrics*.csv"))
+    assert first == "host_metrics.csv"
+    node = other.removeprefix("host_metrics.").removesuffix(".csv")
+    assert node in exp.cluster.run("sinfo", "-hN", "-o", "%N").stdout.split()
+    for name in (first, other):
+        stamps = [row["timestamp_unix [s]"] for row in csv.DictReader((folder / name).open(), skipinitialspace=True)]
+        assert len(stamps) >= 3
+        assert stamps == sorted(set(stamps))

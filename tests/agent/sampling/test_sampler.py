@@ -78,7 +78,15 @@ def test_what_it_did_is_in_the_report(experiment: Experiment, world: World) -> N
     said, notes, rows = run_in_job(experiment, world, 1.4, CUDA_VISIBLE_DEVICES="1")
     assert notes == []
     assert {row["uuid"] for row in rows} == {UUIDS[1]}
-    expected = {"gpus": 1, "gpu_source": "nvml", "ended": "SIGTERM", "no_gpu_file": "", "gpu_gaps": 0, "caught": 0}
+    expected = {
+        "gpus": 1,
+        "interval_ms": 1000,
+        "gpu_source": "nvml",
+        "ended": "SIGTERM",
+        "no_gpu_file": "",
+        "gpu_gaps": 0,
+        "caught": 0,
+    }
     assert {name: said.get(name) for name in expected} == expected
     assert said["gpu_rows"] == len(rows)
 
