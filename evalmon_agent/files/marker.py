@@ -1,15 +1,14 @@
 """What stands for a holder of a soft lock: a name that appears whole, naming its process, or not at all.
 
-Three ways, the first that the file system has; each is refused while anything stands at the name, whichever way that
-was made, so hosts that use different ones exclude each other:
+Two ways, and each is refused while anything stands at the name, so hosts that use different ones exclude each other:
 
 * link(2): a whole file, written aside, gets its name. Regular files are also what filelock's SoftFileLock makes.
-* symlink(2), where there are no hard links (sshfs without them, s3fs): the link's text names the holder.
-* rename(2) of a directory, where there are neither (exFAT, many object stores): it holds the file that names the
-  holder, and POSIX lets a directory replace an empty one at most. An empty one is what a killed `remove` left.
+* rename(2) of a directory, where there are no hard links: it holds the file that names the holder, and may replace
+  an empty directory at most (POSIX). An empty one is what a killed `remove` left: nobody's.
 
-A file that is created first and filled then would do where none of these work, but a kill between the two leaves a
-marker that names nobody, and neither its age nor anything else proves that its maker will not go on. So it is not made.
+Not symlink(2): clients cache what a link says (sshfs for 20 s), and a dead holder's old link was seen where a living
+one's stood [ran]. Nor a file that is created and then filled: a kill in between leaves one that names nobody, and
+nothing, its age least of all, proves that its maker will not go on.
 """
 
 from __future__ import annotations
@@ -32,15 +31,13 @@ _SOMETHING_THERE = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
 
 def publish(path: str, holder: Holder) -> bool:
     """Make the marker; False if something stands there already. OSError: the file system says so."""
-    for way in (_by_link, _by_symlink):
-        try:
-            return way(path, holder)
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            if os.path.lexists(path):
-                return False  # sftp, for one, says EPERM for that as well
-    return _by_directory(path, holder)
+    try:
+        return _by_link(path, holder)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    # sftp, for one, says EPERM as well where something stands there already.
+    return not os.path.lexists(path) and _by_directory(path, holder)
 
 
 def remove(path: str) -> None:
@@ -58,7 +55,7 @@ def holder_of(path: str) -> Holder | None:
     """Whom the marker at `path` names; None if there is none, or something else."""
     try:
         text = _text(path)
-    except (OSError, ValueError):
+    except OSError:
         return None
     return parse_holder(text)
 
@@ -71,29 +68,18 @@ def is_marker(path: str) -> bool:
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISDIR(mode):
-            return _is_removed(path) or holder_of(path) is not None
-        # A regular file may be filelock's, which is empty at first.
-        return stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and holder_of(path) is not None)
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+            names = os.listdir(path)
+            return not names or _INSIDE in names
     except OSError:
         return True  # it went away meanwhile, or nobody can tell
-
-
-def _is_removed(path: str) -> bool:
-    try:
-        os.rmdir(path)
-    except OSError:
-        return False
-    return True
+    return stat.S_ISREG(mode)  # of filelock's, which is empty at first, perhaps
 
 
 def _text(path: str) -> bytes:
-    mode = os.lstat(path).st_mode
-    if stat.S_ISLNK(mode):
-        return _from_link(os.readlink(path))
-    return _content(os.path.join(path, _INSIDE) if stat.S_ISDIR(mode) else path)
-
-
-def _content(path: str) -> bytes:
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        path = os.path.join(path, _INSIDE)
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
@@ -123,22 +109,6 @@ def _link(aside: str, path: str) -> bool:
     return True
 
 
-def _by_symlink(path: str, holder: Holder) -> bool:
-    try:
-        os.symlink(_as_link(holder), path)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _as_link(holder: Holder) -> str:
-    return " ".join(holder.text.decode().split("\n")[:-1])
-
-
-def _from_link(target: str) -> bytes:
-    return "".join(f"{word}\n" for word in target.split(" ")).encode(errors="surrogateescape")
-
-
 def _by_directory(path: str, holder: Holder) -> bool:
     aside = _aside(path)
     os.mkdir(aside, 0o700)
@@ -150,9 +120,18 @@ def _by_directory(path: str, holder: Holder) -> bool:
         with contextlib.suppress(OSError):
             os.unlink(inside)
             os.rmdir(aside)
-        if error.errno in _SOMETHING_THERE:
+        if error.errno in _SOMETHING_THERE or os.path.lexists(path):
             return False
         raise
+    return not _went_inside(path, os.path.basename(aside))
+
+
+def _went_inside(path: str, name: str) -> bool:
+    """Whether it was moved into the directory that was there (HDFS does that); then it is removed again."""
+    inside = os.path.join(path, name)
+    if not os.path.lexists(inside):
+        return False
+    remove(inside)
     return True
 
 

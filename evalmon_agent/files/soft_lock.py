@@ -6,7 +6,6 @@ certainly gone is removed by one process; one whose process lives, or may live e
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -16,8 +15,11 @@ from collections.abc import Callable
 from evalmon_agent.files import marker
 from evalmon_agent.files.holder import Holder, this_process
 
-_held: set[str] = set()
-"""The markers of this process that stand for a transaction of it."""
+_perhaps_ours: set[str] = set()
+"""Where a marker of ours may stand that stands for nothing: making or removing it failed, whether it was done or not.
+
+Anywhere else what bears our name is not ours: a client's cache may show our last marker where another's stands now.
+"""
 
 _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.25
@@ -25,25 +27,27 @@ _LONGEST_WAIT_S = 0.25
 holder_of = marker.holder_of
 
 
-def acquire(path: str, *, wait_s: float) -> bool:
-    """Make the marker at `path`; False if somebody else had it for `wait_s`.
+def acquire(path: str, gives_up: Callable[[], bool]) -> bool:
+    """Make the marker at `path`; False if somebody else had it until `gives_up` said so.
 
     Promises: one process at a time has it; a marker whose process is certainly gone is removed, by one process;
     one whose process lives, or may live on another host, never is. OSError: the file system says so;
     FileExistsError: what stands there is no marker, and will not go.
     """
-    if not _wait(lambda: _try(path), wait_s=wait_s):
-        return False
-    _held.add(path)
-    return True
+    return _wait(lambda: _try(path), gives_up)
 
 
 def release(path: str) -> None:
     """Remove our marker; one that cannot be removed now is found again by the next `acquire`, or when we are gone."""
-    _held.discard(path)
-    with contextlib.suppress(OSError):
-        if holder_of(path) == this_process():
-            marker.remove(path)
+    holder = holder_of(path)
+    if holder not in {this_process(), None}:
+        return
+    try:
+        marker.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        _perhaps_ours.add(path)
 
 
 def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
@@ -54,7 +58,8 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
     """
     directory, name = os.path.split(path)
     right = os.path.join(directory, f".{name}.{hashlib.sha256(gone.text).hexdigest()[:16]}.tmp")
-    if not _wait(lambda: _try(right), wait_s=wait_s):
+    deadline = time.monotonic() + wait_s
+    if not _wait(lambda: _try(right), lambda: time.monotonic() >= deadline):
         return False
     try:
         if holder_of(path) != gone:
@@ -65,24 +70,28 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
         release(right)
 
 
-def _wait(attempt: Callable[[], bool], *, wait_s: float) -> bool:
-    deadline = time.monotonic() + wait_s
+def _wait(attempt: Callable[[], bool], gives_up: Callable[[], bool]) -> bool:
     pause_s = _FIRST_WAIT_S
     while not attempt():
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
+        if gives_up():
             return False
-        time.sleep(min(pause_s, left_s))
+        time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, _LONGEST_WAIT_S)
     return True
 
 
 def _try(path: str) -> bool:
-    if marker.publish(path, this_process()):
-        return True
+    try:
+        if marker.publish(path, this_process()):
+            _perhaps_ours.discard(path)
+            return True
+    except OSError:
+        _perhaps_ours.add(path)
+        raise
     holder = holder_of(path)
-    if holder == this_process() and path not in _held:
-        return True  # ours, which could not be removed when we released it
+    if holder == this_process() and path in _perhaps_ours:
+        _perhaps_ours.discard(path)
+        return True
     if holder is not None and holder.is_gone:
         remove_marker_of(path, holder)
     elif holder is None and not marker.is_marker(path):

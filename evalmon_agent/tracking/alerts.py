@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evalmon_agent.tracking.path import own_of
 from evalmon_agent.tracking.records import Eval, ExperimentState
-from evalmon_agent.tracking.verdict import latest_attempt
+from evalmon_agent.tracking.verdict import latest_attempt, latest_own
 from evalmon_agent.words.states import State
 
 _UNREPORTED = "unreported"
@@ -23,8 +22,7 @@ def newly_unreported(state: ExperimentState, *, now: float, poll_interval_s: flo
         if job.token is None or _UNREPORTED in job.alerted or attempt is None:
             continue
         seen_at = attempt.running_seen_at if attempt.queue_state is State.RUNNING else None
-        restart = sum(a.job_id == job.job_id for a in ev.attempts) - 1
-        if seen_at is None or now - seen_at < _POLLS * poll_interval_s or own_of(ev, job.job_id, restart):
+        if seen_at is None or now - seen_at < _POLLS * poll_interval_s or latest_own(ev) is not None:
             continue
         job.alerted.append(_UNREPORTED)
         yield ev

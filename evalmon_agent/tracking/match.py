@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.path import attempts_of
+from evalmon_agent.tracking.path import attempts_of, paired
 from evalmon_agent.tracking.records import Attempt, Eval, Job
 from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 CLOCK_SLACK_S = 60.0
 """How far before our own sbatch a Submit time may lie; what is older belongs to an earlier bearer of the id."""
+
+RUNS_AGAIN = MAY_RUN_AGAIN | {State.REQUEUED}
+"""What accounting says of an attempt that Slurm itself follows by another."""
 
 Tracked = tuple[Eval, Job]
 
@@ -50,7 +54,7 @@ class JobIndex:
                 # A script's path tells without any clock: our launcher has the token in it.
                 if f"/{job.token}/" in row.command:
                     return ev, job
-            elif job.token is None or row.submitted_at is None or not _is_before(ev, job, row.submitted_at):
+            elif row.submitted_at is None or not _is_another(ev, job, row.submitted_at):
                 return ev, job
         return None
 
@@ -60,46 +64,97 @@ class JobIndex:
         if submitted_at is None:
             return None
         for ev, job in self.of(row.job_id):
-            ended_before = row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S
-            not_ours = ended_before if job.token is None else _is_before(ev, job, submitted_at)
-            if not not_ours or any(a.submitted_at == submitted_at for _, a in attempts_of(ev, job.job_id)):
+            known = any(a.submitted_at == submitted_at for _, a in attempts_of(ev, job.job_id))
+            if known or not _is_anothers_row(ev, job, row, submitted_at):
                 return ev, job
         return None
 
 
 def attempt_for(ev: Eval, job: Job, submitted_at: float) -> Attempt:
-    """The job's attempt with this Submit; a new one, or one known from the job's report only, gets it."""
-    mine = [attempt for _, attempt in attempts_of(ev, job.job_id)]
-    for attempt in mine:
+    """The job's attempt with this Submit; a new one if it is not known yet."""
+    for _, attempt in attempts_of(ev, job.job_id):
         if attempt.submitted_at == submitted_at:
             return attempt
-    attempt = next((a for a in mine if a.submitted_at is None), None) or Attempt(job.job_id)
-    attempt.submitted_at = submitted_at
-    if all(attempt is not known for known in mine):
-        ev.attempts.append(attempt)
+    attempt = Attempt(job.job_id, submitted_at)
+    ev.attempts.append(attempt)
     arrange(ev)
     return attempt
 
 
 def arrange(ev: Eval) -> None:
-    """Attempts in the order of their jobs, then of their submission; as many as the job's reports know, at least."""
+    """Attempts in the order of their jobs, then of time; one more for each report of an attempt Slurm does not know."""
+    arranged: list[Attempt] = []
     for job in ev.jobs:
-        mine = [attempt for _, attempt in attempts_of(ev, job.job_id)]
-        reported = max((own.restart + 1 for own in ev.own if own.job_id == job.job_id), default=0)
-        blank = [a for a in mine if a.submitted_at is None]
-        missing = reported - (len(mine) - len(blank))
-        ev.attempts += [Attempt(job.job_id) for _ in range(missing - len(blank))]
-        superfluous = blank[max(missing, 0) :]
-        ev.attempts = [a for a in ev.attempts if all(a is not other for other in superfluous)]
-    order = {job.job_id: i for i, job in enumerate(ev.jobs)}
-    ev.attempts.sort(key=lambda a: (order[a.job_id], a.submitted_at is None, a.submitted_at or 0.0))
+        # Slurm's attempts by Submit first: they are laid beside the reports in this order.
+        ev.attempts.sort(key=lambda a: (a.submitted_at is None, a.submitted_at or 0.0))
+        unknown = {a.restart: a for _, a in attempts_of(ev, job.job_id) if a.submitted_at is None}
+        for attempt, own in paired(ev, job.job_id):
+            if attempt is not None:
+                _inherit(attempt, unknown.get(own.restart) if own is not None else None)
+                arranged.append(attempt)
+            elif own is not None:
+                arranged.append(unknown.get(own.restart) or Attempt(job.job_id, restart=own.restart))
+    ev.attempts = arranged
     latest = {attempt.job_id: attempt for attempt in ev.attempts}
     for attempt in latest.values():
         attempt.superseded_at = None
 
 
+def _inherit(attempt: Attempt, unknown: Attempt | None) -> None:
+    """Slurm turns out to know an attempt that only its report was known of: what was found out of that one stays."""
+    if unknown is None:
+        return
+    attempt.superseded_at = attempt.superseded_at or unknown.superseded_at
+    if attempt.figures is None:
+        attempt.figures, attempt.evidence = unknown.figures, unknown.evidence
+
+
 def _key(job_id: str) -> str:
     return job_id.removesuffix("+0")
+
+
+def _is_anothers_submit(ev: Eval, job: Job, submitted_at: float) -> bool:
+    """Whether accounting's row is of an earlier or a later bearer of the id: it names no script that could tell.
+
+    A later Submit is ours if Slurm would run the attempt before it again (or lost its row, with its node), or if a
+    later report of ours has no attempt yet.
+    """
+    earlier = [a for _, a in attempts_of(ev, job.job_id) if (a.submitted_at or submitted_at) < submitted_at]
+    if not earlier:
+        return _is_before(ev, job, submitted_at)
+    if earlier[-1].account_state is None or earlier[-1].account_state in RUNS_AGAIN:
+        return False
+    since = (earlier[-1].submitted_at or 0.0) - CLOCK_SLACK_S
+    unmatched = [own for attempt, own in paired(ev, job.job_id) if attempt is None and own is not None]
+    return not any(own.restart >= len(earlier) and (own.started_at or since) >= since for own in unmatched)
+
+
+def _is_another(ev: Eval, job: Job, submitted_at: float) -> bool:
+    """Whether a job in the queue with this Submit is an earlier bearer of our job's id."""
+    if job.token is None:
+        return job.submitted_at is not None and submitted_at < job.submitted_at
+    return _is_before(ev, job, submitted_at)
+
+
+def _is_anothers_row(ev: Eval, job: Job, row: SacctJob, submitted_at: float) -> bool:
+    """Whether this row of accounting's is an earlier bearer's; of an adopted job, attempts before it may be its own."""
+    if job.token is not None:
+        return _is_anothers_submit(ev, job, submitted_at)
+    if row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S:
+        return True
+    if job.submitted_at is not None and submitted_at < job.submitted_at:
+        return row.state in TERMINAL - MAY_RUN_AGAIN
+    has_earlier = any((a.submitted_at or submitted_at) < submitted_at for _, a in attempts_of(ev, job.job_id))
+    return has_earlier and _is_anothers_submit(ev, job, submitted_at)
+
+
+def is_borne(bearers: Iterable[Tracked], submitted_at: float) -> bool:
+    """Whether one of these, who bear or bore one id, is the job with this Submit."""
+    for ev, job in bearers:
+        known = [attempt.submitted_at for _, attempt in attempts_of(ev, job.job_id)]
+        if not ev.final or not known or None in known or max(s for s in known if s is not None) >= submitted_at:
+            return True
+    return False
 
 
 def _is_before(ev: Eval, job: Job, submitted_at: float) -> bool:

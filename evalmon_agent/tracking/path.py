@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evalmon_agent.tracking.records import Attempt, Eval, Job, Own
+from evalmon_agent.tracking.reported import Known, Pair, pairs
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 Witness = Literal["sacct", "squeue", "self", "none"]
@@ -78,17 +79,33 @@ def attempts_of(ev: Eval, job_id: str) -> list[tuple[int, Attempt]]:
 
 
 def own_of(ev: Eval, job_id: str, restart: int) -> Own | None:
-    """What the job reported of its attempt number `restart` (SLURM_RESTART_COUNT)."""
+    """What the job reported under this SLURM_RESTART_COUNT."""
     return next((o for o in ev.own if o.job_id == job_id and o.restart == restart), None)
 
 
 def incarnations(ev: Eval, job_id: str) -> list[Incarnation]:
-    """The attempts of one job, oldest first; the n-th is what the job itself calls its restart n."""
-    attempts = attempts_of(ev, job_id)
+    """The attempts of one job, oldest first, each with the report that is its own (`reported`)."""
+    places = {id(attempt): index for index, attempt in attempts_of(ev, job_id)}
+    unknown = {attempt.restart: attempt for _, attempt in attempts_of(ev, job_id) if attempt.submitted_at is None}
+    known: list[tuple[Attempt, Own | None]] = []
+    for slurms, own in paired(ev, job_id):
+        attempt = unknown.get(own.restart) if slurms is None and own is not None else slurms
+        if attempt is not None:
+            known.append((attempt, own))
     return [
-        Incarnation(index, attempt, own_of(ev, job_id, number), superseded=number + 1 < len(attempts))
-        for number, (index, attempt) in enumerate(attempts)
+        Incarnation(places[id(attempt)], attempt, own, superseded=number + 1 < len(known))
+        for number, (attempt, own) in enumerate(known)
     ]
+
+
+def paired(ev: Eval, job_id: str) -> list[Pair]:
+    """The job's attempts that Slurm knows, laid beside its reports, oldest first."""
+    job = next(job for job in ev.jobs if job.job_id == job_id)
+    attempts = [attempt for _, attempt in attempts_of(ev, job_id) if attempt.submitted_at is not None]
+    begun = attempts[0].submitted_at if attempts else None
+    is_first = job.token is not None and (begun is None or begun <= job.registered_at + FIRST_SUBMIT_S)
+    owns = [own for own in ev.own if own.job_id == job_id]
+    return pairs(attempts, owns, Known(is_first=is_first, is_queued=job.missing_at is None))
 
 
 def ending(one: Incarnation, job: Job, *, lost_after_s: float) -> Ending | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from evalmon_agent.tracking.path import own_of
+from evalmon_agent.tracking.path import incarnations
 from evalmon_agent.tracking.records import Attempt, Eval, Own
 from evalmon_agent.words.states import State
 
@@ -52,5 +52,5 @@ def latest_attempt(ev: Eval) -> Attempt | None:
 
 def latest_own(ev: Eval) -> Own | None:
     """What the job reported of its latest attempt."""
-    number = sum(a.job_id == ev.job_id for a in ev.attempts) - 1
-    return own_of(ev, ev.job_id, number)
+    known = incarnations(ev, ev.job_id)
+    return known[-1].own if known else None

@@ -6,6 +6,8 @@ _TITLES = {
     "true": "A command of no length (`true`): median (min to max)",
     "start": "When the command starts, after the start of what is around it",
     "long": "A long command (`sleep`), the command's own share not counted",
+    "phases": "The sidecar while... and one poll (`a_poll`) of a process of its own",
+    "whole": "In all",
     "ticks": "The sampler alone, a tick a second; hours with one each 30 s",
 }
 

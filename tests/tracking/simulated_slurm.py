@@ -15,12 +15,14 @@ from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, Registration, SelfReport
 from evalmon_agent.tracking.records import Own
 from evalmon_agent.words.job_id import JobId, parse_job_id
-from evalmon_agent.words.states import TERMINAL, State
+from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 EPOCH = 1_790_000_000.0
 LIMIT_S = 36_000.0
 MAX_LAG_S = 100
 MIN_JOB_AGE_S = 300
+VANISHED_S = 310
+"""SlurmdTimeout: how long a node may be silent before Slurm believes that it is gone."""
 REQUEUE_S = 10
 """Slurm submits a requeued job anew once it is cleaned up, and starts it two minutes later."""
 
@@ -47,7 +49,11 @@ be over a second time before anybody looks, since nobody has a reason to."""
 
 @dataclass(frozen=True)
 class TrueAttempt:
-    """What really happened; `suspensions` are (from, to), the last one may last until the end."""
+    """What really happened; `suspensions` are (from, to), the last one may last until the end.
+
+    `restart`: what SLURM_RESTART_COUNT said; `accounted`: accounting ever got to know of it; `waits_as`: squeue's
+    word for it while it waits.
+    """
 
     submitted_at: float
     started_at: float | None
@@ -57,6 +63,14 @@ class TrueAttempt:
     completing_s: float = 0.0
     shown_as_requeued: bool = False
     reports: bool = True
+    restart: int = 0
+    accounted: bool = True
+    waits_as: str = "PENDING"
+
+    @property
+    def told_end(self) -> State:
+        """What anybody can know of its end: that it was followed by another, where accounting has no row."""
+        return self.end if self.accounted else State.REQUEUED
 
     def live_at(self, at: float) -> State:
         """RUNNING or SUSPENDED."""
@@ -71,6 +85,7 @@ class TrueJob:
     name: str
     attempts: tuple[TrueAttempt, ...]
     old_bearer: bool = False
+    late_bearer: bool = False
     seen_as: str = ""
 
     @property
@@ -104,7 +119,7 @@ class TrueJob:
                 path.append((self.job_id, State.RUNNING))
                 for _ in attempt.suspensions if suspended else ():
                     path += [(self.job_id, State.SUSPENDED), (self.job_id, State.RUNNING)]
-            path.append((self.job_id, attempt.end))
+            path.append((self.job_id, attempt.told_end))
         return path
 
     def attempt_at(self, at: float) -> TrueAttempt | None:
@@ -144,8 +159,9 @@ class TrueJob:
     def _shown_at(self, attempt: TrueAttempt, at: float) -> tuple[State | None, str]:
         if at < attempt.ended_at:
             started = attempt.started_at is not None and attempt.started_at <= at
-            state = attempt.live_at(at) if started else State.PENDING
-            return state, str(state)
+            waits = State.PENDING if attempt.waits_as == "PENDING" else State.REQUEUED
+            state = attempt.live_at(at) if started else waits
+            return state, str(state) if started else attempt.waits_as
         if attempt is not self.attempts[-1] and attempt.end in AGAIN:
             requeued = attempt.shown_as_requeued and attempt.started_at is not None
             if attempt.started_at is None:
@@ -160,7 +176,11 @@ class TrueJob:
     def accounts_at(self, at: float) -> list[SacctJob]:
         """sacct's rows of what the database had at that time."""
         rows = [self._accounted(old(self), at)] if self.old_bearer else []
-        return rows + [self._accounted(a, at) for a in self.attempts if a.submitted_at <= at]
+        rows += [self._accounted(a, at) for a in self.attempts if a.submitted_at <= at and a.accounted]
+        later = late(self)
+        # After a node's failure, say, nobody could tell a stranger's row from that of the next attempt.
+        tells = self.late_bearer and self.attempts[-1].end not in MAY_RUN_AGAIN and later.submitted_at <= at
+        return [*rows, self._accounted(later, at)] if tells else rows
 
     def _accounted(self, attempt: TrueAttempt, at: float) -> SacctJob:
         started = attempt.started_at is not None and attempt.started_at <= at
@@ -195,7 +215,7 @@ class TrueJob:
 
     def report_at(self, at: float) -> SelfReport | None:
         """What the job's own report says then; None if there is none."""
-        own = [self._own(n, a, at) for n, a in enumerate(self.attempts) if a.reports and (a.started_at or at + 1) <= at]
+        own = [self._own(a.restart, a, at) for a in self.attempts if a.reports and (a.started_at or at + 1) <= at]
         if not own:
             return None
         job_id = str(self.id)
@@ -213,6 +233,12 @@ class TrueJob:
 def old(job: TrueJob) -> TrueAttempt:
     """Somebody's job that bore the same id long ago."""
     begun = job.registered_at - 864_000
+    return TrueAttempt(begun, begun + 5, begun + 50, State.COMPLETED)
+
+
+def late(job: TrueJob) -> TrueAttempt:
+    """Somebody's job that got the same id afterwards, from a controller that lost its state."""
+    begun = job.over_at + 30
     return TrueAttempt(begun, begun + 5, begun + 50, State.COMPLETED)
 
 
@@ -260,12 +286,16 @@ class _Clock:
 
 
 @st.composite
-def attempts(draw: st.DrawFn, *, begin: float, longest_s: int) -> tuple[TrueAttempt, ...]:
-    """A job's life: one to three attempts, each but the last followed by another."""
+def attempts(draw: st.DrawFn, *, begin: float, longest_s: int, nodes_vanish: bool) -> tuple[TrueAttempt, ...]:
+    """A job's life: one to three attempts, each but the last followed by another.
+
+    Where a node vanished, SLURM_RESTART_COUNT goes up by two, and accounting may have no row of that run.
+    """
     clock = _Clock(begin)
     pause = st.integers(1, longest_s)
     number = draw(st.integers(1, 3))
     found = []
+    restart = 0
     for n in range(number):
         last = n + 1 == number
         submitted_at = clock.after(draw(pause) + REQUEUE_S if n else 1)
@@ -279,6 +309,9 @@ def attempts(draw: st.DrawFn, *, begin: float, longest_s: int) -> tuple[TrueAtte
         ended_at = clock.at if to_the_end else clock.after(draw(pause))
         ends = AGAIN if not last else tuple(RAN_TO) if starts else WITHOUT_START
         end = draw(st.sampled_from([e for e in ends if not last or e is not State.REQUEUED]))
+        vanishes = nodes_vanish and not last and end is State.NODE_FAIL
+        # It takes Slurm a while to believe that a node is gone.
+        ended_at = clock.after(VANISHED_S) if vanishes else ended_at
         found.append(
             TrueAttempt(
                 submitted_at,
@@ -288,15 +321,19 @@ def attempts(draw: st.DrawFn, *, begin: float, longest_s: int) -> tuple[TrueAtte
                 tuple(suspensions),
                 completing_s=draw(st.sampled_from([0.0, 5.0, 90.0])),
                 shown_as_requeued=draw(st.booleans()),
-                reports=draw(st.booleans()),
+                reports=vanishes or draw(st.booleans()),
+                restart=restart,
+                accounted=not (vanishes and draw(st.booleans())),
+                waits_as=draw(st.sampled_from(["PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT"])) if n else "PENDING",
             )
         )
+        restart += 2 if vanishes else 1
     return tuple(found)
 
 
 @st.composite
-def clusters(draw: st.DrawFn, *, most: int = 3, longest_s: int = 200) -> Cluster:
-    """One to `most` jobs: plain ones, tasks of an array, a het job; some bear an id that was used before.
+def clusters(draw: st.DrawFn, *, most: int = 3, longest_s: int = 200, nodes_vanish: bool = False) -> Cluster:
+    """One to `most` jobs: plain ones, tasks of an array, a het job; some bear an id that is used before or after.
 
     `longest_s`: how long any of their states lasts at most.
     """
@@ -305,9 +342,9 @@ def clusters(draw: st.DrawFn, *, most: int = 3, longest_s: int = 200) -> Cluster
     for n, kind in enumerate(kinds):
         job_id = f"77_{n}" if kind == "task" else str(100 + n)
         begin = EPOCH + draw(st.integers(0, longest_s))
-        life = draw(attempts(begin=begin, longest_s=longest_s))
+        life = draw(attempts(begin=begin, longest_s=longest_s, nodes_vanish=nodes_vanish))
         seen_as = f"{job_id}+0" if kind == "het" else ""
-        jobs.append(TrueJob(job_id, f"run/task/epoch{n}", life, draw(st.booleans()), seen_as))
+        jobs.append(TrueJob(job_id, f"run/task/epoch{n}", life, draw(st.booleans()), draw(st.booleans()), seen_as))
     return Cluster(tuple(jobs))
 
 

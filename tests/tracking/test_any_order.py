@@ -31,7 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.path import slurm_says
+from evalmon_agent.tracking.path import incarnations, slurm_says
 from evalmon_agent.tracking.records import Eval
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import (
@@ -76,7 +76,7 @@ def seen_path(job: TrueJob, samples: Sequence[tuple[float, bool]]) -> list[tuple
             if state in {State.RUNNING, State.SUSPENDED} and state is not last:
                 last = State(str(state))
                 path.append((job.job_id, last))
-        path.append((job.job_id, attempt.end))
+        path.append((job.job_id, attempt.told_end))
     return path
 
 
@@ -84,8 +84,16 @@ def check_states(watcher: Watcher) -> None:
     for job in watcher.cluster.jobs:
         ev = watcher.state.evals[job.name]
         assert (job.attempts[-1].end, True) == (ev.state, ev.final)
-        assert [a.submitted_at for a in job.attempts] == [a.submitted_at for a in ev.attempts]
-        assert [a.end for a in job.attempts] == [slurm_says(a) for a in ev.attempts]
+        known = zip(job.attempts, ev.attempts, strict=True)
+        assert all(a.submitted_at in {None, true.submitted_at} for true, a in known)
+        accounted = [a.submitted_at for a in job.attempts if a.accounted]
+        assert accounted == [a.submitted_at for a in ev.attempts if a.submitted_at in accounted]
+        assert [a.end for a in job.attempts if a.accounted] == [
+            slurm_says(a) for a in ev.attempts if a.submitted_at in accounted
+        ]
+        reported = [a.restart if a.reports and a.started_at is not None else None for a in job.attempts]
+        own = [one.own for one in incarnations(ev, ev.job_id)]
+        assert all(o is None or o.restart == restart for o, restart in zip(own, reported, strict=True)), (own, reported)
 
 
 def check_measured(watcher: Watcher) -> None:
@@ -123,6 +131,32 @@ def test_whatever_fails_or_lags_between_polls_the_log_has_exactly_the_true_trans
 @given(clusters(), LOOKS)
 def test_the_same_a_few_thousand_times(cluster: Cluster, looks: list[Look]) -> None:
     polled_log_is_true(cluster, looks)
+
+
+def vanished_nodes_are_told_truly(cluster: Cluster, looks: Sequence[Look]) -> None:
+    watcher = Watcher(cluster)
+    watcher.watch_to_the_end(begin=watcher.watch(looks, begin=EPOCH))
+    check_states(watcher)
+    for job in cluster.jobs:
+        logged, true = without_suspensions(watcher.logged(job.name)), job.true_path(suspended=False)
+        assert true[-1] == logged[-1]
+        assert is_subsequence(logged, true), watcher.log
+        if all(a.accounted for a in job.attempts):
+            assert true == logged, watcher.log
+
+
+@GENTLE
+@given(clusters(nodes_vanish=True), LOOKS)
+def test_after_a_node_vanished_each_report_is_laid_beside_its_own_attempt(cluster: Cluster, looks: list[Look]) -> None:
+    """The restart count then goes up by two, and accounting may lack the lost run; its report is all there is."""
+    vanished_nodes_are_told_truly(cluster, looks)
+
+
+@pytest.mark.full
+@THOROUGH
+@given(clusters(nodes_vanish=True), LOOKS)
+def test_vanished_nodes_a_few_thousand_times(cluster: Cluster, looks: list[Look]) -> None:
+    vanished_nodes_are_told_truly(cluster, looks)
 
 
 def outcome(watcher: Watcher) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from evalmon_agent.tracking.facts import Facts
@@ -180,6 +182,35 @@ def test_a_finished_job_that_somebody_requeues_is_active_again() -> None:
     assert (["PENDING>RUNNING", "RUNNING>FAILED", "FAILED>PENDING"], False) == (found.path, found.eval.final)
 
 
+def one_poll(asked: Facts, accounted: Facts) -> Facts:
+    return replace(asked, accounts=accounted.accounts)
+
+
+DONE = one_poll(
+    queue(60, row(State.COMPLETED, start=5, end=55)), accounts(60, account(State.COMPLETED, start=5, end=55))
+)
+FORGOTTEN = account(State.REQUEUED, start=5, end=100)
+ENDED_AGAIN = one_poll(
+    queue(132, row(State.COMPLETED, submit=100, start=111, end=131)),
+    accounts(132, FORGOTTEN, account(State.COMPLETED, submit=100, start=111, end=131)),
+)
+REQUEUED_AND_ENDED_AGAIN = [
+    *("PENDING>RUNNING", "RUNNING>COMPLETED"),
+    *("COMPLETED>REQUEUED", "REQUEUED>PENDING", "PENDING>RUNNING", "RUNNING>COMPLETED"),
+]
+
+
+def test_one_requeued_after_its_end_and_ended_alike_again_is_told_twice_though_accounting_forgets_the_first() -> None:
+    found = told(DONE)
+    found.take(one_poll(queue(130, row(State.RUNNING, submit=100, start=111)), accounts(130, FORGOTTEN)))
+    found.take(ENDED_AGAIN)
+    assert (REQUEUED_AND_ENDED_AGAIN, True) == (found.path, found.eval.final)
+
+
+def test_the_second_end_is_told_too_where_nobody_looked_in_between() -> None:
+    assert REQUEUED_AND_ENDED_AGAIN == told(DONE, ENDED_AGAIN).path
+
+
 def test_suspensions_are_logged_where_they_were_seen() -> None:
     suspended = row(State.SUSPENDED, start=5)
     found = told(
@@ -243,3 +274,16 @@ def test_an_observer_whose_clock_is_wrong_by_five_minutes_sees_the_same_path(ske
 def test_a_node_whose_clock_is_behind_gives_no_negative_duration() -> None:
     found = told(report(own(start=-300, end=-250, exit_code=0)), queue(60, row(State.COMPLETED, start=5, end=55)))
     assert (["PENDING>RUNNING", "RUNNING>COMPLETED"], 50.0) == (found.path, found.eval.attempts[0].elapsed_s)
+
+
+@pytest.mark.survives("F18")
+@pytest.mark.parametrize("word", ["REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"])
+def test_held_after_a_requeue_and_then_released_it_runs_and_is_not_requeued_once_more(word: str) -> None:
+    first = account(State.REQUEUED, start=5, end=55)
+    held = row(State.REQUEUED, submit=57, state_word=word)
+    found = told(queue(10, RUNNING), queue(60, held), accounts(60, first, account(State.PENDING, submit=57)))
+    found.take(
+        queue(120, row(State.RUNNING, submit=57, start=100)), queue(180, row(State.RUNNING, submit=57, start=100))
+    )
+    found.take(queue(900, row(State.COMPLETED, submit=57, start=100, end=890)))
+    assert ["REQUEUED>PENDING", "PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path[2:]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from evalmon_agent.figures.efficiency import from_self
 from evalmon_agent.logbook.blocks import join
 from evalmon_agent.logbook.read import blocks
 from evalmon_agent.programs.report_events import blocks_of
@@ -21,6 +22,7 @@ from evalmon_agent.words.states import State
 from tracking.simulated_slurm import Cluster
 
 LOST_AFTER_S = 1800.0
+LAG_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,12 @@ class Watcher:
         self.take(self.facts(look, at=at), now=at)
 
     def measure(self, *, now: float) -> None:
-        """Capture what accounting has of attempts that ended."""
+        """Capture what accounting has of attempts that ended, and long after the end what else there is."""
+        silent = from_self(elapsed_s=None, time_limit_s=None)
         found = [
-            Measurement(owed.name, owed.job_id, owed.submitted_at, owed.accounted)
+            Measurement(owed.name, owed.job_id, owed.submitted_at, figures, restart=owed.restart)
             for owed in unmeasured(self.state)
-            if owed.accounted is not None
+            if (figures := owed.accounted or (silent if owed.answered_at > self.cluster.over_at + LAG_S else None))
         ]
         self.take(Facts(measurements=found), now=now)
 

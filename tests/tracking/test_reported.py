@@ -1,0 +1,94 @@
+"""Of which attempt does each report speak, where numbers, order and times tell different stories."""
+
+from __future__ import annotations
+
+import pytest
+
+from evalmon_agent.tracking.path import incarnations
+from evalmon_agent.tracking.records import Attempt, Own
+from evalmon_agent.tracking.reported import Known, pairs
+from evalmon_agent.words.states import State
+from tracking.rows import JOB, T, Told, account, accounts, no_accounts, own, queue, report, row, told
+
+SURE = Known(is_first=True, is_queued=True)
+VAGUE = Known(is_first=False, is_queued=True)
+A = Attempt(JOB, T + 1, ran=True, started_at=T + 5, ended_at=T + 400)
+B = Attempt(JOB, T + 405, ran=True, started_at=T + 530)
+C = Attempt(JOB, T + 905, ran=True, started_at=T + 1030)
+WAITING = Attempt(JOB, T + 405)
+LAST = Attempt(JOB, T + 905)
+
+
+def laid(attempts: list[Attempt], owns: list[Own], known: Known = SURE) -> list[tuple[str | None, int | None]]:
+    """(which attempt, which restart) of each incarnation."""
+    names = {id(A): "A", id(B): "B", id(C): "C", id(WAITING): "waiting", id(LAST): "last"}
+    found = pairs(attempts, owns, known)
+    return [(None if a is None else names[id(a)], None if o is None else o.restart) for a, o in found]
+
+
+@pytest.mark.survives("F18")
+@pytest.mark.parametrize(
+    ("attempts", "owns", "known", "expected"),
+    [
+        pytest.param([A, B], [own(0), own(1, start=531)], SURE, [("A", 0), ("B", 1)], id="by number"),
+        pytest.param([A, B], [own(0), own(2, start=531)], SURE, [("A", 0), ("B", 2)], id="up by two"),
+        pytest.param([B], [own(0), own(2, start=531)], VAGUE, [(None, 0), ("B", 2)], id="the lost run has no row"),
+        pytest.param(
+            [A, B, LAST], [own(0), own(2, start=531)], SURE, [("A", 0), ("B", 2), ("last", None)], id="and on"
+        ),
+        pytest.param([WAITING], [own(0)], VAGUE, [(None, 0), ("waiting", None)], id="one that waits has not started"),
+        pytest.param([A], [own(0), own(1, start=531)], SURE, [("A", 0), (None, 1)], id="Slurm does not know it yet"),
+        pytest.param(
+            [A, B, C], [own(2, start=1031)], SURE, [("A", None), ("B", None), ("C", 2)], id="two said nothing"
+        ),
+        pytest.param([], [own(0), own(2, start=531)], SURE, [(None, 0), (None, 2)], id="no witness but the reports"),
+        pytest.param([A, B], [], SURE, [("A", None), ("B", None)], id="no report"),
+        pytest.param([A], [own(0, start=-300)], SURE, [("A", 0)], id="a node five minutes behind"),
+        pytest.param([A, B], [own(0, start=-290), own(1, start=230)], SURE, [("A", 0), ("B", 1)], id="both behind"),
+        pytest.param([A], [own(0, start=3605)], SURE, [("A", 0)], id="an hour ahead"),
+        pytest.param([B], [own(1, start=231)], VAGUE, [("B", 1)], id="behind, and earlier attempts unknown"),
+        pytest.param([B], [own(1, start=None)], VAGUE, [("B", 1)], id="no time at all"),
+    ],
+)
+def test_the_report_of_each_attempt(
+    attempts: list[Attempt], owns: list[Own], known: Known, expected: list[tuple[str | None, int | None]]
+) -> None:
+    assert expected == laid(attempts, owns, known)
+
+
+def test_a_hostile_number_of_restarts_is_laid_out_without_much_ado() -> None:
+    many = [own(n, start=float(n)) for n in range(5_000)]
+    attempts = [Attempt(JOB, T + n, ran=True, started_at=T + n) for n in range(4_000)]
+    assert 5_000 == len(pairs(attempts, many, SURE))
+
+
+@pytest.mark.survives("F18")
+def test_the_end_of_the_second_run_is_not_laid_at_the_first_ones_door() -> None:
+    """The node of the first vanished; accounting never had that run, and the restart count went up by two."""
+    found = told(report(own(0, start=6)), queue(800, row(State.RUNNING, submit=405, start=530)))
+    found.take(report(own(0, start=6), own(2, start=531, end=700, exit_code=0)))
+    done = account(State.COMPLETED, submit=405, start=530, end=701)
+    found.take(*(facts for n in (900, 1020, 1140) for facts in (queue(n), accounts(n, done))))
+    assert found.path == [
+        "PENDING>RUNNING",
+        "RUNNING>REQUEUED",
+        "REQUEUED>PENDING",
+        "PENDING>RUNNING",
+        "RUNNING>COMPLETED",
+    ]
+    assert [(None, 0), (T + 405, 2)] == seen(found)
+
+
+@pytest.mark.survives("F17", "F18")
+def test_without_accounting_it_is_the_same() -> None:
+    found = told(queue(10, row(State.RUNNING, start=5)), report(own(0, start=6)))
+    found.take(queue(500, row(State.PENDING, submit=405)), no_accounts(500))
+    found.take(report(own(0, start=6), own(2, start=531, end=700, exit_code=3)), queue(800), no_accounts(800))
+    assert ["REQUEUED>PENDING", "PENDING>RUNNING", "RUNNING>FAILED"] == found.path[-3:]
+    assert [(T + 1, 0), (T + 405, 2)] == seen(found)
+
+
+def seen(found: Told) -> list[tuple[float | None, int | None]]:
+    """(Submit, restart) of each incarnation."""
+    known = incarnations(found.eval, JOB)
+    return [(one.attempt.submitted_at, one.own.restart if one.own is not None else None) for one in known]
