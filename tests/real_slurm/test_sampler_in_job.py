@@ -38,8 +38,8 @@ def sampler_of(exp: Exp, name: str) -> tuple[dict[str, object], list[str]]:
     return attempt["sampler"], attempt["notes"]
 
 
-def host_rows(exp: Exp, folder: str) -> list[dict[str, str]]:
-    path = Path(exp.root / folder / "host_metrics.csv")
+def host_rows(exp: Exp, folder: str, name: str = "host_metrics.csv") -> list[dict[str, str]]:
+    path = Path(exp.root / folder / name)
     return list(csv.DictReader(path.read_text().splitlines(), skipinitialspace=True))
 
 
@@ -113,6 +113,6 @@ def test_on_each_node_of_a_job_one_sampler_has_files_of_its_own(exp: Exp) -> Non
     node = other.removeprefix("host_metrics.").removesuffix(".csv")
     assert node in exp.cluster.run("sinfo", "-hN", "-o", "%N").stdout.split()
     for name in (first, other):
-        stamps = [row["timestamp_unix [s]"] for row in csv.DictReader((folder / name).open(), skipinitialspace=True)]
+        stamps = [row["timestamp_unix [s]"] for row in host_rows(exp, "r1/eval/wide_epoch0", name)]
         assert len(stamps) >= 3
         assert stamps == sorted(set(stamps))
