@@ -44,14 +44,26 @@ def host_rows(exp: Exp, folder: str, name: str = "host_metrics.csv") -> list[dic
 
 
 @pytest.mark.survives("F25")
-def test_an_eval_that_needs_all_but_40_mib_ends_as_without_us(exp: Exp) -> None:
+def submit_with_gpus(exp: Exp, world: World, cell: str, body: str, *, header: str) -> str:
+    """A script that monitors itself; the variables are set in it, for without a gres Slurm unsets them."""
+    variables = world.environment({}, CUDA_VISIBLE_DEVICES="0,1")
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    hook = f'eval "$({sys.executable} -m evalmon_agent hook --name r1/gpu/epoch0 --output-dir "$PWD")"\n'
+    path = exp.script("r1", cell, exports + hook + body, header=header, name="own.sh")
+    return exp.cluster.run("sbatch", "--parsable", path.name, cwd=str(path.parent)).stdout.strip()
+
+
+def test_an_eval_that_needs_all_but_40_mib_ends_as_without_us(exp: Exp, world: World) -> None:
     exp.settings(sample_interval=1)
+    on_gpus = submit_with_gpus(exp, world, "on_gpus_epoch0", EATS.format(after_s=2, for_s=4), header=HEADER)
     exp.script("r1", "at_once_epoch0", EATS.format(after_s=0, for_s=2), header=HEADER)
     exp.script("r1", "later_epoch0", EATS.format(after_s=3, for_s=7), header=HEADER)
     assert exp.submit("--mode", "dependency").returncode == 0
     exp.wait_complete()
     for name in ("r1/at_once/epoch0", "r1/later/epoch0"):
         assert exp.cluster.sacct(exp.job(name), "State", "ExitCode") == [["FAILED", "3:0"]]
+    wait_for(lambda: exp.cluster.sacct(on_gpus, "State", "ExitCode") == [["FAILED", "3:0"]], 30)
+    assert (exp.root / "r1/eval/on_gpus_epoch0/gpu_metrics.csv").exists(), "NVML was loaded"
     said, notes = sampler_of(exp, "r1/later/epoch0")
     assert "MiB of memory left, less than 64" in str(said["ended"])
     assert notes == [f"sampler: {said['ended']}"]
@@ -80,12 +92,8 @@ def test_what_the_gpus_did_comes_into_the_summary(exp: Exp, world: World) -> Non
     world.epoch = time.time()
     world.gpus[0].power_w = 200
     world.write()
-    variables = world.environment({}, CUDA_VISIBLE_DEVICES="0,1")  # set here, for without a gres Slurm unsets it
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-    hook = f'eval "$({sys.executable} -m evalmon_agent hook --name r1/gpu/epoch0 --output-dir "$PWD")"\n'
     busy = f"sed -i 's/^utilization .*/utilization 80/' {world.control}; sleep 5\n"
-    path = exp.script("r1", "gpu_epoch0", exports + hook + busy, name="own.sh")
-    job = exp.cluster.run("sbatch", "--parsable", path.name, cwd=str(path.parent)).stdout.strip()
+    job = submit_with_gpus(exp, world, "gpu_epoch0", busy, header=HEADER)
     wait_for(lambda: exp.cluster.sacct(job, "State") == [["COMPLETED"]], 60)
     wait_for(lambda: exp.evalmon("report", str(exp.root)).returncode == 0, 30, exp.log)
     gpu = exp.evals()["r1/gpu/epoch0"]["gpu"]
