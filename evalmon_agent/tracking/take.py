@@ -76,6 +76,8 @@ def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
         if found is None:
             continue
         ev, job = found
+        if _repeats_the_end(ev, job, row):
+            continue
         ev.final = False
         if row.submitted_at is not None:
             attempt = attempt_for(ev, job, row.submitted_at)
@@ -89,6 +91,17 @@ def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
             _take_presence(job, asked_at=answer.asked_at)
         elif not ev.final or _was_missing_too_early(ev, job):
             _take_absence(ev, job, asked_at=answer.asked_at)
+
+
+def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
+    """Whether the row says of an eval that is over what it said before: squeue shows ended jobs for minutes.
+
+    Such an eval is left as it is, or thousands of them would be settled and saved anew at each poll.
+    """
+    if not ev.final or row.state not in TERMINAL or not ev.attempts:
+        return False
+    last = next((a for a in reversed(ev.attempts) if a.job_id == job.job_id), None)
+    return last is not None and (last.submitted_at, last.queue_state) == (row.submitted_at, row.state)
 
 
 def take_account(index: JobIndex, answer: AccountAnswer) -> None:
