@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
-from evalmon_agent.programs import register
+from evalmon_agent.programs import own_path, register
 from evalmon_agent.programs.accompany import HelperReport, Mode, accompany
 from evalmon_agent.programs.find_scripts import find
 from evalmon_agent.programs.unlock import release_if_over
@@ -19,7 +19,7 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment, is_utf8
-from evalmon_agent.submission.launcher import Monitored, render
+from evalmon_agent.submission.launcher import SNAPSHOT, Monitored, render
 from evalmon_agent.submission.plan import Planned, plan
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
@@ -110,8 +110,7 @@ def require_slurm(slurm: Slurm) -> None:
 
 def _submit_one(experiment: Experiment, settings: Settings, slurm: Slurm, one: Planned, report: SubmitReport) -> None:
     token = register.new_token()
-    filename = os.path.basename(one.script.path)
-    snapshot = register.write_script(experiment, token, ["snapshot", filename], one.script.content)
+    snapshot = register.write_script(experiment, token, SNAPSHOT, one.script.content)
     launcher = render(
         Monitored(
             snapshot=snapshot,
@@ -126,7 +125,8 @@ def _submit_one(experiment: Experiment, settings: Settings, slurm: Slurm, one: P
             sample_interval_s=settings.sample_interval,
         )
     )
-    path = register.write_script(experiment, token, [filename], launcher.encode(errors="surrogateescape"))
+    parts = own_path.launcher_parts(experiment, one.script.path, one.script.content)
+    path = register.write_script(experiment, token, parts, launcher.encode(errors="surrogateescape"))
     claimed = register.claim(
         experiment,
         token,

@@ -15,6 +15,7 @@ from evalmon_agent.files.tail import read_tail
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.submission.launcher import SNAPSHOT
 from evalmon_agent.tracking.path import Incarnation
 from evalmon_agent.tracking.records import Eval
 from evalmon_agent.words.job_id import parse_job_id
@@ -34,28 +35,36 @@ class Outputs:
 
 
 def script_of(experiment: Experiment, ev: Eval, job_id: str) -> str:
-    """The text of what was submitted; of an adopted job its own script as it is now. Empty if it cannot be had."""
-    if ev.script is None:
+    """The text of what was submitted; of an adopted job, of its script unless that was changed since."""
+    job = next((job for job in ev.jobs if job.job_id == job_id), None)
+    if job is None or ev.script is None:
         return ""
-    token = next((job.token for job in ev.jobs if job.job_id == job_id), None)
-    if token is None:
-        return text_of(ev.script, limit_bytes=_SCRIPT_BYTES)
-    path = os.path.join(experiment.scripts, token, "snapshot", os.path.basename(ev.script))
-    return text_of(path, limit_bytes=_SCRIPT_BYTES)
+    if job.token is None:
+        is_unchanged = job.submitted_at is not None and _changed_at(ev.script) <= job.submitted_at + 1
+        return text_of(ev.script, limit_bytes=_SCRIPT_BYTES) if is_unchanged else ""
+    return text_of(os.path.join(experiment.scripts, job.token, *SNAPSHOT), limit_bytes=_SCRIPT_BYTES)
 
 
 def outputs_of(script: str, ev: Eval, job_id: str) -> Outputs:
-    """Seen from the script's #SBATCH lines."""
+    """Seen from the script's #SBATCH lines; of an adopted job only what is there."""
     parsed = parse_job_id(job_id)
     if ev.script is None or parsed is None:
         return Outputs()
-    options = read_head(script).options
+    options = dict(read_head(script).options)
     name = options.get("job-name") or os.path.basename(ev.script)
     folder = os.path.dirname(ev.script)
-    errors = None
-    if "error" in options:
-        errors = output_path({**options, "output": options["error"]}, parsed, raw_id=None, name=name, folder=folder)
-    return Outputs(output_path(options, parsed, raw_id=None, name=name, folder=folder), errors)
+    is_ours = any(job.token is not None for job in ev.jobs if job.job_id == job_id)
+    if not is_ours:
+        # Whoever submitted it may have done so from elsewhere, with other options.
+        options.pop("chdir", None)
+        folder = ev.output_dir or folder
+
+    def place(option: str) -> str | None:
+        as_output = options | {"output": options[option]} if option in options else options
+        path = output_path(as_output, parsed, raw_id=None, name=name, folder=folder)
+        return path if is_ours or (path is not None and os.path.isfile(path)) else None
+
+    return Outputs(place("output"), place("error") if "error" in options else None)
 
 
 def span_of(ev: Eval, one: Incarnation, *, output: str = "") -> attempt_log.Attempt | None:
@@ -95,6 +104,13 @@ def text_of(path: str | None, *, limit_bytes: int = 64 * 1024) -> str:
     """The end of a file as text, empty if there is none."""
     found = None if path is None else read_tail(path, limit_bytes=limit_bytes)
     return "" if found is None else found.decode(errors="replace")
+
+
+def _changed_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return float("inf")
 
 
 def _places(ev: Eval, script: str, job_id: str) -> tuple[list[str], list[str]]:

@@ -22,6 +22,7 @@ from evalmon_agent.tracking.verdict import (
     verdict,
     witnesses_agree,
 )
+from evalmon_agent.tracking.waiting import action_for, pending
 from evalmon_agent.words.states import State
 
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
@@ -162,7 +163,14 @@ def _advice(ev: Eval, attempt: Attempt, log: LogSays) -> list[str]:
         nodes=attempt.node_list,
         gpu=found.gpu,
     )
-    return advise(use)
+    return [*advise(use), *_waits_for(ev)]
+
+
+def _waits_for(ev: Eval) -> list[str]:
+    """What to do about an eval that waits for what will not come."""
+    attempt = pending(ev)
+    action = None if attempt is None else action_for(attempt.queue_reason, ev.job_id)
+    return [] if attempt is None or action is None else [f"Slurm says {attempt.queue_reason}: {action}"]
 
 
 def _self_says(own: Own | None) -> str | None:

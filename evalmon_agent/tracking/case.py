@@ -46,7 +46,8 @@ def exit_of(attempt: Attempt, own: Own | None, said: State | None) -> tuple[int 
         return own.exit_code, own.signal
     if said not in _ENDED_ITSELF and not attempt.exit_code and not attempt.signal:
         return None, None
-    return attempt.exit_code, attempt.signal
+    # What a signal ended has no exit status, and least of all 0.
+    return (None if attempt.signal and not attempt.exit_code else attempt.exit_code), attempt.signal
 
 
 def _who(uid: int) -> str:

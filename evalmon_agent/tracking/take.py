@@ -16,9 +16,11 @@ from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, Registratio
 from evalmon_agent.tracking.match import JobIndex, Tracked, arrange, attempt_for
 from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_known, own_of
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
+from evalmon_agent.tracking.unnamed import name_for
+from evalmon_agent.tracking.waiting import base
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.states import TERMINAL, State, cancelled_by
+from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
 STALE_S = 600.0
 """How old an answer may be when it is folded: longer than any call and any wait for the lock."""
@@ -36,7 +38,7 @@ def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
         ev = state.evals[fact.name] = Eval(name=fact.name, job_id=fact.job_id)
     job = next((j for j in ev.jobs if _base(j.job_id) == _base(fact.job_id)), None)
     if job is None:
-        job = Job(fact.job_id, fact.registered_at, fact.token)
+        job = Job(fact.job_id, fact.registered_at, fact.token, fact.submitted_at)
         ev.jobs.append(job)
         _take_recovered(state, ev, job)
     elif job.token is None and fact.token is not None:
@@ -51,12 +53,14 @@ def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
     return ev, job
 
 
-def take_report(state: ExperimentState, index: JobIndex, report: SelfReport) -> None:
-    """A job that nobody registered but that reports to this experiment under a name is one of its evals.
+def take_report(
+    state: ExperimentState, index: JobIndex, report: SelfReport, *, queue: QueueAnswer | None = None
+) -> None:
+    """A job that nobody registered but that reports to this experiment is one of its evals.
 
     A report that belongs to none of our jobs (yet) is not marked as taken, so it is looked at again.
     """
-    found = _reporter(state, index, report)
+    found = _reporter(state, index, report, queue)
     if found is None:
         return
     state.reported[report.source] = report.version
@@ -83,7 +87,7 @@ def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
     for ev, job in index.all():
         if (ev.name, job.job_id) in active:
             _take_presence(job, asked_at=answer.asked_at)
-        elif not ev.final:
+        elif not ev.final or _was_missing_too_early(ev, job):
             _take_absence(ev, job, asked_at=answer.asked_at)
 
 
@@ -121,7 +125,7 @@ def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
         logged[name] = others
 
 
-def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport) -> Tracked | None:
+def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport, queue: QueueAnswer | None) -> Tracked | None:
     """The job that this is the report of; a new one if nobody else registered it."""
     bearers = index.of(report.job_id)
     for ev, job in bearers:
@@ -130,9 +134,12 @@ def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport) -> Tr
     job_id = parse_job_id(report.job_id)
     is_part = job_id is not None and bool(job_id.het) and bool(index.of(str(job_id.job)))
     first = min((o.started_at for o in report.attempts if o.started_at is not None), default=None)
-    if bearers or is_part or report.name is None or first is None:
+    if bearers or is_part or first is None:
         return None
-    ev, job = take_registration(state, Registration(report.name, report.job_id, first, output_dir=report.output_dir))
+    name = report.name or name_for(state, report, queue)
+    if name is None:
+        return None
+    ev, job = take_registration(state, Registration(name, report.job_id, first, output_dir=report.output_dir))
     index.add(ev, job)
     return ev, job
 
@@ -166,6 +173,12 @@ def _take_presence(job: Job, *, asked_at: float) -> None:
         job.missing_at, job.unaccounted_at, job.unknown_s = None, None, 0.0
 
 
+def _was_missing_too_early(ev: Eval, job: Job) -> bool:
+    """Whether what makes it final is an absence from before its end; a late answer could take that back."""
+    ended_at = max((a.ended_at or 0.0 for _, a in attempts_of(ev, job.job_id)), default=0.0)
+    return ev.state in MAY_RUN_AGAIN and job.missing_at is not None and job.missing_at < ended_at
+
+
 def _take_absence(ev: Eval, job: Job, *, asked_at: float) -> None:
     shown_at = (attempt.queue_at for _, attempt in attempts_of(ev, job.job_id))
     if not is_stale(asked_at, max([job.registered_at, job.missing_at or 0.0, *shown_at])):
@@ -194,9 +207,10 @@ def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
     if not _is_news(attempt, state, asked_at=asked_at):
         return
     reason = row.reason if state is State.PENDING else ""
-    if (state, reason) != (attempt.queue_state, attempt.queue_reason):
+    if (state, base(reason)) != (attempt.queue_state, base(attempt.queue_reason)):
         # Only a change moves the time: a poll without news leaves the state file as it is.
-        attempt.queue_at, attempt.queue_state, attempt.queue_reason = asked_at, state, reason
+        attempt.queue_at, attempt.queue_state = asked_at, state
+    attempt.queue_reason = reason
     _take_suspension(attempt, state, at=asked_at)
     if attempt.account_state not in ENDS:
         _take_details(attempt, row, state)

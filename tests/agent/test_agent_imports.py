@@ -17,6 +17,7 @@ BEFORE_THE_COMMAND = {
     "evalmon_agent.agent.command",
     "evalmon_agent.agent.companion",
     "evalmon_agent.agent.ending",
+    "evalmon_agent.agent.group",
     "evalmon_agent.agent.inherited",
     "evalmon_agent.agent.light",
     "evalmon_agent.agent.placement",

@@ -93,6 +93,7 @@ def test_any_bytes_are_refused(tmp_path: Path, data: bytes) -> None:
         header_of(tmp_path / "a.eval", data + b"PK\5\6" + bytes(2) + data)
 
 
+@pytest.mark.survives("S8")
 @pytest.mark.parametrize(
     "member",
     [
@@ -115,6 +116,7 @@ def test_an_encrypted_member_is_not_there(tmp_path: Path) -> None:
     assert header_of(tmp_path / "a.eval", zip_of([Member("header.json", HEADER, flags=1)])) is None
 
 
+@pytest.mark.survives("S1")
 def test_links_and_fifos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.eval").write_bytes(SMALL)
     (tmp_path / "link.eval").symlink_to(tmp_path / "a.eval")
@@ -212,6 +214,7 @@ print(took_s, peak_kib, len(found.logs) + len(found.unreadable))
 """
 
 
+@pytest.mark.survives("S8")
 @pytest.mark.parametrize(
     "make",
     [
