@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .gpu_source import Source
     from .host_source import HostSource
     from .host_usage import Usage
+    from .seen import Seen
 
 # A last sample is worth it if so much time has passed since the one before.
 _LAST_AFTER_S = 1.0
@@ -34,7 +35,16 @@ class Plan:
     `gpu_held_s`: so long somebody else is waited for who may write gpu_metrics.csv.
     """
 
-    __slots__ = ("directory", "end_unix_s", "environ", "gpu_held_s", "interval_s", "no_gpu", "open_host", "suffix")
+    __slots__ = (
+        "directory",
+        "end_unix_s",
+        "environ",
+        "gpu_held_s",
+        "interval_s",
+        "no_gpu",
+        "open_host",
+        "suffix",
+    )
 
     def __init__(
         self,
@@ -61,7 +71,7 @@ class Plan:
 class Loop:
     """One sampler on one node."""
 
-    def __init__(self, plan: Plan, record: Record, bell: "Bell", *, show: "Callable[[], None]") -> None:
+    def __init__(self, plan: Plan, record: Record, bell: "Bell", *, show: "Callable[[], None]", seen: "Seen") -> None:
         """Nothing is touched yet.
 
         Args:
@@ -69,11 +79,13 @@ class Loop:
             record: where counts and reasons go.
             bell: what wakes us.
             show: makes the present state of `record` known.
+            seen: knows whether an eval was seen among the job's processes.
         """
         self._plan = plan
         self._record = record
         self._bell = bell
         self._show = show
+        self._seen = seen
         self._gpu_file = CsvFile(
             os.path.join(plan.directory, f"gpu_metrics{plan.suffix}.csv"), gpu_rows.HEADER, held_s=plan.gpu_held_s
         )
@@ -117,6 +129,8 @@ class Loop:
         self._record.count("ticks")
         try:
             self._tick_host()
+            if name := self._seen.look():
+                self._record.texts["eval_seen"] = name
         except Exception as error:  # noqa: BLE001 (a tick's catch-all)
             self._caught(error)
         if self._worker is not None and self._host_file.is_turn:
