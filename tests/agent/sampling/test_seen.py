@@ -51,7 +51,7 @@ def test_any_bytes_are_survived() -> None:
 def test_an_eval_below_a_wrapper_is_on_record_without_its_arguments(tmp_path: Path) -> None:
     experiment = Experiment(tmp_path)
     inspect = tmp_path / "inspect"
-    inspect.write_text("import time; time.sleep(3)\n")
+    inspect.write_text("import time; time.sleep(1.7)\n")
     wrapper = tmp_path / "wrapper.sh"
     wrapper.write_text(f"#!/bin/sh\nsleep 0.3\n{sys.executable} {inspect} eval t.py -M api_key=sesame\ntrue\n")
     wrapper.chmod(0o755)
