@@ -35,16 +35,7 @@ class Plan:
     `gpu_held_s`: so long somebody else is waited for who may write gpu_metrics.csv.
     """
 
-    __slots__ = (
-        "directory",
-        "end_unix_s",
-        "environ",
-        "gpu_held_s",
-        "interval_s",
-        "no_gpu",
-        "open_host",
-        "suffix",
-    )
+    __slots__ = ("directory", "end_unix_s", "environ", "gpu_held_s", "interval_s", "no_gpu", "open_host", "suffix")
 
     def __init__(
         self,
