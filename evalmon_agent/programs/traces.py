@@ -35,7 +35,7 @@ class Outputs:
 
 
 def script_of(experiment: Experiment, ev: Eval, job_id: str) -> str:
-    """The text of what was submitted; of an adopted job, of its script unless that was changed since."""
+    """The text of what was submitted; of an adopted job its own script unless that was changed since. Else empty."""
     job = next((job for job in ev.jobs if job.job_id == job_id), None)
     if job is None or ev.script is None:
         return ""
@@ -50,21 +50,21 @@ def outputs_of(script: str, ev: Eval, job_id: str) -> Outputs:
     parsed = parse_job_id(job_id)
     if ev.script is None or parsed is None:
         return Outputs()
-    options = dict(read_head(script).options)
+    options = read_head(script).options
     name = options.get("job-name") or os.path.basename(ev.script)
     folder = os.path.dirname(ev.script)
-    is_ours = any(job.token is not None for job in ev.jobs if job.job_id == job_id)
-    if not is_ours:
+    is_adopted = all(job.token is None for job in ev.jobs if job.job_id == job_id)
+    if is_adopted:
         # Whoever submitted it may have done so from elsewhere, with other options.
-        options.pop("chdir", None)
+        options = {key: value for key, value in options.items() if key != "chdir"}
         folder = ev.output_dir or folder
-
-    def place(option: str) -> str | None:
-        as_output = options | {"output": options[option]} if option in options else options
-        path = output_path(as_output, parsed, raw_id=None, name=name, folder=folder)
-        return path if is_ours or (path is not None and os.path.isfile(path)) else None
-
-    return Outputs(place("output"), place("error") if "error" in options else None)
+    output = output_path(options, parsed, raw_id=None, name=name, folder=folder)
+    errors = None
+    if "error" in options:
+        errors = output_path({**options, "output": options["error"]}, parsed, raw_id=None, name=name, folder=folder)
+    if is_adopted:
+        output, errors = (path if path and os.path.isfile(path) else None for path in (output, errors))
+    return Outputs(output, errors)
 
 
 def span_of(ev: Eval, one: Incarnation, *, output: str = "") -> attempt_log.Attempt | None:
@@ -98,6 +98,13 @@ def result_of(
         return to_result(found.logs[path], path=path)
     # A log that is there but cannot be read is not a missing one.
     return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
+
+
+def _changed_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return float("inf")
 
 
 def text_of(path: str | None, *, limit_bytes: int = 64 * 1024) -> str:

@@ -44,7 +44,7 @@ def load(path: str) -> Heartbeat | None:
     try:
         data = read_private(path, max_bytes=_MAX_BYTES) or b""
         found = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         if _schema_of(data) > SCHEMA:
             raise _newer(path) from None
         return None
@@ -58,7 +58,7 @@ def load(path: str) -> Heartbeat | None:
 def _schema_of(data: bytes) -> int:
     try:
         return _version.decode(data).schema
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return 0
 
 

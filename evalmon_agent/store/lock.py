@@ -133,7 +133,7 @@ def _read(path: str) -> Choice | None:
         found = _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise UnreadableError(f"{path}: cannot be read ({error}); remove it while no monitor runs") from None
     if found.schema > SCHEMA:
         raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")

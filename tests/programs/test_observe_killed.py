@@ -43,7 +43,7 @@ class Runs:
         whole = self.new()
         self.points = faults.points(whole.observe_to_the_end, directory / "trace")
         self.expected = whole.news()
-        assert len(self.expected) == 10
+        assert len(self.expected) == 12
         self.drop(whole)
 
     def new(self) -> Exp:

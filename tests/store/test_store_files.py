@@ -115,7 +115,10 @@ class TestHeartbeat:
         heartbeat.save(experiment.observer, beat)
         assert heartbeat.load(experiment.observer) == beat
 
-    @pytest.mark.parametrize("text", [b"", b"{", b"\0" * 100, b"[]", b'{"role":"king"}', b" " * 100_000])
+    @pytest.mark.survives("F10")
+    @pytest.mark.parametrize(
+        "text", [b"", b"{", b"\0" * 100, b"[]", b'{"role":"king"}', b" " * 100_000, b'{"x":' + b"[" * 60_000]
+    )
     def test_one_that_cannot_be_read_is_none(self, experiment: Experiment, text: bytes) -> None:
         Path(experiment.observer).write_bytes(text)
         assert heartbeat.load(experiment.observer) is None
@@ -155,6 +158,17 @@ class TestReports:
     def test_a_newer_schema_is_passed_over(self, experiment: Experiment) -> None:
         self.write(experiment, "11.json", schema=2)
         assert list(reports.changed(experiment.jobs, {})) == []
+
+    @pytest.mark.survives("F12")
+    def test_one_that_is_torn_at_any_byte_is_passed_over_and_counted(self, experiment: Experiment) -> None:
+        path = self.write(experiment, "11.json", attempts=[{"restart": 0, "started_at": 1.0, "exit_code": 3}])
+        whole = path.read_bytes()
+        for cut in range(len(whole)):
+            path.write_bytes(whole[:cut])
+            assert list(reports.changed(experiment.jobs, {})) == []
+            assert reports.unread(experiment.jobs) == ["11.json"]
+        path.write_bytes(whole)
+        assert reports.unread(experiment.jobs) == []
 
     def test_no_directory_is_no_report(self, tmp_path: Path) -> None:
         assert list(reports.changed(str(tmp_path / "gone"), {})) == []
@@ -313,7 +327,11 @@ class TestLockChoice:
             faults.killed_at(lambda: choice(experiment), point, options=options)
             assert choice(experiment).kind == "flock"
 
-    @pytest.mark.parametrize("text", ["", "{", '{"kind":"flock"}', '{"kind":"lease","filesystem":null,"host":"h"}'])
+    @pytest.mark.survives("F10")
+    @pytest.mark.parametrize(
+        "text",
+        ["", "{", '{"kind":"flock"}', '{"kind":"lease","filesystem":null,"host":"h"}', '{"x":' + "[" * 4000],
+    )
     def test_one_that_cannot_be_read_stops_everybody(self, experiment: Experiment, text: str) -> None:
         Path(experiment.lock_choice).write_text(text)
         with pytest.raises(UnreadableError, match="remove it while no monitor runs"):
