@@ -113,13 +113,6 @@ def text_of(path: str | None, *, limit_bytes: int = 64 * 1024) -> str:
     return "" if found is None else found.decode(errors="replace")
 
 
-def _changed_at(path: str) -> float:
-    try:
-        return os.stat(path).st_mtime
-    except OSError:
-        return float("inf")
-
-
 def _places(ev: Eval, script: str, job_id: str) -> tuple[list[str], list[str]]:
     """The directories to look at, and those below which to look as well: what the script says, then the usual ones."""
     folder = os.path.dirname(ev.script) if ev.script else None
