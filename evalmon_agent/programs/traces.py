@@ -126,11 +126,12 @@ def _places(ev: Eval, script: str, job_id: str) -> tuple[list[str], list[str]]:
         found = [os.path.join(base, word) for word in said for base in bases]
         # A file's name instead of a directory's: the logs lie beside it.
         found += [os.path.dirname(place) for place in found if place.endswith(".json")]
-        found += [os.path.normpath(os.path.join(root, place)) for root in roots for place in kind.folders]
+        found += [os.path.join(root, place) for root in roots for place in kind.folders]
+        found = [os.path.normpath(place) for place in found if os.path.isabs(place)]
         places |= dict.fromkeys(found)
         if kind.is_nested and (said or kind.runs.search(script)):
             nested |= dict.fromkeys(found)
-    return [p for p in places if os.path.isabs(p)], [p for p in nested if os.path.isabs(p)]
+    return list(places), list(nested)
 
 
 def _variables(job_id: str, folder: str | None) -> Mapping[str, str]:

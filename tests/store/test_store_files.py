@@ -197,6 +197,13 @@ class TestReports:
         assert (own.restart, own.exit_code, own.whole_job, own.notes) == (1, 3, True, ["n"])
         assert own.sample_interval_s == 2.5
 
+    def test_what_ran_in_the_job_is_known_by_name_only(self, experiment: Experiment) -> None:
+        commands = [{"program": "wrapper.sh"}, {"program": "inspect"}, {"program": "inspect"}, {}]
+        seen = {"interval_ms": 1000, "eval_seen": "lm_eval"}
+        self.write(experiment, "11.json", attempts=[{"commands": commands, "sampler": seen}])
+        (found,) = reports.changed(experiment.jobs, {})
+        assert found.attempts[0].programs == ["inspect", "lm_eval", "wrapper.sh"]
+
     def test_the_last_command_of_several_tells_the_end_where_none_is_the_job(self, experiment: Experiment) -> None:
         commands = [{"exit_code": 0}, {"exit_code": 7}]
         self.write(experiment, "11.json", attempts=[{"scope": "commands", "commands": commands}])
