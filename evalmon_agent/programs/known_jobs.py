@@ -58,12 +58,15 @@ def known_jobs(slurm: Slurm, numbers: Iterable[int]) -> KnownJobs:
 
 
 def script_of(command: str) -> str | None:
-    """The script in a Command, which has the job's arguments behind it; None if it is not there (any more)."""
+    """The script in a Command, which has the job's arguments behind it; None if it is not there (any more).
+
+    Links in its directory are resolved, as they are in the experiment's.
+    """
     words = command.split(" ") if command.startswith("/") else []
     for count in range(min(len(words), _MOST_WORDS), 0, -1):
         path = " ".join(words[:count])
         if os.path.isfile(path):
-            return path
+            return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     return None
 
 
