@@ -161,7 +161,10 @@ def _whole_arrays(wanted: Sequence[Wanted], new: Sequence[tuple[Wanted, Job]], r
 
 
 def _work_dirs(found: Iterable[Entry]) -> list[str]:
-    return [entry.intent.output_dir for entry in found if entry.intent.what == "eval" and entry.intent.output_dir]
+    """Where the evals that are known write, or, adopted ones, may write."""
+    evals = [entry for entry in found if entry.intent.what == "eval"]
+    places = [e.adopted.work_dir if e.adopted is not None else e.intent.output_dir for e in evals]
+    return [place for place in places if place is not None]
 
 
 def _records(planned: Sequence[Planned], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
@@ -197,6 +200,7 @@ def _record(job: Job, name: str, output_dir: str | None, *, now: float) -> Adopt
         partition=job.partition,
         account=job.account,
         qos=job.qos,
+        work_dir=job.work_dir,
     )
 
 

@@ -162,7 +162,10 @@ def test_jobs_in_one_directory_have_no_place_for_csvs_that_would_be_shared(exp: 
         [running("11", work_dir="/shared"), running("12", work_dir="/shared"), running("13", work_dir="/own")]
     )
     watch(exp, "a=11", "b=12", "c=13")
-    assert {name: ev["output_dir"] for name, ev in exp.state()["evals"].items()} == {"a": None, "b": None, "c": "/own"}
+    exp.slurm.show([running("14", work_dir="/s"), running("15", work_dir="/own")])
+    watch(exp, "d=14", "e=15")
+    places = {name: ev["output_dir"] for name, ev in exp.state()["evals"].items()}
+    assert places == {"a": None, "b": None, "c": "/own", "d": None, "e": None}
 
 
 def test_our_own_jobs_are_no_evals(exp: Exp) -> None:
