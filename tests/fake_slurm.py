@@ -1,8 +1,8 @@
 """A Slurm of small programs, driven by files: for where a real one cannot be made to misbehave.
 
-`FakeSlurm(directory)` makes `bin/` with squeue, sacct, sbatch, seff, scancel and sinfo, and the few tools that they
-need, so that `bin/` alone can be PATH. Jobs are `Job` records; `show(jobs)` makes squeue and sacct tell of them.
-A file `NAME.before` or `NAME.after` is run as part of that program: there it hangs, fails or lies.
+`FakeSlurm(directory)` makes `bin/` with squeue, sacct, sbatch, seff, scancel, scontrol and sinfo, and the few tools
+that they need, so that `bin/` alone can be PATH. Jobs are `Job` records; `show(jobs)` makes squeue and sacct tell of
+them. A file `NAME.before` or `NAME.after` is run as part of that program: there it hangs, fails or lies.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ for word; do case "$word" in --delimiter=*) delimiter=${word#--delimiter=} ;; es
 sed "s/\x1f/$delimiter/g" "$dir/sacct.out"
 """,
     "sbatch": """
+[ "$1" = --version ] && exec cat "$dir/version.out"
 while [ "$1" != -- ]; do shift; done
 script=$2
 if [ -e "$dir/refused/${script##*/}" ]; then cat "$dir/refused/${script##*/}" >&2; exit 1; fi
@@ -56,6 +57,9 @@ printf '%s\\n' "$id"
 cat "$dir/seff/$1"
 """,
     "scancel": "",
+    "scontrol": """
+[ "$1" = show ] && cat "$dir/scontrol.out"
+""",
     "sinfo": """
 cat "$dir/sinfo.out"
 """,
@@ -147,6 +151,8 @@ class FakeSlurm:
             program = self.bin / name
             program.write_text((_HEAD + body + _TAIL).replace("{directory}", str(directory)).replace("{name}", name))
             program.chmod(0o755)
+        self.answer("version", "slurm 24.11.5\n")
+        self.answer("scontrol", "AccountingStorageType   = accounting_storage/slurmdbd\nClusterName = test\n")
         self.answer("sinfo", f"main*{US}1-00:00:00{US}NO\n")
         self.show([])
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalmon_agent.programs.accompany import HelperReport
+from evalmon_agent.programs.checks.finding import Finding
 from evalmon_agent.programs.metrics import JobMetrics
 from evalmon_agent.programs.submit import SubmitReport
 from evalmon_agent.programs.watch import WatchReport
@@ -35,6 +36,7 @@ _COLOURS = {
 _PIPE_COLUMNS = 400
 _AROUND_THE_ROWS = 6
 _METRICS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
+_LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "active": "default"}
 
 
@@ -135,6 +137,19 @@ def metrics(found: Sequence[JobMetrics], *, as_json: bool) -> None:
     for one in found:
         if one.state is None:
             click.echo(f"evalmon: {one.job_id}: no such job in Slurm's accounting", err=True)
+
+
+def findings(found: Sequence[Finding], *, as_json: bool) -> None:
+    """One line per finding: how it stands, what was looked at, what was found, what to do."""
+    if as_json:
+        rows = [{"check": f.check, "level": f.level, "line": f.line, "advice": f.advice} for f in found]
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
+        return
+    width = max((len(one.check) for one in found), default=0)
+    for one in found:
+        level = click.style(f"{one.level:<8}", fg=_LEVEL_COLOURS[one.level])
+        line = f"{one.line}; {one.advice}" if one.advice else one.line
+        click.echo(f"{level} {printable(one.check):<{width}}  {printable(line)}")
 
 
 def _metrics_row(one: JobMetrics) -> list[str]:

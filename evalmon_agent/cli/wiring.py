@@ -97,9 +97,10 @@ def load_settings(experiment: Experiment, *, for_reading: bool = False) -> Setti
     return settings_file.load(experiment.settings, environ=environ, owner=experiment.owner if for_reading else None)
 
 
-def experiment_argument(command: F) -> F:
+def experiment_argument(*, required: bool = True) -> Callable[[F], F]:
     """The EXP argument."""
-    return click.argument("experiment", type=ExperimentType(), metavar="EXP")(command)
+    metavar = "EXP" if required else "[EXP]"
+    return click.argument("experiment", type=ExperimentType(), metavar=metavar, required=required)
 
 
 def json_option(command: F) -> F:

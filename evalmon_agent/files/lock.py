@@ -7,7 +7,8 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import filelock
 
@@ -16,6 +17,10 @@ from evalmon_agent.files import soft_lock
 from evalmon_agent.files.mounts import LockKind
 
 WAIT_S = 30.0
+HURRIED_WAIT_S = 3.0
+"""Whoever was asked to stop waits no longer: Slurm kills after KillWait, 30 s by default."""
+
+Hurry = Callable[[], bool]
 
 # No such lock here, or something else than a lock in its place: waiting mends neither.
 _CANNOT = frozenset(
@@ -24,26 +29,33 @@ _CANNOT = frozenset(
 
 
 @contextlib.contextmanager
-def held(path: str, kind: LockKind, *, wait_s: float = WAIT_S) -> Iterator[None]:
+def held(path: str, kind: LockKind, *, wait_s: float = WAIT_S, hurry: Hurry | None = None) -> Iterator[None]:
     """Hold the lock at `path` for one transaction.
 
     Promises: excludes every other holder of the same kind; raises LockUnavailableError (75) when somebody else
     has it for `wait_s`, or when this host cannot take that kind; never breaks a living holder's lock. OSError: the
-    file system is full, or away for now.
+    file system is full, or away for now. `hurry`: once it says so, the wait ends after HURRIED_WAIT_S.
     """
-    with _taken(path, kind, wait_s=wait_s) as have:
+    began = time.monotonic()
+
+    def gives_up() -> bool:
+        waited_s = time.monotonic() - began
+        return waited_s >= wait_s or (hurry is not None and waited_s >= HURRIED_WAIT_S and hurry())
+
+    with _taken(path, kind, gives_up=gives_up) as have:
         if not have:
-            raise LockUnavailableError(f"{path} is held {_by_whom(path, kind, wait_s=wait_s)}")
+            waited_s = min(wait_s, time.monotonic() - began)
+            raise LockUnavailableError(f"{path} is held {_by_whom(path, kind, waited_s=waited_s)}")
         yield
 
 
 @contextlib.contextmanager
-def _taken(path: str, kind: LockKind, *, wait_s: float) -> Iterator[bool]:
+def _taken(path: str, kind: LockKind, *, gives_up: Callable[[], bool]) -> Iterator[bool]:
     native = filelock.FileLock(path, mode=0o600, fallback_to_soft=False) if kind == "flock" else None
     if native is not None:
         _refuse_strangers(path)
     try:
-        have = soft_lock.acquire(path, wait_s=wait_s) if native is None else _acquire(native, wait_s=wait_s)
+        have = soft_lock.acquire(path, gives_up) if native is None else _acquire(native, gives_up)
     except FileExistsError:
         raise _stranger(path) from None
     except (OSError, NotImplementedError) as error:
@@ -61,9 +73,9 @@ def _taken(path: str, kind: LockKind, *, wait_s: float) -> Iterator[bool]:
             soft_lock.release(path)
 
 
-def _acquire(native: filelock.BaseFileLock, *, wait_s: float) -> bool:
+def _acquire(native: filelock.BaseFileLock, gives_up: Callable[[], bool]) -> bool:
     try:
-        native.acquire(timeout=wait_s, poll_interval=0.02)
+        native.acquire(poll_interval=0.02, cancel_check=gives_up)
     except filelock.Timeout:
         return False
     return True
@@ -80,9 +92,9 @@ def _stranger(path: str) -> LockUnavailableError:
     return LockUnavailableError(f"{path}: not a lock of evalmon's; remove it")
 
 
-def _by_whom(path: str, kind: LockKind, *, wait_s: float) -> str:
+def _by_whom(path: str, kind: LockKind, *, waited_s: float) -> str:
     """By whom, for how long, and what to do."""
-    since = f"for more than {wait_s:.0f} s"
+    since = f"for more than {waited_s:.0f} s"
     if kind == "flock":
         return f"by another evalmon {since}; try again"
     holder = soft_lock.holder_of(path)

@@ -27,14 +27,14 @@ _LONGEST_WAIT_S = 0.25
 holder_of = marker.holder_of
 
 
-def acquire(path: str, *, wait_s: float) -> bool:
-    """Make the marker at `path`; False if somebody else had it for `wait_s`.
+def acquire(path: str, gives_up: Callable[[], bool]) -> bool:
+    """Make the marker at `path`; False if somebody else had it until `gives_up` said so.
 
     Promises: one process at a time has it; a marker whose process is certainly gone is removed, by one process;
     one whose process lives, or may live on another host, never is. OSError: the file system says so;
     FileExistsError: what stands there is no marker, and will not go.
     """
-    return _wait(lambda: _try(path), wait_s=wait_s)
+    return _wait(lambda: _try(path), gives_up)
 
 
 def release(path: str) -> None:
@@ -58,7 +58,8 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
     """
     directory, name = os.path.split(path)
     right = os.path.join(directory, f".{name}.{hashlib.sha256(gone.text).hexdigest()[:16]}.tmp")
-    if not _wait(lambda: _try(right), wait_s=wait_s):
+    deadline = time.monotonic() + wait_s
+    if not _wait(lambda: _try(right), lambda: time.monotonic() >= deadline):
         return False
     try:
         if holder_of(path) != gone:
@@ -69,14 +70,12 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
         release(right)
 
 
-def _wait(attempt: Callable[[], bool], *, wait_s: float) -> bool:
-    deadline = time.monotonic() + wait_s
+def _wait(attempt: Callable[[], bool], gives_up: Callable[[], bool]) -> bool:
     pause_s = _FIRST_WAIT_S
     while not attempt():
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
+        if gives_up():
             return False
-        time.sleep(min(pause_s, left_s))
+        time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, _LONGEST_WAIT_S)
     return True
 

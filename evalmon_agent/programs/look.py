@@ -9,6 +9,8 @@ from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observer
+from evalmon_agent.programs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.progress import progress
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file
@@ -16,8 +18,9 @@ from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.tracking.helpers import all_final
+from evalmon_agent.tracking.helpers import all_final, completion_lives, lacks_completion
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.timing import back_off_s
 
 _SILENT_POLLS = 2
 _LOCK_WAIT_S = 2.0
@@ -34,7 +37,8 @@ def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
     experiment.require_monitored()
     observer = Observer(experiment, slurm, settings, role="command", lock_wait_s=_LOCK_WAIT_S)
     state = _look_or_read(observer) if experiment.is_ours else _read(experiment)
-    return build(state, now=observer.now(), lost_after_s=settings.lost_after)
+    so_far = progress(experiment, state)
+    return build(state, now=observer.now(), lost_after_s=settings.lost_after, progress=so_far)
 
 
 def report(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
@@ -42,10 +46,7 @@ def report(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
     experiment.require_monitored()
     experiment.check()
     observer = Observer(experiment, slurm, settings, role="command")
-    state = look(observer)
-    if all_final(state) and not is_complete(state) and not _completion_lives(slurm, state):
-        state = _finish(observer, slurm, state)
-    return write_summary(experiment, state, observer=observer)
+    return write_summary(experiment, look(observer), observer=observer)
 
 
 def exit_status(summary: Summary) -> int:
@@ -56,18 +57,47 @@ def exit_status(summary: Summary) -> int:
 
 
 def look(observer: Observer) -> ExperimentState:
-    """The state; one poll first if the observer in charge has been silent for two and something is active."""
-    experiment, settings = observer.experiment, observer.settings
+    """The state; one poll first if the observer in charge has been silent for two and something is active.
+
+    Where no job of ours lives that would do it, the end is made here, and late-comers get a completion job.
+    """
+    state = _polled(observer)
+    if all_final(state) and not is_complete(state) and not completion_lives(state):
+        return _finish(observer, observer.slurm, state)
+    return state
+
+
+def _polled(observer: Observer) -> ExperimentState:
+    experiment = observer.experiment
     last = heartbeat_file.load(experiment.observer)
-    interval_s = settings.poll_interval
     age_s = time.time() - last.polled_at if last is not None else None
     state = observer.record()
     if all_final(state) and is_complete(state):
         return state
+    interval_s = _interval_s(observer.settings, state)
     silent = age_s is None or age_s < 0 or age_s > _SILENT_POLLS * interval_s
-    if silent and observer.slurm.has("squeue"):
-        return observer.observe_once(at_least_s=interval_s).state
-    return state
+    if not silent or not observer.slurm.has("squeue"):
+        return state
+    observed = observer.observe_once(at_least_s=interval_s)
+    if observed.queue is not None and lacks_completion(observed.state) and observer.slurm.has("sbatch"):
+        return _with_completion(observer, observed.state)
+    return observed.state
+
+
+def _interval_s(settings: Settings, state: ExperimentState) -> float:
+    """A poll interval; longer while Slurm does not answer: who looks in a loop asks no oftener than a sidecar."""
+    failures = state.outage.failures if state.outage is not None else 0
+    return back_off_s(settings.poll_interval, failures=failures, alert_after=settings.alert_after)
+
+
+def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentState:
+    """A completion job for evals that were added or requeued after the completion."""
+    waiting_for = active_jobs(observer.experiment, state)
+    if not waiting_for:
+        return state
+    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, observer.slurm.environ)
+    helpers.submit("completion", afterany=waiting_for)
+    return observer.record()
 
 
 def _look_or_read(observer: Observer) -> ExperimentState:
@@ -87,13 +117,6 @@ def _read(experiment: Experiment) -> ExperimentState:
     if state is None:
         raise UsageError(f"{experiment.directory}: no observer has written anything there yet; ask its owner")
     return state
-
-
-def _completion_lives(slurm: Slurm, state: ExperimentState) -> bool:
-    """Whether a completion job is there that will do the rest."""
-    if state.completion is None or state.completion.job_id is None:
-        return False
-    return slurm.ends_at(state.completion.job_id) is not None
 
 
 def _finish(observer: Observer, slurm: Slurm, state: ExperimentState) -> ExperimentState:

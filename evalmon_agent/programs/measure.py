@@ -66,16 +66,17 @@ class Measurer:
 
     def next_at(self, state: ExperimentState) -> float | None:
         """When the next step may bring something; None if nothing is owed."""
-        times = [self._due_at(owed) for owed in unmeasured(state)]
-        return min(times, default=None)
+        times = (self._due_at(owed) for owed in unmeasured(state))
+        return min((at for at in times if at is not None), default=None)
 
-    def _due_at(self, owed: Unmeasured) -> float:
+    def _due_at(self, owed: Unmeasured) -> float | None:
+        """None where only the next answer of accounting can bring it."""
         tries = self._tries.get(_key(owed))
         if tries is None:
             return 0.0
         if tries.seff_again_at is not None and tries.seff_comes():
             return tries.seff_again_at
-        return tries.first_at + ACCOUNTING_PATIENCE_S
+        return tries.first_at + ACCOUNTING_PATIENCE_S if _was_silent(owed, tries) else None
 
     def _figures(self, owed: Unmeasured, *, now: float, final: bool) -> Figures | None:
         tries = self._tries.setdefault(_key(owed), _Tries(now))
@@ -88,7 +89,7 @@ class Measurer:
                 return None
         if owed.accounted is not None:
             return owed.accounted
-        if final or now - tries.first_at >= ACCOUNTING_PATIENCE_S:
+        if final or (now - tries.first_at >= ACCOUNTING_PATIENCE_S and _was_silent(owed, tries)):
             return from_self(elapsed_s=owed.elapsed_s, time_limit_s=owed.time_limit_s)
         return None
 
@@ -119,6 +120,11 @@ class Measurer:
         if self._seff_works is None:
             self._seff_works = self.slurm.has("seff")
         return self._seff_works
+
+
+def _was_silent(owed: Unmeasured, tries: _Tries) -> bool:
+    """Whether accounting answered in vain for long enough: while it does not answer at all, figures may come yet."""
+    return owed.answered_at >= tries.first_at + ACCOUNTING_PATIENCE_S / 2
 
 
 def _key(owed: Unmeasured) -> Key:

@@ -12,10 +12,13 @@ from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.state import Held
 from evalmon_agent.tracking.alerts import newly_unreported
 from evalmon_agent.tracking.helpers import take_helpers
-from evalmon_agent.tracking.records import ExperimentState, Outage
+from evalmon_agent.tracking.records import Eval, ExperimentState, Outage
 from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.waiting import action_for, newly_stuck, pending
 
 Block = list[str]
+_LISTED = 10
+"""Evals that one ALERT names."""
 
 
 def outage(state: ExperimentState, failure: Failure | None, now: float, *, alert_after: int) -> list[Block]:
@@ -44,6 +47,25 @@ def unreported(state: ExperimentState, now: float, *, poll_interval_s: float) ->
         blocks.note(now, "ALERT", f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
         for ev in newly_unreported(state, now=now, poll_interval_s=poll_interval_s)
     ]
+
+
+def stuck(state: ExperimentState, now: float, *, poll_interval_s: float) -> list[Block]:
+    """One ALERT for each reason for which evals have been waiting for too long; a thousand tasks are one block."""
+    by_reason: dict[str, list[Eval]] = {}
+    for ev, reason in newly_stuck(state, now=now, poll_interval_s=poll_interval_s):
+        by_reason.setdefault(reason, []).append(ev)
+    return [_stuck(reason, evals, now) for reason, evals in by_reason.items()]
+
+
+def _stuck(reason: str, evals: Sequence[Eval], now: float) -> Block:
+    one = evals[0]
+    subject = f"{one.name} waits: {reason}" if len(evals) == 1 else f"{len(evals)} evaluations wait: {reason}"
+    more = f" and {len(evals) - _LISTED} more" if len(evals) > _LISTED else ""
+    names = {} if len(evals) == 1 else {"Evaluations": ", ".join(ev.name for ev in evals[:_LISTED]) + more}
+    ids = " ".join(ev.job_id for ev in evals[:_LISTED])
+    since = min(attempt.queue_at for ev in evals if (attempt := pending(ev)) is not None)
+    fields = {"Job ID": ids + more, **names, "Reason": reason, "Since": blocks.stamp(since)}
+    return blocks.note(now, "ALERT", subject, {**fields, "Action": action_for(reason, ids) or ""})
 
 
 def set_aside(held: Held, now: float) -> list[Block]:

@@ -46,7 +46,7 @@ class Helpers:
         place = self._place()
         where = job.partition or place.partition
         partitions = self._partitions()
-        if kind == "sidecar" and is_exclusive(where, partitions):
+        if kind == "sidecar" and is_exclusive(where, partitions, linear=self.slurm.gives_whole_nodes()):
             return Outcome(None, f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
         token = new_token()
         claim(self.experiment, token, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 import traceback
 from collections.abc import Mapping
@@ -14,16 +15,17 @@ from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observed, Observer
-from evalmon_agent.programs.our_jobs import Helpers
+from evalmon_agent.programs.progress import progress
 from evalmon_agent.programs.resources import resource_blocks
 from evalmon_agent.programs.stopping import StopSignals
+from evalmon_agent.programs.succession import Succession
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.helpers import all_final
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.timing import back_off_s, hand_over_at
+from evalmon_agent.tracking.timing import back_off_s
 from evalmon_agent.words.printable import printable
 
 
@@ -46,24 +48,27 @@ class Sidecar:
         self._polls = 0
         self._failures = 0
         self._settings_seen = self._settings_version()
-        self._started_at = time.time()
-        self._ends_at: float | None = None
+        self._succession = Succession(experiment, slurm, environ, ends_at=None)
 
     def run(self) -> None:
         """Poll, measure and log until there is nothing left to watch. UnreadableError: a newer evalmon is at work."""
         self._stop.take()
         self._slurm.stopped = self._stop.is_set
         self._note("MONITOR_STARTED", "sidecar", self._started())
-        self._ends_at = self._asked_end()
+        ends_at = self._asked_end()
+        self._succession = Succession(self._experiment, self._slurm, self._environ, ends_at=ends_at)
         reason = None
         while reason is None:
             reason = self._turn()
+        if self._stop.name == "SIGTERM":
+            with suppress(EvalmonError, OSError):
+                reason = self._succession.preempted(self._observer.settings) or reason
         self._note("MONITOR_STOPPED", "sidecar", {"Reason": reason, "Job ID": self._job_id or "none"})
         self._say()
 
     def _turn(self) -> str | None:
         """One poll and the work until the next; the reason to stop, if there is one."""
-        next_at = time.monotonic() + self._interval_s()
+        next_at = time.monotonic() + min(self._interval_s(), max(self._succession.left_s(), 0.0))
         try:
             reason = self._watch(until=next_at)
             if reason is not None:
@@ -81,28 +86,35 @@ class Sidecar:
         self._reload_settings()
         self._say()
         observed = self._poll()
+        reason = self._succession.reason_to_leave(observed, self._observer.settings)
+        if reason is not None:
+            return reason
         state = self._work(observed.state, until=until)
         if is_ready(state):
             state = finalize(self._observer) if not is_complete(state) else state
             if is_complete(state):
                 write_summary(self._experiment, state, observer=self._observer)
                 return "all evaluations are over"
-        return None if self._stop.is_set() else self._hand_over()
+        return None
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
-        if not isinstance(error, (EvalmonError, OSError)):
-            traceback.print_exc()
-        print(f"poll failed: {printable(str(error))}", flush=True)
-        with suppress(EvalmonError, OSError):
+        # What the poll lacked (memory, descriptors, room) may be lacking still.
+        with suppress(EvalmonError, OSError, MemoryError):
             self._observer.count_failure(printable(f"{type(error).__name__}: {error}"))
+        with suppress(OSError, MemoryError):
+            if not isinstance(error, (EvalmonError, OSError, MemoryError)):
+                traceback.print_exc()
+            print(f"poll failed: {printable(str(error)) or type(error).__name__}", flush=True)
 
     def _poll(self) -> Observed:
         self._polls += 1
         observed = self._observer.observe_once()
-        self._failures = self._failures + 1 if observed.failure is not None else 0
+        # Also of polls that others made: Slurm's silence is the same for all of them.
+        self._failures = observed.state.outage.failures if observed.state.outage is not None else 0
         if observed.asked and self._polls % self._observer.settings.gpu_status_every == 0:
-            found = resource_blocks(observed.state, self._observer.settings, now=time.time())
+            so_far = progress(self._experiment, observed.state)
+            found = resource_blocks(observed.state, self._observer.settings, now=time.time(), progress=so_far)
             if found:
                 self._observer.record(extra=found)
         return observed
@@ -119,17 +131,12 @@ class Sidecar:
 
     def _interval_s(self) -> float:
         settings = self._observer.settings
-        return back_off_s(settings.poll_interval, failures=self._failures, alert_after=settings.alert_after)
-
-    def _hand_over(self) -> str | None:
-        """Before the time limit: a successor. The reason to stop, once there is one or none can be had."""
-        interval_s = self._observer.settings.poll_interval
-        if self._ends_at is None or time.time() < hand_over_at(self._started_at, self._ends_at, interval_s):
-            return None
-        outcome = Helpers(self._experiment, self._slurm, self._observer.settings, self._environ).submit("sidecar")
-        if outcome.job_id is not None:
-            return f"handed over to job {outcome.job_id} before the time limit"
-        return f"time limit near and no successor ({outcome.refusal}); the completion job summarises"
+        return back_off_s(
+            settings.poll_interval,
+            failures=self._failures,
+            alert_after=settings.alert_after,
+            jitter=random.random(),  # noqa: S311 - no secret
+        )
 
     def _asked_end(self) -> float | None:
         """When this job's time limit is reached: from the environment, else (22.05) from squeue, once."""
@@ -143,7 +150,8 @@ class Sidecar:
     def _reload_settings(self) -> None:
         """Take up a change of the settings; a bad one is logged and the old ones stay."""
         version = self._settings_version()
-        if version == self._settings_seen:
+        # Where the whole experiment is away for now, its settings are not gone.
+        if version == self._settings_seen or not os.path.isdir(self._experiment.directory):
             return
         self._settings_seen = version
         try:

@@ -10,6 +10,8 @@ from evalmon_agent.programs.unlock import release_if_over
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.helpers import COMPLETE, STOPPED
+from evalmon_agent.tracking.records import ExperimentState
 
 
 def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> list[str]:
@@ -26,5 +28,12 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> list[str]:
         raise SlurmUnavailableError(f"the monitoring jobs {' '.join(ours)} could not be ended: {failure.line}")
     observer = Observer(experiment, slurm, settings, role="command")
     fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ours) or "none"}
-    observer.record(extra=[blocks.note(observer.now(), "MONITOR_STOPPED", "by the user", fields)])
+
+    def change(state: ExperimentState, now: float) -> list[list[str]]:
+        if state.completion is not None and state.completion.status != COMPLETE:
+            state.completion.status, state.completion.alive = STOPPED, False
+        return [blocks.note(now, "MONITOR_STOPPED", "by the user", fields)]
+
+    observer.record()
+    observer.transact(change)
     return ours

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue, whereabouts
+from evalmon_agent.slurm import configuration, sacct, sbatch, scontrol, seff, sinfo, squeue, whereabouts
 from evalmon_agent.slurm.commands import Finished, run
 from evalmon_agent.slurm.environment import clean, for_submission
 from evalmon_agent.slurm.failures import Failure, Kind, classify
@@ -15,6 +15,8 @@ from evalmon_agent.words.stamps import parse_stamp
 
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
+LAST_ASK_TIMEOUT_S = 5.0
+"""For who is being ended: KillWait is 30 s by default."""
 SUBMIT_TIMEOUT_S = 300.0
 IDS_PER_CALL = 200
 
@@ -42,6 +44,11 @@ class Slurm:
         self._environ = dict(environ)
         self._asking = clean(environ)
         self.stopped = stopped
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment that it was made with."""
+        return self._environ
 
     def has(self, program: str) -> bool:
         """Whether this program of Slurm's is on PATH."""
@@ -87,10 +94,29 @@ class Slurm:
         done = self._ask(sinfo.argv())
         return _failure(done) or sinfo.parse(done.stdout)
 
+    def configuration(self) -> Mapping[str, str] | Failure:
+        """The cluster's configuration, as the controller has it."""
+        done = self._ask(configuration.argv())
+        return _failure(done) or configuration.parse(done.stdout)
+
+    def version(self) -> tuple[int, int] | None:
+        """Of which Slurm the commands are, as (24, 11)."""
+        return configuration.parse_version(self._ask(configuration.version_argv()).stdout)
+
     def ends_at(self, job_id: str) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""
         done = self._ask(["squeue", "-h", "-j", job_id, "-o", "%e"])
         return parse_stamp(done.stdout) if done.ok else None
+
+    def is_preempted(self, job_id: str) -> bool:
+        """Whether this job of ours is being ended by preemption, for good; False where Slurm does not tell."""
+        done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
+        return done.ok and scontrol.is_preempted_for_good(done.stdout)
+
+    def gives_whole_nodes(self) -> bool:
+        """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
+        done = self._ask(scontrol.show_config())
+        return done.ok and scontrol.gives_whole_nodes(done.stdout)
 
     def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.

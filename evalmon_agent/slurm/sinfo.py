@@ -11,12 +11,13 @@ _FORMAT = "%P\x1f%l\x1f%h"
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A partition: its time limit (None: none), and whether a job takes whole nodes."""
+    """A partition: its time limit (None: none), and whether a job takes whole nodes, or shares even its CPUs."""
 
     name: str
     is_default: bool
     time_limit_s: float | None
     exclusive: bool
+    oversubscribed: bool = False
 
 
 def argv() -> list[str]:
@@ -34,5 +35,6 @@ def parse(text: str) -> tuple[Partition, ...]:
             is_default = name.endswith("*")
             name = name.removesuffix("*")
             exclusive = shared.upper().startswith("EXCLUSIVE")
-            found[name] = Partition(name, is_default, durations.parse(limit), exclusive)
+            oversubscribed = shared.upper().startswith(("FORCE", "YES"))
+            found[name] = Partition(name, is_default, durations.parse(limit), exclusive, oversubscribed)
     return tuple(found.values())

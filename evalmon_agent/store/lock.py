@@ -13,7 +13,7 @@ import msgspec
 from evalmon_agent.errors import LockUnavailableError, UnreadableError
 from evalmon_agent.files import soft_lock
 from evalmon_agent.files.holder import Holder
-from evalmon_agent.files.lock import WAIT_S, flock_works, held
+from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held
 from evalmon_agent.files.marker import NO_LINKS
 from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
 from evalmon_agent.files.private import read_private
@@ -40,7 +40,7 @@ _decoder = msgspec.json.Decoder(Choice)
 
 
 @contextmanager
-def locked(experiment: Experiment, *, wait_s: float = WAIT_S) -> Iterator[None]:
+def locked(experiment: Experiment, *, wait_s: float = WAIT_S, hurry: Hurry | None = None) -> Iterator[None]:
     """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be had)."""
     made = choice(experiment)
     if made.kind == "flock" and not same_flock(made.filesystem, mount_at(experiment.directory)):
@@ -48,7 +48,7 @@ def locked(experiment: Experiment, *, wait_s: float = WAIT_S) -> Iterator[None]:
             f"{experiment.lock}: this host's locks on it are not seen by the host that chose them, {made.host}; run "
             f"evalmon there, or once no monitor runs remove {experiment.lock_choice} and begin here"
         )
-    with held(experiment.lock, made.kind, wait_s=wait_s):
+    with held(experiment.lock, made.kind, wait_s=wait_s, hurry=hurry):
         yield
 
 
@@ -133,7 +133,7 @@ def _read(path: str) -> Choice | None:
         found = _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise UnreadableError(f"{path}: cannot be read ({error}); remove it while no monitor runs") from None
     if found.schema > SCHEMA:
         raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")

@@ -16,10 +16,12 @@ from evalmon_agent.words.job_id import parse_job_id
 SCHEMA = 1
 MAX_BYTES = 4 * 1024 * 1024
 MAX_RESTARTS = 10_000
+_PROGRAMS_AT_MOST = 20
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Command(msgspec.Struct):
+    program: str = ""
     exit_code: int | None = None
     signal: int | None = None
 
@@ -67,12 +69,27 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
         return
     with listing:
         for entry in listing:
-            name = entry.name.removesuffix(".json")
-            if name == entry.name or parse_job_id(name) is None:
+            version = known.get(entry.name)
+            if version is None and not _is_report(entry.name):
                 continue
-            found = _read(entry, known.get(entry.name))
+            found = _read(entry, version)
             if found is not None:
                 yield found
+
+
+def unread(directory: str) -> list[str]:
+    """The files that bear the name of a report and are none that can be used."""
+    used = {report.source for report in changed(directory, {})}
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if _is_report(name) and name not in used)
+
+
+def _is_report(name: str) -> bool:
+    job_id = name.removesuffix(".json")
+    return job_id != name and parse_job_id(job_id) is not None
 
 
 def _read(entry: os.DirEntry[str], known: str | None) -> SelfReport | None:
@@ -125,6 +142,7 @@ def _own(job_id: str, attempt: _Attempt) -> Own:
         whole_job=whole,
         host=attempt.host,
         notes=attempt.notes,
+        programs=sorted({command.program for command in attempt.commands if command.program})[:_PROGRAMS_AT_MOST],
         sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
     )
 

@@ -86,9 +86,10 @@ def time_min(time_limit: str) -> list[str]:
     return [f"--time-min={TIME_MIN_S // 60}"] if limit_s is None or limit_s > TIME_MIN_S else []
 
 
-def is_exclusive(partition: str | None, partitions: Sequence[Partition]) -> bool:
-    """Whether a small job takes a whole node there, which a sidecar must not."""
-    return any(p.exclusive for p in _named(partition, partitions))
+def is_exclusive(partition: str | None, partitions: Sequence[Partition], *, linear: bool = False) -> bool:
+    """Whether a small job takes a whole node there, which a sidecar must not. `linear`: the cluster's select/linear."""
+    named = _named(partition, partitions)
+    return any(p.exclusive or (linear and not p.oversubscribed) for p in named) or (linear and not named)
 
 
 def _named(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evalmon_agent.evidence.diagnosis.causes import meaning
+from evalmon_agent.evidence.diagnosis.record import UNKNOWN, one_line
 from evalmon_agent.summary.cells import cell as _cell
 from evalmon_agent.summary.markdown_use import advice_section, gpu_section
 from evalmon_agent.summary.records import EvalSummary, Summary
@@ -81,7 +83,7 @@ def _problems(evals: Sequence[EvalSummary]) -> list[str]:
 
 def _said(ev: EvalSummary) -> list[str]:
     output = [f"output: {_cell(ev.log)}"] if ev.log is not None else []
-    said = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(_cell, ev.advice), *output]
+    said = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(_cell, _advice(ev)), *output]
     return said or ["nothing is known of its end"]
 
 
@@ -107,7 +109,16 @@ def _result(ev: EvalSummary) -> list[str]:
 
 def _diagnosis(ev: EvalSummary) -> list[str]:
     found = ev.diagnosis
-    return [] if found is None else [_cell(text) for text in (found.cause, found.evidence, found.advice) if text]
+    if found is None:
+        return []
+    evidence = "" if found.evidence is None else f": {found.evidence}"
+    return [_cell(one_line(f"{meaning(found.cause)}{evidence}"))]
+
+
+def _advice(ev: EvalSummary) -> Sequence[str]:
+    """Of a failure that is understood what helps against it; the rest stands in the JSON."""
+    found = ev.diagnosis
+    return ev.advice if found is None or found.cause == UNKNOWN or not found.advice else [found.advice]
 
 
 def _exit(ev: EvalSummary) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evalmon_agent.tracking.facts import QueueAnswer
 from evalmon_agent.tracking.records import Eval, ExperimentState, HelperJob
 from evalmon_agent.tracking.registry import Entry, What
 from evalmon_agent.words.states import TERMINAL
 
 COMPLETE = "complete"
 SUBMITTED = "submitted"
+STOPPED = "stopped"
 REFUSED = "refused"
 
 
 def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
     """Set `sidecar` and `completion` to the latest that Slurm took; evals active again reopen a completion."""
     sidecar = _latest(entries, "sidecar")
-    if sidecar is not None:
+    if sidecar is not None and (state.sidecar is None or state.sidecar.job_id != sidecar):
         state.sidecar = HelperJob(job_id=sidecar)
     _take_completion(state, entries)
     completion = state.completion
@@ -34,7 +36,32 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
     completion = state.completion
     if completion.status != COMPLETE and (completion.job_id != job_id or completion.status is None):
         completion.status = SUBMITTED if job_id is not None else REFUSED
-    completion.job_id = job_id
+    if completion.job_id != job_id:
+        completion.job_id, completion.alive = job_id, None
+
+
+def take_presence(state: ExperimentState, answer: QueueAnswer) -> None:
+    """Which of our own jobs squeue shows as not over: whoever asks next need not ask Slurm again."""
+    active = {str(row.job_id) for row in answer.rows if row.state not in TERMINAL}
+    for helper in (state.sidecar, state.completion):
+        if helper is not None and helper.job_id is not None:
+            helper.alive = helper.job_id in active
+
+
+def completion_lives(state: ExperimentState) -> bool:
+    """Whether a completion job is there, as far as is known, that will do the rest."""
+    completion = state.completion
+    if completion is None or completion.job_id is None:
+        return False
+    return completion.status == SUBMITTED and completion.alive is not False
+
+
+def lacks_completion(state: ExperimentState) -> bool:
+    """Whether evals are active that came, or came back, after the completion: no job waits for them."""
+    completion = state.completion
+    if completion is None or completion.status != SUBMITTED or not state.completions:
+        return False
+    return completion.alive is False and not all(map(_looks_over, state.evals.values()))
 
 
 def all_final(state: ExperimentState) -> bool:

@@ -124,8 +124,9 @@ def _is_anothers_submit(ev: Eval, job: Job, submitted_at: float) -> bool:
         return _is_before(ev, job, submitted_at)
     if earlier[-1].account_state is None or earlier[-1].account_state in RUNS_AGAIN:
         return False
-    unmatched = (own for attempt, own in paired(ev, job.job_id) if attempt is None and own is not None)
-    return not any(own.restart >= len(earlier) for own in unmatched)
+    since = (earlier[-1].submitted_at or 0.0) - CLOCK_SLACK_S
+    unmatched = [own for attempt, own in paired(ev, job.job_id) if attempt is None and own is not None]
+    return not any(own.restart >= len(earlier) and (own.started_at or since) >= since for own in unmatched)
 
 
 def _is_another(ev: Eval, job: Job, submitted_at: float) -> bool:

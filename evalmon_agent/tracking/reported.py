@@ -19,6 +19,9 @@ SLACK_S = 60.0
 CLOCKS_DIFFER_S = 300.0
 """The same where the number cannot tell, since earlier attempts are unknown: munge refuses clocks further apart."""
 
+_AFTER_ITS_END = 12.0
+"""A second after an attempt's end weighs so much: nothing of it starts then, and the next one may."""
+
 _UNMATCHED = 1e9
 _PER_SKIPPED_S = 5.0
 _MAX_CELLS = 250_000
@@ -96,10 +99,11 @@ def _may_be(attempt: Attempt, own: Own, number: int, known: Known) -> bool:
 
     Its own number is enough for one that ran; while squeue shows it waiting, an earlier start was another's.
     """
-    is_past = attempt.ran or (not known.is_queued if number else known.is_first)
-    if own.restart <= number and is_past:
-        return own.restart == number
     is_vague = attempt.ran and not known.is_first
+    unseen = not known.is_queued and attempt.ended_at is None
+    is_enough = (attempt.ran or unseen) if number else known.is_first
+    if own.restart <= number and is_enough:
+        return own.restart == number
     return own.restart >= number and _outside_s(attempt, own) <= (CLOCKS_DIFFER_S if is_vague else SLACK_S)
 
 
@@ -110,7 +114,7 @@ def _outside_s(attempt: Attempt, own: Own) -> float:
     begun = attempt.started_at if attempt.started_at is not None else attempt.submitted_at
     early_s = (begun or 0.0) - own.started_at
     late_s = own.started_at - attempt.ended_at if attempt.ended_at is not None else 0.0
-    return max(early_s, late_s, 0.0)
+    return max(early_s, _AFTER_ITS_END * late_s, 0.0)
 
 
 def _distance(attempt: Attempt, own: Own, number: int) -> float:

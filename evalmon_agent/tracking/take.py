@@ -17,9 +17,10 @@ from evalmon_agent.tracking.match import JobIndex, Tracked, arrange, attempt_for
 from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_known, own_of
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
 from evalmon_agent.tracking.unnamed import name_for
+from evalmon_agent.tracking.waiting import base
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.states import TERMINAL, State
+from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
 STALE_S = 600.0
 """How old an answer may be when it is folded: longer than any call and any wait for the lock."""
@@ -86,7 +87,7 @@ def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
     for ev, job in index.all():
         if (ev.name, job.job_id) in active:
             _take_presence(job, asked_at=answer.asked_at)
-        elif not ev.final:
+        elif not ev.final or _was_missing_too_early(ev, job):
             _take_absence(ev, job, asked_at=answer.asked_at)
 
 
@@ -172,6 +173,12 @@ def _take_presence(job: Job, *, asked_at: float) -> None:
         job.missing_at, job.unaccounted_at, job.unknown_s = None, None, 0.0
 
 
+def _was_missing_too_early(ev: Eval, job: Job) -> bool:
+    """Whether what makes it final is an absence from before its end; a late answer could take that back."""
+    ended_at = max((a.ended_at or 0.0 for _, a in attempts_of(ev, job.job_id)), default=0.0)
+    return ev.state in MAY_RUN_AGAIN and job.missing_at is not None and job.missing_at < ended_at
+
+
 def _take_absence(ev: Eval, job: Job, *, asked_at: float) -> None:
     shown_at = (attempt.queue_at for _, attempt in attempts_of(ev, job.job_id))
     if not is_stale(asked_at, max([job.registered_at, job.missing_at or 0.0, *shown_at])):
@@ -200,9 +207,10 @@ def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
     if not _is_news(attempt, state, asked_at=asked_at):
         return
     reason = row.reason if state is State.PENDING else ""
-    if (state, reason) != (attempt.queue_state, attempt.queue_reason):
+    if (state, base(reason)) != (attempt.queue_state, base(attempt.queue_reason)):
         # Only a change moves the time: a poll without news leaves the state file as it is.
-        attempt.queue_at, attempt.queue_state, attempt.queue_reason = asked_at, state, reason
+        attempt.queue_at, attempt.queue_state = asked_at, state
+    attempt.queue_reason = reason
     _take_suspension(attempt, state, at=asked_at)
     if attempt.account_state not in ENDS:
         _take_details(attempt, row, state)
@@ -253,6 +261,7 @@ def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None
     if row.state in ENDS:
         attempt.ended_at, attempt.elapsed_s = row.ended_at, row.elapsed_s
         attempt.exit_code, attempt.signal = row.exit_code, row.signal
+        attempt.cancelled_by = cancelled_by(row.state_word)
         attempt.accounted = with_limit(from_sacct(row), attempt.time_limit_s) if row.whole else None
 
 

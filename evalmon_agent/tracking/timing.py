@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 MAX_BACK_OFF_S = 600.0
+_JITTER = 0.1
 _MARGIN_S = 120.0
+_LAST_S = 10.0
+_LAST_OF_LIFE = 0.05
 _MARGIN_OF_LIFE = 0.2
 
 
-def back_off_s(poll_interval_s: float, *, failures: int, alert_after: int) -> float:
-    """The wait before the next poll: doubled for each failure after the ALERT, up to ten minutes."""
+def back_off_s(poll_interval_s: float, *, failures: int, alert_after: int, jitter: float = 0.0) -> float:
+    """The wait before the next poll: doubled for each failure after the ALERT, up to ten minutes.
+
+    `jitter`, from 0 to 1, adds up to a tenth of it: a thousand observers shall not ask a Slurm that comes back at
+    the same moment.
+    """
     beyond = max(failures - alert_after, 0)
-    return min(poll_interval_s * 2.0 ** min(beyond, 10), max(MAX_BACK_OFF_S, poll_interval_s))
+    wait_s = poll_interval_s * 2.0 ** min(beyond, 10) * (1.0 + _JITTER * jitter)
+    return min(wait_s, max(MAX_BACK_OFF_S, poll_interval_s * (1.0 + _JITTER * jitter)))
+
+
+def last_moment(started_at: float, ends_at: float) -> float:
+    """Until when a sidecar that was handed over stays: ten seconds before its end, or a twentieth of a short life."""
+    return ends_at - min(_LAST_S, _LAST_OF_LIFE * max(ends_at - started_at, 0.0))
 
 
 def hand_over_at(started_at: float, ends_at: float, poll_interval_s: float) -> float:

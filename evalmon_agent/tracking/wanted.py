@@ -23,7 +23,7 @@ class Unmeasured:
     """An attempt that ran and ended and whose figures nobody captured yet.
 
     `latest`: seff can tell of it; of earlier attempts it knows nothing. `accounted`: the same figures from
-    accounting, if it has them already.
+    accounting, if it has them already; `answered_at`: when it last answered about the job.
     """
 
     name: str
@@ -34,12 +34,13 @@ class Unmeasured:
     elapsed_s: float | None
     time_limit_s: float | None
     restart: int | None = None
+    answered_at: float = 0.0
 
 
 def jobs_to_account(state: ExperimentState) -> list[str]:
     """The ids to ask sacct about: gone from squeue, ended there, requeued, or ended without figures."""
     return sorted(
-        {job.job_id for ev in state.evals.values() for job in ev.jobs if _is_open(ev, job)},
+        {job.job_id for ev in state.evals.values() if not _is_settled(ev) for job in ev.jobs if _is_open(ev, job)},
         key=lambda job_id: (len(job_id), job_id),
     )
 
@@ -47,14 +48,16 @@ def jobs_to_account(state: ExperimentState) -> list[str]:
 def unmeasured(state: ExperimentState) -> Iterator[Unmeasured]:
     """The attempts whose COMPUTE_METRICS is still owed."""
     for ev in state.evals.values():
+        if all(attempt.figures is not None for attempt in ev.attempts):
+            continue
         for job in ev.jobs:
             over = _is_logged_as_over(ev, job)
             for one in incarnations(ev, job.job_id):
                 if one.attempt.figures is None and one.ran and (one.superseded or over):
-                    yield _unmeasured(ev, one)
+                    yield _unmeasured(ev, job, one)
 
 
-def _unmeasured(ev: Eval, one: Incarnation) -> Unmeasured:
+def _unmeasured(ev: Eval, job: Job, one: Incarnation) -> Unmeasured:
     attempt = one.attempt
     reported_s = one.own.elapsed_s if one.own is not None else None
     return Unmeasured(
@@ -66,12 +69,20 @@ def _unmeasured(ev: Eval, one: Incarnation) -> Unmeasured:
         attempt.elapsed_s if attempt.elapsed_s is not None else reported_s,
         attempt.time_limit_s,
         attempt.restart,
+        job.answered_at,
     )
 
 
 def _is_logged_as_over(ev: Eval, job: Job) -> bool:
     """Whether the job's latest attempt has ended, as far as the log says."""
     return dict(ev.logged).get(job.job_id) in TERMINAL
+
+
+def _is_settled(ev: Eval) -> bool:
+    """Whether accounting has told all of it: most of a large experiment is so, and shall cost a poll nothing."""
+    if not ev.final or len(ev.jobs) > 1 or not ev.attempts:
+        return False
+    return all(a.account_state in ENDS and a.accounted is not None for a in ev.attempts)
 
 
 def _is_open(ev: Eval, job: Job) -> bool:

@@ -83,17 +83,20 @@ def _kill(place: Place, hitters: Hitters, user: User, asked: argparse.Namespace)
     over = threading.Event()
     waves = threading.Thread(target=_waves, args=(user, over))
     waves.start()
-    pending: list[Future[bool]] = []
+    made: list[Future[bool]] = []
     deadline = time.monotonic() + asked.seconds
+    free = threading.Semaphore(_AT_ONCE)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for planned in plan.hits(asked.seed):
             time.sleep(planned.pause_s)
+            free.acquire()  # a hit that waits for its turn would come long after it was planned
             if time.monotonic() > deadline:
                 break
-            pending.append(pool.submit(_make, place, hitters, planned, time.time()))
+            made.append(pool.submit(_make, place, hitters, planned))
+            made[-1].add_done_callback(lambda _: free.release())
         over.set()
     waves.join()
-    return sum(future.result() for future in pending)
+    return sum(future.result() for future in made)
 
 
 def _waves(user: User, over: threading.Event) -> None:
@@ -104,7 +107,8 @@ def _waves(user: User, over: threading.Event) -> None:
         over.wait(_WAVE_S)
 
 
-def _make(place: Place, hitters: Hitters, planned: Planned, at: float) -> bool:
+def _make(place: Place, hitters: Hitters, planned: Planned) -> bool:
+    at = time.time()
     hit = hitters.hit(planned)
     what, target = hit or (planned.what[0], "nothing there")
     record = {"at": at, "until": time.time(), **asdict(planned), "made": what, "target": target}

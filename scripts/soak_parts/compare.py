@@ -1,14 +1,17 @@
 """Did evalmon tell exactly what happened? What is lost, invented or told twice, as findings. Pure."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, Literal
 
 from soak_parts.told import Block, Told
 from soak_parts.truth import Line, Row, Truth
 
+# Between an eval's last line and the end of its job.
+_SLACK_S = 6
 Kind = Literal["lost", "invented", "duplicate"]
 Change = tuple[str, str]
 
@@ -57,25 +60,36 @@ def _of_eval(truth: Truth, told: Told) -> Iterator[Finding]:
 
 
 def expected(truth: Truth) -> Iterator[list[Change]]:
-    """The transitions that must be in the log; several ways where it is not known whether an attempt ran.
+    """The transitions that must be in the log; several ways where what is known leaves some open.
 
-    Accounting gives a node to a job that was cancelled while it was being launched: it may have run or not.
+    Accounting gives a node to a job that was cancelled while it was being launched: it may have run or not. And of one
+    that was requeued after its end it tells only that: the end may be in the log, and the REQUEUED too, or not.
     """
     began = {line.restart for line in truth.lines}
-    choices = [
-        (True,) if number in began else ((False, True) if row.has_node else (False,))
+    ways = [
+        [
+            (["PENDING"] if number else []) + (["RUNNING"] if ran else []) + end
+            for ran in ((True,) if number in began else ((False, True) if row.has_node else (False,)))
+            for end in _ends(truth, row, number)
+        ]
         for number, row in enumerate(truth.rows)
     ]
-    for ran in product(*choices):
-        yield list(_changes(truth.rows, ran))
+    for way in product(*ways):
+        yield list(pairwise(["PENDING", *(state for states in way for state in states)]))
 
 
-def _changes(rows: Sequence[Row], ran: Sequence[bool]) -> Iterator[Change]:
-    previous = "PENDING"
-    for number, row in enumerate(rows):
-        for state in (["PENDING"] if number else []) + (["RUNNING"] if ran[number] else []) + [row.state]:
-            yield previous, state
-            previous = state
+def _ends(truth: Truth, row: Row, number: int) -> Iterator[list[str]]:
+    yield [row.state]
+    if row.state == "REQUEUED":
+        for state in sorted(_ended_first(truth, number)):
+            yield [state, "REQUEUED"]
+            yield [state]
+
+
+def _ended_first(truth: Truth, number: int) -> set[str]:
+    """How an attempt that was requeued may have ended before: as it said itself, or as the killer found it."""
+    own = {line.word for line in truth.lines if line.restart == number} - {"start"}
+    return {*truth.requeued_from, *("COMPLETED" if word == "exit:0" else "FAILED" for word in own)}
 
 
 def _difference(name: str, ways: Sequence[list[Change]], logged: list[Change]) -> Iterator[Finding]:
@@ -101,8 +115,11 @@ def _path(changes: Sequence[Change]) -> str:
 
 
 def _of_the_times(truth: Truth, changes: Sequence[Block]) -> Iterator[Finding]:
-    """Each end is dated as accounting dates it."""
+    """Each end is dated as accounting dates it, or, where accounting has forgotten it, as the eval itself did."""
     ends = {row.ended.replace("T", " ") for row in truth.rows}
+    if any(row.state == "REQUEUED" for row in truth.rows):
+        own = [line.at + slack for line in truth.lines if line.word != "start" for slack in range(-1, _SLACK_S)]
+        ends |= {time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) for at in own}
     for block in changes:
         said = block.fields.get("Completed")
         if said is not None and said not in ends:
@@ -168,17 +185,21 @@ def _of_the_outcome(truth: Truth, ev: dict[str, Any], saved: dict[str, Any]) -> 
 
 
 def _exits(row: Row, lines: Iterable[Line]) -> Iterator[tuple[int | None, int | None]]:
-    """The exit statuses and signals that are true: the script's own word where Slurm says the same, else both."""
-    by_slurm = (row.exit_code, row.signal)
+    """The exit statuses and signals that are true: the script's own word; Slurm's too where that says otherwise.
+
+    A job that did not end by itself and of which Slurm says 0:0 has none.
+    """
     own = [_own(line.word) for line in lines if line.word != "start"]
-    if not own or own[-1] != by_slurm:
-        # Cancelled or killed from outside: how its command died, or what Slurm says of the job.
-        yield from ((None, row.signal or None), (row.exit_code, row.signal or None))
-        yield from ((None, number) for number in (9, 15) if row.state in {"CANCELLED", "TIMEOUT"})
-    if row.state == "CANCELLED" and not row.has_node:
-        yield None, None
     for status, signal in own[-1:]:
         yield (None, signal) if signal else (status, None)
+    if own[-1:] == [(row.exit_code, row.signal)]:
+        return
+    if row.exit_code or row.signal or row.state in {"COMPLETED", "FAILED"}:
+        yield (None, row.signal) if row.signal and not row.exit_code else (row.exit_code, row.signal or None)
+    else:
+        yield None, None
+    if row.state in {"CANCELLED", "TIMEOUT"}:
+        yield from ((None, 15), (None, 9))
 
 
 def _own(word: str) -> tuple[int, int]:

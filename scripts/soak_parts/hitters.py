@@ -2,11 +2,13 @@
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from slurm_dev import daemons, processes
 from slurm_dev.processes import Process
 from soak_parts import targets
 from soak_parts.place import DAEMONS, Place, ask, free
@@ -16,6 +18,8 @@ from soak_parts.user import evalmon, experiments
 T = TypeVar("T")
 # A command takes a third of a second; a hit lasts two on average.
 _COMMAND_DIES_EARLIER = 12
+# A controller that is killed while it saves forgets jobs that it has acknowledged: that is Slurm's loss, not ours.
+_DAEMON_ENDS_WITHIN_S = 60.0
 
 
 class Hitters:
@@ -25,6 +29,7 @@ class Hitters:
         self._place = place
         self._environ = environ
         self._stopped: list[Process] = []
+        self._busy = {daemon: threading.Lock() for daemon in DAEMONS}
 
     def hit(self, planned: Planned) -> tuple[str, str] | None:
         """Make the first of the planned kinds that has a target; returns its kind and target when it is over."""
@@ -131,17 +136,19 @@ class Hitters:
         return f"job {job.job_id} ({job.folder.name}) {job.state}" if done.returncode == 0 else None
 
     def _restart(self, target: str, planned: Planned, *, how: signal.Signals = signal.SIGTERM) -> str | None:
-        process = self._place.daemon(target)
-        if process is None:
+        """A daemon ended, and started after a while. Its start is not waited for: others may be away as well."""
+        instance, busy = self._place.instance, self._busy[target]
+        if not busy.acquire(blocking=False):
             return None
-        # A daemon that somebody else stopped dies of TERM only when it goes on; slurm-dev waits for that.
-        if how is signal.SIGKILL:
-            process.send(how)
-            process.wait(10)
-        else:
-            self._place.dev("stop", target)
-        time.sleep(planned.lasts_s)
-        self._place.dev("start", target)
+        try:
+            process = self._place.daemon(target)
+            if process is None:
+                return None
+            processes.end([process], grace_s=0 if how is signal.SIGKILL else _DAEMON_ENDS_WITHIN_S)
+            time.sleep(planned.lasts_s)
+            daemons.start(instance, instance.node(target))
+        finally:
+            busy.release()
         return f"pid {process.pid} away for {planned.lasts_s:.1f} s"
 
     def _fill(self, _target: str, planned: Planned) -> str | None:

@@ -3,6 +3,7 @@
 Nothing here reads a file of evalmon's or uses its code.
 """
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,15 +40,21 @@ class Line:
     job_id: str
     restart: int
     word: str
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
 class Truth:
-    """One eval: its attempts in accounting, oldest first, and its own lines, in the order of writing."""
+    """One eval: its attempts in accounting, oldest first, and its own lines, in the order of writing.
+
+    `requeued_from`: the states in which the killer requeued it. Of one that was over, accounting forgets that: the
+    attempt's row then says REQUEUED, with the time of that.
+    """
 
     name: str
     rows: tuple[Row, ...]
     lines: tuple[Line, ...]
+    requeued_from: frozenset[str] = frozenset()
 
 
 def gather(
@@ -55,9 +62,9 @@ def gather(
 ) -> dict[Path, list[Truth]]:
     """The truth by experiment, once accounting has the end of every job, or has had time enough for that."""
     deadline = time.monotonic() + _SETTLED_WITHIN_S
-    made = list(made)
+    made, requeued = list(made), _requeued(place)
     while True:
-        found = _gathered(place, _rows(place, environ, since=since), made)
+        found = _gathered(place, _rows(place, environ, since=since), made, requeued)
         rows = [truth.rows[-1:] for truths in found.values() for truth in truths]
         if all(last and last[0].state in _OVER for last in rows) or time.monotonic() > deadline:
             return found
@@ -65,7 +72,10 @@ def gather(
 
 
 def _gathered(
-    place: Place, rows: Mapping[Path, Sequence[Row]], made: Iterable[tuple[Path, Script]]
+    place: Place,
+    rows: Mapping[Path, Sequence[Row]],
+    made: Iterable[tuple[Path, Script]],
+    requeued: Mapping[str, set[str]],
 ) -> dict[Path, list[Truth]]:
     found: dict[Path, list[Truth]] = defaultdict(list)
     for experiment, script in made:
@@ -74,7 +84,8 @@ def _gathered(
             suffix = f"_{task}" if script.tasks else ""
             mine = [row for row in rows.get(folder, []) if not suffix or row.job_id.endswith(suffix)]
             path = place.truth / (f"{script.cell}.{task}" if script.tasks else script.cell)
-            found[experiment].append(Truth(name, tuple(mine), tuple(_lines(path))))
+            states = {state for row in mine for state in requeued.get(row.job_id, set())}
+            found[experiment].append(Truth(name, tuple(mine), tuple(_lines(path)), frozenset(states)))
     return found
 
 
@@ -99,6 +110,17 @@ def _asking(environ: dict[str, str]) -> dict[str, str]:
     return {**environ, "SLURM_BITSTR_LEN": "0"}
 
 
+def _requeued(place: Place) -> dict[str, set[str]]:
+    """Job id -> the states in which the killer requeued it, of evals that were over."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for line in place.hits.read_text().splitlines() if place.hits.exists() else ():
+        hit = json.loads(line)
+        if hit["made"] == "requeue eval":
+            _job, job_id, *_folder, state = hit["target"].split()
+            found[job_id] |= {state} & _OVER
+    return found
+
+
 def _order(row: Row) -> tuple[str, bool]:
     return row.submitted, row.state in _OVER
 
@@ -117,5 +139,5 @@ def _expanded(job_id: str) -> Iterator[str]:
 def _lines(path: Path) -> Iterator[Line]:
     if path.exists():
         for line in path.read_text().splitlines():
-            job_id, restart, word, _at = line.split()
-            yield Line(job_id, int(restart), word)
+            job_id, restart, word, at = line.split()
+            yield Line(job_id, int(restart), word, float(at))

@@ -86,6 +86,7 @@ def test_a_script_that_may_not_be_read(study: Study) -> None:
     study.refuses(2, "submit", ".", says="cannot be read (Permission denied)")
 
 
+@pytest.mark.survives("S1")
 def test_a_fifo_for_a_script(study: Study) -> None:
     os.mkfifo(study.root / "r1/eval/pipe.slurm")
     study.refuses(2, "submit", ".", says="not a file")
@@ -128,6 +129,7 @@ def test_settings_come_before_scripts_and_scripts_before_slurm(study: Study) -> 
     study.refuses(2, "submit", ".", says="no #! line", PATH="/nonexistent")
 
 
+@pytest.mark.survives("S2")
 def test_a_monitor_directory_that_others_can_write(study: Study) -> None:
     (study.root / "evalmon").mkdir()
     (study.root / "evalmon").chmod(0o777)
@@ -139,6 +141,7 @@ def test_commands_on_what_was_never_submitted(study: Study, command: str) -> Non
     study.refuses(2, command, ".", says="nothing is monitored here; start with: evalmon submit")
 
 
+@pytest.mark.survives("S6")
 @pytest.mark.parametrize("job_id", ["1;rm -rf x", "../x", "12a", "", "1_", "-1"])
 def test_job_ids_are_checked_before_any_program_starts(study: Study, job_id: str) -> None:
     study.refuses(2, "metrics", "--", job_id, says="is no job id")
@@ -198,6 +201,7 @@ def test_debug_shows_where_an_error_came_from(study: Study) -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.survives("S11", "S12")
 def test_a_user_settings_of_slurm_have_no_effect_and_no_secret_is_written(study: Study) -> None:
     secret = "hf_canary_0123456789"
     done = study.evalmon("submit", ".", HF_TOKEN=secret, SQUEUE_FORMAT="%j", SACCT_FORMAT="JobName")

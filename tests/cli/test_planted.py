@@ -64,8 +64,9 @@ def refused(work: Callable[[], object], says: str) -> None:
         work()
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", [*FILES, *WRITTEN_BY_REPORT])
-@pytest.mark.parametrize("kind", ["symlink", "dangling", "fifo", "hard link"])
+@pytest.mark.parametrize("kind", faults.PLANTS)
 def test_what_is_planted_is_refused_at_once_or_replaced_and_never_written_through(
     exp: Exp, tmp_path: Path, name: str, kind: str
 ) -> None:
@@ -80,6 +81,7 @@ def test_what_is_planted_is_refused_at_once_or_replaced_and_never_written_throug
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
 @pytest.mark.parametrize("kind", ["fifo", "hard link"])
 def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, name: str, kind: str) -> None:
@@ -98,6 +100,7 @@ def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, 
     assert victim.read_text() == '{"schema":1}'
 
 
+@pytest.mark.survives("S1")
 def test_an_append_through_a_hard_link_is_refused_before_anything_is_submitted(exp: Exp, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious\n")
@@ -109,6 +112,7 @@ def test_an_append_through_a_hard_link_is_refused_before_anything_is_submitted(e
     assert victim.read_text() == "precious\n"
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", ["", "jobs", "scripts"])
 def test_a_linked_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> None:
     path = exp.ours / name if name else exp.ours
@@ -125,6 +129,7 @@ def test_a_linked_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> N
     assert sorted(os.listdir(elsewhere)) == before
 
 
+@pytest.mark.survives("S2")
 @pytest.mark.parametrize("name", ["", "jobs", "scripts"])
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o720])
 def test_a_directory_that_others_can_write_is_refused_with_the_chmod_to_run(exp: Exp, name: str, mode: int) -> None:
@@ -136,6 +141,7 @@ def test_a_directory_that_others_can_write_is_refused_with_the_chmod_to_run(exp:
     exp.experiment.check()
 
 
+@pytest.mark.survives("S2")
 def test_every_command_that_writes_refuses_it_in_one_line(exp: Exp) -> None:
     exp.ours.chmod(0o770)
     for command in ("submit", "report", "stop", "status", "sidecar", "complete"):
@@ -143,11 +149,13 @@ def test_every_command_that_writes_refuses_it_in_one_line(exp: Exp) -> None:
         assert (code, err) == (2, f"evalmon: {exp.ours}: others can write there; run: chmod go-w {exp.ours}\n")
 
 
+@pytest.mark.survives("S2")
 def test_the_experiment_itself_may_be_group_writable(exp: Exp) -> None:
     exp.root.chmod(0o2775)
     assert evalmon(exp, "submit", str(exp.root))[0] == 0
 
 
+@pytest.mark.survives("S2")
 @needs_root
 def test_a_directory_of_somebody_else_is_refused(exp: Exp) -> None:
     os.chown(exp.ours, NOBODY, NOBODY)
@@ -156,6 +164,7 @@ def test_a_directory_of_somebody_else_is_refused(exp: Exp) -> None:
     assert f"belongs to user {NOBODY}; use an experiment directory of your own" in err
 
 
+@pytest.mark.survives("S2")
 @needs_root
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
 def test_a_file_of_somebody_else_is_refused(exp: Exp, name: str) -> None:
@@ -183,6 +192,7 @@ def as_nobody(work: Callable[[], object], *, groups: list[int]) -> int:
     return faults.ended(faults.forked(dropped))
 
 
+@pytest.mark.survives("S2")
 @needs_root
 def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: Path) -> None:
     exp = Exp(open_place)
@@ -206,6 +216,7 @@ def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: P
     assert {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.survives("S2")
 @needs_root
 def test_nobody_reads_what_is_private(open_place: Path) -> None:
     exp = Exp(open_place)
@@ -217,6 +228,7 @@ def test_nobody_reads_what_is_private(open_place: Path) -> None:
     assert as_nobody(reads, groups=[]) == 0
 
 
+@pytest.mark.survives("S3")
 @needs_root
 @pytest.mark.parametrize("how", ["of another user", "a FIFO", "a link", "too large", "of another job", "deep"])
 def test_a_forged_report_of_a_job_is_passed_over(exp: Exp, tmp_path: Path, how: str) -> None:
@@ -244,6 +256,7 @@ def test_a_forged_report_of_a_job_is_passed_over(exp: Exp, tmp_path: Path, how: 
     assert exp.state()["evals"]["r1/b"].get("state", "PENDING") == "PENDING"
 
 
+@pytest.mark.survives("S3")
 @pytest.mark.parametrize("restart", [-1, 10**9])
 def test_a_report_with_an_absurd_number_of_restarts_costs_nothing(exp: Exp, restart: int) -> None:
     exp.accept("r1/b", "12")

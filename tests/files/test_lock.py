@@ -113,6 +113,16 @@ def test_whose_end_nobody_here_can_see_is_said_with_what_to_do(path: str) -> Non
         pass
 
 
+@pytest.mark.survives("F23")
+@both
+def test_whoever_is_asked_to_stop_does_not_wait_long(path: str, kind: LockKind) -> None:
+    began = time.monotonic()
+    with holder(path, kind), pytest.raises(LockUnavailableError, match="for more than 3 s"):  # noqa: SIM117
+        with held(path, kind, wait_s=60, hurry=lambda: True):
+            pass
+    assert time.monotonic() - began < 8
+
+
 @pytest.mark.survives("F6")
 @both
 def test_a_living_holder_is_never_broken_even_if_it_is_stopped(path: str, kind: LockKind) -> None:
@@ -134,7 +144,9 @@ def test_a_killed_holder_s_lock_is_taken_over(path: str, kind: LockKind) -> None
 
 @pytest.mark.survives("F6")
 def test_a_killed_holder_that_nobody_reaped_yet_holds_nothing(path: str) -> None:
-    pid = faults.forked(lambda: os.kill(os.getpid(), signal.SIGKILL) if soft_lock.acquire(path, wait_s=1) else None)
+    pid = faults.forked(
+        lambda: os.kill(os.getpid(), signal.SIGKILL) if soft_lock.acquire(path, lambda: False) else None
+    )
     os.kill(pid, signal.SIGCONT)
     faults.wait_until(lambda: soft_lock.holder_of(path) is not None)
     faults.wait_until(lambda: ") Z " in Path(f"/proc/{pid}/stat").read_text())
@@ -148,7 +160,7 @@ def test_of_many_who_find_a_dead_holder_s_marker_one_at_a_time_gets_in(path: str
     counter.write_text("0")
 
     def die_holding(_: int) -> None:
-        soft_lock.acquire(path, wait_s=20)
+        soft_lock.acquire(path, lambda: False)
         counter.write_text(str(int(counter.read_text()) + 1))
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -119,7 +119,7 @@ def test_times_have_the_offset_that_they_had() -> None:
         ({"exit_code": 0, "signal": 9}, {"exit_code": 137}, (137, None)),
         ({"exit_code": 0, "signal": 15}, {"signal": 15}, (None, 15)),
         ({"exit_code": 2, "signal": None}, {}, (2, None)),
-        ({"exit_code": 0, "signal": 9}, {}, (0, 9)),
+        ({"exit_code": 0, "signal": 9}, {}, (None, 9)),
     ],
 )
 def test_the_jobs_own_report_decides_how_its_command_ended(

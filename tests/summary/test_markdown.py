@@ -73,6 +73,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.survives("S4")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_adds_no_row_no_cell_and_no_markup(name: str) -> None:
     plain, hostile = (render(changed(name=text)).split("\n") for text in ("plain", name))

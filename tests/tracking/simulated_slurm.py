@@ -21,7 +21,8 @@ EPOCH = 1_790_000_000.0
 LIMIT_S = 36_000.0
 MAX_LAG_S = 100
 MIN_JOB_AGE_S = 300
-VANISHED_S = 90
+VANISHED_S = 310
+"""SlurmdTimeout: how long a node may be silent before Slurm believes that it is gone."""
 REQUEUE_S = 10
 """Slurm submits a requeued job anew once it is cleaned up, and starts it two minutes later."""
 

@@ -22,7 +22,7 @@ from evalmon_agent.words.states import State
 from tracking.simulated_slurm import Cluster
 
 LOST_AFTER_S = 1800.0
-PATIENCE_S = 600.0
+LAG_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class Watcher:
 
     def measure(self, *, now: float) -> None:
         """Capture what accounting has of attempts that ended, and long after the end what else there is."""
-        patient = now < self.cluster.over_at + PATIENCE_S
+        silent = from_self(elapsed_s=None, time_limit_s=None)
         found = [
             Measurement(owed.name, owed.job_id, owed.submitted_at, figures, restart=owed.restart)
             for owed in unmeasured(self.state)
-            if (figures := owed.accounted or (None if patient else from_self(elapsed_s=None, time_limit_s=None)))
+            if (figures := owed.accounted or (silent if owed.answered_at > self.cluster.over_at + LAG_S else None))
         ]
         self.take(Facts(measurements=found), now=now)
 

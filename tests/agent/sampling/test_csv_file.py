@@ -67,6 +67,7 @@ def test_a_file_with_another_header_is_moved_aside_and_none_is_lost(path: Path) 
     assert [Path(f"{path}.{number}").read_bytes() for number in (1, 2, 3)] == olds
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "hardlink", "fifo", "directory", "device"])
 def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(path: Path, kind: str) -> None:
     path.parent.mkdir()
@@ -152,6 +153,7 @@ print(file.dropped, file.trouble, said, sep="|")
 """
 
 
+@pytest.mark.survives("F2")
 @needs_strace
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "ESTALE", "EIO"])
 def test_rows_that_find_no_room_are_dropped_and_counted_and_later_ones_come(path: Path, error: str) -> None:
@@ -176,6 +178,7 @@ def test_a_write_that_was_cut_short_leaves_no_torn_line(path: Path) -> None:
     assert len(b"".join(lines)) <= 1024
 
 
+@pytest.mark.survives("F2")
 @needs_root
 def test_on_a_full_disk_the_file_ends_with_a_whole_line_and_grows_again_when_there_is_room(tmp_path: Path) -> None:
     inner = (
