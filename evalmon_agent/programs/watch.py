@@ -121,6 +121,8 @@ def _why_not(known: KnownJobs, wanted: Wanted) -> str:
     user = known.others.get(wanted.job_id.job)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
+    if wanted.job_id.job in known.partly:
+        return "accounting has only a part of it yet; try again in a minute"
     if known.trouble:
         return f"no job of yours in the queue, and accounting does not answer ({known.trouble})"
     return "Slurm knows no such job of yours"
