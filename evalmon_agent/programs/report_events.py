@@ -55,12 +55,20 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
 
 def _notes(event: Transition, one: Incarnation | None) -> list[str]:
     if event.current is State.LOST:
-        return ["Note: Slurm has not known this job for longer than lost_after; how it ended is unknown"]
+        forgets = (
+            "; it keeps no trace of an array's task that is cancelled before its start" if _never_ran(event) else ""
+        )
+        return [f"Note: Slurm has not known this job for longer than lost_after; how it ended is unknown{forgets}"]
     if event.witness == "self":
         return ["Note: from the job's own report; Slurm's accounting does not have it"]
     if one is not None and agree(event.current, one.own) is False:
         return [f"Note: the witnesses disagree: Slurm says {event.current}, the job itself {says(one.own)}"]
     return []
+
+
+def _never_ran(event: Transition) -> bool:
+    """Whether this is an array's task that was last seen waiting [ran, 22.05: neither squeue nor sacct has it then]."""
+    return "_" in event.job_id and event.previous is State.PENDING
 
 
 def _one(ev: Eval, event: Transition) -> Incarnation | None:
