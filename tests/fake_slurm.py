@@ -29,6 +29,9 @@ _BODIES = {
 case "$*" in
 *"-j "*) for id; do [ -e "$dir/ends/$id" ] && cat "$dir/ends/$id"; done; exit 0 ;;
 esac
+case "$*" in
+*%Z*) cat "$dir/places.out"; exit 0 ;;
+esac
 cat "$dir/squeue.out"
 for file in "$dir"/queue/*; do [ -e "$file" ] && cat "$file"; done
 """,
@@ -37,6 +40,7 @@ for word; do case "$word" in --delimiter=*) delimiter=${word#--delimiter=} ;; es
 sed "s/\x1f/$delimiter/g" "$dir/sacct.out"
 """,
     "sbatch": """
+[ "$1" = --version ] && exec cat "$dir/version.out"
 while [ "$1" != -- ]; do shift; done
 script=$2
 if [ -e "$dir/refused/${script##*/}" ]; then cat "$dir/refused/${script##*/}" >&2; exit 1; fi
@@ -54,7 +58,7 @@ cat "$dir/seff/$1"
 """,
     "scancel": "",
     "scontrol": """
-[ -e "$dir/scontrol.out" ] && cat "$dir/scontrol.out"
+[ "$1" = show ] && [ -e "$dir/scontrol.out" ] && cat "$dir/scontrol.out"
 """,
     "sinfo": """
 cat "$dir/sinfo.out"
@@ -95,6 +99,8 @@ class Job:
     command: str = ""
     name: str = "cell"
     reason: str = "Priority"
+    user: str = "me"
+    work_dir: str = "/nowhere"
     steps: bool = field(default=True)
 
     @property
@@ -110,13 +116,17 @@ class Job:
         more = (f"{self.limit_min}:00", self.reason, "main", "1", node, self.command, self.name)
         return RS + US.join(cells + more) + "\n"
 
+    def place(self) -> str:
+        """The row that squeue prints of where it runs."""
+        return RS + US.join((self.id, str(self.submitted), "gpu", "lab", "normal", self.work_dir)) + "\n"
+
     def account_rows(self) -> str:
         started = "Unknown" if self.started is None else str(self.started)
         ended = "Unknown" if self.ended is None else str(self.ended)
         node = "n1" if self.started is not None else "None assigned"
         elapsed = str(self.elapsed if self.started is not None else 0)
         shared = (self.exit_code, "0:0", str(self.submitted), started, ended, elapsed)
-        job = (self.id, self.id.split("_")[0], "test", "me", self.state, *shared, str(self.limit_min))
+        job = (self.id, self.id.split("_")[0], "test", self.user, self.state, *shared, str(self.limit_min))
         rows = US.join((*job, "4", "1", "", "02:26.000", "4G", "", "cpu=4", "", "", node, self.name)) + "\n"
         if self.started is None or not self.steps:
             return rows
@@ -141,6 +151,8 @@ class FakeSlurm:
             program = self.bin / name
             program.write_text((_HEAD + body + _TAIL).replace("{directory}", str(directory)).replace("{name}", name))
             program.chmod(0o755)
+        self.answer("version", "slurm 24.11.5\n")
+        self.answer("scontrol", "AccountingStorageType   = accounting_storage/slurmdbd\nClusterName = test\n")
         self.answer("sinfo", f"main*{US}1-00:00:00{US}NO\n")
         self.show([])
 
@@ -158,6 +170,7 @@ class FakeSlurm:
         jobs = list(jobs)
         self.answer("squeue", "".join(job.queue_row() for job in jobs if job.queued))
         self.answer("sacct", "".join(job.account_rows() for job in jobs if job.accounted))
+        self.answer("places", "".join(job.place() for job in jobs if job.queued))
 
     def measure(self, job: Job) -> None:
         """seff has figures of this job."""

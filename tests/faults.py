@@ -10,11 +10,12 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,10 +74,10 @@ def traced(pid: int, *options: str) -> Iterator[None]:
         yield
 
 
-def points(work: Callable[[], object], trace: Path, *, calls: str = CALLS) -> list[Point]:
-    """Every invocation of these calls that `work` makes, in order; it is done once, unharmed."""
+def points(work: Callable[[], object], trace: Path, *, calls: str = CALLS, options: Sequence[str] = ()) -> list[Point]:
+    """Every invocation of these calls that `work` makes, in order; it is done once, under strace's `options`."""
     pid = forked(work)
-    with traced(pid, "-o", str(trace), "-e", f"trace={calls}", "-e", "signal=none"):
+    with traced(pid, "-o", str(trace), "-e", f"trace={calls}", "-e", "signal=none", *options):
         assert ended(pid) == 0, trace.read_text()[-2000:]
     seen: Counter[str] = Counter()
     found = []
@@ -88,11 +89,15 @@ def points(work: Callable[[], object], trace: Path, *, calls: str = CALLS) -> li
     return found
 
 
-def killed_at(work: Callable[[], object], point: Point) -> bool:
-    """Do `work` in a fork that is killed as it enters this call; False if it never came there."""
+def killed_at(work: Callable[[], object], point: Point, *, options: Sequence[str] = ()) -> bool:
+    """Do `work` in a fork that is killed as it enters this call; False if it never came there.
+
+    `options`: what strace does besides (refuses other calls, say); of two injections into one call the later holds.
+    """
     call, number = point
     pid = forked(work)
-    with traced(pid, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"):
+    kill = f"inject={call}:signal=KILL:when={number}"
+    with traced(pid, "-o", "/dev/null", *(options or ("-e", f"trace={call}")), "-e", kill):
         status = ended(pid)
     assert status in {0, -signal.SIGKILL}, f"ended with {status} instead of dying at {point}"
     return status != 0
@@ -103,6 +108,13 @@ def refused_at(work: Callable[[], object], point: Point, error: str) -> int:
     call, number = point
     pid = forked(work)
     with traced(pid, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}"):
+        return ended(pid)
+
+
+def under(work: Callable[[], object], *options: str) -> int:
+    """Do `work` in a fork under strace with these options; its exit status."""
+    pid = forked(work)
+    with traced(pid, "-o", "/dev/null", *options):
         return ended(pid)
 
 
@@ -124,7 +136,7 @@ def small_disk(directory: Path, *, kib: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
-PLANTS = ("symlink", "dangling", "fifo", "hard link", "directory")
+PLANTS = ("symlink", "dangling", "fifo", "hard link", "directory", "device")
 
 
 def plant(kind: str, path: Path, victim: Path) -> None:
@@ -138,8 +150,13 @@ def plant(kind: str, path: Path, victim: Path) -> None:
         os.mkfifo(path)
     elif kind == "hard link":
         os.link(victim, path)
+    elif kind == "device":
+        if not is_root:
+            pytest.skip("needs root (mknod)")
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
     else:
         path.mkdir()
+        (path / "mine").touch()
 
 
 def crowd(number: int, work: Callable[[int], object]) -> list[int]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench_parts.targets import targets
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Uses 0.2 s of CPU and ends; its orphan uses 0.2 s more of CPU and 30 MiB for a while, in a session of its own.
@@ -43,6 +45,35 @@ def test_a_short_bench_of_the_sampler_has_a_figure_for_everything() -> None:
     assert [row["failed"] for row in found["true"].values()] == [0] * len(found["true"])
     assert [row["status"] for row in found["long"].values()] == [0] * len(found["long"])
     assert all(row["cpu_ms_per_tick"] > 0 and row["bytes_per_hour"] > 0 for row in found["ticks"].values())
+    assert 0 < found["ticks"]["8 GPU"]["driver_ms_per_tick"] < found["ticks"]["8 GPU"]["cpu_ms_per_tick"]
+    rivals = {row["what"] for row in found["targets"] if row["is_met"] is None}
+    assert all("jgm" in what for what in rivals), "only the rival was left out"
+
+
+def measured(jgm: float | None) -> dict[str, object]:
+    runs = {"evalmon run": 30.0, "evalmon run, in a job": 45.0, **({} if jgm is None else {"jgm run": jgm})}
+    return {
+        "true": {name: {"wall_ms": {"median": ms}, "cpu_ms": {"median": ms}} for name, ms in runs.items()},
+        "start": {name: {"start_ms": {"median": 14.0}} for name in runs},
+        "long": {name: {"cpu_s": ms / 1000, "peak_pss_mib": 10.0} for name, ms in runs.items()},
+        "ticks": {"8 GPU": {"own_ms_per_tick": 1.2}},
+    }
+
+
+def test_targets_stand_beside_what_was_measured() -> None:
+    met = {one.what: one.is_met for one in targets(measured(80.0), seconds=60)}
+    assert [what for what, is_met in met.items() if not is_met] == [
+        "evalmon run, in a job -- true: half the time of jgm run",
+        "evalmon run, in a job -- true: half the CPU of jgm run",
+        "evalmon run, in a job, long: half the CPU of jgm run",
+        "a tick with 8 GPUs, without the driver's part: CPU",
+    ]
+    assert len(met) == 15
+
+
+def test_a_target_that_was_not_measured_is_not_met() -> None:
+    assert {one.is_met for one in targets({}, seconds=60)} == {None}
+    assert [one.is_met for one in targets(measured(None), seconds=5) if "jgm" in one.what] == [None] * 8
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:

@@ -210,6 +210,23 @@ def test_calls_are_logged_with_gpu_process_and_thread(world: World, tmp_path: Pa
     assert f"nvmlDeviceGetPowerUsage 0 {pid} {pid}" == world.log.read_text().splitlines()[-1]
 
 
+def test_the_cpu_time_that_calls_took_is_added_up(world: World, tmp_path: Path) -> None:
+    world.cpu = tmp_path / "cpu"
+    world.write()
+    code = """
+def used(): return time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID)
+def charged(): return int.from_bytes(open(sys.argv[1], "rb").read(), sys.byteorder) / 1e9
+before, start = charged(), used()
+for _ in range(2000): n.nvmlDeviceGetPowerUsage(h)
+said([charged() - before, used() - start])
+"""
+    command = [sys.executable, "-c", _BEGINNING + code, str(world.cpu)]
+    done = subprocess.run(command, env=world.environment(), check=True, capture_output=True, text=True, timeout=30)
+    charged_s, all_s = json.loads(done.stdout)
+    assert 0 < charged_s < all_s
+    assert world.cpu_s() >= charged_s
+
+
 def test_an_old_driver_lacks_symbols(tmp_path: Path, standin: Path) -> None:
     world = World(tmp_path, build(standin.parent, without=OLD_DRIVER))
     code = """

@@ -179,6 +179,7 @@ def test_polling_faster_is_for_test_clusters() -> None:
     assert 60.0 == read("poll_interval: 60").poll_interval
 
 
+@pytest.mark.survives("S9")
 def test_a_file_made_of_aliases_is_refused_at_once() -> None:
     bomb = "a: &a [x, x]\n" + "".join(
         f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(20)
@@ -187,16 +188,19 @@ def test_a_file_made_of_aliases_is_refused_at_once() -> None:
     assert ["x", "x"] == read("notify: &n [x, x]\nnotify_command: *n\n").notify_command
 
 
+@pytest.mark.survives("S9")
 def test_a_huge_file_is_refused_unread() -> None:
     assert refusal(b"#" * (MAX_BYTES + 1)).startswith("more than 64 KiB")
     assert Settings() == read(b"#" * MAX_BYTES)
 
 
+@pytest.mark.survives("S9")
 @pytest.mark.parametrize("text", ["[" * 30_000, "{a: " * 15_000, "- " * 30_000, "? " * 30_000], ids=lambda t: t[:4])
 def test_deep_nesting_is_refused(text: str) -> None:
     assert refusal(text).startswith("not valid YAML: ")
 
 
+@pytest.mark.survives("S9")
 @pytest.mark.parametrize(
     "text",
     [
@@ -233,6 +237,7 @@ def test_any_mapping_gives_settings_or_one_line(raw: dict[str, object]) -> None:
     one_line_or_settings(yaml.safe_dump(raw).encode())
 
 
+@pytest.mark.survives("S9")
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode(errors="surrogatepass"))))
 def test_any_bytes_give_settings_or_one_line(data: bytes) -> None:
     one_line_or_settings(data)

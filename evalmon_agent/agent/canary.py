@@ -12,6 +12,10 @@ import time
 from .ending import forbid_core_dumps
 from .light import signal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _PROGRAM = "/bin/cat"
 _LIVES = 1000
 
@@ -19,7 +23,10 @@ _LIVES = 1000
 class Canary:
     """The present canary; a dead one is replaced at once. Not a word to the eval if there can be none."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, group: int = 0) -> None:
+        """`group`: the process group to be in; 0: our own."""
+        self.group = group or os.getpgrp()
+        self._join: dict[str, Any] = {"setpgroup": group} if group else {}
         self._heard: dict[int, float] = {}
         self._pid = 0
         self._lives = _LIVES
@@ -73,6 +80,7 @@ class Canary:
                 file_actions=[(os.POSIX_SPAWN_DUP2, self._stdin, 0)],
                 setsigmask=(),
                 setsigdef=frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP},
+                **self._join,
             )
         except OSError:
             self._pid = 0

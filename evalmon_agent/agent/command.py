@@ -8,7 +8,7 @@ from .light import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 # The kernel looks at so much of a script's first line (BINPRM_BUF_SIZE).
 _FIRST_LINE_BYTES = 256
@@ -24,8 +24,10 @@ class Command:
         self.program = program
         self.argv = argv
 
-    def spawn(self, inherited: Inherited) -> int:
+    def spawn(self, inherited: Inherited, *, leads_group: bool = False) -> int:
         """Start it as our child, exactly as it would have been in our place; returns its pid.
+
+        `leads_group`: of a process group of its own, see group.py.
 
         One trace of posix_spawn: glibc's two internal signals (32, 33) are ignored in it, which glibc
         undoes itself.
@@ -33,6 +35,7 @@ class Command:
         Raises:
             OSError: it is not there, is no program, or there is no room for a process.
         """
+        group: dict[str, Any] = {"setpgroup": 0} if leads_group else {}
         try:
             return os.posix_spawnp(
                 self.program,
@@ -40,11 +43,12 @@ class Command:
                 inherited.environment,
                 setsigmask=inherited.mask,
                 setsigdef=inherited.to_default,
+                **group,
             )
         except OSError as error:
             if error.errno != errno.ENOEXEC:
                 raise
-            return self._for_the_shell().spawn(inherited)
+            return self._for_the_shell().spawn(inherited, leads_group=leads_group)
 
     def replace_us(self, inherited: Inherited) -> "NoReturn":
         """Become the command: it runs as if we had never been there.

@@ -105,6 +105,7 @@ class Companion:
                 root=run,
                 life=life,
                 show=self._show,
+                script=self._asked.command[0] if self._asked.is_script else None,
             )
         finally:
             os._exit(0)

@@ -1,9 +1,7 @@
 """The directory `evalmon/jobs`: found, checked, and one report read and replaced in it."""
 
-import contextlib
 import errno
 import fcntl
-import json
 import math
 import os
 import stat
@@ -11,6 +9,7 @@ import time
 
 from evalmon_agent.files.replace import replace_atomically
 
+from . import light_json
 from .report import SCHEMA, is_report
 
 TYPE_CHECKING = False
@@ -39,8 +38,10 @@ def find_monitor_directory(environ: "Mapping[str, str]") -> str | None:
     write).
     """
     starts = [environ.get("SLURM_SUBMIT_DIR", "")]
-    with contextlib.suppress(OSError):  # it may be gone
+    try:  # noqa: SIM105 (contextlib costs 3 ms)
         starts.append(os.getcwd())
+    except OSError:
+        pass  # it is gone
     for start in filter(os.path.isabs, starts):
         directory = start
         while True:
@@ -134,13 +135,13 @@ class JobsDirectory:
         Raises:
             OSError: it is as it was.
         """
-        data = json.dumps(report, allow_nan=False).encode() + b"\n"
+        data = light_json.dumps(report).encode() + b"\n"
         replace_atomically(name, data, dir_fd=self._descriptor)
 
 
 def _parsed(data: bytes) -> "dict[str, Any] | None":
     try:
-        report = json.loads(data, parse_float=_finite, parse_constant=_finite)
+        report = light_json.loads(data, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return report if is_report(report) else None
@@ -154,8 +155,10 @@ def _finite(text: str) -> float:
 
 
 def _make(path: str, *, dir_fd: int | None) -> None:
-    with contextlib.suppress(FileExistsError):
+    try:  # noqa: SIM105 (contextlib costs 3 ms)
         os.mkdir(path, 0o700, dir_fd=dir_fd)
+    except FileExistsError:
+        pass
 
 
 def _open_ours(path: str, *, dir_fd: int | None) -> int:

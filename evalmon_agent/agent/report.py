@@ -62,6 +62,7 @@ def new_report(job: "Job", *, job_id: str, uid: int) -> "dict[str, Any]":
         "raw_id": job.raw_id,
         "cluster": printable(job.cluster),
         "name": None,
+        "job_name": None,
         "uid": uid,
         "attempts": [],
     }

@@ -17,6 +17,7 @@ from .ancestry import look_above
 from .canary import Canary
 from .companion import Companion
 from .ending import end_as
+from .group import may_lead_a_group
 from .inherited import Inherited
 from .placement import job_of
 from .report import Run
@@ -72,21 +73,22 @@ def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Argum
         job = job_of(os.environ, pid=os.getpid(), is_script=asked.is_script, step=above.step)
         has_a_place = job is not None and (asked.dir or os.environ.get("EVALMON_DIR"))
         reporter = Reporter(asked, job, stderr=-1 if has_a_place else _copy_of_stderr())
-        pid = what.spawn(inherited)
+        leads = asked.is_script and job is not None and may_lead_a_group(job.raw_id)
+        pid = what.spawn(inherited, leads_group=leads)
     except Exception:  # noqa: BLE001 (nothing of ours may keep the command from running)
         inherited.environment[UNMONITORED.encode()] = b"1"
         return
     run = Run(program=asked.command[0], pid=pid, started_at=time.time())
     companion = Companion(asked, is_in_job=job is not None)
-    end_as(_accompany(run, reporter, companion, started=time.monotonic()))
+    end_as(_accompany(run, reporter, companion, group=pid if leads else 0, started=time.monotonic()))
 
 
-def _accompany(run: Run, reporter: Reporter, companion: Companion, *, started: float) -> int:
-    """Stay with the command until it has ended; returns its wait status."""
+def _accompany(run: Run, reporter: Reporter, companion: Companion, *, group: int, started: float) -> int:
+    """Stay with the command, which leads `group` if that is not 0, until it has ended; returns its wait status."""
     status = None
     try:
         _let_go_of_files()
-        canary = Canary()
+        canary = Canary(group=group)
         reporter.start(run)
         companion.start()
         status = signals.Relay(run.pid, canary, reporter, companion).until_the_command_ends()

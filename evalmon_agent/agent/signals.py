@@ -83,11 +83,11 @@ class Relay:
             self._look_at_children()
             if self._status is not None:
                 return True
-        return self._shares_our_group()
+        return self._shares_the_canarys_group()
 
-    def _shares_our_group(self) -> bool:
-        # A command in a group of its own missed what went to ours; lost would be worse than twice.
-        return os.getpgid(self._command) == os.getpgrp()
+    def _shares_the_canarys_group(self) -> bool:
+        # A command that went to a group of its own missed what went to the other; lost would be worse than twice.
+        return os.getpgid(self._command) == self._canary.group
 
     def _look_at_children(self) -> None:
         for helper in self._helpers:

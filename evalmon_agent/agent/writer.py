@@ -62,6 +62,7 @@ def _error_of_writing(asked: "Arguments", job: "Job", run: Run, *, monitor: str,
                 job_id, file, report = str(job.raw_id), job.spare_file, jobs.load(job.spare_file)
             report = report or new_report(job, job_id=job_id, uid=os.getuid())
             report["name"] = printable(asked.name or os.environ.get("EVALMON_NAME")) or report.get("name")
+            report["job_name"] = printable(os.environ.get("SLURM_JOB_NAME")) or report.get("job_name")
             attempt = _attempt(asked, job)
             if run.sampler_said:
                 attempt["sampler"] = sampler = record.parse(run.sampler_said)

@@ -26,7 +26,7 @@ def main() -> None:
 
 
 @main.command()
-@experiment_argument
+@experiment_argument()
 @click.argument("scripts", nargs=-1, metavar="[SCRIPT]...")
 @click.option("--mode", type=click.Choice(["sidecar", "dependency"]), help="With or without a live sidecar job.")
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted.")
@@ -56,7 +56,44 @@ def submit(
 
 
 @main.command()
-@experiment_argument
+@experiment_argument()
+@click.argument("jobs", nargs=-1, metavar="[[NAME=]JOBID]...")
+@click.option("--match", metavar="PATTERN", help="All your jobs in the queue with such a name, as 'eval_*'.")
+@click.option("--mode", type=click.Choice(["sidecar", "dependency"]), help="With or without a live sidecar job.")
+@click.option("--dry-run", is_flag=True, help="Show what would be watched.")
+@json_option
+def watch(
+    experiment: Experiment,
+    jobs: Sequence[str],
+    match: str | None,
+    mode: Literal["sidecar", "dependency"] | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Watch jobs that were submitted otherwise; an array's id means all its tasks."""
+    from evalmon_agent.programs.watch import watch as program
+    from evalmon_agent.submission.adoption import parse_wanted
+
+    if not jobs and match is None:
+        raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
+    wanted = parse_wanted(jobs)
+    settings = load_settings(experiment)
+    report = program(
+        experiment,
+        settings,
+        Slurm(os.environ),
+        wanted=wanted,
+        match=match,
+        mode=mode or settings.mode,
+        dry_run=dry_run,
+        environ=os.environ,
+    )
+    show.watched(report, experiment, dry_run=dry_run, as_json=as_json)
+    sys.exit(report.exit_status)
+
+
+@main.command()
+@experiment_argument()
 @click.option("--watch", is_flag=True, help="Show it again and again until all evals are over.")
 @json_option
 def status(experiment: Experiment, watch: bool, as_json: bool) -> None:
@@ -75,7 +112,7 @@ def status(experiment: Experiment, watch: bool, as_json: bool) -> None:
 
 
 @main.command()
-@experiment_argument
+@experiment_argument()
 @json_option
 def report(experiment: Experiment, as_json: bool) -> None:
     """Write the summary of what is known, and print it."""
@@ -101,13 +138,26 @@ def metrics(jobs: Sequence[str], as_json: bool) -> None:
 
 
 @main.command()
-@experiment_argument
+@experiment_argument()
 def stop(experiment: Experiment) -> None:
     """End the monitoring; eval jobs go on."""
     from evalmon_agent.programs.stop import stop as program
 
     ended = program(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
     click.echo(f"monitoring ended: {' '.join(ended) or 'no jobs of ours were there'}; the eval jobs go on")
+
+
+@main.command()
+@experiment_argument(required=False)
+@json_option
+def doctor(experiment: Experiment | None, as_json: bool) -> None:
+    """Check what this cluster and file system offer, and say what to do."""
+    from evalmon_agent.programs.doctor import doctor as program
+    from evalmon_agent.programs.doctor import exit_status
+
+    found = program(experiment, Slurm(os.environ), environ=os.environ)
+    show.findings(found, as_json=as_json)
+    sys.exit(exit_status(found))
 
 
 @main.command()
@@ -120,7 +170,7 @@ def template(name: str | None) -> None:
 
 
 @main.command()
-@experiment_argument
+@experiment_argument()
 @token_option
 def sidecar(experiment: Experiment, token: str | None) -> None:
     """Watch the evals live (the body of the sidecar job)."""
@@ -134,17 +184,21 @@ def sidecar(experiment: Experiment, token: str | None) -> None:
 
 
 @main.command()
-@experiment_argument
+@experiment_argument()
 @token_option
 def complete(experiment: Experiment, token: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
     from evalmon_agent.programs.complete import complete as program
     from evalmon_agent.programs.register import confirm
+    from evalmon_agent.programs.stopping import StopSignals
 
     experiment.require_monitored()
     experiment.check()
     confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))
-    program(experiment, load_settings(experiment), Slurm(os.environ), environ=os.environ)
+    stop = StopSignals()
+    stop.take()
+    slurm = Slurm(os.environ, stopped=stop.is_set)
+    program(experiment, load_settings(experiment), slurm, environ=os.environ, sleep=stop.pause)
 
 
 @main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})

@@ -13,8 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evalmon_agent.programs.accompany import HelperReport
+from evalmon_agent.programs.checks.finding import Finding
 from evalmon_agent.programs.metrics import JobMetrics
-from evalmon_agent.programs.submit import HelperReport, SubmitReport
+from evalmon_agent.programs.submit import SubmitReport
+from evalmon_agent.programs.watch import WatchReport
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
@@ -33,6 +36,7 @@ _COLOURS = {
 _PIPE_COLUMNS = 400
 _AROUND_THE_ROWS = 6
 _METRICS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
+_LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "active": "default"}
 
 
@@ -55,6 +59,31 @@ def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as
     for one in report.refused:
         said = " ".join(printable(line) for line in one["error"].splitlines())
         click.echo(f"evalmon: {printable(one['script'])}: Slurm refused it: {said}", err=True)
+    _refused_helpers(report)
+
+
+def watched(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
+    """What `watch` did; what is not to be had on stderr, one line each."""
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
+    else:
+        verb = "would watch" if dry_run else "watching"
+        for one in report.watched:
+            click.echo(f"{verb} {printable(one['name'])}  job {one['job_id']} ({one['state']})")
+        for one in report.skipped:
+            click.echo(f"skipped {printable(one['name'])}: {one['why']} as job {one['job_id']}")
+        if report.watched:
+            click.echo("these jobs do not report themselves: what Slurm and their files tell is all that will be known")
+        _helper("completion job", report.completion)
+        _helper("sidecar", report.sidecar)
+        if report.watched and not dry_run:
+            click.echo(f"log: {experiment.log}\nsummary, once all are over: {experiment.summary_md}")
+    for one in report.refused:
+        click.echo(f"evalmon: {printable(one['job_id'])}: {printable(one['error'])}", err=True)
+    _refused_helpers(report)
+
+
+def _refused_helpers(report: SubmitReport | WatchReport) -> None:
     for kind, helper in (("completion job", report.completion), ("sidecar", report.sidecar)):
         if helper is not None and helper.status == "refused":
             said = " ".join(printable(line) for line in helper.detail.splitlines())
@@ -108,6 +137,19 @@ def metrics(found: Sequence[JobMetrics], *, as_json: bool) -> None:
     for one in found:
         if one.state is None:
             click.echo(f"evalmon: {one.job_id}: no such job in Slurm's accounting", err=True)
+
+
+def findings(found: Sequence[Finding], *, as_json: bool) -> None:
+    """One line per finding: how it stands, what was looked at, what was found, what to do."""
+    if as_json:
+        rows = [{"check": f.check, "level": f.level, "line": f.line, "advice": f.advice} for f in found]
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
+        return
+    width = max((len(one.check) for one in found), default=0)
+    for one in found:
+        level = click.style(f"{one.level:<8}", fg=_LEVEL_COLOURS[one.level])
+        line = f"{one.line}; {one.advice}" if one.advice else one.line
+        click.echo(f"{level} {printable(one.check):<{width}}  {printable(line)}")
 
 
 def _metrics_row(one: JobMetrics) -> list[str]:

@@ -90,15 +90,17 @@ class ExperimentType(click.ParamType[Experiment]):
 def load_settings(experiment: Experiment, *, for_reading: bool = False) -> Settings:
     """The experiment's settings (exit status 78 if they cannot be used).
 
-    `for_reading`: fast polling was allowed or not where the experiment was submitted; it is not asked again.
+    `for_reading`: fast polling was allowed or not where the experiment was submitted; it is not asked again. Another
+    user's experiment is read with that user's settings.
     """
     environ = {**os.environ, FAST_POLLING: "1"} if for_reading else os.environ
-    return settings_file.load(experiment.settings, environ=environ)
+    return settings_file.load(experiment.settings, environ=environ, owner=experiment.owner if for_reading else None)
 
 
-def experiment_argument(command: F) -> F:
+def experiment_argument(*, required: bool = True) -> Callable[[F], F]:
     """The EXP argument."""
-    return click.argument("experiment", type=ExperimentType(), metavar="EXP")(command)
+    metavar = "EXP" if required else "[EXP]"
+    return click.argument("experiment", type=ExperimentType(), metavar=metavar, required=required)
 
 
 def json_option(command: F) -> F:

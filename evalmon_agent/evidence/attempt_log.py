@@ -1,11 +1,11 @@
-"""Which of several inspect-ai logs tells how an attempt ended? Pure."""
+"""Which of several logs tells how an attempt ended? Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evalmon_agent.evidence.inspect_log import CANCELLED, ERROR, STARTED, SUCCESS, InspectLog
+from evalmon_agent.evidence.eval_log import CANCELLED, ERROR, STARTED, SUCCESS, EvalLog
 
 _WORST_FIRST = (ERROR, CANCELLED, STARTED, SUCCESS)
 
@@ -25,7 +25,7 @@ class Attempt:
     """The end of what the job printed: inspect prints the path of each log that it has finished."""
 
 
-def pick(logs: Mapping[str, InspectLog], attempt: Attempt) -> str | None:
+def pick(logs: Mapping[str, EvalLog], attempt: Attempt) -> str | None:
     """The path of the attempt's log; None if none of them is.
 
     1. A log is a candidate if its `created` lies between the attempt's start and end: a directory keeps the logs of
@@ -45,7 +45,7 @@ def pick(logs: Mapping[str, InspectLog], attempt: Attempt) -> str | None:
     return min(reversed(newest.values()), key=lambda path: _WORST_FIRST.index(logs[path].status), default=None)
 
 
-def _is_within(log: InspectLog, attempt: Attempt) -> bool:
+def _is_within(log: EvalLog, attempt: Attempt) -> bool:
     if log.created is None:
         return False
     created_at = log.created.timestamp()
@@ -58,5 +58,5 @@ def _task_name(task: str | None) -> str:
     return (task or "").rpartition("/")[2]
 
 
-def _age(path: str, log: InspectLog) -> tuple[float, str]:
+def _age(path: str, log: EvalLog) -> tuple[float, str]:
     return (log.created.timestamp() if log.created else 0.0, path)

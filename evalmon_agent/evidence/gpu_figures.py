@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from statistics import fmean, median
+from statistics import fmean
 from typing import TypeVar
 
+from evalmon_agent.evidence import gpu_extras, gpu_use
 from evalmon_agent.evidence.gpu_csv import GpuRow, GpuTable
-from evalmon_agent.evidence.gpu_ticks import complete_ticks, elapsed_s, group, memory_sums_mib
+from evalmon_agent.evidence.gpu_power import power_and_energy
+from evalmon_agent.evidence.gpu_ticks import complete_ticks, group, memory_sums_mib
+from evalmon_agent.evidence.gpu_use import Span
 
 _BYTES_PER_MIB = 1024 * 1024
-# Between two ticks that are further apart nobody knows the power.
-_MAX_GAP_IN_INTERVALS = 3.0
-_MIN_COVERED_FRACTION = 0.9
+_LOW_PCT = 5
 
 _Number = TypeVar("_Number", int, float)
+_UNKNOWN_SPAN = Span()
 
 
 @dataclass(frozen=True, slots=True)
 class GpuFigures:
-    """Figures over all GPUs of a job; None where no row had a value."""
+    """Figures over all GPUs of a job; None where no row had a value.
+
+    Utilization is a row's mean since the row before where the file has it, else the instant (gpu_extras.busy_pct).
+    """
 
     count: int | None
     """GPUs that were sampled together."""
@@ -40,33 +44,59 @@ class GpuFigures:
     memory_total_bytes: int | None
     """What all GPUs together have."""
     power_mean_w: float | None
-    """What all GPUs together drew, averaged over the ticks."""
+    """What all GPUs together drew."""
     energy_j: float | None
-    """Power over time, where ticks lie at most three intervals apart; None if that is under 90 % of it."""
+    """From the energy counter, else from power and time; None where too much of the time is missing."""
+    samples_expected: int | None = None
+    """How many moments it should have been, by the attempt's length and the interval; None if one is not known."""
+    below_5_pct_fraction: float | None = None
+    """Of the rows with a utilization, those below 5 %; from 0 to 1."""
+    longest_idle_s: float | None = None
+    """The longest time in which no GPU (of one node) was in use."""
+    first_use_s: float | None = None
+    """From the attempt's start to the first look that found one in use; None if none did."""
+    unused_count: int | None = None
+    """GPUs that no look found in use."""
+    near_power_cap_fraction: float | None = None
+    """Of the rows that tell: at 95 % of the power limit, or held back by it."""
+    throttled_fraction: float | None = None
+    """Of the rows that tell: slowed down by heat, the power supply or the board."""
+    sm_activity_mean_pct: float | None = None
+    tensor_activity_mean_pct: float | None = None
+    """GPM's, on Hopper and later."""
 
 
-def figures(*tables: GpuTable) -> GpuFigures | None:
+def figures(*tables: GpuTable, span: Span = _UNKNOWN_SPAN) -> GpuFigures | None:
     """The figures of one attempt: a table per node, only the attempt's rows in it; None if there is no row.
 
     Over several nodes counts, memory, power and energy are added up, for memory the peak of each node.
     """
-    nodes = [_of_node(table.rows) for table in tables if table.rows]
-    if not nodes:
+    everything = [table.rows for table in tables if table.rows]
+    if not everything:
         return None
-    utilizations = sorted(
-        row.utilization_pct for table in tables for row in table.rows if row.utilization_pct is not None
-    )
+    nodes = [_of_node(rows, span) for rows in everything]
+    rows = [row for of_node in everything for row in of_node]
+    busy = sorted(_known(rows, gpu_extras.busy_pct))
     return GpuFigures(
         count=_sum([node.count for node in nodes]),
         samples=max(node.samples for node in nodes),
-        utilization_mean_pct=fmean(utilizations) if utilizations else None,
-        utilization_p95_pct=utilizations[math.ceil(0.95 * len(utilizations)) - 1] if utilizations else None,
-        utilization_max_pct=utilizations[-1] if utilizations else None,
-        idle_fraction=utilizations.count(0) / len(utilizations) if utilizations else None,
+        utilization_mean_pct=_mean(busy),
+        utilization_p95_pct=busy[math.ceil(0.95 * len(busy)) - 1] if busy else None,
+        utilization_max_pct=busy[-1] if busy else None,
+        idle_fraction=_mean([pct == 0 for pct in busy]),
         memory_peak_bytes=_sum([node.memory_peak_bytes for node in nodes]),
         memory_total_bytes=_sum([node.memory_total_bytes for node in nodes]),
         power_mean_w=_sum([node.power_mean_w for node in nodes]),
         energy_j=_sum([node.energy_j for node in nodes]),
+        samples_expected=gpu_use.samples_expected(span),
+        below_5_pct_fraction=_mean([pct < _LOW_PCT for pct in busy]),
+        longest_idle_s=max((s for node in nodes if (s := node.longest_idle_s) is not None), default=None),
+        first_use_s=min((s for node in nodes if (s := node.first_use_s) is not None), default=None),
+        unused_count=_sum([node.unused for node in nodes]),
+        near_power_cap_fraction=_mean(_known(rows, gpu_extras.is_near_power_cap)),
+        throttled_fraction=_mean(_known(rows, gpu_extras.is_throttled)),
+        sm_activity_mean_pct=_mean(_known(rows, gpu_extras.sm_activity_pct)),
+        tensor_activity_mean_pct=_mean(_known(rows, gpu_extras.tensor_activity_pct)),
     )
 
 
@@ -86,40 +116,34 @@ class _Node:
     memory_total_bytes: int | None
     power_mean_w: float | None
     energy_j: float | None
+    longest_idle_s: float | None
+    first_use_s: float | None
+    unused: int | None
 
 
-def _of_node(rows: Sequence[GpuRow]) -> _Node:
+def _of_node(rows: Sequence[GpuRow], span: Span) -> _Node:
     ticks = list(complete_ticks(rows))
     memory_mib = [sums for tick in ticks if (sums := memory_sums_mib(tick))]
-    powers = [(tick[0], power_w) for tick in ticks if (power_w := _power_w(tick)) is not None]
+    power_w, energy_j = power_and_energy(rows)
     return _Node(
         count=max((len(tick) for tick in ticks), default=None),
         samples=sum(1 for _ in group(rows)),
         memory_peak_bytes=max(used for used, _ in memory_mib) * _BYTES_PER_MIB if memory_mib else None,
         memory_total_bytes=max(total for _, total in memory_mib) * _BYTES_PER_MIB if memory_mib else None,
-        power_mean_w=fmean(power_w for _, power_w in powers) if powers else None,
-        energy_j=_energy_j(powers),
+        power_mean_w=power_w,
+        energy_j=energy_j,
+        longest_idle_s=gpu_use.longest_idle_s(rows),
+        first_use_s=gpu_use.first_use_s(rows, started_at=span.started_at),
+        unused=gpu_use.unused(rows),
     )
 
 
-def _power_w(tick: Sequence[GpuRow]) -> float | None:
-    if any(row.uuid is not None and row.uuid.startswith("MIG-") for row in tick):
-        return None  # the whole GPU's, which others use too, and the same in each of its slices
-    return _sum([row.power_w for row in tick])
+def _known(rows: Sequence[GpuRow], value_of: Callable[[GpuRow], float | None]) -> list[float]:
+    return [value for row in rows if (value := value_of(row)) is not None]
 
 
-def _energy_j(powers: Sequence[tuple[GpuRow, float]]) -> float | None:
-    """Trapezoids between ticks; the interval is the median of the gaps."""
-    steps = [(elapsed_s(a, b), (power_a + power_b) / 2) for (a, power_a), (b, power_b) in pairwise(powers)]
-    forward = [gap_s for gap_s, _ in steps if gap_s > 0]
-    if not forward:
-        return None
-    longest_s = _MAX_GAP_IN_INTERVALS * median(forward)
-    sane = [(gap_s, power_w) for gap_s, power_w in steps if 0 < gap_s <= longest_s]
-    covered_s = sum(gap_s for gap_s, _ in sane)
-    if covered_s < _MIN_COVERED_FRACTION * sum(abs(gap_s) for gap_s, _ in steps):
-        return None
-    return sum(gap_s * power_w for gap_s, power_w in sane)
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def _sum(values: Sequence[_Number | None]) -> _Number | None:

@@ -6,21 +6,24 @@ which the samples come last. Facts from inspect-ai's `log/_log.py` (0.3.285).
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from evalmon_agent.evidence.eval_log import (
+    SCORES_AT_MOST,
+    STARTED,
+    STATUSES,
+    EvalLog,
+    as_count,
+    as_mapping,
+    as_name,
+    as_number,
+    digest,
+)
 from evalmon_agent.evidence.json_members import Take, Wanted, elements, members
 
-STARTED, SUCCESS, CANCELLED, ERROR = STATUSES = ("started", "success", "cancelled", "error")
-
-_NAME_LIMIT = 200
 _ERROR_LIMIT = 2000
-_SCORES_AT_MOST = 1000
-_LARGEST = sys.float_info.max
 _WANTED: Wanted = {
     "status": Take.VALUE,
     "eval": {
@@ -37,29 +40,7 @@ _WANTED: Wanted = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class InspectLog:
-    """One log. Sample counts and times that it does not tell are None."""
-
-    status: str
-    """One of STATUSES; a log whose eval was killed says `started` for ever."""
-    created: datetime | None
-    """When the eval began, with its zone, in whole seconds (cut off)."""
-    task: str | None
-    model: str | None
-    subject: str
-    """Digest of task, model and arguments: two logs of one subject are two tries at the same thing."""
-    samples_completed: int | None
-    """Those that ended without an error; while it runs, and after a kill, those that are in the log."""
-    samples_total: int | None
-    """All that were asked for: samples times epochs."""
-    scores: Mapping[str, float] = field(default_factory=dict)
-    """`scorer/metric` to value."""
-    error: str | None = None
-    """The message of the error that ended it, at most 2000 characters."""
-
-
-def interpret(header: bytes, *, sample_count: int | None = None) -> InspectLog | None:
+def interpret(header: bytes, *, sample_count: int | None = None) -> EvalLog | None:
     """A log's header; None if it is not the header of a log that inspect-ai wrote.
 
     Args:
@@ -75,19 +56,19 @@ def interpret(header: bytes, *, sample_count: int | None = None) -> InspectLog |
     is_torn = status != STARTED and "stats" not in found
     if status not in STATUSES or is_torn:
         return None
-    results = _dict(found.get("results"))
-    completed = _count(results.get("completed_samples"))
-    total = _count(results.get("total_samples"))
-    return InspectLog(
+    results = as_mapping(found.get("results"))
+    completed = as_count(results.get("completed_samples"))
+    total = as_count(results.get("total_samples"))
+    return EvalLog(
         status=status,
         created=_time(spec.get("created")),
-        task=_name(spec.get("task")),
-        model=_name(spec.get("model")),
-        subject=_digest(spec.get("task"), spec.get("model"), spec.get("task_args")),
+        task=as_name(spec.get("task")),
+        model=as_name(spec.get("model")),
+        subject=digest(spec.get("task"), spec.get("model"), spec.get("task_args")),
         samples_completed=sample_count if completed is None and status == STARTED else completed,
         samples_total=_planned(spec) if total is None else total,
         scores=_scores(results.get("scores")),
-        error=_error(_dict(found.get("error")).get("message")),
+        error=_error(as_mapping(found.get("error")).get("message")),
     )
 
 
@@ -99,33 +80,33 @@ def completed_samples(summaries: bytes) -> int | None:
 
 def _planned(spec: Mapping[str, Any]) -> int | None:
     """Samples times epochs; the ids are those that were selected, `samples` is the size of the data set."""
-    dataset = _dict(spec.get("dataset"))
-    samples = _count(dataset.get("sample_ids"))
+    dataset = as_mapping(spec.get("dataset"))
+    samples = as_count(dataset.get("sample_ids"))
     if samples is None:
-        samples = _count(dataset.get("samples"))
-    epochs = _count(_dict(spec.get("config")).get("epochs")) or 1
+        samples = as_count(dataset.get("samples"))
+    epochs = as_count(as_mapping(spec.get("config")).get("epochs")) or 1
     return None if samples is None else samples * epochs
 
 
 def _scores(scores: object) -> dict[str, float]:
     """One entry for each metric of each scorer; those with several reducers carry the reducer's name as well."""
     entries = [entry for entry in scores if isinstance(entry, dict)] if isinstance(scores, list) else []
-    names = [_name(entry.get("name")) or "unknown" for entry in entries]
+    names = [as_name(entry.get("name")) or "unknown" for entry in entries]
     found: dict[str, float] = {}
     for name, entry in zip(names, entries, strict=True):
-        reducer = _name(entry.get("reducer"))
+        reducer = as_name(entry.get("reducer"))
         label = f"{name}[{reducer}]" if reducer and names.count(name) > 1 else name
         for metric, value in _metrics(entry.get("metrics")):
-            if len(found) < _SCORES_AT_MOST:
-                found[f"{label}/{_name(metric)}"] = value
+            if len(found) < SCORES_AT_MOST:
+                found[f"{label}/{as_name(metric)}"] = value
     return found
 
 
 def _metrics(metrics: object) -> Iterable[tuple[str, float]]:
-    for name, metric in _dict(metrics).items():
-        value = _dict(metric).get("value")
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:
-            yield name, float(value)
+    for name, metric in as_mapping(metrics).items():
+        value = as_number(as_mapping(metric).get("value"))
+        if value is not None:
+            yield name, value
 
 
 def _error(message: object) -> str | None:
@@ -139,19 +120,3 @@ def _time(value: object) -> datetime | None:
         return None
     # Old versions wrote local time without a zone: where that was nobody knows.
     return time if time.tzinfo else None
-
-
-def _dict(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _name(value: object) -> str | None:
-    return value[:_NAME_LIMIT] if isinstance(value, str) else None
-
-
-def _digest(*values: object) -> str:
-    return hashlib.sha256(repr(values).encode(errors="backslashreplace")).hexdigest()
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

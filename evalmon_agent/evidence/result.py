@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from evalmon_agent.evidence.eval_log import EvalLog
+from evalmon_agent.words.secrets import masked
+
 UNREADABLE = "unreadable"
 """Our word for a log that is there and cannot be read."""
 
@@ -27,3 +30,15 @@ class EvalResult(Struct, frozen=True, kw_only=True):
             and self.samples_completed < self.samples_total
         )
         return self.status == "success" and not unfinished
+
+
+def to_result(log: EvalLog, *, path: str) -> EvalResult:
+    """What the log says, with where it lies; what looks like a secret in its error is masked."""
+    return EvalResult(
+        status=log.status,
+        samples_completed=log.samples_completed,
+        samples_total=log.samples_total,
+        scores=dict(log.scores),
+        error=None if log.error is None else masked(log.error),
+        log=path,
+    )

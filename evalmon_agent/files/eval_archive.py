@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from evalmon_agent.evidence.eval_log import UnreadableLogError
 from evalmon_agent.files import zstd
 from evalmon_agent.files.regular import open_regular, read_at
 
@@ -36,7 +37,7 @@ _ENCRYPTED = 0x1
 _SAMPLE = re.compile(rb"samples/(.+_epoch_\d+)(?:/sample)?\.json", re.DOTALL)
 
 
-class ArchiveError(Exception):
+class ArchiveError(UnreadableLogError):
     """The file is no archive that we read; the message says why."""
 
 

@@ -1,4 +1,4 @@
-"""The inspect-ai logs in some directories, each read as far as it says how its eval went.
+"""The logs of evals in some directories, each read as far as it says how its eval went.
 
 Promises: no exception for what lies there, at most `budget_s` (but for a file system that does not answer), at most
 64 MB, and nothing is written.
@@ -7,99 +7,177 @@ Promises: no exception for what lies there, at most `budget_s` (but for a file s
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
-from evalmon_agent.evidence.inspect_log import STARTED, InspectLog, completed_samples, interpret
-from evalmon_agent.files.eval_archive import MEMBER_LIMIT_BYTES, ArchiveError, open_archive
+from evalmon_agent.evidence.eval_log import EvalLog, UnreadableLogError
+from evalmon_agent.evidence.kinds.kind import Kind
+from evalmon_agent.evidence.kinds.known import KINDS
+from evalmon_agent.files.eval_archive import MEMBER_LIMIT_BYTES, EvalArchive, open_archive
 from evalmon_agent.files.regular import open_regular, read_at
 
-_HEADER, _START, _SUMMARIES = _WANTED = ("header.json", "_journal/start.json", "summaries.json")
-_BEGIN_OF_JSON_LOG = re.compile(rb'\s*\{\s*"(?:version|status|eval)"\s*:')
 _PEEK_BYTES = 4096
 _FILES_AT_MOST = 100
 _ENTRIES_AT_MOST = 10_000
+_NESTED_AT_MOST = 100
 # The file server's clock may differ from ours by as much.
 _MTIME_SLACK_S = 3600.0
 
 
 @dataclass(slots=True)
 class FoundLogs:
-    """Logs by path, and, of the `.eval` files that could not be read, why."""
+    """Logs by path, and, of the archives that could not be read, why."""
 
-    logs: dict[str, InspectLog] = field(default_factory=dict)
+    logs: dict[str, EvalLog] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def read_logs(directories: Iterable[str], *, written_since: float, budget_s: float = 2.0) -> FoundLogs:
-    """The logs in these directories (not below them) that were written after a time, newest first.
+class LogReader:
+    """Reads logs for many evals within one budget of time; a file that they share is read once."""
 
-    `written_since` is in epoch seconds, with an hour of slack: it only saves reading what is surely older. Of files
-    without end, the 100 newest are read.
-    """
-    deadline = time.monotonic() + budget_s
-    files = sorted({*_files(directories, deadline)}, reverse=True)[:_FILES_AT_MOST]
-    found = FoundLogs()
-    for modified_at, path in files:
-        if modified_at < written_since - _MTIME_SLACK_S:
-            break
-        if time.monotonic() > deadline:
-            _note(found, path, "no time left to read it")
-            continue
-        try:
-            log = read_log(path)
-        except (ArchiveError, OSError) as error:
-            _note(found, path, str(error))
-        else:
-            if log is not None:
-                found.logs[path] = log
-    return found
+    def __init__(self, *, budget_s: float = 2.0) -> None:
+        self._deadline = time.monotonic() + budget_s
+        self._read: dict[tuple[str, float, int], EvalLog | UnreadableLogError | None] = {}
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether nothing more will be read."""
+        return time.monotonic() > self._deadline
+
+    def logs(self, directories: Iterable[str], *, nested: Iterable[str] = (), written_since: float) -> FoundLogs:
+        """The logs in these directories that were written after a time, newest first.
+
+        In those that are `nested` as well, the ones right below are looked at, too. `written_since` is in epoch
+        seconds, with an hour of slack: it only saves reading what is surely older. Of files without end, the 100
+        newest are read.
+        """
+        places = dict.fromkeys([*directories, *(below for place in nested for below in self._below(place))])
+        files = sorted({*self._files(places)}, reverse=True)[:_FILES_AT_MOST]
+        found = FoundLogs()
+        for modified_at, path, size_bytes in files:
+            if modified_at < written_since - _MTIME_SLACK_S:
+                break
+            try:
+                log = self._log(path, modified_at, size_bytes)
+            except (UnreadableLogError, OSError) as error:
+                # Of a file that is no archive nobody knows whether it would have been a log.
+                if _kinds_of_archive(path):
+                    found.unreadable[path] = str(error)
+            else:
+                if log is not None:
+                    found.logs[path] = log
+        return found
+
+    def _log(self, path: str, modified_at: float, size_bytes: int) -> EvalLog | None:
+        key = (path, modified_at, size_bytes)
+        if key not in self._read:
+            if self.is_out_of_time:
+                raise UnreadableLogError("no time left to read it")
+            try:
+                self._read[key] = read_log(path)
+            except UnreadableLogError as error:
+                self._read[key] = error
+        known = self._read[key]
+        if isinstance(known, UnreadableLogError):
+            raise known
+        return known
+
+    def _below(self, directory: str) -> Iterator[str]:
+        names: list[str] = []
+        with suppress(OSError, ValueError), os.scandir(directory) as entries:
+            for entry in entries:
+                if len(names) >= _NESTED_AT_MOST or self.is_out_of_time:
+                    break
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    names.append(entry.path)
+        yield from names
+
+    def _files(self, directories: Iterable[str]) -> Iterator[tuple[float, str, int]]:
+        """Time of the last change, path and size of what may be a log."""
+        seen = 0
+        for directory in directories:
+            with suppress(OSError, ValueError), os.scandir(directory) as entries:
+                for entry in entries:
+                    seen += 1
+                    if seen > _ENTRIES_AT_MOST or self.is_out_of_time:
+                        return
+                    if any(kind.files.fullmatch(entry.name) for kind in KINDS):
+                        with suppress(OSError):
+                            if entry.is_file(follow_symlinks=False):
+                                status = entry.stat(follow_symlinks=False)
+                                yield status.st_mtime, entry.path, status.st_size
 
 
-def read_log(path: str) -> InspectLog | None:
-    """One log, `.eval` or `.json`; None if inspect-ai did not write it.
+def read_logs(
+    directories: Iterable[str], *, nested: Iterable[str] = (), written_since: float, budget_s: float = 2.0
+) -> FoundLogs:
+    """As LogReader.logs, for one eval."""
+    return LogReader(budget_s=budget_s).logs(directories, nested=nested, written_since=written_since)
+
+
+def read_log(path: str) -> EvalLog | None:
+    """One log; None if no kind of eval that is known wrote it.
 
     Raises:
-        ArchiveError: an `.eval` file that is none, is damaged, is too large, or needs zstandard; also one that is
+        UnreadableLogError: an archive that is none, is damaged, is too large, or needs zstandard; also one that is
             just being written.
         OSError: it is not there, no regular file, or may not be read.
     """
-    if not path.endswith(".eval"):
-        with open_regular(path) as (descriptor, _):
-            # Other people's JSON is left alone soon; in a log the samples come last: its beginning says it all.
-            is_log = _BEGIN_OF_JSON_LOG.match(read_at(descriptor, 0, _PEEK_BYTES))
-            return interpret(read_at(descriptor, 0, MEMBER_LIMIT_BYTES)) if is_log else None
-    with open_archive(path, wanted=frozenset(_WANTED)) as archive:
-        header = archive.read(_HEADER) or archive.read(_START)
-        log = interpret(header, sample_count=archive.sample_count) if header else None
-        if log is None or log.samples_completed is not None or log.status == STARTED:
-            return log
-        del header
-        with suppress(ArchiveError):
-            if summaries := archive.read(_SUMMARIES):
-                return replace(log, samples_completed=completed_samples(summaries))
-        return log
+    for kind in _kinds_of_archive(path):
+        with open_archive(path, wanted=kind.members) as archive:
+            return kind.read(_Archive(path, archive))
+    with _open_text(path) as file:
+        peeked = file.peek()
+        kinds = (kind for kind in KINDS if kind.files.fullmatch(file.name) and kind.begin.match(peeked))
+        return next((log for kind in kinds if (log := kind.read(file)) is not None), None)
 
 
-def _files(directories: Iterable[str], deadline: float) -> Iterator[tuple[float, str]]:
-    """Time of the last change and path of what may be a log."""
-    seen = 0
-    for directory in directories:
-        with suppress(OSError, ValueError), os.scandir(directory) as entries:
-            for entry in entries:
-                seen += 1
-                if seen > _ENTRIES_AT_MOST or time.monotonic() > deadline:
-                    return
-                if entry.name.endswith((".eval", ".json")) and not entry.name.startswith("."):
-                    with suppress(OSError):
-                        if entry.is_file(follow_symlinks=False):
-                            yield entry.stat(follow_symlinks=False).st_mtime, entry.path
+def _kinds_of_archive(path: str) -> list[Kind]:
+    return [kind for kind in KINDS if kind.archive is not None and path.endswith(kind.archive)]
 
 
-def _note(found: FoundLogs, path: str, why: str) -> None:
-    """Of a `.json` file nobody knows whether it would have been a log."""
-    if path.endswith(".eval"):
-        found.unreadable[path] = why
+class _File:
+    """What the kinds see of a file (`evidence.kinds.kind.LogFile`)."""
+
+    sample_count: int | None = None
+
+    def __init__(self, path: str) -> None:
+        self.name = os.path.basename(path)
+        self.modified_at = 0.0
+
+    def text(self) -> bytes:
+        return b""
+
+    def member(self, name: str) -> bytes | None:  # noqa: ARG002 - the protocol's
+        return None
+
+
+class _Text(_File):
+    def __init__(self, path: str, descriptor: int) -> None:
+        super().__init__(path)
+        self._descriptor = descriptor
+        self.modified_at = os.fstat(descriptor).st_mtime
+
+    def peek(self) -> bytes:
+        return read_at(self._descriptor, 0, _PEEK_BYTES)
+
+    def text(self) -> bytes:
+        return read_at(self._descriptor, 0, MEMBER_LIMIT_BYTES)
+
+
+class _Archive(_File):
+    def __init__(self, path: str, archive: EvalArchive) -> None:
+        super().__init__(path)
+        self._archive = archive
+        self.sample_count = archive.sample_count
+
+    def member(self, name: str) -> bytes | None:
+        return self._archive.read(name)
+
+
+@contextmanager
+def _open_text(path: str) -> Iterator[_Text]:
+    with open_regular(path) as (descriptor, _):
+        yield _Text(path, descriptor)

@@ -13,6 +13,9 @@ _OF_ONE_MACHINE = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "ramfs", "overlay", "bcachefs", "jfs", "reiserfs"}
 )
 _ACROSS_NODES = frozenset({"nfs", "nfs4", "lustre", "ceph", "gfs2", "ocfs2"})
+_SHARED = frozenset(
+    {"gpfs", "beegfs", "fuse.glusterfs", "glusterfs", "wekafs", "panfs", "pvfs2", "orangefs", "afs", "cifs"}
+)
 # Lustre locks across nodes only with this option.
 _LUSTRE = "flock"
 # nfs(5) and mount.lustre(8): locks are this node's own, or none.
@@ -54,11 +57,54 @@ def mount_of(path: str, mounts: list[Mount]) -> Mount | None:
 
 def lock_kind(mount: Mount | None) -> LockKind:
     """`flock` where it is known to be sound across nodes, `soft` (a marker file) where it is not or nobody knows."""
-    if mount is None or mount.options & _NODE_LOCAL_OPTIONS:
-        return "soft"
+    return _judge(mount)[0]
+
+
+def lock_reason(mount: Mount | None) -> str:
+    """Why that kind, in words."""
+    return _judge(mount)[1]
+
+
+def same_flock(recorded: str | None, mount: Mount | None) -> bool:
+    """Whether flock through this mount and through one of the recorded type exclude each other.
+
+    An NFS server's own flock and those of its clients do not: to the server, theirs are POSIX locks.
+    """
+    if mount is None or lock_kind(mount) != "flock":
+        return False
+    known = recorded in _OF_ONE_MACHINE | _ACROSS_NODES
+    return not known or (recorded in _ACROSS_NODES) == (mount.fstype in _ACROSS_NODES)
+
+
+def is_exported(path: str, etab: str) -> bool:
+    """Whether an NFS server's table of exports (exports(5): `PATH CLIENT(OPTIONS)`) has this path or one above it."""
+    points = (_unescape(line.split(None, 1)[0]) for line in etab.splitlines() if line.startswith("/"))
+    return any(path == point or path.startswith(point.rstrip("/") + "/") for point in points)
+
+
+def is_of_one_machine(mount: Mount) -> bool:
+    """Whether other machines cannot see what is there (unless it is exported to them)."""
+    return mount.fstype in _OF_ONE_MACHINE
+
+
+def is_shared(mount: Mount) -> bool:
+    """Whether it is a file system that many machines are known to have in common."""
+    return mount.fstype in _ACROSS_NODES | _SHARED
+
+
+def _judge(mount: Mount | None) -> tuple[LockKind, str]:
+    if mount is None:
+        return "soft", "nobody can tell how it is mounted"
+    local = sorted(mount.options & _NODE_LOCAL_OPTIONS)
+    if local:
+        return "soft", f"{mount.fstype} mounted with {local[0]}: a node's flock is its own, or none"
     if mount.fstype == "lustre" and _LUSTRE not in mount.options:
-        return "soft"
-    return "flock" if mount.fstype in _OF_ONE_MACHINE | _ACROSS_NODES else "soft"
+        return "soft", "lustre mounted without the option flock: there is none"
+    if mount.fstype in _OF_ONE_MACHINE:
+        return "flock", f"{mount.fstype} is of one machine, whose kernel sees every flock"
+    if mount.fstype in _ACROSS_NODES:
+        return "flock", f"{mount.fstype} carries flock across nodes"
+    return "soft", f"{mount.fstype} is not known to carry flock across nodes"
 
 
 def _unescape(text: str) -> str:

@@ -1,65 +1,53 @@
-"""A lock that is a file's existence, for file systems whose flock is seen by one node only.
+"""A lock that is a name's existence, for file systems whose flock is seen by one node only.
 
-The marker is written aside and given its name by link(2): it is there whole or not at all, so a kill leaves none
-that names nobody. (filelock's SoftFileLock makes it empty and fills it then; killed in between, it holds for ever.)
+The marker appears whole or not at all, so a kill leaves none that names nobody (`marker`). A marker whose process is
+certainly gone is removed by one process; one whose process lives, or may live elsewhere, never is, however old.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable
 
-from evalmon_agent.files.holder import Holder, parse_holder, this_process
+from evalmon_agent.files import marker
+from evalmon_agent.files.holder import Holder, this_process
 
-_held: set[str] = set()
-"""The markers of this process that stand for a transaction of it."""
+_perhaps_ours: set[str] = set()
+"""Where a marker of ours may stand that stands for nothing: making or removing it failed, whether it was done or not.
 
-_MAX_BYTES = 1024
+Anywhere else what bears our name is not ours: a client's cache may show our last marker where another's stands now.
+"""
+
 _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.25
-# No hard links here: some FUSE and SMB file systems, and AFS across directories.
-NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+
+holder_of = marker.holder_of
 
 
-def acquire(path: str, *, wait_s: float) -> bool:
-    """Make the marker at `path`; False if somebody else had it for `wait_s`.
+def acquire(path: str, gives_up: Callable[[], bool]) -> bool:
+    """Make the marker at `path`; False if somebody else had it until `gives_up` said so.
 
     Promises: one process at a time has it; a marker whose process is certainly gone is removed, by one process;
-    one whose process lives, or may live on another host, never is. OSError: the file system says so.
+    one whose process lives, or may live on another host, never is. OSError: the file system says so;
+    FileExistsError: what stands there is no marker, and will not go.
     """
-    if not _wait(lambda: _try(path), wait_s=wait_s):
-        return False
-    _held.add(path)
-    return True
+    return _wait(lambda: _try(path), gives_up)
 
 
 def release(path: str) -> None:
     """Remove our marker; one that cannot be removed now is found again by the next `acquire`, or when we are gone."""
-    _held.discard(path)
-    with contextlib.suppress(OSError):
-        if holder_of(path) == this_process():
-            os.unlink(path)
-
-
-def holder_of(path: str) -> Holder | None:
-    """Whom the marker at `path` names; None if there is none, or something else."""
+    holder = holder_of(path)
+    if holder not in {this_process(), None}:
+        return
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        marker.remove(path)
+    except FileNotFoundError:
+        pass
     except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return parse_holder(os.read(descriptor, _MAX_BYTES))
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+        _perhaps_ours.add(path)
 
 
 def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
@@ -70,79 +58,42 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
     """
     directory, name = os.path.split(path)
     right = os.path.join(directory, f".{name}.{hashlib.sha256(gone.text).hexdigest()[:16]}.tmp")
-    if not _wait(lambda: _try(right), wait_s=wait_s):
+    deadline = time.monotonic() + wait_s
+    if not _wait(lambda: _try(right), lambda: time.monotonic() >= deadline):
         return False
     try:
         if holder_of(path) != gone:
             return False
-        os.unlink(path)
+        marker.remove(path)
         return True
     finally:
         release(right)
 
 
-def _wait(attempt: Callable[[], bool], *, wait_s: float) -> bool:
-    deadline = time.monotonic() + wait_s
+def _wait(attempt: Callable[[], bool], gives_up: Callable[[], bool]) -> bool:
     pause_s = _FIRST_WAIT_S
     while not attempt():
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
+        if gives_up():
             return False
-        time.sleep(min(pause_s, left_s))
+        time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, _LONGEST_WAIT_S)
     return True
 
 
 def _try(path: str) -> bool:
-    if _publish(path):
-        return True
+    try:
+        if marker.publish(path, this_process()):
+            _perhaps_ours.discard(path)
+            return True
+    except OSError:
+        _perhaps_ours.add(path)
+        raise
     holder = holder_of(path)
-    if holder == this_process() and path not in _held:
-        return True  # ours, which could not be removed when we released it
+    if holder == this_process() and path in _perhaps_ours:
+        _perhaps_ours.discard(path)
+        return True
     if holder is not None and holder.is_gone:
         remove_marker_of(path, holder)
+    elif holder is None and not marker.is_marker(path):
+        raise FileExistsError(errno.EEXIST, "not a lock of evalmon's", path)
     return False
-
-
-def _publish(path: str) -> bool:
-    """Give a whole marker its name; False if there is one already."""
-    directory, name = os.path.split(path)
-    aside = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
-    _create(aside)
-    try:
-        return _link(aside, path)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-    finally:
-        os.unlink(aside)
-    try:
-        _create(path)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _link(aside: str, path: str) -> bool:
-    try:
-        os.link(aside, path)
-    except OSError as error:
-        # On NFS a link whose answer was lost is asked for again and refused, though it is there (open(2), O_EXCL).
-        if os.lstat(aside).st_nlink > 1:
-            return True
-        if error.errno == errno.EEXIST:
-            return False
-        raise
-    return True
-
-
-def _create(path: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, this_process().text)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        raise
-    finally:
-        os.close(descriptor)

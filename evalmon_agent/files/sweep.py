@@ -7,6 +7,8 @@ import os
 import re
 import time
 
+from evalmon_agent.files import marker
+
 OLD_AFTER_S = 900.0
 """Far longer than any write lasts, and than the clocks of two hosts differ."""
 
@@ -16,22 +18,22 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 def sweep(directory: str, *, older_than_s: float = OLD_AFTER_S) -> int:
     """Remove the old temporary files in `directory`, and say how many there were.
 
-    Call it under the lock, for directories that are ours alone. Promises: removes plain files only, and only such
-    as bear the name that `replace_atomically` gives; what cannot be removed stays, and is no error.
+    Call it under the lock, for directories that are ours alone. Promises: removes only what bears the name that
+    `replace_atomically` gives: files, links (not what they lead to), and markers that are directories (`marker`);
+    what else is there, or cannot be removed, stays, and is no error.
     """
     removed = 0
     with contextlib.suppress(OSError), os.scandir(directory) as listing:
         for entry in listing:
             if _TEMPORARY.fullmatch(entry.name) and _is_old(entry, older_than_s):
                 with contextlib.suppress(OSError):
-                    os.unlink(entry.path)
+                    marker.remove(entry.path)
                     removed += 1
     return removed
 
 
 def _is_old(entry: os.DirEntry[str], older_than_s: float) -> bool:
     try:
-        is_file = entry.is_file(follow_symlinks=False)
-        return is_file and time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s
     except OSError:
         return False

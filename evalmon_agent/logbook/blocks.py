@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 
+from evalmon_agent.evidence.diagnosis.causes import meaning
+from evalmon_agent.evidence.diagnosis.record import Diagnosis, one_line
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.durations import clock, human, total
@@ -101,13 +103,20 @@ def compute_metrics(now: float, name: str, job_id: str, figures: Figures, *, sta
 
 
 def resource_status(
-    now: float, name: str, *, utilization_pct: float, memory_used_mib: float, memory_total_mib: float
+    now: float,
+    name: str,
+    *,
+    utilization_pct: float,
+    memory_used_mib: float,
+    memory_total_mib: float,
+    so_far: EvalResult | None = None,
 ) -> list[str]:
-    """RESOURCE_STATUS of a running eval: mean utilization, summed memory over its GPUs."""
+    """RESOURCE_STATUS of a running eval: mean utilization, summed memory over its GPUs; how far its log says it is."""
     used, whole = memory_used_mib / 1024, memory_total_mib / 1024
     return [
         _head(now, "RESOURCE_STATUS", name),
         f"GPU Utilization: {utilization_pct:.0f}% | GPU Memory: {used:.1f}/{whole:.1f} GB",
+        *([] if so_far is None or so_far.samples_total is None else [_samples(so_far)]),
     ]
 
 
@@ -124,6 +133,17 @@ def eval_result(now: float, name: str, job_id: str, result: EvalResult | None) -
         "Log": result.log or UNKNOWN,
     }
     return note(now, "EVAL_RESULT", name, fields)
+
+
+def diagnosis(now: float, name: str, job_id: str, found: Diagnosis) -> list[str]:
+    """DIAGNOSIS: why an attempt failed; several last lines stand on one."""
+    fields = {
+        "Job ID": job_id,
+        "Cause": f"{found.cause} ({meaning(found.cause)})",
+        "Evidence": UNKNOWN if found.evidence is None else one_line(found.evidence),
+        **({"Advice": found.advice} if found.advice else {}),
+    }
+    return note(now, "DIAGNOSIS", name, fields)
 
 
 def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float | None) -> list[str]:
@@ -147,6 +167,10 @@ def _head(now: float, kind: str, subject: str) -> str:
 def _counted(counts: Mapping[State, int], always: tuple[State, ...]) -> str:
     others = [state for state in State if state not in always and counts.get(state)]
     return ", ".join(f"{counts.get(state, 0)} {state}" for state in [*always, *others])
+
+
+def _samples(result: EvalResult) -> str:
+    return f"Samples: {_number(result.samples_completed)} of {_number(result.samples_total)}"
 
 
 def _number(value: int | None) -> str:

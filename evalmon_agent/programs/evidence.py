@@ -1,32 +1,18 @@
-"""What did an attempt leave behind: its GPU metrics and its eval's log, read once, bounded, not under the lock."""
+"""What did an attempt leave behind: its GPU metrics, its eval's log, why it failed. Read once, bounded, unlocked."""
 
 from __future__ import annotations
 
-import os
-import re
-from contextlib import suppress
-
-from evalmon_agent.evidence import attempt_log
-from evalmon_agent.evidence.gpu_csv import parse
-from evalmon_agent.evidence.gpu_figures import GpuFigures, between, figures
-from evalmon_agent.evidence.inspect_result import to_result
-from evalmon_agent.evidence.result import UNREADABLE, EvalResult
-from evalmon_agent.files.eval_logs import read_logs
-from evalmon_agent.files.tail import read_tail
-from evalmon_agent.slurm.output_pattern import output_path
-from evalmon_agent.slurm.script import read_head
+from evalmon_agent.evidence.diagnosis.diagnose import diagnose
+from evalmon_agent.evidence.kinds.known import expects_log
+from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.programs.gpu_evidence import gpu_figures
+from evalmon_agent.programs.traces import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.path import Incarnation, incarnations
+from evalmon_agent.tracking.case import case_of
+from evalmon_agent.tracking.path import ENDS, Incarnation, incarnations, slurm_says
 from evalmon_agent.tracking.records import Eval, Evidence
 from evalmon_agent.tracking.wanted import Unmeasured
-from evalmon_agent.words.job_id import parse_job_id
-
-_RUNS_INSPECT = re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b")
-_CSV = re.compile(r"gpu_metrics(?:\.[^/]+)?\.csv")
-_CSV_BYTES = 16 * 1024 * 1024
-_SCRIPT_BYTES = 1024 * 1024
-_OWN_CLOCK_SLACK_S = 5.0
-_SLURM_CLOCK_SLACK_S = 60.0
+from evalmon_agent.words.states import State
 
 
 def collect(experiment: Experiment, ev: Eval, owed: Unmeasured) -> Evidence:
@@ -36,80 +22,30 @@ def collect(experiment: Experiment, ev: Eval, owed: Unmeasured) -> Evidence:
     one = next((one for one in known if (one.attempt.submitted_at, one.attempt.restart) == wanted), None)
     if one is None:
         return Evidence()
-    script = _script(experiment, ev, owed.job_id)
-    log = _output(script, ev, owed.job_id)
-    span = _span(ev, one, output=_text(log))
+    script = script_of(experiment, ev, owed.job_id)
+    outputs = outputs_of(script, ev, owed.job_id)
+    output = text_of(outputs.output)
+    span = span_of(ev, one, output=output)
+    result = result_of(LogReader(), ev, script, span, job_id=owed.job_id)
+    expected = expects_log(script, one.own.programs if one.own is not None else ())
+    case = case_of(
+        one.attempt,
+        one.own,
+        state=_state(ev, one),
+        printed=f"{output}\n{text_of(outputs.errors)}",
+        result=result,
+        expects_log=expected,
+    )
     return Evidence(
-        gpu=_gpu(ev.output_dir, span),
-        result=_result(ev, span),
-        expects_log=bool(_RUNS_INSPECT.search(script)),
-        log=log,
+        gpu=gpu_figures(ev.output_dir, span, one.own),
+        result=result,
+        expects_log=expected,
+        log=outputs.output,
+        diagnosis=None if one.superseded else diagnose(case),
     )
 
 
-def _script(experiment: Experiment, ev: Eval, job_id: str) -> str:
-    """The text of what was submitted."""
-    token = next((job.token for job in ev.jobs if job.job_id == job_id), None)
-    if token is None or ev.script is None:
-        return ""
-    path = os.path.join(experiment.scripts, token, "snapshot", os.path.basename(ev.script))
-    return _text(path, limit_bytes=_SCRIPT_BYTES)
-
-
-def _output(script: str, ev: Eval, job_id: str) -> str | None:
-    """Where Slurm put the job's output, seen from its script."""
-    parsed = parse_job_id(job_id)
-    if ev.script is None or parsed is None:
-        return None
-    options = read_head(script).options
-    name = options.get("job-name") or os.path.basename(ev.script)
-    return output_path(options, parsed, raw_id=None, name=name, folder=os.path.dirname(ev.script))
-
-
-def _span(ev: Eval, one: Incarnation, *, output: str) -> attempt_log.Attempt | None:
-    """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
-    attempt, own = one.attempt, one.own
-    mine = own is not None and own.started_at is not None
-    started_at = own.started_at if own is not None and mine else attempt.started_at
-    if started_at is None:
-        return None
-    ended_at = own.ended_at if own is not None and own.ended_at is not None else attempt.ended_at
-    parts = ev.name.split("/")
-    return attempt_log.Attempt(
-        started_at,
-        ended_at,
-        slack_s=_OWN_CLOCK_SLACK_S if mine else _SLURM_CLOCK_SLACK_S,
-        task=parts[-2] if len(parts) > 2 else parts[-1],
-        output=output,
-    )
-
-
-def _result(ev: Eval, span: attempt_log.Attempt | None) -> EvalResult | None:
-    folders = [os.path.dirname(ev.script)] if ev.script else []
-    folders += [ev.output_dir] if ev.output_dir else []
-    if not folders or span is None:
-        return None
-    places = dict.fromkeys(place for folder in folders for place in (os.path.join(folder, "logs"), folder))
-    found = read_logs(places, written_since=span.started_at)
-    path = attempt_log.pick(found.logs, span)
-    if path is not None:
-        return to_result(found.logs[path], path=path)
-    # A log that is there but cannot be read is not a missing one.
-    return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
-
-
-def _gpu(output_dir: str | None, span: attempt_log.Attempt | None) -> GpuFigures | None:
-    if output_dir is None or span is None:
-        return None
-    with suppress(OSError):
-        names = sorted(name for name in os.listdir(output_dir) if _CSV.fullmatch(name))
-        texts = [read_tail(os.path.join(output_dir, name), limit_bytes=_CSV_BYTES) for name in names]
-        tables = [parse(text) for text in texts if text is not None]
-        start, end = span.started_at - span.slack_s, (span.ended_at or float("inf")) + span.slack_s
-        return figures(*(between(table, start_unix_s=start, end_unix_s=end) for table in tables))
-    return None
-
-
-def _text(path: str | None, *, limit_bytes: int = 64 * 1024) -> str:
-    found = None if path is None else read_tail(path, limit_bytes=limit_bytes)
-    return "" if found is None else found.decode(errors="replace")
+def _state(ev: Eval, one: Incarnation) -> State | None:
+    """How it ended: Slurm's word, and where it has none, what the log was told (by the job itself, or LOST)."""
+    said = slurm_says(one.attempt)
+    return said if said in ENDS else dict(ev.logged).get(one.attempt.job_id)

@@ -7,6 +7,7 @@ import msgspec
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.observe import Observer, counts
+from evalmon_agent.programs.progress import progress
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.build import build, total_time_s
@@ -50,7 +51,12 @@ def finalize(observer: Observer) -> ExperimentState:
 
 def write_summary(experiment: Experiment, state: ExperimentState, *, observer: Observer) -> Summary:
     """Replace summary.json and summary.md by what is known now."""
-    summary = build(state, now=observer.now(), lost_after_s=observer.settings.lost_after)
+    summary = build(
+        state,
+        now=observer.now(),
+        lost_after_s=observer.settings.lost_after,
+        progress=progress(experiment, state),
+    )
     document = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
     replace_atomically(experiment.summary_json, document, mode=observer.mode)
     replace_atomically(experiment.summary_md, render(summary).encode(), mode=observer.mode)

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.files.ownership import is_trusted, user_name, writers
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.settings import Settings
 from evalmon_agent.store.experiment import Experiment, is_utf8
@@ -19,7 +20,11 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> list[Script]:
-    """The scripts, read and checked; UsageError with one line for each that cannot be used."""
+    """The scripts, read and checked; UsageError with one line for each that cannot be used.
+
+    Where others may write to the experiment they could leave a script there, which would run as us: such a one is
+    submitted only if it is named.
+    """
     paths = [_named(experiment, name) for name in named] if named else _matching(experiment, settings)
     if not paths:
         raise UsageError(
@@ -31,7 +36,7 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
         try:
             if not is_utf8(path):
                 raise UsageError(f"{path}: a path that is not UTF-8 cannot be kept on record; rename it")
-            scripts.append(read_script(path, _content(path)))
+            scripts.append(read_script(path, _content(path, is_named=bool(named))))
         except UsageError as error:
             problems += error.lines
     if problems:
@@ -60,7 +65,7 @@ def _naturally(path: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(path)]
 
 
-def _content(path: str) -> bytes:
+def _content(path: str, *, is_named: bool) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError:
@@ -68,8 +73,11 @@ def _content(path: str) -> bytes:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{path}: not a file; name an sbatch script")
+        if not is_named:
+            _refuse_foreign(path, status)
         content = read_at(fd, 0, MAX_SCRIPT_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
@@ -78,3 +86,11 @@ def _content(path: str) -> bytes:
     if len(content) > MAX_SCRIPT_BYTES:
         raise UsageError(f"{path}: larger than {MAX_SCRIPT_BYTES // 1024**2} MiB; that is no sbatch script")
     return content
+
+
+def _refuse_foreign(path: str, status: os.stat_result) -> None:
+    advice = "to submit it all the same, name it: evalmon submit EXP SCRIPT..."
+    if not is_trusted(status.st_uid):
+        raise UsageError(f"{path}: belongs to {user_name(status.st_uid)} and would run as you; {advice}")
+    if status.st_mode & stat.S_IWOTH:
+        raise UsageError(f"{path}: {writers(path, status)}; {advice}")

@@ -10,6 +10,7 @@ from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, wri
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observer
 from evalmon_agent.programs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.progress import progress
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file
@@ -36,7 +37,8 @@ def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
     experiment.require_monitored()
     observer = Observer(experiment, slurm, settings, role="command", lock_wait_s=_LOCK_WAIT_S)
     state = _look_or_read(observer) if experiment.is_ours else _read(experiment)
-    return build(state, now=observer.now(), lost_after_s=settings.lost_after)
+    so_far = progress(experiment, state)
+    return build(state, now=observer.now(), lost_after_s=settings.lost_after, progress=so_far)
 
 
 def report(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:

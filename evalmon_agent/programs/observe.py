@@ -81,6 +81,7 @@ class Observer:
             started_at=clock(),
             poll_interval_s=settings.poll_interval,
         )
+        self._uncounted = 0
 
     def now(self) -> float:
         """Epoch seconds by this observer's clock."""
@@ -121,11 +122,19 @@ class Observer:
             return held.state
 
     def count_failure(self, error: str) -> None:
-        """Count a poll that failed, in the heartbeat."""
+        """Count a poll that failed, in the heartbeat: now, or if that cannot be written with the next poll."""
+        self._uncounted += 1
+        self._me.last_error = error
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
-            self._me.failed_polls += 1
-            self._me.last_error = error
-            heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+            self._beat(heartbeat_file.load(self.experiment.observer))
+
+    def _beat(self, last: Heartbeat | None) -> None:
+        """Save the heartbeat, with what earlier observers counted and what we could not count before."""
+        if last is not None:
+            self._me.polls, self._me.failed_polls = max(last.polls, self._me.polls), last.failed_polls
+        self._me.failed_polls += self._uncounted
+        heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+        self._uncounted = 0
 
     def _mark_poll(self, wait_s: float) -> bool:
         """Whether a poll is due; if so it is marked as begun, so that no other observer polls as well."""
@@ -133,16 +142,14 @@ class Observer:
             now = self._clock()
             last = heartbeat_file.load(self.experiment.observer)
             self._me.poll_interval_s = self.settings.poll_interval
-            if last is not None:
-                # A stamp in the future is a clock that was set back: not believed.
-                if 0 <= now - last.polled_at < wait_s:
-                    return False
-                self._me.polls, self._me.failed_polls = last.polls, last.failed_polls
+            # A stamp in the future is a clock that was set back: not believed.
+            if last is not None and 0 <= now - last.polled_at < wait_s:
+                return False
             self._me.polled_at = now
-            self._me.polls += 1
+            self._me.polls = (last.polls if last is not None else self._me.polls) + 1
             for directory in (self.experiment.directory, self.experiment.jobs):
                 sweep(directory)
-            heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+            self._beat(last)
             return True
 
     def _take(self, answers: Answers, *, extra: Sequence[Block]) -> ExperimentState:

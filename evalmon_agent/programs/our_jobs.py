@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from evalmon_agent.programs.own_path import launcher_of
 from evalmon_agent.programs.register import Outcome, claim, new_token, submit, write_script
 from evalmon_agent.settings import OurJob, Settings
 from evalmon_agent.slurm.client import Slurm
@@ -81,12 +82,17 @@ class Helpers:
             for entry in entries(registry.read(self.experiment.registry))
             if entry.intent.what == "eval" and entry.accepted is not None
         ]
-        heads = [read_head(self._launcher(entry)) for entry in found[-_HEADS_READ:]]
-        return place_of([head.options for head in heads], self.environ)
+        return place_of([self._options(entry) for entry in found[-_HEADS_READ:]], self.environ)
+
+    def _options(self, entry: Entry) -> Mapping[str, str]:
+        """The options of an eval's script; of an adopted job what Slurm gave it."""
+        if entry.adopted is None:
+            return read_head(self._launcher(entry)).options
+        given = (entry.adopted.partition, entry.adopted.account, entry.adopted.qos)
+        return {key: value for key, value in zip(("partition", "account", "qos"), given, strict=True) if value}
 
     def _launcher(self, entry: Entry) -> str:
-        name = os.path.basename(entry.intent.script or "")
-        path = os.path.join(self.experiment.scripts, entry.intent.token, name)
+        path = launcher_of(self.experiment, entry.intent.token, entry.intent.script or "")
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 return file.read()

@@ -17,6 +17,7 @@ import psutil
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.programs.own_path import lead_home
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Submitted
 from evalmon_agent.slurm.failures import Failure
@@ -100,6 +101,7 @@ def submit(
     with locked(experiment):
         if said.job_id is not None:
             registry.append(experiment.registry, Accepted(token, str(said.job_id), time.time(), cluster=said.cluster))
+            lead_home(path, cwd)
             return Outcome(str(said.job_id))
         if not said.unknown:
             registry.append(experiment.registry, Refused(token, said.refusal, time.time()))

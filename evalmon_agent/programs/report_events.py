@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from evalmon_agent.evidence.diagnosis.case import Case
+from evalmon_agent.evidence.diagnosis.diagnose import diagnose
+from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.logbook import blocks
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.case import case_of
 from evalmon_agent.tracking.events import Event, Measured, Transition
 from evalmon_agent.tracking.path import Incarnation, incarnations, slurm_says
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
@@ -32,7 +36,9 @@ def result_log(ev: Eval, experiment: Experiment) -> str | None:
 def _blocks(event: Event, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:
     if isinstance(event, Measured):
         return _measured(event, ev.attempts[event.attempt], now=now)
-    return [_transition(event, ev, experiment, now=now)]
+    found = _without_a_start(event, ev)
+    told = [] if found is None else [blocks.diagnosis(now, event.name, event.job_id, found)]
+    return [_transition(event, ev, experiment, now=now), *told]
 
 
 def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[str]:
@@ -51,6 +57,16 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
         result_log=result_log(ev, experiment),
     )
     return [*block, *_notes(event, _one(ev, event))]
+
+
+def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
+    """Why one that never ran is over: nothing of it will be measured."""
+    if not (ev.final and event.current is ev.state and event.job_id == ev.job_id):
+        return None
+    one = _one(ev, event)
+    if one is None or one.ran:
+        return None if one is not None else diagnose(Case(state=event.current))
+    return diagnose(case_of(one.attempt, None, state=event.current))
 
 
 def _notes(event: Transition, one: Incarnation | None) -> list[str]:
@@ -88,4 +104,6 @@ def _measured(event: Measured, attempt: Attempt, *, now: float) -> list[list[str
     evidence = attempt.evidence
     if evidence is not None and (evidence.expects_log or evidence.result is not None):
         found.append(blocks.eval_result(now, event.name, event.job_id, evidence.result))
+    if evidence is not None and evidence.diagnosis is not None:
+        found.append(blocks.diagnosis(now, event.name, event.job_id, evidence.diagnosis))
     return found

@@ -1,11 +1,13 @@
-"""How busy are the GPUs now: RESOURCE_STATUS of each running eval, from the end of its CSV."""
+"""How busy are the GPUs now: RESOURCE_STATUS of each running eval, from the end of its CSV, and how far it is."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_ticks import last_tick
+from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.files.tail import read_tail
 from evalmon_agent.logbook import blocks
 from evalmon_agent.settings import Settings
@@ -15,7 +17,9 @@ from evalmon_agent.words.states import State
 _STALE_INTERVALS = 3
 
 
-def resource_blocks(state: ExperimentState, settings: Settings, *, now: float) -> list[list[str]]:
+def resource_blocks(
+    state: ExperimentState, settings: Settings, *, now: float, progress: Mapping[str, EvalResult]
+) -> list[list[str]]:
     """One block for each running eval whose CSV has numbers that are not stale; no file is no block."""
     found = []
     for ev in state.evals.values():
@@ -34,6 +38,7 @@ def resource_blocks(state: ExperimentState, settings: Settings, *, now: float) -
                 utilization_pct=tick.utilization_pct,
                 memory_used_mib=tick.memory_used_mib,
                 memory_total_mib=tick.memory_total_mib,
+                so_far=progress.get(ev.name),
             )
         )
     return found

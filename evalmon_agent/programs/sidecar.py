@@ -15,6 +15,7 @@ from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observed, Observer
+from evalmon_agent.programs.progress import progress
 from evalmon_agent.programs.resources import resource_blocks
 from evalmon_agent.programs.stopping import StopSignals
 from evalmon_agent.programs.succession import Succession
@@ -98,11 +99,13 @@ class Sidecar:
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
-        if not isinstance(error, (EvalmonError, OSError)):
-            traceback.print_exc()
-        print(f"poll failed: {printable(str(error))}", flush=True)
-        with suppress(EvalmonError, OSError):
+        # What the poll lacked (memory, descriptors, room) may be lacking still.
+        with suppress(EvalmonError, OSError, MemoryError):
             self._observer.count_failure(printable(f"{type(error).__name__}: {error}"))
+        with suppress(OSError, MemoryError):
+            if not isinstance(error, (EvalmonError, OSError, MemoryError)):
+                traceback.print_exc()
+            print(f"poll failed: {printable(str(error)) or type(error).__name__}", flush=True)
 
     def _poll(self) -> Observed:
         self._polls += 1
@@ -110,7 +113,8 @@ class Sidecar:
         # Also of polls that others made: Slurm's silence is the same for all of them.
         self._failures = observed.state.outage.failures if observed.state.outage is not None else 0
         if observed.asked and self._polls % self._observer.settings.gpu_status_every == 0:
-            found = resource_blocks(observed.state, self._observer.settings, now=time.time())
+            so_far = progress(self._experiment, observed.state)
+            found = resource_blocks(observed.state, self._observer.settings, now=time.time(), progress=so_far)
             if found:
                 self._observer.record(extra=found)
         return observed
@@ -146,7 +150,8 @@ class Sidecar:
     def _reload_settings(self) -> None:
         """Take up a change of the settings; a bad one is logged and the old ones stay."""
         version = self._settings_version()
-        if version == self._settings_seen:
+        # Where the whole experiment is away for now, its settings are not gone.
+        if version == self._settings_seen or not os.path.isdir(self._experiment.directory):
             return
         self._settings_seen = version
         try:

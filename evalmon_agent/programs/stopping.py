@@ -7,6 +7,8 @@ import select
 import signal
 from types import FrameType
 
+from evalmon_agent.errors import StoppedError
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -32,6 +34,12 @@ class StopSignals:
     def wait(self, seconds: float) -> None:
         """Wait so long, or until we are asked to stop."""
         select.select([self._reads], [], [], max(seconds, 0.0))
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long; StoppedError once we are asked to stop."""
+        self.wait(seconds)
+        if self.name is not None:
+            raise StoppedError(f"ended by {self.name}")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame

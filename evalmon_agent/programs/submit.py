@@ -7,13 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
-from evalmon_agent.programs import register
+from evalmon_agent.programs import own_path, register
+from evalmon_agent.programs.accompany import HelperReport, Mode, accompany
 from evalmon_agent.programs.find_scripts import find
-from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.our_jobs import Helpers, active_jobs
 from evalmon_agent.programs.unlock import release_if_over
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
@@ -21,23 +19,10 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment, is_utf8
-from evalmon_agent.submission.launcher import Monitored, render
+from evalmon_agent.submission.launcher import SNAPSHOT, Monitored, render
 from evalmon_agent.submission.plan import Planned, plan
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
-from evalmon_agent.words.states import TERMINAL
-
-Mode = Literal["sidecar", "dependency"]
-HelperStatus = Literal["submitted", "running", "refused", "not needed"]
-
-
-@dataclass(frozen=True, slots=True)
-class HelperReport:
-    """What became of a job of ours."""
-
-    status: HelperStatus
-    job_id: str | None = None
-    detail: str = ""
 
 
 @dataclass(slots=True)
@@ -85,7 +70,8 @@ def submit(
         else:
             _submit_one(experiment, settings, slurm, one, report)
     if not dry_run:
-        _helpers(experiment, settings, slurm, report, mode=mode, environ=environ)
+        ours = accompany(experiment, settings, slurm, mode=mode, environ=environ)
+        report.completion, report.sidecar = ours.completion, ours.sidecar
     return report
 
 
@@ -124,8 +110,7 @@ def require_slurm(slurm: Slurm) -> None:
 
 def _submit_one(experiment: Experiment, settings: Settings, slurm: Slurm, one: Planned, report: SubmitReport) -> None:
     token = register.new_token()
-    filename = os.path.basename(one.script.path)
-    snapshot = register.write_script(experiment, token, ["snapshot", filename], one.script.content)
+    snapshot = register.write_script(experiment, token, SNAPSHOT, one.script.content)
     launcher = render(
         Monitored(
             snapshot=snapshot,
@@ -140,7 +125,8 @@ def _submit_one(experiment: Experiment, settings: Settings, slurm: Slurm, one: P
             sample_interval_s=settings.sample_interval,
         )
     )
-    path = register.write_script(experiment, token, [filename], launcher.encode(errors="surrogateescape"))
+    parts = own_path.launcher_parts(experiment, one.script.path, one.script.content)
+    path = register.write_script(experiment, token, parts, launcher.encode(errors="surrogateescape"))
     claimed = register.claim(
         experiment,
         token,
@@ -163,74 +149,6 @@ def _submit_one(experiment: Experiment, settings: Settings, slurm: Slurm, one: P
 def _refused(one: Planned, outcome: register.Outcome) -> dict[str, str]:
     hint = "; it is not known whether Slurm took it: run the same command again to find out" if outcome.unknown else ""
     return {"name": one.name, "script": one.script.path, "error": outcome.refusal + hint}
-
-
-def _helpers(
-    experiment: Experiment,
-    settings: Settings,
-    slurm: Slurm,
-    report: SubmitReport,
-    *,
-    mode: Mode,
-    environ: Mapping[str, str],
-) -> None:
-    """The completion job and the sidecar, unless they live already; then one poll, which records Submit times."""
-    observer = Observer(experiment, slurm, settings, role="command")
-    state = observer.observe_once(at_least_s=0).state
-    helpers = Helpers(experiment, slurm, settings, environ)
-    alive = _alive(slurm, otherwise=_ours(state))
-    waiting_for = active_jobs(experiment, state)
-    old = state.completion.job_id if state.completion is not None else None
-    if not waiting_for:
-        report.completion = HelperReport("not needed", detail="no eval is active")
-        report.sidecar = HelperReport("not needed", detail="no eval is active")
-    else:
-        report.completion = _completion(helpers, old, alive, waiting_for)
-        if report.completion.status == "submitted" and old in alive:
-            slurm.cancel([str(old)])
-        report.sidecar = _sidecar(helpers, state, alive, mode=mode)
-        observer.record()
-
-
-def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waiting_for: Sequence[str]) -> HelperReport:
-    if old in alive and not _came_later(helpers.experiment, old):
-        return HelperReport("running", old)
-    outcome = helpers.submit("completion", afterany=waiting_for)
-    if outcome.job_id is None:
-        detail = f"{outcome.refusal} (the summary is written by the sidecar, or by: evalmon report)"
-        return HelperReport("refused", detail=detail)
-    return HelperReport("submitted", outcome.job_id, f"after {len(waiting_for)} jobs")
-
-
-def _came_later(experiment: Experiment, completion: str | None) -> bool:
-    """Whether an eval is on record since that completion job was submitted, which thus does not wait for it."""
-    known = entries(registry.read(experiment.registry))
-    since = next((e.intent.at for e in known if e.accepted is not None and e.accepted.job_id == completion), 0.0)
-    return any(e.intent.what == "eval" and e.accepted is not None and e.accepted.at > since for e in known)
-
-
-def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *, mode: Mode) -> HelperReport:
-    if mode == "dependency":
-        return HelperReport("not needed", detail="mode dependency: no live view")
-    if state.sidecar is not None and state.sidecar.job_id in alive:
-        return HelperReport("running", state.sidecar.job_id)
-    outcome = helpers.submit("sidecar")
-    if outcome.job_id is None:
-        return HelperReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
-    return HelperReport("submitted", outcome.job_id)
-
-
-def _alive(slurm: Slurm, *, otherwise: frozenset[str]) -> frozenset[str]:
-    """The ids of all jobs that are not over; `otherwise`, where Slurm does not tell: none may be submitted twice."""
-    answer = slurm.queue()
-    if isinstance(answer, Failure):
-        return otherwise
-    return frozenset(str(row.job_id) for row in answer.rows if row.state not in TERMINAL)
-
-
-def _ours(state: ExperimentState) -> frozenset[str]:
-    helpers = (state.sidecar, state.completion)
-    return frozenset(helper.job_id for helper in helpers if helper is not None and helper.job_id is not None)
 
 
 def _skipped(one: Planned, entry: Entry, state: ExperimentState | None) -> dict[str, str | None]:

@@ -20,14 +20,18 @@ from evalmon_agent.words.states import TERMINAL
 
 @contextmanager
 def locked_on_proof(experiment: Experiment, slurm: Slurm, *, wait_s: float = WAIT_S) -> Iterator[None]:
-    """The experiment's lock as `locked` takes it, also where a job that is over for certain still seems to have it."""
+    """The experiment's lock as `locked` takes it, also where a job that is over for certain still seems to have it.
+
+    Where we are asked to stop, there is little waiting, and Slurm is not asked any more.
+    """
+    hurry = slurm.stopped
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(experiment, wait_s=wait_s))
+            stack.enter_context(locked(experiment, wait_s=wait_s, hurry=hurry))
         except LockUnavailableError:
-            if not release_if_over(experiment, slurm):
+            if (hurry is not None and hurry()) or not release_if_over(experiment, slurm):
                 raise
-            stack.enter_context(locked(experiment, wait_s=wait_s))
+            stack.enter_context(locked(experiment, wait_s=wait_s, hurry=hurry))
         yield
 
 

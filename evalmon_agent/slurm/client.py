@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.slurm import sacct, sbatch, scontrol, seff, sinfo, squeue
+from evalmon_agent.slurm import configuration, sacct, sbatch, scontrol, seff, sinfo, squeue, whereabouts
 from evalmon_agent.slurm.commands import Finished, run
 from evalmon_agent.slurm.environment import clean, for_submission
 from evalmon_agent.slurm.failures import Failure, Kind, classify
@@ -74,6 +74,17 @@ class Slurm:
         done = self._ask(sacct.argv(job_ids, delimiter=delimiter))
         return _failure(done) or sacct.parse(done.stdout, delimiter=delimiter)
 
+    def places_in_queue(self) -> list[whereabouts.Whereabouts]:
+        """Where my jobs run; none if that cannot be had."""
+        done = self._ask(whereabouts.queue_argv())
+        return [] if _failure(done) else whereabouts.parse_queue(done.stdout)
+
+    def places_in_accounts(self, job_ids: Sequence[str]) -> list[whereabouts.Whereabouts]:
+        """Where at most IDS_PER_CALL jobs ran; none if that cannot be had."""
+        delimiter = f"\x1f{os.urandom(4).hex()}"
+        done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
+        return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
+
     def efficiency(self, job_id: JobId) -> Finished:
         """What seff prints of one job."""
         return self._ask(seff.argv(job_id), timeout_s=SEFF_TIMEOUT_S)
@@ -82,6 +93,15 @@ class Slurm:
         """The partitions with their limits."""
         done = self._ask(sinfo.argv())
         return _failure(done) or sinfo.parse(done.stdout)
+
+    def configuration(self) -> Mapping[str, str] | Failure:
+        """The cluster's configuration, as the controller has it."""
+        done = self._ask(configuration.argv())
+        return _failure(done) or configuration.parse(done.stdout)
+
+    def version(self) -> tuple[int, int] | None:
+        """Of which Slurm the commands are, as (24, 11)."""
+        return configuration.parse_version(self._ask(configuration.version_argv()).stdout)
 
     def ends_at(self, job_id: str) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""
@@ -95,8 +115,8 @@ class Slurm:
 
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
-        done = self._ask(scontrol.show_config())
-        return done.ok and scontrol.gives_whole_nodes(done.stdout)
+        settings = self.configuration()
+        return not isinstance(settings, Failure) and settings.get("SelectType") == "select/linear"
 
     def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.

@@ -134,9 +134,17 @@ class Experiment:
                 check_private(path)
 
     @property
+    def owner(self) -> int | None:
+        """Whose EXP/evalmon is; None if there is none."""
+        try:
+            return os.lstat(self.directory).st_uid
+        except OSError:
+            return None
+
+    @property
     def is_ours(self) -> bool:
         """Whether EXP/evalmon is this user's (others may read there if its owner lets them)."""
-        return not os.path.lexists(self.directory) or os.lstat(self.directory).st_uid == os.geteuid()
+        return self.owner in {None, os.geteuid()}
 
 
 def is_utf8(text: str) -> bool:

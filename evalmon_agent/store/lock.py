@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
@@ -14,22 +13,26 @@ import msgspec
 from evalmon_agent.errors import LockUnavailableError, UnreadableError
 from evalmon_agent.files import soft_lock
 from evalmon_agent.files.holder import Holder
-from evalmon_agent.files.lock import WAIT_S, held
-from evalmon_agent.files.mounts import Mount, lock_kind, mount_of, parse_mountinfo
+from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held
+from evalmon_agent.files.marker import NO_LINKS
+from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
 from evalmon_agent.files.private import read_private
+from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.store.experiment import Experiment
 
 SCHEMA = 1
 _MAX_BYTES = 4096
-_WRITTEN_WITHIN_S = 0.5
+_EXPORTS = "/var/lib/nfs/etab"
+"""What exportfs(8) gave the kernel's NFS server."""
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The kind, and why: the file system's type, and the host that chose."""
+    """The kind, and why: the file system's type, the host that chose, and its reason in words."""
 
     kind: Literal["flock", "soft"]
     filesystem: str | None
     host: str
+    why: str | None = None
     schema: int = SCHEMA
 
 
@@ -37,21 +40,22 @@ _decoder = msgspec.json.Decoder(Choice)
 
 
 @contextmanager
-def locked(experiment: Experiment, *, wait_s: float = WAIT_S) -> Iterator[None]:
+def locked(experiment: Experiment, *, wait_s: float = WAIT_S, hurry: Hurry | None = None) -> Iterator[None]:
     """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be had)."""
-    kind = choice(experiment).kind
-    if kind == "flock" and lock_kind(_mount(experiment.directory)) != "flock":
+    made = choice(experiment)
+    if made.kind == "flock" and not same_flock(made.filesystem, mount_at(experiment.directory)):
         raise LockUnavailableError(
-            f"{experiment.lock}: this host's locks on it are not seen by the host that chose them; run evalmon there"
+            f"{experiment.lock}: this host's locks on it are not seen by the host that chose them, {made.host}; run "
+            f"evalmon there, or once no monitor runs remove {experiment.lock_choice} and begin here"
         )
-    with held(experiment.lock, kind, wait_s=wait_s):
+    with held(experiment.lock, made.kind, wait_s=wait_s, hurry=hurry):
         yield
 
 
 def stranded_holder(experiment: Experiment) -> Holder | None:
     """Who holds the lock on another host, so that only Slurm can tell whether it lives; None if nobody does."""
-    recorded = _read(experiment.lock_choice)
-    holder = soft_lock.holder_of(experiment.lock) if recorded is not None and recorded.kind == "soft" else None
+    made = recorded(experiment)
+    holder = soft_lock.holder_of(experiment.lock) if made is not None and made.kind == "soft" else None
     return None if holder is None or holder.is_here else holder
 
 
@@ -62,14 +66,29 @@ def release_for(experiment: Experiment, gone: Holder) -> bool:
 
 def choice(experiment: Experiment) -> Choice:
     """The recorded choice; the first caller makes it, and of two first callers one."""
-    recorded = _read(experiment.lock_choice)
-    if recorded is not None:
-        return recorded
-    mount = _mount(experiment.directory)
-    made = Choice(lock_kind(mount), mount.fstype if mount else None, socket.gethostname())
+    found = recorded(experiment)
+    if found is not None:
+        return found
+    made = would_choose(experiment.directory)
     if _publish(experiment.lock_choice, msgspec.json.encode(made)):
         return made
     return _read(experiment.lock_choice) or made
+
+
+def recorded(experiment: Experiment) -> Choice | None:
+    """The choice that was made; None if nobody has yet."""
+    return _read(experiment.lock_choice)
+
+
+def would_choose(directory: str) -> Choice:
+    """What this host would choose for this directory; it is written to for a moment, to see whether flock works."""
+    mount = mount_at(directory)
+    kind, why = lock_kind(mount), lock_reason(mount)
+    if kind == "flock" and _is_served_to_others(directory):
+        kind, why = "soft", f"{why}, but not those of the clients that this NFS server serves it to"
+    if kind == "flock" and not flock_works(directory):
+        kind, why = "soft", f"{why}, but flock is refused here"
+    return Choice(kind, mount.fstype if mount else None, socket.gethostname(), why)
 
 
 def _publish(path: str, data: bytes) -> bool:
@@ -82,21 +101,22 @@ def _publish(path: str, data: bytes) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in soft_lock.NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
-        return _create_unless_there(path, data)
+        return _publish_under_marker(path, data)
     finally:
         with suppress(OSError):
             os.unlink(temporary)
     return True
 
 
-def _create_unless_there(path: str, data: bytes) -> bool:
-    try:
-        _create(path, data)
-    except FileExistsError:
-        return False
-    return True
+def _publish_under_marker(path: str, data: bytes) -> bool:
+    """The same where there are no hard links: the one kind of lock that needs no choice excludes the others."""
+    with held(f"{path}.lock", "soft"):
+        if os.path.lexists(path):
+            return False
+        replace_atomically(path, data)
+        return True
 
 
 def _create(path: str, data: bytes) -> None:
@@ -104,33 +124,30 @@ def _create(path: str, data: bytes) -> None:
     try:
         os.write(descriptor, data)
         os.fsync(descriptor)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(path)
-        raise
     finally:
         os.close(descriptor)
 
 
 def _read(path: str) -> Choice | None:
-    """The choice; without hard links another process may be writing it just now."""
-    deadline = time.monotonic() + _WRITTEN_WITHIN_S
-    while True:
-        try:
-            found = _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
-        except FileNotFoundError:
-            return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
-            raise UnreadableError(f"{path}: cannot be read ({error}); remove it while no monitor runs") from None
-        if found.schema > SCHEMA:
-            raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
-        return found
+    try:
+        found = _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"{path}: cannot be read ({error}); remove it while no monitor runs") from None
+    if found.schema > SCHEMA:
+        raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
+    return found
 
 
-def _mount(path: str) -> Mount | None:
+def _is_served_to_others(directory: str) -> bool:
+    with suppress(OSError), open(_EXPORTS, encoding="utf-8", errors="surrogateescape") as file:
+        return is_exported(directory, file.read())
+    return False
+
+
+def mount_at(path: str) -> Mount | None:
+    """How this host has mounted what is at that (absolute, resolved) path; None if nobody can tell."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return mount_of(path, parse_mountinfo(file.read()))

@@ -28,14 +28,22 @@ def append(path: str, record: Record) -> None:
 
 def read(path: str) -> list[Record]:
     """All records; a torn line, left by a kill, is skipped. A newer schema: UnreadableError (78)."""
+    return [record for line in _lines(path) for record in _decode(line, path=path)]
+
+
+def torn_lines(path: str) -> int:
+    """How many lines `read` skips."""
+    return sum(not _decode(line, path=path) for line in _lines(path))
+
+
+def _lines(path: str) -> list[bytes]:
     try:
         data = read_private(path, max_bytes=MAX_BYTES)
     except FileNotFoundError:
         return []
     if data is None:
         raise UnreadableError(f"{path}: too large to be a registry; move it away")
-    lines = data.split(b"\n")
-    return [record for line in lines if line for record in _decode(line, path=path)]
+    return [line for line in data.split(b"\n") if line]
 
 
 def _decode(line: bytes, *, path: str) -> list[Record]:

@@ -16,12 +16,18 @@ from evalmon_agent.words.job_id import parse_job_id
 SCHEMA = 1
 MAX_BYTES = 4 * 1024 * 1024
 MAX_RESTARTS = 10_000
+_PROGRAMS_AT_MOST = 20
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Command(msgspec.Struct):
+    program: str = ""
     exit_code: int | None = None
     signal: int | None = None
+
+
+class _Sampler(msgspec.Struct, frozen=True):
+    interval_ms: int = 0
 
 
 class _Attempt(msgspec.Struct):
@@ -37,12 +43,14 @@ class _Attempt(msgspec.Struct):
     output_dir: str | None = None
     notes: list[str] = []
     commands: list[_Command] = []
+    sampler: _Sampler = _Sampler()
 
 
 class _Report(msgspec.Struct):
     schema: int
     job_id: str
     name: str | None = None
+    job_name: str | None = None
     attempts: list[_Attempt] = []
 
 
@@ -61,12 +69,27 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
         return
     with listing:
         for entry in listing:
-            name = entry.name.removesuffix(".json")
-            if name == entry.name or parse_job_id(name) is None:
+            version = known.get(entry.name)
+            if version is None and not _is_report(entry.name):
                 continue
-            found = _read(entry, known.get(entry.name))
+            found = _read(entry, version)
             if found is not None:
                 yield found
+
+
+def unread(directory: str) -> list[str]:
+    """The files that bear the name of a report and are none that can be used."""
+    used = {report.source for report in changed(directory, {})}
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if _is_report(name) and name not in used)
+
+
+def _is_report(name: str) -> bool:
+    job_id = name.removesuffix(".json")
+    return job_id != name and parse_job_id(job_id) is not None
 
 
 def _read(entry: os.DirEntry[str], known: str | None) -> SelfReport | None:
@@ -101,7 +124,7 @@ def _parse(source: str, version: str, data: bytes) -> SelfReport | None:
     output_dir = next((a.output_dir for a in reversed(report.attempts) if a.output_dir), None)
     attempts = [_own(report.job_id, attempt) for attempt in report.attempts]
     tokens = frozenset(attempt.token for attempt in report.attempts if attempt.token)
-    return SelfReport(source, version, report.job_id, report.name, output_dir, attempts, tokens)
+    return SelfReport(source, version, report.job_id, report.name, output_dir, attempts, tokens, report.job_name)
 
 
 def _own(job_id: str, attempt: _Attempt) -> Own:
@@ -119,6 +142,8 @@ def _own(job_id: str, attempt: _Attempt) -> Own:
         whole_job=whole,
         host=attempt.host,
         notes=attempt.notes,
+        programs=sorted({command.program for command in attempt.commands if command.program})[:_PROGRAMS_AT_MOST],
+        sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
     )
 
 

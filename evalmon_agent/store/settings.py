@@ -8,14 +8,19 @@ import stat
 from collections.abc import Mapping
 
 from evalmon_agent.errors import UnreadableError
+from evalmon_agent.files.ownership import is_trusted, user_name, writers
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.settings import FAST_POLLING, MAX_BYTES, Settings, parse
 
 
-def load(path: str, *, environ: Mapping[str, str]) -> Settings:
-    """The settings at `path`, or the defaults if there is no such file. UnreadableError (78) names the key."""
+def load(path: str, *, environ: Mapping[str, str], owner: int | None = None) -> Settings:
+    """The settings at `path`, or the defaults if there is no such file. UnreadableError (78) names the key.
+
+    They choose options of jobs that run as us, so a file (or link) of somebody else's, or one that others can write,
+    is refused, though EXP may be theirs to write. `owner`: whose experiment we only read, with that user's settings.
+    """
     try:
-        data = _read(path)
+        data = _read(path, owner)
     except FileNotFoundError:
         return Settings()
     except OSError as error:
@@ -23,12 +28,26 @@ def load(path: str, *, environ: Mapping[str, str]) -> Settings:
     return parse(data, path=path, fast_polling=environ.get(FAST_POLLING) == "1")
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, owner: int | None) -> bytes:
     """Its first bytes, one more than settings may have. It may be a link of the user's; a FIFO is not waited for."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a file", path)
+        _refuse_foreign(path, status, owner)
         return read_at(descriptor, 0, MAX_BYTES + 1)
     finally:
         os.close(descriptor)
+
+
+def _refuse_foreign(path: str, status: os.stat_result, owner: int | None) -> None:
+    for uid in (os.lstat(path).st_uid, status.st_uid):
+        if not is_trusted(uid) and uid != owner:
+            raise UnreadableError(
+                f"{path}: belongs to {user_name(uid)}, and settings choose what runs as you; remove it, or make a copy "
+                "of your own that has its name"
+            )
+    whom = writers(path, status)
+    if whom is not None:
+        raise UnreadableError(f"{path}: settings choose what runs as you, and {whom}")

@@ -44,8 +44,7 @@ class Held:
         data = _read(self._path)
         found = None if data is None else _parse(data, path=self._path)
         if found is not None:
-            self.state, self._unknown = found
-            self._saved = self._unknown.encode(self.state)
+            self.state, self._unknown, self._saved = found
             return
         if os.path.lexists(self._path):
             self.set_aside = _set_aside(self._path, now)
@@ -89,8 +88,8 @@ def _read(path: str) -> bytes | None:
         return None
 
 
-def _parse(data: bytes, *, path: str) -> tuple[ExperimentState, Unknown] | None:
-    """The state and what is not ours in it; None if the file cannot be believed."""
+def _parse(data: bytes, *, path: str) -> tuple[ExperimentState, Unknown, bytes] | None:
+    """The state, what is not ours in it, and both as we write them; None if the file cannot be believed."""
     try:
         state = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -100,12 +99,13 @@ def _parse(data: bytes, *, path: str) -> tuple[ExperimentState, Unknown] | None:
     if state.schema > SCHEMA:
         raise _newer(path)
     if msgspec.json.encode(state) == data:
-        return state, Unknown()
+        return state, Unknown(), data
     # Not as this version writes it: by another one, or by hand.
     try:
-        return state, Unknown(state, json.loads(data, object_pairs_hook=_without_doubles))
+        unknown = Unknown(state, json.loads(data, object_pairs_hook=_without_doubles))
     except (ValueError, RecursionError):
         return None
+    return state, unknown, unknown.encode(state)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ runs as if we were not there.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from evalmon_agent.words.printable import printable
 
 # A file system that hangs under our interpreter must not hold the eval; not every node has `timeout`.
 _START_TIMEOUT_S = 20
+
+SNAPSHOT = ("snapshot", "slurm_script")
+"""The unchanged copy, below `scripts/{token}`: called as slurmd calls it, for scripts that look at $0."""
+
+# An option of sbatch alone, by which it lasts as long as the job.
+_WAIT = re.compile(r"#SBATCH\s+(?:--wait|-W)\s*(?:#.*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,12 @@ def interpreter_of(shebang: str) -> list[str]:
 
 
 def _harmless(line: str) -> str:
-    """The line if it is a comment to a shell as well; to sbatch one of form feeds, say, is blank, to sh a command."""
+    """The line if it is a comment to a shell as well; to sbatch one of form feeds, say, is blank, to sh a command.
+
+    `#SBATCH --wait` is taken out: nobody shall wait for each eval in turn.
+    """
+    if _WAIT.fullmatch(line):
+        return f"#{line}"
     return line if line.lstrip(" \t").startswith("#") else ""
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Mapping
 
+from evalmon_agent.evidence.diagnosis.diagnose import diagnose
+from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
+from evalmon_agent.tracking.case import case_of, exit_of
 from evalmon_agent.tracking.helpers import COMPLETE
 from evalmon_agent.tracking.path import Incarnation, ending, incarnations, slurm_says
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, Own
@@ -20,13 +26,18 @@ from evalmon_agent.tracking.verdict import (
 from evalmon_agent.tracking.waiting import action_for, pending
 from evalmon_agent.words.states import State
 
-_ENDED_ITSELF = frozenset({State.COMPLETED, State.FAILED})
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 
 
-def build(state: ExperimentState, *, now: float, lost_after_s: float) -> Summary:
-    """The summary of what is known at `now`; evals in the order of their registration."""
-    evals = [_eval(ev, now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
+def build(
+    state: ExperimentState, *, now: float, lost_after_s: float, progress: Mapping[str, EvalResult] | None = None
+) -> Summary:
+    """The summary of what is known at `now`; evals in the order of their registration.
+
+    `progress`: what the logs of running evals say so far, by name.
+    """
+    so_far = progress or {}
+    evals = [_eval(ev, so_far.get(ev.name), now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
     states = Counter(ev.state for ev in evals)
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
@@ -48,7 +59,7 @@ def total_time_s(state: ExperimentState) -> float | None:
     return None if begun is None or ended is None else max(ended - begun, 0.0)
 
 
-def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
+def _eval(ev: Eval, so_far: EvalResult | None, *, now: float, lost_after_s: float) -> EvalSummary:
     attempts = [(one, _attempt(one, job, lost_after_s=lost_after_s)) for job in ev.jobs for one in _of(ev, job)]
     one, last = attempts[-1] if attempts and attempts[-1][1].job_id == ev.job_id else _unseen(ev)
     attempt, own = one.attempt, one.own
@@ -75,9 +86,9 @@ def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
         memory_efficiency_pct=figures.memory_efficiency_pct,
         metrics_source=figures.source,
         gpu=found.gpu,
-        result=found.result,
-        diagnosis=None,
-        advice=_advice(ev),
+        result=found.result or (so_far if ev.state is State.RUNNING else None),
+        diagnosis=_diagnosis(ev, one, log),
+        advice=_advice(ev, attempt, log),
         witnesses=Witnesses(slurm_says(attempt), says(own), witnesses_agree(ev)),
         output_dir=ev.output_dir,
         log=found.log,
@@ -100,7 +111,7 @@ def _attempt(one: Incarnation, job: Job, *, lost_after_s: float) -> AttemptSumma
     own = one.own or Own(job.job_id, 0)
     end = ending(one, job, lost_after_s=lost_after_s)
     said = slurm_says(attempt) or (State.RUNNING if one.own is not None else None)
-    exit_code, signal = _exit(attempt, own, said)
+    exit_code, signal = exit_of(attempt, own, said)
     return AttemptSummary(
         job_id=attempt.job_id,
         state=end.state if end is not None else said,
@@ -114,16 +125,14 @@ def _attempt(one: Incarnation, job: Job, *, lost_after_s: float) -> AttemptSumma
     )
 
 
-def _exit(attempt: Attempt, own: Own, said: State | None) -> tuple[int | None, int | None]:
-    """The report decides: Slurm up to 25.05 folds status 137 into signal 9.
-
-    Slurm's `0:0` is an exit status only where the job ended by itself: it prints that for TIMEOUT and the like too.
-    """
-    if own.ended:
-        return own.exit_code, own.signal
-    if said not in _ENDED_ITSELF and not attempt.exit_code and not attempt.signal:
-        return None, None
-    return attempt.exit_code, attempt.signal
+def _diagnosis(ev: Eval, one: Incarnation, log: LogSays) -> Diagnosis | None:
+    """Why it failed; of one that never ran, only Slurm's word tells."""
+    if verdict(ev, log) not in {"failed", "suspect"}:
+        return None
+    evidence = one.attempt.evidence
+    if evidence is not None and evidence.diagnosis is not None:
+        return evidence.diagnosis
+    return None if one.ran else diagnose(case_of(one.attempt, None, state=ev.state))
 
 
 def _queue_s(attempt: Attempt) -> float | None:
@@ -143,11 +152,23 @@ def _first(*values: float | None) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _advice(ev: Eval) -> list[str]:
-    if ev.state is State.TIMEOUT:
-        return ["Time limit exceeded: increase the eval's time limit"]
-    if ev.state is State.OUT_OF_MEMORY:
-        return ["Memory limit exceeded: increase the eval's --mem"]
+def _advice(ev: Eval, attempt: Attempt, log: LogSays) -> list[str]:
+    figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
+    use = Use(
+        state=ev.state,
+        succeeded=verdict(ev, log) == "ok",
+        figures=figures,
+        elapsed_s=_first(figures.elapsed_s, attempt.elapsed_s),
+        time_limit_s=_first(figures.time_limit_s, attempt.time_limit_s),
+        cpus=attempt.cpus,
+        nodes=attempt.node_list,
+        gpu=found.gpu,
+    )
+    return [*advise(use), *_waits_for(ev)]
+
+
+def _waits_for(ev: Eval) -> list[str]:
+    """What to do about an eval that waits for what will not come."""
     attempt = pending(ev)
     action = None if attempt is None else action_for(attempt.queue_reason, ev.job_id)
     return [] if attempt is None or action is None else [f"Slurm says {attempt.queue_reason}: {action}"]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from evalmon_agent.evidence.diagnosis.causes import meaning
+from evalmon_agent.evidence.diagnosis.record import UNKNOWN, one_line
+from evalmon_agent.summary.cells import cell as _cell
+from evalmon_agent.summary.markdown_use import advice_section, gpu_section
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes
-
-# What Markdown would obey. An underscore inside a word and a bracket that starts no link stay readable in the raw text.
-_MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
 _BAD = frozenset({"failed", "suspect"})
 
@@ -28,6 +28,8 @@ def render(summary: Summary) -> str:
         f"**{number} evaluation{'s' * (number != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
         _table(summary.evals),
         *_problems(summary.evals),
+        *advice_section(summary.evals),
+        *gpu_section(summary.evals),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -81,7 +83,7 @@ def _problems(evals: Sequence[EvalSummary]) -> list[str]:
 
 def _said(ev: EvalSummary) -> list[str]:
     output = [f"output: {_cell(ev.log)}"] if ev.log is not None else []
-    said = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(_cell, ev.advice), *output]
+    said = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(_cell, _advice(ev)), *output]
     return said or ["nothing is known of its end"]
 
 
@@ -107,7 +109,16 @@ def _result(ev: EvalSummary) -> list[str]:
 
 def _diagnosis(ev: EvalSummary) -> list[str]:
     found = ev.diagnosis
-    return [] if found is None else [_cell(text) for text in (found.cause, found.evidence, found.advice) if text]
+    if found is None:
+        return []
+    evidence = "" if found.evidence is None else f": {found.evidence}"
+    return [_cell(one_line(f"{meaning(found.cause)}{evidence}"))]
+
+
+def _advice(ev: EvalSummary) -> Sequence[str]:
+    """Of a failure that is understood what helps against it; the rest stands in the JSON."""
+    found = ev.diagnosis
+    return ev.advice if found is None or found.cause == UNKNOWN or not found.advice else [found.advice]
 
 
 def _exit(ev: EvalSummary) -> str:
@@ -124,7 +135,3 @@ def _gpu(ev: EvalSummary) -> str:
 
 def _share(percent: float | None) -> str:
     return "" if percent is None else f" ({percent:.0f}%)"
-
-
-def _cell(text: str | None) -> str:
-    return "unknown" if text is None else _MARKUP.sub(r"\\\g<0>", printable(text))

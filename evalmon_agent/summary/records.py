@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.tracking.verdict import Verdict
@@ -32,14 +33,6 @@ class Witnesses(Struct, frozen=True):
     slurm: str | None
     self: str | None
     agree: bool | None
-
-
-class Diagnosis(Struct, frozen=True):
-    """Why it failed: the cause, the line that shows it, what to do."""
-
-    cause: str
-    evidence: str | None
-    advice: str | None
 
 
 class EvalSummary(Struct, frozen=True, kw_only=True):

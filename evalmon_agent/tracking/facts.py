@@ -17,6 +17,7 @@ class Registration:
 
     `registered_at`: just before the sbatch; of an adopted job, its Submit or its start. `token`: stands in the path
     of the submitted script, `.../scripts/{token}/...`; None for an adopted job, whose script is its own.
+    `submitted_at`: the Submit of a job that `watch` adopted; None where it is not known beforehand.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Registration:
     token: str | None = None
     script: str | None = None
     output_dir: str | None = None
+    submitted_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,10 @@ class AccountAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SelfReport:
-    """One job's own report: its name, where it wrote, and its attempts. `version` tells its file's contents apart."""
+    """One job's own report: its name, where it wrote, and its attempts. `version` tells its file's contents apart.
+
+    `name` is the eval's, None if nobody gave it one; `job_name` is Slurm's.
+    """
 
     source: str
     version: str
@@ -57,6 +62,7 @@ class SelfReport:
     output_dir: str | None
     attempts: Sequence[Own]
     tokens: frozenset[str] = frozenset()
+    job_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.path import attempts_of, paired
 from evalmon_agent.tracking.records import Attempt, Eval, Job
 from evalmon_agent.words.job_id import JobId
-from evalmon_agent.words.states import MAY_RUN_AGAIN, State
+from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 CLOCK_SLACK_S = 60.0
 """How far before our own sbatch a Submit time may lie; what is older belongs to an earlier bearer of the id."""
@@ -54,7 +54,7 @@ class JobIndex:
                 # A script's path tells without any clock: our launcher has the token in it.
                 if f"/{job.token}/" in row.command:
                     return ev, job
-            elif job.token is None or row.submitted_at is None or not _is_before(ev, job, row.submitted_at):
+            elif row.submitted_at is None or not _is_another(ev, job, row.submitted_at):
                 return ev, job
         return None
 
@@ -64,9 +64,8 @@ class JobIndex:
         if submitted_at is None:
             return None
         for ev, job in self.of(row.job_id):
-            ended_before = row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S
-            not_ours = ended_before if job.token is None else _is_another_s(ev, job, submitted_at)
-            if not not_ours or any(a.submitted_at == submitted_at for _, a in attempts_of(ev, job.job_id)):
+            known = any(a.submitted_at == submitted_at for _, a in attempts_of(ev, job.job_id))
+            if known or not _is_anothers_row(ev, job, row, submitted_at):
                 return ev, job
         return None
 
@@ -114,7 +113,7 @@ def _key(job_id: str) -> str:
     return job_id.removesuffix("+0")
 
 
-def _is_another_s(ev: Eval, job: Job, submitted_at: float) -> bool:
+def _is_anothers_submit(ev: Eval, job: Job, submitted_at: float) -> bool:
     """Whether accounting's row is of an earlier or a later bearer of the id: it names no script that could tell.
 
     A later Submit is ours if Slurm would run the attempt before it again (or lost its row, with its node), or if a
@@ -128,6 +127,34 @@ def _is_another_s(ev: Eval, job: Job, submitted_at: float) -> bool:
     since = (earlier[-1].submitted_at or 0.0) - CLOCK_SLACK_S
     unmatched = [own for attempt, own in paired(ev, job.job_id) if attempt is None and own is not None]
     return not any(own.restart >= len(earlier) and (own.started_at or since) >= since for own in unmatched)
+
+
+def _is_another(ev: Eval, job: Job, submitted_at: float) -> bool:
+    """Whether a job in the queue with this Submit is an earlier bearer of our job's id."""
+    if job.token is None:
+        return job.submitted_at is not None and submitted_at < job.submitted_at
+    return _is_before(ev, job, submitted_at)
+
+
+def _is_anothers_row(ev: Eval, job: Job, row: SacctJob, submitted_at: float) -> bool:
+    """Whether this row of accounting's is an earlier bearer's; of an adopted job, attempts before it may be its own."""
+    if job.token is not None:
+        return _is_anothers_submit(ev, job, submitted_at)
+    if row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S:
+        return True
+    if job.submitted_at is not None and submitted_at < job.submitted_at:
+        return row.state in TERMINAL - MAY_RUN_AGAIN
+    has_earlier = any((a.submitted_at or submitted_at) < submitted_at for _, a in attempts_of(ev, job.job_id))
+    return has_earlier and _is_anothers_submit(ev, job, submitted_at)
+
+
+def is_borne(bearers: Iterable[Tracked], submitted_at: float) -> bool:
+    """Whether one of these, who bear or bore one id, is the job with this Submit."""
+    for ev, job in bearers:
+        known = [attempt.submitted_at for _, attempt in attempts_of(ev, job.job_id)]
+        if not ev.final or not known or None in known or max(s for s in known if s is not None) >= submitted_at:
+            return True
+    return False
 
 
 def _is_before(ev: Eval, job: Job, submitted_at: float) -> bool:

@@ -1,9 +1,13 @@
-"""What is known of an experiment: the records of state.json. Times are epoch seconds, unknown is None."""
+"""What is known of an experiment: the records of state.json. Times are epoch seconds, unknown is None.
+
+`gc=False`: trees without cycles, of which 5,000 evals make 20,000; the collector's walks were a quarter of a poll.
+"""
 
 from __future__ import annotations
 
 from msgspec import Struct, field
 
+from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
@@ -12,10 +16,11 @@ from evalmon_agent.words.states import State
 SCHEMA = 1
 
 
-class Own(Struct, omit_defaults=True):
+class Own(Struct, omit_defaults=True, gc=False):
     """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
-    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows.
+    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows; `programs`:
+    what the commands that it reports are called.
     """
 
     job_id: str
@@ -29,6 +34,8 @@ class Own(Struct, omit_defaults=True):
     whole_job: bool = True
     host: str | None = None
     notes: list[str] = []
+    programs: list[str] = []
+    sample_interval_s: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -36,20 +43,21 @@ class Own(Struct, omit_defaults=True):
         return self.whole_job and (self.exit_code is not None or self.signal is not None)
 
 
-class Evidence(Struct, omit_defaults=True, frozen=True):
+class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     """What one attempt left behind, read once after its end.
 
     `expects_log`: its script runs an eval that writes a log of its own; `result` is that log's, None if there is
-    none; `log` is where Slurm put the job's output.
+    none; `log` is where Slurm put the job's output; `diagnosis`: why it failed, if it did.
     """
 
     gpu: GpuFigures | None = None
     result: EvalResult | None = None
     expects_log: bool = False
     log: str | None = None
+    diagnosis: Diagnosis | None = None
 
 
-class Attempt(Struct, omit_defaults=True):
+class Attempt(Struct, omit_defaults=True, gc=False):
     """One incarnation of a job, told apart by its Submit time; a requeue starts a new one.
 
     The queue's word and the accounting's are kept apart: which of them counts is decided when it is read (`path`),
@@ -77,6 +85,7 @@ class Attempt(Struct, omit_defaults=True):
     ends_at: float | None = None
     exit_code: int | None = None
     signal: int | None = None
+    cancelled_by: int | None = None
     node_list: str | None = None
     cpus: int | None = None
     gpus: int | None = None
@@ -85,9 +94,10 @@ class Attempt(Struct, omit_defaults=True):
     evidence: Evidence | None = None
 
 
-class Job(Struct, omit_defaults=True):
+class Job(Struct, omit_defaults=True, gc=False):
     """One submission of an eval. `token` stands in the path of what was submitted; None: the job was adopted.
 
+    `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
     long it did. None: not so.
@@ -96,6 +106,7 @@ class Job(Struct, omit_defaults=True):
     job_id: str
     registered_at: float
     token: str | None = None
+    submitted_at: float | None = None
     missing_at: float | None = None
     answered_at: float = 0.0
     unaccounted_at: float | None = None
@@ -104,11 +115,12 @@ class Job(Struct, omit_defaults=True):
     alerted: list[str] = []
 
 
-class Eval(Struct):
+class Eval(Struct, gc=False):
     """One eval with all its jobs, oldest first; `job_id` and `state` are the latest job's.
 
     `logged` holds the transitions that the log has, as (job id, state), in its order: what is still to be logged
-    follows from it and from the attempts.
+    follows from it and from the attempts. `logged_stamps`: for each end among them the Submit of the attempt that
+    ended, else None; of another length than `logged`, it says nothing.
     """
 
     name: str
@@ -121,6 +133,7 @@ class Eval(Struct):
     attempts: list[Attempt] = []
     own: list[Own] = []
     logged: list[tuple[str, State]] = []
+    logged_stamps: list[float | None] = []
 
 
 class HelperJob(Struct, omit_defaults=True):

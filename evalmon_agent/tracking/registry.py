@@ -7,6 +7,7 @@ in the path of the submitted script, so a killed submitter is resolved by lookin
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 from msgspec import Struct
@@ -60,16 +61,37 @@ class Abandoned(Struct, tag="abandoned", tag_field="kind", omit_defaults=True, f
     schema: int = SCHEMA
 
 
-Record = Intent | Accepted | Refused | Abandoned
+class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, frozen=True):
+    """A job that somebody else submitted is an eval from now on.
+
+    Nothing of ours is in it, so no token tells it from an earlier bearer of its id: `submitted_at` does, its Submit.
+    `tasks`: of an array all of whose tasks were adopted. Partition, account and qos are those that it was given.
+    """
+
+    job_id: str
+    name: str
+    at: float
+    submitted_at: float
+    script: str | None = None
+    output_dir: str | None = None
+    tasks: list[int] | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    schema: int = SCHEMA
+
+
+Record = Intent | Accepted | Refused | Abandoned | Adopted
 
 
 class Entry(Struct):
-    """One intent with its outcome, if there is one yet."""
+    """One intent with its outcome, if there is one yet; or an adopted job, which reads like an accepted one."""
 
     intent: Intent
     accepted: Accepted | None = None
     refused: Refused | None = None
     abandoned: bool = False
+    adopted: Adopted | None = None
 
     @property
     def is_open(self) -> bool:
@@ -84,6 +106,9 @@ def entries(records: Iterable[Record]) -> list[Entry]:
         if isinstance(record, Intent):
             by_token.setdefault(record.token, Entry(record))
             continue
+        if isinstance(record, Adopted):
+            by_token.setdefault(f"{record.job_id} {record.submitted_at}", _adopted(record))
+            continue
         entry = by_token.get(record.token)
         if entry is None:
             continue
@@ -97,24 +122,32 @@ def entries(records: Iterable[Record]) -> list[Entry]:
 
 
 def registrations(found: Iterable[Entry]) -> list[Registration]:
-    """The evals that Slurm accepted, an array's tasks one by one."""
+    """The evals that Slurm accepted or that were adopted, an array's tasks one by one."""
     return [r for entry in found if entry.intent.what == "eval" for r in _of(entry)]
+
+
+def _adopted(record: Adopted) -> Entry:
+    intent = Intent("", "eval", record.submitted_at, "", 0, record.name, record.script, record.output_dir, record.tasks)
+    return Entry(intent, Accepted("", record.job_id, record.at), adopted=record)
 
 
 def _of(entry: Entry) -> list[Registration]:
     intent, accepted = entry.intent, entry.accepted
     if accepted is None or intent.name is None:
         return []
+    token, submitted_at = (intent.token, None) if entry.adopted is None else (None, entry.adopted.submitted_at)
     if intent.tasks is None:
-        return [Registration(intent.name, accepted.job_id, intent.at, intent.token, intent.script, intent.output_dir)]
+        one = Registration(intent.name, accepted.job_id, intent.at, token, intent.script, intent.output_dir)
+        return [replace(one, submitted_at=submitted_at)]
     return [
         Registration(
             task_name(intent.name, task),
             f"{accepted.job_id}_{task}",
             intent.at,
-            intent.token,
+            token,
             intent.script,
             f"{intent.output_dir}/{task}" if intent.output_dir else None,
+            submitted_at,
         )
         for task in intent.tasks
     ]

@@ -16,10 +16,11 @@ from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, Registratio
 from evalmon_agent.tracking.match import JobIndex, Tracked, arrange, attempt_for
 from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_known, own_of
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
+from evalmon_agent.tracking.unnamed import name_for
 from evalmon_agent.tracking.waiting import base
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
+from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
 STALE_S = 600.0
 """How old an answer may be when it is folded: longer than any call and any wait for the lock."""
@@ -37,7 +38,7 @@ def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
         ev = state.evals[fact.name] = Eval(name=fact.name, job_id=fact.job_id)
     job = next((j for j in ev.jobs if _base(j.job_id) == _base(fact.job_id)), None)
     if job is None:
-        job = Job(fact.job_id, fact.registered_at, fact.token)
+        job = Job(fact.job_id, fact.registered_at, fact.token, fact.submitted_at)
         ev.jobs.append(job)
         _take_recovered(state, ev, job)
     elif job.token is None and fact.token is not None:
@@ -52,12 +53,14 @@ def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
     return ev, job
 
 
-def take_report(state: ExperimentState, index: JobIndex, report: SelfReport) -> None:
-    """A job that nobody registered but that reports to this experiment under a name is one of its evals.
+def take_report(
+    state: ExperimentState, index: JobIndex, report: SelfReport, *, queue: QueueAnswer | None = None
+) -> None:
+    """A job that nobody registered but that reports to this experiment is one of its evals.
 
     A report that belongs to none of our jobs (yet) is not marked as taken, so it is looked at again.
     """
-    found = _reporter(state, index, report)
+    found = _reporter(state, index, report, queue)
     if found is None:
         return
     state.reported[report.source] = report.version
@@ -122,7 +125,7 @@ def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
         logged[name] = others
 
 
-def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport) -> Tracked | None:
+def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport, queue: QueueAnswer | None) -> Tracked | None:
     """The job that this is the report of; a new one if nobody else registered it."""
     bearers = index.of(report.job_id)
     for ev, job in bearers:
@@ -131,9 +134,12 @@ def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport) -> Tr
     job_id = parse_job_id(report.job_id)
     is_part = job_id is not None and bool(job_id.het) and bool(index.of(str(job_id.job)))
     first = min((o.started_at for o in report.attempts if o.started_at is not None), default=None)
-    if bearers or is_part or report.name is None or first is None:
+    if bearers or is_part or first is None:
         return None
-    ev, job = take_registration(state, Registration(report.name, report.job_id, first, output_dir=report.output_dir))
+    name = report.name or name_for(state, report, queue)
+    if name is None:
+        return None
+    ev, job = take_registration(state, Registration(name, report.job_id, first, output_dir=report.output_dir))
     index.add(ev, job)
     return ev, job
 
@@ -255,6 +261,7 @@ def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None
     if row.state in ENDS:
         attempt.ended_at, attempt.elapsed_s = row.ended_at, row.elapsed_s
         attempt.exit_code, attempt.signal = row.exit_code, row.signal
+        attempt.cancelled_by = cancelled_by(row.state_word)
         attempt.accounted = with_limit(from_sacct(row), attempt.time_limit_s) if row.whole else None
 
 

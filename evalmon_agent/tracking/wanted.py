@@ -40,7 +40,7 @@ class Unmeasured:
 def jobs_to_account(state: ExperimentState) -> list[str]:
     """The ids to ask sacct about: gone from squeue, ended there, requeued, or ended without figures."""
     return sorted(
-        {job.job_id for ev in state.evals.values() for job in ev.jobs if _is_open(ev, job)},
+        {job.job_id for ev in state.evals.values() if not _is_settled(ev) for job in ev.jobs if _is_open(ev, job)},
         key=lambda job_id: (len(job_id), job_id),
     )
 
@@ -48,6 +48,8 @@ def jobs_to_account(state: ExperimentState) -> list[str]:
 def unmeasured(state: ExperimentState) -> Iterator[Unmeasured]:
     """The attempts whose COMPUTE_METRICS is still owed."""
     for ev in state.evals.values():
+        if all(attempt.figures is not None for attempt in ev.attempts):
+            continue
         for job in ev.jobs:
             over = _is_logged_as_over(ev, job)
             for one in incarnations(ev, job.job_id):
@@ -74,6 +76,13 @@ def _unmeasured(ev: Eval, job: Job, one: Incarnation) -> Unmeasured:
 def _is_logged_as_over(ev: Eval, job: Job) -> bool:
     """Whether the job's latest attempt has ended, as far as the log says."""
     return dict(ev.logged).get(job.job_id) in TERMINAL
+
+
+def _is_settled(ev: Eval) -> bool:
+    """Whether accounting has told all of it: most of a large experiment is so, and shall cost a poll nothing."""
+    if not ev.final or len(ev.jobs) > 1 or not ev.attempts:
+        return False
+    return all(a.account_state in ENDS and a.accounted is not None for a in ev.attempts)
 
 
 def _is_open(ev: Eval, job: Job) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 
 
 class State(enum.StrEnum):
@@ -88,6 +89,7 @@ _WORDS = {
 }
 
 _SHORTEST_CUT = 4
+_CANCELLED_BY = re.compile(r"CANCELLED by (\d{1,10})\b", re.ASCII)
 
 
 def parse_state(text: str) -> State | None:
@@ -105,6 +107,12 @@ def parse_state(text: str) -> State | None:
         return None
     # Flags stand behind the base state and say more than it does.
     return next((state for state in reversed(known) if state in ACTIVE), known[-1])
+
+
+def cancelled_by(text: str) -> int | None:
+    """The user id in sacct's `CANCELLED by 1001`."""
+    match = _CANCELLED_BY.match(text)
+    return int(match[1]) if match else None
 
 
 def _parse_word(word: str) -> State | None:

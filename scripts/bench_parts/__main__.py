@@ -6,9 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_parts import commands, machine, table, ticks
+from bench_parts import commands, local_slurm, machine, table, targets, ticks
 from bench_parts.contenders import Place, contenders, pythons
 from bench_parts.processes import adopt_orphans
+from bench_parts.tracking import Tracking
 
 
 def main() -> int:
@@ -16,7 +17,7 @@ def main() -> int:
     asked = _parser().parse_args()
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="evalmon-bench.") as scratch:
-        found = _sampler(asked, Path(scratch))
+        found = asked.measure(asked, Path(scratch))
     print(json.dumps(found, indent=2) if asked.json else table.text(found))
     return 0
 
@@ -35,6 +36,17 @@ def _sampler(asked: argparse.Namespace, scratch: Path) -> dict[str, object]:
     if asked.tick_seconds:
         _say(f"the sampler alone, a tick a second for {asked.tick_seconds} s")
         found["ticks"] = ticks.measure(scratch, gpus=(0, 1, 2, 8), seconds=asked.tick_seconds, is_real=asked.real)
+    found["targets"] = targets.as_rows(targets.targets(found, seconds=asked.seconds))
+    found["machine_after"] = machine.facts()
+    return found
+
+
+def _tracking(asked: argparse.Namespace, scratch: Path) -> dict[str, object]:
+    scratch.chmod(0o755)  # munged runs as another user
+    found: dict[str, object] = {"machine": machine.facts()}
+    with local_slurm.environ(scratch, asked.slurm) as environ:
+        many = Tracking(scratch, environ, evals=asked.evals, array=asked.array, say=_say)
+        found |= many.measure(within_s=asked.within)
     found["machine_after"] = machine.facts()
     return found
 
@@ -59,6 +71,19 @@ def _parser() -> argparse.ArgumentParser:
     sampler.add_argument("--real", action="store_true", help="this machine's own NVML and GPUs")
     sampler.add_argument("--alone", action="store_true", help="without jobgpumonitor: nothing is downloaded")
     sampler.add_argument("--json", action="store_true", help="for programs")
+    sampler.set_defaults(measure=_sampler)
+    tracking = verbs.add_parser(
+        "tracking",
+        help="thousands of evals in one experiment",
+        description="Submits arrays of `true` to a local Slurm and one eval that stays, and measures the sidecar's "
+        "polls while all wait, while they run, and when all but one are over.",
+    )
+    tracking.add_argument("--evals", type=int, default=5000, help="default: 5000")
+    tracking.add_argument("--array", type=int, default=1000, help="tasks in one array (default: 1000)")
+    tracking.add_argument("--within", type=float, default=2400, metavar="SECONDS", help="default: 2400")
+    tracking.add_argument("--slurm", metavar="DIR", help="a Slurm of scripts/slurm-dev that runs (default: its own)")
+    tracking.add_argument("--json", action="store_true", help="for programs")
+    tracking.set_defaults(measure=_tracking)
     return parser
 
 

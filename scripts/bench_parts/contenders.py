@@ -40,10 +40,12 @@ class Contender:
 class Place:
     """Where everything is written, and which GPUs there are."""
 
-    def __init__(self, scratch: Path, *, gpus: int, is_real: bool) -> None:
+    def __init__(self, scratch: Path, *, gpus: int, is_real: bool, driver_cpu: Path | None = None) -> None:
+        """`driver_cpu`: where the stand-in adds up what its calls cost."""
         self.scratch = scratch
         self.gpus = gpus
         self.is_real = is_real
+        self.driver_cpu = driver_cpu
 
     def environment(self, name: str) -> dict[str, str]:
         """A home of its own for each contender, and the stand-in where there is no GPU."""
@@ -54,7 +56,7 @@ class Place:
         if self.is_real:
             return base
         world = World(home, build(self.scratch / "library"), gpus=self.gpus)
-        world.frozen = True
+        world.frozen, world.cpu = True, self.driver_cpu
         world.write()
         return world.environment(base)
 

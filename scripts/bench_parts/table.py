@@ -6,6 +6,8 @@ _TITLES = {
     "true": "A command of no length (`true`): median (min to max)",
     "start": "When the command starts, after the start of what is around it",
     "long": "A long command (`sleep`), the command's own share not counted",
+    "phases": "The sidecar while... and one poll (`a_poll`) of a process of its own",
+    "whole": "In all",
     "ticks": "The sampler alone, a tick a second; hours with one each 30 s",
 }
 
@@ -16,7 +18,7 @@ def text(found: Mapping[str, object]) -> str:
         _machine(found, "machine"),
         *(_block(title, found[key]) for key, title in _TITLES.items() if key in found),
     ]
-    return "\n\n".join([*blocks, _machine(found, "machine_after")])
+    return "\n\n".join([*blocks, _targets(found["targets"]), _machine(found, "machine_after")])
 
 
 def _machine(found: Mapping[str, object], key: str) -> str:
@@ -26,10 +28,30 @@ def _machine(found: Mapping[str, object], key: str) -> str:
 def _block(title: str, rows: object) -> str:
     cells = {name: {key: _cell(value) for key, value in _mapping(row).items()} for name, row in _mapping(rows).items()}
     columns = list(dict.fromkeys(key for row in cells.values() for key in row))
-    grid = [["", *columns], *([name, *(row.get(column, "") for column in columns)] for name, row in cells.items())]
+    return _grid(
+        title, [["", *columns], *([name, *(row.get(column, "") for column in columns)] for name, row in cells.items())]
+    )
+
+
+def _grid(title: str, grid: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in grid]
     return "\n".join([title, *lines])
+
+
+def _targets(rows: object) -> str:
+    """Each target beside what was measured; by median where there are several runs."""
+    assert isinstance(rows, list)
+    words = {True: "yes", False: "NO", None: "not measured"}
+    grid = [
+        [words[row["is_met"]], row["what"], _amount(row["measured"], row), f"at most {_amount(row['at_most'], row)}"]
+        for row in rows
+    ]
+    return _grid("Targets", grid)
+
+
+def _amount(value: float | None, row: Mapping[str, object]) -> str:
+    return "-" if value is None else f"{value:.4g} {row['unit']}"
 
 
 def _cell(value: object) -> str:

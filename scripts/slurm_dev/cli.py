@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from . import belongings, cluster, daemons, instance, packages
+from . import belongings, cluster, daemons, instance, packages, releases
 from .errors import SlurmDevError
 from .instance import Instance
 from .lock import lock
+from .releases import Release
 
 DESCRIPTION = """A real Slurm on this machine, for development and tests: slurmctld, two slurmd with
 two GPUs each (devices without a driver), slurmdbd, MariaDB and munge, from Debian's or Ubuntu's
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         directory = instance.checked_directory(arguments.dir or instance.default_directory())
         if arguments.needs_root and os.geteuid() != 0:
-            _become_root(directory, [arguments.verb, *([arguments.daemon] if "daemon" in arguments else [])])
+            _become_root(directory, _words(arguments))
         status: int = arguments.run(directory, arguments)
     except SlurmDevError as error:
         print(f"slurm-dev: {error}", file=sys.stderr)
@@ -40,20 +41,23 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
-def up(directory: str, _arguments: argparse.Namespace) -> int:
+def up(directory: str, arguments: argparse.Namespace) -> int:
     """Start an instance, or what is missing of one."""
     began = time.monotonic()
     if absent := packages.missing():
         print(f"installing {' '.join(absent)} (no service is started or enabled)", flush=True)
         packages.install(absent)
+    release = releases.get(arguments.release) if arguments.release else None
     with lock(directory):
         found = instance.load(directory) or belongings.orphaned(directory)
+        if found and release and found.complete and found.release != release.name:
+            raise SlurmDevError(f"{directory}: runs another release; end it first with `slurm-dev down`")
         if found and found.complete and any(daemons.recorded(found).values()):
             return _complete(found)
         if found:
             print(f"{directory}: remains of an earlier instance, starting afresh", flush=True)
             belongings.destroy(found)
-        made = _start_fresh(directory)
+        made = _start_fresh(directory, release)
     print(f"{directory}: ready after {time.monotonic() - began:.0f} s, nodes {' '.join(made.nodes)}")
     print(f'eval "$({shlex.quote(os.path.abspath(sys.argv[0]))} env --dir {shlex.quote(directory)})"')
     return 0
@@ -89,7 +93,10 @@ def status(directory: str, _arguments: argparse.Namespace) -> int:
 
 def env(directory: str, _arguments: argparse.Namespace) -> int:
     """Print the shell lines that point Slurm's commands at an instance."""
-    print(f"export SLURM_CONF={shlex.quote(_existing(directory).conf)}")
+    found = _existing(directory)
+    print(f"export SLURM_CONF={shlex.quote(found.conf)}")
+    if found.programs:
+        print(f'export PATH={shlex.quote(found.programs)}:"$PATH"')
     return 0
 
 
@@ -108,9 +115,9 @@ def restart(directory: str, arguments: argparse.Namespace) -> int:
     return _one_daemon(directory, arguments.daemon, _stop_one, _start_one)
 
 
-def _start_fresh(directory: str) -> Instance:
+def _start_fresh(directory: str, release: Release | None) -> Instance:
     with lock(""):
-        made = instance.create(directory, taken=belongings.nodes_in_use())
+        made = instance.create(directory, taken=belongings.nodes_in_use(), release=release)
         cluster.prepare(made)
         daemons.start(made, "munge")
     if not made.cgroup_v1:
@@ -169,12 +176,21 @@ def _become_root(directory: str, words: list[str]) -> None:
     os.execvp("sudo", ["sudo", "--", sys.executable, os.path.abspath(sys.argv[0]), *words, "--dir", directory])
 
 
+def _words(arguments: argparse.Namespace) -> list[str]:
+    """The command line once more, but for the directory."""
+    daemon = [arguments.daemon] if "daemon" in arguments else []
+    release = ["--release", arguments.release] if getattr(arguments, "release", None) else []
+    return [arguments.verb, *daemon, *release]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slurm-dev", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for run, needs_root in ((up, True), (down, True), (status, False), (env, False)):
+    starts = _add_verb(verbs, up, needs_root=True)
+    starts.add_argument("--release", choices=releases.NAMES, help="that Debian release's Slurm, not this machine's own")
+    for run, needs_root in ((down, True), (status, False), (env, False)):
         _add_verb(verbs, run, needs_root=needs_root)
     for one_daemon in (start, stop, restart):
         verb = _add_verb(verbs, one_daemon, needs_root=True)

@@ -9,7 +9,7 @@ import subprocess
 from . import cgroups, configs, daemons
 from .errors import SlurmDevError
 from .instance import Instance
-from .packages import program, slurm_version
+from .packages import slurm_version
 
 NVIDIA_MAJOR = 195  # Documentation/admin-guide/devices.txt; no driver needs to be there
 INSTALL_DB_TIMEOUT_S = 120
@@ -24,7 +24,8 @@ def prepare(instance: Instance) -> None:
     os.mkdir(instance.path("db"), 0o700)
     _write(instance.path("munge", "key"), secrets.token_bytes(1024), 0o600)
     hostname = socket.gethostname().partition(".")[0]
-    cgroup_conf = configs.cgroup_conf(instance, version=slurm_version(), swap_accounted=cgroups.swap_accounted())
+    version = slurm_version(daemons.program(instance, "slurmd"))
+    cgroup_conf = configs.cgroup_conf(instance, version=version, swap_accounted=cgroups.swap_accounted())
     _write(instance.path("etc", "slurm.conf"), configs.slurm_conf(instance, hostname=hostname).encode(), 0o644)
     _write(instance.path("etc", "slurmdbd.conf"), configs.slurmdbd_conf(instance).encode(), 0o600)
     _write(instance.path("etc", "database.sql"), configs.database_sql().encode(), 0o644)
@@ -44,7 +45,7 @@ def make_database(instance: Instance) -> None:
     """
     answer = subprocess.run(
         [
-            program("mariadb-install-db"),
+            daemons.program(instance, "mariadb-install-db"),
             "--no-defaults",
             "--user=root",
             f"--datadir={instance.path('db')}",

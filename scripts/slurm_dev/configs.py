@@ -18,8 +18,9 @@ def slurm_conf(instance: Instance, *, hostname: str) -> str:
         f" Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN"
         for node, port in zip(instance.nodes, instance.node_ports, strict=True)
     )
+    plugins = f"PluginDir={instance.plugins}\n" if instance.plugins else ""
     return f"""# Written by scripts/slurm-dev; gone after `slurm-dev down`.
-ClusterName={instance.cluster}
+{plugins}ClusterName={instance.cluster}
 SlurmctldHost={hostname}(127.0.0.1)
 SlurmctldPort={instance.ctld_port}
 SlurmUser=root
@@ -38,6 +39,9 @@ SlurmdLogFile={instance.path("log", "%n.log")}
 SlurmctldDebug=info
 SlurmdDebug=info
 MailProg=/bin/true
+# Room for scripts/bench tracking: thousands of evals, as a few arrays.
+MaxJobCount=20000
+MaxArraySize=5001
 
 ProctrackType=proctrack/{"cgroup" if instance.cgroup_v1 else "linuxproc"}
 TaskPlugin=task/{"cgroup" if instance.cgroup_v1 else "none"}
@@ -56,6 +60,8 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=2
 SlurmdParameters=config_overrides
 GresTypes=gpu
 JobRequeue=1
+# Ids of one digit look like everything else in a text.
+FirstJobId=10001
 ReturnToService=2
 KillWait=2
 # A node that does not answer is down after this; a slow machine needs some patience.
@@ -77,10 +83,11 @@ PartitionName=cancelled Nodes=ALL MaxTime=1-00:00:00 State=UP PriorityTier=1 Pre
 
 def slurmdbd_conf(instance: Instance) -> str:
     """slurmdbd.conf; no password: MariaDB knows root by its socket."""
+    plugins = f"PluginDir={instance.plugins}\n" if instance.plugins else ""
     return f"""# Written by scripts/slurm-dev; gone after `slurm-dev down`.
 DbdHost=localhost
 DbdPort={instance.dbd_port}
-SlurmUser=root
+{plugins}SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={instance.path("munge", "socket")}
 StorageType=accounting_storage/mysql

@@ -1,15 +1,16 @@
 """The daemons of an instance: how each is started, when it is ready, and what its log says if it is not."""
 
+import os
 import socket
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from . import cgroups, processes
+from . import cgroups, packages, processes
 from .errors import SlurmDevError
 from .instance import Instance
-from .packages import SEARCH_PATH, program
+from .packages import SEARCH_PATH
 from .processes import Process
 
 READY_TIMEOUT_S = 60
@@ -26,12 +27,22 @@ def names(instance: Instance) -> list[str]:
     return ["munge", "mariadb", "slurmdbd", "slurmctld", *instance.nodes]
 
 
+def program(instance: Instance, name: str) -> str:
+    """The path of a program: the instance's release's, else this machine's.
+
+    Raises:
+        SlurmDevError: it isn't installed.
+    """
+    of_release = os.path.join(instance.programs, name)
+    return of_release if instance.programs and os.path.exists(of_release) else packages.program(name)
+
+
 def argv(instance: Instance, daemon: str) -> list[str]:
     """The command of a daemon, in the foreground: its pid is the one we start."""
     at = instance.path
     if daemon == "munge":
         return [
-            program("munged"),
+            program(instance, "munged"),
             "--foreground",
             f"--socket={at('munge', 'socket')}",
             f"--key-file={at('munge', 'key')}",
@@ -41,7 +52,7 @@ def argv(instance: Instance, daemon: str) -> list[str]:
         ]
     if daemon == "mariadb":
         return [
-            program("mariadbd"),
+            program(instance, "mariadbd"),
             "--no-defaults",
             "--user=root",
             f"--datadir={at('db')}",
@@ -61,9 +72,10 @@ def argv(instance: Instance, daemon: str) -> list[str]:
             "--max-connections=20",
         ]
     if daemon in ("slurmdbd", "slurmctld"):
-        return [program(daemon), "-D"]
+        return [program(instance, daemon), "-D"]
     if daemon in instance.nodes:
-        return [program("slurmd"), "-D", "-N", daemon]
+        stepd = ["-d", program(instance, "slurmstepd")] if instance.programs else []
+        return [program(instance, "slurmd"), "-D", "-N", daemon, *stepd]
     raise SlurmDevError(f"no daemon {daemon!r} here; there are {', '.join(names(instance))}")
 
 
@@ -71,7 +83,7 @@ def environment(instance: Instance) -> dict[str, str]:
     """What daemons and Slurm's commands see of the world: nothing of the caller's, and whose they are."""
     return {
         processes.MARK: instance.directory,
-        "PATH": SEARCH_PATH,
+        "PATH": f"{instance.programs}:{SEARCH_PATH}" if instance.programs else SEARCH_PATH,
         "HOME": "/",
         "LC_ALL": "C.UTF-8",
         "SLURM_CONF": instance.conf,
@@ -146,7 +158,7 @@ def command(instance: Instance, *words: str) -> str | None:
     """What one of Slurm's commands prints about this instance; None if it fails or hangs."""
     with suppress(subprocess.SubprocessError):
         return subprocess.run(
-            [program(words[0]), *words[1:]],
+            [program(instance, words[0]), *words[1:]],
             env=environment(instance),
             stdin=subprocess.DEVNULL,
             capture_output=True,

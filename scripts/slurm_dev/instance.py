@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from . import cgroups
 from .errors import SlurmDevError
 from .processes import Process
+from .releases import Release
 
 RECORD = "instance.json"
 # slurmd's socket below the directory, spool/NODE/NODE_JOBID.STEPID, has to fit into 107 bytes.
@@ -23,7 +24,10 @@ PORTS = range(20000, 32000)
 
 @dataclass(frozen=True)
 class Instance:
-    """What was decided when the instance was made; written once, to `instance.json`."""
+    """What was decided when the instance was made; written once, to `instance.json`.
+
+    `release`, `programs` and `plugins` are empty for this machine's own Slurm (see releases.py).
+    """
 
     directory: str
     cluster: str
@@ -32,6 +36,9 @@ class Instance:
     dbd_port: int
     node_ports: tuple[int, ...]
     cgroup_v1: bool
+    release: str = ""
+    programs: str = ""
+    plugins: str = ""
 
     def path(self, *parts: str) -> str:
         """A path below the instance's directory."""
@@ -124,7 +131,7 @@ def load(directory: str) -> Instance | None:
     return found
 
 
-def create(directory: str, *, taken: Container[str]) -> Instance:
+def create(directory: str, *, taken: Container[str], release: Release | None = None) -> Instance:
     """Choose names and ports and make the directory. The caller is alone on the machine in doing so.
 
     Node names are n1 and n2 unless they are taken: slurmd's cgroups are called after the node and nothing else
@@ -142,6 +149,9 @@ def create(directory: str, *, taken: Container[str]) -> Instance:
         dbd_port=ports[1],
         node_ports=(ports[2], ports[3]),
         cgroup_v1=cgroups.v1_usable(),
+        release=release.name if release else "",
+        programs=release.programs if release else "",
+        plugins=release.plugins if release else "",
     )
     try:
         with suppress(FileExistsError):

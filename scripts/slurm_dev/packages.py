@@ -51,9 +51,9 @@ def program(name: str) -> str:
     return found
 
 
-def slurm_version() -> tuple[int, int]:
+def slurm_version(slurmd: str) -> tuple[int, int]:
     """Slurm's release, e.g. (22, 5), from `slurmd -V` (`slurm-wlm 22.05.8`)."""
-    answer = subprocess.run([program("slurmd"), "-V"], capture_output=True, text=True, check=True)
+    answer = subprocess.run([slurmd, "-V"], capture_output=True, text=True, check=True)
     major, minor = answer.stdout.split()[-1].split(".")[:2]
     return int(major), int(minor)
 

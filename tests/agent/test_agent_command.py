@@ -197,6 +197,7 @@ def test_a_script_that_we_may_not_read_is_126(experiment: Experiment, tmp_path: 
     assert experiment.run("--script", "--", str(script)).returncode == 126
 
 
+@pytest.mark.survives("S13")
 @needs_root
 def test_a_script_on_a_noexec_file_system_runs(experiment: Experiment, tmp_path: Path) -> None:
     mount = tmp_path / "noexec"

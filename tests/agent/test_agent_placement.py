@@ -49,6 +49,7 @@ def test_batch_shell_part_and_step(
     assert (found.file, found.scope) == (file, scope)
 
 
+@pytest.mark.survives("S7")
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(max_size=25) | st.integers(0, 10**25).map(str)))
 def test_no_environment_leads_out_of_the_directory(environ: dict[str, str]) -> None:
     found = job_of(environ, pid=1, is_script=False, step=None)

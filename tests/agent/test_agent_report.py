@@ -39,6 +39,7 @@ def test_a_job_from_start_to_end(experiment: Experiment) -> None:
         "raw_id": 123,
         "cluster": "test",
         "name": "run/task/epoch1",
+        "job_name": None,
         "uid": os.getuid(),
         "attempts": [
             {
@@ -104,6 +105,7 @@ def test_the_report_has_the_name_that_slurm_gives_the_job(
     assert (report["raw_id"], report["job_id"]) == (123, job.partition(".")[0])
 
 
+@pytest.mark.survives("S6", "S7")
 @pytest.mark.parametrize("job", ["../123", "1;rm", "--help", "", "1_2", "\uff11\uff12\uff13", "9" * 30])
 def test_what_is_no_job_id_makes_no_report(experiment: Experiment, job: str) -> None:
     done = experiment.run("--", "echo", "hello", SLURM_JOB_ID=job)
@@ -203,6 +205,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.survives("F10")
 @pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
 def test_an_unreadable_report_is_set_aside(experiment: Experiment, content: bytes) -> None:
     experiment.jobs.mkdir(mode=0o700)
@@ -213,6 +216,7 @@ def test_an_unreadable_report_is_set_aside(experiment: Experiment, content: byte
     assert aside.read_bytes() == content
 
 
+@pytest.mark.survives("F11")
 def test_a_newer_report_is_left_as_it_is(experiment: Experiment) -> None:
     experiment.jobs.mkdir(mode=0o700)
     content = b'{"schema": 2, "attempts": []}'
@@ -221,6 +225,7 @@ def test_a_newer_report_is_left_as_it_is(experiment: Experiment) -> None:
     assert {path.name: path.read_bytes() for path in experiment.jobs.iterdir()} == {"123.json": content}
 
 
+@pytest.mark.survives("F11")
 def test_what_others_added_survives(experiment: Experiment) -> None:
     experiment.run("--", "true")
     report: dict[str, Any] = experiment.report()
@@ -287,6 +292,7 @@ def test_where_there_is_no_experiment_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.survives("F1")
 @needs_strace
 def test_a_reader_never_sees_half_a_report(experiment: Experiment) -> None:
     """The file is never written to: always a new one, on disk before it gets the name."""

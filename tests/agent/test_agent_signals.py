@@ -71,6 +71,7 @@ def recorder(experiment: Experiment, tmp_path: Path) -> Iterator[Recorder]:
         yield Recorder(experiment, run.pid, tmp_path / "log")
 
 
+@pytest.mark.survives("F23")
 def test_each_signal_sent_to_us_reaches_the_command_once(recorder: Recorder) -> None:
     """One at a time where the kernel drops others that are pending: SIGCONT the stop signals, and they it."""
     one_at_a_time = [signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU]
@@ -148,6 +149,7 @@ def blocks_everything(pid: int) -> bool:
     return int(status.partition("SigBlk:")[2].split()[0], 16) >> (signal.SIGTERM - 1) & 1 == 1
 
 
+@pytest.mark.survives("F23")
 def test_at_whatever_moment_of_our_start_a_sigterm_comes_it_ends_the_command_or_us(experiment: Experiment) -> None:
     for delay_ms in range(0, 60, 4):
         with started([*RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as run:

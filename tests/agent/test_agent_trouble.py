@@ -55,6 +55,7 @@ def test_a_monitor_directory_that_is_not_there_is_not_made(experiment: Experimen
     assert list(experiment.directory.iterdir()) == []
 
 
+@pytest.mark.survives("S2")
 @pytest.mark.parametrize("which", ["monitor", "jobs"])
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720])
 def test_a_directory_that_others_may_write_is_refused(experiment: Experiment, which: str, mode: int) -> None:
@@ -70,6 +71,7 @@ def test_a_directory_that_others_may_read_is_used(experiment: Experiment) -> Non
     assert experiment.has_report()
 
 
+@pytest.mark.survives("S2")
 @needs_root
 @pytest.mark.parametrize("which", ["monitor", "jobs"])
 def test_a_directory_of_somebody_else_is_refused(experiment: Experiment, which: str) -> None:
@@ -79,6 +81,7 @@ def test_a_directory_of_somebody_else_is_refused(experiment: Experiment, which: 
     assert list(experiment.jobs.iterdir()) == []
 
 
+@pytest.mark.survives("S2")
 @needs_root
 def test_settings_of_somebody_else_do_not_make_us_write(tmp_path: Path) -> None:
     settings = tmp_path / "evalmon.yaml"
@@ -88,6 +91,7 @@ def test_settings_of_somebody_else_do_not_make_us_write(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["evalmon.yaml"]
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("which", ["monitor", "jobs"])
 def test_a_symbolic_link_in_the_place_of_a_directory_is_refused(experiment: Experiment, which: str) -> None:
     victim = experiment.directory / "victim"
@@ -100,6 +104,7 @@ def test_a_symbolic_link_in_the_place_of_a_directory_is_refused(experiment: Expe
     assert list(victim.iterdir()) == []
 
 
+@pytest.mark.survives("S1")
 def test_a_link_fifo_or_directory_in_the_place_of_the_report_harms_nobody(experiment: Experiment) -> None:
     victim = experiment.directory / "victim"
     victim.write_text("untouched")
@@ -118,6 +123,7 @@ def test_a_link_fifo_or_directory_in_the_place_of_the_report_harms_nobody(experi
     assert victim.read_text() == "untouched"
 
 
+@pytest.mark.survives("F2", "F22")
 @needs_root
 @pytest.mark.parametrize(
     "prepare",
@@ -136,6 +142,7 @@ def test_a_full_or_read_only_file_system_harms_nobody(experiment: Experiment, pr
     assert (done.returncode, done.stdout, done.stderr) == (6, "out\n", "")
 
 
+@pytest.mark.survives("F2")
 @needs_root
 def test_a_start_that_found_no_room_is_told_with_the_end(experiment: Experiment) -> None:
     where = experiment.monitor
@@ -147,6 +154,7 @@ def test_a_start_that_found_no_room_is_told_with_the_end(experiment: Experiment)
     assert attempt["notes"] == ["start not reported: No space left on device"]
 
 
+@pytest.mark.survives("F2", "F22")
 @needs_strace
 @pytest.mark.parametrize("error", ["EIO", *(pytest.param(e, marks=pytest.mark.full) for e in ("ESTALE", "ETIMEDOUT"))])
 @pytest.mark.parametrize("which", ["fsync", "renameat", "fchmod", "mkdirat"])
@@ -172,6 +180,7 @@ def test_an_end_that_will_not_be_written_does_not_hold_the_job(experiment: Exper
     assert list(experiment.jobs.iterdir()) == []
 
 
+@pytest.mark.survives("F5")
 @needs_strace
 @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EAGAIN", "EIO"])
 def test_a_file_system_without_locks_does_not_matter(experiment: Experiment, error: str) -> None:
@@ -211,6 +220,7 @@ def frozen(experiment: Experiment, tmp_path: Path) -> Iterator[Experiment]:
         wait_until(lambda: call(["umount", where], environ()).returncode == 0)
 
 
+@pytest.mark.survives("F22")
 def test_a_file_system_that_hangs_holds_up_neither_signals_nor_the_end(frozen: Experiment) -> None:
     with started([*RUN, "--", *CATCHES_TERM], frozen.environ()) as run:
         assert run.stdout is not None
@@ -230,6 +240,7 @@ def test_a_file_system_that_hangs_holds_up_neither_signals_nor_the_end(frozen: E
 SPAWN = "clone,clone3,vfork"
 
 
+@pytest.mark.survives("F24")
 @needs_strace
 @pytest.mark.parametrize("nth", [1, 2, 3, 4, "1+"])
 def test_where_there_is_no_room_for_a_process_the_command_runs_all_the_same(
@@ -250,6 +261,7 @@ def test_a_command_that_we_became_has_our_mask_and_dispositions_and_a_mark(exper
     assert lines[-1].split("\0")[-2] == "EVALMON_UNMONITORED=1"
 
 
+@pytest.mark.survives("F24")
 @needs_strace
 def test_a_command_whose_helper_cannot_start_still_gets_each_signal(experiment: Experiment) -> None:
     argv = [*strace(f"{SPAWN}:error=EAGAIN:when=2"), *RUN, "--", *CATCHES_TERM]
@@ -311,6 +323,7 @@ def test_a_kill_at_any_system_call_of_ours_harms_nobody(experiment: Experiment) 
 SHADOWS = ["json", "os", "signal", "resource", "fcntl", "stat", "time", "contextlib", "evalmon_agent", "sitecustomize"]
 
 
+@pytest.mark.survives("S13")
 def test_files_beside_the_script_and_pythons_variables_have_no_effect_on_us(
     experiment: Experiment, tmp_path: Path
 ) -> None:
@@ -374,6 +387,7 @@ def test_a_signal_while_we_wait_for_the_report_at_the_end_does_not_change_the_en
         assert run.wait(timeout=10) in {6, -signal.SIGTERM}
 
 
+@pytest.mark.survives("F24")
 @pytest.mark.parametrize("files", range(5, 12))
 def test_with_hardly_any_file_descriptors_the_command_runs_and_gets_signals(experiment: Experiment, files: int) -> None:
     if call(limited(files, [*PYTHON, "-c", "import evalmon_agent.agent.run"]), environ()).returncode:
@@ -389,11 +403,13 @@ def limited(files: int, argv: list[str]) -> list[str]:
     return ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *argv]
 
 
+@pytest.mark.survives("S4")
 def test_a_name_with_a_line_break_stays_one_line(experiment: Experiment) -> None:
     done = experiment.run("--", "no\nsuch\x1b[31m\udcff")
     assert done.stderr == "evalmon run: no\\nsuch\\x1b[31m\\udcff: No such file or directory\n"
 
 
+@pytest.mark.survives("S1")
 def test_a_slash_behind_a_symbolic_link_does_not_lead_us_there(experiment: Experiment, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o700)

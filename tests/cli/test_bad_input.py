@@ -86,6 +86,7 @@ def test_a_script_that_may_not_be_read(study: Study) -> None:
     study.refuses(2, "submit", ".", says="cannot be read (Permission denied)")
 
 
+@pytest.mark.survives("S1")
 def test_a_fifo_for_a_script(study: Study) -> None:
     os.mkfifo(study.root / "r1/eval/pipe.slurm")
     study.refuses(2, "submit", ".", says="not a file")
@@ -129,6 +130,7 @@ def test_settings_come_before_scripts_and_scripts_before_slurm(study: Study) -> 
     study.refuses(2, "submit", ".", says="no #! line", PATH="/nonexistent")
 
 
+@pytest.mark.survives("S2")
 def test_a_monitor_directory_that_others_can_write(study: Study) -> None:
     (study.root / "evalmon").mkdir()
     (study.root / "evalmon").chmod(0o777)
@@ -161,7 +163,20 @@ def test_wrong_usage(study: Study, words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["submit", "status", "report", "metrics", "stop", "template", "sidecar", "complete", "run", "hook", "sample"],
+    [
+        "submit",
+        "watch",
+        "status",
+        "report",
+        "metrics",
+        "stop",
+        "template",
+        "sidecar",
+        "complete",
+        "run",
+        "hook",
+        "sample",
+    ],
 )
 def test_every_command_has_help(study: Study, command: str) -> None:
     done = study.evalmon(command, "--help")
@@ -187,7 +202,7 @@ def test_debug_shows_where_an_error_came_from(study: Study) -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.survives("S12")
+@pytest.mark.survives("S11", "S12")
 def test_a_user_settings_of_slurm_have_no_effect_and_no_secret_is_written(study: Study) -> None:
     secret = "hf_canary_0123456789"
     done = study.evalmon("submit", ".", HF_TOKEN=secret, SQUEUE_FORMAT="%j", SACCT_FORMAT="JobName")

@@ -100,6 +100,7 @@ class TestSubmit:
         assert evalmon(exp, "submit", ".", "--mode", "dependency").returncode == 0
         assert "evalmon-sidecar" not in [name for _, name in exp.slurm.accepted()]
 
+    @pytest.mark.survives("S11")
     def test_no_secret_and_little_of_the_environment_is_in_what_is_written(self, exp: Exp) -> None:
         assert evalmon(exp, "submit", ".", TZ="UTC", OPENAI_API_KEY=SECRET).returncode == 0
         environ = {**exp.slurm.environ, "HF_TOKEN": SECRET}
@@ -111,6 +112,7 @@ class TestSubmit:
             exported = [line.split("=")[0] for line in ours.read_text().splitlines() if line.startswith("export")]
             assert exported == ["export PATH", "export EVALMON_ALLOW_FAST_POLLING", "export TZ"]
 
+    @pytest.mark.survives("S4")
     def test_an_eval_s_output_of_one_line_stays_one_line(self, exp: Exp) -> None:
         (exp.root / "r1" / "eval" / "x\nevalmon: forged_epoch0.slurm").write_text("true\n")
         done = evalmon(exp, "submit", ".")
@@ -169,6 +171,7 @@ class TestLocked:
 
 
 class TestNewerState:
+    @pytest.mark.survives("F11")
     def test_every_command_ends_with_78_and_leaves_it_as_it_is(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         path = exp.ours / "state.json"

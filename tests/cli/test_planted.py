@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import faults
-from evalmon_agent.errors import UsageError
+from evalmon_agent.cli.wiring import load_settings
+from evalmon_agent.errors import UnreadableError, UsageError
 from evalmon_agent.programs.find_scripts import find
 from evalmon_agent.programs.look import report, status
+from evalmon_agent.programs.sidecar import Sidecar
 from evalmon_agent.programs.stop import stop
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
@@ -62,8 +64,9 @@ def refused(work: Callable[[], object], says: str) -> None:
         work()
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", [*FILES, *WRITTEN_BY_REPORT])
-@pytest.mark.parametrize("kind", ["symlink", "dangling", "fifo", "hard link"])
+@pytest.mark.parametrize("kind", faults.PLANTS)
 def test_what_is_planted_is_refused_at_once_or_replaced_and_never_written_through(
     exp: Exp, tmp_path: Path, name: str, kind: str
 ) -> None:
@@ -78,6 +81,7 @@ def test_what_is_planted_is_refused_at_once_or_replaced_and_never_written_throug
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
 @pytest.mark.parametrize("kind", ["fifo", "hard link"])
 def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, name: str, kind: str) -> None:
@@ -96,6 +100,7 @@ def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, 
     assert victim.read_text() == '{"schema":1}'
 
 
+@pytest.mark.survives("S1")
 def test_an_append_through_a_hard_link_is_refused_before_anything_is_submitted(exp: Exp, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious\n")
@@ -107,6 +112,7 @@ def test_an_append_through_a_hard_link_is_refused_before_anything_is_submitted(e
     assert victim.read_text() == "precious\n"
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", ["", "jobs", "scripts"])
 def test_a_linked_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> None:
     path = exp.ours / name if name else exp.ours
@@ -123,6 +129,7 @@ def test_a_linked_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> N
     assert sorted(os.listdir(elsewhere)) == before
 
 
+@pytest.mark.survives("S2")
 @pytest.mark.parametrize("name", ["", "jobs", "scripts"])
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o720])
 def test_a_directory_that_others_can_write_is_refused_with_the_chmod_to_run(exp: Exp, name: str, mode: int) -> None:
@@ -134,6 +141,7 @@ def test_a_directory_that_others_can_write_is_refused_with_the_chmod_to_run(exp:
     exp.experiment.check()
 
 
+@pytest.mark.survives("S2")
 def test_every_command_that_writes_refuses_it_in_one_line(exp: Exp) -> None:
     exp.ours.chmod(0o770)
     for command in ("submit", "report", "stop", "status", "sidecar", "complete"):
@@ -141,11 +149,13 @@ def test_every_command_that_writes_refuses_it_in_one_line(exp: Exp) -> None:
         assert (code, err) == (2, f"evalmon: {exp.ours}: others can write there; run: chmod go-w {exp.ours}\n")
 
 
+@pytest.mark.survives("S2")
 def test_the_experiment_itself_may_be_group_writable(exp: Exp) -> None:
     exp.root.chmod(0o2775)
     assert evalmon(exp, "submit", str(exp.root))[0] == 0
 
 
+@pytest.mark.survives("S2")
 @needs_root
 def test_a_directory_of_somebody_else_is_refused(exp: Exp) -> None:
     os.chown(exp.ours, NOBODY, NOBODY)
@@ -154,6 +164,7 @@ def test_a_directory_of_somebody_else_is_refused(exp: Exp) -> None:
     assert f"belongs to user {NOBODY}; use an experiment directory of your own" in err
 
 
+@pytest.mark.survives("S2")
 @needs_root
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
 def test_a_file_of_somebody_else_is_refused(exp: Exp, name: str) -> None:
@@ -181,6 +192,7 @@ def as_nobody(work: Callable[[], object], *, groups: list[int]) -> int:
     return faults.ended(faults.forked(dropped))
 
 
+@pytest.mark.survives("S2")
 @needs_root
 def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: Path) -> None:
     exp = Exp(open_place)
@@ -204,6 +216,7 @@ def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: P
     assert {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.survives("S2")
 @needs_root
 def test_nobody_reads_what_is_private(open_place: Path) -> None:
     exp = Exp(open_place)
@@ -215,6 +228,7 @@ def test_nobody_reads_what_is_private(open_place: Path) -> None:
     assert as_nobody(reads, groups=[]) == 0
 
 
+@pytest.mark.survives("S3")
 @needs_root
 @pytest.mark.parametrize("how", ["of another user", "a FIFO", "a link", "too large", "of another job", "deep"])
 def test_a_forged_report_of_a_job_is_passed_over(exp: Exp, tmp_path: Path, how: str) -> None:
@@ -242,6 +256,7 @@ def test_a_forged_report_of_a_job_is_passed_over(exp: Exp, tmp_path: Path, how: 
     assert exp.state()["evals"]["r1/b"].get("state", "PENDING") == "PENDING"
 
 
+@pytest.mark.survives("S3")
 @pytest.mark.parametrize("restart", [-1, 10**9])
 def test_a_report_with_an_absurd_number_of_restarts_costs_nothing(exp: Exp, restart: int) -> None:
     exp.accept("r1/b", "12")
@@ -260,3 +275,105 @@ def test_a_script_that_may_not_be_read_is_told(open_place: Path) -> None:
     says = rf"{path}: cannot be read \(Permission denied\)"
     finds = lambda: refused(lambda: find(exp.experiment, exp.settings, []), says)  # noqa: E731
     assert as_nobody(finds, groups=[]) == 0
+
+
+def plant_settings(exp: Exp, how: str) -> Path:
+    """An evalmon.yaml with which somebody else would choose what runs as us; what must not be there afterwards."""
+    canary = exp.root.parent / "canary"
+    path = exp.root / "evalmon.yaml"
+    path.unlink()
+    content = f'{{"poll_interval": 1, "sidecar": {{"extra": ["--wrap=touch {canary}"]}}}}'
+    theirs = exp.root / "theirs.yaml"
+    (theirs if how.startswith("a link") else path).write_text(content)
+    if how.startswith("a link"):
+        path.symlink_to(theirs)
+    if how == "a link of theirs":
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    elif how == "a link of ours to theirs":
+        os.chown(theirs, NOBODY, NOBODY)
+    elif how == "of another user":
+        os.chown(path, NOBODY, NOBODY)
+    elif how == "writable for its group":
+        os.chown(path, -1, NOBODY)
+        path.chmod(0o664)
+    else:
+        path.chmod(0o646)
+    return canary
+
+
+FOREIGN = {
+    "of another user": "belongs to nobody",
+    "a link of theirs": "belongs to nobody",
+    "a link of ours to theirs": "belongs to nobody",
+    "writable for its group": "its group can write it; run: chmod g-w",
+    "writable for all": "anybody can write it; run: chmod o-w",
+}
+
+
+@pytest.mark.survives("S2")
+@needs_root
+@pytest.mark.parametrize("how", FOREIGN)
+def test_settings_that_somebody_else_can_choose_are_refused_in_one_line(exp: Exp, how: str) -> None:
+    plant_settings(exp, how)
+    all_commands = ("submit", "sidecar", "complete", "report", "stop")
+    for command in all_commands if how == "of another user" else ("submit",):
+        code, out, err = evalmon(exp, command, str(exp.root))
+        assert (code, out, err.count("\n")) == (78, "", 1)
+        assert FOREIGN[how] in err
+    assert exp.slurm.accepted() == []
+
+
+@needs_root
+def test_a_file_that_one_s_own_group_may_write_is_one_s_own(exp: Exp) -> None:
+    """As a umask of 002 makes it where every user has a group of one."""
+    (exp.root / "evalmon.yaml").chmod(0o664)
+    assert evalmon(exp, "submit", str(exp.root))[0] == 0
+
+
+@needs_root
+def test_a_running_sidecar_takes_up_no_settings_of_somebody_else(exp: Exp) -> None:
+    sidecar = Sidecar(exp.experiment, exp.settings, Slurm(exp.slurm.environ), environ=exp.slurm.environ)
+    exp.accept("r1/b", "12")
+    exp.slurm.show([ended("11"), running("12")])
+    plant_settings(exp, "of another user")
+    sidecar._watch(until=0.0)
+    assert "Error: " in exp.blocks("MONITOR_CONFIG")[0]
+    assert "belongs to nobody" in exp.blocks("MONITOR_CONFIG")[0]
+    assert sidecar._observer.settings.sidecar.extra == []
+
+
+@pytest.mark.survives("S2")
+@needs_root
+@pytest.mark.parametrize("how", ["of another user", "writable for all"])
+def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp: Exp, how: str) -> None:
+    script = exp.root / "r1" / "eval" / "z_epoch0.slurm"
+    script.write_text("#!/bin/sh\ntrue\n")
+    if how == "of another user":
+        os.chown(script, NOBODY, NOBODY)
+    else:
+        script.chmod(0o777)
+    code, _, err = evalmon(exp, "submit", str(exp.root))
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"evalmon: {script}: ")
+    assert err.endswith("to submit it all the same, name it: evalmon submit EXP SCRIPT...\n")
+    assert exp.slurm.accepted() == []
+    assert evalmon(exp, "submit", str(exp.root), str(script))[0] == 0
+    assert "z_epoch0.slurm" in [name for _, name in exp.slurm.accepted()]
+
+
+@pytest.mark.survives("S2")
+@needs_root
+def test_a_reader_reads_with_the_owner_s_settings(open_place: Path) -> None:
+    exp = Exp(open_place)
+    (exp.root / "evalmon.yaml").write_text("lost_after: 5\n")
+    exp.settings = Settings(poll_interval=1.0, group_readable=True)
+    exp.register(r1_a="11")
+    exp.experiment.prepare(group_readable=True)
+
+    def reads() -> None:
+        assert load_settings(exp.experiment, for_reading=True).lost_after == 5
+
+    assert as_nobody(reads, groups=[exp.ours.stat().st_gid]) == 0
+    os.chown(exp.root / "evalmon.yaml", 12345, NOBODY)
+    with pytest.raises(UnreadableError, match="belongs to 12345"):
+        load_settings(exp.experiment, for_reading=True)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from evalmon_agent.agent.sampling import gpu_rows
+from evalmon_agent.agent.sampling.devices import Device
+from evalmon_agent.agent.sampling.reading import Reading
+
 SMI_HEADER = (
     "timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB], "
     "power.draw [W], temperature.gpu\n"
@@ -27,3 +31,20 @@ def our_tick(at_s: float, *utilizations: int, used_mib: int = 3984, power_w: flo
         our_row(at_s, gpu, utilization=utilization, used_mib=used_mib, power_w=power_w)
         for gpu, utilization in enumerate(utilizations)
     )
+
+
+SAMPLER_HEADER = gpu_rows.HEADER.decode()
+
+
+def sampler_row(at_s: float, gpu: int = 0, *, uuid: str = "GPU-{}a5b-11", **values: float | str) -> str:
+    """As the sampler itself writes it; `values` are of its Reading, the others are not available."""
+    reading = Reading()
+    reading.utilization_pct, reading.memory_used_mib, reading.memory_total_mib = 37, 3984, 81920
+    for name, value in values.items():
+        setattr(reading, name, value)
+    device = Device(str(gpu), uuid.format(gpu))
+    return gpu_rows.row(device, reading, gpu_rows.Moment(BEGIN_UNIX_S + at_s)).decode()
+
+
+def sampler_file(*rows: str) -> str:
+    return SAMPLER_HEADER + "".join(rows)

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 import pytest
 
 from evalmon_agent.evidence.attempt_log import Attempt, pick
-from evalmon_agent.evidence.inspect_log import InspectLog
+from evalmon_agent.evidence.eval_log import EvalLog
 
 START_S = 1_771_597_692.6
 ATTEMPT = Attempt(started_at=START_S, ended_at=START_S + 300)
 
 
-def log(after_s: float, *, status: str = "success", task: str = "capitals", subject: str = "") -> InspectLog:
-    return InspectLog(
+def log(after_s: float, *, status: str = "success", task: str = "capitals", subject: str = "") -> EvalLog:
+    return EvalLog(
         status=status,
         created=datetime.fromtimestamp(int(START_S + after_s), tz=UTC),
         task=task,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
-from gpu_texts import BEGIN_UNIX_S, OUR_HEADER, SMI_HEADER, our_row, our_tick, smi_row
+from gpu_texts import BEGIN_UNIX_S, OUR_HEADER, SMI_HEADER, our_row, our_tick, sampler_file, sampler_row, smi_row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +13,13 @@ from evalmon_agent.evidence.gpu_csv import GpuRow, parse
 
 SMI_FILE = SMI_HEADER + smi_row(0) + smi_row(30, utilization=99) + smi_row(60)
 OUR_FILE = OUR_HEADER + our_tick(0, 37, 40) + our_tick(30, 0, 100) + our_tick(60, 5, 6)
+SAMPLER_FILE = sampler_file(
+    *(
+        sampler_row(30 * at, gpu, utilization_pct=at, utilization_mean_pct=12.5 + at, energy_j=5000.25, clock_reasons=4)
+        for at in range(3)
+        for gpu in (0, 1)
+    )
+)
 
 
 def values(row: GpuRow) -> tuple[object, ...]:
@@ -126,13 +133,14 @@ def test_nothing_is_in_an_empty_file() -> None:
     assert (parse("").rows, parse(b"\n\r\n").rows, parse("").bad_lines) == ((), (), 0)
 
 
-@pytest.mark.parametrize("whole", [SMI_FILE, OUR_FILE, SMI_FILE + OUR_FILE])
+@pytest.mark.parametrize("whole", [SMI_FILE, OUR_FILE, SMI_FILE + OUR_FILE, SAMPLER_FILE])
 def test_a_file_cut_at_any_byte_gives_a_part_of_its_rows(whole: str) -> None:
     everything = [values(row) for row in parse(whole).rows]
     for cut in range(len(whole) + 1):
         head, tail = parse(whole[:cut]), parse(whole[cut:])
         assert [values(row) for row in head.rows] == everything[: len(head.rows)]
         assert len(head.rows) == len(everything) or head.bad_lines <= 1
+        assert [row.extras for row in head.rows] == [row.extras for row in parse(whole).rows[: len(head.rows)]]
         of_tail = [values(row)[:7] for row in tail.rows]
         assert of_tail == [row[:7] for row in everything][len(everything) - len(of_tail) :]
         assert len(head.rows) + len(tail.rows) >= len(everything) - 1
@@ -141,19 +149,19 @@ def test_a_file_cut_at_any_byte_gives_a_part_of_its_rows(whole: str) -> None:
 @given(
     st.lists(
         st.one_of(
-            st.sampled_from([*SMI_FILE.splitlines(keepends=True), *OUR_FILE.splitlines(keepends=True)]),
+            st.sampled_from((SMI_FILE + OUR_FILE + SAMPLER_FILE).splitlines(keepends=True)),
             st.text(max_size=40),
             st.text(alphabet="0123456789 %MiBW[],./:GPU-\n\r\0", max_size=60),
-            st.tuples(st.sampled_from([smi_row(0), our_row(0, 1), OUR_HEADER]), st.integers(0, 200)).map(
-                lambda cut: cut[0][: cut[1]]
-            ),
+            st.tuples(
+                st.sampled_from([smi_row(0), our_row(0, 1), sampler_row(0), OUR_HEADER]), st.integers(0, 300)
+            ).map(lambda cut: cut[0][: cut[1]]),
         ),
         max_size=30,
     )
 )
 def test_any_mixture_of_lines_gives_only_rows_that_were_written(pieces: list[str]) -> None:
     text = "".join(pieces)
-    written = {values(row)[:7] for row in (*parse(SMI_FILE).rows, *parse(OUR_FILE).rows)}
+    written = {values(row)[:7] for text in (SMI_FILE, OUR_FILE, SAMPLER_FILE) for row in parse(text).rows}
     whole_lines = {values(row)[:7] for piece in text.split("\n") for row in parse(piece + "\n").rows}
     assert {values(row)[:7] for row in parse(text).rows} <= written | whole_lines
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from gpu_texts import BEGIN_UNIX_S, OUR_HEADER, SMI_HEADER, our_row, our_tick, smi_row
+from gpu_texts import BEGIN_UNIX_S, OUR_HEADER, SMI_HEADER, our_row, our_tick, sampler_file, sampler_row, smi_row
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.gpu_csv import GpuTable, parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures, between, figures
+from evalmon_agent.evidence.gpu_use import Span
 
 MIB = 1024 * 1024
 
@@ -33,6 +36,10 @@ def test_the_figures_of_two_gpus_over_three_ticks() -> None:
         memory_total_bytes=2 * 81920 * MIB,
         power_mean_w=pytest.approx(800 / 3),
         energy_j=pytest.approx(2 * 30 * 300),
+        below_5_pct_fraction=pytest.approx(2 / 6),
+        longest_idle_s=0.0,
+        first_use_s=0.0,
+        unused_count=0,
     )
 
 
@@ -44,7 +51,8 @@ def test_the_95th_percentile_is_that_of_the_nearest_rank() -> None:
 def test_a_file_of_nvidia_smi_gives_the_same_figures_as_ours() -> None:
     ours = OUR_HEADER + "".join(our_tick(30 * at, at, 2 * at) for at in range(10))
     smi = "".join(smi_row(30 * at, utilization=at) + smi_row(30 * at + 0.002, utilization=2 * at) for at in range(10))
-    assert of(SMI_HEADER + smi) == of(ours)
+    whose = replace(of(ours), unused_count=None)  # nvidia-smi's rows do not say it
+    assert of(SMI_HEADER + smi) == whose
 
 
 def test_one_sample_has_no_energy() -> None:
@@ -75,6 +83,8 @@ def test_what_a_gpu_does_not_tell_stays_unknown() -> None:
     )
     assert (found.idle_fraction, found.memory_peak_bytes, found.memory_total_bytes) == (None, None, None)
     assert (found.power_mean_w, found.energy_j) == (None, None)
+    assert (found.below_5_pct_fraction, found.longest_idle_s, found.first_use_s) == (None, None, None)
+    assert (found.near_power_cap_fraction, found.throttled_fraction, found.samples_expected) == (None, None, None)
 
 
 def test_the_power_of_a_gpu_that_is_shared_in_slices_is_not_the_jobs() -> None:
@@ -91,6 +101,26 @@ def test_several_nodes_are_added_up() -> None:
         2 * (one.memory_peak_bytes or 0),
         2 * (one.energy_j or 0),
     )
+
+
+def test_what_the_sampler_adds_comes_before_the_instants() -> None:
+    rows = [sampler_row(0, utilization_pct=0)]
+    rows += [
+        sampler_row(30 * at, utilization_pct=0, utilization_mean_pct=3.0 * at, sm_activity_pct=10.0, energy_j=3000.0)
+        for at in (1, 2)
+    ]
+    found = of(sampler_file(*rows))
+    assert (found.utilization_mean_pct, found.utilization_max_pct) == (pytest.approx(3.0), 6.0)
+    assert (found.idle_fraction, found.below_5_pct_fraction) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert (found.sm_activity_mean_pct, found.tensor_activity_mean_pct) == (10.0, None)
+    assert (found.power_mean_w, found.energy_j) == (100.0, 6000.0)
+
+
+def test_samples_got_and_expected_stand_side_by_side() -> None:
+    text = OUR_HEADER + our_tick(0, 5, 5) + our_tick(30, 5, 5)
+    found = figures(parse(text), span=Span(BEGIN_UNIX_S, BEGIN_UNIX_S + 300.5, 30.0))
+    assert found is not None
+    assert (found.samples, found.samples_expected) == (2, 11)
 
 
 def test_no_rows_no_figures() -> None:
@@ -116,6 +146,8 @@ def test_of_any_piece_of_a_file_no_figure_is_beyond_those_of_the_whole(start: in
     assert (found.memory_peak_bytes or 0) <= (everything.memory_peak_bytes or 0)
     assert (found.energy_j or 0) <= (everything.energy_j or 0) + 1e-6
     assert found.count in (None, 1)
+    assert (found.longest_idle_s or 0, found.unused_count or 0) == (0, 0)
+    assert 0 <= (found.first_use_s or 0) <= 30 * 19
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 3), st.integers(0, 100), st.floats(0, 1000)), max_size=30))
@@ -126,3 +158,5 @@ def test_rows_in_any_order_are_survived(rows: list[tuple[float, int, int, float]
         assert (found.count or 1) <= 4
         assert 0 <= (found.idle_fraction or 0) <= 1
         assert found.energy_j is None or found.energy_j >= 0
+        assert (found.longest_idle_s or 0) >= 0
+        assert (found.first_use_s or 0) >= 0

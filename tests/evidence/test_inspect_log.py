@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.inspect_log import InspectLog, completed_samples, interpret
-from evalmon_agent.evidence.inspect_result import to_result
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.eval_log import EvalLog
+from evalmon_agent.evidence.inspect_log import completed_samples, interpret
+from evalmon_agent.evidence.result import EvalResult, to_result
 
 SPEC = {
     "created": "2026-11-23T14:41:54+00:00",
@@ -33,11 +33,11 @@ RESULTS = {"total_samples": 10, "completed_samples": 9, "scores": SCORES}
 SUCCESS = {"version": 2, "status": "success", "eval": SPEC, "plan": {}, "results": RESULTS, "stats": {}}
 
 
-def read(header: dict[str, Any], *, sample_count: int | None = None) -> InspectLog | None:
+def read(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog | None:
     return interpret(json.dumps(header).encode(), sample_count=sample_count)
 
 
-def known(header: dict[str, Any], *, sample_count: int | None = None) -> InspectLog:
+def known(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog:
     log = read(header, sample_count=sample_count)
     assert log is not None
     return log

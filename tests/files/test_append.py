@@ -15,7 +15,7 @@ from evalmon_agent.files.append import append_line, complete, cut_torn, size_of
 
 BLOCK = b"[2026-01-02 03:04:05] STATE_CHANGE: r/t/epoch1\nPrevious: PENDING\nCurrent: RUNNING\n\n"
 OTHER = b"[2026-01-02 03:04:05] STATUS_CHECK: Polling SLURM\nResult: 1 jobs found\n\n"
-ERRORS = ["ENOSPC", "EDQUOT", "EIO", "ESTALE"]
+ERRORS = ["ENOSPC", "EDQUOT", "EIO", "ESTALE", "ETIMEDOUT"]
 
 
 @pytest.fixture
@@ -45,12 +45,14 @@ def test_a_new_file_gets_exactly_the_mode_that_is_asked_for(log: Path) -> None:
     assert [stat.S_IMODE(Path(str(log) + end).stat().st_mode) for end in ("", "2")] == [0o640, 0o640]
 
 
+@pytest.mark.survives("F12")
 def test_a_line_after_a_torn_one_stands_on_its_own(log: Path) -> None:
     log.write_bytes(b"one\ntw")
     append_line(str(log), b"three\n")
     assert log.read_bytes() == b"one\ntw\nthree\n"
 
 
+@pytest.mark.survives("F12")
 @pytest.mark.parametrize("cut", range(len(BLOCK) + 1))
 def test_a_block_torn_at_any_byte_is_completed(log: Path, cut: int) -> None:
     log.write_bytes(OTHER + BLOCK[:cut])
@@ -72,6 +74,7 @@ def test_a_log_that_was_cut_or_written_to_since_gets_the_block_at_its_end(log: P
     assert log.read_bytes() == there + BLOCK
 
 
+@pytest.mark.survives("F12")
 @pytest.mark.parametrize("cut", range(1, len(BLOCK)))
 def test_a_torn_block_is_cut(log: Path, cut: int) -> None:
     log.write_bytes(OTHER + BLOCK[:cut])
@@ -105,6 +108,7 @@ def test_cutting_makes_no_file(log: Path) -> None:
     assert not log.exists()
 
 
+@pytest.mark.survives("F2", "F3")
 @faults.needs_strace
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("call", ["pwrite64", "fsync"])
@@ -119,6 +123,7 @@ def test_after_an_error_the_file_is_as_it_was(log: Path, write: str, call: str, 
     assert log.read_bytes() == OTHER
 
 
+@pytest.mark.survives("F2")
 @faults.needs_root
 def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=64) as disk:
@@ -133,6 +138,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> No
         assert log.read_bytes() == OTHER + BLOCK
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("plant", ["symlink", "dangling", "fifo", "hard link", "directory"])
 def test_what_somebody_planted_there_is_refused_and_untouched(log: Path, plant: str) -> None:
     victim = log.parent / "victim"

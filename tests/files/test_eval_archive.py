@@ -93,6 +93,7 @@ def test_any_bytes_are_refused(tmp_path: Path, data: bytes) -> None:
         header_of(tmp_path / "a.eval", data + b"PK\5\6" + bytes(2) + data)
 
 
+@pytest.mark.survives("S8")
 @pytest.mark.parametrize(
     "member",
     [
@@ -115,6 +116,7 @@ def test_an_encrypted_member_is_not_there(tmp_path: Path) -> None:
     assert header_of(tmp_path / "a.eval", zip_of([Member("header.json", HEADER, flags=1)])) is None
 
 
+@pytest.mark.survives("S1")
 def test_links_and_fifos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.eval").write_bytes(SMALL)
     (tmp_path / "link.eval").symlink_to(tmp_path / "a.eval")
@@ -212,6 +214,7 @@ print(took_s, peak_kib, len(found.logs) + len(found.unreadable))
 """
 
 
+@pytest.mark.survives("S8")
 @pytest.mark.parametrize(
     "make",
     [
@@ -232,6 +235,53 @@ print(took_s, peak_kib, len(found.logs) + len(found.unreadable))
 )
 def test_a_hostile_file_takes_at_most_2_s_and_64_mb(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "hostile.eval").write_bytes(make())
+    answer = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True, timeout=30
+    )
+    took_s, peak_kib, files = answer.stdout.split()
+    print(make.__name__, took_s, peak_kib)
+    assert float(took_s) < 2
+    assert int(peak_kib) < 64 * 1024
+    assert int(files) <= 1
+
+
+def deep_results() -> bytes:
+    return b'{"results": ' + b"[" * 8_000_000
+
+
+def wide_results() -> bytes:
+    return b'{"results": {' + b'"a":{"b,c":0},' * 600_000 + b'"":{}}, "config": {}}'
+
+
+def dear_results() -> bytes:
+    tasks = b",".join(b'"%d":{"a,b":1}' % number for number in range(30_000))
+    return b'{"results": {' + tasks + b'}, "config": {}}'
+
+
+def many_samples() -> bytes:
+    tasks = b",".join(b'"%d":{"effective":1}' % number for number in range(22_000))
+    return b'{"results": {"a": {"b,c": 1}}, "n-samples": {' + tasks + b'}, "config": {}}'
+
+
+def long_names() -> bytes:
+    return b'{"results": {"' + b"n" * 250_000 + b'": {"' + b"m" * 250_000 + b'": 1}}, "config": {"model": "x"}}'
+
+
+def large_numbers() -> bytes:
+    return b'{"results": {"a": {"b": ' + b"9" * 500_000 + b'}}, "config": {}, "date": 1e999}'
+
+
+def endless() -> bytes:
+    return b'{"results": {"a": "' + b"x" * 20_000_000
+
+
+@pytest.mark.survives("S8")
+@pytest.mark.parametrize(
+    "make",
+    [deep_results, wide_results, dear_results, many_samples, long_names, large_numbers, endless],
+)
+def test_hostile_results_of_lm_eval_take_no_more(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "results_2026-11-25T17-58-37.243692.json").write_bytes(make())
     answer = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True, timeout=30
     )

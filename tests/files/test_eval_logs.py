@@ -16,7 +16,7 @@ import pytest
 from zips import Member, zip_of
 
 from evalmon_agent.evidence.attempt_log import Attempt, pick
-from evalmon_agent.evidence.inspect_log import InspectLog
+from evalmon_agent.evidence.eval_log import EvalLog
 from evalmon_agent.files.eval_logs import read_log, read_logs
 
 TASKS = Path(__file__).parents[2] / "scripts" / "demo_files" / "tasks.py"
@@ -79,7 +79,7 @@ class Runs:
         [path] = [entry.path for entry in os.scandir(self.directory / name)]
         return path
 
-    def log(self, name: str) -> InspectLog:
+    def log(self, name: str) -> EvalLog:
         log = read_log(self.path(name))
         assert log is not None
         return log

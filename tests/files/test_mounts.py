@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.files.mounts import lock_kind, mount_of, parse_mountinfo
+from evalmon_agent.files.mounts import is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
 
 SOUND = {
     "ext4": "27 1 254:0 / /data rw,relatime - ext4 /dev/vda rw,discard",
@@ -33,6 +33,9 @@ NOT_SOUND = {
 }
 
 
+pytestmark = pytest.mark.survives("F5")
+
+
 @pytest.mark.parametrize("line", SOUND.values(), ids=SOUND)
 def test_flock_where_it_is_known_to_exclude_across_nodes(line: str) -> None:
     assert lock_kind(mount_of("/data/study", parse_mountinfo(line))) == "flock"
@@ -45,6 +48,51 @@ def test_a_marker_file_where_it_does_not_or_nobody_knows(line: str) -> None:
 
 def test_an_unknown_place_gets_a_marker_file() -> None:
     assert lock_kind(mount_of("/data", [])) == "soft"
+
+
+def test_the_reason_names_what_decided() -> None:
+    def why(line: str) -> str:
+        return lock_reason(mount_of("/data", parse_mountinfo(line)))
+
+    assert why(NOT_SOUND["lustre localflock"]).startswith("lustre mounted with localflock")
+    assert why(NOT_SOUND["nfs with locks of the node"]).startswith("nfs mounted with local_lock=all")
+    assert why(NOT_SOUND["lustre"]).startswith("lustre mounted without the option flock")
+    assert why(NOT_SOUND["gpfs"]) == "gpfs is not known to carry flock across nodes"
+    assert why(SOUND["nfs4"]) == "nfs4 carries flock across nodes"
+    assert why(SOUND["ext4"]).startswith("ext4 is of one machine")
+    assert lock_reason(None) == "nobody can tell how it is mounted"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "here", "same"),
+    [
+        ("ext4", "ext4", True),
+        ("ext4", "tmpfs", True),
+        ("nfs", "nfs4", True),
+        (None, "nfs4", True),
+        ("wonderfs", "ext4", True),
+        ("ext4", "nfs4", False),  # chosen on the NFS server itself
+        ("nfs4", "xfs", False),
+        ("nfs4", "gpfs", False),
+        ("ext4", "sshfs", False),
+    ],
+)
+def test_flocks_exclude_each_other_within_a_machine_or_across_nodes_and_never_both(
+    recorded: str | None, here: str, same: bool
+) -> None:
+    line = {**SOUND, **NOT_SOUND}[here]
+    assert same_flock(recorded, mount_of("/data", parse_mountinfo(line))) == same
+    assert not same_flock(recorded, None)
+
+
+def test_what_an_nfs_server_exports_is_known_by_its_table() -> None:
+    table = "/home\t10.0.0.0/24(rw,sync)\n/srv/with\\040space *(ro)\n# /data *(rw)\n\n"
+    assert is_exported("/home", table)
+    assert is_exported("/home/me/study", table)
+    assert is_exported("/srv/with space/x", table)
+    assert not is_exported("/homework", table)
+    assert not is_exported("/data", table)
+    assert is_exported("/data", "/ *(rw)\n")
 
 
 MOUNTS = """\

@@ -85,6 +85,7 @@ def test_the_mode_is_exactly_the_one_asked_for(place: Path, mode: int, umask: in
     assert place.stat().st_mode & 0o7777 == mode
 
 
+@pytest.mark.survives("S1")
 def test_links_are_replaced_and_their_targets_untouched(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(OLD)
@@ -117,8 +118,9 @@ def test_an_open_reader_keeps_the_whole_old_content(place: Path) -> None:
         assert start + reader.read() == OLD
 
 
+@pytest.mark.survives("F2", "F3")
 @needs_strace
-@pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EIO", "ESTALE"])
+@pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EIO", "ESTALE", "ETIMEDOUT"])
 @pytest.mark.parametrize("call", ["fchmod", "fsync", "rename"])
 def test_a_failed_save_leaves_the_old_content(place: Path, call: str, error: str) -> None:
     got = save(
@@ -131,6 +133,7 @@ def test_a_failed_save_leaves_the_old_content(place: Path, call: str, error: str
     assert os.listdir(place.parent) == ["state.json"]
 
 
+@pytest.mark.survives("F4")
 @needs_strace
 @pytest.mark.parametrize("error", ["EINVAL", "EOPNOTSUPP", "ENOSYS"])
 def test_a_directory_that_cannot_be_synced_is_tolerated(place: Path, error: str) -> None:
@@ -138,6 +141,19 @@ def test_a_directory_that_cannot_be_synced_is_tolerated(place: Path, error: str)
     assert place.read_bytes() == NEW
 
 
+@pytest.mark.survives("F4")
+@needs_strace
+@pytest.mark.parametrize("error", ["EIO", "EDQUOT"])
+def test_an_error_on_close_is_a_failed_save(place: Path, error: str) -> None:
+    """NFS says there that what was written found no room."""
+    nth = next(number for name, number in calls_of_a_save(place) if name == "close")
+    place.write_bytes(OLD)
+    assert save(place, "-e", f"inject=close:error={error}:when={nth}") == getattr(errno, error)
+    assert place.read_bytes() == OLD
+    assert os.listdir(place.parent) == ["state.json"]
+
+
+@pytest.mark.survives("F3")
 @needs_strace
 def test_a_directory_that_cannot_be_written_to_disk_is_said(place: Path) -> None:
     assert save(place, "-e", "inject=fsync:error=EIO:when=2") == errno.EIO
@@ -171,6 +187,7 @@ def test_a_write_that_takes_only_a_part_is_continued(place: Path, short: int) ->
     assert len(place.read_bytes()) == len(NEW) - short
 
 
+@pytest.mark.survives("F1")
 @needs_strace
 def test_a_kill_at_any_system_call_leaves_the_old_or_the_new(place: Path) -> None:
     calls = calls_of_a_save(place)

@@ -45,20 +45,34 @@ def test_other_names_stay(tmp_path: Path, name: str) -> None:
     assert os.listdir(tmp_path) == [name]
 
 
-@pytest.mark.parametrize("kind", ["symlink", "dangling", "fifo", "directory"])
-def test_what_is_no_plain_file_stays(tmp_path: Path, kind: str) -> None:
+@pytest.mark.survives("S1")
+@pytest.mark.parametrize("kind", faults.PLANTS)
+def test_whatever_bears_such_a_name_nothing_else_is_touched(tmp_path: Path, kind: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     faults.plant(kind, tmp_path / OURS, victim)
     make_old(tmp_path / OURS)
-    assert sweep(str(tmp_path)) == 0
+    sweep(str(tmp_path))
     assert victim.read_text() == "precious"
+    # What somebody put into a directory is theirs.
+    assert os.path.lexists(tmp_path / OURS) == (kind == "directory")
+
+
+def test_a_marker_that_is_a_directory_is_swept_too(tmp_path: Path) -> None:
+    for content in ([], ["holder"]):
+        (tmp_path / OURS).mkdir()
+        for name in content:
+            (tmp_path / OURS / name).touch()
+        make_old(tmp_path / OURS)
+        assert sweep(str(tmp_path)) == 1
+        assert os.listdir(tmp_path) == []
 
 
 def test_a_directory_that_is_not_there_is_no_error(tmp_path: Path) -> None:
     assert sweep(str(tmp_path / "gone")) == 0
 
 
+@pytest.mark.survives("F1")
 @faults.needs_strace
 def test_whatever_a_killed_replacement_leaves_is_swept(tmp_path: Path) -> None:
     path = tmp_path / "state.json"

@@ -25,6 +25,7 @@ def test_of_a_long_file_the_end_is_read(tmp_path: Path) -> None:
     assert len(found) == 65536
 
 
+@pytest.mark.survives("S10")
 def test_of_ten_gigabytes_without_a_newline_64_kib_are_read(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("wb") as file:
@@ -41,6 +42,7 @@ def test_an_empty_file_is_empty_and_a_missing_one_unknown(tmp_path: Path) -> Non
     assert read_tail(f"{tmp_path}/\0") is None
 
 
+@pytest.mark.survives("S1")
 def test_links_fifos_devices_and_directories_are_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
     os.mkfifo(tmp_path / "fifo")

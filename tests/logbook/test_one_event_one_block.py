@@ -57,6 +57,7 @@ def every_block(text: str) -> list[list[str]]:
     ]
 
 
+@pytest.mark.survives("S4")
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_add_no_line_and_no_block(text: str) -> None:
     plain, hostile = every_block("plain"), every_block(text)
@@ -66,6 +67,7 @@ def test_hostile_texts_add_no_line_and_no_block(text: str) -> None:
     assert len(hostile) == len(list(read(blocks.join(hostile))))
 
 
+@pytest.mark.survives("S4")
 @given(TEXTS)
 def test_no_line_holds_what_a_terminal_or_a_reader_would_obey(text: str) -> None:
     for line in itertools.chain.from_iterable(every_block(text)):
@@ -88,6 +90,7 @@ def test_a_block_read_back_is_its_kind_its_subject_and_its_fields() -> None:
     assert Block("QUERY_ERROR", "squeue: no answer", {"Error": "a: b", "Action": "x"}) == block
 
 
+@pytest.mark.survives("F12")
 def test_a_log_torn_at_any_byte_gives_the_whole_blocks_before() -> None:
     written = [
         change("日本/t/epoch0", "1", State.RUNNING),

@@ -26,6 +26,7 @@ Handle handle_of(int gpu, int instance);
 typedef struct {
     nvmlReturn_t error;
     Device *device;
+    uint64_t begun_ns;
 } Call;
 
 /* Takes the lock, obeys the control file's rules; `leave` lets the lock go at the end of the symbol's function. */

@@ -64,6 +64,7 @@ static bool read_world_line(World *into, const char *key, const char *value, con
     else if (strcmp(key, "driver") == 0) copy(into->driver, sizeof into->driver, value, line);
     else if (strcmp(key, "frozen") == 0) into->frozen = true;
     else if (strcmp(key, "log") == 0) copy(into->log, sizeof into->log, value, line);
+    else if (strcmp(key, "cpu") == 0) copy(into->cpu, sizeof into->cpu, value, line);
     else if (strcmp(key, "error") == 0 || strcmp(key, "delay") == 0 || strcmp(key, "hang") == 0)
         add_rule(into, key, value, line);
     else return false;

@@ -47,6 +47,7 @@ typedef struct {
     bool frozen;  /* not read again: no cost of ours in a measurement */
     char driver[80];
     char log[4096];
+    char cpu[4096]; /* a file of one number of 8 bytes: nanoseconds of CPU that all calls took together */
     Device *devices;
     int device_count;
     Rule *rules;

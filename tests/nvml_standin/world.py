@@ -90,6 +90,7 @@ class World:
         gpus: in NVML's order.
         rules: calls that fail or hang; see refuse, delay, hang.
         log: a file to which every call appends `SYMBOL GPU PID TID` (GPU -1: none), or None.
+        cpu: a file in which every process adds up the CPU time that its calls took, or None; see cpu_s.
         epoch: unix seconds; where all curves begin.
         frozen: a process reads this world once and never again, which costs nothing per call.
     """
@@ -102,6 +103,7 @@ class World:
         self.epoch = time.time()
         self.frozen = False
         self.log: Path | None = None
+        self.cpu: Path | None = None
         self.gpus = [Gpu(uuid=f"GPU-0000000{index}-1111-2222-3333-444455556666", minor=index) for index in range(gpus)]
         self.rules: list[Rule] = []
         self.write()
@@ -165,6 +167,12 @@ class World:
         program.chmod(0o755)
         return program
 
+    def cpu_s(self) -> float:
+        """Seconds of CPU that all calls took so far, if `cpu` is set: what would be the driver's part."""
+        if self.cpu is None or not self.cpu.exists():
+            return 0.0
+        return int.from_bytes(self.cpu.read_bytes()[:8], sys.byteorder) / 1e9
+
     def calls(self) -> list[str]:
         """The symbols called so far, if `log` is set."""
         if self.log is None or not self.log.exists():
@@ -173,6 +181,7 @@ class World:
 
     def _lines(self) -> list[str]:
         lines = [f"epoch {self.epoch:.6f}", f"driver {self.driver}", *([f"log {self.log}"] if self.log else [])]
+        lines += [f"cpu {self.cpu}"] if self.cpu else []
         if self.frozen:
             lines.append("frozen")
         for rule in self.rules:

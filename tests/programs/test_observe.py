@@ -349,6 +349,7 @@ class TestOtherObservers:
         observe(exp)
         assert exp.transitions() == before
 
+    @pytest.mark.survives("F6")
     @pytest.mark.parametrize("kind", ["flock", "soft"])
     def test_while_one_holds_the_lock_the_others_say_so(self, exp: Exp, kind: str) -> None:
         exp.register(r1_a="11")
@@ -404,7 +405,7 @@ class TestALostState:
         observe(exp, running("11"), pending("12"))
         exp.slurm.show([ended("11"), ended("12", "FAILED")])
         exp.observe_to_the_end()
-        assert len(exp.news()) == 7
+        assert len(exp.news()) == 8
         return exp
 
     def again(self, exp: Exp) -> list[str]:
@@ -416,6 +417,7 @@ class TestALostState:
         assert after[: len(before)] == before
         return after[len(before) :]
 
+    @pytest.mark.survives("F10")
     @pytest.mark.parametrize("name", NAMES)
     def test_is_set_aside_and_rebuilt_and_nothing_is_logged_twice(self, ended_exp: Exp, name: str) -> None:
         path = ended_exp.ours / "state.json"
@@ -428,6 +430,7 @@ class TestALostState:
         assert more[0].startswith(f"ALERT: state.json could not be read\nSet aside: {aside[0]}")
         assert {ev["state"] for ev in ended_exp.state()["evals"].values()} == {"COMPLETED", "FAILED"}
 
+    @pytest.mark.survives("F10")
     def test_a_gigabyte_is_not_read(self, ended_exp: Exp) -> None:
         path = ended_exp.ours / "state.json"
         os.truncate(path, 1 << 30)
@@ -450,9 +453,11 @@ class TestALostState:
             for aside in exp.ours.glob("state.json.corrupt-*"):
                 aside.unlink()
 
+    @pytest.mark.survives("F10")
     def test_cut_at_a_byte_it_is_rebuilt(self, ended_exp: Exp) -> None:
         self.cut_everywhere(ended_exp, step=211)
 
+    @pytest.mark.survives("F10")
     @pytest.mark.full
     def test_cut_at_any_byte_it_is_rebuilt(self, ended_exp: Exp) -> None:
         self.cut_everywhere(ended_exp, step=1)
@@ -476,6 +481,7 @@ class TestALostState:
         observe(exp, ended("11"))
         assert exp.transitions() == [RUNS, COMPLETES]
 
+    @pytest.mark.survives("F11")
     def test_a_newer_schema_is_refused_and_left_as_it_is(self, ended_exp: Exp) -> None:
         path = ended_exp.ours / "state.json"
         newer = json.dumps({"schema": 2, "evals": "something else"}).encode()
@@ -486,6 +492,7 @@ class TestALostState:
             assert caught.value.exit_status == 78
             assert path.read_bytes() == content
 
+    @pytest.mark.survives("F11")
     def test_unknown_members_of_the_same_schema_survive(self, exp: Exp) -> None:
         exp.register(r1_a="11", r1_b="12")
         observe(exp, running("11"), pending("12"))
@@ -510,6 +517,7 @@ class TestALostState:
         assert path.read_bytes() == before
 
 
+@pytest.mark.survives("F12")
 def test_a_torn_registry_loses_no_whole_record(exp: Exp) -> None:
     exp.register(r1_a="11", r1_b="12")
     path = exp.ours / "registry.jsonl"
@@ -527,6 +535,7 @@ def test_a_torn_registry_loses_no_whole_record(exp: Exp) -> None:
         assert set(exp.state()["evals"]) == {*accepted, "r1/c"}
 
 
+@pytest.mark.survives("F1")
 def test_left_over_temporary_files_are_swept_by_the_next_poll(exp: Exp) -> None:
     exp.register(r1_a="11")
     for place in (exp.ours, exp.ours / "jobs"):

@@ -43,7 +43,7 @@ class Runs:
         whole = self.new()
         self.points = faults.points(whole.observe_to_the_end, directory / "trace")
         self.expected = whole.news()
-        assert len(self.expected) == 10
+        assert len(self.expected) == 12
         self.drop(whole)
 
     def new(self) -> Exp:
@@ -132,26 +132,31 @@ def refuse_everywhere(directory: Path, kind: str, error: str, *, step: int) -> i
     return len(chosen)
 
 
+@pytest.mark.survives("F1", "F26")
 def test_killed_at_a_system_call_no_block_is_lost_or_doubled(tmp_path: Path, kind: str) -> None:
     assert kill_everywhere(tmp_path, kind, step=11) > 12
 
 
+@pytest.mark.survives("F1", "F26")
 @pytest.mark.full
 def test_killed_at_any_system_call_no_block_is_lost_or_doubled(tmp_path: Path, kind: str) -> None:
     assert kill_everywhere(tmp_path, kind, step=1) > 150
 
 
+@pytest.mark.survives("F2", "F3", "F4")
 @pytest.mark.parametrize("error", ERRORS)
 def test_refused_a_write_it_is_made_up_for_once_there_is_room(tmp_path: Path, error: str) -> None:
     assert refuse_everywhere(tmp_path, KINDS[ERRORS.index(error) % 2], error, step=17) > 8
 
 
+@pytest.mark.survives("F2", "F3", "F4")
 @pytest.mark.full
 @pytest.mark.parametrize("error", ERRORS)
 def test_refused_any_write_it_is_made_up_for_once_there_is_room(tmp_path: Path, kind: str, error: str) -> None:
     assert refuse_everywhere(tmp_path, kind, error, step=1) > 150
 
 
+@pytest.mark.survives("F1", "F26")
 def test_the_first_observer_of_an_experiment_may_be_killed_too(tmp_path: Path) -> None:
     """Before it there is no state, no log and no lock.json."""
     first = Exp(tmp_path / "first")
@@ -170,6 +175,7 @@ def test_the_first_observer_of_an_experiment_may_be_killed_too(tmp_path: Path) -
         assert exp.news() == expected, point
 
 
+@pytest.mark.survives("F2", "F22")
 @faults.needs_root
 def test_on_a_disk_that_is_full_for_a_while_everything_comes_once_there_is_room(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=256) as disk:

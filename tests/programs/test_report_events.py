@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.programs.report_events import blocks_of, result_log
@@ -74,9 +75,33 @@ def test_it_is_marked_as_well_where_accounting_still_calls_the_job_running() -> 
 
 def test_a_loss_is_told_as_what_it_is() -> None:
     found = told(queue(10), accounts(10), queue(60), accounts(60), lost_after_s=30)
-    block = last_block(found)
+    block, diagnosis = blocks_of(found.events[-1:], found.state, EXP, now=NOW)
     assert ["Current: LOST", "Completed: unknown", "Elapsed: unknown"] == block[2:5]
     assert "how it ended is unknown" in block[-1]
+    assert "Evidence: neither Slurm nor the job itself has been heard of" == diagnosis[3]
+
+
+def test_a_failure_is_diagnosed_behind_its_figures() -> None:
+    ended = told(queue(10, RUNNING), accounts(60, account(State.FAILED, start=5, end=55)))
+    found = Diagnosis("unknown", "one\ntwo\x1b[31m", "Read the job's output")
+    ended.take(measured(Figures(), Evidence(diagnosis=found)))
+    [*_, block] = blocks_of(ended.events[-1:], ended.state, EXP, now=NOW)
+    assert [
+        f"[2026-09-21 14:18:20] DIAGNOSIS: {NAME}",
+        "Job ID: 123",
+        "Cause: unknown (the cause is not known)",
+        "Evidence: one ⏎ two\\x1b[31m",
+        "Advice: Read the job's output",
+    ] == block
+
+
+def test_one_cancelled_before_its_start_is_diagnosed_with_its_end() -> None:
+    waiting = row(State.PENDING)
+    cancelled = account(State.CANCELLED, end=20, state_word="CANCELLED by 1001")
+    found = told(queue(10, waiting), queue(20), accounts(21, cancelled))
+    _, block = blocks_of(found.events[-1:], found.state, EXP, now=NOW)
+    assert ["Cause: cancelled (it was cancelled)", "Evidence: Slurm says CANCELLED by user 1001"] == block[2:4]
+    assert [] == blocks_of(found.take(accounts(80, cancelled)), found.state, EXP, now=NOW)
 
 
 def test_each_attempts_elapsed_time_is_its_own() -> None:

@@ -97,6 +97,7 @@ def test_it_watches_measures_and_ends_with_the_evals(exp: Exp) -> None:
     assert json.loads((exp.ours / "summary.json").read_text())["complete"]
 
 
+@pytest.mark.survives("F23")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_within_seconds(exp: Exp, number: int) -> None:
     with sidecar(exp) as process:
@@ -106,7 +107,7 @@ def test_a_signal_ends_it_within_seconds(exp: Exp, number: int) -> None:
     assert exp.blocks("QUERY_ERROR") == []
 
 
-@pytest.mark.survives("F14")
+@pytest.mark.survives("F14", "F23")
 @pytest.mark.parametrize("program", ["squeue", "sacct", "seff"])
 def test_also_while_a_command_of_slurm_s_hangs(exp: Exp, tmp_path: Path, program: str) -> None:
     hangs = tmp_path / "hangs"
@@ -120,6 +121,7 @@ def test_also_while_a_command_of_slurm_s_hangs(exp: Exp, tmp_path: Path, program
     assert exp.blocks("QUERY_ERROR") == []
 
 
+@pytest.mark.survives("F23")
 def test_a_second_signal_changes_nothing(exp: Exp) -> None:
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 1)
@@ -129,6 +131,7 @@ def test_a_second_signal_changes_nothing(exp: Exp) -> None:
     assert len(exp.blocks("MONITOR_STOPPED")) == 1
 
 
+@pytest.mark.survives("F23")
 def test_a_signal_at_any_time_leaves_whole_blocks(exp: Exp) -> None:
     for delay in (0.05, 0.2, 0.3):
         with sidecar(exp) as process:
@@ -206,18 +209,19 @@ def test_what_it_has_to_say_waits_until_it_can_be_written(exp: Exp) -> None:
     path = exp.ours / "lock.json"
     path.write_text(json.dumps({"kind": "soft", "filesystem": "x", "host": "h", "schema": 1}))
     marker = exp.ours / "state.json.lock"
-    marker.mkdir()
+    marker.touch()
     with sidecar(exp) as process:
         time.sleep(1.5)
         assert process.poll() is None
         assert exp.log() == ""
-        marker.rmdir()
+        marker.unlink()
         wait(exp, lambda: polls(exp) >= 1, within_s=60)
         stop(process)
     assert exp.news()[0].startswith("MONITOR_STARTED")
     assert len(exp.blocks("MONITOR_STARTED")) == 1
 
 
+@pytest.mark.survives("F2")
 @faults.needs_root
 def test_on_a_full_disk_it_goes_on_and_says_everything_once_there_is_room(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=256) as disk:
@@ -241,6 +245,7 @@ def test_on_a_full_disk_it_goes_on_and_says_everything_once_there_is_room(tmp_pa
         ]
 
 
+@pytest.mark.survives("F11")
 def test_a_state_of_a_newer_evalmon_ends_it_with_78(exp: Exp) -> None:
     exp.observer().observe_once(at_least_s=0)
     path = exp.ours / "state.json"

@@ -14,6 +14,8 @@ from evalmon_agent.programs.unlock import release_if_over
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
 
+pytestmark = pytest.mark.survives("F6")
+
 NODE, PID = "another-node", 4711
 
 

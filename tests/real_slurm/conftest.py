@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from real_slurm import corpus_report
 from real_slurm.cluster import SLURM_DEV, Cluster, Exp, environ_of
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Started for this run and gone after it; EVALMON_TEST_SLURM_DIR names one that runs already."""
+    """Started for this run and gone after it; EVALMON_TEST_SLURM_DIR names one that runs already.
+
+    EVALMON_TEST_SLURM_RELEASE: another Debian release's Slurm, as `slurm-dev up --release` takes it.
+    """
     given = os.environ.get("EVALMON_TEST_SLURM_DIR")
     if given:
         yield Cluster(Path(given), environ_of(Path(given)))
@@ -27,7 +31,9 @@ def cluster() -> Iterator[Cluster]:
     parent = Path(tempfile.mkdtemp(prefix="evalmon-test-"))
     parent.chmod(0o755)
     directory = parent / "slurm"
-    subprocess.run([SLURM_DEV, "up", "--dir", directory], check=True, timeout=900)
+    release = os.environ.get("EVALMON_TEST_SLURM_RELEASE")
+    words = ["--release", release] if release else []
+    subprocess.run([SLURM_DEV, "up", "--dir", directory, *words], check=True, timeout=900)
     try:
         yield Cluster(directory, environ_of(directory))
     finally:
@@ -43,3 +49,7 @@ def exp(cluster: Cluster, tmp_path: Path) -> Iterator[Exp]:
     found.settings()
     yield found
     found.cancel_all()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    corpus_report.show(terminalreporter)

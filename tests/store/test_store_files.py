@@ -90,6 +90,7 @@ class TestRegistry:
     def test_there_is_none_yet(self, experiment: Experiment) -> None:
         assert registry.read(experiment.registry) == []
 
+    @pytest.mark.survives("F12")
     @pytest.mark.parametrize("line", [b"garbage", b"{", b"[]", b'{"kind":"adopted"}', b"\xff", b"[" * 100_000])
     def test_a_line_that_is_no_record_is_passed_over(self, experiment: Experiment, line: bytes) -> None:
         registry.append(experiment.registry, self.RECORDS[0])
@@ -98,6 +99,7 @@ class TestRegistry:
         registry.append(experiment.registry, self.RECORDS[1])
         assert registry.read(experiment.registry) == list(self.RECORDS[:2])
 
+    @pytest.mark.survives("F11")
     @pytest.mark.parametrize(
         "line", ['{"kind":"intent","schema":2}', '{"kind":"abandoned","token":"t","at":1,"schema":2}']
     )
@@ -113,10 +115,21 @@ class TestHeartbeat:
         heartbeat.save(experiment.observer, beat)
         assert heartbeat.load(experiment.observer) == beat
 
-    @pytest.mark.parametrize("text", [b"", b"{", b"\0" * 100, b"[]", b'{"role":"king"}', b" " * 100_000])
+    @pytest.mark.survives("F10")
+    @pytest.mark.parametrize(
+        "text", [b"", b"{", b"\0" * 100, b"[]", b'{"role":"king"}', b" " * 100_000, b'{"x":' + b"[" * 60_000]
+    )
     def test_one_that_cannot_be_read_is_none(self, experiment: Experiment, text: bytes) -> None:
         Path(experiment.observer).write_bytes(text)
         assert heartbeat.load(experiment.observer) is None
+
+    @pytest.mark.survives("F11")
+    @pytest.mark.parametrize("text", ['{"role":"king","schema":2}', '{"role":"sidecar","host":"h","pid":1,"schema":2}'])
+    def test_a_newer_one_is_refused_and_left_as_it_is(self, experiment: Experiment, text: str) -> None:
+        Path(experiment.observer).write_text(text)
+        with pytest.raises(UnreadableError, match="newer evalmon"):
+            heartbeat.load(experiment.observer)
+        assert Path(experiment.observer).read_text() == text
 
 
 class TestReports:
@@ -145,6 +158,17 @@ class TestReports:
     def test_a_newer_schema_is_passed_over(self, experiment: Experiment) -> None:
         self.write(experiment, "11.json", schema=2)
         assert list(reports.changed(experiment.jobs, {})) == []
+
+    @pytest.mark.survives("F12")
+    def test_one_that_is_torn_at_any_byte_is_passed_over_and_counted(self, experiment: Experiment) -> None:
+        path = self.write(experiment, "11.json", attempts=[{"restart": 0, "started_at": 1.0, "exit_code": 3}])
+        whole = path.read_bytes()
+        for cut in range(len(whole)):
+            path.write_bytes(whole[:cut])
+            assert list(reports.changed(experiment.jobs, {})) == []
+            assert reports.unread(experiment.jobs) == ["11.json"]
+        path.write_bytes(whole)
+        assert reports.unread(experiment.jobs) == []
 
     def test_no_directory_is_no_report(self, tmp_path: Path) -> None:
         assert list(reports.changed(str(tmp_path / "gone"), {})) == []
@@ -187,12 +211,14 @@ class TestSettings:
         os.symlink(tmp_path / "shared.yaml", experiment.settings)
         assert settings_file.load(experiment.settings, environ={}).alert_after == 2
 
+    @pytest.mark.survives("S1")
     @pytest.mark.parametrize("kind", ["fifo", "directory"])
     def test_what_is_no_file_is_refused_at_once(self, experiment: Experiment, kind: str, tmp_path: Path) -> None:
         faults.plant(kind, Path(experiment.settings), tmp_path)
         with pytest.raises(UnreadableError, match="cannot be read"):
             settings_file.load(experiment.settings, environ={})
 
+    @pytest.mark.survives("S9")
     def test_one_that_is_too_large_is_refused(self, experiment: Experiment) -> None:
         Path(experiment.settings).write_text("#" * 100_000)
         with pytest.raises(UnreadableError, match="more than 64 KiB"):
@@ -209,6 +235,7 @@ class TestLockChoice:
         assert path.stat().st_ino == before
         assert os.listdir(experiment.directory).count("lock.json") == 1
 
+    @pytest.mark.survives("F5")
     def test_of_many_at_once_one_makes_it_and_all_obey(self, experiment: Experiment) -> None:
         kinds = Path(experiment.root) / "kinds"
         kinds.mkdir()
@@ -220,33 +247,97 @@ class TestLockChoice:
         assert {path.read_text() for path in kinds.iterdir()} == {"flock"}
         assert [name for name in os.listdir(experiment.directory) if "lock" in name] == ["lock.json"]
 
+    @pytest.mark.survives("F5")
+    @faults.needs_strace
+    @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+    def test_where_flock_is_refused_it_is_the_other_kind_and_why_is_on_record(
+        self, experiment: Experiment, error: str
+    ) -> None:
+        def work() -> None:
+            with locked(experiment):
+                assert Path(experiment.lock).read_bytes()
+
+        assert faults.refused_always(work, "flock", error) == 0
+        made = choice(experiment)
+        assert (made.kind, made.why) == (
+            "soft",
+            f"{made.filesystem} is of one machine, whose kernel sees every flock, but flock is refused here",
+        )
+        # Hosts whose flock works obey.
+        with locked(experiment):
+            assert Path(experiment.lock).read_bytes()
+
+    @pytest.mark.survives("F5")
+    @faults.needs_strace
+    def test_a_file_system_that_is_away_for_now_makes_no_choice(self, experiment: Experiment) -> None:
+        assert faults.refused_always(lambda: choice(experiment), "flock", "EIO") == 1
+        assert not os.path.exists(experiment.lock_choice)
+
+    @pytest.mark.survives("F5")
+    def test_an_nfs_server_and_its_clients_do_not_share_flock(self, experiment: Experiment) -> None:
+        Path(experiment.lock_choice).write_text(json.dumps({"kind": "flock", "filesystem": "nfs4", "host": "node7"}))
+        says = (
+            f"chose them, node7; run evalmon there, or once no monitor runs remove {experiment.lock_choice} and begin"
+        )
+        with pytest.raises(LockUnavailableError, match=says), locked(experiment):
+            pass
+
+    @pytest.mark.survives("F5")
+    @faults.needs_root
+    def test_on_an_nfs_server_the_kind_is_one_that_its_clients_obey(self, experiment: Experiment) -> None:
+        table = Path("/var/lib/nfs/etab")
+        if table.exists():
+            pytest.skip("this machine is an NFS server")
+        made = not table.parent.exists()
+        table.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            table.write_text(f"{experiment.root}\t*(rw,sync)\n")
+            assert choice(experiment).kind == "soft"
+        finally:
+            table.unlink()
+            if made:
+                table.parent.rmdir()
+
+    @pytest.mark.survives("F5")
     @faults.needs_strace
     @pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP"])
-    def test_without_hard_links_it_is_made_as_well(self, experiment: Experiment, error: str) -> None:
+    def test_without_links_it_is_made_as_well(self, experiment: Experiment, error: str) -> None:
         assert faults.refused_always(lambda: choice(experiment), "link,linkat", error) == 0
         assert json.loads(Path(experiment.lock_choice).read_text())["kind"] == "flock"
         assert sorted(os.listdir(experiment.directory)) == ["jobs", "lock.json", "scripts"]
 
+    @pytest.mark.survives("F1")
     @faults.needs_strace
-    def test_killed_while_it_is_made_the_next_one_makes_it(self, experiment: Experiment, tmp_path: Path) -> None:
-        found = faults.points(lambda: choice(experiment), tmp_path / "trace")
+    @pytest.mark.parametrize("lacking", ["", "link"])
+    def test_killed_while_it_is_made_the_next_one_makes_it(
+        self, experiment: Experiment, tmp_path: Path, lacking: str
+    ) -> None:
+        options = ["-e", f"inject={lacking}:error=EPERM"] if lacking else []
+        found = faults.points(lambda: choice(experiment), tmp_path / "trace", options=options)
+        assert len(found) > 10
         for point in found:
             Path(experiment.lock_choice).unlink(missing_ok=True)
-            faults.killed_at(lambda: choice(experiment), point)
+            faults.killed_at(lambda: choice(experiment), point, options=options)
             assert choice(experiment).kind == "flock"
 
-    @pytest.mark.parametrize("text", ["", "{", '{"kind":"flock"}', '{"kind":"lease","filesystem":null,"host":"h"}'])
+    @pytest.mark.survives("F10")
+    @pytest.mark.parametrize(
+        "text",
+        ["", "{", '{"kind":"flock"}', '{"kind":"lease","filesystem":null,"host":"h"}', '{"x":' + "[" * 4000],
+    )
     def test_one_that_cannot_be_read_stops_everybody(self, experiment: Experiment, text: str) -> None:
         Path(experiment.lock_choice).write_text(text)
         with pytest.raises(UnreadableError, match="remove it while no monitor runs"):
             choice(experiment)
         assert Path(experiment.lock_choice).read_text() == text
 
+    @pytest.mark.survives("F11")
     def test_a_newer_one_is_refused(self, experiment: Experiment) -> None:
         Path(experiment.lock_choice).write_text('{"kind":"flock","filesystem":null,"host":"h","schema":2}')
         with pytest.raises(UnreadableError, match="newer evalmon"):
             choice(experiment)
 
+    @pytest.mark.survives("F5")
     @pytest.mark.parametrize("kind", ["flock", "soft"])
     def test_every_host_obeys_the_recorded_kind(self, experiment: Experiment, kind: str) -> None:
         Path(experiment.lock_choice).write_text(json.dumps({"kind": kind, "filesystem": "x", "host": "h"}))
@@ -254,11 +345,12 @@ class TestLockChoice:
             # A soft lock is its marker.
             assert bool(Path(experiment.lock).read_bytes()) == (kind == "soft")
 
+    @pytest.mark.survives("F5")
     @faults.needs_strace
     def test_a_host_whose_flock_nobody_else_sees_refuses(self, experiment: Experiment) -> None:
         """Here: one that cannot tell how the directory is mounted."""
         Path(experiment.lock_choice).write_text(json.dumps({"kind": "flock", "filesystem": "nfs", "host": "h"}))
-        assert lock_file._mount(experiment.directory) is not None
+        assert lock_file.mount_at(experiment.directory) is not None
 
         def work() -> None:
             with pytest.raises(LockUnavailableError, match="run evalmon there"), locked(experiment):

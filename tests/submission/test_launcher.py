@@ -114,6 +114,7 @@ WRAPPERS = [
 PAYLOADS = [wrapper.format(command) for wrapper in WRAPPERS for command in COMMANDS]
 
 
+@pytest.mark.survives("S5")
 @pytest.mark.parametrize("shell", SHELLS)
 def test_two_hundred_hostile_names_and_paths_reach_the_script_as_they_are_and_run_nothing(
     tmp_path: Path, shell: str
@@ -129,6 +130,7 @@ def test_two_hundred_hostile_names_and_paths_reach_the_script_as_they_are_and_ru
         assert ["cell.slurm", "slurm_script"] == sorted(os.listdir(directory)), payload
 
 
+@pytest.mark.survives("S5")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30))
 def test_any_text_reaches_the_script_as_it_is(tmp_path: Path, text: str) -> None:
@@ -136,6 +138,7 @@ def test_any_text_reaches_the_script_as_it_is(tmp_path: Path, text: str) -> None
     assert [text, text, text, text] == said(launch(job, text))
 
 
+@pytest.mark.survives("S5")
 @pytest.mark.parametrize("payload", PAYLOADS[:: len(COMMANDS)])
 def test_a_hostile_interpreter_path_and_token_run_nothing(tmp_path: Path, payload: str) -> None:
     job = monitored(tmp_path, interpreter=payload, token=payload)
@@ -163,6 +166,7 @@ def test_slurm_reads_the_same_options_as_of_the_users_script(tmp_path: Path) -> 
     assert HEAD in render(job)
 
 
+@pytest.mark.survives("S5")
 @pytest.mark.parametrize("payload", PAYLOADS[:: len(COMMANDS)])
 def test_no_name_or_path_adds_an_option(tmp_path: Path, payload: str) -> None:
     texts = {"monitor_dir": payload, "name": payload, "output_dir": payload, "snapshot": f"/{payload}/cell.slurm"}
@@ -335,3 +339,11 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     command = ["shellcheck", "--shell=sh", "--exclude=SC2086", "-"]
     done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=30, check=False)
     assert (b"", 0) == (done.stdout, done.returncode)
+
+
+@pytest.mark.parametrize("line", ["#SBATCH --wait", "#SBATCH -W", "#SBATCH  --wait  # till it is over"])
+def test_an_sbatch_that_would_wait_for_the_job_does_not(tmp_path: Path, line: str) -> None:
+    kept = ["#SBATCH --wait-all-nodes=1", "#SBATCH --time=5"]
+    text = render(monitored(tmp_path, head="\n".join([line, *kept])))
+    assert [f"#{line}", *kept] == text.splitlines()[1:4]
+    assert "wait" not in read_head(text).options

@@ -146,6 +146,7 @@ def test_the_defaults_are_light() -> None:
     assert ("200M", "500M") == (settings.sidecar.mem, settings.completion.mem)
 
 
+@pytest.mark.survives("S5")
 @pytest.mark.parametrize("experiment", ["/exp", '/it\'s $(touch canary)\n`x` "%j"', "--help", "-x"])
 def test_the_script_of_a_job_of_ours_stands_on_its_own(experiment: str, tmp_path: Path) -> None:
     fake = tmp_path / "py thon"

@@ -37,6 +37,14 @@ GPU = GpuFigures(
     memory_total_bytes=160 * 1024**3,
     power_mean_w=500.5,
     energy_j=146_146.0,
+    samples_expected=10,
+    below_5_pct_fraction=0.15,
+    longest_idle_s=30.0,
+    first_use_s=31.5,
+    unused_count=0,
+    near_power_cap_fraction=0.5,
+    throttled_fraction=0.0,
+    sm_activity_mean_pct=61.25,
 )
 RESULT = EvalResult(
     status="success", samples_completed=10, samples_total=10, scores={"match/accuracy": 0.5}, log="/exp/logs/a.eval"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from evalmon_agent.tracking.facts import Facts
@@ -189,6 +191,35 @@ def test_a_finished_job_that_somebody_requeues_is_active_again() -> None:
     assert found.eval.final
     found.take(queue(120, row(State.PENDING, submit=100)), accounts(120, done, account(State.PENDING, submit=100)))
     assert (["PENDING>RUNNING", "RUNNING>FAILED", "FAILED>PENDING"], False) == (found.path, found.eval.final)
+
+
+def one_poll(asked: Facts, accounted: Facts) -> Facts:
+    return replace(asked, accounts=accounted.accounts)
+
+
+DONE = one_poll(
+    queue(60, row(State.COMPLETED, start=5, end=55)), accounts(60, account(State.COMPLETED, start=5, end=55))
+)
+FORGOTTEN = account(State.REQUEUED, start=5, end=100)
+ENDED_AGAIN = one_poll(
+    queue(132, row(State.COMPLETED, submit=100, start=111, end=131)),
+    accounts(132, FORGOTTEN, account(State.COMPLETED, submit=100, start=111, end=131)),
+)
+REQUEUED_AND_ENDED_AGAIN = [
+    *("PENDING>RUNNING", "RUNNING>COMPLETED"),
+    *("COMPLETED>REQUEUED", "REQUEUED>PENDING", "PENDING>RUNNING", "RUNNING>COMPLETED"),
+]
+
+
+def test_one_requeued_after_its_end_and_ended_alike_again_is_told_twice_though_accounting_forgets_the_first() -> None:
+    found = told(DONE)
+    found.take(one_poll(queue(130, row(State.RUNNING, submit=100, start=111)), accounts(130, FORGOTTEN)))
+    found.take(ENDED_AGAIN)
+    assert (REQUEUED_AND_ENDED_AGAIN, True) == (found.path, found.eval.final)
+
+
+def test_the_second_end_is_told_too_where_nobody_looked_in_between() -> None:
+    assert REQUEUED_AND_ENDED_AGAIN == told(DONE, ENDED_AGAIN).path
 
 
 def test_suspensions_are_logged_where_they_were_seen() -> None:

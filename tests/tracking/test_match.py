@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from evalmon_agent.tracking.facts import Facts
@@ -124,3 +126,46 @@ def test_a_finished_job_that_somebody_requeued_unseen_is_known_by_its_second_rep
     reports = report(own(0, start=6, end=54, exit_code=3), own(1, start=621, end=649, exit_code=0))
     found = told(queue(10, row(State.RUNNING, start=5)), reports, queue(700), accounts(700, *rows))
     assert ["RUNNING>FAILED", "FAILED>PENDING", "PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path[1:]
+
+
+class TestAdopted:
+    """A job that `watch` adopted with its Submit at T."""
+
+    SUBMIT = registered(token=None)
+    ADOPTED = Facts(registrations=[replace(SUBMIT, submitted_at=T)])
+    COMMAND = "/home/me/eval.sh"
+
+    def test_an_earlier_bearer_of_its_id_is_another_job_in_the_queue_and_in_accounting(self) -> None:
+        found = Told(self.ADOPTED)
+        found.take(queue(10, row(State.COMPLETED, submit=-50, start=-40, end=-30, command=self.COMMAND)))
+        found.take(accounts(20, account(State.COMPLETED, submit=-50, start=-40, end=-30)))
+        assert ([], []) == (found.path, found.eval.attempts)
+
+    def test_its_own_rows_count(self) -> None:
+        found = Told(self.ADOPTED, queue(10, row(State.RUNNING, submit=0, start=5, command=self.COMMAND)))
+        found.take(queue(60), accounts(60, account(State.FAILED, submit=0, start=5, end=50)))
+        assert ["PENDING>RUNNING", "RUNNING>FAILED"] == found.path
+
+    def test_the_attempt_before_a_requeue_is_its_own_and_so_is_the_one_after_it(self) -> None:
+        found = Told(self.ADOPTED)
+        before = account(State.REQUEUED, submit=-100, start=-90, end=-5)
+        after = account(State.COMPLETED, submit=100, start=110, end=120)
+        found.take(queue(200), accounts(200, before, account(State.NODE_FAIL, submit=0, start=5, end=90), after))
+        assert [T - 100, T, T + 100] == [a.submitted_at for a in found.eval.attempts]
+
+    def test_one_that_reported_itself_before_is_that_eval_and_not_two(self) -> None:
+        found = Told(report(own(), name="hooked"), self.ADOPTED)
+        assert ["hooked"] == list(found.state.evals)
+        assert 1 == len(found.eval.jobs)
+
+    def test_one_that_reports_itself_afterwards_is_the_eval_that_was_named(self) -> None:
+        found = Told(self.ADOPTED, report(own(), name="hooked"), self.ADOPTED)
+        assert [self.SUBMIT.name] == list(found.state.evals)
+        assert (1, 1) == (len(found.eval.jobs), len(found.eval.own))
+
+    def test_a_later_bearer_of_an_ended_evals_id_is_a_new_eval(self) -> None:
+        found = Told(self.ADOPTED, accounts(60, account(State.COMPLETED, submit=0, start=5, end=50)))
+        later = replace(registered("r/b", token=None, at=9000), submitted_at=T + 9000)
+        found.take(Facts(registrations=[later]))
+        found.take(accounts(9100, account(State.FAILED, submit=9000, start=9001, end=9002)))
+        assert {self.SUBMIT.name: "COMPLETED", "r/b": "FAILED"} == {n: e.state for n, e in found.state.evals.items()}

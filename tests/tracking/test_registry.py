@@ -6,6 +6,7 @@ from evalmon_agent.tracking.facts import Registration
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
+    Adopted,
     Entry,
     Intent,
     Refused,
@@ -60,3 +61,24 @@ def test_each_task_of_an_array_is_an_eval_with_a_directory_of_its_own() -> None:
     assert [("r/t[0]", "123_0", "/exp/r/eval/t/0"), ("r/t[7]", "123_7", "/exp/r/eval/t/7")] == [
         (r.name, r.job_id, r.output_dir) for r in found
     ]
+
+
+ADOPTED = Adopted("123", "r/t/epoch0", 900.0, 100.0, "/exp/r/eval/t.slurm", "/exp/r/eval")
+
+
+def test_an_adopted_job_is_registered_with_its_submit_and_without_a_token() -> None:
+    expected = Registration("r/t/epoch0", "123", 100.0, None, "/exp/r/eval/t.slurm", "/exp/r/eval", 100.0)
+    [entry] = entries([ADOPTED, ADOPTED])
+    assert ([expected], False) == (registrations([entry]), entry.is_open)
+
+
+def test_tasks_of_an_adopted_array_share_their_working_directory_and_so_have_none() -> None:
+    array = Adopted("123", "r/t", 900.0, 100.0, tasks=[0, 7])
+    assert [("r/t[0]", "123_0", None), ("r/t[7]", "123_7", None)] == [
+        (r.name, r.job_id, r.output_dir) for r in registrations(entries([array]))
+    ]
+
+
+def test_a_later_bearer_of_the_id_is_another_job() -> None:
+    later = Adopted("123", "other", 9000.0, 8000.0)
+    assert ["r/t/epoch0", "other"] == [r.name for r in registrations(entries([ADOPTED, later]))]

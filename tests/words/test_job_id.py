@@ -32,6 +32,7 @@ def test_the_three_spellings_are_read(text: str, expected: JobId) -> None:
         "1;rm", "--help", "../x", "123_[1-3]", "1e3", "1_000", "\u0661\u0662", "99999999999", "123_4000002",
     ],
 )  # fmt: skip
+@pytest.mark.survives("S6")
 def test_everything_else_is_refused(text: str) -> None:
     assert None is parse_job_id(text)
 

@@ -16,6 +16,7 @@ def test_what_is_printable_stays_as_it_is(text: str) -> None:
     assert text == printable(text)
 
 
+@pytest.mark.survives("S4")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -39,6 +40,7 @@ def test_a_long_text_is_cut() -> None:
     assert "x" * 2000 == printable("x" * 2000)
 
 
+@pytest.mark.survives("S4")
 @given(st.text())
 def test_the_result_is_one_safe_line_and_stays_as_it_is(text: str) -> None:
     shown = printable(text)

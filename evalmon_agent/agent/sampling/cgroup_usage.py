@@ -3,12 +3,10 @@
 import os
 
 from . import cgroup
+from .cgroup_pids import CgroupPids
 from .host_usage import Usage, field, limit_bytes, number, quota_cores, smallest
+from .kernel_file import KernelFile
 from .process_io import io_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class CgroupUsage:
@@ -26,7 +24,7 @@ class CgroupUsage:
             self._memory = _MemoryV2(directories[cgroup.UNIFIED])
         else:
             raise FileNotFoundError("the job has no memory cgroup")
-        self._directories = directories
+        self._cpu = _Cpu(directories)
         self.name = self._memory.name
         if self.usage().cpu_s is None:
             raise FileNotFoundError("the job's cgroup does not count CPU time")
@@ -39,8 +37,8 @@ class CgroupUsage:
         """
         usage = Usage()
         self._memory.read_into(usage)
-        usage.cpu_s = self._cpu_s()
-        usage.cpu_limit_cores = smallest([float(len(os.sched_getaffinity(0))), self._quota_cores()])
+        usage.cpu_s = self._cpu.used_s()
+        usage.cpu_limit_cores = smallest([float(len(os.sched_getaffinity(0))), self._cpu.quota_cores()])
         pids = self._memory.pids()
         usage.processes = len(pids)
         usage.read_bytes, usage.written_bytes = io_of(pids)
@@ -54,71 +52,94 @@ class CgroupUsage:
         """
         return self._memory.headroom_bytes()
 
-    def _cpu_s(self) -> float | None:
-        if "cpuacct" in self._directories:
-            used_ns = number(_read(self._directories["cpuacct"], "cpuacct.usage"))
-            return used_ns / 1e9 if used_ns is not None else None
-        if cgroup.UNIFIED in self._directories:
-            used_us = field(_read(self._directories[cgroup.UNIFIED], "cpu.stat"), "usage_usec")
-            return used_us / 1e6 if used_us is not None else None
-        return None
 
-    def _quota_cores(self) -> float | None:
-        if "cpu" in self._directories:
-            directory = self._directories["cpu"]
-            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-            return quota_cores(" ".join(_read_if_there(directory, name) for name in names))
-        if cgroup.UNIFIED in self._directories:
-            return quota_cores(_read_if_there(self._directories[cgroup.UNIFIED], "cpu.max"))
-        return None
+class _Cpu:
+    """CPU time and quota, of either version."""
+
+    def __init__(self, directories: dict[str, str]) -> None:
+        unified = directories.get(cgroup.UNIFIED)
+        self._is_v1 = "cpuacct" in directories
+        directory, name = (directories["cpuacct"], "cpuacct.usage") if self._is_v1 else (unified, "cpu.stat")
+        self._used = KernelFile(directory, name) if directory is not None else None
+        directory, names = (
+            (directories["cpu"], ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+            if "cpu" in directories
+            else (unified, ("cpu.max",))
+        )
+        self._quota = [KernelFile(directory, name) for name in names] if directory is not None else []
+
+    def used_s(self) -> float | None:
+        """Since the job's start; None where nobody counts.
+
+        Raises:
+            OSError: the cgroup is gone.
+        """
+        if self._used is None:
+            return None
+        text = self._used.text()
+        used = number(text) if self._is_v1 else field(text, "usage_usec")
+        return None if used is None else used / (1e9 if self._is_v1 else 1e6)
+
+    def quota_cores(self) -> float | None:
+        """How many cores' time it may have."""
+        return quota_cores(" ".join(file.text_if_there() for file in self._quota))
+
+
+class _Level:
+    """The job's cgroup, or one of those between it and ours."""
+
+    __slots__ = ("_cache_fields", "_limit", "_stat", "_usage")
+
+    def __init__(self, directory: str, usage: str, limit: str, cache_fields: tuple[str, ...]) -> None:
+        self._usage, self._stat = KernelFile(directory, usage), KernelFile(directory, "memory.stat")
+        self._limit = KernelFile(directory, limit)
+        self._cache_fields = cache_fields
+
+    def used(self) -> tuple[int, int]:
+        """Bytes in use, and how many of them are file cache."""
+        used, cache = number(self._usage.text()), field(self._stat.text(), *self._cache_fields)
+        if used is None or cache is None:
+            raise FileNotFoundError("the job's cgroup has no memory figures")
+        return used, min(cache, used)
+
+    def limit_bytes(self) -> int | None:
+        return limit_bytes(self._limit.text_if_there())
 
 
 class _Memory:
     """What v1 and v2 have in common. Slurm sets limits on the job and on its steps, so the tightest one counts."""
 
     name = ""
-    _usage_file = _limit_file = _peak_file = ""
+    _usage_file, _limit_file, _peak_file = "", "", ""
     _file_cache: tuple[str, ...] = ()
 
-    def __init__(self, job: str) -> None:
-        self._job = job
-        self._own = _own_directory(job)
+    def __init__(self, job: str, *, own: str | None = None) -> None:
+        """`own`: our own cgroup's directory, if that is known."""
+        self._levels = [
+            _Level(directory, self._usage_file, self._limit_file, self._file_cache)
+            for directory in _between(own or _own_directory(job), job)
+        ]
+        self._peak = KernelFile(job, self._peak_file)
+        self._processes = CgroupPids(job)
 
     def read_into(self, usage: Usage) -> None:
-        used, cache = self._used(self._job)
+        used, cache = self._levels[-1].used()
         usage.memory_bytes, usage.file_cache_bytes = used - cache, cache
-        usage.memory_peak_bytes = number(_read_if_there(self._job, self._peak_file))
-        limits = [limit_bytes(_read_if_there(directory, self._limit_file)) for directory in self._levels()]
-        limit = smallest(limits)
+        usage.memory_peak_bytes = number(self._peak.text_if_there())
+        limit = smallest([level.limit_bytes() for level in self._levels])
         usage.memory_limit_bytes = None if limit is None else int(limit)
 
     def headroom_bytes(self) -> int | None:
         rooms = []
-        for directory in self._levels():
-            limit = limit_bytes(_read_if_there(directory, self._limit_file))
+        for level in self._levels:
+            limit = level.limit_bytes()
             if limit is not None:
-                used, cache = self._used(directory)
+                used, cache = level.used()
                 rooms.append(limit - (used - cache))
         return min(rooms, default=None)
 
     def pids(self) -> list[int]:
-        return [pid for directory in _tree(self._job) for pid in _pids(directory)]
-
-    def _used(self, directory: str) -> tuple[int, int]:
-        """Bytes in use, and how many of them are file cache."""
-        used = number(_read(directory, self._usage_file))
-        cache = field(_read(directory, "memory.stat"), *self._file_cache)
-        if used is None or cache is None:
-            raise FileNotFoundError(f"{directory}: no figures")
-        return used, min(cache, used)
-
-    def _levels(self) -> "Iterator[str]":
-        """Our own cgroup and each above it, up to the job's."""
-        directory = self._own
-        while len(directory) > len(self._job):
-            yield directory
-            directory = os.path.dirname(directory)
-        yield self._job
+        return self._processes.pids()
 
 
 class _MemoryV1(_Memory):
@@ -150,25 +171,10 @@ def _own_directory(job: str) -> str:
     return job
 
 
-def _tree(directory: str) -> "Iterator[str]":
-    yield directory
-    with os.scandir(directory) as entries:
-        below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    for path in below:
-        yield from _tree(path)
-
-
-def _pids(directory: str) -> list[int]:
-    return [int(line) for line in _read_if_there(directory, "cgroup.procs").split()]
-
-
-def _read(directory: str, name: str) -> str:
-    with open(os.path.join(directory, name), "rb", buffering=0) as file:
-        return (file.readall() or b"").decode("ascii", "replace")
-
-
-def _read_if_there(directory: str, name: str) -> str:
-    try:
-        return _read(directory, name)
-    except OSError:
-        return ""
+def _between(own: str, job: str) -> list[str]:
+    """Our own cgroup and each above it, up to the job's."""
+    found = []
+    while len(own) > len(job):
+        found.append(own)
+        own = os.path.dirname(own)
+    return [*found, job]

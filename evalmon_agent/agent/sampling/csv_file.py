@@ -6,7 +6,7 @@ Promises, for the file and its reader:
   time; what a full disk wrote of it is cut off again. A torn tail of an earlier life gets its newline first.
 * The header stands once. The same header is not repeated; a file with another one is moved to `.1` (`.2`, ...).
 * One writer: whoever comes second waits for its turn (flock, where the file system has it). A file that somebody
-  else begins to write, as a script's own `nvidia-smi > gpu_metrics.csv` would, is left to them for good.
+  else writes or begins to write, as a script's own `nvidia-smi > gpu_metrics.csv` does, is left to them for good.
 * Plain files only, with no second name; a symbolic link, FIFO or device is refused and not touched, without waiting.
 * Never raises for what the file system says: rows are dropped and counted, and 30 s later the file is opened anew.
 """
@@ -20,8 +20,11 @@ import time
 from .paging import fill_up
 
 _REOPEN_AFTER_S = 30.0
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _OLD_FILES_AT_MOST = 99
+
+# How much older than our start a file may look that was made after it: the file server's clock is another.
+_CLOCKS_DIFFER_BY_S = 2.0
 
 
 class _RefusedError(Exception):
@@ -39,18 +42,21 @@ class CsvFile:
     while another sampler writes here.
     """
 
-    def __init__(self, path: str, header: bytes) -> None:
+    def __init__(self, path: str, header: bytes, *, held_s: float = 0.0) -> None:
+        """Nothing is touched yet, nor for `held_s` seconds: somebody else may want the file for their own."""
         self._path = path
         self._header = header
         self._descriptor = -1
         self._end = 0
         self._is_torn = False
-        self._not_before_s = 0.0
+        self._not_before_s = time.monotonic() + held_s
+        self._since_unix_s = time.time()
         self._is_theirs = False
         self._is_made = False
+        self._has_made_it = False
         self.is_turn = True
         self.dropped = 0
-        self.trouble = ""
+        self.trouble = f"{os.path.basename(path)}: the script writes it itself" if held_s else ""
 
     def prepare(self) -> bool:
         """Whether rows can be written now; the file is made, with its header, if need be."""
@@ -95,7 +101,12 @@ class CsvFile:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             self._is_made = True  # who removes it later does not want it
         self._open_plain()
-        if self._first_line() not in {b"", self._header}:
+        first_line = self._first_line()
+        is_ours = first_line == self._header or (not first_line and self._has_made_it)
+        if not is_ours and self._is_of_this_job():
+            self._is_theirs = True
+            raise _RefusedError("is written by somebody else: it is theirs")
+        if first_line not in {b"", self._header}:
             self._move_aside()
             self.close()
             self._open_plain()
@@ -106,7 +117,10 @@ class CsvFile:
 
     def _open_plain(self) -> None:
         try:
-            self._descriptor = os.open(self._path, _FLAGS, 0o666)
+            self._descriptor = os.open(self._path, _FLAGS)
+        except FileNotFoundError:
+            self._descriptor = self._make()
+            self._has_made_it = True
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}:
                 raise _RefusedError("is no plain file") from None
@@ -117,6 +131,16 @@ class CsvFile:
         if status.st_nlink > 1:
             raise _RefusedError("has a second name elsewhere")
         self._take_turn()
+
+    def _make(self) -> int:
+        try:
+            return os.open(self._path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            raise _NotOurTurnError from None  # somebody was faster: the next tick sees who
+
+    def _is_of_this_job(self) -> bool:
+        """Whether somebody wrote there since our start: it is no file that an earlier job left."""
+        return os.fstat(self._descriptor).st_mtime >= self._since_unix_s - _CLOCKS_DIFFER_BY_S
 
     def _take_turn(self) -> None:
         try:
@@ -130,9 +154,9 @@ class CsvFile:
         """The first line, with its newline; of an overlong one the beginning."""
         start = os.pread(self._descriptor, max(4096, 2 * len(self._header)), 0)
         line, newline, _ = start.partition(b"\n")
-        if line and not newline and self._header.startswith(line):
-            os.ftruncate(self._descriptor, 0)  # our own header, torn
-            return b""
+        if line and not newline and self._header.startswith(line) and not self._is_of_this_job():
+            os.ftruncate(self._descriptor, 0)  # our own header, torn: it will be written anew
+            return self._header
         return line + newline
 
     def _move_aside(self) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from .devices import Device
-    from .gpu_look import GpuLook
+    from .gpu_look import GpuLook, Tools
 
     class Source(Protocol):
         """Somebody who looks at the job's GPUs."""
@@ -123,6 +123,7 @@ class NvmlSource:
     ) -> None:
         self._nvml = nvml
         self._devices = devices
+        self._tools: Tools | None = None
         self._looks: dict[str, GpuLook] = {}
         self._lost_until_s: dict[str, float] = {}
         self._look_again_after_s = look_again_after_s
@@ -131,7 +132,7 @@ class NvmlSource:
     def tick(self) -> GpuTick:
         """All GPUs at one moment; those that cannot be read now are missing, and counted."""
         tick = GpuTick()
-        at_unix_s = time.time()
+        at = gpu_rows.Moment(time.time())
         self._restart_if_all_are_lost(tick)
         for device in self._devices:
             is_lost = device.uuid in self._lost_until_s
@@ -148,15 +149,17 @@ class NvmlSource:
             except (FailedError, NoValueError) as error:
                 tick.miss(error.__cause__ or error)
                 continue
-            tick.add(gpu_rows.row(device, reading, at_unix_s=at_unix_s))
+            tick.add(gpu_rows.row(device, reading, at))
         return tick
 
     def _look(self, device: "Device") -> "GpuLook":
-        from .gpu_look import GpuLook  # noqa: PLC0415 (imports ctypes: only where NVML is)
+        found = self._looks.get(device.uuid)
+        if found is None:
+            from .gpu_look import GpuLook, Tools  # noqa: PLC0415 (imports ctypes: only where NVML is)
 
-        if device.uuid not in self._looks:
-            self._looks[device.uuid] = GpuLook(self._nvml, device)
-        return self._looks[device.uuid]
+            self._tools = self._tools or Tools(self._nvml)
+            found = self._looks[device.uuid] = GpuLook(self._tools, device)
+        return found
 
     def _lose(self, device: "Device") -> None:
         self._looks.pop(device.uuid, None)

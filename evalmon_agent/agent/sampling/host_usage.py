@@ -53,11 +53,8 @@ def field(text: str, *names: str) -> int | None:
     """The sum of these fields of a file of `name value` lines; None if one is missing."""
     found = 0
     for name in names:
-        value = None
-        for line in text.split("\n"):
-            if line.startswith(name) and line[len(name) : len(name) + 1] in {" ", ":"}:
-                value = number(line[len(name) + 1 :])
-                break
+        _, is_there, rest = f"\n{text}".partition(f"\n{name} ")
+        value = number(rest.partition("\n")[0]) if is_there else None
         if value is None:
             return None
         found += value

@@ -29,9 +29,12 @@ _LAST_WITHIN_S = 0.3
 
 
 class Plan:
-    """What a sampler shall do; `no_gpu` is why it need not look for GPUs, "" if it shall."""
+    """What a sampler shall do; `no_gpu` is why it need not look for GPUs, "" if it shall.
 
-    __slots__ = ("directory", "end_unix_s", "environ", "interval_s", "no_gpu", "open_host", "suffix")
+    `gpu_held_s`: so long somebody else is waited for who may write gpu_metrics.csv.
+    """
+
+    __slots__ = ("directory", "end_unix_s", "environ", "gpu_held_s", "interval_s", "no_gpu", "open_host", "suffix")
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Plan:
         no_gpu: str,
         open_host: "Callable[[], HostSource]",
         end_unix_s: float | None,
+        gpu_held_s: float,
     ) -> None:
         self.directory = directory
         self.suffix = suffix
@@ -51,6 +55,7 @@ class Plan:
         self.no_gpu = no_gpu
         self.open_host = open_host
         self.end_unix_s = end_unix_s
+        self.gpu_held_s = gpu_held_s
 
 
 class Loop:
@@ -69,7 +74,9 @@ class Loop:
         self._record = record
         self._bell = bell
         self._show = show
-        self._gpu_file = CsvFile(os.path.join(plan.directory, f"gpu_metrics{plan.suffix}.csv"), gpu_rows.HEADER)
+        self._gpu_file = CsvFile(
+            os.path.join(plan.directory, f"gpu_metrics{plan.suffix}.csv"), gpu_rows.HEADER, held_s=plan.gpu_held_s
+        )
         self._host_file = CsvFile(os.path.join(plan.directory, f"host_metrics{plan.suffix}.csv"), host_rows.HEADER)
         self._host: HostSource | None = None
         self._before: tuple[float, Usage] | None = None

@@ -47,15 +47,14 @@ class NvidiaSmi:
     def tick(self) -> GpuTick:
         """All GPUs at one moment."""
         tick = GpuTick()
-        at_unix_s = time.time()
+        at = gpu_rows.Moment(time.time())
         found = {cells[-1]: cells for cells in self._query()}
         for device in self.devices_wanted:
             cells = found.get(device.uuid)
             if cells is None or not _PASSING.isdisjoint(cells):
                 tick.miss("nvidia-smi gave no row" if cells is None else "nvidia-smi: a passing error")
             else:
-                smi_cells = [gpu_rows.local_time(at_unix_s), *cells[1 : len(_FIELDS)]]
-                tick.add(gpu_rows.row_of_nvidia_smi(device, smi_cells, at_unix_s=at_unix_s))
+                tick.add(gpu_rows.row_of_nvidia_smi(device, cells[1 : len(_FIELDS)], at))
         return tick
 
     def _query(self) -> "list[list[str]]":

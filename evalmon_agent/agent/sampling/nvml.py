@@ -79,7 +79,7 @@ class Nvml:
             return LostError(self._lost[code])
         if code in self._no_value:
             return NoValueError(self._no_value[code])
-        return FailedError(f"{error or code}")
+        return FailedError(f"{error or self.module.NVMLError(code)}")
 
     def devices(self, uuids: "Iterable[str]" = ()) -> list[Device]:
         """What NVML shows us, by index; and those of `uuids` that have a handle though no index leads to it.

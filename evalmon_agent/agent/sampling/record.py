@@ -17,6 +17,7 @@ _AS_TOLD = "SIGTERM"
 
 COUNTS = (
     "gpus",
+    "interval_ms",
     "ticks",
     "missed_ticks",
     "gpu_rows",

@@ -5,7 +5,7 @@ import time
 
 from evalmon_agent.agent.ending import forbid_core_dumps
 
-from . import host_source, placement, whose_gpus
+from . import host_source, own_sampling, placement, whose_gpus
 from .bell import Bell
 from .loop import Loop, Plan
 from .record import Record
@@ -20,6 +20,9 @@ DEFAULT_INTERVAL_S = 30.0
 _SLACK_S = 600.0
 _NICE = 19
 
+# So long we wait for a script that samples itself before we believe that it does not this time.
+_HELD_INTERVALS = 3
+
 
 def live(
     directory: str,
@@ -29,6 +32,7 @@ def live(
     root: int,
     life: int,
     show: "Callable[[Record], None]",
+    script: str | None = None,
 ) -> Record:
     """Sample into `directory` until there is a reason to end. The caller leaves the process at once, by os._exit.
 
@@ -39,8 +43,10 @@ def live(
         root: the process whose tree is the job's where there is no cgroup.
         life: a pipe whose other end the parent holds, or -1.
         show: makes the record known; called again and again.
+        script: the batch script that runs beside us, if one does.
     """
     record = Record()
+    record.counts["interval_ms"] = round(interval_s * 1000)
     bell = Bell(life=life)
     _out_of_the_way()
     plan = Plan(
@@ -51,6 +57,7 @@ def live(
         no_gpu=whose_gpus.has_none_on_purpose(environ) or "",
         open_host=lambda: host_source.open_source(environ, root=root),
         end_unix_s=_end(environ),
+        gpu_held_s=_HELD_INTERVALS * interval_s if script and own_sampling.is_in(script) else 0.0,
     )
     try:
         Loop(plan, record, bell, show=lambda: show(record)).run()

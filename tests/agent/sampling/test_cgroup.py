@@ -1,5 +1,6 @@
 """Where the job's cgroup is, v1, v2 and both at once, and what its files say."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.agent.sampling import cgroup, cgroup_usage
+from evalmon_agent.agent.sampling.cgroup_pids import CgroupPids
 from evalmon_agent.agent.sampling.host_usage import Usage, field, limit_bytes, quota_cores
+from evalmon_agent.agent.sampling.kernel_file import KernelFile
 from evalmon_agent.agent.sampling.memory_guard import KEEP_FREE_BYTES, why_leave
 
 V1 = """\
@@ -83,8 +86,7 @@ def version_2(job: Path, *, used_mib: int, cache_mib: int, limit: str, step_limi
 def test_memory_of_version_2_is_without_file_cache_and_the_nearest_limit_counts(tmp_path: Path) -> None:
     job = tmp_path / "job_1"
     version_2(job, used_mib=100, cache_mib=30, limit=str(200 << 20), step_limit=str(150 << 20))
-    memory = cgroup_usage._MemoryV2(str(job))
-    memory._own = str(job / "step_batch")
+    memory = cgroup_usage._MemoryV2(str(job), own=str(job / "step_batch"))
     usage = Usage()
     memory.read_into(usage)
     mib = [n and n >> 20 for n in (usage.memory_bytes, usage.file_cache_bytes, usage.memory_peak_bytes)]
@@ -106,10 +108,40 @@ def test_a_cgroup_that_is_gone_is_an_oserror(tmp_path: Path) -> None:
 
 def test_processes_of_all_steps_are_counted(tmp_path: Path) -> None:
     job = tmp_path / "job_1"
-    write(job, cgroup__procs="")
+    for directory in (job, job / "step_batch"):
+        write(directory, cgroup__procs="")
     write(job / "step_batch" / "task_0", cgroup__procs="11\n12\n")
     write(job / "step_0", cgroup__procs="13\n")
     assert sorted(cgroup_usage._MemoryV1(str(job)).pids()) == [11, 12, 13]
+
+
+def test_steps_that_come_and_go_are_seen_at_the_next_look(tmp_path: Path) -> None:
+    job = tmp_path / "job_1"
+    write(job, cgroup__procs="1\n")
+    write(job / "step_0", cgroup__procs="2\n")
+    processes = CgroupPids(str(job))
+    assert sorted(processes.pids()) == [1, 2]
+    write(job / "step_1", cgroup__procs="3\n")
+    write(job / "step_1" / "task_0", cgroup__procs="4\n5\n")
+    assert sorted(processes.pids()) == [1, 2, 3, 4, 5]
+    shutil.rmtree(job / "step_0")
+    write(job / "step_2", cgroup__procs="6\n")
+    assert sorted(processes.pids()) == [1, 3, 4, 5, 6]
+    shutil.rmtree(job / "step_1")
+    assert sorted(processes.pids()) == [1, 6]
+    shutil.rmtree(job)
+    with pytest.raises(OSError, match="job_1"):
+        processes.pids()
+
+
+def test_a_file_is_read_anew_each_time_and_may_not_be_there(tmp_path: Path) -> None:
+    write(tmp_path, memory__current="1\n")
+    file, none = KernelFile(str(tmp_path), "memory.current"), KernelFile(str(tmp_path), "memory.peak")
+    assert (file.text(), none.text_if_there()) == ("1\n", "")
+    write(tmp_path, memory__current="23\n")
+    assert (file.text(), file.text_if_there(), none.text_if_there()) == ("23\n", "23\n", "")
+    with pytest.raises(FileNotFoundError):
+        none.text()
 
 
 def test_we_leave_when_less_than_64_mib_are_left() -> None:

@@ -21,6 +21,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "out" / "gpu_metrics.csv"
 
 
+def leave(path: Path, content: bytes) -> None:
+    """What an earlier job left."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (0, 0))
+
+
 def test_the_directory_is_made_and_the_header_stands_once(path: Path) -> None:
     for row in (b"1, 2, 3\n", b"4, 5, 6\n"):
         file = CsvFile(str(path), HEADER)
@@ -44,17 +51,15 @@ def test_a_torn_tail_gets_its_newline_first(path: Path, there: bytes) -> None:
 
 @pytest.mark.parametrize("cut", range(len(HEADER)))
 def test_a_torn_header_is_written_anew(path: Path, cut: int) -> None:
-    path.parent.mkdir()
-    path.write_bytes(HEADER[:cut])
+    leave(path, HEADER[:cut])
     CsvFile(str(path), HEADER).append(b"7, 8, 9\n", count=1)
     assert path.read_bytes() == HEADER + b"7, 8, 9\n"
 
 
 def test_a_file_with_another_header_is_moved_aside_and_none_is_lost(path: Path) -> None:
-    path.parent.mkdir()
     olds = [b"timestamp, a\n1, 2\n", b"timestamp, c\n1, 2\n", b"no header at all"]
     for old in olds:
-        path.write_bytes(old)
+        leave(path, old)
         file = CsvFile(str(path), HEADER)
         assert file.append(b"7, 8, 9\n", count=1)
         file.close()
@@ -62,6 +67,7 @@ def test_a_file_with_another_header_is_moved_aside_and_none_is_lost(path: Path) 
     assert [Path(f"{path}.{number}").read_bytes() for number in (1, 2, 3)] == olds
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "hardlink", "fifo", "directory", "device"])
 def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(path: Path, kind: str) -> None:
     path.parent.mkdir()
@@ -118,6 +124,25 @@ def test_a_file_that_somebody_else_begins_to_write_is_theirs(path: Path, monkeyp
     assert os.listdir(path.parent) == ["gpu_metrics.csv"]
 
 
+@pytest.mark.parametrize("theirs", [b"", b"timestamp, ", b"timestamp, a\n", b"1, 2\n"])
+def test_a_file_that_somebody_else_began_to_write_in_this_job_is_theirs(path: Path, theirs: bytes) -> None:
+    path.parent.mkdir()
+    file = CsvFile(str(path), HEADER)
+    path.write_bytes(theirs)
+    assert not file.append(b"2, 2, 2\n", count=1)
+    assert (path.read_bytes(), file.dropped) == (theirs, 1)
+    assert file.trouble == "gpu_metrics.csv: is written by somebody else: it is theirs"
+
+
+def test_a_file_is_not_touched_while_it_is_held_for_somebody_else(path: Path) -> None:
+    file = CsvFile(str(path), HEADER, held_s=0.2)
+    assert not file.append(b"1, 1, 1\n", count=1)
+    assert not path.exists()
+    assert file.trouble == "gpu_metrics.csv: the script writes it itself"
+    wait_until(lambda: file.append(b"2, 2, 2\n", count=1))
+    assert path.read_bytes() == HEADER + b"2, 2, 2\n"
+
+
 WRITER = """
 import sys, time
 from evalmon_agent.agent.sampling import csv_file
@@ -128,11 +153,11 @@ print(file.dropped, file.trouble, said, sep="|")
 """
 
 
+@pytest.mark.survives("F2")
 @needs_strace
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "ESTALE", "EIO"])
 def test_rows_that_find_no_room_are_dropped_and_counted_and_later_ones_come(path: Path, error: str) -> None:
-    path.parent.mkdir()
-    path.touch()
+    leave(path, b"")
     argv = ["strace", "-o", "/dev/null", "-P", str(path), "-e", f"inject=write:error={error}:when=3..4"]
     argv += [sys.executable, "-c", WRITER, str(path), "5"]
     done = subprocess.run(argv, env=environ(), capture_output=True, text=True, timeout=30, check=True)
@@ -142,8 +167,7 @@ def test_rows_that_find_no_room_are_dropped_and_counted_and_later_ones_come(path
 
 
 def test_a_write_that_was_cut_short_leaves_no_torn_line(path: Path) -> None:
-    path.parent.mkdir()
-    path.touch()
+    leave(path, b"")
     # At the limit the kernel writes a part, as on a full disk.
     script = f"ulimit -f 1; exec {sys.executable} -c '{WRITER}' {path} 200"
     done = subprocess.run(["bash", "-c", script], env=environ(), capture_output=True, text=True, timeout=30, check=True)
@@ -154,6 +178,7 @@ def test_a_write_that_was_cut_short_leaves_no_torn_line(path: Path) -> None:
     assert len(b"".join(lines)) <= 1024
 
 
+@pytest.mark.survives("F2")
 @needs_root
 def test_on_a_full_disk_the_file_ends_with_a_whole_line_and_grows_again_when_there_is_room(tmp_path: Path) -> None:
     inner = (

@@ -36,7 +36,7 @@ def test_a_row_begins_as_nvidia_smi_prints_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     at = datetime.fromisoformat("2026-02-20T14:28:12.659+00:00").timestamp()
-    line = gpu_rows.row(DEVICE, reading(), at_unix_s=at).decode()
+    line = gpu_rows.row(DEVICE, reading(), gpu_rows.Moment(at)).decode()
     monkeypatch.undo()
     time.tzset()
     smi = "2026/02/20 14:28:12.659, 37 %, 12 %, 3984 MiB, 81920 MiB, 180.40 W, 44"
@@ -45,7 +45,7 @@ def test_a_row_begins_as_nvidia_smi_prints_it(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_cell_without_a_value_has_no_unit() -> None:
-    line = gpu_rows.row(DEVICE, Reading("[GPU is lost]"), at_unix_s=0.0).decode()
+    line = gpu_rows.row(DEVICE, Reading("[GPU is lost]"), gpu_rows.Moment(0.0)).decode()
     assert line.count("[GPU is lost]") == 6 + 10
     assert "[GPU is lost]," in line
 
@@ -71,7 +71,7 @@ def test_what_is_written_is_what_is_read(
     found = reading()
     found.utilization_pct, found.memory_used_mib = utilization, memory_mib
     found.power_w, found.temperature_c = power_w, degrees
-    table = parse(gpu_rows.HEADER + gpu_rows.row(DEVICE, found, at_unix_s=at_unix_s))
+    table = parse(gpu_rows.HEADER + gpu_rows.row(DEVICE, found, gpu_rows.Moment(at_unix_s)))
     (row,) = table.rows
     assert table.bad_lines == 0
     assert (row.utilization_pct, row.memory_used_mib, row.temperature_c) == (utilization, memory_mib, degrees)
@@ -81,6 +81,6 @@ def test_what_is_written_is_what_is_read(
 
 
 def test_a_line_is_plain_ascii() -> None:
-    line = gpu_rows.row(DEVICE, reading(), at_unix_s=1.5).decode()
+    line = gpu_rows.row(DEVICE, reading(), gpu_rows.Moment(1.5)).decode()
     assert "180.40 W" in line
     assert line.isascii()

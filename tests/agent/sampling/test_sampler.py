@@ -432,6 +432,7 @@ def test_a_file_that_the_script_itself_writes_is_left_to_it(world: World, tmp_pa
     assert (tmp_path / "gpu_metrics.csv").read_text() == "theirs 1\ntheirs 2\ntheirs 3\n"
 
 
+@pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", ["gpu_metrics.csv", "host_metrics.csv"])
 def test_links_planted_at_our_files_are_not_followed(experiment: Experiment, world: World, name: str) -> None:
     output = experiment.directory / "out"

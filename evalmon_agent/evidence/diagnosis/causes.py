@@ -1,0 +1,161 @@
+"""What can be the cause of a failure: each slug with what it means and what to do. Data.
+
+`{name}` stands for what the rule's pattern has found under that name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Words for people; the slug is what programs go by and never changes."""
+
+    meaning: str
+    advice: str
+
+
+CAUSES: dict[str, Cause] = {
+    # What Slurm decides.
+    "time-limit": Cause("the time limit was reached", "Increase the eval's --time"),
+    "host-out-of-memory": Cause(
+        "the job's memory (not the GPU's) was not enough", "Increase the eval's --mem, or load and keep less at once"
+    ),
+    "bystander-out-of-memory": Cause(
+        "a process beside the eval ran out of memory; the eval itself ended well",
+        "The result can be used; increase --mem if the killed process matters",
+    ),
+    "cancelled": Cause("it was cancelled", "Submit it again if that was not meant"),
+    "node-failure": Cause("its node failed", "Submit it again; tell the cluster's support if it happens on one node"),
+    "preempted": Cause(
+        "it was preempted by a job of higher priority", "Submit it again, or use another partition or QOS"
+    ),
+    "deadline": Cause("its deadline passed", "Submit it again with a later --deadline"),
+    "revoked": Cause("another cluster of the federation ran it", "Look at the sibling job"),
+    "lost": Cause("Slurm no longer knows the job", "Look at the eval's own log; submit it again if it has none"),
+    # GPU.
+    "cuda-out-of-memory": Cause(
+        "the GPU's memory was not enough",
+        "Use a smaller batch, a shorter context or fewer parallel samples, more GPUs, or a GPU with more memory",
+    ),
+    "gpu-lost": Cause(
+        "the GPU failed", "Submit it again on another node (--exclude), and tell the cluster's support about this one"
+    ),
+    "cuda-mismatch": Cause(
+        "CUDA, driver and GPU do not fit together",
+        "Install a build for this node's driver and GPU (compare `nvidia-smi`), or load another CUDA module",
+    ),
+    "no-gpu": Cause("no GPU was found", "Ask for one (--gres=gpu:1), and use a build with CUDA"),
+    "gpu-busy": Cause(
+        "the GPU is in use by another process", "Submit it again; tell the cluster's support if it stays"
+    ),
+    "cuda-error": Cause(
+        "the GPU reported an error",
+        "Run again with CUDA_LAUNCH_BLOCKING=1 to see where; on one node only it may be the hardware",
+    ),
+    "nccl": Cause(
+        "the GPUs could not talk to each other",
+        "Look which rank failed first; run again with NCCL_DEBUG=INFO to see why",
+    ),
+    "kv-cache-memory": Cause(
+        "no GPU memory was left for vLLM's KV cache",
+        "Lower max_model_len, raise gpu_memory_utilization, or use more GPUs (tensor_parallel_size)",
+    ),
+    "engine-start": Cause("the inference engine did not start", "Look for the first error above it in the output"),
+    # Disk and system.
+    "disk-quota": Cause("the disk quota is used up", "Delete files, or send caches elsewhere (HF_HOME, TMPDIR)"),
+    "disk-full": Cause("the disk is full", "Free space, or send caches and logs elsewhere (HF_HOME, TMPDIR)"),
+    "shared-memory": Cause("the shared memory (/dev/shm) was not enough", "Use fewer workers, or ask for more --mem"),
+    "open-files": Cause("too many files were open", "Raise `ulimit -n` in the script, or use fewer workers"),
+    "permission-denied": Cause("something may not be read, written or run", "Check the permissions of what is named"),
+    "missing-file": Cause("a file was not found", "Check the path: is it there, and readable on the node?"),
+    "port-in-use": Cause("a network port was in use", "Let the server choose a free port; two jobs may share the node"),
+    "network": Cause(
+        "a server could not be reached",
+        "Compute nodes often have no internet: download before, or set the proxy in the script",
+    ),
+    # Models and data.
+    "hub-gated": Cause(
+        "the model or data set is gated",
+        "Accept its terms on its page and give the job a token that may read it (HF_TOKEN or `hf auth login`)",
+    ),
+    "hub-authentication": Cause("Hugging Face refused the token", "Give the job a valid token (HF_TOKEN)"),
+    "hub-offline": Cause(
+        "a model or data set was neither in the cache nor could it be downloaded",
+        "Download it on the login node into the HF_HOME that the job uses, then run with HF_HUB_OFFLINE=1",
+    ),
+    "model-not-found": Cause(
+        "the model or checkpoint was not found", "Check its name or path, and that training wrote it"
+    ),
+    "checkpoint-damaged": Cause(
+        "a checkpoint file is damaged or not whole", "Check its size; copy or download it again, or save it anew"
+    ),
+    "checkpoint-mismatch": Cause(
+        "the checkpoint does not fit the model", "Check that base model, adapter and vocabulary belong together"
+    ),
+    "model-unsupported": Cause(
+        "this version does not know the model's architecture", "Upgrade transformers or vLLM in the eval's environment"
+    ),
+    "trust-remote-code": Cause(
+        "the model or data set brings code of its own",
+        "Read that code, then pass trust_remote_code=True if you trust it",
+    ),
+    "tokenizer": Cause(
+        "the tokenizer could not be used", "Check that its files are beside the model, and what it needs"
+    ),
+    # APIs.
+    "api-authentication": Cause("the API refused the key, or there is none", "Set the provider's key in the job"),
+    "api-quota": Cause("the API account has no credit left", "Check the account's plan and billing"),
+    "api-rate-limit": Cause("the API's rate limit was hit", "Lower --max-connections, or run fewer evals at once"),
+    "api-unavailable": Cause("the API was not available", "Run it again later; inspect eval-retry keeps what is done"),
+    # Environment and script.
+    "environment-not-found": Cause(
+        "the environment (conda, venv, module) was not found or not activated",
+        "Check the activation lines of the script: do they work on a compute node in a fresh shell?",
+    ),
+    "missing-module": Cause(
+        "a Python package is missing", "Install {module} in the eval's environment, or activate the right one"
+    ),
+    "broken-installation": Cause(
+        "an installed package cannot be loaded", "Its version does not fit another one, or the system: reinstall it"
+    ),
+    "command-not-found": Cause("a command was not found", "Check PATH: is the environment activated?"),
+    "script-syntax": Cause("a script is not valid", "Mend the line that is named"),
+    "unset-variable": Cause("a variable of the script is not set", "Set it before it is used"),
+    "wrong-arguments": Cause("a command got arguments that it does not take", "Compare with its --help"),
+    "task-not-found": Cause("the task was not found", "Check its name and file, and where the script runs"),
+    # The process.
+    "segmentation-fault": Cause(
+        "a process crashed (segmentation fault)",
+        "A compiled package failed: run with PYTHONFAULTHANDLER=1 to see which",
+    ),
+    "illegal-instruction": Cause(
+        "a program was built for another CPU", "Reinstall it on a node of this kind, or choose nodes by --constraint"
+    ),
+    "bus-error": Cause(
+        "a process crashed (bus error)", "Often /dev/shm or a memory-mapped file: look at disk and --mem"
+    ),
+    "aborted": Cause("a process aborted itself", "Look at the lines above"),
+    "killed": Cause("a process was killed", "Often for memory: compare the memory used with --mem"),
+    "terminated": Cause(
+        "the command was ended by a signal", "See who sent it: the script, a wrapper, or an administrator"
+    ),
+    "python-error": Cause("a Python exception", "Look at the place that is named"),
+    # The eval's own word.
+    "eval-error": Cause("the eval ended in an error", "Look at its log"),
+    "eval-cancelled": Cause("the eval was cancelled from inside the job", "Run it again, or inspect eval-retry"),
+    "eval-unfinished": Cause("the eval's log ends in the middle", "Its process died: look at the job's output"),
+    "unfinished-samples": Cause(
+        "not all samples were completed",
+        "Look at the errors of the samples in its log; inspect eval-retry does the rest",
+    ),
+    "no-eval-log": Cause("the eval left no log", "Look at the job's output: did it run at all, and where does it log?"),
+    "log-unreadable": Cause("the eval's log cannot be read", "Open it with the eval's own tools"),
+    "unknown": Cause("the cause is not known", "Read the job's output"),
+}
+
+
+def meaning(slug: str) -> str:
+    """The words of a cause; the slug itself of one that only another version knows."""
+    return CAUSES[slug].meaning if slug in CAUSES else slug

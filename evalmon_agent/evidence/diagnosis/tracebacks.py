@@ -1,0 +1,116 @@
+"""Which exceptions does a text tell of: Python's tracebacks, rich's boxes, chains and groups. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.evidence.diagnosis.final import went_on
+from evalmon_agent.evidence.diagnosis.lines import Line
+
+_HEAD = re.compile(r"Traceback \(most recent call last\):$")
+_BOX_HEAD = re.compile(r"╭─+ Traceback \(most recent call last\) ─+╮$")
+_FRAME = re.compile(r' {2,}File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<where>.+))?')
+_BOX_FRAME = re.compile(r"(?P<path>[^\s│]+\.py):(?P<line>\d+) in (?P<where>\S+)")
+_EXCEPTION = re.compile(r"(?P<type>(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*)(?:: (?P<message>.*)|:)?$", re.ASCII)
+_WRITTEN = re.compile(r"(?P<type>[A-Za-z_][\w.]*)\((?P<quote>['\"])(?P<message>.*)(?P=quote)", re.DOTALL)
+_MESSAGE_LINES = 8
+_LONGEST_BLOCK = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One exception. `first`, `last`: its lines, from the head of its traceback; None for one that no line tells of."""
+
+    type: str
+    message: str
+    line: str
+    """The line that names it."""
+    frame: str | None = None
+    """`file.py:12 in main`: the innermost place that the traceback names."""
+    first: int | None = None
+    last: int | None = None
+
+    @property
+    def text(self) -> str:
+        """`Type: message`, the lines of the message joined."""
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+def exceptions(lines: Sequence[Line]) -> list[Raised]:
+    """In the order in which they are printed: of a chain, its origin first."""
+    found: list[Raised] = []
+    at = 0
+    while at < len(lines):
+        raised = None if lines[at].is_quoted and not _BOX_HEAD.match(lines[at].text) else _block(lines, at)
+        if raised is not None:
+            found.append(raised)
+        at = raised.last + 1 if raised is not None and raised.last is not None else at + 1
+    return found
+
+
+def written(error: str) -> Raised:
+    """An exception as inspect-ai's log has it: `Type('message')`, or only a message."""
+    match = _WRITTEN.match(error) or _EXCEPTION.match(error.split("\n", 1)[0])
+    if match is None or not match["message"]:
+        return Raised("", error, error)
+    return Raised(match["type"], match["message"], error)
+
+
+def _block(lines: Sequence[Line], at: int) -> Raised | None:
+    """The exception whose traceback begins here."""
+    if _BOX_HEAD.match(lines[at].text):
+        return _boxed(lines, at)
+    is_cut_off = at == 0 and len(lines) > 1 and _FRAME.match(lines[1].text)
+    if not (_HEAD.match(lines[at].text) or is_cut_off or (at == 0 and _FRAME.match(lines[at].text))):
+        return None
+    frame = None
+    for number in range(at + 1, min(len(lines), at + _LONGEST_BLOCK)):
+        text = lines[number].text
+        if match := _FRAME.match(text):
+            frame = _place(match)
+        elif text and not text[0].isspace():
+            return _named(lines, at, number, frame)
+    return None
+
+
+def _boxed(lines: Sequence[Line], at: int) -> Raised | None:
+    frame = None
+    for number in range(at + 1, min(len(lines), at + _LONGEST_BLOCK)):
+        text = lines[number].text
+        if _BOX_HEAD.match(text):
+            return None
+        if match := _BOX_FRAME.search(text):
+            frame = _place(match)
+        if text.startswith("╰"):
+            return _named(lines, at, number + 1, frame) if number + 1 < len(lines) else None
+    return None
+
+
+def _named(lines: Sequence[Line], first: int, at: int, frame: str | None) -> Raised | None:
+    """The exception that the line `at` names, with the rest of its message."""
+    match = _EXCEPTION.match(lines[at].text)
+    if match is None:
+        return None
+    last = at
+    message = [match["message"] or ""]
+    while last + 1 < len(lines) and last - at < _MESSAGE_LINES and _goes_on(lines[last + 1].text):
+        last += 1
+        message.append(lines[last].text.strip())
+    return Raised(match["type"], " ".join(message).strip(), lines[at].text, frame, first, last)
+
+
+_OTHERS = re.compile(
+    r"Traceback |slurmstepd(?:-\S+)?:|srun:|During handling|The above exception|\S+: line \d+:|wandb:|"
+    r"(?:INFO|WARNING|ERROR|DEBUG)\b|\[?\d{4}-\d\d-\d\d|.*\d%\||\+ "
+)
+
+
+def _goes_on(text: str) -> bool:
+    return bool(text.strip()) and not _OTHERS.match(text) and not went_on(text)
+
+
+def _place(match: re.Match[str]) -> str:
+    where = f" in {match['where']}" if match["where"] else ""
+    return f"{match['path'].rpartition('/')[2]}:{match['line']}{where}"

@@ -1,0 +1,16 @@
+"""Which kinds of evals are known, and what do they make of a job? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI
+from evalmon_agent.evidence.kinds.kind import Kind
+from evalmon_agent.evidence.kinds.lm_eval import LM_EVAL
+
+KINDS: tuple[Kind, ...] = (INSPECT_AI, LM_EVAL)
+
+
+def expects_log(script: str, programs: Collection[str]) -> bool:
+    """Whether a job with this script, in which these programs ran, should have left a log of its eval."""
+    return any(kind.expects_log(script, programs) for kind in KINDS)

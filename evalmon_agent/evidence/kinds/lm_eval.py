@@ -1,0 +1,100 @@
+"""lm-evaluation-harness: `results_{time}.json`, in a directory called after the model. Pure.
+
+Facts from lm_eval 0.4.13, `loggers/evaluation_tracker.py` and `evaluator.py`. The file is written once, after the last
+sample, and only with `--output_path`: it being there is the success, and while the eval runs it tells nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from evalmon_agent.evidence.eval_log import (
+    SCORES_AT_MOST,
+    SUCCESS,
+    EvalLog,
+    as_count,
+    as_mapping,
+    as_name,
+    as_number,
+    digest,
+)
+from evalmon_agent.evidence.json_members import Take, Wanted, members
+from evalmon_agent.evidence.kinds.kind import Kind, LogFile
+
+_WANTED: Wanted = {
+    "results": Take.VALUE,
+    "n-samples": Take.VALUE,
+    "config": {"model": Take.VALUE, "model_args": Take.TEXT},
+    "date": Take.VALUE,
+    "model_name": Take.VALUE,
+}
+# What else stands among a task's metrics.
+_NO_METRICS = frozenset({"sample_len", "sample_count", "samples"})
+_WHEN = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+"
+
+
+def interpret(text: bytes, *, modified_at: float) -> EvalLog | None:
+    """A results file; None if it is none, or not whole. `modified_at`: versions without a `date` begin there."""
+    found = members(text, _WANTED)
+    results, config = as_mapping(found.get("results")), found.get("config")
+    # `config` comes after the results: a file that was cut off before has none.
+    if not results or not isinstance(config, dict):
+        return None
+    samples = _samples(found.get("n-samples"))
+    tasks = ", ".join(results)
+    return EvalLog(
+        status=SUCCESS,
+        created=_time(found.get("date"), modified_at),
+        task=as_name(tasks),
+        model=as_name(found.get("model_name")) or as_name(config.get("model")),
+        subject=digest(tasks, config.get("model"), config.get("model_args")),
+        samples_completed=samples,
+        samples_total=samples,
+        scores=dict(_scores(results)),
+    )
+
+
+def _scores(results: object) -> Iterator[tuple[str, float]]:
+    """`task/metric,filter` as lm_eval calls them; an unknown standard error is the text "N/A"."""
+    left = SCORES_AT_MOST
+    for task, metrics in as_mapping(results).items():
+        for metric, value in as_mapping(metrics).items():
+            number = as_number(value)
+            if number is not None and metric not in _NO_METRICS and left > 0:
+                left -= 1
+                yield f"{as_name(task)}/{as_name(metric)}", number
+
+
+def _samples(counts: object) -> int | None:
+    """Of all tasks those that were asked for: `effective` is `original` cut by `--limit`."""
+    known = [as_count(as_mapping(count).get("effective")) for count in as_mapping(counts).values()]
+    total = sum(count for count in known if count is not None)
+    return None if not known or None in known else total
+
+
+def _time(date: object, modified_at: float) -> datetime | None:
+    at = as_number(date)
+    try:
+        return datetime.fromtimestamp(modified_at if at is None else at, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _read(file: LogFile) -> EvalLog | None:
+    return interpret(file.text(), modified_at=file.modified_at)
+
+
+LM_EVAL = Kind(
+    name="lm-evaluation-harness",
+    runs=re.compile(r"(?<![\w./-])lm[-_]eval\b(?!\.)|\bpython3?\s+(?:\S+\s+)*-m\s+lm_eval\b|/bin/lm[-_]eval\b"),
+    programs=frozenset({"lm_eval", "lm-eval"}),
+    logs_if=re.compile(r"(?:--output_path|(?<!\S)-o)[= ]"),
+    log_dir=re.compile(r"(?:--output_path|(?<!\S)-o)[= ]\s*"),
+    folders=("results", "output", "logs", "."),
+    is_nested=True,
+    files=re.compile(rf"results\.json|results_{_WHEN}\.json|[^.].*_{_WHEN}\.json"),
+    begin=re.compile(rb'\s*\{\s*"results"\s*:'),
+    read=_read,
+)

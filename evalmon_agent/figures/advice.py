@@ -1,0 +1,142 @@
+"""What should the next round ask for? GPU, memory, time, CPU, from what an attempt had and used. Pure.
+
+Thresholds for GPUs are those of Princeton's jobstats: at 0 % for more than 300 s a GPU was not used; a mean of 15 % or
+less is red there, of 25 % or less orange; below 15 % and 10 GB a MIG slice would do. To ask for less is advised
+only to evals that went well: what a failed one would have needed nobody knows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from evalmon_agent.evidence.gpu_figures import GpuFigures
+from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.words.durations import clock
+from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.states import State
+
+UNUSED_AFTER_S = 300.0
+RED_PCT = 15.0
+ORANGE_PCT = 25.0
+SLICE_BYTES = 10 * 1024**3
+
+# What is over so soon was busy with its own start.
+_MEASURED_FROM_S = 60.0
+
+_MEMORY_NEAR = 0.9
+_MEMORY_FAR = 0.5
+_MEMORY_WORTH_BYTES = 1024**3
+_TIME_FAR = 0.5
+_TIME_WORTH_S = 600.0
+_CPU_FAR = 0.5
+
+# A proposal leaves this much room above what was used, in steps that people write.
+_ROOM = 1.25
+_MEMORY_STEP_BYTES = 1024**3
+_TIME_STEP_S = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What an attempt had and used; None: nobody knows."""
+
+    state: State
+    succeeded: bool
+    """Nothing contradicts that it went well."""
+    figures: Figures
+    elapsed_s: float | None = None
+    time_limit_s: float | None = None
+    cpus: int | None = None
+    nodes: str | None = None
+    """As Slurm prints them: --mem is for each."""
+    gpu: GpuFigures | None = None
+
+
+def advise(use: Use) -> list[str]:
+    """One line for each thing that the next round should ask for otherwise; empty if nothing is known to be amiss."""
+    return [*_time(use), *_memory(use), *_gpu(use), *_cpu(use)]
+
+
+def _time(use: Use) -> Iterator[str]:
+    if use.state is State.TIMEOUT:
+        yield "Time limit exceeded: increase the eval's time limit"
+        return
+    used, limit = use.elapsed_s, use.time_limit_s
+    if not _is_over_well(use) or used is None or limit is None:
+        return
+    wanted = _rounded(used * _ROOM, _TIME_STEP_S)
+    if used <= _TIME_FAR * limit and limit - wanted >= _TIME_WORTH_S:
+        yield f"Time: took {clock(used)} of {clock(limit)}; --time={clock(wanted)} would do, and start sooner"
+
+
+def _memory(use: Use) -> Iterator[str]:
+    if use.state is State.OUT_OF_MEMORY:
+        yield "Memory limit exceeded: increase the eval's --mem"
+        return
+    used, asked = use.figures.memory_used_bytes, use.figures.memory_requested_bytes
+    if not used or not asked:
+        return
+    of = f"Memory: used {human_bytes(used)} of {human_bytes(asked)}"
+    wanted = _rounded(used * _ROOM, _MEMORY_STEP_BYTES)
+    if used >= _MEMORY_NEAR * asked:
+        yield f"{of}, close to the limit; ask for more, such as {_mem(use, wanted)}"
+    elif _is_over_well(use) and used <= _MEMORY_FAR * asked and asked - wanted >= _MEMORY_WORTH_BYTES:
+        yield f"{of}; {_mem(use, wanted)} would do"
+
+
+def _gpu(use: Use) -> Iterator[str]:
+    gpu, length_s = use.gpu, use.elapsed_s or 0.0
+    if gpu is None or gpu.utilization_mean_pct is None or gpu.utilization_max_pct is None:
+        return
+    if gpu.utilization_max_pct == 0:
+        if length_s > UNUSED_AFTER_S:
+            them = "the GPU" if gpu.count == 1 else f"its {gpu.count} GPUs" if gpu.count else "its GPUs"
+            yield f"GPU: did not use {them} (0% for {clock(length_s)}); ask for none, or find out why"
+        return
+    if gpu.unused_count and gpu.count and length_s > UNUSED_AFTER_S:
+        busy = gpu.count - gpu.unused_count
+        yield f"GPU: did not use {gpu.unused_count} of its {gpu.count} GPUs (0% for {clock(length_s)}); ask for {busy}"
+        return
+    if use.state is State.COMPLETED and length_s >= _MEASURED_FROM_S:
+        yield from _little_used(gpu, gpu.utilization_mean_pct)
+
+
+def _little_used(gpu: GpuFigures, mean_pct: float) -> Iterator[str]:
+    if mean_pct < RED_PCT and _fits_a_slice(gpu):
+        peak = human_bytes(gpu.memory_peak_bytes)
+        yield f"GPU: {mean_pct:.0f}% busy on average (red), at most {peak} of its memory; a MIG slice would do"
+    elif mean_pct <= ORANGE_PCT:
+        colour = "red" if mean_pct <= RED_PCT else "orange"
+        yield f"GPU: {mean_pct:.0f}% busy on average ({colour}); larger batches or more connections may fill it"
+
+
+def _fits_a_slice(gpu: GpuFigures) -> bool:
+    """One whole GPU, of which a slice would have been enough; what has no more memory than a slice may be one."""
+    peak, whole = gpu.memory_peak_bytes, gpu.memory_total_bytes
+    return gpu.count == 1 and peak is not None and whole is not None and peak < SLICE_BYTES and whole > 2 * SLICE_BYTES
+
+
+def _cpu(use: Use) -> Iterator[str]:
+    pct, cpus = use.figures.cpu_efficiency_pct, use.cpus
+    if not _is_over_well(use) or pct is None or cpus is None or pct > 100 * _CPU_FAR:
+        return
+    used = pct / 100 * cpus
+    wanted = max(1, math.ceil(used * _ROOM))
+    if wanted < cpus:
+        yield f"CPU: kept {used:.1f} of {cpus} cores busy; {wanted} would do"
+
+
+def _is_over_well(use: Use) -> bool:
+    """Whether what it used is what such an eval needs."""
+    return use.state is State.COMPLETED and use.succeeded and (use.elapsed_s or 0.0) >= _MEASURED_FROM_S
+
+
+def _rounded(value: float, step: int) -> int:
+    return math.ceil(value / step) * step
+
+
+def _mem(use: Use, size: int) -> str:
+    number = size // 1024**3
+    return f"{number} GB in all" if set(use.nodes or "") & set(",[") else f"--mem={number}G"

@@ -1,0 +1,152 @@
+"""What stands for a holder of a soft lock: a name that appears whole, naming its process, or not at all.
+
+Two ways, and each is refused while anything stands at the name, so hosts that use different ones exclude each other:
+
+* link(2): a whole file, written aside, gets its name. Regular files are also what filelock's SoftFileLock makes.
+* rename(2) of a directory, where there are no hard links: it holds the file that names the holder, and may replace
+  an empty directory at most (POSIX). An empty one is what a killed `remove` left: nobody's.
+
+Not symlink(2): clients cache what a link says (sshfs for 20 s), and a dead holder's old link was seen where a living
+one's stood [ran]. Nor a file that is created and then filled: a kill in between leaves one that names nobody, and
+nothing, its age least of all, proves that its maker will not go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from evalmon_agent.files.holder import Holder, parse_holder
+
+_MAX_BYTES = 1024
+_INSIDE = "holder"
+
+# Not to be had here: some FUSE and SMB file systems, object stores, and AFS across directories.
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+# How rename(2) refuses to put a directory where something stands.
+_SOMETHING_THERE = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
+
+
+def publish(path: str, holder: Holder) -> bool:
+    """Make the marker; False if something stands there already. OSError: the file system says so."""
+    try:
+        return _by_link(path, holder)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    # sftp, for one, says EPERM as well where something stands there already.
+    return not os.path.lexists(path) and _by_directory(path, holder)
+
+
+def remove(path: str) -> None:
+    """Remove the marker, whichever it is. OSError: it is there still, or (a directory, emptied) names nobody now."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        os.unlink(path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(path, _INSIDE))
+    with contextlib.suppress(OSError):  # somebody else's marker may have taken its place at once
+        os.rmdir(path)
+
+
+def holder_of(path: str) -> Holder | None:
+    """Whom the marker at `path` names; None if there is none, or something else."""
+    try:
+        text = _text(path)
+    except OSError:
+        return None
+    return parse_holder(text)
+
+
+def is_marker(path: str) -> bool:
+    """Whether what stands there is, or may become, a marker: if not, waiting for it to go is in vain.
+
+    What a killed `remove` left of a directory is removed: an empty one is nobody's.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+            names = os.listdir(path)
+            return not names or _INSIDE in names
+    except OSError:
+        return True  # it went away meanwhile, or nobody can tell
+    return stat.S_ISREG(mode)  # of filelock's, which is empty at first, perhaps
+
+
+def _text(path: str) -> bytes:
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        path = os.path.join(path, _INSIDE)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
+
+
+def _by_link(path: str, holder: Holder) -> bool:
+    aside = _aside(path)
+    _create(aside, holder)
+    try:
+        return _link(aside, path)
+    finally:
+        os.unlink(aside)
+
+
+def _link(aside: str, path: str) -> bool:
+    try:
+        os.link(aside, path)
+    except OSError as error:
+        # On NFS a link whose answer was lost is asked for again and refused, though it is there (open(2), O_EXCL).
+        if os.lstat(aside).st_nlink > 1:
+            return True
+        if error.errno == errno.EEXIST:
+            return False
+        raise
+    return True
+
+
+def _by_directory(path: str, holder: Holder) -> bool:
+    aside = _aside(path)
+    os.mkdir(aside, 0o700)
+    inside = os.path.join(aside, _INSIDE)
+    try:
+        _create(inside, holder)
+        os.rename(aside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(inside)
+            os.rmdir(aside)
+        if error.errno in _SOMETHING_THERE or os.path.lexists(path):
+            return False
+        raise
+    return not _went_inside(path, os.path.basename(aside))
+
+
+def _went_inside(path: str, name: str) -> bool:
+    """Whether it was moved into the directory that was there (HDFS does that); then it is removed again."""
+    inside = os.path.join(path, name)
+    if not os.path.lexists(inside):
+        return False
+    remove(inside)
+    return True
+
+
+def _aside(path: str) -> str:
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
+
+
+def _create(path: str, holder: Holder) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, holder.text)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)

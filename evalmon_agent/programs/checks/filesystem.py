@@ -1,0 +1,76 @@
+"""Which file system is the experiment on, and by which lock is it guarded there?"""
+
+from __future__ import annotations
+
+import os
+
+from evalmon_agent.files import marker
+from evalmon_agent.files.holder import this_process
+from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
+from evalmon_agent.programs.checks.finding import Finding, ok, problem, warning
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.lock import Choice, mount_at, recorded, stranded_holder, would_choose
+
+_LOCK = "lock"
+
+
+def check(experiment: Experiment) -> list[Finding]:
+    """Type and options, the lock's kind and why, and whether somebody lost it."""
+    place = probe_place(experiment)
+    mount = mount_at(place)
+    found = [_mount(place, mount)]
+    if not os.access(place, os.W_OK | os.X_OK):
+        return found
+    made = recorded(experiment) if os.path.isdir(experiment.directory) else None
+    found += _recorded(experiment, made, mount) if made is not None else _chosen(would_choose(place), place)
+    holder = stranded_holder(experiment)
+    if holder is not None:
+        found.append(
+            warning(
+                _LOCK,
+                f"held just now by process {holder.pid} on {holder.host}",
+                f"if it stays, and that process is gone for good, remove {experiment.lock}",
+            )
+        )
+    return found
+
+
+def probe_place(experiment: Experiment) -> str:
+    """Where something may be tried: our own directory, else EXP."""
+    has_own = experiment.is_ours and os.path.isdir(experiment.directory) and not os.path.islink(experiment.directory)
+    return experiment.directory if has_own else experiment.root
+
+
+def _mount(place: str, mount: Mount | None) -> Finding:
+    if mount is None:
+        return warning("file system", f"nobody can tell how {place} is mounted", "is /proc there?")
+    line = f"{mount.fstype} mounted at {mount.point} ({','.join(sorted(mount.options))})"
+    if is_of_one_machine(mount):
+        return warning(
+            "file system",
+            f"{line}: it is of this machine",
+            "compute nodes must see the same directory: use a shared file system, unless this one is exported to them",
+        )
+    return ok("file system", line)
+
+
+def _recorded(experiment: Experiment, made: Choice, mount: Mount | None) -> list[Finding]:
+    line = f"{made.kind}, chosen on {made.host}" + (f": {made.why}" if made.why else "")
+    if made.kind == "flock" and not same_flock(made.filesystem, mount):
+        advice = f"run evalmon on {made.host}, or once no monitor runs remove {experiment.lock_choice} and begin here"
+        return [problem(_LOCK, f"{line}; but this host's flock is not seen there", advice, exit_status=75)]
+    return [ok(_LOCK, line)]
+
+
+def _chosen(choice: Choice, place: str) -> list[Finding]:
+    line = f"{choice.kind} would be used: {choice.why}"
+    if choice.kind == "flock":
+        return [ok(_LOCK, line)]
+    path = os.path.join(place, f".evalmon-doctor.{os.urandom(8).hex()}.tmp")
+    try:
+        marker.publish(path, this_process())
+        marker.remove(path)
+    except OSError as error:
+        advice = "use another file system for the experiment"
+        return [problem(_LOCK, f"{line}; but its marker cannot be made ({error.strerror})", advice, exit_status=75)]
+    return [ok(_LOCK, line)]

@@ -1,0 +1,62 @@
+"""Where do jobs run that somebody else submitted: working directory, partition, account and qos, as Slurm has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.words.job_id import JobId, expand_pending
+from evalmon_agent.words.stamps import parse_stamp
+
+# As in squeue.py: a record starts with \x1e, and what may hold anything, the directory, comes last.
+_QUEUE_FIELDS = ("%i", "%V", "%P", "%a", "%q", "%Z")
+_QUEUE_FORMAT = "\x1e" + "\x1f".join(_QUEUE_FIELDS)
+_RECORD = re.compile(r"\x1e([^\x1e]+)")
+
+# WorkDir is not in every version's accounting: hence a question of its own, whose failure costs nothing else.
+_ACCOUNT_FIELDS = ("JobID", "Submit", "Partition", "Account", "QOS", "WorkDir")
+_UNKNOWN = frozenset({"", "(null)", "N/A", "Unknown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where one job runs or ran; unknown is None. `submitted_at` (epoch) tells the bearers of one id apart."""
+
+    job_id: JobId
+    submitted_at: float | None
+    partition: str | None
+    account: str | None
+    qos: str | None
+    work_dir: str | None
+
+
+def queue_argv() -> list[str]:
+    """All my jobs that squeue knows, one row per array task."""
+    return ["squeue", "-h", "--me", "-r", "-t", "all", "-o", _QUEUE_FORMAT]
+
+
+def parse_queue(text: str) -> list[Whereabouts]:
+    """Every row of `queue_argv()`'s answer that can be read."""
+    return [found for match in _RECORD.finditer(text) for found in _row(match[1].removesuffix("\n").split("\x1f", 5))]
+
+
+def account_argv(job_ids: Sequence[str], *, delimiter: str) -> list[str]:
+    """These jobs as accounting has them, without their steps."""
+    fields = ",".join(_ACCOUNT_FIELDS)
+    return ["sacct", "-n", "-P", "-X", "-D", f"--delimiter={delimiter}", "-j", ",".join(job_ids), "-o", fields]
+
+
+def parse_accounts(text: str, *, delimiter: str) -> list[Whereabouts]:
+    """Every row of `account_argv()`'s answer that can be read; a newline in a directory costs that row its rest."""
+    return [found for line in text.split("\n") for found in _row(line.split(delimiter, 5))]
+
+
+def _row(cells: Sequence[str]) -> list[Whereabouts]:
+    job_ids = expand_pending(cells[0]) if len(cells) == len(_ACCOUNT_FIELDS) else None
+    if job_ids is None:
+        return []
+    partition, account, qos, work_dir = (None if cell in _UNKNOWN else cell for cell in cells[2:])
+    is_path = work_dir is not None and work_dir.startswith("/")
+    submitted_at = parse_stamp(cells[1])
+    return [Whereabouts(one, submitted_at, partition, account, qos, work_dir if is_path else None) for one in job_ids]

@@ -1,0 +1,78 @@
+"""What the figures should be, beside what they are. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+# jobgpumonitor's figures on the machine on which the targets were set: half of its CPU over 60 s, and its memory.
+_LONG_CPU_S = 0.126
+_LONG_PSS_MIB = 20.8
+_LONG_S = 60
+
+_TICK_MS = 1.0
+_START_MS = 20.0
+
+_RUNS = ("evalmon run", "evalmon run, in a job")
+_RIVAL = "jgm run"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One of them. `is_met`: None where it was not measured."""
+
+    what: str
+    measured: float | None
+    at_most: float | None
+    unit: str
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether it is so."""
+        return None if self.measured is None or self.at_most is None else self.measured <= self.at_most
+
+
+def targets(found: Mapping[str, object], *, seconds: float) -> list[Target]:
+    """All of them, measured or not; `seconds` is the length of the long command."""
+    return [*_short(found), *_start(found), *_long(found, seconds), _tick(found)]
+
+
+def as_rows(targets: list[Target]) -> list[dict[str, object]]:
+    """For JSON."""
+    return [{**asdict(target), "is_met": target.is_met} for target in targets]
+
+
+def _short(found: Mapping[str, object]) -> Iterator[Target]:
+    for run in _RUNS:
+        for figure, what in (("wall_ms", "time"), ("cpu_ms", "CPU")):
+            rival = _number(found, "true", _RIVAL, figure)
+            half = None if rival is None else rival / 2
+            yield Target(f"{run} -- true: half the {what} of {_RIVAL}", _number(found, "true", run, figure), half, "ms")
+
+
+def _start(found: Mapping[str, object]) -> Iterator[Target]:
+    for run in _RUNS:
+        yield Target(f"{run}: the command starts", _number(found, "start", run, "start_ms"), _START_MS, "ms")
+
+
+def _long(found: Mapping[str, object], seconds: float) -> Iterator[Target]:
+    for run in _RUNS:
+        cpu_s, pss_mib = _number(found, "long", run, "cpu_s"), _number(found, "long", run, "peak_pss_mib")
+        rival_cpu_s, rival_mib = (_number(found, "long", _RIVAL, key) for key in ("cpu_s", "peak_pss_mib"))
+        yield Target(f"{run}, long: half the CPU of {_RIVAL}", cpu_s, rival_cpu_s and rival_cpu_s / 2, "s")
+        if seconds == _LONG_S:
+            yield Target(f"{run}, {_LONG_S} s: CPU", cpu_s, _LONG_CPU_S, "s")
+        yield Target(f"{run}, long: no more PSS than {_RIVAL}", pss_mib, rival_mib, "MiB")
+        yield Target(f"{run}, long: PSS", pss_mib, _LONG_PSS_MIB, "MiB")
+
+
+def _tick(found: Mapping[str, object]) -> Target:
+    own_ms = _number(found, "ticks", "8 GPU", "own_ms_per_tick")
+    return Target("a tick with 8 GPUs, without the driver's part: CPU", own_ms, _TICK_MS, "ms")
+
+
+def _number(found: Mapping[str, object], *keys: str) -> float | None:
+    value: object = found
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping):
+        value = value.get("median")
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,141 @@
+"""Another release's Slurm beside this machine's: from a tree of that Debian release, made once per machine.
+
+Only the programs come from the tree. They run in this machine's own root, with the tree's dynamic linker and libraries
+written into them, so jobs see the same paths, Python and home as with the machine's own Slurm. No chroot, no mount.
+"""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from . import packages
+from .errors import SlurmDevError
+from .lock import lock
+
+NAMES = ("trixie",)
+TOOLS = {"debootstrap": "debootstrap", "patchelf": "patchelf"}
+MAKE_TIMEOUT_S = 1200
+
+# debootstrap fetches these with all that they need.
+PACKAGES = (
+    "slurm-client",
+    "slurmctld",
+    "slurmd",
+    "slurmdbd",
+    "slurm-wlm-basic-plugins",
+    "slurm-wlm-mysql-plugin",
+)
+# As Debian calls them; what is behind /etc/alternatives has its real name with `-wlm` behind it.
+DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "slurmstepd")
+COMMANDS = (
+    *("sacct", "sacctmgr", "salloc", "sattach", "sbatch", "sbcast", "scancel", "scontrol", "scrontab", "sdiag"),
+    *("sinfo", "sprio", "squeue", "sreport", "srun", "sshare", "sstat", "strigger"),
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release's Slurm. `programs` comes first on PATH, `plugins` is its PluginDir."""
+
+    name: str
+    programs: str
+    plugins: str
+
+
+def get(name: str) -> Release:
+    """The release's Slurm, made now if it is not there yet (a minute or two, 300 MB).
+
+    Raises:
+        SlurmDevError: it could not be made; the message ends with what debootstrap or patchelf said.
+    """
+    tree = os.path.join(cache_directory(), name)
+    with lock(tree, timeout_s=MAKE_TIMEOUT_S):
+        if not os.path.isdir(_programs(tree)):
+            _make(name, tree)
+    return Release(name, _programs(tree), os.path.join(_libraries(tree), "slurm-wlm"))
+
+
+def cache_directory() -> str:
+    """EVALMON_SLURM_CACHE, or a place below /var/cache."""
+    return os.environ.get("EVALMON_SLURM_CACHE") or "/var/cache/evalmon-slurm-dev"
+
+
+def _make(name: str, tree: str) -> None:
+    absent = [package for program, package in TOOLS.items() if not shutil.which(program, path=packages.SEARCH_PATH)]
+    if absent:
+        packages.install(absent)
+    print(f"making {tree} from a Debian mirror (once; a minute or two)", flush=True)
+    made = f"{tree}.new"
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.rmtree(tree, ignore_errors=True)
+    os.makedirs(made, mode=0o755)
+    _run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", name, made, _mirror())
+    os.mkdir(_programs(made))
+    for program in (*DAEMONS, *COMMANDS):
+        _adopt(made, program, will_be_in=tree)
+    os.rename(made, tree)
+
+
+def _adopt(made: str, program: str, *, will_be_in: str) -> None:
+    """Copy a program, with its linker and libraries named by their paths in the tree.
+
+    An RPATH, not a RUNPATH: that would not hold for what the libraries and plugins need themselves.
+    """
+    candidates = [
+        os.path.join(made, "usr", sub, name) for sub in ("bin", "sbin") for name in (f"{program}-wlm", program)
+    ]
+    source = next((path for path in candidates if os.path.isfile(path) and not os.path.islink(path)), None)
+    if source is None:
+        raise SlurmDevError(f"no {program} in {made}")
+    copy = os.path.join(_programs(made), program)
+    shutil.copy2(source, copy)
+    linker = subprocess.run(["patchelf", "--print-interpreter", copy], capture_output=True, text=True, check=True)
+    libraries = _libraries(will_be_in)
+    _run(
+        "patchelf",
+        "--set-interpreter",
+        f"{will_be_in}/usr{linker.stdout.strip()}",
+        "--force-rpath",
+        "--set-rpath",
+        f"{libraries}/slurm-wlm:{libraries}",
+        copy,
+    )
+
+
+def _programs(tree: str) -> str:
+    return os.path.join(tree, "evalmon")
+
+
+def _libraries(tree: str) -> str:
+    return os.path.join(tree, "usr", "lib", f"{os.uname().machine}-linux-gnu")
+
+
+def _mirror() -> str:
+    """EVALMON_DEBIAN_MIRROR, or the first Debian archive among apt's own sources.
+
+    Raises:
+        SlurmDevError: there is none.
+    """
+    words = ("indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian")
+    listed = subprocess.run(["apt-get", *words], capture_output=True, text=True, check=False).stdout.split()
+    found = os.environ.get("EVALMON_DEBIAN_MIRROR") or next(iter(listed), None)
+    if found is None:
+        raise SlurmDevError("no Debian archive among apt's sources; name one: EVALMON_DEBIAN_MIRROR=URL")
+    return found
+
+
+def _run(*argv: str) -> None:
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=MAKE_TIMEOUT_S,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+    if done.returncode != 0:
+        raise SlurmDevError(f"{argv[0]} failed:\n" + "\n".join(done.stdout.splitlines()[-15:]))

@@ -1,0 +1,157 @@
+"""The command line of scripts/soak."""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from soak_parts import compare, plan, truth
+from soak_parts.evals import scripts
+from soak_parts.hitters import Hitters
+from soak_parts.place import Place, ask, say
+from soak_parts.plan import Planned
+from soak_parts.told import read
+from soak_parts.user import User
+
+_WAVE_S = 8.0
+_AT_ONCE = 8
+# An eval that runs into its limit of a minute needs two at least.
+_TIMEOUTS_FROM_S = 240
+
+
+def main() -> int:
+    """Soak; 0 if evalmon told exactly what happened."""
+    asked = _parser().parse_args()
+    if os.geteuid() != 0:
+        print("soak: takes root: it stops Slurm's daemons and mounts a small disk; run it with sudo", file=sys.stderr)
+        return 2
+    place = _place(asked)
+    place.prepare()
+    keep = True
+    try:
+        findings, line = _soak(place, asked)
+        keep = bool(findings)
+    finally:
+        place.give_back(keep=keep)
+    for finding in findings:
+        print(f"{finding.kind}: {finding.what}")
+    if keep:
+        print(f"everything is kept in {place.directory}")
+    print(line)
+    return int(keep)
+
+
+def _soak(place: Place, asked: argparse.Namespace) -> tuple[list[compare.Finding], str]:
+    environ = place.environ()
+    began = time.time()
+    made = scripts(asked.seed, str(place.truth), has_timeout=asked.seconds >= _TIMEOUTS_FROM_S)
+    user = User(place, environ, made)
+    hitters = Hitters(place, environ)
+    try:
+        kills = _kill(place, hitters, user, asked)
+    finally:
+        hitters.undo()
+    say(f"{kills} kills; waiting for the end")
+    try:
+        user.finish()
+        truths = truth.gather(place, environ, user.made, since=began)
+    finally:
+        _cancel_all(place, environ)
+    findings = [
+        compare.Finding(finding.kind, f"{experiment.name}: {finding.what}")
+        for experiment, mine in truths.items()
+        for finding in compare.compare(mine, read(experiment))
+    ]
+    count = {kind: sum(finding.kind == kind for finding in findings) for kind in ("lost", "invented", "duplicate")}
+    evals = sum(len(mine) for mine in truths.values())
+    return findings, (
+        f"soak: {kills} kills, {evals} evals, {count['lost']} lost, {count['invented']} invented, "
+        f"{count['duplicate']} duplicates, seed {asked.seed}"
+    )
+
+
+def _kill(place: Place, hitters: Hitters, user: User, asked: argparse.Namespace) -> int:
+    """Evals in waves, and hits beside them, for as long as asked; returns how many hit something."""
+    over = threading.Event()
+    waves = threading.Thread(target=_waves, args=(user, over))
+    waves.start()
+    made: list[Future[bool]] = []
+    deadline = time.monotonic() + asked.seconds
+    free = threading.Semaphore(_AT_ONCE)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for planned in plan.hits(asked.seed):
+            time.sleep(planned.pause_s)
+            free.acquire()  # a hit that waits for its turn would come long after it was planned
+            if time.monotonic() > deadline:
+                break
+            made.append(pool.submit(_make, place, hitters, planned))
+            made[-1].add_done_callback(lambda _: free.release())
+        over.set()
+    waves.join()
+    return sum(future.result() for future in made)
+
+
+def _waves(user: User, over: threading.Event) -> None:
+    count = 3
+    while not over.is_set():
+        user.add(count)
+        count = 2
+        over.wait(_WAVE_S)
+
+
+def _make(place: Place, hitters: Hitters, planned: Planned) -> bool:
+    at = time.time()
+    hit = hitters.hit(planned)
+    what, target = hit or (planned.what[0], "nothing there")
+    record = {"at": at, "until": time.time(), **asdict(planned), "made": what, "target": target}
+    with open(place.hits, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+    say(f"{what}: {target}")
+    return hit is not None
+
+
+def _cancel_all(place: Place, environ: dict[str, str]) -> None:
+    """What is left of our jobs on a Slurm that goes on."""
+    listed = ask(environ, "squeue", "-h", "-o", "%A|%Z").stdout.splitlines()
+    mine = {line.split("|", 1)[0] for line in listed if str(place.disk) in line}
+    if mine:
+        ask(environ, "scancel", "-f", *sorted(mine))
+
+
+def _place(asked: argparse.Namespace) -> Place:
+    directory = Path(asked.dir or tempfile.mkdtemp(prefix="evalmon-soak.")).resolve()
+    if asked.dir:
+        if directory.exists() and any(directory.iterdir()):
+            raise SystemExit(f"soak: {directory}: not empty; give a new directory")
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+    given = asked.slurm or os.environ.get("EVALMON_SLURM_DIR")
+    return Place(directory, Path(given or directory / "slurm").resolve(), is_slurm_ours=given is None)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="soak",
+        description="Short evals on the local Slurm, in three experiments, while a random killer hits sidecars, "
+        "completion jobs, agents, samplers, commands, Slurm's daemons and the disk. Afterwards the evals' own notes "
+        "and sacct are laid beside what evalmon told. Exit status 1 if it told anything else than what happened.",
+    )
+    parser.add_argument("--for", dest="seconds", type=float, default=120, metavar="SECONDS", help="default: 120")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="repeats the choice of the hits")
+    parser.add_argument("--dir", help="a new directory for everything (default: one below the system's for such)")
+    parser.add_argument(
+        "--slurm", metavar="DIR", help="a Slurm of scripts/slurm-dev that runs already (default: its own)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

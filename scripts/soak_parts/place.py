@@ -1,0 +1,118 @@
+"""Where everything is: the soak's directory, a small file system for the experiments, and the Slurm."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slurm_dev import instance
+from slurm_dev.instance import Instance
+from slurm_dev.processes import Process
+
+ROOT = Path(__file__).resolve().parents[2]
+SLURM_DEV = ROOT / "scripts" / "slurm-dev"
+DISK_MIB = 48
+DAEMONS = ("slurmctld", "slurmdbd", "n1", "n2")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One soak's place. What the evals and the killer write down lies outside of the disk that is filled."""
+
+    directory: Path
+    slurm_dir: Path
+    is_slurm_ours: bool
+    token: str = field(default_factory=lambda: os.urandom(3).hex())
+
+    @property
+    def disk(self) -> Path:
+        """A tmpfs of DISK_MIB with all experiments; by its name accounting tells this soak's jobs from others."""
+        return self.directory / f"disk-{self.token}"
+
+    @property
+    def truth(self) -> Path:
+        """One file per eval, a line for its start and its end."""
+        return self.directory / "truth"
+
+    @property
+    def hits(self) -> Path:
+        """What the killer did, a line of JSON each."""
+        return self.directory / "hits.jsonl"
+
+    def prepare(self) -> None:
+        """Make the directories, mount the disk, and start a Slurm if none was given."""
+        self.truth.mkdir(parents=True)
+        self.disk.mkdir()
+        self.directory.chmod(0o755)
+        _run("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=755", "evalmon-soak", self.disk)
+        if self.is_slurm_ours:
+            _run(SLURM_DEV, "up", "--dir", self.slurm_dir)
+
+    def give_back(self, *, keep: bool) -> None:
+        """End the Slurm if it is ours and unmount the disk; what is kept lies in a directory of the same name."""
+        if self.is_slurm_ours:
+            _run(SLURM_DEV, "down", "--dir", self.slurm_dir)
+        if keep:
+            shutil.copytree(self.disk, self.directory / "kept", symlinks=True)
+        _run("umount", "--lazy", self.disk)
+        if keep:
+            self.disk.rmdir()
+            (self.directory / "kept").rename(self.disk)
+        else:
+            shutil.rmtree(self.directory)
+
+    @property
+    def instance(self) -> Instance:
+        """The Slurm's record."""
+        found = instance.load(str(self.slurm_dir))
+        assert found is not None
+        return found
+
+    def daemon(self, name: str) -> Process | None:
+        """A daemon's process, None while it does not run."""
+        return self.instance.noted(self.instance.node(name))
+
+    def dev(self, *words: str) -> bool:
+        """scripts/slurm-dev for this Slurm; whether it succeeded."""
+        argv = [SLURM_DEV, *words, "--dir", self.slurm_dir]
+        return subprocess.run(argv, check=False, capture_output=True, timeout=300).returncode == 0
+
+    def environ(self) -> dict[str, str]:
+        """What the user's shell has: `slurm-dev env`, and leave to poll fast."""
+        said = subprocess.run([SLURM_DEV, "env", "--dir", self.slurm_dir], check=True, capture_output=True, text=True)
+        shell = ["bash", "-c", f"{said.stdout}\nenv -0"]
+        pairs = subprocess.run(shell, check=True, capture_output=True, text=True).stdout.split("\0")
+        found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        clean = {key: value for key, value in found.items() if not key.startswith(("EVALMON_", "PYTEST_", "PYTHON"))}
+        return {**clean, "EVALMON_ALLOW_FAST_POLLING": "1"}
+
+
+def ask(environ: dict[str, str], *argv: str | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's commands; a failure is in the answer, one that hangs counts as failed."""
+    try:
+        return subprocess.run(
+            list(map(str, argv)), env=environ, check=False, capture_output=True, text=True, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(argv, 124, "", "no answer in time")
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    print(f"soak: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def free(path: Path) -> None:
+    """Remove a file, if it is there."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _run(*argv: str | Path) -> None:
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=900)
+    if done.returncode != 0:
+        raise SystemExit(f"soak: {' '.join(map(str, argv))}: {(done.stderr or done.stdout).strip()}")

@@ -1,0 +1,136 @@
+"""What the user types: submit now and then, again where it failed; a report where nobody else is left to write one."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from soak_parts import targets
+from soak_parts.evals import Script
+from soak_parts.place import Place, ask, say
+
+SETTINGS = {"poll_interval": 2, "seff_retry_delay": 1, "sample_interval": 2}
+# One sidecar for all, one that hands itself on before its minute is over, and none.
+EXPERIMENTS = {
+    "steady": {},
+    "handing-on": {"sidecar": {"time": "00:01:00"}},
+    "without": {"mode": "dependency"},
+}
+_COMMAND_TIMEOUT_S = 120
+END_WITHIN_S = 300.0
+
+
+def evalmon() -> str:
+    """The program that people call."""
+    return str(Path(sys.executable).with_name("evalmon"))
+
+
+def experiments(place: Place) -> list[Path]:
+    """The experiments that are there by now."""
+    return [place.disk / name for name in EXPERIMENTS if (place.disk / name / "evalmon").is_dir()]
+
+
+class User:
+    """Adds evals to the experiments in turn, and submits."""
+
+    def __init__(self, place: Place, environ: dict[str, str], scripts: Iterator[Script]) -> None:
+        self._place = place
+        self._environ = environ
+        self._scripts = scripts
+        self._turn = 0
+        self.made: list[tuple[Path, Script]] = []
+        self._owed: set[Path] = set()
+
+    def add(self, count: int) -> None:
+        """Write scripts into the next experiment and submit it, and what could not be submitted before."""
+        name = list(EXPERIMENTS)[self._turn % len(EXPERIMENTS)]
+        self._turn += 1
+        experiment = self._place.disk / name
+        if self._write_settings(experiment, EXPERIMENTS[name]):
+            for _ in range(count):
+                self._write(experiment, next(self._scripts))
+            self._owed.add(experiment)
+        self.submit_owed()
+
+    def submit_owed(self) -> bool:
+        """Submit every experiment whose last submission did not say 0; whether all did now."""
+        for experiment in sorted(self._owed):
+            done = self._evalmon("submit", experiment)
+            if done.returncode == 0:
+                self._owed.discard(experiment)
+            else:
+                say(f"submit {experiment.name}: {done.returncode}: {(done.stderr.splitlines() or ['?'])[-1]}")
+        return not self._owed
+
+    def finish(self) -> None:
+        """Cancel what waits for ever, and wait until each experiment is over; a report where no helper lives."""
+        self._cancel_held()
+        deadline = time.monotonic() + END_WITHIN_S
+        while not self.submit_owed() and time.monotonic() < deadline:
+            time.sleep(2)
+        self._cancel_held()
+        left = experiments(self._place)
+        while left and time.monotonic() < deadline:
+            time.sleep(1)
+            left = [experiment for experiment in left if not self._is_over(experiment)]
+
+    def _is_over(self, experiment: Path) -> bool:
+        """Whether nothing of it is active and the summary is written; where nobody else will, we ask for it."""
+        jobs = [job for job in targets.jobs(self._place, self._environ) if job.state in targets.ALIVE]
+        active = [job for job in jobs if experiment in job.folder.parents]
+        if is_complete(experiment) and not active:
+            say(f"{experiment.name}: over")
+            return True
+        if not any(job.folder == experiment for job in jobs):
+            done = self._evalmon("report", experiment)
+            say(f"{experiment.name}: no helper lives; report said {done.returncode}")
+        return False
+
+    def _cancel_held(self) -> None:
+        waiting = [job for job in targets.evals(self._place, self._environ) if job.state == "PENDING"]
+        held = [job.job_id for job in waiting if job.folder.name.startswith("held")]
+        if held:
+            ask(self._environ, "scancel", *held)
+
+    def _evalmon(self, verb: str, experiment: Path) -> subprocess.CompletedProcess[str]:
+        return ask(self._environ, evalmon(), verb, experiment, timeout_s=_COMMAND_TIMEOUT_S)
+
+    def _write_settings(self, experiment: Path, more: dict[str, object]) -> bool:
+        """Whether they are there; on a full disk they may not be yet."""
+        path = experiment / "evalmon.yaml"
+        try:
+            experiment.mkdir(exist_ok=True)
+            if not path.exists():
+                _write_whole(path, json.dumps({**SETTINGS, **more}))
+        except OSError:
+            return False
+        return True
+
+    def _write(self, experiment: Path, script: Script) -> None:
+        path = experiment / script.run / "eval" / script.cell / "cell.slurm"
+        try:
+            path.parent.mkdir(parents=True)
+            _write_whole(path, script.text)
+        except OSError as error:
+            say(f"{script.cell} was not written: {error.strerror}")
+            return
+        self.made.append((experiment, script))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """In one move: a `submit` that runs beside us must not find half of it."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+def is_complete(experiment: Path) -> bool:
+    """Whether the summary says that it is complete, and the log's last transition is followed by ALL_COMPLETE."""
+    try:
+        summary = json.loads((experiment / "evalmon/summary.json").read_text())
+        log = (experiment / "evalmon/monitor.log").read_text()
+    except (OSError, ValueError):
+        return False
+    return bool(summary["complete"]) and log.rfind("] ALL_COMPLETE: ") > log.rfind("] STATE_CHANGE: ")

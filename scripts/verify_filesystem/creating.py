@@ -1,0 +1,66 @@
+"""Has each name one maker? All create, link and append at once, without a lock."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+
+from verify_filesystem.finding import Finding
+from verify_filesystem.meeting import Meeting
+
+
+def verify(meeting: Meeting, *, processes: int, rounds: int) -> list[Finding]:
+    """Exclusive creation, which intents and markers rely on, and O_APPEND, which nothing of ours relies on."""
+    found = meeting.let_work("creation", functools.partial(_worker, rounds), processes=processes)
+    findings = []
+    for what, key in (("creating exclusively (O_EXCL)", "created"), ("linking exclusively (link)", "linked")):
+        if any(one[key] is None for one in found):
+            findings.append(Finding(what, None, "refused here; a soft lock's marker is then made in another way"))
+            continue
+        makers = Counter(name for one in found for name in one[key])
+        wrong = sum(makers[turn] != 1 for turn in range(rounds))
+        words = f"{rounds} names, {len(found)} processes after each: {wrong} had no maker or several"
+        findings.append(Finding(what, wrong == 0, words))
+    expected = rounds * len(found)
+    with open(os.path.join(meeting.place, "appended"), encoding="ascii", errors="replace") as file:
+        whole = sum(line.endswith(" end") for line in file.read().split("\n")[:-1])
+    words = f"{whole} of {expected} lines are whole (evalmon does not rely on it)"
+    return [*findings, Finding("appending at once (O_APPEND)", None, words)]
+
+
+def _worker(rounds: int, place: str, number: int) -> dict[str, object]:
+    aside = os.path.join(place, f"aside.{os.uname().nodename}.{os.getpid()}")
+    os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    descriptor = os.open(os.path.join(place, "appended"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    created: list[int] = []
+    linked: list[int] | None = []
+    for turn in range(rounds):
+        os.write(descriptor, f"{number} {turn} {'x' * 80} end\n".encode())
+        created += [turn] * _create(os.path.join(place, f"created.{turn}"))
+        linked = _link(aside, os.path.join(place, f"linked.{turn}"), turn, linked)
+    os.close(descriptor)
+    return {"created": created, "linked": linked}
+
+
+def _create(name: str) -> bool:
+    try:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        if not os.path.lexists(name):  # sftp has no word for "exists"
+            raise
+        return False
+    return True
+
+
+def _link(aside: str, name: str, turn: int, linked: list[int] | None) -> list[int] | None:
+    """The turns won, with this one; None once the file system refuses links."""
+    if linked is None:
+        return None
+    try:
+        os.link(aside, name)
+    except FileExistsError:
+        return linked
+    except OSError:
+        return linked if os.path.lexists(name) else None
+    return [*linked, turn]

@@ -1,0 +1,39 @@
+"""A script that samples for gpu_metrics.csv itself is known by its text."""
+
+from pathlib import Path
+
+import pytest
+
+from evalmon_agent.agent.sampling.own_sampling import is_in, is_in_text
+
+QUERY = b"nvidia-smi --query-gpu=timestamp,utilization.gpu --format=csv -l 30"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"#!/bin/bash\n" + QUERY + b" > gpu_metrics.csv &\n",
+        QUERY + b' \\\n  -f "$GPU_METRICS_DIR/gpu_metrics.csv" &',
+        b"out=$PWD/gpu_metrics.csv\nwhile :; do " + QUERY + b' >>"$out"; done &\n',
+    ],
+)
+def test_nvidia_smi_for_gpu_metrics_csv_is_seen(text: bytes) -> None:
+    assert is_in_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"nvidia-smi\npython eval.py\n",
+        b"# " + QUERY + b" > gpu_metrics.csv &\n",
+        QUERY + b" > gpus.csv &\n",
+        b"tail -1 gpu_metrics.csv\n  # as nvidia-smi prints it\n",
+    ],
+)
+def test_other_uses_of_either_word_are_not(text: bytes) -> None:
+    assert not is_in_text(text)
+
+
+def test_a_script_that_cannot_be_read_seems_not_to(tmp_path: Path) -> None:
+    assert not is_in(str(tmp_path / "absent"))

@@ -1,0 +1,28 @@
+"""Only a job that Slurm tracks by its cgroup lets the command out of our process group."""
+
+import pytest
+
+from evalmon_agent.agent.group import is_tracked
+
+V1 = "6:freezer:/slurm_n3/uid_0/job_140/step_batch\n4:memory:/slurm_n3/uid_0/job_140/step_batch/task_0\n0::/\n"
+V2 = "0::/system.slice/slurmstepd.scope/job_140/step_batch/user/task_0\n"
+
+
+@pytest.mark.parametrize("own", [V1, V2, "0::/slurm/job_140\n"])
+def test_proctrack_by_cgroup_is_seen(own: str) -> None:
+    assert is_tracked(own, job_id=140)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "",
+        "garbage",
+        V1.replace("freezer", "pids"),
+        V1.replace("job_140", "job_14"),
+        V2.replace("job_140", "job_1401"),
+        "6:freezer:/\n0::/user.slice/user-0.slice\n",
+    ],
+)
+def test_anything_else_is_not(own: str) -> None:
+    assert not is_tracked(own, job_id=140)

@@ -1,0 +1,209 @@
+"""Hostile names, paths, files and environments, through whole commands: nothing runs, leaks or leads elsewhere."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.in_a_job import RUN, environ
+from evalmon_agent.programs.submit import submit
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.store import registry
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.submission.our_jobs import script
+from evalmon_agent.tracking.registry import Intent, entries
+from experiments import STARTED, Exp, ended
+from fake_slurm import FakeSlurm
+from files.zips import Member, zip_of
+from submission.test_launcher import COMMANDS, PAYLOADS
+
+PACKAGE = Path(__file__).resolve().parents[2] / "evalmon_agent"
+SECRET = "hf_canary_9876543210"
+SAY = """#!/bin/sh
+printf '%s\\0' "$EVALMON_DIR" "$EVALMON_NAME" "$EVALMON_OUTPUT_DIR" > "$SAID"
+"""
+
+
+def usable(payload: str) -> str:
+    return payload.replace("/", "_").strip() or "x"
+
+
+@pytest.mark.survives("S5", "S7")
+@pytest.mark.parametrize("step", [3 * len(COMMANDS), pytest.param(1, marks=pytest.mark.full)])
+def test_what_is_submitted_from_a_hostile_place_runs_the_script_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """The payload is the experiment's name, the run's, the task's, the job's and the interpreter's."""
+    # What is not UTF-8 is refused.
+    payloads = [payload for payload in PAYLOADS[::step] if "\udcff" not in payload]
+    assert len(payloads) > 180 / step
+    for number, payload in enumerate(payloads):
+        place = tmp_path / str(number)
+        slurm = FakeSlurm(place / "slurm")
+        name = usable(payload)
+        root = place / name
+        folder = root / name / "eval"
+        folder.mkdir(parents=True)
+        path = folder / f"{name}_epoch0.slurm"
+        path.write_text(SAY)
+        experiment = Experiment.at(str(root))
+        (place / "elsewhere").mkdir()
+        monkeypatch.setattr(sys, "executable", str(place / "no" / name))
+        report = submit(
+            experiment,
+            Settings(poll_interval=1.0),
+            Slurm(slurm.environ),
+            named=[str(path)],
+            mode="sidecar",
+            dry_run=False,
+            environ={**slurm.environ, "TZ": payload.replace("\0", "")},
+        )
+        assert len(report.submitted) == 1, payload
+        scripts = [
+            found for found in Path(experiment.scripts).rglob("*") if found.is_file() and "snapshot" not in found.parts
+        ]
+        assert len(scripts) == 3
+        for one in scripts:
+            said = place / "said"
+            env = {"PATH": os.environ["PATH"], "SAID": str(said)}
+            subprocess.run(
+                ["sh", str(one)], env=env, cwd=place / "elsewhere", capture_output=True, timeout=30, check=False
+            )
+            # Our own jobs' interpreter is not there; the eval runs as if we were not.
+            assert said.exists() == (one.name == path.name), payload
+            if said.exists():
+                told = said.read_text().split("\0")
+                assert told[0] == experiment.directory, payload
+                said.unlink()
+        assert list(place.rglob("canary*")) == [], payload
+        assert os.listdir(place / "elsewhere") == []
+        assert sorted(os.listdir(place)) == sorted({"slurm", name, "elsewhere"}), payload
+
+
+@pytest.mark.survives("S7")
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "a/../../../outside", "..", "r/\x00t"])
+def test_a_name_that_leads_elsewhere_is_a_name_and_no_path(tmp_path: Path, name: str) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    registry.append(exp.experiment.registry, Intent("f" * 16, "eval", 1.0, "h", 1, name, str(exp.root / "x.slurm")))
+    exp.report("12", name, started_at=float(STARTED), ended_at=float(STARTED) + 5, exit_code=0)
+    exp.slurm.show([ended("11"), ended("12")])
+    before = sorted(path.name for path in tmp_path.iterdir())
+    exp.observe_to_the_end()
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert not os.path.lexists("/outside")
+    assert {path.name for path in exp.root.iterdir()} == {"evalmon"}
+
+
+SHADOWS = (
+    "json",
+    "os",
+    "signal",
+    "time",
+    "click",
+    "msgspec",
+    "yaml",
+    "evalmon_agent",
+    "sitecustomize",
+    "usercustomize",
+)
+
+
+@pytest.mark.survives("S13")
+def test_our_own_jobs_are_not_led_astray_by_what_lies_around_them(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    (exp.root / "evalmon.yaml").write_text('{"poll_interval": 0.2, "seff_retry_delay": 0}')
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    for name in SHADOWS:
+        (exp.root / f"{name}.py").write_text(f"open({str(tmp_path / 'loaded')!r}, 'a').write({name!r})\n")
+    text = script("sidecar", str(exp.root), interpreter=sys.executable, token="t", environ=exp.slurm.environ)
+    env = {"PYTHONPATH": str(exp.root), "PYTHONHOME": "/nowhere", "PYTHONSTARTUP": "x", "PYTHONINSPECT": "1"}
+    done = subprocess.run(["sh", "-c", text], env=env, cwd=exp.root, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+    assert not (tmp_path / "loaded").exists()
+
+
+@pytest.mark.survives("S11")
+def test_a_secret_of_the_command_or_its_environment_is_in_no_file_of_ours(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    folder = exp.root / "out"
+    secrets = {"HF_TOKEN": SECRET, "OPENAI_API_KEY": SECRET, "WANDB_API_KEY": SECRET}
+    inside = {"SLURM_JOB_ID": "11", "EVALMON_DIR": str(exp.ours), "EVALMON_OUTPUT_DIR": str(folder)}
+    command = ["sh", "-c", "sleep 0.2; exit 3", f"--token={SECRET}", f"https://user:{SECRET}@host/"]
+    done = subprocess.run([*RUN, "--", *command], env=environ(**secrets, **inside), timeout=60, check=False)
+    assert done.returncode == 3
+    assert (exp.ours / "jobs" / "11.json").exists()
+    exp.slurm.show([ended("11", "FAILED", exit_code="3:0")])
+    for words in (("report", str(exp.root)), ("status", str(exp.root), "--json"), ("doctor", str(exp.root))):
+        said = subprocess.run(
+            [sys.executable, "-m", "evalmon_agent", *words],
+            env={**exp.slurm.environ, **secrets},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert SECRET.encode() not in said.stdout + said.stderr
+    written = [path for path in exp.root.rglob("*") if path.is_file()]
+    assert len(written) > 6
+    for path in written:
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.survives("S9")
+def test_nothing_in_the_package_unpickles_or_evaluates_what_it_reads() -> None:
+    banned = {"pickle", "cPickle", "shelve", "marshal", "dill", "cloudpickle", "jsonpickle", "runpy", "code"}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert not banned.intersection(name.split(".")[0] for name in names), path
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"eval", "exec", "compile", "__import__"}, path
+
+
+def with_inspect_script(exp: Exp) -> Path:
+    """An eval that ran inspect, and the folder of its logs."""
+    exp.register(r1_a="11")
+    [entry] = entries(registry.read(exp.experiment.registry))
+    snapshot = Path(exp.experiment.scripts) / entry.intent.token / "snapshot" / "a.slurm"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.write_text("#!/bin/sh\ninspect eval task.py\n")
+    exp.report("11", "r1/a", started_at=float(STARTED), output_dir=str(exp.root / "r1"))
+    exp.slurm.show([ended("11")])
+    (exp.root / "r1" / "logs").mkdir(parents=True)
+    return exp.root / "r1"
+
+
+@pytest.mark.survives("S8", "S10")
+def test_a_summary_is_made_without_hostile_evidence_and_soon(tmp_path: Path) -> None:
+    """A log that is a bomb, a Slurm log and metrics of 10 GB without a newline, a FIFO and a link among them."""
+    exp = Exp(tmp_path)
+    folder = with_inspect_script(exp)
+    bomb = zip_of([Member("header.json", bytes(64 << 20), method=0)])
+    (folder / "logs" / "bomb.eval").write_bytes(bomb)
+    os.mkfifo(folder / "logs" / "fifo.eval")
+    (folder / "logs" / "link.eval").symlink_to("/dev/zero")
+    for name in ("slurm-11.out", "gpu_metrics.csv"):
+        with (folder / name).open("wb") as file:
+            file.truncate(10 << 30)
+    began = time.process_time()
+    exp.observe_to_the_end()
+    assert time.process_time() - began < 2
+    summary = json.loads((exp.ours / "summary.json").read_text())
+    [ev] = summary["evals"]
+    assert (summary["complete"], ev["state"], ev["verdict"], ev["gpu"]) == (True, "COMPLETED", "suspect", None)
+    assert ev["result"]["status"] != "success"

@@ -1,0 +1,207 @@
+"""`evalmon watch` as a user runs it, where a real Slurm cannot be made to answer so."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import Exp, ended, pending, running
+from fake_slurm import Job
+
+ME = getpass.getuser()
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Exp:
+    found = Exp(tmp_path)
+    (found.root / "evalmon.yaml").write_text('{"poll_interval": 1}')
+    return found
+
+
+def watch(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "evalmon_agent", "watch", ".", *words],
+        check=False,
+        env=exp.slurm.environ,
+        cwd=exp.root,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def script(exp: Exp, name: str) -> str:
+    path = exp.root / "r1" / "eval" / f"{name}_epoch0" / "cell.slurm"
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh\n#SBATCH --time=5\ntrue\n")
+    return str(path)
+
+
+def test_jobs_that_run_and_wait_become_evals_with_our_jobs_beside_them(exp: Exp) -> None:
+    path = script(exp, "a")
+    jobs = [running("11", command=f"{path} --seed 3", work_dir=os.path.dirname(path)), pending("12", name="second")]
+    exp.slurm.show(jobs)
+    done = watch(exp, "11", "12")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:5] == [
+        "watching r1/a/epoch0  job 11 (RUNNING)",
+        "watching second  job 12 (PENDING)",
+        "these jobs do not report themselves: what Slurm and their files tell is all that will be known",
+        "completion job: submitted job 1001 (after 2 jobs)",
+        "sidecar: submitted job 1002",
+    ]
+    submitted = exp.slurm.calls("sbatch")
+    assert "--dependency=afterany:11:12" in submitted[0]
+    for call in submitted:
+        assert "--partition=gpu --account=lab --qos=normal" in call
+    evals = exp.state()["evals"]
+    assert {name: ev["state"] for name, ev in evals.items()} == {"r1/a/epoch0": "RUNNING", "second": "PENDING"}
+    assert evals["r1/a/epoch0"]["output_dir"] == os.path.dirname(path)
+    assert evals["r1/a/epoch0"]["jobs"][0].get("token") is None
+
+
+def test_a_second_time_nothing_happens(exp: Exp) -> None:
+    exp.slurm.show([running("11")])
+    watch(exp, "a=11")
+    before = exp.slurm.accepted(), Path(exp.experiment.registry).read_bytes()
+    done = watch(exp, "a=11", "--match", "ce*")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "skipped a: already registered as job 11")
+    assert before == (exp.slurm.accepted(), Path(exp.experiment.registry).read_bytes())
+
+
+def test_ended_jobs_are_summarised_at_once(exp: Exp) -> None:
+    exp.slurm.show([ended("11", user=ME), ended("12", "FAILED", exit_code="3:0", user=ME)])
+    done = watch(exp, "a=11", "b=12")
+    assert done.returncode == 0
+    assert "completion job: not needed (no eval is active)" in done.stdout
+    summary = json.loads((exp.ours / "summary.json").read_text())
+    assert (summary["complete"], summary["counts"]) == (True, {"COMPLETED": 1, "FAILED": 1})
+    assert [ev["witnesses"]["self"] for ev in summary["evals"]] == [None, None]
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+def test_what_is_not_to_be_had_is_told_by_job_and_the_rest_is_watched(exp: Exp) -> None:
+    exp.slurm.show([running("11"), ended("13", user="somebody")])
+    done = watch(exp, "a=11", "12", "13", "--match", "nothing*")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "evalmon: 12: Slurm knows no such job of yours",
+        "evalmon: 13: a job of somebody's; only your own can be watched",
+        "evalmon: nothing*: none of your jobs in the queue has a name like that",
+    ]
+    assert list(exp.state()["evals"]) == ["a"]
+
+
+def test_without_accounting_what_is_in_the_queue_is_watched_and_of_the_rest_the_reason_is_told(exp: Exp) -> None:
+    exp.slurm.show([running("11")])
+    exp.slurm.fail("sacct", "sacct: error: Slurm accounting storage is disabled")
+    done = watch(exp, "a=11", "12")
+    assert done.returncode == 1
+    assert done.stderr.startswith("evalmon: 12: no job of yours in the queue, and accounting does not answer (")
+    assert list(exp.state()["evals"]) == ["a"]
+
+
+@pytest.mark.survives("S6")
+@pytest.mark.parametrize("word", ["1;rm", "../x", "123.0", "$(touch canary)", "a=", "--all"])
+def test_what_is_no_id_is_refused_before_any_process_starts(exp: Exp, word: str) -> None:
+    done = watch(exp, "11", word)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert exp.slurm.calls() == []
+    assert not exp.ours.exists()
+
+
+def test_without_any_id_it_says_what_to_give(exp: Exp) -> None:
+    done = watch(exp)
+    assert (done.returncode, "ids, or --match PATTERN" in done.stderr) == (2, True)
+
+
+def test_two_evals_of_one_name_are_refused_and_nothing_is_made(exp: Exp) -> None:
+    exp.slurm.show([running("11"), running("12")])
+    done = watch(exp, "a=11", "a=12")
+    assert (done.returncode, done.stderr) == (2, "evalmon: jobs 11 and 12 would all be called a; name them: NAME=11\n")
+    assert not exp.ours.exists()
+
+
+def test_a_dry_run_tells_and_makes_nothing(exp: Exp) -> None:
+    exp.slurm.show([running("11", name="eval_x"), pending("12", name="other")])
+    done = watch(exp, "--match", "eval_*", "--dry-run", "--json")
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    assert report["watched"] == [{"name": "eval_x", "job_id": "11", "state": "RUNNING"}]
+    assert (report["skipped"], report["completion"]) == ([], None)
+    assert not exp.ours.exists()
+    assert exp.slurm.calls("sbatch") == []
+
+
+def test_an_array_is_one_record_and_an_eval_for_each_task(exp: Exp) -> None:
+    exp.slurm.show([running("11_0"), pending("11_1"), ended("11_2", user=ME), running("12_0"), running("12_1")])
+    assert watch(exp, "a=11", "b=12_1").returncode == 0
+    assert sorted(exp.state()["evals"]) == ["a[0]", "a[1]", "a[2]", "b[1]"]
+    records = [json.loads(line) for line in Path(exp.experiment.registry).read_text().splitlines()]
+    adopted = [(r["job_id"], r["name"], r.get("tasks")) for r in records if r["kind"] == "adopted"]
+    assert sorted(adopted) == [("11", "a", [0, 1, 2]), ("12_1", "b[1]", None)]
+    assert "--dependency=afterany:12_1:11" in exp.slurm.calls("sbatch")[0]
+
+
+def test_an_array_that_accounting_knows_by_its_beginning_only_is_an_array(exp: Exp) -> None:
+    exp.slurm.show([pending("11", queued=False, user=ME), pending("11_0", accounted=False), pending("11_1")])
+    assert watch(exp, "a=11").returncode == 0
+    assert sorted(exp.state()["evals"]) == ["a[0]", "a[1]"]
+
+
+def test_jobs_in_one_directory_have_no_place_for_csvs_that_would_be_shared(exp: Exp) -> None:
+    exp.slurm.show(
+        [running("11", work_dir="/shared"), running("12", work_dir="/shared"), running("13", work_dir="/own")]
+    )
+    watch(exp, "a=11", "b=12", "c=13")
+    assert {name: ev["output_dir"] for name, ev in exp.state()["evals"].items()} == {"a": None, "b": None, "c": "/own"}
+
+
+def test_our_own_jobs_are_no_evals(exp: Exp) -> None:
+    exp.slurm.show([running("11", name="cell")])
+    watch(exp, "a=11")
+    done = watch(exp, "1001", "--match", "*")
+    assert done.stderr == "evalmon: 1001: a monitoring job of evalmon's, no eval\n"
+    assert list(exp.state()["evals"]) == ["a"]
+
+
+def test_a_job_that_submit_submitted_is_registered_already(exp: Exp) -> None:
+    path = script(exp, "a")
+    argv = [sys.executable, "-m", "evalmon_agent", "submit", ".", path]
+    subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, check=True, capture_output=True)
+    assert watch(exp, "1001").stdout.startswith("skipped r1/a/epoch0: already registered as job 1001\n")
+
+
+@pytest.mark.survives("F18")
+def test_an_earlier_bearer_of_the_id_is_not_mistaken_for_the_job(exp: Exp) -> None:
+    old = Job("11", "COMPLETED", submitted=1_600_000_000, started=1_600_000_010, ended=1_600_000_020, queued=False)
+    exp.slurm.show([old, pending("11", accounted=False)])
+    assert watch(exp, "a=11").returncode == 0
+    [attempt] = exp.state()["evals"]["a"]["attempts"]
+    assert (attempt["submitted_at"], exp.state()["evals"]["a"]["state"]) == (1_700_000_000.0, "PENDING")
+
+
+def test_one_that_reported_itself_is_that_eval(exp: Exp) -> None:
+    exp.experiment.prepare(group_readable=False)
+    exp.report("11", "hooked")
+    exp.slurm.show([running("11")])
+    done = watch(exp, "a=11")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "watching hooked  job 11 (RUNNING)")
+    assert (list(exp.state()["evals"]), len(exp.state()["evals"]["hooked"]["jobs"])) == (["hooked"], 1)
+    assert "--dependency=afterany:11" in exp.slurm.calls("sbatch")[0]
+    assert watch(exp, "11").stdout.startswith("skipped hooked: already registered as job 11\n")
+
+
+@pytest.mark.survives("S4")
+def test_a_jobs_name_and_directory_stay_one_line(exp: Exp) -> None:
+    exp.slurm.show([running("11", name="x\x1b[31m\nevalmon: forged")])
+    done = watch(exp, "11")
+    assert done.stdout.splitlines()[0] == "watching x\\x1b[31m\\nevalmon: forged  job 11 (RUNNING)"

@@ -1,0 +1,217 @@
+"""Why it failed: real excerpts of each cause (tests/evidence/excerpts/CAUSE--what.txt), and harmless ones.
+
+A first line `#! state=TIMEOUT exit=1 signal=9 result=error done=1 total=2 error=with_underscores expects` tells what
+else is known of the attempt; without it, Slurm says FAILED with exit status 1.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.evidence.diagnosis.case import Case
+from evalmon_agent.evidence.diagnosis.causes import CAUSES
+from evalmon_agent.evidence.diagnosis.diagnose import diagnose
+from evalmon_agent.evidence.diagnosis.record import UNKNOWN, Diagnosis
+from evalmon_agent.evidence.diagnosis.rules import RULES
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.words.states import State
+
+FOLDER = Path(__file__).with_name("excerpts")
+ALL = sorted(path.stem for path in FOLDER.glob("*.txt"))
+HARMLESS = [name for name in ALL if name.startswith("harmless--")]
+FAILURES = [name for name in ALL if name not in HARMLESS]
+
+
+def case_of(name: str) -> Case:
+    text = (FOLDER / f"{name}.txt").read_text()
+    head, _, rest = text.partition("\n")
+    words = head.removeprefix("#! ").split() if head.startswith("#! ") else []
+    known = dict(word.partition("=")[::2] for word in words)
+    state = State(known.get("state", "FAILED"))
+    ends_itself = state in {State.FAILED, State.COMPLETED}
+    result = None
+    if "result" in known:
+        result = EvalResult(
+            status=known["result"],
+            samples_completed=int(known["done"]) if "done" in known else None,
+            samples_total=int(known["total"]) if "total" in known else None,
+            error=known["error"].replace("_", " ") if "error" in known else None,
+        )
+    default = 1 if ends_itself and "signal" not in known else None
+    return Case(
+        state=state,
+        exit_code=int(known["exit"]) if "exit" in known else default,
+        signal=int(known["signal"]) if "signal" in known else None,
+        elapsed_s=61.0,
+        time_limit_s=60.0,
+        output=rest if words else text,
+        result=result,
+        expects_log="expects" in known,
+    )
+
+
+def found(name: str) -> Diagnosis:
+    diagnosis = diagnose(case_of(name))
+    assert diagnosis is not None
+    return diagnosis
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_the_cause_is_found(name: str) -> None:
+    expected = name.partition("--")[0]
+    diagnosis = found(name)
+    assert diagnosis.cause == expected, diagnosis
+    assert diagnosis.evidence
+    assert diagnosis.advice
+    assert "{" not in diagnosis.advice
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_harmless_text_explains_no_failure(name: str) -> None:
+    diagnosis = diagnose(Case(state=State.FAILED, exit_code=1, output=case_of(name).output))
+    assert diagnosis is not None
+    assert diagnosis.cause == UNKNOWN, diagnosis
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_eval_that_went_well_is_not_diagnosed_whatever_it_printed(name: str) -> None:
+    output = case_of(name).output
+    assert diagnose(Case(state=State.COMPLETED, exit_code=0, output=output)) is None
+    success = EvalResult(status="success", samples_completed=1, samples_total=1)
+    assert diagnose(Case(state=State.COMPLETED, output=output, result=success, expects_log=True)) is None
+
+
+def test_there_are_enough_of_both() -> None:
+    assert len(FAILURES) >= 40
+    assert len(HARMLESS) >= 20
+
+
+def test_every_cause_has_an_excerpt_and_every_rule_a_cause() -> None:
+    shown = {name.partition("--")[0] for name in FAILURES}
+    rare = {"revoked", "lost", "hub-authentication", "aborted", "terminated", "unknown"}
+    assert set(CAUSES) - shown == rare
+    assert {rule.cause for rule in RULES} <= set(CAUSES)
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_the_evidence_is_a_line_of_the_output_or_says_what_is_known(name: str) -> None:
+    case, diagnosis = case_of(name), found(name)
+    assert diagnosis.evidence is not None
+    begin = re.sub(r"sk-proj-\S*| \(\w+\.py:\d+ in \w+\)$", "", diagnosis.evidence)[:40].strip()
+    said = re.match(r"Slurm says|ended by signal|exit status|its log says|no log of", diagnosis.evidence)
+    in_error = case.result is not None and case.result.error and diagnosis.evidence in case.result.error
+    assert said or in_error or begin in case.output
+
+
+def test_a_python_error_names_its_place() -> None:
+    assert found("python-error--assertion").evidence == "AssertionError: 1.2 (tasks.py:44 in score)"
+
+
+def test_a_missing_module_is_named_in_the_advice() -> None:
+    assert str(found("missing-module--torch-of-lm-eval").advice).startswith("Install torch in the eval's environment")
+
+
+def test_secrets_in_the_evidence_are_masked() -> None:
+    evidence = found("api-authentication--openai").evidence
+    assert evidence is not None
+    assert "sk-proj-***" in evidence
+    unknown = diagnose(Case(state=State.FAILED, exit_code=1, output="+ export HF_TOKEN=hf_abcdefgh12345678\n"))
+    assert unknown is not None
+    assert unknown.evidence == "+ export HF_TOKEN=hf_***"
+
+
+def test_what_is_unknown_shows_the_last_lines() -> None:
+    diagnosis = diagnose(Case(state=State.FAILED, exit_code=3, output="a\nb\n\nc\n  d\n\n"))
+    assert diagnosis is not None
+    assert (diagnosis.cause, diagnosis.evidence) == (UNKNOWN, "b\nc\nd")
+    silent = diagnose(Case(state=State.FAILED, exit_code=3))
+    assert silent is not None
+    assert silent.evidence == "exit status 3"
+
+
+def test_who_cancelled_is_said() -> None:
+    case = Case(state=State.CANCELLED, cancelled_by="user 1001")
+    diagnosis = diagnose(case)
+    assert diagnosis is not None
+    assert (diagnosis.cause, diagnosis.evidence) == ("cancelled", "Slurm says CANCELLED by user 1001")
+
+
+def test_a_time_limit_is_advised_from_the_pace_of_the_samples() -> None:
+    so_far = EvalResult(status="started", samples_completed=3, samples_total=12)
+    diagnosis = diagnose(Case(state=State.TIMEOUT, elapsed_s=60.0, time_limit_s=60.0, result=so_far))
+    assert diagnosis is not None
+    assert diagnosis.advice == "Increase the eval's --time: 3 of 12 samples took 1m 0s; at this pace all take 4m 0s"
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.RUNNING, State.SUSPENDED, State.REQUEUED, None])
+def test_what_is_not_over_is_not_diagnosed(state: State | None) -> None:
+    assert diagnose(Case(state=state, output=case_of(FAILURES[0]).output)) is None
+
+
+@pytest.mark.parametrize("prefix", ["", "[rank3]: ", "3: ", "(Worker_TP1 pid=77) ", "\x1b[31m", "   0%|      | 0/3\r"])
+def test_what_launchers_print_before_a_line_hides_nothing(prefix: str) -> None:
+    name = "cuda-out-of-memory--torch"
+    text = "".join(f"{prefix}{line}\n" for line in case_of(name).output.splitlines())
+    diagnosis = diagnose(Case(state=State.FAILED, exit_code=1, output=text))
+    assert diagnosis is not None
+    assert diagnosis.cause == "cuda-out-of-memory"
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_tail_that_begins_in_the_middle_of_a_line_shows_the_same(name: str) -> None:
+    case = case_of(name)
+    filler = "loading weights\n" * 300
+    cut = Case(
+        state=case.state,
+        exit_code=case.exit_code,
+        signal=case.signal,
+        elapsed_s=case.elapsed_s,
+        time_limit_s=case.time_limit_s,
+        output="ding weights\n" + filler + "\n" + case.output,
+        result=case.result,
+        expects_log=case.expects_log,
+    )
+    diagnosis = diagnose(cut)
+    assert diagnosis is not None
+    if name != "script-syntax--python" and not case.output.startswith("  File"):
+        assert diagnosis.cause == name.partition("--")[0]
+
+
+@pytest.mark.survives("S4")
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=300))
+def test_any_text_is_survived(text: str) -> None:
+    diagnosis = diagnose(Case(state=State.FAILED, exit_code=1, output=f"Traceback (most recent call last):\n{text}"))
+    assert diagnosis is not None
+
+
+@pytest.mark.survives("S10")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x",
+        "",
+        "a" * 60_000,
+        ": " * 30_000,
+        ": line 1: " * 6000,
+        "x: Permission denied",
+        "Traceback (most recent call last):",
+        '  File "a", line 1',
+        "╭─ Traceback (most recent call last) ─╮",
+        "  | " * 15_000,
+        "Error: " * 9000,
+        "api_key=" * 8000,
+        "10%|" * 16_000,
+        "slurmstepd: error: " * 3000,
+    ],
+)
+def test_a_tail_made_to_be_slow_takes_less_than_2_s(line: str) -> None:
+    text = (f"{line}\n" * (1 + 65536 // (len(line) + 1)))[:65536]
+    began = time.process_time()
+    diagnose(Case(state=State.FAILED, exit_code=1, output=text))
+    assert time.process_time() - began < 2

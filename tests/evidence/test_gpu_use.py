@@ -1,0 +1,123 @@
+"""When the GPUs were in use: idle stretches, the first use, samples that should be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from gpu_texts import BEGIN_UNIX_S, OUR_HEADER, SMI_HEADER, our_tick, sampler_file, sampler_row, smi_row
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.evidence.gpu_csv import GpuRow, parse
+from evalmon_agent.evidence.gpu_use import Span, first_use_s, longest_idle_s, samples_expected, unused
+
+
+def rows(text: str) -> tuple[GpuRow, ...]:
+    return parse(text).rows
+
+
+def instants(*utilizations: int, interval_s: float = 30) -> tuple[GpuRow, ...]:
+    return rows(OUR_HEADER + "".join(our_tick(interval_s * at, pct) for at, pct in enumerate(utilizations)))
+
+
+def windows(values: Iterable[float | str]) -> tuple[GpuRow, ...]:
+    """Instants at 50 %, and these means since the row before."""
+    return rows(
+        sampler_file(
+            *(sampler_row(30 * at, utilization_pct=50, utilization_mean_pct=value) for at, value in enumerate(values))
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("utilizations", "expected"),
+    [
+        ((0, 0, 0), 60.0),
+        ((5, 0, 0, 0, 5, 0, 0), 60.0),
+        ((5, 0, 5), 0.0),
+        ((5, 5), 0.0),
+        ((0,), None),
+        ((), None),
+    ],
+)
+def test_an_instant_speaks_for_itself_only(utilizations: tuple[int, ...], expected: float | None) -> None:
+    assert expected == longest_idle_s(instants(*utilizations))
+
+
+def test_a_window_speaks_for_the_time_since_the_tick_before() -> None:
+    assert longest_idle_s(windows(["[N/A]", 0.0, 8.0, 0.0, 0.0])) == 60.0
+    assert longest_idle_s(windows(["[N/A]", 0.0])) == 30.0
+
+
+def test_two_gpus_are_idle_when_both_are() -> None:
+    text = OUR_HEADER + our_tick(0, 0, 0) + our_tick(30, 0, 7) + our_tick(60, 0, 0) + our_tick(90, 0, 0)
+    assert longest_idle_s(rows(text)) == 30.0
+
+
+def test_over_a_gap_and_beside_an_unknown_tick_nobody_knows() -> None:
+    ticks = [our_tick(30 * at, 0) for at in range(5)] + [our_tick(3000 + 30 * at, 0) for at in range(3)]
+    assert longest_idle_s(rows(OUR_HEADER + "".join(ticks))) == 120.0
+    ticks[2] = ticks[2].replace("0 %", "[N/A]", 1)
+    assert longest_idle_s(rows(OUR_HEADER + "".join(ticks))) == 60.0
+    assert longest_idle_s(rows(SMI_HEADER + smi_row(0).replace("37 %", "[N/A]") * 2)) is None
+
+
+def test_the_first_use_is_counted_from_the_start_of_the_attempt() -> None:
+    found = instants(0, 0, 9, 0)
+    assert first_use_s(found, started_at=BEGIN_UNIX_S - 12) == pytest.approx(72, abs=0.01)
+    assert first_use_s(found, started_at=None) == pytest.approx(60, abs=0.01)
+    assert first_use_s(found, started_at=BEGIN_UNIX_S + 500) == 0.0
+
+
+def test_of_nvidia_smis_own_file_it_is_counted_from_the_first_row() -> None:
+    text = SMI_HEADER + smi_row(0, utilization=0) + smi_row(30, utilization=1)
+    assert first_use_s(rows(text), started_at=5.0) == 30.0
+
+
+def test_never_used_is_no_time() -> None:
+    assert first_use_s(instants(0, 0, 0), started_at=BEGIN_UNIX_S) is None
+    assert first_use_s((), started_at=BEGIN_UNIX_S) is None
+
+
+def test_gpus_that_no_look_found_in_use_are_counted() -> None:
+    text = OUR_HEADER + our_tick(0, 0, 0, 0) + our_tick(30, 5, 0, 0)
+    assert unused(rows(text)) == 2
+    assert unused(rows(SMI_HEADER + smi_row(0, utilization=0))) is None
+    silent = [sampler_row(30 * at, gpu, utilization_pct="[N/A]") for at in (0, 1) for gpu in (0, 1)]
+    assert unused(rows(sampler_file(*silent))) == 0
+
+
+@pytest.mark.parametrize(
+    ("length_s", "interval_s", "expected"),
+    [(0.5, 30.0, 1), (1.5, 30.0, 2), (30.0, 30.0, 2), (30.5, 30.0, 2), (45.0, 30.0, 3), (300.0, 30.0, 11)],
+)
+def test_expected_are_one_at_once_one_per_interval_and_one_at_the_end(
+    length_s: float, interval_s: float, expected: int
+) -> None:
+    assert expected == samples_expected(Span(1000.0, 1000.0 + length_s, interval_s))
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        Span(),
+        Span(1.0, 2.0),
+        Span(1.0, None, 30.0),
+        Span(None, 2.0, 30.0),
+        Span(2.0, 1.0, 30.0),
+        Span(1.0, 2.0, 0.0),
+        Span(1.0, 2.0, -5.0),
+        Span(-1e308, 1e308, 1.0),
+    ],
+)
+def test_what_is_not_known_or_nonsense_expects_nothing(span: Span) -> None:
+    assert samples_expected(span) is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(0, 2), st.sampled_from([0, 0, 3, 100])), max_size=30))
+def test_no_idle_time_is_longer_than_the_file(ticks: list[tuple[float, int, int]]) -> None:
+    ticks.sort()
+    found = rows(sampler_file(*(sampler_row(at, gpu, utilization_pct=pct) for at, gpu, pct in ticks)))
+    longest = longest_idle_s(found) or 0.0
+    assert 0 <= longest <= (ticks[-1][0] - ticks[0][0] + 0.01 if ticks else 0)

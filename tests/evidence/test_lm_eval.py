@@ -1,0 +1,105 @@
+"""lm-evaluation-harness's results files, as lm_eval 0.4.13 wrote them (tests/evidence/lm_eval), and damaged ones."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.evidence.kinds.known import KINDS, expects_log
+from evalmon_agent.evidence.kinds.lm_eval import LM_EVAL, interpret
+
+FOLDER = Path(__file__).with_name("lm_eval")
+LIMITED, GROUPED = ((FOLDER / f"{name}.json").read_bytes() for name in ("limited", "grouped"))
+WRITTEN_AT = 1_795_629_600.0
+
+
+def test_one_task_has_its_scores_under_their_own_names() -> None:
+    log = interpret(LIMITED, modified_at=WRITTEN_AT)
+    assert log is not None
+    assert (log.status, log.task, log.model, log.error) == ("success", "sums", "qdpv68r5", None)
+    assert log.scores == {"sums/acc,none": 0.6666666666666666, "sums/acc_stderr,none": 0.33333333333333337}
+    assert log.created == datetime.fromtimestamp(1795629517.1075227, tz=UTC)
+
+
+def test_with_a_limit_the_samples_are_those_that_were_asked_for() -> None:
+    log = interpret(LIMITED, modified_at=WRITTEN_AT)
+    assert log is not None
+    assert (log.samples_completed, log.samples_total) == (3, 3)
+
+
+def test_a_group_counts_its_tasks_once_and_has_a_score_of_its_own() -> None:
+    log = interpret(GROUPED, modified_at=WRITTEN_AT)
+    assert log is not None
+    assert (log.samples_completed, log.samples_total) == (8, 8)
+    assert log.scores["both/acc,none"] == 0.75
+    assert set(log.scores) == {
+        f"{task}/acc{kind},none" for task in ("sums", "sums2", "both") for kind in ("", "_stderr")
+    }
+
+
+def test_a_version_without_a_date_began_when_the_file_was_written() -> None:
+    old = {key: value for key, value in json.loads(LIMITED).items() if key not in {"date", "n-samples", "model_name"}}
+    log = interpret(json.dumps(old).encode(), modified_at=WRITTEN_AT)
+    assert log is not None
+    assert log.created == datetime.fromtimestamp(WRITTEN_AT, tz=UTC)
+    assert (log.samples_completed, log.samples_total, log.model) == (None, None, "dummy")
+
+
+def test_a_file_that_was_cut_off_before_its_end_is_no_success() -> None:
+    end_of_results = LIMITED.index(b'"config": {')
+    for cut in range(0, end_of_results, 7):
+        assert interpret(LIMITED[:cut], modified_at=WRITTEN_AT) is None
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.integers())
+
+
+@given(st.dictionaries(st.sampled_from(sorted(json.loads(LIMITED))), LEAVES | st.dictionaries(st.text(), LEAVES)))
+def test_values_of_any_type_are_survived(changes: dict[str, Any]) -> None:
+    interpret(json.dumps({**json.loads(LIMITED), **changes}).encode(), modified_at=WRITTEN_AT)
+
+
+@pytest.mark.parametrize(
+    "name", ["results_2026-11-25T17-58-37.243692.json", "results.json", "my_2026-11-25T17-58-37.1.json"]
+)
+def test_the_names_that_lm_eval_gives_its_results(name: str) -> None:
+    assert LM_EVAL.files.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", ["samples_sums_2026-11-25T17-58-37.2.jsonl", "config.json", ".results.json"])
+def test_other_names(name: str) -> None:
+    assert not LM_EVAL.files.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    ("script", "programs", "expected"),
+    [
+        ("lm_eval --model hf --tasks mmlu --output_path out", [], True),
+        ("lm-eval run --tasks mmlu -o out", [], True),
+        ("accelerate launch -m lm_eval --output_path=out", [], True),
+        ("/opt/env/bin/lm_eval --output_path out", [], True),
+        ("lm_eval --model hf --tasks mmlu", [], False),
+        ("cd lm_eval.d && ls --output_path", [], False),
+        ("pip install lm_eval", [], False),
+        ("inspect eval t.py", [], True),
+        ("srun inspect eval-set a b", [], True),
+        ("python -c 'import inspect_ai'", [], True),
+        ("inspect view", [], False),
+        ("./run.sh", ["inspect"], True),
+        ("./run.sh", ["lm_eval"], False),
+        ("./run.sh", ["python3"], False),
+        ("", [], False),
+    ],
+)
+def test_which_jobs_should_leave_a_log(script: str, programs: list[str], expected: bool) -> None:
+    assert expects_log(script, programs) is expected
+
+
+def test_each_kind_has_a_name_of_its_own() -> None:
+    assert len({kind.name for kind in KINDS}) == len(KINDS)

@@ -1,0 +1,38 @@
+"""Any sbatch script ends with us as it ends without: the corpus, both ways, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from nvml_standin.world import World
+from real_slurm import corpus_report
+from real_slurm.cluster import Cluster
+from real_slurm.corpus_runs import NAMES, Pair, run_all
+
+pytestmark = pytest.mark.slurm
+
+ROUNDS = [1, pytest.param(2, marks=pytest.mark.full)]
+
+
+@pytest.fixture(scope="module")
+def corpus(
+    request: pytest.FixtureRequest, cluster: Cluster, standin: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Pair]:
+    """All scripts, submitted at once with us and without."""
+    folder = tmp_path_factory.mktemp(f"corpus{request.param}")
+    world = World(folder, standin)
+    programs = world.install_nvidia_smi(folder / "bin").parent
+    path = f"{programs}:{cluster.environ['PATH']}"
+    return run_all(cluster, folder, NAMES, env=world.environment({}, PATH=path, CORPUS_CANARY="here"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("corpus", ROUNDS, indirect=True)
+def test_a_script_ends_with_us_as_without(corpus: Mapping[str, Pair], name: str) -> None:
+    pair = corpus[name]
+    corpus_report.note(name, pair)
+    assert pair.ours.jobs == pair.plain.jobs
+    assert pair.ours.files == pair.plain.files

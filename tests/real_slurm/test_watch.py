@@ -1,0 +1,72 @@
+"""`evalmon watch` on a real Slurm: jobs that somebody submitted with sbatch alone."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from real_slurm.cluster import HEADER, Exp, wait_for
+
+pytestmark = pytest.mark.slurm
+
+THEN = [("PENDING", "RUNNING")]
+# What nvidia-smi leaves, as the script's own sampler would.
+HEAD = "timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB]"
+CSV = f"""cat >gpu_metrics.csv <<END
+{HEAD}, power.draw [W], temperature.gpu
+$(date '+%Y/%m/%d %H:%M:%S').000, 40 %, 12 %, 1024 MiB, 4096 MiB, 100.00 W, 40
+END
+"""
+
+
+def sbatch(exp: Exp, folder: str, body: str, *options: str, header: str = HEADER) -> str:
+    """Submit a script as a user does without us; returns the job's id."""
+    path = exp.script("r1", folder, body, header=header)
+    done = exp.cluster.run("sbatch", "--parsable", *options, path.name, cwd=str(path.parent))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_jobs_that_run_or_wait_are_watched_to_their_end_by_id_array_and_pattern(exp: Exp) -> None:
+    one = sbatch(exp, "one_epoch0", CSV + "sleep 6; exit 3\n")
+    held = sbatch(exp, "held_epoch0", "true\n", "--hold")
+    array = sbatch(exp, "array", "sleep 4; exit $SLURM_ARRAY_TASK_ID\n", "--array=0-1")
+    sbatch(exp, "other", "sleep 4\n", "--job-name=match_me")
+    hook = f'eval "$({sys.executable} -m evalmon_agent hook --name by/hook)"\n'
+    hooked = sbatch(exp, "hooked", hook + "sleep 5\n")
+    exp.wait_state(one, "RUNNING")
+    wait_for((exp.ours / "jobs" / f"{hooked}.json").exists, 20)
+    done = exp.evalmon("watch", str(exp.root), one, f"mine={held}", array, hooked, "--match", "match_*")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert exp.evalmon("watch", str(exp.root), one).stdout.startswith("skipped r1/one/epoch0: already registered")
+    exp.cluster.run("scontrol", "release", held)
+    exp.wait_complete()
+    states = {"r1/one/epoch0": "FAILED", "mine": "COMPLETED", "r1/array[0]": "COMPLETED", "r1/array[1]": "FAILED"}
+    states |= {"r1/other": "COMPLETED", "by/hook": "COMPLETED"}
+    evals = exp.evals()
+    assert {name: ev["state"] for name, ev in evals.items()} == states
+    for name, state in states.items():
+        assert (name, exp.transitions(name)) == (name, [*THEN, ("RUNNING", state)])
+    assert {name: ev["witnesses"]["self"] for name, ev in evals.items() if ev["witnesses"]["self"]} == {
+        "by/hook": "exit 0"
+    }
+    assert (evals["r1/one/epoch0"]["exit_code"], evals["r1/one/epoch0"]["gpu"]["utilization_max_pct"]) == (3, 40)
+    assert evals["r1/one/epoch0"]["log"].endswith(f"/r1/eval/one_epoch0/slurm-{one}.out")
+    assert "ALERT" not in exp.log()
+
+
+def test_jobs_that_are_over_are_summarised_and_those_of_others_are_not(exp: Exp) -> None:
+    over = sbatch(exp, "over_epoch0", "exit 4\n")
+    others = sbatch(exp, "others_epoch0", "true\n", "--uid=65534", "--chdir=/", "--output=/dev/null")
+    wait_for(lambda: exp.cluster.sacct(over, "State") == [["FAILED"]], 30)
+    wait_for(lambda: exp.cluster.sacct(others, "State") == [["COMPLETED"]], 30)
+    done = exp.evalmon("watch", str(exp.root), over, others, "1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"evalmon: {others}: a job of nobody's; only your own can be watched",
+        "evalmon: 1: Slurm knows no such job of yours",
+    ]
+    assert exp.summary()["complete"]
+    [ev] = exp.summary()["evals"]
+    assert (ev["name"], ev["state"], ev["exit_code"], ev["verdict"]) == ("r1/over/epoch0", "FAILED", 4, "failed")

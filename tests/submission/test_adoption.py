@@ -1,0 +1,127 @@
+"""Jobs of others become evals: chosen by id, named by hand, path or job name, each name once."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.errors import UsageError
+from evalmon_agent.submission.adoption import Job, Wanted, find, parse_wanted, plan
+from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.states import State
+
+ROOT = "/exp"
+
+
+def job(number: int, task: int | None = None, *, name: str = "cell", script: str | None = None) -> Job:
+    return Job(JobId(number, task), 1000.0, State.RUNNING, name, script)
+
+
+def names(*chosen: tuple[Wanted, Job], taken: dict[str, bool] | None = None) -> list[str]:
+    return [one.name for one in plan(chosen, root=ROOT, taken=taken or {}, whole=())]
+
+
+def unnamed(one: Job) -> tuple[Wanted, Job]:
+    return Wanted(one.job_id, None), one
+
+
+class TestIds:
+    def test_an_id_is_a_job_a_task_several_tasks_or_a_het_job(self) -> None:
+        found = parse_wanted(["123", "124_4", "125_[1,3-4%2]", "126+0"])
+        assert [str(one.job_id) for one in found] == ["123", "124_4", "125_1", "125_3", "125_4", "126"]
+
+    def test_a_name_stands_before_the_last_equals_sign(self) -> None:
+        assert parse_wanted(["a=b=123"]) == [Wanted(JobId(123), "a=b")]
+
+    def test_the_same_twice_is_once(self) -> None:
+        assert len(parse_wanted(["123", "123"])) == 1
+
+    @pytest.mark.survives("S6")
+    @pytest.mark.parametrize(
+        "word",
+        [
+            "",
+            "1;rm",
+            "--help",
+            "../x",
+            "0123",
+            "123.0",
+            "1 2",
+            "a=",
+            "=",
+            "=12",
+            "123\n",
+            "9" * 11,
+            "१२",
+            "123_",
+            "1=x",
+        ],
+    )
+    def test_what_is_no_id_is_refused_by_name(self, word: str) -> None:
+        with pytest.raises(UsageError) as refused:
+            parse_wanted(["123", word])
+        assert len(refused.value.lines) == 1
+
+    @pytest.mark.parametrize("name", [" ", "a\nb", "\x1b[31m", "a\u202eb", "\udcff"])
+    def test_a_name_that_cannot_be_printed_is_refused(self, name: str) -> None:
+        with pytest.raises(UsageError, match="no name for an eval"):
+            parse_wanted([f"{name}=123"])
+
+    @given(st.text(max_size=20))
+    def test_any_word_is_understood_or_refused(self, word: str) -> None:
+        try:
+            found = parse_wanted([word])
+        except UsageError:
+            return
+        assert found
+
+
+class TestWhatIsMeant:
+    jobs = {one.job_id: one for one in (job(1), job(2, 0), job(2, 7))} | {JobId(3, None, n): job(3) for n in (0, 1)}
+
+    def test_a_job_by_its_id(self) -> None:
+        assert find(Wanted(JobId(1), None), self.jobs) == [job(1)]
+
+    def test_an_array_is_all_its_tasks(self) -> None:
+        assert find(Wanted(JobId(2), None), self.jobs) == [job(2, 0), job(2, 7)]
+
+    def test_one_task_is_one(self) -> None:
+        assert find(Wanted(JobId(2, 7), None), self.jobs) == [job(2, 7)]
+        assert find(Wanted(JobId(2, 3), None), self.jobs) == []
+
+    def test_a_het_job_is_its_first_component(self) -> None:
+        assert find(Wanted(JobId(3), None), self.jobs) == [job(3)]
+
+
+class TestNames:
+    def test_what_the_user_says_comes_before_the_path_and_that_before_the_jobs_name(self) -> None:
+        script = "/exp/r8/eval/t_epoch0/cell.slurm"
+        assert names((Wanted(JobId(1), "mine"), job(1, script=script))) == ["mine"]
+        assert names(unnamed(job(1, script=script))) == ["r8/t/epoch0"]
+        assert names(unnamed(job(1, name="my job", script="/elsewhere/cell.slurm"))) == ["my job"]
+        assert names(unnamed(job(1, name=""))) == ["1"]
+
+    def test_tasks_of_an_array_have_their_number(self) -> None:
+        assert names(unnamed(job(2, 0)), unnamed(job(2, 7))) == ["cell[0]", "cell[7]"]
+
+    def test_a_jobs_name_that_many_share_gets_the_id(self) -> None:
+        assert names(unnamed(job(1)), unnamed(job(4))) == ["cell-1", "cell-4"]
+        assert names(unnamed(job(2, 0)), unnamed(job(5, 0))) == ["cell-2[0]", "cell-5[0]"]
+        assert names(unnamed(job(1)), taken={"cell": False}) == ["cell-1"]
+
+    def test_two_jobs_of_one_script_are_refused_with_what_to_do(self) -> None:
+        script = "/exp/r8/eval/t_epoch0/cell.slurm"
+        with pytest.raises(UsageError) as refused:
+            names(unnamed(job(1, script=script)), unnamed(job(4, script=script)))
+        assert refused.value.lines == ["jobs 1 and 4 would all be called r8/t/epoch0; name them: NAME=1"]
+
+    def test_the_name_of_an_active_eval_is_refused_and_that_of_an_ended_one_is_a_further_job_of_it(
+        self,
+    ) -> None:
+        with pytest.raises(UsageError, match="as an active eval is; name it: NAME=1"):
+            names((Wanted(JobId(1), "mine"), job(1)), taken={"mine": True})
+        assert names((Wanted(JobId(1), "mine"), job(1)), taken={"mine": False}) == ["mine"]
+
+    def test_a_script_of_ours_below_the_experiment_has_a_name_like_any_other(self) -> None:
+        assert names(unnamed(job(1, script="/expx/cell.slurm"))) == ["cell"]

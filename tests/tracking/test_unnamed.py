@@ -1,0 +1,65 @@
+"""A job that reports itself without a name is named by its script's path, or by its job name, once squeue was asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.records import Recovered
+from evalmon_agent.words.states import State
+from tracking.rows import JOB, Told, own, queue, report, row
+
+UNNAMED = report(own(), name=None)
+SCRIPT = "/exp/r8/eval/t_epoch0/cell.slurm"
+
+
+def named(facts: Facts, *rows_of: str, job_name: str = "cell.slurm", job_id: str = JOB) -> list[str]:
+    rows = [row(State.RUNNING, start=5, command=command, name=job_name, job_id=job_id) for command in rows_of]
+    return list(Told(Facts(reports=facts.reports, queue=queue(10, *rows).queue)).state.evals)
+
+
+@pytest.mark.parametrize("command", [SCRIPT, f"{SCRIPT} --seed 3"])
+def test_a_script_below_the_experiment_names_it(command: str) -> None:
+    assert ["r8/t/epoch0"] == named(UNNAMED, command)
+    assert ["r8/t/epoch0"] == named(UNNAMED, command, job_name="another")
+
+
+def test_blanks_in_the_path_are_no_end_of_it_where_the_jobs_name_tells() -> None:
+    assert ["r8/my t/epoch0"] == named(UNNAMED, "/exp/r8/eval/my t_epoch0/cell.slurm x")
+
+
+@pytest.mark.parametrize("command", ["/elsewhere/cell.slurm", "", "/expx/cell.slurm"])
+def test_else_the_jobs_name_does(command: str) -> None:
+    assert ["my job"] == named(UNNAMED, command, job_name="my job")
+
+
+def test_a_job_that_squeue_has_forgotten_has_the_name_that_it_reported_or_its_id() -> None:
+    [said] = UNNAMED.reports
+    assert ["cell"] == named(Facts(reports=[replace(said, job_name="cell")]))
+    assert [JOB] == named(UNNAMED)
+
+
+def test_a_task_of_an_array_has_its_number() -> None:
+    assert ["r8/t/epoch0[3]"] == named(report(own(), name=None, job_id="123_3"), SCRIPT, job_id="123_3")
+
+
+def test_of_two_jobs_with_one_name_the_second_gets_its_id() -> None:
+    rows = [row(State.RUNNING, job_id=job_id, start=5, command="", name="eval") for job_id in ("11", "12")]
+    reports = [report(own(), name=None, job_id=job_id).reports[0] for job_id in ("11", "12")]
+    assert ["eval", "eval-12"] == list(Told(Facts(reports=reports, queue=queue(10, *rows).queue)).state.evals)
+
+
+def test_it_waits_until_squeue_was_asked() -> None:
+    found = Told(UNNAMED)
+    assert {} == found.state.evals
+    found.take(Facts(reports=UNNAMED.reports, queue=queue(10, row(State.RUNNING, start=5, command=SCRIPT)).queue))
+    assert ["r8/t/epoch0"] == list(found.state.evals)
+
+
+def test_after_a_lost_state_it_is_called_as_in_the_log() -> None:
+    found = Told()
+    found.state.recovered = Recovered(logged={"r8/t/epoch0": [(JOB, State.RUNNING)]})
+    found.take(UNNAMED)
+    assert ["r8/t/epoch0"] == list(found.state.evals)
