@@ -1,4 +1,4 @@
-"""What scontrol says of a preempted job and of a cluster that gives whole nodes."""
+"""What scontrol says of a job that is preempted."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.scontrol import gives_whole_nodes, is_preempted_for_good, show_config, show_job
+from evalmon_agent.slurm.scontrol import is_preempted_for_good, show_job
 
 
-def test_questions() -> None:
+def test_the_question() -> None:
     assert ["scontrol", "-o", "show", "job", "7"] == show_job("7")
-    assert ["scontrol", "show", "config"] == show_config()
 
 
 @pytest.mark.survives("F19")
@@ -30,22 +29,6 @@ def test_a_job_that_is_preempted_for_good(text: str, expected: bool) -> None:
     assert expected == is_preempted_for_good(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            "SchedulerType           = sched/backfill\nSelectType              = select/linear\nSelectTypeParameters",
-            True,
-        ),
-        ("SelectType              = select/cons_tres\n", False),
-        ("", False),
-    ],
-)
-def test_a_cluster_that_gives_whole_nodes(text: str, expected: bool) -> None:
-    assert expected == gives_whole_nodes(text)
-
-
 @given(st.text())
 def test_no_text_raises(text: str) -> None:
     assert is_preempted_for_good(text) in {True, False}
-    assert gives_whole_nodes(text) in {True, False}
