@@ -58,7 +58,7 @@ cat "$dir/seff/$1"
 """,
     "scancel": "",
     "scontrol": """
-[ "$1" = show ] && [ -e "$dir/scontrol.out" ] && cat "$dir/scontrol.out"
+case " $* " in *" show "*) cat "$dir/scontrol.out" ;; esac
 """,
     "sinfo": """
 cat "$dir/sinfo.out"

@@ -2,9 +2,11 @@
 
 import json
 import os
+import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -244,6 +246,25 @@ def test_a_start_that_was_cut_off_leaves_nothing_in_the_way(place: Path) -> None
     nodes = slurm.nodes()
     assert slurm.dev("down").returncode == 0
     assert traces(slurm.directory, nodes) == []
+
+
+def test_one_of_another_release_has_its_own_commands_and_runs_jobs_on_this_machines_files(place: Path) -> None:
+    other = Slurm(directory=place / "trixie", work=place)
+    answer = other.dev("up", "--release", "trixie")
+    assert answer.returncode == 0, answer.stderr
+    try:
+        shell = (
+            f'{other.dev("env").stdout}\nsinfo --version; srun --version; exec sbatch --parsable -o "$0" --wrap "$1"'
+        )
+        script = f"{sys.executable} --version; scontrol --version; pwd"
+        done = run("bash", "-c", shell, f"{place}/%j.out", script, cwd=place, env=outside_slurm())
+        *versions, job = done.stdout.splitlines()
+        assert [version[:15] for version in versions] == ["slurm-wlm 24.11"] * 2, done.stderr
+        until(lambda: len(other.output(job)) == 3)
+        python = f"Python {platform.python_version()}"
+        assert other.output(job) == [python, versions[0], str(place)]
+    finally:
+        other.dev("down")
 
 
 def test_down_leaves_nothing_of_one_and_all_of_the_other(two: list[Slurm], place: Path) -> None:

@@ -14,9 +14,13 @@ from evalmon_agent.tracking.records import Eval, Evidence
 from evalmon_agent.tracking.wanted import Unmeasured
 from evalmon_agent.words.states import State
 
+_BUDGET_S = 5.0
 
-def collect(experiment: Experiment, ev: Eval, owed: Unmeasured) -> Evidence:
+
+def collect(experiment: Experiment, ev: Eval, owed: Unmeasured, reader: LogReader) -> Evidence:
     """The evidence of one ended attempt; what cannot be read is not there."""
+    # No job waits for this: where many evals share a directory, all its logs may have to be read.
+    reader.renew(budget_s=_BUDGET_S)
     wanted = (owed.submitted_at, owed.restart)
     known = incarnations(ev, owed.job_id)
     one = next((one for one in known if (one.attempt.submitted_at, one.attempt.restart) == wanted), None)
@@ -26,7 +30,7 @@ def collect(experiment: Experiment, ev: Eval, owed: Unmeasured) -> Evidence:
     outputs = outputs_of(script, ev, owed.job_id)
     output = text_of(outputs.output)
     span = span_of(ev, one, output=output)
-    result = result_of(LogReader(), ev, script, span, job_id=owed.job_id)
+    result = result_of(reader, ev, script, span, job_id=owed.job_id)
     expected = expects_log(script, one.own.programs if one.own is not None else ())
     case = case_of(
         one.attempt,

@@ -23,13 +23,15 @@ _MOST_WORDS = 64
 class KnownJobs:
     """My jobs, those in the queue that are not over, whose the others are, and which are evalmon's own.
 
-    `trouble`: why accounting did not answer, "" if it did.
+    `partly`: those of which accounting has only a part so far, which does not say whose they are. `trouble`: why
+    accounting did not answer, "" if it did.
     """
 
     jobs: dict[JobId, Job] = field(default_factory=dict)
     waiting_or_running: set[JobId] = field(default_factory=set)
     others: dict[int, str] = field(default_factory=dict)
     ours: set[int] = field(default_factory=set)
+    partly: set[int] = field(default_factory=set)
     trouble: str = ""
 
 
@@ -58,12 +60,15 @@ def known_jobs(slurm: Slurm, numbers: Iterable[int]) -> KnownJobs:
 
 
 def script_of(command: str) -> str | None:
-    """The script in a Command, which has the job's arguments behind it; None if it is not there (any more)."""
+    """The script in a Command, which has the job's arguments behind it; None if it is not there (any more).
+
+    Links in its directory are resolved, as they are in the experiment's.
+    """
     words = command.split(" ") if command.startswith("/") else []
     for count in range(min(len(words), _MOST_WORDS), 0, -1):
         path = " ".join(words[:count])
         if os.path.isfile(path):
-            return path
+            return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     return None
 
 
@@ -74,9 +79,11 @@ def _take_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[str]) -> No
         return
     me = pwd.getpwuid(os.geteuid()).pw_name
     for row in answer.jobs:
-        if row.user not in {None, me}:
+        if not row.whole:
+            known.partly.add(row.job_id.job)
+        elif row.user not in {None, me}:
             known.others[row.job_id.job] = str(row.user)
-        elif row.submitted_at is not None and row.whole:
+        elif row.submitted_at is not None:
             known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name or "")
 
 

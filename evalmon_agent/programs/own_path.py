@@ -49,6 +49,11 @@ def lead_home(launcher: str, directory: str) -> None:
             os.rename(aside, home)
 
 
+def home_of(experiment: Experiment, token: str, script: str) -> str:
+    """Where the launcher of a script lay that asks for its path, when it was submitted."""
+    return os.path.join(experiment.scripts, token, HOME, os.path.basename(script))
+
+
 def launcher_of(experiment: Experiment, token: str, script: str) -> str:
     """The path of what Slurm got for this submission."""
     directory, filename = os.path.join(experiment.scripts, token), os.path.basename(script)

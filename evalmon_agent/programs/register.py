@@ -17,7 +17,7 @@ import psutil
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.files.replace import replace_atomically
-from evalmon_agent.programs.own_path import lead_home
+from evalmon_agent.programs.own_path import home_of, lead_home
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Submitted
 from evalmon_agent.slurm.failures import Failure
@@ -144,6 +144,8 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], No
                 experiment.registry,
                 Abandoned(token, now) if job_id is None else Accepted(token, job_id, now),
             )
+            if job_id is not None and entry.intent.script is not None:
+                lead_home(home_of(experiment, token, entry.intent.script), os.path.dirname(entry.intent.script))
     return entries(registry.read(experiment.registry))
 
 

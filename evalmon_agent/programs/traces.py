@@ -16,7 +16,7 @@ from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.launcher import SNAPSHOT
-from evalmon_agent.tracking.path import Incarnation
+from evalmon_agent.tracking.path import Incarnation, attempts_of
 from evalmon_agent.tracking.records import Eval
 from evalmon_agent.words.job_id import parse_job_id
 
@@ -40,7 +40,9 @@ def script_of(experiment: Experiment, ev: Eval, job_id: str) -> str:
     if job is None or ev.script is None:
         return ""
     if job.token is None:
-        is_unchanged = job.submitted_at is not None and _changed_at(ev.script) <= job.submitted_at + 1
+        known = (attempt.submitted_at for _, attempt in attempts_of(ev, job_id))
+        submitted_at = min((at for at in (job.submitted_at, *known) if at is not None), default=None)
+        is_unchanged = submitted_at is not None and _changed_at(ev.script) <= submitted_at + 1
         return text_of(ev.script, limit_bytes=_SCRIPT_BYTES) if is_unchanged else ""
     return text_of(os.path.join(experiment.scripts, job.token, *SNAPSHOT), limit_bytes=_SCRIPT_BYTES)
 
@@ -126,11 +128,12 @@ def _places(ev: Eval, script: str, job_id: str) -> tuple[list[str], list[str]]:
         found = [os.path.join(base, word) for word in said for base in bases]
         # A file's name instead of a directory's: the logs lie beside it.
         found += [os.path.dirname(place) for place in found if place.endswith(".json")]
-        found += [os.path.normpath(os.path.join(root, place)) for root in roots for place in kind.folders]
+        found += [os.path.join(root, place) for root in roots for place in kind.folders]
+        found = [os.path.normpath(place) for place in found if os.path.isabs(place)]
         places |= dict.fromkeys(found)
         if kind.is_nested and (said or kind.runs.search(script)):
             nested |= dict.fromkeys(found)
-    return [p for p in places if os.path.isabs(p)], [p for p in nested if os.path.isabs(p)]
+    return list(places), list(nested)
 
 
 def _variables(job_id: str, folder: str | None) -> Mapping[str, str]:

@@ -121,6 +121,8 @@ def _why_not(known: KnownJobs, wanted: Wanted) -> str:
     user = known.others.get(wanted.job_id.job)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
+    if wanted.job_id.job in known.partly:
+        return "accounting has only a part of it yet; try again in a minute"
     if known.trouble:
         return f"no job of yours in the queue, and accounting does not answer ({known.trouble})"
     return "Slurm knows no such job of yours"
@@ -161,7 +163,10 @@ def _whole_arrays(wanted: Sequence[Wanted], new: Sequence[tuple[Wanted, Job]], r
 
 
 def _work_dirs(found: Iterable[Entry]) -> list[str]:
-    return [entry.intent.output_dir for entry in found if entry.intent.what == "eval" and entry.intent.output_dir]
+    """Where the evals that are known write, or, adopted ones, may write."""
+    evals = [entry for entry in found if entry.intent.what == "eval"]
+    places = [e.adopted.work_dir if e.adopted is not None else e.intent.output_dir for e in evals]
+    return [place for place in places if place is not None]
 
 
 def _records(planned: Sequence[Planned], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
@@ -197,6 +202,7 @@ def _record(job: Job, name: str, output_dir: str | None, *, now: float) -> Adopt
         partition=job.partition,
         account=job.account,
         qos=job.qos,
+        work_dir=job.work_dir,
     )
 
 

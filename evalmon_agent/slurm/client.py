@@ -115,8 +115,8 @@ class Slurm:
 
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
-        settings = self.configuration()
-        return not isinstance(settings, Failure) and settings.get("SelectType") == "select/linear"
+        known = self.configuration()
+        return not isinstance(known, Failure) and configuration.gives_whole_nodes(known)
 
     def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.

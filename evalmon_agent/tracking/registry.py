@@ -65,7 +65,8 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     """A job that somebody else submitted is an eval from now on.
 
     Nothing of ours is in it, so no token tells it from an earlier bearer of its id: `submitted_at` does, its Submit.
-    `tasks`: of an array all of whose tasks were adopted. Partition, account and qos are those that it was given.
+    `tasks`: of an array all of whose tasks were adopted. Partition, account, qos and working directory are those that
+    Slurm has; the directory is the job's `output_dir` only if no other eval has it too.
     """
 
     job_id: str
@@ -78,6 +79,7 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
+    work_dir: str | None = None
     schema: int = SCHEMA
 
 

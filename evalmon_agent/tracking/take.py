@@ -16,7 +16,7 @@ from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, Registratio
 from evalmon_agent.tracking.match import JobIndex, Tracked, arrange, attempt_for
 from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_known, own_of
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
-from evalmon_agent.tracking.unnamed import name_for
+from evalmon_agent.tracking.unnamed import name_for, script_in
 from evalmon_agent.tracking.waiting import base
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.printable import printable
@@ -76,7 +76,11 @@ def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
         if found is None:
             continue
         ev, job = found
+        if _repeats_the_end(ev, job, row):
+            continue
         ev.final = False
+        if job.token is None and ev.script is None:
+            ev.script = script_in(row)
         if row.submitted_at is not None:
             attempt = attempt_for(ev, job, row.submitted_at)
             _recall_suspension(ev, job, attempt, asked_at=answer.asked_at)
@@ -89,6 +93,17 @@ def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
             _take_presence(job, asked_at=answer.asked_at)
         elif not ev.final or _was_missing_too_early(ev, job):
             _take_absence(ev, job, asked_at=answer.asked_at)
+
+
+def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
+    """Whether the row says of an eval that is over what it said before: squeue shows ended jobs for minutes.
+
+    Such an eval is left as it is, or thousands of them would be settled and saved anew at each poll.
+    """
+    if not ev.final or row.state not in TERMINAL or not ev.attempts:
+        return False
+    last = next((a for a in reversed(ev.attempts) if a.job_id == job.job_id), None)
+    return last is not None and (last.submitted_at, last.queue_state) == (row.submitted_at, row.state)
 
 
 def take_account(index: JobIndex, answer: AccountAnswer) -> None:

@@ -1,5 +1,6 @@
 """Processes that outlive us: started, recognised with certainty, ended, and found by their mark."""
 
+import errno
 import os
 import select
 import signal
@@ -8,6 +9,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+
+# No such process; or the number is by now that of a thread, which kernels say in two ways.
+_GONE = frozenset({errno.ESRCH, errno.EINVAL, errno.ENOENT})
 
 # In every daemon's environment: the directory of its instance. Jobs have an environment of their own.
 MARK = "EVALMON_SLURM_DAEMON_OF"
@@ -35,19 +39,20 @@ class Process:
 
     def send(self, signum: signal.Signals) -> None:
         """Signal this very process and never another; silent if it is gone."""
-        with suppress(ProcessLookupError):
-            descriptor = os.pidfd_open(self.pid)
-            try:
-                if self.alive():
+        descriptor = self._open()
+        if descriptor is None:
+            return
+        try:
+            if self.alive():
+                with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, signum)
-            finally:
-                os.close(descriptor)
+        finally:
+            os.close(descriptor)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for its end; False if it still runs after `timeout_s`."""
-        try:
-            descriptor = os.pidfd_open(self.pid)
-        except ProcessLookupError:
+        descriptor = self._open()
+        if descriptor is None:
             return True
         try:
             if self.alive():
@@ -55,6 +60,14 @@ class Process:
             return not self.alive()
         finally:
             os.close(descriptor)
+
+    def _open(self) -> int | None:
+        try:
+            return os.pidfd_open(self.pid)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
 
 
 def spawn(argv: list[str], *, env: dict[str, str], cwd: str, output_path: str) -> Process | None:

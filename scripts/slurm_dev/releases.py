@@ -14,7 +14,9 @@ from .errors import SlurmDevError
 from .lock import lock
 
 NAMES = ("trixie",)
-TOOLS = {"debootstrap": "debootstrap", "patchelf": "patchelf"}
+# What making a tree takes -> package. Without the keys nothing would be checked.
+KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+TOOLS = {"/usr/sbin/debootstrap": "debootstrap", "/usr/bin/patchelf": "patchelf", KEYS: "debian-archive-keyring"}
 MAKE_TIMEOUT_S = 1200
 
 # debootstrap fetches these with all that they need.
@@ -62,7 +64,7 @@ def cache_directory() -> str:
 
 
 def _make(name: str, tree: str) -> None:
-    absent = [package for program, package in TOOLS.items() if not shutil.which(program, path=packages.SEARCH_PATH)]
+    absent = [package for path, package in TOOLS.items() if not os.path.exists(path)]
     if absent:
         packages.install(absent)
     print(f"making {tree} from a Debian mirror (once; a minute or two)", flush=True)
@@ -70,7 +72,8 @@ def _make(name: str, tree: str) -> None:
     shutil.rmtree(made, ignore_errors=True)
     shutil.rmtree(tree, ignore_errors=True)
     os.makedirs(made, mode=0o755)
-    _run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", name, made, _mirror())
+    options = ("--variant=minbase", "--force-check-gpg", f"--keyring={KEYS}", f"--include={','.join(PACKAGES)}")
+    _run("debootstrap", *options, name, made, _mirror())
     os.mkdir(_programs(made))
     for program in (*DAEMONS, *COMMANDS):
         _adopt(made, program, will_be_in=tree)

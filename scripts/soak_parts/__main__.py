@@ -21,7 +21,7 @@ from soak_parts.plan import Planned
 from soak_parts.told import read
 from soak_parts.user import User
 
-_WAVE_S = 8.0
+_WAVE_S = 9.0
 _AT_ONCE = 8
 # An eval that runs into its limit of a minute needs two at least.
 _TIMEOUTS_FROM_S = 240
@@ -100,10 +100,10 @@ def _kill(place: Place, hitters: Hitters, user: User, asked: argparse.Namespace)
 
 
 def _waves(user: User, over: threading.Event) -> None:
-    count = 3
+    count = 2
     while not over.is_set():
         user.add(count)
-        count = 2
+        count = 1
         over.wait(_WAVE_S)
 
 

@@ -187,9 +187,13 @@ def _of_the_outcome(truth: Truth, ev: dict[str, Any], saved: dict[str, Any]) -> 
 def _exits(row: Row, lines: Iterable[Line]) -> Iterator[tuple[int | None, int | None]]:
     """The exit statuses and signals that are true: the script's own word; Slurm's too where that says otherwise.
 
-    A job that did not end by itself and of which Slurm says 0:0 has none.
+    A job that did not end by itself and of which Slurm says 0:0 has none, nor has one that never began: of a requeued
+    one that was cancelled while it waited Slurm repeats how the run before ended.
     """
+    lines = list(lines)
     own = [_own(line.word) for line in lines if line.word != "start"]
+    if not lines:
+        yield None, None
     for status, signal in own[-1:]:
         yield (None, signal) if signal else (status, None)
     if own[-1:] == [(row.exit_code, row.signal)]:

@@ -39,19 +39,17 @@ class User:
         self._place = place
         self._environ = environ
         self._scripts = scripts
-        self._turn = 0
         self.made: list[tuple[Path, Script]] = []
         self._owed: set[Path] = set()
 
     def add(self, count: int) -> None:
-        """Write scripts into the next experiment and submit it, and what could not be submitted before."""
-        name = list(EXPERIMENTS)[self._turn % len(EXPERIMENTS)]
-        self._turn += 1
-        experiment = self._place.disk / name
-        if self._write_settings(experiment, EXPERIMENTS[name]):
-            for _ in range(count):
-                self._write(experiment, next(self._scripts))
-            self._owed.add(experiment)
+        """Write scripts into each experiment and submit it, and what could not be submitted before."""
+        for name, settings in EXPERIMENTS.items():
+            experiment = self._place.disk / name
+            if self._write_settings(experiment, settings):
+                for _ in range(count):
+                    self._write(experiment, next(self._scripts))
+                self._owed.add(experiment)
         self.submit_owed()
 
     def submit_owed(self) -> bool:
@@ -65,8 +63,13 @@ class User:
         return not self._owed
 
     def finish(self) -> None:
-        """Cancel what waits for ever, and wait until each experiment is over; a report where no helper lives."""
+        """Cancel what waits for ever, and wait until each experiment is over.
+
+        Where no helper of ours was left alive, somebody has to type something: `submit`, which looks at what is active
+        and brings them back for it, and in the end a report.
+        """
         self._cancel_held()
+        self._owed |= {experiment for experiment in experiments(self._place) if not self._has_helper(experiment)}
         deadline = time.monotonic() + END_WITHIN_S
         while not self.submit_owed() and time.monotonic() < deadline:
             time.sleep(2)
@@ -76,6 +79,10 @@ class User:
             time.sleep(1)
             left = [experiment for experiment in left if not self._is_over(experiment)]
 
+    def _has_helper(self, experiment: Path) -> bool:
+        alive = [job for job in targets.jobs(self._place, self._environ) if job.state in targets.ALIVE]
+        return any(job.folder == experiment for job in alive)
+
     def _is_over(self, experiment: Path) -> bool:
         """Whether nothing of it is active and the summary is written; where nobody else will, we ask for it."""
         jobs = [job for job in targets.jobs(self._place, self._environ) if job.state in targets.ALIVE]
@@ -83,7 +90,7 @@ class User:
         if is_complete(experiment) and not active:
             say(f"{experiment.name}: over")
             return True
-        if not any(job.folder == experiment for job in jobs):
+        if not self._has_helper(experiment):
             done = self._evalmon("report", experiment)
             say(f"{experiment.name}: no helper lives; report said {done.returncode}")
         return False

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import faults
 from evalmon_agent.programs.own_path import asks, launcher_of
+from evalmon_agent.programs.submit import submit
+from evalmon_agent.slurm.client import Slurm
 from experiments import Exp
 
 ASKS = "#!/bin/sh\n#SBATCH --time=5\nscontrol show job $SLURM_JOB_ID | awk -F= '/Command=/{print $2}'\n"
@@ -57,3 +62,25 @@ def test_no_link_is_made_without_need_or_into_a_loop(tmp_path: Path, script: str
     assert command.resolve() != path.resolve()
     assert not [p for p in exp.ours.rglob("*") if p.is_symlink()]
     assert command == Path(launcher_of(exp.experiment, command.parent.name, str(path)))
+
+
+def test_after_a_killed_submitter_the_next_one_leads_it_home(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    path = exp.root / "r1/eval/a_epoch0/cell.slurm"
+    path.parent.mkdir(parents=True)
+    path.write_text(ASKS)
+    exp.slurm.after("sbatch", 'case "$*" in *cell.slurm*) kill -STOP $$ ;; esac\n')
+    pid = faults.forked(lambda: submit_all(exp))
+    os.kill(pid, signal.SIGCONT)
+    faults.wait_until(lambda: len(exp.slurm.accepted()) == 1)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    exp.slurm.mend("sbatch")
+    submit_all(exp)
+    [call] = [c for c in exp.slurm.calls("sbatch") if c.endswith("/cell.slurm")]
+    assert Path(call.rpartition(" -- ")[2]).resolve() == path.resolve()
+
+
+def submit_all(exp: Exp) -> None:
+    environ = exp.slurm.environ
+    submit(exp.experiment, exp.settings, Slurm(environ), named=(), mode="dependency", dry_run=False, environ=environ)

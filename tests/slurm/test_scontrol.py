@@ -1,4 +1,4 @@
-"""What scontrol says of a job that is preempted."""
+"""What scontrol says of a job that is preempted for good."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from evalmon_agent.tracking.facts import Facts
@@ -191,6 +192,14 @@ def test_a_finished_job_that_somebody_requeues_is_active_again() -> None:
     assert found.eval.final
     found.take(queue(120, row(State.PENDING, submit=100)), accounts(120, done, account(State.PENDING, submit=100)))
     assert (["PENDING>RUNNING", "RUNNING>FAILED", "FAILED>PENDING"], False) == (found.path, found.eval.final)
+
+
+def test_an_ended_job_that_squeue_goes_on_showing_changes_nothing() -> None:
+    ended = row(State.FAILED, start=5, end=55)
+    found = told(queue(60, ended), accounts(60, account(State.FAILED, start=5, end=55)))
+    before = msgspec.json.encode(found.state)
+    assert [] == found.take(queue(120, ended), queue(180, ended))
+    assert before == msgspec.json.encode(found.state)
 
 
 def one_poll(asked: Facts, accounted: Facts) -> Facts:

@@ -1,0 +1,29 @@
+"""A random killer at work on everything that monitors: a minute and a half of scripts/soak."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from real_slurm.cluster import ROOT, Cluster
+
+pytestmark = pytest.mark.slurm
+
+LAST_LINE = re.compile(r"soak: (\d+) kills, (\d+) evals, (\d+) lost, (\d+) invented, (\d+) duplicates, seed \d+")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root: it stops daemons and mounts a small disk")
+@pytest.mark.survives("F2", "F7", "F12", "F15", "F18", "F19", "F26", "F27")
+def test_under_a_random_killer_exactly_what_happened_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    words = ["--for", "80", "--seed", "4", "--dir", tmp_path / "soak", "--slurm", cluster.directory]
+    done = subprocess.run([ROOT / "scripts/soak", *words], check=False, capture_output=True, text=True, timeout=500)
+    said = LAST_LINE.fullmatch((done.stdout.splitlines() or [""])[-1])
+    assert said is not None, done.stdout + done.stderr
+    kills, evals, *wrong = map(int, said.groups())
+    assert (wrong, done.returncode) == ([0, 0, 0], 0), done.stdout + done.stderr
+    assert kills >= 20
+    assert evals >= 10
