@@ -72,6 +72,7 @@ def test_a_sidecar_that_is_preempted_for_good_is_followed_by_another(exp: Exp, p
     preempt(exp)
     wait_for(lambda: len(exp.blocks("MONITOR_STARTED")) == 2, 60, lambda: exp.log() + exp.outputs())
     exp.wait_complete(timeout=120)
+    wait_for(lambda: len(exp.blocks("MONITOR_STOPPED")) == 2, 30, exp.log)
     first, last = exp.blocks("MONITOR_STOPPED")
     assert re.search(r"Reason: preempted, handed over to job \d+\n", first)
     assert "Reason: all evaluations are over" in last
