@@ -63,7 +63,7 @@ def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
     """Why one that never ran is over: nothing of it will be measured."""
     if not (ev.final and event.current is ev.state and event.job_id == ev.job_id):
         return None
-    one = next((one for one in incarnations(ev, event.job_id) if one.index == event.attempt), None)
+    one = _one(ev, event)
     if one is None or one.ran:
         return None if one is not None else diagnose(Case(state=event.current))
     return diagnose(case_of(one.attempt, None, state=event.current))
@@ -71,12 +71,20 @@ def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
 
 def _notes(event: Transition, one: Incarnation | None) -> list[str]:
     if event.current is State.LOST:
-        return ["Note: Slurm has not known this job for longer than lost_after; how it ended is unknown"]
+        forgets = (
+            "; it keeps no trace of an array's task that is cancelled before its start" if _never_ran(event) else ""
+        )
+        return [f"Note: Slurm has not known this job for longer than lost_after; how it ended is unknown{forgets}"]
     if event.witness == "self":
         return ["Note: from the job's own report; Slurm's accounting does not have it"]
     if one is not None and agree(event.current, one.own) is False:
         return [f"Note: the witnesses disagree: Slurm says {event.current}, the job itself {says(one.own)}"]
     return []
+
+
+def _never_ran(event: Transition) -> bool:
+    """Whether this is an array's task that was last seen waiting [ran, 22.05: neither squeue nor sacct has it then]."""
+    return "_" in event.job_id and event.previous is State.PENDING
 
 
 def _one(ev: Eval, event: Transition) -> Incarnation | None:

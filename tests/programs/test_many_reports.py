@@ -94,6 +94,6 @@ def test_5000_that_report_at_once_are_all_there_after_two_polls(tmp_path: Path) 
 
 @pytest.mark.full
 @pytest.mark.survives("F8")
-def test_500_whole_agents_at_once_too(tmp_path: Path) -> None:
-    """Two cores for all of them: their ends are spread a little, for none may wait longer than two seconds for us."""
-    all_are_there_after_two_polls(Exp(tmp_path), 500, how="whole_agent")
+def test_100_whole_agents_at_once_too(tmp_path: Path) -> None:
+    """No more of them: all share this machine's cores, and none may wait longer than two seconds for its report."""
+    all_are_there_after_two_polls(Exp(tmp_path), 100, how="whole_agent")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from evalmon_agent.slurm.scontrol import is_preempted_for_good, show_job
 
 
-def test_questions() -> None:
+def test_the_question() -> None:
     assert ["scontrol", "-o", "show", "job", "7"] == show_job("7")
 
 
