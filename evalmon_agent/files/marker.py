@@ -25,8 +25,8 @@ _INSIDE = "holder"
 
 # Not to be had here: some FUSE and SMB file systems, object stores, and AFS across directories.
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
-# How rename(2) refuses to put a directory where something stands.
-_SOMETHING_THERE = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
+# How rename(2) refuses to put a directory where something stands; sftp says EPERM for everything.
+_SOMETHING_THERE = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EPERM})
 
 
 def publish(path: str, holder: Holder) -> bool:
@@ -36,7 +36,7 @@ def publish(path: str, holder: Holder) -> bool:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-    # sftp, for one, says EPERM as well where something stands there already.
+    # It may mean as well that something stands there already.
     return not os.path.lexists(path) and _by_directory(path, holder)
 
 
@@ -60,6 +60,23 @@ def holder_of(path: str) -> Holder | None:
     return parse_holder(text)
 
 
+def is_current(path: str) -> bool:
+    """Whether the marker that we see is the one that is there, and not what a client's cache still has of an old one.
+
+    Asked of the file server by giving the file a second name for a moment: of a file that was removed there, it refuses
+    that [ran on GlusterFS, whose clients show small files from a cache].
+    """
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        return True  # what is in it was opened by its path, at the server
+    second = _aside(path)
+    try:
+        os.link(path, second, follow_symlinks=False)
+    except OSError as error:
+        return error.errno in NO_LINKS and os.path.lexists(path)
+    os.unlink(second)
+    return True
+
+
 def is_marker(path: str) -> bool:
     """Whether what stands there is, or may become, a marker: if not, waiting for it to go is in vain.
 
@@ -70,7 +87,8 @@ def is_marker(path: str) -> bool:
         if stat.S_ISDIR(mode):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
-            names = os.listdir(path)
+            # A file that somebody has open while it is removed stays there for a while, as .nfs... or .fuse_hidden...
+            names = [name for name in os.listdir(path) if not name.startswith(".")]
             return not names or _INSIDE in names
     except OSError:
         return True  # it went away meanwhile, or nobody can tell

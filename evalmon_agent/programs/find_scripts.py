@@ -16,6 +16,7 @@ from evalmon_agent.store.experiment import Experiment, is_utf8
 from evalmon_agent.submission.plan import Script, read_script
 
 MAX_SCRIPT_BYTES = 16 * 1024 * 1024
+_ADVICE = "to submit it all the same, name it: evalmon submit EXP SCRIPT..."
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -36,6 +37,8 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
         try:
             if not is_utf8(path):
                 raise UsageError(f"{path}: a path that is not UTF-8 cannot be kept on record; rename it")
+            if not named:
+                _refuse_foreign_links(experiment, path)
             scripts.append(read_script(path, _content(path, is_named=bool(named))))
         except UsageError as error:
             problems += error.lines
@@ -89,8 +92,20 @@ def _content(path: str, *, is_named: bool) -> bytes:
 
 
 def _refuse_foreign(path: str, status: os.stat_result) -> None:
-    advice = "to submit it all the same, name it: evalmon submit EXP SCRIPT..."
     if not is_trusted(status.st_uid):
-        raise UsageError(f"{path}: belongs to {user_name(status.st_uid)} and would run as you; {advice}")
+        raise UsageError(f"{path}: belongs to {user_name(status.st_uid)} and would run as you; {_ADVICE}")
     if status.st_mode & stat.S_IWOTH:
-        raise UsageError(f"{path}: {writers(path, status)}; {advice}")
+        raise UsageError(f"{path}: {writers(path, status)}; {_ADVICE}")
+
+
+def _refuse_foreign_links(experiment: Experiment, path: str) -> None:
+    """A link of somebody else's on the way could lead to any script of ours."""
+    place = experiment.root
+    for part in os.path.relpath(path, experiment.root).split(os.sep):
+        place = os.path.join(place, part)
+        try:
+            status = os.lstat(place)
+        except OSError:
+            return  # opening it will say why
+        if stat.S_ISLNK(status.st_mode) and not is_trusted(status.st_uid):
+            raise UsageError(f"{path}: {place} is a link of {user_name(status.st_uid)}; {_ADVICE}")

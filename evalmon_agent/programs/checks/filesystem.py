@@ -68,9 +68,11 @@ def _chosen(choice: Choice, place: str) -> list[Finding]:
         return [ok(_LOCK, line)]
     path = os.path.join(place, f".evalmon-doctor.{os.urandom(8).hex()}.tmp")
     try:
-        marker.publish(path, this_process())
+        why = "" if marker.publish(path, this_process()) else "refused"
         marker.remove(path)
     except OSError as error:
+        why = error.strerror or str(error)
+    if why:
         advice = "use another file system for the experiment"
-        return [problem(_LOCK, f"{line}; but its marker cannot be made ({error.strerror})", advice, exit_status=75)]
+        return [problem(_LOCK, f"{line}; but its marker cannot be made ({why})", advice, exit_status=75)]
     return [ok(_LOCK, line)]
