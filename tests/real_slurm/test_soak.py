@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from faults import needs_root
 from real_slurm.cluster import ROOT, Cluster
 
 pytestmark = pytest.mark.slurm
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slurm
 LAST_LINE = re.compile(r"soak: (\d+) kills, (\d+) evals, (\d+) lost, (\d+) invented, (\d+) duplicates, seed \d+")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="takes root: it stops daemons and mounts a small disk")
+@needs_root
 @pytest.mark.survives("F2", "F7", "F12", "F15", "F18", "F19", "F26", "F27")
 def test_under_a_random_killer_exactly_what_happened_is_told(cluster: Cluster, tmp_path: Path) -> None:
     words = ["--for", "80", "--seed", "4", "--dir", tmp_path / "soak", "--slurm", cluster.directory]
