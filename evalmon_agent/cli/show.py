@@ -24,6 +24,7 @@ from evalmon_agent.words.sizes import human_bytes
 from evalmon_agent.words.states import State
 
 _COLOURS = {
+    State.UNSUBMITTED: "yellow",
     State.COMPLETED: "green",
     State.RUNNING: "cyan",
     State.PENDING: "yellow",
@@ -48,6 +49,8 @@ def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as
         for skipped in report.skipped:
             job = f" as job {skipped['job_id']}" if skipped["job_id"] else ""
             click.echo(f"skipped {printable(str(skipped['name']))}: {skipped['why']}{job}")
+        for one in report.waiting:
+            click.echo(f"not submitted yet: {printable(one['name'])} ({printable(one['why'])})")
         _helper("completion job", report.completion)
         _helper("sidecar", report.sidecar)
         if not dry_run:
@@ -158,7 +161,7 @@ def _table(summary: Summary, *, at_most: int | None = None) -> Table:
     for ev in evals:
         table.add_row(
             Text(printable(ev.name)),
-            ev.job_id,
+            ev.job_id or "",
             Text(str(ev.state), style=_COLOURS.get(ev.state, "red")),
             Text(ev.verdict, style=_VERDICT_COLOURS[ev.verdict]),
             "" if ev.elapsed_s is None else clock(ev.elapsed_s),
@@ -171,7 +174,7 @@ def _table(summary: Summary, *, at_most: int | None = None) -> Table:
 
 def _importance(ev: EvalSummary) -> int:
     if ev.verdict == "active":
-        return 2 if ev.state is State.PENDING else 0
+        return 2 if ev.state in {State.PENDING, State.UNSUBMITTED} else 0
     return 3 if ev.verdict == "ok" else 1
 
 

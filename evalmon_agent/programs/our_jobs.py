@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,8 @@ _COMMAND: Mapping[Kind, str] = {"sidecar": "sidecar", "completion": "complete"}
 _HEADS_READ = 50
 MAX_DEPENDENCIES = 5000
 """Ids in one --dependency: well below the 128 KiB that one argument may have."""
+WAITING_BEGIN_S = 300
+"""How much later a completion job looks again that has nothing to wait for but room for more evals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,11 @@ class Helpers:
     settings: Settings
     environ: Mapping[str, str]
 
-    def submit(self, kind: Kind, *, afterany: Sequence[str] = ()) -> Outcome:
-        """Submit a sidecar, or a completion job after these jobs. A sidecar that would take a node is refused."""
+    def submit(self, kind: Kind, *, afterany: Sequence[str] = (), begin_in_s: int = 0) -> Outcome:
+        """Submit a sidecar, or a completion job after these jobs, or not before that time.
+
+        A sidecar that would take a node is refused.
+        """
         job: OurJob = getattr(self.settings, kind)
         place = self._place()
         where = job.partition or place.partition
@@ -65,6 +70,8 @@ class Helpers:
         )
         if kind == "sidecar":
             argv += time_min(time_limit)
+        if begin_in_s:
+            argv.append(f"--begin=now+{begin_in_s}")
         if kind == "completion" and self.settings.mail_user:
             argv += [f"--mail-user={self.settings.mail_user}", "--mail-type=END,FAIL"]
         return submit(self.experiment, self.slurm, token, path, options=argv, cwd=self.experiment.root, ours=True)
@@ -95,7 +102,7 @@ class Helpers:
 
 def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[str]:
     """The job ids, arrays once, of all evals that are not over: what a completion job waits for."""
-    over = {job.job_id for ev in state.evals.values() if ev.final for job in ev.jobs} if state is not None else set()
+    over = set(_over(state)) if state is not None else set()
     found: dict[str, None] = {}
     for entry in entries(registry.read(experiment.registry)):
         if entry.intent.what != "eval" or entry.accepted is None:
@@ -106,3 +113,9 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[s
         if not over.issuperset(ids):
             found[job_id] = None
     return list(found)
+
+
+def _over(state: ExperimentState) -> Iterator[str]:
+    """The jobs of evals that are over, and of those that were submitted again, all but the latest."""
+    for ev in state.evals.values():
+        yield from (job.job_id for job in (ev.jobs if ev.final else ev.jobs[:-1]))

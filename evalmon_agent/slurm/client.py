@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue
 from evalmon_agent.slurm.commands import Finished, run
-from evalmon_agent.slurm.environment import clean, for_submission
+from evalmon_agent.slurm.environment import clean, for_evals, for_our_jobs
 from evalmon_agent.slurm.failures import Failure, Kind, classify
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.stamps import parse_stamp
@@ -87,8 +87,7 @@ class Slurm:
         `ours`: the job is one of ours, which says all it needs in its options; the user's SBATCH_GRES and the
         like are meant for the evals.
         """
-        inside_job = ours or "SLURM_JOB_ID" in self._environ
-        env = for_submission(self._environ, inside_job=inside_job)
+        env = for_our_jobs(self._environ) if ours else for_evals(self._environ)
         done = run(argv, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
         found = sbatch.parse_parsable(done.stdout)
         if found is not None:

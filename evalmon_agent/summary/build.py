@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 
+import msgspec
+
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.helpers import COMPLETE
@@ -23,8 +25,10 @@ VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 
 
 def build(state: ExperimentState, *, now: float, lost_after_s: float) -> Summary:
-    """The summary of what is known at `now`; evals in the order of their registration."""
+    """The summary of what is known at `now`; evals in the order of their registration, then those not submitted yet."""
     evals = [_eval(ev, now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
+    evals = [_waiting(ev) if ev.name in state.waiting else ev for ev in evals]
+    evals += [_unsubmitted(name) for name in state.waiting if name not in state.evals]
     states = Counter(ev.state for ev in evals)
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
@@ -80,6 +84,15 @@ def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
         output_dir=ev.output_dir,
         log=found.log,
     )
+
+
+def _waiting(ev: EvalSummary) -> EvalSummary:
+    """One that is to be submitted again: what is known of its earlier jobs stays."""
+    return msgspec.structs.replace(ev, state=State.UNSUBMITTED, verdict="active")
+
+
+def _unsubmitted(name: str) -> EvalSummary:
+    return EvalSummary(name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict="active")
 
 
 def _of(ev: Eval, job: Job) -> list[Incarnation]:

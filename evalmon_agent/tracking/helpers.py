@@ -20,7 +20,8 @@ def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
         state.sidecar = HelperJob(job_id=sidecar)
     _take_completion(state, entries)
     completion = state.completion
-    if completion is not None and completion.status == COMPLETE and not all(map(_looks_over, state.evals.values())):
+    are_over = not state.waiting and all(map(_looks_over, state.evals.values()))
+    if completion is not None and completion.status == COMPLETE and not are_over:
         completion.status = SUBMITTED if completion.job_id else None
 
 
@@ -38,8 +39,8 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
 
 
 def all_final(state: ExperimentState) -> bool:
-    """Whether there are evals and every one of them is over for good."""
-    return bool(state.evals) and all(ev.final for ev in state.evals.values())
+    """Whether there are evals and every one of them is over for good; one that waits to be submitted is not."""
+    return bool(state.evals) and not state.waiting and all(ev.final for ev in state.evals.values())
 
 
 def _looks_over(ev: Eval) -> bool:
