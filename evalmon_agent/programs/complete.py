@@ -1,6 +1,7 @@
 """`evalmon complete`: the guarantee. Slurm starts it when all evals are over; it measures, summarises, ends.
 
-It needs no sidecar. Evals that are active after all (requeued, added later) get a successor.
+It needs no sidecar. Evals that are active after all (requeued, added later) get a successor. What waits for room is
+submitted, as far as there is some.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observed, Observer
-from evalmon_agent.programs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.programs.submit_waiting import Progress, Submitter, in_our_job, tell
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.helpers import all_final
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.wanted import unmeasured
 from evalmon_agent.words.states import TERMINAL
 
 PATIENCE_S = 600.0
@@ -39,10 +42,11 @@ def complete(
     """
     observer = Observer(experiment, slurm, settings, role="completion")
     measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
+    submitter = Submitter(experiment, settings, slurm, in_our_job(environ), sleep)
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            state = _bring_to_the_end(observer, measurer, environ=environ, sleep=sleep, deadline=deadline)
+            state = _bring_to_the_end(observer, measurer, submitter, environ=environ, sleep=sleep, deadline=deadline)
             break
         except (OSError, LockUnavailableError) as error:
             if time.monotonic() >= deadline:
@@ -55,6 +59,7 @@ def complete(
 def _bring_to_the_end(
     observer: Observer,
     measurer: Measurer,
+    submitter: Submitter,
     *,
     environ: Mapping[str, str],
     sleep: Callable[[float], None],
@@ -65,10 +70,15 @@ def _bring_to_the_end(
     observed = observer.observe_once(at_least_s=0)
     state = observed.state
     while not is_ready(state):
-        if _has_active(observed):
-            return _hand_on(observer, environ, state)
+        progress = submitter.run() if state.waiting else Progress()
+        state = tell(observer, progress) if state.waiting else state
         patient = time.monotonic() < deadline
         state = measure(observer, measurer, state, final=not patient)
+        if progress.submitted or _has_active(observed):
+            return _hand_on(observer, environ, state)
+        if progress.why == "stuck" and not _is_anything_owed(state):
+            write_summary(observer.experiment, state, observer=observer)
+            return state
         if is_ready(state):
             break
         if not patient:
@@ -77,6 +87,11 @@ def _bring_to_the_end(
         observed = observer.observe_once(at_least_s=observer.settings.poll_interval / 2)
         state = observed.state
     return _end(observer, environ, state)
+
+
+def _is_anything_owed(state: ExperimentState) -> bool:
+    """Whether an eval goes on, or has to be measured still."""
+    return not all(ev.final for ev in state.evals.values()) or next(unmeasured(state), None) is not None
 
 
 def _end(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
@@ -109,8 +124,9 @@ def _has_active(observed: Observed) -> bool:
 
 
 def _hand_on(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
-    """Submit a successor that waits for what is still active."""
+    """Submit a successor that waits for what is still active, or, where nothing is, for a while."""
     waiting_for = active_jobs(observer.experiment, state)
-    Helpers(observer.experiment, observer.slurm, observer.settings, environ).submit("completion", afterany=waiting_for)
+    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
+    helpers.submit("completion", afterany=waiting_for, begin_in_s=0 if waiting_for else WAITING_BEGIN_S)
     write_summary(observer.experiment, state, observer=observer)
     return observer.record()

@@ -9,6 +9,7 @@ from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observer
+from evalmon_agent.programs.submit_waiting import Submitter, on_command, tell
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file
@@ -64,8 +65,16 @@ def look(observer: Observer) -> ExperimentState:
         return state
     silent = age_s is None or age_s < 0 or age_s > _SILENT_POLLS * interval_s
     if silent and observer.slurm.has("squeue"):
-        return observer.observe_once(at_least_s=interval_s).state
+        return _submit_waiting(observer, observer.observe_once(at_least_s=interval_s).state)
     return state
+
+
+def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentState:
+    """Nobody else polls, so nobody else submits what waits: done here if this is the environment that it is to have."""
+    if not state.waiting or not observer.slurm.has("sbatch"):
+        return state
+    place = on_command(observer.slurm.environ, submits=False)
+    return tell(observer, Submitter(observer.experiment, observer.settings, observer.slurm, place).run())
 
 
 def _look_or_read(observer: Observer) -> ExperimentState:

@@ -195,9 +195,7 @@ def submit(
             return Outcome(str(said.job_id))
         limit = not said.unknown and is_submit_limit(said.refusal)
         if not said.unknown:
-            registry.append(
-                experiment.registry, Refused(token, said.refusal, time.time(), waits=limit or elsewhere)
-            )
+            registry.append(experiment.registry, Refused(token, said.refusal, time.time(), waits=limit or elsewhere))
     return Outcome(None, said.refusal, said.unknown, limit)
 
 

@@ -14,14 +14,15 @@ from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observed, Observer
-from evalmon_agent.programs.our_jobs import Helpers
+from evalmon_agent.programs.our_jobs import Helpers, active_jobs
 from evalmon_agent.programs.resources import resource_blocks
 from evalmon_agent.programs.stopping import StopSignals
+from evalmon_agent.programs.submit_waiting import Submitter, in_our_job, tell
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.helpers import all_final
+from evalmon_agent.tracking.helpers import REFUSED, all_final
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s, hand_over_at
 from evalmon_agent.words.printable import printable
@@ -42,6 +43,7 @@ class Sidecar:
         self._observer = Observer(experiment, slurm, settings, role="sidecar")
         self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
         self._stop = StopSignals()
+        self._submitter = Submitter(experiment, settings, slurm, in_our_job(environ), self._pause)
         self._unsaid: list[list[str]] = []
         self._polls = 0
         self._failures = 0
@@ -81,7 +83,8 @@ class Sidecar:
         self._reload_settings()
         self._say()
         observed = self._poll()
-        state = self._work(observed.state, until=until)
+        state = self._submit_waiting(observed.state, until=time.time() + until - time.monotonic())
+        state = self._work(state, until=until)
         if is_ready(state):
             state = finalize(self._observer) if not is_complete(state) else state
             if is_complete(state):
@@ -107,6 +110,24 @@ class Sidecar:
                 self._observer.record(extra=found)
         return observed
 
+    def _submit_waiting(self, state: ExperimentState, *, until: float) -> ExperimentState:
+        """What waits for room is submitted, first of all the completion job if there was none for it."""
+        if not state.waiting:
+            return state
+        waiting_for = active_jobs(self._experiment, state)
+        if waiting_for and (state.completion is None or state.completion.status == REFUSED):
+            self._helpers().submit("completion", afterany=waiting_for)
+        self._submitter.settings = self._observer.settings
+        return tell(self._observer, self._submitter.run(until=until if self._observer.settings.stagger else 0.0))
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait so long; True if we were asked to stop."""
+        self._stop.wait(seconds)
+        return self._stop.is_set()
+
+    def _helpers(self) -> Helpers:
+        return Helpers(self._experiment, self._slurm, self._observer.settings, self._environ)
+
     def _work(self, state: ExperimentState, *, until: float) -> ExperimentState:
         """Capture figures as evals end, until the next poll is due."""
         while not self._stop.is_set() and time.monotonic() < until:
@@ -126,7 +147,7 @@ class Sidecar:
         interval_s = self._observer.settings.poll_interval
         if self._ends_at is None or time.time() < hand_over_at(self._started_at, self._ends_at, interval_s):
             return None
-        outcome = Helpers(self._experiment, self._slurm, self._observer.settings, self._environ).submit("sidecar")
+        outcome = self._helpers().submit("sidecar")
         if outcome.job_id is not None:
             return f"handed over to job {outcome.job_id} before the time limit"
         return f"time limit near and no successor ({outcome.refusal}); the completion job summarises"

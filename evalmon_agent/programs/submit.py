@@ -312,7 +312,6 @@ def _seen(ev: Eval | None) -> str:
     return str(ev.state) if ev is not None else "submitted"
 
 
-
 def _scripts(known: Sequence[Entry]) -> set[str]:
     return {e.intent.script for e in known if e.intent.what == "eval" and e.intent.script and e.accepted}
 

@@ -71,7 +71,7 @@ def in_our_job(environ: Mapping[str, str]) -> Place:
 
 
 def on_command(environ: Mapping[str, str], *, submits: bool) -> Place:
-    """A command: `submits`, as submit and retry do; one that only looks submits where it can make no difference."""
+    """A command: `submits`, as submit and retry do; one that only looks submits where the environment is the same."""
     return Place(for_evals(environ), any_environment=submits)
 
 
@@ -151,7 +151,7 @@ class Submitter:
             return _because(progress, "nothing waits", "")
         if self._forbidden:
             return _because(progress, "stuck", f"sbatch is refused here: {self._forbidden}")
-        return _because(progress, "stuck", "the environment of their first submit is not here")
+        return _because(progress, "stuck", "the environment that they are to have is not here")
 
 
 def submission_of(entry: Entry) -> Submission:

@@ -43,6 +43,11 @@ class Slurm:
         self._asking = clean(environ)
         self.stopped = stopped
 
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment that it was given."""
+        return self._environ
+
     def has(self, program: str) -> bool:
         """Whether this program of Slurm's is on PATH."""
         return self.find(program) is not None

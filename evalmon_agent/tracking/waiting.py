@@ -65,4 +65,3 @@ def eval_name(name: Name) -> str:
 def _is_over(entry: Entry, name: Name, state: ExperimentState | None) -> bool:
     ev = state.evals.get(eval_name(name)) if state is not None else None
     return ev is not None and ev.final and ev.jobs[-1].token == entry.intent.token
-
