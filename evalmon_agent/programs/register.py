@@ -35,6 +35,8 @@ SECOND_LOOK_S = 2.0
 """Between two looks for a job that is not there."""
 
 _AFTER_S = 0.001
+_WINDOW_SLACK_S = 3600.0
+"""How much further back accounting is asked: clocks differ, and a window too wide costs nothing."""
 
 Claim = Literal["claimed", "taken", "no room", "too soon"]
 
@@ -239,7 +241,10 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
 
 
 def _jobs_by_token(experiment: Experiment, slurm: Slurm, orphans: Sequence[Entry]) -> dict[str, str]:
-    """The jobs that bear these tokens: in squeue by their script's path, or by their own reports."""
+    """The jobs that bear these tokens: in squeue by their script's path, by their own reports, or in accounting.
+
+    Accounting knows those that ended before they could report and that squeue has forgotten, but it lags behind.
+    """
     answer = slurm.queue()
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(
@@ -255,7 +260,19 @@ def _jobs_by_token(experiment: Experiment, slurm: Slurm, orphans: Sequence[Entry
     for report in reports.changed(experiment.jobs, {}):
         for token in report.tokens & tokens:
             found.setdefault(token, report.job_id.partition("_")[0].partition("+")[0])
-    return found
+    return _in_accounts(slurm, orphans, tokens - set(found)) | found
+
+
+def _in_accounts(slurm: Slurm, orphans: Sequence[Entry], tokens: set[str]) -> dict[str, str]:
+    if not tokens:
+        return {}
+    since_s = max(time.time() - min(entry.intent.at for entry in orphans), 0.0) + _WINDOW_SLACK_S
+    answer = slurm.submitted_as(tokens, since_s=since_s)
+    if isinstance(answer, Failure):
+        raise SlurmUnavailableError(
+            f"an interrupted submission cannot be resolved, accounting does not answer ({answer.line}); try again later"
+        )
+    return answer
 
 
 def _has_active(experiment: Experiment) -> bool:

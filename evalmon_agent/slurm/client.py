@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue
+from evalmon_agent.slurm import sacct, sbatch, seff, sinfo, squeue, submit_line
 from evalmon_agent.slurm.commands import Finished, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_our_jobs
 from evalmon_agent.slurm.failures import Failure, Kind, classify
@@ -71,6 +72,21 @@ class Slurm:
         delimiter = f"\x1f{os.urandom(4).hex()}"
         done = self._ask(sacct.argv(job_ids, delimiter=delimiter))
         return _failure(done) or sacct.parse(done.stdout, delimiter=delimiter)
+
+    def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, str] | Failure:
+        """{token: job id} of my jobs of the last `since_s` seconds whose sbatch line has the token, ended ones too.
+
+        Empty where accounting cannot tell: there is none, or it is older than the field.
+        """
+        if not self.has("sacct"):
+            return {}
+        delimiter = f"\x1f{os.urandom(4).hex()}"
+        done = self._ask(submit_line.argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
+        failure = _failure(done)
+        if failure is None:
+            return submit_line.parse(done.stdout, delimiter=delimiter, tokens=tokens)
+        cannot_tell = failure.kind is Kind.ACCOUNTING_DISABLED or submit_line.is_unknown_field(done.stderr)
+        return {} if cannot_tell else failure
 
     def efficiency(self, job_id: JobId) -> Finished:
         """What seff prints of one job."""
