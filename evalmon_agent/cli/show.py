@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalmon_agent.programs.metrics import JobMetrics
-from evalmon_agent.programs.submit import HelperReport, SubmitReport
+from evalmon_agent.programs.submit_report import HelperReport, SubmitReport
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary

@@ -38,10 +38,10 @@ _COMES_LATER = frozenset({"room", "stagger"})
 
 @dataclass(slots=True)
 class Progress:
-    """What was submitted, (entry, job id) each, what Slurm refused, and why the rest waits on."""
+    """What was submitted, (token, what, job id) each, what Slurm refused, and why the rest waits on."""
 
-    submitted: list[tuple[Entry, str]] = field(default_factory=list)
-    refused: list[tuple[Entry, register.Outcome]] = field(default_factory=list)
+    submitted: list[tuple[str, Submission, str]] = field(default_factory=list)
+    refused: list[tuple[Submission, register.Outcome]] = field(default_factory=list)
     why: Why = "nothing waits"
     detail: str = ""
 
@@ -119,23 +119,23 @@ class Submitter:
                 _because(progress, "stagger", f"stagger: {room.stagger_s:g} s")
                 return True
             return bool(self.sleep(max(pause_s, 0.01)))
-        return claimed == "claimed" and self._is_over_with(entry, self._sbatch(entry, asked), progress)
+        return claimed == "claimed" and self._is_over_with(token, asked, self._sbatch(token, asked), progress)
 
-    def _sbatch(self, entry: Entry, asked: Submission) -> register.Outcome:
+    def _sbatch(self, token: str, asked: Submission) -> register.Outcome:
         slurm = Slurm(self.place.environ or {})
         return register.submit(
             self.experiment,
             slurm,
-            entry.intent.token,
-            launcher_of(self.experiment, entry.intent.token, asked.script),
+            token,
+            launcher_of(self.experiment, token, asked.script),
             options=asked.options,
             cwd=os.path.dirname(asked.script),
             elsewhere=self.place.is_job,
         )
 
-    def _is_over_with(self, entry: Entry, outcome: register.Outcome, progress: Progress) -> bool:
+    def _is_over_with(self, token: str, asked: Submission, outcome: register.Outcome, progress: Progress) -> bool:
         if outcome.job_id is not None:
-            progress.submitted.append((entry, outcome.job_id))
+            progress.submitted.append((token, asked, outcome.job_id))
             return False
         if outcome.limit or outcome.unknown:
             _because(progress, "limit" if outcome.limit else "room", outcome.refusal)
@@ -143,7 +143,7 @@ class Submitter:
         if self.place.is_job:
             self._forbidden = outcome.refusal
             return False
-        progress.refused.append((entry, outcome))
+        progress.refused.append((asked, outcome))
         return False
 
     def _nothing_to_do_here(self, progress: Progress, left: Sequence[Entry]) -> Progress:

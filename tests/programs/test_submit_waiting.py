@@ -17,7 +17,8 @@ import pytest
 import faults
 from evalmon_agent.programs.complete import complete
 from evalmon_agent.programs.look import status
-from evalmon_agent.programs.submit import SubmitReport, submit
+from evalmon_agent.programs.submit import submit
+from evalmon_agent.programs.submit_report import SubmitReport
 from evalmon_agent.programs.submit_waiting import Progress, Submitter, in_our_job
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
@@ -216,7 +217,7 @@ def test_any_other_refusal_is_reported_and_not_tried_again(tmp_path: Path) -> No
     assert [one["name"] for one in report.refused] == ["r1/a/epoch0"]
     assert (names(report), len(report.waiting)) == (["r1/b/epoch0", "r1/c/epoch0"], 2)
     all_over(exp)
-    assert [e.intent.name for e, _ in in_job(exp).run().submitted] == ["r1/d/epoch0", "r1/e/epoch0"]
+    assert [asked.name for _, asked, _ in in_job(exp).run().submitted] == ["r1/d/epoch0", "r1/e/epoch0"]
 
 
 def test_where_no_job_may_submit_they_wait_for_the_login_node(tmp_path: Path) -> None:
