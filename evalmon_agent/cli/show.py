@@ -45,7 +45,8 @@ def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as
         verb = "would submit" if dry_run else "submitted"
         for one in report.submitted:
             job = f"  job {one['job_id']}" if "job_id" in one else ""
-            click.echo(f"{verb} {printable(one['name'])}{job}")
+            why = f"  ({printable(one['why'], max_chars=400)})" if "why" in one else ""
+            click.echo(f"{verb} {printable(one['name'])}{job}{why}")
         for skipped in report.skipped:
             job = f" as job {skipped['job_id']}" if skipped["job_id"] else ""
             click.echo(f"skipped {printable(str(skipped['name']))}: {skipped['why']}{job}")

@@ -31,12 +31,17 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
         try:
             if not is_utf8(path):
                 raise UsageError(f"{path}: a path that is not UTF-8 cannot be kept on record; rename it")
-            scripts.append(read_script(path, _content(path)))
+            scripts.append(read(path))
         except UsageError as error:
             problems += error.lines
     if problems:
         raise UsageError(*problems)
     return scripts
+
+
+def read(path: str) -> Script:
+    """One script, or UsageError."""
+    return read_script(path, _content(path))
 
 
 def _named(experiment: Experiment, name: str) -> str:

@@ -97,6 +97,11 @@ class Slurm:
         done = self._ask(sinfo.argv())
         return _failure(done) or sinfo.parse(done.stdout)
 
+    def node_memory(self) -> dict[str, int] | Failure:
+        """{partition: bytes of its largest node}."""
+        done = self._ask(sinfo.memory_argv())
+        return _failure(done) or sinfo.parse_memory(done.stdout)
+
     def ends_at(self, job_id: str) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""
         done = self._ask(["squeue", "-h", "-j", job_id, "-o", "%e"])
