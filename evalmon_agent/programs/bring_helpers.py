@@ -49,7 +49,8 @@ def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waitin
         return HelperReport("running", old)
     outcome = helpers.submit("completion", afterany=waiting_for, begin_in_s=0 if waiting_for else WAITING_BEGIN_S)
     if outcome.job_id is None:
-        detail = f"{outcome.refusal} (the summary is written by the sidecar, or by: evalmon report)"
+        instead = "the sidecar submits it later, or evalmon submit" if outcome.limit else "evalmon report"
+        detail = f"{outcome.refusal} (the summary is written by the sidecar; {instead})"
         return HelperReport("refused", detail=detail)
     return HelperReport("submitted", outcome.job_id, f"after {len(waiting_for)} jobs")
 

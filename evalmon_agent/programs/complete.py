@@ -26,6 +26,7 @@ from evalmon_agent.words.states import TERMINAL
 PATIENCE_S = 600.0
 """How long accounting may lag behind before the rest is left to a successor."""
 _PAUSE_S = 5.0
+_FULL_PAUSE_S = 20.0
 
 
 def complete(
@@ -75,14 +76,14 @@ def _bring_to_the_end(
         patient = time.monotonic() < deadline
         state = measure(observer, measurer, state, final=not patient)
         if progress.submitted or _has_active(observed):
-            return _hand_on(observer, environ, state)
+            return _hand_on(observer, environ, state, sleep=sleep, deadline=deadline)
         if progress.why == "stuck" and not _is_anything_owed(state):
             write_summary(observer.experiment, state, observer=observer)
             return state
         if is_ready(state):
             break
         if not patient:
-            return _hand_on(observer, environ, state)
+            return _hand_on(observer, environ, state, sleep=sleep, deadline=deadline)
         sleep(_PAUSE_S)
         observed = observer.observe_once(at_least_s=observer.settings.poll_interval / 2)
         state = observed.state
@@ -123,10 +124,21 @@ def _has_active(observed: Observed) -> bool:
     return any(str(row.job_id) in ours for row in active)
 
 
-def _hand_on(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
+def _hand_on(
+    observer: Observer,
+    environ: Mapping[str, str],
+    state: ExperimentState,
+    *,
+    sleep: Callable[[float], None],
+    deadline: float,
+) -> ExperimentState:
     """Submit a successor that waits for what is still active, or, where nothing is, for a while."""
     waiting_for = active_jobs(observer.experiment, state)
     helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
-    helpers.submit("completion", afterany=waiting_for, begin_in_s=0 if waiting_for else WAITING_BEGIN_S)
+    while True:
+        outcome = helpers.submit("completion", afterany=waiting_for, begin_in_s=0 if waiting_for else WAITING_BEGIN_S)
+        if not outcome.limit or time.monotonic() >= deadline:
+            break
+        sleep(_FULL_PAUSE_S)
     write_summary(observer.experiment, state, observer=observer)
     return observer.record()

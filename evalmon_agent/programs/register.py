@@ -243,7 +243,7 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
 def _jobs_by_token(experiment: Experiment, slurm: Slurm, orphans: Sequence[Entry]) -> dict[str, str]:
     """The jobs that bear these tokens: in squeue by their script's path, by their own reports, or in accounting.
 
-    Accounting knows those that ended before they could report and that squeue has forgotten, but it lags behind.
+    Accounting, which lags behind, knows those that ended without a report and that squeue has forgotten.
     """
     answer = slurm.queue()
     if isinstance(answer, Failure):

@@ -22,7 +22,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.helpers import REFUSED, all_final
+from evalmon_agent.tracking.helpers import WAITS, all_final
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s, hand_over_at
 from evalmon_agent.words.printable import printable
@@ -112,13 +112,20 @@ class Sidecar:
 
     def _submit_waiting(self, state: ExperimentState, *, until: float) -> ExperimentState:
         """What waits for room is submitted, first of all the completion job if there was none for it."""
+        if not self._submitter.is_full:
+            self._bring_completion(state)
         if not state.waiting:
             return state
-        waiting_for = active_jobs(self._experiment, state)
-        if waiting_for and (state.completion is None or state.completion.status == REFUSED):
-            self._helpers().submit("completion", afterany=waiting_for)
         self._submitter.settings = self._observer.settings
-        return tell(self._observer, self._submitter.run(until=until if self._observer.settings.stagger else 0.0))
+        state = tell(self._observer, self._submitter.run(until=until if self._observer.settings.stagger else 0.0))
+        if not self._submitter.is_full:
+            self._bring_completion(state)
+        return state
+
+    def _bring_completion(self, state: ExperimentState) -> None:
+        waiting_for = active_jobs(self._experiment, state)
+        if waiting_for and state.completion is not None and state.completion.status == WAITS:
+            self._helpers().submit("completion", afterany=waiting_for)
 
     def _pause(self, seconds: float) -> bool:
         """Wait so long; True if we were asked to stop."""

@@ -24,14 +24,18 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import carried, for_evals
 from evalmon_agent.slurm.late_environment import is_same
 from evalmon_agent.store import registry
+from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
-from evalmon_agent.tracking.waiting import waiting
+from evalmon_agent.tracking.waiting import in_queue, waiting
 
 Sleep = Callable[[float], object]
 Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
 """Why it stopped. `room`, `stagger`: by our own settings; `limit`: by the site's; `stuck`: it cannot be done here."""
+
+_ASK_AGAIN_S = 300.0
+"""How often the site's own limit is tried while nothing of ours ends: it may count others' jobs."""
 
 _COMES_LATER = frozenset({"room", "stagger"})
 
@@ -75,6 +79,15 @@ def on_command(environ: Mapping[str, str], *, submits: bool) -> Place:
     return Place(for_evals(environ), any_environment=submits)
 
 
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """The site took no more: its words, and how many evals of ours were there. `at`: monotonic seconds."""
+
+    words: str
+    there: int
+    at: float
+
+
 @dataclass(slots=True)
 class Submitter:
     """Submits for one process. `slurm`: whom it asks; `sleep` says True where a signal cut it short."""
@@ -85,6 +98,12 @@ class Submitter:
     place: Place
     sleep: Sleep = time.sleep
     _forbidden: str = ""
+    _full: _Full | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the site took no more when it was last asked."""
+        return self._full is not None
 
     def run(self, *, until: float = 0.0) -> Progress:
         """Submit what there is room for, and what becomes due by `until` (epoch). Never raises for Slurm's silence."""
@@ -96,6 +115,9 @@ class Submitter:
             found = register.resolve(self.experiment, self.slurm, sleep=self.sleep)
         except SlurmUnavailableError as error:
             return _because(progress, "room", str(error))
+        if self._full is not None and self._is_still_full():
+            return _because(progress, "limit", self._full.words)
+        self._full = None
         while True:
             left = waiting(found)
             mine = [entry for entry in left if self.place.is_for(entry)]
@@ -137,6 +159,8 @@ class Submitter:
         if outcome.job_id is not None:
             progress.submitted.append((token, asked, outcome.job_id))
             return False
+        if outcome.limit:
+            self._full = _Full(outcome.refusal, self._there(), time.monotonic())
         if outcome.limit or outcome.unknown:
             _because(progress, "limit" if outcome.limit else "room", outcome.refusal)
             return True
@@ -145,6 +169,15 @@ class Submitter:
             return False
         progress.refused.append((asked, outcome))
         return False
+
+    def _is_still_full(self) -> bool:
+        """Nothing of ours has ended since; others may have made room, which is looked at now and then."""
+        full = self._full
+        return full is not None and self._there() >= full.there and time.monotonic() - full.at < _ASK_AGAIN_S
+
+    def _there(self) -> int:
+        found = entries(registry.read(self.experiment.registry))
+        return in_queue(found, state_file.load(self.experiment))
 
     def _nothing_to_do_here(self, progress: Progress, left: Sequence[Entry]) -> Progress:
         if not left:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+# Without -s a window leaves out what never became eligible, such as a held job that was cancelled; with it, -E is
+# needed [ran, 22.05]. Jobs that are not over are squeue's to tell.
+_OVER = "BF,CA,CD,DL,F,NF,OOM,PR,TO"
+
 _UNKNOWN_FIELD = re.compile(r"Invalid field requested", re.IGNORECASE)
 
 
 def argv(*, user_id: int, since_s: int, delimiter: str) -> list[str]:
-    """The jobs of this user that were there during the last `since_s` seconds, by the controller's own clock."""
-    fields = "JobID,SubmitLine"
-    window = ["-S", f"now-{since_s}seconds"]
-    return ["sacct", "-n", "-P", "-D", "-X", f"--delimiter={delimiter}", "-u", str(user_id), *window, "-o", fields]
+    """The jobs of this user that ended during the last `since_s` seconds; an hour more, for clocks that differ."""
+    window = ["-S", f"now-{since_s}seconds", "-E", "now+3600seconds", "-s", _OVER]
+    which = [f"--delimiter={delimiter}", "-u", str(user_id), *window]
+    return ["sacct", "-n", "-P", "-D", "-X", *which, "-o", "JobID,SubmitLine"]
 
 
 def is_unknown_field(words: str) -> bool:

@@ -11,6 +11,8 @@ from evalmon_agent.words.states import TERMINAL
 COMPLETE = "complete"
 SUBMITTED = "submitted"
 REFUSED = "refused"
+WAITS = "waits"
+"""Refused as long as so many jobs are there."""
 
 
 def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
@@ -27,14 +29,16 @@ def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
 
 def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
     job_id = _latest(entries, "completion")
-    was_refused = any(entry.intent.what == "completion" and entry.refused is not None for entry in entries)
-    if job_id is None and not was_refused:
+    refusals = [e.refused for e in entries if e.intent.what == "completion" and e.refused is not None]
+    if job_id is None and not refusals:
         return
     if state.completion is None:
         state.completion = HelperJob()
     completion = state.completion
-    if completion.status != COMPLETE and (completion.job_id != job_id or completion.status is None):
-        completion.status = SUBMITTED if job_id is not None else REFUSED
+    refused = WAITS if refusals and refusals[-1].waits else REFUSED
+    is_news = completion.job_id != job_id or completion.status not in {SUBMITTED, refused}
+    if completion.status != COMPLETE and is_news:
+        completion.status = SUBMITTED if job_id is not None else refused
     completion.job_id = job_id
 
 

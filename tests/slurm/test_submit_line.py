@@ -11,10 +11,11 @@ D = "\x1f0a1b2c3d"
 TOKENS = {"00aa", "11bb"}
 
 
-def test_the_call_asks_for_one_users_jobs_in_a_window_of_the_controllers_clock() -> None:
+def test_the_call_asks_for_one_users_jobs_that_ended_in_a_window() -> None:
     words = argv(user_id=1000, since_s=90, delimiter=D)
     assert words[:5] == ["sacct", "-n", "-P", "-D", "-X"]
-    assert ["-u", "1000", "-S", "now-90seconds", "-o", "JobID,SubmitLine"] == words[6:]
+    assert ["-u", "1000", "-S", "now-90seconds", "-E", "now+3600seconds"] == words[6:12]
+    assert ["-o", "JobID,SubmitLine"] == words[-2:]
 
 
 def test_a_token_in_the_scripts_path_names_the_job_and_of_an_array_the_array() -> None:
