@@ -62,10 +62,10 @@ def decide(ev: Eval, entry: Entry | None, evidence: Evidence, asked: Asked, *, i
         return "it succeeded" if asked.insists(ev.name) else ""
     if asked.failed_only and said != "failed":
         return f"it is {said}, not failed"
-    why_not = _not_possible(ev, entry, asked) or _not_worth_it(ev, evidence, said)
-    if why_not and not (asked.insists(ev.name) and entry is not None and _retries(ev) < asked.max_retries):
-        return why_not
-    return _again(ev, evidence)
+    why_not = _not_possible(ev, entry, asked)
+    if not why_not and not asked.insists(ev.name):
+        why_not = _not_worth_it(ev, evidence, said)
+    return why_not or _again(ev, evidence)
 
 
 def refuses_unknown(names: Sequence[str], known: Collection[str]) -> str | None:
@@ -108,6 +108,8 @@ def _again(ev: Eval, evidence: Evidence) -> Again:
 def _not_possible(ev: Eval, entry: Entry | None, asked: Asked) -> str:
     if entry is None:
         return "evalmon did not submit it; submit its script yourself, and then: evalmon watch"
+    if ev.jobs[-1].token != entry.intent.token:
+        return "it is submitted again already, by somebody else"
     if _retries(ev) >= asked.max_retries:
         again = f"--max-retries {_retries(ev) + 1}"
         return f"it was run again {_retries(ev)} times already; {again} allows one more"
