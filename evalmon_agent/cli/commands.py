@@ -14,6 +14,7 @@ from evalmon_agent.cli import show
 from evalmon_agent.cli.wiring import Group, experiment_argument, json_option, load_settings, token_option
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.words.printable import printable
 
 # ruff: noqa: PLC0415 - each command imports only the program it runs: `--help` and completion stay fast
 
@@ -143,8 +144,10 @@ def stop(experiment: Experiment) -> None:
     """End the monitoring; eval jobs go on."""
     from evalmon_agent.programs.stop import stop as program
 
-    ended = program(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
+    ended, left = program(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
     click.echo(f"monitoring ended: {' '.join(ended) or 'no jobs of ours were there'}; the eval jobs go on")
+    if left:
+        click.echo(f"not submitted, and no longer waiting: {' '.join(map(printable, left))}")
 
 
 @main.command()

@@ -73,6 +73,8 @@ def status(summary: Summary, *, as_json: bool) -> None:
     console = _console()
     console.print(_table(summary))
     console.print(_line(summary))
+    for advice in dict.fromkeys(text for ev in summary.evals if ev.state is State.UNSUBMITTED for text in ev.advice):
+        console.print(Text(printable(advice, max_chars=_PIPE_COLUMNS)))
 
 
 def watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:

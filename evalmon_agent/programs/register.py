@@ -25,8 +25,18 @@ from evalmon_agent.store import registry, reports
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.lock import locked
-from evalmon_agent.tracking.registry import Abandoned, Accepted, Entry, Intent, Planned, Refused, What, entries
-from evalmon_agent.tracking.waiting import Name, in_queue, last_begun_at, latest
+from evalmon_agent.tracking.registry import (
+    Abandoned,
+    Accepted,
+    Entry,
+    Intent,
+    Planned,
+    Refused,
+    What,
+    Withdrawn,
+    entries,
+)
+from evalmon_agent.tracking.waiting import Name, in_queue, last_begun_at, latest, waiting
 
 IN_FLIGHT_S = 15.0
 """How long after its intent a job may still turn up, though sbatch was killed with its submitter."""
@@ -74,7 +84,9 @@ class Submission:
         return 1 if self.tasks is None else len(self.tasks)
 
     def is_free(self, known: Sequence[Entry], *, token: str) -> bool:
-        """Whether nobody else has claimed, planned or submitted these evals meanwhile."""
+        """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
+        if any(e.intent.token == token and e.planned is not None and not e.is_waiting for e in known):
+            return False
         counting = latest(known)
         names = [(self.name, task) for task in ([None] if self.tasks is None else self.tasks)]
         tokens = {name: counting[name].intent.token for name in names if name in counting}
@@ -135,6 +147,15 @@ def plan(experiment: Experiment, asked: Mapping[str, Submission], *, environment
             registry.append(experiment.registry, record)
             planned.append(token)
     return planned
+
+
+def withdraw(experiment: Experiment) -> list[str]:
+    """What waits is not to be submitted any more; returns the names."""
+    with locked(experiment):
+        left = waiting(entries(registry.read(experiment.registry)))
+        for entry in left:
+            registry.append(experiment.registry, Withdrawn(entry.intent.token, time.time()))
+    return [entry.intent.name or "" for entry in left]
 
 
 def seconds_to_wait(known: Sequence[Entry], stagger_s: float, *, now: float) -> float:

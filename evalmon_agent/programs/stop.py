@@ -12,8 +12,11 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
 
 
-def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> list[str]:
-    """Cancel the sidecar and the completion job, all that were ever submitted; returns their ids."""
+def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list[str], list[str]]:
+    """Cancel the sidecar and the completion job, all that were ever submitted, and submit no more of what waits.
+
+    Returns the ids of those jobs, and the names of the evals that waited.
+    """
     experiment.require_monitored()
     experiment.check()
     if not slurm.has("scancel"):
@@ -24,7 +27,10 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> list[str]:
     failure = slurm.cancel(ours)
     if failure is not None:
         raise SlurmUnavailableError(f"the monitoring jobs {' '.join(ours)} could not be ended: {failure.line}")
+    left = register.withdraw(experiment)
     observer = Observer(experiment, slurm, settings, role="command")
     fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ours) or "none"}
+    if left:
+        fields["Not submitted"] = " ".join(left)
     observer.record(extra=[blocks.note(observer.now(), "MONITOR_STOPPED", "by the user", fields)])
-    return ours
+    return ours, left

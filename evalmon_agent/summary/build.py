@@ -27,8 +27,9 @@ VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 def build(state: ExperimentState, *, now: float, lost_after_s: float) -> Summary:
     """The summary of what is known at `now`; evals in the order of their registration, then those not submitted yet."""
     evals = [_eval(ev, now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
-    evals = [_waiting(ev) if ev.name in state.waiting else ev for ev in evals]
-    evals += [_unsubmitted(name) for name in state.waiting if name not in state.evals]
+    advice = [_submit_it(state)]
+    evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
+    evals += [_unsubmitted(name, advice) for name in state.waiting if name not in state.evals]
     states = Counter(ev.state for ev in evals)
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
@@ -86,13 +87,18 @@ def _eval(ev: Eval, *, now: float, lost_after_s: float) -> EvalSummary:
     )
 
 
-def _waiting(ev: EvalSummary) -> EvalSummary:
+def _waiting(ev: EvalSummary, advice: list[str]) -> EvalSummary:
     """One that is to be submitted again: what is known of its earlier jobs stays."""
-    return msgspec.structs.replace(ev, state=State.UNSUBMITTED, verdict="active")
+    return msgspec.structs.replace(ev, state=State.UNSUBMITTED, verdict="active", advice=advice)
 
 
-def _unsubmitted(name: str) -> EvalSummary:
-    return EvalSummary(name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict="active")
+def _unsubmitted(name: str, advice: list[str]) -> EvalSummary:
+    return EvalSummary(name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict="active", advice=advice)
+
+
+def _submit_it(state: ExperimentState) -> str:
+    why = f" ({state.waiting_for})" if state.waiting_for else ""
+    return f"Not submitted yet{why}: submitted once there is room, or by: evalmon submit {state.experiment}"
 
 
 def _of(ev: Eval, job: Job) -> list[Incarnation]:

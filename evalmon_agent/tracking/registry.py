@@ -84,7 +84,15 @@ class Abandoned(Struct, tag="abandoned", tag_field="kind", omit_defaults=True, f
     schema: int = SCHEMA
 
 
-Record = Intent | Planned | Accepted | Refused | Abandoned
+class Withdrawn(Struct, tag="withdrawn", tag_field="kind", omit_defaults=True, frozen=True):
+    """What was planned is not to be submitted any more."""
+
+    token: str
+    at: float
+    schema: int = SCHEMA
+
+
+Record = Intent | Planned | Accepted | Refused | Abandoned | Withdrawn
 
 
 class Entry(Struct):
@@ -98,6 +106,7 @@ class Entry(Struct):
     refused: Refused | None = None
     abandoned: bool = False
     planned: Planned | None = None
+    withdrawn: bool = False
     begun: bool = True
 
     @property
@@ -108,8 +117,8 @@ class Entry(Struct):
     @property
     def is_waiting(self) -> bool:
         """Whether it is planned, and is neither with Slurm nor on its way, nor refused for good."""
-        refused_for_good = self.refused is not None and not self.refused.waits
-        return self.planned is not None and self.accepted is None and not self.is_open and not refused_for_good
+        is_over = self.accepted is not None or (self.refused is not None and not self.refused.waits)
+        return self.planned is not None and not self.withdrawn and not self.is_open and not is_over
 
 
 def entries(records: Iterable[Record]) -> list[Entry]:
@@ -154,13 +163,15 @@ def _planned(entry: Entry | None, planned: Planned) -> Entry:
     return entry
 
 
-def _close(entry: Entry, record: Accepted | Refused | Abandoned) -> None:
+def _close(entry: Entry, record: Accepted | Refused | Abandoned | Withdrawn) -> None:
     if isinstance(record, Accepted):
         entry.accepted = entry.accepted or record
     elif isinstance(record, Refused):
         entry.refused = record
-    else:
+    elif isinstance(record, Abandoned):
         entry.abandoned = True
+    else:
+        entry.withdrawn = True
 
 
 def registrations(found: Iterable[Entry]) -> list[Registration]:

@@ -17,6 +17,7 @@ import pytest
 import faults
 from evalmon_agent.programs.complete import complete
 from evalmon_agent.programs.look import status
+from evalmon_agent.programs.stop import stop
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.programs.submit_report import SubmitReport
 from evalmon_agent.programs.submit_waiting import Progress, Submitter, in_our_job
@@ -160,6 +161,8 @@ def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_
         complete(exp.experiment, TWO, Slurm(bare), environ=bare, sleep=lambda _: None)
     assert sorted(gone(exp)) == ["a", "b"]
     [alert] = exp.blocks("ALERT")
+    shown = status(exp.experiment, TWO, Slurm({**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
+    assert "they are to have is not here): submitted once there is room" in shown.evals[-1].advice[0]
     assert alert.startswith("ALERT: 3 evaluations not submitted yet\nReason: the environment that they are to have")
     assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
     assert exp.blocks("ALL_COMPLETE") == []
@@ -265,6 +268,20 @@ def test_an_array_that_can_never_fit_is_refused_before_anything_is_submitted(tmp
     report = submitted(exp, Settings(poll_interval=1.0, max_submit=3))
     assert names(report) == ["r1/a/epoch0"]
     assert set(exp.state()["evals"]) == {"r1/a/epoch0[0]", "r1/a/epoch0[1]", "r1/a/epoch0[2]"}
+
+
+def test_after_stop_nothing_that_waited_goes_in_until_it_is_submitted_again(tmp_path: Path) -> None:
+    exp = new(tmp_path, "a", "b", "c")
+    submitted(exp)
+    submitter = in_job(exp)
+    assert stop(exp.experiment, TWO, Slurm(exp.slurm.environ))[1] == ["r1/c/epoch0"]
+    all_over(exp)
+    assert submitter.run().submitted == []
+    (exp.ours / "observer.json").unlink()
+    same = {**exp.slurm.environ, "HF_TOKEN": "hf_secret"}
+    assert status(exp.experiment, TWO, Slurm(same)).counts == {"COMPLETED": 2}
+    assert scripts(exp) == []
+    assert names(submitted(exp)) == ["r1/c/epoch0"]
 
 
 def test_a_reader_that_does_not_know_the_record_passes_it_over() -> None:
