@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,73 +52,71 @@ fi
 """
 
 
-def test_a_timeout_gets_more_time_and_a_failure_another_try_and_both_become_ok(exp: Exp) -> None:
-    """One minute is the smallest limit that Slurm has; everything else happens meanwhile."""
+def a_broken_study(exp: Exp) -> Path:
+    """One eval of each kind; where the one lies that goes on from its log."""
     short = HEADER.replace("--time=5", "--time=1")
     first_time = "[ -e again ] || { touch again; "
     exp.script("r1", "slow_epoch0", first_time + "sleep 300; }\nsleep 1\n", header=short)
     exp.script("r1", "broken_epoch0", first_time + "exit 3; }\n")
     exp.script("r1", "fine_epoch0", "true\n")
-    array = HEADER + "#SBATCH --array=0-2%2\n"
-    exp.script("r1", "array_epoch0", '[ "$SLURM_ARRAY_TASK_ID" = 0 ] || [ -e again.$SLURM_ARRAY_TASK_ID ] || '
-               '{ touch again.$SLURM_ARRAY_TASK_ID; exit 1; }\n', header=array)  # fmt: skip
-    assert exp.submit().returncode == 0
-    exp.wait_complete(timeout=150)
-    assert exp.summary()["verdicts"] == {"ok": 2, "failed": 4, "suspect": 0, "active": 0}
-    before = {name: ev["job_id"] for name, ev in exp.evals().items()}
+    task = "again.$SLURM_ARRAY_TASK_ID"
+    fails_once = f'[ "$SLURM_ARRAY_TASK_ID" = 0 ] || [ -e {task} ] || {{ touch {task}; exit 1; }}\n'
+    exp.script("r1", "array_epoch0", fails_once, header=HEADER + "#SBATCH --array=0-2%2\n")
+    script = exp.script("r1", "resumed_epoch0", RESUMES, header=HEADER.replace("--mem=100", "--mem=1500"))
+    (script.parent / "tasks.py").write_text(TASKS)
+    return script.parent
 
+
+def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
+    """One minute is the smallest limit that Slurm has; everything else happens meanwhile."""
+    resumed = a_broken_study(exp)
+    assert exp.submit().returncode == 0
+    ran = resumed / "ran.txt"
+    wait_for(lambda: ran.read_text().split() == ["1", "2", "3", "4"], 60, exp.outputs)
+    exp.cluster.run("scancel", "--signal=KILL", "--full", exp.job("r1/resumed/epoch0"))
+    exp.wait_complete(timeout=150)
+    before = exp.evals()
+    assert exp.summary()["verdicts"] == {"ok": 2, "failed": 5, "suspect": 0, "active": 0}
+    killed = before["r1/resumed/epoch0"]["result"]
+    assert (killed["status"], killed["samples_completed"]) == ("started", 3)
+
+    (resumed / "again").touch()
     done = exp.evalmon("retry", str(exp.root), "--dry-run")
-    assert (done.returncode, done.stdout.count("would submit")) == (0, 3)
+    assert (done.returncode, done.stdout.count("would submit")) == (0, 4)
     done = exp.evalmon("retry", str(exp.root), "--json", "--scale-time", "2.5")
     assert (done.returncode, done.stderr) == (0, "")
     told = {one["name"]: one["why"] for one in json.loads(done.stdout)["submitted"]}
     assert told == {
         "r1/array/epoch0": "--array=1-2%2; FAILED",
         "r1/broken/epoch0": "FAILED",
+        "r1/resumed/epoch0": f"{before['r1/resumed/epoch0']['state']}, goes on from {killed['log']}",
         "r1/slow/epoch0": "TIMEOUT, time 00:01:00 -> 00:03:00",
     }
-    wait_for(lambda: len(exp.blocks("ALL_COMPLETE")) == 2, 60, exp.log)
-    wait_for(lambda: exp.summary()["verdicts"]["ok"] == 6, 20, exp.summary)
+    wait_for(lambda: len(exp.blocks("ALL_COMPLETE")) == 2, 60, lambda: exp.log() + exp.outputs())
+    wait_for(lambda: exp.summary()["verdicts"]["ok"] == 7, 20, exp.summary)
+    check_history(exp, before)
+    # The finished samples were not run again.
+    assert ran.read_text().split() == ["1", "2", "3", "4", "4"]
+    result = exp.evals()["r1/resumed/epoch0"]["result"]
+    assert (result["status"], result["samples_completed"]) == ("success", 4)
+    again = exp.evalmon("retry", str(exp.root), "--json")
+    assert (again.returncode, json.loads(again.stdout)["submitted"]) == (0, [])
+
+
+def check_history(exp: Exp, before: dict[str, dict[str, Any]]) -> None:
+    """Both jobs of each eval, in the summary and in the log."""
     evals = exp.evals()
     slow = evals["r1/slow/epoch0"]
-    assert [(a["state"], a["job_id"] == before["r1/slow/epoch0"]) for a in slow["attempts"]] == [
+    assert [(a["state"], a["job_id"] == before["r1/slow/epoch0"]["job_id"]) for a in slow["attempts"]] == [
         ("TIMEOUT", True),
         ("COMPLETED", False),
     ]
     assert slow["time_limit_s"] == 180
     assert [a["state"] for a in evals["r1/broken/epoch0"]["attempts"]] == ["FAILED", "COMPLETED"]
     assert [len(evals[f"r1/array/epoch0[{task}]"]["attempts"]) for task in range(3)] == [1, 2, 2]
-    assert evals["r1/fine/epoch0"]["job_id"] == before["r1/fine/epoch0"]
-    assert exp.transitions("r1/broken/epoch0") == [
-        ("PENDING", "RUNNING"),
-        ("RUNNING", "FAILED"),
-        ("PENDING", "RUNNING"),
-        ("RUNNING", "COMPLETED"),
-    ]
-    again = exp.evalmon("retry", str(exp.root))
-    assert (again.returncode, "submitted" in again.stdout.replace("not submitted", "")) == (0, False)
-
-
-def test_a_killed_inspect_eval_goes_on_from_its_log_and_runs_no_finished_sample_again(exp: Exp) -> None:
-    script = exp.script("r1", "resumed_epoch0", RESUMES, header=HEADER.replace("--mem=100", "--mem=1500"))
-    here = script.parent
-    (here / "tasks.py").write_text(TASKS)
-    assert exp.submit("--mode", "dependency").returncode == 0
-    ran = here / "ran.txt"
-    wait_for(lambda: ran.read_text().split() == ["1", "2", "3", "4"], 60, exp.outputs)
-    job = exp.job("r1/resumed/epoch0")
-    exp.cluster.run("scancel", "--signal=KILL", "--full", job)
-    exp.wait_complete(timeout=60)
-    [ev] = exp.evals().values()
-    assert (ev["verdict"], ev["result"]["status"], ev["result"]["samples_completed"]) == ("failed", "started", 3)
-    (here / "again").touch()
-    done = exp.evalmon("retry", str(exp.root))
-    assert (done.returncode, "goes on from" in done.stdout) == (0, True), done
-    wait_for(lambda: len(exp.blocks("ALL_COMPLETE")) == 2, 60, lambda: exp.log() + exp.outputs())
-    [ev] = exp.evals().values()
-    result = ev["result"]
-    assert (ev["verdict"], result["status"], result["samples_completed"]) == ("ok", "success", 4)
-    assert ran.read_text().split() == ["1", "2", "3", "4", "4"]
+    assert evals["r1/fine/epoch0"]["job_id"] == before["r1/fine/epoch0"]["job_id"]
+    once = [("PENDING", "RUNNING")]
+    assert exp.transitions("r1/broken/epoch0") == [*once, ("RUNNING", "FAILED"), *once, ("RUNNING", "COMPLETED")]
 
 
 @pytest.mark.full
