@@ -89,6 +89,8 @@ def retry(
         mode=settings.mode,
         dry_run=dry_run,
     )
+    if not as_json and not (report.submitted or report.waiting or report.refused):
+        click.echo("nothing to run again")
     show.submitted(report, experiment, dry_run=dry_run, as_json=as_json)
     sys.exit(report.exit_status)
 

@@ -32,6 +32,7 @@ _COLOURS = {
     State.REQUEUED: "yellow",
 }
 _PIPE_COLUMNS = 400
+_WAITING_SHOWN = 10
 _AROUND_THE_ROWS = 6
 _METRICS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
 _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "active": "default"}
@@ -50,8 +51,10 @@ def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as
         for skipped in report.skipped:
             job = f" as job {skipped['job_id']}" if skipped["job_id"] else ""
             click.echo(f"skipped {printable(str(skipped['name']))}: {skipped['why']}{job}")
-        for one in report.waiting:
+        for one in report.waiting[:_WAITING_SHOWN]:
             click.echo(f"not submitted yet: {printable(one['name'])} ({printable(one['why'])})")
+        if len(report.waiting) > _WAITING_SHOWN:
+            click.echo(f"not submitted yet: {len(report.waiting) - _WAITING_SHOWN} more; see evalmon status")
         _helper("completion job", report.completion)
         _helper("sidecar", report.sidecar)
         if not dry_run:

@@ -77,7 +77,7 @@ def _bring_to_the_end(
         state = measure(observer, measurer, state, final=not patient)
         if progress.submitted or _has_active(observed):
             return _hand_on(observer, environ, state, sleep=sleep, deadline=deadline)
-        if progress.why == "stuck" and not _is_anything_owed(state):
+        if progress.why == "stuck" and not is_anything_owed(state):
             write_summary(observer.experiment, state, observer=observer)
             return state
         if is_ready(state):
@@ -90,7 +90,7 @@ def _bring_to_the_end(
     return _end(observer, environ, state)
 
 
-def _is_anything_owed(state: ExperimentState) -> bool:
+def is_anything_owed(state: ExperimentState) -> bool:
     """Whether an eval goes on, or has to be measured still."""
     return not all(ev.final for ev in state.evals.values()) or next(unmeasured(state), None) is not None
 

@@ -114,16 +114,19 @@ class _Retrier:
             eval_name(name): (name, entry)
             for name, entry in latest(entries(registry.read(self.helpers.experiment.registry))).items()
         }
+        for name in state.waiting.keys() - state.evals.keys():
+            if self.asked.insists(name):
+                self.report.skipped.append({"name": name, "job_id": None, "why": "it waits for room already"})
         for ev in state.evals.values():
             if not self.asked.means(ev.name):
                 continue
-            name, entry = counting.get(ev.name, (None, None))
+            counts, entry = counting.get(ev.name, (None, None))
             is_waiting = ev.name in state.waiting
             again = decide(ev, entry, self._evidence(ev, state), self.asked, is_waiting=is_waiting)
             if isinstance(again, str):
                 self._skip(ev, again)
-            elif name is not None and entry is not None:
-                yield _Chosen(name, ev, entry, again)
+            elif counts is not None and entry is not None:
+                yield _Chosen(counts, ev, entry, again)
 
     def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
         """What the last attempt left behind, also where its figures are not there yet."""

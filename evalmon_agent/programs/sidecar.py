@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, StoppedError, UnreadableError
 from evalmon_agent.logbook import blocks
-from evalmon_agent.programs.complete import measure
+from evalmon_agent.programs.complete import is_anything_owed, measure
 from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observed, Observer
@@ -44,6 +44,7 @@ class Sidecar:
         self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
         self._stop = StopSignals()
         self._submitter = Submitter(experiment, settings, slurm, in_our_job(environ), self._pause)
+        self._is_stuck = False
         self._unsaid: list[list[str]] = []
         self._polls = 0
         self._failures = 0
@@ -90,6 +91,9 @@ class Sidecar:
             if is_complete(state):
                 write_summary(self._experiment, state, observer=self._observer)
                 return "all evaluations are over"
+        if self._is_stuck and not is_anything_owed(state):
+            write_summary(self._experiment, state, observer=self._observer)
+            return f"{len(state.waiting)} evaluations wait for: evalmon submit {self._experiment.root}"
         return None if self._stop.is_set() else self._hand_over()
 
     def _failed(self, error: Exception) -> None:
@@ -112,12 +116,15 @@ class Sidecar:
 
     def _submit_waiting(self, state: ExperimentState, *, until: float) -> ExperimentState:
         """What waits for room is submitted, first of all the completion job if there was none for it."""
+        self._is_stuck = False
         if not self._submitter.is_full:
             self._bring_completion(state)
         if not state.waiting:
             return state
         self._submitter.settings = self._observer.settings
-        state = tell(self._observer, self._submitter.run(until=until if self._observer.settings.stagger else 0.0))
+        progress = self._submitter.run(until=until if self._observer.settings.stagger else 0.0)
+        self._is_stuck = progress.why == "stuck"
+        state = tell(self._observer, progress)
         if not self._submitter.is_full:
             self._bring_completion(state)
         return state
