@@ -93,7 +93,7 @@ class Sidecar:
                 return "all evaluations are over"
         if self._is_stuck and not is_anything_owed(state):
             write_summary(self._experiment, state, observer=self._observer)
-            return f"{len(state.waiting)} evaluations wait for: evalmon submit {self._experiment.root}"
+            return f"what is not submitted yet ({len(state.waiting)}) needs: evalmon submit {self._experiment.root}"
         return None if self._stop.is_set() else self._hand_over()
 
     def _failed(self, error: Exception) -> None:
