@@ -23,8 +23,10 @@ from evalmon_agent.programs.submit import require_slurm
 from evalmon_agent.programs.submit_evals import Evals, Prepared
 from evalmon_agent.programs.submit_report import SubmitReport
 from evalmon_agent.programs.unlock import release_if_over
+from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
+from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.store import registry
 from evalmon_agent.submission.more import Had, Limits, Options, memory_options, time_options
 from evalmon_agent.submission.plan import Script
@@ -72,7 +74,7 @@ def retry(
         release_if_over(experiment, slurm)
         register.resolve(experiment, slurm, sleep=sleep)
     report = SubmitReport()
-    retrier = _Retrier(helpers, asked, more, report)
+    retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(helpers))
     if dry_run:
         report.submitted += [{"name": one.asked.name, "script": one.asked.script, "why": one.why} for one in prepared]
@@ -91,6 +93,31 @@ def _look(helpers: Helpers) -> ExperimentState:
 
 
 @dataclass(frozen=True, slots=True)
+class _Partitions:
+    """What can be had at most, as sinfo says."""
+
+    found: Sequence[Partition]
+    node_memory: Mapping[str, int]
+
+    @classmethod
+    def ask(cls, slurm: Slurm) -> _Partitions:
+        """Where sinfo does not answer nothing is known, and sbatch has to say what is too much."""
+        found, memory = slurm.partitions(), slurm.node_memory()
+        return cls(
+            () if isinstance(found, Failure) else found,
+            {} if isinstance(memory, Failure) else memory,
+        )
+
+    def limits(self, named: str) -> Limits:
+        """Of several partitions the one that allows most; `named` as --partition has them, "" for the default."""
+        mine = [p for p in self.found if (p.name in named.split(",") if named else p.is_default)]
+        times = [p.time_limit_s for p in mine]
+        longest = max((time_s for time_s in times if time_s is not None), default=None)
+        sizes = [self.node_memory[p.name] for p in mine if p.name in self.node_memory]
+        return Limits(None if None in times else longest, max(sizes, default=None))
+
+
+@dataclass(frozen=True, slots=True)
 class _Retrier:
     """Chooses the evals, and makes their submissions; what is left out is told in the report."""
 
@@ -98,6 +125,7 @@ class _Retrier:
     asked: Asked
     more: More
     report: SubmitReport
+    partitions: _Partitions
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
@@ -185,17 +213,8 @@ class _Retrier:
         return tuple(word for options in found for word in options.argv), _told(again, found, resumes=resumes)
 
     def _limits(self, script: Script) -> Limits:
-        """The most that the script's partitions allow; of several, the one that allows most."""
-        helpers = self.helpers
-        named = helpers.environ.get("SBATCH_PARTITION") or script.head.options.get("partition", "")
-        partitions, memory = helpers.slurm.partitions(), helpers.slurm.node_memory()
-        if isinstance(partitions, Failure):
-            return Limits()
-        mine = [p for p in partitions if (p.name in named.split(",") if named else p.is_default)]
-        times = [p.time_limit_s for p in mine]
-        sizes = [] if isinstance(memory, Failure) else [memory[p.name] for p in mine if p.name in memory]
-        longest = max((time_s for time_s in times if time_s is not None), default=None)
-        return Limits(None if None in times else longest, max(sizes, default=None))
+        named = self.helpers.environ.get("SBATCH_PARTITION") or script.head.options.get("partition", "")
+        return self.partitions.limits(named)
 
     def _skip(self, ev: Eval, why: str) -> None:
         if why:

@@ -130,8 +130,10 @@ class Sidecar:
         return state
 
     def _bring_completion(self, state: ExperimentState) -> None:
+        if state.completion is None or state.completion.status != WAITS:
+            return
         waiting_for = active_jobs(self._experiment, state)
-        if waiting_for and state.completion is not None and state.completion.status == WAITS:
+        if waiting_for:
             self._helpers().submit("completion", afterany=waiting_for)
 
     def _pause(self, seconds: float) -> bool:

@@ -35,6 +35,18 @@ def waiting(entries: Sequence[Entry]) -> list[Entry]:
     return [e for e in entries if e.is_waiting and all(counting[name] is e for name in names_of(e))]
 
 
+def unsubmitted(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that wait, and those of them on their way: until Slurm's answer is on record they may come back."""
+    counting = latest(entries)
+    return [
+        entry
+        for entry in entries
+        if entry.planned is not None
+        and (entry.is_waiting or entry.is_open)
+        and all(counting[name] is entry for name in names_of(entry))
+    ]
+
+
 def in_queue(entries: Sequence[Entry], state: ExperimentState | None) -> int:
     """How many evals are with Slurm or on their way; one is until it is known to be over."""
     return sum(not entry.is_waiting and not _is_over(entry, name, state) for name, entry in latest(entries).items())
@@ -47,7 +59,7 @@ def last_begun_at(entries: Iterable[Entry]) -> float | None:
 
 def take_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
     """Set `waiting` to what the registry says."""
-    found = {eval_name(name): e.planned for e in waiting(entries) for name in names_of(e) if e.planned is not None}
+    found = {eval_name(name): e.planned for e in unsubmitted(entries) for name in names_of(e) if e.planned is not None}
     known = state.waiting
     state.waiting = {
         name: known.get(name) or Waiting(since=planned.at, script=planned.script) for name, planned in found.items()

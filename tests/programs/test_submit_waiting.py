@@ -354,3 +354,23 @@ def test_killed_between_sbatch_and_its_record_the_job_is_found_again(tmp_path: P
     exp.slurm.mend("sbatch")
     in_job(exp, sleep=lambda _: None).run()
     assert Counter(scripts(exp)) == Counter(["c", "d"])
+
+
+@pytest.mark.survives("F20")
+def test_the_last_one_whose_submitter_died_on_the_way_is_not_taken_for_nothing_left(tmp_path: Path) -> None:
+    exp = new(tmp_path, "a", "b", "c")
+    submitted(exp)
+    exp.slurm.before("sbatch", "kill -STOP $$\n")
+    all_over(exp)
+    pid = faults.forked(lambda: in_job(exp).run())
+    os.kill(pid, signal.SIGCONT)
+    faults.wait_until(lambda: any("c_epoch0" in call for call in exp.slurm.calls("sbatch")))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    exp.slurm.mend("sbatch")
+    exp.observe_to_the_end()
+    assert exp.blocks("ALL_COMPLETE") == []
+    assert exp.blocks("STATUS_CHECK")[-1].endswith("2 COMPLETED, 1 UNSUBMITTED")
+    assert len(in_job(exp, sleep=lambda _: None).run().submitted) == 1
+    all_over(exp)
+    assert "3 evaluations completed - 3 COMPLETED" in exp.blocks("ALL_COMPLETE")[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from real_slurm.cluster import HEADER, Exp, wait_for
+from real_slurm.cluster import HEADER, Exp, most_at_once, wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -70,16 +70,21 @@ def a_broken_study(exp: Exp) -> Path:
 def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
     """One minute is the smallest limit that Slurm has; everything else happens meanwhile."""
     resumed = a_broken_study(exp)
+    exp.settings(max_submit=4)
     assert exp.submit().returncode == 0
     ran = resumed / "ran.txt"
     wait_for(lambda: ran.read_text().split() == ["1", "2", "3", "4"], 60, exp.outputs)
+    wait_for(lambda: exp.job("r1/resumed/epoch0"), 20, exp.log)
     exp.cluster.run("scancel", "--signal=KILL", "--full", exp.job("r1/resumed/epoch0"))
     exp.wait_complete(timeout=150)
     before = exp.evals()
     assert exp.summary()["verdicts"] == {"ok": 2, "failed": 5, "suspect": 0, "active": 0}
     killed = before["r1/resumed/epoch0"]["result"]
     assert (killed["status"], killed["samples_completed"]) == ("started", 3)
+    # There are seven evals, and only four were there at once.
+    assert most_at_once(exp, list(before)) == 4
 
+    exp.settings()
     (resumed / "again").touch()
     done = exp.evalmon("retry", str(exp.root), "--dry-run")
     assert (done.returncode, done.stdout.count("would submit")) == (0, 4)

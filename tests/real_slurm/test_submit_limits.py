@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from real_slurm.cluster import Cluster, Exp, wait_for
+from real_slurm.cluster import Cluster, Exp, most_at_once, wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -40,23 +40,11 @@ def limit(cluster: Cluster) -> Iterator[SetLimit]:
         cluster.dev("restart", "slurmctld")
 
 
-def most_at_once(exp: Exp, names: list[str]) -> int:
-    """How many of these evals were with Slurm at the same time, by its own accounting."""
-    moves = []
-    for name in names:
-        [[submitted, ended]] = exp.cluster.sacct(exp.job(name), "Submit", "End")
-        moves += [(submitted, 1), (ended, -1)]
-    there = highest = 0
-    for _, change in sorted(moves):
-        there += change
-        highest = max(highest, there)
-    return highest
-
-
 def names_of(number: int) -> list[str]:
     return [f"r1/t/epoch{epoch}" for epoch in range(number)]
 
 
+@pytest.mark.full
 def test_with_max_submit_all_run_and_never_more_than_that_are_there(exp: Exp, limit: SetLimit) -> None:
     limit(6)
     exp.settings(max_submit=3)

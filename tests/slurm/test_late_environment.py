@@ -54,7 +54,7 @@ def test_a_bomb_is_none() -> None:
     assert unpack(pack({"A": "x" * 5 * 1024 * 1024}) or "") is None
 
 
-@given(ENVIRONMENTS, NAMES.filter(lambda name: name.isalpha() and name.islower()), VALUES)
+@given(ENVIRONMENTS, st.text("abcdefg", min_size=1), VALUES)
 def test_a_digest_tells_any_other_value_and_nothing_of_a_session(
     environ: dict[str, str], name: str, value: str
 ) -> None:

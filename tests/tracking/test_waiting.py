@@ -75,6 +75,9 @@ def test_the_state_keeps_since_when_and_forgets_why_with_the_last_one() -> None:
     take_waiting(state, entries([PLANNED, array]))
     assert {"r/a": 10.0, "r/x[0]": 11.0, "r/x[1]": 11.0} == {name: one.since for name, one in state.waiting.items()}
     assert "a limit" == state.waiting_for
+    # One that is on its way may come back: its submitter may die.
+    take_waiting(state, entries([PLANNED, INTENT]))
+    assert ["r/a"] == list(state.waiting)
     take_waiting(state, entries([PLANNED, INTENT, TAKEN, array, Withdrawn("x", 12.0)]))
     assert ({}, None) == (state.waiting, state.waiting_for)
 
