@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.our_jobs import Helpers, active_jobs
-from evalmon_agent.settings import Settings
+from evalmon_agent.programs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store import registry
@@ -38,33 +37,40 @@ class Accompanied:
     sidecar: HelperReport
 
 
-def accompany(
-    experiment: Experiment, settings: Settings, slurm: Slurm, *, mode: Mode, environ: Mapping[str, str]
-) -> Accompanied:
-    """One poll, which records Submit times; then the completion job and the sidecar, unless they live already."""
-    observer = Observer(experiment, slurm, settings, role="command")
+def accompany(helpers: Helpers, *, mode: Mode, sidecar: HelperReport | None = None) -> Accompanied:
+    """One poll, which records Submit times; then the completion job and the sidecar, unless they live already.
+
+    `sidecar`: what became of one that was brought before.
+    """
+    observer = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command")
     state = observer.observe_once(at_least_s=0).state
-    helpers = Helpers(experiment, slurm, settings, environ)
-    alive = _alive(slurm, otherwise=_ours(state))
-    waiting_for = active_jobs(experiment, state)
+    alive = _alive(helpers.slurm, otherwise=_ours(state))
+    waiting_for = active_jobs(helpers.experiment, state)
     old = state.completion.job_id if state.completion is not None else None
-    if not waiting_for:
+    if not waiting_for and not state.waiting:
         needless = HelperReport("not needed", detail="no eval is active")
-        return Accompanied(needless, needless)
+        return Accompanied(needless, sidecar or needless)
     completion = _completion(helpers, old, alive, waiting_for)
     if completion.status == "submitted" and old in alive:
-        slurm.cancel([str(old)])
-    sidecar = _sidecar(helpers, state, alive, mode=mode)
+        helpers.slurm.cancel([str(old)])
+    sidecar = sidecar or _sidecar(helpers, state, alive, mode=mode)
     observer.record()
     return Accompanied(completion, sidecar)
+
+
+def bring_sidecar(helpers: Helpers, *, mode: Mode) -> HelperReport:
+    """The sidecar before the last of many evals: where the site takes no more, it has a place, and submits the rest."""
+    state = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command").record()
+    return _sidecar(helpers, state, _alive(helpers.slurm, otherwise=_ours(state)), mode=mode)
 
 
 def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waiting_for: Sequence[str]) -> HelperReport:
     if old in alive and not _came_later(helpers.experiment, old):
         return HelperReport("running", old)
-    outcome = helpers.submit("completion", afterany=waiting_for)
+    outcome = helpers.submit("completion", afterany=waiting_for, later_s=0 if waiting_for else WAITING_BEGIN_S)
     if outcome.job_id is None:
-        detail = f"{outcome.refusal} (the summary is written by the sidecar, or by: evalmon report)"
+        instead = "the sidecar submits it later, or evalmon submit" if outcome.limit else "evalmon report"
+        detail = f"{outcome.refusal} (the summary is written by the sidecar; {instead})"
         return HelperReport("refused", detail=detail)
     return HelperReport("submitted", outcome.job_id, f"after {len(waiting_for)} jobs")
 

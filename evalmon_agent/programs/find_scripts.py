@@ -37,14 +37,18 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
         try:
             if not is_utf8(path):
                 raise UsageError(f"{path}: a path that is not UTF-8 cannot be kept on record; rename it")
-            if not named:
-                _refuse_foreign_links(experiment, path)
-            scripts.append(read_script(path, _content(path, is_named=bool(named))))
+            scripts.append(read_script(path, _content(path, is_named=True)) if named else read(experiment, path))
         except UsageError as error:
             problems += error.lines
     if problems:
         raise UsageError(*problems)
     return scripts
+
+
+def read(experiment: Experiment, path: str) -> Script:
+    """One script that nobody names now: UsageError also where somebody else could have left it there."""
+    _refuse_foreign_links(experiment, path)
+    return read_script(path, _content(path, is_named=False))
 
 
 def _named(experiment: Experiment, name: str) -> str:

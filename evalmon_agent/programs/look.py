@@ -11,6 +11,7 @@ from evalmon_agent.programs.measure import Measurer
 from evalmon_agent.programs.observe import Observer
 from evalmon_agent.programs.our_jobs import Helpers, active_jobs
 from evalmon_agent.programs.progress import progress
+from evalmon_agent.programs.submit_waiting import Submitter, on_command, tell
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file
@@ -80,8 +81,8 @@ def _polled(observer: Observer) -> ExperimentState:
         return state
     observed = observer.observe_once(at_least_s=interval_s)
     if observed.queue is not None and lacks_completion(observed.state) and observer.slurm.has("sbatch"):
-        return _with_completion(observer, observed.state)
-    return observed.state
+        return _submit_waiting(observer, _with_completion(observer, observed.state))
+    return _submit_waiting(observer, observed.state)
 
 
 def _interval_s(settings: Settings, state: ExperimentState) -> float:
@@ -105,6 +106,14 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
         return []
 
     return observer.record() if outcome.job_id is not None else observer.transact(change)
+
+
+def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentState:
+    """Nobody else polls, so nobody else submits what waits: done here if this is the environment that it is to have."""
+    if not state.waiting or not observer.slurm.has("sbatch"):
+        return state
+    place = on_command(observer.slurm.environ, submits=False)
+    return tell(observer, Submitter(observer.experiment, observer.settings, observer.slurm, place).run())
 
 
 def _look_or_read(observer: Observer) -> ExperimentState:

@@ -14,6 +14,7 @@ from evalmon_agent.tracking.alerts import newly_unreported
 from evalmon_agent.tracking.helpers import take_helpers
 from evalmon_agent.tracking.records import Eval, ExperimentState, Outage
 from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.unsubmitted import take_waiting
 from evalmon_agent.tracking.waiting import action_for, newly_stuck, pending
 
 Block = list[str]
@@ -83,6 +84,7 @@ def helpers(held: Held, entries: Sequence[Entry], experiment: Experiment, now: f
     """Take in which jobs are ours; COMPLETION_SUBMITTED for a completion job that is new, whoever submitted it."""
     state = held.state
     before = state.completion.job_id if state.completion is not None else None
+    take_waiting(state, entries)
     take_helpers(state, entries)
     job_id = state.completion.job_id if state.completion is not None else None
     if job_id in {None, before} or job_id in held.logged_completions:

@@ -221,4 +221,6 @@ class Observer:
 
 def counts(state: ExperimentState) -> Counter[State]:
     """How many evals are in each state."""
-    return Counter(ev.state for ev in state.evals.values())
+    found = Counter(ev.state for name, ev in state.evals.items() if name not in state.waiting)
+    found[State.UNSUBMITTED] = len(state.waiting)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,8 @@ _COMMAND: Mapping[Kind, str] = {"sidecar": "sidecar", "completion": "complete"}
 _HEADS_READ = 50
 MAX_DEPENDENCIES = 5000
 """Ids in one --dependency: well below the 128 KiB that one argument may have."""
+WAITING_BEGIN_S = 300
+"""How much later a completion job looks again that has nothing to wait for but room for more evals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[s
     Those that nobody registered, but that report to this experiment, too: a completion job that did not wait for
     them would submit one successor after the other.
     """
-    over = {job.job_id for ev in state.evals.values() if ev.final for job in ev.jobs} if state is not None else set()
+    over = set(_over(state)) if state is not None else set()
     found: dict[str, None] = {}
     for entry in entries(registry.read(experiment.registry)):
         if entry.intent.what != "eval" or entry.accepted is None:
@@ -124,3 +126,9 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[s
         if not ev.final and all(job.token is None for job in ev.jobs):
             found[ev.job_id.partition("+")[0]] = None
     return list(found)
+
+
+def _over(state: ExperimentState) -> Iterator[str]:
+    """The jobs of evals that are over, and of those that were submitted again, all but the latest."""
+    for ev in state.evals.values():
+        yield from (job.job_id for job in (ev.jobs if ev.final else ev.jobs[:-1]))

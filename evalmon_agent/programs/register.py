@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import psutil
 
@@ -20,12 +21,23 @@ from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.programs.own_path import home_of, lead_home
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Submitted
-from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.slurm.failures import Failure, is_submit_limit
 from evalmon_agent.store import registry, reports
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.lock import locked
-from evalmon_agent.tracking.registry import Abandoned, Accepted, Entry, Intent, Refused, What, entries
+from evalmon_agent.tracking.registry import (
+    Abandoned,
+    Accepted,
+    Entry,
+    Intent,
+    Planned,
+    Refused,
+    What,
+    Withdrawn,
+    entries,
+)
+from evalmon_agent.tracking.unsubmitted import Name, in_queue, last_begun_at, latest, waiting
 
 IN_FLIGHT_S = 15.0
 """How long after its intent a job may still turn up, though sbatch was killed with its submitter."""
@@ -33,14 +45,62 @@ IN_FLIGHT_S = 15.0
 SECOND_LOOK_S = 2.0
 """Between two looks for a job that is not there."""
 
+_AFTER_S = 0.001
+_WINDOW_SLACK_S = 3600.0
+"""How much further back accounting is asked: clocks differ, and a window too wide costs nothing."""
+
+Claim = Literal["claimed", "taken", "no room", "too soon"]
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one submission; `job_id` is None if Slurm refused it or nobody knows (`unknown`)."""
+    """What became of one submission; `job_id` is None if Slurm refused it or nobody knows (`unknown`).
+
+    `limit`: it was refused only because so many jobs are there already.
+    """
 
     job_id: str | None
     refusal: str = ""
     unknown: bool = False
+    limit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is to be submitted: the facts of its intent.
+
+    `instead_of`: for evals that were submitted before, the token that counts now; they are taken only while it does.
+    """
+
+    name: str
+    script: str
+    output_dir: str | None
+    tasks: Sequence[int] | None = None
+    options: Sequence[str] = ()
+    instead_of: Mapping[Name, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """How many evals these are."""
+        return 1 if self.tasks is None else len(self.tasks)
+
+    def is_free(self, known: Sequence[Entry], *, token: str) -> bool:
+        """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
+        if any(e.intent.token == token and e.planned is not None and not e.is_waiting for e in known):
+            return False
+        counting = latest(known)
+        names = [(self.name, task) for task in ([None] if self.tasks is None else self.tasks)]
+        tokens = {name: counting[name].intent.token for name in names if name in counting}
+        planned_by_us = {name: token for name, found in tokens.items() if found == token and counting[name].is_waiting}
+        return {name: self.instead_of[name] for name in names if name in self.instead_of} | planned_by_us == tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many evals may be with Slurm at once, and how many seconds lie between two submissions at least."""
+
+    max_submit: int | None = None
+    stagger_s: float = 0.0
 
 
 def new_token() -> str:
@@ -48,30 +108,81 @@ def new_token() -> str:
     return os.urandom(8).hex()
 
 
-def claim(
-    experiment: Experiment,
-    token: str,
-    what: What,
-    *,
-    name: str | None = None,
-    script: str | None = None,
-    output_dir: str | None = None,
-    tasks: Sequence[int] | None = None,
-) -> bool:
-    """Put the intent on record; False if somebody else has claimed or submitted this eval meanwhile."""
+def claim(experiment: Experiment, token: str, what: What) -> None:
+    """Put the intent to submit a job of ours on record."""
     with locked(experiment):
-        if what == "eval" and any(
-            entry.intent.name == name and (entry.is_open or entry.accepted is not None)
-            for entry in entries(registry.read(experiment.registry))
-            if entry.intent.what == "eval"
-        ):
-            return False
-        listed = None if tasks is None else list(tasks)
-        registry.append(
-            experiment.registry,
-            Intent(token, what, time.time(), socket.gethostname(), os.getpid(), name, script, output_dir, listed),
-        )
-        return True
+        registry.append(experiment.registry, Intent(token, what, time.time(), socket.gethostname(), os.getpid()))
+
+
+def claim_evals(experiment: Experiment, token: str, asked: Submission, room: Room) -> Claim:
+    """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon."""
+    with locked(experiment):
+        found = entries(registry.read(experiment.registry))
+        if not asked.is_free(found, token=token):
+            return "taken"
+        if room.max_submit is not None:
+            active = in_queue(found, state_file.load(experiment))
+            if active + asked.size > room.max_submit:
+                return "no room"
+        if seconds_to_wait(found, room.stagger_s, now=time.time()) > 0:
+            return "too soon"
+        registry.append(experiment.registry, _intent(token, asked, found))
+        return "claimed"
+
+
+def plan(experiment: Experiment, asked: Mapping[str, Submission], *, environment: str) -> list[str]:
+    """Put these on record as waiting for room, by their tokens; those that nobody else has, which are returned.
+
+    `environment`: the digest of the one that they are to run with.
+    """
+    planned = []
+    with locked(experiment):
+        found = entries(registry.read(experiment.registry))
+        for token, one in asked.items():
+            if not one.is_free(found, token=token):
+                continue
+            tasks = None if one.tasks is None else list(one.tasks)
+            record = Planned(
+                token, time.time(), one.name, one.script, one.output_dir, tasks, list(one.options), environment
+            )
+            registry.append(experiment.registry, record)
+            planned.append(token)
+    return planned
+
+
+def withdraw(experiment: Experiment) -> list[str]:
+    """What waits is not to be submitted any more; returns the names."""
+    with locked(experiment):
+        left = waiting(entries(registry.read(experiment.registry)))
+        for entry in left:
+            registry.append(experiment.registry, Withdrawn(entry.intent.token, time.time()))
+    return [entry.intent.name or "" for entry in left]
+
+
+def seconds_to_wait(known: Sequence[Entry], stagger_s: float, *, now: float) -> float:
+    """Until the next eval may be submitted; a stamp in the future is a clock that was set back, and not believed."""
+    last_at = last_begun_at(known)
+    passed_s = stagger_s if last_at is None or last_at > now else now - last_at
+    return max(stagger_s - passed_s, 0.0)
+
+
+def _intent(token: str, asked: Submission, known: Sequence[Entry]) -> Intent:
+    """An eval's jobs are told apart and put in order by these times, whatever the clock of this host says."""
+    earlier = (e.intent.at for e in known if e.intent.name == asked.name and e.begun)
+    at = max([time.time(), *(before + _AFTER_S for before in earlier)])
+    tasks = None if asked.tasks is None else list(asked.tasks)
+    return Intent(
+        token,
+        "eval",
+        at,
+        socket.gethostname(),
+        os.getpid(),
+        name=asked.name,
+        script=asked.script,
+        output_dir=asked.output_dir,
+        tasks=tasks,
+        options=list(asked.options),
+    )
 
 
 def write_script(experiment: Experiment, token: str, parts: Sequence[str], content: bytes) -> str:
@@ -95,17 +206,22 @@ def submit(
     options: Sequence[str] = (),
     cwd: str,
     ours: bool = False,
+    elsewhere: bool = False,
 ) -> Outcome:
-    """Run sbatch for a claimed token and record what it said. `ours`: a job of ours, not an eval."""
+    """Run sbatch for a claimed token and record what it said.
+
+    `ours`: a job of ours, not an eval. `elsewhere`: where this one is refused, another place may be allowed to.
+    """
     said: Submitted = slurm.submit(sbatch.argv(path, options=options), cwd=cwd, ours=ours)
     with locked(experiment):
         if said.job_id is not None:
             registry.append(experiment.registry, Accepted(token, str(said.job_id), time.time(), cluster=said.cluster))
             lead_home(path, cwd)
             return Outcome(str(said.job_id))
+        limit = not said.unknown and is_submit_limit(said.refusal)
         if not said.unknown:
-            registry.append(experiment.registry, Refused(token, said.refusal, time.time()))
-    return Outcome(None, said.refusal, said.unknown)
+            registry.append(experiment.registry, Refused(token, said.refusal, time.time(), waits=limit or elsewhere))
+    return Outcome(None, said.refusal, said.unknown, limit)
 
 
 def confirm(experiment: Experiment, token: str | None, job_id: str | None) -> None:
@@ -121,7 +237,7 @@ def confirm(experiment: Experiment, token: str | None, job_id: str | None) -> No
             registry.append(experiment.registry, Accepted(token, job_id, time.time()))
 
 
-def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], None] = time.sleep) -> list[Entry]:
+def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
     """All entries, after every intent whose submitter is gone was resolved by looking for its job.
 
     SlurmUnavailableError if Slurm cannot be asked: without it nothing may be submitted again.
@@ -150,7 +266,10 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], No
 
 
 def _jobs_by_token(experiment: Experiment, slurm: Slurm, orphans: Sequence[Entry]) -> dict[str, str]:
-    """The jobs that bear these tokens: in squeue by their script's path, or by their own reports."""
+    """The jobs that bear these tokens: in squeue by their script's path, by their own reports, or in accounting.
+
+    Accounting, which lags behind, knows those that ended without a report and that squeue has forgotten.
+    """
     answer = slurm.queue()
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(
@@ -166,7 +285,19 @@ def _jobs_by_token(experiment: Experiment, slurm: Slurm, orphans: Sequence[Entry
     for report in reports.changed(experiment.jobs, {}):
         for token in report.tokens & tokens:
             found.setdefault(token, report.job_id.partition("_")[0].partition("+")[0])
-    return found
+    return _in_accounts(slurm, orphans, tokens - set(found)) | found
+
+
+def _in_accounts(slurm: Slurm, orphans: Sequence[Entry], tokens: set[str]) -> dict[str, str]:
+    if not tokens:
+        return {}
+    since_s = max(time.time() - min(entry.intent.at for entry in orphans), 0.0) + _WINDOW_SLACK_S
+    answer = slurm.submitted_as(tokens, since_s=since_s)
+    if isinstance(answer, Failure):
+        raise SlurmUnavailableError(
+            f"an interrupted submission cannot be resolved, accounting does not answer ({answer.line}); try again later"
+        )
+    return answer
 
 
 def _has_active(experiment: Experiment) -> bool:

@@ -14,6 +14,7 @@ from evalmon_agent.programs import look
 from evalmon_agent.programs.accompany import HelperReport, Mode, accompany
 from evalmon_agent.programs.ask import read_local
 from evalmon_agent.programs.known_jobs import KnownJobs, known_jobs
+from evalmon_agent.programs.our_jobs import Helpers
 from evalmon_agent.programs.register import resolve
 from evalmon_agent.programs.submit import require_slurm
 from evalmon_agent.programs.unlock import release_if_over
@@ -83,7 +84,7 @@ def watch(
     resolve(experiment, slurm)
     _claim(experiment, adopted)
     if adopted or report.skipped:
-        ours = accompany(experiment, settings, slurm, mode=mode, environ=environ)
+        ours = accompany(Helpers(experiment, slurm, settings, environ), mode=mode)
         report.completion, report.sidecar = ours.completion, ours.sidecar
         if adopted and ours.completion.status == "not needed":
             look.report(experiment, settings, slurm)

@@ -54,12 +54,12 @@ class TestSubmit:
     def test_what_slurm_refuses_gets_a_line_each_and_the_rest_is_registered(self, exp: Exp) -> None:
         words = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (\x1b[31mlimit\x1b[0m)"
         exp.slurm.refuse("a_epoch0.slurm", words)
-        exp.slurm.refuse("c_epoch0.slurm", "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: ask your PI")
+        exp.slurm.refuse("c_epoch0.slurm", "sbatch: error: AssocMaxCpuPerJobLimit\nsbatch: error: ask your PI")
         done = evalmon(exp, "submit", ".")
         assert done.returncode == 1
         shown = words.replace("\x1b", "\\x1b")
         folder = exp.root / "r1" / "eval"
-        other = "sbatch: error: AssocMaxSubmitJobLimit sbatch: error: ask your PI"
+        other = "sbatch: error: AssocMaxCpuPerJobLimit sbatch: error: ask your PI"
         assert done.stderr.splitlines() == [
             f"evalmon: {folder}/a_epoch0.slurm: Slurm refused it: {shown}",
             f"evalmon: {folder}/c_epoch0.slurm: Slurm refused it: {other}",
@@ -72,7 +72,7 @@ class TestSubmit:
         assert [one["name"] for one in report["submitted"]] == ["r1/a/epoch0"]
         assert [one["name"] for one in report["skipped"]] == ["r1/b/epoch0"]
         assert [one["error"] for one in report["refused"]] == [
-            "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: ask your PI"
+            "sbatch: error: AssocMaxCpuPerJobLimit\nsbatch: error: ask your PI"
         ]
 
     @pytest.mark.survives("F20")

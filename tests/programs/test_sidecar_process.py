@@ -18,7 +18,7 @@ import pytest
 import faults
 from evalmon_agent.store import registry
 from evalmon_agent.store.lock import locked
-from evalmon_agent.tracking.registry import Intent
+from evalmon_agent.tracking.registry import Intent, Planned
 from experiments import STARTED, Exp, ended, pending, running
 
 POLL_S = 0.2
@@ -382,3 +382,21 @@ def test_after_the_alert_it_asks_more_seldom_and_polls_of_others_do_not_reset_th
     # 0.2, 0.4, 0.8, 1.6 s: not every 0.2 s.
     assert 2 <= calls <= 6
     assert len(exp.blocks("ALERT")) == 1
+
+
+def test_one_that_cannot_submit_what_waits_says_so_and_leaves_with_the_last_eval(exp: Exp) -> None:
+    """Its environment was not let through, so it does not carry that of the evals."""
+    registry.append(exp.experiment.registry, Planned("p", 1.0, "r1/late", "/r1/late.slurm", environment="salt:hash"))
+    with sidecar(exp) as process:
+        wait(exp, lambda: exp.blocks("ALERT"))
+        assert "1 RUNNING, 0 COMPLETED, 1 UNSUBMITTED" in exp.blocks("STATUS_CHECK")[-1]
+        job = ended("11")
+        exp.slurm.show([job])
+        exp.slurm.measure(job)
+        assert process.wait(15) == 0
+    [alert] = exp.blocks("ALERT")
+    assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
+    assert f"Reason: what is not submitted yet (1) needs: evalmon submit {exp.root}" in exp.blocks("MONITOR_STOPPED")[0]
+    assert (exp.blocks("ALL_COMPLETE"), exp.slurm.calls("sbatch")) == ([], [])
+    summary = json.loads((exp.ours / "summary.json").read_text())
+    assert (summary["complete"], summary["counts"]) == (False, {"UNSUBMITTED": 1, "COMPLETED": 1})

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import faults
-from evalmon_agent.programs.submit import SubmitReport, submit
+from evalmon_agent.programs.submit import submit
+from evalmon_agent.programs.submit_report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import registry

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evalmon_agent.words.states import ACTIVE, MAY_RUN_AGAIN, TERMINAL, State, cancelled_by, parse_state
 
-SAID_BY_SLURM = sorted(set(State) - {State.LOST})
+SAID_BY_SLURM = sorted(set(State) - {State.LOST, State.UNSUBMITTED})
 TERMINAL_WORDS = {
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL",
     "DEADLINE", "REVOKED", "CD", "F", "CA", "TO", "OOM", "NF", "PR", "BF", "DL", "RV",
