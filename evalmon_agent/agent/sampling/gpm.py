@@ -29,7 +29,7 @@ class Activity:
     """The difference of two samples, on any GPU; one request for all."""
 
     def __init__(self, nvml: "Nvml") -> None:
-        module = self._module = nvml.module
+        module = nvml.module
         self.nvml = nvml
         self.take, self.take_of_instance = Function(nvml, "nvmlGpmSampleGet"), Function(nvml, "nvmlGpmMigSampleGet")
         self._metrics_get = Function(nvml, "nvmlGpmMetricsGet")
