@@ -22,6 +22,8 @@ from evalmon_agent.files.holder import Holder, parse_holder
 
 _MAX_BYTES = 1024
 _INSIDE = "holder"
+# As what a client keeps a file that is removed while somebody reads it; some forget it (sshfs) [ran].
+_LEFT_BY_CLIENTS = (".fuse_hidden", ".nfs")
 
 # Not to be had here: some FUSE and SMB file systems, object stores, and AFS across directories.
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -80,19 +82,28 @@ def is_current(path: str) -> bool:
 def is_marker(path: str) -> bool:
     """Whether what stands there is, or may become, a marker: if not, waiting for it to go is in vain.
 
-    What a killed `remove` left of a directory is removed: an empty one is nobody's.
+    What a `remove` left of a directory, killed or because somebody read what is in it, is removed: it is nobody's.
     """
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISDIR(mode):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
-            # A file that somebody has open while it is removed stays there for a while, as .nfs... or .fuse_hidden...
-            names = [name for name in os.listdir(path) if not name.startswith(".")]
-            return not names or _INSIDE in names
+            names = os.listdir(path)
+            left = [name for name in names if name.startswith(_LEFT_BY_CLIENTS)]
+            if _INSIDE not in names:
+                _clear(path, left)
+            return _INSIDE in names or len(left) == len(names)
     except OSError:
         return True  # it went away meanwhile, or nobody can tell
     return stat.S_ISREG(mode)  # of filelock's, which is empty at first, perhaps
+
+
+def _clear(path: str, left: list[str]) -> None:
+    """Remove a directory that names nobody. Should a marker have taken its place, it has no such names in it."""
+    for name in left:
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(path, name))
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
 
 
 def _text(path: str) -> bytes:

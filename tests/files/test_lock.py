@@ -310,6 +310,19 @@ def test_a_directory_that_a_killed_release_emptied_is_nobody_s(path: str) -> Non
     assert is_free(path, "soft")
 
 
+@pytest.mark.survives("F6")
+def test_what_a_client_keeps_of_a_removed_marker_holds_nobody_up(path: str) -> None:
+    os.mkdir(path)
+    for name in (".fuse_hidden000001b800000001", ".nfs0000000000000001"):
+        (Path(path) / name).touch()
+    assert is_free(path, "soft")
+    os.mkdir(path)
+    (Path(path) / ".fuse_hidden000001b800000001").touch()
+    (Path(path) / "holder").write_bytes(Holder(5, "another-node", 1).text)
+    assert not is_free(path, "soft", wait_s=0.1)
+    assert len(os.listdir(path)) == 2
+
+
 def test_the_emptied_directory_of_another_is_taken_by_one(path: str) -> None:
     counter = Path(path).with_name("counter")
     counter.write_text("0")
