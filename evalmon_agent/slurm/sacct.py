@@ -11,7 +11,7 @@ from evalmon_agent.slurm.sacct_usage import count
 from evalmon_agent.words import durations
 from evalmon_agent.words.job_id import JobId, expand_pending, split_step
 from evalmon_agent.words.stamps import parse_stamp
-from evalmon_agent.words.states import State, parse_state
+from evalmon_agent.words.states import TERMINAL, State, parse_state
 
 # Known to every sacct since 18.08: one unknown field fails the whole call. JobName last: it may hold
 # newlines and delimiters.
@@ -57,6 +57,7 @@ _SURELY_RAN = frozenset(
         State.PREEMPTED,
     }
 )
+_NO_TIME = frozenset({"", "Unknown", "None"})
 _NO_NODES = frozenset({"", "None assigned", "(null)", "None", "Unknown"})
 
 
@@ -67,7 +68,8 @@ class SacctJob:
     State, elapsed and CPU time are the job row's, memory is the largest step's. `exit_code` and `signal`
     are None for a job that is not over or never ran; `signal` is None too where none ended it.
     `ran` is False for an attempt that never started; its `started_at` is None even where sacct prints one.
-    `whole` is False while slurmdbd has only the end of a short job, which it then calls `allocation` [ran, 22.05].
+    `whole` is False while slurmdbd has only the end of a short job, which it then calls `allocation`, or, after an
+    outage, only the start of one that was over when that was sent: a last state without an end [ran, 22.05].
     """
 
     job_id: JobId
@@ -180,7 +182,7 @@ def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
         node_list=_node_list(row),
         ran=ran,
         name=row.get("JobName"),
-        whole=not (row.get("JobName") == "allocation" and row.get("TimelimitRaw") == ""),
+        whole=_is_whole(row, state),
     )
 
 
@@ -191,6 +193,12 @@ def _ran(row: Row, *, state: State | None, elapsed_s: float | None, steps: Seque
         return True
     # Zero seconds: a job that failed at once has nodes, one cancelled in the queue has none.
     return _node_list(row) is not None if "NodeList" in row else state in _SURELY_RAN
+
+
+def _is_whole(row: Row, state: State | None) -> bool:
+    only_end = row.get("JobName") == "allocation" and row.get("TimelimitRaw") == ""
+    only_start = state in TERMINAL and row.get("End") in _NO_TIME
+    return not only_end and not only_start
 
 
 def _node_list(row: Row) -> str | None:

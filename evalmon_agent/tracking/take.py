@@ -265,7 +265,9 @@ def _take_suspension(attempt: Attempt, state: State, *, at: float) -> None:
 
 
 def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None:
-    if row.state is None or not _is_accounted_news(attempt, row.state, asked_at=asked_at):
+    # A last state without an end comes with 0:0 and a clock that still runs: nothing of it is believed.
+    is_half = not row.whole and row.state in TERMINAL and row.ended_at is None
+    if row.state is None or is_half or not _is_accounted_news(attempt, row.state, asked_at=asked_at):
         return
     attempt.account_state, attempt.account_at = row.state, asked_at
     attempt.ran = attempt.ran or row.ran

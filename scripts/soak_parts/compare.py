@@ -115,15 +115,32 @@ def _path(changes: Sequence[Change]) -> str:
 
 
 def _of_the_times(truth: Truth, changes: Sequence[Block]) -> Iterator[Finding]:
-    """Each end is dated as accounting dates it, or, where accounting has forgotten it, as the eval itself did."""
+    """Each end is dated as accounting dates it; where it has forgotten one, within the run that it was of."""
     ends = {row.ended.replace("T", " ") for row in truth.rows}
-    if any(row.state == "REQUEUED" for row in truth.rows):
-        own = [line.at + slack for line in truth.lines if line.word != "start" for slack in range(-1, _SLACK_S)]
-        ends |= {time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) for at in own}
     for block in changes:
         said = block.fields.get("Completed")
-        if said is not None and said not in ends:
+        if said is not None and said not in ends and not any(_is_within(said, span) for span in _forgotten(truth)):
             yield Finding("invented", f"{truth.name}: Completed: {said}, not in {sorted(ends)}")
+
+
+def _forgotten(truth: Truth) -> Iterator[tuple[float, float]]:
+    """From when to when an attempt may have ended whose end accounting has overwritten by its being requeued.
+
+    Its own last word tells to the second or so; one that was killed has none.
+    """
+    for number, row in enumerate(truth.rows):
+        own = {line.word == "start": line.at for line in truth.lines if line.restart == number}
+        if row.state == "REQUEUED" and False in own:
+            yield own[False] - 1, own[False] + _SLACK_S
+        elif row.state == "REQUEUED" and own and truth.requeued_from:
+            yield own[True] - 1, time.mktime(time.strptime(row.ended, "%Y-%m-%dT%H:%M:%S"))
+
+
+def _is_within(said: str, span: tuple[float, float]) -> bool:
+    try:
+        return span[0] <= time.mktime(time.strptime(said, "%Y-%m-%d %H:%M:%S")) <= span[1]
+    except ValueError:
+        return False
 
 
 def _runs(truth: Truth) -> tuple[int, int]:

@@ -348,3 +348,12 @@ def test_short_rows_of_pending_tasks_cannot_make_more_records_than_memory_holds(
     answer = parse(row * 11)
     expected = (100_000, 1)
     assert expected == (len(answer.jobs), answer.bad_rows)
+
+
+def test_a_last_state_without_an_end_is_half_a_record() -> None:
+    def line(state: str, end: str) -> str:
+        return f"7\x1f{state}\x1f2026-01-02T03:04:05\x1f{end}\n"
+
+    fields = ("JobID", "State", "Submit", "End")
+    text = line("FAILED", "Unknown") + line("FAILED", "2026-01-02T03:04:09") + line("RUNNING", "Unknown")
+    assert [job.whole for job in parse(text, fields=fields).jobs] == [False, True, True]

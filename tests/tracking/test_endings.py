@@ -202,6 +202,17 @@ def test_an_ended_job_that_squeue_goes_on_showing_changes_nothing() -> None:
     assert before == msgspec.json.encode(found.state)
 
 
+def test_a_last_state_without_an_end_is_half_a_record_and_squeues_word_stands() -> None:
+    half = account(State.FAILED, start=5, end=None, elapsed_s=55.0, whole=False)
+    found = told(one_poll(queue(60, row(State.FAILED, start=5, end=9)), accounts(60, half)))
+    assert ["PENDING>RUNNING", "RUNNING>FAILED"] == found.path
+    [attempt] = found.eval.attempts
+    assert (T + 9, 4, None) == (attempt.ended_at, attempt.elapsed_s, attempt.accounted)
+    assert (T + 9, "squeue") == (found.last.at, found.last.witness)
+    found.take(accounts(62, account(State.FAILED, start=5, end=9, exit_code=3)))
+    assert (3, 4) == (attempt.exit_code, attempt.elapsed_s)
+
+
 def one_poll(asked: Facts, accounted: Facts) -> Facts:
     return replace(asked, accounts=accounted.accounts)
 
