@@ -143,7 +143,7 @@ class _Retrier:
             eval_name(name): (name, entry)
             for name, entry in latest(entries(registry.read(self.helpers.experiment.registry))).items()
         }
-        for name in state.waiting.keys() - state.evals.keys():
+        for name in sorted(state.waiting.keys() - state.evals.keys()):
             if self.asked.insists(name):
                 self.report.skipped.append({"name": name, "job_id": None, "why": "it waits for room already"})
         for ev in state.evals.values():

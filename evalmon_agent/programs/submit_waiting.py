@@ -37,7 +37,7 @@ Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
 _ASK_AGAIN_S = 300.0
 """How often the site's own limit is tried while nothing of ours ends: it may count others' jobs."""
 
-_COMES_LATER = frozenset({"room", "stagger"})
+_IS_TOLD = frozenset({"limit", "stuck"})
 
 
 @dataclass(slots=True)
@@ -205,7 +205,7 @@ def tell(observer: Observer, progress: Progress) -> ExperimentState:
         return observer.record()
 
     def told(state: ExperimentState, now: float) -> list[list[str]]:
-        if not state.waiting or progress.why in _COMES_LATER or state.waiting_for == progress.detail:
+        if not state.waiting or progress.why not in _IS_TOLD or state.waiting_for == progress.detail:
             return []
         state.waiting_for = progress.detail
         return [_block(state, progress, now)]
