@@ -16,10 +16,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Uses 0.2 s of CPU and ends; its orphan uses 0.2 s more of CPU and 30 MiB for a while, in a session of its own.
 _BURN = "import time\nwhile time.process_time() < 0.2: pass\n"
+_ORPHANED = """
+import os, sys
+held = b"x" * 30_000_000
+while os.getppid() == int(sys.argv[1]):
+    time.sleep(0.01)
+time.sleep(0.5)
+"""
 _BUSY = f"""
-import subprocess, sys
-orphan = {_BURN + "held = b'x' * 30_000_000" + chr(10) + "time.sleep(0.5)"!r}
-subprocess.Popen([sys.executable, "-S", "-c", orphan], start_new_session=True)
+import os, subprocess, sys
+orphan = {_BURN + _ORPHANED!r}
+subprocess.Popen([sys.executable, "-S", "-c", orphan, str(os.getpid())], start_new_session=True)
 {_BURN}
 """
 
