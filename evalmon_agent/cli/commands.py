@@ -113,7 +113,7 @@ def retry(
     as_json: bool,
 ) -> None:
     """Submit again what did not succeed, with more of what it lacked."""
-    from evalmon_agent.programs.our_jobs import Helpers
+    from evalmon_agent.programs.jobs.our_jobs import Helpers
     from evalmon_agent.programs.retry import More
     from evalmon_agent.programs.retry import retry as program
     from evalmon_agent.submission.retry_plan import Asked
@@ -216,7 +216,7 @@ def template(name: str | None) -> None:
 @token_option
 def sidecar(experiment: Experiment, token: str | None) -> None:
     """Watch the evals live (the body of the sidecar job)."""
-    from evalmon_agent.programs.register import confirm
+    from evalmon_agent.programs.jobs.register import confirm
     from evalmon_agent.programs.sidecar import Sidecar
 
     experiment.require_monitored()
@@ -231,7 +231,7 @@ def sidecar(experiment: Experiment, token: str | None) -> None:
 def complete(experiment: Experiment, token: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
     from evalmon_agent.programs.complete import complete as program
-    from evalmon_agent.programs.register import confirm
+    from evalmon_agent.programs.jobs.register import confirm
     from evalmon_agent.programs.stopping import StopSignals
 
     experiment.require_monitored()

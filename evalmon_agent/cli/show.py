@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evalmon_agent.programs.accompany import HelperReport
 from evalmon_agent.programs.checks.finding import Finding
 from evalmon_agent.programs.metrics import JobMetrics
-from evalmon_agent.programs.submit_report import SubmitReport
+from evalmon_agent.programs.submitting.accompany import HelperReport
+from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.programs.watch import WatchReport
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.markdown import render

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 
 from evalmon_agent.errors import LockUnavailableError
-from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
-from evalmon_agent.programs.measure import Measurer
-from evalmon_agent.programs.observe import Observed, Observer
-from evalmon_agent.programs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
-from evalmon_agent.programs.submit_waiting import Progress, Submitter, in_our_job, tell
+from evalmon_agent.programs.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
+from evalmon_agent.programs.observing.measure import Measurer
+from evalmon_agent.programs.observing.observe import Observed, Observer
+from evalmon_agent.programs.submitting.waiting import Progress, Submitter, in_our_job, tell
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment

@@ -6,12 +6,12 @@ import time
 
 from evalmon_agent.errors import LockUnavailableError, UsageError
 from evalmon_agent.programs.complete import measure
-from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
-from evalmon_agent.programs.measure import Measurer
-from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.our_jobs import Helpers, active_jobs
-from evalmon_agent.programs.progress import progress
-from evalmon_agent.programs.submit_waiting import Submitter, on_command, tell
+from evalmon_agent.programs.evidence.progress import progress
+from evalmon_agent.programs.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.programs.observing.measure import Measurer
+from evalmon_agent.programs.observing.observe import Observer
+from evalmon_agent.programs.submitting.waiting import Submitter, on_command, tell
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file

@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.files.eval_logs import LogReader
-from evalmon_agent.programs import register
-from evalmon_agent.programs.accompany import Mode, accompany
 from evalmon_agent.programs.complete import measure
-from evalmon_agent.programs.evidence import collect
-from evalmon_agent.programs.find_scripts import read
-from evalmon_agent.programs.measure import Measurer
-from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.our_jobs import Helpers
-from evalmon_agent.programs.register import Submission
+from evalmon_agent.programs.evidence.collect import collect
+from evalmon_agent.programs.jobs import register
+from evalmon_agent.programs.jobs.find_scripts import read
+from evalmon_agent.programs.jobs.our_jobs import Helpers
+from evalmon_agent.programs.jobs.register import Submission
+from evalmon_agent.programs.observing.measure import Measurer
+from evalmon_agent.programs.observing.observe import Observer
+from evalmon_agent.programs.observing.unlock import release_if_over
 from evalmon_agent.programs.submit import require_slurm
-from evalmon_agent.programs.submit_evals import Evals, Prepared
-from evalmon_agent.programs.submit_report import SubmitReport
-from evalmon_agent.programs.unlock import release_if_over
+from evalmon_agent.programs.submitting.accompany import Mode, accompany
+from evalmon_agent.programs.submitting.evals import Evals, Prepared
+from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name

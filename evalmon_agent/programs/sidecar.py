@@ -12,14 +12,14 @@ from contextlib import suppress
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, StoppedError, UnreadableError
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.complete import is_anything_owed, measure
-from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
-from evalmon_agent.programs.measure import Measurer
-from evalmon_agent.programs.observe import Observed, Observer
-from evalmon_agent.programs.our_jobs import Helpers, active_jobs
-from evalmon_agent.programs.progress import progress
-from evalmon_agent.programs.resources import resource_blocks
+from evalmon_agent.programs.evidence.progress import progress
+from evalmon_agent.programs.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.programs.observing.measure import Measurer
+from evalmon_agent.programs.observing.observe import Observed, Observer
+from evalmon_agent.programs.observing.resources import resource_blocks
 from evalmon_agent.programs.stopping import StopSignals
-from evalmon_agent.programs.submit_waiting import Submitter, in_our_job, tell
+from evalmon_agent.programs.submitting.waiting import Submitter, in_our_job, tell
 from evalmon_agent.programs.succession import Succession
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm

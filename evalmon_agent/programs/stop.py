@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.logbook import blocks
-from evalmon_agent.programs import register
-from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.unlock import release_if_over
+from evalmon_agent.programs.jobs import register
+from evalmon_agent.programs.observing.observe import Observer
+from evalmon_agent.programs.observing.unlock import release_if_over
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment

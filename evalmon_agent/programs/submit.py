@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
-from evalmon_agent.programs import register
-from evalmon_agent.programs.accompany import Mode, accompany
-from evalmon_agent.programs.find_scripts import find
-from evalmon_agent.programs.our_jobs import Helpers
-from evalmon_agent.programs.register import Submission
-from evalmon_agent.programs.submit_evals import Evals, Prepared
-from evalmon_agent.programs.submit_report import SubmitReport
-from evalmon_agent.programs.unlock import release_if_over
+from evalmon_agent.programs.jobs import register
+from evalmon_agent.programs.jobs.find_scripts import find
+from evalmon_agent.programs.jobs.our_jobs import Helpers
+from evalmon_agent.programs.jobs.register import Submission
+from evalmon_agent.programs.observing.unlock import release_if_over
+from evalmon_agent.programs.submitting.accompany import Mode, accompany
+from evalmon_agent.programs.submitting.evals import Evals, Prepared
+from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure

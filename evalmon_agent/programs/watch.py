@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from evalmon_agent.programs import look
-from evalmon_agent.programs.accompany import HelperReport, Mode, accompany
-from evalmon_agent.programs.ask import read_local
-from evalmon_agent.programs.known_jobs import KnownJobs, known_jobs
-from evalmon_agent.programs.our_jobs import Helpers
-from evalmon_agent.programs.register import resolve
+from evalmon_agent.programs.jobs.known_jobs import KnownJobs, known_jobs
+from evalmon_agent.programs.jobs.our_jobs import Helpers
+from evalmon_agent.programs.jobs.register import resolve
+from evalmon_agent.programs.observing.ask import read_local
+from evalmon_agent.programs.observing.unlock import release_if_over
 from evalmon_agent.programs.submit import require_slurm
-from evalmon_agent.programs.unlock import release_if_over
+from evalmon_agent.programs.submitting.accompany import HelperReport, Mode, accompany
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import registry

@@ -15,7 +15,7 @@ import pytest
 import faults
 from evalmon_agent.cli.wiring import load_settings
 from evalmon_agent.errors import UnreadableError, UsageError
-from evalmon_agent.programs.find_scripts import find
+from evalmon_agent.programs.jobs.find_scripts import find
 from evalmon_agent.programs.look import report, status
 from evalmon_agent.programs.sidecar import Sidecar
 from evalmon_agent.programs.stop import stop

@@ -14,10 +14,10 @@ import pytest
 
 import faults
 from evalmon_agent.errors import UsageError
-from evalmon_agent.programs.our_jobs import Helpers
+from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.retry import More, retry
 from evalmon_agent.programs.submit import submit
-from evalmon_agent.programs.submit_report import SubmitReport
+from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.submission.launcher import SNAPSHOT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from evalmon_agent.programs.accompany import Accompanied, HelperReport
+from evalmon_agent.programs.submitting.accompany import Accompanied, HelperReport
 
 
 @dataclass(slots=True)

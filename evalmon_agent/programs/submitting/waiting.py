@@ -15,10 +15,10 @@ from typing import Literal
 
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.logbook import blocks
-from evalmon_agent.programs import register
-from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.own_path import launcher_of
-from evalmon_agent.programs.register import Room, Submission
+from evalmon_agent.programs.jobs import register
+from evalmon_agent.programs.jobs.own_path import launcher_of
+from evalmon_agent.programs.jobs.register import Room, Submission
+from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import carried, for_evals

@@ -10,7 +10,7 @@ import pytest
 
 from evalmon_agent.programs import complete
 from evalmon_agent.programs.complete import measure
-from evalmon_agent.programs.measure import ACCOUNTING_PATIENCE_S, Measurer
+from evalmon_agent.programs.observing.measure import ACCOUNTING_PATIENCE_S, Measurer
 from evalmon_agent.slurm import client
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.records import ExperimentState

@@ -19,8 +19,8 @@ from evalmon_agent.programs.complete import complete
 from evalmon_agent.programs.look import status
 from evalmon_agent.programs.stop import stop
 from evalmon_agent.programs.submit import submit
-from evalmon_agent.programs.submit_report import SubmitReport
-from evalmon_agent.programs.submit_waiting import Progress, Submitter, in_our_job
+from evalmon_agent.programs.submitting.report import SubmitReport
+from evalmon_agent.programs.submitting.waiting import Progress, Submitter, in_our_job
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs

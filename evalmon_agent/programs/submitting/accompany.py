@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.programs.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store import registry

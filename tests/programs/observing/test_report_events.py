@@ -10,7 +10,7 @@ import pytest
 from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.programs.report_events import blocks_of, result_log
+from evalmon_agent.programs.observing.report_events import blocks_of, result_log
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.records import Eval, Evidence

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evalmon_agent.programs.own_path import launcher_of
-from evalmon_agent.programs.register import Outcome, claim, new_token, submit, write_script
+from evalmon_agent.programs.jobs.own_path import launcher_of
+from evalmon_agent.programs.jobs.register import Outcome, claim, new_token, submit, write_script
 from evalmon_agent.settings import OurJob, Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from evalmon_agent.logbook import blocks
-from evalmon_agent.programs.our_jobs import active_jobs
+from evalmon_agent.programs.jobs.our_jobs import active_jobs
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.state import Held

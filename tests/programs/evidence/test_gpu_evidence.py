@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evalmon_agent.evidence.attempt_log import Attempt
-from evalmon_agent.programs.gpu_evidence import gpu_figures
+from evalmon_agent.programs.evidence.gpu import gpu_figures
 from evalmon_agent.tracking.records import Own
 from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick
 

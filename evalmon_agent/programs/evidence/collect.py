@@ -5,8 +5,8 @@ from __future__ import annotations
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.kinds.known import expects_log
 from evalmon_agent.files.eval_logs import LogReader
-from evalmon_agent.programs.gpu_evidence import gpu_figures
-from evalmon_agent.programs.traces import outputs_of, result_of, script_of, span_of, text_of
+from evalmon_agent.programs.evidence.gpu import gpu_figures
+from evalmon_agent.programs.evidence.traces import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.case import case_of
 from evalmon_agent.tracking.path import ENDS, Incarnation, incarnations, slurm_says

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from evalmon_agent.programs.progress import progress
+from evalmon_agent.programs.evidence.progress import progress
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.launcher import SNAPSHOT
 from evalmon_agent.tracking.facts import Facts, Registration, SelfReport

@@ -6,8 +6,8 @@ import msgspec
 
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import blocks
-from evalmon_agent.programs.observe import Observer, counts
-from evalmon_agent.programs.progress import progress
+from evalmon_agent.programs.evidence.progress import progress
+from evalmon_agent.programs.observing.observe import Observer, counts
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.build import build, total_time_s

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Mapping
 
-from evalmon_agent.programs.own_path import launcher_parts
-from evalmon_agent.programs.register import Submission, write_script
+from evalmon_agent.programs.jobs.own_path import launcher_parts
+from evalmon_agent.programs.jobs.register import Submission, write_script
 from evalmon_agent.settings import Settings
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.launcher import SNAPSHOT, Monitored, render

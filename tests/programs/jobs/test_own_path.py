@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import faults
-from evalmon_agent.programs.own_path import asks, launcher_of
+from evalmon_agent.programs.jobs.own_path import asks, launcher_of
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp

@@ -9,7 +9,7 @@ import time
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.files.eval_logs import LogReader
-from evalmon_agent.programs.traces import outputs_of, result_of, script_of, span_of, text_of
+from evalmon_agent.programs.evidence.traces import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.path import incarnations
 from evalmon_agent.tracking.records import Eval, ExperimentState

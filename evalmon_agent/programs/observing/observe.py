@@ -19,10 +19,10 @@ from evalmon_agent.files.append import complete, cut_torn, size_of
 from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.sweep import sweep
 from evalmon_agent.logbook import blocks
-from evalmon_agent.programs import notices
-from evalmon_agent.programs.ask import Answers, Clock, ask, read_local
-from evalmon_agent.programs.report_events import blocks_of
-from evalmon_agent.programs.unlock import locked_on_proof
+from evalmon_agent.programs.observing import notices
+from evalmon_agent.programs.observing.ask import Answers, Clock, ask, read_local
+from evalmon_agent.programs.observing.report_events import blocks_of
+from evalmon_agent.programs.observing.unlock import locked_on_proof
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure

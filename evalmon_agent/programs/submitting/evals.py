@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evalmon_agent.programs import register
-from evalmon_agent.programs.accompany import Mode, bring_sidecar
-from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.our_jobs import Helpers
-from evalmon_agent.programs.prepare import prepare
-from evalmon_agent.programs.register import Room, Submission
-from evalmon_agent.programs.submit_report import SubmitReport
-from evalmon_agent.programs.submit_waiting import Progress, Submitter, on_command, tell
+from evalmon_agent.programs.jobs import register
+from evalmon_agent.programs.jobs.our_jobs import Helpers
+from evalmon_agent.programs.jobs.prepare import prepare
+from evalmon_agent.programs.jobs.register import Room, Submission
+from evalmon_agent.programs.observing.observe import Observer
+from evalmon_agent.programs.submitting.accompany import Mode, bring_sidecar
+from evalmon_agent.programs.submitting.report import SubmitReport
+from evalmon_agent.programs.submitting.waiting import Progress, Submitter, on_command, tell
 from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.late_environment import digest
 from evalmon_agent.store import registry

@@ -13,7 +13,7 @@ import pytest
 
 import faults
 from evalmon_agent.programs.submit import submit
-from evalmon_agent.programs.submit_report import SubmitReport
+from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import registry

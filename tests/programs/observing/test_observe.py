@@ -14,7 +14,7 @@ import pytest
 
 import faults
 from evalmon_agent.errors import LockUnavailableError, UnreadableError
-from evalmon_agent.programs.observe import Observer
+from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm import client
 from evalmon_agent.slurm.client import Slurm

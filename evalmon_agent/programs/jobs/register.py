@@ -18,7 +18,7 @@ import psutil
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.files.replace import replace_atomically
-from evalmon_agent.programs.own_path import home_of, lead_home
+from evalmon_agent.programs.jobs.own_path import home_of, lead_home
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Submitted
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
