@@ -61,6 +61,8 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     mode: Literal["sidecar", "dependency"] = "sidecar"
     sidecar: OurJob = OurJob(time="1-00:00:00", mem="200M")
     completion: OurJob = OurJob(time="00:30:00", mem="500M")
+    max_submit: Annotated[int, Meta(ge=1)] | None = None
+    stagger: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     mail_user: str | None = None
     notify: list[str] = []
     notify_command: list[str] | None = None

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from evalmon_agent.programs.complete import measure
-from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
-from evalmon_agent.programs.measure import Measurer
-from evalmon_agent.programs.observe import Observer
+from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.programs.observing.measure import Measurer
+from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import registry

@@ -58,7 +58,7 @@ cat "$dir/seff/$1"
 """,
     "scancel": "",
     "scontrol": """
-[ "$1" = show ] && cat "$dir/scontrol.out"
+case " $* " in *" show "*) cat "$dir/scontrol.out" ;; esac
 """,
     "sinfo": """
 cat "$dir/sinfo.out"
@@ -162,7 +162,7 @@ class FakeSlurm:
         return {"PATH": str(self.bin), "HOME": "/nonexistent", "LANG": "C.UTF-8", "EVALMON_ALLOW_FAST_POLLING": "1"}
 
     def answer(self, name: str, text: str | bytes) -> None:
-        """What `squeue`, `sacct` or `sinfo` print from now on."""
+        """What `squeue`, `sacct`, `scontrol` or `sinfo` print from now on."""
         self._write(f"{name}.out", text)
 
     def show(self, jobs: Iterable[Job]) -> None:
@@ -213,6 +213,12 @@ class FakeSlurm:
         rows = [path.read_text().split(US) for path in (self.directory / "queue").iterdir()]
         found = [(row[0].removeprefix(RS), os.path.basename(row[-2])) for row in rows]
         return sorted(found, key=lambda one: int(one[0]))
+
+    def start(self, job_id: str) -> None:
+        """A job that sbatch took runs."""
+        row = (self.directory / "queue" / job_id).read_text().split(US)
+        row[2], row[4], row[8], row[11] = "RUNNING", row[3], "None", "n1"
+        self._write(f"queue/{job_id}", US.join(row))
 
     def _write(self, name: str, text: str | bytes) -> None:
         # Replaced at once: programs are reading them.

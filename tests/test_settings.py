@@ -26,6 +26,8 @@ lost_after: 1800           # s that a job may be unknown to Slurm before it is c
 mode: sidecar              # or dependency
 sidecar:    {partition: null, account: null, qos: null, time: "1-00:00:00", mem: 200M, extra: []}
 completion: {partition: null, account: null, qos: null, time: "00:30:00",  mem: 500M, extra: []}
+max_submit: null           # evals of this experiment that may be in the queue at once
+stagger: 0                 # s between two submissions of evals
 mail_user: null            # Slurm mails the end; the completion job's name carries the verdict
 notify: []                 # Apprise URLs; needs the `notify` extra
 notify_command: null       # argv list; gets the event as JSON on stdin
@@ -75,6 +77,8 @@ WRONG_TYPES = {
     "mode": ["x", "1", "null", "[sidecar]", "Sidecar"],
     "sidecar": ["x", "null", "[]", "1"],
     "completion": ["x", "null", "[]", "1"],
+    "max_submit": ["x", "1.5", "[1]", "true"],
+    "stagger": ["x", "null", "[1]", "true"],
     "mail_user": ["1", "[x]", "true"],
     "notify": ["x", "null", "[1]", "{}"],
     "notify_command": ["x", "[1]", "{}"],
@@ -92,6 +96,8 @@ OUT_OF_RANGE = {
     "sample_interval": ["0", "0.99", "86401", ".nan"],
     "alert_after": ["0", "-5"],
     "lost_after": ["0", "-1", "86401", ".inf"],
+    "max_submit": ["0", "-1"],
+    "stagger": ["-1", "86401", ".nan"],
     "mail_user": ['"a\\nb"', '"\\e[31m"'],
     "notify_command": ["[]", '["x\\0"]'],
     "notify": ['["x\\u202e"]'],

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nvml_standin.build import build_cuda
+from nvml_standin.world import World
 from verify_gpu import compare, tables
 from verify_gpu.plan import Busy, busy_fraction, curve, phases, plan
 
@@ -93,6 +94,8 @@ def test_instants_miss_a_burst_that_window_means_see() -> None:
         "truth": 30.0,
         "our_mean": 29.5,
         "our_mean_off": 0.5,
+        "our_gpm": None,
+        "our_gpm_off": None,
         "our_instant": 0.0,
         "our_instant_off": 30.0,
         "their_instant": 50.0,
@@ -110,8 +113,22 @@ def test_columns_that_look_different_are_seen() -> None:
         by_name["power.draw [W]"].apart_max,
     ]
     assert by_name["utilization.gpu [%]"].apart_max == 2.0
-    claims = compare.verdicts(SEVEN + ", index", SEVEN, list(by_name.values()), {})
-    assert [True, False, False] == list(claims.values())
+    claims = compare.verdicts(SEVEN + ", index", SEVEN, list(by_name.values()), {}, direct=[True])
+    assert [True, False, True, True, False] == list(claims.values())
+
+
+def test_memory_of_version_1_a_wrong_layout_and_a_wrong_gpm_are_seen() -> None:
+    ours, theirs = rows_of([0, 5], [5, 5]), rows_of([0, 5], [5, 5])
+    for row in ours:
+        row.cells["memory.used [MiB]"] = "651 MiB"
+    columns = compare.columns(ours, theirs)
+    off = {"our_mean_off": 1.0, "their_instant_off": 20.0, "our_gpm_off": 40.0}
+    claims = compare.verdicts(SEVEN, SEVEN, columns, off, direct=[True, False])
+    assert [claim for claim, is_so in claims.items() if not is_so] == [
+        "memory is nvidia-smi's",
+        "NVML asked directly answers as it does to pynvml",
+        "GPM's graphics activity is near to the truth",
+    ]
 
 
 def test_without_that_gpu_it_says_so() -> None:
@@ -125,7 +142,31 @@ def test_on_a_stand_in_the_window_means_are_nearer_to_the_truth_than_nvidia_smi(
     found = json.loads(done.stdout)
     assert all(found["verdicts"].values()), found["verdicts"]
     assert found["utilization"]["all"]["our_mean_off"] < 5
+    assert found["utilization"]["all"]["our_gpm_off"] < 5
+    assert {name: close for name, _, _, close in found["direct"]} == dict.fromkeys(FIGURES, True)
     assert done.returncode == 0
+
+
+FIGURES = [
+    "utilization",
+    "memory",
+    "memory_v1",
+    "power_mw",
+    "power_limit_mw",
+    "energy_mj",
+    "temperature_c",
+    "sm_clock_mhz",
+]
+FIGURES += ["throttle_reasons", "samples", "gpm"]
+
+
+def test_a_sliced_gpu_is_not_compared(world: World) -> None:
+    world.install_nvidia_smi(world.control.parent / "bin")
+    world.slice_up(0, 0, 2)
+    path = f"{world.control.parent / 'bin'}:{os.environ['PATH']}"
+    for visible in ("0", world.gpus[0].uuid, world.gpus[0].instances[0].uuid):
+        done = verify_gpu(world.environment(PATH=path, CUDA_VISIBLE_DEVICES=visible))
+        assert [69, True] == [done.returncode, "is sliced (MIG)" in done.stdout]
 
 
 def verify_gpu(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from evalmon_agent.cli import show
 from evalmon_agent.cli.wiring import Group, experiment_argument, json_option, load_settings, token_option
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.words.printable import printable
 
 # ruff: noqa: PLC0415 - each command imports only the program it runs: `--help` and completion stay fast
 
@@ -94,6 +95,45 @@ def watch(
 
 @main.command()
 @experiment_argument()
+@click.option("--name", "names", multiple=True, metavar="NAME", help="Only this eval, array or pattern; repeatable.")
+@click.option("--failed", is_flag=True, help="Only what failed, not what is suspect.")
+@click.option("--scale-time", type=click.FloatRange(1, 100), default=1.5, help="For TIMEOUT (default: 1.5).")
+@click.option("--scale-mem", type=click.FloatRange(1, 100), default=1.5, help="For OUT_OF_MEMORY (default: 1.5).")
+@click.option("--max-retries", type=click.IntRange(1), default=3, help="Of each eval, in all (default: 3).")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and why.")
+@json_option
+def retry(
+    experiment: Experiment,
+    names: Sequence[str],
+    failed: bool,
+    scale_time: float,
+    scale_mem: float,
+    max_retries: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Submit again what did not succeed, with more of what it lacked."""
+    from evalmon_agent.programs.jobs.our_jobs import Helpers
+    from evalmon_agent.programs.retry import More
+    from evalmon_agent.programs.retry import retry as program
+    from evalmon_agent.submission.retry_plan import Asked
+
+    settings = load_settings(experiment)
+    report = program(
+        Helpers(experiment, Slurm(os.environ), settings, os.environ),
+        Asked(names, failed_only=failed, max_retries=max_retries),
+        More(scale_time, scale_mem),
+        mode=settings.mode,
+        dry_run=dry_run,
+    )
+    if not as_json and not (report.submitted or report.waiting or report.refused):
+        click.echo("nothing to run again")
+    show.submitted(report, experiment, dry_run=dry_run, as_json=as_json)
+    sys.exit(report.exit_status)
+
+
+@main.command()
+@experiment_argument()
 @click.option("--watch", is_flag=True, help="Show it again and again until all evals are over.")
 @json_option
 def status(experiment: Experiment, watch: bool, as_json: bool) -> None:
@@ -143,8 +183,10 @@ def stop(experiment: Experiment) -> None:
     """End the monitoring; eval jobs go on."""
     from evalmon_agent.programs.stop import stop as program
 
-    ended = program(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
+    ended, left = program(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
     click.echo(f"monitoring ended: {' '.join(ended) or 'no jobs of ours were there'}; the eval jobs go on")
+    if left:
+        click.echo(f"not submitted, and no longer waiting: {' '.join(map(printable, left))}")
 
 
 @main.command()
@@ -174,7 +216,7 @@ def template(name: str | None) -> None:
 @token_option
 def sidecar(experiment: Experiment, token: str | None) -> None:
     """Watch the evals live (the body of the sidecar job)."""
-    from evalmon_agent.programs.register import confirm
+    from evalmon_agent.programs.jobs.register import confirm
     from evalmon_agent.programs.sidecar import Sidecar
 
     experiment.require_monitored()
@@ -189,7 +231,7 @@ def sidecar(experiment: Experiment, token: str | None) -> None:
 def complete(experiment: Experiment, token: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
     from evalmon_agent.programs.complete import complete as program
-    from evalmon_agent.programs.register import confirm
+    from evalmon_agent.programs.jobs.register import confirm
     from evalmon_agent.programs.stopping import StopSignals
 
     experiment.require_monitored()

@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evalmon_agent.programs.accompany import HelperReport
 from evalmon_agent.programs.checks.finding import Finding
 from evalmon_agent.programs.metrics import JobMetrics
-from evalmon_agent.programs.submit import SubmitReport
+from evalmon_agent.programs.submitting.accompany import HelperReport
+from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.programs.watch import WatchReport
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.markdown import render
@@ -27,6 +27,7 @@ from evalmon_agent.words.sizes import human_bytes
 from evalmon_agent.words.states import State
 
 _COLOURS = {
+    State.UNSUBMITTED: "yellow",
     State.COMPLETED: "green",
     State.RUNNING: "cyan",
     State.PENDING: "yellow",
@@ -34,6 +35,7 @@ _COLOURS = {
     State.REQUEUED: "yellow",
 }
 _PIPE_COLUMNS = 400
+_WAITING_SHOWN = 10
 _AROUND_THE_ROWS = 6
 _METRICS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
 _LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -48,10 +50,15 @@ def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as
         verb = "would submit" if dry_run else "submitted"
         for one in report.submitted:
             job = f"  job {one['job_id']}" if "job_id" in one else ""
-            click.echo(f"{verb} {printable(one['name'])}{job}")
+            why = f"  ({printable(one['why'], max_chars=400)})" if "why" in one else ""
+            click.echo(f"{verb} {printable(one['name'])}{job}{why}")
         for skipped in report.skipped:
             job = f" as job {skipped['job_id']}" if skipped["job_id"] else ""
             click.echo(f"skipped {printable(str(skipped['name']))}: {skipped['why']}{job}")
+        for one in report.waiting[:_WAITING_SHOWN]:
+            click.echo(f"not submitted yet: {printable(one['name'])} ({printable(one['why'])})")
+        if len(report.waiting) > _WAITING_SHOWN:
+            click.echo(f"not submitted yet: {len(report.waiting) - _WAITING_SHOWN} more; see evalmon status")
         _helper("completion job", report.completion)
         _helper("sidecar", report.sidecar)
         if not dry_run:
@@ -98,6 +105,8 @@ def status(summary: Summary, *, as_json: bool) -> None:
     console = _console()
     console.print(_table(summary))
     console.print(_line(summary))
+    for advice in dict.fromkeys(text for ev in summary.evals if ev.state is State.UNSUBMITTED for text in ev.advice):
+        console.print(Text(printable(advice, max_chars=_PIPE_COLUMNS)))
 
 
 def watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
@@ -200,7 +209,7 @@ def _table(summary: Summary, *, at_most: int | None = None) -> Table:
     for ev in evals:
         table.add_row(
             Text(printable(ev.name)),
-            ev.job_id,
+            ev.job_id or "",
             Text(str(ev.state), style=_COLOURS.get(ev.state, "red")),
             Text(ev.verdict, style=_VERDICT_COLOURS[ev.verdict]),
             "" if ev.elapsed_s is None else clock(ev.elapsed_s),
@@ -213,7 +222,7 @@ def _table(summary: Summary, *, at_most: int | None = None) -> Table:
 
 def _importance(ev: EvalSummary) -> int:
     if ev.verdict == "active":
-        return 2 if ev.state is State.PENDING else 0
+        return 2 if ev.state in {State.PENDING, State.UNSUBMITTED} else 0
     return 3 if ev.verdict == "ok" else 1
 
 

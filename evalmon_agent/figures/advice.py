@@ -25,6 +25,9 @@ SLICE_BYTES = 10 * 1024**3
 # What is over so soon was busy with its own start.
 _MEASURED_FROM_S = 60.0
 
+# A sampler that ended early does not speak for what came after.
+_COVERED = 0.8
+
 _MEMORY_NEAR = 0.9
 _MEMORY_FAR = 0.5
 _MEMORY_WORTH_BYTES = 1024**3
@@ -88,19 +91,23 @@ def _memory(use: Use) -> Iterator[str]:
 
 def _gpu(use: Use) -> Iterator[str]:
     gpu, length_s = use.gpu, use.elapsed_s or 0.0
-    if gpu is None or gpu.utilization_mean_pct is None or gpu.utilization_max_pct is None:
+    if gpu is None or gpu.utilization_mean_pct is None or not _is_covered(gpu):
         return
     if gpu.utilization_max_pct == 0:
-        if length_s > UNUSED_AFTER_S:
+        idle_s = gpu.longest_idle_s or 0.0
+        if idle_s > UNUSED_AFTER_S and idle_s >= _COVERED * length_s:
             them = "the GPU" if gpu.count == 1 else f"its {gpu.count} GPUs" if gpu.count else "its GPUs"
-            yield f"GPU: did not use {them} (0% for {clock(length_s)}); ask for none, or find out why"
-        return
-    if gpu.unused_count and gpu.count and length_s > UNUSED_AFTER_S:
+            yield f"GPU: did not use {them} (0% for {clock(idle_s)}); ask for none, or find out why"
+    elif gpu.unused_count and gpu.count and length_s > UNUSED_AFTER_S:
         busy = gpu.count - gpu.unused_count
         yield f"GPU: did not use {gpu.unused_count} of its {gpu.count} GPUs (0% for {clock(length_s)}); ask for {busy}"
-        return
-    if use.state is State.COMPLETED and length_s >= _MEASURED_FROM_S:
+    elif use.state is State.COMPLETED and length_s >= _MEASURED_FROM_S:
         yield from _little_used(gpu, gpu.utilization_mean_pct)
+
+
+def _is_covered(gpu: GpuFigures) -> bool:
+    """Whether the samples speak for the whole of it, as far as anybody knows how many there should be."""
+    return gpu.samples_expected is None or gpu.samples >= _COVERED * gpu.samples_expected
 
 
 def _little_used(gpu: GpuFigures, mean_pct: float) -> Iterator[str]:

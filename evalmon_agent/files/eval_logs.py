@@ -22,6 +22,7 @@ _PEEK_BYTES = 4096
 _FILES_AT_MOST = 100
 _ENTRIES_AT_MOST = 10_000
 _NESTED_AT_MOST = 100
+_KNOWN_AT_MOST = 10_000
 # The file server's clock may differ from ours by as much.
 _MTIME_SLACK_S = 3600.0
 
@@ -38,8 +39,14 @@ class LogReader:
     """Reads logs for many evals within one budget of time; a file that they share is read once."""
 
     def __init__(self, *, budget_s: float = 2.0) -> None:
-        self._deadline = time.monotonic() + budget_s
         self._read: dict[tuple[str, float, int], EvalLog | UnreadableLogError | None] = {}
+        self.renew(budget_s=budget_s)
+
+    def renew(self, *, budget_s: float) -> None:
+        """A new budget, for the next eval; what was read stays known while its file is the same."""
+        self._deadline = time.monotonic() + budget_s
+        if len(self._read) > _KNOWN_AT_MOST:
+            self._read.clear()
 
     @property
     def is_out_of_time(self) -> bool:

@@ -22,11 +22,13 @@ from evalmon_agent.files.holder import Holder, parse_holder
 
 _MAX_BYTES = 1024
 _INSIDE = "holder"
+# As what a client keeps a file that is removed while somebody reads it; some forget it (sshfs) [ran].
+_LEFT_BY_CLIENTS = (".fuse_hidden", ".nfs")
 
 # Not to be had here: some FUSE and SMB file systems, object stores, and AFS across directories.
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
-# How rename(2) refuses to put a directory where something stands.
-_SOMETHING_THERE = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
+# How rename(2) refuses to put a directory where something stands; sftp says EPERM for everything.
+_SOMETHING_THERE = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EPERM})
 
 
 def publish(path: str, holder: Holder) -> bool:
@@ -36,7 +38,7 @@ def publish(path: str, holder: Holder) -> bool:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-    # sftp, for one, says EPERM as well where something stands there already.
+    # It may mean as well that something stands there already.
     return not os.path.lexists(path) and _by_directory(path, holder)
 
 
@@ -60,21 +62,48 @@ def holder_of(path: str) -> Holder | None:
     return parse_holder(text)
 
 
+def is_current(path: str) -> bool:
+    """Whether the marker that we see is the one that is there, and not what a client's cache still has of an old one.
+
+    Asked of the file server by giving the file a second name for a moment: of a file that was removed there, it refuses
+    that [ran on GlusterFS, whose clients show small files from a cache].
+    """
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        return True  # what is in it was opened by its path, at the server
+    second = _aside(path)
+    try:
+        os.link(path, second, follow_symlinks=False)
+    except OSError as error:
+        return error.errno in NO_LINKS and os.path.lexists(path)
+    os.unlink(second)
+    return True
+
+
 def is_marker(path: str) -> bool:
     """Whether what stands there is, or may become, a marker: if not, waiting for it to go is in vain.
 
-    What a killed `remove` left of a directory is removed: an empty one is nobody's.
+    What a `remove` left of a directory, killed or because somebody read what is in it, is removed: it is nobody's.
     """
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISDIR(mode):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
             names = os.listdir(path)
-            return not names or _INSIDE in names
+            left = [name for name in names if name.startswith(_LEFT_BY_CLIENTS)]
+            if _INSIDE not in names:
+                _clear(path, left)
+            return _INSIDE in names or len(left) == len(names)
     except OSError:
         return True  # it went away meanwhile, or nobody can tell
     return stat.S_ISREG(mode)  # of filelock's, which is empty at first, perhaps
+
+
+def _clear(path: str, left: list[str]) -> None:
+    """Remove a directory that names nobody. Should a marker have taken its place, it has no such names in it."""
+    for name in left:
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(path, name))
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
 
 
 def _text(path: str) -> bytes:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
 from evalmon_agent.errors import UsageError
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 # A link, a directory, a socket or a device without a driver, as open(2) refuses them.
 _NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
+
+# A file that was replaced from elsewhere while we opened it: a later try finds the new one, within a second or so.
+_STALE_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 def read_private(path: str, *, max_bytes: int) -> bytes | None:
@@ -25,6 +29,17 @@ def read_private(path: str, *, max_bytes: int) -> bytes | None:
         UsageError: it is not a plain file of the one whose directory this is.
         OSError: the file system says so.
     """
+    for pause_s in _STALE_PAUSES_S:
+        try:
+            return _read(path, max_bytes)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        time.sleep(pause_s)
+    return _read(path, max_bytes)
+
+
+def _read(path: str, max_bytes: int) -> bytes | None:
     descriptor = _open(path, os.O_RDONLY)
     try:
         status = _check(path, descriptor)

@@ -62,10 +62,13 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
     if not _wait(lambda: _try(right), lambda: time.monotonic() >= deadline):
         return False
     try:
-        if holder_of(path) != gone:
-            return False
-        marker.remove(path)
-        return True
+        is_there = holder_of(path) == gone and marker.is_current(path)
+        if is_there:
+            marker.remove(path)
+    except FileNotFoundError:
+        return False
+    else:
+        return is_there
     finally:
         release(right)
 
@@ -89,7 +92,7 @@ def _try(path: str) -> bool:
         _perhaps_ours.add(path)
         raise
     holder = holder_of(path)
-    if holder == this_process() and path in _perhaps_ours:
+    if holder == this_process() and path in _perhaps_ours and marker.is_current(path):
         _perhaps_ours.discard(path)
         return True
     if holder is not None and holder.is_gone:

@@ -1,6 +1,7 @@
 """`evalmon complete`: the guarantee. Slurm starts it when all evals are over; it measures, summarises, ends.
 
-It needs no sidecar. Evals that are active after all (requeued, added later) get a successor.
+It needs no sidecar. Evals that are active after all (requeued, added later) get a successor. What waits for room is
+submitted, as far as there is some.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ import time
 from collections.abc import Callable, Mapping
 
 from evalmon_agent.errors import LockUnavailableError
-from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
-from evalmon_agent.programs.measure import Measurer
-from evalmon_agent.programs.observe import Observed, Observer
-from evalmon_agent.programs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
+from evalmon_agent.programs.observing.measure import Measurer
+from evalmon_agent.programs.observing.observe import Observed, Observer
+from evalmon_agent.programs.submitting.waiting import Progress, Submitter, in_our_job, tell
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.helpers import all_final
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.wanted import unmeasured
 from evalmon_agent.words.states import TERMINAL
 
 PATIENCE_S = 600.0
 """How long accounting may lag behind before the rest is left to a successor."""
 _PAUSE_S = 5.0
+_FULL_PAUSE_S = 20.0
 
 
 def complete(
@@ -40,10 +44,11 @@ def complete(
     """
     observer = Observer(experiment, slurm, settings, role="completion")
     measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
+    submitter = Submitter(experiment, settings, slurm, in_our_job(environ), sleep)
     deadline = time.monotonic() + _patience_s(environ)
     while True:
         try:
-            state = _bring_to_the_end(observer, measurer, environ=environ, sleep=sleep, deadline=deadline)
+            state = _bring_to_the_end(observer, measurer, submitter, environ=environ, sleep=sleep, deadline=deadline)
             break
         except (OSError, LockUnavailableError) as error:
             if time.monotonic() >= deadline:
@@ -56,6 +61,7 @@ def complete(
 def _bring_to_the_end(
     observer: Observer,
     measurer: Measurer,
+    submitter: Submitter,
     *,
     environ: Mapping[str, str],
     sleep: Callable[[float], None],
@@ -66,15 +72,21 @@ def _bring_to_the_end(
     observed = observer.observe_once(at_least_s=0)
     state = observed.state
     while not is_ready(state):
-        if _has_active(observed):
-            return _hand_on(observer, environ, state)
+        progress = submitter.run() if state.waiting else Progress()
+        state = tell(observer, progress) if state.waiting else state
+        if progress.submitted or _has_active(observed):
+            state = _hand_on(observer, environ, state, sleep=sleep, deadline=deadline)
+            return measure(observer, measurer, state, deadline=deadline)
         state = measure(observer, measurer, state, deadline=deadline)
         patient = time.monotonic() < deadline
         state = state if patient else measure(observer, measurer, state, final=True)
         if is_ready(state):
             break
+        if progress.why == "stuck" and not is_anything_owed(state):
+            write_summary(observer.experiment, state, observer=observer)
+            return state
         if not patient:
-            return _hand_on(observer, environ, state, later_s=PATIENCE_S)
+            return _hand_on(observer, environ, state, sleep=sleep, deadline=deadline, later_s=PATIENCE_S)
         sleep(_PAUSE_S)
         observed = observer.observe_once()
         state = observed.state
@@ -86,6 +98,11 @@ def _patience_s(environ: Mapping[str, str]) -> float:
     said = environ.get("SLURM_JOB_END_TIME", "")
     left_s = float(said) - time.time() if said.isdecimal() else math.inf
     return min(PATIENCE_S, max(left_s, 0.0) / 2)
+
+
+def is_anything_owed(state: ExperimentState) -> bool:
+    """Whether an eval goes on, or has to be measured still."""
+    return not all(ev.final for ev in state.evals.values()) or next(unmeasured(state), None) is not None
 
 
 def _end(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
@@ -129,14 +146,26 @@ def _has_active(observed: Observed) -> bool:
 
 
 def _hand_on(
-    observer: Observer, environ: Mapping[str, str], state: ExperimentState, *, later_s: float = 0.0
+    observer: Observer,
+    environ: Mapping[str, str],
+    state: ExperimentState,
+    *,
+    sleep: Callable[[float], None],
+    deadline: float,
+    later_s: float = 0.0,
 ) -> ExperimentState:
     """Submit a successor that waits for what is still active; where only accounting is awaited, `later_s` longer.
 
-    Slurm counts a job that it has forgotten as over: without that pause the successor would start at once.
+    Slurm counts a job that it has forgotten as over, and what is not submitted yet cannot be waited for: without that
+    pause the successor would start at once.
     """
     waiting_for = active_jobs(observer.experiment, state)
     helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
-    helpers.submit("completion", afterany=waiting_for, later_s=later_s)
+    begins_in_s = later_s or (0.0 if waiting_for else WAITING_BEGIN_S)
+    while True:
+        outcome = helpers.submit("completion", afterany=waiting_for, later_s=begins_in_s)
+        if not outcome.limit or time.monotonic() >= deadline:
+            break
+        sleep(_FULL_PAUSE_S)
     write_summary(observer.experiment, state, observer=observer)
     return observer.record()

@@ -6,11 +6,12 @@ import time
 
 from evalmon_agent.errors import LockUnavailableError, UsageError
 from evalmon_agent.programs.complete import measure
-from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
-from evalmon_agent.programs.measure import Measurer
-from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.our_jobs import Helpers, active_jobs
-from evalmon_agent.programs.progress import progress
+from evalmon_agent.programs.evidence.progress import progress
+from evalmon_agent.programs.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.programs.observing.measure import Measurer
+from evalmon_agent.programs.observing.observe import Observer
+from evalmon_agent.programs.submitting.waiting import Submitter, on_command, tell
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file
@@ -18,7 +19,7 @@ from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.tracking.helpers import all_final, completion_lives, lacks_completion
+from evalmon_agent.tracking.helpers import REFUSED, all_final, lacks_completion, somebody_completes
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
 
@@ -62,7 +63,7 @@ def look(observer: Observer) -> ExperimentState:
     Where no job of ours lives that would do it, the end is made here, and late-comers get a completion job.
     """
     state = _polled(observer)
-    if all_final(state) and not is_complete(state) and not completion_lives(state):
+    if all_final(state) and not is_complete(state) and not somebody_completes(state):
         return _finish(observer, observer.slurm, state)
     return state
 
@@ -80,8 +81,8 @@ def _polled(observer: Observer) -> ExperimentState:
         return state
     observed = observer.observe_once(at_least_s=interval_s)
     if observed.queue is not None and lacks_completion(observed.state) and observer.slurm.has("sbatch"):
-        return _with_completion(observer, observed.state)
-    return observed.state
+        return _submit_waiting(observer, _with_completion(observer, observed.state))
+    return _submit_waiting(observer, observed.state)
 
 
 def _interval_s(settings: Settings, state: ExperimentState) -> float:
@@ -96,8 +97,23 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
     if not waiting_for:
         return state
     helpers = Helpers(observer.experiment, observer.slurm, observer.settings, observer.slurm.environ)
-    helpers.submit("completion", afterany=waiting_for)
-    return observer.record()
+    outcome = helpers.submit("completion", afterany=waiting_for)
+
+    def change(state: ExperimentState, now: float) -> list[list[str]]:
+        del now
+        if state.completion is not None:
+            state.completion.status = REFUSED  # once: the next command that finds all over completes instead
+        return []
+
+    return observer.record() if outcome.job_id is not None else observer.transact(change)
+
+
+def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentState:
+    """Nobody else polls, so nobody else submits what waits: done here if this is the environment that it is to have."""
+    if not state.waiting or not observer.slurm.has("sbatch"):
+        return state
+    place = on_command(observer.slurm.environ, submits=False)
+    return tell(observer, Submitter(observer.experiment, observer.settings, observer.slurm, place).run())
 
 
 def _look_or_read(observer: Observer) -> ExperimentState:

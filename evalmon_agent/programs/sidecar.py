@@ -11,19 +11,21 @@ from contextlib import suppress
 
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, StoppedError, UnreadableError
 from evalmon_agent.logbook import blocks
-from evalmon_agent.programs.complete import measure
-from evalmon_agent.programs.finalize import finalize, is_complete, is_ready, write_summary
-from evalmon_agent.programs.measure import Measurer
-from evalmon_agent.programs.observe import Observed, Observer
-from evalmon_agent.programs.progress import progress
-from evalmon_agent.programs.resources import resource_blocks
+from evalmon_agent.programs.complete import is_anything_owed, measure
+from evalmon_agent.programs.evidence.progress import progress
+from evalmon_agent.programs.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.programs.observing.measure import Measurer
+from evalmon_agent.programs.observing.observe import Observed, Observer
+from evalmon_agent.programs.observing.resources import resource_blocks
 from evalmon_agent.programs.stopping import StopSignals
+from evalmon_agent.programs.submitting.waiting import Submitter, in_our_job, tell
 from evalmon_agent.programs.succession import Succession
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.helpers import all_final
+from evalmon_agent.tracking.helpers import WAITS, all_final
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
 from evalmon_agent.words.printable import printable
@@ -44,6 +46,8 @@ class Sidecar:
         self._observer = Observer(experiment, slurm, settings, role="sidecar")
         self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
         self._stop = StopSignals()
+        self._submitter = Submitter(experiment, settings, slurm, in_our_job(environ), self._pause)
+        self._is_stuck = False
         self._unsaid: list[list[str]] = []
         self._polls = 0
         self._failures = 0
@@ -89,12 +93,16 @@ class Sidecar:
         reason = self._succession.reason_to_leave(observed, self._observer.settings)
         if reason is not None:
             return reason
-        state = self._work(observed.state, until=until)
+        state = self._submit_waiting(observed.state, until=time.time() + until - time.monotonic())
+        state = self._work(state, until=until)
         if is_ready(state):
             state = finalize(self._observer) if not is_complete(state) else state
             if is_complete(state):
                 write_summary(self._experiment, state, observer=self._observer)
                 return "all evaluations are over"
+        if self._is_stuck and not is_anything_owed(state):
+            write_summary(self._experiment, state, observer=self._observer)
+            return f"what is not submitted yet ({len(state.waiting)}) needs: evalmon submit {self._experiment.root}"
         return None
 
     def _failed(self, error: Exception) -> None:
@@ -118,6 +126,36 @@ class Sidecar:
             if found:
                 self._observer.record(extra=found)
         return observed
+
+    def _submit_waiting(self, state: ExperimentState, *, until: float) -> ExperimentState:
+        """What waits for room is submitted, first of all the completion job if there was none for it."""
+        self._is_stuck = False
+        if not self._submitter.is_full:
+            self._bring_completion(state)
+        if not state.waiting:
+            return state
+        self._submitter.settings = self._observer.settings
+        progress = self._submitter.run(until=until if self._observer.settings.stagger else 0.0)
+        self._is_stuck = progress.why == "stuck"
+        state = tell(self._observer, progress)
+        if not self._submitter.is_full:
+            self._bring_completion(state)
+        return state
+
+    def _bring_completion(self, state: ExperimentState) -> None:
+        if state.completion is None or state.completion.status != WAITS:
+            return
+        waiting_for = active_jobs(self._experiment, state)
+        if waiting_for:
+            self._helpers().submit("completion", afterany=waiting_for)
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait so long; True if we were asked to stop."""
+        self._stop.wait(seconds)
+        return self._stop.is_set()
+
+    def _helpers(self) -> Helpers:
+        return Helpers(self._experiment, self._slurm, self._observer.settings, self._environ)
 
     def _work(self, state: ExperimentState, *, until: float) -> ExperimentState:
         """Capture figures as evals end, until the next poll is due."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.logbook import blocks
-from evalmon_agent.programs import register
-from evalmon_agent.programs.observe import Observer
-from evalmon_agent.programs.unlock import release_if_over
+from evalmon_agent.programs.jobs import register
+from evalmon_agent.programs.observing.observe import Observer
+from evalmon_agent.programs.observing.unlock import release_if_over
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
@@ -14,8 +14,11 @@ from evalmon_agent.tracking.helpers import COMPLETE, STOPPED
 from evalmon_agent.tracking.records import ExperimentState
 
 
-def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> list[str]:
-    """Cancel the sidecar and the completion job, all that were ever submitted; returns their ids."""
+def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list[str], list[str]]:
+    """Cancel the sidecar and the completion job, all that were ever submitted, and submit no more of what waits.
+
+    Returns the ids of those jobs, and the names of the evals that waited.
+    """
     experiment.require_monitored()
     experiment.check()
     if not slurm.has("scancel"):
@@ -26,8 +29,11 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> list[str]:
     failure = slurm.cancel(ours)
     if failure is not None:
         raise SlurmUnavailableError(f"the monitoring jobs {' '.join(ours)} could not be ended: {failure.line}")
+    left = register.withdraw(experiment)
     observer = Observer(experiment, slurm, settings, role="command")
     fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ours) or "none"}
+    if left:
+        fields["Not submitted"] = " ".join(left)
 
     def change(state: ExperimentState, now: float) -> list[list[str]]:
         if state.completion is not None and state.completion.status != COMPLETE:
@@ -36,4 +42,4 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> list[str]:
 
     observer.record()
     observer.transact(change)
-    return ours
+    return ours, left

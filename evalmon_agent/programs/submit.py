@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
-from evalmon_agent.programs import own_path, register
-from evalmon_agent.programs.accompany import HelperReport, Mode, accompany
-from evalmon_agent.programs.find_scripts import find
-from evalmon_agent.programs.unlock import release_if_over
+from evalmon_agent.programs.jobs import register
+from evalmon_agent.programs.jobs.find_scripts import find
+from evalmon_agent.programs.jobs.our_jobs import Helpers
+from evalmon_agent.programs.jobs.register import Submission
+from evalmon_agent.programs.observing.unlock import release_if_over
+from evalmon_agent.programs.submitting.accompany import Mode, accompany
+from evalmon_agent.programs.submitting.evals import Evals, Prepared
+from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment, is_utf8
-from evalmon_agent.submission.launcher import SNAPSHOT, Monitored, render
 from evalmon_agent.submission.plan import Planned, plan
-from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
-
-
-@dataclass(slots=True)
-class SubmitReport:
-    """What was done, for people and for --json; `refused` holds Slurm's words verbatim."""
-
-    submitted: list[dict[str, str]] = field(default_factory=list)
-    skipped: list[dict[str, str | None]] = field(default_factory=list)
-    refused: list[dict[str, str]] = field(default_factory=list)
-    completion: HelperReport | None = None
-    sidecar: HelperReport | None = None
-
-    @property
-    def exit_status(self) -> int:
-        """1 if Slurm refused something."""
-        helpers = [self.completion, self.sidecar]
-        return int(bool(self.refused) or any(h is not None and h.status == "refused" for h in helpers))
 
 
 def submit(
@@ -60,18 +43,16 @@ def submit(
         experiment.prepare(group_readable=settings.group_readable)
         release_if_over(experiment, slurm)
         known = register.resolve(experiment, slurm, sleep=sleep)
-    have = {e.intent.name: e for e in known if e.intent.what == "eval" and (e.accepted or e.is_open)}
+    have = {e.intent.name: e for e in known if e.intent.what == "eval" and (e.accepted or e.is_open or e.is_waiting)}
     state = state_file.load(experiment)
-    for one in planned:
-        if one.name in have:
-            report.skipped.append(_skipped(one, have[one.name], state))
-        elif dry_run:
-            report.submitted.append({"name": one.name, "script": one.script.path})
-        else:
-            _submit_one(experiment, settings, slurm, one, report)
-    if not dry_run:
-        ours = accompany(experiment, settings, slurm, mode=mode, environ=environ)
-        report.completion, report.sidecar = ours.completion, ours.sidecar
+    new = [one for one in planned if one.name not in have]
+    report.skipped += [_skipped(one, have[one.name], state) for one in planned if one.name in have]
+    if dry_run:
+        report.submitted += [{"name": one.name, "script": one.script.path} for one in new]
+        return report
+    helpers = Helpers(experiment, slurm, settings, environ)
+    Evals(helpers, report, mode, sleep).submit([_prepared(one) for one in new])
+    report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
     return report
 
 
@@ -92,8 +73,20 @@ def _checked(
         taken=_output_dirs(known, {script.path for script in scripts}),
         environ=environ,
     )
+    _refuse_too_large(planned, settings)
     require_slurm(slurm)
     return planned, known
+
+
+def _refuse_too_large(planned: Sequence[Planned], settings: Settings) -> None:
+    """An array is submitted as one: its script may count its tasks."""
+    most = settings.max_submit
+    for one in planned:
+        if most is not None and one.tasks is not None and len(one.tasks) > most:
+            raise UsageError(
+                f"{one.script.path}: an array of {len(one.tasks)} evals, and max_submit: {most} lets no more be there "
+                f"at once; make it smaller arrays, or raise max_submit"
+            )
 
 
 def require_slurm(slurm: Slurm) -> None:
@@ -108,47 +101,8 @@ def require_slurm(slurm: Slurm) -> None:
         raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was submitted, try again later")
 
 
-def _submit_one(experiment: Experiment, settings: Settings, slurm: Slurm, one: Planned, report: SubmitReport) -> None:
-    token = register.new_token()
-    snapshot = register.write_script(experiment, token, SNAPSHOT, one.script.content)
-    launcher = render(
-        Monitored(
-            snapshot=snapshot,
-            leading_lines=one.script.head.leading_lines,
-            shebang=one.script.head.shebang or "",
-            monitor_dir=experiment.directory,
-            name=one.name,
-            output_dir=one.output_dir,
-            is_array=one.tasks is not None,
-            token=token,
-            interpreter=sys.executable,
-            sample_interval_s=settings.sample_interval,
-        )
-    )
-    parts = own_path.launcher_parts(experiment, one.script.path, one.script.content)
-    path = register.write_script(experiment, token, parts, launcher.encode(errors="surrogateescape"))
-    claimed = register.claim(
-        experiment,
-        token,
-        "eval",
-        name=one.name,
-        script=one.script.path,
-        output_dir=one.output_dir,
-        tasks=one.tasks,
-    )
-    if not claimed:
-        report.skipped.append({"name": one.name, "job_id": None, "why": "being submitted by somebody else"})
-        return
-    outcome = register.submit(experiment, slurm, token, path, cwd=os.path.dirname(one.script.path))
-    if outcome.job_id is not None:
-        report.submitted.append({"name": one.name, "job_id": outcome.job_id, "script": one.script.path})
-    else:
-        report.refused.append(_refused(one, outcome))
-
-
-def _refused(one: Planned, outcome: register.Outcome) -> dict[str, str]:
-    hint = "; it is not known whether Slurm took it: run the same command again to find out" if outcome.unknown else ""
-    return {"name": one.name, "script": one.script.path, "error": outcome.refusal + hint}
+def _prepared(one: Planned) -> Prepared:
+    return Prepared(one.script, Submission(one.name, one.script.path, one.output_dir, one.tasks))
 
 
 def _skipped(one: Planned, entry: Entry, state: ExperimentState | None) -> dict[str, str | None]:
@@ -157,8 +111,12 @@ def _skipped(one: Planned, entry: Entry, state: ExperimentState | None) -> dict[
     return {
         "name": one.name,
         "job_id": job_id,
-        "why": f"already registered ({ev.state if ev else 'submitted'})",
+        "why": "already registered, waits for room" if entry.is_waiting else f"already registered ({_seen(ev)})",
     }
+
+
+def _seen(ev: Eval | None) -> str:
+    return str(ev.state) if ev is not None else "submitted"
 
 
 def _scripts(known: Sequence[Entry]) -> set[str]:

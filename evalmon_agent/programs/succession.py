@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from evalmon_agent.programs.observe import Observed
-from evalmon_agent.programs.our_jobs import Helpers
+from evalmon_agent.programs.jobs.our_jobs import Helpers
+from evalmon_agent.programs.observing.observe import Observed
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file

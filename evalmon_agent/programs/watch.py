@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from evalmon_agent.programs import look
-from evalmon_agent.programs.accompany import HelperReport, Mode, accompany
-from evalmon_agent.programs.ask import read_local
-from evalmon_agent.programs.known_jobs import KnownJobs, known_jobs
-from evalmon_agent.programs.register import resolve
+from evalmon_agent.programs.jobs.known_jobs import KnownJobs, known_jobs
+from evalmon_agent.programs.jobs.our_jobs import Helpers
+from evalmon_agent.programs.jobs.register import resolve
+from evalmon_agent.programs.observing.ask import read_local
+from evalmon_agent.programs.observing.unlock import release_if_over
 from evalmon_agent.programs.submit import require_slurm
-from evalmon_agent.programs.unlock import release_if_over
+from evalmon_agent.programs.submitting.accompany import HelperReport, Mode, accompany
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import registry
@@ -83,7 +84,7 @@ def watch(
     resolve(experiment, slurm)
     _claim(experiment, adopted)
     if adopted or report.skipped:
-        ours = accompany(experiment, settings, slurm, mode=mode, environ=environ)
+        ours = accompany(Helpers(experiment, slurm, settings, environ), mode=mode)
         report.completion, report.sidecar = ours.completion, ours.sidecar
         if adopted and ours.completion.status == "not needed":
             look.report(experiment, settings, slurm)
@@ -121,6 +122,8 @@ def _why_not(known: KnownJobs, wanted: Wanted) -> str:
     user = known.others.get(wanted.job_id.job)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
+    if wanted.job_id.job in known.partly:
+        return "accounting has only a part of it yet; try again in a minute"
     if known.trouble:
         return f"no job of yours in the queue, and accounting does not answer ({known.trouble})"
     return "Slurm knows no such job of yours"
@@ -161,7 +164,10 @@ def _whole_arrays(wanted: Sequence[Wanted], new: Sequence[tuple[Wanted, Job]], r
 
 
 def _work_dirs(found: Iterable[Entry]) -> list[str]:
-    return [entry.intent.output_dir for entry in found if entry.intent.what == "eval" and entry.intent.output_dir]
+    """Where the evals that are known write, or, adopted ones, may write."""
+    evals = [entry for entry in found if entry.intent.what == "eval"]
+    places = [e.adopted.work_dir if e.adopted is not None else e.intent.output_dir for e in evals]
+    return [place for place in places if place is not None]
 
 
 def _records(planned: Sequence[Planned], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
@@ -197,6 +203,7 @@ def _record(job: Job, name: str, output_dir: str | None, *, now: float) -> Adopt
         partition=job.partition,
         account=job.account,
         qos=job.qos,
+        work_dir=job.work_dir,
     )
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.slurm import configuration, sacct, sbatch, scontrol, seff, sinfo, squeue, whereabouts
+from evalmon_agent.slurm import (
+    configuration,
+    sacct,
+    sbatch,
+    scontrol,
+    seff,
+    sinfo,
+    squeue,
+    submit_line,
+    whereabouts,
+)
 from evalmon_agent.slurm.commands import Finished, run
-from evalmon_agent.slurm.environment import clean, for_submission
+from evalmon_agent.slurm.environment import clean, for_evals, for_our_jobs
 from evalmon_agent.slurm.failures import Failure, Kind, classify
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.stamps import parse_stamp
@@ -85,6 +96,21 @@ class Slurm:
         done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
         return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
 
+    def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, str] | Failure:
+        """{token: job id} of my jobs of the last `since_s` seconds whose sbatch line has the token, ended ones too.
+
+        Empty where accounting cannot tell: there is none, or it is older than the field.
+        """
+        if not self.has("sacct"):
+            return {}
+        delimiter = f"\x1f{os.urandom(4).hex()}"
+        done = self._ask(submit_line.argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
+        failure = _failure(done)
+        if failure is None:
+            return submit_line.parse(done.stdout, delimiter=delimiter, tokens=tokens)
+        cannot_tell = failure.kind is Kind.ACCOUNTING_DISABLED or submit_line.is_unknown_field(done.stderr)
+        return {} if cannot_tell else failure
+
     def efficiency(self, job_id: JobId) -> Finished:
         """What seff prints of one job."""
         return self._ask(seff.argv(job_id), timeout_s=SEFF_TIMEOUT_S)
@@ -103,6 +129,11 @@ class Slurm:
         """Of which Slurm the commands are, as (24, 11)."""
         return configuration.parse_version(self._ask(configuration.version_argv()).stdout)
 
+    def node_memory(self) -> dict[str, int] | Failure:
+        """{partition: bytes of its largest node}."""
+        done = self._ask(sinfo.memory_argv())
+        return _failure(done) or sinfo.parse_memory(done.stdout)
+
     def ends_at(self, job_id: str) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""
         done = self._ask(["squeue", "-h", "-j", job_id, "-o", "%e"])
@@ -115,8 +146,8 @@ class Slurm:
 
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
-        done = self._ask(scontrol.show_config())
-        return done.ok and scontrol.gives_whole_nodes(done.stdout)
+        known = self.configuration()
+        return not isinstance(known, Failure) and configuration.gives_whole_nodes(known)
 
     def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
@@ -124,8 +155,7 @@ class Slurm:
         `ours`: the job is one of ours, which says all it needs in its options; the user's SBATCH_GRES and the
         like are meant for the evals.
         """
-        inside_job = ours or "SLURM_JOB_ID" in self._environ
-        env = for_submission(self._environ, inside_job=inside_job)
+        env = for_our_jobs(self._environ) if ours else for_evals(self._environ)
         done = run(argv, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
         found = sbatch.parse_parsable(done.stdout)
         if found is not None:
@@ -151,8 +181,9 @@ class Slurm:
             return None
         return _failure(self._ask(["scancel", "-Q", *job_ids]))
 
-    def _ask(self, argv: Sequence[str], *, timeout_s: float = ASK_TIMEOUT_S) -> Finished:
-        return run(argv, timeout_s=timeout_s, env=self._asking, stopped=self.stopped)
+    def _ask(self, argv: Sequence[str], *, timeout_s: float | None = None) -> Finished:
+        within_s = ASK_TIMEOUT_S if timeout_s is None else timeout_s
+        return run(argv, timeout_s=within_s, env=self._asking, stopped=self.stopped)
 
 
 def _failure(done: Finished) -> Failure | None:

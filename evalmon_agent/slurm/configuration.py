@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 _LINE = re.compile(r"(\w+)\s*=\s?(.*)")
 _VERSION = re.compile(r"slurm\S*\s+(\d+)\.(\d+)\S*", re.IGNORECASE)
@@ -21,6 +22,11 @@ def parse(text: str) -> dict[str, str]:
         if match:
             found[match[1]] = "" if match[2] in {"(null)", "N/A"} else match[2]
     return found
+
+
+def gives_whole_nodes(known: Mapping[str, str]) -> bool:
+    """Whether every job takes whole nodes here (select/linear), unless its partition shares them."""
+    return known.get("SelectType") == "select/linear"
 
 
 def version_argv() -> list[str]:

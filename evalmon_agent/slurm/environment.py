@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from evalmon_agent.slurm.late_environment import CARRIER, pack, unpack
+
 FOR_ASKING: Mapping[str, str] = {
     "SLURM_TIME_FORMAT": "%s",
     "SLURM_BITSTR_LEN": "0",
@@ -44,7 +46,7 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in environ.items()
-        if name not in _SHAPING and not name.startswith(_SHAPING_PREFIXES)
+        if name not in _SHAPING and name != CARRIER and not name.startswith(_SHAPING_PREFIXES)
     }
     return {**kept, **FOR_ASKING}
 
@@ -63,3 +65,20 @@ def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str,
         for name, value in kept.items()
         if name in _WHICH_CLUSTER or not (name in _OF_A_JOB or name.startswith(_OF_A_JOB_PREFIXES))
     }
+
+
+def for_evals(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment that an eval's sbatch gets, called by hand or by a command of ours."""
+    return for_submission(environ, inside_job="SLURM_JOB_ID" in environ)
+
+
+def for_our_jobs(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of sbatch for a job of ours, which carries that of the evals for those submitted later."""
+    carried = environ.get(CARRIER) or pack(for_evals(environ))
+    kept = for_submission(environ, inside_job=True)
+    return kept if carried is None else {**kept, CARRIER: carried}
+
+
+def carried(environ: Mapping[str, str]) -> dict[str, str] | None:
+    """In a job of ours: the evals' environment that it carries; None where a site let it not through."""
+    return unpack(environ.get(CARRIER, ""))

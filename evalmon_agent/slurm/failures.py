@@ -56,6 +56,11 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 
+# `QOSMaxSubmitJobPerUserLimit`, `AssocMaxSubmitJobLimit`, `AssocGrpSubmitJobsLimit`: so many jobs may be there at
+# once. The words that Slurm puts beside them, `Job violates accounting/QOS policy (job submit limit, user's size
+# and/or time limits)`, say less: those stand for limits that no waiting changes, too.
+_SUBMIT_LIMIT = re.compile(r"(?:Max|Grp)Submit\w*", re.IGNORECASE)
+
 # Which is looked for first: `Batch job submission failed: Socket timed out` is no refusal.
 _KINDS = (
     (Kind.ACCOUNTING_DISABLED, _ACCOUNTING_DISABLED),
@@ -80,6 +85,11 @@ def classify(rc: int, stdout: str, stderr: str) -> Failure | None:
         if line is not None:
             return Failure(kind, line)
     return Failure(Kind.UNUSABLE, lines[-1] if lines else f"exit status {rc}, nothing on stderr")
+
+
+def is_submit_limit(words: str) -> bool:
+    """Whether sbatch refused only because so many jobs are there already: later it may take the same one."""
+    return _SUBMIT_LIMIT.search(words) is not None
 
 
 def _despite_success(stdout: str, stderr: str) -> Failure | None:

@@ -38,3 +38,20 @@ def parse(text: str) -> tuple[Partition, ...]:
             oversubscribed = shared.upper().startswith(("FORCE", "YES"))
             found[name] = Partition(name, is_default, durations.parse(limit), exclusive, oversubscribed)
     return tuple(found.values())
+
+
+def memory_argv() -> list[str]:
+    """The memory of the nodes of all partitions, one row for each size."""
+    return ["sinfo", "-h", "-e", "-o", "%P\x1f%m"]
+
+
+def parse_memory(text: str) -> dict[str, int]:
+    """{partition: bytes of its largest node}; what is no number is left out."""
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        name, separator, megabytes = line.partition("\x1f")
+        megabytes = megabytes.strip().removesuffix("+")
+        if separator and megabytes.isascii() and megabytes.isdecimal():
+            name = name.strip().removesuffix("*")
+            found[name] = max(found.get(name, 0), int(megabytes) * 1024**2)
+    return found

@@ -28,6 +28,7 @@ class _Command(msgspec.Struct):
 
 class _Sampler(msgspec.Struct, frozen=True):
     interval_ms: int = 0
+    eval_seen: str = ""
 
 
 class _Attempt(msgspec.Struct):
@@ -142,9 +143,15 @@ def _own(job_id: str, attempt: _Attempt) -> Own:
         whole_job=whole,
         host=attempt.host,
         notes=attempt.notes,
-        programs=sorted({command.program for command in attempt.commands if command.program})[:_PROGRAMS_AT_MOST],
+        programs=_programs(attempt),
         sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
     )
+
+
+def _programs(attempt: _Attempt) -> list[str]:
+    """What its commands are called, and the eval that the sampler saw among its processes."""
+    called = {command.program for command in attempt.commands} | {attempt.sampler.eval_seen}
+    return sorted(called - {""})[:_PROGRAMS_AT_MOST]
 
 
 def _version(status: os.stat_result) -> str:

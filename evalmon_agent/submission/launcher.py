@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from evalmon_agent.words.printable import printable
 
@@ -38,6 +38,8 @@ class Monitored:
     token: str
     interpreter: str
     sample_interval_s: float
+    retry_logs: Mapping[int | None, str] = field(default_factory=dict)
+    """Of an eval that is run again: its log, from which it may go on; of an array's tasks, by their number."""
 
 
 def render(job: Monitored) -> str:
@@ -56,6 +58,7 @@ def render(job: Monitored) -> str:
             f"EVALMON_NAME={_per_task(job.name, '[', ']', is_array=job.is_array)}",
             f"EVALMON_OUTPUT_DIR={_per_task(job.output_dir, '/', '', is_array=job.is_array)}",
             "export EVALMON_DIR EVALMON_NAME EVALMON_OUTPUT_DIR",
+            *_retry_log(job.retry_logs),
             f"evalmon_limit=; command -v timeout >/dev/null 2>&1 && evalmon_limit='timeout -k 1 {_START_TIMEOUT_S}'",
             # In braces, or a shell tells in the eval's log that it died of a signal.
             f"if {{ $evalmon_limit {python} -c 'import evalmon_agent.agent.run' </dev/null; }} >/dev/null 2>&1; then",
@@ -87,6 +90,14 @@ def _harmless(line: str) -> str:
     if _WAIT.fullmatch(line):
         return f"#{line}"
     return line if line.lstrip(" \t").startswith("#") else ""
+
+
+def _retry_log(logs: Mapping[int | None, str]) -> list[str]:
+    """The lines that name the log to go on from, where there is one."""
+    if None in logs:
+        return [f"EVALMON_RETRY_LOG={shlex.quote(logs[None])}", "export EVALMON_RETRY_LOG"]
+    cases = [f"  {task}) export EVALMON_RETRY_LOG={shlex.quote(log)} ;;" for task, log in logs.items()]
+    return ["case ${SLURM_ARRAY_TASK_ID-} in", *cases, "esac"] if cases else []
 
 
 def _per_task(text: str, before: str, after: str, *, is_array: bool) -> str:

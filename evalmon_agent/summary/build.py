@@ -6,6 +6,8 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Mapping
 
+import msgspec
+
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
@@ -19,6 +21,7 @@ from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentSt
 from evalmon_agent.tracking.verdict import (
     LogSays,
     Verdict,
+    says,
     verdict,
     witnesses_agree,
 )
@@ -31,12 +34,15 @@ VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 def build(
     state: ExperimentState, *, now: float, lost_after_s: float, progress: Mapping[str, EvalResult] | None = None
 ) -> Summary:
-    """The summary of what is known at `now`; evals in the order of their registration.
+    """The summary of what is known at `now`; evals in the order of their registration, then those not submitted yet.
 
     `progress`: what the logs of running evals say so far, by name.
     """
     so_far = progress or {}
     evals = [_eval(ev, so_far.get(ev.name), now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
+    advice = [_submit_it(state)]
+    evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
+    evals += [_unsubmitted(name, advice) for name in state.waiting if name not in state.evals]
     states = Counter(ev.state for ev in evals)
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
@@ -88,10 +94,24 @@ def _eval(ev: Eval, so_far: EvalResult | None, *, now: float, lost_after_s: floa
         result=found.result or (so_far if ev.state is State.RUNNING else None),
         diagnosis=_diagnosis(ev, one, log),
         advice=_advice(ev, attempt, log),
-        witnesses=Witnesses(slurm_says(attempt), _self_says(own), witnesses_agree(ev)),
+        witnesses=Witnesses(slurm_says(attempt), says(own), witnesses_agree(ev)),
         output_dir=ev.output_dir,
         log=found.log,
     )
+
+
+def _waiting(ev: EvalSummary, advice: list[str]) -> EvalSummary:
+    """One that is to be submitted again: what is known of its earlier jobs stays."""
+    return msgspec.structs.replace(ev, state=State.UNSUBMITTED, verdict="active", advice=advice)
+
+
+def _unsubmitted(name: str, advice: list[str]) -> EvalSummary:
+    return EvalSummary(name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict="active", advice=advice)
+
+
+def _submit_it(state: ExperimentState) -> str:
+    why = f" ({state.waiting_for})" if state.waiting_for else ""
+    return f"Not submitted yet{why}: submitted once there is room, or by: evalmon submit {state.experiment}"
 
 
 def _of(ev: Eval, job: Job) -> list[Incarnation]:
@@ -171,16 +191,6 @@ def _waits_for(ev: Eval) -> list[str]:
     attempt = pending(ev)
     action = None if attempt is None else action_for(attempt.queue_reason, ev.job_id)
     return [] if attempt is None or action is None else [f"Slurm says {attempt.queue_reason}: {action}"]
-
-
-def _self_says(own: Own | None) -> str | None:
-    if own is None:
-        return None
-    if own.signal is not None:
-        return f"signal {own.signal}"
-    if own.exit_code is not None:
-        return f"exit {own.exit_code}"
-    return "started"
 
 
 def _iso(at: float | None) -> str | None:

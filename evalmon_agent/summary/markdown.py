@@ -63,7 +63,7 @@ def _table(evals: Sequence[EvalSummary]) -> str:
 def _row(ev: EvalSummary) -> list[str]:
     return [
         _cell(ev.name),
-        _cell(ev.job_id),
+        _cell(ev.job_id or "none"),
         str(ev.state),
         f"**{ev.verdict}**" if ev.verdict in _BAD else ev.verdict,
         _exit(ev),

@@ -36,34 +36,34 @@ class Witnesses(Struct, frozen=True):
 
 
 class EvalSummary(Struct, frozen=True, kw_only=True):
-    """One eval."""
+    """One eval. `job_id` is null until it is submitted for the first time."""
 
     name: str
-    job_id: str
+    job_id: str | None
     attempts: list[AttemptSummary]
     state: State
     verdict: Verdict
-    exit_code: int | None
-    signal: int | None
-    submitted: str | None
-    started: str | None
-    ended: str | None
-    queue_s: float | None
-    elapsed_s: float | None
-    time_limit_s: float | None
-    time_efficiency_pct: float | None
-    cpu_efficiency_pct: float | None
-    memory_used_bytes: int | None
-    memory_requested_bytes: int | None
-    memory_efficiency_pct: float | None
-    metrics_source: str | None
-    gpu: GpuFigures | None
-    result: EvalResult | None
-    diagnosis: Diagnosis | None
-    advice: list[str]
-    witnesses: Witnesses
-    output_dir: str | None
-    log: str | None
+    exit_code: int | None = None
+    signal: int | None = None
+    submitted: str | None = None
+    started: str | None = None
+    ended: str | None = None
+    queue_s: float | None = None
+    elapsed_s: float | None = None
+    time_limit_s: float | None = None
+    time_efficiency_pct: float | None = None
+    cpu_efficiency_pct: float | None = None
+    memory_used_bytes: int | None = None
+    memory_requested_bytes: int | None = None
+    memory_efficiency_pct: float | None = None
+    metrics_source: str | None = None
+    gpu: GpuFigures | None = None
+    result: EvalResult | None = None
+    diagnosis: Diagnosis | None = None
+    advice: list[str] = []
+    witnesses: Witnesses = Witnesses(None, None, None)
+    output_dir: str | None = None
+    log: str | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ COMPLETE = "complete"
 SUBMITTED = "submitted"
 STOPPED = "stopped"
 REFUSED = "refused"
+WAITS = "waits"
+"""Refused as long as so many jobs are there."""
 
 
 def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
@@ -22,20 +24,23 @@ def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
         state.sidecar = HelperJob(job_id=sidecar)
     _take_completion(state, entries)
     completion = state.completion
-    if completion is not None and completion.status == COMPLETE and not all(map(_looks_over, state.evals.values())):
+    are_over = not state.waiting and all(map(_looks_over, state.evals.values()))
+    if completion is not None and completion.status == COMPLETE and not are_over:
         completion.status = SUBMITTED if completion.job_id else None
 
 
 def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
     job_id = _latest(entries, "completion")
-    was_refused = any(entry.intent.what == "completion" and entry.refused is not None for entry in entries)
-    if job_id is None and not was_refused:
+    refusals = [e.refused for e in entries if e.intent.what == "completion" and e.refused is not None]
+    if job_id is None and not refusals:
         return
     if state.completion is None:
         state.completion = HelperJob()
     completion = state.completion
-    if completion.status != COMPLETE and (completion.job_id != job_id or completion.status is None):
-        completion.status = SUBMITTED if job_id is not None else REFUSED
+    refused = WAITS if refusals and refusals[-1].waits else REFUSED
+    is_news = completion.job_id != job_id or completion.status not in {SUBMITTED, STOPPED, refused}
+    if completion.status != COMPLETE and is_news:
+        completion.status = SUBMITTED if job_id is not None else refused
     if completion.job_id != job_id:
         completion.job_id, completion.alive = job_id, None
 
@@ -48,12 +53,14 @@ def take_presence(state: ExperimentState, answer: QueueAnswer) -> None:
             helper.alive = helper.job_id in active
 
 
-def completion_lives(state: ExperimentState) -> bool:
-    """Whether a completion job is there, as far as is known, that will do the rest."""
-    completion = state.completion
-    if completion is None or completion.job_id is None:
+def somebody_completes(state: ExperimentState) -> bool:
+    """Whether a job of ours is there, as far as is known, that will do the rest."""
+    completion, sidecar = state.completion, state.sidecar
+    if completion is not None and completion.status == STOPPED:
         return False
-    return completion.status == SUBMITTED and completion.alive is not False
+    waits = completion is not None and completion.job_id is not None and completion.status == SUBMITTED
+    watches = sidecar is not None and sidecar.job_id is not None and sidecar.alive is not False
+    return watches or (waits and completion is not None and completion.alive is not False)
 
 
 def lacks_completion(state: ExperimentState) -> bool:
@@ -65,8 +72,8 @@ def lacks_completion(state: ExperimentState) -> bool:
 
 
 def all_final(state: ExperimentState) -> bool:
-    """Whether there are evals and every one of them is over for good."""
-    return bool(state.evals) and all(ev.final for ev in state.evals.values())
+    """Whether there are evals and every one of them is over for good; one that waits to be submitted is not."""
+    return bool(state.evals) and not state.waiting and all(ev.final for ev in state.evals.values())
 
 
 def _looks_over(ev: Eval) -> bool:

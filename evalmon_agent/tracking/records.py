@@ -136,6 +136,13 @@ class Eval(Struct, gc=False):
     logged_stamps: list[float | None] = []
 
 
+class Waiting(Struct, omit_defaults=True):
+    """An eval that is to be submitted once there is room: since when, and its script."""
+
+    since: float
+    script: str
+
+
 class HelperJob(Struct, omit_defaults=True):
     """A job of ours: the sidecar, or the completion job with its status.
 
@@ -173,7 +180,8 @@ class Recovered(Struct, omit_defaults=True):
 class ExperimentState(Struct, omit_defaults=False):
     """state.json. `generation` counts the saves.
 
-    `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE.
+    `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
+    `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told.
     """
 
     experiment: str
@@ -187,3 +195,5 @@ class ExperimentState(Struct, omit_defaults=False):
     reported: dict[str, str] = field(default_factory=dict)
     recovered: Recovered | None = None
     completions: int = 0
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    waiting_for: str | None = None

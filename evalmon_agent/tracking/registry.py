@@ -1,7 +1,8 @@
 """What does the registry say: its records, and what follows from them. Pure.
 
 Before each sbatch an intent with a token is on record, after it an acceptance or a refusal; the token travels
-in the path of the submitted script, so a killed submitter is resolved by looking for it.
+in the path of the submitted script, so a killed submitter is resolved by looking for it. What has to wait for
+room is on record as planned, with the token that its intent will have.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ What = Literal["eval", "completion", "sidecar"]
 
 
 class Intent(Struct, tag="intent", tag_field="kind", omit_defaults=True, frozen=True):
-    """About to call sbatch for this. `tasks`: the array's task ids; None for a job that is no array."""
+    """About to call sbatch for this. `tasks`: the array's task ids; None for a job that is no array.
+
+    `options`: those of sbatch's that stand above the script's own, as a retry with more time has them.
+    """
 
     token: str
     what: What
@@ -31,6 +35,25 @@ class Intent(Struct, tag="intent", tag_field="kind", omit_defaults=True, frozen=
     script: str | None = None
     output_dir: str | None = None
     tasks: list[int] | None = None
+    schema: int = SCHEMA
+    options: list[str] = []
+
+
+class Planned(Struct, tag="planned", tag_field="kind", omit_defaults=True, frozen=True):
+    """To be submitted once there is room: everything that its intent will say, whose token is the same.
+
+    `environment`: which one it is to run with (`slurm/late_environment`), as a digest that tells nothing of it.
+    An evalmon that does not know this record passes it over.
+    """
+
+    token: str
+    at: float
+    name: str
+    script: str
+    output_dir: str | None = None
+    tasks: list[int] | None = None
+    options: list[str] = []
+    environment: str = ""
     schema: int = SCHEMA
 
 
@@ -45,12 +68,13 @@ class Accepted(Struct, tag="accepted", tag_field="kind", omit_defaults=True, fro
 
 
 class Refused(Struct, tag="refused", tag_field="kind", omit_defaults=True, frozen=True):
-    """Slurm did not take it, with its own words."""
+    """Slurm did not take it, with its own words. `waits`: not now, or not from that place; what is planned stays so."""
 
     token: str
     error: str
     at: float
     schema: int = SCHEMA
+    waits: bool = False
 
 
 class Abandoned(Struct, tag="abandoned", tag_field="kind", omit_defaults=True, frozen=True):
@@ -65,7 +89,8 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     """A job that somebody else submitted is an eval from now on.
 
     Nothing of ours is in it, so no token tells it from an earlier bearer of its id: `submitted_at` does, its Submit.
-    `tasks`: of an array all of whose tasks were adopted. Partition, account and qos are those that it was given.
+    `tasks`: of an array all of whose tasks were adopted. Partition, account, qos and working directory are those that
+    Slurm has; the directory is the job's `output_dir` only if no other eval has it too.
     """
 
     job_id: str
@@ -78,47 +103,102 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
+    work_dir: str | None = None
     schema: int = SCHEMA
 
 
-Record = Intent | Accepted | Refused | Abandoned | Adopted
+class Withdrawn(Struct, tag="withdrawn", tag_field="kind", omit_defaults=True, frozen=True):
+    """What was planned is not to be submitted any more."""
+
+    token: str
+    at: float
+    schema: int = SCHEMA
+
+
+Record = Intent | Planned | Accepted | Refused | Abandoned | Withdrawn | Adopted
 
 
 class Entry(Struct):
-    """One intent with its outcome, if there is one yet; or an adopted job, which reads like an accepted one."""
+    """One intent with its outcome, if there is one yet; or an adopted job, which reads like an accepted one.
+
+    `planned`: it was on record before there was room; until its submission has `begun`, `intent` says what it will be.
+    """
 
     intent: Intent
     accepted: Accepted | None = None
     refused: Refused | None = None
     abandoned: bool = False
     adopted: Adopted | None = None
+    planned: Planned | None = None
+    withdrawn: bool = False
+    begun: bool = True
 
     @property
     def is_open(self) -> bool:
         """Whether nobody knows yet if Slurm took it."""
-        return self.accepted is None and self.refused is None and not self.abandoned
+        return self.begun and self.accepted is None and self.refused is None and not self.abandoned
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is planned, and is neither with Slurm nor on its way, nor refused for good."""
+        is_over = self.accepted is not None or (self.refused is not None and not self.refused.waits)
+        return self.planned is not None and not self.withdrawn and not self.is_open and not is_over
 
 
 def entries(records: Iterable[Record]) -> list[Entry]:
     """All intents in order, each with its outcome; an acceptance counts whatever else was written."""
     by_token: dict[str, Entry] = {}
     for record in records:
-        if isinstance(record, Intent):
-            by_token.setdefault(record.token, Entry(record))
-            continue
         if isinstance(record, Adopted):
             by_token.setdefault(f"{record.job_id} {record.submitted_at}", _adopted(record))
             continue
         entry = by_token.get(record.token)
-        if entry is None:
-            continue
-        if isinstance(record, Accepted):
-            entry.accepted = entry.accepted or record
-        elif isinstance(record, Refused):
-            entry.refused = record
-        else:
-            entry.abandoned = True
+        if isinstance(record, Intent):
+            by_token[record.token] = _begun(entry, record)
+        elif isinstance(record, Planned):
+            by_token[record.token] = _planned(entry, record)
+        elif entry is not None:
+            _close(entry, record)
     return list(by_token.values())
+
+
+def _begun(entry: Entry | None, intent: Intent) -> Entry:
+    """A token is used again only for what was planned: its next try, all of whose earlier ones came to nothing."""
+    if entry is None:
+        return Entry(intent)
+    if entry.planned is not None:
+        entry.intent, entry.begun, entry.refused, entry.abandoned = intent, True, None, False
+    return entry
+
+
+def _planned(entry: Entry | None, planned: Planned) -> Entry:
+    if entry is None:
+        will_be = Intent(
+            planned.token,
+            "eval",
+            planned.at,
+            host="",
+            pid=0,
+            name=planned.name,
+            script=planned.script,
+            output_dir=planned.output_dir,
+            tasks=planned.tasks,
+            options=planned.options,
+        )
+        return Entry(will_be, planned=planned, begun=False)
+    entry.planned = planned
+    return entry
+
+
+def _close(entry: Entry, record: Accepted | Refused | Abandoned | Withdrawn) -> None:
+    if isinstance(record, Accepted):
+        entry.accepted = entry.accepted or record
+    elif isinstance(record, Refused):
+        entry.refused = record
+    elif isinstance(record, Abandoned):
+        entry.abandoned = True
+    else:
+        entry.withdrawn = True
 
 
 def registrations(found: Iterable[Entry]) -> list[Registration]:

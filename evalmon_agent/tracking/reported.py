@@ -101,7 +101,8 @@ def _may_be(attempt: Attempt, own: Own, number: int, known: Known) -> bool:
     """
     is_vague = attempt.ran and not known.is_first
     unseen = not known.is_queued and attempt.ended_at is None
-    is_enough = (attempt.ran or unseen) if number else known.is_first
+    is_early = _early_s(attempt, own) > CLOCKS_DIFFER_S
+    is_enough = ((attempt.ran or unseen) and not is_early) if number else known.is_first
     if own.restart <= number and is_enough:
         return own.restart == number
     return own.restart >= number and _outside_s(attempt, own) <= (CLOCKS_DIFFER_S if is_vague else SLACK_S)
@@ -111,10 +112,13 @@ def _outside_s(attempt: Attempt, own: Own) -> float:
     """How long before the attempt's start, or after its end, the reported start lies."""
     if own.started_at is None:
         return 0.0
-    begun = attempt.started_at if attempt.started_at is not None else attempt.submitted_at
-    early_s = (begun or 0.0) - own.started_at
     late_s = own.started_at - attempt.ended_at if attempt.ended_at is not None else 0.0
-    return max(early_s, _AFTER_ITS_END * late_s, 0.0)
+    return max(_early_s(attempt, own), _AFTER_ITS_END * late_s, 0.0)
+
+
+def _early_s(attempt: Attempt, own: Own) -> float:
+    begun = attempt.started_at if attempt.started_at is not None else attempt.submitted_at
+    return 0.0 if own.started_at is None or begun is None else begun - own.started_at
 
 
 def _distance(attempt: Attempt, own: Own, number: int) -> float:

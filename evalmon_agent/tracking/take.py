@@ -16,7 +16,7 @@ from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, Registratio
 from evalmon_agent.tracking.match import JobIndex, Tracked, arrange, attempt_for
 from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_known, own_of
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
-from evalmon_agent.tracking.unnamed import name_for
+from evalmon_agent.tracking.unnamed import name_for, script_in
 from evalmon_agent.tracking.waiting import base
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.printable import printable
@@ -79,6 +79,8 @@ def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
         if _repeats_the_end(ev, job, row):
             continue
         ev.final = False
+        if job.token is None and ev.script is None:
+            ev.script = script_in(row)
         if row.submitted_at is not None:
             attempt = attempt_for(ev, job, row.submitted_at)
             _recall_suspension(ev, job, attempt, asked_at=answer.asked_at)

@@ -41,11 +41,16 @@ def _logged_name(state: ExperimentState, job_id: str) -> str | None:
     return next((name for name, known in logged.items() if any(job == printable(job_id) for job, _ in known)), None)
 
 
-def _below(row: SqueueRow, root: str) -> str | None:
-    """The name by the script's path; the path ends at the job's name, which it gave, or at the first blank."""
+def script_in(row: SqueueRow) -> str | None:
+    """The script in a Command, before its arguments; it ends at the job's name, which it gave, or at a blank."""
     script, found, rest = row.command.partition(f"/{row.name}")
     is_whole = bool(found) and rest[:1] in {"", " "}
     script = script + found if is_whole else row.command.partition(" ")[0]
-    if not script.startswith(root + os.sep):
+    return script if script.startswith("/") else None
+
+
+def _below(row: SqueueRow, root: str) -> str | None:
+    script = script_in(row)
+    if script is None or not script.startswith(root + os.sep):
         return None
     return name_from_path(script[len(root) + 1 :])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from evalmon_agent.tracking.path import incarnations
+from evalmon_agent.tracking.path import incarnations, slurm_says
 from evalmon_agent.tracking.records import Attempt, Eval, Own
-from evalmon_agent.words.states import State
+from evalmon_agent.words.states import TERMINAL, State
 
 Verdict = Literal["ok", "failed", "suspect", "active"]
 
@@ -39,10 +39,27 @@ def verdict(ev: Eval, log: LogSays | None) -> Verdict:
 
 def witnesses_agree(ev: Eval) -> bool | None:
     """Whether Slurm and the job's report tell the same of its end; None if one of them says nothing."""
-    own = latest_own(ev)
-    if not ev.final or own is None or not own.ended:
+    known = incarnations(ev, ev.job_id)
+    return agree(slurm_says(known[-1].attempt), known[-1].own) if ev.final and known else None
+
+
+def agree(said: State | None, own: Own | None) -> bool | None:
+    """Whether Slurm's word on an attempt's end and the job's own are of one kind: success, or none.
+
+    Which status or signal it was may differ: Slurm folds the one, and ends the other by itself.
+    """
+    if own is None or not own.ended or said not in TERMINAL:
         return None
-    return (own.exit_code == 0) == (ev.state is State.COMPLETED)
+    return (own.exit_code == 0) == (said is State.COMPLETED)
+
+
+def says(own: Own | None) -> str | None:
+    """What the job itself says of its end, in a few words."""
+    if own is None:
+        return None
+    if own.signal is not None:
+        return f"signal {own.signal}"
+    return f"exit {own.exit_code}" if own.exit_code is not None else "started"
 
 
 def latest_attempt(ev: Eval) -> Attempt | None:

@@ -7,8 +7,9 @@ import re
 
 
 class State(enum.StrEnum):
-    """A state of the log (contract, section 5); all but LOST are said by Slurm, LOST only by us."""
+    """A state of the log (contract, section 5); UNSUBMITTED and LOST are said by us, the others by Slurm."""
 
+    UNSUBMITTED = "UNSUBMITTED"
     PENDING = "PENDING"
     RUNNING = "RUNNING"
     SUSPENDED = "SUSPENDED"
@@ -26,7 +27,7 @@ class State(enum.StrEnum):
     LOST = "LOST"
 
 
-ACTIVE = frozenset({State.PENDING, State.RUNNING, State.SUSPENDED, State.REQUEUED})
+ACTIVE = frozenset({State.UNSUBMITTED, State.PENDING, State.RUNNING, State.SUSPENDED, State.REQUEUED})
 
 TERMINAL = frozenset(State) - ACTIVE
 

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from evalmon_agent.programs.observe import Observer
+from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import settings
 from evalmon_agent.store.experiment import Experiment

@@ -6,6 +6,7 @@ import functools
 import os
 from collections import Counter
 
+from evalmon_agent.files import marker
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting
 
@@ -19,9 +20,11 @@ def verify(meeting: Meeting, *, processes: int, rounds: int) -> list[Finding]:
             findings.append(Finding(what, None, "refused here; a soft lock's marker is then made in another way"))
             continue
         makers = Counter(name for one in found for name in one[key])
-        wrong = sum(makers[turn] != 1 for turn in range(rounds))
-        words = f"{rounds} names, {len(found)} processes after each: {wrong} had no maker or several"
-        findings.append(Finding(what, wrong == 0, words))
+        several = sum(makers[turn] > 1 for turn in range(rounds))
+        none = sum(not makers[turn] for turn in range(rounds))
+        words = f"{rounds} names, {len(found)} processes after each: {several} had several makers"
+        words += f"; {none} had none, all were refused" if none else ""
+        findings.append(Finding(what, several == 0, words))
     expected = rounds * len(found)
     with open(os.path.join(meeting.place, "appended"), encoding="ascii", errors="replace") as file:
         whole = sum(line.endswith(" end") for line in file.read().split("\n")[:-1])
@@ -46,6 +49,8 @@ def _worker(rounds: int, place: str, number: int) -> dict[str, object]:
 def _create(name: str) -> bool:
     try:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return False
     except OSError:
         if not os.path.lexists(name):  # sftp has no word for "exists"
             raise
@@ -59,8 +64,7 @@ def _link(aside: str, name: str, turn: int, linked: list[int] | None) -> list[in
         return None
     try:
         os.link(aside, name)
-    except FileExistsError:
-        return linked
-    except OSError:
-        return linked if os.path.lexists(name) else None
+    except OSError as error:
+        is_refused = error.errno in marker.NO_LINKS and not os.path.lexists(name)
+        return None if is_refused else linked
     return [*linked, turn]

@@ -11,6 +11,7 @@ from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files.append import append_line
 from evalmon_agent.files.lock import held
 from evalmon_agent.files.mounts import LockKind
+from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting
@@ -77,8 +78,7 @@ def _counter(place: str) -> str:
 
 
 def _number(place: str) -> int:
-    with open(_counter(place), encoding="ascii") as file:
-        return int(file.read())
+    return int(read_private(_counter(place), max_bytes=100) or b"")
 
 
 def _lines(place: str) -> tuple[int, int]:

@@ -45,6 +45,7 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
         print("verify-gpu: no samples: the logs are in --output-dir, if given; evalmon sample or nvidia-smi failed")
         return 1
     errors, columns = compare.errors(windows), compare.columns(ours, theirs)
+    direct = _ask_directly(setting)
     our_header, their_header = our_text.partition("\n")[0], their_text.partition("\n")[0]
     found = {
         "gpu": setting.name,
@@ -53,7 +54,10 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
         "utilization": errors,
         "columns": [dataclasses.asdict(column) for column in columns],
         "power": compare.power(ours, theirs),
-        "verdicts": compare.verdicts(our_header, their_header, columns, errors["all"]),
+        "direct": direct,
+        "verdicts": compare.verdicts(
+            our_header, their_header, columns, errors["all"], direct=[bool(close) for *_, close in direct]
+        ),
         "windows": [dataclasses.asdict(window) for window in windows],
     }
     (output / "verify-gpu.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -87,6 +91,16 @@ def _run(setting: Setting, output: Path, start: float, interval_s: int) -> tuple
     return [Busy(*map(float, line.split())) for line in done.stdout.splitlines()], steps
 
 
+def _ask_directly(setting: Setting) -> list[list[object]]:
+    """As verify_gpu.direct says it, in a process of its own: the loader finds a stand-in at the start only."""
+    ask = [sys.executable, "-m", "verify_gpu.direct", setting.uuid]
+    done = subprocess.run(ask, env=setting.environment, stdout=subprocess.PIPE, text=True, check=False, timeout=60)
+    if done.returncode != 0:
+        return [["all", None, None, False]]
+    answers: list[list[object]] = json.loads(done.stdout)
+    return answers
+
+
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
@@ -96,9 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="verify-gpu",
         description="A load of known shape (idle, bursts, one half) on one GPU, sampled by `evalmon sample` and by "
         "`nvidia-smi -l`: do the same columns say the same, and which is nearer to the truth? Takes fifteen intervals; "
-        "the GPU should have nothing else to do.",
+        "the GPU should have nothing else to do. In a Slurm job: srun --gres=gpu:1 scripts/verify-gpu. It needs the "
+        "driver and nvidia-smi, no CUDA toolkit; a node without a network, a .venv that scripts/bootstrap made before.",
     )
-    parser.add_argument("--gpu", type=int, default=0, help="NVML's index (default: 0)")
+    parser.add_argument(
+        "--gpu", type=int, help="NVML's index (default: the first of CUDA_VISIBLE_DEVICES, which Slurm sets, else 0)"
+    )
     parser.add_argument("--interval", type=int, default=5, help="seconds between samples (default: 5)")
     parser.add_argument("--output-dir", type=Path, help="keep the files and verify-gpu.json there (an empty folder)")
     parser.add_argument("--json", action="store_true", help="print verify-gpu.json")

@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, median
 
 from verify_gpu.plan import Busy, Phase, busy_fraction
 from verify_gpu.tables import SEVEN, Row, shape
 
 UTILIZATION = "utilization.gpu [%]"
 UTILIZATION_MEAN = "utilization.gpu.window_mean [%]"
+ACTIVITY = "gpm.graphics_activity.window_mean [%]"
+WAYS = ("our_mean", "our_gpm", "our_instant", "their_instant")
 POWER, POWER_MEAN, ENERGY = "power.draw [W]", "power.draw.window_mean [W]", "energy.window [J]"
+
+# Programs take and free some while both look; version 1 of NVML's memory is hundreds of MiB off.
+_MEMORY_APART_MIB = 2
+_GPM_OFF_PCT = 10
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Window:
     end_s: float
     truth: float
     our_mean: float | None
+    our_gpm: float | None
     our_instant: float | None
     their_instant: float | None
 
@@ -32,13 +39,14 @@ class Column:
 
     Attributes:
         our_shapes: what our cells look like, see tables.shape.
-        apart_max: the largest difference between numbers taken at about the same time; None if there are none.
+        apart_max, apart_median: of the differences between numbers taken at about the same time; None: there are none.
     """
 
     name: str
     our_shapes: list[str]
     their_shapes: list[str]
     apart_max: float | None
+    apart_median: float | None = None
 
 
 def windows(ours: Sequence[Row], theirs: Sequence[Row], busy: Sequence[Busy], phases: Sequence[Phase]) -> list[Window]:
@@ -57,6 +65,7 @@ def windows(ours: Sequence[Row], theirs: Sequence[Row], busy: Sequence[Busy], ph
                 end_s=row.at,
                 truth=100 * busy_fraction(busy, before.at, row.at),
                 our_mean=row.number(UTILIZATION_MEAN),
+                our_gpm=row.number(ACTIVITY),
                 our_instant=row.number(UTILIZATION),
                 their_instant=near.number(UTILIZATION) if near else None,
             )
@@ -73,7 +82,7 @@ def errors(found: Sequence[Window]) -> dict[str, dict[str, float | None]]:
 
 def _errors(group: Sequence[Window]) -> dict[str, float | None]:
     row: dict[str, float | None] = {"truth": round(fmean(window.truth for window in group), 2)}
-    for way in ("our_mean", "our_instant", "their_instant"):
+    for way in WAYS:
         pairs = [(window.truth, value) for window in group if (value := getattr(window, way)) is not None]
         row[way] = round(fmean(value for _, value in pairs), 2) if pairs else None
         row[f"{way}_off"] = round(fmean(abs(truth - value) for truth, value in pairs), 2) if pairs else None
@@ -87,7 +96,7 @@ def columns(ours: Sequence[Row], theirs: Sequence[Row]) -> list[Column]:
             name,
             sorted({shape(row.cells.get(name, "")) for row in ours}),
             sorted({shape(row.cells.get(name, "")) for row in theirs}),
-            None if name == "timestamp" else _apart(name, ours, theirs),
+            *((None, None) if name == "timestamp" else _apart(name, ours, theirs)),
         )
         for name in SEVEN
     ]
@@ -104,16 +113,30 @@ def power(ours: Sequence[Row], theirs: Sequence[Row]) -> dict[str, float | None]
     }
 
 
-def verdicts(header: str, their_header: str, found: Sequence[Column], off: dict[str, float | None]) -> dict[str, bool]:
-    """What shall be so."""
-    our_off, their_off = off.get("our_mean_off"), off.get("their_instant_off")
-    return {
+def verdicts(
+    header: str,
+    their_header: str,
+    found: Sequence[Column],
+    off: dict[str, float | None],
+    *,
+    direct: Sequence[bool],
+) -> dict[str, bool]:
+    """What shall be so. `direct`: for each figure, whether NVML asked directly answers as pynvml."""
+    our_off, their_off, gpm_off = (off.get(f"{way}_off") for way in ("our_mean", "their_instant", "our_gpm"))
+    claims = {
         "our header begins with nvidia-smi's": header == their_header or header.startswith(their_header + ", "),
         "the cells look the same": all(_look_the_same(column) for column in found),
+        "memory is nvidia-smi's": all(
+            (column.apart_median or 0) <= _MEMORY_APART_MIB for column in found if column.name.startswith("memory.")
+        ),
+        "NVML asked directly answers as it does to pynvml": all(direct),
         "window means are nearer to the truth than nvidia-smi's instants": (
             our_off is not None and their_off is not None and our_off < their_off
         ),
     }
+    if gpm_off is not None:  # Hopper and later
+        claims["GPM's graphics activity is near to the truth"] = gpm_off <= _GPM_OFF_PCT
+    return claims
 
 
 def nearest(rows: Sequence[Row], at: float) -> Row | None:
@@ -126,14 +149,14 @@ def _look_the_same(column: Column) -> bool:
     return bool(set(column.our_shapes) & set(column.their_shapes))
 
 
-def _apart(name: str, ours: Sequence[Row], theirs: Sequence[Row]) -> float | None:
+def _apart(name: str, ours: Sequence[Row], theirs: Sequence[Row]) -> tuple[float | None, float | None]:
     distances = []
     for row in ours:
         near = nearest(theirs, row.at)
         mine, other = row.number(name), near.number(name) if near else None
         if mine is not None and other is not None:
             distances.append(abs(mine - other))
-    return round(max(distances), 2) if distances else None
+    return (round(max(distances), 2), round(median(distances), 2)) if distances else (None, None)
 
 
 def _mean(rows: Sequence[Row], column: str) -> float | None:

@@ -6,6 +6,7 @@ from verify_gpu.compare import Column
 
 _WAYS = (
     ("our_mean", "evalmon, window mean"),
+    ("our_gpm", "evalmon, GPM"),
     ("our_instant", "evalmon, instant"),
     ("their_instant", "nvidia-smi, instant"),
 )
@@ -19,11 +20,17 @@ def text(found: Mapping[str, object], columns: list[Column], errors: dict[str, d
         [["", "truth", *(title for _, title in _WAYS)], *(_phase(name, row) for name, row in errors.items())]
     )
     lines += ["", "The same columns", ""]
-    header = ["", "evalmon's cells", "nvidia-smi's cells", "largest difference"]
+    header = ["", "evalmon's cells", "nvidia-smi's cells", "largest difference", "median"]
     lines += _grid([header, *(_column(column) for column in columns)])
     power = found["power"]
     assert isinstance(power, dict)
     lines += ["", "Power: " + ", ".join(f"{name} {_number(value)}" for name, value in power.items())]
+    direct = found["direct"]
+    assert isinstance(direct, list)
+    lines += ["", "NVML asked directly and by pynvml", ""]
+    lines += _grid(
+        [[name, str(ours), str(theirs), "" if close else "NOT close"] for name, ours, theirs, close in direct]
+    )
     verdicts = found["verdicts"]
     assert isinstance(verdicts, dict)
     lines += ["", *(f"{'yes' if is_so else 'NO '}  {claim}" for claim, is_so in verdicts.items())]
@@ -37,7 +44,7 @@ def _phase(name: str, row: dict[str, float | None]) -> list[str]:
 
 def _column(column: Column) -> list[str]:
     shapes = ["; ".join(some) for some in (column.our_shapes, column.their_shapes)]
-    return [column.name, *shapes, _number(column.apart_max)]
+    return [column.name, *shapes, _number(column.apart_max), _number(column.apart_median)]
 
 
 def _number(value: float | None) -> str:

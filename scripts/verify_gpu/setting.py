@@ -30,24 +30,41 @@ class Setting:
     start: float | None = None
 
 
-def real_setting(index: int) -> Setting:
-    """The GPU of that NVML index.
+def real_setting(index: int | None) -> Setting:
+    """The GPU of that NVML index; None: the first that is ours (CUDA_VISIBLE_DEVICES), else the first.
 
     Raises:
-        NoGpuError: there is none, or no nvidia-smi.
+        NoGpuError: there is none, it is sliced, or no nvidia-smi.
     """
     program = shutil.which("nvidia-smi")
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() if index is None else str(index)
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        handle = _handle(wanted)
         uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
         driver = pynvml.nvmlSystemGetDriverVersion()
+        is_sliced = uuid.startswith("MIG-") or _is_sliced(handle)
     except pynvml.NVMLError as error:
-        raise NoGpuError(f"no GPU {index} here: NVML says: {error}") from None
+        raise NoGpuError(f"no GPU {wanted} here: NVML says: {error}") from None
+    if is_sliced:
+        raise NoGpuError(f"GPU {wanted} is sliced (MIG): NVML has no utilization of it that could be compared")
     if not program:
         raise NoGpuError("no nvidia-smi on PATH to compare with")
     clean = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     return Setting(name, uuid, driver, program, {**clean, "CUDA_VISIBLE_DEVICES": uuid})
+
+
+def _handle(wanted: str) -> object:
+    if wanted.isdigit():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(wanted))
+    return pynvml.nvmlDeviceGetHandleByUUID(wanted)
+
+
+def _is_sliced(handle: object) -> bool:
+    try:
+        return bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
+    except pynvml.NVMLError:
+        return False
 
 
 def standin_setting(scratch: Path, asked: argparse.Namespace) -> Setting:

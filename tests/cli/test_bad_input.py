@@ -101,6 +101,7 @@ def test_no_slurm_on_path(study: Study) -> None:
     study.refuses(69, "submit", ".", says="sbatch is not on PATH", PATH="/nonexistent")
 
 
+@pytest.mark.survives("F15")
 def test_a_slurm_that_does_not_answer(study: Study) -> None:
     study.slurm.fail("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
     study.refuses(69, "submit", ".", says="Unable to contact slurm controller")

@@ -54,12 +54,12 @@ class TestSubmit:
     def test_what_slurm_refuses_gets_a_line_each_and_the_rest_is_registered(self, exp: Exp) -> None:
         words = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (\x1b[31mlimit\x1b[0m)"
         exp.slurm.refuse("a_epoch0.slurm", words)
-        exp.slurm.refuse("c_epoch0.slurm", "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: ask your PI")
+        exp.slurm.refuse("c_epoch0.slurm", "sbatch: error: AssocMaxCpuPerJobLimit\nsbatch: error: ask your PI")
         done = evalmon(exp, "submit", ".")
         assert done.returncode == 1
         shown = words.replace("\x1b", "\\x1b")
         folder = exp.root / "r1" / "eval"
-        other = "sbatch: error: AssocMaxSubmitJobLimit sbatch: error: ask your PI"
+        other = "sbatch: error: AssocMaxCpuPerJobLimit sbatch: error: ask your PI"
         assert done.stderr.splitlines() == [
             f"evalmon: {folder}/a_epoch0.slurm: Slurm refused it: {shown}",
             f"evalmon: {folder}/c_epoch0.slurm: Slurm refused it: {other}",
@@ -72,9 +72,10 @@ class TestSubmit:
         assert [one["name"] for one in report["submitted"]] == ["r1/a/epoch0"]
         assert [one["name"] for one in report["skipped"]] == ["r1/b/epoch0"]
         assert [one["error"] for one in report["refused"]] == [
-            "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: ask your PI"
+            "sbatch: error: AssocMaxCpuPerJobLimit\nsbatch: error: ask your PI"
         ]
 
+    @pytest.mark.survives("F20")
     def test_a_refused_completion_job_and_sidecar_are_told_and_cost_no_eval(self, exp: Exp) -> None:
         for ours in ("completion", "sidecar"):
             exp.slurm.refuse(f"evalmon-{ours}", "sbatch: error: Access/permission denied")
@@ -318,3 +319,12 @@ def test_an_unset_variable_is_not_the_working_directory(exp: Exp) -> None:
     done = evalmon(exp, "submit", "")
     assert (done.returncode, done.stdout) == (2, "")
     assert exp.slurm.calls() == []
+
+
+@pytest.mark.survives("F19")
+def test_where_every_job_takes_whole_nodes_there_is_no_sidecar_and_that_is_said(exp: Exp) -> None:
+    exp.slurm.answer("scontrol", "SelectType              = select/linear\n")
+    done = evalmon(exp, "submit", ".")
+    assert "gives whole nodes; a sidecar would take one" in done.stderr
+    assert "evalmon-sidecar" not in [name for _, name in exp.slurm.accepted()]
+    assert "evalmon-completion" in [name for _, name in exp.slurm.accepted()]

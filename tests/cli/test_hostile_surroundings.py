@@ -179,7 +179,7 @@ def with_inspect_script(exp: Exp) -> Path:
     """An eval that ran inspect, and the folder of its logs."""
     exp.register(r1_a="11")
     [entry] = entries(registry.read(exp.experiment.registry))
-    snapshot = Path(exp.experiment.scripts) / entry.intent.token / "snapshot" / "a.slurm"
+    snapshot = Path(exp.experiment.scripts) / entry.intent.token / "snapshot" / "slurm_script"
     snapshot.parent.mkdir(parents=True)
     snapshot.write_text("#!/bin/sh\ninspect eval task.py\n")
     exp.report("11", "r1/a", started_at=float(STARTED), output_dir=str(exp.root / "r1"))

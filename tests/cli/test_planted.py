@@ -15,7 +15,7 @@ import pytest
 import faults
 from evalmon_agent.cli.wiring import load_settings
 from evalmon_agent.errors import UnreadableError, UsageError
-from evalmon_agent.programs.find_scripts import find
+from evalmon_agent.programs.jobs.find_scripts import find
 from evalmon_agent.programs.look import report, status
 from evalmon_agent.programs.sidecar import Sidecar
 from evalmon_agent.programs.stop import stop
@@ -344,14 +344,22 @@ def test_a_running_sidecar_takes_up_no_settings_of_somebody_else(exp: Exp) -> No
 
 @pytest.mark.survives("S2")
 @needs_root
-@pytest.mark.parametrize("how", ["of another user", "writable for all"])
+@pytest.mark.parametrize("how", ["of another user", "writable for all", "a link to one of ours", "below such a link"])
 def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp: Exp, how: str) -> None:
     script = exp.root / "r1" / "eval" / "z_epoch0.slurm"
     script.write_text("#!/bin/sh\ntrue\n")
     if how == "of another user":
         os.chown(script, NOBODY, NOBODY)
-    else:
+    elif how == "writable for all":
         script.chmod(0o777)
+    else:
+        (exp.root / "mine").mkdir()
+        script.rename(exp.root / "mine" / script.name)
+        link = script if how.startswith("a link") else exp.root / "r9" / "eval"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(exp.root / "mine" / (script.name if link == script else ""))
+        os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+        script = script if link == script else link / script.name
     code, _, err = evalmon(exp, "submit", str(exp.root))
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(f"evalmon: {script}: ")

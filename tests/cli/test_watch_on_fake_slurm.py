@@ -157,12 +157,26 @@ def test_an_array_that_accounting_knows_by_its_beginning_only_is_an_array(exp: E
     assert sorted(exp.state()["evals"]) == ["a[0]", "a[1]"]
 
 
+def test_a_job_of_which_accounting_has_only_the_end_is_asked_for_again_later(exp: Exp) -> None:
+    exp.slurm.show([])
+    row = ended("11", user="", name="allocation").account_rows().split("\n", maxsplit=1)[0]
+    exp.slurm.answer("sacct", row.replace("\x1f30\x1f4", "\x1f\x1f4") + "\n")
+    done = watch(exp, "a=11")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "evalmon: 11: accounting has only a part of it yet; try again in a minute\n",
+    )
+
+
 def test_jobs_in_one_directory_have_no_place_for_csvs_that_would_be_shared(exp: Exp) -> None:
     exp.slurm.show(
         [running("11", work_dir="/shared"), running("12", work_dir="/shared"), running("13", work_dir="/own")]
     )
     watch(exp, "a=11", "b=12", "c=13")
-    assert {name: ev["output_dir"] for name, ev in exp.state()["evals"].items()} == {"a": None, "b": None, "c": "/own"}
+    exp.slurm.show([running("14", work_dir="/shared"), running("15", work_dir="/own")])
+    watch(exp, "d=14", "e=15")
+    places = {name: ev["output_dir"] for name, ev in exp.state()["evals"].items()}
+    assert places == {"a": None, "b": None, "c": "/own", "d": None, "e": None}
 
 
 def test_our_own_jobs_are_no_evals(exp: Exp) -> None:

@@ -58,6 +58,7 @@ def test_a_cell_without_a_value_is_unknown_and_the_row_counts(cell: str) -> None
     assert (row.utilization_pct, row.power_w, row.memory_used_mib) == (None, None, 3984)
 
 
+@pytest.mark.survives("F12")
 def test_repeated_headers_and_crlf_are_no_bad_lines() -> None:
     table = parse((SMI_FILE + SMI_HEADER + smi_row(90)).replace("\n", "\r\n"))
     assert (len(table.rows), table.bad_lines) == (4, 0)
@@ -69,6 +70,7 @@ def test_after_a_second_header_its_own_columns_hold() -> None:
     assert table.bad_lines == 0
 
 
+@pytest.mark.survives("F12")
 def test_a_row_torn_in_the_power_cell_is_not_read_as_two_watts() -> None:
     torn = smi_row(60)[: smi_row(60).index("180.40") + 1]
     for end in ("", "\n", "2", " W, 44\n", "\0\0\0"):
@@ -77,11 +79,13 @@ def test_a_row_torn_in_the_power_cell_is_not_read_as_two_watts() -> None:
         assert table.bad_lines == 1
 
 
+@pytest.mark.survives("F12")
 def test_a_last_line_without_its_newline_never_counts() -> None:
     table = parse(SMI_FILE.removesuffix("\n"))
     assert (len(table.rows), table.bad_lines) == (2, 1)
 
 
+@pytest.mark.survives("F12")
 def test_the_row_that_was_written_onto_a_torn_one_is_read() -> None:
     torn = smi_row(60)[:40]
     table = parse(SMI_FILE + torn + smi_row(90) + smi_row(120))
@@ -89,11 +93,13 @@ def test_the_row_that_was_written_onto_a_torn_one_is_read() -> None:
     assert [row.beside_bad_line for row in table.rows] == [False, False, True, True, False]
 
 
+@pytest.mark.survives("F12")
 def test_the_header_that_was_written_onto_a_torn_row_is_read() -> None:
     table = parse(OUR_FILE + our_row(90, 0)[:70] + SMI_HEADER + smi_row(120))
     assert (len(table.rows), table.bad_lines) == (7, 1)
 
 
+@pytest.mark.survives("F12")
 def test_a_row_of_ours_cut_after_the_seventh_cell_is_torn_even_with_a_newline() -> None:
     row = our_row(60, 0)
     cut = ", ".join(row.split(", ")[:7])[:-1]
@@ -134,6 +140,7 @@ def test_nothing_is_in_an_empty_file() -> None:
 
 
 @pytest.mark.parametrize("whole", [SMI_FILE, OUR_FILE, SMI_FILE + OUR_FILE, SAMPLER_FILE])
+@pytest.mark.survives("F12")
 def test_a_file_cut_at_any_byte_gives_a_part_of_its_rows(whole: str) -> None:
     everything = [values(row) for row in parse(whole).rows]
     for cut in range(len(whole) + 1):
@@ -159,6 +166,7 @@ def test_a_file_cut_at_any_byte_gives_a_part_of_its_rows(whole: str) -> None:
         max_size=30,
     )
 )
+@pytest.mark.survives("F12")
 def test_any_mixture_of_lines_gives_only_rows_that_were_written(pieces: list[str]) -> None:
     text = "".join(pieces)
     written = {values(row)[:7] for text in (SMI_FILE, OUR_FILE, SAMPLER_FILE) for row in parse(text).rows}

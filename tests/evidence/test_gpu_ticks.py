@@ -28,6 +28,7 @@ def test_a_single_tick_is_complete() -> None:
 
 
 @pytest.mark.parametrize("whole", [our_tick(30, 50, 90), smi_row(30, utilization=50) + smi_row(30.004)])
+@pytest.mark.survives("F12")
 def test_a_tick_cut_anywhere_gives_the_one_before(whole: str) -> None:
     ours = whole.count("GPU") > 0
     text = OUR_HEADER if ours else SMI_HEADER

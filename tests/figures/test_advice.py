@@ -69,22 +69,34 @@ def test_a_limit_that_was_hit_is_to_be_raised(state: State, expected: list[str])
 
 
 @pytest.mark.parametrize(
-    ("elapsed_s", "expected"),
+    ("idle_s", "elapsed_s", "expected"),
     [
-        (300.0, ""),
-        (300.1, "GPU: did not use the GPU (0% for 00:05:00); ask for none, or find out why"),
-        (None, ""),
+        (300.0, 310.0, ""),
+        (301.0, 310.0, "GPU: did not use the GPU (0% for 00:05:01); ask for none, or find out why"),
+        (301.0, None, "GPU: did not use the GPU (0% for 00:05:01); ask for none, or find out why"),
+        (301.0, 3600.0, ""),
+        (None, 3600.0, ""),
     ],
 )
-def test_a_gpu_at_0_for_more_than_300_s_was_not_used(elapsed_s: float | None, expected: str) -> None:
-    idle = with_gpu(replace(GOOD, elapsed_s=elapsed_s), utilization_mean_pct=0.0, utilization_max_pct=0.0)
-    assert expected == "".join(advise(idle))
+def test_a_gpu_seen_at_0_for_more_than_300_s_was_not_used(
+    idle_s: float | None, elapsed_s: float | None, expected: str
+) -> None:
+    """Seen for most of the time: a sampler that ended early does not speak for what came after."""
+    at_0 = {"utilization_mean_pct": 0.0, "utilization_max_pct": 0.0, "longest_idle_s": idle_s}
+    assert expected == "".join(advise(with_gpu(replace(GOOD, elapsed_s=elapsed_s, time_limit_s=elapsed_s), **at_0)))
 
 
 def test_that_holds_for_a_failed_eval_too_and_for_several_gpus() -> None:
     failed = replace(GOOD, state=State.FAILED, succeeded=False)
-    idle = with_gpu(failed, utilization_mean_pct=0.0, utilization_max_pct=0.0, count=2, unused_count=2)
+    at_0 = {"utilization_mean_pct": 0.0, "utilization_max_pct": 0.0, "longest_idle_s": 600.0}
+    idle = with_gpu(failed, **at_0, count=2, unused_count=2)
     assert advise(idle) == ["GPU: did not use its 2 GPUs (0% for 00:10:00); ask for none, or find out why"]
+
+
+def test_of_a_part_of_the_samples_nothing_is_concluded() -> None:
+    for low in ({"utilization_mean_pct": 5.0}, {"count": 2, "unused_count": 1}):
+        assert advise(with_gpu(**low, samples=20, samples_expected=25)) != []
+        assert advise(with_gpu(**low, samples=19, samples_expected=25)) == []
 
 
 def test_one_gpu_of_two_that_was_not_used_is_named_before_a_low_mean() -> None:

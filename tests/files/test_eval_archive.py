@@ -278,7 +278,12 @@ def endless() -> bytes:
 @pytest.mark.survives("S8")
 @pytest.mark.parametrize(
     "make",
-    [deep_results, wide_results, dear_results, many_samples, long_names, large_numbers, endless],
+    [
+        deep_results,
+        wide_results,
+        many_samples,
+        *(pytest.param(make, marks=pytest.mark.full) for make in (dear_results, long_names, large_numbers, endless)),
+    ],
 )
 def test_hostile_results_of_lm_eval_take_no_more(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "results_2026-11-25T17-58-37.243692.json").write_bytes(make())

@@ -17,7 +17,7 @@ from zips import Member, zip_of
 
 from evalmon_agent.evidence.attempt_log import Attempt, pick
 from evalmon_agent.evidence.eval_log import EvalLog
-from evalmon_agent.files.eval_logs import read_log, read_logs
+from evalmon_agent.files.eval_logs import LogReader, read_log, read_logs
 
 TASKS = Path(__file__).parents[2] / "scripts" / "demo_files" / "tasks.py"
 INSPECT = Path(sys.executable).parent / "inspect"
@@ -248,3 +248,15 @@ def test_without_zstandard_the_reason_is_told(tmp_path: Path) -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert answer.stdout.startswith("compressed by zstd, and the Python package ")
+
+
+def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", HEADER, modified_at=time.time())
+    reader = LogReader()
+    assert len(reader.logs([str(tmp_path)], written_since=0).logs) == 1
+    reader.renew(budget_s=0)
+    assert reader.is_out_of_time
+    reader.renew(budget_s=2)
+    write(tmp_path / "a.json", HEADER.replace(b"success", b"cancelled"), modified_at=time.time() + 1)
+    [log] = reader.logs([str(tmp_path)], written_since=0).logs.values()
+    assert log.status == "cancelled"

@@ -288,9 +288,39 @@ def test_without_links_too_a_kill_at_any_call_leaves_it_free(path: str, begins: 
         assert not os.path.lexists(path)
 
 
+@pytest.mark.survives("F6")
+@faults.needs_strace
+@pytest.mark.parametrize("error", ["ENOENT", "ESTALE"])
+def test_a_dead_holder_s_marker_that_only_our_client_still_sees_takes_nobody_s_lock(path: str, error: str) -> None:
+    """What the server says of such a file when it shall get a second name."""
+    gone = Holder(2**22 + 1, this_host(), 1)
+    marker(path, gone)
+
+    def work() -> None:
+        assert not soft_lock.remove_marker_of(path, gone)
+
+    options = ("-P", path, "-e", "trace=linkat", "-e", f"inject=linkat:error={error}")
+    assert faults.under(work, *options) == 0
+    assert Path(path).read_bytes() == gone.text
+    assert soft_lock.remove_marker_of(path, gone)
+
+
 def test_a_directory_that_a_killed_release_emptied_is_nobody_s(path: str) -> None:
     os.mkdir(path)
     assert is_free(path, "soft")
+
+
+@pytest.mark.survives("F6")
+def test_what_a_client_keeps_of_a_removed_marker_holds_nobody_up(path: str) -> None:
+    os.mkdir(path)
+    for name in (".fuse_hidden000001b800000001", ".nfs0000000000000001"):
+        (Path(path) / name).touch()
+    assert is_free(path, "soft")
+    os.mkdir(path)
+    (Path(path) / ".fuse_hidden000001b800000001").touch()
+    (Path(path) / "holder").write_bytes(Holder(5, "another-node", 1).text)
+    assert not is_free(path, "soft", wait_s=0.1)
+    assert len(os.listdir(path)) == 2
 
 
 def test_the_emptied_directory_of_another_is_taken_by_one(path: str) -> None:

@@ -85,16 +85,25 @@ def test_evals_that_are_active_after_all_get_a_successor(exp: Exp, job: object) 
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
-def test_where_a_successor_is_refused_the_next_observer_finishes(exp: Exp) -> None:
+@pytest.mark.survives("F20")
+@pytest.mark.parametrize("how", ["refused", "no sbatch on compute nodes", "killed after its id"])
+def test_where_a_successor_is_refused_the_next_observer_finishes(exp: Exp, how: str) -> None:
     exp.slurm.show([ended("11"), running("12")])
-    exp.slurm.refuse("evalmon-completion", "sbatch: error: Access denied")
+    if how == "refused":
+        exp.slurm.refuse("evalmon-completion", "sbatch: error: Access denied")
+    elif how.startswith("no"):
+        exp.slurm.remove("sbatch")
+    else:
+        exp.slurm.after("sbatch", "kill -KILL $$\n")
     run(exp)
+    assert len(exp.slurm.accepted()) == how.startswith("killed")
     assert not is_complete(exp)
     exp.slurm.show([ended("11"), ended("12")])
     exp.observe_to_the_end()
     assert is_complete(exp)
 
 
+@pytest.mark.survives("F17")
 def test_without_accounting_the_report_of_the_job_decides_in_the_end(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "PATIENCE_S", -1.0)
     exp.slurm.fail("sacct", "Slurm accounting storage is disabled")
@@ -131,6 +140,7 @@ def test_a_lock_that_is_held_and_a_full_disk_are_waited_for(exp: Exp) -> None:
     assert is_complete(exp)
 
 
+@pytest.mark.survives("F18")
 def test_a_requeued_eval_reopens_the_end(exp: Exp) -> None:
     exp.slurm.show([ended("11"), ended("12", "NODE_FAIL")])
     run(exp)
@@ -161,6 +171,7 @@ def test_an_eval_that_nobody_registered_is_waited_for_as_well(exp: Exp) -> None:
     assert set(exp.state()["evals"]) == {"r1/a", "r1/b", "mine/late"}
 
 
+@pytest.mark.survives("F15")
 def test_while_accounting_stays_silent_the_successor_begins_later(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "PATIENCE_S", -1.0)
     exp.slurm.show([ended("11"), ended("12", queued=False, accounted=False)])

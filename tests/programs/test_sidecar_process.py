@@ -17,7 +17,8 @@ import pytest
 
 import faults
 from evalmon_agent.store import registry
-from evalmon_agent.tracking.registry import Intent
+from evalmon_agent.store.lock import locked
+from evalmon_agent.tracking.registry import Intent, Planned
 from experiments import STARTED, Exp, ended, pending, running
 
 POLL_S = 0.2
@@ -106,7 +107,7 @@ def test_a_signal_ends_it_within_seconds(exp: Exp, number: int) -> None:
     assert exp.blocks("QUERY_ERROR") == []
 
 
-@pytest.mark.survives("F23")
+@pytest.mark.survives("F14", "F23")
 @pytest.mark.parametrize("program", ["squeue", "sacct", "seff"])
 def test_also_while_a_command_of_slurm_s_hangs(exp: Exp, tmp_path: Path, program: str) -> None:
     hangs = tmp_path / "hangs"
@@ -161,6 +162,7 @@ def test_changed_settings_are_taken_up_and_a_bad_edit_is_not(exp: Exp) -> None:
     assert len(exp.blocks("QUERY_ERROR")) >= 1
 
 
+@pytest.mark.survives("F19")
 def test_it_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
     with sidecar(exp, SLURM_JOB_END_TIME=str(int(time.time()) + 2)) as process:
         assert process.wait(20) == 0
@@ -178,6 +180,7 @@ def test_where_slurm_says_no_end_in_its_environment_squeue_is_asked_once(exp: Ex
     assert "handed over" in exp.blocks("MONITOR_STOPPED")[0]
 
 
+@pytest.mark.survives("F20")
 def test_a_refused_successor_is_told_and_the_completion_job_does_the_rest(exp: Exp) -> None:
     exp.slurm.refuse("evalmon-sidecar", "sbatch: error: QOSMaxSubmitJobPerUserLimit")
     with sidecar(exp, SLURM_JOB_END_TIME=str(int(time.time()) + 2)) as process:
@@ -186,6 +189,7 @@ def test_a_refused_successor_is_told_and_the_completion_job_does_the_rest(exp: E
     assert reason in exp.blocks("MONITOR_STOPPED")[0]
 
 
+@pytest.mark.survives("F14")
 @pytest.mark.full
 def test_a_hanging_seff_holds_up_no_poll_longer_than_its_time_out(exp: Exp, tmp_path: Path) -> None:
     exp.accept("r1/b", "12")
@@ -254,6 +258,7 @@ def test_a_state_of_a_newer_evalmon_ends_it_with_78(exp: Exp) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.survives("F20")
 def test_the_sidecar_itself_confirms_that_slurm_took_it(exp: Exp) -> None:
     """Its submitter was killed before it could write that down."""
     registry.append(exp.experiment.registry, Intent("t", "sidecar", time.time(), "h", 1))
@@ -263,6 +268,7 @@ def test_the_sidecar_itself_confirms_that_slurm_took_it(exp: Exp) -> None:
     assert exp.state()["sidecar"]["job_id"] == "77"
 
 
+@pytest.mark.survives("F19")
 def test_after_a_kill_at_any_moment_the_next_sidecar_goes_on(exp: Exp) -> None:
     exp.slurm.show([pending("11")])
     for delay in (0.3, 0.4, 0.5, 0.6):
@@ -276,3 +282,121 @@ def test_after_a_kill_at_any_moment_the_next_sidecar_goes_on(exp: Exp) -> None:
     assert exp.transitions() == [("r1/a", "PENDING", "RUNNING"), ("r1/a", "RUNNING", "COMPLETED")]
     assert len(exp.blocks("ALL_COMPLETE")) == len(exp.blocks("COMPUTE_METRICS")) == 1
     assert not [name for name in os.listdir(exp.ours) if "corrupt" in name]
+
+
+# Who follows it, and when it gets out of the way.
+
+
+@pytest.mark.survives("F19")
+def test_it_stays_until_its_successor_runs(exp: Exp) -> None:
+    with sidecar(exp, SLURM_JOB_END_TIME=str(int(time.time()) + 12)) as process:
+        wait(exp, lambda: exp.slurm.accepted(), within_s=30)
+        before = polls(exp)
+        wait(exp, lambda: polls(exp) >= before + 3)
+        assert process.poll() is None
+        exp.slurm.start("1001")
+        assert process.wait(20) == 0
+    assert "Reason: handed over to job 1001 before the time limit" in exp.blocks("MONITOR_STOPPED")[0]
+    assert [script for _, script in exp.slurm.accepted()] == ["evalmon-sidecar"]
+
+
+@pytest.mark.survives("F7", "F19")
+def test_of_two_sidecars_the_later_one_stays_also_where_the_earlier_was_stopped_and_wakes_up(exp: Exp) -> None:
+    exp.accept("", "77", what="sidecar")
+    with sidecar(exp) as first:
+        wait(exp, lambda: polls(exp) >= 1)
+        with locked(exp.experiment):  # so that it does not hold the lock while it is stopped
+            first.send_signal(signal.SIGSTOP)
+        exp.accept("", "88", what="sidecar")
+        exp.slurm.show([running("11"), running("88", command="/x/evalmon-sidecar")])
+        with sidecar(exp, SLURM_JOB_ID="88") as second:
+            before = polls(exp)
+            wait(exp, lambda: polls(exp) >= before + 2)
+            first.send_signal(signal.SIGCONT)
+            assert first.wait(20) == 0
+            assert second.poll() is None
+            exp.slurm.show([ended("11"), running("88")])
+            assert second.wait(20) == 0
+    assert [block.splitlines()[1] for block in exp.blocks("MONITOR_STOPPED")] == [
+        "Reason: job 88 watches now",
+        "Reason: all evaluations are over",
+    ]
+    assert exp.transitions() == [("r1/a", "PENDING", "RUNNING"), ("r1/a", "RUNNING", "COMPLETED")]
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+@pytest.mark.survives("F19")
+def test_one_that_waits_for_its_start_replaces_nobody(exp: Exp) -> None:
+    exp.accept("", "77", what="sidecar")
+    exp.accept("", "88", what="sidecar")
+    exp.slurm.show([running("11"), pending("88")])
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 5)
+        assert process.poll() is None
+        stop(process)
+
+
+@pytest.mark.survives("F19")
+def test_it_leaves_where_the_evals_wait_for_the_slot_that_it_takes(exp: Exp) -> None:
+    (exp.ours / "jobs" / "11.json").unlink()
+    exp.slurm.show([pending("11", reason="QOSMaxJobsPerUserLimit")])
+    with sidecar(exp) as process:
+        assert process.wait(20) == 0
+    [stopped] = exp.blocks("MONITOR_STOPPED")
+    assert "Reason: evaluations wait for QOSMaxJobsPerUserLimit, none runs, and this job counts in it" in stopped
+    assert polls(exp) == 3
+
+
+@pytest.mark.survives("F19")
+def test_preempted_for_good_it_is_followed_by_another(exp: Exp) -> None:
+    exp.slurm.answer(
+        "scontrol", "JobId=77 JobState=COMPLETING PreemptEligibleTime=1 PreemptTime=2026-11-25T18:17:30 x=y"
+    )
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 1)
+        stop(process)
+    assert "Reason: preempted, handed over to job 1001" in exp.blocks("MONITOR_STOPPED")[0]
+    assert [script for _, script in exp.slurm.accepted()] == ["evalmon-sidecar"]
+
+
+@pytest.mark.survives("F19")
+@pytest.mark.parametrize("said", ["PreemptEligibleTime=1 PreemptTime=None", "garbage", ""])
+def test_cancelled_or_requeued_it_is_not(exp: Exp, said: str) -> None:
+    exp.slurm.answer("scontrol", said)
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 1)
+        stop(process)
+    assert "Reason: ended by SIGTERM" in exp.blocks("MONITOR_STOPPED")[0]
+    assert exp.slurm.accepted() == []
+
+
+@pytest.mark.survives("F15", "S14")
+def test_after_the_alert_it_asks_more_seldom_and_polls_of_others_do_not_reset_that(exp: Exp) -> None:
+    configure(exp, alert_after=1)
+    exp.slurm.fail("squeue", "Unable to contact slurm controller (connect failure)")
+    with sidecar(exp) as process:
+        wait(exp, lambda: exp.blocks("ALERT"))
+        time.sleep(3)
+        calls = len(exp.slurm.calls("squeue"))
+        stop(process)
+    # 0.2, 0.4, 0.8, 1.6 s: not every 0.2 s.
+    assert 2 <= calls <= 6
+    assert len(exp.blocks("ALERT")) == 1
+
+
+def test_one_that_cannot_submit_what_waits_says_so_and_leaves_with_the_last_eval(exp: Exp) -> None:
+    """Its environment was not let through, so it does not carry that of the evals."""
+    registry.append(exp.experiment.registry, Planned("p", 1.0, "r1/late", "/r1/late.slurm", environment="salt:hash"))
+    with sidecar(exp) as process:
+        wait(exp, lambda: exp.blocks("ALERT"))
+        assert "1 RUNNING, 0 COMPLETED, 1 UNSUBMITTED" in exp.blocks("STATUS_CHECK")[-1]
+        job = ended("11")
+        exp.slurm.show([job])
+        exp.slurm.measure(job)
+        assert process.wait(15) == 0
+    [alert] = exp.blocks("ALERT")
+    assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
+    assert f"Reason: what is not submitted yet (1) needs: evalmon submit {exp.root}" in exp.blocks("MONITOR_STOPPED")[0]
+    assert (exp.blocks("ALL_COMPLETE"), exp.slurm.calls("sbatch")) == ([], [])
+    summary = json.loads((exp.ours / "summary.json").read_text())
+    assert (summary["complete"], summary["counts"]) == (False, {"UNSUBMITTED": 1, "COMPLETED": 1})

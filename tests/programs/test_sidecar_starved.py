@@ -178,7 +178,15 @@ def test_while_the_shared_directory_is_gone(tmp_path: Path) -> None:
 
 @pytest.mark.survives("F3", "F22")
 @faults.needs_strace
-@pytest.mark.parametrize("error", ["EIO", "ESTALE", "ETIMEDOUT", "ENOTCONN"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "EIO",
+        "ETIMEDOUT",
+        pytest.param("ESTALE", marks=pytest.mark.full),
+        pytest.param("ENOTCONN", marks=pytest.mark.full),
+    ],
+)
 def test_while_the_file_system_answers_with_errors(tmp_path: Path, error: str) -> None:
     """Every file of the experiment's that it opens; a state that cannot be read is not an empty one."""
     exp = begin(Exp(tmp_path))

@@ -132,6 +132,19 @@ def wait_for(done: Callable[[], object], timeout: float, tell: Callable[[], obje
     raise AssertionError(f"not so within {timeout} s; instead:\n{tell()}")
 
 
+def most_at_once(exp: Exp, names: list[str]) -> int:
+    """How many of these evals were with Slurm at the same time, by its own accounting."""
+    moves = []
+    for name in names:
+        [[submitted, ended]] = exp.cluster.sacct(exp.job(name), "Submit", "End")
+        moves += [(submitted, 1), (ended, -1)]
+    there = highest = 0
+    for _, change in sorted(moves):
+        there += change
+        highest = max(highest, there)
+    return highest
+
+
 def another_python(folder: Path) -> Path:
     """An interpreter of its own that finds evalmon and what it needs, and that can be taken away."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)

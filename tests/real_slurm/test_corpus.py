@@ -10,10 +10,11 @@ import pytest
 from nvml_standin.world import World
 from real_slurm import corpus_report
 from real_slurm.cluster import Cluster
-from real_slurm.corpus_runs import NAMES, Pair, run_all
+from real_slurm.corpus_runs import NAMES, SLOW, Pair, run_all
 
 pytestmark = pytest.mark.slurm
 
+SCRIPTS = [pytest.param(name, marks=[pytest.mark.full] if name in SLOW else []) for name in NAMES]
 ROUNDS = [1, pytest.param(2, marks=pytest.mark.full)]
 
 
@@ -21,15 +22,16 @@ ROUNDS = [1, pytest.param(2, marks=pytest.mark.full)]
 def corpus(
     request: pytest.FixtureRequest, cluster: Cluster, standin: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Pair]:
-    """All scripts, submitted at once with us and without."""
+    """All scripts, submitted at once with us and without; those that take long only with --all."""
     folder = tmp_path_factory.mktemp(f"corpus{request.param}")
     world = World(folder, standin)
     programs = world.install_nvidia_smi(folder / "bin").parent
     path = f"{programs}:{cluster.environ['PATH']}"
-    return run_all(cluster, folder, NAMES, env=world.environment({}, PATH=path, CORPUS_CANARY="here"))
+    names = [name for name in NAMES if request.config.getoption("--all") or name not in SLOW]
+    return run_all(cluster, folder, names, env=world.environment({}, PATH=path, CORPUS_CANARY="here"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SCRIPTS)
 @pytest.mark.parametrize("corpus", ROUNDS, indirect=True)
 def test_a_script_ends_with_us_as_without(corpus: Mapping[str, Pair], name: str) -> None:
     pair = corpus[name]

@@ -35,7 +35,8 @@ def all_kinds(exp: Exp) -> None:
     """One eval for each way in which an eval ends."""
     (exp.root / "trained").mkdir()
     (exp.root / "trained" / "adapter.json").write_text(json.dumps({"accuracy": 1}))
-    slow = ("-T", "pace_s=6", "--log-buffer", "1")
+    # Slurm may look up to half a minute late for what is over its limit.
+    slow = ("-T", "pace_s=15", "--log-buffer", "1")
     scripts = {
         "timeout": (ONE_MINUTE, inspect(exp, *slow)),
         "cancelled": (TWO_CORES_AT_ONCE, inspect(exp, *slow)),

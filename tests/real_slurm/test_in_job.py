@@ -13,11 +13,13 @@ from real_slurm.cluster import HEADER, Exp, another_python, wait_for
 pytestmark = pytest.mark.slurm
 
 
+@pytest.mark.survives("F27")
 def test_a_trap_sees_each_signal_once_and_decides_the_end(exp: Exp) -> None:
     exp.script(
         "r1",
         "trap_epoch0",
-        "trap 'echo USR1 >>seen' USR1\ntrap 'echo TERM >>seen; exit 7' TERM\ntouch ready\n"
+        "trap 'echo USR1 >>seen' USR1\ntrap 'echo USR2 >>seen' USR2\n"
+        "trap 'echo TERM >>seen; exit 7' TERM\ntouch ready\n"
         "while :; do sleep 0.2; done\n",
     )
     assert exp.submit("--mode", "dependency").returncode == 0
@@ -26,9 +28,12 @@ def test_a_trap_sees_each_signal_once_and_decides_the_end(exp: Exp) -> None:
     job = exp.job("r1/trap/epoch0")
     exp.cluster.run("scancel", "--batch", "--signal=USR1", job)
     wait_for(lambda: (folder / "seen").read_text(), 10)
+    # This one reaches every process of the job, the script itself and us.
+    exp.cluster.run("scancel", "--full", "--signal=USR2", job)
+    wait_for(lambda: "USR2" in (folder / "seen").read_text(), 10)
     exp.cluster.run("scancel", job)
     exp.wait_complete()
-    assert (folder / "seen").read_text() == "USR1\nTERM\n"
+    assert (folder / "seen").read_text() == "USR1\nUSR2\nTERM\n"
     [ev] = exp.summary()["evals"]
     assert (ev["state"], ev["exit_code"], ev["witnesses"]["self"]) == ("CANCELLED", 7, "exit 7")
 

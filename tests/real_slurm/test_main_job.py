@@ -93,6 +93,7 @@ def cluster_row(cluster: Cluster, job_id: str) -> list[list[str]]:
     return cluster.sacct(job_id, "State", "ElapsedRaw", "TimelimitRaw", "Start", "End", "Submit")
 
 
+@pytest.mark.survives("F27")
 def test_a_mixed_set_gives_exactly_the_right_transitions_and_figures(exp: Exp) -> None:
     a_mixed_set(exp)
     done = exp.submit()
@@ -103,6 +104,7 @@ def test_a_mixed_set_gives_exactly_the_right_transitions_and_figures(exp: Exp) -
     assert len(exp.blocks("STATUS_CHECK")) >= 3
 
 
+@pytest.mark.survives("F19")
 def test_the_same_without_its_sidecar_which_is_killed_at_once(exp: Exp) -> None:
     a_mixed_set(exp)
     done = exp.submit()
@@ -153,6 +155,7 @@ def test_a_second_submit_skips_what_is_there_and_adds_what_is_new(exp: Exp) -> N
     assert {ev["verdict"] for ev in exp.summary()["evals"]} == {"ok"}
 
 
+@pytest.mark.survives("F20")
 def test_evals_added_after_the_end_are_completed_as_well(exp: Exp) -> None:
     exp.script("r1", "first_epoch0", "true\n")
     assert exp.submit().returncode == 0
@@ -176,6 +179,7 @@ def test_a_script_that_slurm_refuses_is_reported_verbatim_and_the_rest_goes_on(e
     exp.wait_complete()
 
 
+@pytest.mark.survives("F27")
 def test_the_log_has_the_blocks_of_the_users_text_to_the_letter(exp: Exp) -> None:
     exp.script("r8_lr1e-5", "capitalization_epoch0", "sleep 4\n")
     exp.script("r8_lr1e-5", "capitalization_epoch1", "sleep 61\n", header=HEADER.replace("time=5", "time=1"))
@@ -214,6 +218,7 @@ _USERS_BLOCKS = (
 )
 
 
+@pytest.mark.survives("F18")
 @pytest.mark.parametrize("make", [Exp.settings, lambda exp: exp.settings(mode="dependency")])
 def test_a_requeued_eval_has_two_attempts(exp: Exp, make: Callable[[Exp], None]) -> None:
     make(exp)

@@ -50,6 +50,7 @@ def test_the_sidecar_starts_while_evals_wait_for_gpus(exp: Exp) -> None:
     assert exp.log().index("MONITOR_STARTED: sidecar") < exp.log().index("STATE_CHANGE: r1/gpu/epoch5")
 
 
+@pytest.mark.survives("F19")
 def test_a_sidecar_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
     exp.settings(sidecar={"time": "00:01:00"})
     exp.script("r1", "long_epoch0", "sleep 75\n")
@@ -62,6 +63,7 @@ def test_a_sidecar_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
+@pytest.mark.survives("F20")
 def test_a_refused_sidecar_is_told_and_the_rest_goes_on(exp: Exp) -> None:
     exp.settings(sidecar={"extra": ["--partition=nowhere"]})
     exp.script("r1", "ok_epoch0", "sleep 1\n")
@@ -73,6 +75,7 @@ def test_a_refused_sidecar_is_told_and_the_rest_goes_on(exp: Exp) -> None:
     assert exp.summary()["verdicts"]["ok"] == 1
 
 
+@pytest.mark.survives("F19")
 def test_after_the_sidecar_was_killed_the_next_submit_brings_one_back(exp: Exp) -> None:
     exp.script("r1", "long_epoch0", "sleep 12\n")
     assert exp.submit().returncode == 0

@@ -21,8 +21,14 @@ TASKS = ROOT / "scripts" / "demo_files" / "tasks.py"
 # What lm-evaluation-harness leaves, by a program of its name.
 LM_EVAL = """#!/bin/sh
 while [ "$1" != --output_path ]; do shift; done
-mkdir -p "$2/model" && echo '{"results": {"hellaswag": {"acc,none": 0.5}}}' >"$2/model/results_2026.json"
 sleep 2
+mkdir -p "$2/path__to__checkpoint"
+cat >"$2/path__to__checkpoint/results_$(date +%Y-%m-%dT%H-%M-%S).123456.json" <<END
+{"results": {"hellaswag": {"alias": "hellaswag", "acc,none": 0.5, "acc_stderr,none": 0.1}},
+ "n-samples": {"hellaswag": {"original": 12, "effective": 12}},
+ "config": {"model": "hf", "model_args": "pretrained=/path/to/checkpoint"}, "date": $(date +%s).5,
+ "model_name": "/path/to/checkpoint"}
+END
 """
 
 
@@ -81,8 +87,8 @@ def test_the_eval_templates_are_monitored_once_by_sbatch_alone_and_by_submit(gpu
     assert set(evals) == expected
     for name, ev in evals.items():
         assert (name, ev["state"], ev["verdict"], ev["witnesses"]["agree"]) == (name, "COMPLETED", "ok", True)
-        if "inspect" in name:
-            assert (name, ev["result"]["status"], ev["result"]["samples_completed"]) == (name, "success", 12)
+        assert ev["result"], name
+        assert (name, ev["result"]["status"], ev["result"]["samples_completed"]) == (name, "success", 12)
         check_monitored_once(exp, ev["job_id"], Path(ev["output_dir"]))
 
 

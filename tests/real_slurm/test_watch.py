@@ -59,8 +59,8 @@ def test_jobs_that_run_or_wait_are_watched_to_their_end_by_id_array_and_pattern(
 def test_jobs_that_are_over_are_summarised_and_those_of_others_are_not(exp: Exp) -> None:
     over = sbatch(exp, "over_epoch0", "exit 4\n")
     others = sbatch(exp, "others_epoch0", "true\n", "--uid=65534", "--chdir=/", "--output=/dev/null")
-    wait_for(lambda: exp.cluster.sacct(over, "State") == [["FAILED"]], 30)
-    wait_for(lambda: exp.cluster.sacct(others, "State") == [["COMPLETED"]], 30)
+    for job_id, row in ((over, ["FAILED", "cell.slurm"]), (others, ["COMPLETED", "cell.slurm"])):
+        wait_for(lambda job_id=job_id, row=row: exp.cluster.sacct(job_id, "State", "JobName") == [row], 30)
     done = exp.evalmon("watch", str(exp.root), over, others, "1")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [

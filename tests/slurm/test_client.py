@@ -43,6 +43,7 @@ def test_an_answer_is_records(fake: FakeSlurm) -> None:
     assert [(p.name, p.is_default, p.time_limit_s) for p in partitions] == [("main", True, 86400.0)]
 
 
+@pytest.mark.survives("F13")
 def test_no_name_can_hold_the_delimiter_that_accounting_is_asked_with(fake: FakeSlurm) -> None:
     fake.show([ended("11", name="evil\nx|y")])
     for _ in range(2):
@@ -53,6 +54,7 @@ def test_no_name_can_hold_the_delimiter_that_accounting_is_asked_with(fake: Fake
     assert len(delimiters) == 2
 
 
+@pytest.mark.survives("F15")
 @pytest.mark.parametrize(
     ("program", "words", "kind"),
     [
@@ -83,6 +85,7 @@ def test_programs_are_not_looked_for_in_the_working_directory(
     assert not slurm(fake, PATH=path).has("squeue")
 
 
+@pytest.mark.survives("F14")
 def test_one_that_hangs_is_no_news(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ASK_TIMEOUT_S", 0.3)
     fake.before("squeue", "sleep 60\n")

@@ -60,6 +60,7 @@ def test_stdin_is_fed_and_closed() -> None:
     assert sh("cat").stdout == ""
 
 
+@pytest.mark.survives("F14")
 @pytest.mark.parametrize(
     "script",
     [
@@ -78,6 +79,7 @@ def test_what_hangs_is_killed_in_time_with_all_that_it_started(script: str, tmp_
     assert not [pid for pid in pids_in(tmp_path / "pids") if lives(pid)]
 
 
+@pytest.mark.survives("F14")
 @pytest.mark.parametrize(
     "fork",
     [
@@ -99,6 +101,7 @@ def test_a_grandchild_that_is_left_behind_is_killed(fork: str, pipe: str, tmp_pa
     assert not [pid for pid in pids_in(tmp_path / "pids") if lives(pid)]
 
 
+@pytest.mark.survives("F14")
 def test_other_children_of_ours_are_left_alone() -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         sh("setsid sleep 60 &")
@@ -106,6 +109,7 @@ def test_other_children_of_ours_are_left_alone() -> None:
         other.kill()
 
 
+@pytest.mark.survives("F14")
 def test_zombies_are_not_left_either() -> None:
     for _ in range(5):
         sh("setsid sleep 60 & sleep 60 & exit 0", timeout_s=0.1)
@@ -113,6 +117,7 @@ def test_zombies_are_not_left_either() -> None:
     assert not children
 
 
+@pytest.mark.survives("F13")
 def test_a_flood_is_cut_off_and_memory_stays_bounded() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
@@ -125,6 +130,7 @@ def test_a_flood_is_cut_off_and_memory_stays_bounded() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
 
 
+@pytest.mark.survives("F13")
 def test_a_flood_on_stderr_is_cut_off_as_well() -> None:
     assert sh("head -c 100000000 /dev/zero >&2", timeout_s=20, max_output_bytes=1 << 20).cut
 
@@ -135,6 +141,7 @@ def test_output_up_to_the_bound_is_whole() -> None:
     assert len(done.stdout) == 1 << 20
 
 
+@pytest.mark.survives("F13")
 def test_bytes_that_are_no_utf8_are_replaced() -> None:
     assert sh(r"printf 'a\377\300b'").stdout == "a\ufffd\ufffdb"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.configuration import parse, parse_version
+from evalmon_agent.slurm.configuration import gives_whole_nodes, parse, parse_version
 
 TEXT = """\
 Configuration data as of 2026-11-25T18:17:42
@@ -34,6 +34,15 @@ def test_each_line_is_a_name_and_a_value() -> None:
         "MailProg": "",
         "CgroupPlugin": "cgroup/v1",
     }
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("linear", True), ("cons_tres", False)])
+def test_a_cluster_that_gives_whole_nodes(kind: str, expected: bool) -> None:
+    text = (
+        f"SchedulerType           = sched/backfill\nSelectType              = select/{kind}\nSelectTypeParameters = x\n"
+    )
+    assert expected == gives_whole_nodes(parse(text))
+    assert not gives_whole_nodes({})
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ environments = st.dictionaries(
 )
 
 
+@pytest.mark.survives("S12")
 @pytest.mark.parametrize(
     "name",
     ["SACCT_FORMAT", "SQUEUE_FORMAT", "SQUEUE_FORMAT2", "SQUEUE_STATES", "SQUEUE_USERS", "SINFO_FORMAT",
@@ -24,6 +25,7 @@ def test_a_variable_that_shapes_answers_is_taken_out(name: str) -> None:
     assert name not in clean({name: "1"})
 
 
+@pytest.mark.survives("S12")
 def test_questions_are_asked_for_epoch_seconds_in_full_and_in_english() -> None:
     users = {"SLURM_TIME_FORMAT": "relative", "LC_ALL": "de_DE.UTF-8", "SLURM_BITSTR_LEN": "8"}
     expected = {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}
@@ -63,6 +65,7 @@ def test_a_submission_adds_nothing_since_the_job_inherits_it(environ: dict[str, 
     assert for_submission(environ, inside_job=inside_job).items() <= environ.items()
 
 
+@pytest.mark.survives("S12")
 @given(environments)
 def test_cleaning_twice_changes_nothing_more(environ: dict[str, str]) -> None:
     assert clean(environ) == clean(clean(environ))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.failures import Failure, Kind, classify
+from evalmon_agent.slurm.failures import Failure, Kind, classify, is_submit_limit
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,23 @@ from evalmon_agent.slurm.failures import Failure, Kind, classify
 )
 def test_a_message_says_which_kind_of_failure_it_is(stderr: str, expected: Kind) -> None:
     assert Failure(expected, stderr) == classify(1, "", f"{stderr}\n")
+
+
+POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit", "AssocGrpSubmitJobsLimit", "QOSGrpSubmitJobsLimit",
+     "QOSMaxSubmitJobPerAccountLimit"],
+)  # fmt: skip
+def test_too_many_jobs_is_a_refusal_that_passes(reason: str) -> None:
+    assert is_submit_limit(f"sbatch: error: {reason}\nsbatch: error: Batch job submission failed: {POLICY}")
+
+
+@pytest.mark.parametrize("reason", ["QOSMaxWallDurationPerJobLimit", "AssocMaxCpuPerJobLimit", "Invalid qos", POLICY])
+def test_a_limit_of_another_kind_is_none_that_passes(reason: str) -> None:
+    assert not is_submit_limit(f"sbatch: error: {reason}\nsbatch: error: Batch job submission failed: {POLICY}")
 
 
 def test_the_line_that_decides_is_passed_on_verbatim() -> None:

@@ -118,6 +118,7 @@ def test_an_attempt_is_read_whole() -> None:
     assert expected == only_job(JOB, BATCH)
 
 
+@pytest.mark.survives("F18")
 def test_the_attempts_of_a_requeued_job_are_kept_apart_with_their_own_steps() -> None:
     first = JOB | {"State": "REQUEUED", "Submit": "1699990000"}
     answer = parse(text(first, BATCH | {"TRESUsageInTot": "mem=8192K"}, JOB, BATCH))
@@ -140,6 +141,7 @@ def test_state_and_elapsed_come_from_the_job_row() -> None:
     assert expected == (job.state, job.elapsed_s)
 
 
+@pytest.mark.survives("F18")
 def test_a_job_cancelled_in_the_queue_never_ran() -> None:
     job = only_job(JOB | NEVER_RAN | {"State": "CANCELLED by 1001"})
     expected = (State.CANCELLED, False, None, None)
@@ -226,12 +228,14 @@ def test_a_cut_range_of_pending_tasks_is_counted_as_bad() -> None:
     assert SacctAnswer((), 1) == parse(text(JOB | {"JobID": "9_[1,3,...]", "State": "PENDING"}))
 
 
+@pytest.mark.survives("F13")
 @pytest.mark.parametrize("name", ["a\nb", "a\x1fb", "a\nb\x1fc|d", "x\n999", "x\n999.batch\ny", "\ufffd", "", "a|b"])
 def test_a_name_with_anything_in_it_stays_a_name(name: str) -> None:
     answer = parse(text(JOB | {"JobName": name}, BATCH, JOB | {"JobID": "124"}))
     assert [(str(job.job_id), job.name) for job in answer.jobs] == [("123", name), ("124", "eval-a")]
 
 
+@pytest.mark.survives("F13")
 def test_a_torn_row_is_counted_and_the_others_are_read() -> None:
     answer = parse(text(JOB, BATCH) + text(JOB | {"JobID": "124"})[:40])
     expected = (1, 1)
@@ -251,6 +255,7 @@ def test_nothing_stored_yet_is_no_row() -> None:
     assert SacctAnswer((), 0) == parse("")
 
 
+@pytest.mark.survives("F13")
 def test_without_a_column_of_ids_nothing_can_be_told() -> None:
     assert SacctAnswer((), 2) == parse("a|b\nc|d\n", fields=("State", "User"), delimiter="|")
 
@@ -293,6 +298,7 @@ def test_the_running_and_pending_tasks_of_an_array_are_read() -> None:
     assert expected["states"] == {str(job.job_id): job.state for job in answer.jobs}
 
 
+@pytest.mark.survives("F13")
 @pytest.mark.skipif(not VECTORS.is_dir(), reason="the samples are not here")
 @pytest.mark.parametrize("stem", ["25_gcm_multiline_submitline", "27_gcm_literal_backslash_n"])
 def test_a_newline_in_the_middle_of_a_row_breaks_nothing(stem: str) -> None:
@@ -315,6 +321,7 @@ def test_rows_in_any_order_never_raise(rows: list[str]) -> None:
         assert job.state in {State.COMPLETED, None}
 
 
+@pytest.mark.survives("F13")
 @given(st.text(alphabet="\x1f\n|.123_[]-+COMPLETED", max_size=400), st.sampled_from(["\x1f", "|", "|#", ""]))
 def test_no_text_raises_or_invents_an_ended_job(text_: str, delimiter: str) -> None:
     for job in parse(text_, fields=("JobID", "State", "JobName"), delimiter=delimiter).jobs:
@@ -327,6 +334,7 @@ def test_each_job_that_was_printed_is_read_once(numbers: list[int]) -> None:
     assert numbers == [job.job_id.job for job in parse(text(*rows)).jobs]
 
 
+@pytest.mark.survives("F13")
 @pytest.mark.parametrize("piece", ["\n", "\x1f", "x\n", "\x1f\n", "123\x1f\n", text(BATCH)[:60]])
 def test_a_large_answer_of_garbage_takes_no_quadratic_time(piece: str) -> None:
     started = time.monotonic()
@@ -334,6 +342,7 @@ def test_a_large_answer_of_garbage_takes_no_quadratic_time(piece: str) -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.survives("F13")
 def test_short_rows_of_pending_tasks_cannot_make_more_records_than_memory_holds() -> None:
     row = text(JOB | {"JobID": "9_[0-9999]", "JobIDRaw": "9", "State": "PENDING"})
     answer = parse(row * 11)

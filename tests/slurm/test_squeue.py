@@ -122,6 +122,7 @@ def test_a_field_that_says_nothing_is_none(changed: dict[str, str], attribute: s
     assert None is getattr(only_row(record(**changed)), attribute)
 
 
+@pytest.mark.survives("F13")
 @pytest.mark.parametrize("name", ["a\nb", "a\x1fb", "\n999\x1f999\x1fCOMPLETED", "", "a|b", "\ufffd", "x\n"])
 def test_a_name_forges_no_row(name: str) -> None:
     first, second = parse(record(name=name) + record(id="124")).rows
@@ -129,6 +130,7 @@ def test_a_name_forges_no_row(name: str) -> None:
     assert name == first.name
 
 
+@pytest.mark.survives("F13")
 @pytest.mark.parametrize(
     "bad",
     [
@@ -145,6 +147,7 @@ def test_a_malformed_record_is_counted_and_the_others_are_read(bad: str) -> None
     assert expected == ([row.job_id for row in answer.rows], answer.bad_rows)
 
 
+@pytest.mark.survives("F13")
 def test_text_before_the_first_record_is_counted() -> None:
     expected = 1
     assert expected == parse("slurm_load_jobs: hello\n" + record()).bad_rows
@@ -162,18 +165,21 @@ def test_nothing_is_no_row() -> None:
     assert SqueueAnswer((), 0) == parse("\n")
 
 
+@pytest.mark.survives("F13")
 @given(st.text(alphabet="\x1e\x1f\n 123_+RUNIGCOMPLETED:-", max_size=300))
 def test_no_text_raises_or_invents_an_ended_job(text: str) -> None:
     for row in parse(text).rows:
         assert row.state not in TERMINAL or row.state_word.strip() in text
 
 
+@pytest.mark.survives("F13")
 @given(st.lists(st.sampled_from([record(), record(id="9_1"), "\x1e", "junk", "\x1ea\x1fb"]), max_size=20))
 def test_every_good_record_is_read_among_bad_ones(parts: list[str]) -> None:
     good = sum(part.startswith(("\x1e123", "\x1e9_1")) for part in parts)
     assert good == len(parse("".join(parts)).rows)
 
 
+@pytest.mark.survives("F13")
 @pytest.mark.parametrize("piece", ["\x1e", "\x1f", "\n", "\nCLUSTER: ", "\x1ea\x1f"])
 def test_a_large_answer_of_garbage_takes_no_quadratic_time(piece: str) -> None:
     started = time.monotonic()

@@ -187,6 +187,7 @@ class TestReports:
             "output_dir": "/o",
             "notes": ["n"],
             "commands": [{"exit_code": 9}],
+            "sampler": {"interval_ms": 2500, "troubles": []},
             "later": "unknown",
         }
         self.write(experiment, "11.json", name="r/t", attempts=[attempt])
@@ -194,6 +195,14 @@ class TestReports:
         assert (found.name, found.output_dir, found.tokens) == ("r/t", "/o", frozenset({"abc"}))
         (own,) = found.attempts
         assert (own.restart, own.exit_code, own.whole_job, own.notes) == (1, 3, True, ["n"])
+        assert own.sample_interval_s == 2.5
+
+    def test_what_ran_in_the_job_is_known_by_name_only(self, experiment: Experiment) -> None:
+        commands = [{"program": "wrapper.sh"}, {"program": "inspect"}, {"program": "inspect"}, {}]
+        seen = {"interval_ms": 1000, "eval_seen": "lm_eval"}
+        self.write(experiment, "11.json", attempts=[{"commands": commands, "sampler": seen}])
+        (found,) = reports.changed(experiment.jobs, {})
+        assert found.attempts[0].programs == ["inspect", "lm_eval", "wrapper.sh"]
 
     def test_the_last_command_of_several_tells_the_end_where_none_is_the_job(self, experiment: Experiment) -> None:
         commands = [{"exit_code": 0}, {"exit_code": 7}]

@@ -281,6 +281,20 @@ def test_nothing_of_ours_but_three_variables_is_in_the_scripts_environment(tmp_p
 # Arrays, interpreters, syntax.
 
 
+SAY_LOG = "#!/bin/sh\nprintf '%s\\0' \"${EVALMON_RETRY_LOG-none}\"\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_an_eval_that_is_run_again_finds_its_log_whatever_its_name(tmp_path: Path, shell: str) -> None:
+    log = "/exp/it's $(touch canary)/l.eval"
+    assert [log] == said(launch(monitored(tmp_path, SAY_LOG, retry_logs={None: log}), shell=shell))
+    tasks = monitored(tmp_path, SAY_LOG, is_array=True, retry_logs={3: log, 12: "/other.eval"})
+    found = [said(launch(tasks, shell=shell, SLURM_ARRAY_TASK_ID=task)) for task in ("3", "12", "1")]
+    assert [[log], ["/other.eval"], ["none"]] == found
+    assert ["none"] == said(launch(monitored(tmp_path, SAY_LOG), shell=shell))
+    assert not list(tmp_path.rglob("canary"))
+
+
 @pytest.mark.parametrize("name", ["r/t/epoch0", 'it\'s $(touch canary) "x"'])
 def test_each_task_of_an_array_has_a_name_and_a_directory_of_its_own(tmp_path: Path, name: str) -> None:
     job = monitored(tmp_path, name=name, output_dir=f"/out/{name}", is_array=True)

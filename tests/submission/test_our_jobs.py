@@ -127,6 +127,13 @@ def test_where_a_small_job_would_take_a_whole_node(partition: str | None, expect
     assert expected is is_exclusive(partition, ALL)
 
 
+def test_select_linear_gives_whole_nodes_but_where_a_partition_shares_them() -> None:
+    shared = Partition("shared", False, None, False, oversubscribed=True)
+    linear = {where: is_exclusive(where, (*ALL, shared), linear=True) for where in ("main", "long", "shared", None)}
+    assert {"main": True, "long": True, "shared": False, None: True} == linear
+    assert is_exclusive(None, (), linear=True)
+
+
 @pytest.mark.parametrize(
     ("limit", "expected"), [("240", ["--time-min=10"]), ("10", []), ("5", []), ("0", ["--time-min=10"])]
 )

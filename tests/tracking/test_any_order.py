@@ -118,6 +118,7 @@ def polled_log_is_true(cluster: Cluster, looks: Sequence[Look]) -> None:
     check_measured(watcher)
 
 
+@pytest.mark.survives("F18")
 @GENTLE
 @given(clusters(), LOOKS)
 def test_whatever_fails_or_lags_between_polls_the_log_has_exactly_the_true_transitions(
@@ -126,6 +127,7 @@ def test_whatever_fails_or_lags_between_polls_the_log_has_exactly_the_true_trans
     polled_log_is_true(cluster, looks)
 
 
+@pytest.mark.survives("F18")
 @pytest.mark.full
 @THOROUGH
 @given(clusters(), LOOKS)
@@ -145,6 +147,7 @@ def vanished_nodes_are_told_truly(cluster: Cluster, looks: Sequence[Look]) -> No
             assert true == logged, watcher.log
 
 
+@pytest.mark.survives("F18")
 @GENTLE
 @given(clusters(nodes_vanish=True), LOOKS)
 def test_after_a_node_vanished_each_report_is_laid_beside_its_own_attempt(cluster: Cluster, looks: list[Look]) -> None:
@@ -152,6 +155,7 @@ def test_after_a_node_vanished_each_report_is_laid_beside_its_own_attempt(cluste
     vanished_nodes_are_told_truly(cluster, looks)
 
 
+@pytest.mark.survives("F18")
 @pytest.mark.full
 @THOROUGH
 @given(clusters(nodes_vanish=True), LOOKS)
@@ -286,6 +290,7 @@ def test_facts_in_any_order_doubled_and_grouped_end_alike_and_nothing_is_invente
     any_order_ends_alike(found)
 
 
+@pytest.mark.survives("F18")
 @pytest.mark.full
 @THOROUGH
 @given(anything())
@@ -293,6 +298,7 @@ def test_any_order_a_few_thousand_times(found: tuple[Cluster, list[Facts], list[
     any_order_ends_alike(found)
 
 
+@pytest.mark.survives("F7")
 @GENTLE
 @given(clusters(), LOOKS, st.lists(st.booleans(), min_size=12, max_size=12))
 def test_an_observer_that_was_stopped_in_the_middle_and_wakes_up_adds_no_wrong_line(

@@ -40,6 +40,7 @@ def test_a_running_that_nobody_saw_is_reconstructed_from_its_start() -> None:
     assert [T + 5, T + 55] == [event.at for event in found.events]
 
 
+@pytest.mark.survives("F18")
 def test_a_job_cancelled_before_its_start_never_ran() -> None:
     found = told(queue(9, row(State.CANCELLED, end=8)))
     assert (["PENDING>CANCELLED"], 0.0) == (found.path, found.eval.attempts[0].elapsed_s)
@@ -65,6 +66,7 @@ def test_an_unknown_word_does_not_undo_what_is_known() -> None:
     assert (["PENDING>RUNNING"], State.RUNNING) == (found.path, found.eval.state)
 
 
+@pytest.mark.survives("F16")
 def test_an_empty_squeue_while_sacct_says_running_concludes_nothing() -> None:
     minutes = range(1, 61)
     empty = [facts for n in minutes for facts in (queue(60 * n), accounts(60 * n, account(State.RUNNING, start=5)))]
@@ -72,6 +74,7 @@ def test_an_empty_squeue_while_sacct_says_running_concludes_nothing() -> None:
     assert (["PENDING>RUNNING"], State.RUNNING, False) == (found.path, found.eval.state, found.eval.final)
 
 
+@pytest.mark.survives("F17")
 def test_a_job_that_sacct_calls_running_is_not_lost_before_its_limit_is_over() -> None:
     found = told(queue(10, row(State.RUNNING, start=5, time_limit_s=6000.0)))
     running = account(State.RUNNING, start=5, time_limit_s=6000.0)
@@ -83,6 +86,7 @@ def test_a_job_that_sacct_calls_running_is_not_lost_before_its_limit_is_over() -
     assert ["PENDING>RUNNING", "RUNNING>LOST"] == found.path
 
 
+@pytest.mark.survives("F16")
 def test_a_squeue_without_the_job_and_a_sacct_that_lags_conclude_nothing() -> None:
     found = told(queue(10, RUNNING), queue(60), accounts(60))
     assert (["PENDING>RUNNING"], False) == (found.path, found.eval.final)
@@ -90,6 +94,7 @@ def test_a_squeue_without_the_job_and_a_sacct_that_lags_conclude_nothing() -> No
     assert ["PENDING>RUNNING", "RUNNING>TIMEOUT"] == found.path
 
 
+@pytest.mark.survives("F17")
 def test_a_purged_job_that_nobody_can_tell_of_is_lost_and_never_completed() -> None:
     found = told(queue(10, RUNNING))
     for n in range(31):
@@ -115,6 +120,7 @@ def test_an_answer_that_is_not_there_is_no_news() -> None:
     assert ([], before) == (found.take(queue(70, RUNNING)), found.eval.attempts[0].queue_at)
 
 
+@pytest.mark.survives("F18")
 @pytest.mark.parametrize("end", sorted(MAY_RUN_AGAIN))
 def test_what_slurm_may_run_again_is_final_only_once_squeue_is_without_it(end: State) -> None:
     found = told(queue(10, RUNNING), accounts(60, account(end, start=5, end=55)))
@@ -125,6 +131,7 @@ def test_what_slurm_may_run_again_is_final_only_once_squeue_is_without_it(end: S
     assert (["PENDING>RUNNING", f"RUNNING>{end}"], True) == (found.path, found.eval.final)
 
 
+@pytest.mark.survives("F18")
 @pytest.mark.parametrize("end", sorted(MAY_RUN_AGAIN))
 def test_what_slurm_runs_again_goes_on_with_a_new_attempt(end: State) -> None:
     found = told(queue(10, RUNNING), accounts(60, account(end, start=5, end=55)))
@@ -135,6 +142,7 @@ def test_what_slurm_runs_again_goes_on_with_a_new_attempt(end: State) -> None:
     assert ["PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path[3:]
 
 
+@pytest.mark.survives("F18")
 def test_a_requeue_between_two_polls_waits_for_accounting_to_name_it() -> None:
     found = told(queue(10, RUNNING), queue(60, row(State.PENDING, submit=57)))
     assert (["PENDING>RUNNING"], State.RUNNING) == (found.path, found.eval.state)
@@ -142,6 +150,7 @@ def test_a_requeue_between_two_polls_waits_for_accounting_to_name_it() -> None:
     assert ["PENDING>RUNNING", "RUNNING>PREEMPTED", "PREEMPTED>PENDING"] == found.path
 
 
+@pytest.mark.survives("F18")
 def test_an_earlier_attempt_that_accounting_never_has_was_requeued() -> None:
     again = account(State.PENDING, submit=57)
     found = told(queue(10, RUNNING), queue(60, row(State.PENDING, submit=57)), accounts(60, again))
@@ -150,6 +159,7 @@ def test_an_earlier_attempt_that_accounting_never_has_was_requeued() -> None:
     assert ["PENDING>RUNNING", "RUNNING>REQUEUED", "REQUEUED>PENDING"] == found.path
 
 
+@pytest.mark.survives("F18")
 def test_a_requeue_before_the_first_look_is_asked_about_and_told() -> None:
     found = told(queue(200, row(State.SUSPENDED, submit=57, start=180)))
     assert ["PENDING>RUNNING"] == found.path
@@ -158,6 +168,7 @@ def test_a_requeue_before_the_first_look_is_asked_about_and_told() -> None:
     assert ["RUNNING>REQUEUED", "REQUEUED>PENDING", "PENDING>RUNNING", "RUNNING>SUSPENDED"] == found.path[1:]
 
 
+@pytest.mark.survives("F18")
 def test_held_after_a_requeue_it_is_pending_again_and_not_over() -> None:
     first = account(State.REQUEUED, start=5, end=55)
     held = row(State.REQUEUED, submit=57, state_word="REQUEUE_HOLD")
@@ -263,12 +274,14 @@ def test_a_retried_eval_goes_on_with_its_new_job() -> None:
 # The clock of an observer is set, or another observer's differs.
 
 
+@pytest.mark.survives("F9")
 def test_a_clock_set_forward_a_day_makes_no_job_lost() -> None:
     day = 86_400
     found = told(queue(10, RUNNING), queue(60), accounts(60), queue(day), accounts(day))
     assert (["PENDING>RUNNING"], False) == (found.path, found.eval.final)
 
 
+@pytest.mark.survives("F9")
 def test_a_clock_set_back_an_hour_delays_nothing() -> None:
     hour = -3600
     found = told(queue(10, RUNNING), queue(60, row(State.SUSPENDED, start=5)))
@@ -277,6 +290,7 @@ def test_a_clock_set_back_an_hour_delays_nothing() -> None:
     assert found.eval.final
 
 
+@pytest.mark.survives("F9")
 def test_a_clock_set_back_an_hour_delays_no_loss_either() -> None:
     found = told(queue(10, RUNNING), lost_after_s=300)
     found.take(*(facts for n in range(3) for facts in (queue(60 * n + 60), accounts(60 * n + 60))))
@@ -284,6 +298,7 @@ def test_a_clock_set_back_an_hour_delays_no_loss_either() -> None:
     assert "RUNNING>LOST" == found.path[-1]
 
 
+@pytest.mark.survives("F9")
 @pytest.mark.parametrize("skew", [-300.0, 300.0])
 def test_an_observer_whose_clock_is_wrong_by_five_minutes_sees_the_same_path(skew: float) -> None:
     found = told(queue(10 + skew, row(State.PENDING)), queue(30, RUNNING), queue(90 + skew, RUNNING))
@@ -291,6 +306,7 @@ def test_an_observer_whose_clock_is_wrong_by_five_minutes_sees_the_same_path(ske
     assert (["PENDING>RUNNING", "RUNNING>COMPLETED"], True) == (found.path, found.eval.final)
 
 
+@pytest.mark.survives("F9")
 def test_a_node_whose_clock_is_behind_gives_no_negative_duration() -> None:
     found = told(report(own(start=-300, end=-250, exit_code=0)), queue(60, row(State.COMPLETED, start=5, end=55)))
     assert (["PENDING>RUNNING", "RUNNING>COMPLETED"], 50.0) == (found.path, found.eval.attempts[0].elapsed_s)

@@ -13,11 +13,13 @@ from tracking.rows import JOB, T, Told, account, accounts, launcher, own, queue,
 OLD = account(State.COMPLETED, submit=-86_400, start=-86_000, end=-85_000)
 
 
+@pytest.mark.survives("F18")
 def test_the_row_of_an_earlier_bearer_is_not_ours_though_it_is_the_only_one() -> None:
     found = told(queue(10), accounts(10, OLD))
     assert ([], [], False) == (found.path, found.eval.attempts, found.eval.final)
 
 
+@pytest.mark.survives("F18")
 def test_of_two_bearers_only_the_one_submitted_by_us_counts() -> None:
     found = told(queue(60), accounts(60, OLD, account(State.FAILED, start=5, end=55)))
     assert ["PENDING>RUNNING", "RUNNING>FAILED"] == found.path
@@ -86,6 +88,7 @@ def test_rows_of_another_user_do_not_count_where_it_is_known_who_asks() -> None:
     assert ["PENDING>RUNNING", "RUNNING>COMPLETED"] == told(accounts(60, done, user="me")).path
 
 
+@pytest.mark.survives("F18")
 def test_a_het_job_is_registered_by_its_number_and_shown_by_its_components() -> None:
     batch, other = (row(State.RUNNING, job_id=f"{JOB}+{n}", start=5) for n in (0, 1))
     found = told(queue(10, other, batch))
@@ -94,6 +97,7 @@ def test_a_het_job_is_registered_by_its_number_and_shown_by_its_components() -> 
     assert "RUNNING>FAILED" == found.path[-1]
 
 
+@pytest.mark.survives("F18")
 def test_each_task_of_an_array_is_an_eval_of_its_own() -> None:
     tasks = [registered(f"r/a[{n}]", f"{JOB}_{n}") for n in range(2)]
     found = Told(Facts(registrations=tasks), queue(10, row(State.RUNNING, job_id=f"{JOB}_1", start=5)))

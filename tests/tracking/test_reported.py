@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalmon_agent.tracking.path import incarnations
 from evalmon_agent.tracking.records import Attempt, Own
@@ -92,3 +94,29 @@ def seen(found: Told) -> list[tuple[float | None, int | None]]:
     """(Submit, restart) of each incarnation."""
     known = incarnations(found.eval, JOB)
     return [(one.attempt.submitted_at, one.own.restart if one.own is not None else None) for one in known]
+
+
+SECONDS = st.none() | st.integers(0, 4000).map(lambda s: T + s)
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> tuple[list[Attempt], list[Own]]:
+    submits = sorted(draw(st.sets(st.integers(0, 4000), max_size=5)))
+    attempts = [
+        Attempt(JOB, T + s, ran=draw(st.booleans()), started_at=draw(SECONDS), ended_at=draw(SECONDS)) for s in submits
+    ]
+    restarts = sorted(draw(st.sets(st.integers(0, 9), max_size=5)))
+    return attempts, [Own(JOB, restart, started_at=draw(SECONDS)) for restart in restarts]
+
+
+@given(anything(), st.booleans(), st.booleans())
+def test_whatever_they_say_each_is_there_once_and_in_its_order(
+    found: tuple[list[Attempt], list[Own]], is_first: bool, is_queued: bool
+) -> None:
+    attempts, owns = found
+    laid_out = pairs(attempts, owns, Known(is_first=is_first, is_queued=is_queued))
+    assert attempts == [attempt for attempt, _ in laid_out if attempt is not None]
+    assert owns == [own for _, own in laid_out if own is not None]
+    assert all(attempt is not None or own is not None for attempt, own in laid_out)
+    both = [(attempts.index(a), o.restart) for a, o in laid_out if a is not None and o is not None]
+    assert all(number <= restart for number, restart in both)

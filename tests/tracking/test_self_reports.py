@@ -27,6 +27,7 @@ from tracking.rows import (
 RUNNING = row(State.RUNNING, start=5)
 
 
+@pytest.mark.survives("F17")
 @pytest.mark.parametrize(
     ("end", "state"),
     [
@@ -51,6 +52,7 @@ def test_without_accounting_squeues_last_word_outweighs_the_report() -> None:
     assert (["PENDING>RUNNING", "RUNNING>TIMEOUT"], "squeue") == (found.path, found.last.witness)
 
 
+@pytest.mark.survives("F17")
 def test_without_accounting_and_without_an_end_in_its_report_a_job_is_lost_in_the_end() -> None:
     found = told(queue(20, RUNNING), report(own(start=6)))
     for n in range(31):
@@ -59,6 +61,7 @@ def test_without_accounting_and_without_an_end_in_its_report_a_job_is_lost_in_th
     assert ["PENDING>RUNNING", "RUNNING>LOST"] == found.path
 
 
+@pytest.mark.survives("F17")
 def test_without_accounting_and_any_report_a_job_is_lost_and_never_completed() -> None:
     found = told()
     for n in range(31):
@@ -72,6 +75,7 @@ def test_part_of_a_job_that_ended_is_not_the_end_of_the_job() -> None:
     assert ["PENDING>RUNNING"] == found.path
 
 
+@pytest.mark.survives("F17")
 def test_accounting_that_lags_is_waited_for_though_the_report_tells_an_end() -> None:
     found = told(queue(20, RUNNING), report(own(start=6, end=50, signal=15)), queue(60), accounts(60))
     assert ["PENDING>RUNNING"] == found.path
@@ -79,6 +83,7 @@ def test_accounting_that_lags_is_waited_for_though_the_report_tells_an_end() -> 
     assert ["PENDING>RUNNING", "RUNNING>TIMEOUT"] == found.path
 
 
+@pytest.mark.survives("F17")
 def test_accounting_that_stays_silent_for_two_minutes_leaves_it_to_the_report() -> None:
     found = told(queue(20, RUNNING), report(own(start=6, end=50, exit_code=0)))
     for n in (60, 120, 180):
@@ -108,6 +113,7 @@ def test_a_report_alone_says_that_the_job_runs() -> None:
     assert (["PENDING>RUNNING"], T + 6) == (found.path, found.last.at)
 
 
+@pytest.mark.survives("F18")
 def test_two_restarts_have_a_report_each() -> None:
     reports = report(own(0, start=6, end=50, signal=15), own(1, start=200, end=300, exit_code=0))
     attempts = (account(State.REQUEUED, start=5, end=51), account(State.COMPLETED, submit=57, start=199, end=301))
@@ -182,17 +188,20 @@ def test_a_report_without_a_name_is_looked_at_again_once_its_job_is_registered()
     assert (["PENDING>RUNNING"], [f"{JOB}.json"]) == (found.path, list(found.state.reported))
 
 
+@pytest.mark.survives("F18")
 def test_a_report_of_another_submission_with_this_id_is_not_ours() -> None:
     found = told(report(own(start=-9000, end=-8000, exit_code=0), tokens=("old",)))
     assert ([], {}, {NAME}) == (found.path, found.state.reported, set(found.state.evals))
 
 
+@pytest.mark.survives("F18")
 def test_of_a_report_that_outlived_an_id_only_our_attempts_count() -> None:
     old, ours = own(start=-9000, end=-8000, exit_code=0, token="old"), own(start=6, token=TOKEN)
     found = told(report(old, ours, tokens=("old", TOKEN)))
     assert [T + 6] == [o.started_at for o in found.eval.own]
 
 
+@pytest.mark.survives("F18")
 def test_the_batch_script_of_a_het_job_reports_for_the_whole_job() -> None:
     found = told(report(own(start=6, job_id=f"{JOB}+0"), job_id=f"{JOB}+0"))
     assert (["PENDING>RUNNING"], [JOB]) == (found.path, [job.job_id for job in found.eval.jobs])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from evalmon_agent.tracking.timing import MAX_BACK_OFF_S, back_off_s, hand_over_at
 
 
+@pytest.mark.survives("S14")
 @pytest.mark.parametrize(
     ("failures", "expected"), [(0, 60), (5, 60), (6, 120), (7, 240), (8, 480), (9, 600), (99, 600)]
 )
@@ -16,10 +17,12 @@ def test_the_wait_doubles_after_the_alert_only_and_ends_at_ten_minutes(failures:
     assert expected == back_off_s(60.0, failures=failures, alert_after=5)
 
 
+@pytest.mark.survives("S14")
 def test_an_interval_above_ten_minutes_is_never_shortened() -> None:
     assert 3600 == back_off_s(3600.0, failures=50, alert_after=5)
 
 
+@pytest.mark.survives("S14")
 @given(st.floats(1, 86_400), st.integers(0, 10_000), st.integers(1, 100))
 def test_the_wait_is_never_below_the_interval_and_bounded(interval_s: float, failures: int, alert_after: int) -> None:
     assert (
@@ -29,6 +32,7 @@ def test_the_wait_is_never_below_the_interval_and_bounded(interval_s: float, fai
     )
 
 
+@pytest.mark.survives("F19")
 @pytest.mark.parametrize(
     ("life_s", "interval_s", "margin_s"),
     [(86_400, 60, 180), (86_400, 10, 120), (86_400, 600, 1800), (300, 60, 60), (0, 60, 0), (-5, 60, 0)],

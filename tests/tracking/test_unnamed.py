@@ -9,7 +9,7 @@ import pytest
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.records import Recovered
 from evalmon_agent.words.states import State
-from tracking.rows import JOB, Told, own, queue, report, row
+from tracking.rows import JOB, Told, own, queue, report, row, told
 
 UNNAMED = report(own(), name=None)
 SCRIPT = "/exp/r8/eval/t_epoch0/cell.slurm"
@@ -63,3 +63,12 @@ def test_after_a_lost_state_it_is_called_as_in_the_log() -> None:
     found.state.recovered = Recovered(logged={"r8/t/epoch0": [(JOB, State.RUNNING)]})
     found.take(UNNAMED)
     assert ["r8/t/epoch0"] == list(found.state.evals)
+
+
+def test_the_script_of_a_job_that_is_none_of_ours_is_where_squeue_says() -> None:
+    found = Told(report(own(), name="given"), queue(10, row(State.RUNNING, start=5, command=f"{SCRIPT} --seed 3")))
+    assert (["given"], SCRIPT) == (list(found.state.evals), found.eval.script)
+
+
+def test_that_of_ours_is_the_registered_one() -> None:
+    assert "/exp/r8_lr1e-5/eval/cell.slurm" == told(queue(10, row(State.RUNNING, start=5))).eval.script

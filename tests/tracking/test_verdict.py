@@ -8,7 +8,7 @@ from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.records import Own
 from evalmon_agent.tracking.verdict import LogSays, verdict, witnesses_agree
 from evalmon_agent.words.states import TERMINAL, State
-from tracking.rows import Told, account, accounts, launcher, own, queue, registered, report, row, told
+from tracking.rows import Told, account, accounts, launcher, no_accounts, own, queue, registered, report, row, told
 
 SUCCESS = LogSays(expected=True, success=True)
 ERROR = LogSays(expected=True, success=False)
@@ -94,3 +94,30 @@ def test_only_the_report_of_the_latest_attempt_of_the_latest_job_counts() -> Non
     done = row(State.COMPLETED, job_id="200", submit=101, start=110, end=150, command=launcher("9c"))
     found.take(queue(160, done))
     assert ("ok", None) == (verdict(found.eval, None), witnesses_agree(found.eval))
+
+
+SAID = [None, {}, ZERO, THREE, KILLED, {"exit_code": 137}, {"exit_code": 0, "whole_job": False}]
+
+
+@pytest.mark.survives("F27")
+@pytest.mark.parametrize("said", SAID, ids=str)
+@pytest.mark.parametrize("end", sorted(TERMINAL - {State.LOST}))
+def test_every_pair_of_witnesses(end: State, said: dict[str, int] | None) -> None:
+    """They agree if both tell success, or both tell none; where the report tells no end, nobody can say."""
+    found = told(queue(60), accounts(60, account(end, start=5, end=55)))
+    if said is not None:
+        found = told(report(own(start=6, end=50 if said else None, **said)), queue(60))
+        found.take(accounts(60, account(end, start=5, end=55)))
+    succeeded = {str(ZERO): True, str(THREE): False, str(KILLED): False, str({"exit_code": 137}): False}.get(str(said))
+    expected = None if succeeded is None else succeeded == (end is State.COMPLETED)
+    assert expected == witnesses_agree(found.eval)
+    assert (end, True) == (found.eval.state, found.eval.final)
+    verdicts = {True: {"ok", "failed"}, False: {"suspect", "failed"}, None: {"ok", "failed"}}[expected]
+    assert verdict(found.eval, None) in verdicts
+    assert (verdict(found.eval, None) == "ok") == (end is State.COMPLETED and expected is not False)
+
+
+def test_where_only_the_job_itself_tells_there_is_nobody_to_agree_with() -> None:
+    found = told(queue(20, row(State.RUNNING, start=5)), report(own(start=6, end=50, exit_code=0)))
+    found.take(queue(60), no_accounts(60))
+    assert (State.COMPLETED, None) == (found.eval.state, witnesses_agree(found.eval))

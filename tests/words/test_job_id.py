@@ -24,6 +24,7 @@ def test_the_three_spellings_are_read(text: str, expected: JobId) -> None:
     assert expected == parse_job_id(text)
 
 
+@pytest.mark.survives("S6")
 @pytest.mark.parametrize(
     "text",
     [
@@ -41,6 +42,7 @@ def test_an_id_that_is_printed_reads_back(job_id: JobId) -> None:
     assert job_id == parse_job_id(str(job_id))
 
 
+@pytest.mark.survives("S6")
 @given(st.text())
 def test_no_text_raises_and_what_is_read_prints_the_same(text: str) -> None:
     job_id = parse_job_id(text)

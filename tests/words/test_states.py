@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.words.states import ACTIVE, MAY_RUN_AGAIN, TERMINAL, State, parse_state
+from evalmon_agent.words.states import ACTIVE, MAY_RUN_AGAIN, TERMINAL, State, cancelled_by, parse_state
 
-SAID_BY_SLURM = sorted(set(State) - {State.LOST})
+SAID_BY_SLURM = sorted(set(State) - {State.LOST, State.UNSUBMITTED})
 TERMINAL_WORDS = {
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL",
     "DEADLINE", "REVOKED", "CD", "F", "CA", "TO", "OOM", "NF", "PR", "BF", "DL", "RV",
@@ -103,3 +103,11 @@ def test_no_text_raises_or_invents_a_terminal_state(text: str) -> None:
 @given(st.sampled_from(SAID_BY_SLURM), st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12))
 def test_a_known_word_with_letters_behind_it_is_not_that_state(state: State, letters: str) -> None:
     assert state is not parse_state(state.value + letters)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("CANCELLED by 1001", 1001), ("CANCELLED by 0", 0), ("CANCELLED", None), ("COMPLETED", None), ("", None)],
+)
+def test_who_cancelled_it(text: str, expected: int | None) -> None:
+    assert cancelled_by(text) == expected

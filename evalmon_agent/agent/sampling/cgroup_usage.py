@@ -16,8 +16,8 @@ class CgroupUsage:
         OSError: they cannot, or the job has none.
     """
 
-    def __init__(self, job_id: str) -> None:
-        directories = cgroup.job_directories(job_id)
+    def __init__(self, directories: dict[str, str]) -> None:
+        """`directories`: the job's, as cgroup.job_directories gives them."""
         if "memory" in directories:
             self._memory: _Memory = _MemoryV1(directories["memory"])
         elif cgroup.UNIFIED in directories:

@@ -29,7 +29,7 @@ class Activity:
     """The difference of two samples, on any GPU; one request for all."""
 
     def __init__(self, nvml: "Nvml") -> None:
-        module = self._module = nvml.module
+        module = nvml.module
         self.nvml = nvml
         self.take, self.take_of_instance = Function(nvml, "nvmlGpmSampleGet"), Function(nvml, "nvmlGpmMigSampleGet")
         self._metrics_get = Function(nvml, "nvmlGpmMetricsGet")
@@ -39,6 +39,10 @@ class Activity:
         self._request = bytearray(_REQUEST_HEAD.size + _METRICS_OF_ROOM * _METRIC_BYTES)
         self._argument = (ctypes.c_char * len(self._request)).from_buffer(self._request)
         self._places = [_REQUEST_HEAD.size + number * _METRIC_BYTES for number in range(len(names))]
+        for place, number in zip(self._places, self._wanted, strict=True):
+            _METRIC_HEAD.pack_into(self._request, place, number, 0, 0.0)
+        self._metrics = slice(_REQUEST_HEAD.size, _REQUEST_HEAD.size + len(names) * _METRIC_BYTES)
+        self._blank = bytes(self._request[self._metrics])
 
     def between(self, before: int, now: int) -> "tuple[float | str, ...]":
         """Graphics (any kernel), SM and tensor activity, each a percentage or "[N/A]".
@@ -48,8 +52,7 @@ class Activity:
         """
         request = self._request
         _REQUEST_HEAD.pack_into(request, 0, self._version, len(self._wanted), before, now)
-        for place, number in zip(self._places, self._wanted, strict=True):
-            _METRIC_HEAD.pack_into(request, place, number, 0, 0.0)
+        request[self._metrics] = self._blank
         self._metrics_get(self._argument)
         return tuple(_value(*_METRIC_HEAD.unpack_from(request, place)) for place in self._places)
 

@@ -1,5 +1,6 @@
 """Where do the host's figures come from: the job's cgroup, else the processes themselves?"""
 
+from . import cgroup
 from .cgroup_usage import CgroupUsage
 from .tree_usage import TreeUsage
 
@@ -27,7 +28,7 @@ def open_source(environ: "Mapping[str, str]", *, root: int) -> "HostSource":
     job_id = environ.get("SLURM_JOB_ID", "")
     if job_id.isascii() and job_id.isdigit():
         try:
-            return CgroupUsage(job_id)
+            return CgroupUsage(cgroup.job_directories(job_id))
         except (OSError, ValueError):
             pass
     return TreeUsage(root)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .gpu_source import Source
     from .host_source import HostSource
     from .host_usage import Usage
+    from .seen import Seen
 
 # A last sample is worth it if so much time has passed since the one before.
 _LAST_AFTER_S = 1.0
@@ -61,7 +62,7 @@ class Plan:
 class Loop:
     """One sampler on one node."""
 
-    def __init__(self, plan: Plan, record: Record, bell: "Bell", *, show: "Callable[[], None]") -> None:
+    def __init__(self, plan: Plan, record: Record, bell: "Bell", *, show: "Callable[[], None]", seen: "Seen") -> None:
         """Nothing is touched yet.
 
         Args:
@@ -69,11 +70,13 @@ class Loop:
             record: where counts and reasons go.
             bell: what wakes us.
             show: makes the present state of `record` known.
+            seen: knows whether an eval was seen among the job's processes.
         """
         self._plan = plan
         self._record = record
         self._bell = bell
         self._show = show
+        self._seen = seen
         self._gpu_file = CsvFile(
             os.path.join(plan.directory, f"gpu_metrics{plan.suffix}.csv"), gpu_rows.HEADER, held_s=plan.gpu_held_s
         )
@@ -117,6 +120,8 @@ class Loop:
         self._record.count("ticks")
         try:
             self._tick_host()
+            if name := self._seen.look():
+                self._record.texts["eval_seen"] = name
         except Exception as error:  # noqa: BLE001 (a tick's catch-all)
             self._caught(error)
         if self._worker is not None and self._host_file.is_turn:

@@ -1,7 +1,7 @@
 """NVML's C functions that are asked again and again, called without pynvml's wrappers.
 
 Those look the function up, make an object for the answer and dress structures for printing at each call, which was
-half of a tick with eight GPUs. Here function and place for the answer are made once, for all GPUs: one thread asks.
+a third of a tick with eight GPUs. Here function and place for the answer are made once, for all GPUs: one thread asks.
 """
 
 import ctypes
@@ -59,7 +59,10 @@ class Question(Function):
         Raises:
             NoValueError, LostError, FailedError: as they say.
         """
-        self(device, *self._rest)
+        symbol = self._symbol  # not by the methods above: ten times for each GPU, two calls less
+        code = symbol(device, *self._rest) if symbol is not None else self._missing
+        if code:
+            raise self._meaning_of(code)
         return self._answer
 
 

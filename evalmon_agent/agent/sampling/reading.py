@@ -11,44 +11,27 @@ NO_VALUE = "[N/A]"
 
 
 class Reading:
-    """One GPU at one moment. Means are over the time since the tick before."""
+    """One GPU at one moment. Means are over the time since the tick before. What nobody sets is not available."""
 
-    __slots__ = (
-        "clock_reasons",
-        "energy_j",
-        "graphics_activity_pct",
-        "memory_total_mib",
-        "memory_used_mib",
-        "memory_utilization_mean_pct",
-        "memory_utilization_pct",
-        "power_limit_w",
-        "power_mean_w",
-        "power_w",
-        "sm_activity_pct",
-        "sm_clock_mhz",
-        "temperature_c",
-        "tensor_activity_pct",
-        "utilization_mean_pct",
-        "utilization_pct",
-    )
+    clock_reasons: "Value" = NO_VALUE
+    energy_j: "Value" = NO_VALUE
+    graphics_activity_pct: "Value" = NO_VALUE
+    memory_total_mib: "Value" = NO_VALUE
+    memory_used_mib: "Value" = NO_VALUE
+    memory_utilization_mean_pct: "Value" = NO_VALUE
+    memory_utilization_pct: "Value" = NO_VALUE
+    power_limit_w: "Value" = NO_VALUE
+    power_mean_w: "Value" = NO_VALUE
+    power_w: "Value" = NO_VALUE
+    sm_activity_pct: "Value" = NO_VALUE
+    sm_clock_mhz: "Value" = NO_VALUE
+    temperature_c: "Value" = NO_VALUE
+    tensor_activity_pct: "Value" = NO_VALUE
+    utilization_mean_pct: "Value" = NO_VALUE
+    utilization_pct: "Value" = NO_VALUE
 
-    clock_reasons: "Value"
-    energy_j: "Value"
-    graphics_activity_pct: "Value"
-    memory_total_mib: "Value"
-    memory_used_mib: "Value"
-    memory_utilization_mean_pct: "Value"
-    memory_utilization_pct: "Value"
-    power_limit_w: "Value"
-    power_mean_w: "Value"
-    power_w: "Value"
-    sm_activity_pct: "Value"
-    sm_clock_mhz: "Value"
-    temperature_c: "Value"
-    tensor_activity_pct: "Value"
-    utilization_mean_pct: "Value"
-    utilization_pct: "Value"
-
-    def __init__(self, everywhere: "Value" = NO_VALUE) -> None:
-        for name in self.__slots__:
-            setattr(self, name, everywhere)
+    def __init__(self, everywhere: "Value | None" = None) -> None:
+        """`everywhere`: the same in all cells."""
+        if everywhere is not None:
+            for name in self.__annotations__:
+                setattr(self, name, everywhere)

@@ -9,6 +9,7 @@ from . import host_source, own_sampling, placement, whose_gpus
 from .bell import Bell
 from .loop import Loop, Plan
 from .record import Record
+from .seen import Seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def live(
         gpu_held_s=_HELD_INTERVALS * interval_s if script and own_sampling.is_in(script) else 0.0,
     )
     try:
-        Loop(plan, record, bell, show=lambda: show(record)).run()
+        Loop(plan, record, bell, show=lambda: show(record), seen=Seen(root)).run()
     except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
         record.texts["ended"] = f"{type(error).__name__}: {error}"
         show(record)

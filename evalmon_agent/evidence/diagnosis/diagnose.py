@@ -39,6 +39,8 @@ _BY_RESULT = {
     STARTED: "eval-unfinished",
     UNREADABLE: "log-unreadable",
 }
+# A line of a script's many commands, most of which may fail without harm.
+_WEAK = frozenset({"missing-file", "permission-denied", "command-not-found", "network"})
 # What the output cannot explain: the eval's log has said it.
 _SAID_BY_LOG = frozenset({SUCCESS, CANCELLED, UNREADABLE})
 
@@ -86,7 +88,8 @@ def _printed(case: Case, lines: Sequence[Line]) -> Diagnosis | None:
     final = [one for one in raised if one.last is not None and ending.holds(one.last)]
     if case.result is not None and case.result.status == ERROR and case.result.error:
         final.insert(0, written(case.result.error))
-    matches = [*_of_exceptions(final), *(match for number, match in suspects.items() if ending.holds(number))]
+    shown = (m for number, m in suspects.items() if ending.holds(number, weak=RULES[m.rank].cause in _WEAK))
+    matches = [*_of_exceptions(final), *shown]
     best = min(matches, key=lambda match: match.rank, default=None)
     if best is not None:
         return _diagnosis(RULES[best.rank].cause, best.line, names=best.names)

@@ -12,6 +12,7 @@ from evalmon_agent.evidence.diagnosis.lines import Line
 
 # After more lines than these that are no last words, the program had gone on.
 _PLAIN_AT_MOST = 12
+_PLAIN_AT_MOST_IF_WEAK = 3
 _INFO_AT_MOST = 4
 
 _NOISE = re.compile(
@@ -42,16 +43,18 @@ class Ending:
     """Where the last words of a text begin. `others`: lines that tell of errors, which are no sign of life."""
 
     def __init__(self, lines: Sequence[Line], others: Collection[int]) -> None:
-        self._begins_at = _last_words(lines, others)
+        self._begins_at = _last_words(lines, others, plain_at_most=_PLAIN_AT_MOST)
+        self._weak_begins_at = _last_words(lines, others, plain_at_most=_PLAIN_AT_MOST_IF_WEAK)
         self._before, self._after = _bars(lines)
 
-    def holds(self, last: int) -> bool:
-        """Whether nothing behind line `last` shows that the program went on."""
+    def holds(self, last: int, *, weak: bool = False) -> bool:
+        """Whether nothing behind line `last` shows that the program went on; a `weak` sign must be nearer."""
         # A progress bar is drawn once more when its program dies; one that gets further is alive.
-        return last + 1 >= self._begins_at and self._after[last + 1] <= self._before[last]
+        begins_at = self._weak_begins_at if weak else self._begins_at
+        return last + 1 >= begins_at and self._after[last + 1] <= self._before[last]
 
 
-def _last_words(lines: Sequence[Line], others: Collection[int]) -> int:
+def _last_words(lines: Sequence[Line], others: Collection[int], *, plain_at_most: int) -> int:
     """The first line from which on nothing shows that a program was at work."""
     plain = info = 0
     for number in range(len(lines) - 1, -1, -1):
@@ -60,7 +63,7 @@ def _last_words(lines: Sequence[Line], others: Collection[int]) -> int:
             continue
         info += bool(_INFO.match(text))
         plain += 1
-        if plain > _PLAIN_AT_MOST or info > _INFO_AT_MOST or went_on(text):
+        if plain > plain_at_most or info > _INFO_AT_MOST or went_on(text):
             return number + 1
     return 0
 

@@ -25,9 +25,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def sample_for(
     world: World, output: Path, seconds: float, **more: str
 ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, str]]]:
-    """`evalmon run` of a sleep; the GPUs' rows, none if there is no file."""
-    argv = [*RUN, "--output-dir", str(output), "--sample-interval", "1", "--", "sleep", str(seconds)]
+    """`evalmon run` of a sleep that begins with the first row; the GPUs' rows, none if there is no file."""
+    path = output / "gpu_metrics.csv"
+    script = f'n=0; until [ -s "$0" ] || [ $n = 200 ]; do n=$((n + 1)); sleep 0.05; done; sleep {seconds}'
+    argv = [*RUN, "--output-dir", str(output), "--sample-interval", "1", "--", "sh", "-c", script, str(path)]
     environment = world.environment(environ(), **more)
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    path = output / "gpu_metrics.csv"
     return done, rows_of(path) if path.exists() else []

@@ -1,11 +1,15 @@
 """Where the job's cgroup is, v1, v2 and both at once, and what its files say."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from in_a_job import environ, needs_root
 
 from evalmon_agent.agent.sampling import cgroup, cgroup_usage
 from evalmon_agent.agent.sampling.cgroup_pids import CgroupPids
@@ -93,6 +97,93 @@ def test_memory_of_version_2_is_without_file_cache_and_the_nearest_limit_counts(
     assert [70, 30, 101] == mib
     assert usage.memory_limit_bytes == 150 << 20
     assert memory.headroom_bytes() == (150 - 70) << 20
+
+
+def as_the_kernel_lays_it_out(job: Path, *, version: int, own_pid: int) -> dict[str, str]:
+    """A job of 100 MiB, 30 of them file cache, 12.5 s of CPU, 2 cores: the files of kernels 5.15 and 6.8."""
+    if version == 2:
+        version_2(job, used_mib=100, cache_mib=30, limit=str(200 << 20))
+        cpu = (
+            "usage_usec 12500000\nuser_usec 9000000\nsystem_usec 3500000\ncore_sched.force_idle_usec 0\nnr_periods 0\n"
+        )
+        write(job, cpu__stat=cpu, cpu__max="200000 100000\n", cgroup__procs="")
+        write(job / "step_batch", cgroup__procs=f"{own_pid}\n")
+        return {cgroup.UNIFIED: str(job)}
+    cache = f"cache {40 << 20}\nrss {60 << 20}\ninactive_file 1\nactive_file 1\n"
+    cache += f"total_cache {40 << 20}\ntotal_inactive_file {10 << 20}\ntotal_active_file {20 << 20}\n"
+    write(
+        job,
+        memory__usage_in_bytes=f"{100 << 20}\n",
+        memory__limit_in_bytes=f"{200 << 20}\n",
+        memory__max_usage_in_bytes=f"{101 << 20}\n",
+        memory__stat=cache,
+        cpuacct__usage="12500000000\n",
+        cpu__cfs_quota_us="200000\n",
+        cpu__cfs_period_us="100000\n",
+        cgroup__procs="",
+    )
+    write(job / "step_batch", cgroup__procs=f"{own_pid}\n", memory__limit_in_bytes="9223372036854771712\n")
+    return dict.fromkeys(("memory", "cpu", "cpuacct"), str(job))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_all_figures_of_a_job_come_from_files_as_the_kernel_lays_them_out(tmp_path: Path, version: int) -> None:
+    directories = as_the_kernel_lays_it_out(tmp_path / "job_1", version=version, own_pid=os.getpid())
+    source = cgroup_usage.CgroupUsage(directories)
+    usage = source.usage()
+    assert source.name == f"cgroup v{version}"
+    assert (usage.cpu_s, usage.cpu_limit_cores) == (12.5, min(2.0, len(os.sched_getaffinity(0))))
+    memory = (usage.memory_bytes, usage.file_cache_bytes, usage.memory_peak_bytes, usage.memory_limit_bytes)
+    assert [70, 30, 101, 200] == [value and value >> 20 for value in memory]
+    assert source.headroom_bytes() == 130 << 20
+    assert usage.processes == 1
+    assert usage.written_bytes is not None
+
+
+@pytest.mark.parametrize("missing", ["cpu.stat", "memory.current", "memory.stat"])
+def test_where_the_kernel_does_not_count_the_cgroup_is_not_used(tmp_path: Path, missing: str) -> None:
+    directories = as_the_kernel_lays_it_out(tmp_path / "job_1", version=2, own_pid=1)
+    (tmp_path / "job_1" / missing).unlink()
+    with pytest.raises(OSError, match=r"."):
+        cgroup_usage.CgroupUsage(directories)
+
+
+IN_VERSION_2 = """
+import os, sys, time
+from evalmon_agent.agent.sampling import cgroup, cgroup_usage, host_source
+from evalmon_agent.agent.sampling.cgroup_pids import CgroupPids
+mount, job = sys.argv[1:]
+own = f"{mount}/x.scope/job_{job}/step_batch/user/task_0"
+os.makedirs(own)
+try:
+    with open(f"{own}/cgroup.procs", "w") as file: file.write(str(os.getpid()))
+    directories = cgroup.job_directories(job)
+    found = directories[cgroup.UNIFIED]
+    assert os.path.samefile(found, f"{mount}/x.scope/job_{job}"), found
+    cpu = cgroup_usage._Cpu({cgroup.UNIFIED: found})
+    before, end = cpu.used_s(), time.process_time() + 0.2
+    while time.process_time() < end: pass
+    assert 0.15 < cpu.used_s() - before < 5, (before, cpu.used_s())
+    assert CgroupPids(found).pids() == [os.getpid()]
+    name = host_source.open_source({"SLURM_JOB_ID": job}, root=os.getpid()).name
+    has_memory = os.path.exists(f"{found}/memory.current")
+    v1 = "memory" in directories
+    assert name == ("cgroup v2" if has_memory and not v1 else "cgroup v1" if v1 else "processes"), name
+    print("as it should be")
+finally:
+    with open(f"{mount}/cgroup.procs", "w") as file: file.write(str(os.getpid()))
+    for directory in (own, *(own := os.path.dirname(own) for _ in range(4))): os.rmdir(directory)
+"""
+
+
+@needs_root
+def test_in_a_real_cgroup_of_version_2_job_cpu_time_and_processes_are_found(tmp_path: Path) -> None:
+    script = 'mount -t cgroup2 none "$1" || { echo cannot mount; exit 0; }; exec "$2" -c "$3" "$1" "$4"'
+    argv = ["unshare", "-m", "sh", "-c", script, "sh", str(tmp_path), sys.executable, IN_VERSION_2, f"7{os.getpid()}"]
+    done = subprocess.run(argv, env=environ(), capture_output=True, text=True, timeout=30, check=False)
+    if done.stdout == "cannot mount\n":
+        pytest.skip("cgroup2 cannot be mounted here")
+    assert (done.stdout, done.stderr) == ("as it should be\n", "")
 
 
 def test_without_a_limit_there_is_no_headroom_to_watch(tmp_path: Path) -> None:

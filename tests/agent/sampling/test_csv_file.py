@@ -42,6 +42,7 @@ def test_nothing_is_touched_before_the_first_row(path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [HEADER + b"1, 2, 3\n4, 5", HEADER + b"1, 2, 3\n4, 5, 6"])
+@pytest.mark.survives("F12")
 def test_a_torn_tail_gets_its_newline_first(path: Path, there: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(there)
@@ -50,6 +51,7 @@ def test_a_torn_tail_gets_its_newline_first(path: Path, there: bytes) -> None:
 
 
 @pytest.mark.parametrize("cut", range(len(HEADER)))
+@pytest.mark.survives("F12")
 def test_a_torn_header_is_written_anew(path: Path, cut: int) -> None:
     leave(path, HEADER[:cut])
     CsvFile(str(path), HEADER).append(b"7, 8, 9\n", count=1)
@@ -69,6 +71,7 @@ def test_a_file_with_another_header_is_moved_aside_and_none_is_lost(path: Path) 
 
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "hardlink", "fifo", "directory", "device"])
+@pytest.mark.survives("S1")
 def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(path: Path, kind: str) -> None:
     path.parent.mkdir()
     victim = path.parent / "victim"
@@ -156,6 +159,7 @@ print(file.dropped, file.trouble, said, sep="|")
 @pytest.mark.survives("F2")
 @needs_strace
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "ESTALE", "EIO"])
+@pytest.mark.survives("F2", "F3")
 def test_rows_that_find_no_room_are_dropped_and_counted_and_later_ones_come(path: Path, error: str) -> None:
     leave(path, b"")
     argv = ["strace", "-o", "/dev/null", "-P", str(path), "-e", f"inject=write:error={error}:when=3..4"]
@@ -166,6 +170,7 @@ def test_rows_that_find_no_room_are_dropped_and_counted_and_later_ones_come(path
     assert path.read_bytes() == HEADER + b"0, 2, 3\n3, 2, 3\n4, 2, 3\n"
 
 
+@pytest.mark.survives("F2", "F12")
 def test_a_write_that_was_cut_short_leaves_no_torn_line(path: Path) -> None:
     leave(path, b"")
     # At the limit the kernel writes a part, as on a full disk.
@@ -180,6 +185,7 @@ def test_a_write_that_was_cut_short_leaves_no_torn_line(path: Path) -> None:
 
 @pytest.mark.survives("F2")
 @needs_root
+@pytest.mark.survives("F2")
 def test_on_a_full_disk_the_file_ends_with_a_whole_line_and_grows_again_when_there_is_room(tmp_path: Path) -> None:
     inner = (
         "import os, sys\n"
@@ -226,6 +232,7 @@ while file.append(rows, count=8):
 
 
 @pytest.mark.parametrize("reads", [5_000, pytest.param(100_000, marks=pytest.mark.full)])
+@pytest.mark.survives("F12")
 def test_who_reads_the_last_line_finds_a_whole_one(path: Path, reads: int) -> None:
     with started([sys.executable, "-c", ENDLESS_WRITER, str(path)], environ()) as writer:
         wait_until(lambda: path.exists() and path.stat().st_size > 2000)

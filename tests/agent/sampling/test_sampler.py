@@ -43,7 +43,11 @@ def test_two_gpus_are_sampled_from_start_to_end(world: World, tmp_path: Path) ->
     done, rows = sample_for(world, tmp_path / "out", 2.5)
     assert (done.returncode, done.stdout) == (0, "")
     assert [row["uuid"] for row in rows[:2]] == UUIDS
-    assert len(rows) in {6, 8}  # at 0, 1 and 2 s; at the end, unless less than a second has passed since
+    assert len(rows) in {
+        6,
+        8,
+        10,
+    }  # at 0, 1 and 2 s, and what a busy machine adds; at the end, if that is a second more
     first, last = rows[0], rows[-1]
     smi = [first[column] for column in gpu_rows.NVIDIA_SMI_COLUMNS[1:]]
     assert smi == ["37 %", "12 %", "3984 MiB", "81559 MiB", "180.40 W", "44"]
@@ -74,11 +78,20 @@ def test_what_it_did_is_in_the_report(experiment: Experiment, world: World) -> N
     said, notes, rows = run_in_job(experiment, world, 1.4, CUDA_VISIBLE_DEVICES="1")
     assert notes == []
     assert {row["uuid"] for row in rows} == {UUIDS[1]}
-    expected = {"gpus": 1, "gpu_source": "nvml", "ended": "SIGTERM", "no_gpu_file": "", "gpu_gaps": 0, "caught": 0}
+    expected = {
+        "gpus": 1,
+        "interval_ms": 1000,
+        "gpu_source": "nvml",
+        "ended": "SIGTERM",
+        "no_gpu_file": "",
+        "gpu_gaps": 0,
+        "caught": 0,
+    }
     assert {name: said.get(name) for name in expected} == expected
     assert said["gpu_rows"] == len(rows)
 
 
+@pytest.mark.survives("F21")
 def test_instances_of_a_sliced_gpu_have_their_own_memory_and_their_gpus_power(world: World, tmp_path: Path) -> None:
     world.slice_up(1, 0, 2)
     world.gpus[1].instances[1].memory_used_mib = 2048
@@ -100,6 +113,7 @@ def test_instances_of_a_sliced_gpu_have_their_own_memory_and_their_gpus_power(wo
     )
 
 
+@pytest.mark.survives("F21")
 def test_one_instance_by_its_uuid_is_all_that_such_a_job_has(world: World, tmp_path: Path) -> None:
     world.slice_up(0, 0, 3)
     uuid = world.gpus[0].instances[1].uuid
@@ -119,6 +133,7 @@ def test_one_instance_by_its_uuid_is_all_that_such_a_job_has(world: World, tmp_p
         ("nvmlGpmQueryDeviceSupport", "gpm.tensor_activity.window_mean [%]"),
     ],
 )
+@pytest.mark.survives("F21")
 def test_what_a_gpu_does_not_know_is_not_available_and_the_rest_is(
     world: World, tmp_path: Path, symbol: str, column: str
 ) -> None:
@@ -130,12 +145,14 @@ def test_what_a_gpu_does_not_know_is_not_available_and_the_rest_is(
     assert rows[0]["memory.used [MiB]"] == "3984 MiB"
 
 
+@pytest.mark.survives("F21")
 def test_what_we_may_not_know_says_so(world: World, tmp_path: Path) -> None:
     world.refuse("nvmlDeviceGetPowerUsage", errors.NO_PERMISSION)
     _, rows = sample_for(world, tmp_path / "out", 0.5)
     assert {row["power.draw [W]"] for row in rows} == {"[Insufficient Permissions]"}
 
 
+@pytest.mark.survives("F21")
 def test_an_old_driver_has_memory_of_version_1_and_no_gpm(world: World, tmp_path: Path) -> None:
     world.library = build(tmp_path / "old", without=OLD_DRIVER)
     _, rows = sample_for(world, tmp_path / "out", 1.3)
@@ -154,12 +171,14 @@ def test_an_old_driver_has_memory_of_version_1_and_no_gpm(world: World, tmp_path
         pytest.param("nvmlDeviceGetMigMode", marks=FULL),
     ],
 )
+@pytest.mark.survives("F21")
 def test_a_missing_symbol_costs_its_figure_only(world: World, tmp_path: Path, symbol: str) -> None:
     world.library = build(tmp_path / "lib", without=[symbol])
     _, rows = sample_for(world, tmp_path / "out", 0.5)
     assert [row["temperature.gpu"] for row in rows[:2]] == ["44", "44"]
 
 
+@pytest.mark.survives("F21")
 def test_a_passing_error_is_a_gap_and_no_row(experiment: Experiment, world: World) -> None:
     world.refuse("nvmlDeviceGetUtilizationRates", errors.UNKNOWN, gpu=0, first=1, last=1)
     said, notes, rows = run_in_job(experiment, world, 1.4)
@@ -168,6 +187,7 @@ def test_a_passing_error_is_a_gap_and_no_row(experiment: Experiment, world: Worl
     assert notes == ["sampler: Unknown Error"]
 
 
+@pytest.mark.survives("F21")
 def test_a_lost_gpu_has_one_row_that_says_so_and_the_other_goes_on(experiment: Experiment, world: World) -> None:
     environment = in_job(experiment, world)
     output = experiment.directory / "out" / "gpu_metrics.csv"
@@ -196,6 +216,7 @@ while sys.stdin.readline():
 """
 
 
+@pytest.mark.survives("F21")
 def test_gpus_that_come_back_are_sampled_again(world: World) -> None:
     argv = [sys.executable, "-c", LOST_AND_BACK]
     with started(argv, world.environment(environ()), stdin=subprocess.PIPE) as process:
@@ -227,6 +248,7 @@ def test_gpus_that_come_back_are_sampled_again(world: World) -> None:
         (errors.DRIVER_NOT_LOADED, "Driver Not Loaded"),
     ],
 )
+@pytest.mark.survives("F21")
 def test_a_driver_that_does_not_work_is_the_reason_for_no_file(
     experiment: Experiment, world: World, error: int, expected: str
 ) -> None:
@@ -237,6 +259,7 @@ def test_a_driver_that_does_not_work_is_the_reason_for_no_file(
     assert said["host_rows"]
 
 
+@pytest.mark.survives("F21")
 def test_without_a_driver_there_is_no_gpu_file_and_the_reason_is_told(experiment: Experiment, world: World) -> None:
     said, notes, rows = run_in_job(experiment, world, LD_LIBRARY_PATH="/nowhere", PATH="/usr/bin:/bin")
     assert (rows, notes) == ([], [])
@@ -245,6 +268,7 @@ def test_without_a_driver_there_is_no_gpu_file_and_the_reason_is_told(experiment
     assert os.listdir(experiment.directory / "out") == ["host_metrics.csv"]
 
 
+@pytest.mark.survives("F21")
 def test_without_nvml_nvidia_smi_is_asked(experiment: Experiment, world: World, tmp_path: Path) -> None:
     world.install_nvidia_smi(tmp_path / "bin")
     path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
@@ -255,6 +279,7 @@ def test_without_nvml_nvidia_smi_is_asked(experiment: Experiment, world: World, 
     assert smi == ["37 %", "12 %", "3984 MiB", "81559 MiB", "180.40 W", "44"]
 
 
+@pytest.mark.survives("F21")
 def test_an_nvidia_smi_that_hangs_holds_nobody_up(experiment: Experiment, world: World, tmp_path: Path) -> None:
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
@@ -275,6 +300,7 @@ def test_an_nvidia_smi_that_hangs_holds_nobody_up(experiment: Experiment, world:
         "nvmlDeviceGetPowerUsage",
     ],
 )
+@pytest.mark.survives("F21")
 def test_a_driver_that_hangs_holds_up_neither_the_host_metrics_nor_the_end(
     experiment: Experiment, world: World, symbol: str
 ) -> None:
@@ -289,6 +315,7 @@ def test_a_driver_that_hangs_holds_up_neither_the_host_metrics_nor_the_end(
 
 
 @FULL
+@pytest.mark.survives("F21")
 def test_a_slow_driver_makes_gaps_and_no_queue(experiment: Experiment, world: World) -> None:
     world.delay("nvmlDeviceGetPowerUsage", 700)
     said, _, rows = run_in_job(experiment, world, 4.2)
@@ -323,6 +350,7 @@ def test_a_further_node_has_files_of_its_own(experiment: Experiment, world: Worl
     assert sorted(os.listdir(experiment.directory / "out")) == ["gpu_metrics.n2.csv", "host_metrics.n2.csv"]
 
 
+@pytest.mark.survives("F12")
 def test_a_requeued_job_goes_on_in_the_same_files_behind_a_torn_tail(world: World, tmp_path: Path) -> None:
     sample_for(world, tmp_path / "out", 0.5)
     path = tmp_path / "out" / "gpu_metrics.csv"
@@ -358,6 +386,7 @@ def test_two_samplers_in_one_directory_write_each_tick_once(world: World, tmp_pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.survives("F23")
 def test_alone_it_ends_when_told(world: World, tmp_path: Path, number: int) -> None:
     argv = [*SAMPLE, "--output-dir", str(tmp_path / "out"), "--interval", "60"]
     with started(argv, world.environment(environ())) as sampler:
@@ -393,6 +422,7 @@ def test_the_sampler_ends_when_run_is_killed(world: World, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("hanging", [False, True])
+@pytest.mark.survives("F21")
 def test_nothing_of_ours_is_left_after_the_command(world: World, tmp_path: Path, hanging: bool) -> None:
     if hanging:
         world.hang("nvmlDeviceGetPowerUsage")
@@ -434,6 +464,7 @@ def test_a_file_that_the_script_itself_writes_is_left_to_it(world: World, tmp_pa
 
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", ["gpu_metrics.csv", "host_metrics.csv"])
+@pytest.mark.survives("S1")
 def test_links_planted_at_our_files_are_not_followed(experiment: Experiment, world: World, name: str) -> None:
     output = experiment.directory / "out"
     output.mkdir()

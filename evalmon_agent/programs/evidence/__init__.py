@@ -1,0 +1,1 @@
+"""What an attempt left behind, read from its files."""

@@ -1,0 +1,1 @@
+"""One job into Slurm, once: its script, its launcher, its record; which jobs are there."""

@@ -1,0 +1,96 @@
+"""Which of the jobs that a user means does Slurm know, and what does it know of them?"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.slurm.whereabouts import Whereabouts
+from evalmon_agent.submission.adoption import Job
+from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.states import TERMINAL
+
+_OURS = re.compile(r"/evalmon/scripts/[0-9a-f]{16}/evalmon-(?:sidecar|completion)( |$)")
+_MOST_WORDS = 64
+
+
+@dataclass(slots=True)
+class KnownJobs:
+    """My jobs, those in the queue that are not over, whose the others are, and which are evalmon's own.
+
+    `partly`: those of which accounting has only a part so far, which does not say whose they are. `trouble`: why
+    accounting did not answer, "" if it did.
+    """
+
+    jobs: dict[JobId, Job] = field(default_factory=dict)
+    waiting_or_running: set[JobId] = field(default_factory=set)
+    others: dict[int, str] = field(default_factory=dict)
+    ours: set[int] = field(default_factory=set)
+    partly: set[int] = field(default_factory=set)
+    trouble: str = ""
+
+
+def known_jobs(slurm: Slurm, numbers: Iterable[int]) -> KnownJobs:
+    """What squeue has, in two calls, and what sacct has of `numbers` (ids without task), in two per IDS_PER_CALL."""
+    known = KnownJobs()
+    asked = [str(number) for number in sorted(set(numbers))]
+    chunks = [asked[start : start + IDS_PER_CALL] for start in range(0, len(asked), IDS_PER_CALL)]
+    for chunk in chunks:
+        _take_accounts(known, slurm, chunk)
+    queue = slurm.queue()
+    for row in () if isinstance(queue, Failure) else queue.rows:
+        if _OURS.search(row.command):
+            known.ours.add(row.job_id.job)
+        if row.submitted_at is not None:
+            known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name, script_of(row.command))
+            if row.state not in TERMINAL:
+                known.waiting_or_running.add(row.job_id)
+    # Accounting may take an array for a job while it has only the beginning of it.
+    for number in {job_id.job for job_id in known.jobs if job_id.task is not None}:
+        known.jobs.pop(JobId(number), None)
+    _place(known, slurm.places_in_queue())
+    for chunk in chunks:
+        _place(known, slurm.places_in_accounts(chunk))
+    return known
+
+
+def script_of(command: str) -> str | None:
+    """The script in a Command, which has the job's arguments behind it; None if it is not there (any more).
+
+    Links in its directory are resolved, as they are in the experiment's.
+    """
+    words = command.split(" ") if command.startswith("/") else []
+    for count in range(min(len(words), _MOST_WORDS), 0, -1):
+        path = " ".join(words[:count])
+        if os.path.isfile(path):
+            return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    return None
+
+
+def _take_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[str]) -> None:
+    answer = slurm.account(job_ids) if slurm.has("sacct") else None
+    if answer is None or isinstance(answer, Failure):
+        known.trouble = "there is no sacct" if answer is None else answer.line
+        return
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    for row in answer.jobs:
+        if not row.whole:
+            known.partly.add(row.job_id.job)
+        elif row.user not in {None, me}:
+            known.others[row.job_id.job] = str(row.user)
+        elif row.submitted_at is not None:
+            known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name or "")
+
+
+def _place(known: KnownJobs, found: Iterable[Whereabouts]) -> None:
+    for where in found:
+        job = known.jobs.get(where.job_id)
+        if job is not None and job.submitted_at == where.submitted_at and job.work_dir is None:
+            known.jobs[where.job_id] = replace(
+                job, work_dir=where.work_dir, partition=where.partition, account=where.account, qos=where.qos
+            )

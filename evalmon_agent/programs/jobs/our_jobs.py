@@ -1,0 +1,134 @@
+"""How do the sidecar and the completion job get into Slurm: prepared like the evals, and never twice."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evalmon_agent.programs.jobs.own_path import launcher_of
+from evalmon_agent.programs.jobs.register import Outcome, claim, new_token, submit, write_script
+from evalmon_agent.settings import OurJob, Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.slurm.script import read_head
+from evalmon_agent.slurm.sinfo import Partition
+from evalmon_agent.store import registry
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.submission.our_jobs import Place, cut_time, is_exclusive, options, place_of, script, time_min
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.registry import Entry, entries
+
+Kind = Literal["sidecar", "completion"]
+_COMMAND: Mapping[Kind, str] = {"sidecar": "sidecar", "completion": "complete"}
+_HEADS_READ = 50
+MAX_DEPENDENCIES = 5000
+"""Ids in one --dependency: well below the 128 KiB that one argument may have."""
+WAITING_BEGIN_S = 300
+"""How much later a completion job looks again that has nothing to wait for but room for more evals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Helpers:
+    """Submits our own jobs for one experiment."""
+
+    experiment: Experiment
+    slurm: Slurm
+    settings: Settings
+    environ: Mapping[str, str]
+
+    def submit(self, kind: Kind, *, afterany: Sequence[str] = (), later_s: float = 0.0) -> Outcome:
+        """Submit a sidecar, or a completion job after these jobs, `later_s` from now at the earliest.
+
+        A sidecar that would take a node is refused.
+        """
+        job: OurJob = getattr(self.settings, kind)
+        place = self._place()
+        where = job.partition or place.partition
+        partitions = self._partitions()
+        if kind == "sidecar" and is_exclusive(where, partitions, linear=self.slurm.gives_whole_nodes()):
+            return Outcome(None, f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
+        token = new_token()
+        claim(self.experiment, token, kind)
+        text = script(
+            _COMMAND[kind],
+            self.experiment.root,
+            interpreter=sys.executable,
+            token=token,
+            environ=self.environ,
+        )
+        path = write_script(self.experiment, token, [f"evalmon-{kind}"], text.encode(errors="surrogateescape"))
+        time_limit = cut_time(job.time, where, partitions)
+        argv = options(
+            job,
+            place,
+            kind=kind,
+            output=os.path.join(self.experiment.directory, f"{kind}-{{j}}.out"),
+            time_limit=time_limit,
+            afterany=afterany[-MAX_DEPENDENCIES:],
+        )
+        if later_s:
+            argv.append(f"--begin=now+{later_s:.0f}")
+        if kind == "sidecar":
+            argv += time_min(time_limit)
+        if kind == "completion" and self.settings.mail_user:
+            argv += [f"--mail-user={self.settings.mail_user}", "--mail-type=END,FAIL"]
+        return submit(self.experiment, self.slurm, token, path, options=argv, cwd=self.experiment.root, ours=True)
+
+    def _place(self) -> Place:
+        """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
+        found = [
+            entry
+            for entry in entries(registry.read(self.experiment.registry))
+            if entry.intent.what == "eval" and entry.accepted is not None
+        ]
+        return place_of([self._options(entry) for entry in found[-_HEADS_READ:]], self.environ)
+
+    def _options(self, entry: Entry) -> Mapping[str, str]:
+        """The options of an eval's script; of an adopted job what Slurm gave it."""
+        if entry.adopted is None:
+            return read_head(self._launcher(entry)).options
+        given = (entry.adopted.partition, entry.adopted.account, entry.adopted.qos)
+        return {key: value for key, value in zip(("partition", "account", "qos"), given, strict=True) if value}
+
+    def _launcher(self, entry: Entry) -> str:
+        path = launcher_of(self.experiment, entry.intent.token, entry.intent.script or "")
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+    def _partitions(self) -> tuple[Partition, ...]:
+        answer = self.slurm.partitions()
+        return () if isinstance(answer, Failure) else answer
+
+
+def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[str]:
+    """The job ids, arrays once, of all evals that are not over: what a completion job waits for.
+
+    Those that nobody registered, but that report to this experiment, too: a completion job that did not wait for
+    them would submit one successor after the other.
+    """
+    over = set(_over(state)) if state is not None else set()
+    found: dict[str, None] = {}
+    for entry in entries(registry.read(experiment.registry)):
+        if entry.intent.what != "eval" or entry.accepted is None:
+            continue
+        job_id = entry.accepted.job_id
+        tasks = entry.intent.tasks
+        ids = [job_id] if tasks is None else [f"{job_id}_{task}" for task in tasks]
+        if not over.issuperset(ids):
+            found[job_id] = None
+    for ev in state.evals.values() if state is not None else ():
+        if not ev.final and all(job.token is None for job in ev.jobs):
+            found[ev.job_id.partition("+")[0]] = None
+    return list(found)
+
+
+def _over(state: ExperimentState) -> Iterator[str]:
+    """The jobs of evals that are over, and of those that were submitted again, all but the latest."""
+    for ev in state.evals.values():
+        yield from (job.job_id for job in (ev.jobs if ev.final else ev.jobs[:-1]))

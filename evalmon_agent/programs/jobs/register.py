@@ -1,0 +1,319 @@
+"""How is a job submitted so that it is never submitted twice: intent, sbatch, acceptance.
+
+The intent is on disk before sbatch runs, and its token stands in the path of the submitted script. Whoever finds
+an intent without an outcome, whose submitter is dead, looks for the token among the jobs instead of guessing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+import psutil
+
+from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
+from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.programs.jobs.own_path import home_of, lead_home
+from evalmon_agent.slurm import sbatch
+from evalmon_agent.slurm.client import Slurm, Submitted
+from evalmon_agent.slurm.failures import Failure, is_submit_limit
+from evalmon_agent.store import registry, reports
+from evalmon_agent.store import state as state_file
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.lock import locked
+from evalmon_agent.tracking.registry import (
+    Abandoned,
+    Accepted,
+    Entry,
+    Intent,
+    Planned,
+    Refused,
+    What,
+    Withdrawn,
+    entries,
+)
+from evalmon_agent.tracking.unsubmitted import Name, in_queue, last_begun_at, latest, waiting
+
+IN_FLIGHT_S = 15.0
+"""How long after its intent a job may still turn up, though sbatch was killed with its submitter."""
+
+SECOND_LOOK_S = 2.0
+"""Between two looks for a job that is not there."""
+
+_AFTER_S = 0.001
+_WINDOW_SLACK_S = 3600.0
+"""How much further back accounting is asked: clocks differ, and a window too wide costs nothing."""
+
+Claim = Literal["claimed", "taken", "no room", "too soon"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one submission; `job_id` is None if Slurm refused it or nobody knows (`unknown`).
+
+    `limit`: it was refused only because so many jobs are there already.
+    """
+
+    job_id: str | None
+    refusal: str = ""
+    unknown: bool = False
+    limit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is to be submitted: the facts of its intent.
+
+    `instead_of`: for evals that were submitted before, the token that counts now; they are taken only while it does.
+    """
+
+    name: str
+    script: str
+    output_dir: str | None
+    tasks: Sequence[int] | None = None
+    options: Sequence[str] = ()
+    instead_of: Mapping[Name, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """How many evals these are."""
+        return 1 if self.tasks is None else len(self.tasks)
+
+    def is_free(self, known: Sequence[Entry], *, token: str) -> bool:
+        """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
+        if any(e.intent.token == token and e.planned is not None and not e.is_waiting for e in known):
+            return False
+        counting = latest(known)
+        names = [(self.name, task) for task in ([None] if self.tasks is None else self.tasks)]
+        tokens = {name: counting[name].intent.token for name in names if name in counting}
+        planned_by_us = {name: token for name, found in tokens.items() if found == token and counting[name].is_waiting}
+        return {name: self.instead_of[name] for name in names if name in self.instead_of} | planned_by_us == tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many evals may be with Slurm at once, and how many seconds lie between two submissions at least."""
+
+    max_submit: int | None = None
+    stagger_s: float = 0.0
+
+
+def new_token() -> str:
+    """A name for one submission that nobody else has."""
+    return os.urandom(8).hex()
+
+
+def claim(experiment: Experiment, token: str, what: What) -> None:
+    """Put the intent to submit a job of ours on record."""
+    with locked(experiment):
+        registry.append(experiment.registry, Intent(token, what, time.time(), socket.gethostname(), os.getpid()))
+
+
+def claim_evals(experiment: Experiment, token: str, asked: Submission, room: Room) -> Claim:
+    """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon."""
+    with locked(experiment):
+        found = entries(registry.read(experiment.registry))
+        if not asked.is_free(found, token=token):
+            return "taken"
+        if room.max_submit is not None:
+            active = in_queue(found, state_file.load(experiment))
+            if active + asked.size > room.max_submit:
+                return "no room"
+        if seconds_to_wait(found, room.stagger_s, now=time.time()) > 0:
+            return "too soon"
+        registry.append(experiment.registry, _intent(token, asked, found))
+        return "claimed"
+
+
+def plan(experiment: Experiment, asked: Mapping[str, Submission], *, environment: str) -> list[str]:
+    """Put these on record as waiting for room, by their tokens; those that nobody else has, which are returned.
+
+    `environment`: the digest of the one that they are to run with.
+    """
+    planned = []
+    with locked(experiment):
+        found = entries(registry.read(experiment.registry))
+        for token, one in asked.items():
+            if not one.is_free(found, token=token):
+                continue
+            tasks = None if one.tasks is None else list(one.tasks)
+            record = Planned(
+                token, time.time(), one.name, one.script, one.output_dir, tasks, list(one.options), environment
+            )
+            registry.append(experiment.registry, record)
+            planned.append(token)
+    return planned
+
+
+def withdraw(experiment: Experiment) -> list[str]:
+    """What waits is not to be submitted any more; returns the names."""
+    with locked(experiment):
+        left = waiting(entries(registry.read(experiment.registry)))
+        for entry in left:
+            registry.append(experiment.registry, Withdrawn(entry.intent.token, time.time()))
+    return [entry.intent.name or "" for entry in left]
+
+
+def seconds_to_wait(known: Sequence[Entry], stagger_s: float, *, now: float) -> float:
+    """Until the next eval may be submitted; a stamp in the future is a clock that was set back, and not believed."""
+    last_at = last_begun_at(known)
+    passed_s = stagger_s if last_at is None or last_at > now else now - last_at
+    return max(stagger_s - passed_s, 0.0)
+
+
+def _intent(token: str, asked: Submission, known: Sequence[Entry]) -> Intent:
+    """An eval's jobs are told apart and put in order by these times, whatever the clock of this host says."""
+    earlier = (e.intent.at for e in known if e.intent.name == asked.name and e.begun)
+    at = max([time.time(), *(before + _AFTER_S for before in earlier)])
+    tasks = None if asked.tasks is None else list(asked.tasks)
+    return Intent(
+        token,
+        "eval",
+        at,
+        socket.gethostname(),
+        os.getpid(),
+        name=asked.name,
+        script=asked.script,
+        output_dir=asked.output_dir,
+        tasks=tasks,
+        options=list(asked.options),
+    )
+
+
+def write_script(experiment: Experiment, token: str, parts: Sequence[str], content: bytes) -> str:
+    """Write one file of a submission, executable for us alone, and return its path."""
+    directory = experiment.directory
+    for part in (os.path.basename(experiment.scripts), token, *parts[:-1]):
+        directory = os.path.join(directory, part)
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+    path = os.path.join(directory, parts[-1])
+    replace_atomically(path, content, mode=0o700)
+    return path
+
+
+def submit(
+    experiment: Experiment,
+    slurm: Slurm,
+    token: str,
+    path: str,
+    *,
+    options: Sequence[str] = (),
+    cwd: str,
+    ours: bool = False,
+    elsewhere: bool = False,
+) -> Outcome:
+    """Run sbatch for a claimed token and record what it said.
+
+    `ours`: a job of ours, not an eval. `elsewhere`: where this one is refused, another place may be allowed to.
+    """
+    said: Submitted = slurm.submit(sbatch.argv(path, options=options), cwd=cwd, ours=ours)
+    with locked(experiment):
+        if said.job_id is not None:
+            registry.append(experiment.registry, Accepted(token, str(said.job_id), time.time(), cluster=said.cluster))
+            lead_home(path, cwd)
+            return Outcome(str(said.job_id))
+        limit = not said.unknown and is_submit_limit(said.refusal)
+        if not said.unknown:
+            registry.append(experiment.registry, Refused(token, said.refusal, time.time(), waits=limit or elsewhere))
+    return Outcome(None, said.refusal, said.unknown, limit)
+
+
+def confirm(experiment: Experiment, token: str | None, job_id: str | None) -> None:
+    """A job of ours that runs is one that Slurm took, whatever its submitter lived to write down.
+
+    Where that cannot be written now, it is left to `resolve`.
+    """
+    if token is None or job_id is None:
+        return
+    with suppress(OSError, LockUnavailableError), locked(experiment):
+        found = entries(registry.read(experiment.registry))
+        if any(entry.intent.token == token and entry.accepted is None for entry in found):
+            registry.append(experiment.registry, Accepted(token, job_id, time.time()))
+
+
+def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
+    """All entries, after every intent whose submitter is gone was resolved by looking for its job.
+
+    SlurmUnavailableError if Slurm cannot be asked: without it nothing may be submitted again.
+    """
+    found = entries(registry.read(experiment.registry))
+    orphans = [entry for entry in found if entry.is_open and not _is_alive(entry.intent)]
+    if not orphans:
+        return found
+    jobs = _jobs_by_token(experiment, slurm, orphans)
+    if len(jobs) < len(orphans):
+        # Not there once is no proof: it may be on its way still, or the answer had a hole.
+        youngest = max(entry.intent.at for entry in orphans)
+        sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
+        jobs |= _jobs_by_token(experiment, slurm, orphans)
+    with locked(experiment):
+        for entry in orphans:
+            token, now = entry.intent.token, time.time()
+            job_id = jobs.get(token)
+            registry.append(
+                experiment.registry,
+                Abandoned(token, now) if job_id is None else Accepted(token, job_id, now),
+            )
+            if job_id is not None and entry.intent.script is not None:
+                lead_home(home_of(experiment, token, entry.intent.script), os.path.dirname(entry.intent.script))
+    return entries(registry.read(experiment.registry))
+
+
+def _jobs_by_token(experiment: Experiment, slurm: Slurm, orphans: Sequence[Entry]) -> dict[str, str]:
+    """The jobs that bear these tokens: in squeue by their script's path, by their own reports, or in accounting.
+
+    Accounting, which lags behind, knows those that ended without a report and that squeue has forgotten.
+    """
+    answer = slurm.queue()
+    if isinstance(answer, Failure):
+        raise SlurmUnavailableError(
+            f"an interrupted submission cannot be resolved, Slurm does not answer ({answer.line}); try again later"
+        )
+    if not answer.rows and _has_active(experiment):
+        raise SlurmUnavailableError(
+            "an interrupted submission cannot be resolved: squeue shows no job at all, not even those that are "
+            f"active here; try again after: evalmon status {experiment.root}"
+        )
+    tokens = {entry.intent.token for entry in orphans}
+    found = {t: str(r.job_id.job) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
+    for report in reports.changed(experiment.jobs, {}):
+        for token in report.tokens & tokens:
+            found.setdefault(token, report.job_id.partition("_")[0].partition("+")[0])
+    return _in_accounts(slurm, orphans, tokens - set(found)) | found
+
+
+def _in_accounts(slurm: Slurm, orphans: Sequence[Entry], tokens: set[str]) -> dict[str, str]:
+    if not tokens:
+        return {}
+    since_s = max(time.time() - min(entry.intent.at for entry in orphans), 0.0) + _WINDOW_SLACK_S
+    answer = slurm.submitted_as(tokens, since_s=since_s)
+    if isinstance(answer, Failure):
+        raise SlurmUnavailableError(
+            f"an interrupted submission cannot be resolved, accounting does not answer ({answer.line}); try again later"
+        )
+    return answer
+
+
+def _has_active(experiment: Experiment) -> bool:
+    state = state_file.load(experiment)
+    return state is not None and any(not ev.final for ev in state.evals.values())
+
+
+def _is_alive(intent: Intent) -> bool:
+    """Whether the submitter may still be at work; on another host that cannot be seen, so time decides."""
+    if intent.host != socket.gethostname():
+        return time.time() - intent.at < IN_FLIGHT_S * 20
+    if intent.pid == os.getpid():
+        return False
+    try:
+        # A process younger than the intent has merely got the same pid; a zombie submits nothing more.
+        process = psutil.Process(intent.pid)
+        return process.create_time() <= intent.at and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

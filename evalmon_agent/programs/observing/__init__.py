@@ -1,0 +1,1 @@
+"""One poll: asked, folded, logged, measured, brought to the end."""

@@ -1,0 +1,1 @@
+"""Evals into Slurm: at once or as there is room, with the jobs that accompany them."""

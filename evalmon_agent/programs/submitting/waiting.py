@@ -1,0 +1,229 @@
+"""Who submits what waits for room: whoever polls, one after another, each eval once and in the right environment.
+
+An eval waits on record (`Planned`), its script lies there; what is missing is its sbatch. Before that its intent is
+on record under the lock, where it is also seen whether there is room: two at once submit nothing twice and never
+more than allowed, and one that was killed in between is resolved by looking for its job, as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from evalmon_agent.errors import SlurmUnavailableError
+from evalmon_agent.logbook import blocks
+from evalmon_agent.programs.jobs import register
+from evalmon_agent.programs.jobs.own_path import launcher_of
+from evalmon_agent.programs.jobs.register import Room, Submission
+from evalmon_agent.programs.observing.observe import Observer
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.environment import carried, for_evals
+from evalmon_agent.slurm.late_environment import is_same
+from evalmon_agent.store import registry
+from evalmon_agent.store import state as state_file
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.tracking.unsubmitted import in_queue, waiting
+
+Sleep = Callable[[float], object]
+Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
+"""Why it stopped. `room`, `stagger`: by our own settings; `limit`: by the site's; `stuck`: it cannot be done here."""
+
+_ASK_AGAIN_S = 300.0
+"""How often the site's own limit is tried while nothing of ours ends: it may count others' jobs."""
+
+_IS_TOLD = frozenset({"limit", "stuck"})
+
+
+@dataclass(slots=True)
+class Progress:
+    """What was submitted, (token, what, job id) each, what Slurm refused, and why the rest waits on."""
+
+    submitted: list[tuple[str, Submission, str]] = field(default_factory=list)
+    refused: list[tuple[Submission, register.Outcome]] = field(default_factory=list)
+    why: Why = "nothing waits"
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """From where the waiting evals are submitted.
+
+    `environ`: the environment that they get from here; None where it is gone. `any_environment`: the user calls a
+    command that submits, so this is the one that is meant. `is_job`: in a job of ours, where sbatch may be forbidden.
+    """
+
+    environ: Mapping[str, str] | None
+    any_environment: bool = False
+    is_job: bool = False
+
+    def is_for(self, entry: Entry) -> bool:
+        """Whether an eval gets the environment that it was planned with."""
+        if self.environ is None or entry.planned is None:
+            return False
+        return self.any_environment or is_same(self.environ, entry.planned.environment)
+
+
+def in_our_job(environ: Mapping[str, str]) -> Place:
+    """The sidecar and the completion job: what they carry."""
+    return Place(carried(environ), is_job=True)
+
+
+def on_command(environ: Mapping[str, str], *, submits: bool) -> Place:
+    """A command: `submits`, as submit and retry do; one that only looks submits where the environment is the same."""
+    return Place(for_evals(environ), any_environment=submits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """The site took no more: its words, and how many evals of ours were there. `at`: monotonic seconds."""
+
+    words: str
+    there: int
+    at: float
+
+
+@dataclass(slots=True)
+class Submitter:
+    """Submits for one process. `slurm`: whom it asks; `sleep` says True where a signal cut it short."""
+
+    experiment: Experiment
+    settings: Settings
+    slurm: Slurm
+    place: Place
+    sleep: Sleep = time.sleep
+    _forbidden: str = ""
+    _full: _Full | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the site took no more when it was last asked."""
+        return self._full is not None
+
+    def run(self, *, until: float = 0.0) -> Progress:
+        """Submit what there is room for, and what becomes due by `until` (epoch). Never raises for Slurm's silence."""
+        progress = Progress()
+        found = entries(registry.read(self.experiment.registry))
+        if not any(entry.planned is not None and entry.accepted is None for entry in found):
+            return progress
+        try:
+            found = register.resolve(self.experiment, self.slurm, sleep=self.sleep)
+        except SlurmUnavailableError as error:
+            return _because(progress, "room", str(error))
+        if self._full is not None and self._is_still_full():
+            return _because(progress, "limit", self._full.words)
+        self._full = None
+        while True:
+            left = waiting(found)
+            mine = [entry for entry in left if self.place.is_for(entry)]
+            if not mine or self._forbidden:
+                return self._nothing_to_do_here(progress, left)
+            if self._is_over_after(mine[0], progress, found, until=until):
+                return progress
+            found = entries(registry.read(self.experiment.registry))
+
+    def _is_over_after(self, entry: Entry, progress: Progress, found: Sequence[Entry], *, until: float) -> bool:
+        """Submit one, or wait for its time; True if that is all for now."""
+        room = Room(self.settings.max_submit, self.settings.stagger)
+        token, asked = entry.intent.token, submission_of(entry)
+        claimed = register.claim_evals(self.experiment, token, asked, room)
+        if claimed == "no room":
+            _because(progress, "room", f"max_submit: {room.max_submit}")
+            return True
+        if claimed == "too soon":
+            pause_s = register.seconds_to_wait(found, room.stagger_s, now=time.time())
+            if time.time() + pause_s > until:
+                _because(progress, "stagger", f"stagger: {room.stagger_s:g} s")
+                return True
+            return bool(self.sleep(max(pause_s, 0.01)))
+        return claimed == "claimed" and self._is_over_with(token, asked, self._sbatch(token, asked), progress)
+
+    def _sbatch(self, token: str, asked: Submission) -> register.Outcome:
+        slurm = Slurm(self.place.environ or {})
+        return register.submit(
+            self.experiment,
+            slurm,
+            token,
+            launcher_of(self.experiment, token, asked.script),
+            options=asked.options,
+            cwd=os.path.dirname(asked.script),
+            elsewhere=self.place.is_job,
+        )
+
+    def _is_over_with(self, token: str, asked: Submission, outcome: register.Outcome, progress: Progress) -> bool:
+        if outcome.job_id is not None:
+            progress.submitted.append((token, asked, outcome.job_id))
+            return False
+        if outcome.limit:
+            self._full = _Full(outcome.refusal, self._there(), time.monotonic())
+        if outcome.limit or outcome.unknown:
+            _because(progress, "limit" if outcome.limit else "room", outcome.refusal)
+            return True
+        if self.place.is_job:
+            self._forbidden = outcome.refusal
+            return False
+        progress.refused.append((asked, outcome))
+        return False
+
+    def _is_still_full(self) -> bool:
+        """Nothing of ours has ended since; others may have made room, which is looked at now and then."""
+        full = self._full
+        return full is not None and self._there() >= full.there and time.monotonic() - full.at < _ASK_AGAIN_S
+
+    def _there(self) -> int:
+        found = entries(registry.read(self.experiment.registry))
+        return in_queue(found, state_file.load(self.experiment))
+
+    def _nothing_to_do_here(self, progress: Progress, left: Sequence[Entry]) -> Progress:
+        if not left:
+            return _because(progress, "nothing waits", "")
+        if self._forbidden:
+            return _because(progress, "stuck", f"sbatch is refused here: {self._forbidden}")
+        return _because(progress, "stuck", "the environment that they are to have is not here")
+
+
+def submission_of(entry: Entry) -> Submission:
+    """What waits, as it was planned."""
+    intent = entry.intent
+    return Submission(
+        name=intent.name or "",
+        script=intent.script or "",
+        output_dir=intent.output_dir,
+        tasks=intent.tasks,
+        options=intent.options,
+    )
+
+
+def tell(observer: Observer, progress: Progress) -> ExperimentState:
+    """Take in what was submitted; one block when the site's limit, or this place, makes the rest wait."""
+    if progress.why == "nothing waits" and not progress.submitted:
+        return observer.record()
+
+    def told(state: ExperimentState, now: float) -> list[list[str]]:
+        if not state.waiting or progress.why not in _IS_TOLD or state.waiting_for == progress.detail:
+            return []
+        state.waiting_for = progress.detail
+        return [_block(state, progress, now)]
+
+    observer.record()
+    return observer.transact(told)
+
+
+def _block(state: ExperimentState, progress: Progress, now: float) -> list[str]:
+    number = len(state.waiting)
+    subject = f"{number} evaluation{'s' * (number != 1)} not submitted yet"
+    if progress.why == "limit":
+        fields = {"Reason": progress.detail, "Action": "Each is submitted once there is room for it"}
+        return blocks.note(now, "SUBMISSION_WAITS", subject, fields)
+    action = f"Run, with their environment set up: evalmon submit {state.experiment}"
+    return blocks.note(now, "ALERT", subject, {"Reason": progress.detail, "Action": action})
+
+
+def _because(progress: Progress, why: Why, detail: str) -> Progress:
+    progress.why, progress.detail = why, " ".join(detail.split())
+    return progress

@@ -1,0 +1,115 @@
+"""How much time and memory does an eval get that is run again: as sbatch's options above the script's own. Pure.
+
+The script's `#SBATCH` lines are the user's and stay as they are. Never less than it had; more only of what it lacked,
+and not beyond what the partition and its nodes have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evalmon_agent.words.durations import clock, time_option
+from evalmon_agent.words.sizes import parse_mem_option
+
+_MIB = 1024 * 1024
+_MEMORY = ("mem-per-gpu", "mem-per-cpu", "mem")
+"""sbatch takes one of them; they exclude one another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Had:
+    """What the eval had last, as far as Slurm told. `cpus` and `gpus` are the whole job's, on `single_node` or not."""
+
+    time_limit_s: float | None = None
+    elapsed_s: float | None = None
+    memory_bytes: int | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    single_node: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What can be had at most where the eval runs; None: no limit, or not known."""
+
+    time_s: float | None = None
+    node_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """sbatch's options, and how they are told; `why_not`: no more can be had of what it lacked."""
+
+    argv: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    why_not: str = ""
+
+
+def time_options(
+    script: Mapping[str, str], earlier: Mapping[str, str], had: Had, limits: Limits, *, scale: float | None
+) -> Options:
+    """`--time`; `earlier`: the options that its last submission had above the script's. `scale`: None for no more."""
+    given_s = time_option(earlier.get("time", ""))
+    if scale is None:
+        return _time(max(given_s, time_option(script.get("time", "")) or 0.0)) if given_s else Options()
+    known = (had.time_limit_s, given_s, time_option(script.get("time", "")), had.elapsed_s)
+    had_s = next((value for value in known if value), None)
+    if had_s is None:
+        return Options(why_not="its time limit is not known; raise --time in its script")
+    most_s = limits.time_s or math.inf
+    wanted_s = max(min(math.ceil(had_s * scale / 60) * 60.0, most_s), had_s, time_option(script.get("time", "")) or 0.0)
+    if wanted_s <= had_s:
+        return Options(
+            _time(had_s).argv,
+            why_not=f"it had the partition's limit of {clock(had_s)} already; choose a partition with a longer one",
+        )
+    return Options(_time(wanted_s).argv, (f"time {clock(had_s)} -> {clock(wanted_s)}",))
+
+
+def memory_options(
+    script: Mapping[str, str], earlier: Mapping[str, str], had: Had, limits: Limits, *, scale: float | None
+) -> Options:
+    """`--mem`, `--mem-per-cpu` or `--mem-per-gpu`, whichever it had; where it had none, `--mem-per-cpu`."""
+    kind = next((name for options in (earlier, script) for name in _MEMORY if name in options), None)
+    given = parse_mem_option(earlier.get(kind, "")) if kind else None
+    own = parse_mem_option(script.get(kind, "")) if kind else None
+    if scale is None:
+        return Options((f"--{kind}={_mib(max(given, own or 0))}",)) if kind and given else Options()
+    if kind is not None and (given or own) is None:
+        return Options(why_not="it had all the memory of its nodes already; choose larger nodes in its script")
+    if kind is None:
+        kind, given = "mem-per-cpu", _per_cpu(had)
+    had_bytes = max(given or 0, own or 0)
+    if not had_bytes:
+        return Options(why_not="how much memory it had is not known; raise --mem in its script")
+    wanted = int(max(min(math.ceil(had_bytes * scale), _most(kind, had, limits)), had_bytes))
+    if _mib(wanted) == _mib(had_bytes):
+        return Options(
+            (f"--{kind}={_mib(had_bytes)}",), why_not=f"it had all of a node's memory already ({_mib(had_bytes)})"
+        )
+    return Options((f"--{kind}={_mib(wanted)}",), (f"{kind} {_mib(had_bytes)} -> {_mib(wanted)}",))
+
+
+def _time(seconds: float) -> Options:
+    return Options((f"--time={clock(seconds)}",))
+
+
+def _per_cpu(had: Had) -> int | None:
+    return None if not had.memory_bytes or not had.cpus else math.ceil(had.memory_bytes / had.cpus)
+
+
+def _most(kind: str, had: Had, limits: Limits) -> float:
+    """What one node allows of this kind, for a job on one node; of others sbatch itself has to say."""
+    whole = limits.node_memory_bytes
+    if whole is None:
+        return math.inf
+    if kind == "mem":
+        return whole
+    parts = had.cpus if kind == "mem-per-cpu" else had.gpus
+    return whole // _MIB // parts * _MIB if parts and had.single_node else math.inf
+
+
+def _mib(size: int) -> str:
+    return f"{math.ceil(size / _MIB)}M"

@@ -1,0 +1,137 @@
+"""Which evals are run again, and why not the others: what did not succeed, but nothing that is paid for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from evalmon_agent.evidence.result import UNREADABLE
+from evalmon_agent.tracking.records import Eval, Evidence
+from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.verdict import LogSays, latest_own, verdict
+from evalmon_agent.words.job_id import parse_array_spec
+from evalmon_agent.words.states import State
+
+RETRY_LOG = "EVALMON_RETRY_LOG"
+"""The variable that a script looks at to let its eval go on from an earlier log."""
+
+_RESUMABLE = frozenset({"started", "error", "cancelled", "success"})
+_UNCERTAIN = {
+    State.LOST: "nobody knows how it ended, or whether it did",
+    State.REVOKED: "another cluster of the federation runs it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user asked for. `names`: evals, arrays or patterns; none for all."""
+
+    names: Sequence[str] = ()
+    failed_only: bool = False
+    max_retries: int = 3
+
+    def means(self, name: str) -> bool:
+        """Whether this eval is meant."""
+        return not self.names or any(_matches(name, asked) for asked in self.names)
+
+    def insists(self, name: str) -> bool:
+        """Whether it is named itself: then it is run again also where that may be for nothing."""
+        return name in self.names
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Run it again. `log`: its eval's log, if it is one to go on from."""
+
+    reason: str
+    more_time: bool = False
+    more_memory: bool = False
+    log: str | None = None
+
+
+def decide(ev: Eval, entry: Entry | None, evidence: Evidence, asked: Asked, *, is_waiting: bool) -> Again | str:
+    """Run it again, or why not; "" where nobody would ask why. `entry`: the submission of ours that counts."""
+    if is_waiting:
+        return "it waits for room already"
+    if not ev.final:
+        return f"it is {ev.state} still" if asked.insists(ev.name) else ""
+    log = LogSays(evidence.expects_log, evidence.result.succeeded if evidence.result is not None else None)
+    said = verdict(ev, log)
+    if said == "ok":
+        return "it succeeded" if asked.insists(ev.name) else ""
+    if asked.failed_only and said != "failed":
+        return f"it is {said}, not failed"
+    why_not = _not_possible(ev, entry, asked)
+    if not why_not and not asked.insists(ev.name):
+        why_not = _not_worth_it(ev, evidence, said)
+    return why_not or _again(ev, evidence)
+
+
+def refuses_unknown(names: Sequence[str], known: Collection[str]) -> str | None:
+    """The first of the names that means no eval."""
+    return next((asked for asked in names if not any(_matches(name, asked) for name in known)), None)
+
+
+def array_option(tasks: Sequence[int], spec: str) -> str:
+    """`--array` for these tasks, with the limit on how many run at once that the script's own spec has."""
+    _, percent, limit = spec.partition("%")
+    ranges: list[list[int]] = []
+    for task in sorted(tasks):
+        if ranges and task == ranges[-1][-1] + 1:
+            ranges[-1].append(task)
+        else:
+            ranges.append([task])
+    parts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ranges]
+    kept = f"{percent}{limit}" if limit and parse_array_spec(f"0%{limit}") is not None else ""
+    return f"--array={','.join(parts)}{kept}"
+
+
+def logs_of(chosen: Mapping[int | None, Again], script: str) -> dict[int | None, str]:
+    """The logs to go on from, by task, if the script knows what to do with one."""
+    if RETRY_LOG not in script:
+        return {}
+    return {task: again.log for task, again in chosen.items() if again.log is not None}
+
+
+def _again(ev: Eval, evidence: Evidence) -> Again:
+    result = evidence.result
+    is_log = result is not None and result.status in _RESUMABLE and bool(result.samples_completed)
+    return Again(
+        reason=str(ev.state) if ev.state is not State.COMPLETED else f"its log says {result.status if result else '?'}",
+        more_time=ev.state is State.TIMEOUT,
+        more_memory=ev.state is State.OUT_OF_MEMORY,
+        log=result.log if is_log and result is not None else None,
+    )
+
+
+def _not_possible(ev: Eval, entry: Entry | None, asked: Asked) -> str:
+    if entry is None:
+        return "evalmon did not submit it; submit its script yourself, and then: evalmon watch"
+    if ev.jobs[-1].token != entry.intent.token:
+        return "it is submitted again already, by somebody else"
+    if _retries(ev) >= asked.max_retries:
+        again = f"--max-retries {_retries(ev) + 1}"
+        return f"it was run again {_retries(ev)} times already; {again} allows one more"
+    return ""
+
+
+def _not_worth_it(ev: Eval, evidence: Evidence, said: str) -> str:
+    own, result = latest_own(ev), evidence.result
+    if said == "suspect" and ev.state is not State.COMPLETED:
+        return f"its command ended 0 and its log says success: Slurm's {ev.state} is of a by-stander"
+    if ev.state in _UNCERTAIN:
+        return f"{_UNCERTAIN[ev.state]}; name it to run it again all the same"
+    ended_badly = own is not None and own.ended and own.exit_code != 0
+    if ev.state is State.COMPLETED and not ended_badly and (result is None or result.status == UNREADABLE):
+        return "it COMPLETED, and its log cannot be found or read; name it to run it again all the same"
+    return ""
+
+
+def _retries(ev: Eval) -> int:
+    return len(ev.jobs) - 1
+
+
+def _matches(name: str, asked: str) -> bool:
+    """An eval's own name, an array's, or a pattern, in which a task's brackets are no pattern."""
+    return name == asked or name.startswith(f"{asked}[") or fnmatchcase(name, asked.replace("[", "[[]"))

@@ -1,0 +1,79 @@
+"""Which evals wait to be submitted, and how many are with Slurm: what decides whether there is room. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from evalmon_agent.tracking.records import ExperimentState, Waiting
+from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.words.eval_names import task_name
+
+Name = tuple[str, int | None]
+"""One eval as the registry has it: its name, and the task if it is one of an array."""
+
+
+def names_of(entry: Entry) -> list[Name]:
+    """The evals of one submission."""
+    intent = entry.intent
+    if intent.what != "eval" or intent.name is None:
+        return []
+    return [(intent.name, task) for task in ([None] if intent.tasks is None else intent.tasks)]
+
+
+def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
+    """The submission that counts for each eval: the last that Slurm took, that is on its way, or that waits."""
+    found: dict[Name, Entry] = {}
+    for entry in entries:
+        if entry.accepted is not None or entry.is_open or entry.is_waiting:
+            found.update(dict.fromkeys(names_of(entry), entry))
+    return found
+
+
+def waiting(entries: Sequence[Entry]) -> list[Entry]:
+    """The submissions that wait for room, in their order; one whose evals were submitted otherwise waits no more."""
+    counting = latest(entries)
+    return [e for e in entries if e.is_waiting and all(counting[name] is e for name in names_of(e))]
+
+
+def unsubmitted(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that wait, and those of them on their way: until Slurm's answer is on record they may come back."""
+    counting = latest(entries)
+    return [
+        entry
+        for entry in entries
+        if entry.planned is not None
+        and (entry.is_waiting or entry.is_open)
+        and all(counting[name] is entry for name in names_of(entry))
+    ]
+
+
+def in_queue(entries: Sequence[Entry], state: ExperimentState | None) -> int:
+    """How many evals are with Slurm or on their way; one is until it is known to be over."""
+    return sum(not entry.is_waiting and not _is_over(entry, name, state) for name, entry in latest(entries).items())
+
+
+def last_begun_at(entries: Iterable[Entry]) -> float | None:
+    """When the last eval was handed to sbatch (epoch)."""
+    return max((e.intent.at for e in entries if e.intent.what == "eval" and e.begun), default=None)
+
+
+def take_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
+    """Set `waiting` to what the registry says."""
+    found = {eval_name(name): e.planned for e in unsubmitted(entries) for name in names_of(e) if e.planned is not None}
+    known = state.waiting
+    state.waiting = {
+        name: known.get(name) or Waiting(since=planned.at, script=planned.script) for name, planned in found.items()
+    }
+    if not state.waiting:
+        state.waiting_for = None
+
+
+def eval_name(name: Name) -> str:
+    """The eval's name in the state."""
+    base, task = name
+    return base if task is None else task_name(base, task)
+
+
+def _is_over(entry: Entry, name: Name, state: ExperimentState | None) -> bool:
+    ev = state.evals.get(eval_name(name)) if state is not None else None
+    return ev is not None and ev.final and ev.jobs[-1].token == entry.intent.token

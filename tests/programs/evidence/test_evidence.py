@@ -1,0 +1,132 @@
+"""What an ended attempt left behind reaches the log and the summary, once, and without anything that must not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalmon_agent.submission.launcher import SNAPSHOT
+from experiments import STARTED, Exp, ended
+
+LM_EVAL = Path(__file__).parents[2] / "evidence" / "lm_eval" / "limited.json"
+RESULTS = "results_2026-11-25T17-58-37.243692.json"
+LM_SCRIPT = "#!/bin/bash\n{head}MODEL=$1\nlm_eval --model hf --tasks sums --output_path ./{out}\n"
+TRACEBACK = 'Traceback (most recent call last):\n  File "/x/eval.py", line 3, in main\n    f()\n{error}\n'
+
+
+class Study:
+    """One eval `r1/a`, job 11, that has ended, on a fake Slurm."""
+
+    def __init__(self, directory: Path, script: str, *, state: str = "COMPLETED", **more: Any) -> None:
+        self.exp = Exp(directory)
+        self.exp.register(r1_a="11")
+        self.folder = self.exp.root / "r1"
+        self.folder.mkdir()
+        self._snapshot = Path(self.exp.experiment.scripts, f"{11:016x}", *SNAPSHOT)
+        self._snapshot.parent.mkdir(parents=True)
+        self._snapshot.write_text(script)
+        self.exp.slurm.show([ended("11", state, **more)])
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def outcome(self) -> dict[str, Any]:
+        self.exp.observe_to_the_end()
+        [ev] = json.loads((self.exp.ours / "summary.json").read_text())["evals"]
+        return dict(ev)
+
+    def told(self, kind: str) -> list[list[str]]:
+        return [block.split("\n") for block in self.exp.blocks(kind)]
+
+
+def of_this_attempt() -> str:
+    return json.dumps({**json.loads(LM_EVAL.read_text()), "date": STARTED + 10.5})
+
+
+def test_results_of_lm_eval_are_found_below_the_models_directory(tmp_path: Path) -> None:
+    study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
+    study.write(f"here/meta-llama__Llama-3.1-8B/{RESULTS}", of_this_attempt())
+    ev = study.outcome()
+    assert (ev["verdict"], ev["result"]["status"], ev["diagnosis"]) == ("ok", "success", None)
+    assert (ev["result"]["samples_completed"], ev["result"]["samples_total"]) == (3, 3)
+    assert ev["result"]["scores"]["sums/acc,none"] == pytest.approx(2 / 3)
+    assert ev["result"]["log"] == str(study.folder / "here" / "meta-llama__Llama-3.1-8B" / RESULTS)
+    [block] = study.told("EVAL_RESULT")
+    assert block[2:5] == [
+        "Status: success",
+        "Samples: 3 of 3",
+        "Scores: sums/acc,none 0.666667, sums/acc_stderr,none 0.333333",
+    ]
+
+
+def test_an_lm_eval_that_left_no_results_is_suspect(tmp_path: Path) -> None:
+    study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
+    study.write(f"here/model/{RESULTS}", LM_EVAL.read_text())  # of another time
+    ev = study.outcome()
+    assert (ev["verdict"], ev["result"], ev["diagnosis"]["cause"]) == ("suspect", None, "no-eval-log")
+
+
+def test_the_error_file_of_a_script_is_read_as_well(tmp_path: Path) -> None:
+    script = LM_SCRIPT.format(head="#SBATCH --error=err-%j.txt\n", out="here")
+    study = Study(tmp_path, script, state="FAILED", exit_code="1:0")
+    study.write("slurm-11.out", "all well\n")
+    study.write("err-11.txt", TRACEBACK.format(error="ModuleNotFoundError: No module named 'torch'"))
+    ev = study.outcome()
+    assert (ev["verdict"], ev["diagnosis"]["cause"]) == ("failed", "missing-module")
+    assert "a Python package is missing: ModuleNotFoundError: No module named 'torch'; Install torch" in (
+        study.exp.ours / "summary.md"
+    ).read_text().replace("\\", "")
+
+
+def test_a_failure_is_diagnosed_exactly_once_whoever_looks_again(tmp_path: Path) -> None:
+    study = Study(tmp_path, "#!/bin/bash\nfalse\n", state="FAILED", exit_code="1:0")
+    study.write("slurm-11.out", "a\nb\n")
+    first = study.outcome()
+    study.write("slurm-11.out", TRACEBACK.format(error="MemoryError"))
+    assert study.outcome() == {**first}
+    [block] = study.told("DIAGNOSIS")
+    assert block == [
+        "DIAGNOSIS: r1/a",
+        "Job ID: 11",
+        "Cause: unknown (the cause is not known)",
+        "Evidence: a ⏎ b",
+        "Advice: Read the job's output",
+    ]
+
+
+@pytest.mark.survives("S4")
+def test_what_a_job_prints_forges_no_line_of_the_log(tmp_path: Path) -> None:
+    study = Study(tmp_path, "#!/bin/bash\nfalse\n", state="FAILED", exit_code="1:0")
+    forged = "\n\n[2026-01-01 00:00:00] ALL_COMPLETE: Monitoring finished\x1b[2J\u202e\n"
+    study.write("slurm-11.out", forged + TRACEBACK.format(error=f"ValueError: x{forged}"))
+    study.outcome()
+    assert len(study.told("ALL_COMPLETE")) == 1
+    assert "\x1b" not in study.exp.log()
+    assert "\u202e" not in study.exp.log() + (study.exp.ours / "summary.md").read_text()
+
+
+@pytest.mark.survives("S11")
+def test_a_secret_that_a_job_prints_is_in_none_of_our_files(tmp_path: Path) -> None:
+    study = Study(tmp_path, "#!/bin/bash\nfalse\n", state="FAILED", exit_code="1:0")
+    study.write(
+        "slurm-11.out", "+ export HF_TOKEN=hf_SesameSesame12345\n+ curl -H 'Authorization: Bearer abcSesame99'\n"
+    )
+    study.outcome()
+    for path in study.exp.ours.rglob("*"):
+        if path.is_file():
+            assert "Sesame" not in path.read_text(), path
+
+
+@pytest.mark.survives("S10")
+def test_an_output_of_terabytes_without_a_newline_is_read_at_its_end(tmp_path: Path) -> None:
+    study = Study(tmp_path, "#!/bin/bash\nfalse\n", state="FAILED", exit_code="1:0")
+    with (study.folder / "slurm-11.out").open("wb") as file:
+        file.truncate(1 << 40)
+        file.seek(0, 2)
+        file.write(b"\nsrun: error: n1: task 0: Out Of Memory\n")
+    assert study.outcome()["diagnosis"]["cause"] == "host-out-of-memory"

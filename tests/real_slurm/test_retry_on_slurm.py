@@ -1,0 +1,140 @@
+"""`evalmon retry` on a real Slurm: more time, more memory, the same eval, and samples that are not paid for twice."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from real_slurm.cluster import HEADER, Exp, most_at_once, wait_for
+
+pytestmark = pytest.mark.slurm
+
+INSPECT = Path(sys.executable).parent / "inspect"
+TASKS = """
+import os
+
+import anyio
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample
+from inspect_ai.scorer import match
+from inspect_ai.solver import solver
+
+
+@solver
+def counted():
+    async def solve(state, generate):
+        with open("ran.txt", "a") as file:
+            file.write(f"{state.sample_id}\\n")
+        # The first run gets no further than this: its node is taken away.
+        if state.sample_id == 4 and not os.path.exists("again"):
+            await anyio.sleep(600)
+        state.output.completion = "yes"
+        return state
+
+    return solve
+
+
+@task
+def four():
+    samples = [Sample(id=number, input=f"say yes, {number}", target="yes") for number in range(1, 5)]
+    return Task(dataset=samples, solver=counted(), scorer=match())
+"""
+RESUMES = f"""
+if [ -n "${{EVALMON_RETRY_LOG:-}}" ]; then
+  {INSPECT} eval-retry "$EVALMON_RETRY_LOG" --log-dir ./logs --display plain
+else
+  {INSPECT} eval tasks.py@four --model mockllm/model --max-samples 1 --log-buffer 1 --log-dir ./logs --display plain
+fi
+"""
+
+
+def a_broken_study(exp: Exp) -> Path:
+    """One eval of each kind; where the one lies that goes on from its log."""
+    short = HEADER.replace("--time=5", "--time=1")
+    first_time = "[ -e again ] || { touch again; "
+    exp.script("r1", "slow_epoch0", first_time + "sleep 300; }\nsleep 1\n", header=short)
+    exp.script("r1", "broken_epoch0", first_time + "exit 3; }\n")
+    exp.script("r1", "fine_epoch0", "true\n")
+    task = "again.$SLURM_ARRAY_TASK_ID"
+    fails_once = f'[ "$SLURM_ARRAY_TASK_ID" = 0 ] || [ -e {task} ] || {{ touch {task}; exit 1; }}\n'
+    exp.script("r1", "array_epoch0", fails_once, header=HEADER + "#SBATCH --array=0-2%2\n")
+    script = exp.script("r1", "resumed_epoch0", RESUMES, header=HEADER.replace("--mem=100", "--mem=1500"))
+    (script.parent / "tasks.py").write_text(TASKS)
+    return script.parent
+
+
+def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
+    """One minute is the smallest limit that Slurm has; everything else happens meanwhile."""
+    resumed = a_broken_study(exp)
+    exp.settings(max_submit=4)
+    assert exp.submit().returncode == 0
+    ran = resumed / "ran.txt"
+    wait_for(lambda: ran.read_text().split() == ["1", "2", "3", "4"], 60, exp.outputs)
+    wait_for(lambda: exp.job("r1/resumed/epoch0"), 20, exp.log)
+    exp.cluster.run("scancel", "--signal=KILL", "--full", exp.job("r1/resumed/epoch0"))
+    exp.wait_complete(timeout=150)
+    before = exp.evals()
+    assert exp.summary()["verdicts"] == {"ok": 2, "failed": 5, "suspect": 0, "active": 0}
+    killed = before["r1/resumed/epoch0"]["result"]
+    assert (killed["status"], killed["samples_completed"]) == ("started", 3)
+    # There are seven evals, and only four were there at once.
+    assert most_at_once(exp, list(before)) == 4
+
+    exp.settings()
+    (resumed / "again").touch()
+    done = exp.evalmon("retry", str(exp.root), "--dry-run")
+    assert (done.returncode, done.stdout.count("would submit")) == (0, 4)
+    done = exp.evalmon("retry", str(exp.root), "--json", "--scale-time", "2.5")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = {one["name"]: one["why"] for one in json.loads(done.stdout)["submitted"]}
+    assert told == {
+        "r1/array/epoch0": "--array=1-2%2; FAILED",
+        "r1/broken/epoch0": "FAILED",
+        "r1/resumed/epoch0": f"{before['r1/resumed/epoch0']['state']}, goes on from {killed['log']}",
+        "r1/slow/epoch0": "TIMEOUT, time 00:01:00 -> 00:03:00",
+    }
+    wait_for(lambda: len(exp.blocks("ALL_COMPLETE")) == 2, 60, lambda: exp.log() + exp.outputs())
+    wait_for(lambda: exp.summary()["verdicts"]["ok"] == 7, 20, exp.summary)
+    check_history(exp, before)
+    # The finished samples were not run again.
+    assert ran.read_text().split() == ["1", "2", "3", "4", "4"]
+    result = exp.evals()["r1/resumed/epoch0"]["result"]
+    assert (result["status"], result["samples_completed"]) == ("success", 4)
+    again = exp.evalmon("retry", str(exp.root), "--json")
+    assert (again.returncode, json.loads(again.stdout)["submitted"]) == (0, [])
+
+
+def check_history(exp: Exp, before: dict[str, dict[str, Any]]) -> None:
+    """Both jobs of each eval, in the summary and in the log."""
+    evals = exp.evals()
+    slow = evals["r1/slow/epoch0"]
+    assert [(a["state"], a["job_id"] == before["r1/slow/epoch0"]["job_id"]) for a in slow["attempts"]] == [
+        ("TIMEOUT", True),
+        ("COMPLETED", False),
+    ]
+    assert slow["time_limit_s"] == 180
+    assert [a["state"] for a in evals["r1/broken/epoch0"]["attempts"]] == ["FAILED", "COMPLETED"]
+    assert [len(evals[f"r1/array/epoch0[{task}]"]["attempts"]) for task in range(3)] == [1, 2, 2]
+    assert evals["r1/fine/epoch0"]["job_id"] == before["r1/fine/epoch0"]["job_id"]
+    once = [("PENDING", "RUNNING")]
+    assert exp.transitions("r1/broken/epoch0") == [*once, ("RUNNING", "FAILED"), *once, ("RUNNING", "COMPLETED")]
+
+
+@pytest.mark.full
+def test_what_was_out_of_memory_gets_more_of_it(exp: Exp) -> None:
+    eats = f"{sys.executable} -c 'a = bytearray(150 * 1024 * 1024); a[::4096] = b\"x\" * len(a[::4096])'\n"
+    exp.script("r1", "large_epoch0", eats)
+    assert exp.submit().returncode == 0
+    exp.wait_complete()
+    [ev] = exp.evals().values()
+    if ev["state"] != "OUT_OF_MEMORY":
+        pytest.skip("memory limits need cgroup v1 controllers")
+    done = exp.evalmon("retry", str(exp.root), "--scale-mem", "3")
+    assert "OUT_OF_MEMORY, mem 100M -> 300M" in done.stdout
+    wait_for(lambda: exp.summary()["verdicts"]["ok"] == 1, 60, exp.log)
+    [ev] = exp.evals().values()
+    assert ev["memory_requested_bytes"] == 300 * 1024**2

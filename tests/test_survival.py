@@ -1,0 +1,14 @@
+"""Every fault and every abuse has at least one test that makes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from survival import FAULTS, faults_of
+
+
+def test_each_of_them_is_made_by_some_test(request: pytest.FixtureRequest) -> None:
+    if request.config.args != request.config.getini("testpaths"):
+        pytest.skip("only some of the tests were asked for")
+    made = {fault for item in request.session.items for fault in faults_of(item)}
+    assert [fault for fault in FAULTS if fault not in made] == []

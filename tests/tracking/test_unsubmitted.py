@@ -1,0 +1,111 @@
+"""What waits, what counts, and how many are there: whatever order the registry's lines came in."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.tracking.records import Eval, ExperimentState, Job
+from evalmon_agent.tracking.registry import (
+    Abandoned,
+    Accepted,
+    Intent,
+    Planned,
+    Record,
+    Refused,
+    Withdrawn,
+    entries,
+    registrations,
+)
+from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, take_waiting, waiting
+from evalmon_agent.words.states import State
+
+PLANNED = Planned("p", 10.0, "r/a", "/exp/r/eval/a.slurm")
+INTENT = Intent("p", "eval", 20.0, "login1", 1, "r/a", "/exp/r/eval/a.slurm")
+LIMIT = Refused("p", "QOSMaxSubmitJobPerUserLimit", 21.0, waits=True)
+TAKEN = Accepted("p", "7", 22.0)
+
+
+def state_of(*records: Record) -> tuple[bool, bool, list[str]]:
+    """(waits, is on its way, the jobs that it has)."""
+    known = entries(records)
+    return bool(waiting(known)), any(entry.is_open for entry in known), [r.job_id for r in registrations(known)]
+
+
+def test_a_planned_one_waits_is_tried_and_waits_again_until_it_is_taken() -> None:
+    assert (True, False, []) == state_of(PLANNED)
+    assert (False, True, []) == state_of(PLANNED, INTENT)
+    assert (True, False, []) == state_of(PLANNED, INTENT, LIMIT)
+    assert (False, True, []) == state_of(PLANNED, INTENT, LIMIT, INTENT)
+    assert (True, False, []) == state_of(PLANNED, INTENT, LIMIT, INTENT, Abandoned("p", 23.0))
+    assert (False, False, ["7"]) == state_of(PLANNED, INTENT, LIMIT, INTENT, TAKEN)
+    assert (False, False, ["7"]) == state_of(PLANNED, INTENT, Abandoned("p", 23.0), TAKEN)
+
+
+def test_one_that_was_refused_for_the_limit_is_planned_after_that() -> None:
+    assert (True, False, []) == state_of(INTENT, LIMIT, PLANNED)
+    assert (False, False, []) == state_of(INTENT, LIMIT)
+
+
+def test_any_other_refusal_and_a_withdrawal_end_the_waiting() -> None:
+    assert (False, False, []) == state_of(PLANNED, INTENT, Refused("p", "Invalid partition", 21.0))
+    assert (False, False, []) == state_of(PLANNED, Withdrawn("p", 30.0))
+
+
+def test_one_that_was_submitted_otherwise_since_waits_no_more() -> None:
+    other: list[Record] = [Intent("o", "eval", 15.0, "login1", 1, "r/a"), Accepted("o", "9", 16.0)]
+    assert (False, False, ["9"]) == state_of(PLANNED, *other)
+    assert (True, False, ["9"]) == state_of(*other, PLANNED)
+
+
+def test_there_are_those_that_are_not_known_to_be_over_an_arrays_tasks_one_by_one() -> None:
+    array = Intent("x", "eval", 20.0, "login1", 1, "r/x", tasks=[0, 1, 2])
+    known = entries([PLANNED, INTENT, array, Accepted("x", "8", 21.0), Planned("q", 22.0, "r/q", "/q")])
+    assert 4 == in_queue(known, None)
+    over = Eval("r/x[1]", "8_1", State.FAILED, final=True, jobs=[Job("8_1", 20.0, "x")])
+    earlier = Eval("r/x[2]", "1_2", State.FAILED, final=True, jobs=[Job("1_2", 1.0, "before")])
+    state = ExperimentState("/exp", evals={ev.name: ev for ev in (over, earlier)})
+    assert 3 == in_queue(known, state)
+    assert 20.0 == last_begun_at(known)
+
+
+def test_the_state_keeps_since_when_and_forgets_why_with_the_last_one() -> None:
+    state = ExperimentState("/exp", waiting_for="a limit")
+    array = Planned("x", 11.0, "r/x", "/x", tasks=[0, 1])
+    take_waiting(state, entries([PLANNED, array]))
+    assert {"r/a": 10.0, "r/x[0]": 11.0, "r/x[1]": 11.0} == {name: one.since for name, one in state.waiting.items()}
+    assert "a limit" == state.waiting_for
+    # One that is on its way may come back: its submitter may die.
+    take_waiting(state, entries([PLANNED, INTENT]))
+    assert ["r/a"] == list(state.waiting)
+    take_waiting(state, entries([PLANNED, INTENT, TAKEN, array, Withdrawn("x", 12.0)]))
+    assert ({}, None) == (state.waiting, state.waiting_for)
+
+
+RECORDS = st.lists(
+    st.builds(
+        lambda kind, token: {
+            "plan": Planned(token, 1.0, "r/a", "/s"),
+            "intent": Intent(token, "eval", 2.0, "h", 1, "r/a"),
+            "taken": Accepted(token, f"1{token}", 3.0),
+            "refused": Refused(token, "no", 3.0),
+            "limit": Refused(token, "MaxSubmit", 3.0, waits=True),
+            "gone": Abandoned(token, 3.0),
+            "withdrawn": Withdrawn(token, 3.0),
+        }[kind],
+        st.sampled_from(["plan", "intent", "taken", "refused", "limit", "gone", "withdrawn"]),
+        st.sampled_from("123"),
+    ),
+    max_size=20,
+)
+
+
+@given(RECORDS)
+def test_whatever_is_on_record_one_submission_counts_and_what_slurm_has_never_waits(records: list[Record]) -> None:
+    known = entries(records)
+    counting = latest(known)
+    assert len(counting) <= 1
+    for entry in waiting(known):
+        assert entry.accepted is None
+        assert counting["r/a", None] is entry
+    assert in_queue(known, None) + len(waiting(known)) <= 1
