@@ -101,6 +101,16 @@ def test_an_eval_that_ran_under_two_jobs_is_found_out() -> None:
     assert found(truth) == ["duplicate"]
 
 
+def test_a_task_that_slurm_forgot_is_lost_and_nothing_else() -> None:
+    """Cancelled before it had a record of its own, it is in no answer of Slurm's."""
+    forgotten = Truth(NAME, (), (), is_forgotten=True)
+    lost = change("PENDING", "LOST", ended="unknown") + OVER
+    outcome = {"verdict": "failed", "exit_code": None, "attempts": []}
+    assert found(forgotten, say(lost, state="LOST", **outcome)) == []
+    assert found(forgotten, say(RUNS + ENDS + MEASURED + OVER)) != []
+    assert found(forgotten, say(OVER, state="PENDING", **outcome)) != []
+
+
 def test_a_requeued_eval_has_two_attempts_in_the_log() -> None:
     truth = Truth(NAME, (row("REQUEUED"), row(ended=AGAIN)), (*ran(""), *ran(restart=1)))
     log = RUNS + change("RUNNING", "REQUEUED") + MEASURED + change("REQUEUED", "PENDING") + RUNS

@@ -63,8 +63,12 @@ def expected(truth: Truth) -> Iterator[list[Change]]:
     """The transitions that must be in the log; several ways where what is known leaves some open.
 
     Accounting gives a node to a job that was cancelled while it was being launched: it may have run or not. And of one
-    that was requeued after its end it tells only that: the end may be in the log, and the REQUEUED too, or not.
+    that was requeued after its end it tells only that: the end may be in the log, and the REQUEUED too, or not. What
+    Slurm forgot is LOST.
     """
+    if truth.is_forgotten:
+        yield [("PENDING", "LOST")]
+        return
     began = {line.restart for line in truth.lines}
     ways = [
         [
@@ -119,6 +123,8 @@ def _of_the_times(truth: Truth, changes: Sequence[Block]) -> Iterator[Finding]:
     ends = {row.ended.replace("T", " ") for row in truth.rows}
     for block in changes:
         said = block.fields.get("Completed")
+        if truth.is_forgotten and said == "unknown":
+            continue
         if said is not None and said not in ends and not any(_is_within(said, span) for span in _forgotten(truth)):
             yield Finding("invented", f"{truth.name}: Completed: {said}, not in {sorted(ends)}")
 
@@ -181,6 +187,8 @@ def _of_the_summary(truths: Sequence[Truth], told: Told) -> Iterator[Finding]:
         saved = told.state.get("evals", {}).get(truth.name)
         if ev is None or saved is None:
             yield Finding("lost", f"{truth.name} in summary.json or state.json")
+        elif truth.is_forgotten and {ev["state"], saved["state"]} != {"LOST"}:
+            yield Finding("invented", f"{truth.name}: state {ev['state']}, {saved['state']}; Slurm forgot it")
         elif truth.rows:
             yield from _of_the_outcome(truth, ev, saved)
 

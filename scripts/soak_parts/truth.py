@@ -48,13 +48,25 @@ class Truth:
     """One eval: its attempts in accounting, oldest first, and its own lines, in the order of writing.
 
     `requeued_from`: the states in which the killer requeued it. Of one that was over, accounting forgets that: the
-    attempt's row then says REQUEUED, with the time of that.
+    attempt's row then says REQUEUED, with the time of that. `is_forgotten`: a task of an array that the killer
+    cancelled before it had a record of its own; Slurm keeps no trace of such a one [ran, 22.05].
     """
 
     name: str
     rows: tuple[Row, ...]
     lines: tuple[Line, ...]
     requeued_from: frozenset[str] = frozenset()
+    is_forgotten: bool = False
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One thing that the killer did to an eval's job, and the state in which it met it."""
+
+    made: str
+    job_id: str
+    cell: str
+    state: str
 
 
 def gather(
@@ -62,10 +74,10 @@ def gather(
 ) -> dict[Path, list[Truth]]:
     """The truth by experiment, once accounting has the end of every job, or has had time enough for that."""
     deadline = time.monotonic() + _SETTLED_WITHIN_S
-    made, requeued = list(made), _requeued(place)
+    made, hits = list(made), _hits(place)
     while True:
-        found = _gathered(place, _rows(place, environ, since=since), made, requeued)
-        rows = [truth.rows[-1:] for truths in found.values() for truth in truths]
+        found = _gathered(place, _rows(place, environ, since=since), made, hits)
+        rows = [truth.rows[-1:] for truths in found.values() for truth in truths if not truth.is_forgotten]
         if all(last and last[0].state in _OVER for last in rows) or time.monotonic() > deadline:
             return found
         time.sleep(1)
@@ -75,7 +87,7 @@ def _gathered(
     place: Place,
     rows: Mapping[Path, Sequence[Row]],
     made: Iterable[tuple[Path, Script]],
-    requeued: Mapping[str, set[str]],
+    hits: Sequence[Hit],
 ) -> dict[Path, list[Truth]]:
     found: dict[Path, list[Truth]] = defaultdict(list)
     for experiment, script in made:
@@ -84,8 +96,15 @@ def _gathered(
             suffix = f"_{task}" if script.tasks else ""
             mine = [row for row in rows.get(folder, []) if not suffix or row.job_id.endswith(suffix)]
             path = place.truth / (f"{script.cell}.{task}" if script.tasks else script.cell)
-            states = {state for row in mine for state in requeued.get(row.job_id, set())}
-            found[experiment].append(Truth(name, tuple(mine), tuple(_lines(path)), frozenset(states)))
+            ids = {row.job_id for row in mine}
+            states = {hit.state for hit in hits if hit.made == "requeue eval" and hit.job_id in ids} & _OVER
+            is_cancelled = any(
+                (hit.made, hit.cell, hit.state) == ("cancel eval", script.cell, "PENDING")
+                and hit.job_id.endswith(suffix)
+                for hit in hits
+            )
+            forgotten = bool(suffix) and not mine and is_cancelled
+            found[experiment].append(Truth(name, tuple(mine), tuple(_lines(path)), frozenset(states), forgotten))
     return found
 
 
@@ -110,14 +129,14 @@ def _asking(environ: dict[str, str]) -> dict[str, str]:
     return {**environ, "SLURM_BITSTR_LEN": "0"}
 
 
-def _requeued(place: Place) -> dict[str, set[str]]:
-    """Job id -> the states in which the killer requeued it, of evals that were over."""
-    found: dict[str, set[str]] = defaultdict(set)
+def _hits(place: Place) -> list[Hit]:
+    """What the killer did to evals' jobs: `job 7_0 (array_epoch3) PENDING` is whom it met."""
+    found = []
     for line in place.hits.read_text().splitlines() if place.hits.exists() else ():
         hit = json.loads(line)
-        if hit["made"] == "requeue eval":
-            _job, job_id, *_folder, state = hit["target"].split()
-            found[job_id] |= {state} & _OVER
+        if hit["made"] in {"requeue eval", "cancel eval"}:
+            _job, job_id, *cell, state = hit["target"].split()
+            found.append(Hit(hit["made"], job_id, "".join(cell).strip("()"), state))
     return found
 
 

@@ -11,7 +11,7 @@ from soak_parts import targets
 from soak_parts.evals import Script
 from soak_parts.place import Place, ask, say
 
-SETTINGS = {"poll_interval": 2, "seff_retry_delay": 1, "sample_interval": 2}
+SETTINGS = {"poll_interval": 2, "seff_retry_delay": 1, "sample_interval": 2, "lost_after": 90}
 # One sidecar for all, one that hands itself on before its minute is over, and none.
 EXPERIMENTS = {
     "steady": {},
