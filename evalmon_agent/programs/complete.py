@@ -22,7 +22,6 @@ from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.helpers import all_final
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import unmeasured
-from evalmon_agent.words.states import TERMINAL
 
 PATIENCE_S = 600.0
 """How long accounting may lag behind before the rest is left to a successor."""
@@ -141,8 +140,13 @@ def _has_active(observed: Observed) -> bool:
     if observed.queue is None or all_final(state):
         return False
     ours = {job.job_id for ev in state.evals.values() for job in ev.jobs}
-    active = (row for row in observed.queue.rows if row.state not in TERMINAL and row.state_word != "COMPLETING")
-    return any(str(row.job_id) in ours for row in active)
+    return any(row.goes_on and str(row.job_id) in ours for row in observed.queue.rows)
+
+
+def _comes_later(state: ExperimentState, job_id: str | None) -> bool:
+    """Whether another completion job than this one was submitted last, and squeue showed it as not over."""
+    latest = state.completion
+    return latest is not None and latest.job_id not in {None, job_id} and latest.alive is True
 
 
 def _hand_on(
@@ -157,8 +161,11 @@ def _hand_on(
     """Submit a successor that waits for what is still active; where only accounting is awaited, `later_s` longer.
 
     Slurm counts a job that it has forgotten as over, and what is not submitted yet cannot be waited for: without that
-    pause the successor would start at once.
+    pause the successor would start at once. Where a later completion job is there already, that one is the successor.
     """
+    if _comes_later(state, environ.get("SLURM_JOB_ID")):
+        write_summary(observer.experiment, state, observer=observer)
+        return state
     waiting_for = active_jobs(observer.experiment, state)
     helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
     begins_in_s = later_s or (0.0 if waiting_for else WAITING_BEGIN_S)

@@ -23,6 +23,10 @@ from evalmon_agent.store.experiment import Experiment, is_utf8
 from evalmon_agent.submission.plan import Planned, plan
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.tracking.unsubmitted import eval_name, latest
+from evalmon_agent.words.eval_names import task_name
+
+_LISTED = 5
 
 
 def submit(
@@ -43,10 +47,11 @@ def submit(
         experiment.prepare(group_readable=settings.group_readable)
         release_if_over(experiment, slurm)
         known = register.resolve(experiment, slurm, sleep=sleep)
-    have = {e.intent.name: e for e in known if e.intent.what == "eval" and (e.accepted or e.is_open or e.is_waiting)}
+    counting = latest(known)
+    have = {name: e for (name, _), e in counting.items()} | {eval_name(name): e for name, e in counting.items()}
     state = state_file.load(experiment)
-    new = [one for one in planned if one.name not in have]
-    report.skipped += [_skipped(one, have[one.name], state) for one in planned if one.name in have]
+    new = [one for one in planned if have.keys().isdisjoint(_names(one))]
+    report.skipped += [_skipped(one, have, state) for one in planned if not have.keys().isdisjoint(_names(one))]
     if dry_run:
         report.submitted += [{"name": one.name, "script": one.script.path} for one in new]
         return report
@@ -105,14 +110,20 @@ def _prepared(one: Planned) -> Prepared:
     return Prepared(one.script, Submission(one.name, one.script.path, one.output_dir, one.tasks))
 
 
-def _skipped(one: Planned, entry: Entry, state: ExperimentState | None) -> dict[str, str | None]:
-    job_id = entry.accepted.job_id if entry.accepted is not None else None
-    ev = state.evals.get(one.name) if state is not None else None
-    return {
-        "name": one.name,
-        "job_id": job_id,
-        "why": "already registered, waits for room" if entry.is_waiting else f"already registered ({_seen(ev)})",
-    }
+def _names(one: Planned) -> list[str]:
+    """The evals that it would be, and what they are called together."""
+    return [one.name, *(task_name(one.name, task) for task in one.tasks or ())]
+
+
+def _skipped(one: Planned, have: Mapping[str, Entry], state: ExperimentState | None) -> dict[str, str | None]:
+    """Of an array of which `watch` has only some tasks: those tasks, for the others may run unwatched."""
+    names = [name for name in _names(one) if name in have]
+    entry = have[names[0]]
+    ev = state.evals.get(names[0]) if state is not None else None
+    why = "already registered, waits for room" if entry.is_waiting else f"already registered ({_seen(ev)})"
+    if one.name not in have:
+        why += f", of {len(one.tasks or ())} tasks {len(names)}: {', '.join(names[:_LISTED])}; watch the others, too"
+    return {"name": one.name, "job_id": entry.accepted.job_id if entry.accepted is not None else None, "why": why}
 
 
 def _seen(ev: Eval | None) -> str:

@@ -47,6 +47,11 @@ class SqueueRow:
     command: str
     name: str
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is not over, nor being cleaned up after its end."""
+        return self.state not in TERMINAL and self.state_word != "COMPLETING"
+
 
 @dataclass(frozen=True, slots=True)
 class SqueueAnswer:

@@ -47,7 +47,7 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
 
 def take_presence(state: ExperimentState, answer: QueueAnswer) -> None:
     """Which of our own jobs squeue shows as not over: whoever asks next need not ask Slurm again."""
-    active = {str(row.job_id) for row in answer.rows if row.state not in TERMINAL}
+    active = {str(row.job_id) for row in answer.rows if row.goes_on}
     for helper in (state.sidecar, state.completion):
         if helper is not None and helper.job_id is not None:
             helper.alive = helper.job_id in active

@@ -76,4 +76,5 @@ def eval_name(name: Name) -> str:
 
 def _is_over(entry: Entry, name: Name, state: ExperimentState | None) -> bool:
     ev = state.evals.get(eval_name(name)) if state is not None else None
-    return ev is not None and ev.final and ev.jobs[-1].token == entry.intent.token
+    # An adopted job has no token; its entry's is empty.
+    return ev is not None and ev.final and ev.jobs[-1].token == (entry.intent.token or None)

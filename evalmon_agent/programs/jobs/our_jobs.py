@@ -114,16 +114,18 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[s
     """
     over = set(_over(state)) if state is not None else set()
     found: dict[str, None] = {}
+    registered: set[str] = set()
     for entry in entries(registry.read(experiment.registry)):
         if entry.intent.what != "eval" or entry.accepted is None:
             continue
         job_id = entry.accepted.job_id
         tasks = entry.intent.tasks
         ids = [job_id] if tasks is None else [f"{job_id}_{task}" for task in tasks]
+        registered.update(ids)
         if not over.issuperset(ids):
             found[job_id] = None
     for ev in state.evals.values() if state is not None else ():
-        if not ev.final and all(job.token is None for job in ev.jobs):
+        if not ev.final and ev.job_id not in registered and all(job.token is None for job in ev.jobs):
             found[ev.job_id.partition("+")[0]] = None
     return list(found)
 

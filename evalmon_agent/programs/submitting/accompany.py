@@ -14,7 +14,6 @@ from evalmon_agent.store import registry
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import entries
-from evalmon_agent.words.states import TERMINAL
 
 Mode = Literal["sidecar", "dependency"]
 HelperStatus = Literal["submitted", "running", "refused", "not needed"]
@@ -98,7 +97,7 @@ def _alive(slurm: Slurm, *, otherwise: frozenset[str]) -> frozenset[str]:
     answer = slurm.queue()
     if isinstance(answer, Failure):
         return otherwise
-    return frozenset(str(row.job_id) for row in answer.rows if row.state not in TERMINAL)
+    return frozenset(str(row.job_id) for row in answer.rows if row.goes_on)
 
 
 def _ours(state: ExperimentState) -> frozenset[str]:

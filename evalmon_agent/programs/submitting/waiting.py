@@ -133,7 +133,12 @@ class Submitter:
         token, asked = entry.intent.token, submission_of(entry)
         claimed = register.claim_evals(self.experiment, token, asked, room)
         if claimed == "no room":
-            _because(progress, "room", f"max_submit: {room.max_submit}")
+            most = room.max_submit or 0
+            if asked.size > most:
+                words = f"{asked.name}: an array of {asked.size} evals, and max_submit: {most} leaves no room for it"
+                _because(progress, "stuck", words)
+            else:
+                _because(progress, "room", f"max_submit: {most}")
             return True
         if claimed == "too soon":
             pause_s = register.seconds_to_wait(found, room.stagger_s, now=time.time())

@@ -187,7 +187,8 @@ def test_the_completion_job_submits_the_next_and_a_successor_of_itself(tmp_path:
     exp = new(tmp_path)
     submitted(exp, mode="dependency")
     all_over(exp)
-    environ = {**for_our_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77"}
+    [job_id] = [job_id for job_id, script in exp.slurm.accepted() if script == "evalmon-completion"]
+    environ = {**for_our_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": job_id}
     complete(exp.experiment, TWO, Slurm(environ), environ=environ)
     assert scripts(exp) == ["c", "d"]
     successor = exp.slurm.calls("sbatch")[-1]
