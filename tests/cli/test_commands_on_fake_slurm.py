@@ -309,6 +309,13 @@ class TestStop:
         assert exp.slurm.calls("scancel") == ["scancel -Q 1004 1005"]
         assert "Reason: evalmon stop\nJobs ended: 1004 1005" in exp.blocks("MONITOR_STOPPED")[0]
 
+    def test_of_our_jobs_it_tells_those_that_were_not_over(self, exp: Exp) -> None:
+        evalmon(exp, "submit", ".")
+        (exp.slurm.directory / "queue" / "1004").unlink()
+        assert evalmon(exp, "stop", ".").stdout == "monitoring ended: 1005; the eval jobs go on\n"
+        (exp.slurm.directory / "queue" / "1005").unlink()
+        assert "no jobs of ours were there" in evalmon(exp, "stop", ".").stdout
+
     def test_without_scancel_it_ends_with_69(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.slurm.remove("scancel")
