@@ -90,7 +90,7 @@ class TestSubmit:
         done = evalmon(exp, "submit", ".")
         assert done.returncode == 0
         assert done.stdout.splitlines()[:5] == [
-            *(f"skipped r1/{n}/epoch0: already registered (PENDING) as job {1001 + i}" for i, n in enumerate("abc")),
+            *(f"skipped r1/{n}/epoch0  job {1001 + i}: already registered (PENDING)" for i, n in enumerate("abc")),
             "completion job: running job 1004",
             "sidecar: running job 1005",
         ]
