@@ -28,7 +28,7 @@ def main() -> None:
 
 @main.command()
 @experiment_argument()
-@click.argument("scripts", nargs=-1, metavar="[SCRIPT]...")
+@click.argument("scripts", nargs=-1, metavar="[SCRIPT]...", type=click.Path())
 @click.option("--mode", type=click.Choice(["sidecar", "dependency"]), help="With or without a live sidecar job.")
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted.")
 @json_option
@@ -39,7 +39,7 @@ def submit(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Submit the eval scripts, and the jobs that watch and summarise them."""
+    """Submit the evals, and the jobs that watch and summarise."""
     from evalmon_agent.programs.submit import submit as program
 
     settings = load_settings(experiment)
@@ -71,7 +71,10 @@ def watch(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Watch jobs that were submitted otherwise; an array's id means all its tasks."""
+    """Watch jobs that were submitted otherwise.
+
+    An array's id means all its tasks.
+    """
     from evalmon_agent.programs.watch import watch as program
     from evalmon_agent.submission.adoption import parse_wanted
 
@@ -193,7 +196,7 @@ def stop(experiment: Experiment) -> None:
 @experiment_argument(required=False)
 @json_option
 def doctor(experiment: Experiment | None, as_json: bool) -> None:
-    """Check what this cluster and file system offer, and say what to do."""
+    """Check the cluster and the file system, and say what to do."""
     from evalmon_agent.programs.doctor import doctor as program
     from evalmon_agent.programs.doctor import exit_status
 
@@ -202,8 +205,14 @@ def doctor(experiment: Experiment | None, as_json: bool) -> None:
     sys.exit(exit_status(found))
 
 
+def _template_names(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from evalmon_agent.programs.templates import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 @main.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_template_names)
 def template(name: str | None) -> None:
     """Print a packaged sbatch template; without NAME, list them."""
     from evalmon_agent.programs.templates import names, text

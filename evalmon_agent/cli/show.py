@@ -53,8 +53,8 @@ def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as
             why = f"  ({printable(one['why'], max_chars=400)})" if "why" in one else ""
             click.echo(f"{verb} {printable(one['name'])}{job}{why}")
         for skipped in report.skipped:
-            job = f" as job {skipped['job_id']}" if skipped["job_id"] else ""
-            click.echo(f"skipped {printable(str(skipped['name']))}: {skipped['why']}{job}")
+            job = f"  job {skipped['job_id']}" if skipped["job_id"] else ""
+            click.echo(f"skipped {printable(str(skipped['name']))}{job}: {skipped['why']}")
         for one in report.waiting[:_WAITING_SHOWN]:
             click.echo(f"not submitted yet: {printable(one['name'])} ({printable(one['why'])})")
         if len(report.waiting) > _WAITING_SHOWN:
@@ -78,7 +78,7 @@ def watched(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_js
         for one in report.watched:
             click.echo(f"{verb} {printable(one['name'])}  job {one['job_id']} ({one['state']})")
         for one in report.skipped:
-            click.echo(f"skipped {printable(one['name'])}: {one['why']} as job {one['job_id']}")
+            click.echo(f"skipped {printable(one['name'])}  job {one['job_id']}: {one['why']}")
         if report.watched:
             click.echo("these jobs do not report themselves: what Slurm and their files tell is all that will be known")
         _helper("completion job", report.completion)
@@ -115,8 +115,10 @@ def watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
     summary = ask()
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            table = _table(summary, at_most=max(console.height - _AROUND_THE_ROWS, 1))
-            table.caption = _line(summary)
+            room = max(console.height - _AROUND_THE_ROWS, 1)
+            table = _table(summary, at_most=room)
+            hidden = len(summary.evals) - room
+            table.caption = _line(summary) + (f" ({hidden} not shown: no room)" if hidden > 0 else "")
             live.update(table, refresh=True)
             if not summary.verdicts["active"]:
                 return summary
@@ -137,9 +139,7 @@ def metrics(found: Sequence[JobMetrics], *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([one.as_dict() for one in found]), indent=1).decode())
     else:
-        table = _new_table(
-            "Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source"
-        )
+        table = _new_table(*_METRICS)
         for one in found:
             table.add_row(*_metrics_row(one))
         _console().print(table)
@@ -194,7 +194,7 @@ def _console() -> Console:
 
 
 def _new_table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, column in enumerate(columns):
         table.add_column(column, no_wrap=number > 0, overflow="fold")
     return table

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from evalmon_agent.evidence.diagnosis.causes import meaning
 from evalmon_agent.evidence.diagnosis.record import UNKNOWN, one_line
 from evalmon_agent.summary.cells import cell as _cell
+from evalmon_agent.summary.cells import table
+from evalmon_agent.summary.markdown_results import results_section
 from evalmon_agent.summary.markdown_use import advice_section, gpu_section
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
@@ -28,6 +30,7 @@ def render(summary: Summary) -> str:
         f"**{number} evaluation{'s' * (number != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
         _table(summary.evals),
         *_problems(summary.evals),
+        *results_section(summary.evals),
         *advice_section(summary.evals),
         *gpu_section(summary.evals),
     ]
@@ -56,8 +59,7 @@ def _table(evals: Sequence[EvalSummary]) -> str:
         "CPU",
         "GPU",
     ]
-    rows = [_row(ev) for ev in evals]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+    return table(head, [_row(ev) for ev in evals])
 
 
 def _row(ev: EvalSummary) -> list[str]:
@@ -111,7 +113,9 @@ def _diagnosis(ev: EvalSummary) -> list[str]:
     found = ev.diagnosis
     if found is None:
         return []
-    evidence = "" if found.evidence is None else f": {found.evidence}"
+    told = {*_ended(ev), ev.result.error if ev.result is not None else None}
+    between = "; its output ends: " if found.cause == UNKNOWN else ": "
+    evidence = "" if found.evidence is None or found.evidence in told else f"{between}{found.evidence}"
     return [_cell(one_line(f"{meaning(found.cause)}{evidence}"))]
 
 

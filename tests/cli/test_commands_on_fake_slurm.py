@@ -90,7 +90,7 @@ class TestSubmit:
         done = evalmon(exp, "submit", ".")
         assert done.returncode == 0
         assert done.stdout.splitlines()[:5] == [
-            *(f"skipped r1/{n}/epoch0: already registered (PENDING) as job {1001 + i}" for i, n in enumerate("abc")),
+            *(f"skipped r1/{n}/epoch0  job {1001 + i}: already registered (PENDING)" for i, n in enumerate("abc")),
             "completion job: running job 1004",
             "sidecar: running job 1005",
         ]
@@ -308,6 +308,13 @@ class TestStop:
         assert (done.returncode, done.stderr) == (0, "")
         assert exp.slurm.calls("scancel") == ["scancel -Q 1004 1005"]
         assert "Reason: evalmon stop\nJobs ended: 1004 1005" in exp.blocks("MONITOR_STOPPED")[0]
+
+    def test_of_our_jobs_it_tells_those_that_were_not_over(self, exp: Exp) -> None:
+        evalmon(exp, "submit", ".")
+        (exp.slurm.directory / "queue" / "1004").unlink()
+        assert evalmon(exp, "stop", ".").stdout == "monitoring ended: 1005; the eval jobs go on\n"
+        (exp.slurm.directory / "queue" / "1005").unlink()
+        assert "no jobs of ours were there" in evalmon(exp, "stop", ".").stdout
 
     def test_without_scancel_it_ends_with_69(self, exp: Exp) -> None:
         exp.register(r1_a="11")

@@ -73,7 +73,7 @@ def test_a_second_time_nothing_happens(exp: Exp) -> None:
     watch(exp, "a=11")
     before = exp.slurm.accepted(), Path(exp.experiment.registry).read_bytes()
     done = watch(exp, "a=11", "--match", "ce*")
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "skipped a: already registered as job 11")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "skipped a  job 11: already registered")
     assert before == (exp.slurm.accepted(), Path(exp.experiment.registry).read_bytes())
 
 
@@ -191,7 +191,7 @@ def test_a_job_that_submit_submitted_is_registered_already(exp: Exp) -> None:
     path = script(exp, "a")
     argv = [sys.executable, "-m", "evalmon_agent", "submit", ".", path]
     subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, check=True, capture_output=True)
-    assert watch(exp, "1001").stdout.startswith("skipped r1/a/epoch0: already registered as job 1001\n")
+    assert watch(exp, "1001").stdout.startswith("skipped r1/a/epoch0  job 1001: already registered\n")
 
 
 @pytest.mark.survives("F18")
@@ -211,7 +211,7 @@ def test_one_that_reported_itself_is_that_eval(exp: Exp) -> None:
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "watching hooked  job 11 (RUNNING)")
     assert (list(exp.state()["evals"]), len(exp.state()["evals"]["hooked"]["jobs"])) == (["hooked"], 1)
     assert "--dependency=afterany:11" in exp.slurm.calls("sbatch")[0]
-    assert watch(exp, "11").stdout.startswith("skipped hooked: already registered as job 11\n")
+    assert watch(exp, "11").stdout.startswith("skipped hooked  job 11: already registered\n")
 
 
 @pytest.mark.survives("S4")

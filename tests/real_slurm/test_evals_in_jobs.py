@@ -128,4 +128,4 @@ def check_told_once(exp: Exp) -> None:
     assert sorted(match[1] for match in results if match) == sorted(set(EXPECTED) - {"odd"})
     summary = (exp.ours / "summary.md").read_text()
     assert "the time limit was reached: slurmstepd" in summary
-    assert "the cause is not known: one ⏎ two" in summary
+    assert "the cause is not known; its output ends: one ⏎ two" in summary

@@ -125,7 +125,7 @@ def test_a_job_of_a_killed_submit_that_ended_unseen_is_known_from_accounting(exp
     wait_for(lambda: any(line for _, line in exp.cluster.sacct(job, "State", "SubmitLine")), 30)
     (tools / "sbatch").unlink()
     done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False, timeout=90)
-    assert (done.returncode, f"skipped r1/gone/epoch0: already registered (submitted) as job {job}" in done.stdout) == (
+    assert (done.returncode, f"skipped r1/gone/epoch0  job {job}: already registered (submitted)" in done.stdout) == (
         0,
         True,
     ), done

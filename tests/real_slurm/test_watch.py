@@ -39,7 +39,8 @@ def test_jobs_that_run_or_wait_are_watched_to_their_end_by_id_array_and_pattern(
     wait_for((exp.ours / "jobs" / f"{hooked}.json").exists, 20)
     done = exp.evalmon("watch", str(exp.root), one, f"mine={held}", array, hooked, "--match", "match_*")
     assert (done.returncode, done.stderr) == (0, "")
-    assert exp.evalmon("watch", str(exp.root), one).stdout.startswith("skipped r1/one/epoch0: already registered")
+    again = exp.evalmon("watch", str(exp.root), one)
+    assert again.stdout.startswith(f"skipped r1/one/epoch0  job {one}: already registered")
     exp.cluster.run("scontrol", "release", held)
     exp.wait_complete()
     states = {"r1/one/epoch0": "FAILED", "mine": "COMPLETED", "r1/array[0]": "COMPLETED", "r1/array[1]": "FAILED"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Job, Own
-from evalmon_agent.tracking.registry import Entry, Intent
+from evalmon_agent.tracking.registry import Adopted, Entry, Intent, entries
 from evalmon_agent.words.job_id import parse_array_spec
 from evalmon_agent.words.states import State
 
@@ -83,6 +83,12 @@ def test_one_whose_end_nobody_knows_may_run_still() -> None:
 
 def test_one_that_somebody_else_submitted_is_theirs() -> None:
     assert "evalmon did not submit it" in str(decided(ended(State.FAILED), entry=None, names=[NAME]))
+
+
+def test_one_that_watch_took_up_was_not_submitted_by_evalmon_either() -> None:
+    [adopted] = entries([Adopted("1", NAME, 2.0, 1.0)])
+    taken_up = Eval(NAME, "1", State.FAILED, jobs=[Job("1", 1.0)], final=True)
+    assert "evalmon did not submit it" in str(decided(taken_up, entry=adopted, names=[NAME]))
 
 
 def test_one_that_was_submitted_again_since_its_end_was_looked_at_is_left_alone() -> None:

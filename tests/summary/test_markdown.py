@@ -116,6 +116,36 @@ def test_a_failed_eval_is_told_with_all_that_is_known(values: dict[str, object],
     assert expected == problem(verdict="failed", **values)
 
 
+@pytest.mark.parametrize(
+    ("known", "found", "expected"),
+    [
+        ({"signal": 11}, Diagnosis("crash", "ended by signal 11", None), "ended by signal 11; crash"),
+        ({"exit_code": 4}, Diagnosis("unknown", "exit status 4", None), "exit status 4; the cause is not known"),
+        (
+            {"exit_code": 4},
+            Diagnosis("unknown", "one\ntwo", None),
+            "exit status 4; the cause is not known; its output ends: one ⏎ two",
+        ),
+        (
+            {"result": EvalResult(status="error", error="boom"), "exit_code": 0},
+            Diagnosis("crash", "boom", None),
+            "the eval's log says error: boom; crash",
+        ),
+    ],
+)
+def test_what_shows_the_cause_is_not_said_twice(known: dict[str, object], found: Diagnosis, expected: str) -> None:
+    assert expected == problem(verdict="failed", **{"result": None, "log": None, "diagnosis": found, **known})
+
+
+def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> None:
+    started = EvalResult(status="started", samples_completed=3)
+    many = EvalResult(status="success", samples_completed=2, samples_total=2, scores={"a|b/acc": 2 / 3, "a/stderr": 0})
+    name = "r8_lr1e-5/capitalization/epoch0"
+    assert f"| {name} | started | 3 of unknown | none |" in render(changed(result=started))
+    assert f"| {name} | success | 2 of 2 | a\\|b/acc 0.666667, a/stderr 0 |" in render(changed(result=many))
+    assert "## Results" not in render(changed(result=None))
+
+
 def test_a_suspect_eval_is_told_with_what_does_not_fit() -> None:
     ev: EvalSummary = summary_of(finished()).evals[0]
     torn = msgspec.structs.replace(ev.witnesses, self="exit 3", agree=False)
