@@ -80,7 +80,7 @@ def watched(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_js
         for one in report.skipped:
             click.echo(f"skipped {printable(one['name'])}  job {one['job_id']}: {one['why']}")
         if report.watched:
-            click.echo("these jobs do not report themselves: what Slurm and their files tell is all that will be known")
+            click.echo("of jobs without evalmon's hook, what Slurm and their files tell is all that will be known")
         _helper("completion job", report.completion)
         _helper("sidecar", report.sidecar)
         if report.watched and not dry_run:
@@ -233,7 +233,8 @@ def _importance(ev: EvalSummary) -> int:
 
 def _line(summary: Summary) -> str:
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    return f"{len(summary.evals)} evaluations: {states or 'none'}"
+    number = len(summary.evals)
+    return f"{number} evaluation{'s' * (number != 1)}: {states or 'none'}"
 
 
 def _gpu(ev: EvalSummary) -> str:
