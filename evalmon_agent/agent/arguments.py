@@ -12,7 +12,7 @@ Usage: evalmon run [OPTIONS] [--] CMD...
 Options:
   --name NAME       The evaluation's name (default: EVALMON_NAME).
   --output-dir DIR  Where its metrics go (default: EVALMON_OUTPUT_DIR).
-  --help            Show this message and exit.
+  -h, --help        Show this message and exit.
 
   Used by evalmon's launcher: --script (CMD is a script, run by its own first
   line), --dir DIR (default: EVALMON_DIR), --token TOKEN,
@@ -29,7 +29,7 @@ Usage: evalmon hook [OPTIONS]
 Options:
   --name NAME       The evaluation's name (default: EVALMON_NAME).
   --output-dir DIR  Where its metrics go (default: EVALMON_OUTPUT_DIR).
-  --help            Show this message and exit.
+  -h, --help        Show this message and exit.
 """
 
 SAMPLE_HELP = """\
@@ -42,7 +42,7 @@ Usage: evalmon sample --output-dir DIR [--interval SECONDS]
 Options:
   --output-dir DIR    Where the files go.
   --interval SECONDS  From one sample to the next (default: 30).
-  --help              Show this message and exit.
+  -h, --help          Show this message and exit.
 """
 
 _A_DAY_S = 86400
@@ -50,7 +50,8 @@ _A_DAY_S = 86400
 _HOOK_OPTIONS = frozenset({"--name", "--output-dir"})
 _SAMPLE_OPTIONS = frozenset({"--output-dir", "--interval"})
 _RUN_OPTIONS = _HOOK_OPTIONS | {"--dir", "--token", "--sample-interval"}
-_RUN_FLAGS = frozenset({"--script", "--help"})
+_HELP = frozenset({"-h", "--help"})
+_RUN_FLAGS = _HELP | {"--script"}
 
 
 class Arguments:
@@ -76,7 +77,7 @@ class Arguments:
             values, "sample", "--interval"
         )
         self.is_script = "--script" in values
-        self.wants_help = "--help" in values
+        self.wants_help = not _HELP.isdisjoint(values)
         self.command = command
 
 
@@ -98,7 +99,7 @@ def parse_hook(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing value, a further word.
     """
-    arguments = Arguments(*_split(argv, program="hook", valued=_HOOK_OPTIONS, flags=frozenset({"--help"})))
+    arguments = Arguments(*_split(argv, program="hook", valued=_HOOK_OPTIONS, flags=_HELP))
     if arguments.command:
         raise UsageError(f"evalmon hook: unexpected word {arguments.command[0]!r}; see evalmon hook --help")
     return arguments
@@ -110,7 +111,7 @@ def parse_sample(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing or unusable value, a further word.
     """
-    arguments = Arguments(*_split(argv, program="sample", valued=_SAMPLE_OPTIONS, flags=frozenset({"--help"})))
+    arguments = Arguments(*_split(argv, program="sample", valued=_SAMPLE_OPTIONS, flags=_HELP))
     if arguments.command:
         raise UsageError(f"evalmon sample: unexpected word {arguments.command[0]!r}; see evalmon sample --help")
     if not arguments.output_dir and not arguments.wants_help:

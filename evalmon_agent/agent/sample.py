@@ -52,7 +52,7 @@ def _sample(directory: str, interval_s: float) -> None:
 
 
 class _Teller:
-    """Says on stderr, once, why there is no GPU file; lets go of stdin and stdout at once, and of stderr after that."""
+    """Says on stderr, once, what is not written and why; lets go of stdin and stdout at once, of stderr after that."""
 
     def __init__(self) -> None:
         self._stderr = os.dup(2)
@@ -65,8 +65,11 @@ class _Teller:
         why_not = record.texts.get("no_gpu_file")
         is_settled = bool(why_not or record.counts["gpus"] or record.texts.get("ended"))
         if self._stderr >= 0 and is_settled:
-            if why_not:
-                os.write(self._stderr, f"evalmon sample: no gpu_metrics.csv: {why_not}\n".encode())
+            lines = [f"no gpu_metrics.csv: {why_not}"] if why_not else []
+            if record.counts["dropped_rows"]:
+                lines += [f"{trouble}; tried again later" for trouble in record.troubles]
+            for line in lines:
+                os.write(self._stderr, f"evalmon sample: {line}\n".encode(errors="backslashreplace"))
             os.close(self._stderr)
             self._stderr = -1
 

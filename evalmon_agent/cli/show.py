@@ -62,7 +62,7 @@ def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as
         _helper("completion job", report.completion)
         _helper("sidecar", report.sidecar)
         if not dry_run:
-            click.echo(f"log: {experiment.log}\nsummary, once all are over: {experiment.summary_md}")
+            _where(experiment, report.completion)
     for one in report.refused:
         said = " ".join(printable(line) for line in one["error"].splitlines())
         click.echo(f"evalmon: {printable(one['script'])}: Slurm refused it: {said}", err=True)
@@ -80,14 +80,19 @@ def watched(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_js
         for one in report.skipped:
             click.echo(f"skipped {printable(one['name'])}  job {one['job_id']}: {one['why']}")
         if report.watched:
-            click.echo("these jobs do not report themselves: what Slurm and their files tell is all that will be known")
+            click.echo("of jobs without evalmon's hook, what Slurm and their files tell is all that will be known")
         _helper("completion job", report.completion)
         _helper("sidecar", report.sidecar)
         if report.watched and not dry_run:
-            click.echo(f"log: {experiment.log}\nsummary, once all are over: {experiment.summary_md}")
+            _where(experiment, report.completion)
     for one in report.refused:
         click.echo(f"evalmon: {printable(one['job_id'])}: {printable(one['error'])}", err=True)
     _refused_helpers(report)
+
+
+def _where(experiment: Experiment, completion: HelperReport | None) -> None:
+    is_to_come = completion is None or completion.status != "not needed"
+    click.echo(f"log: {experiment.log}\nsummary{', once all are over' if is_to_come else ''}: {experiment.summary_md}")
 
 
 def _refused_helpers(report: SubmitReport | WatchReport) -> None:
@@ -228,7 +233,8 @@ def _importance(ev: EvalSummary) -> int:
 
 def _line(summary: Summary) -> str:
     states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    return f"{len(summary.evals)} evaluations: {states or 'none'}"
+    number = len(summary.evals)
+    return f"{number} evaluation{'s' * (number != 1)}: {states or 'none'}"
 
 
 def _gpu(ev: EvalSummary) -> str:

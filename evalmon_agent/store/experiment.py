@@ -25,7 +25,8 @@ class Experiment:
         root = os.path.realpath(path)
         # An empty path is a variable that was not set, and not the working directory.
         if not path or not os.path.isdir(root):
-            raise UsageError(f"{path or repr(path)}: no such directory; give the experiment's directory")
+            what = "not a directory" if path and os.path.lexists(root) else "no such directory"
+            raise UsageError(f"{path or repr(path)}: {what}; give the experiment's directory")
         if not is_utf8(root):
             raise UsageError(f"{root}: a path that is not UTF-8 cannot be kept on record; rename it")
         return cls(root)
@@ -105,7 +106,9 @@ class Experiment:
     def require_monitored(self) -> None:
         """UsageError unless something was registered here, or a job reported itself."""
         if os.path.isdir(self.directory) and not os.access(self.directory, os.R_OK | os.X_OK):
-            raise UsageError(f"{self.directory}: you may not read it; ask its owner to set group_readable: true")
+            raise UsageError(
+                f"{self.directory}: you may not read it; its owner can set group_readable: true and submit again"
+            )
         if not self.is_monitored():
             raise UsageError(f"{self.root}: nothing is monitored here; start with: evalmon submit {self.root}")
 

@@ -8,6 +8,7 @@ from evalmon_agent.evidence.diagnosis.causes import meaning
 from evalmon_agent.evidence.diagnosis.record import UNKNOWN, one_line
 from evalmon_agent.summary.cells import cell as _cell
 from evalmon_agent.summary.cells import table
+from evalmon_agent.summary.markdown_attempts import attempts_section
 from evalmon_agent.summary.markdown_results import results_section
 from evalmon_agent.summary.markdown_use import advice_section, gpu_section
 from evalmon_agent.summary.records import EvalSummary, Summary
@@ -31,6 +32,7 @@ def render(summary: Summary) -> str:
         _table(summary.evals),
         *_problems(summary.evals),
         *results_section(summary.evals),
+        *attempts_section(summary.evals),
         *advice_section(summary.evals),
         *gpu_section(summary.evals),
     ]

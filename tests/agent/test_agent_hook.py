@@ -137,8 +137,9 @@ def test_the_line_is_one_line(experiment: Experiment) -> None:
     assert f"""{words}'--' "$0" "$@";""" in done.stdout
 
 
-def test_help_is_an_answer() -> None:
-    done = call([*HOOK, "--help"], environ())
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_is_an_answer(word: str) -> None:
+    done = call([*HOOK, word], environ())
     assert (done.returncode, done.stderr) == (0, "")
     assert 'eval "$(evalmon hook)"' in done.stdout
 

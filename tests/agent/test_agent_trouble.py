@@ -361,8 +361,9 @@ def test_wrong_usage_is_one_line_and_2(words: list[str], message: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{message}\n")
 
 
-def test_help_is_an_answer() -> None:
-    done = call([*RUN, "--help"], environ())
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_is_an_answer(word: str) -> None:
+    done = call([*RUN, word], environ())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: evalmon run [OPTIONS] [--] CMD...\n")
 

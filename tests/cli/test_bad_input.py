@@ -63,6 +63,7 @@ def study(tmp_path: Path) -> Study:
 
 def test_no_such_experiment(study: Study) -> None:
     study.refuses(2, "submit", "nowhere", says="nowhere: no such directory")
+    study.refuses(2, "submit", os.devnull, says="/dev/null: not a directory")
 
 
 def test_no_scripts_there(study: Study) -> None:

@@ -96,6 +96,14 @@ class TestSubmit:
         ]
         assert exp.slurm.accepted() == before
 
+    def test_when_all_are_over_the_summary_is_not_promised_for_later(self, exp: Exp) -> None:
+        assert "\nsummary, once all are over: /" in evalmon(exp, "submit", ".", "--mode", "dependency").stdout
+        over = Exp(exp.root.parent / "over")
+        over.register(r1_a="11")
+        over.slurm.show([ended("11")])
+        over.observe_to_the_end()
+        assert "\nsummary: /" in evalmon(over, "retry", ".").stdout
+
     def test_in_mode_dependency_there_is_no_sidecar(self, exp: Exp) -> None:
         assert evalmon(exp, "submit", ".", "--mode", "dependency").returncode == 0
         assert "evalmon-sidecar" not in [name for _, name in exp.slurm.accepted()]

@@ -146,6 +146,19 @@ def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> N
     assert "## Results" not in render(changed(result=None))
 
 
+def test_earlier_attempts_are_told_with_how_they_ended() -> None:
+    ev: EvalSummary = summary_of(finished()).evals[0]
+    [last] = ev.attempts
+    killed = msgspec.structs.replace(last, job_id="99", state="TIMEOUT", elapsed_s=61.0, exit_code=None, signal=15)
+    failed = msgspec.structs.replace(last, job_id="98", state="FAILED", elapsed_s=None, exit_code=3)
+    line = (
+        f"* **{ev.name}**: job 98 FAILED (unknown, exit status 3), then job 99 TIMEOUT (00:01:01, signal 15), "
+        "then job 123 COMPLETED (00:04:52)"
+    )
+    assert f"## More than one attempt\n\n{line}\n" in render(changed(attempts=[failed, killed, last]))
+    assert "attempt" not in render(summary_of(finished()))
+
+
 def test_a_suspect_eval_is_told_with_what_does_not_fit() -> None:
     ev: EvalSummary = summary_of(finished()).evals[0]
     torn = msgspec.structs.replace(ev.witnesses, self="exit 3", agree=False)

@@ -36,7 +36,7 @@ class Record:
     def __init__(self) -> None:
         self.counts = dict.fromkeys(COUNTS, 0)
         self.texts: dict[str, str] = {}
-        self._troubles: list[str] = []
+        self.troubles: list[str] = []
 
     def count(self, name: str, number: int = 1) -> None:
         """One more of `name`."""
@@ -45,14 +45,14 @@ class Record:
     def trouble(self, text: str) -> None:
         """Something went wrong; the same again, and more than a handful, is not repeated."""
         text = one_line(text)
-        if text not in self._troubles and len(self._troubles) < _TROUBLES_AT_MOST:
-            self._troubles.append(text)
+        if text not in self.troubles and len(self.troubles) < _TROUBLES_AT_MOST:
+            self.troubles.append(text)
 
     def to_bytes(self) -> bytes:
         """Lines of `name value`; as many as fit on the page."""
         lines = [f"{name} {number}" for name, number in self.counts.items()]
         lines += [f"{name} {one_line(text)}" for name, text in self.texts.items()]
-        lines += [f"trouble {text}" for text in self._troubles]
+        lines += [f"trouble {text}" for text in self.troubles]
         data = b""
         for line in lines:
             added = line.encode("utf-8", "replace") + b"\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.evidence import attempt_log
@@ -18,7 +18,7 @@ from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.launcher import SNAPSHOT
 from evalmon_agent.tracking.path import Incarnation, attempts_of
 from evalmon_agent.tracking.records import Eval
-from evalmon_agent.words.job_id import parse_job_id
+from evalmon_agent.words.job_id import JobId, parse_job_id
 
 _SCRIPT_BYTES = 1024 * 1024
 _OWN_CLOCK_SLACK_S = 5.0
@@ -55,18 +55,23 @@ def outputs_of(script: str, ev: Eval, job_id: str) -> Outputs:
     options = read_head(script).options
     name = options.get("job-name") or os.path.basename(ev.script)
     folder = os.path.dirname(ev.script)
-    is_adopted = all(job.token is None for job in ev.jobs if job.job_id == job_id)
-    if is_adopted:
-        # Whoever submitted it may have done so from elsewhere, with other options.
-        options = {key: value for key, value in options.items() if key != "chdir"}
-        folder = ev.output_dir or folder
-    output = output_path(options, parsed, raw_id=None, name=name, folder=folder)
-    errors = None
-    if "error" in options:
-        errors = output_path({**options, "output": options["error"]}, parsed, raw_id=None, name=name, folder=folder)
-    if is_adopted:
-        output, errors = (path if path and os.path.isfile(path) else None for path in (output, errors))
-    return Outputs(output, errors)
+    wanted = [options, {**options, "output": options["error"]}] if "error" in options else [options]
+    if all(job.token is None for job in ev.jobs if job.job_id == job_id):
+        found = [_there(asked, parsed, name, [ev.output_dir or folder, folder]) for asked in wanted]
+    else:
+        found = [output_path(asked, parsed, raw_id=None, name=name, folder=folder) for asked in wanted]
+    return Outputs(*found)
+
+
+def _there(options: Mapping[str, str], job_id: JobId, name: str, folders: Sequence[str]) -> str | None:
+    """Of an adopted job what is there: whoever submitted it may have done so from elsewhere, with other options.
+
+    Beside the first of the folders only a file with the job's id in its name is certainly its own.
+    """
+    options = {key: value for key, value in options.items() if key != "chdir"}
+    paths = [output_path(options, job_id, raw_id=None, name=name, folder=folder) for folder in folders]
+    own = [path for path in paths if path and (path == paths[0] or str(job_id.job) in os.path.basename(path))]
+    return next((path for path in own if os.path.isfile(path)), None)
 
 
 def span_of(ev: Eval, one: Incarnation, *, output: str = "") -> attempt_log.Attempt | None:

@@ -89,7 +89,8 @@ def helpers(held: Held, entries: Sequence[Entry], experiment: Experiment, now: f
     job_id = state.completion.job_id if state.completion is not None else None
     if job_id in {None, before} or job_id in held.logged_completions:
         return []
-    fields = {"Job ID": str(job_id), "Dependency": f"afterany on {len(active_jobs(experiment, state))} jobs"}
+    number = len(active_jobs(experiment, state))
+    fields = {"Job ID": str(job_id), "Dependency": f"afterany on {number} job{'s' * (number != 1)}"}
     return [blocks.note(now, "COMPLETION_SUBMITTED", "Summary after all evaluations", fields)]
 
 

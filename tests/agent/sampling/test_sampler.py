@@ -567,3 +567,13 @@ def test_alone_it_says_once_why_there_is_no_gpu_file_and_keeps_no_output_open(tm
         expected = "evalmon sample: no gpu_metrics.csv: no GPU is the job's: CUDA_VISIBLE_DEVICES is '-1'\n"
         assert (sampler.stdout.read(), sampler.stderr.read()) == ("", expected)
         assert sampler.poll() is None
+
+
+def test_alone_it_says_once_that_it_cannot_write_and_goes_on_trying(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    argv = [*SAMPLE, "--output-dir", str(tmp_path / "file" / "out"), "--interval", "1"]
+    with started(argv, environ(CUDA_VISIBLE_DEVICES="-1")) as sampler:
+        assert sampler.stderr is not None
+        said = sampler.stderr.read().splitlines()
+        assert said[1:] == ["evalmon sample: host_metrics.csv: Not a directory; tried again later"]
+        assert sampler.poll() is None
