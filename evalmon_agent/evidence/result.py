@@ -42,3 +42,11 @@ def to_result(log: EvalLog, *, path: str) -> EvalResult:
         error=None if log.error is None else masked(log.error),
         log=path,
     )
+
+
+def whole_s(result: EvalResult | None, elapsed_s: float | None) -> float | None:
+    """How long all samples would take at the pace of those that were finished; None where that is not known."""
+    if result is None or elapsed_s is None or not result.samples_completed or not result.samples_total:
+        return None
+    done = result.samples_completed / result.samples_total
+    return elapsed_s / done if done < 1 else None

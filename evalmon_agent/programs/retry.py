@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
@@ -49,12 +50,13 @@ class More:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """One eval to be run again."""
+    """One eval to be run again; `result`: what its last attempt's log says."""
 
     name: Name
     ev: Eval
     entry: Entry
     again: Again
+    result: EvalResult | None
 
 
 def retry(
@@ -151,11 +153,12 @@ class _Retrier:
                 continue
             counts, entry = counting.get(ev.name, (None, None))
             is_waiting = ev.name in state.waiting
-            again = decide(ev, entry, self._evidence(ev, state), self.asked, is_waiting=is_waiting)
+            left = self._evidence(ev, state)
+            again = decide(ev, entry, left, self.asked, is_waiting=is_waiting)
             if isinstance(again, str):
                 self._skip(ev, again)
             elif counts is not None and entry is not None:
-                yield _Chosen(counts, ev, entry, again)
+                yield _Chosen(counts, ev, entry, again, left.result)
 
     def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
         """What the last attempt left behind, also where its figures are not there yet."""
@@ -205,7 +208,7 @@ class _Retrier:
 
     def _options(self, one: _Chosen, script: Script) -> tuple[tuple[str, ...] | None, str]:
         """sbatch's options for it, and how they are told; None: it is left out, for it would end the same way."""
-        earlier, had, limits = by_long_name(one.entry.intent.options), _had(one.ev), self._limits(script)
+        earlier, had, limits = by_long_name(one.entry.intent.options), _had(one.ev, one.result), self._limits(script)
         again, own = one.again, script.head.options
         found = [
             time_options(own, earlier, had, limits, scale=self.more.time if again.more_time else None),
@@ -255,7 +258,7 @@ def _cannot(script: Script, *, is_array: bool) -> str:
     return ""
 
 
-def _had(ev: Eval) -> Had:
+def _had(ev: Eval, result: EvalResult | None) -> Had:
     attempt = latest_attempt(ev)
     if attempt is None:
         return Had()
@@ -264,6 +267,7 @@ def _had(ev: Eval) -> Had:
     return Had(
         time_limit_s=attempt.time_limit_s,
         elapsed_s=attempt.elapsed_s,
+        whole_s=whole_s(result, attempt.elapsed_s),
         memory_bytes=figures.memory_requested_bytes if figures is not None else None,
         cpus=attempt.cpus,
         gpus=attempt.gpus,

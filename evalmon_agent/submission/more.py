@@ -14,16 +14,23 @@ from evalmon_agent.words.durations import clock, time_option
 from evalmon_agent.words.sizes import parse_mem_option
 
 _MIB = 1024 * 1024
+_PACE_MARGIN = 1.1
+"""Samples are not alike: so much more than the pace so far says."""
+
 _MEMORY = ("mem-per-gpu", "mem-per-cpu", "mem")
 """sbatch takes one of them; they exclude one another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Had:
-    """What the eval had last, as far as Slurm told. `cpus` and `gpus` are the whole job's, on `single_node` or not."""
+    """What the eval had last, as far as Slurm told. `cpus` and `gpus` are the whole job's, on `single_node` or not.
+
+    `whole_s`: how long all its samples would take, at the pace of those that it finished.
+    """
 
     time_limit_s: float | None = None
     elapsed_s: float | None = None
+    whole_s: float | None = None
     memory_bytes: int | None = None
     cpus: int | None = None
     gpus: int | None = None
@@ -59,7 +66,8 @@ def time_options(
     if had_s is None:
         return Options(why_not="its time limit is not known; raise --time in its script")
     most_s = limits.time_s or math.inf
-    wanted_s = max(min(math.ceil(had_s * scale / 60) * 60.0, most_s), had_s, time_option(script.get("time", "")) or 0.0)
+    needed_s = max(had_s * scale, (had.whole_s or 0.0) * _PACE_MARGIN)
+    wanted_s = max(min(math.ceil(round(needed_s / 60, 3)) * 60.0, most_s), had_s, time_option(script.get("time", "")) or 0.0)
     if wanted_s <= had_s:
         return Options(
             _time(had_s).argv,

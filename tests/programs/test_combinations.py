@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 
 from evalmon_agent.programs.complete import complete
 from evalmon_agent.programs.jobs.our_jobs import Helpers, active_jobs
-from evalmon_agent.programs.look import status
 from evalmon_agent.programs.retry import More, retry
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.programs.submitting.report import SubmitReport
@@ -20,13 +18,10 @@ from evalmon_agent.programs.watch import WatchReport, watch
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs
-from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.submission.adoption import parse_wanted
 from evalmon_agent.submission.retry_plan import Asked
-from evalmon_agent.tracking.registry import Intent
 from experiments import Exp, ended, pending, running
-from fake_slurm import Job
 
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
 

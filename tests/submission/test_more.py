@@ -21,6 +21,14 @@ def test_a_timeout_gets_more_of_the_limit_that_slurm_said_in_whole_minutes() -> 
     assert ("--time=00:02:00",) == time_options(NONE, NONE, Had(time_limit_s=60), Limits(), scale=1.5).argv
 
 
+@pytest.mark.parametrize(("whole_s", "expected"), [(None, "00:45:00"), (2000.0, "00:45:00"), (7200.0, "02:12:00")])
+def test_it_gets_what_its_pace_says_that_all_samples_take_where_that_is_more(
+    whole_s: float | None, expected: str
+) -> None:
+    had = Had(time_limit_s=1800, elapsed_s=1830, whole_s=whole_s)
+    assert (f"--time={expected}",) == time_options({"time": "00:30:00"}, NONE, had, Limits(), scale=1.5).argv
+
+
 @pytest.mark.parametrize(
     ("had", "earlier", "expected"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from evalmon_agent.evidence.diagnosis.case import Case
+from evalmon_agent.evidence.result import whole_s
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.states import State
 
@@ -56,12 +57,10 @@ def in_words(case: Case) -> str:
 
 def advice(case: Case) -> str | None:
     """Better than what is said of the cause in general, where figures are known."""
-    if case.state is not State.TIMEOUT or case.result is None or case.elapsed_s is None:
+    if case.state is not State.TIMEOUT or case.result is None:
         return None
-    done, total = case.result.samples_completed, case.result.samples_total
-    if not done or not total or done >= total:
+    all_s = whole_s(case.result, case.elapsed_s)
+    if all_s is None:
         return None
-    return (
-        f"Increase the eval's --time: {done} of {total} samples took {human(case.elapsed_s)}; at this pace all take "
-        f"{human(case.elapsed_s * total / done)}"
-    )
+    done = f"{case.result.samples_completed} of {case.result.samples_total} samples"
+    return f"Increase the eval's --time: {done} took {human(case.elapsed_s)}; at this pace all take {human(all_s)}"
