@@ -71,10 +71,13 @@ def _bring_to_the_end(
     observed = observer.observe_once(at_least_s=0)
     state = observed.state
     while not is_ready(state):
-        progress = submitter.run() if state.waiting else Progress()
+        is_active = _has_active(observed)
+        at_most = _before_the_successor(submitter, state, is_active=is_active)
+        progress = submitter.run(at_most=at_most) if state.waiting and at_most else Progress()
         state = tell(observer, progress) if state.waiting else state
-        if progress.submitted or _has_active(observed):
+        if progress.submitted or is_active:
             state = _hand_on(observer, environ, state, sleep=sleep, deadline=deadline)
+            state = tell(observer, submitter.run()) if state.waiting and at_most < math.inf else state
             return measure(observer, measurer, state, deadline=deadline)
         state = measure(observer, measurer, state, deadline=deadline)
         patient = time.monotonic() < deadline
@@ -90,6 +93,12 @@ def _bring_to_the_end(
         observed = observer.observe_once()
         state = observed.state
     return _end(observer, environ, state)
+
+
+def _before_the_successor(submitter: Submitter, state: ExperimentState, *, is_active: bool) -> float:
+    """How many evals go in before the successor: where the site's limit is met, it would find no place after all."""
+    is_ours = submitter.settings.max_submit is not None and state.waiting_for is None
+    return math.inf if is_ours else 1 - is_active
 
 
 def _patience_s(environ: Mapping[str, str]) -> float:

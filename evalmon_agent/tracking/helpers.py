@@ -43,6 +43,15 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
         completion.status = SUBMITTED if job_id is not None else refused
     if completion.job_id != job_id:
         completion.job_id, completion.alive = job_id, None
+    if completion.status == SUBMITTED and completion.alive is False and _is_due_again(entries):
+        completion.status = WAITS
+
+
+def _is_due_again(entries: Sequence[Entry]) -> bool:
+    """Whether the one that was to follow the last completion job found no room."""
+    said = (e for e in reversed(entries) if e.intent.what == "completion" and (e.accepted or e.refused))
+    last = next(said, None)
+    return last is not None and last.accepted is None and last.refused is not None and last.refused.waits
 
 
 def take_presence(state: ExperimentState, answer: QueueAnswer) -> None:
@@ -64,11 +73,12 @@ def somebody_completes(state: ExperimentState) -> bool:
 
 
 def lacks_completion(state: ExperimentState) -> bool:
-    """Whether evals are active that came, or came back, after the completion: no job waits for them."""
+    """Whether evals are active that no job waits for: they came (back) after the completion, or it found no room."""
     completion = state.completion
-    if completion is None or completion.status != SUBMITTED or not state.completions:
+    if completion is None or all(map(_looks_over, state.evals.values())):
         return False
-    return completion.alive is False and not all(map(_looks_over, state.evals.values()))
+    is_gone = completion.status == SUBMITTED and completion.alive is False and state.completions > 0
+    return is_gone or completion.status == WAITS
 
 
 def all_final(state: ExperimentState) -> bool:

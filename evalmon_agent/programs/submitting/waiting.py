@@ -7,6 +7,7 @@ more than allowed, and one that was killed in between is resolved by looking for
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +106,7 @@ class Submitter:
         """Whether the site took no more when it was last asked."""
         return self._full is not None
 
-    def run(self, *, until: float = 0.0) -> Progress:
+    def run(self, *, until: float = 0.0, at_most: float = math.inf) -> Progress:
         """Submit what there is room for, and what becomes due by `until` (epoch). Never raises for Slurm's silence."""
         progress = Progress()
         found = entries(registry.read(self.experiment.registry))
@@ -123,7 +124,7 @@ class Submitter:
             mine = [entry for entry in left if self.place.is_for(entry)]
             if not mine or self._forbidden:
                 return self._nothing_to_do_here(progress, left)
-            if self._is_over_after(mine[0], progress, found, until=until):
+            if self._is_over_after(mine[0], progress, found, until=until) or len(progress.submitted) >= at_most:
                 return progress
             found = entries(registry.read(self.experiment.registry))
 
