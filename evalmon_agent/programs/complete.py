@@ -19,7 +19,7 @@ from evalmon_agent.programs.submitting.waiting import Progress, Submitter, in_ou
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.helpers import all_final
+from evalmon_agent.tracking.helpers import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import unmeasured
 
@@ -73,8 +73,9 @@ def _bring_to_the_end(
     while not is_ready(state):
         is_active = _has_active(observed)
         at_most = _before_the_successor(submitter, state, is_active=is_active)
-        progress = submitter.run(at_most=at_most) if state.waiting and at_most else Progress()
-        state = tell(observer, progress) if state.waiting else state
+        more = has_more_to_come(state)
+        progress = submitter.run(at_most=at_most) if more and at_most else Progress()
+        state = tell(observer, progress) if more else state
         if progress.submitted or is_active:
             state = _hand_on(observer, environ, state, sleep=sleep, deadline=deadline)
             state = tell(observer, submitter.run()) if state.waiting and at_most < math.inf else state

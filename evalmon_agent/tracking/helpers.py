@@ -82,8 +82,13 @@ def lacks_completion(state: ExperimentState) -> bool:
 
 
 def all_final(state: ExperimentState) -> bool:
-    """Whether there are evals and every one of them is over for good; one that waits to be submitted is not."""
-    return bool(state.evals) and not state.waiting and all(ev.final for ev in state.evals.values())
+    """Whether there are evals and every one of them is over for good; one that is still to be submitted is not."""
+    return bool(state.evals) and not has_more_to_come(state) and all(ev.final for ev in state.evals.values())
+
+
+def has_more_to_come(state: ExperimentState) -> bool:
+    """Whether evals wait to be submitted, or are on their way to Slurm: their submitter is at work, or died at it."""
+    return bool(state.waiting or state.on_their_way)
 
 
 def _looks_over(ev: Eval) -> bool:

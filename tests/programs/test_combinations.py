@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ from evalmon_agent.programs.watch import WatchReport, watch
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs
+from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.submission.adoption import parse_wanted
 from evalmon_agent.submission.retry_plan import Asked
+from evalmon_agent.tracking.registry import Accepted, Intent, Refused
 from experiments import Exp, ended, pending, running
 
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
@@ -259,3 +263,52 @@ def test_also_where_an_earlier_completion_job_did_its_work(tmp_path: Path) -> No
     assert "--dependency=afterany:1001:1002 " in of_completion(exp)[-1]
     assert exp.state()["completion"]["job_id"] == "1003"
     assert exp.state()["completion"]["status"] == "submitted"
+
+
+def on_its_way(exp: Exp, name: str, *, pid: int, since_s: float = 0.0) -> None:
+    """Somebody has put this eval on record, and no answer of Slurm's yet."""
+    intent = Intent(
+        "e" * 16, "eval", time.time() - since_s, socket.gethostname(), pid, name, f"{exp.root}/{name}.slurm"
+    )
+    registry.append(exp.experiment.registry, intent)
+
+
+def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_path: Path) -> None:
+    """Ten broken evals end faster than a thousand are submitted; the sidecar is there already."""
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    on_its_way(exp, "r1/b", pid=os.getppid())
+    exp.slurm.show([ended("11")])
+    exp.observe_to_the_end()
+    assert exp.blocks("ALL_COMPLETE") == []
+    assert in_job(exp, QUICK).run().why == "nothing waits"
+    registry.append(exp.experiment.registry, Accepted("e" * 16, "12", time.time()))
+    exp.slurm.show([ended("11"), ended("12", submitted=int(time.time()))])
+    exp.observe_to_the_end()
+    assert "2 evaluations completed" in exp.blocks("ALL_COMPLETE")[0]
+
+
+@pytest.mark.survives("F20")
+@pytest.mark.parametrize("who", ["the completion job", "who looks"])
+def test_one_whose_submitter_died_is_looked_for_before_the_end(tmp_path: Path, who: str) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    on_its_way(exp, "r1/b", pid=2**22 + 1, since_s=60)
+    exp.slurm.show([ended("11")])
+    if who == "who looks":
+        assert status(exp.experiment, QUICK, Slurm(exp.slurm.environ)).counts == {"COMPLETED": 1}
+    else:
+        completes(exp, "70")
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+def test_during_a_retry_the_end_is_not_told_and_a_refused_one_does_not_tell_it_again(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11", "FAILED")])
+    exp.observe_to_the_end()
+    on_its_way(exp, "r1/a", pid=os.getppid())
+    exp.observe_to_the_end()
+    registry.append(exp.experiment.registry, Refused("e" * 16, "no such partition", time.time()))
+    exp.observe_to_the_end()
+    assert len(exp.blocks("ALL_COMPLETE")) == 1

@@ -110,7 +110,7 @@ class Submitter:
         """Submit what there is room for, and what becomes due by `until` (epoch). Never raises for Slurm's silence."""
         progress = Progress()
         found = entries(registry.read(self.experiment.registry))
-        if not any(entry.planned is not None and entry.accepted is None for entry in found):
+        if not any(self._is_of_interest(entry) for entry in found):
             return progress
         try:
             found = register.resolve(self.experiment, self.slurm, sleep=self.sleep)
@@ -127,6 +127,11 @@ class Submitter:
             if self._is_over_after(mine[0], progress, found, until=until) or len(progress.submitted) >= at_most:
                 return progress
             found = entries(registry.read(self.experiment.registry))
+
+    def _is_of_interest(self, entry: Entry) -> bool:
+        """Whether it waits, or is to be looked for. A command that submits has looked already, and leaves its own."""
+        is_planned = entry.planned is not None and entry.accepted is None
+        return is_planned or (entry.is_open and entry.intent.what == "eval" and not self.place.any_environment)
 
     def _is_over_after(self, entry: Entry, progress: Progress, found: Sequence[Entry], *, until: float) -> bool:
         """Submit one, or wait for its time; True if that is all for now."""
