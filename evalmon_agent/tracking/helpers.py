@@ -67,9 +67,15 @@ def somebody_completes(state: ExperimentState) -> bool:
     completion, sidecar = state.completion, state.sidecar
     if completion is not None and completion.status == STOPPED:
         return False
-    waits = completion is not None and completion.job_id is not None and completion.status == SUBMITTED
     watches = sidecar is not None and sidecar.job_id is not None and sidecar.alive is not False
-    return watches or (waits and completion is not None and completion.alive is not False)
+    return watches or has_completion_job(state)
+
+
+def has_completion_job(state: ExperimentState) -> bool:
+    """Whether a completion job is there, as far as is known."""
+    completion = state.completion
+    is_there = completion is not None and completion.job_id is not None and completion.alive is not False
+    return is_there and completion is not None and completion.status == SUBMITTED
 
 
 def lacks_completion(state: ExperimentState) -> bool:
