@@ -19,7 +19,7 @@ from evalmon_agent.programs.submitting.waiting import Progress, Submitter, in_ou
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.helpers import all_final
+from evalmon_agent.tracking.helpers import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import unmeasured
 
@@ -71,10 +71,14 @@ def _bring_to_the_end(
     observed = observer.observe_once(at_least_s=0)
     state = observed.state
     while not is_ready(state):
-        progress = submitter.run() if state.waiting else Progress()
-        state = tell(observer, progress) if state.waiting else state
-        if progress.submitted or _has_active(observed):
+        is_active = _has_active(observed)
+        at_most = _before_the_successor(submitter, state, is_active=is_active)
+        more = has_more_to_come(state)
+        progress = submitter.run(at_most=at_most) if more and at_most else Progress()
+        state = tell(observer, progress) if more else state
+        if progress.submitted or is_active:
             state = _hand_on(observer, environ, state, sleep=sleep, deadline=deadline)
+            state = tell(observer, submitter.run()) if state.waiting and at_most < math.inf else state
             return measure(observer, measurer, state, deadline=deadline)
         state = measure(observer, measurer, state, deadline=deadline)
         patient = time.monotonic() < deadline
@@ -90,6 +94,12 @@ def _bring_to_the_end(
         observed = observer.observe_once()
         state = observed.state
     return _end(observer, environ, state)
+
+
+def _before_the_successor(submitter: Submitter, state: ExperimentState, *, is_active: bool) -> float:
+    """How many evals go in before the successor: where the site's limit is met, it would find no place after all."""
+    is_ours = submitter.settings.max_submit is not None and state.waiting_for is None
+    return math.inf if is_ours else 1 - is_active
 
 
 def _patience_s(environ: Mapping[str, str]) -> float:

@@ -19,7 +19,7 @@ from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.tracking.helpers import REFUSED, all_final, lacks_completion, somebody_completes
+from evalmon_agent.tracking.helpers import REFUSED, all_final, has_more_to_come, lacks_completion, somebody_completes
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
 
@@ -110,7 +110,7 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
 
 def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentState:
     """Nobody else polls, so nobody else submits what waits: done here if this is the environment that it is to have."""
-    if not state.waiting or not observer.slurm.has("sbatch"):
+    if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
         return state
     place = on_command(observer.slurm.environ, submits=False)
     return tell(observer, Submitter(observer.experiment, observer.settings, observer.slurm, place).run())

@@ -25,7 +25,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.helpers import WAITS, all_final
+from evalmon_agent.tracking.helpers import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
 from evalmon_agent.words.printable import printable
@@ -132,7 +132,7 @@ class Sidecar:
         self._is_stuck = False
         if not self._submitter.is_full:
             self._bring_completion(state)
-        if not state.waiting:
+        if not has_more_to_come(state):
             return state
         self._submitter.settings = self._observer.settings
         progress = self._submitter.run(until=until if self._observer.settings.stagger else 0.0)

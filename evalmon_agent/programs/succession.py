@@ -11,6 +11,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import heartbeat as heartbeat_file
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.helpers import has_completion_job
 from evalmon_agent.tracking.timing import hand_over_at, last_moment
 from evalmon_agent.tracking.waiting import starved_by
 from evalmon_agent.words.states import State
@@ -41,7 +42,7 @@ class Succession:
 
     def reason_to_leave(self, observed: Observed, settings: Settings) -> str | None:
         """Why this sidecar should end now, if it should; shortly before its time limit it gets a successor."""
-        return self._replaced(observed) or self._in_the_way(observed) or self._at_the_limit(settings)
+        return self._replaced(observed) or self._in_the_way(observed) or self._at_the_limit(observed, settings)
 
     def preempted(self, settings: Settings) -> str | None:
         """After a TERM: where Slurm pushed this job off its node and will not run it again, another one is needed.
@@ -79,9 +80,9 @@ class Succession:
         self._starved = self._starved + 1 if limit is not None else 0
         if self._starved < STARVED_POLLS:
             return None
-        return f"evaluations wait for {limit}, none runs, and this job counts in it; the completion job summarises"
+        return f"evaluations wait for {limit}, none runs, and this job counts in it; {self._what_comes(observed)}"
 
-    def _at_the_limit(self, settings: Settings) -> str | None:
+    def _at_the_limit(self, observed: Observed, settings: Settings) -> str | None:
         if self._ends_at is None or time.time() < hand_over_at(self._started_at, self._ends_at, settings.poll_interval):
             return None
         if self._successor is None and self._refusal is None:
@@ -90,7 +91,12 @@ class Succession:
             return None
         if self._successor is not None:
             return self._handed_over()
-        return f"time limit near and no successor ({self._refusal}); the completion job summarises"
+        return f"time limit near and no successor ({self._refusal}); {self._what_comes(observed)}"
+
+    def _what_comes(self, observed: Observed) -> str:
+        if has_completion_job(observed.state):
+            return "the completion job summarises"
+        return f"no completion job is there, so what is left needs: evalmon status {self._experiment.root}"
 
     def _handed_over(self) -> str:
         return f"handed over to job {self._successor} before the time limit"

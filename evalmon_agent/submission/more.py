@@ -67,7 +67,8 @@ def time_options(
         return Options(why_not="its time limit is not known; raise --time in its script")
     most_s = limits.time_s or math.inf
     needed_s = max(had_s * scale, (had.whole_s or 0.0) * _PACE_MARGIN)
-    wanted_s = max(min(math.ceil(round(needed_s / 60, 3)) * 60.0, most_s), had_s, time_option(script.get("time", "")) or 0.0)
+    whole_minutes_s = math.ceil(round(needed_s / 60, 3)) * 60.0
+    wanted_s = max(min(whole_minutes_s, most_s), had_s, time_option(script.get("time", "")) or 0.0)
     if wanted_s <= had_s:
         return Options(
             _time(had_s).argv,

@@ -43,6 +43,15 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
         completion.status = SUBMITTED if job_id is not None else refused
     if completion.job_id != job_id:
         completion.job_id, completion.alive = job_id, None
+    if completion.status == SUBMITTED and completion.alive is False and _is_due_again(entries):
+        completion.status = WAITS
+
+
+def _is_due_again(entries: Sequence[Entry]) -> bool:
+    """Whether the one that was to follow the last completion job found no room."""
+    said = (e for e in reversed(entries) if e.intent.what == "completion" and (e.accepted or e.refused))
+    last = next(said, None)
+    return last is not None and last.accepted is None and last.refused is not None and last.refused.waits
 
 
 def take_presence(state: ExperimentState, answer: QueueAnswer) -> None:
@@ -58,22 +67,34 @@ def somebody_completes(state: ExperimentState) -> bool:
     completion, sidecar = state.completion, state.sidecar
     if completion is not None and completion.status == STOPPED:
         return False
-    waits = completion is not None and completion.job_id is not None and completion.status == SUBMITTED
     watches = sidecar is not None and sidecar.job_id is not None and sidecar.alive is not False
-    return watches or (waits and completion is not None and completion.alive is not False)
+    return watches or has_completion_job(state)
+
+
+def has_completion_job(state: ExperimentState) -> bool:
+    """Whether a completion job is there, as far as is known."""
+    completion = state.completion
+    is_there = completion is not None and completion.job_id is not None and completion.alive is not False
+    return is_there and completion is not None and completion.status == SUBMITTED
 
 
 def lacks_completion(state: ExperimentState) -> bool:
-    """Whether evals are active that came, or came back, after the completion: no job waits for them."""
+    """Whether evals are active that no job waits for: they came (back) after the completion, or it found no room."""
     completion = state.completion
-    if completion is None or completion.status != SUBMITTED or not state.completions:
+    if completion is None or all(map(_looks_over, state.evals.values())):
         return False
-    return completion.alive is False and not all(map(_looks_over, state.evals.values()))
+    is_gone = completion.status == SUBMITTED and completion.alive is False and state.completions > 0
+    return is_gone or completion.status == WAITS
 
 
 def all_final(state: ExperimentState) -> bool:
-    """Whether there are evals and every one of them is over for good; one that waits to be submitted is not."""
-    return bool(state.evals) and not state.waiting and all(ev.final for ev in state.evals.values())
+    """Whether there are evals and every one of them is over for good; one that is still to be submitted is not."""
+    return bool(state.evals) and not has_more_to_come(state) and all(ev.final for ev in state.evals.values())
+
+
+def has_more_to_come(state: ExperimentState) -> bool:
+    """Whether evals wait to be submitted, or are on their way to Slurm: their submitter is at work, or died at it."""
+    return bool(state.waiting or state.on_their_way)
 
 
 def _looks_over(ev: Eval) -> bool:

@@ -181,7 +181,8 @@ class ExperimentState(Struct, omit_defaults=False):
     """state.json. `generation` counts the saves.
 
     `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
-    `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told.
+    `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told; `on_their_way`: how many
+    submissions have no answer of Slurm's on record yet.
     """
 
     experiment: str
@@ -197,3 +198,4 @@ class ExperimentState(Struct, omit_defaults=False):
     completions: int = 0
     waiting: dict[str, Waiting] = field(default_factory=dict)
     waiting_for: str | None = None
+    on_their_way: int = 0

@@ -58,7 +58,8 @@ def last_begun_at(entries: Iterable[Entry]) -> float | None:
 
 
 def take_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
-    """Set `waiting` to what the registry says."""
+    """Set `waiting` and `on_their_way` to what the registry says."""
+    state.on_their_way = sum(entry.is_open and entry.intent.what == "eval" for entry in entries)
     found = {eval_name(name): e.planned for e in unsubmitted(entries) for name in names_of(e) if e.planned is not None}
     known = state.waiting
     state.waiting = {

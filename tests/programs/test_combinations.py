@@ -1,7 +1,9 @@
-"""What each part does alone, done together: watched and waiting, two completion jobs, arrays of which a part is known."""
+"""What each part does alone, done together: watched and waiting, two completion jobs, arrays known in part."""
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from evalmon_agent.programs.complete import complete
 from evalmon_agent.programs.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.programs.look import status
 from evalmon_agent.programs.retry import More, retry
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.programs.submitting.report import SubmitReport
@@ -18,9 +21,11 @@ from evalmon_agent.programs.watch import WatchReport, watch
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs
+from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.submission.adoption import parse_wanted
 from evalmon_agent.submission.retry_plan import Asked
+from evalmon_agent.tracking.registry import Accepted, Intent, Refused
 from experiments import Exp, ended, pending, running
 
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
@@ -73,7 +78,8 @@ def in_job(exp: Exp, settings: Settings) -> Submitter:
 
 def completes(exp: Exp, job_id: str, settings: Settings = QUICK) -> None:
     environ = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": job_id}
-    complete(exp.experiment, settings, Slurm(environ), environ=environ, sleep=lambda _: None)
+    pauses = iter(range(20))
+    complete(exp.experiment, settings, Slurm(environ), environ=environ, sleep=lambda _: next(pauses))  # type: ignore[arg-type,return-value]
 
 
 def of_completion(exp: Exp) -> list[str]:
@@ -184,3 +190,125 @@ def test_a_sidecar_that_is_just_being_ended_is_not_taken_for_one_at_work(tmp_pat
     report = submitted(exp, mode="sidecar")
     assert report.sidecar is not None
     assert report.sidecar.status == "submitted"
+
+
+def limit(exp: Exp, jobs: int) -> None:
+    """From now on the site lets so many jobs be there."""
+    count = 'there=0; for file in "$dir"/queue/*; do [ -e "$file" ] && there=$((there + 1)); done\n'
+    words = "sbatch: error: QOSMaxSubmitJobPerUserLimit\\nsbatch: error: Batch job submission failed"
+    exp.slurm.before("sbatch", f"{count}[ $there -lt {jobs} ] || {{ printf '{words}\\n' >&2; exit 1; }}\n")
+
+
+def all_over(exp: Exp) -> None:
+    """Every eval that the fake took has ended."""
+    over = []
+    for job_id, name in exp.slurm.accepted():
+        row = exp.slurm.directory / "queue" / job_id
+        at = int(row.read_text().split("\x1f")[3])
+        row.unlink()
+        if name.endswith(".slurm"):
+            over.append(ended(job_id, submitted=at, started=at, ended=at + 1))
+    exp.slurm.show(over)
+
+
+@pytest.mark.survives("F20")
+def test_at_a_sites_limit_a_completion_job_has_its_successor_before_the_evals_fill_it(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    for name in "abcdef":
+        script(exp, name)
+    limit(exp, 3)
+    report = submitted(exp)
+    assert (len(report.submitted), len(report.waiting)) == (3, 3)
+    all_over(exp)
+    exp.accept("", "70", what="completion")
+    completes(exp, "70")
+    taken = [name.removesuffix("_epoch0.slurm") for _, name in exp.slurm.accepted()]
+    assert taken == ["d", "evalmon-completion", "e"]
+    assert "--dependency=afterany:1004 " in of_completion(exp)[-1]
+    assert exp.blocks("ALL_COMPLETE") == []
+
+
+@pytest.mark.survives("F20")
+def test_a_completion_job_that_found_no_room_is_brought_by_who_looks_when_there_is_some(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    for name in "ab":
+        script(exp, name)
+    limit(exp, 2)
+    report = submitted(exp)
+    assert report.completion is not None
+    assert report.completion.status == "refused"
+    limit(exp, 3)
+    (exp.ours / "observer.json").unlink()
+    status(exp.experiment, QUICK, Slurm(exp.slurm.environ))
+    assert exp.slurm.accepted()[-1][1] == "evalmon-completion"
+    assert "--dependency=afterany:1001:1002 " in of_completion(exp)[-1]
+
+
+@pytest.mark.survives("F20")
+def test_also_where_an_earlier_completion_job_did_its_work(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_x="11")
+    exp.accept("", "70", what="completion")
+    exp.slurm.show([ended("11")])
+    exp.observe_to_the_end()
+    for name in "ab":
+        script(exp, name)
+    limit(exp, 2)
+    submitted(exp)
+    exp.observer().observe_once(at_least_s=0)
+    assert exp.state()["completion"]["status"] == "waits"
+    limit(exp, 3)
+    (exp.ours / "observer.json").unlink()
+    status(exp.experiment, QUICK, Slurm(exp.slurm.environ))
+    assert "--dependency=afterany:1001:1002 " in of_completion(exp)[-1]
+    assert exp.state()["completion"]["job_id"] == "1003"
+    assert exp.state()["completion"]["status"] == "submitted"
+
+
+def on_its_way(exp: Exp, name: str, *, pid: int, since_s: float = 0.0) -> None:
+    """Somebody has put this eval on record, and no answer of Slurm's yet."""
+    intent = Intent(
+        "e" * 16, "eval", time.time() - since_s, socket.gethostname(), pid, name, f"{exp.root}/{name}.slurm"
+    )
+    registry.append(exp.experiment.registry, intent)
+
+
+def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_path: Path) -> None:
+    """Ten broken evals end faster than a thousand are submitted; the sidecar is there already."""
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    on_its_way(exp, "r1/b", pid=os.getppid())
+    exp.slurm.show([ended("11")])
+    exp.observe_to_the_end()
+    assert exp.blocks("ALL_COMPLETE") == []
+    assert in_job(exp, QUICK).run().why == "nothing waits"
+    registry.append(exp.experiment.registry, Accepted("e" * 16, "12", time.time()))
+    exp.slurm.show([ended("11"), ended("12", submitted=int(time.time()))])
+    exp.observe_to_the_end()
+    assert "2 evaluations completed" in exp.blocks("ALL_COMPLETE")[0]
+
+
+@pytest.mark.survives("F20")
+@pytest.mark.parametrize("who", ["the completion job", "who looks"])
+def test_one_whose_submitter_died_is_looked_for_before_the_end(tmp_path: Path, who: str) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    on_its_way(exp, "r1/b", pid=2**22 + 1, since_s=60)
+    exp.slurm.show([ended("11")])
+    if who == "who looks":
+        assert status(exp.experiment, QUICK, Slurm(exp.slurm.environ)).counts == {"COMPLETED": 1}
+    else:
+        completes(exp, "70")
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+def test_during_a_retry_the_end_is_not_told_and_a_refused_one_does_not_tell_it_again(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11", "FAILED")])
+    exp.observe_to_the_end()
+    on_its_way(exp, "r1/a", pid=os.getppid())
+    exp.observe_to_the_end()
+    registry.append(exp.experiment.registry, Refused("e" * 16, "no such partition", time.time()))
+    exp.observe_to_the_end()
+    assert len(exp.blocks("ALL_COMPLETE")) == 1

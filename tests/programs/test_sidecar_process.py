@@ -344,6 +344,7 @@ def test_it_leaves_where_the_evals_wait_for_the_slot_that_it_takes(exp: Exp) -> 
         assert process.wait(20) == 0
     [stopped] = exp.blocks("MONITOR_STOPPED")
     assert "Reason: evaluations wait for QOSMaxJobsPerUserLimit, none runs, and this job counts in it" in stopped
+    assert f"no completion job is there, so what is left needs: evalmon status {exp.root}" in stopped
     assert polls(exp) == 3
 
 

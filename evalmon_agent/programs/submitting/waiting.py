@@ -7,6 +7,7 @@ more than allowed, and one that was killed in between is resolved by looking for
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -105,11 +106,11 @@ class Submitter:
         """Whether the site took no more when it was last asked."""
         return self._full is not None
 
-    def run(self, *, until: float = 0.0) -> Progress:
+    def run(self, *, until: float = 0.0, at_most: float = math.inf) -> Progress:
         """Submit what there is room for, and what becomes due by `until` (epoch). Never raises for Slurm's silence."""
         progress = Progress()
         found = entries(registry.read(self.experiment.registry))
-        if not any(entry.planned is not None and entry.accepted is None for entry in found):
+        if not any(self._is_of_interest(entry) for entry in found):
             return progress
         try:
             found = register.resolve(self.experiment, self.slurm, sleep=self.sleep)
@@ -123,9 +124,14 @@ class Submitter:
             mine = [entry for entry in left if self.place.is_for(entry)]
             if not mine or self._forbidden:
                 return self._nothing_to_do_here(progress, left)
-            if self._is_over_after(mine[0], progress, found, until=until):
+            if self._is_over_after(mine[0], progress, found, until=until) or len(progress.submitted) >= at_most:
                 return progress
             found = entries(registry.read(self.experiment.registry))
+
+    def _is_of_interest(self, entry: Entry) -> bool:
+        """Whether it waits, or is to be looked for. A command that submits has looked already, and leaves its own."""
+        is_planned = entry.planned is not None and entry.accepted is None
+        return is_planned or (entry.is_open and entry.intent.what == "eval" and not self.place.any_environment)
 
     def _is_over_after(self, entry: Entry, progress: Progress, found: Sequence[Entry], *, until: float) -> bool:
         """Submit one, or wait for its time; True if that is all for now."""
