@@ -11,7 +11,14 @@ import click
 
 from evalmon_agent import __version__
 from evalmon_agent.cli import show
-from evalmon_agent.cli.wiring import Group, experiment_argument, json_option, load_settings, token_option
+from evalmon_agent.cli.wiring import (
+    Group,
+    experiment_argument,
+    json_option,
+    load_settings,
+    settings_of_our_job,
+    token_option,
+)
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.words.printable import printable
@@ -231,7 +238,8 @@ def sidecar(experiment: Experiment, token: str | None) -> None:
     experiment.require_monitored()
     experiment.check()
     confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))
-    Sidecar(experiment, load_settings(experiment), Slurm(os.environ), environ=os.environ).run()
+    settings, unusable = settings_of_our_job(experiment, token)
+    Sidecar(experiment, settings, Slurm(os.environ), environ=os.environ, unusable=unusable).run()
 
 
 @main.command()
@@ -249,7 +257,8 @@ def complete(experiment: Experiment, token: str | None) -> None:
     stop = StopSignals()
     stop.take()
     slurm = Slurm(os.environ, stopped=stop.is_set)
-    program(experiment, load_settings(experiment), slurm, environ=os.environ, sleep=stop.pause)
+    settings, unusable = settings_of_our_job(experiment, token)
+    program(experiment, settings, slurm, environ=os.environ, sleep=stop.pause, unusable=unusable)
 
 
 @main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})

@@ -97,6 +97,12 @@ def load_settings(experiment: Experiment, *, for_reading: bool = False) -> Setti
     return settings_file.load(experiment.settings, environ=environ, owner=experiment.owner if for_reading else None)
 
 
+def settings_of_our_job(experiment: Experiment, token: str | None) -> tuple[Settings, str]:
+    """For the body of a job of ours: where the settings cannot be used, those of its submission, and why."""
+    kept = experiment.kept_settings(token) if token is not None else None
+    return settings_file.load_or_kept(experiment.settings, kept=kept, environ=os.environ)
+
+
 def experiment_argument(*, required: bool = True) -> Callable[[F], F]:
     """The EXP argument."""
     metavar = "EXP" if required else "[EXP]"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from evalmon_agent.errors import LockUnavailableError
+from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
 from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
 from evalmon_agent.programs.observing.measure import Measurer
@@ -36,17 +37,24 @@ def complete(
     *,
     environ: Mapping[str, str],
     sleep: Callable[[float], None] = time.sleep,
+    unusable: str = "",
 ) -> ExperimentState:
     """Bring everything to its end; returns the state as it then is.
 
-    A full or absent file system, or a lock that is held, is waited for as long as accounting is.
+    A full or absent file system, or a lock that is held, is waited for as long as accounting is. `unusable`: why
+    `settings` are not those that stand in the file now.
     """
     observer = Observer(experiment, slurm, settings, role="completion")
     measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
     submitter = Submitter(experiment, settings, slurm, in_our_job(environ), sleep)
     deadline = time.monotonic() + _patience_s(environ)
+    told = {"Error": unusable}
+    unsaid = [blocks.note(time.time(), "MONITOR_CONFIG", "settings not taken up", told)] if unusable else []
     while True:
         try:
+            if unsaid:
+                observer.record(extra=unsaid)
+                unsaid = []
             state = _bring_to_the_end(observer, measurer, submitter, environ=environ, sleep=sleep, deadline=deadline)
             break
         except (OSError, LockUnavailableError) as error:

@@ -60,10 +60,12 @@ def exit_status(summary: Summary) -> int:
 def look(observer: Observer) -> ExperimentState:
     """The state; one poll first if the observer in charge has been silent for two and something is active.
 
-    Where no job of ours lives that would do it, the end is made here, and late-comers get a completion job.
+    Where no job of ours lives that would do it, the end is made here, and late-comers get a completion job. After a
+    lost state the end is in the log already, but the figures are to be had again.
     """
     state = _polled(observer)
-    if all_final(state) and not is_complete(state) and not somebody_completes(state):
+    is_done = is_complete(state) and is_ready(state)
+    if all_final(state) and not is_done and not somebody_completes(state):
         return _finish(observer, observer.slurm, state)
     return state
 

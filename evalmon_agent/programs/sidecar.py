@@ -38,7 +38,16 @@ class Sidecar:
     made again; what is to be logged meanwhile is kept until it can be.
     """
 
-    def __init__(self, experiment: Experiment, settings: Settings, slurm: Slurm, *, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        settings: Settings,
+        slurm: Slurm,
+        *,
+        environ: Mapping[str, str],
+        unusable: str = "",
+    ) -> None:
+        """`unusable`: why `settings` are not those that stand in the file now."""
         self._experiment = experiment
         self._slurm = slurm
         self._environ = environ
@@ -52,6 +61,7 @@ class Sidecar:
         self._polls = 0
         self._failures = 0
         self._settings_seen = self._settings_version()
+        self._unusable = unusable
         self._succession = Succession(experiment, slurm, environ, ends_at=None)
 
     def run(self) -> None:
@@ -59,6 +69,8 @@ class Sidecar:
         self._stop.take()
         self._slurm.stopped = self._stop.is_set
         self._note("MONITOR_STARTED", "sidecar", self._started())
+        if self._unusable:
+            self._note("MONITOR_CONFIG", "settings not taken up", {"Error": self._unusable})
         ends_at = self._asked_end()
         self._succession = Succession(self._experiment, self._slurm, self._environ, ends_at=ends_at)
         reason = None

@@ -94,6 +94,10 @@ class Experiment:
         """summary.md."""
         return self._ours("summary.md")
 
+    def kept_settings(self, token: str) -> str:
+        """The settings with which a job of ours was submitted."""
+        return os.path.join(self.scripts, os.path.basename(token), "settings.json")
+
     def relative(self, path: str) -> str:
         """`path` as seen from EXP, where it lies below it; otherwise as it is."""
         inside = path == self.root or path.startswith(self.root + os.sep)

@@ -1,4 +1,4 @@
-"""EXP/evalmon.yaml: the user's settings, read and never written."""
+"""EXP/evalmon.yaml: the user's settings, read and never written; and what a job of ours was submitted with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import os
 import stat
 from collections.abc import Mapping
 
+import msgspec
+
 from evalmon_agent.errors import UnreadableError
 from evalmon_agent.files.ownership import is_trusted, user_name, writers
 from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.settings import FAST_POLLING, MAX_BYTES, Settings, parse
 
 
@@ -26,6 +29,27 @@ def load(path: str, *, environ: Mapping[str, str], owner: int | None = None) -> 
     except OSError as error:
         raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from None
     return parse(data, path=path, fast_polling=environ.get(FAST_POLLING) == "1")
+
+
+def keep(path: str, settings: Settings) -> None:
+    """Put on record what a job of ours is submitted with, but for what may hold secrets."""
+    kept = msgspec.structs.replace(settings, notify=[], notify_command=None)
+    replace_atomically(path, msgspec.json.encode(kept), mode=0o600)
+
+
+def load_or_kept(path: str, *, kept: str | None, environ: Mapping[str, str]) -> tuple[Settings, str]:
+    """The settings, and "": or those that were kept, else the defaults, and why the user's cannot be taken up.
+
+    A job of ours may start long after its submission: a bad edit since then must not cost the summary.
+    """
+    try:
+        return load(path, environ=environ), ""
+    except UnreadableError as error:
+        why = str(error)
+    try:
+        return load(kept, environ=environ) if kept is not None else Settings(), why
+    except UnreadableError:
+        return Settings(), why
 
 
 def _read(path: str, owner: int | None) -> bytes:

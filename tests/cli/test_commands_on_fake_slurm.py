@@ -14,6 +14,8 @@ import pytest
 
 import faults
 from evalmon_agent.files.holder import Holder
+from evalmon_agent.store import registry
+from evalmon_agent.tracking.registry import entries
 from experiments import Exp, ended, pending, running
 
 SECRET = "hf_canary_0123456789"
@@ -343,3 +345,31 @@ def test_where_every_job_takes_whole_nodes_there_is_no_sidecar_and_that_is_said(
     assert "gives whole nodes; a sidecar would take one" in done.stderr
     assert "evalmon-sidecar" not in [name for _, name in exp.slurm.accepted()]
     assert "evalmon-completion" in [name for _, name in exp.slurm.accepted()]
+
+
+@pytest.mark.parametrize("body", ["complete", "sidecar"])
+def test_a_bad_edit_of_the_settings_costs_our_jobs_nothing_but_a_block(exp: Exp, body: str) -> None:
+    settings = {"poll_interval": 1, "seff_retry_delay": 0, "notify": [f"mailtos://me:{SECRET}@example.org"]}
+    (exp.root / "evalmon.yaml").write_text(json.dumps(settings))
+    evalmon(exp, "submit", ".")
+    tokens = {entry.intent.what: entry.intent.token for entry in entries(registry.read(exp.experiment.registry))}
+    token = tokens["completion" if body == "complete" else body]
+    kept = Path(exp.experiment.kept_settings(token)).read_text()
+    assert json.loads(kept)["poll_interval"] == 1
+    assert SECRET not in kept
+    (exp.root / "evalmon.yaml").write_text("poll_intervall: 60\n")
+    exp.slurm.show([ended(job_id, command=row, submitted=int(time.time())) for job_id, row in launched(exp)])
+    for row in (exp.slurm.directory / "queue").iterdir():
+        row.unlink()
+    done = evalmon(exp, body, ".", "--token", token)
+    assert (done.returncode, done.stderr) == (0, "")
+    [block] = exp.blocks("MONITOR_CONFIG")
+    assert block.startswith("MONITOR_CONFIG: settings not taken up\nError: ")
+    assert "poll_intervall: no such setting" in block
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+def launched(exp: Exp) -> list[tuple[str, str]]:
+    """(job id, the path of what was submitted) of each eval that the fake Slurm has."""
+    rows = [path.read_text().split("\x1f") for path in (exp.slurm.directory / "queue").iterdir()]
+    return [(row[0].removeprefix("\x1e"), row[-2]) for row in rows if row[-2].endswith("_epoch0.slurm")]

@@ -148,3 +148,18 @@ def test_where_the_successor_is_refused_it_is_not_tried_again_and_again(exp: Exp
         an_hour_later(exp)
         looks(exp)
     assert len(exp.slurm.calls("sbatch")) == 1
+
+
+@pytest.mark.survives("F10")
+def test_after_a_lost_state_the_report_has_all_figures_again_and_the_log_nothing_twice(exp: Exp) -> None:
+    exp.slurm.show([ended("11"), ended("12", "FAILED", exit_code="3:0")])
+    before = looks(exp, report)
+    assert [ev.memory_used_bytes for ev in before.evals] == [1572864 * 1024] * 2
+    told = exp.news()
+    (exp.ours / "state.json").unlink()
+    an_hour_later(exp)
+    again = looks(exp, report)
+    assert [(ev.memory_used_bytes, ev.diagnosis) for ev in again.evals] == [
+        (ev.memory_used_bytes, ev.diagnosis) for ev in before.evals
+    ]
+    assert exp.news() == told

@@ -16,6 +16,7 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.store import registry
+from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.our_jobs import Place, cut_time, is_exclusive, options, place_of, script, time_min
 from evalmon_agent.tracking.records import ExperimentState
@@ -60,6 +61,7 @@ class Helpers:
             environ=self.environ,
         )
         path = write_script(self.experiment, token, [f"evalmon-{kind}"], text.encode(errors="surrogateescape"))
+        settings_file.keep(self.experiment.kept_settings(token), self.settings)
         time_limit = cut_time(job.time, where, partitions)
         argv = options(
             job,
