@@ -71,7 +71,8 @@ def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waitin
         instead = "the sidecar submits it later, or evalmon submit" if outcome.limit else "evalmon report"
         detail = f"{outcome.refusal} (the summary is written by the sidecar; {instead})"
         return HelperReport("refused", detail=detail)
-    return HelperReport("submitted", outcome.job_id, f"after {len(waiting_for)} jobs")
+    number = len(waiting_for)
+    return HelperReport("submitted", outcome.job_id, f"after {number} job{'s' * (number != 1)}")
 
 
 def _came_later(experiment: Experiment, completion: str | None) -> bool:
