@@ -358,7 +358,7 @@ def test_a_bad_edit_of_the_settings_costs_our_jobs_nothing_but_a_block(exp: Exp,
     assert json.loads(kept)["poll_interval"] == 1
     assert SECRET not in kept
     (exp.root / "evalmon.yaml").write_text("poll_intervall: 60\n")
-    exp.slurm.show([ended(job_id, command=row, submitted=int(time.time())) for job_id, row in launched(exp)])
+    exp.slurm.show([ended(job_id, command=path, submitted=at) for job_id, path, at in launched(exp)])
     for row in (exp.slurm.directory / "queue").iterdir():
         row.unlink()
     done = evalmon(exp, body, ".", "--token", token)
@@ -369,7 +369,7 @@ def test_a_bad_edit_of_the_settings_costs_our_jobs_nothing_but_a_block(exp: Exp,
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
-def launched(exp: Exp) -> list[tuple[str, str]]:
-    """(job id, the path of what was submitted) of each eval that the fake Slurm has."""
+def launched(exp: Exp) -> list[tuple[str, str, int]]:
+    """(job id, the path of what was submitted, its Submit) of each eval that the fake Slurm has."""
     rows = [path.read_text().split("\x1f") for path in (exp.slurm.directory / "queue").iterdir()]
-    return [(row[0].removeprefix("\x1e"), row[-2]) for row in rows if row[-2].endswith("_epoch0.slurm")]
+    return [(row[0].removeprefix("\x1e"), row[-2], int(row[3])) for row in rows if row[-2].endswith("_epoch0.slurm")]
