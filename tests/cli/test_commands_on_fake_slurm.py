@@ -177,7 +177,7 @@ class TestLocked:
         done = evalmon(exp, "report", ".")
         assert done.returncode == 75
         held = f"{exp.ours}/state.json.lock is held by process 4711 on another-node for more than 30 s; try again"
-        assert done.stderr == f"evalmon: {held}\n"
+        assert done.stderr == f"evalmon: {held}, or remove it if that process is gone for good\n"
 
 
 class TestNewerState:
