@@ -315,11 +315,25 @@ FOREIGN = {
 @pytest.mark.parametrize("how", FOREIGN)
 def test_settings_that_somebody_else_can_choose_are_refused_in_one_line(exp: Exp, how: str) -> None:
     plant_settings(exp, how)
-    all_commands = ("submit", "sidecar", "complete", "report", "stop")
+    all_commands = ("submit", "report", "stop")
     for command in all_commands if how == "of another user" else ("submit",):
         code, out, err = evalmon(exp, command, str(exp.root))
         assert (code, out, err.count("\n")) == (78, "", 1)
         assert FOREIGN[how] in err
+    assert exp.slurm.accepted() == []
+
+
+@pytest.mark.survives("S2")
+@needs_root
+@pytest.mark.parametrize("body", ["complete", "sidecar"])
+def test_a_job_of_ours_goes_on_without_them_and_says_why(exp: Exp, body: str) -> None:
+    canary = plant_settings(exp, "of another user")
+    exp.slurm.show([ended("11")])
+    code, _, err = evalmon(exp, body, str(exp.root))
+    assert (code, err) == (0, "")
+    [block] = exp.blocks("MONITOR_CONFIG")
+    assert FOREIGN["of another user"] in block
+    assert not canary.exists()
     assert exp.slurm.accepted() == []
 
 
