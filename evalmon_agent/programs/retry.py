@@ -6,11 +6,12 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.programs.jobs import register
@@ -129,6 +130,7 @@ class _Retrier:
     more: More
     report: SubmitReport
     partitions: _Partitions
+    reader: LogReader = field(default_factory=lambda: LogReader(OwnedFiles(os.geteuid())))
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
@@ -166,7 +168,7 @@ class _Retrier:
         if attempt is not None and attempt.evidence is not None:
             return attempt.evidence
         owed = next((one for one in unmeasured(state) if one.name == ev.name and one.job_id == ev.job_id), None)
-        return Evidence() if owed is None else collect(self.helpers.experiment, ev, owed, LogReader())
+        return Evidence() if owed is None else collect(self.helpers.experiment, ev, owed, self.reader)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, snapshot = self._script(group[0].entry)
