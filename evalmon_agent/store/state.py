@@ -22,7 +22,7 @@ _ANY_SIZE = 1 << 40
 # Of another user's state. What stands between two commas takes up to 300 bytes once it is decoded; 100 such values
 # are much for one eval, and so are 10 KB.
 _FOREIGN_VALUES = 2_000_000
-_FOREIGN_EVALS = 50_000
+_FOREIGN_EVALS = 20_000
 _FOREIGN_BYTES_PER_1000_EVALS = 10 * 1000 * 1000
 
 _decoder = msgspec.json.Decoder(ExperimentState)
