@@ -12,6 +12,8 @@ from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.trusted import ForeignError
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.programs.jobs import register
@@ -160,7 +162,20 @@ class _Retrier:
             if isinstance(again, str):
                 self._skip(ev, again)
             elif counts is not None and entry is not None:
-                yield _Chosen(counts, ev, entry, again, left.result)
+                yield _Chosen(counts, ev, entry, self._with_own_log(again), left.result)
+
+    def _with_own_log(self, again: Again) -> Again:
+        """Since its log was read, somebody else may have put another in its place, which the script would obey."""
+        if again.log is None:
+            return again
+        try:
+            with self.reader.files.open(again.log):
+                return again
+        except ForeignError as error:
+            why = f"{error.filename} belongs to {user_name(error.uid)}"
+        except OSError as error:
+            why = f"{again.log} cannot be read ({error.strerror})"
+        return replace(again, log=None, reason=f"{again.reason}, from its start: {why}")
 
     def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
         """What the last attempt left behind, also where its figures are not there yet."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.kinds.known import expects_log
 from evalmon_agent.files.eval_logs import LogReader
@@ -48,10 +50,15 @@ def collect(experiment: Experiment, ev: Eval, owed: Unmeasured, reader: LogReade
         gpu=gpu_figures(files, ev.output_dir, span, one.own),
         result=result,
         expects_log=expected,
-        log=None if outputs.output in files.foreign else outputs.output,
+        log=None if _is_behind(outputs.output, files.foreign) else outputs.output,
         diagnosis=None if one.superseded else diagnose(case),
         foreign=[Foreign(printable(path), printable(user_name(uid))) for path, uid in sorted(files.foreign.items())],
     )
+
+
+def _is_behind(path: str | None, foreign: Iterable[str]) -> bool:
+    """Whether the path is, or leads through, something that belongs to somebody else."""
+    return path is not None and any(path == one or path.startswith(f"{one}/") for one in foreign)
 
 
 def _state(ev: Eval, one: Incarnation) -> State | None:
