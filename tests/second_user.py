@@ -45,7 +45,9 @@ def give(path: Path) -> None:
             subprocess.run(_as(user, "mkdir", "-m", "777", made), check=True)
             path.rmdir()
         else:
-            write = _as(user, "sh", "-c", 'cat >"$1" && chmod "$2" "$1"', "sh", made, f"{path.stat().st_mode & 0o777:o}")
+            write = _as(
+                user, "sh", "-c", 'cat >"$1" && chmod "$2" "$1"', "sh", made, f"{path.stat().st_mode & 0o777:o}"
+            )
             subprocess.run(write, input=path.read_bytes(), check=True)
         os.rename(made, path)
 

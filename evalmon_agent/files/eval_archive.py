@@ -95,9 +95,7 @@ class EvalArchive:
 
 
 @contextmanager
-def open_archive(
-    path: str | os.PathLike[str], *, files: OwnedFiles, wanted: frozenset[str]
-) -> Iterator[EvalArchive]:
+def open_archive(path: str | os.PathLike[str], *, files: OwnedFiles, wanted: frozenset[str]) -> Iterator[EvalArchive]:
     """An archive from which the `wanted` members can be read.
 
     Raises:

@@ -196,7 +196,8 @@ def test_reading_takes_milliseconds_and_no_inspect(runs: Runs) -> None:
     code = (
         "import os, sys, time; from evalmon_agent.files.eval_logs import LogReader;"
         "from evalmon_agent.files.owned import OwnedFiles; began = time.monotonic();"
-        "found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0); took_s = time.monotonic() - began;"
+        "found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0);"
+        "took_s = time.monotonic() - began;"
         "assert len(found.logs) == 1 and took_s < 0.5, took_s;"
         "heavy = {'inspect_ai', 'msgspec', 'yaml', 'click', 'pydantic'} & set(sys.modules); assert not heavy, heavy"
     )

@@ -29,7 +29,14 @@ SCRIPT = "#!/bin/sh\ninspect eval task.py --log-dir logs\n"
 def inspect_log(*, status: str = "success", at: float = STARTED + 10.5, **more: object) -> bytes:
     created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(at))
     counts = {"total_samples": 3, "completed_samples": 3, "scores": []}
-    header = {"version": 2, "status": status, "eval": {"created": created, "task": "a"}, "results": counts, "stats": {}, **more}
+    header = {
+        "version": 2,
+        "status": status,
+        "eval": {"created": created, "task": "a"},
+        "results": counts,
+        "stats": {},
+        **more,
+    }
     return zip_of([Member("header.json", json.dumps(header).encode())])
 
 
