@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,9 +55,11 @@ class Helpers:
         text = script(
             _COMMAND[kind],
             self.experiment.root,
+            kind=kind,
             interpreter=sys.executable,
             token=token,
             environ=self.environ,
+            group_readable=self.settings.group_readable,
         )
         path = write_script(self.experiment, token, [f"evalmon-{kind}"], text.encode(errors="surrogateescape"))
         settings_file.keep(self.experiment.kept_settings(token), self.settings)
@@ -67,7 +68,6 @@ class Helpers:
             job,
             place,
             kind=kind,
-            output=os.path.join(self.experiment.directory, f"{kind}-{{j}}.out"),
             time_limit=time_limit,
             afterany=afterany[-MAX_DEPENDENCIES:],
         )
