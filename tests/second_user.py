@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 _NAMES = ("evalmon-other", "nobody")
+_GROUPS = ("evalmon-lab", "nogroup", "nobody")
 
 
 def name() -> str:
@@ -54,3 +56,14 @@ def give(path: Path) -> None:
 
 def _as(user: str, *argv: str) -> list[str]:
     return ["sudo", "-n", "-u", user, "--", *argv]
+
+
+def share(path: Path, mode: int) -> str:
+    """Give a directory to the group that both of us are in, with this mode; the group's name."""
+    names = {group.gr_name: group.gr_gid for group in grp.getgrall()}
+    found = next((one for one in _GROUPS if one in names), None)
+    if found is None or not (os.geteuid() == 0 or names[found] in os.getgroups()):
+        pytest.skip(f"needs a group that both are in: {_GROUPS[0]}")
+    os.chown(path, -1, names[found])
+    os.chmod(path, mode)
+    return found

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evalmon_agent.programs.checks.exposure import exposure
 from evalmon_agent.programs.checks.finding import Finding
 from evalmon_agent.programs.metrics import JobMetrics
 from evalmon_agent.programs.submitting.accompany import HelperReport
@@ -90,6 +91,13 @@ def watched(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_js
     for one in report.refused:
         click.echo(f"evalmon: {printable(one['job_id'])}: {printable(one['error'])}", err=True)
     _refused_helpers(report)
+
+
+def exposed(experiment: Experiment) -> None:
+    """On stderr, what others can do to the experiment, if they can."""
+    found = exposure(experiment)
+    if found is not None:
+        click.echo(f"evalmon: note: {printable('; '.join(found))}", err=True)
 
 
 def _where(experiment: Experiment, completion: HelperReport | None) -> None:
@@ -217,7 +225,7 @@ def _table(summary: Summary, *, at_most: int | None = None) -> Table:
     for ev in evals:
         table.add_row(
             Text(printable(ev.name)),
-            ev.job_id or "",
+            Text(printable(ev.job_id or "")),
             Text(str(ev.state), style=_COLOURS.get(ev.state, "red")),
             Text(ev.verdict, style=_VERDICT_COLOURS[ev.verdict]),
             "" if ev.elapsed_s is None else clock(ev.elapsed_s),

@@ -14,6 +14,7 @@ from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.ownership import user_name
 from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.programs.jobs import register
@@ -75,6 +76,7 @@ def retry(
     experiment, slurm = helpers.experiment, helpers.slurm
     experiment.require_monitored()
     experiment.check()
+    refuse_world_writable(experiment, helpers.settings)
     require_slurm(slurm)
     if not dry_run:
         release_if_over(experiment, slurm)
