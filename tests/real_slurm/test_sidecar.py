@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import second_user
 from real_slurm.cluster import HEADER, Exp, another_python, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -48,6 +50,39 @@ def test_the_sidecar_starts_while_evals_wait_for_gpus(exp: Exp) -> None:
     assert exp.submit().returncode == 0
     exp.wait_complete()
     assert exp.log().index("MONITOR_STARTED: sidecar") < exp.log().index("STATE_CHANGE: r1/gpu/epoch5")
+
+
+def test_what_our_jobs_print_is_for_the_owner_alone_whatever_the_umask(exp: Exp) -> None:
+    exp.script("r1", "ok_epoch0", "umask >said\n")
+    before = os.umask(0)
+    try:
+        assert exp.submit().returncode == 0
+    finally:
+        os.umask(before)
+    exp.wait_complete()
+    modes = {path.name.partition("-")[0]: path.stat().st_mode & 0o777 for path in exp.ours.glob("*.out")}
+    assert modes == {"sidecar": 0o600, "completion": 0o600}
+    [said] = exp.root.rglob("said")
+    assert said.read_text() == "0000\n"
+
+
+@pytest.mark.survives("S1")
+def test_a_job_of_ours_prints_nothing_through_a_link_that_was_put_in_its_place(exp: Exp, tmp_path: Path) -> None:
+    exp.settings(sidecar={"extra": ["--hold"]})
+    exp.script("r1", "ok_epoch0", "sleep 1\n")
+    assert exp.submit().returncode == 0
+    queued = exp.cluster.run("squeue", "-h", "-n", "evalmon-sidecar", "-o", "%A|%Z").stdout.splitlines()
+    [sidecar] = [line.partition("|")[0] for line in queued if line.endswith(str(exp.root))]
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    exp.ours.rename(tmp_path / "away")
+    exp.ours.mkdir()
+    second_user.give(exp.ours)
+    (exp.ours / "registry.jsonl").touch()
+    (exp.ours / f"sidecar-{sidecar}.out").symlink_to(precious)
+    exp.cluster.run("scontrol", "release", sidecar)
+    exp.wait_state(sidecar, "COMPLETED", "FAILED")
+    assert precious.read_text() == "mine"
 
 
 @pytest.mark.survives("F19")
