@@ -77,8 +77,7 @@ def open_directory(path: "str | os.PathLike[str]", *, owner: int, is_made: bool 
 
 def _open(path: str, flags: int, *, owner: int, is_made: bool = False) -> int:
     """Walk to the end of the path, and open that with these flags."""
-    if "\0" in path:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+    _refuse_unusable(path)
     left, links = _reversed_parts(path), 0
     where = "/" if path.startswith("/") else "."
     here = os.open(where, _STEP)
@@ -102,6 +101,16 @@ def _open(path: str, flags: int, *, owner: int, is_made: bool = False) -> int:
         os.close(here)
         raise
     return here
+
+
+def _refuse_unusable(path: str) -> None:
+    """OSError for what can be no path: with a NUL, or with characters that no file system has."""
+    try:
+        is_usable = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_usable = False
+    if not is_usable:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
 
 
 def _reversed_parts(path: str) -> list[str]:

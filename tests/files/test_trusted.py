@@ -108,7 +108,17 @@ def test_what_is_no_file_is_refused_at_once(place: Path) -> None:
     os.mkfifo(place / "fifo")
     (place / "link").symlink_to("fifo")
     began = time.monotonic()
-    for path in (place / "fifo", place / "link", place / "a", "/dev/zero", "/", place / "gone", f"{place}/\0", ""):
+    for path in (
+        place / "fifo",
+        place / "link",
+        place / "a",
+        "/dev/zero",
+        "/",
+        place / "gone",
+        f"{place}/\0",
+        f"{place}/\ud800",
+        "",
+    ):
         with pytest.raises(OSError, match=r".") as caught:
             content(path)
         assert not isinstance(caught.value, ForeignError)

@@ -13,6 +13,7 @@ import pytest
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Diagnosis, EvalSummary, Summary
+from evalmon_agent.tracking.records import Foreign
 from summary.summarised import finished, mixed, summary_of
 from tracking.rows import Told, told
 
@@ -165,3 +166,12 @@ def test_a_suspect_eval_is_told_with_what_does_not_fit() -> None:
     known = {"verdict": "suspect", "result": None, "log": None}
     assert "no eval log was found" == problem(**known)
     assert "Slurm says COMPLETED, the job itself exit 3" == problem(witnesses=torn, **known)
+
+
+def test_files_of_other_users_are_named_once_and_at_most_twenty_of_them() -> None:
+    whole = changed(foreign=[Foreign(f"/exp/logs/{number:02}|x.eval", "mall*ry") for number in range(25)])
+    twice = msgspec.structs.replace(whole, evals=whole.evals * 2)
+    lines = render(twice).partition("## Files of other users\n\n")[2].partition("\n\n")[0].split("\n")
+    assert lines[0] == "* ignored, because it belongs to mall\\*ry: /exp/logs/00\\|x.eval"
+    assert (len(lines), lines[-1]) == (21, "* (+5 more)")
+    assert "other users" not in render(changed())

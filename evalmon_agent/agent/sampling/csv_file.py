@@ -147,7 +147,7 @@ class CsvFile:
 
     def _make(self, directory: int) -> int:
         try:
-            return os.open(self._name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory)
+            return os.open(self._name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=directory)
         except FileExistsError:
             raise _NotOurTurnError from None  # somebody was faster: the next tick sees who
 

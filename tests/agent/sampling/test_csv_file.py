@@ -37,6 +37,16 @@ def test_the_directory_is_made_and_the_header_stands_once(path: Path) -> None:
     assert path.read_bytes() == HEADER + b"1, 2, 3\n4, 5, 6\n"
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0, 0o644), (0o007, 0o640), (0o077, 0o600)])
+def test_nobody_else_can_write_a_table_whatever_the_umask(path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        assert CsvFile(str(path), HEADER).append(b"1, 2, 3\n", count=1)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode
+
+
 def test_nothing_is_touched_before_the_first_row(path: Path) -> None:
     CsvFile(str(path), HEADER).close()
     assert not path.parent.exists()
