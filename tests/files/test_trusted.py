@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,3 +157,35 @@ def test_a_directory_is_walked_that_may_be_entered_and_not_read(place: Path) -> 
         assert content(place / "a" / "b" / "file") == b"mine"
     finally:
         (place / "a").chmod(0o755)
+
+
+FLIP = """
+import os, sys
+real, link, at = sys.argv[1:]
+while True:
+    os.rename(real, at), os.rename(at, real)
+    os.rename(link, at), os.rename(at, link)
+"""
+
+
+def test_whoever_renames_meanwhile_nothing_is_read_through_their_link(place: Path) -> None:
+    precious = place / "precious"
+    (precious / "b").mkdir(parents=True)
+    (precious / "b" / "file").write_bytes(b"precious")
+    link, at = place / "link", place / "at"
+    link.symlink_to(precious)
+    second_user.give(link)
+    seen: Counter[bytes | str] = Counter()
+    with subprocess.Popen([sys.executable, "-c", FLIP, place / "a", link, at]) as flips:
+        try:
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline and not (seen[b"mine"] > 100 and seen["ForeignError"] > 100):
+                try:
+                    seen[content(at / "b" / "file")] += 1
+                except OSError as error:
+                    seen[type(error).__name__] += 1
+        finally:
+            flips.kill()
+    assert set(seen) <= {b"mine", "ForeignError", "FileNotFoundError", "NotADirectoryError", "OSError"}
+    assert seen[b"mine"] > 0
+    assert seen["ForeignError"] > 0
