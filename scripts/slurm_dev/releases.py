@@ -1,4 +1,4 @@
-"""Another release's Slurm (and Python) beside this machine's: from a tree of that Debian release, made once per machine.
+"""Another release's Slurm and Python beside this machine's: from a tree of that Debian release, made once.
 
 Only the programs come from the tree. They run in this machine's own root, with the tree's dynamic linker and libraries
 written into them, so jobs see the same paths, Python and home as with the machine's own Slurm. No chroot, no mount.

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from in_a_job import environ, needs_root
+from in_a_job import environ
 
+from as_root import needs_root
 from evalmon_agent.agent.sampling import cgroup, cgroup_usage
 from evalmon_agent.agent.sampling.cgroup_pids import CgroupPids
 from evalmon_agent.agent.sampling.host_usage import Usage, field, limit_bytes, quota_cores
