@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import subprocess
@@ -17,23 +16,13 @@ import pytest
 OTHER = 65534
 """A user, called nobody, to whom files are given and who has no group of ours."""
 
-
-@functools.cache
-def has_root() -> bool:
-    """Whether we are root, or may become it without a password."""
-    if os.geteuid() == 0:
-        return True
-    return shutil.which("sudo") is not None and _runs("sudo", "-n", "true")
-
-
 is_root = os.geteuid() == 0
-needs_root = pytest.mark.skipif(not has_root(), reason="needs root, or sudo without a password")
-not_as_root = pytest.mark.skipif(is_root, reason="root may read and see everything")
+_SUDO = shutil.which("sudo") or "sudo"
 
 
 def argv(*words: str | Path) -> list[str]:
     """The command, as root."""
-    return [*([] if is_root else ["sudo", "-n", "--"]), *map(str, words)]
+    return [*([] if is_root else [_SUDO, "-n", "--"]), *map(str, words)]
 
 
 def run(*words: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -41,17 +30,31 @@ def run(*words: str | Path, check: bool = True, **options: Any) -> subprocess.Co
     return subprocess.run(argv(*words), check=check, capture_output=True, text=True, **options)
 
 
-def other_argv(
-    *words: str | Path, environ: Mapping[str, str], groups: Sequence[int] = (), user: int = OTHER
+def other_argv(*words: str | Path, environ: Mapping[str, str], groups: Sequence[int] = ()) -> list[str]:
+    """The command as the user OTHER, in these groups and with this environment."""
+    return argv(*_switched(OTHER, OTHER, groups), *_with(environ), *words)
+
+
+def in_namespace(
+    prepare: str,
+    *arguments: str | Path,
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    unshare: Sequence[str] = ("--mount",),
 ) -> list[str]:
-    """The command as another user, in these groups and with this environment."""
-    return argv(*_switched(user, user, groups), *_with(environ), *words)
+    """The command in a namespace of its own, which root prepares by a shell script.
+
+    `arguments` are the script's $1, $2..., and $ME is what chown takes for us. The command runs as we do, with this
+    environment.
+    """
+    script = f'set -e; ME={os.geteuid()}:{os.getegid()}; {prepare}\nshift {len(arguments)}; exec "$@"'
+    us = _switched(os.geteuid(), os.getegid(), os.getgroups())
+    return argv("unshare", *unshare, "sh", "-c", script, "sh", *arguments, *us, *_with(environ), *words)
 
 
 def give(path: str | Path, *, user: int = OTHER, group: int = OTHER) -> None:
     """Make a file, or a symbolic link itself, another user's (-1: leave that)."""
-    owner = "" if user < 0 else str(user)
-    run("chown", "-h", f"{owner}:{group}", path)
+    run("chown", "-h", f"{'' if user < 0 else user}:{group}", path)
 
 
 @contextmanager
@@ -63,17 +66,6 @@ def given(path: Path) -> Iterator[None]:
         yield
     finally:
         give(path, user=before.st_uid, group=before.st_gid)
-
-
-def in_namespace(mounts: str, *arguments: str | Path, words: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """The command in a mount namespace of its own, which root prepares by a shell script.
-
-    `arguments` are the script's $1, $2..., and $ME is what chown takes for us. The command runs as we do, with this
-    environment.
-    """
-    script = f'set -e; ME={os.geteuid()}:{os.getegid()}; {mounts}\nshift {len(arguments)}; exec "$@"'
-    us = _switched(os.geteuid(), os.getegid(), os.getgroups())
-    return argv("unshare", "-m", "sh", "-c", script, "sh", *arguments, *us, *_with(environ), *words)
 
 
 @contextmanager
@@ -97,15 +89,17 @@ def _with(environ: Mapping[str, str]) -> list[str]:
     return ["env", "-i", *(f"{name}={value}" for name, value in environ.items())]
 
 
-def _other_can_run_us() -> bool:
-    return has_root() and _runs(*other_argv(sys.executable, "-c", "import evalmon_agent", environ={}), cwd="/")
-
-
-def _runs(*words: str, cwd: str | None = None) -> bool:
-    done = subprocess.run(words, check=False, capture_output=True, stdin=subprocess.DEVNULL, cwd=cwd)
+def _runs(words: Sequence[str]) -> bool:
+    done = subprocess.run(words, check=False, capture_output=True, stdin=subprocess.DEVNULL, cwd="/")
     return done.returncode == 0
 
 
+has_root = is_root or (os.path.isabs(_SUDO) and _runs(argv("true")))
+"""Whether we are root, or may become it without a password."""
+
+needs_root = pytest.mark.skipif(not has_root, reason="needs root, or sudo without a password")
+not_as_root = pytest.mark.skipif(is_root, reason="root may read and see everything")
 needs_other = pytest.mark.skipif(
-    not _other_can_run_us(), reason="needs root, and a checkout and interpreter that another user can read"
+    not (has_root and _runs(other_argv(sys.executable, "-c", "import evalmon_agent", environ={}))),
+    reason="needs root, and a checkout and interpreter that another user can read",
 )

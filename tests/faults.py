@@ -152,9 +152,10 @@ def plant(kind: str, path: Path, victim: Path) -> None:
     elif kind == "hard link":
         os.link(victim, path)
     elif kind == "device":
-        if not as_root.has_root():
+        if not as_root.has_root:
             pytest.skip("needs root (mknod)")
         as_root.run("mknod", "-m", "666", path, "c", "1", "5")  # /dev/zero
+        as_root.give(path, user=os.geteuid(), group=os.getegid())
     else:
         path.mkdir()
         (path / "mine").touch()

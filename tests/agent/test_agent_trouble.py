@@ -213,7 +213,7 @@ def frozen(experiment: Experiment, tmp_path: Path) -> Iterator[Experiment]:
         file.truncate(16 << 20)
     where = str(experiment.monitor)
     make = ["mkfs.ext4", "-q", str(image)], ["mount", "-o", "loop", str(image), where], ["chmod", "700", where]
-    if not as_root.has_root() or any(as_root.run(*argv, check=False).returncode for argv in make):
+    if not as_root.has_root or any(as_root.run(*argv, check=False).returncode for argv in make):
         pytest.skip("needs root, mkfs.ext4 and a loop device")
     try:
         as_root.give(where, user=os.geteuid(), group=os.getegid())

@@ -178,6 +178,7 @@ def test_a_directory_of_somebody_else_is_refused(exp: Exp) -> None:
 @needs_root
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
 def test_a_file_of_somebody_else_is_refused(exp: Exp, name: str) -> None:
+    as_root.run("chmod", "666", exp.ours / name)
     as_root.give(exp.ours / name)
     refused(exp.observer().record, "not a plain file of this experiment's owner")
 

@@ -26,11 +26,11 @@ def cluster() -> Iterator[Cluster]:
     given = os.environ.get("EVALMON_TEST_SLURM_DIR")
     if given:
         found = Cluster(Path(given), environ_of(Path(given)))
-        if as_root.has_root():
+        if as_root.has_root:
             found.dev("user", getpass.getuser())
         yield found
         return
-    if not as_root.has_root():
+    if not as_root.has_root:
         pytest.skip("the local Slurm needs root, or sudo without a password")
     # pytest's own folders are closed to the user munge, who needs to get in.
     parent = Path(tempfile.mkdtemp(prefix="evalmon-test-"))
@@ -64,7 +64,7 @@ def other(cluster: Cluster) -> str:
         pwd.getpwnam(name)
     except KeyError:
         pytest.skip(f"there is no user {name}; scripts/test makes one where root calls it")
-    if not as_root.has_root():
+    if not as_root.has_root:
         pytest.skip("needs root, or sudo without a password")
     cluster.dev("user", name)
     return name

@@ -24,7 +24,7 @@ SetLimit = Callable[[int], None]
 @pytest.fixture
 def limit(cluster: Cluster) -> Iterator[SetLimit]:
     """Sets how many jobs one user may have submitted."""
-    if not has_root():
+    if not has_root:
         pytest.skip("needs root, or sudo without a password")
 
     def set_limit(most: int) -> None:

@@ -87,7 +87,7 @@ def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(pat
         os.mkfifo(path)
     elif kind == "directory":
         path.mkdir()
-    elif as_root.has_root():
+    elif as_root.has_root:
         as_root.run("mknod", "-m", "666", path, "c", "1", "3")
     else:
         pytest.skip("needs root (mknod)")
