@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from in_a_job import environ
 
 import as_root
 from as_root import needs_root
