@@ -205,7 +205,7 @@ def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: P
     before = {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()}
     group = [exp.ours.stat().st_gid]
     code, out, _ = evalmon_as_other(exp, "status", str(exp.root), "--json", groups=group)
-    assert code == 0
+    assert code == 3
     assert [(ev["name"], ev["state"]) for ev in json.loads(out)["evals"]] == [("r1/a", "RUNNING")]
     for command in ("report", "stop"):
         code, out, err = evalmon_as_other(exp, command, str(exp.root), groups=group)
