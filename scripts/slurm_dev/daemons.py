@@ -44,6 +44,7 @@ def argv(instance: Instance, daemon: str) -> list[str]:
         return [
             program(instance, "munged"),
             "--foreground",
+            "--force",  # also below a directory that is not root's but that of the user who called sudo
             f"--socket={at('munge', 'socket')}",
             f"--key-file={at('munge', 'key')}",
             f"--pid-file={at('run', 'munged.pid')}",
