@@ -77,6 +77,7 @@ def test_a_job_of_ours_prints_nothing_through_a_link_that_was_put_in_its_place(e
     precious.write_text("mine")
     exp.ours.rename(tmp_path / "away")
     exp.ours.mkdir()
+    exp.ours.chmod(0o777)
     second_user.give(exp.ours)
     (exp.ours / "registry.jsonl").touch()
     (exp.ours / f"sidecar-{sidecar}.out").symlink_to(precious)

@@ -214,11 +214,20 @@ def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Pat
         job.ours.symlink_to(precious)
     else:
         job.ours.mkdir()
+        os.chmod(job.ours, 0o777 if how.startswith("another") else 0o770)
         if how.startswith("another"):
             second_user.give(job.ours)
-        else:
-            os.chmod(job.ours, 0o770)
         (job.ours / "registry.jsonl").touch()
         job.output.symlink_to(precious / "file")
     assert job.run() == 5
     assert (os.listdir(precious), (precious / "file").read_text()) == (["file"], "mine")
+
+
+def test_where_the_first_submit_went_its_jobs_successors_go_too() -> None:
+    """A job of evalmon's knows the submitting shell's SBATCH_* by its script alone; sbatch inside it gets options."""
+    users = {"PATH": "/usr/bin", "SBATCH_PARTITION": "gpu", "SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "a b"}
+    text = script("sidecar", "/exp", kind="sidecar", interpreter="/py", token="5f3a", environ=users)
+    lines = text.replace("exec ", "env -0; exec true ").encode()
+    done = subprocess.run(["sh"], input=lines, env={}, capture_output=True, check=True)
+    inside = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if "=" in entry)
+    assert place_of([{"partition": "other"}], inside) == Place("gpu", "lab", "a b")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence import attempt_log
 from evalmon_agent.evidence.kinds.known import KINDS
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
@@ -16,8 +17,8 @@ from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
+from evalmon_agent.store import scripts
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.submission.launcher import SNAPSHOT
 from evalmon_agent.tracking.path import Incarnation, attempts_of
 from evalmon_agent.tracking.records import Eval
 from evalmon_agent.words.job_id import JobId, parse_job_id
@@ -45,7 +46,11 @@ def script_of(experiment: Experiment, ev: Eval, job_id: str, *, files: OwnedFile
         known = (attempt.submitted_at for _, attempt in attempts_of(ev, job_id))
         submitted_at = min((at for at in (job.submitted_at, *known) if at is not None), default=None)
         return "" if submitted_at is None else _unchanged_since(submitted_at + 1, ev.script, files)
-    return text_of(os.path.join(experiment.scripts, job.token, *SNAPSHOT), files=files, limit_bytes=_SCRIPT_BYTES)
+    try:
+        submitted = scripts.read_script(experiment, job.token, ev.script)
+    except (OSError, UsageError):
+        return ""
+    return (submitted or b"")[:_SCRIPT_BYTES].decode(errors="replace")
 
 
 def _unchanged_since(at: float, path: str, files: OwnedFiles) -> str:

@@ -15,9 +15,12 @@ from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.programs.evidence.gpu import gpu_figures
 from evalmon_agent.programs.evidence.progress import progress
+from evalmon_agent.programs.evidence.traces import script_of
 from evalmon_agent.programs.observing.resources import resource_blocks
 from evalmon_agent.settings import Settings
 from evalmon_agent.store import state as state_file
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.tracking.records import Eval, Job
 from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick
 from experiments import STARTED, running
 from files.zips import Member, zip_of
@@ -170,11 +173,14 @@ def test_nor_does_it_tell_how_busy_the_gpus_are(tmp_path: Path) -> None:
 
 def test_the_script_of_a_watched_job_is_its_owner_s(tmp_path: Path) -> None:
     """It says where the logs lie."""
-    study = Study(tmp_path, SCRIPT)
-    theirs = leave(Path(study._snapshot), SCRIPT.encode())
-    (study.folder / "logs").mkdir()
-    (study.folder / "logs" / "mine.eval").write_bytes(inspect_log())
-    assert study.outcome()["foreign"] == named(theirs)
+    path = tmp_path / "a.slurm"
+    path.write_text(SCRIPT)
+    ev = Eval("r/t", "7", jobs=[Job("7", 1.0, submitted_at=time.time() + 60)], script=str(path))
+    experiment, files = Experiment.at(str(tmp_path)), OwnedFiles(os.geteuid())
+    assert script_of(experiment, ev, "7", files=files) == SCRIPT
+    second_user.give(path)
+    assert script_of(experiment, ev, "7", files=files) == ""
+    assert files.foreign == {str(path): second_user.uid()}
 
 
 def test_names_of_somebody_else_are_printable_and_keep_nothing_from_being_written(tmp_path: Path) -> None:
