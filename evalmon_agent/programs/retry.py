@@ -6,11 +6,15 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.programs.jobs import register
@@ -71,6 +75,7 @@ def retry(
     experiment, slurm = helpers.experiment, helpers.slurm
     experiment.require_monitored()
     experiment.check()
+    refuse_world_writable(experiment, helpers.settings)
     require_slurm(slurm)
     if not dry_run:
         release_if_over(experiment, slurm)
@@ -128,6 +133,7 @@ class _Retrier:
     more: More
     report: SubmitReport
     partitions: _Partitions
+    reader: LogReader = field(default_factory=lambda: LogReader(OwnedFiles(os.geteuid())))
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
@@ -157,7 +163,20 @@ class _Retrier:
             if isinstance(again, str):
                 self._skip(ev, again)
             elif counts is not None and entry is not None:
-                yield _Chosen(counts, ev, entry, again, left.result)
+                yield _Chosen(counts, ev, entry, self._with_own_log(again), left.result)
+
+    def _with_own_log(self, again: Again) -> Again:
+        """Since its log was read, somebody else may have put another in its place, which the script would obey."""
+        if again.log is None:
+            return again
+        try:
+            with self.reader.files.open(again.log):
+                return again
+        except ForeignError as error:
+            why = f"{error.filename} belongs to {user_name(error.uid)}"
+        except OSError as error:
+            why = f"{again.log} cannot be read ({error.strerror})"
+        return replace(again, log=None, reason=f"{again.reason}, from its start: {why}")
 
     def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
         """What the last attempt left behind, also where its figures are not there yet."""
@@ -165,7 +184,7 @@ class _Retrier:
         if attempt is not None and attempt.evidence is not None:
             return attempt.evidence
         owed = next((one for one in unmeasured(state) if one.name == ev.name and one.job_id == ev.job_id), None)
-        return Evidence() if owed is None else collect(self.helpers.experiment, ev, owed, LogReader())
+        return Evidence() if owed is None else collect(self.helpers.experiment, ev, owed, self.reader)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, remark = self._script(group[0].entry)

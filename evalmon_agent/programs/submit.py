@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
+from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.find_scripts import find
 from evalmon_agent.programs.jobs.our_jobs import Helpers
@@ -70,6 +71,7 @@ def _checked(
         if not is_utf8(one.name):
             raise UsageError(f"{one.script.path}: its --job-name is not UTF-8 and cannot be kept on record; rename it")
     experiment.check()
+    refuse_world_writable(experiment, settings)
     known = entries(registry.read(experiment.registry))
     planned = plan(
         scripts,

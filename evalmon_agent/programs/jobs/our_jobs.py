@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,9 +54,11 @@ class Helpers:
         text = script(
             _COMMAND[kind],
             self.experiment.root,
+            kind=kind,
             interpreter=sys.executable,
             token=token,
             environ=self.environ,
+            group_readable=self.settings.group_readable,
         )
         content = text.encode(errors="surrogateescape")
         path = scripts.write(self.experiment, token, [f"evalmon-{kind}"], content)
@@ -67,7 +68,6 @@ class Helpers:
             wanted,
             place,
             kind=kind,
-            output=os.path.join(self.experiment.directory, f"{kind}-{{j}}.out"),
             time_limit=time_limit,
             afterany=afterany[-MAX_DEPENDENCIES:],
         )
