@@ -136,7 +136,7 @@ class Slurm:
 
     def ends_at(self, job_id: str) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""
-        done = self._ask(["squeue", "-h", "-j", job_id, "-o", "%e"])
+        done = self._ask(squeue.end_argv(job_id))
         return parse_stamp(done.stdout) if done.ok else None
 
     def is_preempted(self, job_id: str) -> bool:

@@ -9,7 +9,7 @@ _PREEMPTED = re.compile(r"\bPreemptTime=(?!None\b|\(null\)|Unknown\b|N/A\b)\S")
 
 def show_job(job_id: str) -> list[str]:
     """One job of ours."""
-    return ["scontrol", "-o", "show", "job", job_id]
+    return ["scontrol", "-a", "-o", "show", "job", job_id]
 
 
 def is_preempted_for_good(text: str) -> bool:

@@ -21,8 +21,8 @@ class Partition:
 
 
 def argv() -> list[str]:
-    """All partitions, one row each."""
-    return ["sinfo", "-h", "-o", _FORMAT]
+    """All partitions, hidden ones too, one row each."""
+    return ["sinfo", "-a", "-h", "-o", _FORMAT]
 
 
 def parse(text: str) -> tuple[Partition, ...]:
@@ -41,8 +41,8 @@ def parse(text: str) -> tuple[Partition, ...]:
 
 
 def memory_argv() -> list[str]:
-    """The memory of the nodes of all partitions, one row for each size."""
-    return ["sinfo", "-h", "-e", "-o", "%P\x1f%m"]
+    """The memory of the nodes of all partitions, hidden ones too, one row for each size."""
+    return ["sinfo", "-a", "-h", "-e", "-o", "%P\x1f%m"]
 
 
 def parse_memory(text: str) -> dict[str, int]:

@@ -120,7 +120,7 @@ def _make(place: Place, hitters: Hitters, planned: Planned) -> bool:
 
 def _cancel_all(place: Place, environ: dict[str, str]) -> None:
     """What is left of our jobs on a Slurm that goes on."""
-    listed = ask(environ, "squeue", "-h", "-o", "%A|%Z").stdout.splitlines()
+    listed = ask(environ, "squeue", "-a", "-h", "-o", "%A|%Z").stdout.splitlines()
     mine = {line.split("|", 1)[0] for line in listed if str(place.disk) in line}
     if mine:
         ask(environ, "scancel", "-f", *sorted(mine))

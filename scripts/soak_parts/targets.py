@@ -35,7 +35,7 @@ def jobs(place: Place, environ: dict[str, str]) -> list[Job]:
 
 def told_jobs(place: Place, environ: dict[str, str]) -> list[Job] | None:
     """The experiments' jobs; None if squeue does not answer, from which nothing may be concluded."""
-    done = ask(environ, "squeue", "-h", "-r", "-t", "all", "-o", "%i|%T|%j|%Z", timeout_s=30)
+    done = ask(environ, "squeue", "-a", "-h", "-r", "-t", "all", "-o", "%i|%T|%j|%Z", timeout_s=30)
     if done.returncode != 0:
         return None
     rows = [line.split("|", 3) for line in done.stdout.splitlines()]

@@ -107,13 +107,13 @@ class Exp:
         """Wait until Slurm's own controller shows one of these states."""
 
         def shown() -> str:
-            return self.cluster.run("squeue", "-h", "-t", "all", "-j", job_id, "-o", "%T").stdout.strip()
+            return self.cluster.run("squeue", "-a", "-h", "-t", "all", "-j", job_id, "-o", "%T").stdout.strip()
 
         wait_for(lambda: shown() in states, timeout, shown)
 
     def cancel_all(self) -> None:
         """Every job of this experiment, ours too."""
-        listed = self.cluster.run("squeue", "-h", "-o", "%A|%o|%Z").stdout.splitlines()
+        listed = self.cluster.run("squeue", "-a", "-h", "-o", "%A|%o|%Z").stdout.splitlines()
         mine = {line.split("|")[0] for line in listed if str(self.root) in line}
         if mine:
             self.cluster.run("scancel", "-f", *mine)

@@ -10,7 +10,7 @@ from evalmon_agent.slurm.scontrol import is_preempted_for_good, show_job
 
 
 def test_the_question() -> None:
-    assert ["scontrol", "-o", "show", "job", "7"] == show_job("7")
+    assert ["scontrol", "-a", "-o", "show", "job", "7"] == show_job("7")
 
 
 @pytest.mark.survives("F19")
