@@ -43,7 +43,9 @@ _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "activ
 
 
 def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
-    """What `submit` did; refusals on stderr, verbatim, one line each."""
+    """What `submit` did; warnings and refusals on stderr, these verbatim, one line each."""
+    for warning in report.warnings:
+        click.echo(f"evalmon: warning: {printable(warning, max_chars=_PIPE_COLUMNS)}", err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.programs import output_directories
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.programs.jobs import register
@@ -79,6 +80,7 @@ def retry(
     report = SubmitReport()
     retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(helpers))
+    report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
     if dry_run:
         report.submitted += [{"name": one.asked.name, "script": one.asked.script, "why": one.why} for one in prepared]
         return report
@@ -166,7 +168,9 @@ class _Retrier:
         if attempt is not None and attempt.evidence is not None:
             return attempt.evidence
         owed = next((one for one in unmeasured(state) if one.name == ev.name and one.job_id == ev.job_id), None)
-        return Evidence() if owed is None else collect(self.helpers.experiment, ev, owed, LogReader())
+        if owed is None:
+            return Evidence()
+        return collect(self.helpers.experiment, ev, owed, LogReader(), slurm=self.helpers.slurm)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, snapshot = self._script(group[0].entry)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
+from evalmon_agent.programs import output_directories
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.find_scripts import find
 from evalmon_agent.programs.jobs.our_jobs import Helpers
@@ -52,6 +53,7 @@ def submit(
     state = state_file.load(experiment)
     new = [one for one in planned if have.keys().isdisjoint(_names(one))]
     report.skipped += [_skipped(one, have, state) for one in planned if not have.keys().isdisjoint(_names(one))]
+    report.warnings = output_directories.warnings([one.script for one in new], slurm, environ)
     if dry_run:
         report.submitted += [{"name": one.name, "script": one.script.path} for one in new]
         return report

@@ -9,12 +9,13 @@ from evalmon_agent.programs.submitting.accompany import Accompanied, HelperRepor
 
 @dataclass(slots=True)
 class SubmitReport:
-    """What was done, for people and for --json; `refused` holds Slurm's words verbatim."""
+    """What was done, for people and for --json; `refused` holds Slurm's words verbatim, `warnings` what will fail."""
 
     submitted: list[dict[str, str]] = field(default_factory=list)
     skipped: list[dict[str, str | None]] = field(default_factory=list)
     waiting: list[dict[str, str]] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     completion: HelperReport | None = None
     sidecar: HelperReport | None = None
 
