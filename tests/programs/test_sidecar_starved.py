@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import as_root
 import faults
 from experiments import STARTED, Exp, ended, running
 
@@ -140,17 +141,17 @@ def mounted_study(tmp_path: Path) -> Iterator[tuple[Exp, Callable[..., None]]]:
 
     def mount(*words: str) -> None:
         # Busy while the sidecar has a file open to write.
-        faults.wait_until(lambda: subprocess.run([*words, str(exp.root)], check=False).returncode == 0, within_s=30)
+        faults.wait_until(lambda: as_root.run(*words, exp.root, check=False).returncode == 0, within_s=30)
 
     mount("mount", "--bind", str(store))
     try:
         yield begin(exp), mount
     finally:
-        subprocess.run(["umount", "-l", str(exp.root)], check=False)
+        as_root.run("umount", "-l", exp.root, check=False)
 
 
 @pytest.mark.survives("F22")
-@faults.needs_root
+@as_root.needs_root
 def test_while_the_shared_directory_is_read_only(tmp_path: Path) -> None:
     with mounted_study(tmp_path) as (exp, mount), sidecar(exp, tmp_path) as watched:
         mount("mount", "-o", "remount,bind,ro")
@@ -165,7 +166,7 @@ def test_while_the_shared_directory_is_read_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.survives("F22")
-@faults.needs_root
+@as_root.needs_root
 def test_while_the_shared_directory_is_gone(tmp_path: Path) -> None:
     """What stands in its place, an empty mount point, is not the experiment: nothing is made or believed there."""
     with mounted_study(tmp_path) as (exp, mount), sidecar(exp, tmp_path) as watched:

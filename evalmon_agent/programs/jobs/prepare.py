@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+import evalmon_agent
 from evalmon_agent.programs.jobs.register import BatchJob, Submission
 from evalmon_agent.settings import Settings
 from evalmon_agent.store import scripts
@@ -36,6 +37,7 @@ def prepare(
             is_array=asked.tasks is not None,
             token=token,
             interpreter=sys.executable,
+            package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
             sample_interval_s=settings.sample_interval,
             retry_logs=retry_logs or {},
         )
