@@ -13,11 +13,11 @@ from evalmon_agent.files.writable import why_not_writable
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.output_pattern import path_beforehand
+from evalmon_agent.slurm.sbatch_options import in_effect
 from evalmon_agent.submission.plan import Script
 
 _MAKES_DIRECTORIES = (23, 2)
 """The first Slurm that makes the directories of --output and --error (its changelog)."""
-_VARIABLES = {"output": "SBATCH_OUTPUT", "error": "SBATCH_ERROR"}
 
 
 def warnings(scripts: Sequence[Script], slurm: Slurm, environ: Mapping[str, str]) -> list[str]:
@@ -35,9 +35,8 @@ def warnings(scripts: Sequence[Script], slurm: Slurm, environ: Mapping[str, str]
 
 def _paths(script: Script, environ: Mapping[str, str]) -> Iterator[str]:
     """Its output's file, and its errors' if that is another one; without those whose directory nobody knows yet."""
-    given = for_evals(environ)
-    options = {**script.head.options, **{key: given[name] for key, name in _VARIABLES.items() if given.get(name)}}
-    name = given.get("SBATCH_JOB_NAME") or options.get("job-name") or os.path.basename(script.path)
+    options = in_effect(script.head.options, for_evals(environ))
+    name = options.get("job-name") or os.path.basename(script.path)
     for which in ("output", "error") if "error" in options else ("output",):
         user, folder = pwd.getpwuid(os.geteuid()).pw_name, os.path.dirname(script.path)
         path = path_beforehand(options, which, name=name, user=user, folder=folder)

@@ -21,6 +21,7 @@ from evalmon_agent.programs.jobs.register import Submission
 from evalmon_agent.programs.observing.measure import Measurer
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.programs.observing.unlock import release_if_over
+from evalmon_agent.programs.preview import preview
 from evalmon_agent.programs.submit import require_slurm
 from evalmon_agent.programs.submitting.accompany import Mode, accompany
 from evalmon_agent.programs.submitting.evals import Evals, Prepared
@@ -81,7 +82,7 @@ def retry(
     prepared = retrier.prepared(_look(helpers))
     report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
     if dry_run:
-        report.submitted += [{"name": one.asked.name, "script": one.asked.script, "why": one.why} for one in prepared]
+        preview(helpers, prepared, report, mode=mode)
         return report
     Evals(helpers, report, mode, sleep).submit(prepared)
     report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))

@@ -47,6 +47,14 @@ class Submitted:
     doubtful: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What `sbatch --test-only` said of a job: nothing against it, or why Slurm refuses it, or why nobody knows."""
+
+    refusal: str = ""
+    unknown: str = ""
+
+
 class Slurm:
     """Slurm as this user sees it from here. One command at a time, each with a time-out.
 
@@ -183,6 +191,24 @@ class Slurm:
         refused = failure is not None and failure.kind is Kind.REFUSED
         words = words or f"sbatch: exit status {done.returncode}"
         return Submitted(refusal=words, unknown=unknown, doubtful=not refused)
+
+    def test(self, argv: Sequence[str], *, cwd: str, script: bytes) -> Tested:
+        """Run this sbatch, which has `--test-only`, as `submit` would run it without."""
+        env = for_evals(self._environ)
+        at = self._absolute(argv)
+        done = run(at, timeout_s=ASK_TIMEOUT_S, env=env, cwd=cwd, stdin=script, dies_with_us=True)
+        words = "\n".join(line for line in done.stderr.splitlines() if line.strip()) or done.problem
+        if done.returncode is None or done.timed_out or done.returncode < 0:
+            return Tested(unknown=words or "sbatch gave no answer in time")
+        answer = sbatch.parse(done.stdout, done.stderr)
+        if answer is not None:
+            self.cancel([str(answer.job_id)])
+            return Tested(unknown=f"this sbatch submits although it is told not to; job {answer.job_id} is cancelled")
+        failure = classify(done.returncode, done.stdout, done.stderr)
+        is_no_answer = failure is not None and failure.kind is Kind.NO_NEWS
+        if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):
+            return Tested(unknown=words)
+        return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
 
     def rename(self, job_id: str, name: str) -> Failure | None:
         """Give one of our own jobs another name."""

@@ -56,5 +56,3 @@ def test_the_environment_stands_above_the_script(fake: FakeSlurm, tmp_path: Path
     bad, good = script(tmp_path, "a", "-o logs/out"), script(tmp_path, "b")
     assert warned(fake, bad, SBATCH_OUTPUT="/dev/null") == []
     assert len(warned(fake, good, SBATCH_ERROR="logs/err")) == 1
-    # In a job they are that job's, and evals do not get them.
-    assert warned(fake, good, SBATCH_ERROR="logs/err", SLURM_JOB_ID="7") == []

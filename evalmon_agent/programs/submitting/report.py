@@ -7,6 +7,19 @@ from dataclasses import dataclass, field
 from evalmon_agent.programs.submitting.accompany import Accompanied, HelperReport
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a dry run would submit: evals (each task of an array), jobs of evalmon's own, GPUs times time limits.
+
+    `gpu_hours` is of those evals of which it is known: all but `evals_without_gpu_hours`; None if it is of none.
+    """
+
+    evals: int
+    helper_jobs: int
+    gpu_hours: float | None
+    evals_without_gpu_hours: int
+
+
 @dataclass(slots=True)
 class SubmitReport:
     """What was done, for people and for --json; `refused` holds Slurm's words verbatim, `warnings` what will fail."""
@@ -18,6 +31,7 @@ class SubmitReport:
     warnings: list[str] = field(default_factory=list)
     completion: HelperReport | None = None
     sidecar: HelperReport | None = None
+    totals: Totals | None = None
 
     def take(self, ours: Accompanied) -> None:
         """Add what became of our own jobs."""
