@@ -37,7 +37,7 @@ def main() -> None:
 @experiment_argument()
 @click.argument("scripts", nargs=-1, metavar="[SCRIPT]...", type=click.Path())
 @click.option("--mode", type=click.Choice(["sidecar", "dependency"]), help="With or without a live sidecar job.")
-@click.option("--dry-run", is_flag=True, help="Show what would be submitted.")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and what Slurm would refuse.")
 @json_option
 def submit(
     experiment: Experiment,

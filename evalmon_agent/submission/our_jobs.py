@@ -98,7 +98,7 @@ def options(job: OurJob, place: Place, *, kind: str, time_limit: str, afterany: 
 
 def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]) -> str:
     """The time limit, cut to that of the partition where the job will run; of several, to the shortest."""
-    limits = [p.time_limit_s for p in _named(partition, partitions) if p.time_limit_s is not None]
+    limits = [p.time_limit_s for p in named_partitions(partition, partitions) if p.time_limit_s is not None]
     wanted_s = time_option(wanted)
     if not limits or (wanted_s is not None and wanted_s <= min(limits)):
         return wanted
@@ -113,11 +113,11 @@ def time_min(time_limit: str) -> list[str]:
 
 def is_exclusive(partition: str | None, partitions: Sequence[Partition], *, linear: bool = False) -> bool:
     """Whether a small job takes a whole node there, which a sidecar must not. `linear`: the cluster's select/linear."""
-    named = _named(partition, partitions)
+    named = named_partitions(partition, partitions)
     return any(p.exclusive or (linear and not p.oversubscribed) for p in named) or (linear and not named)
 
 
-def _named(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
+def named_partitions(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
     """Those that `--partition=a,b` names; without it, the default one."""
     names = partition.split(",") if partition else []
     return [p for p in partitions if (p.name in names if names else p.is_default)]
