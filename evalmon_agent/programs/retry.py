@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.programs.jobs import register
@@ -171,9 +172,8 @@ class _Retrier:
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, snapshot = self._script(group[0].entry)
         is_array = group[0].name[1] is not None
-        why_not = (
-            _cannot(script, is_array=is_array) if script is not None else f"its script is gone, and so is {snapshot}"
-        )
+        is_gone = f"its script is gone, and so is {shown(snapshot)}"
+        why_not = _cannot(script, is_array=is_array) if script is not None else is_gone
         if script is None or why_not:
             for one in group:
                 self._skip(one.ev, why_not)

@@ -30,9 +30,18 @@ def place_of(options: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -
     return Place(*(_commonest(key, options, environ) for key in ("partition", "account", "qos")))
 
 
-def script(command: str, experiment: str, *, interpreter: str, token: str, environ: Mapping[str, str]) -> str:
+def script(
+    command: str,
+    experiment: str,
+    *,
+    interpreter: str,
+    token: str,
+    experiment_id: str | None,
+    environ: Mapping[str, str],
+) -> str:
     """The batch script of one of our jobs. It stands on its own: sites may let no environment through."""
-    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", command, "--token", token, "--", experiment]
+    ours = ["--token", token, *(["--experiment-id", experiment_id] if experiment_id is not None else [])]
+    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", command, *ours, "--", experiment]
     exports = [f"export {key}={shlex.quote(environ[key])}" for key in _LINE_KEYS if environ.get(key)]
     return "\n".join(["#!/bin/sh", *exports, f"exec {shlex.join(words)}", ""])
 

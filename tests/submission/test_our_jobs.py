@@ -153,10 +153,22 @@ def test_the_script_of_a_job_of_ours_stands_on_its_own(experiment: str, tmp_path
     fake.write_text('#!/bin/sh\nprintf \'%s\\0\' "$SLURM_CONF" "$TZ" "$@"\n')
     fake.chmod(0o700)
     environ = {"PATH": os.defpath, "TZ": "Europe/Berlin", "SECRET": "x", "SLURM_CONF": "/etc/s l'urm.conf"}
-    text = script("sidecar", experiment, interpreter=str(fake), token="5f3a", environ=environ)
+    text = script("sidecar", experiment, interpreter=str(fake), token="5f3a", experiment_id="e1d2", environ=environ)
     assert text.startswith("#!/bin/sh\n")
     assert "SECRET" not in text
     done = subprocess.run(["sh", "-c", text], env={}, capture_output=True, check=True, cwd=tmp_path)
-    options = ["-E", "-P", "-m", "evalmon_agent", "sidecar", "--token", "5f3a", "--", experiment]
+    options = [
+        "-E",
+        "-P",
+        "-m",
+        "evalmon_agent",
+        "sidecar",
+        "--token",
+        "5f3a",
+        "--experiment-id",
+        "e1d2",
+        "--",
+        experiment,
+    ]
     assert ["/etc/s l'urm.conf", "Europe/Berlin", *options] == done.stdout.decode().split("\0")[:-1]
     assert ["py thon"] == os.listdir(tmp_path)

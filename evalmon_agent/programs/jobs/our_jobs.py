@@ -58,6 +58,7 @@ class Helpers:
             self.experiment.root,
             interpreter=sys.executable,
             token=token,
+            experiment_id=self.experiment.id,
             environ=self.environ,
         )
         path = write_script(self.experiment, token, [f"evalmon-{kind}"], text.encode(errors="surrogateescape"))

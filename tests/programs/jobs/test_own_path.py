@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import faults
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.jobs.own_path import asks, launcher_of
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.slurm.client import Slurm
@@ -61,7 +62,7 @@ def test_no_link_is_made_without_need_or_into_a_loop(tmp_path: Path, script: str
     path, command = submitted(exp, script, content)
     assert command.resolve() != path.resolve()
     assert not [p for p in exp.ours.rglob("*") if p.is_symlink()]
-    assert command == Path(launcher_of(exp.experiment, command.parent.name, str(path)))
+    assert command == Path(shown(launcher_of(exp.experiment, command.parent.name, str(path))))
 
 
 def test_after_a_killed_submitter_the_next_one_leads_it_home(tmp_path: Path) -> None:
