@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -14,8 +15,10 @@ from evalmon_agent.programs.observing.measure import Measurer
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.store import registry
+from evalmon_agent.slurm.script import read_head
+from evalmon_agent.store import registry, scripts
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.submission.launcher import Monitored, render
 from evalmon_agent.tracking.registry import Accepted, Intent
 from fake_slurm import FakeSlurm, Job
 
@@ -23,6 +26,25 @@ SUBMITTED = 1_700_000_000
 STARTED, ENDED = SUBMITTED + 60, SUBMITTED + 352
 _STAMP = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
 _BY_POLL = ("STATUS_CHECK",)
+
+
+def record_script(experiment: Experiment, token: str, path: str, text: str) -> None:
+    """The script at `path` is on record as submitted under this token."""
+    head = read_head(text)
+    launcher = Monitored(
+        script=text.encode(),
+        path=path,
+        leading_lines=head.leading_lines,
+        shebang=head.shebang or "#!/bin/sh",
+        monitor_dir=experiment.directory,
+        name="x",
+        output_dir="/x",
+        is_array=False,
+        token=token,
+        interpreter="/nowhere",
+        sample_interval_s=30.0,
+    )
+    scripts.write(experiment, token, [os.path.basename(path)], render(launcher))
 
 
 class Exp:

@@ -43,6 +43,7 @@ sed "s/\x1f/$delimiter/g" "$dir/sacct.out"
 [ "$1" = --version ] && exec cat "$dir/version.out"
 while [ "$1" != -- ]; do shift; done
 script=$2
+[ "$script" = /dev/stdin ] && { script="$2 $3"; cat > "$dir/last.stdin"; }
 if [ -e "$dir/refused/${script##*/}" ]; then cat "$dir/refused/${script##*/}" >&2; exit 1; fi
 id=1001
 while ! mkdir "$dir/ids/$id" 2>/dev/null; do id=$((id + 1)); done

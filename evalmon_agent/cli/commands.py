@@ -107,6 +107,7 @@ def watch(
 @experiment_argument()
 @click.option("--name", "names", multiple=True, metavar="NAME", help="Only this eval, array or pattern; repeatable.")
 @click.option("--failed", is_flag=True, help="Only what failed, not what is suspect.")
+@click.option("--changed", is_flag=True, help="Take the scripts as they are now, not as they were submitted.")
 @click.option("--scale-time", type=click.FloatRange(1, 100), default=1.5, help="For TIMEOUT (default: 1.5).")
 @click.option("--scale-mem", type=click.FloatRange(1, 100), default=1.5, help="For OUT_OF_MEMORY (default: 1.5).")
 @click.option("--max-retries", type=click.IntRange(1), default=3, help="Of each eval, in all (default: 3).")
@@ -116,6 +117,7 @@ def retry(
     experiment: Experiment,
     names: Sequence[str],
     failed: bool,
+    changed: bool,
     scale_time: float,
     scale_mem: float,
     max_retries: int,
@@ -131,7 +133,7 @@ def retry(
     settings = load_settings(experiment)
     report = program(
         Helpers(experiment, Slurm(os.environ), settings, os.environ),
-        Asked(names, failed_only=failed, max_retries=max_retries),
+        Asked(names, failed_only=failed, changed=changed, max_retries=max_retries),
         More(scale_time, scale_mem),
         mode=settings.mode,
         dry_run=dry_run,

@@ -6,16 +6,15 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.files.eval_logs import LogReader
-from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.programs.jobs import register
-from evalmon_agent.programs.jobs.find_scripts import read
+from evalmon_agent.programs.jobs.find_scripts import change_since, read
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.jobs.register import Submission
 from evalmon_agent.programs.observing.measure import Measurer
@@ -29,10 +28,9 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.store import registry
-from evalmon_agent.submission.launcher import SNAPSHOT
+from evalmon_agent.store import registry, scripts
 from evalmon_agent.submission.more import Had, Limits, Options, memory_options, time_options
-from evalmon_agent.submission.plan import Script
+from evalmon_agent.submission.plan import Script, read_script
 from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
@@ -170,10 +168,9 @@ class _Retrier:
         return Evidence() if owed is None else collect(self.helpers.experiment, ev, owed, LogReader())
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
-        script, snapshot = self._script(group[0].entry)
+        script, remark = self._script(group[0].entry)
         is_array = group[0].name[1] is not None
-        is_gone = f"its script is gone, and so is {shown(snapshot)}"
-        why_not = _cannot(script, is_array=is_array) if script is not None else is_gone
+        why_not = remark if script is None else _cannot(script, is_array=is_array)
         if script is None or why_not:
             for one in group:
                 self._skip(one.ev, why_not)
@@ -182,7 +179,7 @@ class _Retrier:
         for one in group:
             options, told = self._options(one, script)
             if options is not None:
-                by_options[options].append((one, told))
+                by_options[options].append((one, f"{told}; {remark}" if remark else told))
         for options, alike in by_options.items():
             for part in self._parts(alike):
                 yield _one(script, part, options, self.helpers.environ)
@@ -193,18 +190,15 @@ class _Retrier:
         return (alike[start : start + most] for start in range(0, len(alike), most))
 
     def _script(self, entry: Entry) -> tuple[Script | None, str]:
-        """The script as it is now; as it was submitted where it is gone, or where others could have changed it."""
+        """The script as it was submitted, or as it is now if that is asked for; and what is to be said of it."""
         experiment, path = self.helpers.experiment, entry.intent.script or ""
-        snapshot = os.path.join(experiment.scripts, entry.intent.token, *SNAPSHOT)
-        if os.path.lexists(path):
-            try:
-                return read(experiment, path), snapshot
-            except UsageError:
-                if not os.path.lexists(snapshot):
-                    raise
-        if os.path.lexists(snapshot):
-            return replace(read(experiment, snapshot), path=path), snapshot
-        return None, snapshot
+        if self.asked.changed:
+            is_there = os.path.lexists(path)
+            return read(experiment, path) if is_there else None, "" if is_there else f"its script is gone: {path}"
+        submitted = scripts.read_script(experiment, entry.intent.token, path)
+        if submitted is None:
+            return None, "the script as it was submitted is gone; --changed takes it as it is now"
+        return read_script(path, submitted), change_since(path, submitted)
 
     def _options(self, one: _Chosen, script: Script) -> tuple[tuple[str, ...] | None, str]:
         """sbatch's options for it, and how they are told; None: it is left out, for it would end the same way."""

@@ -44,6 +44,18 @@ class Finished:
         return self.returncode == 0 and not self.timed_out and not self.cut
 
 
+def find_program(name: str, environ: Mapping[str, str]) -> str | None:
+    """The absolute path of a program on PATH; None if it is not there.
+
+    PATH's empty and relative entries mean the working directory, where others may have put a program: not looked at.
+    """
+    for entry in environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(entry, name)
+        if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -62,12 +74,16 @@ def run(
     `max_output_bytes`; never raises for anything that the program does. Bytes that are not UTF-8 are replaced.
     `dies_with_us`: should we be killed, the kernel kills the program at once, so that it does nothing more that
     nobody records. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
+    `stdin`: as a file in memory, which a program that opens /dev/stdin several times finds whole each time.
     """
-    with _left_behind_is_ours() as sweep:
+    program = find_program(argv[0], env)
+    if program is None:
+        return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: not found on PATH"))
+    with _left_behind_is_ours() as sweep, _file_with(stdin) as given:
         try:
             child = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                [program, *argv[1:]],
+                stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(env),
@@ -77,7 +93,7 @@ def run(
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: {error}"))
-        talk = _Talk(child, stdin or b"", bound=max_output_bytes, stopped=stopped or (lambda: False))
+        talk = _Talk(child, bound=max_output_bytes, stopped=stopped or (lambda: False))
         try:
             ended = talk.until(time.monotonic() + timeout_s)
         finally:
@@ -90,16 +106,13 @@ def run(
 
 
 class _Talk:
-    """One conversation with a program: feeds its stdin and reads both pipes, never more than the bound."""
+    """One conversation with a program: reads both pipes, never more than the bound."""
 
-    def __init__(
-        self, child: subprocess.Popen[bytes], stdin: bytes, *, bound: int, stopped: Callable[[], bool]
-    ) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], *, bound: int, stopped: Callable[[], bool]) -> None:
         self.stdout, self.stderr = bytearray(), bytearray()
         self.cut = False
         self.is_stopped = False
         self._child = child
-        self._stdin = stdin
         self._bound = bound
         self._stopped = stopped
 
@@ -124,19 +137,12 @@ class _Talk:
         return 0.0 if self.is_stopped else min(max(deadline - time.monotonic(), 0.0), _LOOK_S)
 
     def _register(self, selector: selectors.BaseSelector) -> None:
-        pipes = ((self._child.stdout, self.stdout), (self._child.stderr, self.stderr), (self._child.stdin, None))
-        for pipe, sink in pipes:
+        for pipe, sink in ((self._child.stdout, self.stdout), (self._child.stderr, self.stderr)):
             if pipe is not None:
                 os.set_blocking(pipe.fileno(), False)
-                selector.register(pipe, selectors.EVENT_READ if sink is not None else selectors.EVENT_WRITE, sink)
+                selector.register(pipe, selectors.EVENT_READ, sink)
 
     def _handle(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-        if key.data is None:
-            self._stdin = _feed(key.fd, self._stdin)
-            if not self._stdin and self._child.stdin is not None:
-                selector.unregister(key.fileobj)
-                self._child.stdin.close()
-            return
         data = _read(key.fd)
         if data == b"":
             selector.unregister(key.fileobj)
@@ -146,13 +152,16 @@ class _Talk:
             self.cut = True
 
 
-def _feed(fd: int, data: bytes) -> bytes:
-    try:
-        return data[os.write(fd, data[:_CHUNK]) :]
-    except BlockingIOError:
-        return data
-    except OSError:
-        return b""  # it closed its stdin: what it did not want is no error of ours
+@contextlib.contextmanager
+def _file_with(content: bytes | None) -> Iterator[int]:
+    """A descriptor to be a program's standard input; a regular file, to be read from its start."""
+    if content is None:
+        yield subprocess.DEVNULL
+        return
+    with open(os.memfd_create("stdin"), "r+b", buffering=0) as file:
+        file.write(content)
+        file.seek(0)
+        yield file.fileno()
 
 
 def _read(fd: int) -> bytes | None:
@@ -175,7 +184,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     _wait(child, _LEFT_S)
-    for pipe in (child.stdin, child.stdout, child.stderr):
+    for pipe in (child.stdout, child.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):
                 pipe.close()

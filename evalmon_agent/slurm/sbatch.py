@@ -1,27 +1,55 @@
-"""How is a script submitted: the argv of sbatch, and the id that it prints."""
+"""How a script is submitted: sbatch's argv, and the id in its answer."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-# `--parsable`: the id alone, or with the cluster if the job went to another one or to a federation.
-_ACCEPTED = re.compile(r"([1-9][0-9]{0,9})(?:;([^\s;]+))?", re.ASCII)
+STDIN = "/dev/stdin"
+"""A path to sbatch, so the job keeps it and the words behind it as its Command; and nobody can swap what it opens."""
 
-
-def argv(script: str, *, options: Sequence[str] = (), arguments: Sequence[str] = ()) -> list[str]:
-    """Submit this file. Without options, its #SBATCH lines alone decide; nothing in them is overridden."""
-    # The `--` is for a file whose name starts with a dash.
-    return ["sbatch", "--parsable", *options, "--", script, *arguments]
+_SENTENCE = re.compile(r"\bSubmitted batch job ([1-9][0-9]{0,9})\b(?: on cluster (\S+))?", re.ASCII)
+_PARSABLE = re.compile(r"([1-9][0-9]{0,9})(?:;([^\s;]+))?", re.ASCII)
 
 
-def parse_parsable(stdout: str) -> tuple[int, str | None] | None:
-    """The job's id and its cluster, if one is named; None where sbatch printed no id.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The job that sbatch's answer names, and its cluster if it does.
 
-    Plugins of a site may print before it, so the last line that is one counts.
+    `said_plainly`: in a sentence, and not by a number alone on its line, which could be anything of a site's wrapper.
     """
-    for line in reversed(stdout.splitlines()):
-        match = _ACCEPTED.fullmatch(line.strip())
-        if match:
-            return int(match[1]), match[2]
-    return None
+
+    job_id: int
+    cluster: str | None = None
+    said_plainly: bool = False
+
+
+def argv(script: str, *, name: str | None = None, options: Sequence[str] = ()) -> list[str]:
+    """Submit what stands on standard input, as a job whose Command is `/dev/stdin SCRIPT`.
+
+    `name`: the job's, where neither its #SBATCH lines nor the environment name it: sbatch would call it `stdin`.
+    """
+    named = [f"--job-name={name}"] if name is not None else []
+    return ["sbatch", "--parsable", *named, *options, "--", STDIN, script]
+
+
+def argv_by_path(script: str, *, options: Sequence[str] = ()) -> list[str]:
+    """Submit this file; its path becomes the job's Command."""
+    # The `--` is for a file whose name starts with a dash.
+    return ["sbatch", "--parsable", *options, "--", script]
+
+
+def parse(stdout: str, stderr: str = "") -> Answer | None:
+    """The job that sbatch's answer names; None if it names none, or could mean several.
+
+    With `--parsable` it is the id alone on a line, or with the cluster. A site's wrapper may drop that option, so the
+    sentence of plain sbatch counts too, and first; and it may print lines of its own, a bare number among them.
+    """
+    sentences = set(_SENTENCE.findall(f"{stdout}\n{stderr}"))
+    lines = {match.groups("") for line in stdout.splitlines() if (match := _PARSABLE.fullmatch(line.strip()))}
+    answers = sentences or lines
+    if len(answers) != 1:
+        return None
+    [(job_id, cluster)] = answers
+    return Answer(int(job_id), cluster or None, said_plainly=bool(sentences))

@@ -13,7 +13,8 @@ from evalmon_agent.words.durations import time_option
 
 TIME_MIN_S = 600
 """What a sidecar is content with: Slurm may cut its limit so far to start it in a gap before pending evals."""
-_LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ")
+_PLACE_KEYS = ("SBATCH_PARTITION", "SBATCH_ACCOUNT", "SBATCH_QOS")
+_LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ", *_PLACE_KEYS)
 
 
 @dataclass(frozen=True, slots=True)

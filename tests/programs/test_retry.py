@@ -20,7 +20,7 @@ from evalmon_agent.programs.submit import submit
 from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submission.launcher import SNAPSHOT
+from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.submission.retry_plan import Asked
 from experiments import Exp, ended
 
@@ -99,7 +99,9 @@ def test_each_gets_what_it_lacked_on_the_command_line_and_nothing_else_changes(t
     assert told(retried(exp)) == told(report)
     assert " --time=00:45:00 -- " in calls(exp, "a_epoch0")[-1]
     assert " --mem=1536M -- " in calls(exp, "b_epoch0")[-1]
-    assert [call.partition(" -- ")[0] for call in calls(exp, "c_epoch0")] == ["sbatch --parsable"] * 2
+    assert [call.partition(" -- ")[0] for call in calls(exp, "c_epoch0")] == [
+        "sbatch --parsable --job-name=c_epoch0.slurm"
+    ] * 2
     assert in_queue(exp) == Counter("abcd")
 
 
@@ -144,16 +146,34 @@ def test_a_later_retry_keeps_what_an_earlier_one_gave_and_three_are_enough(tmp_p
     assert len(retried(exp, max_retries=4).submitted) == 1
 
 
-def test_the_script_is_taken_as_it_is_now_or_as_it_was_where_it_is_gone(tmp_path: Path) -> None:
-    exp = new(tmp_path, a="FAILED", b="FAILED")
+def scripts_of_last(exp: Exp, names: str) -> list[str]:
+    """What the last sbatch of each of these evals carried."""
+    last = [Path(calls(exp, f"{name}_epoch0")[-1].rpartition(" ")[2]) for name in names]
+    return [(script_in(path.read_bytes()) or b"").decode() for path in last]
+
+
+def test_it_runs_as_it_was_submitted_and_says_so_where_its_script_has_changed(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="FAILED", b="FAILED", c="FAILED")
     folder = exp.root / "r1" / "eval"
-    (folder / "a_epoch0.slurm").write_text("#!/bin/sh\n#SBATCH --time=30\nmended\n")
+    changed = folder / "a_epoch0.slurm"
+    before = changed.read_text()
+    changed.write_text("#!/bin/sh\n#SBATCH --time=30\nmended\n")
+    changed.chmod(0o666)
     (folder / "b_epoch0.slurm").unlink()
-    retried(exp)
-    last = [Path(calls(exp, f"{name}_epoch0")[-1].rpartition(" ")[2]) for name in "ab"]
-    snapshots = [path.parent.joinpath(*SNAPSHOT).read_text() for path in last]
-    assert ["mended" in text for text in snapshots] == [True, False]
-    assert "#SBATCH --mem=1G\ntrue" in snapshots[1]
+    report = retried(exp)
+    remark = f"anybody can write it; run: chmod o-w {changed}"
+    assert told(report) == {
+        "r1/a/epoch0": f"FAILED; runs as it was submitted, its script has changed since ({remark}): --changed takes it",
+        "r1/b/epoch0": "FAILED",
+        "r1/c/epoch0": "FAILED",
+    }
+    assert scripts_of_last(exp, "ab") == [before, before]
+    changed.chmod(0o644)
+    over(exp, ["FAILED"] * 3)
+    report = retried(exp, changed=True)
+    assert told(report) == {"r1/a/epoch0": "FAILED", "r1/c/epoch0": "FAILED"}
+    assert [one["why"] for one in report.skipped] == [f"its script is gone: {folder / 'b_epoch0.slurm'}"]
+    assert "mended" in scripts_of_last(exp, "a")[0]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +186,7 @@ def test_the_script_is_taken_as_it_is_now_or_as_it_was_where_it_is_gone(tmp_path
 def test_what_cannot_be_run_again_like_this_is_told(tmp_path: Path, text: str, why: str) -> None:
     exp = new(tmp_path, a="FAILED")
     (exp.root / "r1" / "eval" / "a_epoch0.slurm").write_text(text)
-    report = retried(exp)
+    report = retried(exp, changed=True)
     assert (report.submitted, why in str(report.skipped[0]["why"])) == ([], True)
 
 

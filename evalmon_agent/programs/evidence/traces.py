@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence import attempt_log
 from evalmon_agent.evidence.kinds.known import KINDS
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
@@ -14,8 +15,8 @@ from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.tail import read_tail
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
+from evalmon_agent.store import scripts
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.submission.launcher import SNAPSHOT
 from evalmon_agent.tracking.path import Incarnation, attempts_of
 from evalmon_agent.tracking.records import Eval
 from evalmon_agent.words.job_id import JobId, parse_job_id
@@ -44,7 +45,11 @@ def script_of(experiment: Experiment, ev: Eval, job_id: str) -> str:
         submitted_at = min((at for at in (job.submitted_at, *known) if at is not None), default=None)
         is_unchanged = submitted_at is not None and _changed_at(ev.script) <= submitted_at + 1
         return text_of(ev.script, limit_bytes=_SCRIPT_BYTES) if is_unchanged else ""
-    return text_of(os.path.join(experiment.scripts, job.token, *SNAPSHOT), limit_bytes=_SCRIPT_BYTES)
+    try:
+        submitted = scripts.read_script(experiment, job.token, ev.script)
+    except (OSError, UsageError):
+        return ""
+    return (submitted or b"")[:_SCRIPT_BYTES].decode(errors="replace")
 
 
 def outputs_of(script: str, ev: Eval, job_id: str) -> Outputs:

@@ -60,11 +60,11 @@ def known_jobs(slurm: Slurm, numbers: Iterable[int]) -> KnownJobs:
 
 
 def script_of(command: str) -> str | None:
-    """The script in a Command, which has the job's arguments behind it; None if it is not there (any more).
+    """The script in a Command, which has the job's arguments behind it; None if it is not there, or came on stdin.
 
     Links in its directory are resolved, as they are in the experiment's.
     """
-    words = command.split(" ") if command.startswith("/") else []
+    words = command.split(" ") if command.startswith("/") and not command.startswith("/dev/") else []
     for count in range(min(len(words), _MOST_WORDS), 0, -1):
         path = " ".join(words[:count])
         if os.path.isfile(path):
