@@ -177,7 +177,7 @@ def test_the_script_of_a_job_of_ours_stands_on_its_own(experiment: str, tmp_path
 def test_where_the_first_submit_went_its_jobs_successors_go_too() -> None:
     """A job of evalmon's knows the submitting shell's SBATCH_* by its script alone; sbatch inside it gets options."""
     users = {"PATH": "/usr/bin", "SBATCH_PARTITION": "gpu", "SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "a b"}
-    text = script("sidecar", "/exp", interpreter="/py", token="5f3a", environ=users)
+    text = script("sidecar", "/exp", interpreter="/py", token="5f3a", experiment_id=None, environ=users)
     lines = text.replace("exec ", "env -0; exec true ").encode()
     done = subprocess.run(["sh"], input=lines, env={}, capture_output=True, check=True)
     inside = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if "=" in entry)
