@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 _REPORT_BYTES_AT_MOST = 4 << 20
-_ID_BYTES_AT_MOST = 1024
+_IDENTITY_BYTES_AT_MOST = 64 << 10
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 # Long enough for a dozen parts of one job that start at once, short enough to fit twice into what a job waits.
@@ -72,7 +72,7 @@ class JobsDirectory:
 
         Args:
             monitor: EXP/evalmon.
-            experiment_id: what its file `id` must say; None: that does not matter.
+            experiment_id: what its experiment.json must say; None: that does not matter.
 
         Raises:
             NotOursError: it belongs to somebody else, others may write in it, it is a symbolic link, or another
@@ -170,15 +170,18 @@ def _make(path: str, *, dir_fd: int | None) -> None:
 
 
 def _id_in(directory: int) -> str | None:
-    """What tells its experiment from every other; None if there is no such file."""
+    """What tells its experiment from every other; None if nothing does."""
     try:
-        descriptor = os.open("id", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        descriptor = os.open("experiment.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except FileNotFoundError:
         return None
     try:
-        return os.read(descriptor, _ID_BYTES_AT_MOST).decode("ascii", "replace").strip()
+        identity = light_json.loads(os.read(descriptor, _IDENTITY_BYTES_AT_MOST), parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
     finally:
         os.close(descriptor)
+    return identity.get("id") if isinstance(identity, dict) else None
 
 
 def _open_ours(path: str, *, dir_fd: int | None) -> int:

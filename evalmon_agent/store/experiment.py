@@ -11,13 +11,12 @@ from contextlib import suppress
 from evalmon_agent.errors import ReplacedError, UsageError
 from evalmon_agent.files.ownership import user_name
 from evalmon_agent.files.pinned import Pinned, nowhere
-from evalmon_agent.files.private import read_private
-from evalmon_agent.files.publish import publish
+from evalmon_agent.store import identity
+from evalmon_agent.store.identity import Identity
 
 MONITOR_DIR = "evalmon"
 _PARTS = ("jobs", "scripts")
-_ID_BYTES = 16
-_ID_FILE_BYTES = 1024
+_IDENTITY = "experiment.json"
 
 
 class Experiment:
@@ -33,7 +32,7 @@ class Experiment:
         self.root = root
         self._above = above
         self._expected_id: str | None = None
-        self._id: str | None = None
+        self._identity: Identity | None = None
         self._held: Pinned | None = None
 
     @classmethod
@@ -49,7 +48,7 @@ class Experiment:
         return cls(root, above=Pinned(root, only_to_search=True))
 
     def expect(self, experiment_id: str | None) -> None:
-        """Be no other experiment than the one of this id (None: any); call it before anything else."""
+        """Be no other experiment than the one of this id (None: of this place); call it before anything else."""
         self._expected_id = experiment_id
 
     @property
@@ -70,9 +69,9 @@ class Experiment:
     def id(self) -> str | None:
         """What tells this experiment from every other; None before it is prepared, and of one of an older evalmon."""
         held = self._open()
-        if self._id is None and held is not None:
-            self._id = _id_in(held)
-        return self._id
+        if self._identity is None and held is not None:
+            self._identity = _identity_in(held)
+        return None if self._identity is None else self._identity.id
 
     @property
     def settings(self) -> str:
@@ -168,7 +167,7 @@ class Experiment:
         except OSError as error:
             raise UsageError(f"{place}: cannot be made ({error.strerror}); make EXP writable for you") from None
         if self.id is None:
-            publish(self._ours("id"), f"{os.urandom(_ID_BYTES).hex()}\n".encode())
+            identity.make(self._ours(_IDENTITY), root=self.root, inode=self._inode())
 
     def check(self) -> None:
         """UsageError if EXP/evalmon is not ours alone to write, or cannot be made or written."""
@@ -234,10 +233,16 @@ class Experiment:
             if isinstance(error, PermissionError):
                 raise
             raise _no_directory(self.directory) from None
-        if self._expected_id is not None and _id_in(found) != self._expected_id:
+        who = _identity_in(found)
+        if self._expected_id is not None and (who is None or who.id != self._expected_id):
             raise self._replaced()
-        self._held, self._id = found, _id_in(found)
+        if self._expected_id is None and who is not None and not who.is_of(self.root, self._inode()):
+            raise self._misplaced(who)
+        self._held, self._identity = found, who
         return found
+
+    def _inode(self) -> int:
+        return os.stat(self.root).st_ino if self._above is None else self._above.inode
 
     def _make(self) -> None:
         dir_fd = None if self._above is None else self._above.descriptor
@@ -254,7 +259,7 @@ class Experiment:
         if not may_be or not stat.S_ISDIR(there.st_mode):
             raise self._replaced()
         found = Pinned(self.directory)
-        if found.owner != held.owner or _id_in(found) != self._id or found.status.st_mode & 0o022:
+        if found.owner != held.owner or _identity_in(found) != self._identity or found.status.st_mode & 0o022:
             raise self._replaced()
         held.become(found)
 
@@ -268,6 +273,12 @@ class Experiment:
             f"{self.directory} was moved or replaced; {what}, and nothing was done there; move the right one back"
         )
 
+    def _misplaced(self, who: Identity) -> ReplacedError:
+        return ReplacedError(
+            f"{self.directory} was made for {who.root} and moved here, and nothing was done there; move the right one "
+            f"back (if it is a copy that you made: rm {shlex.quote(os.path.join(self.directory, _IDENTITY))})"
+        )
+
 
 def is_utf8(text: str) -> bool:
     """Whether the text can stand in our files; a name of arbitrary bytes comes as surrogates, which JSON has not."""
@@ -278,15 +289,9 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def _id_in(held: Pinned) -> str | None:
+def _identity_in(held: Pinned) -> Identity | None:
     """Of another user's, which is only read, nobody asks."""
-    if held.owner != os.geteuid():
-        return None
-    try:
-        data = read_private(os.path.join(held.io, "id"), max_bytes=_ID_FILE_BYTES)
-    except FileNotFoundError:
-        return None
-    return (data or b"").decode(errors="replace").strip()
+    return identity.load(os.path.join(held.io, _IDENTITY)) if held.owner == os.geteuid() else None
 
 
 def _no_directory(path: str) -> UsageError:

@@ -53,10 +53,6 @@ class Swap:
         self.calls = len(self.exp.slurm.calls("sbatch"))
 
     @property
-    def is_ours_too(self) -> bool:
-        return self.says.endswith("directory of yours")
-
-    @property
     def moved(self) -> Path:
         return self.exp.root / "moved"
 
@@ -265,6 +261,21 @@ def test_nor_where_it_happens_while_the_eval_runs(swap: Swap) -> None:
     assert attempt["exit_code"] is None
 
 
+@pytest.mark.survives("S17")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_starts_there_does_nothing(swap: Swap, command: str) -> None:
+    exp = swap.exp
+    words = COMMANDS[command](exp)
+    submitted = exp.slurm.calls("sbatch")
+    swap.do()
+    done = evalmon(exp, *words)
+    if command != "status" or "belongs to" not in swap.says:  # another user's is shown, if that user lets us read it
+        assert (done.returncode in {2, 77}, done.stdout, done.stderr.count("\n")) == (True, "", 1)
+        assert done.stderr.startswith(f"evalmon: {exp.ours}")
+    assert exp.slurm.calls("sbatch") == submitted
+    assert swap.is_untouched()
+
+
 @contextmanager
 def swapping(swap: Swap) -> Iterator[None]:
     """Somebody who does nothing else."""
@@ -302,8 +313,6 @@ RACED = {**COMMANDS, **{name: of_this_experiment(name) for name in WITH_ID}}
 @pytest.mark.survives("S17")
 @pytest.mark.parametrize("command", [less_often(name, ("status", "sidecar")) for name in RACED])
 def test_whenever_and_however_often_it_happens(swap: Swap, command: str, request: pytest.FixtureRequest) -> None:
-    if swap.is_ours_too and command not in WITH_ID:
-        pytest.skip("a command that starts then takes another experiment of ours for this one")
     exp = swap.exp
     words = RACED[command](exp)
     exp.slurm.show([ended("11", "FAILED"), running("12"), running("99")])
@@ -336,7 +345,7 @@ def evalmon_for(seconds: float, exp: Exp, *words: str) -> int:
 def test_a_job_whose_experiment_has_no_id_any_more_ends_as_well(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
-    (exp.ours / "id").unlink()
+    (exp.ours / "experiment.json").unlink()
     for body in ("sidecar", "complete"):
         assert evalmon(exp, body, "--experiment-id", "0" * 32, str(exp.root)).returncode == 77
     assert not (exp.ours / "monitor.log").exists()
@@ -370,7 +379,7 @@ def test_killed_while_the_id_is_made_the_next_one_makes_it(tmp_path: Path) -> No
     work = lambda: exp.experiment.prepare(group_readable=False)  # noqa: E731
     exp.root.mkdir(exist_ok=True)
     for point in faults.points(work, tmp_path / "trace"):
-        (exp.ours / "id").unlink(missing_ok=True)
+        (exp.ours / "experiment.json").unlink(missing_ok=True)
         faults.killed_at(work, point)
         exp.anew().experiment.prepare(group_readable=False)
         assert len(str(exp.experiment.id)) == 32
@@ -386,6 +395,25 @@ def test_a_copy_of_the_experiment_is_not_the_experiment(tmp_path: Path) -> None:
     (exp.root / "copy").rename(exp.ours)
     with pytest.raises(ReplacedError), locked(exp.experiment):
         pass
+
+
+def test_an_experiment_that_was_moved_as_a_whole_is_the_same_and_a_copy_of_it_another(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    exp.observe_to_the_end()
+    first, moved, copy = str(exp.experiment.id), tmp_path / "moved", tmp_path / "copy"
+    exp.root.rename(moved)
+    assert evalmon(exp, "status", str(moved)).returncode == 0
+    subprocess.run(["cp", "-a", moved, copy], check=True)
+    done = evalmon(exp, "status", str(copy))
+    assert (done.returncode, done.stdout) == (77, "")
+    assert done.stderr.endswith(f"(if it is a copy that you made: rm {copy}/evalmon/experiment.json)\n")
+    (copy / "evalmon" / "experiment.json").unlink()
+    assert evalmon(exp, "status", str(copy)).returncode == 0
+    again = Experiment.at(str(copy))
+    again.prepare(group_readable=False)
+    assert again.id not in {first, None}
 
 
 @pytest.mark.survives("F22", "S17")
