@@ -42,6 +42,7 @@ def record_script(experiment: Experiment, token: str, path: str, text: str) -> N
         is_array=False,
         token=token,
         interpreter="/nowhere",
+        package_parent="/nowhere",
         sample_interval_s=30.0,
     )
     scripts.write(experiment, token, [os.path.basename(path)], render(launcher))

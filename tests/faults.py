@@ -6,11 +6,11 @@ then the work goes on. Only that process is watched, not the programs that it st
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -21,9 +21,13 @@ from pathlib import Path
 
 import pytest
 
+import as_root
+
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-is_root = os.geteuid() == 0
-needs_root = pytest.mark.skipif(not is_root, reason="needs root (chown, mount)")
+
+# linux/prctl.h: where Yama is strict, others than a process's ancestors may trace it only if it says so.
+PR_SET_PTRACER = 0x59616D61
+PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
 
 # Every call that changes what is on disk or who holds a lock, and those that open and close.
 CHANGING = "write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,ftruncate,unlink,unlinkat,link,linkat"
@@ -47,6 +51,7 @@ def forked(work: Callable[[], object]) -> int:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
+        ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
         os.kill(os.getpid(), signal.SIGSTOP)
         work()
         status = 0
@@ -128,12 +133,8 @@ def refused_always(work: Callable[[], object], call: str, error: str) -> int:
 @contextmanager
 def small_disk(directory: Path, *, kib: int) -> Iterator[Path]:
     """A file system of that size, mounted for the while."""
-    directory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(directory)], check=True)
-    try:
+    with as_root.mounted(directory, "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs"):
         yield directory
-    finally:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 PLANTS = ("symlink", "dangling", "fifo", "hard link", "directory", "device")
@@ -151,9 +152,10 @@ def plant(kind: str, path: Path, victim: Path) -> None:
     elif kind == "hard link":
         os.link(victim, path)
     elif kind == "device":
-        if not is_root:
+        if not as_root.has_root:
             pytest.skip("needs root (mknod)")
-        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
+        as_root.run("mknod", "-m", "666", path, "c", "1", "5")  # /dev/zero
+        as_root.give(path, user=os.geteuid(), group=os.getegid())
     else:
         path.mkdir()
         (path / "mine").touch()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import faults
+import as_root
 from verify_filesystem.locking import overlapping
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,12 +40,13 @@ def verify(*words: str | Path, **env: str) -> tuple[int, dict[str, Any]]:
 
 @contextmanager
 def mounted(*command: str | Path, at: Path) -> Iterator[Path]:
+    """A FUSE file system, mounted by ourselves."""
     at.mkdir()
     subprocess.run([*map(str, command), str(at)], check=True)
     try:
         yield at
     finally:
-        subprocess.run(["umount", "-l", str(at)], check=True)
+        subprocess.run([shutil.which("fusermount3") or "fusermount", "-u", "-z", str(at)], check=True)
 
 
 @pytest.fixture
@@ -70,9 +71,9 @@ def test_a_local_directory_is_sound_and_left_clean(place: Path, kind: str) -> No
 
 
 @pytest.mark.survives("F5")
-@faults.needs_root
+@as_root.needs_root
 def test_two_mounts_of_one_directory_are_sound(place: Path, tmp_path: Path) -> None:
-    with mounted("mount", "--bind", place, at=tmp_path / "other") as other:
+    with as_root.mounted(tmp_path / "other", "--bind", place) as other:
         status, found = verify(place, other)
     assert (status, found["sound"]) == (0, True)
     assert "4 processes on 1 machine held it 240 times" in found["lock (flock)"]["words"]
@@ -99,7 +100,6 @@ def sftp_server(tmp_path: Path) -> Path:
 
 
 @pytest.mark.survives("F5")
-@faults.needs_root
 @pytest.mark.parametrize(
     "how",
     [
@@ -113,8 +113,8 @@ def test_a_flock_that_each_mount_keeps_to_itself_is_found_out_and_evalmon_uses_t
 ) -> None:
     """Two FUSE mounts are to each other as two nodes are."""
     program = how.split(" ", maxsplit=1)[0]
-    if shutil.which(program) is None or not os.path.exists("/dev/fuse"):
-        pytest.skip(f"needs {program} and /dev/fuse")
+    if shutil.which(program) is None or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip(f"needs {program} and leave to use /dev/fuse")
     command: list[str | Path] = [program, place]
     if program == "sshfs":
         without = ",disable_hardlink" if how.endswith("links") else ""

@@ -9,6 +9,7 @@ the launcher puts the script in its own place (slurmd's `slurm_script`, which be
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -20,40 +21,52 @@ from evalmon_agent.words.printable import printable
 # A file system that hangs under our interpreter must not hold the eval; not every node has `timeout`.
 _START_TIMEOUT_S = 20
 
+ENVIRON_PREFIX = "EVALMON_ENVIRON_"
+"""`EVALMON_ENVIRON_7` holds the eighth entry of the environment that Slurm gave to the job."""
+
 _MARK = "# The script, sha256 "
 _MARK_LINE = re.compile(rb"^" + _MARK.encode() + rb"([0-9a-f]{64})\n", re.MULTILINE)
 
 
+_PROBE = "import sys; sys.path.append(sys.argv[1]); import evalmon_agent.agent.run"
+"""Whether the interpreter starts and finds us; without `site`, which costs 3 ms and which only the sampler needs."""
+
+# `read` and `printf` are bash's own. Up to the last `exec` it is one compound command, which bash has read whole before
+# the file is overwritten.
 _LAUNCHER = """\
 #!/bin/bash -p
 {comments}# evalmon submitted this for {path}: the script stands below unchanged, and is what runs.
 {{
 shopt -s execfail
-evalmon_environ=()
+evalmon_number=0
 while IFS= read -r -d '' evalmon_entry; do
-  if [[ $evalmon_entry == ?*=* ]]; then evalmon_environ+=("$evalmon_entry"); fi
+  export "{prefix}$evalmon_number=$evalmon_entry"
+  evalmon_number=$((evalmon_number + 1))
 done </proc/$$/environ
-evalmon_ignore=(-i)
-if [ ${{#evalmon_environ[@]}} = 0 ]; then evalmon_ignore=(); fi
-evalmon_environ+=(EVALMON_DIR={dir})
-evalmon_environ+=(EVALMON_NAME={name})
-evalmon_environ+=(EVALMON_OUTPUT_DIR={output_dir})
-{retry_log}evalmon_script=$(LC_ALL=C command -p sed '1,/^{mark}$/d' "$0"; echo x)
-evalmon_script=${{evalmon_script%x}}
+export EVALMON_DIR={dir}
+export EVALMON_NAME={name}
+export EVALMON_OUTPUT_DIR={output_dir}
+{retry_log}while IFS= read -r evalmon_entry; do
+  if [ "$evalmon_entry" = '{mark}' ]; then break; fi
+done <&3
+IFS= read -r -d '' evalmon_script <&3
+exec 3<&-
 evalmon_path=$0
 if [[ $0 != */slurm_script ]] || ! {{ printf %s "$evalmon_script" >"$0"; }} 2>/dev/null; then
   evalmon_path=$(command -p mktemp -d)/slurm_script
   printf %s "$evalmon_script" >"$evalmon_path" || exit
 fi
-evalmon_timeout=$(command -p -v timeout)
-if {{ ${{evalmon_timeout:+"$evalmon_timeout" -k 1 {timeout_s}}} {python} -c 'import evalmon_agent.agent.run' </dev/null
-}} >/dev/null 2>&1; then
-  exec /usr/bin/env "${{evalmon_ignore[@]}}" "${{evalmon_environ[@]}}" \\
-    {python} -m evalmon_agent {run} "$evalmon_path"
+evalmon_timeout=
+if [ -x /usr/bin/timeout ]; then evalmon_timeout='/usr/bin/timeout -k 1 {timeout_s}'; fi
+unset evalmon_entry evalmon_number evalmon_script
+# shellcheck disable=SC2086 # several words, or none
+if {{ $evalmon_timeout {python} -S -c {probe} {package_parent} </dev/null; }} >/dev/null 2>&1; then
+  exec {python} {program} {run} "$evalmon_path"
 fi
-exec /usr/bin/env "${{evalmon_ignore[@]}}" "${{evalmon_environ[@]}}" {script_interpreter} "$evalmon_path"
+unset "${{!{prefix}@}}"
+exec {script_interpreter} "$evalmon_path"
 exit
-}}
+}} 3<"$0"
 {mark}
 """
 
@@ -63,7 +76,7 @@ class Monitored:
     """What one launcher needs to know.
 
     `script`: its bytes; `path`: where it lies; `leading_lines`, `shebang`: as slurm.script.read_head finds them.
-    `experiment_id`: of the directory that the job may report to.
+    `experiment_id`: of the directory that the job may report to. `package_parent`: where `interpreter` finds evalmon.
     """
 
     script: bytes
@@ -76,6 +89,7 @@ class Monitored:
     is_array: bool
     token: str
     interpreter: str
+    package_parent: str
     sample_interval_s: float
     experiment_id: str = ""
     retry_logs: Mapping[int | None, str] = field(default_factory=dict)
@@ -85,9 +99,8 @@ class Monitored:
 def render(job: Monitored) -> bytes:
     """The launcher, in bash: the user's own comments, and every other text in quotes.
 
-    bash -p reads no startup file and takes no function from the environment. That goes through untouched, names that
-    no shell knows included: as the kernel has it (proc(5)), by `env -i`. One compound command, which bash has read
-    whole before it overwrites the file.
+    bash -p reads no startup file and takes no function from the environment, which goes through untouched: as the
+    kernel has it (proc(5)), each entry in a variable of its own, for `evalmon run` (agent/inherited.py) to restore.
     """
     mark = f"{_MARK}{hashlib.sha256(job.script).hexdigest()}"
     head = _LAUNCHER.format(
@@ -98,8 +111,13 @@ def render(job: Monitored) -> bytes:
         output_dir=_per_task(job.output_dir, "/", "", is_array=job.is_array),
         retry_log="".join(f"{line}\n" for line in _retry_log(job.retry_logs)),
         mark=mark,
+        prefix=ENVIRON_PREFIX,
         timeout_s=_START_TIMEOUT_S,
         python=f"{shlex.quote(job.interpreter)} -E -P",
+        probe=shlex.quote(_PROBE),
+        package_parent=shlex.quote(job.package_parent),
+        # Not by -m, which costs 3 ms.
+        program=shlex.quote(os.path.join(job.package_parent, "evalmon_agent", "__main__.py")),
         run=shlex.join(_run_words(job)),
         script_interpreter=shlex.join(interpreter_of(job.shebang)),
     )
@@ -140,8 +158,8 @@ def _as_comment(line: str) -> str:
 def _retry_log(logs: Mapping[int | None, str]) -> list[str]:
     """The lines that name the log to go on from, where there is one."""
     if None in logs:
-        return [f"evalmon_environ+=(EVALMON_RETRY_LOG={shlex.quote(logs[None])})"]
-    cases = [f"  {task}) evalmon_environ+=(EVALMON_RETRY_LOG={shlex.quote(log)}) ;;" for task, log in logs.items()]
+        return [f"export EVALMON_RETRY_LOG={shlex.quote(logs[None])}"]
+    cases = [f"  {task}) export EVALMON_RETRY_LOG={shlex.quote(log)} ;;" for task, log in logs.items()]
     return ["case ${SLURM_ARRAY_TASK_ID-} in", *cases, "esac"] if cases else []
 
 

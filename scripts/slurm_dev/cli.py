@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from . import belongings, cluster, daemons, instance, packages, releases
+from . import accounts, belongings, cluster, daemons, instance, packages, releases
 from .errors import SlurmDevError
 from .instance import Instance
 from .lock import lock
@@ -100,6 +100,19 @@ def env(directory: str, _arguments: argparse.Namespace) -> int:
     return 0
 
 
+def user(directory: str, arguments: argparse.Namespace) -> int:
+    """Let users of this machine submit jobs."""
+    with lock(directory):
+        accounts.add_users(_existing(directory), arguments.users)
+    return 0
+
+
+def python(_directory: str, arguments: argparse.Namespace) -> int:
+    """Print the path of another release's own Python."""
+    print(releases.python(releases.get(arguments.release).name))
+    return 0
+
+
 def start(directory: str, arguments: argparse.Namespace) -> int:
     """Start one daemon and wait until it answers."""
     return _one_daemon(directory, arguments.daemon, _start_one)
@@ -134,6 +147,7 @@ def _start_fresh(directory: str, release: Release | None) -> Instance:
 
 def _complete(found: Instance) -> int:
     if cluster.usable(found):
+        accounts.add_users(found, accounts.likely_users())
         print(f"{found.directory}: already running")
     else:
         cluster.start(found)
@@ -173,14 +187,17 @@ def _stop_one(found: Instance, daemon: str) -> None:
 def _become_root(directory: str, words: list[str]) -> None:
     if not shutil.which("sudo"):
         raise SlurmDevError("this takes root, and there is no sudo here")
-    os.execvp("sudo", ["sudo", "--", sys.executable, os.path.abspath(sys.argv[0]), *words, "--dir", directory])
+    kept = [f"{name}={os.environ[name]}" for name in releases.VARIABLES if name in os.environ]
+    call = [sys.executable, os.path.abspath(sys.argv[0]), *words, "--dir", directory]
+    os.execvp("sudo", ["sudo", "--", "env", *kept, *call])
 
 
 def _words(arguments: argparse.Namespace) -> list[str]:
     """The command line once more, but for the directory."""
     daemon = [arguments.daemon] if "daemon" in arguments else []
+    users = arguments.users if "users" in arguments else []
     release = ["--release", arguments.release] if getattr(arguments, "release", None) else []
-    return [arguments.verb, *daemon, *release]
+    return [arguments.verb, *daemon, *users, *release]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -190,6 +207,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     starts = _add_verb(verbs, up, needs_root=True)
     starts.add_argument("--release", choices=releases.NAMES, help="that Debian release's Slurm, not this machine's own")
+    _add_verb(verbs, user, needs_root=True).add_argument("users", metavar="NAME", nargs="+")
+    prints = _add_verb(verbs, python, needs_root=True)
+    prints.add_argument("--release", choices=releases.NAMES, required=True, help="that Debian release's")
     for run, needs_root in ((down, True), (status, False), (env, False)):
         _add_verb(verbs, run, needs_root=needs_root)
     for one_daemon in (start, stop, restart):

@@ -6,7 +6,7 @@ import socket
 import stat
 import subprocess
 
-from . import cgroups, configs, daemons
+from . import accounts, cgroups, configs, daemons
 from .errors import SlurmDevError
 from .instance import Instance
 from .packages import slurm_version
@@ -82,6 +82,7 @@ def start(instance: Instance) -> None:
         "slurmdbd to know the cluster",
         evidence=lambda: daemons.log_tail(instance, "slurmdbd"),
     )
+    accounts.prepare(instance)
     for daemon in ("slurmctld", *instance.nodes):
         daemons.start(instance, daemon)
     for daemon in ("slurmctld", *instance.nodes):

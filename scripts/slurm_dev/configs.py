@@ -7,6 +7,11 @@ CPUS_PER_NODE = 32
 GPUS_PER_NODE = 2
 # More than the machine may have (config_overrides): only what jobs really use is ever taken.
 MEMORY_MB_PER_NODE = 16000
+# Every user has both accounts, the first by default, and both QOS; of `few` this many jobs at once.
+ACCOUNTS = ("lab_a", "lab_b")
+QOS_WITH_LIMIT = "few"
+MAX_JOBS_OF_QOS = 4
+PRIVATE = "accounts,jobs,usage,users"
 
 
 def slurm_conf(instance: Instance, *, hostname: str) -> str:
@@ -53,6 +58,9 @@ AccountingStoragePort={instance.dbd_port}
 # Towards slurmdbd this, and not AuthInfo, names munged's socket.
 AccountingStoragePass={instance.path("munge", "socket")}
 AccountingStorageTRES=gres/gpu
+# As most sites have it: nobody submits without an account, or sees what is another's.
+AccountingStorageEnforce=associations,limits,qos
+PrivateData={PRIVATE}
 
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -71,11 +79,12 @@ UnkillableStepTimeout=60
 DefMemPerCPU={MEMORY_MB_PER_NODE // CPUS_PER_NODE}
 
 {nodes}
-# Jobs of `debug` and `short` push those of `requeued` and `cancelled` off the nodes, and not each other.
+# Jobs of the first three push those of `requeued` and `cancelled` off the nodes, and not each other.
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=debug Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP PriorityTier=2 PreemptMode=OFF
 PartitionName=short Nodes=ALL MaxTime=00:10:00 State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=hidden Nodes=ALL MaxTime=00:10:00 State=UP PriorityTier=2 PreemptMode=OFF Hidden=YES
 PartitionName=requeued Nodes=ALL MaxTime=1-00:00:00 State=UP PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=cancelled Nodes=ALL MaxTime=1-00:00:00 State=UP PriorityTier=1 PreemptMode=CANCEL
 """
@@ -94,6 +103,7 @@ StorageType=accounting_storage/mysql
 StorageHost=localhost
 StorageUser=root
 StorageLoc={DATABASE}
+PrivateData={PRIVATE}
 LogFile={instance.path("log", "slurmdbd.log")}
 PidFile={instance.path("run", "slurmdbd.pid")}
 DebugLevel=info

@@ -44,6 +44,7 @@ def argv(instance: Instance, daemon: str) -> list[str]:
         return [
             program(instance, "munged"),
             "--foreground",
+            "--force",  # also below a directory that is not root's but that of the user who called sudo
             f"--socket={at('munge', 'socket')}",
             f"--key-file={at('munge', 'key')}",
             f"--pid-file={at('run', 'munged.pid')}",
@@ -154,19 +155,29 @@ def wait_until(
         time.sleep(0.1)
 
 
+def run(instance: Instance, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's commands on this instance, as root.
+
+    Raises:
+        subprocess.TimeoutExpired: it hangs.
+    """
+    return subprocess.run(
+        [program(instance, words[0]), *words[1:]],
+        env=environment(instance),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=COMMAND_TIMEOUT_S,
+    )
+
+
 def command(instance: Instance, *words: str) -> str | None:
     """What one of Slurm's commands prints about this instance; None if it fails or hangs."""
-    with suppress(subprocess.SubprocessError):
-        return subprocess.run(
-            [program(instance, words[0]), *words[1:]],
-            env=environment(instance),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=True,
-            timeout=COMMAND_TIMEOUT_S,
-        ).stdout
+    with suppress(subprocess.TimeoutExpired):
+        done = run(instance, *words)
+        return done.stdout if done.returncode == 0 else None
     return None
 
 

@@ -1,23 +1,27 @@
-"""Another release's Slurm beside this machine's: from a tree of that Debian release, made once per machine.
+"""Another release's Slurm and Python beside this machine's: from a tree of that Debian release, made once.
 
 Only the programs come from the tree. They run in this machine's own root, with the tree's dynamic linker and libraries
 written into them, so jobs see the same paths, Python and home as with the machine's own Slurm. No chroot, no mount.
 """
 
+import glob
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from . import packages
 from .errors import SlurmDevError
 from .lock import lock
 
-NAMES = ("trixie",)
+NAMES = ("trixie", "forky")
 # What making a tree takes -> package. Without the keys nothing would be checked.
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 TOOLS = {"/usr/sbin/debootstrap": "debootstrap", "/usr/bin/patchelf": "patchelf", KEYS: "debian-archive-keyring"}
 MAKE_TIMEOUT_S = 1200
+# What decides where a tree comes from and goes to.
+VARIABLES = ("EVALMON_SLURM_CACHE", "EVALMON_DEBIAN_MIRROR")
 
 # debootstrap fetches these with all that they need.
 PACKAGES = (
@@ -28,6 +32,8 @@ PACKAGES = (
     "slurm-wlm-basic-plugins",
     "slurm-wlm-mysql-plugin",
 )
+# For `scripts/test`, on the Pythons of these releases.
+PYTHON_PACKAGES = ("python3", "python3-venv")
 # As Debian calls them; what is behind /etc/alternatives has its real name with `-wlm` behind it.
 DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "slurmstepd")
 COMMANDS = (
@@ -53,9 +59,14 @@ def get(name: str) -> Release:
     """
     tree = os.path.join(cache_directory(), name)
     with lock(tree, timeout_s=MAKE_TIMEOUT_S):
-        if not os.path.isdir(_programs(tree)):
+        if not (os.path.isdir(_programs(tree)) and os.path.exists(python(name))):
             _make(name, tree)
     return Release(name, _programs(tree), os.path.join(_libraries(tree), "slurm-wlm"))
+
+
+def python(name: str) -> str:
+    """The release's own Python, in its tree."""
+    return os.path.join(cache_directory(), name, "usr", "bin", "python3")
 
 
 def cache_directory() -> str:
@@ -67,42 +78,65 @@ def _make(name: str, tree: str) -> None:
     absent = [package for path, package in TOOLS.items() if not os.path.exists(path)]
     if absent:
         packages.install(absent)
-    print(f"making {tree} from a Debian mirror (once; a minute or two)", flush=True)
+    print(f"making {tree} from a Debian mirror (once; a minute or two)", file=sys.stderr, flush=True)
     made = f"{tree}.new"
     shutil.rmtree(made, ignore_errors=True)
     shutil.rmtree(tree, ignore_errors=True)
     os.makedirs(made, mode=0o755)
-    options = ("--variant=minbase", "--force-check-gpg", f"--keyring={KEYS}", f"--include={','.join(PACKAGES)}")
-    _run("debootstrap", *options, name, made, _mirror())
+    options = (
+        "--variant=minbase",
+        "--force-check-gpg",
+        f"--keyring={KEYS}",
+        f"--include={','.join(PACKAGES + PYTHON_PACKAGES)}",
+    )
+    # Releases differ in nothing that matters to debootstrap, and it may be older than the release.
+    _run("debootstrap", *options, name, made, _mirror(), "/usr/share/debootstrap/scripts/sid")
     os.mkdir(_programs(made))
     for program in (*DAEMONS, *COMMANDS):
-        _adopt(made, program, will_be_in=tree)
+        copy = os.path.join(_programs(made), program)
+        shutil.copy2(_found(made, program), copy)
+        _link(copy, tree)
+    _adopt_python(made, tree)
     os.rename(made, tree)
 
 
-def _adopt(made: str, program: str, *, will_be_in: str) -> None:
-    """Copy a program, with its linker and libraries named by their paths in the tree.
-
-    An RPATH, not a RUNPATH: that would not hold for what the libraries and plugins need themselves.
-    """
+def _found(made: str, program: str) -> str:
     candidates = [
         os.path.join(made, "usr", sub, name) for sub in ("bin", "sbin") for name in (f"{program}-wlm", program)
     ]
     source = next((path for path in candidates if os.path.isfile(path) and not os.path.islink(path)), None)
     if source is None:
         raise SlurmDevError(f"no {program} in {made}")
-    copy = os.path.join(_programs(made), program)
-    shutil.copy2(source, copy)
-    linker = subprocess.run(["patchelf", "--print-interpreter", copy], capture_output=True, text=True, check=True)
-    libraries = _libraries(will_be_in)
+    return source
+
+
+def _adopt_python(made: str, tree: str) -> None:
+    """Let the tree's Python run where it is, and make virtual environments with the pip of the tree."""
+    program = os.path.realpath(os.path.join(made, "usr", "bin", "python3"))
+    _link(program, tree)
+    # Debian's own: where `venv` finds pip's wheel.
+    for path in glob.glob(f"{glob.escape(made)}/usr/lib/{os.path.basename(program)}/_sysconfigdata_*.py"):
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text.replace("'/usr/share/python-wheels/'", f"'{tree}/usr/share/python-wheels/'"))
+
+
+def _link(program: str, tree: str) -> None:
+    """Name the linker and the libraries of a program by their paths in the tree.
+
+    An RPATH, not a RUNPATH: that would not hold for what the libraries and plugins need themselves.
+    """
+    linker = subprocess.run(["patchelf", "--print-interpreter", program], capture_output=True, text=True, check=True)
+    libraries = _libraries(tree)
     _run(
         "patchelf",
         "--set-interpreter",
-        f"{will_be_in}/usr{linker.stdout.strip()}",
+        f"{tree}/usr{linker.stdout.strip()}",
         "--force-rpath",
         "--set-rpath",
         f"{libraries}/slurm-wlm:{libraries}",
-        copy,
+        program,
     )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import pwd
 import random
 import shutil
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from soak_parts import compare, plan, truth
 from soak_parts.evals import scripts
 from soak_parts.hitters import Hitters
-from soak_parts.place import Place, ask, say
+from soak_parts.place import Place, Shell, say
 from soak_parts.plan import Planned
 from soak_parts.told import read
 from soak_parts.user import User
@@ -31,7 +32,7 @@ def main() -> int:
     """Soak; 0 if evalmon told exactly what happened."""
     asked = _parser().parse_args()
     if os.geteuid() != 0:
-        print("soak: takes root: it stops Slurm's daemons and mounts a small disk; run it with sudo", file=sys.stderr)
+        print("soak: takes root: it stops Slurm's daemons and mounts a small disk; run scripts/soak", file=sys.stderr)
         return 2
     place = _place(asked)
     place.prepare()
@@ -50,11 +51,11 @@ def main() -> int:
 
 
 def _soak(place: Place, asked: argparse.Namespace) -> tuple[list[compare.Finding], str]:
-    environ = place.environ()
+    shell = place.shell()
     began = time.time()
     made = scripts(asked.seed, str(place.truth), has_timeout=asked.seconds >= _TIMEOUTS_FROM_S)
-    user = User(place, environ, made)
-    hitters = Hitters(place, environ)
+    user = User(place, shell, made)
+    hitters = Hitters(place, shell)
     try:
         kills = _kill(place, hitters, user, asked)
     finally:
@@ -62,9 +63,9 @@ def _soak(place: Place, asked: argparse.Namespace) -> tuple[list[compare.Finding
     say(f"{kills} kills; waiting for the end")
     try:
         user.finish()
-        truths = truth.gather(place, environ, user.made, since=began)
+        truths = truth.gather(place, shell, user.made, since=began)
     finally:
-        _cancel_all(place, environ)
+        _cancel_all(place, shell)
     findings = [
         compare.Finding(finding.kind, f"{experiment.name}: {finding.what}")
         for experiment, mine in truths.items()
@@ -118,12 +119,12 @@ def _make(place: Place, hitters: Hitters, planned: Planned) -> bool:
     return hit is not None
 
 
-def _cancel_all(place: Place, environ: dict[str, str]) -> None:
+def _cancel_all(place: Place, shell: Shell) -> None:
     """What is left of our jobs on a Slurm that goes on."""
-    listed = ask(environ, "squeue", "-h", "-o", "%A|%Z").stdout.splitlines()
+    listed = shell.ask("squeue", "-h", "-o", "%A|%Z").stdout.splitlines()
     mine = {line.split("|", 1)[0] for line in listed if str(place.disk) in line}
     if mine:
-        ask(environ, "scancel", "-f", *sorted(mine))
+        shell.ask("scancel", "-f", *sorted(mine))
 
 
 def _place(asked: argparse.Namespace) -> Place:
@@ -133,8 +134,9 @@ def _place(asked: argparse.Namespace) -> Place:
             raise SystemExit(f"soak: {directory}: not empty; give a new directory")
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-    given = asked.slurm or os.environ.get("EVALMON_SLURM_DIR")
-    return Place(directory, Path(given or directory / "slurm").resolve(), is_slurm_ours=given is None)
+    given = asked.slurm or os.environ.get("EVALMON_SLURM_DIR") or None
+    slurm = Path(given or directory / "slurm").resolve()
+    return Place(directory, slurm, is_slurm_ours=given is None, account=pwd.getpwnam(asked.user))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -150,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--slurm", metavar="DIR", help="a Slurm of scripts/slurm-dev that runs already (default: its own)"
     )
+    parser.add_argument("--user", required=True, help=argparse.SUPPRESS)  # who has the evals; scripts/soak gives it
     return parser
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from slurm_dev import daemons, processes
 from slurm_dev.processes import Process
 from soak_parts import targets
-from soak_parts.place import DAEMONS, Place, ask, free
+from soak_parts.place import DAEMONS, Place, Shell, free
 from soak_parts.plan import Planned
 from soak_parts.user import evalmon, experiments
 
@@ -25,9 +25,9 @@ _DAEMON_ENDS_WITHIN_S = 60.0
 class Hitters:
     """Makes hits, several at once from several threads. A hit that finds no target is None, else what it hit."""
 
-    def __init__(self, place: Place, environ: dict[str, str]) -> None:
+    def __init__(self, place: Place, shell: Shell) -> None:
         self._place = place
-        self._environ = environ
+        self._shell = shell
         self._stopped: list[Process] = []
         self._busy = {daemon: threading.Lock() for daemon in DAEMONS}
 
@@ -104,8 +104,7 @@ class Hitters:
         if experiment is None:
             return None
         words = [evalmon(), verb, str(experiment)]
-        quiet = subprocess.DEVNULL
-        child = subprocess.Popen(words, env=self._environ, stdin=quiet, stdout=quiet, stderr=quiet)
+        child = self._shell.start(*words)
         try:
             child.wait(planned.lasts_s / _COMMAND_DIES_EARLIER)
         except subprocess.TimeoutExpired:
@@ -124,15 +123,15 @@ class Hitters:
 
     def _jobs(self, target: str, states: set[str]) -> list[targets.Job]:
         if target == "eval":
-            found = targets.evals(self._place, self._environ)
+            found = targets.evals(self._place, self._shell)
         else:
-            found = targets.helpers(self._place, self._environ, target)
+            found = targets.helpers(self._place, self._shell, target)
         return [job for job in found if job.state in states]
 
     def _slurm(self, job: targets.Job | None, *words: str) -> str | None:
         if job is None:
             return None
-        done = ask(self._environ, *words, job.job_id)
+        done = self._shell.ask(*words, job.job_id)
         return f"job {job.job_id} ({job.folder.name}) {job.state}" if done.returncode == 0 else None
 
     def _restart(self, target: str, planned: Planned, *, how: signal.Signals = signal.SIGTERM) -> str | None:

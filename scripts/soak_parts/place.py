@@ -1,6 +1,7 @@
-"""Where everything is: the soak's directory, a small file system for the experiments, and the Slurm."""
+"""Where everything is: the soak's directory, a small disk for the experiments, the Slurm, and the user's shell."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from slurm_dev import instance
 from slurm_dev.instance import Instance
@@ -20,12 +22,56 @@ DAEMONS = ("slurmctld", "slurmdbd", "n1", "n2")
 
 
 @dataclass(frozen=True)
+class Shell:
+    """Whoever types the commands and owns the experiments; we ourselves are root."""
+
+    account: pwd.struct_passwd
+    environ: dict[str, str]
+
+    def ask(self, *argv: str | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command; a failure is in the answer, one that hangs counts as failed."""
+        options = {"capture_output": True, "text": True, "timeout": timeout_s}
+        try:
+            return subprocess.run(list(map(str, argv)), check=False, **self._as_user(), **options)
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(argv, 124, "", "no answer in time")
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a command and let it run."""
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, **self._as_user())
+
+    def make(self, directory: Path) -> None:
+        """Make a directory and its parents, each of them the user's."""
+        if not directory.is_dir():
+            self.make(directory.parent)
+            directory.mkdir(exist_ok=True)
+            self.own(directory)
+
+    def own(self, path: Path) -> None:
+        """Make a file the user's."""
+        os.chown(path, self.account.pw_uid, self.account.pw_gid)
+
+    def _as_user(self) -> dict[str, Any]:
+        account = self.account
+        groups = os.getgrouplist(account.pw_name, account.pw_gid)
+        return {
+            "env": self.environ,
+            "user": account.pw_uid,
+            "group": account.pw_gid,
+            "extra_groups": groups,
+            "cwd": "/",
+        }
+
+
+@dataclass(frozen=True)
 class Place:
     """One soak's place. What the evals and the killer write down lies outside of the disk that is filled."""
 
     directory: Path
     slurm_dir: Path
     is_slurm_ours: bool
+    account: pwd.struct_passwd
     token: str = field(default_factory=lambda: os.urandom(3).hex())
 
     @property
@@ -49,8 +95,11 @@ class Place:
         self.disk.mkdir()
         self.directory.chmod(0o755)
         _run("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=755", "evalmon-soak", self.disk)
+        for path in (self.truth, self.disk):
+            os.chown(path, self.account.pw_uid, self.account.pw_gid)
         if self.is_slurm_ours:
             _run(SLURM_DEV, "up", "--dir", self.slurm_dir)
+        _run(SLURM_DEV, "user", "--dir", self.slurm_dir, self.account.pw_name)
 
     def give_back(self, *, keep: bool) -> None:
         """End the Slurm if it is ours and unmount the disk; what is kept lies in a directory of the same name."""
@@ -62,6 +111,7 @@ class Place:
         if keep:
             self.disk.rmdir()
             (self.directory / "kept").rename(self.disk)
+            _run("chown", "-R", f"{self.account.pw_uid}:{self.account.pw_gid}", self.directory)
         else:
             shutil.rmtree(self.directory)
 
@@ -81,24 +131,17 @@ class Place:
         argv = [SLURM_DEV, *words, "--dir", self.slurm_dir]
         return subprocess.run(argv, check=False, capture_output=True, timeout=300).returncode == 0
 
-    def environ(self) -> dict[str, str]:
-        """What the user's shell has: `slurm-dev env`, and leave to poll fast."""
+    def shell(self) -> Shell:
+        """The user's shell with what `slurm-dev env` says, and leave to poll fast."""
         said = subprocess.run([SLURM_DEV, "env", "--dir", self.slurm_dir], check=True, capture_output=True, text=True)
         shell = ["bash", "-c", f"{said.stdout}\nenv -0"]
         pairs = subprocess.run(shell, check=True, capture_output=True, text=True).stdout.split("\0")
         found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-        clean = {key: value for key, value in found.items() if not key.startswith(("EVALMON_", "PYTEST_", "PYTHON"))}
-        return {**clean, "EVALMON_ALLOW_FAST_POLLING": "1"}
-
-
-def ask(environ: dict[str, str], *argv: str | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run one of Slurm's commands; a failure is in the answer, one that hangs counts as failed."""
-    try:
-        return subprocess.run(
-            list(map(str, argv)), env=environ, check=False, capture_output=True, text=True, timeout=timeout_s
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(argv, 124, "", "no answer in time")
+        not_theirs = ("EVALMON_", "PYTEST_", "PYTHON", "SUDO_")
+        clean = {key: value for key, value in found.items() if not key.startswith(not_theirs)}
+        name = self.account.pw_name
+        own = {"HOME": self.account.pw_dir, "USER": name, "LOGNAME": name, "EVALMON_ALLOW_FAST_POLLING": "1"}
+        return Shell(self.account, clean | own)
 
 
 def say(text: str) -> None:

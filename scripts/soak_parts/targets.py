@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slurm_dev import processes
 from slurm_dev.processes import Process
-from soak_parts.place import Place, ask
+from soak_parts.place import Place, Shell
 
 ALIVE = frozenset({"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "SUSPENDED"})
 
@@ -28,14 +28,14 @@ def of_role(place: Place, role: str) -> list[Process]:
     return sorted((p for p in processes.everyone() if is_wanted(place, p.pid)), key=lambda process: process.pid)
 
 
-def jobs(place: Place, environ: dict[str, str]) -> list[Job]:
+def jobs(place: Place, shell: Shell) -> list[Job]:
     """The experiments' jobs, ours too; none while squeue does not answer."""
-    return told_jobs(place, environ) or []
+    return told_jobs(place, shell) or []
 
 
-def told_jobs(place: Place, environ: dict[str, str]) -> list[Job] | None:
+def told_jobs(place: Place, shell: Shell) -> list[Job] | None:
     """The experiments' jobs; None if squeue does not answer, from which nothing may be concluded."""
-    done = ask(environ, "squeue", "-h", "-r", "-t", "all", "-o", "%i|%T|%j|%Z", timeout_s=30)
+    done = shell.ask("squeue", "-h", "-r", "-t", "all", "-o", "%i|%T|%j|%Z", timeout_s=30)
     if done.returncode != 0:
         return None
     rows = [line.split("|", 3) for line in done.stdout.splitlines()]
@@ -43,14 +43,14 @@ def told_jobs(place: Place, environ: dict[str, str]) -> list[Job] | None:
     return [job for job in found if place.disk in job.folder.parents]
 
 
-def evals(place: Place, environ: dict[str, str]) -> list[Job]:
+def evals(place: Place, shell: Shell) -> list[Job]:
     """The jobs of evals."""
-    return [job for job in jobs(place, environ) if not job.name.startswith("evalmon-")]
+    return [job for job in jobs(place, shell) if not job.name.startswith("evalmon-")]
 
 
-def helpers(place: Place, environ: dict[str, str], kind: str) -> list[Job]:
+def helpers(place: Place, shell: Shell, kind: str) -> list[Job]:
     """The sidecars or completion jobs that are not over."""
-    found = [job for job in jobs(place, environ) if job.state in ALIVE]
+    found = [job for job in jobs(place, shell) if job.state in ALIVE]
     return [job for job in found if job.name == f"evalmon-{kind}"]
 
 

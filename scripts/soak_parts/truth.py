@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soak_parts.evals import Script
-from soak_parts.place import Place, ask
+from soak_parts.place import Place, Shell
 
 _FIELDS = "JobID,State,ExitCode,Submit,Start,End,NodeList,WorkDir"
 _SETTLED_WITHIN_S = 60.0
@@ -69,14 +69,12 @@ class Hit:
     state: str
 
 
-def gather(
-    place: Place, environ: dict[str, str], made: Iterable[tuple[Path, Script]], *, since: float
-) -> dict[Path, list[Truth]]:
+def gather(place: Place, shell: Shell, made: Iterable[tuple[Path, Script]], *, since: float) -> dict[Path, list[Truth]]:
     """The truth by experiment, once accounting has the end of every job, or has had time enough for that."""
     deadline = time.monotonic() + _SETTLED_WITHIN_S
     made, hits = list(made), _hits(place)
     while True:
-        found = _gathered(place, _rows(place, environ, since=since), made, hits)
+        found = _gathered(place, _rows(place, shell, since=since), made, hits)
         rows = [truth.rows[-1:] for truths in found.values() for truth in truths if not truth.is_forgotten]
         if all(last and last[0].state in _OVER for last in rows) or time.monotonic() > deadline:
             return found
@@ -108,12 +106,12 @@ def _gathered(
     return found
 
 
-def _rows(place: Place, environ: dict[str, str], *, since: float) -> dict[Path, list[Row]]:
+def _rows(place: Place, shell: Shell, *, since: float) -> dict[Path, list[Row]]:
     begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
     words = ("sacct", "-n", "-P", "-D", "-X", "-S", begin, "-o", _FIELDS)
     # One that was held until it was cancelled was never eligible: only when asked for by its state it is there.
     asked = (words, (*words, "-E", "now", "-s", "CA"))
-    lines = {line: None for argv in asked for line in ask(_asking(environ), *argv).stdout.splitlines()}
+    lines = {line: None for argv in asked for line in shell.ask("env", "SLURM_BITSTR_LEN=0", *argv).stdout.splitlines()}
     found: dict[Path, list[Row]] = defaultdict(list)
     for line in lines:
         job_id, state, exit_code, submitted, _start, ended, nodes, folder = line.split("|", 7)
@@ -123,10 +121,6 @@ def _rows(place: Place, environ: dict[str, str], *, since: float) -> dict[Path, 
             row = Row(one, state.split()[0], int(status), int(signal), submitted, ended, has_node)
             found[Path(folder)].append(row)
     return {folder: sorted(mine, key=_order) for folder, mine in found.items() if place.disk in folder.parents}
-
-
-def _asking(environ: dict[str, str]) -> dict[str, str]:
-    return {**environ, "SLURM_BITSTR_LEN": "0"}
 
 
 def _hits(place: Place) -> list[Hit]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from soak_parts import targets
 from soak_parts.evals import Script
-from soak_parts.place import Place, ask, say
+from soak_parts.place import Place, Shell, say
 
 SETTINGS = {"poll_interval": 2, "seff_retry_delay": 1, "sample_interval": 2, "lost_after": 90}
 # One sidecar for all, one that hands itself on before its minute is over, and none.
@@ -35,9 +35,9 @@ def experiments(place: Place) -> list[Path]:
 class User:
     """Adds evals to the experiments in turn, and submits."""
 
-    def __init__(self, place: Place, environ: dict[str, str], scripts: Iterator[Script]) -> None:
+    def __init__(self, place: Place, shell: Shell, scripts: Iterator[Script]) -> None:
         self._place = place
-        self._environ = environ
+        self._shell = shell
         self._scripts = scripts
         self.made: list[tuple[Path, Script]] = []
         self._owed: set[Path] = set()
@@ -81,12 +81,12 @@ class User:
 
     def _has_helper(self, experiment: Path) -> bool:
         """Whether one lives, as far as Slurm tells; no answer is no news."""
-        jobs = targets.told_jobs(self._place, self._environ)
+        jobs = targets.told_jobs(self._place, self._shell)
         return jobs is None or any(job.folder == experiment and job.state in targets.ALIVE for job in jobs)
 
     def _is_over(self, experiment: Path) -> bool:
         """Whether nothing of it is active and the summary is written; where nobody else will, we ask for it."""
-        jobs = targets.told_jobs(self._place, self._environ)
+        jobs = targets.told_jobs(self._place, self._shell)
         if jobs is None:
             return False
         alive = [job for job in jobs if job.state in targets.ALIVE]
@@ -100,21 +100,21 @@ class User:
         return False
 
     def _cancel_held(self) -> None:
-        waiting = [job for job in targets.evals(self._place, self._environ) if job.state == "PENDING"]
+        waiting = [job for job in targets.evals(self._place, self._shell) if job.state == "PENDING"]
         held = [job.job_id for job in waiting if job.folder.name.startswith("held")]
         if held:
-            ask(self._environ, "scancel", *held)
+            self._shell.ask("scancel", *held)
 
     def _evalmon(self, verb: str, experiment: Path) -> subprocess.CompletedProcess[str]:
-        return ask(self._environ, evalmon(), verb, experiment, timeout_s=_COMMAND_TIMEOUT_S)
+        return self._shell.ask(evalmon(), verb, experiment, timeout_s=_COMMAND_TIMEOUT_S)
 
     def _write_settings(self, experiment: Path, more: dict[str, object]) -> bool:
         """Whether they are there; on a full disk they may not be yet."""
         path = experiment / "evalmon.yaml"
         try:
-            experiment.mkdir(exist_ok=True)
+            self._shell.make(experiment)
             if not path.exists():
-                _write_whole(path, json.dumps({**SETTINGS, **more}))
+                self._write_whole(path, json.dumps({**SETTINGS, **more}))
         except OSError:
             return False
         return True
@@ -122,19 +122,19 @@ class User:
     def _write(self, experiment: Path, script: Script) -> None:
         path = experiment / script.run / "eval" / script.cell / "cell.slurm"
         try:
-            path.parent.mkdir(parents=True)
-            _write_whole(path, script.text)
+            self._shell.make(path.parent)
+            self._write_whole(path, script.text)
         except OSError as error:
             say(f"{script.cell} was not written: {error.strerror}")
             return
         self.made.append((experiment, script))
 
-
-def _write_whole(path: Path, text: str) -> None:
-    """In one move: a `submit` that runs beside us must not find half of it."""
-    temporary = path.with_suffix(".new")
-    temporary.write_text(text)
-    temporary.rename(path)
+    def _write_whole(self, path: Path, text: str) -> None:
+        """In one move: a `submit` that runs beside us must not find half of it."""
+        temporary = path.with_suffix(".new")
+        temporary.write_text(text)
+        self._shell.own(temporary)
+        temporary.rename(path)
 
 
 def is_complete(experiment: Path, names: set[str]) -> bool:

@@ -18,8 +18,6 @@ PYTHON = [sys.executable, "-E", "-P"]
 RUN = [*PYTHON, "-m", "evalmon_agent", "run"]
 HOOK = [*PYTHON, "-m", "evalmon_agent", "hook"]
 
-IS_ROOT = os.geteuid() == 0
-needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root (mount, chown)")
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
 

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from in_a_job import IS_ROOT, RUN, Experiment, call, environ, needs_root
+from in_a_job import RUN, Experiment, call, environ
 
+import as_root
+from as_root import needs_root
 from evalmon_agent.agent.command import interpreter_of
 
 SHOW_ENVIRONMENT = ["sh", "-c", "tr '\\0' '\\n' </proc/self/environ | sort"]
@@ -189,7 +191,7 @@ def test_a_script_that_is_not_there_is_127(experiment: Experiment, tmp_path: Pat
     assert experiment.run("--script", "--", str(tmp_path / "none")).returncode == 127
 
 
-@pytest.mark.skipif(IS_ROOT, reason="root may read everything")
+@as_root.not_as_root
 def test_a_script_that_we_may_not_read_is_126(experiment: Experiment, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n")
@@ -200,13 +202,11 @@ def test_a_script_that_we_may_not_read_is_126(experiment: Experiment, tmp_path: 
 @pytest.mark.survives("S13")
 @needs_root
 def test_a_script_on_a_noexec_file_system_runs(experiment: Experiment, tmp_path: Path) -> None:
-    mount = tmp_path / "noexec"
-    mount.mkdir()
-    inside = (
-        f"mount -t tmpfs -o noexec none {mount} && printf '#!/bin/sh\\nexit 8\\n' >{mount}/s && chmod 700 {mount}/s"
-    )
-    argv = ["unshare", "-m", "sh", "-c", f'{inside} && exec "$@"', "sh", *RUN, "--script", "--", f"{mount}/s"]
-    assert call(argv, experiment.environ()).returncode == 8
+    script = tmp_path / "s"
+    mount = 'mount -t tmpfs -o noexec none "$1"; cd "$1"; printf \'#!/bin/sh\\nexit 8\\n\' >s; chmod 755 s'
+    words = [*RUN, "--script", "--", str(script)]
+    argv = as_root.in_namespace(mount, tmp_path, words=words, environ=experiment.environ())
+    assert call(argv, environ()).returncode == 8
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from in_a_job import RUN, Experiment, call, environ, less_often, session_of, settle, started, wait_until
 
+import as_root
+
 SOME_DEADLY = [1, 2, 6, 9, 11, 13, 15, signal.SIGRTMIN]
 DEADLY = sorted(
     set(signal.valid_signals())
@@ -107,12 +109,15 @@ def test_nothing_of_ours_is_left_when_we_are_killed(experiment: Experiment) -> N
         assert Path(f"/proc/{left}/comm").read_text() == "sleep\n"
 
 
-@pytest.mark.parametrize("pid_one", [["unshare", "--pid", "--fork", "--kill-child"]])
-def test_as_pid_1_of_a_container_a_signal_becomes_128_plus_n(pid_one: list[str]) -> None:
-    if call([*pid_one, "true"], environ()).returncode:
+@as_root.needs_root
+def test_as_pid_1_of_a_container_a_signal_becomes_128_plus_n() -> None:
+    def as_pid_1(*words: str) -> int:
+        unshare = ("--pid", "--fork", "--kill-child")
+        return call(as_root.in_namespace(":", words=words, environ=environ(), unshare=unshare), environ()).returncode
+
+    if as_pid_1("true"):
         pytest.skip("needs the right to make a pid namespace")
-    done = call([*pid_one, *RUN, "--", "sh", "-c", "kill -TERM $$"], environ())
-    assert done.returncode == 128 + signal.SIGTERM
+    assert as_pid_1(*RUN, "--", "sh", "-c", "kill -TERM $$") == 128 + signal.SIGTERM
 
 
 def test_the_working_directory_may_be_gone(experiment: Experiment, tmp_path: Path) -> None:

@@ -15,21 +15,20 @@ from pathlib import Path
 import pytest
 from in_a_job import (
     HOOK,
-    IS_ROOT,
     PYTHON,
     RUN,
     Experiment,
     call,
     children_of,
     environ,
-    needs_root,
     needs_strace,
     session_of,
     started,
     wait_until,
 )
 
-NOBODY = 65534
+import as_root
+from as_root import needs_root
 
 # Ends 5 a moment after it has caught SIGTERM.
 CATCHES_TERM = ["sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"]
@@ -76,8 +75,8 @@ def test_a_directory_that_others_may_read_is_used(experiment: Experiment) -> Non
 @pytest.mark.parametrize("which", ["monitor", "jobs"])
 def test_a_directory_of_somebody_else_is_refused(experiment: Experiment, which: str) -> None:
     experiment.jobs.mkdir(mode=0o700)
-    os.chown(getattr(experiment, which), NOBODY, NOBODY)
-    assert is_unharmed(experiment)
+    with as_root.given(getattr(experiment, which)):
+        assert is_unharmed(experiment)
     assert list(experiment.jobs.iterdir()) == []
 
 
@@ -86,7 +85,7 @@ def test_a_directory_of_somebody_else_is_refused(experiment: Experiment, which: 
 def test_settings_of_somebody_else_do_not_make_us_write(tmp_path: Path) -> None:
     settings = tmp_path / "evalmon.yaml"
     settings.touch()
-    os.chown(settings, NOBODY, NOBODY)
+    as_root.give(settings)
     call([*RUN, "--", "true"], environ(SLURM_JOB_ID="1"), cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["evalmon.yaml"]
 
@@ -123,22 +122,26 @@ def test_a_link_fifo_or_directory_in_the_place_of_the_report_harms_nobody(experi
     assert victim.read_text() == "untouched"
 
 
+# For as_root.in_namespace: a tmpfs with `jobs` in it, all of it ours, and the shell in it.
+MOUNT = 'mount -t tmpfs -o {},mode=700 none "$1"; cd "$1"; mkdir -m 700 jobs; chown -R $ME .'
+
+
 @pytest.mark.survives("F2", "F22")
 @needs_root
 @pytest.mark.parametrize(
     "prepare",
     [
-        "mount -t tmpfs -o size=64k,mode=700 none M && mkdir -m 700 M/jobs && ! cat /dev/zero >M/full",
-        "mount -t tmpfs -o nr_inodes=3,mode=700 none M && mkdir -m 700 M/jobs && touch M/a",
-        "mount -t tmpfs -o mode=700 none M && mkdir -m 700 M/jobs && mount -o remount,ro M",
+        f"{MOUNT.format('size=64k')}; ! cat /dev/zero 2>/dev/null >full",
+        f"{MOUNT.format('nr_inodes=3')}; touch a",
+        f"{MOUNT.format('size=64k')}; mount -o remount,ro .",
     ],
     ids=["full", "no inodes", "read-only"],
 )
 def test_a_full_or_read_only_file_system_harms_nobody(experiment: Experiment, prepare: str) -> None:
-    prepare = prepare.replace(" M", f" {experiment.monitor}").replace(">M", f">{experiment.monitor}")
-    script = f'exec 3>&2 2>/dev/null; {prepare}; "$@" 2>&3; s=$?; ls -A {experiment.jobs}; exit $s'
     command = [*RUN, "--", "sh", "-c", "echo out; exit 6"]
-    done = call(["unshare", "-m", "sh", "-c", script, "sh", *command], experiment.environ())
+    then_list = ["sh", "-c", f'"$@"; s=$?; ls -A {experiment.jobs}; exit $s', "sh", *command]
+    argv = as_root.in_namespace(prepare, experiment.monitor, words=then_list, environ=experiment.environ())
+    done = call(argv, environ())
     assert (done.returncode, done.stdout, done.stderr) == (6, "out\n", "")
 
 
@@ -146,9 +149,10 @@ def test_a_full_or_read_only_file_system_harms_nobody(experiment: Experiment, pr
 @needs_root
 def test_a_start_that_found_no_room_is_told_with_the_end(experiment: Experiment) -> None:
     where = experiment.monitor
-    script = f'mount -t tmpfs -o size=64k,mode=700 none {where}; cat /dev/zero >{where}/full; "$@"; cat {where}/jobs/*'
-    command = [*RUN, "--", "sh", "-c", f"sleep 0.3; rm {where}/full; exit 6"]
-    done = call(["unshare", "-m", "sh", "-c", script, "sh", *command], experiment.environ())
+    command = [*RUN, "--", "sh", "-c", f"sleep 0.3; rm -f {where}/full; exit 6"]
+    then_show = ["sh", "-c", f'"$@"; cat {where}/jobs/*', "sh", *command]
+    prepare = f"{MOUNT.format('size=64k')}; rmdir jobs; ! cat /dev/zero 2>/dev/null >full"
+    done = call(as_root.in_namespace(prepare, where, words=then_show, environ=experiment.environ()), environ())
     (attempt,) = json.loads(done.stdout)["attempts"]
     assert attempt["commands"][0]["exit_code"] == 6
     assert attempt["notes"] == ["start not reported: No space left on device"]
@@ -209,15 +213,16 @@ def frozen(experiment: Experiment, tmp_path: Path) -> Iterator[Experiment]:
         file.truncate(16 << 20)
     where = str(experiment.monitor)
     make = ["mkfs.ext4", "-q", str(image)], ["mount", "-o", "loop", str(image), where], ["chmod", "700", where]
-    if not IS_ROOT or any(call(argv, environ()).returncode for argv in make):
+    if not as_root.has_root or any(as_root.run(*argv, check=False).returncode for argv in make):
         pytest.skip("needs root, mkfs.ext4 and a loop device")
     try:
+        as_root.give(where, user=os.geteuid(), group=os.getegid())
         experiment.jobs.mkdir(mode=0o700)
-        call(["fsfreeze", "-f", where], environ(), check=True)
+        as_root.run("fsfreeze", "-f", where)
         yield experiment
     finally:
-        call(["fsfreeze", "-u", where], environ())
-        wait_until(lambda: call(["umount", where], environ()).returncode == 0)
+        as_root.run("fsfreeze", "-u", where, check=False)
+        wait_until(lambda: as_root.run("umount", where, check=False).returncode == 0)
 
 
 @pytest.mark.survives("F22")
@@ -232,7 +237,7 @@ def test_a_file_system_that_hangs_holds_up_neither_signals_nor_the_end(frozen: E
         assert time.monotonic() - before < 1
         assert run.wait(timeout=30) == 5
         assert 1.8 < time.monotonic() - before < 4
-        call(["fsfreeze", "-u", str(frozen.monitor)], environ(), check=True)
+        as_root.run("fsfreeze", "-u", frozen.monitor)
         wait_until(lambda: not session_of(run.pid))
 
 
@@ -422,7 +427,10 @@ def test_a_slash_behind_a_symbolic_link_does_not_lead_us_there(experiment: Exper
 
 @needs_root
 def test_without_proc_the_command_runs_unmonitored(experiment: Experiment) -> None:
-    hide = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
-    done = call([*hide, *RUN, "--", "sh", "-c", "echo out; exit 6"], experiment.environ())
+    def hidden(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = as_root.in_namespace("mount -t tmpfs none /proc", words=words, environ=experiment.environ())
+        return call(argv, environ())
+
+    done = hidden(*RUN, "--", "sh", "-c", "echo out; exit 6")
     assert (done.returncode, done.stdout, done.stderr) == (6, "out\n", "")
-    assert call([*hide, *HOOK], experiment.environ()).stdout == ":\n"
+    assert hidden(*HOOK).stdout == ":\n"

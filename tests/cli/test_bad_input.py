@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from as_root import not_as_root
 from fake_slurm import FakeSlurm
 
 SCRIPT = "#!/bin/bash\n#SBATCH --time=5\ntrue\n"
@@ -81,7 +82,7 @@ def test_a_script_without_a_shebang_and_one_with_dos_line_ends_get_a_line_each(s
     study.refuses(2, "submit", ".", says="bare_epoch0/cell.slurm: no #! line", lines=2)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@not_as_root
 def test_a_script_that_may_not_be_read(study: Study) -> None:
     study.add("r1/eval/shut_epoch0/cell.slurm").chmod(0)
     study.refuses(2, "submit", ".", says="cannot be read (Permission denied)")

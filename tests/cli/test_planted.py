@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import grp
+import json
 import os
+import pwd
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+import as_root
 import faults
+from as_root import OTHER, needs_other, needs_root, not_as_root
 from evalmon_agent.cli.wiring import load_settings
 from evalmon_agent.errors import UnreadableError, UsageError
 from evalmon_agent.programs.jobs.find_scripts import find
@@ -22,11 +27,9 @@ from evalmon_agent.programs.stop import stop
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
-from faults import needs_root
 
 FILES = ("registry.jsonl", "state.json", "monitor.log", "observer.json", "lock.json", "state.json.lock")
 WRITTEN_BY_REPORT = ("summary.json", "summary.md")
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -41,12 +44,19 @@ def exp(tmp_path: Path) -> Exp:
     return found
 
 
-def evalmon(
-    exp: Exp, *words: str, as_uid: int | None = None, groups: list[int] | None = None, **env: str
-) -> tuple[int, str, str]:
+def evalmon(exp: Exp, *words: str) -> tuple[int, str, str]:
+    return run(exp, [sys.executable, "-m", "evalmon_agent", *words])
+
+
+def evalmon_as_other(exp: Exp, *words: str, groups: Sequence[int] = ()) -> tuple[int, str, str]:
+    argv = [sys.executable, "-m", "evalmon_agent", *words]
+    return run(exp, as_root.other_argv(*argv, environ=exp.slurm.environ, groups=groups))
+
+
+def run(exp: Exp, argv: list[str]) -> tuple[int, str, str]:
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "evalmon_agent", *words],
+        argv,
         check=False,
         env=exp.slurm.environ,
         cwd="/",
@@ -159,17 +169,18 @@ def test_the_experiment_itself_may_be_group_writable(exp: Exp) -> None:
 @pytest.mark.survives("S2")
 @needs_root
 def test_a_directory_of_somebody_else_is_refused(exp: Exp) -> None:
-    os.chown(exp.ours, NOBODY, NOBODY)
-    code, _, err = evalmon(exp, "submit", str(exp.root))
+    with as_root.given(exp.ours):
+        code, _, err = evalmon(exp, "submit", str(exp.root))
     assert (code, err.count("\n")) == (2, 1)
-    assert f"belongs to user {NOBODY}; use an experiment directory of your own" in err
+    assert f"belongs to user {OTHER}; use an experiment directory of your own" in err
 
 
 @pytest.mark.survives("S2")
 @needs_root
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
 def test_a_file_of_somebody_else_is_refused(exp: Exp, name: str) -> None:
-    os.chown(exp.ours / name, NOBODY, NOBODY)
+    as_root.run("chmod", "666", exp.ours / name)
+    as_root.give(exp.ours / name)
     refused(exp.observer().record, "not a plain file of this experiment's owner")
 
 
@@ -181,20 +192,8 @@ def open_place() -> Iterator[Path]:
         yield Path(place)
 
 
-def as_nobody(work: Callable[[], object], *, groups: list[int]) -> int:
-    """The exit status of `work` in a fork that is another user."""
-
-    def dropped() -> None:
-        os.setgroups(groups)
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        work()
-
-    return faults.ended(faults.forked(dropped))
-
-
 @pytest.mark.survives("S2")
-@needs_root
+@needs_other
 def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: Path) -> None:
     exp = Exp(open_place)
     exp.settings = Settings(poll_interval=1.0, group_readable=True)
@@ -205,28 +204,25 @@ def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: P
     exp.observer().observe_once(at_least_s=0)
     assert exp.ours.stat().st_mode & 0o777 == 0o750
     before = {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()}
-    slurm = Slurm(exp.slurm.environ)
-
-    def reads() -> None:
-        seen = status(exp.experiment, exp.settings, slurm)
-        assert [(ev.name, ev.state) for ev in seen.evals] == [("r1/a", "RUNNING")]
-        refused(lambda: report(exp.experiment, exp.settings, slurm), "belongs to user 0")
-        refused(lambda: stop(exp.experiment, exp.settings, slurm), "belongs to user 0")
-
-    assert as_nobody(reads, groups=[exp.ours.stat().st_gid]) == 0
+    group = [exp.ours.stat().st_gid]
+    code, out, _ = evalmon_as_other(exp, "status", str(exp.root), "--json", groups=group)
+    assert code == 3
+    assert [(ev["name"], ev["state"]) for ev in json.loads(out)["evals"]] == [("r1/a", "RUNNING")]
+    for command in ("report", "stop"):
+        code, out, err = evalmon_as_other(exp, command, str(exp.root), groups=group)
+        assert (code, out, f"belongs to user {os.geteuid()}" in err) == (2, "", True)
     assert {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.survives("S2")
-@needs_root
+@needs_other
 def test_nobody_reads_what_is_private(open_place: Path) -> None:
     exp = Exp(open_place)
     exp.register(r1_a="11")
     exp.slurm.show([running("11")])
     exp.observer().observe_once(at_least_s=0)
-    slurm = Slurm(exp.slurm.environ)
-    reads = lambda: refused(lambda: status(exp.experiment, exp.settings, slurm), "you may not read it")  # noqa: E731
-    assert as_nobody(reads, groups=[]) == 0
+    code, out, err = evalmon_as_other(exp, "status", str(exp.root))
+    assert (code, out, "you may not read it" in err) == (2, "", True)
 
 
 @pytest.mark.survives("S3")
@@ -238,7 +234,7 @@ def test_a_forged_report_of_a_job_is_passed_over(exp: Exp, tmp_path: Path, how: 
     path = exp.report("12", "r1/b", exit_code=3, ended_at=time.time(), elapsed_s=1.0)
     content = path.read_text()
     if how == "of another user":
-        os.chown(path, NOBODY, NOBODY)
+        as_root.give(path)
     elif how == "a FIFO":
         path.unlink()
         os.mkfifo(path)
@@ -266,16 +262,15 @@ def test_a_report_with_an_absurd_number_of_restarts_costs_nothing(exp: Exp, rest
     assert exp.state()["evals"]["r1/b"].get("attempts", []) == []
 
 
-@needs_root
-def test_a_script_that_may_not_be_read_is_told(open_place: Path) -> None:
-    exp = Exp(open_place)
+@not_as_root
+def test_a_script_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
     path = exp.root / "r1" / "eval" / "t_epoch0.slurm"
     path.parent.mkdir(parents=True)
     path.write_text("#!/bin/sh\n")
     path.chmod(0)
     says = rf"{path}: cannot be read \(Permission denied\)"
-    finds = lambda: refused(lambda: find(exp.experiment, exp.settings, []), says)  # noqa: E731
-    assert as_nobody(finds, groups=[]) == 0
+    refused(lambda: find(exp.experiment, exp.settings, []), says)
 
 
 def plant_settings(exp: Exp, how: str) -> Path:
@@ -289,13 +284,13 @@ def plant_settings(exp: Exp, how: str) -> Path:
     if how.startswith("a link"):
         path.symlink_to(theirs)
     if how == "a link of theirs":
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        as_root.give(path)
     elif how == "a link of ours to theirs":
-        os.chown(theirs, NOBODY, NOBODY)
+        as_root.give(theirs)
     elif how == "of another user":
-        os.chown(path, NOBODY, NOBODY)
+        as_root.give(path)
     elif how == "writable for its group":
-        os.chown(path, -1, NOBODY)
+        as_root.give(path, user=-1)
         path.chmod(0o664)
     else:
         path.chmod(0o646)
@@ -338,7 +333,9 @@ def test_a_job_of_ours_goes_on_without_them_and_says_why(exp: Exp, body: str) ->
     assert exp.slurm.accepted() == []
 
 
-@needs_root
+@pytest.mark.skipif(
+    grp.getgrgid(os.getegid()).gr_name != pwd.getpwuid(os.geteuid()).pw_name, reason="needs a group of one's own"
+)
 def test_a_file_that_one_s_own_group_may_write_is_one_s_own(exp: Exp) -> None:
     """As a umask of 002 makes it where every user has a group of one."""
     (exp.root / "evalmon.yaml").chmod(0o664)
@@ -364,7 +361,7 @@ def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp:
     script = exp.root / "r1" / "eval" / "z_epoch0.slurm"
     script.write_text("#!/bin/sh\ntrue\n")
     if how == "of another user":
-        os.chown(script, NOBODY, NOBODY)
+        as_root.give(script)
     elif how == "writable for all":
         script.chmod(0o777)
     else:
@@ -373,7 +370,7 @@ def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp:
         link = script if how.startswith("a link") else exp.root / "r9" / "eval"
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(exp.root / "mine" / (script.name if link == script else ""))
-        os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+        as_root.give(link)
         script = script if link == script else link / script.name
     code, _, err = evalmon(exp, "submit", str(exp.root))
     assert (code, err.count("\n")) == (2, 1)
@@ -384,19 +381,25 @@ def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp:
     assert "z_epoch0.slurm" in [name for _, name in exp.slurm.accepted()]
 
 
+READS_SETTINGS = """
+import sys
+from evalmon_agent.cli.wiring import load_settings
+from evalmon_agent.store.experiment import Experiment
+print(load_settings(Experiment.at(sys.argv[1]), for_reading=True).lost_after)
+"""
+
+
 @pytest.mark.survives("S2")
-@needs_root
+@needs_other
 def test_a_reader_reads_with_the_owner_s_settings(open_place: Path) -> None:
     exp = Exp(open_place)
     (exp.root / "evalmon.yaml").write_text("lost_after: 5\n")
     exp.settings = Settings(poll_interval=1.0, group_readable=True)
     exp.register(r1_a="11")
     exp.experiment.prepare(group_readable=True)
-
-    def reads() -> None:
-        assert load_settings(exp.experiment, for_reading=True).lost_after == 5
-
-    assert as_nobody(reads, groups=[exp.ours.stat().st_gid]) == 0
-    os.chown(exp.root / "evalmon.yaml", 12345, NOBODY)
+    argv = [sys.executable, "-c", READS_SETTINGS, str(exp.root)]
+    groups = [exp.ours.stat().st_gid]
+    assert run(exp, as_root.other_argv(*argv, environ={}, groups=groups)) == (0, "5.0\n", "")
+    as_root.give(exp.root / "evalmon.yaml", user=12345)
     with pytest.raises(UnreadableError, match="belongs to 12345"):
         load_settings(exp.experiment, for_reading=True)

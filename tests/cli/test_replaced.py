@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import random
 import signal
 import subprocess
@@ -22,8 +23,8 @@ from typing import Any
 
 import pytest
 
+import as_root
 import faults
-import second_user
 from agent.in_a_job import RUN, environ, less_often
 from evalmon_agent.errors import ReplacedError
 from evalmon_agent.programs.submit import submit
@@ -41,11 +42,10 @@ POLL_S = 0.2
 
 @dataclass
 class Swap:
-    """What is to be put in the place of EXP/evalmon (`planted`), what that is then (`victim`), and what it says."""
+    """What is to be put in the place of EXP/evalmon (`planted`), and what is said of it then."""
 
     exp: Exp
     planted: Path
-    victim: Path
     says: str
     before: Any = None
 
@@ -64,6 +64,13 @@ class Swap:
     def undo(self) -> None:
         self.exp.ours.rename(self.planted)
         self.moved.rename(self.exp.ours)
+
+    def put_back(self) -> None:
+        """From wherever it was interrupted."""
+        if self.moved.exists():
+            if os.path.lexists(self.exp.ours):
+                self.exp.ours.rename(self.planted)
+            self.moved.rename(self.exp.ours)
 
     def while_squeue_is_asked(self) -> None:
         """Somebody else does it, in the middle of a command."""
@@ -105,18 +112,19 @@ def swap(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Swap]:
     exp.observer().observe_once(at_least_s=0)
     os.unlink(exp.ours / "observer.json")  # nobody has polled for long
     forged = forge(tmp_path, exp)
-    (exp.root / "planted").parent.mkdir(exist_ok=True)
     planted = exp.root / "planted"
     if request.param == "of another user":
         forged.rename(planted)
-        give_all(planted)
-        yield Swap(exp, planted, planted, f"it now belongs to {second_user.name()}")
+        with of_another_user(planted) as who:
+            found = Swap(exp, planted, f"it now belongs to {who}")
+            yield found
+            found.put_back()
     elif request.param == "of another experiment":
         forged.rename(planted)
-        yield Swap(exp, planted, planted, "it is now another directory of yours")
+        yield Swap(exp, planted, "it is now another directory of yours")
     else:
         planted.symlink_to(forged)
-        yield Swap(exp, planted, forged, "it is now another file or link of yours")
+        yield Swap(exp, planted, "it is now another file or link of yours")
 
 
 def forge(tmp_path: Path, exp: Exp) -> Path:
@@ -137,13 +145,18 @@ def forge(tmp_path: Path, exp: Exp) -> Path:
     return root / "evalmon"
 
 
-def give_all(path: Path) -> None:
-    """Make a directory and all that is in it the second user's."""
-    if os.geteuid() == 0:
-        for place in (path, *path.rglob("*")):
-            os.chown(place, second_user.uid(), -1, follow_symlinks=False)
-        return
-    pytest.skip("needs root to make another user's directory")
+@contextmanager
+def of_another_user(path: Path) -> Iterator[str]:
+    """A directory and all that is in it is somebody else's for the while, and may be read; whose it is."""
+    if not as_root.has_root:
+        pytest.skip("needs root, or sudo without a password")
+    before = f"{os.geteuid()}:{os.getegid()}"
+    as_root.run("chmod", "-R", "a+rX", path)
+    as_root.run("chown", "-R", "-h", f"{as_root.OTHER}:{as_root.OTHER}", path)
+    try:
+        yield pwd.getpwuid(as_root.OTHER).pw_name
+    finally:
+        as_root.run("chown", "-R", "-h", before, path)
 
 
 def evalmon(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
@@ -296,10 +309,7 @@ def swapping(swap: Swap) -> Iterator[None]:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        if swap.moved.exists():
-            if os.path.lexists(swap.exp.ours):
-                swap.exp.ours.rename(swap.planted)
-            swap.moved.rename(swap.exp.ours)
+        swap.put_back()
 
 
 def of_this_experiment(command: str) -> Callable[[Exp], list[str]]:

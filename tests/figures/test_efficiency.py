@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,8 +11,8 @@ from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff, fro
 from evalmon_agent.slurm import sacct, seff
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
+from vectors import VECTORS
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors"
 MB = 1024**2
 GB = 1024**3
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import faults
+from as_root import needs_root
 from evalmon_agent.errors import UsageError
 from evalmon_agent.files.append import append_line, complete, cut_torn, size_of
 
@@ -124,7 +125,7 @@ def test_after_an_error_the_file_is_as_it_was(log: Path, write: str, call: str, 
 
 
 @pytest.mark.survives("F2")
-@faults.needs_root
+@needs_root
 def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=64) as disk:
         log = disk / "log"

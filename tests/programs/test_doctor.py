@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+import as_root
 import faults
 from evalmon_agent.files.holder import Holder
 from evalmon_agent.programs.checks.finding import Finding
@@ -119,10 +117,10 @@ class TestTheExperiment:
         assert (found.level, found.exit_status, found.advice) == ("problem", 2, f"run: chmod go-w {exp.ours}")
 
     @pytest.mark.survives("S2")
-    @faults.needs_root
+    @as_root.needs_root
     def test_a_directory_of_somebody_else_is_told(self, exp: Exp) -> None:
-        os.chown(exp.ours, NOBODY, NOBODY)
-        assert finding(exp.anew(), "directory").line.startswith(f"{exp.ours} belongs to nobody")
+        with as_root.given(exp.ours):
+            assert finding(exp.anew(), "directory").line.startswith(f"{exp.ours} belongs to nobody")
 
     def test_bad_settings_are_told_and_the_rest_is_checked(self, exp: Exp) -> None:
         (exp.root / "evalmon.yaml").write_text("poll_interval: soon")
@@ -146,9 +144,9 @@ class TestTheExperiment:
         assert (found.level, found.exit_status) == ("problem", 75)
         assert found.advice.startswith("run evalmon on n1, or once no monitor runs remove ")
 
-    @faults.needs_root
+    @as_root.needs_root
     def test_the_file_system_is_told_by_its_type_and_options(self, tmp_path: Path) -> None:
-        with mounted(tmp_path / "mount", "ramfs") as place:
+        with as_root.mounted(tmp_path / "mount", "-t", "ramfs", "none") as place:
             exp = Exp(place)
             assert finding(exp, "file system").line.startswith(f"ramfs mounted at {place} (")
             assert finding(exp, "lock").line.startswith("flock would be used: ramfs is of one machine")
@@ -160,16 +158,16 @@ class TestTheExperiment:
         found = findings(exp, "lock")[1]
         assert (found.level, found.line) == ("warning", "held just now by process 5 on n7")
 
-    @faults.needs_root
+    @as_root.needs_root
     def test_a_read_only_file_system_is_told_and_nothing_raised(self, tmp_path: Path) -> None:
-        with mounted(tmp_path / "mount", "tmpfs") as place:
+        with as_root.mounted(tmp_path / "mount", "-t", "tmpfs", "none") as place:
             exp = Exp(place)
-            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+            as_root.run("mount", "-o", "remount,ro", place)
             found = finding(exp, "directory")
             assert (found.level, "you cannot write there" in found.line) == ("problem", True)
             assert findings(exp, "clock") == []
 
-    @faults.needs_root
+    @as_root.needs_root
     def test_a_full_file_system_is_told_and_nothing_raised(self, tmp_path: Path) -> None:
         with faults.small_disk(tmp_path / "disk", kib=128) as place:
             exp = Exp(place)
@@ -268,16 +266,6 @@ class TestTheCluster:
         exp.slurm.show([ended("11")])
         exp.observe_to_the_end()
         assert [one for one in findings(exp, "records") if one.level != "ok"] == []
-
-
-@contextmanager
-def mounted(place: Path, fstype: str) -> Iterator[Path]:
-    place.mkdir()
-    subprocess.run(["mount", "-t", fstype, "none", str(place)], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def another_clock(directory: Path, ahead_s: int) -> Path:

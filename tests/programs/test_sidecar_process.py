@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import faults
+from as_root import needs_root
 from evalmon_agent.store import registry
 from evalmon_agent.store.lock import locked
 from evalmon_agent.tracking.registry import Intent, Planned
@@ -222,7 +223,7 @@ def test_what_it_has_to_say_waits_until_it_can_be_written(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F2")
-@faults.needs_root
+@needs_root
 def test_on_a_full_disk_it_goes_on_and_says_everything_once_there_is_room(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=256) as disk:
         exp = Exp(disk)

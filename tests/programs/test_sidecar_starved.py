@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import as_root
 import faults
 from experiments import STARTED, Exp, ended, running
 
@@ -149,17 +150,17 @@ def mounted_study(tmp_path: Path) -> Iterator[tuple[Exp, Callable[..., None]]]:
 
     def mount(*words: str) -> None:
         # Busy while the sidecar has a file open to write.
-        faults.wait_until(lambda: subprocess.run([*words, str(exp.root)], check=False).returncode == 0, within_s=30)
+        faults.wait_until(lambda: as_root.run(*words, exp.root, check=False).returncode == 0, within_s=30)
 
     mount("mount", "--bind", str(store))
     try:
         yield begin(exp.anew()), mount
     finally:
-        subprocess.run(["umount", "-l", str(exp.root)], check=False)
+        as_root.run("umount", "-l", exp.root, check=False)
 
 
 @pytest.mark.survives("F22")
-@faults.needs_root
+@as_root.needs_root
 def test_while_the_shared_directory_is_read_only(tmp_path: Path) -> None:
     with mounted_study(tmp_path) as (exp, mount), sidecar(exp, tmp_path) as watched:
         mount("mount", "-o", "remount,bind,ro")
@@ -174,7 +175,7 @@ def test_while_the_shared_directory_is_read_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.survives("F22")
-@faults.needs_root
+@as_root.needs_root
 def test_while_the_shared_directory_is_gone(tmp_path: Path) -> None:
     """What stands in its place, an empty mount point, is not the experiment: nothing is made or believed there."""
     with mounted_study(tmp_path) as (exp, mount), sidecar(exp, tmp_path) as watched:
@@ -186,15 +187,15 @@ def test_while_the_shared_directory_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.survives("F22")
-@faults.needs_root
+@as_root.needs_root
 def test_after_the_file_system_was_mounted_anew_under_another_number(tmp_path: Path) -> None:
     exp, images = Exp(tmp_path), [tmp_path / "one", tmp_path / "two"]
     subprocess.run(["truncate", "-s", "16M", images[0]], check=True)
-    if subprocess.run(["mkfs.ext4", "-q", images[0]], check=False).returncode:
-        pytest.skip("needs mkfs.ext4")
+    owner = f"root_owner={os.geteuid()}:{os.getegid()}"
+    as_root.run("mkfs.ext4", "-q", "-E", owner, images[0])
 
     def mount(image: Path) -> int:
-        if subprocess.run(["mount", "-o", "loop", image, exp.root], check=False).returncode:
+        if as_root.run("mount", "-o", "loop", image, exp.root, check=False).returncode:
             pytest.skip("needs a loop device")
         return exp.root.stat().st_dev
 
@@ -202,14 +203,14 @@ def test_after_the_file_system_was_mounted_anew_under_another_number(tmp_path: P
     try:
         begin(exp.anew())
         with sidecar(exp, tmp_path) as watched:
-            subprocess.run(["umount", "-l", exp.root], check=True)
+            as_root.run("umount", "-l", exp.root)
             watched.wait(lambda: watched.failures() >= 2)
             os.sync()
             shutil.copy(images[0], images[1])
             assert mount(images[1]) != before
             watched.goes_on()
     finally:
-        subprocess.run(["umount", "-l", exp.root], check=False)
+        as_root.run("umount", "-l", exp.root, check=False)
 
 
 @pytest.mark.survives("F3", "F22")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import as_root
 
 ROOT = Path(__file__).resolve().parents[2]
 SLURM_DEV = ROOT / "scripts" / "slurm-dev"
@@ -30,9 +33,22 @@ class Cluster:
         env = {**self.environ, **more.pop("env", {})}
         return subprocess.run(argv, check=False, env=env, text=True, capture_output=True, timeout=timeout, **more)
 
+    def as_root(self, *argv: str) -> None:
+        """What only an operator of the cluster may do."""
+        as_root.run("env", *self._for_slurm(), *argv, timeout=60)
+
+    def as_other(self, *argv: str, user: str) -> subprocess.CompletedProcess[str]:
+        """A command of another user of the cluster."""
+        account = pwd.getpwnam(user)
+        ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]
+        return as_root.run("setpriv", *ids, "--", "env", *self._for_slurm(), *argv, timeout=60, cwd="/")
+
+    def _for_slurm(self) -> list[str]:
+        return [f"{name}={self.environ[name]}" for name in ("SLURM_CONF", "PATH")]
+
     def dev(self, *words: str) -> None:
         """scripts/slurm-dev for this cluster: stop and start its daemons."""
-        subprocess.run([SLURM_DEV, *words, "--dir", self.directory], check=True, timeout=120)
+        subprocess.run([SLURM_DEV, *words, "--dir", self.directory], check=True, timeout=120, stdin=subprocess.DEVNULL)
 
     def sacct(self, job_id: str, *fields: str) -> list[list[str]]:
         done = self.run("sacct", "-n", "-P", "-D", "-X", "-j", job_id, "-o", ",".join(fields))
@@ -113,7 +129,7 @@ class Exp:
 
     def cancel_all(self) -> None:
         """Every job of this experiment, ours too."""
-        listed = self.cluster.run("squeue", "-h", "-o", "%A|%o|%Z").stdout.splitlines()
+        listed = self.cluster.run("squeue", "-a", "-h", "-o", "%A|%o|%Z").stdout.splitlines()
         mine = {line.split("|")[0] for line in listed if str(self.root) in line}
         if mine:
             self.cluster.run("scancel", "-f", *mine)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
-import shutil
+import pwd
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import as_root
 from real_slurm import corpus_report
 from real_slurm.cluster import SLURM_DEV, Cluster, Exp, environ_of
 
@@ -23,10 +25,13 @@ def cluster() -> Iterator[Cluster]:
     """
     given = os.environ.get("EVALMON_TEST_SLURM_DIR")
     if given:
-        yield Cluster(Path(given), environ_of(Path(given)))
+        found = Cluster(Path(given), environ_of(Path(given)))
+        if as_root.has_root:
+            found.dev("user", getpass.getuser())
+        yield found
         return
-    if os.geteuid() != 0 and shutil.which("sudo") is None:
-        pytest.skip("the local Slurm needs root or sudo")
+    if not as_root.has_root:
+        pytest.skip("the local Slurm needs root, or sudo without a password")
     # pytest's own folders are closed to the user munge, who needs to get in.
     parent = Path(tempfile.mkdtemp(prefix="evalmon-test-"))
     parent.chmod(0o755)
@@ -49,6 +54,20 @@ def exp(cluster: Cluster, tmp_path: Path) -> Iterator[Exp]:
     found.settings()
     yield found
     found.cancel_all()
+
+
+@pytest.fixture
+def other(cluster: Cluster) -> str:
+    """Another user of the cluster, of one group with us."""
+    name = "evalmon-other"
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        pytest.skip(f"there is no user {name}; scripts/test makes one where root calls it")
+    if not as_root.has_root:
+        pytest.skip("needs root, or sudo without a password")
+    cluster.dev("user", name)
+    return name
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import as_root
 from real_slurm.cluster import HEADER, Cluster, Exp, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -54,14 +55,15 @@ def patient(cluster: Cluster) -> Iterator[None]:
     """What is told to end has the 30 s that Slurm gives by default."""
     path = cluster.directory / "etc" / "slurm.conf"
     before = path.read_text()
-    path.write_text(before.replace("KillWait=2\n", "KillWait=30\n"))
-    cluster.run("scontrol", "reconfigure")
+    as_root.run("sed", "-i", "s/^KillWait=.*/KillWait=30/", path)
+    cluster.as_root("scontrol", "reconfigure")
     yield
-    path.write_text(before)
-    cluster.run("scontrol", "reconfigure")
+    as_root.run("tee", path, input=before)
+    cluster.as_root("scontrol", "reconfigure")
 
 
 @pytest.mark.full
+@as_root.needs_root
 @pytest.mark.survives("F19")
 def test_a_sidecar_that_is_preempted_for_good_is_followed_by_another(exp: Exp, patient: None) -> None:
     exp.settings(sidecar={"partition": "cancelled"}, completion={"partition": "debug"})
@@ -83,11 +85,12 @@ def node_of(exp: Exp, job: str) -> str:
 
 
 def usable(cluster: Cluster, node: str) -> bool:
-    cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+    cluster.as_root("scontrol", "update", f"nodename={node}", "state=resume")
     return cluster.run("sinfo", "-h", "-n", node, "-o", "%T").stdout.split()[0] in {"idle", "mixed", "allocated"}
 
 
 @pytest.mark.full
+@as_root.needs_root
 @pytest.mark.survives("F18", "F19")
 def test_an_eval_and_the_sidecar_on_a_node_that_fails_begin_again(exp: Exp) -> None:
     exp.script("r1", "again_epoch0", ONCE_MORE)
@@ -96,7 +99,7 @@ def test_an_eval_and_the_sidecar_on_a_node_that_fails_begin_again(exp: Exp) -> N
     wait_for(lambda: exp.blocks("MONITOR_STARTED") and len(exp.blocks("STATUS_CHECK")) > 1, 30, exp.log)
     nodes = {node_of(exp, exp.job("r1/again/epoch0")), node_of(exp, exp.state()["sidecar"]["job_id"])} - {""}
     for node in nodes:
-        exp.cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        exp.cluster.as_root("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     for node in nodes:
         wait_for(lambda node=node: usable(exp.cluster, node), 60)
     exp.wait_complete(timeout=120)

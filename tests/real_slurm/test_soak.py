@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from faults import needs_root
+from as_root import needs_root
 from real_slurm.cluster import ROOT, Cluster
 
 pytestmark = pytest.mark.slurm

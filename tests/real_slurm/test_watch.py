@@ -57,15 +57,17 @@ def test_jobs_that_run_or_wait_are_watched_to_their_end_by_id_array_and_pattern(
     assert "ALERT" not in exp.log()
 
 
-def test_jobs_that_are_over_are_summarised_and_those_of_others_are_not(exp: Exp) -> None:
+def test_jobs_that_are_over_are_summarised_and_those_of_others_are_not(exp: Exp, other: str) -> None:
     over = sbatch(exp, "over_epoch0", "exit 4\n")
-    others = sbatch(exp, "others_epoch0", "true\n", "--uid=65534", "--chdir=/", "--output=/dev/null")
-    for job_id, row in ((over, ["FAILED", "cell.slurm"]), (others, ["COMPLETED", "cell.slurm"])):
-        wait_for(lambda job_id=job_id, row=row: exp.cluster.sacct(job_id, "State", "JobName") == [row], 30)
+    words = ["--parsable", "--output=/dev/null", "--wrap=true"]
+    others = exp.cluster.as_other("sbatch", *words, user=other).stdout.strip()
+    ended = ["sacct", "-n", "-X", "-P", "-j", others, "-o", "State"]
+    wait_for(lambda: exp.cluster.sacct(over, "State", "JobName") == [["FAILED", "cell.slurm"]], 30)
+    wait_for(lambda: exp.cluster.as_other(*ended, user=other).stdout == "COMPLETED\n", 30)
     done = exp.evalmon("watch", str(exp.root), over, others, "1")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"evalmon: {others}: a job of nobody's; only your own can be watched",
+        f"evalmon: {others}: Slurm knows no such job of yours",
         "evalmon: 1: Slurm knows no such job of yours",
     ]
     assert exp.summary()["complete"]

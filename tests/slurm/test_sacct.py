@@ -3,7 +3,6 @@
 import json
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from hypothesis import strategies as st
 from evalmon_agent.slurm.sacct import FIELDS, SacctAnswer, SacctJob, argv, parse
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL, State
+from vectors import VECTORS
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "sacct"
+SAMPLES = VECTORS / "sacct"
 DELIMITERS = ("^|^", "|#", "|")
 MB = 1024**2
 
@@ -77,8 +77,8 @@ def only_job(*rows: dict[str, str]) -> SacctJob:
 
 
 def read_vector(stem: str) -> tuple[SacctAnswer, Any]:
-    expected = json.loads((VECTORS / f"{stem}.json").read_text())
-    printed = (VECTORS / f"{stem}.txt").read_text(errors="replace")
+    expected = json.loads((SAMPLES / f"{stem}.json").read_text())
+    printed = (SAMPLES / f"{stem}.txt").read_text(errors="replace")
     delimiter = next((delimiter for delimiter in DELIMITERS if delimiter in printed), "|")
     fields = expected["columns"] or printed.partition("\n")[0].split(delimiter)
     return parse(printed, fields=fields, delimiter=delimiter), expected["expected"]
@@ -260,14 +260,14 @@ def test_without_a_column_of_ids_nothing_can_be_told() -> None:
     assert SacctAnswer((), 2) == parse("a|b\nc|d\n", fields=("State", "User"), delimiter="|")
 
 
-@pytest.mark.parametrize("stem", sorted(path.stem for path in VECTORS.glob("*.txt")))
+@pytest.mark.parametrize("stem", sorted(path.stem for path in SAMPLES.glob("*.txt")))
 def test_no_sample_from_the_field_raises(stem: str) -> None:
     answer, _ = read_vector(stem)
     assert all(job.state is None or job.state_word for job in answer.jobs)
 
 
 # 33 is a table without ids, see test_efficiency; 37 is an error message.
-WITH_VALUES = [path.stem for path in sorted(VECTORS.glob("*.txt")) if not re.match("19|2[3579]|3", path.stem)]
+WITH_VALUES = [path.stem for path in sorted(SAMPLES.glob("*.txt")) if not re.match("19|2[3579]|3", path.stem)]
 ATTRIBUTES = {
     "state": "state",
     "elapsed_s": "elapsed_s",
@@ -292,14 +292,14 @@ def test_samples_from_the_field_read_as_expected(stem: str) -> None:
         assert int(value.get("job_id_raw", job.raw_id or 0)) == (job.raw_id or 0)
 
 
-@pytest.mark.skipif(not VECTORS.is_dir(), reason="the samples are not here")
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not here")
 def test_the_running_and_pending_tasks_of_an_array_are_read() -> None:
     answer, expected = read_vector("23_submitit_pending_array_range")
     assert expected["states"] == {str(job.job_id): job.state for job in answer.jobs}
 
 
 @pytest.mark.survives("F13")
-@pytest.mark.skipif(not VECTORS.is_dir(), reason="the samples are not here")
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not here")
 @pytest.mark.parametrize("stem", ["25_gcm_multiline_submitline", "27_gcm_literal_backslash_n"])
 def test_a_newline_in_the_middle_of_a_row_breaks_nothing(stem: str) -> None:
     answer, _ = read_vector(stem)

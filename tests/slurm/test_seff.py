@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,11 +9,12 @@ from hypothesis import strategies as st
 
 from evalmon_agent.slurm.seff import SeffReport, argv, is_broken, parse, usable
 from evalmon_agent.words.job_id import JobId
+from vectors import VECTORS
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "seff"
-STEMS = sorted(path.stem for path in VECTORS.glob("*.txt"))
-EXPECTED = {stem: json.loads((VECTORS / f"{stem}.json").read_text()) for stem in STEMS}
-PRINTED = {stem: (VECTORS / f"{stem}.txt").read_text(errors="replace") for stem in STEMS}
+SAMPLES = VECTORS / "seff"
+STEMS = sorted(path.stem for path in SAMPLES.glob("*.txt"))
+EXPECTED = {stem: json.loads((SAMPLES / f"{stem}.json").read_text()) for stem in STEMS}
+PRINTED = {stem: (SAMPLES / f"{stem}.txt").read_text(errors="replace") for stem in STEMS}
 REPORTS = [stem for stem in STEMS if EXPECTED[stem]["kind"] == "seff"]
 # Right after the end, from inside the job, never started, cut: nothing to believe.
 NOT_USABLE = ("13_", "15_", "17_", "39_", "43_")

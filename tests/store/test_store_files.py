@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import as_root
 import faults
 from evalmon_agent.errors import LockUnavailableError, UnreadableError, UsageError
 from evalmon_agent.settings import Settings
@@ -292,20 +293,20 @@ class TestLockChoice:
             pass
 
     @pytest.mark.survives("F5")
-    @faults.needs_root
+    @as_root.needs_root
     def test_on_an_nfs_server_the_kind_is_one_that_its_clients_obey(self, experiment: Experiment) -> None:
         table = Path("/var/lib/nfs/etab")
         if table.exists():
             pytest.skip("this machine is an NFS server")
         made = not table.parent.exists()
-        table.parent.mkdir(parents=True, exist_ok=True)
+        exported = f"{experiment.root}\t*(rw,sync)\n"
+        as_root.run("sh", "-c", 'mkdir -p "${1%/*}" && cat >"$1"', "sh", table, input=exported)
         try:
-            table.write_text(f"{experiment.root}\t*(rw,sync)\n")
             assert choice(experiment).kind == "soft"
         finally:
-            table.unlink()
+            as_root.run("rm", table)
             if made:
-                table.parent.rmdir()
+                as_root.run("rmdir", table.parent)
 
     @pytest.mark.survives("F5")
     @faults.needs_strace

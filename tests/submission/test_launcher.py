@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import evalmon_agent
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.submission.launcher import Monitored, interpreter_of, render, script_in
 
@@ -37,6 +38,7 @@ def monitored(script: str | bytes = SAY_ALL, *, head: str = "", **more: Any) -> 
         is_array=False,
         token="5f3a",
         interpreter=NOWHERE,
+        package_parent=str(Path(evalmon_agent.__file__).parents[1]),
         sample_interval_s=30.0,
     )
     return replace(plain, **more)
@@ -138,7 +140,7 @@ def test_a_hostile_interpreter_path_and_token_run_nothing(tmp_path: Path, payloa
 SCRIPTS = {
     "no newline at its end": b"#!/bin/true\nend",
     "newlines at its end": b"#!/bin/true\n:\n\n\n",
-    "no UTF-8": b"#!/bin/true\n \xff\xc3\n\xe2\x82",
+    "no UTF-8, and control characters": b"#!/bin/true\n \xff\xc3\n\x01\x7f\x01\x01\r\x1b\xe2\x82",
     "lines like the launcher's": b"#!/bin/true\n# The script, sha256 0\n}\nexit 0\n",
     "quotes and backslashes": b"#!/bin/true\n \\ '\\n' \"$x\" `:` %s %% ~\n",
     "large": b"#!/bin/true\n" + b"0123456789abcdef\n" * 200_000,
@@ -247,8 +249,8 @@ def test_an_interpreter_that_hangs_delays_the_script_and_no_more(tmp_path: Path)
     fake.write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 60\n")
     fake.chmod(0o700)
     text = render(monitored(interpreter=str(fake)))
-    assert b" -k 1 20}" in text
-    quick = text.replace(b" -k 1 20}", b" -k 0.2 0.2}")
+    assert b" -k 1 20'" in text
+    quick = text.replace(b" -k 1 20'", b" -k 0.2 0.2'")
     assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t"] == said(launch(monitored(), tmp_path, text=quick))
 
 
@@ -263,11 +265,12 @@ def test_programs_that_lie_first_on_path_or_in_the_working_directory_are_not_run
 
 def test_an_interpreter_that_starts_gets_the_script(tmp_path: Path) -> None:
     fake = tmp_path / "py thon"
-    fake.write_text('#!/bin/sh\n[ "$3" = -c ] || printf \'%s\\0\' "$@"\n')
+    fake.write_text('#!/bin/sh\n[ "$4" = -c ] || printf \'%s\\0\' "$@"\n')
     fake.chmod(0o700)
     job = monitored(interpreter=str(fake), sample_interval_s=2.5, experiment_id="ab12")
     options = ["--token", "5f3a", "--experiment-id", "ab12", "--sample-interval", "2.5", "--script", "--"]
-    started = ["-E", "-P", "-m", "evalmon_agent", "run", *options, str(tmp_path / "slurm_script")]
+    program = str(Path(evalmon_agent.__file__).with_name("__main__.py"))
+    started = ["-E", "-P", program, "run", *options, str(tmp_path / "slurm_script")]
     assert started == said(launch(job, tmp_path))
 
 
@@ -299,19 +302,30 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("interpreter", [NOWHERE, sys.executable])
-def test_the_environment_is_plain_sbatchs_byte_for_byte_but_for_three_variables(
-    tmp_path: Path, interpreter: str
-) -> None:
+def environments(directory: Path, interpreter: str, environ: dict[str, str]) -> list[list[bytes]]:
+    """What a script finds in its environment: without us, and with us."""
     say = f"#!{sys.executable} -EP\nimport sys\nsys.stdout.write(open('/proc/self/environ').read())\n"
-    plain = tmp_path / "plain"
+    plain = directory / "plain"
     plain.write_text(say)
     plain.chmod(0o700)
-    usual = {"PATH": os.environ["PATH"], **ODD}
-    before = subprocess.run([str(plain)], env=usual, cwd=tmp_path, capture_output=True, check=True).stdout
-    done = launch(monitored(say, interpreter=interpreter), tmp_path, **ODD)
-    ours = b"EVALMON_DIR=/exp/evalmon\0EVALMON_NAME=r/t/epoch0\0EVALMON_OUTPUT_DIR=/exp/r/eval/t\0"
-    assert (done.stdout, (tmp_path / "canary").exists()) == (before + ours, False)
+    usual = {"PATH": os.environ["PATH"], **environ}
+    before = subprocess.run([str(plain)], env=usual, cwd=directory, capture_output=True, check=True).stdout
+    done = launch(monitored(say, interpreter=interpreter), directory, **environ)
+    return [before.split(b"\0")[:-1], done.stdout.split(b"\0")[:-1]]
+
+
+OURS = [b"EVALMON_DIR=/exp/evalmon", b"EVALMON_NAME=r/t/epoch0", b"EVALMON_OUTPUT_DIR=/exp/r/eval/t"]
+
+
+def test_the_environment_is_plain_sbatchs_byte_for_byte_but_for_three_variables(tmp_path: Path) -> None:
+    before, after = environments(tmp_path, sys.executable, ODD)
+    assert (after, (tmp_path / "canary").exists()) == (before + OURS, False)
+
+
+def test_where_we_do_not_start_it_is_what_bash_lets_through(tmp_path: Path) -> None:
+    users = {name: ODD[name] for name in ("BASH_FUNC_module%%", "my.dot", "my-dash", "empty", "SHLVL")}
+    before, after = environments(tmp_path, NOWHERE, {**users, "PWD": str(tmp_path)})
+    assert {entry for entry in after if not entry.startswith(b"_=")} == {*before, *OURS}
 
 
 # Arrays, interpreters, syntax.

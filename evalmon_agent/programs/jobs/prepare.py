@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+import evalmon_agent
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.jobs.register import BatchJob, Submission
 from evalmon_agent.settings import Settings
@@ -38,6 +39,7 @@ def prepare(
             token=token,
             experiment_id=experiment.id or "",
             interpreter=sys.executable,
+            package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
             sample_interval_s=settings.sample_interval,
             retry_logs=retry_logs or {},
         )

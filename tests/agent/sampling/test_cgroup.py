@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from in_a_job import environ, needs_root
 
+import as_root
+from as_root import needs_root
 from evalmon_agent.agent.sampling import cgroup, cgroup_usage
 from evalmon_agent.agent.sampling.cgroup_pids import CgroupPids
 from evalmon_agent.agent.sampling.host_usage import Usage, field, limit_bytes, quota_cores
@@ -179,8 +180,10 @@ finally:
 @needs_root
 def test_in_a_real_cgroup_of_version_2_job_cpu_time_and_processes_are_found(tmp_path: Path) -> None:
     script = 'mount -t cgroup2 none "$1" || { echo cannot mount; exit 0; }; exec "$2" -c "$3" "$1" "$4"'
-    argv = ["unshare", "-m", "sh", "-c", script, "sh", str(tmp_path), sys.executable, IN_VERSION_2, f"7{os.getpid()}"]
-    done = subprocess.run(argv, env=environ(), capture_output=True, text=True, timeout=30, check=False)
+    words = ["sh", "-c", script, "sh", tmp_path, sys.executable, IN_VERSION_2, f"7{os.getpid()}"]
+    done = subprocess.run(
+        as_root.argv("unshare", "-m", *words), capture_output=True, text=True, timeout=30, check=False
+    )
     if done.stdout == "cannot mount\n":
         pytest.skip("cgroup2 cannot be mounted here")
     assert (done.stdout, done.stderr) == ("as it should be\n", "")

@@ -1,15 +1,16 @@
 """The CSV grows by whole ticks, one header, plain files only, and never in anybody's way."""
 
 import os
-import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from in_a_job import environ, needs_root, needs_strace, started, wait_until
+from in_a_job import environ, needs_strace, started, wait_until
 
+import as_root
+from as_root import needs_root
 from evalmon_agent.agent.sampling import csv_file
 from evalmon_agent.agent.sampling.csv_file import CsvFile
 
@@ -86,10 +87,10 @@ def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(pat
         os.mkfifo(path)
     elif kind == "directory":
         path.mkdir()
-    elif os.geteuid() == 0:
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    elif as_root.has_root:
+        as_root.run("mknod", "-m", "666", path, "c", "1", "3")
     else:
-        pytest.skip("needs root")
+        pytest.skip("needs root (mknod)")
     file = CsvFile(str(path), HEADER)
     before = time.monotonic()
     assert not file.append(b"7, 8, 9\n", count=3)
@@ -201,8 +202,8 @@ def test_on_a_full_disk_the_file_ends_with_a_whole_line_and_grows_again_when_the
         "assert lines[-1] == b'' and all(len(line.rstrip()) == 999 for line in lines[1:-1]), [len(l) for l in lines]\n"
         "print(len(lines) - 2, file.dropped)\n"
     )
-    script = 'mkdir m && mount -t tmpfs -o size=64k none m && head -c 20000 /dev/zero >m/ballast && exec "$@"'
-    argv = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", inner]
+    mount = "mkdir m; mount -t tmpfs -o size=64k none m; head -c 20000 /dev/zero >m/ballast; chown $ME m"
+    argv = as_root.in_namespace(mount, words=[sys.executable, "-c", inner], environ=environ())
     done = subprocess.run(argv, cwd=tmp_path, env=environ(), capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     written, dropped = map(int, done.stdout.split())

@@ -8,9 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from in_a_job import RUN, Experiment, needs_root, session_of, started, wait_until
+from in_a_job import RUN, Experiment, session_of, started, wait_until
 from sampled import rows_of, sample_for
 
+import as_root
+from as_root import needs_root
 from nvml_standin import world as errors
 from nvml_standin.world import World
 
@@ -29,23 +31,14 @@ def run_in_namespace(
 ) -> dict[str, object]:
     """The sampler's part of the report, of a `run` in a mount namespace of its own, prepared by `mounts`."""
     words = [*RUN, "--sample-interval", "1", "--", "sh", "-c", COMMAND.format(seconds=seconds)]
-    argv = [
-        "unshare",
-        "-m",
-        "sh",
-        "-c",
-        f'set -e; {mounts}; shift {len(arguments)}; exec "$@"',
-        "sh",
-        *arguments,
-        *words,
-    ]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    argv = as_root.in_namespace(mounts, *arguments, words=words, environ=environment)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (6, "out\n", "")
     (attempt,) = experiment.report()["attempts"]
     return {**attempt["sampler"], "notes": attempt["notes"]}
 
 
-FULL_DISK = 'mount -t tmpfs -o size=16k none "$1"; head -c 1000000 /dev/zero >"$1/ballast" 2>/dev/null || true'
+FULL_DISK = 'mount -t tmpfs -o size=16k none "$1"; chown $ME "$1"; ! cat /dev/zero >"$1/ballast" 2>/dev/null'
 
 
 @needs_root
@@ -69,7 +62,7 @@ def test_once_there_is_room_again_rows_are_written_again(experiment: Experiment,
     """The files are opened anew 30 s after they failed."""
     output = experiment.directory / "out"
     output.mkdir()
-    mounts = f'{FULL_DISK}; (sleep 5; rm "$1/ballast"; sleep 38; cp "$1"/*.csv "$2") >/dev/null 2>&1 &'
+    mounts = f'{FULL_DISK}; (sleep 5; rm -f "$1/ballast"; sleep 38; cp "$1"/*.csv "$2") >/dev/null 2>&1 &'
     words = (str(output), str(experiment.directory))
     said = run_in_namespace(experiment, in_job(experiment, world), mounts + " :", *words, seconds=46)
     assert int(str(said["gpu_rows"])) >= 10

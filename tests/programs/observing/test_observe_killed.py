@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import faults
+from as_root import needs_root
 from experiments import Exp, ended, running
 from faults import Point
 
@@ -176,7 +177,7 @@ def test_the_first_observer_of_an_experiment_may_be_killed_too(tmp_path: Path) -
 
 
 @pytest.mark.survives("F2", "F22")
-@faults.needs_root
+@needs_root
 def test_on_a_disk_that_is_full_for_a_while_everything_comes_once_there_is_room(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=256) as disk:
         exp = Exp(disk)
