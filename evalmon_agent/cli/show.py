@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.checks.exposure import exposure
 from evalmon_agent.programs.checks.finding import Finding
 from evalmon_agent.programs.metrics import JobMetrics
@@ -117,7 +118,8 @@ def exposed(experiment: Experiment) -> None:
 
 def _where(experiment: Experiment, completion: HelperReport | None) -> None:
     is_to_come = completion is None or completion.status != "not needed"
-    click.echo(f"log: {experiment.log}\nsummary{', once all are over' if is_to_come else ''}: {experiment.summary_md}")
+    click.echo(shown(f"log: {experiment.log}"))
+    click.echo(shown(f"summary{', once all are over' if is_to_come else ''}: {experiment.summary_md}"))
 
 
 def _refused_helpers(report: SubmitReport | WatchReport) -> None:

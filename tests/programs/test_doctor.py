@@ -120,7 +120,7 @@ class TestTheExperiment:
     @as_root.needs_root
     def test_a_directory_of_somebody_else_is_told(self, exp: Exp) -> None:
         with as_root.given(exp.ours):
-            assert finding(exp, "directory").line.startswith(f"{exp.ours} belongs to nobody")
+            assert finding(exp.anew(), "directory").line.startswith(f"{exp.ours} belongs to nobody")
 
     def test_bad_settings_are_told_and_the_rest_is_checked(self, exp: Exp) -> None:
         (exp.root / "evalmon.yaml").write_text("poll_interval: soon")

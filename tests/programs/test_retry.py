@@ -267,6 +267,7 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
     def restored() -> None:
         shutil.rmtree(template)
         shutil.copytree(kept, template, symlinks=True)
+        exp.anew()
 
     points = faults.points(lambda: retried(exp), directory / "trace")[::step]
     settles(exp)

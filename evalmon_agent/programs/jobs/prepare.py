@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 
 import evalmon_agent
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.jobs.register import BatchJob, Submission
 from evalmon_agent.settings import Settings
 from evalmon_agent.store import scripts
@@ -51,6 +52,7 @@ def launcher_for(
             output_dir=asked.output_dir or os.path.dirname(asked.script),
             is_array=asked.tasks is not None,
             token=token,
+            experiment_id=experiment.id or "",
             interpreter=sys.executable,
             package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
             sample_interval_s=settings.sample_interval,
@@ -62,7 +64,7 @@ def launcher_for(
 def prepared(experiment: Experiment, token: str, asked: Submission) -> BatchJob | None:
     """What `prepare` wrote earlier; None if it is gone."""
     launcher = scripts.read_launcher(experiment, token, asked.script)
-    path = scripts.launcher_of(experiment, token, asked.script)
+    path = shown(scripts.launcher_of(experiment, token, asked.script))
     return None if launcher is None else _batch_job(path, launcher, asked)
 
 
