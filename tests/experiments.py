@@ -59,6 +59,11 @@ class Exp:
         self.experiment = Experiment.at(str(self.root))
         self.settings = Settings(poll_interval=1.0, seff_retry_delay=0.0)
 
+    def anew(self) -> Exp:
+        """As a process has it that starts now: each opens the directory once."""
+        self.experiment = Experiment.at(str(self.root))
+        return self
+
     def register(self, **evals: str) -> None:
         """These evals (name=job id) are on record as submitted and accepted; a name's `_` stands for `/`."""
         self.experiment.prepare(group_readable=False)

@@ -16,8 +16,8 @@ from evalmon_agent.cli.wiring import (
     experiment_argument,
     json_option,
     load_settings,
+    options_of_our_job,
     settings_of_our_job,
-    token_option,
 )
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
@@ -37,7 +37,7 @@ def main() -> None:
 @experiment_argument()
 @click.argument("scripts", nargs=-1, metavar="[SCRIPT]...", type=click.Path())
 @click.option("--mode", type=click.Choice(["sidecar", "dependency"]), help="With or without a live sidecar job.")
-@click.option("--dry-run", is_flag=True, help="Show what would be submitted.")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and what Slurm would refuse.")
 @json_option
 def submit(
     experiment: Experiment,
@@ -237,12 +237,13 @@ def template(name: str | None) -> None:
 
 @main.command()
 @experiment_argument()
-@token_option
-def sidecar(experiment: Experiment, token: str | None) -> None:
+@options_of_our_job
+def sidecar(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
     """Watch the evals live (the body of the sidecar job)."""
     from evalmon_agent.programs.jobs.register import confirm
     from evalmon_agent.programs.sidecar import Sidecar
 
+    experiment.expect(experiment_id)
     experiment.require_monitored()
     experiment.check()
     confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))
@@ -252,13 +253,14 @@ def sidecar(experiment: Experiment, token: str | None) -> None:
 
 @main.command()
 @experiment_argument()
-@token_option
-def complete(experiment: Experiment, token: str | None) -> None:
+@options_of_our_job
+def complete(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
     from evalmon_agent.programs.complete import complete as program
     from evalmon_agent.programs.jobs.register import confirm
     from evalmon_agent.programs.stopping import StopSignals
 
+    experiment.expect(experiment_id)
     experiment.require_monitored()
     experiment.check()
     confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))

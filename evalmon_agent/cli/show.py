@@ -13,11 +13,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.checks.exposure import exposure
 from evalmon_agent.programs.checks.finding import Finding
 from evalmon_agent.programs.metrics import JobMetrics
 from evalmon_agent.programs.submitting.accompany import HelperReport
-from evalmon_agent.programs.submitting.report import SubmitReport
+from evalmon_agent.programs.submitting.report import SubmitReport, Totals
 from evalmon_agent.programs.watch import WatchReport
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.markdown import render
@@ -46,7 +47,9 @@ _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "activ
 
 
 def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
-    """What `submit` did; refusals on stderr, verbatim, one line each."""
+    """What `submit` did; warnings and refusals on stderr, these verbatim, one line each."""
+    for warning in report.warnings:
+        click.echo(f"evalmon: warning: {printable(warning, max_chars=_PIPE_COLUMNS)}", err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
     else:
@@ -64,12 +67,25 @@ def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as
             click.echo(f"not submitted yet: {len(report.waiting) - _WAITING_SHOWN} more; see evalmon status")
         _helper("completion job", report.completion)
         _helper("sidecar", report.sidecar)
+        if report.totals is not None:
+            click.echo(_totals(report.totals))
         if not dry_run:
             _where(experiment, report.completion)
+    verb = "would refuse" if dry_run else "refused"
     for one in report.refused:
         said = " ".join(printable(line) for line in one["error"].splitlines())
-        click.echo(f"evalmon: {printable(one['script'])}: Slurm refused it: {said}", err=True)
+        click.echo(f"evalmon: {printable(one['script'])}: Slurm {verb} it: {said}", err=True)
     _refused_helpers(report)
+
+
+def _totals(totals: Totals) -> str:
+    def count(number: int, what: str) -> str:
+        return f"{number} {what}{'s' * (number != 1)}"
+
+    hours = "unknown GPU-hours" if totals.gpu_hours is None else f"{totals.gpu_hours:,.1f} GPU-hours"
+    if totals.gpu_hours is not None and totals.evals_without_gpu_hours:
+        hours += f" (unknown for {count(totals.evals_without_gpu_hours, 'eval')})"
+    return f"in all: {count(totals.evals, 'eval')}, {count(totals.helper_jobs, 'helper job')}, {hours} requested"
 
 
 def watched(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
@@ -102,7 +118,8 @@ def exposed(experiment: Experiment) -> None:
 
 def _where(experiment: Experiment, completion: HelperReport | None) -> None:
     is_to_come = completion is None or completion.status != "not needed"
-    click.echo(f"log: {experiment.log}\nsummary{', once all are over' if is_to_come else ''}: {experiment.summary_md}")
+    click.echo(shown(f"log: {experiment.log}"))
+    click.echo(shown(f"summary{', once all are over' if is_to_come else ''}: {experiment.summary_md}"))
 
 
 def _refused_helpers(report: SubmitReport | WatchReport) -> None:

@@ -16,9 +16,13 @@ _LINKS_AT_MOST = 40
 
 # O_DIRECTORY, so that an automounted directory gets mounted, which O_PATH alone would not do.
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_START = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LINK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _LISTING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# What follows is the number of a descriptor of this process: the link of that name leads to just what is open.
+_OPEN = "/proc/self/fd/"
 
 # How open(2) refuses a link under O_NOFOLLOW, without and with O_DIRECTORY.
 _PERHAPS_A_LINK = frozenset({errno.ELOOP, errno.ENOTDIR})
@@ -78,9 +82,9 @@ def open_directory(path: "str | os.PathLike[str]", *, owner: int, is_made: bool 
 def _open(path: str, flags: int, *, owner: int, is_made: bool = False) -> int:
     """Walk to the end of the path, and open that with these flags."""
     _refuse_unusable(path)
-    left, links = _reversed_parts(path), 0
-    where = "/" if path.startswith("/") else "."
-    here = os.open(where, _STEP)
+    where, rest = _start(path)
+    left, links = _reversed_parts(rest), 0
+    here = os.open(where, _START)
     try:
         while left:
             name = left.pop()
@@ -111,6 +115,14 @@ def _refuse_unusable(path: str) -> None:
         is_usable = False
     if not is_usable:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+
+
+def _start(path: str) -> tuple[str, str]:
+    """Where the walk begins, and what is left of the path: a directory that we have open is its descriptor."""
+    if path.startswith(_OPEN):
+        number, _, rest = path[len(_OPEN) :].partition("/")
+        return _OPEN + number, rest
+    return ("/" if path.startswith("/") else "."), path
 
 
 def _reversed_parts(path: str) -> list[str]:

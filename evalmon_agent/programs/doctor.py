@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from evalmon_agent.errors import EvalmonError
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.checks import (
     directory,
     file_clock,
@@ -41,7 +43,7 @@ def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str,
     found += _tried("interpreter", interpreter.check)
     found += _tried("programs", lambda: slurm_programs.check(slurm))
     found += _tried("controller", lambda: slurm_answers.check(slurm, settings))
-    return found
+    return [replace(one, line=shown(one.line), advice=shown(one.advice)) for one in found]
 
 
 def exit_status(found: Sequence[Finding]) -> int:

@@ -132,6 +132,7 @@ def _look_or_read(observer: Observer) -> ExperimentState:
 
 def _read(experiment: Experiment) -> ExperimentState:
     """Another user's experiment, which its owner lets us read."""
+    experiment.check_place()
     state = state_file.load_foreign(experiment)
     if state is None:
         raise UsageError(f"{experiment.directory}: no observer has written anything there yet; ask its owner")

@@ -14,6 +14,7 @@ from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.ownership import user_name
 from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.programs import output_directories
 from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
@@ -24,6 +25,7 @@ from evalmon_agent.programs.jobs.register import Submission
 from evalmon_agent.programs.observing.measure import Measurer
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.programs.observing.unlock import release_if_over
+from evalmon_agent.programs.preview import preview
 from evalmon_agent.programs.submit import require_slurm
 from evalmon_agent.programs.submitting.accompany import Mode, accompany
 from evalmon_agent.programs.submitting.evals import Evals, Prepared
@@ -83,8 +85,9 @@ def retry(
     report = SubmitReport()
     retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(helpers))
+    report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
     if dry_run:
-        report.submitted += [{"name": one.asked.name, "script": one.asked.script, "why": one.why} for one in prepared]
+        preview(helpers, prepared, report, mode=mode)
         return report
     Evals(helpers, report, mode, sleep).submit(prepared)
     report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
@@ -184,7 +187,9 @@ class _Retrier:
         if attempt is not None and attempt.evidence is not None:
             return attempt.evidence
         owed = next((one for one in unmeasured(state) if one.name == ev.name and one.job_id == ev.job_id), None)
-        return Evidence() if owed is None else collect(self.helpers.experiment, ev, owed, self.reader)
+        if owed is None:
+            return Evidence()
+        return collect(self.helpers.experiment, ev, owed, self.reader, slurm=self.helpers.slurm)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, remark = self._script(group[0].entry)

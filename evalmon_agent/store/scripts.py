@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.store.experiment import Experiment
@@ -43,19 +44,19 @@ def launcher_parts(experiment: Experiment, path: str, script: bytes) -> list[str
 
 
 def write(experiment: Experiment, token: str, parts: Sequence[str], content: bytes) -> str:
-    """Write one file of a submission, for us alone, and return its path."""
-    directory = experiment.directory
-    for part in (os.path.basename(experiment.scripts), token, *parts[:-1]):
+    """Write one file of a submission, for us alone, and return its path as Slurm is to know it."""
+    directory = experiment.scripts
+    for part in (token, *parts[:-1]):
         directory = os.path.join(directory, part)
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
     path = os.path.join(directory, parts[-1])
     replace_atomically(path, content, mode=0o600)
-    return path
+    return shown(path)
 
 
 def launcher_of(experiment: Experiment, token: str, path: str) -> str:
-    """The path of the launcher for the script at `path`; "" if it is gone."""
+    """The path, for I/O, of the launcher for the script at `path`; "" if it is gone."""
     directory, filename = os.path.join(experiment.scripts, token), os.path.basename(path)
     places = (os.path.join(directory, _ASIDE), os.path.join(directory, _HOME), directory)
     return next((path for path in (os.path.join(place, filename) for place in places) if os.path.exists(path)), "")

@@ -7,10 +7,14 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from evalmon_agent.settings import FAST_POLLING, OurJob
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.words.durations import time_option
+
+Kind = Literal["sidecar", "completion"]
+_COMMAND: Mapping[Kind, str] = {"sidecar": "sidecar", "completion": "complete"}
 
 TIME_MIN_S = 600
 """What a sidecar is content with: Slurm may cut its limit so far to start it in a gap before pending evals."""
@@ -49,12 +53,12 @@ def place_of(options: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -
 
 
 def script(
-    command: str,
+    kind: Kind,
     experiment: str,
     *,
-    kind: str,
     interpreter: str,
     token: str,
+    experiment_id: str | None,
     environ: Mapping[str, str],
     group_readable: bool = False,
 ) -> str:
@@ -63,7 +67,8 @@ def script(
     It opens its output itself: Slurm would follow a link that somebody put in the place of EXP/evalmon, and give the
     file the mode that the umask leaves. What cannot be opened safely is not written; the job goes on.
     """
-    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", command, "--token", token, "--", experiment]
+    ours = ["--token", token, *(["--experiment-id", experiment_id] if experiment_id is not None else [])]
+    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", _COMMAND[kind], *ours, "--", experiment]
     exports = [f"export {key}={shlex.quote(environ[key])}" for key in _LINE_KEYS if environ.get(key)]
     output = _OPEN_OUTPUT.format(
         directory=shlex.quote(os.path.join(experiment, "evalmon")), kind=kind, umask="027" if group_readable else "077"
@@ -98,7 +103,7 @@ def options(job: OurJob, place: Place, *, kind: str, time_limit: str, afterany: 
 
 def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]) -> str:
     """The time limit, cut to that of the partition where the job will run; of several, to the shortest."""
-    limits = [p.time_limit_s for p in _named(partition, partitions) if p.time_limit_s is not None]
+    limits = [p.time_limit_s for p in named_partitions(partition, partitions) if p.time_limit_s is not None]
     wanted_s = time_option(wanted)
     if not limits or (wanted_s is not None and wanted_s <= min(limits)):
         return wanted
@@ -113,11 +118,11 @@ def time_min(time_limit: str) -> list[str]:
 
 def is_exclusive(partition: str | None, partitions: Sequence[Partition], *, linear: bool = False) -> bool:
     """Whether a small job takes a whole node there, which a sidecar must not. `linear`: the cluster's select/linear."""
-    named = _named(partition, partitions)
+    named = named_partitions(partition, partitions)
     return any(p.exclusive or (linear and not p.oversubscribed) for p in named) or (linear and not named)
 
 
-def _named(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
+def named_partitions(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
     """Those that `--partition=a,b` names; without it, the default one."""
     names = partition.split(",") if partition else []
     return [p for p in partitions if (p.name in names if names else p.is_default)]

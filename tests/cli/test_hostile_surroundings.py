@@ -68,7 +68,9 @@ def test_what_is_submitted_from_a_hostile_place_runs_the_script_and_nothing_else
         )
         assert len(report.submitted) == 1, payload
         scripts = [
-            found for found in Path(experiment.scripts).rglob("*") if found.is_file() and found.name != "settings.json"
+            found
+            for found in Path(experiment.directory, "scripts").rglob("*")
+            if found.is_file() and found.name != "settings.json"
         ]
         assert len(scripts) == 3
         for one in scripts:
@@ -125,9 +127,8 @@ def test_our_own_jobs_are_not_led_astray_by_what_lies_around_them(tmp_path: Path
     exp.slurm.show([ended("11")])
     for name in SHADOWS:
         (exp.root / f"{name}.py").write_text(f"open({str(tmp_path / 'loaded')!r}, 'a').write({name!r})\n")
-    text = script(
-        "sidecar", str(exp.root), kind="sidecar", interpreter=sys.executable, token="t", environ=exp.slurm.environ
-    )
+    ours = {"token": "t", "experiment_id": exp.experiment.id, "environ": exp.slurm.environ}
+    text = script("sidecar", str(exp.root), interpreter=sys.executable, **ours)
     env = {"PYTHONPATH": str(exp.root), "PYTHONHOME": "/nowhere", "PYTHONSTARTUP": "x", "PYTHONINSPECT": "1"}
     done = subprocess.run(["sh", "-c", text], env=env, cwd=exp.root, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -130,6 +130,7 @@ def test_a_linked_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> N
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
     before = sorted(os.listdir(elsewhere))
+    exp.anew()
     slurm = Slurm(exp.slurm.environ)
     refused(exp.experiment.check, "not a directory")
     refused(lambda: exp.experiment.prepare(group_readable=True), "not a directory")

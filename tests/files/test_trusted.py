@@ -140,6 +140,18 @@ def test_links_in_a_circle_and_without_end_are_refused(place: Path) -> None:
             content(place / name)
 
 
+def test_a_directory_that_is_open_is_what_it_was_wherever_its_path_leads(place: Path) -> None:
+    descriptor = os.open(place / "a", os.O_RDONLY)
+    (place / "a").rename(place / "away")
+    (place / "a" / "b").mkdir(parents=True)
+    (place / "a" / "b" / "file").write_bytes(b"another")
+    assert content(f"/proc/self/fd/{descriptor}/b/file") == b"mine"
+    os.close(open_listing(f"/proc/self/fd/{descriptor}", owner=ME))
+    os.close(descriptor)
+    with pytest.raises(FileNotFoundError):
+        content("/proc/self/fd/-1/file")
+
+
 def test_what_is_missing_is_made_below_what_is_there(place: Path) -> None:
     (place / "link").symlink_to("a")
     descriptor = open_directory(place / "link" / "new" / "deep", owner=ME, is_made=True)

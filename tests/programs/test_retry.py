@@ -80,7 +80,7 @@ def in_queue(exp: Exp) -> Counter[str]:
 
 
 def calls(exp: Exp, script: str) -> list[str]:
-    return [call for call in exp.slurm.calls("sbatch") if script in call]
+    return [call for call in exp.slurm.calls("sbatch") if script in call and "--test-only" not in call]
 
 
 def told(report: SubmitReport) -> dict[str, str]:
@@ -89,7 +89,7 @@ def told(report: SubmitReport) -> dict[str, str]:
 
 def test_each_gets_what_it_lacked_on_the_command_line_and_nothing_else_changes(tmp_path: Path) -> None:
     exp = new(tmp_path, a="TIMEOUT", b="OUT_OF_MEMORY", c="FAILED", d="NODE_FAIL", e="COMPLETED")
-    exp.slurm.answer("sinfo", "main*\x1f1-00:00:00\x1fNO\n")
+    exp.slurm.answer("sinfo", "main*\x1f1-00:00:00\x1fNO\x1fn/a\n")
     report = retried(exp, dry_run=True)
     assert told(report) == {
         "r1/a/epoch0": "TIMEOUT, time 00:30:00 -> 00:45:00",
@@ -267,6 +267,7 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
     def restored() -> None:
         shutil.rmtree(template)
         shutil.copytree(kept, template, symlinks=True)
+        exp.anew()
 
     points = faults.points(lambda: retried(exp), directory / "trace")[::step]
     settles(exp)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import faults
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.scripts import asks_for_its_path, launcher_of, read_script
@@ -63,7 +64,7 @@ def test_no_link_is_made_without_need_or_into_a_loop(tmp_path: Path, script: str
     path, command = submitted(exp, script, content)
     assert command.resolve() != path.resolve()
     assert not [p for p in exp.ours.rglob("*") if p.is_symlink()]
-    assert command == Path(launcher_of(exp.experiment, command.parent.name, str(path)))
+    assert command == Path(shown(launcher_of(exp.experiment, command.parent.name, str(path))))
     assert read_script(exp.experiment, command.parent.name, str(path)) == content.encode()
     command.write_bytes(command.read_bytes() + b"changed")
     assert read_script(exp.experiment, command.parent.name, str(path)) is None

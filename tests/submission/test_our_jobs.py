@@ -142,14 +142,25 @@ def test_the_script_of_a_job_of_ours_stands_on_its_own(experiment: str, tmp_path
     fake.write_text('#!/bin/sh\nprintf \'%s\\0\' "$SLURM_CONF" "$TZ" "$@"\n')
     fake.chmod(0o700)
     environ = {"PATH": os.defpath, "TZ": "Europe/Berlin", "SECRET": "x", "SLURM_CONF": "/etc/s l'urm.conf"}
-    text = script("sidecar", experiment, kind="sidecar", interpreter=str(fake), token="5f3a", environ=environ)
+    text = script("sidecar", experiment, interpreter=str(fake), token="5f3a", experiment_id="e1d2", environ=environ)
     assert text.startswith("#!/bin/sh\n")
     assert "SECRET" not in text
     done = subprocess.run(["sh", "-c", text], env={}, capture_output=True, check=True, cwd=tmp_path)
     assert os.listdir(tmp_path) == ["py thon"]
-    options = ["-E", "-P", "-m", "evalmon_agent", "sidecar", "--token", "5f3a", "--", experiment]
+    ours = ["--token", "5f3a", "--experiment-id", "e1d2"]
+    options = ["-E", "-P", "-m", "evalmon_agent", "sidecar", *ours, "--", experiment]
     assert ["/etc/s l'urm.conf", "Europe/Berlin", *options] == done.stdout.decode().split("\0")[:-1]
     assert ["py thon"] == os.listdir(tmp_path)
+
+
+def test_where_the_first_submit_went_its_jobs_successors_go_too() -> None:
+    """A job of evalmon's knows the submitting shell's SBATCH_* by its script alone; sbatch inside it gets options."""
+    users = {"PATH": "/usr/bin", "SBATCH_PARTITION": "gpu", "SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "a b"}
+    text = script("sidecar", "/exp", interpreter="/py", token="5f3a", experiment_id=None, environ=users)
+    lines = text.replace("exec ", "env -0; exec true ").encode()
+    done = subprocess.run(["sh"], input=lines, env={}, capture_output=True, check=True)
+    inside = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if "=" in entry)
+    assert place_of([{"partition": "other"}], inside) == Place("gpu", "lab", "a b")
 
 
 class OneOfOurs:
@@ -166,7 +177,7 @@ class OneOfOurs:
 
     def run(self, shell: str = "sh", **more: Any) -> int:
         experiment, interpreter = str(self.ours.parent), str(self._interpreter)
-        text = script("sidecar", experiment, kind="sidecar", interpreter=interpreter, token="t", environ={}, **more)
+        text = script("sidecar", experiment, interpreter=interpreter, token="t", experiment_id=None, environ={}, **more)
         null = subprocess.DEVNULL
         argv = [shell, "-c", f"umask 0; {text}"]
         done = subprocess.run(argv, env={"SLURM_JOB_ID": "7"}, check=False, stdin=null, stdout=null, stderr=null)
@@ -224,13 +235,3 @@ def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Pat
             as_root.run("chmod", "755", job.ours)
     assert job.run() == 5
     assert (os.listdir(precious), (precious / "file").read_text()) == (["file"], "mine")
-
-
-def test_where_the_first_submit_went_its_jobs_successors_go_too() -> None:
-    """A job of evalmon's knows the submitting shell's SBATCH_* by its script alone; sbatch inside it gets options."""
-    users = {"PATH": "/usr/bin", "SBATCH_PARTITION": "gpu", "SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "a b"}
-    text = script("sidecar", "/exp", kind="sidecar", interpreter="/py", token="5f3a", environ=users)
-    lines = text.replace("exec ", "env -0; exec true ").encode()
-    done = subprocess.run(["sh"], input=lines, env={}, capture_output=True, check=True)
-    inside = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if "=" in entry)
-    assert place_of([{"partition": "other"}], inside) == Place("gpu", "lab", "a b")

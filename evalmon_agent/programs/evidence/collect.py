@@ -10,8 +10,10 @@ from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.ownership import user_name
 from evalmon_agent.programs.evidence.gpu import gpu_figures
 from evalmon_agent.programs.evidence.traces import outputs_of, result_of, script_of, span_of, text_of
+from evalmon_agent.programs.evidence.unopened import unopened
+from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.case import case_of
+from evalmon_agent.tracking.case import case_of, was_not_started
 from evalmon_agent.tracking.path import ENDS, Incarnation, incarnations, slurm_says
 from evalmon_agent.tracking.records import Eval, Evidence, Foreign
 from evalmon_agent.tracking.wanted import Unmeasured
@@ -21,8 +23,11 @@ from evalmon_agent.words.states import State
 _BUDGET_S = 5.0
 
 
-def collect(experiment: Experiment, ev: Eval, owed: Unmeasured, reader: LogReader) -> Evidence:
-    """The evidence of one ended attempt; what cannot be read is not there."""
+def collect(experiment: Experiment, ev: Eval, owed: Unmeasured, reader: LogReader, *, slurm: Slurm) -> Evidence:
+    """The evidence of one ended attempt; what cannot be read is not there.
+
+    Slurm is asked only about a job that it could not start.
+    """
     # No job waits for this: where many evals share a directory, all its logs may have to be read.
     files = reader.files
     files.foreign.clear()
@@ -45,6 +50,7 @@ def collect(experiment: Experiment, ev: Eval, owed: Unmeasured, reader: LogReade
         printed=f"{output}\n{text_of(outputs.errors, files=files)}",
         result=result,
         expects_log=expected,
+        unopened=unopened(outputs, slurm, owed.job_id) if was_not_started(one.attempt, one.own) else None,
     )
     return Evidence(
         gpu=gpu_figures(files, ev.output_dir, span, one.own),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 
 import evalmon_agent
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.jobs.register import BatchJob, Submission
 from evalmon_agent.settings import Settings
 from evalmon_agent.store import scripts
@@ -25,7 +26,22 @@ def prepare(
     retry_logs: Mapping[int | None, str] | None = None,
 ) -> BatchJob:
     """Write the launcher. `retry_logs`: where an eval that is run again may go on from."""
-    launcher = render(
+    launcher = launcher_for(experiment, settings, token, script, asked, retry_logs=retry_logs)
+    parts = scripts.launcher_parts(experiment, asked.script, script.content)
+    return _batch_job(scripts.write(experiment, token, parts, launcher), launcher, asked)
+
+
+def launcher_for(
+    experiment: Experiment,
+    settings: Settings,
+    token: str,
+    script: Script,
+    asked: Submission,
+    *,
+    retry_logs: Mapping[int | None, str] | None = None,
+) -> bytes:
+    """The launcher's text."""
+    return render(
         Monitored(
             script=script.content,
             path=asked.script,
@@ -36,20 +52,19 @@ def prepare(
             output_dir=asked.output_dir or os.path.dirname(asked.script),
             is_array=asked.tasks is not None,
             token=token,
+            experiment_id=experiment.id or "",
             interpreter=sys.executable,
             package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
             sample_interval_s=settings.sample_interval,
             retry_logs=retry_logs or {},
         )
     )
-    parts = scripts.launcher_parts(experiment, asked.script, script.content)
-    return _batch_job(scripts.write(experiment, token, parts, launcher), launcher, asked)
 
 
 def prepared(experiment: Experiment, token: str, asked: Submission) -> BatchJob | None:
     """What `prepare` wrote earlier; None if it is gone."""
     launcher = scripts.read_launcher(experiment, token, asked.script)
-    path = scripts.launcher_of(experiment, token, asked.script)
+    path = shown(scripts.launcher_of(experiment, token, asked.script))
     return None if launcher is None else _batch_job(path, launcher, asked)
 
 

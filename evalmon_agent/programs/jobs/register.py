@@ -222,7 +222,8 @@ def submit(
     job_id, unknown = answer.job_id, answer.unknown
     if job_id is None and answer.doubtful:
         job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
-    with locked(experiment):
+    # What Slurm said is on record beside the intent, whatever somebody did to the directory's path meanwhile.
+    with locked(experiment, wherever_it_is=True):
         if job_id is not None:
             registry.append(experiment.registry, Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
             scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))

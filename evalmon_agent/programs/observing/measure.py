@@ -62,7 +62,7 @@ class Measurer:
         for owed in unmeasured(state):
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
-                evidence = collect(self.experiment, state.evals[owed.name], owed, self._reader)
+                evidence = collect(self.experiment, state.evals[owed.name], owed, self._reader, slurm=self.slurm)
                 found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures, evidence, owed.restart))
             if clock() >= until:
                 break

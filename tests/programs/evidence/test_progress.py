@@ -26,6 +26,7 @@ class Study:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.experiment = Experiment.at(str(root))
+        self.experiment.prepare(group_readable=False)
         self.state = ExperimentState(experiment=str(root))
 
     def eval(self, number: int, script: str = "inspect eval t.py --log-dir ./logs\n") -> Path:
