@@ -258,8 +258,8 @@ class Experiment:
         may_be = there.st_uid == held.owner and (there.st_ino == held.inode or held.is_stale)
         if not may_be or not stat.S_ISDIR(there.st_mode):
             raise self._replaced()
-        found = Pinned(self.directory)
-        if found.owner != held.owner or _identity_in(found) != self._identity or found.status.st_mode & 0o022:
+        found, known = Pinned(self.directory), self._identity or _identity_in(held)
+        if found.owner != held.owner or _identity_in(found) != known or found.status.st_mode & 0o022:
             raise self._replaced()
         held.become(found)
 
