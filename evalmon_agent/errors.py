@@ -4,6 +4,7 @@
     ├── UsageError                    2   wrong usage or input
     ├── SlurmUnavailableError        69   no Slurm, or it does not answer
     ├── LockUnavailableError         75   another writer holds the lock, or it cannot be had here
+    ├── UnsafeDirectoryError         77   anybody could replace the experiment
     ├── ReplacedError                77   somebody put another directory in the experiment's place
     ├── UnreadableError              78   settings or state not readable by this version
     └── StoppedError                130   a signal asked us to stop
@@ -45,6 +46,12 @@ class LockUnavailableError(EvalmonError):
     """The experiment's lock is held by somebody else, or cannot be had on this host."""
 
     exit_status = 75
+
+
+class UnsafeDirectoryError(EvalmonError):
+    """The experiment lies where anybody could rename or replace it."""
+
+    exit_status = 77
 
 
 class ReplacedError(EvalmonError):

@@ -41,10 +41,12 @@ sed "s/\x1f/$delimiter/g" "$dir/sacct.out"
 """,
     "sbatch": """
 [ "$1" = --version ] && exec cat "$dir/version.out"
+case " $* " in *" --test-only "*) is_test=yes ;; *) is_test= ;; esac
 while [ "$1" != -- ]; do shift; done
 script=$2
 [ "$script" = /dev/stdin ] && { script="$2 $3"; cat > "$dir/last.stdin"; }
 if [ -e "$dir/refused/${script##*/}" ]; then cat "$dir/refused/${script##*/}" >&2; exit 1; fi
+if [ $is_test ]; then printf 'sbatch: Job 1 to start at 2026-11-26T14:00:21\\n' >&2; exit 0; fi
 id=1001
 while ! mkdir "$dir/ids/$id" 2>/dev/null; do id=$((id + 1)); done
 now=$(date +%s)
@@ -154,7 +156,7 @@ class FakeSlurm:
             program.chmod(0o755)
         self.answer("version", "slurm 24.11.5\n")
         self.answer("scontrol", "AccountingStorageType   = accounting_storage/slurmdbd\nClusterName = test\n")
-        self.answer("sinfo", f"main*{US}1-00:00:00{US}NO\n")
+        self.answer("sinfo", f"main*{US}1-00:00:00{US}NO{US}n/a\n")
         self.show([])
 
     @property

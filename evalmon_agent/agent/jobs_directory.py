@@ -58,10 +58,15 @@ def find_monitor_directory(environ: "Mapping[str, str]") -> str | None:
 
 
 def _is_marked(directory: str) -> bool:
+    """Whether an evalmon.yaml is there: a regular file of ours or root's, or a link of ours or root's to one."""
+    path, ours = os.path.join(directory, "evalmon.yaml"), {os.getuid(), 0}
     try:
-        return os.stat(os.path.join(directory, "evalmon.yaml")).st_uid in {os.getuid(), 0}
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode) and status.st_uid in ours:
+            status = os.stat(path)
     except OSError:
         return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid in ours
 
 
 class JobsDirectory:

@@ -37,7 +37,7 @@ def main() -> None:
 @experiment_argument()
 @click.argument("scripts", nargs=-1, metavar="[SCRIPT]...", type=click.Path())
 @click.option("--mode", type=click.Choice(["sidecar", "dependency"]), help="With or without a live sidecar job.")
-@click.option("--dry-run", is_flag=True, help="Show what would be submitted.")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and what Slurm would refuse.")
 @json_option
 def submit(
     experiment: Experiment,
@@ -50,6 +50,7 @@ def submit(
     from evalmon_agent.programs.submit import submit as program
 
     settings = load_settings(experiment)
+    is_first = not experiment.is_monitored()
     report = program(
         experiment,
         settings,
@@ -60,6 +61,8 @@ def submit(
         environ=os.environ,
     )
     show.submitted(report, experiment, dry_run=dry_run, as_json=as_json)
+    if is_first:
+        show.exposed(experiment)
     sys.exit(report.exit_status)
 
 
@@ -89,6 +92,7 @@ def watch(
         raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
     wanted = parse_wanted(jobs)
     settings = load_settings(experiment)
+    is_first = not experiment.is_monitored()
     report = program(
         experiment,
         settings,
@@ -100,6 +104,8 @@ def watch(
         environ=os.environ,
     )
     show.watched(report, experiment, dry_run=dry_run, as_json=as_json)
+    if is_first:
+        show.exposed(experiment)
     sys.exit(report.exit_status)
 
 

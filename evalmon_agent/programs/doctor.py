@@ -22,7 +22,7 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
 
-_BY_WEIGHT = (78, 2, 69, 75, 1)
+_BY_WEIGHT = (78, 2, 77, 69, 75, 1)
 
 
 def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str, str]) -> list[Finding]:
@@ -34,7 +34,7 @@ def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str,
         settings, about_settings = _settings(exp, environ)
         found.append(about_settings)
         for name, check in (
-            ("directory", directory.check),
+            ("directory", lambda exp: directory.check(exp, settings)),
             ("file system", filesystem.check),
             ("clock", file_clock.check),
             ("records", records.check),

@@ -6,11 +6,16 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.programs import output_directories
+from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.programs.jobs import register
@@ -20,6 +25,7 @@ from evalmon_agent.programs.jobs.register import Submission
 from evalmon_agent.programs.observing.measure import Measurer
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.programs.observing.unlock import release_if_over
+from evalmon_agent.programs.preview import preview
 from evalmon_agent.programs.submit import require_slurm
 from evalmon_agent.programs.submitting.accompany import Mode, accompany
 from evalmon_agent.programs.submitting.evals import Evals, Prepared
@@ -71,6 +77,7 @@ def retry(
     experiment, slurm = helpers.experiment, helpers.slurm
     experiment.require_monitored()
     experiment.check()
+    refuse_world_writable(experiment, helpers.settings)
     require_slurm(slurm)
     if not dry_run:
         release_if_over(experiment, slurm)
@@ -78,8 +85,9 @@ def retry(
     report = SubmitReport()
     retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(helpers))
+    report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
     if dry_run:
-        report.submitted += [{"name": one.asked.name, "script": one.asked.script, "why": one.why} for one in prepared]
+        preview(helpers, prepared, report, mode=mode)
         return report
     Evals(helpers, report, mode, sleep).submit(prepared)
     report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
@@ -128,6 +136,7 @@ class _Retrier:
     more: More
     report: SubmitReport
     partitions: _Partitions
+    reader: LogReader = field(default_factory=lambda: LogReader(OwnedFiles(os.geteuid())))
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
@@ -157,7 +166,20 @@ class _Retrier:
             if isinstance(again, str):
                 self._skip(ev, again)
             elif counts is not None and entry is not None:
-                yield _Chosen(counts, ev, entry, again, left.result)
+                yield _Chosen(counts, ev, entry, self._with_own_log(again), left.result)
+
+    def _with_own_log(self, again: Again) -> Again:
+        """Since its log was read, somebody else may have put another in its place, which the script would obey."""
+        if again.log is None:
+            return again
+        try:
+            with self.reader.files.open(again.log):
+                return again
+        except ForeignError as error:
+            why = f"{error.filename} belongs to {user_name(error.uid)}"
+        except OSError as error:
+            why = f"{again.log} cannot be read ({error.strerror})"
+        return replace(again, log=None, reason=f"{again.reason}, from its start: {why}")
 
     def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
         """What the last attempt left behind, also where its figures are not there yet."""
@@ -165,7 +187,9 @@ class _Retrier:
         if attempt is not None and attempt.evidence is not None:
             return attempt.evidence
         owed = next((one for one in unmeasured(state) if one.name == ev.name and one.job_id == ev.job_id), None)
-        return Evidence() if owed is None else collect(self.helpers.experiment, ev, owed, LogReader())
+        if owed is None:
+            return Evidence()
+        return collect(self.helpers.experiment, ev, owed, self.reader, slurm=self.helpers.slurm)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, remark = self._script(group[0].entry)

@@ -47,6 +47,14 @@ class Submitted:
     doubtful: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What `sbatch --test-only` said of a job: nothing against it, or why Slurm refuses it, or why nobody knows."""
+
+    refusal: str = ""
+    unknown: str = ""
+
+
 class Slurm:
     """Slurm as this user sees it from here. One command at a time, each with a time-out.
 
@@ -140,13 +148,18 @@ class Slurm:
 
     def ends_at(self, job_id: str) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""
-        done = self._ask(["squeue", "-h", "-j", job_id, "-o", "%e"])
+        done = self._ask(squeue.end_argv(job_id))
         return parse_stamp(done.stdout) if done.ok else None
 
     def is_preempted(self, job_id: str) -> bool:
         """Whether this job of ours is being ended by preemption, for good; False where Slurm does not tell."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
         return done.ok and scontrol.is_preempted_for_good(done.stdout)
+
+    def standard_files(self, job_id: str) -> Mapping[str, str]:
+        """The paths of a job's `StdOut`, `StdErr` and `StdIn`; empty once Slurm has forgotten the job."""
+        done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
+        return scontrol.standard_files(done.stdout) if done.ok else {}
 
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
@@ -178,6 +191,24 @@ class Slurm:
         refused = failure is not None and failure.kind is Kind.REFUSED
         words = words or f"sbatch: exit status {done.returncode}"
         return Submitted(refusal=words, unknown=unknown, doubtful=not refused)
+
+    def test(self, argv: Sequence[str], *, cwd: str, script: bytes) -> Tested:
+        """Run this sbatch, which has `--test-only`, as `submit` would run it without."""
+        env = for_evals(self._environ)
+        at = self._absolute(argv)
+        done = run(at, timeout_s=ASK_TIMEOUT_S, env=env, cwd=cwd, stdin=script, dies_with_us=True)
+        words = "\n".join(line for line in done.stderr.splitlines() if line.strip()) or done.problem
+        if done.returncode is None or done.timed_out or done.returncode < 0:
+            return Tested(unknown=words or "sbatch gave no answer in time")
+        answer = sbatch.parse(done.stdout, done.stderr)
+        if answer is not None:
+            self.cancel([str(answer.job_id)])
+            return Tested(unknown=f"this sbatch submits although it is told not to; job {answer.job_id} is cancelled")
+        failure = classify(done.returncode, done.stdout, done.stderr)
+        is_no_answer = failure is not None and failure.kind is Kind.NO_NEWS
+        if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):
+            return Tested(unknown=words)
+        return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
 
     def rename(self, job_id: str, name: str) -> Failure | None:
         """Give one of our own jobs another name."""

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+TEST_ONLY = "--test-only"
+
 STDIN = "/dev/stdin"
 """A path to sbatch, so the job keeps it and the words behind it as its Command; and nobody can swap what it opens."""
 
@@ -53,3 +55,8 @@ def parse(stdout: str, stderr: str = "") -> Answer | None:
         return None
     [(job_id, cluster)] = answers
     return Answer(int(job_id), cluster or None, said_plainly=bool(sentences))
+
+
+def knows_no_test(words: str) -> bool:
+    """Whether a site's own sbatch does not know the option."""
+    return TEST_ONLY in words

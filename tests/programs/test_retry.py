@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import faults
+import second_user
 from evalmon_agent.errors import UsageError
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.retry import More, retry
@@ -23,6 +24,7 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.submission.retry_plan import Asked
 from experiments import Exp, ended
+from programs.evidence.test_foreign import inspect_log
 
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
 
@@ -78,7 +80,7 @@ def in_queue(exp: Exp) -> Counter[str]:
 
 
 def calls(exp: Exp, script: str) -> list[str]:
-    return [call for call in exp.slurm.calls("sbatch") if script in call]
+    return [call for call in exp.slurm.calls("sbatch") if script in call and "--test-only" not in call]
 
 
 def told(report: SubmitReport) -> dict[str, str]:
@@ -87,7 +89,7 @@ def told(report: SubmitReport) -> dict[str, str]:
 
 def test_each_gets_what_it_lacked_on_the_command_line_and_nothing_else_changes(tmp_path: Path) -> None:
     exp = new(tmp_path, a="TIMEOUT", b="OUT_OF_MEMORY", c="FAILED", d="NODE_FAIL", e="COMPLETED")
-    exp.slurm.answer("sinfo", "main*\x1f1-00:00:00\x1fNO\n")
+    exp.slurm.answer("sinfo", "main*\x1f1-00:00:00\x1fNO\x1fn/a\n")
     report = retried(exp, dry_run=True)
     assert told(report) == {
         "r1/a/epoch0": "TIMEOUT, time 00:30:00 -> 00:45:00",
@@ -174,6 +176,32 @@ def test_it_runs_as_it_was_submitted_and_says_so_where_its_script_has_changed(tm
     assert told(report) == {"r1/a/epoch0": "FAILED", "r1/c/epoch0": "FAILED"}
     assert [one["why"] for one in report.skipped] == [f"its script is gone: {folder / 'b_epoch0.slurm'}"]
     assert "mended" in scripts_of_last(exp, "a")[0]
+
+
+@pytest.mark.parametrize("replaced_at", ["once", "after it was read", "never"])
+def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_at: str) -> None:
+    """The script would run what that log names."""
+    log = tmp_path / "study" / "r1" / "eval" / "logs" / "x.eval"
+    exp = new(tmp_path, head='inspect eval-retry "$EVALMON_RETRY_LOG"\n', a="FAILED")
+    state = exp.ours / "state.json"
+    submitted_at = exp.state()["evals"]["r1/a/epoch0"]["attempts"][0]["submitted_at"]
+    log.parent.mkdir()
+    log.write_bytes(inspect_log(status="error", at=submitted_at))
+    if replaced_at == "once":
+        second_user.give(log)
+    state.unlink()  # so that it is measured again
+    exp.observe_to_the_end()
+    if replaced_at == "after it was read":
+        second_user.give(log)
+    report = retried(exp)
+    launcher = Path(calls(exp, "a_epoch0")[-1].rpartition(" ")[2]).read_text()
+    assert (str(log) in launcher) == (replaced_at == "never")
+    expected = {
+        "once": "FAILED",
+        "after it was read": f"FAILED, from its start: {log} belongs to {second_user.name()}",
+        "never": f"FAILED, goes on from {log}",
+    }
+    assert told(report) == {"r1/a/epoch0": expected[replaced_at]}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.files.ownership import is_trusted, user_name, writers
-from evalmon_agent.files.regular import open_regular, read_at
+from evalmon_agent.files.regular import read_at
 from evalmon_agent.settings import Settings
 from evalmon_agent.store.experiment import Experiment, is_utf8
 from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Script, read_script
@@ -52,14 +52,13 @@ def read(experiment: Experiment, path: str) -> Script:
 
 def change_since(path: str, submitted: bytes) -> str:
     """That the script has changed since it was submitted, and who could change it; "" if it has not, or is gone."""
-    try:
-        with open_regular(path) as (fd, _):
-            if read_at(fd, 0, MAX_SCRIPT_BYTES) == submitted:
-                return ""
-            status = os.fstat(fd)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return ""
-    except OSError:
+    try:
+        if _content(path, is_named=True) == submitted:
+            return ""
+        status = os.stat(path)
+    except (OSError, UsageError):
         return "runs as it was submitted (its script cannot be read now)"
     owner = [] if status.st_uid == os.geteuid() else [f"belongs to {user_name(status.st_uid)}"]
     who = " and ".join([*owner, *filter(None, [writers(path, status)])])

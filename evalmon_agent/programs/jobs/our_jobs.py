@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from evalmon_agent.programs.jobs.register import BatchJob, Outcome, claim, new_token, submit
 from evalmon_agent.settings import OurJob, Settings
@@ -17,12 +15,19 @@ from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.store import registry, scripts
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.submission.our_jobs import Place, cut_time, is_exclusive, options, place_of, script, time_min
+from evalmon_agent.submission.our_jobs import (
+    Kind,
+    Place,
+    cut_time,
+    is_exclusive,
+    options,
+    place_of,
+    script,
+    time_min,
+)
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
 
-Kind = Literal["sidecar", "completion"]
-_COMMAND: Mapping[Kind, str] = {"sidecar": "sidecar", "completion": "complete"}
 _HEADS_READ = 50
 MAX_DEPENDENCIES = 5000
 """Ids in one --dependency: well below the 128 KiB that one argument may have."""
@@ -53,12 +58,13 @@ class Helpers:
         token = new_token()
         claim(self.experiment, token, kind)
         text = script(
-            _COMMAND[kind],
+            kind,
             self.experiment.root,
             interpreter=sys.executable,
             token=token,
             experiment_id=self.experiment.id,
             environ=self.environ,
+            group_readable=self.settings.group_readable,
         )
         content = text.encode(errors="surrogateescape")
         path = scripts.write(self.experiment, token, [f"evalmon-{kind}"], content)
@@ -68,7 +74,6 @@ class Helpers:
             wanted,
             place,
             kind=kind,
-            output=os.path.join(self.experiment.directory, f"{kind}-{{j}}.out"),
             time_limit=time_limit,
             afterany=afterany[-MAX_DEPENDENCIES:],
         )

@@ -26,7 +26,22 @@ def prepare(
     retry_logs: Mapping[int | None, str] | None = None,
 ) -> BatchJob:
     """Write the launcher. `retry_logs`: where an eval that is run again may go on from."""
-    launcher = render(
+    launcher = launcher_for(experiment, settings, token, script, asked, retry_logs=retry_logs)
+    parts = scripts.launcher_parts(experiment, asked.script, script.content)
+    return _batch_job(scripts.write(experiment, token, parts, launcher), launcher, asked)
+
+
+def launcher_for(
+    experiment: Experiment,
+    settings: Settings,
+    token: str,
+    script: Script,
+    asked: Submission,
+    *,
+    retry_logs: Mapping[int | None, str] | None = None,
+) -> bytes:
+    """The launcher's text."""
+    return render(
         Monitored(
             script=script.content,
             path=asked.script,
@@ -44,8 +59,6 @@ def prepare(
             retry_logs=retry_logs or {},
         )
     )
-    parts = scripts.launcher_parts(experiment, asked.script, script.content)
-    return _batch_job(scripts.write(experiment, token, parts, launcher), launcher, asked)
 
 
 def prepared(experiment: Experiment, token: str, asked: Submission) -> BatchJob | None:
