@@ -227,12 +227,11 @@ class Experiment:
             found = Pinned(self.directory, below=self._above)
         except FileNotFoundError:
             return None
-        except (NotADirectoryError, PermissionError) as error:
+        except (NotADirectoryError, PermissionError):
             if self._expected_id is not None:
                 raise self._replaced() from None
-            if isinstance(error, PermissionError):
-                raise
-            raise _no_directory(self.directory) from None
+            _refuse_shared(self.directory, os.lstat(self.directory))
+            raise
         who = _identity_in(found)
         if self._expected_id is not None and (who is None or who.id != self._expected_id):
             raise self._replaced()
