@@ -225,11 +225,11 @@ def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Pat
         job.ours.symlink_to(precious)
     else:
         job.ours.mkdir()
+        (job.ours / "registry.jsonl").touch()
+        job.output.symlink_to(precious / "file")
         if how.startswith("another"):
             second_user.give(job.ours)
         else:
             os.chmod(job.ours, 0o770)
-        (job.ours / "registry.jsonl").touch()
-        job.output.symlink_to(precious / "file")
     assert job.run() == 5
     assert (os.listdir(precious), (precious / "file").read_text()) == (["file"], "mine")
