@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.observing.measure import Measurer
@@ -18,6 +19,7 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store import registry, scripts
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.scripts import launcher_of
 from evalmon_agent.submission.launcher import Monitored, render
 from evalmon_agent.tracking.registry import Accepted, Intent
 from fake_slurm import FakeSlurm, Job
@@ -78,6 +80,12 @@ class Exp:
         registry.append(self.experiment.registry, Accepted(token, job_id, SUBMITTED + 0.5))
         return token
 
+    def record(self, call: str) -> Path:
+        """The record of what an sbatch call submitted, below scripts/{token}."""
+        at = Path(call.rpartition(" ")[2])
+        token = at.parts[-3] if at.parent.name == "home" else at.parent.name
+        return Path(shown(launcher_of(self.experiment, token, at.name)))
+
     def observer(self, **more: Any) -> Observer:
         return Observer(self.experiment, Slurm(self.slurm.environ), self.settings, role="command", **more)
 
@@ -99,7 +107,9 @@ class Exp:
 
     def log(self) -> str:
         path = self.ours / "monitor.log"
-        return path.read_text() if path.exists() else ""
+        text = path.read_text() if path.exists() else ""
+        assert "/proc/" not in text, "an I/O path means nothing to people"
+        return text
 
     def blocks(self, *kinds: str) -> list[str]:
         """The blocks of the log without their stamps, in order: those of `kinds`, or all."""

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evalmon_agent.files.temporary import private_file
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.jobs.prepare import launcher_for
 from evalmon_agent.programs.submitting.accompany import Mode
@@ -87,9 +88,9 @@ def _ask(helpers: Helpers, one: Prepared) -> Tested:
     launcher = launcher_for(
         helpers.experiment, helpers.settings, one.token, one.script, asked, retry_logs=one.retry_logs
     )
-    name = None if "job-name" in one.script.head.options else os.path.basename(asked.script)
-    argv = sbatch.argv(asked.script, name=name, options=[sbatch.TEST_ONLY, *asked.options])
-    return helpers.slurm.test(argv, cwd=os.path.dirname(asked.script), script=launcher)
+    with private_file(one.token, os.path.basename(asked.script), launcher) as path:
+        argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *asked.options])
+        return helpers.slurm.test(argv, cwd=os.path.dirname(asked.script))
 
 
 def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str]:

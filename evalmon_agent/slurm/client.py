@@ -166,15 +166,15 @@ class Slurm:
         known = self.configuration()
         return not isinstance(known, Failure) and configuration.gives_whole_nodes(known)
 
-    def submit(self, argv: Sequence[str], *, cwd: str, script: bytes | None = None, ours: bool = False) -> Submitted:
-        """Run this sbatch from `cwd`, with `script` on its standard input. Slurm's own words are passed on verbatim.
+    def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
+        """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
 
         `ours`: the job is one of evalmon's, which says all it needs in its options; the user's SBATCH_GRES and the
         like are meant for the evals.
         """
         env = for_our_jobs(self._environ) if ours else for_evals(self._environ)
         at = self._absolute(argv)
-        done = run(at, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, stdin=script, dies_with_us=True)
+        done = run(at, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
         if done.returncode is None:
             return Submitted(refusal=done.problem)
         answer = sbatch.parse(done.stdout, done.stderr)
@@ -192,11 +192,11 @@ class Slurm:
         words = words or f"sbatch: exit status {done.returncode}"
         return Submitted(refusal=words, unknown=unknown, doubtful=not refused)
 
-    def test(self, argv: Sequence[str], *, cwd: str, script: bytes) -> Tested:
+    def test(self, argv: Sequence[str], *, cwd: str) -> Tested:
         """Run this sbatch, which has `--test-only`, as `submit` would run it without."""
         env = for_evals(self._environ)
         at = self._absolute(argv)
-        done = run(at, timeout_s=ASK_TIMEOUT_S, env=env, cwd=cwd, stdin=script, dies_with_us=True)
+        done = run(at, timeout_s=ASK_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
         words = "\n".join(line for line in done.stderr.splitlines() if line.strip()) or done.problem
         if done.returncode is None or done.timed_out or done.returncode < 0:
             return Tested(unknown=words or "sbatch gave no answer in time")

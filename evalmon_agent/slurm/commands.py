@@ -62,7 +62,6 @@ def run(
     timeout_s: float,
     env: Mapping[str, str],
     cwd: str | None = None,
-    stdin: bytes | None = None,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
     dies_with_us: bool = False,
     stopped: Callable[[], bool] | None = None,
@@ -74,16 +73,15 @@ def run(
     `max_output_bytes`; never raises for anything that the program does. Bytes that are not UTF-8 are replaced.
     `dies_with_us`: should we be killed, the kernel kills the program at once, so that it does nothing more that
     nobody records. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
-    `stdin`: as a file in memory, which a program that opens /dev/stdin several times finds whole each time.
     """
     program = find_program(argv[0], env)
     if program is None:
         return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: not found on PATH"))
-    with _left_behind_is_ours() as sweep, _file_with(stdin) as given:
+    with _left_behind_is_ours() as sweep:
         try:
             child = subprocess.Popen(
                 [program, *argv[1:]],
-                stdin=given,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(env),
@@ -150,18 +148,6 @@ class _Talk:
         if len(key.data) > self._bound:
             del key.data[self._bound :]
             self.cut = True
-
-
-@contextlib.contextmanager
-def _file_with(content: bytes | None) -> Iterator[int]:
-    """A descriptor to be a program's standard input; a regular file, to be read from its start."""
-    if content is None:
-        yield subprocess.DEVNULL
-        return
-    with open(os.memfd_create("stdin"), "r+b", buffering=0) as file:
-        file.write(content)
-        file.seek(0)
-        yield file.fileno()
 
 
 def _read(fd: int) -> bytes | None:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 
 TEST_ONLY = "--test-only"
 
-STDIN = "/dev/stdin"
-"""A path to sbatch, so the job keeps it and the words behind it as its Command; and nobody can swap what it opens."""
-
 _SENTENCE = re.compile(r"\bSubmitted batch job ([1-9][0-9]{0,9})\b(?: on cluster (\S+))?", re.ASCII)
 _PARSABLE = re.compile(r"([1-9][0-9]{0,9})(?:;([^\s;]+))?", re.ASCII)
 
@@ -27,17 +24,8 @@ class Answer:
     said_plainly: bool = False
 
 
-def argv(script: str, *, name: str | None = None, options: Sequence[str] = ()) -> list[str]:
-    """Submit what stands on standard input, as a job whose Command is `/dev/stdin SCRIPT`.
-
-    `name`: the job's, where neither its #SBATCH lines nor the environment name it: sbatch would call it `stdin`.
-    """
-    named = [f"--job-name={name}"] if name is not None else []
-    return ["sbatch", "--parsable", *named, *options, "--", STDIN, script]
-
-
-def argv_by_path(script: str, *, options: Sequence[str] = ()) -> list[str]:
-    """Submit this file; its path becomes the job's Command."""
+def argv(script: str, *, options: Sequence[str] = ()) -> list[str]:
+    """Submit this file. Without options, its #SBATCH lines alone decide; nothing in them is overridden."""
     # The `--` is for a file whose name starts with a dash.
     return ["sbatch", "--parsable", *options, "--", script]
 

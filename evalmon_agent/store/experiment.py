@@ -227,12 +227,11 @@ class Experiment:
             found = Pinned(self.directory, below=self._above)
         except FileNotFoundError:
             return None
-        except (NotADirectoryError, PermissionError) as error:
+        except (NotADirectoryError, PermissionError):
             if self._expected_id is not None:
                 raise self._replaced() from None
-            if isinstance(error, PermissionError):
-                raise
-            raise _no_directory(self.directory) from None
+            _refuse_shared(self.directory, os.lstat(self.directory))
+            raise
         who = _identity_in(found)
         if self._expected_id is not None and (who is None or who.id != self._expected_id):
             raise self._replaced()
@@ -258,8 +257,8 @@ class Experiment:
         may_be = there.st_uid == held.owner and (there.st_ino == held.inode or held.is_stale)
         if not may_be or not stat.S_ISDIR(there.st_mode):
             raise self._replaced()
-        found = Pinned(self.directory)
-        if found.owner != held.owner or _identity_in(found) != self._identity or found.status.st_mode & 0o022:
+        found, known = Pinned(self.directory), self._identity or _identity_in(held)
+        if found.owner != held.owner or _identity_in(found) != known or found.status.st_mode & 0o022:
             raise self._replaced()
         held.become(found)
 

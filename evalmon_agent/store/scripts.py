@@ -1,9 +1,9 @@
 """scripts/{token}: what Slurm got, or is to get, for one submission. A record; nothing is executed from there.
 
-Slurm keeps the launcher's path as part of the job's Command, so the token in it tells which submission a job is. A
-script that asks Slurm for its own path looks beside itself for files to source, or goes there to work. So its launcher
-lies in a directory `home` of its own, and sbatch gets it by its path. Once Slurm has taken it (sbatch reads it but
-once), `home` becomes a link to the script's own directory: the path leads to the script.
+Slurm keeps the path by which it got the launcher as the job's Command, and the token in it tells which submission that
+is. A script that asks Slurm for its own path looks beside itself for files to source, or goes there to work. So its
+launcher lies in a directory `home` of its own, and sbatch gets it by that path. Once Slurm has taken it (sbatch reads
+it but once), `home` becomes a link to the script's own directory: the path leads to the script.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
+from evalmon_agent.files.ownership import exposed
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
@@ -35,12 +36,15 @@ def launcher_parts(experiment: Experiment, path: str, script: bytes) -> list[str
     """Where the launcher of the script at `path` is to lie below `scripts/{token}`.
 
     Not in `home` if EXP/evalmon lies below the script's directory: a link to there would be a loop, in which tools
-    that follow links would get lost.
+    that follow links would get lost. Nor if others could put something in the place of EXP/evalmon, but not of what
+    lies beside the script.
     """
     filename = os.path.basename(path)
     directory = os.path.realpath(os.path.dirname(path))
     loops = os.path.commonpath([directory, experiment.directory]) == directory
-    return [filename] if loops or not asks_for_its_path(script) else [_HOME, filename]
+    is_below = os.path.commonpath([directory, experiment.root]) == experiment.root
+    is_safe = is_below or next(exposed(experiment.root), None) is None
+    return [_HOME, filename] if asks_for_its_path(script) and is_safe and not loops else [filename]
 
 
 def write(experiment: Experiment, token: str, parts: Sequence[str], content: bytes) -> str:

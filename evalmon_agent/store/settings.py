@@ -51,10 +51,20 @@ def load_or_kept(path: str, *, kept: str | None, environ: Mapping[str, str]) -> 
         return Settings(), why
 
 
+def _open(path: str, owner: int | None) -> int:
+    """A file of our own, or of the experiment's owner."""
+    try:
+        return open_file(path, owner=os.geteuid())
+    except ForeignError as error:
+        if error.uid != owner:
+            raise
+        return open_file(path, owner=owner)
+
+
 def _read(path: str, owner: int | None) -> bytes:
     """Its first bytes, one more than settings may have. It may be a link of the user's; a FIFO is not waited for."""
     try:
-        descriptor = open_file(path, owner=os.geteuid() if owner is None else owner)
+        descriptor = _open(path, owner)
     except ForeignError as error:
         raise UnreadableError(
             f"{error.filename}: belongs to {user_name(error.uid)}, and settings choose what runs as you; remove it, or "

@@ -53,6 +53,7 @@ class Study:
         assert says in done.stderr
         assert len(done.stderr.splitlines()) == lines
         assert "Traceback" not in done.stderr
+        assert "/proc/self/fd" not in done.stdout + done.stderr
         assert self.tree() == before
         assert self.slurm.accepted() == []
 

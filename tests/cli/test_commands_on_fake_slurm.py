@@ -49,6 +49,7 @@ def evalmon(exp: Exp, *words: str, **env: str) -> subprocess.CompletedProcess[st
         timeout=90,
     )
     assert "Traceback" not in done.stderr
+    assert "/proc/self/fd" not in done.stdout + done.stderr
     return done
 
 

@@ -65,6 +65,7 @@ def run(exp: Exp, argv: list[str]) -> tuple[int, str, str]:
         timeout=60,
     )
     assert "Traceback" not in done.stderr
+    assert "/proc/self/fd" not in done.stdout + done.stderr
     assert time.monotonic() - began < 10
     return done.returncode, done.stdout, done.stderr
 

@@ -283,7 +283,11 @@ def test_a_command_that_starts_there_does_nothing(swap: Swap, command: str) -> N
     swap.do()
     done = evalmon(exp, *words)
     if command != "status" or "belongs to" not in swap.says:  # another user's is shown, if that user lets us read it
-        assert (done.returncode in {2, 77}, done.stdout, done.stderr.count("\n")) == (True, "", 1)
+        assert (done.returncode in {2, 77}, done.stdout, done.stderr.count("\n")) == (True, "", 1), (
+            done.returncode,
+            done.stdout,
+            done.stderr,
+        )
         assert done.stderr.startswith(f"evalmon: {exp.ours}")
     assert exp.slurm.calls("sbatch") == submitted
     assert swap.is_untouched()
@@ -368,7 +372,7 @@ def test_the_id_is_made_once_and_given_to_the_jobs(tmp_path: Path) -> None:
     env = exp.slurm.environ
     settings = Settings(poll_interval=1.0)
     exp.slurm.after(
-        "sbatch", 'case "$script" in *evalmon-*) cat "$dir/last.stdin" > "$dir/${script##*/}.text" ;; esac\n'
+        "sbatch", 'case "$script" in *evalmon-*) cat "$dir/last.script" > "$dir/${script##*/}.text" ;; esac\n'
     )
     submit(exp.experiment, settings, Slurm(env), named=(), mode="sidecar", dry_run=False, environ=env)
     first = exp.experiment.id

@@ -92,9 +92,8 @@ def test_a_link_of_somebody_else_is_not_followed_wherever_it_stands(place: Path)
 def test_a_file_of_somebody_else_is_not_opened_but_its_directory_may_be_theirs(place: Path) -> None:
     theirs = place / "theirs"
     theirs.mkdir()
-    theirs.chmod(0o777)
-    second_user.give(theirs)
     (place / "a" / "b" / "file").rename(theirs / "file")
+    second_user.give(theirs)
     assert content(theirs / "file") == b"mine"
     second_user.give(theirs / "file")
     error = refused(lambda: content(theirs / "file"))

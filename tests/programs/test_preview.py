@@ -12,6 +12,7 @@ from evalmon_agent.programs.submit import submit
 from evalmon_agent.programs.submitting.report import SubmitReport, Totals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.submission.launcher import script_in
 from experiments import Exp
 from fake_slurm import US
 
@@ -58,8 +59,10 @@ def test_what_slurm_would_refuse_is_told_in_its_words_and_not_counted(exp: Exp) 
 def test_slurm_is_asked_as_it_would_be_submitted_with_the_launcher(exp: Exp) -> None:
     path = script(exp, "a", "--gres=gpu:1")
     dry_run(exp)
-    assert asked(exp) == [f"sbatch --parsable --job-name={path.name} --test-only -- /dev/stdin {path}"]
-    assert "evalmon submitted this" in (exp.slurm.directory / "last.stdin").read_text()
+    [call] = asked(exp)
+    before, _, at = call.rpartition(" ")
+    assert (before, Path(at).name, Path(at).exists()) == ("sbatch --parsable --test-only --", path.name, False)
+    assert script_in((exp.slurm.directory / "last.script").read_bytes()) == path.read_bytes()
 
 
 def test_scripts_with_equal_options_are_asked_about_once(exp: Exp) -> None:

@@ -101,9 +101,7 @@ def test_each_gets_what_it_lacked_on_the_command_line_and_nothing_else_changes(t
     assert told(retried(exp)) == told(report)
     assert " --time=00:45:00 -- " in calls(exp, "a_epoch0")[-1]
     assert " --mem=1536M -- " in calls(exp, "b_epoch0")[-1]
-    assert [call.partition(" -- ")[0] for call in calls(exp, "c_epoch0")] == [
-        "sbatch --parsable --job-name=c_epoch0.slurm"
-    ] * 2
+    assert [call.partition(" -- ")[0] for call in calls(exp, "c_epoch0")] == ["sbatch --parsable"] * 2
     assert in_queue(exp) == Counter("abcd")
 
 
@@ -150,7 +148,7 @@ def test_a_later_retry_keeps_what_an_earlier_one_gave_and_three_are_enough(tmp_p
 
 def scripts_of_last(exp: Exp, names: str) -> list[str]:
     """What the last sbatch of each of these evals carried."""
-    last = [Path(calls(exp, f"{name}_epoch0")[-1].rpartition(" ")[2]) for name in names]
+    last = [exp.record(calls(exp, f"{name}_epoch0")[-1]) for name in names]
     return [(script_in(path.read_bytes()) or b"").decode() for path in last]
 
 
@@ -194,7 +192,7 @@ def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_a
     if replaced_at == "after it was read":
         second_user.give(log)
     report = retried(exp)
-    launcher = Path(calls(exp, "a_epoch0")[-1].rpartition(" ")[2]).read_text()
+    launcher = exp.record(calls(exp, "a_epoch0")[-1]).read_text()
     assert (str(log) in launcher) == (replaced_at == "never")
     expected = {
         "once": "FAILED",

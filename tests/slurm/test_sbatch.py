@@ -4,17 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.sbatch import Answer, argv, argv_by_path, parse
+from evalmon_agent.slurm.sbatch import Answer, argv, parse
 
 
-def test_a_script_goes_in_on_standard_input_and_its_path_stays_with_the_job() -> None:
-    assert argv("/x/a.slurm") == ["sbatch", "--parsable", "--", "/dev/stdin", "/x/a.slurm"]
-    named = ["sbatch", "--parsable", "--job-name=a.slurm", "--mem=1G", "--", "/dev/stdin", "/x/a.slurm"]
-    assert argv("/x/a.slurm", name="a.slurm", options=["--mem=1G"]) == named
-
-
-def test_or_it_is_submitted_by_its_path() -> None:
-    assert argv_by_path("-odd", options=["--mem=200M"]) == ["sbatch", "--parsable", "--mem=200M", "--", "-odd"]
+def test_a_script_is_submitted_by_its_path_without_any_option_but_those_given() -> None:
+    assert argv("a.slurm") == ["sbatch", "--parsable", "--", "a.slurm"]
+    assert argv("-odd", options=["--mem=200M"]) == ["sbatch", "--parsable", "--mem=200M", "--", "-odd"]
 
 
 PLAINLY = {"said_plainly": True}

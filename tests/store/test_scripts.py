@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import faults
-from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.scripts import asks_for_its_path, launcher_of, read_script
@@ -53,7 +52,6 @@ def test_what_slurm_calls_its_command_leads_to_the_script_and_its_directory(tmp_
     launcher = Path(launcher_of(exp.experiment, command.parts[-3], str(path)))
     assert launcher.parent.name == "launcher"
     assert read_script(exp.experiment, command.parts[-3], str(path)) == ASKS.encode()
-    assert " -- /dev/stdin " not in exp.slurm.calls("sbatch")[0]
 
 
 @pytest.mark.parametrize(
@@ -62,12 +60,25 @@ def test_what_slurm_calls_its_command_leads_to_the_script_and_its_directory(tmp_
 def test_no_link_is_made_without_need_or_into_a_loop(tmp_path: Path, script: str, content: str) -> None:
     exp = Exp(tmp_path)
     path, command = submitted(exp, script, content)
-    assert command.resolve() != path.resolve()
+    assert not command.exists()
     assert not [p for p in exp.ours.rglob("*") if p.is_symlink()]
-    assert command == Path(shown(launcher_of(exp.experiment, command.parent.name, str(path))))
+    [record] = exp.ours.glob(f"scripts/{command.parent.name}/{path.name}")
     assert read_script(exp.experiment, command.parent.name, str(path)) == content.encode()
-    command.write_bytes(command.read_bytes() + b"changed")
+    record.write_bytes(record.read_bytes() + b"changed")
     assert read_script(exp.experiment, command.parent.name, str(path)) is None
+
+
+@pytest.mark.survives("S17")
+@pytest.mark.parametrize(("mode", "leads_home"), [(0o755, True), (0o777, False)])
+def test_a_script_elsewhere_is_led_home_only_where_nobody_can_swap_the_link(
+    tmp_path: Path, mode: int, leads_home: bool
+) -> None:
+    """A script below EXP looks for files where the same people can write anyway."""
+    exp = Exp(tmp_path)
+    (exp.root / "evalmon.yaml").write_text("allow_world_writable: true\n")
+    exp.root.chmod(mode)
+    path, command = submitted(exp, str(tmp_path / "elsewhere" / "a.slurm"), ASKS)
+    assert (command.exists() and command.resolve() == path.resolve()) is leads_home
 
 
 def test_after_a_killed_submitter_the_next_one_leads_it_home(tmp_path: Path) -> None:

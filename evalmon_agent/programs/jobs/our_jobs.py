@@ -83,8 +83,8 @@ class Helpers:
             argv += time_min(time_limit)
         if kind == "completion" and self.settings.mail_user:
             argv += [f"--mail-user={self.settings.mail_user}", "--mail-type=END,FAIL"]
-        job = BatchJob(path, content, cwd=self.experiment.root, options=argv, ours=True)
-        return submit(self.experiment, self.slurm, token, job)
+        job = BatchJob(token, path, content, cwd=self.experiment.root, options=argv, ours=True)
+        return submit(self.experiment, self.slurm, job)
 
     def _place(self) -> Place:
         """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""

@@ -28,7 +28,7 @@ def prepare(
     """Write the launcher. `retry_logs`: where an eval that is run again may go on from."""
     launcher = launcher_for(experiment, settings, token, script, asked, retry_logs=retry_logs)
     parts = scripts.launcher_parts(experiment, asked.script, script.content)
-    return _batch_job(scripts.write(experiment, token, parts, launcher), launcher, asked)
+    return _batch_job(token, scripts.write(experiment, token, parts, launcher), launcher, asked)
 
 
 def launcher_for(
@@ -65,8 +65,8 @@ def prepared(experiment: Experiment, token: str, asked: Submission) -> BatchJob 
     """What `prepare` wrote earlier; None if it is gone."""
     launcher = scripts.read_launcher(experiment, token, asked.script)
     path = shown(scripts.launcher_of(experiment, token, asked.script))
-    return None if launcher is None else _batch_job(path, launcher, asked)
+    return None if launcher is None else _batch_job(token, path, launcher, asked)
 
 
-def _batch_job(path: str, launcher: bytes, asked: Submission) -> BatchJob:
-    return BatchJob(path, launcher, cwd=os.path.dirname(asked.script), options=asked.options)
+def _batch_job(token: str, path: str, launcher: bytes, asked: Submission) -> BatchJob:
+    return BatchJob(token, path, launcher, cwd=os.path.dirname(asked.script), options=asked.options)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 import psutil
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
+from evalmon_agent.files.temporary import private_file
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
-from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store import registry, reports, scripts
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
@@ -186,39 +186,39 @@ def _intent(token: str, asked: Submission, known: Sequence[Entry]) -> Intent:
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
-    """What sbatch gets: `content`, on record at `path`, submitted from `cwd` with these options.
+    """What sbatch gets: `content`, on record at `path` below `scripts/{token}`; submitted from `cwd` with `options`.
 
     `ours`: one of evalmon's jobs, not an eval.
     """
 
+    token: str
     path: str
     content: bytes
     cwd: str
     options: Sequence[str] = ()
     ours: bool = False
 
-    def argv(self, environ: Mapping[str, str]) -> list[str]:
-        """sbatch's; by path only for a script that asks for its own, otherwise on standard input."""
+    @contextmanager
+    def for_sbatch(self) -> Iterator[str]:
+        """The path by which sbatch gets it: one that leads, with the token in it, to where only we can write.
+
+        Of a script that asks for its own path, the one on record. Who can swap that can swap what it looks for as well.
+        """
         if scripts.is_by_path(self.path):
-            return sbatch.argv_by_path(self.path, options=self.options)
-        head = read_head(self.content.decode(errors="surrogateescape"))
-        is_named = self.ours or "job-name" in head.options or "SBATCH_JOB_NAME" in environ
-        return sbatch.argv(self.path, name=None if is_named else os.path.basename(self.path), options=self.options)
+            yield self.path
+        else:
+            with private_file(self.token, os.path.basename(self.path), self.content) as path:
+                yield path
 
 
-def submit(
-    experiment: Experiment,
-    slurm: Slurm,
-    token: str,
-    job: BatchJob,
-    *,
-    elsewhere: bool = False,
-) -> Outcome:
-    """Run sbatch for a claimed token and record what it said.
+def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bool = False) -> Outcome:
+    """Run sbatch for a job whose token is claimed, and record what it said.
 
     `elsewhere`: where this one is refused, another place may be allowed to.
     """
-    answer = slurm.submit(job.argv(slurm.environ), cwd=job.cwd, script=job.content, ours=job.ours)
+    token = job.token
+    with job.for_sbatch() as path:
+        answer = slurm.submit(sbatch.argv(path, options=job.options), cwd=job.cwd, ours=job.ours)
     job_id, unknown = answer.job_id, answer.unknown
     if job_id is None and answer.doubtful:
         job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)

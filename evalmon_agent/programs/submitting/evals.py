@@ -75,7 +75,7 @@ class Evals:
         if register.claim_evals(experiment, one.token, asked, Room()) != "claimed":
             self.report.skipped.append({"name": asked.name, "job_id": None, "why": "being submitted by somebody else"})
             return True
-        outcome = register.submit(experiment, self.helpers.slurm, one.token, job)
+        outcome = register.submit(experiment, self.helpers.slurm, job)
         if outcome.job_id is not None:
             self._submitted(one, asked, outcome.job_id)
         elif not outcome.limit:

@@ -169,7 +169,7 @@ class Submitter:
         change = change_since(asked.script, script_in(job.content) or b"")
         if change:
             progress.changes[token] = change
-        outcome = register.submit(self.experiment, slurm, token, job, elsewhere=self.place.is_job)
+        outcome = register.submit(self.experiment, slurm, job, elsewhere=self.place.is_job)
         return self._is_over_with(token, asked, outcome, progress)
 
     def _is_over_with(self, token: str, asked: Submission, outcome: register.Outcome, progress: Progress) -> bool:
