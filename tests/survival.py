@@ -54,6 +54,7 @@ FAULTS = {
     "S14": "cost: calls per poll, jitter, back-off",
     "S15": "what Slurm hides from an ordinary user",
     "S17": "EXP/evalmon renamed, replaced or linked at any time",
+    "S18": "evidence and logs of another owner",
     "S19": "PATH with empty or relative entries, planted programs",
 }
 

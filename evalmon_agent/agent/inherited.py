@@ -12,7 +12,8 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mk
 
 # As submission/launcher.py, which this room does not know, writes them.
 _ENTRY = b"EVALMON_ENVIRON_"
-_ADDED = (b"EVALMON_DIR", b"EVALMON_NAME", b"EVALMON_OUTPUT_DIR", b"EVALMON_RETRY_LOG")
+_ADDED = (b"EVALMON_DIR", b"EVALMON_NAME", b"EVALMON_OUTPUT_DIR")
+_RETRY_LOG = b"EVALMON_RETRY_LOG"
 
 
 class Inherited:
@@ -41,7 +42,23 @@ def _environment() -> dict[bytes, bytes]:
         entries.append(entry)
     if not entries:
         return environment
-    return _parsed(entries) | {name: environment[name] for name in _ADDED if name in environment}
+    given = _parsed(entries)
+    added = {name: environment[name] for name in _ADDED if name in environment}
+    log = environment.get(_RETRY_LOG)
+    if log is not None and log != given.get(_RETRY_LOG) and _is_own(log):
+        added[_RETRY_LOG] = log
+    return given | added
+
+
+def _is_own(path: bytes) -> bool:
+    """Whether what lies there now is still a file of ours: an eval goes on from no log that somebody else put there."""
+    from evalmon_agent.files.trusted import open_file  # noqa: PLC0415 (seldom needed)
+
+    try:
+        os.close(open_file(os.fsdecode(path), owner=os.geteuid()))
+    except OSError:
+        return False
+    return True
 
 
 def _parsed(entries: "list[bytes]") -> dict[bytes, bytes]:

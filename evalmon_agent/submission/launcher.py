@@ -63,7 +63,7 @@ unset evalmon_entry evalmon_number evalmon_script
 if {{ $evalmon_timeout {python} -S -c {probe} {package_parent} </dev/null; }} >/dev/null 2>&1; then
   exec {python} {program} {run} "$evalmon_path"
 fi
-unset "${{!{prefix}@}}"
+unset "${{!{prefix}@}}"{retry_log_variable}
 exec {script_interpreter} "$evalmon_path"
 exit
 }} 3<"$0"
@@ -110,6 +110,8 @@ def render(job: Monitored) -> bytes:
         name=_per_task(job.name, "[", "]", is_array=job.is_array),
         output_dir=_per_task(job.output_dir, "/", "", is_array=job.is_array),
         retry_log="".join(f"{line}\n" for line in _retry_log(job.retry_logs)),
+        # Nobody has looked whose log it is now.
+        retry_log_variable=" EVALMON_RETRY_LOG" if job.retry_logs else "",
         mark=mark,
         prefix=ENVIRON_PREFIX,
         timeout_s=_START_TIMEOUT_S,

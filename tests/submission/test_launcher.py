@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import evalmon_agent
+import second_user
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.submission.launcher import Monitored, interpreter_of, render, script_in
 
@@ -55,8 +56,11 @@ def launch(
     return subprocess.run([str(launcher)], cwd=spool, env=env, capture_output=True, timeout=30, check=False)
 
 
+OUTSIDE = b"evalmon run: not in a Slurm job: nothing is reported\n"
+
+
 def said(done: subprocess.CompletedProcess[bytes]) -> list[str]:
-    assert (0, b"") == (done.returncode, done.stderr)
+    assert (0, b"") == (done.returncode, done.stderr.replace(OUTSIDE, b""))
     return [os.fsdecode(part) for part in done.stdout.split(b"\0")[:-1]]
 
 
@@ -335,13 +339,36 @@ SAY_LOG = "#!/bin/sh\nprintf '%s\\0' \"${EVALMON_RETRY_LOG-none}\"\n"
 
 
 def test_an_eval_that_is_run_again_finds_its_log_whatever_its_name(tmp_path: Path) -> None:
-    log = "/exp/it's $(touch canary)/l.eval"
-    assert [log] == said(launch(monitored(SAY_LOG, retry_logs={None: log}), tmp_path))
-    tasks = monitored(SAY_LOG, is_array=True, retry_logs={3: log, 12: "/other.eval"})
+    folder = tmp_path / "it's $(touch canary)"
+    folder.mkdir()
+    logs = [str(folder / "l.eval"), str(tmp_path / "other.eval")]
+    for log in logs:
+        Path(log).touch()
+    more = {"interpreter": sys.executable}
+    assert logs[:1] == said(launch(monitored(SAY_LOG, retry_logs={None: logs[0]}, **more), tmp_path))
+    tasks = monitored(SAY_LOG, is_array=True, retry_logs={3: logs[0], 12: logs[1]}, **more)
     found = [said(launch(tasks, tmp_path, SLURM_ARRAY_TASK_ID=task)) for task in ("3", "12", "1")]
-    assert [[log], ["/other.eval"], ["none"]] == found
-    assert ["none"] == said(launch(monitored(SAY_LOG), tmp_path))
+    assert [logs[:1], logs[1:], ["none"]] == found
+    assert ["none"] == said(launch(monitored(SAY_LOG, **more), tmp_path))
+    assert ["mine"] == said(launch(monitored(SAY_LOG, **more), tmp_path, EVALMON_RETRY_LOG="mine"))
     assert not list(tmp_path.rglob("canary"))
+
+
+@pytest.mark.survives("S18")
+@pytest.mark.parametrize("what", ["gone", "another user's", "behind another user's link", "not looked at"])
+def test_no_eval_goes_on_from_a_log_that_is_no_longer_ones_own(tmp_path: Path, what: str) -> None:
+    log = tmp_path / "logs" / "l.eval"
+    log.parent.mkdir()
+    if what != "gone":
+        log.touch()
+    if what == "another user's":
+        second_user.give(log)
+    if what == "behind another user's link":
+        log.parent.rename(tmp_path / "theirs")
+        log.parent.symlink_to("theirs")
+        second_user.give(log.parent)
+    interpreter = NOWHERE if what == "not looked at" else sys.executable
+    assert ["none"] == said(launch(monitored(SAY_LOG, retry_logs={None: str(log)}, interpreter=interpreter), tmp_path))
 
 
 @pytest.mark.parametrize("name", ["r/t/epoch0", 'it\'s $(touch canary) "x"'])
