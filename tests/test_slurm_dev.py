@@ -275,6 +275,18 @@ def test_a_directory_of_somebody_else_is_left_alone(place: Path) -> None:
     assert [path.name for path in stranger.directory.iterdir()] == ["thesis.txt"]
 
 
+def test_one_that_was_started_under_a_private_umask_is_for_every_user(place: Path) -> None:
+    slurm = Slurm(directory=place / "private", work=place)
+    assert run(str(SLURM_DEV), "up", "--dir", str(slurm.directory), umask=0o077).returncode == 0
+    try:
+        assert run(str(SLURM_DEV), "user", "daemon", "--dir", str(slurm.directory)).returncode == 0
+        words = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "--", "env", "-C", "/"]
+        srun = as_root.run(*words, f"SLURM_CONF={slurm.directory}/etc/slurm.conf", "srun", "id", "-un")
+        assert srun.stdout == "daemon\n"
+    finally:
+        slurm.dev("down")
+
+
 def test_a_start_that_was_cut_off_leaves_nothing_in_the_way(place: Path) -> None:
     slurm = Slurm(directory=place / "cut", work=place)
     with subprocess.Popen([SLURM_DEV, "up", "--dir", slurm.directory], stdout=subprocess.DEVNULL) as starting:
