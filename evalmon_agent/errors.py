@@ -4,6 +4,8 @@
     ├── UsageError                    2   wrong usage or input
     ├── SlurmUnavailableError        69   no Slurm, or it does not answer
     ├── LockUnavailableError         75   another writer holds the lock, or it cannot be had here
+    ├── UnsafeDirectoryError         77   anybody could replace the experiment
+    ├── ReplacedError                77   somebody put another directory in the experiment's place
     ├── UnreadableError              78   settings or state not readable by this version
     └── StoppedError                130   a signal asked us to stop
 
@@ -44,6 +46,18 @@ class LockUnavailableError(EvalmonError):
     """The experiment's lock is held by somebody else, or cannot be had on this host."""
 
     exit_status = 75
+
+
+class UnsafeDirectoryError(EvalmonError):
+    """The experiment lies where anybody could rename or replace it."""
+
+    exit_status = 77
+
+
+class ReplacedError(EvalmonError):
+    """Another directory, or a link, is where this experiment's was; nothing is read or done there."""
+
+    exit_status = 77
 
 
 class UnreadableError(EvalmonError):

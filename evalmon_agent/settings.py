@@ -67,6 +67,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     notify: list[str] = []
     notify_command: list[str] | None = None
     group_readable: bool = False
+    allow_world_writable: bool = False
 
 
 def parse(data: bytes, *, path: str, fast_polling: bool) -> Settings:

@@ -54,7 +54,7 @@ def in_namespace(
 
 def give(path: str | Path, *, user: int = OTHER, group: int = OTHER) -> None:
     """Make a file, or a symbolic link itself, another user's (-1: leave that)."""
-    run("chown", "-h", f"{'' if user < 0 else user}:{group}", path)
+    run("chown", "-h", f"{'' if user < 0 else user}{'' if group < 0 else f':{group}'}", path)
 
 
 @contextmanager

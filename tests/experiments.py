@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.programs.observing.measure import Measurer
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.store import registry
+from evalmon_agent.slurm.script import read_head
+from evalmon_agent.store import registry, scripts
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.scripts import launcher_of
+from evalmon_agent.submission.launcher import Monitored, render
 from evalmon_agent.tracking.registry import Accepted, Intent
 from fake_slurm import FakeSlurm, Job
 
@@ -23,6 +28,26 @@ SUBMITTED = 1_700_000_000
 STARTED, ENDED = SUBMITTED + 60, SUBMITTED + 352
 _STAMP = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
 _BY_POLL = ("STATUS_CHECK",)
+
+
+def record_script(experiment: Experiment, token: str, path: str, text: str) -> None:
+    """The script at `path` is on record as submitted under this token."""
+    head = read_head(text)
+    launcher = Monitored(
+        script=text.encode(),
+        path=path,
+        leading_lines=head.leading_lines,
+        shebang=head.shebang or "#!/bin/sh",
+        monitor_dir=experiment.directory,
+        name="x",
+        output_dir="/x",
+        is_array=False,
+        token=token,
+        interpreter="/nowhere",
+        package_parent="/nowhere",
+        sample_interval_s=30.0,
+    )
+    scripts.write(experiment, token, [os.path.basename(path)], render(launcher))
 
 
 class Exp:
@@ -35,6 +60,11 @@ class Exp:
         self.slurm = FakeSlurm(directory / "slurm")
         self.experiment = Experiment.at(str(self.root))
         self.settings = Settings(poll_interval=1.0, seff_retry_delay=0.0)
+
+    def anew(self) -> Exp:
+        """As a process has it that starts now: each opens the directory once."""
+        self.experiment = Experiment.at(str(self.root))
+        return self
 
     def register(self, **evals: str) -> None:
         """These evals (name=job id) are on record as submitted and accepted; a name's `_` stands for `/`."""
@@ -49,6 +79,12 @@ class Exp:
         registry.append(self.experiment.registry, intent)
         registry.append(self.experiment.registry, Accepted(token, job_id, SUBMITTED + 0.5))
         return token
+
+    def record(self, call: str) -> Path:
+        """The record of what an sbatch call submitted, below scripts/{token}."""
+        at = Path(call.rpartition(" ")[2])
+        token = at.parts[-3] if at.parent.name == "home" else at.parent.name
+        return Path(shown(launcher_of(self.experiment, token, at.name)))
 
     def observer(self, **more: Any) -> Observer:
         return Observer(self.experiment, Slurm(self.slurm.environ), self.settings, role="command", **more)
@@ -71,7 +107,9 @@ class Exp:
 
     def log(self) -> str:
         path = self.ours / "monitor.log"
-        return path.read_text() if path.exists() else ""
+        text = path.read_text() if path.exists() else ""
+        assert "/proc/" not in text, "an I/O path means nothing to people"
+        return text
 
     def blocks(self, *kinds: str) -> list[str]:
         """The blocks of the log without their stamps, in order: those of `kinds`, or all."""

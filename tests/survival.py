@@ -52,6 +52,9 @@ FAULTS = {
     "S12": "the user's environment shaping Slurm's answers",
     "S13": "PYTHONPATH, PYTHONHOME, shadowing modules, noexec",
     "S14": "cost: calls per poll, jitter, back-off",
+    "S15": "what Slurm hides from an ordinary user",
+    "S17": "EXP/evalmon renamed, replaced or linked at any time",
+    "S19": "PATH with empty or relative entries, planted programs",
 }
 
 

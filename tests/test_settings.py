@@ -32,6 +32,7 @@ mail_user: null            # Slurm mails the end; the completion job's name carr
 notify: []                 # Apprise URLs; needs the `notify` extra
 notify_command: null       # argv list; gets the event as JSON on stdin
 group_readable: false
+allow_world_writable: false
 """
 
 
@@ -83,6 +84,7 @@ WRONG_TYPES = {
     "notify": ["x", "null", "[1]", "{}"],
     "notify_command": ["x", "[1]", "{}"],
     "group_readable": ["1", '"yes"', "null"],
+    "allow_world_writable": ["1", '"yes"', "null"],
     **{f"sidecar.{key}": ["1", "[x]", "{}"] for key in ("partition", "account", "qos")},
     "sidecar.time": ["1", "null", "[x]"],
     "completion.mem": ["1", "null", "[x]"],

@@ -16,7 +16,7 @@ Options:
 
   Used by evalmon's launcher: --script (CMD is a script, run by its own first
   line), --dir DIR (default: EVALMON_DIR), --token TOKEN,
-  --sample-interval SECONDS.
+  --experiment-id ID, --sample-interval SECONDS.
 """
 
 HOOK_HELP = """\
@@ -49,7 +49,7 @@ _A_DAY_S = 86400
 
 _HOOK_OPTIONS = frozenset({"--name", "--output-dir"})
 _SAMPLE_OPTIONS = frozenset({"--output-dir", "--interval"})
-_RUN_OPTIONS = _HOOK_OPTIONS | {"--dir", "--token", "--sample-interval"}
+_RUN_OPTIONS = _HOOK_OPTIONS | {"--dir", "--experiment-id", "--sample-interval", "--token"}
 _HELP = frozenset({"-h", "--help"})
 _RUN_FLAGS = _HELP | {"--script"}
 
@@ -60,6 +60,7 @@ class Arguments:
     __slots__ = (
         "command",
         "dir",
+        "experiment_id",
         "is_script",
         "name",
         "output_dir",
@@ -72,6 +73,7 @@ class Arguments:
         self.name = values.get("--name") or None
         self.output_dir = values.get("--output-dir") or None
         self.dir = values.get("--dir") or None
+        self.experiment_id = values.get("--experiment-id") or None
         self.token = values.get("--token") or None
         self.sample_interval_s = _interval(values, "run", "--sample-interval") or _interval(
             values, "sample", "--interval"

@@ -6,6 +6,7 @@ It prints `:` where there is nothing to do, and whatever happens, the script tha
 import os
 import sys
 
+import evalmon_agent
 from evalmon_agent.errors import UsageError
 
 from . import arguments
@@ -64,7 +65,8 @@ def _would_start() -> bool:
 
 
 def _line(asked: arguments.Arguments) -> str:
-    words = [sys.executable, "-E", "-P", "-m", "evalmon_agent", "run"]
+    # Not by -m, which costs 3 ms.
+    words = [sys.executable, "-E", "-P", os.path.join(os.path.dirname(evalmon_agent.__file__), "__main__.py"), "run"]
     if asked.name:
         words += ["--name", asked.name]
     if asked.output_dir:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 _REPORT_BYTES_AT_MOST = 4 << 20
+_IDENTITY_BYTES_AT_MOST = 64 << 10
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 # Long enough for a dozen parts of one job that start at once, short enough to fit twice into what a job waits.
@@ -57,27 +58,39 @@ def find_monitor_directory(environ: "Mapping[str, str]") -> str | None:
 
 
 def _is_marked(directory: str) -> bool:
+    """Whether an evalmon.yaml is there: a regular file of ours or root's, or a link of ours or root's to one."""
+    path, ours = os.path.join(directory, "evalmon.yaml"), {os.getuid(), 0}
     try:
-        return os.stat(os.path.join(directory, "evalmon.yaml")).st_uid in {os.getuid(), 0}
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode) and status.st_uid in ours:
+            status = os.stat(path)
     except OSError:
         return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid in ours
 
 
 class JobsDirectory:
     """An open `jobs` directory of ours, locked as well as the file system allows while it is open."""
 
-    def __init__(self, monitor: str) -> None:
+    def __init__(self, monitor: str, *, experiment_id: str | None = None) -> None:
         """Open it; `jobs` itself is made where it is missing, and `monitor` beside an evalmon.yaml.
 
+        Args:
+            monitor: EXP/evalmon.
+            experiment_id: what its experiment.json must say; None: that does not matter.
+
         Raises:
-            NotOursError: it belongs to somebody else, others may write in it, or it is a symbolic link.
+            NotOursError: it belongs to somebody else, others may write in it, it is a symbolic link, or another
+                experiment's.
             OSError: it is not there, or the file system refuses.
         """
         monitor = monitor.rstrip("/")  # behind a slash a symbolic link would be followed
-        if _is_marked(os.path.dirname(monitor)):
+        if experiment_id is None and _is_marked(os.path.dirname(monitor)):
             _make(monitor, dir_fd=None)
         above = _open_ours(monitor, dir_fd=None)
         try:
+            if experiment_id is not None and _id_in(above) != experiment_id:
+                raise NotOursError(f"{monitor} is another experiment's")
             _make("jobs", dir_fd=above)
             self._descriptor = _open_ours("jobs", dir_fd=above)
         finally:
@@ -159,6 +172,21 @@ def _make(path: str, *, dir_fd: int | None) -> None:
         os.mkdir(path, 0o700, dir_fd=dir_fd)
     except FileExistsError:
         pass
+
+
+def _id_in(directory: int) -> str | None:
+    """What tells its experiment from every other; None if nothing does."""
+    try:
+        descriptor = os.open("experiment.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        identity = light_json.loads(os.read(descriptor, _IDENTITY_BYTES_AT_MOST), parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+    finally:
+        os.close(descriptor)
+    return identity.get("id") if isinstance(identity, dict) else None
 
 
 def _open_ours(path: str, *, dir_fd: int | None) -> int:

@@ -56,7 +56,7 @@ def work(asked: "Arguments", job: "Job | None", run: Run, *, notes: list[str], p
 
 def _error_of_writing(asked: "Arguments", job: "Job", run: Run, *, monitor: str, notes: list[str]) -> OSError | None:
     try:
-        with JobsDirectory(monitor) as jobs:
+        with JobsDirectory(monitor, experiment_id=asked.experiment_id) as jobs:
             job_id, file, report = job.job_id, job.file, jobs.load(job.file)
             if report is not None and report.get("raw_id") != job.raw_id:
                 job_id, file, report = str(job.raw_id), job.spare_file, jobs.load(job.spare_file)

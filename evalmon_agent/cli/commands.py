@@ -16,8 +16,8 @@ from evalmon_agent.cli.wiring import (
     experiment_argument,
     json_option,
     load_settings,
+    options_of_our_job,
     settings_of_our_job,
-    token_option,
 )
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment
@@ -37,7 +37,7 @@ def main() -> None:
 @experiment_argument()
 @click.argument("scripts", nargs=-1, metavar="[SCRIPT]...", type=click.Path())
 @click.option("--mode", type=click.Choice(["sidecar", "dependency"]), help="With or without a live sidecar job.")
-@click.option("--dry-run", is_flag=True, help="Show what would be submitted.")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and what Slurm would refuse.")
 @json_option
 def submit(
     experiment: Experiment,
@@ -50,6 +50,7 @@ def submit(
     from evalmon_agent.programs.submit import submit as program
 
     settings = load_settings(experiment)
+    is_first = not experiment.is_monitored()
     report = program(
         experiment,
         settings,
@@ -60,6 +61,8 @@ def submit(
         environ=os.environ,
     )
     show.submitted(report, experiment, dry_run=dry_run, as_json=as_json)
+    if is_first:
+        show.exposed(experiment)
     sys.exit(report.exit_status)
 
 
@@ -89,6 +92,7 @@ def watch(
         raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
     wanted = parse_wanted(jobs)
     settings = load_settings(experiment)
+    is_first = not experiment.is_monitored()
     report = program(
         experiment,
         settings,
@@ -100,6 +104,8 @@ def watch(
         environ=os.environ,
     )
     show.watched(report, experiment, dry_run=dry_run, as_json=as_json)
+    if is_first:
+        show.exposed(experiment)
     sys.exit(report.exit_status)
 
 
@@ -107,6 +113,7 @@ def watch(
 @experiment_argument()
 @click.option("--name", "names", multiple=True, metavar="NAME", help="Only this eval, array or pattern; repeatable.")
 @click.option("--failed", is_flag=True, help="Only what failed, not what is suspect.")
+@click.option("--changed", is_flag=True, help="Take the scripts as they are now, not as they were submitted.")
 @click.option("--scale-time", type=click.FloatRange(1, 100), default=1.5, help="For TIMEOUT (default: 1.5).")
 @click.option("--scale-mem", type=click.FloatRange(1, 100), default=1.5, help="For OUT_OF_MEMORY (default: 1.5).")
 @click.option("--max-retries", type=click.IntRange(1), default=3, help="Of each eval, in all (default: 3).")
@@ -116,6 +123,7 @@ def retry(
     experiment: Experiment,
     names: Sequence[str],
     failed: bool,
+    changed: bool,
     scale_time: float,
     scale_mem: float,
     max_retries: int,
@@ -131,7 +139,7 @@ def retry(
     settings = load_settings(experiment)
     report = program(
         Helpers(experiment, Slurm(os.environ), settings, os.environ),
-        Asked(names, failed_only=failed, max_retries=max_retries),
+        Asked(names, failed_only=failed, changed=changed, max_retries=max_retries),
         More(scale_time, scale_mem),
         mode=settings.mode,
         dry_run=dry_run,
@@ -229,12 +237,13 @@ def template(name: str | None) -> None:
 
 @main.command()
 @experiment_argument()
-@token_option
-def sidecar(experiment: Experiment, token: str | None) -> None:
+@options_of_our_job
+def sidecar(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
     """Watch the evals live (the body of the sidecar job)."""
     from evalmon_agent.programs.jobs.register import confirm
     from evalmon_agent.programs.sidecar import Sidecar
 
+    experiment.expect(experiment_id)
     experiment.require_monitored()
     experiment.check()
     confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))
@@ -244,13 +253,14 @@ def sidecar(experiment: Experiment, token: str | None) -> None:
 
 @main.command()
 @experiment_argument()
-@token_option
-def complete(experiment: Experiment, token: str | None) -> None:
+@options_of_our_job
+def complete(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
     from evalmon_agent.programs.complete import complete as program
     from evalmon_agent.programs.jobs.register import confirm
     from evalmon_agent.programs.stopping import StopSignals
 
+    experiment.expect(experiment_id)
     experiment.require_monitored()
     experiment.check()
     confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))

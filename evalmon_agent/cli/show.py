@@ -13,15 +13,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evalmon_agent.files.pinned import shown
+from evalmon_agent.programs.checks.exposure import exposure
 from evalmon_agent.programs.checks.finding import Finding
 from evalmon_agent.programs.metrics import JobMetrics
 from evalmon_agent.programs.submitting.accompany import HelperReport
-from evalmon_agent.programs.submitting.report import SubmitReport
+from evalmon_agent.programs.submitting.report import SubmitReport, Totals
 from evalmon_agent.programs.watch import WatchReport
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock
+from evalmon_agent.words.numbers import number
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes
 from evalmon_agent.words.states import State
@@ -35,6 +38,7 @@ _COLOURS = {
     State.REQUEUED: "yellow",
 }
 _PIPE_COLUMNS = 400
+_ROWS_AT_MOST = 10_000
 _WAITING_SHOWN = 10
 _AROUND_THE_ROWS = 6
 _METRICS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
@@ -43,7 +47,9 @@ _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "activ
 
 
 def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
-    """What `submit` did; refusals on stderr, verbatim, one line each."""
+    """What `submit` did; warnings and refusals on stderr, these verbatim, one line each."""
+    for warning in report.warnings:
+        click.echo(f"evalmon: warning: {printable(warning, max_chars=_PIPE_COLUMNS)}", err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
     else:
@@ -61,12 +67,25 @@ def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as
             click.echo(f"not submitted yet: {len(report.waiting) - _WAITING_SHOWN} more; see evalmon status")
         _helper("completion job", report.completion)
         _helper("sidecar", report.sidecar)
+        if report.totals is not None:
+            click.echo(_totals(report.totals))
         if not dry_run:
             _where(experiment, report.completion)
+    verb = "would refuse" if dry_run else "refused"
     for one in report.refused:
         said = " ".join(printable(line) for line in one["error"].splitlines())
-        click.echo(f"evalmon: {printable(one['script'])}: Slurm refused it: {said}", err=True)
+        click.echo(f"evalmon: {printable(one['script'])}: Slurm {verb} it: {said}", err=True)
     _refused_helpers(report)
+
+
+def _totals(totals: Totals) -> str:
+    def count(number: int, what: str) -> str:
+        return f"{number} {what}{'s' * (number != 1)}"
+
+    hours = "unknown GPU-hours" if totals.gpu_hours is None else f"{totals.gpu_hours:,.1f} GPU-hours"
+    if totals.gpu_hours is not None and totals.evals_without_gpu_hours:
+        hours += f" (unknown for {count(totals.evals_without_gpu_hours, 'eval')})"
+    return f"in all: {count(totals.evals, 'eval')}, {count(totals.helper_jobs, 'helper job')}, {hours} requested"
 
 
 def watched(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
@@ -90,9 +109,17 @@ def watched(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_js
     _refused_helpers(report)
 
 
+def exposed(experiment: Experiment) -> None:
+    """On stderr, what others can do to the experiment, if they can."""
+    found = exposure(experiment)
+    if found is not None:
+        click.echo(f"evalmon: note: {printable('; '.join(found))}", err=True)
+
+
 def _where(experiment: Experiment, completion: HelperReport | None) -> None:
     is_to_come = completion is None or completion.status != "not needed"
-    click.echo(f"log: {experiment.log}\nsummary{', once all are over' if is_to_come else ''}: {experiment.summary_md}")
+    click.echo(shown(f"log: {experiment.log}"))
+    click.echo(shown(f"summary{', once all are over' if is_to_come else ''}: {experiment.summary_md}"))
 
 
 def _refused_helpers(report: SubmitReport | WatchReport) -> None:
@@ -108,8 +135,9 @@ def status(summary: Summary, *, as_json: bool) -> None:
         _json(summary)
         return
     console = _console()
-    console.print(_table(summary))
-    console.print(_line(summary))
+    console.print(_table(summary, at_most=_ROWS_AT_MOST))
+    hidden = len(summary.evals) - _ROWS_AT_MOST
+    console.print(_line(summary) + (f" (+{hidden} more; see evalmon status --json)" if hidden > 0 else ""))
     for advice in dict.fromkeys(text for ev in summary.evals if ev.state is State.UNSUBMITTED for text in ev.advice):
         console.print(Text(printable(advice, max_chars=_PIPE_COLUMNS)))
 
@@ -175,11 +203,11 @@ def _metrics_row(one: JobMetrics) -> list[str]:
         str(one.state or "unknown"),
         clock(figures.elapsed_s),
         clock(figures.time_limit_s),
-        _percent(figures.time_efficiency_pct),
-        _percent(figures.cpu_efficiency_pct),
+        number(figures.time_efficiency_pct, "%", digits=2),
+        number(figures.cpu_efficiency_pct, "%", digits=2),
         human_bytes(figures.memory_used_bytes),
         human_bytes(figures.memory_requested_bytes),
-        _percent(figures.memory_efficiency_pct),
+        number(figures.memory_efficiency_pct, "%", digits=2),
         figures.source or "unknown",
     ]
 
@@ -200,8 +228,8 @@ def _console() -> Console:
 
 def _new_table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number > 0, overflow="fold")
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index > 0, overflow="fold")
     return table
 
 
@@ -214,7 +242,7 @@ def _table(summary: Summary, *, at_most: int | None = None) -> Table:
     for ev in evals:
         table.add_row(
             Text(printable(ev.name)),
-            ev.job_id or "",
+            Text(printable(ev.job_id or "")),
             Text(str(ev.state), style=_COLOURS.get(ev.state, "red")),
             Text(ev.verdict, style=_VERDICT_COLOURS[ev.verdict]),
             "" if ev.elapsed_s is None else clock(ev.elapsed_s),
@@ -232,26 +260,22 @@ def _importance(ev: EvalSummary) -> int:
 
 
 def _line(summary: Summary) -> str:
-    states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    number = len(summary.evals)
-    return f"{number} evaluation{'s' * (number != 1)}: {states or 'none'}"
+    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
+    count = len(summary.evals)
+    return f"{count} evaluation{'s' * (count != 1)}: {states or 'none'}"
 
 
 def _gpu(ev: EvalSummary) -> str:
     if ev.gpu is None or ev.gpu.utilization_mean_pct is None:
         return ""
-    return f"{ev.gpu.utilization_mean_pct:.0f}%"
+    return number(ev.gpu.utilization_mean_pct, "%")
 
 
 def _progress(ev: EvalSummary) -> str:
     if ev.result is None or ev.result.samples_total is None:
         return ""
-    done = "?" if ev.result.samples_completed is None else ev.result.samples_completed
-    return f"{done}/{ev.result.samples_total}"
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.2f}%"
+    done = "?" if ev.result.samples_completed is None else number(ev.result.samples_completed)
+    return f"{done}/{number(ev.result.samples_total)}"
 
 
 def _json(summary: Summary) -> None:

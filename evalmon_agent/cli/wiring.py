@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from evalmon_agent.errors import EvalmonError
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.settings import FAST_POLLING, Settings
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
@@ -54,7 +55,7 @@ def _told(error: Exception) -> int:
     else:
         lines = [f"{type(error).__name__}: {error}; this is a bug: run it again with evalmon --debug, and report that"]
     for line in lines:
-        click.echo(f"evalmon: {printable(line)}", err=True)
+        click.echo(f"evalmon: {printable(shown(line))}", err=True)
     _give_up_stdout()
     return status
 
@@ -114,6 +115,6 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def token_option(command: F) -> F:
-    """--token: which submission of ours this job is."""
-    return click.option("--token", hidden=True)(command)
+def options_of_our_job(command: F) -> F:
+    """--token: which submission of ours this job is; --experiment-id: of which experiment, wherever its path leads."""
+    return click.option("--token", hidden=True)(click.option("--experiment-id", hidden=True)(command))

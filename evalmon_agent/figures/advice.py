@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.figures.efficiency import Figures
@@ -35,6 +35,8 @@ _TIME_FAR = 0.5
 _TIME_WORTH_S = 600.0
 _CPU_FAR = 0.5
 
+_LARGEST = 1e15
+
 # A proposal leaves this much room above what was used, in steps that people write.
 _ROOM = 1.25
 _MEMORY_STEP_BYTES = 1024**3
@@ -59,7 +61,14 @@ class Use:
 
 def advise(use: Use) -> list[str]:
     """One line for each thing that the next round should ask for otherwise; empty if nothing is known to be amiss."""
-    return [*_time(use), *_memory(use), *_gpu(use), *_cpu(use)]
+    return [*_time(use), *_memory(use), *_gpu(use), *_cpu(use)] if _can_be(use) else []
+
+
+def _can_be(use: Use) -> bool:
+    """Whether no number is negative or absurd; a state that was read may hold any."""
+    gpu = () if use.gpu is None else astuple(use.gpu)
+    values = (*astuple(use.figures), *gpu, use.elapsed_s, use.time_limit_s, use.cpus)
+    return all(0 <= value <= _LARGEST for value in values if isinstance(value, int | float))
 
 
 def _time(use: Use) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 The standard library's zipfile holds every member's name in memory at once and reads zstd from Python 3.14 on only.
 
-Promises: those of `regular`; whatever the file holds, it takes bounded time and memory: a directory of at most
+Promises: those of `owned`; whatever the file holds, it takes bounded time and memory: a directory of at most
 16 MiB, members of at most 8 MiB.
 """
 
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from evalmon_agent.evidence.eval_log import UnreadableLogError
 from evalmon_agent.files import zstd
-from evalmon_agent.files.regular import open_regular, read_at
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.regular import read_at
 
 MEMBER_LIMIT_BYTES = 8 * 1024 * 1024
 _DIRECTORY_LIMIT_BYTES = 16 * 1024 * 1024
@@ -94,14 +95,14 @@ class EvalArchive:
 
 
 @contextmanager
-def open_archive(path: str | os.PathLike[str], *, wanted: frozenset[str]) -> Iterator[EvalArchive]:
+def open_archive(path: str | os.PathLike[str], *, files: OwnedFiles, wanted: frozenset[str]) -> Iterator[EvalArchive]:
     """An archive from which the `wanted` members can be read.
 
     Raises:
         ArchiveError: it is none, or its directory is too large.
-        OSError: it is not there, no regular file, or may not be read.
+        OSError: it is not there, no regular file of the owner's, or may not be read.
     """
-    with open_regular(path) as (descriptor, size_bytes):
+    with files.open(path) as (descriptor, size_bytes):
         yield EvalArchive(descriptor, size_bytes, wanted)
 
 

@@ -1,22 +1,25 @@
 """The logs of evals in some directories, each read as far as it says how its eval went.
 
 Promises: no exception for what lies there, at most `budget_s` (but for a file system that does not answer), at most
-64 MB, and nothing is written.
+64 MB, and nothing is written. Only what belongs to the owner of the files is read, or listed behind links.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from evalmon_agent.evidence.eval_log import EvalLog, UnreadableLogError
 from evalmon_agent.evidence.kinds.kind import Kind
 from evalmon_agent.evidence.kinds.known import KINDS
 from evalmon_agent.files.eval_archive import MEMBER_LIMIT_BYTES, EvalArchive, open_archive
-from evalmon_agent.files.regular import open_regular, read_at
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.trusted import ForeignError
 
 _PEEK_BYTES = 4096
 _FILES_AT_MOST = 100
@@ -36,9 +39,13 @@ class FoundLogs:
 
 
 class LogReader:
-    """Reads logs for many evals within one budget of time; a file that they share is read once."""
+    """Reads logs for many evals within one budget of time; a file that they share is read once.
 
-    def __init__(self, *, budget_s: float = 2.0) -> None:
+    `files`: whose logs count, and which of somebody else's were passed over.
+    """
+
+    def __init__(self, files: OwnedFiles, *, budget_s: float = 2.0) -> None:
+        self.files = files
         self._read: dict[tuple[str, float, int], EvalLog | UnreadableLogError | None] = {}
         self.renew(budget_s=budget_s)
 
@@ -61,13 +68,18 @@ class LogReader:
         newest are read.
         """
         places = dict.fromkeys([*directories, *(below for place in nested for below in self._below(place))])
-        files = sorted({*self._files(places)}, reverse=True)[:_FILES_AT_MOST]
+        since = written_since - _MTIME_SLACK_S
+        files = sorted((one for one in {*self._files(places)} if one[0] >= since), reverse=True)
+        # Others could leave any number of files there: those take no place from the owner's.
+        for _, path, _, uid in files:
+            if not self.files.is_owned(uid):
+                self.files.pass_over(path, uid)
         found = FoundLogs()
-        for modified_at, path, size_bytes in files:
-            if modified_at < written_since - _MTIME_SLACK_S:
-                break
+        for modified_at, path, size_bytes, _ in [one for one in files if self.files.is_owned(one[3])][:_FILES_AT_MOST]:
             try:
                 log = self._log(path, modified_at, size_bytes)
+            except ForeignError:
+                continue
             except (UnreadableLogError, OSError) as error:
                 # Of a file that is no archive nobody knows whether it would have been a log.
                 if _kinds_of_archive(path):
@@ -83,7 +95,7 @@ class LogReader:
             if self.is_out_of_time:
                 raise UnreadableLogError("no time left to read it")
             try:
-                self._read[key] = read_log(path)
+                self._read[key] = read_log(path, self.files)
             except UnreadableLogError as error:
                 self._read[key] = error
         known = self._read[key]
@@ -93,49 +105,55 @@ class LogReader:
 
     def _below(self, directory: str) -> Iterator[str]:
         names: list[str] = []
-        with suppress(OSError, ValueError), os.scandir(directory) as entries:
+        with suppress(OSError), self.files.scan(directory) as entries:
             for entry in entries:
                 if len(names) >= _NESTED_AT_MOST or self.is_out_of_time:
                     break
-                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-                    names.append(entry.path)
+                is_hidden = entry.name.startswith(".")
+                if not is_hidden and _is_utf8(entry.name) and entry.is_dir(follow_symlinks=False):
+                    names.append(os.path.join(directory, entry.name))
         yield from names
 
-    def _files(self, directories: Iterable[str]) -> Iterator[tuple[float, str, int]]:
-        """Time of the last change, path and size of what may be a log."""
+    def _files(self, directories: Iterable[str]) -> Iterator[tuple[float, str, int, int]]:
+        """Time of the last change, path, size and owner of what may be a log."""
         seen = 0
         for directory in directories:
-            with suppress(OSError, ValueError), os.scandir(directory) as entries:
+            with suppress(OSError), self.files.scan(directory) as entries:
                 for entry in entries:
                     seen += 1
                     if seen > _ENTRIES_AT_MOST or self.is_out_of_time:
                         return
-                    if any(kind.files.fullmatch(entry.name) for kind in KINDS):
+                    if _may_be_log(entry.name):
                         with suppress(OSError):
-                            if entry.is_file(follow_symlinks=False):
-                                status = entry.stat(follow_symlinks=False)
-                                yield status.st_mtime, entry.path, status.st_size
+                            status = entry.stat(follow_symlinks=False)
+                            # The owner's links are no logs of their own; somebody else's are named.
+                            if stat.S_ISREG(status.st_mode) or not self.files.is_owned(status.st_uid):
+                                path = os.path.join(directory, entry.name)
+                                yield status.st_mtime, path, status.st_size, status.st_uid
 
 
-def read_logs(
-    directories: Iterable[str], *, nested: Iterable[str] = (), written_since: float, budget_s: float = 2.0
-) -> FoundLogs:
-    """As LogReader.logs, for one eval."""
-    return LogReader(budget_s=budget_s).logs(directories, nested=nested, written_since=written_since)
+def _may_be_log(name: str) -> bool:
+    return any(kind.files.fullmatch(name) for kind in KINDS) and _is_utf8(name)
 
 
-def read_log(path: str) -> EvalLog | None:
+def _is_utf8(name: str) -> bool:
+    """Whether it can be kept on record; a name of arbitrary bytes comes as surrogates, which JSON has not."""
+    return name == name.encode(errors="replace").decode()
+
+
+def read_log(path: str, files: OwnedFiles) -> EvalLog | None:
     """One log; None if no kind of eval that is known wrote it.
 
     Raises:
         UnreadableLogError: an archive that is none, is damaged, is too large, or needs zstandard; also one that is
             just being written.
-        OSError: it is not there, no regular file, or may not be read.
+        OSError: it is not there, no regular file of the owner's, or may not be read.
     """
     for kind in _kinds_of_archive(path):
-        with open_archive(path, wanted=kind.members) as archive:
+        with open_archive(path, files=files, wanted=kind.members) as archive:
             return kind.read(_Archive(path, archive))
-    with _open_text(path) as file:
+    with files.open(path) as (descriptor, _):
+        file = _Text(path, descriptor)
         peeked = file.peek()
         kinds = (kind for kind in KINDS if kind.files.fullmatch(file.name) and kind.begin.match(peeked))
         return next((log for kind in kinds if (log := kind.read(file)) is not None), None)
@@ -182,9 +200,3 @@ class _Archive(_File):
 
     def member(self, name: str) -> bytes | None:
         return self._archive.read(name)
-
-
-@contextmanager
-def _open_text(path: str) -> Iterator[_Text]:
-    with open_regular(path) as (descriptor, _):
-        yield _Text(path, descriptor)

@@ -10,8 +10,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-import filelock
-
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files import soft_lock
 from evalmon_agent.files.mounts import LockKind
@@ -20,8 +18,12 @@ WAIT_S = 30.0
 HURRIED_WAIT_S = 3.0
 """Whoever was asked to stop waits no longer: Slurm kills after KillWait, 30 s by default."""
 
+_LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_AGAIN_S = 0.02
+
 Hurry = Callable[[], bool]
 
+_IS_HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
 # No such lock here, or something else than a lock in its place: waiting mends neither.
 _CANNOT = frozenset(
     {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES}
@@ -51,15 +53,17 @@ def held(path: str, kind: LockKind, *, wait_s: float = WAIT_S, hurry: Hurry | No
 
 @contextlib.contextmanager
 def _taken(path: str, kind: LockKind, *, gives_up: Callable[[], bool]) -> Iterator[bool]:
-    native = filelock.FileLock(path, mode=0o600, fallback_to_soft=False) if kind == "flock" else None
-    if native is not None:
-        _refuse_strangers(path)
+    descriptor = -1
     try:
-        have = soft_lock.acquire(path, gives_up) if native is None else _acquire(native, gives_up)
+        if kind == "flock":
+            descriptor = _flocked(path, gives_up)
+            have = descriptor >= 0
+        else:
+            have = soft_lock.acquire(path, gives_up)
     except FileExistsError:
         raise _stranger(path) from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in _CANNOT:
+    except OSError as error:
+        if error.errno not in _CANNOT:
             raise
         raise LockUnavailableError(
             f"{path} cannot be locked here as {kind} ({error}); run evalmon where the experiment's lock works"
@@ -67,25 +71,66 @@ def _taken(path: str, kind: LockKind, *, gives_up: Callable[[], bool]) -> Iterat
     try:
         yield have
     finally:
-        if have and native is not None:
-            native.release()
+        if descriptor >= 0:
+            _unlock(descriptor)
         elif have:
             soft_lock.release(path)
 
 
-def _acquire(native: filelock.BaseFileLock, gives_up: Callable[[], bool]) -> bool:
+def _flocked(path: str, gives_up: Callable[[], bool]) -> int:
+    """A descriptor of the file at `path` that has its flock; -1 if somebody else had it until `gives_up` said so.
+
+    The file stays when it is released, so whoever waits for it waits for the same one. Not by the package filelock:
+    it resolves the path first, so it would lock whatever has been put there since the directory was opened.
+    """
+    while True:
+        descriptor = os.open(path, _LOCK_FILE, 0o600)
+        have = False
+        try:
+            # flock works on a FIFO or a device as well, but those may be everybody's.
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise _stranger(path)
+            have = _wait_for(descriptor, gives_up)
+            if not have:
+                return -1
+            have = _is_at(path, descriptor)  # not removed by a person meanwhile
+            if have:
+                return descriptor
+        finally:
+            if not have:
+                os.close(descriptor)
+
+
+def _wait_for(descriptor: int, gives_up: Callable[[], bool]) -> bool:
+    while not _try(descriptor):
+        if gives_up():
+            return False
+        time.sleep(_AGAIN_S)
+    return True
+
+
+def _try(descriptor: int) -> bool:
     try:
-        native.acquire(poll_interval=0.02, cancel_check=gives_up)
-    except filelock.Timeout:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _IS_HELD:
+            raise
         return False
     return True
 
 
-def _refuse_strangers(path: str) -> None:
-    """flock works on a FIFO or a device as well, but those may be everybody's."""
+def _is_at(path: str, descriptor: int) -> bool:
     with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise _stranger(path)
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    return False
+
+
+def _unlock(descriptor: int) -> None:
+    """Also where a program that is just being started has the descriptor still: closing it would not be enough."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
 
 
 def _stranger(path: str) -> LockUnavailableError:

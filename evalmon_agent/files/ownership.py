@@ -1,4 +1,4 @@
-"""May a file decide what we do: is it ours or root's, and can nobody else write it?"""
+"""Who else can write a file or a directory, and so decide what we do, or take it away?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import pwd
 import shlex
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 
 def is_trusted(uid: int) -> bool:
@@ -26,12 +28,62 @@ def writers(path: str, status: os.stat_result) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A directory in which somebody else can rename and replace what is ours.
+
+    `whom`: who that is, in words; `advice`: what prevents it.
+    """
+
+    path: str
+    whom: str
+    advice: str
+    by_anybody: bool = False
+
+
+def exposed(directory: str) -> Iterator[Exposed]:
+    """The directory and those above it, nearest first, as far as others can rename and replace what lies there.
+
+    Only in a directory with the sticky bit that needs to be one's own. `directory`: absolute, without links.
+    """
+    while True:
+        try:
+            found = _exposed(directory, os.stat(directory))
+        except OSError:
+            found = None
+        if found is not None:
+            yield found
+        if directory == os.path.dirname(directory):
+            return
+        directory = os.path.dirname(directory)
+
+
+def _exposed(path: str, status: os.stat_result) -> Exposed | None:
+    ask = "run" if status.st_uid == os.geteuid() else f"ask {user_name(status.st_uid)} to run"
+    sticky = f"{ask}: chmod +t {shlex.quote(path)}"
+    has_sticky_bit = bool(status.st_mode & stat.S_ISVTX)
+    if status.st_mode & stat.S_IWOTH and not has_sticky_bit:
+        return Exposed(path, "anybody", sticky, by_anybody=True)
+    if status.st_mode & stat.S_IWGRP and not has_sticky_bit and not _is_own_group(status.st_gid, status.st_uid):
+        return Exposed(path, f"the group {_group_name(status.st_gid)}", sticky)
+    if not is_trusted(status.st_uid):
+        return Exposed(path, f"its owner {user_name(status.st_uid)}", "use a directory of your own")
+    return None
+
+
 def user_name(uid: int) -> str:
     """The user's name, or number where there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _is_own_group(gid: int, uid: int) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
-from evalmon_agent.errors import LockUnavailableError
+from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
 from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
@@ -42,7 +44,8 @@ def complete(
     """Bring everything to its end; returns the state as it then is.
 
     A full or absent file system, or a lock that is held, is waited for as long as accounting is. `unusable`: why
-    `settings` are not those that stand in the file now.
+    `settings` are not those that stand in the file now. ReplacedError: another directory is where the experiment's was;
+    ours has got the last word.
     """
     observer = Observer(experiment, slurm, settings, role="completion")
     measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
@@ -57,10 +60,16 @@ def complete(
                 unsaid = []
             state = _bring_to_the_end(observer, measurer, submitter, environ=environ, sleep=sleep, deadline=deadline)
             break
+        except ReplacedError as error:
+            fields = {"Reason": str(error), "Job ID": environ.get("SLURM_JOB_ID", "none")}
+            last = blocks.note(time.time(), "MONITOR_STOPPED", "completion job", fields)
+            with suppress(EvalmonError, OSError):
+                observer.last_word([*unsaid, last])
+            raise
         except (OSError, LockUnavailableError) as error:
             if time.monotonic() >= deadline:
                 raise
-            print(f"cannot go on for now: {error}", flush=True)  # noqa: T201 - its own job's output file
+            print(f"cannot go on for now: {shown(str(error))}", flush=True)  # noqa: T201 - its own job's output file
             sleep(_PAUSE_S)
     return state
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from evalmon_agent.errors import EvalmonError
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.programs.checks import (
     directory,
     file_clock,
@@ -20,7 +22,7 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
 
-_BY_WEIGHT = (78, 2, 69, 75, 1)
+_BY_WEIGHT = (78, 2, 77, 69, 75, 1)
 
 
 def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str, str]) -> list[Finding]:
@@ -32,7 +34,7 @@ def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str,
         settings, about_settings = _settings(exp, environ)
         found.append(about_settings)
         for name, check in (
-            ("directory", directory.check),
+            ("directory", lambda exp: directory.check(exp, settings)),
             ("file system", filesystem.check),
             ("clock", file_clock.check),
             ("records", records.check),
@@ -41,7 +43,7 @@ def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str,
     found += _tried("interpreter", interpreter.check)
     found += _tried("programs", lambda: slurm_programs.check(slurm))
     found += _tried("controller", lambda: slurm_answers.check(slurm, settings))
-    return found
+    return [replace(one, line=shown(one.line), advice=shown(one.advice)) for one in found]
 
 
 def exit_status(found: Sequence[Finding]) -> int:

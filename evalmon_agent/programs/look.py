@@ -37,8 +37,9 @@ def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
     """
     experiment.require_monitored()
     observer = Observer(experiment, slurm, settings, role="command", lock_wait_s=_LOCK_WAIT_S)
-    state = _look_or_read(observer) if experiment.is_ours else _read(experiment)
-    so_far = progress(experiment, state)
+    owner = None if experiment.is_ours else experiment.owner
+    state = _look_or_read(observer) if owner is None else _read(experiment)
+    so_far = progress(experiment, state, owner=owner)
     return build(state, now=observer.now(), lost_after_s=settings.lost_after, progress=so_far)
 
 
@@ -131,7 +132,8 @@ def _look_or_read(observer: Observer) -> ExperimentState:
 
 def _read(experiment: Experiment) -> ExperimentState:
     """Another user's experiment, which its owner lets us read."""
-    state = state_file.load(experiment)
+    experiment.check_place()
+    state = state_file.load_foreign(experiment)
     if state is None:
         raise UsageError(f"{experiment.directory}: no observer has written anything there yet; ask its owner")
     return state

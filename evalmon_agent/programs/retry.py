@@ -6,20 +6,26 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.programs import output_directories
+from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.programs.jobs import register
-from evalmon_agent.programs.jobs.find_scripts import read
+from evalmon_agent.programs.jobs.find_scripts import change_since, read
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.jobs.register import Submission
 from evalmon_agent.programs.observing.measure import Measurer
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.programs.observing.unlock import release_if_over
+from evalmon_agent.programs.preview import preview
 from evalmon_agent.programs.submit import require_slurm
 from evalmon_agent.programs.submitting.accompany import Mode, accompany
 from evalmon_agent.programs.submitting.evals import Evals, Prepared
@@ -28,10 +34,9 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.store import registry
-from evalmon_agent.submission.launcher import SNAPSHOT
+from evalmon_agent.store import registry, scripts
 from evalmon_agent.submission.more import Had, Limits, Options, memory_options, time_options
-from evalmon_agent.submission.plan import Script
+from evalmon_agent.submission.plan import Script, read_script
 from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
@@ -72,6 +77,7 @@ def retry(
     experiment, slurm = helpers.experiment, helpers.slurm
     experiment.require_monitored()
     experiment.check()
+    refuse_world_writable(experiment, helpers.settings)
     require_slurm(slurm)
     if not dry_run:
         release_if_over(experiment, slurm)
@@ -79,8 +85,9 @@ def retry(
     report = SubmitReport()
     retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(helpers))
+    report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
     if dry_run:
-        report.submitted += [{"name": one.asked.name, "script": one.asked.script, "why": one.why} for one in prepared]
+        preview(helpers, prepared, report, mode=mode)
         return report
     Evals(helpers, report, mode, sleep).submit(prepared)
     report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
@@ -129,6 +136,7 @@ class _Retrier:
     more: More
     report: SubmitReport
     partitions: _Partitions
+    reader: LogReader = field(default_factory=lambda: LogReader(OwnedFiles(os.geteuid())))
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
@@ -158,7 +166,20 @@ class _Retrier:
             if isinstance(again, str):
                 self._skip(ev, again)
             elif counts is not None and entry is not None:
-                yield _Chosen(counts, ev, entry, again, left.result)
+                yield _Chosen(counts, ev, entry, self._with_own_log(again), left.result)
+
+    def _with_own_log(self, again: Again) -> Again:
+        """Since its log was read, somebody else may have put another in its place, which the script would obey."""
+        if again.log is None:
+            return again
+        try:
+            with self.reader.files.open(again.log):
+                return again
+        except ForeignError as error:
+            why = f"{error.filename} belongs to {user_name(error.uid)}"
+        except OSError as error:
+            why = f"{again.log} cannot be read ({error.strerror})"
+        return replace(again, log=None, reason=f"{again.reason}, from its start: {why}")
 
     def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
         """What the last attempt left behind, also where its figures are not there yet."""
@@ -166,14 +187,14 @@ class _Retrier:
         if attempt is not None and attempt.evidence is not None:
             return attempt.evidence
         owed = next((one for one in unmeasured(state) if one.name == ev.name and one.job_id == ev.job_id), None)
-        return Evidence() if owed is None else collect(self.helpers.experiment, ev, owed, LogReader())
+        if owed is None:
+            return Evidence()
+        return collect(self.helpers.experiment, ev, owed, self.reader, slurm=self.helpers.slurm)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
-        script, snapshot = self._script(group[0].entry)
+        script, remark = self._script(group[0].entry)
         is_array = group[0].name[1] is not None
-        why_not = (
-            _cannot(script, is_array=is_array) if script is not None else f"its script is gone, and so is {snapshot}"
-        )
+        why_not = remark if script is None else _cannot(script, is_array=is_array)
         if script is None or why_not:
             for one in group:
                 self._skip(one.ev, why_not)
@@ -182,7 +203,7 @@ class _Retrier:
         for one in group:
             options, told = self._options(one, script)
             if options is not None:
-                by_options[options].append((one, told))
+                by_options[options].append((one, f"{told}; {remark}" if remark else told))
         for options, alike in by_options.items():
             for part in self._parts(alike):
                 yield _one(script, part, options, self.helpers.environ)
@@ -193,18 +214,15 @@ class _Retrier:
         return (alike[start : start + most] for start in range(0, len(alike), most))
 
     def _script(self, entry: Entry) -> tuple[Script | None, str]:
-        """The script as it is now; as it was submitted where it is gone, or where others could have changed it."""
+        """The script as it was submitted, or as it is now if that is asked for; and what is to be said of it."""
         experiment, path = self.helpers.experiment, entry.intent.script or ""
-        snapshot = os.path.join(experiment.scripts, entry.intent.token, *SNAPSHOT)
-        if os.path.lexists(path):
-            try:
-                return read(experiment, path), snapshot
-            except UsageError:
-                if not os.path.lexists(snapshot):
-                    raise
-        if os.path.lexists(snapshot):
-            return replace(read(experiment, snapshot), path=path), snapshot
-        return None, snapshot
+        if self.asked.changed:
+            is_there = os.path.lexists(path)
+            return read(experiment, path) if is_there else None, "" if is_there else f"its script is gone: {path}"
+        submitted = scripts.read_script(experiment, entry.intent.token, path)
+        if submitted is None:
+            return None, "the script as it was submitted is gone; --changed takes it as it is now"
+        return read_script(path, submitted), change_since(path, submitted)
 
     def _options(self, one: _Chosen, script: Script) -> tuple[tuple[str, ...] | None, str]:
         """sbatch's options for it, and how they are told; None: it is left out, for it would end the same way."""

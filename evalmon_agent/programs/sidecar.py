@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 
-from evalmon_agent.errors import EvalmonError, LockUnavailableError, StoppedError, UnreadableError
+from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError, StoppedError, UnreadableError
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.complete import is_anything_owed, measure
 from evalmon_agent.programs.evidence.progress import progress
@@ -65,7 +66,21 @@ class Sidecar:
         self._succession = Succession(experiment, slurm, environ, ends_at=None)
 
     def run(self) -> None:
-        """Poll, measure and log until there is nothing left to watch. UnreadableError: a newer evalmon is at work."""
+        """Poll, measure and log until there is nothing left to watch.
+
+        Raises:
+            UnreadableError: a newer evalmon is at work.
+            ReplacedError: another directory is where the experiment's was; ours has got the last word.
+        """
+        try:
+            self._live()
+        except ReplacedError as error:
+            last = blocks.note(time.time(), "MONITOR_STOPPED", "sidecar", self._stopped(str(error)))
+            with suppress(EvalmonError, OSError):
+                self._observer.last_word([*self._unsaid, last])
+            raise
+
+    def _live(self) -> None:
         self._stop.take()
         self._slurm.stopped = self._stop.is_set
         self._note("MONITOR_STARTED", "sidecar", self._started())
@@ -79,7 +94,7 @@ class Sidecar:
         if self._stop.name == "SIGTERM":
             with suppress(EvalmonError, OSError):
                 reason = self._succession.preempted(self._observer.settings) or reason
-        self._note("MONITOR_STOPPED", "sidecar", {"Reason": reason, "Job ID": self._job_id or "none"})
+        self._note("MONITOR_STOPPED", "sidecar", self._stopped(reason))
         self._say()
 
     def _turn(self) -> str | None:
@@ -89,7 +104,7 @@ class Sidecar:
             reason = self._watch(until=next_at)
             if reason is not None:
                 return reason
-        except UnreadableError:
+        except (UnreadableError, ReplacedError):
             raise
         except StoppedError:
             pass
@@ -99,6 +114,7 @@ class Sidecar:
         return f"ended by {self._stop.name}" if self._stop.is_set() else None
 
     def _watch(self, *, until: float) -> str | None:
+        self._experiment.check_place()
         self._reload_settings()
         self._say()
         observed = self._poll()
@@ -121,11 +137,11 @@ class Sidecar:
         self._failures += 1
         # What the poll lacked (memory, descriptors, room) may be lacking still.
         with suppress(EvalmonError, OSError, MemoryError):
-            self._observer.count_failure(printable(f"{type(error).__name__}: {error}"))
+            self._observer.count_failure(printable(shown(f"{type(error).__name__}: {error}")))
         with suppress(OSError, MemoryError):
             if not isinstance(error, (EvalmonError, OSError, MemoryError)):
                 traceback.print_exc()
-            print(f"poll failed: {printable(str(error)) or type(error).__name__}", flush=True)
+            print(f"poll failed: {printable(shown(str(error))) or type(error).__name__}", flush=True)
 
     def _poll(self) -> Observed:
         self._polls += 1
@@ -226,6 +242,9 @@ class Sidecar:
             "Poll interval": f"{settings.poll_interval:g} s",
             "Process": f"{os.getpid()} on {os.uname().nodename}",
         }
+
+    def _stopped(self, reason: str) -> dict[str, str]:
+        return {"Reason": reason, "Job ID": self._job_id or "none"}
 
     def _note(self, kind: str, subject: str, fields: Mapping[str, str]) -> None:
         """A block of ours: said with the next transaction that succeeds, which is mostly this one."""

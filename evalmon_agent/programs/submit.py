@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
+from evalmon_agent.programs import output_directories
+from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.find_scripts import find
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.jobs.register import Submission
 from evalmon_agent.programs.observing.unlock import release_if_over
+from evalmon_agent.programs.preview import preview
 from evalmon_agent.programs.submitting.accompany import Mode, accompany
 from evalmon_agent.programs.submitting.evals import Evals, Prepared
 from evalmon_agent.programs.submitting.report import SubmitReport
@@ -52,11 +55,13 @@ def submit(
     state = state_file.load(experiment)
     new = [one for one in planned if have.keys().isdisjoint(_names(one))]
     report.skipped += [_skipped(one, have, state) for one in planned if not have.keys().isdisjoint(_names(one))]
-    if dry_run:
-        report.submitted += [{"name": one.name, "script": one.script.path} for one in new]
-        return report
+    report.warnings = output_directories.warnings([one.script for one in new], slurm, environ)
     helpers = Helpers(experiment, slurm, settings, environ)
-    Evals(helpers, report, mode, sleep).submit([_prepared(one) for one in new])
+    prepared = [_prepared(one) for one in new]
+    if dry_run:
+        preview(helpers, prepared, report, mode=mode)
+        return report
+    Evals(helpers, report, mode, sleep).submit(prepared)
     report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
     return report
 
@@ -70,6 +75,7 @@ def _checked(
         if not is_utf8(one.name):
             raise UsageError(f"{one.script.path}: its --job-name is not UTF-8 and cannot be kept on record; rename it")
     experiment.check()
+    refuse_world_writable(experiment, settings)
     known = entries(registry.read(experiment.registry))
     planned = plan(
         scripts,

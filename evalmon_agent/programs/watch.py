@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from evalmon_agent.programs import look
+from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.jobs.known_jobs import KnownJobs, known_jobs
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.jobs.register import resolve
@@ -63,6 +64,7 @@ def watch(
 ) -> WatchReport:
     """Adopt these jobs, and those of mine in the queue whose name matches; nothing is made before all checks."""
     experiment.check()
+    refuse_world_writable(experiment, settings)
     require_slurm(slurm)
     known = known_jobs(slurm, (one.job_id.job for one in wanted))
     report = WatchReport()

@@ -18,7 +18,7 @@ from evalmon_agent.slurm import (
     submit_line,
     whereabouts,
 )
-from evalmon_agent.slurm.commands import Finished, run
+from evalmon_agent.slurm.commands import Finished, find_program, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_our_jobs
 from evalmon_agent.slurm.failures import Failure, Kind, classify
 from evalmon_agent.words.job_id import JobId
@@ -36,13 +36,23 @@ IDS_PER_CALL = 200
 class Submitted:
     """What sbatch said: the job's id and cluster, or why not.
 
-    `unknown`: it was killed or printed nothing usable, so Slurm may or may not have taken the job.
+    `unknown`: it was killed or printed nothing usable, so Slurm may or may not have taken the job. `doubtful`: that,
+    or it failed, but not in Slurm's words; whether there is a job is to be looked up.
     """
 
     job_id: int | None = None
     cluster: str | None = None
     refusal: str = ""
     unknown: bool = False
+    doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What `sbatch --test-only` said of a job: nothing against it, or why Slurm refuses it, or why nobody knows."""
+
+    refusal: str = ""
+    unknown: str = ""
 
 
 class Slurm:
@@ -54,6 +64,7 @@ class Slurm:
     def __init__(self, environ: Mapping[str, str], *, stopped: Callable[[], bool] | None = None) -> None:
         self._environ = dict(environ)
         self._asking = clean(environ)
+        self._found: dict[str, str] = {}
         self.stopped = stopped
 
     @property
@@ -66,12 +77,13 @@ class Slurm:
         return self.find(program) is not None
 
     def find(self, program: str) -> str | None:
-        """The absolute path of a program of Slurm's."""
-        for directory in self._environ.get("PATH", os.defpath).split(os.pathsep):
-            path = os.path.join(directory, program)
-            if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
-                return path
-        return None
+        """The absolute path of a program of Slurm's; once found, it stays that one."""
+        if program not in self._found:
+            path = find_program(program, self._environ)
+            if path is None:
+                return None
+            self._found[program] = path
+        return self._found[program]
 
     def queue(self) -> squeue.SqueueAnswer | Failure:
         """All my jobs, ended ones too, in one call."""
@@ -136,13 +148,18 @@ class Slurm:
 
     def ends_at(self, job_id: str) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""
-        done = self._ask(["squeue", "-h", "-j", job_id, "-o", "%e"])
+        done = self._ask(squeue.end_argv(job_id))
         return parse_stamp(done.stdout) if done.ok else None
 
     def is_preempted(self, job_id: str) -> bool:
         """Whether this job of ours is being ended by preemption, for good; False where Slurm does not tell."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
         return done.ok and scontrol.is_preempted_for_good(done.stdout)
+
+    def standard_files(self, job_id: str) -> Mapping[str, str]:
+        """The paths of a job's `StdOut`, `StdErr` and `StdIn`; empty once Slurm has forgotten the job."""
+        done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
+        return scontrol.standard_files(done.stdout) if done.ok else {}
 
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
@@ -152,24 +169,46 @@ class Slurm:
     def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
 
-        `ours`: the job is one of ours, which says all it needs in its options; the user's SBATCH_GRES and the
+        `ours`: the job is one of evalmon's, which says all it needs in its options; the user's SBATCH_GRES and the
         like are meant for the evals.
         """
         env = for_our_jobs(self._environ) if ours else for_evals(self._environ)
-        done = run(argv, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
-        found = sbatch.parse_parsable(done.stdout)
-        if found is not None:
-            # An id that was printed is a job that exists, whatever happened to sbatch afterwards.
-            return Submitted(*found)
+        at = self._absolute(argv)
+        done = run(at, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
         if done.returncode is None:
             return Submitted(refusal=done.problem)
+        answer = sbatch.parse(done.stdout, done.stderr)
+        has_ended_badly = not done.timed_out and done.returncode > 0
+        if answer is not None and (answer.said_plainly or not has_ended_badly):
+            # An id that was printed is a job that exists, whatever happened to sbatch afterwards.
+            return Submitted(answer.job_id, answer.cluster)
         words = "\n".join(line for line in done.stderr.splitlines() if line.strip())
-        if done.timed_out or done.returncode <= 0:
-            return Submitted(refusal=words or "sbatch ended before it said an id", unknown=True)
+        if not has_ended_badly:
+            return Submitted(refusal=words or "sbatch printed no job id", unknown=True, doubtful=True)
         failure = classify(done.returncode, done.stdout, done.stderr)
         # "Socket timed out": the controller may have taken the job all the same.
         unknown = failure is not None and failure.kind is Kind.NO_NEWS
-        return Submitted(refusal=words or f"sbatch: exit status {done.returncode}", unknown=unknown)
+        refused = failure is not None and failure.kind is Kind.REFUSED
+        words = words or f"sbatch: exit status {done.returncode}"
+        return Submitted(refusal=words, unknown=unknown, doubtful=not refused)
+
+    def test(self, argv: Sequence[str], *, cwd: str) -> Tested:
+        """Run this sbatch, which has `--test-only`, as `submit` would run it without."""
+        env = for_evals(self._environ)
+        at = self._absolute(argv)
+        done = run(at, timeout_s=ASK_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
+        words = "\n".join(line for line in done.stderr.splitlines() if line.strip()) or done.problem
+        if done.returncode is None or done.timed_out or done.returncode < 0:
+            return Tested(unknown=words or "sbatch gave no answer in time")
+        answer = sbatch.parse(done.stdout, done.stderr)
+        if answer is not None:
+            self.cancel([str(answer.job_id)])
+            return Tested(unknown=f"this sbatch submits although it is told not to; job {answer.job_id} is cancelled")
+        failure = classify(done.returncode, done.stdout, done.stderr)
+        is_no_answer = failure is not None and failure.kind is Kind.NO_NEWS
+        if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):
+            return Tested(unknown=words)
+        return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
 
     def rename(self, job_id: str, name: str) -> Failure | None:
         """Give one of our own jobs another name."""
@@ -183,7 +222,10 @@ class Slurm:
 
     def _ask(self, argv: Sequence[str], *, timeout_s: float | None = None) -> Finished:
         within_s = ASK_TIMEOUT_S if timeout_s is None else timeout_s
-        return run(argv, timeout_s=within_s, env=self._asking, stopped=self.stopped)
+        return run(self._absolute(argv), timeout_s=within_s, env=self._asking, cwd="/", stopped=self.stopped)
+
+    def _absolute(self, argv: Sequence[str]) -> list[str]:
+        return [self.find(argv[0]) or argv[0], *argv[1:]]
 
 
 def _failure(done: Finished) -> Failure | None:

@@ -44,13 +44,24 @@ class Finished:
         return self.returncode == 0 and not self.timed_out and not self.cut
 
 
+def find_program(name: str, environ: Mapping[str, str]) -> str | None:
+    """The absolute path of a program on PATH; None if it is not there.
+
+    PATH's empty and relative entries mean the working directory, where others may have put a program: not looked at.
+    """
+    for entry in environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(entry, name)
+        if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
 def run(
     argv: Sequence[str],
     *,
     timeout_s: float,
     env: Mapping[str, str],
     cwd: str | None = None,
-    stdin: bytes | None = None,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
     dies_with_us: bool = False,
     stopped: Callable[[], bool] | None = None,
@@ -63,11 +74,14 @@ def run(
     `dies_with_us`: should we be killed, the kernel kills the program at once, so that it does nothing more that
     nobody records. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
     """
+    program = find_program(argv[0], env)
+    if program is None:
+        return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: not found on PATH"))
     with _left_behind_is_ours() as sweep:
         try:
             child = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                [program, *argv[1:]],
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(env),
@@ -77,7 +91,7 @@ def run(
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: {error}"))
-        talk = _Talk(child, stdin or b"", bound=max_output_bytes, stopped=stopped or (lambda: False))
+        talk = _Talk(child, bound=max_output_bytes, stopped=stopped or (lambda: False))
         try:
             ended = talk.until(time.monotonic() + timeout_s)
         finally:
@@ -90,16 +104,13 @@ def run(
 
 
 class _Talk:
-    """One conversation with a program: feeds its stdin and reads both pipes, never more than the bound."""
+    """One conversation with a program: reads both pipes, never more than the bound."""
 
-    def __init__(
-        self, child: subprocess.Popen[bytes], stdin: bytes, *, bound: int, stopped: Callable[[], bool]
-    ) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], *, bound: int, stopped: Callable[[], bool]) -> None:
         self.stdout, self.stderr = bytearray(), bytearray()
         self.cut = False
         self.is_stopped = False
         self._child = child
-        self._stdin = stdin
         self._bound = bound
         self._stopped = stopped
 
@@ -124,19 +135,12 @@ class _Talk:
         return 0.0 if self.is_stopped else min(max(deadline - time.monotonic(), 0.0), _LOOK_S)
 
     def _register(self, selector: selectors.BaseSelector) -> None:
-        pipes = ((self._child.stdout, self.stdout), (self._child.stderr, self.stderr), (self._child.stdin, None))
-        for pipe, sink in pipes:
+        for pipe, sink in ((self._child.stdout, self.stdout), (self._child.stderr, self.stderr)):
             if pipe is not None:
                 os.set_blocking(pipe.fileno(), False)
-                selector.register(pipe, selectors.EVENT_READ if sink is not None else selectors.EVENT_WRITE, sink)
+                selector.register(pipe, selectors.EVENT_READ, sink)
 
     def _handle(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-        if key.data is None:
-            self._stdin = _feed(key.fd, self._stdin)
-            if not self._stdin and self._child.stdin is not None:
-                selector.unregister(key.fileobj)
-                self._child.stdin.close()
-            return
         data = _read(key.fd)
         if data == b"":
             selector.unregister(key.fileobj)
@@ -144,15 +148,6 @@ class _Talk:
         if len(key.data) > self._bound:
             del key.data[self._bound :]
             self.cut = True
-
-
-def _feed(fd: int, data: bytes) -> bytes:
-    try:
-        return data[os.write(fd, data[:_CHUNK]) :]
-    except BlockingIOError:
-        return data
-    except OSError:
-        return b""  # it closed its stdin: what it did not want is no error of ours
 
 
 def _read(fd: int) -> bytes | None:
@@ -175,7 +170,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     _wait(child, _LEFT_S)
-    for pipe in (child.stdin, child.stdout, child.stderr):
+    for pipe in (child.stdout, child.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):
                 pipe.close()

@@ -25,7 +25,8 @@ _SHAPING = frozenset(
     }
 )
 
-_OF_A_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI")
+_OF_A_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SRUN_", "PMI", "SBATCH_CPU_BIND", "SBATCH_MEM_BIND")
+_OPTIONS_PREFIX = "SBATCH_"
 _OF_A_JOB = frozenset(
     {
         "CUDA_VISIBLE_DEVICES",
@@ -54,8 +55,8 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
 def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str, str]:
     """The environment for sbatch, which hands it on to the job: hence nothing is added.
 
-    Inside a job, what Slurm said to that job is taken out: it would bind the new job to the old one's
-    memory, CPUs and GPUs. Outside, the user's SBATCH_* hold, as they do for the user's own sbatch.
+    The user's SBATCH_* hold, as they do for the user's own sbatch. Inside a job, what Slurm said to that job is taken
+    out: it would bind the new job to the old one's memory, CPUs and GPUs.
     """
     kept = {name: value for name, value in environ.items() if name not in _NEVER_SUBMITTED_WITH}
     if not inside_job:
@@ -73,10 +74,14 @@ def for_evals(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_our_jobs(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of sbatch for a job of ours, which carries that of the evals for those submitted later."""
-    carried = environ.get(CARRIER) or pack(for_evals(environ))
-    kept = for_submission(environ, inside_job=True)
-    return kept if carried is None else {**kept, CARRIER: carried}
+    """The environment of sbatch for one of evalmon's jobs: its options say all that it needs, so without SBATCH_*.
+
+    It carries that of the evals, for those submitted later.
+    """
+    packed = environ.get(CARRIER) or pack(for_evals(environ))
+    submitted_with = for_submission(environ, inside_job=True).items()
+    kept = {name: value for name, value in submitted_with if not name.startswith(_OPTIONS_PREFIX)}
+    return kept if packed is None else {**kept, CARRIER: packed}
 
 
 def carried(environ: Mapping[str, str]) -> dict[str, str] | None:

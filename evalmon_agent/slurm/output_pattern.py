@@ -34,6 +34,20 @@ def output_path(options: Mapping[str, str], job_id: JobId, *, raw_id: int | None
     return None if found is None else os.path.join(folder, found)
 
 
+def path_beforehand(options: Mapping[str, str], which: str, *, name: str, user: str, folder: str) -> str | None:
+    """The file of --output or --error (`which`) of a job that is not submitted yet; None if its directory is not known.
+
+    In the file's own name, what only a job has stays as it is (`%j`).
+    """
+    pattern = options.get(which) or "slurm-%j.out"
+    folder = os.path.join(folder, options.get("chdir", ""))
+    if "\\" in pattern:
+        return os.path.join(folder, pattern.replace("\\", ""))
+    directory, slash, file = pattern.rpartition("/")
+    found = _expand(directory + slash, {"%": "%", "x": name, "u": user})
+    return None if found is None else os.path.join(folder, found, file)
+
+
 def _expand(pattern: str, values: Mapping[str, str | None]) -> str | None:
     parts: list[str] = []
     at = 0

@@ -1,27 +1,50 @@
-"""How is a script submitted: the argv of sbatch, and the id that it prints."""
+"""How a script is submitted: sbatch's argv, and the id in its answer."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-# `--parsable`: the id alone, or with the cluster if the job went to another one or to a federation.
-_ACCEPTED = re.compile(r"([1-9][0-9]{0,9})(?:;([^\s;]+))?", re.ASCII)
+TEST_ONLY = "--test-only"
+
+_SENTENCE = re.compile(r"\bSubmitted batch job ([1-9][0-9]{0,9})\b(?: on cluster (\S+))?", re.ASCII)
+_PARSABLE = re.compile(r"([1-9][0-9]{0,9})(?:;([^\s;]+))?", re.ASCII)
 
 
-def argv(script: str, *, options: Sequence[str] = (), arguments: Sequence[str] = ()) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The job that sbatch's answer names, and its cluster if it does.
+
+    `said_plainly`: in a sentence, and not by a number alone on its line, which could be anything of a site's wrapper.
+    """
+
+    job_id: int
+    cluster: str | None = None
+    said_plainly: bool = False
+
+
+def argv(script: str, *, options: Sequence[str] = ()) -> list[str]:
     """Submit this file. Without options, its #SBATCH lines alone decide; nothing in them is overridden."""
     # The `--` is for a file whose name starts with a dash.
-    return ["sbatch", "--parsable", *options, "--", script, *arguments]
+    return ["sbatch", "--parsable", *options, "--", script]
 
 
-def parse_parsable(stdout: str) -> tuple[int, str | None] | None:
-    """The job's id and its cluster, if one is named; None where sbatch printed no id.
+def parse(stdout: str, stderr: str = "") -> Answer | None:
+    """The job that sbatch's answer names; None if it names none, or could mean several.
 
-    Plugins of a site may print before it, so the last line that is one counts.
+    With `--parsable` it is the id alone on a line, or with the cluster. A site's wrapper may drop that option, so the
+    sentence of plain sbatch counts too, and first; and it may print lines of its own, a bare number among them.
     """
-    for line in reversed(stdout.splitlines()):
-        match = _ACCEPTED.fullmatch(line.strip())
-        if match:
-            return int(match[1]), match[2]
-    return None
+    sentences = set(_SENTENCE.findall(f"{stdout}\n{stderr}"))
+    lines = {match.groups("") for line in stdout.splitlines() if (match := _PARSABLE.fullmatch(line.strip()))}
+    answers = sentences or lines
+    if len(answers) != 1:
+        return None
+    [(job_id, cluster)] = answers
+    return Answer(int(job_id), cluster or None, said_plainly=bool(sentences))
+
+
+def knows_no_test(words: str) -> bool:
+    """Whether a site's own sbatch does not know the option."""
+    return TEST_ONLY in words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 # sbatch(1), up to 25.05.
@@ -76,6 +76,23 @@ _SHORT = MappingProxyType(
         "x": "exclude",
     }
 )
+
+_VARIABLE = "SBATCH_"
+_NAMED_OTHERWISE = MappingProxyType({"timelimit": "time", "array-inx": "array", "mem-per-node": "mem"})
+
+
+def in_effect(script: Mapping[str, str], environ: Mapping[str, str], given: Sequence[str] = ()) -> dict[str, str]:
+    """The options of a submission: those given to sbatch, above its variables, above the script's.
+
+    `environ` is sbatch's (sbatch(1), INPUT ENVIRONMENT VARIABLES).
+    """
+    variables: dict[str, str] = {}
+    for variable, value in environ.items():
+        name = variable.removeprefix(_VARIABLE).lower().replace("_", "-")
+        name = _NAMED_OTHERWISE.get(name, name)
+        if variable.startswith(_VARIABLE) and name in _LONG and value:
+            variables[name] = value
+    return {**script, **variables, **by_long_name(given)}
 
 
 def by_long_name(words: Sequence[str]) -> dict[str, str]:

@@ -55,6 +55,15 @@ def read_head(text: str) -> ScriptHead:
     )
 
 
+def without_wait(line: str) -> str:
+    """The line without `--wait`, an option of sbatch alone, by which it lasts as long as the job."""
+    for argument, raw in _arguments(line):
+        if list(by_long_name([argument])) == ["wait"]:
+            before, _, after = line.partition(raw)
+            line = f"{before.rstrip(_BLANKS)} {after.lstrip(_BLANKS)}".rstrip(_BLANKS)
+    return line
+
+
 def _leading(text: str) -> Iterator[str]:
     start = 0
     while start < len(text):

@@ -6,23 +6,27 @@ from dataclasses import dataclass
 
 from evalmon_agent.words import durations
 
-_FORMAT = "%P\x1f%l\x1f%h"
+_FORMAT = "%P\x1f%l\x1f%h\x1f%L"
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A partition: its time limit (None: none), and whether a job takes whole nodes, or shares even its CPUs."""
+    """A partition: its time limit (None: none), and whether a job takes whole nodes, or shares even its CPUs.
+
+    `default_time_s`: the limit of a job that asks for none; None: the partition's own limit.
+    """
 
     name: str
     is_default: bool
     time_limit_s: float | None
     exclusive: bool
     oversubscribed: bool = False
+    default_time_s: float | None = None
 
 
 def argv() -> list[str]:
-    """All partitions, one row each."""
-    return ["sinfo", "-h", "-o", _FORMAT]
+    """All partitions, hidden ones too, one row each."""
+    return ["sinfo", "-a", "-h", "-o", _FORMAT]
 
 
 def parse(text: str) -> tuple[Partition, ...]:
@@ -30,19 +34,20 @@ def parse(text: str) -> tuple[Partition, ...]:
     found: dict[str, Partition] = {}
     for line in text.splitlines():
         fields = line.split("\x1f")
-        if len(fields) == 3:
-            name, limit, shared = (field.strip() for field in fields)
+        if len(fields) == 4:
+            name, limit, shared, default = (field.strip() for field in fields)
             is_default = name.endswith("*")
             name = name.removesuffix("*")
             exclusive = shared.upper().startswith("EXCLUSIVE")
             oversubscribed = shared.upper().startswith(("FORCE", "YES"))
-            found[name] = Partition(name, is_default, durations.parse(limit), exclusive, oversubscribed)
+            limit_s, default_s = durations.parse(limit), durations.parse(default)
+            found[name] = Partition(name, is_default, limit_s, exclusive, oversubscribed, default_s)
     return tuple(found.values())
 
 
 def memory_argv() -> list[str]:
-    """The memory of the nodes of all partitions, one row for each size."""
-    return ["sinfo", "-h", "-e", "-o", "%P\x1f%m"]
+    """The memory of the nodes of all partitions, hidden ones too, one row for each size."""
+    return ["sinfo", "-a", "-h", "-e", "-o", "%P\x1f%m"]
 
 
 def parse_memory(text: str) -> dict[str, int]:

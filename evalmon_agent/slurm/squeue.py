@@ -62,8 +62,13 @@ class SqueueAnswer:
 
 
 def argv() -> list[str]:
-    """All my jobs, ended ones too, one row per array task."""
-    return ["squeue", "-h", "--me", "-r", "-t", "all", "-o", _FORMAT]
+    """All my jobs, ended ones and those in hidden partitions too, one row per array task."""
+    return ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o", _FORMAT]
+
+
+def end_argv(job_id: str) -> list[str]:
+    """When one job reaches its time limit."""
+    return ["squeue", "-a", "-h", "-j", job_id, "-o", "%e"]
 
 
 def parse(text: str) -> SqueueAnswer:

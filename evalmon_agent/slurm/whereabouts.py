@@ -32,8 +32,8 @@ class Whereabouts:
 
 
 def queue_argv() -> list[str]:
-    """All my jobs that squeue knows, one row per array task."""
-    return ["squeue", "-h", "--me", "-r", "-t", "all", "-o", _QUEUE_FORMAT]
+    """All my jobs that squeue knows, those in hidden partitions too, one row per array task."""
+    return ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o", _QUEUE_FORMAT]
 
 
 def parse_queue(text: str) -> list[Whereabouts]:

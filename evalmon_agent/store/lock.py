@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +13,9 @@ from evalmon_agent.errors import LockUnavailableError, UnreadableError
 from evalmon_agent.files import soft_lock
 from evalmon_agent.files.holder import Holder
 from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held
-from evalmon_agent.files.marker import NO_LINKS
 from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
 from evalmon_agent.files.private import read_private
-from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.files.publish import publish
 from evalmon_agent.store.experiment import Experiment
 
 SCHEMA = 1
@@ -40,8 +38,15 @@ _decoder = msgspec.json.Decoder(Choice)
 
 
 @contextmanager
-def locked(experiment: Experiment, *, wait_s: float = WAIT_S, hurry: Hurry | None = None) -> Iterator[None]:
-    """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be had)."""
+def locked(
+    experiment: Experiment, *, wait_s: float = WAIT_S, hurry: Hurry | None = None, wherever_it_is: bool = False
+) -> Iterator[None]:
+    """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be had).
+
+    ReplacedError (77): the experiment's path leads to another directory now. `wherever_it_is`: that does not matter.
+    """
+    if not wherever_it_is:
+        experiment.check_place()
     made = choice(experiment)
     if made.kind == "flock" and not same_flock(made.filesystem, mount_at(experiment.directory)):
         raise LockUnavailableError(
@@ -69,8 +74,8 @@ def choice(experiment: Experiment) -> Choice:
     found = recorded(experiment)
     if found is not None:
         return found
-    made = would_choose(experiment.directory)
-    if _publish(experiment.lock_choice, msgspec.json.encode(made)):
+    made = would_choose(experiment.directory, probe=experiment.by_descriptor)
+    if publish(experiment.lock_choice, msgspec.json.encode(made)):
         return made
     return _read(experiment.lock_choice) or made
 
@@ -80,52 +85,18 @@ def recorded(experiment: Experiment) -> Choice | None:
     return _read(experiment.lock_choice)
 
 
-def would_choose(directory: str) -> Choice:
-    """What this host would choose for this directory; it is written to for a moment, to see whether flock works."""
+def would_choose(directory: str, *, probe: str | None = None) -> Choice:
+    """What this host would choose for this directory; it is written to for a moment, to see whether flock works.
+
+    `probe`: its path for that, if it is another one.
+    """
     mount = mount_at(directory)
     kind, why = lock_kind(mount), lock_reason(mount)
     if kind == "flock" and _is_served_to_others(directory):
         kind, why = "soft", f"{why}, but not those of the clients that this NFS server serves it to"
-    if kind == "flock" and not flock_works(directory):
+    if kind == "flock" and not flock_works(probe or directory):
         kind, why = "soft", f"{why}, but flock is refused here"
     return Choice(kind, mount.fstype if mount else None, socket.gethostname(), why)
-
-
-def _publish(path: str, data: bytes) -> bool:
-    """Make the file, whole; False if it is there already."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
-    try:
-        _create(temporary, data)
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        return _publish_under_marker(path, data)
-    finally:
-        with suppress(OSError):
-            os.unlink(temporary)
-    return True
-
-
-def _publish_under_marker(path: str, data: bytes) -> bool:
-    """The same where there are no hard links: the one kind of lock that needs no choice excludes the others."""
-    with held(f"{path}.lock", "soft"):
-        if os.path.lexists(path):
-            return False
-        replace_atomically(path, data)
-        return True
-
-
-def _create(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: str) -> Choice | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Mapping
 
 import msgspec
 
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.files.ownership import is_trusted, user_name, writers
+from evalmon_agent.files.ownership import user_name, writers
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.files.trusted import ForeignError, open_file
 from evalmon_agent.settings import FAST_POLLING, MAX_BYTES, Settings, parse
 
 
@@ -52,26 +51,29 @@ def load_or_kept(path: str, *, kept: str | None, environ: Mapping[str, str]) -> 
         return Settings(), why
 
 
+def _open(path: str, owner: int | None) -> int:
+    """A file of our own, or of the experiment's owner."""
+    try:
+        return open_file(path, owner=os.geteuid())
+    except ForeignError as error:
+        if error.uid != owner:
+            raise
+        return open_file(path, owner=owner)
+
+
 def _read(path: str, owner: int | None) -> bytes:
     """Its first bytes, one more than settings may have. It may be a link of the user's; a FIFO is not waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a file", path)
-        _refuse_foreign(path, status, owner)
+        descriptor = _open(path, owner)
+    except ForeignError as error:
+        raise UnreadableError(
+            f"{error.filename}: belongs to {user_name(error.uid)}, and settings choose what runs as you; remove it, or "
+            "make a copy of your own that has its name"
+        ) from None
+    try:
+        whom = writers(path, os.fstat(descriptor))
+        if whom is not None:
+            raise UnreadableError(f"{path}: settings choose what runs as you, and {whom}")
         return read_at(descriptor, 0, MAX_BYTES + 1)
     finally:
         os.close(descriptor)
-
-
-def _refuse_foreign(path: str, status: os.stat_result, owner: int | None) -> None:
-    for uid in (os.lstat(path).st_uid, status.st_uid):
-        if not is_trusted(uid) and uid != owner:
-            raise UnreadableError(
-                f"{path}: belongs to {user_name(uid)}, and settings choose what runs as you; remove it, or make a copy "
-                "of your own that has its name"
-            )
-    whom = writers(path, status)
-    if whom is not None:
-        raise UnreadableError(f"{path}: settings choose what runs as you, and {whom}")

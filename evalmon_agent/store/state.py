@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from typing import Any
 
 import msgspec
 
@@ -14,13 +12,18 @@ from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import read as logbook
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.store.unknown import Unknown
 from evalmon_agent.tracking.records import SCHEMA, ExperimentState
 from evalmon_agent.tracking.recover import recover
 
 # 10,000 evals take 5 MB.
-MAX_BYTES = 128 * 1024 * 1024
+MAX_BYTES = 200 * 1024 * 1024
 _ANY_SIZE = 1 << 40
+
+# Of another user's state. What stands between two commas takes up to 300 bytes once it is decoded; 100 such values
+# are much for one eval, and so are 10 KB.
+_FOREIGN_VALUES = 2_000_000
+_FOREIGN_EVALS = 20_000
+_FOREIGN_BYTES_PER_1000_EVALS = 10 * 1000 * 1000
 
 _decoder = msgspec.json.Decoder(ExperimentState)
 _schema = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -38,13 +41,12 @@ class Held:
         """Load it; an unreadable file is set aside, never overwritten. UnreadableError (78): a newer schema."""
         self._path = experiment.state
         self._saved = b""
-        self._unknown = Unknown()
         self.set_aside: str | None = None
         self.logged_completions: frozenset[str] = frozenset()
         data = _read(self._path)
         found = None if data is None else _parse(data, path=self._path)
-        if found is not None:
-            self.state, self._unknown, self._saved = found
+        if found is not None and data is not None:
+            self.state, self._saved = found, data
             return
         if os.path.lexists(self._path):
             self.set_aside = _set_aside(self._path, now)
@@ -57,12 +59,12 @@ class Held:
     @property
     def is_changed(self) -> bool:
         """Whether the file does not say what the state does."""
-        return self._unknown.encode(self.state) != self._saved
+        return msgspec.json.encode(self.state) != self._saved
 
     def save(self, *, mode: int = 0o600) -> None:
         """Replace state.json atomically. OSError: the file is as it was, and so is `generation`."""
         self.state.generation += 1
-        data = self._unknown.encode(self.state)
+        data = msgspec.json.encode(self.state)
         try:
             replace_atomically(self._path, data, mode=mode)
         except OSError:
@@ -77,8 +79,27 @@ def load(experiment: Experiment) -> ExperimentState | None:
     A newer schema raises UnreadableError (78).
     """
     data = _read(experiment.state)
-    found = None if data is None else _parse(data, path=experiment.state)
-    return None if found is None else found[0]
+    return None if data is None else _parse(data, path=experiment.state)
+
+
+def load_foreign(experiment: Experiment) -> ExperimentState | None:
+    """As `load`, of another user's experiment: whatever that user wrote there, it takes bounded memory and time.
+
+    UnreadableError (78): it holds more than evals can need.
+    """
+    data = _read(experiment.state)
+    if data is None:
+        return None
+    too_large = UnreadableError(f"{experiment.state}: holds more than its evals can need; it is not read")
+    if data.count(b",") > _FOREIGN_VALUES:
+        raise too_large
+    state = _parse(data, path=experiment.state)
+    if state is None:
+        return None
+    allowed_bytes = max(len(state.evals) / 1000, 1.0) * _FOREIGN_BYTES_PER_1000_EVALS
+    if len(data) > allowed_bytes or len(state.evals) > _FOREIGN_EVALS:
+        raise too_large
+    return state
 
 
 def _read(path: str) -> bytes | None:
@@ -88,8 +109,8 @@ def _read(path: str) -> bytes | None:
         return None
 
 
-def _parse(data: bytes, *, path: str) -> tuple[ExperimentState, Unknown, bytes] | None:
-    """The state, what is not ours in it, and both as we write them; None if the file cannot be believed."""
+def _parse(data: bytes, *, path: str) -> ExperimentState | None:
+    """The state; None if the file cannot be believed. Members that this version does not know are ignored."""
     try:
         state = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -98,21 +119,7 @@ def _parse(data: bytes, *, path: str) -> tuple[ExperimentState, Unknown, bytes] 
         return None
     if state.schema > SCHEMA:
         raise _newer(path)
-    if msgspec.json.encode(state) == data:
-        return state, Unknown(), data
-    # Not as this version writes it: by another one, or by hand.
-    try:
-        unknown = Unknown(state, json.loads(data, object_pairs_hook=_without_doubles))
-    except (ValueError, RecursionError):
-        return None
-    return state, unknown, unknown.encode(state)
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("a key stands there twice")
-    return members
+    return state
 
 
 def _set_aside(path: str, now: float) -> str:

@@ -1,34 +1,86 @@
-"""What does Slurm get instead of the user's script: a launcher that runs an unchanged copy of it, monitored.
+"""What Slurm gets instead of the user's script: a launcher that carries the script and runs it, monitored.
 
-The launcher carries the script's leading comment block, so Slurm reads the same `#SBATCH` lines; it becomes
-our `run` by `exec`, which runs the copy through its own shebang. Where our interpreter does not start, the copy
-runs as if we were not there.
+The launcher has the script's leading comment block, so Slurm reads the same `#SBATCH` lines, and below its own few
+lines the script itself, byte for byte. Slurm spools it, so nobody can change what runs by changing files. In the job
+the launcher puts the script in its own place (slurmd's `slurm_script`, which belongs to the job's user), and becomes
+`evalmon run` by `exec`, which runs it by its own first line. Where evalmon does not start, the script runs alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from evalmon_agent.slurm.script import without_wait
 from evalmon_agent.words.printable import printable
 
 # A file system that hangs under our interpreter must not hold the eval; not every node has `timeout`.
 _START_TIMEOUT_S = 20
 
-SNAPSHOT = ("snapshot", "slurm_script")
-"""The unchanged copy, below `scripts/{token}`: called as slurmd calls it, for scripts that look at $0."""
+ENVIRON_PREFIX = "EVALMON_ENVIRON_"
+"""`EVALMON_ENVIRON_7` holds the eighth entry of the environment that Slurm gave to the job."""
 
-# An option of sbatch alone, by which it lasts as long as the job.
-_WAIT = re.compile(r"#SBATCH\s+(?:--wait|-W)\s*(?:#.*)?", re.ASCII)
+_MARK = "# The script, sha256 "
+_MARK_LINE = re.compile(rb"^" + _MARK.encode() + rb"([0-9a-f]{64})\n", re.MULTILINE)
+
+
+_PROBE = "import sys; sys.path.append(sys.argv[1]); import evalmon_agent.agent.run"
+"""Whether the interpreter starts and finds us; without `site`, which costs 3 ms and which only the sampler needs."""
+
+# `read` and `printf` are bash's own. Up to the last `exec` it is one compound command, which bash has read whole before
+# the file is overwritten.
+_LAUNCHER = """\
+#!/bin/bash -p
+{comments}# evalmon submitted this for {path}: the script stands below unchanged, and is what runs.
+{{
+shopt -s execfail
+evalmon_number=0
+while IFS= read -r -d '' evalmon_entry; do
+  export "{prefix}$evalmon_number=$evalmon_entry"
+  evalmon_number=$((evalmon_number + 1))
+done </proc/$$/environ
+export EVALMON_DIR={dir}
+export EVALMON_NAME={name}
+export EVALMON_OUTPUT_DIR={output_dir}
+{retry_log}while IFS= read -r evalmon_entry; do
+  if [ "$evalmon_entry" = '{mark}' ]; then break; fi
+done <&3
+IFS= read -r -d '' evalmon_script <&3
+exec 3<&-
+evalmon_path=$0
+if [[ $0 != */slurm_script ]] || ! {{ printf %s "$evalmon_script" >"$0"; }} 2>/dev/null; then
+  evalmon_path=$(command -p mktemp -d)/slurm_script
+  printf %s "$evalmon_script" >"$evalmon_path" || exit
+fi
+evalmon_timeout=
+if [ -x /usr/bin/timeout ]; then evalmon_timeout='/usr/bin/timeout -k 1 {timeout_s}'; fi
+unset evalmon_entry evalmon_number evalmon_script
+# shellcheck disable=SC2086 # several words, or none
+if {{ $evalmon_timeout {python} -S -c {probe} {package_parent} </dev/null; }} >/dev/null 2>&1; then
+  exec {python} {program} {run} "$evalmon_path"
+fi
+unset "${{!{prefix}@}}"
+exec {script_interpreter} "$evalmon_path"
+exit
+}} 3<"$0"
+{mark}
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Monitored:
-    """What one launcher needs to know."""
+    """What one launcher needs to know.
 
-    snapshot: str
+    `script`: its bytes; `path`: where it lies; `leading_lines`, `shebang`: as slurm.script.read_head finds them.
+    `experiment_id`: of the directory that the job may report to. `package_parent`: where `interpreter` finds evalmon.
+    """
+
+    script: bytes
+    path: str
     leading_lines: Sequence[str]
     shebang: str
     monitor_dir: str
@@ -37,39 +89,46 @@ class Monitored:
     is_array: bool
     token: str
     interpreter: str
+    package_parent: str
     sample_interval_s: float
+    experiment_id: str = ""
     retry_logs: Mapping[int | None, str] = field(default_factory=dict)
     """Of an eval that is run again: its log, from which it may go on; of an array's tasks, by their number."""
 
 
-def render(job: Monitored) -> str:
-    """The launcher's text, in POSIX sh.
+def render(job: Monitored) -> bytes:
+    """The launcher, in bash: the user's own comments, and every other text in quotes.
 
-    Its comments are the user's, verbatim; every other text of the user's stands in quotes.
+    bash -p reads no startup file and takes no function from the environment, which goes through untouched: as the
+    kernel has it (proc(5)), each entry in a variable of its own, for `evalmon run` (agent/inherited.py) to restore.
     """
-    python = f"{shlex.quote(job.interpreter)} -E -P"
-    options = f"--token {shlex.quote(job.token)} --sample-interval {job.sample_interval_s:g} --script"
-    return "\n".join(
-        [
-            "#!/bin/sh",
-            *map(_harmless, job.leading_lines),
-            f"# evalmon submitted this in place of {printable(job.snapshot)}, which it runs unchanged.",
-            f"EVALMON_DIR={shlex.quote(job.monitor_dir)}",
-            f"EVALMON_NAME={_per_task(job.name, '[', ']', is_array=job.is_array)}",
-            f"EVALMON_OUTPUT_DIR={_per_task(job.output_dir, '/', '', is_array=job.is_array)}",
-            "export EVALMON_DIR EVALMON_NAME EVALMON_OUTPUT_DIR",
-            *_retry_log(job.retry_logs),
-            f"evalmon_limit=; command -v timeout >/dev/null 2>&1 && evalmon_limit='timeout -k 1 {_START_TIMEOUT_S}'",
-            # In braces, or a shell tells in the eval's log that it died of a signal.
-            f"if {{ $evalmon_limit {python} -c 'import evalmon_agent.agent.run' </dev/null; }} >/dev/null 2>&1; then",
-            "  unset evalmon_limit",
-            f'  exec {python} -m evalmon_agent run {options} -- {shlex.quote(job.snapshot)} "$@"',
-            "fi",
-            "unset evalmon_limit",
-            f'exec {shlex.join([*interpreter_of(job.shebang), job.snapshot])} "$@"',
-            "",
-        ]
+    mark = f"{_MARK}{hashlib.sha256(job.script).hexdigest()}"
+    head = _LAUNCHER.format(
+        comments="".join(f"{_as_comment(line)}\n" for line in job.leading_lines),
+        path=printable(job.path),
+        dir=shlex.quote(job.monitor_dir),
+        name=_per_task(job.name, "[", "]", is_array=job.is_array),
+        output_dir=_per_task(job.output_dir, "/", "", is_array=job.is_array),
+        retry_log="".join(f"{line}\n" for line in _retry_log(job.retry_logs)),
+        mark=mark,
+        prefix=ENVIRON_PREFIX,
+        timeout_s=_START_TIMEOUT_S,
+        python=f"{shlex.quote(job.interpreter)} -E -P",
+        probe=shlex.quote(_PROBE),
+        package_parent=shlex.quote(job.package_parent),
+        # Not by -m, which costs 3 ms.
+        program=shlex.quote(os.path.join(job.package_parent, "evalmon_agent", "__main__.py")),
+        run=shlex.join(_run_words(job)),
+        script_interpreter=shlex.join(interpreter_of(job.shebang)),
     )
+    return head.encode(errors="surrogateescape") + job.script
+
+
+def script_in(launcher: bytes) -> bytes | None:
+    """The script that a launcher carries; None if it is no launcher, or if that was changed."""
+    mark = _MARK_LINE.search(launcher)
+    script = launcher[mark.end() :] if mark else b""
+    return script if mark and hashlib.sha256(script).hexdigest().encode() == mark[1] else None
 
 
 def interpreter_of(shebang: str) -> list[str]:
@@ -82,20 +141,24 @@ def interpreter_of(shebang: str) -> list[str]:
     return [found, argument] if argument else [found]
 
 
-def _harmless(line: str) -> str:
+def _run_words(job: Monitored) -> list[str]:
+    of_experiment = ["--experiment-id", job.experiment_id] if job.experiment_id else []
+    options = ["--token", job.token, *of_experiment, "--sample-interval", f"{job.sample_interval_s:g}"]
+    return ["run", *options, "--script", "--"]
+
+
+def _as_comment(line: str) -> str:
     """The line if it is a comment to a shell as well; to sbatch one of form feeds, say, is blank, to sh a command.
 
-    `#SBATCH --wait` is taken out: nobody shall wait for each eval in turn.
+    Without `--wait`: nobody shall wait for each eval in turn.
     """
-    if _WAIT.fullmatch(line):
-        return f"#{line}"
-    return line if line.lstrip(" \t").startswith("#") else ""
+    return without_wait(line) if line.lstrip(" \t").startswith("#") else ""
 
 
 def _retry_log(logs: Mapping[int | None, str]) -> list[str]:
     """The lines that name the log to go on from, where there is one."""
     if None in logs:
-        return [f"EVALMON_RETRY_LOG={shlex.quote(logs[None])}", "export EVALMON_RETRY_LOG"]
+        return [f"export EVALMON_RETRY_LOG={shlex.quote(logs[None])}"]
     cases = [f"  {task}) export EVALMON_RETRY_LOG={shlex.quote(log)} ;;" for task, log in logs.items()]
     return ["case ${SLURM_ARRAY_TASK_ID-} in", *cases, "esac"] if cases else []
 

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from evalmon_agent.settings import FAST_POLLING, OurJob
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.words.durations import time_option
 
+Kind = Literal["sidecar", "completion"]
+_COMMAND: Mapping[Kind, str] = {"sidecar": "sidecar", "completion": "complete"}
+
 TIME_MIN_S = 600
 """What a sidecar is content with: Slurm may cut its limit so far to start it in a gap before pending evals."""
-_LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ")
+_PLACE_KEYS = ("SBATCH_PARTITION", "SBATCH_ACCOUNT", "SBATCH_QOS")
+_LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ", *_PLACE_KEYS)
+
+# The directory is entered first and then looked at, so that nothing else can be put in its place: ours, an
+# experiment's, and nobody else's to write. The umask is given back: evals that this job submits inherit it.
+_OPEN_OUTPUT = """\
+if cd -P -- {directory} && [ -O . ] && [ -f registry.jsonl ]; then
+  case $(/bin/ls -ld .) in
+  d????-??-*)
+    umask=$(umask)
+    umask {umask}
+    true >>"{kind}-$SLURM_JOB_ID.out" && exec >>"{kind}-$SLURM_JOB_ID.out" 2>&1
+    umask "$umask"
+    ;;
+  esac
+fi
+cd /
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +52,31 @@ def place_of(options: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -
     return Place(*(_commonest(key, options, environ) for key in ("partition", "account", "qos")))
 
 
-def script(command: str, experiment: str, *, interpreter: str, token: str, environ: Mapping[str, str]) -> str:
-    """The batch script of one of our jobs. It stands on its own: sites may let no environment through."""
-    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", command, "--token", token, "--", experiment]
+def script(
+    kind: Kind,
+    experiment: str,
+    *,
+    interpreter: str,
+    token: str,
+    experiment_id: str | None,
+    environ: Mapping[str, str],
+    group_readable: bool = False,
+) -> str:
+    """The batch script of one of our jobs. It stands on its own: sites may let no environment through.
+
+    It opens its output itself: Slurm would follow a link that somebody put in the place of EXP/evalmon, and give the
+    file the mode that the umask leaves. What cannot be opened safely is not written; the job goes on.
+    """
+    ours = ["--token", token, *(["--experiment-id", experiment_id] if experiment_id is not None else [])]
+    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", _COMMAND[kind], *ours, "--", experiment]
     exports = [f"export {key}={shlex.quote(environ[key])}" for key in _LINE_KEYS if environ.get(key)]
-    return "\n".join(["#!/bin/sh", *exports, f"exec {shlex.join(words)}", ""])
+    output = _OPEN_OUTPUT.format(
+        directory=shlex.quote(os.path.join(experiment, "evalmon")), kind=kind, umask="027" if group_readable else "077"
+    )
+    return "\n".join(["#!/bin/sh", *exports, f"{output}exec {shlex.join(words)}", ""])
 
 
-def options(
-    job: OurJob, place: Place, *, kind: str, output: str, time_limit: str, afterany: Sequence[str] = ()
-) -> list[str]:
+def options(job: OurJob, place: Place, *, kind: str, time_limit: str, afterany: Sequence[str] = ()) -> list[str]:
     """sbatch's options for one of our jobs, the script's path not among them.
 
     gres is never taken over.
@@ -51,8 +88,7 @@ def options(
     }
     argv = [
         f"--job-name=evalmon-{kind}",
-        f"--output={pattern(output)}",
-        "--open-mode=append",
+        "--output=/dev/null",
         f"--time={time_limit}",
         f"--mem={job.mem}",
         "--nodes=1",
@@ -65,15 +101,9 @@ def options(
     return [*argv, *job.extra]
 
 
-def pattern(path: str) -> str:
-    """A path as sbatch's --output takes it: `%` doubled; our own `%j` is written `{j}`, the last one there."""
-    before, job, after = path.replace("%", "%%").rpartition("{j}")
-    return f"{before}{'%j' if job else ''}{after}"
-
-
 def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]) -> str:
     """The time limit, cut to that of the partition where the job will run; of several, to the shortest."""
-    limits = [p.time_limit_s for p in _named(partition, partitions) if p.time_limit_s is not None]
+    limits = [p.time_limit_s for p in named_partitions(partition, partitions) if p.time_limit_s is not None]
     wanted_s = time_option(wanted)
     if not limits or (wanted_s is not None and wanted_s <= min(limits)):
         return wanted
@@ -88,11 +118,11 @@ def time_min(time_limit: str) -> list[str]:
 
 def is_exclusive(partition: str | None, partitions: Sequence[Partition], *, linear: bool = False) -> bool:
     """Whether a small job takes a whole node there, which a sidecar must not. `linear`: the cluster's select/linear."""
-    named = _named(partition, partitions)
+    named = named_partitions(partition, partitions)
     return any(p.exclusive or (linear and not p.oversubscribed) for p in named) or (linear and not named)
 
 
-def _named(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
+def named_partitions(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
     """Those that `--partition=a,b` names; without it, the default one."""
     names = partition.split(",") if partition else []
     return [p for p in partitions if (p.name in names if names else p.is_default)]

@@ -12,6 +12,7 @@ from evalmon_agent.slurm.script import ScriptHead, read_head
 from evalmon_agent.words.eval_names import name_from_path, output_dirs
 from evalmon_agent.words.job_id import parse_array_spec
 
+MAX_SCRIPT_BYTES = 16 * 1024 * 1024
 _ARRAY_VARIABLE = "SBATCH_ARRAY_INX"
 _TASK = re.compile(r"(?P<name>.*)\[(?P<task>0|[1-9][0-9]{0,9})\]", re.DOTALL)
 
@@ -40,6 +41,8 @@ def read_script(path: str, content: bytes) -> Script:
     head = read_head(content.decode(errors="surrogateescape"))
     if head.shebang is None:
         raise UsageError(f"{path}: no #! line at its top, so Slurm would refuse it; begin it with #!/bin/bash")
+    if "test-only" in head.options:
+        raise UsageError(f"{path}: #SBATCH --test-only, with which Slurm runs no job; remove that line")
     if b"\r\n" in content:
         raise UsageError(f"{path}: DOS line ends, so Slurm would refuse it; run: sed -i 's/\\r$//' {path}")
     return Script(path, content, head)

@@ -25,10 +25,11 @@ _UNCERTAIN = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the user asked for. `names`: evals, arrays or patterns; none for all."""
+    """What the user asked for. `names`: evals, arrays or patterns; none for all. `changed`: scripts as they are now."""
 
     names: Sequence[str] = ()
     failed_only: bool = False
+    changed: bool = False
     max_retries: int = 3
 
     def means(self, name: str) -> bool:

@@ -97,6 +97,7 @@ def _eval(ev: Eval, so_far: EvalResult | None, *, now: float, lost_after_s: floa
         witnesses=Witnesses(slurm_says(attempt), says(own), witnesses_agree(ev)),
         output_dir=ev.output_dir,
         log=found.log,
+        foreign=found.foreign,
     )
 
 

@@ -13,25 +13,28 @@ from evalmon_agent.summary.markdown_results import results_section
 from evalmon_agent.summary.markdown_use import advice_section, gpu_section
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
+from evalmon_agent.words.numbers import number
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes
 
 _BAD = frozenset({"failed", "suspect"})
+_FOREIGN_AT_MOST = 20
 
 
 def render(summary: Summary) -> str:
     """Markdown: the outcome, a table of all evals, what went wrong, where the files are."""
     done = "complete" if summary.complete else "so far"
-    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in summary.verdicts.items() if number)
-    states = ", ".join(f"{number} {state}" for state, number in summary.counts.items())
-    number = len(summary.evals)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items() if count)
+    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
+    count = len(summary.evals)
     sections = [
         f"# Evaluation summary ({done})",
         _heading(summary),
-        f"**{number} evaluation{'s' * (number != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
+        f"**{count} evaluation{'s' * (count != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
         _table(summary.evals),
         *_problems(summary.evals),
         *results_section(summary.evals),
+        *_ignored(summary.evals),
         *attempts_section(summary.evals),
         *advice_section(summary.evals),
         *gpu_section(summary.evals),
@@ -74,7 +77,7 @@ def _row(ev: EvalSummary) -> list[str]:
         clock(ev.queue_s),
         f"{clock(ev.elapsed_s)} / {clock(ev.time_limit_s)}{_share(ev.time_efficiency_pct)}",
         f"{human_bytes(ev.memory_used_bytes)} / {human_bytes(ev.memory_requested_bytes)}",
-        "unknown" if ev.cpu_efficiency_pct is None else f"{ev.cpu_efficiency_pct:.0f}%",
+        number(ev.cpu_efficiency_pct, "%"),
         _gpu(ev),
     ]
 
@@ -83,6 +86,17 @@ def _problems(evals: Sequence[EvalSummary]) -> list[str]:
     """Every eval that failed or is suspect: why, and where its output is."""
     lines = [f"* **{_cell(ev.name)}** ({ev.state}): {'; '.join(_said(ev))}" for ev in evals if ev.verdict in _BAD]
     return ["## To look at", "\n".join(lines)] if lines else []
+
+
+def _ignored(evals: Sequence[EvalSummary]) -> list[str]:
+    """What others left where evals leave theirs: once each, whichever evals it lay beside."""
+    found = list(dict.fromkeys(one for ev in evals for one in ev.foreign))
+    lines = [
+        f"* ignored, because it belongs to {_cell(one.owner)}: {_cell(one.path)}" for one in found[:_FOREIGN_AT_MOST]
+    ]
+    if len(found) > _FOREIGN_AT_MOST:
+        lines.append(f"* (+{len(found) - _FOREIGN_AT_MOST} more)")
+    return ["## Files of other users", "\n".join(lines)] if lines else []
 
 
 def _said(ev: EvalSummary) -> list[str]:
@@ -95,7 +109,7 @@ def _ended(ev: EvalSummary) -> list[str]:
     if ev.witnesses.agree is False:
         return [f"Slurm says {ev.witnesses.slurm}, the job itself {ev.witnesses.self}"]
     if ev.signal or ev.exit_code:
-        return [f"ended by signal {ev.signal}" if ev.signal else f"exit status {ev.exit_code}"]
+        return [f"ended by signal {number(ev.signal)}" if ev.signal else f"exit status {number(ev.exit_code)}"]
     return []
 
 
@@ -105,8 +119,7 @@ def _result(ev: EvalSummary) -> list[str]:
         return [] if explained else ["no eval log was found"]
     samples = ""
     if ev.result.samples_total is not None:
-        done = "unknown" if ev.result.samples_completed is None else ev.result.samples_completed
-        samples = f", {done} of {ev.result.samples_total} samples"
+        samples = f", {number(ev.result.samples_completed)} of {number(ev.result.samples_total)} samples"
     error = f": {_cell(printable(ev.result.error, max_chars=200))}" if ev.result.error else ""
     return [f"the eval's log says {_cell(ev.result.status)}{samples}{error}"]
 
@@ -129,15 +142,13 @@ def _advice(ev: EvalSummary) -> Sequence[str]:
 
 def _exit(ev: EvalSummary) -> str:
     if ev.signal:
-        return f"signal {ev.signal}"
-    return "unknown" if ev.exit_code is None else str(ev.exit_code)
+        return f"signal {number(ev.signal)}"
+    return number(ev.exit_code)
 
 
 def _gpu(ev: EvalSummary) -> str:
-    if ev.gpu is None or ev.gpu.utilization_mean_pct is None:
-        return "unknown"
-    return f"{ev.gpu.utilization_mean_pct:.0f}%"
+    return number(None if ev.gpu is None else ev.gpu.utilization_mean_pct, "%")
 
 
 def _share(percent: float | None) -> str:
-    return "" if percent is None else f" ({percent:.0f}%)"
+    return "" if percent is None else f" ({number(percent, '%')})"

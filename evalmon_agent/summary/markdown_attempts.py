@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from evalmon_agent.summary.cells import cell
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary
 from evalmon_agent.words.durations import clock
+from evalmon_agent.words.numbers import number
 
 
 def attempts_section(evals: Sequence[EvalSummary]) -> list[str]:
@@ -20,7 +21,7 @@ def attempts_section(evals: Sequence[EvalSummary]) -> list[str]:
 def _told(attempt: AttemptSummary) -> str:
     how = ""
     if attempt.signal:
-        how = f", signal {attempt.signal}"
+        how = f", signal {number(attempt.signal)}"
     elif attempt.exit_code:
-        how = f", exit status {attempt.exit_code}"
+        how = f", exit status {number(attempt.exit_code)}"
     return f"job {cell(attempt.job_id)} {attempt.state or 'unknown'} ({clock(attempt.elapsed_s)}{how})"

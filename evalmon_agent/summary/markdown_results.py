@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.summary.cells import cell, table
 from evalmon_agent.summary.records import EvalSummary
+from evalmon_agent.words.numbers import number
 
 _HEAD = ["Evaluation", "Its log says", "Samples", "Scores"]
 
@@ -19,9 +20,5 @@ def results_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 def _cells(result: EvalResult) -> list[str]:
     scores = ", ".join(f"{cell(key)} {value:g}" for key, value in result.scores.items())
-    samples = [_number(number) for number in (result.samples_completed, result.samples_total)]
+    samples = [number(count) for count in (result.samples_completed, result.samples_total)]
     return [cell(result.status), " of ".join(samples), scores or "none"]
-
-
-def _number(value: int | None) -> str:
-    return "unknown" if value is None else str(value)

@@ -8,6 +8,7 @@ from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.summary.cells import cell, table
 from evalmon_agent.summary.records import EvalSummary
 from evalmon_agent.words.durations import clock
+from evalmon_agent.words.numbers import number
 from evalmon_agent.words.sizes import human_bytes
 
 _HEAD = [
@@ -42,22 +43,18 @@ def advice_section(evals: Sequence[EvalSummary]) -> list[str]:
 def _cells(gpu: GpuFigures) -> list[str]:
     busy = (gpu.utilization_mean_pct, gpu.utilization_p95_pct, gpu.utilization_max_pct)
     return [
-        "unknown" if gpu.count is None else str(gpu.count),
-        " / ".join(_percent(pct) for pct in busy),
+        number(gpu.count),
+        " / ".join(number(pct, "%") for pct in busy),
         f"{_share(gpu.idle_fraction)} / {_share(gpu.below_5_pct_fraction)}",
         clock(gpu.longest_idle_s),
         "never" if gpu.utilization_max_pct == 0 else clock(gpu.first_use_s),
         f"{human_bytes(gpu.memory_peak_bytes)} / {human_bytes(gpu.memory_total_bytes)}",
-        "unknown" if gpu.power_mean_w is None else f"{gpu.power_mean_w:.0f} W",
-        "unknown" if gpu.energy_j is None else f"{gpu.energy_j / 1000:.1f} kJ",
+        number(gpu.power_mean_w, " W"),
+        number(None if gpu.energy_j is None else gpu.energy_j / 1000, " kJ", digits=1),
         f"{_share(gpu.near_power_cap_fraction)} / {_share(gpu.throttled_fraction)}",
-        f"{gpu.samples} of {'unknown' if gpu.samples_expected is None else gpu.samples_expected}",
+        f"{number(gpu.samples)} of {number(gpu.samples_expected)}",
     ]
 
 
-def _percent(pct: float | None) -> str:
-    return "unknown" if pct is None else f"{pct:.0f}%"
-
-
 def _share(fraction: float | None) -> str:
-    return _percent(None if fraction is None else 100 * fraction)
+    return number(None if fraction is None else 100 * fraction, "%")

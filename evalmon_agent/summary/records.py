@@ -7,6 +7,7 @@ from msgspec import Struct
 from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.tracking.records import Foreign
 from evalmon_agent.tracking.verdict import Verdict
 from evalmon_agent.words.states import State
 
@@ -64,6 +65,7 @@ class EvalSummary(Struct, frozen=True, kw_only=True):
     witnesses: Witnesses = Witnesses(None, None, None)
     output_dir: str | None = None
     log: str | None = None
+    foreign: list[Foreign] = []
 
 
 class Summary(Struct, frozen=True, kw_only=True):

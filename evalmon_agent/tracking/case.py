@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from evalmon_agent.evidence.diagnosis.case import Case
+from evalmon_agent.evidence.diagnosis.case import Case, Unopened
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.tracking.path import slurm_says
 from evalmon_agent.tracking.records import Attempt, Own
 from evalmon_agent.words.states import State
+
+# ESLURMD_IO_ERROR (slurm_errno.h): a file of --output, --error or --input could not be opened. An exit code keeps seven
+# bits of it, as a signal: `0:53`.
+_IO_ERROR = 4021 % 128
 
 _ENDED_ITSELF = frozenset({State.COMPLETED, State.FAILED})
 
@@ -19,6 +23,7 @@ def case_of(
     printed: str = "",
     result: EvalResult | None = None,
     expects_log: bool = False,
+    unopened: Unopened | None = None,
 ) -> Case:
     """The case of one attempt; `state`: where Slurm's own word is not the last one (LOST)."""
     said = state or slurm_says(attempt)
@@ -34,7 +39,13 @@ def case_of(
         output=printed,
         result=result,
         expects_log=expects_log,
+        unopened=unopened,
     )
+
+
+def was_not_started(attempt: Attempt, own: Own | None) -> bool:
+    """Whether Slurm could not open the job's output or input, and so did not start its script."""
+    return own is None and slurm_says(attempt) is State.FAILED and attempt.signal == _IO_ERROR
 
 
 def exit_of(attempt: Attempt, own: Own | None, said: State | None) -> tuple[int | None, int | None]:

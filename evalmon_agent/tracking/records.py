@@ -43,6 +43,13 @@ class Own(Struct, omit_defaults=True, gc=False):
         return self.whole_job and (self.exit_code is not None or self.signal is not None)
 
 
+class Foreign(Struct, frozen=True, gc=False):
+    """Something that was ignored, because it, or a link on the way to it, belongs to somebody else. Printable."""
+
+    path: str
+    owner: str
+
+
 class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     """What one attempt left behind, read once after its end.
 
@@ -55,6 +62,7 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     expects_log: bool = False
     log: str | None = None
     diagnosis: Diagnosis | None = None
+    foreign: list[Foreign] = []
 
 
 class Attempt(Struct, omit_defaults=True, gc=False):

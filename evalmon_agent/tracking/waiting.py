@@ -59,7 +59,7 @@ _WAITS = (
     _wait(
         _NEVER,
         r"BadConstraints|NodeConfig|node configuration is not available",
-        "No node can give what it asks for (constraint, memory, gres); scancel {job}, submit it with what sinfo shows",
+        "No node can give what it asks for (constraint, memory, gres); scancel {job}, submit it with what sinfo -a has",
     ),
     _wait(
         _NEVER,
@@ -78,10 +78,12 @@ _WAITS = (
     _wait(
         _DOWN,
         r"ReqNodeNotAvail|Nodes required for job are DOWN|NodeDown|FrontEndDown",
-        "Its nodes are down, drained or reserved (sinfo -R); wait, or widen its partition or constraint",
+        "Its nodes are down, drained or reserved (sinfo -aR); wait, or widen its partition or constraint",
     ),
     _wait(
-        _DOWN, r"PartitionDown|PartitionInactive", "Its partition takes no jobs now (sinfo); wait, or use another one"
+        _DOWN,
+        r"PartitionDown|PartitionInactive",
+        "Its partition takes no jobs now (sinfo -a); wait, or use another one",
     ),
     _wait(_DOWN, r"Reservation", "Its reservation has not begun, or is gone (scontrol show reservation)"),
     _wait(_DOWN, r"Licenses", "Its licences are in use or do not exist (scontrol show licenses)"),

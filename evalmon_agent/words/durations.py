@@ -18,6 +18,7 @@ _TIME_OPTION = re.compile(
 _MINUTE_S = 60
 _HOUR_S = 3600
 _DAY_S = 86400
+_LONGEST_S = 1e10
 
 
 def parse(text: str) -> float | None:
@@ -58,7 +59,7 @@ def time_option(text: str) -> float | None:
 
 
 def clock(seconds: float | None) -> str:
-    """`00:04:52`, from a day on `1-02:04:52`, as seff prints it; `unknown` for None."""
+    """`00:04:52`, from a day on `1-02:04:52`, as seff prints it; `unknown` for None and for what cannot be."""
     parts = _split(seconds)
     if parts is None:
         return "unknown"
@@ -93,7 +94,8 @@ def _count(number: int, unit: str) -> str:
 
 
 def _split(seconds: float | None) -> tuple[int, int, int, int] | None:
-    if seconds is None or not math.isfinite(seconds):
+    """None too for what cannot be: negative, infinite, NaN, or above 300 years."""
+    if seconds is None or not 0 <= seconds <= _LONGEST_S:
         return None
-    days, rest = divmod(max(0, int(seconds)), _DAY_S)
+    days, rest = divmod(int(seconds), _DAY_S)
     return days, rest // _HOUR_S, rest % _HOUR_S // _MINUTE_S, rest % _MINUTE_S

@@ -8,6 +8,7 @@ from typing import Literal
 Per = Literal["cpu", "node"]
 
 _UNITS = "KMGTPE"
+_LARGEST_BYTES = 1 << 63
 _NUMBER = r"(\d{1,18}(?:\.\d{1,6})?)"
 _SACCT = re.compile(rf"{_NUMBER}([{_UNITS}]?)([cn]?)", re.ASCII)
 _SEFF = re.compile(rf"{_NUMBER} ?([{_UNITS}])B", re.ASCII)
@@ -41,10 +42,10 @@ def parse_mem_option(text: str) -> int | None:
 
 
 def human_bytes(size: int | None) -> str:
-    """`32.29 GB`, `0.00 MB`, base 1024 as seff prints it; `unknown` for None."""
-    if size is None:
+    """`32.29 GB`, `0.00 MB`, base 1024 as seff prints it; `unknown` for None and for what cannot be."""
+    if size is None or not 0 <= size <= _LARGEST_BYTES:
         return "unknown"
-    if size <= 0:
+    if size == 0:
         return "0.00 MB"
     value, unit = size / 1024, "K"
     for larger in _UNITS[1:]:

@@ -128,7 +128,7 @@ class Tracking:
 
     def _jobs(self, below: str) -> list[str]:
         """The jobs, arrays once, that were submitted from there; an id that there never is, if there are none."""
-        listed = self._slurm("squeue", "-h", "-o", "%F|%Z").stdout.splitlines()
+        listed = self._slurm("squeue", "-a", "-h", "-o", "%F|%Z").stdout.splitlines()
         found = {line.split("|")[0] for line in listed if str(self._experiment / below) in line}
         return sorted(found) or ["0"]
 

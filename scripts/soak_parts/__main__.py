@@ -121,7 +121,7 @@ def _make(place: Place, hitters: Hitters, planned: Planned) -> bool:
 
 def _cancel_all(place: Place, shell: Shell) -> None:
     """What is left of our jobs on a Slurm that goes on."""
-    listed = shell.ask("squeue", "-h", "-o", "%A|%Z").stdout.splitlines()
+    listed = shell.ask("squeue", "-a", "-h", "-o", "%A|%Z").stdout.splitlines()
     mine = {line.split("|", 1)[0] for line in listed if str(place.disk) in line}
     if mine:
         shell.ask("scancel", "-f", *sorted(mine))

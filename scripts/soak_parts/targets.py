@@ -35,7 +35,7 @@ def jobs(place: Place, shell: Shell) -> list[Job]:
 
 def told_jobs(place: Place, shell: Shell) -> list[Job] | None:
     """The experiments' jobs; None if squeue does not answer, from which nothing may be concluded."""
-    done = shell.ask("squeue", "-h", "-r", "-t", "all", "-o", "%i|%T|%j|%Z", timeout_s=30)
+    done = shell.ask("squeue", "-a", "-h", "-r", "-t", "all", "-o", "%i|%T|%j|%Z", timeout_s=30)
     if done.returncode != 0:
         return None
     rows = [line.split("|", 3) for line in done.stdout.splitlines()]

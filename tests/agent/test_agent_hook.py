@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from in_a_job import HOOK, PYTHON, Experiment, call, environ, needs_strace
 
+import evalmon_agent
+
 LINE = f'eval "$({shlex.join(HOOK)} $OPTIONS)"'
 
 BODY = f"""
@@ -133,7 +135,8 @@ def test_a_hook_in_a_command_that_we_could_only_become_does_not_start_over(
 def test_the_line_is_one_line(experiment: Experiment) -> None:
     done = call([*HOOK, "--name", "a'b"], experiment.environ(SLURM_TASK_PID="5"))
     assert done.stdout.count("\n") == 1
-    words = f"""exec '{sys.executable}' '-E' '-P' '-m' 'evalmon_agent' 'run' '--name' 'a'"'"'b' '--script' """
+    program = Path(evalmon_agent.__file__).with_name("__main__.py")
+    words = f"""exec '{sys.executable}' '-E' '-P' '{program}' 'run' '--name' 'a'"'"'b' '--script' """
     assert f"""{words}'--' "$0" "$@";""" in done.stdout
 
 

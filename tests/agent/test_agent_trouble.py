@@ -28,6 +28,7 @@ from in_a_job import (
 )
 
 import as_root
+import second_user
 from as_root import needs_root
 
 # Ends 5 a moment after it has caught SIGTERM.
@@ -88,6 +89,26 @@ def test_settings_of_somebody_else_do_not_make_us_write(tmp_path: Path) -> None:
     as_root.give(settings)
     call([*RUN, "--", "true"], environ(SLURM_JOB_ID="1"), cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["evalmon.yaml"]
+
+
+@pytest.mark.survives("S2")
+@pytest.mark.parametrize("what", ["a file of ours", "our link", "their link", "a directory", "a link to a directory"])
+def test_only_settings_of_ours_make_us_write(tmp_path: Path, what: str) -> None:
+    experiment, mine = tmp_path / "study", tmp_path / "mine.yaml"
+    experiment.mkdir()
+    mine.touch()
+    settings = experiment / "evalmon.yaml"
+    if what == "a file of ours":
+        settings.touch()
+    elif what == "a directory":
+        settings.mkdir()
+    else:
+        settings.symlink_to(tmp_path if what.endswith("directory") else mine)
+    if what == "their link":
+        second_user.give(settings)
+    call([*RUN, "--", "true"], environ(SLURM_JOB_ID="1"), cwd=experiment)
+    is_ours = what in {"a file of ours", "our link"}
+    assert sorted(os.listdir(experiment)) == (["evalmon", "evalmon.yaml"] if is_ours else ["evalmon.yaml"])
 
 
 @pytest.mark.survives("S1")

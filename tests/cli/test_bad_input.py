@@ -53,6 +53,7 @@ class Study:
         assert says in done.stderr
         assert len(done.stderr.splitlines()) == lines
         assert "Traceback" not in done.stderr
+        assert "/proc/self/fd" not in done.stdout + done.stderr
         assert self.tree() == before
         assert self.slurm.accepted() == []
 
@@ -189,7 +190,8 @@ def test_every_command_has_help(study: Study, command: str) -> None:
 def test_a_dry_run_changes_nothing(study: Study) -> None:
     before = study.tree()
     done = study.evalmon("submit", ".", "--dry-run")
-    assert (done.returncode, done.stdout) == (0, "would submit r1/good/epoch0\n")
+    told = "would submit r1/good/epoch0\nin all: 1 eval, 2 helper jobs, 0.0 GPU-hours requested\n"
+    assert (done.returncode, done.stdout) == (0, told)
     assert (study.tree(), study.slurm.accepted()) == (before, [])
 
 

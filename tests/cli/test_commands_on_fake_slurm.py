@@ -49,6 +49,7 @@ def evalmon(exp: Exp, *words: str, **env: str) -> subprocess.CompletedProcess[st
         timeout=90,
     )
     assert "Traceback" not in done.stderr
+    assert "/proc/self/fd" not in done.stdout + done.stderr
     return done
 
 
@@ -85,6 +86,20 @@ class TestSubmit:
         assert done.returncode == 1
         assert [line.split(":")[1] for line in done.stderr.splitlines()] == [" completion job", " sidecar"]
         assert len(exp.slurm.accepted()) == 3
+
+    def test_an_output_that_slurm_cannot_write_is_warned_of_and_submitted_all_the_same(self, exp: Exp) -> None:
+        exp.slurm.answer("version", "slurm-wlm 22.05.8\n")
+        path = script(exp, "a")
+        path.write_text("#!/bin/sh\n#SBATCH --output=logs/%j.out\ntrue\n")
+        told = (
+            f"{path}: the output goes to {path.parent}/logs (No such file or directory), so Slurm cannot start the job"
+        )
+        for words in (["--dry-run"], []):
+            done = evalmon(exp, "submit", ".", "--json", *words)
+            [warning] = json.loads(done.stdout)["warnings"]
+            assert (done.returncode, warning.startswith(told)) == (0, True), warning
+            assert done.stderr == f"evalmon: warning: {warning}\n"
+        assert len(exp.slurm.accepted()) == 5
 
     def test_a_second_time_nothing_is_submitted(self, exp: Exp) -> None:
         evalmon(exp, "submit", ".")

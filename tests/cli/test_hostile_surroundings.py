@@ -20,7 +20,7 @@ from evalmon_agent.store import registry
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.our_jobs import script
 from evalmon_agent.tracking.registry import Intent, entries
-from experiments import STARTED, Exp, ended
+from experiments import STARTED, Exp, ended, record_script
 from fake_slurm import FakeSlurm
 from files.zips import Member, zip_of
 from submission.test_launcher import COMMANDS, PAYLOADS
@@ -69,15 +69,15 @@ def test_what_is_submitted_from_a_hostile_place_runs_the_script_and_nothing_else
         assert len(report.submitted) == 1, payload
         scripts = [
             found
-            for found in Path(experiment.scripts).rglob("*")
-            if found.is_file() and "snapshot" not in found.parts and found.name != "settings.json"
+            for found in Path(experiment.directory, "scripts").rglob("*")
+            if found.is_file() and found.name != "settings.json"
         ]
         assert len(scripts) == 3
         for one in scripts:
             said = place / "said"
             env = {"PATH": os.environ["PATH"], "SAID": str(said)}
             subprocess.run(
-                ["sh", str(one)], env=env, cwd=place / "elsewhere", capture_output=True, timeout=30, check=False
+                ["bash", str(one)], env=env, cwd=place / "elsewhere", capture_output=True, timeout=30, check=False
             )
             # Our own jobs' interpreter is not there; the eval runs as if we were not.
             assert said.exists() == (one.name == path.name), payload
@@ -127,7 +127,8 @@ def test_our_own_jobs_are_not_led_astray_by_what_lies_around_them(tmp_path: Path
     exp.slurm.show([ended("11")])
     for name in SHADOWS:
         (exp.root / f"{name}.py").write_text(f"open({str(tmp_path / 'loaded')!r}, 'a').write({name!r})\n")
-    text = script("sidecar", str(exp.root), interpreter=sys.executable, token="t", environ=exp.slurm.environ)
+    ours = {"token": "t", "experiment_id": exp.experiment.id, "environ": exp.slurm.environ}
+    text = script("sidecar", str(exp.root), interpreter=sys.executable, **ours)
     env = {"PYTHONPATH": str(exp.root), "PYTHONHOME": "/nowhere", "PYTHONSTARTUP": "x", "PYTHONINSPECT": "1"}
     done = subprocess.run(["sh", "-c", text], env=env, cwd=exp.root, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -181,9 +182,7 @@ def with_inspect_script(exp: Exp) -> Path:
     """An eval that ran inspect, and the folder of its logs."""
     exp.register(r1_a="11")
     [entry] = entries(registry.read(exp.experiment.registry))
-    snapshot = Path(exp.experiment.scripts) / entry.intent.token / "snapshot" / "slurm_script"
-    snapshot.parent.mkdir(parents=True)
-    snapshot.write_text("#!/bin/sh\ninspect eval task.py\n")
+    record_script(exp.experiment, entry.intent.token, str(entry.intent.script), "#!/bin/sh\ninspect eval task.py\n")
     exp.report("11", "r1/a", started_at=float(STARTED), output_dir=str(exp.root / "r1"))
     exp.slurm.show([ended("11")])
     (exp.root / "r1" / "logs").mkdir(parents=True)

@@ -65,6 +65,7 @@ def run(exp: Exp, argv: list[str]) -> tuple[int, str, str]:
         timeout=60,
     )
     assert "Traceback" not in done.stderr
+    assert "/proc/self/fd" not in done.stdout + done.stderr
     assert time.monotonic() - began < 10
     return done.returncode, done.stdout, done.stderr
 
@@ -130,6 +131,7 @@ def test_a_linked_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> N
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
     before = sorted(os.listdir(elsewhere))
+    exp.anew()
     slurm = Slurm(exp.slurm.environ)
     refused(exp.experiment.check, "not a directory")
     refused(lambda: exp.experiment.prepare(group_readable=True), "not a directory")

@@ -35,6 +35,7 @@ def watch(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
         timeout=90,
     )
     assert "Traceback" not in done.stderr
+    assert "/proc/self/fd" not in done.stdout + done.stderr
     return done
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.diagnosis.case import Case
+from evalmon_agent.evidence.diagnosis.case import Case, Unopened
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.diagnosis.record import UNKNOWN, Diagnosis
@@ -94,7 +94,7 @@ def test_there_are_enough_of_both() -> None:
 
 def test_every_cause_has_an_excerpt_and_every_rule_a_cause() -> None:
     shown = {name.partition("--")[0] for name in FAILURES}
-    rare = {"revoked", "lost", "hub-authentication", "aborted", "terminated", "unknown"}
+    rare = {"revoked", "lost", "hub-authentication", "aborted", "terminated", "unknown", "output-directory-missing"}
     assert set(CAUSES) - shown == rare
     assert {rule.cause for rule in RULES} <= set(CAUSES)
 
@@ -107,6 +107,45 @@ def test_the_evidence_is_a_line_of_the_output_or_says_what_is_known(name: str) -
     said = re.match(r"Slurm says|ended by signal|exit status|its log says|no log of", diagnosis.evidence)
     in_error = case.result is not None and case.result.error and diagnosis.evidence in case.result.error
     assert said or in_error or begin in case.output
+
+
+SLURMS_OWN = re.compile(r".*error: (?:\*\*\* |Detected \d+ oom|execve)")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FAILURES if "deadline" not in name and SLURMS_OWN.search(case_of(name).output)]
+)
+def test_where_slurm_says_why_its_line_is_the_evidence(name: str) -> None:
+    assert SLURMS_OWN.match(found(name).evidence or ""), found(name)
+
+
+@pytest.mark.parametrize(
+    ("unopened", "cause", "evidence"),
+    [
+        (
+            Unopened("output", "/x/logs", "No such file or directory"),
+            "output-directory-missing",
+            "Slurm could not open the job's output (0:53): /x/logs: No such file or directory",
+        ),
+        (
+            Unopened("output", "/x/logs"),
+            "output-directory-missing",
+            "Slurm could not open the job's output (0:53): /x/logs: in order here; do the compute nodes see it?",
+        ),
+        (Unopened(), "output-directory-missing", "Slurm could not open the job's output (0:53)"),
+        (
+            Unopened("input", "/x/in", "cannot be read here"),
+            "missing-file",
+            "Slurm could not open the job's input (0:53): /x/in: cannot be read here",
+        ),
+    ],
+)
+def test_a_job_that_slurm_could_not_start_tells_which_file_it_was(
+    unopened: Unopened, cause: str, evidence: str
+) -> None:
+    diagnosis = diagnose(Case(state=State.FAILED, signal=53, unopened=unopened))
+    assert diagnosis is not None
+    assert (diagnosis.cause, diagnosis.evidence) == (cause, evidence)
 
 
 def test_a_python_error_names_its_place() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -15,8 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zips import Member, deflated, zip_of
 
+import second_user
 from evalmon_agent.files.eval_archive import MEMBER_LIMIT_BYTES, ArchiveError, open_archive
+from evalmon_agent.files.owned import OwnedFiles
 
+FILES = OwnedFiles(os.geteuid())
 WANTED = frozenset({"header.json", "_journal/start.json"})
 HEADER = b'{"status": "success", "eval": {}, "stats": {}}'
 SMALL = zip_of([Member("_journal/start.json"), Member("samples/1_epoch_1.json"), Member("header.json", HEADER)])
@@ -24,7 +28,7 @@ SMALL = zip_of([Member("_journal/start.json"), Member("samples/1_epoch_1.json"),
 
 def header_of(path: Path, data: bytes) -> bytes | None:
     path.write_bytes(data)
-    with open_archive(path, wanted=WANTED) as archive:
+    with open_archive(path, files=FILES, wanted=WANTED) as archive:
         return archive.read("header.json")
 
 
@@ -38,10 +42,10 @@ def test_members_are_read_whichever_way_they_are_written(tmp_path: Path, in_64_b
     path = tmp_path / "a.eval"
     path.write_bytes(zip_of(members, comment=comment, in_64_bits=in_64_bits))
     if comment.startswith(b"PK"):
-        with pytest.raises(ArchiveError), open_archive(path, wanted=WANTED):
+        with pytest.raises(ArchiveError), open_archive(path, files=FILES, wanted=WANTED):
             pass
         return
-    with open_archive(path, wanted=WANTED) as archive:
+    with open_archive(path, files=FILES, wanted=WANTED) as archive:
         assert (archive.read("_journal/start.json"), archive.read("header.json")) == (b"stored", HEADER)
         assert archive.read("samples/1_epoch_1.json") is None
 
@@ -61,7 +65,7 @@ def test_samples_are_counted_once_whole_or_in_chunks(tmp_path: Path) -> None:
     names += ["samples/1_epoch_1.json", "_journal/summaries/1.json", "header.json"]
     path = tmp_path / "a.eval"
     path.write_bytes(zip_of(Member(name) for name in names))
-    with open_archive(path, wanted=WANTED) as archive:
+    with open_archive(path, files=FILES, wanted=WANTED) as archive:
         assert archive.sample_count == 4
 
 
@@ -117,11 +121,14 @@ def test_an_encrypted_member_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.survives("S1")
-def test_links_and_fifos_are_refused(tmp_path: Path) -> None:
+def test_links_of_others_and_fifos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.eval").write_bytes(SMALL)
     (tmp_path / "link.eval").symlink_to(tmp_path / "a.eval")
-    with pytest.raises(OSError, match=r"link\.eval"), open_archive(tmp_path / "link.eval", wanted=WANTED):
-        pass
+    second_user.give(tmp_path / "link.eval")
+    os.mkfifo(tmp_path / "fifo.eval")
+    for name in ("link.eval", "fifo.eval"):
+        with pytest.raises(OSError, match=name), open_archive(tmp_path / name, files=FILES, wanted=WANTED):
+            pass
 
 
 def deflate_bomb() -> bytes:
@@ -204,10 +211,11 @@ def end_without_a_directory() -> bytes:
 
 
 MEASURE = """
-import re, sys, time
-from evalmon_agent.files.eval_logs import read_logs
+import os, re, sys, time
+from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.files.owned import OwnedFiles
 began = time.process_time()  # of this process: a busy machine is not the file's doing
-found = read_logs([sys.argv[1]], written_since=0)
+found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0)
 took_s = time.process_time() - began
 peak_kib = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
 print(took_s, peak_kib, len(found.logs) + len(found.unreadable))

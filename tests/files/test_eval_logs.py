@@ -17,7 +17,8 @@ from zips import Member, zip_of
 
 from evalmon_agent.evidence.attempt_log import Attempt, pick
 from evalmon_agent.evidence.eval_log import EvalLog
-from evalmon_agent.files.eval_logs import LogReader, read_log, read_logs
+from evalmon_agent.files.eval_logs import FoundLogs, LogReader, read_log
+from evalmon_agent.files.owned import OwnedFiles
 
 TASKS = Path(__file__).parents[2] / "scripts" / "demo_files" / "tasks.py"
 INSPECT = Path(sys.executable).parent / "inspect"
@@ -25,6 +26,13 @@ INSPECT = Path(sys.executable).parent / "inspect"
 real = pytest.mark.skipif(
     importlib.util.find_spec("inspect_ai") is None or not INSPECT.exists(), reason="inspect-ai is not installed"
 )
+
+FILES = OwnedFiles(os.geteuid())
+
+
+def read_logs(directories: list[str], *, written_since: float, budget_s: float = 2.0) -> FoundLogs:
+    return LogReader(FILES, budget_s=budget_s).logs(directories, written_since=written_since)
+
 
 READ_BY_INSPECT = """
 import json, sys
@@ -80,7 +88,7 @@ class Runs:
         return path
 
     def log(self, name: str) -> EvalLog:
-        log = read_log(self.path(name))
+        log = read_log(self.path(name), FILES)
         assert log is not None
         return log
 
@@ -186,8 +194,10 @@ def test_the_output_of_inspect_names_its_log(runs: Runs) -> None:
 @real
 def test_reading_takes_milliseconds_and_no_inspect(runs: Runs) -> None:
     code = (
-        "import sys, time; from evalmon_agent.files.eval_logs import read_logs; began = time.monotonic();"
-        "found = read_logs([sys.argv[1]], written_since=0); took_s = time.monotonic() - began;"
+        "import os, sys, time; from evalmon_agent.files.eval_logs import LogReader;"
+        "from evalmon_agent.files.owned import OwnedFiles; began = time.monotonic();"
+        "found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0);"
+        "took_s = time.monotonic() - began;"
         "assert len(found.logs) == 1 and took_s < 0.5, took_s;"
         "heavy = {'inspect_ai', 'msgspec', 'yaml', 'click', 'pydantic'} & set(sys.modules); assert not heavy, heavy"
     )
@@ -243,8 +253,9 @@ def test_without_zstandard_the_reason_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.eval").write_bytes(zip_of([member]))
     code = (
         "import sys; sys.modules['zstandard'] = sys.modules['compression.zstd'] = None\n"
-        "from evalmon_agent.files.eval_logs import read_logs\n"
-        "print(read_logs([sys.argv[1]], written_since=0).unreadable.popitem()[1])"
+        "import os\nfrom evalmon_agent.files.eval_logs import LogReader\n"
+        "from evalmon_agent.files.owned import OwnedFiles\n"
+        "print(LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0).unreadable.popitem()[1])"
     )
     answer = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert answer.stdout.startswith("compressed by zstd, and the Python package ")
@@ -252,7 +263,7 @@ def test_without_zstandard_the_reason_is_told(tmp_path: Path) -> None:
 
 def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
     write(tmp_path / "a.json", HEADER, modified_at=time.time())
-    reader = LogReader()
+    reader = LogReader(FILES)
     assert len(reader.logs([str(tmp_path)], written_since=0).logs) == 1
     reader.renew(budget_s=0)
     assert reader.is_out_of_time

@@ -228,6 +228,28 @@ def test_filelock_and_ours_obey_each_other(path: str) -> None:
         assert faults.crowd(1, lambda _: None if not is_free(path, "soft") else 1 / 0) == [0]
 
 
+def test_a_flock_of_filelock_s_and_ours_exclude_each_other(path: str) -> None:
+    """An evalmon that was installed before takes it by that package."""
+    theirs = filelock.FileLock(path, timeout=0)
+    with held(path, "flock"), pytest.raises(filelock.Timeout), theirs:
+        pass
+    with theirs:
+        assert not is_free(path, "flock", wait_s=0)
+    assert is_free(path, "flock", wait_s=0)
+
+
+def test_whoever_waits_for_a_lock_file_that_was_removed_meanwhile_waits_for_the_new_one(path: str) -> None:
+    with holder(path, "flock") as first:
+        waiting = faults.forked(lambda: None if not is_free(path, "flock", wait_s=2) else 1 / 0)
+        os.kill(waiting, signal.SIGCONT)
+        time.sleep(0.3)
+        os.unlink(path)
+        Path(path).with_name("holds").unlink()
+        with holder(path, "flock"):
+            os.kill(first, signal.SIGKILL)
+            assert os.waitstatus_to_exitcode(os.waitpid(waiting, 0)[1]) == 0
+
+
 def without_links(error: str = "EPERM") -> list[str]:
     """strace's options for a file system that has no hard links."""
     return ["-e", f"inject=link:error={error}"]
@@ -344,7 +366,7 @@ def test_killed_at_any_call_it_is_free_again(path: str, kind: LockKind, tmp_path
             pass
 
     found = faults.points(work, tmp_path / "trace")
-    assert len(found) > 5
+    assert len(found) > 3
     for point in found:
         Path(path).unlink(missing_ok=True)
         assert faults.killed_at(work, point)

@@ -120,7 +120,7 @@ class TestTheExperiment:
     @as_root.needs_root
     def test_a_directory_of_somebody_else_is_told(self, exp: Exp) -> None:
         with as_root.given(exp.ours):
-            assert finding(exp, "directory").line.startswith(f"{exp.ours} belongs to nobody")
+            assert finding(exp.anew(), "directory").line.startswith(f"{exp.ours} belongs to nobody")
 
     def test_bad_settings_are_told_and_the_rest_is_checked(self, exp: Exp) -> None:
         (exp.root / "evalmon.yaml").write_text("poll_interval: soon")
@@ -252,7 +252,7 @@ class TestTheCluster:
         assert finding(exp, "seff").line == "not installed; the figures come from sacct"
 
     def test_partitions_are_listed_and_our_jobs_held_against_them(self, exp: Exp) -> None:
-        rows = [("main*", "1-00:00:00", "NO"), ("whole", "10:00", "EXCLUSIVE")]
+        rows = [("main*", "1-00:00:00", "NO", "n/a"), ("whole", "10:00", "EXCLUSIVE", "n/a")]
         exp.slurm.answer("sinfo", "".join(US.join(row) + "\n" for row in rows))
         assert finding(exp, "partitions").line == "main (default) 1-00:00:00, whole, whole nodes 00:10:00"
         settings = {"sidecar": {"partition": "whole"}, "completion": {"partition": "nowhere"}}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import faults
+import second_user
 from evalmon_agent.errors import UsageError
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.retry import More, retry
@@ -20,9 +21,10 @@ from evalmon_agent.programs.submit import submit
 from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submission.launcher import SNAPSHOT
+from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.submission.retry_plan import Asked
 from experiments import Exp, ended
+from programs.evidence.test_foreign import inspect_log
 
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
 
@@ -78,7 +80,7 @@ def in_queue(exp: Exp) -> Counter[str]:
 
 
 def calls(exp: Exp, script: str) -> list[str]:
-    return [call for call in exp.slurm.calls("sbatch") if script in call]
+    return [call for call in exp.slurm.calls("sbatch") if script in call and "--test-only" not in call]
 
 
 def told(report: SubmitReport) -> dict[str, str]:
@@ -87,7 +89,7 @@ def told(report: SubmitReport) -> dict[str, str]:
 
 def test_each_gets_what_it_lacked_on_the_command_line_and_nothing_else_changes(tmp_path: Path) -> None:
     exp = new(tmp_path, a="TIMEOUT", b="OUT_OF_MEMORY", c="FAILED", d="NODE_FAIL", e="COMPLETED")
-    exp.slurm.answer("sinfo", "main*\x1f1-00:00:00\x1fNO\n")
+    exp.slurm.answer("sinfo", "main*\x1f1-00:00:00\x1fNO\x1fn/a\n")
     report = retried(exp, dry_run=True)
     assert told(report) == {
         "r1/a/epoch0": "TIMEOUT, time 00:30:00 -> 00:45:00",
@@ -144,16 +146,60 @@ def test_a_later_retry_keeps_what_an_earlier_one_gave_and_three_are_enough(tmp_p
     assert len(retried(exp, max_retries=4).submitted) == 1
 
 
-def test_the_script_is_taken_as_it_is_now_or_as_it_was_where_it_is_gone(tmp_path: Path) -> None:
-    exp = new(tmp_path, a="FAILED", b="FAILED")
+def scripts_of_last(exp: Exp, names: str) -> list[str]:
+    """What the last sbatch of each of these evals carried."""
+    last = [exp.record(calls(exp, f"{name}_epoch0")[-1]) for name in names]
+    return [(script_in(path.read_bytes()) or b"").decode() for path in last]
+
+
+def test_it_runs_as_it_was_submitted_and_says_so_where_its_script_has_changed(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="FAILED", b="FAILED", c="FAILED")
     folder = exp.root / "r1" / "eval"
-    (folder / "a_epoch0.slurm").write_text("#!/bin/sh\n#SBATCH --time=30\nmended\n")
+    changed = folder / "a_epoch0.slurm"
+    before = changed.read_text()
+    changed.write_text("#!/bin/sh\n#SBATCH --time=30\nmended\n")
+    changed.chmod(0o666)
     (folder / "b_epoch0.slurm").unlink()
-    retried(exp)
-    last = [Path(calls(exp, f"{name}_epoch0")[-1].rpartition(" ")[2]) for name in "ab"]
-    snapshots = [path.parent.joinpath(*SNAPSHOT).read_text() for path in last]
-    assert ["mended" in text for text in snapshots] == [True, False]
-    assert "#SBATCH --mem=1G\ntrue" in snapshots[1]
+    report = retried(exp)
+    remark = f"anybody can write it; run: chmod o-w {changed}"
+    assert told(report) == {
+        "r1/a/epoch0": f"FAILED; runs as it was submitted, its script has changed since ({remark}): --changed takes it",
+        "r1/b/epoch0": "FAILED",
+        "r1/c/epoch0": "FAILED",
+    }
+    assert scripts_of_last(exp, "ab") == [before, before]
+    changed.chmod(0o644)
+    over(exp, ["FAILED"] * 3)
+    report = retried(exp, changed=True)
+    assert told(report) == {"r1/a/epoch0": "FAILED", "r1/c/epoch0": "FAILED"}
+    assert [one["why"] for one in report.skipped] == [f"its script is gone: {folder / 'b_epoch0.slurm'}"]
+    assert "mended" in scripts_of_last(exp, "a")[0]
+
+
+@pytest.mark.parametrize("replaced_at", ["once", "after it was read", "never"])
+def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_at: str) -> None:
+    """The script would run what that log names."""
+    log = tmp_path / "study" / "r1" / "eval" / "logs" / "x.eval"
+    exp = new(tmp_path, head='inspect eval-retry "$EVALMON_RETRY_LOG"\n', a="FAILED")
+    state = exp.ours / "state.json"
+    submitted_at = exp.state()["evals"]["r1/a/epoch0"]["attempts"][0]["submitted_at"]
+    log.parent.mkdir()
+    log.write_bytes(inspect_log(status="error", at=submitted_at))
+    if replaced_at == "once":
+        second_user.give(log)
+    state.unlink()  # so that it is measured again
+    exp.observe_to_the_end()
+    if replaced_at == "after it was read":
+        second_user.give(log)
+    report = retried(exp)
+    launcher = exp.record(calls(exp, "a_epoch0")[-1]).read_text()
+    assert (str(log) in launcher) == (replaced_at == "never")
+    expected = {
+        "once": "FAILED",
+        "after it was read": f"FAILED, from its start: {log} belongs to {second_user.name()}",
+        "never": f"FAILED, goes on from {log}",
+    }
+    assert told(report) == {"r1/a/epoch0": expected[replaced_at]}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +212,7 @@ def test_the_script_is_taken_as_it_is_now_or_as_it_was_where_it_is_gone(tmp_path
 def test_what_cannot_be_run_again_like_this_is_told(tmp_path: Path, text: str, why: str) -> None:
     exp = new(tmp_path, a="FAILED")
     (exp.root / "r1" / "eval" / "a_epoch0.slurm").write_text(text)
-    report = retried(exp)
+    report = retried(exp, changed=True)
     assert (report.submitted, why in str(report.skipped[0]["why"])) == ([], True)
 
 
@@ -219,6 +265,7 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
     def restored() -> None:
         shutil.rmtree(template)
         shutil.copytree(kept, template, symlinks=True)
+        exp.anew()
 
     points = faults.points(lambda: retried(exp), directory / "trace")[::step]
     settles(exp)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ class Watched:
         except AssertionError:
             raise AssertionError(f"{self.output.read_text()}\n{self.exp.log()}") from None
         assert self.process.poll() is None, self.output.read_text()
+
+    def descriptor_of(self, path: Path) -> int:
+        """The first that it opened."""
+        for number in range(3, 100):
+            with suppress(OSError):
+                if os.readlink(f"/proc/{self.process.pid}/fd/{number}") == str(path):
+                    return number
+        raise AssertionError(path)
 
     def failures(self) -> int:
         return self.output.read_text().count("poll failed: ")
@@ -145,7 +154,7 @@ def mounted_study(tmp_path: Path) -> Iterator[tuple[Exp, Callable[..., None]]]:
 
     mount("mount", "--bind", str(store))
     try:
-        yield begin(exp), mount
+        yield begin(exp.anew()), mount
     finally:
         as_root.run("umount", "-l", exp.root, check=False)
 
@@ -177,6 +186,33 @@ def test_while_the_shared_directory_is_gone(tmp_path: Path) -> None:
         watched.goes_on()
 
 
+@pytest.mark.survives("F22")
+@as_root.needs_root
+def test_after_the_file_system_was_mounted_anew_under_another_number(tmp_path: Path) -> None:
+    exp, images = Exp(tmp_path), [tmp_path / "one", tmp_path / "two"]
+    subprocess.run(["truncate", "-s", "16M", images[0]], check=True)
+    owner = f"root_owner={os.geteuid()}:{os.getegid()}"
+    as_root.run("mkfs.ext4", "-q", "-E", owner, images[0])
+
+    def mount(image: Path) -> int:
+        if as_root.run("mount", "-o", "loop", image, exp.root, check=False).returncode:
+            pytest.skip("needs a loop device")
+        return exp.root.stat().st_dev
+
+    before = mount(images[0])
+    try:
+        begin(exp.anew())
+        with sidecar(exp, tmp_path) as watched:
+            as_root.run("umount", "-l", exp.root)
+            watched.wait(lambda: watched.failures() >= 2)
+            os.sync()
+            shutil.copy(images[0], images[1])
+            assert mount(images[1]) != before
+            watched.goes_on()
+    finally:
+        as_root.run("umount", "-l", exp.root, check=False)
+
+
 @pytest.mark.survives("F3", "F22")
 @faults.needs_strace
 @pytest.mark.parametrize(
@@ -192,8 +228,9 @@ def test_while_the_file_system_answers_with_errors(tmp_path: Path, error: str) -
     """Every file of the experiment's that it opens; a state that cannot be read is not an empty one."""
     exp = begin(Exp(tmp_path))
     with sidecar(exp, tmp_path) as watched:
+        held = watched.descriptor_of(exp.ours)
         names = ("state.json", "registry.jsonl", "lock.json", "state.json.lock", "jobs", "monitor.log")
-        paths = [word for name in names for word in ("-P", str(exp.ours / name))]
+        paths = [word for name in names for word in ("-P", f"/proc/self/fd/{held}/{name}")]
         options = (*paths, "-e", "trace=openat", "-e", f"inject=openat:error={error}")
         tracer = subprocess.Popen(
             ["strace", "-qq", "-p", str(watched.process.pid), "-o", "/dev/null", *options], stderr=subprocess.DEVNULL

@@ -123,7 +123,7 @@ class Exp:
         """Wait until Slurm's own controller shows one of these states."""
 
         def shown() -> str:
-            return self.cluster.run("squeue", "-h", "-t", "all", "-j", job_id, "-o", "%T").stdout.strip()
+            return self.cluster.run("squeue", "-a", "-h", "-t", "all", "-j", job_id, "-o", "%T").stdout.strip()
 
         wait_for(lambda: shown() in states, timeout, shown)
 

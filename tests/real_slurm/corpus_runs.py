@@ -26,7 +26,7 @@ _HEADER_OF_OURS = b"timestamp_unix [s]"
 _ONE_RUNS_OWN = (
     (rb"(?<=: line )(\d+): +\d+ ", rb"\1: PID "),
     (rb"\bn[0-9]+\b", b"NODE"),
-    (rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", b"TIME"),
+    (rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?", b"TIME"),
 )
 
 

@@ -17,6 +17,9 @@ pytestmark = pytest.mark.slurm
 SCRIPTS = [pytest.param(name, marks=[pytest.mark.full] if name in SLOW else []) for name in NAMES]
 ROUNDS = [1, pytest.param(2, marks=pytest.mark.full)]
 
+# What a login shell with environment modules has, and names that no shell knows.
+ODD = {"BASH_FUNC_module%%": "() {  printf 'module %s\\n' \"$*\"\n}", "corpus.dot": "1", "corpus-dash": "a\nb"}
+
 
 @pytest.fixture(scope="module")
 def corpus(
@@ -28,7 +31,7 @@ def corpus(
     programs = world.install_nvidia_smi(folder / "bin").parent
     path = f"{programs}:{cluster.environ['PATH']}"
     names = [name for name in NAMES if request.config.getoption("--all") or name not in SLOW]
-    return run_all(cluster, folder, names, env=world.environment({}, PATH=path, CORPUS_CANARY="here"))
+    return run_all(cluster, folder, names, env={**world.environment({}, PATH=path, CORPUS_CANARY="here"), **ODD})
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -43,6 +43,20 @@ def test_an_answer_is_records(fake: FakeSlurm) -> None:
     assert [(p.name, p.is_default, p.time_limit_s) for p in partitions] == [("main", True, 86400.0)]
 
 
+@pytest.mark.survives("S15")
+def test_every_question_about_jobs_or_partitions_asks_for_hidden_partitions_too(fake: FakeSlurm) -> None:
+    asking = slurm(fake)
+    asking.queue()
+    asking.places_in_queue()
+    asking.ends_at("11")
+    asking.is_preempted("11")
+    asking.partitions()
+    asking.node_memory()
+    calls = [call for program in ("squeue", "sinfo", "scontrol") for call in fake.calls(program)]
+    assert len(calls) == 6
+    assert [call for call in calls if "-a" not in call.split()] == []
+
+
 @pytest.mark.survives("F13")
 def test_no_name_can_hold_the_delimiter_that_accounting_is_asked_with(fake: FakeSlurm) -> None:
     fake.show([ended("11", name="evil\nx|y")])

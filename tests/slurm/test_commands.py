@@ -53,13 +53,6 @@ def test_it_gets_only_the_environment_that_it_is_given(monkeypatch: pytest.Monke
     assert "canary" not in sh("env").stdout
 
 
-def test_stdin_is_fed_and_closed() -> None:
-    data = b"x" * 1_000_000
-    assert run(["wc", "-c"], timeout_s=5, env=PATH, stdin=data).stdout.split() == ["1000000"]
-    assert run(["true"], timeout_s=5, env=PATH, stdin=data).ok
-    assert sh("cat").stdout == ""
-
-
 @pytest.mark.survives("F14")
 @pytest.mark.parametrize(
     "script",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.environment import clean, for_submission
+from evalmon_agent.slurm.environment import carried, clean, for_our_jobs, for_submission
 
 environments = st.dictionaries(
     st.one_of(
@@ -40,13 +40,21 @@ def test_which_cluster_is_asked_stays() -> None:
 
 def test_what_slurm_said_to_this_job_is_not_said_to_the_next() -> None:
     inherited = dict.fromkeys(
-        ["SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE", "SLURM_CPU_BIND", "SLURMD_NODENAME", "SBATCH_GRES",
+        ["SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE", "SLURM_CPU_BIND", "SLURMD_NODENAME", "SBATCH_CPU_BIND_LIST",
          "SRUN_DEBUG", "PMI_RANK", "PMIX_NAMESPACE", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES",
          "SLURM_JOB_ID"],
         "1",
     )  # fmt: skip
-    expected = {"HOME": "/h"}
-    assert expected == for_submission({**inherited, "HOME": "/h"}, inside_job=True)
+    users = {"HOME": "/h", "SBATCH_PARTITION": "gpu"}
+    assert users == for_submission({**inherited, **users}, inside_job=True)
+
+
+def test_a_job_of_evalmons_gets_no_sbatch_option_of_the_users_and_carries_all_of_them() -> None:
+    users = {"HOME": "/h", "SBATCH_PARTITION": "gpu", "SBATCH_GRES": "gpu:8"}
+    for environ in (users, {**users, "SLURM_JOB_ID": "7"}):
+        given_to_it = for_our_jobs(environ)
+        assert {name for name in given_to_it if name.startswith("SBATCH_")} == set()
+        assert carried(given_to_it) == users
 
 
 def test_on_a_login_node_the_users_own_sbatch_variables_hold() -> None:

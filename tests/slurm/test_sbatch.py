@@ -1,40 +1,46 @@
-"""sbatch: the argv, and the id in what it prints."""
+"""sbatch: the argv, and the job in its answer."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.sbatch import argv, parse_parsable
+from evalmon_agent.slurm.sbatch import Answer, argv, parse
 
 
-def test_a_users_script_is_submitted_without_any_option_of_ours() -> None:
-    expected = ["sbatch", "--parsable", "--", "a.slurm", "x"]
-    assert expected == argv("a.slurm", arguments=["x"])
+def test_a_script_is_submitted_by_its_path_without_any_option_but_those_given() -> None:
+    assert argv("a.slurm") == ["sbatch", "--parsable", "--", "a.slurm"]
+    assert argv("-odd", options=["--mem=200M"]) == ["sbatch", "--parsable", "--mem=200M", "--", "-odd"]
 
 
-def test_our_options_stand_before_the_script() -> None:
-    expected = ["sbatch", "--parsable", "--mem=200M", "--", "-odd"]
-    assert expected == argv("-odd", options=["--mem=200M"])
+PLAINLY = {"said_plainly": True}
 
 
 @pytest.mark.parametrize(
-    ("stdout", "expected"),
+    ("stdout", "stderr", "expected"),
     [
-        ("123\n", (123, None)),
-        ("123;cluster_b\n", (123, "cluster_b")),
-        ("Welcome!\nYou have 3 jobs\n456;c\n", (456, "c")),
-        ("7\n8\n", (8, None)),
-        ("", None),
-        ("Submitted batch job 123\n", None),
-        ("0\n", None),
-        ("123;\n", None),
-        ("123 456\n", None),
+        ("123\n", "", Answer(123)),
+        ("123;cluster_b\n", "", Answer(123, "cluster_b")),
+        ("Welcome!\nYou have 3 jobs\n456;c\n", "", Answer(456, "c")),
+        ("Submitted batch job 123\n", "", Answer(123, **PLAINLY)),
+        ("1500\nSubmitted batch job 123 on cluster c2\n", "", Answer(123, "c2", **PLAINLY)),
+        ("[wrapper] Submitted batch job 123\n", "", Answer(123, **PLAINLY)),
+        ("1500\n", "sbatch: Submitted batch job 123\n", Answer(123, **PLAINLY)),
+        ("5\n5\n", "", Answer(5)),
+        # Which of them is the job?
+        ("1500\n456\n", "", None),
+        ("Submitted batch job 1\nSubmitted batch job 2\n", "", None),
+        ("", "", None),
+        ("0\n", "", None),
+        ("123;\n", "", None),
+        ("123 456\n", "", None),
+        ("Submitted batch job 12345678901\n", "", None),
+        ("", "sbatch: Job 77 to start at 2026-11-26T12:00:00 using 1 processors on nodes n1\n77\n", None),
     ],
 )
-def test_the_id_is_the_last_line_that_is_one(stdout: str, expected: tuple[int, str | None] | None) -> None:
-    assert expected == parse_parsable(stdout)
+def test_a_job_is_named_or_nothing_is_guessed(stdout: str, stderr: str, expected: Answer | None) -> None:
+    assert parse(stdout, stderr) == expected
 
 
-@given(st.text())
-def test_no_text_raises(text: str) -> None:
-    parse_parsable(text)
+@given(st.text(), st.text())
+def test_no_text_raises(stdout: str, stderr: str) -> None:
+    parse(stdout, stderr)

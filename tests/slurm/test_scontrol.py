@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.scontrol import is_preempted_for_good, show_job
+from evalmon_agent.slurm.scontrol import is_preempted_for_good, show_job, standard_files
 
 
 def test_the_question() -> None:
-    assert ["scontrol", "-o", "show", "job", "7"] == show_job("7")
+    assert ["scontrol", "-a", "show", "job", "7"] == show_job("7")
 
 
 @pytest.mark.survives("F19")
@@ -32,3 +32,30 @@ def test_a_job_that_is_preempted_for_good(text: str, expected: bool) -> None:
 @given(st.text())
 def test_no_text_raises(text: str) -> None:
     assert is_preempted_for_good(text) in {True, False}
+
+
+JOB_22_05 = """JobId=10044 JobName=cell.slurm
+   JobState=FAILED Reason=JobLaunchFailure Dependency=(null)
+   WorkDir=/x y
+   StdErr=/x y/errs/10044.out
+   StdIn=/dev/null
+   StdOut=/x y/slurm-10044.out
+   Power=
+
+"""
+JOB_26_05 = """JobId=10002 JobName=b
+   Requeue=1 Restarts=0 BatchFlag=1 Reboot=0 ExitCode=0:53
+   StdErr=
+   StdIn=/x/nope.txt
+   StdOut=/x/%u/slurm-10002.out
+"""
+
+
+def test_the_files_of_a_job_are_those_that_slurm_names_in_full() -> None:
+    assert standard_files(JOB_22_05) == {
+        "StdErr": "/x y/errs/10044.out",
+        "StdIn": "/dev/null",
+        "StdOut": "/x y/slurm-10044.out",
+    }
+    assert standard_files(JOB_26_05) == {"StdIn": "/x/nope.txt"}
+    assert standard_files("slurm_load_jobs error: Invalid job id specified") == {}

@@ -41,7 +41,7 @@ def only_row(text: str) -> SqueueRow:
 
 
 def test_one_call_asks_for_all_my_jobs_ended_ones_too() -> None:
-    expected = ["squeue", "-h", "--me", "-r", "-t", "all", "-o"]
+    expected = ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o"]
     assert expected == argv()[:-1]
     assert argv()[-1].startswith("\x1e%i\x1f%A\x1f%T\x1f")
     assert argv()[-1].endswith("\x1f%j")

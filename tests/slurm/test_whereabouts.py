@@ -7,7 +7,7 @@ from evalmon_agent.words.job_id import JobId
 
 
 def test_squeue_is_asked_for_my_jobs_once() -> None:
-    expected = ["squeue", "-h", "--me", "-r", "-t", "all", "-o", "\x1e%i\x1f%V\x1f%P\x1f%a\x1f%q\x1f%Z"]
+    expected = ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o", "\x1e%i\x1f%V\x1f%P\x1f%a\x1f%q\x1f%Z"]
     assert expected == queue_argv()
 
 

@@ -314,7 +314,7 @@ class TestLockChoice:
     def test_without_links_it_is_made_as_well(self, experiment: Experiment, error: str) -> None:
         assert faults.refused_always(lambda: choice(experiment), "link,linkat", error) == 0
         assert json.loads(Path(experiment.lock_choice).read_text())["kind"] == "flock"
-        assert sorted(os.listdir(experiment.directory)) == ["jobs", "lock.json", "scripts"]
+        assert sorted(os.listdir(experiment.directory)) == ["experiment.json", "jobs", "lock.json", "scripts"]
 
     @pytest.mark.survives("F1")
     @faults.needs_strace

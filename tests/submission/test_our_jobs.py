@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import second_user
 from evalmon_agent.settings import OurJob, Settings
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.submission.our_jobs import (
@@ -15,7 +18,6 @@ from evalmon_agent.submission.our_jobs import (
     cut_time,
     is_exclusive,
     options,
-    pattern,
     place_of,
     script,
     time_min,
@@ -30,7 +32,7 @@ NOWHERE = Place()
 
 
 def submitted(job: OurJob = JOB, place: Place = NOWHERE, **more: object) -> list[str]:
-    known = {"kind": "sidecar", "output": "/exp/evalmon/sidecar-{j}.out", "time_limit": "240", **more}
+    known = {"kind": "sidecar", "time_limit": "240", **more}
     return options(job, place, **known)
 
 
@@ -52,8 +54,7 @@ def test_where_the_evals_say_nothing_we_say_nothing() -> None:
 def test_the_options_of_a_job_of_ours() -> None:
     expected = [
         "--job-name=evalmon-sidecar",
-        "--output=/exp/evalmon/sidecar-%j.out",
-        "--open-mode=append",
+        "--output=/dev/null",
         "--time=240",
         "--mem=200M",
         "--nodes=1",
@@ -80,19 +81,6 @@ def test_a_gpu_is_never_taken_over() -> None:
 def test_a_completion_job_waits_for_all_evals_whatever_their_end() -> None:
     assert "--dependency=afterany:1:2_7:3" in submitted(kind="completion", afterany=["1", "2_7", "3"])
     assert not any("dependency" in option for option in submitted(kind="completion"))
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("/exp/sidecar-{j}.out", "/exp/sidecar-%j.out"),
-        ("/100% %j/x-{j}.out", "/100%% %%j/x-%j.out"),
-        ("/{j}/x-{j}.out", "/{j}/x-%j.out"),
-        ("/plain", "/plain"),
-    ],
-)
-def test_percent_signs_of_a_path_are_no_patterns(path: str, expected: str) -> None:
-    assert expected == pattern(path)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +141,95 @@ def test_the_script_of_a_job_of_ours_stands_on_its_own(experiment: str, tmp_path
     fake.write_text('#!/bin/sh\nprintf \'%s\\0\' "$SLURM_CONF" "$TZ" "$@"\n')
     fake.chmod(0o700)
     environ = {"PATH": os.defpath, "TZ": "Europe/Berlin", "SECRET": "x", "SLURM_CONF": "/etc/s l'urm.conf"}
-    text = script("sidecar", experiment, interpreter=str(fake), token="5f3a", environ=environ)
+    text = script("sidecar", experiment, interpreter=str(fake), token="5f3a", experiment_id="e1d2", environ=environ)
     assert text.startswith("#!/bin/sh\n")
     assert "SECRET" not in text
     done = subprocess.run(["sh", "-c", text], env={}, capture_output=True, check=True, cwd=tmp_path)
-    options = ["-E", "-P", "-m", "evalmon_agent", "sidecar", "--token", "5f3a", "--", experiment]
+    assert os.listdir(tmp_path) == ["py thon"]
+    ours = ["--token", "5f3a", "--experiment-id", "e1d2"]
+    options = ["-E", "-P", "-m", "evalmon_agent", "sidecar", *ours, "--", experiment]
     assert ["/etc/s l'urm.conf", "Europe/Berlin", *options] == done.stdout.decode().split("\0")[:-1]
     assert ["py thon"] == os.listdir(tmp_path)
+
+
+def test_where_the_first_submit_went_its_jobs_successors_go_too() -> None:
+    """A job of evalmon's knows the submitting shell's SBATCH_* by its script alone; sbatch inside it gets options."""
+    users = {"PATH": "/usr/bin", "SBATCH_PARTITION": "gpu", "SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "a b"}
+    text = script("sidecar", "/exp", interpreter="/py", token="5f3a", experiment_id=None, environ=users)
+    lines = text.replace("exec ", "env -0; exec true ").encode()
+    done = subprocess.run(["sh"], input=lines, env={}, capture_output=True, check=True)
+    inside = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if "=" in entry)
+    assert place_of([{"partition": "other"}], inside) == Place("gpu", "lab", "a b")
+
+
+class OneOfOurs:
+    """One of our jobs on a node, as Slurm runs its script: under a umask of 000, with nothing to print to."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ours = directory / "a % {b}" / "evalmon"
+        self.ours.mkdir(parents=True, mode=0o700)
+        (self.ours / "registry.jsonl").touch()
+        self.output = self.ours / "sidecar-7.out"
+        self._interpreter = directory / "python"
+        self._interpreter.write_text("#!/bin/sh\numask\necho oh >&2\nexit 5\n")
+        self._interpreter.chmod(0o700)
+
+    def run(self, shell: str = "sh", **more: Any) -> int:
+        experiment, interpreter = str(self.ours.parent), str(self._interpreter)
+        text = script("sidecar", experiment, interpreter=interpreter, token="t", experiment_id=None, environ={}, **more)
+        null = subprocess.DEVNULL
+        argv = [shell, "-c", f"umask 0; {text}"]
+        done = subprocess.run(argv, env={"SLURM_JOB_ID": "7"}, check=False, stdin=null, stdout=null, stderr=null)
+        return done.returncode
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash"])
+@pytest.mark.parametrize(("more", "mode"), [({}, 0o600), ({"group_readable": True}, 0o640)])
+def test_the_output_of_a_job_of_ours_is_the_owner_s_whatever_the_umask(
+    tmp_path: Path, shell: str, more: dict[str, bool], mode: int
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    job = OneOfOurs(tmp_path)
+    for _ in range(2):  # a requeue appends
+        assert job.run(shell, **more) == 5
+    # What the job does, and submits, has the umask that Slurm gave it.
+    assert (job.output.read_text(), job.output.stat().st_mode & 0o777) == ("0000\noh\n" * 2, mode)
+
+
+def test_that_an_interpreter_does_not_start_is_in_the_output(tmp_path: Path) -> None:
+    job = OneOfOurs(tmp_path)
+    job._interpreter.unlink()
+    assert job.run() == 127
+    assert "not found" in job.output.read_text()
+
+
+def test_a_job_of_ours_whose_output_cannot_be_written_goes_on(tmp_path: Path) -> None:
+    job = OneOfOurs(tmp_path)
+    job.output.mkdir()
+    assert job.run() == 5
+    shutil.rmtree(job.ours)
+    assert job.run() == 5
+
+
+@pytest.mark.survives("S1")
+@pytest.mark.parametrize("how", ["a link to one's own", "another user's", "one's own that others can write"])
+def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Path, how: str) -> None:
+    """The group can rename EXP/evalmon, and put something else there."""
+    job = OneOfOurs(tmp_path)
+    precious = tmp_path / "precious"
+    precious.mkdir(mode=0o700)
+    (precious / "file").write_text("mine")
+    job.ours.rename(tmp_path / "away")
+    if how == "a link to one's own":
+        job.ours.symlink_to(precious)
+    else:
+        job.ours.mkdir()
+        (job.ours / "registry.jsonl").touch()
+        job.output.symlink_to(precious / "file")
+        if how.startswith("another"):
+            second_user.give(job.ours)
+        else:
+            os.chmod(job.ours, 0o770)
+    assert job.run() == 5
+    assert (os.listdir(precious), (precious / "file").read_text()) == (["file"], "mine")

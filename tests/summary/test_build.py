@@ -63,7 +63,7 @@ def test_the_shape_is_that_of_the_contract_key_by_key() -> None:
     assert ["ok", "failed", "suspect", "active"] == list(shown["verdicts"])  # type: ignore[call-overload]
     [ev] = shown["evals"]  # type: ignore[misc]
     expected = keys(per_eval)
-    assert expected[""] == list(ev)
+    assert [*expected[""], "foreign"] == list(ev)
     assert expected["gpu"] == list(ev["gpu"])[: len(expected["gpu"])]
     assert expected["witnesses"] == list(ev["witnesses"])
     assert ["status", "samples_completed", "samples_total", "scores", "error", "log"] == list(ev["result"])
@@ -86,6 +86,7 @@ def test_of_an_eval_that_nobody_saw_everything_is_null() -> None:
         "submitted": "2026-09-21T16:13:20+02:00",
         "advice": [],
         "witnesses": {"slurm": None, "self": None, "agree": None},
+        "foreign": [],
         "output_dir": "/exp/out",
     }
     assert dict.fromkeys(ev) | known == ev

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.case import case_of
+from evalmon_agent.tracking.case import case_of, was_not_started
 from evalmon_agent.tracking.records import Attempt
 from evalmon_agent.words.states import State
 from tracking.rows import account, accounts, own, queue, told
@@ -36,3 +36,11 @@ def test_zero_is_no_exit_status_where_slurm_ended_it(state: State) -> None:
 def test_a_state_that_is_only_ours_can_be_given() -> None:
     assert case_of(Attempt("123"), None, state=State.LOST).state is State.LOST
     assert case_of(Attempt("123"), None).state is None
+
+
+def test_a_job_that_slurm_could_not_start_has_its_error_number_as_a_signal_and_no_report() -> None:
+    [attempt] = told(accounts(60, account(State.FAILED, signal=53, **ENDED))).eval.attempts
+    assert was_not_started(attempt, None)
+    assert not was_not_started(attempt, own(start=6, end=50, signal=53))
+    [attempt] = told(accounts(60, account(State.FAILED, signal=9, **ENDED))).eval.attempts
+    assert not was_not_started(attempt, None)

@@ -7,7 +7,8 @@ Promises, for the file and its reader:
 * The header stands once. The same header is not repeated; a file with another one is moved to `.1` (`.2`, ...).
 * One writer: whoever comes second waits for its turn (flock, where the file system has it). A file that somebody
   else writes or begins to write, as a script's own `nvidia-smi > gpu_metrics.csv` does, is left to them for good.
-* Plain files only, with no second name; a symbolic link, FIFO or device is refused and not touched, without waiting.
+* Plain files of ours only, with no second name, in a directory to which no link of somebody else's leads; a symbolic
+  link, FIFO or device is refused and not touched, without waiting.
 * Never raises for what the file system says: rows are dropped and counted, and 30 s later the file is opened anew.
 """
 
@@ -16,6 +17,8 @@ import fcntl
 import os
 import stat
 import time
+
+from evalmon_agent.files.trusted import ForeignError, open_directory
 
 from .paging import fill_up
 
@@ -44,7 +47,7 @@ class CsvFile:
 
     def __init__(self, path: str, header: bytes, *, held_s: float = 0.0) -> None:
         """Nothing is touched yet, nor for `held_s` seconds: somebody else may want the file for their own."""
-        self._path = path
+        self._directory, self._name = os.path.split(path)
         self._header = header
         self._descriptor = -1
         self._end = 0
@@ -56,7 +59,7 @@ class CsvFile:
         self._has_made_it = False
         self.is_turn = True
         self.dropped = 0
-        self.trouble = f"{os.path.basename(path)}: the script writes it itself" if held_s else ""
+        self.trouble = f"{self._name}: the script writes it itself" if held_s else ""
 
     def prepare(self) -> bool:
         """Whether rows can be written now; the file is made, with its header, if need be."""
@@ -65,7 +68,7 @@ class CsvFile:
         if self._is_theirs or time.monotonic() < self._not_before_s:
             return False
         try:
-            self._open()
+            self._find_directory_and_open()
         except _NotOurTurnError:
             self.is_turn = False
             self.close()
@@ -96,30 +99,38 @@ class CsvFile:
             except OSError as error:
                 self.trouble = _said(error)
 
-    def _open(self) -> None:
-        if not self._is_made:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+    def _find_directory_and_open(self) -> None:
+        try:
+            directory = open_directory(self._directory, owner=os.geteuid(), is_made=not self._is_made)
+        except ForeignError as error:
+            raise _RefusedError(f"{error.filename} is a link of user {error.uid}: not followed") from None
+        try:
             self._is_made = True  # who removes it later does not want it
-        self._open_plain()
+            self._open(directory)
+        finally:
+            os.close(directory)
+
+    def _open(self, directory: int) -> None:
+        self._open_plain(directory)
         first_line = self._first_line()
         is_ours = first_line == self._header or (not first_line and self._has_made_it)
         if not is_ours and self._is_of_this_job():
             self._is_theirs = True
             raise _RefusedError("is written by somebody else: it is theirs")
         if first_line not in {b"", self._header}:
-            self._move_aside()
+            self._move_aside(directory)
             self.close()
-            self._open_plain()
+            self._open_plain(directory)
         self._end = os.fstat(self._descriptor).st_size
         self._is_torn = self._end > 0 and os.pread(self._descriptor, 1, self._end - 1) != b"\n"
         if self._end == 0:
             self._write(self._header)
 
-    def _open_plain(self) -> None:
+    def _open_plain(self, directory: int) -> None:
         try:
-            self._descriptor = os.open(self._path, _FLAGS)
+            self._descriptor = os.open(self._name, _FLAGS, dir_fd=directory)
         except FileNotFoundError:
-            self._descriptor = self._make()
+            self._descriptor = self._make(directory)
             self._has_made_it = True
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}:
@@ -128,13 +139,15 @@ class CsvFile:
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _RefusedError("is no plain file")
+        if status.st_uid != os.geteuid():
+            raise _RefusedError(f"belongs to user {status.st_uid}")
         if status.st_nlink > 1:
             raise _RefusedError("has a second name elsewhere")
         self._take_turn()
 
-    def _make(self) -> int:
+    def _make(self, directory: int) -> int:
         try:
-            return os.open(self._path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+            return os.open(self._name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory)
         except FileExistsError:
             raise _NotOurTurnError from None  # somebody was faster: the next tick sees who
 
@@ -159,11 +172,13 @@ class CsvFile:
             return self._header
         return line + newline
 
-    def _move_aside(self) -> None:
+    def _move_aside(self, directory: int) -> None:
         for number in range(1, _OLD_FILES_AT_MOST + 1):
-            aside = f"{self._path}.{number}"
-            if not os.path.lexists(aside):
-                os.rename(self._path, aside)
+            aside = f"{self._name}.{number}"
+            try:
+                os.stat(aside, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                os.rename(self._name, aside, src_dir_fd=directory, dst_dir_fd=directory)
                 return
         raise _RefusedError(f"has another header, and so have {_OLD_FILES_AT_MOST} older ones")
 
@@ -199,7 +214,7 @@ class CsvFile:
             pass  # the next one to open it sees the torn tail
 
     def _give_up_for_now(self, error: Exception) -> None:
-        self.trouble = f"{os.path.basename(self._path)}: {_said(error)}"
+        self.trouble = f"{self._name}: {_said(error)}"
         self._not_before_s = time.monotonic() + _REOPEN_AFTER_S
         self.close()
 

@@ -64,8 +64,8 @@ class NvidiaSmi:
         """What it prints, if it ends well and in time."""
         reading, writing = os.pipe()
         try:
-            self.running_pid = os.posix_spawnp(
-                _PROGRAM,
+            self.running_pid = os.posix_spawn(
+                _program(),
                 _QUERY,
                 os.environ,
                 file_actions=[(os.POSIX_SPAWN_DUP2, writing, 1)],
@@ -86,6 +86,19 @@ class NvidiaSmi:
         _, status = os.waitpid(self.running_pid, 0)
         self.running_pid = 0
         return output if output is not None and status == 0 else b""
+
+
+def _program() -> str:
+    """Its absolute path: an empty or relative entry of PATH is the eval's directory, where anybody may write.
+
+    Raises:
+        FileNotFoundError: it is not on PATH.
+    """
+    for entry in os.environ.get("PATH", os.defpath).split(":"):
+        path = os.path.join(entry, _PROGRAM)
+        if entry.startswith("/") and os.access(path, os.X_OK):
+            return path
+    raise FileNotFoundError(_PROGRAM)
 
 
 def _read_within(descriptor: int, deadline_s: float) -> bytes | None:

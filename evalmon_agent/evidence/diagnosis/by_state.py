@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from evalmon_agent.evidence.diagnosis.case import Case
+from evalmon_agent.evidence.diagnosis.shells import SLURM, STEPD
 from evalmon_agent.evidence.result import whole_s
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.states import State
@@ -21,13 +22,11 @@ _CAUSES = {
     State.LOST: "lost",
 }
 _SHOWN_BY = {
-    State.TIMEOUT: re.compile(r"(?:slurmstepd(?:-\S+)?|srun): (?:error: )?.*DUE TO TIME LIMIT"),
-    State.OUT_OF_MEMORY: re.compile(
-        r"(?:slurmstepd(?:-\S+)?|srun): error: .*(?:oom[_-]kill|Out Of Memory|memory limit)"
-    ),
-    State.CANCELLED: re.compile(r"slurmstepd(?:-\S+)?: error: \*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT"),
-    State.NODE_FAIL: re.compile(r"(?:slurmstepd(?:-\S+)?|srun): error: .*(?:NODE FAILURE|[Nn]ode failure)"),
-    State.PREEMPTED: re.compile(r"(?:slurmstepd(?:-\S+)?|srun): error: .*DUE TO PREEMPTION"),
+    State.TIMEOUT: re.compile(rf"(?:{SLURM}|srun: ).*DUE TO TIME LIMIT"),
+    State.OUT_OF_MEMORY: re.compile(rf"{SLURM}.*(?:oom[_-]kill|Out Of Memory|memory limit)"),
+    State.CANCELLED: re.compile(rf"{STEPD}\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT"),
+    State.NODE_FAIL: re.compile(rf"{SLURM}.*(?:NODE FAILURE|[Nn]ode failure)"),
+    State.PREEMPTED: re.compile(rf"{SLURM}.*DUE TO PREEMPTION"),
 }
 
 

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.words.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Unopened:
+    """What Slurm could not open to start the job: the directory of its output, or its input file; None: unknown.
+
+    `problem` is what the system says of it here; None where it is in order, seen from here.
+    """
+
+    what: Literal["output", "input"] = "output"
+    path: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +36,7 @@ class Case:
     """The end of what the job printed."""
     result: EvalResult | None = None
     expects_log: bool = False
+    unopened: Unopened | None = None
 
     @property
     def succeeded(self) -> bool:

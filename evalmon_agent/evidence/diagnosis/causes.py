@@ -34,6 +34,10 @@ CAUSES: dict[str, Cause] = {
     "deadline": Cause("its deadline passed", "Submit it again with a later --deadline"),
     "revoked": Cause("another cluster of the federation ran it", "Look at the sibling job"),
     "lost": Cause("Slurm no longer knows the job", "Look at the eval's own log; submit it again if it has none"),
+    "output-directory-missing": Cause(
+        "the directory of its output does not exist or cannot be written to",
+        "Create the directory before you submit (Slurm before 23.02 does not), or change --output and --error",
+    ),
     # GPU.
     "cuda-out-of-memory": Cause(
         "the GPU's memory was not enough",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.evidence.diagnosis import by_state
-from evalmon_agent.evidence.diagnosis.case import Case
+from evalmon_agent.evidence.diagnosis.case import Case, Unopened
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.evidence.diagnosis.final import Ending
 from evalmon_agent.evidence.diagnosis.lines import Line, lines_of
@@ -53,6 +53,8 @@ def diagnose(case: Case) -> Diagnosis | None:
     cause = by_state.cause_of(case)
     if cause is not None:
         return _certain(case, cause, lines)
+    if case.unopened is not None:
+        return _not_started(case.unopened)
     found = None if _is_explained_by_log(case) else _printed(case, lines)
     return found or _by_end(case) or _unknown(case, lines)
 
@@ -70,6 +72,14 @@ def _certain(case: Case, cause: str, lines: Sequence[Line]) -> Diagnosis:
     if case.cancelled_by is not None and shown and cause == "cancelled":
         evidence = f"{words}: {evidence}"
     return _diagnosis(cause, evidence, advice=by_state.advice(case))
+
+
+def _not_started(unopened: Unopened) -> Diagnosis:
+    cause = "output-directory-missing" if unopened.what == "output" else "missing-file"
+    place = "" if unopened.path is None else f": {unopened.path}"
+    problem = unopened.problem or ("in order here; do the compute nodes see it?" if place else "")
+    words = f"Slurm could not open the job's {unopened.what} (0:53){place}"
+    return _diagnosis(cause, f"{words}: {problem}" if problem else words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from evalmon_agent.evidence.diagnosis.lines import Line
+from evalmon_agent.evidence.diagnosis.shells import STEPD
 
 # After more lines than these that are no last words, the program had gone on.
 _PLAIN_AT_MOST = 12
@@ -16,7 +17,8 @@ _PLAIN_AT_MOST_IF_WEAK = 3
 _INFO_AT_MOST = 4
 
 _NOISE = re.compile(
-    r"slurmstepd(?:-\S+)?:|srun:|wandb:|\+ |\S+: line \d+:|During handling of|The above exception was|Traceback |"
+    rf"slurmstepd(?:-\S+)?:|{STEPD}|srun:|wandb:|"
+    r"\+ |\S+: line \d+:|During handling of|The above exception was|Traceback |"
     r"[=*#_-]{5,}|.*resource_tracker|.*destroy_process_group|.*warnings\.warn|Exception ignored in|"
     r"Task interrupted|Log: |terminate called|  what\(\)|(?:frame )?#\d+|\[?E\d{4} |"
     r".*(?:CUDA_LAUNCH_BLOCKING|TORCH_USE_CUDA_DSA|HYDRA_FULL_ERROR)|Root Cause|"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from evalmon_agent.evidence.diagnosis.shells import STEPD
+
 _MAX_CHARS = 1000
 _MAX_LINES = 3000
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_=>])")
@@ -23,7 +25,7 @@ _GROUP_RULE = re.compile(r"\s*\+-\+-{5,}|\s*\+-{10,}")
 _GROUP_HEAD = re.compile(r"\s*\+ Exception Group Traceback")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _QUOTED = re.compile(r"\s*(?:>|│|┃)")
-_END_OF_ATTEMPT = re.compile(r"slurmstepd(?:-\S+)?: error: \*\*\* .* DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)")
+_END_OF_ATTEMPT = re.compile(rf"{STEPD}\*\*\* .* DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ beginning). Root causes stand before what follows from them.
 
 from __future__ import annotations
 
-from evalmon_agent.evidence.diagnosis.shells import TOOL, Wordings
+from evalmon_agent.evidence.diagnosis.shells import STEPD, TOOL, Wordings
 
 MACHINE: Wordings = (
     (
@@ -19,9 +19,8 @@ MACHINE: Wordings = (
             r"^ray\.exceptions\.OutOfMemoryError: Task was killed due to the node running low on memory",
         ),
         (
-            r"slurmstepd(?:-\S+)?: error: .*Detected \d+ oom[_-]kill event",
-            r"slurmstepd(?:-\S+)?: error: .*(?:Exceeded|exceeded) (?:job|step) memory limit",
-            r"\[\d{4}-\d\d-\d\dT[\d:.]+\] error: Detected \d+ oom[_-]kill event",
+            STEPD + r".*Detected \d+ oom[_-]kill event",
+            STEPD + r".*(?:Exceeded|exceeded) (?:job|step) memory limit",
             r"srun: error: .*: Out Of Memory$",
             r"terminate called after throwing an instance of 'std::bad_alloc'",
         ),

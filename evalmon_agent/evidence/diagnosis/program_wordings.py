@@ -6,7 +6,7 @@ beginning). Root causes stand before what follows from them.
 
 from __future__ import annotations
 
-from evalmon_agent.evidence.diagnosis.shells import ARGPARSE, MISSING, SHELL, TOOL, Wordings
+from evalmon_agent.evidence.diagnosis.shells import ARGPARSE, MISSING, SHELL, SLURM, STEPD, TOOL, Wordings
 
 PROGRAMS: Wordings = (
     (
@@ -225,7 +225,7 @@ PROGRAMS: Wordings = (
         (r"^PermissionError: ", r"\[Errno 13\]", r"\[Errno 30\] Read-only file system"),
         (
             TOOL + r".*: Permission denied$",
-            r"slurmstepd(?:-\S+)?: error: execve\(\): .*: Permission denied",
+            STEPD + r"execve\(\): .*: Permission denied",
             TOOL + r".*: Read-only file system$",
         ),
     ),
@@ -234,8 +234,7 @@ PROGRAMS: Wordings = (
         (),
         (
             SHELL + r"\S+: (?:command )?not found$",
-            r"(?:slurmstepd(?:-\S+)?|srun): error: (?:execve\(\)|task \d+ launch failed): .*No such file or directory",
-            r"slurmstepd(?:-\S+)?: error: execve\(\): \S+: No such file or directory",
+            SLURM + r"(?:execve\(\)|task \d+ launch failed): .*No such file or directory",
             r"env: \S+: No such file or directory",
             TOOL + r".*: bad interpreter: No such file or directory",
         ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.evidence.diagnosis.final import went_on
 from evalmon_agent.evidence.diagnosis.lines import Line
+from evalmon_agent.evidence.diagnosis.shells import STEPD
 
 _HEAD = re.compile(r"Traceback \(most recent call last\):$")
 _BOX_HEAD = re.compile(r"╭─+ Traceback \(most recent call last\) ─+╮$")
@@ -102,7 +103,8 @@ def _named(lines: Sequence[Line], first: int, at: int, frame: str | None) -> Rai
 
 
 _OTHERS = re.compile(
-    r"Traceback |slurmstepd(?:-\S+)?:|srun:|During handling|The above exception|\S+: line \d+:|wandb:|"
+    rf"slurmstepd(?:-\S+)?:|{STEPD}|srun:|"
+    r"Traceback |During handling|The above exception|\S+: line \d+:|wandb:|"
     r"(?:INFO|WARNING|ERROR|DEBUG)\b|\[?\d{4}-\d\d-\d\d|.*\d%\||\+ "
 )
 

@@ -16,7 +16,7 @@ _AGREE_S = 5.0
 
 def check(experiment: Experiment) -> list[Finding]:
     """A fresh file's time beside ours. `now` of two hosts is never subtracted elsewhere; here that is the question."""
-    place = probe_place(experiment)
+    _, place = probe_place(experiment)
     if not os.access(place, os.W_OK | os.X_OK):
         return []
     apart_s = _apart_s(place)

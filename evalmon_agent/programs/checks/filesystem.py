@@ -18,13 +18,15 @@ _REMEMBERS_SIZES = frozenset({"fuse.sshfs"})
 
 def check(experiment: Experiment) -> list[Finding]:
     """Type and options, the lock's kind and why, and whether somebody lost it."""
-    place = probe_place(experiment)
+    place, probe = probe_place(experiment)
     mount = mount_at(place)
     found = [_mount(place, mount)]
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not os.access(probe, os.W_OK | os.X_OK):
         return found
     made = recorded(experiment) if os.path.isdir(experiment.directory) else None
-    found += _recorded(experiment, made, mount) if made is not None else _chosen(would_choose(place), place)
+    found += (
+        _recorded(experiment, made, mount) if made is not None else _chosen(would_choose(place, probe=probe), probe)
+    )
     holder = stranded_holder(experiment)
     if holder is not None:
         found.append(
@@ -37,10 +39,10 @@ def check(experiment: Experiment) -> list[Finding]:
     return found
 
 
-def probe_place(experiment: Experiment) -> str:
-    """Where something may be tried: our own directory, else EXP."""
+def probe_place(experiment: Experiment) -> tuple[str, str]:
+    """Where something may be tried: our own directory, else EXP. Its path, and the one for I/O."""
     has_own = experiment.is_ours and os.path.isdir(experiment.directory) and not os.path.islink(experiment.directory)
-    return experiment.directory if has_own else experiment.root
+    return (experiment.directory, experiment.by_descriptor) if has_own else (experiment.root, experiment.root)
 
 
 def _mount(place: str, mount: Mount | None) -> Finding:
@@ -69,11 +71,11 @@ def _recorded(experiment: Experiment, made: Choice, mount: Mount | None) -> list
     return [ok(_LOCK, line)]
 
 
-def _chosen(choice: Choice, place: str) -> list[Finding]:
+def _chosen(choice: Choice, probe: str) -> list[Finding]:
     line = f"{choice.kind} would be used: {choice.why}"
     if choice.kind == "flock":
         return [ok(_LOCK, line)]
-    path = os.path.join(place, f".evalmon-doctor.{os.urandom(8).hex()}.tmp")
+    path = os.path.join(probe, f".evalmon-doctor.{os.urandom(8).hex()}.tmp")
     try:
         why = "" if marker.publish(path, this_process()) else "refused"
         marker.remove(path)

@@ -19,7 +19,7 @@ def check(experiment: Experiment) -> list[Finding]:
     state_file.load(experiment)
     torn = registry.torn_lines(experiment.registry)
     unread = reports.unread(experiment.jobs)
-    aside = [name for name in os.listdir(experiment.directory) if name.startswith("state.json.corrupt-")]
+    aside = [name for name in os.listdir(experiment.by_descriptor) if name.startswith("state.json.corrupt-")]
     found = []
     if torn:
         line = f"{torn} {_lines(torn)} of {experiment.registry} cannot be read"

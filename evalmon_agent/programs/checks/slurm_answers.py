@@ -76,7 +76,8 @@ def _partitions(slurm: Slurm, settings: Settings) -> list[Finding]:
     partitions = slurm.partitions()
     if isinstance(partitions, Failure):
         line = f"sinfo gives no answer: {partitions.line}"
-        return [warning("partitions", line, "the times of our own jobs are not cut to a limit")]
+        advice = "set sidecar.time and completion.time to what your partition allows: they cannot be cut to its limit"
+        return [warning("partitions", line, advice)]
     listed = ", ".join(map(_told, partitions)) or "none that you may see"
     return [ok("partitions", listed), *_our_jobs(partitions, settings)]
 

@@ -10,14 +10,16 @@ from evalmon_agent.evidence import attempt_log
 from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures, between, figures
 from evalmon_agent.evidence.gpu_use import Span
-from evalmon_agent.files.tail import read_tail
+from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.tracking.records import Own
 
 _CSV = re.compile(r"gpu_metrics(?:\.[^/]+)?\.csv")
 _CSV_BYTES = 16 * 1024 * 1024
 
 
-def gpu_figures(output_dir: str | None, ran: attempt_log.Attempt | None, own: Own | None) -> GpuFigures | None:
+def gpu_figures(
+    files: OwnedFiles, output_dir: str | None, ran: attempt_log.Attempt | None, own: Own | None
+) -> GpuFigures | None:
     """The figures of the rows that the attempt wrote; None if there are none, or its time is not known.
 
     How many samples there should be follows from the job's own report alone: Slurm's clock is another, and it does not
@@ -26,8 +28,9 @@ def gpu_figures(output_dir: str | None, ran: attempt_log.Attempt | None, own: Ow
     if output_dir is None or ran is None:
         return None
     with suppress(OSError):
-        names = sorted(name for name in os.listdir(output_dir) if _CSV.fullmatch(name))
-        texts = [read_tail(os.path.join(output_dir, name), limit_bytes=_CSV_BYTES) for name in names]
+        with files.scan(output_dir) as entries:
+            names = sorted(entry.name for entry in entries if _CSV.fullmatch(entry.name))
+        texts = [files.read_tail(os.path.join(output_dir, name), limit_bytes=_CSV_BYTES) for name in names]
         tables = [parse(text) for text in texts if text is not None]
         start, end = ran.started_at - ran.slack_s, (ran.ended_at or float("inf")) + ran.slack_s
         own_tables = [between(table, start_unix_s=start, end_unix_s=end) for table in tables]

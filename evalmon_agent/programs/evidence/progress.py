@@ -5,10 +5,12 @@ Bounded: `budget_s` for one look at all of them, whatever their number; the next
 
 from __future__ import annotations
 
+import os
 import time
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.programs.evidence.traces import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.path import incarnations
@@ -18,13 +20,18 @@ from evalmon_agent.words.states import State
 BUDGET_S = 1.0
 
 
-def progress(experiment: Experiment, state: ExperimentState, *, budget_s: float = BUDGET_S) -> dict[str, EvalResult]:
-    """By name, what the logs of running evals say so far; an eval whose log tells nothing (yet) is not in it."""
+def progress(
+    experiment: Experiment, state: ExperimentState, *, owner: int | None = None, budget_s: float = BUDGET_S
+) -> dict[str, EvalResult]:
+    """By name, what the logs of running evals say so far; an eval whose log tells nothing (yet) is not in it.
+
+    `owner`: whose experiment is read; None: this user's.
+    """
     running = [ev for ev in state.evals.values() if ev.state is State.RUNNING]
     if not running:
         return {}
     first = int(time.time()) % len(running)
-    reader = LogReader(budget_s=budget_s)
+    reader = LogReader(OwnedFiles(os.geteuid() if owner is None else owner), budget_s=budget_s)
     found: dict[str, EvalResult] = {}
     for ev in running[first:] + running[:first]:
         if reader.is_out_of_time:
@@ -39,7 +46,7 @@ def _of(reader: LogReader, experiment: Experiment, ev: Eval) -> EvalResult | Non
     known = incarnations(ev, ev.job_id)
     if not known:
         return None
-    script = script_of(experiment, ev, ev.job_id)
-    output = text_of(outputs_of(script, ev, ev.job_id).output)
+    script = script_of(experiment, ev, ev.job_id, files=reader.files)
+    output = text_of(outputs_of(script, ev, ev.job_id, files=reader.files).output, files=reader.files)
     span = span_of(ev, known[-1], output=output)
     return result_of(reader, ev, script, span, job_id=ev.job_id)

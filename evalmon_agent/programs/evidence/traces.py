@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence import attempt_log
 from evalmon_agent.evidence.kinds.known import KINDS
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
 from evalmon_agent.evidence.script_text import directories, words_behind
 from evalmon_agent.files.eval_logs import LogReader
-from evalmon_agent.files.tail import read_tail
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.regular import read_at
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
+from evalmon_agent.store import scripts
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.submission.launcher import SNAPSHOT
 from evalmon_agent.tracking.path import Incarnation, attempts_of
 from evalmon_agent.tracking.records import Eval
 from evalmon_agent.words.job_id import JobId, parse_job_id
@@ -34,7 +37,7 @@ class Outputs:
     errors: str | None = None
 
 
-def script_of(experiment: Experiment, ev: Eval, job_id: str) -> str:
+def script_of(experiment: Experiment, ev: Eval, job_id: str, *, files: OwnedFiles) -> str:
     """The text of what was submitted; of an adopted job its own script unless that was changed since. Else empty."""
     job = next((job for job in ev.jobs if job.job_id == job_id), None)
     if job is None or ev.script is None:
@@ -42,12 +45,23 @@ def script_of(experiment: Experiment, ev: Eval, job_id: str) -> str:
     if job.token is None:
         known = (attempt.submitted_at for _, attempt in attempts_of(ev, job_id))
         submitted_at = min((at for at in (job.submitted_at, *known) if at is not None), default=None)
-        is_unchanged = submitted_at is not None and _changed_at(ev.script) <= submitted_at + 1
-        return text_of(ev.script, limit_bytes=_SCRIPT_BYTES) if is_unchanged else ""
-    return text_of(os.path.join(experiment.scripts, job.token, *SNAPSHOT), limit_bytes=_SCRIPT_BYTES)
+        return "" if submitted_at is None else _unchanged_since(submitted_at + 1, ev.script, files)
+    try:
+        submitted = scripts.read_script(experiment, job.token, ev.script)
+    except (OSError, UsageError):
+        return ""
+    return (submitted or b"")[:_SCRIPT_BYTES].decode(errors="replace")
 
 
-def outputs_of(script: str, ev: Eval, job_id: str) -> Outputs:
+def _unchanged_since(at: float, path: str, files: OwnedFiles) -> str:
+    """The text of a script that was not changed after a time; else empty."""
+    with suppress(OSError), files.open(path) as (descriptor, _):
+        if os.fstat(descriptor).st_mtime <= at:
+            return read_at(descriptor, 0, _SCRIPT_BYTES).decode(errors="replace")
+    return ""
+
+
+def outputs_of(script: str, ev: Eval, job_id: str, *, files: OwnedFiles) -> Outputs:
     """Seen from the script's #SBATCH lines; of an adopted job only what is there."""
     parsed = parse_job_id(job_id)
     if ev.script is None or parsed is None:
@@ -57,13 +71,15 @@ def outputs_of(script: str, ev: Eval, job_id: str) -> Outputs:
     folder = os.path.dirname(ev.script)
     wanted = [options, {**options, "output": options["error"]}] if "error" in options else [options]
     if all(job.token is None for job in ev.jobs if job.job_id == job_id):
-        found = [_there(asked, parsed, name, [ev.output_dir or folder, folder]) for asked in wanted]
+        found = [_there(asked, parsed, name, [ev.output_dir or folder, folder], files) for asked in wanted]
     else:
         found = [output_path(asked, parsed, raw_id=None, name=name, folder=folder) for asked in wanted]
     return Outputs(*found)
 
 
-def _there(options: Mapping[str, str], job_id: JobId, name: str, folders: Sequence[str]) -> str | None:
+def _there(
+    options: Mapping[str, str], job_id: JobId, name: str, folders: Sequence[str], files: OwnedFiles
+) -> str | None:
     """Of an adopted job what is there: whoever submitted it may have done so from elsewhere, with other options.
 
     Beside the first of the folders only a file with the job's id in its name is certainly its own.
@@ -71,7 +87,15 @@ def _there(options: Mapping[str, str], job_id: JobId, name: str, folders: Sequen
     options = {key: value for key, value in options.items() if key != "chdir"}
     paths = [output_path(options, job_id, raw_id=None, name=name, folder=folder) for folder in folders]
     own = [path for path in paths if path and (path == paths[0] or str(job_id.job) in os.path.basename(path))]
-    return next((path for path in own if os.path.isfile(path)), None)
+    return next((path for path in own if _is_there(path, files)), None)
+
+
+def _is_there(path: str, files: OwnedFiles) -> bool:
+    try:
+        with files.open(path):
+            return True
+    except OSError:
+        return False
 
 
 def span_of(ev: Eval, one: Incarnation, *, output: str = "") -> attempt_log.Attempt | None:
@@ -107,16 +131,9 @@ def result_of(
     return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
 
 
-def _changed_at(path: str) -> float:
-    try:
-        return os.stat(path).st_mtime
-    except OSError:
-        return float("inf")
-
-
-def text_of(path: str | None, *, limit_bytes: int = 64 * 1024) -> str:
-    """The end of a file as text, empty if there is none."""
-    found = None if path is None else read_tail(path, limit_bytes=limit_bytes)
+def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024) -> str:
+    """The end of a file of the owner's as text, empty if there is none."""
+    found = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
     return "" if found is None else found.decode(errors="replace")
 
 

@@ -13,9 +13,8 @@ from evalmon_agent.files.ownership import is_trusted, user_name, writers
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.settings import Settings
 from evalmon_agent.store.experiment import Experiment, is_utf8
-from evalmon_agent.submission.plan import Script, read_script
+from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Script, read_script
 
-MAX_SCRIPT_BYTES = 16 * 1024 * 1024
 _ADVICE = "to submit it all the same, name it: evalmon submit EXP SCRIPT..."
 _DIGITS = re.compile(r"(\d+)")
 
@@ -49,6 +48,21 @@ def read(experiment: Experiment, path: str) -> Script:
     """One script that nobody names now: UsageError also where somebody else could have left it there."""
     _refuse_foreign_links(experiment, path)
     return read_script(path, _content(path, is_named=False))
+
+
+def change_since(path: str, submitted: bytes) -> str:
+    """That the script has changed since it was submitted, and who could change it; "" if it has not, or is gone."""
+    if not os.path.lexists(path):
+        return ""
+    try:
+        if _content(path, is_named=True) == submitted:
+            return ""
+        status = os.stat(path)
+    except (OSError, UsageError):
+        return "runs as it was submitted (its script cannot be read now)"
+    owner = [] if status.st_uid == os.geteuid() else [f"belongs to {user_name(status.st_uid)}"]
+    who = " and ".join([*owner, *filter(None, [writers(path, status)])])
+    return f"runs as it was submitted, its script has changed since{f' ({who})' if who else ''}: --changed takes it"
 
 
 def _named(experiment: Experiment, name: str) -> str:

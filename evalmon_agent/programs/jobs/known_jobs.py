@@ -15,7 +15,7 @@ from evalmon_agent.submission.adoption import Job
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL
 
-_OURS = re.compile(r"/evalmon/scripts/[0-9a-f]{16}/evalmon-(?:sidecar|completion)( |$)")
+_OURS = re.compile(r"/[0-9a-f]{16}/evalmon-(?:sidecar|completion)$")
 _MOST_WORDS = 64
 
 
@@ -60,7 +60,7 @@ def known_jobs(slurm: Slurm, numbers: Iterable[int]) -> KnownJobs:
 
 
 def script_of(command: str) -> str | None:
-    """The script in a Command, which has the job's arguments behind it; None if it is not there (any more).
+    """The script in a Command, which has the job's arguments behind it before Slurm 23.02; None if it is not there.
 
     Links in its directory are resolved, as they are in the experiment's.
     """

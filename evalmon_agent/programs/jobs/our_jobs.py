@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from evalmon_agent.programs.jobs.own_path import launcher_of
-from evalmon_agent.programs.jobs.register import Outcome, claim, new_token, submit, write_script
+from evalmon_agent.programs.jobs.register import BatchJob, Outcome, claim, new_token, submit
 from evalmon_agent.settings import OurJob, Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.store import registry
+from evalmon_agent.store import registry, scripts
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.submission.our_jobs import Place, cut_time, is_exclusive, options, place_of, script, time_min
+from evalmon_agent.submission.our_jobs import (
+    Kind,
+    Place,
+    cut_time,
+    is_exclusive,
+    options,
+    place_of,
+    script,
+    time_min,
+)
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
 
-Kind = Literal["sidecar", "completion"]
-_COMMAND: Mapping[Kind, str] = {"sidecar": "sidecar", "completion": "complete"}
 _HEADS_READ = 50
 MAX_DEPENDENCIES = 5000
 """Ids in one --dependency: well below the 128 KiB that one argument may have."""
@@ -45,29 +49,31 @@ class Helpers:
 
         A sidecar that would take a node is refused.
         """
-        job: OurJob = getattr(self.settings, kind)
+        wanted: OurJob = getattr(self.settings, kind)
         place = self._place()
-        where = job.partition or place.partition
+        where = wanted.partition or place.partition
         partitions = self._partitions()
         if kind == "sidecar" and is_exclusive(where, partitions, linear=self.slurm.gives_whole_nodes()):
             return Outcome(None, f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
         token = new_token()
         claim(self.experiment, token, kind)
         text = script(
-            _COMMAND[kind],
+            kind,
             self.experiment.root,
             interpreter=sys.executable,
             token=token,
+            experiment_id=self.experiment.id,
             environ=self.environ,
+            group_readable=self.settings.group_readable,
         )
-        path = write_script(self.experiment, token, [f"evalmon-{kind}"], text.encode(errors="surrogateescape"))
+        content = text.encode(errors="surrogateescape")
+        path = scripts.write(self.experiment, token, [f"evalmon-{kind}"], content)
         settings_file.keep(self.experiment.kept_settings(token), self.settings)
-        time_limit = cut_time(job.time, where, partitions)
+        time_limit = cut_time(wanted.time, where, partitions)
         argv = options(
-            job,
+            wanted,
             place,
             kind=kind,
-            output=os.path.join(self.experiment.directory, f"{kind}-{{j}}.out"),
             time_limit=time_limit,
             afterany=afterany[-MAX_DEPENDENCIES:],
         )
@@ -77,7 +83,8 @@ class Helpers:
             argv += time_min(time_limit)
         if kind == "completion" and self.settings.mail_user:
             argv += [f"--mail-user={self.settings.mail_user}", "--mail-type=END,FAIL"]
-        return submit(self.experiment, self.slurm, token, path, options=argv, cwd=self.experiment.root, ours=True)
+        job = BatchJob(token, path, content, cwd=self.experiment.root, options=argv, ours=True)
+        return submit(self.experiment, self.slurm, job)
 
     def _place(self) -> Place:
         """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
@@ -91,17 +98,10 @@ class Helpers:
     def _options(self, entry: Entry) -> Mapping[str, str]:
         """The options of an eval's script; of an adopted job what Slurm gave it."""
         if entry.adopted is None:
-            return read_head(self._launcher(entry)).options
+            launcher = scripts.read_launcher(self.experiment, entry.intent.token, entry.intent.script or "")
+            return read_head((launcher or b"").decode(errors="surrogateescape")).options
         given = (entry.adopted.partition, entry.adopted.account, entry.adopted.qos)
         return {key: value for key, value in zip(("partition", "account", "qos"), given, strict=True) if value}
-
-    def _launcher(self, entry: Entry) -> str:
-        path = launcher_of(self.experiment, entry.intent.token, entry.intent.script or "")
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                return file.read()
-        except OSError:
-            return ""
 
     def _partitions(self) -> tuple[Partition, ...]:
         answer = self.slurm.partitions()

@@ -1,6 +1,6 @@
 """How is a job submitted so that it is never submitted twice: intent, sbatch, acceptance.
 
-The intent is on disk before sbatch runs, and its token stands in the path of the submitted script. Whoever finds
+The intent is on disk before sbatch runs, and its token stands in what Slurm keeps as the job's Command. Whoever finds
 an intent without an outcome, whose submitter is dead, looks for the token among the jobs instead of guessing.
 """
 
@@ -9,20 +9,19 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 import psutil
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
-from evalmon_agent.files.replace import replace_atomically
-from evalmon_agent.programs.jobs.own_path import home_of, lead_home
+from evalmon_agent.files.temporary import private_file
 from evalmon_agent.slurm import sbatch
-from evalmon_agent.slurm.client import Slurm, Submitted
+from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
-from evalmon_agent.store import registry, reports
+from evalmon_agent.store import registry, reports, scripts
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.lock import locked
@@ -185,43 +184,70 @@ def _intent(token: str, asked: Submission, known: Sequence[Entry]) -> Intent:
     )
 
 
-def write_script(experiment: Experiment, token: str, parts: Sequence[str], content: bytes) -> str:
-    """Write one file of a submission, executable for us alone, and return its path."""
-    directory = experiment.directory
-    for part in (os.path.basename(experiment.scripts), token, *parts[:-1]):
-        directory = os.path.join(directory, part)
-        with suppress(FileExistsError):
-            os.mkdir(directory, 0o700)
-    path = os.path.join(directory, parts[-1])
-    replace_atomically(path, content, mode=0o700)
-    return path
+@dataclass(frozen=True, slots=True)
+class BatchJob:
+    """What sbatch gets: `content`, on record at `path` below `scripts/{token}`; submitted from `cwd` with `options`.
 
-
-def submit(
-    experiment: Experiment,
-    slurm: Slurm,
-    token: str,
-    path: str,
-    *,
-    options: Sequence[str] = (),
-    cwd: str,
-    ours: bool = False,
-    elsewhere: bool = False,
-) -> Outcome:
-    """Run sbatch for a claimed token and record what it said.
-
-    `ours`: a job of ours, not an eval. `elsewhere`: where this one is refused, another place may be allowed to.
+    `ours`: one of evalmon's jobs, not an eval.
     """
-    said: Submitted = slurm.submit(sbatch.argv(path, options=options), cwd=cwd, ours=ours)
+
+    token: str
+    path: str
+    content: bytes
+    cwd: str
+    options: Sequence[str] = ()
+    ours: bool = False
+
+    @contextmanager
+    def for_sbatch(self) -> Iterator[str]:
+        """The path by which sbatch gets it: one that leads, with the token in it, to where only we can write.
+
+        Of a script that asks for its own path, the one on record. Who can swap that can swap what it looks for as well.
+        """
+        if scripts.is_by_path(self.path):
+            yield self.path
+        else:
+            with private_file(self.token, os.path.basename(self.path), self.content) as path:
+                yield path
+
+
+def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bool = False) -> Outcome:
+    """Run sbatch for a job whose token is claimed, and record what it said.
+
+    `elsewhere`: where this one is refused, another place may be allowed to.
+    """
+    token = job.token
+    with job.for_sbatch() as path:
+        answer = slurm.submit(sbatch.argv(path, options=job.options), cwd=job.cwd, ours=job.ours)
+    job_id, unknown = answer.job_id, answer.unknown
+    if job_id is None and answer.doubtful:
+        job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
+    # What Slurm said is on record beside the intent, whatever somebody did to the directory's path meanwhile.
+    with locked(experiment, wherever_it_is=True):
+        if job_id is not None:
+            registry.append(experiment.registry, Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
+            scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
+            return Outcome(str(job_id))
+        limit = not unknown and is_submit_limit(answer.refusal)
+        if not unknown:
+            registry.append(experiment.registry, Refused(token, answer.refusal, time.time(), waits=limit or elsewhere))
+    return Outcome(None, answer.refusal, unknown, limit)
+
+
+def refuse(experiment: Experiment, token: str, why: str) -> Outcome:
+    """Put on record that a claimed token cannot be submitted."""
     with locked(experiment):
-        if said.job_id is not None:
-            registry.append(experiment.registry, Accepted(token, str(said.job_id), time.time(), cluster=said.cluster))
-            lead_home(path, cwd)
-            return Outcome(str(said.job_id))
-        limit = not said.unknown and is_submit_limit(said.refusal)
-        if not said.unknown:
-            registry.append(experiment.registry, Refused(token, said.refusal, time.time(), waits=limit or elsewhere))
-    return Outcome(None, said.refusal, said.unknown, limit)
+        registry.append(experiment.registry, Refused(token, why, time.time()))
+    return Outcome(None, why)
+
+
+def _look_for(experiment: Experiment, slurm: Slurm, token: str, *, otherwise_unknown: bool) -> tuple[int | None, bool]:
+    """The job of a submission whose answer says nothing certain; else None, and whether there may be one after all."""
+    try:
+        job_id = _jobs_by_token(experiment, slurm, {token: time.time()}).get(token)
+    except SlurmUnavailableError:
+        return None, True
+    return (None, otherwise_unknown) if job_id is None else (int(job_id), False)
 
 
 def confirm(experiment: Experiment, token: str | None, job_id: str | None) -> None:
@@ -246,12 +272,13 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
     orphans = [entry for entry in found if entry.is_open and not _is_alive(entry.intent)]
     if not orphans:
         return found
-    jobs = _jobs_by_token(experiment, slurm, orphans)
+    submitted_at = {entry.intent.token: entry.intent.at for entry in orphans}
+    jobs = _jobs_by_token(experiment, slurm, submitted_at)
     if len(jobs) < len(orphans):
         # Not there once is no proof: it may be on its way still, or the answer had a hole.
         youngest = max(entry.intent.at for entry in orphans)
         sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
-        jobs |= _jobs_by_token(experiment, slurm, orphans)
+        jobs |= _jobs_by_token(experiment, slurm, submitted_at)
     with locked(experiment):
         for entry in orphans:
             token, now = entry.intent.token, time.time()
@@ -261,12 +288,12 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
                 Abandoned(token, now) if job_id is None else Accepted(token, job_id, now),
             )
             if job_id is not None and entry.intent.script is not None:
-                lead_home(home_of(experiment, token, entry.intent.script), os.path.dirname(entry.intent.script))
+                scripts.lead_home(experiment, token, entry.intent.script)
     return entries(registry.read(experiment.registry))
 
 
-def _jobs_by_token(experiment: Experiment, slurm: Slurm, orphans: Sequence[Entry]) -> dict[str, str]:
-    """The jobs that bear these tokens: in squeue by their script's path, by their own reports, or in accounting.
+def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, str]:
+    """The jobs that bear these tokens: in squeue by their Command, by their own reports, or in accounting.
 
     Accounting, which lags behind, knows those that ended without a report and that squeue has forgotten.
     """
@@ -280,18 +307,20 @@ def _jobs_by_token(experiment: Experiment, slurm: Slurm, orphans: Sequence[Entry
             "an interrupted submission cannot be resolved: squeue shows no job at all, not even those that are "
             f"active here; try again after: evalmon status {experiment.root}"
         )
-    tokens = {entry.intent.token for entry in orphans}
+    tokens = set(submitted_at)
     found = {t: str(r.job_id.job) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
     for report in reports.changed(experiment.jobs, {}):
         for token in report.tokens & tokens:
             found.setdefault(token, report.job_id.partition("_")[0].partition("+")[0])
-    return _in_accounts(slurm, orphans, tokens - set(found)) | found
+    missing = {token: at for token, at in submitted_at.items() if token not in found}
+    return _in_accounts(slurm, missing) | found
 
 
-def _in_accounts(slurm: Slurm, orphans: Sequence[Entry], tokens: set[str]) -> dict[str, str]:
-    if not tokens:
+def _in_accounts(slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, str]:
+    if not submitted_at:
         return {}
-    since_s = max(time.time() - min(entry.intent.at for entry in orphans), 0.0) + _WINDOW_SLACK_S
+    since_s = max(time.time() - min(submitted_at.values()), 0.0) + _WINDOW_SLACK_S
+    tokens = submitted_at.keys()
     answer = slurm.submitted_as(tokens, since_s=since_s)
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(

@@ -5,11 +5,13 @@ Nothing here waits: an attempt that has no figures yet is left for a later step,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
 from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.programs.evidence.collect import collect
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
@@ -46,7 +48,7 @@ class Measurer:
     retry_delay_s: float
     _tries: dict[Key, _Tries] = field(default_factory=dict)
     _seff_works: bool | None = None
-    _reader: LogReader = field(default_factory=LogReader)
+    _reader: LogReader = field(default_factory=lambda: LogReader(OwnedFiles(os.geteuid())))
     _seff_silent: int = 0
 
     def step(
@@ -60,7 +62,7 @@ class Measurer:
         for owed in unmeasured(state):
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
-                evidence = collect(self.experiment, state.evals[owed.name], owed, self._reader)
+                evidence = collect(self.experiment, state.evals[owed.name], owed, self._reader, slurm=self.slurm)
                 found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures, evidence, owed.restart))
             if clock() >= until:
                 break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.jobs.our_jobs import active_jobs
 from evalmon_agent.slurm.failures import Failure
@@ -74,7 +75,7 @@ def set_aside(held: Held, now: float) -> list[Block]:
     if held.set_aside is None:
         return []
     fields = {
-        "Set aside": held.set_aside,
+        "Set aside": shown(held.set_aside),
         "Action": "Rebuilt from the registry, the jobs' reports, Slurm and this log; nothing is logged twice",
     }
     return [blocks.note(now, "ALERT", "state.json could not be read", fields)]

@@ -30,6 +30,7 @@ from evalmon_agent.store import heartbeat as heartbeat_file
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.heartbeat import Heartbeat, Role
+from evalmon_agent.store.lock import locked
 from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.helpers import take_presence
@@ -121,6 +122,11 @@ class Observer:
             self._save(held, [*notices.set_aside(held, now), *change(held.state, now)])
             return held.state
 
+    def last_word(self, new: Sequence[Block]) -> None:
+        """Log this in the directory that we have, though the experiment's path leads to another one by now."""
+        with locked(self.experiment, wait_s=self._wait_s, hurry=self.slurm.stopped, wherever_it_is=True):
+            self._save(self._load(self._clock()), list(new))
+
     def count_failure(self, error: str) -> None:
         """Count a poll that failed, in the heartbeat: now, or if that cannot be written with the next poll."""
         self._uncounted += 1
@@ -147,7 +153,7 @@ class Observer:
                 return False
             self._me.polled_at = now
             self._me.polls = (last.polls if last is not None else self._me.polls) + 1
-            for directory in (self.experiment.directory, self.experiment.jobs):
+            for directory in (self.experiment.by_descriptor, self.experiment.jobs):
                 sweep(directory)
             self._beat(last)
             return True

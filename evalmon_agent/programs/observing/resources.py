@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_ticks import last_tick
 from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.files.tail import read_tail
+from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.logbook import blocks
 from evalmon_agent.settings import Settings
 from evalmon_agent.tracking.records import ExperimentState
@@ -22,10 +22,11 @@ def resource_blocks(
 ) -> list[list[str]]:
     """One block for each running eval whose CSV has numbers that are not stale; no file is no block."""
     found = []
+    files = OwnedFiles(os.geteuid())
     for ev in state.evals.values():
         if ev.state is not State.RUNNING or ev.output_dir is None:
             continue
-        tail = read_tail(os.path.join(ev.output_dir, "gpu_metrics.csv"))
+        tail = files.read_tail(os.path.join(ev.output_dir, "gpu_metrics.csv"))
         tick = last_tick(parse(tail).rows) if tail is not None else None
         if tick is None or now - tick.at > _STALE_INTERVALS * settings.sample_interval:
             continue

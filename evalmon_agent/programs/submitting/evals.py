@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.jobs.prepare import prepare
-from evalmon_agent.programs.jobs.register import Room, Submission
+from evalmon_agent.programs.jobs.register import BatchJob, Room, Submission
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.programs.submitting.accompany import Mode, bring_sidecar
 from evalmon_agent.programs.submitting.report import SubmitReport
@@ -72,13 +71,11 @@ class Evals:
     def _submit_one(self, one: Prepared) -> bool:
         """False if the site takes no more for now."""
         experiment, asked = self.helpers.experiment, one.asked
-        path = self._prepare(one)
+        job = self._prepare(one)
         if register.claim_evals(experiment, one.token, asked, Room()) != "claimed":
             self.report.skipped.append({"name": asked.name, "job_id": None, "why": "being submitted by somebody else"})
             return True
-        outcome = register.submit(
-            experiment, self.helpers.slurm, one.token, path, options=asked.options, cwd=os.path.dirname(asked.script)
-        )
+        outcome = register.submit(experiment, self.helpers.slurm, job)
         if outcome.job_id is not None:
             self._submitted(one, asked, outcome.job_id)
         elif not outcome.limit:
@@ -106,7 +103,7 @@ class Evals:
         submitter = Submitter(helpers.experiment, helpers.settings, helpers.slurm, place, self.sleep)
         progress = submitter.run(until=time.time() + _PATIENCE_S)
         for token, asked, job_id in progress.submitted:
-            self._submitted(new.get(token), asked, job_id)
+            self._submitted(new.get(token), asked, job_id, why=progress.changes.get(token, ""))
         self.report.refused += [_refused(asked, outcome) for asked, outcome in progress.refused]
         self._tell_waiting(progress)
 
@@ -118,11 +115,12 @@ class Evals:
         if left:
             tell(Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command"), progress)
 
-    def _submitted(self, one: Prepared | None, asked: Submission, job_id: str) -> None:
+    def _submitted(self, one: Prepared | None, asked: Submission, job_id: str, *, why: str = "") -> None:
         told = {"name": asked.name, "job_id": job_id, "script": asked.script}
-        self.report.submitted.append(told if one is None or not one.why else {**told, "why": one.why})
+        why = one.why if one is not None and one.why else why
+        self.report.submitted.append({**told, "why": why} if why else told)
 
-    def _prepare(self, one: Prepared) -> str:
+    def _prepare(self, one: Prepared) -> BatchJob:
         helpers = self.helpers
         return prepare(
             helpers.experiment, helpers.settings, one.token, one.script, one.asked, retry_logs=one.retry_logs

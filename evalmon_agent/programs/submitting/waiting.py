@@ -8,7 +8,6 @@ more than allowed, and one that was killed in between is resolved by looking for
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,8 @@ from typing import Literal
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.jobs import register
-from evalmon_agent.programs.jobs.own_path import launcher_of
+from evalmon_agent.programs.jobs.find_scripts import change_since
+from evalmon_agent.programs.jobs.prepare import prepared
 from evalmon_agent.programs.jobs.register import Room, Submission
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.settings import Settings
@@ -27,6 +27,7 @@ from evalmon_agent.slurm.late_environment import is_same
 from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, entries
 from evalmon_agent.tracking.unsubmitted import in_queue, waiting
@@ -38,15 +39,21 @@ Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
 _ASK_AGAIN_S = 300.0
 """How often the site's own limit is tried while nothing of ours ends: it may count others' jobs."""
 
+_GONE = "the script that was to be submitted is gone from EXP/evalmon/scripts"
+
 _IS_TOLD = frozenset({"limit", "stuck"})
 
 
 @dataclass(slots=True)
 class Progress:
-    """What was submitted, (token, what, job id) each, what Slurm refused, and why the rest waits on."""
+    """What was submitted, (token, what, job id) each, what Slurm refused, and why the rest waits on.
+
+    `changes`: of which of the submitted, by their tokens, the script has changed since they were planned.
+    """
 
     submitted: list[tuple[str, Submission, str]] = field(default_factory=list)
     refused: list[tuple[Submission, register.Outcome]] = field(default_factory=list)
+    changes: dict[str, str] = field(default_factory=dict)
     why: Why = "nothing waits"
     detail: str = ""
 
@@ -152,19 +159,18 @@ class Submitter:
                 _because(progress, "stagger", f"stagger: {room.stagger_s:g} s")
                 return True
             return bool(self.sleep(max(pause_s, 0.01)))
-        return claimed == "claimed" and self._is_over_with(token, asked, self._sbatch(token, asked), progress)
-
-    def _sbatch(self, token: str, asked: Submission) -> register.Outcome:
+        if claimed != "claimed":
+            return False
+        job = prepared(self.experiment, token, asked)
+        if job is None:
+            progress.refused.append((asked, register.refuse(self.experiment, token, _GONE)))
+            return False
         slurm = Slurm(self.place.environ or {})
-        return register.submit(
-            self.experiment,
-            slurm,
-            token,
-            launcher_of(self.experiment, token, asked.script),
-            options=asked.options,
-            cwd=os.path.dirname(asked.script),
-            elsewhere=self.place.is_job,
-        )
+        change = change_since(asked.script, script_in(job.content) or b"")
+        if change:
+            progress.changes[token] = change
+        outcome = register.submit(self.experiment, slurm, job, elsewhere=self.place.is_job)
+        return self._is_over_with(token, asked, outcome, progress)
 
     def _is_over_with(self, token: str, asked: Submission, outcome: register.Outcome, progress: Progress) -> bool:
         if outcome.job_id is not None:
@@ -211,15 +217,23 @@ def submission_of(entry: Entry) -> Submission:
 
 
 def tell(observer: Observer, progress: Progress) -> ExperimentState:
-    """Take in what was submitted; one block when the site's limit, or this place, makes the rest wait."""
+    """Take in what was submitted; one block when the site's limit, or this place, makes the rest wait.
+
+    And one for each that ran as it was planned though its script has changed since.
+    """
     if progress.why == "nothing waits" and not progress.submitted:
         return observer.record()
 
     def told(state: ExperimentState, now: float) -> list[list[str]]:
+        changed = [
+            _changed(asked.name, progress.changes[token], now)
+            for token, asked, _ in progress.submitted
+            if token in progress.changes
+        ]
         if not state.waiting or progress.why not in _IS_TOLD or state.waiting_for == progress.detail:
-            return []
+            return changed
         state.waiting_for = progress.detail
-        return [_block(state, progress, now)]
+        return [*changed, _block(state, progress, now)]
 
     observer.record()
     return observer.transact(told)
@@ -233,6 +247,10 @@ def _block(state: ExperimentState, progress: Progress, now: float) -> list[str]:
         return blocks.note(now, "SUBMISSION_WAITS", subject, fields)
     action = f"Run, with their environment set up: evalmon submit {state.experiment}"
     return blocks.note(now, "ALERT", subject, {"Reason": progress.detail, "Action": action})
+
+
+def _changed(name: str, change: str, now: float) -> list[str]:
+    return blocks.note(now, "ALERT", name, {"Reason": change, "Action": "To run the changed script: evalmon retry"})
 
 
 def _because(progress: Progress, why: Why, detail: str) -> Progress:

@@ -10,6 +10,7 @@ import pytest
 from in_a_job import environ, needs_strace, started, wait_until
 
 import as_root
+import second_user
 from as_root import needs_root
 from evalmon_agent.agent.sampling import csv_file
 from evalmon_agent.agent.sampling.csv_file import CsvFile
@@ -99,6 +100,58 @@ def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(pat
     assert "plain file" in file.trouble or "second name" in file.trouble
     assert victim.read_bytes() == b"untouched"
     assert sorted(os.listdir(path.parent)) == ["gpu_metrics.csv", "victim"]
+
+
+@pytest.mark.survives("S1")
+@pytest.mark.parametrize("where", ["above", "the directory", "dangling"])
+def test_no_link_of_somebody_else_leads_to_the_directory(tmp_path: Path, where: str) -> None:
+    precious = tmp_path / "precious"
+    (precious / "out").mkdir(parents=True)
+    link = tmp_path / "study"
+    link.symlink_to(tmp_path / "gone" if where == "dangling" else precious)
+    second_user.give(link)
+    directory = link if where == "the directory" else link / "out"
+    file = CsvFile(str(directory / "gpu_metrics.csv"), HEADER)
+    assert not file.append(b"7, 8, 9\n", count=3)
+    assert file.trouble == f"gpu_metrics.csv: {link} is a link of user {second_user.uid()}: not followed"
+    assert (sorted(os.listdir(tmp_path)), os.listdir(precious)) == (["precious", "study"], ["out"])
+    assert os.listdir(precious / "out") == []
+
+
+@pytest.mark.survives("S1")
+def test_a_file_of_somebody_else_is_not_written_though_they_let_us(path: Path) -> None:
+    leave(path, HEADER)
+    path.chmod(0o666)
+    second_user.give(path)
+    file = CsvFile(str(path), HEADER)
+    assert not file.append(b"7, 8, 9\n", count=1)
+    assert file.trouble == f"gpu_metrics.csv: belongs to user {second_user.uid()}"
+    assert (path.read_bytes(), os.listdir(path.parent)) == (HEADER, ["gpu_metrics.csv"])
+
+
+def test_one_s_own_link_leads_to_the_directory(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    path.parent.symlink_to(tmp_path / "scratch")
+    leave(tmp_path / "scratch" / path.name, b"another header\n")
+    assert CsvFile(str(path), HEADER).append(b"7, 8, 9\n", count=1)
+    assert sorted(os.listdir(tmp_path / "scratch")) == ["gpu_metrics.csv", "gpu_metrics.csv.1"]
+
+
+def test_a_directory_that_was_replaced_by_a_link_meanwhile_is_not_written_to(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_file, "_REOPEN_AFTER_S", 0.0)
+    file = CsvFile(str(path), HEADER)
+    assert file.append(b"1, 1, 1\n", count=1)
+    path.parent.rename(tmp_path / "moved")
+    (tmp_path / "precious").mkdir()
+    path.parent.symlink_to(tmp_path / "precious")
+    second_user.give(path.parent)
+    # As long as it is open it is the same file.
+    assert file.append(b"2, 2, 2\n", count=1)
+    file.close()
+    assert not file.append(b"3, 3, 3\n", count=1)
+    assert os.listdir(tmp_path / "precious") == []
 
 
 def test_a_second_writer_waits_for_its_turn(path: Path) -> None:

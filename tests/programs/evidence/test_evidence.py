@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from evalmon_agent.submission.launcher import SNAPSHOT
-from experiments import STARTED, Exp, ended
+from experiments import STARTED, Exp, ended, record_script
 
 LM_EVAL = Path(__file__).parents[2] / "evidence" / "lm_eval" / "limited.json"
 RESULTS = "results_2026-11-25T17-58-37.243692.json"
@@ -25,10 +24,11 @@ class Study:
         self.exp.register(r1_a="11")
         self.folder = self.exp.root / "r1"
         self.folder.mkdir()
-        self._snapshot = Path(self.exp.experiment.scripts, f"{11:016x}", *SNAPSHOT)
-        self._snapshot.parent.mkdir(parents=True)
-        self._snapshot.write_text(script)
+        self.submitted_as(script)
         self.exp.slurm.show([ended("11", state, **more)])
+
+    def submitted_as(self, script: str) -> None:
+        record_script(self.exp.experiment, f"{11:016x}", str(self.exp.root / "r1" / "a.slurm"), script)
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name

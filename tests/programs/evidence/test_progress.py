@@ -11,10 +11,10 @@ import pytest
 
 from evalmon_agent.programs.evidence.progress import progress
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.submission.launcher import SNAPSHOT
 from evalmon_agent.tracking.facts import Facts, Registration, SelfReport
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import ExperimentState, Own
+from experiments import record_script
 from files.zips import Member, zip_of
 
 NOW = time.time()
@@ -26,6 +26,7 @@ class Study:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.experiment = Experiment.at(str(root))
+        self.experiment.prepare(group_readable=False)
         self.state = ExperimentState(experiment=str(root))
 
     def eval(self, number: int, script: str = "inspect eval t.py --log-dir ./logs\n") -> Path:
@@ -34,9 +35,8 @@ class Study:
         folder.mkdir(parents=True)
         (folder / "cell.slurm").write_text("#!/bin/bash\n" + script)
         token = f"{number:016x}"
-        snapshot = Path(self.experiment.scripts, token, *SNAPSHOT)
-        snapshot.parent.mkdir(parents=True)
-        snapshot.write_text("#!/bin/bash\n" + script)
+        self.experiment.prepare(group_readable=False)
+        record_script(self.experiment, token, str(folder / "cell.slurm"), "#!/bin/bash\n" + script)
         registered = Registration(name, job_id, NOW - 100, token, str(folder / "cell.slurm"), str(folder))
         own = Own(job_id, 0, started_at=NOW - 60)
         report = SelfReport(f"{job_id}.json", "1", job_id, name, str(folder), [own])

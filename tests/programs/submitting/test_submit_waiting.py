@@ -331,7 +331,7 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
 @faults.needs_strace
 @pytest.mark.survives("F1", "F20")
 def test_killed_at_a_system_call_nothing_is_submitted_twice_or_lost(tmp_path: Path) -> None:
-    assert kill_everywhere(tmp_path, step=29) > 3
+    assert kill_everywhere(tmp_path, step=23) > 3
 
 
 @faults.needs_strace

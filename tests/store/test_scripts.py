@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import faults
-from evalmon_agent.programs.jobs.own_path import asks, launcher_of
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.store.scripts import asks_for_its_path, launcher_of, read_script
 from experiments import Exp
 
 ASKS = "#!/bin/sh\n#SBATCH --time=5\nscontrol show job $SLURM_JOB_ID | awk -F= '/Command=/{print $2}'\n"
@@ -30,7 +30,7 @@ ASKS = "#!/bin/sh\n#SBATCH --time=5\nscontrol show job $SLURM_JOB_ID | awk -F= '
     ],
 )
 def test_by_its_text_it_is_known(text: bytes, expected: bool) -> None:
-    assert asks(text) is expected
+    assert asks_for_its_path(text) is expected
 
 
 def submitted(exp: Exp, script: str, content: str) -> tuple[Path, Path]:
@@ -41,7 +41,7 @@ def submitted(exp: Exp, script: str, content: str) -> tuple[Path, Path]:
     argv = [sys.executable, "-m", "evalmon_agent", "submit", ".", str(path)]
     subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, check=True, capture_output=True)
     [call] = [c for c in exp.slurm.calls("sbatch") if c.endswith(f"/{path.name}")]
-    return path, Path(call.rpartition(" -- ")[2])
+    return path, Path(call.rpartition(" ")[2])
 
 
 def test_what_slurm_calls_its_command_leads_to_the_script_and_its_directory(tmp_path: Path) -> None:
@@ -50,7 +50,8 @@ def test_what_slurm_calls_its_command_leads_to_the_script_and_its_directory(tmp_
     assert command.resolve() == path.resolve()
     assert command.read_text() == ASKS
     launcher = Path(launcher_of(exp.experiment, command.parts[-3], str(path)))
-    assert (launcher.parent.name, "evalmon submitted this" in launcher.read_text()) == ("launcher", True)
+    assert launcher.parent.name == "launcher"
+    assert read_script(exp.experiment, command.parts[-3], str(path)) == ASKS.encode()
 
 
 @pytest.mark.parametrize(
@@ -59,9 +60,25 @@ def test_what_slurm_calls_its_command_leads_to_the_script_and_its_directory(tmp_
 def test_no_link_is_made_without_need_or_into_a_loop(tmp_path: Path, script: str, content: str) -> None:
     exp = Exp(tmp_path)
     path, command = submitted(exp, script, content)
-    assert command.resolve() != path.resolve()
+    assert not command.exists()
     assert not [p for p in exp.ours.rglob("*") if p.is_symlink()]
-    assert command == Path(launcher_of(exp.experiment, command.parent.name, str(path)))
+    [record] = exp.ours.glob(f"scripts/{command.parent.name}/{path.name}")
+    assert read_script(exp.experiment, command.parent.name, str(path)) == content.encode()
+    record.write_bytes(record.read_bytes() + b"changed")
+    assert read_script(exp.experiment, command.parent.name, str(path)) is None
+
+
+@pytest.mark.survives("S17")
+@pytest.mark.parametrize(("mode", "leads_home"), [(0o755, True), (0o777, False)])
+def test_a_script_elsewhere_is_led_home_only_where_nobody_can_swap_the_link(
+    tmp_path: Path, mode: int, leads_home: bool
+) -> None:
+    """A script below EXP looks for files where the same people can write anyway."""
+    exp = Exp(tmp_path)
+    (exp.root / "evalmon.yaml").write_text("allow_world_writable: true\n")
+    exp.root.chmod(mode)
+    path, command = submitted(exp, str(tmp_path / "elsewhere" / "a.slurm"), ASKS)
+    assert (command.exists() and command.resolve() == path.resolve()) is leads_home
 
 
 def test_after_a_killed_submitter_the_next_one_leads_it_home(tmp_path: Path) -> None:
@@ -78,7 +95,7 @@ def test_after_a_killed_submitter_the_next_one_leads_it_home(tmp_path: Path) -> 
     exp.slurm.mend("sbatch")
     submit_all(exp)
     [call] = [c for c in exp.slurm.calls("sbatch") if c.endswith("/cell.slurm")]
-    assert Path(call.rpartition(" -- ")[2]).resolve() == path.resolve()
+    assert Path(call.rpartition(" ")[2]).resolve() == path.resolve()
 
 
 def submit_all(exp: Exp) -> None:

@@ -1,0 +1,100 @@
+"""A directory that is opened once: what is done in it goes through its descriptor, wherever its path leads by then.
+
+Whoever can write the directory above can rename it at any time, and put another one, or a link, in its place. Paths
+for I/O therefore begin with `/proc/self/fd/N`, which always is what was opened. They mean nothing to another process:
+people and programs get the directory's own path (`shown`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import weakref
+
+_FLAGS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DESCRIPTORS = "/proc/self/fd/"
+_IO_PATH = re.compile(re.escape(_DESCRIPTORS) + r"(-1|\d+)(?=/|\b)")
+_paths: dict[str, str] = {}
+
+
+class Pinned:
+    """An open directory, and whose it was then.
+
+    `path`: what people are shown; `io`: what it is called in this process; `owner`: a uid.
+    """
+
+    def __init__(self, path: str, *, below: Pinned | None = None, only_to_search: bool = False) -> None:
+        """Open it; by its last name, if it lies `below` an open one.
+
+        `only_to_search`: nothing is read of it itself, so whether that is allowed does not matter.
+
+        Raises:
+            NotADirectoryError: it is something else, such as a link.
+            OSError: it is not there, or may not be read.
+        """
+        self.path = path
+        flags = _FLAGS | (os.O_PATH if only_to_search else os.O_RDONLY)
+        name, dir_fd = (path, None) if below is None else (os.path.basename(path), below.descriptor)
+        self.descriptor: int = _open(name, flags, dir_fd)
+        self.io = f"{_DESCRIPTORS}{self.descriptor}"
+        weakref.finalize(self, _close, self.descriptor)
+        _paths[str(self.descriptor)] = path
+        self._is = os.fstat(self.descriptor)
+
+    @property
+    def owner(self) -> int:
+        """Whose it was when it was opened: a uid."""
+        return self._is.st_uid
+
+    @property
+    def inode(self) -> int:
+        """Its number on its file system."""
+        return self._is.st_ino
+
+    @property
+    def status(self) -> os.stat_result:
+        """Owner and mode as they are now."""
+        return os.fstat(self.descriptor)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a file server knows nothing any more of what we have opened."""
+        try:
+            os.fstat(self.descriptor)
+        except OSError as error:
+            return error.errno == errno.ESTALE
+        return False
+
+    def is_same(self, there: os.stat_result) -> bool:
+        """Whether this status is that of the directory that we have."""
+        return os.path.samestat(self._is, there)
+
+    def become(self, other: Pinned) -> None:
+        """Be that one from now on, by the same I/O path."""
+        os.dup2(other.descriptor, self.descriptor, inheritable=False)
+        self._is = other._is
+
+
+def nowhere(path: str) -> str:
+    """An I/O path for what is not there: it never leads anywhere, whatever somebody makes at `path` meanwhile."""
+    return f"{_DESCRIPTORS}-1{path}"
+
+
+def shown(text: str) -> str:
+    """The text with a directory's own path wherever it has an I/O path."""
+    return _IO_PATH.sub(lambda found: "" if found[1] == "-1" else _paths.get(found[1], found[0]), text)
+
+
+def _open(path: str, flags: int, dir_fd: int | None) -> int:
+    try:
+        return os.open(path, flags, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+        raise
+
+
+def _close(descriptor: int) -> None:
+    _paths.pop(str(descriptor), None)
+    os.close(descriptor)

@@ -1,0 +1,47 @@
+"""A file that is made once and never changed: of two who make it at the same time one does, and both find it whole."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from evalmon_agent.files.lock import held
+from evalmon_agent.files.marker import NO_LINKS
+from evalmon_agent.files.replace import replace_atomically
+
+
+def publish(path: str, data: bytes) -> bool:
+    """Make the file, whole and on disk; False if it is there already. OSError: the file system says so."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
+    try:
+        _create(temporary, data)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return _publish_under_marker(path, data)
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
+    return True
+
+
+def _publish_under_marker(path: str, data: bytes) -> bool:
+    """The same where there are no hard links: the one kind of lock that needs no choice excludes the others."""
+    with held(f"{path}.lock", "soft"):
+        if os.path.lexists(path):
+            return False
+        replace_atomically(path, data)
+        return True
+
+
+def _create(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

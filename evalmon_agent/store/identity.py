@@ -1,0 +1,53 @@
+"""experiment.json: which experiment this is, and for which directory it was made; written once, by the first command.
+
+A directory of ours in the place of another of ours is told by it: the jobs are given the id, and a command sees the
+place. The id is no secret.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from evalmon_agent.errors import UnreadableError
+from evalmon_agent.files.private import read_private
+from evalmon_agent.files.publish import publish
+
+SCHEMA = 1
+_MAX_BYTES = 64 * 1024
+_ID_BYTES = 16
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """`root`, `inode`: the path and the inode of EXP when it was made."""
+
+    id: str
+    root: str
+    inode: int
+    schema: int = SCHEMA
+
+    def is_of(self, root: str, inode: int) -> bool:
+        """Whether this is the directory that it was made for, moved as a whole or restored in its place perhaps."""
+        return self.root == root or self.inode == inode
+
+
+_decoder = msgspec.json.Decoder(Identity)
+
+
+def make(path: str, *, root: str, inode: int) -> None:
+    """Write it with a new id, unless somebody else has written one."""
+    publish(path, msgspec.json.encode(Identity(os.urandom(_ID_BYTES).hex(), root, inode)) + b"\n")
+
+
+def load(path: str) -> Identity | None:
+    """What was written; None before that, and of an experiment of an older evalmon."""
+    try:
+        found = _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"{path}: cannot be read ({error}); remove it while no monitor runs") from None
+    if found.schema > SCHEMA:
+        raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
+    return found
