@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import as_root
+
 pytestmark = [pytest.mark.slurm, pytest.mark.full]
 
 SLURM_DEV = Path(__file__).parents[1] / "scripts" / "slurm-dev"
@@ -85,25 +87,30 @@ def traces(directory: Path, nodes: list[str]) -> list[str]:
     return found + [f"{pid}: {words}" for pid, words in processes() if str(directory) in words]
 
 
+SHOW_PROCESSES = """
+import sys
+from pathlib import Path
+for entry in Path("/proc").iterdir():
+    if entry.name.isdigit() and entry.name not in sys.argv:
+        try:
+            print(entry.name, repr((entry / "cmdline").read_bytes()), repr((entry / "environ").read_bytes()))
+        except OSError:
+            continue
+"""
+
+
 def processes() -> Iterator[tuple[int, str]]:
     """(pid, command line and environment) of everyone but ourselves."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                yield int(entry.name), f"{(entry / 'cmdline').read_bytes()!r} {(entry / 'environ').read_bytes()!r}"
-            except OSError:
-                continue
-
-
-def has_sudo() -> bool:
-    return shutil.which("sudo") is not None and run("sudo", "-n", "true").returncode == 0
+    for line in as_root.run(sys.executable, "-c", SHOW_PROCESSES, str(os.getpid())).stdout.splitlines():
+        pid, _, words = line.partition(" ")
+        yield int(pid), words
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
     """A short path that every user may enter: sockets and the jobs of plain users have to find their way."""
-    if os.geteuid() != 0 and not has_sudo():
-        pytest.skip("takes root, or sudo without a password")
+    if not as_root.has_root:
+        pytest.skip("needs root, or sudo without a password")
     directory = Path(tempfile.mkdtemp(prefix="sd-", dir="/tmp"))
     directory.chmod(0o755)
     yield directory
@@ -183,10 +190,41 @@ def test_a_process_left_behind_ends_with_its_job(confined: Slurm) -> None:
     until(lambda: not Path(f"/proc/{pid}").exists())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_plain_user_can_submit(slurm: Slurm) -> None:
-    answer = slurm.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "srun", "id", "-u")
-    assert (answer.stdout, answer.returncode) == ("65534\n", 0), answer.stderr
+def test_who_is_no_user_of_the_cluster_cannot_submit_until_he_is_made_one(slurm: Slurm) -> None:
+    words = as_root.argv("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "--", "env", "-C", "/")
+    srun = [*words, f"SLURM_CONF={slurm.directory}/etc/slurm.conf", "srun", "id", "-un"]
+    refused = run(*srun)
+    assert (refused.returncode, "Invalid account" in refused.stderr) == (1, True)
+    assert slurm.dev("user", "daemon").returncode == 0
+    taken = run(*srun)
+    assert (taken.stdout, taken.returncode) == ("daemon\n", 0), taken.stderr
+    assert slurm.dev("user", "no-such-user").returncode == 1
+
+
+def test_a_user_has_two_accounts_and_a_qos_with_a_limit(slurm: Slurm) -> None:
+    for words in (("-A", "lab_a"), ("-A", "lab_b"), ("-q", "few", "-A", "lab_b")):
+        assert slurm.ended(slurm.submit("true", *words)) == "COMPLETED"
+    assert slurm.run("sbatch", "-A", "none", "--wrap", "true").returncode == 1
+    jobs = [slurm.submit("sleep 60", "-q", "few") for _ in range(4)]
+    refused = slurm.run("sbatch", "-q", "few", "--wrap", "true")
+    assert (refused.returncode, "QOSMaxSubmitJobPerUserLimit" in refused.stderr) == (1, True)
+    slurm.ask("scancel", *jobs)
+
+
+@as_root.not_as_root
+def test_a_user_does_not_see_a_hidden_partition_and_what_is_another_s(slurm: Slurm) -> None:
+    job = slurm.submit("sleep 60", "-p", "hidden", "--time=5")
+    assert "hidden" not in slurm.ask("sinfo", "-h", "-o", "%P").split()
+    assert "hidden" in slurm.ask("sinfo", "-a", "-h", "-o", "%P").split()
+    assert job not in slurm.ask("squeue", "--me", "-h", "-o", "%A").split()
+    assert job in slurm.ask("squeue", "-a", "--me", "-h", "-o", "%A").split()
+    slurm.ask("scancel", job)
+    conf = f"SLURM_CONF={slurm.directory}/etc/slurm.conf"
+    other = as_root.run("env", "-C", "/", conf, "sbatch", "--parsable", "-o", "/dev/null", "--wrap", "sleep 60")
+    theirs = other.stdout.strip()
+    assert theirs not in slurm.ask("squeue", "-a", "-h", "-o", "%A").split()
+    assert slurm.ask("sacct", "-n", "-X", "-j", theirs, "-o", "JobID") == ""
+    as_root.run("env", conf, "scancel", theirs)
 
 
 def test_the_partition_short_cuts_the_time(slurm: Slurm) -> None:
@@ -237,32 +275,50 @@ def test_a_directory_of_somebody_else_is_left_alone(place: Path) -> None:
     assert [path.name for path in stranger.directory.iterdir()] == ["thesis.txt"]
 
 
+def test_one_that_was_started_under_a_private_umask_is_for_every_user(place: Path) -> None:
+    slurm = Slurm(directory=place / "private", work=place)
+    assert run(str(SLURM_DEV), "up", "--dir", str(slurm.directory), umask=0o077).returncode == 0
+    try:
+        assert run(str(SLURM_DEV), "user", "daemon", "--dir", str(slurm.directory)).returncode == 0
+        words = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "--", "env", "-C", "/"]
+        srun = as_root.run(*words, f"SLURM_CONF={slurm.directory}/etc/slurm.conf", "srun", "id", "-un")
+        assert srun.stdout == "daemon\n"
+    finally:
+        slurm.dev("down")
+
+
 def test_a_start_that_was_cut_off_leaves_nothing_in_the_way(place: Path) -> None:
     slurm = Slurm(directory=place / "cut", work=place)
     with subprocess.Popen([SLURM_DEV, "up", "--dir", slurm.directory], stdout=subprocess.DEVNULL) as starting:
         time.sleep(0.7)
-        starting.kill()
+        # Under sudo it is a child.
+        mine = Path(f"/proc/{starting.pid}/task/{starting.pid}/children").read_text().split()
+        as_root.run("kill", "-KILL", *([str(starting.pid)] if as_root.is_root else mine))
     assert slurm.dev("up").returncode == 0
     nodes = slurm.nodes()
     assert slurm.dev("down").returncode == 0
     assert traces(slurm.directory, nodes) == []
 
 
-def test_one_of_another_release_has_its_own_commands_and_runs_jobs_on_this_machines_files(place: Path) -> None:
-    other = Slurm(directory=place / "trixie", work=place)
-    answer = other.dev("up", "--release", "trixie")
+@pytest.mark.parametrize(("release", "version"), [("trixie", "slurm-wlm 24.11"), ("forky", "slurm-wlm 26.05")])
+def test_one_of_another_release_has_its_own_commands_and_runs_jobs_on_this_machines_files(
+    place: Path, release: str, version: str
+) -> None:
+    other = Slurm(directory=place / release, work=place / f"work-{release}")
+    other.work.mkdir()
+    answer = other.dev("up", "--release", release)
     assert answer.returncode == 0, answer.stderr
     try:
         shell = (
             f'{other.dev("env").stdout}\nsinfo --version; srun --version; exec sbatch --parsable -o "$0" --wrap "$1"'
         )
         script = f"{sys.executable} --version; scontrol --version; pwd"
-        done = run("bash", "-c", shell, f"{place}/%j.out", script, cwd=place, env=outside_slurm())
+        done = run("bash", "-c", shell, f"{other.work}/%j.out", script, cwd=other.work, env=outside_slurm())
         *versions, job = done.stdout.splitlines()
-        assert [version[:15] for version in versions] == ["slurm-wlm 24.11"] * 2, done.stderr
+        assert [version[:15] for version in versions] == [version] * 2, done.stderr
         until(lambda: len(other.output(job)) == 3)
         python = f"Python {platform.python_version()}"
-        assert other.output(job) == [python, versions[0], str(place)]
+        assert other.output(job) == [python, versions[0], str(other.work)]
     finally:
         other.dev("down")
 

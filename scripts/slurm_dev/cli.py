@@ -25,6 +25,7 @@ packages, all in one directory and on ports of its own. Several live side by sid
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; the exit status is 0, or 1 with a message on stderr."""
     arguments = _parser().parse_args(argv)
+    os.umask(0o022)  # what root makes here is for every user of the cluster to read
     try:
         directory = instance.checked_directory(arguments.dir or instance.default_directory())
         if arguments.needs_root and os.geteuid() != 0:

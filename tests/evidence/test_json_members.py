@@ -69,10 +69,16 @@ def test_elements_are_all_or_none() -> None:
         assert elements(text[:cut], {}) is None
 
 
-@pytest.mark.parametrize("depth", [10_000, 400_000])
+@pytest.mark.parametrize("depth", [501, 10_000, 400_000])
 def test_a_value_nested_too_deeply_is_unknown(depth: int) -> None:
     text = b'{"a": ' + b"[" * depth + b"]" * depth + b', "b": 1}'
     assert members(text, {"a": Take.VALUE, "b": Take.VALUE}).get("a") is None
+
+
+def test_a_value_nested_within_reason_is_taken() -> None:
+    text = b'{"a": ' + b"[" * 100 + b"]" * 100 + b', "b": 1}'
+    found = members(text, {"a": Take.VALUE, "b": Take.VALUE})
+    assert (json.dumps(found["a"]), found["b"]) == ("[" * 100 + "]" * 100, 1)
 
 
 def test_a_huge_value_is_unknown_and_the_next_is_taken() -> None:

@@ -19,7 +19,6 @@ from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
 from fake_slurm import US
 
-NOBODY = 65534
 CHECKS = ["settings", "directory", "file system", "lock", "clock", "records", "interpreter", "programs", "version"]
 CHECKS += ["controller", "accounting", "seff", "partitions"]
 

@@ -33,9 +33,9 @@ class Cluster:
         env = {**self.environ, **more.pop("env", {})}
         return subprocess.run(argv, check=False, env=env, text=True, capture_output=True, timeout=timeout, **more)
 
-    def as_root(self, *argv: str) -> None:
+    def as_root(self, *argv: str, check: bool = True) -> None:
         """What only an operator of the cluster may do."""
-        as_root.run("env", *self._for_slurm(), *argv, timeout=60)
+        as_root.run("env", *self._for_slurm(), *argv, check=check, timeout=60)
 
     def as_other(self, *argv: str, user: str) -> subprocess.CompletedProcess[str]:
         """A command of another user of the cluster."""

@@ -85,7 +85,7 @@ def node_of(exp: Exp, job: str) -> str:
 
 
 def usable(cluster: Cluster, node: str) -> bool:
-    cluster.as_root("scontrol", "update", f"nodename={node}", "state=resume")
+    cluster.as_root("scontrol", "update", f"nodename={node}", "state=resume", check=False)  # is up already
     return cluster.run("sinfo", "-h", "-n", node, "-o", "%T").stdout.split()[0] in {"idle", "mixed", "allocated"}
 
 

@@ -33,5 +33,5 @@ class Reading:
     def __init__(self, everywhere: "Value | None" = None) -> None:
         """`everywhere`: the same in all cells."""
         if everywhere is not None:
-            for name in self.__annotations__:
+            for name in type(self).__annotations__:  # an instance has none since Python 3.14
                 setattr(self, name, everywhere)

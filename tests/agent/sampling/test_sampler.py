@@ -448,7 +448,8 @@ def test_it_is_out_of_everybodys_way(world: World, tmp_path: Path) -> None:
         standard = {os.readlink(f"/proc/{sampler}/fd/{number}") for number in range(3)}
         assert standard == {"/dev/null"}
         others = [os.readlink(f"/proc/{sampler}/fd/{fd}") for fd in os.listdir(f"/proc/{sampler}/fd") if int(fd) > 2]
-        files = [path for path in others if path.startswith("/") and "/proc" not in path]
+        # Some libffi keeps its own library open.
+        files = [path for path in others if path.startswith("/") and "/proc" not in path and ".so" not in path]
         assert sorted(files) == [str(tmp_path / "out" / f"{name}_metrics.csv") for name in ("gpu", "host")]
         limits = Path(f"/proc/{sampler}/limits").read_text()
         assert next(line.split()[4] for line in limits.splitlines() if line.startswith("Max core")) in {"0", "1"}
