@@ -1,0 +1,124 @@
+"""What another member of the lab can do to evals in a group-writable directory: stop the monitoring, nothing more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from real_slurm.cluster import Cluster, wait_for
+from real_slurm.lab import LAYOUTS, MOVE_AND_PLANT, Lab, lab, listing
+
+pytestmark = pytest.mark.slurm
+
+HOLD = "#SBATCH --hold\n"
+MORE = [pytest.param(name, marks=[] if name == "2770" else [pytest.mark.full]) for name in LAYOUTS]
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path, other: str) -> Iterator[Lab]:
+    """In the layout that the test asks for; else group-writable without the sticky bit."""
+    layout = getattr(request, "param", "2770")
+    with lab(cluster, layout, private=tmp_path / "private", user=other) as found:
+        yield found
+
+
+more_layouts = pytest.mark.parametrize("place", MORE, indirect=True)
+
+
+def release_all(place: Lab) -> None:
+    for job in {job[0] for job in place.jobs("-t", "PENDING")}:
+        place.exp.cluster.run("scontrol", "release", job)
+
+
+@pytest.mark.survives("S17")
+@more_layouts
+def test_pending_evals_run_as_they_were_submitted(place: Lab) -> None:
+    """Of a job, an array, one that runs again, and one that asks Slurm for its path."""
+    exp = place.exp
+    sleeps = f"[ -e {place.private}/once ] || {{ touch {place.private}/once; sleep 300; }}\n"
+    asks = "scontrol show job $SLURM_JOB_ID | grep -q Command=\n"
+    scripts = {
+        "r1/one/epoch0": place.eval("one_epoch0", header=HOLD),
+        "r1/array/epoch0[0]0": place.eval("array_epoch0", header=f"{HOLD}#SBATCH --array=0-1\n"),
+        "r1/again/epoch0": place.eval("again_epoch0", sleeps),
+        "r1/asks/epoch0": place.eval("asks_epoch0", asks, header=HOLD),
+    }
+    scripts["r1/array/epoch0[1]1"] = scripts["r1/array/epoch0[0]0"]
+    bytes_of = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in scripts.items()}
+    done = exp.submit("--mode", "dependency")
+    assert done.returncode == 0, done.stderr
+    wait_for((place.private / "once").exists, 30)
+    again = exp.cluster.run("squeue", "--me", "-h", "-t", "R", "-o", "%A").stdout.strip()
+    completion = place.job_of("evalmon-completion")
+    if place.is_sticky:
+        with pytest.raises(Exception, match="non-zero exit"):
+            place.attack(MOVE_AND_PLANT, place.identity())
+    else:
+        place.attack(MOVE_AND_PLANT, place.identity())
+    exp.cluster.run("scontrol", "requeue", again)
+    release_all(place)
+    wait_for(lambda: len(place.ran()) == len(scripts), 60, lambda: (place.ran(), place.jobs()))
+    assert place.ran() == sorted(f"{name} {digest}  -" for name, digest in bytes_of.items())
+    wait_for(lambda: place.is_over(completion), 60, place.jobs)
+    if not place.is_sticky:
+        assert place.is_over(completion) == "77:0"
+    place.put_back()
+    wait_for(lambda: exp.evalmon("report", str(exp.root)).returncode == 0, 30, exp.log)
+    assert {ev["verdict"] for ev in exp.evals().values()} == {"ok"}
+    assert len(exp.evals()) == len(scripts)
+
+
+def planted(place: Lab, kind: str) -> Path:
+    if kind == "forged":
+        return place.forge()
+    if kind == "link to an experiment of ours":
+        return place.another_study().ours
+    letters = place.private / "letters"
+    letters.mkdir(0o700)
+    (letters / "state.json").write_text("mine")
+    return letters
+
+
+@pytest.mark.survives("S17")
+@pytest.mark.parametrize("kind", ["forged", "link to an experiment of ours", "link to a private directory"])
+@more_layouts
+def test_a_sidecar_obeys_nobody_else(place: Lab, kind: str) -> None:
+    """One that runs, and one that starts only then; nor does the completion job."""
+    if place.is_sticky:
+        pytest.skip("nobody can rename it")
+    exp = place.exp
+    exp.settings(max_submit=1, completion={"extra": ["--hold"]})
+    for name in ("one_epoch0", "two_epoch0"):
+        place.eval(name, f"until [ -e {place.private}/go ]; do sleep 0.2; done\n")
+    assert exp.submit().returncode == 0
+    wait_for(lambda: exp.blocks("STATUS_CHECK"), 30, exp.outputs)
+    sidecar, completion = place.job_of("evalmon-sidecar"), place.job_of("evalmon-completion")
+    forged = planted(place, kind)
+    known = {job[0] for job in place.jobs("-t", "all")}
+    before = listing(forged)
+    swap = 'mv "$exp/evalmon" "$exp/moved"; '
+    swap += 'mv "$1" "$exp/evalmon"' if kind == "forged" else 'ln -s "$1" "$exp/evalmon"'
+    place.attack(swap, forged)
+    wait_for(lambda: place.is_over(sidecar), 60, exp.outputs)
+    assert place.is_over(sidecar) == "77:0"
+    exp.cluster.run("scontrol", "requeue", sidecar)
+    (place.private / "go").touch()
+    wait_for(lambda: len(place.ran()) == 1, 30)
+    exp.cluster.run("scontrol", "release", completion)
+    wait_for(lambda: place.is_over(completion), 60, place.jobs)
+    assert place.is_over(completion) == "77:0"
+    for command in ("status", "report", "submit", "retry", "stop"):
+        done = exp.evalmon(command, str(exp.root))
+        if command != "status" or kind != "forged":
+            assert done.returncode in {2, 77}, (command, done.stdout)
+    assert list(listing(exp.ours.resolve()).values()) == list(before.values())
+    assert {job[0] for job in place.jobs("-t", "all")} <= known
+    place.put_back()
+    assert exp.blocks("MONITOR_STOPPED")[0].count("was moved or replaced")
+    assert exp.submit().returncode == 0
+    exp.wait_complete()
+    assert {ev["verdict"] for ev in exp.evals().values()} == {"ok"}
+    assert len(place.ran()) == 2
