@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,6 @@ class Lab:
     private: Path
     user: str
     is_sticky: bool
-    submitted: list[str] = field(default_factory=list)
 
     @property
     def canary(self) -> Path:
@@ -110,6 +111,43 @@ class Lab:
         old.touch()
         os.utime(old, (0, 0))
         return found
+
+
+@contextmanager
+def renaming(place: Lab, *planted: Path | str) -> Iterator[None]:
+    """The attacker puts one after the other in the place of EXP/evalmon and takes it away again, without a pause.
+
+    A path is moved there, the text `-> PATH` becomes a link.
+    """
+    stop = place.exp.root.parent / "stop"
+    others = json.dumps([str(one) for one in planted])
+    argv = second_user.argv(sys.executable, "-c", _RENAME, place.exp.root, stop, others)
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield
+        finally:
+            stop.touch()
+            said, _ = process.communicate(timeout=30)
+            stop.unlink()
+    assert int(said) > 10, said
+
+
+_RENAME = """
+import json, os, random, sys, time
+exp, stop, planted = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+ours, moved, count = exp + "/evalmon", exp + "/moved", 0
+while not os.path.exists(stop):
+    for one in planted:
+        os.rename(ours, moved)
+        is_link = one.startswith("-> ")
+        os.symlink(one[3:], ours) if is_link else os.rename(one, ours)
+        time.sleep(random.random() / 50)
+        os.unlink(ours) if is_link else os.rename(ours, one)
+        os.rename(moved, ours)
+        time.sleep(random.random() / random.choice([10, 200]))
+        count += 1
+print(count)
+"""
 
 
 @contextmanager

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from real_slurm.cluster import Cluster, wait_for
-from real_slurm.lab import LAYOUTS, MOVE_AND_PLANT, Lab, lab, listing
+from real_slurm.lab import LAYOUTS, MOVE_AND_PLANT, Lab, lab, listing, renaming
 
 pytestmark = pytest.mark.slurm
 
@@ -122,3 +124,83 @@ def test_a_sidecar_obeys_nobody_else(place: Lab, kind: str) -> None:
     exp.wait_complete()
     assert {ev["verdict"] for ev in exp.evals().values()} == {"ok"}
     assert len(place.ran()) == 2
+
+
+COMMANDS = {
+    "submit": lambda place: ["submit", str(place.exp.root)],
+    "status": lambda place: ["status", str(place.exp.root)],
+    "report": lambda place: ["report", str(place.exp.root)],
+    "retry": lambda place: ["retry", "--max-retries", "1000", str(place.exp.root)],
+    "stop": lambda place: ["stop", str(place.exp.root)],
+    "watch": lambda place: ["watch", str(place.exp.root), place.job_of("other")],
+    "doctor": lambda place: ["doctor", str(place.exp.root)],
+}
+JOBS = ("evals", "sidecar", "completion")
+
+
+def a_busy_study(place: Lab) -> None:
+    """Something for each command: a failed eval, a pending one, one that waits, a job that nobody watches."""
+    exp = place.exp
+    exp.settings(poll_interval=1, max_submit=3)
+    place.eval("a_epoch0", header=HOLD)
+    exp.script("r1", "failed_epoch0", f"date >>{place.private}/failed\nexit 3\n", header="#!/bin/sh\n#SBATCH --mem=50\n")
+    for name in ("b", "c", "d"):
+        place.eval(f"{name}_epoch0", "sleep 1\n")
+    done = exp.submit()
+    assert done.returncode == 0, done.stderr
+    words = ("--parsable", "--hold", "--job-name=other", "--mem=50", "--output=/dev/null", "--wrap", "true")
+    assert exp.cluster.run("sbatch", *words, cwd=str(exp.root)).returncode == 0
+    wait_for((place.private / "failed").exists, 30)
+
+
+def tried(place: Lab, what: str) -> tuple[int, str]:
+    """A command, or a job of that kind; how it ended."""
+    if what in COMMANDS:
+        done = place.exp.evalmon(*COMMANDS[what](place), timeout=60)
+        return done.returncode, done.stderr
+    for job in place.jobs():
+        if what in job[2] or (what == "evals" and job[2] == "cell.slurm"):
+            place.exp.cluster.run("scontrol", "requeue", job[0])
+            place.exp.cluster.run("scontrol", "release", job[0])
+    time.sleep(2)
+    return 0, ""
+
+
+@pytest.mark.survives("S17")
+@pytest.mark.parametrize(
+    "what",
+    [("submit", "status", "retry"), *[pytest.param((one,), marks=pytest.mark.full) for one in (*COMMANDS, *JOBS)]],
+    ids="+".join,
+)
+def test_whoever_is_at_work_while_it_is_renamed(place: Lab, what: tuple[str, ...], request: pytest.FixtureRequest) -> None:
+    """The sidecar, the completion job and evals are at work anyway."""
+    exp = place.exp
+    a_busy_study(place)
+    other = place.another_study()
+    forged = place.forge()
+    known = {job[0] for job in place.jobs()}
+    before = listing(other.root), listing(forged)
+    until = time.monotonic() + (60 if request.config.getoption("--all") else 5)
+    codes: Counter[int] = Counter()
+    with renaming(place, forged, f"-> {other.ours}", f"-> {place.private}"):
+        while time.monotonic() < until:
+            for one in what:
+                code, said = tried(place, one)
+                codes[code] += 1
+                assert "Traceback" not in said, said
+                assert "bug" not in said, said
+    assert 70 not in codes
+    assert listing(other.root) == before[0]
+    assert listing(forged) == before[1]
+    allowed = (str(exp.root), "/tmp/evalmon.", str(place.private))
+    assert all(job[3].startswith(allowed) or job[0] in known for job in place.jobs("-t", "all")), place.jobs("-t", "all")
+    assert sorted(path.name for path in place.private.iterdir()) == ["failed", "precious", "ran"][: 2 + bool(place.ran())]
+    release_all(place)
+    done = exp.submit()
+    assert done.returncode == 0, done.stderr
+    exp.wait_complete(timeout=60)
+    assert not (place.private / "precious-ran-b_epoch0").exists()
+    assert {name: ev["verdict"] for name, ev in exp.evals().items() if name.startswith("r1/")} == {
+        **dict.fromkeys(("r1/a/epoch0", "r1/b/epoch0", "r1/c/epoch0", "r1/d/epoch0"), "ok"),
+        "r1/failed/epoch0": "failed",
+    }
