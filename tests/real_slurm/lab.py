@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,15 +122,68 @@ def renaming(place: Lab, *planted: Path | str) -> Iterator[None]:
     stop = place.exp.root.parent / "stop"
     others = json.dumps([str(one) for one in planted])
     argv = second_user.argv(sys.executable, "-c", _RENAME, place.exp.root, stop, others)
+    with _at_work(argv, stop) as said:
+        yield
+    assert int(said[0]) > 10, said
+
+
+@contextmanager
+def snatching(place: Lab) -> Iterator[list[str]]:
+    """The attacker waits for sbatch to be given a script below EXP/evalmon, and puts another one in its place.
+
+    Yields, at the end, how often that was done.
+    """
+    stop = place.exp.root.parent / "stop"
+    argv = second_user.argv(sys.executable, "-c", _SNATCH, place.exp.root, stop, place.exp.root.parent / "evil.sh")
+    with _at_work(argv, stop) as said:
+        yield said
+
+
+@contextmanager
+def _at_work(argv: Sequence[str], stop: Path) -> Iterator[list[str]]:
+    """Yields what it printed, which is there at the end."""
+    said: list[str] = []
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield
+            yield said
         finally:
             stop.touch()
-            said, _ = process.communicate(timeout=30)
+            said += process.communicate(timeout=30)[:1]
             stop.unlink()
-    assert int(said) > 10, said
 
+
+_SNATCH = """
+import glob, os, re, shutil, sys
+exp, stop, evil = sys.argv[1:]
+ours, moved, planted = exp + "/evalmon", exp + "/moved", exp + "/planted"
+seen, count = set(), 0
+while not os.path.exists(stop):
+    for path in glob.glob("/proc/[1-9]*/cmdline"):
+        if path in seen:
+            continue
+        try:
+            words = open(path).read()
+        except OSError:
+            continue
+        found = re.search(re.escape(ours) + r"/(scripts/[0-9a-f]{16}/home)/([^\\0]+)", words)
+        if "sbatch" not in words or not found:
+            continue
+        seen.add(path)
+        os.makedirs(f"{planted}/{found[1]}")
+        shutil.copy(evil, f"{planted}/{found[1]}/{found[2]}")
+        try:
+            os.rename(ours, moved)
+            os.rename(planted, ours)
+            count += 1
+            while os.path.exists(os.path.dirname(path)):
+                pass
+        finally:
+            os.rename(ours, planted)
+            os.rename(moved, ours)
+        shutil.rmtree(planted)
+print(count)
+"""
+"""Waits for an sbatch that is given a script by its path below EXP/evalmon."""
 
 _RENAME = """
 import json, os, random, sys, time

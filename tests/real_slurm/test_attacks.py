@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from real_slurm.cluster import Cluster, wait_for
-from real_slurm.lab import LAYOUTS, MOVE_AND_PLANT, Lab, lab, listing, renaming
+from real_slurm.lab import LAYOUTS, MOVE_AND_PLANT, Lab, lab, listing, renaming, snatching
 
 pytestmark = pytest.mark.slurm
 
@@ -204,3 +204,20 @@ def test_whoever_is_at_work_while_it_is_renamed(place: Lab, what: tuple[str, ...
         **dict.fromkeys(("r1/a/epoch0", "r1/b/epoch0", "r1/c/epoch0", "r1/d/epoch0"), "ok"),
         "r1/failed/epoch0": "failed",
     }
+
+
+@pytest.mark.survives("S17")
+def test_a_script_that_asks_for_its_path_is_not_exchanged_while_sbatch_reads_it(place: Lab) -> None:
+    """Its launcher lies where the group can put another one, since Slurm is to know it by that path."""
+    exp = place.exp
+    names = [f"{letter}_epoch0" for letter in "abcdefgh"]
+    for name in names:
+        place.eval(name, "scontrol show hostnames $SLURM_JOB_NODELIST >/dev/null # a command\n")
+    with snatching(place) as said:
+        time.sleep(1)
+        first = exp.submit("--mode", "dependency")
+    print(first.returncode, first.stdout, first.stderr, "snatched", said)
+    done = exp.submit("--mode", "dependency")
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: len(place.ran()) == len(names), 60, lambda: (place.ran(), place.jobs()))
+    assert not place.canary.exists(), f"{place.canary.read_text()}, snatched: {said}"
