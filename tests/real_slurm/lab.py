@@ -104,7 +104,9 @@ class Lab:
         found = Exp(root, self.exp.cluster)
         found.settings(max_submit=1, completion={"extra": ["--hold"]})
         for name in ("a_epoch0", "b_epoch0"):
-            found.script("r9", name, f"touch {self.private}/precious-ran-{name}\n", header="#!/bin/sh\n#SBATCH --hold\n")
+            found.script(
+                "r9", name, f"touch {self.private}/precious-ran-{name}\n", header="#!/bin/sh\n#SBATCH --hold\n"
+            )
         done = found.submit("--mode", "dependency")
         assert done.returncode == 0, done.stderr
         old = found.ours / ".state.json.0123456789abcdef.tmp"

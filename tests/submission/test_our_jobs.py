@@ -177,7 +177,9 @@ class OneOfOurs:
 
     def run(self, shell: str = "sh", **more: Any) -> int:
         experiment, interpreter = str(self.ours.parent), str(self._interpreter)
-        text = script("sidecar", experiment, interpreter=interpreter, token="t", experiment_id="e1d2", environ={}, **more)
+        text = script(
+            "sidecar", experiment, interpreter=interpreter, token="t", experiment_id="e1d2", environ={}, **more
+        )
         null = subprocess.DEVNULL
         argv = [shell, "-c", f"umask 0; {text}"]
         done = subprocess.run(argv, env={"SLURM_JOB_ID": "7"}, check=False, stdin=null, stdout=null, stderr=null)
@@ -214,7 +216,15 @@ def test_a_job_of_ours_whose_output_cannot_be_written_goes_on(tmp_path: Path) ->
 
 
 @pytest.mark.survives("S1")
-@pytest.mark.parametrize("how", ["a link to one's own", "a link to another experiment of one's own", "another user's", "one's own that others can write"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a link to one's own",
+        "a link to another experiment of one's own",
+        "another user's",
+        "one's own that others can write",
+    ],
+)
 def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Path, how: str) -> None:
     """The group can rename EXP/evalmon, and put something else there."""
     job = OneOfOurs(tmp_path)
