@@ -46,6 +46,7 @@ done </proc/$$/environ
 export EVALMON_DIR={dir}
 export EVALMON_NAME={name}
 export EVALMON_OUTPUT_DIR={output_dir}
+export EVALMON_JOB_ID=${{SLURM_JOB_ID-}}
 {retry_log}while IFS= read -r evalmon_entry; do
   if [ "$evalmon_entry" = '{mark}' ]; then break; fi
 done <&3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from real_slurm.cluster import Cluster, wait_for
+from real_slurm.cluster import Cluster, Exp, wait_for
 from real_slurm.lab import LAYOUTS, MOVE_AND_PLANT, Lab, lab, listing, renaming, snatching
 
 pytestmark = pytest.mark.slurm
@@ -231,3 +232,27 @@ def test_a_script_that_asks_for_its_path_is_not_exchanged_while_sbatch_reads_it(
     wait_for(lambda: len(place.ran()) == len(names), 60, lambda: (place.ran(), place.jobs()))
     exp.wait_complete()
     assert {ev["verdict"] for ev in exp.evals().values()} == {"ok"}
+
+
+@pytest.mark.survives("S20")
+@pytest.mark.parametrize(
+    "header", ["", pytest.param("#SBATCH --array=7\n", marks=pytest.mark.full)], ids=["alone", "array"]
+)
+def test_a_job_that_an_eval_submits_is_not_that_eval(exp: Exp, tmp_path: Path, header: str) -> None:
+    """It inherits the eval's variables, and is monitored itself, by `run` and by a hook."""
+    evalmon = f"{sys.executable} -E -P -m evalmon_agent"
+    children = {"run": f"{evalmon} run -- sh -c 'exit 3'\n", "hooked": f'eval "$({evalmon} hook)"\nexit 4\n'}
+    calls = ""
+    for name, body in children.items():
+        (tmp_path / f"{name}.sh").write_text(
+            f"#!/bin/bash\n#SBATCH --mem=50 --output=/dev/null --job-name={name}\n{body}"
+        )
+        calls += f"sbatch --wait {tmp_path}/{name}.sh || :\n"
+    exp.script("r1", "parent_epoch0", f"{calls}true\n", header=f"#!/bin/bash\n#SBATCH --mem=50\n{header}")
+    assert exp.submit("--mode", "dependency").returncode == 0
+    exp.wait_complete()
+    name = "r1/parent/epoch0[7]" if header else "r1/parent/epoch0"
+    parent = exp.evals()[name]
+    assert (parent["verdict"], len(parent["attempts"])) == ("ok", 1), exp.evals()
+    others = {ev["name"]: ev["exit_code"] for ev in exp.evals().values() if ev["name"] != name}
+    assert sorted(others.values()) == [3, 4], exp.evals()

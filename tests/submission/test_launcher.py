@@ -314,10 +314,15 @@ def environments(directory: Path, interpreter: str, environ: dict[str, str]) -> 
     return [before.split(b"\0")[:-1], done.stdout.split(b"\0")[:-1]]
 
 
-OURS = [b"EVALMON_DIR=/exp/evalmon", b"EVALMON_NAME=r/t/epoch0", b"EVALMON_OUTPUT_DIR=/exp/r/eval/t"]
+OURS = [
+    b"EVALMON_DIR=/exp/evalmon",
+    b"EVALMON_NAME=r/t/epoch0",
+    b"EVALMON_OUTPUT_DIR=/exp/r/eval/t",
+    b"EVALMON_JOB_ID=",
+]
 
 
-def test_the_environment_is_plain_sbatchs_byte_for_byte_but_for_three_variables(tmp_path: Path) -> None:
+def test_the_environment_is_plain_sbatchs_byte_for_byte_but_for_four_variables(tmp_path: Path) -> None:
     before, after = environments(tmp_path, sys.executable, ODD)
     assert (after, (tmp_path / "canary").exists()) == (before + OURS, False)
 
