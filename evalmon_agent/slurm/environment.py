@@ -36,7 +36,7 @@ _OF_A_JOB = frozenset(
         "ZE_AFFINITY_MASK",
     }
 )
-# What evalmon's launcher says to one eval: another one, submitted from its job, would report as it and go on from its log.
+# What evalmon's launcher says to one eval: another one, submitted from its job, would go on from its log.
 _OF_AN_EVAL = frozenset(
     {"EVALMON_DIR", "EVALMON_NAME", "EVALMON_OUTPUT_DIR", "EVALMON_JOB_ID", "EVALMON_RETRY_LOG", "EVALMON_UNMONITORED"}
 )

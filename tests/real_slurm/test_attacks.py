@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick
+from programs.evidence.test_foreign import inspect_log
 from real_slurm.cluster import Cluster, Exp, wait_for
 from real_slurm.lab import LAYOUTS, MOVE_AND_PLANT, Lab, lab, listing, renaming, snatching
 
@@ -256,3 +258,49 @@ def test_a_job_that_an_eval_submits_is_not_that_eval(exp: Exp, tmp_path: Path, h
     assert (parent["verdict"], len(parent["attempts"])) == ("ok", 1), exp.evals()
     others = {ev["name"]: ev["exit_code"] for ev in exp.evals().values() if ev["name"] != name}
     assert sorted(others.values()) == [3, 4], exp.evals()
+
+
+READS_LOG = "# inspect eval task.py --log-dir logs\n"
+
+
+@pytest.mark.survives("S17", "S18", "S19")
+def test_what_others_leave_beside_an_eval_is_neither_believed_nor_run(place: Lab) -> None:
+    """A log, a table of a GPU, programs of Slurm's names, Python modules; and a script is changed meanwhile."""
+    exp = place.exp
+    once = f"[ -e {place.private}/again ] || {{ until [ -e {place.private}/go ]; do sleep 0.2; done; exit 1; }}\n"
+    says = f'echo "log: ${{EVALMON_RETRY_LOG-none}}" >>{place.private}/logs\n'
+    reads = place.eval("reads_epoch0", f"{READS_LOG}{once}{says}")
+    changed = place.eval("changed_epoch0", once)
+    digest = hashlib.sha256(changed.read_bytes()).hexdigest()
+    for path in (reads, changed):
+        path.parent.chmod(0o2770)
+        path.chmod(0o660)
+    env = {"PATH": f":.:{exp.cluster.environ['PATH']}:", "PYTHONPATH": ":."}
+    plant = 'cd "$1"; for name in sbatch squeue sacct scontrol seff scancel sinfo nvidia-smi; do\n'
+    plant += 'cp "$evil" $name; chmod 755 $name; done\n'
+    plant += f"echo \"open({str(place.canary)!r}, 'w')\" >click.py; cp click.py sitecustomize.py\n"
+    place.attack(plant, reads.parent)
+    here = {"timeout": 60, "cwd": str(reads.parent)}
+    # Who starts Python with such a PYTHONPATH, in such a directory, is lost before we are there; our jobs do not.
+    words = [sys.executable, "-E", "-P", "-m", "evalmon_agent"]
+    done = exp.cluster.run(*words, "submit", str(exp.root), "--mode", "dependency", env=env, **here)
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: len(place.jobs("-t", "R")) == 2, 30, place.jobs)
+    theirs = reads.parent / "logs" / "x.eval"
+    (exp.root.parent / "x.eval").write_bytes(inspect_log(status="started", at=time.time()))
+    leave = 'mkdir "$1/logs"; cp "$exp/../x.eval" "$1/logs"; printf %s "$2" >"$1/gpu_metrics.csv"\n'
+    place.attack(
+        f'{leave}cp "$evil" "$3"', reads.parent, OUR_HEADER + our_tick(time.time() - BEGIN_UNIX_S, 97), changed
+    )
+    (place.private / "go").touch()
+    exp.wait_complete()
+    ev = exp.evals()["r1/reads/epoch0"]
+    assert (ev["verdict"], ev["result"], ev["gpu"]) == ("failed", None, None)
+    assert {"path": str(theirs), "owner": place.user} in ev["foreign"]
+    (place.private / "again").touch()
+    done = exp.cluster.run(*words, "retry", str(exp.root), env=env, **here)
+    assert done.returncode == 0, done.stderr
+    assert "its script has changed since (its group can write it; run: chmod g-w " in done.stdout
+    wait_for(lambda: len(place.ran()) == 2, 60, place.jobs)
+    assert f"r1/changed/epoch0 {digest}  -" in place.ran()
+    assert (place.private / "logs").read_text() == "log: none\n"
