@@ -164,13 +164,19 @@ def test_what_is_no_launcher_or_was_changed_carries_no_script() -> None:
 SAY_WHERE = "#!/bin/sh\nprintf '%s\\0' \"$0\"\n"
 
 
+@pytest.mark.survives("S17")
 def test_a_file_that_is_not_slurms_or_cannot_be_written_stays_as_it_is(tmp_path: Path) -> None:
-    """A launcher that `scontrol write batch_script` gave, say, is run by hand."""
+    """A launcher that `scontrol write batch_script` gave, say, is run by hand.
+
+    The script is not in TMPDIR then, whose group could put another one in its place.
+    """
     job = monitored(SAY_WHERE)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     [where] = said(launch(job, tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
-    assert (Path(where).parent.parent, Path(where).read_text()) == (temporary, SAY_WHERE)
+    assert (Path(where).parent.parent, Path(where).read_text()) == (Path("/tmp"), SAY_WHERE)
+    assert os.listdir(temporary) == []
+    shutil.rmtree(Path(where).parent)
     assert (tmp_path / "slurm-7.sh").read_bytes() == render(job)
 
 
