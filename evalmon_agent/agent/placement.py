@@ -7,7 +7,7 @@ SLURM_STEP_ID, SLURM_RESTART_COUNT]. SLURM_JOB_ID, SLURM_TASK_PID and SLURM_PROC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
 
 _OF_AN_EVAL = ("EVALMON_DIR", "EVALMON_NAME", "EVALMON_OUTPUT_DIR")
 
@@ -60,14 +60,13 @@ def job_of(environ: "Mapping[str, str]", *, pid: int, is_script: bool, step: str
     return Job(environ, raw_id=raw_id, step=number, scope="job" if is_batch_shell else "part")
 
 
-def forget_another_eval(environ: "MutableMapping[str, str]") -> None:
-    """Drop what evalmon's launcher said to the eval from whose job this one was submitted: it is not that eval."""
+def of_another_eval(environ: "Mapping[str, str]") -> tuple[str, ...]:
+    """What evalmon's launcher set for the eval from whose job this one was submitted, which is not that eval: names."""
     said_to, raw_id = _number(environ, "EVALMON_JOB_ID"), _number(environ, "SLURM_JOB_ID")
     if said_to is None or raw_id is None or said_to == raw_id:
-        return
-    if _job_id(environ, raw_id).partition("+")[0] != str(said_to):  # a part of its heterogeneous job
-        for name in _OF_AN_EVAL:
-            environ.pop(name, None)
+        return ()
+    is_part_of_it = _job_id(environ, raw_id).partition("+")[0] == str(said_to)  # of a heterogeneous job
+    return () if is_part_of_it else _OF_AN_EVAL
 
 
 def _job_id(environ: "Mapping[str, str]", raw_id: int) -> str:

@@ -19,7 +19,7 @@ from .companion import Companion
 from .ending import end_as
 from .group import may_lead_a_group
 from .inherited import Inherited
-from .placement import forget_another_eval, job_of
+from .placement import job_of, of_another_eval
 from .report import Run
 from .reporter import Reporter
 
@@ -70,7 +70,8 @@ def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Argum
         above = look_above(os.environ.get("SLURM_JOB_ID"))
         if above.is_run:
             return
-        forget_another_eval(os.environ)
+        for name in of_another_eval(os.environ):
+            os.environ.pop(name, None)
         job = job_of(os.environ, pid=os.getpid(), is_script=asked.is_script, step=above.step)
         has_a_place = job is not None and (asked.dir or os.environ.get("EVALMON_DIR"))
         reporter = Reporter(asked, job, stderr=-1 if has_a_place else _copy_of_stderr())
