@@ -41,7 +41,7 @@ class Lab:
     @property
     def evil(self) -> str:
         """A script of the attacker's."""
-        return f"#!/bin/sh\n#SBATCH --time=5\n#SBATCH --mem=100\nid -un >>{self.canary}\n"
+        return f"#!/bin/sh\n#SBATCH --time=5 --mem=100 --output=/dev/null\nid -un >>{self.canary}\n"
 
     @property
     def moved(self) -> Path:
@@ -62,7 +62,8 @@ class Lab:
 
     def identity(self) -> str:
         """The content of our experiment.json: no secret, the id stands in command lines."""
-        return (self.exp.ours / "experiment.json").read_text()
+        path = self.exp.ours / "experiment.json"
+        return path.read_text() if path.exists() else "{}"
 
     def eval(self, name: str, body: str = "", *, header: str = "", **more: Any) -> Path:
         """A script that tells in `ran` that it ran, and which bytes."""
@@ -76,8 +77,12 @@ class Lab:
         return sorted(path.read_text().splitlines()) if path.exists() else []
 
     def jobs(self, *words: str) -> list[list[str]]:
-        """Our jobs in the queue: the id, the state, the name."""
-        listed = self.exp.cluster.run("squeue", "--me", "-h", "-o", "%A|%T|%j|%o", *words).stdout
+        """The experiment's jobs in the queue: the id, the state, the name, the working directory."""
+        return [job for job in self.all_jobs(*words) if job[3].startswith(str(self.exp.root))]
+
+    def all_jobs(self, *words: str) -> list[list[str]]:
+        """All of ours."""
+        listed = self.exp.cluster.run("squeue", "--me", "-h", "-o", "%A|%T|%j|%Z", *words).stdout
         return [line.split("|") for line in listed.splitlines()]
 
     def job_of(self, name: str) -> str:
@@ -225,7 +230,7 @@ def lab(cluster: Cluster, layout: str, *, private: Path, user: str) -> Iterator[
         exp.cancel_all()
         Exp(private, cluster).cancel_all()
         cluster.as_other("scancel", "--user", user, user=user)
-        wait_for(lambda: not any(str(place) in job[3] for job in found.jobs()), 30)
+        wait_for(lambda: not found.jobs(), 30)
         cluster.as_root("rm", "-rf", str(place))
         shutil.rmtree(place, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import time
 from collections import Counter
@@ -56,7 +57,7 @@ def test_pending_evals_run_as_they_were_submitted(place: Lab) -> None:
     done = exp.submit("--mode", "dependency")
     assert done.returncode == 0, done.stderr
     wait_for((place.private / "once").exists, 30)
-    again = exp.cluster.run("squeue", "--me", "-h", "-t", "R", "-o", "%A").stdout.strip()
+    [[again, *_]] = place.jobs("-t", "R")
     completion = place.job_of("evalmon-completion")
     if place.is_sticky:
         with pytest.raises(Exception, match="non-zero exit"):
@@ -88,7 +89,14 @@ def planted(place: Lab, kind: str) -> Path:
 
 
 @pytest.mark.survives("S17")
-@pytest.mark.parametrize("kind", ["forged", "link to an experiment of ours", "link to a private directory"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "forged",
+        "link to an experiment of ours",
+        pytest.param("link to a private directory", marks=pytest.mark.full),
+    ],
+)
 @more_layouts
 def test_a_sidecar_obeys_nobody_else(place: Lab, kind: str) -> None:
     """One that runs, and one that starts only then; nor does the completion job."""
@@ -102,7 +110,7 @@ def test_a_sidecar_obeys_nobody_else(place: Lab, kind: str) -> None:
     wait_for(lambda: exp.blocks("MONITOR_STARTED"), 30, exp.outputs)
     sidecar, completion = place.job_of("evalmon-sidecar"), place.job_of("evalmon-completion")
     forged = planted(place, kind)
-    known = {job[0] for job in place.jobs("-t", "all")}
+    known = {job[0] for job in place.all_jobs("-t", "all")}
     before = listing(forged)
     swap = 'mv "$exp/evalmon" "$exp/moved"; '
     swap += 'mv "$1" "$exp/evalmon"' if kind == "forged" else 'ln -s "$1" "$exp/evalmon"'
@@ -190,7 +198,7 @@ def test_whoever_is_at_work_while_it_is_renamed(
     a_busy_study(place)
     other = place.another_study()
     forged = place.forge()
-    known = {job[0] for job in place.jobs("-t", "all")}
+    known = {job[0] for job in place.all_jobs("-t", "all")}
     before = listing(other.root), listing(forged)
     until = time.monotonic() + (60 if request.config.getoption("--all") else 5)
     codes: Counter[int] = Counter()
@@ -204,7 +212,7 @@ def test_whoever_is_at_work_while_it_is_renamed(
     assert 70 not in codes
     assert listing(other.root) == before[0]
     assert listing(forged) == before[1]
-    for job in {job[0] for job in place.jobs("-t", "all")} - known:
+    for job in {job[0] for job in place.all_jobs("-t", "all")} - known:
         assert str(place.canary) not in exp.cluster.run("scontrol", "write", "batch_script", job, "-").stdout
     assert {path.name for path in place.private.iterdir()} <= {"failed", "precious", "ran"}
     release_all(place)
@@ -259,6 +267,23 @@ def test_a_job_that_an_eval_submits_is_not_that_eval(exp: Exp, tmp_path: Path, h
     assert (parent["verdict"], len(parent["attempts"])) == ("ok", 1), exp.evals()
     others = {ev["name"]: ev["exit_code"] for ev in exp.evals().values() if ev["name"] != name}
     assert sorted(others.values()) == [3, 4], exp.evals()
+
+
+@pytest.mark.survives("S2", "S18")
+@pytest.mark.parametrize("has_monitor", [True, pytest.param(False, marks=pytest.mark.full)])
+def test_in_a_directory_of_somebody_else_s_nothing_of_theirs_is_submitted(place: Lab, has_monitor: bool) -> None:
+    theirs = place.forge().parent
+    place.attack('chgrp -R --reference="$exp" "$1"; chmod 2770 "$1"', theirs)
+    if not has_monitor:
+        place.attack('rm -r "$1/evalmon"', theirs)
+    words = ("--parsable", "--hold", "--job-name=other", "--mem=50", "--output=/dev/null", "--wrap", "true")
+    job = place.exp.cluster.run("sbatch", *words, cwd=str(place.exp.root)).stdout.strip()
+    for command in ("submit", "retry", "report", "stop", "doctor"):
+        done = place.exp.evalmon(command, str(theirs))
+        assert done.returncode or (command == "doctor"), (command, done.stdout)
+    assert place.exp.evalmon("watch", str(theirs), job).returncode != 0
+    assert [job for job in place.all_jobs("-t", "all") if theirs.name in job[3]] == []
+    assert [path for path, status in listing(theirs).items() if status[2] == os.geteuid()] == []
 
 
 READS_LOG = "# inspect eval task.py --log-dir logs\n"
