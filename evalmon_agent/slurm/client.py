@@ -212,6 +212,15 @@ class Slurm:
             return Tested(unknown=words)
         return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
 
+    def batch_script(self, job_id: str) -> str | Failure:
+        """The script that Slurm has spooled for a job of mine; bytes that are not UTF-8 are replaced."""
+        done = self._ask(scontrol.write_script(job_id))
+        return _failure(done) or done.stdout
+
+    def release(self, job_id: str) -> Failure | None:
+        """Let a held job go."""
+        return _failure(self._ask(["scontrol", "release", job_id]))
+
     def rename(self, job_id: str, name: str) -> Failure | None:
         """Give one of our own jobs another name."""
         return _failure(self._ask(["scontrol", "update", f"JobId={job_id}", f"JobName={name}"]))

@@ -32,7 +32,7 @@ _PROBE = "import sys; sys.path.append(sys.argv[1]); import evalmon_agent.agent.r
 """Whether the interpreter starts and finds us; without `site`, which costs 3 ms and which only the sampler needs."""
 
 # `read` and `printf` are bash's own. Up to the last `exec` it is one compound command, which bash has read whole before
-# the file is overwritten.
+# the file is overwritten. Its second place is not in TMPDIR, which may lie where a group can exchange what is there.
 _LAUNCHER = """\
 #!/bin/bash -p
 {comments}# evalmon submitted this for {path}: the script stands below unchanged, and is what runs.
@@ -46,6 +46,7 @@ done </proc/$$/environ
 export EVALMON_DIR={dir}
 export EVALMON_NAME={name}
 export EVALMON_OUTPUT_DIR={output_dir}
+export EVALMON_JOB_ID=${{SLURM_JOB_ID-}}
 {retry_log}while IFS= read -r evalmon_entry; do
   if [ "$evalmon_entry" = '{mark}' ]; then break; fi
 done <&3
@@ -53,7 +54,7 @@ IFS= read -r -d '' evalmon_script <&3
 exec 3<&-
 evalmon_path=$0
 if [[ $0 != */slurm_script ]] || ! {{ printf %s "$evalmon_script" >"$0"; }} 2>/dev/null; then
-  evalmon_path=$(command -p mktemp -d)/slurm_script
+  evalmon_path=$(TMPDIR=/tmp command -p mktemp -d)/slurm_script
   printf %s "$evalmon_script" >"$evalmon_path" || exit
 fi
 evalmon_timeout=

@@ -168,13 +168,19 @@ def test_what_is_no_launcher_or_was_changed_carries_no_script() -> None:
 SAY_WHERE = "#!/bin/sh\nprintf '%s\\0' \"$0\"\n"
 
 
+@pytest.mark.survives("S17")
 def test_a_file_that_is_not_slurms_or_cannot_be_written_stays_as_it_is(tmp_path: Path) -> None:
-    """A launcher that `scontrol write batch_script` gave, say, is run by hand."""
+    """A launcher that `scontrol write batch_script` gave, say, is run by hand.
+
+    The script is not in TMPDIR then, whose group could put another one in its place.
+    """
     job = monitored(SAY_WHERE)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     [where] = said(launch(job, tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
-    assert (Path(where).parent.parent, Path(where).read_text()) == (temporary, SAY_WHERE)
+    assert (Path(where).parent.parent, Path(where).read_text()) == (Path("/tmp"), SAY_WHERE)
+    assert os.listdir(temporary) == []
+    shutil.rmtree(Path(where).parent)
     assert (tmp_path / "slurm-7.sh").read_bytes() == render(job)
 
 
@@ -318,10 +324,15 @@ def environments(directory: Path, interpreter: str, environ: dict[str, str]) -> 
     return [before.split(b"\0")[:-1], done.stdout.split(b"\0")[:-1]]
 
 
-OURS = [b"EVALMON_DIR=/exp/evalmon", b"EVALMON_NAME=r/t/epoch0", b"EVALMON_OUTPUT_DIR=/exp/r/eval/t"]
+OURS = [
+    b"EVALMON_DIR=/exp/evalmon",
+    b"EVALMON_NAME=r/t/epoch0",
+    b"EVALMON_OUTPUT_DIR=/exp/r/eval/t",
+    b"EVALMON_JOB_ID=",
+]
 
 
-def test_the_environment_is_plain_sbatchs_byte_for_byte_but_for_three_variables(tmp_path: Path) -> None:
+def test_the_environment_is_plain_sbatchs_byte_for_byte_but_for_four_variables(tmp_path: Path) -> None:
     before, after = environments(tmp_path, sys.executable, ODD)
     assert (after, (tmp_path / "canary").exists()) == (before + OURS, False)
 
