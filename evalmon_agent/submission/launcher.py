@@ -32,7 +32,7 @@ _PROBE = "import sys; sys.path.append(sys.argv[1]); import evalmon_agent.agent.r
 """Whether the interpreter starts and finds us; without `site`, which costs 3 ms and which only the sampler needs."""
 
 # `read` and `printf` are bash's own. Up to the last `exec` it is one compound command, which bash has read whole before
-# the file is overwritten.
+# the file is overwritten. The other place is not below TMPDIR, where others may write, or which may not be there.
 _LAUNCHER = """\
 #!/bin/bash -p
 {comments}# evalmon submitted this for {path}: the script stands below unchanged, and is what runs.
@@ -53,7 +53,7 @@ IFS= read -r -d '' evalmon_script <&3
 exec 3<&-
 evalmon_path=$0
 if [[ $0 != */slurm_script ]] || ! {{ printf %s "$evalmon_script" >"$0"; }} 2>/dev/null; then
-  evalmon_path=$(command -p mktemp -d)/slurm_script
+  evalmon_path=$(command -p mktemp -d /tmp/evalmon.XXXXXXXXXX)/slurm_script
   printf %s "$evalmon_script" >"$evalmon_path" || exit
 fi
 evalmon_timeout=

@@ -171,11 +171,17 @@ SAY_WHERE = "#!/bin/sh\nprintf '%s\\0' \"$0\"\n"
 def test_a_file_that_is_not_slurms_or_cannot_be_written_stays_as_it_is(tmp_path: Path) -> None:
     """A launcher that `scontrol write batch_script` gave, say, is run by hand."""
     job = monitored(SAY_WHERE)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    [where] = said(launch(job, tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
-    assert (Path(where).parent.parent, Path(where).read_text()) == (temporary, SAY_WHERE)
-    assert (tmp_path / "slurm-7.sh").read_bytes() == render(job)
+    [where] = said(launch(job, tmp_path, name="slurm-7.sh"))
+    assert ((tmp_path / "slurm-7.sh").read_bytes(), Path(where).read_text()) == (render(job), SAY_WHERE)
+    shutil.rmtree(Path(where).parent)
+
+
+@pytest.mark.survives("S17")
+def test_it_needs_no_tmpdir_and_goes_nowhere_where_others_may_write(tmp_path: Path) -> None:
+    for temporary in (tmp_path, tmp_path / "missing"):
+        [where] = said(launch(monitored(SAY_WHERE), tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
+        assert Path(where).parents[1] == Path("/tmp")
+        shutil.rmtree(Path(where).parent)
 
 
 # What Slurm reads of it.

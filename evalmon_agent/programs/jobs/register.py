@@ -222,11 +222,13 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     job_id, unknown = answer.job_id, answer.unknown
     if job_id is None and answer.doubtful:
         job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
+    if job_id is not None:
+        # At once, and not when the lock can be had: the job may start any moment, and look for its own directory.
+        scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
     # What Slurm said is on record beside the intent, whatever somebody did to the directory's path meanwhile.
     with locked(experiment, wherever_it_is=True):
         if job_id is not None:
             registry.append(experiment.registry, Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
-            scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
             return Outcome(str(job_id))
         limit = not unknown and is_submit_limit(answer.refusal)
         if not unknown:
