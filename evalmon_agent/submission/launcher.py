@@ -27,10 +27,6 @@ ENVIRON_PREFIX = "EVALMON_ENVIRON_"
 _MARK = "# The script, sha256 "
 _MARK_LINE = re.compile(rb"^" + _MARK.encode() + rb"([0-9a-f]{64})\n", re.MULTILINE)
 
-
-_PROBE = "import sys; sys.path.append(sys.argv[1]); import evalmon_agent.agent.run"
-"""Whether the interpreter starts and finds us; without `site`, which costs 3 ms and which only the sampler needs."""
-
 # `read` and `printf` are bash's own. Up to the last `exec` it is one compound command, which bash has read whole before
 # the file is overwritten. The other place is not below TMPDIR, where others may write, or which may not be there.
 _LAUNCHER = """\
@@ -59,8 +55,9 @@ fi
 evalmon_timeout=
 if [ -x /usr/bin/timeout ]; then evalmon_timeout='/usr/bin/timeout -k 1 {timeout_s}'; fi
 unset evalmon_entry evalmon_number evalmon_script
+# Tried as it is to be run, or it could fail where this does not.
 # shellcheck disable=SC2086 # several words, or none
-if {{ $evalmon_timeout {python} -S -c {probe} {package_parent} </dev/null; }} >/dev/null 2>&1; then
+if {{ $evalmon_timeout {python} {program} run --help </dev/null; }} >/dev/null 2>&1; then
   exec {python} {program} {run} "$evalmon_path"
 fi
 unset "${{!{prefix}@}}"{retry_log_variable}
@@ -76,7 +73,7 @@ class Monitored:
     """What one launcher needs to know.
 
     `script`: its bytes; `path`: where it lies; `leading_lines`, `shebang`: as slurm.script.read_head finds them.
-    `experiment_id`: of the directory that the job may report to. `package_parent`: where `interpreter` finds evalmon.
+    `experiment_id`: of the directory that the job may report to. `package_parent`: where evalmon lies.
     """
 
     script: bytes
@@ -116,8 +113,6 @@ def render(job: Monitored) -> bytes:
         prefix=ENVIRON_PREFIX,
         timeout_s=_START_TIMEOUT_S,
         python=f"{shlex.quote(job.interpreter)} -E -P",
-        probe=shlex.quote(_PROBE),
-        package_parent=shlex.quote(job.package_parent),
         # Not by -m, which costs 3 ms.
         program=shlex.quote(os.path.join(job.package_parent, "evalmon_agent", "__main__.py")),
         run=shlex.join(_run_words(job)),
