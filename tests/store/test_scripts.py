@@ -35,14 +35,16 @@ def test_by_its_text_it_is_known(text: bytes, expected: bool) -> None:
 
 
 def submitted(exp: Exp, script: str, content: str) -> tuple[Path, Path]:
-    """The script, and the path that Slurm has for it."""
+    """The script, and the path that Slurm has for it; a path that leads nowhere is warned of if it is asked for."""
     path = exp.root / script
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
     argv = [sys.executable, "-m", "evalmon_agent", "submit", ".", str(path)]
-    subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, check=True, capture_output=True)
+    done = subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, check=True, capture_output=True, text=True)
     [call] = [c for c in exp.slurm.calls("sbatch") if c.endswith(f"/{path.name}")]
-    return path, Path(call.rpartition(" ")[2])
+    command = Path(call.rpartition(" ")[2])
+    assert ("will lead nowhere" in done.stderr) is (content == ASKS and not command.exists())
+    return path, command
 
 
 def test_what_slurm_calls_its_command_leads_to_the_script_and_its_directory(tmp_path: Path) -> None:
