@@ -226,6 +226,9 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     job_id, unknown = answer.job_id, answer.unknown
     if job_id is None and answer.doubtful:
         job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
+    if job_id is not None:
+        # At once, and not when the lock can be had: the job may start any moment, and look for its own directory.
+        scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
     if job_id is not None and is_held:
         try:
             refusal = _let_go(slurm, str(job_id), job.content, job.options)
@@ -237,7 +240,6 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     with locked(experiment, wherever_it_is=True):
         if job_id is not None:
             registry.append(experiment.registry, Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
-            scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
             return Outcome(str(job_id))
         limit = not unknown and is_submit_limit(answer.refusal)
         if not unknown:
