@@ -25,13 +25,19 @@ LAYOUTS = {"2770": (0o2770, 0o2770), "sticky": (0o3770, 0o3770), "0777": (0o2770
 class Lab:
     """An experiment in a directory of the lab's.
 
-    `private`: a directory that only we can enter; `user`: the attacker; `is_sticky`: nobody can rename what is ours.
+    `private`: a directory that only we can enter; `user`: the attacker. `is_sticky`: nobody can rename what is ours;
+    `by_anybody`: anybody can.
     """
 
     exp: Exp
     private: Path
     user: str
     is_sticky: bool
+    by_anybody: bool
+
+    def settings(self, **settings: Any) -> None:
+        """Those of the experiment; where anybody can write, that is allowed."""
+        self.exp.settings(allow_world_writable=self.by_anybody, **settings)
 
     @property
     def canary(self) -> Path:
@@ -219,10 +225,10 @@ def lab(cluster: Cluster, layout: str, *, private: Path, user: str) -> Iterator[
     try:
         second_user.share(place, above)
         exp.root.mkdir()
-        exp.settings(allow_world_writable=layout == "0777")
         second_user.share(exp.root, mode)
         private.mkdir(mode=0o700)
-        found = Lab(exp, private, user, is_sticky=layout == "sticky")
+        found = Lab(exp, private, user, is_sticky=layout == "sticky", by_anybody=layout == "0777")
+        found.settings()
         (place / "evil.sh").write_text(found.evil)
         yield found
         assert not found.canary.exists(), found.canary.read_text()
