@@ -88,6 +88,9 @@ def test_where_slurm_does_not_answer_the_next_command_does_it(exp: Exp) -> None:
 def test_one_that_ran_since_its_submitter_was_killed_is_accepted(exp: Exp) -> None:
     exp.slurm.after("scontrol", '[ "$1" = release ] && kill -9 $PPID\n')
     assert submit(exp).returncode == -signal.SIGKILL
+    [call] = exp.slurm.calls("sbatch")
+    command = Path(call.rpartition(" ")[2])
+    assert command.read_bytes() == (exp.root / "r1" / "eval" / "a_epoch0" / "cell.slurm").read_bytes()
     exp.slurm.mend("scontrol")
     exp.slurm.start("1001")
     row = exp.slurm.directory / "queue" / "1001"

@@ -227,6 +227,9 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     job_id, unknown = answer.job_id, answer.unknown
     if job_id is None and answer.doubtful:
         job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
+    if job_id is not None:
+        # At once, and not when the lock can be had: the job may start any moment, and look for its own directory.
+        scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
     if job_id is not None and is_held:
         try:
             refusal = _let_go(slurm, str(job_id), job.content, job.options)
@@ -234,9 +237,6 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
             return Outcome(None, str(error), unknown=True)
         if refusal:
             return refuse(experiment, token, refusal, waits=elsewhere)
-    if job_id is not None:
-        # At once, and not when the lock can be had: the job may start any moment, and look for its own directory.
-        scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
     # What Slurm said is on record beside the intent, whatever somebody did to the directory's path meanwhile.
     with locked(experiment, wherever_it_is=True):
         if job_id is not None:
