@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,22 @@ def test_where_slurm_does_not_answer_the_next_command_does_it(exp: Exp) -> None:
     assert held(exp) == [True]
     assert exp.slurm.calls("scontrol")[-1] == "scontrol release 1001"
     assert entry(exp).accepted is not None
+
+
+def test_one_that_ran_since_its_submitter_was_killed_is_accepted(exp: Exp) -> None:
+    exp.slurm.after("scontrol", '[ "$1" = release ] && kill -9 $PPID\n')
+    assert submit(exp).returncode == -signal.SIGKILL
+    [call] = exp.slurm.calls("sbatch")
+    command = Path(call.rpartition(" ")[2])
+    assert command.read_bytes() == (exp.root / "r1" / "eval" / "a_epoch0" / "cell.slurm").read_bytes()
+    exp.slurm.mend("scontrol")
+    exp.slurm.start("1001")
+    row = exp.slurm.directory / "queue" / "1001"
+    row.write_text(row.read_text().replace("RUNNING", "COMPLETED"))
+    finished = "echo 'slurm_suspend error: Job has already finished' >&2; exit 1"
+    exp.slurm.before("scontrol", f'case "$1" in release) {finished} ;; esac\n')
+    assert submit(exp).returncode == 0
+    assert (entry(exp).accepted is not None, exp.slurm.calls("scancel"), held(exp)) == (True, [], [True])
 
 
 def test_where_nobody_can_exchange_it_nothing_is_held(exp: Exp) -> None:

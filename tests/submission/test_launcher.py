@@ -170,10 +170,7 @@ SAY_WHERE = "#!/bin/sh\nprintf '%s\\0' \"$0\"\n"
 
 @pytest.mark.survives("S17")
 def test_a_file_that_is_not_slurms_or_cannot_be_written_stays_as_it_is(tmp_path: Path) -> None:
-    """A launcher that `scontrol write batch_script` gave, say, is run by hand.
-
-    The script is not in TMPDIR then, whose group could put another one in its place.
-    """
+    """A launcher that `scontrol write batch_script` gave, say, is run by hand."""
     job = monitored(SAY_WHERE)
     [where] = said(launch(job, tmp_path, name="slurm-7.sh"))
     assert ((tmp_path / "slurm-7.sh").read_bytes(), Path(where).read_text()) == (render(job), SAY_WHERE)
@@ -181,7 +178,7 @@ def test_a_file_that_is_not_slurms_or_cannot_be_written_stays_as_it_is(tmp_path:
 
 
 @pytest.mark.survives("S17")
-def test_it_needs_no_tmpdir_and_goes_nowhere_where_others_may_write(tmp_path: Path) -> None:
+def test_the_script_is_not_in_tmpdir_then_which_others_may_write_or_the_node_may_lack(tmp_path: Path) -> None:
     for temporary in (tmp_path, tmp_path / "missing"):
         [where] = said(launch(monitored(SAY_WHERE), tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
         assert Path(where).parents[1] == Path("/tmp")

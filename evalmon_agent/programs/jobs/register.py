@@ -40,6 +40,7 @@ from evalmon_agent.tracking.registry import (
     entries,
 )
 from evalmon_agent.tracking.unsubmitted import Name, in_queue, last_begun_at, latest, waiting
+from evalmon_agent.words.states import State
 
 IN_FLIGHT_S = 15.0
 """How long after its intent a job may still turn up, though sbatch was killed with its submitter."""
@@ -314,8 +315,17 @@ def _let_go_late(experiment: Experiment, slurm: Slurm, intent: Intent, job_id: s
     path = scripts.launcher_of(experiment, intent.token, intent.script or "")
     if job_id is None or not held.is_needed(experiment, path):
         return ""
+    if not _is_pending(slurm, job_id):
+        return ""  # its submitter lived to release it
     launcher = scripts.read_launcher(experiment, intent.token, intent.script or "") or b""
     return _let_go(slurm, job_id, launcher, intent.options)
+
+
+def _is_pending(slurm: Slurm, job_id: str) -> bool:
+    answer = slurm.queue()
+    if isinstance(answer, Failure):
+        raise SlurmUnavailableError(f"it cannot be seen whether job {job_id} is held still ({answer.line})")
+    return any(str(row.job_id.job) == job_id and row.state is State.PENDING for row in answer.rows)
 
 
 def _outcome(token: str, job_id: str | None, exchanged: str, *, at: float) -> Abandoned | Accepted | Refused:
