@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from evalmon_agent.errors import LockUnavailableError, UnreadableError
-from evalmon_agent.files import soft_lock
+from evalmon_agent.files import marker
 from evalmon_agent.files.holder import Holder
 from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held
 from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
@@ -60,13 +60,13 @@ def locked(
 def stranded_holder(experiment: Experiment) -> Holder | None:
     """Who holds the lock on another host, so that only Slurm can tell whether it lives; None if nobody does."""
     made = recorded(experiment)
-    holder = soft_lock.holder_of(experiment.lock) if made is not None and made.kind == "soft" else None
+    holder = marker.holder_of(experiment.lock) if made is not None and made.kind == "soft" else None
     return None if holder is None or holder.is_here else holder
 
 
 def release_for(experiment: Experiment, gone: Holder) -> bool:
     """Take the lock away from a holder that has certainly ended; False if it had given it back."""
-    return soft_lock.remove_marker_of(experiment.lock, gone)
+    return marker.remove_marker_of(experiment.lock, gone)
 
 
 def choice(experiment: Experiment) -> Choice:
