@@ -13,6 +13,7 @@ import msgspec
 from evalmon_agent.errors import UnreadableError
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.publish import publish
+from evalmon_agent.store import versioned
 
 SCHEMA = 1
 _MAX_BYTES = 64 * 1024
@@ -41,13 +42,12 @@ def make(path: str, *, root: str, inode: int) -> None:
 
 
 def load(path: str) -> Identity | None:
-    """What was written; None before that, and of an experiment of an older evalmon."""
+    """What was written; None before that, and of an experiment that was made when there was no such file."""
     try:
-        found = _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
+        data = read_private(path, max_bytes=_MAX_BYTES) or b""
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise UnreadableError(f"{path}: cannot be read ({error}); remove it while no monitor runs") from None
-    if found.schema > SCHEMA:
-        raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
+    found = versioned.decode(data, _decoder, path=path, schema=SCHEMA)
+    if found is None:
+        raise UnreadableError(f"{path}: cannot be read; remove it while no monitor runs")
     return found

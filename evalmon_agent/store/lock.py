@@ -16,6 +16,7 @@ from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held
 from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.publish import publish
+from evalmon_agent.store import versioned
 from evalmon_agent.store.experiment import Experiment
 
 SCHEMA = 1
@@ -101,13 +102,12 @@ def would_choose(directory: str, *, probe: str | None = None) -> Choice:
 
 def _read(path: str) -> Choice | None:
     try:
-        found = _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
+        data = read_private(path, max_bytes=_MAX_BYTES) or b""
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise UnreadableError(f"{path}: cannot be read ({error}); remove it while no monitor runs") from None
-    if found.schema > SCHEMA:
-        raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
+    found = versioned.decode(data, _decoder, path=path, schema=SCHEMA)
+    if found is None:
+        raise UnreadableError(f"{path}: cannot be read; remove it while no monitor runs")
     return found
 
 
