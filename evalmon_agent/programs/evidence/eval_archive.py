@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from evalmon_agent.evidence.eval_log import UnreadableLogError
-from evalmon_agent.files import zstd
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.regular import read_at
+from evalmon_agent.programs.evidence import zstd
 
 MEMBER_LIMIT_BYTES = 8 * 1024 * 1024
 _DIRECTORY_LIMIT_BYTES = 16 * 1024 * 1024
