@@ -1,4 +1,4 @@
-"""A file that is made once and never changed: of two who make it at the same time one does, and both find it whole."""
+"""Makes a file that never changes: of two who make it at the same time one does, and both find it whole."""
 
 from __future__ import annotations
 

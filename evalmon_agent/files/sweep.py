@@ -1,4 +1,4 @@
-"""What killed writers left behind: temporary files of `replace_atomically`, removed once nobody can want them."""
+"""Removes the temporary files that killed writers left behind, once nobody can want them."""
 
 from __future__ import annotations
 

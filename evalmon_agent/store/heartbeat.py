@@ -1,4 +1,4 @@
-"""observer.json: who polls, when last, and how it went. Its loss costs nothing but one early poll."""
+"""Reads and writes observer.json: who polls, when last, and how it went. Its loss costs nothing but one early poll."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""experiment.json: which experiment this is, and for which directory it was made; written once, by the first command.
+"""Reads and makes experiment.json: which experiment this is, and for which directory the first command made it.
 
 A directory of ours in the place of another of ours is told by it: the jobs are given the id, and a command sees the
 place. The id is no secret.

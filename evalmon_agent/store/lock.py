@@ -1,4 +1,4 @@
-"""lock.json: which kind of lock this experiment uses, chosen once and obeyed by every host."""
+"""Holds the experiment's lock, of the kind that lock.json says: chosen once, and obeyed by every host."""
 
 from __future__ import annotations
 

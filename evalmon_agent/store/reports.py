@@ -1,4 +1,4 @@
-"""jobs/: what the jobs reported of themselves; only files that changed are opened."""
+"""Reads in jobs/ what the jobs reported of themselves; only files that changed are opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EXP/evalmon.yaml: the user's settings, read and never written; and what a job of ours was submitted with."""
+"""Reads the user's settings, EXP/evalmon.yaml, and keeps those with which a job of ours was submitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can this mount do: links, flock, fsync of a directory. Each is tried once."""
+"""Tries once each what this mount can do: links, flock, fsync of a directory."""
 
 from __future__ import annotations
 

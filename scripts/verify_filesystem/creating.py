@@ -1,4 +1,4 @@
-"""Has each name one maker? All create, link and append at once, without a lock."""
+"""Checks that each name has one maker. All create, link and append at once, without a lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which file system is the experiment on, and by which lock is it guarded there?"""
+"""Checks on which file system the experiment is, and by which lock it is guarded there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Members of an inspect-ai `.eval` file: a zip whose members are compressed with zstd.
+"""Reads members of an inspect-ai `.eval` file: a zip whose members are compressed with zstd.
 
 The standard library's zipfile holds every member's name in memory at once and reads zstd from Python 3.14 on only.
 

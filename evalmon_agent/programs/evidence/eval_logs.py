@@ -1,4 +1,4 @@
-"""The logs of evals in some directories, each read as far as it says how its eval went.
+"""Reads the logs of evals in some directories, each as far as it says how its eval went.
 
 Promises: no exception for what lies there, at most `budget_s` (but for a file system that does not answer), at most
 64 MB, and nothing is written. Only what belongs to the owner of the files is read, or listed behind links.
