@@ -10,13 +10,10 @@ import os
 
 import msgspec
 
-from evalmon_agent.errors import UnreadableError
-from evalmon_agent.files.private import read_private
 from evalmon_agent.files.publish import publish
 from evalmon_agent.store import versioned
 
 SCHEMA = 1
-_MAX_BYTES = 64 * 1024
 _ID_BYTES = 16
 
 
@@ -43,11 +40,4 @@ def make(path: str, *, root: str, inode: int) -> None:
 
 def load(path: str) -> Identity | None:
     """What was written; None before that, and of an experiment that was made when there was no such file."""
-    try:
-        data = read_private(path, max_bytes=_MAX_BYTES) or b""
-    except FileNotFoundError:
-        return None
-    found = versioned.decode(data, _decoder, path=path, schema=SCHEMA)
-    if found is None:
-        raise UnreadableError(f"{path}: cannot be read; remove it while no monitor runs")
-    return found
+    return versioned.read(path, _decoder, schema=SCHEMA)

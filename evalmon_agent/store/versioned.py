@@ -11,6 +11,9 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from evalmon_agent.errors import UnreadableError
+from evalmon_agent.files.private import read_private
+
+_MAX_BYTES = 64 * 1024
 
 
 class Versioned(Protocol):
@@ -51,6 +54,22 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T], *, path: str, schema: 
         f"{path}: written by an older evalmon, in a form that this one does not read; go on with that one, or begin "
         "anew in another directory (the file is left as it is)"
     )
+
+
+def read(path: str, decoder: msgspec.json.Decoder[T], *, schema: int) -> T | None:
+    """A small file that nobody rewrites, and that must be readable if it is there; None if it is not.
+
+    Raises:
+        UnreadableError: it is damaged, or of another schema.
+    """
+    try:
+        data = read_private(path, max_bytes=_MAX_BYTES) or b""
+    except FileNotFoundError:
+        return None
+    found = decode(data, decoder, path=path, schema=schema)
+    if found is None:
+        raise UnreadableError(f"{path}: cannot be read; remove it while no monitor runs")
+    return found
 
 
 def _schema_of(data: bytes) -> int | None:
