@@ -18,7 +18,7 @@ from evalmon_agent.words.sizes import parse_mem_option
 MAX_BYTES = 64 * 1024
 MAX_ALIASES = 20
 FAST_POLLING = "EVALMON_ALLOW_FAST_POLLING"
-SLOWEST_ALLOWED_POLL_S = 60
+SHORTEST_POLL_S = 60
 
 _OUR_JOBS = ("sidecar", "completion")
 _HINTS = {
@@ -35,7 +35,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Glob = Annotated[str, Meta(min_length=1)]
 
 
-class OurJob(Struct, forbid_unknown_fields=True, frozen=True):
+class OurJob(Struct, frozen=True):
     """How one of our own jobs is submitted; null: as the eval scripts do."""
 
     time: str
@@ -46,7 +46,7 @@ class OurJob(Struct, forbid_unknown_fields=True, frozen=True):
     extra: list[str] = []
 
 
-class Settings(Struct, forbid_unknown_fields=True, frozen=True):
+class Settings(Struct, frozen=True):
     """All settings with their defaults (contract, section 6)."""
 
     scripts: Annotated[list[Glob], Meta(min_length=1)] = field(
@@ -138,9 +138,9 @@ def _refuse_unknown(raw: dict[object, object], kind: type[Struct], where: str) -
 
 def _check(settings: Settings, *, fast_polling: bool) -> None:
     """What a type cannot say."""
-    if settings.poll_interval < SLOWEST_ALLOWED_POLL_S and not fast_polling:
+    if settings.poll_interval < SHORTEST_POLL_S and not fast_polling:
         raise _Unusable(
-            f"poll_interval: {settings.poll_interval:g} is below {SLOWEST_ALLOWED_POLL_S} s, which a shared "
+            f"poll_interval: {settings.poll_interval:g} is below {SHORTEST_POLL_S} s, which a shared "
             f"Slurm should not bear; on a test cluster set {FAST_POLLING}=1"
         )
     for key, text in _texts(msgspec.to_builtins(settings), ""):

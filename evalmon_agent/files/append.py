@@ -1,4 +1,4 @@
-"""How a file grows: text appended whole or not at all, and completed after a kill.
+"""Appends text to a file, whole or not at all, and completes what a kill cut off.
 
 Call these under the lock. The file is a plain one of ours (`private`), or UsageError.
 """

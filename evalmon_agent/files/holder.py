@@ -1,4 +1,4 @@
-"""Who holds a soft lock, and whether that process is gone for certain.
+"""Names the process that holds a soft lock, and tells whether it is gone for certain.
 
 A marker's text is that of filelock's SoftFileLock (pid, host, start, a line each), so its locks and ours obey each
 other.

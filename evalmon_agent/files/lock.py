@@ -1,17 +1,23 @@
-"""Who may write: the experiment's one lock, of the kind that its file system bears."""
+"""Holds the experiment's one lock: flock where the file system carries it across nodes, otherwise a marker file.
+
+flock is filelock's, by its functions for a descriptor that the caller opened (filelock's own locks exclude them, and
+they its). Not by its FileLock: that resolves the path before it opens it and has no option against that, so it would
+lock what has been put there since EXP/evalmon was opened (`pinned`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator
 
+from filelock import lock_descriptor, unlock_descriptor
+
 from evalmon_agent.errors import LockUnavailableError
-from evalmon_agent.files import soft_lock
+from evalmon_agent.files import marker
 from evalmon_agent.files.mounts import LockKind
 
 WAIT_S = 30.0
@@ -23,7 +29,6 @@ _AGAIN_S = 0.02
 
 Hurry = Callable[[], bool]
 
-_IS_HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
 # No such lock here, or something else than a lock in its place: waiting mends neither.
 _CANNOT = frozenset(
     {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES}
@@ -59,7 +64,7 @@ def _taken(path: str, kind: LockKind, *, gives_up: Callable[[], bool]) -> Iterat
             descriptor = _flocked(path, gives_up)
             have = descriptor >= 0
         else:
-            have = soft_lock.acquire(path, gives_up)
+            have = marker.acquire(path, gives_up)
     except FileExistsError:
         raise _stranger(path) from None
     except OSError as error:
@@ -74,14 +79,13 @@ def _taken(path: str, kind: LockKind, *, gives_up: Callable[[], bool]) -> Iterat
         if descriptor >= 0:
             _unlock(descriptor)
         elif have:
-            soft_lock.release(path)
+            marker.release(path)
 
 
 def _flocked(path: str, gives_up: Callable[[], bool]) -> int:
     """A descriptor of the file at `path` that has its flock; -1 if somebody else had it until `gives_up` said so.
 
-    The file stays when it is released, so whoever waits for it waits for the same one. Not by the package filelock:
-    it resolves the path first, so it would lock whatever has been put there since the directory was opened.
+    The file stays when it is released, so whoever waits for it waits for the same one.
     """
     while True:
         descriptor = os.open(path, _LOCK_FILE, 0o600)
@@ -102,20 +106,10 @@ def _flocked(path: str, gives_up: Callable[[], bool]) -> int:
 
 
 def _wait_for(descriptor: int, gives_up: Callable[[], bool]) -> bool:
-    while not _try(descriptor):
+    while not lock_descriptor(descriptor, blocking=False):
         if gives_up():
             return False
         time.sleep(_AGAIN_S)
-    return True
-
-
-def _try(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _IS_HELD:
-            raise
-        return False
     return True
 
 
@@ -128,7 +122,7 @@ def _is_at(path: str, descriptor: int) -> bool:
 def _unlock(descriptor: int) -> None:
     """Also where a program that is just being started has the descriptor still: closing it would not be enough."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        unlock_descriptor(descriptor)
     finally:
         os.close(descriptor)
 
@@ -142,7 +136,7 @@ def _by_whom(path: str, kind: LockKind, *, waited_s: float) -> str:
     since = f"for more than {waited_s:.0f} s"
     if kind == "flock":
         return f"by another evalmon {since}; try again"
-    holder = soft_lock.holder_of(path)
+    holder = marker.holder_of(path)
     if holder is None:
         return f"by something that names no process {since}; try again, or remove it if no evalmon is at work here"
     whom = f"by process {holder.pid} on {holder.host} {since}; try again"
@@ -157,7 +151,7 @@ def flock_works(directory: str) -> bool:
     probe = os.path.join(directory, f".flock.{os.urandom(8).hex()}.tmp")
     descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_descriptor(descriptor, blocking=False)
     except OSError as error:
         if error.errno not in _CANNOT:
             raise

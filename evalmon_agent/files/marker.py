@@ -1,10 +1,9 @@
-"""What stands for a holder of a soft lock: a name that appears whole, naming its process, or not at all.
+"""Takes and releases a lock that is a file's existence, for file systems whose flock is seen by one node only.
 
-Two ways, and each is refused while anything stands at the name, so hosts that use different ones exclude each other:
-
-* link(2): a whole file, written aside, gets its name. Regular files are also what filelock's SoftFileLock makes.
-* rename(2) of a directory, where there are no hard links: it holds the file that names the holder, and may replace
-  an empty directory at most (POSIX). An empty one is what a killed `remove` left: nobody's.
+The file, the marker, is written aside and gets its name by link(2): it appears whole, naming its process, or not at
+all, so a kill leaves none that names nobody. Regular files are also what filelock's SoftFileLock makes: its locks and
+ours obey each other. A marker whose process is certainly gone is removed by one process; one whose process lives, or
+may live elsewhere, never is, however old.
 
 Not symlink(2): clients cache what a link says (sshfs for 20 s), and a dead holder's old link was seen where a living
 one's stood [ran]. Nor a file that is created and then filled: a kill in between leaves one that names nobody, and
@@ -15,153 +14,186 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
+import time
+from collections.abc import Callable
 
-from evalmon_agent.files.holder import Holder, parse_holder
+from evalmon_agent.errors import LockUnavailableError
+from evalmon_agent.files.holder import Holder, parse_holder, this_process
+
+# How a file system refuses hard links: some FUSE and SMB file systems, object stores.
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 
 _MAX_BYTES = 1024
-_INSIDE = "holder"
-# As what a client keeps a file that is removed while somebody reads it; some forget it (sshfs) [ran].
-_LEFT_BY_CLIENTS = (".fuse_hidden", ".nfs")
+_FIRST_WAIT_S = 0.005
+_LONGEST_WAIT_S = 0.25
 
-# Not to be had here: some FUSE and SMB file systems, object stores, and AFS across directories.
-NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
-# How rename(2) refuses to put a directory where something stands; sftp says EPERM for everything.
-_SOMETHING_THERE = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EPERM})
+_perhaps_ours: set[str] = set()
+"""Where a marker of ours may stand that stands for nothing: making or removing it failed, whether it was done or not.
 
-
-def publish(path: str, holder: Holder) -> bool:
-    """Make the marker; False if something stands there already. OSError: the file system says so."""
-    try:
-        return _by_link(path, holder)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-    # It may mean as well that something stands there already.
-    return not os.path.lexists(path) and _by_directory(path, holder)
+Anywhere else what bears our name is not ours: a client's cache may show our last marker where another's stands now.
+"""
 
 
-def remove(path: str) -> None:
-    """Remove the marker, whichever it is. OSError: it is there still, or (a directory, emptied) names nobody now."""
-    if not stat.S_ISDIR(os.lstat(path).st_mode):
-        os.unlink(path)
+def acquire(path: str, gives_up: Callable[[], bool]) -> bool:
+    """Make the marker at `path`; False if somebody else had it until `gives_up` said so.
+
+    Promises: one process at a time has it; a marker whose process is certainly gone is removed, by one process;
+    one whose process lives, or may live on another host, never is.
+
+    Raises:
+        LockUnavailableError: there are no hard links here.
+        FileExistsError: what stands there is no marker.
+        OSError: the file system says so.
+    """
+    return _wait(lambda: _try(path), gives_up)
+
+
+def release(path: str) -> None:
+    """Remove our marker; one that cannot be removed now is found again by the next `acquire`, or when we are gone."""
+    if holder_of(path) not in {this_process(), None}:
         return
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(path, _INSIDE))
-    with contextlib.suppress(OSError):  # somebody else's marker may have taken its place at once
-        os.rmdir(path)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        _perhaps_ours.add(path)
 
 
 def holder_of(path: str) -> Holder | None:
     """Whom the marker at `path` names; None if there is none, or something else."""
     try:
-        text = _text(path)
+        return parse_holder(_text(path))
     except OSError:
         return None
-    return parse_holder(text)
 
 
-def is_current(path: str) -> bool:
-    """Whether the marker that we see is the one that is there, and not what a client's cache still has of an old one.
+def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
+    """Remove the marker of a process that certainly ended; False if it has gone already.
 
-    Asked of the file server by giving the file a second name for a moment: of a file that was removed there, it refuses
-    that [ran on GlusterFS, whose clients show small files from a cache].
+    Nobody but us removes it meanwhile: who may do so holds a lock that is named after the process that ended.
+    (Named as a temporary file, so that it is swept where its holder was killed: then nobody wants it any more.)
     """
-    if stat.S_ISDIR(os.lstat(path).st_mode):
-        return True  # what is in it was opened by its path, at the server
-    second = _aside(path)
+    directory, name = os.path.split(path)
+    right = os.path.join(directory, f".{name}.{hashlib.sha256(gone.text).hexdigest()[:16]}.tmp")
+    deadline = time.monotonic() + wait_s
+    if not _wait(lambda: _try(right), lambda: time.monotonic() >= deadline):
+        return False
     try:
-        os.link(path, second, follow_symlinks=False)
-    except OSError as error:
-        return error.errno in NO_LINKS and os.path.lexists(path)
-    os.unlink(second)
+        is_there = holder_of(path) == gone and _is_current(path)
+        if is_there:
+            os.unlink(path)
+    except FileNotFoundError:
+        return False
+    else:
+        return is_there
+    finally:
+        release(right)
+
+
+def marker_works(directory: str) -> bool:
+    """Whether a marker can be made there. OSError: the file system is full, or away for now."""
+    path = os.path.join(directory, f".marker.{os.urandom(8).hex()}.tmp")
+    try:
+        made = _publish(path, this_process())
+    except LockUnavailableError:
+        return False
+    is_ours = made and holder_of(path) == this_process()
+    os.unlink(path)
+    return is_ours
+
+
+def no_lock(path: str) -> LockUnavailableError:
+    """What to say where neither kind of lock can be had."""
+    return LockUnavailableError(
+        f"{path}: no lock can be had on this file system, which has neither flock across nodes nor hard links; use "
+        "another file system for the experiment"
+    )
+
+
+def _wait(attempt: Callable[[], bool], gives_up: Callable[[], bool]) -> bool:
+    pause_s = _FIRST_WAIT_S
+    while not attempt():
+        if gives_up():
+            return False
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, _LONGEST_WAIT_S)
     return True
 
 
-def is_marker(path: str) -> bool:
-    """Whether what stands there is, or may become, a marker: if not, waiting for it to go is in vain.
-
-    What a `remove` left of a directory, killed or because somebody read what is in it, is removed: it is nobody's.
-    """
+def _try(path: str) -> bool:
     try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISDIR(mode):
-            names = os.listdir(path)
-            left = [name for name in names if name.startswith(_LEFT_BY_CLIENTS)]
-            if _INSIDE not in names:
-                _clear(path, left)
-            return _INSIDE in names or len(left) == len(names)
+        if _publish(path, this_process()):
+            _perhaps_ours.discard(path)
+            return True
     except OSError:
-        return True  # it went away meanwhile, or nobody can tell
-    return stat.S_ISREG(mode)  # of filelock's, which is empty at first, perhaps
+        _perhaps_ours.add(path)
+        raise
+    holder = holder_of(path)
+    if holder == this_process() and path in _perhaps_ours and _is_current(path):
+        _perhaps_ours.discard(path)
+        return True
+    if holder is not None and holder.is_gone:
+        remove_marker_of(path, holder)
+    elif holder is None and not _may_become_one(path):
+        raise FileExistsError(errno.EEXIST, "not a lock of evalmon's", path)
+    return False
 
 
-def _clear(path: str, left: list[str]) -> None:
-    """Remove a directory that names nobody. Should a marker have taken its place, it has no such names in it."""
-    for name in left:
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(path, name))
-    with contextlib.suppress(OSError):
-        os.rmdir(path)
-
-
-def _text(path: str) -> bytes:
-    if stat.S_ISDIR(os.lstat(path).st_mode):
-        path = os.path.join(path, _INSIDE)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    finally:
-        os.close(descriptor)
-
-
-def _by_link(path: str, holder: Holder) -> bool:
+def _publish(path: str, holder: Holder) -> bool:
+    """Make the marker; False if something stands there already."""
     aside = _aside(path)
     _create(aside, holder)
-    try:
-        return _link(aside, path)
-    finally:
-        os.unlink(aside)
-
-
-def _link(aside: str, path: str) -> bool:
     try:
         os.link(aside, path)
     except OSError as error:
         # On NFS a link whose answer was lost is asked for again and refused, though it is there (open(2), O_EXCL).
         if os.lstat(aside).st_nlink > 1:
             return True
-        if error.errno == errno.EEXIST:
-            return False
-        raise
-    return True
-
-
-def _by_directory(path: str, holder: Holder) -> bool:
-    aside = _aside(path)
-    os.mkdir(aside, 0o700)
-    inside = os.path.join(aside, _INSIDE)
-    try:
-        _create(inside, holder)
-        os.rename(aside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(inside)
-            os.rmdir(aside)
-        if error.errno in _SOMETHING_THERE or os.path.lexists(path):
-            return False
-        raise
-    return not _went_inside(path, os.path.basename(aside))
-
-
-def _went_inside(path: str, name: str) -> bool:
-    """Whether it was moved into the directory that was there (HDFS does that); then it is removed again."""
-    inside = os.path.join(path, name)
-    if not os.path.lexists(inside):
+        if error.errno in NO_LINKS:
+            # sftp says EPERM also where something stands.
+            if not os.path.lexists(path) and not _is_current(aside):
+                raise no_lock(path) from None
+        elif error.errno != errno.EEXIST:
+            raise
         return False
-    remove(inside)
+    finally:
+        os.unlink(aside)
     return True
+
+
+def _is_current(path: str) -> bool:
+    """Whether the file that we see is the one that is there, and not what a client's cache still has of an old one.
+
+    Asked of the file server by giving the file a second name for a moment: of a file that was removed there, it refuses
+    that [ran on GlusterFS, whose clients show small files from a cache].
+    """
+    second = _aside(path)
+    try:
+        os.link(path, second, follow_symlinks=False)
+    except OSError:
+        return False
+    os.unlink(second)
+    return True
+
+
+def _may_become_one(path: str) -> bool:
+    """Whether what stands there may go, or name a holder yet: filelock's marker is empty at first."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return True
+
+
+def _text(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
 
 
 def _aside(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Which lock does a file system bear: its mount looked up in /proc/self/mountinfo, and judged. Pure."""
+"""Finds a path's mount in /proc/self/mountinfo, and judges which lock its file system bears. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who else can write a file or a directory, and so decide what we do, or take it away?"""
+"""Finds who else can write a file or a directory, and so decide what we do, or take it away."""
 
 from __future__ import annotations
 

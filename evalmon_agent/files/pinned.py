@@ -1,4 +1,4 @@
-"""A directory that is opened once: what is done in it goes through its descriptor, wherever its path leads by then.
+"""Opens a directory once: what is done in it goes through its descriptor, wherever its path leads by then.
 
 Whoever can write the directory above can rename it at any time, and put another one, or a link, in its place. Paths
 for I/O therefore begin with `/proc/self/fd/N`, which always is what was opened. They mean nothing to another process:

@@ -1,4 +1,4 @@
-"""Opening the experiment's own files: plain files of its owner's, and nothing that somebody planted there.
+"""Opens the experiment's own files: plain files of its owner's, and nothing that somebody planted there.
 
 Promises: never waits (a FIFO, a device), follows no symbolic link at the end of the path, and writes into no file
 that has another name elsewhere. What is refused is a UsageError that says so.

@@ -1,17 +1,22 @@
-"""A file that is made once and never changed: of two who make it at the same time one does, and both find it whole."""
+"""Makes a file that never changes: of two who make it at the same time one does, and both find it whole."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
 
-from evalmon_agent.files.lock import held
-from evalmon_agent.files.marker import NO_LINKS
+from evalmon_agent.files.lock import flock_works, held
+from evalmon_agent.files.marker import NO_LINKS, no_lock
 from evalmon_agent.files.replace import replace_atomically
 
 
 def publish(path: str, data: bytes) -> bool:
-    """Make the file, whole and on disk; False if it is there already. OSError: the file system says so."""
+    """Make the file, whole and on disk; False if it is there already.
+
+    Raises:
+        LockUnavailableError: there are neither hard links nor flock.
+        OSError: the file system says so.
+    """
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
     try:
@@ -22,16 +27,18 @@ def publish(path: str, data: bytes) -> bool:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        return _publish_under_marker(path, data)
+        return _publish_under_flock(path, data)
     finally:
         with suppress(OSError):
             os.unlink(temporary)
     return True
 
 
-def _publish_under_marker(path: str, data: bytes) -> bool:
-    """The same where there are no hard links: the one kind of lock that needs no choice excludes the others."""
-    with held(f"{path}.lock", "soft"):
+def _publish_under_flock(path: str, data: bytes) -> bool:
+    """The same where there are no hard links. If flock does not exclude other nodes there, no lock of ours does."""
+    if not flock_works(os.path.dirname(path)):
+        raise no_lock(path)
+    with held(f"{path}.lock", "flock"):
         if os.path.lexists(path):
             return False
         replace_atomically(path, data)

@@ -1,4 +1,4 @@
-"""What killed writers left behind: temporary files of `replace_atomically`, removed once nobody can want them."""
+"""Removes the temporary files that killed writers left behind, once nobody can want them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 import os
 import re
 import time
-
-from evalmon_agent.files import marker
 
 OLD_AFTER_S = 900.0
 """Far longer than any write lasts, and than the clocks of two hosts differ."""
@@ -19,15 +17,15 @@ def sweep(directory: str, *, older_than_s: float = OLD_AFTER_S) -> int:
     """Remove the old temporary files in `directory`, and say how many there were.
 
     Call it under the lock, for directories that are ours alone. Promises: removes only what bears the name that
-    `replace_atomically` gives: files, links (not what they lead to), and markers that are directories (`marker`);
-    what else is there, or cannot be removed, stays, and is no error.
+    `replace_atomically` gives: files, and links (not what they lead to); what else is there, or cannot be removed,
+    stays, and is no error.
     """
     removed = 0
     with contextlib.suppress(OSError), os.scandir(directory) as listing:
         for entry in listing:
             if _TEMPORARY.fullmatch(entry.name) and _is_old(entry, older_than_s):
                 with contextlib.suppress(OSError):
-                    marker.remove(entry.path)
+                    os.unlink(entry.path)
                     removed += 1
     return removed
 

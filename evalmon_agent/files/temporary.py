@@ -1,4 +1,4 @@
-"""A file for another program to read by its path, where nobody else can put another one in its place."""
+"""Writes a file for another program to read by its path, where nobody else can put another one in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a file could be written at a path, without trying."""
+"""Tells whether a file could be written at a path, without trying."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
-from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.ownership import user_name
 from evalmon_agent.files.trusted import ForeignError
@@ -18,6 +17,7 @@ from evalmon_agent.programs import output_directories
 from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.complete import measure
 from evalmon_agent.programs.evidence.collect import collect
+from evalmon_agent.programs.evidence.eval_logs import LogReader
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.find_scripts import change_since, read
 from evalmon_agent.programs.jobs.our_jobs import Helpers

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from evalmon_agent.slurm import sacct_usage as usage
 from evalmon_agent.slurm.sacct_rows import Row, read_rows
-from evalmon_agent.slurm.sacct_usage import count
 from evalmon_agent.words import durations
 from evalmon_agent.words.job_id import JobId, expand_pending, split_step
+from evalmon_agent.words.numbers import count
 from evalmon_agent.words.stamps import parse_stamp
 from evalmon_agent.words.states import TERMINAL, State, parse_state
 

@@ -7,13 +7,9 @@ from typing import TypeVar
 
 from evalmon_agent.slurm.sacct_rows import Row
 from evalmon_agent.words import durations, sizes
+from evalmon_agent.words.numbers import count
 
 _T = TypeVar("_T")
-
-
-def count(text: str) -> int | None:
-    """A whole number of sacct's, None for anything else."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
 def cpus(row: Row) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.words import durations, sizes
 from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.numbers import count
 from evalmon_agent.words.states import TERMINAL, parse_state
 
 _KEYS = frozenset(
@@ -100,7 +101,7 @@ def parse(stdout: str) -> SeffReport | None:
         group=group or None,
         state=state[1] if state else None,
         exit_code=int(state[2]) if state and state[2] else None,
-        nodes=_count(said.get("Nodes", "")),
+        nodes=count(said.get("Nodes", "")),
         cores=_cores(said, core_walltime_s=core_walltime_s, wall_clock_s=wall_clock_s),
         cpu_utilized_s=_seconds(said.get("CPU Utilized", cpu_part)),
         cpu_efficiency_pct=cpu_pct,
@@ -167,16 +168,12 @@ def _bytes(text: str) -> int | None:
     return sizes.parse_seff(match[0]) if match else None
 
 
-def _count(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 10 else None
-
-
 def _cores(said: dict[str, str], *, core_walltime_s: float | None, wall_clock_s: float | None) -> int | None:
     """`Cores per node` is rounded down, so the total comes from the times where they say it."""
-    cores = _count(said.get("Cores", ""))
+    cores = count(said.get("Cores", ""))
     if cores is not None:
         return cores
     if core_walltime_s and wall_clock_s:
         return round(core_walltime_s / wall_clock_s)
-    nodes, per_node = _count(said.get("Nodes", "")), _count(said.get("Cores per node", ""))
+    nodes, per_node = count(said.get("Nodes", "")), count(said.get("Cores per node", ""))
     return None if nodes is None or per_node is None else nodes * per_node

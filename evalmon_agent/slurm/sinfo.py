@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evalmon_agent.words import durations
+from evalmon_agent.words.numbers import count
 
 _FORMAT = "%P\x1f%l\x1f%h\x1f%L"
 
@@ -55,8 +56,8 @@ def parse_memory(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in text.splitlines():
         name, separator, megabytes = line.partition("\x1f")
-        megabytes = megabytes.strip().removesuffix("+")
-        if separator and megabytes.isascii() and megabytes.isdecimal():
+        mebibytes = count(megabytes.strip().removesuffix("+"))
+        if separator and mebibytes is not None:
             name = name.strip().removesuffix("*")
-            found[name] = max(found.get(name, 0), int(megabytes) * 1024**2)
+            found[name] = max(found.get(name, 0), mebibytes * 1024**2)
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.words import durations
 from evalmon_agent.words.job_id import JobId, parse_job_id
+from evalmon_agent.words.numbers import count
 from evalmon_agent.words.stamps import parse_stamp
 from evalmon_agent.words.states import TERMINAL, State, parse_state
 
@@ -103,7 +104,7 @@ def _row(record: str) -> SqueueRow | None:
     started = state not in _NOT_STARTED and not (state in TERMINAL and not node_list)
     return SqueueRow(
         job_id=job_id,
-        raw_id=_count(raw_id),
+        raw_id=count(raw_id),
         state=state,
         state_word=word,
         submitted_at=parse_stamp(submit),
@@ -113,12 +114,8 @@ def _row(record: str) -> SqueueRow | None:
         time_limit_s=durations.parse(limit),
         reason=reason,
         partition=partition,
-        nodes=_count(nodes),
+        nodes=count(nodes),
         node_list=node_list,
         command="" if command == "(null)" else command,
         name=name,
     )
-
-
-def _count(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 10 else None

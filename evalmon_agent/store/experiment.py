@@ -1,4 +1,4 @@
-"""Where is everything, and may we write there: one experiment's directory, opened once, and who owns it."""
+"""Opens one experiment's directory once, knows where everything is in it, and whether we may write there."""
 
 from __future__ import annotations
 

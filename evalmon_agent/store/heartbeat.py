@@ -1,4 +1,4 @@
-"""observer.json: who polls, when last, and how it went. Its loss costs nothing but one early poll."""
+"""Reads and writes observer.json: who polls, when last, and how it went. Its loss costs nothing but one early poll."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Literal
 
 import msgspec
 
-from evalmon_agent.errors import UnreadableError, UsageError
+from evalmon_agent.errors import UsageError
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.store import versioned
 
 SCHEMA = 1
 _MAX_BYTES = 64 * 1024
@@ -31,39 +32,16 @@ class Heartbeat(msgspec.Struct):
     schema: int = SCHEMA
 
 
-class _Versioned(msgspec.Struct):
-    schema: int = SCHEMA
-
-
 _decoder = msgspec.json.Decoder(Heartbeat)
-_version = msgspec.json.Decoder(_Versioned)
 
 
 def load(path: str) -> Heartbeat | None:
-    """The heartbeat, or None if there is none that can be read. A newer schema: UnreadableError (78)."""
+    """The heartbeat, or None if there is none that can be read. Another schema: UnreadableError (78)."""
     try:
         data = read_private(path, max_bytes=_MAX_BYTES) or b""
-        found = _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        if _schema_of(data) > SCHEMA:
-            raise _newer(path) from None
-        return None
     except (OSError, UsageError):
         return None
-    if found.schema > SCHEMA:
-        raise _newer(path)
-    return found
-
-
-def _schema_of(data: bytes) -> int:
-    try:
-        return _version.decode(data).schema
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return 0
-
-
-def _newer(path: str) -> UnreadableError:
-    return UnreadableError(f"{path}: written by a newer evalmon; upgrade this one (the file is left as it is)")
+    return versioned.decode(data, _decoder, path=path, schema=SCHEMA)
 
 
 def save(path: str, heartbeat: Heartbeat, *, mode: int = 0o600) -> None:

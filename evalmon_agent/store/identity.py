@@ -1,4 +1,4 @@
-"""experiment.json: which experiment this is, and for which directory it was made; written once, by the first command.
+"""Reads and makes experiment.json: which experiment this is, and for which directory the first command made it.
 
 A directory of ours in the place of another of ours is told by it: the jobs are given the id, and a command sees the
 place. The id is no secret.
@@ -10,12 +10,10 @@ import os
 
 import msgspec
 
-from evalmon_agent.errors import UnreadableError
-from evalmon_agent.files.private import read_private
 from evalmon_agent.files.publish import publish
+from evalmon_agent.store import versioned
 
 SCHEMA = 1
-_MAX_BYTES = 64 * 1024
 _ID_BYTES = 16
 
 
@@ -41,13 +39,5 @@ def make(path: str, *, root: str, inode: int) -> None:
 
 
 def load(path: str) -> Identity | None:
-    """What was written; None before that, and of an experiment of an older evalmon."""
-    try:
-        found = _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise UnreadableError(f"{path}: cannot be read ({error}); remove it while no monitor runs") from None
-    if found.schema > SCHEMA:
-        raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
-    return found
+    """What was written; None before that, and of an experiment that was made when there was no such file."""
+    return versioned.read(path, _decoder, schema=SCHEMA)

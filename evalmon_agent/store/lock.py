@@ -1,4 +1,4 @@
-"""lock.json: which kind of lock this experiment uses, chosen once and obeyed by every host."""
+"""Holds the experiment's lock, of the kind that lock.json says: chosen once, and obeyed by every host."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Literal
 
 import msgspec
 
-from evalmon_agent.errors import LockUnavailableError, UnreadableError
-from evalmon_agent.files import soft_lock
+from evalmon_agent.errors import LockUnavailableError
+from evalmon_agent.files import marker
 from evalmon_agent.files.holder import Holder
 from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held
 from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
-from evalmon_agent.files.private import read_private
 from evalmon_agent.files.publish import publish
+from evalmon_agent.store import versioned
 from evalmon_agent.store.experiment import Experiment
 
 SCHEMA = 1
-_MAX_BYTES = 4096
 _EXPORTS = "/var/lib/nfs/etab"
 """What exportfs(8) gave the kernel's NFS server."""
 
@@ -60,13 +59,13 @@ def locked(
 def stranded_holder(experiment: Experiment) -> Holder | None:
     """Who holds the lock on another host, so that only Slurm can tell whether it lives; None if nobody does."""
     made = recorded(experiment)
-    holder = soft_lock.holder_of(experiment.lock) if made is not None and made.kind == "soft" else None
+    holder = marker.holder_of(experiment.lock) if made is not None and made.kind == "soft" else None
     return None if holder is None or holder.is_here else holder
 
 
 def release_for(experiment: Experiment, gone: Holder) -> bool:
     """Take the lock away from a holder that has certainly ended; False if it had given it back."""
-    return soft_lock.remove_marker_of(experiment.lock, gone)
+    return marker.remove_marker_of(experiment.lock, gone)
 
 
 def choice(experiment: Experiment) -> Choice:
@@ -77,12 +76,12 @@ def choice(experiment: Experiment) -> Choice:
     made = would_choose(experiment.directory, probe=experiment.by_descriptor)
     if publish(experiment.lock_choice, msgspec.json.encode(made)):
         return made
-    return _read(experiment.lock_choice) or made
+    return recorded(experiment) or made
 
 
 def recorded(experiment: Experiment) -> Choice | None:
     """The choice that was made; None if nobody has yet."""
-    return _read(experiment.lock_choice)
+    return versioned.read(experiment.lock_choice, _decoder, schema=SCHEMA)
 
 
 def would_choose(directory: str, *, probe: str | None = None) -> Choice:
@@ -97,18 +96,6 @@ def would_choose(directory: str, *, probe: str | None = None) -> Choice:
     if kind == "flock" and not flock_works(probe or directory):
         kind, why = "soft", f"{why}, but flock is refused here"
     return Choice(kind, mount.fstype if mount else None, socket.gethostname(), why)
-
-
-def _read(path: str) -> Choice | None:
-    try:
-        found = _decoder.decode(read_private(path, max_bytes=_MAX_BYTES) or b"")
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise UnreadableError(f"{path}: cannot be read ({error}); remove it while no monitor runs") from None
-    if found.schema > SCHEMA:
-        raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
-    return found
 
 
 def _is_served_to_others(directory: str) -> bool:

@@ -7,18 +7,12 @@ import msgspec
 from evalmon_agent.errors import UnreadableError
 from evalmon_agent.files.append import append_line
 from evalmon_agent.files.private import read_private
+from evalmon_agent.store import versioned
 from evalmon_agent.tracking.registry import SCHEMA, Record
 
 MAX_BYTES = 1024 * 1024 * 1024
 
-_decoder = msgspec.json.Decoder(Record)
-
-
-class _Versioned(msgspec.Struct):
-    schema: int = SCHEMA
-
-
-_version = msgspec.json.Decoder(_Versioned)
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 def append(path: str, record: Record) -> None:
@@ -27,7 +21,7 @@ def append(path: str, record: Record) -> None:
 
 
 def read(path: str) -> list[Record]:
-    """All records; a torn line, left by a kill, is skipped. A newer schema: UnreadableError (78)."""
+    """All records; a torn line, left by a kill, is skipped. Another schema: UnreadableError (78)."""
     return [record for line in _lines(path) for record in _decode(line, path=path)]
 
 
@@ -47,23 +41,5 @@ def _lines(path: str) -> list[bytes]:
 
 
 def _decode(line: bytes, *, path: str) -> list[Record]:
-    try:
-        record = _decoder.decode(line)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        if _schema_of(line) > SCHEMA:
-            raise _newer(path) from None
-        return []
-    if record.schema > SCHEMA:
-        raise _newer(path)
-    return [record]
-
-
-def _schema_of(line: bytes) -> int:
-    try:
-        return _version.decode(line).schema
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return 0
-
-
-def _newer(path: str) -> UnreadableError:
-    return UnreadableError(f"{path}: written by a newer evalmon; upgrade this one")
+    record = versioned.decode(line, _decoder, path=path, schema=SCHEMA)
+    return [] if record is None else [record]

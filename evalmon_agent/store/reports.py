@@ -1,4 +1,4 @@
-"""jobs/: what the jobs reported of themselves; only files that changed are opened."""
+"""Reads in jobs/ what the jobs reported of themselves; only files that changed are opened."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ _decoder = msgspec.json.Decoder(_Report)
 def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
     """The reports whose version is not the known one.
 
-    One scandir; a file that is not a regular file of ours, or too large, or that does not parse, is passed over
-    and looked at again next time.
+    One scandir; a file that is not a regular file of ours, or too large, or that does not parse, or of another
+    schema, is passed over and looked at again next time: one job's report must not stop the others'.
     """
     try:
         listing = os.scandir(directory)
@@ -118,7 +118,7 @@ def _parse(source: str, version: str, data: bytes) -> SelfReport | None:
         report = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    if report.schema > SCHEMA or f"{report.job_id}.json" != source:
+    if report.schema != SCHEMA or f"{report.job_id}.json" != source:
         return None
     if not all(0 <= attempt.restart <= MAX_RESTARTS for attempt in report.attempts):
         return None

@@ -1,4 +1,4 @@
-"""scripts/{token}: what Slurm got, or is to get, for one submission. A record; nothing is executed from there.
+"""Writes and reads scripts/{token}: what Slurm got for one submission. A record; nothing is executed from there.
 
 Slurm keeps the path by which it got the launcher as the job's Command, and the token in it tells which submission that
 is. A script that asks Slurm for its own path looks beside itself for files to source, or goes there to work. So its

@@ -1,4 +1,4 @@
-"""EXP/evalmon.yaml: the user's settings, read and never written; and what a job of ours was submitted with."""
+"""Reads the user's settings, EXP/evalmon.yaml, and keeps those with which a job of ours was submitted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Mapping
 
 import msgspec
 
-from evalmon_agent.errors import UnreadableError
+from evalmon_agent.errors import UnreadableError, UsageError
 from evalmon_agent.files.ownership import user_name, writers
+from evalmon_agent.files.private import read_private
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.files.trusted import ForeignError, open_file
 from evalmon_agent.settings import FAST_POLLING, MAX_BYTES, Settings, parse
+from evalmon_agent.store import versioned
+
+SCHEMA = 1
 
 
 def load(path: str, *, environ: Mapping[str, str], owner: int | None = None) -> Settings:
@@ -30,10 +34,17 @@ def load(path: str, *, environ: Mapping[str, str], owner: int | None = None) -> 
     return parse(data, path=path, fast_polling=environ.get(FAST_POLLING) == "1")
 
 
+class _Kept(Settings, frozen=True):
+    schema: int = SCHEMA
+
+
+_decoder = msgspec.json.Decoder(_Kept)
+
+
 def keep(path: str, settings: Settings) -> None:
     """Put on record what a job of ours is submitted with, but for what may hold secrets."""
-    kept = msgspec.structs.replace(settings, notify=[], notify_command=None)
-    replace_atomically(path, msgspec.json.encode(kept), mode=0o600)
+    kept = msgspec.structs.asdict(msgspec.structs.replace(settings, notify=[], notify_command=None))
+    replace_atomically(path, msgspec.json.encode(_Kept(**kept)), mode=0o600)
 
 
 def load_or_kept(path: str, *, kept: str | None, environ: Mapping[str, str]) -> tuple[Settings, str]:
@@ -46,9 +57,14 @@ def load_or_kept(path: str, *, kept: str | None, environ: Mapping[str, str]) -> 
     except UnreadableError as error:
         why = str(error)
     try:
-        return load(kept, environ=environ) if kept is not None else Settings(), why
-    except UnreadableError:
+        return (_load_kept(kept) if kept is not None else None) or Settings(), why
+    except (UnreadableError, UsageError, OSError):
         return Settings(), why
+
+
+def _load_kept(path: str) -> Settings | None:
+    data = read_private(path, max_bytes=MAX_BYTES) or b""
+    return versioned.decode(data, _decoder, path=path, schema=SCHEMA)
 
 
 def _open(path: str, owner: int | None) -> int:

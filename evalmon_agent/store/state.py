@@ -11,6 +11,7 @@ from evalmon_agent.errors import UnreadableError
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import read as logbook
+from evalmon_agent.store import versioned
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.records import SCHEMA, ExperimentState
 from evalmon_agent.tracking.recover import recover
@@ -26,7 +27,6 @@ _FOREIGN_EVALS = 20_000
 _FOREIGN_BYTES_PER_1000_EVALS = 10 * 1000 * 1000
 
 _decoder = msgspec.json.Decoder(ExperimentState)
-_schema = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Held:
@@ -38,13 +38,13 @@ class Held:
     """
 
     def __init__(self, experiment: Experiment, *, now: float) -> None:
-        """Load it; an unreadable file is set aside, never overwritten. UnreadableError (78): a newer schema."""
+        """Load it; an unreadable file is set aside, never overwritten. UnreadableError (78): another schema."""
         self._path = experiment.state
         self._saved = b""
         self.set_aside: str | None = None
         self.logged_completions: frozenset[str] = frozenset()
         data = _read(self._path)
-        found = None if data is None else _parse(data, path=self._path)
+        found = None if data is None else versioned.decode(data, _decoder, path=self._path, schema=SCHEMA)
         if found is not None and data is not None:
             self.state, self._saved = found, data
             return
@@ -76,10 +76,10 @@ class Held:
 def load(experiment: Experiment) -> ExperimentState | None:
     """The state as saved; None if there is none or it cannot be read. Takes no lock: saves are atomic.
 
-    A newer schema raises UnreadableError (78).
+    Another schema raises UnreadableError (78).
     """
     data = _read(experiment.state)
-    return None if data is None else _parse(data, path=experiment.state)
+    return None if data is None else versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)
 
 
 def load_foreign(experiment: Experiment) -> ExperimentState | None:
@@ -93,7 +93,7 @@ def load_foreign(experiment: Experiment) -> ExperimentState | None:
     too_large = UnreadableError(f"{experiment.state}: holds more than its evals can need; it is not read")
     if data.count(b",") > _FOREIGN_VALUES:
         raise too_large
-    state = _parse(data, path=experiment.state)
+    state = versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)
     if state is None:
         return None
     allowed_bytes = max(len(state.evals) / 1000, 1.0) * _FOREIGN_BYTES_PER_1000_EVALS
@@ -107,19 +107,6 @@ def _read(path: str) -> bytes | None:
         return read_private(path, max_bytes=MAX_BYTES)
     except FileNotFoundError:
         return None
-
-
-def _parse(data: bytes, *, path: str) -> ExperimentState | None:
-    """The state; None if the file cannot be believed. Members that this version does not know are ignored."""
-    try:
-        state = _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        if _schema_of(data) > SCHEMA:
-            raise _newer(path) from None
-        return None
-    if state.schema > SCHEMA:
-        raise _newer(path)
-    return state
 
 
 def _set_aside(path: str, now: float) -> str:
@@ -136,14 +123,3 @@ def _read_log(path: str) -> str:
     except FileNotFoundError:
         return ""
     return "" if data is None else data.decode(errors="replace")
-
-
-def _schema_of(data: bytes) -> int:
-    try:
-        return msgspec.json.decode(_schema.decode(data)["schema"], type=int)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, KeyError):
-        return 0
-
-
-def _newer(path: str) -> UnreadableError:
-    return UnreadableError(f"{path}: written by a newer evalmon; upgrade this one (the file is left as it is)")

@@ -1,8 +1,14 @@
-"""Numbers as people read them. Pure."""
+"""Reads counts, and writes numbers for people. Pure."""
 
 from __future__ import annotations
 
 _LARGEST = 1e12
+_DIGITS_AT_MOST = 18
+
+
+def count(text: str) -> int | None:
+    """A whole number as Slurm prints one; None for anything else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS_AT_MOST else None
 
 
 def number(value: float | None, unit: str = "", *, digits: int = 0) -> str:

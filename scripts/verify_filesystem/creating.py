@@ -1,4 +1,4 @@
-"""Has each name one maker? All create, link and append at once, without a lock."""
+"""Checks that each name has one maker. All create, link and append at once, without a lock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def verify(meeting: Meeting, *, processes: int, rounds: int) -> list[Finding]:
     findings = []
     for what, key in (("creating exclusively (O_EXCL)", "created"), ("linking exclusively (link)", "linked")):
         if any(one[key] is None for one in found):
-            findings.append(Finding(what, None, "refused here; a soft lock's marker is then made in another way"))
+            findings.append(Finding(what, None, "refused here, where evalmon has no soft lock"))
             continue
         makers = Counter(name for one in found for name in one[key])
         several = sum(makers[turn] > 1 for turn in range(rounds))

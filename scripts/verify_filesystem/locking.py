@@ -1,4 +1,4 @@
-"""Does the lock exclude? Many take it as evalmon does, and count up one file that they replace as evalmon does."""
+"""Checks that the lock excludes: many take it as evalmon does, and count up one file, replaced as evalmon does it."""
 
 from __future__ import annotations
 

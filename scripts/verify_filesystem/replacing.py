@@ -1,4 +1,4 @@
-"""Does a reader ever see half a file? One replaces it again and again, all others read it."""
+"""Checks that no reader sees half a file. One replaces it again and again, all others read it."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from evalmon_agent.submission.our_jobs import script
 from evalmon_agent.tracking.registry import Intent, entries
 from experiments import STARTED, Exp, ended, record_script
 from fake_slurm import FakeSlurm
-from files.zips import Member, zip_of
 from submission.test_launcher import COMMANDS, PAYLOADS
+from zips import Member, zip_of
 
 PACKAGE = Path(__file__).resolve().parents[2] / "evalmon_agent"
 SECRET = "hf_canary_9876543210"

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
@@ -15,7 +15,7 @@ import pytest
 
 import faults
 from evalmon_agent.errors import LockUnavailableError
-from evalmon_agent.files import soft_lock
+from evalmon_agent.files import marker
 from evalmon_agent.files.holder import Holder, parse_holder, this_host, this_process
 from evalmon_agent.files.lock import held
 from evalmon_agent.files.mounts import LockKind
@@ -103,7 +103,7 @@ def test_who_waits_in_vain_is_told_in_one_line(path: str, kind: LockKind) -> Non
 
 
 def test_whose_end_nobody_here_can_see_is_said_with_what_to_do(path: str) -> None:
-    marker(path, Holder(5, "another-node", 1))
+    mark(path, Holder(5, "another-node", 1))
     whom = "by process 5 on another-node for more than 0 s; try again, or remove it if that process is gone for good"
     with pytest.raises(LockUnavailableError, match=whom), held(path, "soft", wait_s=0):
         pass
@@ -144,11 +144,9 @@ def test_a_killed_holder_s_lock_is_taken_over(path: str, kind: LockKind) -> None
 
 @pytest.mark.survives("F6")
 def test_a_killed_holder_that_nobody_reaped_yet_holds_nothing(path: str) -> None:
-    pid = faults.forked(
-        lambda: os.kill(os.getpid(), signal.SIGKILL) if soft_lock.acquire(path, lambda: False) else None
-    )
+    pid = faults.forked(lambda: os.kill(os.getpid(), signal.SIGKILL) if marker.acquire(path, lambda: False) else None)
     os.kill(pid, signal.SIGCONT)
-    faults.wait_until(lambda: soft_lock.holder_of(path) is not None)
+    faults.wait_until(lambda: marker.holder_of(path) is not None)
     faults.wait_until(lambda: ") Z " in Path(f"/proc/{pid}/stat").read_text())
     assert is_free(path, "soft")
     os.waitpid(pid, 0)
@@ -160,7 +158,7 @@ def test_of_many_who_find_a_dead_holder_s_marker_one_at_a_time_gets_in(path: str
     counter.write_text("0")
 
     def die_holding(_: int) -> None:
-        soft_lock.acquire(path, lambda: False)
+        marker.acquire(path, lambda: False)
         counter.write_text(str(int(counter.read_text()) + 1))
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -169,20 +167,20 @@ def test_of_many_who_find_a_dead_holder_s_marker_one_at_a_time_gets_in(path: str
     assert is_free(path, "soft")
 
 
-def marker(path: str, whom: Holder) -> None:
+def mark(path: str, whom: Holder) -> None:
     Path(path).write_bytes(whom.text)
 
 
 @pytest.mark.survives("F6")
 def test_a_reused_pid_is_not_the_holder(path: str) -> None:
     me = this_process()
-    marker(path, Holder(me.pid, me.host, 1))
+    mark(path, Holder(me.pid, me.host, 1))
     assert is_free(path, "soft")
 
 
 @pytest.mark.survives("F6")
 def test_a_holder_on_another_host_is_never_broken(path: str) -> None:
-    marker(path, Holder(2**22 + 1, "another-node", 1))
+    mark(path, Holder(2**22 + 1, "another-node", 1))
     os.utime(path, (0, 0))
     whom = f"process {2**22 + 1} on another-node"
     with pytest.raises(LockUnavailableError, match=whom), held(path, "soft", wait_s=0.2):
@@ -192,10 +190,10 @@ def test_a_holder_on_another_host_is_never_broken(path: str) -> None:
 @pytest.mark.survives("F6")
 def test_but_it_is_on_proof(path: str) -> None:
     gone = Holder(5, "another-node", 1)
-    marker(path, gone)
-    assert not soft_lock.remove_marker_of(path, Holder(6, "another-node", 1))
-    assert soft_lock.remove_marker_of(path, gone)
-    assert not soft_lock.remove_marker_of(path, gone)
+    mark(path, gone)
+    assert not marker.remove_marker_of(path, Holder(6, "another-node", 1))
+    assert marker.remove_marker_of(path, gone)
+    assert not marker.remove_marker_of(path, gone)
     assert is_free(path, "soft")
 
 
@@ -238,6 +236,18 @@ def test_a_flock_of_filelock_s_and_ours_exclude_each_other(path: str) -> None:
     assert is_free(path, "flock", wait_s=0)
 
 
+def test_a_flock_is_that_of_the_directory_that_was_opened_though_another_stands_in_its_place(tmp_path: Path) -> None:
+    """filelock's own FileLock would lock the other."""
+    (tmp_path / "place").mkdir()
+    pinned = os.open(tmp_path / "place", os.O_PATH)
+    (tmp_path / "place").rename(tmp_path / "moved")
+    (tmp_path / "place").mkdir()
+    with held(f"/proc/self/fd/{pinned}/lock", "flock"):
+        assert not is_free(str(tmp_path / "moved" / "lock"), "flock", wait_s=0)
+    assert os.listdir(tmp_path / "place") == []
+    os.close(pinned)
+
+
 def test_whoever_waits_for_a_lock_file_that_was_removed_meanwhile_waits_for_the_new_one(path: str) -> None:
     with holder(path, "flock") as first:
         waiting = faults.forked(lambda: None if not is_free(path, "flock", wait_s=2) else 1 / 0)
@@ -250,64 +260,37 @@ def test_whoever_waits_for_a_lock_file_that_was_removed_meanwhile_waits_for_the_
             assert os.waitstatus_to_exitcode(os.waitpid(waiting, 0)[1]) == 0
 
 
-def without_links(error: str = "EPERM") -> list[str]:
-    """strace's options for a file system that has no hard links."""
-    return ["-e", f"inject=link:error={error}"]
-
-
 @pytest.mark.survives("F5")
 @faults.needs_strace
 @pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP", "ENOSYS"])
-def test_without_links_the_marker_is_made_all_the_same(path: str, error: str) -> None:
+def test_without_links_there_is_no_soft_lock_and_that_is_said_at_once(path: str, error: str) -> None:
     def work() -> None:
-        for _ in range(2):
-            with held(path, "soft", wait_s=1):
-                assert soft_lock.holder_of(path) == this_process()
-                assert not is_free_for_others(path)
+        began = time.monotonic()
+        says = f"^{path}: no lock can be had on this file system.*; use another file system for the experiment$"
+        with pytest.raises(LockUnavailableError, match=says), held(path, "soft"):
+            pass
+        assert time.monotonic() - began < 5
+        assert not marker.marker_works(os.path.dirname(path))
 
-    assert faults.under(work, *without_links(error)) == 0
+    assert faults.refused_always(work, "link,linkat", error) == 0
     assert os.listdir(os.path.dirname(path)) == []
 
 
-@pytest.mark.survives("F5")
 @faults.needs_strace
-def test_a_host_with_links_and_one_without_exclude_each_other(path: str) -> None:
-    counter = Path(path).with_name("counter")
-    counter.write_text("0")
-    pids = [faults.forked(lambda: count_up(path, "soft")) for _ in range(4)]
-    with ExitStack() as tracers:
-        for pid in pids[:2]:
-            tracers.enter_context(faults.traced(pid, "-o", "/dev/null", "-e", "trace=link", *without_links()))
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0] * 4
-    assert counter.read_text() == str(4 * ROUNDS)
-
-
-@pytest.mark.survives("F6")
-@faults.needs_strace
-@pytest.mark.parametrize("begins", ["free", "a dead holder's"])
-def test_without_links_too_a_kill_at_any_call_leaves_it_free(path: str, begins: str, tmp_path: Path) -> None:
-    """No marker ever names nobody: that could be taken away by hand only."""
+def test_a_server_that_says_no_links_where_something_stands_is_not_believed(path: str) -> None:
+    """sshfs: sftp says EPERM for everything."""
+    mark(path, Holder(5, "another-node", 1))
 
     def work() -> None:
-        with held(path, "soft", wait_s=5):
-            pass
+        assert not is_free(path, "soft", wait_s=0.1)
+        os.unlink(path)
 
-    def begin() -> None:
-        if begins != "free":
-            marker(path, Holder(2**22 + 1, this_host(), 1))
+    assert faults.refused_always(work, "link", "EPERM") == 0
 
-    begin()
-    found = faults.points(work, tmp_path / "trace", options=without_links(), calls=f"{faults.CALLS},rmdir")
-    assert len(found) > 5
-    for point in found:
-        begin()
-        faults.killed_at(work, point, options=without_links())
-        if os.path.lexists(path) and not os.path.isdir(path):
-            assert soft_lock.holder_of(path) is not None, point
-        assert is_free(path, "soft", wait_s=1), point
-        assert not os.path.lexists(path)
+    def gone_meanwhile() -> None:
+        assert is_free(path, "soft", wait_s=1)
+
+    assert faults.refused_at(gone_meanwhile, ("link", 1), "EPERM") == 0
 
 
 @pytest.mark.survives("F6")
@@ -316,45 +299,15 @@ def test_without_links_too_a_kill_at_any_call_leaves_it_free(path: str, begins: 
 def test_a_dead_holder_s_marker_that_only_our_client_still_sees_takes_nobody_s_lock(path: str, error: str) -> None:
     """What the server says of such a file when it shall get a second name."""
     gone = Holder(2**22 + 1, this_host(), 1)
-    marker(path, gone)
+    mark(path, gone)
 
     def work() -> None:
-        assert not soft_lock.remove_marker_of(path, gone)
+        assert not marker.remove_marker_of(path, gone)
 
     options = ("-P", path, "-e", "trace=linkat", "-e", f"inject=linkat:error={error}")
     assert faults.under(work, *options) == 0
     assert Path(path).read_bytes() == gone.text
-    assert soft_lock.remove_marker_of(path, gone)
-
-
-def test_a_directory_that_a_killed_release_emptied_is_nobody_s(path: str) -> None:
-    os.mkdir(path)
-    assert is_free(path, "soft")
-
-
-@pytest.mark.survives("F6")
-def test_what_a_client_keeps_of_a_removed_marker_holds_nobody_up(path: str) -> None:
-    os.mkdir(path)
-    for name in (".fuse_hidden000001b800000001", ".nfs0000000000000001"):
-        (Path(path) / name).touch()
-    assert is_free(path, "soft")
-    os.mkdir(path)
-    (Path(path) / ".fuse_hidden000001b800000001").touch()
-    (Path(path) / "holder").write_bytes(Holder(5, "another-node", 1).text)
-    assert not is_free(path, "soft", wait_s=0.1)
-    assert len(os.listdir(path)) == 2
-
-
-def test_the_emptied_directory_of_another_is_taken_by_one(path: str) -> None:
-    counter = Path(path).with_name("counter")
-    counter.write_text("0")
-    os.mkdir(path)
-    assert faults.crowd(6, lambda _: count_up(path, "soft")) == [0] * 6
-    assert counter.read_text() == str(6 * ROUNDS)
-
-
-def is_free_for_others(path: str) -> bool:
-    return faults.crowd(1, lambda _: None if not is_free(path, "soft", wait_s=0.1) else 1 / 0) != [0]
+    assert marker.remove_marker_of(path, gone)
 
 
 @pytest.mark.survives("F6")
@@ -381,11 +334,11 @@ def test_killed_while_it_takes_over_the_next_one_does(path: str, tmp_path: Path)
             pass
 
     dead = Holder(2**22 + 1, this_host(), 1)
-    marker(path, dead)
+    mark(path, dead)
     found = faults.points(work, tmp_path / "trace")
     assert len(found) > 15
     for point in found:
-        marker(path, dead)
+        mark(path, dead)
         assert faults.killed_at(work, point)
         assert is_free(path, "soft", wait_s=1), point
 

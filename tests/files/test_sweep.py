@@ -58,16 +58,6 @@ def test_whatever_bears_such_a_name_nothing_else_is_touched(tmp_path: Path, kind
     assert os.path.lexists(tmp_path / OURS) == (kind == "directory")
 
 
-def test_a_marker_that_is_a_directory_is_swept_too(tmp_path: Path) -> None:
-    for content in ([], ["holder"]):
-        (tmp_path / OURS).mkdir()
-        for name in content:
-            (tmp_path / OURS / name).touch()
-        make_old(tmp_path / OURS)
-        assert sweep(str(tmp_path)) == 1
-        assert os.listdir(tmp_path) == []
-
-
 def test_a_directory_that_is_not_there_is_no_error(tmp_path: Path) -> None:
     assert sweep(str(tmp_path / "gone")) == 0
 

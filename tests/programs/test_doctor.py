@@ -145,6 +145,20 @@ class TestTheExperiment:
         assert (found.level, found.exit_status) == ("problem", 75)
         assert found.advice.startswith("run evalmon on n1, or once no monitor runs remove ")
 
+    @pytest.mark.survives("F5")
+    @faults.needs_strace
+    def test_where_no_lock_can_be_had_another_file_system_is_advised(self, exp: Exp) -> None:
+        (exp.ours / "lock.json").unlink()
+
+        def work() -> None:
+            found = finding(exp, "lock")
+            assert found.line.endswith("flock is refused here; but its marker cannot be made: there are no hard links")
+            assert (found.level, found.exit_status) == ("problem", 75)
+            assert found.advice == "use another file system for the experiment"
+
+        refused = ("-e", "inject=flock:error=ENOSYS", "-e", "inject=link,linkat:error=EPERM")
+        assert faults.under(work, "-e", "trace=flock,link,linkat", *refused) == 0
+
     @as_root.needs_root
     def test_the_file_system_is_told_by_its_type_and_options(self, tmp_path: Path) -> None:
         with as_root.mounted(tmp_path / "mount", "-t", "ramfs", "none") as place:

@@ -314,7 +314,29 @@ class TestLockChoice:
     def test_without_links_it_is_made_as_well(self, experiment: Experiment, error: str) -> None:
         assert faults.refused_always(lambda: choice(experiment), "link,linkat", error) == 0
         assert json.loads(Path(experiment.lock_choice).read_text())["kind"] == "flock"
-        assert sorted(os.listdir(experiment.directory)) == ["experiment.json", "jobs", "lock.json", "scripts"]
+        assert sorted(os.listdir(experiment.directory)) == [
+            "experiment.json",
+            "jobs",
+            "lock.json",
+            "lock.json.lock",
+            "scripts",
+        ]
+
+    @pytest.mark.survives("F5")
+    @faults.needs_strace
+    def test_with_neither_flock_nor_links_there_is_no_lock_and_what_to_do_is_said(self, experiment: Experiment) -> None:
+        def work() -> None:
+            with pytest.raises(LockUnavailableError, match="use another file system") as caught, locked(experiment):
+                pass
+            assert caught.value.exit_status == 75
+
+        Path(experiment.lock_choice).write_text(json.dumps({"kind": "soft", "filesystem": "x", "host": "h"}))
+        assert faults.refused_always(work, "link,linkat", "EPERM") == 0
+        os.unlink(experiment.lock_choice)
+        options = [
+            word for call in ("flock:error=ENOSYS", "link,linkat:error=EPERM") for word in ("-e", f"inject={call}")
+        ]
+        assert faults.under(work, "-e", "trace=flock,link,linkat", *options) == 0
 
     @pytest.mark.survives("F1")
     @faults.needs_strace

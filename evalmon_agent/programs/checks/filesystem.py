@@ -1,11 +1,10 @@
-"""Which file system is the experiment on, and by which lock is it guarded there?"""
+"""Checks on which file system the experiment is, and by which lock it is guarded there."""
 
 from __future__ import annotations
 
 import os
 
-from evalmon_agent.files import marker
-from evalmon_agent.files.holder import this_process
+from evalmon_agent.files.marker import marker_works
 from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
 from evalmon_agent.programs.checks.finding import Finding, ok, problem, warning
 from evalmon_agent.store.experiment import Experiment
@@ -75,13 +74,11 @@ def _chosen(choice: Choice, probe: str) -> list[Finding]:
     line = f"{choice.kind} would be used: {choice.why}"
     if choice.kind == "flock":
         return [ok(_LOCK, line)]
-    path = os.path.join(probe, f".evalmon-doctor.{os.urandom(8).hex()}.tmp")
     try:
-        why = "" if marker.publish(path, this_process()) else "refused"
-        marker.remove(path)
+        why = "" if marker_works(probe) else "there are no hard links"
     except OSError as error:
         why = error.strerror or str(error)
     if why:
         advice = "use another file system for the experiment"
-        return [problem(_LOCK, f"{line}; but its marker cannot be made ({why})", advice, exit_status=75)]
+        return [problem(_LOCK, f"{line}; but its marker cannot be made: {why}", advice, exit_status=75)]
     return [ok(_LOCK, line)]

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.kinds.known import expects_log
-from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.ownership import user_name
+from evalmon_agent.programs.evidence.eval_logs import LogReader
 from evalmon_agent.programs.evidence.gpu import gpu_figures
 from evalmon_agent.programs.evidence.traces import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.programs.evidence.unopened import unopened

@@ -9,8 +9,8 @@ import os
 import time
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
-from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.programs.evidence.eval_logs import LogReader
 from evalmon_agent.programs.evidence.traces import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.path import incarnations

@@ -12,9 +12,9 @@ from evalmon_agent.evidence import attempt_log
 from evalmon_agent.evidence.kinds.known import KINDS
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
 from evalmon_agent.evidence.script_text import directories, words_behind
-from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.regular import read_at
+from evalmon_agent.programs.evidence.eval_logs import LogReader
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store import scripts

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
-from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.programs.evidence.collect import collect
+from evalmon_agent.programs.evidence.eval_logs import LogReader
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.store.experiment import Experiment

@@ -1,4 +1,4 @@
-"""The lock that a dead node left behind: taken away on Slurm's word that its holder's job is over, never by age."""
+"""Takes away a lock that a dead node left, on Slurm's word that its holder's job is over, never by age."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import pytest
 
 import second_user
 from evalmon_agent.evidence.attempt_log import Attempt
-from evalmon_agent.files.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.programs.evidence.eval_logs import LogReader
 from evalmon_agent.programs.evidence.gpu import gpu_figures
 from evalmon_agent.programs.evidence.progress import progress
 from evalmon_agent.programs.evidence.traces import script_of
@@ -23,8 +23,8 @@ from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.records import Eval, Job
 from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick
 from experiments import STARTED, running
-from files.zips import Member, zip_of
 from programs.evidence.test_evidence import LM_SCRIPT, RESULTS, TRACEBACK, Study, of_this_attempt
+from zips import Member, zip_of
 
 SCRIPT = "#!/bin/sh\ninspect eval task.py --log-dir logs\n"
 

@@ -15,7 +15,7 @@ from evalmon_agent.tracking.facts import Facts, Registration, SelfReport
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import ExperimentState, Own
 from experiments import record_script
-from files.zips import Member, zip_of
+from zips import Member, zip_of
 
 NOW = time.time()
 

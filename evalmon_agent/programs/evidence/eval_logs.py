@@ -1,4 +1,4 @@
-"""The logs of evals in some directories, each read as far as it says how its eval went.
+"""Reads the logs of evals in some directories, each as far as it says how its eval went.
 
 Promises: no exception for what lies there, at most `budget_s` (but for a file system that does not answer), at most
 64 MB, and nothing is written. Only what belongs to the owner of the files is read, or listed behind links.
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from evalmon_agent.evidence.eval_log import EvalLog, UnreadableLogError
 from evalmon_agent.evidence.kinds.kind import Kind
 from evalmon_agent.evidence.kinds.known import KINDS
-from evalmon_agent.files.eval_archive import MEMBER_LIMIT_BYTES, EvalArchive, open_archive
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.programs.evidence.eval_archive import MEMBER_LIMIT_BYTES, EvalArchive, open_archive
 
 _PEEK_BYTES = 4096
 _FILES_AT_MOST = 100

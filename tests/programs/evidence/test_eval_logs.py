@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zips import Member, zip_of
 
 from evalmon_agent.evidence.attempt_log import Attempt, pick
 from evalmon_agent.evidence.eval_log import EvalLog
-from evalmon_agent.files.eval_logs import FoundLogs, LogReader, read_log
 from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.programs.evidence.eval_logs import FoundLogs, LogReader, read_log
+from zips import Member, zip_of
 
-TASKS = Path(__file__).parents[2] / "scripts" / "demo_files" / "tasks.py"
+TASKS = Path(__file__).parents[3] / "scripts" / "demo_files" / "tasks.py"
 INSPECT = Path(sys.executable).parent / "inspect"
 
 real = pytest.mark.skipif(
@@ -194,7 +194,7 @@ def test_the_output_of_inspect_names_its_log(runs: Runs) -> None:
 @real
 def test_reading_takes_milliseconds_and_no_inspect(runs: Runs) -> None:
     code = (
-        "import os, sys, time; from evalmon_agent.files.eval_logs import LogReader;"
+        "import os, sys, time; from evalmon_agent.programs.evidence.eval_logs import LogReader;"
         "from evalmon_agent.files.owned import OwnedFiles; began = time.monotonic();"
         "found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0);"
         "took_s = time.monotonic() - began;"
@@ -253,7 +253,7 @@ def test_without_zstandard_the_reason_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.eval").write_bytes(zip_of([member]))
     code = (
         "import sys; sys.modules['zstandard'] = sys.modules['compression.zstd'] = None\n"
-        "import os\nfrom evalmon_agent.files.eval_logs import LogReader\n"
+        "import os\nfrom evalmon_agent.programs.evidence.eval_logs import LogReader\n"
         "from evalmon_agent.files.owned import OwnedFiles\n"
         "print(LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0).unreadable.popitem()[1])"
     )

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from zips import Member, deflated, zip_of
 
 import second_user
-from evalmon_agent.files.eval_archive import MEMBER_LIMIT_BYTES, ArchiveError, open_archive
 from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.programs.evidence.eval_archive import MEMBER_LIMIT_BYTES, ArchiveError, open_archive
+from zips import Member, deflated, zip_of
 
 FILES = OwnedFiles(os.geteuid())
 WANTED = frozenset({"header.json", "_journal/start.json"})
@@ -212,7 +212,7 @@ def end_without_a_directory() -> bytes:
 
 MEASURE = """
 import os, re, sys, time
-from evalmon_agent.files.eval_logs import LogReader
+from evalmon_agent.programs.evidence.eval_logs import LogReader
 from evalmon_agent.files.owned import OwnedFiles
 began = time.process_time()  # of this process: a busy machine is not the file's doing
 found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0)

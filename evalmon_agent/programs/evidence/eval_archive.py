@@ -1,4 +1,4 @@
-"""Members of an inspect-ai `.eval` file: a zip whose members are compressed with zstd.
+"""Reads members of an inspect-ai `.eval` file: a zip whose members are compressed with zstd.
 
 The standard library's zipfile holds every member's name in memory at once and reads zstd from Python 3.14 on only.
 
@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from evalmon_agent.evidence.eval_log import UnreadableLogError
-from evalmon_agent.files import zstd
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.regular import read_at
+from evalmon_agent.programs.evidence import zstd
 
 MEMBER_LIMIT_BYTES = 8 * 1024 * 1024
 _DIRECTORY_LIMIT_BYTES = 16 * 1024 * 1024

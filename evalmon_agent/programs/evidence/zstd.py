@@ -1,4 +1,4 @@
-"""Zstandard, by Python's own module from 3.14 on and by the package zstandard before; imported when first used.
+"""Decompresses Zstandard: by Python's module from 3.14 on, before by the package zstandard, imported when first used.
 
 Promises: no more than the limit comes out, and 8 MiB of history at most are kept: zstd's own limit is 128 MiB.
 """

@@ -1,0 +1,80 @@
+"""Decodes a file that bears its schema; a schema that this version does not read is refused with what to do.
+
+A change of shape of a file that we rewrite raises its schema, which is 1 where a file says nothing. Of the same schema
+a field that this version does not know is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from evalmon_agent.errors import UnreadableError
+from evalmon_agent.files.private import read_private
+
+_MAX_BYTES = 64 * 1024
+
+
+class Versioned(Protocol):
+    """What has a schema."""
+
+    @property
+    def schema(self) -> int:
+        """Of the file that it was read from."""
+
+
+T = TypeVar("T", bound=Versioned)
+
+
+class _Schema(msgspec.Struct):
+    schema: int = 1
+
+
+_schema = msgspec.json.Decoder(_Schema)
+
+
+def decode(data: bytes, decoder: msgspec.json.Decoder[T], *, path: str, schema: int) -> T | None:
+    """What the file says; None if it cannot be believed. `schema`: the one that the decoder reads.
+
+    Raises:
+        UnreadableError: another evalmon wrote it, in another schema.
+    """
+    found: T | None
+    try:
+        found = decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        found = None
+    written = _schema_of(data) if found is None else found.schema
+    if written is None or written == schema:
+        return found
+    if written > schema:
+        raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one (the file is left as it is)")
+    raise UnreadableError(
+        f"{path}: written by an older evalmon, in a form that this one does not read; go on with that one, or begin "
+        "anew in another directory (the file is left as it is)"
+    )
+
+
+def read(path: str, decoder: msgspec.json.Decoder[T], *, schema: int) -> T | None:
+    """A small file that nobody rewrites, and that must be readable if it is there; None if it is not.
+
+    Raises:
+        UnreadableError: it is damaged, or of another schema.
+    """
+    try:
+        data = read_private(path, max_bytes=_MAX_BYTES) or b""
+    except FileNotFoundError:
+        return None
+    found = decode(data, decoder, path=path, schema=schema)
+    if found is None:
+        raise UnreadableError(f"{path}: cannot be read; remove it while no monitor runs")
+    return found
+
+
+def _schema_of(data: bytes) -> int | None:
+    """None for what is no JSON object, or bears no number as its schema."""
+    try:
+        return _schema.decode(data).schema
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
