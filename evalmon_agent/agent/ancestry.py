@@ -1,6 +1,9 @@
-"""Who is above us: another evalmon `run` for this job, whose report covers us then, or slurmstepd itself."""
+"""Finds who is above us: another evalmon `run` for this job, whose report covers us then, or slurmstepd."""
+
+from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 # A bound, should the table change under our feet; real chains end at slurmstepd after a few steps.
 _GENERATIONS = 64
@@ -8,14 +11,12 @@ _GENERATIONS = 64
 _STEPD = b"slurmstepd: ["
 
 
+@dataclass(frozen=True, slots=True)
 class Above:
     """`is_run`: a `run` for the same job. `step`: "batch", "0", ... if slurmstepd was found and says so."""
 
-    __slots__ = ("is_run", "step")
-
-    def __init__(self, *, is_run: bool = False, step: str | None = None) -> None:
-        self.is_run = is_run
-        self.step = step
+    is_run: bool = False
+    step: str | None = None
 
 
 def look_above(job_id: str | None) -> Above:

@@ -1,28 +1,26 @@
-"""The command itself: which program it is, and the two ways to start it."""
+"""Finds which program the command is, and starts it: as our child, or in our place."""
+
+from __future__ import annotations
 
 import errno
 import os
+import signal
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from .inherited import Inherited
-from .light import signal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, NoReturn
 
 # The kernel looks at so much of a script's first line (BINPRM_BUF_SIZE).
 _FIRST_LINE_BYTES = 256
 _SHELL = "/bin/sh"
 
 
+@dataclass(frozen=True, slots=True)
 class Command:
     """A program (a path, or a name to be looked up in PATH) and its argv."""
 
-    __slots__ = ("argv", "program")
-
-    def __init__(self, program: str, argv: list[str]) -> None:
-        self.program = program
-        self.argv = argv
+    program: str
+    argv: list[str]
 
     def spawn(self, inherited: Inherited, *, leads_group: bool = False) -> int:
         """Start it as our child, exactly as it would have been in our place; returns its pid.
@@ -50,7 +48,7 @@ class Command:
                 raise
             return self._for_the_shell().spawn(inherited, leads_group=leads_group)
 
-    def replace_us(self, inherited: Inherited) -> "NoReturn":
+    def replace_us(self, inherited: Inherited) -> NoReturn:
         """Become the command: it runs as if we had never been there.
 
         Raises:
@@ -66,9 +64,9 @@ class Command:
                 raise
             self._for_the_shell().replace_us(inherited)
 
-    def _for_the_shell(self) -> "Command":
+    def _for_the_shell(self) -> Command:
         """A file that is neither a binary nor names an interpreter is the shell's (execvp(3))."""
-        import shutil  # noqa: PLC0415 (slow to import, seldom needed)
+        import shutil  # noqa: PLC0415 (imports the compressors, seldom needed)
 
         path = shutil.which(self.program) or self.program
         return Command(_SHELL, [_SHELL, path, *self.argv[1:]])

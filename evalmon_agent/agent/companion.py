@@ -4,17 +4,15 @@ A fork of this process, which has loaded nothing yet: 1 ms, where a second inter
 `run` only ever waits for it at the end, and not long.
 """
 
+from __future__ import annotations
+
 import os
+import signal
 import time
+from typing import NoReturn
 
-from .light import signal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
-    from .arguments import Arguments
-    from .sampling.record import Page, Record
+from .arguments import Arguments
+from .sampling.record import Page, Record
 
 _END_WITHIN_S = 0.5
 
@@ -22,7 +20,7 @@ _END_WITHIN_S = 0.5
 class Companion:
     """The sampler's process."""
 
-    def __init__(self, asked: "Arguments", *, is_in_job: bool) -> None:
+    def __init__(self, asked: Arguments, *, is_in_job: bool) -> None:
         """Nothing is started yet."""
         self._asked = asked
         self._is_in_job = is_in_job
@@ -87,7 +85,7 @@ class Companion:
             self._live(directory, life, run)
         os.close(life)
 
-    def _live(self, directory: str, life: int, run: int) -> "NoReturn":
+    def _live(self, directory: str, life: int, run: int) -> NoReturn:
         """The sampler's life, in its own process."""
         try:
             # Told to end before there is anything to lose, it just dies.
@@ -110,7 +108,7 @@ class Companion:
         finally:
             os._exit(0)
 
-    def _show(self, record: "Record") -> None:
+    def _show(self, record: Record) -> None:
         if self._page is not None:
             self._page.show(record)
 

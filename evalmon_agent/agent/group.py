@@ -5,6 +5,8 @@ own takes the command out of ours, and by that group proctrack/pgid would find i
 holds the job together.
 """
 
+from __future__ import annotations
+
 import os
 
 

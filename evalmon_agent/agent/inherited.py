@@ -4,9 +4,10 @@ Python at its start ignores SIGPIPE and SIGXFSZ, and in the C locale it puts LC_
 (PEP 538). `run` itself holds all signals back (signals.py). None of that is the command's business.
 """
 
-import os
+from __future__ import annotations
 
-from .light import signal
+import os
+import signal
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh"})
 
@@ -61,7 +62,7 @@ def _is_own(path: bytes) -> bool:
     return True
 
 
-def _parsed(entries: "list[bytes]") -> dict[bytes, bytes]:
+def _parsed(entries: list[bytes]) -> dict[bytes, bytes]:
     environment: dict[bytes, bytes] = {}
     for entry in entries:
         name, equals, value = entry.partition(b"=")

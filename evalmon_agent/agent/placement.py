@@ -5,9 +5,9 @@ inside another one some variables tell of that other job [seen on 22.05: SLURM_A
 SLURM_STEP_ID, SLURM_RESTART_COUNT]. SLURM_JOB_ID, SLURM_TASK_PID and SLURM_PROCID are always this job's.
 """
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class Job:
@@ -29,7 +29,7 @@ class Job:
         "time_limit_end",
     )
 
-    def __init__(self, environ: "Mapping[str, str]", *, raw_id: int, step: int | None, scope: str) -> None:
+    def __init__(self, environ: Mapping[str, str], *, raw_id: int, step: int | None, scope: str) -> None:
         part = "" if step is None else f".{step}.{_number(environ, 'SLURM_PROCID') or 0}"
         self.raw_id = raw_id
         self.job_id = _job_id(environ, raw_id)
@@ -41,7 +41,7 @@ class Job:
         self.spare_file = f"{raw_id}{part}.json"
 
 
-def job_of(environ: "Mapping[str, str]", *, pid: int, is_script: bool, step: str | None) -> Job | None:
+def job_of(environ: Mapping[str, str], *, pid: int, is_script: bool, step: str | None) -> Job | None:
     """The job that this process belongs to; None outside of one, or if its id is not one of Slurm's.
 
     Args:
@@ -58,7 +58,7 @@ def job_of(environ: "Mapping[str, str]", *, pid: int, is_script: bool, step: str
     return Job(environ, raw_id=raw_id, step=number, scope="job" if is_batch_shell else "part")
 
 
-def _job_id(environ: "Mapping[str, str]", raw_id: int) -> str:
+def _job_id(environ: Mapping[str, str], raw_id: int) -> str:
     array, task = _number(environ, "SLURM_ARRAY_JOB_ID"), _number(environ, "SLURM_ARRAY_TASK_ID")
     if array is not None and task is not None:
         return f"{array}_{task}"
@@ -69,7 +69,7 @@ def _job_id(environ: "Mapping[str, str]", raw_id: int) -> str:
     return str(raw_id)
 
 
-def _number(environ: "Mapping[str, str]", name: str) -> int | None:
+def _number(environ: Mapping[str, str], name: str) -> int | None:
     return _digits(environ.get(name))
 
 

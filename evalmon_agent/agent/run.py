@@ -7,8 +7,11 @@ Whatever of ours fails before the command runs: we become the command. Whatever 
 end as it did.
 """
 
+from __future__ import annotations
+
 import os
 import time
+from typing import NoReturn
 
 from evalmon_agent.errors import UsageError
 
@@ -23,10 +26,6 @@ from .placement import job_of
 from .report import Run
 from .reporter import Reporter
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
 # After the command's end a job is held no longer than this, whatever hangs.
 _LEAVE_WITHIN_S = 2.0
 
@@ -38,7 +37,7 @@ _NOT_FOUND = 127
 UNMONITORED = "EVALMON_UNMONITORED"
 
 
-def main(argv: list[str]) -> "NoReturn":
+def main(argv: list[str]) -> NoReturn:
     """Run what `argv` (without `evalmon run`) asks for; never returns."""
     mask = signals.hold_back()
     try:
@@ -139,7 +138,7 @@ def _is_the_commands(descriptor: int) -> bool:
         return False  # the listing's own, closed again
 
 
-def _leave(status: int, *, message: str, descriptor: int = 2) -> "NoReturn":
+def _leave(status: int, *, message: str, descriptor: int = 2) -> NoReturn:
     try:
         os.write(descriptor, f"{message}\n".encode())
     finally:

@@ -3,24 +3,22 @@
 It ends with its parent, or when it is told to; whoever starts it in the background need not wait for it.
 """
 
+from __future__ import annotations
+
 import os
+import signal
+from typing import NoReturn
 
 from evalmon_agent.errors import UsageError
 
 from . import arguments, signals
-from .light import signal
 from .sampling import sampler
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
-    from .sampling.record import Record
+from .sampling.record import Record
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main(argv: list[str]) -> "NoReturn":
+def main(argv: list[str]) -> NoReturn:
     """Sample as `argv` (without `evalmon sample`) asks for; never returns."""
     status = 1
     try:
@@ -60,7 +58,7 @@ class _Teller:
         for descriptor in range(3):
             os.dup2(null, descriptor)
 
-    def tell(self, record: "Record") -> None:
+    def tell(self, record: Record) -> None:
         """What there is to say, as soon as there is."""
         why_not = record.texts.get("no_gpu_file")
         is_settled = bool(why_not or record.counts["gpus"] or record.texts.get("ended"))

@@ -1,10 +1,11 @@
 """What wakes the main thread: a signal to end, the end of the parent, an answer of the worker, a point in time."""
 
+from __future__ import annotations
+
 import os
 import select
+import signal
 import time
-
-from evalmon_agent.agent.light import signal
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NAMES = {int(signal.SIGTERM): "SIGTERM", int(signal.SIGINT): "SIGINT", int(signal.SIGHUP): "SIGHUP"}

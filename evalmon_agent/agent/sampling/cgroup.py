@@ -1,8 +1,8 @@
 """Where is the job's cgroup? The lists of /proc parsed (pure), v1 and v2 and both at once."""
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping
 
 # The name that a v2 hierarchy has here, for its line in /proc/PID/cgroup has none.
 UNIFIED = ""
@@ -52,7 +52,7 @@ def parse_own(text: str) -> dict[str, str]:
     return paths
 
 
-def parse_mounts(text: str) -> "Mapping[str, Hierarchy]":
+def parse_mounts(text: str) -> Mapping[str, Hierarchy]:
     """The cgroup mounts in a mountinfo (proc(5)), by controller; of two for one, the first."""
     hierarchies: dict[str, Hierarchy] = {}
     for line in text.splitlines():

@@ -1,5 +1,7 @@
 """Which processes are in a cgroup and all below it? Its tree is walked again only when it has changed."""
 
+from __future__ import annotations
+
 import os
 
 # Larger than any page of it: the kernel gives it out in parts.
@@ -38,7 +40,7 @@ class CgroupPids:
                 is_whole = False
         return found, is_whole
 
-    def _children(self) -> "list[CgroupPids]":
+    def _children(self) -> list[CgroupPids]:
         """A directory has two links and one more for each below it; where that is not so it is listed each time."""
         links = os.stat(self._directory).st_nlink
         if links != self._links or links < 2:

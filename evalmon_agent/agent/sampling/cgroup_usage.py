@@ -1,5 +1,7 @@
 """What the job uses of this node, from its cgroup: the kernel's own sums, a few small files per tick."""
 
+from __future__ import annotations
+
 import os
 
 from . import cgroup

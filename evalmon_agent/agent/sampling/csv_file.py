@@ -12,11 +12,14 @@ Promises, for the file and its reader:
 * Never raises for what the file system says: rows are dropped and counted, and 30 s later the file is opened anew.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import stat
 import time
+from contextlib import suppress
 
 from evalmon_agent.files.trusted import ForeignError, open_directory
 
@@ -41,7 +44,7 @@ class _NotOurTurnError(Exception):
 class CsvFile:
     """One CSV; opened when it is first needed, so that a job without a GPU has no file for it.
 
-    `dropped` counts rows that were lost, `trouble` is what went wrong last ("" if nothing did), `is_turn` is False
+    `trouble` is what went wrong last ("" if nothing did), `is_turn` is False
     while another sampler writes here.
     """
 
@@ -58,7 +61,6 @@ class CsvFile:
         self._is_made = False
         self._has_made_it = False
         self.is_turn = True
-        self.dropped = 0
         self.trouble = f"{self._name}: the script writes it itself" if held_s else ""
 
     def prepare(self) -> bool:
@@ -78,17 +80,16 @@ class CsvFile:
             self.is_turn = True
         return self._descriptor >= 0
 
-    def append(self, rows: bytes, *, count: int) -> bool:
-        """Write the `count` rows of one tick; False if they are dropped."""
-        is_written = False
-        if self.prepare():
-            try:
-                self._write(rows)
-                is_written = True
-            except (OSError, _RefusedError) as error:
-                self._give_up_for_now(error)
-        self.dropped += 0 if is_written else count
-        return is_written
+    def append(self, rows: bytes) -> bool:
+        """Write the rows of one tick; False if they are dropped."""
+        if not self.prepare():
+            return False
+        try:
+            self._write(rows)
+        except (OSError, _RefusedError) as error:
+            self._give_up_for_now(error)
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of the file; another sampler may take its turn."""
@@ -208,10 +209,8 @@ class CsvFile:
         self._end += written
 
     def _cut_back(self) -> None:
-        try:  # noqa: SIM105 (contextlib costs 3 ms)
+        with suppress(OSError):  # the next one to open it sees the torn tail
             os.ftruncate(self._descriptor, self._end)
-        except OSError:
-            pass  # the next one to open it sees the torn tail
 
     def _give_up_for_now(self, error: Exception) -> None:
         self.trouble = f"{self._name}: {_said(error)}"

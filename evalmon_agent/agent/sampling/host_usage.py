@@ -1,8 +1,8 @@
 """What the job used of this node so far, and what it may use. Pure: records, and how the kernel's files are read."""
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable
 
 # Limits beyond this are none (v1 prints nearly 2**63).
 _NO_LIMIT_BYTES = 1 << 60
@@ -68,6 +68,6 @@ def quota_cores(text: str) -> float | None:
     return quota / period if quota and period else None
 
 
-def smallest(values: "Iterable[float | None]") -> float | None:
+def smallest(values: Iterable[float | None]) -> float | None:
     """The least that is known."""
     return min((value for value in values if value is not None), default=None)

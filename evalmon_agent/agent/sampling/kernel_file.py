@@ -3,6 +3,8 @@
 At a tick a second that way was half of what a cgroup's figures cost. An open file keeps no cgroup from being removed.
 """
 
+from __future__ import annotations
+
 import os
 
 # Of memory.stat, the longest, a third is used.

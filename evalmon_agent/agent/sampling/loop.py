@@ -5,24 +5,22 @@ those that were missed are skipped and counted. Here is one of the two places wh
 a tick that fails is counted, and the next one comes.
 """
 
+from __future__ import annotations
+
 import os
 import time
+from collections.abc import Callable, Mapping
 
 from . import gpu_rows, host_rows, memory_guard
+from .bell import Bell
 from .csv_file import CsvFile
-from .gpu_source import GpuTick, NoGpuError, open_source
+from .gpu_rows import GpuTick
+from .gpu_source import NoGpuError, Source, open_source
+from .host_source import HostSource
+from .host_usage import Usage
 from .record import Record
+from .seen import Seen
 from .worker import Worker
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from .bell import Bell
-    from .gpu_source import Source
-    from .host_source import HostSource
-    from .host_usage import Usage
-    from .seen import Seen
 
 # A last sample is worth it if so much time has passed since the one before.
 _LAST_AFTER_S = 1.0
@@ -43,9 +41,9 @@ class Plan:
         directory: str,
         suffix: str,
         interval_s: float,
-        environ: "Mapping[str, str]",
+        environ: Mapping[str, str],
         no_gpu: str,
-        open_host: "Callable[[], HostSource]",
+        open_host: Callable[[], HostSource],
         end_unix_s: float | None,
         gpu_held_s: float,
     ) -> None:
@@ -62,7 +60,7 @@ class Plan:
 class Loop:
     """One sampler on one node."""
 
-    def __init__(self, plan: Plan, record: Record, bell: "Bell", *, show: "Callable[[], None]", seen: "Seen") -> None:
+    def __init__(self, plan: Plan, record: Record, bell: Bell, *, show: Callable[[], None], seen: Seen) -> None:
         """Nothing is touched yet.
 
         Args:
@@ -175,8 +173,7 @@ class Loop:
         self._show()
 
     def _write(self, file: CsvFile, rows: bytes, counter: str, *, count: int) -> None:
-        is_written = file.append(rows, count=count)
-        if is_written:
+        if file.append(rows):
             self._record.count(counter, count)
         elif file.is_turn:
             self._record.count("dropped_rows", count)

@@ -4,6 +4,8 @@ A process of ours that the kernel kills makes a good eval OUT_OF_MEMORY, and so 
 way to us. So the sampler goes before it comes to that: it is the only one of us that can be spared.
 """
 
+from __future__ import annotations
+
 KEEP_FREE_BYTES = 64 * 1024 * 1024
 EVERY_S = 5.0
 

@@ -4,6 +4,8 @@ Many did before us: `nvidia-smi --query-gpu=... -l 30 > gpu_metrics.csv &`. By i
 later cannot be seen beforehand.
 """
 
+from __future__ import annotations
+
 _BYTES = 1 << 20
 _WORDS = (b"nvidia-smi", b"gpu_metrics.csv")
 

@@ -5,6 +5,8 @@ can be read half by a `tail -1` at that moment [ran: ext4, one read in a hundred
 time]. So the last cell of the row before is filled up with blanks, which every reader of such a file takes off.
 """
 
+from __future__ import annotations
+
 _PAGE_BYTES = 4096
 # The next row may be longer than the longest of this tick by so much.
 _SPARE_BYTES = 64

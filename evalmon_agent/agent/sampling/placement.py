@@ -4,12 +4,12 @@ One sampler per node: of a step's tasks on a node, the first (companion.py). The
 of the job, whose files have the plain names; SLURM_NODEID would not tell, for in a step it counts the step's nodes.
 """
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping
 
 
-def host_suffix(environ: "Mapping[str, str]", *, hostname: str) -> str:
+def host_suffix(environ: Mapping[str, str], *, hostname: str) -> str:
     """What stands before `.csv` in the names: empty on the first or only node, else `.<host>`."""
     nodes = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST") or ""
     node = environ.get("SLURMD_NODENAME") or hostname

@@ -4,14 +4,14 @@ A process's figures include those of the children that it has waited for (wait_t
 sum over the living is that of the job, less what orphans did.
 """
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable
 
 _PROCESSES_AT_MOST = 1000
 
 
-def io_of(pids: "Iterable[int]") -> tuple[int | None, int | None]:
+def io_of(pids: Iterable[int]) -> tuple[int | None, int | None]:
     """Bytes read and written by those that let us look; None if nobody does, or if they are too many to ask."""
     read = written = 0
     is_known = False

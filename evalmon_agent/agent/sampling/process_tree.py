@@ -1,5 +1,7 @@
 """Which processes are below this one? From /proc/PID/task/TID/children: a few small files, however full the node is."""
 
+from __future__ import annotations
+
 import os
 
 

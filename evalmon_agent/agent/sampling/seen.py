@@ -3,6 +3,8 @@
 Only what it is called goes on record: command lines may hold secrets.
 """
 
+from __future__ import annotations
+
 # Names of the program, and the words behind it that make it write a log.
 _WRITES_A_LOG = {"inspect": ("eval", "eval-set", "eval-retry"), "inspect_ai": ("eval", "eval-set", "eval-retry")}
 

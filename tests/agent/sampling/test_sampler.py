@@ -496,30 +496,6 @@ def test_the_eval_does_not_notice_a_sampler_that_is_killed(experiment: Experimen
     assert attempt["sampler"]["ended"] == "killed by signal 9"
 
 
-IMPORTS = """
-import sys
-from evalmon_agent.agent.sampling import sampler, sampler as _
-before = set(sys.modules)
-from evalmon_agent.agent.sampling.gpu_source import open_source
-tick = open_source({}).tick()
-assert tick.rows_count == 2, tick.rows_count
-import string, ctypes.util
-assert string.capwords("a b") == "A B" and ctypes.util.find_library
-print(sorted(before & set(sys.argv[1].split())), "pynvml" in before)
-"""
-
-
-def test_what_runs_in_a_job_is_light_and_pynvml_comes_with_the_first_look(world: World) -> None:
-    heavy = "asyncio click collections contextlib ctypes dataclasses enum filelock json logging msgspec psutil pynvml"
-    heavy += " re rich shutil signal subprocess tempfile threading typing yaml"
-    argv = [sys.executable, "-S", "-E", "-P", "-c", "import sys; sys.path[:0] = sys.argv.pop().split(':')" + IMPORTS]
-    argv += [heavy, ":".join(path for path in sys.path if path)]
-    done = subprocess.run(
-        argv, env=world.environment(environ()), capture_output=True, text=True, timeout=20, check=False
-    )
-    assert (done.stdout, done.stderr) == ("[] False\n", "")
-
-
 END_TIME = """
 import sys, time
 from evalmon_agent.agent.sampling import sampler
