@@ -75,8 +75,6 @@ class Companion:
                 self._why_not = "it was over too soon" if is_told else f"killed by signal {os.WTERMSIG(status)}"
 
     def _fork(self, directory: str) -> None:
-        from .sampling.record import Page  # noqa: PLC0415 (only where something is sampled)
-
         self._page = Page()
         life, self._life = os.pipe()
         run = os.getpid()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .placement import Job
+from .job import Job
 
 SCHEMA = 1
 

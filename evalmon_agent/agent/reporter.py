@@ -12,7 +12,7 @@ import signal
 import time
 
 from .arguments import Arguments
-from .placement import Job
+from .job import Job
 from .report import Run
 
 # The exit status of a writer that failed without an errno; higher than any.

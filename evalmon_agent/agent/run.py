@@ -20,9 +20,8 @@ from .ancestry import look_above
 from .canary import Canary
 from .companion import Companion
 from .ending import end_as
-from .group import may_lead_a_group
 from .inherited import Inherited
-from .placement import job_of
+from .job import job_of
 from .report import Run
 from .reporter import Reporter
 
@@ -72,7 +71,7 @@ def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Argum
         job = job_of(os.environ, pid=os.getpid(), is_script=asked.is_script, step=above.step)
         has_a_place = job is not None and (asked.dir or os.environ.get("EVALMON_DIR"))
         reporter = Reporter(asked, job, stderr=-1 if has_a_place else _copy_of_stderr())
-        leads = asked.is_script and job is not None and may_lead_a_group(job.raw_id)
+        leads = asked.is_script and job is not None and command.may_lead_a_group(job.raw_id)
         pid = what.spawn(inherited, leads_group=leads)
     except Exception:  # noqa: BLE001 (nothing of ours may keep the command from running)
         inherited.environment[UNMONITORED.encode()] = b"1"

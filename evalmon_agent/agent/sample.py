@@ -73,7 +73,7 @@ class _Teller:
 
 
 def _end_with_the_parent() -> None:
-    """Ask the kernel for SIGTERM when it dies; the bell looks for that too, but not at once."""
+    """Ask the kernel for SIGTERM when it dies; Wakeup looks for that too, but not at once."""
     try:
         import ctypes  # noqa: PLC0415 (3 ms, only here)
 

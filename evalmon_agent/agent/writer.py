@@ -13,8 +13,8 @@ import sys
 from typing import Any
 
 from .arguments import Arguments
+from .job import Job
 from .jobs_directory import JobsDirectory, NotOursError, find_monitor_directory
-from .placement import Job
 from .report import Run, enter, new_report, printable
 from .sampling import record
 

@@ -1,4 +1,4 @@
-"""How is the job's use of a node written into host_metrics.csv? Pure; in nvidia-smi's style."""
+"""Writes the job's use of a node as a row of host_metrics.csv. Pure; in nvidia-smi's style."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which GPUs are the job's? Pure: the environment at the start and what NVML shows, in; the devices, or why none, out.
+"""Chooses the job's GPUs. Pure: from the environment at the start and what NVML shows.
 
 Without device constraint a job sees its neighbours' GPUs as well, so "all that there are" is right only where
 nothing says otherwise. CUDA_VISIBLE_DEVICES holds NVML indices whether devices are constrained or not;

@@ -1,4 +1,4 @@
-"""What wakes the main thread: a signal to end, the end of the parent, an answer of the worker, a point in time."""
+"""Wakes the main thread: at a signal to end, the end of the parent, an answer of the worker, a point in time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMES = {int(signal.SIGTERM): "SIGTERM", int(signal.SIGINT): "SIGINT", int(sign
 _LONGEST_S = 3600.0
 
 
-class Bell:
+class Wakeup:
     """Waits for them all at once. Make it in the main thread; all signals but the three stay as they are."""
 
     def __init__(self, *, life: int) -> None:
@@ -41,8 +41,8 @@ class Bell:
         ready = {descriptor for descriptor, _ in self._poll.poll(left_s * 1000)}
         is_done = bool(ready - {self._reading, self._life})
         if self._reading in ready:
-            rung = os.read(self._reading, 64)
-            return next((_NAMES[number] for number in rung if number in _NAMES), ""), is_done
+            numbers = os.read(self._reading, 64)
+            return next((_NAMES[number] for number in numbers if number in _NAMES), ""), is_done
         if self._life in ready or os.getppid() != self._parent:
             return "the parent is gone", is_done
         return "", is_done
