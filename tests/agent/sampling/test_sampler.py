@@ -27,7 +27,7 @@ def in_job(experiment: Experiment, world: World, **more: str) -> dict[str, str]:
 
 
 def run_in_job(
-    experiment: Experiment, world: World, seconds: float = 0.5, **more: str
+    experiment: Experiment, world: World, seconds: float = 0.8, **more: str
 ) -> tuple[dict[str, object], list[str], Rows]:
     """What the report says of the sampler, its notes, and the GPUs' rows."""
     argv = [*RUN, "--sample-interval", "1", "--", "sh", "-c", f"echo out; sleep {seconds}; exit 6"]
