@@ -1,4 +1,4 @@
-"""How we end: exactly as the command ended."""
+"""Ends us exactly as the command ended."""
 
 from __future__ import annotations
 

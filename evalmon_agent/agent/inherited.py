@@ -1,4 +1,4 @@
-"""What this process was given and the command shall be given in turn, though Python has changed it since.
+"""Restores what this process was given, for the command, though Python has changed it since.
 
 Python at its start ignores SIGPIPE and SIGXFSZ, and in the C locale it puts LC_CTYPE into its own environment
 (PEP 538). `run` itself holds all signals back (signals.py). None of that is the command's business.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+
+from evalmon_agent.files.trusted import open_file
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh"})
 
@@ -53,8 +55,6 @@ def _environment() -> dict[bytes, bytes]:
 
 def _is_own(path: bytes) -> bool:
     """Whether what lies there now is still a file of ours: an eval goes on from no log that somebody else put there."""
-    from evalmon_agent.files.trusted import open_file  # noqa: PLC0415 (seldom needed)
-
     try:
         os.close(open_file(os.fsdecode(path), owner=os.geteuid()))
     except OSError:

@@ -1,4 +1,4 @@
-"""The directory `evalmon/jobs`: found, checked, and one report read and replaced in it."""
+"""Finds and checks the directory `evalmon/jobs`, and reads and replaces one report in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`evalmon run`: the command runs as if we were not there, and its start and end are reported.
+"""`evalmon run`: runs the command as if we were not there, and has its start and end reported.
 
     hold signals back -> start the command -> let go of its files -> pass signals on, report beside it
                       -> end as it ended
@@ -14,6 +14,7 @@ import time
 from typing import NoReturn
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.words.printable import printable
 
 from . import arguments, command, signals
 from .ancestry import look_above
@@ -51,8 +52,6 @@ def main(argv: list[str]) -> NoReturn:
         _monitor(what, inherited, asked)
         what.replace_us(inherited)
     except OSError as error:
-        from evalmon_agent.words.printable import printable  # noqa: PLC0415 (seldom needed)
-
         _leave(
             _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN,
             message=f"evalmon run: {printable(asked.command[0])}: {error.strerror}",

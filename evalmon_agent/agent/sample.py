@@ -1,4 +1,4 @@
-"""`evalmon sample`: the sampler alone, for scripts that do not run under `evalmon run`.
+"""`evalmon sample`: runs the sampler alone, for scripts that do not run under `evalmon run`.
 
 It ends with its parent, or when it is told to; whoever starts it in the background need not wait for it.
 """
@@ -44,7 +44,7 @@ def _sample(directory: str, interval_s: float) -> None:
         interval_s=interval_s,
         environ=dict(os.environ),
         root=os.getppid(),
-        life=-1,
+        parent_pipe=-1,
         show=teller.tell,
     )
 

@@ -1,4 +1,4 @@
-"""All signals of a `run`: held back from its first line on, passed on to the command until that has ended.
+"""Holds back all signals of a `run` from its first line on, and passes them on to the command until that has ended.
 
 All are blocked and fetched one by one with sigwaitinfo, so none can kill us, none is lost (one that came before
 the command was started waits), and no handler runs in between.

@@ -1,4 +1,4 @@
-"""The life of a report writer: find the place, write, try again where that may help.
+"""Writes a report: finds the place, writes, and tries again where that may help.
 
 What the file system refuses becomes a note in the report, if a later attempt to write succeeds, and never a word
 on the eval's output.

@@ -30,7 +30,7 @@ def job_directories(job_id: str) -> dict[str, str]:
 
 def find_job(own: str, mounts: str, *, job_id: str) -> dict[str, str]:
     """The same from the texts of /proc/self/cgroup and /proc/self/mountinfo."""
-    found: dict[str, str] = {}
+    directories: dict[str, str] = {}
     hierarchies = parse_mounts(mounts)
     for controller, path in parse_cgroups(own).items():
         hierarchy = hierarchies.get(controller)
@@ -38,8 +38,8 @@ def find_job(own: str, mounts: str, *, job_id: str) -> dict[str, str]:
         if hierarchy is not None and of_job is not None:
             below = _below(of_job, hierarchy.root)
             if below is not None:
-                found[controller] = hierarchy.mount_point + below
-    return found
+                directories[controller] = hierarchy.mount_point + below
+    return directories
 
 
 def parse_mounts(text: str) -> Mapping[str, Hierarchy]:

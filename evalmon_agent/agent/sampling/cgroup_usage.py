@@ -180,11 +180,11 @@ def _own_directory(job: str) -> str:
 
 def _between(own: str, job: str) -> list[str]:
     """Our own cgroup and each above it, up to the job's."""
-    found = []
+    directories = []
     while len(own) > len(job):
-        found.append(own)
+        directories.append(own)
         own = os.path.dirname(own)
-    return [*found, job]
+    return [*directories, job]
 
 
 class KernelFile:
@@ -248,13 +248,13 @@ class CgroupPids:
         return found
 
     def _look(self) -> tuple[list[int], bool]:
-        found, is_whole = _pids_in(self._directory), True
+        pids, is_whole = _pids_in(self._directory), True
         for below in self._children():
             try:
-                found += below.pids()
+                pids += below.pids()
             except OSError:
                 is_whole = False
-        return found, is_whole
+        return pids, is_whole
 
     def _children(self) -> list[CgroupPids]:
         """A directory has two links and one more for each below it; where that is not so it is listed each time."""

@@ -1,4 +1,4 @@
-"""How busy the parts of a GPU were since the last look, by GPM: on Hopper and later, also for MIG instances.
+"""Measures how busy the parts of a GPU were since the last look, by GPM: on Hopper and later, also for MIG instances.
 
 Two of NVML's samples, taken one tick apart, and their difference: nothing sleeps in between.
 """

@@ -41,14 +41,14 @@ def limit_bytes(text: str) -> int | None:
 
 def field(text: str, *names: str) -> int | None:
     """The sum of these fields of a file of `name value` lines; None if one is missing."""
-    found = 0
+    total = 0
     for name in names:
         _, is_there, rest = f"\n{text}".partition(f"\n{name} ")
         value = number(rest.partition("\n")[0]) if is_there else None
         if value is None:
             return None
-        found += value
-    return found
+        total += value
+    return total
 
 
 def quota_cores(text: str) -> float | None:

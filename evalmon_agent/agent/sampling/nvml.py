@@ -1,4 +1,4 @@
-"""The one door to pynvml: the devices of this node, and calls whose errors say what they mean for a figure.
+"""Asks NVML, as the one door to pynvml: for this node's devices, and by calls whose errors tell what to write.
 
 NVML is initialised once and not forked afterwards; every call may hang, so all of this happens in the worker's thread.
 """
@@ -89,12 +89,12 @@ class Nvml:
             count = self.ask("nvmlDeviceGetCount")
         except (NoValueError, LostError) as error:
             raise FailedError(str(error)) from error
-        found = [device for index in range(count) for device in self._device_at(index)]
-        known = {unit.uuid for device in found for unit in (device, *device.instances)}
+        devices = [device for index in range(count) for device in self._device_at(index)]
+        uuids_shown = {unit.uuid for device in devices for unit in (device, *device.instances)}
         for uuid in uuids:
-            if uuid not in known:
-                found += self._device_named(uuid)
-        return found
+            if uuid not in uuids_shown:
+                devices += self._device_named(uuid)
+        return devices
 
     def handle(self, device: Device) -> Any:
         """The handle of a device or instance; by its UUID, for indices move when a GPU is lost.
@@ -123,31 +123,31 @@ class Nvml:
         yield Device(
             str(index),
             uuid,
-            minor=self._known("nvmlDeviceGetMinorNumber", handle),
+            minor=self._ask_or_none("nvmlDeviceGetMinorNumber", handle),
             instances=self._instances(handle, index),
         )
 
     def _instances(self, handle: object, index: int) -> tuple[Device, ...]:
-        modes = self._known("nvmlDeviceGetMigMode", handle)
+        modes = self._ask_or_none("nvmlDeviceGetMigMode", handle)
         if not modes or modes[0] != _MIG_ENABLED:
             return ()
-        found = []
-        for number in range(self._known("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
-            instance = self._known("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
-            uuid = instance and self._known("nvmlDeviceGetUUID", instance)
+        instances = []
+        for number in range(self._ask_or_none("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
+            instance = self._ask_or_none("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
+            uuid = instance and self._ask_or_none("nvmlDeviceGetUUID", instance)
             if uuid:  # holes are usual
-                found.append(Device(f"{index}:{number}", uuid))
-        return tuple(found)
+                instances.append(Device(f"{index}:{number}", uuid))
+        return tuple(instances)
 
     def _device_named(self, uuid: str) -> Iterator[Device]:
-        handle = self._known("nvmlDeviceGetHandleByUUID", uuid)
+        handle = self._ask_or_none("nvmlDeviceGetHandleByUUID", uuid)
         if handle is None:
             return
-        whole = self._known("nvmlDeviceGetUUID", handle) or uuid
-        index = self._known("nvmlDeviceGetIndex", handle)
-        yield Device(str(index or 0), whole, minor=self._known("nvmlDeviceGetMinorNumber", handle))
+        whole = self._ask_or_none("nvmlDeviceGetUUID", handle) or uuid
+        index = self._ask_or_none("nvmlDeviceGetIndex", handle)
+        yield Device(str(index or 0), whole, minor=self._ask_or_none("nvmlDeviceGetMinorNumber", handle))
 
-    def _known(self, function: str, *arguments: object) -> Any:
+    def _ask_or_none(self, function: str, *arguments: object) -> Any:
         try:
             return self.ask(function, *arguments)
         except (NoValueError, LostError, FailedError):

@@ -65,7 +65,7 @@ def tree(root: int) -> list[int]:
     Raises:
         OSError: `root` is gone.
     """
-    found: list[int] = []
+    pids: list[int] = []
     waiting = [root]
     while waiting:
         pid = waiting.pop()
@@ -75,8 +75,8 @@ def tree(root: int) -> list[int]:
             if pid == root:
                 return _tree_by_psutil(root)
             continue
-        found.append(pid)
-    return found
+        pids.append(pid)
+    return pids
 
 
 def _children(pid: int) -> list[int]:

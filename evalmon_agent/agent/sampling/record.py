@@ -1,4 +1,4 @@
-"""What the sampler has to say of itself, for the job's report: kept where `run` finds it even if it is killed.
+"""Keeps what the sampler has to say of itself, for the job's report, where `run` finds it even if it is killed.
 
 A page of memory shared with `run`: nothing to drain, nothing to wait for, the present counts at any time. Lines of
 `name value`; neither side needs json for it.

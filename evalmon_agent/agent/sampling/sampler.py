@@ -38,7 +38,7 @@ def live(
     interval_s: float,
     environ: Mapping[str, str],
     root: int,
-    life: int,
+    parent_pipe: int,
     show: Callable[[Record], None],
     script: str | None = None,
 ) -> Record:
@@ -49,13 +49,13 @@ def live(
         interval_s: from tick to tick.
         environ: as it was at the start.
         root: the process whose tree is the job's where there is no cgroup.
-        life: a pipe whose other end the parent holds, or -1.
+        parent_pipe: a pipe whose other end the parent holds, or -1.
         show: makes the record known; called again and again.
         script: the batch script that runs beside us, if one does.
     """
     record = Record()
     record.counts["interval_ms"] = round(interval_s * 1000)
-    wakeup = Wakeup(life=life)
+    wakeup = Wakeup(parent_pipe=parent_pipe)
     _out_of_the_way()
     plan = Plan(
         directory=directory,

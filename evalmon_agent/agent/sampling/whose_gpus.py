@@ -72,16 +72,16 @@ def _words(text: str) -> list[str]:
 def _by_cuda(visible: str, devices: Sequence[Device], everything: Sequence[Device]) -> Choice:
     """As CUDA reads it: what stands behind the first entry that names nothing does not count."""
     words = _words(visible)
-    found: list[Device] = []
+    chosen: list[Device] = []
     for word in words:
         units = _named(word, devices)
         if not units:
             break
-        found += [unit for unit in units if unit not in found]
+        chosen += [unit for unit in units if unit not in chosen]
     # Global numbers in a job whose devices are constrained: as many as it may see are those it may see.
-    if len(found) < len(words) and len(words) == len(everything) and all(map(_is_number, words)):
-        found = list(everything)
-    return Choice(found, reason=f"none of CUDA_VISIBLE_DEVICES={visible[:200]!r} is a GPU that NVML shows")
+    if len(chosen) < len(words) and len(words) == len(everything) and all(map(_is_number, words)):
+        chosen = list(everything)
+    return Choice(chosen, reason=f"none of CUDA_VISIBLE_DEVICES={visible[:200]!r} is a GPU that NVML shows")
 
 
 def _named(word: str, devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -101,9 +101,9 @@ def _named(word: str, devices: Sequence[Device]) -> tuple[Device, ...]:
 def _by_minors(environ: Mapping[str, str], devices: Sequence[Device]) -> Choice:
     text = environ.get("SLURM_STEP_GPUS") or environ.get("SLURM_JOB_GPUS") or ""
     minors = {int(word) for word in _words(text) if _is_number(word)}
-    found = [unit for device in devices if device.minor in minors for unit in device.units]
+    chosen = [unit for device in devices if device.minor in minors for unit in device.units]
     told = f"Slurm's GPUs {text[:200]!r}" if text else f"SLURM_GPUS_ON_NODE={environ.get('SLURM_GPUS_ON_NODE')!r}"
-    return Choice(found, reason=f"{told} are none that NVML shows")
+    return Choice(chosen, reason=f"{told} are none that NVML shows")
 
 
 def _is_number(word: str) -> bool:

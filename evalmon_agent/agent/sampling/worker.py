@@ -1,4 +1,4 @@
-"""A thread for calls that may hang: the main thread asks, goes on, and learns from a descriptor of the answer."""
+"""Makes calls that may hang, in a thread: the main one asks, goes on, and learns of the answer from a descriptor."""
 
 from __future__ import annotations
 

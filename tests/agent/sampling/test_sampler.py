@@ -500,7 +500,7 @@ END_TIME = """
 import sys, time
 from evalmon_agent.agent.sampling import sampler
 sampler._SLACK_S = 0.0
-record = sampler.live(sys.argv[1], interval_s=60, life=-1, root=1, show=lambda record: None,
+record = sampler.live(sys.argv[1], interval_s=60, parent_pipe=-1, root=1, show=lambda record: None,
                       environ={"CUDA_VISIBLE_DEVICES": "", "SLURM_JOB_END_TIME": str(int(time.time()) + 2)})
 print(record.texts["ended"])
 """
