@@ -272,7 +272,7 @@ def test_without_a_driver_there_is_no_gpu_file_and_the_reason_is_told(experiment
 def test_without_nvml_nvidia_smi_is_asked(experiment: Experiment, world: World, tmp_path: Path) -> None:
     world.install_nvidia_smi(tmp_path / "bin")
     path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
-    said, notes, rows = run_in_job(experiment, world, 1.5, LD_LIBRARY_PATH="/nowhere", PATH=path)
+    said, notes, rows = run_in_job(experiment, world, 3.0, LD_LIBRARY_PATH="/nowhere", PATH=path)
     assert (notes, said["gpu_source"]) == ([], "nvidia-smi")
     assert [row["uuid"] for row in rows[:2]] == UUIDS
     smi = [rows[0][column] for column in gpu_rows.NVIDIA_SMI_COLUMNS[1:]]
@@ -287,7 +287,7 @@ def test_an_nvidia_smi_that_hangs_holds_nobody_up(experiment: Experiment, world:
     program.chmod(0o755)
     before = time.monotonic()
     path = f"{program.parent}:/usr/bin:/bin"
-    _, _, rows = run_in_job(experiment, world, 1.5, LD_LIBRARY_PATH="/nowhere", PATH=path)
+    _, _, rows = run_in_job(experiment, world, 3.0, LD_LIBRARY_PATH="/nowhere", PATH=path)
     assert rows == []
     assert time.monotonic() - before < 1.5 + 2
 
@@ -356,7 +356,8 @@ def test_a_requeued_job_goes_on_in_the_same_files_behind_a_torn_tail(world: Worl
     path = tmp_path / "out" / "gpu_metrics.csv"
     whole = path.read_bytes()
     path.write_bytes(whole[:-30])
-    argv = [*RUN, "--output-dir", str(tmp_path / "out"), "--", "sleep", "0.5"]
+    until_two_more_rows = 'n=0; until [ $(wc -l <"$0") -ge 5 ] || [ $n = 200 ]; do n=$((n + 1)); sleep 0.05; done'
+    argv = [*RUN, "--output-dir", str(tmp_path / "out"), "--", "sh", "-c", until_two_more_rows, str(path)]
     subprocess.run(argv, env=world.environment(environ()), check=True, capture_output=True, timeout=20)
     text = path.read_bytes()
     assert text.startswith(whole[:-30] + b"\n")
