@@ -15,7 +15,7 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mk
 
 # As submission/launcher.py, which this room does not know, writes them.
 _ENTRY = b"EVALMON_ENVIRON_"
-_ADDED = (b"EVALMON_DIR", b"EVALMON_NAME", b"EVALMON_OUTPUT_DIR")
+_ADDED = (b"EVALMON_DIR", b"EVALMON_NAME", b"EVALMON_OUTPUT_DIR", b"EVALMON_JOB_ID")
 _RETRY_LOG = b"EVALMON_RETRY_LOG"
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_OF_AN_EVAL = ("EVALMON_DIR", "EVALMON_NAME", "EVALMON_OUTPUT_DIR")
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -56,6 +58,15 @@ def job_of(environ: Mapping[str, str], *, pid: int, is_script: bool, step: str |
         restart=_number(environ, "SLURM_RESTART_COUNT") or 0,
         time_limit_end=_number(environ, "SLURM_JOB_END_TIME"),
     )
+
+
+def of_another_eval(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What evalmon's launcher set for the eval from whose job this one was submitted, which is not that eval: names."""
+    said_to, raw_id = _number(environ, "EVALMON_JOB_ID"), _number(environ, "SLURM_JOB_ID")
+    if said_to is None or raw_id is None or said_to == raw_id:
+        return ()
+    is_part_of_it = _job_id(environ, raw_id).partition("+")[0] == str(said_to)  # of a heterogeneous job
+    return () if is_part_of_it else _OF_AN_EVAL
 
 
 def host_suffix(environ: Mapping[str, str], *, hostname: str) -> str:
