@@ -1,6 +1,11 @@
-"""Who is above us: another evalmon `run` for this job, whose report covers us then, or slurmstepd itself."""
+"""Finds who is above us: another evalmon `run` for this job, whose report covers us then, or slurmstepd."""
+
+from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+
+from .proc import parent_of, read
 
 # A bound, should the table change under our feet; real chains end at slurmstepd after a few steps.
 _GENERATIONS = 64
@@ -8,14 +13,12 @@ _GENERATIONS = 64
 _STEPD = b"slurmstepd: ["
 
 
+@dataclass(frozen=True, slots=True)
 class Above:
     """`is_run`: a `run` for the same job. `step`: "batch", "0", ... if slurmstepd was found and says so."""
 
-    __slots__ = ("is_run", "step")
-
-    def __init__(self, *, is_run: bool = False, step: str | None = None) -> None:
-        self.is_run = is_run
-        self.step = step
+    is_run: bool = False
+    step: str | None = None
 
 
 def look_above(job_id: str | None) -> Above:
@@ -27,17 +30,17 @@ def look_above(job_id: str | None) -> Above:
     Raises:
         OSError: /proc does not tell.
     """
-    pid = _parent_of(os.getpid())
+    pid = parent_of(os.getpid())
     for _ in range(_GENERATIONS):
         if pid <= 1:
             break
         try:
-            words = _read(pid, "cmdline").split(b"\0")
+            words = read(pid, "cmdline").split(b"\0")
             if is_run(words) and _job_id_of(pid) == job_id:
                 return Above(is_run=True)
             if words[0].startswith(_STEPD):
                 return Above(step=step_of(words[0], job_id))
-            pid = _parent_of(pid)
+            pid = parent_of(pid)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             break  # ended meanwhile, or another user's (sudo): nothing of ours beyond
     return Above()
@@ -62,17 +65,7 @@ def step_of(title: bytes, job_id: str | None) -> str | None:
 
 
 def _job_id_of(pid: int) -> str | None:
-    for entry in _read(pid, "environ").split(b"\0"):
+    for entry in read(pid, "environ").split(b"\0"):
         if entry.startswith(b"SLURM_JOB_ID="):
             return os.fsdecode(entry.partition(b"=")[2])
     return None
-
-
-def _parent_of(pid: int) -> int:
-    # The command's name, in parentheses, may hold anything; the state and the parent follow it (proc(5)).
-    return int(_read(pid, "stat").rpartition(b")")[2].split()[1])
-
-
-def _read(pid: int, name: str) -> bytes:
-    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
-        return file.readall()

@@ -1,4 +1,10 @@
-"""What `evalmon run` and `evalmon hook` were asked to do. Pure; by hand, since argparse costs 9 ms."""
+"""Parses the words behind `evalmon run`, `evalmon hook` and `evalmon sample`. Pure."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from evalmon_agent.errors import UsageError
 
@@ -47,40 +53,20 @@ Options:
 
 _A_DAY_S = 86400
 
-_HOOK_OPTIONS = frozenset({"--name", "--output-dir"})
-_SAMPLE_OPTIONS = frozenset({"--output-dir", "--interval"})
-_RUN_OPTIONS = _HOOK_OPTIONS | {"--dir", "--experiment-id", "--sample-interval", "--token"}
-_HELP = frozenset({"-h", "--help"})
-_RUN_FLAGS = _HELP | {"--script"}
 
-
+@dataclass(slots=True)
 class Arguments:
-    """The options of `run` or `hook`, and the command behind them. None: not given, or given empty."""
+    """The options of `run`, `hook` or `sample`, and the command behind them. None: not given, or given empty."""
 
-    __slots__ = (
-        "command",
-        "dir",
-        "experiment_id",
-        "is_script",
-        "name",
-        "output_dir",
-        "sample_interval_s",
-        "token",
-        "wants_help",
-    )
-
-    def __init__(self, values: dict[str, str], command: list[str]) -> None:
-        self.name = values.get("--name") or None
-        self.output_dir = values.get("--output-dir") or None
-        self.dir = values.get("--dir") or None
-        self.experiment_id = values.get("--experiment-id") or None
-        self.token = values.get("--token") or None
-        self.sample_interval_s = _interval(values, "run", "--sample-interval") or _interval(
-            values, "sample", "--interval"
-        )
-        self.is_script = "--script" in values
-        self.wants_help = not _HELP.isdisjoint(values)
-        self.command = command
+    name: str | None = None
+    output_dir: str | None = None
+    dir: str | None = None
+    experiment_id: str | None = None
+    token: str | None = None
+    sample_interval_s: float | None = None
+    is_script: bool = False
+    wants_help: bool = False
+    command: list[str] = field(default_factory=list)
 
 
 def parse_run(argv: list[str]) -> Arguments:
@@ -89,7 +75,12 @@ def parse_run(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing or unusable value, no command.
     """
-    arguments = Arguments(*_split(argv, program="run", valued=_RUN_OPTIONS, flags=_RUN_FLAGS))
+    parser = _Parser("run")
+    for option in ("--name", "--output-dir", "--dir", "--experiment-id", "--token"):
+        parser.add_text(option)
+    parser.add_interval("--sample-interval")
+    parser.add_argument("--script", dest="is_script", action="store_true", default=argparse.SUPPRESS)
+    arguments = parser.parse(argv)
     if not arguments.command and not arguments.wants_help:
         raise UsageError("evalmon run: no command given; see evalmon run --help")
     return arguments
@@ -101,10 +92,10 @@ def parse_hook(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing value, a further word.
     """
-    arguments = Arguments(*_split(argv, program="hook", valued=_HOOK_OPTIONS, flags=_HELP))
-    if arguments.command:
-        raise UsageError(f"evalmon hook: unexpected word {arguments.command[0]!r}; see evalmon hook --help")
-    return arguments
+    parser = _Parser("hook")
+    parser.add_text("--name")
+    parser.add_text("--output-dir")
+    return parser.parse_options_only(argv)
 
 
 def parse_sample(argv: list[str]) -> Arguments:
@@ -113,43 +104,60 @@ def parse_sample(argv: list[str]) -> Arguments:
     Raises:
         UsageError: an unknown option, a missing or unusable value, a further word.
     """
-    arguments = Arguments(*_split(argv, program="sample", valued=_SAMPLE_OPTIONS, flags=_HELP))
-    if arguments.command:
-        raise UsageError(f"evalmon sample: unexpected word {arguments.command[0]!r}; see evalmon sample --help")
+    parser = _Parser("sample")
+    parser.add_text("--output-dir")
+    parser.add_interval("--interval")
+    arguments = parser.parse_options_only(argv)
     if not arguments.output_dir and not arguments.wants_help:
         raise UsageError("evalmon sample: --output-dir is missing; see evalmon sample --help")
     return arguments
 
 
-def _split(
-    argv: list[str], *, program: str, valued: frozenset[str], flags: frozenset[str]
-) -> tuple[dict[str, str], list[str]]:
-    values: dict[str, str] = {}
-    words = list(argv)
-    while words and words[0].startswith("-"):
-        word = words.pop(0)
-        if word == "--":
-            break
-        option, equals, value = word.partition("=")
-        if option in valued:
-            if not equals and not words:
-                raise UsageError(f"evalmon {program}: {option} needs a value; see evalmon {program} --help")
-            values[option] = value if equals else words.pop(0)
-        elif word in flags:
-            values[word] = word
-        else:
-            raise UsageError(f"evalmon {program}: unknown option {option!r}; see evalmon {program} --help")
-    return values, words
+class _Parser(argparse.ArgumentParser):
+    """Fills `Arguments`; an option that is not given leaves its default there."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(f"evalmon {program}", add_help=False, allow_abbrev=False, exit_on_error=False)
+        self.add_argument("-h", "--help", dest="wants_help", action="store_true", default=argparse.SUPPRESS)
+        self.add_argument("command", nargs=argparse.REMAINDER)
+
+    def add_text(self, option: str) -> None:
+        self.add_argument(option, type=lambda text: text or None, default=argparse.SUPPRESS)
+
+    def add_interval(self, option: str) -> None:
+        seconds = _seconds(f"{self.prog}: {option}")
+        self.add_argument(option, dest="sample_interval_s", type=seconds, default=argparse.SUPPRESS)
+
+    def parse(self, argv: list[str]) -> Arguments:
+        try:
+            arguments, unknown = self.parse_known_args(argv, Arguments())
+        except argparse.ArgumentError as error:
+            is_flag = "ignored explicit" in error.message
+            trouble = f"unknown option {error.argument_name!r}" if is_flag else f"{error.argument_name} needs a value"
+            raise UsageError(f"{self.prog}: {trouble}; see {self.prog} --help") from None
+        if unknown:
+            raise UsageError(f"{self.prog}: unknown option {unknown[0].partition('=')[0]!r}; see {self.prog} --help")
+        if arguments.command[:1] == ["--"]:
+            arguments.command.pop(0)
+        return arguments
+
+    def parse_options_only(self, argv: list[str]) -> Arguments:
+        arguments = self.parse(argv)
+        if arguments.command:
+            raise UsageError(f"{self.prog}: unexpected word {arguments.command[0]!r}; see {self.prog} --help")
+        return arguments
 
 
-def _interval(values: dict[str, str], program: str, option: str) -> float | None:
-    text = values.get(option)
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= _A_DAY_S:
-        raise UsageError(f"evalmon {program}: {option} is {text!r}; give seconds, from 1 to 86400")
-    return seconds
+def _seconds(what: str) -> Callable[[str], float | None]:
+    def parse(text: str) -> float | None:
+        if not text:
+            return None
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 1 <= seconds <= _A_DAY_S:
+            raise UsageError(f"{what} is {text!r}; give seconds, from 1 to 86400")
+        return seconds
+
+    return parse

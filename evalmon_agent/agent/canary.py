@@ -6,15 +6,14 @@ broadcast; nothing can be left over from an earlier one. Measured: 0.3 ms and 0.
 would be 0.5 MiB. Where there is no `cat`, every signal is passed on.
 """
 
+from __future__ import annotations
+
 import os
+import signal
 import time
+from typing import Any
 
 from .ending import forbid_core_dumps
-from .light import signal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 _PROGRAM = "/bin/cat"
 _LIVES = 1000

@@ -1,33 +1,33 @@
-"""The command itself: which program it is, and the two ways to start it."""
+"""Finds which program the command is, and starts it: as our child, or in our place."""
+
+from __future__ import annotations
 
 import errno
 import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from .inherited import Inherited
-from .light import signal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, NoReturn
+from .proc import own_cgroups
 
 # The kernel looks at so much of a script's first line (BINPRM_BUF_SIZE).
 _FIRST_LINE_BYTES = 256
 _SHELL = "/bin/sh"
 
 
+@dataclass(frozen=True, slots=True)
 class Command:
     """A program (a path, or a name to be looked up in PATH) and its argv."""
 
-    __slots__ = ("argv", "program")
-
-    def __init__(self, program: str, argv: list[str]) -> None:
-        self.program = program
-        self.argv = argv
+    program: str
+    argv: list[str]
 
     def spawn(self, inherited: Inherited, *, leads_group: bool = False) -> int:
         """Start it as our child, exactly as it would have been in our place; returns its pid.
 
-        `leads_group`: of a process group of its own, see group.py.
+        `leads_group`: of a process group of its own, see may_lead_a_group.
 
         One trace of posix_spawn: glibc's two internal signals (32, 33) are ignored in it, which glibc
         undoes itself.
@@ -50,7 +50,7 @@ class Command:
                 raise
             return self._for_the_shell().spawn(inherited, leads_group=leads_group)
 
-    def replace_us(self, inherited: Inherited) -> "NoReturn":
+    def replace_us(self, inherited: Inherited) -> NoReturn:
         """Become the command: it runs as if we had never been there.
 
         Raises:
@@ -66,9 +66,9 @@ class Command:
                 raise
             self._for_the_shell().replace_us(inherited)
 
-    def _for_the_shell(self) -> "Command":
+    def _for_the_shell(self) -> Command:
         """A file that is neither a binary nor names an interpreter is the shell's (execvp(3))."""
-        import shutil  # noqa: PLC0415 (slow to import, seldom needed)
+        import shutil  # noqa: PLC0415 (imports the compressors, seldom needed)
 
         path = shutil.which(self.program) or self.program
         return Command(_SHELL, [_SHELL, path, *self.argv[1:]])
@@ -114,3 +114,23 @@ def interpreter_of(start: bytes) -> list[str]:
     if not program or is_cut_off:
         return []
     return [os.fsdecode(program), *([os.fsdecode(argument)] if argument else [])]
+
+
+def may_lead_a_group(job_id: int) -> bool:
+    """Whether the command may lead a process group, as the batch script does that slurmstepd starts.
+
+    Scripts end what they started by `kill -- -$$` or `kill 0`; without us their pid is their group's. But a group of
+    its own takes the command out of ours, and by that group proctrack/pgid would find it. So: only where we lead a
+    group in place of the batch script, in a job that Slurm tracks by its cgroup.
+    """
+    if os.getpgrp() != os.getpid():
+        return False
+    try:
+        return is_tracked(own_cgroups(), job_id=job_id)
+    except OSError:
+        return False
+
+
+def is_tracked(cgroups: Mapping[str, str], *, job_id: int) -> bool:
+    """Whether these cgroups of ours are the job's. proctrack/cgroup is the freezer of v1; on v2 there is but one."""
+    return any(f"/job_{job_id}/" in f"{cgroups.get(name, '')}/" for name in ("freezer", ""))

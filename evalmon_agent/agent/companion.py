@@ -1,20 +1,18 @@
-"""The sampler as `run` sees it: started beside the command, ended after it, and what it has to say.
+"""Starts the sampler beside the command, ends it after that, and keeps what it has to say.
 
-A fork of this process, which has loaded nothing yet: 1 ms, where a second interpreter takes 10. Whatever becomes of it,
+It is a fork of this process: 1 ms, where a second interpreter takes 30. Whatever becomes of it,
 `run` only ever waits for it at the end, and not long.
 """
 
+from __future__ import annotations
+
 import os
+import signal
 import time
+from typing import NoReturn
 
-from .light import signal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
-    from .arguments import Arguments
-    from .sampling.record import Page, Record
+from .arguments import Arguments
+from .sampling.record import Page, Record
 
 _END_WITHIN_S = 0.5
 
@@ -22,13 +20,13 @@ _END_WITHIN_S = 0.5
 class Companion:
     """The sampler's process."""
 
-    def __init__(self, asked: "Arguments", *, is_in_job: bool) -> None:
+    def __init__(self, asked: Arguments, *, is_in_job: bool) -> None:
         """Nothing is started yet."""
         self._asked = asked
         self._is_in_job = is_in_job
         self._why_not = ""
         self._pid = 0
-        self._life = -1
+        self._our_end = -1
         self._page: Page | None = None
 
     def start(self) -> None:
@@ -77,17 +75,15 @@ class Companion:
                 self._why_not = "it was over too soon" if is_told else f"killed by signal {os.WTERMSIG(status)}"
 
     def _fork(self, directory: str) -> None:
-        from .sampling.record import Page  # noqa: PLC0415 (only where something is sampled)
-
         self._page = Page()
-        life, self._life = os.pipe()
+        parent_pipe, self._our_end = os.pipe()
         run = os.getpid()
         self._pid = os.fork()
         if not self._pid:
-            self._live(directory, life, run)
-        os.close(life)
+            self._live(directory, parent_pipe, run)
+        os.close(parent_pipe)
 
-    def _live(self, directory: str, life: int, run: int) -> "NoReturn":
+    def _live(self, directory: str, parent_pipe: int, run: int) -> NoReturn:
         """The sampler's life, in its own process."""
         try:
             # Told to end before there is anything to lose, it just dies.
@@ -95,7 +91,7 @@ class Companion:
             import gc  # noqa: PLC0415 (only here)
 
             gc.freeze()  # what we share with `run` stays shared
-            _keep_only(life)
+            _keep_only(parent_pipe)
             from .sampling import sampler  # noqa: PLC0415 (only here)
 
             sampler.live(
@@ -103,23 +99,23 @@ class Companion:
                 interval_s=self._asked.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
                 environ=dict(os.environ),
                 root=run,
-                life=life,
+                parent_pipe=parent_pipe,
                 show=self._show,
                 script=self._asked.command[0] if self._asked.is_script else None,
             )
         finally:
             os._exit(0)
 
-    def _show(self, record: "Record") -> None:
+    def _show(self, record: Record) -> None:
         if self._page is not None:
             self._page.show(record)
 
 
-def _keep_only(life: int) -> None:
+def _keep_only(parent_pipe: int) -> None:
     """Nothing of `run`'s but the standard three, which lead nowhere, and our own pipe."""
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         try:
-            if descriptor > 2 and descriptor != life:
+            if descriptor > 2 and descriptor != parent_pipe:
                 os.close(descriptor)
         except OSError:
             pass  # the listing's own

@@ -1,16 +1,14 @@
-"""How we end: exactly as the command ended."""
+"""Ends us exactly as the command ended."""
+
+from __future__ import annotations
 
 import os
 import resource
-
-from .light import signal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
+import signal
+from typing import NoReturn
 
 
-def end_as(status: int) -> "NoReturn":
+def end_as(status: int) -> NoReturn:
     """End with this wait status: the same exit status, or by the same signal, but without a core dump of ours."""
     if not os.WIFSIGNALED(status):
         os._exit(os.WEXITSTATUS(status))

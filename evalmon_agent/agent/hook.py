@@ -3,8 +3,13 @@
 It prints `:` where there is nothing to do, and whatever happens, the script that evals it goes on.
 """
 
+from __future__ import annotations
+
 import os
+import shlex
+import subprocess
 import sys
+from typing import NoReturn
 
 import evalmon_agent
 from evalmon_agent.errors import UsageError
@@ -13,10 +18,6 @@ from . import arguments
 from .ancestry import look_above
 from .run import UNMONITORED
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
 _NOTHING = ":"
 
 # `$$` is the pid of the shell, and slurmd's own child is the batch script: only that one is re-executed, by
@@ -24,7 +25,7 @@ _NOTHING = ":"
 _LINE = """if [ "$$" = "${{SLURM_TASK_PID-}}" ]; then exec {run} "$0" "$@"; else echo {otherwise} >&2; fi"""
 
 
-def main(argv: list[str]) -> "NoReturn":
+def main(argv: list[str]) -> NoReturn:
     """Print the line for what `argv` (without `evalmon hook`) asks for; never returns."""
     try:
         asked = arguments.parse_hook(argv)
@@ -55,33 +56,24 @@ def _why_not() -> str | None:
 def _would_start() -> bool:
     """Whether our interpreter starts and finds us in just the way the line will call it."""
     program = [sys.executable, "-E", "-P", "-c", "import evalmon_agent.agent.run"]
-    null = os.open(os.devnull, os.O_RDWR)
-    actions = [(os.POSIX_SPAWN_DUP2, null, descriptor) for descriptor in range(3)]
+    null = subprocess.DEVNULL
     try:
-        _, status = os.waitpid(os.posix_spawn(program[0], program, os.environ, file_actions=actions), 0)
+        return subprocess.run(program, stdin=null, stdout=null, stderr=null, check=False).returncode == 0
     except OSError:
         return False
-    return status == 0
 
 
 def _line(asked: arguments.Arguments) -> str:
     # Not by -m, which costs 3 ms.
     words = [sys.executable, "-E", "-P", os.path.join(os.path.dirname(evalmon_agent.__file__), "__main__.py"), "run"]
-    if asked.name:
-        words += ["--name", asked.name]
-    if asked.output_dir:
-        words += ["--output-dir", asked.output_dir]
+    words += [f"--name={asked.name}"] if asked.name else []
+    words += [f"--output-dir={asked.output_dir}"] if asked.output_dir else []
     words += ["--script", "--"]
     otherwise = "evalmon hook: not the batch script itself: nothing is monitored"
-    return _LINE.format(run=" ".join(map(_quoted, words)), otherwise=_quoted(otherwise))
+    return _LINE.format(run=shlex.join(words), otherwise=shlex.quote(otherwise))
 
 
-def _quoted(word: str) -> str:
-    """As shlex.quote, which costs 8 ms to import."""
-    return "'" + word.replace("'", "'\"'\"'") + "'"
-
-
-def _leave(answer: str, *, message: str = "", status: int = 0) -> "NoReturn":
+def _leave(answer: str, *, message: str = "", status: int = 0) -> NoReturn:
     try:
         if message:
             os.write(2, os.fsencode(message) + b"\n")

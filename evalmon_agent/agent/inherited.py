@@ -1,12 +1,15 @@
-"""What this process was given and the command shall be given in turn, though Python has changed it since.
+"""Restores what this process was given, for the command, though Python has changed it since.
 
 Python at its start ignores SIGPIPE and SIGXFSZ, and in the C locale it puts LC_CTYPE into its own environment
 (PEP 538). `run` itself holds all signals back (signals.py). None of that is the command's business.
 """
 
-import os
+from __future__ import annotations
 
-from .light import signal
+import os
+import signal
+
+from evalmon_agent.files.trusted import open_file
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh"})
 
@@ -53,15 +56,13 @@ def _environment() -> dict[bytes, bytes]:
 def _is_own(path: bytes) -> bool:
     """Whether what lies there now is still a file of ours: an eval goes on from no log that somebody else put there."""
     try:
-        from evalmon_agent.files.trusted import open_file  # noqa: PLC0415 (seldom needed)
-
         os.close(open_file(os.fsdecode(path), owner=os.geteuid()))
-    except (OSError, ImportError):
+    except OSError:
         return False
     return True
 
 
-def _parsed(entries: "list[bytes]") -> dict[bytes, bytes]:
+def _parsed(entries: list[bytes]) -> dict[bytes, bytes]:
     environment: dict[bytes, bytes] = {}
     for entry in entries:
         name, equals, value = entry.partition(b"=")

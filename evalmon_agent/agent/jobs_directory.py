@@ -1,21 +1,21 @@
-"""The directory `evalmon/jobs`: found, checked, and one report read and replaced in it."""
+"""Finds and checks the directory `evalmon/jobs`, and reads and replaces one report in it."""
+
+from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import math
 import os
 import stat
 import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Self
 
 from evalmon_agent.files.replace import replace_atomically
 
-from . import light_json
 from .report import SCHEMA, is_report
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, Self
 
 _REPORT_BYTES_AT_MOST = 4 << 20
 _IDENTITY_BYTES_AT_MOST = 64 << 10
@@ -32,17 +32,15 @@ class NotOursError(PermissionError):
         super().__init__(errno.EPERM, why)
 
 
-def find_monitor_directory(environ: "Mapping[str, str]") -> str | None:
+def find_monitor_directory(environ: Mapping[str, str]) -> str | None:
     """EXP/evalmon of the nearest experiment at or above the directory of submission, else this one.
 
     An experiment has evalmon/registry.jsonl, or an evalmon.yaml of ours or root's (nobody else makes us
     write).
     """
     starts = [environ.get("SLURM_SUBMIT_DIR", "")]
-    try:  # noqa: SIM105 (contextlib costs 3 ms)
+    with suppress(OSError):  # it is gone
         starts.append(os.getcwd())
-    except OSError:
-        pass  # it is gone
     for start in filter(os.path.isabs, starts):
         directory = start
         while True:
@@ -96,7 +94,7 @@ class JobsDirectory:
         finally:
             os.close(above)
 
-    def __enter__(self) -> "Self":
+    def __enter__(self) -> Self:
         deadline = time.monotonic() + _LOCK_WITHIN_S
         while not self._try_lock() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -115,7 +113,7 @@ class JobsDirectory:
             pass
         return True
 
-    def load(self, name: str) -> "dict[str, Any] | None":
+    def load(self, name: str) -> dict[str, Any] | None:
         """The report as it stands; None if there is none. An unreadable one is set aside.
 
         Raises:
@@ -142,22 +140,27 @@ class JobsDirectory:
         with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._descriptor), "rb") as file:
             return file.read(_REPORT_BYTES_AT_MOST)
 
-    def save(self, name: str, report: "dict[str, Any]") -> None:
+    def save(self, name: str, report: dict[str, Any]) -> None:
         """Replace the report.
 
         Raises:
             OSError: it is as it was.
         """
-        data = light_json.dumps(report).encode() + b"\n"
+        data = json.dumps(report, allow_nan=False).encode() + b"\n"
         replace_atomically(name, data, dir_fd=self._descriptor)
 
 
-def _parsed(data: bytes) -> "dict[str, Any] | None":
+def _parsed(data: bytes) -> dict[str, Any] | None:
     try:
-        report = light_json.loads(data, parse_float=_finite)
+        report = _from_json(data)
     except (ValueError, RecursionError):
         return None
     return report if is_report(report) else None
+
+
+def _from_json(data: bytes) -> Any:
+    """ValueError or RecursionError: it is none, or not UTF-8, or has a number that JSON does not have."""
+    return json.loads(data.decode(), parse_float=_finite, parse_constant=_finite)
 
 
 def _finite(text: str) -> float:
@@ -168,10 +171,8 @@ def _finite(text: str) -> float:
 
 
 def _make(path: str, *, dir_fd: int | None) -> None:
-    try:  # noqa: SIM105 (contextlib costs 3 ms)
+    with suppress(FileExistsError):
         os.mkdir(path, 0o700, dir_fd=dir_fd)
-    except FileExistsError:
-        pass
 
 
 def _id_in(directory: int) -> str | None:
@@ -181,7 +182,7 @@ def _id_in(directory: int) -> str | None:
     except FileNotFoundError:
         return None
     try:
-        identity = light_json.loads(os.read(descriptor, _IDENTITY_BYTES_AT_MOST), parse_float=_finite)
+        identity = _from_json(os.read(descriptor, _IDENTITY_BYTES_AT_MOST))
     except (ValueError, RecursionError):
         return None
     finally:

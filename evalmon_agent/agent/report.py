@@ -3,11 +3,12 @@
 What other versions of evalmon added to an entry stays in it.
 """
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from __future__ import annotations
 
-    from .placement import Job
+from dataclasses import dataclass
+from typing import Any
+
+from .job import Job
 
 SCHEMA = 1
 
@@ -19,23 +20,21 @@ _COMMANDS_AT_MOST = 1000
 _SAME_ATTEMPT = ("restart", "token", "host", "boot_id", "time_limit_end", "scope")
 
 
+@dataclass(kw_only=True, slots=True)
 class Run:
     """What one `run` knows of its command. Stamps are epoch seconds, `elapsed_s` is monotonic."""
 
-    __slots__ = ("elapsed_s", "ended_at", "exit_code", "pid", "program", "sampler_said", "signal", "started_at")
+    program: str
+    pid: int
+    started_at: float
+    ended_at: float | None = None
+    elapsed_s: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    sampler_said: bytes = b""
+    """As sampling.record.parse reads it; empty while the command runs."""
 
-    def __init__(self, *, program: str, pid: int, started_at: float) -> None:
-        self.program = program
-        self.pid = pid
-        self.started_at = started_at
-        self.ended_at: float | None = None
-        self.elapsed_s: float | None = None
-        self.exit_code: int | None = None
-        self.signal: int | None = None
-        self.sampler_said = b""
-        """As sampling.record.parse reads it; empty while the command runs."""
-
-    def command(self) -> "dict[str, Any]":
+    def command(self) -> dict[str, Any]:
         """The entry in `commands`: the program's name and never its arguments, which may hold secrets."""
         return {
             "program": printable(self.program.rpartition("/")[2]),
@@ -44,7 +43,7 @@ class Run:
             **self.end(),
         }
 
-    def end(self) -> "dict[str, Any]":
+    def end(self) -> dict[str, Any]:
         """How and when it ended."""
         return {
             "ended_at": self.ended_at,
@@ -54,7 +53,7 @@ class Run:
         }
 
 
-def new_report(job: "Job", *, job_id: str, uid: int) -> "dict[str, Any]":
+def new_report(job: Job, *, job_id: str, uid: int) -> dict[str, Any]:
     """A report with no attempt in it."""
     return {
         "schema": SCHEMA,
@@ -82,7 +81,7 @@ def is_report(value: object) -> bool:
     )
 
 
-def enter(report: "dict[str, Any]", attempt: "dict[str, Any]", run: Run, *, notes: list[str]) -> None:
+def enter(report: dict[str, Any], attempt: dict[str, Any], run: Run, *, notes: list[str]) -> None:
     """Write into `report` what `run` knows; the same again at a later time replaces it.
 
     Args:
@@ -103,9 +102,7 @@ def enter(report: "dict[str, Any]", attempt: "dict[str, Any]", run: Run, *, note
     entry["commands"] = _with_command(entry.get("commands", []), run.command())
 
 
-def _attempt_in(
-    attempts: "list[dict[str, Any]]", facts: "dict[str, Any]", *, started_at: float | None
-) -> "dict[str, Any]":
+def _attempt_in(attempts: list[dict[str, Any]], facts: dict[str, Any], *, started_at: float | None) -> dict[str, Any]:
     """The entry of this incarnation (and, if given, of this start); a new one where there is none."""
     attempt: dict[str, Any]
     for attempt in reversed(attempts):
@@ -117,7 +114,7 @@ def _attempt_in(
     return attempt
 
 
-def _with_command(commands: "list[dict[str, Any]]", command: "dict[str, Any]") -> "list[dict[str, Any]]":
+def _with_command(commands: list[dict[str, Any]], command: dict[str, Any]) -> list[dict[str, Any]]:
     key = (command["pid"], command["started_at"])
     for entry in commands:
         if (entry.get("pid"), entry.get("started_at")) == key:

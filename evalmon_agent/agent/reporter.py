@@ -5,16 +5,15 @@ reaches it, and a process with such a thread cannot end [ran: frozen ext4]. It a
 what the writer imports goes with it.
 """
 
+from __future__ import annotations
+
 import os
+import signal
 import time
 
-from .light import signal
+from .arguments import Arguments
+from .job import Job
 from .report import Run
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .arguments import Arguments
-    from .placement import Job
 
 # The exit status of a writer that failed without an errno; higher than any.
 _NO_ERRNO = 255
@@ -23,7 +22,7 @@ _NO_ERRNO = 255
 class Reporter:
     """Reports the start at once, and the end when told."""
 
-    def __init__(self, asked: "Arguments", job: "Job | None", *, stderr: int) -> None:
+    def __init__(self, asked: Arguments, job: Job | None, *, stderr: int) -> None:
         """Nothing is touched yet.
 
         Args:

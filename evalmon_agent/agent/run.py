@@ -1,4 +1,4 @@
-"""`evalmon run`: the command runs as if we were not there, and its start and end are reported.
+"""`evalmon run`: runs the command as if we were not there, and has its start and end reported.
 
     hold signals back -> start the command -> let go of its files -> pass signals on, report beside it
                       -> end as it ended
@@ -7,25 +7,24 @@ Whatever of ours fails before the command runs: we become the command. Whatever 
 end as it did.
 """
 
+from __future__ import annotations
+
 import os
 import time
+from typing import NoReturn
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.words.printable import printable
 
 from . import arguments, command, signals
 from .ancestry import look_above
 from .canary import Canary
 from .companion import Companion
 from .ending import end_as
-from .group import may_lead_a_group
 from .inherited import Inherited
-from .placement import job_of, of_another_eval
+from .job import job_of, of_another_eval
 from .report import Run
 from .reporter import Reporter
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
 
 # After the command's end a job is held no longer than this, whatever hangs.
 _LEAVE_WITHIN_S = 2.0
@@ -38,7 +37,7 @@ _NOT_FOUND = 127
 UNMONITORED = "EVALMON_UNMONITORED"
 
 
-def main(argv: list[str]) -> "NoReturn":
+def main(argv: list[str]) -> NoReturn:
     """Run what `argv` (without `evalmon run`) asks for; never returns."""
     mask = signals.hold_back()
     try:
@@ -53,8 +52,6 @@ def main(argv: list[str]) -> "NoReturn":
         _monitor(what, inherited, asked)
         what.replace_us(inherited)
     except OSError as error:
-        from evalmon_agent.words.printable import printable  # noqa: PLC0415 (seldom needed)
-
         _leave(
             _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN,
             message=f"evalmon run: {printable(asked.command[0])}: {error.strerror}",
@@ -75,7 +72,7 @@ def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Argum
         job = job_of(os.environ, pid=os.getpid(), is_script=asked.is_script, step=above.step)
         has_a_place = job is not None and (asked.dir or os.environ.get("EVALMON_DIR"))
         reporter = Reporter(asked, job, stderr=-1 if has_a_place else _copy_of_stderr())
-        leads = asked.is_script and job is not None and may_lead_a_group(job.raw_id)
+        leads = asked.is_script and job is not None and command.may_lead_a_group(job.raw_id)
         pid = what.spawn(inherited, leads_group=leads)
     except Exception:  # noqa: BLE001 (nothing of ours may keep the command from running)
         inherited.environment[UNMONITORED.encode()] = os.environb.get(b"SLURM_JOB_ID", b"1")
@@ -141,7 +138,7 @@ def _is_the_commands(descriptor: int) -> bool:
         return False  # the listing's own, closed again
 
 
-def _leave(status: int, *, message: str, descriptor: int = 2) -> "NoReturn":
+def _leave(status: int, *, message: str, descriptor: int = 2) -> NoReturn:
     try:
         os.write(descriptor, f"{message}\n".encode())
     finally:

@@ -1,26 +1,24 @@
-"""`evalmon sample`: the sampler alone, for scripts that do not run under `evalmon run`.
+"""`evalmon sample`: runs the sampler alone, for scripts that do not run under `evalmon run`.
 
 It ends with its parent, or when it is told to; whoever starts it in the background need not wait for it.
 """
 
+from __future__ import annotations
+
 import os
+import signal
+from typing import NoReturn
 
 from evalmon_agent.errors import UsageError
 
 from . import arguments, signals
-from .light import signal
 from .sampling import sampler
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
-    from .sampling.record import Record
+from .sampling.record import Record
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main(argv: list[str]) -> "NoReturn":
+def main(argv: list[str]) -> NoReturn:
     """Sample as `argv` (without `evalmon sample`) asks for; never returns."""
     status = 1
     try:
@@ -46,7 +44,7 @@ def _sample(directory: str, interval_s: float) -> None:
         interval_s=interval_s,
         environ=dict(os.environ),
         root=os.getppid(),
-        life=-1,
+        parent_pipe=-1,
         show=teller.tell,
     )
 
@@ -60,7 +58,7 @@ class _Teller:
         for descriptor in range(3):
             os.dup2(null, descriptor)
 
-    def tell(self, record: "Record") -> None:
+    def tell(self, record: Record) -> None:
         """What there is to say, as soon as there is."""
         why_not = record.texts.get("no_gpu_file")
         is_settled = bool(why_not or record.counts["gpus"] or record.texts.get("ended"))
@@ -75,7 +73,7 @@ class _Teller:
 
 
 def _end_with_the_parent() -> None:
-    """Ask the kernel for SIGTERM when it dies; the bell looks for that too, but not at once."""
+    """Ask the kernel for SIGTERM when it dies; Wakeup looks for that too, but not at once."""
     try:
         import ctypes  # noqa: PLC0415 (3 ms, only here)
 

@@ -1,24 +1,25 @@
-"""All signals of a `run`: held back from its first line on, passed on to the command until that has ended.
+"""Holds back all signals of a `run` from its first line on, and passes them on to the command until that has ended.
 
 All are blocked and fetched one by one with sigwaitinfo, so none can kill us, none is lost (one that came before
 the command was started waits), and no handler runs in between.
 """
 
+from __future__ import annotations
+
 import os
+import signal
 import time
+from contextlib import suppress
+from typing import Protocol
 
 from .canary import Canary
-from .light import signal
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Protocol
 
-    class Helper(Protocol):
-        """A process of ours beside the command."""
+class Helper(Protocol):
+    """A process of ours beside the command."""
 
-        def look(self) -> None:
-            """Take note of its end, if it has ended."""
+    def look(self) -> None:
+        """Take note of its end, if it has ended."""
 
 
 EVERY = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
@@ -49,7 +50,7 @@ class Relay:
     does not tell (si_code and si_pid are the same either way); a canary does.
     """
 
-    def __init__(self, command: int, canary: Canary, *helpers: "Helper") -> None:
+    def __init__(self, command: int, canary: Canary, *helpers: Helper) -> None:
         self._command = command
         self._canary = canary
         self._helpers = (canary, *helpers)
@@ -66,10 +67,8 @@ class Relay:
         return self._status
 
     def _pass_on(self, number: int) -> None:
-        try:  # noqa: SIM105 (contextlib takes long to import)
+        with suppress(PermissionError):  # it has become another user (sudo): the sender may reach it, we may not
             os.kill(self._command, number)
-        except PermissionError:
-            pass  # it has become another user (sudo): the sender may reach it, we may not
 
     def _command_has(self, number: int) -> bool:
         """Whether the canary got the signal too, at about the same time."""

@@ -1,24 +1,22 @@
-"""The life of a report writer: find the place, write, try again where that may help.
+"""Writes a report: finds the place, writes, and tries again where that may help.
 
 What the file system refuses becomes a note in the report, if a later attempt to write succeeds, and never a word
 on the eval's output.
 """
 
+from __future__ import annotations
+
 import errno
 import os
+import signal
 import sys
+from typing import Any
 
+from .arguments import Arguments
+from .job import Job
 from .jobs_directory import JobsDirectory, NotOursError, find_monitor_directory
-from .light import signal
 from .report import Run, enter, new_report, printable
 from .sampling import record
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from .arguments import Arguments
-    from .placement import Job
 
 # A start is worth telling late.
 _RETRY_START_S = 30.0
@@ -28,7 +26,7 @@ _RETRY_END_S = 0.5
 _MAY_PASS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY})
 
 
-def work(asked: "Arguments", job: "Job | None", run: Run, *, notes: list[str], parent: int, stderr: int) -> int:
+def work(asked: Arguments, job: Job | None, run: Run, *, notes: list[str], parent: int, stderr: int) -> int:
     """Write what `run` holds, until it is written, or SIGTERM comes, or the parent is gone.
 
     Returns:
@@ -54,7 +52,7 @@ def work(asked: "Arguments", job: "Job | None", run: Run, *, notes: list[str], p
     return 0
 
 
-def _error_of_writing(asked: "Arguments", job: "Job", run: Run, *, monitor: str, notes: list[str]) -> OSError | None:
+def _error_of_writing(asked: Arguments, job: Job, run: Run, *, monitor: str, notes: list[str]) -> OSError | None:
     try:
         with JobsDirectory(monitor, experiment_id=asked.experiment_id) as jobs:
             job_id, file, report = job.job_id, job.file, jobs.load(job.file)
@@ -76,7 +74,7 @@ def _error_of_writing(asked: "Arguments", job: "Job", run: Run, *, monitor: str,
     return None
 
 
-def _attempt(asked: "Arguments", job: "Job") -> "dict[str, Any]":
+def _attempt(asked: Arguments, job: Job) -> dict[str, Any]:
     output_dir = asked.output_dir or os.environ.get("EVALMON_OUTPUT_DIR")
     return {
         "restart": job.restart,

@@ -21,7 +21,6 @@ class Tick:
     """As printed, without a zone."""
     unix_s: float | None
     """None in nvidia-smi's own files: there only the local time is known."""
-    gpu_count: int
     utilization_pct: float | None
     """Over the GPUs that have one."""
     memory_used_mib: int | None
@@ -112,7 +111,6 @@ def _tick(rows: Sequence[GpuRow]) -> Tick:
     return Tick(
         local_time=rows[0].local_time,
         unix_s=rows[0].timestamp_unix_s,
-        gpu_count=len(rows),
         utilization_pct=sum(utilizations) / len(utilizations) if utilizations else None,
         memory_used_mib=used_mib,
         memory_total_mib=total_mib,

@@ -1,7 +1,10 @@
 """Replace a file: a reader finds the old content or the new, never a mixture, never half of it."""
 
+from __future__ import annotations
+
 import errno
 import os
+from contextlib import suppress
 
 # A directory that cannot be fsynced (some network and FUSE file systems say so), or not be read, is as safe as it gets.
 _CANNOT_SYNC_DIRECTORY = frozenset(
@@ -54,10 +57,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _remove(temporary: str, *, dir_fd: int | None) -> None:
-    try:  # noqa: SIM105 (contextlib costs 3 ms, twice in each job)
+    with suppress(OSError):  # the first error is the one that matters
         os.unlink(temporary, dir_fd=dir_fd)
-    except OSError:
-        pass  # the first error is the one that matters
 
 
 def sync_directory(directory: str, *, dir_fd: int | None = None) -> None:

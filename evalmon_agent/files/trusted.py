@@ -8,9 +8,12 @@ Promises: each component is opened by the descriptor of the one before, so what 
 40 links are followed, as by the kernel; never waits for a FIFO or a device.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
+from contextlib import suppress
 
 _LINKS_AT_MOST = 40
 
@@ -36,7 +39,7 @@ class ForeignError(PermissionError):
         self.uid = uid
 
 
-def open_file(path: "str | os.PathLike[str]", *, owner: int) -> int:
+def open_file(path: str | os.PathLike[str], *, owner: int) -> int:
     """A descriptor to read a regular file of the owner's, or root's.
 
     A file with several names counts under each of them: whoever can make one can also move the file there.
@@ -59,7 +62,7 @@ def open_file(path: "str | os.PathLike[str]", *, owner: int) -> int:
     return descriptor
 
 
-def open_listing(path: "str | os.PathLike[str]", *, owner: int) -> int:
+def open_listing(path: str | os.PathLike[str], *, owner: int) -> int:
     """A descriptor to list a directory, whoever owns it.
 
     Raises:
@@ -69,7 +72,7 @@ def open_listing(path: "str | os.PathLike[str]", *, owner: int) -> int:
     return _open(os.fspath(path), _LISTING, owner=owner)
 
 
-def open_directory(path: "str | os.PathLike[str]", *, owner: int, is_made: bool = False) -> int:
+def open_directory(path: str | os.PathLike[str], *, owner: int, is_made: bool = False) -> int:
     """A descriptor (O_PATH) to use as `dir_fd`. `is_made`: missing directories are made, as by os.makedirs.
 
     Raises:
@@ -136,10 +139,8 @@ def _step(name: str, flags: int, *, dir_fd: int, is_made: bool) -> int:
     except FileNotFoundError:
         if not is_made:
             raise
-    try:  # noqa: SIM105 (contextlib costs 3 ms, in each job)
+    with suppress(FileExistsError):
         os.mkdir(name, dir_fd=dir_fd)
-    except FileExistsError:
-        pass
     return os.open(name, flags, dir_fd=dir_fd)
 
 

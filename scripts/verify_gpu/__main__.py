@@ -45,7 +45,6 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
         print("verify-gpu: no samples: the logs are in --output-dir, if given; evalmon sample or nvidia-smi failed")
         return 1
     errors, columns = compare.errors(windows), compare.columns(ours, theirs)
-    direct = _ask_directly(setting)
     our_header, their_header = our_text.partition("\n")[0], their_text.partition("\n")[0]
     found = {
         "gpu": setting.name,
@@ -54,10 +53,7 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
         "utilization": errors,
         "columns": [dataclasses.asdict(column) for column in columns],
         "power": compare.power(ours, theirs),
-        "direct": direct,
-        "verdicts": compare.verdicts(
-            our_header, their_header, columns, errors["all"], direct=[bool(close) for *_, close in direct]
-        ),
+        "verdicts": compare.verdicts(our_header, their_header, columns, errors["all"]),
         "windows": [dataclasses.asdict(window) for window in windows],
     }
     (output / "verify-gpu.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -89,16 +85,6 @@ def _run(setting: Setting, output: Path, start: float, interval_s: int) -> tuple
             for sampler in samplers:
                 sampler.wait(timeout=30)
     return [Busy(*map(float, line.split())) for line in done.stdout.splitlines()], steps
-
-
-def _ask_directly(setting: Setting) -> list[list[object]]:
-    """As verify_gpu.direct says it, in a process of its own: the loader finds a stand-in at the start only."""
-    ask = [sys.executable, "-m", "verify_gpu.direct", setting.uuid]
-    done = subprocess.run(ask, env=setting.environment, stdout=subprocess.PIPE, text=True, check=False, timeout=60)
-    if done.returncode != 0:
-        return [["all", None, None, False]]
-    answers: list[list[object]] = json.loads(done.stdout)
-    return answers
 
 
 def _text(path: Path) -> str:

@@ -118,10 +118,8 @@ def verdicts(
     their_header: str,
     found: Sequence[Column],
     off: dict[str, float | None],
-    *,
-    direct: Sequence[bool],
 ) -> dict[str, bool]:
-    """What shall be so. `direct`: for each figure, whether NVML asked directly answers as pynvml."""
+    """What shall be so."""
     our_off, their_off, gpm_off = (off.get(f"{way}_off") for way in ("our_mean", "their_instant", "our_gpm"))
     claims = {
         "our header begins with nvidia-smi's": header == their_header or header.startswith(their_header + ", "),
@@ -129,7 +127,6 @@ def verdicts(
         "memory is nvidia-smi's": all(
             (column.apart_median or 0) <= _MEMORY_APART_MIB for column in found if column.name.startswith("memory.")
         ),
-        "NVML asked directly answers as it does to pynvml": all(direct),
         "window means are nearer to the truth than nvidia-smi's instants": (
             our_off is not None and their_off is not None and our_off < their_off
         ),

@@ -25,12 +25,6 @@ def text(found: Mapping[str, object], columns: list[Column], errors: dict[str, d
     power = found["power"]
     assert isinstance(power, dict)
     lines += ["", "Power: " + ", ".join(f"{name} {_number(value)}" for name, value in power.items())]
-    direct = found["direct"]
-    assert isinstance(direct, list)
-    lines += ["", "NVML asked directly and by pynvml", ""]
-    lines += _grid(
-        [[name, str(ours), str(theirs), "" if close else "NOT close"] for name, ours, theirs, close in direct]
-    )
     verdicts = found["verdicts"]
     assert isinstance(verdicts, dict)
     lines += ["", *(f"{'yes' if is_so else 'NO '}  {claim}" for claim, is_so in verdicts.items())]

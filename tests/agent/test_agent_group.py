@@ -2,7 +2,8 @@
 
 import pytest
 
-from evalmon_agent.agent.group import is_tracked
+from evalmon_agent.agent.command import is_tracked
+from evalmon_agent.agent.proc import parse_cgroups
 
 V1 = "6:freezer:/slurm_n3/uid_0/job_140/step_batch\n4:memory:/slurm_n3/uid_0/job_140/step_batch/task_0\n0::/\n"
 V2 = "0::/system.slice/slurmstepd.scope/job_140/step_batch/user/task_0\n"
@@ -10,7 +11,7 @@ V2 = "0::/system.slice/slurmstepd.scope/job_140/step_batch/user/task_0\n"
 
 @pytest.mark.parametrize("own", [V1, V2, "0::/slurm/job_140\n"])
 def test_proctrack_by_cgroup_is_seen(own: str) -> None:
-    assert is_tracked(own, job_id=140)
+    assert is_tracked(parse_cgroups(own), job_id=140)
 
 
 @pytest.mark.parametrize(
@@ -25,4 +26,4 @@ def test_proctrack_by_cgroup_is_seen(own: str) -> None:
     ],
 )
 def test_anything_else_is_not(own: str) -> None:
-    assert not is_tracked(own, job_id=140)
+    assert not is_tracked(parse_cgroups(own), job_id=140)

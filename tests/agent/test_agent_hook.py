@@ -133,11 +133,11 @@ def test_a_hook_in_a_command_that_we_could_only_become_does_not_start_over(
 
 
 def test_the_line_is_one_line(experiment: Experiment) -> None:
-    done = call([*HOOK, "--name", "a'b"], experiment.environ(SLURM_TASK_PID="5"))
+    done = call([*HOOK, "--name=-a'b"], experiment.environ(SLURM_TASK_PID="5"))
     assert done.stdout.count("\n") == 1
     program = Path(evalmon_agent.__file__).with_name("__main__.py")
-    words = f"""exec '{sys.executable}' '-E' '-P' '{program}' 'run' '--name' 'a'"'"'b' '--script' """
-    assert f"""{words}'--' "$0" "$@";""" in done.stdout
+    words = shlex.join([sys.executable, "-E", "-P", str(program), "run", "--name=-a'b", "--script", "--"])
+    assert f"""exec {words} "$0" "$@";""" in done.stdout
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from evalmon_agent.agent.sampling import gpu_rows
-from evalmon_agent.agent.sampling.devices import Device
-from evalmon_agent.agent.sampling.reading import Reading
+from evalmon_agent.agent.sampling.gpu_records import Device, Reading
 
 SMI_HEADER = (
     "timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB], "

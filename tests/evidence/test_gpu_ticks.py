@@ -16,7 +16,7 @@ def last_of(text: str) -> Tick | None:
 def test_the_last_tick_is_the_mean_utilization_and_the_sum_of_the_memory() -> None:
     tick = last_of(OUR_HEADER + our_tick(0, 10, 10) + our_tick(30, 20, 81, used_mib=1000))
     assert tick is not None
-    assert (tick.gpu_count, tick.utilization_pct) == (2, 50.5)
+    assert tick.utilization_pct == 50.5
     assert (tick.memory_used_mib, tick.memory_total_mib) == (2000, 2 * 81920)
     assert tick.at == pytest.approx(BEGIN_UNIX_S + 30)
 
@@ -38,7 +38,7 @@ def test_a_tick_cut_anywhere_gives_the_one_before(whole: str) -> None:
     for cut in range(len(whole)):
         tick = last_of(text + whole[:cut])
         assert tick is not None
-        assert (tick.gpu_count, tick.utilization_pct) == (2, 15)
+        assert (tick.memory_total_mib, tick.utilization_pct) == (2 * 81920, 15)
 
 
 def test_a_tail_that_begins_within_a_tick_does_not_take_its_rest_for_the_whole() -> None:
@@ -53,11 +53,11 @@ def test_after_a_gpu_was_lost_the_next_tick_shows_the_others() -> None:
     first = OUR_HEADER + our_tick(0, 10, 20) + our_row(30, 0, utilization=60) + lost
     tick = last_of(first)
     assert tick is not None
-    assert (tick.gpu_count, tick.utilization_pct, tick.memory_used_mib) == (2, 60, 3984)
+    assert (tick.utilization_pct, tick.memory_used_mib) == (60, 3984)
     assert last_of(first + our_tick(60, 70)) == tick
     after = last_of(first + our_tick(60, 70) + our_tick(90, 80))
     assert after is not None
-    assert (after.gpu_count, after.utilization_pct) == (1, 80)
+    assert (after.memory_total_mib, after.utilization_pct) == (81920, 80)
 
 
 def test_after_a_requeue_onto_other_gpus_their_first_tick_counts() -> None:
@@ -77,7 +77,7 @@ def test_rows_of_nvidia_smi_within_milliseconds_are_one_tick() -> None:
     rounds = "".join(smi_row(at) + smi_row(at + 0.002) + smi_row(at + 0.01) for at in (0, 30, 60))
     tick = last_of(SMI_HEADER + rounds)
     assert tick is not None
-    assert (tick.gpu_count, tick.unix_s) == (3, None)
+    assert (tick.memory_total_mib, tick.unix_s) == (3 * 81920, None)
     assert tick.at == tick.local_time.timestamp()
 
 

@@ -1,21 +1,22 @@
-"""Where is the job's cgroup? The lists of /proc parsed (pure), v1 and v2 and both at once."""
+"""Finds the job's cgroup in the lists of /proc: v1, v2 and both at once."""
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evalmon_agent.agent.proc import parse_cgroups, read
 
 # The name that a v2 hierarchy has here, for its line in /proc/PID/cgroup has none.
 UNIFIED = ""
 
 
+@dataclass(frozen=True, slots=True)
 class Hierarchy:
     """A mounted hierarchy: `root` is the cgroup that its `mount_point` shows."""
 
-    __slots__ = ("mount_point", "root")
-
-    def __init__(self, root: str, mount_point: str) -> None:
-        self.root = root
-        self.mount_point = mount_point
+    root: str
+    mount_point: str
 
 
 def job_directories(job_id: str) -> dict[str, str]:
@@ -24,35 +25,24 @@ def job_directories(job_id: str) -> dict[str, str]:
     Raises:
         OSError: /proc does not tell.
     """
-    return find_job(_read("/proc/self/cgroup"), _read("/proc/self/mountinfo"), job_id=job_id)
+    return find_job(_own("cgroup"), _own("mountinfo"), job_id=job_id)
 
 
 def find_job(own: str, mounts: str, *, job_id: str) -> dict[str, str]:
     """The same from the texts of /proc/self/cgroup and /proc/self/mountinfo."""
-    found: dict[str, str] = {}
+    directories: dict[str, str] = {}
     hierarchies = parse_mounts(mounts)
-    for controller, path in parse_own(own).items():
+    for controller, path in parse_cgroups(own).items():
         hierarchy = hierarchies.get(controller)
         of_job = _cut_at_job(path, job_id)
         if hierarchy is not None and of_job is not None:
             below = _below(of_job, hierarchy.root)
             if below is not None:
-                found[controller] = hierarchy.mount_point + below
-    return found
+                directories[controller] = hierarchy.mount_point + below
+    return directories
 
 
-def parse_own(text: str) -> dict[str, str]:
-    """The paths in `N:controllers:path` (cgroups(7)), by controller; `name=systemd` is one."""
-    paths: dict[str, str] = {}
-    for line in text.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, colon, path = rest.partition(":")
-        if colon and path.startswith("/"):
-            paths.update(dict.fromkeys(controllers.split(","), path))
-    return paths
-
-
-def parse_mounts(text: str) -> "Mapping[str, Hierarchy]":
+def parse_mounts(text: str) -> Mapping[str, Hierarchy]:
     """The cgroup mounts in a mountinfo (proc(5)), by controller; of two for one, the first."""
     hierarchies: dict[str, Hierarchy] = {}
     for line in text.splitlines():
@@ -88,6 +78,5 @@ def _unescaped(field: str) -> str:
     return field
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()
+def _own(name: str) -> str:
+    return read("self", name).decode("utf-8", "surrogateescape")

@@ -1,12 +1,20 @@
-"""What the job uses of this node, from its cgroup: the kernel's own sums, a few small files per tick."""
+"""Measures what the job uses of this node, from its cgroup: the kernel's own sums, a few small files per tick."""
+
+from __future__ import annotations
 
 import os
 
+from evalmon_agent.agent.proc import own_cgroups
+
 from . import cgroup
-from .cgroup_pids import CgroupPids
 from .host_usage import Usage, field, limit_bytes, number, quota_cores, smallest
-from .kernel_file import KernelFile
-from .process_io import io_of
+from .processes import io_of
+
+# Of memory.stat, the longest of the kernel's files, a third is used.
+_FILE_BYTES = 16384
+
+# Larger than any part of cgroup.procs that the kernel gives out at once.
+_PIDS_BYTES = 65536
 
 
 class CgroupUsage:
@@ -162,8 +170,7 @@ class _MemoryV2(_Memory):
 def _own_directory(job: str) -> str:
     """Our own cgroup's directory, where /proc says that it lies below the job's."""
     name = os.path.basename(job)
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        own = cgroup.parse_own(file.read())
+    own = own_cgroups()
     for path in (own.get("memory", ""), own.get(cgroup.UNIFIED, "")):
         _, found, below = path.partition(f"/{name}/")
         if found and os.path.isdir(os.path.join(job, below)):
@@ -173,8 +180,99 @@ def _own_directory(job: str) -> str:
 
 def _between(own: str, job: str) -> list[str]:
     """Our own cgroup and each above it, up to the job's."""
-    found = []
+    directories = []
     while len(own) > len(job):
-        found.append(own)
+        directories.append(own)
         own = os.path.dirname(own)
-    return [*found, job]
+    return [*directories, job]
+
+
+class KernelFile:
+    """A small file below /sys/fs/cgroup, kept open: at a tick a second the way along its path was half of the cost.
+
+    An open file keeps no cgroup from being removed.
+    """
+
+    __slots__ = ("_descriptor", "_is_missing", "_path")
+
+    def __init__(self, directory: str, name: str) -> None:
+        """Nothing is opened yet."""
+        self._path = f"{directory}/{name}"
+        self._descriptor = -1
+        self._is_missing = False
+
+    def text(self) -> str:
+        """What is in it now.
+
+        Raises:
+            OSError: it is not there, or its cgroup is gone.
+        """
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.pread(self._descriptor, _FILE_BYTES, 0).decode("ascii", "replace")
+
+    def text_if_there(self) -> str:
+        """The same; empty for a file that this kernel does not have, or that is gone."""
+        if self._is_missing:
+            return ""
+        try:
+            return self.text()
+        except FileNotFoundError:
+            self._is_missing = True
+            return ""
+        except OSError:
+            return ""
+
+
+class CgroupPids:
+    """One cgroup and those below it, as they come and go with the job's steps: walked again only after a change."""
+
+    __slots__ = ("_below", "_directory", "_links")
+
+    def __init__(self, directory: str) -> None:
+        """Nothing is read yet."""
+        self._directory = directory
+        self._links = 0
+        self._below: dict[str, CgroupPids] = {}
+
+    def pids(self) -> list[int]:
+        """All of them now.
+
+        Raises:
+            OSError: it is gone.
+        """
+        found, is_whole = self._look()
+        if not is_whole:  # one below is gone, and another may have come instead
+            self._links = 0
+            found, _ = self._look()
+        return found
+
+    def _look(self) -> tuple[list[int], bool]:
+        pids, is_whole = _pids_in(self._directory), True
+        for below in self._children():
+            try:
+                pids += below.pids()
+            except OSError:
+                is_whole = False
+        return pids, is_whole
+
+    def _children(self) -> list[CgroupPids]:
+        """A directory has two links and one more for each below it; where that is not so it is listed each time."""
+        links = os.stat(self._directory).st_nlink
+        if links != self._links or links < 2:
+            with os.scandir(self._directory) as entries:
+                paths = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            self._below = {path: self._below.get(path) or CgroupPids(path) for path in paths}
+            self._links = links
+        return list(self._below.values())
+
+
+def _pids_in(directory: str) -> list[int]:
+    descriptor = os.open(f"{directory}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = b""
+        while part := os.read(descriptor, _PIDS_BYTES):
+            data += part
+    finally:
+        os.close(descriptor)
+    return [int(word) for word in data.split()]

@@ -1,4 +1,4 @@
-"""How a metrics CSV grows: whole ticks, one `write` each, whatever the file system does meanwhile.
+"""Appends to a metrics CSV: whole ticks, one `write` each, whatever the file system does meanwhile.
 
 Promises, for the file and its reader:
 
@@ -12,19 +12,24 @@ Promises, for the file and its reader:
 * Never raises for what the file system says: rows are dropped and counted, and 30 s later the file is opened anew.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import stat
 import time
+from contextlib import suppress
 
 from evalmon_agent.files.trusted import ForeignError, open_directory
-
-from .paging import fill_up
 
 _REOPEN_AFTER_S = 30.0
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _OLD_FILES_AT_MOST = 99
+
+_PAGE_BYTES = 4096
+# The next row may be longer than the longest of this tick by so much.
+_SPARE_BYTES = 64
 
 # How much older than our start a file may look that was made after it: the file server's clock is another.
 _CLOCKS_DIFFER_BY_S = 2.0
@@ -41,7 +46,7 @@ class _NotOurTurnError(Exception):
 class CsvFile:
     """One CSV; opened when it is first needed, so that a job without a GPU has no file for it.
 
-    `dropped` counts rows that were lost, `trouble` is what went wrong last ("" if nothing did), `is_turn` is False
+    `trouble` is what went wrong last ("" if nothing did), `is_turn` is False
     while another sampler writes here.
     """
 
@@ -58,7 +63,6 @@ class CsvFile:
         self._is_made = False
         self._has_made_it = False
         self.is_turn = True
-        self.dropped = 0
         self.trouble = f"{self._name}: the script writes it itself" if held_s else ""
 
     def prepare(self) -> bool:
@@ -78,17 +82,16 @@ class CsvFile:
             self.is_turn = True
         return self._descriptor >= 0
 
-    def append(self, rows: bytes, *, count: int) -> bool:
-        """Write the `count` rows of one tick; False if they are dropped."""
-        is_written = False
-        if self.prepare():
-            try:
-                self._write(rows)
-                is_written = True
-            except (OSError, _RefusedError) as error:
-                self._give_up_for_now(error)
-        self.dropped += 0 if is_written else count
-        return is_written
+    def append(self, rows: bytes) -> bool:
+        """Write the rows of one tick; False if they are dropped."""
+        if not self.prepare():
+            return False
+        try:
+            self._write(rows)
+        except (OSError, _RefusedError) as error:
+            self._give_up_for_now(error)
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of the file; another sampler may take its turn."""
@@ -208,10 +211,8 @@ class CsvFile:
         self._end += written
 
     def _cut_back(self) -> None:
-        try:  # noqa: SIM105 (contextlib costs 3 ms)
+        with suppress(OSError):  # the next one to open it sees the torn tail
             os.ftruncate(self._descriptor, self._end)
-        except OSError:
-            pass  # the next one to open it sees the torn tail
 
     def _give_up_for_now(self, error: Exception) -> None:
         self.trouble = f"{self._name}: {_said(error)}"
@@ -221,3 +222,30 @@ class CsvFile:
 
 def _said(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def fill_up(rows: bytes, *, at: int, is_torn: bool = False) -> bytes:
+    """`rows`, to be written at offset `at`, such that each, and the next to come, lies within a page.
+
+    The kernel copies a write page by page and makes each visible when it is there: a line across the border of two
+    pages can be read half by a `tail -1` at that moment [ran: ext4, one read in a hundred of a file that is written
+    all the time]. So the last cell of the row before is filled up with blanks, which every reader takes off.
+
+    Args:
+        rows: whole lines; those longer than a page stay as they are.
+        at: where they are written.
+        is_torn: a torn line stands before them, which is ended first.
+    """
+    lines = rows.splitlines(keepends=True)
+    room = max(map(len, lines), default=0) + _SPARE_BYTES
+    filled = [_line(b"\n", at=at, room=room)] if is_torn else []
+    at += sum(map(len, filled))
+    for line in lines:
+        filled.append(_line(line, at=at, room=room))
+        at += len(filled[-1])
+    return b"".join(filled)
+
+
+def _line(line: bytes, *, at: int, room: int) -> bytes:
+    left = -(at + len(line)) % _PAGE_BYTES
+    return line[:-1] + b" " * left + b"\n" if left < room <= _PAGE_BYTES else line

@@ -1,34 +1,19 @@
-"""One look at one GPU, by NVML: all figures of a row, and what has to be remembered for means over the time between."""
+"""Reads all figures of a GPU's row by NVML, and remembers what the means over the time between two looks need."""
+
+from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
-from .gpm import Activity, ActivityOf
+from .gpm import Activity
+from .gpu_records import NO_VALUE, Device, Reading
 from .nvml import FailedError, NoValueError, Nvml
-from .nvml_function import Questions
-from .reading import NO_VALUE, Reading
-from .window import SampleMean, Samples
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from .devices import Device
-    from .nvml_function import Question
 
 _MIB = 1024 * 1024
 
-
-class Tools:
-    """What the looks at all GPUs share: one thread takes them, one after the other."""
-
-    __slots__ = ("activity", "nvml", "questions", "samples")
-
-    def __init__(self, nvml: Nvml) -> None:
-        self.nvml = nvml
-        self.questions = Questions(nvml)
-        self.samples = Samples(nvml)
-        self.activity = Activity(nvml)
+# The member of pynvml's c_nvmlValue_t for each nvmlValueType_t.
+_MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
 
 
 class GpuLook:
@@ -41,11 +26,9 @@ class GpuLook:
         NoValueError, LostError, FailedError: it gives no handle.
     """
 
-    def __init__(self, tools: Tools, device: "Device") -> None:
-        nvml = tools.nvml
-        self.device = device
+    def __init__(self, nvml: Nvml, device: Device) -> None:
+        module = nvml.module
         self._nvml = nvml
-        self._questions = tools.questions
         self._handle = nvml.handle(device)
         self._is_instance = device.uuid.startswith("MIG-")
         self._gpu = (
@@ -53,11 +36,10 @@ class GpuLook:
             if self._is_instance
             else self._handle
         )
-        module = nvml.module
-        self._utilization = SampleMean(tools.samples, self._gpu, module.NVML_GPU_UTILIZATION_SAMPLES)
-        self._memory_utilization = SampleMean(tools.samples, self._gpu, module.NVML_MEMORY_UTILIZATION_SAMPLES)
+        self._utilization = SampleMean(nvml, self._gpu, module.NVML_GPU_UTILIZATION_SAMPLES)
+        self._memory_utilization = SampleMean(nvml, self._gpu, module.NVML_MEMORY_UTILIZATION_SAMPLES)
         self._energy_before: tuple[float, int] | None = None
-        self._activity = ActivityOf(tools.activity, self._gpu, instance=self._handle if self._is_instance else None)
+        self._activity = Activity(nvml, self._gpu, instance=self._handle if self._is_instance else None)
 
     def read(self) -> Reading:
         """The row's figures.
@@ -72,27 +54,23 @@ class GpuLook:
         return reading
 
     def _read_columns(self, reading: Reading) -> None:
-        ask, gpu = self._questions, self._gpu
-        rates = _or_cell(ask.utilization.of, self._handle)
+        rates = _or_cell(lambda: self._nvml.ask("nvmlDeviceGetUtilizationRates", self._handle))
         if isinstance(rates, str):
             reading.utilization_pct = reading.memory_utilization_pct = rates
         else:
-            reading.utilization_pct, reading.memory_utilization_pct = rates
-        memory = _or_cell(self._memory, self._handle)
+            reading.utilization_pct, reading.memory_utilization_pct = rates.gpu, rates.memory
+        memory = _or_cell(self._memory)
         if isinstance(memory, str):
             reading.memory_used_mib = reading.memory_total_mib = memory
         else:
-            used, total = memory
-            reading.memory_used_mib, reading.memory_total_mib = used // _MIB, total // _MIB
-        power_mw = _or_cell(ask.power_mw.of, gpu)
-        reading.power_w = power_mw if isinstance(power_mw, str) else power_mw[0] / 1000
-        reading.temperature_c = _or_cell(self._temperature, gpu)
+            reading.memory_used_mib, reading.memory_total_mib = memory.used // _MIB, memory.total // _MIB
+        reading.power_w = _or_cell(lambda: self._ask_gpu("nvmlDeviceGetPowerUsage") / 1000)
+        reading.temperature_c = _or_cell(self._temperature)
 
     def _read_extras(self, reading: Reading) -> None:
-        ask, gpu = self._questions, self._gpu
-        reading.sm_clock_mhz = _first_of_extra(ask.sm_clock_mhz, gpu)
-        limit_mw = _first_of_extra(ask.power_limit_mw, gpu)
-        reading.power_limit_w = limit_mw if isinstance(limit_mw, str) else limit_mw / 1000
+        sm = self._nvml.module.NVML_CLOCK_SM
+        reading.sm_clock_mhz = _extra(lambda: self._ask_gpu("nvmlDeviceGetClockInfo", sm))
+        reading.power_limit_w = _extra(lambda: self._ask_gpu("nvmlDeviceGetEnforcedPowerLimit") / 1000)
         reading.clock_reasons = _extra(self._clock_reasons)
         if not self._is_instance:
             reading.utilization_mean_pct = _extra(self._utilization.since_last)
@@ -104,31 +82,33 @@ class GpuLook:
         if isinstance(activity, tuple):
             reading.graphics_activity_pct, reading.sm_activity_pct, reading.tensor_activity_pct = activity
 
-    def _memory(self, handle: "Any") -> tuple[int, int]:
-        """Used and total. Version 1 counts what the driver keeps for itself as used; before R510 there is only that."""
-        ask = self._questions
-        try:
-            memory = ask.memory.of(handle)
-            return memory[4], memory[1]
-        except NoValueError:
-            memory = ask.memory_v1.of(handle)
-            return memory[2], memory[0]
+    def _ask_gpu(self, function: str, *arguments: object) -> Any:
+        return self._nvml.ask(function, self._gpu, *arguments)
 
-    def _temperature(self, gpu: "Any") -> int:
+    def _memory(self) -> Any:
+        """Version 1 counts what the driver keeps for itself as used; before R510 there is only that."""
+        version_2 = self._nvml.module.nvmlMemory_v2
         try:
-            return int(self._questions.temperature_c.of(gpu)[0])
+            return self._nvml.ask("nvmlDeviceGetMemoryInfo", self._handle, version_2)
         except NoValueError:
-            return int(self._nvml.ask("nvmlDeviceGetTemperatureV", gpu, self._nvml.module.NVML_TEMPERATURE_GPU))
+            return self._nvml.ask("nvmlDeviceGetMemoryInfo", self._handle)
+
+    def _temperature(self) -> int:
+        sensor = self._nvml.module.NVML_TEMPERATURE_GPU
+        try:
+            return int(self._ask_gpu("nvmlDeviceGetTemperature", sensor))
+        except NoValueError:
+            return int(self._ask_gpu("nvmlDeviceGetTemperatureV", sensor))
 
     def _clock_reasons(self) -> int:
         try:
-            return int(self._questions.clock_reasons.of(self._gpu)[0])
+            return int(self._ask_gpu("nvmlDeviceGetCurrentClocksEventReasons"))
         except NoValueError:
-            return int(self._questions.throttle_reasons.of(self._gpu)[0])
+            return int(self._ask_gpu("nvmlDeviceGetCurrentClocksThrottleReasons"))
 
-    def _energy(self) -> "tuple[float, float] | str":
+    def _energy(self) -> tuple[float, float] | str:
         """Joules since the look before, and the mean power over that time."""
-        energy_mj, at_s = self._questions.energy_mj.of(self._gpu)[0], time.monotonic()
+        energy_mj, at_s = self._ask_gpu("nvmlDeviceGetTotalEnergyConsumption"), time.monotonic()
         before, self._energy_before = self._energy_before, (at_s, energy_mj)
         if before is None or energy_mj < before[1] or at_s <= before[0]:
             return NO_VALUE
@@ -136,29 +116,42 @@ class GpuLook:
         return energy_j, energy_j / (at_s - before[0])
 
 
-def _or_cell(call: "Callable[[Any], Any]", device: "Any") -> "Any":
-    """What `call` gives, or the cell that says why there is none."""
+class SampleMean:
+    """The mean of the driver's own samples (several a second) of one sort (nvmlSamplingType_t) from look to look."""
+
+    def __init__(self, nvml: Nvml, gpu: Any, sort: int) -> None:
+        self._nvml = nvml
+        self._gpu = gpu
+        self._sort = sort
+        self._last_us = 0
+
+    def since_last(self) -> float | str:
+        """The mean of the samples since the last call; at the first one there is none: what was before is another's.
+
+        Raises:
+            NoValueError, LostError, FailedError: as they say; FailedError also where there is no new sample.
+        """
+        before_us = self._last_us
+        kind, samples = self._nvml.ask("nvmlDeviceGetSamples", self._gpu, self._sort, before_us)
+        member = _MEMBERS.get(kind)
+        new = [sample for sample in samples if sample.timeStamp > before_us]
+        if member is None or not new:
+            return NO_VALUE
+        self._last_us = max(sample.timeStamp for sample in new)
+        return NO_VALUE if before_us == 0 else sum(getattr(sample.sampleValue, member) for sample in new) / len(new)
+
+
+def _or_cell(figure: Callable[[], Any]) -> Any:
+    """The figure, or the cell that says why there is none."""
     try:
-        return call(device)
+        return figure()
     except NoValueError as no_value:
         return str(no_value)
 
 
-def _extra(call: "Callable[[], Any]") -> "Any":
+def _extra(figure: Callable[[], Any]) -> Any:
     """The same for a column that no row fails for."""
     try:
-        return call()
-    except NoValueError as no_value:
-        return str(no_value)
-    except FailedError:
-        return NO_VALUE
-
-
-def _first_of_extra(question: "Question", device: "Any") -> "Any":
-    """A single number for such a column."""
-    try:
-        return question.of(device)[0]
-    except NoValueError as no_value:
-        return str(no_value)
+        return _or_cell(figure)
     except FailedError:
         return NO_VALUE

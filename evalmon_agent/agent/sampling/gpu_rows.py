@@ -1,15 +1,13 @@
-"""How is a look at a GPU written down? Pure; the first seven columns are nvidia-smi's, byte for byte."""
+"""Writes what a look at a GPU gave as a row of gpu_metrics.csv. Pure; the first seven columns are nvidia-smi's."""
+
+from __future__ import annotations
 
 import time
-from _operator import attrgetter  # the C half: all of a row's values at once, without the modules of the other
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
 
-from .reading import NO_VALUE, Reading
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .devices import Device
+from .gpu_records import NO_VALUE, Device, Reading
 
 # Header, attribute of Reading, format of its number: with the unit, as nvidia-smi prints it.
 _NVIDIA_SMI = (
@@ -41,6 +39,26 @@ _VALUES = attrgetter(*(name for _, name, _ in (*_NVIDIA_SMI, *_EXTRAS)))
 _SMI_COUNT = len(_NVIDIA_SMI)
 
 
+@dataclass(slots=True)
+class GpuTick:
+    """The rows of one moment, for one write, and of how many GPUs the row is missing."""
+
+    rows: bytes = b""
+    rows_count: int = 0
+    gaps: int = 0
+    troubles: list[str] = field(default_factory=list)
+
+    def add(self, row: bytes) -> None:
+        """One GPU's row."""
+        self.rows += row
+        self.rows_count += 1
+
+    def miss(self, why: object) -> None:
+        """One GPU's row is missing."""
+        self.gaps += 1
+        self.troubles.append(f"{why}")
+
+
 class Moment:
     """When a tick was, as its rows say it."""
 
@@ -51,18 +69,18 @@ class Moment:
         self.local = local_time(at_unix_s)
 
 
-def row(device: "Device", reading: Reading, at: Moment) -> bytes:
+def row(device: Device, reading: Reading, at: Moment) -> bytes:
     """One line with its newline."""
     # All at once, for with eight GPUs this is a good part of a tick.
     cells = [
-        value if value.__class__ is str else number % value
+        value if isinstance(value, str) else number % value
         for number, value in zip(_FORMATS, _VALUES(reading), strict=True)
     ]
     smi, extras = cells[:_SMI_COUNT], cells[_SMI_COUNT:]
     return _line([at.local, *smi, device.index, device.uuid, at.unix, *extras])
 
 
-def row_of_nvidia_smi(device: "Device", cells: "Sequence[str]", at: Moment) -> bytes:
+def row_of_nvidia_smi(device: Device, cells: Sequence[str], at: Moment) -> bytes:
     """A line from nvidia-smi's own cells but the first, the time; it knows nothing of the extras."""
     return _line([at.local, *cells, device.index, device.uuid, at.unix, *(NO_VALUE for _ in _EXTRAS)])
 
@@ -73,5 +91,5 @@ def local_time(at_unix_s: float) -> str:
     return f"{time.strftime('%Y/%m/%d %H:%M:%S', time.localtime(whole_s))}.{milliseconds:03d}"
 
 
-def _line(cells: "Sequence[str]") -> bytes:
+def _line(cells: Sequence[str]) -> bytes:
     return ", ".join(cells).encode() + b"\n"

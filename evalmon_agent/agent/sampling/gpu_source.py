@@ -1,31 +1,31 @@
-"""Where do the GPUs' rows come from: NVML, else nvidia-smi, else nowhere, and why? Runs in the worker's thread."""
+"""Finds who can look at the job's GPUs: NVML, else nvidia-smi, else nobody, and why. Runs in the worker's thread."""
+
+from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from . import gpu_rows, whose_gpus
+from . import gpu_rows, nvidia_smi, whose_gpus
+from .gpu_look import GpuLook
+from .gpu_records import Device, Reading
+from .gpu_rows import GpuTick
+from .nvidia_smi import NvidiaSmi
 from .nvml import FailedError, LostError, NoValueError, Nvml, NvmlMissingError
-from .reading import Reading
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Protocol
 
-    from .devices import Device
-    from .gpu_look import GpuLook, Tools
+class Source(Protocol):
+    """Somebody who looks at the job's GPUs."""
 
-    class Source(Protocol):
-        """Somebody who looks at the job's GPUs."""
+    name: str
 
-        name: str
+    @property
+    def count(self) -> int:
+        """How many GPUs are the job's."""
 
-        @property
-        def count(self) -> int:
-            """How many GPUs are the job's."""
-
-        def tick(self) -> "GpuTick":
-            """All rows of one moment."""
+    def tick(self) -> GpuTick:
+        """All rows of one moment."""
 
 
 # A lost GPU is looked for again so often.
@@ -38,29 +38,7 @@ class NoGpuError(Exception):
     """There is nothing to sample; the message says why."""
 
 
-class GpuTick:
-    """The rows of one moment, for one write, and of how many GPUs the row is missing."""
-
-    __slots__ = ("gaps", "rows", "rows_count", "troubles")
-
-    def __init__(self) -> None:
-        self.rows = b""
-        self.rows_count = 0
-        self.gaps = 0
-        self.troubles: list[str] = []
-
-    def add(self, row: bytes) -> None:
-        """One GPU's row."""
-        self.rows += row
-        self.rows_count += 1
-
-    def miss(self, why: object) -> None:
-        """One GPU's row is missing."""
-        self.gaps += 1
-        self.troubles.append(f"{why}")
-
-
-def open_source(environ: "Mapping[str, str]") -> "Source":
+def open_source(environ: Mapping[str, str]) -> Source:
     """Whoever can look at the job's GPUs.
 
     Raises:
@@ -79,18 +57,14 @@ def open_source(environ: "Mapping[str, str]") -> "Source":
     return NvmlSource(nvml, _chosen(environ, devices))
 
 
-def _open_nvidia_smi(environ: "Mapping[str, str]", *, nvml_says: str) -> "Source":
-    from .nvidia_smi import NvidiaSmi  # noqa: PLC0415 (seldom needed)
-
-    smi = NvidiaSmi()
-    devices = smi.devices()
+def _open_nvidia_smi(environ: Mapping[str, str], *, nvml_says: str) -> Source:
+    devices = nvidia_smi.devices()
     if not devices:
         raise NoGpuError(f"{nvml_says}; nvidia-smi gives nothing either{_other_makers()}")
-    smi.devices_wanted = _chosen(environ, devices)
-    return smi
+    return NvidiaSmi(_chosen(environ, devices))
 
 
-def _chosen(environ: "Mapping[str, str]", devices: "Sequence[Device]") -> "Sequence[Device]":
+def _chosen(environ: Mapping[str, str], devices: Sequence[Device]) -> Sequence[Device]:
     choice = whose_gpus.choose(environ, devices)
     if not choice.devices:
         raise NoGpuError(choice.reason)
@@ -119,11 +93,10 @@ class NvmlSource:
     name = "nvml"
 
     def __init__(
-        self, nvml: Nvml, devices: "Sequence[Device]", *, look_again_after_s: float = LOOK_AGAIN_AFTER_S
+        self, nvml: Nvml, devices: Sequence[Device], *, look_again_after_s: float = LOOK_AGAIN_AFTER_S
     ) -> None:
         self._nvml = nvml
         self._devices = devices
-        self._tools: Tools | None = None
         self._looks: dict[str, GpuLook] = {}
         self._lost_until_s: dict[str, float] = {}
         self._look_again_after_s = look_again_after_s
@@ -145,23 +118,20 @@ class NvmlSource:
                 self._lose(device)
                 if is_lost:
                     continue
-                reading = Reading(str(lost))
+                reading = Reading.all(str(lost))
             except (FailedError, NoValueError) as error:
                 tick.miss(error.__cause__ or error)
                 continue
             tick.add(gpu_rows.row(device, reading, at))
         return tick
 
-    def _look(self, device: "Device") -> "GpuLook":
-        found = self._looks.get(device.uuid)
-        if found is None:
-            from .gpu_look import GpuLook, Tools  # noqa: PLC0415 (imports ctypes: only where NVML is)
+    def _look(self, device: Device) -> GpuLook:
+        look = self._looks.get(device.uuid)
+        if look is None:
+            look = self._looks[device.uuid] = GpuLook(self._nvml, device)
+        return look
 
-            self._tools = self._tools or Tools(self._nvml)
-            found = self._looks[device.uuid] = GpuLook(self._tools, device)
-        return found
-
-    def _lose(self, device: "Device") -> None:
+    def _lose(self, device: Device) -> None:
         self._looks.pop(device.uuid, None)
         self._lost_until_s[device.uuid] = time.monotonic() + self._look_again_after_s
 

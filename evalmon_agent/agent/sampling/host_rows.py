@@ -1,11 +1,10 @@
-"""How is the job's use of a node written into host_metrics.csv? Pure; in nvidia-smi's style."""
+"""Writes the job's use of a node as a row of host_metrics.csv. Pure; in nvidia-smi's style."""
 
+from __future__ import annotations
+
+from .gpu_records import NO_VALUE
 from .gpu_rows import local_time
-from .reading import NO_VALUE
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .host_usage import Usage
+from .host_usage import Usage
 
 _MIB = 1024 * 1024
 
@@ -25,7 +24,7 @@ COLUMNS = (
 HEADER = ", ".join(COLUMNS).encode() + b"\n"
 
 
-def row(usage: "Usage", before: "tuple[float, Usage] | None", *, at_unix_s: float, at_s: float) -> bytes:
+def row(usage: Usage, before: tuple[float, Usage] | None, *, at_unix_s: float, at_s: float) -> bytes:
     """One line with its newline.
 
     Args:
@@ -50,7 +49,7 @@ def row(usage: "Usage", before: "tuple[float, Usage] | None", *, at_unix_s: floa
     return ", ".join(cells).encode() + b"\n"
 
 
-def cores_used(usage: "Usage", before: "tuple[float, Usage] | None", *, at_s: float) -> float | None:
+def cores_used(usage: Usage, before: tuple[float, Usage] | None, *, at_s: float) -> float | None:
     """Mean number of busy cores since the tick before; None if it is not known (or time and use went backwards)."""
     if before is None or usage.cpu_s is None or before[1].cpu_s is None:
         return None

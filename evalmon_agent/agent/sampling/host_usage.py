@@ -1,40 +1,30 @@
-"""What the job used of this node so far, and what it may use. Pure: records, and how the kernel's files are read."""
+"""What the job used of this node so far, and what it may use. Pure: the record, and parsers of the kernel's files."""
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
 
 # Limits beyond this are none (v1 prints nearly 2**63).
 _NO_LIMIT_BYTES = 1 << 60
 
 
+@dataclass(slots=True)
 class Usage:
     """All parts of the job on this node; None where nobody knows. Times and bytes of I/O since the job's start."""
 
-    __slots__ = (
-        "cpu_limit_cores",
-        "cpu_s",
-        "file_cache_bytes",
-        "memory_bytes",
-        "memory_limit_bytes",
-        "memory_peak_bytes",
-        "processes",
-        "read_bytes",
-        "written_bytes",
-    )
-
-    def __init__(self) -> None:
-        self.cpu_s: float | None = None
-        self.cpu_limit_cores: float | None = None
-        self.memory_bytes: int | None = None
-        """Without file cache, which the kernel takes back when it needs room; tmpfs counts."""
-        self.file_cache_bytes: int | None = None
-        self.memory_peak_bytes: int | None = None
-        """As the kernel counts it: with file cache."""
-        self.memory_limit_bytes: int | None = None
-        self.processes: int | None = None
-        self.read_bytes: int | None = None
-        self.written_bytes: int | None = None
+    cpu_s: float | None = None
+    cpu_limit_cores: float | None = None
+    memory_bytes: int | None = None
+    """Without file cache, which the kernel takes back when it needs room; tmpfs counts."""
+    file_cache_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    """As the kernel counts it: with file cache."""
+    memory_limit_bytes: int | None = None
+    processes: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
 
 
 def number(text: str) -> int | None:
@@ -51,14 +41,14 @@ def limit_bytes(text: str) -> int | None:
 
 def field(text: str, *names: str) -> int | None:
     """The sum of these fields of a file of `name value` lines; None if one is missing."""
-    found = 0
+    total = 0
     for name in names:
         _, is_there, rest = f"\n{text}".partition(f"\n{name} ")
         value = number(rest.partition("\n")[0]) if is_there else None
         if value is None:
             return None
-        found += value
-    return found
+        total += value
+    return total
 
 
 def quota_cores(text: str) -> float | None:
@@ -68,6 +58,18 @@ def quota_cores(text: str) -> float | None:
     return quota / period if quota and period else None
 
 
-def smallest(values: "Iterable[float | None]") -> float | None:
+def smallest(values: Iterable[float | None]) -> float | None:
     """The least that is known."""
     return min((value for value in values if value is not None), default=None)
+
+
+class HostSource(Protocol):
+    """Somebody who knows what the job uses of this node."""
+
+    name: str
+
+    def usage(self) -> Usage:
+        """Now. Raises OSError."""
+
+    def headroom_bytes(self) -> int | None:
+        """Memory left below the nearest limit. Raises OSError."""

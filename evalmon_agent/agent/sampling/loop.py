@@ -1,82 +1,74 @@
-"""The sampler's life: a tick at each deadline, a look at the memory in between, and a last tick at the end.
+"""Samples: a tick at each deadline, a look at the memory in between, and a last tick at the end.
 
 Signals and deadlines are the main thread's; whatever asks the driver happens in the worker. Deadlines are absolute;
 those that were missed are skipped and counted. Here is one of the two places where whatever goes wrong is caught:
 a tick that fails is counted, and the next one comes.
 """
 
+from __future__ import annotations
+
 import os
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from . import gpu_rows, host_rows, memory_guard
+from . import gpu_rows, host_rows
 from .csv_file import CsvFile
-from .gpu_source import GpuTick, NoGpuError, open_source
+from .eval_finder import EvalFinder
+from .gpu_rows import GpuTick
+from .gpu_source import NoGpuError, Source, open_source
+from .host_usage import HostSource, Usage
 from .record import Record
+from .wakeup import Wakeup
 from .worker import Worker
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from .bell import Bell
-    from .gpu_source import Source
-    from .host_source import HostSource
-    from .host_usage import Usage
-    from .seen import Seen
 
 # A last sample is worth it if so much time has passed since the one before.
 _LAST_AFTER_S = 1.0
 _LAST_WITHIN_S = 0.3
 
+# When the job needs the memory we leave: a process of ours that the kernel kills makes a good eval OUT_OF_MEMORY, and
+# so does one of the eval's that had to give way to us.
+KEEP_FREE_BYTES = 64 * 1024 * 1024
+_LOOK_AT_MEMORY_EVERY_S = 5.0
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What a sampler shall do; `no_gpu` is why it need not look for GPUs, "" if it shall.
 
     `gpu_held_s`: so long somebody else is waited for who may write gpu_metrics.csv.
     """
 
-    __slots__ = ("directory", "end_unix_s", "environ", "gpu_held_s", "interval_s", "no_gpu", "open_host", "suffix")
-
-    def __init__(
-        self,
-        *,
-        directory: str,
-        suffix: str,
-        interval_s: float,
-        environ: "Mapping[str, str]",
-        no_gpu: str,
-        open_host: "Callable[[], HostSource]",
-        end_unix_s: float | None,
-        gpu_held_s: float,
-    ) -> None:
-        self.directory = directory
-        self.suffix = suffix
-        self.interval_s = interval_s
-        self.environ = environ
-        self.no_gpu = no_gpu
-        self.open_host = open_host
-        self.end_unix_s = end_unix_s
-        self.gpu_held_s = gpu_held_s
+    directory: str
+    suffix: str
+    interval_s: float
+    environ: Mapping[str, str]
+    no_gpu: str
+    open_host: Callable[[], HostSource]
+    end_unix_s: float | None
+    gpu_held_s: float
 
 
 class Loop:
     """One sampler on one node."""
 
-    def __init__(self, plan: Plan, record: Record, bell: "Bell", *, show: "Callable[[], None]", seen: "Seen") -> None:
+    def __init__(
+        self, plan: Plan, record: Record, wakeup: Wakeup, finder: EvalFinder, *, show: Callable[[], None]
+    ) -> None:
         """Nothing is touched yet.
 
         Args:
             plan: what to do.
             record: where counts and reasons go.
-            bell: what wakes us.
+            wakeup: what wakes us.
+            finder: looks for an eval among the job's processes.
             show: makes the present state of `record` known.
-            seen: knows whether an eval was seen among the job's processes.
         """
         self._plan = plan
         self._record = record
-        self._bell = bell
+        self._wakeup = wakeup
         self._show = show
-        self._seen = seen
+        self._finder = finder
         self._gpu_file = CsvFile(
             os.path.join(plan.directory, f"gpu_metrics{plan.suffix}.csv"), gpu_rows.HEADER, held_s=plan.gpu_held_s
         )
@@ -91,7 +83,7 @@ class Loop:
         """Sample until there is a reason to end, which goes on record."""
         started_s = time.monotonic()
         self._start()
-        why, number = self._bell.wait(0)[0] or self._why_leave(), 0
+        why, number = self._wakeup.wait(0)[0] or self._why_leave(), 0
         while not why:
             self._tick()
             passed = int((time.monotonic() - started_s) / self._plan.interval_s)
@@ -110,7 +102,7 @@ class Loop:
         if not self._plan.no_gpu:
             try:
                 self._worker = Worker(self._look_at_gpus)
-                self._bell.listen_to(self._worker.done)
+                self._wakeup.listen_to(self._worker.done)
             except (RuntimeError, OSError) as error:
                 self._record.texts["no_gpu_file"] = f"no room to look at the GPUs: {error}"
 
@@ -120,7 +112,7 @@ class Loop:
         self._record.count("ticks")
         try:
             self._tick_host()
-            if name := self._seen.look():
+            if name := self._finder.look():
                 self._record.texts["eval_seen"] = name
         except Exception as error:  # noqa: BLE001 (a tick's catch-all)
             self._caught(error)
@@ -175,8 +167,7 @@ class Loop:
         self._show()
 
     def _write(self, file: CsvFile, rows: bytes, counter: str, *, count: int) -> None:
-        is_written = file.append(rows, count=count)
-        if is_written:
+        if file.append(rows):
             self._record.count(counter, count)
         elif file.is_turn:
             self._record.count("dropped_rows", count)
@@ -187,8 +178,8 @@ class Loop:
     def _wait(self, until_s: float) -> str:
         """Until then; the reason to end before, if there is one."""
         while time.monotonic() < until_s:
-            look_s = min(until_s, time.monotonic() + memory_guard.EVERY_S)
-            why, is_done = self._bell.wait(look_s)
+            look_s = min(until_s, time.monotonic() + _LOOK_AT_MEMORY_EVERY_S)
+            why, is_done = self._wakeup.wait(look_s)
             if is_done:
                 self._take_answer()
             if why := why or self._why_leave():
@@ -200,7 +191,7 @@ class Loop:
         if end_unix_s is not None and time.time() >= end_unix_s:
             return "the job's time is over"
         try:
-            return memory_guard.why_leave(self._host.headroom_bytes()) if self._host else ""
+            return why_leave(self._host.headroom_bytes()) if self._host else ""
         except (OSError, ValueError):
             return ""
 
@@ -212,7 +203,7 @@ class Loop:
             self._tick()
             deadline_s = time.monotonic() + _LAST_WITHIN_S
             while self._worker is not None and self._worker.is_busy and time.monotonic() < deadline_s:
-                _, is_done = self._bell.wait(deadline_s)
+                _, is_done = self._wakeup.wait(deadline_s)
                 if is_done:
                     self._take_answer()
         self._gpu_file.close()
@@ -222,3 +213,11 @@ class Loop:
     def _caught(self, error: BaseException) -> None:
         self._record.count("caught")
         self._record.trouble(f"{type(error).__name__}: {error}")
+
+
+def why_leave(headroom_bytes: int | None) -> str:
+    """The reason to leave; "" if there is none. `headroom_bytes` is as HostSource gives it."""
+    if headroom_bytes is None or headroom_bytes >= KEEP_FREE_BYTES:
+        return ""
+    free_mib, least_mib = max(headroom_bytes, 0) >> 20, KEEP_FREE_BYTES >> 20
+    return f"the job has {free_mib} MiB of memory left, less than {least_mib}: left it to the eval"

@@ -1,17 +1,14 @@
-"""The one door to pynvml: the devices of this node, and calls whose errors say what they mean for a figure.
+"""Asks NVML, as the one door to pynvml: for this node's devices, and by calls whose errors tell what to write.
 
 NVML is initialised once and not forked afterwards; every call may hang, so all of this happens in the worker's thread.
 """
 
-import sys
+from __future__ import annotations
 
-from .devices import Device
-from .reading import NO_VALUE
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
+from .gpu_records import NO_VALUE, Device
 
 _MIG_ENABLED = 1
 
@@ -41,9 +38,10 @@ class Nvml:
 
     def __init__(self) -> None:
         try:
-            self.module: Any = _import()
+            import pynvml  # noqa: PLC0415 (only in the sampler of a job that may have GPUs)
         except ImportError as error:
             raise NvmlMissingError(f"the module pynvml cannot be imported ({error})") from error
+        self.module: Any = pynvml
         self._no_value = {
             self.module.NVML_ERROR_NOT_SUPPORTED: NO_VALUE,
             self.module.NVML_ERROR_FUNCTION_NOT_FOUND: NO_VALUE,
@@ -60,7 +58,7 @@ class Nvml:
         except (NoValueError, LostError, FailedError) as error:
             raise NvmlMissingError(f"NVML: {error.__cause__ or error}") from error
 
-    def ask(self, function: str, *arguments: object) -> "Any":
+    def ask(self, function: str, *arguments: object) -> Any:
         """What `function` of pynvml returns.
 
         Raises:
@@ -81,7 +79,7 @@ class Nvml:
             return NoValueError(self._no_value[code])
         return FailedError(f"{error or self.module.NVMLError(code)}")
 
-    def devices(self, uuids: "Iterable[str]" = ()) -> list[Device]:
+    def devices(self, uuids: Iterable[str] = ()) -> list[Device]:
         """What NVML shows us, by index; and those of `uuids` that have a handle though no index leads to it.
 
         Raises:
@@ -91,14 +89,14 @@ class Nvml:
             count = self.ask("nvmlDeviceGetCount")
         except (NoValueError, LostError) as error:
             raise FailedError(str(error)) from error
-        found = [device for index in range(count) for device in self._device_at(index)]
-        known = {unit.uuid for device in found for unit in (device, *device.instances)}
+        devices = [device for index in range(count) for device in self._device_at(index)]
+        uuids_shown = {unit.uuid for device in devices for unit in (device, *device.instances)}
         for uuid in uuids:
-            if uuid not in known:
-                found += self._device_named(uuid)
-        return found
+            if uuid not in uuids_shown:
+                devices += self._device_named(uuid)
+        return devices
 
-    def handle(self, device: Device) -> "Any":
+    def handle(self, device: Device) -> Any:
         """The handle of a device or instance; by its UUID, for indices move when a GPU is lost.
 
         Raises:
@@ -115,7 +113,7 @@ class Nvml:
         self.ask("nvmlShutdown")
         self.ask("nvmlInit")
 
-    def _device_at(self, index: int) -> "Iterator[Device]":
+    def _device_at(self, index: int) -> Iterator[Device]:
         """The device, unless it gives no handle: it is another's then, or lost."""
         try:
             handle = self.ask("nvmlDeviceGetHandleByIndex", index)
@@ -125,69 +123,32 @@ class Nvml:
         yield Device(
             str(index),
             uuid,
-            minor=self._known("nvmlDeviceGetMinorNumber", handle),
+            minor=self._ask_or_none("nvmlDeviceGetMinorNumber", handle),
             instances=self._instances(handle, index),
         )
 
     def _instances(self, handle: object, index: int) -> tuple[Device, ...]:
-        modes = self._known("nvmlDeviceGetMigMode", handle)
+        modes = self._ask_or_none("nvmlDeviceGetMigMode", handle)
         if not modes or modes[0] != _MIG_ENABLED:
             return ()
-        found = []
-        for number in range(self._known("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
-            instance = self._known("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
-            uuid = instance and self._known("nvmlDeviceGetUUID", instance)
+        instances = []
+        for number in range(self._ask_or_none("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
+            instance = self._ask_or_none("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
+            uuid = instance and self._ask_or_none("nvmlDeviceGetUUID", instance)
             if uuid:  # holes are usual
-                found.append(Device(f"{index}:{number}", uuid))
-        return tuple(found)
+                instances.append(Device(f"{index}:{number}", uuid))
+        return tuple(instances)
 
-    def _device_named(self, uuid: str) -> "Iterator[Device]":
-        handle = self._known("nvmlDeviceGetHandleByUUID", uuid)
+    def _device_named(self, uuid: str) -> Iterator[Device]:
+        handle = self._ask_or_none("nvmlDeviceGetHandleByUUID", uuid)
         if handle is None:
             return
-        whole = self._known("nvmlDeviceGetUUID", handle) or uuid
-        index = self._known("nvmlDeviceGetIndex", handle)
-        yield Device(str(index or 0), whole, minor=self._known("nvmlDeviceGetMinorNumber", handle))
+        whole = self._ask_or_none("nvmlDeviceGetUUID", handle) or uuid
+        index = self._ask_or_none("nvmlDeviceGetIndex", handle)
+        yield Device(str(index or 0), whole, minor=self._ask_or_none("nvmlDeviceGetMinorNumber", handle))
 
-    def _known(self, function: str, *arguments: object) -> "Any":
+    def _ask_or_none(self, function: str, *arguments: object) -> Any:
         try:
             return self.ask(function, *arguments)
         except (NoValueError, LostError, FailedError):
             return None
-
-
-def _import() -> "Any":
-    """Import pynvml without what it needs nothing of on Linux: that halves the time (21 instead of 44 ms here).
-
-    It says `from ctypes.util import find_library` for Windows, which imports shutil, subprocess and re, and takes one
-    function of five lines from `string`, which imports re.
-    """
-    stand_ins = {name: module for name, module in _stand_ins().items() if name not in sys.modules}
-    sys.modules.update(stand_ins)
-    try:
-        import pynvml  # noqa: PLC0415 (only in the sampler's process)
-    except (AttributeError, TypeError):  # one that needs more of them
-        _forget(stand_ins)
-        sys.modules.pop("pynvml", None)
-        import pynvml  # noqa: PLC0415 (as above)
-    finally:
-        _forget(stand_ins)
-    return pynvml
-
-
-def _stand_ins() -> "dict[str, Any]":
-    def capwords(text: str, separator: str) -> str:
-        return separator.join(word.capitalize() for word in text.split(separator))
-
-    modules: dict[str, Any] = {name: type(sys)(name) for name in ("ctypes.util", "string")}
-    modules["ctypes.util"].find_library = None
-    modules["string"].capwords = capwords
-    return modules
-
-
-def _forget(modules: "dict[str, Any]") -> None:
-    for name, module in modules.items():
-        if sys.modules.get(name) is module:
-            del sys.modules[name]
-    if "ctypes.util" in modules:
-        vars(sys.modules["ctypes"]).pop("util", None)

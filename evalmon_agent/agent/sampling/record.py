@@ -1,14 +1,13 @@
-"""What the sampler has to say of itself, for the job's report: kept where `run` finds it even if it is killed.
+"""Keeps what the sampler has to say of itself, for the job's report, where `run` finds it even if it is killed.
 
 A page of memory shared with `run`: nothing to drain, nothing to wait for, the present counts at any time. Lines of
 `name value`; neither side needs json for it.
 """
 
-import mmap
+from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+import mmap
+from typing import Any
 
 _PAGE_BYTES = 4096
 _TEXT_CHARACTERS = 300
@@ -76,7 +75,7 @@ class Page:
         return self._memory[:].rstrip(b"\0")
 
 
-def parse(data: bytes) -> "dict[str, Any]":
+def parse(data: bytes) -> dict[str, Any]:
     """The `sampler` entry of the job's report: counts, texts, `troubles`; what cannot be read is left out."""
     entry: dict[str, Any] = {"troubles": []}
     for line in data.decode("utf-8", "replace").split("\n")[:-1]:
@@ -90,7 +89,7 @@ def parse(data: bytes) -> "dict[str, Any]":
     return entry
 
 
-def notes_of(entry: "dict[str, Any]") -> list[str]:
+def notes_of(entry: dict[str, Any]) -> list[str]:
     """What of it belongs among the notes: what went wrong. That a job has no GPU did not."""
     notes = [f"sampler: {trouble}" for trouble in entry["troubles"]]
     ended = entry.get("ended", "")

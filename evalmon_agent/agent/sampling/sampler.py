@@ -1,19 +1,23 @@
-"""A sampler from its first to its last breath: placed out of everybody's way, then the loop, then gone."""
+"""Sets a sampler up: out of everybody's way, with what it shall look at; then the loop runs."""
+
+from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from evalmon_agent.agent.ending import forbid_core_dumps
+from evalmon_agent.agent.job import host_suffix
 
-from . import host_source, own_sampling, placement, whose_gpus
-from .bell import Bell
+from . import cgroup, whose_gpus
+from .cgroup_usage import CgroupUsage
+from .eval_finder import EvalFinder
+from .host_usage import HostSource
 from .loop import Loop, Plan
+from .processes import TreeUsage
 from .record import Record
-from .seen import Seen
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from .wakeup import Wakeup
 
 DEFAULT_INTERVAL_S = 30.0
 
@@ -24,15 +28,18 @@ _NICE = 19
 # So long we wait for a script that samples itself before we believe that it does not this time.
 _HELD_INTERVALS = 3
 
+_SCRIPT_BYTES = 1 << 20
+_SAMPLES_ITSELF = (b"nvidia-smi", b"gpu_metrics.csv")
+
 
 def live(
     directory: str,
     *,
     interval_s: float,
-    environ: "Mapping[str, str]",
+    environ: Mapping[str, str],
     root: int,
-    life: int,
-    show: "Callable[[Record], None]",
+    parent_pipe: int,
+    show: Callable[[Record], None],
     script: str | None = None,
 ) -> Record:
     """Sample into `directory` until there is a reason to end. The caller leaves the process at once, by os._exit.
@@ -42,26 +49,26 @@ def live(
         interval_s: from tick to tick.
         environ: as it was at the start.
         root: the process whose tree is the job's where there is no cgroup.
-        life: a pipe whose other end the parent holds, or -1.
+        parent_pipe: a pipe whose other end the parent holds, or -1.
         show: makes the record known; called again and again.
         script: the batch script that runs beside us, if one does.
     """
     record = Record()
     record.counts["interval_ms"] = round(interval_s * 1000)
-    bell = Bell(life=life)
+    wakeup = Wakeup(parent_pipe=parent_pipe)
     _out_of_the_way()
     plan = Plan(
         directory=directory,
-        suffix=placement.host_suffix(environ, hostname=os.uname().nodename),
+        suffix=host_suffix(environ, hostname=os.uname().nodename),
         interval_s=interval_s,
         environ=environ,
         no_gpu=whose_gpus.has_none_on_purpose(environ) or "",
-        open_host=lambda: host_source.open_source(environ, root=root),
+        open_host=lambda: open_host_source(environ, root=root),
         end_unix_s=_end(environ),
-        gpu_held_s=_HELD_INTERVALS * interval_s if script and own_sampling.is_in(script) else 0.0,
+        gpu_held_s=_HELD_INTERVALS * interval_s if script and samples_itself(script) else 0.0,
     )
     try:
-        Loop(plan, record, bell, show=lambda: show(record), seen=Seen(root)).run()
+        Loop(plan, record, wakeup, EvalFinder(root), show=lambda: show(record)).run()
     except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
         record.texts["ended"] = f"{type(error).__name__}: {error}"
         show(record)
@@ -71,14 +78,43 @@ def live(
 def _out_of_the_way() -> None:
     forbid_core_dumps()
     os.chdir("/")
-    try:  # noqa: SIM105 (contextlib costs 3 ms)
+    with suppress(OSError):  # as nice as we may be
         os.nice(_NICE)
-    except OSError:
-        pass  # as nice as we may be
 
 
-def _end(environ: "Mapping[str, str]") -> float | None:
+def _end(environ: Mapping[str, str]) -> float | None:
     text = environ.get("SLURM_JOB_END_TIME", "")
     if not (text.isascii() and text.isdigit()) or int(text) < time.time():
         return None  # not told, or of another job that this one was submitted from
     return int(text) + _SLACK_S
+
+
+def open_host_source(environ: Mapping[str, str], *, root: int) -> HostSource:
+    """The job's cgroup; where there is none to read, the process tree below `root`."""
+    job_id = environ.get("SLURM_JOB_ID", "")
+    if job_id.isascii() and job_id.isdigit():
+        try:
+            return CgroupUsage(cgroup.job_directories(job_id))
+        except (OSError, ValueError):
+            pass
+    return TreeUsage(root)
+
+
+def samples_itself(script: str) -> bool:
+    """Whether the batch script seems to sample its GPUs into the very file that we would write; False if unreadable.
+
+    Many did before us: `nvidia-smi --query-gpu=... -l 30 > gpu_metrics.csv &`. By its text, since what appends to the
+    file later cannot be seen beforehand.
+    """
+    try:
+        with open(script, "rb", buffering=0) as file:
+            text = file.read(_SCRIPT_BYTES) or b""
+    except OSError:
+        return False
+    return text_samples_itself(text)
+
+
+def text_samples_itself(text: bytes) -> bool:
+    """The same of its text; comments do not count."""
+    code = b"\n".join(line for line in text.split(b"\n") if not line.lstrip().startswith(b"#"))
+    return all(word in code for word in _SAMPLES_ITSELF)

@@ -1,15 +1,15 @@
-"""Which GPUs are the job's? Pure: the environment at the start and what NVML shows, in; the devices, or why none, out.
+"""Chooses the job's GPUs. Pure: from the environment at the start and what NVML shows.
 
 Without device constraint a job sees its neighbours' GPUs as well, so "all that there are" is right only where
 nothing says otherwise. CUDA_VISIBLE_DEVICES holds NVML indices whether devices are constrained or not;
 SLURM_JOB_GPUS and SLURM_STEP_GPUS hold the minors of the whole node.
 """
 
-from .devices import Device
+from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence
+
+from .gpu_records import Device
 
 _NONE_ON_PURPOSE = frozenset({"", "-1", "NoDevFiles"})
 _GPU_VARIABLES = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
@@ -20,12 +20,12 @@ class Choice:
 
     __slots__ = ("devices", "reason")
 
-    def __init__(self, devices: "Sequence[Device]" = (), *, reason: str = "") -> None:
+    def __init__(self, devices: Sequence[Device] = (), *, reason: str = "") -> None:
         self.devices = tuple(sorted(devices, key=_order))
         self.reason = "" if devices else reason
 
 
-def has_none_on_purpose(environ: "Mapping[str, str]") -> str | None:
+def has_none_on_purpose(environ: Mapping[str, str]) -> str | None:
     """Why no GPU is the job's, if the environment alone says so; NVML need not be asked then."""
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in _NONE_ON_PURPOSE:
@@ -35,7 +35,7 @@ def has_none_on_purpose(environ: "Mapping[str, str]") -> str | None:
     return None
 
 
-def choose(environ: "Mapping[str, str]", devices: "Sequence[Device]") -> Choice:
+def choose(environ: Mapping[str, str], devices: Sequence[Device]) -> Choice:
     """The job's GPUs among those that NVML shows.
 
     Args:
@@ -56,12 +56,12 @@ def choose(environ: "Mapping[str, str]", devices: "Sequence[Device]") -> Choice:
     return _by_minors(environ, devices)
 
 
-def named_uuids(environ: "Mapping[str, str]") -> list[str]:
+def named_uuids(environ: Mapping[str, str]) -> list[str]:
     """The UUIDs in CUDA_VISIBLE_DEVICES, which may have a handle though no index leads to it."""
     return [word for word in _words(environ.get("CUDA_VISIBLE_DEVICES", "")) if word.startswith(("GPU-", "MIG-"))]
 
 
-def _is_in_slurm(environ: "Mapping[str, str]") -> bool:
+def _is_in_slurm(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("SLURM_JOB_ID"))
 
 
@@ -69,22 +69,22 @@ def _words(text: str) -> list[str]:
     return [word for word in (part.strip() for part in text.split(",")) if word]
 
 
-def _by_cuda(visible: str, devices: "Sequence[Device]", everything: "Sequence[Device]") -> Choice:
+def _by_cuda(visible: str, devices: Sequence[Device], everything: Sequence[Device]) -> Choice:
     """As CUDA reads it: what stands behind the first entry that names nothing does not count."""
     words = _words(visible)
-    found: list[Device] = []
+    chosen: list[Device] = []
     for word in words:
         units = _named(word, devices)
         if not units:
             break
-        found += [unit for unit in units if unit not in found]
+        chosen += [unit for unit in units if unit not in chosen]
     # Global numbers in a job whose devices are constrained: as many as it may see are those it may see.
-    if len(found) < len(words) and len(words) == len(everything) and all(map(_is_number, words)):
-        found = list(everything)
-    return Choice(found, reason=f"none of CUDA_VISIBLE_DEVICES={visible[:200]!r} is a GPU that NVML shows")
+    if len(chosen) < len(words) and len(words) == len(everything) and all(map(_is_number, words)):
+        chosen = list(everything)
+    return Choice(chosen, reason=f"none of CUDA_VISIBLE_DEVICES={visible[:200]!r} is a GPU that NVML shows")
 
 
-def _named(word: str, devices: "Sequence[Device]") -> "tuple[Device, ...]":
+def _named(word: str, devices: Sequence[Device]) -> tuple[Device, ...]:
     if _is_number(word):
         return next((device.units for device in devices if device.index == str(int(word))), ())
     for device in devices:
@@ -98,12 +98,12 @@ def _named(word: str, devices: "Sequence[Device]") -> "tuple[Device, ...]":
     return begins[0].units if len(begins) == 1 else ()
 
 
-def _by_minors(environ: "Mapping[str, str]", devices: "Sequence[Device]") -> Choice:
+def _by_minors(environ: Mapping[str, str], devices: Sequence[Device]) -> Choice:
     text = environ.get("SLURM_STEP_GPUS") or environ.get("SLURM_JOB_GPUS") or ""
     minors = {int(word) for word in _words(text) if _is_number(word)}
-    found = [unit for device in devices if device.minor in minors for unit in device.units]
+    chosen = [unit for device in devices if device.minor in minors for unit in device.units]
     told = f"Slurm's GPUs {text[:200]!r}" if text else f"SLURM_GPUS_ON_NODE={environ.get('SLURM_GPUS_ON_NODE')!r}"
-    return Choice(found, reason=f"{told} are none that NVML shows")
+    return Choice(chosen, reason=f"{told} are none that NVML shows")
 
 
 def _is_number(word: str) -> bool:

@@ -1,11 +1,10 @@
-"""A thread for calls that may hang: the main thread asks, goes on, and learns from a descriptor of the answer."""
+"""Makes calls that may hang, in a thread: the main one asks, goes on, and learns of the answer from a descriptor."""
 
-import _thread
+from __future__ import annotations
+
 import os
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+import threading
+from collections.abc import Callable
 
 
 class Worker:
@@ -20,14 +19,14 @@ class Worker:
         OSError: nor for a pipe.
     """
 
-    def __init__(self, work: "Callable[[], object]") -> None:
+    def __init__(self, work: Callable[[], object]) -> None:
         self._work = work
         self._answer: object = None
-        self._go = _thread.allocate_lock()
+        self._go = threading.Lock()
         self._go.acquire()
         self.is_busy = False
         self.done, self._told = os.pipe()
-        _thread.start_new_thread(self._live, ())
+        threading.Thread(target=self._live, daemon=True).start()
 
     def ask(self) -> None:
         """Start the work; not while it is busy."""

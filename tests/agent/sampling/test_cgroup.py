@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 import as_root
 from as_root import needs_root
 from evalmon_agent.agent.sampling import cgroup, cgroup_usage
-from evalmon_agent.agent.sampling.cgroup_pids import CgroupPids
+from evalmon_agent.agent.sampling.cgroup_usage import CgroupPids, KernelFile
 from evalmon_agent.agent.sampling.host_usage import Usage, field, limit_bytes, quota_cores
-from evalmon_agent.agent.sampling.kernel_file import KernelFile
-from evalmon_agent.agent.sampling.memory_guard import KEEP_FREE_BYTES, why_leave
+from evalmon_agent.agent.sampling.loop import KEEP_FREE_BYTES, why_leave
 
 V1 = """\
 9:name=systemd:/
@@ -151,8 +150,8 @@ def test_where_the_kernel_does_not_count_the_cgroup_is_not_used(tmp_path: Path, 
 
 IN_VERSION_2 = """
 import os, sys, time
-from evalmon_agent.agent.sampling import cgroup, cgroup_usage, host_source
-from evalmon_agent.agent.sampling.cgroup_pids import CgroupPids
+from evalmon_agent.agent.sampling import cgroup, cgroup_usage, sampler
+from evalmon_agent.agent.sampling.cgroup_usage import CgroupPids
 mount, job = sys.argv[1:]
 own = f"{mount}/x.scope/job_{job}/step_batch/user/task_0"
 os.makedirs(own)
@@ -166,7 +165,7 @@ try:
     while time.process_time() < end: pass
     assert 0.15 < cpu.used_s() - before < 5, (before, cpu.used_s())
     assert CgroupPids(found).pids() == [os.getpid()]
-    name = host_source.open_source({"SLURM_JOB_ID": job}, root=os.getpid()).name
+    name = sampler.open_host_source({"SLURM_JOB_ID": job}, root=os.getpid()).name
     has_memory = os.path.exists(f"{found}/memory.current")
     v1 = "memory" in directories
     assert name == ("cgroup v2" if has_memory and not v1 else "cgroup v1" if v1 else "processes"), name

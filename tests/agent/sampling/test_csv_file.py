@@ -33,7 +33,7 @@ def leave(path: Path, content: bytes) -> None:
 def test_the_directory_is_made_and_the_header_stands_once(path: Path) -> None:
     for row in (b"1, 2, 3\n", b"4, 5, 6\n"):
         file = CsvFile(str(path), HEADER)
-        assert file.append(row, count=1)
+        assert file.append(row)
         file.close()
     assert path.read_bytes() == HEADER + b"1, 2, 3\n4, 5, 6\n"
 
@@ -42,7 +42,7 @@ def test_the_directory_is_made_and_the_header_stands_once(path: Path) -> None:
 def test_nobody_else_can_write_a_table_whatever_the_umask(path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
-        assert CsvFile(str(path), HEADER).append(b"1, 2, 3\n", count=1)
+        assert CsvFile(str(path), HEADER).append(b"1, 2, 3\n")
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == mode
@@ -58,7 +58,7 @@ def test_nothing_is_touched_before_the_first_row(path: Path) -> None:
 def test_a_torn_tail_gets_its_newline_first(path: Path, there: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(there)
-    CsvFile(str(path), HEADER).append(b"7, 8, 9\n", count=1)
+    CsvFile(str(path), HEADER).append(b"7, 8, 9\n")
     assert path.read_bytes() == there + b"\n7, 8, 9\n"
 
 
@@ -66,7 +66,7 @@ def test_a_torn_tail_gets_its_newline_first(path: Path, there: bytes) -> None:
 @pytest.mark.survives("F12")
 def test_a_torn_header_is_written_anew(path: Path, cut: int) -> None:
     leave(path, HEADER[:cut])
-    CsvFile(str(path), HEADER).append(b"7, 8, 9\n", count=1)
+    CsvFile(str(path), HEADER).append(b"7, 8, 9\n")
     assert path.read_bytes() == HEADER + b"7, 8, 9\n"
 
 
@@ -75,7 +75,7 @@ def test_a_file_with_another_header_is_moved_aside_and_none_is_lost(path: Path) 
     for old in olds:
         leave(path, old)
         file = CsvFile(str(path), HEADER)
-        assert file.append(b"7, 8, 9\n", count=1)
+        assert file.append(b"7, 8, 9\n")
         file.close()
         assert path.read_bytes() == HEADER + b"7, 8, 9\n"
     assert [Path(f"{path}.{number}").read_bytes() for number in (1, 2, 3)] == olds
@@ -104,9 +104,9 @@ def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(pat
         pytest.skip("needs root (mknod)")
     file = CsvFile(str(path), HEADER)
     before = time.monotonic()
-    assert not file.append(b"7, 8, 9\n", count=3)
+    assert not file.append(b"7, 8, 9\n")
     assert time.monotonic() - before < 1
-    assert (file.dropped, file.is_turn) == (3, True)
+    assert file.is_turn
     assert "plain file" in file.trouble or "second name" in file.trouble
     assert victim.read_bytes() == b"untouched"
     assert sorted(os.listdir(path.parent)) == ["gpu_metrics.csv", "victim"]
@@ -122,7 +122,7 @@ def test_no_link_of_somebody_else_leads_to_the_directory(tmp_path: Path, where: 
     second_user.give(link)
     directory = link if where == "the directory" else link / "out"
     file = CsvFile(str(directory / "gpu_metrics.csv"), HEADER)
-    assert not file.append(b"7, 8, 9\n", count=3)
+    assert not file.append(b"7, 8, 9\n")
     assert file.trouble == f"gpu_metrics.csv: {link} is a link of user {second_user.uid()}: not followed"
     assert (sorted(os.listdir(tmp_path)), os.listdir(precious)) == (["precious", "study"], ["out"])
     assert os.listdir(precious / "out") == []
@@ -134,7 +134,7 @@ def test_a_file_of_somebody_else_is_not_written_though_they_let_us(path: Path) -
     path.chmod(0o666)
     second_user.give(path)
     file = CsvFile(str(path), HEADER)
-    assert not file.append(b"7, 8, 9\n", count=1)
+    assert not file.append(b"7, 8, 9\n")
     assert file.trouble == f"gpu_metrics.csv: belongs to user {second_user.uid()}"
     assert (path.read_bytes(), os.listdir(path.parent)) == (HEADER, ["gpu_metrics.csv"])
 
@@ -143,7 +143,7 @@ def test_one_s_own_link_leads_to_the_directory(path: Path, tmp_path: Path) -> No
     (tmp_path / "scratch").mkdir()
     path.parent.symlink_to(tmp_path / "scratch")
     leave(tmp_path / "scratch" / path.name, b"another header\n")
-    assert CsvFile(str(path), HEADER).append(b"7, 8, 9\n", count=1)
+    assert CsvFile(str(path), HEADER).append(b"7, 8, 9\n")
     assert sorted(os.listdir(tmp_path / "scratch")) == ["gpu_metrics.csv", "gpu_metrics.csv.1"]
 
 
@@ -152,25 +152,25 @@ def test_a_directory_that_was_replaced_by_a_link_meanwhile_is_not_written_to(
 ) -> None:
     monkeypatch.setattr(csv_file, "_REOPEN_AFTER_S", 0.0)
     file = CsvFile(str(path), HEADER)
-    assert file.append(b"1, 1, 1\n", count=1)
+    assert file.append(b"1, 1, 1\n")
     path.parent.rename(tmp_path / "moved")
     (tmp_path / "precious").mkdir()
     path.parent.symlink_to(tmp_path / "precious")
     second_user.give(path.parent)
     # As long as it is open it is the same file.
-    assert file.append(b"2, 2, 2\n", count=1)
+    assert file.append(b"2, 2, 2\n")
     file.close()
-    assert not file.append(b"3, 3, 3\n", count=1)
+    assert not file.append(b"3, 3, 3\n")
     assert os.listdir(tmp_path / "precious") == []
 
 
 def test_a_second_writer_waits_for_its_turn(path: Path) -> None:
     first, second = CsvFile(str(path), HEADER), CsvFile(str(path), HEADER)
-    assert first.append(b"1, 1, 1\n", count=1)
-    assert not second.append(b"2, 2, 2\n", count=1)
+    assert first.append(b"1, 1, 1\n")
+    assert not second.append(b"2, 2, 2\n")
     assert (second.is_turn, second.trouble) == (False, "")
     first.close()
-    assert second.append(b"3, 3, 3\n", count=1)
+    assert second.append(b"3, 3, 3\n")
     assert second.is_turn
     assert path.read_bytes() == HEADER + b"1, 1, 1\n3, 3, 3\n"
 
@@ -178,13 +178,13 @@ def test_a_second_writer_waits_for_its_turn(path: Path) -> None:
 def test_a_file_that_somebody_else_begins_to_write_is_theirs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_file, "_REOPEN_AFTER_S", 0.0)
     file = CsvFile(str(path), HEADER)
-    assert file.append(b"1, 1, 1\n", count=1)
+    assert file.append(b"1, 1, 1\n")
     theirs = "timestamp, utilization.gpu [%]\n"
     with path.open("w") as nvidia_smi:
         nvidia_smi.write(theirs)
         nvidia_smi.flush()
         for _ in range(3):
-            assert not file.append(b"2, 2, 2\n", count=1)
+            assert not file.append(b"2, 2, 2\n")
         nvidia_smi.write("theirs\n")
     assert path.read_text() == theirs + "theirs\n"
     assert file.trouble == "gpu_metrics.csv: is written by somebody else: it is theirs now"
@@ -196,17 +196,17 @@ def test_a_file_that_somebody_else_began_to_write_in_this_job_is_theirs(path: Pa
     path.parent.mkdir()
     file = CsvFile(str(path), HEADER)
     path.write_bytes(theirs)
-    assert not file.append(b"2, 2, 2\n", count=1)
-    assert (path.read_bytes(), file.dropped) == (theirs, 1)
+    assert not file.append(b"2, 2, 2\n")
+    assert path.read_bytes() == theirs
     assert file.trouble == "gpu_metrics.csv: is written by somebody else: it is theirs"
 
 
 def test_a_file_is_not_touched_while_it_is_held_for_somebody_else(path: Path) -> None:
     file = CsvFile(str(path), HEADER, held_s=0.2)
-    assert not file.append(b"1, 1, 1\n", count=1)
+    assert not file.append(b"1, 1, 1\n")
     assert not path.exists()
     assert file.trouble == "gpu_metrics.csv: the script writes it itself"
-    wait_until(lambda: file.append(b"2, 2, 2\n", count=1))
+    wait_until(lambda: file.append(b"2, 2, 2\n"))
     assert path.read_bytes() == HEADER + b"2, 2, 2\n"
 
 
@@ -215,8 +215,8 @@ import sys, time
 from evalmon_agent.agent.sampling import csv_file
 csv_file._REOPEN_AFTER_S = 0.0
 file = csv_file.CsvFile(sys.argv[1], b"timestamp, a, b\\n")
-said = [file.append(b"%d, 2, 3\\n" % number, count=1) for number in range(int(sys.argv[2]))]
-print(file.dropped, file.trouble, said, sep="|")
+said = [file.append(b"%d, 2, 3\\n" % number) for number in range(int(sys.argv[2]))]
+print(said.count(False), file.trouble, sep="|")
 """
 
 
@@ -224,12 +224,12 @@ print(file.dropped, file.trouble, said, sep="|")
 @needs_strace
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "ESTALE", "EIO"])
 @pytest.mark.survives("F2", "F3")
-def test_rows_that_find_no_room_are_dropped_and_counted_and_later_ones_come(path: Path, error: str) -> None:
+def test_rows_that_find_no_room_are_dropped_and_later_ones_come(path: Path, error: str) -> None:
     leave(path, b"")
     argv = ["strace", "-o", "/dev/null", "-P", str(path), "-e", f"inject=write:error={error}:when=3..4"]
     argv += [sys.executable, "-c", WRITER, str(path), "5"]
     done = subprocess.run(argv, env=environ(), capture_output=True, text=True, timeout=30, check=True)
-    dropped, trouble, _ = done.stdout.split("|")
+    dropped, trouble = done.stdout.split("|")
     assert (dropped, trouble.startswith("gpu_metrics.csv: ")) == ("2", True)
     assert path.read_bytes() == HEADER + b"0, 2, 3\n3, 2, 3\n4, 2, 3\n"
 
@@ -257,13 +257,13 @@ def test_on_a_full_disk_the_file_ends_with_a_whole_line_and_grows_again_when_the
         "csv_file._REOPEN_AFTER_S = 0.0\n"
         "file = csv_file.CsvFile('m/x.csv', b'timestamp, a\\n')\n"
         "row = b'x' * 999 + b'\\n'\n"
-        "said = [file.append(row, count=1) for _ in range(100)]\n"
+        "said = [file.append(row) for _ in range(100)]\n"
         "assert said[0] and not said[-1], said\n"
         "os.unlink('m/ballast')\n"
-        "assert file.append(row, count=1)\n"
+        "assert file.append(row)\n"
         "lines = open('m/x.csv', 'rb').read().split(b'\\n')\n"
         "assert lines[-1] == b'' and all(len(line.rstrip()) == 999 for line in lines[1:-1]), [len(l) for l in lines]\n"
-        "print(len(lines) - 2, file.dropped)\n"
+        "print(len(lines) - 2, said.count(False))\n"
     )
     mount = "mkdir m; mount -t tmpfs -o size=64k none m; head -c 20000 /dev/zero >m/ballast; chown $ME m"
     argv = as_root.in_namespace(mount, words=[sys.executable, "-c", inner], environ=environ())
@@ -290,7 +290,7 @@ import sys, time
 from evalmon_agent.agent.sampling.csv_file import CsvFile
 file = CsvFile(sys.argv[1], b"timestamp, a END\\n")
 rows = b"".join(b"%d, %s END\\n" % (number, b"x" * 170) for number in range(8))
-while file.append(rows, count=8):
+while file.append(rows):
     time.sleep(0.00005)
 """
 

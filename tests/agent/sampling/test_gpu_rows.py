@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.agent.sampling import gpu_rows
-from evalmon_agent.agent.sampling.devices import Device
-from evalmon_agent.agent.sampling.reading import Reading
+from evalmon_agent.agent.sampling.gpu_records import Device, Reading
 from evalmon_agent.evidence.gpu_csv import OUR_COLUMNS, parse
 
 DEVICE = Device("0", "GPU-0000")
@@ -45,7 +44,7 @@ def test_a_row_begins_as_nvidia_smi_prints_it(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_cell_without_a_value_has_no_unit() -> None:
-    line = gpu_rows.row(DEVICE, Reading("[GPU is lost]"), gpu_rows.Moment(0.0)).decode()
+    line = gpu_rows.row(DEVICE, Reading.all("[GPU is lost]"), gpu_rows.Moment(0.0)).decode()
     assert line.count("[GPU is lost]") == 6 + 10
     assert "[GPU is lost]," in line
 

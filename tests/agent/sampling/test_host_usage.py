@@ -12,8 +12,7 @@ from in_a_job import environ, started, wait_until
 
 from evalmon_agent.agent.sampling import host_rows
 from evalmon_agent.agent.sampling.host_usage import Usage
-from evalmon_agent.agent.sampling.process_tree import tree
-from evalmon_agent.agent.sampling.tree_usage import TreeUsage
+from evalmon_agent.agent.sampling.processes import TreeUsage, tree
 
 BUSY = "import time; hoard = b'x' * 2**26; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.agent.sampling.own_sampling import is_in, is_in_text
+from evalmon_agent.agent.sampling.sampler import samples_itself, text_samples_itself
 
 QUERY = b"nvidia-smi --query-gpu=timestamp,utilization.gpu --format=csv -l 30"
 
@@ -18,7 +18,7 @@ QUERY = b"nvidia-smi --query-gpu=timestamp,utilization.gpu --format=csv -l 30"
     ],
 )
 def test_nvidia_smi_for_gpu_metrics_csv_is_seen(text: bytes) -> None:
-    assert is_in_text(text)
+    assert text_samples_itself(text)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_nvidia_smi_for_gpu_metrics_csv_is_seen(text: bytes) -> None:
     ],
 )
 def test_other_uses_of_either_word_are_not(text: bytes) -> None:
-    assert not is_in_text(text)
+    assert not text_samples_itself(text)
 
 
 def test_a_script_that_cannot_be_read_seems_not_to(tmp_path: Path) -> None:
-    assert not is_in(str(tmp_path / "absent"))
+    assert not samples_itself(str(tmp_path / "absent"))

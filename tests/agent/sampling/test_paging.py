@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.sampling.paging import fill_up
+from evalmon_agent.agent.sampling.csv_file import fill_up
 
 PAGE = 4096
 LINES = st.lists(st.integers(1, 400).map(lambda length: b"x" * length + b"\n"), min_size=1, max_size=20)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.sampling.placement import first_of, host_suffix
+from evalmon_agent.agent.job import first_of, host_suffix
 
 
 @pytest.mark.parametrize(

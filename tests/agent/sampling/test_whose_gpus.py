@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.sampling.devices import Device
+from evalmon_agent.agent.sampling.gpu_records import Device
 from evalmon_agent.agent.sampling.whose_gpus import Choice, choose, has_none_on_purpose, named_uuids
 
 IN_SLURM = {"SLURM_JOB_ID": "7"}

@@ -16,7 +16,7 @@ FIRST = 1000
 AT_ONCE = """
 import json, os, sys, time
 from evalmon_agent.agent import arguments, writer
-from evalmon_agent.agent.placement import job_of
+from evalmon_agent.agent.job import job_of
 from evalmon_agent.agent.report import Run
 from evalmon_agent.agent.run import main
 

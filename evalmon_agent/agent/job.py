@@ -1,17 +1,19 @@
-"""Which job this is, and under which name its report stands. Pure: from the environment that Slurm set.
+"""Finds which job this is, and what its files are called here. Pure: from the environment that Slurm set.
 
 What sbatch finds in the environment goes on into the job that it submits, so below a job that was submitted
 inside another one some variables tell of that other job [seen on 22.05: SLURM_ARRAY_*, SLURM_HET_*,
 SLURM_STEP_ID, SLURM_RESTART_COUNT]. SLURM_JOB_ID, SLURM_TASK_PID and SLURM_PROCID are always this job's.
 """
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 _OF_AN_EVAL = ("EVALMON_DIR", "EVALMON_NAME", "EVALMON_OUTPUT_DIR")
 
 
+@dataclass(frozen=True, slots=True)
 class Job:
     """The job as Slurm names it (`123`, `123_4`, `123+0`) and this process's part in it.
 
@@ -20,30 +22,17 @@ class Job:
     `file` be another job's (an inherited SLURM_ARRAY_JOB_ID).
     """
 
-    __slots__ = (
-        "cluster",
-        "file",
-        "job_id",
-        "raw_id",
-        "restart",
-        "scope",
-        "spare_file",
-        "time_limit_end",
-    )
-
-    def __init__(self, environ: "Mapping[str, str]", *, raw_id: int, step: int | None, scope: str) -> None:
-        part = "" if step is None else f".{step}.{_number(environ, 'SLURM_PROCID') or 0}"
-        self.raw_id = raw_id
-        self.job_id = _job_id(environ, raw_id)
-        self.scope = scope
-        self.cluster = environ.get("SLURM_CLUSTER_NAME") or None
-        self.restart = _number(environ, "SLURM_RESTART_COUNT") or 0
-        self.time_limit_end = _number(environ, "SLURM_JOB_END_TIME")
-        self.file = f"{self.job_id}{part}.json"
-        self.spare_file = f"{raw_id}{part}.json"
+    raw_id: int
+    job_id: str
+    scope: str
+    file: str
+    spare_file: str
+    cluster: str | None
+    restart: int
+    time_limit_end: int | None
 
 
-def job_of(environ: "Mapping[str, str]", *, pid: int, is_script: bool, step: str | None) -> Job | None:
+def job_of(environ: Mapping[str, str], *, pid: int, is_script: bool, step: str | None) -> Job | None:
     """The job that this process belongs to; None outside of one, or if its id is not one of Slurm's.
 
     Args:
@@ -57,10 +46,21 @@ def job_of(environ: "Mapping[str, str]", *, pid: int, is_script: bool, step: str
         return None
     number = _digits(step) if step is not None or is_script else _number(environ, "SLURM_STEP_ID")
     is_batch_shell = number is None and (is_script or environ.get("SLURM_TASK_PID") == str(pid))
-    return Job(environ, raw_id=raw_id, step=number, scope="job" if is_batch_shell else "part")
+    part = "" if number is None else f".{number}.{_number(environ, 'SLURM_PROCID') or 0}"
+    job_id = _job_id(environ, raw_id)
+    return Job(
+        raw_id=raw_id,
+        job_id=job_id,
+        scope="job" if is_batch_shell else "part",
+        file=f"{job_id}{part}.json",
+        spare_file=f"{raw_id}{part}.json",
+        cluster=environ.get("SLURM_CLUSTER_NAME") or None,
+        restart=_number(environ, "SLURM_RESTART_COUNT") or 0,
+        time_limit_end=_number(environ, "SLURM_JOB_END_TIME"),
+    )
 
 
-def of_another_eval(environ: "Mapping[str, str]") -> tuple[str, ...]:
+def of_another_eval(environ: Mapping[str, str]) -> tuple[str, ...]:
     """What evalmon's launcher set for the eval from whose job this one was submitted, which is not that eval: names."""
     said_to, raw_id = _number(environ, "EVALMON_JOB_ID"), _number(environ, "SLURM_JOB_ID")
     if said_to is None or raw_id is None or said_to == raw_id:
@@ -69,7 +69,36 @@ def of_another_eval(environ: "Mapping[str, str]") -> tuple[str, ...]:
     return () if is_part_of_it else _OF_AN_EVAL
 
 
-def _job_id(environ: "Mapping[str, str]", raw_id: int) -> str:
+def host_suffix(environ: Mapping[str, str], *, hostname: str) -> str:
+    """What stands before `.csv` in this node's files: empty on the first or only node, else `.<host>`.
+
+    The batch script runs on the first node of the job; SLURM_NODEID would not tell, for in a step it counts the step's
+    nodes. Of a step's tasks on a node the first one samples (companion.py).
+    """
+    nodes = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST") or ""
+    node = environ.get("SLURMD_NODENAME") or hostname
+    if not environ.get("SLURM_JOB_ID") or not nodes or node == first_of(nodes):
+        return ""
+    return "." + "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in node[:200])
+
+
+def first_of(nodes: str) -> str:
+    """The first host of a list as Slurm prints it: `n[01-03,7],m1` gives `n01`, `r[1-2]n[3-4]` gives `r1n3`."""
+    first = ""
+    in_brackets, is_skipping = False, False
+    for character in nodes:
+        if character == "," and not in_brackets:
+            break
+        if character in "[]":
+            in_brackets, is_skipping = character == "[", False
+        elif in_brackets and character in "-,":
+            is_skipping = True
+        elif not is_skipping:
+            first += character
+    return first
+
+
+def _job_id(environ: Mapping[str, str], raw_id: int) -> str:
     array, task = _number(environ, "SLURM_ARRAY_JOB_ID"), _number(environ, "SLURM_ARRAY_TASK_ID")
     if array is not None and task is not None:
         return f"{array}_{task}"
@@ -80,7 +109,7 @@ def _job_id(environ: "Mapping[str, str]", raw_id: int) -> str:
     return str(raw_id)
 
 
-def _number(environ: "Mapping[str, str]", name: str) -> int | None:
+def _number(environ: Mapping[str, str], name: str) -> int | None:
     return _digits(environ.get(name))
 
 

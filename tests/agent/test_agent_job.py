@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.placement import Job, job_of
+from evalmon_agent.agent.job import Job, job_of
 
 NAMES = [
     "SLURM_JOB_ID",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from in_a_job import RUN, Experiment
 
-from evalmon_agent.agent.sampling.seen import program_in
+from evalmon_agent.agent.sampling.eval_finder import program_in
 from evalmon_agent.evidence.kinds.known import expects_log
 
 

@@ -1,7 +1,9 @@
-"""Is an eval that writes a log of its own at work in this job? From the command lines of the first few processes.
+"""Finds an eval that writes a log of its own in this job, by the command lines of the first few processes.
 
 Only what it is called goes on record: command lines may hold secrets.
 """
+
+from __future__ import annotations
 
 # Names of the program, and the words behind it that make it write a log.
 _WRITES_A_LOG = {"inspect": ("eval", "eval-set", "eval-retry"), "inspect_ai": ("eval", "eval-set", "eval-retry")}
@@ -13,22 +15,22 @@ _LOOKS_AT_MOST = 20
 _BYTES = 4096
 
 
-class Seen:
+class EvalFinder:
     """Looks for it at each tick, until it is found or was not there often enough."""
 
     def __init__(self, root: int) -> None:
-        self._waiting = _LOOKS_AT_MOST
+        self._looks_left = _LOOKS_AT_MOST
         self._root = root
 
     def look(self) -> str:
         """The name of an eval's program below `root`; "" if there is none (yet), and where it was given before."""
-        if not self._waiting:
+        if not self._looks_left:
             return ""
-        self._waiting -= 1
-        found = _below(self._root)
-        if found:
-            self._waiting = 0
-        return found
+        self._looks_left -= 1
+        program = _below(self._root)
+        if program:
+            self._looks_left = 0
+        return program
 
 
 def program_in(command_line: bytes) -> str:
@@ -55,14 +57,14 @@ def _below(root: int) -> str:
                 return ""
             try:
                 with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
-                    found = program_in(file.read(_BYTES) or b"")
+                    program = program_in(file.read(_BYTES) or b"")
                 # Of many threads only the first one's children: shells and launchers have no other.
                 with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
                     below += map(int, (file.read(_BYTES) or b"").split()[:_PROCESSES_AT_MOST])
             except (OSError, ValueError):
                 continue
             # `run` itself has the command among its own words.
-            if found and pid != root:
-                return found
+            if program and pid != root:
+                return program
         level = below
     return ""

@@ -1,0 +1,47 @@
+"""The mean of the driver's samples since the last look."""
+
+from typing import Any
+
+import pynvml
+import pytest
+
+from evalmon_agent.agent.sampling.gpu_look import SampleMean
+
+TYPES = {0: ("dVal", 37.5), 1: ("uiVal", 37), 2: ("ulVal", 2**40), 3: ("ullVal", 2**40), 4: ("sllVal", -5)}
+TYPES[5] = ("siVal", -5)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_samples_of_each_type_are_read(kind: int) -> None:
+    """The stand-in has one type only, so this is a driver in Python that has them all."""
+    member, value = TYPES[kind]
+    driver = OneSort(kind, member, value, times_us=[10, 20, 30])
+    mean = SampleMean(driver, gpu=None, sort=1)  # type: ignore[arg-type]
+    assert mean.since_last() == "[N/A]"
+    driver.times_us = [20, 30, 40, 50]
+    assert mean.since_last() == value
+    driver.times_us = [50]
+    assert mean.since_last() == "[N/A]"
+
+
+def test_a_type_of_a_newer_driver_has_no_value() -> None:
+    driver = OneSort(99, "uiVal", 37, times_us=[10])
+    mean = SampleMean(driver, gpu=None, sort=1)  # type: ignore[arg-type]
+    assert [mean.since_last(), mean.since_last()] == ["[N/A]", "[N/A]"]
+
+
+class OneSort:
+    """What SampleMean needs of Nvml, for samples of one type; those at or before `value` are of an older look."""
+
+    def __init__(self, kind: int, member: str, value: float, *, times_us: list[int]) -> None:
+        self.kind, self.member, self.value, self.times_us = kind, member, value, times_us
+
+    def ask(self, function: str, _gpu: object, _sort: int, after_us: int) -> tuple[int, list[Any]]:
+        assert function == "nvmlDeviceGetSamples"
+        return self.kind, [self.sample(at_us, is_old=at_us <= after_us) for at_us in self.times_us]
+
+    def sample(self, at_us: int, *, is_old: bool) -> Any:
+        sample = pynvml.c_nvmlSample_t()
+        sample.timeStamp = at_us
+        setattr(sample.sampleValue, self.member, 99 if is_old else self.value)
+        return sample
