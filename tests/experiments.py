@@ -17,7 +17,7 @@ from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.store import registry, scripts
+from evalmon_agent.store import scripts
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.scripts import launcher_of
 from evalmon_agent.submission.launcher import Monitored, render
@@ -76,8 +76,8 @@ class Exp:
         token = token or f"{int(job_id):016x}"
         script = str(self.root / f"{name}.slurm") if what == "eval" else None
         intent = Intent(token, what, SUBMITTED - 1.0, "host", 1, name if what == "eval" else None, script)
-        registry.append(self.experiment.registry, intent)
-        registry.append(self.experiment.registry, Accepted(token, job_id, SUBMITTED + 0.5))
+        self.experiment.ledger.append(intent)
+        self.experiment.ledger.append(Accepted(token, job_id, SUBMITTED + 0.5))
         return token
 
     def record(self, call: str) -> Path:

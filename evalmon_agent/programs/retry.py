@@ -34,12 +34,12 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.store import registry, scripts
+from evalmon_agent.store import scripts
 from evalmon_agent.submission.more import Had, Limits, Options, memory_options, time_options
 from evalmon_agent.submission.plan import Script, read_script
 from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
-from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.unsubmitted import Name, eval_name, latest
 from evalmon_agent.tracking.verdict import latest_attempt
 from evalmon_agent.tracking.wanted import unmeasured
@@ -150,8 +150,7 @@ class _Retrier:
 
     def _choose(self, state: ExperimentState) -> Iterator[_Chosen]:
         counting = {
-            eval_name(name): (name, entry)
-            for name, entry in latest(entries(registry.read(self.helpers.experiment.registry))).items()
+            eval_name(name): (name, entry) for name, entry in latest(self.helpers.experiment.ledger.entries()).items()
         }
         for name in sorted(state.waiting.keys() - state.evals.keys()):
             if self.asked.insists(name):

@@ -20,12 +20,11 @@ from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment, is_utf8
 from evalmon_agent.submission.plan import Planned, plan
 from evalmon_agent.tracking.records import Eval, ExperimentState
-from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
 from evalmon_agent.words.eval_names import task_name
 
@@ -76,7 +75,7 @@ def _checked(
             raise UsageError(f"{one.script.path}: its --job-name is not UTF-8 and cannot be kept on record; rename it")
     experiment.check()
     refuse_world_writable(experiment, settings)
-    known = entries(registry.read(experiment.registry))
+    known = experiment.ledger.entries()
     planned = plan(
         scripts,
         root=experiment.root,

@@ -21,7 +21,6 @@ from evalmon_agent.programs.submit import require_slurm
 from evalmon_agent.programs.submitting.accompany import HelperReport, Mode, accompany
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.lock import locked
@@ -30,7 +29,7 @@ from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Adopted, Entry, entries, registrations
+from evalmon_agent.tracking.registry import Adopted, Entry, registrations
 from evalmon_agent.words.job_id import JobId
 
 
@@ -212,11 +211,11 @@ def _record(job: Job, name: str, output_dir: str | None, *, now: float) -> Adopt
 def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
     """Put them on record, but those that another `watch` was faster with."""
     with locked(experiment):
-        found = entries(registry.read(experiment.registry))
+        found = experiment.ledger.entries()
         known = {(e.adopted.job_id, e.adopted.submitted_at) for e in found if e.adopted is not None}
         for record in adopted:
             if (record.job_id, record.submitted_at) not in known:
-                registry.append(experiment.registry, record)
+                experiment.ledger.append(record)
 
 
 def _told(name: str, job: Job) -> dict[str, str]:

@@ -7,11 +7,12 @@ room is on record as planned, with the token that its intent will have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace as changed
 
 from evalmon_agent.tracking.facts import Registration
 from evalmon_agent.words.eval_names import task_name
@@ -118,7 +119,7 @@ class Withdrawn(Struct, tag="withdrawn", tag_field="kind", omit_defaults=True, f
 Record = Intent | Planned | Accepted | Refused | Abandoned | Withdrawn | Adopted
 
 
-class Entry(Struct):
+class Entry(Struct, frozen=True):
     """One intent with its outcome, if there is one yet; or an adopted job, which reads like an accepted one.
 
     `planned`: it was on record before there was room; until its submission has `begun`, `intent` says what it will be.
@@ -145,21 +146,56 @@ class Entry(Struct):
         return self.planned is not None and not self.withdrawn and not self.is_open and not is_over
 
 
-def entries(records: Iterable[Record]) -> list[Entry]:
-    """All intents in order, each with its outcome; an acceptance counts whatever else was written."""
-    by_token: dict[str, Entry] = {}
-    for record in records:
-        if isinstance(record, Adopted):
-            by_token.setdefault(f"{record.job_id} {record.submitted_at}", _adopted(record))
-            continue
-        entry = by_token.get(record.token)
-        if isinstance(record, Intent):
-            by_token[record.token] = _begun(entry, record)
-        elif isinstance(record, Planned):
-            by_token[record.token] = _planned(entry, record)
-        elif entry is not None:
-            _close(entry, record)
-    return list(by_token.values())
+class Entries:
+    """All submissions in order, each with its outcome; an acceptance counts whatever else was written."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._by_token: dict[str, Entry] = {}
+        self._tokens_by_name: dict[str, list[str]] = {}
+        self._token_by_job: dict[str, str] = {}
+        for record in records:
+            self.take(record)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._by_token.values())
+
+    def of_token(self, token: str) -> Entry | None:
+        """The submission with this token."""
+        return self._by_token.get(token)
+
+    def of_name(self, name: str) -> list[Entry]:
+        """The submissions of the eval or array of this name, in order."""
+        return [self._by_token[token] for token in self._tokens_by_name.get(name, ())]
+
+    def of_job(self, job_id: str) -> Entry | None:
+        """The last submission that became this job (of an array: the array's id)."""
+        token = self._token_by_job.get(job_id)
+        return None if token is None else self._by_token[token]
+
+    def take(self, record: Record) -> None:
+        """Take in the next record."""
+        token = f"{record.job_id} {record.submitted_at}" if isinstance(record, Adopted) else record.token
+        before = self._by_token.get(token)
+        entry = _after(before, record)
+        if entry is None:
+            return
+        self._by_token[token] = entry
+        name = entry.intent.name
+        if name is not None and (before is None or before.intent.name != name):
+            self._tokens_by_name.setdefault(name, []).append(token)
+        if entry.accepted is not None:
+            self._token_by_job[entry.accepted.job_id] = token
+
+
+def _after(entry: Entry | None, record: Record) -> Entry | None:
+    """What becomes of an entry; None if the record is the outcome of nothing that is on record."""
+    if isinstance(record, Adopted):
+        return entry or _adopted(record)
+    if isinstance(record, Intent):
+        return _begun(entry, record)
+    if isinstance(record, Planned):
+        return _planned(entry, record)
+    return None if entry is None else _closed(entry, record)
 
 
 def _begun(entry: Entry | None, intent: Intent) -> Entry:
@@ -167,38 +203,41 @@ def _begun(entry: Entry | None, intent: Intent) -> Entry:
     if entry is None:
         return Entry(intent)
     if entry.planned is not None:
-        entry.intent, entry.begun, entry.refused, entry.abandoned = intent, True, None, False
+        return changed(entry, intent=intent, begun=True, refused=None, abandoned=False)
     return entry
 
 
 def _planned(entry: Entry | None, planned: Planned) -> Entry:
-    if entry is None:
-        will_be = Intent(
-            planned.token,
-            "eval",
-            planned.at,
-            host="",
-            pid=0,
-            name=planned.name,
-            script=planned.script,
-            output_dir=planned.output_dir,
-            tasks=planned.tasks,
-            options=planned.options,
-        )
-        return Entry(will_be, planned=planned, begun=False)
-    entry.planned = planned
-    return entry
+    if entry is not None:
+        return changed(entry, planned=planned)
+    will_be = Intent(
+        planned.token,
+        "eval",
+        planned.at,
+        host="",
+        pid=0,
+        name=planned.name,
+        script=planned.script,
+        output_dir=planned.output_dir,
+        tasks=planned.tasks,
+        options=planned.options,
+    )
+    return Entry(will_be, planned=planned, begun=False)
 
 
-def _close(entry: Entry, record: Accepted | Refused | Abandoned | Withdrawn) -> None:
+def _closed(entry: Entry, record: Accepted | Refused | Abandoned | Withdrawn) -> Entry:
     if isinstance(record, Accepted):
-        entry.accepted = entry.accepted or record
-    elif isinstance(record, Refused):
-        entry.refused = record
-    elif isinstance(record, Abandoned):
-        entry.abandoned = True
-    else:
-        entry.withdrawn = True
+        return changed(entry, accepted=entry.accepted or record)
+    if isinstance(record, Refused):
+        return changed(entry, refused=record)
+    if isinstance(record, Abandoned):
+        return changed(entry, abandoned=True)
+    return changed(entry, withdrawn=True)
+
+
+def entries(records: Iterable[Record]) -> list[Entry]:
+    """All submissions in order, each with its outcome."""
+    return list(Entries(records))
 
 
 def registrations(found: Iterable[Entry]) -> list[Registration]:

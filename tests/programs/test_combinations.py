@@ -21,7 +21,6 @@ from evalmon_agent.programs.watch import WatchReport, watch
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs
-from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.submission.adoption import parse_wanted
 from evalmon_agent.submission.retry_plan import Asked
@@ -270,7 +269,7 @@ def on_its_way(exp: Exp, name: str, *, pid: int, since_s: float = 0.0) -> None:
     intent = Intent(
         "e" * 16, "eval", time.time() - since_s, socket.gethostname(), pid, name, f"{exp.root}/{name}.slurm"
     )
-    registry.append(exp.experiment.registry, intent)
+    exp.experiment.ledger.append(intent)
 
 
 def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_path: Path) -> None:
@@ -282,7 +281,7 @@ def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_
     exp.observe_to_the_end()
     assert exp.blocks("ALL_COMPLETE") == []
     assert in_job(exp, QUICK).run().why == "nothing waits"
-    registry.append(exp.experiment.registry, Accepted("e" * 16, "12", time.time()))
+    exp.experiment.ledger.append(Accepted("e" * 16, "12", time.time()))
     exp.slurm.show([ended("11"), ended("12", submitted=int(time.time()))])
     exp.observe_to_the_end()
     assert "2 evaluations completed" in exp.blocks("ALL_COMPLETE")[0]
@@ -309,6 +308,6 @@ def test_during_a_retry_the_end_is_not_told_and_a_refused_one_does_not_tell_it_a
     exp.observe_to_the_end()
     on_its_way(exp, "r1/a", pid=os.getppid())
     exp.observe_to_the_end()
-    registry.append(exp.experiment.registry, Refused("e" * 16, "no such partition", time.time()))
+    exp.experiment.ledger.append(Refused("e" * 16, "no such partition", time.time()))
     exp.observe_to_the_end()
     assert len(exp.blocks("ALL_COMPLETE")) == 1

@@ -9,6 +9,7 @@ from evalmon_agent.tracking.records import Eval, ExperimentState, Job
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
+    Entries,
     Intent,
     Planned,
     Record,
@@ -109,3 +110,14 @@ def test_whatever_is_on_record_one_submission_counts_and_what_slurm_has_never_wa
         assert entry.accepted is None
         assert counting["r/a", None] is entry
     assert in_queue(known, None) + len(waiting(known)) <= 1
+
+
+@given(RECORDS)
+def test_those_of_a_token_a_name_and_a_job_are_those_that_a_look_through_all_finds(records: list[Record]) -> None:
+    known = Entries(records)
+    found = list(known)
+    assert known.of_name("r/a") == found
+    for entry in found:
+        assert known.of_token(entry.intent.token) is entry
+        assert entry.accepted is None or known.of_job(entry.accepted.job_id) is entry
+    assert (known.of_token("?"), known.of_name("?"), known.of_job("?")) == (None, [], None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,20 +21,20 @@ from evalmon_agent.files.temporary import private_file
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
-from evalmon_agent.store import registry, reports, scripts
+from evalmon_agent.store import reports, scripts
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.lock import locked
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
+    Entries,
     Entry,
     Intent,
     Planned,
     Refused,
     What,
     Withdrawn,
-    entries,
 )
 from evalmon_agent.tracking.unsubmitted import Name, in_queue, last_begun_at, latest, waiting
 
@@ -83,11 +83,12 @@ class Submission:
         """How many evals these are."""
         return 1 if self.tasks is None else len(self.tasks)
 
-    def is_free(self, known: Sequence[Entry], *, token: str) -> bool:
+    def is_free(self, known: Entries, *, token: str) -> bool:
         """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
-        if any(e.intent.token == token and e.planned is not None and not e.is_waiting for e in known):
+        ours = known.of_token(token)
+        if ours is not None and ours.planned is not None and not ours.is_waiting:
             return False
-        counting = latest(known)
+        counting = latest(known.of_name(self.name))
         names = [(self.name, task) for task in ([None] if self.tasks is None else self.tasks)]
         tokens = {name: counting[name].intent.token for name in names if name in counting}
         planned_by_us = {name: token for name, found in tokens.items() if found == token and counting[name].is_waiting}
@@ -110,22 +111,22 @@ def new_token() -> str:
 def claim(experiment: Experiment, token: str, what: What) -> None:
     """Put the intent to submit a job of ours on record."""
     with locked(experiment):
-        registry.append(experiment.registry, Intent(token, what, time.time(), socket.gethostname(), os.getpid()))
+        experiment.ledger.append(Intent(token, what, time.time(), socket.gethostname(), os.getpid()))
 
 
 def claim_evals(experiment: Experiment, token: str, asked: Submission, room: Room) -> Claim:
     """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon."""
     with locked(experiment):
-        found = entries(registry.read(experiment.registry))
-        if not asked.is_free(found, token=token):
+        known = experiment.ledger.index()
+        if not asked.is_free(known, token=token):
             return "taken"
         if room.max_submit is not None:
-            active = in_queue(found, state_file.load(experiment))
+            active = in_queue(list(known), state_file.load(experiment))
             if active + asked.size > room.max_submit:
                 return "no room"
-        if seconds_to_wait(found, room.stagger_s, now=time.time()) > 0:
+        if room.stagger_s and seconds_to_wait(known, room.stagger_s, now=time.time()) > 0:
             return "too soon"
-        registry.append(experiment.registry, _intent(token, asked, found))
+        experiment.ledger.append(_intent(token, asked, known))
         return "claimed"
 
 
@@ -136,15 +137,15 @@ def plan(experiment: Experiment, asked: Mapping[str, Submission], *, environment
     """
     planned = []
     with locked(experiment):
-        found = entries(registry.read(experiment.registry))
+        known = experiment.ledger.index()
         for token, one in asked.items():
-            if not one.is_free(found, token=token):
+            if not one.is_free(known, token=token):
                 continue
             tasks = None if one.tasks is None else list(one.tasks)
             record = Planned(
                 token, time.time(), one.name, one.script, one.output_dir, tasks, list(one.options), environment
             )
-            registry.append(experiment.registry, record)
+            experiment.ledger.append(record)
             planned.append(token)
     return planned
 
@@ -152,22 +153,22 @@ def plan(experiment: Experiment, asked: Mapping[str, Submission], *, environment
 def withdraw(experiment: Experiment) -> list[str]:
     """What waits is not to be submitted any more; returns the names."""
     with locked(experiment):
-        left = waiting(entries(registry.read(experiment.registry)))
+        left = waiting(experiment.ledger.entries())
         for entry in left:
-            registry.append(experiment.registry, Withdrawn(entry.intent.token, time.time()))
+            experiment.ledger.append(Withdrawn(entry.intent.token, time.time()))
     return [entry.intent.name or "" for entry in left]
 
 
-def seconds_to_wait(known: Sequence[Entry], stagger_s: float, *, now: float) -> float:
+def seconds_to_wait(known: Iterable[Entry], stagger_s: float, *, now: float) -> float:
     """Until the next eval may be submitted; a stamp in the future is a clock that was set back, and not believed."""
     last_at = last_begun_at(known)
     passed_s = stagger_s if last_at is None or last_at > now else now - last_at
     return max(stagger_s - passed_s, 0.0)
 
 
-def _intent(token: str, asked: Submission, known: Sequence[Entry]) -> Intent:
+def _intent(token: str, asked: Submission, known: Entries) -> Intent:
     """An eval's jobs are told apart and put in order by these times, whatever the clock of this host says."""
-    earlier = (e.intent.at for e in known if e.intent.name == asked.name and e.begun)
+    earlier = (e.intent.at for e in known.of_name(asked.name) if e.begun)
     at = max([time.time(), *(before + _AFTER_S for before in earlier)])
     tasks = None if asked.tasks is None else list(asked.tasks)
     return Intent(
@@ -225,19 +226,19 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     # What Slurm said is on record beside the intent, whatever somebody did to the directory's path meanwhile.
     with locked(experiment, wherever_it_is=True):
         if job_id is not None:
-            registry.append(experiment.registry, Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
+            experiment.ledger.append(Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
             scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
             return Outcome(str(job_id))
         limit = not unknown and is_submit_limit(answer.refusal)
         if not unknown:
-            registry.append(experiment.registry, Refused(token, answer.refusal, time.time(), waits=limit or elsewhere))
+            experiment.ledger.append(Refused(token, answer.refusal, time.time(), waits=limit or elsewhere))
     return Outcome(None, answer.refusal, unknown, limit)
 
 
 def refuse(experiment: Experiment, token: str, why: str) -> Outcome:
     """Put on record that a claimed token cannot be submitted."""
     with locked(experiment):
-        registry.append(experiment.registry, Refused(token, why, time.time()))
+        experiment.ledger.append(Refused(token, why, time.time()))
     return Outcome(None, why)
 
 
@@ -258,9 +259,9 @@ def confirm(experiment: Experiment, token: str | None, job_id: str | None) -> No
     if token is None or job_id is None:
         return
     with suppress(OSError, LockUnavailableError), locked(experiment):
-        found = entries(registry.read(experiment.registry))
-        if any(entry.intent.token == token and entry.accepted is None for entry in found):
-            registry.append(experiment.registry, Accepted(token, job_id, time.time()))
+        entry = experiment.ledger.index().of_token(token)
+        if entry is not None and entry.accepted is None:
+            experiment.ledger.append(Accepted(token, job_id, time.time()))
 
 
 def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
@@ -268,7 +269,7 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
 
     SlurmUnavailableError if Slurm cannot be asked: without it nothing may be submitted again.
     """
-    found = entries(registry.read(experiment.registry))
+    found = experiment.ledger.entries()
     orphans = [entry for entry in found if entry.is_open and not _is_alive(entry.intent)]
     if not orphans:
         return found
@@ -283,13 +284,12 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
         for entry in orphans:
             token, now = entry.intent.token, time.time()
             job_id = jobs.get(token)
-            registry.append(
-                experiment.registry,
+            experiment.ledger.append(
                 Abandoned(token, now) if job_id is None else Accepted(token, job_id, now),
             )
             if job_id is not None and entry.intent.script is not None:
                 scripts.lead_home(experiment, token, entry.intent.script)
-    return entries(registry.read(experiment.registry))
+    return experiment.ledger.entries()
 
 
 def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, str]:

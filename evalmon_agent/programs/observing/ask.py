@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.failures import Failure, Kind
-from evalmon_agent.store import registry, reports
+from evalmon_agent.store import reports
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, Registration
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Entry, entries, registrations
+from evalmon_agent.tracking.registry import Entry, registrations
 from evalmon_agent.tracking.wanted import jobs_to_account
 
 Clock = Callable[[], float]
@@ -34,7 +34,7 @@ class Answers:
 
 def read_local(experiment: Experiment, state: ExperimentState) -> tuple[Facts, list[Entry]]:
     """What the files of the experiment say beyond what `state` has; Slurm is not asked."""
-    found = entries(registry.read(experiment.registry))
+    found = experiment.ledger.entries()
     facts = Facts(
         registrations=[r for r in registrations(found) if not _has(state, r)],
         reports=list(reports.changed(experiment.jobs, state.reported)),

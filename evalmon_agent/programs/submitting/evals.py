@@ -16,9 +16,7 @@ from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.programs.submitting.waiting import Progress, Submitter, on_command, tell
 from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.late_environment import digest
-from evalmon_agent.store import registry
 from evalmon_agent.submission.plan import Script
-from evalmon_agent.tracking.registry import entries
 from evalmon_agent.tracking.unsubmitted import waiting
 
 _MANY = 10
@@ -87,7 +85,7 @@ class Evals:
         for one in new:
             self._prepare(one)
         experiment = self.helpers.experiment
-        known = entries(registry.read(experiment.registry))
+        known = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in known if e.planned is not None)
         environment = digest(for_evals(self.helpers.environ), salt=next(salts, None) or register.new_token())
         planned = register.plan(experiment, {one.token: one.asked for one in new}, environment=environment)
@@ -109,7 +107,7 @@ class Evals:
 
     def _tell_waiting(self, progress: Progress) -> None:
         helpers = self.helpers
-        left = waiting(entries(registry.read(helpers.experiment.registry)))
+        left = waiting(helpers.experiment.ledger.entries())
         why = progress.detail or "submitted by somebody else"
         self.report.waiting += [{"name": entry.intent.name or "", "why": why} for entry in left]
         if left:

@@ -24,12 +24,11 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import carried, for_evals
 from evalmon_agent.slurm.late_environment import is_same
-from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.unsubmitted import in_queue, waiting
 
 Sleep = Callable[[float], object]
@@ -116,7 +115,7 @@ class Submitter:
     def run(self, *, until: float = 0.0, at_most: float = math.inf) -> Progress:
         """Submit what there is room for, and what becomes due by `until` (epoch). Never raises for Slurm's silence."""
         progress = Progress()
-        found = entries(registry.read(self.experiment.registry))
+        found = self.experiment.ledger.entries()
         if not any(self._is_of_interest(entry) for entry in found):
             return progress
         try:
@@ -133,7 +132,7 @@ class Submitter:
                 return self._nothing_to_do_here(progress, left)
             if self._is_over_after(mine[0], progress, found, until=until) or len(progress.submitted) >= at_most:
                 return progress
-            found = entries(registry.read(self.experiment.registry))
+            found = self.experiment.ledger.entries()
 
     def _is_of_interest(self, entry: Entry) -> bool:
         """Whether it waits, or is to be looked for. A command that submits has looked already, and leaves its own."""
@@ -193,7 +192,7 @@ class Submitter:
         return full is not None and self._there() >= full.there and time.monotonic() - full.at < _ASK_AGAIN_S
 
     def _there(self) -> int:
-        found = entries(registry.read(self.experiment.registry))
+        found = self.experiment.ledger.entries()
         return in_queue(found, state_file.load(self.experiment))
 
     def _nothing_to_do_here(self, progress: Progress, left: Sequence[Entry]) -> Progress:

@@ -24,7 +24,6 @@ from evalmon_agent.programs.submitting.waiting import Progress, Submitter, in_ou
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs
-from evalmon_agent.store import registry
 from evalmon_agent.tracking.registry import Planned, entries
 from evalmon_agent.tracking.unsubmitted import waiting
 from experiments import Exp, ended
@@ -256,7 +255,7 @@ def test_stagger_is_kept_between_any_two_submitters(tmp_path: Path) -> None:
     assert (scripts(exp), len(slept), 20 < slept[0] <= 40) == (["a"], 1, True)
     short = Settings(poll_interval=1.0, seff_retry_delay=0.0, stagger=0.3)
     in_job(exp, short).run(until=time.time() + 30)
-    intents = [entry.intent.at for entry in entries(registry.read(exp.experiment.registry)) if entry.intent.script]
+    intents = [entry.intent.at for entry in exp.experiment.ledger.entries() if entry.intent.script]
     assert scripts(exp) == ["a", "b", "c"]
     assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(intents))
 
