@@ -365,7 +365,7 @@ def test_a_bad_edit_of_the_settings_costs_our_jobs_nothing_but_a_block(exp: Exp,
     settings = {"poll_interval": 1, "seff_retry_delay": 0, "notify": [f"mailtos://me:{SECRET}@example.org"]}
     (exp.root / "evalmon.yaml").write_text(json.dumps(settings))
     evalmon(exp, "submit", ".")
-    tokens = {entry.intent.what: entry.intent.token for entry in exp.experiment.ledger.entries()}
+    tokens = {entry.submission.what: entry.token for entry in exp.experiment.ledger.entries()}
     token = tokens["completion" if body == "complete" else body]
     kept = Path(exp.experiment.kept_settings(token)).read_text()
     assert json.loads(kept)["poll_interval"] == 1

@@ -24,7 +24,7 @@ from evalmon_agent.slurm.environment import for_our_jobs
 from evalmon_agent.store import state as state_file
 from evalmon_agent.submission.adoption import parse_wanted
 from evalmon_agent.submission.retry_plan import Asked
-from evalmon_agent.tracking.registry import Accepted, Intent, Refused
+from evalmon_agent.tracking.registry import Accepted, Intent, Refused, Submission
 from experiments import Exp, ended, pending, running
 
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
@@ -266,10 +266,8 @@ def test_also_where_an_earlier_completion_job_did_its_work(tmp_path: Path) -> No
 
 def on_its_way(exp: Exp, name: str, *, pid: int, since_s: float = 0.0) -> None:
     """Somebody has put this eval on record, and no answer of Slurm's yet."""
-    intent = Intent(
-        "e" * 16, "eval", time.time() - since_s, socket.gethostname(), pid, name, f"{exp.root}/{name}.slurm"
-    )
-    exp.experiment.ledger.append(intent)
+    submission = Submission(name, f"{exp.root}/{name}.slurm", token="e" * 16)
+    exp.experiment.ledger.append(Intent(submission, time.time() - since_s, socket.gethostname(), pid))
 
 
 def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.heartbeat import Heartbeat
 from evalmon_agent.store.ledger import Ledger
 from evalmon_agent.store.lock import choice, locked
-from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Refused, entries
+from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Refused, Submission, entries
 
 
 @pytest.fixture
@@ -28,11 +28,6 @@ def experiment(tmp_path: Path) -> Experiment:
     found = Experiment.at(str(tmp_path))
     found.prepare(group_readable=False)
     return found
-
-
-def bytes_read() -> int:
-    """By this process so far (proc(5): rchar)."""
-    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 class TestWhere:
@@ -81,9 +76,9 @@ class TestWhere:
 
 class TestLedger:
     RECORDS = (
-        Intent("a", "eval", 1.5, "host", 7, "r/t/epoch1", "/s", "/o", [0, 1]),
+        Intent(Submission("r/t/epoch1", "/s", "/o", (0, 1), ("--mem=2G",), "a"), 1.5, "host", 7),
         Accepted("a", "11", 2.0, cluster="c"),
-        Intent("b", "sidecar", 3.0, "host", 7),
+        Intent(Submission(token="b", what="sidecar"), 3.0, "host", 7),
         Refused("b", "no\nnever", 4.0),
         Abandoned("c", 5.0),
     )
@@ -107,13 +102,13 @@ class TestLedger:
 
     def test_a_look_reads_only_what_was_appended_since_the_last(self, experiment: Experiment) -> None:
         for number in range(300):
-            experiment.ledger.append(Intent(f"{number:016x}", "eval", 1.0, "host", 7, f"r/{number}", "/s"))
+            experiment.ledger.append(Intent(Submission(f"r/{number}", "/s", token=f"{number:016x}"), 1.0, "host", 7))
         ledger = Ledger(experiment.registry)
         ledger.entries()
         ledger.append(self.RECORDS[0])
-        before = bytes_read()
+        before = faults.bytes_read()
         assert len(ledger.entries()) == 301
-        assert bytes_read() - before < 2000 < os.path.getsize(experiment.registry) / 10
+        assert faults.bytes_read() - before < 2000 < os.path.getsize(experiment.registry) / 10
 
     @pytest.mark.survives("F12")
     @pytest.mark.parametrize("line", [b"garbage", b"{", b"[]", b'{"kind":"adopted"}', b"\xff", b"[" * 100_000])
@@ -156,18 +151,18 @@ class TestLedger:
         if how == "replaced":
             (path.parent / "new").write_bytes(other)
             (path.parent / "new").rename(path)
-            assert [entry.intent.name for entry in looker.entries()] == ["r/t/epoch2", None]
+            assert [entry.submission.name for entry in looker.entries()] == ["r/t/epoch2", ""]
         elif how == "gone":
             path.unlink()
             assert looker.entries() == []
         elif how == "rewritten in place":
             path.write_bytes(b"\n" + first + first.replace(b'"a"', b'"z"'))
-            assert [entry.intent.token for entry in looker.entries()] == ["a", "z"]
+            assert [entry.token for entry in looker.entries()] == ["a", "z"]
         else:
             path.write_bytes(first)
             if how == "cut and grown":
-                experiment.ledger.append(Intent("d" * 300, "sidecar", 3.0, "host", 7))
-            assert [entry.intent.token for entry in looker.entries()] == ["a", "d" * 300][: 1 + (how != "cut")]
+                experiment.ledger.append(Intent(Submission(token="d" * 300, what="sidecar"), 3.0, "host", 7))
+            assert [entry.token for entry in looker.entries()] == ["a", "d" * 300][: 1 + (how != "cut")]
 
     @pytest.mark.survives("F11")
     @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import psutil
@@ -25,18 +25,21 @@ from evalmon_agent.store import reports, scripts
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.lock import locked
+from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
     Entries,
     Entry,
     Intent,
+    Name,
     Planned,
     Refused,
+    Submission,
     What,
     Withdrawn,
 )
-from evalmon_agent.tracking.unsubmitted import Name, in_queue, last_begun_at, latest, waiting
+from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, waiting
 
 IN_FLIGHT_S = 15.0
 """How long after its intent a job may still turn up, though sbatch was killed with its submitter."""
@@ -65,37 +68,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """What is to be submitted: the facts of its intent.
-
-    `instead_of`: for evals that were submitted before, the token that counts now; they are taken only while it does.
-    """
-
-    name: str
-    script: str
-    output_dir: str | None
-    tasks: Sequence[int] | None = None
-    options: Sequence[str] = ()
-    instead_of: Mapping[Name, str] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        """How many evals these are."""
-        return 1 if self.tasks is None else len(self.tasks)
-
-    def is_free(self, known: Entries, *, token: str) -> bool:
-        """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
-        ours = known.of_token(token)
-        if ours is not None and ours.planned is not None and not ours.is_waiting:
-            return False
-        counting = latest(known.of_name(self.name))
-        names = [(self.name, task) for task in ([None] if self.tasks is None else self.tasks)]
-        tokens = {name: counting[name].intent.token for name in names if name in counting}
-        planned_by_us = {name: token for name, found in tokens.items() if found == token and counting[name].is_waiting}
-        return {name: self.instead_of[name] for name in names if name in self.instead_of} | planned_by_us == tokens
-
-
-@dataclass(frozen=True, slots=True)
 class Room:
     """How many evals may be with Slurm at once, and how many seconds lie between two submissions at least."""
 
@@ -111,42 +83,60 @@ def new_token() -> str:
 def claim(experiment: Experiment, token: str, what: What) -> None:
     """Put the intent to submit a job of ours on record."""
     with locked(experiment):
-        experiment.ledger.append(Intent(token, what, time.time(), socket.gethostname(), os.getpid()))
+        experiment.ledger.append(_intent(Submission(token=token, what=what), time.time()))
 
 
-def claim_evals(experiment: Experiment, token: str, asked: Submission, room: Room) -> Claim:
-    """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon."""
+def claim_evals(
+    experiment: Experiment, submission: Submission, room: Room, *, instead_of: Mapping[Name, str] | None = None
+) -> Claim:
+    """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon.
+
+    `instead_of`: for evals that were submitted before, the token that counts now; they are taken only while it does.
+    """
     with locked(experiment):
         known = experiment.ledger.index()
-        if not asked.is_free(known, token=token):
+        if not _is_free(submission, known, instead_of=instead_of or {}):
             return "taken"
         if room.max_submit is not None:
             active = in_queue(list(known), state_file.load(experiment))
-            if active + asked.size > room.max_submit:
+            if active + submission.size > room.max_submit:
                 return "no room"
         if room.stagger_s and seconds_to_wait(known, room.stagger_s, now=time.time()) > 0:
             return "too soon"
-        experiment.ledger.append(_intent(token, asked, known))
+        # An eval's jobs are told apart and put in order by these times, whatever the clock of this host says.
+        earlier = (entry.at + _AFTER_S for entry in known.of_name(submission.name) if entry.has_begun)
+        experiment.ledger.append(_intent(submission, max([time.time(), *earlier])))
         return "claimed"
 
 
-def plan(experiment: Experiment, asked: Mapping[str, Submission], *, environment: str) -> list[str]:
-    """Put these on record as waiting for room, by their tokens; those that nobody else has, which are returned.
+def _is_free(submission: Submission, known: Entries, *, instead_of: Mapping[Name, str]) -> bool:
+    """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
+    token, names = submission.token, submission.names
+    ours = known.of_token(token)
+    if ours is not None and ours.planned is not None and not ours.is_waiting:
+        return False
+    counting = latest(known.of_name(submission.name))
+    there = {name: counting[name].token for name in names if name in counting}
+    planned_by_us = {name: token for name in there if counting[name].token == token and counting[name].is_waiting}
+    return {name: instead_of[name] for name in names if name in instead_of} | planned_by_us == there
+
+
+def _intent(submission: Submission, at: float) -> Intent:
+    return Intent(submission, at, socket.gethostname(), os.getpid())
+
+
+def plan(experiment: Experiment, new: Sequence[Prepared], *, environment: str) -> set[str]:
+    """Put these on record as waiting for room, those that nobody else has; their tokens are returned.
 
     `environment`: the digest of the one that they are to run with.
     """
-    planned = []
+    planned = set()
     with locked(experiment):
         known = experiment.ledger.index()
-        for token, one in asked.items():
-            if not one.is_free(known, token=token):
-                continue
-            tasks = None if one.tasks is None else list(one.tasks)
-            record = Planned(
-                token, time.time(), one.name, one.script, one.output_dir, tasks, list(one.options), environment
-            )
-            experiment.ledger.append(record)
-            planned.append(token)
+        for one in new:
+            if _is_free(one.submission, known, instead_of=one.instead_of):
+                experiment.ledger.append(Planned(one.submission, time.time(), environment))
+                planned.add(one.submission.token)
     return planned
 
 
@@ -155,8 +145,8 @@ def withdraw(experiment: Experiment) -> list[str]:
     with locked(experiment):
         left = waiting(experiment.ledger.entries())
         for entry in left:
-            experiment.ledger.append(Withdrawn(entry.intent.token, time.time()))
-    return [entry.intent.name or "" for entry in left]
+            experiment.ledger.append(Withdrawn(entry.token, time.time()))
+    return [entry.submission.name for entry in left]
 
 
 def seconds_to_wait(known: Iterable[Entry], stagger_s: float, *, now: float) -> float:
@@ -164,25 +154,6 @@ def seconds_to_wait(known: Iterable[Entry], stagger_s: float, *, now: float) -> 
     last_at = last_begun_at(known)
     passed_s = stagger_s if last_at is None or last_at > now else now - last_at
     return max(stagger_s - passed_s, 0.0)
-
-
-def _intent(token: str, asked: Submission, known: Entries) -> Intent:
-    """An eval's jobs are told apart and put in order by these times, whatever the clock of this host says."""
-    earlier = (e.intent.at for e in known.of_name(asked.name) if e.begun)
-    at = max([time.time(), *(before + _AFTER_S for before in earlier)])
-    tasks = None if asked.tasks is None else list(asked.tasks)
-    return Intent(
-        token,
-        "eval",
-        at,
-        socket.gethostname(),
-        os.getpid(),
-        name=asked.name,
-        script=asked.script,
-        output_dir=asked.output_dir,
-        tasks=tasks,
-        options=list(asked.options),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,25 +241,25 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
     SlurmUnavailableError if Slurm cannot be asked: without it nothing may be submitted again.
     """
     found = experiment.ledger.entries()
-    orphans = [entry for entry in found if entry.is_open and not _is_alive(entry.intent)]
+    orphans = [entry for entry in found if entry.is_open and entry.intent is not None and not _is_alive(entry.intent)]
     if not orphans:
         return found
-    submitted_at = {entry.intent.token: entry.intent.at for entry in orphans}
+    submitted_at = {entry.token: entry.at for entry in orphans}
     jobs = _jobs_by_token(experiment, slurm, submitted_at)
     if len(jobs) < len(orphans):
         # Not there once is no proof: it may be on its way still, or the answer had a hole.
-        youngest = max(entry.intent.at for entry in orphans)
+        youngest = max(entry.at for entry in orphans)
         sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
         jobs |= _jobs_by_token(experiment, slurm, submitted_at)
     with locked(experiment):
         for entry in orphans:
-            token, now = entry.intent.token, time.time()
+            token, now = entry.token, time.time()
             job_id = jobs.get(token)
             experiment.ledger.append(
                 Abandoned(token, now) if job_id is None else Accepted(token, job_id, now),
             )
-            if job_id is not None and entry.intent.script is not None:
-                scripts.lead_home(experiment, token, entry.intent.script)
+            if job_id is not None and entry.submission.script:
+                scripts.lead_home(experiment, token, entry.submission.script)
     return experiment.ledger.entries()
 
 

@@ -14,10 +14,10 @@ from evalmon_agent.slurm.failures import Failure, Kind
 from evalmon_agent.store import reports
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, Registration
+from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Entry, registrations
+from evalmon_agent.tracking.registry import Entry, Registration, registrations
 from evalmon_agent.tracking.wanted import jobs_to_account
 
 Clock = Callable[[], float]
@@ -80,5 +80,5 @@ def _account(slurm: Slurm, job_ids: Sequence[str], *, asked_at: float) -> Accoun
 
 
 def _has(state: ExperimentState, fact: Registration) -> bool:
-    ev = state.evals.get(fact.name)
-    return ev is not None and any(j.job_id == fact.job_id and j.token == fact.token for j in ev.jobs)
+    ev, token = state.evals.get(fact.submission.name), fact.submission.token or None
+    return ev is not None and any(j.job_id == fact.job_id and j.token == token for j in ev.jobs)

@@ -77,8 +77,8 @@ def _came_later(experiment: Experiment, completion: str | None) -> bool:
     """Whether an eval is on record since that completion job was submitted, which thus does not wait for it."""
     known = experiment.ledger.index()
     entry = known.of_job(completion) if completion is not None else None
-    since = entry.intent.at if entry is not None else 0.0
-    return any(e.intent.what == "eval" and e.accepted is not None and e.accepted.at > since for e in known)
+    since = entry.at if entry is not None else 0.0
+    return any(e.is_eval and e.accepted is not None and e.accepted.at > since for e in known)
 
 
 def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *, mode: Mode) -> HelperReport:

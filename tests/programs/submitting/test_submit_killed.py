@@ -56,7 +56,7 @@ def settles(exp: Exp) -> None:
     accepted = exp.slurm.accepted()
     assert Counter(script for _, script in accepted) == ALL
     on_record = {
-        entry.accepted.job_id: entry.intent.name or f"evalmon-{entry.intent.what}"
+        entry.accepted.job_id: entry.submission.name or f"evalmon-{entry.submission.what}"
         for entry in exp.experiment.ledger.entries()
         if entry.accepted is not None
     }
