@@ -1,4 +1,4 @@
-"""Which evals would these scripts be: their names, places and array tasks, checked before anything is submitted."""
+"""Plans which evals these scripts would be: names, places and array tasks, checked before anything is submitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which evals wait to be submitted, and how many are with Slurm: what decides whether there is room. Pure."""
+"""Lists the evals that wait to be submitted and counts those with Slurm, which decides whether there is room. Pure."""
 
 from __future__ import annotations
 

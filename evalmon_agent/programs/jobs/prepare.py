@@ -1,4 +1,4 @@
-"""What sbatch gets for an eval: the launcher, which carries the script; written before, and read again later."""
+"""Writes what sbatch gets for an eval, the launcher, which carries the script; reads it again later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a job submitted so that it is never submitted twice: intent, sbatch, acceptance.
+"""Submits a job so that it is never submitted twice: intent, sbatch, acceptance.
 
 The intent is on disk before sbatch runs, and its token stands in what Slurm keeps as the job's Command. Whoever finds
 an intent without an outcome, whose submitter is dead, looks for the token among the jobs instead of guessing.
@@ -252,7 +252,9 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
         sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
         jobs |= _jobs_by_token(experiment, slurm, submitted_at)
     with locked(experiment):
-        for entry in orphans:
+        known = experiment.ledger.index()
+        # Meanwhile somebody else may have resolved it, and even begun it again: that one is theirs.
+        for entry in (entry for entry in orphans if known.of_token(entry.token) == entry):
             token, now = entry.token, time.time()
             job_id = jobs.get(token)
             experiment.ledger.append(

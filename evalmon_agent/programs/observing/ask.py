@@ -1,4 +1,4 @@
-"""What does one observation bring: the registry, the jobs' reports and Slurm's answers, as facts.
+"""Collects the facts of one observation: the registry, the jobs' reports and Slurm's answers.
 
 No lock is held here: every file that is read is replaced atomically or only appended to.
 """

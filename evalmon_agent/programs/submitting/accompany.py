@@ -1,4 +1,4 @@
-"""Are the completion job and the sidecar there? Submitted for new evals, unless they live already."""
+"""Submits the completion job and the sidecar for new evals, unless they live already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do evals get into Slurm: all at once, or one by one as there is room; what must wait is put on record."""
+"""Submits evals, all at once or one by one as there is room, and puts on record what must wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who submits what waits for room: whoever polls, one after another, each eval once and in the right environment.
+"""Submits the evals that wait for room: whoever polls does, each eval once and in the right environment.
 
 An eval waits on record (`Planned`), its script lies there; what is missing is its sbatch. Before that its intent is
 on record under the lock, where it is also seen whether there is room: two at once submit nothing twice and never

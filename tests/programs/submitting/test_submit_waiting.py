@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,8 +27,9 @@ from evalmon_agent.programs.submitting.waiting import Progress, Submitter, in_ou
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs
+from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.ledger import Ledger
-from evalmon_agent.tracking.registry import Planned, Submission, entries
+from evalmon_agent.tracking.registry import Intent, Planned, Submission, entries
 from evalmon_agent.tracking.unsubmitted import waiting
 from experiments import Exp, ended
 
@@ -389,3 +391,21 @@ def test_a_claim_reads_no_more_than_what_others_put_on_record_since_the_last(tmp
     before = faults.bytes_read()
     assert register.claim_evals(exp.experiment, submissions[2], Room()) == "claimed"
     assert faults.bytes_read() - before < os.path.getsize(exp.experiment.registry) / 3
+
+
+@pytest.mark.survives("F7", "F20")
+def test_one_that_another_begins_again_while_it_is_looked_for_stays_the_others(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.experiment.prepare(group_readable=False)
+    exp.slurm.show([])
+    slurm, submission = Slurm(exp.slurm.environ), Submission("r1/a", "/a.slurm", token="e" * 16)
+    exp.experiment.ledger.append(Planned(submission, time.time()))
+    exp.experiment.ledger.append(Intent(submission, time.time() - 60, socket.gethostname(), 2**22 + 1))
+
+    def meanwhile(_: float) -> None:
+        other = Experiment.at(str(exp.root))
+        register.resolve(other, slurm, sleep=lambda _: None)
+        assert register.claim_evals(other, submission, Room()) == "claimed"
+
+    [entry] = register.resolve(exp.experiment, slurm, sleep=meanwhile)
+    assert (entry.is_open, entry.is_waiting) == (True, False)
