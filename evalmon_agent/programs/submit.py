@@ -21,6 +21,7 @@ from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.store import scripts as scripts_file
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment, is_utf8
 from evalmon_agent.submission.plan import Prepared, plan
@@ -58,6 +59,7 @@ def submit(
         _skipped(one.submission, have, state) for one in planned if not have.keys().isdisjoint(_names(one.submission))
     ]
     report.warnings = output_directories.warnings([one.script for one in new], slurm, environ)
+    report.warnings += scripts_file.warnings(experiment, [one.script for one in new])
     helpers = Helpers(experiment, slurm, settings, environ)
     if dry_run:
         preview(helpers, new, report, mode=mode)
