@@ -96,8 +96,8 @@ def read_script(experiment: Experiment, token: str, path: str) -> bytes | None:
 
 
 def is_by_path(launcher: str) -> bool:
-    """Whether sbatch gets this launcher by its path."""
-    return os.path.basename(os.path.dirname(launcher)) == _HOME
+    """Whether sbatch gets this launcher, or got it before it was laid aside, by its path."""
+    return os.path.basename(os.path.dirname(launcher)) in {_HOME, _ASIDE}
 
 
 def lead_home(experiment: Experiment, token: str, path: str) -> None:
