@@ -17,11 +17,11 @@ from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.store import registry, scripts
+from evalmon_agent.store import scripts
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.scripts import launcher_of
 from evalmon_agent.submission.launcher import Monitored, render
-from evalmon_agent.tracking.registry import Accepted, Intent
+from evalmon_agent.tracking.registry import Accepted, Intent, Submission
 from fake_slurm import FakeSlurm, Job
 
 SUBMITTED = 1_700_000_000
@@ -74,10 +74,10 @@ class Exp:
 
     def accept(self, name: str, job_id: str, *, what: Any = "eval", token: str = "") -> str:
         token = token or f"{int(job_id):016x}"
-        script = str(self.root / f"{name}.slurm") if what == "eval" else None
-        intent = Intent(token, what, SUBMITTED - 1.0, "host", 1, name if what == "eval" else None, script)
-        registry.append(self.experiment.registry, intent)
-        registry.append(self.experiment.registry, Accepted(token, job_id, SUBMITTED + 0.5))
+        script = str(self.root / f"{name}.slurm")
+        submission = Submission(name, script, token=token) if what == "eval" else Submission(token=token, what=what)
+        self.experiment.ledger.append(Intent(submission, SUBMITTED - 1.0, "host", 1))
+        self.experiment.ledger.append(Accepted(token, job_id, SUBMITTED + 0.5))
         return token
 
     def record(self, call: str) -> Path:

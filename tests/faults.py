@@ -175,3 +175,8 @@ def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> No
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
+
+
+def bytes_read() -> int:
+    """By this process so far (proc(5): rchar)."""
+    return int(Path("/proc/self/io").read_text().split()[1])

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import time
+from dataclasses import dataclass
 
 from evalmon_agent.errors import UsageError
 
@@ -21,8 +22,22 @@ _NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
 _STALE_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a file, and which file that was (device, inode)."""
+
+    data: bytes
+    file: tuple[int, int]
+
+
 def read_private(path: str, *, max_bytes: int) -> bytes | None:
-    """The content; None if it is larger than `max_bytes` (and then it is not read).
+    """The content; None if the file is larger than `max_bytes` (and then it is not read). Raises as `read_tail`."""
+    tail = read_tail(path, 0, max_bytes=max_bytes)
+    return None if tail is None else tail.data
+
+
+def read_tail(path: str, offset: int, *, max_bytes: int) -> Tail | None:
+    """What stands from `offset` on; None if the file is larger than `max_bytes` (and then it is not read).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -31,26 +46,27 @@ def read_private(path: str, *, max_bytes: int) -> bytes | None:
     """
     for pause_s in _STALE_PAUSES_S:
         try:
-            return _read(path, max_bytes)
+            return _read(path, offset, max_bytes)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
         time.sleep(pause_s)
-    return _read(path, max_bytes)
+    return _read(path, offset, max_bytes)
 
 
-def _read(path: str, max_bytes: int) -> bytes | None:
+def _read(path: str, offset: int, max_bytes: int) -> Tail | None:
     descriptor = _open(path, os.O_RDONLY)
     try:
         status = _check(path, descriptor)
         if status.st_size > max_bytes:
             return None
+        os.lseek(descriptor, offset, os.SEEK_SET)
         chunks: list[bytes] = []
         left = max_bytes + 1
         while left > 0 and (chunk := os.read(descriptor, min(left, 1 << 24))):
             chunks.append(chunk)
             left -= len(chunk)
-        return b"".join(chunks) if left > 0 else None
+        return Tail(b"".join(chunks), (status.st_dev, status.st_ino)) if left > 0 else None
     finally:
         os.close(descriptor)
 

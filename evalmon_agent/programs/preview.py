@@ -11,7 +11,6 @@ from evalmon_agent.files.temporary import private_file
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.jobs.prepare import launcher_for
 from evalmon_agent.programs.submitting.accompany import Mode
-from evalmon_agent.programs.submitting.evals import Prepared
 from evalmon_agent.programs.submitting.report import SubmitReport, Totals
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Tested
@@ -21,6 +20,7 @@ from evalmon_agent.slurm.sbatch_options import in_effect
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.store import state as state_file
 from evalmon_agent.submission.our_jobs import is_exclusive, place_of
+from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.submission.requested import gpus, longest_s, time_limit_s
 from evalmon_agent.words.durations import clock, time_option
 
@@ -47,14 +47,14 @@ class _Job:
 def preview(helpers: Helpers, prepared: Sequence[Prepared], report: SubmitReport, *, mode: Mode) -> None:
     """Add to the report what would be submitted and what Slurm would refuse, and the totals."""
     environ = for_evals(helpers.environ)
-    jobs = [_Job(one, in_effect(one.script.head.options, environ, one.asked.options)) for one in prepared]
+    jobs = [_Job(one, in_effect(one.script.head.options, environ, one.submission.options)) for one in prepared]
     partitions = helpers.slurm.partitions()
     known = () if isinstance(partitions, Failure) else partitions
     answers = _answers(helpers, jobs, report)
     taken = []
     for job in jobs:
-        asked, answer = job.prepared.asked, answers[job.asks_for]
-        told = {"name": asked.name, "script": asked.script}
+        submission, answer = job.prepared.submission, answers[job.asks_for]
+        told = {"name": submission.name, "script": submission.script}
         if answer.refusal and not is_submit_limit(answer.refusal):
             report.refused.append({**told, "error": answer.refusal})
             continue
@@ -84,13 +84,11 @@ def _answers(helpers: Helpers, jobs: Sequence[_Job], report: SubmitReport) -> Ma
 
 
 def _ask(helpers: Helpers, one: Prepared) -> Tested:
-    asked = one.asked
-    launcher = launcher_for(
-        helpers.experiment, helpers.settings, one.token, one.script, asked, retry_logs=one.retry_logs
-    )
-    with private_file(one.token, os.path.basename(asked.script), launcher) as path:
-        argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *asked.options])
-        return helpers.slurm.test(argv, cwd=os.path.dirname(asked.script))
+    submission = one.submission
+    launcher = launcher_for(helpers.experiment, helpers.settings, one)
+    with private_file(submission.token, os.path.basename(submission.script), launcher) as path:
+        argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *submission.options])
+        return helpers.slurm.test(argv, cwd=os.path.dirname(submission.script))
 
 
 def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str]:
@@ -109,7 +107,7 @@ def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str
 
 
 def _totals(helpers: Helpers, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
-    sizes = [job.prepared.asked.size for job in jobs]
+    sizes = [job.prepared.submission.size for job in jobs]
     hours = [_gpu_hours(job, partitions) for job in jobs]
     known = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
     return Totals(

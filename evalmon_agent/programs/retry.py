@@ -21,26 +21,25 @@ from evalmon_agent.programs.evidence.eval_logs import LogReader
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.find_scripts import change_since, read
 from evalmon_agent.programs.jobs.our_jobs import Helpers
-from evalmon_agent.programs.jobs.register import Submission
 from evalmon_agent.programs.observing.measure import Measurer
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.programs.observing.unlock import release_if_over
 from evalmon_agent.programs.preview import preview
 from evalmon_agent.programs.submit import require_slurm
 from evalmon_agent.programs.submitting.accompany import Mode, accompany
-from evalmon_agent.programs.submitting.evals import Evals, Prepared
+from evalmon_agent.programs.submitting.evals import Evals
 from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.store import registry, scripts
+from evalmon_agent.store import scripts
 from evalmon_agent.submission.more import Had, Limits, Options, memory_options, time_options
-from evalmon_agent.submission.plan import Script, read_script
+from evalmon_agent.submission.plan import Prepared, Script, read_script
 from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
-from evalmon_agent.tracking.registry import Entry, entries
-from evalmon_agent.tracking.unsubmitted import Name, eval_name, latest
+from evalmon_agent.tracking.registry import Entry, Name, Submission
+from evalmon_agent.tracking.unsubmitted import eval_name, latest
 from evalmon_agent.tracking.verdict import latest_attempt
 from evalmon_agent.tracking.wanted import unmeasured
 
@@ -146,13 +145,12 @@ class _Retrier:
             raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.helpers.experiment.root}")
         groups: dict[tuple[str, str], list[_Chosen]] = defaultdict(list)
         for chosen in self._choose(state):
-            groups[chosen.entry.intent.script or "", chosen.name[0]].append(chosen)
+            groups[chosen.entry.submission.script, chosen.name[0]].append(chosen)
         return [one for group in groups.values() for one in self._group(group)]
 
     def _choose(self, state: ExperimentState) -> Iterator[_Chosen]:
         counting = {
-            eval_name(name): (name, entry)
-            for name, entry in latest(entries(registry.read(self.helpers.experiment.registry))).items()
+            eval_name(name): (name, entry) for name, entry in latest(self.helpers.experiment.ledger.entries()).items()
         }
         for name in sorted(state.waiting.keys() - state.evals.keys()):
             if self.asked.insists(name):
@@ -216,18 +214,19 @@ class _Retrier:
 
     def _script(self, entry: Entry) -> tuple[Script | None, str]:
         """The script as it was submitted, or as it is now if that is asked for; and what is to be said of it."""
-        experiment, path = self.helpers.experiment, entry.intent.script or ""
+        experiment, path = self.helpers.experiment, entry.submission.script
         if self.asked.changed:
             is_there = os.path.lexists(path)
             return read(experiment, path) if is_there else None, "" if is_there else f"its script is gone: {path}"
-        submitted = scripts.read_script(experiment, entry.intent.token, path)
+        submitted = scripts.read_script(experiment, entry.token, path)
         if submitted is None:
             return None, "the script as it was submitted is gone; --changed takes it as it is now"
         return read_script(path, submitted), change_since(path, submitted)
 
     def _options(self, one: _Chosen, script: Script) -> tuple[tuple[str, ...] | None, str]:
         """sbatch's options for it, and how they are told; None: it is left out, for it would end the same way."""
-        earlier, had, limits = by_long_name(one.entry.intent.options), _had(one.ev, one.result), self._limits(script)
+        earlier, had = by_long_name(one.entry.submission.options), _had(one.ev, one.result)
+        limits = self._limits(script)
         again, own = one.again, script.head.options
         found = [
             time_options(own, earlier, had, limits, scale=self.more.time if again.more_time else None),
@@ -256,17 +255,18 @@ def _one(
     tasks = None if first.name[1] is None else sorted(one.name[1] for one, _ in part if one.name[1] is not None)
     spec = environ.get("SBATCH_ARRAY_INX") or script.head.options.get("array", "")
     array = [] if tasks is None else [array_option(tasks, spec)]
-    asked = Submission(
-        name=first.name[0],
-        script=script.path,
-        output_dir=first.entry.intent.output_dir,
-        tasks=tasks,
-        options=[*options, *array],
-        instead_of={one.name: one.entry.intent.token for one, _ in part},
+    submission = Submission(
+        first.name[0],
+        script.path,
+        first.entry.submission.output_dir,
+        None if tasks is None else tuple(tasks),
+        (*options, *array),
+        register.new_token(),
     )
+    instead_of = {one.name: one.entry.token for one, _ in part}
     logs = logs_of({one.name[1]: one.again for one, _ in part}, script.content.decode(errors="replace"))
     told = "; ".join(dict.fromkeys(text for _, text in part))
-    return Prepared(script, asked, retry_logs=logs, why=f"{array[0]}; {told}" if array else told)
+    return Prepared(script, submission, logs, f"{array[0]}; {told}" if array else told, instead_of)
 
 
 def _cannot(script: Script, *, is_array: bool) -> str:

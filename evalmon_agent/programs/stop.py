@@ -29,7 +29,7 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list
         raise SlurmUnavailableError("scancel is not on PATH; run evalmon where Slurm's commands are")
     release_if_over(experiment, slurm)
     found = register.resolve(experiment, slurm)
-    ours = [e.accepted.job_id for e in found if e.intent.what != "eval" and e.accepted is not None]
+    ours = [e.accepted.job_id for e in found if not e.is_eval and e.accepted is not None]
     ended = _not_over(ours, slurm)
     failure = slurm.cancel(ours)
     if failure is not None:

@@ -5,28 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec.structs import replace as changed
+
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.programs import output_directories
 from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.find_scripts import find
 from evalmon_agent.programs.jobs.our_jobs import Helpers
-from evalmon_agent.programs.jobs.register import Submission
 from evalmon_agent.programs.observing.unlock import release_if_over
 from evalmon_agent.programs.preview import preview
 from evalmon_agent.programs.submitting.accompany import Mode, accompany
-from evalmon_agent.programs.submitting.evals import Evals, Prepared
+from evalmon_agent.programs.submitting.evals import Evals
 from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.store import registry
 from evalmon_agent.store import scripts as scripts_file
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment, is_utf8
-from evalmon_agent.submission.plan import Planned, plan
+from evalmon_agent.submission.plan import Prepared, plan
 from evalmon_agent.tracking.records import Eval, ExperimentState
-from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
 from evalmon_agent.words.eval_names import task_name
 
@@ -54,31 +54,32 @@ def submit(
     counting = latest(known)
     have = {name: e for (name, _), e in counting.items()} | {eval_name(name): e for name, e in counting.items()}
     state = state_file.load(experiment)
-    new = [one for one in planned if have.keys().isdisjoint(_names(one))]
-    report.skipped += [_skipped(one, have, state) for one in planned if not have.keys().isdisjoint(_names(one))]
+    new = [one for one in planned if have.keys().isdisjoint(_names(one.submission))]
+    report.skipped += [
+        _skipped(one.submission, have, state) for one in planned if not have.keys().isdisjoint(_names(one.submission))
+    ]
     report.warnings = output_directories.warnings([one.script for one in new], slurm, environ)
     report.warnings += scripts_file.warnings(experiment, [one.script for one in new])
     helpers = Helpers(experiment, slurm, settings, environ)
-    prepared = [_prepared(one) for one in new]
     if dry_run:
-        preview(helpers, prepared, report, mode=mode)
+        preview(helpers, new, report, mode=mode)
         return report
-    Evals(helpers, report, mode, sleep).submit(prepared)
+    Evals(helpers, report, mode, sleep).submit(new)
     report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
     return report
 
 
 def _checked(
     experiment: Experiment, settings: Settings, slurm: Slurm, *, named: Sequence[str], environ: Mapping[str, str]
-) -> tuple[list[Planned], list[Entry]]:
+) -> tuple[list[Prepared], list[Entry]]:
     """What would be submitted, and what is registered already, after all checks, in the order of the contract."""
     scripts = find(experiment, settings, named)
     for one in plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ):
         if not is_utf8(one.name):
-            raise UsageError(f"{one.script.path}: its --job-name is not UTF-8 and cannot be kept on record; rename it")
+            raise UsageError(f"{one.script}: its --job-name is not UTF-8 and cannot be kept on record; rename it")
     experiment.check()
     refuse_world_writable(experiment, settings)
-    known = entries(registry.read(experiment.registry))
+    known = experiment.ledger.entries()
     planned = plan(
         scripts,
         root=experiment.root,
@@ -88,16 +89,17 @@ def _checked(
     )
     _refuse_too_large(planned, settings)
     require_slurm(slurm)
-    return planned, known
+    new = [changed(one, token=register.new_token()) for one in planned]
+    return list(map(Prepared, scripts, new)), known
 
 
-def _refuse_too_large(planned: Sequence[Planned], settings: Settings) -> None:
+def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None:
     """An array is submitted as one: its script may count its tasks."""
     most = settings.max_submit
     for one in planned:
         if most is not None and one.tasks is not None and len(one.tasks) > most:
             raise UsageError(
-                f"{one.script.path}: an array of {len(one.tasks)} evals, and max_submit: {most} lets no more be there "
+                f"{one.script}: an array of {len(one.tasks)} evals, and max_submit: {most} lets no more be there "
                 f"at once; make it smaller arrays, or raise max_submit"
             )
 
@@ -114,16 +116,12 @@ def require_slurm(slurm: Slurm) -> None:
         raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was submitted, try again later")
 
 
-def _prepared(one: Planned) -> Prepared:
-    return Prepared(one.script, Submission(one.name, one.script.path, one.output_dir, one.tasks))
-
-
-def _names(one: Planned) -> list[str]:
+def _names(one: Submission) -> list[str]:
     """The evals that it would be, and what they are called together."""
     return [one.name, *(task_name(one.name, task) for task in one.tasks or ())]
 
 
-def _skipped(one: Planned, have: Mapping[str, Entry], state: ExperimentState | None) -> dict[str, str | None]:
+def _skipped(one: Submission, have: Mapping[str, Entry], state: ExperimentState | None) -> dict[str, str | None]:
     """Of an array of which `watch` has only some tasks: those tasks, for the others may run unwatched."""
     names = [name for name in _names(one) if name in have]
     entry = have[names[0]]
@@ -139,12 +137,12 @@ def _seen(ev: Eval | None) -> str:
 
 
 def _scripts(known: Sequence[Entry]) -> set[str]:
-    return {e.intent.script for e in known if e.intent.what == "eval" and e.intent.script and e.accepted}
+    return {e.submission.script for e in known if e.is_eval and e.submission.script and e.accepted}
 
 
 def _output_dirs(known: Sequence[Entry], planned: set[str]) -> set[str]:
     return {
-        e.intent.output_dir
+        e.submission.output_dir
         for e in known
-        if e.intent.what == "eval" and e.intent.output_dir and e.accepted and e.intent.script not in planned
+        if e.is_eval and e.submission.output_dir and e.accepted and e.submission.script not in planned
     }

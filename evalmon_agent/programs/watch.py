@@ -8,8 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import msgspec
-
 from evalmon_agent.programs import look
 from evalmon_agent.programs.checks.exposure import refuse_world_writable
 from evalmon_agent.programs.jobs.known_jobs import KnownJobs, known_jobs
@@ -21,7 +19,6 @@ from evalmon_agent.programs.submit import require_slurm
 from evalmon_agent.programs.submitting.accompany import HelperReport, Mode, accompany
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.lock import locked
@@ -30,7 +27,7 @@ from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Adopted, Entry, entries, registrations
+from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
 from evalmon_agent.words.job_id import JobId
 
 
@@ -74,7 +71,7 @@ def watch(
     new, hooked = _new(chosen, JobIndex(state.evals.values()), known_already, report)
     whole = _whole_arrays(wanted, new, report)
     taken = {name: not ev.final for name, ev in state.evals.items()}
-    taken |= {e.intent.name: True for e in found if e.intent.what == "eval" and e.intent.name and e.is_open}
+    taken |= {e.submission.name: True for e in found if e.is_eval and e.is_open}
     planned = plan(new, root=experiment.root, taken=taken, whole=whole)
     adopted = _records(planned, work_dirs=_work_dirs(found), now=time.time())
     adopted += [_record(job, name, None, now=time.time()) for name, job in hooked]
@@ -167,8 +164,8 @@ def _whole_arrays(wanted: Sequence[Wanted], new: Sequence[tuple[Wanted, Job]], r
 
 def _work_dirs(found: Iterable[Entry]) -> list[str]:
     """Where the evals that are known write, or, adopted ones, may write."""
-    evals = [entry for entry in found if entry.intent.what == "eval"]
-    places = [e.adopted.work_dir if e.adopted is not None else e.intent.output_dir for e in evals]
+    evals = [entry for entry in found if entry.is_eval]
+    places = [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
     return [place for place in places if place is not None]
 
 
@@ -184,9 +181,9 @@ def _records(planned: Sequence[Planned], *, work_dirs: Sequence[str], now: float
             records.append(_record(one.job, one.name, _place(one.job, used), now=now))
     for ones in arrays.values():
         submitted_at = min(one.job.submitted_at for one in ones)
-        tasks = sorted(one.job.job_id.task or 0 for one in ones)
+        tasks = tuple(sorted(one.job.job_id.task or 0 for one in ones))
         whole = replace(ones[0].job, job_id=JobId(ones[0].job.job_id.job), submitted_at=submitted_at)
-        records.append(msgspec.structs.replace(_record(whole, ones[0].stem, None, now=now), tasks=tasks))
+        records.append(_record(whole, ones[0].stem, None, now=now, tasks=tasks))
     return records
 
 
@@ -194,14 +191,14 @@ def _place(job: Job, used: Counter[str]) -> str | None:
     return job.work_dir if job.work_dir is not None and used[job.work_dir] == 1 else None
 
 
-def _record(job: Job, name: str, output_dir: str | None, *, now: float) -> Adopted:
+def _record(
+    job: Job, name: str, output_dir: str | None, *, now: float, tasks: tuple[int, ...] | None = None
+) -> Adopted:
     return Adopted(
+        Submission(name, job.script or "", output_dir, tasks),
         str(job.job_id),
-        name,
         now,
         job.submitted_at,
-        script=job.script,
-        output_dir=output_dir,
         partition=job.partition,
         account=job.account,
         qos=job.qos,
@@ -212,11 +209,11 @@ def _record(job: Job, name: str, output_dir: str | None, *, now: float) -> Adopt
 def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
     """Put them on record, but those that another `watch` was faster with."""
     with locked(experiment):
-        found = entries(registry.read(experiment.registry))
+        found = experiment.ledger.entries()
         known = {(e.adopted.job_id, e.adopted.submitted_at) for e in found if e.adopted is not None}
         for record in adopted:
             if (record.job_id, record.submitted_at) not in known:
-                registry.append(experiment.registry, record)
+                experiment.ledger.append(record)
 
 
 def _told(name: str, job: Job) -> dict[str, str]:

@@ -15,6 +15,7 @@ from evalmon_agent.files.pinned import Pinned, nowhere
 from evalmon_agent.files.trusted import ForeignError
 from evalmon_agent.store import identity
 from evalmon_agent.store.identity import Identity
+from evalmon_agent.store.ledger import Ledger
 
 MONITOR_DIR = "evalmon"
 _PARTS = ("jobs", "scripts")
@@ -36,6 +37,7 @@ class Experiment:
         self._expected_id: str | None = None
         self._identity: Identity | None = None
         self._held: Pinned | None = None
+        self._ledger = Ledger("")
 
     @classmethod
     def at(cls, path: str) -> Experiment:
@@ -86,6 +88,12 @@ class Experiment:
     def registry(self) -> str:
         """registry.jsonl."""
         return self._ours("registry.jsonl")
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is on record in registry.jsonl."""
+        self._ledger.path = self.registry  # another one once the directory is made
+        return self._ledger
 
     @property
     def jobs(self) -> str:

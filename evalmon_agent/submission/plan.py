@@ -1,14 +1,15 @@
-"""Which evals would these scripts be: their names, places and array tasks, checked before anything is submitted."""
+"""Plans which evals these scripts would be: names, places and array tasks, checked before anything is submitted."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.slurm.script import ScriptHead, read_head
+from evalmon_agent.tracking.registry import Name, Submission
 from evalmon_agent.words.eval_names import name_from_path, output_dirs
 from evalmon_agent.words.job_id import parse_array_spec
 
@@ -27,13 +28,18 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """One submission to be. `tasks`: the array's task ids, None for a job that is no array."""
+class Prepared:
+    """One submission to be, with the script as it was read.
+
+    `retry_logs`: where an eval that is run again may go on from; `why`: why it is submitted again. `instead_of`: for
+    evals that were submitted before, the token that counts now; they are taken only while it does.
+    """
 
     script: Script
-    name: str
-    output_dir: str
-    tasks: tuple[int, ...] | None
+    submission: Submission
+    retry_logs: Mapping[int | None, str] = field(default_factory=dict)
+    why: str = ""
+    instead_of: Mapping[Name, str] = field(default_factory=dict)
 
 
 def read_script(path: str, content: bytes) -> Script:
@@ -55,8 +61,8 @@ def plan(
     registered: Collection[str],
     taken: Collection[str],
     environ: Mapping[str, str],
-) -> list[Planned]:
-    """The submissions to be, in the order of the scripts.
+) -> list[Submission]:
+    """The submissions to be, in the order of the scripts, without a token yet.
 
     `registered`: the scripts that the experiment has already; `taken`: output directories in use. UsageError if
     two evals have one name.
@@ -65,13 +71,15 @@ def plan(
     arrays = {path for path, found in tasks.items() if found is not None}
     others = [path for path in registered if path not in tasks]
     places = output_dirs([*tasks, *others], taken, arrays=arrays)
-    planned = [Planned(script, _name(script, root=root), places[script.path], tasks[script.path]) for script in scripts]
+    planned = [
+        Submission(_name(script, root=root), script.path, places[script.path], tasks[script.path]) for script in scripts
+    ]
     _refuse_doubles(planned)
     return planned
 
 
-def _refuse_doubles(planned: Sequence[Planned]) -> None:
-    by_name: dict[str, Planned] = {}
+def _refuse_doubles(planned: Sequence[Submission]) -> None:
+    by_name: dict[str, Submission] = {}
     for one in planned:
         other = by_name.setdefault(one.name, one)
         if other is not one:
@@ -83,8 +91,8 @@ def _refuse_doubles(planned: Sequence[Planned]) -> None:
             raise _double(one, array, one.name)
 
 
-def _double(one: Planned, other: Planned, name: str) -> UsageError:
-    return UsageError(f"{one.script.path} and {other.script.path} are both called {name}; rename one of them")
+def _double(one: Submission, other: Submission, name: str) -> UsageError:
+    return UsageError(f"{one.script} and {other.script} are both called {name}; rename one of them")
 
 
 def _name(script: Script, *, root: str) -> str:

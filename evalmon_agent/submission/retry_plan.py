@@ -109,7 +109,7 @@ def _again(ev: Eval, evidence: Evidence) -> Again:
 def _not_possible(ev: Eval, entry: Entry | None, asked: Asked) -> str:
     if entry is None or entry.adopted is not None:
         return "evalmon did not submit it; submit its script yourself, and then: evalmon watch"
-    if ev.jobs[-1].token != entry.intent.token:
+    if ev.jobs[-1].token != entry.token:
         return "it is submitted again already, by somebody else"
     if _retries(ev) >= asked.max_retries:
         again = f"--max-retries {_retries(ev) + 1}"

@@ -9,24 +9,7 @@ from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.records import Evidence, Own
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """One eval that Slurm accepted, or that was adopted.
-
-    `registered_at`: just before the sbatch; of an adopted job, its Submit or its start. `token`: stands in the path
-    of the submitted script, `.../scripts/{token}/...`; None for an adopted job, whose script is its own.
-    `submitted_at`: the Submit of a job that `watch` adopted; None where it is not known beforehand.
-    """
-
-    name: str
-    job_id: str
-    registered_at: float
-    token: str | None = None
-    script: str | None = None
-    output_dir: str | None = None
-    submitted_at: float | None = None
+from evalmon_agent.tracking.registry import Registration
 
 
 @dataclass(frozen=True, slots=True)

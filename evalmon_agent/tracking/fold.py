@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.facts import Facts, Measurement, Registration
+from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.match import JobIndex, arrange, is_borne
 from evalmon_agent.tracking.path import Step, is_final, steps
 from evalmon_agent.tracking.records import Eval, ExperimentState
+from evalmon_agent.tracking.registry import Registration
 from evalmon_agent.tracking.take import take_account, take_queue, take_registration, take_report
 from evalmon_agent.tracking.unlogged import unlogged
 from evalmon_agent.words.printable import printable

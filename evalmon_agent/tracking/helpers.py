@@ -31,7 +31,7 @@ def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
 
 def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
     job_id = _latest(entries, "completion")
-    refusals = [e.refused for e in entries if e.intent.what == "completion" and e.refused is not None]
+    refusals = [e.refused for e in entries if e.submission.what == "completion" and e.refused is not None]
     if job_id is None and not refusals:
         return
     if state.completion is None:
@@ -49,7 +49,7 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
 
 def _is_due_again(entries: Sequence[Entry]) -> bool:
     """Whether the one that was to follow the last completion job found no room."""
-    said = (e for e in reversed(entries) if e.intent.what == "completion" and (e.accepted or e.refused))
+    said = (e for e in reversed(entries) if e.submission.what == "completion" and (e.accepted or e.refused))
     last = next(said, None)
     return last is not None and last.accepted is None and last.refused is not None and last.refused.waits
 
@@ -104,5 +104,5 @@ def _looks_over(ev: Eval) -> bool:
 
 def _latest(entries: Sequence[Entry], what: What) -> str | None:
     """The job that Slurm took last. One that is being submitted, or was refused, does not make it forgotten."""
-    accepted = (entry.accepted for entry in reversed(entries) if entry.intent.what == what)
+    accepted = (entry.accepted for entry in reversed(entries) if entry.submission.what == what)
     return next((found.job_id for found in accepted if found is not None), None)

@@ -1,4 +1,4 @@
-"""What does the registry say: its records, and what follows from them. Pure.
+"""Says what is on record of each submission: the registry's lines, and the entries that follow from them. Pure.
 
 Before each sbatch an intent with a token is on record, after it an acceptance or a refusal; the token travels
 in the path of the submitted script, so a killed submitter is resolved by looking for it. What has to wait for
@@ -7,52 +7,75 @@ room is on record as planned, with the token that its intent will have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace as changed
 
-from evalmon_agent.tracking.facts import Registration
 from evalmon_agent.words.eval_names import task_name
 
 SCHEMA = 1
 What = Literal["eval", "completion", "sidecar"]
 
 
-class Intent(Struct, tag="intent", tag_field="kind", omit_defaults=True, frozen=True):
-    """About to call sbatch for this. `tasks`: the array's task ids; None for a job that is no array.
+Name = tuple[str, int | None]
+"""One eval as the registry has it: its name, and the task if it is one of an array."""
 
-    `options`: those of sbatch's that stand above the script's own, as a retry with more time has them.
+
+class Submission(Struct, omit_defaults=True, frozen=True):
+    """One script for Slurm: an eval, an array of evals, or a job of evalmon's own (`what`), which has a token only.
+
+    `script`: its path; "" where nobody knows it. `tasks`: the array's task ids; None for a job that is no array.
+    `options`: those of sbatch's that stand above the script's own, as a retry with more time has them. `token`: stands
+    in the path of the submitted script, `.../scripts/{token}/...`; "" for an adopted job, whose script is its own.
     """
 
-    token: str
-    what: What
+    name: str = ""
+    script: str = ""
+    output_dir: str | None = None
+    tasks: tuple[int, ...] | None = None
+    options: tuple[str, ...] = ()
+    token: str = ""
+    what: What = "eval"
+
+    @property
+    def size(self) -> int:
+        """How many evals these are."""
+        return 1 if self.tasks is None else len(self.tasks)
+
+    @property
+    def names(self) -> list[Name]:
+        """The evals that these are; a job of evalmon's own is none."""
+        if self.what != "eval":
+            return []
+        return [(self.name, task) for task in ([None] if self.tasks is None else self.tasks)]
+
+    def of_task(self, task: int) -> Submission:
+        """One eval of an array, as if it had been submitted on its own."""
+        output_dir = f"{self.output_dir}/{task}" if self.output_dir else None
+        return changed(self, name=task_name(self.name, task), output_dir=output_dir, tasks=None)
+
+
+class Intent(Struct, tag="intent", tag_field="kind", frozen=True):
+    """About to call sbatch for this, at `at` (epoch) in this process."""
+
+    submission: Submission
     at: float
     host: str
     pid: int
-    name: str | None = None
-    script: str | None = None
-    output_dir: str | None = None
-    tasks: list[int] | None = None
     schema: int = SCHEMA
-    options: list[str] = []
 
 
 class Planned(Struct, tag="planned", tag_field="kind", omit_defaults=True, frozen=True):
-    """To be submitted once there is room: everything that its intent will say, whose token is the same.
+    """To be submitted once there is room; its intent will have the same token.
 
     `environment`: which one it is to run with (`slurm/late_environment`), as a digest that tells nothing of it.
-    An evalmon that does not know this record passes it over.
     """
 
-    token: str
+    submission: Submission
     at: float
-    name: str
-    script: str
-    output_dir: str | None = None
-    tasks: list[int] | None = None
-    options: list[str] = []
     environment: str = ""
     schema: int = SCHEMA
 
@@ -89,17 +112,14 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     """A job that somebody else submitted is an eval from now on.
 
     Nothing of ours is in it, so no token tells it from an earlier bearer of its id: `submitted_at` does, its Submit.
-    `tasks`: of an array all of whose tasks were adopted. Partition, account, qos and working directory are those that
-    Slurm has; the directory is the job's `output_dir` only if no other eval has it too.
+    It has `tasks` if all tasks of an array were adopted. Partition, account, qos and working directory are those that
+    Slurm has; the directory is its `output_dir` only if no other eval has it too.
     """
 
+    submission: Submission
     job_id: str
-    name: str
     at: float
     submitted_at: float
-    script: str | None = None
-    output_dir: str | None = None
-    tasks: list[int] | None = None
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -118,25 +138,41 @@ class Withdrawn(Struct, tag="withdrawn", tag_field="kind", omit_defaults=True, f
 Record = Intent | Planned | Accepted | Refused | Abandoned | Withdrawn | Adopted
 
 
-class Entry(Struct):
-    """One intent with its outcome, if there is one yet; or an adopted job, which reads like an accepted one.
+class Entry(Struct, frozen=True):
+    """One submission with its outcome, if there is one yet; or an adopted job, which reads like an accepted one.
 
-    `planned`: it was on record before there was room; until its submission has `begun`, `intent` says what it will be.
+    `at`: when it was handed to sbatch, or until then planned; of an adopted job its Submit (epoch).
     """
 
-    intent: Intent
+    submission: Submission
+    at: float
+    intent: Intent | None = None
     accepted: Accepted | None = None
     refused: Refused | None = None
     abandoned: bool = False
     adopted: Adopted | None = None
     planned: Planned | None = None
     withdrawn: bool = False
-    begun: bool = True
+
+    @property
+    def token(self) -> str:
+        """Its submission's."""
+        return self.submission.token
+
+    @property
+    def is_eval(self) -> bool:
+        """Whether it is no job of evalmon's own."""
+        return self.submission.what == "eval"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was handed to sbatch, by whomever."""
+        return self.intent is not None or self.adopted is not None
 
     @property
     def is_open(self) -> bool:
         """Whether nobody knows yet if Slurm took it."""
-        return self.begun and self.accepted is None and self.refused is None and not self.abandoned
+        return self.intent is not None and self.accepted is None and self.refused is None and not self.abandoned
 
     @property
     def is_waiting(self) -> bool:
@@ -145,89 +181,117 @@ class Entry(Struct):
         return self.planned is not None and not self.withdrawn and not self.is_open and not is_over
 
 
-def entries(records: Iterable[Record]) -> list[Entry]:
-    """All intents in order, each with its outcome; an acceptance counts whatever else was written."""
-    by_token: dict[str, Entry] = {}
-    for record in records:
-        if isinstance(record, Adopted):
-            by_token.setdefault(f"{record.job_id} {record.submitted_at}", _adopted(record))
-            continue
-        entry = by_token.get(record.token)
-        if isinstance(record, Intent):
-            by_token[record.token] = _begun(entry, record)
-        elif isinstance(record, Planned):
-            by_token[record.token] = _planned(entry, record)
-        elif entry is not None:
-            _close(entry, record)
-    return list(by_token.values())
+class Entries:
+    """All submissions in order, each with its outcome; an acceptance counts whatever else was written."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._by_token: dict[str, Entry] = {}
+        self._tokens_by_name: dict[str, list[str]] = {}
+        self._token_by_job: dict[str, str] = {}
+        for record in records:
+            self.take(record)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._by_token.values())
+
+    def of_token(self, token: str) -> Entry | None:
+        """The submission with this token."""
+        return self._by_token.get(token)
+
+    def of_name(self, name: str) -> list[Entry]:
+        """The submissions of the eval or array of this name, in order."""
+        return [self._by_token[token] for token in self._tokens_by_name.get(name, ())]
+
+    def of_job(self, job_id: str) -> Entry | None:
+        """The last submission that became this job (of an array: the array's id)."""
+        token = self._token_by_job.get(job_id)
+        return None if token is None else self._by_token[token]
+
+    def take(self, record: Record) -> None:
+        """Take in the next record."""
+        token = _token_of(record)
+        before = self._by_token.get(token)
+        entry = _after(before, record)
+        if entry is None:
+            return
+        self._by_token[token] = entry
+        name = entry.submission.name
+        if entry.is_eval and (before is None or before.submission.name != name):
+            self._tokens_by_name.setdefault(name, []).append(token)
+        if entry.accepted is not None:
+            self._token_by_job[entry.accepted.job_id] = token
+
+
+def _token_of(record: Record) -> str:
+    if isinstance(record, Adopted):
+        return f"{record.job_id} {record.submitted_at}"
+    return record.submission.token if isinstance(record, Intent | Planned) else record.token
+
+
+def _after(entry: Entry | None, record: Record) -> Entry | None:
+    """What becomes of an entry; None if the record is the outcome of nothing that is on record."""
+    if isinstance(record, Adopted):
+        accepted = Accepted("", record.job_id, record.at)
+        return entry or Entry(record.submission, record.submitted_at, accepted=accepted, adopted=record)
+    if isinstance(record, Intent):
+        return _begun(entry, record)
+    if isinstance(record, Planned):
+        entry = entry or Entry(record.submission, record.at)
+        return changed(entry, planned=record)
+    return None if entry is None else _closed(entry, record)
 
 
 def _begun(entry: Entry | None, intent: Intent) -> Entry:
     """A token is used again only for what was planned: its next try, all of whose earlier ones came to nothing."""
     if entry is None:
-        return Entry(intent)
-    if entry.planned is not None:
-        entry.intent, entry.begun, entry.refused, entry.abandoned = intent, True, None, False
-    return entry
+        return Entry(intent.submission, intent.at, intent)
+    if entry.planned is None:
+        return entry
+    return changed(entry, submission=intent.submission, at=intent.at, intent=intent, refused=None, abandoned=False)
 
 
-def _planned(entry: Entry | None, planned: Planned) -> Entry:
-    if entry is None:
-        will_be = Intent(
-            planned.token,
-            "eval",
-            planned.at,
-            host="",
-            pid=0,
-            name=planned.name,
-            script=planned.script,
-            output_dir=planned.output_dir,
-            tasks=planned.tasks,
-            options=planned.options,
-        )
-        return Entry(will_be, planned=planned, begun=False)
-    entry.planned = planned
-    return entry
-
-
-def _close(entry: Entry, record: Accepted | Refused | Abandoned | Withdrawn) -> None:
+def _closed(entry: Entry, record: Accepted | Refused | Abandoned | Withdrawn) -> Entry:
     if isinstance(record, Accepted):
-        entry.accepted = entry.accepted or record
-    elif isinstance(record, Refused):
-        entry.refused = record
-    elif isinstance(record, Abandoned):
-        entry.abandoned = True
-    else:
-        entry.withdrawn = True
+        return changed(entry, accepted=entry.accepted or record)
+    if isinstance(record, Refused):
+        return changed(entry, refused=record)
+    if isinstance(record, Abandoned):
+        return changed(entry, abandoned=True)
+    return changed(entry, withdrawn=True)
+
+
+def entries(records: Iterable[Record]) -> list[Entry]:
+    """All submissions in order, each with its outcome."""
+    return list(Entries(records))
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One eval that Slurm accepted, or that was adopted; `submission` is of this eval alone.
+
+    `registered_at`: just before the sbatch; of an adopted job, its Submit or its start.
+    `submitted_at`: the Submit of a job that `watch` adopted; None where it is not known beforehand.
+    """
+
+    submission: Submission
+    job_id: str
+    registered_at: float
+    submitted_at: float | None = None
 
 
 def registrations(found: Iterable[Entry]) -> list[Registration]:
     """The evals that Slurm accepted or that were adopted, an array's tasks one by one."""
-    return [r for entry in found if entry.intent.what == "eval" for r in _of(entry)]
-
-
-def _adopted(record: Adopted) -> Entry:
-    intent = Intent("", "eval", record.submitted_at, "", 0, record.name, record.script, record.output_dir, record.tasks)
-    return Entry(intent, Accepted("", record.job_id, record.at), adopted=record)
+    return [r for entry in found if entry.is_eval for r in _of(entry)]
 
 
 def _of(entry: Entry) -> list[Registration]:
-    intent, accepted = entry.intent, entry.accepted
-    if accepted is None or intent.name is None:
+    submission, accepted = entry.submission, entry.accepted
+    if accepted is None:
         return []
-    token, submitted_at = (intent.token, None) if entry.adopted is None else (None, entry.adopted.submitted_at)
-    if intent.tasks is None:
-        one = Registration(intent.name, accepted.job_id, intent.at, token, intent.script, intent.output_dir)
-        return [replace(one, submitted_at=submitted_at)]
+    submitted_at = None if entry.adopted is None else entry.adopted.submitted_at
+    if submission.tasks is None:
+        return [Registration(submission, accepted.job_id, entry.at, submitted_at)]
     return [
-        Registration(
-            task_name(intent.name, task),
-            f"{accepted.job_id}_{task}",
-            intent.at,
-            token,
-            intent.script,
-            f"{intent.output_dir}/{task}" if intent.output_dir else None,
-            submitted_at,
-        )
-        for task in intent.tasks
+        Registration(submission.of_task(task), f"{accepted.job_id}_{task}", entry.at, submitted_at)
+        for task in submission.tasks
     ]

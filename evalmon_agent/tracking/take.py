@@ -12,10 +12,11 @@ import msgspec
 from evalmon_agent.figures.efficiency import from_sacct, with_limit
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, Registration, SelfReport
+from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, SelfReport
 from evalmon_agent.tracking.match import JobIndex, Tracked, arrange, attempt_for
 from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_known, own_of
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
+from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.tracking.unnamed import name_for, script_in
 from evalmon_agent.tracking.waiting import base
 from evalmon_agent.words.job_id import parse_job_id
@@ -33,23 +34,25 @@ MAX_SILENCE_S = 900.0
 
 def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
     """The eval gets this job, unless it has it already."""
-    ev = state.evals.get(fact.name)
+    asked = fact.submission
+    token = asked.token or None
+    ev = state.evals.get(asked.name)
     if ev is None:
-        ev = state.evals[fact.name] = Eval(name=fact.name, job_id=fact.job_id)
+        ev = state.evals[asked.name] = Eval(name=asked.name, job_id=fact.job_id)
     job = next((j for j in ev.jobs if _base(j.job_id) == _base(fact.job_id)), None)
     if job is None:
-        job = Job(fact.job_id, fact.registered_at, fact.token, fact.submitted_at)
+        job = Job(fact.job_id, fact.registered_at, token, fact.submitted_at)
         ev.jobs.append(job)
         _take_recovered(state, ev, job)
-    elif job.token is None and fact.token is not None:
-        job.token, job.registered_at = fact.token, fact.registered_at
+    elif job.token is None and token is not None:
+        job.token, job.registered_at = token, fact.registered_at
         ev.own = [own for own in ev.own if own.job_id != job.job_id or own.token in {None, job.token}]
     ev.jobs.sort(key=lambda j: (j.registered_at, j.job_id))
     arrange(ev)
     ev.final = False
     ev.job_id = ev.jobs[-1].job_id
-    ev.script = fact.script or ev.script
-    ev.output_dir = fact.output_dir or ev.output_dir
+    ev.script = asked.script or ev.script
+    ev.output_dir = asked.output_dir or ev.output_dir
     return ev, job
 
 
@@ -154,7 +157,8 @@ def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport, queue
     name = report.name or name_for(state, report, queue)
     if name is None:
         return None
-    ev, job = take_registration(state, Registration(name, report.job_id, first, output_dir=report.output_dir))
+    submission = Submission(name, output_dir=report.output_dir)
+    ev, job = take_registration(state, Registration(submission, report.job_id, first))
     index.add(ev, job)
     return ev, job
 

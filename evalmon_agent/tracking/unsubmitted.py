@@ -1,23 +1,12 @@
-"""Which evals wait to be submitted, and how many are with Slurm: what decides whether there is room. Pure."""
+"""Lists the evals that wait to be submitted and counts those with Slurm, which decides whether there is room. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from evalmon_agent.tracking.records import ExperimentState, Waiting
-from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.registry import Entry, Name
 from evalmon_agent.words.eval_names import task_name
-
-Name = tuple[str, int | None]
-"""One eval as the registry has it: its name, and the task if it is one of an array."""
-
-
-def names_of(entry: Entry) -> list[Name]:
-    """The evals of one submission."""
-    intent = entry.intent
-    if intent.what != "eval" or intent.name is None:
-        return []
-    return [(intent.name, task) for task in ([None] if intent.tasks is None else intent.tasks)]
 
 
 def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
@@ -25,14 +14,14 @@ def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
     found: dict[Name, Entry] = {}
     for entry in entries:
         if entry.accepted is not None or entry.is_open or entry.is_waiting:
-            found.update(dict.fromkeys(names_of(entry), entry))
+            found.update(dict.fromkeys(entry.submission.names, entry))
     return found
 
 
 def waiting(entries: Sequence[Entry]) -> list[Entry]:
     """The submissions that wait for room, in their order; one whose evals were submitted otherwise waits no more."""
     counting = latest(entries)
-    return [e for e in entries if e.is_waiting and all(counting[name] is e for name in names_of(e))]
+    return [e for e in entries if e.is_waiting and all(counting[name] is e for name in e.submission.names)]
 
 
 def unsubmitted(entries: Sequence[Entry]) -> list[Entry]:
@@ -43,7 +32,7 @@ def unsubmitted(entries: Sequence[Entry]) -> list[Entry]:
         for entry in entries
         if entry.planned is not None
         and (entry.is_waiting or entry.is_open)
-        and all(counting[name] is entry for name in names_of(entry))
+        and all(counting[name] is entry for name in entry.submission.names)
     ]
 
 
@@ -54,16 +43,18 @@ def in_queue(entries: Sequence[Entry], state: ExperimentState | None) -> int:
 
 def last_begun_at(entries: Iterable[Entry]) -> float | None:
     """When the last eval was handed to sbatch (epoch)."""
-    return max((e.intent.at for e in entries if e.intent.what == "eval" and e.begun), default=None)
+    return max((e.at for e in entries if e.is_eval and e.has_begun), default=None)
 
 
 def take_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
     """Set `waiting` and `on_their_way` to what the registry says."""
-    state.on_their_way = sum(entry.is_open and entry.intent.what == "eval" for entry in entries)
-    found = {eval_name(name): e.planned for e in unsubmitted(entries) for name in names_of(e) if e.planned is not None}
+    state.on_their_way = sum(entry.is_open and entry.is_eval for entry in entries)
     known = state.waiting
     state.waiting = {
-        name: known.get(name) or Waiting(since=planned.at, script=planned.script) for name, planned in found.items()
+        eval_name(name): known.get(eval_name(name)) or Waiting(since=e.planned.at, script=e.submission.script)
+        for e in unsubmitted(entries)
+        for name in e.submission.names
+        if e.planned is not None
     }
     if not state.waiting:
         state.waiting_for = None
@@ -78,4 +69,4 @@ def eval_name(name: Name) -> str:
 def _is_over(entry: Entry, name: Name, state: ExperimentState | None) -> bool:
     ev = state.evals.get(eval_name(name)) if state is not None else None
     # An adopted job has no token; its entry's is empty.
-    return ev is not None and ev.final and ev.jobs[-1].token == (entry.intent.token or None)
+    return ev is not None and ev.final and ev.jobs[-1].token == (entry.token or None)

@@ -14,8 +14,6 @@ import pytest
 
 import faults
 from evalmon_agent.files.holder import Holder
-from evalmon_agent.store import registry
-from evalmon_agent.tracking.registry import entries
 from experiments import Exp, ended, pending, running
 
 SECRET = "hf_canary_0123456789"
@@ -367,7 +365,7 @@ def test_a_bad_edit_of_the_settings_costs_our_jobs_nothing_but_a_block(exp: Exp,
     settings = {"poll_interval": 1, "seff_retry_delay": 0, "notify": [f"mailtos://me:{SECRET}@example.org"]}
     (exp.root / "evalmon.yaml").write_text(json.dumps(settings))
     evalmon(exp, "submit", ".")
-    tokens = {entry.intent.what: entry.intent.token for entry in entries(registry.read(exp.experiment.registry))}
+    tokens = {entry.submission.what: entry.token for entry in exp.experiment.ledger.entries()}
     token = tokens["completion" if body == "complete" else body]
     kept = Path(exp.experiment.kept_settings(token)).read_text()
     assert json.loads(kept)["poll_interval"] == 1

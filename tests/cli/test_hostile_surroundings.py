@@ -16,10 +16,9 @@ from agent.in_a_job import RUN, environ
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.store import registry
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.our_jobs import script
-from evalmon_agent.tracking.registry import Intent, entries
+from evalmon_agent.tracking.registry import Intent, Submission
 from experiments import STARTED, Exp, ended, record_script
 from fake_slurm import FakeSlurm
 from submission.test_launcher import COMMANDS, PAYLOADS
@@ -95,7 +94,7 @@ def test_what_is_submitted_from_a_hostile_place_runs_the_script_and_nothing_else
 def test_a_name_that_leads_elsewhere_is_a_name_and_no_path(tmp_path: Path, name: str) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
-    registry.append(exp.experiment.registry, Intent("f" * 16, "eval", 1.0, "h", 1, name, str(exp.root / "x.slurm")))
+    exp.experiment.ledger.append(Intent(Submission(name, str(exp.root / "x.slurm"), token="f" * 16), 1.0, "h", 1))
     exp.report("12", name, started_at=float(STARTED), ended_at=float(STARTED) + 5, exit_code=0)
     exp.slurm.show([ended("11"), ended("12")])
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -181,8 +180,8 @@ def test_nothing_in_the_package_unpickles_or_evaluates_what_it_reads() -> None:
 def with_inspect_script(exp: Exp) -> Path:
     """An eval that ran inspect, and the folder of its logs."""
     exp.register(r1_a="11")
-    [entry] = entries(registry.read(exp.experiment.registry))
-    record_script(exp.experiment, entry.intent.token, str(entry.intent.script), "#!/bin/sh\ninspect eval task.py\n")
+    [entry] = exp.experiment.ledger.entries()
+    record_script(exp.experiment, entry.token, entry.submission.script, "#!/bin/sh\ninspect eval task.py\n")
     exp.report("11", "r1/a", started_at=float(STARTED), output_dir=str(exp.root / "r1"))
     exp.slurm.show([ended("11")])
     (exp.root / "r1" / "logs").mkdir(parents=True)

@@ -147,8 +147,8 @@ def test_an_array_is_one_record_and_an_eval_for_each_task(exp: Exp) -> None:
     assert watch(exp, "a=11", "b=12_1").returncode == 0
     assert sorted(exp.state()["evals"]) == ["a[0]", "a[1]", "a[2]", "b[1]"]
     records = [json.loads(line) for line in Path(exp.experiment.registry).read_text().splitlines()]
-    adopted = [(r["job_id"], r["name"], r.get("tasks")) for r in records if r["kind"] == "adopted"]
-    assert sorted(adopted) == [("11", "a", [0, 1, 2]), ("12_1", "b[1]", None)]
+    adopted = {r["job_id"]: r["submission"] for r in records if r["kind"] == "adopted"}
+    assert {"11": {"name": "a", "tasks": [0, 1, 2]}, "12_1": {"name": "b[1]"}} == adopted
     assert "--dependency=afterany:12_1:11" in exp.slurm.calls("sbatch")[0]
 
 

@@ -21,11 +21,10 @@ from evalmon_agent.programs.watch import WatchReport, watch
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs
-from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.submission.adoption import parse_wanted
 from evalmon_agent.submission.retry_plan import Asked
-from evalmon_agent.tracking.registry import Accepted, Intent, Refused
+from evalmon_agent.tracking.registry import Accepted, Intent, Refused, Submission
 from experiments import Exp, ended, pending, running
 
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
@@ -267,10 +266,8 @@ def test_also_where_an_earlier_completion_job_did_its_work(tmp_path: Path) -> No
 
 def on_its_way(exp: Exp, name: str, *, pid: int, since_s: float = 0.0) -> None:
     """Somebody has put this eval on record, and no answer of Slurm's yet."""
-    intent = Intent(
-        "e" * 16, "eval", time.time() - since_s, socket.gethostname(), pid, name, f"{exp.root}/{name}.slurm"
-    )
-    registry.append(exp.experiment.registry, intent)
+    submission = Submission(name, f"{exp.root}/{name}.slurm", token="e" * 16)
+    exp.experiment.ledger.append(Intent(submission, time.time() - since_s, socket.gethostname(), pid))
 
 
 def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_path: Path) -> None:
@@ -282,7 +279,7 @@ def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_
     exp.observe_to_the_end()
     assert exp.blocks("ALL_COMPLETE") == []
     assert in_job(exp, QUICK).run().why == "nothing waits"
-    registry.append(exp.experiment.registry, Accepted("e" * 16, "12", time.time()))
+    exp.experiment.ledger.append(Accepted("e" * 16, "12", time.time()))
     exp.slurm.show([ended("11"), ended("12", submitted=int(time.time()))])
     exp.observe_to_the_end()
     assert "2 evaluations completed" in exp.blocks("ALL_COMPLETE")[0]
@@ -309,6 +306,6 @@ def test_during_a_retry_the_end_is_not_told_and_a_refused_one_does_not_tell_it_a
     exp.observe_to_the_end()
     on_its_way(exp, "r1/a", pid=os.getppid())
     exp.observe_to_the_end()
-    registry.append(exp.experiment.registry, Refused("e" * 16, "no such partition", time.time()))
+    exp.experiment.ledger.append(Refused("e" * 16, "no such partition", time.time()))
     exp.observe_to_the_end()
     assert len(exp.blocks("ALL_COMPLETE")) == 1

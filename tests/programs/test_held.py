@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.store import registry
-from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.tracking.registry import Entry
 from experiments import Exp
 
 ASKS = "#!/bin/sh\n{}scontrol show job $SLURM_JOB_ID | grep Command= # \N{LATIN SMALL LETTER U WITH DIAERESIS}\n"
@@ -35,7 +34,7 @@ def submit(exp: Exp, head: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def entry(exp: Exp) -> Entry:
-    [found] = [one for one in entries(registry.read(exp.anew().experiment.registry)) if one.intent.what == "eval"]
+    [found] = [one for one in exp.anew().experiment.ledger.entries() if one.is_eval]
     return found
 
 

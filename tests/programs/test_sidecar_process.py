@@ -17,9 +17,8 @@ import pytest
 
 import faults
 from as_root import needs_root
-from evalmon_agent.store import registry
 from evalmon_agent.store.lock import locked
-from evalmon_agent.tracking.registry import Intent, Planned
+from evalmon_agent.tracking.registry import Intent, Planned, Submission
 from experiments import STARTED, Exp, ended, pending, running
 
 POLL_S = 0.2
@@ -262,7 +261,7 @@ def test_a_state_of_a_newer_evalmon_ends_it_with_78(exp: Exp) -> None:
 @pytest.mark.survives("F20")
 def test_the_sidecar_itself_confirms_that_slurm_took_it(exp: Exp) -> None:
     """Its submitter was killed before it could write that down."""
-    registry.append(exp.experiment.registry, Intent("t", "sidecar", time.time(), "h", 1))
+    exp.experiment.ledger.append(Intent(Submission(token="t", what="sidecar"), time.time(), "h", 1))
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 1)
         stop(process)
@@ -388,7 +387,7 @@ def test_after_the_alert_it_asks_more_seldom_and_polls_of_others_do_not_reset_th
 
 def test_one_that_cannot_submit_what_waits_says_so_and_leaves_with_the_last_eval(exp: Exp) -> None:
     """Its environment was not let through, so it does not carry that of the evals."""
-    registry.append(exp.experiment.registry, Planned("p", 1.0, "r1/late", "/r1/late.slurm", environment="salt:hash"))
+    exp.experiment.ledger.append(Planned(Submission("r1/late", "/r1/late.slurm", token="p"), 1.0, "salt:hash"))
     with sidecar(exp) as process:
         wait(exp, lambda: exp.blocks("ALERT"))
         assert "1 RUNNING, 0 COMPLETED, 1 UNSUBMITTED" in exp.blocks("STATUS_CHECK")[-1]

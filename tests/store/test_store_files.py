@@ -13,13 +13,14 @@ import as_root
 import faults
 from evalmon_agent.errors import LockUnavailableError, UnreadableError, UsageError
 from evalmon_agent.settings import Settings
-from evalmon_agent.store import heartbeat, registry, reports
+from evalmon_agent.store import heartbeat, reports
 from evalmon_agent.store import lock as lock_file
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.heartbeat import Heartbeat
+from evalmon_agent.store.ledger import Ledger
 from evalmon_agent.store.lock import choice, locked
-from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Refused
+from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Refused, Submission, entries
 
 
 @pytest.fixture
@@ -73,41 +74,108 @@ class TestWhere:
         assert faults.refused_always(work, "access,faccessat,faccessat2", "EROFS") == 0
 
 
-class TestRegistry:
+class TestLedger:
     RECORDS = (
-        Intent("a", "eval", 1.5, "host", 7, "r/t/epoch1", "/s", "/o", [0, 1]),
+        Intent(Submission("r/t/epoch1", "/s", "/o", (0, 1), ("--mem=2G",), "a"), 1.5, "host", 7),
         Accepted("a", "11", 2.0, cluster="c"),
-        Intent("b", "sidecar", 3.0, "host", 7),
+        Intent(Submission(token="b", what="sidecar"), 3.0, "host", 7),
         Refused("b", "no\nnever", 4.0),
         Abandoned("c", 5.0),
     )
 
     def test_records_come_back_as_they_were_written(self, experiment: Experiment) -> None:
         for record in self.RECORDS:
-            registry.append(experiment.registry, record)
-        assert registry.read(experiment.registry) == list(self.RECORDS)
+            experiment.ledger.append(record)
+        assert experiment.ledger.entries() == entries(self.RECORDS)
         assert len(Path(experiment.registry).read_bytes().split(b"\n")) == len(self.RECORDS) + 1
 
     def test_there_is_none_yet(self, experiment: Experiment) -> None:
-        assert registry.read(experiment.registry) == []
+        assert experiment.ledger.entries() == []
+
+    def test_one_that_looks_after_each_record_sees_the_same_as_one_that_looks_once(
+        self, experiment: Experiment
+    ) -> None:
+        looker, writer = Ledger(experiment.registry), Ledger(experiment.registry)
+        for count, record in enumerate(self.RECORDS, 1):
+            writer.append(record)
+            assert looker.entries() == entries(self.RECORDS[:count]) == Ledger(experiment.registry).entries()
+
+    def test_a_look_reads_only_what_was_appended_since_the_last(self, experiment: Experiment) -> None:
+        for number in range(300):
+            experiment.ledger.append(Intent(Submission(f"r/{number}", "/s", token=f"{number:016x}"), 1.0, "host", 7))
+        ledger = Ledger(experiment.registry)
+        ledger.entries()
+        ledger.append(self.RECORDS[0])
+        before = faults.bytes_read()
+        assert len(ledger.entries()) == 301
+        assert faults.bytes_read() - before < 2000 < os.path.getsize(experiment.registry) / 10
 
     @pytest.mark.survives("F12")
     @pytest.mark.parametrize("line", [b"garbage", b"{", b"[]", b'{"kind":"adopted"}', b"\xff", b"[" * 100_000])
     def test_a_line_that_is_no_record_is_passed_over(self, experiment: Experiment, line: bytes) -> None:
-        registry.append(experiment.registry, self.RECORDS[0])
-        with open(experiment.registry, "ab") as file:
-            file.write(line + b"\n")
-        registry.append(experiment.registry, self.RECORDS[1])
-        assert registry.read(experiment.registry) == list(self.RECORDS[:2])
+        experiment.ledger.append(self.RECORDS[0])
+        looker = Ledger(experiment.registry)
+        for data in (line, b"\n"):
+            with open(experiment.registry, "ab") as file:
+                file.write(data)
+            assert (looker.entries(), looker.torn_lines()) == (entries(self.RECORDS[:1]), 1)
+        experiment.ledger.append(self.RECORDS[1])
+        for ledger in (looker, experiment.ledger):
+            assert (ledger.entries(), ledger.torn_lines()) == (entries(self.RECORDS[:2]), 1)
+
+    @pytest.mark.survives("F12")
+    def test_a_record_that_is_seen_while_it_is_written_counts_once_it_is_whole(self, experiment: Experiment) -> None:
+        experiment.ledger.append(self.RECORDS[0])
+        size = len(Path(experiment.registry).read_bytes())
+        experiment.ledger.append(self.RECORDS[1])
+        whole = Path(experiment.registry).read_bytes()
+        Path(experiment.registry).write_bytes(whole[:size])
+        looker = Ledger(experiment.registry)
+        for end in range(size, len(whole)):
+            with open(experiment.registry, "ab") as file:
+                file.write(whole[end : end + 1])
+            # The newline is not waited for.
+            assert looker.entries() == entries(self.RECORDS[: 2 if end >= len(whole) - 2 else 1])
+        experiment.ledger.append(self.RECORDS[2])
+        assert looker.entries() == entries(self.RECORDS[:3])
+
+    @pytest.mark.parametrize("how", ["replaced", "cut", "cut and grown", "gone", "rewritten in place"])
+    def test_a_file_that_is_another_one_now_is_read_anew(self, experiment: Experiment, how: str) -> None:
+        path = Path(experiment.registry)
+        experiment.ledger.append(self.RECORDS[0])
+        first = path.read_bytes()
+        experiment.ledger.append(self.RECORDS[2])
+        looker = Ledger(experiment.registry)
+        assert looker.entries() == entries([self.RECORDS[0], self.RECORDS[2]])
+        other = first.replace(b"epoch1", b"epoch2") + path.read_bytes()[len(first) :]
+        if how == "replaced":
+            (path.parent / "new").write_bytes(other)
+            (path.parent / "new").rename(path)
+            assert [entry.submission.name for entry in looker.entries()] == ["r/t/epoch2", ""]
+        elif how == "gone":
+            path.unlink()
+            assert looker.entries() == []
+        elif how == "rewritten in place":
+            path.write_bytes(b"\n" + first + first.replace(b'"a"', b'"z"'))
+            assert [entry.token for entry in looker.entries()] == ["a", "z"]
+        else:
+            path.write_bytes(first)
+            if how == "cut and grown":
+                experiment.ledger.append(Intent(Submission(token="d" * 300, what="sidecar"), 3.0, "host", 7))
+            assert [entry.token for entry in looker.entries()] == ["a", "d" * 300][: 1 + (how != "cut")]
 
     @pytest.mark.survives("F11")
     @pytest.mark.parametrize(
         "line", ['{"kind":"intent","schema":2}', '{"kind":"abandoned","token":"t","at":1,"schema":2}']
     )
-    def test_a_newer_schema_is_refused(self, experiment: Experiment, line: str) -> None:
-        Path(experiment.registry).write_text(f"{line}\n")
-        with pytest.raises(UnreadableError, match="newer evalmon"):
-            registry.read(experiment.registry)
+    def test_a_newer_schema_is_refused_at_each_look(self, experiment: Experiment, line: str) -> None:
+        experiment.ledger.append(self.RECORDS[0])
+        experiment.ledger.entries()
+        with open(experiment.registry, "a", encoding="ascii") as file:
+            file.write(f"{line}\n")
+        for _ in range(2):
+            with pytest.raises(UnreadableError, match="newer evalmon"):
+                experiment.ledger.entries()
 
 
 class TestHeartbeat:

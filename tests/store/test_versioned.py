@@ -11,11 +11,12 @@ import pytest
 
 from evalmon_agent.errors import UnreadableError
 from evalmon_agent.settings import Settings
-from evalmon_agent.store import heartbeat, identity, lock, registry, reports, state, versioned
+from evalmon_agent.store import heartbeat, identity, lock, reports, state, versioned
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.heartbeat import Heartbeat
-from evalmon_agent.tracking.registry import Accepted
+from evalmon_agent.store.ledger import Ledger
+from evalmon_agent.tracking.registry import Intent, Submission
 
 pytestmark = pytest.mark.survives("F11")
 
@@ -33,13 +34,13 @@ def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
     """Each of them, written by us, and how it is read."""
     state.Held(experiment, now=0).save()
     heartbeat.save(experiment.observer, Heartbeat("command", "h", 1))
-    registry.append(experiment.registry, Accepted("a", "11", 2.0))
+    experiment.ledger.append(Intent(Submission("r/a", "/r/a.slurm", token="a"), 1.0, "host", 1))
     lock.choice(experiment)
     own = Path(experiment.by_descriptor)
     return {
         "state.json": (own / "state.json", lambda: state.load(experiment)),
         "observer.json": (own / "observer.json", lambda: heartbeat.load(experiment.observer)),
-        "registry.jsonl": (own / "registry.jsonl", lambda: registry.read(experiment.registry)),
+        "registry.jsonl": (own / "registry.jsonl", lambda: Ledger(str(own / "registry.jsonl")).entries()),
         "lock.json": (own / "lock.json", lambda: lock.recorded(experiment)),
         "experiment.json": (own / "experiment.json", lambda: identity.load(f"{own}/experiment.json")),
     }

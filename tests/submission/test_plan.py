@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.submission.plan import Planned, Script, plan, read_script
+from evalmon_agent.submission.plan import Script, plan, read_script
+from evalmon_agent.tracking.registry import Submission
 
 ROOT = "/exp"
 
@@ -21,7 +22,7 @@ def script(path: str, *options: str, shebang: str = "#!/bin/bash") -> Script:
 
 def planned(
     *scripts: Script, taken: tuple[str, ...] = (), registered: tuple[str, ...] = (), **environ: str
-) -> list[Planned]:
+) -> list[Submission]:
     return plan(scripts, root=ROOT, registered=registered, taken=taken, environ=environ)
 
 
@@ -127,7 +128,7 @@ PATHS = st.builds(lambda parts, file: "/".join([*parts, file]), st.lists(PARTS, 
 LAYOUTS = st.lists(st.tuples(PATHS, st.booleans()), min_size=1, max_size=8, unique_by=lambda pair: pair[0])
 
 
-def directories(found: list[Planned]) -> list[str]:
+def directories(found: list[Submission]) -> list[str]:
     """Where each eval writes."""
     tasks = ((one, one.tasks if one.tasks is not None else [None]) for one in found)
     return [one.output_dir if task is None else f"{one.output_dir}/{task}" for one, those in tasks for task in those]
@@ -138,7 +139,7 @@ def test_whatever_the_layout_no_two_evals_share_a_name_or_a_directory(
     first: list[tuple[str, bool]], more: list[tuple[str, bool]]
 ) -> None:
     old = _planned_unless_refused(first, (), ())
-    registered = tuple(one.script.path for one in old)
+    registered = tuple(one.script for one in old)
     later = [pair for pair in more if f"{ROOT}/{pair[0]}" not in registered]
     new = _planned_unless_refused(later, tuple(one.output_dir for one in old), registered)
     for found in (old, new):
@@ -154,7 +155,7 @@ def test_whatever_the_layout_no_two_evals_share_a_name_or_a_directory(
 
 def _planned_unless_refused(
     layout: list[tuple[str, bool]], taken: tuple[str, ...], registered: tuple[str, ...]
-) -> list[Planned]:
+) -> list[Submission]:
     scripts = [script(path, *(["--array=0,3"] if is_array else [])) for path, is_array in layout]
     try:
         return planned(*scripts, taken=taken, registered=registered)

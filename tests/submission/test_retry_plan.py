@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Job, Own
-from evalmon_agent.tracking.registry import Adopted, Entry, Intent, entries
+from evalmon_agent.tracking.registry import Adopted, Intent, Submission, entries
 from evalmon_agent.words.job_id import parse_array_spec
 from evalmon_agent.words.states import State
 
 NAME = "r1/t/epoch0"
-ENTRY = Entry(Intent("t1", "eval", 1.0, "login1", 1, NAME, "/exp/r1/eval/t_epoch0.slurm"))
+SCRIPT = "/exp/r1/eval/t_epoch0.slurm"
+[ENTRY] = entries([Intent(Submission(NAME, SCRIPT, token="t1"), 1.0, "login1", 1)])
 SUCCESS = EvalResult(status="success", samples_completed=4, samples_total=4, log="/l.eval")
 ERROR = EvalResult(status="error", samples_completed=2, samples_total=4, log="/l.eval")
 
@@ -86,13 +87,13 @@ def test_one_that_somebody_else_submitted_is_theirs() -> None:
 
 
 def test_one_that_watch_took_up_was_not_submitted_by_evalmon_either() -> None:
-    [adopted] = entries([Adopted("1", NAME, 2.0, 1.0)])
+    [adopted] = entries([Adopted(Submission(NAME), "1", 2.0, 1.0)])
     taken_up = Eval(NAME, "1", State.FAILED, jobs=[Job("1", 1.0)], final=True)
     assert "evalmon did not submit it" in str(decided(taken_up, entry=adopted, names=[NAME]))
 
 
 def test_one_that_was_submitted_again_since_its_end_was_looked_at_is_left_alone() -> None:
-    meanwhile = Entry(Intent("t2", "eval", 2.0, "login2", 1, NAME, "/exp/r1/eval/t_epoch0.slurm"))
+    [meanwhile] = entries([Intent(Submission(NAME, SCRIPT, token="t2"), 2.0, "login2", 1)])
     assert "by somebody else" in str(decided(ended(State.FAILED), entry=meanwhile, names=[NAME]))
 
 

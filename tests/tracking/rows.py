@@ -8,9 +8,10 @@ from typing import Any
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, Registration, SelfReport
+from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, SelfReport
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import Eval, ExperimentState, Own
+from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.states import TERMINAL, State
 
@@ -22,7 +23,9 @@ LOST_AFTER_S = 1800.0
 
 
 def registered(name: str = NAME, job_id: str = JOB, *, at: float = 0.0, token: str | None = TOKEN) -> Registration:
-    return Registration(name, job_id, T + at, token, "/exp/r8_lr1e-5/eval/cell.slurm", "/exp/out")
+    return Registration(
+        Submission(name, "/exp/r8_lr1e-5/eval/cell.slurm", "/exp/out", token=token or ""), job_id, T + at
+    )
 
 
 def launcher(token: str) -> str:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, Registration, SelfReport
+from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, SelfReport
 from evalmon_agent.tracking.records import Own
+from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
@@ -107,7 +108,9 @@ class TrueJob:
         return self.attempts[-1].ended_at
 
     def registration(self) -> Registration:
-        return Registration(self.name, self.job_id, self.registered_at, self.token, f"/exp/{self.name}.slurm")
+        return Registration(
+            Submission(self.name, f"/exp/{self.name}.slurm", token=self.token or ""), self.job_id, self.registered_at
+        )
 
     def true_path(self, *, suspended: bool = True) -> list[tuple[str, State]]:
         """Every state it went through, the registration left out. COMPLETING counts as RUNNING."""

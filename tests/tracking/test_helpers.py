@@ -7,13 +7,13 @@ import pytest
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.helpers import COMPLETE, REFUSED, SUBMITTED, all_final, take_helpers
 from evalmon_agent.tracking.records import ExperimentState, HelperJob
-from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Record, Refused, What, entries
+from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Record, Refused, Submission, What, entries
 from evalmon_agent.words.states import State
 from tracking.rows import Told, queue, registered, row, told
 
 
 def submitted(token: str, what: What, job_id: str | None = None) -> list[Record]:
-    intent = Intent(token, what, 1.0, "login1", 4711)
+    intent = Intent(Submission(token=token, what=what), 1.0, "login1", 4711)
     return [intent] if job_id is None else [intent, Accepted(token, job_id, 2.0)]
 
 
@@ -42,7 +42,7 @@ def test_the_latest_ones_that_slurm_took_are_ours() -> None:
 
 @pytest.mark.parametrize("fate", [[], [Refused("n", "no", 3.0)], [Abandoned("n", 3.0)]])
 def test_one_that_is_on_its_way_or_was_refused_does_not_make_the_last_one_forgotten(fate: list[Record]) -> None:
-    new: list[Record] = [Intent("n", "completion", 2.5, "login1", 4711), *fate]
+    new: list[Record] = [Intent(Submission(token="n", what="completion"), 2.5, "login1", 4711), *fate]
     assert HelperJob("2", SUBMITTED) == helped(*submitted("b", "completion", "2"), *new).completion
 
 

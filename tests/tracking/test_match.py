@@ -160,7 +160,7 @@ class TestAdopted:
 
     def test_one_that_reports_itself_afterwards_is_the_eval_that_was_named(self) -> None:
         found = Told(self.ADOPTED, report(own(), name="hooked"), self.ADOPTED)
-        assert [self.SUBMIT.name] == list(found.state.evals)
+        assert [self.SUBMIT.submission.name] == list(found.state.evals)
         assert (1, 1) == (len(found.eval.jobs), len(found.eval.own))
 
     def test_a_later_bearer_of_an_ended_evals_id_is_a_new_eval(self) -> None:
@@ -168,4 +168,6 @@ class TestAdopted:
         later = replace(registered("r/b", token=None, at=9000), submitted_at=T + 9000)
         found.take(Facts(registrations=[later]))
         found.take(accounts(9100, account(State.FAILED, submit=9000, start=9001, end=9002)))
-        assert {self.SUBMIT.name: "COMPLETED", "r/b": "FAILED"} == {n: e.state for n, e in found.state.evals.items()}
+        assert {self.SUBMIT.submission.name: "COMPLETED", "r/b": "FAILED"} == {
+            n: e.state for n, e in found.state.evals.items()
+        }

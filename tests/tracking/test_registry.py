@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from evalmon_agent.tracking.facts import Registration
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
@@ -10,11 +9,14 @@ from evalmon_agent.tracking.registry import (
     Entry,
     Intent,
     Refused,
+    Registration,
+    Submission,
     entries,
     registrations,
 )
 
-INTENT = Intent("t1", "eval", 100.0, "login1", 4711, "r/t/epoch0", "/exp/r/eval/t_epoch0.slurm", "/exp/r/eval")
+SUBMISSION = Submission("r/t/epoch0", "/exp/r/eval/t_epoch0.slurm", "/exp/r/eval", token="t1")
+INTENT = Intent(SUBMISSION, 100.0, "login1", 4711)
 ACCEPTED = Accepted("t1", "123", 101.0)
 REFUSED = Refused("t1", "Invalid partition", 101.0)
 ABANDONED = Abandoned("t1", 102.0)
@@ -31,7 +33,7 @@ def test_each_outcome_closes_it() -> None:
 
 
 def test_an_accepted_eval_is_registered_with_the_time_of_its_intent() -> None:
-    expected = Registration("r/t/epoch0", "123", 100.0, "t1", "/exp/r/eval/t_epoch0.slurm", "/exp/r/eval")
+    expected = Registration(SUBMISSION, "123", 100.0)
     assert [expected] == registrations(entries([INTENT, ACCEPTED]))
 
 
@@ -46,39 +48,43 @@ def test_an_outcome_without_its_intent_is_nothing() -> None:
 
 
 def test_entries_stand_in_the_order_of_their_intents() -> None:
-    other = Intent("t2", "sidecar", 99.0, "login1", 4711)
-    assert [Entry(INTENT, accepted=ACCEPTED), Entry(other)] == entries([INTENT, other, ACCEPTED])
+    other = Intent(Submission(token="t2", what="sidecar"), 99.0, "login1", 4711)
+    assert [
+        Entry(SUBMISSION, 100.0, INTENT, ACCEPTED),
+        Entry(other.submission, 99.0, other),
+    ] == entries([INTENT, other, ACCEPTED])
 
 
 def test_jobs_of_ours_are_no_evals() -> None:
-    ours = Intent("t1", "completion", 100.0, "login1", 4711)
+    ours = Intent(Submission(token="t1", what="completion"), 100.0, "login1", 4711)
     assert [] == registrations(entries([ours, ACCEPTED]))
 
 
 def test_each_task_of_an_array_is_an_eval_with_a_directory_of_its_own() -> None:
-    array = Intent("t1", "eval", 100.0, "login1", 4711, "r/t", "/exp/r/eval/t.slurm", "/exp/r/eval/t", [0, 7])
+    array = Intent(Submission("r/t", "/exp/r/eval/t.slurm", "/exp/r/eval/t", (0, 7), token="t1"), 100.0, "login1", 4711)
     found = registrations(entries([array, ACCEPTED]))
     assert [("r/t[0]", "123_0", "/exp/r/eval/t/0"), ("r/t[7]", "123_7", "/exp/r/eval/t/7")] == [
-        (r.name, r.job_id, r.output_dir) for r in found
+        (r.submission.name, r.job_id, r.submission.output_dir) for r in found
     ]
 
 
-ADOPTED = Adopted("123", "r/t/epoch0", 900.0, 100.0, "/exp/r/eval/t.slurm", "/exp/r/eval")
+THEIRS = Submission("r/t/epoch0", "/exp/r/eval/t.slurm", "/exp/r/eval")
+ADOPTED = Adopted(THEIRS, "123", 900.0, 100.0)
 
 
 def test_an_adopted_job_is_registered_with_its_submit_and_without_a_token() -> None:
-    expected = Registration("r/t/epoch0", "123", 100.0, None, "/exp/r/eval/t.slurm", "/exp/r/eval", 100.0)
+    expected = Registration(THEIRS, "123", 100.0, 100.0)
     [entry] = entries([ADOPTED, ADOPTED])
     assert ([expected], False) == (registrations([entry]), entry.is_open)
 
 
 def test_tasks_of_an_adopted_array_share_their_working_directory_and_so_have_none() -> None:
-    array = Adopted("123", "r/t", 900.0, 100.0, tasks=[0, 7])
+    array = Adopted(Submission("r/t", tasks=(0, 7)), "123", 900.0, 100.0)
     assert [("r/t[0]", "123_0", None), ("r/t[7]", "123_7", None)] == [
-        (r.name, r.job_id, r.output_dir) for r in registrations(entries([array]))
+        (r.submission.name, r.job_id, r.submission.output_dir) for r in registrations(entries([array]))
     ]
 
 
 def test_a_later_bearer_of_the_id_is_another_job() -> None:
-    later = Adopted("123", "other", 9000.0, 8000.0)
-    assert ["r/t/epoch0", "other"] == [r.name for r in registrations(entries([ADOPTED, later]))]
+    later = Adopted(Submission("other"), "123", 9000.0, 8000.0)
+    assert ["r/t/epoch0", "other"] == [r.submission.name for r in registrations(entries([ADOPTED, later]))]

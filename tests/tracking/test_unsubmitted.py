@@ -9,10 +9,12 @@ from evalmon_agent.tracking.records import Eval, ExperimentState, Job
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
+    Entries,
     Intent,
     Planned,
     Record,
     Refused,
+    Submission,
     Withdrawn,
     entries,
     registrations,
@@ -20,8 +22,9 @@ from evalmon_agent.tracking.registry import (
 from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, take_waiting, waiting
 from evalmon_agent.words.states import State
 
-PLANNED = Planned("p", 10.0, "r/a", "/exp/r/eval/a.slurm")
-INTENT = Intent("p", "eval", 20.0, "login1", 1, "r/a", "/exp/r/eval/a.slurm")
+SUBMISSION = Submission("r/a", "/exp/r/eval/a.slurm", token="p")
+PLANNED = Planned(SUBMISSION, 10.0)
+INTENT = Intent(SUBMISSION, 20.0, "login1", 1)
 LIMIT = Refused("p", "QOSMaxSubmitJobPerUserLimit", 21.0, waits=True)
 TAKEN = Accepted("p", "7", 22.0)
 
@@ -53,14 +56,15 @@ def test_any_other_refusal_and_a_withdrawal_end_the_waiting() -> None:
 
 
 def test_one_that_was_submitted_otherwise_since_waits_no_more() -> None:
-    other: list[Record] = [Intent("o", "eval", 15.0, "login1", 1, "r/a"), Accepted("o", "9", 16.0)]
+    other: list[Record] = [Intent(Submission("r/a", token="o"), 15.0, "login1", 1), Accepted("o", "9", 16.0)]
     assert (False, False, ["9"]) == state_of(PLANNED, *other)
     assert (True, False, ["9"]) == state_of(*other, PLANNED)
 
 
 def test_there_are_those_that_are_not_known_to_be_over_an_arrays_tasks_one_by_one() -> None:
-    array = Intent("x", "eval", 20.0, "login1", 1, "r/x", tasks=[0, 1, 2])
-    known = entries([PLANNED, INTENT, array, Accepted("x", "8", 21.0), Planned("q", 22.0, "r/q", "/q")])
+    array = Intent(Submission("r/x", tasks=(0, 1, 2), token="x"), 20.0, "login1", 1)
+    later = Planned(Submission("r/q", "/q", token="q"), 22.0)
+    known = entries([PLANNED, INTENT, array, Accepted("x", "8", 21.0), later])
     assert 4 == in_queue(known, None)
     over = Eval("r/x[1]", "8_1", State.FAILED, final=True, jobs=[Job("8_1", 20.0, "x")])
     earlier = Eval("r/x[2]", "1_2", State.FAILED, final=True, jobs=[Job("1_2", 1.0, "before")])
@@ -71,7 +75,7 @@ def test_there_are_those_that_are_not_known_to_be_over_an_arrays_tasks_one_by_on
 
 def test_the_state_keeps_since_when_and_forgets_why_with_the_last_one() -> None:
     state = ExperimentState("/exp", waiting_for="a limit")
-    array = Planned("x", 11.0, "r/x", "/x", tasks=[0, 1])
+    array = Planned(Submission("r/x", "/x", tasks=(0, 1), token="x"), 11.0)
     take_waiting(state, entries([PLANNED, array]))
     assert {"r/a": 10.0, "r/x[0]": 11.0, "r/x[1]": 11.0} == {name: one.since for name, one in state.waiting.items()}
     assert "a limit" == state.waiting_for
@@ -85,8 +89,8 @@ def test_the_state_keeps_since_when_and_forgets_why_with_the_last_one() -> None:
 RECORDS = st.lists(
     st.builds(
         lambda kind, token: {
-            "plan": Planned(token, 1.0, "r/a", "/s"),
-            "intent": Intent(token, "eval", 2.0, "h", 1, "r/a"),
+            "plan": Planned(Submission("r/a", "/s", token=token), 1.0),
+            "intent": Intent(Submission("r/a", token=token), 2.0, "h", 1),
             "taken": Accepted(token, f"1{token}", 3.0),
             "refused": Refused(token, "no", 3.0),
             "limit": Refused(token, "MaxSubmit", 3.0, waits=True),
@@ -109,3 +113,14 @@ def test_whatever_is_on_record_one_submission_counts_and_what_slurm_has_never_wa
         assert entry.accepted is None
         assert counting["r/a", None] is entry
     assert in_queue(known, None) + len(waiting(known)) <= 1
+
+
+@given(RECORDS)
+def test_those_of_a_token_a_name_and_a_job_are_those_that_a_look_through_all_finds(records: list[Record]) -> None:
+    known = Entries(records)
+    found = list(known)
+    assert known.of_name("r/a") == found
+    for entry in found:
+        assert known.of_token(entry.token) is entry
+        assert entry.accepted is None or known.of_job(entry.accepted.job_id) is entry
+    assert (known.of_token("?"), known.of_name("?"), known.of_job("?")) == (None, [], None)

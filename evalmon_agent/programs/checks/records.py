@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from evalmon_agent.programs.checks.finding import Finding, ok, warning
-from evalmon_agent.store import registry, reports
+from evalmon_agent.store import reports
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 
@@ -17,7 +17,7 @@ def check(experiment: Experiment) -> list[Finding]:
     if not os.path.isdir(experiment.directory) or not experiment.is_ours or not experiment.is_monitored():
         return []
     state_file.load(experiment)
-    torn = registry.torn_lines(experiment.registry)
+    torn = experiment.ledger.torn_lines()
     unread = reports.unread(experiment.jobs)
     aside = [name for name in os.listdir(experiment.by_descriptor) if name.startswith("state.json.corrupt-")]
     found = []

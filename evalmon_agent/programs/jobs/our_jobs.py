@@ -12,7 +12,7 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.store import registry, scripts
+from evalmon_agent.store import scripts
 from evalmon_agent.store import settings as settings_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.our_jobs import (
@@ -26,7 +26,7 @@ from evalmon_agent.submission.our_jobs import (
     time_min,
 )
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.tracking.registry import Entry
 
 _HEADS_READ = 50
 MAX_DEPENDENCIES = 5000
@@ -88,17 +88,13 @@ class Helpers:
 
     def _place(self) -> Place:
         """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
-        found = [
-            entry
-            for entry in entries(registry.read(self.experiment.registry))
-            if entry.intent.what == "eval" and entry.accepted is not None
-        ]
+        found = [entry for entry in self.experiment.ledger.entries() if entry.is_eval and entry.accepted is not None]
         return place_of([self._options(entry) for entry in found[-_HEADS_READ:]], self.environ)
 
     def _options(self, entry: Entry) -> Mapping[str, str]:
         """The options of an eval's script; of an adopted job what Slurm gave it."""
         if entry.adopted is None:
-            launcher = scripts.read_launcher(self.experiment, entry.intent.token, entry.intent.script or "")
+            launcher = scripts.read_launcher(self.experiment, entry.token, entry.submission.script)
             return read_head((launcher or b"").decode(errors="surrogateescape")).options
         given = (entry.adopted.partition, entry.adopted.account, entry.adopted.qos)
         return {key: value for key, value in zip(("partition", "account", "qos"), given, strict=True) if value}
@@ -117,11 +113,11 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[s
     over = set(_over(state)) if state is not None else set()
     found: dict[str, None] = {}
     registered: set[str] = set()
-    for entry in entries(registry.read(experiment.registry)):
-        if entry.intent.what != "eval" or entry.accepted is None:
+    for entry in experiment.ledger.entries():
+        if not entry.is_eval or entry.accepted is None:
             continue
         job_id = entry.accepted.job_id
-        tasks = entry.intent.tasks
+        tasks = entry.submission.tasks
         ids = [job_id] if tasks is None else [f"{job_id}_{task}" for task in tasks]
         registered.update(ids)
         if not over.issuperset(ids):

@@ -1,4 +1,4 @@
-"""How is a job submitted so that it is never submitted twice: intent, sbatch, acceptance.
+"""Submits a job so that it is never submitted twice: intent, sbatch, acceptance.
 
 The intent is on disk before sbatch runs, and its token stands in what Slurm keeps as the job's Command. Whoever finds
 an intent without an outcome, whose submitter is dead, looks for the token among the jobs instead of guessing.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import psutil
@@ -24,22 +24,25 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
 from evalmon_agent.slurm.sbatch_options import in_effect
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.store import registry, reports, scripts
+from evalmon_agent.store import reports, scripts
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.store.lock import locked
+from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
+    Entries,
     Entry,
     Intent,
+    Name,
     Planned,
     Refused,
+    Submission,
     What,
     Withdrawn,
-    entries,
 )
-from evalmon_agent.tracking.unsubmitted import Name, in_queue, last_begun_at, latest, waiting
+from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, waiting
 from evalmon_agent.words.states import State
 
 IN_FLIGHT_S = 15.0
@@ -69,36 +72,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """What is to be submitted: the facts of its intent.
-
-    `instead_of`: for evals that were submitted before, the token that counts now; they are taken only while it does.
-    """
-
-    name: str
-    script: str
-    output_dir: str | None
-    tasks: Sequence[int] | None = None
-    options: Sequence[str] = ()
-    instead_of: Mapping[Name, str] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        """How many evals these are."""
-        return 1 if self.tasks is None else len(self.tasks)
-
-    def is_free(self, known: Sequence[Entry], *, token: str) -> bool:
-        """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
-        if any(e.intent.token == token and e.planned is not None and not e.is_waiting for e in known):
-            return False
-        counting = latest(known)
-        names = [(self.name, task) for task in ([None] if self.tasks is None else self.tasks)]
-        tokens = {name: counting[name].intent.token for name in names if name in counting}
-        planned_by_us = {name: token for name, found in tokens.items() if found == token and counting[name].is_waiting}
-        return {name: self.instead_of[name] for name in names if name in self.instead_of} | planned_by_us == tokens
-
-
-@dataclass(frozen=True, slots=True)
 class Room:
     """How many evals may be with Slurm at once, and how many seconds lie between two submissions at least."""
 
@@ -114,78 +87,77 @@ def new_token() -> str:
 def claim(experiment: Experiment, token: str, what: What) -> None:
     """Put the intent to submit a job of ours on record."""
     with locked(experiment):
-        registry.append(experiment.registry, Intent(token, what, time.time(), socket.gethostname(), os.getpid()))
+        experiment.ledger.append(_intent(Submission(token=token, what=what), time.time()))
 
 
-def claim_evals(experiment: Experiment, token: str, asked: Submission, room: Room) -> Claim:
-    """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon."""
+def claim_evals(
+    experiment: Experiment, submission: Submission, room: Room, *, instead_of: Mapping[Name, str] | None = None
+) -> Claim:
+    """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon.
+
+    `instead_of`: for evals that were submitted before, the token that counts now; they are taken only while it does.
+    """
     with locked(experiment):
-        found = entries(registry.read(experiment.registry))
-        if not asked.is_free(found, token=token):
+        known = experiment.ledger.index()
+        if not _is_free(submission, known, instead_of=instead_of or {}):
             return "taken"
         if room.max_submit is not None:
-            active = in_queue(found, state_file.load(experiment))
-            if active + asked.size > room.max_submit:
+            active = in_queue(list(known), state_file.load(experiment))
+            if active + submission.size > room.max_submit:
                 return "no room"
-        if seconds_to_wait(found, room.stagger_s, now=time.time()) > 0:
+        if room.stagger_s and seconds_to_wait(known, room.stagger_s, now=time.time()) > 0:
             return "too soon"
-        registry.append(experiment.registry, _intent(token, asked, found))
+        # An eval's jobs are told apart and put in order by these times, whatever the clock of this host says.
+        earlier = (entry.at + _AFTER_S for entry in known.of_name(submission.name) if entry.has_begun)
+        experiment.ledger.append(_intent(submission, max([time.time(), *earlier])))
         return "claimed"
 
 
-def plan(experiment: Experiment, asked: Mapping[str, Submission], *, environment: str) -> list[str]:
-    """Put these on record as waiting for room, by their tokens; those that nobody else has, which are returned.
+def _is_free(submission: Submission, known: Entries, *, instead_of: Mapping[Name, str]) -> bool:
+    """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
+    token, names = submission.token, submission.names
+    ours = known.of_token(token)
+    if ours is not None and ours.planned is not None and not ours.is_waiting:
+        return False
+    counting = latest(known.of_name(submission.name))
+    there = {name: counting[name].token for name in names if name in counting}
+    planned_by_us = {name: token for name in there if counting[name].token == token and counting[name].is_waiting}
+    return {name: instead_of[name] for name in names if name in instead_of} | planned_by_us == there
+
+
+def _intent(submission: Submission, at: float) -> Intent:
+    return Intent(submission, at, socket.gethostname(), os.getpid())
+
+
+def plan(experiment: Experiment, new: Sequence[Prepared], *, environment: str) -> set[str]:
+    """Put these on record as waiting for room, those that nobody else has; their tokens are returned.
 
     `environment`: the digest of the one that they are to run with.
     """
-    planned = []
+    planned = set()
     with locked(experiment):
-        found = entries(registry.read(experiment.registry))
-        for token, one in asked.items():
-            if not one.is_free(found, token=token):
-                continue
-            tasks = None if one.tasks is None else list(one.tasks)
-            record = Planned(
-                token, time.time(), one.name, one.script, one.output_dir, tasks, list(one.options), environment
-            )
-            registry.append(experiment.registry, record)
-            planned.append(token)
+        known = experiment.ledger.index()
+        for one in new:
+            if _is_free(one.submission, known, instead_of=one.instead_of):
+                experiment.ledger.append(Planned(one.submission, time.time(), environment))
+                planned.add(one.submission.token)
     return planned
 
 
 def withdraw(experiment: Experiment) -> list[str]:
     """What waits is not to be submitted any more; returns the names."""
     with locked(experiment):
-        left = waiting(entries(registry.read(experiment.registry)))
+        left = waiting(experiment.ledger.entries())
         for entry in left:
-            registry.append(experiment.registry, Withdrawn(entry.intent.token, time.time()))
-    return [entry.intent.name or "" for entry in left]
+            experiment.ledger.append(Withdrawn(entry.token, time.time()))
+    return [entry.submission.name for entry in left]
 
 
-def seconds_to_wait(known: Sequence[Entry], stagger_s: float, *, now: float) -> float:
+def seconds_to_wait(known: Iterable[Entry], stagger_s: float, *, now: float) -> float:
     """Until the next eval may be submitted; a stamp in the future is a clock that was set back, and not believed."""
     last_at = last_begun_at(known)
     passed_s = stagger_s if last_at is None or last_at > now else now - last_at
     return max(stagger_s - passed_s, 0.0)
-
-
-def _intent(token: str, asked: Submission, known: Sequence[Entry]) -> Intent:
-    """An eval's jobs are told apart and put in order by these times, whatever the clock of this host says."""
-    earlier = (e.intent.at for e in known if e.intent.name == asked.name and e.begun)
-    at = max([time.time(), *(before + _AFTER_S for before in earlier)])
-    tasks = None if asked.tasks is None else list(asked.tasks)
-    return Intent(
-        token,
-        "eval",
-        at,
-        socket.gethostname(),
-        os.getpid(),
-        name=asked.name,
-        script=asked.script,
-        output_dir=asked.output_dir,
-        tasks=tasks,
-        options=list(asked.options),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,18 +212,18 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     # What Slurm said is on record beside the intent, whatever somebody did to the directory's path meanwhile.
     with locked(experiment, wherever_it_is=True):
         if job_id is not None:
-            registry.append(experiment.registry, Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
+            experiment.ledger.append(Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
             return Outcome(str(job_id))
         limit = not unknown and is_submit_limit(answer.refusal)
         if not unknown:
-            registry.append(experiment.registry, Refused(token, answer.refusal, time.time(), waits=limit or elsewhere))
+            experiment.ledger.append(Refused(token, answer.refusal, time.time(), waits=limit or elsewhere))
     return Outcome(None, answer.refusal, unknown, limit)
 
 
 def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False) -> Outcome:
     """Put on record that a claimed token cannot be submitted."""
     with locked(experiment, wherever_it_is=True):
-        registry.append(experiment.registry, Refused(token, why, time.time(), waits=waits))
+        experiment.ledger.append(Refused(token, why, time.time(), waits=waits))
     return Outcome(None, why)
 
 
@@ -278,9 +250,9 @@ def confirm(experiment: Experiment, token: str | None, job_id: str | None) -> No
     if token is None or job_id is None:
         return
     with suppress(OSError, LockUnavailableError), locked(experiment):
-        found = entries(registry.read(experiment.registry))
-        if any(entry.intent.token == token and entry.accepted is None for entry in found):
-            registry.append(experiment.registry, Accepted(token, job_id, time.time()))
+        entry = experiment.ledger.index().of_token(token)
+        if entry is not None and entry.accepted is None:
+            experiment.ledger.append(Accepted(token, job_id, time.time()))
 
 
 def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
@@ -288,37 +260,39 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
 
     SlurmUnavailableError if Slurm cannot be asked: without it nothing may be submitted again.
     """
-    found = entries(registry.read(experiment.registry))
-    orphans = [entry for entry in found if entry.is_open and not _is_alive(entry.intent)]
+    found = experiment.ledger.entries()
+    orphans = [entry for entry in found if entry.is_open and entry.intent is not None and not _is_alive(entry.intent)]
     if not orphans:
         return found
-    submitted_at = {entry.intent.token: entry.intent.at for entry in orphans}
+    submitted_at = {entry.token: entry.at for entry in orphans}
     jobs = _jobs_by_token(experiment, slurm, submitted_at)
     if len(jobs) < len(orphans):
         # Not there once is no proof: it may be on its way still, or the answer had a hole.
-        youngest = max(entry.intent.at for entry in orphans)
+        youngest = max(entry.at for entry in orphans)
         sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
         jobs |= _jobs_by_token(experiment, slurm, submitted_at)
-    exchanged = {e.intent.token: _let_go_late(experiment, slurm, e.intent, jobs.get(e.intent.token)) for e in orphans}
+    exchanged = {e.token: _let_go_late(experiment, slurm, e.submission, jobs.get(e.token)) for e in orphans}
     with locked(experiment):
-        for entry in orphans:
-            token, now = entry.intent.token, time.time()
+        known = experiment.ledger.index()
+        # Meanwhile somebody else may have resolved it, and even begun it again: that one is theirs.
+        for entry in (entry for entry in orphans if known.of_token(entry.token) == entry):
+            token, now = entry.token, time.time()
             job_id = jobs.get(token)
-            registry.append(experiment.registry, _outcome(token, job_id, exchanged[token], at=now))
-            if job_id is not None and entry.intent.script is not None:
-                scripts.lead_home(experiment, token, entry.intent.script)
-    return entries(registry.read(experiment.registry))
+            experiment.ledger.append(_outcome(token, job_id, exchanged[token], at=now))
+            if job_id is not None and entry.submission.script:
+                scripts.lead_home(experiment, token, entry.submission.script)
+    return experiment.ledger.entries()
 
 
-def _let_go_late(experiment: Experiment, slurm: Slurm, intent: Intent, job_id: str | None) -> str:
+def _let_go_late(experiment: Experiment, slurm: Slurm, submission: Submission, job_id: str | None) -> str:
     """What its submitter did not live to do; returns why the job was cancelled, or ""."""
-    path = scripts.launcher_of(experiment, intent.token, intent.script or "")
+    path = scripts.launcher_of(experiment, submission.token, submission.script)
     if job_id is None or not held.is_needed(experiment, path):
         return ""
     if not _is_pending(slurm, job_id):
         return ""  # its submitter lived to release it
-    launcher = scripts.read_launcher(experiment, intent.token, intent.script or "") or b""
-    return _let_go(slurm, job_id, launcher, intent.options)
+    launcher = scripts.read_launcher(experiment, submission.token, submission.script) or b""
+    return _let_go(slurm, job_id, launcher, submission.options)
 
 
 def _is_pending(slurm: Slurm, job_id: str) -> bool:

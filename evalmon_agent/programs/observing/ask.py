@@ -1,4 +1,4 @@
-"""What does one observation bring: the registry, the jobs' reports and Slurm's answers, as facts.
+"""Collects the facts of one observation: the registry, the jobs' reports and Slurm's answers.
 
 No lock is held here: every file that is read is replaced atomically or only appended to.
 """
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.failures import Failure, Kind
-from evalmon_agent.store import registry, reports
+from evalmon_agent.store import reports
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, Registration
+from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Entry, entries, registrations
+from evalmon_agent.tracking.registry import Entry, Registration, registrations
 from evalmon_agent.tracking.wanted import jobs_to_account
 
 Clock = Callable[[], float]
@@ -34,7 +34,7 @@ class Answers:
 
 def read_local(experiment: Experiment, state: ExperimentState) -> tuple[Facts, list[Entry]]:
     """What the files of the experiment say beyond what `state` has; Slurm is not asked."""
-    found = entries(registry.read(experiment.registry))
+    found = experiment.ledger.entries()
     facts = Facts(
         registrations=[r for r in registrations(found) if not _has(state, r)],
         reports=list(reports.changed(experiment.jobs, state.reported)),
@@ -80,5 +80,5 @@ def _account(slurm: Slurm, job_ids: Sequence[str], *, asked_at: float) -> Accoun
 
 
 def _has(state: ExperimentState, fact: Registration) -> bool:
-    ev = state.evals.get(fact.name)
-    return ev is not None and any(j.job_id == fact.job_id and j.token == fact.token for j in ev.jobs)
+    ev, token = state.evals.get(fact.submission.name), fact.submission.token or None
+    return ev is not None and any(j.job_id == fact.job_id and j.token == token for j in ev.jobs)

@@ -1,4 +1,4 @@
-"""Are the completion job and the sidecar there? Submitted for new evals, unless they live already."""
+"""Submits the completion job and the sidecar for new evals, unless they live already."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from evalmon_agent.programs.jobs.our_jobs import WAITING_BEGIN_S, Helpers, activ
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.store import registry
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import entries
 
 Mode = Literal["sidecar", "dependency"]
 HelperStatus = Literal["submitted", "running", "refused", "not needed"]
@@ -77,9 +75,10 @@ def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waitin
 
 def _came_later(experiment: Experiment, completion: str | None) -> bool:
     """Whether an eval is on record since that completion job was submitted, which thus does not wait for it."""
-    known = entries(registry.read(experiment.registry))
-    since = next((e.intent.at for e in known if e.accepted is not None and e.accepted.job_id == completion), 0.0)
-    return any(e.intent.what == "eval" and e.accepted is not None and e.accepted.at > since for e in known)
+    known = experiment.ledger.index()
+    entry = known.of_job(completion) if completion is not None else None
+    since = entry.at if entry is not None else 0.0
+    return any(e.is_eval and e.accepted is not None and e.accepted.at > since for e in known)
 
 
 def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *, mode: Mode) -> HelperReport:

@@ -1,24 +1,23 @@
-"""How do evals get into Slurm: all at once, or one by one as there is room; what must wait is put on record."""
+"""Submits evals, all at once or one by one as there is room, and puts on record what must wait."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.our_jobs import Helpers
 from evalmon_agent.programs.jobs.prepare import prepare
-from evalmon_agent.programs.jobs.register import BatchJob, Room, Submission
+from evalmon_agent.programs.jobs.register import BatchJob, Room
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.programs.submitting.accompany import Mode, bring_sidecar
 from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.programs.submitting.waiting import Progress, Submitter, on_command, tell
 from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.late_environment import digest
-from evalmon_agent.store import registry
-from evalmon_agent.submission.plan import Script
-from evalmon_agent.tracking.registry import entries
+from evalmon_agent.submission.plan import Prepared
+from evalmon_agent.tracking.registry import Submission
 from evalmon_agent.tracking.unsubmitted import waiting
 
 _MANY = 10
@@ -26,20 +25,6 @@ _MANY = 10
 
 _PATIENCE_S = 30.0
 """How long the command itself keeps to `stagger`; then the sidecar goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """One submission to be: the script as read, and what its intent will say.
-
-    `retry_logs`: where an eval that is run again may go on from; `why`: why it is submitted again.
-    """
-
-    script: Script
-    asked: Submission
-    retry_logs: Mapping[int | None, str] = field(default_factory=dict)
-    why: str = ""
-    token: str = field(default_factory=register.new_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +43,7 @@ class Evals:
             self._plan(new)
         else:
             self._submit_until_full(new)
-        self._submit_waiting({one.token: one for one in new})
+        self._submit_waiting({one.submission.token: one for one in new})
 
     def _submit_until_full(self, new: Sequence[Prepared]) -> None:
         for number, one in enumerate(new, 1):
@@ -70,16 +55,16 @@ class Evals:
 
     def _submit_one(self, one: Prepared) -> bool:
         """False if the site takes no more for now."""
-        experiment, asked = self.helpers.experiment, one.asked
+        experiment, submission = self.helpers.experiment, one.submission
         job = self._prepare(one)
-        if register.claim_evals(experiment, one.token, asked, Room()) != "claimed":
-            self.report.skipped.append({"name": asked.name, "job_id": None, "why": "being submitted by somebody else"})
+        if register.claim_evals(experiment, submission, Room(), instead_of=one.instead_of) != "claimed":
+            self.report.skipped.append(_taken(submission))
             return True
         outcome = register.submit(experiment, self.helpers.slurm, job)
         if outcome.job_id is not None:
-            self._submitted(one, asked, outcome.job_id)
+            self._submitted(one, submission, outcome.job_id)
         elif not outcome.limit:
-            self.report.refused.append(_refused(asked, outcome))
+            self.report.refused.append(_refused(submission, outcome))
         return not outcome.limit
 
     def _plan(self, new: Sequence[Prepared]) -> None:
@@ -87,47 +72,46 @@ class Evals:
         for one in new:
             self._prepare(one)
         experiment = self.helpers.experiment
-        known = entries(registry.read(experiment.registry))
+        known = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in known if e.planned is not None)
         environment = digest(for_evals(self.helpers.environ), salt=next(salts, None) or register.new_token())
-        planned = register.plan(experiment, {one.token: one.asked for one in new}, environment=environment)
-        self.report.skipped += [
-            {"name": one.asked.name, "job_id": None, "why": "being submitted by somebody else"}
-            for one in new
-            if one.token not in planned
-        ]
+        planned = register.plan(experiment, new, environment=environment)
+        self.report.skipped += [_taken(one.submission) for one in new if one.submission.token not in planned]
 
     def _submit_waiting(self, new: Mapping[str, Prepared]) -> None:
         helpers = self.helpers
         place = on_command(helpers.environ, submits=True)
         submitter = Submitter(helpers.experiment, helpers.settings, helpers.slurm, place, self.sleep)
         progress = submitter.run(until=time.time() + _PATIENCE_S)
-        for token, asked, job_id in progress.submitted:
-            self._submitted(new.get(token), asked, job_id, why=progress.changes.get(token, ""))
-        self.report.refused += [_refused(asked, outcome) for asked, outcome in progress.refused]
+        for submission, job_id in progress.submitted:
+            token = submission.token
+            self._submitted(new.get(token), submission, job_id, why=progress.changes.get(token, ""))
+        self.report.refused += [_refused(submission, outcome) for submission, outcome in progress.refused]
         self._tell_waiting(progress)
 
     def _tell_waiting(self, progress: Progress) -> None:
         helpers = self.helpers
-        left = waiting(entries(registry.read(helpers.experiment.registry)))
+        left = waiting(helpers.experiment.ledger.entries())
         why = progress.detail or "submitted by somebody else"
-        self.report.waiting += [{"name": entry.intent.name or "", "why": why} for entry in left]
+        self.report.waiting += [{"name": entry.submission.name, "why": why} for entry in left]
         if left:
             tell(Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command"), progress)
 
-    def _submitted(self, one: Prepared | None, asked: Submission, job_id: str, *, why: str = "") -> None:
-        told = {"name": asked.name, "job_id": job_id, "script": asked.script}
+    def _submitted(self, one: Prepared | None, submission: Submission, job_id: str, *, why: str = "") -> None:
+        told = {"name": submission.name, "job_id": job_id, "script": submission.script}
         why = one.why if one is not None and one.why else why
         self.report.submitted.append({**told, "why": why} if why else told)
 
     def _prepare(self, one: Prepared) -> BatchJob:
         helpers = self.helpers
-        return prepare(
-            helpers.experiment, helpers.settings, one.token, one.script, one.asked, retry_logs=one.retry_logs
-        )
+        return prepare(helpers.experiment, helpers.settings, one)
 
 
-def _refused(asked: Submission, outcome: register.Outcome) -> dict[str, str]:
+def _taken(submission: Submission) -> dict[str, str | None]:
+    return {"name": submission.name, "job_id": None, "why": "being submitted by somebody else"}
+
+
+def _refused(submission: Submission, outcome: register.Outcome) -> dict[str, str]:
     """Slurm's words on one script."""
     hint = "; it is not known whether Slurm took it: run the same command again to find out" if outcome.unknown else ""
-    return {"name": asked.name, "script": asked.script, "error": outcome.refusal + hint}
+    return {"name": submission.name, "script": submission.script, "error": outcome.refusal + hint}

@@ -1,4 +1,4 @@
-"""Who submits what waits for room: whoever polls, one after another, each eval once and in the right environment.
+"""Submits the evals that wait for room: whoever polls does, each eval once and in the right environment.
 
 An eval waits on record (`Planned`), its script lies there; what is missing is its sbatch. Before that its intent is
 on record under the lock, where it is also seen whether there is room: two at once submit nothing twice and never
@@ -18,18 +18,17 @@ from evalmon_agent.logbook import blocks
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.find_scripts import change_since
 from evalmon_agent.programs.jobs.prepare import prepared
-from evalmon_agent.programs.jobs.register import Room, Submission
+from evalmon_agent.programs.jobs.register import Room
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import carried, for_evals
 from evalmon_agent.slurm.late_environment import is_same
-from evalmon_agent.store import registry
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Entry, entries
+from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import in_queue, waiting
 
 Sleep = Callable[[float], object]
@@ -46,12 +45,12 @@ _IS_TOLD = frozenset({"limit", "stuck"})
 
 @dataclass(slots=True)
 class Progress:
-    """What was submitted, (token, what, job id) each, what Slurm refused, and why the rest waits on.
+    """What was submitted, with its job id, what Slurm refused, and why the rest waits on.
 
     `changes`: of which of the submitted, by their tokens, the script has changed since they were planned.
     """
 
-    submitted: list[tuple[str, Submission, str]] = field(default_factory=list)
+    submitted: list[tuple[Submission, str]] = field(default_factory=list)
     refused: list[tuple[Submission, register.Outcome]] = field(default_factory=list)
     changes: dict[str, str] = field(default_factory=dict)
     why: Why = "nothing waits"
@@ -116,65 +115,67 @@ class Submitter:
     def run(self, *, until: float = 0.0, at_most: float = math.inf) -> Progress:
         """Submit what there is room for, and what becomes due by `until` (epoch). Never raises for Slurm's silence."""
         progress = Progress()
-        found = entries(registry.read(self.experiment.registry))
-        if not any(self._is_of_interest(entry) for entry in found):
+        ledger = self.experiment.ledger
+        if not any(map(self._is_of_interest, ledger.entries())):
             return progress
         try:
-            found = register.resolve(self.experiment, self.slurm, sleep=self.sleep)
+            register.resolve(self.experiment, self.slurm, sleep=self.sleep)
         except SlurmUnavailableError as error:
             return _because(progress, "room", str(error))
         if self._full is not None and self._is_still_full():
             return _because(progress, "limit", self._full.words)
         self._full = None
         while True:
-            left = waiting(found)
-            mine = [entry for entry in left if self.place.is_for(entry)]
+            left = waiting(ledger.entries())
+            mine = [entry.submission for entry in left if self.place.is_for(entry)]
             if not mine or self._forbidden:
                 return self._nothing_to_do_here(progress, left)
-            if self._is_over_after(mine[0], progress, found, until=until) or len(progress.submitted) >= at_most:
-                return progress
-            found = entries(registry.read(self.experiment.registry))
+            # Whether they still wait is seen under the lock: to look through all for each takes too long.
+            for submission in mine:
+                if self._is_over_after(submission, progress, until=until) or len(progress.submitted) >= at_most:
+                    return progress
+                if self._forbidden:
+                    break
 
     def _is_of_interest(self, entry: Entry) -> bool:
         """Whether it waits, or is to be looked for. A command that submits has looked already, and leaves its own."""
         is_planned = entry.planned is not None and entry.accepted is None
-        return is_planned or (entry.is_open and entry.intent.what == "eval" and not self.place.any_environment)
+        return is_planned or (entry.is_open and entry.is_eval and not self.place.any_environment)
 
-    def _is_over_after(self, entry: Entry, progress: Progress, found: Sequence[Entry], *, until: float) -> bool:
-        """Submit one, or wait for its time; True if that is all for now."""
+    def _is_over_after(self, submission: Submission, progress: Progress, *, until: float) -> bool:
+        """Submit one, once it is time for it; True if that is all for now."""
         room = Room(self.settings.max_submit, self.settings.stagger)
-        token, asked = entry.intent.token, submission_of(entry)
-        claimed = register.claim_evals(self.experiment, token, asked, room)
-        if claimed == "no room":
-            most = room.max_submit or 0
-            if asked.size > most:
-                words = f"{asked.name}: an array of {asked.size} evals, and max_submit: {most} leaves no room for it"
-                _because(progress, "stuck", words)
-            else:
-                _because(progress, "room", f"max_submit: {most}")
-            return True
-        if claimed == "too soon":
-            pause_s = register.seconds_to_wait(found, room.stagger_s, now=time.time())
+        while (claimed := register.claim_evals(self.experiment, submission, room)) == "too soon":
+            pause_s = register.seconds_to_wait(self.experiment.ledger.index(), room.stagger_s, now=time.time())
             if time.time() + pause_s > until:
                 _because(progress, "stagger", f"stagger: {room.stagger_s:g} s")
                 return True
-            return bool(self.sleep(max(pause_s, 0.01)))
+            if self.sleep(max(pause_s, 0.01)):
+                return True
+        if claimed == "no room":
+            most = room.max_submit or 0
+            if submission.size > most:
+                array = f"{submission.name}: an array of {submission.size} evals"
+                _because(progress, "stuck", f"{array}, and max_submit: {most} leaves no room for it")
+            else:
+                _because(progress, "room", f"max_submit: {most}")
+            return True
         if claimed != "claimed":
             return False
-        job = prepared(self.experiment, token, asked)
+        job = prepared(self.experiment, submission)
         if job is None:
-            progress.refused.append((asked, register.refuse(self.experiment, token, _GONE)))
+            progress.refused.append((submission, register.refuse(self.experiment, submission.token, _GONE)))
             return False
         slurm = Slurm(self.place.environ or {})
-        change = change_since(asked.script, script_in(job.content) or b"")
+        change = change_since(submission.script, script_in(job.content) or b"")
         if change:
-            progress.changes[token] = change
+            progress.changes[submission.token] = change
         outcome = register.submit(self.experiment, slurm, job, elsewhere=self.place.is_job)
-        return self._is_over_with(token, asked, outcome, progress)
+        return self._is_over_with(submission, outcome, progress)
 
-    def _is_over_with(self, token: str, asked: Submission, outcome: register.Outcome, progress: Progress) -> bool:
+    def _is_over_with(self, submission: Submission, outcome: register.Outcome, progress: Progress) -> bool:
         if outcome.job_id is not None:
-            progress.submitted.append((token, asked, outcome.job_id))
+            progress.submitted.append((submission, outcome.job_id))
             return False
         if outcome.limit:
             self._full = _Full(outcome.refusal, self._there(), time.monotonic())
@@ -184,7 +185,7 @@ class Submitter:
         if self.place.is_job:
             self._forbidden = outcome.refusal
             return False
-        progress.refused.append((asked, outcome))
+        progress.refused.append((submission, outcome))
         return False
 
     def _is_still_full(self) -> bool:
@@ -193,7 +194,7 @@ class Submitter:
         return full is not None and self._there() >= full.there and time.monotonic() - full.at < _ASK_AGAIN_S
 
     def _there(self) -> int:
-        found = entries(registry.read(self.experiment.registry))
+        found = self.experiment.ledger.entries()
         return in_queue(found, state_file.load(self.experiment))
 
     def _nothing_to_do_here(self, progress: Progress, left: Sequence[Entry]) -> Progress:
@@ -202,18 +203,6 @@ class Submitter:
         if self._forbidden:
             return _because(progress, "stuck", f"sbatch is refused here: {self._forbidden}")
         return _because(progress, "stuck", "the environment that they are to have is not here")
-
-
-def submission_of(entry: Entry) -> Submission:
-    """What waits, as it was planned."""
-    intent = entry.intent
-    return Submission(
-        name=intent.name or "",
-        script=intent.script or "",
-        output_dir=intent.output_dir,
-        tasks=intent.tasks,
-        options=intent.options,
-    )
 
 
 def tell(observer: Observer, progress: Progress) -> ExperimentState:
@@ -226,9 +215,9 @@ def tell(observer: Observer, progress: Progress) -> ExperimentState:
 
     def told(state: ExperimentState, now: float) -> list[list[str]]:
         changed = [
-            _changed(asked.name, progress.changes[token], now)
-            for token, asked, _ in progress.submitted
-            if token in progress.changes
+            _changed(submission.name, progress.changes[submission.token], now)
+            for submission, _ in progress.submitted
+            if submission.token in progress.changes
         ]
         if not state.waiting or progress.why not in _IS_TOLD or state.waiting_for == progress.detail:
             return changed

@@ -11,9 +11,10 @@ import pytest
 
 from evalmon_agent.programs.evidence.progress import progress
 from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.tracking.facts import Facts, Registration, SelfReport
+from evalmon_agent.tracking.facts import Facts, SelfReport
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import ExperimentState, Own
+from evalmon_agent.tracking.registry import Registration, Submission
 from experiments import record_script
 from zips import Member, zip_of
 
@@ -37,7 +38,9 @@ class Study:
         token = f"{number:016x}"
         self.experiment.prepare(group_readable=False)
         record_script(self.experiment, token, str(folder / "cell.slurm"), "#!/bin/bash\n" + script)
-        registered = Registration(name, job_id, NOW - 100, token, str(folder / "cell.slurm"), str(folder))
+        registered = Registration(
+            Submission(name, str(folder / "cell.slurm"), str(folder), token=token), job_id, NOW - 100
+        )
         own = Own(job_id, 0, started_at=NOW - 60)
         report = SelfReport(f"{job_id}.json", "1", job_id, name, str(folder), [own])
         fold(self.state, Facts(registrations=[registered], reports=[report]), lost_after_s=1800)

@@ -16,8 +16,6 @@ from evalmon_agent.programs.submit import submit
 from evalmon_agent.programs.submitting.report import SubmitReport
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.store import registry
-from evalmon_agent.tracking.registry import entries
 from experiments import Exp
 from faults import Point
 
@@ -58,8 +56,8 @@ def settles(exp: Exp) -> None:
     accepted = exp.slurm.accepted()
     assert Counter(script for _, script in accepted) == ALL
     on_record = {
-        entry.accepted.job_id: entry.intent.name or f"evalmon-{entry.intent.what}"
-        for entry in entries(registry.read(exp.experiment.registry))
+        entry.accepted.job_id: entry.submission.name or f"evalmon-{entry.submission.what}"
+        for entry in exp.experiment.ledger.entries()
         if entry.accepted is not None
     }
     assert sorted(on_record) == sorted(job_id for job_id, _ in accepted)

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,8 @@ import pytest
 
 import faults
 from evalmon_agent.programs.complete import complete
+from evalmon_agent.programs.jobs import register
+from evalmon_agent.programs.jobs.register import Room
 from evalmon_agent.programs.look import status
 from evalmon_agent.programs.stop import stop
 from evalmon_agent.programs.submit import submit
@@ -24,8 +27,9 @@ from evalmon_agent.programs.submitting.waiting import Progress, Submitter, in_ou
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs
-from evalmon_agent.store import registry
-from evalmon_agent.tracking.registry import Planned, entries
+from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.store.ledger import Ledger
+from evalmon_agent.tracking.registry import Intent, Planned, Submission, entries
 from evalmon_agent.tracking.unsubmitted import waiting
 from experiments import Exp, ended
 
@@ -221,7 +225,7 @@ def test_any_other_refusal_is_reported_and_not_tried_again(tmp_path: Path) -> No
     assert [one["name"] for one in report.refused] == ["r1/a/epoch0"]
     assert (names(report), len(report.waiting)) == (["r1/b/epoch0", "r1/c/epoch0"], 2)
     all_over(exp)
-    assert [asked.name for _, asked, _ in in_job(exp).run().submitted] == ["r1/d/epoch0", "r1/e/epoch0"]
+    assert [one.name for one, _ in in_job(exp).run().submitted] == ["r1/d/epoch0", "r1/e/epoch0"]
 
 
 def test_where_no_job_may_submit_they_wait_for_the_login_node(tmp_path: Path) -> None:
@@ -256,7 +260,7 @@ def test_stagger_is_kept_between_any_two_submitters(tmp_path: Path) -> None:
     assert (scripts(exp), len(slept), 20 < slept[0] <= 40) == (["a"], 1, True)
     short = Settings(poll_interval=1.0, seff_retry_delay=0.0, stagger=0.3)
     in_job(exp, short).run(until=time.time() + 30)
-    intents = [entry.intent.at for entry in entries(registry.read(exp.experiment.registry)) if entry.intent.script]
+    intents = [entry.at for entry in exp.experiment.ledger.entries() if entry.is_eval]
     assert scripts(exp) == ["a", "b", "c"]
     assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(intents))
 
@@ -286,7 +290,7 @@ def test_after_stop_nothing_that_waited_goes_in_until_it_is_submitted_again(tmp_
 
 
 def test_a_reader_that_does_not_know_the_record_passes_it_over() -> None:
-    planned = Planned("t", 1.0, "r1/a", "/s")
+    planned = Planned(Submission("r1/a", "/s", token="t"), 1.0)
     assert [] == [entry for entry in entries([]) if entry.is_waiting]
     [entry] = entries([planned])
     assert (entry.is_waiting, entry.is_open, waiting([entry])) == (True, False, [entry])
@@ -375,3 +379,33 @@ def test_the_last_one_whose_submitter_died_on_the_way_is_not_taken_for_nothing_l
     assert len(in_job(exp, sleep=lambda _: None).run().submitted) == 1
     all_over(exp)
     assert "3 evaluations completed - 3 COMPLETED" in exp.blocks("ALL_COMPLETE")[0]
+
+
+def test_a_claim_reads_no_more_than_what_others_put_on_record_since_the_last(tmp_path: Path) -> None:
+    """Five thousand evals take five thousand claims: each that read the whole registry would read it all again."""
+    exp = Exp(tmp_path)
+    exp.register(**{f"r1_{number}": str(number) for number in range(300)})
+    submissions = [Submission(f"r2/{number}", f"/{number}.slurm", token=f"{number:x}") for number in range(3)]
+    assert register.claim_evals(exp.experiment, submissions[0], Room()) == "claimed"
+    Ledger(exp.experiment.registry).append(Planned(submissions[1], 1.0))
+    before = faults.bytes_read()
+    assert register.claim_evals(exp.experiment, submissions[2], Room()) == "claimed"
+    assert faults.bytes_read() - before < os.path.getsize(exp.experiment.registry) / 3
+
+
+@pytest.mark.survives("F7", "F20")
+def test_one_that_another_begins_again_while_it_is_looked_for_stays_the_others(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.experiment.prepare(group_readable=False)
+    exp.slurm.show([])
+    slurm, submission = Slurm(exp.slurm.environ), Submission("r1/a", "/a.slurm", token="e" * 16)
+    exp.experiment.ledger.append(Planned(submission, time.time()))
+    exp.experiment.ledger.append(Intent(submission, time.time() - 60, socket.gethostname(), 2**22 + 1))
+
+    def meanwhile(_: float) -> None:
+        other = Experiment.at(str(exp.root))
+        register.resolve(other, slurm, sleep=lambda _: None)
+        assert register.claim_evals(other, submission, Room()) == "claimed"
+
+    [entry] = register.resolve(exp.experiment, slurm, sleep=meanwhile)
+    assert (entry.is_open, entry.is_waiting) == (True, False)
