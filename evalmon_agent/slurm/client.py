@@ -173,6 +173,8 @@ class Slurm:
         like are meant for the evals.
         """
         env = for_our_jobs(self._environ) if ours else for_evals(self._environ)
+        if "PWD" in env:
+            env["PWD"] = cwd  # as after `cd`, before plain sbatch
         at = self._absolute(argv)
         done = run(at, timeout_s=SUBMIT_TIMEOUT_S, env=env, cwd=cwd, dies_with_us=True)
         if done.returncode is None:

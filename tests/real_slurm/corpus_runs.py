@@ -63,7 +63,7 @@ def run_all(cluster: Cluster, folder: Path, names: Sequence[str], *, env: Mappin
         lay_out(name, exp.root / "r1" / "eval" / f"{name}_epoch0")
         alone = folder / "plain" / name
         lay_out(name, alone)
-        done = exp.cluster.run("sbatch", "--parsable", "cell.slurm", cwd=str(alone))
+        done = exp.cluster.run("sbatch", "--parsable", "cell.slurm", cwd=str(alone), env={"PWD": str(alone)})
         assert done.returncode == 0, (name, done.stderr)
         plain[name] = done.stdout.strip()
     try:

@@ -152,6 +152,14 @@ class TestSubmit:
         fake.after("sbatch", "echo 'error: after all' >&2; kill -KILL $$\n")
         assert slurm(fake).submit(sbatch.argv("/x/script"), cwd="/").job_id == 1001
 
+    def test_an_eval_is_submitted_as_from_its_directory(self, fake: FakeSlurm) -> None:
+        fake.before("sbatch", f"env > {fake.directory}/env\n")
+        for given, expected in (({"PWD": "/elsewhere"}, ["PWD=/tmp"]), ({}, [])):
+            slurm(fake, **given).submit(sbatch.argv("/x/script"), cwd="/tmp")
+            seen = (fake.directory / "env").read_text().splitlines()
+            # A shell makes itself one where there is none.
+            assert [line for line in seen if line.startswith("PWD=")] in (expected, ["PWD=/tmp"])
+
     def test_the_user_s_variables_reach_sbatch_for_evals_and_not_for_our_own_jobs(self, fake: FakeSlurm) -> None:
         fake.before("sbatch", f"env > {fake.directory}/env\n")
         mine = {"SBATCH_GRES": "gpu:8", "SBATCH_ACCOUNT": "me", "HF_TOKEN": "x"}
