@@ -26,4 +26,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Jobs run this file by its path: there is no PYTHONPATH in them by which evalmon may have been found before.
+    sys.path.append(__file__.rpartition("/evalmon_agent/")[0])
     main()

@@ -49,6 +49,7 @@ if [ -e "$dir/refused/${script##*/}" ]; then cat "$dir/refused/${script##*/}" >&
 if [ $is_test ]; then printf 'sbatch: Job 1 to start at 2026-11-26T14:00:21\\n' >&2; exit 0; fi
 id=1001
 while ! mkdir "$dir/ids/$id" 2>/dev/null; do id=$((id + 1)); done
+[ -e "$script" ] && cat "$script" > "$dir/ids/$id/script"
 now=$(date +%s)
 start="\x1e$id\x1f$id\x1fPENDING\x1f$now\x1fN/A\x1fN/A\x1f0:00\x1f1:00:00"
 printf '%s\\n' "$start\x1fPriority\x1fmain\x1f1\x1f\x1f$script\x1fjob" > "$dir/ids/$id/row"
@@ -61,7 +62,7 @@ cat "$dir/seff/$1"
 """,
     "scancel": "",
     "scontrol": """
-case " $* " in *" show "*) cat "$dir/scontrol.out" ;; esac
+case " $* " in *" show "*) cat "$dir/scontrol.out" ;; *" write "*) cat "$dir/ids/$3/script" ;; esac
 """,
     "sinfo": """
 cat "$dir/sinfo.out"

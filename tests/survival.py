@@ -54,8 +54,9 @@ FAULTS = {
     "S14": "cost: calls per poll, jitter, back-off",
     "S15": "what Slurm hides from an ordinary user",
     "S17": "EXP/evalmon renamed, replaced or linked at any time",
-    "S18": "evidence and logs of another owner",
+    "S18": "evidence of another user: logs, results, tables, outputs",
     "S19": "PATH with empty or relative entries, planted programs",
+    "S20": "jobs that inherit what was said to another one",
 }
 
 

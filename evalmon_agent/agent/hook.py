@@ -45,7 +45,7 @@ def _why_not() -> str | None:
     try:
         above = look_above(os.environ["SLURM_JOB_ID"])
         is_batch = above.step == "batch" if above.step else "SLURM_STEP_ID" not in os.environ
-        if above.is_run or not is_batch or UNMONITORED in os.environ:
+        if above.is_run or not is_batch or os.environ.get(UNMONITORED) == os.environ["SLURM_JOB_ID"]:
             return ""
     except OSError:
         return "/proc does not tell whether this script is monitored already"

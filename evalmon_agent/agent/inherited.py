@@ -12,7 +12,7 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mk
 
 # As submission/launcher.py, which this room does not know, writes them.
 _ENTRY = b"EVALMON_ENVIRON_"
-_ADDED = (b"EVALMON_DIR", b"EVALMON_NAME", b"EVALMON_OUTPUT_DIR")
+_ADDED = (b"EVALMON_DIR", b"EVALMON_NAME", b"EVALMON_OUTPUT_DIR", b"EVALMON_JOB_ID")
 _RETRY_LOG = b"EVALMON_RETRY_LOG"
 
 
@@ -52,11 +52,11 @@ def _environment() -> dict[bytes, bytes]:
 
 def _is_own(path: bytes) -> bool:
     """Whether what lies there now is still a file of ours: an eval goes on from no log that somebody else put there."""
-    from evalmon_agent.files.trusted import open_file  # noqa: PLC0415 (seldom needed)
-
     try:
+        from evalmon_agent.files.trusted import open_file  # noqa: PLC0415 (seldom needed)
+
         os.close(open_file(os.fsdecode(path), owner=os.geteuid()))
-    except OSError:
+    except (OSError, ImportError):
         return False
     return True
 

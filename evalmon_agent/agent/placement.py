@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_OF_AN_EVAL = ("EVALMON_DIR", "EVALMON_NAME", "EVALMON_OUTPUT_DIR")
+
 
 class Job:
     """The job as Slurm names it (`123`, `123_4`, `123+0`) and this process's part in it.
@@ -56,6 +58,15 @@ def job_of(environ: "Mapping[str, str]", *, pid: int, is_script: bool, step: str
     number = _digits(step) if step is not None or is_script else _number(environ, "SLURM_STEP_ID")
     is_batch_shell = number is None and (is_script or environ.get("SLURM_TASK_PID") == str(pid))
     return Job(environ, raw_id=raw_id, step=number, scope="job" if is_batch_shell else "part")
+
+
+def of_another_eval(environ: "Mapping[str, str]") -> tuple[str, ...]:
+    """What evalmon's launcher set for the eval from whose job this one was submitted, which is not that eval: names."""
+    said_to, raw_id = _number(environ, "EVALMON_JOB_ID"), _number(environ, "SLURM_JOB_ID")
+    if said_to is None or raw_id is None or said_to == raw_id:
+        return ()
+    is_part_of_it = _job_id(environ, raw_id).partition("+")[0] == str(said_to)  # of a heterogeneous job
+    return () if is_part_of_it else _OF_AN_EVAL
 
 
 def _job_id(environ: "Mapping[str, str]", raw_id: int) -> str:

@@ -19,7 +19,7 @@ from .companion import Companion
 from .ending import end_as
 from .group import may_lead_a_group
 from .inherited import Inherited
-from .placement import job_of
+from .placement import job_of, of_another_eval
 from .report import Run
 from .reporter import Reporter
 
@@ -34,7 +34,7 @@ _LEAVE_WITHIN_S = 2.0
 _CANNOT_RUN = 126
 _NOT_FOUND = 127
 
-# Set only where we became the command because we failed: a hook in it must not start over.
+# Set, to the job's id, only where we became the command because we failed: a hook in it must not start over.
 UNMONITORED = "EVALMON_UNMONITORED"
 
 
@@ -70,13 +70,15 @@ def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Argum
         above = look_above(os.environ.get("SLURM_JOB_ID"))
         if above.is_run:
             return
+        for name in of_another_eval(os.environ):
+            os.environ.pop(name, None)
         job = job_of(os.environ, pid=os.getpid(), is_script=asked.is_script, step=above.step)
         has_a_place = job is not None and (asked.dir or os.environ.get("EVALMON_DIR"))
         reporter = Reporter(asked, job, stderr=-1 if has_a_place else _copy_of_stderr())
         leads = asked.is_script and job is not None and may_lead_a_group(job.raw_id)
         pid = what.spawn(inherited, leads_group=leads)
     except Exception:  # noqa: BLE001 (nothing of ours may keep the command from running)
-        inherited.environment[UNMONITORED.encode()] = b"1"
+        inherited.environment[UNMONITORED.encode()] = os.environb.get(b"SLURM_JOB_ID", b"1")
         return
     run = Run(program=asked.command[0], pid=pid, started_at=time.time())
     companion = Companion(asked, is_in_job=job is not None)

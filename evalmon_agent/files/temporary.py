@@ -21,27 +21,40 @@ def private_file(directory: str, name: str, content: bytes) -> Iterator[str]:
 
     Raises:
         UnsafeDirectoryError: in every place for temporary files others can rename what is ours.
-        OSError: it cannot be written.
+        OSError: it cannot be written in any of the others (`filename` is the last of them).
     """
-    place = tempfile.mkdtemp(prefix="evalmon.", dir=_safe_place())
+    place = _written(directory, name, content)
     try:
-        os.mkdir(os.path.join(place, directory), 0o700)
-        path = os.path.join(place, directory, name)
-        with open(path, "xb") as file:
-            file.write(content)
-        yield path
+        yield os.path.join(place, directory, name)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _safe_place() -> str:
-    for place in _PLACES:
+def _written(directory: str, name: str, content: bytes) -> str:
+    """Where it has been written: the first place that is safe and has room."""
+    full: OSError | None = None
+    for place in filter(_is_safe, _PLACES):
+        made = ""
         try:
-            status = os.stat(place)
-        except OSError:
-            continue
-        is_shared = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) and not status.st_mode & stat.S_ISVTX
-        if status.st_uid == 0 and not is_shared and os.access(place, os.W_OK | os.X_OK):
-            return place
+            made = tempfile.mkdtemp(prefix="evalmon.", dir=place)
+            os.mkdir(os.path.join(made, directory), 0o700)
+            with open(os.path.join(made, directory, name), "xb") as file:
+                file.write(content)
+        except OSError as error:
+            full = OSError(error.errno, error.strerror, place)
+            shutil.rmtree(made, ignore_errors=True)
+        else:
+            return made
+    if full is not None:
+        raise full
     places = ", ".join(_PLACES)
     raise UnsafeDirectoryError(f"{places}: no safe place for a file; ask an administrator for: chmod 1777 /tmp")
+
+
+def _is_safe(place: str) -> bool:
+    try:
+        status = os.stat(place)
+    except OSError:
+        return False
+    is_shared = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) and not status.st_mode & stat.S_ISVTX
+    return status.st_uid == 0 and not is_shared and os.access(place, os.W_OK | os.X_OK)

@@ -86,6 +86,7 @@ def retry(
     retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(helpers))
     report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
+    report.warnings += scripts.warnings(experiment, [one.script for one in prepared])
     if dry_run:
         preview(helpers, prepared, report, mode=mode)
         return report

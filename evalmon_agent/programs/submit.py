@@ -21,6 +21,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store import registry
+from evalmon_agent.store import scripts as scripts_file
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment, is_utf8
 from evalmon_agent.submission.plan import Planned, plan
@@ -56,6 +57,7 @@ def submit(
     new = [one for one in planned if have.keys().isdisjoint(_names(one))]
     report.skipped += [_skipped(one, have, state) for one in planned if not have.keys().isdisjoint(_names(one))]
     report.warnings = output_directories.warnings([one.script for one in new], slurm, environ)
+    report.warnings += scripts_file.warnings(experiment, [one.script for one in new])
     helpers = Helpers(experiment, slurm, settings, environ)
     prepared = [_prepared(one) for one in new]
     if dry_run:

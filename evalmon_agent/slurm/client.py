@@ -203,7 +203,7 @@ class Slurm:
         if done.returncode is None or done.timed_out or done.returncode < 0:
             return Tested(unknown=words or "sbatch gave no answer in time")
         answer = sbatch.parse(done.stdout, done.stderr)
-        if answer is not None:
+        if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
             self.cancel([str(answer.job_id)])
             return Tested(unknown=f"this sbatch submits although it is told not to; job {answer.job_id} is cancelled")
         failure = classify(done.returncode, done.stdout, done.stderr)
@@ -211,6 +211,22 @@ class Slurm:
         if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):
             return Tested(unknown=words)
         return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
+
+    def batch_script(self, job_id: str) -> str | Failure:
+        """The script that Slurm has spooled for a job of mine; bytes that are not UTF-8 are replaced."""
+        done = self._ask(scontrol.write_script(job_id))
+        return _failure(done) or done.stdout
+
+    def release(self, job_id: str) -> Failure | None:
+        """Let a held job go."""
+        return _failure(self._ask(["scontrol", "release", job_id]))
+
+    def _is_of(self, job_id: int, path: str) -> bool:
+        """Whether this job was submitted by that path; a number that a site's wrapper prints may be anybody's job."""
+        answer = self.queue()
+        return not isinstance(answer, Failure) and any(
+            (row.job_id.job, row.command) == (job_id, path) for row in answer.rows
+        )
 
     def rename(self, job_id: str, name: str) -> Failure | None:
         """Give one of our own jobs another name."""

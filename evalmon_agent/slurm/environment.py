@@ -36,6 +36,10 @@ _OF_A_JOB = frozenset(
         "ZE_AFFINITY_MASK",
     }
 )
+# What evalmon's launcher says to one eval: another one, submitted from its job, would go on from its log.
+_OF_AN_EVAL = frozenset(
+    {"EVALMON_DIR", "EVALMON_NAME", "EVALMON_OUTPUT_DIR", "EVALMON_JOB_ID", "EVALMON_RETRY_LOG", "EVALMON_UNMONITORED"}
+)
 _WHICH_CLUSTER = frozenset({"SLURM_CONF", "SLURM_CLUSTERS"})
 
 # `sbatch --wait` would last as long as the eval.
@@ -64,7 +68,8 @@ def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str,
     return {
         name: value
         for name, value in kept.items()
-        if name in _WHICH_CLUSTER or not (name in _OF_A_JOB or name.startswith(_OF_A_JOB_PREFIXES))
+        if name in _WHICH_CLUSTER
+        or not (name in _OF_A_JOB or name in _OF_AN_EVAL or name.startswith(_OF_A_JOB_PREFIXES))
     }
 
 

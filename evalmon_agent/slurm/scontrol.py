@@ -13,6 +13,11 @@ def show_job(job_id: str) -> list[str]:
     return ["scontrol", "-a", "show", "job", job_id]
 
 
+def write_script(job_id: str) -> list[str]:
+    """The batch script that Slurm has spooled, on stdout."""
+    return ["scontrol", "write", "batch_script", job_id, "-"]
+
+
 def is_preempted_for_good(text: str) -> bool:
     """Whether this job is being ended by preemption, and not run again.
 

@@ -9,8 +9,10 @@ import stat
 from contextlib import suppress
 
 from evalmon_agent.errors import ReplacedError, UsageError
+from evalmon_agent.files import trusted
 from evalmon_agent.files.ownership import user_name
 from evalmon_agent.files.pinned import Pinned, nowhere
+from evalmon_agent.files.trusted import ForeignError
 from evalmon_agent.store import identity
 from evalmon_agent.store.identity import Identity
 
@@ -37,7 +39,7 @@ class Experiment:
 
     @classmethod
     def at(cls, path: str) -> Experiment:
-        """The experiment at `path`; UsageError if that is no directory."""
+        """The experiment at `path`; UsageError if that is no directory, or a link of somebody else's leads there."""
         root = os.path.realpath(path)
         # An empty path is a variable that was not set, and not the working directory.
         if not path or not os.path.isdir(root):
@@ -45,7 +47,9 @@ class Experiment:
             raise UsageError(f"{path or repr(path)}: {what}; give the experiment's directory")
         if not is_utf8(root):
             raise UsageError(f"{root}: a path that is not UTF-8 cannot be kept on record; rename it")
-        return cls(root, above=Pinned(root, only_to_search=True))
+        above = Pinned(root, only_to_search=True)
+        _refuse_foreign_links(path, above)
+        return cls(root, above=above)
 
     def expect(self, experiment_id: str | None) -> None:
         """Be no other experiment than the one of this id (None: of this place); call it before anything else."""
@@ -277,6 +281,23 @@ class Experiment:
             f"{self.directory} was made for {who.root} and moved here, and nothing was done there; move the right one "
             f"back (if it is a copy that you made: rm {shlex.quote(os.path.join(self.directory, _IDENTITY))})"
         )
+
+
+def _refuse_foreign_links(path: str, found: Pinned) -> None:
+    """A link that another user put in the place of EXP could lead to any directory of ours."""
+    try:
+        descriptor = trusted.open_directory(path, owner=os.geteuid())
+    except ForeignError as error:
+        whose = user_name(error.uid)
+        raise UsageError(
+            f"{path}: {error.filename} is a link of {whose}, which leads to {found.path}; if that is the right "
+            "experiment, name it by that path"
+        ) from None
+    try:
+        if not found.is_same(os.fstat(descriptor)):
+            raise UsageError(f"{path}: somebody replaced it just now; look at it, and try again")
+    finally:
+        os.close(descriptor)
 
 
 def is_utf8(text: str) -> bool:

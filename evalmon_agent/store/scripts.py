@@ -18,7 +18,7 @@ from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.launcher import script_in
-from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES
+from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Script
 
 _HOME = "home"
 _ASIDE = "launcher"
@@ -40,11 +40,28 @@ def launcher_parts(experiment: Experiment, path: str, script: bytes) -> list[str
     lies beside the script.
     """
     filename = os.path.basename(path)
+    leads_home = asks_for_its_path(script) and not _why_not_home(experiment, path)
+    return [_HOME, filename] if leads_home else [filename]
+
+
+def _why_not_home(experiment: Experiment, path: str) -> str:
     directory = os.path.realpath(os.path.dirname(path))
     loops = os.path.commonpath([directory, experiment.directory]) == directory
     is_below = os.path.commonpath([directory, experiment.root]) == experiment.root
-    is_safe = is_below or next(exposed(experiment.root), None) is None
-    return [_HOME, filename] if asks_for_its_path(script) and is_safe and not loops else [filename]
+    if loops:
+        return "the experiment lies in its directory"
+    return "" if is_below or next(exposed(experiment.root), None) is None else "others can replace the experiment"
+
+
+def warnings(experiment: Experiment, submitted: Sequence[Script]) -> list[str]:
+    """One for each script that asks Slurm for its own path, and will get one that leads nowhere."""
+    asking = [one.path for one in submitted if asks_for_its_path(one.content)]
+    return [
+        f"{path}: seems to ask Slurm for its own path, which will lead nowhere, because {why}; let it use "
+        "$SLURM_SUBMIT_DIR instead"
+        for path in asking
+        if (why := _why_not_home(experiment, path))
+    ]
 
 
 def write(experiment: Experiment, token: str, parts: Sequence[str], content: bytes) -> str:
@@ -79,8 +96,8 @@ def read_script(experiment: Experiment, token: str, path: str) -> bytes | None:
 
 
 def is_by_path(launcher: str) -> bool:
-    """Whether sbatch gets this launcher by its path."""
-    return os.path.basename(os.path.dirname(launcher)) == _HOME
+    """Whether sbatch gets this launcher, or got it before it was laid aside, by its path."""
+    return os.path.basename(os.path.dirname(launcher)) in {_HOME, _ASIDE}
 
 
 def lead_home(experiment: Experiment, token: str, path: str) -> None:

@@ -27,12 +27,8 @@ ENVIRON_PREFIX = "EVALMON_ENVIRON_"
 _MARK = "# The script, sha256 "
 _MARK_LINE = re.compile(rb"^" + _MARK.encode() + rb"([0-9a-f]{64})\n", re.MULTILINE)
 
-
-_PROBE = "import sys; sys.path.append(sys.argv[1]); import evalmon_agent.agent.run"
-"""Whether the interpreter starts and finds us; without `site`, which costs 3 ms and which only the sampler needs."""
-
 # `read` and `printf` are bash's own. Up to the last `exec` it is one compound command, which bash has read whole before
-# the file is overwritten.
+# the file is overwritten. The other place is not below TMPDIR, where others may write, or which may not be there.
 _LAUNCHER = """\
 #!/bin/bash -p
 {comments}# evalmon submitted this for {path}: the script stands below unchanged, and is what runs.
@@ -46,6 +42,7 @@ done </proc/$$/environ
 export EVALMON_DIR={dir}
 export EVALMON_NAME={name}
 export EVALMON_OUTPUT_DIR={output_dir}
+export EVALMON_JOB_ID=${{SLURM_JOB_ID-}}
 {retry_log}while IFS= read -r evalmon_entry; do
   if [ "$evalmon_entry" = '{mark}' ]; then break; fi
 done <&3
@@ -53,14 +50,15 @@ IFS= read -r -d '' evalmon_script <&3
 exec 3<&-
 evalmon_path=$0
 if [[ $0 != */slurm_script ]] || ! {{ printf %s "$evalmon_script" >"$0"; }} 2>/dev/null; then
-  evalmon_path=$(command -p mktemp -d)/slurm_script
+  evalmon_path=$(command -p mktemp -d /tmp/evalmon.XXXXXXXXXX)/slurm_script
   printf %s "$evalmon_script" >"$evalmon_path" || exit
 fi
 evalmon_timeout=
 if [ -x /usr/bin/timeout ]; then evalmon_timeout='/usr/bin/timeout -k 1 {timeout_s}'; fi
 unset evalmon_entry evalmon_number evalmon_script
+# Tried as it is to be run, or it could fail where this does not.
 # shellcheck disable=SC2086 # several words, or none
-if {{ $evalmon_timeout {python} -S -c {probe} {package_parent} </dev/null; }} >/dev/null 2>&1; then
+if {{ $evalmon_timeout {python} {program} run --help </dev/null; }} >/dev/null 2>&1; then
   exec {python} {program} {run} "$evalmon_path"
 fi
 unset "${{!{prefix}@}}"{retry_log_variable}
@@ -76,7 +74,7 @@ class Monitored:
     """What one launcher needs to know.
 
     `script`: its bytes; `path`: where it lies; `leading_lines`, `shebang`: as slurm.script.read_head finds them.
-    `experiment_id`: of the directory that the job may report to. `package_parent`: where `interpreter` finds evalmon.
+    `experiment_id`: of the directory that the job may report to. `package_parent`: where evalmon lies.
     """
 
     script: bytes
@@ -116,8 +114,6 @@ def render(job: Monitored) -> bytes:
         prefix=ENVIRON_PREFIX,
         timeout_s=_START_TIMEOUT_S,
         python=f"{shlex.quote(job.interpreter)} -E -P",
-        probe=shlex.quote(_PROBE),
-        package_parent=shlex.quote(job.package_parent),
         # Not by -m, which costs 3 ms.
         program=shlex.quote(os.path.join(job.package_parent, "evalmon_agent", "__main__.py")),
         run=shlex.join(_run_words(job)),

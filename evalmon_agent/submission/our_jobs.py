@@ -21,7 +21,7 @@ TIME_MIN_S = 600
 _PLACE_KEYS = ("SBATCH_PARTITION", "SBATCH_ACCOUNT", "SBATCH_QOS")
 _LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ", *_PLACE_KEYS)
 
-# The directory is entered first and then looked at, so that nothing else can be put in its place: ours, an
+# The directory is entered first and then looked at, so that nothing else can be put in its place: ours, this
 # experiment's, and nobody else's to write. The umask is given back: evals that this job submits inherit it.
 _OPEN_OUTPUT = """\
 if cd -P -- {directory} && [ -O . ] && [ -f registry.jsonl ]; then
@@ -29,13 +29,15 @@ if cd -P -- {directory} && [ -O . ] && [ -f registry.jsonl ]; then
   d????-??-*)
     umask=$(umask)
     umask {umask}
-    true >>"{kind}-$SLURM_JOB_ID.out" && exec >>"{kind}-$SLURM_JOB_ID.out" 2>&1
+    {is_this_one}true >>"{kind}-$SLURM_JOB_ID.out" && exec >>"{kind}-$SLURM_JOB_ID.out" 2>&1
     umask "$umask"
     ;;
   esac
 fi
 cd /
 """
+_IS_THIS_ONE = 'read -r identity <experiment.json && [ "${{identity#{start}}}" != "$identity" ] && '
+"""experiment.json begins with the id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,12 @@ def script(
     ours = ["--token", token, *(["--experiment-id", experiment_id] if experiment_id is not None else [])]
     words = [interpreter, "-E", "-P", "-m", "evalmon_agent", _COMMAND[kind], *ours, "--", experiment]
     exports = [f"export {key}={shlex.quote(environ[key])}" for key in _LINE_KEYS if environ.get(key)]
+    start = shlex.quote(f'{{"id":"{experiment_id}"')
     output = _OPEN_OUTPUT.format(
-        directory=shlex.quote(os.path.join(experiment, "evalmon")), kind=kind, umask="027" if group_readable else "077"
+        directory=shlex.quote(os.path.join(experiment, "evalmon")),
+        is_this_one="" if experiment_id is None else _IS_THIS_ONE.format(start=start),
+        kind=kind,
+        umask="027" if group_readable else "077",
     )
     return "\n".join(["#!/bin/sh", *exports, f"{output}exec {shlex.join(words)}", ""])
 

@@ -314,3 +314,33 @@ def test_a_killed_command_is_on_record_with_its_signal(experiment: Experiment) -
         assert run.wait(timeout=10) == -signal.SIGKILL
     (command,) = experiment.report()["attempts"][0]["commands"]
     assert (command["exit_code"], command["signal"]) == (None, signal.SIGKILL)
+
+
+@pytest.mark.survives("S20")
+def test_a_job_that_an_eval_submitted_does_not_report_as_that_eval(experiment: Experiment, tmp_path: Path) -> None:
+    """It inherits the eval's variables; where its reports go, its own directory says."""
+    (experiment.directory / "evalmon.yaml").touch()
+    parents = Experiment(tmp_path)
+    more = {"EVALMON_NAME": "a", "EVALMON_OUTPUT_DIR": str(tmp_path / "out"), "EVALMON_DIR": str(parents.monitor)}
+    inherited = {**more, "EVALMON_JOB_ID": "122", "SLURM_SUBMIT_DIR": str(experiment.directory)}
+    assert experiment.run("--", "true", **inherited).returncode == 0
+    assert not parents.jobs.exists()
+    report = experiment.report()
+    assert (report["name"], report["attempts"][0]["output_dir"]) == (None, None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"EVALMON_JOB_ID": "123"},
+        {"EVALMON_JOB_ID": "122", "SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_0": "122"}
+        | {"SLURM_JOB_ID_HET_GROUP_1": "123"},
+        {"EVALMON_JOB_ID": ""},
+    ],
+    ids=["the same", "a part of it", "unknown"],
+)
+def test_a_step_of_the_eval_s_job_does(experiment: Experiment, more: dict[str, str]) -> None:
+    experiment.run("--", "true", EVALMON_NAME="a", **more)
+    [report] = experiment.jobs.glob("*.json")
+    assert json.loads(report.read_text())["name"] == "a"

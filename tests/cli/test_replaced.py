@@ -25,6 +25,7 @@ import pytest
 
 import as_root
 import faults
+import second_user
 from agent.in_a_job import RUN, environ, less_often
 from evalmon_agent.errors import ReplacedError
 from evalmon_agent.programs.submit import submit
@@ -440,3 +441,22 @@ def test_what_is_away_for_a_while_is_not_replaced(tmp_path: Path) -> None:
     (exp.root / "away").rename(exp.ours)
     with locked(exp.experiment):
         pass
+
+
+@pytest.mark.survives("S17")
+@pytest.mark.parametrize("command", ["submit", "status", "retry", "stop", "doctor"])
+def test_a_link_of_somebody_else_in_the_place_of_the_experiment_leads_nowhere(tmp_path: Path, command: str) -> None:
+    """Where others can write above EXP. To a private directory of ours, in which there are scripts as well."""
+    exp = Exp(tmp_path)
+    new_script(exp)
+    link = tmp_path / "link"
+    link.symlink_to(exp.root)
+    assert evalmon(exp, "status", f"{link}/r1/..").stderr.count("nothing is monitored here") == 1  # our own link
+    second_user.give(link)
+    for path in (link, link / "r1" / ".."):
+        done = evalmon(exp, command, str(path))
+        said = f"evalmon: {path}: {link} is a link of {second_user.name()}, which leads to {exp.root}; "
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"{said}if that is the right experiment, name it by that path\n"
+    assert exp.slurm.calls("sbatch") == []
+    assert not exp.ours.exists()

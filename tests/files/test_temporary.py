@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import as_root
 from evalmon_agent.files.temporary import private_file
 
 
@@ -29,3 +32,29 @@ def test_it_is_gone_after_an_error_too() -> None:
     with pytest.raises(KeyError), private_file("a", "b", b"") as path:
         raise KeyError
     assert not Path(path).parents[1].exists()
+
+
+SAY_WHERE = """
+import os, sys
+from evalmon_agent.files import temporary
+temporary._PLACES = sys.argv[1:]
+try:
+    with temporary.private_file("a", "b", b"x") as path:
+        print(path.startswith(sys.argv[2]))
+except OSError as error:
+    print(error)
+print(os.listdir(sys.argv[1]))
+"""
+
+
+@as_root.needs_root
+def test_where_one_place_is_full_the_next_is_taken(tmp_path: Path) -> None:
+    prepare = 'mount -t tmpfs -o size=4k,mode=1777 none "$1"; head -c 4096 /dev/zero >"$1"/fill'
+
+    def said(*places: Path) -> list[str]:
+        words = [sys.executable, "-c", SAY_WHERE, *map(str, places)]
+        argv = as_root.in_namespace(prepare, tmp_path, words=words, environ=dict(os.environ))
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
+
+    assert said(tmp_path, Path("/dev/shm")) == ["True", "['fill']"]
+    assert said(tmp_path, tmp_path) == [f"[Errno 28] No space left on device: '{tmp_path}'", "['fill']"]

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import as_root
+import evalmon_agent
 import faults
 from evalmon_agent.files.holder import Holder
 from evalmon_agent.programs.checks.finding import Finding
@@ -279,3 +281,13 @@ def another_clock(directory: Path, ahead_s: int) -> Path:
     )
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     return library
+
+
+def test_an_interpreter_that_finds_evalmon_by_pythonpath_only_is_told(exp: Exp) -> None:
+    bare = Path(sys.executable).resolve()
+    found_by = [str(Path(module.__file__ or "").parents[1]) for module in (evalmon_agent, msgspec)]
+    environ = {**exp.slurm.environ, "PYTHONPATH": ":".join(found_by)}
+    argv = [str(bare), "-m", "evalmon_agent", "doctor"]
+    said = subprocess.run(argv, env=environ, cwd="/", capture_output=True, text=True, timeout=60, check=False).stdout
+    assert f"in jobs {bare} does not find evalmon and all that it needs" in " ".join(said.split())
+    assert "does not find evalmon" not in evalmon(exp).stdout

@@ -14,7 +14,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.submission.launcher import script_in
 from experiments import Exp
-from fake_slurm import US
+from fake_slurm import US, Job
 
 REFUSAL = "allocation failure: Requested node configuration is not available"
 
@@ -98,12 +98,25 @@ def test_where_slurm_cannot_be_asked_nothing_is_called_refused(exp: Exp, words: 
     assert report.warnings == [f"2 of 2 scripts were not checked by sbatch --test-only: {words}"]
 
 
-def test_a_job_that_is_submitted_all_the_same_is_cancelled(exp: Exp) -> None:
+@pytest.mark.parametrize(
+    ("sbatch", "job"),
+    [("echo Submitted batch job 77; exit 0", "77"), ('set -- --parsable -- "$4"', "1001")],
+)
+def test_a_job_that_is_submitted_all_the_same_is_cancelled(exp: Exp, sbatch: str, job: str) -> None:
     script(exp, "a")
-    exp.slurm.before("sbatch", 'case "$*" in *--test-only*) echo "Submitted batch job 77"; exit 0 ;; esac\n')
+    exp.slurm.before("sbatch", f'case "$*" in *--test-only*) {sbatch} ;; esac\n')
+    slurm, environ = Slurm(exp.slurm.environ), exp.slurm.environ
+    report = submit(exp.experiment, Settings(), slurm, named=(), mode="sidecar", dry_run=True, environ=environ)
+    assert exp.slurm.calls("scancel") == [f"scancel -Q {job}"]
+    assert f"job {job} is cancelled" in report.warnings[0]
+
+
+def test_a_number_that_a_sites_wrapper_prints_cancels_nobodys_job(exp: Exp) -> None:
+    script(exp, "a")
+    exp.slurm.show([Job("77")])
+    exp.slurm.before("sbatch", "echo 77\n")
     report = dry_run(exp)
-    assert exp.slurm.calls("scancel") == ["scancel -Q 77"]
-    assert "job 77 is cancelled" in report.warnings[0]
+    assert (exp.slurm.calls("scancel"), report.warnings, len(report.submitted)) == ([], [], 1)
 
 
 def test_a_sites_limit_is_no_refusal(exp: Exp) -> None:

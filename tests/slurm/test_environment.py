@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.environment import carried, clean, for_our_jobs, for_submission
+from evalmon_agent.slurm.environment import carried, clean, for_evals, for_our_jobs, for_submission
 
 environments = st.dictionaries(
     st.one_of(
@@ -77,3 +77,12 @@ def test_a_submission_adds_nothing_since_the_job_inherits_it(environ: dict[str, 
 @given(environments)
 def test_cleaning_twice_changes_nothing_more(environ: dict[str, str]) -> None:
     assert clean(environ) == clean(clean(environ))
+
+
+@pytest.mark.survives("S20")
+def test_an_eval_submitted_inside_another_one_inherits_nothing_that_was_said_to_that() -> None:
+    """Least of all the log that it would go on from."""
+    said = {f"EVALMON_{name}": "x" for name in ("DIR", "NAME", "OUTPUT_DIR", "JOB_ID", "RETRY_LOG", "UNMONITORED")}
+    kept = {"EVALMON_ALLOW_FAST_POLLING": "1", "HOME": "/h"}
+    assert for_evals({"SLURM_JOB_ID": "7", **said, **kept}) == kept
+    assert for_evals({**said, **kept}) == {**said, **kept}

@@ -13,6 +13,7 @@ import pytest
 import faults
 from evalmon_agent.programs.submit import submit
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.store.lock import locked
 from evalmon_agent.store.scripts import asks_for_its_path, launcher_of, read_script
 from experiments import Exp
 
@@ -34,14 +35,16 @@ def test_by_its_text_it_is_known(text: bytes, expected: bool) -> None:
 
 
 def submitted(exp: Exp, script: str, content: str) -> tuple[Path, Path]:
-    """The script, and the path that Slurm has for it."""
+    """The script, and the path that Slurm has for it; a path that leads nowhere is warned of if it is asked for."""
     path = exp.root / script
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
     argv = [sys.executable, "-m", "evalmon_agent", "submit", ".", str(path)]
-    subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, check=True, capture_output=True)
+    done = subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, check=True, capture_output=True, text=True)
     [call] = [c for c in exp.slurm.calls("sbatch") if c.endswith(f"/{path.name}")]
-    return path, Path(call.rpartition(" ")[2])
+    command = Path(call.rpartition(" ")[2])
+    assert ("will lead nowhere" in done.stderr) is (content == ASKS and not command.exists())
+    return path, command
 
 
 def test_what_slurm_calls_its_command_leads_to_the_script_and_its_directory(tmp_path: Path) -> None:
@@ -96,6 +99,22 @@ def test_after_a_killed_submitter_the_next_one_leads_it_home(tmp_path: Path) -> 
     submit_all(exp)
     [call] = [c for c in exp.slurm.calls("sbatch") if c.endswith("/cell.slurm")]
     assert Path(call.rpartition(" ")[2]).resolve() == path.resolve()
+
+
+def test_it_is_led_home_before_the_lock_can_be_had(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    path = exp.root / "r1/eval/a_epoch0/cell.slurm"
+    path.parent.mkdir(parents=True)
+    path.write_text(ASKS)
+    exp.slurm.after("sbatch", 'while [ ! -e "$dir/go" ]; do sleep 0.01; done\n')
+    pid = faults.forked(lambda: submit_all(exp))
+    os.kill(pid, signal.SIGCONT)
+    faults.wait_until(lambda: len(exp.slurm.accepted()) == 1)
+    [call] = [c for c in exp.slurm.calls("sbatch") if c.endswith("/cell.slurm")]
+    with locked(exp.experiment):
+        (exp.slurm.directory / "go").touch()
+        faults.wait_until(lambda: Path(call.rpartition(" ")[2]).resolve() == path.resolve())
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def submit_all(exp: Exp) -> None:

@@ -168,14 +168,24 @@ def test_what_is_no_launcher_or_was_changed_carries_no_script() -> None:
 SAY_WHERE = "#!/bin/sh\nprintf '%s\\0' \"$0\"\n"
 
 
+@pytest.mark.survives("S17")
 def test_a_file_that_is_not_slurms_or_cannot_be_written_stays_as_it_is(tmp_path: Path) -> None:
-    """A launcher that `scontrol write batch_script` gave, say, is run by hand."""
+    """A launcher that `scontrol write batch_script` gave, say, is run by hand.
+
+    The script is not in TMPDIR then, whose group could put another one in its place.
+    """
     job = monitored(SAY_WHERE)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    [where] = said(launch(job, tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
-    assert (Path(where).parent.parent, Path(where).read_text()) == (temporary, SAY_WHERE)
-    assert (tmp_path / "slurm-7.sh").read_bytes() == render(job)
+    [where] = said(launch(job, tmp_path, name="slurm-7.sh"))
+    assert ((tmp_path / "slurm-7.sh").read_bytes(), Path(where).read_text()) == (render(job), SAY_WHERE)
+    shutil.rmtree(Path(where).parent)
+
+
+@pytest.mark.survives("S17")
+def test_it_needs_no_tmpdir_and_goes_nowhere_where_others_may_write(tmp_path: Path) -> None:
+    for temporary in (tmp_path, tmp_path / "missing"):
+        [where] = said(launch(monitored(SAY_WHERE), tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
+        assert Path(where).parents[1] == Path("/tmp")
+        shutil.rmtree(Path(where).parent)
 
 
 # What Slurm reads of it.
@@ -229,6 +239,7 @@ FAKES = {
     "may not be executed": "#!/bin/sh\nexit 0\n",
     "exits with 1": "#!/bin/sh\nexit 1\n",
     "dies of a signal": "#!/bin/sh\nkill -9 $$\n",
+    "starts without its site only": '#!/bin/sh\ncase "$*" in *" -S "*) exit 0 ;; esac\nexit 1\n',
     "is garbage": "\x7fELF\0\0\0",
     "writes and fails": "#!/bin/sh\necho out; echo err >&2; cat >&2; exit 1\n",
 }
@@ -269,7 +280,7 @@ def test_programs_that_lie_first_on_path_or_in_the_working_directory_are_not_run
 
 def test_an_interpreter_that_starts_gets_the_script(tmp_path: Path) -> None:
     fake = tmp_path / "py thon"
-    fake.write_text('#!/bin/sh\n[ "$4" = -c ] || printf \'%s\\0\' "$@"\n')
+    fake.write_text('#!/bin/sh\n[ "$5" = --help ] || printf \'%s\\0\' "$@"\n')
     fake.chmod(0o700)
     job = monitored(interpreter=str(fake), sample_interval_s=2.5, experiment_id="ab12")
     options = ["--token", "5f3a", "--experiment-id", "ab12", "--sample-interval", "2.5", "--script", "--"]
@@ -281,6 +292,17 @@ def test_an_interpreter_that_starts_gets_the_script(tmp_path: Path) -> None:
 def test_our_own_interpreter_runs_it_and_ends_as_it_ended(tmp_path: Path) -> None:
     done = launch(monitored(SAY_ALL + "exit 7\n", interpreter=sys.executable), tmp_path)
     assert (7, b"/exp/evalmon\0r/t/epoch0\0/exp/r/eval/t\0") == (done.returncode, done.stdout)
+
+
+def test_evalmon_that_only_pythonpath_finds_runs_it_too(tmp_path: Path) -> None:
+    """As modules of a cluster have it; in jobs PYTHONPATH is not looked at."""
+    bare = Path(sys.executable).resolve()
+    library = tmp_path / "library"
+    shutil.copytree(Path(evalmon_agent.__file__).parent, library / "evalmon_agent")
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    done = launch(monitored(SAY_ALL + "exit 7\n", interpreter=str(bare), package_parent=str(library)), spool)
+    assert (done.returncode, done.stderr) == (7, OUTSIDE)
 
 
 ODD = {
@@ -318,10 +340,15 @@ def environments(directory: Path, interpreter: str, environ: dict[str, str]) -> 
     return [before.split(b"\0")[:-1], done.stdout.split(b"\0")[:-1]]
 
 
-OURS = [b"EVALMON_DIR=/exp/evalmon", b"EVALMON_NAME=r/t/epoch0", b"EVALMON_OUTPUT_DIR=/exp/r/eval/t"]
+OURS = [
+    b"EVALMON_DIR=/exp/evalmon",
+    b"EVALMON_NAME=r/t/epoch0",
+    b"EVALMON_OUTPUT_DIR=/exp/r/eval/t",
+    b"EVALMON_JOB_ID=",
+]
 
 
-def test_the_environment_is_plain_sbatchs_byte_for_byte_but_for_three_variables(tmp_path: Path) -> None:
+def test_the_environment_is_plain_sbatchs_byte_for_byte_but_for_four_variables(tmp_path: Path) -> None:
     before, after = environments(tmp_path, sys.executable, ODD)
     assert (after, (tmp_path / "canary").exists()) == (before + OURS, False)
 

@@ -169,6 +169,7 @@ class OneOfOurs:
         self.ours = directory / "a % {b}" / "evalmon"
         self.ours.mkdir(parents=True, mode=0o700)
         (self.ours / "registry.jsonl").touch()
+        (self.ours / "experiment.json").write_text('{"id":"e1d2","root":"/x"}\n')
         self.output = self.ours / "sidecar-7.out"
         self._interpreter = directory / "python"
         self._interpreter.write_text("#!/bin/sh\numask\necho oh >&2\nexit 5\n")
@@ -176,7 +177,9 @@ class OneOfOurs:
 
     def run(self, shell: str = "sh", **more: Any) -> int:
         experiment, interpreter = str(self.ours.parent), str(self._interpreter)
-        text = script("sidecar", experiment, interpreter=interpreter, token="t", experiment_id=None, environ={}, **more)
+        text = script(
+            "sidecar", experiment, interpreter=interpreter, token="t", experiment_id="e1d2", environ={}, **more
+        )
         null = subprocess.DEVNULL
         argv = [shell, "-c", f"umask 0; {text}"]
         done = subprocess.run(argv, env={"SLURM_JOB_ID": "7"}, check=False, stdin=null, stdout=null, stderr=null)
@@ -213,7 +216,15 @@ def test_a_job_of_ours_whose_output_cannot_be_written_goes_on(tmp_path: Path) ->
 
 
 @pytest.mark.survives("S1")
-@pytest.mark.parametrize("how", ["a link to one's own", "another user's", "one's own that others can write"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a link to one's own",
+        "a link to another experiment of one's own",
+        "another user's",
+        "one's own that others can write",
+    ],
+)
 def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Path, how: str) -> None:
     """The group can rename EXP/evalmon, and put something else there."""
     job = OneOfOurs(tmp_path)
@@ -221,8 +232,11 @@ def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Pat
     precious.mkdir(mode=0o700)
     (precious / "file").write_text("mine")
     job.ours.rename(tmp_path / "away")
-    if how == "a link to one's own":
+    if how.startswith("a link"):
         job.ours.symlink_to(precious)
+        if "experiment" in how:
+            (precious / "registry.jsonl").touch()
+            (precious / "experiment.json").write_text('{"id":"e1d3","root":"e1d2"}\n')
     else:
         job.ours.mkdir()
         (job.ours / "registry.jsonl").touch()
@@ -231,5 +245,6 @@ def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Pat
             second_user.give(job.ours)
         else:
             os.chmod(job.ours, 0o770)
+    there = sorted(os.listdir(precious))
     assert job.run() == 5
-    assert (os.listdir(precious), (precious / "file").read_text()) == (["file"], "mine")
+    assert (sorted(os.listdir(precious)), (precious / "file").read_text()) == (there, "mine")

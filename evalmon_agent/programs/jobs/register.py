@@ -18,9 +18,12 @@ import psutil
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.files.temporary import private_file
+from evalmon_agent.programs.jobs import held
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
+from evalmon_agent.slurm.sbatch_options import in_effect
+from evalmon_agent.slurm.script import read_head
 from evalmon_agent.store import registry, reports, scripts
 from evalmon_agent.store import state as state_file
 from evalmon_agent.store.experiment import Experiment
@@ -202,7 +205,7 @@ class BatchJob:
     def for_sbatch(self) -> Iterator[str]:
         """The path by which sbatch gets it: one that leads, with the token in it, to where only we can write.
 
-        Of a script that asks for its own path, the one on record. Who can swap that can swap what it looks for as well.
+        Of a script that asks for its own path, the one on record.
         """
         if scripts.is_by_path(self.path):
             yield self.path
@@ -216,17 +219,27 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
 
     `elsewhere`: where this one is refused, another place may be allowed to.
     """
-    token = job.token
+    token, is_held = job.token, held.is_needed(experiment, job.path)
+    options = [*job.options, *(["--hold"] if is_held else [])]
     with job.for_sbatch() as path:
-        answer = slurm.submit(sbatch.argv(path, options=job.options), cwd=job.cwd, ours=job.ours)
+        answer = slurm.submit(sbatch.argv(path, options=options), cwd=job.cwd, ours=job.ours)
     job_id, unknown = answer.job_id, answer.unknown
     if job_id is None and answer.doubtful:
         job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
+    if job_id is not None:
+        # At once, and not when the lock can be had: the job may start any moment, and look for its own directory.
+        scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
+    if job_id is not None and is_held:
+        try:
+            refusal = _let_go(slurm, str(job_id), job.content, job.options)
+        except SlurmUnavailableError as error:
+            return Outcome(None, str(error), unknown=True)
+        if refusal:
+            return refuse(experiment, token, refusal, waits=elsewhere)
     # What Slurm said is on record beside the intent, whatever somebody did to the directory's path meanwhile.
     with locked(experiment, wherever_it_is=True):
         if job_id is not None:
             registry.append(experiment.registry, Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
-            scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
             return Outcome(str(job_id))
         limit = not unknown and is_submit_limit(answer.refusal)
         if not unknown:
@@ -234,11 +247,17 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     return Outcome(None, answer.refusal, unknown, limit)
 
 
-def refuse(experiment: Experiment, token: str, why: str) -> Outcome:
+def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False) -> Outcome:
     """Put on record that a claimed token cannot be submitted."""
-    with locked(experiment):
-        registry.append(experiment.registry, Refused(token, why, time.time()))
+    with locked(experiment, wherever_it_is=True):
+        registry.append(experiment.registry, Refused(token, why, time.time(), waits=waits))
     return Outcome(None, why)
+
+
+def _let_go(slurm: Slurm, job_id: str, launcher: bytes, options: Sequence[str]) -> str:
+    own = read_head(launcher.decode(errors="surrogateescape")).options
+    stays_held = "hold" in in_effect(own, slurm.environ, options)
+    return held.let_go(slurm, job_id, launcher, stays_held=stays_held)
 
 
 def _look_for(experiment: Experiment, slurm: Slurm, token: str, *, otherwise_unknown: bool) -> tuple[int | None, bool]:
@@ -279,17 +298,30 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
         youngest = max(entry.intent.at for entry in orphans)
         sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
         jobs |= _jobs_by_token(experiment, slurm, submitted_at)
+    exchanged = {e.intent.token: _let_go_late(experiment, slurm, e.intent, jobs.get(e.intent.token)) for e in orphans}
     with locked(experiment):
         for entry in orphans:
             token, now = entry.intent.token, time.time()
             job_id = jobs.get(token)
-            registry.append(
-                experiment.registry,
-                Abandoned(token, now) if job_id is None else Accepted(token, job_id, now),
-            )
+            registry.append(experiment.registry, _outcome(token, job_id, exchanged[token], at=now))
             if job_id is not None and entry.intent.script is not None:
                 scripts.lead_home(experiment, token, entry.intent.script)
     return entries(registry.read(experiment.registry))
+
+
+def _let_go_late(experiment: Experiment, slurm: Slurm, intent: Intent, job_id: str | None) -> str:
+    """What its submitter did not live to do; returns why the job was cancelled, or ""."""
+    path = scripts.launcher_of(experiment, intent.token, intent.script or "")
+    if job_id is None or not held.is_needed(experiment, path):
+        return ""
+    launcher = scripts.read_launcher(experiment, intent.token, intent.script or "") or b""
+    return _let_go(slurm, job_id, launcher, intent.options)
+
+
+def _outcome(token: str, job_id: str | None, exchanged: str, *, at: float) -> Abandoned | Accepted | Refused:
+    if job_id is None:
+        return Abandoned(token, at)
+    return Refused(token, exchanged, at) if exchanged else Accepted(token, job_id, at)
 
 
 def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, str]:
