@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from evalmon_agent.words.csv_columns import LEADING_COLUMNS, NVIDIA_SMI_COLUMNS, GpuColumn
 
 _SMI_HEADERS = tuple(column.header for column in NVIDIA_SMI_COLUMNS)
-_LEADING_HEADERS = tuple(column.header for column in LEADING_COLUMNS)
+OUR_COLUMNS = tuple(column.header for column in LEADING_COLUMNS)
 
 _HEADER_START = ", ".join(_SMI_HEADERS[:2]).removesuffix(" [%]")
 _PATTERNS = {column.header: re.compile(column.cell.pattern, re.ASCII) for column in GpuColumn}
 _TIME = _PATTERNS[GpuColumn.TIMESTAMP.header]
-_CELLS = {header: _PATTERNS[header] for header in _LEADING_HEADERS[1:]}
+_CELLS = {header: _PATTERNS[header] for header in OUR_COLUMNS[1:]}
 # `[N/A]`, `[Not Supported]`, `[GPU is lost]` and the like; never with a unit.
 _NO_VALUE = re.compile(r"\[[A-Za-z/ ]{1,40}\]", re.ASCII)
 # Local time is at most 14 h away from UTC; a torn `timestamp_unix` is much farther away.
@@ -147,7 +147,7 @@ def _columns_of_tail(pieces: Sequence[str]) -> tuple[str, ...]:
 
 
 def _columns_of_width(width: int) -> tuple[str, ...]:
-    known = _LEADING_HEADERS if width >= len(_LEADING_HEADERS) else _SMI_HEADERS
+    known = OUR_COLUMNS if width >= len(OUR_COLUMNS) else _SMI_HEADERS
     return known + ("",) * (width - len(known))
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from evalmon_agent.agent.sampling import host_rows
+from evalmon_agent.agent.sampling import gpu_rows, host_rows
 from evalmon_agent.words.csv_columns import GpuColumn, HostColumn
 
 _TEXTS = {
@@ -33,5 +33,6 @@ def test_a_header_stands_once_in_a_file() -> None:
         assert len({column.header for column in columns}) == len(columns)
 
 
-def test_the_host_columns_are_those_of_the_sampler() -> None:
-    assert tuple(column.header for column in HostColumn) == host_rows.COLUMNS
+def test_the_sampler_writes_these() -> None:
+    assert ", ".join(column.header for column in GpuColumn) + "\n" == gpu_rows.HEADER.decode()
+    assert ", ".join(column.header for column in HostColumn) + "\n" == host_rows.HEADER.decode()
