@@ -1,4 +1,4 @@
-"""Which rows does a gpu_metrics.csv hold? nvidia-smi's seven columns or ours, whole files and tails. Pure.
+"""Reads the rows of a gpu_metrics.csv: nvidia-smi's seven columns or ours, whole files and tails. Pure.
 
 Nothing here raises. A line that is not a whole row is counted and left out: a torn power cell shall never be
 read as 2 W. The format is that of `nvidia-smi --query-gpu=... --format=csv`.
@@ -12,32 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-NVIDIA_SMI_COLUMNS = (
-    "timestamp",
-    "utilization.gpu [%]",
-    "utilization.memory [%]",
-    "memory.used [MiB]",
-    "memory.total [MiB]",
-    "power.draw [W]",
-    "temperature.gpu",
-)
-OUR_COLUMNS = (*NVIDIA_SMI_COLUMNS, "index", "uuid", "timestamp_unix [s]")
+from evalmon_agent.words.csv_columns import LEADING_COLUMNS, NVIDIA_SMI_COLUMNS, GpuColumn
 
-_HEADER_START = "timestamp, utilization.gpu"
-_TIME = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3}", re.ASCII)
+_SMI_HEADERS = tuple(column.header for column in NVIDIA_SMI_COLUMNS)
+OUR_COLUMNS = tuple(column.header for column in LEADING_COLUMNS)
+
+_HEADER_START = ", ".join(_SMI_HEADERS[:2]).removesuffix(" [%]")
+_PATTERNS = {column.header: re.compile(column.cell.pattern, re.ASCII) for column in GpuColumn}
+_TIME = _PATTERNS[GpuColumn.TIMESTAMP.header]
+_CELLS = {header: _PATTERNS[header] for header in OUR_COLUMNS[1:]}
 # `[N/A]`, `[Not Supported]`, `[GPU is lost]` and the like; never with a unit.
 _NO_VALUE = re.compile(r"\[[A-Za-z/ ]{1,40}\]", re.ASCII)
-_CELLS = {
-    "utilization.gpu [%]": re.compile(r"(\d{1,3}) %", re.ASCII),
-    "utilization.memory [%]": re.compile(r"(\d{1,3}) %", re.ASCII),
-    "memory.used [MiB]": re.compile(r"(\d{1,9}) MiB", re.ASCII),
-    "memory.total [MiB]": re.compile(r"(\d{1,9}) MiB", re.ASCII),
-    "power.draw [W]": re.compile(r"(\d{1,6}\.\d\d) W", re.ASCII),
-    "temperature.gpu": re.compile(r"(-?\d{1,4})", re.ASCII),
-    "index": re.compile(r"([0-9][0-9:.]{0,15})", re.ASCII),
-    "uuid": re.compile(r"((?:GPU|MIG)-[0-9A-Za-z/-]{1,80})", re.ASCII),
-    "timestamp_unix [s]": re.compile(r"(\d{1,11}(?:\.\d{1,9})?)", re.ASCII),
-}
 # Local time is at most 14 h away from UTC; a torn `timestamp_unix` is much farther away.
 _MAX_OFFSET_S = 15 * 3600
 _TORN = ""
@@ -63,12 +48,22 @@ class GpuRow:
     uuid: str | None = None
     timestamp_unix_s: float | None = None
     extras: dict[str, str] = field(default_factory=dict)
-    """The columns after ours, by header name, as text."""
+    """The columns behind these, by header, as text."""
 
     @property
     def gpu(self) -> str | None:
         """What tells the job's GPUs apart; None in nvidia-smi's own files."""
         return self.uuid or self.index
+
+    def cell(self, column: GpuColumn) -> str | None:
+        """What the cell of one of the extras says, without its unit; None where it is silent or absent."""
+        match = _PATTERNS[column.header].fullmatch(self.extras.get(column.header, ""))
+        return match[1] if match else None
+
+    def number(self, column: GpuColumn) -> float | None:
+        """The same as a number (CLOCK_REASONS is none); None also for one that cannot be."""
+        text = self.cell(column)
+        return float(text) if text is not None and float(text) <= column.cell.highest else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,7 @@ def parse(text: str | bytes) -> GpuTable:
         cells = _cells(piece)
         if cells is None:
             bad.add(number)
-        elif cells[0] == NVIDIA_SMI_COLUMNS[0]:
+        elif cells[0] == _SMI_HEADERS[0]:
             columns = tuple(cells)
         elif (row := _row(cells, columns, number)) is None:
             bad.add(number)
@@ -133,7 +128,7 @@ def _cells(piece: str) -> list[str] | None:
     if not piece.startswith(_HEADER_START) and not _TIME.match(piece):
         return None
     cells = [cell.strip() for cell in piece.split(",")]
-    return cells if len(cells) >= len(NVIDIA_SMI_COLUMNS) and "\0" not in piece else None
+    return cells if len(cells) >= len(_SMI_HEADERS) and "\0" not in piece else None
 
 
 def _columns_of_tail(pieces: Sequence[str]) -> tuple[str, ...]:
@@ -143,21 +138,21 @@ def _columns_of_tail(pieces: Sequence[str]) -> tuple[str, ...]:
         cells = _cells(piece)
         if cells is None:
             continue
-        if cells[0] == NVIDIA_SMI_COLUMNS[0]:
+        if cells[0] == _SMI_HEADERS[0]:
             break
         columns = _columns_of_width(len(cells))
         widths[len(cells)] += _row(cells, columns, number) is not None
-    width = max(widths, key=lambda width: (widths[width], width), default=len(NVIDIA_SMI_COLUMNS))
+    width = max(widths, key=lambda width: (widths[width], width), default=len(_SMI_HEADERS))
     return _columns_of_width(width)
 
 
 def _columns_of_width(width: int) -> tuple[str, ...]:
-    known = OUR_COLUMNS if width >= len(OUR_COLUMNS) else NVIDIA_SMI_COLUMNS
+    known = OUR_COLUMNS if width >= len(OUR_COLUMNS) else _SMI_HEADERS
     return known + ("",) * (width - len(known))
 
 
 def _row(cells: Sequence[str], columns: Sequence[str], line: int) -> GpuRow | None:
-    if len(cells) != len(columns) or tuple(columns[: len(NVIDIA_SMI_COLUMNS)]) != NVIDIA_SMI_COLUMNS:
+    if len(cells) != len(columns) or tuple(columns[: len(_SMI_HEADERS)]) != _SMI_HEADERS:
         return None
     local_time = _time(cells[0])
     values: dict[str, str | None] = {}
@@ -175,27 +170,27 @@ def _row(cells: Sequence[str], columns: Sequence[str], line: int) -> GpuRow | No
 
 
 def _typed(values: dict[str, str | None], extras: dict[str, str], local_time: datetime, line: int) -> GpuRow:
-    def number(column: str) -> float | None:
-        value = values.get(column)
+    def number(column: GpuColumn) -> float | None:
+        value = values.get(column.header)
         return None if value is None else float(value)
 
-    def whole(column: str) -> int | None:
-        value = values.get(column)
+    def whole(column: GpuColumn) -> int | None:
+        value = values.get(column.header)
         return None if value is None else int(value)
 
     return GpuRow(
         line=line,
         beside_bad_line=False,
         local_time=local_time,
-        utilization_pct=number("utilization.gpu [%]"),
-        memory_utilization_pct=number("utilization.memory [%]"),
-        memory_used_mib=whole("memory.used [MiB]"),
-        memory_total_mib=whole("memory.total [MiB]"),
-        power_w=number("power.draw [W]"),
-        temperature_c=whole("temperature.gpu"),
-        index=values.get("index"),
-        uuid=values.get("uuid"),
-        timestamp_unix_s=number("timestamp_unix [s]"),
+        utilization_pct=number(GpuColumn.UTILIZATION_PCT),
+        memory_utilization_pct=number(GpuColumn.MEMORY_UTILIZATION_PCT),
+        memory_used_mib=whole(GpuColumn.MEMORY_USED_MIB),
+        memory_total_mib=whole(GpuColumn.MEMORY_TOTAL_MIB),
+        power_w=number(GpuColumn.POWER_W),
+        temperature_c=whole(GpuColumn.TEMPERATURE_C),
+        index=values.get(GpuColumn.INDEX.header),
+        uuid=values.get(GpuColumn.UUID.header),
+        timestamp_unix_s=number(GpuColumn.TIMESTAMP_UNIX_S),
         extras=extras,
     )
 

@@ -13,6 +13,7 @@ from evalmon_agent.evidence.gpu_csv import GpuRow, GpuTable
 from evalmon_agent.evidence.gpu_power import power_and_energy
 from evalmon_agent.evidence.gpu_ticks import complete_ticks, group, memory_sums_mib
 from evalmon_agent.evidence.gpu_use import Span
+from evalmon_agent.words.csv_columns import GpuColumn
 
 _BYTES_PER_MIB = 1024 * 1024
 _LOW_PCT = 5
@@ -95,8 +96,8 @@ def figures(*tables: GpuTable, span: Span = _UNKNOWN_SPAN) -> GpuFigures | None:
         unused_count=_sum([node.unused for node in nodes]),
         near_power_cap_fraction=_mean(_known(rows, gpu_extras.is_near_power_cap)),
         throttled_fraction=_mean(_known(rows, gpu_extras.is_throttled)),
-        sm_activity_mean_pct=_mean(_known(rows, gpu_extras.sm_activity_pct)),
-        tensor_activity_mean_pct=_mean(_known(rows, gpu_extras.tensor_activity_pct)),
+        sm_activity_mean_pct=_mean(_extras(rows, GpuColumn.SM_ACTIVITY_PCT)),
+        tensor_activity_mean_pct=_mean(_extras(rows, GpuColumn.TENSOR_ACTIVITY_PCT)),
     )
 
 
@@ -140,6 +141,10 @@ def _of_node(rows: Sequence[GpuRow], span: Span) -> _Node:
 
 def _known(rows: Sequence[GpuRow], value_of: Callable[[GpuRow], float | None]) -> list[float]:
     return [value for row in rows if (value := value_of(row)) is not None]
+
+
+def _extras(rows: Sequence[GpuRow], column: GpuColumn) -> list[float]:
+    return _known(rows, lambda row: row.number(column))
 
 
 def _mean(values: Sequence[float]) -> float | None:

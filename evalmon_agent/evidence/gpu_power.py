@@ -7,9 +7,10 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from evalmon_agent.evidence.gpu_csv import GpuRow
-from evalmon_agent.evidence.gpu_extras import energy_j, is_instance
+from evalmon_agent.evidence.gpu_extras import is_instance
 from evalmon_agent.evidence.gpu_ticks import complete_ticks, elapsed_s
 from evalmon_agent.evidence.gpu_use import MAX_GAP_IN_INTERVALS
+from evalmon_agent.words.csv_columns import GpuColumn
 
 _MIN_COVERED_FRACTION = 0.9
 
@@ -33,7 +34,7 @@ def _counted(rows: Sequence[GpuRow]) -> tuple[float, float] | None:
     seen: set[str | None] = set()
     total_j = 0.0
     for row in rows:
-        counted_j = energy_j(row)
+        counted_j = row.number(GpuColumn.ENERGY_J)
         if row.gpu in seen and counted_j is None:
             return None  # a part is missing
         total_j += counted_j or 0.0 if row.gpu in seen else 0.0  # the first one's was before

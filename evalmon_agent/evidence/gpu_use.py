@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from evalmon_agent.evidence.gpu_csv import GpuRow
-from evalmon_agent.evidence.gpu_extras import busy_pct, window_mean_pct
+from evalmon_agent.evidence.gpu_extras import busy_pct
 from evalmon_agent.evidence.gpu_ticks import complete_ticks, elapsed_s, group
+from evalmon_agent.words.csv_columns import GpuColumn
 
 # Between two ticks that are further apart nobody knows.
 MAX_GAP_IN_INTERVALS = 3.0
@@ -51,7 +52,7 @@ def longest_idle_s(rows: Sequence[GpuRow]) -> float | None:
     gaps_s = [elapsed_s(before[0], tick[0]) for before, tick in pairwise(ticks)]
     limit_s = MAX_GAP_IN_INTERVALS * _interval_s(gaps_s)
     for number, gap_s in enumerate(gaps_s, start=1):
-        is_since_before = idle[number - 1] or all(window_mean_pct(row) is not None for row in ticks[number])
+        is_since_before = idle[number - 1] or all(map(_has_mean, ticks[number]))
         if idle[number] and is_since_before and 0 <= gap_s <= limit_s:
             stretch_s += gap_s
             longest_s = max(longest_s, stretch_s)
@@ -88,6 +89,10 @@ def _is_idle(tick: Sequence[GpuRow]) -> bool | None:
     if any(known):
         return False
     return None if None in known else True
+
+
+def _has_mean(row: GpuRow) -> bool:
+    return row.number(GpuColumn.UTILIZATION_MEAN_PCT) is not None
 
 
 def _interval_s(gaps_s: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""How is an event written: the blocks of monitor.log, to the letter of the user's text.
+"""Names and writes the blocks of monitor.log, to the letter of the user's text.
 
 A block is its lines, the head first; `join` puts the one blank line between two. Every name and every other
 outside text passes `printable`, so one event can never forge another line.
@@ -7,6 +7,7 @@ outside text passes `printable`, so one event can never forge another line.
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from collections.abc import Iterable, Mapping
 
 from evalmon_agent.evidence.diagnosis.causes import meaning
@@ -17,6 +18,42 @@ from evalmon_agent.words.durations import clock, human, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes
 from evalmon_agent.words.states import State
+
+
+@enum.unique
+class BlockKind(enum.Enum):
+    """Every kind of block, and when it is logged: the table in docs/files.md (`scripts/docs`)."""
+
+    STATUS_CHECK = "each poll"
+    STATE_CHANGE = "each transition of an eval, once, also of what happened while nobody watched"
+    COMPUTE_METRICS = "once for each attempt that ran and ended"
+    EVAL_RESULT = "with it, where the eval writes a log of its own: what that log says"
+    DIAGNOSIS = (
+        "with it, once for each attempt that failed or is suspect and is not run again: cause, the line that shows it, "
+        "advice. An eval that ends before it ran has it with its `STATE_CHANGE`"
+    )
+    RESOURCE_STATUS = (
+        "every fifth poll, for running evals with fresh numbers in `gpu_metrics.csv`; "
+        "`Samples: 6 of 12` where the eval's log tells"
+    )
+    ALL_COMPLETE = "once, when all evals are over and measured; again after evals were added later"
+    COMPLETION_SUBMITTED = "a completion job was submitted"
+    MONITOR_STARTED = "a sidecar began"
+    MONITOR_STOPPED = (
+        "a sidecar ended, with the reason; `evalmon stop`; a completion job ended because another directory stands "
+        "where `EXP/evalmon` was"
+    )
+    MONITOR_CONFIG = "a running sidecar took up changed settings; it or a completion job refused bad ones"
+    QUERY_ERROR = "a poll failed"
+    QUERY_RECOVERED = "Slurm is back after an `ALERT`"
+    ALERT = (
+        "once each: `alert_after` polls in a row failed; an eval runs for two polls without reporting itself; evals "
+        "wait for what will not come by itself (held, never to be satisfied, nodes or licences away), per job and "
+        "reason, with Slurm's reason and what to do; evals wait to be submitted, and this place cannot do it: what to "
+        "run; an eval's script changed after it was planned; `state.json` could not be read"
+    )
+    SUBMISSION_WAITS = "the site takes no more jobs for now: how many evals wait, and Slurm's words (once)"
+
 
 UNKNOWN = "unknown"
 _ACTION = "Action: Updated run state"
@@ -43,7 +80,7 @@ def status_check(now: float, counts: Mapping[State, int]) -> list[str]:
     """STATUS_CHECK, with the three counts that always stand and every other state that occurs."""
     found = sum(counts.values())
     return [
-        _head(now, "STATUS_CHECK", "Polling SLURM"),
+        _head(now, BlockKind.STATUS_CHECK, "Polling SLURM"),
         f"Result: {found} jobs found - {_counted(counts, _ALWAYS_POLLED)}",
     ]
 
@@ -51,7 +88,7 @@ def status_check(now: float, counts: Mapping[State, int]) -> list[str]:
 def state_change(now: float, name: str, job_id: str, *, previous: State, current: State, at: float | None) -> list[str]:
     """STATE_CHANGE into a state that is not terminal; `At:` where the event's own time differs."""
     lines = [
-        _head(now, "STATE_CHANGE", name),
+        _head(now, BlockKind.STATE_CHANGE, name),
         f"Previous: {previous}",
         f"Current: {current}",
         f"Job ID: {printable(job_id)}",
@@ -73,11 +110,11 @@ def state_change_terminal(
 ) -> list[str]:
     """STATE_CHANGE into a terminal state."""
     return [
-        _head(now, "STATE_CHANGE", name),
+        _head(now, BlockKind.STATE_CHANGE, name),
         f"Previous: {previous}",
         f"Current: {current}",
         f"Completed: {UNKNOWN if at is None else stamp(at)}",
-        f"Elapsed: {UNKNOWN if elapsed_s is None else human(elapsed_s)}",
+        f"Elapsed: {human(elapsed_s)}",
         _ACTION,
         f"Result log: {UNKNOWN if result_log is None else printable(result_log)}",
         f"Job ID: {printable(job_id)}",
@@ -89,9 +126,9 @@ def compute_metrics(now: float, name: str, job_id: str, figures: Figures, *, sta
     exceeded = state is State.TIMEOUT
     share = "**EXCEEDED**" if exceeded else _percent(figures.time_efficiency_pct, digits=0)
     lines = [
-        _head(now, "COMPUTE_METRICS", name),
+        _head(now, BlockKind.COMPUTE_METRICS, name),
         f"Job ID: {printable(job_id)}",
-        f"GPU Time: {_clock(figures.elapsed_s)} / {_clock(figures.time_limit_s)} ({share})",
+        f"GPU Time: {clock(figures.elapsed_s)} / {clock(figures.time_limit_s)} ({share})",
     ]
     if exceeded:
         lines.append(_EXCEEDED)
@@ -114,7 +151,7 @@ def resource_status(
     """RESOURCE_STATUS of a running eval: mean utilization, summed memory over its GPUs; how far its log says it is."""
     used, whole = memory_used_mib / 1024, memory_total_mib / 1024
     return [
-        _head(now, "RESOURCE_STATUS", name),
+        _head(now, BlockKind.RESOURCE_STATUS, name),
         f"GPU Utilization: {utilization_pct:.0f}% | GPU Memory: {used:.1f}/{whole:.1f} GB",
         *([] if so_far is None or so_far.samples_total is None else [_samples(so_far)]),
     ]
@@ -123,7 +160,7 @@ def resource_status(
 def eval_result(now: float, name: str, job_id: str, result: EvalResult | None) -> list[str]:
     """EVAL_RESULT: what the eval's own log says; None: it should have one, and none was found."""
     if result is None:
-        return note(now, "EVAL_RESULT", name, {"Job ID": job_id, "Status": UNKNOWN, "Log": "none was found"})
+        return note(now, BlockKind.EVAL_RESULT, name, {"Job ID": job_id, "Status": UNKNOWN, "Log": "none was found"})
     fields = {
         "Job ID": job_id,
         "Status": result.status,
@@ -132,7 +169,7 @@ def eval_result(now: float, name: str, job_id: str, result: EvalResult | None) -
         **({"Error": result.error} if result.error else {}),
         "Log": result.log or UNKNOWN,
     }
-    return note(now, "EVAL_RESULT", name, fields)
+    return note(now, BlockKind.EVAL_RESULT, name, fields)
 
 
 def diagnosis(now: float, name: str, job_id: str, found: Diagnosis) -> list[str]:
@@ -143,25 +180,25 @@ def diagnosis(now: float, name: str, job_id: str, found: Diagnosis) -> list[str]
         "Evidence": UNKNOWN if found.evidence is None else one_line(found.evidence),
         **({"Advice": found.advice} if found.advice else {}),
     }
-    return note(now, "DIAGNOSIS", name, fields)
+    return note(now, BlockKind.DIAGNOSIS, name, fields)
 
 
 def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float | None) -> list[str]:
     """ALL_COMPLETE: every eval is terminal."""
     return [
-        _head(now, "ALL_COMPLETE", "Monitoring finished"),
+        _head(now, BlockKind.ALL_COMPLETE, "Monitoring finished"),
         f"Summary: {sum(counts.values())} evaluations completed - {_counted(counts, _ALWAYS_COMPLETED)}",
-        f"Total time: {UNKNOWN if total_time_s is None else total(total_time_s)}",
+        f"Total time: {total(total_time_s)}",
     ]
 
 
-def note(now: float, kind: str, subject: str, fields: Mapping[str, str]) -> list[str]:
-    """A block of our own in the same shape: MONITOR_STARTED, ALERT, QUERY_ERROR and the like."""
+def note(now: float, kind: BlockKind, subject: str, fields: Mapping[str, str]) -> list[str]:
+    """A block of our own in the same shape."""
     return [_head(now, kind, subject), *(f"{key}: {printable(value)}" for key, value in fields.items())]
 
 
-def _head(now: float, kind: str, subject: str) -> str:
-    return f"[{stamp(now)}] {kind}: {printable(subject)}"
+def _head(now: float, kind: BlockKind, subject: str) -> str:
+    return f"[{stamp(now)}] {kind.name}: {printable(subject)}"
 
 
 def _counted(counts: Mapping[State, int], always: tuple[State, ...]) -> str:
@@ -175,10 +212,6 @@ def _samples(result: EvalResult) -> str:
 
 def _number(value: int | None) -> str:
     return UNKNOWN if value is None else str(value)
-
-
-def _clock(seconds: float | None) -> str:
-    return UNKNOWN if seconds is None else clock(seconds)
 
 
 def _percent(value: float | None, *, digits: int) -> str:

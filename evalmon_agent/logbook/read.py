@@ -1,4 +1,4 @@
-"""What does the log already say: its blocks read back, so that a lost state never doubles a line."""
+"""Reads the blocks of monitor.log back, so that a lost state never doubles a line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.words.states import State
 
 _HEAD = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] (?P<kind>[A-Z_]+): (?P<subject>.*)")
@@ -13,11 +14,19 @@ _HEAD = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] (?P<kind>[A-Z_]+): (?P<s
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block: its kind, its subject as printed, and its `Key: value` lines."""
+    """One block: its kind, its subject as printed, and its `Key: value` lines.
 
-    kind: str
+    `kind` is None where another version of evalmon wrote one that this one does not know.
+    """
+
+    kind: BlockKind | None
     subject: str
     fields: dict[str, str]
+
+    @property
+    def job_id(self) -> str | None:
+        """The job that it is about, as printed."""
+        return self.fields.get("Job ID")
 
 
 def blocks(text: str) -> Iterator[Block]:
@@ -28,12 +37,12 @@ def blocks(text: str) -> Iterator[Block]:
         if match is not None:
             pairs = (line.partition(": ") for line in lines)
             fields = {key: value for key, colon, value in pairs if colon}
-            yield Block(match["kind"], match["subject"], fields)
+            yield Block(BlockKind.__members__.get(match["kind"]), match["subject"], fields)
 
 
 def transition(block: Block) -> tuple[str, State] | None:
     """(job id, current state) of a STATE_CHANGE."""
-    if block.kind != "STATE_CHANGE" or "Job ID" not in block.fields:
+    if block.kind is not BlockKind.STATE_CHANGE or block.job_id is None:
         return None
     current = block.fields.get("Current", "")
-    return (block.fields["Job ID"], State(current)) if current in State.__members__ else None
+    return (block.job_id, State(current)) if current in State.__members__ else None

@@ -14,6 +14,7 @@ from contextlib import suppress
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.programs.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
 from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
 from evalmon_agent.programs.observing.measure import Measurer
@@ -52,7 +53,7 @@ def complete(
     submitter = Submitter(experiment, settings, slurm, in_our_job(environ), sleep)
     deadline = time.monotonic() + _patience_s(environ)
     told = {"Error": unusable}
-    unsaid = [blocks.note(time.time(), "MONITOR_CONFIG", "settings not taken up", told)] if unusable else []
+    unsaid = [blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", told)] if unusable else []
     while True:
         try:
             if unsaid:
@@ -62,7 +63,7 @@ def complete(
             break
         except ReplacedError as error:
             fields = {"Reason": str(error), "Job ID": environ.get("SLURM_JOB_ID", "none")}
-            last = blocks.note(time.time(), "MONITOR_STOPPED", "completion job", fields)
+            last = blocks.note(time.time(), BlockKind.MONITOR_STOPPED, "completion job", fields)
             with suppress(EvalmonError, OSError):
                 observer.last_word([*unsaid, last])
             raise

@@ -12,6 +12,7 @@ from contextlib import suppress
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError, StoppedError, UnreadableError
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.programs.complete import is_anything_owed, measure
 from evalmon_agent.programs.evidence.progress import progress
 from evalmon_agent.programs.jobs.our_jobs import Helpers, active_jobs
@@ -75,7 +76,7 @@ class Sidecar:
         try:
             self._live()
         except ReplacedError as error:
-            last = blocks.note(time.time(), "MONITOR_STOPPED", "sidecar", self._stopped(str(error)))
+            last = blocks.note(time.time(), BlockKind.MONITOR_STOPPED, "sidecar", self._stopped(str(error)))
             with suppress(EvalmonError, OSError):
                 self._observer.last_word([*self._unsaid, last])
             raise
@@ -83,9 +84,9 @@ class Sidecar:
     def _live(self) -> None:
         self._stop.take()
         self._slurm.stopped = self._stop.is_set
-        self._note("MONITOR_STARTED", "sidecar", self._started())
+        self._note(BlockKind.MONITOR_STARTED, "sidecar", self._started())
         if self._unusable:
-            self._note("MONITOR_CONFIG", "settings not taken up", {"Error": self._unusable})
+            self._note(BlockKind.MONITOR_CONFIG, "settings not taken up", {"Error": self._unusable})
         ends_at = self._asked_end()
         self._succession = Succession(self._experiment, self._slurm, self._environ, ends_at=ends_at)
         reason = None
@@ -94,7 +95,7 @@ class Sidecar:
         if self._stop.name == "SIGTERM":
             with suppress(EvalmonError, OSError):
                 reason = self._succession.preempted(self._observer.settings) or reason
-        self._note("MONITOR_STOPPED", "sidecar", self._stopped(reason))
+        self._note(BlockKind.MONITOR_STOPPED, "sidecar", self._stopped(reason))
         self._say()
 
     def _turn(self) -> str | None:
@@ -223,10 +224,10 @@ class Sidecar:
         try:
             self._observer.settings = settings_file.load(self._experiment.settings, environ=self._environ)
         except UnreadableError as error:
-            self._note("MONITOR_CONFIG", "settings not taken up", {"Error": str(error)})
+            self._note(BlockKind.MONITOR_CONFIG, "settings not taken up", {"Error": str(error)})
             return
         self._measurer.retry_delay_s = self._observer.settings.seff_retry_delay
-        self._note("MONITOR_CONFIG", "settings taken up", {"File": self._experiment.settings})
+        self._note(BlockKind.MONITOR_CONFIG, "settings taken up", {"File": self._experiment.settings})
 
     def _settings_version(self) -> tuple[int, int] | None:
         try:
@@ -246,7 +247,7 @@ class Sidecar:
     def _stopped(self, reason: str) -> dict[str, str]:
         return {"Reason": reason, "Job ID": self._job_id or "none"}
 
-    def _note(self, kind: str, subject: str, fields: Mapping[str, str]) -> None:
+    def _note(self, kind: BlockKind, subject: str, fields: Mapping[str, str]) -> None:
         """A block of ours: said with the next transaction that succeeds, which is mostly this one."""
         self._unsaid.append(blocks.note(time.time(), kind, subject, fields))
         with suppress(OSError, LockUnavailableError):

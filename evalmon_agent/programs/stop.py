@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.observing.observe import Observer
 from evalmon_agent.programs.observing.unlock import release_if_over
@@ -43,7 +44,7 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list
     def change(state: ExperimentState, now: float) -> list[list[str]]:
         if state.completion is not None and state.completion.status != COMPLETE:
             state.completion.status, state.completion.alive = STOPPED, False
-        return [blocks.note(now, "MONITOR_STOPPED", "by the user", fields)]
+        return [blocks.note(now, BlockKind.MONITOR_STOPPED, "by the user", fields)]
 
     observer.record()
     observer.transact(change)

@@ -51,10 +51,7 @@ class Held:
         if os.path.lexists(self._path):
             self.set_aside = _set_aside(self._path, now)
         self.state = ExperimentState(experiment=experiment.root)
-        log = list(logbook.blocks(_read_log(experiment.log)))
-        recover(self.state, log)
-        submitted = (block for block in log if block.kind == "COMPLETION_SUBMITTED")
-        self.logged_completions = frozenset(block.fields.get("Job ID", "") for block in submitted)
+        self.logged_completions = recover(self.state, logbook.blocks(_read_log(experiment.log)))
 
     @property
     def is_changed(self) -> bool:

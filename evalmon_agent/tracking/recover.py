@@ -1,27 +1,32 @@
-"""What does the log say that a lost state knew: so that nothing is logged a second time. Pure."""
+"""Takes from the log what a lost state knew, so that nothing is logged a second time. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.logbook.read import Block, transition
 from evalmon_agent.tracking.records import ExperimentState, HelperJob, Recovered
 
 
-def recover(state: ExperimentState, log: Iterable[Block]) -> None:
-    """Take the blocks of monitor.log, in order, into a new, empty state."""
+def recover(state: ExperimentState, log: Iterable[Block]) -> frozenset[str]:
+    """Take the blocks of monitor.log, in order, into a new, empty state; returns the completion jobs that it names."""
     recovered = Recovered()
+    completion_jobs = set()
     complete = False
     for block in log:
         changed = transition(block)
         if changed is not None:
             recovered.logged.setdefault(block.subject, []).append(changed)
             complete = False
-        elif block.kind == "COMPUTE_METRICS" and "Job ID" in block.fields:
-            recovered.measured.setdefault(block.subject, []).append(block.fields["Job ID"])
-        elif block.kind == "ALL_COMPLETE":
+        elif block.kind is BlockKind.COMPUTE_METRICS and block.job_id is not None:
+            recovered.measured.setdefault(block.subject, []).append(block.job_id)
+        elif block.kind is BlockKind.COMPLETION_SUBMITTED and block.job_id is not None:
+            completion_jobs.add(block.job_id)
+        elif block.kind is BlockKind.ALL_COMPLETE:
             state.completions += 1
             complete = True
     state.recovered = recovered
     if complete:
         state.completion = HelperJob(status="complete")
+    return frozenset(completion_jobs)

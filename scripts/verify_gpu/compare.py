@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
+from evalmon_agent.words.csv_columns import GpuColumn
 from verify_gpu.plan import Busy, Phase, busy_fraction
 from verify_gpu.tables import SEVEN, Row, shape
 
-UTILIZATION = "utilization.gpu [%]"
-UTILIZATION_MEAN = "utilization.gpu.window_mean [%]"
-ACTIVITY = "gpm.graphics_activity.window_mean [%]"
+UTILIZATION = GpuColumn.UTILIZATION_PCT.header
+UTILIZATION_MEAN = GpuColumn.UTILIZATION_MEAN_PCT.header
+ACTIVITY = GpuColumn.GRAPHICS_ACTIVITY_PCT.header
 WAYS = ("our_mean", "our_gpm", "our_instant", "their_instant")
-POWER, POWER_MEAN, ENERGY = "power.draw [W]", "power.draw.window_mean [W]", "energy.window [J]"
+POWER, POWER_MEAN = GpuColumn.POWER_W.header, GpuColumn.POWER_MEAN_W.header
+ENERGY = GpuColumn.ENERGY_J.header
 
 # Programs take and free some while both look; version 1 of NVML's memory is hundreds of MiB off.
 _MEMORY_APART_MIB = 2
@@ -96,7 +98,7 @@ def columns(ours: Sequence[Row], theirs: Sequence[Row]) -> list[Column]:
             name,
             sorted({shape(row.cells.get(name, "")) for row in ours}),
             sorted({shape(row.cells.get(name, "")) for row in theirs}),
-            *((None, None) if name == "timestamp" else _apart(name, ours, theirs)),
+            *((None, None) if name == GpuColumn.TIMESTAMP.header else _apart(name, ours, theirs)),
         )
         for name in SEVEN
     ]

@@ -3,15 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-SEVEN = (
-    "timestamp",
-    "utilization.gpu [%]",
-    "utilization.memory [%]",
-    "memory.used [MiB]",
-    "memory.total [MiB]",
-    "power.draw [W]",
-    "temperature.gpu",
-)
+from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn
+
+SEVEN = tuple(column.header for column in NVIDIA_SMI_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ def _once(text: str) -> str:
 
 
 def _time(cells: dict[str, str]) -> float:
-    exact = cells.get("timestamp_unix [s]")
+    exact = cells.get(GpuColumn.TIMESTAMP_UNIX_S.header)
     if exact:
         return float(exact)
-    return datetime.strptime(cells["timestamp"], "%Y/%m/%d %H:%M:%S.%f").timestamp()  # noqa: DTZ007 (local)
+    return datetime.strptime(cells[GpuColumn.TIMESTAMP.header], "%Y/%m/%d %H:%M:%S.%f").timestamp()  # noqa: DTZ007 (local)

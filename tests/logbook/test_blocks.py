@@ -10,6 +10,7 @@ import pytest
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.words.states import TERMINAL, State
 
 NOW = 1_762_872_612.0
@@ -124,7 +125,7 @@ def test_every_end_has_the_same_form(end: State) -> None:
 
 @pytest.mark.parametrize(
     ("elapsed_s", "expected"),
-    [(0.0, "0s"), (52.9, "52s"), (3892.0, "1h 4m 52s"), (86_400.0, "1d 0h 0m 0s"), (-5.0, "0s")],
+    [(0.0, "0s"), (52.9, "52s"), (3892.0, "1h 4m 52s"), (86_400.0, "1d 0h 0m 0s"), (-5.0, "unknown")],
 )
 def test_elapsed_is_said_in_words(elapsed_s: float, expected: str) -> None:
     assert f"\nElapsed: {expected}\n" in ended(elapsed_s=elapsed_s)
@@ -176,7 +177,7 @@ def test_resource_status() -> None:
 
 
 def test_a_block_of_our_own_has_the_same_shape() -> None:
-    block = blocks.note(NOW, "ALERT", "5 polls in a row failed", {"Since": "14:45", "Last error": "a\nb"})
+    block = blocks.note(NOW, BlockKind.ALERT, "5 polls in a row failed", {"Since": "14:45", "Last error": "a\nb"})
     assert [f"{HEAD} ALERT: 5 polls in a row failed", "Since: 14:45", "Last error: a\\nb"] == block
 
 

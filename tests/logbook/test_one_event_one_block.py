@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.logbook.read import Block, transition
 from evalmon_agent.logbook.read import blocks as read
 from evalmon_agent.words.printable import printable
@@ -53,7 +54,7 @@ def every_block(text: str) -> list[list[str]]:
         blocks.compute_metrics(NOW, text, text, Figures(), state=State.TIMEOUT),
         blocks.resource_status(NOW, text, utilization_pct=1, memory_used_mib=1, memory_total_mib=2),
         blocks.eval_result(NOW, text, text, result),
-        blocks.note(NOW, "ALERT", text, {"Error": text}),
+        blocks.note(NOW, BlockKind.ALERT, text, {"Error": text}),
     ]
 
 
@@ -85,9 +86,13 @@ def test_what_was_written_is_read_back(changes: list[tuple[str, str, State]]) ->
 
 def test_a_block_read_back_is_its_kind_its_subject_and_its_fields() -> None:
     [block] = read(
-        blocks.join([blocks.note(NOW, "QUERY_ERROR", "squeue: no answer", {"Error": "a: b", "Action": "x"})])
+        blocks.join([blocks.note(NOW, BlockKind.QUERY_ERROR, "squeue: no answer", {"Error": "a: b", "Action": "x"})])
     )
-    assert Block("QUERY_ERROR", "squeue: no answer", {"Error": "a: b", "Action": "x"}) == block
+    assert Block(BlockKind.QUERY_ERROR, "squeue: no answer", {"Error": "a: b", "Action": "x"}) == block
+
+
+def test_a_block_that_only_another_version_knows_has_no_kind() -> None:
+    assert [Block(None, "x", {"Job ID": "1"})] == list(read("[2025-11-11 14:50:12] NEWER_KIND: x\nJob ID: 1\n\n"))
 
 
 @pytest.mark.survives("F12")
@@ -114,12 +119,12 @@ def test_what_is_no_block_is_passed_over(text: str) -> None:
 
 @pytest.mark.parametrize("current", ["", "running", "WARPED", "name"])
 def test_a_state_change_into_no_state_of_ours_is_no_transition(current: str) -> None:
-    assert None is transition(Block("STATE_CHANGE", "x", {"Job ID": "1", "Current": current}))
+    assert None is transition(Block(BlockKind.STATE_CHANGE, "x", {"Job ID": "1", "Current": current}))
 
 
 def test_other_blocks_and_torn_ones_are_no_transitions() -> None:
-    assert None is transition(Block("COMPUTE_METRICS", "x", {"Job ID": "1", "Current": "RUNNING"}))
-    assert None is transition(Block("STATE_CHANGE", "x", {"Current": "RUNNING"}))
+    assert None is transition(Block(BlockKind.COMPUTE_METRICS, "x", {"Job ID": "1", "Current": "RUNNING"}))
+    assert None is transition(Block(BlockKind.STATE_CHANGE, "x", {"Current": "RUNNING"}))
 
 
 @given(st.text(max_size=200))

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.logbook.blocks import all_complete, compute_metrics, join, state_change, state_change_terminal
+from evalmon_agent.logbook.blocks import (
+    BlockKind,
+    all_complete,
+    compute_metrics,
+    join,
+    note,
+    state_change,
+    state_change_terminal,
+)
 from evalmon_agent.logbook.read import blocks
 from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.records import ExperimentState, HelperJob, Recovered
@@ -34,8 +42,17 @@ FAILED = changed(State.RUNNING, State.FAILED)
 
 def test_an_empty_log_gives_an_empty_state() -> None:
     state = ExperimentState(experiment="/exp")
-    recover(state, [])
+    assert frozenset() == recover(state, [])
     assert (Recovered(), None, 0) == (state.recovered, state.completion, state.completions)
+
+
+def test_the_completion_jobs_in_the_log_are_named() -> None:
+    log = [
+        note(T, BlockKind.COMPLETION_SUBMITTED, "Summary", {"Job ID": "7"}),
+        note(T, BlockKind.COMPLETION_SUBMITTED, "Summary", {}),
+        note(T, BlockKind.ALERT, "Summary", {"Job ID": "8"}),
+    ]
+    assert {"7"} == recover(ExperimentState(experiment="/exp"), blocks(join(log)))
 
 
 def test_transitions_in_the_log_are_not_logged_again() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from evalmon_agent.figures.efficiency import from_self
-from evalmon_agent.logbook.blocks import join
+from evalmon_agent.logbook.blocks import BlockKind, join
 from evalmon_agent.logbook.read import blocks
 from evalmon_agent.programs.observing.report_events import blocks_of
 from evalmon_agent.store.experiment import Experiment
@@ -117,7 +117,7 @@ class Watcher:
         found = []
         last: dict[str, str] = {}
         for block in blocks(self.log):
-            if (block.kind, block.subject) == ("STATE_CHANGE", name):
+            if (block.kind, block.subject) == (BlockKind.STATE_CHANGE, name):
                 job_id, current = block.fields["Job ID"], block.fields["Current"]
                 assert block.fields["Previous"] == last.get(job_id, "PENDING"), self.log
                 last[job_id] = current
@@ -125,7 +125,7 @@ class Watcher:
         return found
 
     def measured(self, name: str) -> int:
-        return sum((block.kind, block.subject) == ("COMPUTE_METRICS", name) for block in blocks(self.log))
+        return sum((block.kind, block.subject) == (BlockKind.COMPUTE_METRICS, name) for block in blocks(self.log))
 
 
 def copy_of(state: ExperimentState) -> ExperimentState:

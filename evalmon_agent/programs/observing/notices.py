@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.programs.jobs.our_jobs import active_jobs
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.store.experiment import Experiment
@@ -32,7 +33,7 @@ def outage(state: ExperimentState, failure: Failure | None, now: float, *, alert
     known.failures += 1
     known.error = failure.line
     fields = {"Error": failure.line, "Action": "Nothing concluded; asking again at the next poll"}
-    found = [blocks.note(now, "QUERY_ERROR", "Slurm gave no usable answer", fields)]
+    found = [blocks.note(now, BlockKind.QUERY_ERROR, "Slurm gave no usable answer", fields)]
     if known.failures >= alert_after and not known.alerted:
         known.alerted = True
         found.append(_alert(known, now))
@@ -46,7 +47,7 @@ def unreported(state: ExperimentState, now: float, *, poll_interval_s: float) ->
         "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
     }
     return [
-        blocks.note(now, "ALERT", f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
+        blocks.note(now, BlockKind.ALERT, f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
         for ev in newly_unreported(state, now=now, poll_interval_s=poll_interval_s)
     ]
 
@@ -67,7 +68,7 @@ def _stuck(reason: str, evals: Sequence[Eval], now: float) -> Block:
     ids = " ".join(ev.job_id for ev in evals[:_LISTED])
     since = min(attempt.queue_at for ev in evals if (attempt := pending(ev)) is not None)
     fields = {"Job ID": ids + more, **names, "Reason": reason, "Since": blocks.stamp(since)}
-    return blocks.note(now, "ALERT", subject, {**fields, "Action": action_for(reason, ids) or ""})
+    return blocks.note(now, BlockKind.ALERT, subject, {**fields, "Action": action_for(reason, ids) or ""})
 
 
 def set_aside(held: Held, now: float) -> list[Block]:
@@ -78,7 +79,7 @@ def set_aside(held: Held, now: float) -> list[Block]:
         "Set aside": shown(held.set_aside),
         "Action": "Rebuilt from the registry, the jobs' reports, Slurm and this log; nothing is logged twice",
     }
-    return [blocks.note(now, "ALERT", "state.json could not be read", fields)]
+    return [blocks.note(now, BlockKind.ALERT, "state.json could not be read", fields)]
 
 
 def helpers(held: Held, entries: Sequence[Entry], experiment: Experiment, now: float) -> list[Block]:
@@ -92,12 +93,12 @@ def helpers(held: Held, entries: Sequence[Entry], experiment: Experiment, now: f
         return []
     number = len(active_jobs(experiment, state))
     fields = {"Job ID": str(job_id), "Dependency": f"afterany on {number} job{'s' * (number != 1)}"}
-    return [blocks.note(now, "COMPLETION_SUBMITTED", "Summary after all evaluations", fields)]
+    return [blocks.note(now, BlockKind.COMPLETION_SUBMITTED, "Summary after all evaluations", fields)]
 
 
 def _recovered(ended: Outage, now: float) -> Block:
     fields = {"Failed polls": str(ended.failures), "Since": blocks.stamp(ended.since)}
-    return blocks.note(now, "QUERY_RECOVERED", "Slurm answers again", fields)
+    return blocks.note(now, BlockKind.QUERY_RECOVERED, "Slurm answers again", fields)
 
 
 def _alert(known: Outage, now: float) -> Block:
@@ -106,4 +107,4 @@ def _alert(known: Outage, now: float) -> Block:
         "Last error": known.error,
         "Action": "Check Slurm (sinfo); monitoring goes on and catches up when it answers",
     }
-    return blocks.note(now, "ALERT", f"{known.failures} polls in a row failed", fields)
+    return blocks.note(now, BlockKind.ALERT, f"{known.failures} polls in a row failed", fields)

@@ -15,6 +15,7 @@ from typing import Literal
 
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.programs.jobs import register
 from evalmon_agent.programs.jobs.find_scripts import change_since
 from evalmon_agent.programs.jobs.prepare import prepared
@@ -233,13 +234,15 @@ def _block(state: ExperimentState, progress: Progress, now: float) -> list[str]:
     subject = f"{number} evaluation{'s' * (number != 1)} not submitted yet"
     if progress.why == "limit":
         fields = {"Reason": progress.detail, "Action": "Each is submitted once there is room for it"}
-        return blocks.note(now, "SUBMISSION_WAITS", subject, fields)
+        return blocks.note(now, BlockKind.SUBMISSION_WAITS, subject, fields)
     action = f"Run, with their environment set up: evalmon submit {state.experiment}"
-    return blocks.note(now, "ALERT", subject, {"Reason": progress.detail, "Action": action})
+    return blocks.note(now, BlockKind.ALERT, subject, {"Reason": progress.detail, "Action": action})
 
 
 def _changed(name: str, change: str, now: float) -> list[str]:
-    return blocks.note(now, "ALERT", name, {"Reason": change, "Action": "To run the changed script: evalmon retry"})
+    return blocks.note(
+        now, BlockKind.ALERT, name, {"Reason": change, "Action": "To run the changed script: evalmon retry"}
+    )
 
 
 def _because(progress: Progress, why: Why, detail: str) -> Progress:
