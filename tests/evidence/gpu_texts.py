@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from evalmon_agent.agent.sampling import gpu_rows
 from evalmon_agent.agent.sampling.gpu_records import Device, Reading
+from evalmon_agent.words.csv_columns import GpuColumn
 
 SMI_HEADER = (
     "timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB], "
@@ -36,11 +37,13 @@ SAMPLER_HEADER = gpu_rows.HEADER.decode()
 
 
 def sampler_row(at_s: float, gpu: int = 0, *, uuid: str = "GPU-{}a5b-11", **values: float | str) -> str:
-    """As the sampler itself writes it; `values` are of its Reading, the others are not available."""
-    reading = Reading()
-    reading.utilization_pct, reading.memory_used_mib, reading.memory_total_mib = 37, 3984, 81920
-    for name, value in values.items():
-        setattr(reading, name, value)
+    """As the sampler itself writes it; `values`: of columns, by name in lower case; the others have none."""
+    reading: Reading = {
+        GpuColumn.UTILIZATION_PCT: 37,
+        GpuColumn.MEMORY_USED_MIB: 3984,
+        GpuColumn.MEMORY_TOTAL_MIB: 81920,
+        **{GpuColumn[name.upper()]: value for name, value in values.items()},
+    }
     device = Device(str(gpu), uuid.format(gpu))
     return gpu_rows.row(device, reading, gpu_rows.Moment(BEGIN_UNIX_S + at_s)).decode()
 

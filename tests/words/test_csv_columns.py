@@ -1,4 +1,4 @@
-"""The columns of the CSVs: what is written by their format is read by their pattern, and the sampler has the same."""
+"""The columns of the CSVs: what is written by their format is read by their pattern."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from evalmon_agent.agent.sampling import gpu_rows, host_rows
 from evalmon_agent.words.csv_columns import GpuColumn, HostColumn
 
 _TEXTS = {
@@ -31,8 +30,3 @@ def test_what_is_written_is_read(column: GpuColumn | HostColumn) -> None:
 def test_a_header_stands_once_in_a_file() -> None:
     for columns in (list(GpuColumn), list(HostColumn)):
         assert len({column.header for column in columns}) == len(columns)
-
-
-def test_the_sampler_writes_these() -> None:
-    assert ", ".join(column.header for column in GpuColumn) + "\n" == gpu_rows.HEADER.decode()
-    assert ", ".join(column.header for column in HostColumn) + "\n" == host_rows.HEADER.decode()

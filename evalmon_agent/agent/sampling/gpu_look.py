@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from evalmon_agent.words.csv_columns import GpuColumn
+
 from .gpm import Activity
 from .gpu_records import NO_VALUE, Device, Reading
 from .nvml import FailedError, NoValueError, Nvml
 
 _MIB = 1024 * 1024
+_ACTIVITY = (GpuColumn.GRAPHICS_ACTIVITY_PCT, GpuColumn.SM_ACTIVITY_PCT, GpuColumn.TENSOR_ACTIVITY_PCT)
 
 # The member of pynvml's c_nvmlValue_t for each nvmlValueType_t.
 _MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
@@ -48,7 +51,7 @@ class GpuLook:
             LostError: the GPU is gone.
             FailedError: one of nvidia-smi's seven columns could not be read this time.
         """
-        reading = Reading()
+        reading: Reading = {}
         self._read_columns(reading)
         self._read_extras(reading)
         return reading
@@ -56,31 +59,32 @@ class GpuLook:
     def _read_columns(self, reading: Reading) -> None:
         rates = _or_cell(lambda: self._nvml.ask("nvmlDeviceGetUtilizationRates", self._handle))
         if isinstance(rates, str):
-            reading.utilization_pct = reading.memory_utilization_pct = rates
+            reading[GpuColumn.UTILIZATION_PCT] = reading[GpuColumn.MEMORY_UTILIZATION_PCT] = rates
         else:
-            reading.utilization_pct, reading.memory_utilization_pct = rates.gpu, rates.memory
+            reading[GpuColumn.UTILIZATION_PCT], reading[GpuColumn.MEMORY_UTILIZATION_PCT] = rates.gpu, rates.memory
         memory = _or_cell(self._memory)
         if isinstance(memory, str):
-            reading.memory_used_mib = reading.memory_total_mib = memory
+            reading[GpuColumn.MEMORY_USED_MIB] = reading[GpuColumn.MEMORY_TOTAL_MIB] = memory
         else:
-            reading.memory_used_mib, reading.memory_total_mib = memory.used // _MIB, memory.total // _MIB
-        reading.power_w = _or_cell(lambda: self._ask_gpu("nvmlDeviceGetPowerUsage") / 1000)
-        reading.temperature_c = _or_cell(self._temperature)
+            reading[GpuColumn.MEMORY_USED_MIB] = memory.used // _MIB
+            reading[GpuColumn.MEMORY_TOTAL_MIB] = memory.total // _MIB
+        reading[GpuColumn.POWER_W] = _or_cell(lambda: self._ask_gpu("nvmlDeviceGetPowerUsage") / 1000)
+        reading[GpuColumn.TEMPERATURE_C] = _or_cell(self._temperature)
 
     def _read_extras(self, reading: Reading) -> None:
         sm = self._nvml.module.NVML_CLOCK_SM
-        reading.sm_clock_mhz = _extra(lambda: self._ask_gpu("nvmlDeviceGetClockInfo", sm))
-        reading.power_limit_w = _extra(lambda: self._ask_gpu("nvmlDeviceGetEnforcedPowerLimit") / 1000)
-        reading.clock_reasons = _extra(self._clock_reasons)
+        reading[GpuColumn.SM_CLOCK_MHZ] = _extra(lambda: self._ask_gpu("nvmlDeviceGetClockInfo", sm))
+        reading[GpuColumn.POWER_LIMIT_W] = _extra(lambda: self._ask_gpu("nvmlDeviceGetEnforcedPowerLimit") / 1000)
+        reading[GpuColumn.CLOCK_REASONS] = _extra(self._clock_reasons)
         if not self._is_instance:
-            reading.utilization_mean_pct = _extra(self._utilization.since_last)
-            reading.memory_utilization_mean_pct = _extra(self._memory_utilization.since_last)
+            reading[GpuColumn.UTILIZATION_MEAN_PCT] = _extra(self._utilization.since_last)
+            reading[GpuColumn.MEMORY_UTILIZATION_MEAN_PCT] = _extra(self._memory_utilization.since_last)
             energy = _extra(self._energy)
             if isinstance(energy, tuple):
-                reading.energy_j, reading.power_mean_w = energy
+                reading[GpuColumn.ENERGY_J], reading[GpuColumn.POWER_MEAN_W] = energy
         activity = _extra(self._activity.since_last)
         if isinstance(activity, tuple):
-            reading.graphics_activity_pct, reading.sm_activity_pct, reading.tensor_activity_pct = activity
+            reading.update(zip(_ACTIVITY, activity, strict=True))
 
     def _ask_gpu(self, function: str, *arguments: object) -> Any:
         return self._nvml.ask(function, self._gpu, *arguments)

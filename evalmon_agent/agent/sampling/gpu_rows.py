@@ -3,40 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+
+from evalmon_agent.words.csv_columns import GpuColumn
 
 from .gpu_records import NO_VALUE, Device, Reading
 
-# Header, attribute of Reading, format of its number: with the unit, as nvidia-smi prints it.
-_NVIDIA_SMI = (
-    ("utilization.gpu [%]", "utilization_pct", "%d %%"),
-    ("utilization.memory [%]", "memory_utilization_pct", "%d %%"),
-    ("memory.used [MiB]", "memory_used_mib", "%d MiB"),
-    ("memory.total [MiB]", "memory_total_mib", "%d MiB"),
-    ("power.draw [W]", "power_w", "%.2f W"),
-    ("temperature.gpu", "temperature_c", "%d"),
-)
-_EXTRAS = (
-    ("utilization.gpu.window_mean [%]", "utilization_mean_pct", "%.1f %%"),
-    ("utilization.memory.window_mean [%]", "memory_utilization_mean_pct", "%.1f %%"),
-    ("power.draw.window_mean [W]", "power_mean_w", "%.2f W"),
-    ("energy.window [J]", "energy_j", "%.3f J"),
-    ("clocks.current.sm [MHz]", "sm_clock_mhz", "%d MHz"),
-    ("enforced.power.limit [W]", "power_limit_w", "%.2f W"),
-    ("clocks_event_reasons.active", "clock_reasons", "0x%016x"),
-    ("gpm.graphics_activity.window_mean [%]", "graphics_activity_pct", "%.1f %%"),
-    ("gpm.sm_activity.window_mean [%]", "sm_activity_pct", "%.1f %%"),
-    ("gpm.tensor_activity.window_mean [%]", "tensor_activity_pct", "%.1f %%"),
-)
-_OURS = ("index", "uuid", "timestamp_unix [s]")
-
-NVIDIA_SMI_COLUMNS = ("timestamp", *(header for header, _, _ in _NVIDIA_SMI))
-HEADER = ", ".join([*NVIDIA_SMI_COLUMNS, *_OURS, *(header for header, _, _ in _EXTRAS)]).encode() + b"\n"
-_FORMATS = tuple(number for _, _, number in (*_NVIDIA_SMI, *_EXTRAS))
-_VALUES = attrgetter(*(name for _, name, _ in (*_NVIDIA_SMI, *_EXTRAS)))
-_SMI_COUNT = len(_NVIDIA_SMI)
+HEADER = ", ".join(column.header for column in GpuColumn).encode() + b"\n"
 
 
 @dataclass(slots=True)
@@ -71,25 +44,19 @@ class Moment:
 
 def row(device: Device, reading: Reading, at: Moment) -> bytes:
     """One line with its newline."""
-    # All at once, for with eight GPUs this is a good part of a tick.
-    cells = [
-        value if isinstance(value, str) else number % value
-        for number, value in zip(_FORMATS, _VALUES(reading), strict=True)
-    ]
-    smi, extras = cells[:_SMI_COUNT], cells[_SMI_COUNT:]
-    return _line([at.local, *smi, device.index, device.uuid, at.unix, *extras])
-
-
-def row_of_nvidia_smi(device: Device, cells: Sequence[str], at: Moment) -> bytes:
-    """A line from nvidia-smi's own cells but the first, the time; it knows nothing of the extras."""
-    return _line([at.local, *cells, device.index, device.uuid, at.unix, *(NO_VALUE for _ in _EXTRAS)])
+    values = {
+        **reading,
+        GpuColumn.TIMESTAMP: at.local,
+        GpuColumn.INDEX: device.index,
+        GpuColumn.UUID: device.uuid,
+        GpuColumn.TIMESTAMP_UNIX_S: at.unix,
+    }
+    cells = ((column, values.get(column, NO_VALUE)) for column in GpuColumn)
+    line = ", ".join(value if isinstance(value, str) else column.cell.written % value for column, value in cells)
+    return line.encode() + b"\n"
 
 
 def local_time(at_unix_s: float) -> str:
     """Local time as nvidia-smi prints it, `2026/02/20 14:28:12.659`, to the millisecond of `timestamp_unix`."""
     whole_s, milliseconds = divmod(int(f"{at_unix_s:.3f}".replace(".", "")), 1000)
     return f"{time.strftime('%Y/%m/%d %H:%M:%S', time.localtime(whole_s))}.{milliseconds:03d}"
-
-
-def _line(cells: Sequence[str]) -> bytes:
-    return ", ".join(cells).encode() + b"\n"

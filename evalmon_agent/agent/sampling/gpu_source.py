@@ -7,9 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from evalmon_agent.words.csv_columns import GpuColumn
+
 from . import gpu_rows, nvidia_smi, whose_gpus
 from .gpu_look import GpuLook
-from .gpu_records import Device, Reading
+from .gpu_records import Device
 from .gpu_rows import GpuTick
 from .nvidia_smi import NvidiaSmi
 from .nvml import FailedError, LostError, NoValueError, Nvml, NvmlMissingError
@@ -118,7 +120,7 @@ class NvmlSource:
                 self._lose(device)
                 if is_lost:
                     continue
-                reading = Reading.all(str(lost))
+                reading = dict.fromkeys(GpuColumn, str(lost))
             except (FailedError, NoValueError) as error:
                 tick.miss(error.__cause__ or error)
                 continue

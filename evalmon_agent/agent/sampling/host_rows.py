@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
+from evalmon_agent.words.csv_columns import HostColumn
+
 from .gpu_records import NO_VALUE
 from .gpu_rows import local_time
 from .host_usage import Usage
 
 _MIB = 1024 * 1024
 
-COLUMNS = (
-    "timestamp",
-    "timestamp_unix [s]",
-    "cpu.used [cores]",
-    "cpu.limit [cores]",
-    "memory.used [MiB]",
-    "memory.file_cache [MiB]",
-    "memory.peak [MiB]",
-    "memory.limit [MiB]",
-    "processes",
-    "io.read [MiB]",
-    "io.written [MiB]",
-)
-HEADER = ", ".join(COLUMNS).encode() + b"\n"
+HEADER = ", ".join(column.header for column in HostColumn).encode() + b"\n"
 
 
 def row(usage: Usage, before: tuple[float, Usage] | None, *, at_unix_s: float, at_s: float) -> bytes:
@@ -33,20 +22,22 @@ def row(usage: Usage, before: tuple[float, Usage] | None, *, at_unix_s: float, a
         at_unix_s: now, on the wall clock.
         at_s: now, on the monotonic clock.
     """
-    cells = [
-        local_time(at_unix_s),
-        f"{at_unix_s:.3f}",
-        _cores(cores_used(usage, before, at_s=at_s)),
-        _cores(usage.cpu_limit_cores),
-        _mib(usage.memory_bytes),
-        _mib(usage.file_cache_bytes),
-        _mib(usage.memory_peak_bytes),
-        _mib(usage.memory_limit_bytes),
-        NO_VALUE if usage.processes is None else str(usage.processes),
-        _mib(usage.read_bytes),
-        _mib(usage.written_bytes),
-    ]
-    return ", ".join(cells).encode() + b"\n"
+    values = {
+        HostColumn.TIMESTAMP: local_time(at_unix_s),
+        HostColumn.TIMESTAMP_UNIX_S: at_unix_s,
+        HostColumn.CPU_USED: cores_used(usage, before, at_s=at_s),
+        HostColumn.CPU_LIMIT: usage.cpu_limit_cores,
+        HostColumn.MEMORY_USED: _mib(usage.memory_bytes),
+        HostColumn.FILE_CACHE: _mib(usage.file_cache_bytes),
+        HostColumn.MEMORY_PEAK: _mib(usage.memory_peak_bytes),
+        HostColumn.MEMORY_LIMIT: _mib(usage.memory_limit_bytes),
+        HostColumn.PROCESSES: usage.processes,
+        HostColumn.READ: _mib(usage.read_bytes),
+        HostColumn.WRITTEN: _mib(usage.written_bytes),
+    }
+    cells = ((column, values[column]) for column in HostColumn)
+    line = ", ".join(NO_VALUE if value is None else column.cell.written % value for column, value in cells)
+    return line.encode() + b"\n"
 
 
 def cores_used(usage: Usage, before: tuple[float, Usage] | None, *, at_s: float) -> float | None:
@@ -57,9 +48,5 @@ def cores_used(usage: Usage, before: tuple[float, Usage] | None, *, at_s: float)
     return used_s / passed_s if passed_s > 0 and used_s >= 0 else None
 
 
-def _cores(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:.2f} cores"
-
-
-def _mib(value_bytes: int | None) -> str:
-    return NO_VALUE if value_bytes is None else f"{value_bytes // _MIB} MiB"
+def _mib(value_bytes: int | None) -> int | None:
+    return None if value_bytes is None else value_bytes // _MIB

@@ -7,12 +7,14 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 
+from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS
+
 from . import gpu_rows
-from .gpu_records import Device
+from .gpu_records import Device, Reading
 from .gpu_rows import GpuTick
 
 _PROGRAM = "nvidia-smi"
-_FIELDS = tuple(header.partition(" [")[0] for header in gpu_rows.NVIDIA_SMI_COLUMNS)
+_FIELDS = tuple(column.header.partition(" [")[0] for column in NVIDIA_SMI_COLUMNS)
 _QUERY = [_PROGRAM, f"--query-gpu={','.join(_FIELDS)},index,uuid", "--format=csv,noheader"]
 # Without persistence mode it starts the driver first, which takes seconds.
 _WITHIN_S = 20.0
@@ -39,7 +41,8 @@ class NvidiaSmi:
             if cells is None or not _PASSING.isdisjoint(cells):
                 tick.miss("nvidia-smi gave no row" if cells is None else "nvidia-smi: a passing error")
             else:
-                tick.add(gpu_rows.row_of_nvidia_smi(device, cells[1 : len(_FIELDS)], at))
+                reading: Reading = dict(zip(NVIDIA_SMI_COLUMNS, cells, strict=False))
+                tick.add(gpu_rows.row(device, reading, at))
         return tick
 
 

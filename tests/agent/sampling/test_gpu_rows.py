@@ -10,16 +10,20 @@ from hypothesis import strategies as st
 from evalmon_agent.agent.sampling import gpu_rows
 from evalmon_agent.agent.sampling.gpu_records import Device, Reading
 from evalmon_agent.evidence.gpu_csv import OUR_COLUMNS, parse
+from evalmon_agent.words.csv_columns import GpuColumn
 
 DEVICE = Device("0", "GPU-0000")
 
 
 def reading() -> Reading:
-    found = Reading()
-    found.utilization_pct, found.memory_utilization_pct = 37, 12
-    found.memory_used_mib, found.memory_total_mib = 3984, 81920
-    found.power_w, found.temperature_c = 180.4, 44
-    return found
+    return {
+        GpuColumn.UTILIZATION_PCT: 37,
+        GpuColumn.MEMORY_UTILIZATION_PCT: 12,
+        GpuColumn.MEMORY_USED_MIB: 3984,
+        GpuColumn.MEMORY_TOTAL_MIB: 81920,
+        GpuColumn.POWER_W: 180.4,
+        GpuColumn.TEMPERATURE_C: 44,
+    }
 
 
 def test_the_header_begins_as_nvidia_smi_prints_it_and_as_the_reader_knows_it() -> None:
@@ -44,8 +48,8 @@ def test_a_row_begins_as_nvidia_smi_prints_it(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_cell_without_a_value_has_no_unit() -> None:
-    line = gpu_rows.row(DEVICE, Reading.all("[GPU is lost]"), gpu_rows.Moment(0.0)).decode()
-    assert line.count("[GPU is lost]") == 6 + 10
+    line = gpu_rows.row(DEVICE, dict.fromkeys(GpuColumn, "[GPU is lost]"), gpu_rows.Moment(0.0)).decode()
+    assert line.count("[GPU is lost]") == len(GpuColumn) - 4  # time, index, uuid, time
     assert "[GPU is lost]," in line
 
 
@@ -68,8 +72,8 @@ def test_what_is_written_is_what_is_read(
     utilization: int, memory_mib: int, power_w: float, degrees: int, at_unix_s: float
 ) -> None:
     found = reading()
-    found.utilization_pct, found.memory_used_mib = utilization, memory_mib
-    found.power_w, found.temperature_c = power_w, degrees
+    found |= {GpuColumn.UTILIZATION_PCT: utilization, GpuColumn.MEMORY_USED_MIB: memory_mib}
+    found |= {GpuColumn.POWER_W: power_w, GpuColumn.TEMPERATURE_C: degrees}
     table = parse(gpu_rows.HEADER + gpu_rows.row(DEVICE, found, gpu_rows.Moment(at_unix_s)))
     (row,) = table.rows
     assert table.bad_lines == 0

@@ -13,6 +13,7 @@ from in_a_job import environ, started, wait_until
 from evalmon_agent.agent.sampling import host_rows
 from evalmon_agent.agent.sampling.host_usage import Usage
 from evalmon_agent.agent.sampling.processes import TreeUsage, tree
+from evalmon_agent.words.csv_columns import HostColumn
 
 BUSY = "import time; hoard = b'x' * 2**26; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
 
@@ -82,5 +83,5 @@ def test_each_row_is_as_wide_as_the_header(numbers: list[int | None], cores: flo
     found.memory_bytes, found.memory_peak_bytes, found.read_bytes, found.written_bytes, found.processes = numbers
     found.cpu_limit_cores = cores
     line = host_rows.row(found, None, at_unix_s=time.time(), at_s=0.0).decode()
-    assert len(line.split(", ")) == len(host_rows.COLUMNS)
+    assert len(line.split(", ")) == len(HostColumn)
     assert line.count("[N/A]") == 1 + 2 + numbers.count(None) + (cores is None)

@@ -13,6 +13,7 @@ from in_a_job import RUN, Experiment, environ, session_of, started, stat_of, wai
 from sampled import SAMPLE, UUIDS, rows_of, sample_for
 
 from evalmon_agent.agent.sampling import gpu_rows, host_rows
+from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS
 from nvml_standin import world as errors
 from nvml_standin.build import OLD_DRIVER, build
 from nvml_standin.world import World
@@ -49,7 +50,7 @@ def test_two_gpus_are_sampled_from_start_to_end(world: World, tmp_path: Path) ->
         10,
     }  # at 0, 1 and 2 s, and what a busy machine adds; at the end, if that is a second more
     first, last = rows[0], rows[-1]
-    smi = [first[column] for column in gpu_rows.NVIDIA_SMI_COLUMNS[1:]]
+    smi = [first[column.header] for column in NVIDIA_SMI_COLUMNS[1:]]
     assert smi == ["37 %", "12 %", "3984 MiB", "81559 MiB", "180.40 W", "44"]
     assert first["utilization.gpu.window_mean [%]"] == "[N/A]"
     assert last["utilization.gpu.window_mean [%]"] == "37.0 %"
@@ -275,7 +276,7 @@ def test_without_nvml_nvidia_smi_is_asked(experiment: Experiment, world: World, 
     said, notes, rows = run_in_job(experiment, world, 3.0, LD_LIBRARY_PATH="/nowhere", PATH=path)
     assert (notes, said["gpu_source"]) == ([], "nvidia-smi")
     assert [row["uuid"] for row in rows[:2]] == UUIDS
-    smi = [rows[0][column] for column in gpu_rows.NVIDIA_SMI_COLUMNS[1:]]
+    smi = [rows[0][column.header] for column in NVIDIA_SMI_COLUMNS[1:]]
     assert smi == ["37 %", "12 %", "3984 MiB", "81559 MiB", "180.40 W", "44"]
 
 
