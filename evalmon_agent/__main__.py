@@ -7,9 +7,15 @@ def main() -> None:
     """Dispatch on the first word; all but the in-job programs belong to the command line interface."""
     # ruff: noqa: PLC0415 (each program imports only what it needs)
     program = sys.argv[1] if len(sys.argv) > 1 else ""
+    if program == "probe":
+        return  # the launcher asks whether this interpreter starts
     if program == "run":
-        from evalmon_agent.agent.run import main as run
-
+        try:
+            from evalmon_agent.agent.run import main as run
+        except Exception:
+            # In the middle of an upgrade, say: the command runs all the same.
+            _run_alone(sys.argv[2:])
+            raise
         run(sys.argv[2:])
     elif program == "hook":
         from evalmon_agent.agent.hook import main as hook
@@ -23,6 +29,28 @@ def main() -> None:
         from evalmon_agent.cli import main as cli
 
         cli()
+
+
+def _run_alone(argv: list[str]) -> None:
+    """Become the command of `run`, unmonitored; returns if there is none behind a `--`."""
+    import os
+    import signal
+
+    options, words = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    if not words:
+        return
+    if "--script" in options:
+        with open(words[0], "rb") as file:
+            line = file.readline(256)
+        # As the kernel does: the program, and all that follows as one argument.
+        interpreter = line[2:].split(None, 1) if line.startswith(b"#!") else [b"/bin/sh"]
+        words[:0] = [os.fsdecode(word.strip()) for word in interpreter]
+    # What only the launcher says; and nobody has looked whose log that is now.
+    ours = ("EVALMON_ENVIRON_", "EVALMON_RETRY_LOG") if "EVALMON_ENVIRON_0" in os.environ else ("EVALMON_ENVIRON_",)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+        signal.signal(number, signal.SIG_DFL)
+    os.execvpe(words[0], words, environ)  # noqa: S606 - an argv, no shell
 
 
 if __name__ == "__main__":

@@ -56,9 +56,8 @@ fi
 evalmon_timeout=
 if [ -x /usr/bin/timeout ]; then evalmon_timeout='/usr/bin/timeout -k 1 {timeout_s}'; fi
 unset evalmon_entry evalmon_number evalmon_script
-# Tried as it is to be run, or it could fail where this does not.
 # shellcheck disable=SC2086 # several words, or none
-if {{ $evalmon_timeout {python} {program} run --help </dev/null; }} >/dev/null 2>&1; then
+if {{ $evalmon_timeout {python} {program} probe </dev/null; }} >/dev/null 2>&1; then
   exec {python} {program} {run} "$evalmon_path"
 fi
 unset "${{!{prefix}@}}"{retry_log_variable}

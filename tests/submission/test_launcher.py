@@ -24,6 +24,11 @@ SAY_ALL = """#!/bin/sh
 printf '%s\\0' "$EVALMON_DIR" "$EVALMON_NAME" "$EVALMON_OUTPUT_DIR"
 """
 
+SAY_ALL_IN_PYTHON = """import os
+names = ("EVALMON_DIR", "EVALMON_NAME", "EVALMON_OUTPUT_DIR", "EVALMON_RETRY_LOG")
+print(*(os.environ.get(name, "") for name in names), sep="\\0", end="\\0")
+"""
+
 
 def monitored(script: str | bytes = SAY_ALL, *, head: str = "", **more: Any) -> Monitored:
     """A launcher's facts."""
@@ -277,13 +282,28 @@ def test_programs_that_lie_first_on_path_or_in_the_working_directory_are_not_run
 
 def test_an_interpreter_that_starts_gets_the_script(tmp_path: Path) -> None:
     fake = tmp_path / "py thon"
-    fake.write_text('#!/bin/sh\n[ "$5" = --help ] || printf \'%s\\0\' "$@"\n')
+    fake.write_text('#!/bin/sh\n[ "$4" = probe ] || printf \'%s\\0\' "$@"\n')
     fake.chmod(0o700)
     job = monitored(interpreter=str(fake), sample_interval_s=2.5, experiment_id="ab12")
     options = ["--token", "5f3a", "--experiment-id", "ab12", "--sample-interval", "2.5", "--script", "--"]
     program = str(Path(evalmon_agent.__file__).with_name("__main__.py"))
     started = ["-E", "-P", program, "run", *options, str(tmp_path / "slurm_script")]
     assert started == said(launch(job, tmp_path))
+
+
+@pytest.mark.parametrize("script", [SAY_ALL, f"#!{sys.executable} -EP\n" + SAY_ALL_IN_PYTHON])
+def test_where_evalmon_starts_but_cannot_be_imported_the_script_runs_alone(tmp_path: Path, script: str) -> None:
+    """In the middle of an upgrade, say."""
+    shutil.copytree(Path(evalmon_agent.__file__).parent, tmp_path / "lib" / "evalmon_agent")
+    (tmp_path / "lib" / "evalmon_agent" / "agent" / "run.py").write_text("import nowhere\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # without the one that is installed
+    python.chmod(0o700)
+    log = tmp_path / "l.eval"
+    log.touch()
+    job = monitored(script, interpreter=str(python), package_parent=str(tmp_path / "lib"), retry_logs={None: str(log)})
+    done = launch(job, tmp_path)
+    assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t", ""] == [*said(done), *[""] * (script == SAY_ALL)]
 
 
 def test_our_own_interpreter_runs_it_and_ends_as_it_ended(tmp_path: Path) -> None:
