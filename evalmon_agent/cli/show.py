@@ -37,6 +37,9 @@ _COLOURS = {
     State.SUSPENDED: "yellow",
     State.REQUEUED: "yellow",
 }
+_LINE_CHARS = 16 * 1024
+"""Of one warning, which may name several long paths; what is to be typed must be whole."""
+
 _PIPE_COLUMNS = 400
 _ROWS_AT_MOST = 10_000
 _WAITING_SHOWN = 10
@@ -49,7 +52,7 @@ _VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "activ
 def submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
     """What `submit` did; warnings and refusals on stderr, these verbatim, one line each."""
     for warning in report.warnings:
-        click.echo(f"evalmon: warning: {printable(warning, max_chars=_PIPE_COLUMNS)}", err=True)
+        click.echo(f"evalmon: warning: {printable(warning, max_chars=_LINE_CHARS)}", err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
     else:
