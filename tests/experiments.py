@@ -9,17 +9,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from evalmon_agent.commands.complete import measure
+from evalmon_agent.experiment import scripts
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.scripts import launcher_of
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.programs.complete import measure
-from evalmon_agent.programs.observing.finalize import finalize, is_complete, is_ready, write_summary
-from evalmon_agent.programs.observing.measure import Measurer
-from evalmon_agent.programs.observing.observe import Observer
+from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.store import scripts
-from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.store.scripts import launcher_of
 from evalmon_agent.submission.launcher import Monitored, render
 from evalmon_agent.tracking.registry import Accepted, Intent, Submission
 from fake_slurm import FakeSlurm, Job

@@ -19,8 +19,8 @@ from evalmon_agent.cli.wiring import (
     options_of_our_job,
     settings_of_our_job,
 )
+from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.words.printable import printable
 
 # ruff: noqa: PLC0415 - each command imports only the program it runs: `--help` and completion stay fast
@@ -47,7 +47,7 @@ def submit(
     as_json: bool,
 ) -> None:
     """Submit the evals, and the jobs that watch and summarise."""
-    from evalmon_agent.programs.submit import submit as program
+    from evalmon_agent.commands.submit import submit as program
 
     settings = load_settings(experiment)
     is_first = not experiment.is_monitored()
@@ -85,7 +85,7 @@ def watch(
 
     An array's id means all its tasks.
     """
-    from evalmon_agent.programs.watch import watch as program
+    from evalmon_agent.commands.watch import watch as program
     from evalmon_agent.submission.adoption import parse_wanted
 
     if not jobs and match is None:
@@ -131,9 +131,9 @@ def retry(
     as_json: bool,
 ) -> None:
     """Submit again what did not succeed, with more of what it lacked."""
-    from evalmon_agent.programs.jobs.our_jobs import Helpers
-    from evalmon_agent.programs.retry import More
-    from evalmon_agent.programs.retry import retry as program
+    from evalmon_agent.commands.retry import More
+    from evalmon_agent.commands.retry import retry as program
+    from evalmon_agent.jobs.our_jobs import Helpers
     from evalmon_agent.submission.retry_plan import Asked
 
     settings = load_settings(experiment)
@@ -156,8 +156,8 @@ def retry(
 @json_option
 def status(experiment: Experiment, watch: bool, as_json: bool) -> None:
     """Show a table of all evals."""
-    from evalmon_agent.programs.look import exit_status
-    from evalmon_agent.programs.look import status as program
+    from evalmon_agent.commands.status import exit_status
+    from evalmon_agent.commands.status import status as program
 
     settings = load_settings(experiment, for_reading=True)
     slurm = Slurm(os.environ)
@@ -174,8 +174,8 @@ def status(experiment: Experiment, watch: bool, as_json: bool) -> None:
 @json_option
 def report(experiment: Experiment, as_json: bool) -> None:
     """Write the summary of what is known, and print it."""
-    from evalmon_agent.programs.look import exit_status
-    from evalmon_agent.programs.look import report as program
+    from evalmon_agent.commands.status import exit_status
+    from evalmon_agent.commands.status import report as program
 
     summary = program(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
     show.report(summary, as_json=as_json)
@@ -187,8 +187,8 @@ def report(experiment: Experiment, as_json: bool) -> None:
 @json_option
 def metrics(jobs: Sequence[str], as_json: bool) -> None:
     """Show the efficiency figures of finished jobs."""
-    from evalmon_agent.programs.metrics import metrics as program
-    from evalmon_agent.programs.metrics import parse_ids
+    from evalmon_agent.commands.metrics import metrics as program
+    from evalmon_agent.commands.metrics import parse_ids
 
     found = program(Slurm(os.environ), parse_ids(jobs))
     show.metrics(found, as_json=as_json)
@@ -199,7 +199,7 @@ def metrics(jobs: Sequence[str], as_json: bool) -> None:
 @experiment_argument()
 def stop(experiment: Experiment) -> None:
     """End the monitoring; eval jobs go on."""
-    from evalmon_agent.programs.stop import stop as program
+    from evalmon_agent.commands.stop import stop as program
 
     ended, left = program(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
     click.echo(f"monitoring ended: {' '.join(ended) or 'no jobs of ours were there'}; the eval jobs go on")
@@ -212,8 +212,8 @@ def stop(experiment: Experiment) -> None:
 @json_option
 def doctor(experiment: Experiment | None, as_json: bool) -> None:
     """Check the cluster and the file system, and say what to do."""
-    from evalmon_agent.programs.doctor import doctor as program
-    from evalmon_agent.programs.doctor import exit_status
+    from evalmon_agent.commands.doctor import doctor as program
+    from evalmon_agent.commands.doctor import exit_status
 
     found = program(experiment, Slurm(os.environ), environ=os.environ)
     show.findings(found, as_json=as_json)
@@ -221,7 +221,7 @@ def doctor(experiment: Experiment | None, as_json: bool) -> None:
 
 
 def _template_names(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    from evalmon_agent.programs.templates import names
+    from evalmon_agent.commands.templates import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
@@ -230,7 +230,7 @@ def _template_names(_context: click.Context, _param: click.Parameter, incomplete
 @click.argument("name", required=False, shell_complete=_template_names)
 def template(name: str | None) -> None:
     """Print a packaged sbatch template; without NAME, list them."""
-    from evalmon_agent.programs.templates import names, text
+    from evalmon_agent.commands.templates import names, text
 
     click.echo("\n".join(names()) if name is None else text(name), nl=name is None)
 
@@ -240,8 +240,8 @@ def template(name: str | None) -> None:
 @options_of_our_job
 def sidecar(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
     """Watch the evals live (the body of the sidecar job)."""
-    from evalmon_agent.programs.jobs.register import confirm
-    from evalmon_agent.programs.sidecar import Sidecar
+    from evalmon_agent.commands.sidecar import Sidecar
+    from evalmon_agent.jobs.register import confirm
 
     experiment.expect(experiment_id)
     experiment.require_monitored()
@@ -256,9 +256,9 @@ def sidecar(experiment: Experiment, token: str | None, experiment_id: str | None
 @options_of_our_job
 def complete(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
-    from evalmon_agent.programs.complete import complete as program
-    from evalmon_agent.programs.jobs.register import confirm
-    from evalmon_agent.programs.stopping import StopSignals
+    from evalmon_agent.commands.complete import complete as program
+    from evalmon_agent.jobs.register import confirm
+    from evalmon_agent.monitor.stop_signals import StopSignals
 
     experiment.expect(experiment_id)
     experiment.require_monitored()

@@ -13,14 +13,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evalmon_agent.checks.finding import Finding
+from evalmon_agent.commands.metrics import JobMetrics
+from evalmon_agent.commands.watch import WatchReport
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.exposure import exposure
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.programs.checks.exposure import exposure
-from evalmon_agent.programs.checks.finding import Finding
-from evalmon_agent.programs.metrics import JobMetrics
-from evalmon_agent.programs.submitting.accompany import HelperReport
-from evalmon_agent.programs.submitting.report import SubmitReport, Totals
-from evalmon_agent.programs.watch import WatchReport
-from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.submitting.accompany import HelperReport
+from evalmon_agent.submitting.report import SubmitReport, Totals
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock

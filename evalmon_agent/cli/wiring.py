@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import click
 
 from evalmon_agent.errors import EvalmonError
+from evalmon_agent.experiment import settings as settings_file
+from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.settings import FAST_POLLING, Settings
-from evalmon_agent.store import settings as settings_file
-from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.words.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])

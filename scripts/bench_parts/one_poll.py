@@ -5,10 +5,10 @@ import os
 import sys
 import time
 
-from evalmon_agent.programs.observing.observe import Observer
+from evalmon_agent.experiment import settings
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.store import settings
-from evalmon_agent.store.experiment import Experiment
 
 
 def main() -> int:

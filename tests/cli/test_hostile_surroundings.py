@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from agent.in_a_job import RUN, environ
-from evalmon_agent.programs.submit import submit
+from evalmon_agent.commands.submit import submit
+from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.store.experiment import Experiment
 from evalmon_agent.submission.our_jobs import script
 from evalmon_agent.tracking.registry import Intent, Submission
 from experiments import STARTED, Exp, ended, record_script

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from evalmon_agent.cli import show
-from evalmon_agent.store import state as state_file
-from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.experiment import state as state_file
+from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.markdown import render
 from summary.summarised import mixed
@@ -24,8 +24,8 @@ from summary.summarised import mixed
 LOAD = """
 import re, sys, time
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.store import state
-from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.experiment import state
+from evalmon_agent.experiment.experiment import Experiment
 experiment, began = Experiment.at(sys.argv[1]), time.process_time()
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before_kib = peak()

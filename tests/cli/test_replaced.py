@@ -27,13 +27,13 @@ import as_root
 import faults
 import second_user
 from agent.in_a_job import RUN, environ, less_often
+from evalmon_agent.commands.submit import submit
 from evalmon_agent.errors import ReplacedError
-from evalmon_agent.programs.submit import submit
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.lock import locked
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_our_jobs
-from evalmon_agent.store.experiment import Experiment
-from evalmon_agent.store.lock import locked
 from experiments import STARTED, Exp, ended, record_script, running
 
 KINDS = ("of another user", "a link to a private one", "of another experiment")

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import from_self
 from evalmon_agent.logbook.blocks import BlockKind, join
 from evalmon_agent.logbook.read import blocks
-from evalmon_agent.programs.observing.report_events import blocks_of
-from evalmon_agent.store.experiment import Experiment
+from evalmon_agent.monitor.event_blocks import blocks_of
 from evalmon_agent.tracking.events import Event
 from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.fold import fold

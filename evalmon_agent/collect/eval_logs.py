@@ -1,0 +1,202 @@
+"""Reads the logs of evals in some directories, each as far as it says how its eval went.
+
+Promises: no exception for what lies there, at most `budget_s` (but for a file system that does not answer), at most
+64 MB, and nothing is written. Only what belongs to the owner of the files is read, or listed behind links.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES, EvalArchive, open_archive
+from evalmon_agent.evidence.eval_log import EvalLog, UnreadableLogError
+from evalmon_agent.evidence.kinds.kind import Kind
+from evalmon_agent.evidence.kinds.known import KINDS
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.trusted import ForeignError
+
+_PEEK_BYTES = 4096
+_FILES_AT_MOST = 100
+_ENTRIES_AT_MOST = 10_000
+_NESTED_AT_MOST = 100
+_KNOWN_AT_MOST = 10_000
+# The file server's clock may differ from ours by as much.
+_MTIME_SLACK_S = 3600.0
+
+
+@dataclass(slots=True)
+class FoundLogs:
+    """Logs by path, and, of the archives that could not be read, why."""
+
+    logs: dict[str, EvalLog] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+class LogReader:
+    """Reads logs for many evals within one budget of time; a file that they share is read once.
+
+    `files`: whose logs count, and which of somebody else's were passed over.
+    """
+
+    def __init__(self, files: OwnedFiles, *, budget_s: float = 2.0) -> None:
+        self.files = files
+        self._read: dict[tuple[str, float, int], EvalLog | UnreadableLogError | None] = {}
+        self.renew(budget_s=budget_s)
+
+    def renew(self, *, budget_s: float) -> None:
+        """A new budget, for the next eval; what was read stays known while its file is the same."""
+        self._deadline = time.monotonic() + budget_s
+        if len(self._read) > _KNOWN_AT_MOST:
+            self._read.clear()
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether nothing more will be read."""
+        return time.monotonic() > self._deadline
+
+    def logs(self, directories: Iterable[str], *, nested: Iterable[str] = (), written_since: float) -> FoundLogs:
+        """The logs in these directories that were written after a time, newest first.
+
+        In those that are `nested` as well, the ones right below are looked at, too. `written_since` is in epoch
+        seconds, with an hour of slack: it only saves reading what is surely older. Of files without end, the 100
+        newest are read.
+        """
+        places = dict.fromkeys([*directories, *(below for place in nested for below in self._below(place))])
+        since = written_since - _MTIME_SLACK_S
+        files = sorted((one for one in {*self._files(places)} if one[0] >= since), reverse=True)
+        # Others could leave any number of files there: those take no place from the owner's.
+        for _, path, _, uid in files:
+            if not self.files.is_owned(uid):
+                self.files.pass_over(path, uid)
+        found = FoundLogs()
+        for modified_at, path, size_bytes, _ in [one for one in files if self.files.is_owned(one[3])][:_FILES_AT_MOST]:
+            try:
+                log = self._log(path, modified_at, size_bytes)
+            except ForeignError:
+                continue
+            except (UnreadableLogError, OSError) as error:
+                # Of a file that is no archive nobody knows whether it would have been a log.
+                if _kinds_of_archive(path):
+                    found.unreadable[path] = str(error)
+            else:
+                if log is not None:
+                    found.logs[path] = log
+        return found
+
+    def _log(self, path: str, modified_at: float, size_bytes: int) -> EvalLog | None:
+        key = (path, modified_at, size_bytes)
+        if key not in self._read:
+            if self.is_out_of_time:
+                raise UnreadableLogError("no time left to read it")
+            try:
+                self._read[key] = read_log(path, self.files)
+            except UnreadableLogError as error:
+                self._read[key] = error
+        known = self._read[key]
+        if isinstance(known, UnreadableLogError):
+            raise known
+        return known
+
+    def _below(self, directory: str) -> Iterator[str]:
+        names: list[str] = []
+        with suppress(OSError), self.files.scan(directory) as entries:
+            for entry in entries:
+                if len(names) >= _NESTED_AT_MOST or self.is_out_of_time:
+                    break
+                is_hidden = entry.name.startswith(".")
+                if not is_hidden and _is_utf8(entry.name) and entry.is_dir(follow_symlinks=False):
+                    names.append(os.path.join(directory, entry.name))
+        yield from names
+
+    def _files(self, directories: Iterable[str]) -> Iterator[tuple[float, str, int, int]]:
+        """Time of the last change, path, size and owner of what may be a log."""
+        seen = 0
+        for directory in directories:
+            with suppress(OSError), self.files.scan(directory) as entries:
+                for entry in entries:
+                    seen += 1
+                    if seen > _ENTRIES_AT_MOST or self.is_out_of_time:
+                        return
+                    if _may_be_log(entry.name):
+                        with suppress(OSError):
+                            status = entry.stat(follow_symlinks=False)
+                            # The owner's links are no logs of their own; somebody else's are named.
+                            if stat.S_ISREG(status.st_mode) or not self.files.is_owned(status.st_uid):
+                                path = os.path.join(directory, entry.name)
+                                yield status.st_mtime, path, status.st_size, status.st_uid
+
+
+def _may_be_log(name: str) -> bool:
+    return any(kind.files.fullmatch(name) for kind in KINDS) and _is_utf8(name)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether it can be kept on record; a name of arbitrary bytes comes as surrogates, which JSON has not."""
+    return name == name.encode(errors="replace").decode()
+
+
+def read_log(path: str, files: OwnedFiles) -> EvalLog | None:
+    """One log; None if no kind of eval that is known wrote it.
+
+    Raises:
+        UnreadableLogError: an archive that is none, is damaged, is too large, or needs zstandard; also one that is
+            just being written.
+        OSError: it is not there, no regular file of the owner's, or may not be read.
+    """
+    for kind in _kinds_of_archive(path):
+        with open_archive(path, files=files, wanted=kind.members) as archive:
+            return kind.read(_Archive(path, archive))
+    with files.open(path) as (descriptor, _):
+        file = _Text(path, descriptor)
+        peeked = file.peek()
+        kinds = (kind for kind in KINDS if kind.files.fullmatch(file.name) and kind.begin.match(peeked))
+        return next((log for kind in kinds if (log := kind.read(file)) is not None), None)
+
+
+def _kinds_of_archive(path: str) -> list[Kind]:
+    return [kind for kind in KINDS if kind.archive is not None and path.endswith(kind.archive)]
+
+
+class _File:
+    """What the kinds see of a file (`evidence.kinds.kind.LogFile`)."""
+
+    sample_count: int | None = None
+
+    def __init__(self, path: str) -> None:
+        self.name = os.path.basename(path)
+        self.modified_at = 0.0
+
+    def text(self) -> bytes:
+        return b""
+
+    def member(self, name: str) -> bytes | None:  # noqa: ARG002 - the protocol's
+        return None
+
+
+class _Text(_File):
+    def __init__(self, path: str, descriptor: int) -> None:
+        super().__init__(path)
+        self._descriptor = descriptor
+        self.modified_at = os.fstat(descriptor).st_mtime
+
+    def peek(self) -> bytes:
+        return read_at(self._descriptor, 0, _PEEK_BYTES)
+
+    def text(self) -> bytes:
+        return read_at(self._descriptor, 0, MEMBER_LIMIT_BYTES)
+
+
+class _Archive(_File):
+    def __init__(self, path: str, archive: EvalArchive) -> None:
+        super().__init__(path)
+        self._archive = archive
+        self.sample_count = archive.sample_count
+
+    def member(self, name: str) -> bytes | None:
+        return self._archive.read(name)

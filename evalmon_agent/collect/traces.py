@@ -1,0 +1,171 @@
+"""Where did an attempt leave something: its script, what it printed, when it ran, where its eval's logs may lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from evalmon_agent.collect.eval_logs import LogReader
+from evalmon_agent.errors import UsageError
+from evalmon_agent.evidence import attempt_log
+from evalmon_agent.evidence.kinds.known import KINDS
+from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
+from evalmon_agent.evidence.script_text import directories, words_behind
+from evalmon_agent.experiment import scripts
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.regular import read_at
+from evalmon_agent.slurm.output_pattern import output_path
+from evalmon_agent.slurm.script import read_head
+from evalmon_agent.tracking.path import Incarnation, attempts_of
+from evalmon_agent.tracking.records import Eval
+from evalmon_agent.words.job_id import JobId, parse_job_id
+
+_SCRIPT_BYTES = 1024 * 1024
+_OWN_CLOCK_SLACK_S = 5.0
+_SLURM_CLOCK_SLACK_S = 60.0
+_SAME_EVERYWHERE = ("HOME", "USER", "SCRATCH", "WORK")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where Slurm put what the job printed; `errors` is None where that is the same file, both where nobody knows."""
+
+    output: str | None = None
+    errors: str | None = None
+
+
+def script_of(experiment: Experiment, ev: Eval, job_id: str, *, files: OwnedFiles) -> str:
+    """The text of what was submitted; of an adopted job its own script unless that was changed since. Else empty."""
+    job = next((job for job in ev.jobs if job.job_id == job_id), None)
+    if job is None or ev.script is None:
+        return ""
+    if job.token is None:
+        known = (attempt.submitted_at for _, attempt in attempts_of(ev, job_id))
+        submitted_at = min((at for at in (job.submitted_at, *known) if at is not None), default=None)
+        return "" if submitted_at is None else _unchanged_since(submitted_at + 1, ev.script, files)
+    try:
+        submitted = scripts.read_script(experiment, job.token, ev.script)
+    except (OSError, UsageError):
+        return ""
+    return (submitted or b"")[:_SCRIPT_BYTES].decode(errors="replace")
+
+
+def _unchanged_since(at: float, path: str, files: OwnedFiles) -> str:
+    """The text of a script that was not changed after a time; else empty."""
+    with suppress(OSError), files.open(path) as (descriptor, _):
+        if os.fstat(descriptor).st_mtime <= at:
+            return read_at(descriptor, 0, _SCRIPT_BYTES).decode(errors="replace")
+    return ""
+
+
+def outputs_of(script: str, ev: Eval, job_id: str, *, files: OwnedFiles) -> Outputs:
+    """Seen from the script's #SBATCH lines; of an adopted job only what is there."""
+    parsed = parse_job_id(job_id)
+    if ev.script is None or parsed is None:
+        return Outputs()
+    options = read_head(script).options
+    name = options.get("job-name") or os.path.basename(ev.script)
+    folder = os.path.dirname(ev.script)
+    wanted = [options, {**options, "output": options["error"]}] if "error" in options else [options]
+    if all(job.token is None for job in ev.jobs if job.job_id == job_id):
+        found = [_there(asked, parsed, name, [ev.output_dir or folder, folder], files) for asked in wanted]
+    else:
+        found = [output_path(asked, parsed, raw_id=None, name=name, folder=folder) for asked in wanted]
+    return Outputs(*found)
+
+
+def _there(
+    options: Mapping[str, str], job_id: JobId, name: str, folders: Sequence[str], files: OwnedFiles
+) -> str | None:
+    """Of an adopted job what is there: whoever submitted it may have done so from elsewhere, with other options.
+
+    Beside the first of the folders only a file with the job's id in its name is certainly its own.
+    """
+    options = {key: value for key, value in options.items() if key != "chdir"}
+    paths = [output_path(options, job_id, raw_id=None, name=name, folder=folder) for folder in folders]
+    own = [path for path in paths if path and (path == paths[0] or str(job_id.job) in os.path.basename(path))]
+    return next((path for path in own if _is_there(path, files)), None)
+
+
+def _is_there(path: str, files: OwnedFiles) -> bool:
+    try:
+        with files.open(path):
+            return True
+    except OSError:
+        return False
+
+
+def span_of(ev: Eval, one: Incarnation, *, output: str = "") -> attempt_log.Attempt | None:
+    """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
+    attempt, own = one.attempt, one.own
+    mine = own is not None and own.started_at is not None
+    started_at = own.started_at if own is not None and mine else attempt.started_at
+    if started_at is None:
+        return None
+    ended_at = own.ended_at if own is not None and own.ended_at is not None else attempt.ended_at
+    parts = ev.name.split("/")
+    return attempt_log.Attempt(
+        started_at,
+        ended_at,
+        slack_s=_OWN_CLOCK_SLACK_S if mine else _SLURM_CLOCK_SLACK_S,
+        task=parts[-2] if len(parts) > 2 else parts[-1],
+        output=output,
+    )
+
+
+def result_of(
+    reader: LogReader, ev: Eval, script: str, span: attempt_log.Attempt | None, *, job_id: str
+) -> EvalResult | None:
+    """What the attempt's own log says; None if none is found."""
+    if span is None:
+        return None
+    places, nested = _places(ev, script, job_id)
+    found = reader.logs(places, nested=nested, written_since=span.started_at)
+    path = attempt_log.pick(found.logs, span)
+    if path is not None:
+        return to_result(found.logs[path], path=path)
+    # A log that is there but cannot be read is not a missing one.
+    return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
+
+
+def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024) -> str:
+    """The end of a file of the owner's as text, empty if there is none."""
+    found = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
+    return "" if found is None else found.decode(errors="replace")
+
+
+def _places(ev: Eval, script: str, job_id: str) -> tuple[list[str], list[str]]:
+    """The directories to look at, and those below which to look as well: what the script says, then the usual ones."""
+    folder = os.path.dirname(ev.script) if ev.script else None
+    roots = [root for root in (folder, ev.output_dir) if root]
+    known = _variables(job_id, folder)
+    bases = [*roots, *(os.path.join(folder or "", place) for place in directories(script, known))]
+    places: dict[str, None] = {}
+    nested: dict[str, None] = {}
+    for kind in KINDS:
+        said = words_behind(kind.log_dir, script, known)
+        found = [os.path.join(base, word) for word in said for base in bases]
+        # A file's name instead of a directory's: the logs lie beside it.
+        found += [os.path.dirname(place) for place in found if place.endswith(".json")]
+        found += [os.path.join(root, place) for root in roots for place in kind.folders]
+        found = [os.path.normpath(place) for place in found if os.path.isabs(place)]
+        places |= dict.fromkeys(found)
+        if kind.is_nested and (said or kind.runs.search(script)):
+            nested |= dict.fromkeys(found)
+    return list(places), list(nested)
+
+
+def _variables(job_id: str, folder: str | None) -> Mapping[str, str]:
+    """Variables whose values in the job are known here."""
+    parsed = parse_job_id(job_id)
+    known = {name: os.environ[name] for name in _SAME_EVERYWHERE if name in os.environ}
+    if folder:
+        known["SLURM_SUBMIT_DIR"] = folder
+    if parsed is None:
+        return known
+    if parsed.task is None:
+        return known | {"SLURM_JOB_ID": str(parsed.job), "SLURM_JOBID": str(parsed.job)}
+    return known | {"SLURM_ARRAY_JOB_ID": str(parsed.job), "SLURM_ARRAY_TASK_ID": str(parsed.task)}

@@ -1,0 +1,206 @@
+"""`evalmon complete`: the guarantee. Slurm starts it when all evals are over; it measures, summarises, ends.
+
+It needs no sidecar. Evals that are active after all (requeued, added later) get a successor. What waits for room is
+submitted, as far as there is some.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.pinned import shown
+from evalmon_agent.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
+from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
+from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.poll import Observed, Observer
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.submitting.waiting import Progress, Submitter, in_our_job, tell
+from evalmon_agent.tracking.helpers import all_final, has_more_to_come
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.wanted import unmeasured
+
+PATIENCE_S = 600.0
+"""How long accounting may lag behind before the rest is left to a successor."""
+_PAUSE_S = 5.0
+_FULL_PAUSE_S = 20.0
+
+
+def complete(
+    experiment: Experiment,
+    settings: Settings,
+    slurm: Slurm,
+    *,
+    environ: Mapping[str, str],
+    sleep: Callable[[float], None] = time.sleep,
+    unusable: str = "",
+) -> ExperimentState:
+    """Bring everything to its end; returns the state as it then is.
+
+    A full or absent file system, or a lock that is held, is waited for as long as accounting is. `unusable`: why
+    `settings` are not those that stand in the file now. ReplacedError: another directory is where the experiment's was;
+    ours has got the last word.
+    """
+    observer = Observer(experiment, slurm, settings, role="completion")
+    measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
+    submitter = Submitter(experiment, settings, slurm, in_our_job(environ), sleep)
+    deadline = time.monotonic() + _patience_s(environ)
+    told = {"Error": unusable}
+    unsaid = [blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", told)] if unusable else []
+    while True:
+        try:
+            if unsaid:
+                observer.record(extra=unsaid)
+                unsaid = []
+            state = _bring_to_the_end(observer, measurer, submitter, environ=environ, sleep=sleep, deadline=deadline)
+            break
+        except ReplacedError as error:
+            fields = {"Reason": str(error), "Job ID": environ.get("SLURM_JOB_ID", "none")}
+            last = blocks.note(time.time(), BlockKind.MONITOR_STOPPED, "completion job", fields)
+            with suppress(EvalmonError, OSError):
+                observer.last_word([*unsaid, last])
+            raise
+        except (OSError, LockUnavailableError) as error:
+            if time.monotonic() >= deadline:
+                raise
+            print(f"cannot go on for now: {shown(str(error))}", flush=True)  # noqa: T201 - its own job's output file
+            sleep(_PAUSE_S)
+    return state
+
+
+def _bring_to_the_end(
+    observer: Observer,
+    measurer: Measurer,
+    submitter: Submitter,
+    *,
+    environ: Mapping[str, str],
+    sleep: Callable[[float], None],
+    deadline: float,
+) -> ExperimentState:
+    """All of it, from the start; what was done before is found done."""
+    # The last poll may be seconds old and have missed the end: this one is always made.
+    observed = observer.observe_once(at_least_s=0)
+    state = observed.state
+    while not is_ready(state):
+        is_active = _has_active(observed)
+        at_most = _before_the_successor(submitter, state, is_active=is_active)
+        more = has_more_to_come(state)
+        progress = submitter.run(at_most=at_most) if more and at_most else Progress()
+        state = tell(observer, progress) if more else state
+        if progress.submitted or is_active:
+            state = _hand_on(observer, environ, state, sleep=sleep, deadline=deadline)
+            state = tell(observer, submitter.run()) if state.waiting and at_most < math.inf else state
+            return measure(observer, measurer, state, deadline=deadline)
+        state = measure(observer, measurer, state, deadline=deadline)
+        patient = time.monotonic() < deadline
+        state = state if patient else measure(observer, measurer, state, final=True)
+        if is_ready(state):
+            break
+        if progress.why == "stuck" and not is_anything_owed(state):
+            write_summary(observer.experiment, state, observer=observer)
+            return state
+        if not patient:
+            return _hand_on(observer, environ, state, sleep=sleep, deadline=deadline, later_s=PATIENCE_S)
+        sleep(_PAUSE_S)
+        observed = observer.observe_once()
+        state = observed.state
+    return _end(observer, environ, state)
+
+
+def _before_the_successor(submitter: Submitter, state: ExperimentState, *, is_active: bool) -> float:
+    """How many evals go in before the successor: where the site's limit is met, it would find no place after all."""
+    is_ours = submitter.settings.max_submit is not None and state.waiting_for is None
+    return math.inf if is_ours else 1 - is_active
+
+
+def _patience_s(environ: Mapping[str, str]) -> float:
+    """Half of what is left of this job's life, at most: the other half is for the end itself."""
+    said = environ.get("SLURM_JOB_END_TIME", "")
+    left_s = float(said) - time.time() if said.isdecimal() else math.inf
+    return min(PATIENCE_S, max(left_s, 0.0) / 2)
+
+
+def is_anything_owed(state: ExperimentState) -> bool:
+    """Whether an eval goes on, or has to be measured still."""
+    return not all(ev.final for ev in state.evals.values()) or next(unmeasured(state), None) is not None
+
+
+def _end(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
+    if not is_complete(state):
+        state = finalize(observer)
+    summary = write_summary(observer.experiment, state, observer=observer)
+    if observer.settings.mail_user and "SLURM_JOB_ID" in environ:
+        # Slurm's mail carries the job's name, and nothing else that we could choose.
+        observer.slurm.rename(environ["SLURM_JOB_ID"], verdict_line(summary))
+    return state
+
+
+def measure(
+    observer: Observer,
+    measurer: Measurer,
+    state: ExperimentState,
+    *,
+    final: bool = False,
+    deadline: float = math.inf,
+) -> ExperimentState:
+    """Capture what can be captured now, in portions, so that a kill loses little; no portion begins after `deadline`.
+
+    `deadline` is monotonic: thousands of evals that end at once may hold up neither a poll nor the end of a job.
+    """
+    while True:
+        found = measurer.step(state, clock=time.time, until=time.time() + _PAUSE_S, final=final)
+        if found:
+            state = observer.record(measurements=found)
+        if not found or time.monotonic() >= deadline:
+            return state
+
+
+def _has_active(observed: Observed) -> bool:
+    """Whether squeue showed an eval that will go on: only that makes waiting here pointless."""
+    state = observed.state
+    if observed.queue is None or all_final(state):
+        return False
+    ours = {job.job_id for ev in state.evals.values() for job in ev.jobs}
+    return any(row.goes_on and str(row.job_id) in ours for row in observed.queue.rows)
+
+
+def _comes_later(state: ExperimentState, job_id: str | None) -> bool:
+    """Whether another completion job than this one was submitted last, and squeue showed it as not over."""
+    latest = state.completion
+    return latest is not None and latest.job_id not in {None, job_id} and latest.alive is True
+
+
+def _hand_on(
+    observer: Observer,
+    environ: Mapping[str, str],
+    state: ExperimentState,
+    *,
+    sleep: Callable[[float], None],
+    deadline: float,
+    later_s: float = 0.0,
+) -> ExperimentState:
+    """Submit a successor that waits for what is still active; where only accounting is awaited, `later_s` longer.
+
+    Slurm counts a job that it has forgotten as over, and what is not submitted yet cannot be waited for: without that
+    pause the successor would start at once. Where a later completion job is there already, that one is the successor.
+    """
+    if _comes_later(state, environ.get("SLURM_JOB_ID")):
+        write_summary(observer.experiment, state, observer=observer)
+        return state
+    waiting_for = active_jobs(observer.experiment, state)
+    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
+    begins_in_s = later_s or (0.0 if waiting_for else WAITING_BEGIN_S)
+    while True:
+        outcome = helpers.submit("completion", afterany=waiting_for, later_s=begins_in_s)
+        if not outcome.limit or time.monotonic() >= deadline:
+            break
+        sleep(_FULL_PAUSE_S)
+    write_summary(observer.experiment, state, observer=observer)
+    return observer.record()

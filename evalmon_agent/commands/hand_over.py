@@ -1,0 +1,107 @@
+"""When does a sidecar leave, and who follows it: at its time limit, preempted, replaced, or in the evals' way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from evalmon_agent.experiment import heartbeat as heartbeat_file
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.monitor.poll import Observed
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.tracking.helpers import has_completion_job
+from evalmon_agent.tracking.timing import hand_over_at, last_moment
+from evalmon_agent.tracking.waiting import starved_by
+from evalmon_agent.words.states import State
+
+STARVED_POLLS = 3
+"""Polls in a row that must find the evals starved: between the end of one and the start of the next none runs."""
+
+
+class Succession:
+    """The end of one sidecar's life, seen from within. `job_id`: its own, None where it runs in no job."""
+
+    def __init__(
+        self, experiment: Experiment, slurm: Slurm, environ: Mapping[str, str], *, ends_at: float | None
+    ) -> None:
+        self._experiment = experiment
+        self._slurm = slurm
+        self._environ = environ
+        self._job_id = environ.get("SLURM_JOB_ID")
+        self._started_at = time.time()
+        self._ends_at = ends_at
+        self._successor: str | None = None
+        self._refusal: str | None = None
+        self._starved = 0
+
+    def left_s(self) -> float:
+        """How long it may still stay."""
+        return float("inf") if self._ends_at is None else last_moment(self._started_at, self._ends_at) - time.time()
+
+    def reason_to_leave(self, observed: Observed, settings: Settings) -> str | None:
+        """Why this sidecar should end now, if it should; shortly before its time limit it gets a successor."""
+        return self._replaced(observed) or self._in_the_way(observed) or self._at_the_limit(observed, settings)
+
+    def preempted(self, settings: Settings) -> str | None:
+        """After a TERM: where Slurm pushed this job off its node and will not run it again, another one is needed.
+
+        One that Slurm requeues comes back by itself, and one that somebody cancelled was not wanted any more.
+        """
+        self._slurm.stopped = None
+        if self._job_id is None or not self._slurm.is_preempted(self._job_id):
+            return None
+        outcome = self._submit(settings)
+        if outcome is not None:
+            return f"preempted, handed over to job {outcome}"
+        return f"preempted and no successor ({self._refusal}); the completion job summarises"
+
+    def _replaced(self, observed: Observed) -> str | None:
+        """A later sidecar at work; while it waits for its start this one stays."""
+        known = observed.state.sidecar
+        later = known.job_id if known is not None else None
+        if self._job_id is None or later in {None, self._job_id}:
+            return None
+        rows = observed.queue.rows if observed.queue is not None else ()
+        runs = any(str(row.job_id) == later and row.state is State.RUNNING for row in rows)
+        if not runs and not self._polls(str(later)):
+            return None
+        return self._handed_over() if later == self._successor else f"job {later} watches now"
+
+    def _polls(self, job_id: str) -> bool:
+        last = heartbeat_file.load(self._experiment.observer)
+        return last is not None and last.role == "sidecar" and last.job_id == job_id
+
+    def _in_the_way(self, observed: Observed) -> str | None:
+        if self._job_id is None or observed.queue is None:
+            return None
+        limit = starved_by(observed.state)
+        self._starved = self._starved + 1 if limit is not None else 0
+        if self._starved < STARVED_POLLS:
+            return None
+        return f"evaluations wait for {limit}, none runs, and this job counts in it; {self._what_comes(observed)}"
+
+    def _at_the_limit(self, observed: Observed, settings: Settings) -> str | None:
+        if self._ends_at is None or time.time() < hand_over_at(self._started_at, self._ends_at, settings.poll_interval):
+            return None
+        if self._successor is None and self._refusal is None:
+            self._submit(settings)
+        if self.left_s() > 0:
+            return None
+        if self._successor is not None:
+            return self._handed_over()
+        return f"time limit near and no successor ({self._refusal}); {self._what_comes(observed)}"
+
+    def _what_comes(self, observed: Observed) -> str:
+        if has_completion_job(observed.state):
+            return "the completion job summarises"
+        return f"no completion job is there, so what is left needs: evalmon status {self._experiment.root}"
+
+    def _handed_over(self) -> str:
+        return f"handed over to job {self._successor} before the time limit"
+
+    def _submit(self, settings: Settings) -> str | None:
+        outcome = Helpers(self._experiment, self._slurm, settings, self._environ).submit("sidecar")
+        self._successor, self._refusal = outcome.job_id, outcome.refusal
+        return self._successor

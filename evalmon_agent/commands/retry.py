@@ -1,0 +1,299 @@
+"""`evalmon retry`: what did not succeed is submitted again, as the same eval, with more of what it lacked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from evalmon_agent.collect.collect import collect
+from evalmon_agent.collect.eval_logs import LogReader
+from evalmon_agent.commands.complete import measure
+from evalmon_agent.commands.submit import require_slurm
+from evalmon_agent.errors import UsageError
+from evalmon_agent.evidence.result import EvalResult, whole_s
+from evalmon_agent.experiment import scripts
+from evalmon_agent.experiment.exposure import refuse_world_writable
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.jobs import register
+from evalmon_agent.jobs.find_scripts import change_since, read
+from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.monitor.unlock import release_if_over
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.slurm.sbatch_options import by_long_name
+from evalmon_agent.slurm.sinfo import Partition
+from evalmon_agent.submission.more import Had, Limits, Options, memory_options, time_options
+from evalmon_agent.submission.plan import Prepared, Script, read_script
+from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
+from evalmon_agent.submitting import output_directories
+from evalmon_agent.submitting.accompany import Mode, accompany
+from evalmon_agent.submitting.evals import Evals
+from evalmon_agent.submitting.preview import preview
+from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
+from evalmon_agent.tracking.registry import Entry, Name, Submission
+from evalmon_agent.tracking.unsubmitted import eval_name, latest
+from evalmon_agent.tracking.verdict import latest_attempt
+from evalmon_agent.tracking.wanted import unmeasured
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """How much more time and memory an eval gets that had too little: factors, 1 at least."""
+
+    time: float = 1.5
+    memory: float = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """One eval to be run again; `result`: what its last attempt's log says."""
+
+    name: Name
+    ev: Eval
+    entry: Entry
+    again: Again
+    result: EvalResult | None
+
+
+def retry(
+    helpers: Helpers,
+    asked: Asked,
+    more: More,
+    *,
+    mode: Mode,
+    dry_run: bool,
+    sleep: Callable[[float], object] = time.sleep,
+) -> SubmitReport:
+    """Submit again what `asked` means and did not succeed; nothing is submitted before every check has passed."""
+    experiment, slurm = helpers.experiment, helpers.slurm
+    experiment.require_monitored()
+    experiment.check()
+    refuse_world_writable(experiment, helpers.settings)
+    require_slurm(slurm)
+    if not dry_run:
+        release_if_over(experiment, slurm)
+        register.resolve(experiment, slurm, sleep=sleep)
+    report = SubmitReport()
+    retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
+    prepared = retrier.prepared(_look(helpers))
+    report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
+    report.warnings += scripts.warnings(experiment, [one.script for one in prepared])
+    if dry_run:
+        preview(helpers, prepared, report, mode=mode)
+        return report
+    Evals(helpers, report, mode, sleep).submit(prepared)
+    report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
+    return report
+
+
+def _look(helpers: Helpers) -> ExperimentState:
+    """How everything stands now, with the figures that can be had without waiting."""
+    observer = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command")
+    state = observer.observe_once(at_least_s=0).state
+    measurer = Measurer(experiment=helpers.experiment, slurm=helpers.slurm, retry_delay_s=0.0)
+    return measure(observer, measurer, state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Partitions:
+    """What can be had at most, as sinfo says."""
+
+    found: Sequence[Partition]
+    node_memory: Mapping[str, int]
+
+    @classmethod
+    def ask(cls, slurm: Slurm) -> _Partitions:
+        """Where sinfo does not answer nothing is known, and sbatch has to say what is too much."""
+        found, memory = slurm.partitions(), slurm.node_memory()
+        return cls(
+            () if isinstance(found, Failure) else found,
+            {} if isinstance(memory, Failure) else memory,
+        )
+
+    def limits(self, named: str) -> Limits:
+        """Of several partitions the one that allows most; `named` as --partition has them, "" for the default."""
+        mine = [p for p in self.found if (p.name in named.split(",") if named else p.is_default)]
+        times = [p.time_limit_s for p in mine]
+        longest = max((time_s for time_s in times if time_s is not None), default=None)
+        sizes = [self.node_memory[p.name] for p in mine if p.name in self.node_memory]
+        return Limits(None if None in times else longest, max(sizes, default=None))
+
+
+@dataclass(frozen=True, slots=True)
+class _Retrier:
+    """Chooses the evals, and makes their submissions; what is left out is told in the report."""
+
+    helpers: Helpers
+    asked: Asked
+    more: More
+    report: SubmitReport
+    partitions: _Partitions
+    reader: LogReader = field(default_factory=lambda: LogReader(OwnedFiles(os.geteuid())))
+
+    def prepared(self, state: ExperimentState) -> list[Prepared]:
+        """The submissions to be: of an array's tasks those with the same options in one."""
+        unknown = refuses_unknown(self.asked.names, [*state.evals, *state.waiting])
+        if unknown is not None:
+            raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.helpers.experiment.root}")
+        groups: dict[tuple[str, str], list[_Chosen]] = defaultdict(list)
+        for chosen in self._choose(state):
+            groups[chosen.entry.submission.script, chosen.name[0]].append(chosen)
+        return [one for group in groups.values() for one in self._group(group)]
+
+    def _choose(self, state: ExperimentState) -> Iterator[_Chosen]:
+        counting = {
+            eval_name(name): (name, entry) for name, entry in latest(self.helpers.experiment.ledger.entries()).items()
+        }
+        for name in sorted(state.waiting.keys() - state.evals.keys()):
+            if self.asked.insists(name):
+                self.report.skipped.append({"name": name, "job_id": None, "why": "it waits for room already"})
+        for ev in state.evals.values():
+            if not self.asked.means(ev.name):
+                continue
+            counts, entry = counting.get(ev.name, (None, None))
+            is_waiting = ev.name in state.waiting
+            left = self._evidence(ev, state)
+            again = decide(ev, entry, left, self.asked, is_waiting=is_waiting)
+            if isinstance(again, str):
+                self._skip(ev, again)
+            elif counts is not None and entry is not None:
+                yield _Chosen(counts, ev, entry, self._with_own_log(again), left.result)
+
+    def _with_own_log(self, again: Again) -> Again:
+        """Since its log was read, somebody else may have put another in its place, which the script would obey."""
+        if again.log is None:
+            return again
+        try:
+            with self.reader.files.open(again.log):
+                return again
+        except ForeignError as error:
+            why = f"{error.filename} belongs to {user_name(error.uid)}"
+        except OSError as error:
+            why = f"{again.log} cannot be read ({error.strerror})"
+        return replace(again, log=None, reason=f"{again.reason}, from its start: {why}")
+
+    def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
+        """What the last attempt left behind, also where its figures are not there yet."""
+        attempt = latest_attempt(ev)
+        if attempt is not None and attempt.evidence is not None:
+            return attempt.evidence
+        owed = next((one for one in unmeasured(state) if one.name == ev.name and one.job_id == ev.job_id), None)
+        if owed is None:
+            return Evidence()
+        return collect(self.helpers.experiment, ev, owed, self.reader, slurm=self.helpers.slurm)
+
+    def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
+        script, remark = self._script(group[0].entry)
+        is_array = group[0].name[1] is not None
+        why_not = remark if script is None else _cannot(script, is_array=is_array)
+        if script is None or why_not:
+            for one in group:
+                self._skip(one.ev, why_not)
+            return
+        by_options: dict[tuple[str, ...], list[tuple[_Chosen, str]]] = defaultdict(list)
+        for one in group:
+            options, told = self._options(one, script)
+            if options is not None:
+                by_options[options].append((one, f"{told}; {remark}" if remark else told))
+        for options, alike in by_options.items():
+            for part in self._parts(alike):
+                yield _one(script, part, options, self.helpers.environ)
+
+    def _parts(self, alike: Sequence[tuple[_Chosen, str]]) -> Iterator[Sequence[tuple[_Chosen, str]]]:
+        """No more tasks in one submission than may be with Slurm at once."""
+        most = self.helpers.settings.max_submit or len(alike)
+        return (alike[start : start + most] for start in range(0, len(alike), most))
+
+    def _script(self, entry: Entry) -> tuple[Script | None, str]:
+        """The script as it was submitted, or as it is now if that is asked for; and what is to be said of it."""
+        experiment, path = self.helpers.experiment, entry.submission.script
+        if self.asked.changed:
+            is_there = os.path.lexists(path)
+            return read(experiment, path) if is_there else None, "" if is_there else f"its script is gone: {path}"
+        submitted = scripts.read_script(experiment, entry.token, path)
+        if submitted is None:
+            return None, "the script as it was submitted is gone; --changed takes it as it is now"
+        return read_script(path, submitted), change_since(path, submitted)
+
+    def _options(self, one: _Chosen, script: Script) -> tuple[tuple[str, ...] | None, str]:
+        """sbatch's options for it, and how they are told; None: it is left out, for it would end the same way."""
+        earlier, had = by_long_name(one.entry.submission.options), _had(one.ev, one.result)
+        limits = self._limits(script)
+        again, own = one.again, script.head.options
+        found = [
+            time_options(own, earlier, had, limits, scale=self.more.time if again.more_time else None),
+            memory_options(own, earlier, had, limits, scale=self.more.memory if again.more_memory else None),
+        ]
+        resumes = bool(logs_of({None: again}, script.content.decode(errors="replace")))
+        why_not = next((options.why_not for options in found if options.why_not), "")
+        if why_not and not resumes:
+            self._skip(one.ev, f"{again.reason}: {why_not}")
+            return None, ""
+        return tuple(word for options in found for word in options.argv), _told(again, found, resumes=resumes)
+
+    def _limits(self, script: Script) -> Limits:
+        named = self.helpers.environ.get("SBATCH_PARTITION") or script.head.options.get("partition", "")
+        return self.partitions.limits(named)
+
+    def _skip(self, ev: Eval, why: str) -> None:
+        if why:
+            self.report.skipped.append({"name": ev.name, "job_id": ev.job_id, "why": why})
+
+
+def _one(
+    script: Script, part: Sequence[tuple[_Chosen, str]], options: Sequence[str], environ: Mapping[str, str]
+) -> Prepared:
+    first = part[0][0]
+    tasks = None if first.name[1] is None else sorted(one.name[1] for one, _ in part if one.name[1] is not None)
+    spec = environ.get("SBATCH_ARRAY_INX") or script.head.options.get("array", "")
+    array = [] if tasks is None else [array_option(tasks, spec)]
+    submission = Submission(
+        first.name[0],
+        script.path,
+        first.entry.submission.output_dir,
+        None if tasks is None else tuple(tasks),
+        (*options, *array),
+        register.new_token(),
+    )
+    instead_of = {one.name: one.entry.token for one, _ in part}
+    logs = logs_of({one.name[1]: one.again for one, _ in part}, script.content.decode(errors="replace"))
+    told = "; ".join(dict.fromkeys(text for _, text in part))
+    return Prepared(script, submission, logs, f"{array[0]}; {told}" if array else told, instead_of)
+
+
+def _cannot(script: Script, *, is_array: bool) -> str:
+    if script.head.is_het:
+        return "a heterogeneous job has limits for each of its parts; submit it yourself"
+    if not is_array and script.head.options.get("array"):
+        return "its script is an array now; submit it as new evals: evalmon submit"
+    return ""
+
+
+def _had(ev: Eval, result: EvalResult | None) -> Had:
+    attempt = latest_attempt(ev)
+    if attempt is None:
+        return Had()
+    figures = attempt.figures or attempt.accounted
+    node = attempt.node_list or ""
+    return Had(
+        time_limit_s=attempt.time_limit_s,
+        elapsed_s=attempt.elapsed_s,
+        whole_s=whole_s(result, attempt.elapsed_s),
+        memory_bytes=figures.memory_requested_bytes if figures is not None else None,
+        cpus=attempt.cpus,
+        gpus=attempt.gpus,
+        single_node=bool(node) and "," not in node and "[" not in node,
+    )
+
+
+def _told(again: Again, found: Sequence[Options], *, resumes: bool) -> str:
+    more = [text for options in found for text in options.told]
+    return ", ".join([again.reason, *more, *([f"goes on from {again.log}"] if resumes else [])])

@@ -1,0 +1,259 @@
+"""`evalmon sidecar`: the live view. Polls until all evals are over, hands itself on before its time limit."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+
+from evalmon_agent.collect.progress import progress
+from evalmon_agent.commands.complete import is_anything_owed, measure
+from evalmon_agent.commands.hand_over import Succession
+from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError, StoppedError, UnreadableError
+from evalmon_agent.experiment import settings as settings_file
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.pinned import shown
+from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
+from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.poll import Observed, Observer
+from evalmon_agent.monitor.resources import resource_blocks
+from evalmon_agent.monitor.stop_signals import StopSignals
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.submitting.waiting import Submitter, in_our_job, tell
+from evalmon_agent.tracking.helpers import WAITS, all_final, has_more_to_come
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.timing import back_off_s
+from evalmon_agent.words.printable import printable
+
+
+class Sidecar:
+    """One sidecar's life: `run` returns when its work is done or handed on.
+
+    A signal ends it within seconds, whatever it waits for. A poll that fails, for whatever reason, is counted and
+    made again; what is to be logged meanwhile is kept until it can be.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        settings: Settings,
+        slurm: Slurm,
+        *,
+        environ: Mapping[str, str],
+        unusable: str = "",
+    ) -> None:
+        """`unusable`: why `settings` are not those that stand in the file now."""
+        self._experiment = experiment
+        self._slurm = slurm
+        self._environ = environ
+        self._job_id = environ.get("SLURM_JOB_ID")
+        self._observer = Observer(experiment, slurm, settings, role="sidecar")
+        self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
+        self._stop = StopSignals()
+        self._submitter = Submitter(experiment, settings, slurm, in_our_job(environ), self._pause)
+        self._is_stuck = False
+        self._unsaid: list[list[str]] = []
+        self._polls = 0
+        self._failures = 0
+        self._settings_seen = self._settings_version()
+        self._unusable = unusable
+        self._succession = Succession(experiment, slurm, environ, ends_at=None)
+
+    def run(self) -> None:
+        """Poll, measure and log until there is nothing left to watch.
+
+        Raises:
+            UnreadableError: a newer evalmon is at work.
+            ReplacedError: another directory is where the experiment's was; ours has got the last word.
+        """
+        try:
+            self._live()
+        except ReplacedError as error:
+            last = blocks.note(time.time(), BlockKind.MONITOR_STOPPED, "sidecar", self._stopped(str(error)))
+            with suppress(EvalmonError, OSError):
+                self._observer.last_word([*self._unsaid, last])
+            raise
+
+    def _live(self) -> None:
+        self._stop.take()
+        self._slurm.stopped = self._stop.is_set
+        self._note(BlockKind.MONITOR_STARTED, "sidecar", self._started())
+        if self._unusable:
+            self._note(BlockKind.MONITOR_CONFIG, "settings not taken up", {"Error": self._unusable})
+        ends_at = self._asked_end()
+        self._succession = Succession(self._experiment, self._slurm, self._environ, ends_at=ends_at)
+        reason = None
+        while reason is None:
+            reason = self._turn()
+        if self._stop.name == "SIGTERM":
+            with suppress(EvalmonError, OSError):
+                reason = self._succession.preempted(self._observer.settings) or reason
+        self._note(BlockKind.MONITOR_STOPPED, "sidecar", self._stopped(reason))
+        self._say()
+
+    def _turn(self) -> str | None:
+        """One poll and the work until the next; the reason to stop, if there is one."""
+        next_at = time.monotonic() + min(self._interval_s(), max(self._succession.left_s(), 0.0))
+        try:
+            reason = self._watch(until=next_at)
+            if reason is not None:
+                return reason
+        except (UnreadableError, ReplacedError):
+            raise
+        except StoppedError:
+            pass
+        except Exception as error:  # noqa: BLE001 - the one catch-all of this loop: it counts, and polls again
+            self._failed(error)
+        self._stop.wait(max(next_at - time.monotonic(), 0.1))
+        return f"ended by {self._stop.name}" if self._stop.is_set() else None
+
+    def _watch(self, *, until: float) -> str | None:
+        self._experiment.check_place()
+        self._reload_settings()
+        self._say()
+        observed = self._poll()
+        reason = self._succession.reason_to_leave(observed, self._observer.settings)
+        if reason is not None:
+            return reason
+        state = self._submit_waiting(observed.state, until=time.time() + until - time.monotonic())
+        state = self._work(state, until=until)
+        if is_ready(state):
+            state = finalize(self._observer) if not is_complete(state) else state
+            if is_complete(state):
+                write_summary(self._experiment, state, observer=self._observer)
+                return "all evaluations are over"
+        if self._is_stuck and not is_anything_owed(state):
+            write_summary(self._experiment, state, observer=self._observer)
+            return f"what is not submitted yet ({len(state.waiting)}) needs: evalmon submit {self._experiment.root}"
+        return None
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        # What the poll lacked (memory, descriptors, room) may be lacking still.
+        with suppress(EvalmonError, OSError, MemoryError):
+            self._observer.count_failure(printable(shown(f"{type(error).__name__}: {error}")))
+        with suppress(OSError, MemoryError):
+            if not isinstance(error, (EvalmonError, OSError, MemoryError)):
+                traceback.print_exc()
+            print(f"poll failed: {printable(shown(str(error))) or type(error).__name__}", flush=True)
+
+    def _poll(self) -> Observed:
+        self._polls += 1
+        observed = self._observer.observe_once()
+        # Also of polls that others made: Slurm's silence is the same for all of them.
+        self._failures = observed.state.outage.failures if observed.state.outage is not None else 0
+        if observed.asked and self._polls % self._observer.settings.gpu_status_every == 0:
+            so_far = progress(self._experiment, observed.state)
+            found = resource_blocks(observed.state, self._observer.settings, now=time.time(), progress=so_far)
+            if found:
+                self._observer.record(extra=found)
+        return observed
+
+    def _submit_waiting(self, state: ExperimentState, *, until: float) -> ExperimentState:
+        """What waits for room is submitted, first of all the completion job if there was none for it."""
+        self._is_stuck = False
+        if not self._submitter.is_full:
+            self._bring_completion(state)
+        if not has_more_to_come(state):
+            return state
+        self._submitter.settings = self._observer.settings
+        progress = self._submitter.run(until=until if self._observer.settings.stagger else 0.0)
+        self._is_stuck = progress.why == "stuck"
+        state = tell(self._observer, progress)
+        if not self._submitter.is_full:
+            self._bring_completion(state)
+        return state
+
+    def _bring_completion(self, state: ExperimentState) -> None:
+        if state.completion is None or state.completion.status != WAITS:
+            return
+        waiting_for = active_jobs(self._experiment, state)
+        if waiting_for:
+            self._helpers().submit("completion", afterany=waiting_for)
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait so long; True if we were asked to stop."""
+        self._stop.wait(seconds)
+        return self._stop.is_set()
+
+    def _helpers(self) -> Helpers:
+        return Helpers(self._experiment, self._slurm, self._observer.settings, self._environ)
+
+    def _work(self, state: ExperimentState, *, until: float) -> ExperimentState:
+        """Capture figures as evals end, until the next poll is due."""
+        while not self._stop.is_set() and time.monotonic() < until:
+            state = measure(self._observer, self._measurer, state, deadline=until)
+            due_at = self._measurer.next_at(state)
+            if due_at is None or not (all_final(state) or due_at < time.time() + until - time.monotonic()):
+                return state
+            self._stop.wait(min(max(due_at - time.time(), 0.2), max(until - time.monotonic(), 0.0)))
+        return state
+
+    def _interval_s(self) -> float:
+        settings = self._observer.settings
+        return back_off_s(
+            settings.poll_interval,
+            failures=self._failures,
+            alert_after=settings.alert_after,
+            jitter=random.random(),  # noqa: S311 - no secret
+        )
+
+    def _asked_end(self) -> float | None:
+        """When this job's time limit is reached: from the environment, else (22.05) from squeue, once."""
+        said = self._environ.get("SLURM_JOB_END_TIME", "")
+        if said.isdecimal():
+            return float(said)
+        with suppress(StoppedError):
+            return self._slurm.ends_at(self._job_id) if self._job_id else None
+        return None
+
+    def _reload_settings(self) -> None:
+        """Take up a change of the settings; a bad one is logged and the old ones stay."""
+        version = self._settings_version()
+        # Where the whole experiment is away for now, its settings are not gone.
+        if version == self._settings_seen or not os.path.isdir(self._experiment.directory):
+            return
+        self._settings_seen = version
+        try:
+            self._observer.settings = settings_file.load(self._experiment.settings, environ=self._environ)
+        except UnreadableError as error:
+            self._note(BlockKind.MONITOR_CONFIG, "settings not taken up", {"Error": str(error)})
+            return
+        self._measurer.retry_delay_s = self._observer.settings.seff_retry_delay
+        self._note(BlockKind.MONITOR_CONFIG, "settings taken up", {"File": self._experiment.settings})
+
+    def _settings_version(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._experiment.settings)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    def _started(self) -> dict[str, str]:
+        settings = self._observer.settings
+        return {
+            "Job ID": self._job_id or "none",
+            "Poll interval": f"{settings.poll_interval:g} s",
+            "Process": f"{os.getpid()} on {os.uname().nodename}",
+        }
+
+    def _stopped(self, reason: str) -> dict[str, str]:
+        return {"Reason": reason, "Job ID": self._job_id or "none"}
+
+    def _note(self, kind: BlockKind, subject: str, fields: Mapping[str, str]) -> None:
+        """A block of ours: said with the next transaction that succeeds, which is mostly this one."""
+        self._unsaid.append(blocks.note(time.time(), kind, subject, fields))
+        with suppress(OSError, LockUnavailableError):
+            self._say()
+
+    def _say(self) -> None:
+        if self._unsaid:
+            self._observer.record(extra=self._unsaid)
+            self._unsaid = []

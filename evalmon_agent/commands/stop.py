@@ -1,0 +1,60 @@
+"""`evalmon stop`: ends the monitoring, never an eval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evalmon_agent.errors import SlurmUnavailableError
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.jobs import register
+from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
+from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.monitor.unlock import release_if_over
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.tracking.helpers import COMPLETE, STOPPED
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.words.states import TERMINAL
+
+
+def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list[str], list[str]]:
+    """Cancel the sidecar and the completion job, all that were ever submitted, and submit no more of what waits.
+
+    Returns the ids of those jobs that were not over, and the names of the evals that waited.
+    """
+    experiment.require_monitored()
+    experiment.check()
+    if not slurm.has("scancel"):
+        raise SlurmUnavailableError("scancel is not on PATH; run evalmon where Slurm's commands are")
+    release_if_over(experiment, slurm)
+    found = register.resolve(experiment, slurm)
+    ours = [e.accepted.job_id for e in found if not e.is_eval and e.accepted is not None]
+    ended = _not_over(ours, slurm)
+    failure = slurm.cancel(ours)
+    if failure is not None:
+        raise SlurmUnavailableError(f"the monitoring jobs {' '.join(ours)} could not be ended: {failure.line}")
+    left = register.withdraw(experiment)
+    observer = Observer(experiment, slurm, settings, role="command")
+    fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ended) or "none"}
+    if left:
+        fields["Not submitted"] = " ".join(left)
+
+    def change(state: ExperimentState, now: float) -> list[list[str]]:
+        if state.completion is not None and state.completion.status != COMPLETE:
+            state.completion.status, state.completion.alive = STOPPED, False
+        return [blocks.note(now, BlockKind.MONITOR_STOPPED, "by the user", fields)]
+
+    observer.record()
+    observer.transact(change)
+    return ended, left
+
+
+def _not_over(ours: Sequence[str], slurm: Slurm) -> list[str]:
+    """Those of our jobs that Slurm has still; all of them where it does not say."""
+    answer = slurm.queue()
+    if isinstance(answer, Failure):
+        return list(ours)
+    there = {str(row.job_id) for row in answer.rows if row.state not in TERMINAL}
+    return [job_id for job_id in ours if job_id in there]

@@ -1,0 +1,220 @@
+"""`evalmon watch`: jobs that somebody else submitted become evals, and are watched and summarised like ours."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from evalmon_agent.commands import status as look
+from evalmon_agent.commands.submit import require_slurm
+from evalmon_agent.experiment import state as state_file
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.exposure import refuse_world_writable
+from evalmon_agent.experiment.lock import locked
+from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs
+from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.jobs.register import resolve
+from evalmon_agent.monitor.ask import read_local
+from evalmon_agent.monitor.unlock import release_if_over
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.submission.adoption import Job, Planned, Wanted, find, plan
+from evalmon_agent.submitting.accompany import HelperReport, Mode, accompany
+from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.match import JobIndex, is_borne
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
+from evalmon_agent.words.job_id import JobId
+
+
+@dataclass(slots=True)
+class WatchReport:
+    """What was done, for people and for --json."""
+
+    watched: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    completion: HelperReport | None = None
+    sidecar: HelperReport | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """1 if a job is not to be had, or Slurm refused one of ours."""
+        helpers = [self.completion, self.sidecar]
+        return int(bool(self.refused) or any(h is not None and h.status == "refused" for h in helpers))
+
+
+def watch(
+    experiment: Experiment,
+    settings: Settings,
+    slurm: Slurm,
+    *,
+    wanted: Sequence[Wanted],
+    match: str | None,
+    mode: Mode,
+    dry_run: bool,
+    environ: Mapping[str, str],
+) -> WatchReport:
+    """Adopt these jobs, and those of mine in the queue whose name matches; nothing is made before all checks."""
+    experiment.check()
+    refuse_world_writable(experiment, settings)
+    require_slurm(slurm)
+    known = known_jobs(slurm, (one.job_id.job for one in wanted))
+    report = WatchReport()
+    chosen = _chosen(known, wanted, match, report)
+    state, found = _so_far(experiment, settings)
+    known_already = {r.job_id for r in registrations(found)}
+    new, hooked = _new(chosen, JobIndex(state.evals.values()), known_already, report)
+    whole = _whole_arrays(wanted, new, report)
+    taken = {name: not ev.final for name, ev in state.evals.items()}
+    taken |= {e.submission.name: True for e in found if e.is_eval and e.is_open}
+    planned = plan(new, root=experiment.root, taken=taken, whole=whole)
+    adopted = _records(planned, work_dirs=_work_dirs(found), now=time.time())
+    adopted += [_record(job, name, None, now=time.time()) for name, job in hooked]
+    report.watched = [_told(one.name, one.job) for one in planned] + [_told(name, job) for name, job in hooked]
+    if dry_run:
+        return report
+    experiment.prepare(group_readable=settings.group_readable)
+    release_if_over(experiment, slurm)
+    resolve(experiment, slurm)
+    _claim(experiment, adopted)
+    if adopted or report.skipped:
+        ours = accompany(Helpers(experiment, slurm, settings, environ), mode=mode)
+        report.completion, report.sidecar = ours.completion, ours.sidecar
+        if adopted and ours.completion.status == "not needed":
+            look.report(experiment, settings, slurm)
+    return report
+
+
+def _chosen(known: KnownJobs, wanted: Sequence[Wanted], match: str | None, report: WatchReport) -> dict[Job, Wanted]:
+    """The jobs that are meant and can be had, each once; of the others `report` says why not."""
+    chosen: dict[Job, Wanted] = {}
+    for one in wanted:
+        found = [] if one.job_id.job in known.ours else find(one, known.jobs)
+        if not found:
+            report.refused.append({"job_id": str(one.job_id), "error": _why_not(known, one)})
+        for job in found:
+            chosen.setdefault(job, one)
+    if match is None:
+        return chosen
+    matching = [
+        job
+        for job_id, job in known.jobs.items()
+        if job_id in known.waiting_or_running and fnmatch.fnmatchcase(job.job_name, match)
+    ]
+    for job in matching:
+        if job.job_id.job not in known.ours and job.job_id.het in {None, 0}:
+            whose = Wanted(replace(job.job_id, het=None), None)
+            chosen.setdefault(replace(job, job_id=whose.job_id), whose)
+    if not matching:
+        report.refused.append({"job_id": match, "error": "none of your jobs in the queue has a name like that"})
+    return chosen
+
+
+def _why_not(known: KnownJobs, wanted: Wanted) -> str:
+    if wanted.job_id.job in known.ours:
+        return "a monitoring job of evalmon's, no eval"
+    user = known.others.get(wanted.job_id.job)
+    if user is not None:
+        return f"a job of {user}'s; only your own can be watched"
+    if wanted.job_id.job in known.partly:
+        return "accounting has only a part of it yet; try again in a minute"
+    if known.trouble:
+        return f"no job of yours in the queue, and accounting does not answer ({known.trouble})"
+    return "Slurm knows no such job of yours"
+
+
+def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState, list[Entry]]:
+    """What is known of the experiment, its files read anew; nothing is written."""
+    state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
+    local, found = read_local(experiment, state)
+    fold(state, Facts(local.registrations, local.reports), lost_after_s=settings.lost_after)
+    return state, found
+
+
+def _new(
+    chosen: Mapping[Job, Wanted], index: JobIndex, registered: Collection[str], report: WatchReport
+) -> tuple[list[tuple[Wanted, Job]], list[tuple[str, Job]]]:
+    """Those that are no eval yet; and those that are one by their own report only, with the name that they have."""
+    new: list[tuple[Wanted, Job]] = []
+    hooked: list[tuple[str, Job]] = []
+    for job, wanted in chosen.items():
+        bearers = index.of(job.job_id)
+        if not is_borne(bearers, job.submitted_at):
+            new.append((wanted, job))
+        elif str(job.job_id) in registered:
+            report.skipped.append({"name": bearers[0][0].name, "job_id": str(job.job_id), "why": "already registered"})
+        else:
+            hooked.append((bearers[0][0].name, job))
+    return new, hooked
+
+
+def _whole_arrays(wanted: Sequence[Wanted], new: Sequence[tuple[Wanted, Job]], report: WatchReport) -> set[int]:
+    """The arrays of which all tasks are meant and none is registered: each is one record."""
+    asked = {one.job_id.job for one in wanted if one.job_id.task is None}
+    known = {one["job_id"].partition("_")[0] for one in report.skipped}
+    return {job.job_id.job for _, job in new if job.job_id.task is not None and job.job_id.job in asked} - set(
+        map(int, known)
+    )
+
+
+def _work_dirs(found: Iterable[Entry]) -> list[str]:
+    """Where the evals that are known write, or, adopted ones, may write."""
+    evals = [entry for entry in found if entry.is_eval]
+    places = [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
+    return [place for place in places if place is not None]
+
+
+def _records(planned: Sequence[Planned], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
+    """What goes on record. A working directory is an eval's place for CSVs only if no other eval writes there."""
+    used = Counter([*work_dirs, *(one.job.work_dir for one in planned if one.job.work_dir is not None)])
+    records = []
+    arrays: dict[int, list[Planned]] = defaultdict(list)
+    for one in planned:
+        if one.whole_array and one.job.job_id.task is not None:
+            arrays[one.job.job_id.job].append(one)
+        else:
+            records.append(_record(one.job, one.name, _place(one.job, used), now=now))
+    for ones in arrays.values():
+        submitted_at = min(one.job.submitted_at for one in ones)
+        tasks = tuple(sorted(one.job.job_id.task or 0 for one in ones))
+        whole = replace(ones[0].job, job_id=JobId(ones[0].job.job_id.job), submitted_at=submitted_at)
+        records.append(_record(whole, ones[0].stem, None, now=now, tasks=tasks))
+    return records
+
+
+def _place(job: Job, used: Counter[str]) -> str | None:
+    return job.work_dir if job.work_dir is not None and used[job.work_dir] == 1 else None
+
+
+def _record(
+    job: Job, name: str, output_dir: str | None, *, now: float, tasks: tuple[int, ...] | None = None
+) -> Adopted:
+    return Adopted(
+        Submission(name, job.script or "", output_dir, tasks),
+        str(job.job_id),
+        now,
+        job.submitted_at,
+        partition=job.partition,
+        account=job.account,
+        qos=job.qos,
+        work_dir=job.work_dir,
+    )
+
+
+def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
+    """Put them on record, but those that another `watch` was faster with."""
+    with locked(experiment):
+        found = experiment.ledger.entries()
+        known = {(e.adopted.job_id, e.adopted.submitted_at) for e in found if e.adopted is not None}
+        for record in adopted:
+            if (record.job_id, record.submitted_at) not in known:
+                experiment.ledger.append(record)
+
+
+def _told(name: str, job: Job) -> dict[str, str]:
+    return {"name": name, "job_id": str(job.job_id), "state": str(job.state or "unknown")}

@@ -1,0 +1,352 @@
+"""Opens one experiment's directory once, knows where everything is in it, and whether we may write there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import stat
+from contextlib import suppress
+
+from evalmon_agent.errors import ReplacedError, UsageError
+from evalmon_agent.experiment import identity
+from evalmon_agent.experiment.identity import Identity
+from evalmon_agent.experiment.ledger import Ledger
+from evalmon_agent.files import trusted
+from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.pinned import Pinned, nowhere
+from evalmon_agent.files.trusted import ForeignError
+
+MONITOR_DIR = "evalmon"
+_PARTS = ("jobs", "scripts")
+_IDENTITY = "experiment.json"
+
+
+class Experiment:
+    """The directory EXP (absolute, links resolved) and our files below it.
+
+    EXP/evalmon is opened when it is first needed and stays the same for the process's whole life, though others may
+    rename it. `root` and `directory` are paths for people and other processes; all others are for I/O, and go through
+    the descriptor (`files.pinned`).
+    """
+
+    def __init__(self, root: str, *, above: Pinned | None = None) -> None:
+        """Nothing is opened yet. `above`: EXP, open."""
+        self.root = root
+        self._above = above
+        self._expected_id: str | None = None
+        self._identity: Identity | None = None
+        self._held: Pinned | None = None
+        self._ledger = Ledger("")
+
+    @classmethod
+    def at(cls, path: str) -> Experiment:
+        """The experiment at `path`; UsageError if that is no directory, or a link of somebody else's leads there."""
+        root = os.path.realpath(path)
+        # An empty path is a variable that was not set, and not the working directory.
+        if not path or not os.path.isdir(root):
+            what = "not a directory" if path and os.path.lexists(root) else "no such directory"
+            raise UsageError(f"{path or repr(path)}: {what}; give the experiment's directory")
+        if not is_utf8(root):
+            raise UsageError(f"{root}: a path that is not UTF-8 cannot be kept on record; rename it")
+        above = Pinned(root, only_to_search=True)
+        _refuse_foreign_links(path, above)
+        return cls(root, above=above)
+
+    def expect(self, experiment_id: str | None) -> None:
+        """Be no other experiment than the one of this id (None: of this place); call it before anything else."""
+        self._expected_id = experiment_id
+
+    @property
+    def directory(self) -> str:
+        """EXP/evalmon, the only place that we write to; for people, and for what other processes are given."""
+        return os.path.join(self.root, MONITOR_DIR)
+
+    def _ours(self, *parts: str) -> str:
+        held = self._open()
+        return os.path.join(nowhere(self.directory) if held is None else held.io, *parts)
+
+    @property
+    def by_descriptor(self) -> str:
+        """EXP/evalmon, for I/O."""
+        return self._ours()
+
+    @property
+    def id(self) -> str | None:
+        """What tells this experiment from every other; None before it is prepared, and of one of an older evalmon."""
+        held = self._open()
+        if self._identity is None and held is not None:
+            self._identity = _identity_in(held)
+        return None if self._identity is None else self._identity.id
+
+    @property
+    def settings(self) -> str:
+        """EXP/evalmon.yaml."""
+        return os.path.join(self.root, "evalmon.yaml")
+
+    @property
+    def registry(self) -> str:
+        """registry.jsonl."""
+        return self._ours("registry.jsonl")
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is on record in registry.jsonl."""
+        self._ledger.path = self.registry  # another one once the directory is made
+        return self._ledger
+
+    @property
+    def jobs(self) -> str:
+        """The jobs' own reports."""
+        return self._ours("jobs")
+
+    @property
+    def scripts(self) -> str:
+        """What was submitted."""
+        return self._ours("scripts")
+
+    @property
+    def state(self) -> str:
+        """state.json."""
+        return self._ours("state.json")
+
+    @property
+    def observer(self) -> str:
+        """observer.json."""
+        return self._ours("observer.json")
+
+    @property
+    def lock(self) -> str:
+        """The lock itself."""
+        return self._ours("state.json.lock")
+
+    @property
+    def lock_choice(self) -> str:
+        """lock.json: which kind of lock this experiment uses."""
+        return self._ours("lock.json")
+
+    @property
+    def log(self) -> str:
+        """monitor.log."""
+        return self._ours("monitor.log")
+
+    @property
+    def summary_json(self) -> str:
+        """summary.json."""
+        return self._ours("summary.json")
+
+    @property
+    def summary_md(self) -> str:
+        """summary.md."""
+        return self._ours("summary.md")
+
+    def kept_settings(self, token: str) -> str:
+        """The settings with which a job of ours was submitted."""
+        return os.path.join(self.scripts, os.path.basename(token), "settings.json")
+
+    def relative(self, path: str) -> str:
+        """`path` as seen from EXP, where it lies below it; otherwise as it is."""
+        inside = path == self.root or path.startswith(self.root + os.sep)
+        return os.path.relpath(path, self.root) if inside else path
+
+    def is_monitored(self) -> bool:
+        """Whether something was ever registered here."""
+        return os.path.exists(self.registry) or os.path.isdir(self.jobs)
+
+    def require_monitored(self) -> None:
+        """UsageError unless something was registered here, or a job reported itself."""
+        if os.path.isdir(self.directory) and not os.access(self.directory, os.R_OK | os.X_OK):
+            raise UsageError(
+                f"{self.directory}: you may not read it; its owner can set group_readable: true and submit again"
+            )
+        if not self.is_monitored():
+            raise UsageError(f"{self.root}: nothing is monitored here; start with: evalmon submit {self.root}")
+
+    def prepare(self, *, group_readable: bool) -> None:
+        """Make EXP/evalmon and its directories, or refuse them (UsageError) if others could write there."""
+        mode = 0o750 if group_readable else 0o700
+        place = self.directory
+        try:
+            if self._open() is None:
+                self._make()
+            held = self._opened()
+            _set_mode(place, held.descriptor, mode)
+            for name in _PARTS:
+                place = os.path.join(self.directory, name)
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=held.descriptor)
+                _set_mode_of(place, held, mode)
+        except OSError as error:
+            raise UsageError(f"{place}: cannot be made ({error.strerror}); make EXP writable for you") from None
+        if self.id is None:
+            identity.make(self._ours(_IDENTITY), root=self.root, inode=self._inode())
+
+    def check(self) -> None:
+        """UsageError if EXP/evalmon is not ours alone to write, or cannot be made or written."""
+        self.check_owner()
+        held = self._open()
+        place, path = (self.root, self.root) if held is None else (held.path, held.io)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise UsageError(f"{place}: you cannot write there; make it writable for you, or use another experiment")
+
+    def check_owner(self) -> None:
+        """UsageError if EXP/evalmon is not ours alone to write."""
+        held = self._open()
+        if held is None:
+            return
+        _refuse_shared(self.directory, held.status)
+        for name in _PARTS:
+            with suppress(FileNotFoundError):
+                found = os.stat(name, dir_fd=held.descriptor, follow_symlinks=False)
+                _refuse_shared(os.path.join(self.directory, name), found)
+
+    def check_place(self) -> None:
+        """Whether what is at EXP/evalmon is still the directory that we have.
+
+        Raises:
+            ReplacedError: it is another one, of which nothing is read.
+            OSError: there is none, which may pass: a file system that is away.
+        """
+        held = self._opened()
+        there = os.lstat(self.directory)
+        if not held.is_same(there):
+            self._take_anew(held, there)
+
+    @property
+    def owner(self) -> int | None:
+        """Whose EXP/evalmon is; None if there is none."""
+        with suppress(UsageError, PermissionError):
+            held = self._open()
+            return None if held is None else held.owner
+        return os.lstat(self.directory).st_uid
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether EXP/evalmon is this user's (others may read there if its owner lets them)."""
+        return self.owner in {None, os.geteuid()}
+
+    def _opened(self) -> Pinned:
+        held = self._open()
+        if held is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.directory)
+        return held
+
+    def _open(self) -> Pinned | None:
+        """EXP/evalmon, opened once; None if there is none yet."""
+        if self._held is not None:
+            return self._held
+        try:
+            found = Pinned(self.directory, below=self._above)
+        except FileNotFoundError:
+            return None
+        except (NotADirectoryError, PermissionError):
+            if self._expected_id is not None:
+                raise self._replaced() from None
+            _refuse_shared(self.directory, os.lstat(self.directory))
+            raise
+        who = _identity_in(found)
+        if self._expected_id is not None and (who is None or who.id != self._expected_id):
+            raise self._replaced()
+        if self._expected_id is None and who is not None and not who.is_of(self.root, self._inode()):
+            raise self._misplaced(who)
+        self._held, self._identity = found, who
+        return found
+
+    def _inode(self) -> int:
+        return os.stat(self.root).st_ino if self._above is None else self._above.inode
+
+    def _make(self) -> None:
+        dir_fd = None if self._above is None else self._above.descriptor
+        with suppress(FileExistsError):
+            os.mkdir(self.directory if dir_fd is None else MONITOR_DIR, 0o700, dir_fd=dir_fd)
+
+    def _take_anew(self, held: Pinned, there: os.stat_result) -> None:
+        """Go on with what is at the path now if that is the same directory after all.
+
+        A file system that was mounted anew may have another number. Only what a file server has forgotten (ESTALE) may
+        also have got another inode: a copy of the experiment bears its id as well.
+        """
+        may_be = there.st_uid == held.owner and (there.st_ino == held.inode or held.is_stale)
+        if not may_be or not stat.S_ISDIR(there.st_mode):
+            raise self._replaced()
+        found, known = Pinned(self.directory), self._identity or _identity_in(held)
+        if found.owner != held.owner or _identity_in(found) != known or found.status.st_mode & 0o022:
+            raise self._replaced()
+        held.become(found)
+
+    def _replaced(self) -> ReplacedError:
+        there = os.lstat(self.directory)
+        if there.st_uid != os.geteuid():
+            what = f"it now belongs to {user_name(there.st_uid)}"
+        else:
+            what = f"it is now another {'directory' if stat.S_ISDIR(there.st_mode) else 'file or link'} of yours"
+        return ReplacedError(
+            f"{self.directory} was moved or replaced; {what}, and nothing was done there; move the right one back"
+        )
+
+    def _misplaced(self, who: Identity) -> ReplacedError:
+        return ReplacedError(
+            f"{self.directory} was made for {who.root} and moved here, and nothing was done there; move the right one "
+            f"back (if it is a copy that you made: rm {shlex.quote(os.path.join(self.directory, _IDENTITY))})"
+        )
+
+
+def _refuse_foreign_links(path: str, found: Pinned) -> None:
+    """A link that another user put in the place of EXP could lead to any directory of ours."""
+    try:
+        descriptor = trusted.open_directory(path, owner=os.geteuid())
+    except ForeignError as error:
+        whose = user_name(error.uid)
+        raise UsageError(
+            f"{path}: {error.filename} is a link of {whose}, which leads to {found.path}; if that is the right "
+            "experiment, name it by that path"
+        ) from None
+    try:
+        if not found.is_same(os.fstat(descriptor)):
+            raise UsageError(f"{path}: somebody replaced it just now; look at it, and try again")
+    finally:
+        os.close(descriptor)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether the text can stand in our files; a name of arbitrary bytes comes as surrogates, which JSON has not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _identity_in(held: Pinned) -> Identity | None:
+    """Of another user's, which is only read, nobody asks."""
+    return identity.load(os.path.join(held.io, _IDENTITY)) if held.owner == os.geteuid() else None
+
+
+def _no_directory(path: str) -> UsageError:
+    return UsageError(f"{path}: not a directory (a link, perhaps); remove it, evalmon makes its own")
+
+
+def _refuse_shared(path: str, status: os.stat_result) -> None:
+    """UsageError unless this is a real directory of ours that nobody else can write to."""
+    if not stat.S_ISDIR(status.st_mode):
+        raise _no_directory(path)
+    if status.st_uid != os.geteuid():
+        raise UsageError(f"{path}: belongs to user {status.st_uid}; use an experiment directory of your own")
+    if status.st_mode & 0o022:
+        raise UsageError(f"{path}: others can write there; run: chmod go-w {shlex.quote(path)}")
+
+
+def _set_mode_of(path: str, above: Pinned, mode: int) -> None:
+    try:
+        opened = Pinned(path, below=above)
+    except NotADirectoryError:
+        raise _no_directory(path) from None
+    _set_mode(path, opened.descriptor, mode)
+
+
+def _set_mode(path: str, descriptor: int, mode: int) -> None:
+    """Give a private directory exactly this mode."""
+    status = os.fstat(descriptor)
+    _refuse_shared(path, status)
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.fchmod(descriptor, mode)

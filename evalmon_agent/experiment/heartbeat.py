@@ -1,0 +1,49 @@
+"""Reads and writes observer.json: who polls, when last, and how it went. Its loss costs nothing but one early poll."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from evalmon_agent.errors import UsageError
+from evalmon_agent.experiment import versioned
+from evalmon_agent.files.private import read_private
+from evalmon_agent.files.replace import replace_atomically
+
+SCHEMA = 1
+_MAX_BYTES = 64 * 1024
+Role = Literal["sidecar", "completion", "command"]
+
+
+class Heartbeat(msgspec.Struct):
+    """The present observer. Times are epoch seconds of its host; `polls` counts over all observers."""
+
+    role: Role
+    host: str
+    pid: int
+    job_id: str | None = None
+    started_at: float = 0.0
+    polled_at: float = 0.0
+    poll_interval_s: float = 60.0
+    polls: int = 0
+    failed_polls: int = 0
+    last_error: str | None = None
+    schema: int = SCHEMA
+
+
+_decoder = msgspec.json.Decoder(Heartbeat)
+
+
+def load(path: str) -> Heartbeat | None:
+    """The heartbeat, or None if there is none that can be read. Another schema: UnreadableError (78)."""
+    try:
+        data = read_private(path, max_bytes=_MAX_BYTES) or b""
+    except (OSError, UsageError):
+        return None
+    return versioned.decode(data, _decoder, path=path, schema=SCHEMA)
+
+
+def save(path: str, heartbeat: Heartbeat, *, mode: int = 0o600) -> None:
+    """Replace observer.json atomically; call it under the lock."""
+    replace_atomically(path, msgspec.json.encode(heartbeat), mode=mode)

@@ -1,0 +1,113 @@
+"""Holds the experiment's lock, of the kind that lock.json says: chosen once, and obeyed by every host."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal
+
+import msgspec
+
+from evalmon_agent.errors import LockUnavailableError
+from evalmon_agent.experiment import versioned
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files import marker
+from evalmon_agent.files.holder import Holder
+from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held
+from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
+from evalmon_agent.files.publish import publish
+
+SCHEMA = 1
+_EXPORTS = "/var/lib/nfs/etab"
+"""What exportfs(8) gave the kernel's NFS server."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """The kind, and why: the file system's type, the host that chose, and its reason in words."""
+
+    kind: Literal["flock", "soft"]
+    filesystem: str | None
+    host: str
+    why: str | None = None
+    schema: int = SCHEMA
+
+
+_decoder = msgspec.json.Decoder(Choice)
+
+
+@contextmanager
+def locked(
+    experiment: Experiment, *, wait_s: float = WAIT_S, hurry: Hurry | None = None, wherever_it_is: bool = False
+) -> Iterator[None]:
+    """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be had).
+
+    ReplacedError (77): the experiment's path leads to another directory now. `wherever_it_is`: that does not matter.
+    """
+    if not wherever_it_is:
+        experiment.check_place()
+    made = choice(experiment)
+    if made.kind == "flock" and not same_flock(made.filesystem, mount_at(experiment.directory)):
+        raise LockUnavailableError(
+            f"{experiment.lock}: this host's locks on it are not seen by the host that chose them, {made.host}; run "
+            f"evalmon there, or once no monitor runs remove {experiment.lock_choice} and begin here"
+        )
+    with held(experiment.lock, made.kind, wait_s=wait_s, hurry=hurry):
+        yield
+
+
+def stranded_holder(experiment: Experiment) -> Holder | None:
+    """Who holds the lock on another host, so that only Slurm can tell whether it lives; None if nobody does."""
+    made = recorded(experiment)
+    holder = marker.holder_of(experiment.lock) if made is not None and made.kind == "soft" else None
+    return None if holder is None or holder.is_here else holder
+
+
+def release_for(experiment: Experiment, gone: Holder) -> bool:
+    """Take the lock away from a holder that has certainly ended; False if it had given it back."""
+    return marker.remove_marker_of(experiment.lock, gone)
+
+
+def choice(experiment: Experiment) -> Choice:
+    """The recorded choice; the first caller makes it, and of two first callers one."""
+    found = recorded(experiment)
+    if found is not None:
+        return found
+    made = would_choose(experiment.directory, probe=experiment.by_descriptor)
+    if publish(experiment.lock_choice, msgspec.json.encode(made)):
+        return made
+    return recorded(experiment) or made
+
+
+def recorded(experiment: Experiment) -> Choice | None:
+    """The choice that was made; None if nobody has yet."""
+    return versioned.read(experiment.lock_choice, _decoder, schema=SCHEMA)
+
+
+def would_choose(directory: str, *, probe: str | None = None) -> Choice:
+    """What this host would choose for this directory; it is written to for a moment, to see whether flock works.
+
+    `probe`: its path for that, if it is another one.
+    """
+    mount = mount_at(directory)
+    kind, why = lock_kind(mount), lock_reason(mount)
+    if kind == "flock" and _is_served_to_others(directory):
+        kind, why = "soft", f"{why}, but not those of the clients that this NFS server serves it to"
+    if kind == "flock" and not flock_works(probe or directory):
+        kind, why = "soft", f"{why}, but flock is refused here"
+    return Choice(kind, mount.fstype if mount else None, socket.gethostname(), why)
+
+
+def _is_served_to_others(directory: str) -> bool:
+    with suppress(OSError), open(_EXPORTS, encoding="utf-8", errors="surrogateescape") as file:
+        return is_exported(directory, file.read())
+    return False
+
+
+def mount_at(path: str) -> Mount | None:
+    """How this host has mounted what is at that (absolute, resolved) path; None if nobody can tell."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return mount_of(path, parse_mountinfo(file.read()))
+    except OSError:
+        return None

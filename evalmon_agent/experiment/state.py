@@ -1,0 +1,122 @@
+"""state.json: loaded, saved, and set aside when it cannot be read."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import msgspec
+
+from evalmon_agent.errors import UnreadableError
+from evalmon_agent.experiment import versioned
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.private import read_private
+from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.logbook import read as logbook
+from evalmon_agent.tracking.records import SCHEMA, ExperimentState
+from evalmon_agent.tracking.recover import recover
+
+# 10,000 evals take 5 MB.
+MAX_BYTES = 200 * 1024 * 1024
+_ANY_SIZE = 1 << 40
+
+# Of another user's state. What stands between two commas takes up to 300 bytes once it is decoded; 100 such values
+# are much for one eval, and so are 10 KB.
+_FOREIGN_VALUES = 2_000_000
+_FOREIGN_EVALS = 20_000
+_FOREIGN_BYTES_PER_1000_EVALS = 10 * 1000 * 1000
+
+_decoder = msgspec.json.Decoder(ExperimentState)
+
+
+class Held:
+    """The state for one transaction: to be had, changed and saved under the lock.
+
+    `set_aside`: the new name of a state.json that could not be read, if there was one. What a lost state knew
+    comes back from the registry, the self-reports, Slurm and the log; `logged_completions` are the completion jobs
+    that the log has then.
+    """
+
+    def __init__(self, experiment: Experiment, *, now: float) -> None:
+        """Load it; an unreadable file is set aside, never overwritten. UnreadableError (78): another schema."""
+        self._path = experiment.state
+        self._saved = b""
+        self.set_aside: str | None = None
+        self.logged_completions: frozenset[str] = frozenset()
+        data = _read(self._path)
+        found = None if data is None else versioned.decode(data, _decoder, path=self._path, schema=SCHEMA)
+        if found is not None and data is not None:
+            self.state, self._saved = found, data
+            return
+        if os.path.lexists(self._path):
+            self.set_aside = _set_aside(self._path, now)
+        self.state = ExperimentState(experiment=experiment.root)
+        self.logged_completions = recover(self.state, logbook.blocks(_read_log(experiment.log)))
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the file does not say what the state does."""
+        return msgspec.json.encode(self.state) != self._saved
+
+    def save(self, *, mode: int = 0o600) -> None:
+        """Replace state.json atomically. OSError: the file is as it was, and so is `generation`."""
+        self.state.generation += 1
+        data = msgspec.json.encode(self.state)
+        try:
+            replace_atomically(self._path, data, mode=mode)
+        except OSError:
+            self.state.generation -= 1
+            raise
+        self._saved = data
+
+
+def load(experiment: Experiment) -> ExperimentState | None:
+    """The state as saved; None if there is none or it cannot be read. Takes no lock: saves are atomic.
+
+    Another schema raises UnreadableError (78).
+    """
+    data = _read(experiment.state)
+    return None if data is None else versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)
+
+
+def load_foreign(experiment: Experiment) -> ExperimentState | None:
+    """As `load`, of another user's experiment: whatever that user wrote there, it takes bounded memory and time.
+
+    UnreadableError (78): it holds more than evals can need.
+    """
+    data = _read(experiment.state)
+    if data is None:
+        return None
+    too_large = UnreadableError(f"{experiment.state}: holds more than its evals can need; it is not read")
+    if data.count(b",") > _FOREIGN_VALUES:
+        raise too_large
+    state = versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)
+    if state is None:
+        return None
+    allowed_bytes = max(len(state.evals) / 1000, 1.0) * _FOREIGN_BYTES_PER_1000_EVALS
+    if len(data) > allowed_bytes or len(state.evals) > _FOREIGN_EVALS:
+        raise too_large
+    return state
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        return read_private(path, max_bytes=MAX_BYTES)
+    except FileNotFoundError:
+        return None
+
+
+def _set_aside(path: str, now: float) -> str:
+    aside = f"{path}.corrupt-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}"
+    if os.path.lexists(aside):
+        aside += f"-{os.urandom(3).hex()}"
+    os.rename(path, aside)
+    return aside
+
+
+def _read_log(path: str) -> str:
+    try:
+        data = read_private(path, max_bytes=_ANY_SIZE)
+    except FileNotFoundError:
+        return ""
+    return "" if data is None else data.decode(errors="replace")

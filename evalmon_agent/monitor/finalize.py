@@ -1,0 +1,69 @@
+"""The end: the summary on disk and one ALL_COMPLETE, once every eval is over and measured."""
+
+from __future__ import annotations
+
+import msgspec
+
+from evalmon_agent.collect.progress import progress
+from evalmon_agent.experiment import state as state_file
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.logbook import blocks
+from evalmon_agent.monitor.poll import Observer, counts
+from evalmon_agent.summary.build import build, total_time_s
+from evalmon_agent.summary.markdown import render
+from evalmon_agent.summary.records import Summary
+from evalmon_agent.tracking.helpers import COMPLETE, all_final
+from evalmon_agent.tracking.records import ExperimentState, HelperJob
+from evalmon_agent.tracking.wanted import unmeasured
+
+
+def is_ready(state: ExperimentState) -> bool:
+    """Whether nothing is left to wait for."""
+    return all_final(state) and next(unmeasured(state), None) is None
+
+
+def is_complete(state: ExperimentState) -> bool:
+    """Whether ALL_COMPLETE was written for the evals as they are."""
+    return state.completion is not None and state.completion.status == COMPLETE
+
+
+def finalize(observer: Observer) -> ExperimentState:
+    """Mark the completion and log ALL_COMPLETE if it is due, then write the summary.
+
+    Two at once, or one after a kill: ALL_COMPLETE is there once, and the summary is written again, the same.
+    """
+
+    def change(state: ExperimentState, now: float) -> list[list[str]]:
+        if is_complete(state) or not is_ready(state):
+            return []
+        state.completion = HelperJob(state.completion.job_id if state.completion else None, COMPLETE)
+        state.completions += 1
+        return [blocks.all_complete(now, counts(state), total_time_s=total_time_s(state))]
+
+    # The summary of complete evals stands before the log says that it does.
+    snapshot = state_file.load(observer.experiment)
+    if snapshot is not None and is_ready(snapshot) and not is_complete(snapshot):
+        snapshot.completion = HelperJob(None, COMPLETE)
+        write_summary(observer.experiment, snapshot, observer=observer)
+    return observer.transact(change)
+
+
+def write_summary(experiment: Experiment, state: ExperimentState, *, observer: Observer) -> Summary:
+    """Replace summary.json and summary.md by what is known now."""
+    summary = build(
+        state,
+        now=observer.now(),
+        lost_after_s=observer.settings.lost_after,
+        progress=progress(experiment, state),
+    )
+    document = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
+    replace_atomically(experiment.summary_json, document, mode=observer.mode)
+    replace_atomically(experiment.summary_md, render(summary).encode(), mode=observer.mode)
+    return summary
+
+
+def verdict_line(summary: Summary) -> str:
+    """The outcome in a few words, as a job name: `evalmon: 6 ok, 2 failed`."""
+    found = ", ".join(f"{number} {verdict}" for verdict, number in summary.verdicts.items() if number)
+    return f"evalmon: {found or 'no evals'}"

@@ -1,0 +1,135 @@
+"""How efficient was each attempt: seff once it has ended, a second time later, then accounting.
+
+Nothing here waits: an attempt that has no figures yet is left for a later step, so no poll is held up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from evalmon_agent.collect.collect import collect
+from evalmon_agent.collect.eval_logs import LogReader
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.slurm import seff
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.tracking.facts import Measurement
+from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
+from evalmon_agent.words.job_id import parse_job_id
+
+Key = tuple[str, str, float | None, int | None]
+_SILENT_AT_MOST = 2
+"""How often seff may hang or be killed in a row before it counts as not there: each time costs its whole time-out."""
+ACCOUNTING_PATIENCE_S = 120.0
+"""How long accounting may keep us waiting for an attempt's row before the job's own report must do."""
+
+
+@dataclass(slots=True)
+class _Tries:
+    first_at: float
+    seff_again_at: float | None = None
+    seff_done: bool = False
+
+    def seff_comes(self) -> bool:
+        """Whether seff is to be asked (again)."""
+        return not self.seff_done
+
+
+@dataclass(slots=True, kw_only=True)
+class Measurer:
+    """Captures figures for one process. `retry_delay_s`: between the two tries of seff."""
+
+    experiment: Experiment
+    slurm: Slurm
+    retry_delay_s: float
+    _tries: dict[Key, _Tries] = field(default_factory=dict)
+    _seff_works: bool | None = None
+    _reader: LogReader = field(default_factory=lambda: LogReader(OwnedFiles(os.geteuid())))
+    _seff_silent: int = 0
+
+    def step(
+        self, state: ExperimentState, *, clock: Callable[[], float], until: float, final: bool = False
+    ) -> list[Measurement]:
+        """What can be measured now, one seff after another until `until` (epoch).
+
+        `final`: wait no longer, and leave out seff where accounting has the figures.
+        """
+        found = []
+        for owed in unmeasured(state):
+            figures = self._figures(owed, now=clock(), final=final)
+            if figures is not None:
+                evidence = collect(self.experiment, state.evals[owed.name], owed, self._reader, slurm=self.slurm)
+                found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures, evidence, owed.restart))
+            if clock() >= until:
+                break
+        return found
+
+    def next_at(self, state: ExperimentState) -> float | None:
+        """When the next step may bring something; None if nothing is owed."""
+        times = (self._due_at(owed) for owed in unmeasured(state))
+        return min((at for at in times if at is not None), default=None)
+
+    def _due_at(self, owed: Unmeasured) -> float | None:
+        """None where only the next answer of accounting can bring it."""
+        tries = self._tries.get(_key(owed))
+        if tries is None:
+            return 0.0
+        if tries.seff_again_at is not None and tries.seff_comes():
+            return tries.seff_again_at
+        return tries.first_at + ACCOUNTING_PATIENCE_S if _was_silent(owed, tries) else None
+
+    def _figures(self, owed: Unmeasured, *, now: float, final: bool) -> Figures | None:
+        tries = self._tries.setdefault(_key(owed), _Tries(now))
+        is_known = final and owed.accounted is not None
+        if owed.latest and not is_known and tries.seff_comes() and self._has_seff():
+            figures = self._from_seff(owed, tries, now=now)
+            if figures is not None:
+                return figures
+            if tries.seff_comes() and not final:
+                return None
+        if owed.accounted is not None:
+            return owed.accounted
+        if final or (now - tries.first_at >= ACCOUNTING_PATIENCE_S and _was_silent(owed, tries)):
+            return from_self(elapsed_s=owed.elapsed_s, time_limit_s=owed.time_limit_s)
+        return None
+
+    def _from_seff(self, owed: Unmeasured, tries: _Tries, *, now: float) -> Figures | None:
+        """seff's figures; None now or, with `seff_done`, for good."""
+        if tries.seff_again_at is not None and now < tries.seff_again_at:
+            return None
+        job_id = parse_job_id(owed.job_id)
+        if job_id is None:
+            tries.seff_done = True
+            return None
+        done = self.slurm.efficiency(job_id)
+        self._seff_silent = self._seff_silent + 1 if done.timed_out else 0
+        if self._seff_silent >= _SILENT_AT_MOST:
+            self._seff_works = False
+        if seff.is_broken(done.returncode or 0, done.stdout, done.stderr):
+            self._seff_works = False
+            tries.seff_done = True
+            return None
+        report = seff.parse(done.stdout)
+        if done.ok and report is not None and seff.usable(report, returncode=0, stdout=done.stdout):
+            return from_seff(report, time_limit_s=owed.time_limit_s)
+        tries.seff_done = tries.seff_again_at is not None
+        tries.seff_again_at = now + self.retry_delay_s
+        return None
+
+    def _has_seff(self) -> bool:
+        if self._seff_works is None:
+            self._seff_works = self.slurm.has("seff")
+        return self._seff_works
+
+
+def _was_silent(owed: Unmeasured, tries: _Tries) -> bool:
+    """Whether accounting answered in vain for long enough: while it does not answer at all, figures may come yet."""
+    return owed.answered_at >= tries.first_at + ACCOUNTING_PATIENCE_S / 2
+
+
+def _key(owed: Unmeasured) -> Key:
+    return (owed.name, owed.job_id, owed.submitted_at, owed.restart)

@@ -1,0 +1,232 @@
+"""One poll, the same in every home: sidecar, completion job, `status` and `report` call it.
+
+Is a poll due? (lock, look, mark, unlock) -> ask Slurm (no lock held) -> lock, load, fold, save, append the
+log, unlock. The state is saved with the blocks that are to be logged, then they are appended: whoever loads
+it next completes what a kill cut off, so no block is lost or doubled.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from evalmon_agent.experiment import heartbeat as heartbeat_file
+from evalmon_agent.experiment import state as state_file
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.heartbeat import Heartbeat, Role
+from evalmon_agent.experiment.lock import locked
+from evalmon_agent.files.append import complete, cut_torn, size_of
+from evalmon_agent.files.lock import WAIT_S
+from evalmon_agent.files.sweep import sweep
+from evalmon_agent.logbook import blocks
+from evalmon_agent.monitor import notices
+from evalmon_agent.monitor.ask import Answers, Clock, ask, read_local
+from evalmon_agent.monitor.event_blocks import blocks_of
+from evalmon_agent.monitor.unlock import locked_on_proof
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
+from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.helpers import take_presence
+from evalmon_agent.tracking.records import ExperimentState, Outbox
+from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.words.states import State
+
+Block = list[str]
+_EARLY = 0.9
+"""A poll this part of an interval after the last one is due: timers are not exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What an observation led to.
+
+    `asked`: whether Slurm was asked; `queue`: what squeue said, if it did; `failure`: the question that failed.
+    """
+
+    state: ExperimentState
+    asked: bool
+    queue: QueueAnswer | None = None
+    failure: Failure | None = None
+
+
+class Observer:
+    """Observes one experiment for one process. `clock` is epoch seconds."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        slurm: Slurm,
+        settings: Settings,
+        *,
+        role: Role,
+        clock: Clock = time.time,
+        lock_wait_s: float = WAIT_S,
+    ) -> None:
+        self.experiment = experiment
+        self.slurm = slurm
+        self.settings = settings
+        self._clock = clock
+        self._wait_s = lock_wait_s
+        self._me = Heartbeat(
+            role,
+            socket.gethostname(),
+            os.getpid(),
+            os.environ.get("SLURM_JOB_ID"),
+            started_at=clock(),
+            poll_interval_s=settings.poll_interval,
+        )
+        self._uncounted = 0
+
+    def now(self) -> float:
+        """Epoch seconds by this observer's clock."""
+        return self._clock()
+
+    @property
+    def mode(self) -> int:
+        """The mode of the files that we write."""
+        return 0o640 if self.settings.group_readable else 0o600
+
+    def observe_once(self, *, at_least_s: float | None = None, extra: Sequence[Block] = ()) -> Observed:
+        """Poll if the last one is at least `at_least_s` ago (default: a poll interval); log what happened.
+
+        `extra` blocks are logged in the same transaction, before those of the poll.
+        """
+        wait_s = self.settings.poll_interval * _EARLY if at_least_s is None else at_least_s
+        if not self._mark_poll(wait_s):
+            return Observed(self.record(extra=extra), asked=False)
+        answers = ask(self.experiment, self.slurm, lost_after_s=self.settings.lost_after, clock=self._clock)
+        state = self._take(answers, extra=extra)
+        return Observed(state, asked=True, queue=answers.facts.queue, failure=answers.failure)
+
+    def record(self, *, measurements: Sequence[Measurement] = (), extra: Sequence[Block] = ()) -> ExperimentState:
+        """Take in what the experiment's own files say, and `measurements`, without asking Slurm."""
+
+        def facts_for(state: ExperimentState) -> tuple[Facts, list[Entry]]:
+            local, found = read_local(self.experiment, state)
+            return Facts(local.registrations, local.reports, measurements=measurements), found
+
+        return self._transact(facts_for, before=extra)
+
+    def transact(self, change: Callable[[ExperimentState, float], Sequence[Block]]) -> ExperimentState:
+        """Change the state under the lock; the blocks that `change` returns are logged exactly once."""
+        with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
+            now = self._clock()
+            held = self._load(now)
+            self._save(held, [*notices.set_aside(held, now), *change(held.state, now)])
+            return held.state
+
+    def last_word(self, new: Sequence[Block]) -> None:
+        """Log this in the directory that we have, though the experiment's path leads to another one by now."""
+        with locked(self.experiment, wait_s=self._wait_s, hurry=self.slurm.stopped, wherever_it_is=True):
+            self._save(self._load(self._clock()), list(new))
+
+    def count_failure(self, error: str) -> None:
+        """Count a poll that failed, in the heartbeat: now, or if that cannot be written with the next poll."""
+        self._uncounted += 1
+        self._me.last_error = error
+        with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
+            self._beat(heartbeat_file.load(self.experiment.observer))
+
+    def _beat(self, last: Heartbeat | None) -> None:
+        """Save the heartbeat, with what earlier observers counted and what we could not count before."""
+        if last is not None:
+            self._me.polls, self._me.failed_polls = max(last.polls, self._me.polls), last.failed_polls
+        self._me.failed_polls += self._uncounted
+        heartbeat_file.save(self.experiment.observer, self._me, mode=self.mode)
+        self._uncounted = 0
+
+    def _mark_poll(self, wait_s: float) -> bool:
+        """Whether a poll is due; if so it is marked as begun, so that no other observer polls as well."""
+        with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
+            now = self._clock()
+            last = heartbeat_file.load(self.experiment.observer)
+            self._me.poll_interval_s = self.settings.poll_interval
+            # A stamp in the future is a clock that was set back: not believed.
+            if last is not None and 0 <= now - last.polled_at < wait_s:
+                return False
+            self._me.polled_at = now
+            self._me.polls = (last.polls if last is not None else self._me.polls) + 1
+            for directory in (self.experiment.by_descriptor, self.experiment.jobs):
+                sweep(directory)
+            self._beat(last)
+            return True
+
+    def _take(self, answers: Answers, *, extra: Sequence[Block]) -> ExperimentState:
+        failure = answers.failure
+        if failure is not None:
+            self.count_failure(failure.line)
+
+        def polled(state: ExperimentState, now: float) -> list[Block]:
+            found = notices.outage(state, failure, now, alert_after=self.settings.alert_after)
+            if answers.facts.queue is not None:
+                take_presence(state, answers.facts.queue)
+                found += notices.unreported(state, now, poll_interval_s=self.settings.poll_interval)
+                found += notices.stuck(state, now, poll_interval_s=self.settings.poll_interval)
+                found.append(blocks.status_check(now, counts(state)))
+            return found
+
+        return self._transact(lambda _: (answers.facts, answers.entries), before=extra, polled=polled)
+
+    def _transact(
+        self,
+        facts_for: Callable[[ExperimentState], tuple[Facts, Sequence[Entry]]],
+        *,
+        before: Sequence[Block] = (),
+        polled: Callable[[ExperimentState, float], list[Block]] | None = None,
+    ) -> ExperimentState:
+        """Fold the facts in and log what follows; `polled` says what is told of the poll itself."""
+        with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
+            now = self._clock()
+            held = self._load(now)
+            state = held.state
+            facts, found = facts_for(state)
+            events = fold(state, facts, lost_after_s=self.settings.lost_after)
+            ours = notices.helpers(held, found, self.experiment, now)
+            poll = polled(state, now) if polled is not None else []
+            happened = blocks_of(events, state, self.experiment, now=now)
+            self._save(held, [*notices.set_aside(held, now), *before, *poll, *happened, *ours])
+            return state
+
+    def _load(self, now: float) -> state_file.Held:
+        """The state; what its outbox still owes the log is delivered first."""
+        held = state_file.Held(self.experiment, now=now)
+        owed = held.state.outbox
+        if owed is not None:
+            complete(self.experiment.log, owed.offset, owed.text.encode(), mode=self.mode)
+            held.state.outbox = None
+        cut_torn(self.experiment.log)
+        return held
+
+    def _save(self, held: state_file.Held, new: list[Block]) -> None:
+        """Save if a fact changed, with the new blocks in the outbox; then append them, then clear the outbox.
+
+        Once the state is saved, the blocks are as good as logged: where the log cannot be written now, the next
+        transaction delivers them. Without a changed fact (a poll that found nothing new) they are appended only:
+        killed in the middle of that, the torn block is cut, and the next poll says the same.
+        """
+        text = blocks.join(new)
+        if not held.is_changed:
+            if text:
+                complete(self.experiment.log, size_of(self.experiment.log), text.encode(), mode=self.mode)
+            return
+        held.state.outbox = Outbox(size_of(self.experiment.log), text) if text else None
+        held.save(mode=self.mode)
+        if held.state.outbox is not None:
+            with suppress(OSError):
+                complete(self.experiment.log, held.state.outbox.offset, text.encode(), mode=self.mode)
+                held.state.outbox = None
+                held.save(mode=self.mode)
+
+
+def counts(state: ExperimentState) -> Counter[State]:
+    """How many evals are in each state."""
+    found = Counter(ev.state for name, ev in state.evals.items() if name not in state.waiting)
+    found[State.UNSUBMITTED] = len(state.waiting)
+    return found

@@ -1,0 +1,105 @@
+"""Submits the completion job and the sidecar for new evals, unless they live already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.tracking.records import ExperimentState
+
+Mode = Literal["sidecar", "dependency"]
+HelperStatus = Literal["submitted", "running", "refused", "not needed"]
+
+
+@dataclass(frozen=True, slots=True)
+class HelperReport:
+    """What became of a job of ours."""
+
+    status: HelperStatus
+    job_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accompanied:
+    """What became of both of them."""
+
+    completion: HelperReport
+    sidecar: HelperReport
+
+
+def accompany(helpers: Helpers, *, mode: Mode, sidecar: HelperReport | None = None) -> Accompanied:
+    """One poll, which records Submit times; then the completion job and the sidecar, unless they live already.
+
+    `sidecar`: what became of one that was brought before.
+    """
+    observer = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command")
+    state = observer.observe_once(at_least_s=0).state
+    alive = _alive(helpers.slurm, otherwise=_ours(state))
+    waiting_for = active_jobs(helpers.experiment, state)
+    old = state.completion.job_id if state.completion is not None else None
+    if not waiting_for and not state.waiting:
+        needless = HelperReport("not needed", detail="no eval is active")
+        return Accompanied(needless, sidecar or needless)
+    completion = _completion(helpers, old, alive, waiting_for)
+    if completion.status == "submitted" and old in alive:
+        helpers.slurm.cancel([str(old)])
+    sidecar = sidecar or _sidecar(helpers, state, alive, mode=mode)
+    observer.record()
+    return Accompanied(completion, sidecar)
+
+
+def bring_sidecar(helpers: Helpers, *, mode: Mode) -> HelperReport:
+    """The sidecar before the last of many evals: where the site takes no more, it has a place, and submits the rest."""
+    state = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command").record()
+    return _sidecar(helpers, state, _alive(helpers.slurm, otherwise=_ours(state)), mode=mode)
+
+
+def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waiting_for: Sequence[str]) -> HelperReport:
+    if old in alive and not _came_later(helpers.experiment, old):
+        return HelperReport("running", old)
+    outcome = helpers.submit("completion", afterany=waiting_for, later_s=0 if waiting_for else WAITING_BEGIN_S)
+    if outcome.job_id is None:
+        instead = "the sidecar submits it later, or evalmon submit" if outcome.limit else "evalmon report"
+        detail = f"{outcome.refusal} (the summary is written by the sidecar; {instead})"
+        return HelperReport("refused", detail=detail)
+    number = len(waiting_for)
+    return HelperReport("submitted", outcome.job_id, f"after {number} job{'s' * (number != 1)}")
+
+
+def _came_later(experiment: Experiment, completion: str | None) -> bool:
+    """Whether an eval is on record since that completion job was submitted, which thus does not wait for it."""
+    known = experiment.ledger.index()
+    entry = known.of_job(completion) if completion is not None else None
+    since = entry.at if entry is not None else 0.0
+    return any(e.is_eval and e.accepted is not None and e.accepted.at > since for e in known)
+
+
+def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *, mode: Mode) -> HelperReport:
+    if mode == "dependency":
+        return HelperReport("not needed", detail="mode dependency: no live view")
+    if state.sidecar is not None and state.sidecar.job_id in alive:
+        return HelperReport("running", state.sidecar.job_id)
+    outcome = helpers.submit("sidecar")
+    if outcome.job_id is None:
+        return HelperReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
+    return HelperReport("submitted", outcome.job_id)
+
+
+def _alive(slurm: Slurm, *, otherwise: frozenset[str]) -> frozenset[str]:
+    """The ids of all jobs that are not over; `otherwise`, where Slurm does not tell: none may be submitted twice."""
+    answer = slurm.queue()
+    if isinstance(answer, Failure):
+        return otherwise
+    return frozenset(str(row.job_id) for row in answer.rows if row.goes_on)
+
+
+def _ours(state: ExperimentState) -> frozenset[str]:
+    helpers = (state.sidecar, state.completion)
+    return frozenset(helper.job_id for helper in helpers if helper is not None and helper.job_id is not None)

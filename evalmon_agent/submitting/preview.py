@@ -1,0 +1,141 @@
+"""What a submission would come to: Slurm is asked whether it would take the jobs; nothing is written or submitted."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.experiment import state as state_file
+from evalmon_agent.files.temporary import private_file
+from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.jobs.prepare import launcher_for
+from evalmon_agent.slurm import sbatch
+from evalmon_agent.slurm.client import Tested
+from evalmon_agent.slurm.environment import for_evals
+from evalmon_agent.slurm.failures import Failure, is_submit_limit
+from evalmon_agent.slurm.sbatch_options import in_effect
+from evalmon_agent.slurm.sinfo import Partition
+from evalmon_agent.submission.our_jobs import is_exclusive, place_of
+from evalmon_agent.submission.plan import Prepared
+from evalmon_agent.submission.requested import gpus, longest_s, time_limit_s
+from evalmon_agent.submitting.accompany import Mode
+from evalmon_agent.submitting.report import SubmitReport, Totals
+from evalmon_agent.words.durations import clock, time_option
+
+MOST_ASKED = 100
+"""Of scripts whose options differ; each takes Slurm a job id and some 30 ms."""
+_SAYS_NOTHING = frozenset({"job-name", "output", "error", "input", "open-mode", "comment", "mail-user", "mail-type"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One submission, its options as Slurm would have them."""
+
+    prepared: Prepared
+    options: Mapping[str, str]
+
+    @property
+    def asks_for(self) -> tuple[object, ...]:
+        """What Slurm decides by: equal for scripts that differ in what they run and are called only."""
+        head = self.prepared.script.head
+        components = head.leading_lines if head.is_het else ()
+        return (*components, *sorted(item for item in self.options.items() if item[0] not in _SAYS_NOTHING))
+
+
+def preview(helpers: Helpers, prepared: Sequence[Prepared], report: SubmitReport, *, mode: Mode) -> None:
+    """Add to the report what would be submitted and what Slurm would refuse, and the totals."""
+    environ = for_evals(helpers.environ)
+    jobs = [_Job(one, in_effect(one.script.head.options, environ, one.submission.options)) for one in prepared]
+    partitions = helpers.slurm.partitions()
+    known = () if isinstance(partitions, Failure) else partitions
+    answers = _answers(helpers, jobs, report)
+    taken = []
+    for job in jobs:
+        submission, answer = job.prepared.submission, answers[job.asks_for]
+        told = {"name": submission.name, "script": submission.script}
+        if answer.refusal and not is_submit_limit(answer.refusal):
+            report.refused.append({**told, "error": answer.refusal})
+            continue
+        taken.append(job)
+        why = f"once there is room: {answer.refusal}" if answer.refusal else job.prepared.why
+        report.submitted.append({**told, "why": why} if why else told)
+    report.warnings += _too_long(taken, known)
+    report.totals = _totals(helpers, taken, known, mode=mode)
+
+
+def _answers(helpers: Helpers, jobs: Sequence[_Job], report: SubmitReport) -> Mapping[tuple[object, ...], Tested]:
+    """Slurm's by what the jobs ask for, each asked once."""
+    groups: defaultdict[tuple[object, ...], list[_Job]] = defaultdict(list)
+    for job in jobs:
+        groups[job.asks_for].append(job)
+    answers: dict[tuple[object, ...], Tested] = {}
+    why_not = ""
+    for number, (asks_for, alike) in enumerate(groups.items()):
+        if number == MOST_ASKED and not why_not:
+            why_not = f"only {MOST_ASKED} different sets of options are tried"
+        answers[asks_for] = Tested(unknown=why_not) if why_not else _ask(helpers, alike[0].prepared)
+        why_not = answers[asks_for].unknown
+    unasked = sum(len(alike) for asks_for, alike in groups.items() if answers[asks_for].unknown)
+    if unasked:
+        report.warnings.append(f"{unasked} of {len(jobs)} scripts were not checked by sbatch --test-only: {why_not}")
+    return answers
+
+
+def _ask(helpers: Helpers, one: Prepared) -> Tested:
+    submission = one.submission
+    launcher = launcher_for(helpers.experiment, helpers.settings, one)
+    with private_file(submission.token, os.path.basename(submission.script), launcher) as path:
+        argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *submission.options])
+        return helpers.slurm.test(argv, cwd=os.path.dirname(submission.script))
+
+
+def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str]:
+    """Unless the site has EnforcePartLimits, Slurm takes them, and they wait for ever."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for job in jobs:
+        wanted_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
+        if wanted_s is not None and most_s is not None and wanted_s > most_s:
+            where = job.options.get("partition", "the default partition")
+            words = f"asks for {clock(wanted_s)}, and {where} gives {clock(most_s)}"
+            found[words].append(job.prepared.script.path)
+    return [
+        f"{scripts[0]}{f' and {len(scripts) - 1} more' if len(scripts) > 1 else ''}: {words}: it would wait for ever"
+        for words, scripts in found.items()
+    ]
+
+
+def _totals(helpers: Helpers, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
+    sizes = [job.prepared.submission.size for job in jobs]
+    hours = [_gpu_hours(job, partitions) for job in jobs]
+    known = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
+    return Totals(
+        evals=sum(sizes),
+        helper_jobs=_helper_jobs(helpers, jobs, partitions, mode=mode),
+        gpu_hours=sum(known) if known or not jobs else None,
+        evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
+    )
+
+
+def _gpu_hours(job: _Job, partitions: Sequence[Partition]) -> float | None:
+    """Of one eval."""
+    number = None if job.prepared.script.head.is_het else gpus(job.options)
+    limit_s = time_limit_s(job.options, partitions)
+    if number == 0:
+        return 0.0
+    return None if number is None or limit_s is None else number * limit_s / 3600
+
+
+def _helper_jobs(helpers: Helpers, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> int:
+    """A completion job, and a sidecar unless one runs or it would take a node."""
+    if not jobs:
+        return 0
+    if mode == "dependency":
+        return 1
+    state, queue = state_file.load(helpers.experiment), helpers.slurm.queue()
+    alive = set() if isinstance(queue, Failure) else {str(row.job_id) for row in queue.rows if row.goes_on}
+    if state is not None and state.sidecar is not None and state.sidecar.job_id in alive:
+        return 1
+    where = helpers.settings.sidecar.partition or place_of([job.options for job in jobs], {}).partition
+    return 1 if is_exclusive(where, partitions, linear=helpers.slurm.gives_whole_nodes()) else 2

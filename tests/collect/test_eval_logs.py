@@ -1,0 +1,273 @@
+"""Logs that the real inspect-ai wrote, with the mock model of the demo: read as inspect-ai itself reads them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalmon_agent.collect.eval_logs import FoundLogs, LogReader, read_log
+from evalmon_agent.evidence.attempt_log import Attempt, pick
+from evalmon_agent.evidence.eval_log import EvalLog
+from evalmon_agent.files.owned import OwnedFiles
+from zips import Member, zip_of
+
+TASKS = Path(__file__).parents[3] / "scripts" / "demo_files" / "tasks.py"
+INSPECT = Path(sys.executable).parent / "inspect"
+
+real = pytest.mark.skipif(
+    importlib.util.find_spec("inspect_ai") is None or not INSPECT.exists(), reason="inspect-ai is not installed"
+)
+
+FILES = OwnedFiles(os.geteuid())
+
+
+def read_logs(directories: list[str], *, written_since: float, budget_s: float = 2.0) -> FoundLogs:
+    return LogReader(FILES, budget_s=budget_s).logs(directories, written_since=written_since)
+
+
+READ_BY_INSPECT = """
+import json, sys
+from inspect_ai.log import read_eval_log
+for path in sys.argv[1:]:
+    log = read_eval_log(path, header_only=True)
+    results = log.results
+    print(json.dumps({
+        "status": log.status,
+        "created": log.eval.created,
+        "task": log.eval.task,
+        "completed": results.completed_samples if results else None,
+        "total": results.total_samples if results else None,
+        "scores": {f"{s.name}/{m}": v.value for s in results.scores for m, v in s.metrics.items()} if results else {},
+        "error": log.error.message if log.error else None,
+    }))
+"""
+
+
+class Runs:
+    """One directory per run, all at once: most of their time goes into importing inspect-ai."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        adapter = directory / "epoch_0"
+        adapter.mkdir()
+        (adapter / "adapter.json").write_text('{"accuracy": 0.8}')
+        self._adapter = adapter
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self.statuses: dict[str, int] = {}
+
+    def start(self, name: str, *options: str, task: str = "arithmetic") -> subprocess.Popen[bytes]:
+        home = self.directory / f"home-{name}"
+        home.mkdir()
+        argv = [str(INSPECT), "eval", f"{TASKS}@{task}", "-T", f"adapter={self._adapter}", *options]
+        argv += ["--log-dir", str(self.directory / name)]
+        with (self.directory / f"{name}.out").open("wb") as output:
+            self._running[name] = subprocess.Popen(
+                argv,
+                env={"PATH": os.environ["PATH"], "HOME": str(home)},
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        return self._running[name]
+
+    def wait(self) -> None:
+        self.statuses = {name: process.wait(timeout=120) for name, process in self._running.items()}
+
+    def path(self, name: str) -> str:
+        [path] = [entry.path for entry in os.scandir(self.directory / name)]
+        return path
+
+    def log(self, name: str) -> EvalLog:
+        log = read_log(self.path(name), FILES)
+        assert log is not None
+        return log
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    found = Runs(tmp_path_factory.mktemp("inspect"))
+    killed = found.start("killed", "-T", "pace_s=0.5", "--max-samples", "1")
+    found.start("success", "-T", "pace_s=0")
+    found.start("error", "-T", "pace_s=0", "-T", "crash_at=4", "--max-samples", "1")
+    found.start("unfinished", "-T", "pace_s=0", "-T", "crash_at=4", "--no-fail-on-error", "--limit", "6")
+    found.start("json", "-T", "pace_s=0", "--log-format", "json", "--epochs", "2", task="capitalization")
+    kill_after_a_sample(killed, found.directory / "killed")
+    found.wait()
+    return found
+
+
+def kill_after_a_sample(process: subprocess.Popen[bytes], directory: Path) -> None:
+    deadline = time.monotonic() + 90
+    while process.poll() is None and time.monotonic() < deadline:
+        for log in read_logs([str(directory)], written_since=0).logs.values():
+            if log.samples_completed:
+                process.send_signal(signal.SIGKILL)
+                return
+        time.sleep(0.1)
+    pytest.fail("no sample was flushed")
+
+
+@real
+def test_inspect_exits_with_0_for_all_but_the_killed_one(runs: Runs) -> None:
+    assert runs.statuses == {"killed": -signal.SIGKILL, "success": 0, "error": 0, "unfinished": 0, "json": 0}
+
+
+@real
+def test_a_success_tells_samples_and_scores(runs: Runs) -> None:
+    log = runs.log("success")
+    assert (log.status, log.task, log.error) == ("success", "arithmetic", None)
+    assert (log.samples_completed, log.samples_total) == (12, 12)
+    assert set(log.scores) == {"match/accuracy", "match/stderr"}
+
+
+@real
+def test_an_error_is_an_error_although_the_exit_status_was_0(runs: Runs) -> None:
+    log = runs.log("error")
+    assert (log.status, log.samples_completed, log.samples_total) == ("error", 3, 12)
+    assert log.error == "RuntimeError('CUDA error: an illegal memory access was encountered (simulated by the demo)')"
+
+
+@real
+def test_a_killed_eval_has_started_and_tells_how_far_it_came(runs: Runs) -> None:
+    log = runs.log("killed")
+    assert (log.status, log.samples_total, log.scores, log.error) == ("started", 12, {}, None)
+    assert 0 < (log.samples_completed or 0) < 12
+
+
+@real
+def test_a_success_with_a_failed_sample_is_unfinished(runs: Runs) -> None:
+    log = runs.log("unfinished")
+    assert (log.status, log.samples_completed, log.samples_total) == ("success", 5, 6)
+
+
+@real
+def test_a_json_log_is_read_as_well(runs: Runs) -> None:
+    log = runs.log("json")
+    assert (log.status, log.task, log.samples_completed, log.samples_total) == (
+        "success",
+        "capitalization",
+        24,
+        24,
+    )
+
+
+@real
+def test_we_read_what_inspect_itself_reads(runs: Runs) -> None:
+    names = ["success", "error", "killed", "unfinished", "json"]
+    answer = subprocess.run(
+        [sys.executable, "-c", READ_BY_INSPECT, *map(runs.path, names)], capture_output=True, check=True, text=True
+    )
+    for name, line in zip(names, answer.stdout.splitlines(), strict=True):
+        theirs: dict[str, Any] = json.loads(line)
+        log = runs.log(name)
+        assert log.created is not None
+        assert (log.status, log.created.isoformat(), log.task) == (
+            theirs["status"],
+            theirs["created"],
+            theirs["task"],
+        )
+        assert (dict(log.scores), log.error) == (theirs["scores"], theirs["error"])
+        if theirs["total"] is not None:
+            assert (log.samples_completed, log.samples_total) == (theirs["completed"], theirs["total"])
+
+
+@real
+def test_the_output_of_inspect_names_its_log(runs: Runs) -> None:
+    directories = [str(runs.directory / name) for name in ("success", "error", "unfinished", "json")]
+    logs = read_logs(directories, written_since=0).logs
+    began = min(log.created.timestamp() for log in logs.values() if log.created)
+    for name in ("success", "error"):
+        attempt = Attempt(started_at=began, output=(runs.directory / f"{name}.out").read_text())
+        assert pick(logs, attempt) == runs.path(name)
+
+
+@real
+def test_reading_takes_milliseconds_and_no_inspect(runs: Runs) -> None:
+    code = (
+        "import os, sys, time; from evalmon_agent.collect.eval_logs import LogReader;"
+        "from evalmon_agent.files.owned import OwnedFiles; began = time.monotonic();"
+        "found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0);"
+        "took_s = time.monotonic() - began;"
+        "assert len(found.logs) == 1 and took_s < 0.5, took_s;"
+        "heavy = {'inspect_ai', 'msgspec', 'yaml', 'click', 'pydantic'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, str(runs.directory / "success")], check=True)
+
+
+HEADER = b'{"status": "success", "eval": {"task": "t", "created": "2026-01-01T00:00:00+00:00"}, "stats": {}}'
+
+
+def write(path: Path, data: bytes, *, modified_at: float) -> None:
+    path.write_bytes(data)
+    os.utime(path, (modified_at, modified_at))
+
+
+def test_what_is_no_log_is_left_out_and_what_is_broken_is_said(tmp_path: Path) -> None:
+    good = zip_of([Member("header.json", HEADER)])
+    (tmp_path / "good.eval").write_bytes(good)
+    (tmp_path / "torn.eval").write_bytes(good[:-5])
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    (tmp_path / "list.json").write_text('[{"status": "success", "eval": {}, "stats": {}}]')
+    (tmp_path / "good.json").write_bytes(HEADER)
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "link.eval").symlink_to(tmp_path / "good.eval")
+    os.mkfifo(tmp_path / "fifo.eval")
+    (tmp_path / "directory.eval").mkdir()
+    found = read_logs([str(tmp_path), str(tmp_path / "missing"), "\0"], written_since=0)
+    assert {Path(path).name for path in found.logs} == {"good.eval", "good.json"}
+    assert {Path(path).name for path in found.unreadable} == {"torn.eval"}
+
+
+def test_what_is_surely_older_is_not_read(tmp_path: Path) -> None:
+    now = time.time()
+    write(tmp_path / "old.json", HEADER, modified_at=now - 7200)
+    write(tmp_path / "new.json", HEADER, modified_at=now - 60)
+    assert {Path(path).name for path in read_logs([str(tmp_path)], written_since=now).logs} == {"new.json"}
+
+
+def test_of_very_many_files_the_newest_are_read(tmp_path: Path) -> None:
+    for number in range(150):
+        write(tmp_path / f"{number:03}.json", HEADER, modified_at=1e9 + number)
+    logs = read_logs([str(tmp_path)], written_since=0).logs
+    assert [Path(path).name for path in logs] == [f"{number:03}.json" for number in range(149, 49, -1)]
+
+
+def test_without_time_nothing_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", HEADER, modified_at=time.time())
+    found = read_logs([str(tmp_path)], written_since=0, budget_s=0)
+    assert (found.logs, found.unreadable) == ({}, {})
+
+
+def test_without_zstandard_the_reason_is_told(tmp_path: Path) -> None:
+    member = Member("header.json", HEADER, method=93)
+    (tmp_path / "a.eval").write_bytes(zip_of([member]))
+    code = (
+        "import sys; sys.modules['zstandard'] = sys.modules['compression.zstd'] = None\n"
+        "import os\nfrom evalmon_agent.collect.eval_logs import LogReader\n"
+        "from evalmon_agent.files.owned import OwnedFiles\n"
+        "print(LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0).unreadable.popitem()[1])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("compressed by zstd, and the Python package ")
+
+
+def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", HEADER, modified_at=time.time())
+    reader = LogReader(FILES)
+    assert len(reader.logs([str(tmp_path)], written_since=0).logs) == 1
+    reader.renew(budget_s=0)
+    assert reader.is_out_of_time
+    reader.renew(budget_s=2)
+    write(tmp_path / "a.json", HEADER.replace(b"success", b"cancelled"), modified_at=time.time() + 1)
+    [log] = reader.logs([str(tmp_path)], written_since=0).logs.values()
+    assert log.status == "cancelled"

@@ -1,0 +1,228 @@
+"""What another user leaves beside an eval is named in the summary, and changes nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+import second_user
+from collect.test_evidence import LM_SCRIPT, RESULTS, TRACEBACK, Study, of_this_attempt
+from evalmon_agent.collect.eval_logs import LogReader
+from evalmon_agent.collect.gpu import gpu_figures
+from evalmon_agent.collect.progress import progress
+from evalmon_agent.collect.traces import script_of
+from evalmon_agent.evidence.attempt_log import Attempt
+from evalmon_agent.experiment import state as state_file
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.monitor.resources import resource_blocks
+from evalmon_agent.settings import Settings
+from evalmon_agent.tracking.records import Eval, Job
+from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick
+from experiments import STARTED, running
+from zips import Member, zip_of
+
+SCRIPT = "#!/bin/sh\ninspect eval task.py --log-dir logs\n"
+
+
+def inspect_log(*, status: str = "success", at: float = STARTED + 10.5, **more: object) -> bytes:
+    created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(at))
+    counts = {"total_samples": 3, "completed_samples": 3, "scores": []}
+    header = {
+        "version": 2,
+        "status": status,
+        "eval": {"created": created, "task": "a"},
+        "results": counts,
+        "stats": {},
+        **more,
+    }
+    return zip_of([Member("header.json", json.dumps(header).encode())])
+
+
+def leave(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    second_user.give(path)
+    return path
+
+
+def table(at_unix_s: float) -> bytes:
+    return (OUR_HEADER + our_tick(at_unix_s - BEGIN_UNIX_S, 97)).encode()
+
+
+def summary_md(study: Study) -> str:
+    return (study.exp.ours / "summary.md").read_text()
+
+
+def named(*paths: Path) -> list[dict[str, str]]:
+    return [{"path": str(path), "owner": second_user.name()} for path in sorted(paths)]
+
+
+def test_a_log_of_somebody_else_is_no_result_and_is_named(tmp_path: Path) -> None:
+    study = Study(tmp_path, SCRIPT)
+    theirs = leave(study.folder / "logs" / "x.eval", inspect_log())
+    ev = study.outcome()
+    assert (ev["verdict"], ev["result"], ev["foreign"]) == ("suspect", None, named(theirs))
+    assert f"* ignored, because it belongs to {second_user.name()}: {theirs}\n" in summary_md(study)
+    assert study.told("EVAL_RESULT")[0][2:] == ["Status: unknown", "Log: none was found"]
+
+
+def test_one_s_own_log_beside_it_is_the_result_however_many_others_leave(tmp_path: Path) -> None:
+    study = Study(tmp_path, SCRIPT)
+    theirs = [leave(study.folder / "logs" / f"{number:03}.eval", b"") for number in range(150)]
+    (study.folder / "logs" / "mine.eval").write_bytes(inspect_log(status="error", error={"message": "mine"}))
+    os.utime(study.folder / "logs" / "mine.eval", (time.time() - 60, time.time() - 60))
+    ev = study.outcome()
+    assert (ev["verdict"], ev["result"]["error"]) == ("suspect", "mine")
+    assert len(ev["foreign"]) == 20
+    assert all(one in named(*theirs) for one in ev["foreign"])
+
+
+def test_an_error_that_somebody_else_wrote_is_not_read_out(tmp_path: Path) -> None:
+    study = Study(tmp_path, SCRIPT)
+    leave(study.folder / "logs" / "x.eval", b"torn, and no archive")
+    (study.folder / "logs" / "mine.eval").write_bytes(inspect_log())
+    ev = study.outcome()
+    assert (ev["verdict"], ev["result"]["status"], ev["result"]["error"]) == ("ok", "success", None)
+
+
+@pytest.mark.parametrize("linked", ["logs", "the folder of the model", "a log"])
+def test_a_link_of_somebody_else_leads_to_no_log(tmp_path: Path, linked: str) -> None:
+    """Not even to one's own, of another experiment."""
+    study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
+    other = tmp_path / "other" / "model"
+    other.mkdir(parents=True)
+    (other / RESULTS).write_text(of_this_attempt())
+    if linked == "logs":
+        link, target = study.folder / "here", other.parent
+    elif linked == "a log":
+        link, target = study.folder / "here" / "model" / RESULTS, other / RESULTS
+    else:
+        link, target = study.folder / "here" / "model", other
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    second_user.give(link)
+    ev = study.outcome()
+    assert (ev["verdict"], ev["result"]) == ("suspect", None)
+    # Directories below are not followed through links of anybody's.
+    assert ev["foreign"] == ([] if linked.startswith("the folder") else named(link))
+
+
+def test_one_s_own_link_leads_to_one_s_logs(tmp_path: Path) -> None:
+    study = Study(tmp_path, SCRIPT)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / "mine.eval").write_bytes(inspect_log())
+    (study.folder / "logs").symlink_to(scratch)
+    ev = study.outcome()
+    assert (ev["verdict"], ev["result"]["status"], ev["foreign"]) == ("ok", "success", [])
+
+
+def test_an_output_of_somebody_else_is_no_evidence(tmp_path: Path) -> None:
+    study = Study(tmp_path, "#!/bin/sh\n#SBATCH --error=err\n", state="FAILED", exit_code="1:0")
+    forged = TRACEBACK.format(error="MemoryError: theirs").encode()
+    output, errors = leave(study.folder / "slurm-11.out", forged), leave(study.folder / "err", forged)
+    ev = study.outcome()
+    assert (ev["log"], ev["foreign"]) == (None, named(output, errors))
+    assert "theirs" not in json.dumps(ev)
+
+
+def test_an_output_behind_a_link_of_somebody_else_is_none(tmp_path: Path) -> None:
+    study = Study(tmp_path, "#!/bin/sh\n#SBATCH --output=out/%j.out\n", state="FAILED", exit_code="1:0")
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "11.out").write_text("private words")
+    (study.folder / "out").symlink_to(tmp_path / "private")
+    second_user.give(study.folder / "out")
+    ev = study.outcome()
+    assert (ev["log"], ev["foreign"]) == (None, named(study.folder / "out"))
+    assert "private words" not in json.dumps(ev)
+
+
+def test_a_gpu_table_of_somebody_else_gives_no_figures(tmp_path: Path) -> None:
+    files = OwnedFiles(os.geteuid())
+    ran = Attempt(STARTED, STARTED + 60)
+    (tmp_path / "gpu_metrics.csv").write_bytes(table(STARTED + 5))
+    theirs = leave(tmp_path / "gpu_metrics.n2.csv", table(STARTED + 5))
+    found = gpu_figures(files, str(tmp_path), ran, None)
+    assert found is not None
+    assert (found.count, files.foreign) == (1, {str(theirs): second_user.uid()})
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    second_user.give(link)
+    assert gpu_figures(files, str(link), ran, None) is None
+
+
+def test_nor_does_it_tell_how_busy_the_gpus_are(tmp_path: Path) -> None:
+    study = Study(tmp_path, "#!/bin/sh\n")
+    study.exp.slurm.show([running("11")])
+    study.exp.observer().observe_once(at_least_s=0)
+    path = study.folder / "gpu_metrics.csv"
+    path.write_bytes(table(time.time()))
+    state = state_file.load(study.exp.experiment)
+    assert state is not None
+    state.evals["r1/a"].output_dir = str(study.folder)
+    blocks = lambda: resource_blocks(state, Settings(), now=time.time(), progress={})  # noqa: E731
+    assert len(blocks()) == 1
+    second_user.give(path)
+    assert blocks() == []
+
+
+def test_the_script_of_a_watched_job_is_its_owner_s(tmp_path: Path) -> None:
+    """It says where the logs lie."""
+    path = tmp_path / "a.slurm"
+    path.write_text(SCRIPT)
+    ev = Eval("r/t", "7", jobs=[Job("7", 1.0, submitted_at=time.time() + 60)], script=str(path))
+    experiment, files = Experiment.at(str(tmp_path)), OwnedFiles(os.geteuid())
+    assert script_of(experiment, ev, "7", files=files) == SCRIPT
+    second_user.give(path)
+    assert script_of(experiment, ev, "7", files=files) == ""
+    assert files.foreign == {str(path): second_user.uid()}
+
+
+def test_names_of_somebody_else_are_printable_and_keep_nothing_from_being_written(tmp_path: Path) -> None:
+    study = Study(tmp_path, SCRIPT)
+    odd = study.folder / "logs" / "|<b>\x1b[31m\n.eval"
+    leave(odd.with_name("|<b>\x1b[31m.eval"), inspect_log())
+    leave(Path(os.fsdecode(os.fsencode(str(odd.parent)) + b"/\xff.eval")), inspect_log())
+    ev = study.outcome()
+    assert [one["path"].rpartition("/")[2] for one in ev["foreign"]] == ["|<b>\\x1b[31m.eval"]
+    assert "\\|\\<b>\\\\x1b[31m.eval" in summary_md(study)
+
+
+def test_one_s_own_log_that_was_given_an_odd_name_keeps_nothing_from_being_written(tmp_path: Path) -> None:
+    study = Study(tmp_path, SCRIPT)
+    folder = os.fsencode(str(study.folder / "logs"))
+    os.mkdir(folder)
+    with open(folder + b"/\xff.eval", "wb") as file:
+        file.write(inspect_log())
+    assert study.outcome()["result"] is None
+
+
+def test_for_a_colleague_the_owner_s_logs_count_and_the_colleague_s_do_not(tmp_path: Path) -> None:
+    study = Study(tmp_path, SCRIPT)
+    study.exp.slurm.show([running("11")])
+    state = study.exp.observer().observe_once(at_least_s=0).state
+    log = study.folder / "logs" / "x.eval"
+    log.parent.mkdir()
+    log.write_bytes(inspect_log(status="started", at=STARTED + 1))
+    experiment = study.exp.experiment
+    assert list(progress(experiment, state)) == ["r1/a"]
+    assert list(progress(experiment, state, owner=second_user.uid())) == ([] if os.geteuid() else ["r1/a"])
+    second_user.give(log)
+    assert list(progress(experiment, state)) == []
+    # The rest is root's here, or the owner's.
+    if os.geteuid() == 0:
+        assert list(progress(experiment, state, owner=second_user.uid())) == ["r1/a"]
+
+
+def test_a_log_that_became_somebody_else_s_is_not_taken_from_memory(tmp_path: Path) -> None:
+    reader = LogReader(OwnedFiles(os.geteuid()))
+    path = tmp_path / "x.eval"
+    path.write_bytes(inspect_log())
+    assert list(reader.logs([str(tmp_path)], written_since=0).logs) == [str(path)]
+    second_user.give(path)
+    assert list(reader.logs([str(tmp_path)], written_since=0).logs) == []

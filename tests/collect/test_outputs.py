@@ -1,0 +1,38 @@
+"""Where a job's output lies, of which only the script is known."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from evalmon_agent.collect.traces import Outputs, outputs_of
+from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.tracking.records import Eval, Job
+from evalmon_agent.words.states import State
+
+FILES = OwnedFiles(os.geteuid())
+
+
+def hooked(directory: Path) -> Eval:
+    """Whose hook says `--output-dir out`, and whose script nobody but Slurm knows."""
+    jobs = [Job("7", 1.0)]
+    return Eval("r/t", "7", State.FAILED, jobs=jobs, script=f"{directory}/a.sh", output_dir=f"{directory}/out")
+
+
+def test_the_output_of_a_hooked_job_is_found_beside_its_script_though_its_metrics_go_elsewhere(tmp_path: Path) -> None:
+    assert Outputs() == outputs_of("#!/bin/sh\n", hooked(tmp_path), "7", files=FILES)
+    (tmp_path / "slurm-7.out").touch()
+    assert Outputs(f"{tmp_path}/slurm-7.out") == outputs_of(
+        "#!/bin/sh\n", hooked(tmp_path), "7", files=OwnedFiles(os.geteuid())
+    )
+
+
+@pytest.mark.parametrize("name", ["all.out", "%x.out"])
+def test_a_file_there_without_the_jobs_id_may_be_of_another_job(tmp_path: Path, name: str) -> None:
+    (tmp_path / "all.out").touch()
+    (tmp_path / "a.sh.out").touch()
+    assert Outputs() == outputs_of(
+        f"#!/bin/sh\n#SBATCH --output={name}\n", hooked(tmp_path), "7", files=OwnedFiles(os.geteuid())
+    )

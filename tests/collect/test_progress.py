@@ -1,0 +1,134 @@
+"""How far the running evals are: from their logs, in bounded time, and nothing that is not known."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalmon_agent.collect.progress import progress
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.tracking.facts import Facts, SelfReport
+from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.records import ExperimentState, Own
+from evalmon_agent.tracking.registry import Registration, Submission
+from experiments import record_script
+from zips import Member, zip_of
+
+NOW = time.time()
+
+
+class Study:
+    """Running evals `r/t{n}`, each with its script; `log` writes what inspect-ai has written so far."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.experiment = Experiment.at(str(root))
+        self.experiment.prepare(group_readable=False)
+        self.state = ExperimentState(experiment=str(root))
+
+    def eval(self, number: int, script: str = "inspect eval t.py --log-dir ./logs\n") -> Path:
+        name, job_id = f"r/t{number}/epoch0", str(100 + number)
+        folder = self.root / "r" / "eval" / f"t{number}_epoch0"
+        folder.mkdir(parents=True)
+        (folder / "cell.slurm").write_text("#!/bin/bash\n" + script)
+        token = f"{number:016x}"
+        self.experiment.prepare(group_readable=False)
+        record_script(self.experiment, token, str(folder / "cell.slurm"), "#!/bin/bash\n" + script)
+        registered = Registration(
+            Submission(name, str(folder / "cell.slurm"), str(folder), token=token), job_id, NOW - 100
+        )
+        own = Own(job_id, 0, started_at=NOW - 60)
+        report = SelfReport(f"{job_id}.json", "1", job_id, name, str(folder), [own])
+        fold(self.state, Facts(registrations=[registered], reports=[report]), lost_after_s=1800)
+        return folder
+
+    def so_far(self, **more: float) -> dict[str, tuple[int | None, int | None]]:
+        found = progress(self.experiment, self.state, **more)
+        return {name: (one.samples_completed, one.samples_total) for name, one in found.items()}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
+
+
+def start(**more: Any) -> bytes:
+    created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(NOW - 50))
+    spec = {"created": created, "task": "t", "model": "m", "dataset": {"samples": 12}, "config": {"epochs": 1}}
+    return json.dumps({"version": 2, "eval": {**spec, **more}, "plan": {}}).encode()
+
+
+def log(folder: Path, done: int, *, place: str = "logs", name: str = "a.eval", **more: Any) -> Path:
+    members = [Member("_journal/start.json", start(**more))]
+    members += [Member(f"samples/{number}_epoch_1.json", b"{}") for number in range(done)]
+    path = folder / place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(zip_of(members))
+    return path
+
+
+def test_the_samples_that_are_in_the_log_are_counted_while_it_grows(study: Study) -> None:
+    folder = study.eval(1)
+    assert study.so_far() == {}
+    log(folder, 3)
+    assert study.so_far() == {"r/t1/epoch0": (3, 12)}
+    log(folder, 7)
+    assert study.so_far() == {"r/t1/epoch0": (7, 12)}
+
+
+def test_a_log_that_is_just_being_written_is_no_news(study: Study) -> None:
+    path = log(study.eval(1), 3)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert study.so_far() == {}
+
+
+def test_the_script_says_where_the_log_is(study: Study) -> None:
+    elsewhere = study.root / "elsewhere"
+    script = f"OUT={elsewhere}/job-$SLURM_JOB_ID\ninspect eval t.py --log-dir $OUT\n"
+    study.eval(1, script)
+    log(elsewhere, 5, place="job-101")
+    assert study.so_far() == {"r/t1/epoch0": (5, 12)}
+
+
+def test_of_an_earlier_attempts_log_nothing_is_taken(study: Study) -> None:
+    log(study.eval(1), 5, created="2020-01-01T00:00:00+00:00")
+    assert study.so_far() == {}
+
+
+def test_an_eval_that_does_not_run_is_not_looked_at(study: Study) -> None:
+    log(study.eval(1), 5)
+    ev = study.state.evals["r/t1/epoch0"]
+    ended = Own("101", 0, started_at=NOW - 60, ended_at=NOW - 1, exit_code=0)
+    report = SelfReport("101.json", "2", "101", ev.name, None, [ended])
+    fold(study.state, Facts(reports=[report]), lost_after_s=1800)
+    assert ev.state == "RUNNING"  # Slurm has not said so yet
+    assert study.so_far() == {"r/t1/epoch0": (5, 12)}
+
+
+def test_a_thousand_running_evals_cost_no_more_than_the_budget(study: Study) -> None:
+    for number in range(120):
+        log(study.eval(number), 1)
+    began = time.process_time()
+    found = study.so_far(budget_s=0.02)
+    assert 0 < len(found) < 120
+    assert time.process_time() - began < 1
+
+
+def test_evals_that_share_a_directory_share_its_reading(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = study.root / "shared"
+    for number in range(40):
+        study.eval(number, f"inspect eval t.py --log-dir {shared}\n")
+        log(shared, number, place=".", name=f"{number}.eval", task=f"t{number}")
+    assert study.so_far(budget_s=30) == {f"r/t{number}/epoch0": (number, 12) for number in range(40)}
+
+
+@pytest.mark.survives("S8")
+def test_a_hostile_log_of_a_running_eval_is_left_alone(study: Study) -> None:
+    folder = study.eval(1)
+    log(folder, 1).write_bytes(b"PK\5\6" + b"\xff" * 18)
+    (folder / "logs" / "results.json").write_bytes(b'{"results": ' + b"[" * 3_000_000)
+    assert study.so_far() == {}

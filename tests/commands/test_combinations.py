@@ -1,0 +1,311 @@
+"""What each part does alone, done together: watched and waiting, two completion jobs, arrays known in part."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalmon_agent.commands.complete import complete
+from evalmon_agent.commands.retry import More, retry
+from evalmon_agent.commands.status import status
+from evalmon_agent.commands.submit import submit
+from evalmon_agent.commands.watch import WatchReport, watch
+from evalmon_agent.experiment import state as state_file
+from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.environment import for_our_jobs
+from evalmon_agent.submission.adoption import parse_wanted
+from evalmon_agent.submission.retry_plan import Asked
+from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submitting.waiting import Submitter, in_our_job
+from evalmon_agent.tracking.registry import Accepted, Intent, Refused, Submission
+from experiments import Exp, ended, pending, running
+
+QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
+
+
+def script(exp: Exp, name: str, head: str = "") -> str:
+    path = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n#SBATCH --time=5\n{head}true\n")
+    return str(path)
+
+
+def submitted(exp: Exp, settings: Settings = QUICK, *, mode: Any = "dependency") -> SubmitReport:
+    environ = exp.slurm.environ
+    return submit(
+        exp.experiment,
+        settings,
+        Slurm(environ),
+        named=(),
+        mode=mode,
+        dry_run=False,
+        environ=environ,
+        sleep=lambda _: time.sleep(0.01),
+    )
+
+
+def watched(exp: Exp, *words: str) -> WatchReport:
+    environ = exp.slurm.environ
+    return watch(
+        exp.experiment,
+        QUICK,
+        Slurm(environ),
+        wanted=parse_wanted(words),
+        match=None,
+        mode="dependency",
+        dry_run=False,
+        environ=environ,
+    )
+
+
+def retried(exp: Exp, *names: str) -> SubmitReport:
+    helpers = Helpers(exp.experiment, Slurm(exp.slurm.environ), QUICK, exp.slurm.environ)
+    return retry(helpers, Asked(names), More(), mode="dependency", dry_run=False, sleep=lambda _: None)
+
+
+def in_job(exp: Exp, settings: Settings) -> Submitter:
+    environ = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
+    return Submitter(exp.experiment, settings, Slurm(environ), in_our_job(environ), lambda _: None)
+
+
+def completes(exp: Exp, job_id: str, settings: Settings = QUICK) -> None:
+    environ = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": job_id}
+    pauses = iter(range(20))
+    complete(exp.experiment, settings, Slurm(environ), environ=environ, sleep=lambda _: next(pauses))  # type: ignore[arg-type,return-value]
+
+
+def of_completion(exp: Exp) -> list[str]:
+    return [call for call in exp.slurm.calls("sbatch") if "evalmon-completion" in call]
+
+
+def test_adopted_evals_that_are_over_take_no_room_from_those_that_wait(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.slurm.show([running("11"), running("12")])
+    watched(exp, "x=11", "y=12")
+    script(exp, "a")
+    report = submitted(exp, Settings(poll_interval=1.0, max_submit=2))
+    assert [one["why"] for one in report.waiting] == ["max_submit: 2"]
+    exp.slurm.show([ended("11"), ended("12")])
+    exp.observe_to_the_end()
+    assert len(in_job(exp, Settings(poll_interval=1.0, max_submit=2)).run().submitted) == 1
+
+
+def test_an_adopted_eval_is_not_run_again_and_the_reason_is_the_true_one(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    path = script(exp, "a")
+    exp.slurm.show([running("11", command=path)])
+    watched(exp, "11")
+    exp.slurm.show([ended("11", "FAILED", exit_code="1:0", command=path)])
+    exp.observe_to_the_end()
+    assert [(one["name"], one["why"]) for one in retried(exp).skipped] == [
+        ("r1/a/epoch0", "evalmon did not submit it; submit its script yourself, and then: evalmon watch")
+    ]
+
+
+def test_a_watched_array_is_waited_for_by_its_own_id_alone(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.slurm.show([running("11_0"), running("11_1"), running("12")])
+    report = watched(exp, "11", "b=12")
+    assert report.completion is not None
+    assert "--dependency=afterany:12:11 " in of_completion(exp)[0]
+    assert active_jobs(exp.experiment, state_file.load(exp.experiment)) == ["12", "11"]
+
+
+def test_an_array_of_which_a_task_is_watched_is_not_submitted_once_more(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    path = script(exp, "a", "#SBATCH --array=0-3\n")
+    exp.slurm.show([running(f"11_{task}", command=path) for task in range(4)])
+    watched(exp, "11_2")
+    report = submitted(exp)
+    assert report.submitted == []
+    assert [(one["name"], one["job_id"]) for one in report.skipped] == [("r1/a/epoch0", "11_2")]
+    assert set(exp.state()["evals"]) == {"r1/a/epoch0[2]"}
+
+
+def test_a_watched_script_is_not_submitted_once_more(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.slurm.show([running("11", command=script(exp, "a"))])
+    watched(exp, "11")
+    report = submitted(exp)
+    assert (report.submitted, [one["job_id"] for one in report.skipped]) == ([], ["11"])
+
+
+@pytest.mark.survives("F20")
+def test_of_two_completion_jobs_only_the_latest_hands_on(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11", r1_b="12")
+    for job_id in ("70", "71"):
+        exp.accept("", job_id, what="completion")
+    exp.slurm.show([ended("11"), running("12"), running("70"), pending("71")])
+    completes(exp, "70")
+    assert of_completion(exp) == []
+    completes(exp, "71")
+    assert len(of_completion(exp)) == 1
+
+
+def test_a_completion_job_whose_later_one_is_gone_hands_on_itself(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11", r1_b="12")
+    for job_id in ("70", "71"):
+        exp.accept("", job_id, what="completion")
+    exp.slurm.show([ended("11"), running("12"), running("70"), ended("71", "CANCELLED", queued=True)])
+    completes(exp, "70")
+    assert len(of_completion(exp)) == 1
+
+
+def test_an_array_that_a_lowered_max_submit_leaves_no_room_is_told_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    script(exp, "a")
+    script(exp, "b", "#SBATCH --array=0-2\n")
+    submitted(exp, Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=3))
+    [(job_id, _), *_] = exp.slurm.accepted()
+    row = exp.slurm.directory / "queue" / job_id
+    at = int(row.read_text().split("\x1f")[3])
+    row.unlink()
+    exp.slurm.show([ended(job_id, submitted=at, started=at, ended=at + 1)])
+    exp.observe_to_the_end()
+    before = len(of_completion(exp))
+    completes(exp, "1002", Settings(poll_interval=0.001, seff_retry_delay=0.0, max_submit=2))
+    assert len(of_completion(exp)) == before
+    [alert] = exp.blocks("ALERT")
+    assert "an array of 3" in alert
+    assert "max_submit: 2" in alert
+
+
+def test_a_sidecar_that_is_just_being_ended_is_not_taken_for_one_at_work(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    script(exp, "a")
+    submitted(exp, mode="sidecar")
+    [sidecar] = [job for job, name in exp.slurm.accepted() if name == "evalmon-sidecar"]
+    row = exp.slurm.directory / "queue" / sidecar
+    row.write_text(row.read_text().replace("PENDING", "COMPLETING"))
+    report = submitted(exp, mode="sidecar")
+    assert report.sidecar is not None
+    assert report.sidecar.status == "submitted"
+
+
+def limit(exp: Exp, jobs: int) -> None:
+    """From now on the site lets so many jobs be there."""
+    count = 'there=0; for file in "$dir"/queue/*; do [ -e "$file" ] && there=$((there + 1)); done\n'
+    words = "sbatch: error: QOSMaxSubmitJobPerUserLimit\\nsbatch: error: Batch job submission failed"
+    exp.slurm.before("sbatch", f"{count}[ $there -lt {jobs} ] || {{ printf '{words}\\n' >&2; exit 1; }}\n")
+
+
+def all_over(exp: Exp) -> None:
+    """Every eval that the fake took has ended."""
+    over = []
+    for job_id, name in exp.slurm.accepted():
+        row = exp.slurm.directory / "queue" / job_id
+        at = int(row.read_text().split("\x1f")[3])
+        row.unlink()
+        if name.endswith(".slurm"):
+            over.append(ended(job_id, submitted=at, started=at, ended=at + 1))
+    exp.slurm.show(over)
+
+
+@pytest.mark.survives("F20")
+def test_at_a_sites_limit_a_completion_job_has_its_successor_before_the_evals_fill_it(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    for name in "abcdef":
+        script(exp, name)
+    limit(exp, 3)
+    report = submitted(exp)
+    assert (len(report.submitted), len(report.waiting)) == (3, 3)
+    all_over(exp)
+    exp.accept("", "70", what="completion")
+    completes(exp, "70")
+    taken = [name.removesuffix("_epoch0.slurm") for _, name in exp.slurm.accepted()]
+    assert taken == ["d", "evalmon-completion", "e"]
+    assert "--dependency=afterany:1004 " in of_completion(exp)[-1]
+    assert exp.blocks("ALL_COMPLETE") == []
+
+
+@pytest.mark.survives("F20")
+def test_a_completion_job_that_found_no_room_is_brought_by_who_looks_when_there_is_some(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    for name in "ab":
+        script(exp, name)
+    limit(exp, 2)
+    report = submitted(exp)
+    assert report.completion is not None
+    assert report.completion.status == "refused"
+    limit(exp, 3)
+    (exp.ours / "observer.json").unlink()
+    status(exp.experiment, QUICK, Slurm(exp.slurm.environ))
+    assert exp.slurm.accepted()[-1][1] == "evalmon-completion"
+    assert "--dependency=afterany:1001:1002 " in of_completion(exp)[-1]
+
+
+@pytest.mark.survives("F20")
+def test_also_where_an_earlier_completion_job_did_its_work(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_x="11")
+    exp.accept("", "70", what="completion")
+    exp.slurm.show([ended("11")])
+    exp.observe_to_the_end()
+    for name in "ab":
+        script(exp, name)
+    limit(exp, 2)
+    submitted(exp)
+    exp.observer().observe_once(at_least_s=0)
+    assert exp.state()["completion"]["status"] == "waits"
+    limit(exp, 3)
+    (exp.ours / "observer.json").unlink()
+    status(exp.experiment, QUICK, Slurm(exp.slurm.environ))
+    assert "--dependency=afterany:1001:1002 " in of_completion(exp)[-1]
+    assert exp.state()["completion"]["job_id"] == "1003"
+    assert exp.state()["completion"]["status"] == "submitted"
+
+
+def on_its_way(exp: Exp, name: str, *, pid: int, since_s: float = 0.0) -> None:
+    """Somebody has put this eval on record, and no answer of Slurm's yet."""
+    submission = Submission(name, f"{exp.root}/{name}.slurm", token="e" * 16)
+    exp.experiment.ledger.append(Intent(submission, time.time() - since_s, socket.gethostname(), pid))
+
+
+def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_path: Path) -> None:
+    """Ten broken evals end faster than a thousand are submitted; the sidecar is there already."""
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    on_its_way(exp, "r1/b", pid=os.getppid())
+    exp.slurm.show([ended("11")])
+    exp.observe_to_the_end()
+    assert exp.blocks("ALL_COMPLETE") == []
+    assert in_job(exp, QUICK).run().why == "nothing waits"
+    exp.experiment.ledger.append(Accepted("e" * 16, "12", time.time()))
+    exp.slurm.show([ended("11"), ended("12", submitted=int(time.time()))])
+    exp.observe_to_the_end()
+    assert "2 evaluations completed" in exp.blocks("ALL_COMPLETE")[0]
+
+
+@pytest.mark.survives("F20")
+@pytest.mark.parametrize("who", ["the completion job", "who looks"])
+def test_one_whose_submitter_died_is_looked_for_before_the_end(tmp_path: Path, who: str) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    on_its_way(exp, "r1/b", pid=2**22 + 1, since_s=60)
+    exp.slurm.show([ended("11")])
+    if who == "who looks":
+        assert status(exp.experiment, QUICK, Slurm(exp.slurm.environ)).counts == {"COMPLETED": 1}
+    else:
+        completes(exp, "70")
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+def test_during_a_retry_the_end_is_not_told_and_a_refused_one_does_not_tell_it_again(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11", "FAILED")])
+    exp.observe_to_the_end()
+    on_its_way(exp, "r1/a", pid=os.getppid())
+    exp.observe_to_the_end()
+    exp.experiment.ledger.append(Refused("e" * 16, "no such partition", time.time()))
+    exp.observe_to_the_end()
+    assert len(exp.blocks("ALL_COMPLETE")) == 1

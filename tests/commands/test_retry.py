@@ -1,0 +1,305 @@
+"""`evalmon retry` on a Slurm that misbehaves: the same eval, each once, whoever dies; on a real one: real_slurm."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import faults
+import second_user
+from collect.test_foreign import inspect_log
+from evalmon_agent.commands.retry import More, retry
+from evalmon_agent.commands.submit import submit
+from evalmon_agent.errors import UsageError
+from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.submission.launcher import script_in
+from evalmon_agent.submission.retry_plan import Asked
+from evalmon_agent.submitting.report import SubmitReport
+from experiments import Exp, ended
+
+QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
+
+
+def new(directory: Path, head: str = "", **evals: str) -> Exp:
+    """These evals were submitted and are over: {name: state}."""
+    exp = Exp(directory)
+    for name in evals:
+        script = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(f"#!/bin/sh\n#SBATCH --time=30\n#SBATCH --mem=1G\n{head}true\n")
+    submitted(exp)
+    over(exp, list(evals.values()))
+    return exp
+
+
+def submitted(exp: Exp) -> None:
+    environ = exp.slurm.environ
+    slurm = Slurm(environ)
+    submit(exp.experiment, QUICK, slurm, named=(), mode="dependency", dry_run=False, environ=environ)
+
+
+def over(exp: Exp, states: list[str]) -> None:
+    """What the fake took ends like this, one after another; an array's tasks are given one by one."""
+    jobs = []
+    queued = [path for path in sorted((exp.slurm.directory / "queue").iterdir()) if "/evalmon-" not in path.read_text()]
+    for path, state in zip(queued, states, strict=True):
+        at = int(path.read_text().split("\x1f")[3])
+        for task, one in enumerate(state.split()):
+            job_id = f"{path.name}_{task}" if " " in state else path.name
+            jobs.append(ended(job_id, one, submitted=at, started=at, ended=at + 1, exit_code="1:0", name="x"))
+        path.rename(exp.slurm.directory / "ids" / path.name / "row")
+    known = (exp.slurm.directory / "sacct.out").read_text()
+    exp.slurm.answer("sacct", known + "".join(job.account_rows() for job in jobs))
+    exp.observe_to_the_end()
+
+
+def retried(exp: Exp, *names: str, settings: Settings = QUICK, dry_run: bool = False, **asked: Any) -> SubmitReport:
+    environ = exp.slurm.environ
+    helpers = Helpers(exp.experiment, Slurm(environ), settings, environ)
+    return retry(
+        helpers,
+        Asked(names, **asked),
+        More(),
+        mode="dependency",
+        dry_run=dry_run,
+        sleep=lambda _: time.sleep(0.1),
+    )
+
+
+def in_queue(exp: Exp) -> Counter[str]:
+    return Counter(script.partition("_")[0] for _, script in exp.slurm.accepted() if script.endswith(".slurm"))
+
+
+def calls(exp: Exp, script: str) -> list[str]:
+    return [call for call in exp.slurm.calls("sbatch") if script in call and "--test-only" not in call]
+
+
+def told(report: SubmitReport) -> dict[str, str]:
+    return {one["name"]: one["why"] for one in report.submitted}
+
+
+def test_each_gets_what_it_lacked_on_the_command_line_and_nothing_else_changes(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="TIMEOUT", b="OUT_OF_MEMORY", c="FAILED", d="NODE_FAIL", e="COMPLETED")
+    exp.slurm.answer("sinfo", "main*\x1f1-00:00:00\x1fNO\x1fn/a\n")
+    report = retried(exp, dry_run=True)
+    assert told(report) == {
+        "r1/a/epoch0": "TIMEOUT, time 00:30:00 -> 00:45:00",
+        "r1/b/epoch0": "OUT_OF_MEMORY, mem 1024M -> 1536M",
+        "r1/c/epoch0": "FAILED",
+        "r1/d/epoch0": "NODE_FAIL",
+    }
+    assert in_queue(exp) == Counter()
+    assert told(retried(exp)) == told(report)
+    assert " --time=00:45:00 -- " in calls(exp, "a_epoch0")[-1]
+    assert " --mem=1536M -- " in calls(exp, "b_epoch0")[-1]
+    assert [call.partition(" -- ")[0] for call in calls(exp, "c_epoch0")] == ["sbatch --parsable"] * 2
+    assert in_queue(exp) == Counter("abcd")
+
+
+def test_it_is_the_same_eval_with_one_job_more_and_complete_once_more(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="FAILED", b="COMPLETED")
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+    retried(exp)
+    ev = exp.state()["evals"]["r1/a/epoch0"]
+    assert ([job["job_id"] for job in ev["jobs"]], ev["state"], ev["final"]) == (["1001", "1004"], "PENDING", False)
+    assert exp.state()["completion"]["status"] == "submitted"
+    assert "--dependency=afterany:1004 " in exp.slurm.calls("sbatch")[-1]
+    over(exp, ["COMPLETED"])
+    assert len(exp.blocks("ALL_COMPLETE")) == 2
+    ways = [(previous, current) for name, previous, current in exp.transitions() if name == "r1/a/epoch0"]
+    once = [("PENDING", "RUNNING")]
+    assert ways == [*once, ("RUNNING", "FAILED"), *once, ("RUNNING", "COMPLETED")]
+    assert retried(exp).submitted == []
+
+
+def test_of_an_array_only_the_tasks_that_did_not_succeed_with_its_own_limit(tmp_path: Path) -> None:
+    exp = new(tmp_path, head="#SBATCH --array=0-3%2\n", a="COMPLETED FAILED COMPLETED TIMEOUT")
+    report = retried(exp)
+    assert sorted(one["why"] for one in report.submitted) == [
+        "--array=1%2; FAILED",
+        "--array=3%2; TIMEOUT, time 00:30:00 -> 00:45:00",
+    ]
+    evals = exp.state()["evals"]
+    assert [len(evals[f"r1/a/epoch0[{task}]"]["jobs"]) for task in range(4)] == [1, 2, 1, 2]
+    assert retried(exp).submitted == []
+
+
+def test_a_later_retry_keeps_what_an_earlier_one_gave_and_three_are_enough(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="TIMEOUT")
+    ends = ["FAILED", "FAILED", "FAILED"]
+    for state in ends:
+        retried(exp)
+        over(exp, [state])
+    assert [call.count("--time=00:45:00") for call in calls(exp, "a_epoch0")] == [0, 1, 1, 1]
+    report = retried(exp)
+    assert (report.submitted, len(report.skipped)) == ([], 1)
+    assert "it was run again 3 times already" in str(report.skipped[0]["why"])
+    assert len(retried(exp, max_retries=4).submitted) == 1
+
+
+def scripts_of_last(exp: Exp, names: str) -> list[str]:
+    """What the last sbatch of each of these evals carried."""
+    last = [exp.record(calls(exp, f"{name}_epoch0")[-1]) for name in names]
+    return [(script_in(path.read_bytes()) or b"").decode() for path in last]
+
+
+def test_it_runs_as_it_was_submitted_and_says_so_where_its_script_has_changed(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="FAILED", b="FAILED", c="FAILED")
+    folder = exp.root / "r1" / "eval"
+    changed = folder / "a_epoch0.slurm"
+    before = changed.read_text()
+    changed.write_text("#!/bin/sh\n#SBATCH --time=30\nmended\n")
+    changed.chmod(0o666)
+    (folder / "b_epoch0.slurm").unlink()
+    report = retried(exp)
+    remark = f"anybody can write it; run: chmod o-w {changed}"
+    assert told(report) == {
+        "r1/a/epoch0": f"FAILED; runs as it was submitted, its script has changed since ({remark}): --changed takes it",
+        "r1/b/epoch0": "FAILED",
+        "r1/c/epoch0": "FAILED",
+    }
+    assert scripts_of_last(exp, "ab") == [before, before]
+    changed.chmod(0o644)
+    over(exp, ["FAILED"] * 3)
+    report = retried(exp, changed=True)
+    assert told(report) == {"r1/a/epoch0": "FAILED", "r1/c/epoch0": "FAILED"}
+    assert [one["why"] for one in report.skipped] == [f"its script is gone: {folder / 'b_epoch0.slurm'}"]
+    assert "mended" in scripts_of_last(exp, "a")[0]
+
+
+@pytest.mark.parametrize("replaced_at", ["once", "after it was read", "never"])
+def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_at: str) -> None:
+    """The script would run what that log names."""
+    log = tmp_path / "study" / "r1" / "eval" / "logs" / "x.eval"
+    exp = new(tmp_path, head='inspect eval-retry "$EVALMON_RETRY_LOG"\n', a="FAILED")
+    state = exp.ours / "state.json"
+    submitted_at = exp.state()["evals"]["r1/a/epoch0"]["attempts"][0]["submitted_at"]
+    log.parent.mkdir()
+    log.write_bytes(inspect_log(status="error", at=submitted_at))
+    if replaced_at == "once":
+        second_user.give(log)
+    state.unlink()  # so that it is measured again
+    exp.observe_to_the_end()
+    if replaced_at == "after it was read":
+        second_user.give(log)
+    report = retried(exp)
+    launcher = exp.record(calls(exp, "a_epoch0")[-1]).read_text()
+    assert (str(log) in launcher) == (replaced_at == "never")
+    expected = {
+        "once": "FAILED",
+        "after it was read": f"FAILED, from its start: {log} belongs to {second_user.name()}",
+        "never": f"FAILED, goes on from {log}",
+    }
+    assert told(report) == {"r1/a/epoch0": expected[replaced_at]}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("#!/bin/sh\n#SBATCH --time=30\n#SBATCH hetjob\n#SBATCH --mem=1G\ntrue\n", "a heterogeneous job"),
+        ("#!/bin/sh\n#SBATCH --array=0-3\ntrue\n", "its script is an array now"),
+    ],
+)
+def test_what_cannot_be_run_again_like_this_is_told(tmp_path: Path, text: str, why: str) -> None:
+    exp = new(tmp_path, a="FAILED")
+    (exp.root / "r1" / "eval" / "a_epoch0.slurm").write_text(text)
+    report = retried(exp, changed=True)
+    assert (report.submitted, why in str(report.skipped[0]["why"])) == ([], True)
+
+
+def test_a_name_that_is_none_is_wrong_usage_and_submits_nothing(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="FAILED")
+    with pytest.raises(UsageError, match="no eval is called r1/nobody; see: evalmon status"):
+        retried(exp, "r1/a/epoch0", "r1/nobody")
+    assert told(retried(exp, "r1/a/*")) == {"r1/a/epoch0": "FAILED"}
+
+
+def test_with_max_submit_the_rest_waits_with_its_options(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="FAILED", b="TIMEOUT")
+    one = Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=1)
+    report = retried(exp, settings=one)
+    assert (list(told(report)), report.waiting) == (
+        ["r1/a/epoch0"],
+        [{"name": "r1/b/epoch0", "why": "max_submit: 1"}],
+    )
+    assert [row["why"] for row in retried(exp, settings=one).skipped] == ["it waits for room already"]
+    over(exp, ["COMPLETED"])
+    assert exp.blocks("STATUS_CHECK")[-1].endswith("0 PENDING, 0 RUNNING, 1 COMPLETED, 1 UNSUBMITTED")
+    retried(exp, settings=one)
+    assert "--time=00:45:00" in calls(exp, "b_epoch0")[-1]
+    assert in_queue(exp) == Counter("b")
+
+
+@pytest.mark.survives("F7", "F20")
+def test_two_retries_at_once_submit_each_eval_once(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="FAILED", b="FAILED")
+    exp.slurm.before("sbatch", "sleep 0.05\n")
+    assert faults.crowd(4, lambda _: retried(exp)) == [0] * 4
+    assert in_queue(exp) == Counter("ab")
+
+
+def settles(exp: Exp) -> None:
+    """Another retry, unharmed: each is in Slurm once more, and that job is the eval's."""
+    retried(exp)
+    assert in_queue(exp) == Counter("ab")
+    evals = exp.state()["evals"].values()
+    assert {ev["job_id"] for ev in evals} == {i for i, script in exp.slurm.accepted() if script.endswith(".slurm")}
+    assert [len(ev["jobs"]) for ev in evals] == [2, 2]
+
+
+def kill_everywhere(directory: Path, *, step: int) -> int:
+    template = directory / "over"
+    exp = new(template, a="FAILED", b="FAILED")
+    kept = directory / "kept"
+    shutil.copytree(template, kept, symlinks=True)
+
+    def restored() -> None:
+        shutil.rmtree(template)
+        shutil.copytree(kept, template, symlinks=True)
+        exp.anew()
+
+    points = faults.points(lambda: retried(exp), directory / "trace")[::step]
+    settles(exp)
+    for point in points:
+        restored()
+        faults.killed_at(lambda: retried(exp), point)
+        try:
+            settles(exp)
+        except AssertionError as error:
+            raise AssertionError(f"killed at {point}: {error}") from error
+    return len(points)
+
+
+@faults.needs_strace
+@pytest.mark.survives("F1", "F20")
+def test_killed_at_a_system_call_nothing_is_run_again_twice_or_forgotten(tmp_path: Path) -> None:
+    assert kill_everywhere(tmp_path, step=53) > 5
+
+
+@faults.needs_strace
+@pytest.mark.full
+@pytest.mark.survives("F1", "F20")
+def test_killed_at_any_system_call_nothing_is_run_again_twice_or_forgotten(tmp_path: Path) -> None:
+    assert kill_everywhere(tmp_path, step=1) > 200
+
+
+@pytest.mark.survives("F20")
+def test_killed_between_sbatch_and_its_record_the_job_is_found_again(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="FAILED", b="FAILED")
+    exp.slurm.after("sbatch", "kill -STOP $$\n")
+    pid = faults.forked(lambda: retried(exp))
+    os.kill(pid, signal.SIGCONT)
+    faults.wait_until(lambda: in_queue(exp) == Counter("a"))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    exp.slurm.mend("sbatch")
+    settles(exp)

@@ -1,0 +1,165 @@
+"""status and report: they cost Slurm nothing however often they are run, and they finish what nobody else will."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from evalmon_agent.commands.status import report, status
+from evalmon_agent.commands.stop import stop
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.summary.records import Summary
+from experiments import Exp, ended, pending, running
+
+AGAIN = {"submitted": 1_700_001_000, "started": 1_700_001_060}
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Exp:
+    found = Exp(tmp_path)
+    found.register(r1_a="11", r1_b="12")
+    found.settings = Settings(poll_interval=60.0, seff_retry_delay=0.0)
+    return found
+
+
+def looks(exp: Exp, program: object = status) -> Summary:
+    return program(exp.experiment, exp.settings, Slurm(exp.slurm.environ))  # type: ignore[operator,no-any-return]
+
+
+def an_hour_later(exp: Exp) -> None:
+    """The last poll is long ago."""
+    path = exp.ours / "observer.json"
+    beat = json.loads(path.read_text())
+    path.write_text(json.dumps({**beat, "polled_at": beat["polled_at"] - 3600}))
+
+
+def is_complete(exp: Exp) -> bool:
+    return bool(exp.state()["completion"]["status"] == "complete")
+
+
+@pytest.mark.survives("S14")
+def test_however_many_look_slurm_is_asked_once(exp: Exp) -> None:
+    exp.slurm.show([running("11"), ended("12")])
+    for _ in range(10):
+        looks(exp)
+        looks(exp, report)
+    assert (1, 1) == (len(exp.slurm.calls("squeue")), len(exp.slurm.calls("sacct")))
+
+
+@pytest.mark.survives("S14")
+def test_also_while_a_completion_job_is_about_to_do_the_rest(exp: Exp) -> None:
+    exp.accept("", "70", what="completion")
+    exp.slurm.show([ended("11"), ended("12"), pending("70")])
+    for _ in range(10):
+        looks(exp, report)
+    assert (1, 1) == (len(exp.slurm.calls("squeue")), len(exp.slurm.calls("sacct")))
+    assert not is_complete(exp)
+
+
+@pytest.mark.survives("S14")
+def test_a_sidecar_at_work_is_left_its_work_and_one_that_is_gone_is_not_waited_for(exp: Exp) -> None:
+    exp.accept("", "77", what="sidecar")
+    exp.slurm.show([ended("11"), ended("12"), running("77")])
+    for _ in range(3):
+        looks(exp)
+    assert exp.slurm.calls("seff") == []
+    exp.slurm.show([ended("11"), ended("12")])
+    an_hour_later(exp)
+    looks(exp)
+    assert is_complete(exp)
+
+
+@pytest.mark.survives("F15", "S14")
+def test_while_slurm_is_silent_they_ask_more_seldom_too(exp: Exp) -> None:
+    exp.settings = Settings(poll_interval=0.1, alert_after=1)
+    exp.slurm.fail("squeue", "Unable to contact slurm controller (connect failure)")
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        looks(exp)
+    # After two intervals of silence each, doubled each time: 0.2, 0.2, 0.4, 0.8, 1.6 s.
+    assert 2 <= len(exp.slurm.calls("squeue")) <= 6
+    assert len(exp.blocks("ALERT")) == 1
+
+
+@pytest.mark.survives("F20")
+@pytest.mark.parametrize("program", [status, report])
+@pytest.mark.parametrize("how", ["refused", "gone"])
+def test_without_a_completion_job_the_next_command_completes(exp: Exp, program: object, how: str) -> None:
+    if how == "gone":
+        exp.accept("", "70", what="completion")
+    exp.slurm.show([ended("11"), ended("12", "FAILED")])
+    for _ in range(3):
+        assert looks(exp, program).verdicts["failed"] == 1
+    assert (is_complete(exp), len(exp.blocks("ALL_COMPLETE")), len(exp.blocks("COMPUTE_METRICS"))) == (True, 1, 2)
+    assert json.loads((exp.ours / "summary.json").read_text())["complete"]
+
+
+@pytest.mark.survives("F18", "F20")
+def test_an_eval_that_comes_back_after_the_end_gets_a_completion_job_of_its_own(exp: Exp) -> None:
+    exp.accept("", "70", what="completion")
+    exp.slurm.show([ended("11"), ended("12", "NODE_FAIL")])
+    looks(exp)
+    assert is_complete(exp)
+    # Requeued by somebody: only its own report tells.
+    exp.report("12", "r1/b", restart=1, started_at=1_700_001_061.0)
+    exp.slurm.show([ended("11"), running("12", **AGAIN)])
+    for _ in range(3):
+        an_hour_later(exp)
+        assert looks(exp).verdicts["active"] == 1
+    [submitted] = exp.slurm.calls("sbatch")
+    assert "--dependency=afterany:12 " in submitted
+    assert [block.splitlines()[1] for block in exp.blocks("COMPLETION_SUBMITTED")] == ["Job ID: 70", "Job ID: 1001"]
+    exp.slurm.answer("squeue", "")
+    over = ended("12", **AGAIN, ended=1_700_001_352)
+    rows = (ended("11"), ended("12", "NODE_FAIL"), over)
+    exp.slurm.answer("sacct", "".join(job.account_rows() for job in rows))
+    (exp.slurm.directory / "queue" / "1001").unlink()
+    an_hour_later(exp)
+    looks(exp)
+    assert (is_complete(exp), len(exp.blocks("ALL_COMPLETE"))) == (True, 2)
+
+
+def test_after_stop_no_job_of_ours_comes_back(exp: Exp) -> None:
+    exp.accept("", "70", what="completion")
+    exp.slurm.show([ended("11"), ended("12", "NODE_FAIL")])
+    looks(exp)
+    exp.report("12", "r1/b", restart=1, started_at=1_700_001_061.0)
+    exp.slurm.show([ended("11"), running("12", **AGAIN)])
+    exp.observer().record()
+    stop(exp.experiment, exp.settings, Slurm(exp.slurm.environ))
+    for _ in range(2):
+        an_hour_later(exp)
+        looks(exp)
+    assert exp.slurm.calls("sbatch") == []
+
+
+def test_where_the_successor_is_refused_it_is_not_tried_again_and_again(exp: Exp) -> None:
+    exp.accept("", "70", what="completion")
+    exp.slurm.show([ended("11"), ended("12", "NODE_FAIL")])
+    looks(exp)
+    exp.slurm.refuse("evalmon-completion", "sbatch: error: Access/permission denied")
+    exp.report("12", "r1/b", restart=1, started_at=1_700_001_061.0)
+    exp.slurm.show([ended("11"), running("12", **AGAIN)])
+    for _ in range(4):
+        an_hour_later(exp)
+        looks(exp)
+    assert len(exp.slurm.calls("sbatch")) == 1
+
+
+@pytest.mark.survives("F10")
+def test_after_a_lost_state_the_report_has_all_figures_again_and_the_log_nothing_twice(exp: Exp) -> None:
+    exp.slurm.show([ended("11"), ended("12", "FAILED", exit_code="3:0")])
+    before = looks(exp, report)
+    assert [ev.memory_used_bytes for ev in before.evals] == [1572864 * 1024] * 2
+    told = exp.news()
+    (exp.ours / "state.json").unlink()
+    an_hour_later(exp)
+    again = looks(exp, report)
+    assert [(ev.memory_used_bytes, ev.diagnosis) for ev in again.evals] == [
+        (ev.memory_used_bytes, ev.diagnosis) for ev in before.evals
+    ]
+    assert exp.news() == told

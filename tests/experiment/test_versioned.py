@@ -1,0 +1,126 @@
+"""Of each file with a schema an unknown field is ignored; another schema is refused with what to do, and left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from evalmon_agent.errors import UnreadableError
+from evalmon_agent.experiment import heartbeat, identity, lock, reports, state, versioned
+from evalmon_agent.experiment import settings as settings_file
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.heartbeat import Heartbeat
+from evalmon_agent.experiment.ledger import Ledger
+from evalmon_agent.settings import Settings
+from evalmon_agent.tracking.registry import Intent, Submission
+
+pytestmark = pytest.mark.survives("F11")
+
+Read = Callable[[], object]
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    found = Experiment.at(str(tmp_path))
+    found.prepare(group_readable=False)
+    return found
+
+
+def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
+    """Each of them, written by us, and how it is read."""
+    state.Held(experiment, now=0).save()
+    heartbeat.save(experiment.observer, Heartbeat("command", "h", 1))
+    experiment.ledger.append(Intent(Submission("r/a", "/r/a.slurm", token="a"), 1.0, "host", 1))
+    lock.choice(experiment)
+    own = Path(experiment.by_descriptor)
+    return {
+        "state.json": (own / "state.json", lambda: state.load(experiment)),
+        "observer.json": (own / "observer.json", lambda: heartbeat.load(experiment.observer)),
+        "registry.jsonl": (own / "registry.jsonl", lambda: Ledger(str(own / "registry.jsonl")).entries()),
+        "lock.json": (own / "lock.json", lambda: lock.recorded(experiment)),
+        "experiment.json": (own / "experiment.json", lambda: identity.load(f"{own}/experiment.json")),
+    }
+
+
+@pytest.mark.parametrize("name", ["state.json", "observer.json", "registry.jsonl", "lock.json", "experiment.json"])
+class TestEachFile:
+    def test_a_field_of_the_same_schema_that_is_not_known_is_ignored(self, experiment: Experiment, name: str) -> None:
+        path, read = files(experiment)[name]
+        before = read()
+        path.write_text(json.dumps({"of_tomorrow": [{}], **json.loads(path.read_text())}) + "\n")
+        assert read() == before
+        assert before
+
+    @pytest.mark.parametrize(
+        ("schema", "says"),
+        [
+            (2, "by a newer evalmon; upgrade this one"),
+            (0, "by an older evalmon, .*; go on with that one, or begin anew"),
+        ],
+    )
+    @pytest.mark.parametrize("shape", ["same", "another"])
+    def test_another_schema_is_refused_and_left_alone(
+        self, experiment: Experiment, name: str, schema: int, says: str, shape: str
+    ) -> None:
+        path, read = files(experiment)[name]
+        known = json.loads(path.read_text()) if shape == "same" else {"kind": ["x"], "evals": 1, "role": {}, "id": 0}
+        path.write_text(json.dumps({**known, "schema": schema}) + "\n")
+        before = path.read_bytes()
+        with pytest.raises(UnreadableError, match=f"{name}: written {says}") as caught:
+            read()
+        assert caught.value.exit_status == 78
+        assert path.read_bytes() == before
+
+
+def test_a_file_that_says_no_schema_has_the_first() -> None:
+    class Of2(msgspec.Struct):
+        number: int
+        schema: int
+
+    decoder = msgspec.json.Decoder(Of2)
+    assert versioned.decode(b'{"number":1,"schema":2}', decoder, path="f", schema=2) == Of2(1, 2)
+    with pytest.raises(UnreadableError, match="f: written by an older evalmon"):
+        versioned.decode(b'{"number":1}', decoder, path="f", schema=2)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"schema":', b'{"schema":"2"}', b'{"schema":2', b'{"x":' + b"[" * 4000])
+def test_what_is_damaged_is_of_no_other_evalmon(data: bytes) -> None:
+    assert versioned.decode(data, msgspec.json.Decoder(Heartbeat), path="f", schema=1) is None
+
+
+def test_a_job_s_report_of_another_schema_is_passed_over(experiment: Experiment) -> None:
+    for number, schema in ((11, 0), (12, 1), (13, 2)):
+        report = {"schema": schema, "job_id": str(number), "attempts": [{"of_tomorrow": 1}]}
+        (Path(experiment.jobs) / f"{number}.json").write_text(json.dumps(report))
+    assert [report.job_id for report in reports.changed(experiment.jobs, {})] == ["12"]
+    assert reports.unread(experiment.jobs) == ["11.json", "13.json"]
+
+
+class TestKeptSettings:
+    KEPT = Settings(poll_interval=90, scripts=["a/*.slurm"], notify=["mailto://me"])
+
+    def load(self, experiment: Experiment, kept: Path) -> Settings:
+        """As a job of ours does after a bad edit."""
+        Path(experiment.settings).write_text("poll_intervall: 60\n")
+        found, why = settings_file.load_or_kept(experiment.settings, kept=str(kept), environ={})
+        assert "no such setting" in why
+        return found
+
+    def test_they_come_back_but_for_what_may_hold_secrets(self, experiment: Experiment, tmp_path: Path) -> None:
+        settings_file.keep(str(tmp_path / "kept"), self.KEPT)
+        found = self.load(experiment, tmp_path / "kept")
+        assert (found.poll_interval, found.scripts, found.notify) == (90, ["a/*.slurm"], [])
+
+    @pytest.mark.parametrize(
+        ("more", "poll_interval_s"), [({"of_tomorrow": 1}, 90), ({"schema": 2}, 60), ({"schema": 0}, 60)]
+    )
+    def test_those_of_another_schema_are_not_taken(
+        self, experiment: Experiment, tmp_path: Path, more: dict[str, int], poll_interval_s: float
+    ) -> None:
+        settings_file.keep(str(tmp_path / "kept"), self.KEPT)
+        (tmp_path / "kept").write_text(json.dumps({**json.loads((tmp_path / "kept").read_text()), **more}))
+        assert self.load(experiment, tmp_path / "kept").poll_interval == poll_interval_s

@@ -1,0 +1,203 @@
+"""seff is asked once an attempt has ended, once more after a while, and then accounting must do."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from evalmon_agent.commands import complete
+from evalmon_agent.commands.complete import measure
+from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer
+from evalmon_agent.slurm import client
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.tracking.records import ExperimentState
+from experiments import Exp, ended
+
+DELAY_S = 30.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_001_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Measuring:
+    """One experiment with an eval that has ended, measured step by step on a clock of its own."""
+
+    def __init__(self, exp: Exp) -> None:
+        self.exp = exp
+        self.clock = Clock()
+        self.measurer = Measurer(experiment=exp.experiment, slurm=Slurm(exp.slurm.environ), retry_delay_s=DELAY_S)
+        self.state: ExperimentState = exp.observer().observe_once(at_least_s=0).state
+
+    def step(self, *, final: bool = False) -> str | None:
+        """The source of the figures that this step found."""
+        found = self.measurer.step(self.state, clock=self.clock, until=self.clock.now + 5, final=final)
+        self.state = self.exp.observer().record(measurements=found)
+        return found[0].figures.source if found else None
+
+    @property
+    def waits_s(self) -> float | None:
+        at = self.measurer.next_at(self.state)
+        return None if at is None else at - self.clock.now
+
+    @property
+    def asked(self) -> int:
+        return len(self.exp.slurm.calls("seff"))
+
+
+@pytest.fixture
+def measuring(tmp_path: Path) -> Measuring:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    return Measuring(exp)
+
+
+def test_a_seff_that_knows_the_job_is_asked_once(measuring: Measuring) -> None:
+    measuring.exp.slurm.measure(ended("11"))
+    assert measuring.step() == "seff"
+    assert measuring.waits_s is None
+    assert measuring.step() is None
+    assert measuring.asked == 1
+
+
+def test_one_that_has_no_data_yet_is_asked_again_after_the_delay(measuring: Measuring) -> None:
+    assert measuring.step() is None
+    assert measuring.waits_s == DELAY_S
+    measuring.clock.now += DELAY_S - 1
+    assert measuring.step() is None
+    assert measuring.asked == 1
+    measuring.clock.now += 1
+    measuring.exp.slurm.measure(ended("11"))
+    assert measuring.step() == "seff"
+    assert measuring.asked == 2
+
+
+def test_after_the_second_time_accounting_must_do(measuring: Measuring) -> None:
+    measuring.step()
+    measuring.clock.now += DELAY_S
+    assert measuring.step() == "sacct"
+    assert measuring.asked == 2
+    assert "GPU Time: 00:04:52 / 00:30:00 (16%)" in measuring.exp.blocks("COMPUTE_METRICS")[0]
+
+
+def test_what_says_running_or_zeros_is_not_believed(measuring: Measuring) -> None:
+    measuring.exp.slurm.measure(ended("11", "RUNNING"))
+    assert measuring.step() is None
+    measuring.clock.now += DELAY_S
+    assert measuring.step() == "sacct"
+
+
+@pytest.mark.parametrize("how", ["broken", "absent"])
+def test_a_seff_that_cannot_work_here_is_left_out_at_once(measuring: Measuring, how: str) -> None:
+    if how == "absent":
+        measuring.exp.slurm.remove("seff")
+    else:
+        measuring.exp.slurm.fail(
+            "seff", "Can't locate Slurmdb.pm in @INC (you may need to install the Slurmdb module)", rc=2
+        )
+    assert measuring.step() == "sacct"
+    assert measuring.asked <= 1
+
+
+def test_without_an_accounting_record_it_waits_and_then_takes_what_the_job_said(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.slurm.remove("seff")
+    exp.slurm.show([ended("11", queued=True, accounted=False)])
+    measuring = Measuring(exp)
+    assert measuring.step() is None
+    assert measuring.waits_s == ACCOUNTING_PATIENCE_S
+    measuring.clock.now += ACCOUNTING_PATIENCE_S
+    assert measuring.step() == "self"
+
+
+def test_after_both_tries_it_does_not_look_again_every_moment(tmp_path: Path) -> None:
+    """While accounting lags, nothing is to be had: the next look is when patience ends."""
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11", queued=True, accounted=False)])
+    measuring = Measuring(exp)
+    measuring.step()
+    measuring.clock.now += DELAY_S
+    assert measuring.step() is None
+    assert measuring.waits_s == ACCOUNTING_PATIENCE_S - DELAY_S
+
+
+def test_in_the_end_nothing_is_waited_for(measuring: Measuring) -> None:
+    assert measuring.step(final=True) == "sacct"
+
+
+def test_earlier_attempts_are_measured_by_accounting(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    first = ended("11", "NODE_FAIL")
+    second = ended("11", submitted=1_700_001_000, started=1_700_001_060, ended=1_700_001_352)
+    exp.slurm.answer("sacct", first.account_rows() + second.account_rows())
+    exp.slurm.measure(second)
+    measuring = Measuring(exp)
+    while measuring.waits_s is not None:
+        measuring.step()
+    assert measuring.asked == 1
+    assert len(exp.blocks("COMPUTE_METRICS")) == 2
+    figures = [attempt["figures"]["source"] for attempt in exp.state()["evals"]["r1/a"]["attempts"]]
+    assert figures == ["sacct", "seff"]
+
+
+def test_one_step_stops_after_its_time_so_that_no_poll_is_held_up(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(**{f"r1_e{n}": str(n) for n in range(10, 20)})
+    exp.slurm.show([ended(str(n)) for n in range(10, 20)])
+    exp.observer().observe_once(at_least_s=0)
+    exp.slurm.before("seff", "sleep 0.3\n")
+    measurer = exp.measurer()
+    state = exp.observer().record()
+    began = time.time()
+    measurer.step(state, clock=time.time, until=began + 0.5)
+    assert time.time() - began < 1.5
+    assert len(exp.slurm.calls("seff")) < 5
+
+
+def test_figures_are_in_the_state_with_their_source(measuring: Measuring) -> None:
+    measuring.exp.slurm.measure(ended("11"))
+    measuring.step()
+    figures = json.loads((measuring.exp.ours / "state.json").read_text())["evals"]["r1/a"]["attempts"][0]["figures"]
+    assert figures["source"] == "seff"
+    assert figures["cpu_efficiency_pct"] == 12.5
+
+
+@pytest.mark.survives("F14")
+def test_a_seff_that_hangs_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 500 evals each would cost its whole time-out, twice: longer than the completion job may live."""
+    monkeypatch.setattr(client, "SEFF_TIMEOUT_S", 0.2)
+    exp = Exp(tmp_path)
+    ids = [str(n) for n in range(10, 30)]
+    exp.register(**{f"r1_e{n}": n for n in ids})
+    exp.slurm.show([ended(n) for n in ids])
+    exp.slurm.before("seff", "sleep 60\n")
+    exp.observe_to_the_end()
+    assert len(exp.slurm.calls("seff")) <= 2
+    measured = [ev["attempts"][0]["figures"]["source"] for ev in exp.state()["evals"].values()]
+    assert measured == ["sacct"] * len(ids)
+
+
+def test_no_portion_begins_after_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(complete, "_PAUSE_S", 0.1)
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11", r1_b="12")
+    jobs = [ended("11"), ended("12")]
+    exp.slurm.show(jobs)
+    for job in jobs:
+        exp.slurm.measure(job)
+    exp.slurm.before("seff", "sleep 0.5\n")
+    observer = exp.observer()
+    state = observer.observe_once(at_least_s=0).state
+    measure(observer, exp.measurer(), state, deadline=time.monotonic() + 0.3)
+    assert len(exp.slurm.calls("seff")) == 1

@@ -1,0 +1,159 @@
+"""Each event as its block: what is known of it, by whom, and what is said where nobody knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.monitor.event_blocks import blocks_of, result_log
+from evalmon_agent.tracking.facts import Facts, Measurement
+from evalmon_agent.tracking.records import Eval, Evidence
+from evalmon_agent.words.states import State
+from tracking.rows import NAME, T, Told, account, accounts, own, queue, report, row, told
+
+EXP = Experiment("/exp")
+NOW = T + 300
+RUNNING = row(State.RUNNING, start=5)
+
+
+@pytest.fixture(autouse=True)
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def last_block(found: Told) -> list[str]:
+    return blocks_of(found.events[-1:], found.state, EXP, now=NOW)[-1]
+
+
+def measured(figures: Figures, evidence: Evidence | None = None, *, submit: float = 1) -> Facts:
+    return Facts(measurements=[Measurement(NAME, "123", T + submit, figures, evidence)])
+
+
+def test_a_start_is_told_with_its_own_time() -> None:
+    expected = [
+        f"[2026-09-21 14:18:20] STATE_CHANGE: {NAME}",
+        "Previous: PENDING",
+        "Current: RUNNING",
+        "Job ID: 123",
+        "Action: Updated run state",
+        "At: 2026-09-21 14:13:25",
+    ]
+    assert expected == last_block(told(queue(10, RUNNING)))
+
+
+def test_an_end_that_slurm_tells_of_needs_no_note() -> None:
+    for answer in (accounts(60, account(State.FAILED, start=5, end=55)), queue(60, row(State.FAILED, start=5, end=55))):
+        block = last_block(told(queue(10, RUNNING), answer))
+        assert ["Completed: 2026-09-21 14:14:15", "Elapsed: 50s"] == block[3:5]
+        assert "Result log: r8_lr1e-5/eval/logs/" == block[6]
+        assert "Job ID: 123" == block[-1]
+
+
+def test_an_end_that_only_the_job_tells_of_is_marked() -> None:
+    ended = report(own(start=6, end=50, exit_code=0))
+    block = last_block(told(queue(10, RUNNING), ended, queue(60), accounts(60, disabled=True)))
+    assert ["Completed: 2026-09-21 14:14:10", "Elapsed: 44s"] == block[3:5]
+    assert "Note: from the job's own report; Slurm's accounting does not have it" == block[-1]
+
+
+def test_it_is_marked_as_well_where_accounting_still_calls_the_job_running() -> None:
+    running = account(State.RUNNING, start=5)
+    silent = [facts for n in range(1, 4) for facts in (queue(60 * n), accounts(60 * n, running))]
+    found = told(queue(10, RUNNING), report(own(start=6, end=50, exit_code=0)), *silent)
+    assert ("RUNNING>COMPLETED", True) == (found.path[-1], last_block(found)[-1].startswith("Note: from the job's own"))
+
+
+def test_a_loss_is_told_as_what_it_is() -> None:
+    found = told(queue(10), accounts(10), queue(60), accounts(60), lost_after_s=30)
+    block, diagnosis = blocks_of(found.events[-1:], found.state, EXP, now=NOW)
+    assert ["Current: LOST", "Completed: unknown", "Elapsed: unknown"] == block[2:5]
+    assert "how it ended is unknown" in block[-1]
+    assert "Evidence: neither Slurm nor the job itself has been heard of" == diagnosis[3]
+
+
+def test_a_failure_is_diagnosed_behind_its_figures() -> None:
+    ended = told(queue(10, RUNNING), accounts(60, account(State.FAILED, start=5, end=55)))
+    found = Diagnosis("unknown", "one\ntwo\x1b[31m", "Read the job's output")
+    ended.take(measured(Figures(), Evidence(diagnosis=found)))
+    [*_, block] = blocks_of(ended.events[-1:], ended.state, EXP, now=NOW)
+    assert [
+        f"[2026-09-21 14:18:20] DIAGNOSIS: {NAME}",
+        "Job ID: 123",
+        "Cause: unknown (the cause is not known)",
+        "Evidence: one ⏎ two\\x1b[31m",
+        "Advice: Read the job's output",
+    ] == block
+
+
+def test_one_cancelled_before_its_start_is_diagnosed_with_its_end() -> None:
+    waiting = row(State.PENDING)
+    cancelled = account(State.CANCELLED, end=20, state_word="CANCELLED by 1001")
+    found = told(queue(10, waiting), queue(20), accounts(21, cancelled))
+    _, block = blocks_of(found.events[-1:], found.state, EXP, now=NOW)
+    assert ["Cause: cancelled (it was cancelled)", "Evidence: Slurm says CANCELLED by user 1001"] == block[2:4]
+    assert [] == blocks_of(found.take(accounts(80, cancelled)), found.state, EXP, now=NOW)
+
+
+def test_each_attempts_elapsed_time_is_its_own() -> None:
+    ended = report(own(0, start=6, end=50, signal=15), own(1, start=200, end=300, exit_code=0))
+    found = told(ended, queue(320), accounts(320, disabled=True))
+    blocks = blocks_of(found.events, found.state, EXP, now=NOW)
+    assert ["Elapsed: 1m 40s"] == [line for block in blocks for line in block if line.startswith("Elapsed")]
+
+
+@pytest.mark.parametrize("witness", ["squeue", "sacct"])
+def test_the_figures_of_a_timeout_are_flagged_whoever_tells_of_it(witness: str) -> None:
+    # Accounting that was asked too early called the job running.
+    found = told(queue(10, RUNNING), accounts(10, account(State.RUNNING, start=5)))
+    end = {"start": 5.0, "end": 1805.0}
+    by_sacct = accounts(1900, account(State.TIMEOUT, **end))
+    found.take(queue(1900, row(State.TIMEOUT, **end)) if witness == "squeue" else by_sacct)
+    found.take(measured(Figures(elapsed_s=1800, time_limit_s=1800, time_efficiency_pct=100.0)))
+    assert "GPU Time: 00:30:00 / 00:30:00 (**EXCEEDED**)" == last_block(found)[2]
+
+
+def test_the_result_follows_the_figures_where_there_is_or_should_be_one() -> None:
+    result = EvalResult(status="success", samples_completed=2, samples_total=2)
+    for evidence, kinds in (
+        (None, ["COMPUTE_METRICS"]),
+        (Evidence(), ["COMPUTE_METRICS"]),
+        (Evidence(expects_log=True), ["COMPUTE_METRICS", "EVAL_RESULT"]),
+        (Evidence(result=result), ["COMPUTE_METRICS", "EVAL_RESULT"]),
+    ):
+        found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
+        events = found.take(measured(Figures(), evidence))
+        blocks = blocks_of(events, found.state, EXP, now=NOW)
+        assert kinds == [block[0].split("] ")[1].partition(":")[0] for block in blocks]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("/exp/r/eval/t_epoch0.slurm", "r/eval/logs/"),
+        ("/exp/r/eval/t_epoch0/cell.slurm", "r/eval/t_epoch0/logs/"),
+        ("/elsewhere/x.sh", "/elsewhere/logs/"),
+        ("/exp/x.sh", "logs/"),
+        (None, None),
+    ],
+)
+def test_the_eval_log_is_named_as_seen_from_the_experiment(script: str | None, expected: str | None) -> None:
+    assert expected == result_log(Eval("r/t", "1", script=script), EXP)
+
+
+@pytest.mark.survives("F27")
+def test_witnesses_that_disagree_are_both_told() -> None:
+    ended = report(own(start=6, end=50, exit_code=0))
+    found = told(queue(10, RUNNING), ended, queue(60), accounts(60, account(State.OUT_OF_MEMORY, start=5, end=55)))
+    assert "Note: the witnesses disagree: Slurm says OUT_OF_MEMORY, the job itself exit 0" == last_block(found)[-1]
+    agreed = told(queue(10, RUNNING), ended, queue(60), accounts(60, account(State.COMPLETED, start=5, end=55)))
+    assert "Job ID: 123" == last_block(agreed)[-1]

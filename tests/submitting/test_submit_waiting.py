@@ -1,0 +1,411 @@
+"""More evals than may be submitted at once: the rest waits on record, and whoever polls submits it, each once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import faults
+from evalmon_agent.commands.complete import complete
+from evalmon_agent.commands.status import status
+from evalmon_agent.commands.stop import stop
+from evalmon_agent.commands.submit import submit
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.ledger import Ledger
+from evalmon_agent.jobs import register
+from evalmon_agent.jobs.register import Room
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.environment import for_our_jobs
+from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submitting.waiting import Progress, Submitter, in_our_job
+from evalmon_agent.tracking.registry import Intent, Planned, Submission, entries
+from evalmon_agent.tracking.unsubmitted import waiting
+from experiments import Exp, ended
+
+LIMIT = (
+    "sbatch: error: QOSMaxSubmitJobPerUserLimit\n"
+    "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size "
+    "and/or time limits)"
+)
+TWO = Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=2)
+
+
+def new(directory: Path, *names: str, head: str = "") -> Exp:
+    exp = Exp(directory)
+    for name in names or ("a", "b", "c", "d", "e"):
+        script = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(f"#!/bin/sh\n#SBATCH --time=5\n{head}true\n")
+    return exp
+
+
+def submitted(exp: Exp, settings: Settings = TWO, *, mode: Any = "sidecar", **environ: str) -> SubmitReport:
+    every = {**exp.slurm.environ, "HF_TOKEN": "hf_secret", **environ}
+    return submit(
+        exp.experiment,
+        settings,
+        Slurm(every),
+        named=(),
+        mode=mode,
+        dry_run=False,
+        environ=every,
+        sleep=lambda _: time.sleep(0.1),
+    )
+
+
+def in_job(exp: Exp, settings: Settings = TWO, sleep: Callable[[float], object] = time.sleep, **more: str) -> Submitter:
+    """As the sidecar of that submit would submit, with what Slurm hands on to it."""
+    environ = {**for_our_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77", **more}
+    return Submitter(exp.experiment, settings, Slurm(environ), in_our_job(environ), sleep)
+
+
+def scripts(exp: Exp) -> list[str]:
+    return [script.removesuffix("_epoch0.slurm") for _, script in exp.slurm.accepted() if script.endswith(".slurm")]
+
+
+def evals_of(exp: Exp) -> list[str]:
+    return [job_id for job_id, script in exp.slurm.accepted() if script.endswith(".slurm")]
+
+
+def all_over(exp: Exp) -> None:
+    """Every eval that Slurm has took its end, and that is known."""
+    found = []
+    for job_id in evals_of(exp):
+        row = exp.slurm.directory / "queue" / job_id
+        at = int(row.read_text().split("\x1f")[3])
+        found.append(ended(job_id, submitted=at, started=at, ended=at + 1))
+        row.rename(exp.slurm.directory / "ids" / job_id / "row")
+    exp.slurm.show(found)
+    exp.observe_to_the_end()
+
+
+def gone(exp: Exp) -> list[str]:
+    """The scripts of the jobs that are over."""
+    found = [path.read_text().split("\x1f")[-2] for path in (exp.slurm.directory / "ids").glob("*/row")]
+    return [os.path.basename(path).removesuffix("_epoch0.slurm") for path in found]
+
+
+def names(report: SubmitReport) -> list[str]:
+    return [one["name"] for one in report.submitted]
+
+
+def test_no_more_than_max_submit_go_in_and_the_rest_is_told_as_unsubmitted(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    report = submitted(exp)
+    assert (names(report), report.exit_status) == (["r1/a/epoch0", "r1/b/epoch0"], 0)
+    assert [(one["name"], one["why"]) for one in report.waiting] == [
+        (f"r1/{name}/epoch0", "max_submit: 2") for name in "cde"
+    ]
+    assert scripts(exp) == ["a", "b"]
+    assert "5 jobs found - 2 PENDING, 0 RUNNING, 0 COMPLETED, 3 UNSUBMITTED" in exp.blocks("STATUS_CHECK")[-1]
+    summary = status(exp.experiment, TWO, Slurm(exp.slurm.environ))
+    assert summary.counts == {"UNSUBMITTED": 3, "PENDING": 2}
+    assert summary.verdicts["active"] == 5
+    assert [(ev.job_id, ev.state) for ev in summary.evals[2:]] == [(None, "UNSUBMITTED")] * 3
+
+
+def test_as_evals_end_the_next_go_in_and_only_when_all_are_over_it_is_complete(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    submitted(exp)
+    assert in_job(exp).run() == Progress(why="room", detail="max_submit: 2")
+    for left in (3, 1):
+        all_over(exp)
+        assert exp.blocks("ALL_COMPLETE") == []
+        progress = in_job(exp).run()
+        assert (len(progress.submitted), len(exp.slurm.accepted()) - 2) == (min(left, 2), min(left, 2))
+        exp.observer().observe_once(at_least_s=0)
+    all_over(exp)
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+    assert "5 evaluations completed - 5 COMPLETED" in exp.blocks("ALL_COMPLETE")[0]
+    assert sorted(gone(exp)) == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.survives("S11")
+def test_late_ones_get_the_environment_of_the_first_submit_which_is_in_no_file(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    exp.slurm.after("sbatch", 'env -0 > "$dir/env.${script##*/}"\n')
+    strange = {"SBATCH_ACCOUNT": "mine", "TMPDIR": "/login", "ODD": "two\nlines \udcff", "CUDA_VISIBLE_DEVICES": "7"}
+    submitted(exp, **strange)
+    all_over(exp)
+    carried = dict(
+        pair.split("=", 1)
+        for pair in (exp.slurm.directory / "env.evalmon-sidecar")
+        .read_bytes()
+        .decode(errors="surrogateescape")
+        .split("\0")[:-1]
+    )
+    assert "SBATCH_ACCOUNT" not in carried
+    on_the_node = {**carried, "TMPDIR": "/job/77", "SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "9", "PATH": "/node"}
+    Submitter(exp.experiment, TWO, Slurm({**on_the_node, "PATH": carried["PATH"]}), in_our_job(on_the_node)).run()
+    first, late = ((exp.slurm.directory / f"env.{name}_epoch0.slurm").read_bytes() for name in "ac")
+    assert sorted(first.split(b"\0")) == sorted(late.split(b"\0"))
+    assert b"HF_TOKEN=hf_secret" in late
+    for path in exp.ours.rglob("*"):
+        assert path.is_dir() or b"hf_secret" not in path.read_bytes()
+
+
+def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_do(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    submitted(exp)
+    all_over(exp)
+    bare = {**exp.slurm.environ, "SLURM_JOB_ID": "77"}
+    for _ in range(2):
+        # The accounting of the fake has no evals that go on: the completion job finds all of them over.
+        complete(exp.experiment, TWO, Slurm(bare), environ=bare, sleep=lambda _: None)
+    assert sorted(gone(exp)) == ["a", "b"]
+    [alert] = exp.blocks("ALERT")
+    shown = status(exp.experiment, TWO, Slurm({**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
+    assert "they are to have is not here): submitted once there is room" in shown.evals[-1].advice[0]
+    assert alert.startswith("ALERT: 3 evaluations not submitted yet\nReason: the environment that they are to have")
+    assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
+    assert exp.blocks("ALL_COMPLETE") == []
+    assert json.loads((exp.ours / "summary.json").read_text())["complete"] is False
+    # Somebody who only looks, from a shell that is not like the first one, submits none.
+    status(exp.experiment, TWO, Slurm({**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
+    assert scripts(exp) == []
+    assert names(submitted(exp, CONDA_PREFIX="/as/the/user/will")) == ["r1/c/epoch0", "r1/d/epoch0"]
+
+
+def test_one_who_looks_in_the_same_environment_submits_them_if_nobody_else_polls(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    submitted(exp, mode="dependency")
+    all_over(exp)
+    (exp.ours / "observer.json").unlink()
+    same = {**exp.slurm.environ, "HF_TOKEN": "hf_secret", "SSH_CLIENT": "another session", "PWD": "/"}
+    assert status(exp.experiment, TWO, Slurm(same)).counts == {"UNSUBMITTED": 1, "PENDING": 2, "COMPLETED": 2}
+    assert scripts(exp) == ["c", "d"]
+
+
+def test_the_completion_job_submits_the_next_and_a_successor_of_itself(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    submitted(exp, mode="dependency")
+    all_over(exp)
+    [job_id] = [job_id for job_id, script in exp.slurm.accepted() if script == "evalmon-completion"]
+    environ = {**for_our_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": job_id}
+    complete(exp.experiment, TWO, Slurm(environ), environ=environ)
+    assert scripts(exp) == ["c", "d"]
+    successor = exp.slurm.calls("sbatch")[-1]
+    assert f"--dependency=afterany:{':'.join(evals_of(exp))} " in successor
+    assert exp.blocks("ALL_COMPLETE") == []
+
+
+@pytest.mark.survives("F20")
+def test_a_sites_limit_is_waited_out_without_any_setting_and_told_once(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    settings = Settings(poll_interval=1.0, seff_retry_delay=0.0)
+    exp.slurm.refuse("c_epoch0.slurm", LIMIT)
+    report = submitted(exp, settings)
+    assert (names(report), report.refused, report.exit_status) == (["r1/a/epoch0", "r1/b/epoch0"], [], 0)
+    assert [one["name"] for one in report.waiting] == ["r1/c/epoch0", "r1/d/epoch0", "r1/e/epoch0"]
+    assert in_job(exp, settings).run().why == "limit"
+    report = submitted(exp, settings)
+    assert [one["why"] for one in report.skipped[2:]] == ["already registered, waits for room"] * 3
+    [told] = exp.blocks("SUBMISSION_WAITS")
+    assert told.startswith("SUBMISSION_WAITS: 3 evaluations not submitted yet\nReason: sbatch: error: QOSMaxSubmitJob")
+    (exp.slurm.directory / "refused" / "c_epoch0.slurm").unlink()
+    assert len(in_job(exp, settings).run().submitted) == 3
+    assert scripts(exp) == ["a", "b", "c", "d", "e"]
+
+
+def test_any_other_refusal_is_reported_and_not_tried_again(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    exp.slurm.refuse("a_epoch0.slurm", "sbatch: error: invalid partition specified: nowhere")
+    report = submitted(exp)
+    assert [one["name"] for one in report.refused] == ["r1/a/epoch0"]
+    assert (names(report), len(report.waiting)) == (["r1/b/epoch0", "r1/c/epoch0"], 2)
+    all_over(exp)
+    assert [one.name for one, _ in in_job(exp).run().submitted] == ["r1/d/epoch0", "r1/e/epoch0"]
+
+
+def test_where_no_job_may_submit_they_wait_for_the_login_node(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    submitted(exp)
+    all_over(exp)
+    exp.slurm.fail("sbatch", "sbatch: error: no submissions from compute nodes, please")
+    submitter = in_job(exp)
+    progress = submitter.run()
+    assert (progress.why, progress.refused) == ("stuck", [])
+    assert "no submissions from compute nodes, please" in progress.detail
+    calls = len(exp.slurm.calls("sbatch"))
+    assert (submitter.run().why, len(exp.slurm.calls("sbatch"))) == ("stuck", calls)
+    exp.slurm.mend("sbatch")
+    assert names(submitted(exp)) == ["r1/c/epoch0", "r1/d/epoch0"]
+
+
+def test_stagger_is_kept_between_any_two_submitters(tmp_path: Path) -> None:
+    exp = new(tmp_path, "a", "b", "c")
+    settings = Settings(poll_interval=1.0, seff_retry_delay=0.0, stagger=40.0)
+    report = submitted(exp, settings)
+    assert (names(report), report.waiting[0]["why"]) == (["r1/a/epoch0"], "stagger: 40 s")
+    slept: list[float] = []
+    progress = in_job(exp, settings, sleep=slept.append).run(until=time.time() + 30)
+    assert (progress.why, progress.submitted, slept) == ("stagger", [], [])
+
+    def stopped(seconds: float) -> bool:
+        slept.append(seconds)
+        return True
+
+    in_job(exp, settings, sleep=stopped).run(until=time.time() + 60)
+    assert (scripts(exp), len(slept), 20 < slept[0] <= 40) == (["a"], 1, True)
+    short = Settings(poll_interval=1.0, seff_retry_delay=0.0, stagger=0.3)
+    in_job(exp, short).run(until=time.time() + 30)
+    intents = [entry.at for entry in exp.experiment.ledger.entries() if entry.is_eval]
+    assert scripts(exp) == ["a", "b", "c"]
+    assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(intents))
+
+
+def test_an_array_that_can_never_fit_is_refused_before_anything_is_submitted(tmp_path: Path) -> None:
+    exp = new(tmp_path, "a", head="#SBATCH --array=0-2\n")
+    with pytest.raises(Exception, match="an array of 3 evals, and max_submit: 2"):
+        submitted(exp)
+    assert not exp.ours.exists()
+    report = submitted(exp, Settings(poll_interval=1.0, max_submit=3))
+    assert names(report) == ["r1/a/epoch0"]
+    assert set(exp.state()["evals"]) == {"r1/a/epoch0[0]", "r1/a/epoch0[1]", "r1/a/epoch0[2]"}
+
+
+def test_after_stop_nothing_that_waited_goes_in_until_it_is_submitted_again(tmp_path: Path) -> None:
+    exp = new(tmp_path, "a", "b", "c")
+    submitted(exp)
+    submitter = in_job(exp)
+    assert stop(exp.experiment, TWO, Slurm(exp.slurm.environ))[1] == ["r1/c/epoch0"]
+    all_over(exp)
+    assert submitter.run().submitted == []
+    (exp.ours / "observer.json").unlink()
+    same = {**exp.slurm.environ, "HF_TOKEN": "hf_secret"}
+    assert status(exp.experiment, TWO, Slurm(same)).counts == {"COMPLETED": 2}
+    assert scripts(exp) == []
+    assert names(submitted(exp)) == ["r1/c/epoch0"]
+
+
+def test_a_reader_that_does_not_know_the_record_passes_it_over() -> None:
+    planned = Planned(Submission("r1/a", "/s", token="t"), 1.0)
+    assert [] == [entry for entry in entries([]) if entry.is_waiting]
+    [entry] = entries([planned])
+    assert (entry.is_waiting, entry.is_open, waiting([entry])) == (True, False, [entry])
+
+
+@pytest.mark.survives("F7", "F20")
+def test_many_submitters_at_once_submit_each_once_and_never_more_than_allowed(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    submitted(exp)
+    all_over(exp)
+    exp.slurm.before("sbatch", "sleep 0.05\n")
+    assert faults.crowd(4, lambda _: in_job(exp).run()) == [0] * 4
+    assert Counter(scripts(exp)) == Counter(["c", "d"])
+
+
+def kill_everywhere(directory: Path, *, step: int) -> int:
+    def prepared(where: Path) -> Exp:
+        exp = new(where, "a", "b", "c")
+        submitted(exp, Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=1))
+        all_over(exp)
+        return exp
+
+    def settles(exp: Exp) -> None:
+        in_job(exp, sleep=lambda _: time.sleep(0.1)).run()
+        assert Counter(scripts(exp)) == Counter(["b", "c"])
+        exp.observer().observe_once(at_least_s=0)
+        assert {ev["job_id"] for name, ev in exp.state()["evals"].items() if "a" not in name[2:4]} == set(evals_of(exp))
+
+    whole = prepared(directory / "whole")
+    points = faults.points(lambda: in_job(whole).run(), directory / "trace")[::step]
+    settles(whole)
+    for number, point in enumerate(points):
+        exp = prepared(directory / str(number))
+        faults.killed_at(lambda exp=exp: in_job(exp).run(), point)  # type: ignore[misc]
+        try:
+            settles(exp)
+        except AssertionError as error:
+            raise AssertionError(f"killed at {point}: {error}") from error
+    return len(points)
+
+
+@faults.needs_strace
+@pytest.mark.survives("F1", "F20")
+def test_killed_at_a_system_call_nothing_is_submitted_twice_or_lost(tmp_path: Path) -> None:
+    assert kill_everywhere(tmp_path, step=23) > 3
+
+
+@faults.needs_strace
+@pytest.mark.full
+@pytest.mark.survives("F1", "F20")
+def test_killed_at_any_system_call_nothing_is_submitted_twice_or_lost(tmp_path: Path) -> None:
+    assert kill_everywhere(tmp_path, step=1) > 50
+
+
+@pytest.mark.survives("F20")
+def test_killed_between_sbatch_and_its_record_the_job_is_found_again(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    submitted(exp)
+    all_over(exp)
+    exp.slurm.after("sbatch", "kill -STOP $$\n")
+    pid = faults.forked(lambda: in_job(exp).run())
+    os.kill(pid, signal.SIGCONT)
+    faults.wait_until(lambda: scripts(exp) == ["c"])
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    exp.slurm.mend("sbatch")
+    in_job(exp, sleep=lambda _: None).run()
+    assert Counter(scripts(exp)) == Counter(["c", "d"])
+
+
+@pytest.mark.survives("F20")
+def test_the_last_one_whose_submitter_died_on_the_way_is_not_taken_for_nothing_left(tmp_path: Path) -> None:
+    exp = new(tmp_path, "a", "b", "c")
+    submitted(exp)
+    exp.slurm.before("sbatch", "kill -STOP $$\n")
+    all_over(exp)
+    pid = faults.forked(lambda: in_job(exp).run())
+    os.kill(pid, signal.SIGCONT)
+    faults.wait_until(lambda: any("c_epoch0" in call for call in exp.slurm.calls("sbatch")))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    exp.slurm.mend("sbatch")
+    exp.observe_to_the_end()
+    assert exp.blocks("ALL_COMPLETE") == []
+    assert exp.blocks("STATUS_CHECK")[-1].endswith("2 COMPLETED, 1 UNSUBMITTED")
+    assert len(in_job(exp, sleep=lambda _: None).run().submitted) == 1
+    all_over(exp)
+    assert "3 evaluations completed - 3 COMPLETED" in exp.blocks("ALL_COMPLETE")[0]
+
+
+def test_a_claim_reads_no_more_than_what_others_put_on_record_since_the_last(tmp_path: Path) -> None:
+    """Five thousand evals take five thousand claims: each that read the whole registry would read it all again."""
+    exp = Exp(tmp_path)
+    exp.register(**{f"r1_{number}": str(number) for number in range(300)})
+    submissions = [Submission(f"r2/{number}", f"/{number}.slurm", token=f"{number:x}") for number in range(3)]
+    assert register.claim_evals(exp.experiment, submissions[0], Room()) == "claimed"
+    Ledger(exp.experiment.registry).append(Planned(submissions[1], 1.0))
+    before = faults.bytes_read()
+    assert register.claim_evals(exp.experiment, submissions[2], Room()) == "claimed"
+    assert faults.bytes_read() - before < os.path.getsize(exp.experiment.registry) / 3
+
+
+@pytest.mark.survives("F7", "F20")
+def test_one_that_another_begins_again_while_it_is_looked_for_stays_the_others(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.experiment.prepare(group_readable=False)
+    exp.slurm.show([])
+    slurm, submission = Slurm(exp.slurm.environ), Submission("r1/a", "/a.slurm", token="e" * 16)
+    exp.experiment.ledger.append(Planned(submission, time.time()))
+    exp.experiment.ledger.append(Intent(submission, time.time() - 60, socket.gethostname(), 2**22 + 1))
+
+    def meanwhile(_: float) -> None:
+        other = Experiment.at(str(exp.root))
+        register.resolve(other, slurm, sleep=lambda _: None)
+        assert register.claim_evals(other, submission, Room()) == "claimed"
+
+    [entry] = register.resolve(exp.experiment, slurm, sleep=meanwhile)
+    assert (entry.is_open, entry.is_waiting) == (True, False)
