@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from typing import NoReturn
 
 from .arguments import Arguments
 from .sampling.record import Page, Record
+from .witness.board import Board
 
 _END_WITHIN_S = 0.5
 
@@ -28,6 +30,8 @@ class Companion:
         self._pid = 0
         self._our_end = -1
         self._page: Page | None = None
+        self._board: Board | None = None
+        self._requests = 0
 
     def start(self) -> None:
         """Fork it, if there is a place for its files; never raises."""
@@ -63,6 +67,16 @@ class Companion:
             said += f"{'ended' if said else 'not_sampled'} {self._why_not}\n".encode()
         return said
 
+    def evals_seen(self) -> bytes:
+        """The eval programs that it saw, as JSON; empty if it has not said anything."""
+        return self._board.get() if self._board is not None else b""
+
+    def asks_for_report(self) -> bool:
+        """Whether what it saw since the last such question is worth a report at once."""
+        before = self._requests
+        self._requests = self._board.requests if self._board is not None else 0
+        return before != self._requests
+
     def look(self) -> None:
         """Note whether it has ended since the last look."""
         if not self._pid:
@@ -76,6 +90,7 @@ class Companion:
 
     def _fork(self, directory: str) -> None:
         self._page = Page()
+        self._board = Board() if self._is_in_job else None
         parent_pipe, self._our_end = os.pipe()
         run = os.getpid()
         self._pid = os.fork()
@@ -93,15 +108,20 @@ class Companion:
             gc.freeze()  # what we share with `run` stays shared
             _keep_only(parent_pipe)
             from .sampling import sampler  # noqa: PLC0415 (only here)
+            from .witness.witness import Witness  # noqa: PLC0415 (only here)
 
+            environ = dict(os.environ)
+            # Its parent takes SIGCHLD as a child's news, and passes it on to nobody.
+            wake_run = partial(_wake, run)
             sampler.live(
                 directory,
                 interval_s=self._asked.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
-                environ=dict(os.environ),
+                environ=environ,
                 root=run,
                 parent_pipe=parent_pipe,
                 show=self._show,
                 script=self._asked.command[0] if self._asked.is_script else None,
+                witness=Witness(environ, self._board, wake_run=wake_run) if self._board is not None else None,
             )
         finally:
             os._exit(0)
@@ -109,6 +129,11 @@ class Companion:
     def _show(self, record: Record) -> None:
         if self._page is not None:
             self._page.show(record)
+
+
+def _wake(run: int) -> None:
+    if os.getppid() == run:
+        os.kill(run, signal.SIGCHLD)
 
 
 def _keep_only(parent_pipe: int) -> None:

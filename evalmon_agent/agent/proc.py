@@ -49,3 +49,10 @@ def own_cgroups() -> dict[str, str]:
         OSError: /proc does not tell.
     """
     return parse_cgroups(read("self", "cgroup").decode("utf-8", "surrogateescape"))
+
+
+def unescaped(field: str) -> str:
+    r"""A path in mountinfo (proc(5)), where a blank is `\040`."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, character)
+    return field

@@ -12,6 +12,7 @@ import signal
 import time
 
 from .arguments import Arguments
+from .companion import Companion
 from .job import Job
 from .report import Run
 
@@ -36,9 +37,13 @@ class Reporter:
         self._stderr = stderr
         self._notes: list[str] = []
         self._writer = 0
+        self._run: Run | None = None
+        self._companion: Companion | None = None
+        self._is_due = False
 
-    def start(self, run: Run) -> None:
-        """Report that the command runs, again and again until it is written."""
+    def start(self, run: Run, companion: Companion) -> None:
+        """Report that the command runs, again and again until it is written; later also what the companion sees."""
+        self._run, self._companion = run, companion
         self._fork(run)
         if self._stderr >= 0:
             os.close(self._stderr)
@@ -59,7 +64,17 @@ class Reporter:
             self._wait(deadline)
 
     def look(self) -> None:
-        """Note whether the writer has ended since the last look."""
+        """Note whether the writer has ended since the last look; report again what the companion saw meanwhile."""
+        self._look_at_writer()
+        if self._companion is not None and self._companion.asks_for_report():
+            self._is_due = True
+        if self._is_due and not self._writer and self._run is not None and self._companion is not None:
+            self._is_due = False
+            self._run.evals_seen = self._companion.evals_seen()
+            if self._job is not None:
+                self._fork(self._run)
+
+    def _look_at_writer(self) -> None:
         if self._writer:
             pid, status = os.waitpid(self._writer, os.WNOHANG)
             if pid:
@@ -68,10 +83,10 @@ class Reporter:
                     self._notes.append(f"start not reported: {_reason(os.waitstatus_to_exitcode(status))}")
 
     def _wait(self, deadline: float) -> None:
-        self.look()
+        self._look_at_writer()
         while self._writer and (left := deadline - time.monotonic()) > 0:
             signal.sigtimedwait({signal.SIGCHLD}, left)
-            self.look()
+            self._look_at_writer()
 
     def _fork(self, run: Run) -> None:
         parent = os.getpid()

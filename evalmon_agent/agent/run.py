@@ -88,9 +88,9 @@ def _accompany(run: Run, reporter: Reporter, companion: Companion, *, group: int
     try:
         _let_go_of_files()
         canary = Canary(group=group)
-        reporter.start(run)
+        reporter.start(run, companion)
         companion.start()
-        status = signals.Relay(run.pid, canary, reporter, companion).until_the_command_ends()
+        status = signals.Relay(run.pid, canary, companion, reporter).until_the_command_ends()
         run.elapsed_s = time.monotonic() - started
         code = os.waitstatus_to_exitcode(status)
         run.exit_code, run.signal = (code, None) if code >= 0 else (None, -code)
@@ -98,7 +98,7 @@ def _accompany(run: Run, reporter: Reporter, companion: Companion, *, group: int
         canary.end()
         deadline = time.monotonic() + _LEAVE_WITHIN_S
         companion.finish()
-        run.sampler_said = companion.said()
+        run.sampler_said, run.evals_seen = companion.said(), companion.evals_seen()
         reporter.finish(run, within_s=deadline - time.monotonic())
     except Exception:  # noqa: BLE001 (nothing of ours may change the command's end)
         if status is None:

@@ -7,6 +7,7 @@ on the eval's output.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -65,7 +66,8 @@ def _error_of_writing(asked: Arguments, job: Job, run: Run, *, monitor: str, not
             if run.sampler_said:
                 attempt["sampler"] = sampler = record.parse(run.sampler_said)
                 notes += [note for note in record.notes_of(sampler) if note not in notes]
-            enter(report, attempt, run, notes=notes)
+            seen = json.loads(run.evals_seen) if run.evals_seen else {}
+            enter(report, attempt, run, notes=notes, seen=seen)
             jobs.save(file, report)
     except OSError as error:
         note = f"report: {error}"[:300]

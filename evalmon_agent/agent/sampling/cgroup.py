@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evalmon_agent.agent.proc import parse_cgroups, read
+from evalmon_agent.agent.proc import parse_cgroups, read, unescaped
 
 # The name that a v2 hierarchy has here, for its line in /proc/PID/cgroup has none.
 UNIFIED = ""
@@ -50,7 +50,7 @@ def parse_mounts(text: str) -> Mapping[str, Hierarchy]:
         fields, kind = before.split(" "), after.split(" ")
         if not dash or len(fields) < 6 or len(kind) < 3 or kind[0] not in {"cgroup", "cgroup2"}:
             continue
-        hierarchy = Hierarchy(_unescaped(fields[3]), _unescaped(fields[4]))
+        hierarchy = Hierarchy(unescaped(fields[3]), unescaped(fields[4]))
         for controller in [UNIFIED] if kind[0] == "cgroup2" else kind[2].split(","):
             hierarchies.setdefault(controller, hierarchy)
     return hierarchies
@@ -69,13 +69,6 @@ def _below(path: str, root: str) -> str | None:
     if path == root or path.startswith(root + "/"):
         return path[len(root) :]
     return None
-
-
-def _unescaped(field: str) -> str:
-    r"""A blank in a path is `\040` there."""
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, character)
-    return field
 
 
 def _own(name: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from evalmon_agent.evidence.eval_log import STARTED, EvalLog, UnreadableLogError
 from evalmon_agent.evidence.inspect_log import completed_samples, interpret
 from evalmon_agent.evidence.kinds.kind import Kind, LogFile
+from evalmon_agent.words.eval_programs import INSPECT
 
 _ARCHIVE = ".eval"
 _HEADER, _START, _SUMMARIES = _MEMBERS = ("header.json", "_journal/start.json", "summaries.json")
@@ -33,9 +34,9 @@ def _read(file: LogFile) -> EvalLog | None:
 
 
 INSPECT_AI = Kind(
-    name="inspect-ai",
+    name=INSPECT.kind,
     runs=re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b"),
-    programs=frozenset({"inspect"}),
+    programs=frozenset(INSPECT.names),
     log_dir=re.compile(r"--log-dir[= ]\s*|\bINSPECT_LOG_DIR="),
     folders=("logs", "."),
     files=re.compile(r"[^.].*\.(?:eval|json)"),

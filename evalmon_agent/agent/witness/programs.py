@@ -1,0 +1,141 @@
+"""Records the eval programs that were seen, each with all its processes, as the job's report has them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from evalmon_agent.agent.proc import read
+from evalmon_agent.words.eval_programs import RANKS, EvalProgram
+
+from .command_line import CommandLine, without_credentials
+from .open_files import OpenFiles, Written
+from .paths import Paths
+
+_ENVIRONMENT_BYTES = 1 << 20
+
+
+@dataclass(kw_only=True, slots=True)
+class Process:
+    """A process of the job.
+
+    `image` tells which program was started when: a fork has its parent's, since the addresses of stack and arguments
+    are random. Times are epoch seconds.
+    """
+
+    pid: int
+    parent: int
+    start_ticks: int
+    started_at: float
+    image: tuple[int, ...] = ()
+    is_shell: bool = False
+    executable: str = ""
+    look_next_s: float = 0.0
+    looked_at: float | None = None
+    """When it was last seen to run no eval."""
+    files: OpenFiles | None = None
+    paths: Paths | None = None
+    cwd: str | None = None
+    pidfd: int = -1
+    program: Program | None = None
+    ranks: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True, slots=True)
+class Program:
+    """One eval program; its first process gives its name, arguments and directory."""
+
+    first: Process
+    table: EvalProgram
+    command_line: CommandLine | None
+    started_at: float
+    directory: str | None
+    environment: dict[str, str]
+    processes: list[Process] = field(default_factory=list)
+    count: int = 0
+    ended_at: float | None = None
+    written: dict[Written, str | None] = field(default_factory=dict)
+    """The logs, and where we find them: None where that is not certain."""
+    is_cut: bool = False
+    is_in_pid_namespace: bool = False
+
+    def entry(self) -> dict[str, Any]:
+        """What the job's report says of it. The exit status of a process that is not our child cannot be known."""
+        line = self.command_line
+        return {
+            "kind": self.table.kind,
+            "pid": self.first.pid,
+            "start_ticks": self.first.start_ticks,
+            "started_at": round(self.started_at, 2),
+            "ended_at": None if self.ended_at is None else round(self.ended_at, 2),
+            "known_by": "open-file" if line is None else "command-line",
+            "verb": None if line is None else _printable(line.verb),
+            "words": None if line is None or line.words is None else [_printable(word) for word in line.words],
+            "options": None if line is None else {n: [_printable(v) for v in vs] for n, vs in line.options.items()},
+            "environment": {name: _printable(value) for name, value in self.environment.items()},
+            "cwd": None if self.directory is None else _printable(self.directory),
+            "processes": self.count,
+            "is_in_pid_namespace": self.is_in_pid_namespace,
+            "wrote": [_log_entry(written, path) for written, path in self.written.items()],
+            "is_cut": self.is_cut,
+        }
+
+    def take_logs_of(self, process: Process) -> bool:
+        """Add what its open files name; whether there was anything new."""
+        files = process.files
+        if files is None:
+            return False
+        before = (dict(self.written), self.is_cut, self.is_in_pid_namespace)
+        self.is_cut |= files.is_cut
+        self.is_in_pid_namespace |= files.is_in_pid_namespace
+        for written in files.written:
+            if self.written.get(written) is None:
+                self.written[written] = _where(written, process)
+        return before != (self.written, self.is_cut, self.is_in_pid_namespace)
+
+
+def variables_of(pid: int, names: tuple[str, ...]) -> dict[str, str]:
+    """These variables of a process's environment; the rest is not kept.
+
+    Raises:
+        OSError: the process is gone, or another user's.
+    """
+    found: dict[str, str] = {}
+    for entry in read(pid, "environ")[:_ENVIRONMENT_BYTES].split(b"\0"):
+        name, equals, value = entry.partition(b"=")
+        text = name.decode("ascii", "replace")
+        if equals and text in names:
+            found.setdefault(text, without_credentials(os.fsdecode(value)))
+    return found
+
+
+def ranks_of(variables: dict[str, str]) -> tuple[str, ...]:
+    """What tells the processes of a parallel program apart."""
+    return tuple(variables.get(name, "") for name in RANKS)
+
+
+def _where(written: Written, process: Process) -> str | None:
+    if written.directory_sha256 is not None or process.paths is None:
+        return None
+    path = written.log
+    if "://" not in path and not path.startswith("/"):
+        if process.cwd is None:
+            return None
+        path = os.path.normpath(f"{process.cwd}/{path}")
+    return process.paths.ours(path)
+
+
+def _log_entry(written: Written, path: str | None) -> dict[str, Any]:
+    """`path` where it is known, else the log's name and, if that is known, its directory's digest."""
+    return {
+        "path": None if path is None else _printable(without_credentials(path)),
+        "name": _printable(written.log.rpartition("/")[2]),
+        "directory_sha256": written.directory_sha256,
+        "known_by": written.known_by,
+    }
+
+
+def _printable(text: str) -> str:
+    """Bytes that are no UTF-8 (lone surrogates in Python) become U+FFFD: strict readers refuse them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
