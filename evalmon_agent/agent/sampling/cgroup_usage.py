@@ -13,8 +13,9 @@ from .processes import io_of
 # Of memory.stat, the longest of the kernel's files, a third is used.
 _FILE_BYTES = 16384
 
-# Larger than any part of cgroup.procs that the kernel gives out at once.
+# Larger than any part of cgroup.procs that the kernel gives out at once; a part shorter than half a page is the last.
 _PIDS_BYTES = 65536
+_LAST_PART_BYTES = 2048
 
 
 class CgroupUsage:
@@ -273,6 +274,8 @@ def _pids_in(directory: str) -> list[int]:
         data = b""
         while part := os.read(descriptor, _PIDS_BYTES):
             data += part
+            if len(part) < _LAST_PART_BYTES:
+                break
     finally:
         os.close(descriptor)
     return [int(word) for word in data.split()]

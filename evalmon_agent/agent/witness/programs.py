@@ -10,7 +10,7 @@ from evalmon_agent.agent.proc import read
 from evalmon_agent.words.eval_programs import RANKS, EvalProgram
 
 from .command_line import CommandLine, without_credentials
-from .open_files import OpenFiles, Written
+from .open_files import LINE, NAME, OpenFiles, Written
 from .paths import Paths
 
 _ENVIRONMENT_BYTES = 1 << 20
@@ -77,9 +77,17 @@ class Program:
             "cwd": None if self.directory is None else _printable(self.directory),
             "processes": self.count,
             "is_in_pid_namespace": self.is_in_pid_namespace,
-            "wrote": [_log_entry(written, path) for written, path in self.written.items()],
+            "wrote": self._wrote(),
             "is_cut": self.is_cut,
         }
+
+    def _wrote(self) -> list[dict[str, Any]]:
+        """One entry a log, unless logs in several directories have one name."""
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for written, path in self.written.items():
+            entry = _log_entry(written, path)
+            by_name.setdefault(entry["name"], []).append(entry)
+        return [entry for entries in by_name.values() for entry in _merged(entries)]
 
     def take_logs_of(self, process: Process) -> bool:
         """Add what its open files name; whether there was anything new."""
@@ -132,8 +140,16 @@ def _log_entry(written: Written, path: str | None) -> dict[str, Any]:
         "path": None if path is None else _printable(without_credentials(path)),
         "name": _printable(written.log.rpartition("/")[2]),
         "directory_sha256": written.directory_sha256,
-        "known_by": written.known_by,
+        "known_by": [written.known_by],
     }
+
+
+def _merged(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of logs with one name: one that was known by its name and one by a line are the same log."""
+    if sorted(entry["known_by"] for entry in entries) != [[LINE], [NAME]]:
+        return entries
+    by_line, by_name = sorted(entries, key=lambda entry: entry["known_by"] == [NAME])
+    return [by_line | {"directory_sha256": by_name["directory_sha256"], "known_by": [LINE, NAME]}]
 
 
 def _printable(text: str) -> str:

@@ -71,6 +71,7 @@ class Witness:
         self._since: float | None = None
         self._looks, self._left_out, self._trouble = 0, 0, ""
         self._is_changed = True
+        self._loadavg, self._newest = -1, [b"", b""]
         self._next_report_s, self._reported_s = _NEVER, -_NEVER
         self._poll = select.poll()
         self._pidfds: dict[int, int] = {}
@@ -135,20 +136,32 @@ class Witness:
     def _look(self, source: JobProcesses) -> None:
         """One look at the whole job."""
         now_s, self._looks = time.monotonic(), self._looks + 1
-        pids = set(source.pids())
         if self._since is None:
             self._since = time.time()
-        for pid in self._processes.keys() - pids:
-            self._gone(pid)
-        for pid in pids - self._processes.keys():
-            if len(self._processes) < _PROCESSES_AT_MOST:
-                self._meet(pid, now_s)
+        if self._may_have_begun():
+            pids = set(source.pids())
+            for pid in self._processes.keys() - pids:
+                self._gone(pid)
+            for pid in pids - self._processes.keys():
+                if len(self._processes) < _PROCESSES_AT_MOST:
+                    self._meet(pid, now_s)
         for process in self._processes.values():
             if process.look_next_s <= now_s:
                 self._schedule(process, now_s)
                 with suppress(OSError):  # its end is noted by the next look
-                    self._look_again(process, now_s)
+                    self._look_again(process)
         self._publish(is_last=False)
+
+    def _may_have_begun(self) -> bool:
+        """Whether a process or thread began on this node at this look or the one before.
+
+        As long as the pid that was given out last (/proc/loadavg in proc(5)) stays the same, none did. slurmstepd puts
+        a process into its cgroup right after it began, hence the look after.
+        """
+        if self._loadavg < 0:
+            self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        before, self._newest = self._newest, [*self._newest[1:], os.pread(self._loadavg, 100, 0).rpartition(b" ")[2]]
+        return before != self._newest or self._looks < len(self._newest)
 
     def _meet(self, pid: int, now_s: float) -> None:
         """Look at a process for the first time."""
@@ -164,17 +177,19 @@ class Witness:
             else:
                 self._judge(process)
 
-    def _look_again(self, process: Process, now_s: float) -> None:
+    def _look_again(self, process: Process) -> None:
         """Look at what may have become an eval, or at what one holds open.
 
         Raises:
             OSError: it is gone, or another user's.
         """
-        if process.is_shell and os.readlink(f"/proc/{process.pid}/exe") == process.executable:
-            process.looked_at, process.look_next_s = time.time(), now_s
+        if process.files is None and os.readlink(f"/proc/{process.pid}/exe") == process.executable:
+            process.looked_at = time.time()
             return
         if _image_of(process.pid) != process.image:
+            self._read_files(process)
             self._leave(process)
+            process.files = None
             self._judge(process)
         else:
             self._look_at_files(process)
@@ -202,6 +217,8 @@ class Witness:
             self._look_at_files(process)
 
     def _schedule(self, process: Process, now_s: float) -> None:
+        if process.is_shell:
+            return
         at_least_every_s = _OTHERS_AT_LEAST_EVERY_S if process.program is None else _EVALS_AT_LEAST_EVERY_S
         age_s = time.time() - process.started_at
         process.look_next_s = now_s + min(age_s * _AN_EIGHTH, at_least_every_s)
