@@ -51,6 +51,14 @@ class EvalProgram:
     """Whether words that belong to no option name what is evaluated."""
     environment: tuple[str, ...] = ()
     """Variables that name the directory of its logs: the only ones that are recorded."""
+    directory_option: str
+    """The recorded option that names that directory, or a file in it."""
+    default_directory: str | None
+    """Where logs go without it, seen from the working directory; None: then none is written."""
+    settings_option: str | None = None
+    """The recorded option that names a file in which the directory may stand."""
+    resuming_verbs: frozenset[str] = frozenset()
+    """Verbs that write no log for what is complete in their directory already."""
     has_ranks: bool = False
     """Whether processes with the same command line and different ranks are one eval."""
     open_files: tuple[OpenFile, ...] = ()
@@ -81,6 +89,9 @@ INSPECT = EvalProgram(
     flags=frozenset(_INSPECT_FLAGS.split()),
     has_words=True,
     environment=("INSPECT_LOG_DIR",),
+    directory_option="log_dir",
+    default_directory="logs",
+    resuming_verbs=frozenset({"eval-set"}),
     open_files=(
         OpenFile(
             path=re.compile(r".*/traces/trace-(?P<pid>\d+)\.log"),
@@ -114,6 +125,9 @@ LM_EVAL = EvalProgram(
     several=frozenset({"model_args", "tasks"}),
     pairs={"model_args": frozenset({"pretrained", "model", "path", "peft", "revision", "dtype", "max_length"})},
     has_words=False,
+    directory_option="output_path",
+    default_directory=None,
+    settings_option="config",
     has_ranks=True,
 )
 

@@ -228,12 +228,14 @@ class KernelFile:
 class CgroupPids:
     """One cgroup and those below it, as they come and go with the job's steps: walked again only after a change."""
 
-    __slots__ = ("_below", "_directory", "_links")
+    __slots__ = ("_below", "_data", "_directory", "_is_inner", "_links", "_pids")
 
     def __init__(self, directory: str) -> None:
         """Nothing is read yet."""
         self._directory = directory
         self._links = 0
+        self._is_inner = False
+        self._data, self._pids = b"", list[int]()
         self._below: dict[str, CgroupPids] = {}
 
     def pids(self) -> list[int]:
@@ -249,13 +251,24 @@ class CgroupPids:
         return found
 
     def _look(self) -> tuple[list[int], bool]:
-        pids, is_whole = _pids_in(self._directory), True
-        for below in self._children():
+        children = self._children()
+        pids = [] if self._is_inner else self._own_pids()
+        # Slurm, and the rules of v2, put processes into the lowest ones only: those above need no second look.
+        self._is_inner = bool(children) and not pids
+        is_whole = True
+        for below in children:
             try:
                 pids += below.pids()
             except OSError:
                 is_whole = False
         return pids, is_whole
+
+    def _own_pids(self) -> list[int]:
+        """Those in this cgroup itself; parsed only after a change."""
+        data = _read(f"{self._directory}/cgroup.procs")
+        if data != self._data:
+            self._data, self._pids = data, [int(word) for word in data.split()]
+        return self._pids.copy()
 
     def _children(self) -> list[CgroupPids]:
         """A directory has two links and one more for each below it; where that is not so it is listed each time."""
@@ -264,12 +277,12 @@ class CgroupPids:
             with os.scandir(self._directory) as entries:
                 paths = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
             self._below = {path: self._below.get(path) or CgroupPids(path) for path in paths}
-            self._links = links
+            self._links, self._is_inner = links, False
         return list(self._below.values())
 
 
-def _pids_in(directory: str) -> list[int]:
-    descriptor = os.open(f"{directory}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC)
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = b""
         while part := os.read(descriptor, _PIDS_BYTES):
@@ -278,4 +291,4 @@ def _pids_in(directory: str) -> list[int]:
                 break
     finally:
         os.close(descriptor)
-    return [int(word) for word in data.split()]
+    return data

@@ -72,6 +72,7 @@ class Witness:
         self._looks, self._left_out, self._trouble = 0, 0, ""
         self._is_changed = True
         self._loadavg, self._newest = -1, [b"", b""]
+        self._listed: list[int] = []
         self._next_report_s, self._reported_s = _NEVER, -_NEVER
         self._poll = select.poll()
         self._pidfds: dict[int, int] = {}
@@ -138,8 +139,8 @@ class Witness:
         now_s, self._looks = time.monotonic(), self._looks + 1
         if self._since is None:
             self._since = time.time()
-        if self._may_have_begun():
-            pids = set(source.pids())
+        if self._may_have_begun() and (listed := source.pids()) != self._listed:
+            self._listed, pids = listed, set(listed)
             for pid in self._processes.keys() - pids:
                 self._gone(pid)
             for pid in pids - self._processes.keys():
