@@ -8,6 +8,7 @@ from typing import Literal
 
 from evalmon_agent.tracking.records import Attempt, Eval, Job, Own
 from evalmon_agent.tracking.reported import Known, Pair, pairs
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 Witness = Literal["sacct", "squeue", "self", "none"]
@@ -31,7 +32,7 @@ class Step:
     `witness` says who tells of an end; it is None for a state that is none.
     """
 
-    job_id: str
+    job_id: JobId
     state: State
     at: float | None
     attempt: int | None

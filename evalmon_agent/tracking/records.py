@@ -11,6 +11,7 @@ from evalmon_agent.evidence.diagnosis.record import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 SCHEMA = 1
@@ -23,7 +24,7 @@ class Own(Struct, omit_defaults=True, gc=False):
     what the commands that it reports are called.
     """
 
-    job_id: str
+    job_id: JobId
     restart: int
     token: str | None = None
     started_at: float | None = None
@@ -74,7 +75,7 @@ class Attempt(Struct, omit_defaults=True, gc=False):
     with this `restart`.
     """
 
-    job_id: str
+    job_id: JobId
     submitted_at: float | None = None
     restart: int | None = None
     queue_state: State | None = None
@@ -111,7 +112,7 @@ class Job(Struct, omit_defaults=True, gc=False):
     long it did. None: not so.
     """
 
-    job_id: str
+    job_id: JobId
     registered_at: float
     token: str | None = None
     submitted_at: float | None = None
@@ -132,7 +133,7 @@ class Eval(Struct, gc=False):
     """
 
     name: str
-    job_id: str
+    job_id: JobId
     state: State = State.PENDING
     final: bool = False
     script: str | None = None
@@ -157,7 +158,7 @@ class HelperJob(Struct, omit_defaults=True):
     `alive`: whether squeue showed it as not over when it was last asked; None: not asked since it was submitted.
     """
 
-    job_id: str | None = None
+    job_id: JobId | None = None
     status: str | None = None
     alive: bool | None = None
 

@@ -19,7 +19,7 @@ from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, 
 from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.tracking.unnamed import name_for, script_in
 from evalmon_agent.tracking.waiting import base
-from evalmon_agent.words.job_id import parse_job_id
+from evalmon_agent.words.job_id import component_of, whole_job
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
@@ -149,8 +149,7 @@ def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport, queue
     for ev, job in bearers:
         if job.token is None or not report.tokens or job.token in report.tokens:
             return ev, job
-    job_id = parse_job_id(report.job_id)
-    is_part = job_id is not None and bool(job_id.het) and bool(index.of(str(job_id.job)))
+    is_part = component_of(report.job_id) is not None and bool(index.of(whole_job(report.job_id)))
     first = min((o.started_at for o in report.attempts if o.started_at is not None), default=None)
     if bearers or is_part or first is None:
         return None

@@ -15,6 +15,7 @@ from evalmon_agent.tracking.path import (
     replaced_at,
 )
 from evalmon_agent.tracking.records import Eval, ExperimentState, Job
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL
 
 
@@ -27,7 +28,7 @@ class Unmeasured:
     """
 
     name: str
-    job_id: str
+    job_id: JobId
     submitted_at: float | None
     latest: bool
     accounted: Figures | None
@@ -37,7 +38,7 @@ class Unmeasured:
     answered_at: float = 0.0
 
 
-def jobs_to_account(state: ExperimentState) -> list[str]:
+def jobs_to_account(state: ExperimentState) -> list[JobId]:
     """The ids to ask sacct about: gone from squeue, ended there, requeued, or ended without figures."""
     return sorted(
         {job.job_id for ev in state.evals.values() if not _is_settled(ev) for job in ev.jobs if _is_open(ev, job)},

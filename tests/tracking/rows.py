@@ -12,7 +12,7 @@ from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, Self
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import Eval, ExperimentState, Own
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.words.job_id import parse_job_id
+from evalmon_agent.words.job_id import number_of, parse_job_id
 from evalmon_agent.words.states import TERMINAL, State
 
 T = 1_790_000_000.0
@@ -39,7 +39,7 @@ def row(state: State | None, *, job_id: str = JOB, submit: float | None = 1.0, *
     assert found is not None
     plain = SqueueRow(
         job_id=found,
-        raw_id=found.job,
+        raw_id=number_of(found),
         state=state,
         state_word=str(state),
         submitted_at=None if submit is None else T + submit,
@@ -69,7 +69,7 @@ def account(state: State | None, *, job_id: str = JOB, submit: float | None = 1.
     over = state in TERMINAL or state is State.REQUEUED
     plain = SacctJob(
         job_id=found,
-        raw_id=found.job,
+        raw_id=number_of(found),
         cluster="test",
         user="me",
         state=state,

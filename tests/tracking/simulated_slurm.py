@@ -15,7 +15,7 @@ from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, SelfReport
 from evalmon_agent.tracking.records import Own
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.words.job_id import JobId, parse_job_id
+from evalmon_agent.words.job_id import JobId, number_of, parse_job_id
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 EPOCH = 1_790_000_000.0
@@ -143,7 +143,7 @@ class TrueJob:
         elapsed_s = (min(at, attempt.ended_at) - started_at) if started else None
         return SqueueRow(
             job_id=self.id,
-            raw_id=self.id.job,
+            raw_id=number_of(self.id),
             state=state,
             state_word=word,
             submitted_at=attempt.submitted_at,
@@ -193,7 +193,7 @@ class TrueJob:
         live = attempt.live_at(at) if started else State.PENDING
         return SacctJob(
             job_id=self.id,
-            raw_id=self.id.job,
+            raw_id=number_of(self.id),
             cluster="test",
             user="me",
             state=attempt.end if over else live,
