@@ -24,9 +24,8 @@ from evalmon_agent.submitting.report import SubmitReport, Totals
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock
-from evalmon_agent.words.numbers import number
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.sizes import human_bytes, number
 from evalmon_agent.words.states import State
 
 _COLOURS = {

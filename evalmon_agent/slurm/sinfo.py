@@ -1,11 +1,11 @@
-"""What does sinfo say of the partitions: the argv, and its rows as records."""
+"""Asks sinfo about the partitions: the argv, and its rows as records."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from evalmon_agent.words import durations
-from evalmon_agent.words.numbers import count
+from evalmon_agent.words.sizes import count
 
 _FORMAT = "%P\x1f%l\x1f%h\x1f%L"
 

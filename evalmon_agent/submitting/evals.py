@@ -11,8 +11,7 @@ from evalmon_agent.jobs.our_jobs import Helpers
 from evalmon_agent.jobs.prepare import prepare
 from evalmon_agent.jobs.register import BatchJob, Room
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.slurm.environment import for_evals
-from evalmon_agent.slurm.late_environment import digest
+from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.submitting.accompany import Mode, bring_sidecar
 from evalmon_agent.submitting.report import SubmitReport

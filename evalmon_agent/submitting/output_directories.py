@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from evalmon_agent.files.writable import why_not_writable
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_evals
-from evalmon_agent.slurm.output_pattern import path_beforehand
-from evalmon_agent.slurm.sbatch_options import in_effect
+from evalmon_agent.slurm.sbatch_options import in_effect, path_beforehand
 from evalmon_agent.submission.plan import Script
 
 _MAKES_DIRECTORIES = (23, 2)

@@ -25,8 +25,7 @@ from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.environment import carried, for_evals
-from evalmon_agent.slurm.late_environment import is_same
+from evalmon_agent.slurm.environment import carried, for_evals, is_same
 from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Submission
