@@ -34,7 +34,7 @@ FORBIDDEN = {
     "commands": "cli.show",
     "jobs": "monitor.poll",
     "collect": "jobs.register",
-    "monitor": "submitting.evals",
+    "monitor": "submitting.submit_evals",
     "submitting": "commands.submit",
     "checks": "commands.doctor",
 }

@@ -87,11 +87,11 @@ def watch(
     An array's id means all its tasks.
     """
     from evalmon_agent.commands.watch import watch as program
-    from evalmon_agent.submission.adoption import parse_wanted
+    from evalmon_agent.submission.adoption import parse_requests
 
     if not jobs and match is None:
         raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
-    wanted = parse_wanted(jobs)
+    wanted = parse_requests(jobs)
     settings = load_settings(experiment)
     is_first = not experiment.is_monitored()
     report = program(
@@ -134,13 +134,13 @@ def retry(
     """Submit again what did not succeed, with more of what it lacked."""
     from evalmon_agent.commands.retry import More
     from evalmon_agent.commands.retry import retry as program
-    from evalmon_agent.jobs.our_jobs import Helpers
-    from evalmon_agent.submission.retry_plan import Asked
+    from evalmon_agent.jobs.monitor_jobs import MonitorJobs
+    from evalmon_agent.submission.retry_plan import RetryRequest
 
     settings = load_settings(experiment)
     report = program(
-        Helpers(experiment, Slurm(os.environ), settings, os.environ),
-        Asked(names, failed_only=failed, changed=changed, max_retries=max_retries),
+        MonitorJobs(experiment, Slurm(os.environ), settings, os.environ),
+        RetryRequest(names, failed_only=failed, changed=changed, max_retries=max_retries),
         More(scale_time, scale_mem),
         mode=settings.mode,
         dry_run=dry_run,

@@ -19,8 +19,8 @@ from evalmon_agent.commands.watch import WatchReport
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import exposure
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.submitting.accompany import HelperReport
-from evalmon_agent.submitting.report import SubmitReport, Totals
+from evalmon_agent.submitting.start_monitor_jobs import MonitorJobReport
+from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock
@@ -118,7 +118,7 @@ def exposed(experiment: Experiment) -> None:
         click.echo(f"evalmon: note: {printable('; '.join(found))}", err=True)
 
 
-def _where(experiment: Experiment, completion: HelperReport | None) -> None:
+def _where(experiment: Experiment, completion: MonitorJobReport | None) -> None:
     is_to_come = completion is None or completion.status != "not needed"
     click.echo(shown(f"log: {experiment.log}"))
     click.echo(shown(f"summary{', once all are over' if is_to_come else ''}: {experiment.summary_md}"))
@@ -214,7 +214,7 @@ def _metrics_row(one: JobMetrics) -> list[str]:
     ]
 
 
-def _helper(kind: str, helper: HelperReport | None) -> None:
+def _helper(kind: str, helper: MonitorJobReport | None) -> None:
     if helper is None or helper.status == "refused":
         return
     job = f" job {helper.job_id}" if helper.job_id else ""
