@@ -39,8 +39,8 @@ def verdict(ev: Eval, log: LogSays | None) -> Verdict:
 
 def witnesses_agree(ev: Eval) -> bool | None:
     """Whether Slurm and the job's report tell the same of its end; None if one of them says nothing."""
-    known = incarnations(ev, ev.job_id)
-    return agree(slurm_says(known[-1].attempt), known[-1].own) if ev.final and known else None
+    known = incarnations(ev, ev.job_id) if ev.final else None
+    return agree(slurm_says(known[-1].attempt), known[-1].own) if known else None
 
 
 def agree(said: State | None, own: Own | None) -> bool | None:
