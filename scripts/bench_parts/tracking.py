@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench_parts.counted import Call, Counted, by_name
 from bench_parts.sidecar_watch import Mark, SidecarWatch
@@ -135,7 +136,7 @@ class Tracking:
     def _slurm(self, *argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(argv, env=self._counted.environ, capture_output=True, text=True, check=False)
 
-    def _json(self, name: str) -> dict[str, object]:
+    def _json(self, name: str) -> Any:
         try:
             return json.loads((self._experiment / "evalmon" / name).read_text())
         except FileNotFoundError:

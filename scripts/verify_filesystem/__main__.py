@@ -76,7 +76,7 @@ def _step() -> str | None:
     return f"{job}.{step}" if job and step else None
 
 
-def _text(facts: list[dict[str, str]], found: list[Finding], *, kind: str, is_sound: bool, hosts: int) -> str:
+def _text(facts: list[dict[str, str | None]], found: list[Finding], *, kind: str, is_sound: bool, hosts: int) -> str:
     lines = [f"{one['directory']} on {one['host']}: {one['mount']}" for one in facts]
     lines += [f"evalmon would lock it by {one['lock']}: {one['why']}" for one in facts[:1]]
     others = {one["lock"] for one in facts[1:]} - {facts[0]["lock"]}
