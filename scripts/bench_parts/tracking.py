@@ -82,10 +82,10 @@ class Tracking:
         return {**_of_sidecar(before, after, calls), **self._own_polls()}
 
     def _own_polls(self) -> dict[str, object]:
-        words = [sys.executable, "-m", "bench_parts.one_poll", str(self._experiment), str(_OWN_POLLS)]
+        words = [sys.executable, "-m", "bench_parts.one_poll", str(self._experiment), str(_OWN_POLLS + 1)]
         done = subprocess.run(words, env=self._counted.environ, capture_output=True, text=True, check=True)
         polls = json.loads(done.stdout)
-        return {f"a_poll_{key}": round(median(poll[key] for poll in polls)) for key in polls[0]}
+        return {f"a_poll_{key}": round(median(poll[key] for poll in polls[1:])) for key in polls[0]}
 
     def _end(self, deadline: float) -> float:
         """Cancel the one that stays; seconds until the summary is complete."""
