@@ -19,8 +19,7 @@ from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.slurm.sbatch_options import output_path
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.tracking.path import Incarnation, attempts_of
-from evalmon_agent.tracking.records import Eval
+from evalmon_agent.tracking.records import Attempt, Eval
 from evalmon_agent.words.job_id import JobId, task_of, whole_job
 
 _SCRIPT_BYTES = 1024 * 1024
@@ -43,7 +42,7 @@ def script_of(experiment: Experiment, ev: Eval, job_id: JobId, *, files: OwnedFi
     if job is None or ev.script is None:
         return ""
     if job.token is None:
-        known = (attempt.submitted_at for _, attempt in attempts_of(ev, job_id))
+        known = (attempt.submitted_at for attempt in job.attempts)
         submitted_at = min((at for at in (job.submitted_at, *known) if at is not None), default=None)
         return "" if submitted_at is None else _unchanged_since(submitted_at + 1, ev.script, files)
     try:
@@ -97,14 +96,14 @@ def _is_there(path: str, files: OwnedFiles) -> bool:
         return False
 
 
-def span_of(ev: Eval, one: Incarnation, *, output: str = "") -> attempt_log.Attempt | None:
+def span_of(ev: Eval, attempt: Attempt, *, output: str = "") -> attempt_log.Attempt | None:
     """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
-    attempt, own = one.attempt, one.own
-    mine = own is not None and own.started_at is not None
-    started_at = own.started_at if own is not None and mine else attempt.started_at
+    report = attempt.report
+    mine = report is not None and report.started_at is not None
+    started_at = report.started_at if report is not None and mine else attempt.started_at
     if started_at is None:
         return None
-    ended_at = own.ended_at if own is not None and own.ended_at is not None else attempt.ended_at
+    ended_at = report.ended_at if report is not None and report.ended_at is not None else attempt.ended_at
     parts = ev.name.split("/")
     return attempt_log.Attempt(
         started_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evalmon_agent.tracking.path import Witness
+from evalmon_agent.tracking.records import Attempt
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
@@ -18,7 +19,7 @@ class Transition:
     previous: State
     current: State
     at: float | None
-    attempt: int | None
+    attempt: Attempt | None
     witness: Witness | None = None
 
 
@@ -28,7 +29,7 @@ class Measured:
 
     name: str
     job_id: JobId
-    attempt: int
+    attempt: Attempt
 
 
 Event = Transition | Measured

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.records import Evidence, Own
+from evalmon_agent.tracking.records import Evidence, JobReport
 from evalmon_agent.tracking.registry import Registration
 from evalmon_agent.words.job_id import JobId
 
@@ -44,7 +44,7 @@ class SelfReport:
     job_id: JobId
     name: str | None
     output_dir: str | None
-    attempts: Sequence[Own]
+    attempts: Sequence[JobReport]
     tokens: frozenset[str] = frozenset()
     job_name: str | None = None
 

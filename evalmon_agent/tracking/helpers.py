@@ -100,7 +100,7 @@ def has_more_to_come(state: ExperimentState) -> bool:
 
 def _looks_over(ev: Eval) -> bool:
     """Over, as far as the log says: after a lost state the log knows before Slurm was asked again."""
-    return ev.final or (bool(ev.logged) and ev.logged[-1][0] == ev.job_id and ev.logged[-1][1] in TERMINAL)
+    return ev.final or ev.logged_state(ev.job_id) in TERMINAL
 
 
 def _latest(entries: Sequence[Entry], what: What) -> JobId | None:

@@ -36,7 +36,9 @@ def name_for(state: ExperimentState, report: SelfReport, queue: QueueAnswer | No
 
 def _logged_name(state: ExperimentState, job_id: str) -> str | None:
     logged = state.recovered.logged if state.recovered is not None else {}
-    return next((name for name, known in logged.items() if any(job == printable(job_id) for job, _ in known)), None)
+    return next(
+        (name for name, known in logged.items() if any(entry.job_id == printable(job_id) for entry in known)), None
+    )
 
 
 def script_in(row: SqueueRow) -> str | None:
