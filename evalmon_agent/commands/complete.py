@@ -29,7 +29,7 @@ from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_our_job, tell
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.helpers import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import unmeasured
@@ -74,7 +74,7 @@ def complete(
     """
     observer = Observer(experiment, slurm, settings, role="completion")
     measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
-    submitter = Submitter(experiment, settings, slurm, in_our_job(environ), sleep)
+    submitter = Submitter(experiment, settings, slurm, in_monitor_job(environ), sleep)
     deadline = time.monotonic() + _patience_s(environ)
     told = {"Error": unusable}
     unsaid = [blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", told)] if unusable else []

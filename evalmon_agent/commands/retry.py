@@ -130,7 +130,7 @@ def retry(
         preview(helpers, prepared, report, mode=mode)
         return report
     EvalSubmitter(helpers, report, mode, sleep).submit(prepared)
-    report.take(start_monitor_jobs(helpers, mode=mode, sidecar=report.sidecar))
+    report.completion, report.sidecar = start_monitor_jobs(helpers, mode=mode, sidecar=report.sidecar)
     return report
 
 

@@ -31,7 +31,7 @@ from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Submitter, in_our_job, tell
+from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.helpers import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
@@ -75,7 +75,7 @@ class Sidecar:
         self._observer = Observer(experiment, slurm, settings, role="sidecar")
         self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
         self._stop = StopSignals()
-        self._submitter = Submitter(experiment, settings, slurm, in_our_job(environ), self._pause)
+        self._submitter = Submitter(experiment, settings, slurm, in_monitor_job(environ), self._pause)
         self._is_stuck = False
         self._unsaid: list[list[str]] = []
         self._polls = 0

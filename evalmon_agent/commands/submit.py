@@ -94,7 +94,7 @@ def submit(
         preview(helpers, new, report, mode=mode)
         return report
     EvalSubmitter(helpers, report, mode, sleep).submit(new)
-    report.take(start_monitor_jobs(helpers, mode=mode, sidecar=report.sidecar))
+    report.completion, report.sidecar = start_monitor_jobs(helpers, mode=mode, sidecar=report.sidecar)
     return report
 
 

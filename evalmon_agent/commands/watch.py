@@ -160,9 +160,9 @@ def watch(
     resolve(experiment, slurm)
     _claim(experiment, adopted)
     if adopted or report.skipped:
-        ours = start_monitor_jobs(MonitorJobs(experiment, slurm, settings, environ), mode=mode)
-        report.completion, report.sidecar = ours.completion, ours.sidecar
-        if adopted and ours.completion.status == "not needed":
+        monitor_jobs = MonitorJobs(experiment, slurm, settings, environ)
+        report.completion, report.sidecar = start_monitor_jobs(monitor_jobs, mode=mode)
+        if adopted and report.completion.status == "not needed":
             write_report(experiment, settings, slurm)
     return report
 

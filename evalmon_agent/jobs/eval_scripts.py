@@ -79,13 +79,13 @@ def _named(experiment: Experiment, name: str) -> str:
 
 
 def _matching(experiment: Experiment, settings: Settings) -> list[str]:
-    found = {
+    matches = {
         os.path.join(experiment.root, match)
         for pattern in settings.scripts
         for match in glob.glob(pattern, root_dir=experiment.root, recursive=True)
     }
     ours = experiment.directory + os.sep
-    return sorted((path for path in found if not path.startswith(ours)), key=_naturally)
+    return sorted((path for path in matches if not path.startswith(ours)), key=_naturally)
 
 
 def _naturally(path: str) -> list[tuple[int, str]]:

@@ -51,28 +51,30 @@ class _Job:
         return (*components, *sorted(item for item in self.options.items() if item[0] not in _SAYS_NOTHING))
 
 
-def preview(helpers: MonitorJobs, prepared: Sequence[Prepared], report: SubmitReport, *, mode: Mode) -> None:
+def preview(monitor_jobs: MonitorJobs, prepared: Sequence[Prepared], report: SubmitReport, *, mode: Mode) -> None:
     """Add to the report what would be submitted and what Slurm would refuse, and the totals."""
-    environ = for_evals(helpers.environ)
-    jobs = [_Job(one, in_effect(one.script.head.options, environ, one.submission.options)) for one in prepared]
-    partitions = helpers.slurm.partitions()
+    environ = for_evals(monitor_jobs.environ)
+    jobs = [_Job(p, in_effect(p.script.head.options, environ, p.submission.options)) for p in prepared]
+    partitions = monitor_jobs.slurm.partitions()
     known = () if isinstance(partitions, Failure) else partitions
-    answers = _answers(helpers, jobs, report)
+    answers = _answers(monitor_jobs, jobs, report)
     taken = []
     for job in jobs:
         submission, answer = job.prepared.submission, answers[job.asks_for]
-        told = {"name": submission.name, "script": submission.script}
+        entry = {"name": submission.name, "script": submission.script}
         if answer.refusal and not is_submit_limit(answer.refusal):
-            report.refused.append({**told, "error": answer.refusal})
+            report.refused.append({**entry, "error": answer.refusal})
             continue
         taken.append(job)
         why = f"once there is room: {answer.refusal}" if answer.refusal else job.prepared.why
-        report.submitted.append({**told, "why": why} if why else told)
+        report.submitted.append({**entry, "why": why} if why else entry)
     report.warnings += _too_long(taken, known)
-    report.totals = _totals(helpers, taken, known, mode=mode)
+    report.totals = _totals(monitor_jobs, taken, known, mode=mode)
 
 
-def _answers(helpers: MonitorJobs, jobs: Sequence[_Job], report: SubmitReport) -> Mapping[tuple[object, ...], Tested]:
+def _answers(
+    monitor_jobs: MonitorJobs, jobs: Sequence[_Job], report: SubmitReport
+) -> Mapping[tuple[object, ...], Tested]:
     """Slurm's by what the jobs ask for, each asked once."""
     groups: defaultdict[tuple[object, ...], list[_Job]] = defaultdict(list)
     for job in jobs:
@@ -82,7 +84,7 @@ def _answers(helpers: MonitorJobs, jobs: Sequence[_Job], report: SubmitReport) -
     for number, (asks_for, alike) in enumerate(groups.items()):
         if number == MOST_ASKED and not why_not:
             why_not = f"only {MOST_ASKED} different sets of options are tried"
-        answers[asks_for] = Tested(unknown=why_not) if why_not else _ask(helpers, alike[0].prepared)
+        answers[asks_for] = Tested(unknown=why_not) if why_not else _ask(monitor_jobs, alike[0].prepared)
         why_not = answers[asks_for].unknown
     unasked = sum(len(alike) for asks_for, alike in groups.items() if answers[asks_for].unknown)
     if unasked:
@@ -90,22 +92,22 @@ def _answers(helpers: MonitorJobs, jobs: Sequence[_Job], report: SubmitReport) -
     return answers
 
 
-def _ask(helpers: MonitorJobs, one: Prepared) -> Tested:
-    submission = one.submission
-    launcher = launcher_for(helpers.experiment, helpers.settings, one)
+def _ask(monitor_jobs: MonitorJobs, prepared: Prepared) -> Tested:
+    submission = prepared.submission
+    launcher = launcher_for(monitor_jobs.experiment, monitor_jobs.settings, prepared)
     with private_file(submission.token, os.path.basename(submission.script), launcher) as path:
         argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *submission.options])
-        return helpers.slurm.test(argv, cwd=os.path.dirname(submission.script))
+        return monitor_jobs.slurm.test(argv, cwd=os.path.dirname(submission.script))
 
 
 def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str]:
     """Unless the site has EnforcePartLimits, Slurm takes them, and they wait for ever."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for job in jobs:
-        wanted_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
-        if wanted_s is not None and most_s is not None and wanted_s > most_s:
+        asked_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
+        if asked_s is not None and most_s is not None and asked_s > most_s:
             where = job.options.get("partition", "the default partition")
-            words = f"asks for {clock(wanted_s)}, and {where} gives {clock(most_s)}"
+            words = f"asks for {clock(asked_s)}, and {where} gives {clock(most_s)}"
             found[words].append(job.prepared.script.path)
     return [
         f"{scripts[0]}{f' and {len(scripts) - 1} more' if len(scripts) > 1 else ''}: {words}: it would wait for ever"
@@ -113,13 +115,13 @@ def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str
     ]
 
 
-def _totals(helpers: MonitorJobs, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
+def _totals(monitor_jobs: MonitorJobs, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
     sizes = [job.prepared.submission.size for job in jobs]
     hours = [_gpu_hours(job, partitions) for job in jobs]
     known = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
     return Totals(
         evals=sum(sizes),
-        helper_jobs=_helper_jobs(helpers, jobs, partitions, mode=mode),
+        helper_jobs=_monitor_job_count(monitor_jobs, jobs, partitions, mode=mode),
         gpu_hours=sum(known) if known or not jobs else None,
         evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
     )
@@ -134,18 +136,20 @@ def _gpu_hours(job: _Job, partitions: Sequence[Partition]) -> float | None:
     return None if number is None or limit_s is None else number * limit_s / 3600
 
 
-def _helper_jobs(helpers: MonitorJobs, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> int:
+def _monitor_job_count(
+    monitor_jobs: MonitorJobs, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode
+) -> int:
     """A completion job, and a sidecar unless one runs or it would take a node."""
     if not jobs:
         return 0
     if mode == "dependency":
         return 1
-    state, queue = state_file.load(helpers.experiment), helpers.slurm.queue()
+    state, queue = state_file.load(monitor_jobs.experiment), monitor_jobs.slurm.queue()
     alive = set() if isinstance(queue, Failure) else {row.job_id for row in queue.rows if row.goes_on}
     if state is not None and state.sidecar is not None and state.sidecar.job_id in alive:
         return 1
-    where = helpers.settings.sidecar.partition or place_of([job.options for job in jobs], {}).partition
-    return 1 if is_exclusive(where, partitions, linear=helpers.slurm.gives_whole_nodes()) else 2
+    where = monitor_jobs.settings.sidecar.partition or place_of([job.options for job in jobs], {}).partition
+    return 1 if is_exclusive(where, partitions, linear=monitor_jobs.slurm.gives_whole_nodes()) else 2
 
 
 _MAKES_DIRECTORIES = (23, 2)

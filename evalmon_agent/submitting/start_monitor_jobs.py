@@ -20,56 +20,50 @@ MonitorJobStatus = Literal["submitted", "running", "refused", "not needed"]
 
 @dataclass(frozen=True, slots=True)
 class MonitorJobReport:
-    """What became of a job of ours."""
+    """What became of the sidecar or the completion job."""
 
     status: MonitorJobStatus
     job_id: JobId | None = None
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MonitorJobReports:
-    """What became of both of them."""
-
-    completion: MonitorJobReport
-    sidecar: MonitorJobReport
-
-
 def start_monitor_jobs(
-    helpers: MonitorJobs, *, mode: Mode, sidecar: MonitorJobReport | None = None
-) -> MonitorJobReports:
+    monitor_jobs: MonitorJobs, *, mode: Mode, sidecar: MonitorJobReport | None = None
+) -> tuple[MonitorJobReport, MonitorJobReport]:
     """One poll, which records Submit times; then the completion job and the sidecar, unless they live already.
 
-    `sidecar`: what became of one that was brought before.
+    Returns what became of the completion job and of the sidecar.
+
+    `sidecar`: what became of one that was submitted before.
     """
-    observer = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command")
+    observer = Observer(monitor_jobs.experiment, monitor_jobs.slurm, monitor_jobs.settings, role="command")
     state = observer.observe_once(at_least_s=0).state
-    alive = _alive(helpers.slurm, otherwise=_ours(state))
-    waiting_for = active_jobs(helpers.experiment, state)
+    alive = _alive(monitor_jobs.slurm, otherwise=_ours(state))
+    waiting_for = active_jobs(monitor_jobs.experiment, state)
     old = state.completion.job_id if state.completion is not None else None
     if not waiting_for and not state.waiting:
         needless = MonitorJobReport("not needed", detail="no eval is active")
-        return MonitorJobReports(needless, sidecar or needless)
-    completion = _completion(helpers, old, alive, waiting_for)
+        return needless, sidecar or needless
+    completion = _completion(monitor_jobs, old, alive, waiting_for)
     if old is not None and completion.status == "submitted" and old in alive:
-        helpers.slurm.cancel([old])
-    sidecar = sidecar or _sidecar(helpers, state, alive, mode=mode)
+        monitor_jobs.slurm.cancel([old])
+    sidecar = sidecar or _sidecar(monitor_jobs, state, alive, mode=mode)
     observer.record()
-    return MonitorJobReports(completion, sidecar)
+    return completion, sidecar
 
 
-def start_sidecar(helpers: MonitorJobs, *, mode: Mode) -> MonitorJobReport:
+def start_sidecar(monitor_jobs: MonitorJobs, *, mode: Mode) -> MonitorJobReport:
     """The sidecar before the last of many evals: where the site takes no more, it has a place, and submits the rest."""
-    state = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command").record()
-    return _sidecar(helpers, state, _alive(helpers.slurm, otherwise=_ours(state)), mode=mode)
+    state = Observer(monitor_jobs.experiment, monitor_jobs.slurm, monitor_jobs.settings, role="command").record()
+    return _sidecar(monitor_jobs, state, _alive(monitor_jobs.slurm, otherwise=_ours(state)), mode=mode)
 
 
 def _completion(
-    helpers: MonitorJobs, old: JobId | None, alive: frozenset[JobId], waiting_for: Sequence[JobId]
+    monitor_jobs: MonitorJobs, old: JobId | None, alive: frozenset[JobId], waiting_for: Sequence[JobId]
 ) -> MonitorJobReport:
-    if old in alive and not _came_later(helpers.experiment, old):
+    if old in alive and not _came_later(monitor_jobs.experiment, old):
         return MonitorJobReport("running", old)
-    outcome = helpers.submit("completion", afterany=waiting_for, later_s=0 if waiting_for else WAITING_BEGIN_S)
+    outcome = monitor_jobs.submit("completion", afterany=waiting_for, later_s=0 if waiting_for else WAITING_BEGIN_S)
     if outcome.job_id is None:
         instead = "the sidecar submits it later, or evalmon submit" if outcome.limit else "evalmon report"
         detail = f"{outcome.refusal} (the summary is written by the sidecar; {instead})"
@@ -86,12 +80,14 @@ def _came_later(experiment: Experiment, completion: JobId | None) -> bool:
     return any(e.is_eval and e.accepted is not None and e.accepted.at > since for e in known)
 
 
-def _sidecar(helpers: MonitorJobs, state: ExperimentState, alive: frozenset[JobId], *, mode: Mode) -> MonitorJobReport:
+def _sidecar(
+    monitor_jobs: MonitorJobs, state: ExperimentState, alive: frozenset[JobId], *, mode: Mode
+) -> MonitorJobReport:
     if mode == "dependency":
         return MonitorJobReport("not needed", detail="mode dependency: no live view")
     if state.sidecar is not None and state.sidecar.job_id in alive:
         return MonitorJobReport("running", state.sidecar.job_id)
-    outcome = helpers.submit("sidecar")
+    outcome = monitor_jobs.submit("sidecar")
     if outcome.job_id is None:
         return MonitorJobReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
     return MonitorJobReport("submitted", outcome.job_id)
@@ -106,5 +102,5 @@ def _alive(slurm: Slurm, *, otherwise: frozenset[JobId]) -> frozenset[JobId]:
 
 
 def _ours(state: ExperimentState) -> frozenset[JobId]:
-    helpers = (state.sidecar, state.completion)
-    return frozenset(helper.job_id for helper in helpers if helper is not None and helper.job_id is not None)
+    monitor_jobs = (state.sidecar, state.completion)
+    return frozenset(job.job_id for job in monitor_jobs if job is not None and job.job_id is not None)

@@ -14,7 +14,7 @@ from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
-from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, MonitorJobReports, start_sidecar
+from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_sidecar
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, on_command, tell
 from evalmon_agent.tracking.registry import Submission
 from evalmon_agent.tracking.unsubmitted import waiting
@@ -53,72 +53,70 @@ class SubmitReport:
     sidecar: MonitorJobReport | None = None
     totals: Totals | None = None
 
-    def take(self, ours: MonitorJobReports) -> None:
-        """Add what became of our own jobs."""
-        self.completion, self.sidecar = ours.completion, ours.sidecar
-
     @property
     def exit_status(self) -> int:
         """1 if Slurm refused something."""
-        helpers = [self.completion, self.sidecar]
-        return int(bool(self.refused) or any(h is not None and h.status == "refused" for h in helpers))
+        monitor_jobs = [self.completion, self.sidecar]
+        return int(bool(self.refused) or any(job is not None and job.status == "refused" for job in monitor_jobs))
 
 
 @dataclass(frozen=True, slots=True)
 class EvalSubmitter:
     """Submits evals for one command, or puts on record that they wait."""
 
-    helpers: MonitorJobs
+    monitor_jobs: MonitorJobs
     report: SubmitReport
     mode: Mode
     sleep: Callable[[float], object] = time.sleep
 
     def submit(self, new: Sequence[Prepared]) -> None:
         """All of them, and those that wait from before, as far as there is room."""
-        settings = self.helpers.settings
+        settings = self.monitor_jobs.settings
         if settings.max_submit is not None or settings.stagger:
             self._plan(new)
         else:
             self._submit_until_full(new)
-        self._submit_waiting({one.submission.token: one for one in new})
+        self._submit_waiting({prepared.submission.token: prepared for prepared in new})
 
     def _submit_until_full(self, new: Sequence[Prepared]) -> None:
-        for number, one in enumerate(new, 1):
-            if not self._submit_one(one):
+        for number, prepared in enumerate(new, 1):
+            if not self._submit_one(prepared):
                 self._plan(new[number - 1 :])
                 return
             if number == _MANY and len(new) > number and self.mode == "sidecar":
-                self.report.sidecar = start_sidecar(self.helpers, mode=self.mode)
+                self.report.sidecar = start_sidecar(self.monitor_jobs, mode=self.mode)
 
-    def _submit_one(self, one: Prepared) -> bool:
+    def _submit_one(self, prepared: Prepared) -> bool:
         """False if the site takes no more for now."""
-        experiment, submission = self.helpers.experiment, one.submission
-        job = self._prepare(one)
-        if claims.claim_evals(experiment, submission, Room(), instead_of=one.instead_of) != "claimed":
+        experiment, submission = self.monitor_jobs.experiment, prepared.submission
+        job = self._prepare(prepared)
+        if claims.claim_evals(experiment, submission, Room(), instead_of=prepared.instead_of) != "claimed":
             self.report.skipped.append(_taken(submission))
             return True
-        outcome = register.submit(experiment, self.helpers.slurm, job)
+        outcome = register.submit(experiment, self.monitor_jobs.slurm, job)
         if outcome.job_id is not None:
-            self._submitted(one, submission, outcome.job_id)
+            self._submitted(prepared, submission, outcome.job_id)
         elif not outcome.limit:
             self.report.refused.append(_refused(submission, outcome))
         return not outcome.limit
 
     def _plan(self, new: Sequence[Prepared]) -> None:
         """Put these on record as waiting, with the environment that they are to have."""
-        for one in new:
-            self._prepare(one)
-        experiment = self.helpers.experiment
+        for prepared in new:
+            self._prepare(prepared)
+        experiment = self.monitor_jobs.experiment
         known = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in known if e.planned is not None)
-        environment = digest(for_evals(self.helpers.environ), salt=next(salts, None) or claims.new_token())
+        environment = digest(for_evals(self.monitor_jobs.environ), salt=next(salts, None) or claims.new_token())
         planned = claims.plan_evals(experiment, new, environment=environment)
-        self.report.skipped += [_taken(one.submission) for one in new if one.submission.token not in planned]
+        self.report.skipped += [
+            _taken(prepared.submission) for prepared in new if prepared.submission.token not in planned
+        ]
 
     def _submit_waiting(self, new: Mapping[str, Prepared]) -> None:
-        helpers = self.helpers
-        place = on_command(helpers.environ, submits=True)
-        submitter = Submitter(helpers.experiment, helpers.settings, helpers.slurm, place, self.sleep)
+        jobs = self.monitor_jobs
+        place = on_command(jobs.environ, submits=True)
+        submitter = Submitter(jobs.experiment, jobs.settings, jobs.slurm, place, self.sleep)
         progress = submitter.run(until=time.time() + _PATIENCE_S)
         for submission, job_id in progress.submitted:
             token = submission.token
@@ -127,21 +125,21 @@ class EvalSubmitter:
         self._tell_waiting(progress)
 
     def _tell_waiting(self, progress: Progress) -> None:
-        helpers = self.helpers
-        left = waiting(helpers.experiment.ledger.entries())
+        jobs = self.monitor_jobs
+        left = waiting(jobs.experiment.ledger.entries())
         why = progress.detail or "submitted by somebody else"
         self.report.waiting += [{"name": entry.submission.name, "why": why} for entry in left]
         if left:
-            tell(Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command"), progress)
+            tell(Observer(jobs.experiment, jobs.slurm, jobs.settings, role="command"), progress)
 
-    def _submitted(self, one: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
+    def _submitted(self, prepared: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
         told = {"name": submission.name, "job_id": job_id, "script": submission.script}
-        why = one.why if one is not None and one.why else why
+        why = prepared.why if prepared is not None and prepared.why else why
         self.report.submitted.append({**told, "why": why} if why else told)
 
-    def _prepare(self, one: Prepared) -> BatchJob:
-        helpers = self.helpers
-        return prepare(helpers.experiment, helpers.settings, one)
+    def _prepare(self, prepared: Prepared) -> BatchJob:
+        jobs = self.monitor_jobs
+        return prepare(jobs.experiment, jobs.settings, prepared)
 
 
 def _taken(submission: Submission) -> dict[str, str | None]:
