@@ -34,7 +34,7 @@ FORBIDDEN = {
     "cli": "commands.submit",
     "jobs": "monitor.poll",
     "collect": "jobs.register",
-    "monitor": "submitting.evals",
+    "monitor": "submitting.submit_evals",
     "submitting": "commands.submit",
     "checks": "commands.doctor",
 }

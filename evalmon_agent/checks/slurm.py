@@ -10,8 +10,8 @@ from evalmon_agent.settings import OurJob, Settings
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, Kind
-from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.our_jobs import cut_time, is_exclusive
+from evalmon_agent.slurm.sinfo import Partition, is_exclusive
+from evalmon_agent.submission.monitor_script import cut_time
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.job_id import JobId
 

@@ -21,8 +21,7 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.job_id import JobId, parse_job_id, whole_job
-from evalmon_agent.words.numbers import number
-from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.sizes import human_bytes, number
 from evalmon_agent.words.states import ACTIVE, State
 
 _COLUMNS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")

@@ -1,4 +1,4 @@
-"""What does seff say of a finished job: the argv, its report as a record, and whether to believe it."""
+"""Asks seff about a finished job: the argv, its report as a record, and whether to believe it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.words import durations, sizes
 from evalmon_agent.words.job_id import JobId
-from evalmon_agent.words.numbers import count
+from evalmon_agent.words.sizes import count
 from evalmon_agent.words.states import TERMINAL, parse_state
 
 _KEYS = frozenset(

@@ -1,11 +1,12 @@
-"""What does sinfo say of the partitions: the argv, and its rows as records."""
+"""Asks sinfo about the partitions: the argv, and its rows as records."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.words import durations
-from evalmon_agent.words.numbers import count
+from evalmon_agent.words.sizes import count
 
 _FORMAT = "%P\x1f%l\x1f%h\x1f%L"
 
@@ -61,3 +62,15 @@ def parse_memory(text: str) -> dict[str, int]:
             name = name.strip().removesuffix("*")
             found[name] = max(found.get(name, 0), mebibytes * 1024**2)
     return found
+
+
+def is_exclusive(partition: str | None, partitions: Sequence[Partition], *, linear: bool = False) -> bool:
+    """Whether a small job takes a whole node there, which a sidecar must not. `linear`: the cluster's select/linear."""
+    named = named_partitions(partition, partitions)
+    return any(p.exclusive or (linear and not p.oversubscribed) for p in named) or (linear and not named)
+
+
+def named_partitions(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
+    """Those that `--partition=a,b` names; without it, the default one."""
+    names = partition.split(",") if partition else []
+    return [p for p in partitions if (p.name in names if names else p.is_default)]

@@ -1,4 +1,4 @@
-"""Where do jobs run that somebody else submitted: working directory, partition, account and qos, as Slurm has them."""
+"""Asks squeue and sacct where jobs run that somebody else submitted: partition, account, QOS, working directory."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, expand_pending
-from evalmon_agent.words.stamps import parse_stamp
 
 # As in squeue.py: a record starts with \x1e, and what may hold anything, the directory, comes last.
 _QUEUE_FIELDS = ("%i", "%V", "%P", "%a", "%q", "%Z")

@@ -1,4 +1,4 @@
-"""What Slurm gets instead of the user's script: a launcher that carries the script and runs it, monitored.
+"""Renders what Slurm gets instead of the user's script: a launcher that carries the script and runs it, monitored.
 
 The launcher has the script's leading comment block, so Slurm reads the same `#SBATCH` lines, and below its own few
 lines the script itself, byte for byte. Slurm spools it, so nobody can change what runs by changing files. In the job

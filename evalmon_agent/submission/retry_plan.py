@@ -1,4 +1,4 @@
-"""Which evals are run again, and why not the others: what did not succeed, but nothing that is paid for. Pure."""
+"""Decides which evals are run again: those that did not succeed, unless a run is already paid for. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNCERTAIN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RetryRequest:
     """What the user asked for. `names`: evals, arrays or patterns; none for all. `changed`: scripts as they are now."""
 
     names: Sequence[str] = ()
@@ -42,7 +42,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """Run it again. `log`: its eval's log, if it is one to go on from."""
 
     reason: str
@@ -51,7 +51,7 @@ class Again:
     log: str | None = None
 
 
-def decide(ev: Eval, entry: Entry | None, evidence: Evidence, asked: Asked, *, is_waiting: bool) -> Again | str:
+def decide(ev: Eval, entry: Entry | None, evidence: Evidence, asked: RetryRequest, *, is_waiting: bool) -> Retry | str:
     """Run it again, or why not; "" where nobody would ask why. `entry`: the submission of ours that counts."""
     if is_waiting:
         return "it waits for room already"
@@ -88,17 +88,17 @@ def array_option(tasks: Sequence[int], spec: str) -> str:
     return f"--array={','.join(parts)}{kept}"
 
 
-def logs_of(chosen: Mapping[int | None, Again], script: str) -> dict[int | None, str]:
+def logs_of(chosen: Mapping[int | None, Retry], script: str) -> dict[int | None, str]:
     """The logs to go on from, by task, if the script knows what to do with one."""
     if RETRY_LOG not in script:
         return {}
     return {task: again.log for task, again in chosen.items() if again.log is not None}
 
 
-def _again(ev: Eval, evidence: Evidence) -> Again:
+def _again(ev: Eval, evidence: Evidence) -> Retry:
     result = evidence.result
     is_log = result is not None and result.status in _RESUMABLE and bool(result.samples_completed)
-    return Again(
+    return Retry(
         reason=str(ev.state) if ev.state is not State.COMPLETED else f"its log says {result.status if result else '?'}",
         more_time=ev.state is State.TIMEOUT,
         more_memory=ev.state is State.OUT_OF_MEMORY,
@@ -106,7 +106,7 @@ def _again(ev: Eval, evidence: Evidence) -> Again:
     )
 
 
-def _not_possible(ev: Eval, entry: Entry | None, asked: Asked) -> str:
+def _not_possible(ev: Eval, entry: Entry | None, asked: RetryRequest) -> str:
     if entry is None or entry.adopted is not None:
         return "evalmon did not submit it; submit its script yourself, and then: evalmon watch"
     if ev.jobs[-1].token != entry.token:

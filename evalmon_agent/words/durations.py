@@ -1,9 +1,10 @@
-"""How long: Slurm's durations as seconds, and seconds as the texts that people read."""
+"""Parses Slurm's durations (seconds) and time stamps (epoch seconds), and prints durations for people."""
 
 from __future__ import annotations
 
 import math
 import re
+from datetime import datetime
 
 _CLOCK = re.compile(r"(?:(\d{1,7})-)?(?:(\d{1,7}):)?(\d{1,7}):(\d{1,7}(?:\.\d{1,9})?)", re.ASCII)
 _DAYS_HOURS = re.compile(r"(\d{1,7})-(\d{1,7})", re.ASCII)
@@ -14,6 +15,11 @@ _TIME_OPTION = re.compile(
     r"|(?P<only>\d{1,10})",
     re.ASCII,
 )
+
+# 9999-12-31: what lies behind it cannot be shown.
+_LAST_S = 253_402_300_799
+
+_EPOCH = re.compile(r"[0-9]{1,12}")
 
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -56,6 +62,22 @@ def time_option(text: str) -> float | None:
     seconds = part.get("seconds", 0) + part.get("s", 0)
     whole = part.get("days", 0) * 1440 + hours * 60 + minutes + math.ceil(seconds / _MINUTE_S)
     return float(whole * _MINUTE_S) or None
+
+
+def parse_stamp(text: str) -> float | None:
+    """Epoch seconds of `1700000000` (SLURM_TIME_FORMAT=%s) or of ISO 8601 with an offset.
+
+    None for `Unknown`, `None`, `N/A`, 0 and for local time without offset: whose local time is not said.
+    """
+    text = text.strip()
+    if _EPOCH.fullmatch(text):
+        seconds = int(text)
+        return float(seconds) if 0 < seconds <= _LAST_S else None
+    try:
+        stamp = datetime.fromisoformat(text)
+        return stamp.timestamp() if stamp.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def clock(seconds: float | None) -> str:

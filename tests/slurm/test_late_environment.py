@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.environment import carried, clean, for_evals, for_our_jobs, for_submission
-from evalmon_agent.slurm.late_environment import CARRIER, digest, is_same, pack, unpack
+from evalmon_agent.slurm.environment import (
+    CARRIER,
+    carried,
+    clean,
+    digest,
+    for_evals,
+    for_our_jobs,
+    for_submission,
+    is_same,
+    pack,
+    unpack,
+)
 
 NAMES = st.text(st.characters(exclude_characters="\0=", exclude_categories=["Cs"]), min_size=1, max_size=20)
 VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)

@@ -12,11 +12,10 @@ import pytest
 
 import second_user
 from evalmon_agent.settings import OurJob, Settings
-from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.our_jobs import (
+from evalmon_agent.slurm.sinfo import Partition, is_exclusive
+from evalmon_agent.submission.monitor_script import (
     Place,
     cut_time,
-    is_exclusive,
     options,
     place_of,
     script,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from evalmon_agent.jobs import register
-from evalmon_agent.jobs.our_jobs import Helpers
-from evalmon_agent.jobs.prepare import prepare
-from evalmon_agent.jobs.register import BatchJob, Room
+from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs.claims import Room
+from evalmon_agent.jobs.eval_scripts import prepare
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs
+from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.slurm.environment import for_evals
-from evalmon_agent.slurm.late_environment import digest
+from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
-from evalmon_agent.submitting.accompany import Mode, bring_sidecar
-from evalmon_agent.submitting.report import SubmitReport
-from evalmon_agent.submitting.waiting import Progress, Submitter, on_command, tell
+from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, MonitorJobReports, start_sidecar
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, on_command, tell
 from evalmon_agent.tracking.registry import Submission
 from evalmon_agent.tracking.unsubmitted import waiting
 from evalmon_agent.words.job_id import JobId
@@ -29,10 +28,47 @@ _PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Evals:
+class Totals:
+    """What a dry run would submit: evals (each task of an array), jobs of evalmon's own, GPUs times time limits.
+
+    `gpu_hours` is of those evals of which it is known: all but `evals_without_gpu_hours`; None if it is of none.
+    """
+
+    evals: int
+    helper_jobs: int
+    gpu_hours: float | None
+    evals_without_gpu_hours: int
+
+
+@dataclass(slots=True)
+class SubmitReport:
+    """What was done, for people and for --json; `refused` holds Slurm's words verbatim, `warnings` what will fail."""
+
+    submitted: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[dict[str, str | None]] = field(default_factory=list)
+    waiting: list[dict[str, str]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    completion: MonitorJobReport | None = None
+    sidecar: MonitorJobReport | None = None
+    totals: Totals | None = None
+
+    def take(self, ours: MonitorJobReports) -> None:
+        """Add what became of our own jobs."""
+        self.completion, self.sidecar = ours.completion, ours.sidecar
+
+    @property
+    def exit_status(self) -> int:
+        """1 if Slurm refused something."""
+        helpers = [self.completion, self.sidecar]
+        return int(bool(self.refused) or any(h is not None and h.status == "refused" for h in helpers))
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSubmitter:
     """Submits evals for one command, or puts on record that they wait."""
 
-    helpers: Helpers
+    helpers: MonitorJobs
     report: SubmitReport
     mode: Mode
     sleep: Callable[[float], object] = time.sleep
@@ -52,13 +88,13 @@ class Evals:
                 self._plan(new[number - 1 :])
                 return
             if number == _MANY and len(new) > number and self.mode == "sidecar":
-                self.report.sidecar = bring_sidecar(self.helpers, mode=self.mode)
+                self.report.sidecar = start_sidecar(self.helpers, mode=self.mode)
 
     def _submit_one(self, one: Prepared) -> bool:
         """False if the site takes no more for now."""
         experiment, submission = self.helpers.experiment, one.submission
         job = self._prepare(one)
-        if register.claim_evals(experiment, submission, Room(), instead_of=one.instead_of) != "claimed":
+        if claims.claim_evals(experiment, submission, Room(), instead_of=one.instead_of) != "claimed":
             self.report.skipped.append(_taken(submission))
             return True
         outcome = register.submit(experiment, self.helpers.slurm, job)
@@ -75,8 +111,8 @@ class Evals:
         experiment = self.helpers.experiment
         known = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in known if e.planned is not None)
-        environment = digest(for_evals(self.helpers.environ), salt=next(salts, None) or register.new_token())
-        planned = register.plan(experiment, new, environment=environment)
+        environment = digest(for_evals(self.helpers.environ), salt=next(salts, None) or claims.new_token())
+        planned = claims.plan_evals(experiment, new, environment=environment)
         self.report.skipped += [_taken(one.submission) for one in new if one.submission.token not in planned]
 
     def _submit_waiting(self, new: Mapping[str, Prepared]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, MonitorJobs, active_jobs
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
@@ -15,27 +15,29 @@ from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
 
 Mode = Literal["sidecar", "dependency"]
-HelperStatus = Literal["submitted", "running", "refused", "not needed"]
+MonitorJobStatus = Literal["submitted", "running", "refused", "not needed"]
 
 
 @dataclass(frozen=True, slots=True)
-class HelperReport:
+class MonitorJobReport:
     """What became of a job of ours."""
 
-    status: HelperStatus
+    status: MonitorJobStatus
     job_id: JobId | None = None
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Accompanied:
+class MonitorJobReports:
     """What became of both of them."""
 
-    completion: HelperReport
-    sidecar: HelperReport
+    completion: MonitorJobReport
+    sidecar: MonitorJobReport
 
 
-def accompany(helpers: Helpers, *, mode: Mode, sidecar: HelperReport | None = None) -> Accompanied:
+def start_monitor_jobs(
+    helpers: MonitorJobs, *, mode: Mode, sidecar: MonitorJobReport | None = None
+) -> MonitorJobReports:
     """One poll, which records Submit times; then the completion job and the sidecar, unless they live already.
 
     `sidecar`: what became of one that was brought before.
@@ -46,34 +48,34 @@ def accompany(helpers: Helpers, *, mode: Mode, sidecar: HelperReport | None = No
     waiting_for = active_jobs(helpers.experiment, state)
     old = state.completion.job_id if state.completion is not None else None
     if not waiting_for and not state.waiting:
-        needless = HelperReport("not needed", detail="no eval is active")
-        return Accompanied(needless, sidecar or needless)
+        needless = MonitorJobReport("not needed", detail="no eval is active")
+        return MonitorJobReports(needless, sidecar or needless)
     completion = _completion(helpers, old, alive, waiting_for)
     if old is not None and completion.status == "submitted" and old in alive:
         helpers.slurm.cancel([old])
     sidecar = sidecar or _sidecar(helpers, state, alive, mode=mode)
     observer.record()
-    return Accompanied(completion, sidecar)
+    return MonitorJobReports(completion, sidecar)
 
 
-def bring_sidecar(helpers: Helpers, *, mode: Mode) -> HelperReport:
+def start_sidecar(helpers: MonitorJobs, *, mode: Mode) -> MonitorJobReport:
     """The sidecar before the last of many evals: where the site takes no more, it has a place, and submits the rest."""
     state = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command").record()
     return _sidecar(helpers, state, _alive(helpers.slurm, otherwise=_ours(state)), mode=mode)
 
 
 def _completion(
-    helpers: Helpers, old: JobId | None, alive: frozenset[JobId], waiting_for: Sequence[JobId]
-) -> HelperReport:
+    helpers: MonitorJobs, old: JobId | None, alive: frozenset[JobId], waiting_for: Sequence[JobId]
+) -> MonitorJobReport:
     if old in alive and not _came_later(helpers.experiment, old):
-        return HelperReport("running", old)
+        return MonitorJobReport("running", old)
     outcome = helpers.submit("completion", afterany=waiting_for, later_s=0 if waiting_for else WAITING_BEGIN_S)
     if outcome.job_id is None:
         instead = "the sidecar submits it later, or evalmon submit" if outcome.limit else "evalmon report"
         detail = f"{outcome.refusal} (the summary is written by the sidecar; {instead})"
-        return HelperReport("refused", detail=detail)
+        return MonitorJobReport("refused", detail=detail)
     number = len(waiting_for)
-    return HelperReport("submitted", outcome.job_id, f"after {number} job{'s' * (number != 1)}")
+    return MonitorJobReport("submitted", outcome.job_id, f"after {number} job{'s' * (number != 1)}")
 
 
 def _came_later(experiment: Experiment, completion: JobId | None) -> bool:
@@ -84,15 +86,15 @@ def _came_later(experiment: Experiment, completion: JobId | None) -> bool:
     return any(e.is_eval and e.accepted is not None and e.accepted.at > since for e in known)
 
 
-def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[JobId], *, mode: Mode) -> HelperReport:
+def _sidecar(helpers: MonitorJobs, state: ExperimentState, alive: frozenset[JobId], *, mode: Mode) -> MonitorJobReport:
     if mode == "dependency":
-        return HelperReport("not needed", detail="mode dependency: no live view")
+        return MonitorJobReport("not needed", detail="mode dependency: no live view")
     if state.sidecar is not None and state.sidecar.job_id in alive:
-        return HelperReport("running", state.sidecar.job_id)
+        return MonitorJobReport("running", state.sidecar.job_id)
     outcome = helpers.submit("sidecar")
     if outcome.job_id is None:
-        return HelperReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
-    return HelperReport("submitted", outcome.job_id)
+        return MonitorJobReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
+    return MonitorJobReport("submitted", outcome.job_id)
 
 
 def _alive(slurm: Slurm, *, otherwise: frozenset[JobId]) -> frozenset[JobId]:

@@ -1,4 +1,4 @@
-"""How do the sidecar and the completion job get into Slurm: prepared like the evals, and never twice."""
+"""Submits the monitor jobs, sidecar and completion job: prepared like the evals, and never twice."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment import settings as settings_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.register import BatchJob, Outcome, claim, new_token, submit
+from evalmon_agent.jobs.claims import claim, new_token
+from evalmon_agent.jobs.register import BatchJob, Outcome, submit
 from evalmon_agent.settings import OurJob, Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.our_jobs import (
+from evalmon_agent.slurm.sinfo import Partition, is_exclusive
+from evalmon_agent.submission.monitor_script import (
     Kind,
     Place,
     cut_time,
-    is_exclusive,
     options,
     place_of,
     script,
@@ -37,7 +37,7 @@ WAITING_BEGIN_S = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Helpers:
+class MonitorJobs:
     """Submits our own jobs for one experiment."""
 
     experiment: Experiment
