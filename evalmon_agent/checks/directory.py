@@ -9,7 +9,7 @@ from evalmon_agent.checks.finding import Finding, ok, problem, warning
 from evalmon_agent.errors import UnsafeDirectoryError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import exposure, refuse_world_writable
-from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.permissions import user_name
 from evalmon_agent.settings import Settings
 
 _CHECK = "directory"

@@ -8,7 +8,7 @@ import time
 from evalmon_agent.checks.filesystem import probe_place
 from evalmon_agent.checks.finding import Finding, ok, problem, warning
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.sweep import OLD_AFTER_S
+from evalmon_agent.files.replace import OLD_AFTER_S
 
 _CHECK = "clock"
 _AGREE_S = 5.0

@@ -13,7 +13,7 @@ from evalmon_agent.experiment import identity
 from evalmon_agent.experiment.identity import Identity
 from evalmon_agent.experiment.ledger import Ledger
 from evalmon_agent.files import trusted
-from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.pinned import Pinned, nowhere
 from evalmon_agent.files.trusted import ForeignError
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
-from evalmon_agent.files.ownership import is_trusted, user_name, writers
-from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.permissions import is_trusted, user_name, writers
+from evalmon_agent.files.trusted import read_at
 from evalmon_agent.settings import Settings
 from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Script, read_script
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.ownership import exposed
+from evalmon_agent.files.permissions import exposed
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, Kind
 

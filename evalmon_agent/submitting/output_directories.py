@@ -9,7 +9,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from evalmon_agent.files.writable import why_not_writable
+from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.output_pattern import path_beforehand

@@ -15,7 +15,7 @@ def foreign_modules_after(module: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()} - OURS
 
 
-@pytest.mark.parametrize("module", ["run", "hook", "writer", "sample", "sampling.sampler"])
+@pytest.mark.parametrize("module", ["run", "hook", "report_file", "sample", "sampling.sampler"])
 def test_in_a_job_only_the_standard_library_is_imported(module: str) -> None:
     """The sampler imports pynvml when it looks for GPUs, and psutil on kernels that do not tell children."""
     assert foreign_modules_after(f"evalmon_agent.agent.{module}") == set()

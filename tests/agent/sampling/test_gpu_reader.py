@@ -5,7 +5,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from evalmon_agent.agent.sampling.gpu_look import SampleMean
+from evalmon_agent.agent.sampling.gpu_reader import SampleMean
 
 TYPES = {0: ("dVal", 37.5), 1: ("uiVal", 37), 2: ("ulVal", 2**40), 3: ("ullVal", 2**40), 4: ("sllVal", -5)}
 TYPES[5] = ("siVal", -5)
