@@ -19,10 +19,10 @@ from tracking.rows import (
     account,
     accounts,
     launcher,
-    own,
     queue,
     registered,
     report,
+    reported,
     row,
 )
 
@@ -69,7 +69,7 @@ def measured(
 
 def finished() -> Told:
     """One eval that went well, with everything known of it."""
-    found = Told(Facts(registrations=[registered()]), report(own(start=6, end=297, exit_code=0)))
+    found = Told(Facts(registrations=[registered()]), report(reported(start=6, end=297, exit_code=0)))
     found.take(queue(300, row(State.COMPLETED, start=5, end=297)))
     found.take(accounts(300, account(State.COMPLETED, start=5, end=297)))
     found.take(measured(evidence=Evidence(GPU, RESULT, expects_log=True, log="/exp/slurm-123.out")))
@@ -104,9 +104,9 @@ def mixed() -> Told:
         )
     ]
     found.take(queue(1810, *rows))
-    found.take(report(own(job_id="124", start=6, end=99, exit_code=3), job_id="124", name=names[1]))
-    found.take(report(own(job_id="125", start=6, end=199, exit_code=0), job_id="125", name=names[2]))
-    found.take(report(own(job_id="127", start=6, end=1804, signal=15), job_id="127", name=names[4]))
+    found.take(report(reported(start=6, end=99, exit_code=3), job_id="124", name=names[1]))
+    found.take(report(reported(start=6, end=199, exit_code=0), job_id="125", name=names[2]))
+    found.take(report(reported(start=6, end=1804, signal=15), job_id="127", name=names[4]))
     failed = EvalResult(status="error", samples_completed=3, samples_total=10, error="Boom: `x`\n| y |" + "z" * 300)
     found.take(measured(evidence=Evidence(GPU, RESULT, expects_log=True, log="/exp/slurm-123.out")))
     found.take(measured(Figures(95.0, 1800.0), Evidence(None, failed, log="/exp/o_1.out"), name=names[1], job_id="124"))
