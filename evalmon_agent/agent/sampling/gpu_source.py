@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn
@@ -38,6 +39,9 @@ class Source(Protocol):
 
     def tick(self) -> GpuTick:
         """All rows of one moment."""
+
+    def look(self) -> None:
+        """Take note, between two ticks, of what passes quickly."""
 
 
 class NoGpuError(Exception):
@@ -103,7 +107,7 @@ class NvmlSource:
     ) -> None:
         self._nvml = nvml
         self._devices = devices
-        self._looks: dict[str, GpuReader] = {}
+        self._readers: dict[str, GpuReader] = {}
         self._lost_until_s: dict[str, float] = {}
         self._look_again_after_s = look_again_after_s
         self.count = len(devices)
@@ -118,7 +122,7 @@ class NvmlSource:
             if is_lost and time.monotonic() < self._lost_until_s[device.uuid]:
                 continue
             try:
-                reading = self._look(device).read()
+                reading = self._reader(device).read()
                 self._lost_until_s.pop(device.uuid, None)
             except LostError as lost:
                 self._lose(device)
@@ -131,14 +135,20 @@ class NvmlSource:
             tick.add(gpu_rows.row(device, reading, at))
         return tick
 
-    def _look(self, device: Device) -> GpuReader:
-        look = self._looks.get(device.uuid)
-        if look is None:
-            look = self._looks[device.uuid] = GpuReader(self._nvml, device)
-        return look
+    def look(self) -> None:
+        """The memory used, and what the driver's buffers would lose until the next tick."""
+        for reader in self._readers.values():
+            with suppress(NoValueError, LostError, FailedError):  # the next tick says so
+                reader.look()
+
+    def _reader(self, device: Device) -> GpuReader:
+        reader = self._readers.get(device.uuid)
+        if reader is None:
+            reader = self._readers[device.uuid] = GpuReader(self._nvml, device)
+        return reader
 
     def _lose(self, device: Device) -> None:
-        self._looks.pop(device.uuid, None)
+        self._readers.pop(device.uuid, None)
         self._lost_until_s[device.uuid] = time.monotonic() + self._look_again_after_s
 
     def _restart_if_all_are_lost(self, tick: GpuTick) -> None:
@@ -173,6 +183,9 @@ class NvidiaSmi:
                 reading: Reading = dict(zip(NVIDIA_SMI_COLUMNS, cells, strict=False))
                 tick.add(gpu_rows.row(device, reading, at))
         return tick
+
+    def look(self) -> None:
+        """Nothing: a program a second would cost too much."""
 
 
 def _devices_by_nvidia_smi() -> list[Device]:

@@ -1,4 +1,4 @@
-"""Samples: a tick at each deadline, a look at the memory in between, and a last tick at the end.
+"""Samples: a tick at each deadline, looks at what passes quickly in between, and a last tick at the end.
 
 Signals and deadlines are the main thread's; whatever asks the driver happens in the worker. Deadlines are absolute;
 those that were missed are skipped and counted. Here is one of the two places where whatever goes wrong is caught:
@@ -100,7 +100,7 @@ class Loop:
             self._status.texts["no_host_file"] = f"{error}"
         if not self._plan.no_gpu:
             try:
-                self._worker = Worker(self._look_at_gpus)
+                self._worker = Worker(self._sample_gpus, idle=self._look_at_gpus)
                 self._wakeup.listen_to(self._worker.done)
             except (RuntimeError, OSError) as error:
                 self._status.texts["no_gpu_file"] = f"no room to look at the GPUs: {error}"
@@ -137,11 +137,19 @@ class Loop:
         self._before = (at_s, usage)
         self._write(self._host_file, row, "host_rows", count=1)
 
-    def _look_at_gpus(self) -> GpuTick:
+    def _sample_gpus(self) -> GpuTick:
         """The worker's work; the first time it also finds out who can look."""
         if self._gpus is None:
             self._gpus = open_source(self._plan.environ)
         return self._gpus.tick()
+
+    def _look_at_gpus(self) -> None:
+        """What the worker does each second between two ticks."""
+        try:
+            if self._gpus is not None:
+                self._gpus.look()
+        except Exception as error:  # noqa: BLE001 (a tick's catch-all)
+            self._caught(error)
 
     def _take_answer(self) -> None:
         if self._worker is None:

@@ -13,6 +13,8 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NAMES = {int(signal.SIGTERM): "SIGTERM", int(signal.SIGINT): "SIGINT", int(signal.SIGHUP): "SIGHUP"}
 _LONGEST_S = 3600.0
 
+_IDLE_S = 1.0
+
 
 class Wakeup:
     """Waits for them all at once. Make it in the main thread; all signals but the three stay as they are."""
@@ -55,7 +57,9 @@ def _nothing(_number: int, _frame: object) -> None:
 
 
 class Worker:
-    """Runs `work` once for each `ask`. It never ends by itself: leave the process with os._exit.
+    """Runs `work` in a thread once for each `ask`, and `idle` each second until it is asked again.
+
+    It never ends by itself: leave the process with os._exit.
 
     Attributes:
         done: readable when an answer is there.
@@ -66,8 +70,9 @@ class Worker:
         OSError: nor for a pipe.
     """
 
-    def __init__(self, work: Callable[[], object]) -> None:
+    def __init__(self, work: Callable[[], object], *, idle: Callable[[], None]) -> None:
         self._work = work
+        self._idle = idle
         self._answer: object = None
         self._go = threading.Lock()
         self._go.acquire()
@@ -89,7 +94,9 @@ class Worker:
 
     def _live(self) -> None:
         while True:
-            self._go.acquire()
+            if not self._go.acquire(timeout=_IDLE_S):
+                self._idle()
+                continue
             try:
                 self._answer = self._work()
             except BaseException as error:  # noqa: BLE001 (a tick's catch-all: the main thread counts it)
