@@ -10,6 +10,7 @@ from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.helpers import COMPLETE
 from evalmon_agent.tracking.records import Evidence, HelperJob
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.rows import (
     LOST_AFTER_S,
@@ -64,7 +65,7 @@ def only(found: Told, *, now: float = 1000.0) -> EvalSummary:
 def measured(
     figures: Figures = FIGURES, evidence: Evidence | None = None, *, name: str = NAME, job_id: str = "123"
 ) -> Facts:
-    return Facts(measurements=[Measurement(name, job_id, T + 1, figures, evidence)])
+    return Facts(measurements=[Measurement(name, JobId(job_id), T + 1, figures, evidence)])
 
 
 def finished() -> Told:
@@ -73,7 +74,7 @@ def finished() -> Told:
     found.take(queue(300, row(State.COMPLETED, start=5, end=297)))
     found.take(accounts(300, account(State.COMPLETED, start=5, end=297)))
     found.take(measured(evidence=Evidence(GPU, RESULT, expects_log=True, log="/exp/slurm-123.out")))
-    found.state.completion = HelperJob("9", COMPLETE)
+    found.state.completion = HelperJob(JobId("9"), COMPLETE)
     return found
 
 

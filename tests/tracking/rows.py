@@ -12,7 +12,7 @@ from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, Self
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, JobReport
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.words.job_id import number_of, parse_job_id
+from evalmon_agent.words.job_id import JobId, number_of, parse_job_id
 from evalmon_agent.words.states import TERMINAL, State
 
 T = 1_790_000_000.0
@@ -24,7 +24,7 @@ LOST_AFTER_S = 1800.0
 
 def registered(name: str = NAME, job_id: str = JOB, *, at: float = 0.0, token: str | None = TOKEN) -> Registration:
     return Registration(
-        Submission(name, "/exp/r8_lr1e-5/eval/cell.slurm", "/exp/out", token=token or ""), job_id, T + at
+        Submission(name, "/exp/r8_lr1e-5/eval/cell.slurm", "/exp/out", token=token or ""), JobId(job_id), T + at
     )
 
 
@@ -112,7 +112,7 @@ def reported(restart: int = 0, *, start: float | None = 10.0, **more: Any) -> Jo
 
 
 def report(*attempts: JobReport, job_id: str = JOB, name: str | None = NAME, tokens: tuple[str, ...] = ()) -> Facts:
-    whole = SelfReport(f"{job_id}.json", repr(attempts), job_id, name, "/exp/out", attempts, frozenset(tokens))
+    whole = SelfReport(f"{job_id}.json", repr(attempts), JobId(job_id), name, "/exp/out", attempts, frozenset(tokens))
     return Facts(reports=[whole])
 
 

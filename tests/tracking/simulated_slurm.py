@@ -109,7 +109,9 @@ class TrueJob:
 
     def registration(self) -> Registration:
         return Registration(
-            Submission(self.name, f"/exp/{self.name}.slurm", token=self.token or ""), self.job_id, self.registered_at
+            Submission(self.name, f"/exp/{self.name}.slurm", token=self.token or ""),
+            JobId(self.job_id),
+            self.registered_at,
         )
 
     def true_path(self, *, suspended: bool = True) -> list[tuple[str, State]]:
@@ -223,7 +225,7 @@ class TrueJob:
         ]
         if not reports:
             return None
-        job_id = str(self.id)
+        job_id = self.id
         return SelfReport(
             f"{job_id}.json", repr(reports), job_id, self.name, "/exp/out", reports, frozenset({self.token})
         )
