@@ -11,7 +11,7 @@ from evalmon_agent.collect.unopened import unopened
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.kinds.known import expects_log
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.permissions import user_name
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.case import case_of, was_not_started
 from evalmon_agent.tracking.path import ENDS, slurm_says

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.collect import zstd
 from evalmon_agent.evidence.eval_log import UnreadableLogError
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.trusted import OwnedFiles, read_at
 
 MEMBER_LIMIT_BYTES = 8 * 1024 * 1024
 _DIRECTORY_LIMIT_BYTES = 16 * 1024 * 1024

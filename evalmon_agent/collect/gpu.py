@@ -10,7 +10,7 @@ from evalmon_agent.evidence import attempt_log
 from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures, between, figures
 from evalmon_agent.evidence.gpu_use import Span
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.tracking.records import JobReport
 
 _CSV = re.compile(r"gpu_metrics(?:\.[^/]+)?\.csv")

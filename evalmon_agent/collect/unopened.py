@@ -6,7 +6,7 @@ import os
 
 from evalmon_agent.collect.traces import Outputs
 from evalmon_agent.evidence.diagnosis.case import Unopened
-from evalmon_agent.files.writable import why_not_writable
+from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.words.job_id import JobId
 

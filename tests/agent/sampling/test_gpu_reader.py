@@ -5,9 +5,10 @@ from typing import Any
 import pynvml
 import pytest
 
-from evalmon_agent.agent.sampling.gpu_look import SampleMean
+from evalmon_agent.agent.sampling.gpu_reader import SampleMean
 
 TYPES = {0: ("dVal", 37.5), 1: ("uiVal", 37), 2: ("ulVal", 2**40), 3: ("ullVal", 2**40), 4: ("sllVal", -5)}
+SECOND_US = 1_000_000
 TYPES[5] = ("siVal", -5)
 
 
@@ -28,6 +29,20 @@ def test_a_type_of_a_newer_driver_has_no_value() -> None:
     driver = OneSort(99, "uiVal", 37, times_us=[10])
     mean = SampleMean(driver, gpu=None, sort=1)  # type: ignore[arg-type]
     assert [mean.since_last(), mean.since_last()] == ["[N/A]", "[N/A]"]
+
+
+def test_samples_that_were_fetched_in_between_count_and_a_window_with_a_hole_has_no_mean() -> None:
+    driver = OneSort(1, "uiVal", 100, times_us=[SECOND_US])
+    mean = SampleMean(driver, gpu=None, sort=1)  # type: ignore[arg-type]
+    mean.since_last()
+    driver.times_us = [second * SECOND_US for second in range(2, 12)]
+    mean.fetch()
+    driver.value, driver.times_us = 0, [second * SECOND_US for second in range(12, 32)]
+    assert mean.since_last() == pytest.approx(100 / 3)
+    driver.times_us = [second * SECOND_US for second in range(45, 62)]
+    assert mean.since_last() == "[N/A]"
+    driver.times_us = [second * SECOND_US for second in range(62, 92)]
+    assert mean.since_last() == 0
 
 
 class OneSort:

@@ -1,4 +1,4 @@
-"""Reads what the kernel says of a process (proc(5))."""
+"""Reads what the kernel says of a process, and of this boot (proc(5))."""
 
 from __future__ import annotations
 
@@ -49,3 +49,13 @@ def own_cgroups() -> dict[str, str]:
         OSError: /proc does not tell.
     """
     return parse_cgroups(read("self", "cgroup").decode("utf-8", "surrogateescape"))
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from every other.
+
+    Raises:
+        OSError: /proc does not tell.
+    """
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .gpu_records import Device
+from .gpu_rows import Device
 
 _NONE_ON_PURPOSE = frozenset({"", "-1", "NoDevFiles"})
 _GPU_VARIABLES = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
@@ -25,7 +25,7 @@ class Choice:
         self.reason = "" if devices else reason
 
 
-def has_none_on_purpose(environ: Mapping[str, str]) -> str | None:
+def no_gpu_reason(environ: Mapping[str, str]) -> str | None:
     """Why no GPU is the job's, if the environment alone says so; NVML need not be asked then."""
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in _NONE_ON_PURPOSE:
@@ -42,7 +42,7 @@ def choose(environ: Mapping[str, str], devices: Sequence[Device]) -> Choice:
         environ: as it was at the start.
         devices: all GPUs on which NVML gives a handle, by index.
     """
-    why_not = has_none_on_purpose(environ)
+    why_not = no_gpu_reason(environ)
     if why_not is not None:
         return Choice(reason=why_not)
     everything = [unit for device in devices for unit in device.units]
@@ -56,7 +56,7 @@ def choose(environ: Mapping[str, str], devices: Sequence[Device]) -> Choice:
     return _by_minors(environ, devices)
 
 
-def named_uuids(environ: Mapping[str, str]) -> list[str]:
+def visible_uuids(environ: Mapping[str, str]) -> list[str]:
     """The UUIDs in CUDA_VISIBLE_DEVICES, which may have a handle though no index leads to it."""
     return [word for word in _words(environ.get("CUDA_VISIBLE_DEVICES", "")) if word.startswith(("GPU-", "MIG-"))]
 

@@ -29,7 +29,7 @@ COUNTS = (
 TEXTS = ("not_sampled", "gpu_source", "no_gpu_file", "no_host_file", "host_source", "eval_seen", "ended")
 
 
-class Record:
+class SamplerStatus:
     """Counters and reasons of one sampler."""
 
     def __init__(self) -> None:
@@ -60,15 +60,15 @@ class Record:
         return data
 
 
-class Page:
+class StatusPage:
     """The shared page. Make it before the fork."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _PAGE_BYTES)
 
-    def show(self, record: Record) -> None:
-        """Put the present state of `record` there."""
-        self._memory[:] = record.to_bytes().ljust(_PAGE_BYTES, b"\0")
+    def show(self, status: SamplerStatus) -> None:
+        """Put the present state of `status` there."""
+        self._memory[:] = status.to_bytes().ljust(_PAGE_BYTES, b"\0")
 
     def content(self) -> bytes:
         """What is there now; empty if the sampler has not said anything."""

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.sampling.gpu_records import Device
-from evalmon_agent.agent.sampling.whose_gpus import Choice, choose, has_none_on_purpose, named_uuids
+from evalmon_agent.agent.sampling.gpu_rows import Device
+from evalmon_agent.agent.sampling.job_gpus import Choice, choose, no_gpu_reason, visible_uuids
 
 IN_SLURM = {"SLURM_JOB_ID": "7"}
 
@@ -73,8 +73,8 @@ def test_a_job_whose_gpus_are_hidden_has_none(nothing: str, where: dict[str, str
 def test_in_a_slurm_job_without_gpu_variables_a_neighbours_gpu_is_not_recorded() -> None:
     choice = choose(IN_SLURM, gpus(2))
     assert ((), "no GPU is the job's: Slurm set no GPU variable") == (choice.devices, choice.reason)
-    assert has_none_on_purpose(IN_SLURM) == choice.reason
-    assert has_none_on_purpose({}) is None
+    assert no_gpu_reason(IN_SLURM) == choice.reason
+    assert no_gpu_reason({}) is None
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_where_nvml_shows_nothing_that_is_the_reason() -> None:
 
 def test_the_uuids_that_may_have_a_handle_without_an_index_are_named() -> None:
     environ = {"CUDA_VISIBLE_DEVICES": "0, GPU-1,MIG-2,x"}
-    assert ["GPU-1", "MIG-2"] == named_uuids(environ)
+    assert ["GPU-1", "MIG-2"] == visible_uuids(environ)
 
 
 @given(

@@ -1,4 +1,8 @@
-"""Finds and checks the directory `evalmon/jobs`, and reads and replaces one report in it."""
+"""Writes a job's report below evalmon/jobs: finds the place, checks it, and tries again where that may help.
+
+What the file system refuses becomes a note in the report, if a later attempt to write succeeds, and never a word
+on the eval's output.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,28 @@ import fcntl
 import json
 import math
 import os
+import signal
 import stat
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Self
 
+from evalmon_agent.files.proc import boot_id
 from evalmon_agent.files.replace import replace_atomically
 
-from .report import SCHEMA, is_report
+from .arguments import Arguments
+from .job import Job
+from .report import SCHEMA, Run, enter, is_report, new_report, printable
+from .sampling import sampler_status
+
+# A start is worth telling late.
+_RETRY_START_S = 30.0
+
+# While a job waits for its end to be written, only these are worth a second try.
+_RETRY_END_S = 0.5
+_MAY_PASS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY})
 
 _REPORT_BYTES_AT_MOST = 4 << 20
 _IDENTITY_BYTES_AT_MOST = 64 << 10
@@ -23,6 +40,75 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 # Long enough for a dozen parts of one job that start at once, short enough to fit twice into what a job waits.
 _LOCK_WITHIN_S = 0.7
+
+
+def write_report(options: Arguments, job: Job | None, run: Run, *, notes: list[str], parent: int, stderr: int) -> int:
+    """Write what `run` holds, until it is written, or SIGTERM comes, or the parent is gone.
+
+    Returns:
+        0 (written, or there is nowhere to write to, which is said on `stderr`), or the errno of the last
+        failure.
+    """
+    monitor = options.dir or os.environ.get("EVALMON_DIR") or None
+    why_not = ""
+    if job is None:
+        why_not = "not in a Slurm job"
+    elif monitor is None:
+        monitor = find_monitor_directory(os.environ)
+        why_not = "" if monitor else "EVALMON_DIR is not set and no evalmon.yaml found"
+    if job is None or monitor is None:
+        if stderr >= 0:
+            os.write(stderr, f"evalmon run: {why_not}: nothing is reported\n".encode())
+        return 0
+    pause_s = _RETRY_START_S if run.ended_at is None else _RETRY_END_S
+    while error := _error_of_writing(options, job, run, monitor=monitor, notes=notes):
+        is_hopeless = isinstance(error, NotOursError) or (run.ended_at is not None and error.errno not in _MAY_PASS)
+        if is_hopeless or signal.sigtimedwait({signal.SIGTERM}, pause_s) or os.getppid() != parent:
+            return error.errno or errno.EIO
+    return 0
+
+
+def _error_of_writing(options: Arguments, job: Job, run: Run, *, monitor: str, notes: list[str]) -> OSError | None:
+    try:
+        with JobsDirectory(monitor, experiment_id=options.experiment_id) as jobs:
+            job_id, file, report = job.job_id, job.file, jobs.load(job.file)
+            if report is not None and report.get("raw_id") != job.raw_id:
+                job_id, file, report = str(job.raw_id), job.spare_file, jobs.load(job.spare_file)
+            report = report or new_report(job, job_id=job_id, uid=os.getuid())
+            report["name"] = printable(options.name or os.environ.get("EVALMON_NAME")) or report.get("name")
+            report["job_name"] = printable(os.environ.get("SLURM_JOB_NAME")) or report.get("job_name")
+            attempt = _attempt(options, job)
+            if run.sampler_status:
+                attempt["sampler"] = sampler = sampler_status.parse(run.sampler_status)
+                notes += [note for note in sampler_status.notes_of(sampler) if note not in notes]
+            enter(report, attempt, run, notes=notes)
+            jobs.save(file, report)
+    except OSError as error:
+        note = f"report: {error}"[:300]
+        notes += [note] if note not in notes else []
+        return error
+    return None
+
+
+def _attempt(options: Arguments, job: Job) -> dict[str, Any]:
+    output_dir = options.output_dir or os.environ.get("EVALMON_OUTPUT_DIR")
+    return {
+        "restart": job.restart,
+        "token": printable(options.token),
+        "host": os.uname().nodename,
+        "boot_id": _boot_id(),
+        "time_limit_end": job.time_limit_end,
+        "output_dir": printable(os.path.abspath(output_dir) if output_dir else None),
+        "interpreter": printable(sys.executable),
+        "scope": job.scope,
+    }
+
+
+def _boot_id() -> str | None:
+    try:
+        return boot_id()
+    except OSError:
+        return None
 
 
 class NotOursError(PermissionError):

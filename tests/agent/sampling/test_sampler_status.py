@@ -3,18 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.sampling.record import COUNTS, Page, Record, notes_of, parse
+from evalmon_agent.agent.sampling.sampler_status import COUNTS, SamplerStatus, StatusPage, notes_of, parse
 
 
 def test_what_is_shown_is_what_is_read() -> None:
-    page, record = Page(), Record()
+    page, status = StatusPage(), SamplerStatus()
     assert page.content() == b""
-    record.count("gpu_rows", 7)
-    record.texts["gpu_source"] = "nvml"
-    record.texts["ended"] = "SIGTERM"
-    record.trouble("first")
-    record.trouble("first")
-    page.show(record)
+    status.count("gpu_rows", 7)
+    status.texts["gpu_source"] = "nvml"
+    status.texts["ended"] = "SIGTERM"
+    status.trouble("first")
+    status.trouble("first")
+    page.show(status)
     entry = parse(page.content())
     assert (entry["gpu_rows"], entry["gpu_source"], entry["troubles"]) == (7, "nvml", ["first"])
     assert notes_of(entry) == ["sampler: first"]
@@ -28,11 +28,11 @@ def test_an_end_that_nobody_asked_for_is_a_note() -> None:
 
 @given(st.lists(st.text(max_size=400), max_size=12), st.text(max_size=400))
 def test_whatever_is_said_stays_on_the_page_and_on_its_line(troubles: list[str], reason: str) -> None:
-    page, record = Page(), Record()
+    page, status = StatusPage(), SamplerStatus()
     for trouble in troubles:
-        record.trouble(trouble)
-    record.texts["no_gpu_file"] = reason
-    page.show(record)
+        status.trouble(trouble)
+    status.texts["no_gpu_file"] = reason
+    page.show(status)
     entry = parse(page.content())
     assert all(entry[name] == 0 for name in COUNTS)
     assert len(entry["troubles"]) <= len(set(troubles))

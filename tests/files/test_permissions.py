@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.files.writable import why_not_writable
+from evalmon_agent.files.permissions import why_not_writable
 
 NOT_THERE, DENIED, NO_DIRECTORY = "No such file or directory", "Permission denied", "Not a directory"
 
