@@ -13,15 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-<<<<<<< HEAD
-from evalmon_agent.words.shebang import FIRST_LINE_BYTES, interpreter_of
-
-from .inherited import Inherited
-from .proc import own_cgroups
-=======
 from evalmon_agent.files.proc import own_cgroups
 from evalmon_agent.files.trusted import open_file
->>>>>>> g
+from evalmon_agent.words.shebang import FIRST_LINE_BYTES, interpreter_of
 
 _SHELL = "/bin/sh"
 

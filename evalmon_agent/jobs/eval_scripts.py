@@ -13,15 +13,10 @@ import evalmon_agent
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
-<<<<<<< HEAD:evalmon_agent/jobs/eval_scripts.py
-from evalmon_agent.files.ownership import is_trusted, user_name, writers
-from evalmon_agent.files.pinned import shown
-from evalmon_agent.files.regular import read_at
-from evalmon_agent.jobs.register import BatchJob
-=======
 from evalmon_agent.files.permissions import is_trusted, user_name, writers
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.trusted import read_at
->>>>>>> g:evalmon_agent/jobs/find_scripts.py
+from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.settings import Settings
 from evalmon_agent.submission.launcher import Monitored, render
 from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Prepared, Script, read_script
