@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from evalmon_agent.evidence.diagnosis.case import Case
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.logbook import blocks
@@ -65,7 +64,7 @@ def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
         return None
     one = _one(ev, event)
     if one is None or one.ran:
-        return None if one is not None else diagnose(Case(state=event.current))
+        return None if one is not None else diagnose(AttemptEnd(state=event.current))
     return diagnose(case_of(one.attempt, None, state=event.current))
 
 
