@@ -16,7 +16,7 @@ from evalmon_agent.words.durations import clock
 from evalmon_agent.words.job_id import JobId
 
 # Any job will do: an answer without rows is one, too.
-_SOME_JOB = JobId(1)
+_SOME_JOB = JobId("1")
 _WITHOUT_ACCOUNTING = "a job's end is then what squeue and the job itself say, and figures are each job's own"
 _SHORT_MEMORY_S = 120.0
 
@@ -45,7 +45,7 @@ def _controller(slurm: Slurm) -> list[Finding]:
 
 def _accounting(slurm: Slurm, configuration: Mapping[str, str]) -> list[Finding]:
     storage = configuration.get("AccountingStorageType", "")
-    answer = slurm.account([str(_SOME_JOB)])
+    answer = slurm.account([_SOME_JOB])
     if isinstance(answer, Failure) and answer.kind is not Kind.ACCOUNTING_DISABLED and not storage.endswith("/none"):
         line = f"sacct gives no answer: {answer.line}"
         return [warning("accounting", line, "try again later; until then no end is believed without a second witness")]

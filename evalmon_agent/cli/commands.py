@@ -21,6 +21,7 @@ from evalmon_agent.cli.wiring import (
 )
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.words.printable import printable
 
 # ruff: noqa: PLC0415 - each command imports only the program it runs: `--help` and completion stay fast
@@ -246,7 +247,7 @@ def sidecar(experiment: Experiment, token: str | None, experiment_id: str | None
     experiment.expect(experiment_id)
     experiment.require_monitored()
     experiment.check()
-    confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))
+    confirm(experiment, token, own_job_id(os.environ))
     settings, unusable = settings_of_our_job(experiment, token)
     Sidecar(experiment, settings, Slurm(os.environ), environ=os.environ, unusable=unusable).run()
 
@@ -263,7 +264,7 @@ def complete(experiment: Experiment, token: str | None, experiment_id: str | Non
     experiment.expect(experiment_id)
     experiment.require_monitored()
     experiment.check()
-    confirm(experiment, token, os.environ.get("SLURM_JOB_ID"))
+    confirm(experiment, token, own_job_id(os.environ))
     stop = StopSignals()
     stop.take()
     slurm = Slurm(os.environ, stopped=stop.is_set)

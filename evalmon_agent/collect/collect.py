@@ -14,8 +14,8 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.ownership import user_name
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.case import case_of, was_not_started
-from evalmon_agent.tracking.path import ENDS, Incarnation, incarnations, slurm_says
-from evalmon_agent.tracking.records import Eval, Evidence, Foreign
+from evalmon_agent.tracking.path import ENDS, slurm_says
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Foreign, Job
 from evalmon_agent.tracking.wanted import Unmeasured
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
@@ -23,7 +23,7 @@ from evalmon_agent.words.states import State
 _BUDGET_S = 5.0
 
 
-def collect(experiment: Experiment, ev: Eval, owed: Unmeasured, reader: LogReader, *, slurm: Slurm) -> Evidence:
+def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slurm: Slurm) -> Evidence:
     """The evidence of one ended attempt; what cannot be read is not there.
 
     Slurm is asked only about a job that it could not start.
@@ -32,32 +32,27 @@ def collect(experiment: Experiment, ev: Eval, owed: Unmeasured, reader: LogReade
     files = reader.files
     files.foreign.clear()
     reader.renew(budget_s=_BUDGET_S)
-    wanted = (owed.submitted_at, owed.restart)
-    known = incarnations(ev, owed.job_id)
-    one = next((one for one in known if (one.attempt.submitted_at, one.attempt.restart) == wanted), None)
-    if one is None:
-        return Evidence()
-    script = script_of(experiment, ev, owed.job_id, files=files)
-    outputs = outputs_of(script, ev, owed.job_id, files=files)
+    ev, job, attempt = owed.ev, owed.job, owed.attempt
+    script = script_of(experiment, ev, job.job_id, files=files)
+    outputs = outputs_of(script, ev, job.job_id, files=files)
     output = text_of(outputs.output, files=files)
-    span = span_of(ev, one, output=output)
-    result = result_of(reader, ev, script, span, job_id=owed.job_id)
-    expected = expects_log(script, one.own.programs if one.own is not None else ())
+    span = span_of(ev, attempt, output=output)
+    result = result_of(reader, ev, script, span, job_id=job.job_id)
+    expected = expects_log(script, attempt.report.programs if attempt.report is not None else ())
     case = case_of(
-        one.attempt,
-        one.own,
-        state=_state(ev, one),
+        attempt,
+        state=_state(ev, job, attempt),
         printed=f"{output}\n{text_of(outputs.errors, files=files)}",
         result=result,
         expects_log=expected,
-        unopened=unopened(outputs, slurm, owed.job_id) if was_not_started(one.attempt, one.own) else None,
+        unopened=unopened(outputs, slurm, job.job_id) if was_not_started(attempt) else None,
     )
     return Evidence(
-        gpu=gpu_figures(files, ev.output_dir, span, one.own),
+        gpu=gpu_figures(files, ev.output_dir, span, attempt.report),
         result=result,
         expects_log=expected,
         log=None if _is_behind(outputs.output, files.foreign) else outputs.output,
-        diagnosis=None if one.superseded else diagnose(case),
+        diagnosis=diagnose(case) if owed.is_latest else None,
         foreign=[Foreign(printable(path), printable(user_name(uid))) for path, uid in sorted(files.foreign.items())],
     )
 
@@ -67,7 +62,7 @@ def _is_behind(path: str | None, foreign: Iterable[str]) -> bool:
     return path is not None and any(path == one or path.startswith(f"{one}/") for one in foreign)
 
 
-def _state(ev: Eval, one: Incarnation) -> State | None:
+def _state(ev: Eval, job: Job, attempt: Attempt) -> State | None:
     """How it ended: Slurm's word, and where it has none, what the log was told (by the job itself, or LOST)."""
-    said = slurm_says(one.attempt)
-    return said if said in ENDS else dict(ev.logged).get(one.attempt.job_id)
+    state = slurm_says(attempt)
+    return state if state in ENDS else ev.logged_state(job.job_id)

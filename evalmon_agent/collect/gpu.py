@@ -11,14 +11,14 @@ from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures, between, figures
 from evalmon_agent.evidence.gpu_use import Span
 from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.tracking.records import Own
+from evalmon_agent.tracking.records import JobReport
 
 _CSV = re.compile(r"gpu_metrics(?:\.[^/]+)?\.csv")
 _CSV_BYTES = 16 * 1024 * 1024
 
 
 def gpu_figures(
-    files: OwnedFiles, output_dir: str | None, ran: attempt_log.Attempt | None, own: Own | None
+    files: OwnedFiles, output_dir: str | None, ran: attempt_log.Attempt | None, report: JobReport | None
 ) -> GpuFigures | None:
     """The figures of the rows that the attempt wrote; None if there are none, or its time is not known.
 
@@ -34,6 +34,6 @@ def gpu_figures(
         tables = [parse(text) for text in texts if text is not None]
         start, end = ran.started_at - ran.slack_s, (ran.ended_at or float("inf")) + ran.slack_s
         own_tables = [between(table, start_unix_s=start, end_unix_s=end) for table in tables]
-        span = Span() if own is None else Span(own.started_at, own.ended_at, own.sample_interval_s)
+        span = Span() if report is None else Span(report.started_at, report.ended_at, report.sample_interval_s)
         return figures(*own_tables, span=span)
     return None

@@ -19,9 +19,8 @@ from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.regular import read_at
 from evalmon_agent.slurm.output_pattern import output_path
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.tracking.path import Incarnation, attempts_of
-from evalmon_agent.tracking.records import Eval
-from evalmon_agent.words.job_id import JobId, parse_job_id
+from evalmon_agent.tracking.records import Attempt, Eval
+from evalmon_agent.words.job_id import JobId, task_of, whole_job
 
 _SCRIPT_BYTES = 1024 * 1024
 _OWN_CLOCK_SLACK_S = 5.0
@@ -37,13 +36,13 @@ class Outputs:
     errors: str | None = None
 
 
-def script_of(experiment: Experiment, ev: Eval, job_id: str, *, files: OwnedFiles) -> str:
+def script_of(experiment: Experiment, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> str:
     """The text of what was submitted; of an adopted job its own script unless that was changed since. Else empty."""
     job = next((job for job in ev.jobs if job.job_id == job_id), None)
     if job is None or ev.script is None:
         return ""
     if job.token is None:
-        known = (attempt.submitted_at for _, attempt in attempts_of(ev, job_id))
+        known = (attempt.submitted_at for attempt in job.attempts)
         submitted_at = min((at for at in (job.submitted_at, *known) if at is not None), default=None)
         return "" if submitted_at is None else _unchanged_since(submitted_at + 1, ev.script, files)
     try:
@@ -61,19 +60,18 @@ def _unchanged_since(at: float, path: str, files: OwnedFiles) -> str:
     return ""
 
 
-def outputs_of(script: str, ev: Eval, job_id: str, *, files: OwnedFiles) -> Outputs:
+def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Outputs:
     """Seen from the script's #SBATCH lines; of an adopted job only what is there."""
-    parsed = parse_job_id(job_id)
-    if ev.script is None or parsed is None:
+    if ev.script is None:
         return Outputs()
     options = read_head(script).options
     name = options.get("job-name") or os.path.basename(ev.script)
     folder = os.path.dirname(ev.script)
     wanted = [options, {**options, "output": options["error"]}] if "error" in options else [options]
     if all(job.token is None for job in ev.jobs if job.job_id == job_id):
-        found = [_there(asked, parsed, name, [ev.output_dir or folder, folder], files) for asked in wanted]
+        found = [_there(asked, job_id, name, [ev.output_dir or folder, folder], files) for asked in wanted]
     else:
-        found = [output_path(asked, parsed, raw_id=None, name=name, folder=folder) for asked in wanted]
+        found = [output_path(asked, job_id, raw_id=None, name=name, folder=folder) for asked in wanted]
     return Outputs(*found)
 
 
@@ -86,7 +84,7 @@ def _there(
     """
     options = {key: value for key, value in options.items() if key != "chdir"}
     paths = [output_path(options, job_id, raw_id=None, name=name, folder=folder) for folder in folders]
-    own = [path for path in paths if path and (path == paths[0] or str(job_id.job) in os.path.basename(path))]
+    own = [path for path in paths if path and (path == paths[0] or whole_job(job_id) in os.path.basename(path))]
     return next((path for path in own if _is_there(path, files)), None)
 
 
@@ -98,14 +96,14 @@ def _is_there(path: str, files: OwnedFiles) -> bool:
         return False
 
 
-def span_of(ev: Eval, one: Incarnation, *, output: str = "") -> attempt_log.Attempt | None:
+def span_of(ev: Eval, attempt: Attempt, *, output: str = "") -> attempt_log.Attempt | None:
     """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
-    attempt, own = one.attempt, one.own
-    mine = own is not None and own.started_at is not None
-    started_at = own.started_at if own is not None and mine else attempt.started_at
+    report = attempt.report
+    mine = report is not None and report.started_at is not None
+    started_at = report.started_at if report is not None and mine else attempt.started_at
     if started_at is None:
         return None
-    ended_at = own.ended_at if own is not None and own.ended_at is not None else attempt.ended_at
+    ended_at = report.ended_at if report is not None and report.ended_at is not None else attempt.ended_at
     parts = ev.name.split("/")
     return attempt_log.Attempt(
         started_at,
@@ -117,7 +115,7 @@ def span_of(ev: Eval, one: Incarnation, *, output: str = "") -> attempt_log.Atte
 
 
 def result_of(
-    reader: LogReader, ev: Eval, script: str, span: attempt_log.Attempt | None, *, job_id: str
+    reader: LogReader, ev: Eval, script: str, span: attempt_log.Attempt | None, *, job_id: JobId
 ) -> EvalResult | None:
     """What the attempt's own log says; None if none is found."""
     if span is None:
@@ -137,7 +135,7 @@ def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024
     return "" if found is None else found.decode(errors="replace")
 
 
-def _places(ev: Eval, script: str, job_id: str) -> tuple[list[str], list[str]]:
+def _places(ev: Eval, script: str, job_id: JobId) -> tuple[list[str], list[str]]:
     """The directories to look at, and those below which to look as well: what the script says, then the usual ones."""
     folder = os.path.dirname(ev.script) if ev.script else None
     roots = [root for root in (folder, ev.output_dir) if root]
@@ -158,14 +156,12 @@ def _places(ev: Eval, script: str, job_id: str) -> tuple[list[str], list[str]]:
     return list(places), list(nested)
 
 
-def _variables(job_id: str, folder: str | None) -> Mapping[str, str]:
+def _variables(job_id: JobId, folder: str | None) -> Mapping[str, str]:
     """Variables whose values in the job are known here."""
-    parsed = parse_job_id(job_id)
     known = {name: os.environ[name] for name in _SAME_EVERYWHERE if name in os.environ}
     if folder:
         known["SLURM_SUBMIT_DIR"] = folder
-    if parsed is None:
-        return known
-    if parsed.task is None:
-        return known | {"SLURM_JOB_ID": str(parsed.job), "SLURM_JOBID": str(parsed.job)}
-    return known | {"SLURM_ARRAY_JOB_ID": str(parsed.job), "SLURM_ARRAY_TASK_ID": str(parsed.task)}
+    number, task = whole_job(job_id), task_of(job_id)
+    if task is None:
+        return known | {"SLURM_JOB_ID": number, "SLURM_JOBID": number}
+    return known | {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task)}

@@ -8,15 +8,16 @@ from evalmon_agent.collect.traces import Outputs
 from evalmon_agent.evidence.diagnosis.case import Unopened
 from evalmon_agent.files.writable import why_not_writable
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.words.job_id import JobId
 
 
-def unopened(outputs: Outputs, slurm: Slurm, job_id: str) -> Unopened:
+def unopened(outputs: Outputs, slurm: Slurm, job_id: JobId) -> Unopened:
     """That of the script's options if something is wrong with it; else Slurm is asked which files they were."""
     written = [path for path in (outputs.output, outputs.errors) if path is not None]
     return _unwritable(written) or _told(slurm, job_id) or Unopened(path=_directory(written))
 
 
-def _told(slurm: Slurm, job_id: str) -> Unopened | None:
+def _told(slurm: Slurm, job_id: JobId) -> Unopened | None:
     files = slurm.standard_files(job_id)
     written = [files[name] for name in ("StdOut", "StdErr") if name in files]
     read = files.get("StdIn", os.devnull)

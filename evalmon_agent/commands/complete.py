@@ -22,10 +22,12 @@ from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.waiting import Progress, Submitter, in_our_job, tell
 from evalmon_agent.tracking.helpers import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import unmeasured
+from evalmon_agent.words.job_id import JobId
 
 PATIENCE_S = 600.0
 """How long accounting may lag behind before the rest is left to a successor."""
@@ -62,7 +64,7 @@ def complete(
             state = _bring_to_the_end(observer, measurer, submitter, environ=environ, sleep=sleep, deadline=deadline)
             break
         except ReplacedError as error:
-            fields = {"Reason": str(error), "Job ID": environ.get("SLURM_JOB_ID", "none")}
+            fields = {"Reason": str(error), "Job ID": own_job_id(environ) or "none"}
             last = blocks.note(time.time(), BlockKind.MONITOR_STOPPED, "completion job", fields)
             with suppress(EvalmonError, OSError):
                 observer.last_word([*unsaid, last])
@@ -136,9 +138,10 @@ def _end(observer: Observer, environ: Mapping[str, str], state: ExperimentState)
     if not is_complete(state):
         state = finalize(observer)
     summary = write_summary(observer.experiment, state, observer=observer)
-    if observer.settings.mail_user and "SLURM_JOB_ID" in environ:
+    job_id = own_job_id(environ)
+    if observer.settings.mail_user and job_id is not None:
         # Slurm's mail carries the job's name, and nothing else that we could choose.
-        observer.slurm.rename(environ["SLURM_JOB_ID"], verdict_line(summary))
+        observer.slurm.rename(job_id, verdict_line(summary))
     return state
 
 
@@ -168,10 +171,10 @@ def _has_active(observed: Observed) -> bool:
     if observed.queue is None or all_final(state):
         return False
     ours = {job.job_id for ev in state.evals.values() for job in ev.jobs}
-    return any(row.goes_on and str(row.job_id) in ours for row in observed.queue.rows)
+    return any(row.goes_on and row.job_id in ours for row in observed.queue.rows)
 
 
-def _comes_later(state: ExperimentState, job_id: str | None) -> bool:
+def _comes_later(state: ExperimentState, job_id: JobId | None) -> bool:
     """Whether another completion job than this one was submitted last, and squeue showed it as not over."""
     latest = state.completion
     return latest is not None and latest.job_id not in {None, job_id} and latest.alive is True
@@ -191,7 +194,7 @@ def _hand_on(
     Slurm counts a job that it has forgotten as over, and what is not submitted yet cannot be waited for: without that
     pause the successor would start at once. Where a later completion job is there already, that one is the successor.
     """
-    if _comes_later(state, environ.get("SLURM_JOB_ID")):
+    if _comes_later(state, own_job_id(environ)):
         write_summary(observer.experiment, state, observer=observer)
         return state
     waiting_for = active_jobs(observer.experiment, state)

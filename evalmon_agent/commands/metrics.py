@@ -12,7 +12,7 @@ from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sacct import SacctJob
-from evalmon_agent.words.job_id import JobId, parse_job_id
+from evalmon_agent.words.job_id import JobId, parse_job_id, whole_job
 from evalmon_agent.words.states import ACTIVE, State
 
 
@@ -20,7 +20,7 @@ from evalmon_agent.words.states import ACTIVE, State
 class JobMetrics:
     """One job's figures; `state` is None if nobody knows the job."""
 
-    job_id: str
+    job_id: JobId
     state: State | None
     figures: Figures | None
 
@@ -50,7 +50,7 @@ def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
         raise SlurmUnavailableError("sacct is not on PATH; run evalmon where Slurm's commands are")
     rows: list[SacctJob] = []
     for start in range(0, len(wanted), IDS_PER_CALL):
-        answer = slurm.account([str(job_id) for job_id in wanted[start : start + IDS_PER_CALL]])
+        answer = slurm.account(wanted[start : start + IDS_PER_CALL])
         if isinstance(answer, Failure):
             raise SlurmUnavailableError(f"sacct gives no answer: {answer.line}")
         rows += answer.jobs
@@ -59,16 +59,10 @@ def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
 
 def _of(slurm: Slurm, wanted: JobId, rows: Sequence[SacctJob]) -> list[JobMetrics]:
     # With -D a requeued job has a row per attempt: the last is the one that counts.
-    latest = {row.job_id: row for row in rows if _is(row.job_id, wanted)}
+    latest = {row.job_id: row for row in rows if wanted in {row.job_id, whole_job(row.job_id)}}
     if not latest:
-        return [JobMetrics(str(wanted), None, None)]
-    return [JobMetrics(str(row.job_id), row.state, _figures(slurm, row)) for row in latest.values()]
-
-
-def _is(found: JobId, wanted: JobId) -> bool:
-    if found == wanted:
-        return True
-    return wanted.task is None and wanted.het is None and found.job == wanted.job
+        return [JobMetrics(wanted, None, None)]
+    return [JobMetrics(row.job_id, row.state, _figures(slurm, row)) for row in latest.values()]
 
 
 def _figures(slurm: Slurm, row: SacctJob) -> Figures:

@@ -40,7 +40,6 @@ from evalmon_agent.submitting.report import SubmitReport
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
-from evalmon_agent.tracking.verdict import latest_attempt
 from evalmon_agent.tracking.wanted import unmeasured
 
 
@@ -182,13 +181,13 @@ class _Retrier:
 
     def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
         """What the last attempt left behind, also where its figures are not there yet."""
-        attempt = latest_attempt(ev)
+        attempt = ev.latest
         if attempt is not None and attempt.evidence is not None:
             return attempt.evidence
-        owed = next((one for one in unmeasured(state) if one.name == ev.name and one.job_id == ev.job_id), None)
+        owed = next((one for one in unmeasured(state) if one.ev.name == ev.name and one.job.job_id == ev.job_id), None)
         if owed is None:
             return Evidence()
-        return collect(self.helpers.experiment, ev, owed, self.reader, slurm=self.helpers.slurm)
+        return collect(self.helpers.experiment, owed, self.reader, slurm=self.helpers.slurm)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, remark = self._script(group[0].entry)
@@ -278,7 +277,7 @@ def _cannot(script: Script, *, is_array: bool) -> str:
 
 
 def _had(ev: Eval, result: EvalResult | None) -> Had:
-    attempt = latest_attempt(ev)
+    attempt = ev.latest
     if attempt is None:
         return Had()
     figures = attempt.figures or attempt.accounted

@@ -26,6 +26,7 @@ from evalmon_agent.monitor.resources import resource_blocks
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.waiting import Submitter, in_our_job, tell
 from evalmon_agent.tracking.helpers import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
@@ -53,7 +54,7 @@ class Sidecar:
         self._experiment = experiment
         self._slurm = slurm
         self._environ = environ
-        self._job_id = environ.get("SLURM_JOB_ID")
+        self._job_id = own_job_id(environ)
         self._observer = Observer(experiment, slurm, settings, role="sidecar")
         self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
         self._stop = StopSignals()

@@ -56,5 +56,5 @@ def _not_over(ours: Sequence[str], slurm: Slurm) -> list[str]:
     answer = slurm.queue()
     if isinstance(answer, Failure):
         return list(ours)
-    there = {str(row.job_id) for row in answer.rows if row.state not in TERMINAL}
+    there = {row.job_id for row in answer.rows if row.state not in TERMINAL}
     return [job_id for job_id in ours if job_id in there]

@@ -28,7 +28,7 @@ from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
-from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.job_id import JobId, component_of, task_of, whole_job
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def watch(
     experiment.check()
     refuse_world_writable(experiment, settings)
     require_slurm(slurm)
-    known = known_jobs(slurm, (one.job_id.job for one in wanted))
+    known = known_jobs(slurm, (one.job_id for one in wanted))
     report = WatchReport()
     chosen = _chosen(known, wanted, match, report)
     state, found = _so_far(experiment, settings)
@@ -94,9 +94,9 @@ def _chosen(known: KnownJobs, wanted: Sequence[Wanted], match: str | None, repor
     """The jobs that are meant and can be had, each once; of the others `report` says why not."""
     chosen: dict[Job, Wanted] = {}
     for one in wanted:
-        found = [] if one.job_id.job in known.ours else find(one, known.jobs)
+        found = [] if whole_job(one.job_id) in known.ours else find(one, known.jobs)
         if not found:
-            report.refused.append({"job_id": str(one.job_id), "error": _why_not(known, one)})
+            report.refused.append({"job_id": one.job_id, "error": _why_not(known, one)})
         for job in found:
             chosen.setdefault(job, one)
     if match is None:
@@ -107,21 +107,21 @@ def _chosen(known: KnownJobs, wanted: Sequence[Wanted], match: str | None, repor
         if job_id in known.waiting_or_running and fnmatch.fnmatchcase(job.job_name, match)
     ]
     for job in matching:
-        if job.job_id.job not in known.ours and job.job_id.het in {None, 0}:
-            whose = Wanted(replace(job.job_id, het=None), None)
-            chosen.setdefault(replace(job, job_id=whose.job_id), whose)
+        if whole_job(job.job_id) not in known.ours and component_of(job.job_id) is None:
+            chosen.setdefault(job, Wanted(job.job_id, None))
     if not matching:
         report.refused.append({"job_id": match, "error": "none of your jobs in the queue has a name like that"})
     return chosen
 
 
 def _why_not(known: KnownJobs, wanted: Wanted) -> str:
-    if wanted.job_id.job in known.ours:
+    job_id = whole_job(wanted.job_id)
+    if job_id in known.ours:
         return "a monitoring job of evalmon's, no eval"
-    user = known.others.get(wanted.job_id.job)
+    user = known.others.get(job_id)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
-    if wanted.job_id.job in known.partly:
+    if job_id in known.partly:
         return "accounting has only a part of it yet; try again in a minute"
     if known.trouble:
         return f"no job of yours in the queue, and accounting does not answer ({known.trouble})"
@@ -137,7 +137,7 @@ def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState
 
 
 def _new(
-    chosen: Mapping[Job, Wanted], index: JobIndex, registered: Collection[str], report: WatchReport
+    chosen: Mapping[Job, Wanted], index: JobIndex, registered: Collection[JobId], report: WatchReport
 ) -> tuple[list[tuple[Wanted, Job]], list[tuple[str, Job]]]:
     """Those that are no eval yet; and those that are one by their own report only, with the name that they have."""
     new: list[tuple[Wanted, Job]] = []
@@ -146,20 +146,19 @@ def _new(
         bearers = index.of(job.job_id)
         if not is_borne(bearers, job.submitted_at):
             new.append((wanted, job))
-        elif str(job.job_id) in registered:
-            report.skipped.append({"name": bearers[0][0].name, "job_id": str(job.job_id), "why": "already registered"})
+        elif job.job_id in registered:
+            report.skipped.append({"name": bearers[0][0].name, "job_id": job.job_id, "why": "already registered"})
         else:
             hooked.append((bearers[0][0].name, job))
     return new, hooked
 
 
-def _whole_arrays(wanted: Sequence[Wanted], new: Sequence[tuple[Wanted, Job]], report: WatchReport) -> set[int]:
+def _whole_arrays(wanted: Sequence[Wanted], new: Sequence[tuple[Wanted, Job]], report: WatchReport) -> set[JobId]:
     """The arrays of which all tasks are meant and none is registered: each is one record."""
-    asked = {one.job_id.job for one in wanted if one.job_id.task is None}
-    known = {one["job_id"].partition("_")[0] for one in report.skipped}
-    return {job.job_id.job for _, job in new if job.job_id.task is not None and job.job_id.job in asked} - set(
-        map(int, known)
-    )
+    asked = {one.job_id for one in wanted}
+    registered = {one["job_id"].partition("_")[0] for one in report.skipped}
+    arrays = {whole_job(job.job_id) for _, job in new if task_of(job.job_id) is not None}
+    return {array for array in arrays & asked if array not in registered}
 
 
 def _work_dirs(found: Iterable[Entry]) -> list[str]:
@@ -173,16 +172,16 @@ def _records(planned: Sequence[Planned], *, work_dirs: Sequence[str], now: float
     """What goes on record. A working directory is an eval's place for CSVs only if no other eval writes there."""
     used = Counter([*work_dirs, *(one.job.work_dir for one in planned if one.job.work_dir is not None)])
     records = []
-    arrays: dict[int, list[Planned]] = defaultdict(list)
+    arrays: dict[JobId, list[Planned]] = defaultdict(list)
     for one in planned:
-        if one.whole_array and one.job.job_id.task is not None:
-            arrays[one.job.job_id.job].append(one)
+        if one.whole_array and task_of(one.job.job_id) is not None:
+            arrays[whole_job(one.job.job_id)].append(one)
         else:
             records.append(_record(one.job, one.name, _place(one.job, used), now=now))
-    for ones in arrays.values():
+    for array, ones in arrays.items():
         submitted_at = min(one.job.submitted_at for one in ones)
-        tasks = tuple(sorted(one.job.job_id.task or 0 for one in ones))
-        whole = replace(ones[0].job, job_id=JobId(ones[0].job.job_id.job), submitted_at=submitted_at)
+        tasks = tuple(sorted(task_of(one.job.job_id) or 0 for one in ones))
+        whole = replace(ones[0].job, job_id=array, submitted_at=submitted_at)
         records.append(_record(whole, ones[0].stem, None, now=now, tasks=tasks))
     return records
 
@@ -196,7 +195,7 @@ def _record(
 ) -> Adopted:
     return Adopted(
         Submission(name, job.script or "", output_dir, tasks),
-        str(job.job_id),
+        job.job_id,
         now,
         job.submitted_at,
         partition=job.partition,
@@ -217,4 +216,4 @@ def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
 
 
 def _told(name: str, job: Job) -> dict[str, str]:
-    return {"name": name, "job_id": str(job.job_id), "state": str(job.state or "unknown")}
+    return {"name": name, "job_id": job.job_id, "state": str(job.state or "unknown")}

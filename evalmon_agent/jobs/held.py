@@ -12,6 +12,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.ownership import exposed
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, Kind
+from evalmon_agent.words.job_id import JobId
 
 
 def is_needed(experiment: Experiment, launcher: str) -> bool:
@@ -19,7 +20,7 @@ def is_needed(experiment: Experiment, launcher: str) -> bool:
     return scripts.is_by_path(launcher) and next(exposed(experiment.root), None) is not None
 
 
-def let_go(slurm: Slurm, job_id: str, launcher: bytes, *, stays_held: bool) -> str:
+def let_go(slurm: Slurm, job_id: JobId, launcher: bytes, *, stays_held: bool) -> str:
     """Release the job if Slurm has spooled this launcher, else cancel it; returns why it was cancelled, or "".
 
     `stays_held`: the user wants it held.
@@ -43,6 +44,6 @@ def let_go(slurm: Slurm, job_id: str, launcher: bytes, *, stays_held: bool) -> s
     return f"job {job_id} was cancelled before it ran: {why}"
 
 
-def _give_up_for_now(job_id: str, failure: Failure) -> None:
+def _give_up_for_now(job_id: JobId, failure: Failure) -> None:
     if failure.kind is Kind.NO_NEWS:
         raise SlurmUnavailableError(f"job {job_id} is held until its script has been looked at ({failure.line})")

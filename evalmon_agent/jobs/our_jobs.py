@@ -27,6 +27,7 @@ from evalmon_agent.submission.our_jobs import (
 )
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.words.job_id import JobId, array_task, without_component
 
 _HEADS_READ = 50
 MAX_DEPENDENCIES = 5000
@@ -44,7 +45,7 @@ class Helpers:
     settings: Settings
     environ: Mapping[str, str]
 
-    def submit(self, kind: Kind, *, afterany: Sequence[str] = (), later_s: float = 0.0) -> Outcome:
+    def submit(self, kind: Kind, *, afterany: Sequence[JobId] = (), later_s: float = 0.0) -> Outcome:
         """Submit a sidecar, or a completion job after these jobs, `later_s` from now at the earliest.
 
         A sidecar that would take a node is refused.
@@ -104,31 +105,31 @@ class Helpers:
         return () if isinstance(answer, Failure) else answer
 
 
-def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[str]:
+def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[JobId]:
     """The job ids, arrays once, of all evals that are not over: what a completion job waits for.
 
     Those that nobody registered, but that report to this experiment, too: a completion job that did not wait for
     them would submit one successor after the other.
     """
     over = set(_over(state)) if state is not None else set()
-    found: dict[str, None] = {}
-    registered: set[str] = set()
+    found: dict[JobId, None] = {}
+    registered: set[JobId] = set()
     for entry in experiment.ledger.entries():
         if not entry.is_eval or entry.accepted is None:
             continue
         job_id = entry.accepted.job_id
         tasks = entry.submission.tasks
-        ids = [job_id] if tasks is None else [f"{job_id}_{task}" for task in tasks]
+        ids = [job_id] if tasks is None else [array_task(job_id, task) for task in tasks]
         registered.update(ids)
         if not over.issuperset(ids):
             found[job_id] = None
     for ev in state.evals.values() if state is not None else ():
         if not ev.final and ev.job_id not in registered and all(job.token is None for job in ev.jobs):
-            found[ev.job_id.partition("+")[0]] = None
+            found[without_component(ev.job_id)] = None
     return list(found)
 
 
-def _over(state: ExperimentState) -> Iterator[str]:
+def _over(state: ExperimentState) -> Iterator[JobId]:
     """The jobs of evals that are over, and of those that were submitted again, all but the latest."""
     for ev in state.evals.values():
         yield from (job.job_id for job in (ev.jobs if ev.final else ev.jobs[:-1]))

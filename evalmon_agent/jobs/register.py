@@ -43,6 +43,7 @@ from evalmon_agent.tracking.registry import (
     Withdrawn,
 )
 from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, waiting
+from evalmon_agent.words.job_id import JobId, whole_job
 from evalmon_agent.words.states import State
 
 IN_FLIGHT_S = 15.0
@@ -65,7 +66,7 @@ class Outcome:
     `limit`: it was refused only because so many jobs are there already.
     """
 
-    job_id: str | None
+    job_id: JobId | None
     refusal: str = ""
     unknown: bool = False
     limit: bool = False
@@ -204,7 +205,7 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
         scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
     if job_id is not None and is_held:
         try:
-            refusal = _let_go(slurm, str(job_id), job.content, job.options)
+            refusal = _let_go(slurm, job_id, job.content, job.options)
         except SlurmUnavailableError as error:
             return Outcome(None, str(error), unknown=True)
         if refusal:
@@ -212,8 +213,8 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     # What Slurm said is on record beside the intent, whatever somebody did to the directory's path meanwhile.
     with locked(experiment, wherever_it_is=True):
         if job_id is not None:
-            experiment.ledger.append(Accepted(token, str(job_id), time.time(), cluster=answer.cluster))
-            return Outcome(str(job_id))
+            experiment.ledger.append(Accepted(token, job_id, time.time(), cluster=answer.cluster))
+            return Outcome(job_id)
         limit = not unknown and is_submit_limit(answer.refusal)
         if not unknown:
             experiment.ledger.append(Refused(token, answer.refusal, time.time(), waits=limit or elsewhere))
@@ -227,22 +228,24 @@ def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False)
     return Outcome(None, why)
 
 
-def _let_go(slurm: Slurm, job_id: str, launcher: bytes, options: Sequence[str]) -> str:
+def _let_go(slurm: Slurm, job_id: JobId, launcher: bytes, options: Sequence[str]) -> str:
     own = read_head(launcher.decode(errors="surrogateescape")).options
     stays_held = "hold" in in_effect(own, slurm.environ, options)
     return held.let_go(slurm, job_id, launcher, stays_held=stays_held)
 
 
-def _look_for(experiment: Experiment, slurm: Slurm, token: str, *, otherwise_unknown: bool) -> tuple[int | None, bool]:
+def _look_for(
+    experiment: Experiment, slurm: Slurm, token: str, *, otherwise_unknown: bool
+) -> tuple[JobId | None, bool]:
     """The job of a submission whose answer says nothing certain; else None, and whether there may be one after all."""
     try:
         job_id = _jobs_by_token(experiment, slurm, {token: time.time()}).get(token)
     except SlurmUnavailableError:
         return None, True
-    return (None, otherwise_unknown) if job_id is None else (int(job_id), False)
+    return (None, otherwise_unknown) if job_id is None else (job_id, False)
 
 
-def confirm(experiment: Experiment, token: str | None, job_id: str | None) -> None:
+def confirm(experiment: Experiment, token: str | None, job_id: JobId | None) -> None:
     """A job of ours that runs is one that Slurm took, whatever its submitter lived to write down.
 
     Where that cannot be written now, it is left to `resolve`.
@@ -284,7 +287,7 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
     return experiment.ledger.entries()
 
 
-def _let_go_late(experiment: Experiment, slurm: Slurm, submission: Submission, job_id: str | None) -> str:
+def _let_go_late(experiment: Experiment, slurm: Slurm, submission: Submission, job_id: JobId | None) -> str:
     """What its submitter did not live to do; returns why the job was cancelled, or ""."""
     path = scripts.launcher_of(experiment, submission.token, submission.script)
     if job_id is None or not held.is_needed(experiment, path):
@@ -295,20 +298,20 @@ def _let_go_late(experiment: Experiment, slurm: Slurm, submission: Submission, j
     return _let_go(slurm, job_id, launcher, submission.options)
 
 
-def _is_pending(slurm: Slurm, job_id: str) -> bool:
+def _is_pending(slurm: Slurm, job_id: JobId) -> bool:
     answer = slurm.queue()
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(f"it cannot be seen whether job {job_id} is held still ({answer.line})")
-    return any(str(row.job_id.job) == job_id and row.state is State.PENDING for row in answer.rows)
+    return any(whole_job(row.job_id) == job_id and row.state is State.PENDING for row in answer.rows)
 
 
-def _outcome(token: str, job_id: str | None, exchanged: str, *, at: float) -> Abandoned | Accepted | Refused:
+def _outcome(token: str, job_id: JobId | None, exchanged: str, *, at: float) -> Abandoned | Accepted | Refused:
     if job_id is None:
         return Abandoned(token, at)
     return Refused(token, exchanged, at) if exchanged else Accepted(token, job_id, at)
 
 
-def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, str]:
+def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, JobId]:
     """The jobs that bear these tokens: in squeue by their Command, by their own reports, or in accounting.
 
     Accounting, which lags behind, knows those that ended without a report and that squeue has forgotten.
@@ -324,15 +327,15 @@ def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[s
             f"active here; try again after: evalmon status {experiment.root}"
         )
     tokens = set(submitted_at)
-    found = {t: str(r.job_id.job) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
+    found = {t: whole_job(r.job_id) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
     for report in reports.changed(experiment.jobs, {}):
         for token in report.tokens & tokens:
-            found.setdefault(token, report.job_id.partition("_")[0].partition("+")[0])
+            found.setdefault(token, whole_job(report.job_id))
     missing = {token: at for token, at in submitted_at.items() if token not in found}
     return _in_accounts(slurm, missing) | found
 
 
-def _in_accounts(slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, str]:
+def _in_accounts(slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, JobId]:
     if not submitted_at:
         return {}
     since_s = max(time.time() - min(submitted_at.values()), 0.0) + _WINDOW_SLACK_S

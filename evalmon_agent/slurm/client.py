@@ -21,7 +21,7 @@ from evalmon_agent.slurm import (
 from evalmon_agent.slurm.commands import Finished, find_program, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_our_jobs
 from evalmon_agent.slurm.failures import Failure, Kind, classify
-from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.job_id import JobId, whole_job
 from evalmon_agent.words.stamps import parse_stamp
 
 ASK_TIMEOUT_S = 60.0
@@ -40,7 +40,7 @@ class Submitted:
     or it failed, but not in Slurm's words; whether there is a job is to be looked up.
     """
 
-    job_id: int | None = None
+    job_id: JobId | None = None
     cluster: str | None = None
     refusal: str = ""
     unknown: bool = False
@@ -90,7 +90,7 @@ class Slurm:
         done = self._ask(squeue.argv())
         return _failure(done) or squeue.parse(done.stdout)
 
-    def account(self, job_ids: Sequence[str]) -> sacct.SacctAnswer | Failure:
+    def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
         """All attempts of at most IDS_PER_CALL jobs, in one call."""
         # Nobody can put a delimiter into a name that nobody knows beforehand.
         delimiter = f"\x1f{os.urandom(4).hex()}"
@@ -102,13 +102,13 @@ class Slurm:
         done = self._ask(whereabouts.queue_argv())
         return [] if _failure(done) else whereabouts.parse_queue(done.stdout)
 
-    def places_in_accounts(self, job_ids: Sequence[str]) -> list[whereabouts.Whereabouts]:
+    def places_in_accounts(self, job_ids: Sequence[JobId]) -> list[whereabouts.Whereabouts]:
         """Where at most IDS_PER_CALL jobs ran; none if that cannot be had."""
         delimiter = f"\x1f{os.urandom(4).hex()}"
         done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
         return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
 
-    def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, str] | Failure:
+    def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, JobId] | Failure:
         """{token: job id} of my jobs of the last `since_s` seconds whose sbatch line has the token, ended ones too.
 
         Empty where accounting cannot tell: there is none, or it is older than the field.
@@ -146,17 +146,17 @@ class Slurm:
         done = self._ask(sinfo.memory_argv())
         return _failure(done) or sinfo.parse_memory(done.stdout)
 
-    def ends_at(self, job_id: str) -> float | None:
+    def ends_at(self, job_id: JobId) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""
         done = self._ask(squeue.end_argv(job_id))
         return parse_stamp(done.stdout) if done.ok else None
 
-    def is_preempted(self, job_id: str) -> bool:
+    def is_preempted(self, job_id: JobId) -> bool:
         """Whether this job of ours is being ended by preemption, for good; False where Slurm does not tell."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
         return done.ok and scontrol.is_preempted_for_good(done.stdout)
 
-    def standard_files(self, job_id: str) -> Mapping[str, str]:
+    def standard_files(self, job_id: JobId) -> Mapping[str, str]:
         """The paths of a job's `StdOut`, `StdErr` and `StdIn`; empty once Slurm has forgotten the job."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
         return scontrol.standard_files(done.stdout) if done.ok else {}
@@ -204,7 +204,7 @@ class Slurm:
             return Tested(unknown=words or "sbatch gave no answer in time")
         answer = sbatch.parse(done.stdout, done.stderr)
         if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
-            self.cancel([str(answer.job_id)])
+            self.cancel([answer.job_id])
             return Tested(unknown=f"this sbatch submits although it is told not to; job {answer.job_id} is cancelled")
         failure = classify(done.returncode, done.stdout, done.stderr)
         is_no_answer = failure is not None and failure.kind is Kind.NO_NEWS
@@ -212,27 +212,27 @@ class Slurm:
             return Tested(unknown=words)
         return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
 
-    def batch_script(self, job_id: str) -> str | Failure:
+    def batch_script(self, job_id: JobId) -> str | Failure:
         """The script that Slurm has spooled for a job of mine; bytes that are not UTF-8 are replaced."""
         done = self._ask(scontrol.write_script(job_id))
         return _failure(done) or done.stdout
 
-    def release(self, job_id: str) -> Failure | None:
+    def release(self, job_id: JobId) -> Failure | None:
         """Let a held job go."""
         return _failure(self._ask(["scontrol", "release", job_id]))
 
-    def _is_of(self, job_id: int, path: str) -> bool:
+    def _is_of(self, job_id: JobId, path: str) -> bool:
         """Whether this job was submitted by that path; a number that a site's wrapper prints may be anybody's job."""
         answer = self.queue()
         return not isinstance(answer, Failure) and any(
-            (row.job_id.job, row.command) == (job_id, path) for row in answer.rows
+            (whole_job(row.job_id), row.command) == (job_id, path) for row in answer.rows
         )
 
-    def rename(self, job_id: str, name: str) -> Failure | None:
+    def rename(self, job_id: JobId, name: str) -> Failure | None:
         """Give one of our own jobs another name."""
         return _failure(self._ask(["scontrol", "update", f"JobId={job_id}", f"JobName={name}"]))
 
-    def cancel(self, job_ids: Sequence[str]) -> Failure | None:
+    def cancel(self, job_ids: Sequence[JobId]) -> Failure | None:
         """scancel these jobs; ended ones are no error."""
         if not job_ids:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evalmon_agent.slurm.late_environment import CARRIER, pack, unpack
+from evalmon_agent.words.job_id import JobId, parse_job_id
 
 FOR_ASKING: Mapping[str, str] = {
     "SLURM_TIME_FORMAT": "%s",
@@ -54,6 +55,11 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
         if name not in _SHAPING and name != CARRIER and not name.startswith(_SHAPING_PREFIXES)
     }
     return {**kept, **FOR_ASKING}
+
+
+def own_job_id(environ: Mapping[str, str]) -> JobId | None:
+    """The job that this process runs in; None outside of one."""
+    return parse_job_id(environ.get("SLURM_JOB_ID", ""))
 
 
 def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str, str]:

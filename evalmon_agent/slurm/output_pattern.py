@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.job_id import JobId, task_of, whole_job
 
 _SPECIFIER = re.compile(r"%(?P<width>\d{0,2})(?P<letter>[A-Za-z%])")
 
@@ -16,18 +16,19 @@ def output_path(options: Mapping[str, str], job_id: JobId, *, raw_id: int | None
 
     `options`: the script's #SBATCH options; `folder`: where it was submitted; `name`: the job's name.
     """
-    default = "slurm-%j.out" if job_id.task is None else "slurm-%A_%a.out"
+    number, task = whole_job(job_id), task_of(job_id)
+    default = "slurm-%j.out" if task is None else "slurm-%A_%a.out"
     pattern = options.get("output") or default
     folder = os.path.join(folder, options.get("chdir", ""))
     if "\\" in pattern:
         return os.path.join(folder, pattern.replace("\\", ""))
-    own_id = raw_id if raw_id is not None else (job_id.job if job_id.task is None else None)
+    own_id = str(raw_id) if raw_id is not None else (number if task is None else None)
     values = {
         "%": "%",
-        "A": str(job_id.job),
-        "a": None if job_id.task is None else str(job_id.task),
-        "j": None if own_id is None else str(own_id),
-        "J": None if own_id is None else str(own_id),
+        "A": number,
+        "a": None if task is None else str(task),
+        "j": own_id,
+        "J": own_id,
         "x": name,
     }
     found = _expand(pattern, values)

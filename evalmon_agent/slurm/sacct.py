@@ -105,13 +105,13 @@ class SacctAnswer:
     bad_rows: int
 
 
-def argv(job_ids: Sequence[JobId | str], *, delimiter: str = DELIMITER) -> list[str]:
+def argv(job_ids: Sequence[JobId], *, delimiter: str = DELIMITER) -> list[str]:
     """All attempts of these jobs, with their steps. Run it with `environment.clean`.
 
     -D shows the attempts before a requeue; no -s, which would narrow the time window.
     """
-    ids = ",".join(str(job_id) for job_id in job_ids)
-    return ["sacct", "-n", "-P", "-D", f"--delimiter={delimiter}", "-j", ids, "-o", ",".join(FIELDS)]
+    which = [f"--delimiter={delimiter}", "-j", ",".join(job_ids)]
+    return ["sacct", "-n", "-P", "-D", *which, "-o", ",".join(FIELDS)]
 
 
 def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMITER) -> SacctAnswer:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evalmon_agent.words.job_id import JobId, parse_job_id
+
 TEST_ONLY = "--test-only"
 
 _SENTENCE = re.compile(r"\bSubmitted batch job ([1-9][0-9]{0,9})\b(?: on cluster (\S+))?", re.ASCII)
@@ -19,7 +21,7 @@ class Answer:
     `said_plainly`: in a sentence, and not by a number alone on its line, which could be anything of a site's wrapper.
     """
 
-    job_id: int
+    job_id: JobId
     cluster: str | None = None
     said_plainly: bool = False
 
@@ -42,7 +44,8 @@ def parse(stdout: str, stderr: str = "") -> Answer | None:
     if len(answers) != 1:
         return None
     [(job_id, cluster)] = answers
-    return Answer(int(job_id), cluster or None, said_plainly=bool(sentences))
+    parsed = parse_job_id(job_id)
+    return None if parsed is None else Answer(parsed, cluster or None, said_plainly=bool(sentences))
 
 
 def knows_no_test(words: str) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 
+from evalmon_agent.words.job_id import JobId
+
 _STANDARD_FILE = re.compile(r"^\s*(StdOut|StdErr|StdIn)=(/.*?)\s*$", re.MULTILINE)
 _PREEMPTED = re.compile(r"\bPreemptTime=(?!None\b|\(null\)|Unknown\b|N/A\b)\S")
 
 
-def show_job(job_id: str) -> list[str]:
+def show_job(job_id: JobId) -> list[str]:
     """One job, a line for each few of its fields."""
     return ["scontrol", "-a", "show", "job", job_id]
 
 
-def write_script(job_id: str) -> list[str]:
+def write_script(job_id: JobId) -> list[str]:
     """The batch script that Slurm has spooled, on stdout."""
     return ["scontrol", "write", "batch_script", job_id, "-"]
 

@@ -78,7 +78,7 @@ class SeffReport:
 
 def argv(job_id: JobId) -> list[str]:
     """One report; of an array always one task, since seff shows only one. Run it with `environment.clean`."""
-    return ["seff", str(job_id)]
+    return ["seff", job_id]
 
 
 def parse(stdout: str) -> SeffReport | None:

@@ -67,7 +67,7 @@ def argv() -> list[str]:
     return ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o", _FORMAT]
 
 
-def end_argv(job_id: str) -> list[str]:
+def end_argv(job_id: JobId) -> list[str]:
     """When one job reaches its time limit."""
     return ["squeue", "-a", "-h", "-j", job_id, "-o", "%e"]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from evalmon_agent.words.job_id import JobId, parse_job_id
+
 # Without -s a window leaves out what never became eligible, such as a held job that was cancelled; with it, -E is
 # needed [ran, 22.05]. Jobs that are not over are squeue's to tell.
 _OVER = "BF,CA,CD,DL,F,NF,OOM,PR,TO"
@@ -27,13 +29,14 @@ def is_unknown_field(words: str) -> bool:
     return _UNKNOWN_FIELD.search(words) is not None
 
 
-def parse(text: str, *, delimiter: str, tokens: Collection[str]) -> dict[str, str]:
+def parse(text: str, *, delimiter: str, tokens: Collection[str]) -> dict[str, JobId]:
     """{token: job id, of an array the array's} for each token that stands in a submitted script's path."""
     rows = re.split(rf"^(\d{{1,10}})(?:[_+]\S*?)?{re.escape(delimiter)}", text, flags=re.MULTILINE)
     # Nothing, then in turn an id and all text up to the next row: a path may hold a newline.
-    found: dict[str, str] = {}
-    for job_id, line in zip(rows[1::2], rows[2::2], strict=True):
+    found: dict[str, JobId] = {}
+    for text_of_id, line in zip(rows[1::2], rows[2::2], strict=True):
+        job_id = parse_job_id(text_of_id)
         for token in tokens:
-            if f"/{token}/" in line:
+            if job_id is not None and f"/{token}/" in line:
                 found.setdefault(token, job_id)
     return found

@@ -41,7 +41,7 @@ def parse_queue(text: str) -> list[Whereabouts]:
     return [found for match in _RECORD.finditer(text) for found in _row(match[1].removesuffix("\n").split("\x1f", 5))]
 
 
-def account_argv(job_ids: Sequence[str], *, delimiter: str) -> list[str]:
+def account_argv(job_ids: Sequence[JobId], *, delimiter: str) -> list[str]:
     """These jobs as accounting has them, without their steps."""
     fields = ",".join(_ACCOUNT_FIELDS)
     return ["sacct", "-n", "-P", "-X", "-D", f"--delimiter={delimiter}", "-j", ",".join(job_ids), "-o", fields]

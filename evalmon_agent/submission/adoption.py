@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from evalmon_agent.errors import UsageError
 from evalmon_agent.words.eval_names import name_from_path, task_name
-from evalmon_agent.words.job_id import JobId, expand_pending
+from evalmon_agent.words.job_id import JobId, expand_pending, task_of, whole_job, without_component
 from evalmon_agent.words.states import State
 
 
@@ -49,14 +49,14 @@ class Planned:
     @property
     def name(self) -> str:
         """The eval's name."""
-        task = self.job.job_id.task
+        task = task_of(self.job.job_id)
         return self.stem if task is None else task_name(self.stem, task)
 
 
 def parse_wanted(words: Sequence[str]) -> list[Wanted]:
     """`[NAME=]JOBID` each; UsageError with a line for each that is none.
 
-    An id as Slurm prints it: `123`, `123_4`, `123_[4-9]`, `123+0`, which is the het job 123.
+    An id as Slurm prints it: `123`, `123_4`, `123_[4-9]`, `123+1`, which is a part of the het job 123.
     """
     wanted: list[Wanted] = []
     problems: list[str] = []
@@ -68,7 +68,7 @@ def parse_wanted(words: Sequence[str]) -> list[Wanted]:
         elif equals and not _is_name(name):
             problems.append(f"{name!r} is no name for an eval; give printable text")
         else:
-            wanted += [Wanted(replace(one, het=None), name or None) for one in job_ids]
+            wanted += [Wanted(without_component(job_id), name or None) for job_id in job_ids]
     if problems:
         raise UsageError(*problems)
     return list(dict.fromkeys(wanted))
@@ -79,20 +79,15 @@ def _is_name(name: str) -> bool:
 
 
 def find(wanted: Wanted, jobs: Mapping[JobId, Job]) -> list[Job]:
-    """The jobs that are meant; of a het job its first component, under the id that sbatch said."""
-    one = jobs.get(wanted.job_id)
-    if one is not None:
-        return [one]
-    if wanted.job_id.task is not None:
-        return []
-    leader = jobs.get(JobId(wanted.job_id.job, None, 0))
-    if leader is not None:
-        return [replace(leader, job_id=wanted.job_id)]
-    return [job for job in jobs.values() if job.job_id.job == wanted.job_id.job and job.job_id.task is not None]
+    """The jobs that are meant: of an array that is not one row, all its tasks."""
+    job = jobs.get(wanted.job_id)
+    if job is not None:
+        return [job]
+    return [job for job_id, job in jobs.items() if task_of(job_id) is not None and whole_job(job_id) == wanted.job_id]
 
 
 def plan(
-    chosen: Sequence[tuple[Wanted, Job]], *, root: str, taken: Mapping[str, bool], whole: Collection[int]
+    chosen: Sequence[tuple[Wanted, Job]], *, root: str, taken: Mapping[str, bool], whole: Collection[JobId]
 ) -> list[Planned]:
     """The evals to be, in the order asked for.
 
@@ -101,26 +96,24 @@ def plan(
     jobs share, get the job's id where they are not unique.
     """
     planned = [_planned(wanted, job, root=root, whole=whole) for wanted, job in chosen]
-    shared = Counter(one.stem for one in planned if one.job.job_id.task is None) + Counter(
-        stem for stem, _ in {(one.stem, one.job.job_id.job) for one in planned if one.job.job_id.task is not None}
-    )
+    shared = Counter(stem for stem, _ in {(one.stem, whole_job(one.job.job_id)) for one in planned})
     planned = [_told_apart(one, is_shared=shared[one.stem] > 1 or one.name in taken) for one in planned]
     _refuse_doubles(planned, taken)
     return planned
 
 
-def _planned(wanted: Wanted, job: Job, *, root: str, whole: Collection[int]) -> Planned:
+def _planned(wanted: Wanted, job: Job, *, root: str, whole: Collection[JobId]) -> Planned:
     below = None if job.script is None else os.path.relpath(job.script, root)
     from_path = below is not None and not below.startswith(os.pardir + os.sep)
     by_path = name_from_path(below) if below is not None and from_path else None
-    stem = wanted.name or by_path or job.job_name or str(job.job_id.job)
-    return Planned(job, stem, wanted.name is not None, by_path is not None, job.job_id.job in whole)
+    stem = wanted.name or by_path or job.job_name or whole_job(job.job_id)
+    return Planned(job, stem, wanted.name is not None, by_path is not None, whole_job(job.job_id) in whole)
 
 
 def _told_apart(one: Planned, *, is_shared: bool) -> Planned:
     if one.given or one.from_path or not is_shared:
         return one
-    return replace(one, stem=f"{one.stem}-{one.job.job_id.job}")
+    return replace(one, stem=f"{one.stem}-{whole_job(one.job.job_id)}")
 
 
 def _refuse_doubles(planned: Sequence[Planned], taken: Mapping[str, bool]) -> None:
@@ -129,7 +122,7 @@ def _refuse_doubles(planned: Sequence[Planned], taken: Mapping[str, bool]) -> No
         by_name[one.name].append(one)
     problems = []
     for name, ones in by_name.items():
-        ids = [str(one.job.job_id) for one in ones]
+        ids = [one.job.job_id for one in ones]
         if len(ones) > 1:
             problems.append(f"jobs {' and '.join(ids)} would all be called {name}; name them: NAME={ids[0]}")
         elif taken.get(name):

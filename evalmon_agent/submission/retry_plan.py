@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from evalmon_agent.evidence.result import UNREADABLE
 from evalmon_agent.tracking.records import Eval, Evidence
 from evalmon_agent.tracking.registry import Entry
-from evalmon_agent.tracking.verdict import LogSays, latest_own, verdict
+from evalmon_agent.tracking.verdict import LogSays, verdict
 from evalmon_agent.words.job_id import parse_array_spec
 from evalmon_agent.words.states import State
 
@@ -118,12 +118,13 @@ def _not_possible(ev: Eval, entry: Entry | None, asked: Asked) -> str:
 
 
 def _not_worth_it(ev: Eval, evidence: Evidence, said: str) -> str:
-    own, result = latest_own(ev), evidence.result
+    report = ev.latest.report if ev.latest is not None else None
+    result = evidence.result
     if said == "suspect" and ev.state is not State.COMPLETED:
         return f"its command ended 0 and its log says success: Slurm's {ev.state} is of a by-stander"
     if ev.state in _UNCERTAIN:
         return f"{_UNCERTAIN[ev.state]}; name it to run it again all the same"
-    ended_badly = own is not None and own.ended and own.exit_code != 0
+    ended_badly = report is not None and report.ended and report.exit_code != 0
     if ev.state is State.COMPLETED and not ended_badly and (result is None or result.status == UNREADABLE):
         return "it COMPLETED, and its log cannot be found or read; name it to run it again all the same"
     return ""

@@ -12,6 +12,7 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.words.job_id import JobId
 
 Mode = Literal["sidecar", "dependency"]
 HelperStatus = Literal["submitted", "running", "refused", "not needed"]
@@ -22,7 +23,7 @@ class HelperReport:
     """What became of a job of ours."""
 
     status: HelperStatus
-    job_id: str | None = None
+    job_id: JobId | None = None
     detail: str = ""
 
 
@@ -48,8 +49,8 @@ def accompany(helpers: Helpers, *, mode: Mode, sidecar: HelperReport | None = No
         needless = HelperReport("not needed", detail="no eval is active")
         return Accompanied(needless, sidecar or needless)
     completion = _completion(helpers, old, alive, waiting_for)
-    if completion.status == "submitted" and old in alive:
-        helpers.slurm.cancel([str(old)])
+    if old is not None and completion.status == "submitted" and old in alive:
+        helpers.slurm.cancel([old])
     sidecar = sidecar or _sidecar(helpers, state, alive, mode=mode)
     observer.record()
     return Accompanied(completion, sidecar)
@@ -61,7 +62,9 @@ def bring_sidecar(helpers: Helpers, *, mode: Mode) -> HelperReport:
     return _sidecar(helpers, state, _alive(helpers.slurm, otherwise=_ours(state)), mode=mode)
 
 
-def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waiting_for: Sequence[str]) -> HelperReport:
+def _completion(
+    helpers: Helpers, old: JobId | None, alive: frozenset[JobId], waiting_for: Sequence[JobId]
+) -> HelperReport:
     if old in alive and not _came_later(helpers.experiment, old):
         return HelperReport("running", old)
     outcome = helpers.submit("completion", afterany=waiting_for, later_s=0 if waiting_for else WAITING_BEGIN_S)
@@ -73,7 +76,7 @@ def _completion(helpers: Helpers, old: str | None, alive: frozenset[str], waitin
     return HelperReport("submitted", outcome.job_id, f"after {number} job{'s' * (number != 1)}")
 
 
-def _came_later(experiment: Experiment, completion: str | None) -> bool:
+def _came_later(experiment: Experiment, completion: JobId | None) -> bool:
     """Whether an eval is on record since that completion job was submitted, which thus does not wait for it."""
     known = experiment.ledger.index()
     entry = known.of_job(completion) if completion is not None else None
@@ -81,7 +84,7 @@ def _came_later(experiment: Experiment, completion: str | None) -> bool:
     return any(e.is_eval and e.accepted is not None and e.accepted.at > since for e in known)
 
 
-def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *, mode: Mode) -> HelperReport:
+def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[JobId], *, mode: Mode) -> HelperReport:
     if mode == "dependency":
         return HelperReport("not needed", detail="mode dependency: no live view")
     if state.sidecar is not None and state.sidecar.job_id in alive:
@@ -92,14 +95,14 @@ def _sidecar(helpers: Helpers, state: ExperimentState, alive: frozenset[str], *,
     return HelperReport("submitted", outcome.job_id)
 
 
-def _alive(slurm: Slurm, *, otherwise: frozenset[str]) -> frozenset[str]:
+def _alive(slurm: Slurm, *, otherwise: frozenset[JobId]) -> frozenset[JobId]:
     """The ids of all jobs that are not over; `otherwise`, where Slurm does not tell: none may be submitted twice."""
     answer = slurm.queue()
     if isinstance(answer, Failure):
         return otherwise
-    return frozenset(str(row.job_id) for row in answer.rows if row.goes_on)
+    return frozenset(row.job_id for row in answer.rows if row.goes_on)
 
 
-def _ours(state: ExperimentState) -> frozenset[str]:
+def _ours(state: ExperimentState) -> frozenset[JobId]:
     helpers = (state.sidecar, state.completion)
     return frozenset(helper.job_id for helper in helpers if helper is not None and helper.job_id is not None)

@@ -19,6 +19,7 @@ from evalmon_agent.submitting.report import SubmitReport
 from evalmon_agent.submitting.waiting import Progress, Submitter, on_command, tell
 from evalmon_agent.tracking.registry import Submission
 from evalmon_agent.tracking.unsubmitted import waiting
+from evalmon_agent.words.job_id import JobId
 
 _MANY = 10
 """After so many evals the sidecar is submitted, if there are more: a site's limit on submissions may be near."""
@@ -97,7 +98,7 @@ class Evals:
         if left:
             tell(Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command"), progress)
 
-    def _submitted(self, one: Prepared | None, submission: Submission, job_id: str, *, why: str = "") -> None:
+    def _submitted(self, one: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
         told = {"name": submission.name, "job_id": job_id, "script": submission.script}
         why = one.why if one is not None and one.why else why
         self.report.submitted.append({**told, "why": why} if why else told)

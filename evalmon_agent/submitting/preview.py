@@ -134,7 +134,7 @@ def _helper_jobs(helpers: Helpers, jobs: Sequence[_Job], partitions: Sequence[Pa
     if mode == "dependency":
         return 1
     state, queue = state_file.load(helpers.experiment), helpers.slurm.queue()
-    alive = set() if isinstance(queue, Failure) else {str(row.job_id) for row in queue.rows if row.goes_on}
+    alive = set() if isinstance(queue, Failure) else {row.job_id for row in queue.rows if row.goes_on}
     if state is not None and state.sidecar is not None and state.sidecar.job_id in alive:
         return 1
     where = helpers.settings.sidecar.partition or place_of([job.options for job in jobs], {}).partition

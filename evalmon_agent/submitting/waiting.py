@@ -31,6 +31,7 @@ from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import in_queue, waiting
+from evalmon_agent.words.job_id import JobId
 
 Sleep = Callable[[float], object]
 Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
@@ -51,7 +52,7 @@ class Progress:
     `changes`: of which of the submitted, by their tokens, the script has changed since they were planned.
     """
 
-    submitted: list[tuple[Submission, str]] = field(default_factory=list)
+    submitted: list[tuple[Submission, JobId]] = field(default_factory=list)
     refused: list[tuple[Submission, register.Outcome]] = field(default_factory=list)
     changes: dict[str, str] = field(default_factory=dict)
     why: Why = "nothing waits"

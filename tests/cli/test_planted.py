@@ -260,7 +260,7 @@ def test_a_report_with_an_absurd_number_of_restarts_costs_nothing(exp: Exp, rest
     exp.accept("r1/b", "12")
     exp.report("12", "r1/b", restart=restart)
     exp.observer().record()
-    assert exp.state()["evals"]["r1/b"].get("attempts", []) == []
+    assert exp.state()["evals"]["r1/b"]["jobs"][0].get("attempts", []) == []
 
 
 @not_as_root

@@ -53,13 +53,15 @@ def evals(count: int, *, padded: int = 0) -> bytes:
     return b'{"experiment":"x","evals":{%s}}' % ",".join(one % number for number in range(count)).encode()
 
 
-ATTEMPTS = b'{"experiment":"x","evals":{"a":{"name":"","job_id":"","attempts":[%s]}}}'
+ATTEMPTS = (
+    b'{"experiment":"x","evals":{"a":{"name":"","job_id":"","jobs":[{"job_id":"","registered_at":0,"attempts":[%s]}]}}}'
+)
 TOO_LARGE = "state.json: holds more than its evals can need; it is not read"
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "80 MB of unknown members": (lambda: many("more", b'{"b":1.5}', 80_000_000), TOO_LARGE),
     "80 MB in one unknown text": (lambda: many("more", b'"%s"' % (b"x" * 80_000_000), 90_000_000), TOO_LARGE),
-    "very many attempts": (lambda: ATTEMPTS % b",".join([b'{"job_id":""}'] * 1_900_000), TOO_LARGE),
-    "too many attempts": (lambda: ATTEMPTS % b",".join([b'{"job_id":""}'] * 6_000_000), TOO_LARGE),
+    "very many attempts": (lambda: ATTEMPTS % b",".join([b'{"restart":0}'] * 1_900_000), TOO_LARGE),
+    "too many attempts": (lambda: ATTEMPTS % b",".join([b'{"restart":0}'] * 6_000_000), TOO_LARGE),
     "very many evals": (lambda: evals(300_000), TOO_LARGE),
     "deep nesting": (lambda: b'{"experiment":"x","more":' + b"[" * 50_000_000, "NoneType"),
     "as much as evals may need": (lambda: evals(15_000, padded=9_000), "15000"),

@@ -200,7 +200,7 @@ def test_an_earlier_bearer_of_the_id_is_not_mistaken_for_the_job(exp: Exp) -> No
     old = Job("11", "COMPLETED", submitted=1_600_000_000, started=1_600_000_010, ended=1_600_000_020, queued=False)
     exp.slurm.show([old, pending("11", accounted=False)])
     assert watch(exp, "a=11").returncode == 0
-    [attempt] = exp.state()["evals"]["a"]["attempts"]
+    [attempt] = exp.state()["evals"]["a"]["jobs"][0]["attempts"]
     assert (attempt["submitted_at"], exp.state()["evals"]["a"]["state"]) == (1_700_000_000.0, "PENDING")
 
 

@@ -182,7 +182,7 @@ def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_a
     log = tmp_path / "study" / "r1" / "eval" / "logs" / "x.eval"
     exp = new(tmp_path, head='inspect eval-retry "$EVALMON_RETRY_LOG"\n', a="FAILED")
     state = exp.ours / "state.json"
-    submitted_at = exp.state()["evals"]["r1/a/epoch0"]["attempts"][0]["submitted_at"]
+    submitted_at = exp.state()["evals"]["r1/a/epoch0"]["jobs"][0]["attempts"][0]["submitted_at"]
     log.parent.mkdir()
     log.write_bytes(inspect_log(status="error", at=submitted_at))
     if replaced_at == "once":

@@ -16,7 +16,7 @@ MB = 1024**2
 GB = 1024**3
 
 JOB = sacct.SacctJob(
-    job_id=JobId(123),
+    job_id=JobId("123"),
     raw_id=123,
     cluster="c",
     user="u",

@@ -32,7 +32,7 @@ NO_PERL_MODULE = "Can't locate Slurmdb.pm in @INC (you may need to install the S
 
 
 def test_an_array_task_is_asked_for_by_its_own_id() -> None:
-    assert argv(JobId(123, 4)) == ["seff", "123_4"]
+    assert argv(JobId("123_4")) == ["seff", "123_4"]
 
 
 @pytest.mark.parametrize("sample", REPORTS)

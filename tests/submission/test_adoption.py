@@ -15,7 +15,7 @@ ROOT = "/exp"
 
 
 def job(number: int, task: int | None = None, *, name: str = "cell", script: str | None = None) -> Job:
-    return Job(JobId(number, task), 1000.0, State.RUNNING, name, script)
+    return Job(JobId(str(number) if task is None else f"{number}_{task}"), 1000.0, State.RUNNING, name, script)
 
 
 def names(*chosen: tuple[Wanted, Job], taken: dict[str, bool] | None = None) -> list[str]:
@@ -28,11 +28,11 @@ def unnamed(one: Job) -> tuple[Wanted, Job]:
 
 class TestIds:
     def test_an_id_is_a_job_a_task_several_tasks_or_a_het_job(self) -> None:
-        found = parse_wanted(["123", "124_4", "125_[1,3-4%2]", "126+0"])
-        assert [str(one.job_id) for one in found] == ["123", "124_4", "125_1", "125_3", "125_4", "126"]
+        found = parse_wanted(["123", "124_4", "125_[1,3-4%2]", "126+0", "127+1"])
+        assert [one.job_id for one in found] == ["123", "124_4", "125_1", "125_3", "125_4", "126", "127"]
 
     def test_a_name_stands_before_the_last_equals_sign(self) -> None:
-        assert parse_wanted(["a=b=123"]) == [Wanted(JobId(123), "a=b")]
+        assert parse_wanted(["a=b=123"]) == [Wanted(JobId("123"), "a=b")]
 
     def test_the_same_twice_is_once(self) -> None:
         assert len(parse_wanted(["123", "123"])) == 1
@@ -78,26 +78,26 @@ class TestIds:
 
 
 class TestWhatIsMeant:
-    jobs = {one.job_id: one for one in (job(1), job(2, 0), job(2, 7))} | {JobId(3, None, n): job(3) for n in (0, 1)}
+    jobs = {one.job_id: one for one in (job(1), job(2, 0), job(2, 7))} | {JobId("3"): job(3), JobId("3+1"): job(4)}
 
     def test_a_job_by_its_id(self) -> None:
-        assert find(Wanted(JobId(1), None), self.jobs) == [job(1)]
+        assert find(Wanted(JobId("1"), None), self.jobs) == [job(1)]
 
     def test_an_array_is_all_its_tasks(self) -> None:
-        assert find(Wanted(JobId(2), None), self.jobs) == [job(2, 0), job(2, 7)]
+        assert find(Wanted(JobId("2"), None), self.jobs) == [job(2, 0), job(2, 7)]
 
     def test_one_task_is_one(self) -> None:
-        assert find(Wanted(JobId(2, 7), None), self.jobs) == [job(2, 7)]
-        assert find(Wanted(JobId(2, 3), None), self.jobs) == []
+        assert find(Wanted(JobId("2_7"), None), self.jobs) == [job(2, 7)]
+        assert find(Wanted(JobId("2_3"), None), self.jobs) == []
 
     def test_a_het_job_is_its_first_component(self) -> None:
-        assert find(Wanted(JobId(3), None), self.jobs) == [job(3)]
+        assert find(Wanted(JobId("3"), None), self.jobs) == [job(3)]
 
 
 class TestNames:
     def test_what_the_user_says_comes_before_the_path_and_that_before_the_jobs_name(self) -> None:
         script = "/exp/r8/eval/t_epoch0/cell.slurm"
-        assert names((Wanted(JobId(1), "mine"), job(1, script=script))) == ["mine"]
+        assert names((Wanted(JobId("1"), "mine"), job(1, script=script))) == ["mine"]
         assert names(unnamed(job(1, script=script))) == ["r8/t/epoch0"]
         assert names(unnamed(job(1, name="my job", script="/elsewhere/cell.slurm"))) == ["my job"]
         assert names(unnamed(job(1, name=""))) == ["1"]
@@ -120,8 +120,8 @@ class TestNames:
         self,
     ) -> None:
         with pytest.raises(UsageError, match="as an active eval is; name it: NAME=1"):
-            names((Wanted(JobId(1), "mine"), job(1)), taken={"mine": True})
-        assert names((Wanted(JobId(1), "mine"), job(1)), taken={"mine": False}) == ["mine"]
+            names((Wanted(JobId("1"), "mine"), job(1)), taken={"mine": True})
+        assert names((Wanted(JobId("1"), "mine"), job(1)), taken={"mine": False}) == ["mine"]
 
     def test_a_script_of_ours_below_the_experiment_has_a_name_like_any_other(self) -> None:
         assert names(unnamed(job(1, script="/expx/cell.slurm"))) == ["cell"]

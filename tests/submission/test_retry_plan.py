@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Job, Own
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Job, JobReport
 from evalmon_agent.tracking.registry import Adopted, Intent, Submission, entries
 from evalmon_agent.words.job_id import parse_array_spec
 from evalmon_agent.words.states import State
@@ -23,10 +23,13 @@ ERROR = EvalResult(status="error", samples_completed=2, samples_total=4, log="/l
 
 
 def ended(state: State, *, exit_code: int | None = None, jobs: int = 1) -> Eval:
-    own = [] if exit_code is None else [Own(str(jobs), 0, exit_code=exit_code)]
-    known = [Job(str(number), float(number), f"t{jobs + 1 - number}") for number in range(1, jobs + 1)]
-    attempts = [Attempt(job.job_id, job.registered_at) for job in known]
-    return Eval(NAME, str(jobs), state, final=True, jobs=known, attempts=attempts, own=own)
+    reported = None if exit_code is None else JobReport(0, exit_code=exit_code)
+    submissions = [
+        Job(str(number), float(number), f"t{jobs + 1 - number}", attempts=[Attempt(number)])
+        for number in range(1, jobs + 1)
+    ]
+    submissions[-1].attempts[0].report = reported
+    return Eval(NAME, str(jobs), state, final=True, jobs=submissions)
 
 
 def decided(ev: Eval, result: EvalResult | None = None, *, expects_log: bool = False, **asked: Any) -> Again | str:
