@@ -1,4 +1,4 @@
-"""What may the user set: the settings of EXP/evalmon.yaml, checked key by key. Pure."""
+"""Parses the settings of EXP/evalmon.yaml, and checks them key by key. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct, field
 
 from evalmon_agent.errors import UnreadableError
@@ -91,8 +90,13 @@ class _Unusable(Exception):  # noqa: N818 - never seen outside; it becomes an Un
 def _load(data: bytes) -> dict[object, object]:
     if len(data) > MAX_BYTES:
         raise _Unusable(f"more than {MAX_BYTES // 1024} KiB; these are no evalmon settings")
+    import yaml  # noqa: PLC0415 - most experiments have no such file, and every command would wait for it
+
     try:
-        raw = yaml.load(data, Loader=_BoundedLoader)  # noqa: S506 - a SafeLoader with a bound on aliases
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, Loader=yaml.SafeLoader))
+        if aliases > MAX_ALIASES:
+            raise _Unusable("not valid YAML: too many aliases")  # a few lines can stand for gigabytes
+        raw = yaml.safe_load(data)
     except (yaml.YAMLError, RecursionError, *_YAML_SLIPS) as error:
         raise _Unusable(f"not valid YAML: {_one_line(error)}") from None
     if raw is None:
@@ -100,21 +104,6 @@ def _load(data: bytes) -> dict[object, object]:
     if not isinstance(raw, dict):
         raise _Unusable("not a mapping of settings, `key: value` on each line; see the example in the README")
     return raw
-
-
-class _BoundedLoader(yaml.SafeLoader):
-    """A safe loader that refuses a file made of aliases (a few lines can stand for gigabytes)."""
-
-    def __init__(self, stream: bytes) -> None:
-        super().__init__(stream)
-        self._aliases = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            self._aliases += 1
-            if self._aliases > MAX_ALIASES:
-                raise yaml.YAMLError("too many aliases")
-        return super().compose_node(parent, index)
 
 
 def _with_defaults(raw: dict[object, object]) -> dict[object, object]:

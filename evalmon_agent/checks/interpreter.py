@@ -22,7 +22,7 @@ def check() -> list[Finding]:
 
 def _finds_us() -> list[Finding]:
     """Called as evalmon's jobs call it."""
-    words = [sys.executable, "-E", "-P", "-c", "import evalmon_agent.cli"]
+    words = [sys.executable, "-E", "-P", "-c", "import evalmon_agent.commands.sidecar"]
     if run(words, timeout_s=_START_TIMEOUT_S, env=os.environ, cwd="/").ok:
         return []
     line = f"in jobs {sys.executable} does not find evalmon and all that it needs: PYTHONPATH is not looked at there"

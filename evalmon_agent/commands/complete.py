@@ -1,4 +1,4 @@
-"""`evalmon complete`: the guarantee. Slurm starts it when all evals are over; it measures, summarises, ends.
+"""`evalmon complete`: measures and summarises when all evals are over; Slurm starts it then.
 
 It needs no sidecar. Evals that are active after all (requeued, added later) get a successor. What waits for room is
 submitted, as far as there is some.
@@ -7,19 +7,25 @@ submitted, as far as there is some.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import click
+
+from evalmon_agent.cli.options import experiment_argument, monitor_job_options, settings_of_monitor_job
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.jobs.register import confirm
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observed, Observer
+from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
@@ -33,6 +39,22 @@ PATIENCE_S = 600.0
 """How long accounting may lag behind before the rest is left to a successor."""
 _PAUSE_S = 5.0
 _FULL_PAUSE_S = 20.0
+
+
+@click.command("complete")
+@experiment_argument()
+@monitor_job_options
+def command(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
+    """Measure and summarise (the body of the completion job)."""
+    experiment.expect(experiment_id)
+    experiment.require_monitored()
+    experiment.check()
+    confirm(experiment, token, own_job_id(os.environ))
+    stop = StopSignals()
+    stop.take()
+    slurm = Slurm(os.environ, stopped=stop.is_set)
+    settings, unusable = settings_of_monitor_job(experiment, token)
+    complete(experiment, settings, slurm, environ=os.environ, sleep=stop.pause, unusable=unusable)
 
 
 def complete(

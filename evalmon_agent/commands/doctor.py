@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+
+import click
 
 from evalmon_agent.checks import (
     directory,
@@ -15,14 +19,40 @@ from evalmon_agent.checks import (
     slurm_programs,
 )
 from evalmon_agent.checks.finding import Finding, ok, problem
+from evalmon_agent.cli.options import experiment_argument, json_option
+from evalmon_agent.cli.output import print_json
 from evalmon_agent.errors import EvalmonError
 from evalmon_agent.experiment import settings as settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.words.printable import printable
 
 _BY_WEIGHT = (78, 2, 77, 69, 75, 1)
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+@click.command("doctor")
+@experiment_argument(required=False)
+@json_option
+def command(experiment: Experiment | None, as_json: bool) -> None:
+    """Check the cluster and the file system, and say what to do."""
+    findings = doctor(experiment, Slurm(os.environ), environ=os.environ)
+    if as_json:
+        print_json([{"check": f.check, "level": f.level, "line": f.line, "advice": f.advice} for f in findings])
+    else:
+        _print(findings)
+    sys.exit(exit_status(findings))
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    """One line per finding: how it stands, what was looked at, what was found, what to do."""
+    width = max((len(finding.check) for finding in findings), default=0)
+    for finding in findings:
+        level = click.style(f"{finding.level:<8}", fg=_COLOURS[finding.level])
+        line = f"{finding.line}; {finding.advice}" if finding.advice else finding.line
+        click.echo(f"{level} {printable(finding.check):<{width}}  {printable(line)}")
 
 
 def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str, str]) -> list[Finding]:

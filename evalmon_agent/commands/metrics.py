@@ -1,19 +1,46 @@
-"""`evalmon metrics`: the efficiency figures of any finished jobs, registered or not."""
+"""`evalmon metrics`: shows the efficiency figures of any finished jobs, registered or not."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import click
+
+from evalmon_agent.cli.options import json_option
+from evalmon_agent.cli.output import Cell, print_json, print_table
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sacct import SacctJob
+from evalmon_agent.words.durations import clock
 from evalmon_agent.words.job_id import JobId, parse_job_id, whole_job
+from evalmon_agent.words.numbers import number
+from evalmon_agent.words.sizes import human_bytes
 from evalmon_agent.words.states import ACTIVE, State
+
+_COLUMNS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
+
+
+@click.command("metrics")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOBID...")
+@json_option
+def command(jobs: Sequence[str], as_json: bool) -> None:
+    """Show the efficiency figures of finished jobs."""
+    answers = metrics(Slurm(os.environ), parse_ids(jobs))
+    if as_json:
+        print_json([job.as_dict() for job in answers])
+    else:
+        print_table(_COLUMNS, [_row(job) for job in answers])
+    unknown = [job.job_id for job in answers if job.state is None]
+    for job_id in unknown:
+        click.echo(f"evalmon: {job_id}: no such job in Slurm's accounting", err=True)
+    sys.exit(int(bool(unknown)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +100,22 @@ def _figures(slurm: Slurm, row: SacctJob) -> Figures:
     if report is not None and done.ok and seff.usable(report, returncode=0, stdout=done.stdout):
         return from_seff(report, time_limit_s=row.time_limit_s)
     return from_sacct(row)
+
+
+def _row(job: JobMetrics) -> list[Cell]:
+    figures = job.figures
+    if figures is None:
+        return [(text, None) for text in (job.job_id, *["unknown"] * (len(_COLUMNS) - 1))]
+    texts = (
+        job.job_id,
+        str(job.state or "unknown"),
+        clock(figures.elapsed_s),
+        clock(figures.time_limit_s),
+        number(figures.time_efficiency_pct, "%", digits=2),
+        number(figures.cpu_efficiency_pct, "%", digits=2),
+        human_bytes(figures.memory_used_bytes),
+        human_bytes(figures.memory_requested_bytes),
+        number(figures.memory_efficiency_pct, "%", digits=2),
+        figures.source or "unknown",
+    )
+    return [(text, None) for text in texts]

@@ -1,13 +1,18 @@
-"""`evalmon retry`: what did not succeed is submitted again, as the same eval, with more of what it lacked."""
+"""`evalmon retry`: resubmits evals that did not succeed, raising time or memory where it ran out."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import click
+
+from evalmon_agent.cli.options import experiment_argument, json_option, load_settings
+from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.commands.complete import measure
@@ -15,6 +20,7 @@ from evalmon_agent.commands.submit import require_slurm
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.experiment import scripts
+from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.files.owned import OwnedFiles
 from evalmon_agent.files.ownership import user_name
@@ -41,6 +47,42 @@ from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
 from evalmon_agent.tracking.wanted import unmeasured
+
+
+@click.command("retry")
+@experiment_argument()
+@click.option("--name", "names", multiple=True, metavar="NAME", help="Only this eval, array or pattern; repeatable.")
+@click.option("--failed", is_flag=True, help="Only what failed, not what is suspect.")
+@click.option("--changed", is_flag=True, help="Take the scripts as they are now, not as they were submitted.")
+@click.option("--scale-time", type=click.FloatRange(1, 100), default=1.5, help="For TIMEOUT (default: 1.5).")
+@click.option("--scale-mem", type=click.FloatRange(1, 100), default=1.5, help="For OUT_OF_MEMORY (default: 1.5).")
+@click.option("--max-retries", type=click.IntRange(1), default=3, help="Maximum retries per eval (default: 3).")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and why.")
+@json_option
+def command(
+    experiment: Experiment,
+    names: Sequence[str],
+    failed: bool,
+    changed: bool,
+    scale_time: float,
+    scale_mem: float,
+    max_retries: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Resubmit evals that did not succeed, raising time or memory where it ran out."""
+    settings = load_settings(experiment)
+    report = retry(
+        Helpers(experiment, Slurm(os.environ), settings, os.environ),
+        Asked(names, failed_only=failed, changed=changed, max_retries=max_retries),
+        More(scale_time, scale_mem),
+        mode=settings.mode,
+        dry_run=dry_run,
+    )
+    if not as_json and not (report.submitted or report.waiting or report.refused):
+        click.echo("nothing to run again")
+    print_submitted(report, experiment, dry_run=dry_run, as_json=as_json)
+    sys.exit(report.exit_status)
 
 
 @dataclass(frozen=True, slots=True)

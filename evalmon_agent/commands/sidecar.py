@@ -9,6 +9,9 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 
+import click
+
+from evalmon_agent.cli.options import experiment_argument, monitor_job_options, settings_of_monitor_job
 from evalmon_agent.collect.progress import progress
 from evalmon_agent.commands.complete import is_anything_owed, measure
 from evalmon_agent.commands.hand_over import Succession
@@ -17,6 +20,7 @@ from evalmon_agent.experiment import settings as settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.jobs.register import confirm
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
@@ -32,6 +36,19 @@ from evalmon_agent.tracking.helpers import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
 from evalmon_agent.words.printable import printable
+
+
+@click.command("sidecar")
+@experiment_argument()
+@monitor_job_options
+def command(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
+    """Watch the evals live (the body of the sidecar job)."""
+    experiment.expect(experiment_id)
+    experiment.require_monitored()
+    experiment.check()
+    confirm(experiment, token, own_job_id(os.environ))
+    settings, unusable = settings_of_monitor_job(experiment, token)
+    Sidecar(experiment, settings, Slurm(os.environ), environ=os.environ, unusable=unusable).run()
 
 
 class Sidecar:

@@ -1,12 +1,17 @@
-"""`evalmon submit`: the eval scripts, registered and submitted, then the completion job and the sidecar."""
+"""`evalmon submit`: submits and registers the eval scripts, then the completion job and the sidecar."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import click
 from msgspec.structs import replace as changed
 
+from evalmon_agent.cli.options import experiment_argument, json_option, load_settings, mode_option
+from evalmon_agent.cli.submissions import print_exposure, print_submitted
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment import scripts as scripts_file
 from evalmon_agent.experiment import state as state_file
@@ -31,6 +36,31 @@ from evalmon_agent.tracking.unsubmitted import eval_name, latest
 from evalmon_agent.words.eval_names import task_name
 
 _LISTED = 5
+
+
+@click.command("submit")
+@experiment_argument()
+@click.argument("scripts", nargs=-1, metavar="[SCRIPT]...", type=click.Path())
+@mode_option
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and what Slurm would refuse.")
+@json_option
+def command(experiment: Experiment, scripts: Sequence[str], mode: Mode | None, dry_run: bool, as_json: bool) -> None:
+    """Submit the evals, and the jobs that watch and summarise."""
+    settings = load_settings(experiment)
+    is_first = not experiment.is_monitored()
+    report = submit(
+        experiment,
+        settings,
+        Slurm(os.environ),
+        named=scripts,
+        mode=mode or settings.mode,
+        dry_run=dry_run,
+        environ=os.environ,
+    )
+    print_submitted(report, experiment, dry_run=dry_run, as_json=as_json)
+    if is_first:
+        print_exposure(experiment)
+    sys.exit(report.exit_status)
 
 
 def submit(

@@ -1,14 +1,26 @@
-"""`evalmon watch`: jobs that somebody else submitted become evals, and are watched and summarised like ours."""
+"""`evalmon watch`: adopts jobs that somebody else submitted, to be watched and summarised like the rest."""
 
 from __future__ import annotations
 
 import fnmatch
+import os
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from evalmon_agent.commands import status as look
+import click
+
+from evalmon_agent.cli.options import experiment_argument, json_option, load_settings, mode_option
+from evalmon_agent.cli.output import print_json
+from evalmon_agent.cli.submissions import (
+    print_exposure,
+    print_monitor_jobs,
+    print_places,
+    print_refused_monitor_jobs,
+)
+from evalmon_agent.commands.report import report as write_report
 from evalmon_agent.commands.submit import require_slurm
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
@@ -21,7 +33,7 @@ from evalmon_agent.monitor.ask import read_local
 from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submission.adoption import Job, Planned, Wanted, find, plan
+from evalmon_agent.submission.adoption import Job, Planned, Wanted, find, parse_wanted, plan
 from evalmon_agent.submitting.accompany import HelperReport, Mode, accompany
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.fold import fold
@@ -29,6 +41,64 @@ from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
 from evalmon_agent.words.job_id import JobId, component_of, task_of, whole_job
+from evalmon_agent.words.printable import printable
+
+
+@click.command("watch")
+@experiment_argument()
+@click.argument("jobs", nargs=-1, metavar="[[NAME=]JOBID]...")
+@click.option(
+    "--match", metavar="PATTERN", help="Adopt all your queued or running jobs whose name matches, e.g. 'eval_*'."
+)
+@mode_option
+@click.option("--dry-run", is_flag=True, help="Show what would be watched.")
+@json_option
+def command(
+    experiment: Experiment, jobs: Sequence[str], match: str | None, mode: Mode | None, dry_run: bool, as_json: bool
+) -> None:
+    """Adopt jobs that you submitted yourself.
+
+    An array's id means all its tasks.
+    """
+    if not jobs and match is None:
+        raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
+    wanted = parse_wanted(jobs)
+    settings = load_settings(experiment)
+    is_first = not experiment.is_monitored()
+    report = watch(
+        experiment,
+        settings,
+        Slurm(os.environ),
+        wanted=wanted,
+        match=match,
+        mode=mode or settings.mode,
+        dry_run=dry_run,
+        environ=os.environ,
+    )
+    _print(report, experiment, dry_run=dry_run, as_json=as_json)
+    if is_first:
+        print_exposure(experiment)
+    sys.exit(report.exit_status)
+
+
+def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
+    """What was adopted; what cannot be on stderr, one line each."""
+    if as_json:
+        print_json(report)
+    else:
+        verb = "would watch" if dry_run else "watching"
+        for ev in report.watched:
+            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']})")
+        for ev in report.skipped:
+            click.echo(f"skipped {printable(ev['name'])}  job {ev['job_id']}: {ev['why']}")
+        if report.watched:
+            click.echo("note: these jobs do not run evalmon; only Slurm's records and output files can be used")
+        print_monitor_jobs(report.completion, report.sidecar)
+        if report.watched and not dry_run:
+            print_places(experiment, report.completion)
+    for job in report.refused:
+        click.echo(f"evalmon: {printable(job['job_id'])}: {printable(job['error'])}", err=True)
+    print_refused_monitor_jobs(report.completion, report.sidecar)
 
 
 @dataclass(slots=True)
@@ -86,7 +156,7 @@ def watch(
         ours = accompany(Helpers(experiment, slurm, settings, environ), mode=mode)
         report.completion, report.sidecar = ours.completion, ours.sidecar
         if adopted and ours.completion.status == "not needed":
-            look.report(experiment, settings, slurm)
+            write_report(experiment, settings, slurm)
     return report
 
 

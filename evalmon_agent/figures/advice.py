@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.figures.efficiency import Figures
@@ -36,6 +37,8 @@ _TIME_WORTH_S = 600.0
 _CPU_FAR = 0.5
 
 _LARGEST = 1e15
+_FIGURES = attrgetter(*(field.name for field in fields(Figures)))
+_GPU_FIGURES = attrgetter(*(field.name for field in fields(GpuFigures)))
 
 # A proposal leaves this much room above what was used, in steps that people write.
 _ROOM = 1.25
@@ -66,8 +69,8 @@ def advise(use: Use) -> list[str]:
 
 def _can_be(use: Use) -> bool:
     """Whether no number is negative or absurd; a state that was read may hold any."""
-    gpu = () if use.gpu is None else astuple(use.gpu)
-    values = (*astuple(use.figures), *gpu, use.elapsed_s, use.time_limit_s, use.cpus)
+    gpu = () if use.gpu is None else _GPU_FIGURES(use.gpu)
+    values = (*_FIGURES(use.figures), *gpu, use.elapsed_s, use.time_limit_s, use.cpus)
     return all(0 <= value <= _LARGEST for value in values if isinstance(value, int | float))
 
 

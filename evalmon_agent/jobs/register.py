@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-import psutil
-
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.experiment import reports, scripts
 from evalmon_agent.experiment import state as state_file
@@ -359,6 +357,8 @@ def _is_alive(intent: Intent) -> bool:
         return time.time() - intent.at < IN_FLIGHT_S * 20
     if intent.pid == os.getpid():
         return False
+    import psutil  # noqa: PLC0415 - 20 ms, for what is rarely asked
+
     try:
         # A process younger than the intent has merely got the same pid; a zombie submits nothing more.
         process = psutil.Process(intent.pid)

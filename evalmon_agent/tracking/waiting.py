@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
 from evalmon_agent.words.states import State
@@ -142,5 +143,6 @@ def pending(ev: Eval) -> Attempt | None:
     return attempt if attempt is not None and attempt.queue_state is State.PENDING else None
 
 
+@lru_cache(maxsize=256)
 def _wait_of(reason: str) -> Wait | None:
     return next((wait for wait in _WAITS if wait.pattern.search(base(reason))), None)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from evalmon_agent.cli import show
+from evalmon_agent.commands import status
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.summary.build import build
@@ -127,7 +127,7 @@ def texts(capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
     def shown(data: str) -> list[str]:
         state = state_file._decoder.decode(data)
         summary = build(state, now=time.time(), lost_after_s=60.0)
-        show.status(summary, as_json=False)
+        status.print_status(summary)
         return [capsys.readouterr().out, render(summary)]
 
     return shown
@@ -151,6 +151,6 @@ def test_texts_of_a_state_are_printable(texts: Callable[[str], list[str]]) -> No
 def test_of_very_many_evals_a_table_shows_as_many_as_can_be_read(
     texts: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(show, "_ROWS_AT_MOST", 5)
+    monkeypatch.setattr(status, "_ROWS_AT_MOST", 5)
     table, _ = texts(msgspec.json.encode(mixed().state).decode())
     assert "(+2 more; see evalmon status --json)" in table

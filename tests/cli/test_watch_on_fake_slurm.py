@@ -55,7 +55,7 @@ def test_jobs_that_run_and_wait_become_evals_with_our_jobs_beside_them(exp: Exp)
     assert done.stdout.splitlines()[:5] == [
         "watching r1/a/epoch0  job 11 (RUNNING)",
         "watching second  job 12 (PENDING)",
-        "of jobs without evalmon's hook, what Slurm and their files tell is all that will be known",
+        "note: these jobs do not run evalmon; only Slurm's records and output files can be used",
         "completion job: submitted job 1001 (after 2 jobs)",
         "sidecar: submitted job 1002",
     ]

@@ -20,7 +20,7 @@ from evalmon_agent.evidence.eval_log import EvalLog
 from evalmon_agent.files.owned import OwnedFiles
 from zips import Member, zip_of
 
-TASKS = Path(__file__).parents[3] / "scripts" / "demo_files" / "tasks.py"
+TASKS = Path(__file__).parents[2] / "scripts" / "demo_files" / "tasks.py"
 INSPECT = Path(sys.executable).parent / "inspect"
 
 real = pytest.mark.skipif(

@@ -225,7 +225,7 @@ class TrueJob:
         ]
         if not reports:
             return None
-        job_id = str(self.id)
+        job_id = self.id
         return SelfReport(
             f"{job_id}.json", repr(reports), JobId(job_id), self.name, "/exp/out", reports, frozenset({self.token})
         )

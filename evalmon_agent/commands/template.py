@@ -1,12 +1,25 @@
-"""`evalmon template`: the packaged sbatch templates."""
+"""`evalmon template`: prints the packaged sbatch templates."""
 
 from __future__ import annotations
 
 import os
 
+import click
+
 from evalmon_agent.errors import UsageError
 
 _ENDING = ".sbatch"
+
+
+def _matching(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+@click.command("template")
+@click.argument("name", required=False, shell_complete=_matching)
+def command(name: str | None) -> None:
+    """Print a packaged sbatch template; without NAME, list them."""
+    click.echo("\n".join(names()) if name is None else text(name), nl=name is None)
 
 
 def directory() -> str:
