@@ -1,4 +1,4 @@
-"""What may the user set: the settings of EXP/evalmon.yaml, checked key by key. Pure."""
+"""Parses the settings of EXP/evalmon.yaml, and checks them key by key. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct, field
 
 from evalmon_agent.errors import UnreadableError
@@ -35,7 +34,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Glob = Annotated[str, Meta(min_length=1)]
 
 
-class OurJob(Struct, frozen=True):
+class MonitorJob(Struct, frozen=True):
     """How one of our own jobs is submitted; null: as the eval scripts do."""
 
     time: str
@@ -59,8 +58,8 @@ class Settings(Struct, frozen=True):
     alert_after: Annotated[int, Meta(ge=1)] = 5
     lost_after: Seconds = 1800.0
     mode: Literal["sidecar", "dependency"] = "sidecar"
-    sidecar: OurJob = OurJob(time="1-00:00:00", mem="200M")
-    completion: OurJob = OurJob(time="00:30:00", mem="500M")
+    sidecar: MonitorJob = MonitorJob(time="1-00:00:00", mem="200M")
+    completion: MonitorJob = MonitorJob(time="00:30:00", mem="500M")
     max_submit: Annotated[int, Meta(ge=1)] | None = None
     stagger: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     mail_user: str | None = None
@@ -91,8 +90,13 @@ class _Unusable(Exception):  # noqa: N818 - never seen outside; it becomes an Un
 def _load(data: bytes) -> dict[object, object]:
     if len(data) > MAX_BYTES:
         raise _Unusable(f"more than {MAX_BYTES // 1024} KiB; these are no evalmon settings")
+    import yaml  # noqa: PLC0415 - most experiments have no such file, and every command would wait for it
+
     try:
-        raw = yaml.load(data, Loader=_BoundedLoader)  # noqa: S506 - a SafeLoader with a bound on aliases
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, Loader=yaml.SafeLoader))
+        if aliases > MAX_ALIASES:
+            raise _Unusable("not valid YAML: too many aliases")  # a few lines can stand for gigabytes
+        raw = yaml.safe_load(data)
     except (yaml.YAMLError, RecursionError, *_YAML_SLIPS) as error:
         raise _Unusable(f"not valid YAML: {_one_line(error)}") from None
     if raw is None:
@@ -100,21 +104,6 @@ def _load(data: bytes) -> dict[object, object]:
     if not isinstance(raw, dict):
         raise _Unusable("not a mapping of settings, `key: value` on each line; see the example in the README")
     return raw
-
-
-class _BoundedLoader(yaml.SafeLoader):
-    """A safe loader that refuses a file made of aliases (a few lines can stand for gigabytes)."""
-
-    def __init__(self, stream: bytes) -> None:
-        super().__init__(stream)
-        self._aliases = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            self._aliases += 1
-            if self._aliases > MAX_ALIASES:
-                raise yaml.YAMLError("too many aliases")
-        return super().compose_node(parent, index)
 
 
 def _with_defaults(raw: dict[object, object]) -> dict[object, object]:
@@ -133,7 +122,7 @@ def _refuse_unknown(raw: dict[object, object], kind: type[Struct], where: str) -
         if key not in known:
             raise _Unusable(f"{where}{printable(str(key))}: no such setting; there are {', '.join(known)}")
         if key in _OUR_JOBS and isinstance(value, dict):
-            _refuse_unknown(value, OurJob, f"{where}{key}.")
+            _refuse_unknown(value, MonitorJob, f"{where}{key}.")
 
 
 def _check(settings: Settings, *, fast_polling: bool) -> None:
@@ -147,7 +136,7 @@ def _check(settings: Settings, *, fast_polling: bool) -> None:
         if printable(text, max_chars=len(text)) != text:
             raise _Unusable(f"{key}: {printable(text)}: holds a control character; only plain text is allowed")
     for name in _OUR_JOBS:
-        job: OurJob = getattr(settings, name)
+        job: MonitorJob = getattr(settings, name)
         if time_option(job.time) is None:
             raise _Unusable(f'{name}.time: "{job.time}" is no Slurm time; give one like "1-00:00:00", quoted')
         if parse_mem_option(job.mem) is None:

@@ -22,6 +22,7 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.submission.launcher import Monitored, render
 from evalmon_agent.tracking.registry import Accepted, Intent, Submission
+from evalmon_agent.words.job_id import JobId
 from fake_slurm import FakeSlurm, Job
 
 SUBMITTED = 1_700_000_000
@@ -77,7 +78,7 @@ class Exp:
         script = str(self.root / f"{name}.slurm")
         submission = Submission(name, script, token=token) if what == "eval" else Submission(token=token, what=what)
         self.experiment.ledger.append(Intent(submission, SUBMITTED - 1.0, "host", 1))
-        self.experiment.ledger.append(Accepted(token, job_id, SUBMITTED + 0.5))
+        self.experiment.ledger.append(Accepted(token, JobId(job_id), SUBMITTED + 0.5))
         return token
 
     def record(self, call: str) -> Path:

@@ -57,6 +57,23 @@ def test_a_short_bench_of_the_sampler_has_a_figure_for_everything() -> None:
     assert all("jgm" in what for what in rivals), "only the rival was left out"
 
 
+@pytest.mark.full
+def test_a_short_bench_of_polls_sees_what_changed() -> None:
+    found = json.loads(python("-m", "bench_parts", "poll", "--evals", "3500", "--pending", "3400", "--json").stdout)
+    assert found["whole"]["running"] == found["whole"]["running_in_state"] == {"": 3400}
+    assert [row["cpu_ms"] > 0 for row in found["polls"].values()] == [True] * 4
+    assert [row["at_most"] for row in found["targets"]] == [100, 30, 210, 100]
+
+
+@pytest.mark.full
+def test_a_short_bench_of_the_commands_has_a_figure_for_each() -> None:
+    words = ["commands", "--alone", "--rounds", "1", "--evals", "300", "--json"]
+    found = json.loads(python("-m", "bench_parts", *words).stdout)
+    assert [row["failed"] for row in found["commands"].values()] == [0] * 5
+    assert [row["measured"] is None for row in found["targets"]] == [False] * 7
+    assert [row["at_most"] for row in found["targets"]] == [None] * 5 + [500, 500]
+
+
 def measured(jgm: float | None) -> dict[str, object]:
     runs = {"evalmon run": 30.0, "evalmon run, in a job": 45.0, **({} if jgm is None else {"jgm run": jgm})}
     runs["python of evalmon's venv"] = 11.0

@@ -1,6 +1,66 @@
-"""Samples of what sacct and seff print, each with what is to be read from it; they lie outside of the repository."""
+"""Samples of what seff and sacct print, each with what is to be read from it.
 
+Our own, one of each shape with invented values, lie in slurm/samples: the text, then `>>> ` and what is expected as
+JSON; a sample of sacct begins with the command. Those from the field lie outside of the repository.
+"""
+
+import json
 import os
+import re
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-VECTORS = Path(os.environ.get("EVALMON_TEST_VECTORS") or Path(__file__).resolve().parents[2] / "shared" / "vectors")
+FIELD = Path(os.environ.get("EVALMON_TEST_VECTORS") or Path(__file__).resolve().parents[2] / "shared" / "vectors")
+OWN = Path(__file__).with_name("slurm") / "samples"
+# Right after the end, from inside the job, never started, cut: nothing to believe.
+_NOT_USABLE = ("13_", "15_", "17_", "39_", "43_")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was printed, and what is to be read from it; None: nothing is known but that it must not raise.
+
+    `columns` is None where a header line names them.
+    """
+
+    name: str
+    printed: str
+    expected: Any
+    columns: list[str] | None = None
+    delimiter: str = "|"
+
+
+def seff_samples() -> list[Sample]:
+    """All of them; `usable` is among what is expected; None is expected of what is no report of seff's."""
+    samples = [_own(path) for path in sorted((OWN / "seff").glob("*.txt"))]
+    for path in sorted((FIELD / "seff").glob("*.txt")):
+        expected = json.loads(path.with_suffix(".json").read_text())
+        expected["usable"] = not path.name.startswith(_NOT_USABLE)
+        is_report = expected["kind"] == "seff"
+        samples.append(Sample(path.stem, path.read_text(errors="replace"), expected if is_report else None))
+    return samples
+
+
+def sacct_samples() -> list[Sample]:
+    """All of them."""
+    samples = []
+    for sample in [_own(path) for path in sorted((OWN / "sacct").glob("*.txt"))]:
+        command, _, printed = sample.printed.partition("\n")
+        options = dict(word.partition("=")[::2] for word in shlex.split(command))
+        columns = options["--format"].split(",") if "-n" in options else None
+        samples.append(Sample(sample.name, printed, sample.expected, columns, options.get("--delimiter", "|")))
+    for path in sorted((FIELD / "sacct").glob("*.txt")):
+        found = json.loads(path.with_suffix(".json").read_text())
+        printed = path.read_text(errors="replace")
+        delimiter = next((delimiter for delimiter in ("^|^", "|#") if delimiter in printed), "|")
+        # 19 to 31 expect nothing, 33 is a table without ids, 37 an error message.
+        expected = None if re.match(r"19|2[579]|3", path.stem) else found["expected"]
+        samples.append(Sample(path.stem, printed, expected, found["columns"], delimiter))
+    return samples
+
+
+def _own(path: Path) -> Sample:
+    printed, _, expected = path.read_text(errors="replace").rpartition(">>> ")
+    return Sample(path.stem, printed, json.loads(expected))

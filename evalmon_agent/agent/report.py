@@ -36,8 +36,8 @@ class Run:
     elapsed_s: float | None = None
     exit_code: int | None = None
     signal: int | None = None
-    sampler_said: bytes = b""
-    """As sampling.record.parse reads it; empty while the command runs."""
+    sampler_status: bytes = b""
+    """As sampling.sampler_status.parse reads it; empty while the command runs."""
     evals_seen: bytes = b""
     """JSON of `witness` and `programs`, see witness.py; empty where nobody looked."""
 

@@ -1,4 +1,4 @@
-"""Can jobs start evalmon: does its interpreter find it, where compute nodes see both?"""
+"""Checks whether jobs can start evalmon: whether its interpreter finds it, where compute nodes see both."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _CHECK = "interpreter"
 _START_TIMEOUT_S = 20.0
 
 
-def check() -> list[Finding]:
+def check_interpreter() -> list[Finding]:
     """As well as a mount tells: a local disk may have the same at the same path on every node."""
     return [*_finds_us(), *_places()]
 
 
 def _finds_us() -> list[Finding]:
     """Called as evalmon's jobs call it."""
-    words = [sys.executable, "-E", "-P", "-c", "import evalmon_agent.cli"]
+    words = [sys.executable, "-E", "-P", "-c", "import evalmon_agent.commands.sidecar"]
     if run(words, timeout_s=_START_TIMEOUT_S, env=os.environ, cwd="/").ok:
         return []
     line = f"in jobs {sys.executable} does not find evalmon and all that it needs: PYTHONPATH is not looked at there"

@@ -1,3 +1,3 @@
-"""The command line: options in, text out; what the commands do stands in programs/."""
+"""The command line: the group of all commands, the options and the output that several of them share."""
 
-from evalmon_agent.cli.commands import main as main
+from evalmon_agent.cli.group import main as main

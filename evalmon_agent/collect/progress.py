@@ -1,4 +1,4 @@
-"""How far are the evals that run: the samples that their logs have so far.
+"""Reads how far running evals are: the samples that their logs have so far.
 
 Bounded: `budget_s` for one look at all of them, whatever their number; the next look begins with others.
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import time
 
+from evalmon_agent.collect.attempt_files import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.collect.traces import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.tracking.path import incarnations
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.words.states import State
 
@@ -43,10 +42,9 @@ def progress(
 
 
 def _of(reader: LogReader, experiment: Experiment, ev: Eval) -> EvalResult | None:
-    known = incarnations(ev, ev.job_id)
-    if not known:
+    if ev.latest is None:
         return None
     script = script_of(experiment, ev, ev.job_id, files=reader.files)
     output = text_of(outputs_of(script, ev, ev.job_id, files=reader.files).output, files=reader.files)
-    span = span_of(ev, known[-1], output=output)
+    span = span_of(ev, ev.latest, output=output)
     return result_of(reader, ev, script, span, job_id=ev.job_id)

@@ -1,4 +1,4 @@
-"""`evalmon complete`: the guarantee. Slurm starts it when all evals are over; it measures, summarises, ends.
+"""`evalmon complete`: measures and summarises when all evals are over; Slurm starts it then.
 
 It needs no sidecar. Evals that are active after all (requeued, added later) get a successor. What waits for room is
 submitted, as far as there is some.
@@ -7,30 +7,54 @@ submitted, as far as there is some.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import click
+
+from evalmon_agent.cli.options import experiment_argument, monitor_job_options, settings_of_monitor_job
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, MonitorJobs, active_jobs
+from evalmon_agent.jobs.register import confirm
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observed, Observer
+from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submitting.waiting import Progress, Submitter, in_our_job, tell
+from evalmon_agent.slurm.environment import own_job_id
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.helpers import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import unmeasured
+from evalmon_agent.words.job_id import JobId
 
 PATIENCE_S = 600.0
 """How long accounting may lag behind before the rest is left to a successor."""
 _PAUSE_S = 5.0
 _FULL_PAUSE_S = 20.0
+
+
+@click.command("complete")
+@experiment_argument()
+@monitor_job_options
+def command(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
+    """Measure and summarise (the body of the completion job)."""
+    experiment.expect(experiment_id)
+    experiment.require_monitored()
+    experiment.check()
+    confirm(experiment, token, own_job_id(os.environ))
+    stop = StopSignals()
+    stop.take()
+    slurm = Slurm(os.environ, stopped=stop.is_set)
+    settings, unusable = settings_of_monitor_job(experiment, token)
+    complete(experiment, settings, slurm, environ=os.environ, sleep=stop.pause, unusable=unusable)
 
 
 def complete(
@@ -50,7 +74,7 @@ def complete(
     """
     observer = Observer(experiment, slurm, settings, role="completion")
     measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
-    submitter = Submitter(experiment, settings, slurm, in_our_job(environ), sleep)
+    submitter = Submitter(experiment, settings, slurm, in_monitor_job(environ), sleep)
     deadline = time.monotonic() + _patience_s(environ)
     told = {"Error": unusable}
     unsaid = [blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", told)] if unusable else []
@@ -62,7 +86,7 @@ def complete(
             state = _bring_to_the_end(observer, measurer, submitter, environ=environ, sleep=sleep, deadline=deadline)
             break
         except ReplacedError as error:
-            fields = {"Reason": str(error), "Job ID": environ.get("SLURM_JOB_ID", "none")}
+            fields = {"Reason": str(error), "Job ID": own_job_id(environ) or "none"}
             last = blocks.note(time.time(), BlockKind.MONITOR_STOPPED, "completion job", fields)
             with suppress(EvalmonError, OSError):
                 observer.last_word([*unsaid, last])
@@ -136,9 +160,10 @@ def _end(observer: Observer, environ: Mapping[str, str], state: ExperimentState)
     if not is_complete(state):
         state = finalize(observer)
     summary = write_summary(observer.experiment, state, observer=observer)
-    if observer.settings.mail_user and "SLURM_JOB_ID" in environ:
+    job_id = own_job_id(environ)
+    if observer.settings.mail_user and job_id is not None:
         # Slurm's mail carries the job's name, and nothing else that we could choose.
-        observer.slurm.rename(environ["SLURM_JOB_ID"], verdict_line(summary))
+        observer.slurm.rename(job_id, verdict_line(summary))
     return state
 
 
@@ -168,10 +193,10 @@ def _has_active(observed: Observed) -> bool:
     if observed.queue is None or all_final(state):
         return False
     ours = {job.job_id for ev in state.evals.values() for job in ev.jobs}
-    return any(row.goes_on and str(row.job_id) in ours for row in observed.queue.rows)
+    return any(row.goes_on and row.job_id in ours for row in observed.queue.rows)
 
 
-def _comes_later(state: ExperimentState, job_id: str | None) -> bool:
+def _comes_later(state: ExperimentState, job_id: JobId | None) -> bool:
     """Whether another completion job than this one was submitted last, and squeue showed it as not over."""
     latest = state.completion
     return latest is not None and latest.job_id not in {None, job_id} and latest.alive is True
@@ -191,11 +216,11 @@ def _hand_on(
     Slurm counts a job that it has forgotten as over, and what is not submitted yet cannot be waited for: without that
     pause the successor would start at once. Where a later completion job is there already, that one is the successor.
     """
-    if _comes_later(state, environ.get("SLURM_JOB_ID")):
+    if _comes_later(state, own_job_id(environ)):
         write_summary(observer.experiment, state, observer=observer)
         return state
     waiting_for = active_jobs(observer.experiment, state)
-    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
+    helpers = MonitorJobs(observer.experiment, observer.slurm, observer.settings, environ)
     begins_in_s = later_s or (0.0 if waiting_for else WAITING_BEGIN_S)
     while True:
         outcome = helpers.submit("completion", afterany=waiting_for, later_s=begins_in_s)

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs
 from evalmon_agent.monitor.poll import Observed
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.tracking.helpers import has_completion_job
 from evalmon_agent.tracking.timing import hand_over_at, last_moment
 from evalmon_agent.tracking.waiting import starved_by
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 STARVED_POLLS = 3
@@ -29,7 +31,7 @@ class Succession:
         self._experiment = experiment
         self._slurm = slurm
         self._environ = environ
-        self._job_id = environ.get("SLURM_JOB_ID")
+        self._job_id = own_job_id(environ)
         self._started_at = time.time()
         self._ends_at = ends_at
         self._successor: str | None = None
@@ -64,12 +66,12 @@ class Succession:
         if self._job_id is None or later in {None, self._job_id}:
             return None
         rows = observed.queue.rows if observed.queue is not None else ()
-        runs = any(str(row.job_id) == later and row.state is State.RUNNING for row in rows)
-        if not runs and not self._polls(str(later)):
+        runs = any(row.job_id == later and row.state is State.RUNNING for row in rows)
+        if not runs and not self._polls(later):
             return None
         return self._handed_over() if later == self._successor else f"job {later} watches now"
 
-    def _polls(self, job_id: str) -> bool:
+    def _polls(self, job_id: JobId) -> bool:
         last = heartbeat_file.load(self._experiment.observer)
         return last is not None and last.role == "sidecar" and last.job_id == job_id
 
@@ -102,6 +104,6 @@ class Succession:
         return f"handed over to job {self._successor} before the time limit"
 
     def _submit(self, settings: Settings) -> str | None:
-        outcome = Helpers(self._experiment, self._slurm, settings, self._environ).submit("sidecar")
+        outcome = MonitorJobs(self._experiment, self._slurm, settings, self._environ).submit("sidecar")
         self._successor, self._refusal = outcome.job_id, outcome.refusal
         return self._successor

@@ -1,26 +1,55 @@
-"""`evalmon metrics`: the efficiency figures of any finished jobs, registered or not."""
+"""`evalmon metrics`: shows the efficiency figures of any finished jobs, registered or not."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import click
+
+from evalmon_agent.cli.options import json_option
+from evalmon_agent.cli.output import Cell, print_json, print_table
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff
 from evalmon_agent.slurm import seff
-from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
+from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sacct import SacctJob
-from evalmon_agent.words.job_id import JobId, parse_job_id
+from evalmon_agent.words.durations import clock
+from evalmon_agent.words.job_id import JobId, parse_job_id, whole_job
+from evalmon_agent.words.sizes import human_bytes, number
 from evalmon_agent.words.states import ACTIVE, State
+
+_COLUMNS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
+_IDS_PER_CALL = 1000
+"""Somebody waits for the answer: one call for many jobs takes less time than two."""
+
+
+@click.command("metrics")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOBID...")
+@json_option
+def command(jobs: Sequence[str], as_json: bool) -> None:
+    """Show the efficiency figures of finished jobs."""
+    answers = metrics(Slurm(os.environ), parse_ids(jobs))
+    if as_json:
+        print_json([job.as_dict() for job in answers])
+    else:
+        print_table(_COLUMNS, [_row(job) for job in answers])
+    unknown = [job.job_id for job in answers if job.state is None]
+    for job_id in unknown:
+        click.echo(f"evalmon: {job_id}: no such job in Slurm's accounting", err=True)
+    sys.exit(int(bool(unknown)))
 
 
 @dataclass(frozen=True, slots=True)
 class JobMetrics:
     """One job's figures; `state` is None if nobody knows the job."""
 
-    job_id: str
+    job_id: JobId
     state: State | None
     figures: Figures | None
 
@@ -48,27 +77,21 @@ def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
     """The figures in the order of the ids: seff's where it has them, else accounting's. An array: all its tasks."""
     if not slurm.has("sacct"):
         raise SlurmUnavailableError("sacct is not on PATH; run evalmon where Slurm's commands are")
-    rows: list[SacctJob] = []
-    for start in range(0, len(wanted), IDS_PER_CALL):
-        answer = slurm.account([str(job_id) for job_id in wanted[start : start + IDS_PER_CALL]])
+    # With -D a requeued job has a row per attempt: the last is the one that counts.
+    latest: defaultdict[JobId, dict[JobId, SacctJob]] = defaultdict(dict)
+    for start in range(0, len(wanted), _IDS_PER_CALL):
+        answer = slurm.account(wanted[start : start + _IDS_PER_CALL])
         if isinstance(answer, Failure):
             raise SlurmUnavailableError(f"sacct gives no answer: {answer.line}")
-        rows += answer.jobs
-    return [one for job_id in wanted for one in _of(slurm, job_id, rows)]
+        for row in answer.jobs:
+            latest[row.job_id][row.job_id] = latest[whole_job(row.job_id)][row.job_id] = row
+    return [job for job_id in wanted for job in _metrics_of(slurm, job_id, latest[job_id].values())]
 
 
-def _of(slurm: Slurm, wanted: JobId, rows: Sequence[SacctJob]) -> list[JobMetrics]:
-    # With -D a requeued job has a row per attempt: the last is the one that counts.
-    latest = {row.job_id: row for row in rows if _is(row.job_id, wanted)}
-    if not latest:
-        return [JobMetrics(str(wanted), None, None)]
-    return [JobMetrics(str(row.job_id), row.state, _figures(slurm, row)) for row in latest.values()]
-
-
-def _is(found: JobId, wanted: JobId) -> bool:
-    if found == wanted:
-        return True
-    return wanted.task is None and wanted.het is None and found.job == wanted.job
+def _metrics_of(slurm: Slurm, wanted: JobId, rows: Collection[SacctJob]) -> list[JobMetrics]:
+    if not rows:
+        return [JobMetrics(wanted, None, None)]
+    return [JobMetrics(row.job_id, row.state, _figures(slurm, row)) for row in rows]
 
 
 def _figures(slurm: Slurm, row: SacctJob) -> Figures:
@@ -79,3 +102,22 @@ def _figures(slurm: Slurm, row: SacctJob) -> Figures:
     if report is not None and done.ok and seff.usable(report, returncode=0, stdout=done.stdout):
         return from_seff(report, time_limit_s=row.time_limit_s)
     return from_sacct(row)
+
+
+def _row(job: JobMetrics) -> list[Cell]:
+    figures = job.figures
+    if figures is None:
+        return [(text, None) for text in (job.job_id, *["unknown"] * (len(_COLUMNS) - 1))]
+    texts = (
+        job.job_id,
+        str(job.state or "unknown"),
+        clock(figures.elapsed_s),
+        clock(figures.time_limit_s),
+        number(figures.time_efficiency_pct, "%", digits=2),
+        number(figures.cpu_efficiency_pct, "%", digits=2),
+        human_bytes(figures.memory_used_bytes),
+        human_bytes(figures.memory_requested_bytes),
+        number(figures.memory_efficiency_pct, "%", digits=2),
+        figures.source or "unknown",
+    )
+    return [(text, None) for text in texts]

@@ -1,13 +1,18 @@
-"""`evalmon retry`: what did not succeed is submitted again, as the same eval, with more of what it lacked."""
+"""`evalmon retry`: resubmits evals that did not succeed, raising time or memory where it ran out."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import click
+
+from evalmon_agent.cli.options import experiment_argument, json_option, load_settings
+from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.commands.complete import measure
@@ -15,13 +20,14 @@ from evalmon_agent.commands.submit import require_slurm
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.experiment import scripts
+from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.ownership import user_name
-from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.files.permissions import user_name
+from evalmon_agent.files.trusted import ForeignError, OwnedFiles
 from evalmon_agent.jobs import register
-from evalmon_agent.jobs.find_scripts import change_since, read
-from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.jobs.claims import new_token
+from evalmon_agent.jobs.eval_scripts import change_since, read
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.monitor.unlock import release_if_over
@@ -29,19 +35,52 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.more import Had, Limits, Options, memory_options, time_options
 from evalmon_agent.submission.plan import Prepared, Script, read_script
-from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
-from evalmon_agent.submitting import output_directories
-from evalmon_agent.submitting.accompany import Mode, accompany
-from evalmon_agent.submitting.evals import Evals
-from evalmon_agent.submitting.preview import preview
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submission.resources import Had, Limits, Options, memory_options, time_options
+from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
+from evalmon_agent.submitting.preview import output_warnings, preview
+from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
+from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
-from evalmon_agent.tracking.verdict import latest_attempt
 from evalmon_agent.tracking.wanted import unmeasured
+
+
+@click.command("retry")
+@experiment_argument()
+@click.option("--name", "names", multiple=True, metavar="NAME", help="Only this eval, array or pattern; repeatable.")
+@click.option("--failed", is_flag=True, help="Only what failed, not what is suspect.")
+@click.option("--changed", is_flag=True, help="Take the scripts as they are now, not as they were submitted.")
+@click.option("--scale-time", type=click.FloatRange(1, 100), default=1.5, help="For TIMEOUT (default: 1.5).")
+@click.option("--scale-mem", type=click.FloatRange(1, 100), default=1.5, help="For OUT_OF_MEMORY (default: 1.5).")
+@click.option("--max-retries", type=click.IntRange(1), default=3, help="Maximum retries per eval (default: 3).")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and why.")
+@json_option
+def command(
+    experiment: Experiment,
+    names: Sequence[str],
+    failed: bool,
+    changed: bool,
+    scale_time: float,
+    scale_mem: float,
+    max_retries: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Resubmit evals that did not succeed, raising time or memory where it ran out."""
+    settings = load_settings(experiment)
+    report = retry(
+        MonitorJobs(experiment, Slurm(os.environ), settings, os.environ),
+        RetryRequest(names, failed_only=failed, changed=changed, max_retries=max_retries),
+        More(scale_time, scale_mem),
+        mode=settings.mode,
+        dry_run=dry_run,
+    )
+    if not as_json and not (report.submitted or report.waiting or report.refused):
+        click.echo("nothing to run again")
+    print_submitted(report, experiment, dry_run=dry_run, as_json=as_json)
+    sys.exit(report.exit_status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +98,13 @@ class _Chosen:
     name: Name
     ev: Eval
     entry: Entry
-    again: Again
+    again: Retry
     result: EvalResult | None
 
 
 def retry(
-    helpers: Helpers,
-    asked: Asked,
+    helpers: MonitorJobs,
+    asked: RetryRequest,
     more: More,
     *,
     mode: Mode,
@@ -84,17 +123,17 @@ def retry(
     report = SubmitReport()
     retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(helpers))
-    report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
+    report.warnings = output_warnings([one.script for one in prepared], slurm, helpers.environ)
     report.warnings += scripts.warnings(experiment, [one.script for one in prepared])
     if dry_run:
         preview(helpers, prepared, report, mode=mode)
         return report
-    Evals(helpers, report, mode, sleep).submit(prepared)
-    report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
+    EvalSubmitter(helpers, report, mode, sleep).submit(prepared)
+    report.completion, report.sidecar = start_monitor_jobs(helpers, mode=mode, sidecar=report.sidecar)
     return report
 
 
-def _look(helpers: Helpers) -> ExperimentState:
+def _look(helpers: MonitorJobs) -> ExperimentState:
     """How everything stands now, with the figures that can be had without waiting."""
     observer = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command")
     state = observer.observe_once(at_least_s=0).state
@@ -131,8 +170,8 @@ class _Partitions:
 class _Retrier:
     """Chooses the evals, and makes their submissions; what is left out is told in the report."""
 
-    helpers: Helpers
-    asked: Asked
+    helpers: MonitorJobs
+    asked: RetryRequest
     more: More
     report: SubmitReport
     partitions: _Partitions
@@ -167,7 +206,7 @@ class _Retrier:
             elif counts is not None and entry is not None:
                 yield _Chosen(counts, ev, entry, self._with_own_log(again), left.result)
 
-    def _with_own_log(self, again: Again) -> Again:
+    def _with_own_log(self, again: Retry) -> Retry:
         """Since its log was read, somebody else may have put another in its place, which the script would obey."""
         if again.log is None:
             return again
@@ -182,13 +221,13 @@ class _Retrier:
 
     def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
         """What the last attempt left behind, also where its figures are not there yet."""
-        attempt = latest_attempt(ev)
+        attempt = ev.latest
         if attempt is not None and attempt.evidence is not None:
             return attempt.evidence
-        owed = next((one for one in unmeasured(state) if one.name == ev.name and one.job_id == ev.job_id), None)
+        owed = next((one for one in unmeasured(state) if one.ev.name == ev.name and one.job.job_id == ev.job_id), None)
         if owed is None:
             return Evidence()
-        return collect(self.helpers.experiment, ev, owed, self.reader, slurm=self.helpers.slurm)
+        return collect(self.helpers.experiment, owed, self.reader, slurm=self.helpers.slurm)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, remark = self._script(group[0].entry)
@@ -261,7 +300,7 @@ def _one(
         first.entry.submission.output_dir,
         None if tasks is None else tuple(tasks),
         (*options, *array),
-        register.new_token(),
+        new_token(),
     )
     instead_of = {one.name: one.entry.token for one, _ in part}
     logs = logs_of({one.name[1]: one.again for one, _ in part}, script.content.decode(errors="replace"))
@@ -278,7 +317,7 @@ def _cannot(script: Script, *, is_array: bool) -> str:
 
 
 def _had(ev: Eval, result: EvalResult | None) -> Had:
-    attempt = latest_attempt(ev)
+    attempt = ev.latest
     if attempt is None:
         return Had()
     figures = attempt.figures or attempt.accounted
@@ -294,6 +333,6 @@ def _had(ev: Eval, result: EvalResult | None) -> Had:
     )
 
 
-def _told(again: Again, found: Sequence[Options], *, resumes: bool) -> str:
+def _told(again: Retry, found: Sequence[Options], *, resumes: bool) -> str:
     more = [text for options in found for text in options.told]
     return ", ".join([again.reason, *more, *([f"goes on from {again.log}"] if resumes else [])])

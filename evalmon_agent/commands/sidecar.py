@@ -9,6 +9,9 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 
+import click
+
+from evalmon_agent.cli.options import experiment_argument, monitor_job_options, settings_of_monitor_job
 from evalmon_agent.collect.progress import progress
 from evalmon_agent.commands.complete import is_anything_owed, measure
 from evalmon_agent.commands.hand_over import Succession
@@ -16,7 +19,8 @@ from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedErr
 from evalmon_agent.experiment import settings as settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs, active_jobs
+from evalmon_agent.jobs.register import confirm
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
@@ -26,11 +30,25 @@ from evalmon_agent.monitor.resources import resource_blocks
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submitting.waiting import Submitter, in_our_job, tell
+from evalmon_agent.slurm.environment import own_job_id
+from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.helpers import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
 from evalmon_agent.words.printable import printable
+
+
+@click.command("sidecar")
+@experiment_argument()
+@monitor_job_options
+def command(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
+    """Watch the evals live (the body of the sidecar job)."""
+    experiment.expect(experiment_id)
+    experiment.require_monitored()
+    experiment.check()
+    confirm(experiment, token, own_job_id(os.environ))
+    settings, unusable = settings_of_monitor_job(experiment, token)
+    Sidecar(experiment, settings, Slurm(os.environ), environ=os.environ, unusable=unusable).run()
 
 
 class Sidecar:
@@ -53,11 +71,11 @@ class Sidecar:
         self._experiment = experiment
         self._slurm = slurm
         self._environ = environ
-        self._job_id = environ.get("SLURM_JOB_ID")
+        self._job_id = own_job_id(environ)
         self._observer = Observer(experiment, slurm, settings, role="sidecar")
         self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
         self._stop = StopSignals()
-        self._submitter = Submitter(experiment, settings, slurm, in_our_job(environ), self._pause)
+        self._submitter = Submitter(experiment, settings, slurm, in_monitor_job(environ), self._pause)
         self._is_stuck = False
         self._unsaid: list[list[str]] = []
         self._polls = 0
@@ -183,8 +201,8 @@ class Sidecar:
         self._stop.wait(seconds)
         return self._stop.is_set()
 
-    def _helpers(self) -> Helpers:
-        return Helpers(self._experiment, self._slurm, self._observer.settings, self._environ)
+    def _helpers(self) -> MonitorJobs:
+        return MonitorJobs(self._experiment, self._slurm, self._observer.settings, self._environ)
 
     def _work(self, state: ExperimentState, *, until: float) -> ExperimentState:
         """Capture figures as evals end, until the next poll is due."""

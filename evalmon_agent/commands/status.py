@@ -1,32 +1,79 @@
-"""`evalmon status` and `evalmon report`: what is known, from the files; Slurm only where nobody else asks it."""
+"""`evalmon status`: shows what the files say; asks Slurm only where nobody else does."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from collections.abc import Callable
 
+import click
+
+from evalmon_agent.cli.options import experiment_argument, json_option, load_settings
+from evalmon_agent.cli.output import Cell, print_json, print_table, table_lines, terminal_size
 from evalmon_agent.collect.progress import progress
 from evalmon_agent.commands.complete import measure
 from evalmon_agent.errors import LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
-from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs, active_jobs
+from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submitting.waiting import Submitter, on_command, tell
+from evalmon_agent.submitting.submit_waiting import Submitter, on_command, tell
 from evalmon_agent.summary.build import build
-from evalmon_agent.summary.records import Summary
+from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.helpers import REFUSED, all_final, has_more_to_come, lacks_completion, somebody_completes
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
+from evalmon_agent.words.durations import clock
+from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import number
+from evalmon_agent.words.states import State
 
 _SILENT_POLLS = 2
 _LOCK_WAIT_S = 2.0
 _SEFF_AT_MOST_S = 60.0
 """How long somebody who waits for `report` waits for seff; accounting's figures do for the rest."""
+
+_COLUMNS = ("Evaluation", "Job", "State", "Verdict", "Elapsed", "Limit", "GPU", "Progress")
+_COLOURS = {
+    State.UNSUBMITTED: "yellow",
+    State.COMPLETED: "green",
+    State.RUNNING: "cyan",
+    State.PENDING: "yellow",
+    State.SUSPENDED: "yellow",
+    State.REQUEUED: "yellow",
+}
+_VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "active": None}
+_ADVICE_CHARS = 400
+_ROWS_AT_MOST = 10_000
+_AROUND_THE_ROWS = 4
+"""Lines of a terminal that are no rows: heading, rule, the line below the table, and the shell's prompt."""
+_SHOWN_AGAIN_S = 5.0
+
+
+@click.command("status")
+@experiment_argument()
+@click.option("--all", "show_all", is_flag=True, help="Show every eval, also where the terminal has too few rows.")
+@click.option("--watch", is_flag=True, help="Show it again and again until all evals are over.")
+@json_option
+def command(experiment: Experiment, show_all: bool, watch: bool, as_json: bool) -> None:
+    """Show a table of all evals."""
+    settings = load_settings(experiment, for_reading=True)
+    slurm = Slurm(os.environ)
+    if watch and not as_json:
+        summary = _watch(lambda: status(experiment, settings, slurm), every_s=settings.poll_interval)
+    else:
+        summary = status(experiment, settings, slurm)
+        if as_json:
+            print_json(summary)
+        else:
+            print_status(summary, show_all=show_all)
+    sys.exit(exit_status(summary))
 
 
 def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
@@ -41,14 +88,6 @@ def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
     state = _look_or_read(observer) if owner is None else _read(experiment)
     so_far = progress(experiment, state, owner=owner)
     return build(state, now=observer.now(), lost_after_s=settings.lost_after, progress=so_far)
-
-
-def report(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
-    """Write summary.json and summary.md anew; finish the job of a completion job that is not there."""
-    experiment.require_monitored()
-    experiment.check()
-    observer = Observer(experiment, slurm, settings, role="command")
-    return write_summary(experiment, look(observer), observer=observer)
 
 
 def exit_status(summary: Summary) -> int:
@@ -99,7 +138,7 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
     waiting_for = active_jobs(observer.experiment, state)
     if not waiting_for:
         return state
-    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, observer.slurm.environ)
+    helpers = MonitorJobs(observer.experiment, observer.slurm, observer.settings, observer.slurm.environ)
     outcome = helpers.submit("completion", afterany=waiting_for)
 
     def change(state: ExperimentState, now: float) -> list[list[str]]:
@@ -145,3 +184,87 @@ def _finish(observer: Observer, slurm: Slurm, state: ExperimentState) -> Experim
     state = measure(observer, measurer, state, deadline=time.monotonic() + _SEFF_AT_MOST_S)
     state = measure(observer, measurer, state, final=True)
     return finalize(observer) if is_ready(state) else state
+
+
+def print_status(summary: Summary, *, show_all: bool = False) -> None:
+    """The table of the evals that a terminal has room for (of all in a file or a pipe), and how many are in what state.
+
+    Below it, what is to be done about evals that are not submitted yet.
+    """
+    size = terminal_size()
+    room = _ROWS_AT_MOST if size is None or show_all else _room(size[1])
+    hidden = len(summary.evals) - room
+    print_table(_COLUMNS, [_row(ev) for ev in _shown(summary, room)])
+    advice = "enlarge the window or use --all" if room < _ROWS_AT_MOST else "see evalmon status --json"
+    click.echo(_counts(summary) + (f" (+{hidden} more; {advice})" if hidden > 0 else ""))
+    for text in dict.fromkeys(text for ev in summary.evals if ev.state is State.UNSUBMITTED for text in ev.advice):
+        click.echo(printable(text, max_chars=_ADVICE_CHARS))
+
+
+def _watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
+    """The table, renewed until no eval is active or the user ends it."""
+    from rich.console import Console  # noqa: PLC0415 - a tenth of a second, which only this needs
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console()
+    summary = ask()
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            room = _room(console.height)
+            hidden = len(summary.evals) - room
+            more = f" (+{hidden} more; enlarge the window)" if hidden > 0 else ""
+            table = table_lines(_COLUMNS, [_row(ev) for ev in _shown(summary, room)], width=console.width)
+            live.update(Text.from_ansi("\n".join([*table, _counts(summary) + more])), refresh=True)
+            if not summary.verdicts["active"]:
+                return summary
+            time.sleep(min(every_s, _SHOWN_AGAIN_S))
+            summary = ask()
+
+
+def _room(terminal_rows: int) -> int:
+    return max(terminal_rows - _AROUND_THE_ROWS, 1)
+
+
+def _shown(summary: Summary, at_most: int) -> list[EvalSummary]:
+    """All evals, or, where there is no room for them, first those that run or went wrong."""
+    evals = summary.evals
+    return evals if len(evals) <= at_most else sorted(evals, key=_importance)[:at_most]
+
+
+def _importance(ev: EvalSummary) -> int:
+    if ev.verdict == "active":
+        return 2 if ev.state in {State.PENDING, State.UNSUBMITTED} else 0
+    return 3 if ev.verdict == "ok" else 1
+
+
+def _row(ev: EvalSummary) -> list[Cell]:
+    return [
+        (printable(ev.name), None),
+        (printable(ev.job_id or ""), None),
+        (str(ev.state), _COLOURS.get(ev.state, "red")),
+        (ev.verdict, _VERDICT_COLOURS[ev.verdict]),
+        ("" if ev.elapsed_s is None else clock(ev.elapsed_s), None),
+        ("" if ev.time_limit_s is None else clock(ev.time_limit_s), None),
+        (_gpu(ev), None),
+        (_samples(ev), None),
+    ]
+
+
+def _gpu(ev: EvalSummary) -> str:
+    if ev.gpu is None or ev.gpu.utilization_mean_pct is None:
+        return ""
+    return number(ev.gpu.utilization_mean_pct, "%")
+
+
+def _samples(ev: EvalSummary) -> str:
+    if ev.result is None or ev.result.samples_total is None:
+        return ""
+    done = "?" if ev.result.samples_completed is None else number(ev.result.samples_completed)
+    return f"{done}/{number(ev.result.samples_total)}"
+
+
+def _counts(summary: Summary) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
+    count = len(summary.evals)
+    return f"{count} evaluation{'s' * (count != 1)}: {states or 'none'}"

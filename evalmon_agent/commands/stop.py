@@ -1,12 +1,16 @@
-"""`evalmon stop`: ends the monitoring, never an eval."""
+"""`evalmon stop`: cancels the sidecar and the completion job, never an eval."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
+import click
+
+from evalmon_agent.cli.options import experiment_argument, load_settings
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import register
+from evalmon_agent.jobs import claims, register
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
@@ -16,7 +20,19 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.helpers import COMPLETE, STOPPED
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
+
+
+@click.command("stop")
+@experiment_argument()
+def command(experiment: Experiment) -> None:
+    """Stop monitoring. Evals keep running."""
+    ended, left = stop(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
+    jobs = f"cancelled job{'s' * (len(ended) != 1)} {' '.join(ended)}" if ended else "no monitor job was left"
+    click.echo(f"Stopped monitoring ({jobs}). Evals keep running.")
+    if left:
+        click.echo(f"not submitted, and no longer waiting: {' '.join(map(printable, left))}")
 
 
 def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list[str], list[str]]:
@@ -35,7 +51,7 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list
     failure = slurm.cancel(ours)
     if failure is not None:
         raise SlurmUnavailableError(f"the monitoring jobs {' '.join(ours)} could not be ended: {failure.line}")
-    left = register.withdraw(experiment)
+    left = claims.withdraw(experiment)
     observer = Observer(experiment, slurm, settings, role="command")
     fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ended) or "none"}
     if left:
@@ -56,5 +72,5 @@ def _not_over(ours: Sequence[str], slurm: Slurm) -> list[str]:
     answer = slurm.queue()
     if isinstance(answer, Failure):
         return list(ours)
-    there = {str(row.job_id) for row in answer.rows if row.state not in TERMINAL}
+    there = {row.job_id for row in answer.rows if row.state not in TERMINAL}
     return [job_id for job_id in ours if job_id in there]

@@ -10,6 +10,7 @@ from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import versioned
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.words.job_id import JobId
 
 SCHEMA = 1
 _MAX_BYTES = 64 * 1024
@@ -22,7 +23,7 @@ class Heartbeat(msgspec.Struct):
     role: Role
     host: str
     pid: int
-    job_id: str | None = None
+    job_id: JobId | None = None
     started_at: float = 0.0
     polled_at: float = 0.0
     poll_interval_s: float = 60.0

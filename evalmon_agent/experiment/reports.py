@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.trusted import read_at
 from evalmon_agent.tracking.facts import SelfReport
-from evalmon_agent.tracking.records import Own
+from evalmon_agent.tracking.records import JobReport
 from evalmon_agent.words.job_id import parse_job_id
 
 SCHEMA = 1
@@ -118,21 +118,21 @@ def _parse(source: str, version: str, data: bytes) -> SelfReport | None:
         report = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    if report.schema != SCHEMA or f"{report.job_id}.json" != source:
+    job_id = parse_job_id(report.job_id)
+    if report.schema != SCHEMA or f"{report.job_id}.json" != source or job_id is None:
         return None
     if not all(0 <= attempt.restart <= MAX_RESTARTS for attempt in report.attempts):
         return None
     output_dir = next((a.output_dir for a in reversed(report.attempts) if a.output_dir), None)
-    attempts = [_own(report.job_id, attempt) for attempt in report.attempts]
+    attempts = [_attempt_report(attempt) for attempt in report.attempts]
     tokens = frozenset(attempt.token for attempt in report.attempts if attempt.token)
-    return SelfReport(source, version, report.job_id, report.name, output_dir, attempts, tokens, report.job_name)
+    return SelfReport(source, version, job_id, report.name, output_dir, attempts, tokens, report.job_name)
 
 
-def _own(job_id: str, attempt: _Attempt) -> Own:
+def _attempt_report(attempt: _Attempt) -> JobReport:
     whole = attempt.scope == "job"
     last = attempt.commands[-1] if attempt.commands and not whole else attempt
-    return Own(
-        job_id=job_id,
+    return JobReport(
         restart=attempt.restart,
         token=attempt.token,
         started_at=attempt.started_at,

@@ -1,4 +1,4 @@
-"""Which of the jobs that a user means does Slurm know, and what does it know of them?"""
+"""Looks up in Slurm the jobs that a user wants to watch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.whereabouts import Whereabouts
-from evalmon_agent.submission.adoption import Job
-from evalmon_agent.words.job_id import JobId
+from evalmon_agent.submission.adoption import SlurmJob
+from evalmon_agent.words.job_id import JobId, number_of, task_of, whole_job
 from evalmon_agent.words.states import TERMINAL
 
 _OURS = re.compile(r"/[0-9a-f]{16}/evalmon-(?:sidecar|completion)$")
@@ -27,32 +27,32 @@ class KnownJobs:
     accounting did not answer, "" if it did.
     """
 
-    jobs: dict[JobId, Job] = field(default_factory=dict)
+    jobs: dict[JobId, SlurmJob] = field(default_factory=dict)
     waiting_or_running: set[JobId] = field(default_factory=set)
-    others: dict[int, str] = field(default_factory=dict)
-    ours: set[int] = field(default_factory=set)
-    partly: set[int] = field(default_factory=set)
+    others: dict[JobId, str] = field(default_factory=dict)
+    ours: set[JobId] = field(default_factory=set)
+    partly: set[JobId] = field(default_factory=set)
     trouble: str = ""
 
 
-def known_jobs(slurm: Slurm, numbers: Iterable[int]) -> KnownJobs:
-    """What squeue has, in two calls, and what sacct has of `numbers` (ids without task), in two per IDS_PER_CALL."""
+def known_jobs(slurm: Slurm, job_ids: Iterable[JobId]) -> KnownJobs:
+    """What squeue has, in two calls, and what sacct has of these jobs and arrays, in two per IDS_PER_CALL."""
     known = KnownJobs()
-    asked = [str(number) for number in sorted(set(numbers))]
+    asked = sorted({whole_job(job_id) for job_id in job_ids}, key=number_of)
     chunks = [asked[start : start + IDS_PER_CALL] for start in range(0, len(asked), IDS_PER_CALL)]
     for chunk in chunks:
         _take_accounts(known, slurm, chunk)
     queue = slurm.queue()
     for row in () if isinstance(queue, Failure) else queue.rows:
         if _OURS.search(row.command):
-            known.ours.add(row.job_id.job)
+            known.ours.add(whole_job(row.job_id))
         if row.submitted_at is not None:
-            known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name, script_of(row.command))
+            known.jobs[row.job_id] = SlurmJob(row.job_id, row.submitted_at, row.state, row.name, script_of(row.command))
             if row.state not in TERMINAL:
                 known.waiting_or_running.add(row.job_id)
     # Accounting may take an array for a job while it has only the beginning of it.
-    for number in {job_id.job for job_id in known.jobs if job_id.task is not None}:
-        known.jobs.pop(JobId(number), None)
+    for array in {whole_job(job_id) for job_id in known.jobs if task_of(job_id) is not None}:
+        known.jobs.pop(array, None)
     _place(known, slurm.places_in_queue())
     for chunk in chunks:
         _place(known, slurm.places_in_accounts(chunk))
@@ -72,7 +72,7 @@ def script_of(command: str) -> str | None:
     return None
 
 
-def _take_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[str]) -> None:
+def _take_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[JobId]) -> None:
     answer = slurm.account(job_ids) if slurm.has("sacct") else None
     if answer is None or isinstance(answer, Failure):
         known.trouble = "there is no sacct" if answer is None else answer.line
@@ -80,11 +80,11 @@ def _take_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[str]) -> No
     me = pwd.getpwuid(os.geteuid()).pw_name
     for row in answer.jobs:
         if not row.whole:
-            known.partly.add(row.job_id.job)
+            known.partly.add(whole_job(row.job_id))
         elif row.user not in {None, me}:
-            known.others[row.job_id.job] = str(row.user)
+            known.others[whole_job(row.job_id)] = str(row.user)
         elif row.submitted_at is not None:
-            known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name or "")
+            known.jobs[row.job_id] = SlurmJob(row.job_id, row.submitted_at, row.state, row.name or "")
 
 
 def _place(known: KnownJobs, found: Iterable[Whereabouts]) -> None:

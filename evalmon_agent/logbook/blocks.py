@@ -11,10 +11,11 @@ import enum
 from collections.abc import Iterable, Mapping
 
 from evalmon_agent.evidence.diagnosis.causes import meaning
-from evalmon_agent.evidence.diagnosis.record import Diagnosis, one_line
+from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.durations import clock, human, total
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes
 from evalmon_agent.words.states import State
@@ -85,7 +86,9 @@ def status_check(now: float, counts: Mapping[State, int]) -> list[str]:
     ]
 
 
-def state_change(now: float, name: str, job_id: str, *, previous: State, current: State, at: float | None) -> list[str]:
+def state_change(
+    now: float, name: str, job_id: JobId, *, previous: State, current: State, at: float | None
+) -> list[str]:
     """STATE_CHANGE into a state that is not terminal; `At:` where the event's own time differs."""
     lines = [
         _head(now, BlockKind.STATE_CHANGE, name),
@@ -100,7 +103,7 @@ def state_change(now: float, name: str, job_id: str, *, previous: State, current
 def state_change_terminal(
     now: float,
     name: str,
-    job_id: str,
+    job_id: JobId,
     *,
     previous: State,
     current: State,
@@ -121,7 +124,7 @@ def state_change_terminal(
     ]
 
 
-def compute_metrics(now: float, name: str, job_id: str, figures: Figures, *, state: State) -> list[str]:
+def compute_metrics(now: float, name: str, job_id: JobId, figures: Figures, *, state: State) -> list[str]:
     """COMPUTE_METRICS of one attempt; a TIMEOUT is flagged and gets the user's warning."""
     exceeded = state is State.TIMEOUT
     share = "**EXCEEDED**" if exceeded else _percent(figures.time_efficiency_pct, digits=0)
@@ -157,7 +160,7 @@ def resource_status(
     ]
 
 
-def eval_result(now: float, name: str, job_id: str, result: EvalResult | None) -> list[str]:
+def eval_result(now: float, name: str, job_id: JobId, result: EvalResult | None) -> list[str]:
     """EVAL_RESULT: what the eval's own log says; None: it should have one, and none was found."""
     if result is None:
         return note(now, BlockKind.EVAL_RESULT, name, {"Job ID": job_id, "Status": UNKNOWN, "Log": "none was found"})
@@ -172,7 +175,7 @@ def eval_result(now: float, name: str, job_id: str, result: EvalResult | None) -
     return note(now, BlockKind.EVAL_RESULT, name, fields)
 
 
-def diagnosis(now: float, name: str, job_id: str, found: Diagnosis) -> list[str]:
+def diagnosis(now: float, name: str, job_id: JobId, found: Diagnosis) -> list[str]:
     """DIAGNOSIS: why an attempt failed; several last lines stand on one."""
     fields = {
         "Job ID": job_id,

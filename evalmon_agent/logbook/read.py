@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evalmon_agent.logbook.blocks import BlockKind
+from evalmon_agent.words.job_id import JobId, parse_job_id
 from evalmon_agent.words.states import State
 
 _HEAD = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] (?P<kind>[A-Z_]+): (?P<subject>.*)")
@@ -24,9 +25,9 @@ class Block:
     fields: dict[str, str]
 
     @property
-    def job_id(self) -> str | None:
-        """The job that it is about, as printed."""
-        return self.fields.get("Job ID")
+    def job_id(self) -> JobId | None:
+        """The job that it is about, None if it names none."""
+        return parse_job_id(self.fields.get("Job ID", ""))
 
 
 def blocks(text: str) -> Iterator[Block]:
@@ -40,7 +41,7 @@ def blocks(text: str) -> Iterator[Block]:
             yield Block(BlockKind.__members__.get(match["kind"]), match["subject"], fields)
 
 
-def transition(block: Block) -> tuple[str, State] | None:
+def transition(block: Block) -> tuple[JobId, State] | None:
     """(job id, current state) of a STATE_CHANGE."""
     if block.kind is not BlockKind.STATE_CHANGE or block.job_id is None:
         return None

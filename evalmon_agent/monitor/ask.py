@@ -19,6 +19,7 @@ from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Registration, registrations
 from evalmon_agent.tracking.wanted import jobs_to_account
+from evalmon_agent.words.job_id import JobId
 
 Clock = Callable[[], float]
 
@@ -68,7 +69,7 @@ def ask(experiment: Experiment, slurm: Slurm, *, lost_after_s: float, clock: Clo
     return Answers(Facts(local.registrations, local.reports, answer, accounts), found, failure)
 
 
-def _account(slurm: Slurm, job_ids: Sequence[str], *, asked_at: float) -> AccountAnswer | Failure:
+def _account(slurm: Slurm, job_ids: Sequence[JobId], *, asked_at: float) -> AccountAnswer | Failure:
     if not slurm.has("sacct"):
         return AccountAnswer(asked_at, frozenset(job_ids), (), disabled=True)
     answer = slurm.account(job_ids)

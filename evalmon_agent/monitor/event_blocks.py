@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from evalmon_agent.evidence.diagnosis.case import Case
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.logbook import blocks
 from evalmon_agent.tracking.case import case_of
 from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.path import Incarnation, incarnations, slurm_says
+from evalmon_agent.tracking.path import slurm_says
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
 from evalmon_agent.tracking.verdict import agree, says
 from evalmon_agent.words.states import TERMINAL, State
@@ -35,7 +34,7 @@ def result_log(ev: Eval, experiment: Experiment) -> str | None:
 
 def _blocks(event: Event, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:
     if isinstance(event, Measured):
-        return _measured(event, ev.attempts[event.attempt], now=now)
+        return _measured(event, now=now)
     found = _without_a_start(event, ev)
     told = [] if found is None else [blocks.diagnosis(now, event.name, event.job_id, found)]
     return [_transition(event, ev, experiment, now=now), *told]
@@ -53,23 +52,22 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
         previous=event.previous,
         current=event.current,
         at=event.at,
-        elapsed_s=_elapsed_s(ev, event),
+        elapsed_s=_elapsed_s(event.attempt),
         result_log=result_log(ev, experiment),
     )
-    return [*block, *_notes(event, _one(ev, event))]
+    return [*block, *_notes(event)]
 
 
 def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
     """Why one that never ran is over: nothing of it will be measured."""
     if not (ev.final and event.current is ev.state and event.job_id == ev.job_id):
         return None
-    one = _one(ev, event)
-    if one is None or one.ran:
-        return None if one is not None else diagnose(Case(state=event.current))
-    return diagnose(case_of(one.attempt, None, state=event.current))
+    if event.attempt is None:
+        return diagnose(AttemptEnd(state=event.current))
+    return None if event.attempt.has_run else diagnose(case_of(event.attempt, state=event.current))
 
 
-def _notes(event: Transition, one: Incarnation | None) -> list[str]:
+def _notes(event: Transition) -> list[str]:
     if event.current is State.LOST:
         forgets = (
             "; it keeps no trace of an array's task that is cancelled before its start" if _never_ran(event) else ""
@@ -77,8 +75,9 @@ def _notes(event: Transition, one: Incarnation | None) -> list[str]:
         return [f"Note: Slurm has not known this job for longer than lost_after; how it ended is unknown{forgets}"]
     if event.witness == "self":
         return ["Note: from the job's own report; Slurm's accounting does not have it"]
-    if one is not None and agree(event.current, one.own) is False:
-        return [f"Note: the witnesses disagree: Slurm says {event.current}, the job itself {says(one.own)}"]
+    report = event.attempt.report if event.attempt is not None else None
+    if agree(event.current, report) is False:
+        return [f"Note: the witnesses disagree: Slurm says {event.current}, the job itself {says(report)}"]
     return []
 
 
@@ -87,18 +86,14 @@ def _never_ran(event: Transition) -> bool:
     return "_" in event.job_id and event.previous is State.PENDING
 
 
-def _one(ev: Eval, event: Transition) -> Incarnation | None:
-    return next((one for one in incarnations(ev, event.job_id) if one.index == event.attempt), None)
+def _elapsed_s(attempt: Attempt | None) -> float | None:
+    if attempt is None or attempt.elapsed_s is not None or attempt.report is None:
+        return attempt.elapsed_s if attempt is not None else None
+    return attempt.report.elapsed_s
 
 
-def _elapsed_s(ev: Eval, event: Transition) -> float | None:
-    one = _one(ev, event)
-    if one is None or one.attempt.elapsed_s is not None or one.own is None:
-        return one.attempt.elapsed_s if one is not None else None
-    return one.own.elapsed_s
-
-
-def _measured(event: Measured, attempt: Attempt, *, now: float) -> list[list[str]]:
+def _measured(event: Measured, *, now: float) -> list[list[str]]:
+    attempt = event.attempt
     state = slurm_says(attempt) or State.COMPLETED
     found = [blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)]
     evidence = attempt.evidence

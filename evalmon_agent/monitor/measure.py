@@ -13,7 +13,7 @@ from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.facts import Measurement
@@ -62,8 +62,9 @@ class Measurer:
         for owed in unmeasured(state):
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
-                evidence = collect(self.experiment, state.evals[owed.name], owed, self._reader, slurm=self.slurm)
-                found.append(Measurement(owed.name, owed.job_id, owed.submitted_at, figures, evidence, owed.restart))
+                evidence = collect(self.experiment, owed, self._reader, slurm=self.slurm)
+                name, job_id, submitted_at, restart = owed.key
+                found.append(Measurement(name, job_id, submitted_at, figures, evidence, restart))
             if clock() >= until:
                 break
         return found
@@ -75,7 +76,7 @@ class Measurer:
 
     def _due_at(self, owed: Unmeasured) -> float | None:
         """None where only the next answer of accounting can bring it."""
-        tries = self._tries.get(_key(owed))
+        tries = self._tries.get(owed.key)
         if tries is None:
             return 0.0
         if tries.seff_again_at is not None and tries.seff_comes():
@@ -83,25 +84,25 @@ class Measurer:
         return tries.first_at + ACCOUNTING_PATIENCE_S if _was_silent(owed, tries) else None
 
     def _figures(self, owed: Unmeasured, *, now: float, final: bool) -> Figures | None:
-        tries = self._tries.setdefault(_key(owed), _Tries(now))
-        is_known = final and owed.accounted is not None
-        if owed.latest and not is_known and tries.seff_comes() and self._has_seff():
+        tries = self._tries.setdefault(owed.key, _Tries(now))
+        is_known = final and owed.attempt.accounted is not None
+        if owed.is_latest and not is_known and tries.seff_comes() and self._has_seff():
             figures = self._from_seff(owed, tries, now=now)
             if figures is not None:
                 return figures
             if tries.seff_comes() and not final:
                 return None
-        if owed.accounted is not None:
-            return owed.accounted
+        if owed.attempt.accounted is not None:
+            return owed.attempt.accounted
         if final or (now - tries.first_at >= ACCOUNTING_PATIENCE_S and _was_silent(owed, tries)):
-            return from_self(elapsed_s=owed.elapsed_s, time_limit_s=owed.time_limit_s)
+            return from_self(elapsed_s=owed.elapsed_s, time_limit_s=owed.attempt.time_limit_s)
         return None
 
     def _from_seff(self, owed: Unmeasured, tries: _Tries, *, now: float) -> Figures | None:
         """seff's figures; None now or, with `seff_done`, for good."""
         if tries.seff_again_at is not None and now < tries.seff_again_at:
             return None
-        job_id = parse_job_id(owed.job_id)
+        job_id = parse_job_id(owed.job.job_id)
         if job_id is None:
             tries.seff_done = True
             return None
@@ -115,7 +116,7 @@ class Measurer:
             return None
         report = seff.parse(done.stdout)
         if done.ok and report is not None and seff.usable(report, returncode=0, stdout=done.stdout):
-            return from_seff(report, time_limit_s=owed.time_limit_s)
+            return from_seff(report, time_limit_s=owed.attempt.time_limit_s)
         tries.seff_done = tries.seff_again_at is not None
         tries.seff_again_at = now + self.retry_delay_s
         return None
@@ -128,8 +129,4 @@ class Measurer:
 
 def _was_silent(owed: Unmeasured, tries: _Tries) -> bool:
     """Whether accounting answered in vain for long enough: while it does not answer at all, figures may come yet."""
-    return owed.answered_at >= tries.first_at + ACCOUNTING_PATIENCE_S / 2
-
-
-def _key(owed: Unmeasured) -> Key:
-    return (owed.name, owed.job_id, owed.submitted_at, owed.restart)
+    return owed.job.answered_at >= tries.first_at + ACCOUNTING_PATIENCE_S / 2

@@ -22,7 +22,7 @@ from evalmon_agent.experiment.heartbeat import Heartbeat, Role
 from evalmon_agent.experiment.lock import locked
 from evalmon_agent.files.append import complete, cut_torn, size_of
 from evalmon_agent.files.lock import WAIT_S
-from evalmon_agent.files.sweep import sweep
+from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import notices
 from evalmon_agent.monitor.ask import Answers, Clock, ask, read_local
@@ -30,6 +30,7 @@ from evalmon_agent.monitor.event_blocks import blocks_of
 from evalmon_agent.monitor.unlock import locked_on_proof
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
 from evalmon_agent.tracking.fold import fold
@@ -78,7 +79,7 @@ class Observer:
             role,
             socket.gethostname(),
             os.getpid(),
-            os.environ.get("SLURM_JOB_ID"),
+            own_job_id(os.environ),
             started_at=clock(),
             poll_interval_s=settings.poll_interval,
         )

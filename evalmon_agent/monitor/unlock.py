@@ -11,10 +11,12 @@ from evalmon_agent.experiment import heartbeat
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.lock import locked, release_for, stranded_holder
-from evalmon_agent.files.holder import Holder
 from evalmon_agent.files.lock import WAIT_S
+from evalmon_agent.files.marker import Holder
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL
 
 
@@ -42,7 +44,7 @@ def release_if_over(experiment: Experiment, slurm: Slurm) -> bool:
     if holder is None or last is None or last.job_id is None or not _is_same(holder, last):
         return False
     # This job's earlier run ended before this one began.
-    earlier_run = last.job_id == os.environ.get("SLURM_JOB_ID")
+    earlier_run = last.job_id == own_job_id(os.environ)
     return (earlier_run or _is_over(slurm, last.job_id)) and release_for(experiment, holder)
 
 
@@ -50,11 +52,11 @@ def _is_same(holder: Holder, last: Heartbeat) -> bool:
     return holder.pid == last.pid and holder.host.partition("?")[0] == last.host.partition("?")[0]
 
 
-def _is_over(slurm: Slurm, job_id: str) -> bool:
+def _is_over(slurm: Slurm, job_id: JobId) -> bool:
     queue = slurm.queue()
     if isinstance(queue, Failure):
         return False
-    states = [row.state for row in queue.rows if str(row.job_id) == job_id]
+    states = [row.state for row in queue.rows if row.job_id == job_id]
     if not states:
         account = slurm.account([job_id])
         states = [] if isinstance(account, Failure) else [job.state for job in account.jobs[-1:]]

@@ -1,4 +1,4 @@
-"""How Slurm is asked: each question is an argv, a run and a parse; a failure is data, never an exception."""
+"""Asks Slurm: each question is an argv, a run and a parse; a failure is data, never an exception."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.slurm import (
-    configuration,
     sacct,
     sbatch,
     scontrol,
     seff,
     sinfo,
     squeue,
-    submit_line,
     whereabouts,
 )
 from evalmon_agent.slurm.commands import Finished, find_program, run
-from evalmon_agent.slurm.environment import clean, for_evals, for_our_jobs
+from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
 from evalmon_agent.slurm.failures import Failure, Kind, classify
-from evalmon_agent.words.job_id import JobId
-from evalmon_agent.words.stamps import parse_stamp
+from evalmon_agent.words.durations import parse_stamp
+from evalmon_agent.words.job_id import JobId, whole_job
 
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
@@ -40,7 +38,7 @@ class Submitted:
     or it failed, but not in Slurm's words; whether there is a job is to be looked up.
     """
 
-    job_id: int | None = None
+    job_id: JobId | None = None
     cluster: str | None = None
     refusal: str = ""
     unknown: bool = False
@@ -90,7 +88,7 @@ class Slurm:
         done = self._ask(squeue.argv())
         return _failure(done) or squeue.parse(done.stdout)
 
-    def account(self, job_ids: Sequence[str]) -> sacct.SacctAnswer | Failure:
+    def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
         """All attempts of at most IDS_PER_CALL jobs, in one call."""
         # Nobody can put a delimiter into a name that nobody knows beforehand.
         delimiter = f"\x1f{os.urandom(4).hex()}"
@@ -102,13 +100,13 @@ class Slurm:
         done = self._ask(whereabouts.queue_argv())
         return [] if _failure(done) else whereabouts.parse_queue(done.stdout)
 
-    def places_in_accounts(self, job_ids: Sequence[str]) -> list[whereabouts.Whereabouts]:
+    def places_in_accounts(self, job_ids: Sequence[JobId]) -> list[whereabouts.Whereabouts]:
         """Where at most IDS_PER_CALL jobs ran; none if that cannot be had."""
         delimiter = f"\x1f{os.urandom(4).hex()}"
         done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
         return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
 
-    def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, str] | Failure:
+    def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, JobId] | Failure:
         """{token: job id} of my jobs of the last `since_s` seconds whose sbatch line has the token, ended ones too.
 
         Empty where accounting cannot tell: there is none, or it is older than the field.
@@ -116,11 +114,11 @@ class Slurm:
         if not self.has("sacct"):
             return {}
         delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(submit_line.argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
+        done = self._ask(sbatch.lookup_argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
         failure = _failure(done)
         if failure is None:
-            return submit_line.parse(done.stdout, delimiter=delimiter, tokens=tokens)
-        cannot_tell = failure.kind is Kind.ACCOUNTING_DISABLED or submit_line.is_unknown_field(done.stderr)
+            return sbatch.parse_lookup(done.stdout, delimiter=delimiter, tokens=tokens)
+        cannot_tell = failure.kind is Kind.ACCOUNTING_DISABLED or sbatch.is_unknown_field(done.stderr)
         return {} if cannot_tell else failure
 
     def efficiency(self, job_id: JobId) -> Finished:
@@ -134,29 +132,29 @@ class Slurm:
 
     def configuration(self) -> Mapping[str, str] | Failure:
         """The cluster's configuration, as the controller has it."""
-        done = self._ask(configuration.argv())
-        return _failure(done) or configuration.parse(done.stdout)
+        done = self._ask(scontrol.config_argv())
+        return _failure(done) or scontrol.parse_config(done.stdout)
 
     def version(self) -> tuple[int, int] | None:
         """Of which Slurm the commands are, as (24, 11)."""
-        return configuration.parse_version(self._ask(configuration.version_argv()).stdout)
+        return scontrol.parse_version(self._ask(scontrol.version_argv()).stdout)
 
     def node_memory(self) -> dict[str, int] | Failure:
         """{partition: bytes of its largest node}."""
         done = self._ask(sinfo.memory_argv())
         return _failure(done) or sinfo.parse_memory(done.stdout)
 
-    def ends_at(self, job_id: str) -> float | None:
+    def ends_at(self, job_id: JobId) -> float | None:
         """When a job's time limit is reached (epoch), where Slurm tells."""
         done = self._ask(squeue.end_argv(job_id))
         return parse_stamp(done.stdout) if done.ok else None
 
-    def is_preempted(self, job_id: str) -> bool:
+    def is_preempted(self, job_id: JobId) -> bool:
         """Whether this job of ours is being ended by preemption, for good; False where Slurm does not tell."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
         return done.ok and scontrol.is_preempted_for_good(done.stdout)
 
-    def standard_files(self, job_id: str) -> Mapping[str, str]:
+    def standard_files(self, job_id: JobId) -> Mapping[str, str]:
         """The paths of a job's `StdOut`, `StdErr` and `StdIn`; empty once Slurm has forgotten the job."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
         return scontrol.standard_files(done.stdout) if done.ok else {}
@@ -164,15 +162,15 @@ class Slurm:
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
         known = self.configuration()
-        return not isinstance(known, Failure) and configuration.gives_whole_nodes(known)
+        return not isinstance(known, Failure) and scontrol.gives_whole_nodes(known)
 
-    def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
+    def submit(self, argv: Sequence[str], *, cwd: str, is_monitor_job: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
 
-        `ours`: the job is one of evalmon's, which says all it needs in its options; the user's SBATCH_GRES and the
-        like are meant for the evals.
+        `is_monitor_job`: its options say all that it needs; the user's SBATCH_GRES and the like are meant for
+        the evals.
         """
-        env = for_our_jobs(self._environ) if ours else for_evals(self._environ)
+        env = for_monitor_jobs(self._environ) if is_monitor_job else for_evals(self._environ)
         if "PWD" in env:
             env["PWD"] = cwd  # as after `cd`, before plain sbatch
         at = self._absolute(argv)
@@ -204,7 +202,7 @@ class Slurm:
             return Tested(unknown=words or "sbatch gave no answer in time")
         answer = sbatch.parse(done.stdout, done.stderr)
         if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
-            self.cancel([str(answer.job_id)])
+            self.cancel([answer.job_id])
             return Tested(unknown=f"this sbatch submits although it is told not to; job {answer.job_id} is cancelled")
         failure = classify(done.returncode, done.stdout, done.stderr)
         is_no_answer = failure is not None and failure.kind is Kind.NO_NEWS
@@ -212,27 +210,27 @@ class Slurm:
             return Tested(unknown=words)
         return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
 
-    def batch_script(self, job_id: str) -> str | Failure:
+    def batch_script(self, job_id: JobId) -> str | Failure:
         """The script that Slurm has spooled for a job of mine; bytes that are not UTF-8 are replaced."""
         done = self._ask(scontrol.write_script(job_id))
         return _failure(done) or done.stdout
 
-    def release(self, job_id: str) -> Failure | None:
+    def release(self, job_id: JobId) -> Failure | None:
         """Let a held job go."""
         return _failure(self._ask(["scontrol", "release", job_id]))
 
-    def _is_of(self, job_id: int, path: str) -> bool:
+    def _is_of(self, job_id: JobId, path: str) -> bool:
         """Whether this job was submitted by that path; a number that a site's wrapper prints may be anybody's job."""
         answer = self.queue()
         return not isinstance(answer, Failure) and any(
-            (row.job_id.job, row.command) == (job_id, path) for row in answer.rows
+            (whole_job(row.job_id), row.command) == (job_id, path) for row in answer.rows
         )
 
-    def rename(self, job_id: str, name: str) -> Failure | None:
+    def rename(self, job_id: JobId, name: str) -> Failure | None:
         """Give one of our own jobs another name."""
         return _failure(self._ask(["scontrol", "update", f"JobId={job_id}", f"JobName={name}"]))
 
-    def cancel(self, job_ids: Sequence[str]) -> Failure | None:
+    def cancel(self, job_ids: Sequence[JobId]) -> Failure | None:
         """scancel these jobs; ended ones are no error."""
         if not job_ids:
             return None

@@ -1,4 +1,4 @@
-"""What is to be said of each eval: from the state and the evidence to the summary. Pure."""
+"""Builds the summary from the state and the evidence. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Mapping
 import msgspec
 
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.case import case_of, exit_of
 from evalmon_agent.tracking.helpers import COMPLETE
-from evalmon_agent.tracking.path import Incarnation, ending, incarnations, slurm_says
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, Own
+from evalmon_agent.tracking.path import ending, slurm_says
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport
 from evalmon_agent.tracking.verdict import (
     LogSays,
     Verdict,
@@ -26,7 +26,7 @@ from evalmon_agent.tracking.verdict import (
     witnesses_agree,
 )
 from evalmon_agent.tracking.waiting import action_for, pending
-from evalmon_agent.words.states import State
+from evalmon_agent.words.states import ACTIVE, State
 
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 
@@ -58,22 +58,23 @@ def build(
 
 def total_time_s(state: ExperimentState) -> float | None:
     """From the first submission to the last end, both by Slurm's clock; None if either is unknown."""
-    attempts = [a for ev in state.evals.values() for a in ev.attempts]
+    attempts = [a for ev in state.evals.values() for job in ev.jobs for a in job.attempts]
     begun = min((a.submitted_at for a in attempts if a.submitted_at is not None), default=None)
     ended = max((a.ended_at for a in attempts if a.ended_at is not None), default=None)
     return None if begun is None or ended is None else max(ended - begun, 0.0)
 
 
 def _eval(ev: Eval, so_far: EvalResult | None, *, now: float, lost_after_s: float) -> EvalSummary:
-    attempts = [(one, _attempt(one, job, lost_after_s=lost_after_s)) for job in ev.jobs for one in _of(ev, job)]
-    one, last = attempts[-1] if attempts and attempts[-1][1].job_id == ev.job_id else _unseen(ev)
-    attempt, own = one.attempt, one.own
+    attempts = [_attempt(job, attempt, lost_after_s=lost_after_s) for job in ev.jobs for attempt in job.attempts]
+    attempt = ev.latest or Attempt()
+    # Of a job that nobody has seen anything of yet, nothing is shown but that it was submitted.
+    last = attempts[-1] if ev.latest is not None else _attempt(ev.jobs[-1], attempt, lost_after_s=float("inf"))
     figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
     log = LogSays(found.expects_log, found.result.succeeded if found.result is not None else None)
     return EvalSummary(
         name=ev.name,
         job_id=ev.job_id,
-        attempts=[shown for _, shown in attempts],
+        attempts=attempts,
         state=ev.state,
         verdict=verdict(ev, log),
         exit_code=last.exit_code,
@@ -92,9 +93,9 @@ def _eval(ev: Eval, so_far: EvalResult | None, *, now: float, lost_after_s: floa
         metrics_source=figures.source,
         gpu=found.gpu,
         result=found.result or (so_far if ev.state is State.RUNNING else None),
-        diagnosis=_diagnosis(ev, one, log),
+        diagnosis=_diagnosis(ev, attempt, log),
         advice=_advice(ev, attempt, log),
-        witnesses=Witnesses(slurm_says(attempt), says(own), witnesses_agree(ev)),
+        witnesses=Witnesses(slurm_says(attempt), says(attempt.report), witnesses_agree(ev)),
         output_dir=ev.output_dir,
         log=found.log,
         foreign=found.foreign,
@@ -115,44 +116,33 @@ def _submit_it(state: ExperimentState) -> str:
     return f"Not submitted yet{why}: submitted once there is room, or by: evalmon submit {state.experiment}"
 
 
-def _of(ev: Eval, job: Job) -> list[Incarnation]:
-    return incarnations(ev, job.job_id)
-
-
-def _unseen(ev: Eval) -> tuple[Incarnation, AttemptSummary]:
-    """Of the latest job nobody has seen anything yet."""
-    one = Incarnation(-1, Attempt(ev.job_id), None, superseded=False)
-    return one, _attempt(one, ev.jobs[-1], lost_after_s=float("inf"))
-
-
-def _attempt(one: Incarnation, job: Job, *, lost_after_s: float) -> AttemptSummary:
+def _attempt(job: Job, attempt: Attempt, *, lost_after_s: float) -> AttemptSummary:
     """One attempt: what Slurm knows of it, and where it knows nothing, the job's own report."""
-    attempt = one.attempt
-    own = one.own or Own(job.job_id, 0)
-    end = ending(one, job, lost_after_s=lost_after_s)
-    said = slurm_says(attempt) or (State.RUNNING if one.own is not None else None)
-    exit_code, signal = exit_of(attempt, own, said)
+    report = attempt.report or JobReport(0)
+    end = ending(job, attempt, lost_after_s=lost_after_s)
+    state = slurm_says(attempt) or (State.RUNNING if attempt.report is not None else None)
+    exit_code, signal = exit_of(attempt, state)
     return AttemptSummary(
-        job_id=attempt.job_id,
-        state=end.state if end is not None else said,
+        job_id=job.job_id,
+        state=end.state if end is not None else state,
         submitted=_iso(attempt.submitted_at),
-        started=_iso(_first(attempt.started_at, own.started_at)),
-        ended=_iso(_first(attempt.ended_at, own.ended_at)),
-        elapsed_s=_first(attempt.elapsed_s, own.elapsed_s),
+        started=_iso(_first(attempt.started_at, report.started_at)),
+        ended=_iso(_first(attempt.ended_at, report.ended_at)),
+        elapsed_s=_first(attempt.elapsed_s, report.elapsed_s),
         exit_code=exit_code,
         signal=signal,
         node_list=attempt.node_list,
     )
 
 
-def _diagnosis(ev: Eval, one: Incarnation, log: LogSays) -> Diagnosis | None:
+def _diagnosis(ev: Eval, attempt: Attempt, log: LogSays) -> Diagnosis | None:
     """Why it failed; of one that never ran, only Slurm's word tells."""
     if verdict(ev, log) not in {"failed", "suspect"}:
         return None
-    evidence = one.attempt.evidence
+    evidence = attempt.evidence
     if evidence is not None and evidence.diagnosis is not None:
         return evidence.diagnosis
-    return None if one.ran else diagnose(case_of(one.attempt, None, state=ev.state))
+    return None if attempt.has_run else diagnose(case_of(attempt, state=ev.state))
 
 
 def _queue_s(attempt: Attempt) -> float | None:
@@ -169,10 +159,15 @@ def _running_s(ev: Eval, attempt: Attempt, *, now: float) -> float | None:
 
 
 def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _advice(ev: Eval, attempt: Attempt, log: LogSays) -> list[str]:
+    if attempt.figures is None and attempt.evidence is None and ev.state in ACTIVE:
+        return _waits_for(ev)  # nothing is known of its use yet
     figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
     use = Use(
         state=ev.state,

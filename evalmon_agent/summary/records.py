@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.tracking.records import Foreign
 from evalmon_agent.tracking.verdict import Verdict
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 SCHEMA = 1
@@ -17,7 +18,7 @@ SCHEMA = 1
 class AttemptSummary(Struct, frozen=True, kw_only=True):
     """One incarnation of a job."""
 
-    job_id: str
+    job_id: JobId
     state: State | None
     submitted: str | None
     started: str | None
@@ -40,7 +41,7 @@ class EvalSummary(Struct, frozen=True, kw_only=True):
     """One eval. `job_id` is null until it is submitted for the first time."""
 
     name: str
-    job_id: str | None
+    job_id: JobId | None
     attempts: list[AttemptSummary]
     state: State
     verdict: Verdict

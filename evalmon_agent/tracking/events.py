@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evalmon_agent.tracking.path import Witness
+from evalmon_agent.tracking.records import Attempt
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 
@@ -13,11 +15,11 @@ class Transition:
     """An eval went from one state to the next; `at` is when, if anybody knows, `witness` who tells of an end."""
 
     name: str
-    job_id: str
+    job_id: JobId
     previous: State
     current: State
     at: float | None
-    attempt: int | None
+    attempt: Attempt | None
     witness: Witness | None = None
 
 
@@ -26,8 +28,8 @@ class Measured:
     """The figures of an attempt that ran and ended are known, or known to be unknown."""
 
     name: str
-    job_id: str
-    attempt: int
+    job_id: JobId
+    attempt: Attempt
 
 
 Event = Transition | Measured

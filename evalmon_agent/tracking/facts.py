@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.records import Evidence, Own
+from evalmon_agent.tracking.records import Evidence, JobReport
 from evalmon_agent.tracking.registry import Registration
+from evalmon_agent.words.job_id import JobId
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,10 @@ class SelfReport:
 
     source: str
     version: str
-    job_id: str
+    job_id: JobId
     name: str | None
     output_dir: str | None
-    attempts: Sequence[Own]
+    attempts: Sequence[JobReport]
     tokens: frozenset[str] = frozenset()
     job_name: str | None = None
 
@@ -56,7 +57,7 @@ class Measurement:
     """
 
     name: str
-    job_id: str
+    job_id: JobId
     submitted_at: float | None
     figures: Figures
     evidence: Evidence | None = None

@@ -6,13 +6,14 @@ path is derived from all of them (`path`). What is promised, precisely, stands i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from evalmon_agent.tracking.attempts import align
 from evalmon_agent.tracking.events import Event, Measured, Transition
 from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.match import JobIndex, arrange, is_borne
+from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.path import Step, is_final, steps
-from evalmon_agent.tracking.records import Eval, ExperimentState
+from evalmon_agent.tracking.records import Eval, ExperimentState, Logged
 from evalmon_agent.tracking.registry import Registration
 from evalmon_agent.tracking.take import take_account, take_queue, take_registration, take_report
 from evalmon_agent.tracking.unlogged import unlogged
@@ -52,37 +53,35 @@ def _settle(ev: Eval, *, lost_after_s: float) -> list[Event]:
     """Bring state and log up to the path."""
     if ev.final:
         return []
-    if ev.own:
-        arrange(ev)
+    for job in ev.jobs:
+        if any(attempt.report is not None for attempt in job.attempts):
+            align(job)
     path = steps(ev, lost_after_s=lost_after_s)
     ev.state = path[-1].state
     ev.final = is_final(ev, path)
-    stamps = [attempt.submitted_at for attempt in ev.attempts]
-    known = ev.logged_stamps if len(ev.logged_stamps) == len(ev.logged) else [None] * len(ev.logged)
-    new = list(unlogged(path, ev.logged, stamps=stamps, logged_stamps=known))
-    ev.logged += [(step.job_id, step.state) for step, _ in new]
-    ev.logged_stamps = [*known, *(_end_of(step, stamps) for step, _ in new)]
+    new = list(unlogged(path, ev.logged))
+    ev.logged += [_logged(step) for step, _ in new]
     return [
         Transition(ev.name, step.job_id, previous, step.state, step.at, step.attempt, step.witness)
         for step, previous in new
     ]
 
 
-def _end_of(step: Step, stamps: Sequence[float | None]) -> float | None:
-    """Whose end this is. Of a start that is not sure: it may turn out to have been an earlier attempt's."""
-    return stamps[step.attempt] if step.state in TERMINAL and step.attempt is not None else None
+def _logged(step: Step) -> Logged:
+    """Of an end, whose it is. Of a start that is not sure: it may turn out to have been an earlier attempt's."""
+    ended = step.attempt if step.state in TERMINAL else None
+    return Logged(step.job_id, step.state, ended.submitted_at if ended is not None else None)
 
 
 def _take_measurement(state: ExperimentState, fact: Measurement) -> Iterator[Event]:
     ev = state.evals.get(fact.name)
-    if ev is None:
-        return
-    for number, attempt in enumerate(ev.attempts):
-        same = (attempt.job_id, attempt.submitted_at, attempt.restart) == (fact.job_id, fact.submitted_at, fact.restart)
-        if same and attempt.figures is None:
+    job = next((job for job in ev.jobs if job.job_id == fact.job_id), None) if ev is not None else None
+    for attempt in job.attempts if job is not None else ():
+        is_it = (attempt.submitted_at, attempt.restart) == (fact.submitted_at, fact.restart)
+        if is_it and attempt.figures is None:
             attempt.figures, attempt.evidence = fact.figures, fact.evidence
-            if not _was_measured(state, ev.name, attempt.job_id):
-                yield Measured(ev.name, attempt.job_id, number)
+            if not _was_measured(state, fact.name, fact.job_id):
+                yield Measured(fact.name, fact.job_id, attempt)
 
 
 def _was_measured(state: ExperimentState, name: str, job_id: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from evalmon_agent.tracking.facts import QueueAnswer
 from evalmon_agent.tracking.records import Eval, ExperimentState, HelperJob
 from evalmon_agent.tracking.registry import Entry, What
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL
 
 COMPLETE = "complete"
@@ -99,10 +100,10 @@ def has_more_to_come(state: ExperimentState) -> bool:
 
 def _looks_over(ev: Eval) -> bool:
     """Over, as far as the log says: after a lost state the log knows before Slurm was asked again."""
-    return ev.final or (bool(ev.logged) and ev.logged[-1][0] == ev.job_id and ev.logged[-1][1] in TERMINAL)
+    return ev.final or ev.logged_state(ev.job_id) in TERMINAL
 
 
-def _latest(entries: Sequence[Entry], what: What) -> str | None:
+def _latest(entries: Sequence[Entry], what: What) -> JobId | None:
     """The job that Slurm took last. One that is being submitted, or was refused, does not make it forgotten."""
     accepted = (entry.accepted for entry in reversed(entries) if entry.submission.what == what)
     return next((found.job_id for found in accepted if found is not None), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.path import attempts_of, paired
+from evalmon_agent.tracking.attempts import align, unmatched_reports
 from evalmon_agent.tracking.records import Attempt, Eval, Job
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
@@ -54,7 +54,7 @@ class JobIndex:
                 # A script's path tells without any clock: our launcher has the token in it.
                 if f"/{job.token}/" in row.command:
                     return ev, job
-            elif row.submitted_at is None or not _is_another(ev, job, row.submitted_at):
+            elif row.submitted_at is None or not _is_another(job, row.submitted_at):
                 return ev, job
         return None
 
@@ -64,100 +64,72 @@ class JobIndex:
         if submitted_at is None:
             return None
         for ev, job in self.of(row.job_id):
-            known = any(a.submitted_at == submitted_at for _, a in attempts_of(ev, job.job_id))
-            if known or not _is_anothers_row(ev, job, row, submitted_at):
+            known = any(attempt.submitted_at == submitted_at for attempt in job.attempts)
+            if known or not _is_anothers_row(job, row, submitted_at):
                 return ev, job
         return None
 
 
-def attempt_for(ev: Eval, job: Job, submitted_at: float) -> Attempt:
+def attempt_for(job: Job, submitted_at: float) -> Attempt:
     """The job's attempt with this Submit; a new one if it is not known yet."""
-    for _, attempt in attempts_of(ev, job.job_id):
+    for attempt in job.attempts:
         if attempt.submitted_at == submitted_at:
             return attempt
-    attempt = Attempt(job.job_id, submitted_at)
-    ev.attempts.append(attempt)
-    arrange(ev)
+    attempt = Attempt(submitted_at)
+    job.attempts.append(attempt)
+    align(job)
     return attempt
-
-
-def arrange(ev: Eval) -> None:
-    """Attempts in the order of their jobs, then of time; one more for each report of an attempt Slurm does not know."""
-    arranged: list[Attempt] = []
-    for job in ev.jobs:
-        # Slurm's attempts by Submit first: they are laid beside the reports in this order.
-        ev.attempts.sort(key=lambda a: (a.submitted_at is None, a.submitted_at or 0.0))
-        unknown = {a.restart: a for _, a in attempts_of(ev, job.job_id) if a.submitted_at is None}
-        for attempt, own in paired(ev, job.job_id):
-            if attempt is not None:
-                _inherit(attempt, unknown.get(own.restart) if own is not None else None)
-                arranged.append(attempt)
-            elif own is not None:
-                arranged.append(unknown.get(own.restart) or Attempt(job.job_id, restart=own.restart))
-    ev.attempts = arranged
-    latest = {attempt.job_id: attempt for attempt in ev.attempts}
-    for attempt in latest.values():
-        attempt.superseded_at = None
-
-
-def _inherit(attempt: Attempt, unknown: Attempt | None) -> None:
-    """Slurm turns out to know an attempt that only its report was known of: what was found out of that one stays."""
-    if unknown is None:
-        return
-    attempt.superseded_at = attempt.superseded_at or unknown.superseded_at
-    if attempt.figures is None:
-        attempt.figures, attempt.evidence = unknown.figures, unknown.evidence
 
 
 def _key(job_id: str) -> str:
     return job_id.removesuffix("+0")
 
 
-def _is_anothers_submit(ev: Eval, job: Job, submitted_at: float) -> bool:
+def _is_anothers_submit(job: Job, submitted_at: float) -> bool:
     """Whether accounting's row is of an earlier or a later bearer of the id: it names no script that could tell.
 
     A later Submit is ours if Slurm would run the attempt before it again (or lost its row, with its node), or if a
     later report of ours has no attempt yet.
     """
-    earlier = [a for _, a in attempts_of(ev, job.job_id) if (a.submitted_at or submitted_at) < submitted_at]
+    earlier = [a for a in job.attempts if (a.submitted_at or submitted_at) < submitted_at]
     if not earlier:
-        return _is_before(ev, job, submitted_at)
+        return _is_before(job, submitted_at)
     if earlier[-1].account_state is None or earlier[-1].account_state in RUNS_AGAIN:
         return False
     since = (earlier[-1].submitted_at or 0.0) - CLOCK_SLACK_S
-    unmatched = [own for attempt, own in paired(ev, job.job_id) if attempt is None and own is not None]
-    return not any(own.restart >= len(earlier) and (own.started_at or since) >= since for own in unmatched)
+    unmatched = unmatched_reports(job)
+    return not any(r.restart >= len(earlier) and (r.started_at or since) >= since for r in unmatched)
 
 
-def _is_another(ev: Eval, job: Job, submitted_at: float) -> bool:
+def _is_another(job: Job, submitted_at: float) -> bool:
     """Whether a job in the queue with this Submit is an earlier bearer of our job's id."""
     if job.token is None:
         return job.submitted_at is not None and submitted_at < job.submitted_at
-    return _is_before(ev, job, submitted_at)
+    return _is_before(job, submitted_at)
 
 
-def _is_anothers_row(ev: Eval, job: Job, row: SacctJob, submitted_at: float) -> bool:
+def _is_anothers_row(job: Job, row: SacctJob, submitted_at: float) -> bool:
     """Whether this row of accounting's is an earlier bearer's; of an adopted job, attempts before it may be its own."""
     if job.token is not None:
-        return _is_anothers_submit(ev, job, submitted_at)
+        return _is_anothers_submit(job, submitted_at)
     if row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S:
         return True
     if job.submitted_at is not None and submitted_at < job.submitted_at:
         return row.state in TERMINAL - MAY_RUN_AGAIN
-    has_earlier = any((a.submitted_at or submitted_at) < submitted_at for _, a in attempts_of(ev, job.job_id))
-    return has_earlier and _is_anothers_submit(ev, job, submitted_at)
+    has_earlier = any((a.submitted_at or submitted_at) < submitted_at for a in job.attempts)
+    return has_earlier and _is_anothers_submit(job, submitted_at)
 
 
 def is_borne(bearers: Iterable[Tracked], submitted_at: float) -> bool:
     """Whether one of these, who bear or bore one id, is the job with this Submit."""
     for ev, job in bearers:
-        known = [attempt.submitted_at for _, attempt in attempts_of(ev, job.job_id)]
+        known = [attempt.submitted_at for attempt in job.attempts]
         if not ev.final or not known or None in known or max(s for s in known if s is not None) >= submitted_at:
             return True
     return False
 
 
-def _is_before(ev: Eval, job: Job, submitted_at: float) -> bool:
+def _is_before(job: Job, submitted_at: float) -> bool:
     """Whether this Submit lies before our sbatch: before its time, and before the first Submit that is ours."""
-    known = [a.submitted_at for _, a in attempts_of(ev, job.job_id) if a.submitted_at is not None]
+    known = [a.submitted_at for a in job.attempts if a.submitted_at is not None]
     return submitted_at < min([job.registered_at - CLOCK_SLACK_S, *known])

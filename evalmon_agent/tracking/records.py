@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 SCHEMA = 1
 
 
-class Own(Struct, omit_defaults=True, gc=False):
+class JobReport(Struct, omit_defaults=True, gc=False):
     """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
     `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows; `programs`:
     what the commands that it reports are called.
     """
 
-    job_id: str
     restart: int
     token: str | None = None
     started_at: float | None = None
@@ -66,15 +66,14 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 class Attempt(Struct, omit_defaults=True, gc=False):
-    """One incarnation of a job, told apart by its Submit time; a requeue starts a new one.
+    """One run of a job (or its wait for one), told apart by its Submit time; a requeue starts a new one.
 
-    The queue's word and the accounting's are kept apart: which of them counts is decided when it is read (`path`),
-    so the order of answers never matters. `queue_at`: when the queue's word last changed; `superseded_at`: when it
-    was first known that a later attempt follows. Without `submitted_at` only the job's own report knows of it, the one
-    with this `restart`.
+    squeue's answer and accounting's are kept apart: which of them counts is decided when it is read (`path`),
+    so the order of answers never matters. `queue_at`: when squeue's answer last changed; `superseded_at`: when it
+    was first known that a later attempt follows. `report`: what the job itself reported of this attempt, as far as is
+    known (`attempts.align`). Without `submitted_at` only that report knows of it, the one with this `restart`.
     """
 
-    job_id: str
     submitted_at: float | None = None
     restart: int | None = None
     queue_state: State | None = None
@@ -100,18 +99,25 @@ class Attempt(Struct, omit_defaults=True, gc=False):
     accounted: Figures | None = None
     figures: Figures | None = None
     evidence: Evidence | None = None
+    report: JobReport | None = None
+
+    @property
+    def has_run(self) -> bool:
+        """Whether it started, whoever says so."""
+        return self.ran or self.report is not None
 
 
 class Job(Struct, omit_defaults=True, gc=False):
-    """One submission of an eval. `token` stands in the path of what was submitted; None: the job was adopted.
+    """One submission of an eval, with its attempts, oldest first.
 
+    `token` stands in the path of what was submitted; None: the job was adopted.
     `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
     long it did. None: not so.
     """
 
-    job_id: str
+    job_id: JobId
     registered_at: float
     token: str | None = None
     submitted_at: float | None = None
@@ -121,27 +127,46 @@ class Job(Struct, omit_defaults=True, gc=False):
     unknown_s: float = 0.0
     no_accounting: bool = False
     alerted: list[str] = []
+    attempts: list[Attempt] = []
+
+    @property
+    def latest(self) -> Attempt | None:
+        """Its latest attempt; all others are superseded."""
+        return self.attempts[-1] if self.attempts else None
+
+
+class Logged(Struct, omit_defaults=True, frozen=True, gc=False):
+    """A transition that the log has. `submitted_at`: of an end, the Submit of the attempt that ended, if known."""
+
+    job_id: str
+    state: State
+    submitted_at: float | None = None
 
 
 class Eval(Struct, gc=False):
     """One eval with all its jobs, oldest first; `job_id` and `state` are the latest job's.
 
-    `logged` holds the transitions that the log has, as (job id, state), in its order: what is still to be logged
-    follows from it and from the attempts. `logged_stamps`: for each end among them the Submit of the attempt that
-    ended, else None; of another length than `logged`, it says nothing.
+    `logged`: the transitions that the log has, in its order; what is still to be logged follows from them and from
+    the attempts.
     """
 
     name: str
-    job_id: str
+    job_id: JobId
     state: State = State.PENDING
     final: bool = False
     script: str | None = None
     output_dir: str | None = None
     jobs: list[Job] = []
-    attempts: list[Attempt] = []
-    own: list[Own] = []
-    logged: list[tuple[str, State]] = []
-    logged_stamps: list[float | None] = []
+    logged: list[Logged] = []
+
+    @property
+    def latest(self) -> Attempt | None:
+        """The latest attempt of its latest job."""
+        return self.jobs[-1].latest if self.jobs else None
+
+    def logged_state(self, job_id: str) -> State | None:
+        """The last state of this job that the log has."""
+        return next((entry.state for entry in reversed(self.logged) if entry.job_id == job_id), None)
 
 
 class Waiting(Struct, omit_defaults=True):
@@ -157,7 +182,7 @@ class HelperJob(Struct, omit_defaults=True):
     `alive`: whether squeue showed it as not over when it was last asked; None: not asked since it was submitted.
     """
 
-    job_id: str | None = None
+    job_id: JobId | None = None
     status: str | None = None
     alive: bool | None = None
 
@@ -181,7 +206,7 @@ class Outbox(Struct, omit_defaults=True):
 class Recovered(Struct, omit_defaults=True):
     """What the log already says, by printed name, of evals that a lost state knew and this one does not yet."""
 
-    logged: dict[str, list[tuple[str, State]]] = field(default_factory=dict)
+    logged: dict[str, list[Logged]] = field(default_factory=dict)
     measured: dict[str, list[str]] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.logbook.read import Block, transition
-from evalmon_agent.tracking.records import ExperimentState, HelperJob, Recovered
+from evalmon_agent.tracking.records import ExperimentState, HelperJob, Logged, Recovered
 
 
 def recover(state: ExperimentState, log: Iterable[Block]) -> frozenset[str]:
@@ -17,7 +17,7 @@ def recover(state: ExperimentState, log: Iterable[Block]) -> frozenset[str]:
     for block in log:
         changed = transition(block)
         if changed is not None:
-            recovered.logged.setdefault(block.subject, []).append(changed)
+            recovered.logged.setdefault(block.subject, []).append(Logged(*changed))
             complete = False
         elif block.kind is BlockKind.COMPUTE_METRICS and block.job_id is not None:
             recovered.measured.setdefault(block.subject, []).append(block.job_id)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace as changed
 
 from evalmon_agent.words.eval_names import task_name
+from evalmon_agent.words.job_id import JobId, array_task
 
 SCHEMA = 1
 What = Literal["eval", "completion", "sidecar"]
@@ -71,7 +72,7 @@ class Intent(Struct, tag="intent", tag_field="kind", frozen=True):
 class Planned(Struct, tag="planned", tag_field="kind", omit_defaults=True, frozen=True):
     """To be submitted once there is room; its intent will have the same token.
 
-    `environment`: which one it is to run with (`slurm/late_environment`), as a digest that tells nothing of it.
+    `environment`: which one it is to run with (`slurm/environment`), as a digest that tells nothing of it.
     """
 
     submission: Submission
@@ -84,7 +85,7 @@ class Accepted(Struct, tag="accepted", tag_field="kind", omit_defaults=True, fro
     """Slurm took it: the id of its job (of an array: the array's), and the cluster if sbatch named one."""
 
     token: str
-    job_id: str
+    job_id: JobId
     at: float
     cluster: str | None = None
     schema: int = SCHEMA
@@ -117,7 +118,7 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     """
 
     submission: Submission
-    job_id: str
+    job_id: JobId
     at: float
     submitted_at: float
     partition: str | None = None
@@ -274,7 +275,7 @@ class Registration:
     """
 
     submission: Submission
-    job_id: str
+    job_id: JobId
     registered_at: float
     submitted_at: float | None = None
 
@@ -292,6 +293,6 @@ def _of(entry: Entry) -> list[Registration]:
     if submission.tasks is None:
         return [Registration(submission, accepted.job_id, entry.at, submitted_at)]
     return [
-        Registration(submission.of_task(task), f"{accepted.job_id}_{task}", entry.at, submitted_at)
+        Registration(submission.of_task(task), array_task(accepted.job_id, task), entry.at, submitted_at)
         for task in submission.tasks
     ]

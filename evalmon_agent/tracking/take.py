@@ -7,19 +7,18 @@ is believed to be older than another only if it is so by less than STALE_S: more
 
 from __future__ import annotations
 
-import msgspec
-
 from evalmon_agent.figures.efficiency import from_sacct, with_limit
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking.attempts import align, put_report, reports_of
 from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, SelfReport
-from evalmon_agent.tracking.match import JobIndex, Tracked, arrange, attempt_for
-from evalmon_agent.tracking.path import ENDS, LIVE, attempts_of, is_history_known, own_of
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Own
+from evalmon_agent.tracking.match import JobIndex, Tracked, attempt_for
+from evalmon_agent.tracking.path import ENDS, LIVE, is_history_known
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, JobReport
 from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.tracking.unnamed import name_for, script_in
 from evalmon_agent.tracking.waiting import base
-from evalmon_agent.words.job_id import parse_job_id
+from evalmon_agent.words.job_id import component_of, whole_job
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
@@ -46,9 +45,11 @@ def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
         _take_recovered(state, ev, job)
     elif job.token is None and token is not None:
         job.token, job.registered_at = token, fact.registered_at
-        ev.own = [own for own in ev.own if own.job_id != job.job_id or own.token in {None, job.token}]
+        for attempt in job.attempts:
+            if attempt.report is not None and attempt.report.token not in {None, token}:
+                attempt.report = None
+        align(job)
     ev.jobs.sort(key=lambda j: (j.registered_at, j.job_id))
-    arrange(ev)
     ev.final = False
     ev.job_id = ev.jobs[-1].job_id
     ev.script = asked.script or ev.script
@@ -67,8 +68,8 @@ def take_report(
     if found is None:
         return
     state.reported[report.source] = report.version
-    for own in report.attempts:
-        _take_own(*found, own)
+    for attempt_report in report.attempts:
+        _take_attempt_report(*found, attempt_report)
 
 
 def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
@@ -85,17 +86,17 @@ def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
         if job.token is None and ev.script is None:
             ev.script = script_in(row)
         if row.submitted_at is not None:
-            attempt = attempt_for(ev, job, row.submitted_at)
+            attempt = attempt_for(job, row.submitted_at)
             _recall_suspension(ev, job, attempt, asked_at=answer.asked_at)
             _take_row(attempt, row, asked_at=answer.asked_at)
-            _mark_superseded(ev, job, at=answer.asked_at)
+            _mark_superseded(job, at=answer.asked_at)
         if row.state not in TERMINAL:
             active.add((ev.name, job.job_id))
     for ev, job in index.all():
         if (ev.name, job.job_id) in active:
             _take_presence(job, asked_at=answer.asked_at)
         elif not ev.final or _was_missing_too_early(ev, job):
-            _take_absence(ev, job, asked_at=answer.asked_at)
+            _take_absence(job, asked_at=answer.asked_at)
 
 
 def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
@@ -103,10 +104,10 @@ def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
 
     Such an eval is left as it is, or thousands of them would be settled and saved anew at each poll.
     """
-    if not ev.final or row.state not in TERMINAL or not ev.attempts:
+    last = job.latest
+    if not ev.final or row.state not in TERMINAL or last is None:
         return False
-    last = next((a for a in reversed(ev.attempts) if a.job_id == job.job_id), None)
-    return last is not None and (last.submitted_at, last.queue_state) == (row.submitted_at, row.state)
+    return (last.submitted_at, last.queue_state) == (row.submitted_at, row.state)
 
 
 def take_account(index: JobIndex, answer: AccountAnswer) -> None:
@@ -117,10 +118,10 @@ def take_account(index: JobIndex, answer: AccountAnswer) -> None:
             continue
         ev, job = found
         ev.final = False
-        _take_accounted(attempt_for(ev, job, row.submitted_at), row, asked_at=answer.asked_at)
+        _take_accounted(attempt_for(job, row.submitted_at), row, asked_at=answer.asked_at)
     for job_id in answer.asked:
-        for ev, job in index.of(job_id):
-            _take_answered(ev, job, answer)
+        for _, job in index.of(job_id):
+            _take_answered(job, answer)
 
 
 def is_stale(asked_at: float, known_at: float) -> bool:
@@ -136,9 +137,9 @@ def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
     """What the log of a lost state says of this job is logged already."""
     logged = state.recovered.logged if state.recovered is not None else {}
     name, job_id = printable(ev.name), printable(job.job_id)
-    known = logged.pop(name, [])
-    ev.logged += [transition for transition in known if transition[0] == job_id]
-    others = [transition for transition in known if transition[0] != job_id]
+    transitions = logged.pop(name, [])
+    ev.logged += [transition for transition in transitions if transition.job_id == job_id]
+    others = [transition for transition in transitions if transition.job_id != job_id]
     if others:
         logged[name] = others
 
@@ -149,8 +150,7 @@ def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport, queue
     for ev, job in bearers:
         if job.token is None or not report.tokens or job.token in report.tokens:
             return ev, job
-    job_id = parse_job_id(report.job_id)
-    is_part = job_id is not None and bool(job_id.het) and bool(index.of(str(job_id.job)))
+    is_part = component_of(report.job_id) is not None and bool(index.of(whole_job(report.job_id)))
     first = min((o.started_at for o in report.attempts if o.started_at is not None), default=None)
     if bearers or is_part or first is None:
         return None
@@ -163,28 +163,23 @@ def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport, queue
     return ev, job
 
 
-def _take_own(ev: Eval, job: Job, own: Own) -> None:
-    foreign = job.token is not None and own.token not in {None, job.token}
-    if foreign or not 0 <= own.restart <= MAX_RESTARTS:
+def _take_attempt_report(ev: Eval, job: Job, report: JobReport) -> None:
+    is_foreign = job.token is not None and report.token not in {None, job.token}
+    if is_foreign or not 0 <= report.restart <= MAX_RESTARTS:
         return
-    own = msgspec.structs.replace(own, job_id=job.job_id)
-    known = own_of(ev, job.job_id, own.restart)
-    if known is not None:
-        if known == own or _weight(own) < _weight(known):
-            return
-        ev.own.remove(known)
-    if own.ended and not (known is not None and known.ended):
+    before = next((r for r in reports_of(job) if r.restart == report.restart), None)
+    if before is not None and (before == report or _weight(report) < _weight(before)):
+        return
+    if report.ended and not (before is not None and before.ended):
         # How long accounting lags behind is counted from here.
         job.unaccounted_at, job.unknown_s = None, 0.0
-    ev.own.append(own)
-    ev.own.sort(key=lambda o: (o.job_id, o.restart))
+    put_report(job, report)
     ev.final = False
-    arrange(ev)
 
 
-def _weight(own: Own) -> tuple[bool, float]:
+def _weight(report: JobReport) -> tuple[bool, float]:
     """Which of two versions counts: an end is never undone; otherwise the one that was read last."""
-    return own.ended, own.ended_at or 0.0
+    return report.ended, report.ended_at or 0.0
 
 
 def _take_presence(job: Job, *, asked_at: float) -> None:
@@ -194,21 +189,22 @@ def _take_presence(job: Job, *, asked_at: float) -> None:
 
 def _was_missing_too_early(ev: Eval, job: Job) -> bool:
     """Whether what makes it final is an absence from before its end; a late answer could take that back."""
-    ended_at = max((a.ended_at or 0.0 for _, a in attempts_of(ev, job.job_id)), default=0.0)
+    ended_at = max((attempt.ended_at or 0.0 for attempt in job.attempts), default=0.0)
     return ev.state in MAY_RUN_AGAIN and job.missing_at is not None and job.missing_at < ended_at
 
 
-def _take_absence(ev: Eval, job: Job, *, asked_at: float) -> None:
-    shown_at = (attempt.queue_at for _, attempt in attempts_of(ev, job.job_id))
+def _take_absence(job: Job, *, asked_at: float) -> None:
+    shown_at = (attempt.queue_at for attempt in job.attempts)
     if not is_stale(asked_at, max([job.registered_at, job.missing_at or 0.0, *shown_at])):
         job.missing_at = asked_at
 
 
 def _recall_suspension(ev: Eval, job: Job, attempt: Attempt, *, asked_at: float) -> None:
     """After a lost state only the log knows that the job was suspended, so that its resumption is seen as one."""
-    is_first_look = all(a.queue_state is None for _, a in attempts_of(ev, job.job_id))
-    suspended = ev.logged[-1:] == [(job.job_id, State.SUSPENDED)]
-    if suspended and is_first_look and is_history_known(job, attempt):
+    is_first_look = all(known.queue_state is None for known in job.attempts)
+    last = ev.logged[-1] if ev.logged else None
+    is_suspended = last is not None and (last.job_id, last.state) == (job.job_id, State.SUSPENDED)
+    if is_suspended and is_first_look and is_history_known(job, attempt):
         attempt.suspensions = [(asked_at, State.SUSPENDED)]
 
 
@@ -293,14 +289,13 @@ def _is_accounted_news(attempt: Attempt, state: State, *, asked_at: float) -> bo
     return ahead > 0 or (ahead == 0 and not is_stale(asked_at, attempt.account_at))
 
 
-def _take_answered(ev: Eval, job: Job, answer: AccountAnswer) -> None:
+def _take_answered(job: Job, answer: AccountAnswer) -> None:
     """sacct answered about this job: whatever it did not say then, it did not know."""
     if is_stale(answer.asked_at, job.answered_at):
         return
     job.answered_at, job.no_accounting = answer.asked_at, answer.disabled
-    _mark_superseded(ev, job, at=answer.asked_at)
-    attempts = attempts_of(ev, job.job_id)
-    if attempts and attempts[-1][1].account_state in TERMINAL:
+    _mark_superseded(job, at=answer.asked_at)
+    if job.latest is not None and job.latest.account_state in TERMINAL:
         job.unaccounted_at, job.unknown_s = None, 0.0
     elif job.missing_at is not None and not is_stale(answer.asked_at, job.missing_at):
         silence_s = answer.asked_at - (job.unaccounted_at or answer.asked_at)
@@ -308,7 +303,7 @@ def _take_answered(ev: Eval, job: Job, answer: AccountAnswer) -> None:
         job.unaccounted_at = answer.asked_at
 
 
-def _mark_superseded(ev: Eval, job: Job, *, at: float) -> None:
-    for _, attempt in attempts_of(ev, job.job_id)[:-1]:
+def _mark_superseded(job: Job, *, at: float) -> None:
+    for attempt in job.attempts[:-1]:
         if attempt.superseded_at is None:
             attempt.superseded_at = at

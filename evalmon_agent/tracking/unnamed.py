@@ -11,7 +11,7 @@ from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.facts import QueueAnswer, SelfReport
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.eval_names import name_from_path, task_name
-from evalmon_agent.words.job_id import parse_job_id
+from evalmon_agent.words.job_id import task_of
 from evalmon_agent.words.printable import printable
 
 
@@ -24,11 +24,9 @@ def name_for(state: ExperimentState, report: SelfReport, queue: QueueAnswer | No
     logged = _logged_name(state, report.job_id)
     if logged is not None or queue is None:
         return logged
-    job_id = parse_job_id(report.job_id)
-    key = report.job_id.removesuffix("+0")
-    row = next((row for row in queue.rows if str(row.job_id).removesuffix("+0") == key), None)
+    row = next((row for row in queue.rows if row.job_id == report.job_id), None)
     stem = _below(row, state.experiment) if row is not None else None
-    task = job_id.task if job_id is not None else None
+    task = task_of(report.job_id)
     if stem is not None:
         return stem if task is None else task_name(stem, task)
     job_name = (row.name if row is not None else report.job_name) or report.job_id
@@ -38,7 +36,9 @@ def name_for(state: ExperimentState, report: SelfReport, queue: QueueAnswer | No
 
 def _logged_name(state: ExperimentState, job_id: str) -> str | None:
     logged = state.recovered.logged if state.recovered is not None else {}
-    return next((name for name, known in logged.items() if any(job == printable(job_id) for job, _ in known)), None)
+    return next(
+        (name for name, known in logged.items() if any(entry.job_id == printable(job_id) for entry in known)), None
+    )
 
 
 def script_in(row: SqueueRow) -> str | None:

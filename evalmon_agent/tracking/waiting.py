@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
-from evalmon_agent.tracking.verdict import latest_attempt
 from evalmon_agent.words.states import State
 
 
@@ -139,9 +139,10 @@ def starved_by(state: ExperimentState) -> str | None:
 
 def pending(ev: Eval) -> Attempt | None:
     """The latest attempt, if squeue shows it waiting."""
-    attempt = None if ev.final or not ev.jobs or ev.jobs[-1].missing_at is not None else latest_attempt(ev)
+    attempt = None if ev.final or not ev.jobs or ev.jobs[-1].missing_at is not None else ev.latest
     return attempt if attempt is not None and attempt.queue_state is State.PENDING else None
 
 
+@lru_cache(maxsize=256)
 def _wait_of(reason: str) -> Wait | None:
     return next((wait for wait in _WAITS if wait.pattern.search(base(reason))), None)

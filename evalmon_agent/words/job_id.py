@@ -1,13 +1,19 @@
-"""Which job is meant: the ids that Slurm prints for jobs, array tasks, het components and steps."""
+"""Parses the ids that Slurm prints for jobs, array tasks, het components and steps."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NewType
 
 MAX_JOB = 2**32 - 1
 MAX_TASK = 4_000_001
 MAX_TASKS = 1_000_000
+
+JobId = NewType("JobId", str)
+"""A job as Slurm names it: `123`, the array task `123_4`, the het component `123+1`.
+
+One job has one spelling: component 0, which runs the batch script and which Slurm prints as `123+0`, is `123`.
+"""
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,9})"
 _JOB_ID = re.compile(rf"({_NUMBER})(?:_({_NUMBER})|\+({_NUMBER}))?")
@@ -16,33 +22,47 @@ _RANGE = re.compile(rf"({_NUMBER})(?:-({_NUMBER})(?::({_NUMBER}))?)?")
 _LIMIT = re.compile(rf"%{_NUMBER}$")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class JobId:
-    """A job as Slurm names it: `123`, the array task `123_4`, or the het component `123+0`."""
-
-    job: int
-    task: int | None = None
-    het: int | None = None
-
-    def __str__(self) -> str:
-        if self.task is not None:
-            return f"{self.job}_{self.task}"
-        if self.het is not None:
-            return f"{self.job}+{self.het}"
-        return str(self.job)
-
-
 def parse_job_id(text: str) -> JobId | None:
     """The id in Slurm's own spelling and nothing else: no blanks, signs, leading zeros or steps."""
     match = _JOB_ID.fullmatch(text)
     if match is None:
         return None
-    job, task, het = (None if part is None else int(part) for part in match.groups())
-    if job is None or not 0 < job <= MAX_JOB:
+    number, task, component = match.groups()
+    if not 0 < int(number) <= MAX_JOB or int(task or component or 0) > MAX_TASK:
         return None
-    if max(task or 0, het or 0) > MAX_TASK:
-        return None
-    return JobId(job, task, het)
+    return JobId(number if component == "0" else text)
+
+
+def whole_job(job_id: JobId) -> JobId:
+    """The job that a task or a component belongs to: `123` for `123_4`, for `123+1` and for `123`."""
+    return JobId(job_id.partition("_")[0].partition("+")[0])
+
+
+def number_of(job_id: JobId) -> int:
+    """The job's number, without task or component: to sort by."""
+    return int(whole_job(job_id))
+
+
+def task_of(job_id: JobId) -> int | None:
+    """The array task; None for a job that is none."""
+    task = job_id.partition("_")[2]
+    return int(task) if task else None
+
+
+def component_of(job_id: JobId) -> int | None:
+    """The het component; None for a job that is none, and for component 0, which stands for its whole job."""
+    component = job_id.partition("+")[2]
+    return int(component) if component else None
+
+
+def without_component(job_id: JobId) -> JobId:
+    """What may be an eval: a job, an array task, or the whole het job of a component."""
+    return JobId(job_id.partition("+")[0])
+
+
+def array_task(array: JobId, task: int) -> JobId:
+    """The id of one task of an array."""
+    return JobId(f"{array}_{task}")
 
 
 def split_step(text: str) -> tuple[JobId, str | None] | None:
@@ -62,15 +82,15 @@ def parse_array_spec(text: str) -> tuple[int, ...] | None:
     ranges: list[range] = []
     total = 0
     for part in spec.split(","):
-        found = _range(part)
-        if found is None:
+        tasks = _range(part)
+        if tasks is None:
             return None
-        total += len(found)
+        total += len(tasks)
         # Counted before it is built: `0-1000000,` a thousand times over is a short text.
         if total > MAX_TASKS:
             return None
-        ranges.append(found)
-    return tuple(sorted({task for found in ranges for task in found}))
+        ranges.append(tasks)
+    return tuple(sorted({task for tasks in ranges for task in tasks}))
 
 
 def expand_pending(text: str) -> tuple[JobId, ...] | None:
@@ -83,10 +103,10 @@ def expand_pending(text: str) -> tuple[JobId, ...] | None:
         job_id = parse_job_id(text)
         return None if job_id is None else (job_id,)
     array = parse_job_id(head)
-    if array is None or array.het is not None or array.task is not None or not spec.endswith("]"):
+    if array is None or not head.isdecimal() or not spec.endswith("]"):
         return None
     tasks = parse_array_spec(f"[{spec}")
-    return None if tasks is None else tuple(JobId(array.job, task) for task in tasks)
+    return None if tasks is None else tuple(array_task(array, task) for task in tasks)
 
 
 def _range(text: str) -> range | None:

@@ -9,20 +9,15 @@ from bench_parts.contenders import Contender
 from bench_parts.processes import Ended, run_to_the_end
 
 
-def measure_in_turns(
-    contenders: list[Contender], pythons: list[tuple[str, list[str]]], rounds: int
-) -> dict[str, dict[str, object]]:
-    """Each once per round, around `true` (A B C A B C ...): a busy neighbour meets all alike."""
-    bare = contenders[0].environment
-    entries = [(one.name, [*one.words, "true"], one.environment) for one in contenders]
-    entries += [(name, argv, bare) for name, argv in pythons]
+def measure_in_turns(commands: list[Contender], rounds: int) -> dict[str, dict[str, object]]:
+    """Each once per round (A B C A B C ...): a busy neighbour meets all alike."""
     runs: dict[str, list[Ended]] = defaultdict(list)
     for number in range(rounds + 1):
-        for name, argv, environment in entries:
-            ended = run_to_the_end(argv, environment)
+        for command in commands:
+            ended = run_to_the_end(command.words, command.environment)
             if number > 0:  # the first round fills caches
-                runs[name].append(ended)
-    return {name: _summary(ended) for name, ended in runs.items()}
+                runs[command.name].append(ended)
+    return {command.name: _summary(runs[command.name], command.status) for command in commands}
 
 
 def measure_starts(contenders: list[Contender], rounds: int) -> dict[str, dict[str, object]]:
@@ -59,10 +54,10 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}
 
 
-def _summary(ended: list[Ended]) -> dict[str, object]:
+def _summary(ended: list[Ended], expected: int) -> dict[str, object]:
     return {
         "runs": len(ended),
-        "failed": sum(one.status != 0 for one in ended),
+        "failed": sum(one.status != expected for one in ended),
         "wall_ms": spread([one.wall_s * 1000 for one in ended]),
         "gone_ms": spread([one.gone_s * 1000 for one in ended]),
         "cpu_ms": spread([one.cpu_s * 1000 for one in ended]),

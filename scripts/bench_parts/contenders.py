@@ -12,7 +12,6 @@ from nvml_standin.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 EVALMON = ROOT / ".venv/bin/evalmon"
-_RIVALS_VENV = ROOT / ".venv-bench"
 
 # What would tell a contender that it is inside a job, or how to behave.
 _FOREIGN = ("SLURM_", "EVALMON_", "JGM_", "CUDA_", "NVIDIA_", "PYTHON", "VIRTUAL_ENV")
@@ -30,11 +29,16 @@ exit $status
 
 @dataclass(frozen=True)
 class Contender:
-    """`words` go before the command."""
+    """`words` go before the command, or are all of it; `status` is how it ends."""
 
     name: str
     words: list[str]
     environment: dict[str, str] = field(repr=False)
+    status: int = 0
+
+    def around(self, *command: str) -> "Contender":
+        """The same with a command."""
+        return Contender(self.name, [*self.words, *command], self.environment)
 
 
 class Place:
@@ -79,25 +83,28 @@ def contenders(place: Place, *, are_alone: bool) -> list[Contender]:
     if place.is_real:
         found.append(Contender("nvidia-smi -l 30", ["sh", "-c", _BESIDE_NVIDIA_SMI, "sh"], place.environment("smi")))
     if not are_alone:
-        found.append(Contender("jgm run", [str(_rivals_venv() / "bin/jgm"), "run", "--"], place.environment("jgm")))
+        found.append(Contender("jgm run", [str(_jgm_bin() / "jgm"), "run", "--"], place.environment("jgm")))
     return found
 
 
-def pythons(*, are_alone: bool) -> list[tuple[str, list[str]]]:
+def pythons(environment: dict[str, str], *, are_alone: bool) -> list[Contender]:
     """Bare Python starts: a .pth file slows every one of its environment."""
-    found = [("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""])]
+    found = [Contender("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""], environment)]
     if not are_alone:
-        found.append(("python of jgm's venv", [str(_rivals_venv() / "bin/python"), "-c", ""]))
+        found.append(Contender("python of jgm's venv", [str(_jgm_bin() / "python"), "-c", ""], environment))
     return found
 
 
-def _rivals_venv() -> Path:
-    """Its .pth file would slow our own environment too, so it has one of its own."""
-    if not (_RIVALS_VENV / "bin/jgm").exists():
-        print("bench: making .venv-bench with jobgpumonitor", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(_RIVALS_VENV)], check=True)
-        nvml = f"nvidia-ml-py=={importlib.metadata.version('nvidia-ml-py')}"
-        wanted = ["jobgpumonitor", nvml, "psutil"]
-        pip = [str(_RIVALS_VENV / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *wanted], check=True)
-    return _RIVALS_VENV
+def rival_bin(program: str, *packages: str) -> Path:
+    """The directory of a rival's program, in a venv of its own: a .pth file of jobgpumonitor's slows its whole venv."""
+    venv = ROOT / f".venv-bench-{program}"
+    if not (venv / "bin" / program).exists():
+        print(f"bench: making {venv.name} with {' '.join(packages)}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *packages], check=True)
+    return venv / "bin"
+
+
+def _jgm_bin() -> Path:
+    return rival_bin("jgm", "jobgpumonitor", f"nvidia-ml-py=={importlib.metadata.version('nvidia-ml-py')}", "psutil")

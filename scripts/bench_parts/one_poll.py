@@ -1,7 +1,12 @@
-"""`python -m bench_parts.one_poll EXP COUNT`: so many polls in a row, each with its time and CPU, as JSON."""
+"""`python -m bench_parts.one_poll EXP COUNT [QUEUE NEXT...]`: polls of one observer, what each took, as JSON.
+
+After COUNT polls comes one for each NEXT, a file that takes QUEUE's place before it.
+"""
 
 import json
 import os
+import resource
+import shutil
 import sys
 import time
 
@@ -12,12 +17,16 @@ from evalmon_agent.slurm.client import Slurm
 
 
 def main() -> int:
-    """Poll, and print what it took; the first poll, which catches up, is left out."""
-    experiment = Experiment.at(sys.argv[1])
-    wanted = settings.load(experiment.settings, environ=os.environ)
-    observer = Observer(experiment, Slurm(os.environ), wanted, role="command")
-    found = [_poll(observer) for _ in range(int(sys.argv[2]) + 1)][1:]
-    print(json.dumps(found))
+    """Poll, and print what each poll took; the first one catches up."""
+    experiment, count, *files = sys.argv[1:]
+    place = Experiment.at(experiment)
+    observer = Observer(place, Slurm(os.environ), settings.load(place.settings, environ=os.environ), role="command")
+    polls = [_poll(observer) for _ in range(int(count))]
+    for after in files[1:]:
+        shutil.copy(after, f"{files[0]}.new")
+        os.replace(f"{files[0]}.new", files[0])
+        polls.append(_poll(observer))
+    print(json.dumps(polls))
     return 0
 
 
@@ -30,6 +39,7 @@ def _poll(observer: Observer) -> dict[str, float]:
         "cpu_ms": (after.user + after.system - before.user - before.system) * 1000,
         "commands_cpu_ms": (after.children_user + after.children_system - before.children_user - before.children_system)
         * 1000,
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 

@@ -7,7 +7,9 @@ _TITLES = {
     "start": "When the command starts, after the start of what is around it",
     "long": "A long command (`sleep`), the command's own share not counted",
     "phases": "The sidecar while... and one poll (`a_poll`) of a process of its own",
+    "polls": "A poll of an observer that lives, by what changed before it: median",
     "whole": "In all",
+    "commands": "A command as people type it: median (min to max)",
     "ticks": "The sampler alone, a tick a second; hours with one each 30 s",
 }
 
@@ -18,7 +20,8 @@ def text(found: Mapping[str, object]) -> str:
         _machine(found, "machine"),
         *(_block(title, found[key]) for key, title in _TITLES.items() if key in found),
     ]
-    return "\n\n".join([*blocks, _targets(found["targets"]), _machine(found, "machine_after")])
+    targets = [_targets(found["targets"])] if "targets" in found else []
+    return "\n\n".join([*blocks, *targets, _machine(found, "machine_after")])
 
 
 def _machine(found: Mapping[str, object], key: str) -> str:
@@ -51,7 +54,7 @@ def _targets(rows: object) -> str:
 
 
 def _amount(value: float | None, row: Mapping[str, object]) -> str:
-    return "-" if value is None else f"{value:.4g} {row['unit']}"
+    return "-" if value is None else f"{value:{'.4g' if value < 1000 else ',.0f'}} {row['unit']}"
 
 
 def _cell(value: object) -> str:

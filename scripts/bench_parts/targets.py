@@ -43,15 +43,15 @@ def as_rows(targets: list[Target]) -> list[dict[str, object]]:
 def _short(found: Mapping[str, object]) -> Iterator[Target]:
     for run in _RUNS:
         for figure, what in (("wall_ms", "time"), ("cpu_ms", "CPU")):
-            rival = _number(found, "true", _RIVAL, figure)
+            rival = number(found, "true", _RIVAL, figure)
             half = None if rival is None else rival / 2
-            yield Target(f"{run} -- true: half the {what} of {_RIVAL}", _number(found, "true", run, figure), half, "ms")
+            yield Target(f"{run} -- true: half the {what} of {_RIVAL}", number(found, "true", run, figure), half, "ms")
 
 
 def _start(found: Mapping[str, object]) -> Iterator[Target]:
-    python_ms = _number(found, "true", "python of evalmon's venv", "wall_ms")
+    python_ms = number(found, "true", "python of evalmon's venv", "wall_ms")
     for run in _RUNS:
-        start_ms = _number(found, "start", run, "start_ms")
+        start_ms = number(found, "start", run, "start_ms")
         own_ms = None if start_ms is None or python_ms is None else start_ms - python_ms
         yield Target(f"{run}: the command starts", start_ms, _START_MS, "ms")
         yield Target(f"{run}: the command starts, bare Python's start taken off", own_ms, _START_MS, "ms")
@@ -59,8 +59,8 @@ def _start(found: Mapping[str, object]) -> Iterator[Target]:
 
 def _long(found: Mapping[str, object], seconds: float) -> Iterator[Target]:
     for run in _RUNS:
-        cpu_s, pss_mib = _number(found, "long", run, "cpu_s"), _number(found, "long", run, "peak_pss_mib")
-        rival_cpu_s, rival_mib = (_number(found, "long", _RIVAL, key) for key in ("cpu_s", "peak_pss_mib"))
+        cpu_s, pss_mib = number(found, "long", run, "cpu_s"), number(found, "long", run, "peak_pss_mib")
+        rival_cpu_s, rival_mib = (number(found, "long", _RIVAL, key) for key in ("cpu_s", "peak_pss_mib"))
         yield Target(f"{run}, long: half the CPU of {_RIVAL}", cpu_s, rival_cpu_s and rival_cpu_s / 2, "s")
         if seconds == _LONG_S:
             yield Target(f"{run}, {_LONG_S} s: CPU", cpu_s, _LONG_CPU_S, "s")
@@ -69,11 +69,12 @@ def _long(found: Mapping[str, object], seconds: float) -> Iterator[Target]:
 
 
 def _tick(found: Mapping[str, object]) -> Target:
-    own_ms = _number(found, "ticks", "8 GPU", "own_ms_per_tick")
+    own_ms = number(found, "ticks", "8 GPU", "own_ms_per_tick")
     return Target("a tick with 8 GPUs, without the driver's part: CPU", own_ms, _TICK_MS, "ms")
 
 
-def _number(found: Mapping[str, object], *keys: str) -> float | None:
+def number(found: Mapping[str, object], *keys: str) -> float | None:
+    """What stands there; its median if there are several."""
     value: object = found
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None

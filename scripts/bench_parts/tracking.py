@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench_parts.counted import Call, Counted, by_name
 from bench_parts.sidecar_watch import Mark, SidecarWatch
@@ -81,10 +82,10 @@ class Tracking:
         return {**_of_sidecar(before, after, calls), **self._own_polls()}
 
     def _own_polls(self) -> dict[str, object]:
-        words = [sys.executable, "-m", "bench_parts.one_poll", str(self._experiment), str(_OWN_POLLS)]
+        words = [sys.executable, "-m", "bench_parts.one_poll", str(self._experiment), str(_OWN_POLLS + 1)]
         done = subprocess.run(words, env=self._counted.environ, capture_output=True, text=True, check=True)
         polls = json.loads(done.stdout)
-        return {f"a_poll_{key}": round(median(poll[key] for poll in polls)) for key in polls[0]}
+        return {f"a_poll_{key}": round(median(poll[key] for poll in polls[1:])) for key in polls[0]}
 
     def _end(self, deadline: float) -> float:
         """Cancel the one that stays; seconds until the summary is complete."""
@@ -135,7 +136,7 @@ class Tracking:
     def _slurm(self, *argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(argv, env=self._counted.environ, capture_output=True, text=True, check=False)
 
-    def _json(self, name: str) -> dict[str, object]:
+    def _json(self, name: str) -> Any:
         try:
             return json.loads((self._experiment / "evalmon" / name).read_text())
         except FileNotFoundError:

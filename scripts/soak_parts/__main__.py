@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import pwd
-import random
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from soak_parts import compare, plan, truth
 from soak_parts.evals import scripts
 from soak_parts.hitters import Hitters
+from soak_parts.options import parser
 from soak_parts.place import Place, Shell, say
 from soak_parts.plan import Planned
 from soak_parts.told import read
@@ -30,7 +30,7 @@ _TIMEOUTS_FROM_S = 240
 
 def main() -> int:
     """Soak; 0 if evalmon told exactly what happened."""
-    asked = _parser().parse_args()
+    asked = parser().parse_args()
     if os.geteuid() != 0:
         print("soak: takes root: it stops Slurm's daemons and mounts a small disk; run scripts/soak", file=sys.stderr)
         return 2
@@ -137,23 +137,6 @@ def _place(asked: argparse.Namespace) -> Place:
     given = asked.slurm or os.environ.get("EVALMON_SLURM_DIR") or None
     slurm = Path(given or directory / "slurm").resolve()
     return Place(directory, slurm, is_slurm_ours=given is None, account=pwd.getpwnam(asked.user))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="soak",
-        description="Short evals on the local Slurm, in three experiments, while a random killer hits sidecars, "
-        "completion jobs, agents, samplers, commands, Slurm's daemons and the disk. Afterwards the evals' own notes "
-        "and sacct are laid beside what evalmon told. Exit status 1 if it told anything else than what happened.",
-    )
-    parser.add_argument("--for", dest="seconds", type=float, default=120, metavar="SECONDS", help="default: 120")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="repeats the choice of the hits")
-    parser.add_argument("--dir", help="a new directory for everything (default: one below the system's for such)")
-    parser.add_argument(
-        "--slurm", metavar="DIR", help="a Slurm of scripts/slurm-dev that runs already (default: its own)"
-    )
-    parser.add_argument("--user", required=True, help=argparse.SUPPRESS)  # who has the evals; scripts/soak gives it
-    return parser
 
 
 if __name__ == "__main__":

@@ -100,10 +100,9 @@ def _difference(name: str, ways: Sequence[list[Change]], logged: list[Change]) -
     """What must be added to the log or taken from it, for the way that needs least of that."""
     if logged in ways:
         return
-    best = min(
-        ways, key=lambda way: sum(((Counter(way) - Counter(logged)) + (Counter(logged) - Counter(way))).values())
-    )
-    missing, more = Counter(best) - Counter(logged), Counter(logged) - Counter(best)
+    in_log = Counter(logged)
+    gaps = [(Counter(way) - in_log, in_log - Counter(way), way) for way in ways]
+    missing, more, best = min(gaps, key=lambda gap: gap[0].total() + gap[1].total())
     tail = f" (log: {_path(logged)}; truth: {_path(best)})"
     for change, count in missing.items():
         yield Finding("lost", f"{name}: {count} x {' -> '.join(change)}{tail}")

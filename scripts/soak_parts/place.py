@@ -30,9 +30,9 @@ class Shell:
 
     def ask(self, *argv: str | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command; a failure is in the answer, one that hangs counts as failed."""
-        options = {"capture_output": True, "text": True, "timeout": timeout_s}
+        options = {"capture_output": True, "text": True, "timeout": timeout_s, **self._as_user()}
         try:
-            return subprocess.run(list(map(str, argv)), check=False, **self._as_user(), **options)
+            return subprocess.run(list(map(str, argv)), check=False, **options)
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess(argv, 124, "", "no answer in time")
 
@@ -128,7 +128,7 @@ class Place:
 
     def dev(self, *words: str) -> bool:
         """scripts/slurm-dev for this Slurm; whether it succeeded."""
-        argv = [SLURM_DEV, *words, "--dir", self.slurm_dir]
+        argv = [str(SLURM_DEV), *words, "--dir", str(self.slurm_dir)]
         return subprocess.run(argv, check=False, capture_output=True, timeout=300).returncode == 0
 
     def shell(self) -> Shell:

@@ -13,7 +13,7 @@ from soak_parts.place import Place, Shell, say
 
 SETTINGS = {"poll_interval": 2, "seff_retry_delay": 1, "sample_interval": 2, "lost_after": 90}
 # One sidecar for all, one that hands itself on before its minute is over, and none.
-EXPERIMENTS = {
+EXPERIMENTS: dict[str, dict[str, object]] = {
     "steady": {},
     "handing-on": {"sidecar": {"time": "00:01:00"}},
     "without": {"mode": "dependency"},

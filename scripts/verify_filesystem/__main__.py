@@ -14,6 +14,7 @@ from evalmon_agent.experiment.lock import mount_at, would_choose
 from verify_filesystem import abilities, creating, locking, replacing
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting, MeetingError
+from verify_filesystem.options import parser
 
 _USAGE = 2
 _SEEN_WITHIN_S = 60.0
@@ -21,10 +22,9 @@ _SEEN_WITHIN_S = 60.0
 
 def main() -> int:
     """0: sound; 1: something is not, or the hosts did not meet; 2: wrong usage."""
-    parser = _parser()
-    asked = parser.parse_args()
+    asked = parser().parse_args()
     if asked.hosts > 1 and asked.meet is None:
-        asked.meet = _step() or parser.error(
+        asked.meet = _step() or parser().error(
             "--hosts needs --meet NAME, the same on all of them, outside of a Slurm step"
         )
     mounts = [os.path.realpath(path) for path in (asked.dir, asked.dir2) if path is not None]
@@ -76,7 +76,7 @@ def _step() -> str | None:
     return f"{job}.{step}" if job and step else None
 
 
-def _text(facts: list[dict[str, str]], found: list[Finding], *, kind: str, is_sound: bool, hosts: int) -> str:
+def _text(facts: list[dict[str, str | None]], found: list[Finding], *, kind: str, is_sound: bool, hosts: int) -> str:
     lines = [f"{one['directory']} on {one['host']}: {one['mount']}" for one in facts]
     lines += [f"evalmon would lock it by {one['lock']}: {one['why']}" for one in facts[:1]]
     others = {one["lock"] for one in facts[1:]} - {facts[0]["lock"]}
@@ -110,29 +110,6 @@ def _is_one(mount: str, other: str) -> bool:
         return True
     finally:
         os.unlink(path)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="verify-filesystem",
-        description="Tries on a file system what evalmon relies on there: that its lock excludes, that a file which is "
-        "replaced is never seen by half, that a name has one maker. Many processes do it at once, through one mount, "
-        "through two of the same directory (DIR2), or on several hosts: "
-        "srun -N2 --ntasks-per-node=1 scripts/verify-filesystem DIR --hosts 2",
-    )
-    parser.add_argument("dir", metavar="DIR", help="a directory there; a directory of ours is made in it, and removed")
-    parser.add_argument("dir2", metavar="DIR2", nargs="?", help="the same directory through another mount")
-    parser.add_argument(
-        "--kind", choices=["flock", "soft"], help="the lock to try (default: the one evalmon would use)"
-    )
-    parser.add_argument(
-        "--hosts", type=int, default=1, help="so many of this program run at the same time (default: 1)"
-    )
-    parser.add_argument("--meet", metavar="NAME", help="the same name for all hosts (default: the Slurm step's)")
-    parser.add_argument("--processes", type=int, default=4, help="on each mount of each host (default: 4)")
-    parser.add_argument("--rounds", type=int, default=200, help="of each process (default: 200)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from verify_gpu import compare, report, tables
+from verify_gpu.options import parser
 from verify_gpu.plan import Busy, Phase, phases, plan
 from verify_gpu.setting import NoGpuError, Setting, real_setting, standin_setting
 
@@ -22,7 +23,7 @@ _LEAD_S = 2.0
 
 def main() -> int:
     """0: all is as it shall be; 1: something is not; 69: no GPU here."""
-    asked = _parser().parse_args()
+    asked = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="evalmon-verify-gpu.") as scratch:
         try:
             setting = standin_setting(Path(scratch), asked) if asked.standin else real_setting(asked.gpu)
@@ -89,24 +90,6 @@ def _run(setting: Setting, output: Path, start: float, interval_s: int) -> tuple
 
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="verify-gpu",
-        description="A load of known shape (idle, bursts, one half) on one GPU, sampled by `evalmon sample` and by "
-        "`nvidia-smi -l`: do the same columns say the same, and which is nearer to the truth? Takes fifteen intervals; "
-        "the GPU should have nothing else to do. In a Slurm job: srun --gres=gpu:1 scripts/verify-gpu. It needs the "
-        "driver and nvidia-smi, no CUDA toolkit; a node without a network, a .venv that scripts/bootstrap made before.",
-    )
-    parser.add_argument(
-        "--gpu", type=int, help="NVML's index (default: the first of CUDA_VISIBLE_DEVICES, which Slurm sets, else 0)"
-    )
-    parser.add_argument("--interval", type=int, default=5, help="seconds between samples (default: 5)")
-    parser.add_argument("--output-dir", type=Path, help="keep the files and verify-gpu.json there (an empty folder)")
-    parser.add_argument("--json", action="store_true", help="print verify-gpu.json")
-    parser.add_argument("--standin", action="store_true", help="on a stand-in GPU: a test of this program itself")
-    return parser
 
 
 if __name__ == "__main__":

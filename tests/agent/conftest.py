@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from in_a_job import Experiment
+
+from agent.in_a_job import Experiment
 
 
 @pytest.fixture

@@ -1,21 +1,41 @@
 """What our programs inside an eval job import of others: nothing, but for the sampler pynvml and psutil."""
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
-from in_a_job import PYTHON, call, environ
+from in_a_job import Experiment, call, environ, started, wait_until
 
-OURS = sys.stdlib_module_names | {"evalmon_agent"}
-
-
-def foreign_modules_after(module: str) -> set[str]:
-    code = "import sys; before = set(sys.modules); import {}; print(*(set(sys.modules) - before))"
-    done = call([*PYTHON, "-c", code.format(module)], environ())
-    assert done.stderr == ""
-    return {name.partition(".")[0] for name in done.stdout.split()} - OURS
+PYTHON = [sys.executable, "-E", "-P", "-X", "importtime"]
+AGENT = [*PYTHON, "-m", "evalmon_agent"]
+OURS = sys.stdlib_module_names | {"evalmon_agent", "org"}  # the module copy looks for Jython's org.python
 
 
-@pytest.mark.parametrize("module", ["run", "hook", "writer", "sample", "sampling.sampler"])
-def test_in_a_job_only_the_standard_library_is_imported(module: str) -> None:
-    """The sampler imports pynvml when it looks for GPUs, and psutil on kernels that do not tell children."""
-    assert foreign_modules_after(f"evalmon_agent.agent.{module}") == set()
+def packages(importtime: str) -> set[str]:
+    """The top-level modules that CPython says that it imported."""
+    return set(re.findall(r"^import time: +\d+ \| +\d+ \| +(\w+)", importtime, re.MULTILINE))
+
+
+def foreign(importtime: str) -> set[str]:
+    """Without the standard library's, ours, and what site-packages' .pth files import."""
+    at_start = packages(call([*PYTHON, "-c", ""], environ()).stderr)
+    assert "os" in at_start
+    return packages(importtime) - at_start - OURS
+
+
+@pytest.mark.parametrize("words", [["run", "--", "true"], ["hook"]])
+def test_around_an_eval_only_the_standard_library_is_imported(words: list[str], experiment: Experiment) -> None:
+    done = call([*AGENT, *words], experiment.environ())
+    assert done.returncode == 0
+    assert foreign(done.stderr) == set()
+
+
+def test_the_sampler_imports_pynvml_and_psutil_only(tmp_path: Path) -> None:
+    """The first when it looks for GPUs, the second on kernels that do not tell children."""
+    with started([*AGENT, "sample", "--output-dir", str(tmp_path)], environ()) as sampler:
+        wait_until((tmp_path / "host_metrics.csv").exists)
+        sampler.terminate()
+        _, importtime = sampler.communicate(timeout=30)
+    assert foreign(importtime) <= {"pynvml", "psutil"}
+    assert "evalmon_agent" in packages(importtime)

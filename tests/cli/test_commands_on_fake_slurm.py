@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import faults
-from evalmon_agent.files.holder import Holder
+from evalmon_agent.files.marker import Holder
 from experiments import Exp, ended, pending, running
 
 SECRET = "hf_canary_0123456789"
@@ -335,9 +335,9 @@ class TestStop:
     def test_of_our_jobs_it_tells_those_that_were_not_over(self, exp: Exp) -> None:
         evalmon(exp, "submit", ".")
         (exp.slurm.directory / "queue" / "1004").unlink()
-        assert evalmon(exp, "stop", ".").stdout == "monitoring ended: 1005; the eval jobs go on\n"
+        assert evalmon(exp, "stop", ".").stdout == "Stopped monitoring (cancelled job 1005). Evals keep running.\n"
         (exp.slurm.directory / "queue" / "1005").unlink()
-        assert "no jobs of ours were there" in evalmon(exp, "stop", ".").stdout
+        assert "no monitor job was left" in evalmon(exp, "stop", ".").stdout
 
     def test_without_scancel_it_ends_with_69(self, exp: Exp) -> None:
         exp.register(r1_a="11")

@@ -18,12 +18,13 @@ import pytest
 import as_root
 import faults
 from as_root import OTHER, needs_other, needs_root, not_as_root
-from evalmon_agent.cli.wiring import load_settings
+from evalmon_agent.cli.options import load_settings
+from evalmon_agent.commands.report import report
 from evalmon_agent.commands.sidecar import Sidecar
-from evalmon_agent.commands.status import report, status
+from evalmon_agent.commands.status import status
 from evalmon_agent.commands.stop import stop
 from evalmon_agent.errors import UnreadableError, UsageError
-from evalmon_agent.jobs.find_scripts import find
+from evalmon_agent.jobs.eval_scripts import find
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
@@ -260,7 +261,7 @@ def test_a_report_with_an_absurd_number_of_restarts_costs_nothing(exp: Exp, rest
     exp.accept("r1/b", "12")
     exp.report("12", "r1/b", restart=restart)
     exp.observer().record()
-    assert exp.state()["evals"]["r1/b"].get("attempts", []) == []
+    assert exp.state()["evals"]["r1/b"]["jobs"][0].get("attempts", []) == []
 
 
 @not_as_root
@@ -384,7 +385,7 @@ def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp:
 
 READS_SETTINGS = """
 import sys
-from evalmon_agent.cli.wiring import load_settings
+from evalmon_agent.cli.options import load_settings
 from evalmon_agent.experiment.experiment import Experiment
 print(load_settings(Experiment.at(sys.argv[1]), for_reading=True).lost_after)
 """

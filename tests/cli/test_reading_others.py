@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from evalmon_agent.cli import show
+from evalmon_agent.commands import status
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.summary.build import build
@@ -53,13 +53,15 @@ def evals(count: int, *, padded: int = 0) -> bytes:
     return b'{"experiment":"x","evals":{%s}}' % ",".join(one % number for number in range(count)).encode()
 
 
-ATTEMPTS = b'{"experiment":"x","evals":{"a":{"name":"","job_id":"","attempts":[%s]}}}'
+ATTEMPTS = (
+    b'{"experiment":"x","evals":{"a":{"name":"","job_id":"","jobs":[{"job_id":"","registered_at":0,"attempts":[%s]}]}}}'
+)
 TOO_LARGE = "state.json: holds more than its evals can need; it is not read"
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "80 MB of unknown members": (lambda: many("more", b'{"b":1.5}', 80_000_000), TOO_LARGE),
     "80 MB in one unknown text": (lambda: many("more", b'"%s"' % (b"x" * 80_000_000), 90_000_000), TOO_LARGE),
-    "very many attempts": (lambda: ATTEMPTS % b",".join([b'{"job_id":""}'] * 1_900_000), TOO_LARGE),
-    "too many attempts": (lambda: ATTEMPTS % b",".join([b'{"job_id":""}'] * 6_000_000), TOO_LARGE),
+    "very many attempts": (lambda: ATTEMPTS % b",".join([b'{"restart":0}'] * 1_900_000), TOO_LARGE),
+    "too many attempts": (lambda: ATTEMPTS % b",".join([b'{"restart":0}'] * 6_000_000), TOO_LARGE),
     "very many evals": (lambda: evals(300_000), TOO_LARGE),
     "deep nesting": (lambda: b'{"experiment":"x","more":' + b"[" * 50_000_000, "NoneType"),
     "as much as evals may need": (lambda: evals(15_000, padded=9_000), "15000"),
@@ -125,7 +127,7 @@ def texts(capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
     def shown(data: str) -> list[str]:
         state = state_file._decoder.decode(data)
         summary = build(state, now=time.time(), lost_after_s=60.0)
-        show.status(summary, as_json=False)
+        status.print_status(summary)
         return [capsys.readouterr().out, render(summary)]
 
     return shown
@@ -149,6 +151,6 @@ def test_texts_of_a_state_are_printable(texts: Callable[[str], list[str]]) -> No
 def test_of_very_many_evals_a_table_shows_as_many_as_can_be_read(
     texts: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(show, "_ROWS_AT_MOST", 5)
+    monkeypatch.setattr(status, "_ROWS_AT_MOST", 5)
     table, _ = texts(msgspec.json.encode(mixed().state).decode())
     assert "(+2 more; see evalmon status --json)" in table

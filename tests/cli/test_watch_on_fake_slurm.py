@@ -55,7 +55,7 @@ def test_jobs_that_run_and_wait_become_evals_with_our_jobs_beside_them(exp: Exp)
     assert done.stdout.splitlines()[:5] == [
         "watching r1/a/epoch0  job 11 (RUNNING)",
         "watching second  job 12 (PENDING)",
-        "of jobs without evalmon's hook, what Slurm and their files tell is all that will be known",
+        "note: these jobs do not run evalmon; only Slurm's records and output files can be used",
         "completion job: submitted job 1001 (after 2 jobs)",
         "sidecar: submitted job 1002",
     ]
@@ -200,7 +200,7 @@ def test_an_earlier_bearer_of_the_id_is_not_mistaken_for_the_job(exp: Exp) -> No
     old = Job("11", "COMPLETED", submitted=1_600_000_000, started=1_600_000_010, ended=1_600_000_020, queued=False)
     exp.slurm.show([old, pending("11", accounted=False)])
     assert watch(exp, "a=11").returncode == 0
-    [attempt] = exp.state()["evals"]["a"]["attempts"]
+    [attempt] = exp.state()["evals"]["a"]["jobs"][0]["attempts"]
     assert (attempt["submitted_at"], exp.state()["evals"]["a"]["state"]) == (1_700_000_000.0, "PENDING")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import STARTED, Exp, ended, record_script
 
-LM_EVAL = Path(__file__).parents[2] / "evidence" / "lm_eval" / "limited.json"
+LM_EVAL = Path(__file__).parents[1] / "evidence" / "lm_eval" / "limited.json"
 RESULTS = "results_2026-11-25T17-58-37.243692.json"
 LM_SCRIPT = "#!/bin/bash\n{head}MODEL=$1\nlm_eval --model hf --tasks sums --output_path ./{out}\n"
 TRACEBACK = 'Traceback (most recent call last):\n  File "/x/eval.py", line 3, in main\n    f()\n{error}\n'

@@ -13,7 +13,7 @@ from evalmon_agent.collect.progress import progress
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.tracking.facts import Facts, SelfReport
 from evalmon_agent.tracking.fold import fold
-from evalmon_agent.tracking.records import ExperimentState, Own
+from evalmon_agent.tracking.records import ExperimentState, JobReport
 from evalmon_agent.tracking.registry import Registration, Submission
 from experiments import record_script
 from zips import Member, zip_of
@@ -41,7 +41,7 @@ class Study:
         registered = Registration(
             Submission(name, str(folder / "cell.slurm"), str(folder), token=token), job_id, NOW - 100
         )
-        own = Own(job_id, 0, started_at=NOW - 60)
+        own = JobReport(0, started_at=NOW - 60)
         report = SelfReport(f"{job_id}.json", "1", job_id, name, str(folder), [own])
         fold(self.state, Facts(registrations=[registered], reports=[report]), lost_after_s=1800)
         return folder
@@ -102,7 +102,7 @@ def test_of_an_earlier_attempts_log_nothing_is_taken(study: Study) -> None:
 def test_an_eval_that_does_not_run_is_not_looked_at(study: Study) -> None:
     log(study.eval(1), 5)
     ev = study.state.evals["r/t1/epoch0"]
-    ended = Own("101", 0, started_at=NOW - 60, ended_at=NOW - 1, exit_code=0)
+    ended = JobReport(0, started_at=NOW - 60, ended_at=NOW - 1, exit_code=0)
     report = SelfReport("101.json", "2", "101", ev.name, None, [ended])
     fold(study.state, Facts(reports=[report]), lost_after_s=1800)
     assert ev.state == "RUNNING"  # Slurm has not said so yet

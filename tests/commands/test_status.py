@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.commands.status import report, status
+from evalmon_agent.commands.report import report
+from evalmon_agent.commands.status import status
 from evalmon_agent.commands.stop import stop
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm

@@ -15,8 +15,9 @@ def test_an_eval_that_waits_has_its_state_and_its_attempts(tmp_path: Path) -> No
     unseen = json.loads((exp.ours / "state.json").read_text())
     assert set(unseen) >= {"schema", "generation", "experiment", "sidecar", "completion", "evals"}
     [ev] = unseen["evals"].values()
-    assert (ev["job_id"], ev["state"], ev["attempts"]) == ("11", "PENDING", [])
+    [job] = ev["jobs"]
+    assert (ev["job_id"], ev["state"], job["job_id"], "attempts" in job) == ("11", "PENDING", "11", False)
     exp.slurm.show([pending("11")])
     exp.observer().observe_once(at_least_s=0)
     [ev] = exp.state()["evals"].values()
-    assert (ev["state"], len(ev["attempts"])) == ("PENDING", 1)
+    assert (ev["state"], len(ev["jobs"][0]["attempts"])) == ("PENDING", 1)

@@ -217,6 +217,13 @@ class TestReports:
         self.write(experiment, "11.json", name="other")
         assert [report.name for report in reports.changed(experiment.jobs, known)] == ["other"]
 
+    def test_the_batch_component_of_a_het_job_reports_for_its_job(self, experiment: Experiment) -> None:
+        self.write(experiment, "11+0.json", attempts=[{"restart": 0}])
+        self.write(experiment, "11+1.json")
+        found = {report.source: report for report in reports.changed(experiment.jobs, {})}
+        assert {source: report.job_id for source, report in found.items()} == {"11+0.json": "11", "11+1.json": "11+1"}
+        assert reports.unread(experiment.jobs) == []
+
     @pytest.mark.parametrize(
         "name", ["x.json", "11.txt", "0.json", ".11.json.0123456789abcdef.tmp", "11.json.corrupt-1"]
     )

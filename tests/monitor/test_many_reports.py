@@ -70,7 +70,9 @@ def all_are_there_after_two_polls(exp: Exp, number: int, *, how: str) -> None:
     for _ in range(2):
         exp.observer().observe_once(at_least_s=0)
     evals = exp.state()["evals"]
-    known = {name: [own["exit_code"] for own in ev["own"]] for name, ev in evals.items()}
+    known = {
+        name: [attempt["report"]["exit_code"] for attempt in ev["jobs"][0]["attempts"]] for name, ev in evals.items()
+    }
     assert known == {f"r1/e{job}": [n % 3] for n, job in enumerate(ids)}
     assert len(exp.transitions()) == 2 * number
     assert exp.temporaries() == []

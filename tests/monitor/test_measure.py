@@ -147,7 +147,7 @@ def test_earlier_attempts_are_measured_by_accounting(tmp_path: Path) -> None:
         measuring.step()
     assert measuring.asked == 1
     assert len(exp.blocks("COMPUTE_METRICS")) == 2
-    figures = [attempt["figures"]["source"] for attempt in exp.state()["evals"]["r1/a"]["attempts"]]
+    figures = [attempt["figures"]["source"] for attempt in exp.state()["evals"]["r1/a"]["jobs"][0]["attempts"]]
     assert figures == ["sacct", "seff"]
 
 
@@ -168,7 +168,9 @@ def test_one_step_stops_after_its_time_so_that_no_poll_is_held_up(tmp_path: Path
 def test_figures_are_in_the_state_with_their_source(measuring: Measuring) -> None:
     measuring.exp.slurm.measure(ended("11"))
     measuring.step()
-    figures = json.loads((measuring.exp.ours / "state.json").read_text())["evals"]["r1/a"]["attempts"][0]["figures"]
+    figures = json.loads((measuring.exp.ours / "state.json").read_text())["evals"]["r1/a"]["jobs"][0]["attempts"][0][
+        "figures"
+    ]
     assert figures["source"] == "seff"
     assert figures["cpu_efficiency_pct"] == 12.5
 
@@ -184,7 +186,7 @@ def test_a_seff_that_hangs_again_and_again_is_given_up(tmp_path: Path, monkeypat
     exp.slurm.before("seff", "sleep 60\n")
     exp.observe_to_the_end()
     assert len(exp.slurm.calls("seff")) <= 2
-    measured = [ev["attempts"][0]["figures"]["source"] for ev in exp.state()["evals"].values()]
+    measured = [ev["jobs"][0]["attempts"][0]["figures"]["source"] for ev in exp.state()["evals"].values()]
     assert measured == ["sacct"] * len(ids)
 
 

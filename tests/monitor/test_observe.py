@@ -499,7 +499,7 @@ class TestALostState:
         state["more"] = {"deep": [1, {"x": None}]}
         state["evals"]["r1/a"]["colour"] = "red"
         state["evals"]["r1/a"]["jobs"][0]["weight"] = 1.5
-        state["evals"]["r1/a"]["attempts"][0]["site"] = "x"
+        state["evals"]["r1/a"]["jobs"][0]["attempts"][0]["site"] = "x"
         path.write_text(json.dumps(state))
         observe(exp, ended("11"), ended("12"))
         exp.observe_to_the_end()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures
@@ -15,7 +15,7 @@ from evalmon_agent.monitor.event_blocks import blocks_of, result_log
 from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.records import Eval, Evidence
 from evalmon_agent.words.states import State
-from tracking.rows import NAME, T, Told, account, accounts, own, queue, report, row, told
+from tracking.rows import NAME, T, Told, account, accounts, queue, report, reported, row, told
 
 EXP = Experiment("/exp")
 NOW = T + 300
@@ -60,7 +60,7 @@ def test_an_end_that_slurm_tells_of_needs_no_note() -> None:
 
 
 def test_an_end_that_only_the_job_tells_of_is_marked() -> None:
-    ended = report(own(start=6, end=50, exit_code=0))
+    ended = report(reported(start=6, end=50, exit_code=0))
     block = last_block(told(queue(10, RUNNING), ended, queue(60), accounts(60, disabled=True)))
     assert ["Completed: 2026-09-21 14:14:10", "Elapsed: 44s"] == block[3:5]
     assert "Note: from the job's own report; Slurm's accounting does not have it" == block[-1]
@@ -69,7 +69,7 @@ def test_an_end_that_only_the_job_tells_of_is_marked() -> None:
 def test_it_is_marked_as_well_where_accounting_still_calls_the_job_running() -> None:
     running = account(State.RUNNING, start=5)
     silent = [facts for n in range(1, 4) for facts in (queue(60 * n), accounts(60 * n, running))]
-    found = told(queue(10, RUNNING), report(own(start=6, end=50, exit_code=0)), *silent)
+    found = told(queue(10, RUNNING), report(reported(start=6, end=50, exit_code=0)), *silent)
     assert ("RUNNING>COMPLETED", True) == (found.path[-1], last_block(found)[-1].startswith("Note: from the job's own"))
 
 
@@ -105,7 +105,7 @@ def test_one_cancelled_before_its_start_is_diagnosed_with_its_end() -> None:
 
 
 def test_each_attempts_elapsed_time_is_its_own() -> None:
-    ended = report(own(0, start=6, end=50, signal=15), own(1, start=200, end=300, exit_code=0))
+    ended = report(reported(0, start=6, end=50, signal=15), reported(1, start=200, end=300, exit_code=0))
     found = told(ended, queue(320), accounts(320, disabled=True))
     blocks = blocks_of(found.events, found.state, EXP, now=NOW)
     assert ["Elapsed: 1m 40s"] == [line for block in blocks for line in block if line.startswith("Elapsed")]
@@ -152,7 +152,7 @@ def test_the_eval_log_is_named_as_seen_from_the_experiment(script: str | None, e
 
 @pytest.mark.survives("F27")
 def test_witnesses_that_disagree_are_both_told() -> None:
-    ended = report(own(start=6, end=50, exit_code=0))
+    ended = report(reported(start=6, end=50, exit_code=0))
     found = told(queue(10, RUNNING), ended, queue(60), accounts(60, account(State.OUT_OF_MEMORY, start=5, end=55)))
     assert "Note: the witnesses disagree: Slurm says OUT_OF_MEMORY, the job itself exit 0" == last_block(found)[-1]
     agreed = told(queue(10, RUNNING), ended, queue(60), accounts(60, account(State.COMPLETED, start=5, end=55)))

@@ -88,10 +88,10 @@ class Exp:
         return self.evalmon("submit", str(self.root), *words, python=python)
 
     def state(self) -> dict[str, Any]:
-        return json.loads((self.ours / "state.json").read_text())
+        return dict(json.loads((self.ours / "state.json").read_text()))
 
     def summary(self) -> dict[str, Any]:
-        return json.loads((self.ours / "summary.json").read_text())
+        return dict(json.loads((self.ours / "summary.json").read_text()))
 
     def evals(self) -> dict[str, dict[str, Any]]:
         return {ev["name"]: ev for ev in self.summary()["evals"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.commands.templates import names, text
+from evalmon_agent.commands.template import names, text
 from nvml_standin.world import World
 from real_slurm.cluster import ROOT, Cluster, Exp, wait_for
 

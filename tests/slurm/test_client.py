@@ -34,10 +34,10 @@ def test_an_answer_is_records(fake: FakeSlurm) -> None:
     fake.show([running("11"), ended("12", queued=False)])
     queue = slurm(fake).queue()
     assert not isinstance(queue, Failure)
-    assert [(str(row.job_id), row.state) for row in queue.rows] == [("11", "RUNNING")]
+    assert [(row.job_id, row.state) for row in queue.rows] == [("11", "RUNNING")]
     account = slurm(fake).account(["11", "12"])
     assert not isinstance(account, Failure)
-    assert [(str(job.job_id), job.state) for job in account.jobs] == [("11", "RUNNING"), ("12", "COMPLETED")]
+    assert [(job.job_id, job.state) for job in account.jobs] == [("11", "RUNNING"), ("12", "COMPLETED")]
     partitions = slurm(fake).partitions()
     assert not isinstance(partitions, Failure)
     assert [(p.name, p.is_default, p.time_limit_s) for p in partitions] == [("main", True, 86400.0)]
@@ -116,13 +116,13 @@ def test_a_question_is_given_up_once_we_are_asked_to_stop_a_submission_never(fak
     fake.before("sbatch", "sleep 0.5\n")
     with pytest.raises(StoppedError):
         stopping.queue()
-    assert stopping.submit(sbatch.argv("/x/script"), cwd="/").job_id == 1001
+    assert stopping.submit(sbatch.argv("/x/script"), cwd="/").job_id == "1001"
 
 
 class TestSubmit:
     def test_the_id_is_what_sbatch_prints(self, fake: FakeSlurm) -> None:
         said = slurm(fake).submit(sbatch.argv("/x/script"), cwd="/")
-        assert (said.job_id, said.refusal, said.unknown) == (1001, "", False)
+        assert (said.job_id, said.refusal, said.unknown) == ("1001", "", False)
 
     def test_a_refusal_is_slurm_s_words_verbatim(self, fake: FakeSlurm) -> None:
         words = "sbatch: error: QOSMaxSubmitJobPerUserLimit\n\nsbatch: error: Batch job submission failed: Job violates"
@@ -150,7 +150,7 @@ class TestSubmit:
 
     def test_an_id_counts_whatever_comes_after_it(self, fake: FakeSlurm) -> None:
         fake.after("sbatch", "echo 'error: after all' >&2; kill -KILL $$\n")
-        assert slurm(fake).submit(sbatch.argv("/x/script"), cwd="/").job_id == 1001
+        assert slurm(fake).submit(sbatch.argv("/x/script"), cwd="/").job_id == "1001"
 
     def test_an_eval_is_submitted_as_from_its_directory(self, fake: FakeSlurm) -> None:
         fake.before("sbatch", f"env > {fake.directory}/env\n")
@@ -188,8 +188,8 @@ def test_nothing_is_cancelled_where_there_is_nothing(fake: FakeSlurm) -> None:
 
 def test_seff_s_words_come_back_as_they_are(fake: FakeSlurm) -> None:
     fake.measure(ended("11"))
-    assert "CPU Efficiency: 12.50%" in slurm(fake).efficiency(JobId(11)).stdout
-    assert slurm(fake).efficiency(JobId(12)).returncode == 2
+    assert "CPU Efficiency: 12.50%" in slurm(fake).efficiency(JobId("11")).stdout
+    assert slurm(fake).efficiency(JobId("12")).returncode == 2
 
 
 @pytest.mark.parametrize(("text", "at"), [("1700000000\n", 1_700_000_000.0), ("N/A\n", None), ("", None)])

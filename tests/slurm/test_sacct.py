@@ -1,9 +1,6 @@
 """sacct: attempts with their steps folded in, whatever the columns, the delimiter and the names."""
 
-import json
-import re
 import time
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,10 +9,8 @@ from hypothesis import strategies as st
 from evalmon_agent.slurm.sacct import FIELDS, SacctAnswer, SacctJob, argv, parse
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL, State
-from vectors import VECTORS
+from vectors import Sample, sacct_samples
 
-SAMPLES = VECTORS / "sacct"
-DELIMITERS = ("^|^", "|#", "|")
 MB = 1024**2
 
 JOB = {
@@ -76,23 +71,20 @@ def only_job(*rows: dict[str, str]) -> SacctJob:
     return answer.jobs[0]
 
 
-def read_vector(stem: str) -> tuple[SacctAnswer, Any]:
-    expected = json.loads((SAMPLES / f"{stem}.json").read_text())
-    printed = (SAMPLES / f"{stem}.txt").read_text(errors="replace")
-    delimiter = next((delimiter for delimiter in DELIMITERS if delimiter in printed), "|")
-    fields = expected["columns"] or printed.partition("\n")[0].split(delimiter)
-    return parse(printed, fields=fields, delimiter=delimiter), expected["expected"]
+def read_sample(sample: Sample) -> SacctAnswer:
+    fields = sample.columns or sample.printed.partition("\n")[0].split(sample.delimiter)
+    return parse(sample.printed, fields=fields, delimiter=sample.delimiter)
 
 
 def test_one_call_asks_for_all_attempts_of_all_jobs() -> None:
     expected = ["sacct", "-n", "-P", "-D", "--delimiter=\x1f", "-j", "123,124_5,126+1", "-o", ",".join(FIELDS)]
-    assert expected == argv([JobId(123), "124_5", JobId(126, het=1)])
+    assert expected == argv([JobId("123"), JobId("124_5"), JobId("126+1")])
     assert FIELDS[-1] == "JobName"
 
 
 def test_an_attempt_is_read_whole() -> None:
     expected = SacctJob(
-        job_id=JobId(123),
+        job_id=JobId("123"),
         raw_id=123,
         cluster="c",
         user="u",
@@ -260,14 +252,7 @@ def test_without_a_column_of_ids_nothing_can_be_told() -> None:
     assert SacctAnswer((), 2) == parse("a|b\nc|d\n", fields=("State", "User"), delimiter="|")
 
 
-@pytest.mark.parametrize("stem", sorted(path.stem for path in SAMPLES.glob("*.txt")))
-def test_no_sample_from_the_field_raises(stem: str) -> None:
-    answer, _ = read_vector(stem)
-    assert all(job.state is None or job.state_word for job in answer.jobs)
-
-
-# 33 is a table without ids, see test_efficiency; 37 is an error message.
-WITH_VALUES = [path.stem for path in sorted(SAMPLES.glob("*.txt")) if not re.match("19|2[3579]|3", path.stem)]
+SAMPLES = [pytest.param(sample, id=sample.name) for sample in sacct_samples()]
 ATTRIBUTES = {
     "state": "state",
     "elapsed_s": "elapsed_s",
@@ -280,36 +265,21 @@ ATTRIBUTES = {
 }
 
 
-@pytest.mark.parametrize("stem", WITH_VALUES)
-def test_samples_from_the_field_read_as_expected(stem: str) -> None:
-    answer, expected = read_vector(stem)
-    values = expected if isinstance(expected, list) else [expected]
+@pytest.mark.survives("F13")
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_samples_read_as_expected(sample: Sample) -> None:
+    answer = read_sample(sample)
+    assert all(job.state is None or job.state_word for job in answer.jobs)
+    if sample.expected is None:
+        return
+    values = sample.expected if isinstance(sample.expected, list) else [sample.expected]
+    if "states" in sample.expected:
+        values = [{"job_id": job_id, "state": state} for job_id, state in sample.expected["states"].items()]
     assert [value["job_id"] for value in values] == [str(job.job_id) for job in answer.jobs]
     for value, job in zip(values, answer.jobs, strict=True):
-        for key, attribute in ATTRIBUTES.items():
-            if key in value:
-                assert value[key] == getattr(job, attribute), key
+        for key in ATTRIBUTES.keys() & value.keys():
+            assert value[key] == getattr(job, ATTRIBUTES[key]), key
         assert int(value.get("job_id_raw", job.raw_id or 0)) == (job.raw_id or 0)
-
-
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not here")
-def test_the_running_and_pending_tasks_of_an_array_are_read() -> None:
-    answer, expected = read_vector("23_submitit_pending_array_range")
-    assert expected["states"] == {str(job.job_id): job.state for job in answer.jobs}
-
-
-@pytest.mark.survives("F13")
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples are not here")
-@pytest.mark.parametrize("stem", ["25_gcm_multiline_submitline", "27_gcm_literal_backslash_n"])
-def test_a_newline_in_the_middle_of_a_row_breaks_nothing(stem: str) -> None:
-    answer, _ = read_vector(stem)
-    requeued = answer.jobs[1]
-    assert (JobId(201844), State.REQUEUED, 259_200, 256) == (
-        requeued.job_id,
-        requeued.state,
-        requeued.time_limit_s,
-        requeued.gpus,
-    )
 
 
 row_texts = st.sampled_from([text(JOB), text(BATCH), text(JOB | {"JobID": "9_[1-3]"}), "junk\n", "\x1f\n", "123\n"])
@@ -331,7 +301,7 @@ def test_no_text_raises_or_invents_an_ended_job(text_: str, delimiter: str) -> N
 @given(st.lists(st.integers(1, 10**6), unique=True, max_size=20))
 def test_each_job_that_was_printed_is_read_once(numbers: list[int]) -> None:
     rows = [JOB | {"JobID": str(number), "JobIDRaw": str(number)} for number in numbers]
-    assert numbers == [job.job_id.job for job in parse(text(*rows)).jobs]
+    assert list(map(str, numbers)) == [job.job_id for job in parse(text(*rows)).jobs]
 
 
 @pytest.mark.survives("F13")

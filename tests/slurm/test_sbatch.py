@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.slurm.sbatch import Answer, argv, parse
+from evalmon_agent.words.job_id import JobId
 
 
 def test_a_script_is_submitted_by_its_path_without_any_option_but_those_given() -> None:
@@ -18,14 +19,14 @@ PLAINLY = {"said_plainly": True}
 @pytest.mark.parametrize(
     ("stdout", "stderr", "expected"),
     [
-        ("123\n", "", Answer(123)),
-        ("123;cluster_b\n", "", Answer(123, "cluster_b")),
-        ("Welcome!\nYou have 3 jobs\n456;c\n", "", Answer(456, "c")),
-        ("Submitted batch job 123\n", "", Answer(123, **PLAINLY)),
-        ("1500\nSubmitted batch job 123 on cluster c2\n", "", Answer(123, "c2", **PLAINLY)),
-        ("[wrapper] Submitted batch job 123\n", "", Answer(123, **PLAINLY)),
-        ("1500\n", "sbatch: Submitted batch job 123\n", Answer(123, **PLAINLY)),
-        ("5\n5\n", "", Answer(5)),
+        ("123\n", "", Answer(JobId("123"))),
+        ("123;cluster_b\n", "", Answer(JobId("123"), "cluster_b")),
+        ("Welcome!\nYou have 3 jobs\n456;c\n", "", Answer(JobId("456"), "c")),
+        ("Submitted batch job 123\n", "", Answer(JobId("123"), **PLAINLY)),
+        ("1500\nSubmitted batch job 123 on cluster c2\n", "", Answer(JobId("123"), "c2", **PLAINLY)),
+        ("[wrapper] Submitted batch job 123\n", "", Answer(JobId("123"), **PLAINLY)),
+        ("1500\n", "sbatch: Submitted batch job 123\n", Answer(JobId("123"), **PLAINLY)),
+        ("5\n5\n", "", Answer(JobId("5"))),
         # Which of them is the job?
         ("1500\n456\n", "", None),
         ("Submitted batch job 1\nSubmitted batch job 2\n", "", None),

@@ -1,7 +1,6 @@
 """seff: reports of many sites, and which of them may be believed."""
 
 import dataclasses
-import json
 
 import pytest
 from hypothesis import given
@@ -9,15 +8,11 @@ from hypothesis import strategies as st
 
 from evalmon_agent.slurm.seff import SeffReport, argv, is_broken, parse, usable
 from evalmon_agent.words.job_id import JobId
-from vectors import VECTORS
+from vectors import Sample, seff_samples
 
-SAMPLES = VECTORS / "seff"
-STEMS = sorted(path.stem for path in SAMPLES.glob("*.txt"))
-EXPECTED = {stem: json.loads((SAMPLES / f"{stem}.json").read_text()) for stem in STEMS}
-PRINTED = {stem: (SAMPLES / f"{stem}.txt").read_text(errors="replace") for stem in STEMS}
-REPORTS = [stem for stem in STEMS if EXPECTED[stem]["kind"] == "seff"]
-# Right after the end, from inside the job, never started, cut: nothing to believe.
-NOT_USABLE = ("13_", "15_", "17_", "39_", "43_")
+SAMPLES = seff_samples()
+REPORTS = [pytest.param(sample, id=sample.name) for sample in SAMPLES if sample.expected is not None]
+OTHERS = [pytest.param(sample.printed, id=sample.name) for sample in SAMPLES if sample.expected is None]
 
 WHOLE = """\
 Job ID: 7317012
@@ -37,26 +32,26 @@ NO_PERL_MODULE = "Can't locate Slurmdb.pm in @INC (you may need to install the S
 
 
 def test_an_array_task_is_asked_for_by_its_own_id() -> None:
-    assert argv(JobId(123, 4)) == ["seff", "123_4"]
+    assert argv(JobId("123_4")) == ["seff", "123_4"]
 
 
-@pytest.mark.parametrize("stem", REPORTS)
-def test_reports_of_many_sites_read_as_expected(stem: str) -> None:
-    report = parse(PRINTED[stem])
+@pytest.mark.parametrize("sample", REPORTS)
+def test_reports_of_many_sites_read_as_expected(sample: Sample) -> None:
+    report = parse(sample.printed)
     assert report is not None
     read = dataclasses.asdict(report)
-    assert {key: EXPECTED[stem][key] for key in read} == read
+    assert {key: sample.expected.get(key) for key in read} == read
 
 
-@pytest.mark.parametrize("stem", [stem for stem in STEMS if stem not in REPORTS])
-def test_what_is_no_report_of_seffs_is_none(stem: str) -> None:
-    assert None is parse(PRINTED[stem])
+@pytest.mark.parametrize("printed", OTHERS)
+def test_what_is_no_report_of_seffs_is_none(printed: str) -> None:
+    assert None is parse(printed)
 
 
-@pytest.mark.parametrize("stem", REPORTS)
-def test_only_figures_of_an_ended_job_are_usable(stem: str) -> None:
-    expected = not stem.startswith(NOT_USABLE)
-    assert expected is usable(parse(PRINTED[stem]), returncode=0, stdout=PRINTED[stem])
+@pytest.mark.parametrize("sample", REPORTS)
+def test_only_figures_of_an_ended_job_are_usable(sample: Sample) -> None:
+    expected = sample.expected.get("usable", True)
+    assert expected is usable(parse(sample.printed), returncode=0, stdout=sample.printed)
 
 
 def test_lines_may_come_in_any_order_with_noise_between_them() -> None:

@@ -49,7 +49,7 @@ def test_one_call_asks_for_all_my_jobs_ended_ones_too() -> None:
 
 def test_a_running_job_is_read_whole() -> None:
     expected = SqueueRow(
-        job_id=JobId(123),
+        job_id=JobId("123"),
         raw_id=123,
         state=State.RUNNING,
         state_word="RUNNING",
@@ -76,8 +76,8 @@ def test_what_squeue_printed_on_22_05_is_read() -> None:
         "\x1f(null)\x1fwrap\n"
     )
     het, task = parse(printed).rows
-    assert (JobId(6, het=1), 7, State.COMPLETED, 1.0) == (het.job_id, het.raw_id, het.state, het.elapsed_s)
-    assert (JobId(2, 3), 2, State.PENDING, None, "") == (
+    assert (JobId("6+1"), 7, State.COMPLETED, 1.0) == (het.job_id, het.raw_id, het.state, het.elapsed_s)
+    assert (JobId("2_3"), 2, State.PENDING, None, "") == (
         task.job_id,
         task.raw_id,
         task.state,
@@ -126,7 +126,7 @@ def test_a_field_that_says_nothing_is_none(changed: dict[str, str], attribute: s
 @pytest.mark.parametrize("name", ["a\nb", "a\x1fb", "\n999\x1f999\x1fCOMPLETED", "", "a|b", "\ufffd", "x\n"])
 def test_a_name_forges_no_row(name: str) -> None:
     first, second = parse(record(name=name) + record(id="124")).rows
-    assert (JobId(123), name, JobId(124)) == (first.job_id, name, second.job_id)
+    assert (JobId("123"), name, JobId("124")) == (first.job_id, name, second.job_id)
     assert name == first.name
 
 
@@ -143,7 +143,7 @@ def test_a_name_forges_no_row(name: str) -> None:
 )
 def test_a_malformed_record_is_counted_and_the_others_are_read(bad: str) -> None:
     answer = parse(record() + bad + record(id="124"))
-    expected = ([JobId(123), JobId(124)], 1)
+    expected = ([JobId("123"), JobId("124")], 1)
     assert expected == ([row.job_id for row in answer.rows], answer.bad_rows)
 
 

@@ -15,8 +15,8 @@ def test_a_row_of_squeues_is_one_job_whatever_its_directory_is_called() -> None:
     first = "\x1e12_3\x1f1700000000\x1fgpu\x1flab\x1fnormal\x1f/a b\x1f\nc\n"
     second = "\x1e13\x1f1700000001\x1fgpu\x1f(null)\x1f\x1f/d\n"
     assert parse_queue(first + second) == [
-        Whereabouts(JobId(12, 3), 1700000000.0, "gpu", "lab", "normal", "/a b\x1f\nc"),
-        Whereabouts(JobId(13), 1700000001.0, "gpu", None, None, "/d"),
+        Whereabouts(JobId("12_3"), 1700000000.0, "gpu", "lab", "normal", "/a b\x1f\nc"),
+        Whereabouts(JobId("13"), 1700000001.0, "gpu", None, None, "/d"),
     ]
 
 

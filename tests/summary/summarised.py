@@ -10,6 +10,7 @@ from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.helpers import COMPLETE
 from evalmon_agent.tracking.records import Evidence, HelperJob
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.rows import (
     LOST_AFTER_S,
@@ -19,10 +20,10 @@ from tracking.rows import (
     account,
     accounts,
     launcher,
-    own,
     queue,
     registered,
     report,
+    reported,
     row,
 )
 
@@ -64,16 +65,16 @@ def only(found: Told, *, now: float = 1000.0) -> EvalSummary:
 def measured(
     figures: Figures = FIGURES, evidence: Evidence | None = None, *, name: str = NAME, job_id: str = "123"
 ) -> Facts:
-    return Facts(measurements=[Measurement(name, job_id, T + 1, figures, evidence)])
+    return Facts(measurements=[Measurement(name, JobId(job_id), T + 1, figures, evidence)])
 
 
 def finished() -> Told:
     """One eval that went well, with everything known of it."""
-    found = Told(Facts(registrations=[registered()]), report(own(start=6, end=297, exit_code=0)))
+    found = Told(Facts(registrations=[registered()]), report(reported(start=6, end=297, exit_code=0)))
     found.take(queue(300, row(State.COMPLETED, start=5, end=297)))
     found.take(accounts(300, account(State.COMPLETED, start=5, end=297)))
     found.take(measured(evidence=Evidence(GPU, RESULT, expects_log=True, log="/exp/slurm-123.out")))
-    found.state.completion = HelperJob("9", COMPLETE)
+    found.state.completion = HelperJob(JobId("9"), COMPLETE)
     return found
 
 
@@ -104,9 +105,9 @@ def mixed() -> Told:
         )
     ]
     found.take(queue(1810, *rows))
-    found.take(report(own(job_id="124", start=6, end=99, exit_code=3), job_id="124", name=names[1]))
-    found.take(report(own(job_id="125", start=6, end=199, exit_code=0), job_id="125", name=names[2]))
-    found.take(report(own(job_id="127", start=6, end=1804, signal=15), job_id="127", name=names[4]))
+    found.take(report(reported(start=6, end=99, exit_code=3), job_id="124", name=names[1]))
+    found.take(report(reported(start=6, end=199, exit_code=0), job_id="125", name=names[2]))
+    found.take(report(reported(start=6, end=1804, signal=15), job_id="127", name=names[4]))
     failed = EvalResult(status="error", samples_completed=3, samples_total=10, error="Boom: `x`\n| y |" + "z" * 300)
     found.take(measured(evidence=Evidence(GPU, RESULT, expects_log=True, log="/exp/slurm-123.out")))
     found.take(measured(Figures(95.0, 1800.0), Evidence(None, failed, log="/exp/o_1.out"), name=names[1], job_id="124"))

@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.build import total_time_s
-from evalmon_agent.summary.records import Diagnosis
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.records import Evidence, ExperimentState
 from evalmon_agent.words.states import State
 from summary.summarised import RESULT, finished, measured, mixed, only, summary_of
-from tracking.rows import Told, account, accounts, launcher, own, queue, registered, report, row, told
+from tracking.rows import Told, account, accounts, launcher, queue, registered, report, reported, row, told
 
 GOLDEN = Path(__file__).parent / "golden" / "summary.json"
 
@@ -108,7 +108,7 @@ def test_counts_and_verdicts_are_those_of_the_evals() -> None:
 def test_times_have_the_offset_that_they_had() -> None:
     winter = told(queue(10, row(State.PENDING)), accounts(1, account(State.FAILED, start=5, end=55)))
     assert "2026-09-21T16:14:15+02:00" == only(winter).ended
-    later = only(told(report(own(start=10_000_000.0, end=10_000_010, exit_code=0))))
+    later = only(told(report(reported(start=10_000_000.0, end=10_000_010, exit_code=0))))
     assert "2027-01-15T08:00:00+01:00"[-6:] == str(later.started)[-6:]
 
 
@@ -126,8 +126,8 @@ def test_times_have_the_offset_that_they_had() -> None:
 def test_the_jobs_own_report_decides_how_its_command_ended(
     end: dict[str, int | None], said: dict[str, int], expected: tuple[int | None, int | None]
 ) -> None:
-    reported = report(own(start=6, end=50, **said)) if said else Facts()
-    found = only(told(reported, accounts(60, account(State.FAILED, start=5, end=55, **end))))
+    facts = report(reported(start=6, end=50, **said)) if said else Facts()
+    found = only(told(facts, accounts(60, account(State.FAILED, start=5, end=55, **end))))
     assert expected == (found.exit_code, found.signal)
 
 
@@ -140,7 +140,7 @@ def test_a_cancelled_job_that_never_ran_has_no_exit_no_start_and_no_metrics() ->
 def test_the_time_in_the_queue_is_slurms_own_and_never_negative() -> None:
     assert 4.0 == only(told(queue(10, row(State.RUNNING, start=5)))).queue_s
     assert 0.0 == only(told(queue(10, row(State.RUNNING, submit=7, start=5)))).queue_s
-    assert None is only(told(report(own(start=-500)))).queue_s
+    assert None is only(told(report(reported(start=-500)))).queue_s
 
 
 def test_the_elapsed_time_of_a_running_job_goes_on() -> None:
@@ -151,7 +151,7 @@ def test_the_elapsed_time_of_a_running_job_goes_on() -> None:
 
 
 def test_where_slurm_knows_nothing_the_report_fills_in() -> None:
-    found = only(told(report(own(start=6, end=50, exit_code=0)), queue(60), accounts(60, disabled=True)))
+    found = only(told(report(reported(start=6, end=50, exit_code=0)), queue(60), accounts(60, disabled=True)))
     assert ("COMPLETED", 44.0, 0) == (found.state, found.elapsed_s, found.exit_code)
     assert (None, "exit 0") == (found.witnesses.slurm, found.witnesses.self)
     assert [("COMPLETED", 44.0)] == [(str(a.state), a.elapsed_s) for a in found.attempts]
@@ -177,8 +177,8 @@ def test_captured_figures_stand_above_everything() -> None:
 
 def test_each_attempt_is_there_with_its_own_end() -> None:
     first, second = account(State.REQUEUED, start=5, end=55), account(State.FAILED, submit=57, start=180, end=190)
-    reported = report(own(0, start=6, end=54, signal=15), own(1, start=181, end=189, exit_code=3))
-    found = only(told(reported, queue(200), accounts(200, first, second)))
+    facts = report(reported(0, start=6, end=54, signal=15), reported(1, start=181, end=189, exit_code=3))
+    found = only(told(facts, queue(200), accounts(200, first, second)))
     assert [("REQUEUED", 15, 50.0), ("FAILED", None, 10.0)] == [
         (str(a.state), a.signal, a.elapsed_s) for a in found.attempts
     ]
@@ -206,7 +206,7 @@ def test_what_slurm_said_before_the_end_is_not_what_it_says() -> None:
 
 
 def test_a_report_with_impossible_times_makes_no_trouble() -> None:
-    found = only(told(report(own(start=1e300, end=-1e300, exit_code=0))))
+    found = only(told(report(reported(start=1e300, end=-1e300, exit_code=0))))
     assert (None, None) == (found.started, found.ended)
 
 

@@ -10,9 +10,9 @@ from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.events import Event, Measured, Transition
 from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, SelfReport
 from evalmon_agent.tracking.fold import fold
-from evalmon_agent.tracking.records import Eval, ExperimentState, Own
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, JobReport
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.words.job_id import parse_job_id
+from evalmon_agent.words.job_id import JobId, number_of, parse_job_id
 from evalmon_agent.words.states import TERMINAL, State
 
 T = 1_790_000_000.0
@@ -24,7 +24,7 @@ LOST_AFTER_S = 1800.0
 
 def registered(name: str = NAME, job_id: str = JOB, *, at: float = 0.0, token: str | None = TOKEN) -> Registration:
     return Registration(
-        Submission(name, "/exp/r8_lr1e-5/eval/cell.slurm", "/exp/out", token=token or ""), job_id, T + at
+        Submission(name, "/exp/r8_lr1e-5/eval/cell.slurm", "/exp/out", token=token or ""), JobId(job_id), T + at
     )
 
 
@@ -39,7 +39,7 @@ def row(state: State | None, *, job_id: str = JOB, submit: float | None = 1.0, *
     assert found is not None
     plain = SqueueRow(
         job_id=found,
-        raw_id=found.job,
+        raw_id=number_of(found),
         state=state,
         state_word=str(state),
         submitted_at=None if submit is None else T + submit,
@@ -69,7 +69,7 @@ def account(state: State | None, *, job_id: str = JOB, submit: float | None = 1.
     over = state in TERMINAL or state is State.REQUEUED
     plain = SacctJob(
         job_id=found,
-        raw_id=found.job,
+        raw_id=number_of(found),
         cluster="test",
         user="me",
         state=state,
@@ -102,18 +102,18 @@ def no_accounts(at: float, *, asked: tuple[str, ...] = (JOB,)) -> Facts:
     return accounts(at, asked=asked, disabled=True)
 
 
-def own(restart: int = 0, *, job_id: str = JOB, start: float | None = 10.0, **more: Any) -> Own:
+def reported(restart: int = 0, *, start: float | None = 10.0, **more: Any) -> JobReport:
     """What a job says of one attempt. `end` with `exit_code` or `signal`: it ended."""
     end = more.pop("end", None)
     begun = None if start is None else T + start
     ended = None if end is None else T + end
     elapsed_s = None if end is None or start is None else end - start
-    return Own(job_id, restart, started_at=begun, ended_at=ended, elapsed_s=elapsed_s, **more)
+    return JobReport(restart, started_at=begun, ended_at=ended, elapsed_s=elapsed_s, **more)
 
 
-def report(*attempts: Own, job_id: str = JOB, name: str | None = NAME, tokens: tuple[str, ...] = ()) -> Facts:
-    said = SelfReport(f"{job_id}.json", repr(attempts), job_id, name, "/exp/out", attempts, frozenset(tokens))
-    return Facts(reports=[said])
+def report(*attempts: JobReport, job_id: str = JOB, name: str | None = NAME, tokens: tuple[str, ...] = ()) -> Facts:
+    whole = SelfReport(f"{job_id}.json", repr(attempts), JobId(job_id), name, "/exp/out", attempts, frozenset(tokens))
+    return Facts(reports=[whole])
 
 
 class Told:
@@ -135,6 +135,16 @@ class Told:
     def eval(self) -> Eval:
         [found] = self.state.evals.values()
         return found
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The attempts of the one eval."""
+        return [attempt for job in self.eval.jobs for attempt in job.attempts]
+
+    @property
+    def reports(self) -> list[JobReport]:
+        """What the jobs of the one eval reported."""
+        return [attempt.report for attempt in self.attempts if attempt.report is not None]
 
     @property
     def path(self) -> list[str]:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, SelfReport
-from evalmon_agent.tracking.records import Own
+from evalmon_agent.tracking.records import JobReport
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.words.job_id import JobId, parse_job_id
+from evalmon_agent.words.job_id import JobId, number_of, parse_job_id
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 EPOCH = 1_790_000_000.0
@@ -109,7 +109,9 @@ class TrueJob:
 
     def registration(self) -> Registration:
         return Registration(
-            Submission(self.name, f"/exp/{self.name}.slurm", token=self.token or ""), self.job_id, self.registered_at
+            Submission(self.name, f"/exp/{self.name}.slurm", token=self.token or ""),
+            JobId(self.job_id),
+            self.registered_at,
         )
 
     def true_path(self, *, suspended: bool = True) -> list[tuple[str, State]]:
@@ -143,7 +145,7 @@ class TrueJob:
         elapsed_s = (min(at, attempt.ended_at) - started_at) if started else None
         return SqueueRow(
             job_id=self.id,
-            raw_id=self.id.job,
+            raw_id=number_of(self.id),
             state=state,
             state_word=word,
             submitted_at=attempt.submitted_at,
@@ -193,7 +195,7 @@ class TrueJob:
         live = attempt.live_at(at) if started else State.PENDING
         return SacctJob(
             job_id=self.id,
-            raw_id=self.id.job,
+            raw_id=number_of(self.id),
             cluster="test",
             user="me",
             state=attempt.end if over else live,
@@ -218,19 +220,23 @@ class TrueJob:
 
     def report_at(self, at: float) -> SelfReport | None:
         """What the job's own report says then; None if there is none."""
-        own = [self._own(a.restart, a, at) for a in self.attempts if a.reports and (a.started_at or at + 1) <= at]
-        if not own:
+        reports = [
+            self._report_of(a.restart, a, at) for a in self.attempts if a.reports and (a.started_at or at + 1) <= at
+        ]
+        if not reports:
             return None
-        job_id = str(self.id)
-        return SelfReport(f"{job_id}.json", repr(own), job_id, self.name, "/exp/out", own, frozenset({self.token}))
+        job_id = self.id
+        return SelfReport(
+            f"{job_id}.json", repr(reports), JobId(job_id), self.name, "/exp/out", reports, frozenset({self.token})
+        )
 
-    def _own(self, restart: int, attempt: TrueAttempt, at: float) -> Own:
+    def _report_of(self, restart: int, attempt: TrueAttempt, at: float) -> JobReport:
         started_at = (attempt.started_at or 0.0) + 0.5
         end = RAN_TO[attempt.end]
         if end is None or attempt.ended_at > at:
-            return Own(str(self.id), restart, self.token, started_at)
+            return JobReport(restart, self.token, started_at)
         ended_at = attempt.ended_at - 0.25
-        return Own(str(self.id), restart, self.token, started_at, ended_at, ended_at - started_at, *end)
+        return JobReport(restart, self.token, started_at, ended_at, ended_at - started_at, *end)
 
 
 def old(job: TrueJob) -> TrueAttempt:

@@ -7,7 +7,7 @@ import pytest
 from evalmon_agent.tracking.alerts import newly_unreported
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.words.states import State
-from tracking.rows import NAME, T, Told, own, queue, registered, report, row, told
+from tracking.rows import NAME, T, Told, queue, registered, report, reported, row, told
 
 RUNNING = row(State.RUNNING, start=5)
 
@@ -27,7 +27,7 @@ def test_only_of_what_squeue_shows_running(state: State) -> None:
 
 
 def test_not_of_one_that_reports() -> None:
-    assert [] == alerted(told(queue(10, RUNNING), report(own(start=6))), at=600)
+    assert [] == alerted(told(queue(10, RUNNING), report(reported(start=6))), at=600)
 
 
 def test_not_of_a_job_that_somebody_else_submitted() -> None:
@@ -37,5 +37,5 @@ def test_not_of_a_job_that_somebody_else_submitted() -> None:
 
 def test_a_new_attempt_must_report_anew() -> None:
     again = row(State.RUNNING, submit=57, start=180)
-    found = told(queue(10, RUNNING), report(own(start=6)), queue(200, again))
+    found = told(queue(10, RUNNING), report(reported(start=6)), queue(200, again))
     assert ([], [NAME]) == (alerted(found, at=260), alerted(found, at=320))

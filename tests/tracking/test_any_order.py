@@ -31,8 +31,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.path import incarnations, slurm_says
-from evalmon_agent.tracking.records import Eval
+from evalmon_agent.tracking.path import slurm_says
+from evalmon_agent.tracking.records import Attempt, Eval
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import (
     EPOCH,
@@ -80,20 +80,24 @@ def seen_path(job: TrueJob, samples: Sequence[tuple[float, bool]]) -> list[tuple
     return path
 
 
+def attempts_of(ev: Eval) -> list[Attempt]:
+    return [attempt for job in ev.jobs for attempt in job.attempts]
+
+
 def check_states(watcher: Watcher) -> None:
     for job in watcher.cluster.jobs:
         ev = watcher.state.evals[job.name]
         assert (job.attempts[-1].end, True) == (ev.state, ev.final)
-        known = zip(job.attempts, ev.attempts, strict=True)
+        known = zip(job.attempts, attempts_of(ev), strict=True)
         assert all(a.submitted_at in {None, true.submitted_at} for true, a in known)
         accounted = [a.submitted_at for a in job.attempts if a.accounted]
-        assert accounted == [a.submitted_at for a in ev.attempts if a.submitted_at in accounted]
+        assert accounted == [a.submitted_at for a in attempts_of(ev) if a.submitted_at in accounted]
         assert [a.end for a in job.attempts if a.accounted] == [
-            slurm_says(a) for a in ev.attempts if a.submitted_at in accounted
+            slurm_says(a) for a in attempts_of(ev) if a.submitted_at in accounted
         ]
         reported = [a.restart if a.reports and a.started_at is not None else None for a in job.attempts]
-        own = [one.own for one in incarnations(ev, ev.job_id)]
-        assert all(o is None or o.restart == restart for o, restart in zip(own, reported, strict=True)), (own, reported)
+        reports = [attempt.report for attempt in attempts_of(ev)]
+        assert all(r is None or r.restart == n for r, n in zip(reports, reported, strict=True)), (reports, reported)
 
 
 def check_measured(watcher: Watcher) -> None:
@@ -165,13 +169,13 @@ def test_vanished_nodes_a_few_thousand_times(cluster: Cluster, looks: list[Look]
 
 def outcome(watcher: Watcher) -> dict[str, object]:
     """What people are told in the end, whatever came first."""
-    return {name: (ev.job_id, ev.state, ev.final, shown(ev), ev.own) for name, ev in watcher.state.evals.items()}
+    return {name: (ev.job_id, ev.state, ev.final, shown(ev)) for name, ev in watcher.state.evals.items()}
 
 
 def shown(ev: Eval) -> list[tuple[object, ...]]:
-    times = [(a.submitted_at, a.started_at, a.ended_at, a.elapsed_s) for a in ev.attempts]
-    ends = [(slurm_says(a), a.exit_code, a.signal, a.accounted if a.ran else None) for a in ev.attempts]
-    return [*times, *ends]
+    times = [(a.submitted_at, a.started_at, a.ended_at, a.elapsed_s) for a in attempts_of(ev)]
+    ends = [(slurm_says(a), a.exit_code, a.signal, a.accounted if a.ran else None) for a in attempts_of(ev)]
+    return [*times, *ends, *[(a.report,) for a in attempts_of(ev)]]
 
 
 QUICK = clusters(longest_s=12)

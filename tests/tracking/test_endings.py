@@ -9,7 +9,7 @@ import pytest
 
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
-from tracking.rows import T, account, accounts, launcher, own, queue, registered, report, row, told
+from tracking.rows import T, account, accounts, launcher, queue, registered, report, reported, row, told
 
 RUNNING = row(State.RUNNING, start=5)
 SLURMS_ENDS = sorted(TERMINAL - {State.LOST})
@@ -43,7 +43,7 @@ def test_a_running_that_nobody_saw_is_reconstructed_from_its_start() -> None:
 @pytest.mark.survives("F18")
 def test_a_job_cancelled_before_its_start_never_ran() -> None:
     found = told(queue(9, row(State.CANCELLED, end=8)))
-    assert (["PENDING>CANCELLED"], 0.0) == (found.path, found.eval.attempts[0].elapsed_s)
+    assert (["PENDING>CANCELLED"], 0.0) == (found.path, found.attempts[0].elapsed_s)
 
 
 def test_completing_counts_as_running_until_slurm_names_the_end() -> None:
@@ -116,8 +116,8 @@ def test_a_job_that_was_called_lost_goes_on_in_the_log_from_there() -> None:
 
 def test_an_answer_that_is_not_there_is_no_news() -> None:
     found = told(queue(10, RUNNING))
-    before = found.eval.attempts[0].queue_at
-    assert ([], before) == (found.take(queue(70, RUNNING)), found.eval.attempts[0].queue_at)
+    before = found.attempts[0].queue_at
+    assert ([], before) == (found.take(queue(70, RUNNING)), found.attempts[0].queue_at)
 
 
 @pytest.mark.survives("F18")
@@ -206,7 +206,7 @@ def test_a_last_state_without_an_end_is_half_a_record_and_squeues_word_stands() 
     half = account(State.FAILED, start=5, end=None, elapsed_s=55.0, whole=False)
     found = told(one_poll(queue(60, row(State.FAILED, start=5, end=9)), accounts(60, half)))
     assert ["PENDING>RUNNING", "RUNNING>FAILED"] == found.path
-    [attempt] = found.eval.attempts
+    [attempt] = found.attempts
     assert (T + 9, 4, None) == (attempt.ended_at, attempt.elapsed_s, attempt.accounted)
     assert (T + 9, "squeue") == (found.last.at, found.last.witness)
     found.take(accounts(62, account(State.FAILED, start=5, end=9, exit_code=3)))
@@ -268,7 +268,7 @@ def test_a_retried_eval_goes_on_with_its_new_job() -> None:
     assert ("200", State.PENDING, False) == (found.eval.job_id, found.eval.state, found.eval.final)
     found.take(queue(120, row(State.RUNNING, job_id="200", submit=101, start=110, command=launcher("9c"))))
     assert ["PENDING>RUNNING", "RUNNING>FAILED", "PENDING>RUNNING"] == found.path
-    assert ["123", "200"] == sorted({job_id for job_id, _ in found.eval.logged})
+    assert ["123", "200"] == sorted({entry.job_id for entry in found.eval.logged})
 
 
 # The clock of an observer is set, or another observer's differs.
@@ -308,8 +308,8 @@ def test_an_observer_whose_clock_is_wrong_by_five_minutes_sees_the_same_path(ske
 
 @pytest.mark.survives("F9")
 def test_a_node_whose_clock_is_behind_gives_no_negative_duration() -> None:
-    found = told(report(own(start=-300, end=-250, exit_code=0)), queue(60, row(State.COMPLETED, start=5, end=55)))
-    assert (["PENDING>RUNNING", "RUNNING>COMPLETED"], 50.0) == (found.path, found.eval.attempts[0].elapsed_s)
+    found = told(report(reported(start=-300, end=-250, exit_code=0)), queue(60, row(State.COMPLETED, start=5, end=55)))
+    assert (["PENDING>RUNNING", "RUNNING>COMPLETED"], 50.0) == (found.path, found.attempts[0].elapsed_s)
 
 
 @pytest.mark.survives("F18")

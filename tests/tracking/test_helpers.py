@@ -6,7 +6,7 @@ import pytest
 
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.helpers import COMPLETE, REFUSED, SUBMITTED, all_final, take_helpers
-from evalmon_agent.tracking.records import ExperimentState, HelperJob
+from evalmon_agent.tracking.records import ExperimentState, HelperJob, Logged
 from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Record, Refused, Submission, What, entries
 from evalmon_agent.words.states import State
 from tracking.rows import Told, queue, registered, row, told
@@ -90,7 +90,7 @@ def test_an_eval_that_is_active_again_opens_the_end_again() -> None:
 
 def test_after_a_lost_state_the_logs_word_is_enough_for_the_end() -> None:
     found = told()
-    found.eval.logged = [("123", State.COMPLETED)]
+    found.eval.logged = [Logged("123", State.COMPLETED)]
     found.state.completion = HelperJob(None, COMPLETE)
     assert HelperJob(None, COMPLETE) == helped(state=found.state).completion
 

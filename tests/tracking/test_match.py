@@ -8,7 +8,7 @@ import pytest
 
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.words.states import State
-from tracking.rows import JOB, T, Told, account, accounts, launcher, own, queue, registered, report, row, told
+from tracking.rows import JOB, T, Told, account, accounts, launcher, queue, registered, report, reported, row, told
 
 OLD = account(State.COMPLETED, submit=-86_400, start=-86_000, end=-85_000)
 
@@ -16,7 +16,7 @@ OLD = account(State.COMPLETED, submit=-86_400, start=-86_000, end=-85_000)
 @pytest.mark.survives("F18")
 def test_the_row_of_an_earlier_bearer_is_not_ours_though_it_is_the_only_one() -> None:
     found = told(queue(10), accounts(10, OLD))
-    assert ([], [], False) == (found.path, found.eval.attempts, found.eval.final)
+    assert ([], [], False) == (found.path, found.attempts, found.eval.final)
 
 
 @pytest.mark.survives("F18")
@@ -26,8 +26,8 @@ def test_of_two_bearers_only_the_one_submitted_by_us_counts() -> None:
 
 
 def test_a_submit_time_up_to_a_minute_before_our_sbatch_is_ours() -> None:
-    assert 1 == len(told(accounts(10, account(State.PENDING, submit=-59))).eval.attempts)
-    assert 0 == len(told(accounts(10, account(State.PENDING, submit=-61))).eval.attempts)
+    assert 1 == len(told(accounts(10, account(State.PENDING, submit=-59))).attempts)
+    assert 0 == len(told(accounts(10, account(State.PENDING, submit=-61))).attempts)
 
 
 def test_what_squeue_showed_under_our_script_is_ours_whatever_the_controllers_clock_says() -> None:
@@ -41,13 +41,13 @@ def test_an_attempt_earlier_than_the_first_that_squeue_showed_is_ours() -> None:
     found.take(
         accounts(4000, account(State.NODE_FAIL, start=5, end=2900), account(State.RUNNING, submit=3000, start=3900))
     )
-    assert [T + 1, T + 3000] == [a.submitted_at for a in found.eval.attempts]
+    assert [T + 1, T + 3000] == [a.submitted_at for a in found.attempts]
 
 
 @pytest.mark.parametrize("command", ["/home/me/other.sh", launcher("another"), "/exp/evalmon/scripts/5f3a0/x.sh"])
 def test_a_row_of_squeues_whose_script_is_not_ours_is_another_job(command: str) -> None:
     found = told(queue(10, row(State.RUNNING, start=5, command=command)))
-    assert ([], []) == (found.path, found.eval.attempts)
+    assert ([], []) == (found.path, found.attempts)
     assert T + 10 == found.eval.jobs[0].missing_at
 
 
@@ -73,12 +73,12 @@ def test_an_id_that_was_given_out_twice_belongs_to_each_eval_in_its_time() -> No
     found.take(queue(9060, row(State.COMPLETED, submit=9001, start=9005, end=9055, command=launcher("9c"))))
     found.take(accounts(9060, *rows))
     assert {"r/a": "FAILED", "r/b": "COMPLETED"} == {name: ev.state for name, ev in found.state.evals.items()}
-    assert [1, 1] == [len(ev.attempts) for ev in found.state.evals.values()]
+    assert [1, 1] == [len(ev.jobs[0].attempts) for ev in found.state.evals.values()]
 
 
 def test_a_row_without_a_submit_time_shows_that_the_job_is_there_and_no_more() -> None:
     found = told(queue(10, row(State.RUNNING, submit=None, start=5)))
-    assert ([], [], None) == (found.path, found.eval.attempts, found.eval.jobs[0].missing_at)
+    assert ([], [], None) == (found.path, found.attempts, found.eval.jobs[0].missing_at)
     assert [] == found.take(accounts(20, account(State.COMPLETED, submit=None, start=5, end=10)))
 
 
@@ -92,7 +92,7 @@ def test_rows_of_another_user_do_not_count_where_it_is_known_who_asks() -> None:
 def test_a_het_job_is_registered_by_its_number_and_shown_by_its_components() -> None:
     batch, other = (row(State.RUNNING, job_id=f"{JOB}+{n}", start=5) for n in (0, 1))
     found = told(queue(10, other, batch))
-    assert (["PENDING>RUNNING"], 1) == (found.path, len(found.eval.attempts))
+    assert (["PENDING>RUNNING"], 1) == (found.path, len(found.attempts))
     found.take(queue(60), accounts(60, account(State.FAILED, job_id=f"{JOB}+0", start=5, end=55)))
     assert "RUNNING>FAILED" == found.path[-1]
 
@@ -107,7 +107,7 @@ def test_each_task_of_an_array_is_an_eval_of_its_own() -> None:
 def test_jobs_that_are_none_of_ours_leave_no_trace() -> None:
     found = told(queue(10, row(State.RUNNING, job_id="999", start=5)))
     found.take(accounts(10, account(State.FAILED, job_id="999", start=5, end=9)))
-    assert ([], []) == (found.path, found.eval.attempts)
+    assert ([], []) == (found.path, found.attempts)
 
 
 @pytest.mark.survives("F18")
@@ -117,13 +117,13 @@ def test_the_row_of_a_later_bearer_is_not_our_next_attempt(end: State) -> None:
     ours = account(end, start=5, end=None if end is State.RUNNING else 55)
     later = account(State.COMPLETED, submit=500, start=505, end=550)
     found = told(queue(10, row(State.RUNNING, start=5)), queue(600), accounts(600, ours, later))
-    assert ([T + 1], False) == ([a.submitted_at for a in found.eval.attempts], "RUNNING>PENDING" in found.path)
+    assert ([T + 1], False) == ([a.submitted_at for a in found.attempts], "RUNNING>PENDING" in found.path)
 
 
 @pytest.mark.survives("F18")
 def test_a_finished_job_that_somebody_requeued_unseen_is_known_by_its_second_report() -> None:
     rows = account(State.FAILED, start=5, end=55), account(State.COMPLETED, submit=500, start=620, end=650)
-    reports = report(own(0, start=6, end=54, exit_code=3), own(1, start=621, end=649, exit_code=0))
+    reports = report(reported(0, start=6, end=54, exit_code=3), reported(1, start=621, end=649, exit_code=0))
     found = told(queue(10, row(State.RUNNING, start=5)), reports, queue(700), accounts(700, *rows))
     assert ["RUNNING>FAILED", "FAILED>PENDING", "PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path[1:]
 
@@ -139,7 +139,7 @@ class TestAdopted:
         found = Told(self.ADOPTED)
         found.take(queue(10, row(State.COMPLETED, submit=-50, start=-40, end=-30, command=self.COMMAND)))
         found.take(accounts(20, account(State.COMPLETED, submit=-50, start=-40, end=-30)))
-        assert ([], []) == (found.path, found.eval.attempts)
+        assert ([], []) == (found.path, found.attempts)
 
     def test_its_own_rows_count(self) -> None:
         found = Told(self.ADOPTED, queue(10, row(State.RUNNING, submit=0, start=5, command=self.COMMAND)))
@@ -151,17 +151,17 @@ class TestAdopted:
         before = account(State.REQUEUED, submit=-100, start=-90, end=-5)
         after = account(State.COMPLETED, submit=100, start=110, end=120)
         found.take(queue(200), accounts(200, before, account(State.NODE_FAIL, submit=0, start=5, end=90), after))
-        assert [T - 100, T, T + 100] == [a.submitted_at for a in found.eval.attempts]
+        assert [T - 100, T, T + 100] == [a.submitted_at for a in found.attempts]
 
     def test_one_that_reported_itself_before_is_that_eval_and_not_two(self) -> None:
-        found = Told(report(own(), name="hooked"), self.ADOPTED)
+        found = Told(report(reported(), name="hooked"), self.ADOPTED)
         assert ["hooked"] == list(found.state.evals)
         assert 1 == len(found.eval.jobs)
 
     def test_one_that_reports_itself_afterwards_is_the_eval_that_was_named(self) -> None:
-        found = Told(self.ADOPTED, report(own(), name="hooked"), self.ADOPTED)
+        found = Told(self.ADOPTED, report(reported(), name="hooked"), self.ADOPTED)
         assert [self.SUBMIT.submission.name] == list(found.state.evals)
-        assert (1, 1) == (len(found.eval.jobs), len(found.eval.own))
+        assert (1, 1) == (len(found.eval.jobs), len(found.reports))
 
     def test_a_later_bearer_of_an_ended_evals_id_is_a_new_eval(self) -> None:
         found = Told(self.ADOPTED, accounts(60, account(State.COMPLETED, submit=0, start=5, end=50)))

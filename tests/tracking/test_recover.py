@@ -14,7 +14,7 @@ from evalmon_agent.logbook.blocks import (
 )
 from evalmon_agent.logbook.read import blocks
 from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.records import ExperimentState, HelperJob, Recovered
+from evalmon_agent.tracking.records import ExperimentState, HelperJob, Logged, Recovered
 from evalmon_agent.tracking.recover import recover
 from evalmon_agent.words.states import State
 from tracking.rows import JOB, NAME, T, Told, account, accounts, queue, registered, row
@@ -57,7 +57,7 @@ def test_the_completion_jobs_in_the_log_are_named() -> None:
 
 def test_transitions_in_the_log_are_not_logged_again() -> None:
     found = recovered(STARTED, FAILED)
-    assert [(JOB, State.RUNNING), (JOB, State.FAILED)] == found.eval.logged
+    assert [Logged(JOB, State.RUNNING), Logged(JOB, State.FAILED)] == found.eval.logged
     found.take(queue(60), accounts(60, account(State.FAILED, start=5, end=55)))
     assert ([], True) == (found.path, found.eval.final)
 
@@ -84,7 +84,7 @@ def test_figures_in_the_log_are_not_logged_again() -> None:
     found = recovered(STARTED, FAILED, compute_metrics(T, NAME, JOB, Figures(), state=State.FAILED))
     figures = Facts(measurements=[Measurement(NAME, JOB, T + 1, Figures(elapsed_s=50.0))])
     found.take(accounts(60, account(State.FAILED, start=5, end=55)), figures)
-    assert ([], Figures(elapsed_s=50.0)) == (found.measured, found.eval.attempts[0].figures)
+    assert ([], Figures(elapsed_s=50.0)) == (found.measured, found.attempts[0].figures)
 
 
 def test_two_evals_whose_names_print_alike_keep_their_own_lines() -> None:
@@ -94,13 +94,13 @@ def test_two_evals_whose_names_print_alike_keep_their_own_lines() -> None:
     recover(found.state, blocks(join(log)))
     found.take(Facts(registrations=[registered(hostile, "1"), registered(plain, "2", token="9c")]))
     logged = {name: ev.logged for name, ev in found.state.evals.items()}
-    assert {hostile: [("1", State.RUNNING)], plain: [("2", State.RUNNING)]} == logged
+    assert {hostile: [Logged("1", State.RUNNING)], plain: [Logged("2", State.RUNNING)]} == logged
 
 
 def test_each_job_of_a_retried_eval_gets_its_own_lines_back() -> None:
     found = recovered(STARTED, FAILED, changed(State.PENDING, State.RUNNING, job_id="200"))
     found.take(Facts(registrations=[registered(job_id="200", at=100, token="9c")]))
-    assert [(JOB, State.RUNNING), (JOB, State.FAILED), ("200", State.RUNNING)] == found.eval.logged
+    assert [Logged(JOB, State.RUNNING), Logged(JOB, State.FAILED), Logged("200", State.RUNNING)] == found.eval.logged
     assert Recovered() == found.state.recovered
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalmon_agent.tracking.path import Step
+from evalmon_agent.tracking.records import Attempt, Logged
 from evalmon_agent.tracking.unlogged import unlogged
 from evalmon_agent.words.states import State
 
@@ -20,15 +21,16 @@ LETTERS = {
     "N": State.NODE_FAIL,
     "L": State.LOST,
 }
+ATTEMPT = Attempt()
 WORDS = {state: letter for letter, state in LETTERS.items()}
 
 
 def news(logged: str, path: str) -> str:
     """What is to be logged, as letters; `p` on the path is a registration. Each `Previous` is checked."""
-    steps = [Step("1", LETTERS[c.upper()], None, None if c == "p" else 0) for c in path]
+    steps = [Step("1", LETTERS[c.upper()], None, None if c == "p" else ATTEMPT) for c in path]
     last = LETTERS[logged[-1]] if logged else State.PENDING
     found = ""
-    for step, previous in unlogged(steps, [("1", LETTERS[c]) for c in logged]):
+    for step, previous in unlogged(steps, [Logged("1", LETTERS[c]) for c in logged]):
         assert last == previous
         last = step.state
         found += WORDS[step.state]
@@ -101,8 +103,8 @@ def test_where_the_path_took_another_turn_the_log_goes_on_from_where_it_is(
 
 
 def test_jobs_of_one_eval_are_told_apart() -> None:
-    steps = [Step(job, state, None, 0) for job in "12" for state in (State.RUNNING, State.FAILED)]
-    logged = [("1", State.RUNNING), ("1", State.FAILED), ("2", State.RUNNING)]
+    steps = [Step(job, state, None, ATTEMPT) for job in "12" for state in (State.RUNNING, State.FAILED)]
+    logged = [Logged("1", State.RUNNING), Logged("1", State.FAILED), Logged("2", State.RUNNING)]
     assert [(steps[3], State.RUNNING)] == list(unlogged(steps, logged))
     assert [(steps[2], State.PENDING), (steps[3], State.RUNNING)] == list(unlogged(steps, logged[:2]))
 
@@ -118,9 +120,9 @@ PATHS = st.builds(
 @settings(max_examples=300)
 @given(st.one_of(PATHS, st.text("RSQPCFNL", max_size=8)), PATHS)
 def test_whatever_the_log_says_the_path_is_told_once(logged: str, path: str) -> None:
-    steps = [Step("1", LETTERS[c], None, 0) for c in path]
-    log = [("1", LETTERS[c]) for c in logged]
-    log += [(step.job_id, step.state) for step, _ in unlogged(steps, log)]
+    steps = [Step("1", LETTERS[c], None, ATTEMPT) for c in path]
+    log = [Logged("1", LETTERS[c]) for c in logged]
+    log += [Logged(step.job_id, step.state) for step, _ in unlogged(steps, log)]
     assert [] == list(unlogged(steps, log))
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.records import Recovered
+from evalmon_agent.tracking.records import Logged, Recovered
 from evalmon_agent.words.states import State
-from tracking.rows import JOB, Told, own, queue, report, row, told
+from tracking.rows import JOB, Told, queue, report, reported, row, told
 
-UNNAMED = report(own(), name=None)
+UNNAMED = report(reported(), name=None)
 SCRIPT = "/exp/r8/eval/t_epoch0/cell.slurm"
 
 
@@ -42,12 +42,12 @@ def test_a_job_that_squeue_has_forgotten_has_the_name_that_it_reported_or_its_id
 
 
 def test_a_task_of_an_array_has_its_number() -> None:
-    assert ["r8/t/epoch0[3]"] == named(report(own(), name=None, job_id="123_3"), SCRIPT, job_id="123_3")
+    assert ["r8/t/epoch0[3]"] == named(report(reported(), name=None, job_id="123_3"), SCRIPT, job_id="123_3")
 
 
 def test_of_two_jobs_with_one_name_the_second_gets_its_id() -> None:
     rows = [row(State.RUNNING, job_id=job_id, start=5, command="", name="eval") for job_id in ("11", "12")]
-    reports = [report(own(), name=None, job_id=job_id).reports[0] for job_id in ("11", "12")]
+    reports = [report(reported(), name=None, job_id=job_id).reports[0] for job_id in ("11", "12")]
     assert ["eval", "eval-12"] == list(Told(Facts(reports=reports, queue=queue(10, *rows).queue)).state.evals)
 
 
@@ -60,13 +60,13 @@ def test_it_waits_until_squeue_was_asked() -> None:
 
 def test_after_a_lost_state_it_is_called_as_in_the_log() -> None:
     found = Told()
-    found.state.recovered = Recovered(logged={"r8/t/epoch0": [(JOB, State.RUNNING)]})
+    found.state.recovered = Recovered(logged={"r8/t/epoch0": [Logged(JOB, State.RUNNING)]})
     found.take(UNNAMED)
     assert ["r8/t/epoch0"] == list(found.state.evals)
 
 
 def test_the_script_of_a_job_that_is_none_of_ours_is_where_squeue_says() -> None:
-    found = Told(report(own(), name="given"), queue(10, row(State.RUNNING, start=5, command=f"{SCRIPT} --seed 3")))
+    found = Told(report(reported(), name="given"), queue(10, row(State.RUNNING, start=5, command=f"{SCRIPT} --seed 3")))
     assert (["given"], SCRIPT) == (list(found.state.evals), found.eval.script)
 
 

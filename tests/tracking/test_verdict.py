@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.records import Own
+from evalmon_agent.tracking.records import JobReport
 from evalmon_agent.tracking.verdict import LogSays, verdict, witnesses_agree
 from evalmon_agent.words.states import TERMINAL, State
-from tracking.rows import Told, account, accounts, launcher, no_accounts, own, queue, registered, report, row, told
+from tracking.rows import Told, account, accounts, launcher, no_accounts, queue, registered, report, reported, row, told
 
 SUCCESS = LogSays(expected=True, success=True)
 ERROR = LogSays(expected=True, success=False)
@@ -19,8 +19,8 @@ ZERO, THREE, KILLED = {"exit_code": 0}, {"exit_code": 3}, {"signal": 9}
 
 
 def ended(end: State, said: dict[str, int] | None) -> Told:
-    reported: list[Own] = [] if said is None else [own(start=6, end=50, **said)]
-    return told(report(*reported), queue(60), accounts(60, account(end, start=5, end=55)))
+    reports: list[JobReport] = [] if said is None else [reported(start=6, end=50, **said)]
+    return told(report(*reports), queue(60), accounts(60, account(end, start=5, end=55)))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_whether_the_witnesses_agree(end: State, said: dict[str, int] | None, ex
 
 
 def test_witnesses_of_an_active_job_neither_agree_nor_disagree() -> None:
-    found = told(report(own(start=6, end=50, exit_code=0)), queue(60, row(State.RUNNING, start=5)))
+    found = told(report(reported(start=6, end=50, exit_code=0)), queue(60, row(State.RUNNING, start=5)))
     assert None is witnesses_agree(found.eval)
 
 
@@ -106,7 +106,7 @@ def test_every_pair_of_witnesses(end: State, said: dict[str, int] | None) -> Non
     """They agree if both tell success, or both tell none; where the report tells no end, nobody can say."""
     found = told(queue(60), accounts(60, account(end, start=5, end=55)))
     if said is not None:
-        found = told(report(own(start=6, end=50 if said else None, **said)), queue(60))
+        found = told(report(reported(start=6, end=50 if said else None, **said)), queue(60))
         found.take(accounts(60, account(end, start=5, end=55)))
     succeeded = {str(ZERO): True, str(THREE): False, str(KILLED): False, str({"exit_code": 137}): False}.get(str(said))
     expected = None if succeeded is None else succeeded == (end is State.COMPLETED)
@@ -118,6 +118,6 @@ def test_every_pair_of_witnesses(end: State, said: dict[str, int] | None) -> Non
 
 
 def test_where_only_the_job_itself_tells_there_is_nobody_to_agree_with() -> None:
-    found = told(queue(20, row(State.RUNNING, start=5)), report(own(start=6, end=50, exit_code=0)))
+    found = told(queue(20, row(State.RUNNING, start=5)), report(reported(start=6, end=50, exit_code=0)))
     found.take(queue(60), no_accounts(60))
     assert (State.COMPLETED, None) == (found.eval.state, witnesses_agree(found.eval))

@@ -14,10 +14,10 @@ from tracking.rows import (
     account,
     accounts,
     launcher,
-    own,
     queue,
     registered,
     report,
+    reported,
     row,
     told,
 )
@@ -66,7 +66,7 @@ def test_it_is_asked_about_what_squeue_shows_as_ended_until_it_has_the_figures()
 def test_half_an_accounting_record_is_asked_for_again() -> None:
     half = account(State.COMPLETED, start=5, end=55, whole=False)
     found = told(queue(60, DONE), accounts(60, half))
-    assert ([JOB], None) == (asked(found), found.eval.attempts[0].accounted)
+    assert ([JOB], None) == (asked(found), found.attempts[0].accounted)
 
 
 def test_of_a_job_that_never_ran_one_answer_is_enough() -> None:
@@ -130,9 +130,10 @@ def test_what_runs_owes_no_figures() -> None:
 def test_what_ran_and_ended_owes_its_figures_until_they_are_captured() -> None:
     found = told(queue(60, DONE))
     [one] = owed(found)
-    assert Unmeasured(NAME, JOB, T + 1, True, None, 50.0, 1800.0) == one
+    assert ((NAME, JOB, T + 1, None), True, 50.0) == (one.key, one.is_latest, one.elapsed_s)
+    assert (None, 1800.0) == (one.attempt.accounted, one.attempt.time_limit_s)
     found.take(accounts(61, ACCOUNTED))
-    assert found.eval.attempts[0].accounted == owed(found)[0].accounted
+    assert found.attempts[0].accounted == owed(found)[0].attempt.accounted
     assert 1 == len(found.take(measured()))
     assert ([], 1) == (owed(found), len(found.measured))
 
@@ -151,19 +152,20 @@ def test_figures_of_an_attempt_or_an_eval_that_nobody_knows_are_passed_over() ->
 def test_each_attempt_owes_its_own_figures_and_seff_knows_the_latest_only() -> None:
     first, second = account(State.REQUEUED, start=5, end=55), account(State.FAILED, submit=57, start=180, end=190)
     found = told(queue(10, RUNNING), queue(60, row(State.PENDING, submit=57)), accounts(60, first))
-    assert [(T + 1, False)] == [(one.submitted_at, one.latest) for one in owed(found)]
+    assert [(T + 1, False)] == [(one.attempt.submitted_at, one.is_latest) for one in owed(found)]
     found.take(queue(200), accounts(200, first, second))
-    assert [(T + 1, False), (T + 57, True)] == [(one.submitted_at, one.latest) for one in owed(found)]
+    assert [(T + 1, False), (T + 57, True)] == [(one.attempt.submitted_at, one.is_latest) for one in owed(found)]
 
 
 def test_an_older_job_of_a_retried_eval_owes_its_figures_too() -> None:
     found = told(queue(60, DONE))
     found.take(Facts(registrations=[registered(job_id="200", at=100, token="9c")]))
     found.take(queue(120, row(State.RUNNING, job_id="200", submit=101, start=110, command=launcher("9c"))))
-    assert [JOB] == [one.job_id for one in owed(found)]
+    assert [JOB] == [one.job.job_id for one in owed(found)]
 
 
 def test_an_attempt_that_only_its_report_knows_owes_figures_with_the_reports_time() -> None:
-    restarts = report(own(0, start=6, end=50, signal=15), own(1, start=200, end=300, exit_code=0))
+    restarts = report(reported(0, start=6, end=50, signal=15), reported(1, start=200, end=300, exit_code=0))
     found = told(restarts, queue(320), accounts(320, disabled=True))
-    assert [(None, False, 44.0), (None, True, 100.0)] == [(o.submitted_at, o.latest, o.elapsed_s) for o in owed(found)]
+    times = [(o.attempt.submitted_at, o.is_latest, o.elapsed_s) for o in owed(found)]
+    assert [(None, False, 44.0), (None, True, 100.0)] == times

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.figures.efficiency import from_self
+from evalmon_agent.figures.efficiency import Figures, from_self
 from evalmon_agent.logbook.blocks import BlockKind, join
 from evalmon_agent.logbook.read import blocks
 from evalmon_agent.monitor.event_blocks import blocks_of
@@ -17,7 +17,7 @@ from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.recover import recover
-from evalmon_agent.tracking.wanted import jobs_to_account, unmeasured
+from evalmon_agent.tracking.wanted import Unmeasured, jobs_to_account, unmeasured
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import Cluster
 
@@ -77,10 +77,11 @@ class Watcher:
     def measure(self, *, now: float) -> None:
         """Capture what accounting has of attempts that ended, and long after the end what else there is."""
         silent = from_self(elapsed_s=None, time_limit_s=None)
+        patient_until = self.cluster.over_at + LAG_S
         found = [
-            Measurement(owed.name, owed.job_id, owed.submitted_at, figures, restart=owed.restart)
+            measured(owed, figures)
             for owed in unmeasured(self.state)
-            if (figures := owed.accounted or (silent if owed.answered_at > self.cluster.over_at + LAG_S else None))
+            if (figures := owed.attempt.accounted or (silent if owed.job.answered_at > patient_until else None))
         ]
         self.take(Facts(measurements=found), now=now)
 
@@ -126,6 +127,11 @@ class Watcher:
 
     def measured(self, name: str) -> int:
         return sum((block.kind, block.subject) == (BlockKind.COMPUTE_METRICS, name) for block in blocks(self.log))
+
+
+def measured(owed: Unmeasured, figures: Figures) -> Measurement:
+    name, job_id, submitted_at, restart = owed.key
+    return Measurement(name, job_id, submitted_at, figures, restart=restart)
 
 
 def copy_of(state: ExperimentState) -> ExperimentState:

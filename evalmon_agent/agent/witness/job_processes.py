@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Protocol
 
-from evalmon_agent.agent.proc import parent_of, read
 from evalmon_agent.agent.sampling import cgroup
-from evalmon_agent.agent.sampling.cgroup_usage import CgroupPids
+from evalmon_agent.agent.sampling.cgroup import CgroupPids
+from evalmon_agent.files.proc import parent_of, read
 
 # proctrack/cgroup tracks by the freezer of v1; on v2 there is but one hierarchy.
 _HIERARCHIES = ("freezer", cgroup.UNIFIED, "memory", "cpuacct", "devices")

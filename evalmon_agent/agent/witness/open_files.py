@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from evalmon_agent.agent.proc import read
+from evalmon_agent.files.proc import read
 from evalmon_agent.words.eval_programs import EVAL_PROGRAMS, EvalProgram, OpenFile
 
 _FILES_AT_MOST = 2000

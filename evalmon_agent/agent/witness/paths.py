@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from evalmon_agent.agent.proc import read, unescaped
+from evalmon_agent.files.mounts import Mount, mount_of, parse_mountinfo
+from evalmon_agent.files.proc import read
 
 _FILE_URL = "file://"
-_MOUNTS_AT_MOST = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A line of mountinfo (proc(5)): `root` is the directory of the file system that `point` shows."""
-
-    device: str
-    root: str
-    point: str
 
 
 class Paths:
@@ -33,7 +23,7 @@ class Paths:
         self._root = os.readlink(f"/proc/{pid}/root")
         self._inside: list[Mount] | None = None
         if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
-            self._inside = parse_mounts(read(pid, "mountinfo").decode("utf-8", "surrogateescape"))
+            self._inside = parse_mountinfo(read(pid, "mountinfo").decode("utf-8", "surrogateescape"))
 
     def ours(self, path: str) -> str | None:
         """Where we find what is at `path` for the process; None if that is not certain. A URL stays what it is."""
@@ -45,7 +35,7 @@ class Paths:
             return path if "://" in path else None
         if self._inside is None:
             return path if self._root == "/" else f"{self._root.rstrip('/')}{path}"
-        outside = parse_mounts(read("self", "mountinfo").decode("utf-8", "surrogateescape"))
+        outside = parse_mountinfo(read("self", "mountinfo").decode("utf-8", "surrogateescape"))
         candidates = translations(path, self._inside, outside)
         return next((candidate for candidate, device in candidates if self._is_same(path, candidate, device)), None)
 
@@ -62,15 +52,9 @@ class Paths:
         return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
 
 
-def parse_mounts(text: str) -> list[Mount]:
-    """The mounts in a mountinfo, in its order: of two at one point the later one hides the earlier."""
-    lines = (line.split(" ", 5) for line in text.splitlines()[:_MOUNTS_AT_MOST])
-    return [Mount(fields[2], unescaped(fields[3]), unescaped(fields[4])) for fields in lines if len(fields) == 6]
-
-
-def translations(path: str, inside: Sequence[Mount], outside: Sequence[Mount]) -> Iterator[tuple[str, str]]:
+def translations(path: str, inside: list[Mount], outside: list[Mount]) -> Iterator[tuple[str, str]]:
     """The paths at which the mounts outside show what those inside show at `path`, and on which device. Pure."""
-    mount = _mount_at(path, inside)
+    mount = mount_of(path, inside)
     if mount is None:
         return
     in_file_system = _joined(mount.root, _below(path, mount.point) or "")
@@ -78,14 +62,8 @@ def translations(path: str, inside: Sequence[Mount], outside: Sequence[Mount]) -
         below = _below(in_file_system, candidate.root) if candidate.device == mount.device else None
         if below is not None:
             found = _joined(candidate.point, below)
-            if _mount_at(found, outside) == candidate:
+            if mount_of(found, outside) == candidate:
                 yield found, mount.device
-
-
-def _mount_at(path: str, mounts: Sequence[Mount]) -> Mount | None:
-    """The mount that shows what is at `path`."""
-    holding = [mount for mount in mounts if _below(path, mount.point) is not None]
-    return max(reversed(holding), key=lambda mount: len(mount.point), default=None)
 
 
 def _below(path: str, directory: str) -> str | None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalmon_agent.agent.proc import read
+from evalmon_agent.files.proc import read
 from evalmon_agent.words.eval_programs import RANKS, EvalProgram
 
 from .command_line import CommandLine, without_credentials

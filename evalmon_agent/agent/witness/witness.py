@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from evalmon_agent.agent.proc import read, stat_fields
+from evalmon_agent.files.proc import read, stat_fields
 from evalmon_agent.words.eval_programs import RANKS, EvalProgram
 
 from . import command_line

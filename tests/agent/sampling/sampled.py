@@ -5,8 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from in_a_job import RUN, environ
-
+from agent.in_a_job import RUN, environ
 from nvml_standin.world import World
 
 SAMPLE = [sys.executable, "-E", "-P", "-m", "evalmon_agent", "sample"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.agent.witness.command_line import LEFT_OUT, parse
-from evalmon_agent.evidence.kinds.known import KINDS, expects_log
+from evalmon_agent.evidence.kinds import KINDS, expects_log
 from evalmon_agent.words.eval_programs import EVAL_PROGRAMS
 
 

@@ -8,38 +8,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.witness.paths import Mount, Paths, parse_mounts, translations
+from evalmon_agent.agent.witness.paths import Paths, translations
+from evalmon_agent.files.mounts import Mount
 
-OUTSIDE = [Mount("8:1", "/", "/"), Mount("0:40", "/", "/scratch"), Mount("0:41", "/home/u", "/home/u")]
+
+def at(device: str, root: str, point: str) -> Mount:
+    return Mount(point, "ext4", frozenset(), root=root, device=device)
+
+
+OUTSIDE = [at("8:1", "/", "/"), at("0:40", "/", "/scratch"), at("0:41", "/home/u", "/home/u")]
 
 
 @pytest.mark.parametrize(
     ("path", "inside", "expected"),
     [
-        ("/mnt/logs/a", [Mount("8:1", "/", "/"), Mount("8:1", "/work/real", "/mnt")], ["/work/real/logs/a"]),
-        ("/work/logs/a", [Mount("7:0", "/", "/"), Mount("0:40", "/me/run", "/work")], ["/scratch/me/run/logs/a"]),
-        ("/root/a", [Mount("7:0", "/", "/"), Mount("0:41", "/home/u", "/root")], ["/home/u/a"]),
-        ("/root", [Mount("0:41", "/home/u/x", "/root")], ["/home/u/x"]),
+        ("/mnt/logs/a", [at("8:1", "/", "/"), at("8:1", "/work/real", "/mnt")], ["/work/real/logs/a"]),
+        ("/work/logs/a", [at("7:0", "/", "/"), at("0:40", "/me/run", "/work")], ["/scratch/me/run/logs/a"]),
+        ("/root/a", [at("7:0", "/", "/"), at("0:41", "/home/u", "/root")], ["/home/u/a"]),
+        ("/root", [at("0:41", "/home/u/x", "/root")], ["/home/u/x"]),
         # In the image of a container, or in what another user's directory shows.
-        ("/tmp/a", [Mount("7:0", "/", "/")], []),
-        ("/root/a", [Mount("0:41", "/home/other", "/root")], []),
+        ("/tmp/a", [at("7:0", "/", "/")], []),
+        ("/root/a", [at("0:41", "/home/other", "/root")], []),
         # The later of two mounts at one point counts.
-        ("/mnt/a", [Mount("8:1", "/x", "/mnt"), Mount("0:40", "/y", "/mnt")], ["/scratch/y/a"]),
+        ("/mnt/a", [at("8:1", "/x", "/mnt"), at("0:40", "/y", "/mnt")], ["/scratch/y/a"]),
         # Outside, something else is mounted over it.
-        ("/mnt/a", [Mount("8:1", "/scratch/x", "/mnt")], []),
+        ("/mnt/a", [at("8:1", "/scratch/x", "/mnt")], []),
     ],
 )
 def test_it_is_translated_by_device_and_place(path: str, inside: list[Mount], expected: list[str]) -> None:
     assert expected == [found for found, _ in translations(path, inside, OUTSIDE)]
 
 
-def test_mountinfo_is_parsed() -> None:
-    text = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw\nbroken line\n"
-    assert parse_mounts(text) == [Mount("98:0", "/mnt1", "/mnt 2")]
-
-
 NAMES = st.lists(st.sampled_from("abc"), max_size=3).map(lambda names: "/" + "/".join(names))
-MOUNTS = st.lists(st.builds(Mount, st.sampled_from(["8:1", "8:2"]), NAMES, NAMES), max_size=5)
+MOUNTS = st.lists(st.builds(at, st.sampled_from(["8:1", "8:2"]), NAMES, NAMES), max_size=5)
 
 
 @given(NAMES, MOUNTS)

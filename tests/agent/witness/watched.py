@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from in_a_job import RUN, Experiment
-
 import as_root
+from agent.in_a_job import RUN, Experiment
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
 CGROUPS = FREEZER if FREEZER.is_dir() else Path("/sys/fs/cgroup")

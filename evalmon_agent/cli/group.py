@@ -1,0 +1,127 @@
+"""The group of all commands: imports the one that is called, and ends it with its exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from evalmon_agent import __version__
+from evalmon_agent.errors import EvalmonError
+from evalmon_agent.files.pinned import shown
+from evalmon_agent.words.printable import printable
+
+INTERRUPTED = 130
+
+COMMANDS = {
+    "submit": "Submit the evals, and the jobs that watch and summarise.",
+    "watch": "Adopt jobs that you submitted yourself.",
+    "retry": "Resubmit evals that did not succeed, raising time or memory where it ran out.",
+    "status": "Show a table of all evals.",
+    "report": "Write the summary of what is known, and print it.",
+    "metrics": "Show the efficiency figures of finished jobs.",
+    "stop": "Stop monitoring. Evals keep running.",
+    "doctor": "Check the cluster and the file system, and say what to do.",
+    "template": "Print a packaged sbatch template; without NAME, list them.",
+    "sidecar": "Watch the evals live (the body of the sidecar job).",
+    "complete": "Measure and summarise (the body of the completion job).",
+}
+"""The commands in `evalmon_agent/commands`, each in the module of its name, as its `command`."""
+
+IN_JOBS = {
+    "run": "Inside a job: run a command monitored, and end as it ended.",
+    "sample": "Inside a job: sample GPUs and host, without running anything.",
+    "hook": "Print the line for scripts that monitor themselves.",
+}
+"""`__main__` runs them before anything of this is imported."""
+
+
+class Group(click.Group):
+    """The commands, each imported when it is called; every error is one line on stderr."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        del ctx
+        return [*COMMANDS, *IN_JOBS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        del ctx
+        if cmd_name in IN_JOBS:
+            return click.Command(cmd_name, help=IN_JOBS[cmd_name], add_help_option=False)
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"evalmon_agent.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of `--help`, for which no command is imported."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items(), *IN_JOBS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so, and the group's own options, for which no command is imported."""
+        names = {**COMMANDS, **IN_JOBS}
+        matches = [CompletionItem(name, help=text) for name, text in names.items() if name.startswith(incomplete)]
+        return matches + click.Command.shell_complete(self, ctx, incomplete)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command and end with its exit status."""
+        try:
+            sys.exit(super().main(*args, **{**kwargs, "prog_name": "evalmon", "standalone_mode": False}))
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except Exception as error:  # noqa: BLE001 - no traceback without --debug, also of a bug of ours
+            if "--debug" in sys.argv[1:]:
+                traceback.print_exc()
+            sys.exit(_exit_status(error))
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="evalmon")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+def main() -> None:
+    """The monitor for Slurm evaluation jobs. EXP is the directory of one study's evaluations."""
+
+
+def _exit_status(error: Exception) -> int:
+    """The exit status of an error, after a line for each of its messages on stderr."""
+    status = 1
+    lines = [str(error)]
+    if isinstance(error, EvalmonError):
+        status, lines = error.exit_status, error.lines
+    elif isinstance(error, click.ClickException):
+        status, lines = error.exit_code, [error.format_message() + _where_help_is(error)]
+    elif isinstance(error, click.exceptions.Abort):
+        status, lines = INTERRUPTED, ["interrupted"]
+    elif isinstance(error, BrokenPipeError):
+        lines = []  # whoever read our output has gone
+    elif isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        lines = [f"{where}{error.strerror or error}"]
+    else:
+        lines = [f"{type(error).__name__}: {error}; this is a bug: run it again with evalmon --debug, and report that"]
+    for line in lines:
+        click.echo(f"evalmon: {printable(shown(line))}", err=True)
+    _give_up_stdout()
+    return status
+
+
+def _give_up_stdout() -> None:
+    """What cannot be printed is not tried again at the interpreter's exit, which would change the exit status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _where_help_is(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f" See: {context.command_path} --help" if context is not None else ""

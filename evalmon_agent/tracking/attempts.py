@@ -1,0 +1,195 @@
+"""Lays a job's own reports beside the attempts that Slurm knows. Pure.
+
+SLURM_RESTART_COUNT is mostly the attempt's number. After a node vanished it may have gone up by two, and accounting
+may lack the run that was lost; then order and start times tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.tracking.records import Attempt, Job, JobReport
+
+Pair = tuple[Attempt | None, JobReport | None]
+
+SLACK_S = 60.0
+"""How far outside of an attempt's time a report's start may lie, where the number alone does not tell."""
+
+CLOCKS_DIFFER_S = 300.0
+"""The same where the number cannot tell, since earlier attempts are unknown: munge refuses clocks further apart."""
+
+_AFTER_ITS_END = 12.0
+"""A second after an attempt's end weighs so much: nothing of it starts then, and the next one may."""
+
+FIRST_SUBMIT_S = 5.0
+"""How long after our sbatch the Submit of a job's first attempt may lie; a later one points to a requeue."""
+
+_UNMATCHED = 1e9
+_PER_SKIPPED_S = 5.0
+_MAX_CELLS = 250_000
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What else is known of the job: whether the first attempt is surely its first, and whether squeue shows it."""
+
+    is_first: bool
+    is_queued: bool
+
+
+def align(job: Job) -> None:
+    """Lay the job's reports beside its attempts anew; one more attempt for each report of one Slurm does not know."""
+    unknown = {attempt.restart: attempt for attempt in job.attempts if attempt.submitted_at is None}
+    aligned: list[Attempt] = []
+    for known_to_slurm, report in _pairs_of(job):
+        only_reported = unknown.get(report.restart) if report is not None else None
+        attempt = known_to_slurm or only_reported or Attempt(restart=report.restart if report is not None else None)
+        if known_to_slurm is not None and only_reported is not None:
+            _inherit(known_to_slurm, only_reported)
+        attempt.report = report
+        aligned.append(attempt)
+    if aligned:
+        aligned[-1].superseded_at = None
+    job.attempts = aligned
+
+
+def put_report(job: Job, report: JobReport) -> None:
+    """Take in a report, in the place of an earlier version of it."""
+    holder = next((a for a in job.attempts if a.report is not None and a.report.restart == report.restart), None)
+    if holder is None:
+        holder = Attempt(restart=report.restart)
+        job.attempts.append(holder)
+    holder.report = report
+    align(job)
+
+
+def reports_of(job: Job) -> list[JobReport]:
+    """What the job reported of its attempts, by restart."""
+    reports = [attempt.report for attempt in job.attempts if attempt.report is not None]
+    return sorted(reports, key=lambda report: report.restart)
+
+
+def unmatched_reports(job: Job) -> list[JobReport]:
+    """The reports of attempts that Slurm does not know, as far as is known now."""
+    return [report for attempt, report in _pairs_of(job) if attempt is None and report is not None]
+
+
+def _pairs_of(job: Job) -> list[Pair]:
+    attempts = [attempt for attempt in job.attempts if attempt.submitted_at is not None]
+    attempts.sort(key=lambda attempt: attempt.submitted_at or 0.0)
+    begun = attempts[0].submitted_at if attempts else None
+    is_first = job.token is not None and (begun is None or begun <= job.registered_at + FIRST_SUBMIT_S)
+    return pairs(attempts, reports_of(job), JobFacts(is_first=is_first, is_queued=job.missing_at is None))
+
+
+def _inherit(attempt: Attempt, only_reported: Attempt) -> None:
+    """Slurm turns out to know an attempt that only its report was known of: what was found out of that one stays."""
+    attempt.superseded_at = attempt.superseded_at or only_reported.superseded_at
+    if attempt.figures is None:
+        attempt.figures, attempt.evidence = only_reported.figures, only_reported.evidence
+
+
+def pairs(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: JobFacts) -> list[Pair]:
+    """The runs of one job, oldest first: an attempt that Slurm knows, a report, or both that belong together.
+
+    `attempts` by Submit, `reports` by restart.
+    """
+    matched = _matched(attempts, reports, facts)
+    found: list[Pair] = []
+    done = 0
+    waiting: list[JobReport] = []
+    for number, report in enumerate(reports):
+        if number not in matched:
+            waiting.append(report)
+            continue
+        found += _merged(attempts[done : matched[number]], waiting)
+        found.append((attempts[matched[number]], report))
+        done, waiting = matched[number] + 1, []
+    return [*found, *_merged(attempts[done:], waiting)]
+
+
+def _matched(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: JobFacts) -> dict[int, int]:
+    """The place of each report's attempt, by the report's own place."""
+    numbers = [report.restart for report in reports]
+    in_order = numbers == list(range(len(reports))) and len(reports) <= len(attempts)
+    if in_order and all(_may_be(a, o, n, facts) for n, (a, o) in enumerate(zip(attempts, reports, strict=False))):
+        return {number: number for number in numbers}
+    if len(reports) * len(attempts) > _MAX_CELLS:
+        return {place: report.restart for place, report in enumerate(reports) if report.restart < len(attempts)}
+    return _aligned(attempts, reports, facts)
+
+
+def _aligned(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: JobFacts) -> dict[int, int]:
+    """As many as can be, in order, and of those the ones whose start times lie nearest."""
+    width = len(attempts) + 1
+    # costs[i][j]: the best for the reports from i on and the attempts from j on.
+    costs = [[0.0] * width for _ in range(len(reports) + 1)]
+    for i in reversed(range(len(reports))):
+        costs[i][-1] = _UNMATCHED * (len(reports) - i)
+        for j in reversed(range(len(attempts))):
+            costs[i][j] = min(costs[i + 1][j] + _UNMATCHED, costs[i][j + 1])
+            if _may_be(attempts[j], reports[i], j, facts):
+                costs[i][j] = min(costs[i][j], costs[i + 1][j + 1] + _distance(attempts[j], reports[i], j))
+    return dict(_walk(costs, attempts, reports, facts))
+
+
+def _walk(
+    costs: Sequence[Sequence[float]], attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: JobFacts
+) -> Iterator[tuple[int, int]]:
+    i = j = 0
+    while i < len(reports) and j < len(attempts):
+        may_be = _may_be(attempts[j], reports[i], j, facts)
+        if may_be and costs[i][j] == costs[i + 1][j + 1] + _distance(attempts[j], reports[i], j):
+            yield i, j
+            i, j = i + 1, j + 1
+        elif costs[i][j] == costs[i][j + 1]:
+            j += 1
+        else:
+            i += 1
+
+
+def _may_be(attempt: Attempt, report: JobReport, number: int, facts: JobFacts) -> bool:
+    """Whether the report can be this attempt's: restarts count at least the attempts before it.
+
+    Its own number is enough for one that ran; while squeue shows it waiting, an earlier start was another's.
+    """
+    is_vague = attempt.ran and not facts.is_first
+    unseen = not facts.is_queued and attempt.ended_at is None
+    is_early = _early_s(attempt, report) > CLOCKS_DIFFER_S
+    is_enough = ((attempt.ran or unseen) and not is_early) if number else facts.is_first
+    if report.restart <= number and is_enough:
+        return report.restart == number
+    return report.restart >= number and _outside_s(attempt, report) <= (CLOCKS_DIFFER_S if is_vague else SLACK_S)
+
+
+def _outside_s(attempt: Attempt, report: JobReport) -> float:
+    """How long before the attempt's start, or after its end, the reported start lies."""
+    if report.started_at is None:
+        return 0.0
+    late_s = report.started_at - attempt.ended_at if attempt.ended_at is not None else 0.0
+    return max(_early_s(attempt, report), _AFTER_ITS_END * late_s, 0.0)
+
+
+def _early_s(attempt: Attempt, report: JobReport) -> float:
+    begun = attempt.started_at if attempt.started_at is not None else attempt.submitted_at
+    return 0.0 if report.started_at is None or begun is None else begun - report.started_at
+
+
+def _distance(attempt: Attempt, report: JobReport, number: int) -> float:
+    """How far apart their starts are, in seconds; a skipped number weighs little."""
+    skipped_s = _PER_SKIPPED_S * (report.restart - number)
+    if report.started_at is None or attempt.started_at is None:
+        return _outside_s(attempt, report) + skipped_s
+    return abs(report.started_at - attempt.started_at) + skipped_s
+
+
+def _merged(attempts: Sequence[Attempt], reports: Sequence[JobReport]) -> Iterator[Pair]:
+    """Attempts without a report and reports without an attempt, by time."""
+    left = list(attempts)
+    for report in reports:
+        while left and report.started_at is not None and (left[0].submitted_at or 0.0) <= report.started_at:
+            yield left.pop(0), None
+        yield None, report
+    for attempt in left:
+        yield attempt, None

@@ -1,0 +1,80 @@
+"""The commands are imported one by one; what `--help` says of them is what they say themselves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import evalmon_agent.commands
+from evalmon_agent.cli.group import COMMANDS, IN_JOBS, main
+
+HEAVY = ("filelock", "msgspec", "psutil", "rich", "yaml", "zstandard", "evalmon_agent.commands")
+LOADED = f"""
+import sys
+from evalmon_agent.__main__ import main
+try:
+    main()
+finally:
+    print("loaded:", *[name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+def loaded(*words: str, **environ: str) -> list[str]:
+    argv = [sys.executable, "-c", LOADED, *words]
+    done = subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **environ}, check=False)
+    return done.stdout.rpartition("loaded:")[2].split()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_of_a_command_what_the_command_says(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name
+    assert (command.help or "").partition("\n")[0] == COMMANDS[name]
+
+
+def test_every_command_is_in_the_list() -> None:
+    folder = Path(evalmon_agent.commands.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py") if "@click.command(" in path.read_text()}
+    assert modules == set(COMMANDS)
+
+
+def test_help_lists_all_commands() -> None:
+    done = subprocess.run([sys.executable, "-m", "evalmon_agent", "--help"], capture_output=True, text=True, check=True)
+    words = " ".join(done.stdout.split())
+    assert all(f" {name} {text}" in words for name, text in {**COMMANDS, **IN_JOBS}.items())
+
+
+def test_help_and_completion_import_no_command_and_nothing_heavy() -> None:
+    assert loaded("--help") == []
+    completion = {"_EVALMON_COMPLETE": "bash_complete", "COMP_WORDS": "evalmon s", "COMP_CWORD": "1"}
+    assert loaded(**completion) == []
+
+
+def test_a_template_needs_nothing_heavy() -> None:
+    assert loaded("template") == ["evalmon_agent.commands"]
+
+
+def test_the_shell_completes_commands_and_their_options() -> None:
+    def completed(words: str) -> list[str]:
+        environ = {"_EVALMON_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        program = Path(sys.executable).with_name("evalmon")
+        done = subprocess.run([program], capture_output=True, text=True, env={**os.environ, **environ}, check=True)
+        return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+    assert completed("evalmon st") == ["status", "stop"]
+    assert completed("evalmon --de") == ["--debug"]
+    assert completed("evalmon submit --dr") == ["--dry-run"]
+    assert completed("evalmon template inspect-e") == ["inspect-eval"]
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    argv = [sys.executable, "-m", "evalmon_agent", "submitt"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("evalmon: No such command 'submitt'")
