@@ -22,6 +22,7 @@ class Process:
 
     `image` tells which program was started when: a fork has its parent's, since the addresses of stack and arguments
     are random. Times are epoch seconds.
+    `comm` is a shell's /proc/PID/comm, kept open, and `name` what it said.
     """
 
     pid: int
@@ -31,6 +32,8 @@ class Process:
     image: tuple[int, ...] = ()
     is_shell: bool = False
     executable: str = ""
+    name: bytes = b""
+    comm: int = -1
     look_next_s: float = 0.0
     looked_at: float | None = None
     """When it was last seen to run no eval."""
@@ -40,6 +43,12 @@ class Process:
     pidfd: int = -1
     program: Program | None = None
     ranks: tuple[str, ...] = ()
+
+    def close_comm(self) -> None:
+        """Let go of what a shell is looked at by."""
+        if self.comm >= 0:
+            os.close(self.comm)
+        self.comm = -1
 
 
 @dataclass(kw_only=True, slots=True)

@@ -27,12 +27,14 @@ from .programs import Process, Program, ranks_of, variables_of
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh", "csh", "tcsh", "fish"})
 _COMMAND_LINE_BYTES = 1 << 17
+_NAME_BYTES = 64
 _PROGRAMS_AT_MOST = 200
 _PROCESSES_AT_MOST = 5000
 _NEVER = float("inf")
 
-# What is still none, or an eval that we know, is looked at each second at first, then whenever it is an eighth older.
-_AN_EIGHTH = 0.125
+# A Python, and an eval that we know, is looked at each second at first, then whenever it is an eighth older; what is
+# neither that nor a shell could only become one by an exec of a launcher's, which comes soon.
+_AN_EIGHTH, _A_HALF = 0.125, 0.5
 _OTHERS_AT_LEAST_EVERY_S = 60.0
 _EVALS_AT_LEAST_EVERY_S = 10.0
 
@@ -184,6 +186,9 @@ class Witness:
         Raises:
             OSError: it is gone, or another user's.
         """
+        if process.comm >= 0 and os.pread(process.comm, _NAME_BYTES, 0) == process.name:
+            process.looked_at = time.time()
+            return
         if process.files is None and os.readlink(f"/proc/{process.pid}/exe") == process.executable:
             process.looked_at = time.time()
             return
@@ -204,8 +209,12 @@ class Witness:
         process.executable, process.image, words = _program_in(process.pid)
         process.is_shell = bool(words) and os.path.basename(words[0]).lstrip("-") in _SHELLS
         line = command_line.parse(words)
+        process.close_comm()
         if process.is_shell:
             process.look_next_s = 0.0
+            # A file that stays open is looked at in a third of the time.
+            process.comm = os.open(f"/proc/{process.pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+            process.name = os.pread(process.comm, _NAME_BYTES, 0)
         if line is not None and not line.begins_eval:
             process.look_next_s = _NEVER
             return
@@ -222,7 +231,8 @@ class Witness:
             return
         at_least_every_s = _OTHERS_AT_LEAST_EVERY_S if process.program is None else _EVALS_AT_LEAST_EVERY_S
         age_s = time.time() - process.started_at
-        process.look_next_s = now_s + min(age_s * _AN_EIGHTH, at_least_every_s)
+        part = _A_HALF if process.files is None else _AN_EIGHTH
+        process.look_next_s = now_s + min(age_s * part, at_least_every_s)
 
     def _look_at_files(self, process: Process) -> None:
         """Raises OSError: it is gone, or another user's."""
@@ -312,6 +322,7 @@ class Witness:
     def _gone(self, pid: int) -> None:
         """A process has ended."""
         process = self._processes.pop(pid)
+        process.close_comm()
         self._read_files(process)
         self._leave(process)
 
