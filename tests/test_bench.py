@@ -92,8 +92,9 @@ def test_targets_stand_beside_what_was_measured() -> None:
         "evalmon run, in a job -- true: half the CPU of jgm run",
         "evalmon run, in a job, long: half the CPU of jgm run",
         "a tick with 8 GPUs, without the driver's part: CPU",
+        "a look for evals each second, beside 50 processes: CPU in an hour",
     ]
-    assert len(met) == 17
+    assert len(met) == 18
 
 
 def test_a_target_that_was_not_measured_is_not_met() -> None:

@@ -216,7 +216,7 @@ def _placed_by(jobs: Mapping[str, JobSeen], log: FoundLog) -> Iterator[_Claim]:
 
 
 def _could_have_written(program: SeenProgram, log: FoundLog) -> bool:
-    if program.kind != log.kind or not _is_in_life_of(program, log):
+    if program.kind != log.kind or not _is_in_life_of(program, log) or _writes_none(program):
         return False
     is_all_known = any(written.path is not None for written in program.wrote) and not program.is_cut
     directory = _directory_of(program)
@@ -267,6 +267,14 @@ def _directory_of(program: SeenProgram) -> str | None:
     return os.path.dirname(directory) if directory.endswith(".json") else directory
 
 
+def _writes_none(program: SeenProgram) -> bool:
+    """Whether it was told no directory, and writes nothing then."""
+    table, options = _table_of(program.kind), program.options
+    if table is None or options is None or table.default_directory is not None:
+        return False
+    return table.directory_option not in options and table.settings_option not in options and not program.environment
+
+
 def _why_unknown(program: SeenProgram, disputed: Sequence[FoundLog], logs: Sequence[FoundLog]) -> str | None:
     """Why a program without a log of its own may have left one nevertheless; "" if it need not; None if it has none."""
     table = _table_of(program.kind)
@@ -291,8 +299,7 @@ def _why_unwritten(program: SeenProgram, table: EvalProgram | None, logs: Sequen
     if given and "://" in given[-1] and not given[-1].startswith("file://"):
         return IN_MEMORY if given[-1].startswith("memory:") else AT_A_URL
     if directory is None:
-        is_by_choice = table.default_directory is None and not given and table.settings_option not in options
-        return NOT_WRITTEN if is_by_choice else PLACE_UNKNOWN
+        return NOT_WRITTEN if _writes_none(program) else PLACE_UNKNOWN
     if program.verb in table.resuming_verbs:
         before = [log for log in logs if log.kind == program.kind and _is_below(log.path, directory)]
         if before and all(log.is_success for log in before):

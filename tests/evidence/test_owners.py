@@ -133,6 +133,12 @@ def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_models_arguments(
     assert {path: owner.job for path, owner in owned.items()} == {"/w/res/A/r.json": "a", "/w/res/B/r.json": "b"}
 
 
+def test_an_lm_eval_without_a_directory_writes_none_and_disputes_none() -> None:
+    jobs = {"a": job(lm_eval(tasks=["a"], output_path=["res"])), "b": job(lm_eval(tasks=["a"]))}
+    found = log("/w/res/m/r.json", 30, kind=LM_EVAL, task="a")
+    assert known_by(jobs, found) == {"r.json": ("a", "place")}
+
+
 WHY = {
     "in memory": (program(options={"log_dir": ["memory://b/logs"]}), o.IN_MEMORY),
     "at a URL": (program(wrote=wrote("s3://b/a.eval")), o.AT_A_URL),

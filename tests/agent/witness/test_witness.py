@@ -12,7 +12,6 @@ import pytest
 from in_a_job import RUN, Experiment, call, environ, wait_until
 from watched import INSPECT, Job, cgroup_of
 
-import as_root
 from as_root import needs_root
 
 FULL = pytest.mark.full
@@ -133,7 +132,7 @@ def test_what_was_seen_is_reported_before_a_kill(job: Job) -> None:
         attempt = job.attempt()
         assert attempt["ended_at"] is None
         assert len(logs_of(attempt["programs"][0])) == 1
-        as_root.run("kill", "-9", *(job._cgroup / "step_batch/task_0/cgroup.procs").read_text().split())
+        job.kill()
         process.wait()
     assert job.attempt()["programs"] == attempt["programs"]
 

@@ -110,6 +110,12 @@ class Job:
         options = {"capture_output": True, "text": True, "timeout": 120}
         return options if self._cgroup else {**options, "env": self.environment | more}
 
+    def kill(self) -> None:
+        """End all of it at once, as slurmstepd does."""
+        if self._cgroup is not None:
+            pids = (self._cgroup / "step_batch" / "task_0" / "cgroup.procs").read_text().split()
+            as_root.run("kill", "-9", *pids, check=False)
+
     @contextmanager
     def running(self, script: str, **more: str) -> Iterator[subprocess.Popen[str]]:
         """The same in the background."""
