@@ -51,7 +51,7 @@ def _measure(processes: int, seconds: float) -> dict[str, object]:
         return {"error": f"no cgroup can be made: {error.strerror}"}
     try:
         enter = f'echo $$ > {job}/step_batch/cgroup.procs; exec "$@"'
-        words = [sys.executable, "-c", _CHILD, f"{processes}", f"{_SETTLED_AFTER_S}", f"{seconds}"]
+        words = [sys.executable, "-c", _CHILD, f"{processes}", f"{min(_SETTLED_AFTER_S, seconds)}", f"{seconds}"]
         environment = {**os.environ, "SLURM_JOB_ID": _JOB_ID}
         done = subprocess.run(
             ["sh", "-ec", enter, "sh", *words], capture_output=True, text=True, check=False, env=environment
