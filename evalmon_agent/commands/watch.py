@@ -35,8 +35,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.submission.adoption import Job, Planned, Wanted, find, parse_wanted, plan
 from evalmon_agent.submitting.accompany import HelperReport, Mode, accompany
-from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
@@ -201,8 +200,10 @@ def _why_not(known: KnownJobs, wanted: Wanted) -> str:
 def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState, list[Entry]]:
     """What is known of the experiment, its files read anew; nothing is written."""
     state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
-    local, found = read_local(experiment, state)
-    fold(state, Facts(local.registrations, local.reports), lost_after_s=settings.lost_after)
+    tracker = Tracker(state)
+    facts, found = read_local(experiment, tracker)
+    tracker.take(facts)
+    tracker.events(lost_after_s=settings.lost_after)
     return state, found
 
 
