@@ -106,7 +106,7 @@ def read(experiment: Experiment) -> Held | None:
 
 
 def _version(path: str) -> Version | None:
-    """A replaced file is another inode: two writes within one clock tick are told apart."""
+    """What tells two saved states apart: each is another file. None: there is none."""
     try:
         status = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
@@ -125,6 +125,21 @@ def load(experiment: Experiment) -> ExperimentState | None:
     """
     data = _read(experiment.state)
     return None if data is None else versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)
+
+
+class LastSaved:
+    """The state as last saved, for those who only read it: loaded again only once the file has changed."""
+
+    def __init__(self) -> None:
+        self._version: tuple[int, int, int] | None = None
+        self._state: ExperimentState | None = None
+
+    def load(self, experiment: Experiment) -> ExperimentState | None:
+        """As `load`."""
+        version = _version(experiment.state)
+        if version is None or version != self._version:
+            self._state, self._version = load(experiment), version
+        return self._state
 
 
 def load_foreign(experiment: Experiment) -> ExperimentState | None:

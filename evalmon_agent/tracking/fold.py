@@ -112,13 +112,16 @@ class Tracker:
         self._measurements += facts.measurements
 
     def jobs_to_account(self, *, lost_after_s: float) -> list[JobId]:
-        """The ids to ask sacct about, as far as is known now; `events` then counts what it says as said before."""
+        """The ids to ask sacct about, by what was taken in so far. Nothing is settled by this."""
         ids = {job_id for name, owed in self._to_account.items() if name not in self._unsettled for job_id in owed}
         for ev in self._unsettled.values():
-            was_final = ev.final
-            self._derive(ev, lost_after_s=lost_after_s)
-            ids.update(ids_to_account(ev))
-            ev.final = was_final
+            # Reports are laid beside attempts anew only once sacct's answer is there, so here in a copy.
+            has_reports = any(attempt.report is not None for job in ev.jobs for attempt in job.attempts)
+            preview = msgspec.json.decode(msgspec.json.encode(ev), type=Eval) if has_reports and not ev.final else ev
+            before = ev.state, ev.final
+            self._derive(preview, lost_after_s=lost_after_s)
+            ids.update(ids_to_account(preview))
+            ev.state, ev.final = before
         return in_order(ids)
 
     def events(self, *, lost_after_s: float) -> list[Event]:
