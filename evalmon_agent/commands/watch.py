@@ -173,7 +173,7 @@ def _chosen(
     """The jobs that are meant and can be had, each once; of the others `report` says why not."""
     chosen: dict[SlurmJob, WatchRequest] = {}
     for one in wanted:
-        found = [] if whole_job(one.job_id) in known.ours else requested_jobs(one, known.jobs)
+        found = [] if whole_job(one.job_id) in known.monitor_jobs else requested_jobs(one, known.jobs)
         if not found:
             report.refused.append({"job_id": one.job_id, "error": _why_not(known, one)})
         for job in found:
@@ -186,7 +186,7 @@ def _chosen(
         if job_id in known.waiting_or_running and fnmatch.fnmatchcase(job.job_name, match)
     ]
     for job in matching:
-        if whole_job(job.job_id) not in known.ours and component_of(job.job_id) is None:
+        if whole_job(job.job_id) not in known.monitor_jobs and component_of(job.job_id) is None:
             chosen.setdefault(job, WatchRequest(job.job_id, None))
     if not matching:
         report.refused.append({"job_id": match, "error": "none of your jobs in the queue has a name like that"})
@@ -195,15 +195,15 @@ def _chosen(
 
 def _why_not(known: KnownJobs, wanted: WatchRequest) -> str:
     job_id = whole_job(wanted.job_id)
-    if job_id in known.ours:
+    if job_id in known.monitor_jobs:
         return "a monitoring job of evalmon's, no eval"
-    user = known.others.get(job_id)
+    user = known.other_users.get(job_id)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
-    if job_id in known.partly:
+    if job_id in known.incomplete:
         return "accounting has only a part of it yet; try again in a minute"
-    if known.trouble:
-        return f"no job of yours in the queue, and accounting does not answer ({known.trouble})"
+    if known.problem:
+        return f"no job of yours in the queue, and accounting does not answer ({known.problem})"
     return "Slurm knows no such job of yours"
 
 
