@@ -22,9 +22,8 @@ from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.ownership import user_name
-from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.files.permissions import user_name
+from evalmon_agent.files.trusted import ForeignError, OwnedFiles
 from evalmon_agent.jobs import register
 from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.jobs.eval_scripts import change_since, read

@@ -13,9 +13,9 @@ import evalmon_agent
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
-from evalmon_agent.files.ownership import is_trusted, user_name, writers
+from evalmon_agent.files.permissions import is_trusted, user_name, writers
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.trusted import read_at
 from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.settings import Settings
 from evalmon_agent.submission.launcher import render

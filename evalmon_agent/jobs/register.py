@@ -18,7 +18,7 @@ from evalmon_agent.experiment import reports, scripts
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.lock import locked
-from evalmon_agent.files.ownership import exposed
+from evalmon_agent.files.permissions import exposed
 from evalmon_agent.files.temporary import private_file
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.experiment import state as state_file
+from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.temporary import private_file
-from evalmon_agent.files.writable import why_not_writable
 from evalmon_agent.jobs.eval_scripts import launcher_for
 from evalmon_agent.jobs.monitor_jobs import MonitorJobs
 from evalmon_agent.slurm import sbatch

@@ -1,4 +1,4 @@
-"""What is to be said of each eval: from the state and the evidence to the summary. Pure."""
+"""Builds the summary from the state and the evidence. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
@@ -26,7 +26,7 @@ from evalmon_agent.tracking.verdict import (
     witnesses_agree,
 )
 from evalmon_agent.tracking.waiting import action_for, pending
-from evalmon_agent.words.states import State
+from evalmon_agent.words.states import ACTIVE, State
 
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 
@@ -159,10 +159,15 @@ def _running_s(ev: Eval, attempt: Attempt, *, now: float) -> float | None:
 
 
 def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _advice(ev: Eval, attempt: Attempt, log: LogSays) -> list[str]:
+    if attempt.figures is None and attempt.evidence is None and ev.state in ACTIVE:
+        return _waits_for(ev)  # nothing is known of its use yet
     figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
     use = Use(
         state=ev.state,
