@@ -62,7 +62,7 @@ def peaks_plan(interval_s: float) -> tuple[list[Busy], list[Peak]]:
     for number, length_s in enumerate(_PEAK_LENGTHS_S * _PEAK_ROUNDS):
         start_s = number * interval_s
         bursts.append(Busy(start_s + 0.05 * interval_s, start_s + (0.15 + 0.04 * number) * interval_s))
-        peak_s = start_s + (0.55 + 0.03 * (number % 3)) * interval_s
+        peak_s = start_s + (0.45 + 0.03 * (number % 3)) * interval_s
         peaks.append(Peak(peak_s, peak_s + min(length_s, 0.35 * interval_s)))
     return bursts, peaks
 
