@@ -15,9 +15,8 @@ from typing import Any, NoReturn
 
 from evalmon_agent.files.proc import own_cgroups
 from evalmon_agent.files.trusted import open_file
+from evalmon_agent.words.shebang import FIRST_LINE_BYTES, interpreter_of
 
-# The kernel looks at so much of a script's first line (BINPRM_BUF_SIZE).
-_FIRST_LINE_BYTES = 256
 _SHELL = "/bin/sh"
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh"})
@@ -103,28 +102,11 @@ def from_script(words: list[str]) -> Command:
         OSError: the script cannot be read.
     """
     with open(words[0], "rb", buffering=0) as file:
-        start = file.read(_FIRST_LINE_BYTES) or b""
+        start = file.read(FIRST_LINE_BYTES) or b""
     interpreter = interpreter_of(start) or [_SHELL]
     # A path, even if it has no slash: PATH is not for interpreter lines.
     program = interpreter[0] if "/" in interpreter[0] else f"./{interpreter[0]}"
     return Command(program, [*interpreter, *words])
-
-
-def interpreter_of(start: bytes) -> list[str]:
-    """The interpreter and its one argument, if any, from a script's first 256 bytes; empty if they name none.
-
-    As load_script in the kernel's fs/binfmt_script.c: everything behind the first blank is one argument.
-    """
-    if not start.startswith(b"#!"):
-        return []
-    first, newline, _ = start[2:].partition(b"\n")
-    line = first.partition(b"\0")[0].strip(b" \t")
-    program = line.replace(b"\t", b" ").partition(b" ")[0]
-    argument = line[len(program) :].lstrip(b" \t")
-    is_cut_off = len(start) == _FIRST_LINE_BYTES and not newline and not argument
-    if not program or is_cut_off:
-        return []
-    return [os.fsdecode(program), *([os.fsdecode(argument)] if argument else [])]
 
 
 def may_lead_a_group(job_id: int) -> bool:

@@ -18,7 +18,7 @@ from evalmon_agent.cli.options import experiment_argument, monitor_job_options, 
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
+from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, MonitorJobs, active_jobs
 from evalmon_agent.jobs.register import confirm
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
@@ -29,7 +29,7 @@ from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.waiting import Progress, Submitter, in_our_job, tell
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.helpers import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import unmeasured
@@ -74,7 +74,7 @@ def complete(
     """
     observer = Observer(experiment, slurm, settings, role="completion")
     measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
-    submitter = Submitter(experiment, settings, slurm, in_our_job(environ), sleep)
+    submitter = Submitter(experiment, settings, slurm, in_monitor_job(environ), sleep)
     deadline = time.monotonic() + _patience_s(environ)
     told = {"Error": unusable}
     unsaid = [blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", told)] if unusable else []
@@ -220,7 +220,7 @@ def _hand_on(
         write_summary(observer.experiment, state, observer=observer)
         return state
     waiting_for = active_jobs(observer.experiment, state)
-    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
+    helpers = MonitorJobs(observer.experiment, observer.slurm, observer.settings, environ)
     begins_in_s = later_s or (0.0 if waiting_for else WAITING_BEGIN_S)
     while True:
         outcome = helpers.submit("completion", afterany=waiting_for, later_s=begins_in_s)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs
 from evalmon_agent.monitor.poll import Observed
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
@@ -104,6 +104,6 @@ class Succession:
         return f"handed over to job {self._successor} before the time limit"
 
     def _submit(self, settings: Settings) -> str | None:
-        outcome = Helpers(self._experiment, self._slurm, settings, self._environ).submit("sidecar")
+        outcome = MonitorJobs(self._experiment, self._slurm, settings, self._environ).submit("sidecar")
         self._successor, self._refusal = outcome.job_id, outcome.refusal
         return self._successor

@@ -25,8 +25,9 @@ from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles
 from evalmon_agent.jobs import register
-from evalmon_agent.jobs.find_scripts import change_since, read
-from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.jobs.claims import new_token
+from evalmon_agent.jobs.eval_scripts import change_since, read
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.monitor.unlock import release_if_over
@@ -34,14 +35,12 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.more import Had, Limits, Options, memory_options, time_options
 from evalmon_agent.submission.plan import Prepared, Script, read_script
-from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
-from evalmon_agent.submitting import output_directories
-from evalmon_agent.submitting.accompany import Mode, accompany
-from evalmon_agent.submitting.evals import Evals
-from evalmon_agent.submitting.preview import preview
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submission.resources import Had, Limits, Options, memory_options, time_options
+from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
+from evalmon_agent.submitting.preview import output_warnings, preview
+from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
+from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
@@ -72,8 +71,8 @@ def command(
     """Resubmit evals that did not succeed, raising time or memory where it ran out."""
     settings = load_settings(experiment)
     report = retry(
-        Helpers(experiment, Slurm(os.environ), settings, os.environ),
-        Asked(names, failed_only=failed, changed=changed, max_retries=max_retries),
+        MonitorJobs(experiment, Slurm(os.environ), settings, os.environ),
+        RetryRequest(names, failed_only=failed, changed=changed, max_retries=max_retries),
         More(scale_time, scale_mem),
         mode=settings.mode,
         dry_run=dry_run,
@@ -99,13 +98,13 @@ class _Chosen:
     name: Name
     ev: Eval
     entry: Entry
-    again: Again
+    again: Retry
     result: EvalResult | None
 
 
 def retry(
-    helpers: Helpers,
-    asked: Asked,
+    helpers: MonitorJobs,
+    asked: RetryRequest,
     more: More,
     *,
     mode: Mode,
@@ -124,17 +123,17 @@ def retry(
     report = SubmitReport()
     retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(helpers))
-    report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
+    report.warnings = output_warnings([one.script for one in prepared], slurm, helpers.environ)
     report.warnings += scripts.warnings(experiment, [one.script for one in prepared])
     if dry_run:
         preview(helpers, prepared, report, mode=mode)
         return report
-    Evals(helpers, report, mode, sleep).submit(prepared)
-    report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
+    EvalSubmitter(helpers, report, mode, sleep).submit(prepared)
+    report.completion, report.sidecar = start_monitor_jobs(helpers, mode=mode, sidecar=report.sidecar)
     return report
 
 
-def _look(helpers: Helpers) -> ExperimentState:
+def _look(helpers: MonitorJobs) -> ExperimentState:
     """How everything stands now, with the figures that can be had without waiting."""
     observer = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command")
     state = observer.observe_once(at_least_s=0).state
@@ -171,8 +170,8 @@ class _Partitions:
 class _Retrier:
     """Chooses the evals, and makes their submissions; what is left out is told in the report."""
 
-    helpers: Helpers
-    asked: Asked
+    helpers: MonitorJobs
+    asked: RetryRequest
     more: More
     report: SubmitReport
     partitions: _Partitions
@@ -207,7 +206,7 @@ class _Retrier:
             elif counts is not None and entry is not None:
                 yield _Chosen(counts, ev, entry, self._with_own_log(again), left.result)
 
-    def _with_own_log(self, again: Again) -> Again:
+    def _with_own_log(self, again: Retry) -> Retry:
         """Since its log was read, somebody else may have put another in its place, which the script would obey."""
         if again.log is None:
             return again
@@ -301,7 +300,7 @@ def _one(
         first.entry.submission.output_dir,
         None if tasks is None else tuple(tasks),
         (*options, *array),
-        register.new_token(),
+        new_token(),
     )
     instead_of = {one.name: one.entry.token for one, _ in part}
     logs = logs_of({one.name[1]: one.again for one, _ in part}, script.content.decode(errors="replace"))
@@ -334,6 +333,6 @@ def _had(ev: Eval, result: EvalResult | None) -> Had:
     )
 
 
-def _told(again: Again, found: Sequence[Options], *, resumes: bool) -> str:
+def _told(again: Retry, found: Sequence[Options], *, resumes: bool) -> str:
     more = [text for options in found for text in options.told]
     return ", ".join([again.reason, *more, *([f"goes on from {again.log}"] if resumes else [])])

@@ -19,7 +19,7 @@ from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedErr
 from evalmon_agent.experiment import settings as settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs, active_jobs
 from evalmon_agent.jobs.register import confirm
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
@@ -31,7 +31,7 @@ from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.waiting import Submitter, in_our_job, tell
+from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.helpers import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
@@ -75,7 +75,7 @@ class Sidecar:
         self._observer = Observer(experiment, slurm, settings, role="sidecar")
         self._measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
         self._stop = StopSignals()
-        self._submitter = Submitter(experiment, settings, slurm, in_our_job(environ), self._pause)
+        self._submitter = Submitter(experiment, settings, slurm, in_monitor_job(environ), self._pause)
         self._is_stuck = False
         self._unsaid: list[list[str]] = []
         self._polls = 0
@@ -201,8 +201,8 @@ class Sidecar:
         self._stop.wait(seconds)
         return self._stop.is_set()
 
-    def _helpers(self) -> Helpers:
-        return Helpers(self._experiment, self._slurm, self._observer.settings, self._environ)
+    def _helpers(self) -> MonitorJobs:
+        return MonitorJobs(self._experiment, self._slurm, self._observer.settings, self._environ)
 
     def _work(self, state: ExperimentState, *, until: float) -> ExperimentState:
         """Capture figures as evals end, until the next poll is due."""

@@ -17,21 +17,21 @@ from evalmon_agent.errors import LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs, active_jobs
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submitting.waiting import Submitter, on_command, tell
+from evalmon_agent.submitting.submit_waiting import Submitter, on_command, tell
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.helpers import REFUSED, all_final, has_more_to_come, lacks_completion, somebody_completes
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
 from evalmon_agent.words.durations import clock
-from evalmon_agent.words.numbers import number
 from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import number
 from evalmon_agent.words.states import State
 
 _SILENT_POLLS = 2
@@ -138,7 +138,7 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
     waiting_for = active_jobs(observer.experiment, state)
     if not waiting_for:
         return state
-    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, observer.slurm.environ)
+    helpers = MonitorJobs(observer.experiment, observer.slurm, observer.settings, observer.slurm.environ)
     outcome = helpers.submit("completion", afterany=waiting_for)
 
     def change(state: ExperimentState, now: float) -> list[list[str]]:

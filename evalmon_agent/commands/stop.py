@@ -10,7 +10,7 @@ import click
 from evalmon_agent.cli.options import experiment_argument, load_settings
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import register
+from evalmon_agent.jobs import claims, register
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
@@ -51,7 +51,7 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list
     failure = slurm.cancel(ours)
     if failure is not None:
         raise SlurmUnavailableError(f"the monitoring jobs {' '.join(ours)} could not be ended: {failure.line}")
-    left = register.withdraw(experiment)
+    left = claims.withdraw(experiment)
     observer = Observer(experiment, slurm, settings, role="command")
     fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ended) or "none"}
     if left:

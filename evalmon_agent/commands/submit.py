@@ -18,18 +18,17 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs import register
-from evalmon_agent.jobs.find_scripts import find
-from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.jobs.claims import new_token
+from evalmon_agent.jobs.eval_scripts import find
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs
 from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.submission.plan import Prepared, plan
-from evalmon_agent.submitting import output_directories
-from evalmon_agent.submitting.accompany import Mode, accompany
-from evalmon_agent.submitting.evals import Evals
-from evalmon_agent.submitting.preview import preview
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submitting.preview import output_warnings, preview
+from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
+from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
@@ -88,14 +87,14 @@ def submit(
     report.skipped += [
         _skipped(one.submission, have, state) for one in planned if not have.keys().isdisjoint(_names(one.submission))
     ]
-    report.warnings = output_directories.warnings([one.script for one in new], slurm, environ)
+    report.warnings = output_warnings([one.script for one in new], slurm, environ)
     report.warnings += scripts_file.warnings(experiment, [one.script for one in new])
-    helpers = Helpers(experiment, slurm, settings, environ)
+    helpers = MonitorJobs(experiment, slurm, settings, environ)
     if dry_run:
         preview(helpers, new, report, mode=mode)
         return report
-    Evals(helpers, report, mode, sleep).submit(new)
-    report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
+    EvalSubmitter(helpers, report, mode, sleep).submit(new)
+    report.completion, report.sidecar = start_monitor_jobs(helpers, mode=mode, sidecar=report.sidecar)
     return report
 
 
@@ -119,7 +118,7 @@ def _checked(
     )
     _refuse_too_large(planned, settings)
     require_slurm(slurm)
-    new = [changed(one, token=register.new_token()) for one in planned]
+    new = [changed(one, token=new_token()) for one in planned]
     return list(map(Prepared, scripts, new)), known
 
 

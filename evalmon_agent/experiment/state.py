@@ -79,6 +79,21 @@ def load(experiment: Experiment) -> ExperimentState | None:
     return None if data is None else versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)
 
 
+class LastSaved:
+    """The state as last saved, for those who only read it: loaded again only once the file has changed."""
+
+    def __init__(self) -> None:
+        self._version: tuple[int, int, int] | None = None
+        self._state: ExperimentState | None = None
+
+    def load(self, experiment: Experiment) -> ExperimentState | None:
+        """As `load`."""
+        version = _version(experiment.state)
+        if version is None or version != self._version:
+            self._state, self._version = load(experiment), version
+        return self._state
+
+
 def load_foreign(experiment: Experiment) -> ExperimentState | None:
     """As `load`, of another user's experiment: whatever that user wrote there, it takes bounded memory and time.
 
@@ -104,6 +119,15 @@ def _read(path: str) -> bytes | None:
         return read_private(path, max_bytes=MAX_BYTES)
     except FileNotFoundError:
         return None
+
+
+def _version(path: str) -> tuple[int, int, int] | None:
+    """What tells two saved states apart: each is another file. None: there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _set_aside(path: str, now: float) -> str:

@@ -1,4 +1,4 @@
-"""Which of the jobs that a user means does Slurm know, and what does it know of them?"""
+"""Looks up in Slurm the jobs that a user wants to watch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.whereabouts import Whereabouts
-from evalmon_agent.submission.adoption import Job
+from evalmon_agent.submission.adoption import SlurmJob
 from evalmon_agent.words.job_id import JobId, number_of, task_of, whole_job
 from evalmon_agent.words.states import TERMINAL
 
@@ -27,7 +27,7 @@ class KnownJobs:
     accounting did not answer, "" if it did.
     """
 
-    jobs: dict[JobId, Job] = field(default_factory=dict)
+    jobs: dict[JobId, SlurmJob] = field(default_factory=dict)
     waiting_or_running: set[JobId] = field(default_factory=set)
     others: dict[JobId, str] = field(default_factory=dict)
     ours: set[JobId] = field(default_factory=set)
@@ -47,7 +47,7 @@ def known_jobs(slurm: Slurm, job_ids: Iterable[JobId]) -> KnownJobs:
         if _OURS.search(row.command):
             known.ours.add(whole_job(row.job_id))
         if row.submitted_at is not None:
-            known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name, script_of(row.command))
+            known.jobs[row.job_id] = SlurmJob(row.job_id, row.submitted_at, row.state, row.name, script_of(row.command))
             if row.state not in TERMINAL:
                 known.waiting_or_running.add(row.job_id)
     # Accounting may take an array for a job while it has only the beginning of it.
@@ -84,7 +84,7 @@ def _take_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[JobId]) -> 
         elif row.user not in {None, me}:
             known.others[whole_job(row.job_id)] = str(row.user)
         elif row.submitted_at is not None:
-            known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name or "")
+            known.jobs[row.job_id] = SlurmJob(row.job_id, row.submitted_at, row.state, row.name or "")
 
 
 def _place(known: KnownJobs, found: Iterable[Whereabouts]) -> None:

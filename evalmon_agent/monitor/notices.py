@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.our_jobs import active_jobs
+from evalmon_agent.jobs.monitor_jobs import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.slurm.failures import Failure

@@ -1,4 +1,4 @@
-"""How Slurm is asked: each question is an argv, a run and a parse; a failure is data, never an exception."""
+"""Asks Slurm: each question is an argv, a run and a parse; a failure is data, never an exception."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.slurm import (
-    configuration,
     sacct,
     sbatch,
     scontrol,
     seff,
     sinfo,
     squeue,
-    submit_line,
     whereabouts,
 )
 from evalmon_agent.slurm.commands import Finished, find_program, run
-from evalmon_agent.slurm.environment import clean, for_evals, for_our_jobs
+from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
 from evalmon_agent.slurm.failures import Failure, Kind, classify
+from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, whole_job
-from evalmon_agent.words.stamps import parse_stamp
 
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
@@ -116,11 +114,11 @@ class Slurm:
         if not self.has("sacct"):
             return {}
         delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(submit_line.argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
+        done = self._ask(sbatch.lookup_argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
         failure = _failure(done)
         if failure is None:
-            return submit_line.parse(done.stdout, delimiter=delimiter, tokens=tokens)
-        cannot_tell = failure.kind is Kind.ACCOUNTING_DISABLED or submit_line.is_unknown_field(done.stderr)
+            return sbatch.parse_lookup(done.stdout, delimiter=delimiter, tokens=tokens)
+        cannot_tell = failure.kind is Kind.ACCOUNTING_DISABLED or sbatch.is_unknown_field(done.stderr)
         return {} if cannot_tell else failure
 
     def efficiency(self, job_id: JobId) -> Finished:
@@ -134,12 +132,12 @@ class Slurm:
 
     def configuration(self) -> Mapping[str, str] | Failure:
         """The cluster's configuration, as the controller has it."""
-        done = self._ask(configuration.argv())
-        return _failure(done) or configuration.parse(done.stdout)
+        done = self._ask(scontrol.config_argv())
+        return _failure(done) or scontrol.parse_config(done.stdout)
 
     def version(self) -> tuple[int, int] | None:
         """Of which Slurm the commands are, as (24, 11)."""
-        return configuration.parse_version(self._ask(configuration.version_argv()).stdout)
+        return scontrol.parse_version(self._ask(scontrol.version_argv()).stdout)
 
     def node_memory(self) -> dict[str, int] | Failure:
         """{partition: bytes of its largest node}."""
@@ -164,15 +162,15 @@ class Slurm:
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
         known = self.configuration()
-        return not isinstance(known, Failure) and configuration.gives_whole_nodes(known)
+        return not isinstance(known, Failure) and scontrol.gives_whole_nodes(known)
 
-    def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
+    def submit(self, argv: Sequence[str], *, cwd: str, is_monitor_job: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
 
-        `ours`: the job is one of evalmon's, which says all it needs in its options; the user's SBATCH_GRES and the
-        like are meant for the evals.
+        `is_monitor_job`: its options say all that it needs; the user's SBATCH_GRES and the like are meant for
+        the evals.
         """
-        env = for_our_jobs(self._environ) if ours else for_evals(self._environ)
+        env = for_monitor_jobs(self._environ) if is_monitor_job else for_evals(self._environ)
         if "PWD" in env:
             env["PWD"] = cwd  # as after `cd`, before plain sbatch
         at = self._absolute(argv)

@@ -1,4 +1,4 @@
-"""What does squeue say of my jobs: the argv, and its rows as records."""
+"""Asks squeue about my jobs: the argv, and its rows as records."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 from evalmon_agent.words import durations
+from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, parse_job_id
-from evalmon_agent.words.numbers import count
-from evalmon_agent.words.stamps import parse_stamp
+from evalmon_agent.words.sizes import count
 from evalmon_agent.words.states import TERMINAL, State, parse_state
 
 # A record starts with \x1e, so that a newline in a name starts none; the name comes last, so that a

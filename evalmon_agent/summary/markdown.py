@@ -13,9 +13,8 @@ from evalmon_agent.summary.markdown_results import results_section
 from evalmon_agent.summary.markdown_use import advice_section, gpu_section
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
-from evalmon_agent.words.numbers import number
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.sizes import human_bytes, number
 
 _BAD = frozenset({"failed", "suspect"})
 _FOREIGN_AT_MOST = 20

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from evalmon_agent.summary.cells import cell
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary
 from evalmon_agent.words.durations import clock
-from evalmon_agent.words.numbers import number
+from evalmon_agent.words.sizes import number
 
 
 def attempts_section(evals: Sequence[EvalSummary]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.summary.cells import cell, table
 from evalmon_agent.summary.records import EvalSummary
-from evalmon_agent.words.numbers import number
+from evalmon_agent.words.sizes import number
 
 _HEAD = ["Evaluation", "Its log says", "Samples", "Scores"]
 

@@ -8,8 +8,7 @@ from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.summary.cells import cell, table
 from evalmon_agent.summary.records import EvalSummary
 from evalmon_agent.words.durations import clock
-from evalmon_agent.words.numbers import number
-from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.sizes import human_bytes, number
 
 _HEAD = [
     "Evaluation",

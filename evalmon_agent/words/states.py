@@ -1,4 +1,4 @@
-"""Which state is meant: Slurm's words, in every form it prints them, as the states of the log."""
+"""Parses the states that Slurm prints, in all their forms, as the states of the log."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from evalmon_agent.commands.sidecar import Sidecar
 from evalmon_agent.commands.status import status
 from evalmon_agent.commands.stop import stop
 from evalmon_agent.errors import UnreadableError, UsageError
-from evalmon_agent.jobs.find_scripts import find
+from evalmon_agent.jobs.eval_scripts import find
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running

@@ -16,14 +16,14 @@ from evalmon_agent.commands.status import status
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.commands.watch import WatchReport, watch
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.jobs.monitor_jobs import MonitorJobs, active_jobs
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.environment import for_our_jobs
-from evalmon_agent.submission.adoption import parse_wanted
-from evalmon_agent.submission.retry_plan import Asked
-from evalmon_agent.submitting.report import SubmitReport
-from evalmon_agent.submitting.waiting import Submitter, in_our_job
+from evalmon_agent.slurm.environment import for_monitor_jobs
+from evalmon_agent.submission.adoption import parse_requests
+from evalmon_agent.submission.retry_plan import RetryRequest
+from evalmon_agent.submitting.submit_evals import SubmitReport
+from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job
 from evalmon_agent.tracking.registry import Accepted, Intent, Refused, Submission
 from experiments import Exp, ended, pending, running
 
@@ -57,7 +57,7 @@ def watched(exp: Exp, *words: str) -> WatchReport:
         exp.experiment,
         QUICK,
         Slurm(environ),
-        wanted=parse_wanted(words),
+        wanted=parse_requests(words),
         match=None,
         mode="dependency",
         dry_run=False,
@@ -66,17 +66,17 @@ def watched(exp: Exp, *words: str) -> WatchReport:
 
 
 def retried(exp: Exp, *names: str) -> SubmitReport:
-    helpers = Helpers(exp.experiment, Slurm(exp.slurm.environ), QUICK, exp.slurm.environ)
-    return retry(helpers, Asked(names), More(), mode="dependency", dry_run=False, sleep=lambda _: None)
+    helpers = MonitorJobs(exp.experiment, Slurm(exp.slurm.environ), QUICK, exp.slurm.environ)
+    return retry(helpers, RetryRequest(names), More(), mode="dependency", dry_run=False, sleep=lambda _: None)
 
 
 def in_job(exp: Exp, settings: Settings) -> Submitter:
-    environ = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
-    return Submitter(exp.experiment, settings, Slurm(environ), in_our_job(environ), lambda _: None)
+    environ = {**for_monitor_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
+    return Submitter(exp.experiment, settings, Slurm(environ), in_monitor_job(environ), lambda _: None)
 
 
 def completes(exp: Exp, job_id: str, settings: Settings = QUICK) -> None:
-    environ = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": job_id}
+    environ = {**for_monitor_jobs(exp.slurm.environ), "SLURM_JOB_ID": job_id}
     pauses = iter(range(20))
     complete(exp.experiment, settings, Slurm(environ), environ=environ, sleep=lambda _: next(pauses))  # type: ignore[arg-type,return-value]
 

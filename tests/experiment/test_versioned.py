@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.experiment import heartbeat, identity, lock, reports, state, versioned
+from evalmon_agent.experiment import heartbeat, lock, reports, state, versioned
 from evalmon_agent.experiment import settings as settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat
@@ -42,7 +42,7 @@ def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
         "observer.json": (own / "observer.json", lambda: heartbeat.load(experiment.observer)),
         "registry.jsonl": (own / "registry.jsonl", lambda: Ledger(str(own / "registry.jsonl")).entries()),
         "lock.json": (own / "lock.json", lambda: lock.recorded(experiment)),
-        "experiment.json": (own / "experiment.json", lambda: identity.load(f"{own}/experiment.json")),
+        "experiment.json": (own / "experiment.json", lambda: Experiment.at(experiment.root).id),
     }
 
 

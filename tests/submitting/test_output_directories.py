@@ -8,7 +8,7 @@ import pytest
 
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.submission.plan import Script, read_script
-from evalmon_agent.submitting.output_directories import warnings
+from evalmon_agent.submitting.preview import output_warnings
 from fake_slurm import FakeSlurm
 
 
@@ -25,7 +25,7 @@ def script(folder: Path, name: str, *options: str) -> Script:
 
 
 def warned(fake: FakeSlurm, *scripts: Script, **env: str) -> list[str]:
-    return warnings(scripts, Slurm(fake.environ), {**fake.environ, **env})
+    return output_warnings(scripts, Slurm(fake.environ), {**fake.environ, **env})
 
 
 def test_a_directory_that_is_missing_is_told_once_with_what_to_run(fake: FakeSlurm, tmp_path: Path) -> None:

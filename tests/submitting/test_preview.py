@@ -12,7 +12,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.submitting import preview
-from evalmon_agent.submitting.report import SubmitReport, Totals
+from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from experiments import Exp
 from fake_slurm import US, Job
 

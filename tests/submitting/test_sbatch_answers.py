@@ -9,7 +9,7 @@ import pytest
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submitting.submit_evals import SubmitReport
 from experiments import Exp
 
 SILENT = "exec >/dev/null\n"

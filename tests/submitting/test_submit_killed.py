@@ -15,7 +15,7 @@ import faults
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submitting.submit_evals import SubmitReport
 from experiments import Exp
 from faults import Point
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.words.durations import clock, human, total
-from evalmon_agent.words.numbers import count, number
-from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.sizes import count, human_bytes, number
 
 ABSURD = [-1, -0.5, 1e308, float("inf"), float("-inf"), float("nan"), 10**400, None]
 

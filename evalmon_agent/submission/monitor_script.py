@@ -1,4 +1,4 @@
-"""How are our own jobs submitted: the sidecar's and the completion job's scripts and options."""
+"""Renders the batch scripts of the monitor jobs (sidecar and completion job), and sbatch's options for them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evalmon_agent.settings import FAST_POLLING, OurJob
-from evalmon_agent.slurm.sinfo import Partition
+from evalmon_agent.settings import FAST_POLLING, MonitorJob
+from evalmon_agent.slurm.sinfo import Partition, named_partitions
 from evalmon_agent.words.durations import time_option
 
 Kind = Literal["sidecar", "completion"]
@@ -82,7 +82,7 @@ def script(
     return "\n".join(["#!/bin/sh", *exports, f"{output}exec {shlex.join(words)}", ""])
 
 
-def options(job: OurJob, place: Place, *, kind: str, time_limit: str, afterany: Sequence[str] = ()) -> list[str]:
+def options(job: MonitorJob, place: Place, *, kind: str, time_limit: str, afterany: Sequence[str] = ()) -> list[str]:
     """sbatch's options for one of our jobs, the script's path not among them.
 
     gres is never taken over.
@@ -120,18 +120,6 @@ def time_min(time_limit: str) -> list[str]:
     """The option for a sidecar, which hands itself on before any limit and so may start with a shorter one."""
     limit_s = time_option(time_limit)
     return [f"--time-min={TIME_MIN_S // 60}"] if limit_s is None or limit_s > TIME_MIN_S else []
-
-
-def is_exclusive(partition: str | None, partitions: Sequence[Partition], *, linear: bool = False) -> bool:
-    """Whether a small job takes a whole node there, which a sidecar must not. `linear`: the cluster's select/linear."""
-    named = named_partitions(partition, partitions)
-    return any(p.exclusive or (linear and not p.oversubscribed) for p in named) or (linear and not named)
-
-
-def named_partitions(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
-    """Those that `--partition=a,b` names; without it, the default one."""
-    names = partition.split(",") if partition else []
-    return [p for p in partitions if (p.name in names if names else p.is_default)]
 
 
 def _commonest(key: str, found: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> str | None:

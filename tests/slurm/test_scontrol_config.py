@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.configuration import gives_whole_nodes, parse, parse_version
+from evalmon_agent.slurm.scontrol import gives_whole_nodes, parse_config, parse_version
 
 TEXT = """\
 Configuration data as of 2026-11-25T18:17:42
@@ -25,7 +25,7 @@ Slurmctld(primary) at vm is UP
 
 
 def test_each_line_is_a_name_and_a_value() -> None:
-    assert parse(TEXT) == {
+    assert parse_config(TEXT) == {
         "AccountingStorageBackupHost": "",
         "AccountingStorageType": "accounting_storage/slurmdbd",
         "AccountingStorageUser": "",
@@ -41,7 +41,7 @@ def test_a_cluster_that_gives_whole_nodes(kind: str, expected: bool) -> None:
     text = (
         f"SchedulerType           = sched/backfill\nSelectType              = select/{kind}\nSelectTypeParameters = x\n"
     )
-    assert expected == gives_whole_nodes(parse(text))
+    assert expected == gives_whole_nodes(parse_config(text))
     assert not gives_whole_nodes({})
 
 
@@ -62,5 +62,5 @@ def test_a_version_is_year_and_month(text: str, version: tuple[int, int] | None)
 
 @given(st.text())
 def test_no_text_raises(text: str) -> None:
-    parse(text)
+    parse_config(text)
     parse_version(text)

@@ -1,4 +1,4 @@
-"""How do the sidecar and the completion job get into Slurm: prepared like the evals, and never twice."""
+"""Submits the monitor jobs, sidecar and completion job: prepared like the evals, and never twice."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment import settings as settings_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.register import BatchJob, Outcome, claim, new_token, submit
-from evalmon_agent.settings import OurJob, Settings
+from evalmon_agent.jobs.claims import claim, new_token
+from evalmon_agent.jobs.register import BatchJob, Outcome, submit
+from evalmon_agent.settings import MonitorJob, Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.our_jobs import (
+from evalmon_agent.slurm.sinfo import Partition, is_exclusive
+from evalmon_agent.submission.monitor_script import (
     Kind,
     Place,
     cut_time,
-    is_exclusive,
     options,
     place_of,
     script,
@@ -37,8 +37,8 @@ WAITING_BEGIN_S = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Helpers:
-    """Submits our own jobs for one experiment."""
+class MonitorJobs:
+    """Submits the monitor jobs of one experiment."""
 
     experiment: Experiment
     slurm: Slurm
@@ -50,9 +50,9 @@ class Helpers:
 
         A sidecar that would take a node is refused.
         """
-        wanted: OurJob = getattr(self.settings, kind)
+        job: MonitorJob = getattr(self.settings, kind)
         place = self._place()
-        where = wanted.partition or place.partition
+        where = job.partition or place.partition
         partitions = self._partitions()
         if kind == "sidecar" and is_exclusive(where, partitions, linear=self.slurm.gives_whole_nodes()):
             return Outcome(None, f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
@@ -70,9 +70,9 @@ class Helpers:
         content = text.encode(errors="surrogateescape")
         path = scripts.write(self.experiment, token, [f"evalmon-{kind}"], content)
         settings_file.keep(self.experiment.kept_settings(token), self.settings)
-        time_limit = cut_time(wanted.time, where, partitions)
+        time_limit = cut_time(job.time, where, partitions)
         argv = options(
-            wanted,
+            job,
             place,
             kind=kind,
             time_limit=time_limit,
@@ -84,13 +84,13 @@ class Helpers:
             argv += time_min(time_limit)
         if kind == "completion" and self.settings.mail_user:
             argv += [f"--mail-user={self.settings.mail_user}", "--mail-type=END,FAIL"]
-        job = BatchJob(token, path, content, cwd=self.experiment.root, options=argv, ours=True)
-        return submit(self.experiment, self.slurm, job)
+        batch_job = BatchJob(token, path, content, cwd=self.experiment.root, options=argv, is_monitor_job=True)
+        return submit(self.experiment, self.slurm, batch_job)
 
     def _place(self) -> Place:
         """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
-        found = [entry for entry in self.experiment.ledger.entries() if entry.is_eval and entry.accepted is not None]
-        return place_of([self._options(entry) for entry in found[-_HEADS_READ:]], self.environ)
+        accepted = [entry for entry in self.experiment.ledger.entries() if entry.is_eval and entry.accepted is not None]
+        return place_of([self._options(entry) for entry in accepted[-_HEADS_READ:]], self.environ)
 
     def _options(self, entry: Entry) -> Mapping[str, str]:
         """The options of an eval's script; of an adopted job what Slurm gave it."""
@@ -112,7 +112,7 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[J
     them would submit one successor after the other.
     """
     over = set(_over(state)) if state is not None else set()
-    found: dict[JobId, None] = {}
+    active: dict[JobId, None] = {}
     registered: set[JobId] = set()
     for entry in experiment.ledger.entries():
         if not entry.is_eval or entry.accepted is None:
@@ -122,11 +122,11 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[J
         ids = [job_id] if tasks is None else [array_task(job_id, task) for task in tasks]
         registered.update(ids)
         if not over.issuperset(ids):
-            found[job_id] = None
+            active[job_id] = None
     for ev in state.evals.values() if state is not None else ():
         if not ev.final and ev.job_id not in registered and all(job.token is None for job in ev.jobs):
-            found[without_component(ev.job_id)] = None
-    return list(found)
+            active[without_component(ev.job_id)] = None
+    return list(active)
 
 
 def _over(state: ExperimentState) -> Iterator[JobId]:

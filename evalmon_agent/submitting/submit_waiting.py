@@ -14,19 +14,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evalmon_agent.errors import SlurmUnavailableError
-from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import register
-from evalmon_agent.jobs.find_scripts import change_since
-from evalmon_agent.jobs.prepare import prepared
-from evalmon_agent.jobs.register import Room
+from evalmon_agent.experiment.state import LastSaved
+from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs.claims import Room
+from evalmon_agent.jobs.eval_scripts import change_since, prepared
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.environment import carried, for_evals
-from evalmon_agent.slurm.late_environment import is_same
+from evalmon_agent.slurm.environment import carried, for_evals, is_same
 from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Submission
@@ -78,7 +76,7 @@ class Place:
         return self.any_environment or is_same(self.environ, entry.planned.environment)
 
 
-def in_our_job(environ: Mapping[str, str]) -> Place:
+def in_monitor_job(environ: Mapping[str, str]) -> Place:
     """The sidecar and the completion job: what they carry."""
     return Place(carried(environ), is_job=True)
 
@@ -108,6 +106,7 @@ class Submitter:
     sleep: Sleep = time.sleep
     _forbidden: str = ""
     _full: _Full | None = None
+    _saved: LastSaved = field(default_factory=LastSaved)
 
     @property
     def is_full(self) -> bool:
@@ -146,9 +145,9 @@ class Submitter:
 
     def _is_over_after(self, submission: Submission, progress: Progress, *, until: float) -> bool:
         """Submit one, once it is time for it; True if that is all for now."""
-        room = Room(self.settings.max_submit, self.settings.stagger)
-        while (claimed := register.claim_evals(self.experiment, submission, room)) == "too soon":
-            pause_s = register.seconds_to_wait(self.experiment.ledger.index(), room.stagger_s, now=time.time())
+        room = Room(self.settings.max_submit, self.settings.stagger, self._saved)
+        while (claimed := claims.claim_evals(self.experiment, submission, room)) == "too soon":
+            pause_s = claims.seconds_to_wait(self.experiment.ledger.index(), room.stagger_s, now=time.time())
             if time.time() + pause_s > until:
                 _because(progress, "stagger", f"stagger: {room.stagger_s:g} s")
                 return True
@@ -197,7 +196,7 @@ class Submitter:
 
     def _there(self) -> int:
         found = self.experiment.ledger.entries()
-        return in_queue(found, state_file.load(self.experiment))
+        return in_queue(found, self._saved.load(self.experiment))
 
     def _nothing_to_do_here(self, progress: Progress, left: Sequence[Entry]) -> Progress:
         if not left:

@@ -1,4 +1,4 @@
-"""Which scripts are meant: those named, or all that the settings' globs match below the experiment."""
+"""Finds and reads the scripts of evals, and writes what sbatch gets for each: the launcher that carries it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import glob
 import os
 import re
 import stat
+import sys
 from collections.abc import Sequence
 
+import evalmon_agent
 from evalmon_agent.errors import UsageError
+from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
 from evalmon_agent.files.permissions import is_trusted, user_name, writers
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.trusted import read_at
+from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.settings import Settings
-from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Script, read_script
+from evalmon_agent.submission.launcher import Monitored, render
+from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Prepared, Script, read_script
+from evalmon_agent.tracking.registry import Submission
 
 _ADVICE = "to submit it all the same, name it: evalmon submit EXP SCRIPT..."
 _DIGITS = re.compile(r"(\d+)")
@@ -72,13 +79,13 @@ def _named(experiment: Experiment, name: str) -> str:
 
 
 def _matching(experiment: Experiment, settings: Settings) -> list[str]:
-    found = {
+    matches = {
         os.path.join(experiment.root, match)
         for pattern in settings.scripts
         for match in glob.glob(pattern, root_dir=experiment.root, recursive=True)
     }
     ours = experiment.directory + os.sep
-    return sorted((path for path in found if not path.startswith(ours)), key=_naturally)
+    return sorted((path for path in matches if not path.startswith(ours)), key=_naturally)
 
 
 def _naturally(path: str) -> list[tuple[int, str]]:
@@ -127,3 +134,46 @@ def _refuse_foreign_links(experiment: Experiment, path: str) -> None:
             return  # opening it will say why
         if stat.S_ISLNK(status.st_mode) and not is_trusted(status.st_uid):
             raise UsageError(f"{path}: {place} is a link of {user_name(status.st_uid)}; {_ADVICE}")
+
+
+def prepare(experiment: Experiment, settings: Settings, new: Prepared) -> BatchJob:
+    """Write the launcher."""
+    launcher, submission = launcher_for(experiment, settings, new), new.submission
+    parts = scripts.launcher_parts(experiment, submission.script, new.script.content)
+    return _batch_job(scripts.write(experiment, submission.token, parts, launcher), launcher, submission)
+
+
+def launcher_for(experiment: Experiment, settings: Settings, new: Prepared) -> bytes:
+    """The launcher's text."""
+    script, submission = new.script, new.submission
+    return render(
+        Monitored(
+            script=script.content,
+            path=submission.script,
+            leading_lines=script.head.leading_lines,
+            shebang=script.head.shebang or "",
+            monitor_dir=experiment.directory,
+            name=submission.name,
+            output_dir=submission.output_dir or os.path.dirname(submission.script),
+            is_array=submission.tasks is not None,
+            token=submission.token,
+            experiment_id=experiment.id or "",
+            interpreter=sys.executable,
+            package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
+            sample_interval_s=settings.sample_interval,
+            retry_logs=new.retry_logs,
+        )
+    )
+
+
+def prepared(experiment: Experiment, submission: Submission) -> BatchJob | None:
+    """What `prepare` wrote earlier; None if it is gone."""
+    launcher = scripts.read_launcher(experiment, submission.token, submission.script)
+    path = shown(scripts.launcher_of(experiment, submission.token, submission.script))
+    return None if launcher is None else _batch_job(path, launcher, submission)
+
+
+def _batch_job(path: str, launcher: bytes, submission: Submission) -> BatchJob:
+    return BatchJob(
+        submission.token, path, launcher, cwd=os.path.dirname(submission.script), options=submission.options
+    )

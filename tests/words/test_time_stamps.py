@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.words.stamps import parse_stamp
+from evalmon_agent.words.durations import parse_stamp
 
 
 @pytest.mark.parametrize(
