@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.gpu_csv import GpuTable, parse
-from evalmon_agent.evidence.gpu_figures import GpuFigures, between, figures
-from evalmon_agent.evidence.gpu_use import Span
+from evalmon_agent.evidence.gpu_figures import GpuFigures
+from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
 
 MIB = 1024 * 1024
 
@@ -118,7 +118,7 @@ def test_what_the_sampler_adds_comes_before_the_instants() -> None:
 
 def test_samples_got_and_expected_stand_side_by_side() -> None:
     text = OUR_HEADER + our_tick(0, 5, 5) + our_tick(30, 5, 5)
-    found = figures(parse(text), span=Span(BEGIN_UNIX_S, BEGIN_UNIX_S + 300.5, 30.0))
+    found = figures(parse(text), span=SampledSpan(BEGIN_UNIX_S, BEGIN_UNIX_S + 300.5, 30.0))
     assert found is not None
     assert (found.samples, found.samples_expected) == (2, 11)
 

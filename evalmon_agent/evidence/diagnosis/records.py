@@ -1,16 +1,21 @@
-"""What is known of an attempt that ended, for the question why. Pure."""
+"""Holds the records of a diagnosis: how an attempt ended (its input), and why (its result). Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.words.states import State
 
+UNKNOWN = "unknown"
+_BETWEEN_LINES = " ⏎ "
+
 
 @dataclass(frozen=True, slots=True)
-class Unopened:
+class UnopenedFile:
     """What Slurm could not open to start the job: the directory of its output, or its input file; None: unknown.
 
     `problem` is what the system says of it here; None where it is in order, seen from here.
@@ -22,8 +27,8 @@ class Unopened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """`state` is Slurm's; `exit_code` and `signal` the command's; unknown is None."""
+class AttemptEnd:
+    """How an attempt ended. `state` is Slurm's; `exit_code` and `signal` the command's; unknown is None."""
 
     state: State | None
     exit_code: int | None = None
@@ -36,15 +41,26 @@ class Case:
     """The end of what the job printed."""
     result: EvalResult | None = None
     expects_log: bool = False
-    unopened: Unopened | None = None
+    unopened: UnopenedFile | None = None
 
     @property
     def succeeded(self) -> bool:
         """Whether neither Slurm, nor the command, nor the eval's log tells of a failure."""
-        ended_well = not self.exit_code and not self.signal
-        return self.state is State.COMPLETED and ended_well and not self.log_disagrees
+        log_disagrees = self.expects_log if self.result is None else not self.result.succeeded
+        return self.state is State.COMPLETED and not self.exit_code and not self.signal and not log_disagrees
 
-    @property
-    def log_disagrees(self) -> bool:
-        """Whether the eval's log does not say success, or is missing."""
-        return self.expects_log if self.result is None else not self.result.succeeded
+
+class Diagnosis(Struct, frozen=True):
+    """Why an attempt failed. `cause` is a stable slug, whose words are in `causes.CAUSES`.
+
+    `evidence` is the line that shows the cause; of an unknown cause, the last lines of what the job printed.
+    """
+
+    cause: str
+    evidence: str | None
+    advice: str | None
+
+
+def one_line(evidence: str) -> str:
+    """Several last lines as one."""
+    return evidence.replace("\n", _BETWEEN_LINES)

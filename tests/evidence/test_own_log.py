@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from evalmon_agent.evidence.attempt_log import Attempt, pick
-from evalmon_agent.evidence.eval_log import EvalLog
+from evalmon_agent.evidence.own_log import AttemptSpan, pick
+from evalmon_agent.evidence.result import EvalLog
 
 START_S = 1_771_597_692.6
-ATTEMPT = Attempt(started_at=START_S, ended_at=START_S + 300)
+ATTEMPT = AttemptSpan(started_at=START_S, ended_at=START_S + 300)
 
 
 def log(after_s: float, *, status: str = "success", task: str = "capitals", subject: str = "") -> EvalLog:

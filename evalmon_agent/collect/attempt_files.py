@@ -1,4 +1,4 @@
-"""Where did an attempt leave something: its script, what it printed, when it ran, where its eval's logs may lie."""
+"""Finds the files of an attempt: its script, its output, its eval's log."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.errors import UsageError
-from evalmon_agent.evidence import attempt_log
-from evalmon_agent.evidence.kinds.known import KINDS
+from evalmon_agent.evidence.diagnosis.records import UnopenedFile
+from evalmon_agent.evidence.kinds import KINDS
+from evalmon_agent.evidence.own_log import AttemptSpan, pick
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
 from evalmon_agent.evidence.script_text import directories, words_behind
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.trusted import OwnedFiles, read_at
+from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.sbatch_options import output_path
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.tracking.records import Attempt, Eval
@@ -95,7 +98,33 @@ def _is_there(path: str, files: OwnedFiles) -> bool:
         return False
 
 
-def span_of(ev: Eval, attempt: Attempt, *, output: str = "") -> attempt_log.Attempt | None:
+def unopened_file(outputs: Outputs, slurm: Slurm, job_id: JobId) -> UnopenedFile:
+    """The file that Slurm could not open to start a job: by the script's options, else by asking Slurm."""
+    written = [path for path in (outputs.output, outputs.errors) if path is not None]
+    return _unwritable(written) or _unopened_by_slurm(slurm, job_id) or UnopenedFile(path=_directory(written))
+
+
+def _unopened_by_slurm(slurm: Slurm, job_id: JobId) -> UnopenedFile | None:
+    files = slurm.standard_files(job_id)
+    written = [files[name] for name in ("StdOut", "StdErr") if name in files]
+    read = files.get("StdIn", os.devnull)
+    if unwritable := _unwritable(written):
+        return unwritable
+    if not os.access(read, os.R_OK):
+        return UnopenedFile("input", read, "cannot be read here")
+    return UnopenedFile(path=_directory(written)) if written else None
+
+
+def _unwritable(paths: list[str]) -> UnopenedFile | None:
+    problems = ((path, why_not_writable(path)) for path in paths)
+    return next((UnopenedFile("output", os.path.dirname(path), problem) for path, problem in problems if problem), None)
+
+
+def _directory(paths: list[str]) -> str | None:
+    return os.path.dirname(paths[0]) if paths else None
+
+
+def span_of(ev: Eval, attempt: Attempt, *, output: str = "") -> AttemptSpan | None:
     """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
     report = attempt.report
     mine = report is not None and report.started_at is not None
@@ -104,7 +133,7 @@ def span_of(ev: Eval, attempt: Attempt, *, output: str = "") -> attempt_log.Atte
         return None
     ended_at = report.ended_at if report is not None and report.ended_at is not None else attempt.ended_at
     parts = ev.name.split("/")
-    return attempt_log.Attempt(
+    return AttemptSpan(
         started_at,
         ended_at,
         slack_s=_OWN_CLOCK_SLACK_S if mine else _SLURM_CLOCK_SLACK_S,
@@ -114,14 +143,14 @@ def span_of(ev: Eval, attempt: Attempt, *, output: str = "") -> attempt_log.Atte
 
 
 def result_of(
-    reader: LogReader, ev: Eval, script: str, span: attempt_log.Attempt | None, *, job_id: JobId
+    reader: LogReader, ev: Eval, script: str, span: AttemptSpan | None, *, job_id: JobId
 ) -> EvalResult | None:
     """What the attempt's own log says; None if none is found."""
     if span is None:
         return None
     places, nested = _places(ev, script, job_id)
     found = reader.logs(places, nested=nested, written_since=span.started_at)
-    path = attempt_log.pick(found.logs, span)
+    path = pick(found.logs, span)
     if path is not None:
         return to_result(found.logs[path], path=path)
     # A log that is there but cannot be read is not a missing one.

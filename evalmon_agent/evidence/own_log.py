@@ -1,18 +1,18 @@
-"""Which of several logs tells how an attempt ended? Pure."""
+"""Chooses the log that an attempt wrote from those in its directories. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evalmon_agent.evidence.eval_log import CANCELLED, ERROR, STARTED, SUCCESS, EvalLog
+from evalmon_agent.evidence.result import CANCELLED, ERROR, STARTED, SUCCESS, EvalLog
 
 _WORST_FIRST = (ERROR, CANCELLED, STARTED, SUCCESS)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """What is known of an attempt. Times are epoch seconds."""
+class AttemptSpan:
+    """When an attempt ran, and what tells its log from others. Times are epoch seconds."""
 
     started_at: float
     ended_at: float | None = None
@@ -25,7 +25,7 @@ class Attempt:
     """The end of what the job printed: inspect prints the path of each log that it has finished."""
 
 
-def pick(logs: Mapping[str, EvalLog], attempt: Attempt) -> str | None:
+def pick(logs: Mapping[str, EvalLog], span: AttemptSpan) -> str | None:
     """The path of the attempt's log; None if none of them is.
 
     1. A log is a candidate if its `created` lies between the attempt's start and end: a directory keeps the logs of
@@ -35,23 +35,23 @@ def pick(logs: Mapping[str, EvalLog], attempt: Attempt) -> str | None:
     3. Of several tries at the same (task, model and arguments) the newest counts: retries write new logs.
     4. If one job evaluated several things, the worst of them says how it went: error, cancelled, started, success.
     """
-    candidates = {path: log for path, log in logs.items() if _is_within(log, attempt)}
-    printed = "".join(attempt.output.split())  # long paths are wrapped at 80 columns
+    candidates = {path: log for path, log in logs.items() if _is_within(log, span)}
+    printed = "".join(span.output.split())  # long paths are wrapped at 80 columns
     named = {path: log for path, log in candidates.items() if path.rpartition("/")[2] in printed}
-    of_task = {path: log for path, log in candidates.items() if _task_name(log.task) == _task_name(attempt.task)}
+    of_task = {path: log for path, log in candidates.items() if _task_name(log.task) == _task_name(span.task)}
     newest: dict[str, str] = {}
     for path, log in sorted((named or of_task or candidates).items(), key=lambda item: _age(*item)):
         newest[log.subject] = path
     return min(reversed(newest.values()), key=lambda path: _WORST_FIRST.index(logs[path].status), default=None)
 
 
-def _is_within(log: EvalLog, attempt: Attempt) -> bool:
+def _is_within(log: EvalLog, span: AttemptSpan) -> bool:
     if log.created is None:
         return False
     created_at = log.created.timestamp()
     # `created` is in whole seconds, cut off.
-    is_begun = created_at + 1 > attempt.started_at - attempt.slack_s
-    return is_begun and (attempt.ended_at is None or created_at <= attempt.ended_at + attempt.slack_s)
+    is_begun = created_at + 1 > span.started_at - span.slack_s
+    return is_begun and (span.ended_at is None or created_at <= span.ended_at + span.slack_s)
 
 
 def _task_name(task: str | None) -> str:

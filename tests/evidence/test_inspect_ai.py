@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.eval_log import EvalLog
-from evalmon_agent.evidence.inspect_log import completed_samples, interpret
-from evalmon_agent.evidence.result import EvalResult, to_result
+from evalmon_agent.evidence.kinds.inspect_ai import completed_samples, interpret
+from evalmon_agent.evidence.result import EvalLog, EvalResult, to_result
 
 SPEC = {
     "created": "2026-11-23T14:41:54+00:00",
