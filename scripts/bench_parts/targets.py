@@ -9,6 +9,7 @@ _LONG_PSS_MIB = 20.8
 _LONG_S = 60
 
 _TICK_MS = 1.0
+_LOOKS_S_PER_HOUR = 1.0
 _START_MS = 20.0
 
 _RUNS = ("evalmon run", "evalmon run, in a job")
@@ -32,7 +33,7 @@ class Target:
 
 def targets(found: Mapping[str, object], *, seconds: float) -> list[Target]:
     """All of them, measured or not; `seconds` is the length of the long command."""
-    return [*_short(found), *_start(found), *_long(found, seconds), _tick(found)]
+    return [*_short(found), *_start(found), *_long(found, seconds), _tick(found), _looks(found)]
 
 
 def as_rows(targets: list[Target]) -> list[dict[str, object]]:
@@ -71,6 +72,11 @@ def _long(found: Mapping[str, object], seconds: float) -> Iterator[Target]:
 def _tick(found: Mapping[str, object]) -> Target:
     own_ms = number(found, "ticks", "8 GPU", "own_ms_per_tick")
     return Target("a tick with 8 GPUs, without the driver's part: CPU", own_ms, _TICK_MS, "ms")
+
+
+def _looks(found: Mapping[str, object]) -> Target:
+    cpu_s = number(found, "looks", "1 GPU", "cpu_s_per_hour")
+    return Target("a look a second, 1 GPU: CPU in an hour", cpu_s, _LOOKS_S_PER_HOUR, "s")
 
 
 def number(found: Mapping[str, object], *keys: str) -> float | None:
