@@ -23,21 +23,21 @@ _LEAD_S = 2.0
 
 def main() -> int:
     """0: all is as it shall be; 1: something is not; 69: no GPU here."""
-    asked = parser().parse_args()
+    options = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="evalmon-verify-gpu.") as scratch:
         try:
-            setting = standin_setting(Path(scratch), asked) if asked.standin else real_setting(asked.gpu)
+            setting = standin_setting(Path(scratch), options) if options.standin else real_setting(options.gpu)
         except NoGpuError as error:
             print(f"verify-gpu: {error}")
             return _UNAVAILABLE
-        return _verify(setting, Path(scratch), asked)
+        return _verify(setting, Path(scratch), options)
 
 
-def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
-    output = asked.output_dir or scratch
+def _verify(setting: Setting, scratch: Path, options: argparse.Namespace) -> int:
+    output = options.output_dir or scratch
     output.mkdir(parents=True, exist_ok=True)
     start = setting.start or time.time() + _LEAD_S
-    busy, steps = _run(setting, output, start, asked.interval)
+    busy, steps = _run(setting, output, start, options.interval)
     our_text = _text(output / "gpu_metrics.csv")
     their_text = _text(output / "nvidia-smi.csv")
     ours, theirs = tables.read(our_text), tables.read(their_text)
@@ -50,7 +50,7 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
     found = {
         "gpu": setting.name,
         "driver": setting.driver,
-        "interval_s": asked.interval,
+        "interval_s": options.interval,
         "utilization": errors,
         "columns": [dataclasses.asdict(column) for column in columns],
         "power": compare.power(ours, theirs),
@@ -58,7 +58,7 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
         "windows": [dataclasses.asdict(window) for window in windows],
     }
     (output / "verify-gpu.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2) if asked.json else report.text(found, columns, errors))
+    print(json.dumps(found, indent=2) if options.json else report.text(found, columns, errors))
     return 0 if all(found["verdicts"].values()) else 1
 
 
