@@ -180,7 +180,7 @@ def measure(
     `deadline` is monotonic: thousands of evals that end at once may hold up neither a poll nor the end of a job.
     """
     while True:
-        found = measurer.step(state, clock=time.time, until=time.time() + _PAUSE_S, final=final)
+        found = measurer.step(observer.unmeasured(state), clock=time.time, until=time.time() + _PAUSE_S, final=final)
         if found:
             state = observer.record(measurements=found)
         if not found or time.monotonic() >= deadline:

@@ -208,7 +208,7 @@ class Sidecar:
         """Capture figures as evals end, until the next poll is due."""
         while not self._stop.is_set() and time.monotonic() < until:
             state = measure(self._observer, self._measurer, state, deadline=until)
-            due_at = self._measurer.next_at(state)
+            due_at = self._measurer.next_at(self._observer.unmeasured(state))
             if due_at is None or not (all_final(state) or due_at < time.time() + until - time.monotonic()):
                 return state
             self._stop.wait(min(max(due_at - time.time(), 0.2), max(until - time.monotonic(), 0.0)))

@@ -42,8 +42,7 @@ from evalmon_agent.submission.adoption import (
     requested_jobs,
 )
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_monitor_jobs
-from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
@@ -210,8 +209,10 @@ def _why_not(known: KnownJobs, wanted: WatchRequest) -> str:
 def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState, list[Entry]]:
     """What is known of the experiment, its files read anew; nothing is written."""
     state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
-    local, found = read_local(experiment, state)
-    fold(state, Facts(local.registrations, local.reports), lost_after_s=settings.lost_after)
+    tracker = Tracker(state)
+    facts, found = read_local(experiment, tracker)
+    tracker.take(facts)
+    tracker.events(lost_after_s=settings.lost_after)
     return state, found
 
 

@@ -6,7 +6,7 @@ Nothing here waits: an attempt that has no figures yet is left for a later step,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from evalmon_agent.collect.collect import collect
@@ -17,8 +17,7 @@ from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.facts import Measurement
-from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
+from evalmon_agent.tracking.wanted import Unmeasured
 from evalmon_agent.words.job_id import parse_job_id
 
 Key = tuple[str, str, float | None, int | None]
@@ -52,14 +51,14 @@ class Measurer:
     _seff_silent: int = 0
 
     def step(
-        self, state: ExperimentState, *, clock: Callable[[], float], until: float, final: bool = False
+        self, unmeasured: Iterable[Unmeasured], *, clock: Callable[[], float], until: float, final: bool = False
     ) -> list[Measurement]:
         """What can be measured now, one seff after another until `until` (epoch).
 
         `final`: wait no longer, and leave out seff where accounting has the figures.
         """
         found = []
-        for owed in unmeasured(state):
+        for owed in unmeasured:
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
                 evidence = collect(self.experiment, owed, self._reader, slurm=self.slurm)
@@ -69,9 +68,9 @@ class Measurer:
                 break
         return found
 
-    def next_at(self, state: ExperimentState) -> float | None:
+    def next_at(self, unmeasured: Iterable[Unmeasured]) -> float | None:
         """When the next step may bring something; None if nothing is owed."""
-        times = (self._due_at(owed) for owed in unmeasured(state))
+        times = (self._due_at(owed) for owed in unmeasured)
         return min((at for at in times if at is not None), default=None)
 
     def _due_at(self, owed: Unmeasured) -> float | None:
