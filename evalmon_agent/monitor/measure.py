@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
 from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.facts import Measurement
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
@@ -43,8 +42,7 @@ class _Tries:
 class Measurer:
     """Captures figures for one process. `retry_delay_s`: between the two tries of seff."""
 
-    experiment: Experiment
-    slurm: Slurm
+    session: Session
     retry_delay_s: float
     _tries: dict[Key, _Tries] = field(default_factory=dict)
     _seff_works: bool | None = None
@@ -62,7 +60,7 @@ class Measurer:
         for owed in unmeasured(state):
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
-                evidence = collect(self.experiment, owed, self._reader, slurm=self.slurm)
+                evidence = collect(self.session.experiment, owed, self._reader, slurm=self.session.slurm)
                 name, job_id, submitted_at, restart = owed.key
                 found.append(Measurement(name, job_id, submitted_at, figures, evidence, restart))
             if clock() >= until:
@@ -106,7 +104,7 @@ class Measurer:
         if job_id is None:
             tries.seff_done = True
             return None
-        done = self.slurm.efficiency(job_id)
+        done = self.session.slurm.efficiency(job_id)
         self._seff_silent = self._seff_silent + 1 if done.timed_out else 0
         if self._seff_silent >= _SILENT_AT_MOST:
             self._seff_works = False
@@ -123,7 +121,7 @@ class Measurer:
 
     def _has_seff(self) -> bool:
         if self._seff_works is None:
-            self._seff_works = self.slurm.has("seff")
+            self._seff_works = self.session.slurm.has("seff")
         return self._seff_works
 
 

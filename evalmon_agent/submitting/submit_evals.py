@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from evalmon_agent.jobs import claims, register
 from evalmon_agent.jobs.claims import Room
 from evalmon_agent.jobs.eval_scripts import prepare
-from evalmon_agent.jobs.monitor_jobs import MonitorJobs
 from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, MonitorJobReports, start_sidecar
@@ -68,14 +68,14 @@ class SubmitReport:
 class EvalSubmitter:
     """Submits evals for one command, or puts on record that they wait."""
 
-    helpers: MonitorJobs
+    session: Session
     report: SubmitReport
     mode: Mode
     sleep: Callable[[float], object] = time.sleep
 
     def submit(self, new: Sequence[Prepared]) -> None:
         """All of them, and those that wait from before, as far as there is room."""
-        settings = self.helpers.settings
+        settings = self.session.settings
         if settings.max_submit is not None or settings.stagger:
             self._plan(new)
         else:
@@ -88,16 +88,16 @@ class EvalSubmitter:
                 self._plan(new[number - 1 :])
                 return
             if number == _MANY and len(new) > number and self.mode == "sidecar":
-                self.report.sidecar = start_sidecar(self.helpers, mode=self.mode)
+                self.report.sidecar = start_sidecar(self.session, mode=self.mode)
 
     def _submit_one(self, one: Prepared) -> bool:
         """False if the site takes no more for now."""
-        experiment, submission = self.helpers.experiment, one.submission
+        experiment, submission = self.session.experiment, one.submission
         job = self._prepare(one)
         if claims.claim_evals(experiment, submission, Room(), instead_of=one.instead_of) != "claimed":
             self.report.skipped.append(_taken(submission))
             return True
-        outcome = register.submit(experiment, self.helpers.slurm, job)
+        outcome = register.submit(experiment, self.session.slurm, job)
         if outcome.job_id is not None:
             self._submitted(one, submission, outcome.job_id)
         elif not outcome.limit:
@@ -108,17 +108,17 @@ class EvalSubmitter:
         """Put these on record as waiting, with the environment that they are to have."""
         for one in new:
             self._prepare(one)
-        experiment = self.helpers.experiment
+        experiment = self.session.experiment
         known = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in known if e.planned is not None)
-        environment = digest(for_evals(self.helpers.environ), salt=next(salts, None) or claims.new_token())
+        environment = digest(for_evals(self.session.environ), salt=next(salts, None) or claims.new_token())
         planned = claims.plan_evals(experiment, new, environment=environment)
         self.report.skipped += [_taken(one.submission) for one in new if one.submission.token not in planned]
 
     def _submit_waiting(self, new: Mapping[str, Prepared]) -> None:
-        helpers = self.helpers
-        place = on_command(helpers.environ, submits=True)
-        submitter = Submitter(helpers.experiment, helpers.settings, helpers.slurm, place, self.sleep)
+        session = self.session
+        place = on_command(session.environ, submits=True)
+        submitter = Submitter(session, place, self.sleep)
         progress = submitter.run(until=time.time() + _PATIENCE_S)
         for submission, job_id in progress.submitted:
             token = submission.token
@@ -127,12 +127,12 @@ class EvalSubmitter:
         self._tell_waiting(progress)
 
     def _tell_waiting(self, progress: Progress) -> None:
-        helpers = self.helpers
-        left = waiting(helpers.experiment.ledger.entries())
+        session = self.session
+        left = waiting(session.experiment.ledger.entries())
         why = progress.detail or "submitted by somebody else"
         self.report.waiting += [{"name": entry.submission.name, "why": why} for entry in left]
         if left:
-            tell(Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command"), progress)
+            tell(Observer(session, role="command"), progress)
 
     def _submitted(self, one: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
         told = {"name": submission.name, "job_id": job_id, "script": submission.script}
@@ -140,8 +140,7 @@ class EvalSubmitter:
         self.report.submitted.append({**told, "why": why} if why else told)
 
     def _prepare(self, one: Prepared) -> BatchJob:
-        helpers = self.helpers
-        return prepare(helpers.experiment, helpers.settings, one)
+        return prepare(self.session.experiment, self.session.settings, one)
 
 
 def _taken(submission: Submission) -> dict[str, str | None]:
