@@ -15,7 +15,7 @@ PACKAGE = ROOT / "evalmon_agent"
 LINT = "import sys; from importlinter.cli import lint_imports_command; lint_imports_command(['--no-cache'])"
 
 FORBIDDEN = {
-    "errors": "words.stamps",
+    "errors": "words.states",
     "words": "files.replace",
     "files": "tracking.fold",
     "evidence": "settings",

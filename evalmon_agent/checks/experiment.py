@@ -15,8 +15,8 @@ from evalmon_agent.experiment.exposure import exposure, refuse_world_writable
 from evalmon_agent.experiment.lock import Choice, mount_at, recorded, stranded_holder, would_choose
 from evalmon_agent.files.marker import marker_works
 from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
-from evalmon_agent.files.ownership import user_name
-from evalmon_agent.files.sweep import OLD_AFTER_S
+from evalmon_agent.files.permissions import user_name
+from evalmon_agent.files.replace import OLD_AFTER_S
 from evalmon_agent.settings import Settings
 
 _AGREE_S = 5.0

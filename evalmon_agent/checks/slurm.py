@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from evalmon_agent.checks.finding import Finding, ok, problem, warning
-from evalmon_agent.settings import OurJob, Settings
+from evalmon_agent.settings import MonitorJob, Settings
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, Kind
@@ -131,7 +131,7 @@ def _told(partition: Partition) -> str:
 def _our_jobs(partitions: Sequence[Partition], settings: Settings) -> list[Finding]:
     findings = []
     names = {partition.name for partition in partitions}
-    ours: Mapping[str, OurJob] = {"sidecar": settings.sidecar, "completion": settings.completion}
+    ours: Mapping[str, MonitorJob] = {"sidecar": settings.sidecar, "completion": settings.completion}
     for kind, job in ours.items():
         unknown = [name for name in (job.partition or "").split(",") if name and name not in names]
         if unknown:

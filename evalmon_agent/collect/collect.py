@@ -1,26 +1,41 @@
-"""What did an attempt leave behind: its GPU metrics, its eval's log, why it failed. Read once, bounded, unlocked."""
+"""Collects what an ended attempt left behind: its GPU metrics, its eval's log, why it failed. Bounded, unlocked."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 
+from evalmon_agent.collect.attempt_files import (
+    outputs_of,
+    result_of,
+    script_of,
+    span_of,
+    text_of,
+    unopened_file,
+)
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.collect.gpu import gpu_figures
-from evalmon_agent.collect.traces import outputs_of, result_of, script_of, span_of, text_of
-from evalmon_agent.collect.unopened import unopened
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.kinds.known import expects_log
+from evalmon_agent.evidence.gpu_csv import parse
+from evalmon_agent.evidence.gpu_figures import GpuFigures
+from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
+from evalmon_agent.evidence.kinds import expects_log
+from evalmon_agent.evidence.own_log import AttemptSpan
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.permissions import user_name
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.case import case_of, was_not_started
 from evalmon_agent.tracking.path import ENDS, slurm_says
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Foreign, Job
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Foreign, Job, JobReport
 from evalmon_agent.tracking.wanted import Unmeasured
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
 
 _BUDGET_S = 5.0
+_CSV = re.compile(r"gpu_metrics(?:\.[^/]+)?\.csv")
+_CSV_BYTES = 16 * 1024 * 1024
 
 
 def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slurm: Slurm) -> Evidence:
@@ -39,22 +54,46 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
     span = span_of(ev, attempt, output=output)
     result = result_of(reader, ev, script, span, job_id=job.job_id)
     expected = expects_log(script, attempt.report.programs if attempt.report is not None else ())
-    case = case_of(
+    end = case_of(
         attempt,
         state=_state(ev, job, attempt),
         printed=f"{output}\n{text_of(outputs.errors, files=files)}",
         result=result,
         expects_log=expected,
-        unopened=unopened(outputs, slurm, job.job_id) if was_not_started(attempt) else None,
+        unopened=unopened_file(outputs, slurm, job.job_id) if was_not_started(attempt) else None,
     )
     return Evidence(
-        gpu=gpu_figures(files, ev.output_dir, span, attempt.report),
+        gpu=read_gpu_figures(files, ev.output_dir, span, attempt.report),
         result=result,
         expects_log=expected,
         log=None if _is_behind(outputs.output, files.foreign) else outputs.output,
-        diagnosis=diagnose(case) if owed.is_latest else None,
+        diagnosis=diagnose(end) if owed.is_latest else None,
         foreign=[Foreign(printable(path), printable(user_name(uid))) for path, uid in sorted(files.foreign.items())],
     )
+
+
+def read_gpu_figures(
+    files: OwnedFiles, output_dir: str | None, span: AttemptSpan | None, report: JobReport | None
+) -> GpuFigures | None:
+    """The figures of the rows that the attempt wrote; None if there are none, or its time is not known.
+
+    How many samples there should be follows from the job's own report alone: Slurm's clock is another, and it does not
+    know the interval.
+    """
+    if output_dir is None or span is None:
+        return None
+    with suppress(OSError):
+        with files.scan(output_dir) as entries:
+            names = sorted(entry.name for entry in entries if _CSV.fullmatch(entry.name))
+        texts = [files.read_tail(os.path.join(output_dir, name), limit_bytes=_CSV_BYTES) for name in names]
+        tables = [parse(text) for text in texts if text is not None]
+        start, end = span.started_at - span.slack_s, (span.ended_at or float("inf")) + span.slack_s
+        own_tables = [between(table, start_unix_s=start, end_unix_s=end) for table in tables]
+        sampled = SampledSpan()
+        if report is not None:
+            sampled = SampledSpan(report.started_at, report.ended_at, report.sample_interval_s)
+        return figures(*own_tables, span=sampled)
+    return None
 
 
 def _is_behind(path: str | None, foreign: Iterable[str]) -> bool:

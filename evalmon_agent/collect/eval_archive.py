@@ -8,18 +8,19 @@ Promises: those of `owned`; whatever the file holds, it takes bounded time and m
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from evalmon_agent.collect import zstd
-from evalmon_agent.evidence.eval_log import UnreadableLogError
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.regular import read_at
+from evalmon_agent.evidence.result import UnreadableLogError
+from evalmon_agent.files.trusted import OwnedFiles, read_at
 
 MEMBER_LIMIT_BYTES = 8 * 1024 * 1024
 _DIRECTORY_LIMIT_BYTES = 16 * 1024 * 1024
@@ -33,6 +34,9 @@ _END64 = struct.Struct("<4sQHHIIQQQQ")
 _MAX_COMMENT_BYTES = 0xFFFF
 _IN_ZIP64 = 0xFFFFFFFF
 _ENCRYPTED = 0x1
+_ZSTD_METHOD = 93
+# Of history 8 MiB at most are kept: zstd's own limit is 128 MiB.
+_ZSTD_WINDOW_LIMIT_LOG2 = 23
 
 # `samples/ID_epoch_N.json`, or `samples/ID_epoch_N/sample.json` among the pieces of a sample in chunks.
 _SAMPLE = re.compile(rb"samples/(.+_epoch_\d+)(?:/sample)?\.json", re.DOTALL)
@@ -40,6 +44,10 @@ _SAMPLE = re.compile(rb"samples/(.+_epoch_\d+)(?:/sample)?\.json", re.DOTALL)
 
 class ArchiveError(UnreadableLogError):
     """The file is no archive that we read; the message says why."""
+
+
+class _ZstdError(Exception):
+    """The data are damaged, or there is nothing here that reads them; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,7 @@ def _decompressed(data: bytes, method: int) -> bytes:
         raise ArchiveError(f"compressed by method {method}")
     try:
         return _METHODS[method](data, MEMBER_LIMIT_BYTES + 1)
-    except (zlib.error, zstd.ZstdError) as error:
+    except (zlib.error, _ZstdError) as error:
         raise ArchiveError(str(error)) from error
 
 
@@ -191,8 +199,46 @@ def _inflated(data: bytes, limit_bytes: int) -> bytes:
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit_bytes)
 
 
+def _from_zstd(data: bytes, limit_bytes: int) -> bytes:
+    """All frames one after the other, of their content at most `limit_bytes`.
+
+    Raises:
+        _ZstdError: as it says.
+    """
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
+    try:
+        zstd = importlib.import_module(name)
+    except ImportError as error:
+        raise _ZstdError(f"compressed by zstd, and the Python package {name} is missing") from error
+    try:
+        return (
+            _zstd_by_stdlib(zstd, data, limit_bytes)
+            if name != "zstandard"
+            else _zstd_by_package(zstd, data, limit_bytes)
+        )
+    except zstd.ZstdError as error:
+        raise _ZstdError(f"damaged: {error}") from error
+
+
+def _zstd_by_stdlib(zstd: Any, data: bytes, limit_bytes: int) -> bytes:
+    options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LIMIT_LOG2}
+    content = b""
+    while data and len(content) < limit_bytes:
+        frame = zstd.ZstdDecompressor(options=options)
+        content += frame.decompress(data, limit_bytes - len(content))
+        data = frame.unused_data
+    return content
+
+
+def _zstd_by_package(zstandard: Any, data: bytes, limit_bytes: int) -> bytes:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LIMIT_LOG2)
+    with decompressor.stream_reader(data, read_across_frames=True) as reader:
+        content: bytes = reader.read(limit_bytes)
+        return content
+
+
 _METHODS: dict[int, Callable[[bytes, int], bytes]] = {
     0: _stored,
     zlib.DEFLATED: _inflated,
-    93: zstd.decompressed,
+    _ZSTD_METHOD: _from_zstd,
 }

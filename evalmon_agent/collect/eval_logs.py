@@ -14,12 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES, EvalArchive, open_archive
-from evalmon_agent.evidence.eval_log import EvalLog, UnreadableLogError
+from evalmon_agent.evidence.kinds import KINDS
 from evalmon_agent.evidence.kinds.kind import Kind
-from evalmon_agent.evidence.kinds.known import KINDS
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.regular import read_at
-from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.evidence.result import EvalLog, UnreadableLogError
+from evalmon_agent.files.trusted import ForeignError, OwnedFiles, read_at
 
 _PEEK_BYTES = 4096
 _FILES_AT_MOST = 100

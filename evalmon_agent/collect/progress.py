@@ -1,4 +1,4 @@
-"""How far are the evals that run: the samples that their logs have so far.
+"""Reads how far running evals are: the samples that their logs have so far.
 
 Bounded: `budget_s` for one look at all of them, whatever their number; the next look begins with others.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import time
 
+from evalmon_agent.collect.attempt_files import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.collect.traces import outputs_of, result_of, script_of, span_of, text_of
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.words.states import State
 

@@ -27,7 +27,7 @@ from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_our_job, tell
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.helpers import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import unmeasured
@@ -60,7 +60,7 @@ def complete(session: Session, *, sleep: Callable[[float], None] = time.sleep, u
     """
     observer = Observer(session, role="completion")
     measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
-    submitter = Submitter(session, in_our_job(session.environ), sleep)
+    submitter = Submitter(session, in_monitor_job(session.environ), sleep)
     deadline = time.monotonic() + _patience_s(session.environ)
     told = {"Error": unusable}
     unsaid = [blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", told)] if unusable else []

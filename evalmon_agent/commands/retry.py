@@ -23,9 +23,8 @@ from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.ownership import user_name
-from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.files.permissions import user_name
+from evalmon_agent.files.trusted import ForeignError, OwnedFiles
 from evalmon_agent.jobs import register
 from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.jobs.eval_scripts import change_since, read
@@ -126,7 +125,7 @@ def retry(
         preview(session, prepared, report, mode=mode)
         return report
     EvalSubmitter(session, report, mode, sleep).submit(prepared)
-    report.take(start_monitor_jobs(session, mode=mode, sidecar=report.sidecar))
+    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
     return report
 
 

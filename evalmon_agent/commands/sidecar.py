@@ -31,7 +31,7 @@ from evalmon_agent.monitor.resources import resource_blocks
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Submitter, in_our_job, tell
+from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.helpers import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
@@ -61,7 +61,7 @@ class Sidecar:
         self._observer = Observer(session, role="sidecar")
         self._measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
         self._stop = StopSignals()
-        self._submitter = Submitter(session, in_our_job(session.environ), self._pause)
+        self._submitter = Submitter(session, in_monitor_job(session.environ), self._pause)
         self._is_stuck = False
         self._unsaid: list[list[str]] = []
         self._polls = 0

@@ -83,7 +83,7 @@ def submit(
         preview(session, new, report, mode=mode)
         return report
     EvalSubmitter(session, report, mode, sleep).submit(new)
-    report.take(start_monitor_jobs(session, mode=mode, sidecar=report.sidecar))
+    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
     return report
 
 

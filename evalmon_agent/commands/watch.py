@@ -143,9 +143,8 @@ def watch(
     resolve(experiment, slurm)
     _claim(experiment, adopted)
     if adopted or report.skipped:
-        ours = start_monitor_jobs(session, mode=mode)
-        report.completion, report.sidecar = ours.completion, ours.sidecar
-        if adopted and ours.completion.status == "not needed":
+        report.completion, report.sidecar = start_monitor_jobs(session, mode=mode)
+        if adopted and report.completion.status == "not needed":
             write_report(session)
     return report
 

@@ -1,4 +1,4 @@
-"""Which rows were taken at one moment, and are they all there? Pure."""
+"""Groups rows into ticks, the GPUs of one moment, and says which ticks are complete. Pure."""
 
 from __future__ import annotations
 

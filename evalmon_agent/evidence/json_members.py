@@ -1,4 +1,4 @@
-"""Some values out of a large JSON text, without building the rest of it. Pure.
+"""Reads some values of a large JSON text, without building the rest of it. Pure.
 
 Memory: what is taken, at most 512 KiB of text a value; time: half a million brackets. Beyond either, or where the
 text is damaged or ends, nothing more is taken: what was found before stays.

@@ -1,14 +1,51 @@
-"""What does an eval's own log say of it: the result, whatever kind of eval it is. Pure."""
+"""Defines what an eval's own log says: as it is read (EvalLog), and as summary.json has it (EvalResult). Pure."""
 
 from __future__ import annotations
 
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
 from msgspec import Struct
 
-from evalmon_agent.evidence.eval_log import EvalLog
 from evalmon_agent.words.secrets import masked
 
+STARTED, SUCCESS, CANCELLED, ERROR = STATUSES = ("started", "success", "cancelled", "error")
 UNREADABLE = "unreadable"
 """Our word for a log that is there and cannot be read."""
+
+SCORES_AT_MOST = 1000
+_NAME_LIMIT = 200
+_LARGEST = sys.float_info.max
+
+
+class UnreadableLogError(Exception):
+    """The file is no log that we read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalLog:
+    """One log. Sample counts and times that it does not tell are None."""
+
+    status: str
+    """One of STATUSES; a log whose eval was killed says `started` for ever."""
+    created: datetime | None
+    """When the eval began, with its zone."""
+    task: str | None
+    model: str | None
+    subject: str
+    """Digest of task, model and arguments: two logs of one subject are two tries at the same thing."""
+    samples_completed: int | None
+    """Those that ended without an error; while it runs, and after a kill, those that are in the log."""
+    samples_total: int | None
+    """All that were asked for."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """`scorer/metric` to value."""
+    error: str | None = None
+    """The message of the error that ended it, at most 2000 characters."""
 
 
 class EvalResult(Struct, frozen=True, kw_only=True):
@@ -50,3 +87,30 @@ def whole_s(result: EvalResult | None, elapsed_s: float | None) -> float | None:
         return None
     done = result.samples_completed / result.samples_total
     return elapsed_s / done if done < 1 else None
+
+
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_name(value: object) -> str | None:
+    """The value if it is a text, cut at a length that no name has."""
+    return value[:_NAME_LIMIT] if isinstance(value, str) else None
+
+
+def as_count(value: object) -> int | None:
+    """The value if it can be a number of things."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def as_number(value: object) -> float | None:
+    """The value if it is a finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= _LARGEST else None
+
+
+def digest(*values: object) -> str:
+    """One short text for all of them."""
+    return hashlib.sha256(repr(values).encode(errors="backslashreplace")).hexdigest()

@@ -1,6 +1,6 @@
-"""What does a script say of where it works: the words behind its options, its own variables put in. Pure.
+"""Finds the values of options in a script's text, with its own variables expanded. Pure.
 
-Only what is certain is given: a word with anything in it that a shell would still work out is left out.
+Only certain values: a word that only a shell could work out is left out.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ _DEPTH = 5
 _AT_MOST = 20
 
 
-def words_behind(pattern: re.Pattern[str], script: str, known: Mapping[str, str]) -> list[str]:
-    """The certain words that stand right behind `pattern`. `known`: variables of the job's environment."""
+def words_behind(pattern: re.Pattern[str], script: str, environment: Mapping[str, str]) -> list[str]:
+    """The certain words that stand right behind `pattern`. `environment`: the job's variables."""
     code = _COMMENT.sub("", script)
     variables = dict(_assigned(code))
-    found: dict[str, None] = {}
+    words: dict[str, None] = {}
     for match in pattern.finditer(code):
         word = _WORD.match(code, match.end())
-        value = None if word is None else _expanded(word[0], variables, known, depth=_DEPTH)
+        value = None if word is None else _expanded(word[0], variables, environment, depth=_DEPTH)
         if value:
-            found[value] = None
-    return list(found)[:_AT_MOST]
+            words[value] = None
+    return list(words)[:_AT_MOST]
 
 
-def directories(script: str, known: Mapping[str, str]) -> list[str]:
+def directories(script: str, environment: Mapping[str, str]) -> list[str]:
     """Where it changes to."""
-    return words_behind(_CHANGE_OF_DIRECTORY, script, known)
+    return words_behind(_CHANGE_OF_DIRECTORY, script, environment)
 
 
 def _assigned(code: str) -> Iterator[tuple[str, str]]:
@@ -42,7 +42,7 @@ def _assigned(code: str) -> Iterator[tuple[str, str]]:
             yield match[1], word[0]
 
 
-def _expanded(word: str, variables: Mapping[str, str], known: Mapping[str, str], *, depth: int) -> str | None:
+def _expanded(word: str, variables: Mapping[str, str], environment: Mapping[str, str], *, depth: int) -> str | None:
     """The word as the shell would give it; None where that is not certain."""
     if depth == 0 or "$(" in word or "`" in word or word.startswith("~"):
         return None
@@ -51,16 +51,16 @@ def _expanded(word: str, variables: Mapping[str, str], known: Mapping[str, str],
         name = braced or bare
         value: str | None = plain or literal or escaped
         if name:
-            value = _value(name, variables, known, depth=depth)
+            value = _value(name, variables, environment, depth=depth)
             if value is None and default:
-                value = _expanded(default, variables, known, depth=depth - 1)
+                value = _expanded(default, variables, environment, depth=depth - 1)
         if value is None or value == "$":
             return None
         parts.append(value)
     return "".join(parts)
 
 
-def _value(name: str, variables: Mapping[str, str], known: Mapping[str, str], *, depth: int) -> str | None:
+def _value(name: str, variables: Mapping[str, str], environment: Mapping[str, str], *, depth: int) -> str | None:
     if name in variables:
-        return _expanded(variables[name], variables, known, depth=depth - 1)
-    return known.get(name)
+        return _expanded(variables[name], variables, environment, depth=depth - 1)
+    return environment.get(name)

@@ -14,7 +14,7 @@ from evalmon_agent.errors import ReplacedError, UsageError
 from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.ledger import Ledger
 from evalmon_agent.files import trusted
-from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.pinned import Pinned, nowhere
 from evalmon_agent.files.publish import publish
 from evalmon_agent.files.trusted import ForeignError

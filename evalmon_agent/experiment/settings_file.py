@@ -9,11 +9,10 @@ import msgspec
 
 from evalmon_agent.errors import UnreadableError, UsageError
 from evalmon_agent.experiment import versioned
-from evalmon_agent.files.ownership import user_name, writers
+from evalmon_agent.files.permissions import user_name, writers
 from evalmon_agent.files.private import read_private
-from evalmon_agent.files.regular import read_at
 from evalmon_agent.files.replace import replace_atomically
-from evalmon_agent.files.trusted import ForeignError, open_file
+from evalmon_agent.files.trusted import ForeignError, open_file, read_at
 from evalmon_agent.settings import FAST_POLLING, MAX_BYTES, Settings, parse
 
 SCHEMA = 1

@@ -1,1 +1,1 @@
-"""Efficiency figures of an attempt that ended. Pure."""
+"""Efficiency figures and advice. Pure."""

@@ -1,4 +1,4 @@
-"""What should the next round ask for? GPU, memory, time, CPU, from what an attempt had and used. Pure.
+"""Advises what the next round should ask for: GPUs, memory, time, CPUs, by what an attempt had and used. Pure.
 
 Thresholds for GPUs are those of Princeton's jobstats: at 0 % for more than 300 s a GPU was not used; a mean of 15 % or
 less is red there, of 25 % or less orange; below 15 % and 10 GB a MIG slice would do. To ask for less is advised
@@ -63,7 +63,7 @@ class Use:
 
 
 def advise(use: Use) -> list[str]:
-    """One line for each thing that the next round should ask for otherwise; empty if nothing is known to be amiss."""
+    """One line for each resource that the next round should request differently."""
     return [*_time(use), *_memory(use), *_gpu(use), *_cpu(use)] if _can_be(use) else []
 
 
@@ -81,9 +81,9 @@ def _time(use: Use) -> Iterator[str]:
     used, limit = use.elapsed_s, use.time_limit_s
     if not _is_over_well(use) or used is None or limit is None:
         return
-    wanted = _rounded(used * _ROOM, _TIME_STEP_S)
-    if used <= _TIME_FAR * limit and limit - wanted >= _TIME_WORTH_S:
-        yield f"Time: took {clock(used)} of {clock(limit)}; --time={clock(wanted)} would do, and start sooner"
+    proposed = _rounded(used * _ROOM, _TIME_STEP_S)
+    if used <= _TIME_FAR * limit and limit - proposed >= _TIME_WORTH_S:
+        yield f"Time: took {clock(used)} of {clock(limit)}; --time={clock(proposed)} would do, and start sooner"
 
 
 def _memory(use: Use) -> Iterator[str]:
@@ -94,11 +94,11 @@ def _memory(use: Use) -> Iterator[str]:
     if not used or not asked:
         return
     of = f"Memory: used {human_bytes(used)} of {human_bytes(asked)}"
-    wanted = _rounded(used * _ROOM, _MEMORY_STEP_BYTES)
+    proposed = _rounded(used * _ROOM, _MEMORY_STEP_BYTES)
     if used >= _MEMORY_NEAR * asked:
-        yield f"{of}, close to the limit; ask for more, such as {_mem(use, wanted)}"
-    elif _is_over_well(use) and used <= _MEMORY_FAR * asked and asked - wanted >= _MEMORY_WORTH_BYTES:
-        yield f"{of}; {_mem(use, wanted)} would do"
+        yield f"{of}, close to the limit; ask for more, such as {_mem(use, proposed)}"
+    elif _is_over_well(use) and used <= _MEMORY_FAR * asked and asked - proposed >= _MEMORY_WORTH_BYTES:
+        yield f"{of}; {_mem(use, proposed)} would do"
 
 
 def _gpu(use: Use) -> Iterator[str]:
@@ -142,9 +142,9 @@ def _cpu(use: Use) -> Iterator[str]:
     if not _is_over_well(use) or pct is None or cpus is None or pct > 100 * _CPU_FAR:
         return
     used = pct / 100 * cpus
-    wanted = max(1, math.ceil(used * _ROOM))
-    if wanted < cpus:
-        yield f"CPU: kept {used:.1f} of {cpus} cores busy; {wanted} would do"
+    proposed = max(1, math.ceil(used * _ROOM))
+    if proposed < cpus:
+        yield f"CPU: kept {used:.1f} of {cpus} cores busy; {proposed} would do"
 
 
 def _is_over_well(use: Use) -> bool:

@@ -1,4 +1,4 @@
-"""How well did an attempt use what it had: the figures, whoever they come from."""
+"""Computes the efficiency figures of an attempt from seff, sacct or its own report. Pure."""
 
 from __future__ import annotations
 

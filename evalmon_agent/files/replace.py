@@ -1,15 +1,22 @@
-"""Replace a file: a reader finds the old content or the new, never a mixture, never half of it."""
+"""Replaces a file so that a reader finds the old content or the new, and removes what killed writers left behind."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
+import time
 from contextlib import suppress
 
 # A directory that cannot be fsynced (some network and FUSE file systems say so), or not be read, is as safe as it gets.
 _CANNOT_SYNC_DIRECTORY = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
 )
+
+OLD_AFTER_S = 900.0
+"""Far longer than any write lasts, and than the clocks of two hosts differ."""
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def replace_atomically(
@@ -72,3 +79,27 @@ def sync_directory(directory: str, *, dir_fd: int | None = None) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_SYNC_DIRECTORY:
             raise
+
+
+def sweep(directory: str, *, older_than_s: float = OLD_AFTER_S) -> int:
+    """Remove the old temporary files in `directory`, and say how many there were.
+
+    Call it under the lock, for directories that are ours alone. Promises: removes only what bears the name that
+    `replace_atomically` gives: files, and links (not what they lead to); what else is there, or cannot be removed,
+    stays, and is no error.
+    """
+    removed = 0
+    with contextlib.suppress(OSError), os.scandir(directory) as listing:
+        for entry in listing:
+            if _TEMPORARY.fullmatch(entry.name) and _is_old(entry, older_than_s):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+                    removed += 1
+    return removed
+
+
+def _is_old(entry: os.DirEntry[str], older_than_s: float) -> bool:
+    try:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s
+    except OSError:
+        return False

@@ -39,7 +39,7 @@ def new_token() -> str:
 
 
 def claim(experiment: Experiment, token: str, what: What) -> None:
-    """Put the intent to submit a job of ours on record."""
+    """Put the intent to submit a monitor job on record."""
     with locked(experiment):
         experiment.ledger.append(_intent(Submission(token=token, what=what), time.time()))
 
@@ -70,8 +70,8 @@ def claim_evals(
 def _is_free(submission: Submission, known: Entries, *, instead_of: Mapping[Name, str]) -> bool:
     """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
     token, names = submission.token, submission.names
-    ours = known.of_token(token)
-    if ours is not None and ours.planned is not None and not ours.is_waiting:
+    claimed = known.of_token(token)
+    if claimed is not None and claimed.planned is not None and not claimed.is_waiting:
         return False
     counting = latest(known.of_name(submission.name))
     there = {name: counting[name].token for name in names if name in counting}
@@ -90,7 +90,7 @@ def plan_evals(experiment: Experiment, new: Sequence[Prepared], *, environment: 
     """
     with locked(experiment):
         known = experiment.ledger.index()
-        free = [one.submission for one in new if _is_free(one.submission, known, instead_of=one.instead_of)]
+        free = [p.submission for p in new if _is_free(p.submission, known, instead_of=p.instead_of)]
         experiment.ledger.append(*(Planned(submission, time.time(), environment) for submission in free))
     return {submission.token for submission in free}
 

@@ -13,9 +13,9 @@ import evalmon_agent
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
-from evalmon_agent.files.ownership import is_trusted, user_name, writers
+from evalmon_agent.files.permissions import is_trusted, user_name, writers
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.trusted import read_at
 from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.settings import Settings
 from evalmon_agent.submission.launcher import Monitored, render
@@ -79,13 +79,13 @@ def _named(experiment: Experiment, name: str) -> str:
 
 
 def _matching(experiment: Experiment, settings: Settings) -> list[str]:
-    found = {
+    matches = {
         os.path.join(experiment.root, match)
         for pattern in settings.scripts
         for match in glob.glob(pattern, root_dir=experiment.root, recursive=True)
     }
     ours = experiment.directory + os.sep
-    return sorted((path for path in found if not path.startswith(ours)), key=_naturally)
+    return sorted((path for path in matches if not path.startswith(ours)), key=_naturally)
 
 
 def _naturally(path: str) -> list[tuple[int, str]]:

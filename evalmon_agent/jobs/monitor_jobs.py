@@ -10,7 +10,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.claims import claim, new_token
 from evalmon_agent.jobs.register import BatchJob, Outcome, submit
 from evalmon_agent.session import Session
-from evalmon_agent.settings import OurJob
+from evalmon_agent.settings import MonitorJob
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
@@ -41,9 +41,9 @@ def submit_monitor_job(
 
     A sidecar that would take a node is refused.
     """
-    wanted: OurJob = getattr(session.settings, kind)
+    job: MonitorJob = getattr(session.settings, kind)
     place = _place(session)
-    where = wanted.partition or place.partition
+    where = job.partition or place.partition
     partitions = _partitions(session)
     if kind == "sidecar" and is_exclusive(where, partitions, linear=session.slurm.gives_whole_nodes()):
         return Outcome(None, f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
@@ -61,9 +61,9 @@ def submit_monitor_job(
     content = text.encode(errors="surrogateescape")
     path = scripts.write(session.experiment, token, [f"evalmon-{kind}"], content)
     settings_file.keep(session.experiment.kept_settings(token), session.settings)
-    time_limit = cut_time(wanted.time, where, partitions)
+    time_limit = cut_time(job.time, where, partitions)
     argv = options(
-        wanted,
+        job,
         place,
         kind=kind,
         time_limit=time_limit,
@@ -75,14 +75,14 @@ def submit_monitor_job(
         argv += time_min(time_limit)
     if kind == "completion" and session.settings.mail_user:
         argv += [f"--mail-user={session.settings.mail_user}", "--mail-type=END,FAIL"]
-    job = BatchJob(token, path, content, cwd=session.experiment.root, options=argv, ours=True)
-    return submit(session.experiment, session.slurm, job)
+    batch_job = BatchJob(token, path, content, cwd=session.experiment.root, options=argv, is_monitor_job=True)
+    return submit(session.experiment, session.slurm, batch_job)
 
 
 def _place(session: Session) -> Place:
     """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
-    found = [entry for entry in session.experiment.ledger.entries() if entry.is_eval and entry.accepted is not None]
-    return place_of([_options(session, entry) for entry in found[-_HEADS_READ:]], session.environ)
+    accepted = [entry for entry in session.experiment.ledger.entries() if entry.is_eval and entry.accepted is not None]
+    return place_of([_options(session, entry) for entry in accepted[-_HEADS_READ:]], session.environ)
 
 
 def _options(session: Session, entry: Entry) -> Mapping[str, str]:
@@ -106,7 +106,7 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[J
     them would submit one successor after the other.
     """
     over = set(_over(state)) if state is not None else set()
-    found: dict[JobId, None] = {}
+    active: dict[JobId, None] = {}
     registered: set[JobId] = set()
     for entry in experiment.ledger.entries():
         if not entry.is_eval or entry.accepted is None:
@@ -116,11 +116,11 @@ def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[J
         ids = [job_id] if tasks is None else [array_task(job_id, task) for task in tasks]
         registered.update(ids)
         if not over.issuperset(ids):
-            found[job_id] = None
+            active[job_id] = None
     for ev in state.evals.values() if state is not None else ():
         if not ev.final and ev.job_id not in registered and all(job.token is None for job in ev.jobs):
-            found[without_component(ev.job_id)] = None
-    return list(found)
+            active[without_component(ev.job_id)] = None
+    return list(active)
 
 
 def _over(state: ExperimentState) -> Iterator[JobId]:

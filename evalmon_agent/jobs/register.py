@@ -18,7 +18,7 @@ from evalmon_agent.experiment import reports, scripts
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.lock import locked
-from evalmon_agent.files.ownership import exposed
+from evalmon_agent.files.permissions import exposed
 from evalmon_agent.files.temporary import private_file
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
@@ -63,7 +63,7 @@ class Outcome:
 class BatchJob:
     """What sbatch gets: `content`, on record at `path` below `scripts/{token}`; submitted from `cwd` with `options`.
 
-    `ours`: one of evalmon's jobs, not an eval.
+    `is_monitor_job`: the sidecar or the completion job, not an eval.
     """
 
     token: str
@@ -71,7 +71,7 @@ class BatchJob:
     content: bytes
     cwd: str
     options: Sequence[str] = ()
-    ours: bool = False
+    is_monitor_job: bool = False
 
     @contextmanager
     def for_sbatch(self) -> Iterator[str]:
@@ -94,7 +94,7 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     token, is_held = job.token, _is_held_first(experiment, job.path)
     options = [*job.options, *(["--hold"] if is_held else [])]
     with job.for_sbatch() as path:
-        answer = slurm.submit(sbatch.argv(path, options=options), cwd=job.cwd, ours=job.ours)
+        answer = slurm.submit(sbatch.argv(path, options=options), cwd=job.cwd, is_monitor_job=job.is_monitor_job)
     job_id, unknown = answer.job_id, answer.unknown
     if job_id is None and answer.doubtful:
         job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
@@ -161,10 +161,10 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
 
     SlurmUnavailableError if Slurm cannot be asked: without it nothing may be submitted again.
     """
-    found = experiment.ledger.entries()
-    orphans = [entry for entry in found if entry.is_open and entry.intent is not None and not _is_alive(entry.intent)]
+    entries = experiment.ledger.entries()
+    orphans = [entry for entry in entries if entry.is_open and entry.intent is not None and not _is_alive(entry.intent)]
     if not orphans:
-        return found
+        return entries
     submitted_at = {entry.token: entry.at for entry in orphans}
     jobs = _jobs_by_token(experiment, slurm, submitted_at)
     if len(jobs) < len(orphans):
@@ -225,12 +225,12 @@ def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[s
             f"active here; try again after: evalmon status {experiment.root}"
         )
     tokens = set(submitted_at)
-    found = {t: whole_job(r.job_id) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
+    job_ids = {t: whole_job(r.job_id) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
     for report in reports.changed(experiment.jobs, {}):
         for token in report.tokens & tokens:
-            found.setdefault(token, whole_job(report.job_id))
-    missing = {token: at for token, at in submitted_at.items() if token not in found}
-    return _in_accounts(slurm, missing) | found
+            job_ids.setdefault(token, whole_job(report.job_id))
+    missing = {token: at for token, at in submitted_at.items() if token not in job_ids}
+    return _in_accounts(slurm, missing) | job_ids
 
 
 def _in_accounts(slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, JobId]:

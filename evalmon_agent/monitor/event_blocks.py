@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from evalmon_agent.evidence.diagnosis.case import Case
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.record import Diagnosis
+from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.logbook import blocks
@@ -64,7 +63,7 @@ def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
     if not (ev.final and event.current is ev.state and event.job_id == ev.job_id):
         return None
     if event.attempt is None:
-        return diagnose(Case(state=event.current))
+        return diagnose(AttemptEnd(state=event.current))
     return None if event.attempt.has_run else diagnose(case_of(event.attempt, state=event.current))
 
 

@@ -20,7 +20,7 @@ from evalmon_agent.experiment.heartbeat import Heartbeat, Role
 from evalmon_agent.experiment.lock import locked
 from evalmon_agent.files.append import complete, cut_torn, size_of
 from evalmon_agent.files.lock import WAIT_S
-from evalmon_agent.files.sweep import sweep
+from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import notices
 from evalmon_agent.monitor.ask import Answers, ask, read_local

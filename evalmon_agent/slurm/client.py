@@ -17,7 +17,7 @@ from evalmon_agent.slurm import (
     whereabouts,
 )
 from evalmon_agent.slurm.commands import Finished, find_program, run
-from evalmon_agent.slurm.environment import clean, for_evals, for_our_jobs
+from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
 from evalmon_agent.slurm.failures import Failure, Kind, classify
 from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, whole_job
@@ -164,13 +164,13 @@ class Slurm:
         known = self.configuration()
         return not isinstance(known, Failure) and scontrol.gives_whole_nodes(known)
 
-    def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
+    def submit(self, argv: Sequence[str], *, cwd: str, is_monitor_job: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
 
-        `ours`: the job is one of evalmon's, which says all it needs in its options; the user's SBATCH_GRES and the
-        like are meant for the evals.
+        `is_monitor_job`: its options say all that it needs; the user's SBATCH_GRES and the like are meant for
+        the evals.
         """
-        env = for_our_jobs(self._environ) if ours else for_evals(self._environ)
+        env = for_monitor_jobs(self._environ) if is_monitor_job else for_evals(self._environ)
         if "PWD" in env:
             env["PWD"] = cwd  # as after `cd`, before plain sbatch
         at = self._absolute(argv)

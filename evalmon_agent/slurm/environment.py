@@ -108,7 +108,7 @@ def for_evals(environ: Mapping[str, str]) -> dict[str, str]:
     return for_submission(environ, inside_job="SLURM_JOB_ID" in environ)
 
 
-def for_our_jobs(environ: Mapping[str, str]) -> dict[str, str]:
+def for_monitor_jobs(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of sbatch for one of evalmon's jobs: its options say all that it needs, so without SBATCH_*.
 
     It carries that of the evals, for those submitted later.

@@ -133,18 +133,18 @@ def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMIT
     if "JobID" not in fields or not delimiter:
         return SacctAnswer((), len(text.splitlines()))
     for row in _rows(text, fields=fields, delimiter=delimiter):
-        found = None if row is None else split_step(row["JobID"])
+        parsed = None if row is None else split_step(row["JobID"])
         if row is None:
             bad_rows += 1
-        elif found is None:
+        elif parsed is None:
             pending = _pending_range(row, at_most=_MAX_EXPANDED - len(jobs))
             bad_rows += not pending
             jobs += _folded(attempt) + pending
             attempt = []
-        elif found[1] is None:
+        elif parsed[1] is None:
             jobs += _folded(attempt)
             attempt = [row]
-        elif attempt and split_step(attempt[0]["JobID"]) == (found[0], None):
+        elif attempt and split_step(attempt[0]["JobID"]) == (parsed[0], None):
             attempt.append(row)
         else:
             bad_rows += 1
@@ -213,8 +213,8 @@ def _pending_range(row: Row, *, at_most: int) -> list[SacctJob]:
 
 
 def _folded(attempt: Sequence[Row]) -> list[SacctJob]:
-    found = split_step(attempt[0]["JobID"]) if attempt else None
-    return [] if found is None else [_job(found[0], attempt[0], attempt[1:])]
+    parsed = split_step(attempt[0]["JobID"]) if attempt else None
+    return [] if parsed is None else [_job(parsed[0], attempt[0], attempt[1:])]
 
 
 def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:

@@ -76,10 +76,10 @@ def parse_lookup(text: str, *, delimiter: str, tokens: Collection[str]) -> dict[
     """{token: job id, of an array the array's} for each token that stands in a submitted script's path."""
     rows = re.split(rf"^(\d{{1,10}})(?:[_+]\S*?)?{re.escape(delimiter)}", text, flags=re.MULTILINE)
     # Nothing, then in turn an id and all text up to the next row: a path may hold a newline.
-    found: dict[str, JobId] = {}
+    job_ids: dict[str, JobId] = {}
     for text_of_id, line in zip(rows[1::2], rows[2::2], strict=True):
         job_id = parse_job_id(text_of_id)
         for token in tokens:
             if job_id is not None and f"/{token}/" in line:
-                found.setdefault(token, job_id)
-    return found
+                job_ids.setdefault(token, job_id)
+    return job_ids

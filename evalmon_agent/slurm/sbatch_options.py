@@ -145,8 +145,8 @@ def output_path(options: Mapping[str, str], job_id: JobId, *, raw_id: int | None
         "J": own_id,
         "x": name,
     }
-    found = _expand(pattern, values)
-    return None if found is None else os.path.join(folder, found)
+    expanded = _expand(pattern, values)
+    return None if expanded is None else os.path.join(folder, expanded)
 
 
 def path_beforehand(options: Mapping[str, str], which: str, *, name: str, user: str, folder: str) -> str | None:
@@ -159,8 +159,8 @@ def path_beforehand(options: Mapping[str, str], which: str, *, name: str, user: 
     if "\\" in pattern:
         return os.path.join(folder, pattern.replace("\\", ""))
     directory, slash, file = pattern.rpartition("/")
-    found = _expand(directory + slash, {"%": "%", "x": name, "u": user})
-    return None if found is None else os.path.join(folder, found, file)
+    expanded = _expand(directory + slash, {"%": "%", "x": name, "u": user})
+    return None if expanded is None else os.path.join(folder, expanded, file)
 
 
 def _full_name(name: str) -> str:

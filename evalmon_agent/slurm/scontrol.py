@@ -43,17 +43,17 @@ def config_argv() -> list[str]:
 
 def parse_config(text: str) -> dict[str, str]:
     """The values of `config_argv()`'s answer by their names; other lines are left out. `(null)` and `N/A` are empty."""
-    found = {}
+    settings = {}
     for line in text.splitlines():
         match = _SETTING.fullmatch(line.rstrip())
         if match:
-            found[match[1]] = "" if match[2] in {"(null)", "N/A"} else match[2]
-    return found
+            settings[match[1]] = "" if match[2] in {"(null)", "N/A"} else match[2]
+    return settings
 
 
-def gives_whole_nodes(known: Mapping[str, str]) -> bool:
+def gives_whole_nodes(configuration: Mapping[str, str]) -> bool:
     """Whether every job takes whole nodes here (select/linear), unless its partition shares them."""
-    return known.get("SelectType") == "select/linear"
+    return configuration.get("SelectType") == "select/linear"
 
 
 def version_argv() -> list[str]:

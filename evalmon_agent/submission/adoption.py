@@ -58,7 +58,7 @@ def parse_requests(words: Sequence[str]) -> list[WatchRequest]:
 
     An id as Slurm prints it: `123`, `123_4`, `123_[4-9]`, `123+1`, which is a part of the het job 123.
     """
-    wanted: list[WatchRequest] = []
+    requests: list[WatchRequest] = []
     problems: list[str] = []
     for word in words:
         name, equals, text = word.rpartition("=")
@@ -68,22 +68,22 @@ def parse_requests(words: Sequence[str]) -> list[WatchRequest]:
         elif equals and not _is_name(name):
             problems.append(f"{name!r} is no name for an eval; give printable text")
         else:
-            wanted += [WatchRequest(without_component(job_id), name or None) for job_id in job_ids]
+            requests += [WatchRequest(without_component(job_id), name or None) for job_id in job_ids]
     if problems:
         raise UsageError(*problems)
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(requests))
 
 
 def _is_name(name: str) -> bool:
     return bool(name.strip()) and name.isprintable()
 
 
-def requested_jobs(wanted: WatchRequest, jobs: Mapping[JobId, SlurmJob]) -> list[SlurmJob]:
-    """The jobs that are meant: of an array that is not one row, all its tasks."""
-    job = jobs.get(wanted.job_id)
+def requested_jobs(request: WatchRequest, jobs: Mapping[JobId, SlurmJob]) -> list[SlurmJob]:
+    """The jobs that are meant: of an array, all its tasks, unless it is one row."""
+    job = jobs.get(request.job_id)
     if job is not None:
         return [job]
-    return [job for job_id, job in jobs.items() if task_of(job_id) is not None and whole_job(job_id) == wanted.job_id]
+    return [job for job_id, job in jobs.items() if task_of(job_id) is not None and whole_job(job_id) == request.job_id]
 
 
 def plan_adoptions(
@@ -95,35 +95,37 @@ def plan_adoptions(
     are meant. UsageError with a line for each name that two evals would have. Names from the job's name, which many
     jobs share, get the job's id where they are not unique.
     """
-    planned = [_planned(wanted, job, root=root, whole=whole) for wanted, job in chosen]
-    shared = Counter(stem for stem, _ in {(one.stem, whole_job(one.job.job_id)) for one in planned})
-    planned = [_told_apart(one, is_shared=shared[one.stem] > 1 or one.name in taken) for one in planned]
+    planned = [_planned(request, job, root=root, whole=whole) for request, job in chosen]
+    shared = Counter(stem for stem, _ in {(adoption.stem, whole_job(adoption.job.job_id)) for adoption in planned})
+    planned = [
+        _told_apart(adoption, is_shared=shared[adoption.stem] > 1 or adoption.name in taken) for adoption in planned
+    ]
     _refuse_doubles(planned, taken)
     return planned
 
 
-def _planned(wanted: WatchRequest, job: SlurmJob, *, root: str, whole: Collection[JobId]) -> Adoption:
+def _planned(request: WatchRequest, job: SlurmJob, *, root: str, whole: Collection[JobId]) -> Adoption:
     below = None if job.script is None else os.path.relpath(job.script, root)
     from_path = below is not None and not below.startswith(os.pardir + os.sep)
     by_path = name_from_path(below) if below is not None and from_path else None
-    stem = wanted.name or by_path or job.job_name or whole_job(job.job_id)
-    return Adoption(job, stem, wanted.name is not None, by_path is not None, whole_job(job.job_id) in whole)
+    stem = request.name or by_path or job.job_name or whole_job(job.job_id)
+    return Adoption(job, stem, request.name is not None, by_path is not None, whole_job(job.job_id) in whole)
 
 
-def _told_apart(one: Adoption, *, is_shared: bool) -> Adoption:
-    if one.given or one.from_path or not is_shared:
-        return one
-    return replace(one, stem=f"{one.stem}-{whole_job(one.job.job_id)}")
+def _told_apart(adoption: Adoption, *, is_shared: bool) -> Adoption:
+    if adoption.given or adoption.from_path or not is_shared:
+        return adoption
+    return replace(adoption, stem=f"{adoption.stem}-{whole_job(adoption.job.job_id)}")
 
 
 def _refuse_doubles(planned: Sequence[Adoption], taken: Mapping[str, bool]) -> None:
     by_name: dict[str, list[Adoption]] = defaultdict(list)
-    for one in planned:
-        by_name[one.name].append(one)
+    for adoption in planned:
+        by_name[adoption.name].append(adoption)
     problems = []
-    for name, ones in by_name.items():
-        ids = [one.job.job_id for one in ones]
-        if len(ones) > 1:
+    for name, adoptions in by_name.items():
+        ids = [adoption.job.job_id for adoption in adoptions]
+        if len(adoptions) > 1:
             problems.append(f"jobs {' and '.join(ids)} would all be called {name}; name them: NAME={ids[0]}")
         elif taken.get(name):
             problems.append(f"job {ids[0]} would be called {name}, as an active eval is; name it: NAME={ids[0]}")

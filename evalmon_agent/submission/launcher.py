@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from evalmon_agent.slurm.script import without_wait
 from evalmon_agent.words.printable import printable
+from evalmon_agent.words.shebang import FIRST_LINE_BYTES, interpreter_of
 
 # A file system that hangs under our interpreter must not hold the eval; not every node has `timeout`.
 _START_TIMEOUT_S = 20
@@ -116,7 +117,7 @@ def render(job: Monitored) -> bytes:
         # Not by -m, which costs 3 ms.
         program=shlex.quote(os.path.join(job.package_parent, "evalmon_agent", "__main__.py")),
         run=shlex.join(_run_words(job)),
-        script_interpreter=shlex.join(interpreter_of(job.shebang)),
+        script_interpreter=shlex.join(program_of(job.shebang)),
     )
     return head.encode(errors="surrogateescape") + job.script
 
@@ -128,14 +129,12 @@ def script_in(launcher: bytes) -> bytes | None:
     return script if mark and hashlib.sha256(script).hexdigest().encode() == mark[1] else None
 
 
-def interpreter_of(shebang: str) -> list[str]:
+def program_of(shebang: str) -> list[str]:
     """The words that the kernel would run for this `#!` line: the program, and one argument at most."""
-    line = shebang.removeprefix("#!").partition("\0")[0].strip(" \t\r\n")
-    program = line.replace("\t", " ").partition(" ")[0]
-    argument = line[len(program) :].lstrip(" \t")
+    first_line = f"{shebang}\n".encode(errors="surrogateescape")
+    program, *argument = interpreter_of(first_line[:FIRST_LINE_BYTES]) or ["/bin/sh"]
     # A path, even if it has no slash: PATH is not for interpreter lines.
-    found = (program if "/" in program else f"./{program}") if program else "/bin/sh"
-    return [found, argument] if argument else [found]
+    return [program if "/" in program else f"./{program}", *argument]
 
 
 def _run_words(job: Monitored) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evalmon_agent.settings import FAST_POLLING, OurJob
+from evalmon_agent.settings import FAST_POLLING, MonitorJob
 from evalmon_agent.slurm.sinfo import Partition, named_partitions
 from evalmon_agent.words.durations import time_option
 
@@ -82,7 +82,7 @@ def script(
     return "\n".join(["#!/bin/sh", *exports, f"{output}exec {shlex.join(words)}", ""])
 
 
-def options(job: OurJob, place: Place, *, kind: str, time_limit: str, afterany: Sequence[str] = ()) -> list[str]:
+def options(job: MonitorJob, place: Place, *, kind: str, time_limit: str, afterany: Sequence[str] = ()) -> list[str]:
     """sbatch's options for one of our jobs, the script's path not among them.
 
     gres is never taken over.

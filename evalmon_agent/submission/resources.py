@@ -70,13 +70,13 @@ def time_options(
     most_s = limits.time_s or math.inf
     needed_s = max(had_s * scale, (had.whole_s or 0.0) * _PACE_MARGIN)
     whole_minutes_s = math.ceil(round(needed_s / 60, 3)) * 60.0
-    wanted_s = max(min(whole_minutes_s, most_s), had_s, time_option(script.get("time", "")) or 0.0)
-    if wanted_s <= had_s:
+    new_s = max(min(whole_minutes_s, most_s), had_s, time_option(script.get("time", "")) or 0.0)
+    if new_s <= had_s:
         return Options(
             _time(had_s).argv,
             why_not=f"it had the partition's limit of {clock(had_s)} already; choose a partition with a longer one",
         )
-    return Options(_time(wanted_s).argv, (f"time {clock(had_s)} -> {clock(wanted_s)}",))
+    return Options(_time(new_s).argv, (f"time {clock(had_s)} -> {clock(new_s)}",))
 
 
 def memory_options(
@@ -95,12 +95,12 @@ def memory_options(
     had_bytes = max(given or 0, own or 0)
     if not had_bytes:
         return Options(why_not="how much memory it had is not known; raise --mem in its script")
-    wanted = int(max(min(math.ceil(had_bytes * scale), _most(kind, had, limits)), had_bytes))
-    if _mib(wanted) == _mib(had_bytes):
+    new_bytes = int(max(min(math.ceil(had_bytes * scale), _most(kind, had, limits)), had_bytes))
+    if _mib(new_bytes) == _mib(had_bytes):
         return Options(
             (f"--{kind}={_mib(had_bytes)}",), why_not=f"it had all of a node's memory already ({_mib(had_bytes)})"
         )
-    return Options((f"--{kind}={_mib(wanted)}",), (f"{kind} {_mib(had_bytes)} -> {_mib(wanted)}",))
+    return Options((f"--{kind}={_mib(new_bytes)}",), (f"{kind} {_mib(had_bytes)} -> {_mib(new_bytes)}",))
 
 
 def _time(seconds: float) -> Options:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.experiment import state as state_file
+from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.temporary import private_file
-from evalmon_agent.files.writable import why_not_writable
 from evalmon_agent.jobs.eval_scripts import launcher_for
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
@@ -54,20 +54,20 @@ class _Job:
 def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport, *, mode: Mode) -> None:
     """Add to the report what would be submitted and what Slurm would refuse, and the totals."""
     environ = for_evals(session.environ)
-    jobs = [_Job(one, in_effect(one.script.head.options, environ, one.submission.options)) for one in prepared]
+    jobs = [_Job(p, in_effect(p.script.head.options, environ, p.submission.options)) for p in prepared]
     partitions = session.slurm.partitions()
     known = () if isinstance(partitions, Failure) else partitions
     answers = _answers(session, jobs, report)
     taken = []
     for job in jobs:
         submission, answer = job.prepared.submission, answers[job.asks_for]
-        told = {"name": submission.name, "script": submission.script}
+        entry = {"name": submission.name, "script": submission.script}
         if answer.refusal and not is_submit_limit(answer.refusal):
-            report.refused.append({**told, "error": answer.refusal})
+            report.refused.append({**entry, "error": answer.refusal})
             continue
         taken.append(job)
         why = f"once there is room: {answer.refusal}" if answer.refusal else job.prepared.why
-        report.submitted.append({**told, "why": why} if why else told)
+        report.submitted.append({**entry, "why": why} if why else entry)
     report.warnings += _too_long(taken, known)
     report.totals = _totals(session, taken, known, mode=mode)
 
@@ -90,9 +90,9 @@ def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Ma
     return answers
 
 
-def _ask(session: Session, one: Prepared) -> Tested:
-    submission = one.submission
-    launcher = launcher_for(session.experiment, session.settings, one)
+def _ask(session: Session, prepared: Prepared) -> Tested:
+    submission = prepared.submission
+    launcher = launcher_for(session.experiment, session.settings, prepared)
     with private_file(submission.token, os.path.basename(submission.script), launcher) as path:
         argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *submission.options])
         return session.slurm.test(argv, cwd=os.path.dirname(submission.script))
@@ -102,10 +102,10 @@ def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str
     """Unless the site has EnforcePartLimits, Slurm takes them, and they wait for ever."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for job in jobs:
-        wanted_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
-        if wanted_s is not None and most_s is not None and wanted_s > most_s:
+        asked_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
+        if asked_s is not None and most_s is not None and asked_s > most_s:
             where = job.options.get("partition", "the default partition")
-            words = f"asks for {clock(wanted_s)}, and {where} gives {clock(most_s)}"
+            words = f"asks for {clock(asked_s)}, and {where} gives {clock(most_s)}"
             found[words].append(job.prepared.script.path)
     return [
         f"{scripts[0]}{f' and {len(scripts) - 1} more' if len(scripts) > 1 else ''}: {words}: it would wait for ever"
@@ -119,7 +119,7 @@ def _totals(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partiti
     known = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
     return Totals(
         evals=sum(sizes),
-        helper_jobs=_helper_jobs(session, jobs, partitions, mode=mode),
+        helper_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
         gpu_hours=sum(known) if known or not jobs else None,
         evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
     )
@@ -134,7 +134,7 @@ def _gpu_hours(job: _Job, partitions: Sequence[Partition]) -> float | None:
     return None if number is None or limit_s is None else number * limit_s / 3600
 
 
-def _helper_jobs(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> int:
+def _monitor_job_count(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> int:
     """A completion job, and a sidecar unless one runs or it would take a node."""
     if not jobs:
         return 0

@@ -21,25 +21,21 @@ MonitorJobStatus = Literal["submitted", "running", "refused", "not needed"]
 
 @dataclass(frozen=True, slots=True)
 class MonitorJobReport:
-    """What became of a job of ours."""
+    """What became of the sidecar or the completion job."""
 
     status: MonitorJobStatus
     job_id: JobId | None = None
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MonitorJobReports:
-    """What became of both of them."""
-
-    completion: MonitorJobReport
-    sidecar: MonitorJobReport
-
-
-def start_monitor_jobs(session: Session, *, mode: Mode, sidecar: MonitorJobReport | None = None) -> MonitorJobReports:
+def start_monitor_jobs(
+    session: Session, *, mode: Mode, sidecar: MonitorJobReport | None = None
+) -> tuple[MonitorJobReport, MonitorJobReport]:
     """One poll, which records Submit times; then the completion job and the sidecar, unless they live already.
 
-    `sidecar`: what became of one that was brought before.
+    Returns what became of the completion job and of the sidecar.
+
+    `sidecar`: what became of one that was submitted before.
     """
     observer = Observer(session, role="command")
     state = observer.observe_once(at_least_s=0).state
@@ -48,13 +44,13 @@ def start_monitor_jobs(session: Session, *, mode: Mode, sidecar: MonitorJobRepor
     old = state.completion.job_id if state.completion is not None else None
     if not waiting_for and not state.waiting:
         needless = MonitorJobReport("not needed", detail="no eval is active")
-        return MonitorJobReports(needless, sidecar or needless)
+        return needless, sidecar or needless
     completion = _completion(session, old, alive, waiting_for)
     if old is not None and completion.status == "submitted" and old in alive:
         session.slurm.cancel([old])
     sidecar = sidecar or _sidecar(session, state, alive, mode=mode)
     observer.record()
-    return MonitorJobReports(completion, sidecar)
+    return completion, sidecar
 
 
 def start_sidecar(session: Session, *, mode: Mode) -> MonitorJobReport:
@@ -106,5 +102,5 @@ def _alive(slurm: Slurm, *, otherwise: frozenset[JobId]) -> frozenset[JobId]:
 
 
 def _ours(state: ExperimentState) -> frozenset[JobId]:
-    helpers = (state.sidecar, state.completion)
-    return frozenset(helper.job_id for helper in helpers if helper is not None and helper.job_id is not None)
+    monitor_jobs = (state.sidecar, state.completion)
+    return frozenset(job.job_id for job in monitor_jobs if job is not None and job.job_id is not None)

@@ -14,7 +14,7 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
-from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, MonitorJobReports, start_sidecar
+from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_sidecar
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, on_command, tell
 from evalmon_agent.tracking.registry import Submission
 from evalmon_agent.tracking.unsubmitted import waiting
@@ -53,15 +53,11 @@ class SubmitReport:
     sidecar: MonitorJobReport | None = None
     totals: Totals | None = None
 
-    def take(self, ours: MonitorJobReports) -> None:
-        """Add what became of our own jobs."""
-        self.completion, self.sidecar = ours.completion, ours.sidecar
-
     @property
     def exit_status(self) -> int:
         """1 if Slurm refused something."""
-        helpers = [self.completion, self.sidecar]
-        return int(bool(self.refused) or any(h is not None and h.status == "refused" for h in helpers))
+        monitor_jobs = [self.completion, self.sidecar]
+        return int(bool(self.refused) or any(job is not None and job.status == "refused" for job in monitor_jobs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,40 +76,42 @@ class EvalSubmitter:
             self._plan(new)
         else:
             self._submit_until_full(new)
-        self._submit_waiting({one.submission.token: one for one in new})
+        self._submit_waiting({prepared.submission.token: prepared for prepared in new})
 
     def _submit_until_full(self, new: Sequence[Prepared]) -> None:
-        for number, one in enumerate(new, 1):
-            if not self._submit_one(one):
+        for number, prepared in enumerate(new, 1):
+            if not self._submit_one(prepared):
                 self._plan(new[number - 1 :])
                 return
             if number == _MANY and len(new) > number and self.mode == "sidecar":
                 self.report.sidecar = start_sidecar(self.session, mode=self.mode)
 
-    def _submit_one(self, one: Prepared) -> bool:
+    def _submit_one(self, prepared: Prepared) -> bool:
         """False if the site takes no more for now."""
-        experiment, submission = self.session.experiment, one.submission
-        job = self._prepare(one)
-        if claims.claim_evals(experiment, submission, Room(), instead_of=one.instead_of) != "claimed":
+        experiment, submission = self.session.experiment, prepared.submission
+        job = self._prepare(prepared)
+        if claims.claim_evals(experiment, submission, Room(), instead_of=prepared.instead_of) != "claimed":
             self.report.skipped.append(_taken(submission))
             return True
         outcome = register.submit(experiment, self.session.slurm, job)
         if outcome.job_id is not None:
-            self._submitted(one, submission, outcome.job_id)
+            self._submitted(prepared, submission, outcome.job_id)
         elif not outcome.limit:
             self.report.refused.append(_refused(submission, outcome))
         return not outcome.limit
 
     def _plan(self, new: Sequence[Prepared]) -> None:
         """Put these on record as waiting, with the environment that they are to have."""
-        for one in new:
-            self._prepare(one)
+        for prepared in new:
+            self._prepare(prepared)
         experiment = self.session.experiment
         known = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in known if e.planned is not None)
         environment = digest(for_evals(self.session.environ), salt=next(salts, None) or claims.new_token())
         planned = claims.plan_evals(experiment, new, environment=environment)
-        self.report.skipped += [_taken(one.submission) for one in new if one.submission.token not in planned]
+        self.report.skipped += [
+            _taken(prepared.submission) for prepared in new if prepared.submission.token not in planned
+        ]
 
     def _submit_waiting(self, new: Mapping[str, Prepared]) -> None:
         session = self.session
@@ -134,13 +132,14 @@ class EvalSubmitter:
         if left:
             tell(Observer(session, role="command"), progress)
 
-    def _submitted(self, one: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
+    def _submitted(self, prepared: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
         told = {"name": submission.name, "job_id": job_id, "script": submission.script}
-        why = one.why if one is not None and one.why else why
+        why = prepared.why if prepared is not None and prepared.why else why
         self.report.submitted.append({**told, "why": why} if why else told)
 
-    def _prepare(self, one: Prepared) -> BatchJob:
-        return prepare(self.session.experiment, self.session.settings, one)
+    def _prepare(self, prepared: Prepared) -> BatchJob:
+        session = self.session
+        return prepare(session.experiment, session.settings, prepared)
 
 
 def _taken(submission: Submission) -> dict[str, str | None]:

@@ -75,7 +75,7 @@ class Place:
         return self.any_environment or is_same(self.environ, entry.planned.environment)
 
 
-def in_our_job(environ: Mapping[str, str]) -> Place:
+def in_monitor_job(environ: Mapping[str, str]) -> Place:
     """The sidecar and the completion job: what they carry."""
     return Place(carried(environ), is_job=True)
 

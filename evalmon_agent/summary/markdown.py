@@ -1,23 +1,23 @@
-"""summary.md: the summary as people read it. Pure."""
+"""Writes summary.md. Outside text is printable there, and nothing in it is markup. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from evalmon_agent.evidence.diagnosis.causes import meaning
-from evalmon_agent.evidence.diagnosis.record import UNKNOWN, one_line
-from evalmon_agent.summary.cells import cell as _cell
-from evalmon_agent.summary.cells import table
-from evalmon_agent.summary.markdown_attempts import attempts_section
-from evalmon_agent.summary.markdown_results import results_section
-from evalmon_agent.summary.markdown_use import advice_section, gpu_section
-from evalmon_agent.summary.records import EvalSummary, Summary
+from evalmon_agent.evidence.diagnosis.records import UNKNOWN, one_line
+from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes, number
 
 _BAD = frozenset({"failed", "suspect"})
 _FOREIGN_AT_MOST = 20
+# What Markdown would obey. An underscore inside a word and a bracket that starts no link stay readable in the raw text.
+_MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
 
 def render(summary: Summary) -> str:
@@ -30,68 +30,84 @@ def render(summary: Summary) -> str:
         f"# Evaluation summary ({done})",
         _heading(summary),
         f"**{count} evaluation{'s' * (count != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
-        _table(summary.evals),
-        *_problems(summary.evals),
-        *results_section(summary.evals),
-        *_ignored(summary.evals),
-        *attempts_section(summary.evals),
-        *advice_section(summary.evals),
-        *gpu_section(summary.evals),
+        _evals_table(summary.evals),
+        *_problems_section(summary.evals),
+        *_results_section(summary.evals),
+        *_foreign_section(summary.evals),
+        *_attempts_section(summary.evals),
+        *_advice_section(summary.evals),
+        *_gpu_section(summary.evals),
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _heading(summary: Summary) -> str:
     lines = [
-        f"Experiment: {_cell(summary.experiment)}",
+        f"Experiment: {cell(summary.experiment)}",
         f"Written: {summary.generated_at}",
         f"Total time: {total(summary.total_time_s)}",
     ]
     return "  \n".join(lines)
 
 
-def _table(evals: Sequence[EvalSummary]) -> str:
-    head = [
-        "Evaluation",
-        "Job",
-        "State",
-        "Verdict",
-        "Exit",
-        "Queued",
-        "Elapsed / limit",
-        "Memory",
-        "CPU",
-        "GPU",
+def _evals_table(evals: Sequence[EvalSummary]) -> str:
+    return _table(list(_COLUMNS), [[write(ev) for write in _COLUMNS.values()] for ev in evals])
+
+
+def _gpu_section(evals: Sequence[EvalSummary]) -> list[str]:
+    """A row for each eval whose GPUs were sampled; no section if none was."""
+    rows = [[cell(ev.name), *(write(ev.gpu) for write in GPU_COLUMNS.values())] for ev in evals if ev.gpu is not None]
+    return ["## GPUs", _table(["Evaluation", *GPU_COLUMNS], rows)] if rows else []
+
+
+def _results_section(evals: Sequence[EvalSummary]) -> list[str]:
+    """A row for each eval whose log was found; no section if none was."""
+    rows = [[cell(ev.name), *_result_cells(ev.result)] for ev in evals if ev.result is not None]
+    return ["## Results", _table(["Evaluation", "Its log says", "Samples", "Scores"], rows)] if rows else []
+
+
+def _result_cells(result: EvalResult) -> list[str]:
+    scores = ", ".join(f"{cell(key)} {value:g}" for key, value in result.scores.items())
+    samples = [number(count) for count in (result.samples_completed, result.samples_total)]
+    return [cell(result.status), " of ".join(samples), scores or "none"]
+
+
+def _attempts_section(evals: Sequence[EvalSummary]) -> list[str]:
+    """A line for each eval that was requeued, retried or run again by hand; no section if none was."""
+    lines = [
+        f"* **{cell(ev.name)}**: {', then '.join(map(_attempt, ev.attempts))}" for ev in evals if len(ev.attempts) > 1
     ]
-    return table(head, [_row(ev) for ev in evals])
+    return ["## More than one attempt", "\n".join(lines)] if lines else []
 
 
-def _row(ev: EvalSummary) -> list[str]:
-    return [
-        _cell(ev.name),
-        _cell(ev.job_id or "none"),
-        str(ev.state),
-        f"**{ev.verdict}**" if ev.verdict in _BAD else ev.verdict,
-        _exit(ev),
-        clock(ev.queue_s),
-        f"{clock(ev.elapsed_s)} / {clock(ev.time_limit_s)}{_share(ev.time_efficiency_pct)}",
-        f"{human_bytes(ev.memory_used_bytes)} / {human_bytes(ev.memory_requested_bytes)}",
-        number(ev.cpu_efficiency_pct, "%"),
-        _gpu(ev),
+def _attempt(attempt: AttemptSummary) -> str:
+    how = ""
+    if attempt.signal:
+        how = f", signal {number(attempt.signal)}"
+    elif attempt.exit_code:
+        how = f", exit status {number(attempt.exit_code)}"
+    return f"job {cell(attempt.job_id)} {attempt.state or 'unknown'} ({clock(attempt.elapsed_s)}{how})"
+
+
+def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
+    """What those that went well should ask for; of the others it stands with what went wrong."""
+    lines = [
+        f"* **{cell(ev.name)}**: {'; '.join(map(cell, ev.advice))}" for ev in evals if ev.verdict == "ok" and ev.advice
     ]
+    return ["## For the next round", "\n".join(lines)] if lines else []
 
 
-def _problems(evals: Sequence[EvalSummary]) -> list[str]:
+def _problems_section(evals: Sequence[EvalSummary]) -> list[str]:
     """Every eval that failed or is suspect: why, and where its output is."""
-    lines = [f"* **{_cell(ev.name)}** ({ev.state}): {'; '.join(_said(ev))}" for ev in evals if ev.verdict in _BAD]
+    lines = [f"* **{cell(ev.name)}** ({ev.state}): {'; '.join(_said(ev))}" for ev in evals if ev.verdict in _BAD]
     return ["## To look at", "\n".join(lines)] if lines else []
 
 
-def _ignored(evals: Sequence[EvalSummary]) -> list[str]:
+def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
     """What others left where evals leave theirs: once each, whichever evals it lay beside."""
     found = list(dict.fromkeys(one for ev in evals for one in ev.foreign))
     lines = [
-        f"* ignored, because it belongs to {_cell(one.owner)}: {_cell(one.path)}" for one in found[:_FOREIGN_AT_MOST]
+        f"* ignored, because it belongs to {cell(one.owner)}: {cell(one.path)}" for one in found[:_FOREIGN_AT_MOST]
     ]
     if len(found) > _FOREIGN_AT_MOST:
         lines.append(f"* (+{len(found) - _FOREIGN_AT_MOST} more)")
@@ -99,8 +115,8 @@ def _ignored(evals: Sequence[EvalSummary]) -> list[str]:
 
 
 def _said(ev: EvalSummary) -> list[str]:
-    output = [f"output: {_cell(ev.log)}"] if ev.log is not None else []
-    said = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(_cell, _advice(ev)), *output]
+    output = [f"output: {cell(ev.log)}"] if ev.log is not None else []
+    said = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *output]
     return said or ["nothing is known of its end"]
 
 
@@ -119,8 +135,8 @@ def _result(ev: EvalSummary) -> list[str]:
     samples = ""
     if ev.result.samples_total is not None:
         samples = f", {number(ev.result.samples_completed)} of {number(ev.result.samples_total)} samples"
-    error = f": {_cell(printable(ev.result.error, max_chars=200))}" if ev.result.error else ""
-    return [f"the eval's log says {_cell(ev.result.status)}{samples}{error}"]
+    error = f": {cell(printable(ev.result.error, max_chars=200))}" if ev.result.error else ""
+    return [f"the eval's log says {cell(ev.result.status)}{samples}{error}"]
 
 
 def _diagnosis(ev: EvalSummary) -> list[str]:
@@ -130,7 +146,7 @@ def _diagnosis(ev: EvalSummary) -> list[str]:
     told = {*_ended(ev), ev.result.error if ev.result is not None else None}
     between = "; its output ends: " if found.cause == UNKNOWN else ": "
     evidence = "" if found.evidence is None or found.evidence in told else f"{between}{found.evidence}"
-    return [_cell(one_line(f"{meaning(found.cause)}{evidence}"))]
+    return [cell(one_line(f"{meaning(found.cause)}{evidence}"))]
 
 
 def _advice(ev: EvalSummary) -> Sequence[str]:
@@ -145,9 +161,30 @@ def _exit(ev: EvalSummary) -> str:
     return number(ev.exit_code)
 
 
-def _gpu(ev: EvalSummary) -> str:
-    return number(None if ev.gpu is None else ev.gpu.utilization_mean_pct, "%")
-
-
 def _share(percent: float | None) -> str:
     return "" if percent is None else f" ({number(percent, '%')})"
+
+
+def cell(text: str | None) -> str:
+    """The text for a cell or a line; `unknown` for None."""
+    return "unknown" if text is None else _MARKUP.sub(r"\\\g<0>", printable(text))
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table of finished cells."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+_COLUMNS: dict[str, Callable[[EvalSummary], str]] = {
+    "Evaluation": lambda ev: cell(ev.name),
+    "Job": lambda ev: cell(ev.job_id or "none"),
+    "State": lambda ev: str(ev.state),
+    "Verdict": lambda ev: f"**{ev.verdict}**" if ev.verdict in _BAD else ev.verdict,
+    "Exit": _exit,
+    "Queued": lambda ev: clock(ev.queue_s),
+    "Elapsed / limit": lambda ev: f"{clock(ev.elapsed_s)} / {clock(ev.time_limit_s)}{_share(ev.time_efficiency_pct)}",
+    "Memory": lambda ev: f"{human_bytes(ev.memory_used_bytes)} / {human_bytes(ev.memory_requested_bytes)}",
+    "CPU": lambda ev: number(ev.cpu_efficiency_pct, "%"),
+    "GPU": lambda ev: number(None if ev.gpu is None else ev.gpu.utilization_mean_pct, "%"),
+}
+"""The columns of the table of all evals: a head, and what stands in the cell."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evalmon_agent.evidence.diagnosis.case import Case, Unopened
+from evalmon_agent.evidence.diagnosis.records import AttemptEnd, UnopenedFile
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.tracking.path import slurm_says
 from evalmon_agent.tracking.records import Attempt
@@ -22,14 +22,14 @@ def case_of(
     printed: str = "",
     result: EvalResult | None = None,
     expects_log: bool = False,
-    unopened: Unopened | None = None,
-) -> Case:
+    unopened: UnopenedFile | None = None,
+) -> AttemptEnd:
     """The case of one attempt; `state`: where Slurm's own word is not the last one (LOST)."""
     said = state or slurm_says(attempt)
     exit_code, signal = exit_of(attempt, said)
     report = attempt.report
     elapsed_s = attempt.elapsed_s if attempt.elapsed_s is not None or report is None else report.elapsed_s
-    return Case(
+    return AttemptEnd(
         state=said,
         exit_code=exit_code,
         signal=signal,

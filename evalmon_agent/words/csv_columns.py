@@ -67,6 +67,11 @@ class GpuColumn(enum.Enum):
         _MEAN_PERCENT,
         "mean of the driver's own samples, likewise",
     )
+    MEMORY_MAX_MIB = (
+        "memory.used.window_max [MiB]",
+        _MIB,
+        "the highest since the tick before, of a look each second; column 4 is an instant",
+    )
     POWER_MEAN_W = "power.draw.window_mean [W]", _WATT, "from the energy counter, since the tick before"
     ENERGY_J = "energy.window [J]", _JOULE, "from the energy counter, since the tick before"
     SM_CLOCK_MHZ = "clocks.current.sm [MHz]", _MHZ, "at this instant"

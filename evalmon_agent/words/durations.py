@@ -67,7 +67,7 @@ def time_option(text: str) -> float | None:
 def parse_stamp(text: str) -> float | None:
     """Epoch seconds of `1700000000` (SLURM_TIME_FORMAT=%s) or of ISO 8601 with an offset.
 
-    None for `Unknown`, `None`, `N/A`, 0 and for local time without offset: whose local time is not said.
+    None for `Unknown`, `None`, `N/A`, 0 and for local time without offset: nobody knows whose local time it is.
     """
     text = text.strip()
     if _EPOCH.fullmatch(text):
@@ -101,14 +101,14 @@ def human(seconds: float | None) -> str:
 def total(seconds: float | None) -> str:
     """`15 minutes`, `1 minute`, `2 hours 5 minutes`, `1 day 2 hours`; `unknown` for None.
 
-    Whole minutes, rounded down; below a minute it is said in seconds, `52 seconds`.
+    Whole minutes, rounded down; below a minute seconds, `52 seconds`.
     """
     parts = _split(seconds)
     if parts is None:
         return "unknown"
     named = list(zip(parts, ("day", "hour", "minute", "second"), strict=True))
-    said = [_count(number, unit) for number, unit in named[:3] if number]
-    return " ".join(said) or _count(*named[3])
+    counted = [_count(number, unit) for number, unit in named[:3] if number]
+    return " ".join(counted) or _count(*named[3])
 
 
 def _count(number: int, unit: str) -> str:

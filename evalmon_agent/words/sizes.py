@@ -31,8 +31,8 @@ def number(value: float | None, unit: str = "", *, digits: int = 0) -> str:
 
 def parse_sacct(text: str) -> int | None:
     """Bytes of `499092K`, `2.71G` or `13392806` (no unit: bytes; MaxRSS, AllocTRES and TRESUsage* alike)."""
-    found = parse_requested(text)
-    return None if found is None or found[1] is not None else found[0]
+    parsed = parse_requested(text)
+    return None if parsed is None or parsed[1] is not None else parsed[0]
 
 
 def parse_requested(text: str) -> tuple[int, Per | None] | None:

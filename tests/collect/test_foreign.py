@@ -11,14 +11,14 @@ import pytest
 
 import second_user
 from collect.test_evidence import LM_SCRIPT, RESULTS, TRACEBACK, Study, of_this_attempt
+from evalmon_agent.collect.attempt_files import script_of
+from evalmon_agent.collect.collect import read_gpu_figures
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.collect.gpu import gpu_figures
 from evalmon_agent.collect.progress import progress
-from evalmon_agent.collect.traces import script_of
-from evalmon_agent.evidence.attempt_log import Attempt
+from evalmon_agent.evidence.own_log import AttemptSpan
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.monitor.resources import resource_blocks
 from evalmon_agent.settings import Settings
 from evalmon_agent.tracking.records import Eval, Job
@@ -144,16 +144,16 @@ def test_an_output_behind_a_link_of_somebody_else_is_none(tmp_path: Path) -> Non
 
 def test_a_gpu_table_of_somebody_else_gives_no_figures(tmp_path: Path) -> None:
     files = OwnedFiles(os.geteuid())
-    ran = Attempt(STARTED, STARTED + 60)
+    ran = AttemptSpan(STARTED, STARTED + 60)
     (tmp_path / "gpu_metrics.csv").write_bytes(table(STARTED + 5))
     theirs = leave(tmp_path / "gpu_metrics.n2.csv", table(STARTED + 5))
-    found = gpu_figures(files, str(tmp_path), ran, None)
+    found = read_gpu_figures(files, str(tmp_path), ran, None)
     assert found is not None
     assert (found.count, files.foreign) == (1, {str(theirs): second_user.uid()})
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
     second_user.give(link)
-    assert gpu_figures(files, str(link), ran, None) is None
+    assert read_gpu_figures(files, str(link), ran, None) is None
 
 
 def test_nor_does_it_tell_how_busy_the_gpus_are(tmp_path: Path) -> None:

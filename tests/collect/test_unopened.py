@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.collect.traces import Outputs
-from evalmon_agent.collect.unopened import unopened
-from evalmon_agent.evidence.diagnosis.case import Unopened
+from evalmon_agent.collect.attempt_files import Outputs, unopened_file
+from evalmon_agent.evidence.diagnosis.records import UnopenedFile
 from evalmon_agent.slurm.client import Slurm
 from fake_slurm import FakeSlurm
 
@@ -20,26 +19,26 @@ def fake(tmp_path: Path) -> FakeSlurm:
     return FakeSlurm(tmp_path / "slurm")
 
 
-def ask(fake: FakeSlurm, outputs: Outputs) -> Unopened:
-    return unopened(outputs, Slurm(fake.environ), "7")
+def ask(fake: FakeSlurm, outputs: Outputs) -> UnopenedFile:
+    return unopened_file(outputs, Slurm(fake.environ), "7")
 
 
 def test_the_scripts_own_options_are_enough_where_they_show_what_is_wrong(fake: FakeSlurm, tmp_path: Path) -> None:
     outputs = Outputs(f"{tmp_path}/slurm-7.out", f"{tmp_path}/errs/7.err")
-    assert ask(fake, outputs) == Unopened("output", f"{tmp_path}/errs", NOT_THERE)
+    assert ask(fake, outputs) == UnopenedFile("output", f"{tmp_path}/errs", NOT_THERE)
     assert fake.calls("scontrol") == []
 
 
 def test_otherwise_slurm_is_asked(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.answer("scontrol", f"   StdErr=\n   StdIn=/dev/null\n   StdOut={tmp_path}/logs/7.out\n")
-    assert ask(fake, Outputs()) == Unopened("output", f"{tmp_path}/logs", NOT_THERE)
+    assert ask(fake, Outputs()) == UnopenedFile("output", f"{tmp_path}/logs", NOT_THERE)
     fake.answer("scontrol", f"   StdErr=\n   StdIn={tmp_path}/in\n   StdOut={tmp_path}/7.out\n")
-    assert ask(fake, Outputs()) == Unopened("input", f"{tmp_path}/in", "cannot be read here")
+    assert ask(fake, Outputs()) == UnopenedFile("input", f"{tmp_path}/in", "cannot be read here")
 
 
 def test_where_nothing_is_wrong_from_here_the_directory_is_named_all_the_same(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.answer("scontrol", f"   StdErr=\n   StdIn=/dev/null\n   StdOut={tmp_path}/7.out\n")
-    assert ask(fake, Outputs()) == Unopened("output", str(tmp_path))
+    assert ask(fake, Outputs()) == UnopenedFile("output", str(tmp_path))
     fake.fail("scontrol", "slurm_load_jobs error: Invalid job id specified")
-    assert ask(fake, Outputs(f"{tmp_path}/7.out")) == Unopened("output", str(tmp_path))
-    assert ask(fake, Outputs()) == Unopened()
+    assert ask(fake, Outputs(f"{tmp_path}/7.out")) == UnopenedFile("output", str(tmp_path))
+    assert ask(fake, Outputs()) == UnopenedFile()

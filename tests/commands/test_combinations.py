@@ -18,11 +18,11 @@ from evalmon_agent.commands.watch import WatchReport, watch
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.jobs.monitor_jobs import active_jobs
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.environment import for_our_jobs
+from evalmon_agent.slurm.environment import for_monitor_jobs
 from evalmon_agent.submission.adoption import parse_requests
 from evalmon_agent.submission.retry_plan import RetryRequest
 from evalmon_agent.submitting.submit_evals import SubmitReport
-from evalmon_agent.submitting.submit_waiting import Submitter, in_our_job
+from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job
 from evalmon_agent.tracking.registry import Accepted, Intent, Refused, Submission
 from experiments import Exp, ended, pending, running
 
@@ -59,12 +59,12 @@ def retried(exp: Exp, *names: str) -> SubmitReport:
 
 
 def in_job(exp: Exp, settings: Settings) -> Submitter:
-    environ = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
-    return Submitter(exp.session(settings, environ=environ), in_our_job(environ), lambda _: None)
+    environ = {**for_monitor_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
+    return Submitter(exp.session(settings, environ=environ), in_monitor_job(environ), lambda _: None)
 
 
 def completes(exp: Exp, job_id: str, settings: Settings = QUICK) -> None:
-    environ = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": job_id}
+    environ = {**for_monitor_jobs(exp.slurm.environ), "SLURM_JOB_ID": job_id}
     pauses = iter(range(20))
     complete(exp.session(settings, environ=environ), sleep=lambda _: next(pauses))  # type: ignore[arg-type,return-value]
 

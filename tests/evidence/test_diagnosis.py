@@ -14,11 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.diagnosis.case import Case, Unopened
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
-from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.record import UNKNOWN, Diagnosis
-from evalmon_agent.evidence.diagnosis.rules import RULES
+from evalmon_agent.evidence.diagnosis.diagnose import RULES, diagnose
+from evalmon_agent.evidence.diagnosis.records import UNKNOWN, AttemptEnd, Diagnosis, UnopenedFile
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.words.states import State
 
@@ -28,7 +26,7 @@ HARMLESS = [name for name in ALL if name.startswith("harmless--")]
 FAILURES = [name for name in ALL if name not in HARMLESS]
 
 
-def case_of(name: str) -> Case:
+def case_of(name: str) -> AttemptEnd:
     text = (FOLDER / f"{name}.txt").read_text()
     head, _, rest = text.partition("\n")
     words = head.removeprefix("#! ").split() if head.startswith("#! ") else []
@@ -44,7 +42,7 @@ def case_of(name: str) -> Case:
             error=known["error"].replace("_", " ") if "error" in known else None,
         )
     default = 1 if ends_itself and "signal" not in known else None
-    return Case(
+    return AttemptEnd(
         state=state,
         exit_code=int(known["exit"]) if "exit" in known else default,
         signal=int(known["signal"]) if "signal" in known else None,
@@ -74,7 +72,7 @@ def test_the_cause_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_harmless_text_explains_no_failure(name: str) -> None:
-    diagnosis = diagnose(Case(state=State.FAILED, exit_code=1, output=case_of(name).output))
+    diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=case_of(name).output))
     assert diagnosis is not None
     assert diagnosis.cause == UNKNOWN, diagnosis
 
@@ -82,9 +80,9 @@ def test_a_harmless_text_explains_no_failure(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_an_eval_that_went_well_is_not_diagnosed_whatever_it_printed(name: str) -> None:
     output = case_of(name).output
-    assert diagnose(Case(state=State.COMPLETED, exit_code=0, output=output)) is None
+    assert diagnose(AttemptEnd(state=State.COMPLETED, exit_code=0, output=output)) is None
     success = EvalResult(status="success", samples_completed=1, samples_total=1)
-    assert diagnose(Case(state=State.COMPLETED, output=output, result=success, expects_log=True)) is None
+    assert diagnose(AttemptEnd(state=State.COMPLETED, output=output, result=success, expects_log=True)) is None
 
 
 def test_there_are_enough_of_both() -> None:
@@ -123,27 +121,27 @@ def test_where_slurm_says_why_its_line_is_the_evidence(name: str) -> None:
     ("unopened", "cause", "evidence"),
     [
         (
-            Unopened("output", "/x/logs", "No such file or directory"),
+            UnopenedFile("output", "/x/logs", "No such file or directory"),
             "output-directory-missing",
             "Slurm could not open the job's output (0:53): /x/logs: No such file or directory",
         ),
         (
-            Unopened("output", "/x/logs"),
+            UnopenedFile("output", "/x/logs"),
             "output-directory-missing",
             "Slurm could not open the job's output (0:53): /x/logs: in order here; do the compute nodes see it?",
         ),
-        (Unopened(), "output-directory-missing", "Slurm could not open the job's output (0:53)"),
+        (UnopenedFile(), "output-directory-missing", "Slurm could not open the job's output (0:53)"),
         (
-            Unopened("input", "/x/in", "cannot be read here"),
+            UnopenedFile("input", "/x/in", "cannot be read here"),
             "missing-file",
             "Slurm could not open the job's input (0:53): /x/in: cannot be read here",
         ),
     ],
 )
 def test_a_job_that_slurm_could_not_start_tells_which_file_it_was(
-    unopened: Unopened, cause: str, evidence: str
+    unopened: UnopenedFile, cause: str, evidence: str
 ) -> None:
-    diagnosis = diagnose(Case(state=State.FAILED, signal=53, unopened=unopened))
+    diagnosis = diagnose(AttemptEnd(state=State.FAILED, signal=53, unopened=unopened))
     assert diagnosis is not None
     assert (diagnosis.cause, diagnosis.evidence) == (cause, evidence)
 
@@ -160,22 +158,22 @@ def test_secrets_in_the_evidence_are_masked() -> None:
     evidence = found("api-authentication--openai").evidence
     assert evidence is not None
     assert "sk-proj-***" in evidence
-    unknown = diagnose(Case(state=State.FAILED, exit_code=1, output="+ export HF_TOKEN=hf_abcdefgh12345678\n"))
+    unknown = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output="+ export HF_TOKEN=hf_abcdefgh12345678\n"))
     assert unknown is not None
     assert unknown.evidence == "+ export HF_TOKEN=hf_***"
 
 
 def test_what_is_unknown_shows_the_last_lines() -> None:
-    diagnosis = diagnose(Case(state=State.FAILED, exit_code=3, output="a\nb\n\nc\n  d\n\n"))
+    diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=3, output="a\nb\n\nc\n  d\n\n"))
     assert diagnosis is not None
     assert (diagnosis.cause, diagnosis.evidence) == (UNKNOWN, "b\nc\nd")
-    silent = diagnose(Case(state=State.FAILED, exit_code=3))
+    silent = diagnose(AttemptEnd(state=State.FAILED, exit_code=3))
     assert silent is not None
     assert silent.evidence == "exit status 3"
 
 
 def test_who_cancelled_is_said() -> None:
-    case = Case(state=State.CANCELLED, cancelled_by="user 1001")
+    case = AttemptEnd(state=State.CANCELLED, cancelled_by="user 1001")
     diagnosis = diagnose(case)
     assert diagnosis is not None
     assert (diagnosis.cause, diagnosis.evidence) == ("cancelled", "Slurm says CANCELLED by user 1001")
@@ -183,21 +181,21 @@ def test_who_cancelled_is_said() -> None:
 
 def test_a_time_limit_is_advised_from_the_pace_of_the_samples() -> None:
     so_far = EvalResult(status="started", samples_completed=3, samples_total=12)
-    diagnosis = diagnose(Case(state=State.TIMEOUT, elapsed_s=60.0, time_limit_s=60.0, result=so_far))
+    diagnosis = diagnose(AttemptEnd(state=State.TIMEOUT, elapsed_s=60.0, time_limit_s=60.0, result=so_far))
     assert diagnosis is not None
     assert diagnosis.advice == "Increase the eval's --time: 3 of 12 samples took 1m 0s; at this pace all take 4m 0s"
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.RUNNING, State.SUSPENDED, State.REQUEUED, None])
 def test_what_is_not_over_is_not_diagnosed(state: State | None) -> None:
-    assert diagnose(Case(state=state, output=case_of(FAILURES[0]).output)) is None
+    assert diagnose(AttemptEnd(state=state, output=case_of(FAILURES[0]).output)) is None
 
 
 @pytest.mark.parametrize("prefix", ["", "[rank3]: ", "3: ", "(Worker_TP1 pid=77) ", "\x1b[31m", "   0%|      | 0/3\r"])
 def test_what_launchers_print_before_a_line_hides_nothing(prefix: str) -> None:
     name = "cuda-out-of-memory--torch"
     text = "".join(f"{prefix}{line}\n" for line in case_of(name).output.splitlines())
-    diagnosis = diagnose(Case(state=State.FAILED, exit_code=1, output=text))
+    diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=text))
     assert diagnosis is not None
     assert diagnosis.cause == "cuda-out-of-memory"
 
@@ -206,7 +204,7 @@ def test_what_launchers_print_before_a_line_hides_nothing(prefix: str) -> None:
 def test_a_tail_that_begins_in_the_middle_of_a_line_shows_the_same(name: str) -> None:
     case = case_of(name)
     filler = "loading weights\n" * 300
-    cut = Case(
+    cut = AttemptEnd(
         state=case.state,
         exit_code=case.exit_code,
         signal=case.signal,
@@ -225,7 +223,9 @@ def test_a_tail_that_begins_in_the_middle_of_a_line_shows_the_same(name: str) ->
 @pytest.mark.survives("S4")
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=300))
 def test_any_text_is_survived(text: str) -> None:
-    diagnosis = diagnose(Case(state=State.FAILED, exit_code=1, output=f"Traceback (most recent call last):\n{text}"))
+    diagnosis = diagnose(
+        AttemptEnd(state=State.FAILED, exit_code=1, output=f"Traceback (most recent call last):\n{text}")
+    )
     assert diagnosis is not None
 
 
@@ -252,5 +252,5 @@ def test_any_text_is_survived(text: str) -> None:
 def test_a_tail_made_to_be_slow_takes_less_than_2_s(line: str) -> None:
     text = (f"{line}\n" * (1 + 65536 // (len(line) + 1)))[:65536]
     began = time.process_time()
-    diagnose(Case(state=State.FAILED, exit_code=1, output=text))
+    diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=text))
     assert time.process_time() - began < 2

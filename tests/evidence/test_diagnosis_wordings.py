@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.evidence.diagnosis.case import Case
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
+from evalmon_agent.evidence.diagnosis.records import AttemptEnd
 from evalmon_agent.words.states import State
 
 RAISED = [
@@ -97,6 +97,6 @@ def test_a_line(expected: str, text: str) -> None:
 
 
 def cause_of(output: str) -> str:
-    diagnosis = diagnose(Case(state=State.FAILED, exit_code=1, output=output))
+    diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=output))
     assert diagnosis is not None
     return diagnosis.cause

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from gpu_texts import OUR_HEADER, SMI_HEADER, our_tick, sampler_file, sampler_row, smi_row
 
-from evalmon_agent.evidence.gpu_csv import GpuRow, parse
-from evalmon_agent.evidence.gpu_extras import busy_pct, is_near_power_cap, is_throttled
-from evalmon_agent.evidence.gpu_power import power_and_energy
+from evalmon_agent.evidence.gpu_csv import GpuRow, busy_pct, is_near_power_cap, is_throttled, parse
+from evalmon_agent.evidence.gpu_measure import power_and_energy
 
 
 def rows(*texts: str) -> tuple[GpuRow, ...]:

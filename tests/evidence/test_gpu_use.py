@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.gpu_csv import GpuRow, parse
-from evalmon_agent.evidence.gpu_use import Span, first_use_s, longest_idle_s, samples_expected, unused
+from evalmon_agent.evidence.gpu_measure import SampledSpan, first_use_s, longest_idle_s, samples_expected, unused_count
 
 
 def rows(text: str) -> tuple[GpuRow, ...]:
@@ -82,10 +82,10 @@ def test_never_used_is_no_time() -> None:
 
 def test_gpus_that_no_look_found_in_use_are_counted() -> None:
     text = OUR_HEADER + our_tick(0, 0, 0, 0) + our_tick(30, 5, 0, 0)
-    assert unused(rows(text)) == 2
-    assert unused(rows(SMI_HEADER + smi_row(0, utilization=0))) is None
+    assert unused_count(rows(text)) == 2
+    assert unused_count(rows(SMI_HEADER + smi_row(0, utilization=0))) is None
     silent = [sampler_row(30 * at, gpu, utilization_pct="[N/A]") for at in (0, 1) for gpu in (0, 1)]
-    assert unused(rows(sampler_file(*silent))) == 0
+    assert unused_count(rows(sampler_file(*silent))) == 0
 
 
 @pytest.mark.parametrize(
@@ -95,23 +95,23 @@ def test_gpus_that_no_look_found_in_use_are_counted() -> None:
 def test_expected_are_one_at_once_one_per_interval_and_one_at_the_end(
     length_s: float, interval_s: float, expected: int
 ) -> None:
-    assert expected == samples_expected(Span(1000.0, 1000.0 + length_s, interval_s))
+    assert expected == samples_expected(SampledSpan(1000.0, 1000.0 + length_s, interval_s))
 
 
 @pytest.mark.parametrize(
     "span",
     [
-        Span(),
-        Span(1.0, 2.0),
-        Span(1.0, None, 30.0),
-        Span(None, 2.0, 30.0),
-        Span(2.0, 1.0, 30.0),
-        Span(1.0, 2.0, 0.0),
-        Span(1.0, 2.0, -5.0),
-        Span(-1e308, 1e308, 1.0),
+        SampledSpan(),
+        SampledSpan(1.0, 2.0),
+        SampledSpan(1.0, None, 30.0),
+        SampledSpan(None, 2.0, 30.0),
+        SampledSpan(2.0, 1.0, 30.0),
+        SampledSpan(1.0, 2.0, 0.0),
+        SampledSpan(1.0, 2.0, -5.0),
+        SampledSpan(-1e308, 1e308, 1.0),
     ],
 )
-def test_what_is_not_known_or_nonsense_expects_nothing(span: Span) -> None:
+def test_what_is_not_known_or_nonsense_expects_nothing(span: SampledSpan) -> None:
     assert samples_expected(span) is None
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.kinds.known import KINDS, expects_log
+from evalmon_agent.evidence.kinds import KINDS, expects_log
 from evalmon_agent.evidence.kinds.lm_eval import LM_EVAL, interpret
 
 FOLDER = Path(__file__).with_name("lm_eval")

@@ -12,7 +12,7 @@ from evalmon_agent.slurm.environment import (
     clean,
     digest,
     for_evals,
-    for_our_jobs,
+    for_monitor_jobs,
     for_submission,
     is_same,
     pack,
@@ -35,18 +35,18 @@ def test_what_is_packed_comes_out_as_it_was(environ: dict[str, str]) -> None:
 @given(ENVIRONMENTS)
 def test_a_job_of_ours_carries_what_an_evals_sbatch_gets_and_hands_it_on(environ: dict[str, str]) -> None:
     environ = {**environ, "SBATCH_ACCOUNT": "mine", "CUDA_VISIBLE_DEVICES": "0"}
-    first = for_our_jobs(environ)
+    first = for_monitor_jobs(environ)
     assert for_evals(environ) == carried(first)
     assert "SBATCH_ACCOUNT" not in first
     on_the_node = {**first, "SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "200", "TMPDIR": "/job/7"}
-    successor = for_our_jobs(on_the_node)
+    successor = for_monitor_jobs(on_the_node)
     assert for_evals(environ) == carried(successor) == for_evals(carried(successor) or {})
     assert CARRIER not in clean(successor)
 
 
 def test_of_a_submit_inside_a_job_the_evals_get_nothing_of_that_job() -> None:
     inside = {"PATH": "/bin", "SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "100"}
-    assert {"PATH": "/bin"} == for_submission(inside, inside_job=True) == carried(for_our_jobs(inside))
+    assert {"PATH": "/bin"} == for_submission(inside, inside_job=True) == carried(for_monitor_jobs(inside))
 
 
 @pytest.mark.parametrize("text", ["", "x", "~~~~", "\udcff", pack({"A": "b"}) or "", "c$}o"])
@@ -57,7 +57,7 @@ def test_what_is_no_packed_environment_is_none(text: str) -> None:
 def test_one_that_is_too_large_for_an_environment_is_not_carried() -> None:
     huge = {f"V{number}": f"{number * 7919 % 1_000_003:x}" * 40 for number in range(20_000)}
     assert pack(huge) is None
-    assert carried(for_our_jobs(huge)) is None
+    assert carried(for_monitor_jobs(huge)) is None
 
 
 def test_a_bomb_is_none() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import evalmon_agent
 import second_user
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.submission.launcher import Monitored, interpreter_of, render, script_in
+from evalmon_agent.submission.launcher import Monitored, program_of, render, script_in
 
 NOWHERE = "/nowhere/bin/python3"
 SAY_ALL = """#!/bin/sh
@@ -436,7 +436,7 @@ def test_each_task_of_an_array_has_a_name_and_a_directory_of_its_own(tmp_path: P
     ],
 )
 def test_the_first_line_is_read_as_the_kernel_reads_it(shebang: str, expected: list[str]) -> None:
-    assert expected == interpreter_of(shebang)
+    assert expected == program_of(shebang)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import second_user
-from evalmon_agent.settings import OurJob, Settings
+from evalmon_agent.settings import MonitorJob, Settings
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import (
     Place,
@@ -26,11 +26,11 @@ MAIN = Partition("main", True, 4 * 3600.0, False)
 LONG = Partition("long", False, None, False)
 SHORT = Partition("short", False, 1800.0, True)
 ALL = (LONG, MAIN, SHORT)
-JOB = OurJob(time="1-00:00:00", mem="200M")
+JOB = MonitorJob(time="1-00:00:00", mem="200M")
 NOWHERE = Place()
 
 
-def submitted(job: OurJob = JOB, place: Place = NOWHERE, **more: object) -> list[str]:
+def submitted(job: MonitorJob = JOB, place: Place = NOWHERE, **more: object) -> list[str]:
     known = {"kind": "sidecar", "time_limit": "240", **more}
     return options(job, place, **known)
 
@@ -67,7 +67,7 @@ def test_the_options_of_a_job_of_ours() -> None:
 
 
 def test_what_is_set_stands_above_what_the_evals_have() -> None:
-    job = OurJob(time="5", mem="1G", partition="mine", account="acct", qos="low", extra=["--nice", "--comment=x y"])
+    job = MonitorJob(time="5", mem="1G", partition="mine", account="acct", qos="low", extra=["--nice", "--comment=x y"])
     found = submitted(job, Place("p", "a", "q"))
     assert ["--partition=mine", "--account=acct", "--qos=low", "--nice", "--comment=x y"] == found[-5:]
 

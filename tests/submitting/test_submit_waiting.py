@@ -26,9 +26,9 @@ from evalmon_agent.jobs import claims, register
 from evalmon_agent.jobs.claims import Room
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.environment import for_our_jobs
+from evalmon_agent.slurm.environment import for_monitor_jobs
 from evalmon_agent.submitting.submit_evals import SubmitReport
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_our_job
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job
 from evalmon_agent.tracking.registry import Intent, Planned, Submission, entries
 from evalmon_agent.tracking.unsubmitted import waiting
 from experiments import Exp, ended, pending
@@ -63,8 +63,8 @@ def submitted(exp: Exp, settings: Settings = TWO, *, mode: Any = "sidecar", **en
 
 def in_job(exp: Exp, settings: Settings = TWO, sleep: Callable[[float], object] = time.sleep, **more: str) -> Submitter:
     """As the sidecar of that submit would submit, with what Slurm hands on to it."""
-    environ = {**for_our_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77", **more}
-    return Submitter(exp.session(settings, environ=environ), in_our_job(environ), sleep)
+    environ = {**for_monitor_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77", **more}
+    return Submitter(exp.session(settings, environ=environ), in_monitor_job(environ), sleep)
 
 
 def scripts(exp: Exp) -> list[str]:
@@ -145,7 +145,7 @@ def test_late_ones_get_the_environment_of_the_first_submit_which_is_in_no_file(t
     assert "SBATCH_ACCOUNT" not in carried
     on_the_node = {**carried, "TMPDIR": "/job/77", "SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "9", "PATH": "/node"}
     session = exp.session(TWO, environ={**on_the_node, "PATH": carried["PATH"]})
-    Submitter(session, in_our_job(on_the_node)).run()
+    Submitter(session, in_monitor_job(on_the_node)).run()
     first, late = ((exp.slurm.directory / f"env.{name}_epoch0.slurm").read_bytes() for name in "ac")
     assert sorted(first.split(b"\0")) == sorted(late.split(b"\0"))
     assert b"HF_TOKEN=hf_secret" in late
@@ -190,7 +190,7 @@ def test_the_completion_job_submits_the_next_and_a_successor_of_itself(tmp_path:
     submitted(exp, mode="dependency")
     all_over(exp)
     [job_id] = [job_id for job_id, script in exp.slurm.accepted() if script == "evalmon-completion"]
-    environ = {**for_our_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": job_id}
+    environ = {**for_monitor_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": job_id}
     complete(exp.session(TWO, environ=environ))
     assert scripts(exp) == ["c", "d"]
     successor = exp.slurm.calls("sbatch")[-1]

@@ -227,7 +227,7 @@ class TrueJob:
             return None
         job_id = self.id
         return SelfReport(
-            f"{job_id}.json", repr(reports), job_id, self.name, "/exp/out", reports, frozenset({self.token})
+            f"{job_id}.json", repr(reports), JobId(job_id), self.name, "/exp/out", reports, frozenset({self.token})
         )
 
     def _report_of(self, restart: int, attempt: TrueAttempt, at: float) -> JobReport:

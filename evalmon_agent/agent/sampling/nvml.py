@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .gpu_records import NO_VALUE, Device
+from .gpu_rows import NO_VALUE, Device
 
 _MIG_ENABLED = 1
 

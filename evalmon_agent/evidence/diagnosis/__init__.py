@@ -1,1 +1,1 @@
-"""Why did an attempt fail: rules as data (`rules`, `causes`), one engine (`diagnose`). Pure."""
+"""Says why an eval failed. Pure."""

@@ -1,11 +1,15 @@
-"""What can be the cause of a failure: each slug with what it means and what to do. Data.
+"""Lists the causes of failures: each slug with its meaning and what to do about it. Data.
 
-`{name}` stands for what the rule's pattern has found under that name.
+`{name}` stands for the text that the rule's pattern captured under that name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
+
+Wordings: TypeAlias = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+"""Causes with their patterns of exceptions and of lines, root causes first (`*_wordings.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

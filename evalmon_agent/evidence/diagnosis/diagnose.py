@@ -1,29 +1,47 @@
-"""Why did an attempt fail: Slurm's word where it is certain, then what was printed, then how it ended. Pure.
+"""Says why an attempt failed: by Slurm's state where it is certain, then by its output, then by how it ended. Pure.
 
 What no rule knows stays unknown: no cause is better than a wrong one.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from evalmon_agent.evidence.diagnosis import by_state
-from evalmon_agent.evidence.diagnosis.case import Case, Unopened
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
-from evalmon_agent.evidence.diagnosis.final import Ending
-from evalmon_agent.evidence.diagnosis.lines import Line, lines_of
-from evalmon_agent.evidence.diagnosis.record import UNKNOWN, Diagnosis
-from evalmon_agent.evidence.diagnosis.rules import RULES
+from evalmon_agent.evidence.diagnosis.machine_wordings import MACHINE
+from evalmon_agent.evidence.diagnosis.output import SLURM, STEPD, LastWords, Line, lines_of
+from evalmon_agent.evidence.diagnosis.program_wordings import PROGRAMS
+from evalmon_agent.evidence.diagnosis.records import UNKNOWN, AttemptEnd, Diagnosis, UnopenedFile
 from evalmon_agent.evidence.diagnosis.tracebacks import Raised, exceptions, written
-from evalmon_agent.evidence.eval_log import CANCELLED, ERROR, STARTED, SUCCESS
-from evalmon_agent.evidence.result import UNREADABLE
+from evalmon_agent.evidence.result import CANCELLED, ERROR, STARTED, SUCCESS, UNREADABLE, whole_s
+from evalmon_agent.words.durations import human
 from evalmon_agent.words.secrets import masked
 from evalmon_agent.words.states import TERMINAL, State
 
 _EVIDENCE_CHARS = 300
 _LAST_LINES = 3
+_BY_STATE = {
+    State.TIMEOUT: "time-limit",
+    State.OUT_OF_MEMORY: "host-out-of-memory",
+    State.CANCELLED: "cancelled",
+    State.NODE_FAIL: "node-failure",
+    State.BOOT_FAIL: "node-failure",
+    State.PREEMPTED: "preempted",
+    State.DEADLINE: "deadline",
+    State.REVOKED: "revoked",
+    State.LOST: "lost",
+}
+_LINE_OF_STATE = {
+    State.TIMEOUT: re.compile(rf"(?:{SLURM}|srun: ).*DUE TO TIME LIMIT"),
+    State.OUT_OF_MEMORY: re.compile(rf"{SLURM}.*(?:oom[_-]kill|Out Of Memory|memory limit)"),
+    State.CANCELLED: re.compile(rf"{STEPD}\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT"),
+    State.NODE_FAIL: re.compile(rf"{SLURM}.*(?:NODE FAILURE|[Nn]ode failure)"),
+    State.PREEMPTED: re.compile(rf"{SLURM}.*DUE TO PREEMPTION"),
+}
 _BY_SIGNAL = {
     4: "illegal-instruction",
     6: "aborted",
@@ -45,36 +63,92 @@ _WEAK = frozenset({"missing-file", "permission-denied", "command-not-found", "ne
 _SAID_BY_LOG = frozenset({SUCCESS, CANCELLED, UNREADABLE})
 
 
-def diagnose(case: Case) -> Diagnosis | None:
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One way in which a cause shows itself."""
+
+    cause: str
+    of: Literal["exception", "line"]
+    pattern: re.Pattern[str]
+
+
+def _rules() -> Iterator[Rule]:
+    for cause, of_exceptions, of_lines in (*MACHINE, *PROGRAMS):
+        for text in of_exceptions:
+            yield Rule(cause, "exception", re.compile(text))
+        for text in of_lines:
+            yield Rule(cause, "line", re.compile(text))
+
+
+RULES: tuple[Rule, ...] = tuple(_rules())
+"""The first rule that fits decides, wherever in the text its evidence stands.
+
+A line's pattern fits from its beginning, as the program prints it; an exception's is looked for in `Type: message`.
+Sources of the wordings: PyTorch, vLLM, transformers and huggingface_hub, datasets, openai and anthropic, lm_eval,
+inspect-ai, bash, conda, Lmod, Slurm.
+"""
+
+
+def diagnose(end: AttemptEnd) -> Diagnosis | None:
     """The diagnosis of a failed attempt; None for one that went well or is not over."""
-    if case.state not in TERMINAL or case.succeeded:
+    if end.state not in TERMINAL or end.succeeded:
         return None
-    lines = lines_of(case.output)
-    cause = by_state.cause_of(case)
+    lines = lines_of(end.output)
+    cause = _cause_of_state(end)
     if cause is not None:
-        return _certain(case, cause, lines)
-    if case.unopened is not None:
-        return _not_started(case.unopened)
-    found = None if _is_explained_by_log(case) else _printed(case, lines)
-    return found or _by_end(case) or _unknown(case, lines)
+        return _certain(end, cause, lines)
+    if end.unopened is not None:
+        return _not_started(end.unopened)
+    printed = None if _is_explained_by_log(end) else _printed(end, lines)
+    return printed or _by_end(end) or _unknown(end, lines)
 
 
-def _is_explained_by_log(case: Case) -> bool:
-    ended_well = case.state is State.COMPLETED and not case.exit_code and not case.signal
-    return ended_well and case.result is not None and case.result.status in _SAID_BY_LOG
+def _is_explained_by_log(end: AttemptEnd) -> bool:
+    ended_well = end.state is State.COMPLETED and not end.exit_code and not end.signal
+    return ended_well and end.result is not None and end.result.status in _SAID_BY_LOG
 
 
-def _certain(case: Case, cause: str, lines: Sequence[Line]) -> Diagnosis:
-    pattern = by_state.shown_by(case.state)
+def _certain(end: AttemptEnd, cause: str, lines: Sequence[Line]) -> Diagnosis:
+    pattern = None if end.state is None else _LINE_OF_STATE.get(end.state)
     shown = [line.raw for line in lines if pattern is not None and not line.is_quoted and pattern.match(line.text)]
-    words = by_state.in_words(case)
+    words = _state_in_words(end)
     evidence = shown[-1] if shown else words
-    if case.cancelled_by is not None and shown and cause == "cancelled":
+    if end.cancelled_by is not None and shown and cause == "cancelled":
         evidence = f"{words}: {evidence}"
-    return _diagnosis(cause, evidence, advice=by_state.advice(case))
+    return _diagnosis(cause, evidence, advice=_advice_on_time_limit(end))
 
 
-def _not_started(unopened: Unopened) -> Diagnosis:
+def _cause_of_state(end: AttemptEnd) -> str | None:
+    """The cause, where the state alone is certain of it."""
+    if end.state is State.OUT_OF_MEMORY and end.exit_code == 0 and end.result is not None and end.result.succeeded:
+        return "bystander-out-of-memory"
+    return _BY_STATE.get(end.state) if end.state is not None else None
+
+
+def _state_in_words(end: AttemptEnd) -> str:
+    """What Slurm says, for a log that has no line of it."""
+    if end.state is State.CANCELLED and end.cancelled_by is not None:
+        return f"Slurm says CANCELLED by {end.cancelled_by}"
+    if end.state is State.LOST:
+        return "neither Slurm nor the job itself has been heard of"
+    if end.elapsed_s is None:
+        return f"Slurm says {end.state}"
+    limit = f" of {human(end.time_limit_s)}" if end.state is State.TIMEOUT and end.time_limit_s is not None else ""
+    return f"Slurm says {end.state} after {human(end.elapsed_s)}{limit}"
+
+
+def _advice_on_time_limit(end: AttemptEnd) -> str | None:
+    """Better than what is said of the cause in general, where figures are known."""
+    if end.state is not State.TIMEOUT or end.result is None:
+        return None
+    all_s = whole_s(end.result, end.elapsed_s)
+    if all_s is None:
+        return None
+    done = f"{end.result.samples_completed} of {end.result.samples_total} samples"
+    return f"Increase the eval's --time: {done} took {human(end.elapsed_s)}; at this pace all take {human(all_s)}"
+
+
+def _not_started(unopened: UnopenedFile) -> Diagnosis:
     cause = "output-directory-missing" if unopened.what == "output" else "missing-file"
     place = "" if unopened.path is None else f": {unopened.path}"
     problem = unopened.problem or ("in order here; do the compute nodes see it?" if place else "")
@@ -89,17 +163,17 @@ class _Match:
     names: Mapping[str, str]
 
 
-def _printed(case: Case, lines: Sequence[Line]) -> Diagnosis | None:
-    """What the output and the eval's own error show, the rule that stands first before all others."""
+def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
+    """The cause that the output and the eval's own error show: that of the first rule that fits."""
     raised = exceptions(lines)
-    theirs = {number for one in raised for number in range(one.first or 0, (one.last or 0) + 1)}
-    suspects = _suspects(lines, theirs)
-    ending = Ending(lines, theirs | suspects.keys())
-    final = [one for one in raised if one.last is not None and ending.holds(one.last)]
-    if case.result is not None and case.result.status == ERROR and case.result.error:
-        final.insert(0, written(case.result.error))
-    shown = (m for number, m in suspects.items() if ending.holds(number, weak=RULES[m.rank].cause in _WEAK))
-    matches = [*_of_exceptions(final), *shown]
+    of_tracebacks = {number for error in raised for number in range(error.first or 0, (error.last or 0) + 1)}
+    suspects = _suspects(lines, of_tracebacks)
+    last_words = LastWords(lines, of_tracebacks | suspects.keys())
+    final = [error for error in raised if error.last is not None and last_words.include(error.last)]
+    if end.result is not None and end.result.status == ERROR and end.result.error:
+        final.insert(0, written(end.result.error))
+    of_lines = (m for number, m in suspects.items() if last_words.include(number, weak=RULES[m.rank].cause in _WEAK))
+    matches = [*_of_exceptions(final), *of_lines]
     best = min(matches, key=lambda match: match.rank, default=None)
     if best is not None:
         return _diagnosis(RULES[best.rank].cause, best.line, names=best.names)
@@ -114,17 +188,17 @@ def _of_exceptions(final: Sequence[Raised]) -> Iterator[_Match]:
                 break
 
 
-def _suspects(lines: Sequence[Line], theirs: set[int]) -> dict[int, _Match]:
-    """The lines that look like the end of something, by their number."""
-    found: dict[int, _Match] = {}
+def _suspects(lines: Sequence[Line], of_tracebacks: set[int]) -> dict[int, _Match]:
+    """The lines that a rule fits, by their number."""
+    matches: dict[int, _Match] = {}
     for number, line in enumerate(lines):
-        if line.is_quoted or number in theirs or not line.text:
+        if line.is_quoted or number in of_tracebacks or not line.text:
             continue
         for rank, rule in enumerate(RULES):
             if rule.of == "line" and (match := rule.pattern.match(line.text)):
-                found[number] = _Match(rank, line.raw, match.groupdict())
+                matches[number] = _Match(rank, line.raw, match.groupdict())
                 break
-    return found
+    return matches
 
 
 def _python_error(last: Raised | None) -> Diagnosis | None:
@@ -135,17 +209,17 @@ def _python_error(last: Raised | None) -> Diagnosis | None:
     return _diagnosis("python-error", last.line[:_EVIDENCE_CHARS] + place)
 
 
-def _by_end(case: Case) -> Diagnosis | None:
-    """What exit status, signal and the eval's log leave."""
-    signal = case.signal or (case.exit_code - 128 if case.exit_code is not None and case.exit_code > 128 else None)
+def _by_end(end: AttemptEnd) -> Diagnosis | None:
+    """The cause that exit status, signal or the eval's log leave."""
+    signal = end.signal or (end.exit_code - 128 if end.exit_code is not None and end.exit_code > 128 else None)
     if signal in _BY_SIGNAL:
-        return _diagnosis(_BY_SIGNAL[signal], _ended(case))
-    if case.exit_code in _BY_STATUS:
-        return _diagnosis(_BY_STATUS[case.exit_code], _ended(case))
-    if case.result is None:
-        is_missing = case.state is State.COMPLETED and case.expects_log and not case.exit_code
+        return _diagnosis(_BY_SIGNAL[signal], _ended(end))
+    if end.exit_code in _BY_STATUS:
+        return _diagnosis(_BY_STATUS[end.exit_code], _ended(end))
+    if end.result is None:
+        is_missing = end.state is State.COMPLETED and end.expects_log and not end.exit_code
         return _diagnosis("no-eval-log", "no log of the eval was found") if is_missing else None
-    result = case.result
+    result = end.result
     samples = f"{_number(result.samples_completed)} of {_number(result.samples_total)} samples"
     if result.status in _BY_RESULT:
         return _diagnosis(_BY_RESULT[result.status], result.error or f"its log says {result.status}, {samples}")
@@ -154,11 +228,11 @@ def _by_end(case: Case) -> Diagnosis | None:
     return None
 
 
-def _unknown(case: Case, lines: Sequence[Line]) -> Diagnosis:
+def _unknown(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis:
     last = [masked(line.raw.strip()[:_EVIDENCE_CHARS]) for line in lines if line.raw.strip()][-_LAST_LINES:]
     return Diagnosis(
         cause=UNKNOWN,
-        evidence="\n".join(last) or _ended(case),
+        evidence="\n".join(last) or _ended(end),
         advice=CAUSES[UNKNOWN].advice,
     )
 
@@ -166,18 +240,18 @@ def _unknown(case: Case, lines: Sequence[Line]) -> Diagnosis:
 def _diagnosis(
     cause: str, evidence: str, *, advice: str | None = None, names: Mapping[str, str] | None = None
 ) -> Diagnosis:
-    found = defaultdict(lambda: "it", {name: value[:100] for name, value in (names or {}).items() if value})
+    captured = defaultdict(lambda: "it", {name: value[:100] for name, value in (names or {}).items() if value})
     return Diagnosis(
         cause=cause,
         evidence=masked(evidence.strip()[:_EVIDENCE_CHARS]),
-        advice=advice or CAUSES[cause].advice.format_map(found),
+        advice=advice or CAUSES[cause].advice.format_map(captured),
     )
 
 
-def _ended(case: Case) -> str:
-    if case.signal:
-        return f"ended by signal {case.signal}"
-    return "how it ended is not known" if case.exit_code is None else f"exit status {case.exit_code}"
+def _ended(end: AttemptEnd) -> str:
+    if end.signal:
+        return f"ended by signal {end.signal}"
+    return "how it ended is not known" if end.exit_code is None else f"exit status {end.exit_code}"
 
 
 def _number(value: int | None) -> str:

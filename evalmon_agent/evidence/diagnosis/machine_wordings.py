@@ -1,4 +1,4 @@
-"""How memory, GPUs and disks say that they fail. Data for `rules`.
+"""Lists the messages of failing memory, GPUs and disks. Data for `diagnose`.
 
 Each entry: the cause, the patterns of exceptions (looked for in `Type: message`), the patterns of lines (from their
 beginning). Root causes stand before what follows from them.
@@ -6,7 +6,8 @@ beginning). Root causes stand before what follows from them.
 
 from __future__ import annotations
 
-from evalmon_agent.evidence.diagnosis.shells import STEPD, TOOL, Wordings
+from evalmon_agent.evidence.diagnosis.causes import Wordings
+from evalmon_agent.evidence.diagnosis.output import STEPD, TOOL
 
 MACHINE: Wordings = (
     (

@@ -1,4 +1,4 @@
-"""How models, APIs, environments, scripts and processes say that they fail. Data for `rules`.
+"""Lists the messages of failing models, APIs, environments, scripts and processes. Data for `diagnose`.
 
 Each entry: the cause, the patterns of exceptions (looked for in `Type: message`), the patterns of lines (from their
 beginning). Root causes stand before what follows from them.
@@ -6,7 +6,8 @@ beginning). Root causes stand before what follows from them.
 
 from __future__ import annotations
 
-from evalmon_agent.evidence.diagnosis.shells import ARGPARSE, MISSING, SHELL, SLURM, STEPD, TOOL, Wordings
+from evalmon_agent.evidence.diagnosis.causes import Wordings
+from evalmon_agent.evidence.diagnosis.output import ARGPARSE, SHELL, SLURM, STEPD, TOOL
 
 PROGRAMS: Wordings = (
     (
@@ -83,7 +84,7 @@ PROGRAMS: Wordings = (
             r"Cannot find any model weights with",
             r"Model API \S+ of model \S+ not recognized",
             r"(?:NotFoundError|Error code: 404).*(?:model_not_found|model: |does not exist or you do not have access)",
-            MISSING + r".*(?:checkpoint|adapter|safetensors|pytorch_model|\bepoch_\d)",
+            r"^(?:FileNotFound|NotADirectory|OS)Error: .*(?:checkpoint|adapter|safetensors|pytorch_model|\bepoch_\d)",
         ),
         (),
     ),

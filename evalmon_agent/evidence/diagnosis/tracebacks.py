@@ -1,4 +1,4 @@
-"""Which exceptions does a text tell of: Python's tracebacks, rich's boxes, chains and groups. Pure."""
+"""Finds exceptions in what a job printed: Python's tracebacks, rich's boxes, chains and groups. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.evidence.diagnosis.final import went_on
-from evalmon_agent.evidence.diagnosis.lines import Line
-from evalmon_agent.evidence.diagnosis.shells import STEPD
+from evalmon_agent.evidence.diagnosis.output import STEPD, Line, went_on
 
 _HEAD = re.compile(r"Traceback \(most recent call last\):$")
 _BOX_HEAD = re.compile(r"╭─+ Traceback \(most recent call last\) ─+╮$")
@@ -41,14 +39,14 @@ class Raised:
 
 def exceptions(lines: Sequence[Line]) -> list[Raised]:
     """In the order in which they are printed: of a chain, its origin first."""
-    found: list[Raised] = []
+    all_raised: list[Raised] = []
     at = 0
     while at < len(lines):
         raised = None if lines[at].is_quoted and not _BOX_HEAD.match(lines[at].text) else _block(lines, at)
         if raised is not None:
-            found.append(raised)
+            all_raised.append(raised)
         at = raised.last + 1 if raised is not None and raised.last is not None else at + 1
-    return found
+    return all_raised
 
 
 def written(error: str) -> Raised:

@@ -1,4 +1,4 @@
-"""What must be known of a kind of eval: how to tell that a job runs it, and how to read its log. Pure."""
+"""Defines a kind of eval: how a job that runs it is recognised, and how its log is read. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from evalmon_agent.evidence.eval_log import EvalLog
+from evalmon_agent.evidence.result import EvalLog
 
 
 class LogFile(Protocol):

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from evalmon_agent.evidence.eval_log import (
+from evalmon_agent.evidence.json_members import Take, Wanted, members
+from evalmon_agent.evidence.kinds.kind import Kind, LogFile
+from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
     SUCCESS,
     EvalLog,
@@ -20,8 +22,6 @@ from evalmon_agent.evidence.eval_log import (
     as_number,
     digest,
 )
-from evalmon_agent.evidence.json_members import Take, Wanted, members
-from evalmon_agent.evidence.kinds.kind import Kind, LogFile
 
 _WANTED: Wanted = {
     "results": Take.VALUE,

@@ -11,7 +11,7 @@ import pytest
 from in_a_job import RUN, Experiment
 
 from evalmon_agent.agent.sampling.eval_finder import program_in
-from evalmon_agent.evidence.kinds.known import expects_log
+from evalmon_agent.evidence.kinds import expects_log
 
 
 @pytest.mark.parametrize(

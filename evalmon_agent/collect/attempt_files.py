@@ -1,0 +1,195 @@
+"""Finds the files of an attempt: its script, its output, its eval's log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from evalmon_agent.collect.eval_logs import LogReader
+from evalmon_agent.errors import UsageError
+from evalmon_agent.evidence.diagnosis.records import UnopenedFile
+from evalmon_agent.evidence.kinds import KINDS
+from evalmon_agent.evidence.own_log import AttemptSpan, pick
+from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
+from evalmon_agent.evidence.script_text import directories, words_behind
+from evalmon_agent.experiment import scripts
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.permissions import why_not_writable
+from evalmon_agent.files.trusted import OwnedFiles, read_at
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.sbatch_options import output_path
+from evalmon_agent.slurm.script import read_head
+from evalmon_agent.tracking.records import Attempt, Eval
+from evalmon_agent.words.job_id import JobId, task_of, whole_job
+
+_SCRIPT_BYTES = 1024 * 1024
+_OWN_CLOCK_SLACK_S = 5.0
+_SLURM_CLOCK_SLACK_S = 60.0
+_SAME_EVERYWHERE = ("HOME", "USER", "SCRATCH", "WORK")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where Slurm put what the job printed; `errors` is None where that is the same file, both where nobody knows."""
+
+    output: str | None = None
+    errors: str | None = None
+
+
+def script_of(experiment: Experiment, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> str:
+    """The text of what was submitted; of an adopted job its own script unless that was changed since. Else empty."""
+    job = next((job for job in ev.jobs if job.job_id == job_id), None)
+    if job is None or ev.script is None:
+        return ""
+    if job.token is None:
+        known = (attempt.submitted_at for attempt in job.attempts)
+        submitted_at = min((at for at in (job.submitted_at, *known) if at is not None), default=None)
+        return "" if submitted_at is None else _unchanged_since(submitted_at + 1, ev.script, files)
+    try:
+        submitted = scripts.read_script(experiment, job.token, ev.script)
+    except (OSError, UsageError):
+        return ""
+    return (submitted or b"")[:_SCRIPT_BYTES].decode(errors="replace")
+
+
+def _unchanged_since(at: float, path: str, files: OwnedFiles) -> str:
+    """The text of a script that was not changed after a time; else empty."""
+    with suppress(OSError), files.open(path) as (descriptor, _):
+        if os.fstat(descriptor).st_mtime <= at:
+            return read_at(descriptor, 0, _SCRIPT_BYTES).decode(errors="replace")
+    return ""
+
+
+def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Outputs:
+    """Seen from the script's #SBATCH lines; of an adopted job only what is there."""
+    if ev.script is None:
+        return Outputs()
+    options = read_head(script).options
+    name = options.get("job-name") or os.path.basename(ev.script)
+    folder = os.path.dirname(ev.script)
+    wanted = [options, {**options, "output": options["error"]}] if "error" in options else [options]
+    if all(job.token is None for job in ev.jobs if job.job_id == job_id):
+        found = [_there(asked, job_id, name, [ev.output_dir or folder, folder], files) for asked in wanted]
+    else:
+        found = [output_path(asked, job_id, raw_id=None, name=name, folder=folder) for asked in wanted]
+    return Outputs(*found)
+
+
+def _there(
+    options: Mapping[str, str], job_id: JobId, name: str, folders: Sequence[str], files: OwnedFiles
+) -> str | None:
+    """Of an adopted job what is there: whoever submitted it may have done so from elsewhere, with other options.
+
+    Beside the first of the folders only a file with the job's id in its name is certainly its own.
+    """
+    options = {key: value for key, value in options.items() if key != "chdir"}
+    paths = [output_path(options, job_id, raw_id=None, name=name, folder=folder) for folder in folders]
+    own = [path for path in paths if path and (path == paths[0] or whole_job(job_id) in os.path.basename(path))]
+    return next((path for path in own if _is_there(path, files)), None)
+
+
+def _is_there(path: str, files: OwnedFiles) -> bool:
+    try:
+        with files.open(path):
+            return True
+    except OSError:
+        return False
+
+
+def unopened_file(outputs: Outputs, slurm: Slurm, job_id: JobId) -> UnopenedFile:
+    """The file that Slurm could not open to start a job: by the script's options, else by asking Slurm."""
+    written = [path for path in (outputs.output, outputs.errors) if path is not None]
+    return _unwritable(written) or _unopened_by_slurm(slurm, job_id) or UnopenedFile(path=_directory(written))
+
+
+def _unopened_by_slurm(slurm: Slurm, job_id: JobId) -> UnopenedFile | None:
+    files = slurm.standard_files(job_id)
+    written = [files[name] for name in ("StdOut", "StdErr") if name in files]
+    read = files.get("StdIn", os.devnull)
+    if unwritable := _unwritable(written):
+        return unwritable
+    if not os.access(read, os.R_OK):
+        return UnopenedFile("input", read, "cannot be read here")
+    return UnopenedFile(path=_directory(written)) if written else None
+
+
+def _unwritable(paths: list[str]) -> UnopenedFile | None:
+    problems = ((path, why_not_writable(path)) for path in paths)
+    return next((UnopenedFile("output", os.path.dirname(path), problem) for path, problem in problems if problem), None)
+
+
+def _directory(paths: list[str]) -> str | None:
+    return os.path.dirname(paths[0]) if paths else None
+
+
+def span_of(ev: Eval, attempt: Attempt, *, output: str = "") -> AttemptSpan | None:
+    """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
+    report = attempt.report
+    mine = report is not None and report.started_at is not None
+    started_at = report.started_at if report is not None and mine else attempt.started_at
+    if started_at is None:
+        return None
+    ended_at = report.ended_at if report is not None and report.ended_at is not None else attempt.ended_at
+    parts = ev.name.split("/")
+    return AttemptSpan(
+        started_at,
+        ended_at,
+        slack_s=_OWN_CLOCK_SLACK_S if mine else _SLURM_CLOCK_SLACK_S,
+        task=parts[-2] if len(parts) > 2 else parts[-1],
+        output=output,
+    )
+
+
+def result_of(
+    reader: LogReader, ev: Eval, script: str, span: AttemptSpan | None, *, job_id: JobId
+) -> EvalResult | None:
+    """What the attempt's own log says; None if none is found."""
+    if span is None:
+        return None
+    places, nested = _places(ev, script, job_id)
+    found = reader.logs(places, nested=nested, written_since=span.started_at)
+    path = pick(found.logs, span)
+    if path is not None:
+        return to_result(found.logs[path], path=path)
+    # A log that is there but cannot be read is not a missing one.
+    return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
+
+
+def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024) -> str:
+    """The end of a file of the owner's as text, empty if there is none."""
+    found = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
+    return "" if found is None else found.decode(errors="replace")
+
+
+def _places(ev: Eval, script: str, job_id: JobId) -> tuple[list[str], list[str]]:
+    """The directories to look at, and those below which to look as well: what the script says, then the usual ones."""
+    folder = os.path.dirname(ev.script) if ev.script else None
+    roots = [root for root in (folder, ev.output_dir) if root]
+    known = _variables(job_id, folder)
+    bases = [*roots, *(os.path.join(folder or "", place) for place in directories(script, known))]
+    places: dict[str, None] = {}
+    nested: dict[str, None] = {}
+    for kind in KINDS:
+        said = words_behind(kind.log_dir, script, known)
+        found = [os.path.join(base, word) for word in said for base in bases]
+        # A file's name instead of a directory's: the logs lie beside it.
+        found += [os.path.dirname(place) for place in found if place.endswith(".json")]
+        found += [os.path.join(root, place) for root in roots for place in kind.folders]
+        found = [os.path.normpath(place) for place in found if os.path.isabs(place)]
+        places |= dict.fromkeys(found)
+        if kind.is_nested and (said or kind.runs.search(script)):
+            nested |= dict.fromkeys(found)
+    return list(places), list(nested)
+
+
+def _variables(job_id: JobId, folder: str | None) -> Mapping[str, str]:
+    """Variables whose values in the job are known here."""
+    known = {name: os.environ[name] for name in _SAME_EVERYWHERE if name in os.environ}
+    if folder:
+        known["SLURM_SUBMIT_DIR"] = folder
+    number, task = whole_job(job_id), task_of(job_id)
+    if task is None:
+        return known | {"SLURM_JOB_ID": number, "SLURM_JOBID": number}
+    return known | {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task)}

@@ -1,0 +1,158 @@
+"""Splits what a job printed into lines that can be matched, and finds its last words. Pure.
+
+A log is full of errors that were caught: one counts only if what follows it is what follows an end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+# How shells, tools and Slurm begin a line in which they complain: parts of patterns.
+# `script: line 3: `, `bash: line 3: `, dash's `script: 3: `.
+SHELL = r"(?:(?:/[^:]*|[^\s:]+): (?:-c: )?(?:line )?\d+: |-?\w*sh: )"
+# `cp: `, `/usr/bin/python3: `, or a shell.
+TOOL = rf"(?:{SHELL}|[\w./+-]+: )"
+
+# What slurmstepd prints into the job's output: `slurmstepd: error: `, with the node where several slurmd share a
+# machine; since 25.05 its time instead of its name, in the form of LogTimeFormat (log_msg in src/common/log.c).
+STEPD = r"(?:slurmstepd(?:-\S+)?: error: |\[[^]]{0,40}\d\d:\d\d:\d\d[^]]{0,40}\] error: )"
+SLURM = rf"(?:{STEPD}|srun: error: )"
+
+ARGPARSE = r"[\w./-]+(?: [\w-]+){0,2}: error: "
+
+_MAX_CHARS = 1000
+_MAX_LINES = 3000
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_=>])")
+# What launchers and loggers put before a line: torchrun, srun -l, mpirun, Ray and vLLM, exception groups.
+_PREFIX = re.compile(
+    r"\[(?:default)?\d*\]?\[?rank ?\d+\]:\s?"
+    r"|\[rank\d+\]:\s?"
+    r"|\[\d+,\d+\]<std(?:err|out)>:\s?"
+    r"|\((?:\w+ )?(?:[\w-]+ )?pid=\d+[^)]{0,60}\)\s?"
+    r"|\s?\d{1,4}: (?=\s|Traceback|[A-Za-z_.]+(?:Error|Exception)\b)"
+    r"|(?:ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]{1,60}\] ?"
+    r"|\s{2,}\| ?(?=\s|Traceback|[A-Za-z_.]+(?:Error|Exception|Group)\b)",
+    re.ASCII,
+)
+_GROUP_RULE = re.compile(r"\s*\+-\+-{5,}|\s*\+-{10,}")
+_GROUP_HEAD = re.compile(r"\s*\+ Exception Group Traceback")
+_FENCE = re.compile(r"\s*(?:```|~~~)")
+_QUOTED = re.compile(r"\s*(?:>|│|┃)")
+_END_OF_ATTEMPT = re.compile(rf"{STEPD}\*\*\* .* DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)")
+
+# After more lines than these that are no last words, the program had gone on.
+_PLAIN_AT_MOST = 12
+_PLAIN_AT_MOST_IF_WEAK = 3
+_INFO_AT_MOST = 4
+
+_NOISE = re.compile(
+    rf"slurmstepd(?:-\S+)?:|{STEPD}|srun:|wandb:|"
+    r"\+ |\S+: line \d+:|During handling of|The above exception was|Traceback |"
+    r"[=*#_-]{5,}|.*resource_tracker|.*destroy_process_group|.*warnings\.warn|Exception ignored in|"
+    r"Task interrupted|Log: |terminate called|  what\(\)|(?:frame )?#\d+|\[?E\d{4} |"
+    r".*(?:CUDA_LAUNCH_BLOCKING|TORCH_USE_CUDA_DSA|HYDRA_FULL_ERROR)|Root Cause|"
+    r"\s+(?:time|host|rank|exitcode|error_file|traceback) +:"
+)
+_BAR = re.compile(r"(?<!\d)(\d{1,3})%\s*\|")
+_INFO = re.compile(r"\W{0,5}(?:[\d:., TZ+-]{8,40}\W{0,5})?(?:\[?\w[\w.:-]*\]?\W{1,5})?INFO\b")
+_WENT_ON = re.compile(
+    r"\bretry(?:ing)?\b|\bre-?tried\b|\bfall(?:ing|s)? ?back\b|\bfallback\b|\brecover(?:ed|ing)\b|\bresum(?:ed|ing)\b|"
+    r"\bskipp(?:ed|ing)\b|\bignor(?:ed|ing)\b|\bcontinu(?:ed|ing)\b|\breduc(?:ed|ing) batch|\btrying again\b|"
+    r"\battempt \d+|\bsucceeded\b|\bcaught\b|\bhandled\b|"
+    r"\b(?:eval(?:uation)?|run|task|job|test)s? (?:is |has )?(?:complete|completed|finished|succeeded|done)\b|"
+    r"\bresults? (?:saved|written)\b|^\s*(?:accuracy|acc|score|exact_match|mean|f1)\b[^a-z]*\d|\ball samples\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line. `raw` is as printed, without colours; `text` is without what launchers put before it."""
+
+    raw: str
+    text: str
+    is_quoted: bool = False
+    """It stands in a quotation or a code block: somebody's text about an error rather than an error."""
+
+
+def lines_of(output: str) -> list[Line]:
+    """The lines of the latest attempt: with --open-mode=append, those of earlier ones stand before."""
+    lines: list[Line] = []
+    is_fenced = False
+    for printed in _ANSI.sub("", output).split("\n"):
+        for raw in printed.split("\r"):
+            raw = raw[:_MAX_CHARS].rstrip()  # noqa: PLW2901 - the same line, cut
+            if _FENCE.match(raw):
+                is_fenced = not is_fenced
+            lines.append(Line(raw, _bare(raw), is_fenced or bool(_QUOTED.match(raw))))
+    if is_fenced:
+        # A fence without an end is none.
+        lines = [Line(line.raw, line.text, bool(_QUOTED.match(line.raw))) for line in lines]
+    return _latest_attempt(lines[-_MAX_LINES:])
+
+
+def _bare(raw: str) -> str:
+    if _GROUP_RULE.match(raw):
+        return ""
+    if _GROUP_HEAD.match(raw):
+        return "Traceback (most recent call last):"
+    text = raw
+    for _ in range(3):
+        match = _PREFIX.match(text)
+        if match is None or not match[0]:
+            break
+        text = text[match.end() :]
+    return text
+
+
+def _latest_attempt(lines: list[Line]) -> list[Line]:
+    ends = [number for number, line in enumerate(lines) if _END_OF_ATTEMPT.match(line.raw)]
+    after = lines[ends[-1] + 1 :] if ends else []
+    return after if any(line.raw for line in after) else lines
+
+
+def went_on(text: str) -> bool:
+    """Whether a line says that an error was not the end."""
+    return bool(_WENT_ON.search(text))
+
+
+class LastWords:
+    """Where the last words of a text begin. `others`: lines that tell of errors, which are no sign of life."""
+
+    def __init__(self, lines: Sequence[Line], others: Collection[int]) -> None:
+        self._begins_at = _last_words(lines, others, plain_at_most=_PLAIN_AT_MOST)
+        self._weak_begins_at = _last_words(lines, others, plain_at_most=_PLAIN_AT_MOST_IF_WEAK)
+        self._before, self._after = _bars(lines)
+
+    def include(self, last: int, *, weak: bool = False) -> bool:
+        """Whether nothing behind line `last` shows that the program went on; a `weak` sign must be nearer."""
+        # A progress bar is drawn once more when its program dies; one that gets further is alive.
+        begins_at = self._weak_begins_at if weak else self._begins_at
+        return last + 1 >= begins_at and self._after[last + 1] <= self._before[last]
+
+
+def _last_words(lines: Sequence[Line], others: Collection[int], *, plain_at_most: int) -> int:
+    """The first line from which on nothing shows that a program was at work."""
+    plain = info = 0
+    for number in range(len(lines) - 1, -1, -1):
+        text = lines[number].text
+        if not text.strip() or number in others or _NOISE.match(text) or _BAR.search(text):
+            continue
+        info += bool(_INFO.match(text))
+        plain += 1
+        if plain > plain_at_most or info > _INFO_AT_MOST or went_on(text):
+            return number + 1
+    return 0
+
+
+def _bars(lines: Sequence[Line]) -> tuple[list[int], list[int]]:
+    """For each line the percent that the last bar up to it shows, and the most that any from it on shows; 0: none."""
+    shown = [int(match[1]) if (match := _BAR.search(line.text)) else 0 for line in lines]
+    before, after = list(shown), [*shown, 0]
+    for number in range(1, len(shown)):
+        before[number] = shown[number] or before[number - 1]
+    for number in range(len(shown) - 1, -1, -1):
+        after[number] = max(shown[number], after[number + 1])
+    return before, after

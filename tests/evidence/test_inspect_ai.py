@@ -1,0 +1,155 @@
+"""The header of an inspect-ai log: read as inspect-ai means it, or not at all."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.evidence.kinds.inspect_ai import completed_samples, interpret
+from evalmon_agent.evidence.result import EvalLog, EvalResult, to_result
+
+SPEC = {
+    "created": "2026-11-23T14:41:54+00:00",
+    "task": "capitals",
+    "model": "hf/local",
+    "task_args": {"epoch": 0},
+    "dataset": {"samples": 12, "sample_ids": [1, 2, 3, 4, 5], "shuffled": False},
+    "config": {"epochs": 2},
+}
+SCORES = [
+    {
+        "name": "match",
+        "scorer": "match",
+        "metrics": {"accuracy": {"name": "accuracy", "value": 0.9}, "stderr": {"name": "stderr", "value": 0}},
+    }
+]
+RESULTS = {"total_samples": 10, "completed_samples": 9, "scores": SCORES}
+SUCCESS = {"version": 2, "status": "success", "eval": SPEC, "plan": {}, "results": RESULTS, "stats": {}}
+
+
+def read(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog | None:
+    return interpret(json.dumps(header).encode(), sample_count=sample_count)
+
+
+def known(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog:
+    log = read(header, sample_count=sample_count)
+    assert log is not None
+    return log
+
+
+def test_a_success_has_its_counts_and_scores() -> None:
+    log = known(SUCCESS, sample_count=10)
+    assert to_result(log, path="logs/a.eval") == EvalResult(
+        status="success",
+        samples_completed=9,
+        samples_total=10,
+        scores={"match/accuracy": 0.9, "match/stderr": 0.0},
+        error=None,
+        log="logs/a.eval",
+    )
+    assert (log.created, log.task, log.model) == (
+        datetime(2026, 11, 23, 14, 41, 54, tzinfo=UTC),
+        "capitals",
+        "hf/local",
+    )
+
+
+def test_a_log_without_results_counts_what_was_asked_for() -> None:
+    log = known({"version": 2, "eval": SPEC, "plan": {}}, sample_count=4)
+    assert (log.status, log.samples_completed, log.samples_total) == ("started", 4, 10)
+
+
+def test_of_an_error_the_message_is_kept_and_the_completed_samples_are_not_guessed() -> None:
+    header = {**SUCCESS, "status": "error", "error": {"message": "x" * 5000, "traceback": "..."}}
+    del header["results"]
+    log = known(header, sample_count=6)
+    assert (log.status, log.samples_completed, log.samples_total) == ("error", None, 10)
+    assert log.error == "x" * 2000
+
+
+def test_completed_are_the_samples_without_an_error() -> None:
+    summaries = [{"id": 1, "completed": True}, {"id": 2, "error": "CancelledError()"}, {"id": 3}]
+    assert completed_samples(json.dumps(summaries).encode()) == 2
+    assert completed_samples(b"[{") is None
+
+
+def test_scores_of_several_reducers_are_told_apart() -> None:
+    scores = [{**SCORES[0], "reducer": reducer} for reducer in ("mean", "pass_at_2")]
+    log = known({**SUCCESS, "results": {**RESULTS, "scores": scores}})
+    assert set(log.scores) == {
+        "match[mean]/accuracy",
+        "match[mean]/stderr",
+        "match[pass_at_2]/accuracy",
+        "match[pass_at_2]/stderr",
+    }
+    assert set(known({**SUCCESS, "results": {**RESULTS, "scores": scores[:1]}}).scores) == {
+        "match/accuracy",
+        "match/stderr",
+    }
+
+
+@pytest.mark.parametrize("value", [None, True, "0.5", [1], float("nan"), float("inf"), 10**400])
+def test_what_is_no_finite_number_is_no_score(value: object) -> None:
+    scores = [{"name": "match", "metrics": {"accuracy": {"value": value}}}]
+    assert known({**SUCCESS, "results": {**RESULTS, "scores": scores}}).scores == {}
+
+
+def test_a_json_log_is_read_though_its_samples_do_not_fit() -> None:
+    text = json.dumps({**SUCCESS, "samples": [{"id": 1, "messages": ["long"]}] * 100}).encode()
+    whole = known(SUCCESS)
+    begin_of_samples = text.index(b'"samples": [{')
+    for cut in (begin_of_samples, begin_of_samples + 40, len(text)):
+        assert interpret(text[:cut]) == whole
+
+
+def test_a_json_log_cut_off_before_its_end_is_no_success() -> None:
+    text = json.dumps(SUCCESS).encode()
+    for cut in range(text.index(b'"stats"')):
+        assert interpret(text[:cut]) is None
+
+
+@pytest.mark.parametrize(
+    "header", [{}, {"status": "success"}, {"eval": []}, {**SUCCESS, "status": "great"}, {**SUCCESS, "status": [1]}]
+)
+def test_other_json_is_no_log(header: dict[str, Any]) -> None:
+    assert read(header) is None
+
+
+def test_two_tries_at_the_same_have_one_subject() -> None:
+    other = {**SPEC, "task_args": {"epoch": 1}}
+    later = {**SPEC, "created": "2026-11-23T15:00:00+00:00"}
+    first = known(SUCCESS).subject
+    assert known({**SUCCESS, "eval": later}).subject == first
+    assert known({**SUCCESS, "eval": other}).subject != first
+
+
+def test_a_time_without_a_zone_is_no_time() -> None:
+    assert known({**SUCCESS, "eval": {**SPEC, "created": "2024-05-05T07:59:35"}}).created is None
+    assert known({**SUCCESS, "eval": {**SPEC, "created": 5}}).created is None
+
+
+def test_long_names_do_not_multiply() -> None:
+    metrics = {f"{'m' * 300}{number}": {"value": 1} for number in range(3000)}
+    scores = [{"name": "n" * 100_000, "metrics": metrics}]
+    found = known({**SUCCESS, "results": {**RESULTS, "scores": scores}}).scores
+    assert sum(map(len, found)) < 1_000_000
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.integers())
+
+
+@given(st.dictionaries(st.sampled_from(list(SUCCESS)), st.one_of(LEAVES, st.just(SPEC), st.just(RESULTS))))
+def test_values_of_any_type_are_survived(changes: dict[str, Any]) -> None:
+    read({**SUCCESS, **changes})
+
+
+@given(st.dictionaries(st.sampled_from(list(SPEC)), LEAVES), st.dictionaries(st.sampled_from(list(RESULTS)), LEAVES))
+def test_inner_values_of_any_type_are_survived(spec: dict[str, Any], results: dict[str, Any]) -> None:
+    log = read({**SUCCESS, "eval": {**SPEC, **spec}, "results": {**RESULTS, **results}})
+    assert log is not None
+    assert log.status == "success"
