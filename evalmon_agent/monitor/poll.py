@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat, Role
 from evalmon_agent.experiment.lock import locked
 from evalmon_agent.experiment.state import Held
@@ -26,11 +24,11 @@ from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import notices
-from evalmon_agent.monitor.ask import Answers, Clock, ask, read_local
+from evalmon_agent.monitor.ask import Answers, ask, read_local
 from evalmon_agent.monitor.event_blocks import blocks_of
 from evalmon_agent.monitor.unlock import locked_on_proof
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
@@ -59,33 +57,35 @@ class Observed:
 
 
 class Observer:
-    """Observes one experiment for one process. `clock` is epoch seconds."""
+    """Observes one experiment for one process."""
 
     def __init__(
         self,
-        experiment: Experiment,
-        slurm: Slurm,
-        settings: Settings,
+        session: Session,
         *,
         role: Role,
-        clock: Clock = time.time,
         lock_wait_s: float = WAIT_S,
     ) -> None:
-        self.experiment = experiment
-        self.slurm = slurm
-        self.settings = settings
-        self._clock = clock
+        self.session = session
+        self.experiment = session.experiment
+        self.slurm = session.slurm
+        self._clock = session.clock
         self._wait_s = lock_wait_s
         self._me = Heartbeat(
             role,
             socket.gethostname(),
             os.getpid(),
             own_job_id(os.environ),
-            started_at=clock(),
-            poll_interval_s=settings.poll_interval,
+            started_at=session.clock(),
+            poll_interval_s=session.settings.poll_interval,
         )
         self._uncounted = 0
         self._held: Held | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the session, which may be another one by now."""
+        return self.session.settings
 
     def now(self) -> float:
         """Epoch seconds by this observer's clock."""

@@ -10,9 +10,10 @@ import shutil
 import sys
 import time
 
-from evalmon_agent.experiment import settings
+from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 
 
@@ -20,7 +21,8 @@ def main() -> int:
     """Poll, and print what each poll took; the first one catches up."""
     experiment, count, *files = sys.argv[1:]
     place = Experiment.at(experiment)
-    observer = Observer(place, Slurm(os.environ), settings.load(place.settings, environ=os.environ), role="command")
+    settings = settings_file.load(place.settings, environ=os.environ)
+    observer = Observer(Session(place, settings, Slurm(os.environ), os.environ), role="command")
     polls = [_poll(observer) for _ in range(int(count))]
     for after in files[1:]:
         shutil.copy(after, f"{files[0]}.new")
