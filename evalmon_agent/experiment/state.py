@@ -131,7 +131,7 @@ class LastSaved:
     """The state as last saved, for those who only read it: loaded again only once the file has changed."""
 
     def __init__(self) -> None:
-        self._version: tuple[int, int, int] | None = None
+        self._version: Version | None = None
         self._state: ExperimentState | None = None
 
     def load(self, experiment: Experiment) -> ExperimentState | None:
@@ -167,15 +167,6 @@ def _read(path: str) -> bytes | None:
         return read_private(path, max_bytes=MAX_BYTES)
     except FileNotFoundError:
         return None
-
-
-def _version(path: str) -> tuple[int, int, int] | None:
-    """What tells two saved states apart: each is another file. None: there is none."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _set_aside(path: str, now: float) -> str:
