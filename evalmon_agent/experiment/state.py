@@ -131,7 +131,7 @@ class LastSaved:
     """The state as last saved, for those who only read it: loaded again only once the file has changed."""
 
     def __init__(self) -> None:
-        self._version: tuple[int, int, int] | None = None
+        self._version: Version | None = None
         self._state: ExperimentState | None = None
 
     def load(self, experiment: Experiment) -> ExperimentState | None:

@@ -14,24 +14,32 @@ import msgspec
 
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import may_need_a_person
-from evalmon_agent.tracking.attempts import align
-from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer, SelfReport
-from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
-from evalmon_agent.tracking.path import LIVE, Step, is_final, steps
-from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
-from evalmon_agent.tracking.registry import Entry, Registration, registrations
-from evalmon_agent.tracking.take import (
+from evalmon_agent.tracking.apply import (
+    apply_account,
+    apply_queue,
+    apply_registration,
+    apply_report,
     registration_of,
     reporter,
-    take_account,
-    take_queue,
-    take_registration,
-    take_report,
     was_missing_too_early,
 )
-from evalmon_agent.tracking.unlogged import unlogged
-from evalmon_agent.tracking.wanted import Unmeasured, ids_to_account, in_order, owed_by
+from evalmon_agent.tracking.attempts import align
+from evalmon_agent.tracking.facts import (
+    AccountAnswer,
+    Event,
+    Facts,
+    Measured,
+    Measurement,
+    QueueAnswer,
+    SelfReport,
+    Transition,
+)
+from evalmon_agent.tracking.log_diff import unlogged
+from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
+from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, owed_by
+from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
+from evalmon_agent.tracking.registry import Entry, Registration, registrations
+from evalmon_agent.tracking.timeline import LIVE, Step, is_final, steps
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -167,7 +175,7 @@ class Tracker:
         else:
             self.touch(before)
         jobs = len(before.jobs) if before is not None else 0
-        ev, job = take_registration(self.state, fact)
+        ev, job = apply_registration(self.state, fact)
         self.touch(ev)
         if len(ev.jobs) > jobs:
             self.index.add(ev, job)
@@ -190,7 +198,7 @@ class Tracker:
             tracked = self._register(registration)
         self.state.reported[report.source] = report.version
         self.touch(tracked[0])
-        take_report(*tracked, report)
+        apply_report(*tracked, report)
 
     def _take_queue(self, answer: QueueAnswer) -> None:
         """Only of evals whose rows changed, or that are not what these rows make of them, is there anything to take."""
@@ -203,7 +211,7 @@ class Tracker:
         for ev in evals.values():
             self.touch(ev)
             self._active.difference_update((ev.name, job.job_id) for job in ev.jobs)
-        self._active |= take_queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
+        self._active |= apply_queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
 
     def _concerned(self, rows: Sequence[SqueueRow]) -> dict[str, Eval]:
         """The restless evals and those with other rows than before, and all that share an id with one of them."""
@@ -221,7 +229,7 @@ class Tracker:
         for job_id in {*answer.asked, *(row.job_id for row in answer.jobs)}:
             for ev, _ in self.index.of(job_id):
                 self.touch(ev)
-        take_account(self.index, answer)
+        apply_account(self.index, answer)
 
     def _take_measurement(self, fact: Measurement) -> Iterator[Event]:
         ev = self.state.evals.get(fact.name)

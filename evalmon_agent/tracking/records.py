@@ -176,7 +176,7 @@ class Waiting(Struct, omit_defaults=True):
     script: str
 
 
-class HelperJob(Struct, omit_defaults=True):
+class MonitorJob(Struct, omit_defaults=True):
     """A job of ours: the sidecar, or the completion job with its status.
 
     `alive`: whether squeue showed it as not over when it was last asked; None: not asked since it was submitted.
@@ -221,8 +221,8 @@ class ExperimentState(Struct, omit_defaults=False):
     experiment: str
     schema: int = SCHEMA
     generation: int = 0
-    sidecar: HelperJob | None = None
-    completion: HelperJob | None = None
+    sidecar: MonitorJob | None = None
+    completion: MonitorJob | None = None
     evals: dict[str, Eval] = field(default_factory=dict)
     outage: Outage | None = None
     outbox: Outbox | None = None

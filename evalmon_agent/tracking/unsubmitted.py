@@ -46,7 +46,7 @@ def last_begun_at(entries: Iterable[Entry]) -> float | None:
     return max((e.at for e in entries if e.is_eval and e.has_begun), default=None)
 
 
-def take_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
+def update_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
     """Set `waiting` and `on_their_way` to what the registry says."""
     state.on_their_way = sum(entry.is_open and entry.is_eval for entry in entries)
     known = state.waiting

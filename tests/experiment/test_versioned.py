@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.experiment import heartbeat, lock, reports, state, versioned
-from evalmon_agent.experiment import settings as settings_file
+from evalmon_agent.experiment import heartbeat, lock, reports, settings_file, state, versioned
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.ledger import Ledger

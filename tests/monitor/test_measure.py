@@ -12,9 +12,8 @@ from evalmon_agent.commands import complete
 from evalmon_agent.commands.complete import measure
 from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer
 from evalmon_agent.slurm import client
-from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.wanted import unmeasured
 from experiments import Exp, ended
 
 DELAY_S = 30.0
@@ -34,7 +33,7 @@ class Measuring:
     def __init__(self, exp: Exp) -> None:
         self.exp = exp
         self.clock = Clock()
-        self.measurer = Measurer(experiment=exp.experiment, slurm=Slurm(exp.slurm.environ), retry_delay_s=DELAY_S)
+        self.measurer = Measurer(session=exp.session(), retry_delay_s=DELAY_S)
         self.state: ExperimentState = exp.observer().observe_once(at_least_s=0).state
 
     def step(self, *, final: bool = False) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evalmon_agent.tracking.facts import QueueAnswer
-from evalmon_agent.tracking.records import Eval, ExperimentState, HelperJob
+from evalmon_agent.tracking.records import Eval, ExperimentState, MonitorJob
 from evalmon_agent.tracking.registry import Entry, What
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL
@@ -18,11 +18,11 @@ WAITS = "waits"
 """Refused as long as so many jobs are there."""
 
 
-def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
+def update_monitor_jobs(state: ExperimentState, entries: Sequence[Entry]) -> None:
     """Set `sidecar` and `completion` to the latest that Slurm took; evals active again reopen a completion."""
     sidecar = _latest(entries, "sidecar")
     if sidecar is not None and (state.sidecar is None or state.sidecar.job_id != sidecar):
-        state.sidecar = HelperJob(job_id=sidecar)
+        state.sidecar = MonitorJob(job_id=sidecar)
     _take_completion(state, entries)
     completion = state.completion
     are_over = not state.waiting and all(map(_looks_over, state.evals.values()))
@@ -36,7 +36,7 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
     if job_id is None and not refusals:
         return
     if state.completion is None:
-        state.completion = HelperJob()
+        state.completion = MonitorJob()
     completion = state.completion
     refused = WAITS if refusals and refusals[-1].waits else REFUSED
     is_news = completion.job_id != job_id or completion.status not in {SUBMITTED, STOPPED, refused}
@@ -55,7 +55,7 @@ def _is_due_again(entries: Sequence[Entry]) -> bool:
     return last is not None and last.accepted is None and last.refused is not None and last.refused.waits
 
 
-def take_presence(state: ExperimentState, answer: QueueAnswer) -> None:
+def update_presence(state: ExperimentState, answer: QueueAnswer) -> None:
     """Which of our own jobs squeue shows as not over: whoever asks next need not ask Slurm again."""
     ours = {helper.job_id for helper in (state.sidecar, state.completion) if helper is not None}
     active = {row.job_id for row in answer.rows if row.job_id in ours and row.goes_on}
