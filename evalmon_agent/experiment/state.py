@@ -1,4 +1,4 @@
-"""state.json: loaded, saved, and set aside when it cannot be read."""
+"""Loads and saves state.json, and sets it aside when it cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end: the summary on disk and one ALL_COMPLETE, once every eval is over and measured."""
+"""Writes the summary and logs one ALL_COMPLETE, once every eval is over and measured."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def write_summary(experiment: Experiment, state: ExperimentState, *, observer: O
 
 def verdict_line(summary: Summary) -> str:
     """The outcome in a few words, as a job name: `evalmon: 6 ok, 2 failed`."""
-    found = ", ".join(f"{number} {verdict}" for verdict, number in summary.verdicts.items() if number)
-    return f"evalmon: {found or 'no evals'}"
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in summary.verdicts.items() if number)
+    return f"evalmon: {counts or 'no evals'}"

@@ -38,15 +38,15 @@ def outage(state: ExperimentState, failure: Failure | None, now: float, *, alert
     if failure is None:
         ended, state.outage = state.outage, None
         return [] if ended is None or not ended.alerted else [_recovered(ended, now)]
-    known = state.outage = state.outage or Outage(since=now)
-    known.failures += 1
-    known.error = failure.line
+    outage = state.outage = state.outage or Outage(since=now)
+    outage.failures += 1
+    outage.error = failure.line
     fields = {"Error": failure.line, "Action": "Nothing concluded; asking again at the next poll"}
-    found = [blocks.note(now, BlockKind.QUERY_ERROR, "Slurm gave no usable answer", fields)]
-    if known.failures >= alert_after and not known.alerted:
-        known.alerted = True
-        found.append(_alert(known, now))
-    return found
+    new = [blocks.note(now, BlockKind.QUERY_ERROR, "Slurm gave no usable answer", fields)]
+    if outage.failures >= alert_after and not outage.alerted:
+        outage.alerted = True
+        new.append(_alert(outage, now))
+    return new
 
 
 def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
@@ -74,8 +74,8 @@ def stuck(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block
 
 
 def _stuck(reason: str, evals: Sequence[Eval], now: float) -> Block:
-    one = evals[0]
-    subject = f"{one.name} waits: {reason}" if len(evals) == 1 else f"{len(evals)} evaluations wait: {reason}"
+    first = evals[0]
+    subject = f"{first.name} waits: {reason}" if len(evals) == 1 else f"{len(evals)} evaluations wait: {reason}"
     more = f" and {len(evals) - _LISTED} more" if len(evals) > _LISTED else ""
     names = {} if len(evals) == 1 else {"Evaluations": ", ".join(ev.name for ev in evals[:_LISTED]) + more}
     ids = " ".join(ev.job_id for ev in evals[:_LISTED])
@@ -116,13 +116,13 @@ def _recovered(ended: Outage, now: float) -> Block:
     return blocks.note(now, BlockKind.QUERY_RECOVERED, "Slurm answers again", fields)
 
 
-def _alert(known: Outage, now: float) -> Block:
+def _alert(outage: Outage, now: float) -> Block:
     fields = {
-        "Since": blocks.stamp(known.since),
-        "Last error": known.error,
+        "Since": blocks.stamp(outage.since),
+        "Last error": outage.error,
         "Action": "Check Slurm (sinfo); monitoring goes on and catches up when it answers",
     }
-    return blocks.note(now, BlockKind.ALERT, f"{known.failures} polls in a row failed", fields)
+    return blocks.note(now, BlockKind.ALERT, f"{outage.failures} polls in a row failed", fields)
 
 
 def blocks_of(
@@ -142,9 +142,9 @@ def result_log(ev: Eval, experiment: Experiment) -> str | None:
 def _blocks(event: Event, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:
     if isinstance(event, Measured):
         return _measured(event, now=now)
-    found = _without_a_start(event, ev)
-    told = [] if found is None else [blocks.diagnosis(now, event.name, event.job_id, found)]
-    return [_transition(event, ev, experiment, now=now), *told]
+    cause = _without_a_start(event, ev)
+    diagnosed = [] if cause is None else [blocks.diagnosis(now, event.name, event.job_id, cause)]
+    return [_transition(event, ev, experiment, now=now), *diagnosed]
 
 
 def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[str]:
@@ -202,10 +202,10 @@ def _elapsed_s(attempt: Attempt | None) -> float | None:
 def _measured(event: Measured, *, now: float) -> list[list[str]]:
     attempt = event.attempt
     state = slurm_says(attempt) or State.COMPLETED
-    found = [blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)]
+    new = [blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)]
     evidence = attempt.evidence
     if evidence is not None and (evidence.expects_log or evidence.result is not None):
-        found.append(blocks.eval_result(now, event.name, event.job_id, evidence.result))
+        new.append(blocks.eval_result(now, event.name, event.job_id, evidence.result))
     if evidence is not None and evidence.diagnosis is not None:
-        found.append(blocks.diagnosis(now, event.name, event.job_id, evidence.diagnosis))
-    return found
+        new.append(blocks.diagnosis(now, event.name, event.job_id, evidence.diagnosis))
+    return new

@@ -1,4 +1,4 @@
-"""One poll, the same in every home: sidecar, completion job, `status` and `report` call it.
+"""Makes one poll, the same for the sidecar, the completion job, `status` and `report`.
 
 Is a poll due? (lock, look, mark, unlock) -> ask Slurm (no lock held) -> lock, load, fold, save, append the
 log, unlock. The state is saved with the blocks that are to be logged, then they are appended: whoever loads
@@ -256,9 +256,9 @@ class Observer:
 
 def counts(state: ExperimentState) -> Counter[State]:
     """How many evals are in each state."""
-    found = Counter(ev.state for name, ev in state.evals.items() if name not in state.waiting)
-    found[State.UNSUBMITTED] = len(state.waiting)
-    return found
+    by_state = Counter(ev.state for name, ev in state.evals.items() if name not in state.waiting)
+    by_state[State.UNSUBMITTED] = len(state.waiting)
+    return by_state
 
 
 Clock = Callable[[], float]

@@ -111,8 +111,8 @@ def base(reason: str) -> str:
 
 def action_for(reason: str, job_id: str) -> str | None:
     """What to do about a pending reason; None for one that passes by itself, or that we do not know."""
-    found = _wait_of(reason)
-    return None if found is None else found.action.format(job=job_id)
+    wait = _wait_of(reason)
+    return None if wait is None else wait.action.format(job=job_id)
 
 
 def newly_stuck(evals: Iterable[Eval], *, now: float, poll_interval_s: float) -> list[tuple[Eval, str]]:

@@ -36,11 +36,11 @@ MAX_SILENCE_S = 900.0
 
 def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
     """The eval gets this job, unless it has it already."""
-    asked = fact.submission
-    token = asked.token or None
-    ev = state.evals.get(asked.name)
+    submission = fact.submission
+    token = submission.token or None
+    ev = state.evals.get(submission.name)
     if ev is None:
-        ev = state.evals[asked.name] = Eval(name=asked.name, job_id=fact.job_id)
+        ev = state.evals[submission.name] = Eval(name=submission.name, job_id=fact.job_id)
     job = next((j for j in ev.jobs if j.job_id == fact.job_id), None)
     if job is None:
         job = Job(fact.job_id, fact.registered_at, token, fact.submitted_at)
@@ -55,8 +55,8 @@ def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
     ev.jobs.sort(key=lambda j: (j.registered_at, j.job_id))
     ev.final = False
     ev.job_id = ev.jobs[-1].job_id
-    ev.script = asked.script or ev.script
-    ev.output_dir = asked.output_dir or ev.output_dir
+    ev.script = submission.script or ev.script
+    ev.output_dir = submission.output_dir or ev.output_dir
     return ev, job
 
 
@@ -137,10 +137,10 @@ def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
 def apply_account(index: JobIndex, answer: AccountAnswer) -> None:
     """sacct's answer: its rows, and that it has said all it knows of the jobs that it was asked about."""
     for row in () if answer.disabled else answer.jobs:
-        found = index.in_accounts(row)
-        if found is None or row.submitted_at is None or answer.user not in {None, row.user}:
+        tracked = index.in_accounts(row)
+        if tracked is None or row.submitted_at is None or answer.user not in {None, row.user}:
             continue
-        ev, job = found
+        ev, job = tracked
         ev.final = False
         _take_accounted(attempt_for(job, row.submitted_at), row, asked_at=answer.asked_at)
     for job_id in answer.asked:
@@ -202,7 +202,7 @@ def _take_absence(job: Job, *, asked_at: float) -> None:
 
 def _recall_suspension(ev: Eval, job: Job, attempt: Attempt, *, asked_at: float) -> None:
     """After a lost state only the log knows that the job was suspended, so that its resumption is seen as one."""
-    is_first_look = all(known.queue_state is None for known in job.attempts)
+    is_first_look = all(earlier.queue_state is None for earlier in job.attempts)
     last = ev.logged[-1] if ev.logged else None
     is_suspended = last is not None and (last.job_id, last.state) == (job.job_id, State.SUSPENDED)
     if is_suspended and is_first_look and is_history_known(job, attempt):
@@ -332,15 +332,15 @@ def name_for(state: ExperimentState, report: SelfReport, queue: QueueAnswer | No
 def _logged_name(state: ExperimentState, job_id: str) -> str | None:
     logged = state.recovered.logged if state.recovered is not None else {}
     return next(
-        (name for name, known in logged.items() if any(entry.job_id == printable(job_id) for entry in known)), None
+        (name for name, entries in logged.items() if any(entry.job_id == printable(job_id) for entry in entries)), None
     )
 
 
 def script_in(row: SqueueRow) -> str | None:
     """The script in a Command, before its arguments; it ends at the job's name, which it gave, or at a blank."""
-    script, found, rest = row.command.partition(f"/{row.name}")
-    is_whole = bool(found) and rest[:1] in {"", " "}
-    script = script + found if is_whole else row.command.partition(" ")[0]
+    folder, name, rest = row.command.partition(f"/{row.name}")
+    is_whole = bool(name) and rest[:1] in {"", " "}
+    script = folder + name if is_whole else row.command.partition(" ")[0]
     return script if script.startswith("/") else None
 
 

@@ -291,11 +291,11 @@ def _changed(before: Sequence[SqueueRow], after: Sequence[SqueueRow]) -> Iterato
     """The rows that are new or gone. What did not change is the same object."""
     if before is after:
         return
-    known, there = {id(row) for row in before}, {id(row) for row in after}
-    gone = {id(row): row for row in before if id(row) not in there}
+    known_ids, ids = {id(row) for row in before}, {id(row) for row in after}
+    gone = {id(row): row for row in before if id(row) not in ids}
     by_id = {row.job_id: row for row in gone.values()}
     for row in after:
-        if id(row) in known:
+        if id(row) in known_ids:
             continue
         earlier = by_id.get(row.job_id)
         if earlier is not None and row.state in LIVE and replace(row, elapsed_s=earlier.elapsed_s) == earlier:

@@ -1,4 +1,4 @@
-"""Which jobs are ours: the sidecar and the completion job, from the registry. Pure."""
+"""Keeps what is known of the monitor jobs (sidecar job, completion job), from the registry and squeue. Pure."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
 
 def _is_due_again(entries: Sequence[Entry]) -> bool:
     """Whether the one that was to follow the last completion job found no room."""
-    said = (e for e in reversed(entries) if e.submission.what == "completion" and (e.accepted or e.refused))
-    last = next(said, None)
+    answered = (e for e in reversed(entries) if e.submission.what == "completion" and (e.accepted or e.refused))
+    last = next(answered, None)
     return last is not None and last.accepted is None and last.refused is not None and last.refused.waits
 
 
@@ -107,4 +107,4 @@ def _looks_over(ev: Eval) -> bool:
 def _latest(entries: Sequence[Entry], what: What) -> JobId | None:
     """The job that Slurm took last. One that is being submitted, or was refused, does not make it forgotten."""
     accepted = (entry.accepted for entry in reversed(entries) if entry.submission.what == what)
-    return next((found.job_id for found in accepted if found is not None), None)
+    return next((acceptance.job_id for acceptance in accepted if acceptance is not None), None)

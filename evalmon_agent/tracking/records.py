@@ -1,4 +1,4 @@
-"""What is known of an experiment: the records of state.json. Times are epoch seconds, unknown is None.
+"""Defines the records of state.json: all that is known of an experiment. Times are epoch seconds, unknown is None.
 
 `gc=False`: trees without cycles, of which 5,000 evals make 20,000; the collector's walks were a quarter of a poll.
 """
