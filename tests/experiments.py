@@ -13,10 +13,12 @@ from evalmon_agent.commands.complete import measure
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.scripts import launcher_of
+from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.script import read_head
@@ -82,11 +84,17 @@ class Exp:
         token = at.parts[-3] if at.parent.name == "home" else at.parent.name
         return Path(shown(launcher_of(self.experiment, token, at.name)))
 
-    def observer(self, **more: Any) -> Observer:
-        return Observer(self.experiment, Slurm(self.slurm.environ), self.settings, role="command", **more)
+    def session(self, settings: Settings | None = None, **more: Any) -> Session:
+        """`environ`: that of the commands, if not the fake Slurm's own."""
+        environ = more.pop("environ", self.slurm.environ)
+        slurm = more.pop("slurm", None) or Slurm(environ)
+        return Session(self.experiment, settings or self.settings, slurm, environ, **more)
+
+    def observer(self, *, lock_wait_s: float = WAIT_S, **more: Any) -> Observer:
+        return Observer(self.session(**more), role="command", lock_wait_s=lock_wait_s)
 
     def measurer(self) -> Measurer:
-        return Measurer(experiment=self.experiment, slurm=Slurm(self.slurm.environ), retry_delay_s=0.0)
+        return Measurer(session=self.session(), retry_delay_s=0.0)
 
     def observe_to_the_end(self) -> None:
         """Everything that an observer does: a poll, the figures of what ended, and the end once all are over."""

@@ -63,6 +63,7 @@ class Slurm:
         self._environ = dict(environ)
         self._asking = clean(environ)
         self._found: dict[str, str] = {}
+        self._squeue = squeue.Parser()
         self.stopped = stopped
 
     @property
@@ -86,7 +87,7 @@ class Slurm:
     def queue(self) -> squeue.SqueueAnswer | Failure:
         """All my jobs, ended ones too, in one call."""
         done = self._ask(squeue.argv())
-        return _failure(done) or squeue.parse(done.stdout)
+        return _failure(done) or self._squeue.parse(done.stdout)
 
     def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
         """All attempts of at most IDS_PER_CALL jobs, in one call."""
