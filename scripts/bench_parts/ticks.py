@@ -25,10 +25,10 @@ def measure(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bo
     if is_real:
         return {"real": _measure(Place(scratch / "ticks", gpus=1, is_real=True), seconds)}
     places = {f"{count} GPU": Place(scratch / f"ticks-{count}", gpus=count, is_real=False) for count in gpus}
-    found = {name: _measure(place, seconds) for name, place in places.items()}
+    figures = {name: _measure(place, seconds) for name, place in places.items()}
     most = max(gpus)
-    found[f"{most} GPU"] |= _without_driver(scratch, most, found[f"{most} GPU"].get("cpu_ms_per_tick"), seconds)
-    return found
+    figures[f"{most} GPU"] |= _without_driver(scratch, most, figures[f"{most} GPU"].get("cpu_ms_per_tick"), seconds)
+    return figures
 
 
 def _without_driver(scratch: Path, gpus: int, all_ms: object, seconds: float) -> dict[str, object]:
