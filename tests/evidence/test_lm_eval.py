@@ -43,6 +43,23 @@ def test_a_group_counts_its_tasks_once_and_has_a_score_of_its_own() -> None:
     }
 
 
+def test_a_metric_that_is_no_number_is_a_score_without_a_value() -> None:
+    changed = json.loads(LIMITED)
+    changed["results"]["sums"] |= {"acc,none": float("nan"), "acc_stderr,none": "N/A"}
+    log = interpret([json.dumps(changed).encode()], modified_at=WRITTEN_AT)
+    assert log is not None
+    assert log.scores == {"sums/acc,none": None}
+
+
+@pytest.mark.parametrize("args", ["pretrained=/m,dtype=float16", {"pretrained": "/m", "dtype": "float16"}])
+def test_the_models_arguments_are_read_from_a_text_or_an_object(args: object) -> None:
+    changed = json.loads(LIMITED)
+    changed["config"]["model_args"] = args
+    log = interpret([json.dumps(changed).encode()], modified_at=WRITTEN_AT)
+    assert log is not None
+    assert log.model_args == {"pretrained": "/m", "dtype": "float16"}
+
+
 def test_a_version_without_a_date_began_when_the_file_was_written() -> None:
     old = {key: value for key, value in json.loads(LIMITED).items() if key not in {"date", "n-samples", "model_name"}}
     log = interpret([json.dumps(old).encode()], modified_at=WRITTEN_AT)
