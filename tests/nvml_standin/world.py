@@ -1,4 +1,4 @@
-"""The machine that the stand-in pretends to be: what a test sets here, NVML says from its next call on."""
+"""Describes the machine that the stand-in pretends to be; NVML answers accordingly from its next call on."""
 
 from __future__ import annotations
 
