@@ -32,6 +32,7 @@ FORBIDDEN = {
     "submission": "experiment.experiment",
     "experiment": "monitor.poll",
     "cli": "commands.submit",
+    "session": "jobs.register",
     "jobs": "monitor.poll",
     "collect": "jobs.register",
     "monitor": "submitting.submit_evals",

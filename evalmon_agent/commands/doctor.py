@@ -17,7 +17,7 @@ from evalmon_agent.checks.slurm import check_answers, check_programs
 from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import print_json
 from evalmon_agent.errors import EvalmonError
-from evalmon_agent.experiment import settings as settings_file
+from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.settings import Settings

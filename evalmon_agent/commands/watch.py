@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import sys
 import time
 from collections import Counter, defaultdict
@@ -12,8 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, json_option, load_settings, mode_option
+from evalmon_agent.cli.options import experiment_argument, json_option, mode_option
 from evalmon_agent.cli.output import print_json
+from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import (
     print_exposure,
     print_monitor_jobs,
@@ -27,12 +27,11 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.experiment.lock import locked
 from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs
-from evalmon_agent.jobs.monitor_jobs import MonitorJobs
 from evalmon_agent.jobs.register import resolve
-from evalmon_agent.monitor.ask import read_local
+from evalmon_agent.monitor.poll import read_local
 from evalmon_agent.monitor.unlock import release_if_over
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.submission.adoption import (
     Adoption,
     SlurmJob,
@@ -42,8 +41,7 @@ from evalmon_agent.submission.adoption import (
     requested_jobs,
 )
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_monitor_jobs
-from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
@@ -70,18 +68,9 @@ def command(
     if not jobs and match is None:
         raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
     wanted = parse_requests(jobs)
-    settings = load_settings(experiment)
+    session = session_for(experiment)
     is_first = not experiment.is_monitored()
-    report = watch(
-        experiment,
-        settings,
-        Slurm(os.environ),
-        wanted=wanted,
-        match=match,
-        mode=mode or settings.mode,
-        dry_run=dry_run,
-        environ=os.environ,
-    )
+    report = watch(session, wanted=wanted, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
     _print(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
         print_exposure(experiment)
@@ -126,17 +115,10 @@ class WatchReport:
 
 
 def watch(
-    experiment: Experiment,
-    settings: Settings,
-    slurm: Slurm,
-    *,
-    wanted: Sequence[WatchRequest],
-    match: str | None,
-    mode: Mode,
-    dry_run: bool,
-    environ: Mapping[str, str],
+    session: Session, *, wanted: Sequence[WatchRequest], match: str | None, mode: Mode, dry_run: bool
 ) -> WatchReport:
     """Adopt these jobs, and those of mine in the queue whose name matches; nothing is made before all checks."""
+    experiment, settings, slurm = session.experiment, session.settings, session.slurm
     experiment.check()
     refuse_world_writable(experiment, settings)
     require_slurm(slurm)
@@ -160,10 +142,9 @@ def watch(
     resolve(experiment, slurm)
     _claim(experiment, adopted)
     if adopted or report.skipped:
-        monitor_jobs = MonitorJobs(experiment, slurm, settings, environ)
-        report.completion, report.sidecar = start_monitor_jobs(monitor_jobs, mode=mode)
+        report.completion, report.sidecar = start_monitor_jobs(session, mode=mode)
         if adopted and report.completion.status == "not needed":
-            write_report(experiment, settings, slurm)
+            write_report(session)
     return report
 
 
@@ -173,7 +154,7 @@ def _chosen(
     """The jobs that are meant and can be had, each once; of the others `report` says why not."""
     chosen: dict[SlurmJob, WatchRequest] = {}
     for one in wanted:
-        found = [] if whole_job(one.job_id) in known.ours else requested_jobs(one, known.jobs)
+        found = [] if whole_job(one.job_id) in known.monitor_jobs else requested_jobs(one, known.jobs)
         if not found:
             report.refused.append({"job_id": one.job_id, "error": _why_not(known, one)})
         for job in found:
@@ -186,7 +167,7 @@ def _chosen(
         if job_id in known.waiting_or_running and fnmatch.fnmatchcase(job.job_name, match)
     ]
     for job in matching:
-        if whole_job(job.job_id) not in known.ours and component_of(job.job_id) is None:
+        if whole_job(job.job_id) not in known.monitor_jobs and component_of(job.job_id) is None:
             chosen.setdefault(job, WatchRequest(job.job_id, None))
     if not matching:
         report.refused.append({"job_id": match, "error": "none of your jobs in the queue has a name like that"})
@@ -195,23 +176,25 @@ def _chosen(
 
 def _why_not(known: KnownJobs, wanted: WatchRequest) -> str:
     job_id = whole_job(wanted.job_id)
-    if job_id in known.ours:
+    if job_id in known.monitor_jobs:
         return "a monitoring job of evalmon's, no eval"
-    user = known.others.get(job_id)
+    user = known.other_users.get(job_id)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
-    if job_id in known.partly:
+    if job_id in known.incomplete:
         return "accounting has only a part of it yet; try again in a minute"
-    if known.trouble:
-        return f"no job of yours in the queue, and accounting does not answer ({known.trouble})"
+    if known.problem:
+        return f"no job of yours in the queue, and accounting does not answer ({known.problem})"
     return "Slurm knows no such job of yours"
 
 
 def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState, list[Entry]]:
     """What is known of the experiment, its files read anew; nothing is written."""
     state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
-    local, found = read_local(experiment, state)
-    fold(state, Facts(local.registrations, local.reports), lost_after_s=settings.lost_after)
+    tracker = Tracker(state)
+    facts, found = read_local(experiment, tracker)
+    tracker.take(facts)
+    tracker.events(lost_after_s=settings.lost_after)
     return state, found
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from evalmon_agent.experiment import scripts
-from evalmon_agent.experiment import settings as settings_file
+from evalmon_agent.experiment import scripts, settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.claims import claim, new_token
 from evalmon_agent.jobs.register import BatchJob, Outcome, submit
-from evalmon_agent.settings import MonitorJob, Settings
-from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.session import Session
+from evalmon_agent.settings import MonitorJob
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
@@ -36,73 +34,69 @@ WAITING_BEGIN_S = 300
 """How much later a completion job looks again that has nothing to wait for but room for more evals."""
 
 
-@dataclass(frozen=True, slots=True)
-class MonitorJobs:
-    """Submits the monitor jobs of one experiment."""
+def submit_monitor_job(
+    session: Session, kind: Kind, *, afterany: Sequence[JobId] = (), later_s: float = 0.0
+) -> Outcome:
+    """Submit a sidecar, or a completion job after these jobs, `later_s` from now at the earliest.
 
-    experiment: Experiment
-    slurm: Slurm
-    settings: Settings
-    environ: Mapping[str, str]
+    A sidecar that would take a node is refused.
+    """
+    job: MonitorJob = getattr(session.settings, kind)
+    place = _place(session)
+    where = job.partition or place.partition
+    partitions = _partitions(session)
+    if kind == "sidecar" and is_exclusive(where, partitions, linear=session.slurm.gives_whole_nodes()):
+        return Outcome(None, f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
+    token = new_token()
+    claim(session.experiment, token, kind)
+    text = script(
+        kind,
+        session.experiment.root,
+        interpreter=sys.executable,
+        token=token,
+        experiment_id=session.experiment.id,
+        environ=session.environ,
+        group_readable=session.settings.group_readable,
+    )
+    content = text.encode(errors="surrogateescape")
+    path = scripts.write(session.experiment, token, [f"evalmon-{kind}"], content)
+    settings_file.keep(session.experiment.kept_settings(token), session.settings)
+    time_limit = cut_time(job.time, where, partitions)
+    argv = options(
+        job,
+        place,
+        kind=kind,
+        time_limit=time_limit,
+        afterany=afterany[-MAX_DEPENDENCIES:],
+    )
+    if later_s:
+        argv.append(f"--begin=now+{later_s:.0f}")
+    if kind == "sidecar":
+        argv += time_min(time_limit)
+    if kind == "completion" and session.settings.mail_user:
+        argv += [f"--mail-user={session.settings.mail_user}", "--mail-type=END,FAIL"]
+    batch_job = BatchJob(token, path, content, cwd=session.experiment.root, options=argv, is_monitor_job=True)
+    return submit(session.experiment, session.slurm, batch_job)
 
-    def submit(self, kind: Kind, *, afterany: Sequence[JobId] = (), later_s: float = 0.0) -> Outcome:
-        """Submit a sidecar, or a completion job after these jobs, `later_s` from now at the earliest.
 
-        A sidecar that would take a node is refused.
-        """
-        job: MonitorJob = getattr(self.settings, kind)
-        place = self._place()
-        where = job.partition or place.partition
-        partitions = self._partitions()
-        if kind == "sidecar" and is_exclusive(where, partitions, linear=self.slurm.gives_whole_nodes()):
-            return Outcome(None, f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
-        token = new_token()
-        claim(self.experiment, token, kind)
-        text = script(
-            kind,
-            self.experiment.root,
-            interpreter=sys.executable,
-            token=token,
-            experiment_id=self.experiment.id,
-            environ=self.environ,
-            group_readable=self.settings.group_readable,
-        )
-        content = text.encode(errors="surrogateescape")
-        path = scripts.write(self.experiment, token, [f"evalmon-{kind}"], content)
-        settings_file.keep(self.experiment.kept_settings(token), self.settings)
-        time_limit = cut_time(job.time, where, partitions)
-        argv = options(
-            job,
-            place,
-            kind=kind,
-            time_limit=time_limit,
-            afterany=afterany[-MAX_DEPENDENCIES:],
-        )
-        if later_s:
-            argv.append(f"--begin=now+{later_s:.0f}")
-        if kind == "sidecar":
-            argv += time_min(time_limit)
-        if kind == "completion" and self.settings.mail_user:
-            argv += [f"--mail-user={self.settings.mail_user}", "--mail-type=END,FAIL"]
-        batch_job = BatchJob(token, path, content, cwd=self.experiment.root, options=argv, is_monitor_job=True)
-        return submit(self.experiment, self.slurm, batch_job)
+def _place(session: Session) -> Place:
+    """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
+    accepted = [entry for entry in session.experiment.ledger.entries() if entry.is_eval and entry.accepted is not None]
+    return place_of([_options(session, entry) for entry in accepted[-_HEADS_READ:]], session.environ)
 
-    def _place(self) -> Place:
-        """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
-        accepted = [entry for entry in self.experiment.ledger.entries() if entry.is_eval and entry.accepted is not None]
-        return place_of([self._options(entry) for entry in accepted[-_HEADS_READ:]], self.environ)
 
-    def _options(self, entry: Entry) -> Mapping[str, str]:
-        """The options of an eval's script; of an adopted job what Slurm gave it."""
-        if entry.adopted is None:
-            launcher = scripts.read_launcher(self.experiment, entry.token, entry.submission.script)
-            return read_head((launcher or b"").decode(errors="surrogateescape")).options
-        given = (entry.adopted.partition, entry.adopted.account, entry.adopted.qos)
-        return {key: value for key, value in zip(("partition", "account", "qos"), given, strict=True) if value}
+def _options(session: Session, entry: Entry) -> Mapping[str, str]:
+    """The options of an eval's script; of an adopted job what Slurm gave it."""
+    if entry.adopted is None:
+        launcher = scripts.read_launcher(session.experiment, entry.token, entry.submission.script)
+        return read_head((launcher or b"").decode(errors="surrogateescape")).options
+    given = (entry.adopted.partition, entry.adopted.account, entry.adopted.qos)
+    return {key: value for key, value in zip(("partition", "account", "qos"), given, strict=True) if value}
 
-    def _partitions(self) -> tuple[Partition, ...]:
-        answer = self.slurm.partitions()
-        return () if isinstance(answer, Failure) else answer
+
+def _partitions(session: Session) -> tuple[Partition, ...]:
+    answer = session.slurm.partitions()
+    return () if isinstance(answer, Failure) else answer
 
 
 def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[JobId]:

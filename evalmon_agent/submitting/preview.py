@@ -17,7 +17,7 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.temporary import private_file
 from evalmon_agent.jobs.eval_scripts import launcher_for
-from evalmon_agent.jobs.monitor_jobs import MonitorJobs
+from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Tested
 from evalmon_agent.slurm.environment import for_evals
@@ -51,13 +51,13 @@ class _Job:
         return (*components, *sorted(item for item in self.options.items() if item[0] not in _SAYS_NOTHING))
 
 
-def preview(monitor_jobs: MonitorJobs, prepared: Sequence[Prepared], report: SubmitReport, *, mode: Mode) -> None:
+def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport, *, mode: Mode) -> None:
     """Add to the report what would be submitted and what Slurm would refuse, and the totals."""
-    environ = for_evals(monitor_jobs.environ)
+    environ = for_evals(session.environ)
     jobs = [_Job(p, in_effect(p.script.head.options, environ, p.submission.options)) for p in prepared]
-    partitions = monitor_jobs.slurm.partitions()
+    partitions = session.slurm.partitions()
     known = () if isinstance(partitions, Failure) else partitions
-    answers = _answers(monitor_jobs, jobs, report)
+    answers = _answers(session, jobs, report)
     taken = []
     for job in jobs:
         submission, answer = job.prepared.submission, answers[job.asks_for]
@@ -69,12 +69,10 @@ def preview(monitor_jobs: MonitorJobs, prepared: Sequence[Prepared], report: Sub
         why = f"once there is room: {answer.refusal}" if answer.refusal else job.prepared.why
         report.submitted.append({**entry, "why": why} if why else entry)
     report.warnings += _too_long(taken, known)
-    report.totals = _totals(monitor_jobs, taken, known, mode=mode)
+    report.totals = _totals(session, taken, known, mode=mode)
 
 
-def _answers(
-    monitor_jobs: MonitorJobs, jobs: Sequence[_Job], report: SubmitReport
-) -> Mapping[tuple[object, ...], Tested]:
+def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Mapping[tuple[object, ...], Tested]:
     """Slurm's by what the jobs ask for, each asked once."""
     groups: defaultdict[tuple[object, ...], list[_Job]] = defaultdict(list)
     for job in jobs:
@@ -84,7 +82,7 @@ def _answers(
     for number, (asks_for, alike) in enumerate(groups.items()):
         if number == MOST_ASKED and not why_not:
             why_not = f"only {MOST_ASKED} different sets of options are tried"
-        answers[asks_for] = Tested(unknown=why_not) if why_not else _ask(monitor_jobs, alike[0].prepared)
+        answers[asks_for] = Tested(unknown=why_not) if why_not else _ask(session, alike[0].prepared)
         why_not = answers[asks_for].unknown
     unasked = sum(len(alike) for asks_for, alike in groups.items() if answers[asks_for].unknown)
     if unasked:
@@ -92,12 +90,12 @@ def _answers(
     return answers
 
 
-def _ask(monitor_jobs: MonitorJobs, prepared: Prepared) -> Tested:
+def _ask(session: Session, prepared: Prepared) -> Tested:
     submission = prepared.submission
-    launcher = launcher_for(monitor_jobs.experiment, monitor_jobs.settings, prepared)
+    launcher = launcher_for(session.experiment, session.settings, prepared)
     with private_file(submission.token, os.path.basename(submission.script), launcher) as path:
         argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *submission.options])
-        return monitor_jobs.slurm.test(argv, cwd=os.path.dirname(submission.script))
+        return session.slurm.test(argv, cwd=os.path.dirname(submission.script))
 
 
 def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str]:
@@ -115,13 +113,13 @@ def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str
     ]
 
 
-def _totals(monitor_jobs: MonitorJobs, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
+def _totals(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
     sizes = [job.prepared.submission.size for job in jobs]
     hours = [_gpu_hours(job, partitions) for job in jobs]
     known = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
     return Totals(
         evals=sum(sizes),
-        helper_jobs=_monitor_job_count(monitor_jobs, jobs, partitions, mode=mode),
+        helper_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
         gpu_hours=sum(known) if known or not jobs else None,
         evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
     )
@@ -136,20 +134,18 @@ def _gpu_hours(job: _Job, partitions: Sequence[Partition]) -> float | None:
     return None if number is None or limit_s is None else number * limit_s / 3600
 
 
-def _monitor_job_count(
-    monitor_jobs: MonitorJobs, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode
-) -> int:
+def _monitor_job_count(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> int:
     """A completion job, and a sidecar unless one runs or it would take a node."""
     if not jobs:
         return 0
     if mode == "dependency":
         return 1
-    state, queue = state_file.load(monitor_jobs.experiment), monitor_jobs.slurm.queue()
+    state, queue = state_file.load(session.experiment), session.slurm.queue()
     alive = set() if isinstance(queue, Failure) else {row.job_id for row in queue.rows if row.goes_on}
     if state is not None and state.sidecar is not None and state.sidecar.job_id in alive:
         return 1
-    where = monitor_jobs.settings.sidecar.partition or place_of([job.options for job in jobs], {}).partition
-    return 1 if is_exclusive(where, partitions, linear=monitor_jobs.slurm.gives_whole_nodes()) else 2
+    where = session.settings.sidecar.partition or place_of([job.options for job in jobs], {}).partition
+    return 1 if is_exclusive(where, partitions, linear=session.slurm.gives_whole_nodes()) else 2
 
 
 _MAKES_DIRECTORIES = (23, 2)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from evalmon_agent.jobs import claims, register
 from evalmon_agent.jobs.claims import Room
 from evalmon_agent.jobs.eval_scripts import prepare
-from evalmon_agent.jobs.monitor_jobs import MonitorJobs
 from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_sidecar
@@ -64,14 +64,14 @@ class SubmitReport:
 class EvalSubmitter:
     """Submits evals for one command, or puts on record that they wait."""
 
-    monitor_jobs: MonitorJobs
+    session: Session
     report: SubmitReport
     mode: Mode
     sleep: Callable[[float], object] = time.sleep
 
     def submit(self, new: Sequence[Prepared]) -> None:
         """All of them, and those that wait from before, as far as there is room."""
-        settings = self.monitor_jobs.settings
+        settings = self.session.settings
         if settings.max_submit is not None or settings.stagger:
             self._plan(new)
         else:
@@ -84,16 +84,16 @@ class EvalSubmitter:
                 self._plan(new[number - 1 :])
                 return
             if number == _MANY and len(new) > number and self.mode == "sidecar":
-                self.report.sidecar = start_sidecar(self.monitor_jobs, mode=self.mode)
+                self.report.sidecar = start_sidecar(self.session, mode=self.mode)
 
     def _submit_one(self, prepared: Prepared) -> bool:
         """False if the site takes no more for now."""
-        experiment, submission = self.monitor_jobs.experiment, prepared.submission
+        experiment, submission = self.session.experiment, prepared.submission
         job = self._prepare(prepared)
         if claims.claim_evals(experiment, submission, Room(), instead_of=prepared.instead_of) != "claimed":
             self.report.skipped.append(_taken(submission))
             return True
-        outcome = register.submit(experiment, self.monitor_jobs.slurm, job)
+        outcome = register.submit(experiment, self.session.slurm, job)
         if outcome.job_id is not None:
             self._submitted(prepared, submission, outcome.job_id)
         elif not outcome.limit:
@@ -104,19 +104,19 @@ class EvalSubmitter:
         """Put these on record as waiting, with the environment that they are to have."""
         for prepared in new:
             self._prepare(prepared)
-        experiment = self.monitor_jobs.experiment
+        experiment = self.session.experiment
         known = experiment.ledger.entries()
         salts = (e.planned.environment.partition(":")[0] for e in known if e.planned is not None)
-        environment = digest(for_evals(self.monitor_jobs.environ), salt=next(salts, None) or claims.new_token())
+        environment = digest(for_evals(self.session.environ), salt=next(salts, None) or claims.new_token())
         planned = claims.plan_evals(experiment, new, environment=environment)
         self.report.skipped += [
             _taken(prepared.submission) for prepared in new if prepared.submission.token not in planned
         ]
 
     def _submit_waiting(self, new: Mapping[str, Prepared]) -> None:
-        jobs = self.monitor_jobs
-        place = on_command(jobs.environ, submits=True)
-        submitter = Submitter(jobs.experiment, jobs.settings, jobs.slurm, place, self.sleep)
+        session = self.session
+        place = on_command(session.environ, submits=True)
+        submitter = Submitter(session, place, self.sleep)
         progress = submitter.run(until=time.time() + _PATIENCE_S)
         for submission, job_id in progress.submitted:
             token = submission.token
@@ -125,12 +125,12 @@ class EvalSubmitter:
         self._tell_waiting(progress)
 
     def _tell_waiting(self, progress: Progress) -> None:
-        jobs = self.monitor_jobs
-        left = waiting(jobs.experiment.ledger.entries())
+        session = self.session
+        left = waiting(session.experiment.ledger.entries())
         why = progress.detail or "submitted by somebody else"
         self.report.waiting += [{"name": entry.submission.name, "why": why} for entry in left]
         if left:
-            tell(Observer(jobs.experiment, jobs.slurm, jobs.settings, role="command"), progress)
+            tell(Observer(session, role="command"), progress)
 
     def _submitted(self, prepared: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
         told = {"name": submission.name, "job_id": job_id, "script": submission.script}
@@ -138,8 +138,8 @@ class EvalSubmitter:
         self.report.submitted.append({**told, "why": why} if why else told)
 
     def _prepare(self, prepared: Prepared) -> BatchJob:
-        jobs = self.monitor_jobs
-        return prepare(jobs.experiment, jobs.settings, prepared)
+        session = self.session
+        return prepare(session.experiment, session.settings, prepared)
 
 
 def _taken(submission: Submission) -> dict[str, str | None]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evalmon_agent.errors import SlurmUnavailableError
-from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import LastSaved
 from evalmon_agent.jobs import claims, register
 from evalmon_agent.jobs.claims import Room
@@ -22,7 +21,7 @@ from evalmon_agent.jobs.eval_scripts import change_since, prepared
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.settings import Settings
+from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import carried, for_evals, is_same
 from evalmon_agent.submission.launcher import script_in
@@ -36,7 +35,7 @@ Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
 """Why it stopped. `room`, `stagger`: by our own settings; `limit`: by the site's; `stuck`: it cannot be done here."""
 
 _ASK_AGAIN_S = 300.0
-"""How often the site's own limit is tried while nothing of ours ends: it may count others' jobs."""
+"""How often the site's own limit is tried while none of the evals ends: it may count other jobs."""
 
 _GONE = "the script that was to be submitted is gone from EXP/evalmon/scripts"
 
@@ -62,7 +61,7 @@ class Place:
     """From where the waiting evals are submitted.
 
     `environ`: the environment that they get from here; None where it is gone. `any_environment`: the user calls a
-    command that submits, so this is the one that is meant. `is_job`: in a job of ours, where sbatch may be forbidden.
+    command that submits, so this is the right one. `is_job`: in a monitor job, where sbatch may be forbidden.
     """
 
     environ: Mapping[str, str] | None
@@ -88,7 +87,7 @@ def on_command(environ: Mapping[str, str], *, submits: bool) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class _Full:
-    """The site took no more: its words, and how many evals of ours were there. `at`: monotonic seconds."""
+    """The site took no more: its words, and how many evals were there. `at`: monotonic seconds."""
 
     words: str
     there: int
@@ -97,11 +96,9 @@ class _Full:
 
 @dataclass(slots=True)
 class Submitter:
-    """Submits for one process. `slurm`: whom it asks; `sleep` says True where a signal cut it short."""
+    """Submits for one process. `sleep` says True where a signal cut it short."""
 
-    experiment: Experiment
-    settings: Settings
-    slurm: Slurm
+    session: Session
     place: Place
     sleep: Sleep = time.sleep
     _forbidden: str = ""
@@ -116,11 +113,11 @@ class Submitter:
     def run(self, *, until: float = 0.0, at_most: float = math.inf) -> Progress:
         """Submit what there is room for, and what becomes due by `until` (epoch). Never raises for Slurm's silence."""
         progress = Progress()
-        ledger = self.experiment.ledger
+        ledger = self.session.experiment.ledger
         if not any(map(self._is_of_interest, ledger.entries())):
             return progress
         try:
-            register.resolve(self.experiment, self.slurm, sleep=self.sleep)
+            register.resolve(self.session.experiment, self.session.slurm, sleep=self.sleep)
         except SlurmUnavailableError as error:
             return _because(progress, "room", str(error))
         if self._full is not None and self._is_still_full():
@@ -145,9 +142,9 @@ class Submitter:
 
     def _is_over_after(self, submission: Submission, progress: Progress, *, until: float) -> bool:
         """Submit one, once it is time for it; True if that is all for now."""
-        room = Room(self.settings.max_submit, self.settings.stagger, self._saved)
-        while (claimed := claims.claim_evals(self.experiment, submission, room)) == "too soon":
-            pause_s = claims.seconds_to_wait(self.experiment.ledger.index(), room.stagger_s, now=time.time())
+        room = Room(self.session.settings.max_submit, self.session.settings.stagger, self._saved)
+        while (claimed := claims.claim_evals(self.session.experiment, submission, room)) == "too soon":
+            pause_s = claims.seconds_to_wait(self.session.experiment.ledger.index(), room.stagger_s, now=time.time())
             if time.time() + pause_s > until:
                 _because(progress, "stagger", f"stagger: {room.stagger_s:g} s")
                 return True
@@ -163,15 +160,15 @@ class Submitter:
             return True
         if claimed != "claimed":
             return False
-        job = prepared(self.experiment, submission)
+        job = prepared(self.session.experiment, submission)
         if job is None:
-            progress.refused.append((submission, register.refuse(self.experiment, submission.token, _GONE)))
+            progress.refused.append((submission, register.refuse(self.session.experiment, submission.token, _GONE)))
             return False
         slurm = Slurm(self.place.environ or {})
         change = change_since(submission.script, script_in(job.content) or b"")
         if change:
             progress.changes[submission.token] = change
-        outcome = register.submit(self.experiment, slurm, job, elsewhere=self.place.is_job)
+        outcome = register.submit(self.session.experiment, slurm, job, elsewhere=self.place.is_job)
         return self._is_over_with(submission, outcome, progress)
 
     def _is_over_with(self, submission: Submission, outcome: register.Outcome, progress: Progress) -> bool:
@@ -190,13 +187,13 @@ class Submitter:
         return False
 
     def _is_still_full(self) -> bool:
-        """Nothing of ours has ended since; others may have made room, which is looked at now and then."""
+        """Whether no eval has ended since; now and then it is tried anyway, for other jobs may have made room."""
         full = self._full
         return full is not None and self._there() >= full.there and time.monotonic() - full.at < _ASK_AGAIN_S
 
     def _there(self) -> int:
-        found = self.experiment.ledger.entries()
-        return in_queue(found, self._saved.load(self.experiment))
+        found = self.session.experiment.ledger.entries()
+        return in_queue(found, self._saved.load(self.session.experiment))
 
     def _nothing_to_do_here(self, progress: Progress, left: Sequence[Entry]) -> Progress:
         if not left:

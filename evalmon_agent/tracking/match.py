@@ -1,8 +1,8 @@
-"""Whose row is it: Slurm's rows to our jobs and their attempts, recycled ids kept out."""
+"""Finds the job and the attempt that a row of Slurm's speaks of; recycled ids are kept out. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
@@ -21,31 +21,27 @@ Tracked = tuple[Eval, Job]
 
 
 class JobIndex:
-    """The jobs of all evals by id, of those with one id the latest first.
-
-    A het job is registered as 123; its batch script runs in 123+0, and Slurm's rows say so.
-    """
+    """The jobs of all evals by id, of those with one id the latest first."""
 
     def __init__(self, evals: Iterable[Eval]) -> None:
-        self._jobs: dict[str, list[Tracked]] = {}
+        self._jobs: dict[JobId, list[Tracked]] = {}
         for ev in evals:
             for job in ev.jobs:
                 self.add(ev, job)
 
     def add(self, ev: Eval, job: Job) -> None:
         """Take in one more job."""
-        bearers = self._jobs.setdefault(_key(job.job_id), [])
+        bearers = self._jobs.setdefault(job.job_id, [])
         bearers.append((ev, job))
-        bearers.sort(key=lambda tracked: -tracked[1].registered_at)
+        self.sort(job.job_id)
 
-    def of(self, job_id: JobId | str) -> list[Tracked]:
+    def sort(self, job_id: JobId) -> None:
+        """Put those of one id in order anew, after one turned out to be registered at another time."""
+        self.of(job_id).sort(key=lambda tracked: -tracked[1].registered_at)
+
+    def of(self, job_id: JobId) -> list[Tracked]:
         """The jobs that bear or bore this id."""
-        return self._jobs.get(_key(str(job_id)), [])
-
-    def all(self) -> Iterator[Tracked]:
-        """Every job with its eval."""
-        for bearers in self._jobs.values():
-            yield from bearers
+        return self._jobs.get(job_id, [])
 
     def in_queue(self, row: SqueueRow) -> Tracked | None:
         """The job that this row of squeue's speaks of."""
@@ -64,8 +60,8 @@ class JobIndex:
         if submitted_at is None:
             return None
         for ev, job in self.of(row.job_id):
-            known = any(attempt.submitted_at == submitted_at for attempt in job.attempts)
-            if known or not _is_anothers_row(job, row, submitted_at):
+            is_known = any(attempt.submitted_at == submitted_at for attempt in job.attempts)
+            if is_known or not _is_anothers_row(job, row, submitted_at):
                 return ev, job
         return None
 
@@ -79,10 +75,6 @@ def attempt_for(job: Job, submitted_at: float) -> Attempt:
     job.attempts.append(attempt)
     align(job)
     return attempt
-
-
-def _key(job_id: str) -> str:
-    return job_id.removesuffix("+0")
 
 
 def _is_anothers_submit(job: Job, submitted_at: float) -> bool:
@@ -123,13 +115,13 @@ def _is_anothers_row(job: Job, row: SacctJob, submitted_at: float) -> bool:
 def is_borne(bearers: Iterable[Tracked], submitted_at: float) -> bool:
     """Whether one of these, who bear or bore one id, is the job with this Submit."""
     for ev, job in bearers:
-        known = [attempt.submitted_at for attempt in job.attempts]
-        if not ev.final or not known or None in known or max(s for s in known if s is not None) >= submitted_at:
+        submits = [attempt.submitted_at for attempt in job.attempts]
+        if not ev.final or not submits or None in submits or max(s for s in submits if s is not None) >= submitted_at:
             return True
     return False
 
 
 def _is_before(job: Job, submitted_at: float) -> bool:
     """Whether this Submit lies before our sbatch: before its time, and before the first Submit that is ours."""
-    known = [a.submitted_at for a in job.attempts if a.submitted_at is not None]
-    return submitted_at < min([job.registered_at - CLOCK_SLACK_S, *known])
+    submits = [a.submitted_at for a in job.attempts if a.submitted_at is not None]
+    return submitted_at < min([job.registered_at - CLOCK_SLACK_S, *submits])

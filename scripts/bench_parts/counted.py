@@ -1,4 +1,4 @@
-"""Counts Slurm's commands: wrappers first on PATH that note each call and become the real program."""
+"""Counts calls of Slurm's commands by wrappers that come first on PATH."""
 
 import os
 import shutil
@@ -43,8 +43,8 @@ class Counted:
 
     def calls(self) -> list[Call]:
         """All calls so far, oldest first."""
-        found = [line.split() for line in self._log.read_text().splitlines()]
-        return [Call(float(at), name, int(ids)) for at, name, ids in found]
+        lines = [line.split() for line in self._log.read_text().splitlines()]
+        return [Call(float(at), name, int(ids)) for at, name, ids in lines]
 
 
 def by_name(calls: list[Call]) -> dict[str, int]:

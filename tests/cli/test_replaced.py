@@ -31,6 +31,7 @@ from evalmon_agent.commands.submit import submit
 from evalmon_agent.errors import ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.lock import locked
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import for_monitor_jobs
@@ -137,7 +138,8 @@ def forge(tmp_path: Path, exp: Exp) -> Path:
         path.write_text(SCRIPT)
     env = exp.slurm.environ
     settings = Settings(poll_interval=1.0, max_submit=1)
-    submit(Experiment.at(str(root)), settings, Slurm(env), named=(), mode="sidecar", dry_run=False, environ=env)
+    session = Session(Experiment.at(str(root)), settings, Slurm(env), env)
+    submit(session, named=(), mode="sidecar", dry_run=False)
     left = root / "evalmon" / ".state.json.0123456789abcdef.tmp"
     left.touch()
     os.utime(left, (0, 0))
@@ -380,7 +382,7 @@ def test_the_id_is_made_once_and_given_to_the_jobs(tmp_path: Path) -> None:
     exp.slurm.after(
         "sbatch", 'case "$script" in *evalmon-*) cat "$dir/last.script" > "$dir/${script##*/}.text" ;; esac\n'
     )
-    submit(exp.experiment, settings, Slurm(env), named=(), mode="sidecar", dry_run=False, environ=env)
+    submit(exp.session(settings, environ=env), named=(), mode="sidecar", dry_run=False)
     first = exp.experiment.id
     assert first is not None
     assert len(first) == 32

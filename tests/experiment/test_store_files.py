@@ -12,9 +12,8 @@ import pytest
 import as_root
 import faults
 from evalmon_agent.errors import LockUnavailableError, UnreadableError, UsageError
-from evalmon_agent.experiment import heartbeat, reports
+from evalmon_agent.experiment import heartbeat, reports, settings_file
 from evalmon_agent.experiment import lock as lock_file
-from evalmon_agent.experiment import settings as settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.ledger import Ledger

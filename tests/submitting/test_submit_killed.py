@@ -39,13 +39,10 @@ def new(directory: Path) -> Exp:
 def submitted(exp: Exp, sleep: Callable[[float], object] = lambda _: time.sleep(IN_FLIGHT)) -> SubmitReport:
     environ = exp.slurm.environ
     return submit(
-        exp.experiment,
-        Settings(poll_interval=1.0),
-        Slurm(environ),
+        exp.session(Settings(poll_interval=1.0), environ=environ),
         named=(),
         mode="sidecar",
         dry_run=False,
-        environ=environ,
         sleep=sleep,  # type: ignore[arg-type]
     )
 

@@ -53,13 +53,10 @@ def new(directory: Path, *names: str, head: str = "") -> Exp:
 def submitted(exp: Exp, settings: Settings = TWO, *, mode: Any = "sidecar", **environ: str) -> SubmitReport:
     every = {**exp.slurm.environ, "HF_TOKEN": "hf_secret", **environ}
     return submit(
-        exp.experiment,
-        settings,
-        Slurm(every),
+        exp.session(settings, environ=every),
         named=(),
         mode=mode,
         dry_run=False,
-        environ=every,
         sleep=lambda _: time.sleep(0.1),
     )
 
@@ -67,7 +64,7 @@ def submitted(exp: Exp, settings: Settings = TWO, *, mode: Any = "sidecar", **en
 def in_job(exp: Exp, settings: Settings = TWO, sleep: Callable[[float], object] = time.sleep, **more: str) -> Submitter:
     """As the sidecar of that submit would submit, with what Slurm hands on to it."""
     environ = {**for_monitor_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77", **more}
-    return Submitter(exp.experiment, settings, Slurm(environ), in_monitor_job(environ), sleep)
+    return Submitter(exp.session(settings, environ=environ), in_monitor_job(environ), sleep)
 
 
 def scripts(exp: Exp) -> list[str]:
@@ -109,7 +106,7 @@ def test_no_more_than_max_submit_go_in_and_the_rest_is_told_as_unsubmitted(tmp_p
     ]
     assert scripts(exp) == ["a", "b"]
     assert "5 jobs found - 2 PENDING, 0 RUNNING, 0 COMPLETED, 3 UNSUBMITTED" in exp.blocks("STATUS_CHECK")[-1]
-    summary = status(exp.experiment, TWO, Slurm(exp.slurm.environ))
+    summary = status(exp.session(TWO))
     assert summary.counts == {"UNSUBMITTED": 3, "PENDING": 2}
     assert summary.verdicts["active"] == 5
     assert [(ev.job_id, ev.state) for ev in summary.evals[2:]] == [(None, "UNSUBMITTED")] * 3
@@ -147,7 +144,8 @@ def test_late_ones_get_the_environment_of_the_first_submit_which_is_in_no_file(t
     )
     assert "SBATCH_ACCOUNT" not in carried
     on_the_node = {**carried, "TMPDIR": "/job/77", "SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "9", "PATH": "/node"}
-    Submitter(exp.experiment, TWO, Slurm({**on_the_node, "PATH": carried["PATH"]}), in_monitor_job(on_the_node)).run()
+    session = exp.session(TWO, environ={**on_the_node, "PATH": carried["PATH"]})
+    Submitter(session, in_monitor_job(on_the_node)).run()
     first, late = ((exp.slurm.directory / f"env.{name}_epoch0.slurm").read_bytes() for name in "ac")
     assert sorted(first.split(b"\0")) == sorted(late.split(b"\0"))
     assert b"HF_TOKEN=hf_secret" in late
@@ -162,17 +160,17 @@ def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_
     bare = {**exp.slurm.environ, "SLURM_JOB_ID": "77"}
     for _ in range(2):
         # The accounting of the fake has no evals that go on: the completion job finds all of them over.
-        complete(exp.experiment, TWO, Slurm(bare), environ=bare, sleep=lambda _: None)
+        complete(exp.session(TWO, environ=bare), sleep=lambda _: None)
     assert sorted(gone(exp)) == ["a", "b"]
     [alert] = exp.blocks("ALERT")
-    shown = status(exp.experiment, TWO, Slurm({**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
+    shown = status(exp.session(TWO, environ={**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
     assert "they are to have is not here): submitted once there is room" in shown.evals[-1].advice[0]
     assert alert.startswith("ALERT: 3 evaluations not submitted yet\nReason: the environment that they are to have")
     assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
     assert exp.blocks("ALL_COMPLETE") == []
     assert json.loads((exp.ours / "summary.json").read_text())["complete"] is False
     # Somebody who only looks, from a shell that is not like the first one, submits none.
-    status(exp.experiment, TWO, Slurm({**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
+    status(exp.session(TWO, environ={**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
     assert scripts(exp) == []
     assert names(submitted(exp, CONDA_PREFIX="/as/the/user/will")) == ["r1/c/epoch0", "r1/d/epoch0"]
 
@@ -183,7 +181,7 @@ def test_one_who_looks_in_the_same_environment_submits_them_if_nobody_else_polls
     all_over(exp)
     (exp.ours / "observer.json").unlink()
     same = {**exp.slurm.environ, "HF_TOKEN": "hf_secret", "SSH_CLIENT": "another session", "PWD": "/"}
-    assert status(exp.experiment, TWO, Slurm(same)).counts == {"UNSUBMITTED": 1, "PENDING": 2, "COMPLETED": 2}
+    assert status(exp.session(TWO, environ=same)).counts == {"UNSUBMITTED": 1, "PENDING": 2, "COMPLETED": 2}
     assert scripts(exp) == ["c", "d"]
 
 
@@ -193,7 +191,7 @@ def test_the_completion_job_submits_the_next_and_a_successor_of_itself(tmp_path:
     all_over(exp)
     [job_id] = [job_id for job_id, script in exp.slurm.accepted() if script == "evalmon-completion"]
     environ = {**for_monitor_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": job_id}
-    complete(exp.experiment, TWO, Slurm(environ), environ=environ)
+    complete(exp.session(TWO, environ=environ))
     assert scripts(exp) == ["c", "d"]
     successor = exp.slurm.calls("sbatch")[-1]
     assert f"--dependency=afterany:{':'.join(evals_of(exp))} " in successor
@@ -279,12 +277,12 @@ def test_after_stop_nothing_that_waited_goes_in_until_it_is_submitted_again(tmp_
     exp = new(tmp_path, "a", "b", "c")
     submitted(exp)
     submitter = in_job(exp)
-    assert stop(exp.experiment, TWO, Slurm(exp.slurm.environ))[1] == ["r1/c/epoch0"]
+    assert stop(exp.session(TWO))[1] == ["r1/c/epoch0"]
     all_over(exp)
     assert submitter.run().submitted == []
     (exp.ours / "observer.json").unlink()
     same = {**exp.slurm.environ, "HF_TOKEN": "hf_secret"}
-    assert status(exp.experiment, TWO, Slurm(same)).counts == {"COMPLETED": 2}
+    assert status(exp.session(TWO, environ=same)).counts == {"COMPLETED": 2}
     assert scripts(exp) == []
     assert names(submitted(exp)) == ["r1/c/epoch0"]
 

@@ -1,4 +1,4 @@
-"""Single facts with what matters to a test said, and the rest as Slurm would have it. Times are seconds since T."""
+"""Builds single facts: a test gives what matters, the rest is as Slurm would have it. Times: seconds since T."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, SelfReport
+from evalmon_agent.tracking.facts import AccountAnswer, Event, Facts, Measured, QueueAnswer, SelfReport, Transition
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, JobReport
 from evalmon_agent.tracking.registry import Registration, Submission
@@ -95,7 +94,7 @@ def account(state: State | None, *, job_id: str = JOB, submit: float | None = 1.
 
 
 def accounts(at: float, *rows: SacctJob, asked: tuple[str, ...] = (JOB,), **more: Any) -> Facts:
-    return Facts(accounts=[AccountAnswer(T + at, frozenset(asked), rows, **more)])
+    return Facts(accounts=[AccountAnswer(T + at, frozenset(map(JobId, asked)), rows, **more)])
 
 
 def no_accounts(at: float, *, asked: tuple[str, ...] = (JOB,)) -> Facts:
@@ -112,7 +111,9 @@ def reported(restart: int = 0, *, start: float | None = 10.0, **more: Any) -> Jo
 
 
 def report(*attempts: JobReport, job_id: str = JOB, name: str | None = NAME, tokens: tuple[str, ...] = ()) -> Facts:
-    whole = SelfReport(f"{job_id}.json", repr(attempts), JobId(job_id), name, "/exp/out", attempts, frozenset(tokens))
+    reporter = parse_job_id(job_id)
+    assert reporter is not None
+    whole = SelfReport(f"{job_id}.json", repr(attempts), reporter, name, "/exp/out", attempts, frozenset(tokens))
     return Facts(reports=[whole])
 
 
