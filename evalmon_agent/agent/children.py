@@ -89,7 +89,7 @@ class SamplerProcess(_Child):
             lines += f"{'ended' if lines else 'not_sampled'} {self._why_not}\n".encode()
         return lines
 
-    def evals_seen(self) -> bytes:
+    def observed_evals(self) -> bytes:
         """The eval programs that it saw, as JSON; empty if it has not said anything."""
         return self._board.get() if self._board is not None else b""
 
@@ -201,7 +201,7 @@ class ReportProcess(_Child):
         if self._pid or run is None or sampler is None or sampler.report_requests == self._requests_met:
             return
         self._requests_met = sampler.report_requests
-        run.evals_seen = sampler.evals_seen()
+        run.observed_evals = sampler.observed_evals()
         self._fork(run)
 
     def finish(self, run: Run, *, within_s: float) -> None:

@@ -38,7 +38,7 @@ class Run:
     signal: int | None = None
     sampler_status: bytes = b""
     """As sampling.sampler_status.parse reads it; empty while the command runs."""
-    evals_seen: bytes = b""
+    observed_evals: bytes = b""
     """JSON of `witness` and `programs`, see witness.py; empty where nobody looked."""
 
     def command(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def is_report(value: object) -> bool:
 
 
 def enter(
-    report: dict[str, Any], attempt: dict[str, Any], run: Run, *, notes: list[str], seen: Mapping[str, Any]
+    report: dict[str, Any], attempt: dict[str, Any], run: Run, *, notes: list[str], observed: Mapping[str, Any]
 ) -> None:
     """Write into `report` what `run` knows; the same again at a later time replaces it.
 
@@ -98,7 +98,7 @@ def enter(
         attempt: the attempt's facts without its end; `scope` says whether the command's end is the attempt's.
         run: the command.
         notes: what went wrong with us.
-        seen: `witness` and `programs`, as the witness gives them; empty where nobody looked.
+        observed: `witness` and `programs`, as the witness gives them; empty where nobody looked.
     """
     is_job = attempt["scope"] == "job"
     entry = _attempt_in(report["attempts"], attempt, started_at=run.started_at if is_job else None)
@@ -109,9 +109,10 @@ def enter(
         *entry.get("notes", ()),
         *(note for note in notes if note not in entry.get("notes", ())),
     ]
-    entry["commands"] = _with_command(entry.get("commands", []), {**run.command(), "witness": seen.get("witness")})
-    if seen:
-        _enter_programs(report["attempts"], entry, seen["programs"])
+    witness = {"witness": observed["witness"]} if observed else {}
+    entry["commands"] = _with_command(entry.get("commands", []), run.command() | witness)
+    if observed:
+        _enter_programs(report["attempts"], entry, observed["programs"])
 
 
 def _enter_programs(attempts: list[dict[str, Any]], entry: dict[str, Any], programs: list[dict[str, Any]]) -> None:

@@ -94,7 +94,7 @@ def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, grou
         probe.end()
         deadline = time.monotonic() + _LEAVE_WITHIN_S
         sampler.finish()
-        run.sampler_status, run.evals_seen = sampler.status(), sampler.evals_seen()
+        run.sampler_status, run.observed_evals = sampler.status(), sampler.observed_evals()
         report.finish(run, within_s=deadline - time.monotonic())
     except Exception:  # noqa: BLE001 (nothing of ours may change the command's end)
         if status is None:

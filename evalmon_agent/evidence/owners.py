@@ -46,7 +46,7 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SeenProgram:
+class ObservedProgram:
     """An eval program as the job's own report has it. Times are epoch seconds; None: not known."""
 
     kind: str
@@ -63,7 +63,7 @@ class SeenProgram:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobSeen:
+class ObservedJob:
     """What is known of one job. `printed`: paths in the frameworks' own closing lines in its output.
 
     `is_watched`: somebody looked from its start to its end; `left_out`: so many programs are not recorded.
@@ -72,7 +72,7 @@ class JobSeen:
 
     started_at: float
     ended_at: float | None = None
-    programs: tuple[SeenProgram, ...] = ()
+    programs: tuple[ObservedProgram, ...] = ()
     printed: tuple[str, ...] = ()
     is_watched: bool = True
     left_out: int = 0
@@ -116,7 +116,7 @@ class JobResults:
 _Claim = tuple[str, int | None]
 
 
-def owners(jobs: Mapping[str, JobSeen], logs: Sequence[FoundLog]) -> tuple[dict[str, Owner], dict[str, set[str]]]:
+def owners(jobs: Mapping[str, ObservedJob], logs: Sequence[FoundLog]) -> tuple[dict[str, Owner], dict[str, set[str]]]:
     """The owner of each log that has one, by path; and of each log that several jobs could have written, those jobs."""
     owned: dict[str, Owner] = {}
     contested: dict[str, set[str]] = {}
@@ -124,41 +124,41 @@ def owners(jobs: Mapping[str, JobSeen], logs: Sequence[FoundLog]) -> tuple[dict[
         for log in logs:
             if log.path in owned or log.path in contested:
                 continue
-            found = list(claims(jobs, log))
-            claimants = {job for job, _ in found}
+            log_claims = list(claims(jobs, log))
+            claimants = {job for job, _ in log_claims}
             if len(claimants) == 1:
-                programs = {program for _, program in found}
-                owned[log.path] = Owner(found[0][0], proof, programs.pop() if len(programs) == 1 else None)
+                programs = {program for _, program in log_claims}
+                owned[log.path] = Owner(log_claims[0][0], proof, programs.pop() if len(programs) == 1 else None)
             elif claimants:
                 contested[log.path] = claimants
     return owned, contested
 
 
-def results(jobs: Mapping[str, JobSeen], logs: Sequence[FoundLog]) -> dict[str, JobResults]:
+def results(jobs: Mapping[str, ObservedJob], logs: Sequence[FoundLog]) -> dict[str, JobResults]:
     """What each job has to show."""
     owned, contested = owners(jobs, logs)
     by_path = {log.path: log for log in logs}
-    found: dict[str, JobResults] = {}
+    results_by_job: dict[str, JobResults] = {}
     for name, job in jobs.items():
         own = {path: owner for path, owner in owned.items() if owner.job == name}
-        mine = JobResults({path: own[path].known_by for path in _last_attempts([by_path[path] for path in own])})
+        job_results = JobResults({path: own[path].known_by for path in _last_attempts([by_path[path] for path in own])})
         disputed = [by_path[path] for path, claimants in contested.items() if name in claimants]
         for number, program in enumerate(job.programs):
             if any(owner.program in {number, None} for owner in own.values()):
                 continue
             why = _why_unknown(program, disputed, logs)
             if why is None:
-                mine.without_log.append(number)
-            mine.unverified = mine.unverified or why or None
+                job_results.without_log.append(number)
+            job_results.unverified = job_results.unverified or why or None
         if job.left_out:
-            mine.unverified = mine.unverified or LEFT_OUT
-        if not job.is_watched and job.names_framework and not mine.logs:
-            mine.unverified = mine.unverified or NOBODY_SAW
-        found[name] = mine
-    return found
+            job_results.unverified = job_results.unverified or LEFT_OUT
+        if not job.is_watched and job.names_framework and not job_results.logs:
+            job_results.unverified = job_results.unverified or NOBODY_SAW
+        results_by_job[name] = job_results
+    return results_by_job
 
 
-def _written_by(jobs: Mapping[str, JobSeen], log: FoundLog) -> Iterator[_Claim]:
+def _written_by(jobs: Mapping[str, ObservedJob], log: FoundLog) -> Iterator[_Claim]:
     """The programs that were seen to write it; those that held it by their own pid before all others."""
     claims = [
         (written.is_certain, name, number)
@@ -180,7 +180,7 @@ def _is_this(written: Written, log: FoundLog) -> bool:
     return written.directory_sha256 in {_sha256(text) for text in (directory, f"file://{quote(directory)}")}
 
 
-def _may_be_believed(written: Written, program: SeenProgram, log: FoundLog) -> bool:
+def _may_be_believed(written: Written, program: ObservedProgram, log: FoundLog) -> bool:
     """Its own process's life, and where pids may collide another fact, must agree."""
     if not _is_in_life_of(program, log):
         return False
@@ -189,7 +189,7 @@ def _may_be_believed(written: Written, program: SeenProgram, log: FoundLog) -> b
     return _is_below(log.path, _directory_of(program)) and _has_its_arguments(program, log)
 
 
-def _printed_by(jobs: Mapping[str, JobSeen], log: FoundLog) -> Iterator[_Claim]:
+def _printed_by(jobs: Mapping[str, ObservedJob], log: FoundLog) -> Iterator[_Claim]:
     for name, job in jobs.items():
         if _is_between(log, job.started_at, job.ended_at):
             for path in job.printed:
@@ -199,7 +199,7 @@ def _printed_by(jobs: Mapping[str, JobSeen], log: FoundLog) -> Iterator[_Claim]:
                     break
 
 
-def _placed_by(jobs: Mapping[str, JobSeen], log: FoundLog) -> Iterator[_Claim]:
+def _placed_by(jobs: Mapping[str, ObservedJob], log: FoundLog) -> Iterator[_Claim]:
     """All that could have written it, if one of them is known to write there."""
     claims: list[_Claim] = []
     is_placed = False
@@ -215,7 +215,7 @@ def _placed_by(jobs: Mapping[str, JobSeen], log: FoundLog) -> Iterator[_Claim]:
         yield from claims
 
 
-def _could_have_written(program: SeenProgram, log: FoundLog) -> bool:
+def _could_have_written(program: ObservedProgram, log: FoundLog) -> bool:
     if program.kind != log.kind or not _is_in_life_of(program, log) or _writes_none(program):
         return False
     is_all_known = any(written.path is not None for written in program.wrote) and not program.is_cut
@@ -224,7 +224,7 @@ def _could_have_written(program: SeenProgram, log: FoundLog) -> bool:
     return not is_all_known and not is_elsewhere and _has_its_arguments(program, log)
 
 
-def _has_its_arguments(program: SeenProgram, log: FoundLog) -> bool:
+def _has_its_arguments(program: ObservedProgram, log: FoundLog) -> bool:
     """Whether nothing of what the program was told contradicts the log."""
     options = program.options or {}
     model, tasks = options.get("model"), options.get("tasks")
@@ -242,12 +242,12 @@ def _has_its_arguments(program: SeenProgram, log: FoundLog) -> bool:
 
 def _tasks_in(words: Sequence[str] | None) -> Iterator[str]:
     """The tasks that words like `file.py@task` name; nothing if one names a file or directory with any tasks in it."""
-    found = [word.rpartition("@")[2].rpartition("/")[2] for word in words or () if "@" in word]
-    if len(found) == len(words or ()):
-        yield from found
+    tasks = [word.rpartition("@")[2].rpartition("/")[2] for word in words or () if "@" in word]
+    if len(tasks) == len(words or ()):
+        yield from tasks
 
 
-def _directory_of(program: SeenProgram) -> str | None:
+def _directory_of(program: ObservedProgram) -> str | None:
     """Where its logs go; None if that is not known."""
     table, options = _table_of(program.kind), program.options
     if table is None or options is None:
@@ -267,7 +267,7 @@ def _directory_of(program: SeenProgram) -> str | None:
     return os.path.dirname(directory) if directory.endswith(".json") else directory
 
 
-def _writes_none(program: SeenProgram) -> bool:
+def _writes_none(program: ObservedProgram) -> bool:
     """Whether it was told no directory, and writes nothing then."""
     table, options = _table_of(program.kind), program.options
     if table is None or options is None or table.default_directory is not None:
@@ -275,7 +275,7 @@ def _writes_none(program: SeenProgram) -> bool:
     return table.directory_option not in options and table.settings_option not in options and not program.environment
 
 
-def _why_unknown(program: SeenProgram, disputed: Sequence[FoundLog], logs: Sequence[FoundLog]) -> str | None:
+def _why_unknown(program: ObservedProgram, disputed: Sequence[FoundLog], logs: Sequence[FoundLog]) -> str | None:
     """Why a program without a log of its own may have left one nevertheless; "" if it need not; None if it has none."""
     table = _table_of(program.kind)
     for written in program.wrote:
@@ -290,7 +290,7 @@ def _why_unknown(program: SeenProgram, disputed: Sequence[FoundLog], logs: Seque
     return _why_unwritten(program, table, logs)
 
 
-def _why_unwritten(program: SeenProgram, table: EvalProgram | None, logs: Sequence[FoundLog]) -> str | None:
+def _why_unwritten(program: ObservedProgram, table: EvalProgram | None, logs: Sequence[FoundLog]) -> str | None:
     """The same of a program that was not seen to write any."""
     options, directory = program.options or {}, _directory_of(program)
     if table is None or program.options is None:
@@ -307,7 +307,7 @@ def _why_unwritten(program: SeenProgram, table: EvalProgram | None, logs: Sequen
     return None
 
 
-def _names(program: SeenProgram, log: FoundLog) -> bool:
+def _names(program: ObservedProgram, log: FoundLog) -> bool:
     return any(_is_this(written, log) for written in program.wrote)
 
 
@@ -322,7 +322,7 @@ def _last_attempts(logs: Sequence[FoundLog]) -> list[str]:
     return [log.path for log in by_task.values()]
 
 
-def _is_in_life_of(program: SeenProgram, log: FoundLog) -> bool:
+def _is_in_life_of(program: ObservedProgram, log: FoundLog) -> bool:
     return _is_between(log, program.started_at, program.ended_at)
 
 

@@ -10,22 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence import owners as o
-from evalmon_agent.evidence.owners import FoundLog, JobSeen, SeenProgram, Written, owners, results
+from evalmon_agent.evidence.owners import FoundLog, ObservedJob, ObservedProgram, Written, owners, results
 
 INSPECT, LM_EVAL = "inspect-ai", "lm-evaluation-harness"
 
 
-def program(at: float = 10, until: float | None = 50, **more: object) -> SeenProgram:
+def program(at: float = 10, until: float | None = 50, **more: object) -> ObservedProgram:
     defaults: dict[str, object] = {"kind": INSPECT, "verb": "eval", "words": ("t.py",), "options": {}, "cwd": "/w"}
-    return SeenProgram(**({"started_at": at, "ended_at": until} | defaults | more))  # type: ignore[arg-type]
+    return ObservedProgram(**({"started_at": at, "ended_at": until} | defaults | more))  # type: ignore[arg-type]
 
 
-def lm_eval(at: float = 10, until: float | None = 50, **options: list[str]) -> SeenProgram:
+def lm_eval(at: float = 10, until: float | None = 50, **options: list[str]) -> ObservedProgram:
     return program(at, until, kind=LM_EVAL, verb="run", words=(), options=options)
 
 
-def job(*programs: SeenProgram, at: float = 0, until: float | None = 100, **more: object) -> JobSeen:
-    return JobSeen(**({"started_at": at, "ended_at": until, "programs": programs} | more))  # type: ignore[arg-type]
+def job(*programs: ObservedProgram, at: float = 0, until: float | None = 100, **more: object) -> ObservedJob:
+    return ObservedJob(**({"started_at": at, "ended_at": until, "programs": programs} | more))  # type: ignore[arg-type]
 
 
 def log(name: str = "a.eval", at: float | None = 20, **more: object) -> FoundLog:
@@ -38,7 +38,7 @@ def wrote(path: str, **more: object) -> tuple[Written, ...]:
     return (Written(name=path.rpartition("/")[2], path=path, **more),)  # type: ignore[arg-type]
 
 
-def known_by(jobs: dict[str, JobSeen], *logs: FoundLog) -> dict[str, tuple[str, str]]:
+def known_by(jobs: dict[str, ObservedJob], *logs: FoundLog) -> dict[str, tuple[str, str]]:
     owned, _ = owners(jobs, logs)
     return {path.rpartition("/")[2]: (owner.job, owner.known_by) for path, owner in owned.items()}
 
@@ -102,7 +102,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_where_another_could_have_written_it_too_it_is_nobodys(other: JobSeen) -> None:
+def test_where_another_could_have_written_it_too_it_is_nobodys(other: ObservedJob) -> None:
     jobs = {"a": job(program()), "b": other}
     assert known_by(jobs, log()) == {}
     assert results(jobs, [log()])["a"].unverified == o.NOT_TOLD_APART
@@ -122,7 +122,7 @@ def test_whoever_is_known_to_have_written_others_did_not_write_this_one() -> Non
 
 
 def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_models_arguments() -> None:
-    def one(model: str) -> JobSeen:
+    def one(model: str) -> ObservedJob:
         return job(lm_eval(tasks=["alpha"], output_path=["res"], model_args=[f"pretrained={model}", "..."]))
 
     def its_log(model: str) -> FoundLog:
@@ -154,7 +154,7 @@ WHY = {
 
 @pytest.mark.parametrize(("seen", "why"), WHY.values(), ids=WHY)
 def test_a_program_without_a_log_left_none_or_it_is_said_why_that_is_not_known(
-    seen: SeenProgram, why: str | None
+    seen: ObservedProgram, why: str | None
 ) -> None:
     found = results({"a": job(seen)}, [])["a"]
     assert found.unverified == why
@@ -190,13 +190,13 @@ TIMES = st.integers(0, 60).map(float)
 
 
 @st.composite
-def experiments(draw: st.DrawFn) -> tuple[dict[str, JobSeen], list[FoundLog], dict[str, str]]:
+def experiments(draw: st.DrawFn) -> tuple[dict[str, ObservedJob], list[FoundLog], dict[str, str]]:
     """Jobs whose programs write logs into few directories, seen more or less well; and whose each log truly is."""
-    jobs: dict[str, JobSeen] = {}
+    jobs: dict[str, ObservedJob] = {}
     logs: list[FoundLog] = []
     truth: dict[str, str] = {}
     for name in draw(st.sampled_from(["a", "ab", "abc", "abcd"])):
-        programs: list[SeenProgram] = []
+        programs: list[ObservedProgram] = []
         printed: list[str] = []
         is_watched = draw(st.booleans())
         for _ in range(draw(st.integers(0, 2))):
@@ -224,7 +224,7 @@ def experiments(draw: st.DrawFn) -> tuple[dict[str, JobSeen], list[FoundLog], di
 
 @given(experiments())
 def test_no_log_is_ever_given_to_another_than_its_own_job(
-    experiment: tuple[dict[str, JobSeen], list[FoundLog], dict[str, str]],
+    experiment: tuple[dict[str, ObservedJob], list[FoundLog], dict[str, str]],
 ) -> None:
     jobs, logs, truth = experiment
     found = results(jobs, logs)
@@ -235,7 +235,7 @@ def test_no_log_is_ever_given_to_another_than_its_own_job(
 
 @given(experiments())
 def test_without_a_process_or_a_line_nothing_is_owned_and_nothing_is_sure(
-    experiment: tuple[dict[str, JobSeen], list[FoundLog], dict[str, str]],
+    experiment: tuple[dict[str, ObservedJob], list[FoundLog], dict[str, str]],
 ) -> None:
     jobs, logs, _ = experiment
     by_text = {name: replace(each, programs=(), printed=(), is_watched=False) for name, each in jobs.items()}
@@ -245,7 +245,7 @@ def test_without_a_process_or_a_line_nothing_is_owned_and_nothing_is_sure(
 
 @given(experiments())
 def test_the_order_of_what_was_found_does_not_matter(
-    experiment: tuple[dict[str, JobSeen], list[FoundLog], dict[str, str]],
+    experiment: tuple[dict[str, ObservedJob], list[FoundLog], dict[str, str]],
 ) -> None:
     jobs, logs, _ = experiment
     assert owners(jobs, logs) == owners(dict(reversed(jobs.items())), logs[::-1])

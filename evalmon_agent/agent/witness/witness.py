@@ -52,7 +52,7 @@ class Witness:
     """The looks, and what was seen.
 
     Attributes:
-        seen: the name of an eval's program that was known by its command line; "" if there was none yet.
+        program_name: the name of an eval's program that was known by its command line; "" if there was none yet.
     """
 
     def __init__(self, environ: Mapping[str, str], board: Board, *, wake_run: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ class Witness:
             board: where what was seen is put.
             wake_run: called when that is worth a report at once.
         """
-        self.seen = ""
+        self.program_name = ""
         self._environ = environ
         self._board = board
         self._wake_run = wake_run
@@ -77,7 +77,7 @@ class Witness:
         self._listed: list[int] = []
         self._next_report_s, self._reported_s = _NEVER, -_NEVER
         self._poll = select.poll()
-        self._pidfds: dict[int, int] = {}
+        self._watched: dict[int, Process] = {}
         self._reading, self._writing = os.pipe()
         self._poll.register(self._reading, select.POLLIN)
         self._thread: threading.Thread | None = None
@@ -123,9 +123,14 @@ class Witness:
             for descriptor, _ in self._poll.poll(left_s * 1000):
                 if descriptor == self._reading:
                     return True
-                self._try(lambda pid=self._pidfds[descriptor]: self._gone(pid))  # type: ignore[misc]
-                self._try(lambda: self._publish(is_last=False))
+                self._note_end_of(self._watched[descriptor])
         return False
+
+    def _note_end_of(self, process: Process) -> None:
+        """An eval's process has ended just now."""
+        self._stop_watching(process)
+        self._try(lambda: self._gone(process.pid))
+        self._try(lambda: self._publish(is_last=False))
 
     def _finish(self, source: JobProcesses) -> None:
         with suppress(OSError):
@@ -148,6 +153,8 @@ class Witness:
             for pid in pids - self._processes.keys():
                 if len(self._processes) < _PROCESSES_AT_MOST:
                     self._meet(pid, now_s)
+                else:
+                    self._trouble = f"more than {_PROCESSES_AT_MOST} processes: not all were looked at"
         for process in self._processes.values():
             if process.look_next_s <= now_s:
                 self._schedule(process, now_s)
@@ -284,7 +291,7 @@ class Witness:
             )
             self._programs.append(program)
             if line is not None:
-                self.seen = table.names[0]
+                self.program_name = table.names[0]
         program.processes.append(process)
         program.count += 1
         process.program = program
@@ -316,23 +323,27 @@ class Witness:
     def _watch_its_end(self, process: Process) -> None:
         with suppress(OSError):  # an old kernel: the next look notes it
             process.pidfd = os.pidfd_open(process.pid)
-            self._pidfds[process.pidfd] = process.pid
+            self._watched[process.pidfd] = process
             self._poll.register(process.pidfd, select.POLLIN)
+
+    def _stop_watching(self, process: Process) -> None:
+        if self._watched.pop(process.pidfd, None) is not None:
+            self._poll.unregister(process.pidfd)
+            os.close(process.pidfd)
+            process.pidfd = -1
 
     def _gone(self, pid: int) -> None:
         """A process has ended."""
         process = self._processes.pop(pid)
         process.close_comm()
-        self._read_files(process)
-        self._leave(process)
+        try:
+            self._read_files(process)
+        finally:
+            self._leave(process)
 
     def _leave(self, process: Process) -> None:
         """It belongs to no program any more."""
-        if process.pidfd >= 0:
-            self._poll.unregister(process.pidfd)
-            del self._pidfds[process.pidfd]
-            os.close(process.pidfd)
-            process.pidfd = -1
+        self._stop_watching(process)
         if process.program is not None:
             process.program.processes.remove(process)
             if not process.program.processes:
