@@ -41,8 +41,7 @@ from evalmon_agent.submission.adoption import (
     requested_jobs,
 )
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_monitor_jobs
-from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
@@ -155,7 +154,7 @@ def _chosen(
     """The jobs that are meant and can be had, each once; of the others `report` says why not."""
     chosen: dict[SlurmJob, WatchRequest] = {}
     for one in wanted:
-        found = [] if whole_job(one.job_id) in known.ours else requested_jobs(one, known.jobs)
+        found = [] if whole_job(one.job_id) in known.monitor_jobs else requested_jobs(one, known.jobs)
         if not found:
             report.refused.append({"job_id": one.job_id, "error": _why_not(known, one)})
         for job in found:
@@ -168,7 +167,7 @@ def _chosen(
         if job_id in known.waiting_or_running and fnmatch.fnmatchcase(job.job_name, match)
     ]
     for job in matching:
-        if whole_job(job.job_id) not in known.ours and component_of(job.job_id) is None:
+        if whole_job(job.job_id) not in known.monitor_jobs and component_of(job.job_id) is None:
             chosen.setdefault(job, WatchRequest(job.job_id, None))
     if not matching:
         report.refused.append({"job_id": match, "error": "none of your jobs in the queue has a name like that"})
@@ -177,23 +176,25 @@ def _chosen(
 
 def _why_not(known: KnownJobs, wanted: WatchRequest) -> str:
     job_id = whole_job(wanted.job_id)
-    if job_id in known.ours:
+    if job_id in known.monitor_jobs:
         return "a monitoring job of evalmon's, no eval"
-    user = known.others.get(job_id)
+    user = known.other_users.get(job_id)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
-    if job_id in known.partly:
+    if job_id in known.incomplete:
         return "accounting has only a part of it yet; try again in a minute"
-    if known.trouble:
-        return f"no job of yours in the queue, and accounting does not answer ({known.trouble})"
+    if known.problem:
+        return f"no job of yours in the queue, and accounting does not answer ({known.problem})"
     return "Slurm knows no such job of yours"
 
 
 def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState, list[Entry]]:
     """What is known of the experiment, its files read anew; nothing is written."""
     state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
-    local, found = read_local(experiment, state)
-    fold(state, Facts(local.registrations, local.reports), lost_after_s=settings.lost_after)
+    tracker = Tracker(state)
+    facts, found = read_local(experiment, tracker)
+    tracker.take(facts)
+    tracker.events(lost_after_s=settings.lost_after)
     return state, found
 
 

@@ -12,7 +12,6 @@ nothing, its age least of all, proves that its maker will not go on.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -25,6 +24,7 @@ from functools import lru_cache
 
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files.proc import boot_id, stat_fields
+from evalmon_agent.files.replace import temporary_name, write_beside
 
 # How a file system refuses hard links: some FUSE and SMB file systems, object stores.
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -104,7 +104,7 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
 
 def marker_works(directory: str) -> bool:
     """Whether a marker can be made there. OSError: the file system is full, or away for now."""
-    path = os.path.join(directory, f".marker.{os.urandom(8).hex()}.tmp")
+    path = temporary_name(os.path.join(directory, "marker"))
     try:
         made = _publish(path, this_process())
     except LockUnavailableError:
@@ -153,8 +153,7 @@ def _try(path: str) -> bool:
 
 def _publish(path: str, holder: Holder) -> bool:
     """Make the marker; False if something stands there already."""
-    aside = _aside(path)
-    _create(aside, holder)
+    aside = write_beside(path, holder.text, is_synced=False)
     try:
         os.link(aside, path)
     except OSError as error:
@@ -179,7 +178,7 @@ def _is_current(path: str) -> bool:
     Asked of the file server by giving the file a second name for a moment: of a file that was removed there, it refuses
     that [ran on GlusterFS, whose clients show small files from a cache].
     """
-    second = _aside(path)
+    second = temporary_name(path)
     try:
         os.link(path, second, follow_symlinks=False)
     except OSError:
@@ -200,23 +199,6 @@ def _text(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    finally:
-        os.close(descriptor)
-
-
-def _aside(path: str) -> str:
-    directory, name = os.path.split(path)
-    return os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
-
-
-def _create(path: str, holder: Holder) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, holder.text)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        raise
     finally:
         os.close(descriptor)
 

@@ -39,22 +39,49 @@ def replace_atomically(
     Raises:
         OSError: `path` is as it was, or, if only the directory could not be written to disk (EIO), new.
     """
+    temporary = write_beside(path, data, mode=mode, dir_fd=dir_fd)
+    try:
+        os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        _remove(temporary, dir_fd=dir_fd)
+        raise
+    sync_directory(os.path.dirname(temporary) or ".", dir_fd=dir_fd)
+
+
+def temporary_name(path: str | os.PathLike[str]) -> str:
+    """A new name beside `path`, which `sweep` removes if it is left there."""
     directory, name = os.path.split(os.fspath(path))
-    temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    return os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
+
+
+def write_beside(
+    path: str | os.PathLike[str],
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    dir_fd: int | None = None,
+    is_synced: bool = True,
+) -> str:
+    """Write `data` into a new temporary file beside `path`, and return its name; `is_synced`: it is on disk, too.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    temporary = temporary_name(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=dir_fd)
     try:
         try:
             os.fchmod(descriptor, mode)
             _write_all(descriptor, data)
-            os.fsync(descriptor)
+            if is_synced:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException:
         _remove(temporary, dir_fd=dir_fd)
         raise
-    sync_directory(directory or ".", dir_fd=dir_fd)
+    return temporary
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

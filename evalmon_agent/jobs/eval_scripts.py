@@ -18,7 +18,7 @@ from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.trusted import read_at
 from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.settings import Settings
-from evalmon_agent.submission.launcher import Monitored, render
+from evalmon_agent.submission.launcher import render
 from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Prepared, Script, read_script
 from evalmon_agent.tracking.registry import Submission
 
@@ -124,7 +124,7 @@ def _refuse_foreign(path: str, status: os.stat_result) -> None:
 
 
 def _refuse_foreign_links(experiment: Experiment, path: str) -> None:
-    """A link of somebody else's on the way could lead to any script of ours."""
+    """A link of another user on the way could lead to any script of this user."""
     place = experiment.root
     for part in os.path.relpath(path, experiment.root).split(os.sep):
         place = os.path.join(place, part)
@@ -145,24 +145,13 @@ def prepare(experiment: Experiment, settings: Settings, new: Prepared) -> BatchJ
 
 def launcher_for(experiment: Experiment, settings: Settings, new: Prepared) -> bytes:
     """The launcher's text."""
-    script, submission = new.script, new.submission
     return render(
-        Monitored(
-            script=script.content,
-            path=submission.script,
-            leading_lines=script.head.leading_lines,
-            shebang=script.head.shebang or "",
-            monitor_dir=experiment.directory,
-            name=submission.name,
-            output_dir=submission.output_dir or os.path.dirname(submission.script),
-            is_array=submission.tasks is not None,
-            token=submission.token,
-            experiment_id=experiment.id or "",
-            interpreter=sys.executable,
-            package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
-            sample_interval_s=settings.sample_interval,
-            retry_logs=new.retry_logs,
-        )
+        new,
+        monitor_dir=experiment.directory,
+        experiment_id=experiment.id or "",
+        interpreter=sys.executable,
+        package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
+        sample_interval_s=settings.sample_interval,
     )
 
 

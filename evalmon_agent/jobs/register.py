@@ -99,7 +99,7 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
     if job_id is None and answer.doubtful:
         job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
     if job_id is not None:
-        # At once, and not when the lock can be had: the job may start any moment, and look for its own directory.
+        # At once, without waiting for the lock: the job may start any moment, and look for its own directory.
         scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
     if job_id is not None and is_held:
         try:
@@ -144,7 +144,7 @@ def _look_for(
 
 
 def confirm(experiment: Experiment, token: str | None, job_id: JobId | None) -> None:
-    """A job of ours that runs is one that Slurm took, whatever its submitter lived to write down.
+    """Put on record that Slurm took the monitor job that runs now, should its submitter have died before.
 
     Where that cannot be written now, it is left to `resolve`.
     """
@@ -175,7 +175,7 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
     exchanged = {e.token: _let_go_late(experiment, slurm, e.submission, jobs.get(e.token)) for e in orphans}
     with locked(experiment):
         known = experiment.ledger.index()
-        # Meanwhile somebody else may have resolved it, and even begun it again: that one is theirs.
+        # Meanwhile somebody else may have resolved it, and even begun it again.
         for entry in (entry for entry in orphans if known.of_token(entry.token) == entry):
             token, now = entry.token, time.time()
             job_id = jobs.get(token)

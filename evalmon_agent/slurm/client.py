@@ -25,7 +25,7 @@ from evalmon_agent.words.job_id import JobId, whole_job
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
 LAST_ASK_TIMEOUT_S = 5.0
-"""For who is being ended: KillWait is 30 s by default."""
+"""For a process that is being ended: KillWait is 30 s by default."""
 SUBMIT_TIMEOUT_S = 300.0
 IDS_PER_CALL = 200
 
@@ -63,6 +63,7 @@ class Slurm:
         self._environ = dict(environ)
         self._asking = clean(environ)
         self._found: dict[str, str] = {}
+        self._squeue = squeue.Parser()
         self.stopped = stopped
 
     @property
@@ -86,7 +87,7 @@ class Slurm:
     def queue(self) -> squeue.SqueueAnswer | Failure:
         """All my jobs, ended ones too, in one call."""
         done = self._ask(squeue.argv())
-        return _failure(done) or squeue.parse(done.stdout)
+        return _failure(done) or self._squeue.parse(done.stdout)
 
     def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
         """All attempts of at most IDS_PER_CALL jobs, in one call."""
@@ -96,12 +97,12 @@ class Slurm:
         return _failure(done) or sacct.parse(done.stdout, delimiter=delimiter)
 
     def places_in_queue(self) -> list[whereabouts.Whereabouts]:
-        """Where my jobs run; none if that cannot be had."""
+        """Where my jobs run; none if Slurm does not answer."""
         done = self._ask(whereabouts.queue_argv())
         return [] if _failure(done) else whereabouts.parse_queue(done.stdout)
 
     def places_in_accounts(self, job_ids: Sequence[JobId]) -> list[whereabouts.Whereabouts]:
-        """Where at most IDS_PER_CALL jobs ran; none if that cannot be had."""
+        """Where at most IDS_PER_CALL jobs ran; none if Slurm does not answer."""
         delimiter = f"\x1f{os.urandom(4).hex()}"
         done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
         return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
@@ -150,7 +151,7 @@ class Slurm:
         return parse_stamp(done.stdout) if done.ok else None
 
     def is_preempted(self, job_id: JobId) -> bool:
-        """Whether this job of ours is being ended by preemption, for good; False where Slurm does not tell."""
+        """Whether this job is being ended by preemption, for good; False where Slurm does not say."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
         return done.ok and scontrol.is_preempted_for_good(done.stdout)
 
@@ -167,8 +168,8 @@ class Slurm:
     def submit(self, argv: Sequence[str], *, cwd: str, is_monitor_job: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
 
-        `is_monitor_job`: its options say all that it needs; the user's SBATCH_GRES and the like are meant for
-        the evals.
+        `is_monitor_job`: its options say all that it needs; the user's SBATCH_GRES and the like are for the
+        evals.
         """
         env = for_monitor_jobs(self._environ) if is_monitor_job else for_evals(self._environ)
         if "PWD" in env:
@@ -227,7 +228,7 @@ class Slurm:
         )
 
     def rename(self, job_id: JobId, name: str) -> Failure | None:
-        """Give one of our own jobs another name."""
+        """Give a job another name."""
         return _failure(self._ask(["scontrol", "update", f"JobId={job_id}", f"JobName={name}"]))
 
     def cancel(self, job_ids: Sequence[JobId]) -> Failure | None:

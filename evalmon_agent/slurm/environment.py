@@ -89,7 +89,7 @@ def own_job_id(environ: Mapping[str, str]) -> JobId | None:
 def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str, str]:
     """The environment for sbatch, which hands it on to the job: hence nothing is added.
 
-    The user's SBATCH_* hold, as they do for the user's own sbatch. Inside a job, what Slurm said to that job is taken
+    The user's SBATCH_* hold, as they do for the user's own sbatch. Inside a job, what Slurm set for that job is taken
     out: it would bind the new job to the old one's memory, CPUs and GPUs.
     """
     kept = {name: value for name, value in environ.items() if name not in _NEVER_SUBMITTED_WITH}
@@ -104,7 +104,7 @@ def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str,
 
 
 def for_evals(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment that an eval's sbatch gets, called by hand or by a command of ours."""
+    """The environment that an eval's sbatch gets, called by hand or by evalmon."""
     return for_submission(environ, inside_job="SLURM_JOB_ID" in environ)
 
 
@@ -120,7 +120,7 @@ def for_monitor_jobs(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def carried(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """In a job of ours: the evals' environment that it carries; None where a site let it not through."""
+    """In a monitor job: the environment of the evals that it carries; None where the site did not let it through."""
     return unpack(environ.get(CARRIER, ""))
 
 
@@ -146,8 +146,8 @@ def unpack(text: str) -> dict[str, str] | None:
 
 def digest(environ: Mapping[str, str], *, salt: str) -> str:
     """`salt:hash`; two environments have the same one if an eval cannot tell them apart."""
-    told = sorted(item for item in environ.items() if not _is_of_a_session(item[0]))
-    plain = "\0".join([salt, *(f"{name}={value}" for name, value in told)])
+    kept = sorted(item for item in environ.items() if not _is_of_a_session(item[0]))
+    plain = "\0".join([salt, *(f"{name}={value}" for name, value in kept)])
     return f"{salt}:{hashlib.sha256(plain.encode(errors='surrogateescape')).hexdigest()}"
 
 

@@ -32,7 +32,7 @@ def is_preempted_for_good(text: str) -> bool:
 
 
 def standard_files(text: str) -> dict[str, str]:
-    """The paths of `StdOut`, `StdErr` and `StdIn`, as far as they are told and Slurm has filled in their patterns."""
+    """The paths of `StdOut`, `StdErr` and `StdIn`, where Slurm names them and has filled in their patterns."""
     return {name: path for name, path in _STANDARD_FILE.findall(text) if "%" not in path}
 
 

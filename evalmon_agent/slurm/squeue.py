@@ -74,16 +74,30 @@ def end_argv(job_id: JobId) -> list[str]:
 
 def parse(text: str) -> SqueueAnswer:
     """Every row of `argv()`'s answer; what is no row of that form is counted, not guessed at."""
-    rows: list[SqueueRow] = []
-    noise = _without_cluster_line("\n" + text.partition("\x1e")[0])
-    bad_rows = 1 if noise.strip() else 0
-    for match in _RECORD.finditer(text):
-        row = _row(_without_cluster_line(match[1]).removesuffix("\n"))
-        if row is None:
-            bad_rows += 1
-        else:
-            rows.append(row)
-    return SqueueAnswer(tuple(rows), bad_rows)
+    return Parser().parse(text)
+
+
+class Parser:
+    """Parses one answer after the other; a row that stood in the last one, word for word, is the same object."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, SqueueRow] = {}
+
+    def parse(self, text: str) -> SqueueAnswer:
+        """As the function."""
+        rows: list[SqueueRow] = []
+        by_record: dict[str, SqueueRow] = {}
+        noise = _without_cluster_line("\n" + text.partition("\x1e")[0])
+        bad_rows = 1 if noise.strip() else 0
+        for record in _RECORD.findall(text):
+            row = self._rows.get(record) or _row(_without_cluster_line(record).removesuffix("\n"))
+            if row is None:
+                bad_rows += 1
+            else:
+                rows.append(row)
+                by_record[record] = row
+        self._rows = by_record
+        return SqueueAnswer(tuple(rows), bad_rows)
 
 
 def _without_cluster_line(text: str) -> str:

@@ -79,7 +79,7 @@ def _is_name(name: str) -> bool:
 
 
 def requested_jobs(request: WatchRequest, jobs: Mapping[JobId, SlurmJob]) -> list[SlurmJob]:
-    """The jobs that are meant: of an array, all its tasks, unless it is one row."""
+    """The jobs that the request names: of an array, all its tasks, unless it is one row."""
     job = jobs.get(request.job_id)
     if job is not None:
         return [job]
@@ -92,13 +92,13 @@ def plan_adoptions(
     """The evals to be, in the order asked for.
 
     `taken`: the names that are known already, and whether that eval is active; `whole`: the arrays of which all tasks
-    are meant. UsageError with a line for each name that two evals would have. Names from the job's name, which many
+    are requested. UsageError with a line for each name that two evals would have. Names from the job's name, which many
     jobs share, get the job's id where they are not unique.
     """
     planned = [_planned(request, job, root=root, whole=whole) for request, job in chosen]
     shared = Counter(stem for stem, _ in {(adoption.stem, whole_job(adoption.job.job_id)) for adoption in planned})
     planned = [
-        _told_apart(adoption, is_shared=shared[adoption.stem] > 1 or adoption.name in taken) for adoption in planned
+        _made_unique(adoption, is_shared=shared[adoption.stem] > 1 or adoption.name in taken) for adoption in planned
     ]
     _refuse_doubles(planned, taken)
     return planned
@@ -112,7 +112,7 @@ def _planned(request: WatchRequest, job: SlurmJob, *, root: str, whole: Collecti
     return Adoption(job, stem, request.name is not None, by_path is not None, whole_job(job.job_id) in whole)
 
 
-def _told_apart(adoption: Adoption, *, is_shared: bool) -> Adoption:
+def _made_unique(adoption: Adoption, *, is_shared: bool) -> Adoption:
     if adoption.given or adoption.from_path or not is_shared:
         return adoption
     return replace(adoption, stem=f"{adoption.stem}-{whole_job(adoption.job.job_id)}")

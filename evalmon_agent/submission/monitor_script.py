@@ -42,7 +42,7 @@ _IS_THIS_ONE = 'read -r identity <experiment.json && [ "${{identity#{start}}}" !
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the evals run: what our jobs take over from them unless it is set."""
+    """Where the evals run: the monitor jobs run there, too, unless the settings say otherwise."""
 
     partition: str | None = None
     account: str | None = None
@@ -64,7 +64,7 @@ def script(
     environ: Mapping[str, str],
     group_readable: bool = False,
 ) -> str:
-    """The batch script of one of our jobs. It stands on its own: sites may let no environment through.
+    """The batch script of a monitor job. It stands on its own: sites may let no environment through.
 
     It opens its output itself: Slurm would follow a link that somebody put in the place of EXP/evalmon, and give the
     file the mode that the umask leaves. What cannot be opened safely is not written; the job goes on.
@@ -83,9 +83,9 @@ def script(
 
 
 def options(job: MonitorJob, place: Place, *, kind: str, time_limit: str, afterany: Sequence[str] = ()) -> list[str]:
-    """sbatch's options for one of our jobs, the script's path not among them.
+    """sbatch's options for a monitor job, without the script's path.
 
-    gres is never taken over.
+    It never gets the gres of the evals.
     """
     chosen = {
         "partition": job.partition or place.partition,

@@ -25,7 +25,7 @@ _MEMORY = ("mem-per-gpu", "mem-per-cpu", "mem")
 
 @dataclass(frozen=True, slots=True)
 class Had:
-    """What the eval had last, as far as Slurm told. `cpus` and `gpus` are the whole job's, on `single_node` or not.
+    """What the eval had last, as far as Slurm says. `cpus` and `gpus` are the whole job's, on `single_node` or not.
 
     `whole_s`: how long all its samples would take, at the pace of those that it finished.
     """
@@ -41,7 +41,7 @@ class Had:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What can be had at most where the eval runs; None: no limit, or not known."""
+    """The most that a job gets where the eval runs; None: no limit, or not known."""
 
     time_s: float | None = None
     node_memory_bytes: int | None = None
@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """sbatch's options, and how they are told; `why_not`: no more can be had of what it lacked."""
+    """sbatch's options and their description for people; `why_not`: why it gets no more of what it lacked."""
 
     argv: tuple[str, ...] = ()
     told: tuple[str, ...] = ()

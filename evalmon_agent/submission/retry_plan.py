@@ -33,7 +33,7 @@ class RetryRequest:
     max_retries: int = 3
 
     def means(self, name: str) -> bool:
-        """Whether this eval is meant."""
+        """Whether this eval is named, or all are."""
         return not self.names or any(_matches(name, pattern) for pattern in self.names)
 
     def insists(self, name: str) -> bool:
@@ -54,7 +54,7 @@ class Retry:
 def decide(
     ev: Eval, entry: Entry | None, evidence: Evidence, request: RetryRequest, *, is_waiting: bool
 ) -> Retry | str:
-    """Run it again, or why not; "" where nobody would ask why. `entry`: the submission of ours that counts."""
+    """Run it again, or why not; "" where nobody would ask why. `entry`: its submission that counts."""
     if is_waiting:
         return "it waits for room already"
     if not ev.final:

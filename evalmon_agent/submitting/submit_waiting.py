@@ -35,7 +35,7 @@ Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
 """Why it stopped. `room`, `stagger`: by our own settings; `limit`: by the site's; `stuck`: it cannot be done here."""
 
 _ASK_AGAIN_S = 300.0
-"""How often the site's own limit is tried while nothing of ours ends: it may count others' jobs."""
+"""How often the site's own limit is tried while none of the evals ends: it may count other jobs."""
 
 _GONE = "the script that was to be submitted is gone from EXP/evalmon/scripts"
 
@@ -61,7 +61,7 @@ class Place:
     """From where the waiting evals are submitted.
 
     `environ`: the environment that they get from here; None where it is gone. `any_environment`: the user calls a
-    command that submits, so this is the one that is meant. `is_job`: in a job of ours, where sbatch may be forbidden.
+    command that submits, so this is the right one. `is_job`: in a monitor job, where sbatch may be forbidden.
     """
 
     environ: Mapping[str, str] | None
@@ -87,7 +87,7 @@ def on_command(environ: Mapping[str, str], *, submits: bool) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class _Full:
-    """The site took no more: its words, and how many evals of ours were there. `at`: monotonic seconds."""
+    """The site took no more: its words, and how many evals were there. `at`: monotonic seconds."""
 
     words: str
     there: int
@@ -187,7 +187,7 @@ class Submitter:
         return False
 
     def _is_still_full(self) -> bool:
-        """Nothing of ours has ended since; others may have made room, which is looked at now and then."""
+        """Whether no eval has ended since; now and then it is tried anyway, for other jobs may have made room."""
         full = self._full
         return full is not None and self._there() >= full.there and time.monotonic() - full.at < _ASK_AGAIN_S
 

@@ -31,7 +31,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
     """Each of them, written by us, and how it is read."""
-    state.Held(experiment, now=0).save()
+    state.hold(experiment, now=0).save()
     heartbeat.save(experiment.observer, Heartbeat("command", "h", 1))
     experiment.ledger.append(Intent(Submission("r/a", "/r/a.slurm", token="a"), 1.0, "host", 1))
     lock.choice(experiment)

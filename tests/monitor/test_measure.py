@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.commands import complete
-from evalmon_agent.commands.complete import measure
-from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer
+from evalmon_agent.monitor import measure as measure_module
+from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer, measure
 from evalmon_agent.slurm import client
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.wanted import unmeasured
 from experiments import Exp, ended
 
 DELAY_S = 30.0
@@ -37,13 +37,13 @@ class Measuring:
 
     def step(self, *, final: bool = False) -> str | None:
         """The source of the figures that this step found."""
-        found = self.measurer.step(self.state, clock=self.clock, until=self.clock.now + 5, final=final)
+        found = self.measurer.step(unmeasured(self.state), clock=self.clock, until=self.clock.now + 5, final=final)
         self.state = self.exp.observer().record(measurements=found)
         return found[0].figures.source if found else None
 
     @property
     def waits_s(self) -> float | None:
-        at = self.measurer.next_at(self.state)
+        at = self.measurer.next_at(unmeasured(self.state))
         return None if at is None else at - self.clock.now
 
     @property
@@ -159,7 +159,7 @@ def test_one_step_stops_after_its_time_so_that_no_poll_is_held_up(tmp_path: Path
     measurer = exp.measurer()
     state = exp.observer().record()
     began = time.time()
-    measurer.step(state, clock=time.time, until=began + 0.5)
+    measurer.step(unmeasured(state), clock=time.time, until=began + 0.5)
     assert time.time() - began < 1.5
     assert len(exp.slurm.calls("seff")) < 5
 
@@ -190,7 +190,7 @@ def test_a_seff_that_hangs_again_and_again_is_given_up(tmp_path: Path, monkeypat
 
 
 def test_no_portion_begins_after_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(complete, "_PAUSE_S", 0.1)
+    monkeypatch.setattr(measure_module, "_PORTION_S", 0.1)
     exp = Exp(tmp_path)
     exp.register(r1_a="11", r1_b="12")
     jobs = [ended("11"), ended("12")]

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from evalmon_agent.words.csv_columns import GpuColumn
+from evalmon_agent.words.csv_columns import NO_VALUE, GpuColumn
 
-from .gpu_rows import NO_VALUE, Device, Reading
+from .gpu_rows import Device, Reading
 from .nvml import FailedError, LostError, NoValueError, Nvml
 
 _MIB = 1024 * 1024

@@ -8,15 +8,13 @@ from typing import TypeAlias
 
 from evalmon_agent.words.csv_columns import GpuColumn
 
-NO_VALUE = "[N/A]"
-
 # A text stands for the reason why there is no number: "[N/A]", "[Insufficient Permissions]" and the like.
 Value: TypeAlias = float | int | str
 
 # One GPU at one moment. Means are over the time since the tick before. What is not there is not available.
 Reading: TypeAlias = dict[GpuColumn, Value]
 
-HEADER = ", ".join(column.header for column in GpuColumn).encode() + b"\n"
+HEADER = GpuColumn.first_line()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +68,14 @@ class Moment:
 
 def row(device: Device, reading: Reading, at: Moment) -> bytes:
     """One line with its newline."""
-    values = {
+    values: Reading = {
         **reading,
         GpuColumn.TIMESTAMP: at.local,
         GpuColumn.INDEX: device.index,
         GpuColumn.UUID: device.uuid,
         GpuColumn.TIMESTAMP_UNIX_S: at.unix,
     }
-    cells = ((column, values.get(column, NO_VALUE)) for column in GpuColumn)
-    line = ", ".join(value if isinstance(value, str) else column.cell.written % value for column, value in cells)
-    return line.encode() + b"\n"
+    return GpuColumn.line(values)
 
 
 def local_time(at_unix_s: float) -> str:

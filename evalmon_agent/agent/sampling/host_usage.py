@@ -8,13 +8,13 @@ from typing import Protocol
 
 from evalmon_agent.words.csv_columns import HostColumn
 
-from .gpu_rows import NO_VALUE, local_time
+from .gpu_rows import local_time
 
 # Limits beyond this are none (v1 prints nearly 2**63).
 _NO_LIMIT_BYTES = 1 << 60
 
 _MIB = 1024 * 1024
-HEADER = ", ".join(column.header for column in HostColumn).encode() + b"\n"
+HEADER = HostColumn.first_line()
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ def row(usage: Usage, before: tuple[float, Usage] | None, *, at_unix_s: float, a
         at_unix_s: now, on the wall clock.
         at_s: now, on the monotonic clock.
     """
-    values = {
+    values: dict[HostColumn, object] = {
         HostColumn.TIMESTAMP: local_time(at_unix_s),
         HostColumn.TIMESTAMP_UNIX_S: at_unix_s,
         HostColumn.CPU_USED: cores_used(usage, before, at_s=at_s),
@@ -104,9 +104,7 @@ def row(usage: Usage, before: tuple[float, Usage] | None, *, at_unix_s: float, a
         HostColumn.READ: _mib(usage.read_bytes),
         HostColumn.WRITTEN: _mib(usage.written_bytes),
     }
-    cells = ((column, values[column]) for column in HostColumn)
-    line = ", ".join(NO_VALUE if value is None else column.cell.written % value for column, value in cells)
-    return line.encode() + b"\n"
+    return HostColumn.line(values)
 
 
 def cores_used(usage: Usage, before: tuple[float, Usage] | None, *, at_s: float) -> float | None:
