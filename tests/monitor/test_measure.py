@@ -12,8 +12,8 @@ from evalmon_agent.commands import complete
 from evalmon_agent.commands.complete import measure
 from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer
 from evalmon_agent.slurm import client
+from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.wanted import unmeasured
 from experiments import Exp, ended
 
 DELAY_S = 30.0
