@@ -13,14 +13,17 @@ from evalmon_agent.commands.complete import measure
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.scripts import launcher_of
+from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.submission.launcher import Monitored, render
+from evalmon_agent.submission.launcher import render
+from evalmon_agent.submission.plan import Prepared, Script
 from evalmon_agent.tracking.registry import Accepted, Intent, Submission
 from evalmon_agent.words.job_id import JobId
 from fake_slurm import FakeSlurm, Job
@@ -33,22 +36,16 @@ _BY_POLL = ("STATUS_CHECK",)
 
 def record_script(experiment: Experiment, token: str, path: str, text: str) -> None:
     """The script at `path` is on record as submitted under this token."""
-    head = read_head(text)
-    launcher = Monitored(
-        script=text.encode(),
-        path=path,
-        leading_lines=head.leading_lines,
-        shebang=head.shebang or "#!/bin/sh",
+    prepared = Prepared(Script(path, text.encode(), read_head(text)), Submission("x", path, "/x", token=token))
+    launcher = render(
+        prepared,
         monitor_dir=experiment.directory,
-        name="x",
-        output_dir="/x",
-        is_array=False,
-        token=token,
+        experiment_id="",
         interpreter="/nowhere",
         package_parent="/nowhere",
         sample_interval_s=30.0,
     )
-    scripts.write(experiment, token, [os.path.basename(path)], render(launcher))
+    scripts.write(experiment, token, [os.path.basename(path)], launcher)
 
 
 class Exp:
@@ -87,11 +84,17 @@ class Exp:
         token = at.parts[-3] if at.parent.name == "home" else at.parent.name
         return Path(shown(launcher_of(self.experiment, token, at.name)))
 
-    def observer(self, **more: Any) -> Observer:
-        return Observer(self.experiment, Slurm(self.slurm.environ), self.settings, role="command", **more)
+    def session(self, settings: Settings | None = None, **more: Any) -> Session:
+        """`environ`: that of the commands, if not the fake Slurm's own."""
+        environ = more.pop("environ", self.slurm.environ)
+        slurm = more.pop("slurm", None) or Slurm(environ)
+        return Session(self.experiment, settings or self.settings, slurm, environ, **more)
+
+    def observer(self, *, lock_wait_s: float = WAIT_S, **more: Any) -> Observer:
+        return Observer(self.session(**more), role="command", lock_wait_s=lock_wait_s)
 
     def measurer(self) -> Measurer:
-        return Measurer(experiment=self.experiment, slurm=Slurm(self.slurm.environ), retry_delay_s=0.0)
+        return Measurer(session=self.session(), retry_delay_s=0.0)
 
     def observe_to_the_end(self) -> None:
         """Everything that an observer does: a poll, the figures of what ended, and the end once all are over."""

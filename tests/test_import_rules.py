@@ -15,7 +15,7 @@ PACKAGE = ROOT / "evalmon_agent"
 LINT = "import sys; from importlinter.cli import lint_imports_command; lint_imports_command(['--no-cache'])"
 
 FORBIDDEN = {
-    "errors": "words.stamps",
+    "errors": "words.states",
     "words": "files.replace",
     "files": "tracking.fold",
     "evidence": "settings",
@@ -32,9 +32,10 @@ FORBIDDEN = {
     "submission": "experiment.experiment",
     "experiment": "monitor.poll",
     "cli": "commands.submit",
+    "session": "jobs.register",
     "jobs": "monitor.poll",
     "collect": "jobs.register",
-    "monitor": "submitting.evals",
+    "monitor": "submitting.submit_evals",
     "submitting": "commands.submit",
     "checks": "commands.doctor",
 }

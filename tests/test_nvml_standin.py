@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from nvml_standin import world as errors
-from nvml_standin.build import OLD_DRIVER, build
 from nvml_standin.world import World
 
 # What each test's code may use: `n` is the real binding, `h` the first GPU's handle, `error_of` an NVMLError's number.
@@ -93,47 +92,6 @@ said([(e1 - e0) / 1000 / (t1 - t0), (e3 - e2) / 1000 / (t3 - t2), e2 >= e1])
     assert goes_on
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        errors.NOT_SUPPORTED,
-        errors.NO_PERMISSION,
-        errors.GPU_IS_LOST,
-        errors.RESET_REQUIRED,
-        errors.NO_DATA,
-        errors.UNKNOWN,
-    ],
-)
-def test_a_symbol_refuses_with_the_error_it_is_told_and_on_the_gpu_it_is_told(world: World, error: int) -> None:
-    world.refuse("nvmlDeviceGetPowerUsage", error, gpu=1)
-    code = """
-said([error_of(n.nvmlDeviceGetPowerUsage, h), error_of(n.nvmlDeviceGetPowerUsage, n.nvmlDeviceGetHandleByIndex(1))])
-"""
-    assert [None, error] == ask(world, code)
-
-
-def test_an_error_can_be_transient(world: World) -> None:
-    world.refuse("nvmlDeviceGetUtilizationRates", errors.UNKNOWN, first=2, last=3)
-    code = "said([error_of(n.nvmlDeviceGetUtilizationRates, h) for _ in range(4)])"
-    assert [None, 999, 999, None] == ask(world, code)
-
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (errors.LIB_RM_VERSION_MISMATCH, "RM has detected an NVML/RM version mismatch."),
-        (errors.DRIVER_NOT_LOADED, "Driver Not Loaded"),
-    ],
-)
-def test_init_fails_as_it_does_on_a_broken_node(world: World, error: int, text: str) -> None:
-    world.refuse("nvmlInitWithFlags", error)
-    code = "import pynvml\ntry: pynvml.nvmlInit()\nexcept pynvml.NVMLError as error: print(error.value, error)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=False, env=world.environment(), capture_output=True, text=True, timeout=20
-    )
-    assert f"{error} {text}\n" == done.stdout
-
-
 def test_without_init_after_shutdown_and_in_a_forked_child_nothing_works(world: World) -> None:
     code = """
 child = os.fork()
@@ -148,53 +106,6 @@ said([forked, error_of(n.nvmlDeviceGetCount)])
 
 def test_no_gpu_at_all_is_a_count_of_0(tmp_path: Path, standin: Path) -> None:
     assert ask(World(tmp_path, standin, gpus=0), "said(n.nvmlDeviceGetCount())") == 0
-
-
-def test_a_gpu_gets_lost_and_comes_back_while_the_other_goes_on(world: World) -> None:
-    code = """
-h1 = n.nvmlDeviceGetHandleByIndex(1)
-for word in ("lost", "back"):
-    print(word, flush=True); sys.stdin.readline()
-    said([error_of(n.nvmlDeviceGetUtilizationRates, h), error_of(n.nvmlDeviceGetHandleByIndex, 0),
-          error_of(n.nvmlDeviceGetUtilizationRates, h1), n.nvmlDeviceGetCount()])
-"""
-    with _asking(world, code) as process:
-        process.stdout.readline()
-        world.lose(0)
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert json.loads(process.stdout.readline()) == [15, 15, None, 2]
-        process.stdout.readline()
-        world.find_again(0)
-        assert json.loads(process.communicate("\n", timeout=20)[0]) == [None, None, None, 2]
-
-
-def test_a_delay_holds_one_thread_up_and_not_the_others(world: World) -> None:
-    world.delay("nvmlDeviceGetPowerUsage", 500)
-    code = """
-def timed(call):
-    start = time.monotonic(); call(h); return time.monotonic() - start
-slow = []
-thread = threading.Thread(target=lambda: slow.append(timed(n.nvmlDeviceGetPowerUsage)))
-thread.start(); time.sleep(0.1)
-fast = timed(n.nvmlDeviceGetUUID)
-thread.join()
-said([slow[0], fast])
-"""
-    slow, fast = ask(world, code)
-    assert slow >= 0.5
-    assert fast < 0.3
-
-
-def test_a_hang_lasts_until_the_world_says_otherwise(world: World) -> None:
-    world.hang("nvmlDeviceGetTemperature")
-    code = 'print("calling", flush=True); said(n.nvmlDeviceGetTemperature(h, 0))'
-    with _asking(world, code) as process:
-        process.stdout.readline()
-        time.sleep(0.3)
-        assert process.poll() is None
-        world.obey()
-        assert json.loads(process.communicate(timeout=20)[0]) == 44
 
 
 def test_calls_are_logged_with_gpu_process_and_thread(world: World, tmp_path: Path) -> None:
@@ -225,16 +136,6 @@ said([charged() - before, used() - start])
     charged_s, all_s = json.loads(done.stdout)
     assert 0 < charged_s < all_s
     assert world.cpu_s() >= charged_s
-
-
-def test_an_old_driver_lacks_symbols(tmp_path: Path, standin: Path) -> None:
-    world = World(tmp_path, build(standin.parent, without=OLD_DRIVER))
-    code = """
-said([error_of(n.nvmlDeviceGetMemoryInfo, h, n.nvmlMemory_v2), error_of(n.nvmlDeviceGetMemoryInfo, h),
-      error_of(n.nvmlGpmQueryDeviceSupport, h), error_of(n.nvmlDeviceGetCurrentClocksEventReasons, h),
-      error_of(n.nvmlDeviceGetCurrentClocksThrottleReasons, h)])
-"""
-    assert [13, None, 13, 13, None] == ask(world, code)
 
 
 def test_the_samples_since_a_time_stamp_are_the_curve(world: World) -> None:

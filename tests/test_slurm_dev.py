@@ -139,13 +139,6 @@ def slurm(two: list[Slurm], request: pytest.FixtureRequest) -> Slurm:
     return two[request.param]
 
 
-@pytest.fixture
-def confined(slurm: Slurm) -> Slurm:
-    if not json.loads((slurm.directory / "instance.json").read_text())["cgroup_v1"]:
-        pytest.skip("no cgroup v1 controllers here")
-    return slurm
-
-
 def test_each_is_usable_and_says_so(slurm: Slurm) -> None:
     answer = slurm.dev("status")
     assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, f"{slurm.directory}: usable")
@@ -176,18 +169,6 @@ def test_a_job_gets_the_gpu_it_asks_for_and_is_accounted_for(slurm: Slurm) -> No
     assert slurm.output(job) == ["0 0"]
     usage = slurm.ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "AllocTRES")
     assert "gres/gpu=1" in usage.split(",")
-
-
-def test_a_job_over_its_memory_is_killed(confined: Slurm) -> None:
-    job = confined.submit("python3 -c 'bytearray(300 << 20)'", "--mem=50M")
-    assert confined.ended(job) == "OUT_OF_MEMORY"
-
-
-def test_a_process_left_behind_ends_with_its_job(confined: Slurm) -> None:
-    job = confined.submit("setsid sleep 4242 & echo $!")
-    assert confined.ended(job) == "COMPLETED"
-    pid = confined.output(job)[0]
-    until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_who_is_no_user_of_the_cluster_cannot_submit_until_he_is_made_one(slurm: Slurm) -> None:
@@ -225,19 +206,6 @@ def test_a_user_does_not_see_a_hidden_partition_and_what_is_another_s(slurm: Slu
     assert theirs not in slurm.ask("squeue", "-a", "-h", "-o", "%A").split()
     assert slurm.ask("sacct", "-n", "-X", "-j", theirs, "-o", "JobID") == ""
     as_root.run("env", conf, "scancel", theirs)
-
-
-def test_the_partition_short_cuts_the_time(slurm: Slurm) -> None:
-    job = slurm.submit("true", "-p", "short", "--time=20")
-    until(lambda: slurm.ask("squeue", "-h", "-j", job, "-o", "%r") == "PartitionTimeLimit")
-    slurm.ask("scancel", job)
-
-
-def test_a_requeued_job_begins_again_soon(slurm: Slurm) -> None:
-    script = "echo run ${SLURM_RESTART_COUNT:-0}; (( SLURM_RESTART_COUNT )) || scontrol requeue $SLURM_JOB_ID; sleep 1"
-    job = slurm.submit(f"bash -c {shlex.quote(script)}", "--open-mode=append")
-    until(lambda: "run 1" in slurm.output(job))
-    assert slurm.ended(job) == "COMPLETED"
 
 
 @pytest.mark.parametrize("daemon", ["slurmctld", "slurmdbd", "n1"])

@@ -14,8 +14,8 @@ import pytest
 
 from nvml_standin.build import build_cuda
 from nvml_standin.world import World
-from verify_gpu import compare, tables
-from verify_gpu.plan import Busy, busy_fraction, curve, phases, plan
+from verify_gpu import compare, peaks, tables
+from verify_gpu.plan import Busy, busy_fraction, curve, peaks_plan, phases, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 SEVEN = ", ".join(tables.SEVEN)
@@ -47,6 +47,20 @@ def test_the_load_is_busy_when_it_was_told_to_be_and_says_when_it_was(tmp_path: 
     [first, second] = [[float(word) - start for word in line.split()] for line in done.stdout.splitlines()]
     assert [0.2, 0.5] == pytest.approx(first, abs=0.15)
     assert [0.7, 0.8] == pytest.approx(second, abs=0.15)
+
+
+def test_the_load_holds_memory_where_the_plan_says_how_much(tmp_path: Path) -> None:
+    start = time.time() + 1
+    done = subprocess.run(
+        [sys.executable, "-m", "verify_gpu.load", str(start)],
+        input="0.2 0.6 8192\n",
+        env={**os.environ, "LD_LIBRARY_PATH": str(build_cuda(tmp_path)), "PYTHONPATH": str(ROOT / "scripts")},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert [0.2, 0.6] == pytest.approx([float(word) - start for word in done.stdout.split()], abs=0.15)
 
 
 def test_the_load_says_that_there_is_no_cuda(tmp_path: Path) -> None:
@@ -145,6 +159,40 @@ def test_on_a_stand_in_the_window_means_are_nearer_to_the_truth_than_nvidia_smi(
     assert done.returncode == 0
 
 
+def test_the_plan_with_peaks_has_bursts_and_peaks_apart() -> None:
+    bursts, peaks = peaks_plan(30)
+    steps = sorted([*bursts, *peaks], key=lambda step: step.start_s)
+    assert all(one.end_s <= other.start_s for one, other in pairwise(steps))
+    assert [peak.end_s - peak.start_s for peak in peaks] == pytest.approx([0.5, 1, 3, 10] * 2)
+
+
+def test_a_window_with_a_missed_peak_or_with_more_than_there_was_is_found_out() -> None:
+    rows = [row(0, 4000, 0), row(30, 4000, 20), row(60, 4000, 20), row(90, 9000, 20)]
+    memory = [(at / 50, 8000 if at // 50 in {10, 11, 12, 13, 40} else 4000) for at in range(90 * 50)]
+    busy, held = [Busy(at, at + 6) for at in (1, 31, 61)], [Busy(10, 14), Busy(40, 41)]
+    windows = peaks.windows(rows, memory, busy=busy, peaks=held)
+    assert [(window.peak_s, window.true_mib, window.our_mib) for window in windows] == [
+        (4, 8000, 4000),
+        (1, 8000, 4000),
+        (0, 4000, 9000),
+    ]
+    assert [window.true_pct for window in windows] == [20, 20, 20]
+    assert list(peaks.verdicts(windows).values()) == [False, False, True]
+
+
+def row(at_s: float, highest_mib: int, busy_pct: float) -> tables.Row:
+    cells = {"memory.used.window_max [MiB]": f"{highest_mib} MiB", "utilization.gpu.window_mean [%]": f"{busy_pct} %"}
+    return tables.Row(at_s, cells)
+
+
+@pytest.mark.full
+def test_on_a_stand_in_peaks_between_two_samples_are_seen(tmp_path: Path) -> None:
+    words = ("--standin", "--peaks", "--interval", "15", "--json", "--output-dir", str(tmp_path))
+    done = verify_gpu(dict(os.environ), *words)
+    assert all(json.loads(done.stdout)["verdicts"].values()), done.stdout
+    assert done.returncode == 0
+
+
 def test_a_sliced_gpu_is_not_compared(world: World) -> None:
     world.install_nvidia_smi(world.control.parent / "bin")
     world.slice_up(0, 0, 2)
@@ -157,7 +205,7 @@ def test_a_sliced_gpu_is_not_compared(world: World) -> None:
 def verify_gpu(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     environment["PYTHONPATH"] = f"{ROOT / 'scripts'}:{ROOT / 'tests'}"
     command = [sys.executable, "-m", "verify_gpu", *words]
-    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=240)
 
 
 def _all_the_time(start: float) -> compare.Phase:

@@ -15,7 +15,7 @@ import evalmon_agent
 from evalmon_agent.errors import UsageError
 
 from . import arguments
-from .ancestry import look_above
+from .job import find_ancestor
 from .run import UNMONITORED
 
 _NOTHING = ":"
@@ -28,15 +28,15 @@ _LINE = """if [ "$$" = "${{SLURM_TASK_PID-}}" ]; then exec {run} "$0" "$@"; else
 def main(argv: list[str]) -> NoReturn:
     """Print the line for what `argv` (without `evalmon hook`) asks for; never returns."""
     try:
-        asked = arguments.parse_hook(argv)
+        options = arguments.parse_hook(argv)
     except UsageError as error:
         _leave(_NOTHING, message=str(error), status=error.exit_status)
-    if asked.wants_help:
+    if options.wants_help:
         _leave(arguments.HOOK_HELP.rstrip("\n"))
     why_not = _why_not()
     if why_not is not None:
         _leave(_NOTHING, message=why_not and f"evalmon hook: {why_not}: nothing is monitored")
-    _leave(_line(asked))
+    _leave(_line(options))
 
 
 def _why_not() -> str | None:
@@ -44,9 +44,9 @@ def _why_not() -> str | None:
     if not os.environ.get("SLURM_JOB_ID"):
         return "not in a Slurm job"
     try:
-        above = look_above(os.environ["SLURM_JOB_ID"])
-        is_batch = above.step == "batch" if above.step else "SLURM_STEP_ID" not in os.environ
-        if above.is_run or not is_batch or os.environ.get(UNMONITORED) == os.environ["SLURM_JOB_ID"]:
+        ancestor = find_ancestor(os.environ["SLURM_JOB_ID"])
+        is_batch = ancestor.step == "batch" if ancestor.step else "SLURM_STEP_ID" not in os.environ
+        if ancestor.is_run or not is_batch or os.environ.get(UNMONITORED) == os.environ["SLURM_JOB_ID"]:
             return ""
     except OSError:
         return "/proc does not tell whether this script is monitored already"
@@ -63,11 +63,11 @@ def _would_start() -> bool:
         return False
 
 
-def _line(asked: arguments.Arguments) -> str:
+def _line(options: arguments.Arguments) -> str:
     # Not by -m, which costs 3 ms.
     words = [sys.executable, "-E", "-P", os.path.join(os.path.dirname(evalmon_agent.__file__), "__main__.py"), "run"]
-    words += [f"--name={asked.name}"] if asked.name else []
-    words += [f"--output-dir={asked.output_dir}"] if asked.output_dir else []
+    words += [f"--name={options.name}"] if options.name else []
+    words += [f"--output-dir={options.output_dir}"] if options.output_dir else []
     words += ["--script", "--"]
     otherwise = "evalmon hook: not the batch script itself: nothing is monitored"
     return _LINE.format(run=shlex.join(words), otherwise=shlex.quote(otherwise))

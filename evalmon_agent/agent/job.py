@@ -1,4 +1,4 @@
-"""Finds which job this is, and what its files are called here. Pure: from the environment that Slurm set.
+"""Finds which job this is, what its files are called here, and whether another `run` is above us.
 
 What sbatch finds in the environment goes on into the job that it submits, so below a job that was submitted
 inside another one some variables tell of that other job [seen on 22.05: SLURM_ARRAY_*, SLURM_HET_*,
@@ -7,10 +7,17 @@ SLURM_STEP_ID, SLURM_RESTART_COUNT]. SLURM_JOB_ID, SLURM_TASK_PID and SLURM_PROC
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from evalmon_agent.files.proc import parent_of, read
+
 _OF_AN_EVAL = ("EVALMON_DIR", "EVALMON_NAME", "EVALMON_OUTPUT_DIR")
+
+# A bound, should the table change under our feet; real chains end at slurmstepd after a few steps.
+_GENERATIONS = 64
+_STEPD = b"slurmstepd: ["
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +67,12 @@ def job_of(environ: Mapping[str, str], *, pid: int, is_script: bool, step: str |
     )
 
 
-def of_another_eval(environ: Mapping[str, str]) -> tuple[str, ...]:
+def variables_of_another_eval(environ: Mapping[str, str]) -> tuple[str, ...]:
     """What evalmon's launcher set for the eval from whose job this one was submitted, which is not that eval: names."""
-    said_to, raw_id = _number(environ, "EVALMON_JOB_ID"), _number(environ, "SLURM_JOB_ID")
-    if said_to is None or raw_id is None or said_to == raw_id:
+    eval_job_id, raw_id = _number(environ, "EVALMON_JOB_ID"), _number(environ, "SLURM_JOB_ID")
+    if eval_job_id is None or raw_id is None or eval_job_id == raw_id:
         return ()
-    is_part_of_it = _job_id(environ, raw_id).partition("+")[0] == str(said_to)  # of a heterogeneous job
+    is_part_of_it = _job_id(environ, raw_id).partition("+")[0] == str(eval_job_id)  # of a heterogeneous job
     return () if is_part_of_it else _OF_AN_EVAL
 
 
@@ -73,7 +80,7 @@ def host_suffix(environ: Mapping[str, str], *, hostname: str) -> str:
     """What stands before `.csv` in this node's files: empty on the first or only node, else `.<host>`.
 
     The batch script runs on the first node of the job; SLURM_NODEID would not tell, for in a step it counts the step's
-    nodes. Of a step's tasks on a node the first one samples (companion.py).
+    nodes. Of a step's tasks on a node the first one samples (children.py).
     """
     nodes = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST") or ""
     node = environ.get("SLURMD_NODENAME") or hostname
@@ -116,3 +123,61 @@ def _number(environ: Mapping[str, str], name: str) -> int | None:
 def _digits(text: str | None) -> int | None:
     """Nothing but digits: these become part of a path."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 20 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """`is_run`: a `run` for the same job. `step`: "batch", "0", ... if slurmstepd was found and says so."""
+
+    is_run: bool = False
+    step: str | None = None
+
+
+def find_ancestor(job_id: str | None) -> Ancestor:
+    """Walk up the parents as far as they are ours to read.
+
+    Args:
+        job_id: SLURM_JOB_ID; a `run` of another job (salloc below a `run`, say) does not count.
+
+    Raises:
+        OSError: /proc does not tell.
+    """
+    pid = parent_of(os.getpid())
+    for _ in range(_GENERATIONS):
+        if pid <= 1:
+            break
+        try:
+            words = read(pid, "cmdline").split(b"\0")
+            if is_run(words) and _job_id_of(pid) == job_id:
+                return Ancestor(is_run=True)
+            if words[0].startswith(_STEPD):
+                return Ancestor(step=step_of(words[0], job_id))
+            pid = parent_of(pid)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            break  # ended meanwhile, or another user's (sudo): nothing of ours beyond
+    return Ancestor()
+
+
+def is_run(words: list[bytes]) -> bool:
+    """Whether this command line is `python -m evalmon_agent run ...` or `python .../evalmon run ...`."""
+    if b"python" not in os.path.basename(words[0]):
+        return False
+    rest = words[1:]
+    while rest and rest[0].startswith(b"-") and rest[0] not in {b"-m", b"-c"}:
+        rest = rest[2:] if rest[0] in {b"-X", b"-W"} else rest[1:]
+    if rest[:1] == [b"-m"]:
+        return rest[1:3] == [b"evalmon_agent", b"run"]
+    return rest[1:2] == [b"run"] and rest[0].endswith((b"/evalmon", b"/evalmon_agent/__main__.py"))
+
+
+def step_of(title: bytes, job_id: str | None) -> str | None:
+    """The step in `slurmstepd: [123.batch]`, if it is a step of this job."""
+    job, _, step = title.removeprefix(_STEPD).partition(b"]")[0].decode(errors="replace").partition(".")
+    return step if job == job_id and step else None
+
+
+def _job_id_of(pid: int) -> str | None:
+    for entry in read(pid, "environ").split(b"\0"):
+        if entry.startswith(b"SLURM_JOB_ID="):
+            return os.fsdecode(entry.partition(b"=")[2])
+    return None

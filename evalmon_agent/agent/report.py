@@ -31,8 +31,8 @@ class Run:
     elapsed_s: float | None = None
     exit_code: int | None = None
     signal: int | None = None
-    sampler_said: bytes = b""
-    """As sampling.record.parse reads it; empty while the command runs."""
+    sampler_status: bytes = b""
+    """As sampling.sampler_status.parse reads it; empty while the command runs."""
 
     def command(self) -> dict[str, Any]:
         """The entry in `commands`: the program's name and never its arguments, which may hold secrets."""

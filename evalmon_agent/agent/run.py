@@ -17,14 +17,10 @@ from evalmon_agent.errors import UsageError
 from evalmon_agent.words.printable import printable
 
 from . import arguments, command, signals
-from .ancestry import look_above
-from .canary import Canary
-from .companion import Companion
-from .ending import end_as
-from .inherited import Inherited
-from .job import job_of, of_another_eval
+from .children import ReportProcess, SamplerProcess
+from .command import Command, Inherited
+from .job import find_ancestor, job_of, variables_of_another_eval
 from .report import Run
-from .reporter import Reporter
 
 # After the command's end a job is held no longer than this, whatever hangs.
 _LEAVE_WITHIN_S = 2.0
@@ -41,65 +37,65 @@ def main(argv: list[str]) -> NoReturn:
     """Run what `argv` (without `evalmon run`) asks for; never returns."""
     mask = signals.hold_back()
     try:
-        asked = arguments.parse_run(argv)
+        options = arguments.parse_run(argv)
     except UsageError as error:
         _leave(error.exit_status, message=str(error))
-    if asked.wants_help:
+    if options.wants_help:
         _leave(0, message=arguments.RUN_HELP.rstrip("\n"), descriptor=1)
     inherited = Inherited(mask)
     try:
-        what = command.from_script(asked.command) if asked.is_script else command.from_words(asked.command)
-        _monitor(what, inherited, asked)
-        what.replace_us(inherited)
+        program = command.from_script(options.command) if options.is_script else command.from_words(options.command)
+        _monitor(program, inherited, options)
+        program.replace_us(inherited)
     except OSError as error:
         _leave(
             _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN,
-            message=f"evalmon run: {printable(asked.command[0])}: {error.strerror}",
+            message=f"evalmon run: {printable(options.command[0])}: {error.strerror}",
         )
 
 
-def _monitor(what: command.Command, inherited: Inherited, asked: arguments.Arguments) -> None:
+def _monitor(program: Command, inherited: Inherited, options: arguments.Arguments) -> None:
     """Start the command and end as it ends; returns only if it is not started.
 
     That is so where a `run` above us does all this already, and where we failed.
     """
     try:
-        above = look_above(os.environ.get("SLURM_JOB_ID"))
-        if above.is_run:
+        ancestor = find_ancestor(os.environ.get("SLURM_JOB_ID"))
+        if ancestor.is_run:
             return
-        for name in of_another_eval(os.environ):
+        for name in variables_of_another_eval(os.environ):
             os.environ.pop(name, None)
-        job = job_of(os.environ, pid=os.getpid(), is_script=asked.is_script, step=above.step)
-        has_a_place = job is not None and (asked.dir or os.environ.get("EVALMON_DIR"))
-        reporter = Reporter(asked, job, stderr=-1 if has_a_place else _copy_of_stderr())
-        leads = asked.is_script and job is not None and command.may_lead_a_group(job.raw_id)
-        pid = what.spawn(inherited, leads_group=leads)
+        job = job_of(os.environ, pid=os.getpid(), is_script=options.is_script, step=ancestor.step)
+        has_a_place = job is not None and (options.dir or os.environ.get("EVALMON_DIR"))
+        report = ReportProcess(options, job, stderr=-1 if has_a_place else _copy_of_stderr())
+        leads = options.is_script and job is not None and command.may_lead_a_group(job.raw_id)
+        pid = program.spawn(inherited, leads_group=leads)
     except Exception:  # noqa: BLE001 (nothing of ours may keep the command from running)
         inherited.environment[UNMONITORED.encode()] = os.environb.get(b"SLURM_JOB_ID", b"1")
         return
-    run = Run(program=asked.command[0], pid=pid, started_at=time.time())
-    companion = Companion(asked, is_in_job=job is not None)
-    end_as(_accompany(run, reporter, companion, group=pid if leads else 0, started=time.monotonic()))
+    run = Run(program=options.command[0], pid=pid, started_at=time.time())
+    sampler = SamplerProcess(options, is_in_job=job is not None)
+    signals.end_as(_accompany(run, report, sampler, group=pid if leads else 0, started=time.monotonic()))
 
 
-def _accompany(run: Run, reporter: Reporter, companion: Companion, *, group: int, started: float) -> int:
+def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, group: int, started: float) -> int:
     """Stay with the command, which leads `group` if that is not 0, until it has ended; returns its wait status."""
     status = None
     try:
         _let_go_of_files()
-        canary = Canary(group=group)
-        reporter.start(run)
-        companion.start()
-        status = signals.Relay(run.pid, canary, reporter, companion).until_the_command_ends()
+        probe = signals.BroadcastProbe(group=group)
+        report.start(run)
+        sampler.start()
+        status = signals.Relay(run.pid, probe, report, sampler).until_the_command_ends()
         run.elapsed_s = time.monotonic() - started
         code = os.waitstatus_to_exitcode(status)
         run.exit_code, run.signal = (code, None) if code >= 0 else (None, -code)
         run.ended_at = time.time()
-        canary.end()
+        probe.end()
         deadline = time.monotonic() + _LEAVE_WITHIN_S
-        companion.finish()
-        run.sampler_said = companion.said()
-        reporter.finish(run, within_s=deadline - time.monotonic())
+        sampler.finish()
+        run.sampler_status = sampler.status()
+        report.finish(run, within_s=deadline - time.monotonic())
     except Exception:  # noqa: BLE001 (nothing of ours may change the command's end)
         if status is None:
             _, status = os.waitpid(run.pid, 0)

@@ -13,7 +13,7 @@ from evalmon_agent.errors import UsageError
 
 from . import arguments, signals
 from .sampling import sampler
-from .sampling.record import Record
+from .sampling.sampler_status import SamplerStatus
 
 _PR_SET_PDEATHSIG = 1
 
@@ -22,11 +22,11 @@ def main(argv: list[str]) -> NoReturn:
     """Sample as `argv` (without `evalmon sample`) asks for; never returns."""
     status = 1
     try:
-        asked = arguments.parse_sample(argv)
-        if asked.wants_help:
+        options = arguments.parse_sample(argv)
+        if options.wants_help:
             os.write(1, arguments.SAMPLE_HELP.encode())
         else:
-            _sample(os.path.abspath(asked.output_dir or ""), asked.sample_interval_s or sampler.DEFAULT_INTERVAL_S)
+            _sample(os.path.abspath(options.output_dir or ""), options.sample_interval_s or sampler.DEFAULT_INTERVAL_S)
         status = 0
     except UsageError as error:
         os.write(2, f"{error}\n".encode(errors="backslashreplace"))
@@ -37,19 +37,19 @@ def main(argv: list[str]) -> NoReturn:
 
 def _sample(directory: str, interval_s: float) -> None:
     signals.hold_back()
-    teller = _Teller()
+    messages = _Messages()
     _end_with_the_parent()
-    sampler.live(
+    sampler.run(
         directory,
         interval_s=interval_s,
         environ=dict(os.environ),
         root=os.getppid(),
         parent_pipe=-1,
-        show=teller.tell,
+        show=messages.show,
     )
 
 
-class _Teller:
+class _Messages:
     """Says on stderr, once, what is not written and why; lets go of stdin and stdout at once, of stderr after that."""
 
     def __init__(self) -> None:
@@ -58,14 +58,14 @@ class _Teller:
         for descriptor in range(3):
             os.dup2(null, descriptor)
 
-    def tell(self, record: Record) -> None:
+    def show(self, status: SamplerStatus) -> None:
         """What there is to say, as soon as there is."""
-        why_not = record.texts.get("no_gpu_file")
-        is_settled = bool(why_not or record.counts["gpus"] or record.texts.get("ended"))
+        why_not = status.texts.get("no_gpu_file")
+        is_settled = bool(why_not or status.counts["gpus"] or status.texts.get("ended"))
         if self._stderr >= 0 and is_settled:
             lines = [f"no gpu_metrics.csv: {why_not}"] if why_not else []
-            if record.counts["dropped_rows"]:
-                lines += [f"{trouble}; tried again later" for trouble in record.troubles]
+            if status.counts["dropped_rows"]:
+                lines += [f"{trouble}; tried again later" for trouble in status.troubles]
             for line in lines:
                 os.write(self._stderr, f"evalmon sample: {line}\n".encode(errors="backslashreplace"))
             os.close(self._stderr)

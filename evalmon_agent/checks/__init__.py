@@ -1,1 +1,1 @@
-"""What `evalmon doctor` looks at: one file for each question, whose answers are findings."""
+"""The checks of `evalmon doctor`, whose answers are findings."""

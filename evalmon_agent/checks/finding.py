@@ -1,4 +1,4 @@
-"""What one check found, and what is to be done about it."""
+"""A record of what one check found, and what is to be done about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can jobs start evalmon: does its interpreter find it, where compute nodes see both?"""
+"""Checks whether jobs can start evalmon: whether its interpreter finds it, where compute nodes see both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHECK = "interpreter"
 _START_TIMEOUT_S = 20.0
 
 
-def check() -> list[Finding]:
+def check_interpreter() -> list[Finding]:
     """As well as a mount tells: a local disk may have the same at the same path on every node."""
     return [*_finds_us(), *_places()]
 

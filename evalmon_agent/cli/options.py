@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,7 +9,6 @@ import click
 
 if TYPE_CHECKING:
     from evalmon_agent.experiment.experiment import Experiment
-    from evalmon_agent.settings import Settings
 
 # ruff: noqa: PLC0415 - what has no experiment (`template`, `metrics`) starts without the parts that read one
 
@@ -54,24 +52,3 @@ def json_option(command: F) -> F:
 def monitor_job_options(command: F) -> F:
     """--token: which submission this monitor job is; --experiment-id: of which experiment, wherever its path leads."""
     return click.option("--token", hidden=True)(click.option("--experiment-id", hidden=True)(command))
-
-
-def load_settings(experiment: Experiment, *, for_reading: bool = False) -> Settings:
-    """The experiment's settings (exit status 78 if they cannot be used).
-
-    `for_reading`: fast polling was allowed or not where the experiment was submitted; it is not asked again. Another
-    user's experiment is read with that user's settings.
-    """
-    from evalmon_agent.experiment import settings as settings_file
-    from evalmon_agent.settings import FAST_POLLING
-
-    environ = {**os.environ, FAST_POLLING: "1"} if for_reading else os.environ
-    return settings_file.load(experiment.settings, environ=environ, owner=experiment.owner if for_reading else None)
-
-
-def settings_of_monitor_job(experiment: Experiment, token: str | None) -> tuple[Settings, str]:
-    """For the body of a monitor job: where the settings cannot be used, those of its submission, and why."""
-    from evalmon_agent.experiment import settings as settings_file
-
-    kept = experiment.kept_settings(token) if token is not None else None
-    return settings_file.load_or_kept(experiment.settings, kept=kept, environ=os.environ)

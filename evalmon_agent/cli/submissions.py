@@ -8,8 +8,8 @@ from evalmon_agent.cli.output import print_json
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import exposure
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.submitting.accompany import HelperReport
-from evalmon_agent.submitting.report import SubmitReport, Totals
+from evalmon_agent.submitting.start_monitor_jobs import MonitorJobReport
+from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.printable import printable
 
 _LINE_CHARS = 16 * 1024
@@ -63,7 +63,7 @@ def _totals(totals: Totals) -> str:
     return f"in all: {count(totals.evals, 'eval')}, {count(totals.helper_jobs, 'helper job')}, {hours} requested"
 
 
-def print_monitor_jobs(completion: HelperReport | None, sidecar: HelperReport | None) -> None:
+def print_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:
     """What became of evalmon's own jobs, but for those that were refused."""
     for kind, job in (("completion job", completion), ("sidecar", sidecar)):
         if job is not None and job.status != "refused":
@@ -72,7 +72,7 @@ def print_monitor_jobs(completion: HelperReport | None, sidecar: HelperReport | 
             click.echo(f"{kind}: {job.status}{job_id}{detail}")
 
 
-def print_refused_monitor_jobs(completion: HelperReport | None, sidecar: HelperReport | None) -> None:
+def print_refused_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:
     """Slurm's words on those that it refused, on stderr."""
     for kind, job in (("completion job", completion), ("sidecar", sidecar)):
         if job is not None and job.status == "refused":
@@ -80,7 +80,7 @@ def print_refused_monitor_jobs(completion: HelperReport | None, sidecar: HelperR
             click.echo(f"evalmon: {kind}: refused: {words}", err=True)
 
 
-def print_places(experiment: Experiment, completion: HelperReport | None) -> None:
+def print_places(experiment: Experiment, completion: MonitorJobReport | None) -> None:
     """Where the log and the summary are, or will be."""
     is_to_come = completion is None or completion.status != "not needed"
     click.echo(shown(f"log: {experiment.log}"))

@@ -16,11 +16,10 @@ from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
 from evalmon_agent.evidence.script_text import directories, words_behind
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.regular import read_at
-from evalmon_agent.files.writable import why_not_writable
+from evalmon_agent.files.permissions import why_not_writable
+from evalmon_agent.files.trusted import OwnedFiles, read_at
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.output_pattern import output_path
+from evalmon_agent.slurm.sbatch_options import output_path
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.tracking.records import Attempt, Eval
 from evalmon_agent.words.job_id import JobId, task_of, whole_job

@@ -23,8 +23,8 @@ from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
 from evalmon_agent.evidence.kinds import expects_log
 from evalmon_agent.evidence.own_log import AttemptSpan
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.permissions import user_name
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.case import case_of, was_not_started
 from evalmon_agent.tracking.path import ENDS, slurm_says

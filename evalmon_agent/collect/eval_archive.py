@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalmon_agent.evidence.result import UnreadableLogError
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.trusted import OwnedFiles, read_at
 
 MEMBER_LIMIT_BYTES = 192 * 1024 * 1024
 _DIRECTORY_LIMIT_BYTES = 40 * 1024 * 1024

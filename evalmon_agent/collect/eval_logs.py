@@ -18,9 +18,7 @@ from evalmon_agent.collect.eval_archive import EvalArchive, open_archive
 from evalmon_agent.evidence.kinds import KINDS
 from evalmon_agent.evidence.kinds.kind import Kind
 from evalmon_agent.evidence.result import EvalLog, UnreadableLogError
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.regular import read_at
-from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.files.trusted import ForeignError, OwnedFiles, read_at
 
 _PIECE_BYTES = 256 * 1024
 _TEXT_LIMIT_BYTES = 1024**3

@@ -12,7 +12,7 @@ from evalmon_agent.collect.attempt_files import outputs_of, result_of, script_of
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.words.states import State
 

@@ -7,29 +7,27 @@ submitted, as far as there is some.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, monitor_job_options, settings_of_monitor_job
+from evalmon_agent.cli.options import experiment_argument, monitor_job_options
+from evalmon_agent.cli.sessions import session_of_monitor_job
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.our_jobs import WAITING_BEGIN_S, Helpers, active_jobs
-from evalmon_agent.jobs.register import confirm
+from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit_monitor_job
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.monitor.stop_signals import StopSignals
-from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.waiting import Progress, Submitter, in_our_job, tell
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.helpers import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.wanted import unmeasured
@@ -46,36 +44,24 @@ _FULL_PAUSE_S = 20.0
 @monitor_job_options
 def command(experiment: Experiment, token: str | None, experiment_id: str | None) -> None:
     """Measure and summarise (the body of the completion job)."""
-    experiment.expect(experiment_id)
-    experiment.require_monitored()
-    experiment.check()
-    confirm(experiment, token, own_job_id(os.environ))
+    session, unusable = session_of_monitor_job(experiment, token=token, experiment_id=experiment_id)
     stop = StopSignals()
     stop.take()
-    slurm = Slurm(os.environ, stopped=stop.is_set)
-    settings, unusable = settings_of_monitor_job(experiment, token)
-    complete(experiment, settings, slurm, environ=os.environ, sleep=stop.pause, unusable=unusable)
+    session.slurm.stopped = stop.is_set
+    complete(session, sleep=stop.pause, unusable=unusable)
 
 
-def complete(
-    experiment: Experiment,
-    settings: Settings,
-    slurm: Slurm,
-    *,
-    environ: Mapping[str, str],
-    sleep: Callable[[float], None] = time.sleep,
-    unusable: str = "",
-) -> ExperimentState:
+def complete(session: Session, *, sleep: Callable[[float], None] = time.sleep, unusable: str = "") -> ExperimentState:
     """Bring everything to its end; returns the state as it then is.
 
-    A full or absent file system, or a lock that is held, is waited for as long as accounting is. `unusable`: why
-    `settings` are not those that stand in the file now. ReplacedError: another directory is where the experiment's was;
+    A full or absent file system, or a lock that is held, is waited for as long as accounting is. `unusable`: why its
+    settings are not those that stand in the file now. ReplacedError: another directory is where the experiment's was;
     ours has got the last word.
     """
-    observer = Observer(experiment, slurm, settings, role="completion")
-    measurer = Measurer(experiment=experiment, slurm=slurm, retry_delay_s=settings.seff_retry_delay)
-    submitter = Submitter(experiment, settings, slurm, in_our_job(environ), sleep)
-    deadline = time.monotonic() + _patience_s(environ)
+    observer = Observer(session, role="completion")
+    measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
+    submitter = Submitter(session, in_monitor_job(session.environ), sleep)
+    deadline = time.monotonic() + _patience_s(session.environ)
     told = {"Error": unusable}
     unsaid = [blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", told)] if unusable else []
     while True:
@@ -83,10 +69,10 @@ def complete(
             if unsaid:
                 observer.record(extra=unsaid)
                 unsaid = []
-            state = _bring_to_the_end(observer, measurer, submitter, environ=environ, sleep=sleep, deadline=deadline)
+            state = _bring_to_the_end(observer, measurer, submitter, sleep=sleep, deadline=deadline)
             break
         except ReplacedError as error:
-            fields = {"Reason": str(error), "Job ID": own_job_id(environ) or "none"}
+            fields = {"Reason": str(error), "Job ID": own_job_id(session.environ) or "none"}
             last = blocks.note(time.time(), BlockKind.MONITOR_STOPPED, "completion job", fields)
             with suppress(EvalmonError, OSError):
                 observer.last_word([*unsaid, last])
@@ -104,7 +90,6 @@ def _bring_to_the_end(
     measurer: Measurer,
     submitter: Submitter,
     *,
-    environ: Mapping[str, str],
     sleep: Callable[[float], None],
     deadline: float,
 ) -> ExperimentState:
@@ -119,7 +104,7 @@ def _bring_to_the_end(
         progress = submitter.run(at_most=at_most) if more and at_most else Progress()
         state = tell(observer, progress) if more else state
         if progress.submitted or is_active:
-            state = _hand_on(observer, environ, state, sleep=sleep, deadline=deadline)
+            state = _hand_on(observer, state, sleep=sleep, deadline=deadline)
             state = tell(observer, submitter.run()) if state.waiting and at_most < math.inf else state
             return measure(observer, measurer, state, deadline=deadline)
         state = measure(observer, measurer, state, deadline=deadline)
@@ -131,16 +116,16 @@ def _bring_to_the_end(
             write_summary(observer.experiment, state, observer=observer)
             return state
         if not patient:
-            return _hand_on(observer, environ, state, sleep=sleep, deadline=deadline, later_s=PATIENCE_S)
+            return _hand_on(observer, state, sleep=sleep, deadline=deadline, later_s=PATIENCE_S)
         sleep(_PAUSE_S)
         observed = observer.observe_once()
         state = observed.state
-    return _end(observer, environ, state)
+    return _end(observer, state)
 
 
 def _before_the_successor(submitter: Submitter, state: ExperimentState, *, is_active: bool) -> float:
     """How many evals go in before the successor: where the site's limit is met, it would find no place after all."""
-    is_ours = submitter.settings.max_submit is not None and state.waiting_for is None
+    is_ours = submitter.session.settings.max_submit is not None and state.waiting_for is None
     return math.inf if is_ours else 1 - is_active
 
 
@@ -156,11 +141,11 @@ def is_anything_owed(state: ExperimentState) -> bool:
     return not all(ev.final for ev in state.evals.values()) or next(unmeasured(state), None) is not None
 
 
-def _end(observer: Observer, environ: Mapping[str, str], state: ExperimentState) -> ExperimentState:
+def _end(observer: Observer, state: ExperimentState) -> ExperimentState:
     if not is_complete(state):
         state = finalize(observer)
     summary = write_summary(observer.experiment, state, observer=observer)
-    job_id = own_job_id(environ)
+    job_id = own_job_id(observer.session.environ)
     if observer.settings.mail_user and job_id is not None:
         # Slurm's mail carries the job's name, and nothing else that we could choose.
         observer.slurm.rename(job_id, verdict_line(summary))
@@ -180,7 +165,7 @@ def measure(
     `deadline` is monotonic: thousands of evals that end at once may hold up neither a poll nor the end of a job.
     """
     while True:
-        found = measurer.step(state, clock=time.time, until=time.time() + _PAUSE_S, final=final)
+        found = measurer.step(observer.unmeasured(state), clock=time.time, until=time.time() + _PAUSE_S, final=final)
         if found:
             state = observer.record(measurements=found)
         if not found or time.monotonic() >= deadline:
@@ -204,7 +189,6 @@ def _comes_later(state: ExperimentState, job_id: JobId | None) -> bool:
 
 def _hand_on(
     observer: Observer,
-    environ: Mapping[str, str],
     state: ExperimentState,
     *,
     sleep: Callable[[float], None],
@@ -216,14 +200,13 @@ def _hand_on(
     Slurm counts a job that it has forgotten as over, and what is not submitted yet cannot be waited for: without that
     pause the successor would start at once. Where a later completion job is there already, that one is the successor.
     """
-    if _comes_later(state, own_job_id(environ)):
+    if _comes_later(state, own_job_id(observer.session.environ)):
         write_summary(observer.experiment, state, observer=observer)
         return state
     waiting_for = active_jobs(observer.experiment, state)
-    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, environ)
     begins_in_s = later_s or (0.0 if waiting_for else WAITING_BEGIN_S)
     while True:
-        outcome = helpers.submit("completion", afterany=waiting_for, later_s=begins_in_s)
+        outcome = submit_monitor_job(observer.session, "completion", afterany=waiting_for, later_s=begins_in_s)
         if not outcome.limit or time.monotonic() >= deadline:
             break
         sleep(_FULL_PAUSE_S)

@@ -1,4 +1,4 @@
-"""`evalmon doctor`: what this cluster and file system offer, check by check, and what to do."""
+"""`evalmon doctor`: checks what this cluster and file system offer, and says what to do."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import click
 
-from evalmon_agent.checks import (
-    directory,
-    file_clock,
-    filesystem,
-    interpreter,
-    records,
-    slurm_answers,
-    slurm_programs,
-)
+from evalmon_agent.checks.experiment import check_clock, check_directory, check_file_system, check_records
 from evalmon_agent.checks.finding import Finding, ok, problem
+from evalmon_agent.checks.interpreter import check_interpreter
+from evalmon_agent.checks.slurm import check_answers, check_programs
 from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import print_json
 from evalmon_agent.errors import EvalmonError
-from evalmon_agent.experiment import settings as settings_file
+from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.settings import Settings
@@ -57,28 +52,24 @@ def _print(findings: Sequence[Finding]) -> None:
 
 def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str, str]) -> list[Finding]:
     """All findings. Nothing is changed; in the experiment a file is made for a moment. A check that fails is one."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     settings = Settings()
     if experiment is not None:
-        exp = experiment
-        settings, about_settings = _settings(exp, environ)
-        found.append(about_settings)
-        for name, check in (
-            ("directory", lambda exp: directory.check(exp, settings)),
-            ("file system", filesystem.check),
-            ("clock", file_clock.check),
-            ("records", records.check),
-        ):
-            found += _tried(name, lambda check=check: check(exp))  # type: ignore[misc]
-    found += _tried("interpreter", interpreter.check)
-    found += _tried("programs", lambda: slurm_programs.check(slurm))
-    found += _tried("controller", lambda: slurm_answers.check(slurm, settings))
-    return [replace(one, line=shown(one.line), advice=shown(one.advice)) for one in found]
+        settings, finding = _settings(experiment, environ)
+        findings.append(finding)
+        findings += _tried("directory", partial(check_directory, experiment, settings))
+        findings += _tried("file system", partial(check_file_system, experiment))
+        findings += _tried("clock", partial(check_clock, experiment))
+        findings += _tried("records", partial(check_records, experiment))
+    findings += _tried("interpreter", check_interpreter)
+    findings += _tried("programs", partial(check_programs, slurm))
+    findings += _tried("controller", partial(check_answers, slurm, settings))
+    return [replace(finding, line=shown(finding.line), advice=shown(finding.advice)) for finding in findings]
 
 
-def exit_status(found: Sequence[Finding]) -> int:
+def exit_status(findings: Sequence[Finding]) -> int:
     """0 without a problem; else that of the first thing that a command would stumble over."""
-    statuses = {one.exit_status for one in found if one.level == "problem"}
+    statuses = {finding.exit_status for finding in findings if finding.level == "problem"}
     return next((status for status in _BY_WEIGHT if status in statuses), 0)
 
 
@@ -87,13 +78,15 @@ def _settings(experiment: Experiment, environ: Mapping[str, str]) -> tuple[Setti
     try:
         return settings_file.load(experiment.settings, environ=environ, owner=owner), ok("settings", "valid")
     except EvalmonError as error:
-        return Settings(), problem("settings", str(error), "mend it, then ask again", exit_status=error.exit_status)
+        advice = "correct it, then run evalmon doctor again"
+        return Settings(), problem("settings", str(error), advice, exit_status=error.exit_status)
 
 
 def _tried(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except EvalmonError as error:
-        return [problem(name, str(error), "mend that, then ask again", exit_status=error.exit_status)]
+        advice = "correct that, then run evalmon doctor again"
+        return [problem(name, str(error), advice, exit_status=error.exit_status)]
     except OSError as error:
         return [problem(name, f"cannot be checked: {error}", "is the file system there, and is there room on it?")]

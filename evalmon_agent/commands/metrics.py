@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import click
@@ -15,16 +16,17 @@ from evalmon_agent.cli.output import Cell, print_json, print_table
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff
 from evalmon_agent.slurm import seff
-from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
+from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.job_id import JobId, parse_job_id, whole_job
-from evalmon_agent.words.numbers import number
-from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.sizes import human_bytes, number
 from evalmon_agent.words.states import ACTIVE, State
 
 _COLUMNS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
+_IDS_PER_CALL = 1000
+"""Somebody waits for the answer: one call for many jobs takes less time than two."""
 
 
 @click.command("metrics")
@@ -75,21 +77,21 @@ def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
     """The figures in the order of the ids: seff's where it has them, else accounting's. An array: all its tasks."""
     if not slurm.has("sacct"):
         raise SlurmUnavailableError("sacct is not on PATH; run evalmon where Slurm's commands are")
-    rows: list[SacctJob] = []
-    for start in range(0, len(wanted), IDS_PER_CALL):
-        answer = slurm.account(wanted[start : start + IDS_PER_CALL])
+    # With -D a requeued job has a row per attempt: the last is the one that counts.
+    latest: defaultdict[JobId, dict[JobId, SacctJob]] = defaultdict(dict)
+    for start in range(0, len(wanted), _IDS_PER_CALL):
+        answer = slurm.account(wanted[start : start + _IDS_PER_CALL])
         if isinstance(answer, Failure):
             raise SlurmUnavailableError(f"sacct gives no answer: {answer.line}")
-        rows += answer.jobs
-    return [one for job_id in wanted for one in _of(slurm, job_id, rows)]
+        for row in answer.jobs:
+            latest[row.job_id][row.job_id] = latest[whole_job(row.job_id)][row.job_id] = row
+    return [job for job_id in wanted for job in _metrics_of(slurm, job_id, latest[job_id].values())]
 
 
-def _of(slurm: Slurm, wanted: JobId, rows: Sequence[SacctJob]) -> list[JobMetrics]:
-    # With -D a requeued job has a row per attempt: the last is the one that counts.
-    latest = {row.job_id: row for row in rows if wanted in {row.job_id, whole_job(row.job_id)}}
-    if not latest:
+def _metrics_of(slurm: Slurm, wanted: JobId, rows: Collection[SacctJob]) -> list[JobMetrics]:
+    if not rows:
         return [JobMetrics(wanted, None, None)]
-    return [JobMetrics(row.job_id, row.state, _figures(slurm, row)) for row in latest.values()]
+    return [JobMetrics(row.job_id, row.state, _figures(slurm, row)) for row in rows]
 
 
 def _figures(slurm: Slurm, row: SacctJob) -> Figures:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, json_option, load_settings
+from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import print_json
+from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.monitor.finalize import write_summary
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.session import Session
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
 
@@ -24,7 +23,7 @@ from evalmon_agent.summary.records import Summary
 @json_option
 def command(experiment: Experiment, as_json: bool) -> None:
     """Write the summary of what is known, and print it."""
-    summary = report(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
+    summary = report(session_for(experiment, for_reading=True))
     if as_json:
         print_json(summary)
     else:
@@ -32,9 +31,9 @@ def command(experiment: Experiment, as_json: bool) -> None:
     sys.exit(exit_status(summary))
 
 
-def report(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
+def report(session: Session) -> Summary:
     """Write summary.json and summary.md anew; finish the job of a completion job that is not there."""
-    experiment.require_monitored()
-    experiment.check()
-    observer = Observer(experiment, slurm, settings, role="command")
-    return write_summary(experiment, look(observer), observer=observer)
+    session.experiment.require_monitored()
+    session.experiment.check()
+    observer = Observer(session, role="command")
+    return write_summary(session.experiment, look(observer), observer=observer)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, json_option, load_settings
+from evalmon_agent.cli.options import experiment_argument, json_option
+from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
@@ -22,27 +23,25 @@ from evalmon_agent.evidence.result import EvalResult, whole_s
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.files.owned import OwnedFiles
-from evalmon_agent.files.ownership import user_name
-from evalmon_agent.files.trusted import ForeignError
+from evalmon_agent.files.permissions import user_name
+from evalmon_agent.files.trusted import ForeignError, OwnedFiles
 from evalmon_agent.jobs import register
-from evalmon_agent.jobs.find_scripts import change_since, read
-from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.jobs.claims import new_token
+from evalmon_agent.jobs.eval_scripts import change_since, read
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.monitor.unlock import release_if_over
+from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.more import Had, Limits, Options, memory_options, time_options
 from evalmon_agent.submission.plan import Prepared, Script, read_script
-from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
-from evalmon_agent.submitting import output_directories
-from evalmon_agent.submitting.accompany import Mode, accompany
-from evalmon_agent.submitting.evals import Evals
-from evalmon_agent.submitting.preview import preview
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submission.resources import Had, Limits, Options, memory_options, time_options
+from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
+from evalmon_agent.submitting.preview import output_warnings, preview
+from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
+from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
@@ -71,14 +70,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Resubmit evals that did not succeed, raising time or memory where it ran out."""
-    settings = load_settings(experiment)
-    report = retry(
-        Helpers(experiment, Slurm(os.environ), settings, os.environ),
-        Asked(names, failed_only=failed, changed=changed, max_retries=max_retries),
-        More(scale_time, scale_mem),
-        mode=settings.mode,
-        dry_run=dry_run,
-    )
+    session = session_for(experiment)
+    request = RetryRequest(names, failed_only=failed, changed=changed, max_retries=max_retries)
+    report = retry(session, request, More(scale_time, scale_mem), mode=session.settings.mode, dry_run=dry_run)
     if not as_json and not (report.submitted or report.waiting or report.refused):
         click.echo("nothing to run again")
     print_submitted(report, experiment, dry_run=dry_run, as_json=as_json)
@@ -100,13 +94,13 @@ class _Chosen:
     name: Name
     ev: Eval
     entry: Entry
-    again: Again
+    again: Retry
     result: EvalResult | None
 
 
 def retry(
-    helpers: Helpers,
-    asked: Asked,
+    session: Session,
+    asked: RetryRequest,
     more: More,
     *,
     mode: Mode,
@@ -114,32 +108,32 @@ def retry(
     sleep: Callable[[float], object] = time.sleep,
 ) -> SubmitReport:
     """Submit again what `asked` means and did not succeed; nothing is submitted before every check has passed."""
-    experiment, slurm = helpers.experiment, helpers.slurm
+    experiment, slurm = session.experiment, session.slurm
     experiment.require_monitored()
     experiment.check()
-    refuse_world_writable(experiment, helpers.settings)
+    refuse_world_writable(experiment, session.settings)
     require_slurm(slurm)
     if not dry_run:
         release_if_over(experiment, slurm)
         register.resolve(experiment, slurm, sleep=sleep)
     report = SubmitReport()
-    retrier = _Retrier(helpers, asked, more, report, _Partitions.ask(slurm))
-    prepared = retrier.prepared(_look(helpers))
-    report.warnings = output_directories.warnings([one.script for one in prepared], slurm, helpers.environ)
+    retrier = _Retrier(session, asked, more, report, _Partitions.ask(slurm))
+    prepared = retrier.prepared(_look(session))
+    report.warnings = output_warnings([one.script for one in prepared], slurm, session.environ)
     report.warnings += scripts.warnings(experiment, [one.script for one in prepared])
     if dry_run:
-        preview(helpers, prepared, report, mode=mode)
+        preview(session, prepared, report, mode=mode)
         return report
-    Evals(helpers, report, mode, sleep).submit(prepared)
-    report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
+    EvalSubmitter(session, report, mode, sleep).submit(prepared)
+    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
     return report
 
 
-def _look(helpers: Helpers) -> ExperimentState:
+def _look(session: Session) -> ExperimentState:
     """How everything stands now, with the figures that can be had without waiting."""
-    observer = Observer(helpers.experiment, helpers.slurm, helpers.settings, role="command")
+    observer = Observer(session, role="command")
     state = observer.observe_once(at_least_s=0).state
-    measurer = Measurer(experiment=helpers.experiment, slurm=helpers.slurm, retry_delay_s=0.0)
+    measurer = Measurer(session=session, retry_delay_s=0.0)
     return measure(observer, measurer, state)
 
 
@@ -172,8 +166,8 @@ class _Partitions:
 class _Retrier:
     """Chooses the evals, and makes their submissions; what is left out is told in the report."""
 
-    helpers: Helpers
-    asked: Asked
+    session: Session
+    asked: RetryRequest
     more: More
     report: SubmitReport
     partitions: _Partitions
@@ -183,7 +177,7 @@ class _Retrier:
         """The submissions to be: of an array's tasks those with the same options in one."""
         unknown = refuses_unknown(self.asked.names, [*state.evals, *state.waiting])
         if unknown is not None:
-            raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.helpers.experiment.root}")
+            raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.session.experiment.root}")
         groups: dict[tuple[str, str], list[_Chosen]] = defaultdict(list)
         for chosen in self._choose(state):
             groups[chosen.entry.submission.script, chosen.name[0]].append(chosen)
@@ -191,7 +185,7 @@ class _Retrier:
 
     def _choose(self, state: ExperimentState) -> Iterator[_Chosen]:
         counting = {
-            eval_name(name): (name, entry) for name, entry in latest(self.helpers.experiment.ledger.entries()).items()
+            eval_name(name): (name, entry) for name, entry in latest(self.session.experiment.ledger.entries()).items()
         }
         for name in sorted(state.waiting.keys() - state.evals.keys()):
             if self.asked.insists(name):
@@ -208,7 +202,7 @@ class _Retrier:
             elif counts is not None and entry is not None:
                 yield _Chosen(counts, ev, entry, self._with_own_log(again), left.result)
 
-    def _with_own_log(self, again: Again) -> Again:
+    def _with_own_log(self, again: Retry) -> Retry:
         """Since its log was read, somebody else may have put another in its place, which the script would obey."""
         if again.log is None:
             return again
@@ -229,7 +223,7 @@ class _Retrier:
         owed = next((one for one in unmeasured(state) if one.ev.name == ev.name and one.job.job_id == ev.job_id), None)
         if owed is None:
             return Evidence()
-        return collect(self.helpers.experiment, owed, self.reader, slurm=self.helpers.slurm)
+        return collect(self.session.experiment, owed, self.reader, slurm=self.session.slurm)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, remark = self._script(group[0].entry)
@@ -246,16 +240,16 @@ class _Retrier:
                 by_options[options].append((one, f"{told}; {remark}" if remark else told))
         for options, alike in by_options.items():
             for part in self._parts(alike):
-                yield _one(script, part, options, self.helpers.environ)
+                yield _one(script, part, options, self.session.environ)
 
     def _parts(self, alike: Sequence[tuple[_Chosen, str]]) -> Iterator[Sequence[tuple[_Chosen, str]]]:
         """No more tasks in one submission than may be with Slurm at once."""
-        most = self.helpers.settings.max_submit or len(alike)
+        most = self.session.settings.max_submit or len(alike)
         return (alike[start : start + most] for start in range(0, len(alike), most))
 
     def _script(self, entry: Entry) -> tuple[Script | None, str]:
         """The script as it was submitted, or as it is now if that is asked for; and what is to be said of it."""
-        experiment, path = self.helpers.experiment, entry.submission.script
+        experiment, path = self.session.experiment, entry.submission.script
         if self.asked.changed:
             is_there = os.path.lexists(path)
             return read(experiment, path) if is_there else None, "" if is_there else f"its script is gone: {path}"
@@ -281,7 +275,7 @@ class _Retrier:
         return tuple(word for options in found for word in options.argv), _told(again, found, resumes=resumes)
 
     def _limits(self, script: Script) -> Limits:
-        named = self.helpers.environ.get("SBATCH_PARTITION") or script.head.options.get("partition", "")
+        named = self.session.environ.get("SBATCH_PARTITION") or script.head.options.get("partition", "")
         return self.partitions.limits(named)
 
     def _skip(self, ev: Eval, why: str) -> None:
@@ -302,7 +296,7 @@ def _one(
         first.entry.submission.output_dir,
         None if tasks is None else tuple(tasks),
         (*options, *array),
-        register.new_token(),
+        new_token(),
     )
     instead_of = {one.name: one.entry.token for one, _ in part}
     logs = logs_of({one.name[1]: one.again for one, _ in part}, script.content.decode(errors="replace"))
@@ -335,6 +329,6 @@ def _had(ev: Eval, result: EvalResult | None) -> Had:
     )
 
 
-def _told(again: Again, found: Sequence[Options], *, resumes: bool) -> str:
+def _told(again: Retry, found: Sequence[Options], *, resumes: bool) -> str:
     more = [text for options in found for text in options.told]
     return ", ".join([again.reason, *more, *([f"goes on from {again.log}"] if resumes else [])])

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, json_option, load_settings
+from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import Cell, print_json, print_table, table_lines, terminal_size
+from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.progress import progress
 from evalmon_agent.commands.complete import measure
 from evalmon_agent.errors import LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
 from evalmon_agent.monitor.measure import Measurer
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submitting.waiting import Submitter, on_command, tell
+from evalmon_agent.submitting.submit_waiting import Submitter, on_command, tell
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.helpers import REFUSED, all_final, has_more_to_come, lacks_completion, somebody_completes
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.timing import back_off_s
 from evalmon_agent.words.durations import clock
-from evalmon_agent.words.numbers import number
 from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import number
 from evalmon_agent.words.states import State
 
 _SILENT_POLLS = 2
@@ -63,12 +63,11 @@ _SHOWN_AGAIN_S = 5.0
 @json_option
 def command(experiment: Experiment, show_all: bool, watch: bool, as_json: bool) -> None:
     """Show a table of all evals."""
-    settings = load_settings(experiment, for_reading=True)
-    slurm = Slurm(os.environ)
+    session = session_for(experiment, for_reading=True)
     if watch and not as_json:
-        summary = _watch(lambda: status(experiment, settings, slurm), every_s=settings.poll_interval)
+        summary = _watch(lambda: status(session), every_s=session.settings.poll_interval)
     else:
-        summary = status(experiment, settings, slurm)
+        summary = status(session)
         if as_json:
             print_json(summary)
         else:
@@ -76,18 +75,19 @@ def command(experiment: Experiment, show_all: bool, watch: bool, as_json: bool) 
     sys.exit(exit_status(summary))
 
 
-def status(experiment: Experiment, settings: Settings, slurm: Slurm) -> Summary:
+def status(session: Session) -> Summary:
     """What is known now, in the shape of the summary; nothing is written but what a poll finds.
 
     A reader needs no lock: where nothing can be written (another's experiment, a full disk, a lock that is held),
     this is what the files say.
     """
+    experiment = session.experiment
     experiment.require_monitored()
-    observer = Observer(experiment, slurm, settings, role="command", lock_wait_s=_LOCK_WAIT_S)
+    observer = Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S)
     owner = None if experiment.is_ours else experiment.owner
     state = _look_or_read(observer) if owner is None else _read(experiment)
     so_far = progress(experiment, state, owner=owner)
-    return build(state, now=observer.now(), lost_after_s=settings.lost_after, progress=so_far)
+    return build(state, now=observer.now(), lost_after_s=session.settings.lost_after, progress=so_far)
 
 
 def exit_status(summary: Summary) -> int:
@@ -106,7 +106,7 @@ def look(observer: Observer) -> ExperimentState:
     state = _polled(observer)
     is_done = is_complete(state) and is_ready(state)
     if all_final(state) and not is_done and not somebody_completes(state):
-        return _finish(observer, observer.slurm, state)
+        return _finish(observer, state)
     return state
 
 
@@ -138,8 +138,7 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
     waiting_for = active_jobs(observer.experiment, state)
     if not waiting_for:
         return state
-    helpers = Helpers(observer.experiment, observer.slurm, observer.settings, observer.slurm.environ)
-    outcome = helpers.submit("completion", afterany=waiting_for)
+    outcome = submit_monitor_job(observer.session, "completion", afterany=waiting_for)
 
     def change(state: ExperimentState, now: float) -> list[list[str]]:
         del now
@@ -154,8 +153,8 @@ def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentSta
     """Nobody else polls, so nobody else submits what waits: done here if this is the environment that it is to have."""
     if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
         return state
-    place = on_command(observer.slurm.environ, submits=False)
-    return tell(observer, Submitter(observer.experiment, observer.settings, observer.slurm, place).run())
+    place = on_command(observer.session.environ, submits=False)
+    return tell(observer, Submitter(observer.session, place).run())
 
 
 def _look_or_read(observer: Observer) -> ExperimentState:
@@ -178,9 +177,9 @@ def _read(experiment: Experiment) -> ExperimentState:
     return state
 
 
-def _finish(observer: Observer, slurm: Slurm, state: ExperimentState) -> ExperimentState:
+def _finish(observer: Observer, state: ExperimentState) -> ExperimentState:
     """Measure what accounting has and close; seff's second try is left out: nobody should wait for it here."""
-    measurer = Measurer(experiment=observer.experiment, slurm=slurm, retry_delay_s=0.0)
+    measurer = Measurer(session=observer.session, retry_delay_s=0.0)
     state = measure(observer, measurer, state, deadline=time.monotonic() + _SEFF_AT_MOST_S)
     state = measure(observer, measurer, state, final=True)
     return finalize(observer) if is_ready(state) else state

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, load_settings
+from evalmon_agent.cli.options import experiment_argument
+from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import register
+from evalmon_agent.jobs import claims, register
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.monitor.unlock import release_if_over
-from evalmon_agent.settings import Settings
+from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.helpers import COMPLETE, STOPPED
@@ -28,18 +28,19 @@ from evalmon_agent.words.states import TERMINAL
 @experiment_argument()
 def command(experiment: Experiment) -> None:
     """Stop monitoring. Evals keep running."""
-    ended, left = stop(experiment, load_settings(experiment, for_reading=True), Slurm(os.environ))
+    ended, left = stop(session_for(experiment, for_reading=True))
     jobs = f"cancelled job{'s' * (len(ended) != 1)} {' '.join(ended)}" if ended else "no monitor job was left"
     click.echo(f"Stopped monitoring ({jobs}). Evals keep running.")
     if left:
         click.echo(f"not submitted, and no longer waiting: {' '.join(map(printable, left))}")
 
 
-def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list[str], list[str]]:
+def stop(session: Session) -> tuple[list[str], list[str]]:
     """Cancel the sidecar and the completion job, all that were ever submitted, and submit no more of what waits.
 
     Returns the ids of those jobs that were not over, and the names of the evals that waited.
     """
+    experiment, slurm = session.experiment, session.slurm
     experiment.require_monitored()
     experiment.check()
     if not slurm.has("scancel"):
@@ -51,8 +52,8 @@ def stop(experiment: Experiment, settings: Settings, slurm: Slurm) -> tuple[list
     failure = slurm.cancel(ours)
     if failure is not None:
         raise SlurmUnavailableError(f"the monitoring jobs {' '.join(ours)} could not be ended: {failure.line}")
-    left = register.withdraw(experiment)
-    observer = Observer(experiment, slurm, settings, role="command")
+    left = claims.withdraw(experiment)
+    observer = Observer(session, role="command")
     fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ended) or "none"}
     if left:
         fields["Not submitted"] = " ".join(left)

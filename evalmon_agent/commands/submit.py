@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import click
 from msgspec.structs import replace as changed
 
-from evalmon_agent.cli.options import experiment_argument, json_option, load_settings, mode_option
+from evalmon_agent.cli.options import experiment_argument, json_option, mode_option
+from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment import scripts as scripts_file
@@ -18,18 +18,17 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs import register
-from evalmon_agent.jobs.find_scripts import find
-from evalmon_agent.jobs.our_jobs import Helpers
+from evalmon_agent.jobs.claims import new_token
+from evalmon_agent.jobs.eval_scripts import find
 from evalmon_agent.monitor.unlock import release_if_over
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.submission.plan import Prepared, plan
-from evalmon_agent.submitting import output_directories
-from evalmon_agent.submitting.accompany import Mode, accompany
-from evalmon_agent.submitting.evals import Evals
-from evalmon_agent.submitting.preview import preview
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submitting.preview import output_warnings, preview
+from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
+from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
@@ -46,17 +45,9 @@ _LISTED = 5
 @json_option
 def command(experiment: Experiment, scripts: Sequence[str], mode: Mode | None, dry_run: bool, as_json: bool) -> None:
     """Submit the evals, and the jobs that watch and summarise."""
-    settings = load_settings(experiment)
+    session = session_for(experiment)
     is_first = not experiment.is_monitored()
-    report = submit(
-        experiment,
-        settings,
-        Slurm(os.environ),
-        named=scripts,
-        mode=mode or settings.mode,
-        dry_run=dry_run,
-        environ=os.environ,
-    )
+    report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)
     print_submitted(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
         print_exposure(experiment)
@@ -64,18 +55,16 @@ def command(experiment: Experiment, scripts: Sequence[str], mode: Mode | None, d
 
 
 def submit(
-    experiment: Experiment,
-    settings: Settings,
-    slurm: Slurm,
+    session: Session,
     *,
     named: Sequence[str],
     mode: Mode,
     dry_run: bool,
-    environ: Mapping[str, str],
     sleep: Callable[[float], None] = time.sleep,
 ) -> SubmitReport:
     """Submit what is not yet active or done; nothing is made or submitted before every check has passed."""
-    planned, known = _checked(experiment, settings, slurm, named=named, environ=environ)
+    experiment, settings, slurm = session.experiment, session.settings, session.slurm
+    planned, known = _checked(session, named)
     report = SubmitReport()
     if not dry_run:
         experiment.prepare(group_readable=settings.group_readable)
@@ -88,21 +77,19 @@ def submit(
     report.skipped += [
         _skipped(one.submission, have, state) for one in planned if not have.keys().isdisjoint(_names(one.submission))
     ]
-    report.warnings = output_directories.warnings([one.script for one in new], slurm, environ)
+    report.warnings = output_warnings([one.script for one in new], slurm, session.environ)
     report.warnings += scripts_file.warnings(experiment, [one.script for one in new])
-    helpers = Helpers(experiment, slurm, settings, environ)
     if dry_run:
-        preview(helpers, new, report, mode=mode)
+        preview(session, new, report, mode=mode)
         return report
-    Evals(helpers, report, mode, sleep).submit(new)
-    report.take(accompany(helpers, mode=mode, sidecar=report.sidecar))
+    EvalSubmitter(session, report, mode, sleep).submit(new)
+    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
     return report
 
 
-def _checked(
-    experiment: Experiment, settings: Settings, slurm: Slurm, *, named: Sequence[str], environ: Mapping[str, str]
-) -> tuple[list[Prepared], list[Entry]]:
+def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], list[Entry]]:
     """What would be submitted, and what is registered already, after all checks, in the order of the contract."""
+    experiment, settings, environ = session.experiment, session.settings, session.environ
     scripts = find(experiment, settings, named)
     for one in plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ):
         if not is_utf8(one.name):
@@ -118,8 +105,8 @@ def _checked(
         environ=environ,
     )
     _refuse_too_large(planned, settings)
-    require_slurm(slurm)
-    new = [changed(one, token=register.new_token()) for one in planned]
+    require_slurm(session.slurm)
+    new = [changed(one, token=new_token()) for one in planned]
     return list(map(Prepared, scripts, new)), known
 
 

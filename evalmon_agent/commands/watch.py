@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import sys
 import time
 from collections import Counter, defaultdict
@@ -12,8 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, json_option, load_settings, mode_option
+from evalmon_agent.cli.options import experiment_argument, json_option, mode_option
 from evalmon_agent.cli.output import print_json
+from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import (
     print_exposure,
     print_monitor_jobs,
@@ -27,16 +27,21 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.experiment.lock import locked
 from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs
-from evalmon_agent.jobs.our_jobs import Helpers
 from evalmon_agent.jobs.register import resolve
 from evalmon_agent.monitor.ask import read_local
 from evalmon_agent.monitor.unlock import release_if_over
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submission.adoption import Job, Planned, Wanted, find, parse_wanted, plan
-from evalmon_agent.submitting.accompany import HelperReport, Mode, accompany
-from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.fold import fold
+from evalmon_agent.submission.adoption import (
+    Adoption,
+    SlurmJob,
+    WatchRequest,
+    parse_requests,
+    plan_adoptions,
+    requested_jobs,
+)
+from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_monitor_jobs
+from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
@@ -62,19 +67,10 @@ def command(
     """
     if not jobs and match is None:
         raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
-    wanted = parse_wanted(jobs)
-    settings = load_settings(experiment)
+    wanted = parse_requests(jobs)
+    session = session_for(experiment)
     is_first = not experiment.is_monitored()
-    report = watch(
-        experiment,
-        settings,
-        Slurm(os.environ),
-        wanted=wanted,
-        match=match,
-        mode=mode or settings.mode,
-        dry_run=dry_run,
-        environ=os.environ,
-    )
+    report = watch(session, wanted=wanted, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
     _print(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
         print_exposure(experiment)
@@ -108,8 +104,8 @@ class WatchReport:
     watched: list[dict[str, str]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
-    completion: HelperReport | None = None
-    sidecar: HelperReport | None = None
+    completion: MonitorJobReport | None = None
+    sidecar: MonitorJobReport | None = None
 
     @property
     def exit_status(self) -> int:
@@ -119,17 +115,10 @@ class WatchReport:
 
 
 def watch(
-    experiment: Experiment,
-    settings: Settings,
-    slurm: Slurm,
-    *,
-    wanted: Sequence[Wanted],
-    match: str | None,
-    mode: Mode,
-    dry_run: bool,
-    environ: Mapping[str, str],
+    session: Session, *, wanted: Sequence[WatchRequest], match: str | None, mode: Mode, dry_run: bool
 ) -> WatchReport:
     """Adopt these jobs, and those of mine in the queue whose name matches; nothing is made before all checks."""
+    experiment, settings, slurm = session.experiment, session.settings, session.slurm
     experiment.check()
     refuse_world_writable(experiment, settings)
     require_slurm(slurm)
@@ -142,7 +131,7 @@ def watch(
     whole = _whole_arrays(wanted, new, report)
     taken = {name: not ev.final for name, ev in state.evals.items()}
     taken |= {e.submission.name: True for e in found if e.is_eval and e.is_open}
-    planned = plan(new, root=experiment.root, taken=taken, whole=whole)
+    planned = plan_adoptions(new, root=experiment.root, taken=taken, whole=whole)
     adopted = _records(planned, work_dirs=_work_dirs(found), now=time.time())
     adopted += [_record(job, name, None, now=time.time()) for name, job in hooked]
     report.watched = [_told(one.name, one.job) for one in planned] + [_told(name, job) for name, job in hooked]
@@ -153,18 +142,19 @@ def watch(
     resolve(experiment, slurm)
     _claim(experiment, adopted)
     if adopted or report.skipped:
-        ours = accompany(Helpers(experiment, slurm, settings, environ), mode=mode)
-        report.completion, report.sidecar = ours.completion, ours.sidecar
-        if adopted and ours.completion.status == "not needed":
-            write_report(experiment, settings, slurm)
+        report.completion, report.sidecar = start_monitor_jobs(session, mode=mode)
+        if adopted and report.completion.status == "not needed":
+            write_report(session)
     return report
 
 
-def _chosen(known: KnownJobs, wanted: Sequence[Wanted], match: str | None, report: WatchReport) -> dict[Job, Wanted]:
+def _chosen(
+    known: KnownJobs, wanted: Sequence[WatchRequest], match: str | None, report: WatchReport
+) -> dict[SlurmJob, WatchRequest]:
     """The jobs that are meant and can be had, each once; of the others `report` says why not."""
-    chosen: dict[Job, Wanted] = {}
+    chosen: dict[SlurmJob, WatchRequest] = {}
     for one in wanted:
-        found = [] if whole_job(one.job_id) in known.ours else find(one, known.jobs)
+        found = [] if whole_job(one.job_id) in known.monitor_jobs else requested_jobs(one, known.jobs)
         if not found:
             report.refused.append({"job_id": one.job_id, "error": _why_not(known, one)})
         for job in found:
@@ -177,41 +167,43 @@ def _chosen(known: KnownJobs, wanted: Sequence[Wanted], match: str | None, repor
         if job_id in known.waiting_or_running and fnmatch.fnmatchcase(job.job_name, match)
     ]
     for job in matching:
-        if whole_job(job.job_id) not in known.ours and component_of(job.job_id) is None:
-            chosen.setdefault(job, Wanted(job.job_id, None))
+        if whole_job(job.job_id) not in known.monitor_jobs and component_of(job.job_id) is None:
+            chosen.setdefault(job, WatchRequest(job.job_id, None))
     if not matching:
         report.refused.append({"job_id": match, "error": "none of your jobs in the queue has a name like that"})
     return chosen
 
 
-def _why_not(known: KnownJobs, wanted: Wanted) -> str:
+def _why_not(known: KnownJobs, wanted: WatchRequest) -> str:
     job_id = whole_job(wanted.job_id)
-    if job_id in known.ours:
+    if job_id in known.monitor_jobs:
         return "a monitoring job of evalmon's, no eval"
-    user = known.others.get(job_id)
+    user = known.other_users.get(job_id)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
-    if job_id in known.partly:
+    if job_id in known.incomplete:
         return "accounting has only a part of it yet; try again in a minute"
-    if known.trouble:
-        return f"no job of yours in the queue, and accounting does not answer ({known.trouble})"
+    if known.problem:
+        return f"no job of yours in the queue, and accounting does not answer ({known.problem})"
     return "Slurm knows no such job of yours"
 
 
 def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState, list[Entry]]:
     """What is known of the experiment, its files read anew; nothing is written."""
     state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
-    local, found = read_local(experiment, state)
-    fold(state, Facts(local.registrations, local.reports), lost_after_s=settings.lost_after)
+    tracker = Tracker(state)
+    facts, found = read_local(experiment, tracker)
+    tracker.take(facts)
+    tracker.events(lost_after_s=settings.lost_after)
     return state, found
 
 
 def _new(
-    chosen: Mapping[Job, Wanted], index: JobIndex, registered: Collection[JobId], report: WatchReport
-) -> tuple[list[tuple[Wanted, Job]], list[tuple[str, Job]]]:
+    chosen: Mapping[SlurmJob, WatchRequest], index: JobIndex, registered: Collection[JobId], report: WatchReport
+) -> tuple[list[tuple[WatchRequest, SlurmJob]], list[tuple[str, SlurmJob]]]:
     """Those that are no eval yet; and those that are one by their own report only, with the name that they have."""
-    new: list[tuple[Wanted, Job]] = []
-    hooked: list[tuple[str, Job]] = []
+    new: list[tuple[WatchRequest, SlurmJob]] = []
+    hooked: list[tuple[str, SlurmJob]] = []
     for job, wanted in chosen.items():
         bearers = index.of(job.job_id)
         if not is_borne(bearers, job.submitted_at):
@@ -223,7 +215,9 @@ def _new(
     return new, hooked
 
 
-def _whole_arrays(wanted: Sequence[Wanted], new: Sequence[tuple[Wanted, Job]], report: WatchReport) -> set[JobId]:
+def _whole_arrays(
+    wanted: Sequence[WatchRequest], new: Sequence[tuple[WatchRequest, SlurmJob]], report: WatchReport
+) -> set[JobId]:
     """The arrays of which all tasks are meant and none is registered: each is one record."""
     asked = {one.job_id for one in wanted}
     registered = {one["job_id"].partition("_")[0] for one in report.skipped}
@@ -238,11 +232,11 @@ def _work_dirs(found: Iterable[Entry]) -> list[str]:
     return [place for place in places if place is not None]
 
 
-def _records(planned: Sequence[Planned], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
+def _records(planned: Sequence[Adoption], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
     """What goes on record. A working directory is an eval's place for CSVs only if no other eval writes there."""
     used = Counter([*work_dirs, *(one.job.work_dir for one in planned if one.job.work_dir is not None)])
     records = []
-    arrays: dict[JobId, list[Planned]] = defaultdict(list)
+    arrays: dict[JobId, list[Adoption]] = defaultdict(list)
     for one in planned:
         if one.whole_array and task_of(one.job.job_id) is not None:
             arrays[whole_job(one.job.job_id)].append(one)
@@ -256,12 +250,12 @@ def _records(planned: Sequence[Planned], *, work_dirs: Sequence[str], now: float
     return records
 
 
-def _place(job: Job, used: Counter[str]) -> str | None:
+def _place(job: SlurmJob, used: Counter[str]) -> str | None:
     return job.work_dir if job.work_dir is not None and used[job.work_dir] == 1 else None
 
 
 def _record(
-    job: Job, name: str, output_dir: str | None, *, now: float, tasks: tuple[int, ...] | None = None
+    job: SlurmJob, name: str, output_dir: str | None, *, now: float, tasks: tuple[int, ...] | None = None
 ) -> Adopted:
     return Adopted(
         Submission(name, job.script or "", output_dir, tasks),
@@ -285,5 +279,5 @@ def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
                 experiment.ledger.append(record)
 
 
-def _told(name: str, job: Job) -> dict[str, str]:
+def _told(name: str, job: SlurmJob) -> dict[str, str]:
     return {"name": name, "job_id": job.job_id, "state": str(job.state or "unknown")}

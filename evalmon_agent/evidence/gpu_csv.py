@@ -220,15 +220,23 @@ def _time(cell: str) -> datetime | None:
 def busy_pct(row: GpuRow) -> float | None:
     """How busy the GPU was: the mean since the row before, where the file has it; else at that instant.
 
-    An instant is 1/6 to 1 s of the whole interval. NVML has no utilization of a MIG instance, but GPM on Hopper and
-    later has its graphics activity, which counts the same thing: the time in which any kernel ran.
+    GPM's graphics activity (Hopper and later, MIG instances too) covers all of that time, as the mean of the driver's
+    samples does elsewhere. Both count the time in which any kernel ran. An instant is 1/6 to 1 s of it.
     """
-    mean = row.number(GpuColumn.UTILIZATION_MEAN_PCT)
-    if mean is not None:
-        return mean
-    if row.utilization_pct is not None:
-        return row.utilization_pct
-    return row.number(GpuColumn.GRAPHICS_ACTIVITY_PCT)
+    mean = mean_pct(row)
+    return row.utilization_pct if mean is None else mean
+
+
+def mean_pct(row: GpuRow) -> float | None:
+    """The same, but no instant."""
+    activity = row.number(GpuColumn.GRAPHICS_ACTIVITY_PCT)
+    return row.number(GpuColumn.UTILIZATION_MEAN_PCT) if activity is None else activity
+
+
+def memory_peak_mib(row: GpuRow) -> float | None:
+    """The most memory that was used since the row before; where the file does not have it, at that instant."""
+    peak = row.number(GpuColumn.MEMORY_MAX_MIB)
+    return row.memory_used_mib if peak is None else peak
 
 
 def is_instance(row: GpuRow) -> bool:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from evalmon_agent.words.durations import clock
-from evalmon_agent.words.numbers import number
-from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.sizes import human_bytes, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class GpuFigures:
     idle_fraction: float | None
     """Of the rows with a utilization, those where it is 0 %; from 0 to 1."""
     memory_peak_bytes: int | None
-    """The most that all GPUs together used at one moment."""
+    """The most that the GPUs used, each between two ticks, by a look a second; all together."""
     memory_total_bytes: int | None
     """What all GPUs together have."""
     power_mean_w: float | None

@@ -9,7 +9,16 @@ from itertools import pairwise
 from statistics import fmean, median, median_high
 from typing import TypeVar
 
-from evalmon_agent.evidence.gpu_csv import GpuRow, GpuTable, busy_pct, is_instance, is_near_power_cap, is_throttled
+from evalmon_agent.evidence.gpu_csv import (
+    GpuRow,
+    GpuTable,
+    busy_pct,
+    is_instance,
+    is_near_power_cap,
+    is_throttled,
+    mean_pct,
+    memory_peak_mib,
+)
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.gpu_ticks import complete_ticks, elapsed_s, group, memory_sums_mib
 from evalmon_agent.words.csv_columns import GpuColumn
@@ -100,7 +109,7 @@ def _of_node(rows: Sequence[GpuRow], span: SampledSpan) -> _Node:
     return _Node(
         count=max((len(tick) for tick in ticks), default=None),
         samples=sum(1 for _ in group(rows)),
-        memory_peak_bytes=max(used for used, _ in memory_mib) * _BYTES_PER_MIB if memory_mib else None,
+        memory_peak_bytes=max(map(_memory_peak_bytes, ticks), default=0) if memory_mib else None,
         memory_total_bytes=max(total for _, total in memory_mib) * _BYTES_PER_MIB if memory_mib else None,
         power_mean_w=power_w,
         energy_j=energy_j,
@@ -108,6 +117,11 @@ def _of_node(rows: Sequence[GpuRow], span: SampledSpan) -> _Node:
         first_use_s=first_use_s(rows, started_at=span.started_at),
         unused_count=unused_count(rows),
     )
+
+
+def _memory_peak_bytes(tick: Sequence[GpuRow]) -> int:
+    """Of all GPUs together; those without a figure count nothing."""
+    return int(sum(_known(tick, memory_peak_mib))) * _BYTES_PER_MIB
 
 
 def _known(rows: Sequence[GpuRow], value_of: Callable[[GpuRow], float | None]) -> list[float]:
@@ -153,7 +167,7 @@ def longest_idle_s(rows: Sequence[GpuRow]) -> float | None:
     gaps_s = [elapsed_s(before[0], tick[0]) for before, tick in pairwise(ticks)]
     limit_s = _MAX_GAP_IN_INTERVALS * median_high([gap_s for gap_s in gaps_s if gap_s > 0] or [0.0])
     for number, gap_s in enumerate(gaps_s, start=1):
-        is_since_before = idle[number - 1] or all(map(_has_mean, ticks[number]))
+        is_since_before = idle[number - 1] or all(mean_pct(row) is not None for row in ticks[number])
         if idle[number] and is_since_before and 0 <= gap_s <= limit_s:
             stretch_s += gap_s
             longest_s = max(longest_s, stretch_s)
@@ -190,10 +204,6 @@ def _is_idle(tick: Sequence[GpuRow]) -> bool | None:
     if any(known):
         return False
     return None if None in known else True
-
-
-def _has_mean(row: GpuRow) -> bool:
-    return row.number(GpuColumn.UTILIZATION_MEAN_PCT) is not None
 
 
 def power_and_energy(rows: Sequence[GpuRow]) -> tuple[float | None, float | None]:

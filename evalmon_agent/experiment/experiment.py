@@ -8,18 +8,52 @@ import shlex
 import stat
 from contextlib import suppress
 
+import msgspec
+
 from evalmon_agent.errors import ReplacedError, UsageError
-from evalmon_agent.experiment import identity
-from evalmon_agent.experiment.identity import Identity
+from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.ledger import Ledger
 from evalmon_agent.files import trusted
-from evalmon_agent.files.ownership import user_name
+from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.pinned import Pinned, nowhere
+from evalmon_agent.files.publish import publish
 from evalmon_agent.files.trusted import ForeignError
 
 MONITOR_DIR = "evalmon"
 _PARTS = ("jobs", "scripts")
 _IDENTITY = "experiment.json"
+_SCHEMA = 1
+_ID_BYTES = 16
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which experiment this is, and for which EXP the first command made it: that directory's path and inode.
+
+    A directory of ours in the place of another of ours is told by it: the jobs are given the id, and a command sees the
+    place. The id is no secret.
+    """
+
+    id: str
+    root: str
+    inode: int
+    schema: int = _SCHEMA
+
+    def is_of(self, root: str, inode: int) -> bool:
+        """Whether this is the directory that it was made for, moved as a whole or restored in its place perhaps."""
+        return self.root == root or self.inode == inode
+
+
+_decoder = msgspec.json.Decoder(Identity)
+
+
+class _Path:
+    """The path, for I/O, of a file below EXP/evalmon, or of that itself."""
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+
+    def __get__(self, experiment: Experiment, kind: type[Experiment]) -> str:
+        return experiment.path_of(self._name)
 
 
 class Experiment:
@@ -29,6 +63,21 @@ class Experiment:
     rename it. `root` and `directory` are paths for people and other processes; all others are for I/O, and go through
     the descriptor (`files.pinned`).
     """
+
+    by_descriptor = _Path()
+    registry = _Path("registry.jsonl")
+    jobs = _Path("jobs")
+    """The jobs' own reports."""
+    scripts = _Path("scripts")
+    """What was submitted."""
+    state = _Path("state.json")
+    observer = _Path("observer.json")
+    lock = _Path("state.json.lock")
+    lock_choice = _Path("lock.json")
+    """Which kind of lock this experiment uses."""
+    log = _Path("monitor.log")
+    summary_json = _Path("summary.json")
+    summary_md = _Path("summary.md")
 
     def __init__(self, root: str, *, above: Pinned | None = None) -> None:
         """Nothing is opened yet. `above`: EXP, open."""
@@ -62,14 +111,11 @@ class Experiment:
         """EXP/evalmon, the only place that we write to; for people, and for what other processes are given."""
         return os.path.join(self.root, MONITOR_DIR)
 
-    def _ours(self, *parts: str) -> str:
+    def path_of(self, name: str) -> str:
+        """For I/O: a file below EXP/evalmon, or "" for that itself."""
         held = self._open()
-        return os.path.join(nowhere(self.directory) if held is None else held.io, *parts)
-
-    @property
-    def by_descriptor(self) -> str:
-        """EXP/evalmon, for I/O."""
-        return self._ours()
+        above = nowhere(self.directory) if held is None else held.io
+        return os.path.join(above, name) if name else above
 
     @property
     def id(self) -> str | None:
@@ -85,60 +131,10 @@ class Experiment:
         return os.path.join(self.root, "evalmon.yaml")
 
     @property
-    def registry(self) -> str:
-        """registry.jsonl."""
-        return self._ours("registry.jsonl")
-
-    @property
     def ledger(self) -> Ledger:
         """What is on record in registry.jsonl."""
         self._ledger.path = self.registry  # another one once the directory is made
         return self._ledger
-
-    @property
-    def jobs(self) -> str:
-        """The jobs' own reports."""
-        return self._ours("jobs")
-
-    @property
-    def scripts(self) -> str:
-        """What was submitted."""
-        return self._ours("scripts")
-
-    @property
-    def state(self) -> str:
-        """state.json."""
-        return self._ours("state.json")
-
-    @property
-    def observer(self) -> str:
-        """observer.json."""
-        return self._ours("observer.json")
-
-    @property
-    def lock(self) -> str:
-        """The lock itself."""
-        return self._ours("state.json.lock")
-
-    @property
-    def lock_choice(self) -> str:
-        """lock.json: which kind of lock this experiment uses."""
-        return self._ours("lock.json")
-
-    @property
-    def log(self) -> str:
-        """monitor.log."""
-        return self._ours("monitor.log")
-
-    @property
-    def summary_json(self) -> str:
-        """summary.json."""
-        return self._ours("summary.json")
-
-    @property
-    def summary_md(self) -> str:
-        """summary.md."""
-        return self._ours("summary.md")
 
     def kept_settings(self, token: str) -> str:
         """The settings with which a job of ours was submitted."""
@@ -179,7 +175,9 @@ class Experiment:
         except OSError as error:
             raise UsageError(f"{place}: cannot be made ({error.strerror}); make EXP writable for you") from None
         if self.id is None:
-            identity.make(self._ours(_IDENTITY), root=self.root, inode=self._inode())
+            # Unless somebody else has made one meanwhile.
+            made = Identity(os.urandom(_ID_BYTES).hex(), self.root, self._inode())
+            publish(self.path_of(_IDENTITY), msgspec.json.encode(made) + b"\n")
 
     def check(self) -> None:
         """UsageError if EXP/evalmon is not ours alone to write, or cannot be made or written."""
@@ -318,8 +316,10 @@ def is_utf8(text: str) -> bool:
 
 
 def _identity_in(held: Pinned) -> Identity | None:
-    """Of another user's, which is only read, nobody asks."""
-    return identity.load(os.path.join(held.io, _IDENTITY)) if held.owner == os.geteuid() else None
+    """None before it was made; and of another user's experiment, which is only read, nobody asks."""
+    if held.owner != os.geteuid():
+        return None
+    return versioned.read(os.path.join(held.io, _IDENTITY), _decoder, schema=_SCHEMA)
 
 
 def _no_directory(path: str) -> UsageError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evalmon_agent.errors import UnsafeDirectoryError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.ownership import Exposed, exposed
+from evalmon_agent.files.permissions import Exposed, exposed
 from evalmon_agent.settings import Settings
 
 

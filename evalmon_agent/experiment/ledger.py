@@ -35,9 +35,10 @@ class Ledger:
         self._torn = 0
         self._ends_torn = False
 
-    def append(self, record: Record) -> None:
-        """Put one record on disk; call it under the lock."""
-        append_line(self.path, msgspec.json.encode(record) + b"\n")
+    def append(self, *records: Record) -> None:
+        """Put records on disk, all in one write; call it under the lock. A kill leaves the first of them, whole."""
+        if records:
+            append_line(self.path, b"".join(msgspec.json.encode(record) + b"\n" for record in records))
 
     def entries(self) -> list[Entry]:
         """All entries as they are now. UnreadableError (78): written by a newer evalmon."""

@@ -13,8 +13,8 @@ from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files import marker
-from evalmon_agent.files.holder import Holder
 from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held
+from evalmon_agent.files.marker import Holder
 from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
 from evalmon_agent.files.publish import publish
 

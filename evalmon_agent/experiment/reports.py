@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from evalmon_agent.files.regular import read_at
+from evalmon_agent.files.trusted import read_at
 from evalmon_agent.tracking.facts import SelfReport
 from evalmon_agent.tracking.records import JobReport
 from evalmon_agent.words.job_id import parse_job_id

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.files.ownership import exposed
+from evalmon_agent.files.permissions import exposed
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically

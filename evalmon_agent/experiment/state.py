@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,8 +14,10 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.private import read_private
 from evalmon_agent.files.replace import replace_atomically
 from evalmon_agent.logbook import read as logbook
+from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.records import SCHEMA, ExperimentState
 from evalmon_agent.tracking.recover import recover
+from evalmon_agent.tracking.registry import Entry
 
 # 10,000 evals take 5 MB.
 MAX_BYTES = 200 * 1024 * 1024
@@ -26,48 +29,93 @@ _FOREIGN_VALUES = 2_000_000
 _FOREIGN_EVALS = 20_000
 _FOREIGN_BYTES_PER_1000_EVALS = 10 * 1000 * 1000
 
+Version = tuple[int, int, int]
+
 _decoder = msgspec.json.Decoder(ExperimentState)
 
 
 class Held:
-    """The state for one transaction: to be had, changed and saved under the lock.
+    """The state in the hands of one process, with the version of state.json that says the same.
 
     `set_aside`: the new name of a state.json that could not be read, if there was one. What a lost state knew
     comes back from the registry, the self-reports, Slurm and the log; `logged_completions` are the completion jobs
-    that the log has then.
+    that the log has then. `entries`: those of the registry that the state has taken in.
     """
 
-    def __init__(self, experiment: Experiment, *, now: float) -> None:
-        """Load it; an unreadable file is set aside, never overwritten. UnreadableError (78): another schema."""
+    def __init__(self, experiment: Experiment, state: ExperimentState, version: Version | None) -> None:
         self._path = experiment.state
-        self._saved = b""
+        self._version = version
+        self._saved = _without_evals(state) if version is not None else b""
+        self.state = state
+        self.tracker = Tracker(state)
         self.set_aside: str | None = None
         self.logged_completions: frozenset[str] = frozenset()
-        data = _read(self._path)
-        found = None if data is None else versioned.decode(data, _decoder, path=self._path, schema=SCHEMA)
-        if found is not None and data is not None:
-            self.state, self._saved = found, data
-            return
-        if os.path.lexists(self._path):
-            self.set_aside = _set_aside(self._path, now)
-        self.state = ExperimentState(experiment=experiment.root)
-        self.logged_completions = recover(self.state, logbook.blocks(_read_log(experiment.log)))
+        self.entries: Sequence[Entry] = ()
 
-    @property
+    def is_current(self) -> bool:
+        """Whether state.json is still the one that was read, or saved, last."""
+        return self._version is not None and self._version == _version(self._path)
+
     def is_changed(self) -> bool:
         """Whether the file does not say what the state does."""
-        return msgspec.json.encode(self.state) != self._saved
+        return _without_evals(self.state) != self._saved or self.tracker.is_changed()
 
     def save(self, *, mode: int = 0o600) -> None:
         """Replace state.json atomically. OSError: the file is as it was, and so is `generation`."""
         self.state.generation += 1
-        data = msgspec.json.encode(self.state)
         try:
-            replace_atomically(self._path, data, mode=mode)
+            replace_atomically(self._path, msgspec.json.encode(self.state), mode=mode)
         except OSError:
             self.state.generation -= 1
             raise
-        self._saved = data
+        self.is_saved()
+
+    def is_saved(self) -> None:
+        """The file says what the state does."""
+        self._version, self._saved = _version(self._path), _without_evals(self.state)
+        self.tracker.is_saved()
+
+
+def hold(experiment: Experiment, *, now: float) -> Held:
+    """The state for a transaction, under the lock; an unreadable file is set aside, never overwritten.
+
+    UnreadableError (78): another schema.
+    """
+    held = read(experiment)
+    if held is not None:
+        return held
+    set_aside = _set_aside(experiment.state, now) if os.path.lexists(experiment.state) else None
+    held = unsaved(experiment)
+    held.set_aside = set_aside
+    held.logged_completions = recover(held.state, logbook.blocks(_read_log(experiment.log)))
+    return held
+
+
+def unsaved(experiment: Experiment) -> Held:
+    """A new, empty state, which is in no file yet."""
+    return Held(experiment, ExperimentState(experiment=experiment.root), None)
+
+
+def read(experiment: Experiment) -> Held | None:
+    """The state as saved, to go on with once the lock is held, if it is current then; None if it cannot be read."""
+    version = _version(experiment.state)
+    state = load(experiment)
+    if state is None:
+        return None
+    return Held(experiment, state, version)
+
+
+def _version(path: str) -> Version | None:
+    """A replaced file is another inode: two writes within one clock tick are told apart."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _without_evals(state: ExperimentState) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(state, evals={}))
 
 
 def load(experiment: Experiment) -> ExperimentState | None:
@@ -77,6 +125,21 @@ def load(experiment: Experiment) -> ExperimentState | None:
     """
     data = _read(experiment.state)
     return None if data is None else versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)
+
+
+class LastSaved:
+    """The state as last saved, for those who only read it: loaded again only once the file has changed."""
+
+    def __init__(self) -> None:
+        self._version: Version | None = None
+        self._state: ExperimentState | None = None
+
+    def load(self, experiment: Experiment) -> ExperimentState | None:
+        """As `load`."""
+        version = _version(experiment.state)
+        if version is None or version != self._version:
+            self._state, self._version = load(experiment), version
+        return self._state
 
 
 def load_foreign(experiment: Experiment) -> ExperimentState | None:

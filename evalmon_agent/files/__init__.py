@@ -1,1 +1,1 @@
-"""Edges to the file system: one file per danger (replace, append, lock)."""
+"""Edges to the file system: one file for each danger (replace, append, lock)."""

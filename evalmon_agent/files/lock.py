@@ -19,6 +19,7 @@ from filelock import lock_descriptor, unlock_descriptor
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files import marker
 from evalmon_agent.files.mounts import LockKind
+from evalmon_agent.files.replace import temporary_name
 
 WAIT_S = 30.0
 HURRIED_WAIT_S = 3.0
@@ -148,7 +149,7 @@ def flock_works(directory: str) -> bool:
 
     OSError: the file system is full, or away for now.
     """
-    probe = os.path.join(directory, f".flock.{os.urandom(8).hex()}.tmp")
+    probe = temporary_name(os.path.join(directory, "flock"))
     descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         lock_descriptor(descriptor, blocking=False)

@@ -1,9 +1,9 @@
 """Takes and releases a lock that is a file's existence, for file systems whose flock is seen by one node only.
 
 The file, the marker, is written aside and gets its name by link(2): it appears whole, naming its process, or not at
-all, so a kill leaves none that names nobody. Regular files are also what filelock's SoftFileLock makes: its locks and
-ours obey each other. A marker whose process is certainly gone is removed by one process; one whose process lives, or
-may live elsewhere, never is, however old.
+all, so a kill leaves none that names nobody. Regular files with such a text (pid, host, start, a line each) are also
+what filelock's SoftFileLock makes: its locks and ours obey each other. A marker whose process has certainly ended is
+removed by one process; one whose process lives, or may live elsewhere, never is, however old.
 
 Not symlink(2): clients cache what a link says (sshfs for 20 s), and a dead holder's old link was seen where a living
 one's stood [ran]. Nor a file that is created and then filled: a kill in between leaves one that names nobody, and
@@ -12,16 +12,19 @@ nothing, its age least of all, proves that its maker will not go on.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
+import socket
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 
 from evalmon_agent.errors import LockUnavailableError
-from evalmon_agent.files.holder import Holder, parse_holder, this_process
+from evalmon_agent.files.proc import boot_id, stat_fields
+from evalmon_agent.files.replace import temporary_name, write_beside
 
 # How a file system refuses hard links: some FUSE and SMB file systems, object stores.
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
@@ -35,6 +38,11 @@ _perhaps_ours: set[str] = set()
 
 Anywhere else what bears our name is not ours: a client's cache may show our last marker where another's stands now.
 """
+
+_START_FIELD = 19  # of stat_fields (proc(5): starttime)
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+_HOST_CHARS = 253
+_ENDED = -1
 
 
 def acquire(path: str, gives_up: Callable[[], bool]) -> bool:
@@ -96,7 +104,7 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
 
 def marker_works(directory: str) -> bool:
     """Whether a marker can be made there. OSError: the file system is full, or away for now."""
-    path = os.path.join(directory, f".marker.{os.urandom(8).hex()}.tmp")
+    path = temporary_name(os.path.join(directory, "marker"))
     try:
         made = _publish(path, this_process())
     except LockUnavailableError:
@@ -145,8 +153,7 @@ def _try(path: str) -> bool:
 
 def _publish(path: str, holder: Holder) -> bool:
     """Make the marker; False if something stands there already."""
-    aside = _aside(path)
-    _create(aside, holder)
+    aside = write_beside(path, holder.text, is_synced=False)
     try:
         os.link(aside, path)
     except OSError as error:
@@ -171,7 +178,7 @@ def _is_current(path: str) -> bool:
     Asked of the file server by giving the file a second name for a moment: of a file that was removed there, it refuses
     that [ran on GlusterFS, whose clients show small files from a cache].
     """
-    second = _aside(path)
+    second = temporary_name(path)
     try:
         os.link(path, second, follow_symlinks=False)
     except OSError:
@@ -196,18 +203,73 @@ def _text(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _aside(path: str) -> str:
-    directory, name = os.path.split(path)
-    return os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process on a host. `start`: the boot's id and the clock tick of its start; None where nobody can tell."""
+
+    pid: int
+    host: str
+    start: int | None = None
+
+    @property
+    def text(self) -> bytes:
+        """What stands in the marker."""
+        lines = [str(self.pid), self.host, *([] if self.start is None else [str(self.start)])]
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is, or was, a process that we could see."""
+        return self.host == this_host()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is certain that the process ended; of another host nothing is certain."""
+        if not self.is_here:
+            return False
+        started = _start_of(self.pid)
+        if started is None:
+            return not os.path.exists(f"/proc/{self.pid}") and os.path.exists("/proc/self/stat")
+        return started == _ENDED or (self.start is not None and started != self.start)
 
 
-def _create(path: str, holder: Holder) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def this_process() -> Holder:
+    """We as a holder; the same for the whole life of a process."""
+    return _as_holder(os.getpid())
+
+
+def parse_holder(text: bytes) -> Holder | None:
+    """The holder that a marker names; None for anything else."""
+    lines = text.split(b"\n")
+    if not 3 <= len(lines) <= 4 or lines[-1] or not all(lines[:-1]):
+        return None
+    pid, host, *start = (line.decode("ascii", "replace") for line in lines[:-1])
+    if not all(number.isdecimal() and number.isascii() and len(number) <= 60 for number in (pid, *start)):
+        return None
+    return Holder(int(pid), host, int(start[0]) if start else None)
+
+
+def this_host() -> str:
+    """Our host's name, and our PID namespace unless it is the host's own: a PID means nothing outside of it."""
+    name = "".join(c if "!" <= c <= "~" and c != "?" else f"?{ord(c):02x}" for c in socket.gethostname())
     try:
-        os.write(descriptor, holder.text)
+        namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        raise
-    finally:
-        os.close(descriptor)
+        namespace = _INITIAL_PID_NAMESPACE
+    suffix = "" if namespace == _INITIAL_PID_NAMESPACE else f"?pidns-{namespace:x}"
+    return (name[: _HOST_CHARS - len(suffix)] + suffix) or "?"
+
+
+@lru_cache(maxsize=1)
+def _as_holder(pid: int) -> Holder:
+    return Holder(pid, this_host(), _start_of(pid))
+
+
+def _start_of(pid: int) -> int | None:
+    try:
+        fields = stat_fields(pid)
+        if fields[0] in {b"Z", b"X"}:
+            return _ENDED  # though its parent has not looked yet
+        return (int(boot_id().replace("-", ""), 16) << 64) | int(fields[_START_FIELD])
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,4 +1,4 @@
-"""Finds a path's mount in /proc/self/mountinfo, and judges which lock its file system bears. Pure."""
+"""Parses /proc/self/mountinfo, finds a path's mount in it, and judges which lock its file system bears. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo: where, what type, which options (of the mount and of the super block)."""
+    """One line of mountinfo: where, what type, which options (of the mount and of the super block).
+
+    `root`: the directory of the file system that is seen at `point`.
+    """
 
     point: str
     fstype: str
     options: frozenset[str]
+    root: str = "/"
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
@@ -40,7 +44,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
         fields, tail = left.split(" "), right.split(" ")
         if dash and len(fields) >= 6 and len(tail) >= 3:
             options = frozenset([*fields[5].split(","), *tail[2].split(",")])
-            mounts.append(Mount(_unescape(fields[4]), tail[0], options))
+            mounts.append(Mount(_unescape(fields[4]), tail[0], options, root=_unescape(fields[3])))
     return mounts
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from evalmon_agent.files.lock import flock_works, held
 from evalmon_agent.files.marker import NO_LINKS, no_lock
-from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.files.replace import replace_atomically, write_beside
 
 
 def publish(path: str, data: bytes) -> bool:
@@ -17,10 +17,8 @@ def publish(path: str, data: bytes) -> bool:
         LockUnavailableError: there are neither hard links nor flock.
         OSError: the file system says so.
     """
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
+    temporary = write_beside(path, data)
     try:
-        _create(temporary, data)
         os.link(temporary, path)
     except FileExistsError:
         return False
@@ -43,12 +41,3 @@ def _publish_under_flock(path: str, data: bytes) -> bool:
             return False
         replace_atomically(path, data)
         return True
-
-
-def _create(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

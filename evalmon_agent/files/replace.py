@@ -1,15 +1,22 @@
-"""Replace a file: a reader finds the old content or the new, never a mixture, never half of it."""
+"""Replaces a file so that a reader finds the old content or the new, and removes what killed writers left behind."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
+import time
 from contextlib import suppress
 
 # A directory that cannot be fsynced (some network and FUSE file systems say so), or not be read, is as safe as it gets.
 _CANNOT_SYNC_DIRECTORY = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
 )
+
+OLD_AFTER_S = 900.0
+"""Far longer than any write lasts, and than the clocks of two hosts differ."""
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def replace_atomically(
@@ -32,22 +39,49 @@ def replace_atomically(
     Raises:
         OSError: `path` is as it was, or, if only the directory could not be written to disk (EIO), new.
     """
+    temporary = write_beside(path, data, mode=mode, dir_fd=dir_fd)
+    try:
+        os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        _remove(temporary, dir_fd=dir_fd)
+        raise
+    sync_directory(os.path.dirname(temporary) or ".", dir_fd=dir_fd)
+
+
+def temporary_name(path: str | os.PathLike[str]) -> str:
+    """A new name beside `path`, which `sweep` removes if it is left there."""
     directory, name = os.path.split(os.fspath(path))
-    temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    return os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
+
+
+def write_beside(
+    path: str | os.PathLike[str],
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    dir_fd: int | None = None,
+    is_synced: bool = True,
+) -> str:
+    """Write `data` into a new temporary file beside `path`, and return its name; `is_synced`: it is on disk, too.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    temporary = temporary_name(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=dir_fd)
     try:
         try:
             os.fchmod(descriptor, mode)
             _write_all(descriptor, data)
-            os.fsync(descriptor)
+            if is_synced:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException:
         _remove(temporary, dir_fd=dir_fd)
         raise
-    sync_directory(directory or ".", dir_fd=dir_fd)
+    return temporary
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -72,3 +106,27 @@ def sync_directory(directory: str, *, dir_fd: int | None = None) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_SYNC_DIRECTORY:
             raise
+
+
+def sweep(directory: str, *, older_than_s: float = OLD_AFTER_S) -> int:
+    """Remove the old temporary files in `directory`, and say how many there were.
+
+    Call it under the lock, for directories that are ours alone. Promises: removes only what bears the name that
+    `replace_atomically` gives: files, and links (not what they lead to); what else is there, or cannot be removed,
+    stays, and is no error.
+    """
+    removed = 0
+    with contextlib.suppress(OSError), os.scandir(directory) as listing:
+        for entry in listing:
+            if _TEMPORARY.fullmatch(entry.name) and _is_old(entry, older_than_s):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+                    removed += 1
+    return removed
+
+
+def _is_old(entry: os.DirEntry[str], older_than_s: float) -> bool:
+    try:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s
+    except OSError:
+        return False

@@ -1,11 +1,12 @@
-"""Opens a path without following a symbolic link of another user.
+"""Opens and reads the files of one user, without following a symbolic link of another.
 
 Where others can write to a directory they can put a link in place of what was there. A link is followed only if it
 belongs to the user whose files these are, or to root, wherever it stands in the path. Standard library only: the
-sampler opens its directory in this way, too.
+agent opens its files in this way, too.
 
 Promises: each component is opened by the descriptor of the one before, so what was checked is what is used; at most
-40 links are followed, as by the kernel; never waits for a FIFO or a device.
+40 links are followed, as by the kernel; never waits for a FIFO or a device; a file is opened once, and what is asked
+of it is asked of that descriptor.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 _LINKS_AT_MOST = 40
 
@@ -29,6 +31,8 @@ _OPEN = "/proc/self/fd/"
 
 # How open(2) refuses a link under O_NOFOLLOW, without and with O_DIRECTORY.
 _PERHAPS_A_LINK = frozenset({errno.ELOOP, errno.ENOTDIR})
+
+_FOREIGN_AT_MOST = 20
 
 
 class ForeignError(PermissionError):
@@ -162,3 +166,85 @@ def _target(name: str, error: OSError, *, dir_fd: int, owner: int, where: str, p
         return os.readlink("", dir_fd=link)
     finally:
         os.close(link)
+
+
+def read_at(descriptor: int, offset: int, count_bytes: int) -> bytes:
+    """`count_bytes` from `offset` on, fewer at the end of the file.
+
+    Raises:
+        OSError: the file system says so.
+    """
+    chunks: list[bytes] = []
+    while count_bytes > 0 and (chunk := os.pread(descriptor, count_bytes, offset)):
+        chunks.append(chunk)
+        offset += len(chunk)
+        count_bytes -= len(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+class OwnedFiles:
+    """The files of the user with the number `owner`; what belongs to somebody else is remembered, and not used.
+
+    `foreign`: by path, the user to whom something belongs that was not used; the first 20.
+    """
+
+    def __init__(self, owner: int) -> None:
+        self.owner = owner
+        self.foreign: dict[str, int] = {}
+
+    def is_owned(self, uid: int) -> bool:
+        """Whether what belongs to this user counts: the owner, or root."""
+        return uid in {self.owner, 0}
+
+    def pass_over(self, path: str, uid: int) -> None:
+        """Remember that this was not used."""
+        if len(self.foreign) < _FOREIGN_AT_MOST:
+            self.foreign[path] = uid
+
+    @contextmanager
+    def open(self, path: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
+        """The descriptor of a regular file of the owner's and its size in bytes.
+
+        Raises:
+            OSError: there is none, it is not the owner's (ForeignError), or it may not be read.
+        """
+        with self._remembering():
+            descriptor = open_file(path, owner=self.owner)
+        try:
+            yield descriptor, os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def scan(self, directory: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """The entries of a directory, whose `path` is the bare name; of a foreign link none.
+
+        Raises:
+            OSError: it is not there, a foreign link leads to it (ForeignError), or it may not be read.
+        """
+        with self._remembering():
+            descriptor = open_listing(directory, owner=self.owner)
+        try:
+            with os.scandir(descriptor) as entries:
+                yield entries
+        finally:
+            os.close(descriptor)
+
+    def read_tail(self, path: str | os.PathLike[str], *, limit_bytes: int = 65536) -> bytes | None:
+        """The last `limit_bytes` of a file, less if it is shorter; None if it cannot be read.
+
+        Unless the file begins within the limit, its first line is cut off somewhere.
+        """
+        try:
+            with self.open(path) as (descriptor, size_bytes):
+                return read_at(descriptor, max(size_bytes - limit_bytes, 0), limit_bytes)
+        except OSError:
+            return None
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except ForeignError as error:
+            self.pass_over(error.filename, error.uid)
+            raise

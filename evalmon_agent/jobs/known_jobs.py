@@ -1,4 +1,4 @@
-"""Which of the jobs that a user means does Slurm know, and what does it know of them?"""
+"""Looks up in Slurm the jobs that a user wants to watch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.whereabouts import Whereabouts
-from evalmon_agent.submission.adoption import Job
+from evalmon_agent.submission.adoption import SlurmJob
 from evalmon_agent.words.job_id import JobId, number_of, task_of, whole_job
 from evalmon_agent.words.states import TERMINAL
 
-_OURS = re.compile(r"/[0-9a-f]{16}/evalmon-(?:sidecar|completion)$")
+_MONITOR_JOB = re.compile(r"/[0-9a-f]{16}/evalmon-(?:sidecar|completion)$")
 _MOST_WORDS = 64
 
 
@@ -23,16 +23,16 @@ _MOST_WORDS = 64
 class KnownJobs:
     """My jobs, those in the queue that are not over, whose the others are, and which are evalmon's own.
 
-    `partly`: those of which accounting has only a part so far, which does not say whose they are. `trouble`: why
+    `incomplete`: those of which accounting has only a part so far, which does not say whose they are. `problem`: why
     accounting did not answer, "" if it did.
     """
 
-    jobs: dict[JobId, Job] = field(default_factory=dict)
+    jobs: dict[JobId, SlurmJob] = field(default_factory=dict)
     waiting_or_running: set[JobId] = field(default_factory=set)
-    others: dict[JobId, str] = field(default_factory=dict)
-    ours: set[JobId] = field(default_factory=set)
-    partly: set[JobId] = field(default_factory=set)
-    trouble: str = ""
+    other_users: dict[JobId, str] = field(default_factory=dict)
+    monitor_jobs: set[JobId] = field(default_factory=set)
+    incomplete: set[JobId] = field(default_factory=set)
+    problem: str = ""
 
 
 def known_jobs(slurm: Slurm, job_ids: Iterable[JobId]) -> KnownJobs:
@@ -41,21 +41,21 @@ def known_jobs(slurm: Slurm, job_ids: Iterable[JobId]) -> KnownJobs:
     asked = sorted({whole_job(job_id) for job_id in job_ids}, key=number_of)
     chunks = [asked[start : start + IDS_PER_CALL] for start in range(0, len(asked), IDS_PER_CALL)]
     for chunk in chunks:
-        _take_accounts(known, slurm, chunk)
+        _add_accounts(known, slurm, chunk)
     queue = slurm.queue()
     for row in () if isinstance(queue, Failure) else queue.rows:
-        if _OURS.search(row.command):
-            known.ours.add(whole_job(row.job_id))
+        if _MONITOR_JOB.search(row.command):
+            known.monitor_jobs.add(whole_job(row.job_id))
         if row.submitted_at is not None:
-            known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name, script_of(row.command))
+            known.jobs[row.job_id] = SlurmJob(row.job_id, row.submitted_at, row.state, row.name, script_of(row.command))
             if row.state not in TERMINAL:
                 known.waiting_or_running.add(row.job_id)
     # Accounting may take an array for a job while it has only the beginning of it.
     for array in {whole_job(job_id) for job_id in known.jobs if task_of(job_id) is not None}:
         known.jobs.pop(array, None)
-    _place(known, slurm.places_in_queue())
+    _add_places(known, slurm.places_in_queue())
     for chunk in chunks:
-        _place(known, slurm.places_in_accounts(chunk))
+        _add_places(known, slurm.places_in_accounts(chunk))
     return known
 
 
@@ -72,22 +72,22 @@ def script_of(command: str) -> str | None:
     return None
 
 
-def _take_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[JobId]) -> None:
+def _add_accounts(known: KnownJobs, slurm: Slurm, job_ids: Sequence[JobId]) -> None:
     answer = slurm.account(job_ids) if slurm.has("sacct") else None
     if answer is None or isinstance(answer, Failure):
-        known.trouble = "there is no sacct" if answer is None else answer.line
+        known.problem = "there is no sacct" if answer is None else answer.line
         return
     me = pwd.getpwuid(os.geteuid()).pw_name
     for row in answer.jobs:
         if not row.whole:
-            known.partly.add(whole_job(row.job_id))
+            known.incomplete.add(whole_job(row.job_id))
         elif row.user not in {None, me}:
-            known.others[whole_job(row.job_id)] = str(row.user)
+            known.other_users[whole_job(row.job_id)] = str(row.user)
         elif row.submitted_at is not None:
-            known.jobs[row.job_id] = Job(row.job_id, row.submitted_at, row.state, row.name or "")
+            known.jobs[row.job_id] = SlurmJob(row.job_id, row.submitted_at, row.state, row.name or "")
 
 
-def _place(known: KnownJobs, found: Iterable[Whereabouts]) -> None:
+def _add_places(known: KnownJobs, found: Iterable[Whereabouts]) -> None:
     for where in found:
         job = known.jobs.get(where.job_id)
         if job is not None and job.submitted_at == where.submitted_at and job.work_dir is None:

@@ -9,38 +9,30 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.experiment import reports, scripts
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.lock import locked
+from evalmon_agent.files.permissions import exposed
 from evalmon_agent.files.temporary import private_file
-from evalmon_agent.jobs import held
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure, is_submit_limit
+from evalmon_agent.slurm.failures import Failure, Kind, is_submit_limit
 from evalmon_agent.slurm.sbatch_options import in_effect
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
-    Entries,
     Entry,
     Intent,
-    Name,
-    Planned,
     Refused,
     Submission,
-    What,
-    Withdrawn,
 )
-from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, waiting
 from evalmon_agent.words.job_id import JobId, whole_job
 from evalmon_agent.words.states import State
 
@@ -50,11 +42,8 @@ IN_FLIGHT_S = 15.0
 SECOND_LOOK_S = 2.0
 """Between two looks for a job that is not there."""
 
-_AFTER_S = 0.001
 _WINDOW_SLACK_S = 3600.0
 """How much further back accounting is asked: clocks differ, and a window too wide costs nothing."""
-
-Claim = Literal["claimed", "taken", "no room", "too soon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,99 +60,10 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """How many evals may be with Slurm at once, and how many seconds lie between two submissions at least."""
-
-    max_submit: int | None = None
-    stagger_s: float = 0.0
-
-
-def new_token() -> str:
-    """A name for one submission that nobody else has."""
-    return os.urandom(8).hex()
-
-
-def claim(experiment: Experiment, token: str, what: What) -> None:
-    """Put the intent to submit a job of ours on record."""
-    with locked(experiment):
-        experiment.ledger.append(_intent(Submission(token=token, what=what), time.time()))
-
-
-def claim_evals(
-    experiment: Experiment, submission: Submission, room: Room, *, instead_of: Mapping[Name, str] | None = None
-) -> Claim:
-    """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon.
-
-    `instead_of`: for evals that were submitted before, the token that counts now; they are taken only while it does.
-    """
-    with locked(experiment):
-        known = experiment.ledger.index()
-        if not _is_free(submission, known, instead_of=instead_of or {}):
-            return "taken"
-        if room.max_submit is not None:
-            active = in_queue(list(known), state_file.load(experiment))
-            if active + submission.size > room.max_submit:
-                return "no room"
-        if room.stagger_s and seconds_to_wait(known, room.stagger_s, now=time.time()) > 0:
-            return "too soon"
-        # An eval's jobs are told apart and put in order by these times, whatever the clock of this host says.
-        earlier = (entry.at + _AFTER_S for entry in known.of_name(submission.name) if entry.has_begun)
-        experiment.ledger.append(_intent(submission, max([time.time(), *earlier])))
-        return "claimed"
-
-
-def _is_free(submission: Submission, known: Entries, *, instead_of: Mapping[Name, str]) -> bool:
-    """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
-    token, names = submission.token, submission.names
-    ours = known.of_token(token)
-    if ours is not None and ours.planned is not None and not ours.is_waiting:
-        return False
-    counting = latest(known.of_name(submission.name))
-    there = {name: counting[name].token for name in names if name in counting}
-    planned_by_us = {name: token for name in there if counting[name].token == token and counting[name].is_waiting}
-    return {name: instead_of[name] for name in names if name in instead_of} | planned_by_us == there
-
-
-def _intent(submission: Submission, at: float) -> Intent:
-    return Intent(submission, at, socket.gethostname(), os.getpid())
-
-
-def plan(experiment: Experiment, new: Sequence[Prepared], *, environment: str) -> set[str]:
-    """Put these on record as waiting for room, those that nobody else has; their tokens are returned.
-
-    `environment`: the digest of the one that they are to run with.
-    """
-    planned = set()
-    with locked(experiment):
-        known = experiment.ledger.index()
-        for one in new:
-            if _is_free(one.submission, known, instead_of=one.instead_of):
-                experiment.ledger.append(Planned(one.submission, time.time(), environment))
-                planned.add(one.submission.token)
-    return planned
-
-
-def withdraw(experiment: Experiment) -> list[str]:
-    """What waits is not to be submitted any more; returns the names."""
-    with locked(experiment):
-        left = waiting(experiment.ledger.entries())
-        for entry in left:
-            experiment.ledger.append(Withdrawn(entry.token, time.time()))
-    return [entry.submission.name for entry in left]
-
-
-def seconds_to_wait(known: Iterable[Entry], stagger_s: float, *, now: float) -> float:
-    """Until the next eval may be submitted; a stamp in the future is a clock that was set back, and not believed."""
-    last_at = last_begun_at(known)
-    passed_s = stagger_s if last_at is None or last_at > now else now - last_at
-    return max(stagger_s - passed_s, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
 class BatchJob:
     """What sbatch gets: `content`, on record at `path` below `scripts/{token}`; submitted from `cwd` with `options`.
 
-    `ours`: one of evalmon's jobs, not an eval.
+    `is_monitor_job`: the sidecar or the completion job, not an eval.
     """
 
     token: str
@@ -171,7 +71,7 @@ class BatchJob:
     content: bytes
     cwd: str
     options: Sequence[str] = ()
-    ours: bool = False
+    is_monitor_job: bool = False
 
     @contextmanager
     def for_sbatch(self) -> Iterator[str]:
@@ -191,15 +91,15 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
 
     `elsewhere`: where this one is refused, another place may be allowed to.
     """
-    token, is_held = job.token, held.is_needed(experiment, job.path)
+    token, is_held = job.token, _is_held_first(experiment, job.path)
     options = [*job.options, *(["--hold"] if is_held else [])]
     with job.for_sbatch() as path:
-        answer = slurm.submit(sbatch.argv(path, options=options), cwd=job.cwd, ours=job.ours)
+        answer = slurm.submit(sbatch.argv(path, options=options), cwd=job.cwd, is_monitor_job=job.is_monitor_job)
     job_id, unknown = answer.job_id, answer.unknown
     if job_id is None and answer.doubtful:
         job_id, unknown = _look_for(experiment, slurm, token, otherwise_unknown=unknown)
     if job_id is not None:
-        # At once, and not when the lock can be had: the job may start any moment, and look for its own directory.
+        # At once, without waiting for the lock: the job may start any moment, and look for its own directory.
         scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
     if job_id is not None and is_held:
         try:
@@ -229,7 +129,7 @@ def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False)
 def _let_go(slurm: Slurm, job_id: JobId, launcher: bytes, options: Sequence[str]) -> str:
     own = read_head(launcher.decode(errors="surrogateescape")).options
     stays_held = "hold" in in_effect(own, slurm.environ, options)
-    return held.let_go(slurm, job_id, launcher, stays_held=stays_held)
+    return _release(slurm, job_id, launcher, stays_held=stays_held)
 
 
 def _look_for(
@@ -244,7 +144,7 @@ def _look_for(
 
 
 def confirm(experiment: Experiment, token: str | None, job_id: JobId | None) -> None:
-    """A job of ours that runs is one that Slurm took, whatever its submitter lived to write down.
+    """Put on record that Slurm took the monitor job that runs now, should its submitter have died before.
 
     Where that cannot be written now, it is left to `resolve`.
     """
@@ -261,10 +161,10 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
 
     SlurmUnavailableError if Slurm cannot be asked: without it nothing may be submitted again.
     """
-    found = experiment.ledger.entries()
-    orphans = [entry for entry in found if entry.is_open and entry.intent is not None and not _is_alive(entry.intent)]
+    entries = experiment.ledger.entries()
+    orphans = [entry for entry in entries if entry.is_open and entry.intent is not None and not _is_alive(entry.intent)]
     if not orphans:
-        return found
+        return entries
     submitted_at = {entry.token: entry.at for entry in orphans}
     jobs = _jobs_by_token(experiment, slurm, submitted_at)
     if len(jobs) < len(orphans):
@@ -275,7 +175,7 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
     exchanged = {e.token: _let_go_late(experiment, slurm, e.submission, jobs.get(e.token)) for e in orphans}
     with locked(experiment):
         known = experiment.ledger.index()
-        # Meanwhile somebody else may have resolved it, and even begun it again: that one is theirs.
+        # Meanwhile somebody else may have resolved it, and even begun it again.
         for entry in (entry for entry in orphans if known.of_token(entry.token) == entry):
             token, now = entry.token, time.time()
             job_id = jobs.get(token)
@@ -288,7 +188,7 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
 def _let_go_late(experiment: Experiment, slurm: Slurm, submission: Submission, job_id: JobId | None) -> str:
     """What its submitter did not live to do; returns why the job was cancelled, or ""."""
     path = scripts.launcher_of(experiment, submission.token, submission.script)
-    if job_id is None or not held.is_needed(experiment, path):
+    if job_id is None or not _is_held_first(experiment, path):
         return ""
     if not _is_pending(slurm, job_id):
         return ""  # its submitter lived to release it
@@ -325,12 +225,12 @@ def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[s
             f"active here; try again after: evalmon status {experiment.root}"
         )
     tokens = set(submitted_at)
-    found = {t: whole_job(r.job_id) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
+    job_ids = {t: whole_job(r.job_id) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
     for report in reports.changed(experiment.jobs, {}):
         for token in report.tokens & tokens:
-            found.setdefault(token, whole_job(report.job_id))
-    missing = {token: at for token, at in submitted_at.items() if token not in found}
-    return _in_accounts(slurm, missing) | found
+            job_ids.setdefault(token, whole_job(report.job_id))
+    missing = {token: at for token, at in submitted_at.items() if token not in job_ids}
+    return _in_accounts(slurm, missing) | job_ids
 
 
 def _in_accounts(slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, JobId]:
@@ -365,3 +265,41 @@ def _is_alive(intent: Intent) -> bool:
         return process.create_time() <= intent.at and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _is_held_first(experiment: Experiment, launcher: str) -> bool:
+    """Whether the launcher at this path is submitted held: others could exchange it while sbatch reads it.
+
+    A script that asks Slurm for its own path has its launcher in EXP/evalmon, and sbatch opens that by its path. What
+    Slurm has spooled nobody can change any more.
+    """
+    return scripts.is_by_path(launcher) and next(exposed(experiment.root), None) is not None
+
+
+def _release(slurm: Slurm, job_id: JobId, launcher: bytes, *, stays_held: bool) -> str:
+    """Release the job if Slurm has spooled this launcher, else cancel it; returns why it was cancelled, or "".
+
+    `stays_held`: the user wants it held.
+
+    Raises:
+        SlurmUnavailableError: Slurm does not answer; the job is held still.
+    """
+    spooled = slurm.batch_script(job_id)
+    if isinstance(spooled, Failure):
+        _give_up_for_now(job_id, spooled)
+        why = f"Slurm does not show its script ({spooled.line})"
+    elif spooled.rstrip("\n") == launcher.decode(errors="replace").rstrip("\n"):
+        failure = None if stays_held else slurm.release(job_id)
+        if failure is None:
+            return ""
+        _give_up_for_now(job_id, failure)
+        why = f"it cannot be released ({failure.line})"
+    else:
+        why = "somebody exchanged its script while sbatch read it"
+    slurm.cancel([job_id])
+    return f"job {job_id} was cancelled before it ran: {why}"
+
+
+def _give_up_for_now(job_id: JobId, failure: Failure) -> None:
+    if failure.kind is Kind.NO_NEWS:
+        raise SlurmUnavailableError(f"job {job_id} is held until its script has been looked at ({failure.line})")

@@ -6,19 +6,17 @@ Nothing here waits: an attempt that has no figures yet is left for a later step,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
+from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.facts import Measurement
-from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
+from evalmon_agent.tracking.wanted import Unmeasured
 from evalmon_agent.words.job_id import parse_job_id
 
 Key = tuple[str, str, float | None, int | None]
@@ -43,8 +41,7 @@ class _Tries:
 class Measurer:
     """Captures figures for one process. `retry_delay_s`: between the two tries of seff."""
 
-    experiment: Experiment
-    slurm: Slurm
+    session: Session
     retry_delay_s: float
     _tries: dict[Key, _Tries] = field(default_factory=dict)
     _seff_works: bool | None = None
@@ -52,26 +49,26 @@ class Measurer:
     _seff_silent: int = 0
 
     def step(
-        self, state: ExperimentState, *, clock: Callable[[], float], until: float, final: bool = False
+        self, unmeasured: Iterable[Unmeasured], *, clock: Callable[[], float], until: float, final: bool = False
     ) -> list[Measurement]:
         """What can be measured now, one seff after another until `until` (epoch).
 
         `final`: wait no longer, and leave out seff where accounting has the figures.
         """
         found = []
-        for owed in unmeasured(state):
+        for owed in unmeasured:
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
-                evidence = collect(self.experiment, owed, self._reader, slurm=self.slurm)
+                evidence = collect(self.session.experiment, owed, self._reader, slurm=self.session.slurm)
                 name, job_id, submitted_at, restart = owed.key
                 found.append(Measurement(name, job_id, submitted_at, figures, evidence, restart))
             if clock() >= until:
                 break
         return found
 
-    def next_at(self, state: ExperimentState) -> float | None:
+    def next_at(self, unmeasured: Iterable[Unmeasured]) -> float | None:
         """When the next step may bring something; None if nothing is owed."""
-        times = (self._due_at(owed) for owed in unmeasured(state))
+        times = (self._due_at(owed) for owed in unmeasured)
         return min((at for at in times if at is not None), default=None)
 
     def _due_at(self, owed: Unmeasured) -> float | None:
@@ -106,7 +103,7 @@ class Measurer:
         if job_id is None:
             tries.seff_done = True
             return None
-        done = self.slurm.efficiency(job_id)
+        done = self.session.slurm.efficiency(job_id)
         self._seff_silent = self._seff_silent + 1 if done.timed_out else 0
         if self._seff_silent >= _SILENT_AT_MOST:
             self._seff_works = False
@@ -123,7 +120,7 @@ class Measurer:
 
     def _has_seff(self) -> bool:
         if self._seff_works is None:
-            self._seff_works = self.slurm.has("seff")
+            self._seff_works = self.session.slurm.has("seff")
         return self._seff_works
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from operator import is_
 
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.our_jobs import active_jobs
+from evalmon_agent.jobs.monitor_jobs import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.tracking.alerts import newly_unreported
+from evalmon_agent.tracking.alerts import UNREPORTED, newly_unreported
+from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.helpers import take_helpers
 from evalmon_agent.tracking.records import Eval, ExperimentState, Outage
 from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.unsubmitted import take_waiting
-from evalmon_agent.tracking.waiting import action_for, newly_stuck, pending
+from evalmon_agent.tracking.waiting import action_for, newly_stuck, pending, told_as
 
 Block = list[str]
 _LISTED = 10
@@ -40,22 +42,26 @@ def outage(state: ExperimentState, failure: Failure | None, now: float, *, alert
     return found
 
 
-def unreported(state: ExperimentState, now: float, *, poll_interval_s: float) -> list[Block]:
+def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
     """One ALERT for each eval that runs without us: most likely our interpreter is not on its node."""
     fields = {
         "Interpreter": sys.executable,
         "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
     }
+    evals = newly_unreported(tracker.alertable(), now=now, poll_interval_s=poll_interval_s)
+    for ev in evals:
+        tracker.mark_alerted(ev, UNREPORTED)
     return [
         blocks.note(now, BlockKind.ALERT, f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
-        for ev in newly_unreported(state, now=now, poll_interval_s=poll_interval_s)
+        for ev in evals
     ]
 
 
-def stuck(state: ExperimentState, now: float, *, poll_interval_s: float) -> list[Block]:
+def stuck(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
     """One ALERT for each reason for which evals have been waiting for too long; a thousand tasks are one block."""
     by_reason: dict[str, list[Eval]] = {}
-    for ev, reason in newly_stuck(state, now=now, poll_interval_s=poll_interval_s):
+    for ev, reason in newly_stuck(tracker.alertable(), now=now, poll_interval_s=poll_interval_s):
+        tracker.mark_alerted(ev, told_as(reason))
         by_reason.setdefault(reason, []).append(ev)
     return [_stuck(reason, evals, now) for reason, evals in by_reason.items()]
 
@@ -86,8 +92,10 @@ def helpers(held: Held, entries: Sequence[Entry], experiment: Experiment, now: f
     """Take in which jobs are ours; COMPLETION_SUBMITTED for a completion job that is new, whoever submitted it."""
     state = held.state
     before = state.completion.job_id if state.completion is not None else None
-    take_waiting(state, entries)
-    take_helpers(state, entries)
+    if len(entries) != len(held.entries) or not all(map(is_, entries, held.entries)):
+        take_waiting(state, entries)
+        held.entries = entries
+    take_helpers(state, [entry for entry in entries if not entry.is_eval])
     job_id = state.completion.job_id if state.completion is not None else None
     if job_id in {None, before} or job_id in held.logged_completions:
         return []

@@ -9,34 +9,33 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat, Role
 from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.state import Held
 from evalmon_agent.files.append import complete, cut_torn, size_of
 from evalmon_agent.files.lock import WAIT_S
-from evalmon_agent.files.sweep import sweep
+from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import notices
-from evalmon_agent.monitor.ask import Answers, Clock, ask, read_local
+from evalmon_agent.monitor.ask import Answers, ask, read_local
 from evalmon_agent.monitor.event_blocks import blocks_of
 from evalmon_agent.monitor.unlock import locked_on_proof
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
-from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.helpers import take_presence
 from evalmon_agent.tracking.records import ExperimentState, Outbox
 from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
 from evalmon_agent.words.states import State
 
 Block = list[str]
@@ -58,32 +57,35 @@ class Observed:
 
 
 class Observer:
-    """Observes one experiment for one process. `clock` is epoch seconds."""
+    """Observes one experiment for one process."""
 
     def __init__(
         self,
-        experiment: Experiment,
-        slurm: Slurm,
-        settings: Settings,
+        session: Session,
         *,
         role: Role,
-        clock: Clock = time.time,
         lock_wait_s: float = WAIT_S,
     ) -> None:
-        self.experiment = experiment
-        self.slurm = slurm
-        self.settings = settings
-        self._clock = clock
+        self.session = session
+        self.experiment = session.experiment
+        self.slurm = session.slurm
+        self._clock = session.clock
         self._wait_s = lock_wait_s
         self._me = Heartbeat(
             role,
             socket.gethostname(),
             os.getpid(),
             own_job_id(os.environ),
-            started_at=clock(),
-            poll_interval_s=settings.poll_interval,
+            started_at=session.clock(),
+            poll_interval_s=session.settings.poll_interval,
         )
         self._uncounted = 0
+        self._held: Held | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the session, which may be another one by now."""
+        return self.session.settings
 
     def now(self) -> float:
         """Epoch seconds by this observer's clock."""
@@ -102,16 +104,18 @@ class Observer:
         wait_s = self.settings.poll_interval * _EARLY if at_least_s is None else at_least_s
         if not self._mark_poll(wait_s):
             return Observed(self.record(extra=extra), asked=False)
-        answers = ask(self.experiment, self.slurm, lost_after_s=self.settings.lost_after, clock=self._clock)
-        state = self._take(answers, extra=extra)
+        held = self._current() or state_file.read(self.experiment) or state_file.unsaved(self.experiment)
+        lost_after_s = self.settings.lost_after
+        answers = ask(self.experiment, self.slurm, held.tracker, lost_after_s=lost_after_s, clock=self._clock)
+        state = self._take(answers, held, extra=extra)
         return Observed(state, asked=True, queue=answers.facts.queue, failure=answers.failure)
 
     def record(self, *, measurements: Sequence[Measurement] = (), extra: Sequence[Block] = ()) -> ExperimentState:
         """Take in what the experiment's own files say, and `measurements`, without asking Slurm."""
 
-        def facts_for(state: ExperimentState) -> tuple[Facts, list[Entry]]:
-            local, found = read_local(self.experiment, state)
-            return Facts(local.registrations, local.reports, measurements=measurements), found
+        def facts_for(held: Held) -> tuple[Facts, list[Entry]]:
+            local, entries = read_local(self.experiment, held.tracker)
+            return Facts(local.registrations, local.reports, measurements=measurements), entries
 
         return self._transact(facts_for, before=extra)
 
@@ -119,14 +123,14 @@ class Observer:
         """Change the state under the lock; the blocks that `change` returns are logged exactly once."""
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
-            held = self._load(now)
+            held = self._hold(now)
             self._save(held, [*notices.set_aside(held, now), *change(held.state, now)])
             return held.state
 
     def last_word(self, new: Sequence[Block]) -> None:
         """Log this in the directory that we have, though the experiment's path leads to another one by now."""
         with locked(self.experiment, wait_s=self._wait_s, hurry=self.slurm.stopped, wherever_it_is=True):
-            self._save(self._load(self._clock()), list(new))
+            self._save(self._hold(self._clock()), list(new))
 
     def count_failure(self, error: str) -> None:
         """Count a poll that failed, in the heartbeat: now, or if that cannot be written with the next poll."""
@@ -134,6 +138,11 @@ class Observer:
         self._me.last_error = error
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             self._beat(heartbeat_file.load(self.experiment.observer))
+
+    def unmeasured(self, state: ExperimentState) -> Iterable[Unmeasured]:
+        """The attempts whose COMPUTE_METRICS is still owed."""
+        is_ours = self._held is not None and self._held.state is state
+        return self._held.tracker.unmeasured() if self._held is not None and is_ours else unmeasured(state)
 
     def _beat(self, last: Heartbeat | None) -> None:
         """Save the heartbeat, with what earlier observers counted and what we could not count before."""
@@ -159,45 +168,55 @@ class Observer:
             self._beat(last)
             return True
 
-    def _take(self, answers: Answers, *, extra: Sequence[Block]) -> ExperimentState:
+    def _take(self, answers: Answers, asked: Held, *, extra: Sequence[Block]) -> ExperimentState:
         failure = answers.failure
         if failure is not None:
             self.count_failure(failure.line)
 
-        def polled(state: ExperimentState, now: float) -> list[Block]:
-            found = notices.outage(state, failure, now, alert_after=self.settings.alert_after)
-            if answers.facts.queue is not None:
-                take_presence(state, answers.facts.queue)
-                found += notices.unreported(state, now, poll_interval_s=self.settings.poll_interval)
-                found += notices.stuck(state, now, poll_interval_s=self.settings.poll_interval)
-                found.append(blocks.status_check(now, counts(state)))
-            return found
+        def facts_for(held: Held) -> tuple[Facts, Sequence[Entry]]:
+            # Where nobody else saved meanwhile, this state has taken in the rest already.
+            return Facts(accounts=answers.facts.accounts) if held is asked else answers.facts, answers.entries
 
-        return self._transact(lambda _: (answers.facts, answers.entries), before=extra, polled=polled)
+        def polled(held: Held, now: float) -> list[Block]:
+            new = notices.outage(held.state, failure, now, alert_after=self.settings.alert_after)
+            if answers.facts.queue is not None:
+                take_presence(held.state, answers.facts.queue)
+                new += notices.unreported(held.tracker, now, poll_interval_s=self.settings.poll_interval)
+                new += notices.stuck(held.tracker, now, poll_interval_s=self.settings.poll_interval)
+                new.append(blocks.status_check(now, counts(held.state)))
+            return new
+
+        self._held = asked
+        return self._transact(facts_for, before=extra, polled=polled)
 
     def _transact(
         self,
-        facts_for: Callable[[ExperimentState], tuple[Facts, Sequence[Entry]]],
+        facts_for: Callable[[Held], tuple[Facts, Sequence[Entry]]],
         *,
         before: Sequence[Block] = (),
-        polled: Callable[[ExperimentState, float], list[Block]] | None = None,
+        polled: Callable[[Held, float], list[Block]] | None = None,
     ) -> ExperimentState:
         """Fold the facts in and log what follows; `polled` says what is told of the poll itself."""
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
-            held = self._load(now)
-            state = held.state
-            facts, found = facts_for(state)
-            events = fold(state, facts, lost_after_s=self.settings.lost_after)
-            ours = notices.helpers(held, found, self.experiment, now)
-            poll = polled(state, now) if polled is not None else []
-            happened = blocks_of(events, state, self.experiment, now=now)
+            held = self._hold(now)
+            facts, entries = facts_for(held)
+            held.tracker.take(facts)
+            events = held.tracker.events(lost_after_s=self.settings.lost_after)
+            ours = notices.helpers(held, entries, self.experiment, now)
+            poll = polled(held, now) if polled is not None else []
+            happened = blocks_of(events, held.state, self.experiment, now=now)
             self._save(held, [*notices.set_aside(held, now), *before, *poll, *happened, *ours])
-            return state
+            return held.state
 
-    def _load(self, now: float) -> state_file.Held:
-        """The state; what its outbox still owes the log is delivered first."""
-        held = state_file.Held(self.experiment, now=now)
+    def _current(self) -> Held | None:
+        """The state as we left it, if it is still the one in the file."""
+        return self._held if self._held is not None and self._held.is_current() else None
+
+    def _hold(self, now: float) -> Held:
+        """The state; what its outbox still owes the log is delivered first. It is kept only once it is saved."""
+        held = self._current() or state_file.hold(self.experiment, now=now)
+        self._held = None
         owed = held.state.outbox
         if owed is not None:
             complete(self.experiment.log, owed.offset, owed.text.encode(), mode=self.mode)
@@ -205,7 +224,7 @@ class Observer:
         cut_torn(self.experiment.log)
         return held
 
-    def _save(self, held: state_file.Held, new: list[Block]) -> None:
+    def _save(self, held: Held, new: list[Block]) -> None:
         """Save if a fact changed, with the new blocks in the outbox; then append them, then clear the outbox.
 
         Once the state is saved, the blocks are as good as logged: where the log cannot be written now, the next
@@ -213,9 +232,11 @@ class Observer:
         killed in the middle of that, the torn block is cut, and the next poll says the same.
         """
         text = blocks.join(new)
-        if not held.is_changed:
+        if not held.is_changed():
             if text:
                 complete(self.experiment.log, size_of(self.experiment.log), text.encode(), mode=self.mode)
+            held.is_saved()
+            self._held = held
             return
         held.state.outbox = Outbox(size_of(self.experiment.log), text) if text else None
         held.save(mode=self.mode)
@@ -224,6 +245,8 @@ class Observer:
                 complete(self.experiment.log, held.state.outbox.offset, text.encode(), mode=self.mode)
                 held.state.outbox = None
                 held.save(mode=self.mode)
+        held.set_aside = None
+        self._held = held
 
 
 def counts(state: ExperimentState) -> Counter[State]:

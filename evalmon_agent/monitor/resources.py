@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_ticks import last_tick
 from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.logbook import blocks
 from evalmon_agent.settings import Settings
 from evalmon_agent.tracking.records import ExperimentState

@@ -11,8 +11,8 @@ from evalmon_agent.experiment import heartbeat
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.lock import locked, release_for, stranded_holder
-from evalmon_agent.files.holder import Holder
 from evalmon_agent.files.lock import WAIT_S
+from evalmon_agent.files.marker import Holder
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure

@@ -1,4 +1,4 @@
-"""How Slurm is asked: each question is an argv, a run and a parse; a failure is data, never an exception."""
+"""Asks Slurm: each question is an argv, a run and a parse; a failure is data, never an exception."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.slurm import (
-    configuration,
     sacct,
     sbatch,
     scontrol,
     seff,
     sinfo,
     squeue,
-    submit_line,
     whereabouts,
 )
 from evalmon_agent.slurm.commands import Finished, find_program, run
-from evalmon_agent.slurm.environment import clean, for_evals, for_our_jobs
+from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
 from evalmon_agent.slurm.failures import Failure, Kind, classify
+from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, whole_job
-from evalmon_agent.words.stamps import parse_stamp
 
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
 LAST_ASK_TIMEOUT_S = 5.0
-"""For who is being ended: KillWait is 30 s by default."""
+"""For a process that is being ended: KillWait is 30 s by default."""
 SUBMIT_TIMEOUT_S = 300.0
 IDS_PER_CALL = 200
 
@@ -65,6 +63,7 @@ class Slurm:
         self._environ = dict(environ)
         self._asking = clean(environ)
         self._found: dict[str, str] = {}
+        self._squeue = squeue.Parser()
         self.stopped = stopped
 
     @property
@@ -88,7 +87,7 @@ class Slurm:
     def queue(self) -> squeue.SqueueAnswer | Failure:
         """All my jobs, ended ones too, in one call."""
         done = self._ask(squeue.argv())
-        return _failure(done) or squeue.parse(done.stdout)
+        return _failure(done) or self._squeue.parse(done.stdout)
 
     def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
         """All attempts of at most IDS_PER_CALL jobs, in one call."""
@@ -98,12 +97,12 @@ class Slurm:
         return _failure(done) or sacct.parse(done.stdout, delimiter=delimiter)
 
     def places_in_queue(self) -> list[whereabouts.Whereabouts]:
-        """Where my jobs run; none if that cannot be had."""
+        """Where my jobs run; none if Slurm does not answer."""
         done = self._ask(whereabouts.queue_argv())
         return [] if _failure(done) else whereabouts.parse_queue(done.stdout)
 
     def places_in_accounts(self, job_ids: Sequence[JobId]) -> list[whereabouts.Whereabouts]:
-        """Where at most IDS_PER_CALL jobs ran; none if that cannot be had."""
+        """Where at most IDS_PER_CALL jobs ran; none if Slurm does not answer."""
         delimiter = f"\x1f{os.urandom(4).hex()}"
         done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
         return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
@@ -116,11 +115,11 @@ class Slurm:
         if not self.has("sacct"):
             return {}
         delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(submit_line.argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
+        done = self._ask(sbatch.lookup_argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
         failure = _failure(done)
         if failure is None:
-            return submit_line.parse(done.stdout, delimiter=delimiter, tokens=tokens)
-        cannot_tell = failure.kind is Kind.ACCOUNTING_DISABLED or submit_line.is_unknown_field(done.stderr)
+            return sbatch.parse_lookup(done.stdout, delimiter=delimiter, tokens=tokens)
+        cannot_tell = failure.kind is Kind.ACCOUNTING_DISABLED or sbatch.is_unknown_field(done.stderr)
         return {} if cannot_tell else failure
 
     def efficiency(self, job_id: JobId) -> Finished:
@@ -134,12 +133,12 @@ class Slurm:
 
     def configuration(self) -> Mapping[str, str] | Failure:
         """The cluster's configuration, as the controller has it."""
-        done = self._ask(configuration.argv())
-        return _failure(done) or configuration.parse(done.stdout)
+        done = self._ask(scontrol.config_argv())
+        return _failure(done) or scontrol.parse_config(done.stdout)
 
     def version(self) -> tuple[int, int] | None:
         """Of which Slurm the commands are, as (24, 11)."""
-        return configuration.parse_version(self._ask(configuration.version_argv()).stdout)
+        return scontrol.parse_version(self._ask(scontrol.version_argv()).stdout)
 
     def node_memory(self) -> dict[str, int] | Failure:
         """{partition: bytes of its largest node}."""
@@ -152,7 +151,7 @@ class Slurm:
         return parse_stamp(done.stdout) if done.ok else None
 
     def is_preempted(self, job_id: JobId) -> bool:
-        """Whether this job of ours is being ended by preemption, for good; False where Slurm does not tell."""
+        """Whether this job is being ended by preemption, for good; False where Slurm does not say."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
         return done.ok and scontrol.is_preempted_for_good(done.stdout)
 
@@ -164,15 +163,15 @@ class Slurm:
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
         known = self.configuration()
-        return not isinstance(known, Failure) and configuration.gives_whole_nodes(known)
+        return not isinstance(known, Failure) and scontrol.gives_whole_nodes(known)
 
-    def submit(self, argv: Sequence[str], *, cwd: str, ours: bool = False) -> Submitted:
+    def submit(self, argv: Sequence[str], *, cwd: str, is_monitor_job: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
 
-        `ours`: the job is one of evalmon's, which says all it needs in its options; the user's SBATCH_GRES and the
-        like are meant for the evals.
+        `is_monitor_job`: its options say all that it needs; the user's SBATCH_GRES and the like are for the
+        evals.
         """
-        env = for_our_jobs(self._environ) if ours else for_evals(self._environ)
+        env = for_monitor_jobs(self._environ) if is_monitor_job else for_evals(self._environ)
         if "PWD" in env:
             env["PWD"] = cwd  # as after `cd`, before plain sbatch
         at = self._absolute(argv)
@@ -229,7 +228,7 @@ class Slurm:
         )
 
     def rename(self, job_id: JobId, name: str) -> Failure | None:
-        """Give one of our own jobs another name."""
+        """Give a job another name."""
         return _failure(self._ask(["scontrol", "update", f"JobId={job_id}", f"JobName={name}"]))
 
     def cancel(self, job_ids: Sequence[JobId]) -> Failure | None:

@@ -1,4 +1,4 @@
-"""The one door to other programs: run an argv, bounded in time and output, leaving no process behind."""
+"""Runs other programs, the one door to them: bounded in time and output, leaving no process behind."""
 
 from __future__ import annotations
 

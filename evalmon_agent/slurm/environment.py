@@ -1,10 +1,19 @@
-"""Which environment do Slurm's commands get, so that the user's settings change nothing of what we read."""
+"""Makes the environments of Slurm's commands: for questions, for sbatch now, and for evals that are submitted later.
+
+An eval that is submitted later gets the environment that it would have had at first. That travels in Slurm's memory
+only, as one variable of the monitor jobs' environment: whole, since a node's prolog, its shell and Slurm change theirs
+(TMPDIR, PATH, SLURM_*). On disk there is a digest, which tells whether one environment is the other; it leaves out what
+differs from one login session to the next and means nothing to an eval.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import zlib
 from collections.abc import Mapping
 
-from evalmon_agent.slurm.late_environment import CARRIER, pack, unpack
 from evalmon_agent.words.job_id import JobId, parse_job_id
 
 FOR_ASKING: Mapping[str, str] = {
@@ -46,6 +55,21 @@ _WHICH_CLUSTER = frozenset({"SLURM_CONF", "SLURM_CLUSTERS"})
 # `sbatch --wait` would last as long as the eval.
 _NEVER_SUBMITTED_WITH = frozenset({"SBATCH_WAIT"})
 
+CARRIER = "EVALMON_SUBMIT_ENVIRONMENT"
+
+# One string of an environment has 128 KiB (MAX_ARG_STRLEN), and Slurm keeps it for each job.
+_MAX_PACKED_BYTES = 96 * 1024
+_MAX_BYTES = 4 * 1024 * 1024
+
+_OF_A_SESSION = frozenset(
+    """
+    _ COLUMNS DBUS_SESSION_BUS_ADDRESS DISPLAY LINES OLDPWD PPID PWD SHLVL STY TERM TERM_PROGRAM TERM_PROGRAM_VERSION
+    TERM_SESSION_ID TMUX TMUX_PANE WINDOW WINDOWID XAUTHORITY COLORTERM VTE_VERSION ICEAUTHORITY SESSION_MANAGER
+    KRB5CCNAME
+    """.split()  # noqa: SIM905 - thirty quoted strings read worse
+)
+_OF_A_SESSION_PREFIXES = ("SSH_", "XDG_SESSION", "VSCODE_", "LC_TERMINAL", "BASH_FUNC_", "EVALMON_")
+
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment to ask squeue, sacct, scontrol, sinfo and seff with; which cluster is asked stays."""
@@ -65,7 +89,7 @@ def own_job_id(environ: Mapping[str, str]) -> JobId | None:
 def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str, str]:
     """The environment for sbatch, which hands it on to the job: hence nothing is added.
 
-    The user's SBATCH_* hold, as they do for the user's own sbatch. Inside a job, what Slurm said to that job is taken
+    The user's SBATCH_* hold, as they do for the user's own sbatch. Inside a job, what Slurm set for that job is taken
     out: it would bind the new job to the old one's memory, CPUs and GPUs.
     """
     kept = {name: value for name, value in environ.items() if name not in _NEVER_SUBMITTED_WITH}
@@ -80,11 +104,11 @@ def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str,
 
 
 def for_evals(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment that an eval's sbatch gets, called by hand or by a command of ours."""
+    """The environment that an eval's sbatch gets, called by hand or by evalmon."""
     return for_submission(environ, inside_job="SLURM_JOB_ID" in environ)
 
 
-def for_our_jobs(environ: Mapping[str, str]) -> dict[str, str]:
+def for_monitor_jobs(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of sbatch for one of evalmon's jobs: its options say all that it needs, so without SBATCH_*.
 
     It carries that of the evals, for those submitted later.
@@ -96,5 +120,41 @@ def for_our_jobs(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def carried(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """In a job of ours: the evals' environment that it carries; None where a site let it not through."""
+    """In a monitor job: the environment of the evals that it carries; None where the site did not let it through."""
     return unpack(environ.get(CARRIER, ""))
+
+
+def pack(environ: Mapping[str, str]) -> str | None:
+    """The environment as one printable text; None if it is too large for that."""
+    plain = "\0".join(f"{name}={value}" for name, value in environ.items() if name != CARRIER)
+    packed = base64.b85encode(zlib.compress(plain.encode(errors="surrogateescape"), 9))
+    return packed.decode() if len(packed) <= _MAX_PACKED_BYTES else None
+
+
+def unpack(text: str) -> dict[str, str] | None:
+    """What was packed; None for anything else."""
+    try:
+        inflater = zlib.decompressobj()
+        plain = inflater.decompress(base64.b85decode(text), _MAX_BYTES)
+    except (ValueError, binascii.Error, zlib.error):
+        return None
+    if not inflater.eof:
+        return None
+    pairs = (entry.partition("=") for entry in plain.decode(errors="surrogateescape").split("\0") if entry)
+    return {name: value for name, _, value in pairs}
+
+
+def digest(environ: Mapping[str, str], *, salt: str) -> str:
+    """`salt:hash`; two environments have the same one if an eval cannot tell them apart."""
+    kept = sorted(item for item in environ.items() if not _is_of_a_session(item[0]))
+    plain = "\0".join([salt, *(f"{name}={value}" for name, value in kept)])
+    return f"{salt}:{hashlib.sha256(plain.encode(errors='surrogateescape')).hexdigest()}"
+
+
+def is_same(environ: Mapping[str, str], digested: str) -> bool:
+    """Whether this is the environment of that digest."""
+    return digest(environ, salt=digested.partition(":")[0]) == digested
+
+
+def _is_of_a_session(name: str) -> bool:
+    return name in _OF_A_SESSION or name.startswith(_OF_A_SESSION_PREFIXES)

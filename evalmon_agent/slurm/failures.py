@@ -1,4 +1,4 @@
-"""Why is an answer of Slurm's no answer: its exit status and messages as one of a few kinds."""
+"""Classifies what a failed Slurm command printed, by exit status and messages, as one of a few kinds."""
 
 from __future__ import annotations
 

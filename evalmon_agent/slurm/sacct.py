@@ -1,44 +1,25 @@
-"""What does accounting say of these jobs: the argv, and its rows as one record per attempt."""
+"""Asks sacct about jobs: the argv, and its rows as one record per attempt."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from evalmon_agent.slurm import sacct_usage as usage
-from evalmon_agent.slurm.sacct_rows import Row, read_rows
-from evalmon_agent.words import durations
+from evalmon_agent.words import durations, sizes
+from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, expand_pending, split_step
-from evalmon_agent.words.numbers import count
-from evalmon_agent.words.stamps import parse_stamp
+from evalmon_agent.words.sizes import count
 from evalmon_agent.words.states import TERMINAL, State, parse_state
 
 # Known to every sacct since 18.08: one unknown field fails the whole call. JobName last: it may hold
 # newlines and delimiters.
-FIELDS = (
-    "JobID",
-    "JobIDRaw",
-    "Cluster",
-    "User",
-    "State",
-    "ExitCode",
-    "DerivedExitCode",
-    "Submit",
-    "Start",
-    "End",
-    "ElapsedRaw",
-    "TimelimitRaw",
-    "AllocCPUS",
-    "NNodes",
-    "NTasks",
-    "TotalCPU",
-    "ReqMem",
-    "MaxRSS",
-    "AllocTRES",
-    "TRESUsageInTot",
-    "TRESUsageInMax",
-    "NodeList",
-    "JobName",
+FIELDS = tuple(
+    """
+    JobID JobIDRaw Cluster User State ExitCode DerivedExitCode Submit Start End ElapsedRaw TimelimitRaw AllocCPUS
+    NNodes NTasks TotalCPU ReqMem MaxRSS AllocTRES TRESUsageInTot TRESUsageInMax NodeList JobName
+    """.split()  # noqa: SIM905 - twenty quoted strings read worse
 )
 DELIMITER = "\x1f"
 
@@ -59,6 +40,17 @@ _SURELY_RAN = frozenset(
 )
 _NO_TIME = frozenset({"", "Unknown", "None"})
 _NO_NODES = frozenset({"", "None assigned", "(null)", "None", "Unknown"})
+
+# A row that starts must show these on its first line, where they are asked for: a line `123` inside a
+# job's name is no row.
+_ANCHORS = ("JobID", "JobIDRaw", "State")
+
+_LINE = re.compile(r"[^\n]+")
+# What one job's texts may hold; a name has no more.
+_MAX_LINES = 1000
+
+Row = Mapping[str, str]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,23 +113,76 @@ def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMIT
     bad_rows = 0
     if "JobID" not in fields or not delimiter:
         return SacctAnswer((), len(text.splitlines()))
-    for row in read_rows(text, fields=fields, delimiter=delimiter):
-        found = None if row is None else split_step(row["JobID"])
+    for row in _rows(text, fields=fields, delimiter=delimiter):
+        parsed = None if row is None else split_step(row["JobID"])
         if row is None:
             bad_rows += 1
-        elif found is None:
+        elif parsed is None:
             pending = _pending_range(row, at_most=_MAX_EXPANDED - len(jobs))
             bad_rows += not pending
             jobs += _folded(attempt) + pending
             attempt = []
-        elif found[1] is None:
+        elif parsed[1] is None:
             jobs += _folded(attempt)
             attempt = [row]
-        elif attempt and split_step(attempt[0]["JobID"]) == (found[0], None):
+        elif attempt and split_step(attempt[0]["JobID"]) == (parsed[0], None):
             attempt.append(row)
         else:
             bad_rows += 1
     return SacctAnswer(tuple(jobs + _folded(attempt)), bad_rows)
+
+
+def _rows(text: str, *, fields: Sequence[str], delimiter: str) -> Iterator[Row | None]:
+    """The rows, cut into named columns, None for each that cannot be read; a header line is passed over.
+
+    sacct escapes nothing. A line that starts no row goes on with the one above it: where that one lacks
+    columns, in the middle of it; otherwise in its last column, unless it looks like the torn start of a row.
+    """
+    anchors = [fields.index(name) for name in _ANCHORS if name in fields]
+    header = list(fields)
+    open_lines: list[str] = []
+    columns = 0
+    for match in _LINE.finditer(text):
+        line = match[0]
+        cells = line.split(delimiter)
+        if cells[: len(header)] == header:
+            continue
+        if _starts_row(cells, anchors):
+            if open_lines:
+                yield _named("\n".join(open_lines), fields, delimiter)
+            open_lines, columns = [line], len(cells)
+        elif 0 < len(open_lines) < _MAX_LINES and (columns < len(fields) or not _is_torn(cells, anchors)):
+            open_lines.append(line)
+            columns += len(cells) - 1
+        elif line.strip():
+            yield None
+    if open_lines:
+        yield _named("\n".join(open_lines), fields, delimiter)
+
+
+def _starts_row(cells: list[str], anchors: list[int]) -> bool:
+    return len(cells) > max(anchors) and _is_id(cells[anchors[0]])
+
+
+def _is_torn(cells: list[str], anchors: list[int]) -> bool:
+    return len(cells) > 1 and anchors[0] < len(cells) and _is_id(cells[anchors[0]])
+
+
+def _is_id(text: str) -> bool:
+    """Whether the text names a job, a step or a range of pending tasks, in full or cut."""
+    head, bracket, tasks = text.partition("_[")
+    if bracket:
+        return head.isdecimal() and head.isascii() and not set(tasks) - set("0123456789,-:%.]")
+    return split_step(text) is not None
+
+
+def _named(record: str, fields: Sequence[str], delimiter: str) -> Row | None:
+    cells = record.split(delimiter, len(fields))
+    if len(cells) > len(fields):
+        # Too many: without -P each line ends in a delimiter; with it, the name at the end holds some.
+        more = cells.pop()
+        cells[-1] += delimiter + more if more else ""
+    return dict(zip(fields, cells, strict=True)) if len(cells) == len(fields) else None
 
 
 def _pending_range(row: Row, *, at_most: int) -> list[SacctJob]:
@@ -149,8 +194,8 @@ def _pending_range(row: Row, *, at_most: int) -> list[SacctJob]:
 
 
 def _folded(attempt: Sequence[Row]) -> list[SacctJob]:
-    found = split_step(attempt[0]["JobID"]) if attempt else None
-    return [] if found is None else [_job(found[0], attempt[0], attempt[1:])]
+    parsed = split_step(attempt[0]["JobID"]) if attempt else None
+    return [] if parsed is None else [_job(parsed[0], attempt[0], attempt[1:])]
 
 
 def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
@@ -173,12 +218,12 @@ def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
         ended_at=None if state in _NOT_OVER else parse_stamp(row.get("End", "")),
         elapsed_s=elapsed_s,
         time_limit_s=_time_limit(row),
-        cpus=usage.cpus(row),
-        nodes=usage.nodes(row),
-        gpus=usage.gpus(row),
-        total_cpu_s=usage.total_cpu_s(row, steps) if ran else None,
-        memory_used_bytes=usage.memory_used_bytes((row, *steps)) if ran else None,
-        memory_requested_bytes=usage.memory_requested_bytes(row),
+        cpus=_cpus(row),
+        nodes=_nodes(row),
+        gpus=_gpus(row),
+        total_cpu_s=_total_cpu_s(row, steps) if ran else None,
+        memory_used_bytes=_memory_used_bytes((row, *steps)) if ran else None,
+        memory_requested_bytes=_memory_requested_bytes(row),
         node_list=_node_list(row),
         ran=ran,
         name=row.get("JobName"),
@@ -234,3 +279,71 @@ def _time_limit(row: Row) -> float | None:
 def _exit(text: str) -> tuple[int | None, int | None]:
     status, _, signal = text.partition(":")
     return count(status), count(signal) or None
+
+
+def _cpus(row: Row) -> int | None:
+    """The allocated CPUs; Slurm counts threads, as seff does."""
+    return count(row.get("AllocCPUS", "")) or count(_allocated(row).get("cpu", ""))
+
+
+def _nodes(row: Row) -> int | None:
+    """The allocated nodes."""
+    return count(row.get("NNodes", "")) or count(_allocated(row).get("node", ""))
+
+
+def _gpus(row: Row) -> int | None:
+    """The allocated GPUs; None also where the cluster does not account for them.
+
+    `gres/gpu:a100=1,gres/gpu=1` is one GPU: the typed counts matter only without the plain one.
+    """
+    allocated = _allocated(row)
+    plain = count(allocated.get("gres/gpu", ""))
+    typed = _known(count, (value for key, value in allocated.items() if key.startswith("gres/gpu:")))
+    return sum(typed) if plain is None and typed else plain
+
+
+def _total_cpu_s(row: Row, steps: Sequence[Row]) -> float | None:
+    """CPU seconds of the job row, which is the sum of its steps; that sum where the row says 0."""
+    whole = durations.parse(row.get("TotalCPU", ""))
+    if whole:
+        return whole
+    parts = _known(durations.parse, (step.get("TotalCPU", "") for step in steps))
+    return sum(parts) if parts else whole
+
+
+def _memory_used_bytes(rows: Iterable[Row]) -> int | None:
+    """The largest step's; no process uses nothing, so a 0 says that nobody looked (host OOM, short jobs)."""
+    return max((used for row in rows if (used := _step_memory(row))), default=None)
+
+
+def _memory_requested_bytes(row: Row) -> int | None:
+    """What the job was given; None for `--mem=0`, all that the nodes have: how much is not said."""
+    allocated = sizes.parse_sacct(_allocated(row).get("mem", ""))
+    if allocated:
+        return allocated
+    size, per = sizes.parse_requested(row.get("ReqMem", "")) or (None, None)
+    times = {None: 1, "cpu": _cpus(row), "node": _nodes(row)}[per]
+    return None if not size or times is None else size * times
+
+
+def _step_memory(row: Row) -> int | None:
+    total = sizes.parse_sacct(_tres(row.get("TRESUsageInTot", "")).get("mem", ""))
+    if total:
+        return total
+    largest = sizes.parse_sacct(row.get("MaxRSS", ""))
+    if not largest:
+        largest = sizes.parse_sacct(_tres(row.get("TRESUsageInMax", "")).get("mem", ""))
+    # MaxRSS is one task's: eight tasks of 1.9 GB need 14.9 GB.
+    return None if largest is None else largest * (count(row.get("NTasks", "")) or 1)
+
+
+def _allocated(row: Row) -> dict[str, str]:
+    return _tres(row.get("AllocTRES", ""))
+
+
+def _tres(text: str) -> dict[str, str]:
+    return {key: value for key, equals, value in (part.partition("=") for part in text.split(",")) if equals}
+
+
+def _known(parse_one: Callable[[str], _T | None], texts: Iterable[str]) -> list[_T]:
+    return [value for value in map(parse_one, texts) if value is not None]

@@ -1,9 +1,13 @@
-"""Which option of sbatch is meant: arguments as getopt_long reads them, by long name."""
+"""Reads sbatch's options by long name, as getopt_long does, and the files that --output and --error name."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+
+from evalmon_agent.words.job_id import JobId, task_of, whole_job
 
 # sbatch(1), up to 25.05.
 _WITH_VALUE = frozenset(
@@ -38,47 +42,20 @@ _RENAMED = MappingProxyType(
         "workdir": "chdir",
     }
 )
-_SHORT = MappingProxyType(
-    {
-        "A": "account",
-        "a": "array",
-        "B": "extra-node-info",
-        "b": "begin",
-        "C": "constraint",
-        "c": "cpus-per-task",
-        "D": "chdir",
-        "d": "dependency",
-        "e": "error",
-        "F": "nodefile",
-        "G": "gpus",
-        "H": "hold",
-        "h": "help",
-        "i": "input",
-        "J": "job-name",
-        "k": "no-kill",
-        "L": "licenses",
-        "M": "clusters",
-        "m": "distribution",
-        "N": "nodes",
-        "n": "ntasks",
-        "O": "overcommit",
-        "o": "output",
-        "p": "partition",
-        "Q": "quiet",
-        "q": "qos",
-        "S": "core-spec",
-        "s": "oversubscribe",
-        "t": "time",
-        "V": "version",
-        "v": "verbose",
-        "W": "wait",
-        "w": "nodelist",
-        "x": "exclude",
-    }
+_SHORT: Mapping[str, str] = dict(
+    pair.split("=")
+    for pair in """
+    A=account a=array B=extra-node-info b=begin C=constraint c=cpus-per-task D=chdir d=dependency e=error F=nodefile
+    G=gpus H=hold h=help i=input J=job-name k=no-kill L=licenses M=clusters m=distribution N=nodes n=ntasks
+    O=overcommit o=output p=partition Q=quiet q=qos S=core-spec s=oversubscribe t=time V=version v=verbose W=wait
+    w=nodelist x=exclude
+    """.split()  # noqa: SIM905 - thirty quoted strings read worse
 )
 
 _VARIABLE = "SBATCH_"
 _NAMED_OTHERWISE = MappingProxyType({"timelimit": "time", "array-inx": "array", "mem-per-node": "mem"})
+
+_SPECIFIER = re.compile(r"%(?P<width>\d{0,2})(?P<letter>[A-Za-z%])")
 
 
 def in_effect(script: Mapping[str, str], environ: Mapping[str, str], given: Sequence[str] = ()) -> dict[str, str]:
@@ -119,6 +96,44 @@ def by_long_name(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
+def output_path(options: Mapping[str, str], job_id: JobId, *, raw_id: int | None, name: str, folder: str) -> str | None:
+    """The file of a batch job's stdout (sbatch(1), FILENAME PATTERN); None where only Slurm knows it.
+
+    `options`: the script's #SBATCH options; `folder`: where it was submitted; `name`: the job's name.
+    """
+    number, task = whole_job(job_id), task_of(job_id)
+    default = "slurm-%j.out" if task is None else "slurm-%A_%a.out"
+    pattern = options.get("output") or default
+    folder = os.path.join(folder, options.get("chdir", ""))
+    if "\\" in pattern:
+        return os.path.join(folder, pattern.replace("\\", ""))
+    own_id = str(raw_id) if raw_id is not None else (number if task is None else None)
+    values = {
+        "%": "%",
+        "A": number,
+        "a": None if task is None else str(task),
+        "j": own_id,
+        "J": own_id,
+        "x": name,
+    }
+    expanded = _expand(pattern, values)
+    return None if expanded is None else os.path.join(folder, expanded)
+
+
+def path_beforehand(options: Mapping[str, str], which: str, *, name: str, user: str, folder: str) -> str | None:
+    """The file of --output or --error (`which`) of a job that is not submitted yet; None if its directory is not known.
+
+    In the file's own name, what only a job has stays as it is (`%j`).
+    """
+    pattern = options.get(which) or "slurm-%j.out"
+    folder = os.path.join(folder, options.get("chdir", ""))
+    if "\\" in pattern:
+        return os.path.join(folder, pattern.replace("\\", ""))
+    directory, slash, file = pattern.rpartition("/")
+    expanded = _expand(directory + slash, {"%": "%", "x": name, "u": user})
+    return None if expanded is None else os.path.join(folder, expanded, file)
+
+
 def _full_name(name: str) -> str:
     """getopt_long takes `--part` for `--partition`, where only one option starts like that."""
     if name in _LONG:
@@ -138,3 +153,16 @@ def _read_cluster(letters: str, options: dict[str, str]) -> str | None:
             return None if options[name] else name
         options[name] = ""
     return None
+
+
+def _expand(pattern: str, values: Mapping[str, str | None]) -> str | None:
+    parts: list[str] = []
+    at = 0
+    for match in _SPECIFIER.finditer(pattern):
+        value = values.get(match["letter"])
+        if value is None:
+            return None
+        width = int(match["width"] or 0)
+        parts += [pattern[at : match.start()], value.zfill(width) if value.isdecimal() else value]
+        at = match.end()
+    return "".join([*parts, pattern[at:]])

@@ -1,4 +1,4 @@
-"""What does sbatch read in a batch script: its shebang, its leading comments, its #SBATCH options.
+"""Reads of a batch script what sbatch reads: its shebang, its leading comments, its #SBATCH options.
 
 As sbatch does it (_opt_batch_script and get_argument in src/sbatch/opt.c; tried on 22.05): lines that start
 with `#SBATCH` up to the first line that is neither comment nor blank; all their arguments make one argv.
@@ -41,12 +41,12 @@ def read_head(text: str) -> ScriptHead:
     words: list[str] = []
     is_het = False
     for line in lines:
-        found = list(_arguments(line))
+        arguments = list(_arguments(line))
         # sbatch reads no further in a line that has the bare word; at its start it begins a component.
-        at = next((i for i, (_, raw) in enumerate(found) if raw.lower() in _SEPARATORS), len(found))
-        is_het = is_het or (bool(found) and at == 0)
+        at = next((i for i, (_, raw) in enumerate(arguments) if raw.lower() in _SEPARATORS), len(arguments))
+        is_het = is_het or (bool(arguments) and at == 0)
         if not is_het:
-            words += [argument for argument, _ in found[:at]]
+            words += [argument for argument, _ in arguments[:at]]
     return ScriptHead(
         shebang=shebang,
         leading_lines=tuple(lines),
@@ -69,8 +69,8 @@ def _leading(text: str) -> Iterator[str]:
     while start < len(text):
         end = text.find("\n", start)
         line = text[start:] if end < 0 else text[start:end]
-        said = line.lstrip(_BLANKS)
-        if said and not said.startswith("#"):
+        stripped = line.lstrip(_BLANKS)
+        if stripped and not stripped.startswith("#"):
             return
         yield line
         start += len(line) + 1

@@ -1,4 +1,4 @@
-"""What does seff say of a finished job: the argv, its report as a record, and whether to believe it."""
+"""Asks seff about a finished job: the argv, its report as a record, and whether to believe it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.words import durations, sizes
 from evalmon_agent.words.job_id import JobId
-from evalmon_agent.words.numbers import count
+from evalmon_agent.words.sizes import count
 from evalmon_agent.words.states import TERMINAL, parse_state
 
 _KEYS = frozenset(
@@ -83,32 +83,32 @@ def argv(job_id: JobId) -> list[str]:
 
 def parse(stdout: str) -> SeffReport | None:
     """The first report in the text, its lines in any order, noise between them; None if it has none."""
-    said = _said(stdout)
-    if not said:
+    fields = _fields(stdout)
+    if not fields:
         return None
-    state = _STATE.match(said.get("State", ""))
-    user, _, group = said.get("User/Group", "").partition("/")
-    cpu_pct, cpu_part, core_walltime = _share(said.get("CPU Efficiency", ""))
-    mem_pct, mem_part, mem_whole = _share(said.get("Memory Efficiency") or said.get("Mem Efficiency", ""))
-    _, wall_part, limit = _share(said.get("Job Wall-time", ""))
-    wall_clock_s = _seconds(said.get("Job Wall-clock time", wall_part))
+    state = _STATE.match(fields.get("State", ""))
+    user, _, group = fields.get("User/Group", "").partition("/")
+    cpu_pct, cpu_part, core_walltime = _share(fields.get("CPU Efficiency", ""))
+    mem_pct, mem_part, mem_whole = _share(fields.get("Memory Efficiency") or fields.get("Mem Efficiency", ""))
+    _, wall_part, limit = _share(fields.get("Job Wall-time", ""))
+    wall_clock_s = _seconds(fields.get("Job Wall-clock time", wall_part))
     core_walltime_s = _seconds(core_walltime)
     return SeffReport(
-        job_id=said.get("Job ID"),
-        array_job_id=said.get("Array Job ID"),
-        cluster=said.get("Cluster"),
+        job_id=fields.get("Job ID"),
+        array_job_id=fields.get("Array Job ID"),
+        cluster=fields.get("Cluster"),
         user=user or None,
         group=group or None,
         state=state[1] if state else None,
         exit_code=int(state[2]) if state and state[2] else None,
-        nodes=count(said.get("Nodes", "")),
-        cores=_cores(said, core_walltime_s=core_walltime_s, wall_clock_s=wall_clock_s),
-        cpu_utilized_s=_seconds(said.get("CPU Utilized", cpu_part)),
+        nodes=count(fields.get("Nodes", "")),
+        cores=_cores(fields, core_walltime_s=core_walltime_s, wall_clock_s=wall_clock_s),
+        cpu_utilized_s=_seconds(fields.get("CPU Utilized", cpu_part)),
         cpu_efficiency_pct=cpu_pct,
         core_walltime_s=core_walltime_s,
         wall_clock_s=wall_clock_s,
-        time_limit_s=_seconds(said.get("Requested wall clock time", limit)),
-        mem_utilized_bytes=_bytes(said.get("Memory Utilized", mem_part)),
+        time_limit_s=_seconds(fields.get("Requested wall clock time", limit)),
+        mem_utilized_bytes=_bytes(fields.get("Memory Utilized", mem_part)),
         mem_efficiency_pct=mem_pct,
         mem_requested_bytes=_bytes(mem_whole),
     )
@@ -137,17 +137,17 @@ def is_broken(returncode: int, stdout: str, stderr: str) -> bool:
     return returncode in _NO_SUCH_COMMAND or bool(_BROKEN.search(stdout) or _BROKEN.search(stderr))
 
 
-def _said(stdout: str) -> dict[str, str]:
-    said: dict[str, str] = {}
+def _fields(stdout: str) -> dict[str, str]:
+    fields: dict[str, str] = {}
     for line in stdout.splitlines():
         key, colon, value = line.strip(" \t#").partition(":")
         if line.strip() == _OTHER_TOOL:
             return {}
-        if key == "Job ID" and key in said:
+        if key == "Job ID" and key in fields:
             break
         if colon and key in _KEYS and value.strip():
-            said.setdefault(key, value.strip())
-    return said
+            fields.setdefault(key, value.strip())
+    return fields
 
 
 def _share(text: str) -> tuple[float | None, str, str]:
@@ -168,12 +168,12 @@ def _bytes(text: str) -> int | None:
     return sizes.parse_seff(match[0]) if match else None
 
 
-def _cores(said: dict[str, str], *, core_walltime_s: float | None, wall_clock_s: float | None) -> int | None:
+def _cores(fields: dict[str, str], *, core_walltime_s: float | None, wall_clock_s: float | None) -> int | None:
     """`Cores per node` is rounded down, so the total comes from the times where they say it."""
-    cores = count(said.get("Cores", ""))
+    cores = count(fields.get("Cores", ""))
     if cores is not None:
         return cores
     if core_walltime_s and wall_clock_s:
         return round(core_walltime_s / wall_clock_s)
-    nodes, per_node = count(said.get("Nodes", "")), count(said.get("Cores per node", ""))
+    nodes, per_node = count(fields.get("Nodes", "")), count(fields.get("Cores per node", ""))
     return None if nodes is None or per_node is None else nodes * per_node

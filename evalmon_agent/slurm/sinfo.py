@@ -1,11 +1,12 @@
-"""What does sinfo say of the partitions: the argv, and its rows as records."""
+"""Asks sinfo about the partitions: the argv, and its rows as records."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.words import durations
-from evalmon_agent.words.numbers import count
+from evalmon_agent.words.sizes import count
 
 _FORMAT = "%P\x1f%l\x1f%h\x1f%L"
 
@@ -32,7 +33,7 @@ def argv() -> list[str]:
 
 def parse(text: str) -> tuple[Partition, ...]:
     """Every row of `argv()`'s answer; a row that is none is left out, and each partition stands once."""
-    found: dict[str, Partition] = {}
+    partitions: dict[str, Partition] = {}
     for line in text.splitlines():
         fields = line.split("\x1f")
         if len(fields) == 4:
@@ -42,8 +43,8 @@ def parse(text: str) -> tuple[Partition, ...]:
             exclusive = shared.upper().startswith("EXCLUSIVE")
             oversubscribed = shared.upper().startswith(("FORCE", "YES"))
             limit_s, default_s = durations.parse(limit), durations.parse(default)
-            found[name] = Partition(name, is_default, limit_s, exclusive, oversubscribed, default_s)
-    return tuple(found.values())
+            partitions[name] = Partition(name, is_default, limit_s, exclusive, oversubscribed, default_s)
+    return tuple(partitions.values())
 
 
 def memory_argv() -> list[str]:
@@ -53,11 +54,23 @@ def memory_argv() -> list[str]:
 
 def parse_memory(text: str) -> dict[str, int]:
     """{partition: bytes of its largest node}; what is no number is left out."""
-    found: dict[str, int] = {}
+    largest: dict[str, int] = {}
     for line in text.splitlines():
         name, separator, megabytes = line.partition("\x1f")
         mebibytes = count(megabytes.strip().removesuffix("+"))
         if separator and mebibytes is not None:
             name = name.strip().removesuffix("*")
-            found[name] = max(found.get(name, 0), mebibytes * 1024**2)
-    return found
+            largest[name] = max(largest.get(name, 0), mebibytes * 1024**2)
+    return largest
+
+
+def is_exclusive(partition: str | None, partitions: Sequence[Partition], *, linear: bool = False) -> bool:
+    """Whether a small job takes a whole node there, which a sidecar must not. `linear`: the cluster's select/linear."""
+    named = named_partitions(partition, partitions)
+    return any(p.exclusive or (linear and not p.oversubscribed) for p in named) or (linear and not named)
+
+
+def named_partitions(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
+    """Those that `--partition=a,b` names; without it, the default one."""
+    names = partition.split(",") if partition else []
+    return [p for p in partitions if (p.name in names if names else p.is_default)]

@@ -1,4 +1,4 @@
-"""What does squeue say of my jobs: the argv, and its rows as records."""
+"""Asks squeue about my jobs: the argv, and its rows as records."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 from evalmon_agent.words import durations
+from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, parse_job_id
-from evalmon_agent.words.numbers import count
-from evalmon_agent.words.stamps import parse_stamp
+from evalmon_agent.words.sizes import count
 from evalmon_agent.words.states import TERMINAL, State, parse_state
 
 # A record starts with \x1e, so that a newline in a name starts none; the name comes last, so that a
@@ -74,16 +74,30 @@ def end_argv(job_id: JobId) -> list[str]:
 
 def parse(text: str) -> SqueueAnswer:
     """Every row of `argv()`'s answer; what is no row of that form is counted, not guessed at."""
-    rows: list[SqueueRow] = []
-    noise = _without_cluster_line("\n" + text.partition("\x1e")[0])
-    bad_rows = 1 if noise.strip() else 0
-    for match in _RECORD.finditer(text):
-        row = _row(_without_cluster_line(match[1]).removesuffix("\n"))
-        if row is None:
-            bad_rows += 1
-        else:
-            rows.append(row)
-    return SqueueAnswer(tuple(rows), bad_rows)
+    return Parser().parse(text)
+
+
+class Parser:
+    """Parses one answer after the other; a row that stood in the last one, word for word, is the same object."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, SqueueRow] = {}
+
+    def parse(self, text: str) -> SqueueAnswer:
+        """As the function."""
+        rows: list[SqueueRow] = []
+        by_record: dict[str, SqueueRow] = {}
+        noise = _without_cluster_line("\n" + text.partition("\x1e")[0])
+        bad_rows = 1 if noise.strip() else 0
+        for record in _RECORD.findall(text):
+            row = self._rows.get(record) or _row(_without_cluster_line(record).removesuffix("\n"))
+            if row is None:
+                bad_rows += 1
+            else:
+                rows.append(row)
+                by_record[record] = row
+        self._rows = by_record
+        return SqueueAnswer(tuple(rows), bad_rows)
 
 
 def _without_cluster_line(text: str) -> str:

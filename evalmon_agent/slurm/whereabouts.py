@@ -1,4 +1,4 @@
-"""Where do jobs run that somebody else submitted: working directory, partition, account and qos, as Slurm has them."""
+"""Asks squeue and sacct where jobs run that somebody else submitted: partition, account, QOS, working directory."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, expand_pending
-from evalmon_agent.words.stamps import parse_stamp
 
 # As in squeue.py: a record starts with \x1e, and what may hold anything, the directory, comes last.
 _QUEUE_FIELDS = ("%i", "%V", "%P", "%a", "%q", "%Z")
@@ -38,7 +38,7 @@ def queue_argv() -> list[str]:
 
 def parse_queue(text: str) -> list[Whereabouts]:
     """Every row of `queue_argv()`'s answer that can be read."""
-    return [found for match in _RECORD.finditer(text) for found in _row(match[1].removesuffix("\n").split("\x1f", 5))]
+    return [place for match in _RECORD.finditer(text) for place in _row(match[1].removesuffix("\n").split("\x1f", 5))]
 
 
 def account_argv(job_ids: Sequence[JobId], *, delimiter: str) -> list[str]:
@@ -49,7 +49,7 @@ def account_argv(job_ids: Sequence[JobId], *, delimiter: str) -> list[str]:
 
 def parse_accounts(text: str, *, delimiter: str) -> list[Whereabouts]:
     """Every row of `account_argv()`'s answer that can be read; a newline in a directory costs that row its rest."""
-    return [found for line in text.split("\n") for found in _row(line.split(delimiter, 5))]
+    return [place for line in text.split("\n") for place in _row(line.split(delimiter, 5))]
 
 
 def _row(cells: Sequence[str]) -> list[Whereabouts]:
@@ -59,4 +59,6 @@ def _row(cells: Sequence[str]) -> list[Whereabouts]:
     partition, account, qos, work_dir = (None if cell in _UNKNOWN else cell for cell in cells[2:])
     is_path = work_dir is not None and work_dir.startswith("/")
     submitted_at = parse_stamp(cells[1])
-    return [Whereabouts(one, submitted_at, partition, account, qos, work_dir if is_path else None) for one in job_ids]
+    return [
+        Whereabouts(job_id, submitted_at, partition, account, qos, work_dir if is_path else None) for job_id in job_ids
+    ]

@@ -1,4 +1,4 @@
-"""Which evals would these jobs be that somebody else submitted: chosen, named, checked. Pure."""
+"""Chooses, names and checks the jobs submitted by other means that become evals. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evalmon_agent.words.states import State
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WatchRequest:
     """What the user asked for: a job, a task, or (`123`) all tasks of an array; under a name or none."""
 
     job_id: JobId
@@ -22,7 +22,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SlurmJob:
     """One job as Slurm knows it. `script`: the file that it was submitted as, where Slurm has it and it is there."""
 
     job_id: JobId
@@ -37,10 +37,10 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class Adoption:
     """One eval to be. `stem`: its name without the array task's; `given`: the user said it."""
 
-    job: Job
+    job: SlurmJob
     stem: str
     given: bool
     from_path: bool
@@ -53,12 +53,12 @@ class Planned:
         return self.stem if task is None else task_name(self.stem, task)
 
 
-def parse_wanted(words: Sequence[str]) -> list[Wanted]:
+def parse_requests(words: Sequence[str]) -> list[WatchRequest]:
     """`[NAME=]JOBID` each; UsageError with a line for each that is none.
 
     An id as Slurm prints it: `123`, `123_4`, `123_[4-9]`, `123+1`, which is a part of the het job 123.
     """
-    wanted: list[Wanted] = []
+    requests: list[WatchRequest] = []
     problems: list[str] = []
     for word in words:
         name, equals, text = word.rpartition("=")
@@ -68,62 +68,64 @@ def parse_wanted(words: Sequence[str]) -> list[Wanted]:
         elif equals and not _is_name(name):
             problems.append(f"{name!r} is no name for an eval; give printable text")
         else:
-            wanted += [Wanted(without_component(job_id), name or None) for job_id in job_ids]
+            requests += [WatchRequest(without_component(job_id), name or None) for job_id in job_ids]
     if problems:
         raise UsageError(*problems)
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(requests))
 
 
 def _is_name(name: str) -> bool:
     return bool(name.strip()) and name.isprintable()
 
 
-def find(wanted: Wanted, jobs: Mapping[JobId, Job]) -> list[Job]:
-    """The jobs that are meant: of an array that is not one row, all its tasks."""
-    job = jobs.get(wanted.job_id)
+def requested_jobs(request: WatchRequest, jobs: Mapping[JobId, SlurmJob]) -> list[SlurmJob]:
+    """The jobs that the request names: of an array, all its tasks, unless it is one row."""
+    job = jobs.get(request.job_id)
     if job is not None:
         return [job]
-    return [job for job_id, job in jobs.items() if task_of(job_id) is not None and whole_job(job_id) == wanted.job_id]
+    return [job for job_id, job in jobs.items() if task_of(job_id) is not None and whole_job(job_id) == request.job_id]
 
 
-def plan(
-    chosen: Sequence[tuple[Wanted, Job]], *, root: str, taken: Mapping[str, bool], whole: Collection[JobId]
-) -> list[Planned]:
+def plan_adoptions(
+    chosen: Sequence[tuple[WatchRequest, SlurmJob]], *, root: str, taken: Mapping[str, bool], whole: Collection[JobId]
+) -> list[Adoption]:
     """The evals to be, in the order asked for.
 
     `taken`: the names that are known already, and whether that eval is active; `whole`: the arrays of which all tasks
-    are meant. UsageError with a line for each name that two evals would have. Names from the job's name, which many
+    are requested. UsageError with a line for each name that two evals would have. Names from the job's name, which many
     jobs share, get the job's id where they are not unique.
     """
-    planned = [_planned(wanted, job, root=root, whole=whole) for wanted, job in chosen]
-    shared = Counter(stem for stem, _ in {(one.stem, whole_job(one.job.job_id)) for one in planned})
-    planned = [_told_apart(one, is_shared=shared[one.stem] > 1 or one.name in taken) for one in planned]
+    planned = [_planned(request, job, root=root, whole=whole) for request, job in chosen]
+    shared = Counter(stem for stem, _ in {(adoption.stem, whole_job(adoption.job.job_id)) for adoption in planned})
+    planned = [
+        _made_unique(adoption, is_shared=shared[adoption.stem] > 1 or adoption.name in taken) for adoption in planned
+    ]
     _refuse_doubles(planned, taken)
     return planned
 
 
-def _planned(wanted: Wanted, job: Job, *, root: str, whole: Collection[JobId]) -> Planned:
+def _planned(request: WatchRequest, job: SlurmJob, *, root: str, whole: Collection[JobId]) -> Adoption:
     below = None if job.script is None else os.path.relpath(job.script, root)
     from_path = below is not None and not below.startswith(os.pardir + os.sep)
     by_path = name_from_path(below) if below is not None and from_path else None
-    stem = wanted.name or by_path or job.job_name or whole_job(job.job_id)
-    return Planned(job, stem, wanted.name is not None, by_path is not None, whole_job(job.job_id) in whole)
+    stem = request.name or by_path or job.job_name or whole_job(job.job_id)
+    return Adoption(job, stem, request.name is not None, by_path is not None, whole_job(job.job_id) in whole)
 
 
-def _told_apart(one: Planned, *, is_shared: bool) -> Planned:
-    if one.given or one.from_path or not is_shared:
-        return one
-    return replace(one, stem=f"{one.stem}-{whole_job(one.job.job_id)}")
+def _made_unique(adoption: Adoption, *, is_shared: bool) -> Adoption:
+    if adoption.given or adoption.from_path or not is_shared:
+        return adoption
+    return replace(adoption, stem=f"{adoption.stem}-{whole_job(adoption.job.job_id)}")
 
 
-def _refuse_doubles(planned: Sequence[Planned], taken: Mapping[str, bool]) -> None:
-    by_name: dict[str, list[Planned]] = defaultdict(list)
-    for one in planned:
-        by_name[one.name].append(one)
+def _refuse_doubles(planned: Sequence[Adoption], taken: Mapping[str, bool]) -> None:
+    by_name: dict[str, list[Adoption]] = defaultdict(list)
+    for adoption in planned:
+        by_name[adoption.name].append(adoption)
     problems = []
-    for name, ones in by_name.items():
-        ids = [one.job.job_id for one in ones]
-        if len(ones) > 1:
+    for name, adoptions in by_name.items():
+        ids = [adoption.job.job_id for adoption in adoptions]
+        if len(adoptions) > 1:
             problems.append(f"jobs {' and '.join(ids)} would all be called {name}; name them: NAME={ids[0]}")
         elif taken.get(name):
             problems.append(f"job {ids[0]} would be called {name}, as an active eval is; name it: NAME={ids[0]}")

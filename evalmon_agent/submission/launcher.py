@@ -1,4 +1,4 @@
-"""What Slurm gets instead of the user's script: a launcher that carries the script and runs it, monitored.
+"""Renders what Slurm gets instead of the user's script: a launcher that carries the script and runs it, monitored.
 
 The launcher has the script's leading comment block, so Slurm reads the same `#SBATCH` lines, and below its own few
 lines the script itself, byte for byte. Slurm spools it, so nobody can change what runs by changing files. In the job
@@ -12,11 +12,12 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 from evalmon_agent.slurm.script import without_wait
+from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.words.printable import printable
+from evalmon_agent.words.shebang import FIRST_LINE_BYTES, interpreter_of
 
 # A file system that hangs under our interpreter must not hold the eval; not every node has `timeout`.
 _START_TIMEOUT_S = 20
@@ -68,57 +69,52 @@ exit
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Monitored:
-    """What one launcher needs to know.
-
-    `script`: its bytes; `path`: where it lies; `leading_lines`, `shebang`: as slurm.script.read_head finds them.
-    `experiment_id`: of the directory that the job may report to. `package_parent`: where evalmon lies.
-    """
-
-    script: bytes
-    path: str
-    leading_lines: Sequence[str]
-    shebang: str
-    monitor_dir: str
-    name: str
-    output_dir: str
-    is_array: bool
-    token: str
-    interpreter: str
-    package_parent: str
-    sample_interval_s: float
-    experiment_id: str = ""
-    retry_logs: Mapping[int | None, str] = field(default_factory=dict)
-    """Of an eval that is run again: its log, from which it may go on; of an array's tasks, by their number."""
-
-
-def render(job: Monitored) -> bytes:
+def render(
+    prepared: Prepared,
+    *,
+    monitor_dir: str,
+    experiment_id: str,
+    interpreter: str,
+    package_parent: str,
+    sample_interval_s: float,
+) -> bytes:
     """The launcher, in bash: the user's own comments, and every other text in quotes.
 
     bash -p reads no startup file and takes no function from the environment, which goes through untouched: as the
     kernel has it (proc(5)), each entry in a variable of its own, for `evalmon run` (agent/inherited.py) to restore.
+
+    Args:
+        prepared: the eval or array, with its script.
+        monitor_dir: EXP/evalmon, to which the job may report.
+        experiment_id: of that directory; "" if it has none.
+        interpreter: the Python that runs evalmon.
+        package_parent: the directory in which the package evalmon_agent lies.
+        sample_interval_s: between two rows of a CSV.
     """
-    mark = f"{_MARK}{hashlib.sha256(job.script).hexdigest()}"
+    script, submission = prepared.script, prepared.submission
+    is_array = submission.tasks is not None
+    output_dir = submission.output_dir or os.path.dirname(submission.script)
+    of_experiment = ["--experiment-id", experiment_id] if experiment_id else []
+    options = ["--token", submission.token, *of_experiment, "--sample-interval", f"{sample_interval_s:g}"]
     head = _LAUNCHER.format(
-        comments="".join(f"{_as_comment(line)}\n" for line in job.leading_lines),
-        path=printable(job.path),
-        dir=shlex.quote(job.monitor_dir),
-        name=_per_task(job.name, "[", "]", is_array=job.is_array),
-        output_dir=_per_task(job.output_dir, "/", "", is_array=job.is_array),
-        retry_log="".join(f"{line}\n" for line in _retry_log(job.retry_logs)),
+        comments="".join(f"{_as_comment(line)}\n" for line in script.head.leading_lines),
+        path=printable(submission.script),
+        dir=shlex.quote(monitor_dir),
+        name=_per_task(submission.name, "[", "]", is_array=is_array),
+        output_dir=_per_task(output_dir, "/", "", is_array=is_array),
+        retry_log="".join(f"{line}\n" for line in _retry_log(prepared.retry_logs)),
         # Nobody has looked whose log it is now.
-        retry_log_variable=" EVALMON_RETRY_LOG" if job.retry_logs else "",
-        mark=mark,
+        retry_log_variable=" EVALMON_RETRY_LOG" if prepared.retry_logs else "",
+        mark=f"{_MARK}{hashlib.sha256(script.content).hexdigest()}",
         prefix=ENVIRON_PREFIX,
         timeout_s=_START_TIMEOUT_S,
-        python=f"{shlex.quote(job.interpreter)} -E -P",
+        python=f"{shlex.quote(interpreter)} -E -P",
         # Not by -m, which costs 3 ms.
-        program=shlex.quote(os.path.join(job.package_parent, "evalmon_agent", "__main__.py")),
-        run=shlex.join(_run_words(job)),
-        script_interpreter=shlex.join(interpreter_of(job.shebang)),
+        program=shlex.quote(os.path.join(package_parent, "evalmon_agent", "__main__.py")),
+        run=shlex.join(["run", *options, "--script", "--"]),
+        script_interpreter=shlex.join(program_of(script.head.shebang or "")),
     )
-    return head.encode(errors="surrogateescape") + job.script
+    return head.encode(errors="surrogateescape") + script.content
 
 
 def script_in(launcher: bytes) -> bytes | None:
@@ -128,26 +124,18 @@ def script_in(launcher: bytes) -> bytes | None:
     return script if mark and hashlib.sha256(script).hexdigest().encode() == mark[1] else None
 
 
-def interpreter_of(shebang: str) -> list[str]:
+def program_of(shebang: str) -> list[str]:
     """The words that the kernel would run for this `#!` line: the program, and one argument at most."""
-    line = shebang.removeprefix("#!").partition("\0")[0].strip(" \t\r\n")
-    program = line.replace("\t", " ").partition(" ")[0]
-    argument = line[len(program) :].lstrip(" \t")
+    first_line = f"{shebang}\n".encode(errors="surrogateescape")
+    program, *argument = interpreter_of(first_line[:FIRST_LINE_BYTES]) or ["/bin/sh"]
     # A path, even if it has no slash: PATH is not for interpreter lines.
-    found = (program if "/" in program else f"./{program}") if program else "/bin/sh"
-    return [found, argument] if argument else [found]
-
-
-def _run_words(job: Monitored) -> list[str]:
-    of_experiment = ["--experiment-id", job.experiment_id] if job.experiment_id else []
-    options = ["--token", job.token, *of_experiment, "--sample-interval", f"{job.sample_interval_s:g}"]
-    return ["run", *options, "--script", "--"]
+    return [program if "/" in program else f"./{program}", *argument]
 
 
 def _as_comment(line: str) -> str:
     """The line if it is a comment to a shell as well; to sbatch one of form feeds, say, is blank, to sh a command.
 
-    Without `--wait`: nobody shall wait for each eval in turn.
+    Without `--wait`, with which sbatch would return only after the eval.
     """
     return without_wait(line) if line.lstrip(" \t").startswith("#") else ""
 

@@ -68,7 +68,7 @@ def plan(
     two evals have one name.
     """
     tasks = {script.path: _tasks(script, environ) for script in scripts}
-    arrays = {path for path, found in tasks.items() if found is not None}
+    arrays = {path for path, numbers in tasks.items() if numbers is not None}
     others = [path for path in registered if path not in tasks]
     places = output_dirs([*tasks, *others], taken, arrays=arrays)
     planned = [
@@ -80,19 +80,19 @@ def plan(
 
 def _refuse_doubles(planned: Sequence[Submission]) -> None:
     by_name: dict[str, Submission] = {}
-    for one in planned:
-        other = by_name.setdefault(one.name, one)
-        if other is not one:
-            raise _double(one, other, one.name)
-    for one in planned:
-        task = _TASK.fullmatch(one.name)
+    for submission in planned:
+        other = by_name.setdefault(submission.name, submission)
+        if other is not submission:
+            raise _double(submission, other, submission.name)
+    for submission in planned:
+        task = _TASK.fullmatch(submission.name)
         array = by_name.get(task["name"]) if task is not None else None
         if task is not None and array is not None and int(task["task"]) in (array.tasks or ()):
-            raise _double(one, array, one.name)
+            raise _double(submission, array, submission.name)
 
 
-def _double(one: Submission, other: Submission, name: str) -> UsageError:
-    return UsageError(f"{one.script} and {other.script} are both called {name}; rename one of them")
+def _double(submission: Submission, other: Submission, name: str) -> UsageError:
+    return UsageError(f"{submission.script} and {other.script} are both called {name}; rename one of them")
 
 
 def _name(script: Script, *, root: str) -> str:

@@ -1,4 +1,4 @@
-"""Which evals are run again, and why not the others: what did not succeed, but nothing that is paid for. Pure."""
+"""Decides which evals are run again: those that did not succeed, unless a run is already paid for. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNCERTAIN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RetryRequest:
     """What the user asked for. `names`: evals, arrays or patterns; none for all. `changed`: scripts as they are now."""
 
     names: Sequence[str] = ()
@@ -33,8 +33,8 @@ class Asked:
     max_retries: int = 3
 
     def means(self, name: str) -> bool:
-        """Whether this eval is meant."""
-        return not self.names or any(_matches(name, asked) for asked in self.names)
+        """Whether this eval is named, or all are."""
+        return not self.names or any(_matches(name, pattern) for pattern in self.names)
 
     def insists(self, name: str) -> bool:
         """Whether it is named itself: then it is run again also where that may be for nothing."""
@@ -42,7 +42,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """Run it again. `log`: its eval's log, if it is one to go on from."""
 
     reason: str
@@ -51,27 +51,29 @@ class Again:
     log: str | None = None
 
 
-def decide(ev: Eval, entry: Entry | None, evidence: Evidence, asked: Asked, *, is_waiting: bool) -> Again | str:
-    """Run it again, or why not; "" where nobody would ask why. `entry`: the submission of ours that counts."""
+def decide(
+    ev: Eval, entry: Entry | None, evidence: Evidence, request: RetryRequest, *, is_waiting: bool
+) -> Retry | str:
+    """Run it again, or why not; "" where nobody would ask why. `entry`: its submission that counts."""
     if is_waiting:
         return "it waits for room already"
     if not ev.final:
-        return f"it is {ev.state} still" if asked.insists(ev.name) else ""
+        return f"it is {ev.state} still" if request.insists(ev.name) else ""
     log = LogSays(evidence.expects_log, evidence.result.succeeded if evidence.result is not None else None)
-    said = verdict(ev, log)
-    if said == "ok":
-        return "it succeeded" if asked.insists(ev.name) else ""
-    if asked.failed_only and said != "failed":
-        return f"it is {said}, not failed"
-    why_not = _not_possible(ev, entry, asked)
-    if not why_not and not asked.insists(ev.name):
-        why_not = _not_worth_it(ev, evidence, said)
+    outcome = verdict(ev, log)
+    if outcome == "ok":
+        return "it succeeded" if request.insists(ev.name) else ""
+    if request.failed_only and outcome != "failed":
+        return f"it is {outcome}, not failed"
+    why_not = _not_possible(ev, entry, request)
+    if not why_not and not request.insists(ev.name):
+        why_not = _not_worth_it(ev, evidence, outcome)
     return why_not or _again(ev, evidence)
 
 
 def refuses_unknown(names: Sequence[str], known: Collection[str]) -> str | None:
     """The first of the names that means no eval."""
-    return next((asked for asked in names if not any(_matches(name, asked) for name in known)), None)
+    return next((pattern for pattern in names if not any(_matches(name, pattern) for name in known)), None)
 
 
 def array_option(tasks: Sequence[int], spec: str) -> str:
@@ -88,17 +90,17 @@ def array_option(tasks: Sequence[int], spec: str) -> str:
     return f"--array={','.join(parts)}{kept}"
 
 
-def logs_of(chosen: Mapping[int | None, Again], script: str) -> dict[int | None, str]:
+def logs_of(chosen: Mapping[int | None, Retry], script: str) -> dict[int | None, str]:
     """The logs to go on from, by task, if the script knows what to do with one."""
     if RETRY_LOG not in script:
         return {}
     return {task: again.log for task, again in chosen.items() if again.log is not None}
 
 
-def _again(ev: Eval, evidence: Evidence) -> Again:
+def _again(ev: Eval, evidence: Evidence) -> Retry:
     result = evidence.result
     is_log = result is not None and result.status in _RESUMABLE and bool(result.samples_completed)
-    return Again(
+    return Retry(
         reason=str(ev.state) if ev.state is not State.COMPLETED else f"its log says {result.status if result else '?'}",
         more_time=ev.state is State.TIMEOUT,
         more_memory=ev.state is State.OUT_OF_MEMORY,
@@ -106,21 +108,21 @@ def _again(ev: Eval, evidence: Evidence) -> Again:
     )
 
 
-def _not_possible(ev: Eval, entry: Entry | None, asked: Asked) -> str:
+def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
     if entry is None or entry.adopted is not None:
         return "evalmon did not submit it; submit its script yourself, and then: evalmon watch"
     if ev.jobs[-1].token != entry.token:
         return "it is submitted again already, by somebody else"
-    if _retries(ev) >= asked.max_retries:
+    if _retries(ev) >= request.max_retries:
         again = f"--max-retries {_retries(ev) + 1}"
         return f"it was run again {_retries(ev)} times already; {again} allows one more"
     return ""
 
 
-def _not_worth_it(ev: Eval, evidence: Evidence, said: str) -> str:
+def _not_worth_it(ev: Eval, evidence: Evidence, outcome: str) -> str:
     report = ev.latest.report if ev.latest is not None else None
     result = evidence.result
-    if said == "suspect" and ev.state is not State.COMPLETED:
+    if outcome == "suspect" and ev.state is not State.COMPLETED:
         return f"its command ended 0 and its log says success: Slurm's {ev.state} is of a by-stander"
     if ev.state in _UNCERTAIN:
         return f"{_UNCERTAIN[ev.state]}; name it to run it again all the same"
@@ -134,6 +136,6 @@ def _retries(ev: Eval) -> int:
     return len(ev.jobs) - 1
 
 
-def _matches(name: str, asked: str) -> bool:
+def _matches(name: str, pattern: str) -> bool:
     """An eval's own name, an array's, or a pattern, in which a task's brackets are no pattern."""
-    return name == asked or name.startswith(f"{asked}[") or fnmatchcase(name, asked.replace("[", "[[]"))
+    return name == pattern or name.startswith(f"{pattern}[") or fnmatchcase(name, pattern.replace("[", "[[]"))

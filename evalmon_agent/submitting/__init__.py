@@ -1,1 +1,1 @@
-"""Evals into Slurm: at once or as there is room, with the jobs that accompany them."""
+"""Submits evals to Slurm, at once or as there is room, with the sidecar and the completion job."""

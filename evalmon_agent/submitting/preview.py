@@ -1,27 +1,34 @@
-"""What a submission would come to: Slurm is asked whether it would take the jobs; nothing is written or submitted."""
+"""Previews a submission: asks Slurm whether it would take the jobs, adds up what they ask for, warns of lost output.
+
+Nothing is written or submitted.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
+import shlex
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.experiment import state as state_file
+from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.temporary import private_file
-from evalmon_agent.jobs.our_jobs import Helpers
-from evalmon_agent.jobs.prepare import launcher_for
+from evalmon_agent.jobs.eval_scripts import launcher_for
+from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
-from evalmon_agent.slurm.client import Tested
+from evalmon_agent.slurm.client import Slurm, Tested
 from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
-from evalmon_agent.slurm.sbatch_options import in_effect
-from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.our_jobs import is_exclusive, place_of
-from evalmon_agent.submission.plan import Prepared
-from evalmon_agent.submission.requested import gpus, longest_s, time_limit_s
-from evalmon_agent.submitting.accompany import Mode
-from evalmon_agent.submitting.report import SubmitReport, Totals
+from evalmon_agent.slurm.sbatch_options import in_effect, path_beforehand
+from evalmon_agent.slurm.sinfo import Partition, is_exclusive
+from evalmon_agent.submission.monitor_script import place_of
+from evalmon_agent.submission.plan import Prepared, Script
+from evalmon_agent.submission.resources import gpus, longest_s, time_limit_s
+from evalmon_agent.submitting.start_monitor_jobs import Mode
+from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.durations import clock, time_option
 
 MOST_ASKED = 100
@@ -44,28 +51,28 @@ class _Job:
         return (*components, *sorted(item for item in self.options.items() if item[0] not in _SAYS_NOTHING))
 
 
-def preview(helpers: Helpers, prepared: Sequence[Prepared], report: SubmitReport, *, mode: Mode) -> None:
+def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport, *, mode: Mode) -> None:
     """Add to the report what would be submitted and what Slurm would refuse, and the totals."""
-    environ = for_evals(helpers.environ)
-    jobs = [_Job(one, in_effect(one.script.head.options, environ, one.submission.options)) for one in prepared]
-    partitions = helpers.slurm.partitions()
+    environ = for_evals(session.environ)
+    jobs = [_Job(p, in_effect(p.script.head.options, environ, p.submission.options)) for p in prepared]
+    partitions = session.slurm.partitions()
     known = () if isinstance(partitions, Failure) else partitions
-    answers = _answers(helpers, jobs, report)
+    answers = _answers(session, jobs, report)
     taken = []
     for job in jobs:
         submission, answer = job.prepared.submission, answers[job.asks_for]
-        told = {"name": submission.name, "script": submission.script}
+        entry = {"name": submission.name, "script": submission.script}
         if answer.refusal and not is_submit_limit(answer.refusal):
-            report.refused.append({**told, "error": answer.refusal})
+            report.refused.append({**entry, "error": answer.refusal})
             continue
         taken.append(job)
         why = f"once there is room: {answer.refusal}" if answer.refusal else job.prepared.why
-        report.submitted.append({**told, "why": why} if why else told)
+        report.submitted.append({**entry, "why": why} if why else entry)
     report.warnings += _too_long(taken, known)
-    report.totals = _totals(helpers, taken, known, mode=mode)
+    report.totals = _totals(session, taken, known, mode=mode)
 
 
-def _answers(helpers: Helpers, jobs: Sequence[_Job], report: SubmitReport) -> Mapping[tuple[object, ...], Tested]:
+def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Mapping[tuple[object, ...], Tested]:
     """Slurm's by what the jobs ask for, each asked once."""
     groups: defaultdict[tuple[object, ...], list[_Job]] = defaultdict(list)
     for job in jobs:
@@ -75,7 +82,7 @@ def _answers(helpers: Helpers, jobs: Sequence[_Job], report: SubmitReport) -> Ma
     for number, (asks_for, alike) in enumerate(groups.items()):
         if number == MOST_ASKED and not why_not:
             why_not = f"only {MOST_ASKED} different sets of options are tried"
-        answers[asks_for] = Tested(unknown=why_not) if why_not else _ask(helpers, alike[0].prepared)
+        answers[asks_for] = Tested(unknown=why_not) if why_not else _ask(session, alike[0].prepared)
         why_not = answers[asks_for].unknown
     unasked = sum(len(alike) for asks_for, alike in groups.items() if answers[asks_for].unknown)
     if unasked:
@@ -83,22 +90,22 @@ def _answers(helpers: Helpers, jobs: Sequence[_Job], report: SubmitReport) -> Ma
     return answers
 
 
-def _ask(helpers: Helpers, one: Prepared) -> Tested:
-    submission = one.submission
-    launcher = launcher_for(helpers.experiment, helpers.settings, one)
+def _ask(session: Session, prepared: Prepared) -> Tested:
+    submission = prepared.submission
+    launcher = launcher_for(session.experiment, session.settings, prepared)
     with private_file(submission.token, os.path.basename(submission.script), launcher) as path:
         argv = sbatch.argv(path, options=[sbatch.TEST_ONLY, *submission.options])
-        return helpers.slurm.test(argv, cwd=os.path.dirname(submission.script))
+        return session.slurm.test(argv, cwd=os.path.dirname(submission.script))
 
 
 def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str]:
     """Unless the site has EnforcePartLimits, Slurm takes them, and they wait for ever."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for job in jobs:
-        wanted_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
-        if wanted_s is not None and most_s is not None and wanted_s > most_s:
+        asked_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
+        if asked_s is not None and most_s is not None and asked_s > most_s:
             where = job.options.get("partition", "the default partition")
-            words = f"asks for {clock(wanted_s)}, and {where} gives {clock(most_s)}"
+            words = f"asks for {clock(asked_s)}, and {where} gives {clock(most_s)}"
             found[words].append(job.prepared.script.path)
     return [
         f"{scripts[0]}{f' and {len(scripts) - 1} more' if len(scripts) > 1 else ''}: {words}: it would wait for ever"
@@ -106,13 +113,13 @@ def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str
     ]
 
 
-def _totals(helpers: Helpers, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
+def _totals(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
     sizes = [job.prepared.submission.size for job in jobs]
     hours = [_gpu_hours(job, partitions) for job in jobs]
     known = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
     return Totals(
         evals=sum(sizes),
-        helper_jobs=_helper_jobs(helpers, jobs, partitions, mode=mode),
+        helper_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
         gpu_hours=sum(known) if known or not jobs else None,
         evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
     )
@@ -127,15 +134,49 @@ def _gpu_hours(job: _Job, partitions: Sequence[Partition]) -> float | None:
     return None if number is None or limit_s is None else number * limit_s / 3600
 
 
-def _helper_jobs(helpers: Helpers, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> int:
+def _monitor_job_count(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> int:
     """A completion job, and a sidecar unless one runs or it would take a node."""
     if not jobs:
         return 0
     if mode == "dependency":
         return 1
-    state, queue = state_file.load(helpers.experiment), helpers.slurm.queue()
+    state, queue = state_file.load(session.experiment), session.slurm.queue()
     alive = set() if isinstance(queue, Failure) else {row.job_id for row in queue.rows if row.goes_on}
     if state is not None and state.sidecar is not None and state.sidecar.job_id in alive:
         return 1
-    where = helpers.settings.sidecar.partition or place_of([job.options for job in jobs], {}).partition
-    return 1 if is_exclusive(where, partitions, linear=helpers.slurm.gives_whole_nodes()) else 2
+    where = session.settings.sidecar.partition or place_of([job.options for job in jobs], {}).partition
+    return 1 if is_exclusive(where, partitions, linear=session.slurm.gives_whole_nodes()) else 2
+
+
+_MAKES_DIRECTORIES = (23, 2)
+"""The first Slurm that makes the directories of --output and --error (its changelog)."""
+
+
+def output_warnings(scripts: Sequence[Script], slurm: Slurm, environ: Mapping[str, str]) -> list[str]:
+    """One for each directory that is not there, or cannot be written to, seen from here."""
+    paths = [(script.path, path) for script in scripts for path in _paths(script, environ)]
+    bad = [(script, path) for script, path in paths if why_not_writable(path)]
+    makes_directories = bool(bad) and (slurm.version() or (0, 0)) >= _MAKES_DIRECTORIES
+    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for script, path in bad:
+        why = why_not_writable(path, makes_directories=makes_directories)
+        if why is not None:
+            found[os.path.dirname(path), why].append(script)
+    return [_words(directory, why, list(dict.fromkeys(of))) for (directory, why), of in found.items()]
+
+
+def _paths(script: Script, environ: Mapping[str, str]) -> Iterator[str]:
+    """Its output's file, and its errors' if that is another one; without those whose directory nobody knows yet."""
+    options = in_effect(script.head.options, for_evals(environ))
+    name = options.get("job-name") or os.path.basename(script.path)
+    for which in ("output", "error") if "error" in options else ("output",):
+        user, folder = pwd.getpwuid(os.geteuid()).pw_name, os.path.dirname(script.path)
+        path = path_beforehand(options, which, name=name, user=user, folder=folder)
+        if path is not None:
+            yield path
+
+
+def _words(directory: str, why: str, scripts: Sequence[str]) -> str:
+    whose = scripts[0] if len(scripts) == 1 else f"{scripts[0]} and {len(scripts) - 1} more"
+    make = f"; run: mkdir -p {shlex.quote(directory)}" if why == os.strerror(errno.ENOENT) else ""
+    return f"{whose}: the output goes to {directory} ({why}), so Slurm cannot start the job{make}"

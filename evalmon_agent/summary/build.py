@@ -26,7 +26,7 @@ from evalmon_agent.tracking.verdict import (
     witnesses_agree,
 )
 from evalmon_agent.tracking.waiting import action_for, pending
-from evalmon_agent.words.states import State
+from evalmon_agent.words.states import ACTIVE, State
 
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
 
@@ -159,10 +159,15 @@ def _running_s(ev: Eval, attempt: Attempt, *, now: float) -> float | None:
 
 
 def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _advice(ev: Eval, attempt: Attempt, log: LogSays) -> list[str]:
+    if attempt.figures is None and attempt.evidence is None and ev.state in ACTIVE:
+        return _waits_for(ev)  # nothing is known of its use yet
     figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
     use = Use(
         state=ev.state,

@@ -11,9 +11,8 @@ from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
-from evalmon_agent.words.numbers import number
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.sizes import human_bytes, number
 
 _BAD = frozenset({"failed", "suspect"})
 _FOREIGN_AT_MOST = 20

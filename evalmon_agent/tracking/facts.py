@@ -26,7 +26,7 @@ class AccountAnswer:
     """sacct's answer about `asked` ids; `disabled`: this cluster keeps no accounting; `user`: whose rows count."""
 
     asked_at: float
-    asked: frozenset[str]
+    asked: frozenset[JobId]
     jobs: Sequence[SacctJob]
     disabled: bool = False
     user: str | None = None

@@ -1,4 +1,4 @@
-"""How do facts change what is known: the one place that takes them in and says what happened.
+"""Takes facts into a state and says what happened.
 
 Pure: no file, clock or process. Facts may come late, twice, and in any order: each is kept apart (`take`), and the
 path is derived from all of them (`path`). What is promised, precisely, stands in tests/tracking/test_any_order.py.
@@ -6,82 +6,305 @@ path is derived from all of them (`path`). What is promised, precisely, stands i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
+import msgspec
+
+from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking.alerts import may_need_a_person
 from evalmon_agent.tracking.attempts import align
 from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.match import JobIndex, is_borne
-from evalmon_agent.tracking.path import Step, is_final, steps
-from evalmon_agent.tracking.records import Eval, ExperimentState, Logged
-from evalmon_agent.tracking.registry import Registration
-from evalmon_agent.tracking.take import take_account, take_queue, take_registration, take_report
+from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer, SelfReport
+from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
+from evalmon_agent.tracking.path import LIVE, Step, is_final, steps
+from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
+from evalmon_agent.tracking.registry import Entry, Registration, registrations
+from evalmon_agent.tracking.take import (
+    registration_of,
+    reporter,
+    take_account,
+    take_queue,
+    take_registration,
+    take_report,
+    was_missing_too_early,
+)
 from evalmon_agent.tracking.unlogged import unlogged
+from evalmon_agent.tracking.wanted import Unmeasured, ids_to_account, in_order, owed_by
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
+
+T = TypeVar("T")
 
 
 def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[Event]:
     """Take the facts in, in place, and return what happened since the last fold, oldest first."""
-    adopted = [r for r in facts.registrations if r.submitted_at is not None]
-    for registration in facts.registrations:
-        if registration.submitted_at is None:
-            take_registration(state, registration)
-    index = JobIndex(state.evals.values())
-    for registration in adopted:
-        _adopt(state, index, registration)
-    for report in facts.reports:
-        take_report(state, index, report, queue=facts.queue)
-    if facts.queue is not None:
-        take_queue(index, facts.queue)
-    for account in facts.accounts:
-        take_account(index, account)
-    events: list[Event] = []
-    for ev in state.evals.values():
-        events += _settle(ev, lost_after_s=lost_after_s)
-    events += [e for m in facts.measurements for e in _take_measurement(state, m)]
-    return events
+    tracker = Tracker(state)
+    tracker.take(facts)
+    return tracker.events(lost_after_s=lost_after_s)
 
 
-def _adopt(state: ExperimentState, index: JobIndex, fact: Registration) -> None:
-    """Take in a job that `watch` adopted; one that an eval has already, since it reported itself, is that eval's."""
-    if fact.submitted_at is None or not is_borne(index.of(fact.job_id), fact.submitted_at):
-        index.add(*take_registration(state, fact))
+class Tracker:
+    """A state that takes in one observation after the other; an eval that none of it touches costs nothing.
+
+    Nobody else may change the evals meanwhile, but for who calls `touch` first. `take` may be called several times
+    before `events`; the events are those of one fold of all these facts.
+    """
+
+    def __init__(self, state: ExperimentState) -> None:
+        self.state = state
+        self.index = JobIndex(state.evals.values())
+        self._before: dict[str, bytes | None] = {}
+        self._unsettled = dict(state.evals)
+        self._restless = dict(state.evals)
+        self._active: set[tuple[str, JobId]] = set()
+        self._rows: Sequence[SqueueRow] = ()
+        self._asked_at: float | None = None
+        self._lost_after_s: float | None = None
+        self._to_account: dict[str, list[JobId]] = {}
+        self._owing: dict[str, Eval] = {}
+        self._alertable: dict[str, Eval] = {}
+        self._measurements: list[Measurement] = []
+        self._entries: Sequence[Entry] = ()
+        self._unregistered: list[Registration] = []
+
+    def touch(self, ev: Eval) -> None:
+        """Call this before an eval is changed: whether it was, and what follows, is found out afterwards."""
+        self._remember(ev)
+        self._unsettled[ev.name] = self._restless[ev.name] = ev
+
+    def is_changed(self) -> bool:
+        """Whether an eval is another than it was at the last `is_saved`."""
+        return any(msgspec.json.encode(self.state.evals[name]) != image for name, image in self._before.items())
+
+    def is_saved(self) -> None:
+        """From now on, what changes is what becomes other than it is now."""
+        self._before = {}
+
+    def registrations(self, entries: Sequence[Entry]) -> list[Registration]:
+        """What these entries of the registry have that the state has not; what was looked at before costs nothing."""
+        new = [e for n, e in enumerate(entries) if n >= len(self._entries) or e is not self._entries[n]]
+        self._entries = entries
+        self._unregistered = [r for r in (*self._unregistered, *registrations(new)) if not self._has(r)]
+        return self._unregistered
+
+    def mark_alerted(self, ev: Eval, what: str) -> None:
+        """A person was told this of the eval's latest job."""
+        self.touch(ev)
+        ev.jobs[-1].alerted.append(what)
+
+    def take(self, facts: Facts) -> None:
+        """Take in all facts but what follows from them."""
+        adopted = [r for r in facts.registrations if r.submitted_at is not None]
+        for registration in facts.registrations:
+            if registration.submitted_at is None:
+                self._register(registration)
+        for registration in adopted:
+            self._adopt(registration)
+        for report in facts.reports:
+            self._take_report(report, facts.queue)
+        if facts.queue is not None:
+            self._take_queue(facts.queue)
+        for account in facts.accounts:
+            self._take_account(account)
+        self._measurements += facts.measurements
+
+    def jobs_to_account(self, *, lost_after_s: float) -> list[JobId]:
+        """The ids to ask sacct about, as far as is known now; `events` then counts what it says as said before."""
+        ids = {job_id for name, owed in self._to_account.items() if name not in self._unsettled for job_id in owed}
+        for ev in self._unsettled.values():
+            was_final = ev.final
+            self._derive(ev, lost_after_s=lost_after_s)
+            ids.update(ids_to_account(ev))
+            ev.final = was_final
+        return in_order(ids)
+
+    def events(self, *, lost_after_s: float) -> list[Event]:
+        """What happened since it was last asked, oldest first."""
+        if lost_after_s != self._lost_after_s:
+            self._unsettled, self._lost_after_s = dict(self.state.evals), lost_after_s
+        events: list[Event] = []
+        evals = self._ordered(self._unsettled)
+        for ev in evals:
+            events += self._settle(ev, lost_after_s=lost_after_s)
+        events += [event for fact in self._measurements for event in self._take_measurement(fact)]
+        self._measurements = []
+        for ev in self._unsettled.values():
+            self._note(ev)
+        self._unsettled = {}
+        return events
+
+    def unmeasured(self) -> Iterator[Unmeasured]:
+        """The attempts whose COMPUTE_METRICS is still owed."""
+        return (owed for ev in self._ordered(self._owing) for owed in owed_by(ev))
+
+    def alertable(self) -> list[Eval]:
+        """The evals that may need a person, once they stay as they are for long enough."""
+        return self._ordered(self._alertable)
+
+    def _has(self, fact: Registration) -> bool:
+        ev, token = self.state.evals.get(fact.submission.name), fact.submission.token or None
+        return ev is not None and any(job.job_id == fact.job_id and job.token == token for job in ev.jobs)
+
+    def _ordered(self, evals: dict[str, Eval]) -> list[Eval]:
+        """In the order of the state."""
+        return [ev for ev in self.state.evals.values() if ev.name in evals] if evals else []
+
+    def _remember(self, ev: Eval) -> None:
+        if ev.name not in self._before:
+            self._before[ev.name] = msgspec.json.encode(ev)
+
+    def _register(self, fact: Registration) -> Tracked:
+        name = fact.submission.name
+        before = self.state.evals.get(name)
+        if before is None:
+            self._before.setdefault(name, None)
+        else:
+            self.touch(before)
+        jobs = len(before.jobs) if before is not None else 0
+        ev, job = take_registration(self.state, fact)
+        self.touch(ev)
+        if len(ev.jobs) > jobs:
+            self.index.add(ev, job)
+        else:
+            self.index.sort(job.job_id)
+        return ev, job
+
+    def _adopt(self, fact: Registration) -> None:
+        """Take in a job that `watch` adopted; one that an eval has already, since it reported itself, stays that's."""
+        if fact.submitted_at is None or not is_borne(self.index.of(fact.job_id), fact.submitted_at):
+            self._register(fact)
+
+    def _take_report(self, report: SelfReport, queue: QueueAnswer | None) -> None:
+        """A report that belongs to none of our jobs (yet) is not marked as taken, so it is looked at again."""
+        tracked = reporter(self.index, report)
+        if tracked is None:
+            registration = registration_of(self.state, self.index, report, queue=queue)
+            if registration is None:
+                return
+            tracked = self._register(registration)
+        self.state.reported[report.source] = report.version
+        self.touch(tracked[0])
+        take_report(*tracked, report)
+
+    def _take_queue(self, answer: QueueAnswer) -> None:
+        """Only of evals whose rows changed, or that are not what these rows make of them, is there anything to take."""
+        if self._asked_at is not None and answer.asked_at < self._asked_at:
+            self._restless = dict(self.state.evals)
+        evals = self._concerned(answer.rows)
+        self._rows, self._asked_at = answer.rows, answer.asked_at
+        keys = {job.job_id for ev in evals.values() for job in ev.jobs}
+        rows = [row for row in answer.rows if row.job_id in keys] if keys else []
+        for ev in evals.values():
+            self.touch(ev)
+            self._active.difference_update((ev.name, job.job_id) for job in ev.jobs)
+        self._active |= take_queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
+
+    def _concerned(self, rows: Sequence[SqueueRow]) -> dict[str, Eval]:
+        """The restless evals and those with other rows than before, and all that share an id with one of them."""
+        evals = dict(self._restless)
+        keys = {job.job_id for ev in evals.values() for job in ev.jobs}
+        new = keys | {row.job_id for row in _changed(self._rows, rows)}
+        while new:
+            more = {ev.name: ev for key in new for ev, _ in self.index.of(key) if ev.name not in evals}
+            keys |= new
+            evals |= more
+            new = {job.job_id for ev in more.values() for job in ev.jobs} - keys
+        return evals
+
+    def _take_account(self, answer: AccountAnswer) -> None:
+        for job_id in {*answer.asked, *(row.job_id for row in answer.jobs)}:
+            for ev, _ in self.index.of(job_id):
+                self.touch(ev)
+        take_account(self.index, answer)
+
+    def _take_measurement(self, fact: Measurement) -> Iterator[Event]:
+        ev = self.state.evals.get(fact.name)
+        if ev is None:
+            return
+        self.touch(ev)
+        job = next((job for job in ev.jobs if job.job_id == fact.job_id), None)
+        for attempt in job.attempts if job is not None else ():
+            is_it = (attempt.submitted_at, attempt.restart) == (fact.submitted_at, fact.restart)
+            if is_it and attempt.figures is None:
+                attempt.figures, attempt.evidence = fact.figures, fact.evidence
+                if not _was_measured(self.state, fact.name, fact.job_id):
+                    yield Measured(fact.name, fact.job_id, attempt)
+
+    def _derive(self, ev: Eval, *, lost_after_s: float) -> list[Step]:
+        """Bring the state up to the path; nothing to do for one that is over."""
+        if ev.final:
+            return []
+        self._remember(ev)
+        for job in ev.jobs:
+            if any(attempt.report is not None for attempt in job.attempts):
+                align(job)
+        path = steps(ev, lost_after_s=lost_after_s)
+        ev.state = path[-1].state
+        ev.final = is_final(ev, path)
+        return path
+
+    def _settle(self, ev: Eval, *, lost_after_s: float) -> list[Event]:
+        """Bring state and log up to the path."""
+        new = list(unlogged(self._derive(ev, lost_after_s=lost_after_s), ev.logged))
+        ev.logged += [_logged(step) for step, _ in new]
+        return [
+            Transition(ev.name, step.job_id, previous, step.state, step.at, step.attempt, step.witness)
+            for step, previous in new
+        ]
+
+    def _note(self, ev: Eval) -> None:
+        """What the next poll has to look at again though nobody touches it."""
+        _keep(self._to_account, ev.name, ids_to_account(ev))
+        _keep(self._owing, ev.name, ev if any(owed_by(ev)) else None)
+        _keep(self._alertable, ev.name, ev if may_need_a_person(ev) else None)
+        _keep(self._restless, ev.name, None if self._is_quiet(ev) else ev)
+
+    def _is_quiet(self, ev: Eval) -> bool:
+        """Whether the same rows of squeue's, once more, leave it as it is."""
+        return self._asked_at is not None and all(self._is_job_quiet(ev, job, self._asked_at) for job in ev.jobs)
+
+    def _is_job_quiet(self, ev: Eval, job: Job, asked_at: float) -> bool:
+        if max([job.registered_at, job.missing_at or 0.0, *(attempt.queue_at for attempt in job.attempts)]) > asked_at:
+            return False
+        if any(attempt.superseded_at is None for attempt in job.attempts[:-1]):
+            return False
+        if (ev.name, job.job_id) in self._active:
+            return job.missing_at is None
+        return ev.final and not was_missing_too_early(ev, job)
 
 
-def _settle(ev: Eval, *, lost_after_s: float) -> list[Event]:
-    """Bring state and log up to the path."""
-    if ev.final:
-        return []
-    for job in ev.jobs:
-        if any(attempt.report is not None for attempt in job.attempts):
-            align(job)
-    path = steps(ev, lost_after_s=lost_after_s)
-    ev.state = path[-1].state
-    ev.final = is_final(ev, path)
-    new = list(unlogged(path, ev.logged))
-    ev.logged += [_logged(step) for step, _ in new]
-    return [
-        Transition(ev.name, step.job_id, previous, step.state, step.at, step.attempt, step.witness)
-        for step, previous in new
-    ]
+def _changed(before: Sequence[SqueueRow], after: Sequence[SqueueRow]) -> Iterator[SqueueRow]:
+    """The rows that are new or gone. What did not change is the same object."""
+    if before is after:
+        return
+    known, there = {id(row) for row in before}, {id(row) for row in after}
+    gone = {id(row): row for row in before if id(row) not in there}
+    by_id = {row.job_id: row for row in gone.values()}
+    for row in after:
+        if id(row) in known:
+            continue
+        earlier = by_id.get(row.job_id)
+        if earlier is not None and row.state in LIVE and replace(row, elapsed_s=earlier.elapsed_s) == earlier:
+            gone.pop(id(earlier), None)
+        else:
+            yield row
+    yield from gone.values()
+
+
+def _keep(table: dict[str, T], name: str, value: T | None) -> None:
+    if value:
+        table[name] = value
+    else:
+        table.pop(name, None)
 
 
 def _logged(step: Step) -> Logged:
     """Of an end, whose it is. Of a start that is not sure: it may turn out to have been an earlier attempt's."""
     ended = step.attempt if step.state in TERMINAL else None
     return Logged(step.job_id, step.state, ended.submitted_at if ended is not None else None)
-
-
-def _take_measurement(state: ExperimentState, fact: Measurement) -> Iterator[Event]:
-    ev = state.evals.get(fact.name)
-    job = next((job for job in ev.jobs if job.job_id == fact.job_id), None) if ev is not None else None
-    for attempt in job.attempts if job is not None else ():
-        is_it = (attempt.submitted_at, attempt.restart) == (fact.submitted_at, fact.restart)
-        if is_it and attempt.figures is None:
-            attempt.figures, attempt.evidence = fact.figures, fact.evidence
-            if not _was_measured(state, fact.name, fact.job_id):
-                yield Measured(fact.name, fact.job_id, attempt)
 
 
 def _was_measured(state: ExperimentState, name: str, job_id: str) -> bool:

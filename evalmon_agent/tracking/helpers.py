@@ -57,7 +57,8 @@ def _is_due_again(entries: Sequence[Entry]) -> bool:
 
 def take_presence(state: ExperimentState, answer: QueueAnswer) -> None:
     """Which of our own jobs squeue shows as not over: whoever asks next need not ask Slurm again."""
-    active = {str(row.job_id) for row in answer.rows if row.goes_on}
+    ours = {helper.job_id for helper in (state.sidecar, state.completion) if helper is not None}
+    active = {row.job_id for row in answer.rows if row.job_id in ours and row.goes_on}
     for helper in (state.sidecar, state.completion):
         if helper is not None and helper.job_id is not None:
             helper.alive = helper.job_id in active

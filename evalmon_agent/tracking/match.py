@@ -1,8 +1,8 @@
-"""Whose row is it: Slurm's rows to our jobs and their attempts, recycled ids kept out."""
+"""Finds the job and the attempt that a row of Slurm's speaks of; recycled ids are kept out. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
@@ -21,31 +21,27 @@ Tracked = tuple[Eval, Job]
 
 
 class JobIndex:
-    """The jobs of all evals by id, of those with one id the latest first.
-
-    A het job is registered as 123; its batch script runs in 123+0, and Slurm's rows say so.
-    """
+    """The jobs of all evals by id, of those with one id the latest first."""
 
     def __init__(self, evals: Iterable[Eval]) -> None:
-        self._jobs: dict[str, list[Tracked]] = {}
+        self._jobs: dict[JobId, list[Tracked]] = {}
         for ev in evals:
             for job in ev.jobs:
                 self.add(ev, job)
 
     def add(self, ev: Eval, job: Job) -> None:
         """Take in one more job."""
-        bearers = self._jobs.setdefault(_key(job.job_id), [])
+        bearers = self._jobs.setdefault(job.job_id, [])
         bearers.append((ev, job))
-        bearers.sort(key=lambda tracked: -tracked[1].registered_at)
+        self.sort(job.job_id)
 
-    def of(self, job_id: JobId | str) -> list[Tracked]:
+    def sort(self, job_id: JobId) -> None:
+        """Put those of one id in order anew, after one turned out to be registered at another time."""
+        self.of(job_id).sort(key=lambda tracked: -tracked[1].registered_at)
+
+    def of(self, job_id: JobId) -> list[Tracked]:
         """The jobs that bear or bore this id."""
-        return self._jobs.get(_key(str(job_id)), [])
-
-    def all(self) -> Iterator[Tracked]:
-        """Every job with its eval."""
-        for bearers in self._jobs.values():
-            yield from bearers
+        return self._jobs.get(job_id, [])
 
     def in_queue(self, row: SqueueRow) -> Tracked | None:
         """The job that this row of squeue's speaks of."""
@@ -79,10 +75,6 @@ def attempt_for(job: Job, submitted_at: float) -> Attempt:
     job.attempts.append(attempt)
     align(job)
     return attempt
-
-
-def _key(job_id: str) -> str:
-    return job_id.removesuffix("+0")
 
 
 def _is_anothers_submit(job: Job, submitted_at: float) -> bool:

@@ -72,7 +72,7 @@ class Intent(Struct, tag="intent", tag_field="kind", frozen=True):
 class Planned(Struct, tag="planned", tag_field="kind", omit_defaults=True, frozen=True):
     """To be submitted once there is room; its intent will have the same token.
 
-    `environment`: which one it is to run with (`slurm/late_environment`), as a digest that tells nothing of it.
+    `environment`: which one it is to run with (`slurm/environment`), as a digest that tells nothing of it.
     """
 
     submission: Submission

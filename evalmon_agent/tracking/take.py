@@ -7,6 +7,8 @@ is believed to be older than another only if it is so by less than STALE_S: more
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from evalmon_agent.figures.efficiency import from_sacct, with_limit
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
@@ -18,7 +20,7 @@ from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, 
 from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.tracking.unnamed import name_for, script_in
 from evalmon_agent.tracking.waiting import base
-from evalmon_agent.words.job_id import component_of, whole_job
+from evalmon_agent.words.job_id import JobId, component_of, whole_job
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
@@ -38,7 +40,7 @@ def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
     ev = state.evals.get(asked.name)
     if ev is None:
         ev = state.evals[asked.name] = Eval(name=asked.name, job_id=fact.job_id)
-    job = next((j for j in ev.jobs if _base(j.job_id) == _base(fact.job_id)), None)
+    job = next((j for j in ev.jobs if j.job_id == fact.job_id), None)
     if job is None:
         job = Job(fact.job_id, fact.registered_at, token, fact.submitted_at)
         ev.jobs.append(job)
@@ -57,46 +59,67 @@ def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
     return ev, job
 
 
-def take_report(
-    state: ExperimentState, index: JobIndex, report: SelfReport, *, queue: QueueAnswer | None = None
-) -> None:
-    """A job that nobody registered but that reports to this experiment is one of its evals.
+def reporter(index: JobIndex, report: SelfReport) -> Tracked | None:
+    """The registered job that this is the report of."""
+    for ev, job in index.of(report.job_id):
+        if job.token is None or not report.tokens or job.token in report.tokens:
+            return ev, job
+    return None
 
-    A report that belongs to none of our jobs (yet) is not marked as taken, so it is looked at again.
-    """
-    found = _reporter(state, index, report, queue)
-    if found is None:
-        return
-    state.reported[report.source] = report.version
+
+def registration_of(
+    state: ExperimentState, index: JobIndex, report: SelfReport, *, queue: QueueAnswer | None
+) -> Registration | None:
+    """A job that nobody registered but that reports to this experiment is one of its evals; None if this is no such."""
+    is_part = component_of(report.job_id) is not None and bool(index.of(whole_job(report.job_id)))
+    first = min((r.started_at for r in report.attempts if r.started_at is not None), default=None)
+    if index.of(report.job_id) or is_part or first is None:
+        return None
+    name = report.name or name_for(state, report, queue)
+    return None if name is None else Registration(Submission(name, output_dir=report.output_dir), report.job_id, first)
+
+
+def take_report(ev: Eval, job: Job, report: SelfReport) -> None:
+    """What a job reported of its attempts."""
     for attempt_report in report.attempts:
-        _take_attempt_report(*found, attempt_report)
+        _take_attempt_report(ev, job, attempt_report)
 
 
-def take_queue(index: JobIndex, answer: QueueAnswer) -> None:
-    """squeue's answer: what it shows of our jobs, and which of them it does not show, or only as ended."""
-    active: set[tuple[str, str]] = set()
-    for row in answer.rows:
-        found = index.in_queue(row)
-        if found is None:
+def take_queue(
+    index: JobIndex, rows: Iterable[SqueueRow], evals: Iterable[Eval], *, asked_at: float
+) -> set[tuple[str, JobId]]:
+    """What squeue shows of these evals' jobs, and which of them it does not show, or only as ended.
+
+    `rows`: all those of these jobs. Returns those that are shown as active, by the eval's name and the job's id.
+    """
+    active: set[tuple[str, JobId]] = set()
+    for row in rows:
+        tracked = index.in_queue(row)
+        if tracked is None:
             continue
-        ev, job = found
-        if _repeats_the_end(ev, job, row):
-            continue
-        ev.final = False
-        if job.token is None and ev.script is None:
-            ev.script = script_in(row)
-        if row.submitted_at is not None:
-            attempt = attempt_for(job, row.submitted_at)
-            _recall_suspension(ev, job, attempt, asked_at=answer.asked_at)
-            _take_row(attempt, row, asked_at=answer.asked_at)
-            _mark_superseded(job, at=answer.asked_at)
+        ev, job = tracked
         if row.state not in TERMINAL:
             active.add((ev.name, job.job_id))
-    for ev, job in index.all():
-        if (ev.name, job.job_id) in active:
-            _take_presence(job, asked_at=answer.asked_at)
-        elif not ev.final or _was_missing_too_early(ev, job):
-            _take_absence(job, asked_at=answer.asked_at)
+        if not _repeats_the_end(ev, job, row):
+            _take_queue_row(ev, job, row, asked_at=asked_at)
+    for ev in evals:
+        for job in ev.jobs:
+            if (ev.name, job.job_id) in active:
+                _take_presence(job, asked_at=asked_at)
+            elif not ev.final or was_missing_too_early(ev, job):
+                _take_absence(job, asked_at=asked_at)
+    return active
+
+
+def _take_queue_row(ev: Eval, job: Job, row: SqueueRow, *, asked_at: float) -> None:
+    ev.final = False
+    if job.token is None and ev.script is None:
+        ev.script = script_in(row)
+    if row.submitted_at is not None:
+        attempt = attempt_for(job, row.submitted_at)
+        _recall_suspension(ev, job, attempt, asked_at=asked_at)
+        _take_row(attempt, row, asked_at=asked_at)
+        _mark_superseded(job, at=asked_at)
 
 
 def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
@@ -129,10 +152,6 @@ def is_stale(asked_at: float, known_at: float) -> bool:
     return 0 < known_at - asked_at <= STALE_S
 
 
-def _base(job_id: str) -> str:
-    return job_id.removesuffix("+0")
-
-
 def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
     """What the log of a lost state says of this job is logged already."""
     logged = state.recovered.logged if state.recovered is not None else {}
@@ -142,25 +161,6 @@ def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
     others = [transition for transition in transitions if transition.job_id != job_id]
     if others:
         logged[name] = others
-
-
-def _reporter(state: ExperimentState, index: JobIndex, report: SelfReport, queue: QueueAnswer | None) -> Tracked | None:
-    """The job that this is the report of; a new one if nobody else registered it."""
-    bearers = index.of(report.job_id)
-    for ev, job in bearers:
-        if job.token is None or not report.tokens or job.token in report.tokens:
-            return ev, job
-    is_part = component_of(report.job_id) is not None and bool(index.of(whole_job(report.job_id)))
-    first = min((o.started_at for o in report.attempts if o.started_at is not None), default=None)
-    if bearers or is_part or first is None:
-        return None
-    name = report.name or name_for(state, report, queue)
-    if name is None:
-        return None
-    submission = Submission(name, output_dir=report.output_dir)
-    ev, job = take_registration(state, Registration(submission, report.job_id, first))
-    index.add(ev, job)
-    return ev, job
 
 
 def _take_attempt_report(ev: Eval, job: Job, report: JobReport) -> None:
@@ -187,7 +187,7 @@ def _take_presence(job: Job, *, asked_at: float) -> None:
         job.missing_at, job.unaccounted_at, job.unknown_s = None, None, 0.0
 
 
-def _was_missing_too_early(ev: Eval, job: Job) -> bool:
+def was_missing_too_early(ev: Eval, job: Job) -> bool:
     """Whether what makes it final is an absence from before its end; a late answer could take that back."""
     ended_at = max((attempt.ended_at or 0.0 for attempt in job.attempts), default=0.0)
     return ev.state in MAY_RUN_AGAIN and job.missing_at is not None and job.missing_at < ended_at

@@ -6,7 +6,7 @@ The words are those of `job_reason_string` (slurm_protocol_defs.c, job_state_rea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -115,17 +115,27 @@ def action_for(reason: str, job_id: str) -> str | None:
     return None if found is None else found.action.format(job=job_id)
 
 
-def newly_stuck(state: ExperimentState, *, now: float, poll_interval_s: float) -> Iterator[tuple[Eval, str]]:
-    """The evals whose reason has stood for long enough, with it verbatim; each once per job and reason, marked."""
-    for ev in state.evals.values():
-        attempt = pending(ev)
-        found = None if attempt is None else _wait_of(attempt.queue_reason)
-        if attempt is None or found is None or not ev.jobs:
-            continue
-        told = _HELD_BY + base(attempt.queue_reason)
-        if told not in ev.jobs[-1].alerted and now - attempt.queue_at >= found.polls * poll_interval_s:
-            ev.jobs[-1].alerted.append(told)
-            yield ev, attempt.queue_reason
+def newly_stuck(evals: Iterable[Eval], *, now: float, poll_interval_s: float) -> list[tuple[Eval, str]]:
+    """Those whose reason has stood for long enough, with it verbatim."""
+    stuck = []
+    for ev in evals:
+        wait = stuck_for(ev)
+        if wait is not None and ev.latest is not None and now - ev.latest.queue_at >= wait.polls * poll_interval_s:
+            stuck.append((ev, ev.latest.queue_reason))
+    return stuck
+
+
+def stuck_for(ev: Eval) -> Wait | None:
+    """Why it waits, if that may last and nobody was told so yet."""
+    attempt = pending(ev)
+    if attempt is None or not attempt.queue_reason or told_as(attempt.queue_reason) in ev.jobs[-1].alerted:
+        return None
+    return _wait_of(attempt.queue_reason)
+
+
+def told_as(reason: str) -> str:
+    """The name under which it is kept that a person was told of this reason."""
+    return _HELD_BY + base(reason)
 
 
 def starved_by(state: ExperimentState) -> str | None:
@@ -134,7 +144,12 @@ def starved_by(state: ExperimentState) -> str | None:
     if any(ev.state in {State.RUNNING, State.SUSPENDED} for ev in active):
         return None
     reasons = (attempt.queue_reason for ev in active if (attempt := pending(ev)) is not None)
-    return next((r for r in reasons if _TAKEN_BY_US.fullmatch(base(r)) and not _OF_ONE_JOB.search(r)), None)
+    return next((reason for reason in reasons if _is_taken_by_us(reason)), None)
+
+
+@lru_cache(maxsize=1024)
+def _is_taken_by_us(reason: str) -> bool:
+    return _TAKEN_BY_US.fullmatch(base(reason)) is not None and _OF_ONE_JOB.search(reason) is None
 
 
 def pending(ev: Eval) -> Attempt | None:
@@ -144,5 +159,6 @@ def pending(ev: Eval) -> Attempt | None:
 
 
 @lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _wait_of(reason: str) -> Wait | None:
     return next((wait for wait in _WAITS if wait.pattern.search(base(reason))), None)

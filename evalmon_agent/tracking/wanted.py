@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from evalmon_agent.tracking.path import ACCOUNTING_LAG_S, ENDS, is_history_known, replaced_at
@@ -36,21 +36,27 @@ class Unmeasured:
         return self.attempt.elapsed_s if self.attempt.elapsed_s is not None or report is None else report.elapsed_s
 
 
-def jobs_to_account(state: ExperimentState) -> list[JobId]:
-    """The ids to ask sacct about: gone from squeue, ended there, requeued, or ended without figures."""
-    return sorted(
-        {job.job_id for ev in state.evals.values() if not _is_settled(ev) for job in ev.jobs if _is_open(ev, job)},
-        key=lambda job_id: (len(job_id), job_id),
-    )
+def ids_to_account(ev: Eval) -> list[JobId]:
+    """The ids of its jobs to ask sacct about: gone from squeue, ended there, requeued, or ended without figures."""
+    return [] if _is_settled(ev) else [job.job_id for job in ev.jobs if _is_open(ev, job)]
+
+
+def in_order(job_ids: Iterable[JobId]) -> list[JobId]:
+    """Older jobs first."""
+    return sorted(job_ids, key=lambda job_id: (len(job_id), job_id))
 
 
 def unmeasured(state: ExperimentState) -> Iterator[Unmeasured]:
     """The attempts whose COMPUTE_METRICS is still owed."""
-    for ev in state.evals.values():
-        for job in ev.jobs:
-            for attempt in job.attempts:
-                if attempt.figures is None and attempt.has_run and _is_over(ev, job, attempt):
-                    yield Unmeasured(ev, job, attempt)
+    return (owed for ev in state.evals.values() for owed in owed_by(ev))
+
+
+def owed_by(ev: Eval) -> Iterator[Unmeasured]:
+    """Those of one eval."""
+    for job in ev.jobs:
+        for attempt in job.attempts:
+            if attempt.figures is None and attempt.has_run and _is_over(ev, job, attempt):
+                yield Unmeasured(ev, job, attempt)
 
 
 def _is_over(ev: Eval, job: Job, attempt: Attempt) -> bool:

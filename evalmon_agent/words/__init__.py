@@ -1,1 +1,1 @@
-"""The words everybody uses: states, ids, durations, sizes, names. Pure; imports nothing of ours but errors."""
+"""Parses and prints what every room uses: states, job ids, durations, sizes, names. Pure."""

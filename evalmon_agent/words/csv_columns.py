@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,38 @@ _CORES = Cell("%.2f cores", r"(\d{1,6}\.\d\d) cores")
 _COUNT = Cell("%d", r"(\d{1,9})")
 
 
+NO_VALUE = "[N/A]"
+
+
+class Column(enum.Enum):
+    """A column of a CSV; `meaning` is for docs/files.md (`scripts/docs`)."""
+
+    def __init__(self, header: str, cell: Cell, meaning: str) -> None:
+        """`header`: with the unit, as the file's first line has it."""
+        self.header = header
+        self.cell = cell
+        self.meaning = meaning
+
+    @classmethod
+    def first_line(cls) -> bytes:
+        """The header with its newline."""
+        return ", ".join(column.header for column in cls).encode() + b"\n"
+
+    @classmethod
+    def line(cls, values: Mapping[Self, object]) -> bytes:
+        """A row with its newline; a text is the cell itself, and what is missing or None is `[N/A]`."""
+        cells = ((column, values.get(column)) for column in cls)
+        return ", ".join(column.text(value) for column, value in cells).encode() + b"\n"
+
+    def text(self, value: object) -> str:
+        """The cell."""
+        if value is None:
+            return NO_VALUE
+        return value if isinstance(value, str) else self.cell.written % value
+
+
 @enum.unique
-class GpuColumn(enum.Enum):
+class GpuColumn(Column):
     """The columns of gpu_metrics.csv. In lower case a member's name is that of the field in a look at a GPU."""
 
     TIMESTAMP = "timestamp", _TIME, "local time"
@@ -67,6 +99,11 @@ class GpuColumn(enum.Enum):
         _MEAN_PERCENT,
         "mean of the driver's own samples, likewise",
     )
+    MEMORY_MAX_MIB = (
+        "memory.used.window_max [MiB]",
+        _MIB,
+        "the highest since the tick before, of a look each second; column 4 is an instant",
+    )
     POWER_MEAN_W = "power.draw.window_mean [W]", _WATT, "from the energy counter, since the tick before"
     ENERGY_J = "energy.window [J]", _JOULE, "from the energy counter, since the tick before"
     SM_CLOCK_MHZ = "clocks.current.sm [MHz]", _MHZ, "at this instant"
@@ -92,15 +129,9 @@ class GpuColumn(enum.Enum):
         "part of the time in which the tensor cores were busy, likewise",
     )
 
-    def __init__(self, header: str, cell: Cell, meaning: str) -> None:
-        """`header`: with the unit, as the file's first line has it; `meaning`: for docs/files.md (`scripts/docs`)."""
-        self.header = header
-        self.cell = cell
-        self.meaning = meaning
-
 
 @enum.unique
-class HostColumn(enum.Enum):
+class HostColumn(Column):
     """The columns of host_metrics.csv."""
 
     TIMESTAMP = "timestamp", _TIME, "as above"
@@ -126,12 +157,6 @@ class HostColumn(enum.Enum):
         "from storage, since the start, by the processes that live and their ended children",
     )
     WRITTEN = "io.written [MiB]", _MIB, "to storage, likewise"
-
-    def __init__(self, header: str, cell: Cell, meaning: str) -> None:
-        """As in `GpuColumn`."""
-        self.header = header
-        self.cell = cell
-        self.meaning = meaning
 
 
 NVIDIA_SMI_COLUMNS = tuple(GpuColumn)[:7]

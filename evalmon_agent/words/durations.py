@@ -1,9 +1,10 @@
-"""How long: Slurm's durations as seconds, and seconds as the texts that people read."""
+"""Parses Slurm's durations (seconds) and time stamps (epoch seconds), and prints durations for people."""
 
 from __future__ import annotations
 
 import math
 import re
+from datetime import datetime
 
 _CLOCK = re.compile(r"(?:(\d{1,7})-)?(?:(\d{1,7}):)?(\d{1,7}):(\d{1,7}(?:\.\d{1,9})?)", re.ASCII)
 _DAYS_HOURS = re.compile(r"(\d{1,7})-(\d{1,7})", re.ASCII)
@@ -14,6 +15,11 @@ _TIME_OPTION = re.compile(
     r"|(?P<only>\d{1,10})",
     re.ASCII,
 )
+
+# 9999-12-31: what lies behind it cannot be shown.
+_LAST_S = 253_402_300_799
+
+_EPOCH = re.compile(r"[0-9]{1,12}")
 
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -58,6 +64,22 @@ def time_option(text: str) -> float | None:
     return float(whole * _MINUTE_S) or None
 
 
+def parse_stamp(text: str) -> float | None:
+    """Epoch seconds of `1700000000` (SLURM_TIME_FORMAT=%s) or of ISO 8601 with an offset.
+
+    None for `Unknown`, `None`, `N/A`, 0 and for local time without offset: nobody knows whose local time it is.
+    """
+    text = text.strip()
+    if _EPOCH.fullmatch(text):
+        seconds = int(text)
+        return float(seconds) if 0 < seconds <= _LAST_S else None
+    try:
+        stamp = datetime.fromisoformat(text)
+        return stamp.timestamp() if stamp.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
 def clock(seconds: float | None) -> str:
     """`00:04:52`, from a day on `1-02:04:52`, as seff prints it; `unknown` for None and for what cannot be."""
     parts = _split(seconds)
@@ -79,14 +101,14 @@ def human(seconds: float | None) -> str:
 def total(seconds: float | None) -> str:
     """`15 minutes`, `1 minute`, `2 hours 5 minutes`, `1 day 2 hours`; `unknown` for None.
 
-    Whole minutes, rounded down; below a minute it is said in seconds, `52 seconds`.
+    Whole minutes, rounded down; below a minute seconds, `52 seconds`.
     """
     parts = _split(seconds)
     if parts is None:
         return "unknown"
     named = list(zip(parts, ("day", "hour", "minute", "second"), strict=True))
-    said = [_count(number, unit) for number, unit in named[:3] if number]
-    return " ".join(said) or _count(*named[3])
+    counted = [_count(number, unit) for number, unit in named[:3] if number]
+    return " ".join(counted) or _count(*named[3])
 
 
 def _count(number: int, unit: str) -> str:

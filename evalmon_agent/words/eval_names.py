@@ -1,4 +1,4 @@
-"""Which eval is a script, and where do its metrics go: names and directories from the path below EXP."""
+"""Derives an eval's name and its output directory from the path of its script below EXP."""
 
 from __future__ import annotations
 

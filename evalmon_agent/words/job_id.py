@@ -82,15 +82,15 @@ def parse_array_spec(text: str) -> tuple[int, ...] | None:
     ranges: list[range] = []
     total = 0
     for part in spec.split(","):
-        found = _range(part)
-        if found is None:
+        tasks = _range(part)
+        if tasks is None:
             return None
-        total += len(found)
+        total += len(tasks)
         # Counted before it is built: `0-1000000,` a thousand times over is a short text.
         if total > MAX_TASKS:
             return None
-        ranges.append(found)
-    return tuple(sorted({task for found in ranges for task in found}))
+        ranges.append(tasks)
+    return tuple(sorted({task for tasks in ranges for task in tasks}))
 
 
 def expand_pending(text: str) -> tuple[JobId, ...] | None:

@@ -1,4 +1,4 @@
-"""How is outside text shown: on one line, with nothing in it that a terminal or a reader would obey."""
+"""Makes outside text printable: one line, with nothing in it that a terminal or a reader would obey."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What looks like a secret in a text that we copy: masked."""
+"""Masks what looks like a secret in a text that we copy."""
 
 from __future__ import annotations
 

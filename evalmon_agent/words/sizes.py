@@ -1,4 +1,4 @@
-"""How much memory: the texts of sacct, seff and sbatch as bytes, and bytes as seff prints them."""
+"""Parses and prints counts and sizes: memory as sacct, seff and sbatch print it, in bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ Per = Literal["cpu", "node"]
 
 _UNITS = "KMGTPE"
 _LARGEST_BYTES = 1 << 63
+_LARGEST_NUMBER = 1e12
+_DIGITS_AT_MOST = 18
 _NUMBER = r"(\d{1,18}(?:\.\d{1,6})?)"
 _SACCT = re.compile(rf"{_NUMBER}([{_UNITS}]?)([cn]?)", re.ASCII)
 _SEFF = re.compile(rf"{_NUMBER} ?([{_UNITS}])B", re.ASCII)
@@ -17,10 +19,20 @@ _MEM_OPTION = re.compile(r"(\d{1,12})(?:([KMGT])B?)?", re.ASCII | re.IGNORECASE)
 _PER: dict[str, Per] = {"c": "cpu", "n": "node"}
 
 
+def count(text: str) -> int | None:
+    """A whole number as Slurm prints one; None for anything else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS_AT_MOST else None
+
+
+def number(value: float | None, unit: str = "", *, digits: int = 0) -> str:
+    """`12`, `350 W`, `97.25%`; `unknown` for None and for what cannot be: negative, infinite, NaN, or above 10^12."""
+    return f"{value:.{digits}f}{unit}" if value is not None and 0 <= value <= _LARGEST_NUMBER else "unknown"
+
+
 def parse_sacct(text: str) -> int | None:
     """Bytes of `499092K`, `2.71G` or `13392806` (no unit: bytes; MaxRSS, AllocTRES and TRESUsage* alike)."""
-    found = parse_requested(text)
-    return None if found is None or found[1] is not None else found[0]
+    parsed = parse_requested(text)
+    return None if parsed is None or parsed[1] is not None else parsed[0]
 
 
 def parse_requested(text: str) -> tuple[int, Per | None] | None:

@@ -1,4 +1,4 @@
-"""Which state is meant: Slurm's words, in every form it prints them, as the states of the log."""
+"""Parses the states that Slurm prints, in all their forms, as the states of the log."""
 
 from __future__ import annotations
 
@@ -36,58 +36,23 @@ MAY_RUN_AGAIN = frozenset({State.NODE_FAIL, State.PREEMPTED, State.BOOT_FAIL, St
 
 # Slurm's base states and flags, with squeue's short codes (job_state_string in slurm_protocol_defs.c).
 # EXPEDITING is said of a job that ended and keeps its nodes while Slurm looks whether to requeue it.
-_WORDS = {
-    "PENDING": State.PENDING,
-    "PD": State.PENDING,
-    "CONFIGURING": State.PENDING,
-    "CF": State.PENDING,
-    "POWER_UP_NODE": State.PENDING,
-    "RESV_DEL_HOLD": State.PENDING,
-    "RD": State.PENDING,
-    "RUNNING": State.RUNNING,
-    "R": State.RUNNING,
-    "COMPLETING": State.RUNNING,
-    "CG": State.RUNNING,
-    "STAGE_OUT": State.RUNNING,
-    "SO": State.RUNNING,
-    "RESIZING": State.RUNNING,
-    "RS": State.RUNNING,
-    "SIGNALING": State.RUNNING,
-    "SI": State.RUNNING,
-    "STOPPED": State.RUNNING,
-    "ST": State.RUNNING,
-    "EXPEDITING": State.RUNNING,
-    "SUSPENDED": State.SUSPENDED,
-    "S": State.SUSPENDED,
-    "REQUEUED": State.REQUEUED,
-    "RQ": State.REQUEUED,
-    "REQUEUE_HOLD": State.REQUEUED,
-    "RH": State.REQUEUED,
-    "REQUEUE_FED": State.REQUEUED,
-    "RF": State.REQUEUED,
-    "SPECIAL_EXIT": State.REQUEUED,
-    "SE": State.REQUEUED,
-    "COMPLETED": State.COMPLETED,
-    "CD": State.COMPLETED,
-    "FAILED": State.FAILED,
-    "F": State.FAILED,
-    "CANCELLED": State.CANCELLED,
-    "CA": State.CANCELLED,
-    "TIMEOUT": State.TIMEOUT,
-    "TO": State.TIMEOUT,
-    "OUT_OF_MEMORY": State.OUT_OF_MEMORY,
-    "OOM": State.OUT_OF_MEMORY,
-    "NODE_FAIL": State.NODE_FAIL,
-    "NF": State.NODE_FAIL,
-    "PREEMPTED": State.PREEMPTED,
-    "PR": State.PREEMPTED,
-    "BOOT_FAIL": State.BOOT_FAIL,
-    "BF": State.BOOT_FAIL,
-    "DEADLINE": State.DEADLINE,
-    "DL": State.DEADLINE,
-    "REVOKED": State.REVOKED,
-    "RV": State.REVOKED,
+_WORDS_OF = {
+    State.PENDING: "PENDING PD CONFIGURING CF POWER_UP_NODE RESV_DEL_HOLD RD",
+    State.RUNNING: "RUNNING R COMPLETING CG STAGE_OUT SO RESIZING RS SIGNALING SI STOPPED ST EXPEDITING",
+    State.SUSPENDED: "SUSPENDED S",
+    State.REQUEUED: "REQUEUED RQ REQUEUE_HOLD RH REQUEUE_FED RF SPECIAL_EXIT SE",
+    State.COMPLETED: "COMPLETED CD",
+    State.FAILED: "FAILED F",
+    State.CANCELLED: "CANCELLED CA",
+    State.TIMEOUT: "TIMEOUT TO",
+    State.OUT_OF_MEMORY: "OUT_OF_MEMORY OOM",
+    State.NODE_FAIL: "NODE_FAIL NF",
+    State.PREEMPTED: "PREEMPTED PR",
+    State.BOOT_FAIL: "BOOT_FAIL BF",
+    State.DEADLINE: "DEADLINE DL",
+    State.REVOKED: "REVOKED RV",
 }
+_WORDS = {word: state for state, words in _WORDS_OF.items() for word in words.split()}
 
 _SHORTEST_CUT = 4
 _CANCELLED_BY = re.compile(r"CANCELLED by (\d{1,10})\b", re.ASCII)

@@ -14,7 +14,7 @@ from bench_parts.tracking import Tracking
 
 
 def main() -> int:
-    """Run the bench that was asked for."""
+    """Run the bench that was chosen."""
     options = parser().parse_args()
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="evalmon-bench.") as scratch:
@@ -30,7 +30,7 @@ def _sampler(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
     rivals = contenders(place, are_alone=options.alone)
     _say(f"a command of no length, {options.pairs} times each, in turns")
     others = pythons(rivals[0].environment, are_alone=options.alone)
-    figures["true"] = commands.measure_in_turns([*(one.around("true") for one in rivals), *others], options.pairs)
+    figures["true"] = commands.measure_in_turns([*(rival.around("true") for rival in rivals), *others], options.pairs)
     _say(f"when the command starts, {options.pairs} times each, in turns")
     figures["start"] = commands.measure_starts(rivals, options.pairs)
     if options.seconds:
@@ -39,6 +39,8 @@ def _sampler(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
     if options.tick_seconds:
         _say(f"the sampler alone, a tick a second for {options.tick_seconds} s")
         figures["ticks"] = ticks.measure(scratch, gpus=(0, 1, 2, 8), seconds=options.tick_seconds, is_real=options.real)
+        _say(f"the sampler alone, {options.tick_seconds} s without a tick")
+        figures["looks"] = ticks.looks(scratch, gpus=(0, 1, 2, 8), seconds=options.tick_seconds, is_real=options.real)
     return figures | {"targets": targets.as_rows(targets.targets(figures, seconds=options.seconds))}
 
 

@@ -41,15 +41,15 @@ def measure(scratch: Path, *, evals: int, rounds: int, are_alone: bool) -> dict[
             Contender(f"reportseff, {_FINISHED} jobs", [reportseff, *synthetic.ids[:_FINISHED]], few),
             Contender(f"reportseff, {evals} jobs", [reportseff, *synthetic.ids], many),
         ]
-    found: dict[str, object] = {"commands": measure_in_turns(commands, rounds)}
-    return found | {"targets": as_rows(_targets(found, evals))}
+    figures: dict[str, object] = {"commands": measure_in_turns(commands, rounds)}
+    return figures | {"targets": as_rows(_targets(figures, evals))}
 
 
-def _targets(found: dict[str, object], evals: int) -> list[Target]:
+def _targets(figures: dict[str, object], evals: int) -> list[Target]:
     status = [f"evalmon status, {evals} evals, {where}" for where in ("terminal", "file")]
     status.append(f"evalmon status --json, {evals} evals")
     beside = [("evalmon --help", "reportseff --help"), *((name, f"reportseff, {evals} jobs") for name in status)]
     beside.append((f"evalmon metrics, {_FINISHED} jobs", f"reportseff, {_FINISHED} jobs"))
-    wall_ms = {name: number(found, "commands", name, "wall_ms") for pair in beside for name in pair}
+    wall_ms = {name: number(figures, "commands", name, "wall_ms") for pair in beside for name in pair}
     targets = [Target(f"{name}: no slower than {rival}", wall_ms[name], wall_ms[rival], "ms") for name, rival in beside]
     return targets + [Target(f"{name}: time", wall_ms[name], _AT_MOST_MS, "ms") for name in (status[0], status[2])]

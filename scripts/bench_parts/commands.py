@@ -24,21 +24,21 @@ def measure_starts(contenders: list[Contender], rounds: int) -> dict[str, dict[s
     """Milliseconds from our starting the contender until its command is there to look at the clock."""
     delays_ms: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds + 1):
-        for one in contenders:
-            out = Path(one.environment["HOME"]) / "date"
+        for contender in contenders:
+            out = Path(contender.environment["HOME"]) / "date"
             started_ns = time.time_ns()
-            run_to_the_end([*one.words, "date", "+%s%N"], one.environment, stdout=out)
+            run_to_the_end([*contender.words, "date", "+%s%N"], contender.environment, stdout=out)
             if number > 0:
-                delays_ms[one.name].append((int(out.read_text()) - started_ns) / 1e6)
+                delays_ms[contender.name].append((int(out.read_text()) - started_ns) / 1e6)
     return {name: {"start_ms": spread(values)} for name, values in delays_ms.items()}
 
 
 def measure_long(contenders: list[Contender], seconds: float) -> dict[str, dict[str, object]]:
     """One long command each: its CPU and memory are what its companions take."""
-    found: dict[str, dict[str, object]] = {}
-    for one in contenders:
-        ended = run_to_the_end([*one.words, "sleep", str(seconds)], one.environment, has_memory=True)
-        found[one.name] = {
+    figures: dict[str, dict[str, object]] = {}
+    for contender in contenders:
+        ended = run_to_the_end([*contender.words, "sleep", str(seconds)], contender.environment, has_memory=True)
+        figures[contender.name] = {
             "status": ended.status,
             "cpu_s": round(ended.cpu_s, 4),
             "added_s": round(ended.wall_s - seconds, 4),
@@ -46,7 +46,7 @@ def measure_long(contenders: list[Contender], seconds: float) -> dict[str, dict[
             "peak_uss_mib": round(ended.peak_uss_mib or 0, 1),
             "processes": ended.processes,
         }
-    return found
+    return figures
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -57,8 +57,8 @@ def spread(values: list[float]) -> dict[str, float]:
 def _summary(ended: list[Ended], expected: int) -> dict[str, object]:
     return {
         "runs": len(ended),
-        "failed": sum(one.status != expected for one in ended),
-        "wall_ms": spread([one.wall_s * 1000 for one in ended]),
-        "gone_ms": spread([one.gone_s * 1000 for one in ended]),
-        "cpu_ms": spread([one.cpu_s * 1000 for one in ended]),
+        "failed": sum(run.status != expected for run in ended),
+        "wall_ms": spread([run.wall_s * 1000 for run in ended]),
+        "gone_ms": spread([run.gone_s * 1000 for run in ended]),
+        "cpu_ms": spread([run.cpu_s * 1000 for run in ended]),
     }

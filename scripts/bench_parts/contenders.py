@@ -75,24 +75,26 @@ def contenders(place: Place, *, are_alone: bool) -> list[Contender]:
     inside |= {"EVALMON_NAME": "bench", "CUDA_VISIBLE_DEVICES": devices, "SLURM_GPUS_ON_NODE": str(place.gpus)}
     run = [str(EVALMON), "run", "--output-dir"]
     outside = place.environment("evalmon")
-    found = [
+    contestants = [
         Contender("bare", [], place.environment("bare")),
         Contender("evalmon run", [*run, f"{outside['HOME']}/output", "--"], outside),
         Contender("evalmon run, in a job", [*run, f"{inside['HOME']}/output", "--"], inside),
     ]
     if place.is_real:
-        found.append(Contender("nvidia-smi -l 30", ["sh", "-c", _BESIDE_NVIDIA_SMI, "sh"], place.environment("smi")))
+        contestants.append(
+            Contender("nvidia-smi -l 30", ["sh", "-c", _BESIDE_NVIDIA_SMI, "sh"], place.environment("smi"))
+        )
     if not are_alone:
-        found.append(Contender("jgm run", [str(_jgm_bin() / "jgm"), "run", "--"], place.environment("jgm")))
-    return found
+        contestants.append(Contender("jgm run", [str(_jgm_bin() / "jgm"), "run", "--"], place.environment("jgm")))
+    return contestants
 
 
 def pythons(environment: dict[str, str], *, are_alone: bool) -> list[Contender]:
     """Bare Python starts: a .pth file slows every one of its environment."""
-    found = [Contender("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""], environment)]
+    contestants = [Contender("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""], environment)]
     if not are_alone:
-        found.append(Contender("python of jgm's venv", [str(_jgm_bin() / "python"), "-c", ""], environment))
-    return found
+        contestants.append(Contender("python of jgm's venv", [str(_jgm_bin() / "python"), "-c", ""], environment))
+    return contestants
 
 
 def rival_bin(program: str, *packages: str) -> Path:

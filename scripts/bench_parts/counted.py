@@ -43,8 +43,8 @@ class Counted:
 
     def calls(self) -> list[Call]:
         """All calls so far, oldest first."""
-        found = [line.split() for line in self._log.read_text().splitlines()]
-        return [Call(float(at), name, int(ids)) for at, name, ids in found]
+        lines = [line.split() for line in self._log.read_text().splitlines()]
+        return [Call(float(at), name, int(ids)) for at, name, ids in lines]
 
 
 def by_name(calls: list[Call]) -> dict[str, int]:

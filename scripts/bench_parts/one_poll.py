@@ -10,9 +10,10 @@ import shutil
 import sys
 import time
 
-from evalmon_agent.experiment import settings
+from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 
 
@@ -20,7 +21,8 @@ def main() -> int:
     """Poll, and print what each poll took; the first one catches up."""
     experiment, count, *files = sys.argv[1:]
     place = Experiment.at(experiment)
-    observer = Observer(place, Slurm(os.environ), settings.load(place.settings, environ=os.environ), role="command")
+    settings = settings_file.load(place.settings, environ=os.environ)
+    observer = Observer(Session(place, settings, Slurm(os.environ), os.environ), role="command")
     polls = [_poll(observer) for _ in range(int(count))]
     for after in files[1:]:
         shutil.copy(after, f"{files[0]}.new")
@@ -31,12 +33,12 @@ def main() -> int:
 
 
 def _poll(observer: Observer) -> dict[str, float]:
-    before, began = os.times(), time.perf_counter()
+    before, began, own_s = os.times(), time.perf_counter(), time.process_time()
     observer.observe_once(at_least_s=0)
-    wall_s, after = time.perf_counter() - began, os.times()
+    wall_s, own_s, after = time.perf_counter() - began, time.process_time() - own_s, os.times()
     return {
         "wall_ms": wall_s * 1000,
-        "cpu_ms": (after.user + after.system - before.user - before.system) * 1000,
+        "cpu_ms": own_s * 1000,
         "commands_cpu_ms": (after.children_user + after.children_system - before.children_user - before.children_system)
         * 1000,
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -147,7 +147,7 @@ def _memory_below_us() -> tuple[float, float, int]:
 
 
 def _descendants(pid: int) -> list[int]:
-    found = []
+    descendants = []
     waiting = [pid]
     while waiting:
         for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
@@ -155,6 +155,6 @@ def _descendants(pid: int) -> list[int]:
                 children = [int(word) for word in task.read_text().split()]
             except OSError:
                 continue
-            found += children
+            descendants += children
             waiting += children
-    return found
+    return descendants

@@ -11,21 +11,22 @@ _TITLES = {
     "whole": "In all",
     "commands": "A command as people type it: median (min to max)",
     "ticks": "The sampler alone, a tick a second; hours with one each 30 s",
+    "looks": "The sampler alone between two ticks: a look a second",
 }
 
 
-def text(found: Mapping[str, object]) -> str:
+def text(figures: Mapping[str, object]) -> str:
     """All that was measured, a table for each part."""
     blocks = [
-        _machine(found, "machine"),
-        *(_block(title, found[key]) for key, title in _TITLES.items() if key in found),
+        _machine(figures, "machine"),
+        *(_block(title, figures[key]) for key, title in _TITLES.items() if key in figures),
     ]
-    targets = [_targets(found["targets"])] if "targets" in found else []
-    return "\n\n".join([*blocks, *targets, _machine(found, "machine_after")])
+    targets = [_targets(figures["targets"])] if "targets" in figures else []
+    return "\n\n".join([*blocks, *targets, _machine(figures, "machine_after")])
 
 
-def _machine(found: Mapping[str, object], key: str) -> str:
-    return ", ".join(f"{name} {value}" for name, value in _mapping(found[key]).items())
+def _machine(figures: Mapping[str, object], key: str) -> str:
+    return ", ".join(f"{name} {value}" for name, value in _mapping(figures[key]).items())
 
 
 def _block(title: str, rows: object) -> str:

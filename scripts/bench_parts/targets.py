@@ -9,6 +9,7 @@ _LONG_PSS_MIB = 20.8
 _LONG_S = 60
 
 _TICK_MS = 1.0
+_LOOKS_S_PER_HOUR = 1.0
 _START_MS = 20.0
 
 _RUNS = ("evalmon run", "evalmon run, in a job")
@@ -30,9 +31,9 @@ class Target:
         return None if self.measured is None or self.at_most is None else self.measured <= self.at_most
 
 
-def targets(found: Mapping[str, object], *, seconds: float) -> list[Target]:
+def targets(figures: Mapping[str, object], *, seconds: float) -> list[Target]:
     """All of them, measured or not; `seconds` is the length of the long command."""
-    return [*_short(found), *_start(found), *_long(found, seconds), _tick(found)]
+    return [*_short(figures), *_start(figures), *_long(figures, seconds), _tick(figures), _looks(figures)]
 
 
 def as_rows(targets: list[Target]) -> list[dict[str, object]]:
@@ -40,27 +41,29 @@ def as_rows(targets: list[Target]) -> list[dict[str, object]]:
     return [{**asdict(target), "is_met": target.is_met} for target in targets]
 
 
-def _short(found: Mapping[str, object]) -> Iterator[Target]:
+def _short(figures: Mapping[str, object]) -> Iterator[Target]:
     for run in _RUNS:
         for figure, what in (("wall_ms", "time"), ("cpu_ms", "CPU")):
-            rival = number(found, "true", _RIVAL, figure)
+            rival = number(figures, "true", _RIVAL, figure)
             half = None if rival is None else rival / 2
-            yield Target(f"{run} -- true: half the {what} of {_RIVAL}", number(found, "true", run, figure), half, "ms")
+            yield Target(
+                f"{run} -- true: half the {what} of {_RIVAL}", number(figures, "true", run, figure), half, "ms"
+            )
 
 
-def _start(found: Mapping[str, object]) -> Iterator[Target]:
-    python_ms = number(found, "true", "python of evalmon's venv", "wall_ms")
+def _start(figures: Mapping[str, object]) -> Iterator[Target]:
+    python_ms = number(figures, "true", "python of evalmon's venv", "wall_ms")
     for run in _RUNS:
-        start_ms = number(found, "start", run, "start_ms")
+        start_ms = number(figures, "start", run, "start_ms")
         own_ms = None if start_ms is None or python_ms is None else start_ms - python_ms
         yield Target(f"{run}: the command starts", start_ms, _START_MS, "ms")
         yield Target(f"{run}: the command starts, bare Python's start taken off", own_ms, _START_MS, "ms")
 
 
-def _long(found: Mapping[str, object], seconds: float) -> Iterator[Target]:
+def _long(figures: Mapping[str, object], seconds: float) -> Iterator[Target]:
     for run in _RUNS:
-        cpu_s, pss_mib = number(found, "long", run, "cpu_s"), number(found, "long", run, "peak_pss_mib")
-        rival_cpu_s, rival_mib = (number(found, "long", _RIVAL, key) for key in ("cpu_s", "peak_pss_mib"))
+        cpu_s, pss_mib = number(figures, "long", run, "cpu_s"), number(figures, "long", run, "peak_pss_mib")
+        rival_cpu_s, rival_mib = (number(figures, "long", _RIVAL, key) for key in ("cpu_s", "peak_pss_mib"))
         yield Target(f"{run}, long: half the CPU of {_RIVAL}", cpu_s, rival_cpu_s and rival_cpu_s / 2, "s")
         if seconds == _LONG_S:
             yield Target(f"{run}, {_LONG_S} s: CPU", cpu_s, _LONG_CPU_S, "s")
@@ -68,14 +71,19 @@ def _long(found: Mapping[str, object], seconds: float) -> Iterator[Target]:
         yield Target(f"{run}, long: PSS", pss_mib, _LONG_PSS_MIB, "MiB")
 
 
-def _tick(found: Mapping[str, object]) -> Target:
-    own_ms = number(found, "ticks", "8 GPU", "own_ms_per_tick")
+def _tick(figures: Mapping[str, object]) -> Target:
+    own_ms = number(figures, "ticks", "8 GPU", "own_ms_per_tick")
     return Target("a tick with 8 GPUs, without the driver's part: CPU", own_ms, _TICK_MS, "ms")
 
 
-def number(found: Mapping[str, object], *keys: str) -> float | None:
+def _looks(found: Mapping[str, object]) -> Target:
+    cpu_s = number(found, "looks", "1 GPU", "cpu_s_per_hour")
+    return Target("a look a second, 1 GPU: CPU in an hour", cpu_s, _LOOKS_S_PER_HOUR, "s")
+
+
+def number(figures: Mapping[str, object], *keys: str) -> float | None:
     """What stands there; its median if there are several."""
-    value: object = found
+    value: object = figures
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     if isinstance(value, Mapping):

@@ -1,9 +1,11 @@
-"""The sampler alone: when its first row is there, and what a tick and an hour cost."""
+"""The sampler alone: when its first row is there, and what a tick, a look between two ticks, and an hour cost."""
 
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench_parts.contenders import EVALMON, Place
@@ -12,6 +14,7 @@ from bench_parts.processes import cpu_of, memory_of, spawn
 _TICKS_PER_HOUR = 120  # one per 30 s, the default
 _SETTLED_AFTER_S = 3.0
 _FIRST_ROW_WITHIN_S = 30.0
+_NO_TICK_S = 3600
 
 
 def measure(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bool) -> dict[str, dict[str, object]]:
@@ -22,10 +25,10 @@ def measure(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bo
     if is_real:
         return {"real": _measure(Place(scratch / "ticks", gpus=1, is_real=True), seconds)}
     places = {f"{count} GPU": Place(scratch / f"ticks-{count}", gpus=count, is_real=False) for count in gpus}
-    found = {name: _measure(place, seconds) for name, place in places.items()}
+    figures = {name: _measure(place, seconds) for name, place in places.items()}
     most = max(gpus)
-    found[f"{most} GPU"] |= _without_driver(scratch, most, found[f"{most} GPU"].get("cpu_ms_per_tick"), seconds)
-    return found
+    figures[f"{most} GPU"] |= _without_driver(scratch, most, figures[f"{most} GPU"].get("cpu_ms_per_tick"), seconds)
+    return figures
 
 
 def _without_driver(scratch: Path, gpus: int, all_ms: object, seconds: float) -> dict[str, object]:
@@ -38,18 +41,32 @@ def _without_driver(scratch: Path, gpus: int, all_ms: object, seconds: float) ->
     return {"driver_ms_per_tick": driver_ms, "own_ms_per_tick": round(all_ms - driver_ms, 3)}
 
 
+def looks(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bool) -> dict[str, dict[str, object]]:
+    """What the sampler does each second between two ticks: `seconds` without a tick."""
+    if is_real:
+        return {"real": _looks(Place(scratch / "looks", gpus=1, is_real=True), seconds)}
+    places = {f"{count} GPU": Place(scratch / f"looks-{count}", gpus=count, is_real=False) for count in gpus}
+    return {name: _looks(place, seconds) for name, place in places.items()}
+
+
+def _looks(place: Place, seconds: float) -> dict[str, object]:
+    with _sampler(place, interval_s=_NO_TICK_S) as (pid, output, _):
+        if output is None:
+            return {"error": "no row was written"}
+        time.sleep(_SETTLED_AFTER_S)
+        before_s = cpu_of(pid)
+        time.sleep(seconds)
+        cpu_s = cpu_of(pid) - before_s
+        return {
+            "cpu_ms_per_second": round(cpu_s * 1000 / seconds, 3),
+            "cpu_s_per_hour": round(cpu_s * 3600 / seconds, 3),
+        }
+
+
 def _measure(place: Place, seconds: float) -> dict[str, object]:
-    environment = place.environment("sampler")
-    output = Path(environment["HOME"]) / "output"
-    first = output / ("gpu_metrics.csv" if place.gpus else "host_metrics.csv")
-    started = time.monotonic()
-    pid = spawn([str(EVALMON), "sample", "--output-dir", str(output), "--interval", "1"], environment)
-    try:
-        while not _rows(first):
-            if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() - started > _FIRST_ROW_WITHIN_S:
-                return {"error": "no row was written"}
-            time.sleep(0.001)
-        first_row_s = time.monotonic() - started
+    with _sampler(place, interval_s=1) as (pid, output, first_row_s):
+        if output is None:
+            return {"error": "no row was written"}
         time.sleep(_SETTLED_AFTER_S)
         before = cpu_of(pid), _ticks(output), _bytes(output), _driver_s(place)
         time.sleep(seconds)
@@ -63,6 +80,22 @@ def _measure(place: Place, seconds: float) -> dict[str, object]:
             "uss_mib": round(uss_mib, 1),
             "stop_ms": round(_stop(pid) * 1000, 1),
         }
+
+
+@contextmanager
+def _sampler(place: Place, *, interval_s: int) -> Iterator[tuple[int, Path | None, float]]:
+    """Its pid, where it writes (None if it has not), and after how many seconds its first row was there."""
+    environment = place.environment("sampler")
+    output = Path(environment["HOME"]) / "output"
+    first = output / ("gpu_metrics.csv" if place.gpus else "host_metrics.csv")
+    started = time.monotonic()
+    pid = spawn([str(EVALMON), "sample", "--output-dir", str(output), "--interval", str(interval_s)], environment)
+    try:
+        is_there = True
+        while is_there and not _rows(first):
+            is_there = not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() - started <= _FIRST_ROW_WITHIN_S
+            time.sleep(0.001)
+        yield pid, output if is_there else None, time.monotonic() - started
     finally:
         _stop(pid)
 

@@ -41,7 +41,6 @@ class Tracking:
         self._sizes = [min(array, evals - start) for start in range(0, evals, array)]
         self._say = say
         self._watch = SidecarWatch(self._experiment)
-        self.found: dict[str, object] = {}
 
     def measure(self, *, within_s: float) -> dict[str, object]:
         """All phases, one after the other."""
@@ -130,8 +129,8 @@ class Tracking:
     def _jobs(self, below: str) -> list[str]:
         """The jobs, arrays once, that were submitted from there; an id that there never is, if there are none."""
         listed = self._slurm("squeue", "-a", "-h", "-o", "%F|%Z").stdout.splitlines()
-        found = {line.split("|")[0] for line in listed if str(self._experiment / below) in line}
-        return sorted(found) or ["0"]
+        job_ids = {line.split("|")[0] for line in listed if str(self._experiment / below) in line}
+        return sorted(job_ids) or ["0"]
 
     def _slurm(self, *argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(argv, env=self._counted.environ, capture_output=True, text=True, check=False)

@@ -30,15 +30,15 @@ _TIMEOUTS_FROM_S = 240
 
 def main() -> int:
     """Soak; 0 if evalmon told exactly what happened."""
-    asked = parser().parse_args()
+    options = parser().parse_args()
     if os.geteuid() != 0:
         print("soak: takes root: it stops Slurm's daemons and mounts a small disk; run scripts/soak", file=sys.stderr)
         return 2
-    place = _place(asked)
+    place = _place(options)
     place.prepare()
     keep = True
     try:
-        findings, line = _soak(place, asked)
+        findings, line = _soak(place, options)
         keep = bool(findings)
     finally:
         place.give_back(keep=keep)
@@ -50,14 +50,14 @@ def main() -> int:
     return int(keep)
 
 
-def _soak(place: Place, asked: argparse.Namespace) -> tuple[list[compare.Finding], str]:
+def _soak(place: Place, options: argparse.Namespace) -> tuple[list[compare.Finding], str]:
     shell = place.shell()
     began = time.time()
-    made = scripts(asked.seed, str(place.truth), has_timeout=asked.seconds >= _TIMEOUTS_FROM_S)
+    made = scripts(options.seed, str(place.truth), has_timeout=options.seconds >= _TIMEOUTS_FROM_S)
     user = User(place, shell, made)
     hitters = Hitters(place, shell)
     try:
-        kills = _kill(place, hitters, user, asked)
+        kills = _kill(place, hitters, user, options)
     finally:
         hitters.undo()
     say(f"{kills} kills; waiting for the end")
@@ -75,20 +75,20 @@ def _soak(place: Place, asked: argparse.Namespace) -> tuple[list[compare.Finding
     evals = sum(len(mine) for mine in truths.values())
     return findings, (
         f"soak: {kills} kills, {evals} evals, {count['lost']} lost, {count['invented']} invented, "
-        f"{count['duplicate']} duplicates, seed {asked.seed}"
+        f"{count['duplicate']} duplicates, seed {options.seed}"
     )
 
 
-def _kill(place: Place, hitters: Hitters, user: User, asked: argparse.Namespace) -> int:
+def _kill(place: Place, hitters: Hitters, user: User, options: argparse.Namespace) -> int:
     """Evals in waves, and hits beside them, for as long as asked; returns how many hit something."""
     over = threading.Event()
     waves = threading.Thread(target=_waves, args=(user, over))
     waves.start()
     made: list[Future[bool]] = []
-    deadline = time.monotonic() + asked.seconds
+    deadline = time.monotonic() + options.seconds
     free = threading.Semaphore(_AT_ONCE)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for planned in plan.hits(asked.seed):
+        for planned in plan.hits(options.seed):
             time.sleep(planned.pause_s)
             free.acquire()  # a hit that waits for its turn would come long after it was planned
             if time.monotonic() > deadline:
@@ -127,16 +127,16 @@ def _cancel_all(place: Place, shell: Shell) -> None:
         shell.ask("scancel", "-f", *sorted(mine))
 
 
-def _place(asked: argparse.Namespace) -> Place:
-    directory = Path(asked.dir or tempfile.mkdtemp(prefix="evalmon-soak.")).resolve()
-    if asked.dir:
+def _place(options: argparse.Namespace) -> Place:
+    directory = Path(options.dir or tempfile.mkdtemp(prefix="evalmon-soak.")).resolve()
+    if options.dir:
         if directory.exists() and any(directory.iterdir()):
             raise SystemExit(f"soak: {directory}: not empty; give a new directory")
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-    given = asked.slurm or os.environ.get("EVALMON_SLURM_DIR") or None
+    given = options.slurm or os.environ.get("EVALMON_SLURM_DIR") or None
     slurm = Path(given or directory / "slurm").resolve()
-    return Place(directory, slurm, is_slurm_ours=given is None, account=pwd.getpwnam(asked.user))
+    return Place(directory, slurm, is_slurm_ours=given is None, account=pwd.getpwnam(options.user))
 
 
 if __name__ == "__main__":

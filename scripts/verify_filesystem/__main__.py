@@ -22,12 +22,12 @@ _SEEN_WITHIN_S = 60.0
 
 def main() -> int:
     """0: sound; 1: something is not, or the hosts did not meet; 2: wrong usage."""
-    asked = parser().parse_args()
-    if asked.hosts > 1 and asked.meet is None:
-        asked.meet = _step() or parser().error(
+    options = parser().parse_args()
+    if options.hosts > 1 and options.meet is None:
+        options.meet = _step() or parser().error(
             "--hosts needs --meet NAME, the same on all of them, outside of a Slurm step"
         )
-    mounts = [os.path.realpath(path) for path in (asked.dir, asked.dir2) if path is not None]
+    mounts = [os.path.realpath(path) for path in (options.dir, options.dir2) if path is not None]
     for mount in mounts:
         if not os.path.isdir(mount) or not os.access(mount, os.W_OK | os.X_OK):
             print(f"verify-filesystem: {mount}: not a directory that you can write to", file=sys.stderr)
@@ -36,17 +36,17 @@ def main() -> int:
         print(f"verify-filesystem: {mounts[0]} and {mounts[1]} are not one directory", file=sys.stderr)
         return _USAGE
     try:
-        return _verify(mounts, asked)
+        return _verify(mounts, options)
     except (MeetingError, EvalmonError, OSError) as error:
         print(f"verify-filesystem: {error}", file=sys.stderr)
         return 1
 
 
-def _verify(mounts: list[str], asked: argparse.Namespace) -> int:
+def _verify(mounts: list[str], options: argparse.Namespace) -> int:
     choices = [would_choose(mount) for mount in mounts]
-    kind = asked.kind or choices[0].kind
-    meeting = Meeting(mounts, f"evalmon-verify.{asked.meet or os.urandom(4).hex()}", hosts=asked.hosts)
-    sizes = {"processes": asked.processes, "rounds": asked.rounds}
+    kind = options.kind or choices[0].kind
+    meeting = Meeting(mounts, f"evalmon-verify.{options.meet or os.urandom(4).hex()}", hosts=options.hosts)
+    sizes = {"processes": options.processes, "rounds": options.rounds}
     try:
         found = [finding for place in meeting.places for finding in abilities.verify(place)]
         found += locking.verify(meeting, kind, **sizes)
@@ -61,7 +61,7 @@ def _verify(mounts: list[str], asked: argparse.Namespace) -> int:
         {"directory": mount, "mount": _mount(mount), "host": choice.host, "lock": choice.kind, "why": choice.why}
         for mount, choice in zip(mounts, choices, strict=True)
     ]
-    if asked.json:
+    if options.json:
         print(json.dumps({"sound": is_sound, "tried": kind, "mounts": facts, "findings": [asdict(f) for f in found]}))
     elif meeting.is_first:
         print(_text(facts, found, kind=kind, is_sound=is_sound, hosts=len(meeting.parties)))

@@ -9,35 +9,34 @@ import tempfile
 import time
 from pathlib import Path
 
-from verify_gpu import compare, report, tables
+from verify_gpu import compare, peaks, report, tables
 from verify_gpu.options import parser
 from verify_gpu.plan import Busy, Phase, phases, plan
-from verify_gpu.setting import NoGpuError, Setting, real_setting, standin_setting
+from verify_gpu.setting import EVALMON, NoGpuError, Setting, real_setting, standin_setting
 
 _UNAVAILABLE = 69  # EX_UNAVAILABLE
-_EVALMON = Path(__file__).resolve().parents[2] / ".venv/bin/evalmon"
-
 # The samplers are up before the load begins, and see the end of it.
 _LEAD_S = 2.0
 
 
 def main() -> int:
     """0: all is as it shall be; 1: something is not; 69: no GPU here."""
-    asked = parser().parse_args()
+    options = parser().parse_args()
+    options.interval = options.interval or (30 if options.peaks else 5)
     with tempfile.TemporaryDirectory(prefix="evalmon-verify-gpu.") as scratch:
         try:
-            setting = standin_setting(Path(scratch), asked) if asked.standin else real_setting(asked.gpu)
+            setting = standin_setting(Path(scratch), options) if options.standin else real_setting(options.gpu)
         except NoGpuError as error:
             print(f"verify-gpu: {error}")
             return _UNAVAILABLE
-        return _verify(setting, Path(scratch), asked)
+        return (_verify_peaks if options.peaks else _verify)(setting, Path(scratch), options)
 
 
-def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
-    output = asked.output_dir or scratch
+def _verify(setting: Setting, scratch: Path, options: argparse.Namespace) -> int:
+    output = options.output_dir or scratch
     output.mkdir(parents=True, exist_ok=True)
     start = setting.start or time.time() + _LEAD_S
-    busy, steps = _run(setting, output, start, asked.interval)
+    busy, steps = _run(setting, output, start, options.interval)
     our_text = _text(output / "gpu_metrics.csv")
     their_text = _text(output / "nvidia-smi.csv")
     ours, theirs = tables.read(our_text), tables.read(their_text)
@@ -50,7 +49,7 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
     found = {
         "gpu": setting.name,
         "driver": setting.driver,
-        "interval_s": asked.interval,
+        "interval_s": options.interval,
         "utilization": errors,
         "columns": [dataclasses.asdict(column) for column in columns],
         "power": compare.power(ours, theirs),
@@ -58,14 +57,34 @@ def _verify(setting: Setting, scratch: Path, asked: argparse.Namespace) -> int:
         "windows": [dataclasses.asdict(window) for window in windows],
     }
     (output / "verify-gpu.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2) if asked.json else report.text(found, columns, errors))
+    print(json.dumps(found, indent=2) if options.json else report.text(found, columns, errors))
     return 0 if all(found["verdicts"].values()) else 1
+
+
+def _verify_peaks(setting: Setting, scratch: Path, options: argparse.Namespace) -> int:
+    output = options.output_dir or scratch
+    output.mkdir(parents=True, exist_ok=True)
+    start = setting.start or time.time() + _LEAD_S
+    windows = peaks.measure(setting, output, start, interval_s=options.interval)
+    verdicts = peaks.verdicts(windows)
+    found = {
+        "gpu": setting.name,
+        "driver": setting.driver,
+        "interval_s": options.interval,
+        "verdicts": verdicts,
+        "windows": [dataclasses.asdict(window) for window in windows],
+    }
+    (output / "verify-gpu-peaks.json").write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found, indent=2) if options.json else f"{setting.name}, driver {setting.driver}\n")
+    if not options.json:
+        print(peaks.text(windows), "", *report.verdicts(verdicts), sep="\n")
+    return 0 if all(verdicts.values()) else 1
 
 
 def _run(setting: Setting, output: Path, start: float, interval_s: int) -> tuple[list[Busy], list[Phase]]:
     """The three side by side; returns when the GPU was busy, and the phases, in unix seconds."""
     query = ",".join(column.partition(" ")[0] for column in tables.SEVEN)
-    sample = [str(_EVALMON), "sample", "--output-dir", str(output), "--interval", str(interval_s)]
+    sample = [str(EVALMON), "sample", "--output-dir", str(output), "--interval", str(interval_s)]
     smi = [setting.nvidia_smi, f"--query-gpu={query}", "--format=csv", "-i", setting.uuid, "-l", str(interval_s)]
     planned = "".join(f"{one.start_s} {one.end_s}\n" for one in plan(interval_s))
     with open(output / "nvidia-smi.csv", "w") as table, open(output / "sample.log", "w") as log:

@@ -1,16 +1,14 @@
-"""Keeps one GPU busy as planned, by the driver's own API: a GPU's machine has that, whatever else it has.
+"""Keeps one GPU, or its memory, busy as planned, by the driver's own API: a GPU's machine has that at least.
 
     python -m verify_gpu.load START < PLAN > WHAT-HAPPENED
 
 START is the unix time of the plan's second 0. Plan and result are lines `START END`, in seconds of the plan and in unix
-seconds. Runs on the first GPU of CUDA_VISIBLE_DEVICES.
+seconds; a plan's line `START END MIB` holds so much memory in that time. Runs on the first GPU of CUDA_VISIBLE_DEVICES.
 """
 
 import ctypes
 import sys
 import time
-
-from verify_gpu.plan import Busy
 
 # A kernel that lasts for a given time and does nothing. Drivers translate it for the GPU that they find.
 _PTX = """
@@ -72,6 +70,13 @@ class Gpu:
             left_s -= _KERNEL_S
         self._call("cuCtxSynchronize")
 
+    def hold(self, size_mib: int, until: float) -> None:
+        """Have so much memory until that unix time."""
+        address = ctypes.c_uint64()
+        self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size_mib * 2**20))
+        time.sleep(max(0.0, until - time.time()))
+        self._call("cuMemFree_v2", address)
+
     def _launch(self, seconds: float) -> None:
         length = ctypes.c_uint64(int(seconds * 1e9))
         parameters = (ctypes.c_void_p * 1)(ctypes.addressof(length))
@@ -101,17 +106,20 @@ class Gpu:
 def main() -> int:
     """Do what the plan on our input says, and say when we really did it."""
     start = float(sys.argv[1])
-    busy = [Busy(*map(float, line.split())) for line in sys.stdin]
+    plan = [line.split() for line in sys.stdin]
     try:
         gpu = Gpu()
     except CudaError as error:
         print(f"load: {error}", file=sys.stderr)
         return 1
-    for one in busy:
-        time.sleep(max(0.0, start + one.start_s - time.time()))
+    for start_s, end_s, *size_mib in plan:
+        time.sleep(max(0.0, start + float(start_s) - time.time()))
         began = time.time()
         # Late: the end stays where it was planned.
-        gpu.spin(start + one.end_s - began)
+        if size_mib:
+            gpu.hold(int(size_mib[0]), start + float(end_s))
+        else:
+            gpu.spin(start + float(end_s) - began)
         print(f"{began:.6f} {time.time():.6f}", flush=True)
     return 0
 

@@ -16,7 +16,13 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--gpu", type=int, help="NVML's index (default: the first of CUDA_VISIBLE_DEVICES, which Slurm sets, else 0)"
     )
-    options.add_argument("--interval", type=int, default=5, help="seconds between samples (default: 5)")
+    options.add_argument(
+        "--peaks",
+        action="store_true",
+        help="instead: bursts of work, and peaks of memory of 0.5 to 10 s between two samples, beside a reader that "
+        "looks 50 times a second; takes eight intervals",
+    )
+    options.add_argument("--interval", type=int, help="seconds between samples (default: 5; with --peaks: 30)")
     options.add_argument("--output-dir", type=Path, help="keep the files and verify-gpu.json there (an empty folder)")
     options.add_argument("--json", action="store_true", help="print verify-gpu.json")
     options.add_argument("--standin", action="store_true", help="on a stand-in GPU: a test of this program itself")

@@ -13,6 +13,11 @@ _IDLE, _BURSTS, _STEADY, _END = 3, 6, 4, 1
 # A burst is shorter than an interval and begins elsewhere in each, so that instants miss it as often as they should.
 _BURST_LENGTH, _GOLDEN = 0.3, 0.618
 
+# Of memory: so long, all of them twice, and so large.
+_PEAK_LENGTHS_S = (0.5, 1, 3, 10)
+_PEAK_ROUNDS = 2
+PEAK_MIB = 8192
+
 
 @dataclass(frozen=True)
 class Busy:
@@ -20,6 +25,11 @@ class Busy:
 
     start_s: float
     end_s: float
+
+
+@dataclass(frozen=True)
+class Peak(Busy):
+    """Memory is held from `start_s` to `end_s`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,22 @@ def plan(interval_s: float) -> list[Busy]:
     """When the GPU shall be busy, in seconds from the beginning of the load."""
     _, bursts, steady, _ = phases(interval_s)
     return [*_bursts(bursts, interval_s), *_pulses(steady)]
+
+
+def peaks_plan(interval_s: float) -> tuple[list[Busy], list[Peak]]:
+    """In each interval a burst of work in its first half, and one peak of memory in its second."""
+    bursts, peaks = [], []
+    for number, length_s in enumerate(_PEAK_LENGTHS_S * _PEAK_ROUNDS):
+        start_s = number * interval_s
+        bursts.append(Busy(start_s + 0.05 * interval_s, start_s + (0.15 + 0.04 * number) * interval_s))
+        peak_s = start_s + (0.45 + 0.03 * (number % 3)) * interval_s
+        peaks.append(Peak(peak_s, peak_s + min(length_s, 0.35 * interval_s)))
+    return bursts, peaks
+
+
+def peaks_length_s(interval_s: float) -> float:
+    """How long the plan with peaks takes."""
+    return len(_PEAK_LENGTHS_S) * _PEAK_ROUNDS * interval_s
 
 
 def busy_fraction(busy: Iterable[Busy], start_s: float, end_s: float) -> float:

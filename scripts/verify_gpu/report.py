@@ -25,10 +25,14 @@ def text(found: Mapping[str, object], columns: list[Column], errors: dict[str, d
     power = found["power"]
     assert isinstance(power, dict)
     lines += ["", "Power: " + ", ".join(f"{name} {_number(value)}" for name, value in power.items())]
-    verdicts = found["verdicts"]
-    assert isinstance(verdicts, dict)
-    lines += ["", *(f"{'yes' if is_so else 'NO '}  {claim}" for claim, is_so in verdicts.items())]
-    return "\n".join(lines)
+    claims = found["verdicts"]
+    assert isinstance(claims, dict)
+    return "\n".join([*lines, "", *verdicts(claims)])
+
+
+def verdicts(claims: Mapping[str, bool]) -> list[str]:
+    """What shall be so, and whether it is."""
+    return [f"{'yes' if is_so else 'NO '}  {claim}" for claim, is_so in claims.items()]
 
 
 def _phase(name: str, row: dict[str, float | None]) -> list[str]:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pynvml
 
-from verify_gpu.plan import curve, plan
+from verify_gpu.plan import PEAK_MIB, curve, peaks_plan, plan
 
+EVALMON = Path(__file__).resolve().parents[2] / ".venv/bin/evalmon"
+
+_IDLE_MIB = 3984
 _LEAD_S = 4.0  # the stand-in's load begins at a time that its world knows beforehand
 
 
@@ -67,7 +70,7 @@ def _is_sliced(handle: object) -> bool:
         return False
 
 
-def standin_setting(scratch: Path, asked: argparse.Namespace) -> Setting:
+def standin_setting(scratch: Path, options: argparse.Namespace) -> Setting:
     """A stand-in GPU that follows the plan by itself; the load runs on a stand-in of libcuda."""
     from nvml_standin.build import build, build_cuda  # noqa: PLC0415 (tests/ is not everywhere)
     from nvml_standin.world import World  # noqa: PLC0415
@@ -75,7 +78,8 @@ def standin_setting(scratch: Path, asked: argparse.Namespace) -> Setting:
     library = scratch / "library"
     world = World(scratch, build(library), gpus=1)
     world.epoch = time.time() + _LEAD_S
-    busy = plan(asked.interval)
+    busy, peaks = peaks_plan(options.interval) if options.peaks else (plan(options.interval), [])
+    world.gpus[0].memory_used_mib = curve(peaks, idle=_IDLE_MIB, full=_IDLE_MIB + PEAK_MIB)
     world.gpus[0].utilization = curve(busy, idle=0, full=100)
     world.gpus[0].power_w = curve(busy, idle=70, full=350)
     world.write()

@@ -11,7 +11,7 @@ from in_a_job import RUN, Experiment, call, environ
 
 import as_root
 from as_root import needs_root
-from evalmon_agent.agent.command import interpreter_of
+from evalmon_agent.words.shebang import interpreter_of
 
 SHOW_ENVIRONMENT = ["sh", "-c", "tr '\\0' '\\n' </proc/self/environ | sort"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from evalmon_agent.agent.command import is_tracked
-from evalmon_agent.agent.proc import parse_cgroups
+from evalmon_agent.files.proc import parse_cgroups
 
 V1 = "6:freezer:/slurm_n3/uid_0/job_140/step_batch\n4:memory:/slurm_n3/uid_0/job_140/step_batch/task_0\n0::/\n"
 V2 = "0::/system.slice/slurmstepd.scope/job_140/step_batch/user/task_0\n"

@@ -1,10 +1,12 @@
-"""Which report a process writes to, from its environment."""
+"""Which report a process writes to, and what is above it, from its environment and command lines."""
+
+from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.job import Job, job_of
+from evalmon_agent.agent.job import Job, is_run, job_of, step_of
 
 NAMES = [
     "SLURM_JOB_ID",
@@ -57,3 +59,47 @@ def test_no_environment_leads_out_of_the_directory(environ: dict[str, str]) -> N
         assert set(name.removesuffix(".json")) <= set("0123456789_+.")
         assert ".." not in name
         assert name[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("/venv/bin/python -E -P -m evalmon_agent run -- script", True),
+        ("python3.12 -m evalmon_agent run x", True),
+        ("/usr/bin/python3 -X dev -W error -m evalmon_agent run x", True),
+        ("/venv/bin/python /venv/bin/evalmon run -- x", True),
+        ("/venv/bin/python -E -P /venv/lib/evalmon_agent/__main__.py run -- x", True),
+        ("/usr/bin/python3 -sP /usr/bin/evalmon run x", True),
+        ("/venv/bin/python -E -P -m evalmon_agent hook", False),
+        ("/venv/bin/python -m evalmon_agent", False),
+        ("/venv/bin/python -m evalmon_agent status run", False),
+        ("timeout 10 evalmon run -- x", False),
+        ("bash /home/me/evalmon run", False),
+        ("srun /venv/bin/python -m evalmon_agent run x", False),
+        ("/venv/bin/python script.py evalmon run", False),
+        ("/venv/bin/python -c evalmon run", False),
+        ("python", False),
+        ("python -m", False),
+        ("python -X", False),
+        ("", False),
+    ],
+)
+def test_only_a_python_that_runs_evalmon_run_is_a_run(line: str, *, expected: bool) -> None:
+    assert is_run([word.encode() for word in line.split(" ")]) is expected
+
+
+@pytest.mark.parametrize(
+    ("title", "job", "expected"),
+    [
+        (b"slurmstepd: [123.batch]", "123", "batch"),
+        (b"slurmstepd: [123.0] ", "123", "0"),
+        (b"slurmstepd: [123.interactive]", "123", "interactive"),
+        (b"slurmstepd: [124.batch]", "123", None),
+        (b"slurmstepd: [123]", "123", None),
+        (b"slurmstepd: [", "123", None),
+        (b"slurmstepd: [\xff.batch]", "123", None),
+        (b"slurmstepd: [123.batch]", None, None),
+    ],
+)
+def test_the_step_stands_in_slurmstepds_title(title: bytes, job: str | None, expected: str | None) -> None:
+    assert step_of(title, job) == expected

@@ -10,7 +10,7 @@ import pytest
 
 import second_user
 from cli.test_planted import evalmon
-from evalmon_agent.files.ownership import exposed
+from evalmon_agent.files.permissions import exposed
 from experiments import Exp
 
 

@@ -15,9 +15,10 @@ import pytest
 from agent.in_a_job import RUN, environ
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submission.our_jobs import script
+from evalmon_agent.submission.monitor_script import script
 from evalmon_agent.tracking.registry import Intent, Submission
 from experiments import STARTED, Exp, ended, record_script
 from fake_slurm import FakeSlurm
@@ -56,14 +57,12 @@ def test_what_is_submitted_from_a_hostile_place_runs_the_script_and_nothing_else
         experiment = Experiment.at(str(root))
         (place / "elsewhere").mkdir()
         monkeypatch.setattr(sys, "executable", str(place / "no" / name))
+        environ = {**slurm.environ, "TZ": payload.replace("\0", "")}
         report = submit(
-            experiment,
-            Settings(poll_interval=1.0),
-            Slurm(slurm.environ),
+            Session(experiment, Settings(poll_interval=1.0), Slurm(slurm.environ), environ),
             named=[str(path)],
             mode="sidecar",
             dry_run=False,
-            environ={**slurm.environ, "TZ": payload.replace("\0", "")},
         )
         assert len(report.submitted) == 1, payload
         scripts = [

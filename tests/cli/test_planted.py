@@ -18,13 +18,13 @@ import pytest
 import as_root
 import faults
 from as_root import OTHER, needs_other, needs_root, not_as_root
-from evalmon_agent.cli.options import load_settings
+from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.report import report
 from evalmon_agent.commands.sidecar import Sidecar
 from evalmon_agent.commands.status import status
 from evalmon_agent.commands.stop import stop
 from evalmon_agent.errors import UnreadableError, UsageError
-from evalmon_agent.jobs.find_scripts import find
+from evalmon_agent.jobs.eval_scripts import find
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, running
@@ -136,9 +136,9 @@ def test_a_linked_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> N
     slurm = Slurm(exp.slurm.environ)
     refused(exp.experiment.check, "not a directory")
     refused(lambda: exp.experiment.prepare(group_readable=True), "not a directory")
-    refused(lambda: status(exp.experiment, exp.settings, slurm), "not a directory")
-    refused(lambda: report(exp.experiment, exp.settings, slurm), "not a directory")
-    refused(lambda: stop(exp.experiment, exp.settings, slurm), "not a directory")
+    refused(lambda: status(exp.session(slurm=slurm)), "not a directory")
+    refused(lambda: report(exp.session(slurm=slurm)), "not a directory")
+    refused(lambda: stop(exp.session(slurm=slurm)), "not a directory")
     assert sorted(os.listdir(elsewhere)) == before
 
 
@@ -346,7 +346,7 @@ def test_a_file_that_one_s_own_group_may_write_is_one_s_own(exp: Exp) -> None:
 
 @needs_root
 def test_a_running_sidecar_takes_up_no_settings_of_somebody_else(exp: Exp) -> None:
-    sidecar = Sidecar(exp.experiment, exp.settings, Slurm(exp.slurm.environ), environ=exp.slurm.environ)
+    sidecar = Sidecar(exp.session())
     exp.accept("r1/b", "12")
     exp.slurm.show([ended("11"), running("12")])
     plant_settings(exp, "of another user")
@@ -385,9 +385,9 @@ def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp:
 
 READS_SETTINGS = """
 import sys
-from evalmon_agent.cli.options import load_settings
+from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.experiment.experiment import Experiment
-print(load_settings(Experiment.at(sys.argv[1]), for_reading=True).lost_after)
+print(session_for(Experiment.at(sys.argv[1]), for_reading=True).settings.lost_after)
 """
 
 
@@ -404,4 +404,4 @@ def test_a_reader_reads_with_the_owner_s_settings(open_place: Path) -> None:
     assert run(exp, as_root.other_argv(*argv, environ={}, groups=groups)) == (0, "5.0\n", "")
     as_root.give(exp.root / "evalmon.yaml", user=12345)
     with pytest.raises(UnreadableError, match="belongs to 12345"):
-        load_settings(exp.experiment, for_reading=True)
+        session_for(exp.experiment, for_reading=True)

@@ -31,9 +31,10 @@ from evalmon_agent.commands.submit import submit
 from evalmon_agent.errors import ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.lock import locked
+from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.environment import for_our_jobs
+from evalmon_agent.slurm.environment import for_monitor_jobs
 from experiments import STARTED, Exp, ended, record_script, running
 
 KINDS = ("of another user", "a link to a private one", "of another experiment")
@@ -137,7 +138,8 @@ def forge(tmp_path: Path, exp: Exp) -> Path:
         path.write_text(SCRIPT)
     env = exp.slurm.environ
     settings = Settings(poll_interval=1.0, max_submit=1)
-    submit(Experiment.at(str(root)), settings, Slurm(env), named=(), mode="sidecar", dry_run=False, environ=env)
+    session = Session(Experiment.at(str(root)), settings, Slurm(env), env)
+    submit(session, named=(), mode="sidecar", dry_run=False)
     left = root / "evalmon" / ".state.json.0123456789abcdef.tmp"
     left.touch()
     os.utime(left, (0, 0))
@@ -161,7 +163,7 @@ def of_another_user(path: Path) -> Iterator[str]:
 
 
 def evalmon(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
-    env = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
+    env = {**for_monitor_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
     argv = [sys.executable, "-m", "evalmon_agent", *words]
     return subprocess.run(argv, check=False, env=env, cwd="/", capture_output=True, text=True, timeout=60)
 
@@ -203,7 +205,11 @@ def test_a_command_in_whose_middle_that_happens_ends_and_says_so(swap: Swap, com
 def test_a_running_sidecar_submits_nothing_ends_and_has_the_last_word_in_its_own_log(swap: Swap) -> None:
     exp = swap.exp
     submitted = exp.slurm.calls("sbatch")
-    env = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77", "SLURM_JOB_END_TIME": str(int(time.time()) + 86400)}
+    env = {
+        **for_monitor_jobs(exp.slurm.environ),
+        "SLURM_JOB_ID": "77",
+        "SLURM_JOB_END_TIME": str(int(time.time()) + 86400),
+    }
     argv = [sys.executable, "-m", "evalmon_agent", "sidecar", "--experiment-id", str(exp.experiment.id), str(exp.root)]
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
@@ -345,7 +351,7 @@ def test_whenever_and_however_often_it_happens(swap: Swap, command: str, request
 
 def evalmon_for(seconds: float, exp: Exp, *words: str) -> int:
     """Its exit status, or that of SIGKILL."""
-    env = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
+    env = {**for_monitor_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
     argv = [sys.executable, "-m", "evalmon_agent", *words]
     with subprocess.Popen(argv, env=env, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
@@ -376,7 +382,7 @@ def test_the_id_is_made_once_and_given_to_the_jobs(tmp_path: Path) -> None:
     exp.slurm.after(
         "sbatch", 'case "$script" in *evalmon-*) cat "$dir/last.script" > "$dir/${script##*/}.text" ;; esac\n'
     )
-    submit(exp.experiment, settings, Slurm(env), named=(), mode="sidecar", dry_run=False, environ=env)
+    submit(exp.session(settings, environ=env), named=(), mode="sidecar", dry_run=False)
     first = exp.experiment.id
     assert first is not None
     assert len(first) == 32

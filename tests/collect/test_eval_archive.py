@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import second_user
 from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES, ArchiveError, EvalArchive, open_archive
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 from zips import Member, deflated, zip_of
 
 FILES = OwnedFiles(os.geteuid())
@@ -219,7 +219,7 @@ def end_without_a_directory() -> bytes:
 MEASURE = """
 import os, re, sys, time
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 began = time.process_time()  # of this process: a busy machine is not the file's doing
 found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0)
 took_s = time.process_time() - began

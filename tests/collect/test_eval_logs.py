@@ -17,7 +17,7 @@ import pytest
 from evalmon_agent.collect.eval_logs import FoundLogs, LogReader, read_log
 from evalmon_agent.evidence.own_log import AttemptSpan, pick
 from evalmon_agent.evidence.result import EvalLog
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 from zips import Member, zip_of
 
 TASKS = Path(__file__).parents[2] / "scripts" / "demo_files" / "tasks.py"
@@ -195,7 +195,7 @@ def test_the_output_of_inspect_names_its_log(runs: Runs) -> None:
 def test_reading_takes_milliseconds_and_no_inspect(runs: Runs) -> None:
     code = (
         "import os, sys, time; from evalmon_agent.collect.eval_logs import LogReader;"
-        "from evalmon_agent.files.owned import OwnedFiles; began = time.monotonic();"
+        "from evalmon_agent.files.trusted import OwnedFiles; began = time.monotonic();"
         "found = LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0);"
         "took_s = time.monotonic() - began;"
         "assert len(found.logs) == 1 and took_s < 0.5, took_s;"
@@ -264,7 +264,7 @@ def test_without_zstandard_the_reason_is_told(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['zstandard'] = sys.modules['compression.zstd'] = None\n"
         "import os\nfrom evalmon_agent.collect.eval_logs import LogReader\n"
-        "from evalmon_agent.files.owned import OwnedFiles\n"
+        "from evalmon_agent.files.trusted import OwnedFiles\n"
         "print(LogReader(OwnedFiles(os.geteuid())).logs([sys.argv[1]], written_since=0).unreadable.popitem()[1])"
     )
     answer = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evalmon_agent.collect.attempt_files import Outputs, outputs_of
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.tracking.records import Eval, Job
 from evalmon_agent.words.states import State
 

@@ -16,14 +16,13 @@ from evalmon_agent.commands.status import status
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.commands.watch import WatchReport, watch
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.jobs.our_jobs import Helpers, active_jobs
+from evalmon_agent.jobs.monitor_jobs import active_jobs
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.environment import for_our_jobs
-from evalmon_agent.submission.adoption import parse_wanted
-from evalmon_agent.submission.retry_plan import Asked
-from evalmon_agent.submitting.report import SubmitReport
-from evalmon_agent.submitting.waiting import Submitter, in_our_job
+from evalmon_agent.slurm.environment import for_monitor_jobs
+from evalmon_agent.submission.adoption import parse_requests
+from evalmon_agent.submission.retry_plan import RetryRequest
+from evalmon_agent.submitting.submit_evals import SubmitReport
+from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job
 from evalmon_agent.tracking.registry import Accepted, Intent, Refused, Submission
 from experiments import Exp, ended, pending, running
 
@@ -40,45 +39,34 @@ def script(exp: Exp, name: str, head: str = "") -> str:
 def submitted(exp: Exp, settings: Settings = QUICK, *, mode: Any = "dependency") -> SubmitReport:
     environ = exp.slurm.environ
     return submit(
-        exp.experiment,
-        settings,
-        Slurm(environ),
+        exp.session(settings, environ=environ),
         named=(),
         mode=mode,
         dry_run=False,
-        environ=environ,
         sleep=lambda _: time.sleep(0.01),
     )
 
 
 def watched(exp: Exp, *words: str) -> WatchReport:
     environ = exp.slurm.environ
-    return watch(
-        exp.experiment,
-        QUICK,
-        Slurm(environ),
-        wanted=parse_wanted(words),
-        match=None,
-        mode="dependency",
-        dry_run=False,
-        environ=environ,
-    )
+    session = exp.session(QUICK, environ=environ)
+    return watch(session, wanted=parse_requests(words), match=None, mode="dependency", dry_run=False)
 
 
 def retried(exp: Exp, *names: str) -> SubmitReport:
-    helpers = Helpers(exp.experiment, Slurm(exp.slurm.environ), QUICK, exp.slurm.environ)
-    return retry(helpers, Asked(names), More(), mode="dependency", dry_run=False, sleep=lambda _: None)
+    session = exp.session(QUICK)
+    return retry(session, RetryRequest(names), More(), mode="dependency", dry_run=False, sleep=lambda _: None)
 
 
 def in_job(exp: Exp, settings: Settings) -> Submitter:
-    environ = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
-    return Submitter(exp.experiment, settings, Slurm(environ), in_our_job(environ), lambda _: None)
+    environ = {**for_monitor_jobs(exp.slurm.environ), "SLURM_JOB_ID": "77"}
+    return Submitter(exp.session(settings, environ=environ), in_monitor_job(environ), lambda _: None)
 
 
 def completes(exp: Exp, job_id: str, settings: Settings = QUICK) -> None:
-    environ = {**for_our_jobs(exp.slurm.environ), "SLURM_JOB_ID": job_id}
+    environ = {**for_monitor_jobs(exp.slurm.environ), "SLURM_JOB_ID": job_id}
     pauses = iter(range(20))
-    complete(exp.experiment, settings, Slurm(environ), environ=environ, sleep=lambda _: next(pauses))  # type: ignore[arg-type,return-value]
+    complete(exp.session(settings, environ=environ), sleep=lambda _: next(pauses))  # type: ignore[arg-type,return-value]
 
 
 def of_completion(exp: Exp) -> list[str]:
@@ -238,7 +226,7 @@ def test_a_completion_job_that_found_no_room_is_brought_by_who_looks_when_there_
     assert report.completion.status == "refused"
     limit(exp, 3)
     (exp.ours / "observer.json").unlink()
-    status(exp.experiment, QUICK, Slurm(exp.slurm.environ))
+    status(exp.session(QUICK))
     assert exp.slurm.accepted()[-1][1] == "evalmon-completion"
     assert "--dependency=afterany:1001:1002 " in of_completion(exp)[-1]
 
@@ -258,7 +246,7 @@ def test_also_where_an_earlier_completion_job_did_its_work(tmp_path: Path) -> No
     assert exp.state()["completion"]["status"] == "waits"
     limit(exp, 3)
     (exp.ours / "observer.json").unlink()
-    status(exp.experiment, QUICK, Slurm(exp.slurm.environ))
+    status(exp.session(QUICK))
     assert "--dependency=afterany:1001:1002 " in of_completion(exp)[-1]
     assert exp.state()["completion"]["job_id"] == "1003"
     assert exp.state()["completion"]["status"] == "submitted"
@@ -293,7 +281,7 @@ def test_one_whose_submitter_died_is_looked_for_before_the_end(tmp_path: Path, w
     on_its_way(exp, "r1/b", pid=2**22 + 1, since_s=60)
     exp.slurm.show([ended("11")])
     if who == "who looks":
-        assert status(exp.experiment, QUICK, Slurm(exp.slurm.environ)).counts == {"COMPLETED": 1}
+        assert status(exp.session(QUICK)).counts == {"COMPLETED": 1}
     else:
         completes(exp, "70")
     assert len(exp.blocks("ALL_COMPLETE")) == 1

@@ -13,7 +13,6 @@ import faults
 from evalmon_agent.commands import complete as program
 from evalmon_agent.commands.complete import complete
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
 from experiments import Exp, ended, pending, running
 
 
@@ -40,7 +39,7 @@ class Pauses:
 def run(exp: Exp, *pauses: Callable[[], object]) -> None:
     environ = {**exp.slurm.environ, "SLURM_JOB_ID": "70"}
     settings = Settings(poll_interval=0.001, seff_retry_delay=0.0)
-    complete(exp.experiment, settings, Slurm(environ), environ=environ, sleep=Pauses(*pauses))
+    complete(exp.session(settings, environ=environ), sleep=Pauses(*pauses))
 
 
 def is_complete(exp: Exp) -> bool:
@@ -65,7 +64,7 @@ def test_it_waits_for_accounting_and_asks_slurm_no_oftener_than_it_polls(exp: Ex
     environ = exp.slurm.environ
     answers = lambda: exp.slurm.show([ended("11"), ended("12")])  # noqa: E731
     late = Pauses(*nothing, answers, lambda: exp.observer().observe_once(at_least_s=0))
-    complete(exp.experiment, settings, Slurm(environ), environ=environ, sleep=late)
+    complete(exp.session(settings, environ=environ), sleep=late)
     assert is_complete(exp)
     # Its own one, and the other observer's.
     assert len(exp.slurm.calls("squeue")) == 2
@@ -185,6 +184,6 @@ def test_a_completion_job_with_a_short_limit_hands_on_before_it(exp: Exp) -> Non
     environ = {**exp.slurm.environ, "SLURM_JOB_ID": "70", "SLURM_JOB_END_TIME": str(int(time.time()) + 4)}
     settings = Settings(poll_interval=60.0, seff_retry_delay=0.0)
     began = time.monotonic()
-    complete(exp.experiment, settings, Slurm(environ), environ=environ, sleep=lambda _: time.sleep(0.5))
+    complete(exp.session(settings, environ=environ), sleep=lambda _: time.sleep(0.5))
     assert time.monotonic() - began < 4
     assert [script for _, script in exp.slurm.accepted()] == ["evalmon-completion"]

@@ -18,12 +18,10 @@ from collect.test_foreign import inspect_log
 from evalmon_agent.commands.retry import More, retry
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.errors import UsageError
-from evalmon_agent.jobs.our_jobs import Helpers
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.submission.launcher import script_in
-from evalmon_agent.submission.retry_plan import Asked
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submission.retry_plan import RetryRequest
+from evalmon_agent.submitting.submit_evals import SubmitReport
 from experiments import Exp, ended
 
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
@@ -43,8 +41,7 @@ def new(directory: Path, head: str = "", **evals: str) -> Exp:
 
 def submitted(exp: Exp) -> None:
     environ = exp.slurm.environ
-    slurm = Slurm(environ)
-    submit(exp.experiment, QUICK, slurm, named=(), mode="dependency", dry_run=False, environ=environ)
+    submit(exp.session(QUICK, environ=environ), named=(), mode="dependency", dry_run=False)
 
 
 def over(exp: Exp, states: list[str]) -> None:
@@ -64,10 +61,10 @@ def over(exp: Exp, states: list[str]) -> None:
 
 def retried(exp: Exp, *names: str, settings: Settings = QUICK, dry_run: bool = False, **asked: Any) -> SubmitReport:
     environ = exp.slurm.environ
-    helpers = Helpers(exp.experiment, Slurm(environ), settings, environ)
+    session = exp.session(settings, environ=environ)
     return retry(
-        helpers,
-        Asked(names, **asked),
+        session,
+        RetryRequest(names, **asked),
         More(),
         mode="dependency",
         dry_run=dry_run,

@@ -12,7 +12,6 @@ from evalmon_agent.commands.report import report
 from evalmon_agent.commands.status import status
 from evalmon_agent.commands.stop import stop
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.summary.records import Summary
 from experiments import Exp, ended, pending, running
 
@@ -28,7 +27,7 @@ def exp(tmp_path: Path) -> Exp:
 
 
 def looks(exp: Exp, program: object = status) -> Summary:
-    return program(exp.experiment, exp.settings, Slurm(exp.slurm.environ))  # type: ignore[operator,no-any-return]
+    return program(exp.session())  # type: ignore[operator,no-any-return]
 
 
 def an_hour_later(exp: Exp) -> None:
@@ -131,7 +130,7 @@ def test_after_stop_no_job_of_ours_comes_back(exp: Exp) -> None:
     exp.report("12", "r1/b", restart=1, started_at=1_700_001_061.0)
     exp.slurm.show([ended("11"), running("12", **AGAIN)])
     exp.observer().record()
-    stop(exp.experiment, exp.settings, Slurm(exp.slurm.environ))
+    stop(exp.session())
     for _ in range(2):
         an_hour_later(exp)
         looks(exp)

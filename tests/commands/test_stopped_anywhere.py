@@ -42,7 +42,7 @@ def new(directory: Path) -> Exp:
 
 
 def run_sidecar(exp: Exp) -> None:
-    Sidecar(exp.experiment, exp.settings, Slurm(exp.slurm.environ), environ={"SLURM_JOB_ID": "77"}).run()
+    Sidecar(exp.session(environ={"SLURM_JOB_ID": "77"}, slurm=Slurm(exp.slurm.environ))).run()
 
 
 def run_completion(exp: Exp) -> None:
@@ -50,7 +50,7 @@ def run_completion(exp: Exp) -> None:
     stop.take()
     slurm = Slurm(exp.slurm.environ, stopped=stop.is_set)
     try:
-        complete(exp.experiment, exp.settings, slurm, environ={"SLURM_JOB_ID": "78"}, sleep=stop.pause)
+        complete(exp.session(environ={"SLURM_JOB_ID": "78"}, slurm=slurm), sleep=stop.pause)
     except StoppedError:
         assert stop.is_set()
 

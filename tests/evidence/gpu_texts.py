@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from evalmon_agent.agent.sampling import gpu_rows
-from evalmon_agent.agent.sampling.gpu_records import Device, Reading
+from evalmon_agent.agent.sampling.gpu_rows import Device, Reading
 from evalmon_agent.words.csv_columns import GpuColumn
 
 SMI_HEADER = (

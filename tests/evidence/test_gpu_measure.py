@@ -43,6 +43,13 @@ def test_the_figures_of_two_gpus_over_three_ticks() -> None:
     )
 
 
+def test_the_peak_of_memory_is_what_was_seen_between_two_ticks_where_the_file_says_so() -> None:
+    first = sampler_row(0, 0, memory_max_mib=3984) + sampler_row(0, 1, memory_max_mib=3984)
+    second = sampler_row(30, 0, memory_max_mib=54883) + sampler_row(30, 1, memory_max_mib="[N/A]")
+    assert of(sampler_file(first, second)).memory_peak_bytes == (54883 + 3984) * MIB
+    assert of(sampler_file(sampler_row(0, memory_used_mib="[N/A]"))).memory_peak_bytes is None
+
+
 def test_the_95th_percentile_is_that_of_the_nearest_rank() -> None:
     found = of(SMI_HEADER + "".join(smi_row(30 * at, utilization=at + 1) for at in range(100)))
     assert (found.utilization_p95_pct, found.utilization_max_pct, found.idle_fraction) == (95, 100, 0)

@@ -73,9 +73,10 @@ def test_throttled_is_what_makes_a_gpu_slower_than_it_was_set(reasons: int | str
     assert is_throttled(only(clock_reasons=reasons)) is expected
 
 
-def test_how_busy_it_was_is_the_window_else_the_instant_else_what_gpm_knows_of_a_slice() -> None:
-    assert busy_pct(only(utilization_pct=9, utilization_mean_pct=4.5, graphics_activity_pct=1.0)) == 4.5
-    assert busy_pct(only(utilization_pct=9, graphics_activity_pct=1.0)) == 9
+def test_how_busy_it_was_is_what_gpm_measured_else_the_mean_of_samples_else_the_instant() -> None:
+    assert busy_pct(only(utilization_pct=9, utilization_mean_pct=4.5, graphics_activity_pct=1.0)) == 1.0
+    assert busy_pct(only(utilization_pct=9, utilization_mean_pct=4.5)) == 4.5
+    assert busy_pct(only(utilization_pct=9)) == 9
     assert busy_pct(only(utilization_pct="[N/A]", graphics_activity_pct=1.0)) == 1.0
     assert busy_pct(only(utilization_pct="[N/A]")) is None
     [smi] = parse(SMI_HEADER + smi_row(0)).rows

@@ -14,7 +14,6 @@ import faults
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.experiment.lock import locked
 from evalmon_agent.experiment.scripts import asks_for_its_path, launcher_of, read_script
-from evalmon_agent.slurm.client import Slurm
 from experiments import Exp
 
 ASKS = "#!/bin/sh\n#SBATCH --time=5\nscontrol show job $SLURM_JOB_ID | awk -F= '/Command=/{print $2}'\n"
@@ -119,4 +118,4 @@ def test_it_is_led_home_before_the_lock_can_be_had(tmp_path: Path) -> None:
 
 def submit_all(exp: Exp) -> None:
     environ = exp.slurm.environ
-    submit(exp.experiment, exp.settings, Slurm(environ), named=(), mode="dependency", dry_run=False, environ=environ)
+    submit(exp.session(environ=environ), named=(), mode="dependency", dry_run=False)

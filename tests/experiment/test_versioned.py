@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.experiment import heartbeat, identity, lock, reports, state, versioned
-from evalmon_agent.experiment import settings as settings_file
+from evalmon_agent.experiment import heartbeat, lock, reports, settings_file, state, versioned
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.ledger import Ledger
@@ -32,7 +31,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
     """Each of them, written by us, and how it is read."""
-    state.Held(experiment, now=0).save()
+    state.hold(experiment, now=0).save()
     heartbeat.save(experiment.observer, Heartbeat("command", "h", 1))
     experiment.ledger.append(Intent(Submission("r/a", "/r/a.slurm", token="a"), 1.0, "host", 1))
     lock.choice(experiment)
@@ -42,7 +41,7 @@ def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
         "observer.json": (own / "observer.json", lambda: heartbeat.load(experiment.observer)),
         "registry.jsonl": (own / "registry.jsonl", lambda: Ledger(str(own / "registry.jsonl")).entries()),
         "lock.json": (own / "lock.json", lambda: lock.recorded(experiment)),
-        "experiment.json": (own / "experiment.json", lambda: identity.load(f"{own}/experiment.json")),
+        "experiment.json": (own / "experiment.json", lambda: Experiment.at(experiment.root).id),
     }
 
 

@@ -16,8 +16,8 @@ import pytest
 import faults
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files import marker
-from evalmon_agent.files.holder import Holder, parse_holder, this_host, this_process
 from evalmon_agent.files.lock import held
+from evalmon_agent.files.marker import Holder, parse_holder, this_host, this_process
 from evalmon_agent.files.mounts import LockKind
 
 KINDS: list[LockKind] = ["flock", "soft"]

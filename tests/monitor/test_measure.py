@@ -12,8 +12,8 @@ from evalmon_agent.commands import complete
 from evalmon_agent.commands.complete import measure
 from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer
 from evalmon_agent.slurm import client
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.wanted import unmeasured
 from experiments import Exp, ended
 
 DELAY_S = 30.0
@@ -33,18 +33,18 @@ class Measuring:
     def __init__(self, exp: Exp) -> None:
         self.exp = exp
         self.clock = Clock()
-        self.measurer = Measurer(experiment=exp.experiment, slurm=Slurm(exp.slurm.environ), retry_delay_s=DELAY_S)
+        self.measurer = Measurer(session=exp.session(), retry_delay_s=DELAY_S)
         self.state: ExperimentState = exp.observer().observe_once(at_least_s=0).state
 
     def step(self, *, final: bool = False) -> str | None:
         """The source of the figures that this step found."""
-        found = self.measurer.step(self.state, clock=self.clock, until=self.clock.now + 5, final=final)
+        found = self.measurer.step(unmeasured(self.state), clock=self.clock, until=self.clock.now + 5, final=final)
         self.state = self.exp.observer().record(measurements=found)
         return found[0].figures.source if found else None
 
     @property
     def waits_s(self) -> float | None:
-        at = self.measurer.next_at(self.state)
+        at = self.measurer.next_at(unmeasured(self.state))
         return None if at is None else at - self.clock.now
 
     @property
@@ -160,7 +160,7 @@ def test_one_step_stops_after_its_time_so_that_no_poll_is_held_up(tmp_path: Path
     measurer = exp.measurer()
     state = exp.observer().record()
     began = time.time()
-    measurer.step(state, clock=time.time, until=began + 0.5)
+    measurer.step(unmeasured(state), clock=time.time, until=began + 0.5)
     assert time.time() - began < 1.5
     assert len(exp.slurm.calls("seff")) < 5
 

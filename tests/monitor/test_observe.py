@@ -256,7 +256,7 @@ class TestSlurmFails:
             exp.slurm.before(program, f"env >> {seen}\n")
         formats = {"SACCT_FORMAT": "jobid", "SQUEUE_FORMAT": "%i", "SLURM_TIME_FORMAT": "relative", "LC_ALL": "de_DE"}
         slurm = Slurm({**exp.slurm.environ, **formats})
-        Observer(exp.experiment, slurm, exp.settings, role="command").observe_once(at_least_s=0)
+        Observer(exp.session(slurm=slurm), role="command").observe_once(at_least_s=0)
         assert exp.transitions() == [RUNS, COMPLETES]
         lines = set(seen.read_text().splitlines())
         assert {"SLURM_TIME_FORMAT=%s", "LC_ALL=C"} <= lines

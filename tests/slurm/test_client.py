@@ -164,7 +164,7 @@ class TestSubmit:
         fake.before("sbatch", f"env > {fake.directory}/env\n")
         mine = {"SBATCH_GRES": "gpu:8", "SBATCH_ACCOUNT": "me", "HF_TOKEN": "x"}
         for ours in (False, True):
-            slurm(fake, **mine).submit(sbatch.argv("/x/script"), cwd="/", ours=ours)
+            slurm(fake, **mine).submit(sbatch.argv("/x/script"), cwd="/", is_monitor_job=ours)
             seen = (fake.directory / "env").read_text()
             assert ("SBATCH_GRES=gpu:8" in seen) == (not ours)
             assert "HF_TOKEN=x" in seen

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.environment import carried, clean, for_evals, for_our_jobs, for_submission
+from evalmon_agent.slurm.environment import carried, clean, for_evals, for_monitor_jobs, for_submission
 
 environments = st.dictionaries(
     st.one_of(
@@ -52,7 +52,7 @@ def test_what_slurm_said_to_this_job_is_not_said_to_the_next() -> None:
 def test_a_job_of_evalmons_gets_no_sbatch_option_of_the_users_and_carries_all_of_them() -> None:
     users = {"HOME": "/h", "SBATCH_PARTITION": "gpu", "SBATCH_GRES": "gpu:8"}
     for environ in (users, {**users, "SLURM_JOB_ID": "7"}):
-        given_to_it = for_our_jobs(environ)
+        given_to_it = for_monitor_jobs(environ)
         assert {name for name in given_to_it if name.startswith("SBATCH_")} == set()
         assert carried(given_to_it) == users
 

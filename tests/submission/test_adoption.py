@@ -7,35 +7,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.submission.adoption import Job, Wanted, find, parse_wanted, plan
+from evalmon_agent.submission.adoption import SlurmJob, WatchRequest, parse_requests, plan_adoptions, requested_jobs
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 ROOT = "/exp"
 
 
-def job(number: int, task: int | None = None, *, name: str = "cell", script: str | None = None) -> Job:
-    return Job(JobId(str(number) if task is None else f"{number}_{task}"), 1000.0, State.RUNNING, name, script)
+def job(number: int, task: int | None = None, *, name: str = "cell", script: str | None = None) -> SlurmJob:
+    return SlurmJob(JobId(str(number) if task is None else f"{number}_{task}"), 1000.0, State.RUNNING, name, script)
 
 
-def names(*chosen: tuple[Wanted, Job], taken: dict[str, bool] | None = None) -> list[str]:
-    return [one.name for one in plan(chosen, root=ROOT, taken=taken or {}, whole=())]
+def names(*chosen: tuple[WatchRequest, SlurmJob], taken: dict[str, bool] | None = None) -> list[str]:
+    return [one.name for one in plan_adoptions(chosen, root=ROOT, taken=taken or {}, whole=())]
 
 
-def unnamed(one: Job) -> tuple[Wanted, Job]:
-    return Wanted(one.job_id, None), one
+def unnamed(one: SlurmJob) -> tuple[WatchRequest, SlurmJob]:
+    return WatchRequest(one.job_id, None), one
 
 
 class TestIds:
     def test_an_id_is_a_job_a_task_several_tasks_or_a_het_job(self) -> None:
-        found = parse_wanted(["123", "124_4", "125_[1,3-4%2]", "126+0", "127+1"])
+        found = parse_requests(["123", "124_4", "125_[1,3-4%2]", "126+0", "127+1"])
         assert [one.job_id for one in found] == ["123", "124_4", "125_1", "125_3", "125_4", "126", "127"]
 
     def test_a_name_stands_before_the_last_equals_sign(self) -> None:
-        assert parse_wanted(["a=b=123"]) == [Wanted(JobId("123"), "a=b")]
+        assert parse_requests(["a=b=123"]) == [WatchRequest(JobId("123"), "a=b")]
 
     def test_the_same_twice_is_once(self) -> None:
-        assert len(parse_wanted(["123", "123"])) == 1
+        assert len(parse_requests(["123", "123"])) == 1
 
     @pytest.mark.survives("S6")
     @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ class TestIds:
     )
     def test_what_is_no_id_is_refused_by_name(self, word: str) -> None:
         with pytest.raises(UsageError) as refused:
-            parse_wanted(["123", word])
+            parse_requests(["123", word])
         assert len(refused.value.lines) == 1
 
     @pytest.mark.parametrize("name", [" ", "a\nb", "\x1b[31m", "a\u202eb", "\udcff"])
     def test_a_name_that_cannot_be_printed_is_refused(self, name: str) -> None:
         with pytest.raises(UsageError, match="no name for an eval"):
-            parse_wanted([f"{name}=123"])
+            parse_requests([f"{name}=123"])
 
     @given(st.text(max_size=20))
     def test_any_word_is_understood_or_refused(self, word: str) -> None:
         try:
-            found = parse_wanted([word])
+            found = parse_requests([word])
         except UsageError:
             return
         assert found
@@ -81,23 +81,23 @@ class TestWhatIsMeant:
     jobs = {one.job_id: one for one in (job(1), job(2, 0), job(2, 7))} | {JobId("3"): job(3), JobId("3+1"): job(4)}
 
     def test_a_job_by_its_id(self) -> None:
-        assert find(Wanted(JobId("1"), None), self.jobs) == [job(1)]
+        assert requested_jobs(WatchRequest(JobId("1"), None), self.jobs) == [job(1)]
 
     def test_an_array_is_all_its_tasks(self) -> None:
-        assert find(Wanted(JobId("2"), None), self.jobs) == [job(2, 0), job(2, 7)]
+        assert requested_jobs(WatchRequest(JobId("2"), None), self.jobs) == [job(2, 0), job(2, 7)]
 
     def test_one_task_is_one(self) -> None:
-        assert find(Wanted(JobId("2_7"), None), self.jobs) == [job(2, 7)]
-        assert find(Wanted(JobId("2_3"), None), self.jobs) == []
+        assert requested_jobs(WatchRequest(JobId("2_7"), None), self.jobs) == [job(2, 7)]
+        assert requested_jobs(WatchRequest(JobId("2_3"), None), self.jobs) == []
 
     def test_a_het_job_is_its_first_component(self) -> None:
-        assert find(Wanted(JobId("3"), None), self.jobs) == [job(3)]
+        assert requested_jobs(WatchRequest(JobId("3"), None), self.jobs) == [job(3)]
 
 
 class TestNames:
     def test_what_the_user_says_comes_before_the_path_and_that_before_the_jobs_name(self) -> None:
         script = "/exp/r8/eval/t_epoch0/cell.slurm"
-        assert names((Wanted(JobId("1"), "mine"), job(1, script=script))) == ["mine"]
+        assert names((WatchRequest(JobId("1"), "mine"), job(1, script=script))) == ["mine"]
         assert names(unnamed(job(1, script=script))) == ["r8/t/epoch0"]
         assert names(unnamed(job(1, name="my job", script="/elsewhere/cell.slurm"))) == ["my job"]
         assert names(unnamed(job(1, name=""))) == ["1"]
@@ -120,8 +120,8 @@ class TestNames:
         self,
     ) -> None:
         with pytest.raises(UsageError, match="as an active eval is; name it: NAME=1"):
-            names((Wanted(JobId("1"), "mine"), job(1)), taken={"mine": True})
-        assert names((Wanted(JobId("1"), "mine"), job(1)), taken={"mine": False}) == ["mine"]
+            names((WatchRequest(JobId("1"), "mine"), job(1)), taken={"mine": True})
+        assert names((WatchRequest(JobId("1"), "mine"), job(1)), taken={"mine": False}) == ["mine"]
 
     def test_a_script_of_ours_below_the_experiment_has_a_name_like_any_other(self) -> None:
         assert names(unnamed(job(1, script="/expx/cell.slurm"))) == ["cell"]

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 import evalmon_agent
 import second_user
 from evalmon_agent.slurm.script import read_head
-from evalmon_agent.submission.launcher import Monitored, interpreter_of, render, script_in
+from evalmon_agent.submission.launcher import program_of, render, script_in
+from evalmon_agent.submission.plan import Prepared, Script
+from evalmon_agent.tracking.registry import Submission
 
 NOWHERE = "/nowhere/bin/python3"
 SAY_ALL = """#!/bin/sh
@@ -30,35 +32,54 @@ print(*(os.environ.get(name, "") for name in names), sep="\\0", end="\\0")
 """
 
 
-def monitored(script: str | bytes = SAY_ALL, *, head: str = "", **more: Any) -> Monitored:
-    """A launcher's facts."""
+@dataclass(frozen=True)
+class Launcher:
+    """An eval and what its launcher is rendered with."""
+
+    prepared: Prepared
+    rendered_with: dict[str, Any]
+
+    @property
+    def text(self) -> bytes:
+        return render(self.prepared, **self.rendered_with)
+
+
+def launcher(
+    script: str | bytes = SAY_ALL,
+    *,
+    head: str = "",
+    path: str = "/exp/r/eval/cell.slurm",
+    name: str = "r/t/epoch0",
+    output_dir: str = "/exp/r/eval/t",
+    token: str = "5f3a",
+    is_array: bool = False,
+    retry_logs: dict[int | None, str] | None = None,
+    **more: Any,
+) -> Launcher:
+    """`script` with the comments of `head` above it."""
     content = script if isinstance(script, bytes) else script.encode(errors="surrogateescape")
-    plain = Monitored(
-        script=content,
-        path="/exp/r/eval/cell.slurm",
-        leading_lines=read_head("#!/bin/bash\n" + head).leading_lines,
-        shebang=content.decode(errors="surrogateescape").split("\n", maxsplit=1)[0],
-        monitor_dir="/exp/evalmon",
-        name="r/t/epoch0",
-        output_dir="/exp/r/eval/t",
-        is_array=False,
-        token="5f3a",
-        interpreter=NOWHERE,
-        package_parent=str(Path(evalmon_agent.__file__).parents[1]),
-        sample_interval_s=30.0,
-    )
-    return replace(plain, **more)
+    shebang = content.decode(errors="surrogateescape").split("\n", maxsplit=1)[0]
+    read = replace(read_head("#!/bin/bash\n" + head), shebang=shebang)
+    submission = Submission(name, path, output_dir, (0,) if is_array else None, token=token)
+    plain = {
+        "monitor_dir": "/exp/evalmon",
+        "experiment_id": "",
+        "interpreter": NOWHERE,
+        "package_parent": str(Path(evalmon_agent.__file__).parents[1]),
+        "sample_interval_s": 30.0,
+    }
+    return Launcher(Prepared(Script(path, content, read), submission, retry_logs or {}), plain | more)
 
 
 def launch(
-    job: Monitored, spool: Path, *, text: bytes | None = None, name: str = "slurm_script", **environ: str
+    job: Launcher, spool: Path, *, text: bytes | None = None, name: str = "slurm_script", **environ: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the launcher as Slurm does: from a file of the job's user, in a directory that is its alone."""
-    launcher = spool / name
-    launcher.write_bytes(render(job) if text is None else text)
-    launcher.chmod(0o700)
+    file = spool / name
+    file.write_bytes(job.text if text is None else text)
+    file.chmod(0o700)
     env = {"PATH": os.environ["PATH"], **environ}
-    return subprocess.run([str(launcher)], cwd=spool, env=env, capture_output=True, timeout=30, check=False)
+    return subprocess.run([str(file)], cwd=spool, env=env, capture_output=True, timeout=30, check=False)
 
 
 OUTSIDE = b"evalmon run: not in a Slurm job: nothing is reported\n"
@@ -124,7 +145,7 @@ def test_two_hundred_hostile_names_and_paths_reach_the_script_as_they_are_and_ru
         spool = tmp_path / f"{number}{payload.replace('/', '_')}"
         spool.mkdir()
         texts = {"monitor_dir": f"/{payload}", "name": payload, "output_dir": f"/out/{payload}", "path": payload}
-        assert [f"/{payload}", payload, f"/out/{payload}"] == said(launch(monitored(**texts), spool)), payload
+        assert [f"/{payload}", payload, f"/out/{payload}"] == said(launch(launcher(**texts), spool)), payload
         assert ["slurm_script"] == os.listdir(spool), payload
 
 
@@ -132,14 +153,14 @@ def test_two_hundred_hostile_names_and_paths_reach_the_script_as_they_are_and_ru
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30))
 def test_any_text_reaches_the_script_as_it_is(tmp_path: Path, text: str) -> None:
-    job = monitored(monitor_dir=text, name=text, output_dir=text, token=text, path=text)
+    job = launcher(monitor_dir=text, name=text, output_dir=text, token=text, path=text)
     assert [text, text, text] == said(launch(job, tmp_path))
 
 
 @pytest.mark.survives("S5")
 @pytest.mark.parametrize("payload", PAYLOADS[:: len(COMMANDS)])
 def test_a_hostile_interpreter_path_and_token_run_nothing(tmp_path: Path, payload: str) -> None:
-    job = monitored(interpreter=payload, token=payload)
+    job = launcher(interpreter=payload, token=payload)
     assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t"] == said(launch(job, tmp_path))
     assert ["slurm_script"] == os.listdir(tmp_path)
 
@@ -159,15 +180,15 @@ SCRIPTS = {
 @pytest.mark.parametrize("interpreter", [NOWHERE, sys.executable])
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_the_script_takes_the_launchers_place_byte_for_byte(tmp_path: Path, script: bytes, interpreter: str) -> None:
-    job = monitored(script, interpreter=interpreter)
-    assert script_in(render(job)) == script
+    job = launcher(script, interpreter=interpreter)
+    assert script_in(job.text) == script
     assert launch(job, tmp_path).returncode == 0
     assert ((tmp_path / "slurm_script").read_bytes(), os.listdir(tmp_path)) == (script, ["slurm_script"])
 
 
 def test_what_is_no_launcher_or_was_changed_carries_no_script() -> None:
-    launcher = render(monitored())
-    assert [script_in(b""), script_in(SAY_ALL.encode()), script_in(launcher + b"x")] == [None, None, None]
+    text = launcher().text
+    assert [script_in(b""), script_in(SAY_ALL.encode()), script_in(text + b"x")] == [None, None, None]
 
 
 SAY_WHERE = "#!/bin/sh\nprintf '%s\\0' \"$0\"\n"
@@ -176,16 +197,16 @@ SAY_WHERE = "#!/bin/sh\nprintf '%s\\0' \"$0\"\n"
 @pytest.mark.survives("S17")
 def test_a_file_that_is_not_slurms_or_cannot_be_written_stays_as_it_is(tmp_path: Path) -> None:
     """A launcher that `scontrol write batch_script` gave, say, is run by hand."""
-    job = monitored(SAY_WHERE)
+    job = launcher(SAY_WHERE)
     [where] = said(launch(job, tmp_path, name="slurm-7.sh"))
-    assert ((tmp_path / "slurm-7.sh").read_bytes(), Path(where).read_text()) == (render(job), SAY_WHERE)
+    assert ((tmp_path / "slurm-7.sh").read_bytes(), Path(where).read_text()) == (job.text, SAY_WHERE)
     shutil.rmtree(Path(where).parent)
 
 
 @pytest.mark.survives("S17")
 def test_the_script_is_not_in_tmpdir_then_which_others_may_write_or_the_node_may_lack(tmp_path: Path) -> None:
     for temporary in (tmp_path, tmp_path / "missing"):
-        [where] = said(launch(monitored(SAY_WHERE), tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
+        [where] = said(launch(launcher(SAY_WHERE), tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
         assert Path(where).parents[1] == Path("/tmp")
         shutil.rmtree(Path(where).parent)
 
@@ -203,7 +224,7 @@ HEAD = """#SBATCH --job-name="a b"   # my job
 
 
 def rendered(script: str = SAY_ALL, **more: Any) -> str:
-    return render(monitored(script, **more)).decode(errors="surrogateescape")
+    return launcher(script, **more).text.decode(errors="surrogateescape")
 
 
 def test_slurm_reads_the_same_options_as_of_the_users_script() -> None:
@@ -224,13 +245,13 @@ def test_no_name_or_path_adds_an_option(payload: str) -> None:
 
 def test_bytes_that_are_no_utf8_stay_as_they_are() -> None:
     head = b"#SBATCH --comment=\xff\xfe\n"
-    assert head in render(monitored(head=head.decode(errors="surrogateescape")))
+    assert head in launcher(head=head.decode(errors="surrogateescape")).text
 
 
 def test_what_is_blank_to_sbatch_and_a_command_to_a_shell_is_left_out(tmp_path: Path) -> None:
     head = "#SBATCH --mem=1\n\f\n\v\t\n\r\f# x\n#SBATCH --time=5\n"
     assert {"mem": "1", "time": "5"} == dict(read_head(rendered(head=head)).options)
-    assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t"] == said(launch(monitored(head=head), tmp_path))
+    assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t"] == said(launch(launcher(head=head), tmp_path))
 
 
 # An interpreter that does not start, and one that does.
@@ -257,7 +278,7 @@ def test_where_our_interpreter_does_not_start_the_script_runs_as_if_we_were_not_
     elif content is not None:
         fake.write_text(content)
         fake.chmod(0o600 if fault == "may not be executed" else 0o700)
-    job = monitored(interpreter=str(fake))
+    job = launcher(interpreter=str(fake))
     assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t"] == said(launch(job, tmp_path))
 
 
@@ -265,10 +286,10 @@ def test_an_interpreter_that_hangs_delays_the_script_and_no_more(tmp_path: Path)
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 60\n")
     fake.chmod(0o700)
-    text = render(monitored(interpreter=str(fake)))
+    text = launcher(interpreter=str(fake)).text
     assert b" -k 1 20'" in text
     quick = text.replace(b" -k 1 20'", b" -k 0.2 0.2'")
-    assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t"] == said(launch(monitored(), tmp_path, text=quick))
+    assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t"] == said(launch(launcher(), tmp_path, text=quick))
 
 
 @pytest.mark.survives("S19")
@@ -276,7 +297,7 @@ def test_programs_that_lie_first_on_path_or_in_the_working_directory_are_not_run
     for name in ("sed", "env", "mktemp", "timeout", "printf", "bash"):
         (tmp_path / name).write_text("#!/bin/sh\ntouch canary\n")
         (tmp_path / name).chmod(0o755)
-    done = launch(monitored(SAY_WHERE, interpreter=sys.executable), tmp_path, PATH=f":{tmp_path}:.")
+    done = launch(launcher(SAY_WHERE, interpreter=sys.executable), tmp_path, PATH=f":{tmp_path}:.")
     assert (done.returncode, (tmp_path / "canary").exists()) == (0, False)
 
 
@@ -284,7 +305,7 @@ def test_an_interpreter_that_starts_gets_the_script(tmp_path: Path) -> None:
     fake = tmp_path / "py thon"
     fake.write_text('#!/bin/sh\n[ "$4" = probe ] || printf \'%s\\0\' "$@"\n')
     fake.chmod(0o700)
-    job = monitored(interpreter=str(fake), sample_interval_s=2.5, experiment_id="ab12")
+    job = launcher(interpreter=str(fake), sample_interval_s=2.5, experiment_id="ab12")
     options = ["--token", "5f3a", "--experiment-id", "ab12", "--sample-interval", "2.5", "--script", "--"]
     program = str(Path(evalmon_agent.__file__).with_name("__main__.py"))
     started = ["-E", "-P", program, "run", *options, str(tmp_path / "slurm_script")]
@@ -301,13 +322,13 @@ def test_where_evalmon_starts_but_cannot_be_imported_the_script_runs_alone(tmp_p
     python.chmod(0o700)
     log = tmp_path / "l.eval"
     log.touch()
-    job = monitored(script, interpreter=str(python), package_parent=str(tmp_path / "lib"), retry_logs={None: str(log)})
+    job = launcher(script, interpreter=str(python), package_parent=str(tmp_path / "lib"), retry_logs={None: str(log)})
     done = launch(job, tmp_path)
     assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t", ""] == [*said(done), *[""] * (script == SAY_ALL)]
 
 
 def test_our_own_interpreter_runs_it_and_ends_as_it_ended(tmp_path: Path) -> None:
-    done = launch(monitored(SAY_ALL + "exit 7\n", interpreter=sys.executable), tmp_path)
+    done = launch(launcher(SAY_ALL + "exit 7\n", interpreter=sys.executable), tmp_path)
     assert (7, b"/exp/evalmon\0r/t/epoch0\0/exp/r/eval/t\0") == (done.returncode, done.stdout)
 
 
@@ -318,7 +339,7 @@ def test_evalmon_that_only_pythonpath_finds_runs_it_too(tmp_path: Path) -> None:
     shutil.copytree(Path(evalmon_agent.__file__).parent, library / "evalmon_agent")
     spool = tmp_path / "spool"
     spool.mkdir()
-    done = launch(monitored(SAY_ALL + "exit 7\n", interpreter=str(bare), package_parent=str(library)), spool)
+    done = launch(launcher(SAY_ALL + "exit 7\n", interpreter=str(bare), package_parent=str(library)), spool)
     assert (done.returncode, done.stderr) == (7, OUTSIDE)
 
 
@@ -353,7 +374,7 @@ def environments(directory: Path, interpreter: str, environ: dict[str, str]) -> 
     plain.chmod(0o700)
     usual = {"PATH": os.environ["PATH"], **environ}
     before = subprocess.run([str(plain)], env=usual, cwd=directory, capture_output=True, check=True).stdout
-    done = launch(monitored(say, interpreter=interpreter), directory, **environ)
+    done = launch(launcher(say, interpreter=interpreter), directory, **environ)
     return [before.split(b"\0")[:-1], done.stdout.split(b"\0")[:-1]]
 
 
@@ -389,12 +410,12 @@ def test_an_eval_that_is_run_again_finds_its_log_whatever_its_name(tmp_path: Pat
     for log in logs:
         Path(log).touch()
     more = {"interpreter": sys.executable}
-    assert logs[:1] == said(launch(monitored(SAY_LOG, retry_logs={None: logs[0]}, **more), tmp_path))
-    tasks = monitored(SAY_LOG, is_array=True, retry_logs={3: logs[0], 12: logs[1]}, **more)
+    assert logs[:1] == said(launch(launcher(SAY_LOG, retry_logs={None: logs[0]}, **more), tmp_path))
+    tasks = launcher(SAY_LOG, is_array=True, retry_logs={3: logs[0], 12: logs[1]}, **more)
     found = [said(launch(tasks, tmp_path, SLURM_ARRAY_TASK_ID=task)) for task in ("3", "12", "1")]
     assert [logs[:1], logs[1:], ["none"]] == found
-    assert ["none"] == said(launch(monitored(SAY_LOG, **more), tmp_path))
-    assert ["mine"] == said(launch(monitored(SAY_LOG, **more), tmp_path, EVALMON_RETRY_LOG="mine"))
+    assert ["none"] == said(launch(launcher(SAY_LOG, **more), tmp_path))
+    assert ["mine"] == said(launch(launcher(SAY_LOG, **more), tmp_path, EVALMON_RETRY_LOG="mine"))
     assert not list(tmp_path.rglob("canary"))
 
 
@@ -412,12 +433,12 @@ def test_no_eval_goes_on_from_a_log_that_is_no_longer_ones_own(tmp_path: Path, w
         log.parent.symlink_to("theirs")
         second_user.give(log.parent)
     interpreter = NOWHERE if what == "not looked at" else sys.executable
-    assert ["none"] == said(launch(monitored(SAY_LOG, retry_logs={None: str(log)}, interpreter=interpreter), tmp_path))
+    assert ["none"] == said(launch(launcher(SAY_LOG, retry_logs={None: str(log)}, interpreter=interpreter), tmp_path))
 
 
 @pytest.mark.parametrize("name", ["r/t/epoch0", 'it\'s $(touch canary) "x"'])
 def test_each_task_of_an_array_has_a_name_and_a_directory_of_its_own(tmp_path: Path, name: str) -> None:
-    job = monitored(name=name, output_dir=f"/out/{name}", is_array=True)
+    job = launcher(name=name, output_dir=f"/out/{name}", is_array=True)
     expected = ["/exp/evalmon", f"{name}[17]", f"/out/{name}/17"]
     assert expected == said(launch(job, tmp_path, SLURM_ARRAY_TASK_ID="17"))
 
@@ -436,7 +457,7 @@ def test_each_task_of_an_array_has_a_name_and_a_directory_of_its_own(tmp_path: P
     ],
 )
 def test_the_first_line_is_read_as_the_kernel_reads_it(shebang: str, expected: list[str]) -> None:
-    assert expected == interpreter_of(shebang)
+    assert expected == program_of(shebang)
 
 
 @pytest.mark.parametrize(
@@ -450,13 +471,13 @@ def test_the_first_line_is_read_as_the_kernel_reads_it(shebang: str, expected: l
 def test_a_script_that_we_cannot_watch_runs_by_its_own_first_line(
     tmp_path: Path, script: str, expected: tuple[int, bytes]
 ) -> None:
-    done = launch(monitored(script), tmp_path)
+    done = launch(launcher(script), tmp_path)
     assert expected == (done.returncode, done.stdout)
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
-    text = render(monitored("#!/bin/sh\n", is_array=True, head=HEAD, name="it's"))
+    text = launcher("#!/bin/sh\n", is_array=True, head=HEAD, name="it's").text
     done = subprocess.run(["shellcheck", "--shell=bash", "-"], input=text, capture_output=True, timeout=30, check=False)
     assert (b"", 0) == (done.stdout, done.returncode)
 

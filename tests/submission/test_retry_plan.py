@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
-from evalmon_agent.submission.retry_plan import Again, Asked, array_option, decide, logs_of, refuses_unknown
+from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Job, JobReport
 from evalmon_agent.tracking.registry import Adopted, Intent, Submission, entries
 from evalmon_agent.words.job_id import parse_array_spec
@@ -32,10 +32,10 @@ def ended(state: State, *, exit_code: int | None = None, jobs: int = 1) -> Eval:
     return Eval(NAME, str(jobs), state, final=True, jobs=submissions)
 
 
-def decided(ev: Eval, result: EvalResult | None = None, *, expects_log: bool = False, **asked: Any) -> Again | str:
+def decided(ev: Eval, result: EvalResult | None = None, *, expects_log: bool = False, **asked: Any) -> Retry | str:
     evidence = Evidence(result=result, expects_log=expects_log)
     entry, waits = asked.pop("entry", ENTRY), asked.pop("waits", False)
-    return decide(ev, entry, evidence, Asked(**asked), is_waiting=waits)
+    return decide(ev, entry, evidence, RetryRequest(**asked), is_waiting=waits)
 
 
 @pytest.mark.parametrize(
@@ -43,25 +43,25 @@ def decided(ev: Eval, result: EvalResult | None = None, *, expects_log: bool = F
     [State.FAILED, State.NODE_FAIL, State.PREEMPTED, State.BOOT_FAIL, State.CANCELLED, State.DEADLINE],
 )
 def test_what_failed_is_run_again_as_it_was(state: State) -> None:
-    assert Again(str(state)) == decided(ended(state))
+    assert Retry(str(state)) == decided(ended(state))
 
 
 def test_what_lacked_time_or_memory_gets_more_of_it() -> None:
-    assert Again("TIMEOUT", more_time=True) == decided(ended(State.TIMEOUT))
-    assert Again("OUT_OF_MEMORY", more_memory=True) == decided(ended(State.OUT_OF_MEMORY, exit_code=137))
+    assert Retry("TIMEOUT", more_time=True) == decided(ended(State.TIMEOUT))
+    assert Retry("OUT_OF_MEMORY", more_memory=True) == decided(ended(State.OUT_OF_MEMORY, exit_code=137))
 
 
 def test_a_by_standers_death_is_not_paid_for_twice_unless_the_eval_is_named() -> None:
     harmed = ended(State.OUT_OF_MEMORY, exit_code=0)
     why = decided(harmed, SUCCESS, expects_log=True)
     assert why == "its command ended 0 and its log says success: Slurm's OUT_OF_MEMORY is of a by-stander"
-    assert isinstance(decided(harmed, SUCCESS, names=[NAME]), Again)
-    assert isinstance(decided(harmed, ERROR), Again)
+    assert isinstance(decided(harmed, SUCCESS, names=[NAME]), Retry)
+    assert isinstance(decided(harmed, ERROR), Retry)
 
 
 def test_completed_with_an_error_in_its_log_is_run_again_and_can_go_on_from_it() -> None:
     lied = ended(State.COMPLETED, exit_code=0)
-    assert Again("its log says error", log="/l.eval") == decided(lied, ERROR, expects_log=True)
+    assert Retry("its log says error", log="/l.eval") == decided(lied, ERROR, expects_log=True)
     assert "it is suspect, not failed" == decided(lied, ERROR, failed_only=True)
 
 
@@ -69,7 +69,7 @@ def test_completed_with_an_error_in_its_log_is_run_again_and_can_go_on_from_it()
 def test_completed_without_a_log_may_have_succeeded_so_it_is_only_run_again_if_named(result: EvalResult | None) -> None:
     quiet = ended(State.COMPLETED, exit_code=0)
     assert "cannot be found or read; name it" in str(decided(quiet, result, expects_log=True))
-    assert isinstance(decided(quiet, result, expects_log=True, names=[NAME]), Again)
+    assert isinstance(decided(quiet, result, expects_log=True, names=[NAME]), Retry)
 
 
 def test_what_succeeded_or_goes_on_is_never_run_again() -> None:
@@ -82,7 +82,7 @@ def test_what_succeeded_or_goes_on_is_never_run_again() -> None:
 
 def test_one_whose_end_nobody_knows_may_run_still() -> None:
     assert "name it to run it again all the same" in str(decided(ended(State.LOST)))
-    assert isinstance(decided(ended(State.LOST), names=[NAME]), Again)
+    assert isinstance(decided(ended(State.LOST), names=[NAME]), Retry)
 
 
 def test_one_that_somebody_else_submitted_is_theirs() -> None:
@@ -104,14 +104,14 @@ def test_so_often_and_no_more_whoever_asks() -> None:
     tried = ended(State.FAILED, jobs=4)
     why = "it was run again 3 times already; --max-retries 4 allows one more"
     assert (why, why) == (decided(tried), decided(tried, names=[NAME]))
-    assert isinstance(decided(tried, max_retries=4), Again)
+    assert isinstance(decided(tried, max_retries=4), Retry)
 
 
 def test_a_log_without_a_finished_sample_spares_nothing() -> None:
     empty = EvalResult(status="started", samples_completed=0, log="/l.eval")
-    assert Again("FAILED") == decided(ended(State.FAILED), empty)
-    again = Again("FAILED", log="/l.eval")
-    assert {None: "/l.eval"} == logs_of({None: again, 3: Again("FAILED")}, "... $EVALMON_RETRY_LOG ...")
+    assert Retry("FAILED") == decided(ended(State.FAILED), empty)
+    again = Retry("FAILED", log="/l.eval")
+    assert {None: "/l.eval"} == logs_of({None: again, 3: Retry("FAILED")}, "... $EVALMON_RETRY_LOG ...")
     assert {} == logs_of({None: again}, "inspect eval tasks.py\n")
 
 
@@ -119,7 +119,7 @@ def test_names_are_evals_arrays_and_patterns() -> None:
     known = ["r1/t/epoch0", "r1/a[0]", "r1/a[10]", "r2/t/epoch0"]
 
     def meant(*names: str) -> list[str]:
-        return [name for name in known if Asked(names).means(name)]
+        return [name for name in known if RetryRequest(names).means(name)]
 
     assert known == meant()
     assert known[:1] == meant("r1/t/epoch0")
@@ -127,7 +127,7 @@ def test_names_are_evals_arrays_and_patterns() -> None:
     assert known[1:2] == meant("r1/a[0]")
     assert ["r1/t/epoch0", "r2/t/epoch0"] == meant("*/t/*")
     assert ("r3/*", None) == (refuses_unknown(["r1/a", "r3/*"], known), refuses_unknown(["r1/*"], known))
-    assert (False, True) == (Asked(["r1/*"]).insists("r1/a[0]"), Asked(["r1/a[0]"]).insists("r1/a[0]"))
+    assert (False, True) == (RetryRequest(["r1/*"]).insists("r1/a[0]"), RetryRequest(["r1/a[0]"]).insists("r1/a[0]"))
 
 
 def test_an_array_is_run_again_for_these_tasks_with_the_limit_it_had() -> None:

@@ -9,10 +9,9 @@ import pytest
 
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.submitting import preview
-from evalmon_agent.submitting.report import SubmitReport, Totals
+from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from experiments import Exp
 from fake_slurm import US, Job
 
@@ -36,8 +35,7 @@ def dry_run(
 ) -> SubmitReport:
     environ = {**exp.slurm.environ, **(env or {})}
     chosen = Settings(**settings)  # type: ignore[arg-type]
-    slurm = Slurm(environ)
-    report = submit(exp.experiment, chosen, slurm, named=(), mode=mode, dry_run=True, environ=environ)  # type: ignore[arg-type]
+    report = submit(exp.session(chosen, environ=environ), named=(), mode=mode, dry_run=True)  # type: ignore[arg-type]
     assert (exp.slurm.accepted(), exp.ours.exists()) == ([], False)
     return report
 
@@ -105,8 +103,7 @@ def test_where_slurm_cannot_be_asked_nothing_is_called_refused(exp: Exp, words: 
 def test_a_job_that_is_submitted_all_the_same_is_cancelled(exp: Exp, sbatch: str, job: str) -> None:
     script(exp, "a")
     exp.slurm.before("sbatch", f'case "$*" in *--test-only*) {sbatch} ;; esac\n')
-    slurm, environ = Slurm(exp.slurm.environ), exp.slurm.environ
-    report = submit(exp.experiment, Settings(), slurm, named=(), mode="sidecar", dry_run=True, environ=environ)
+    report = submit(exp.session(Settings()), named=(), mode="sidecar", dry_run=True)
     assert exp.slurm.calls("scancel") == [f"scancel -Q {job}"]
     assert f"job {job} is cancelled" in report.warnings[0]
 

@@ -8,8 +8,7 @@ import pytest
 
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submitting.submit_evals import SubmitReport
 from experiments import Exp
 
 SILENT = "exec >/dev/null\n"
@@ -18,10 +17,7 @@ SILENT = "exec >/dev/null\n"
 def submitted(exp: Exp) -> SubmitReport:
     environ = exp.slurm.environ
     quick = Settings(poll_interval=1.0)
-    slurm = Slurm(environ)
-    return submit(
-        exp.experiment, quick, slurm, named=(), mode="dependency", dry_run=False, environ=environ, sleep=lambda _: None
-    )
+    return submit(exp.session(quick, environ=environ), named=(), mode="dependency", dry_run=False, sleep=lambda _: None)
 
 
 def with_eval(directory: Path) -> Exp:

@@ -15,7 +15,7 @@ import faults
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.submitting.report import SubmitReport
+from evalmon_agent.submitting.submit_evals import SubmitReport
 from experiments import Exp
 from faults import Point
 
@@ -39,13 +39,10 @@ def new(directory: Path) -> Exp:
 def submitted(exp: Exp, sleep: Callable[[float], object] = lambda _: time.sleep(IN_FLIGHT)) -> SubmitReport:
     environ = exp.slurm.environ
     return submit(
-        exp.experiment,
-        Settings(poll_interval=1.0),
-        Slurm(environ),
+        exp.session(Settings(poll_interval=1.0), environ=environ),
         named=(),
         mode="sidecar",
         dry_run=False,
-        environ=environ,
         sleep=sleep,  # type: ignore[arg-type]
     )
 

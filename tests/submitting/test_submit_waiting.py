@@ -22,16 +22,16 @@ from evalmon_agent.commands.stop import stop
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.ledger import Ledger
-from evalmon_agent.jobs import register
-from evalmon_agent.jobs.register import Room
+from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs.claims import Room
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.environment import for_our_jobs
-from evalmon_agent.submitting.report import SubmitReport
-from evalmon_agent.submitting.waiting import Progress, Submitter, in_our_job
+from evalmon_agent.slurm.environment import for_monitor_jobs
+from evalmon_agent.submitting.submit_evals import SubmitReport
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job
 from evalmon_agent.tracking.registry import Intent, Planned, Submission, entries
 from evalmon_agent.tracking.unsubmitted import waiting
-from experiments import Exp, ended
+from experiments import Exp, ended, pending
 
 LIMIT = (
     "sbatch: error: QOSMaxSubmitJobPerUserLimit\n"
@@ -53,21 +53,18 @@ def new(directory: Path, *names: str, head: str = "") -> Exp:
 def submitted(exp: Exp, settings: Settings = TWO, *, mode: Any = "sidecar", **environ: str) -> SubmitReport:
     every = {**exp.slurm.environ, "HF_TOKEN": "hf_secret", **environ}
     return submit(
-        exp.experiment,
-        settings,
-        Slurm(every),
+        exp.session(settings, environ=every),
         named=(),
         mode=mode,
         dry_run=False,
-        environ=every,
         sleep=lambda _: time.sleep(0.1),
     )
 
 
 def in_job(exp: Exp, settings: Settings = TWO, sleep: Callable[[float], object] = time.sleep, **more: str) -> Submitter:
     """As the sidecar of that submit would submit, with what Slurm hands on to it."""
-    environ = {**for_our_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77", **more}
-    return Submitter(exp.experiment, settings, Slurm(environ), in_our_job(environ), sleep)
+    environ = {**for_monitor_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77", **more}
+    return Submitter(exp.session(settings, environ=environ), in_monitor_job(environ), sleep)
 
 
 def scripts(exp: Exp) -> list[str]:
@@ -109,7 +106,7 @@ def test_no_more_than_max_submit_go_in_and_the_rest_is_told_as_unsubmitted(tmp_p
     ]
     assert scripts(exp) == ["a", "b"]
     assert "5 jobs found - 2 PENDING, 0 RUNNING, 0 COMPLETED, 3 UNSUBMITTED" in exp.blocks("STATUS_CHECK")[-1]
-    summary = status(exp.experiment, TWO, Slurm(exp.slurm.environ))
+    summary = status(exp.session(TWO))
     assert summary.counts == {"UNSUBMITTED": 3, "PENDING": 2}
     assert summary.verdicts["active"] == 5
     assert [(ev.job_id, ev.state) for ev in summary.evals[2:]] == [(None, "UNSUBMITTED")] * 3
@@ -147,7 +144,8 @@ def test_late_ones_get_the_environment_of_the_first_submit_which_is_in_no_file(t
     )
     assert "SBATCH_ACCOUNT" not in carried
     on_the_node = {**carried, "TMPDIR": "/job/77", "SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "9", "PATH": "/node"}
-    Submitter(exp.experiment, TWO, Slurm({**on_the_node, "PATH": carried["PATH"]}), in_our_job(on_the_node)).run()
+    session = exp.session(TWO, environ={**on_the_node, "PATH": carried["PATH"]})
+    Submitter(session, in_monitor_job(on_the_node)).run()
     first, late = ((exp.slurm.directory / f"env.{name}_epoch0.slurm").read_bytes() for name in "ac")
     assert sorted(first.split(b"\0")) == sorted(late.split(b"\0"))
     assert b"HF_TOKEN=hf_secret" in late
@@ -162,17 +160,17 @@ def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_
     bare = {**exp.slurm.environ, "SLURM_JOB_ID": "77"}
     for _ in range(2):
         # The accounting of the fake has no evals that go on: the completion job finds all of them over.
-        complete(exp.experiment, TWO, Slurm(bare), environ=bare, sleep=lambda _: None)
+        complete(exp.session(TWO, environ=bare), sleep=lambda _: None)
     assert sorted(gone(exp)) == ["a", "b"]
     [alert] = exp.blocks("ALERT")
-    shown = status(exp.experiment, TWO, Slurm({**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
+    shown = status(exp.session(TWO, environ={**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
     assert "they are to have is not here): submitted once there is room" in shown.evals[-1].advice[0]
     assert alert.startswith("ALERT: 3 evaluations not submitted yet\nReason: the environment that they are to have")
     assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
     assert exp.blocks("ALL_COMPLETE") == []
     assert json.loads((exp.ours / "summary.json").read_text())["complete"] is False
     # Somebody who only looks, from a shell that is not like the first one, submits none.
-    status(exp.experiment, TWO, Slurm({**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
+    status(exp.session(TWO, environ={**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
     assert scripts(exp) == []
     assert names(submitted(exp, CONDA_PREFIX="/as/the/user/will")) == ["r1/c/epoch0", "r1/d/epoch0"]
 
@@ -183,7 +181,7 @@ def test_one_who_looks_in_the_same_environment_submits_them_if_nobody_else_polls
     all_over(exp)
     (exp.ours / "observer.json").unlink()
     same = {**exp.slurm.environ, "HF_TOKEN": "hf_secret", "SSH_CLIENT": "another session", "PWD": "/"}
-    assert status(exp.experiment, TWO, Slurm(same)).counts == {"UNSUBMITTED": 1, "PENDING": 2, "COMPLETED": 2}
+    assert status(exp.session(TWO, environ=same)).counts == {"UNSUBMITTED": 1, "PENDING": 2, "COMPLETED": 2}
     assert scripts(exp) == ["c", "d"]
 
 
@@ -192,8 +190,8 @@ def test_the_completion_job_submits_the_next_and_a_successor_of_itself(tmp_path:
     submitted(exp, mode="dependency")
     all_over(exp)
     [job_id] = [job_id for job_id, script in exp.slurm.accepted() if script == "evalmon-completion"]
-    environ = {**for_our_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": job_id}
-    complete(exp.experiment, TWO, Slurm(environ), environ=environ)
+    environ = {**for_monitor_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": job_id}
+    complete(exp.session(TWO, environ=environ))
     assert scripts(exp) == ["c", "d"]
     successor = exp.slurm.calls("sbatch")[-1]
     assert f"--dependency=afterany:{':'.join(evals_of(exp))} " in successor
@@ -279,12 +277,12 @@ def test_after_stop_nothing_that_waited_goes_in_until_it_is_submitted_again(tmp_
     exp = new(tmp_path, "a", "b", "c")
     submitted(exp)
     submitter = in_job(exp)
-    assert stop(exp.experiment, TWO, Slurm(exp.slurm.environ))[1] == ["r1/c/epoch0"]
+    assert stop(exp.session(TWO))[1] == ["r1/c/epoch0"]
     all_over(exp)
     assert submitter.run().submitted == []
     (exp.ours / "observer.json").unlink()
     same = {**exp.slurm.environ, "HF_TOKEN": "hf_secret"}
-    assert status(exp.experiment, TWO, Slurm(same)).counts == {"COMPLETED": 2}
+    assert status(exp.session(TWO, environ=same)).counts == {"COMPLETED": 2}
     assert scripts(exp) == []
     assert names(submitted(exp)) == ["r1/c/epoch0"]
 
@@ -386,11 +384,39 @@ def test_a_claim_reads_no_more_than_what_others_put_on_record_since_the_last(tmp
     exp = Exp(tmp_path)
     exp.register(**{f"r1_{number}": str(number) for number in range(300)})
     submissions = [Submission(f"r2/{number}", f"/{number}.slurm", token=f"{number:x}") for number in range(3)]
-    assert register.claim_evals(exp.experiment, submissions[0], Room()) == "claimed"
+    assert claims.claim_evals(exp.experiment, submissions[0], Room()) == "claimed"
     Ledger(exp.experiment.registry).append(Planned(submissions[1], 1.0))
     before = faults.bytes_read()
-    assert register.claim_evals(exp.experiment, submissions[2], Room()) == "claimed"
+    assert claims.claim_evals(exp.experiment, submissions[2], Room()) == "claimed"
     assert faults.bytes_read() - before < os.path.getsize(exp.experiment.registry) / 3
+
+
+def test_a_claim_loads_the_state_only_once_it_has_changed(tmp_path: Path) -> None:
+    """With max_submit each of five thousand claims would load five megabytes."""
+    exp = Exp(tmp_path)
+    exp.register(**{f"r1_{number}": str(number) for number in range(1, 301)})
+    exp.slurm.show([pending("1"), pending("2")])
+    exp.observer().observe_once()
+    submissions = [Submission(f"r2/{number}", f"/{number}.slurm", token=f"{number:x}") for number in range(3)]
+    room = Room(max_submit=302)
+    assert claims.claim_evals(exp.experiment, submissions[0], room) == "claimed"
+    before = faults.bytes_read()
+    assert claims.claim_evals(exp.experiment, submissions[1], room) == "claimed"
+    assert faults.bytes_read() - before < os.path.getsize(exp.experiment.state) / 3
+    assert claims.claim_evals(exp.experiment, submissions[2], room) == "no room"
+    exp.slurm.show([ended("1"), ended("2")])
+    exp.observe_to_the_end()
+    assert claims.claim_evals(exp.experiment, submissions[2], room) == "claimed"
+
+
+@faults.needs_strace
+def test_what_waits_is_put_on_record_in_one_write(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.experiment.prepare(group_readable=False)
+    planned = [Planned(Submission(f"r/{number}", f"/{number}", token=f"{number:x}"), 1.0) for number in range(50)]
+    calls = faults.points(lambda: exp.experiment.ledger.append(*planned), tmp_path / "trace", calls="fsync,fdatasync")
+    assert len(calls) <= 2
+    assert [entry.token for entry in exp.experiment.ledger.entries()] == [one.submission.token for one in planned]
 
 
 @pytest.mark.survives("F7", "F20")
@@ -405,7 +431,7 @@ def test_one_that_another_begins_again_while_it_is_looked_for_stays_the_others(t
     def meanwhile(_: float) -> None:
         other = Experiment.at(str(exp.root))
         register.resolve(other, slurm, sleep=lambda _: None)
-        assert register.claim_evals(other, submission, Room()) == "claimed"
+        assert claims.claim_evals(other, submission, Room()) == "claimed"
 
     [entry] = register.resolve(exp.experiment, slurm, sleep=meanwhile)
     assert (entry.is_open, entry.is_waiting) == (True, False)

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.build import total_time_s
-from evalmon_agent.summary.records import Diagnosis
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.records import Evidence, ExperimentState
 from evalmon_agent.words.states import State

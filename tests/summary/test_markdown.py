@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.summary.markdown import render
-from evalmon_agent.summary.records import Diagnosis, EvalSummary, Summary
+from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.records import Foreign
 from summary.summarised import finished, mixed, summary_of
 from tracking.rows import Told, told

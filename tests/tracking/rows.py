@@ -95,7 +95,7 @@ def account(state: State | None, *, job_id: str = JOB, submit: float | None = 1.
 
 
 def accounts(at: float, *rows: SacctJob, asked: tuple[str, ...] = (JOB,), **more: Any) -> Facts:
-    return Facts(accounts=[AccountAnswer(T + at, frozenset(asked), rows, **more)])
+    return Facts(accounts=[AccountAnswer(T + at, frozenset(map(JobId, asked)), rows, **more)])
 
 
 def no_accounts(at: float, *, asked: tuple[str, ...] = (JOB,)) -> Facts:
@@ -112,7 +112,9 @@ def reported(restart: int = 0, *, start: float | None = 10.0, **more: Any) -> Jo
 
 
 def report(*attempts: JobReport, job_id: str = JOB, name: str | None = NAME, tokens: tuple[str, ...] = ()) -> Facts:
-    whole = SelfReport(f"{job_id}.json", repr(attempts), JobId(job_id), name, "/exp/out", attempts, frozenset(tokens))
+    reporter = parse_job_id(job_id)
+    assert reporter is not None
+    whole = SelfReport(f"{job_id}.json", repr(attempts), reporter, name, "/exp/out", attempts, frozenset(tokens))
     return Facts(reports=[whole])
 
 

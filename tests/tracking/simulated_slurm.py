@@ -227,7 +227,7 @@ class TrueJob:
             return None
         job_id = self.id
         return SelfReport(
-            f"{job_id}.json", repr(reports), job_id, self.name, "/exp/out", reports, frozenset({self.token})
+            f"{job_id}.json", repr(reports), JobId(job_id), self.name, "/exp/out", reports, frozenset({self.token})
         )
 
     def _report_of(self, restart: int, attempt: TrueAttempt, at: float) -> JobReport:
@@ -269,9 +269,9 @@ class Cluster:
         rows = [row for job in self.jobs if (row := job.row_at(at)) is not None]
         return QueueAnswer(at, [_mysterious(row) if mystery else row for row in rows])
 
-    def accounts(self, at: float, *, lag: float = 0.0, asked: Iterable[str] | None = None) -> AccountAnswer:
+    def accounts(self, at: float, *, lag: float = 0.0, asked: Iterable[JobId] | None = None) -> AccountAnswer:
         """sacct's answer, from a database that is `lag` seconds behind."""
-        ids = frozenset(job.job_id for job in self.jobs) if asked is None else frozenset(asked)
+        ids = frozenset(JobId(job.job_id) for job in self.jobs) if asked is None else frozenset(asked)
         rows = [row for job in self.jobs if job.job_id in ids for row in job.accounts_at(at - lag)]
         return AccountAnswer(at, ids, rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.alerts import newly_unreported
+from evalmon_agent.tracking.alerts import UNREPORTED, may_need_a_person, newly_unreported
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, report, reported, row, told
@@ -13,7 +13,11 @@ RUNNING = row(State.RUNNING, start=5)
 
 
 def alerted(found: Told, *, at: float) -> list[str]:
-    return [ev.name for ev in newly_unreported(found.state, now=T + at, poll_interval_s=60.0)]
+    evals = newly_unreported(found.state.evals.values(), now=T + at, poll_interval_s=60.0)
+    assert all(map(may_need_a_person, evals))
+    for ev in evals:
+        ev.jobs[-1].alerted.append(UNREPORTED)
+    return [ev.name for ev in evals]
 
 
 def test_it_is_told_once_after_two_polls() -> None:

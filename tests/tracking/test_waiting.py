@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from evalmon_agent.tracking.alerts import may_need_a_person
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.waiting import action_for, newly_stuck, starved_by
+from evalmon_agent.tracking.waiting import action_for, newly_stuck, starved_by, told_as
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, row, told
 
@@ -67,7 +68,11 @@ def waits(reason: str, **more: object) -> Told:
 
 
 def alerted(found: Told, *, at: float) -> list[str]:
-    return [reason for _, reason in newly_stuck(found.state, now=T + at, poll_interval_s=60.0)]
+    stuck = newly_stuck(found.state.evals.values(), now=T + at, poll_interval_s=60.0)
+    for ev, reason in stuck:
+        assert may_need_a_person(ev)
+        ev.jobs[-1].alerted.append(told_as(reason))
+    return [reason for _, reason in stuck]
 
 
 @pytest.mark.parametrize("reason", COMES_AND_GOES)

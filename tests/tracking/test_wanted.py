@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.wanted import Unmeasured, jobs_to_account, unmeasured
+from evalmon_agent.tracking.wanted import Unmeasured, ids_to_account, in_order, unmeasured
 from evalmon_agent.words.states import State
 from tracking.rows import (
     JOB,
@@ -28,7 +28,7 @@ ACCOUNTED = account(State.COMPLETED, start=5, end=55)
 
 
 def asked(found: Told) -> list[str]:
-    return jobs_to_account(found.state)
+    return in_order({job_id for ev in found.state.evals.values() for job_id in ids_to_account(ev)})
 
 
 def owed(found: Told) -> list[Unmeasured]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -12,12 +12,14 @@ from evalmon_agent.figures.efficiency import Figures, from_self
 from evalmon_agent.logbook.blocks import BlockKind, join
 from evalmon_agent.logbook.read import blocks
 from evalmon_agent.monitor.event_blocks import blocks_of
+from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking.alerts import may_need_a_person
 from evalmon_agent.tracking.events import Event
-from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.fold import fold
+from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
+from evalmon_agent.tracking.fold import Tracker, fold
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.recover import recover
-from evalmon_agent.tracking.wanted import Unmeasured, jobs_to_account, unmeasured
+from evalmon_agent.tracking.wanted import Unmeasured, ids_to_account, in_order, unmeasured
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import Cluster
 
@@ -39,21 +41,60 @@ class Look:
 
 @dataclass
 class Watcher:
-    """State, events and log of one experiment."""
+    """State, events and log of one experiment.
+
+    Every observation is folded twice: by a tracker that lives as long as the state, with squeue's unchanged rows the
+    same objects, and anew from a copy of the state. Both must say and know the same.
+    """
 
     cluster: Cluster
     state: ExperimentState = field(default_factory=lambda: ExperimentState(experiment="/exp"))
     events: list[Event] = field(default_factory=list)
     fed: list[Facts] = field(default_factory=list)
     log: str = ""
+    tracker: Tracker | None = None
+    rows: list[SqueueRow] = field(default_factory=list)
 
-    def take(self, facts: Facts, *, now: float) -> list[Event]:
-        """Fold, and write the log."""
+    def take(self, facts: Facts, *, now: float, in_parts: bool = False) -> list[Event]:
+        """Fold, and write the log. `in_parts`: as an observer does that asks sacct by what squeue said."""
         self.fed.append(facts)
-        new = fold(self.state, facts, lost_after_s=LOST_AFTER_S)
+        if self.tracker is None or self.tracker.state is not self.state:
+            self.tracker = Tracker(self.state)
+        anew = copy_of(self.state)
+        expected = fold(anew, facts, lost_after_s=LOST_AFTER_S)
+        before = msgspec.json.encode(self.state.evals)
+        self.tracker.is_saved()
+        kept = self._with_known_rows(facts)
+        if in_parts:
+            self.tracker.take(Facts(kept.registrations, kept.reports, kept.queue))
+            self.tracker.jobs_to_account(lost_after_s=LOST_AFTER_S)
+            self.tracker.take(Facts(accounts=kept.accounts, measurements=kept.measurements))
+        else:
+            self.tracker.take(kept)
+        new = self.tracker.events(lost_after_s=LOST_AFTER_S)
+        assert expected == new
+        assert anew == self.state
+        assert self.tracker.is_changed() == (msgspec.json.encode(self.state.evals) != before)
+        self._check_owed()
         self.log += join(blocks_of(new, self.state, Experiment("/exp"), now=now))
         self.events += new
         return new
+
+    def _with_known_rows(self, facts: Facts) -> Facts:
+        """The same with the rows that squeue's last answer had already, as its parser keeps them."""
+        if facts.queue is None:
+            return facts
+        self.rows = [next((known for known in self.rows if known == row), row) for row in facts.queue.rows]
+        return replace(facts, queue=QueueAnswer(facts.queue.asked_at, self.rows))
+
+    def _check_owed(self) -> None:
+        """What the tracker remembers of its evals is what they say."""
+        assert self.tracker is not None
+        evals = list(self.state.evals.values())
+        assert [owed.key for owed in self.tracker.unmeasured()] == [owed.key for owed in unmeasured(self.state)]
+        assert self.tracker.alertable() == [ev for ev in evals if may_need_a_person(ev)]
+        expected = in_order({job_id for ev in evals for job_id in ids_to_account(ev)})
+        assert self.tracker.jobs_to_account(lost_after_s=LOST_AFTER_S) == expected
 
     def facts(self, look: Look, *, at: float) -> Facts:
         """What this look brings: squeue for all, sacct for those that the state then asks about."""
@@ -63,16 +104,16 @@ class Watcher:
             reports=[r for r in reports if self.state.reported.get(r.source) != r.version],
             queue=None if look.squeue_fails else self.cluster.queue(at, mystery=look.mystery),
         )
-        preview = copy_of(self.state)
-        fold(preview, local, lost_after_s=LOST_AFTER_S)
-        wanted = jobs_to_account(preview)
+        preview = Tracker(copy_of(self.state))
+        preview.take(local)
+        wanted = preview.jobs_to_account(lost_after_s=LOST_AFTER_S)
         accounts = [self.cluster.accounts(at, lag=look.lag_s, asked=wanted)]
         return Facts(
             local.registrations, local.reports, local.queue, [] if look.sacct_fails or not wanted else accounts
         )
 
     def poll(self, look: Look, *, at: float) -> None:
-        self.take(self.facts(look, at=at), now=at)
+        self.take(self.facts(look, at=at), now=at, in_parts=True)
 
     def measure(self, *, now: float) -> None:
         """Capture what accounting has of attempts that ended, and long after the end what else there is."""

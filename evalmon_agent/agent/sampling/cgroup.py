@@ -1,22 +1,24 @@
-"""Finds the job's cgroup in the lists of /proc: v1, v2 and both at once."""
+"""Finds the job's cgroup in the lists of /proc (v1, v2 and both at once), and measures what the job uses by it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from evalmon_agent.agent.proc import parse_cgroups, read
+from evalmon_agent.files.mounts import Mount, parse_mountinfo
+from evalmon_agent.files.proc import own_cgroups, parse_cgroups, read
+
+from .host_usage import Usage, field, limit_bytes, number, quota_cores, smallest
+from .processes import io_of
 
 # The name that a v2 hierarchy has here, for its line in /proc/PID/cgroup has none.
 UNIFIED = ""
 
+# Of memory.stat, the longest of the kernel's files, a third is used.
+_FILE_BYTES = 16384
 
-@dataclass(frozen=True, slots=True)
-class Hierarchy:
-    """A mounted hierarchy: `root` is the cgroup that its `mount_point` shows."""
-
-    root: str
-    mount_point: str
+# Larger than any part of cgroup.procs that the kernel gives out at once.
+_PIDS_BYTES = 65536
 
 
 def job_directories(job_id: str) -> dict[str, str]:
@@ -28,32 +30,27 @@ def job_directories(job_id: str) -> dict[str, str]:
     return find_job(_own("cgroup"), _own("mountinfo"), job_id=job_id)
 
 
-def find_job(own: str, mounts: str, *, job_id: str) -> dict[str, str]:
+def find_job(own: str, mountinfo: str, *, job_id: str) -> dict[str, str]:
     """The same from the texts of /proc/self/cgroup and /proc/self/mountinfo."""
     directories: dict[str, str] = {}
-    hierarchies = parse_mounts(mounts)
+    mount_of = _cgroup_mounts(mountinfo)
     for controller, path in parse_cgroups(own).items():
-        hierarchy = hierarchies.get(controller)
-        of_job = _cut_at_job(path, job_id)
-        if hierarchy is not None and of_job is not None:
-            below = _below(of_job, hierarchy.root)
-            if below is not None:
-                directories[controller] = hierarchy.mount_point + below
+        mount = mount_of.get(controller)
+        job_path = _cut_at_job(path, job_id)
+        below = _below(job_path, mount.root) if mount is not None and job_path is not None else None
+        if mount is not None and below is not None:
+            directories[controller] = mount.point + below
     return directories
 
 
-def parse_mounts(text: str) -> Mapping[str, Hierarchy]:
-    """The cgroup mounts in a mountinfo (proc(5)), by controller; of two for one, the first."""
-    hierarchies: dict[str, Hierarchy] = {}
-    for line in text.splitlines():
-        before, dash, after = line.partition(" - ")
-        fields, kind = before.split(" "), after.split(" ")
-        if not dash or len(fields) < 6 or len(kind) < 3 or kind[0] not in {"cgroup", "cgroup2"}:
-            continue
-        hierarchy = Hierarchy(_unescaped(fields[3]), _unescaped(fields[4]))
-        for controller in [UNIFIED] if kind[0] == "cgroup2" else kind[2].split(","):
-            hierarchies.setdefault(controller, hierarchy)
-    return hierarchies
+def _cgroup_mounts(mountinfo: str) -> Mapping[str, Mount]:
+    """The cgroup mounts by controller, which v1 has among its options; of two for one, the first."""
+    mounts: dict[str, Mount] = {}
+    for mount in parse_mountinfo(mountinfo):
+        if mount.fstype in {"cgroup", "cgroup2"}:
+            for controller in [UNIFIED] if mount.fstype == "cgroup2" else mount.options:
+                mounts.setdefault(controller, mount)
+    return mounts
 
 
 def _cut_at_job(path: str, job_id: str) -> str | None:
@@ -71,12 +68,266 @@ def _below(path: str, root: str) -> str | None:
     return None
 
 
-def _unescaped(field: str) -> str:
-    r"""A blank in a path is `\040` there."""
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, character)
-    return field
-
-
 def _own(name: str) -> str:
     return read("self", name).decode("utf-8", "surrogateescape")
+
+
+class CgroupUsage:
+    """The job's cgroup, v1 or v2, if memory and CPU time can both be read there.
+
+    Raises:
+        OSError: they cannot, or the job has none.
+    """
+
+    def __init__(self, directories: dict[str, str]) -> None:
+        """`directories`: the job's, as cgroup.job_directories gives them."""
+        if "memory" in directories:
+            self._memory: _Memory = _MemoryV1(directories["memory"])
+        elif UNIFIED in directories:
+            self._memory = _MemoryV2(directories[UNIFIED])
+        else:
+            raise FileNotFoundError("the job has no memory cgroup")
+        self._cpu = _Cpu(directories)
+        self.name = self._memory.name
+        if self.usage().cpu_s is None:
+            raise FileNotFoundError("the job's cgroup does not count CPU time")
+
+    def usage(self) -> Usage:
+        """Now.
+
+        Raises:
+            OSError: the cgroup is gone.
+        """
+        usage = Usage()
+        self._memory.read_into(usage)
+        usage.cpu_s = self._cpu.used_s()
+        usage.cpu_limit_cores = smallest([float(len(os.sched_getaffinity(0))), self._cpu.quota_cores()])
+        pids = self._memory.pids()
+        usage.processes = len(pids)
+        usage.read_bytes, usage.written_bytes = io_of(pids)
+        return usage
+
+    def headroom_bytes(self) -> int | None:
+        """How much memory without file cache is left below the nearest limit; None without a limit.
+
+        Raises:
+            OSError: the cgroup is gone.
+        """
+        return self._memory.headroom_bytes()
+
+
+class _Cpu:
+    """CPU time and quota, of either version."""
+
+    def __init__(self, directories: dict[str, str]) -> None:
+        unified = directories.get(UNIFIED)
+        self._is_v1 = "cpuacct" in directories
+        directory, name = (directories["cpuacct"], "cpuacct.usage") if self._is_v1 else (unified, "cpu.stat")
+        self._used = KernelFile(directory, name) if directory is not None else None
+        directory, names = (
+            (directories["cpu"], ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+            if "cpu" in directories
+            else (unified, ("cpu.max",))
+        )
+        self._quota = [KernelFile(directory, name) for name in names] if directory is not None else []
+
+    def used_s(self) -> float | None:
+        """Since the job's start; None where nobody counts.
+
+        Raises:
+            OSError: the cgroup is gone.
+        """
+        if self._used is None:
+            return None
+        text = self._used.text()
+        used = number(text) if self._is_v1 else field(text, "usage_usec")
+        return None if used is None else used / (1e9 if self._is_v1 else 1e6)
+
+    def quota_cores(self) -> float | None:
+        """How many cores' time it may have."""
+        return quota_cores(" ".join(file.text_if_there() for file in self._quota))
+
+
+class _Level:
+    """The job's cgroup, or one of those between it and ours."""
+
+    __slots__ = ("_cache_fields", "_limit", "_stat", "_usage")
+
+    def __init__(self, directory: str, usage: str, limit: str, cache_fields: tuple[str, ...]) -> None:
+        self._usage, self._stat = KernelFile(directory, usage), KernelFile(directory, "memory.stat")
+        self._limit = KernelFile(directory, limit)
+        self._cache_fields = cache_fields
+
+    def used(self) -> tuple[int, int]:
+        """Bytes in use, and how many of them are file cache."""
+        used, cache = number(self._usage.text()), field(self._stat.text(), *self._cache_fields)
+        if used is None or cache is None:
+            raise FileNotFoundError("the job's cgroup has no memory figures")
+        return used, min(cache, used)
+
+    def limit_bytes(self) -> int | None:
+        return limit_bytes(self._limit.text_if_there())
+
+
+class _Memory:
+    """What v1 and v2 have in common. Slurm sets limits on the job and on its steps, so the tightest one counts."""
+
+    name = ""
+    _usage_file, _limit_file, _peak_file = "", "", ""
+    _file_cache: tuple[str, ...] = ()
+
+    def __init__(self, job: str, *, own: str | None = None) -> None:
+        """`own`: our own cgroup's directory, if that is known."""
+        self._levels = [
+            _Level(directory, self._usage_file, self._limit_file, self._file_cache)
+            for directory in _between(own or _own_directory(job), job)
+        ]
+        self._peak = KernelFile(job, self._peak_file)
+        self._processes = CgroupPids(job)
+
+    def read_into(self, usage: Usage) -> None:
+        used, cache = self._levels[-1].used()
+        usage.memory_bytes, usage.file_cache_bytes = used - cache, cache
+        usage.memory_peak_bytes = number(self._peak.text_if_there())
+        limit = smallest([level.limit_bytes() for level in self._levels])
+        usage.memory_limit_bytes = None if limit is None else int(limit)
+
+    def headroom_bytes(self) -> int | None:
+        rooms = []
+        for level in self._levels:
+            limit = level.limit_bytes()
+            if limit is not None:
+                used, cache = level.used()
+                rooms.append(limit - (used - cache))
+        return min(rooms, default=None)
+
+    def pids(self) -> list[int]:
+        return self._processes.pids()
+
+
+class _MemoryV1(_Memory):
+    name = "cgroup v1"
+    _usage_file, _limit_file, _peak_file = (
+        "memory.usage_in_bytes",
+        "memory.limit_in_bytes",
+        "memory.max_usage_in_bytes",
+    )
+    # Not total_cache: that includes tmpfs, which nothing takes back.
+    _file_cache = ("total_inactive_file", "total_active_file")
+
+
+class _MemoryV2(_Memory):
+    name = "cgroup v2"
+    _usage_file, _limit_file, _peak_file = "memory.current", "memory.max", "memory.peak"
+    _file_cache = ("inactive_file", "active_file")
+
+
+def _own_directory(job: str) -> str:
+    """Our own cgroup's directory, where /proc says that it lies below the job's."""
+    name = os.path.basename(job)
+    own = own_cgroups()
+    for path in (own.get("memory", ""), own.get(UNIFIED, "")):
+        _, found, below = path.partition(f"/{name}/")
+        if found and os.path.isdir(os.path.join(job, below)):
+            return os.path.join(job, below)
+    return job
+
+
+def _between(own: str, job: str) -> list[str]:
+    """Our own cgroup and each above it, up to the job's."""
+    directories = []
+    while len(own) > len(job):
+        directories.append(own)
+        own = os.path.dirname(own)
+    return [*directories, job]
+
+
+class KernelFile:
+    """A small file below /sys/fs/cgroup, kept open: at a tick a second the way along its path was half of the cost.
+
+    An open file keeps no cgroup from being removed.
+    """
+
+    __slots__ = ("_descriptor", "_is_missing", "_path")
+
+    def __init__(self, directory: str, name: str) -> None:
+        """Nothing is opened yet."""
+        self._path = f"{directory}/{name}"
+        self._descriptor = -1
+        self._is_missing = False
+
+    def text(self) -> str:
+        """What is in it now.
+
+        Raises:
+            OSError: it is not there, or its cgroup is gone.
+        """
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.pread(self._descriptor, _FILE_BYTES, 0).decode("ascii", "replace")
+
+    def text_if_there(self) -> str:
+        """The same; empty for a file that this kernel does not have, or that is gone."""
+        if self._is_missing:
+            return ""
+        try:
+            return self.text()
+        except FileNotFoundError:
+            self._is_missing = True
+            return ""
+        except OSError:
+            return ""
+
+
+class CgroupPids:
+    """One cgroup and those below it, as they come and go with the job's steps: walked again only after a change."""
+
+    __slots__ = ("_below", "_directory", "_links")
+
+    def __init__(self, directory: str) -> None:
+        """Nothing is read yet."""
+        self._directory = directory
+        self._links = 0
+        self._below: dict[str, CgroupPids] = {}
+
+    def pids(self) -> list[int]:
+        """All of them now.
+
+        Raises:
+            OSError: it is gone.
+        """
+        found, is_whole = self._look()
+        if not is_whole:  # one below is gone, and another may have come instead
+            self._links = 0
+            found, _ = self._look()
+        return found
+
+    def _look(self) -> tuple[list[int], bool]:
+        pids, is_whole = _pids_in(self._directory), True
+        for below in self._children():
+            try:
+                pids += below.pids()
+            except OSError:
+                is_whole = False
+        return pids, is_whole
+
+    def _children(self) -> list[CgroupPids]:
+        """A directory has two links and one more for each below it; where that is not so it is listed each time."""
+        links = os.stat(self._directory).st_nlink
+        if links != self._links or links < 2:
+            with os.scandir(self._directory) as entries:
+                paths = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            self._below = {path: self._below.get(path) or CgroupPids(path) for path in paths}
+            self._links = links
+        return list(self._below.values())
+
+
+def _pids_in(directory: str) -> list[int]:
+    descriptor = os.open(f"{directory}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = b""
+        while part := os.read(descriptor, _PIDS_BYTES):
+            data += part
+    finally:
+        os.close(descriptor)
+    return [int(word) for word in data.split()]

@@ -1,15 +1,39 @@
-"""Writes what a look at a GPU gave as a row of gpu_metrics.csv. Pure; the first seven columns are nvidia-smi's."""
+"""A GPU, what one look at it gave, and its row of gpu_metrics.csv. Pure; the first seven columns are nvidia-smi's."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from evalmon_agent.words.csv_columns import GpuColumn
 
-from .gpu_records import NO_VALUE, Device, Reading
+# A text stands for the reason why there is no number: "[N/A]", "[Insufficient Permissions]" and the like.
+Value: TypeAlias = float | int | str
 
-HEADER = ", ".join(column.header for column in GpuColumn).encode() + b"\n"
+# One GPU at one moment. Means are over the time since the tick before. What is not there is not available.
+Reading: TypeAlias = dict[GpuColumn, Value]
+
+HEADER = GpuColumn.first_line()
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU, or one MIG instance of a GPU.
+
+    `index` is NVML's, of an instance `parent:instance`; `minor` is the number of /dev/nvidiaN, None if unknown.
+    `instances` are those that we may see; a GPU with MIG on and none of them stands for itself.
+    """
+
+    index: str
+    uuid: str
+    minor: int | None = None
+    instances: tuple[Device, ...] = ()
+
+    @property
+    def units(self) -> tuple[Device, ...]:
+        """What a program can use of it: its instances, else the GPU."""
+        return self.instances or (self,)
 
 
 @dataclass(slots=True)
@@ -44,16 +68,14 @@ class Moment:
 
 def row(device: Device, reading: Reading, at: Moment) -> bytes:
     """One line with its newline."""
-    values = {
+    values: Reading = {
         **reading,
         GpuColumn.TIMESTAMP: at.local,
         GpuColumn.INDEX: device.index,
         GpuColumn.UUID: device.uuid,
         GpuColumn.TIMESTAMP_UNIX_S: at.unix,
     }
-    cells = ((column, values.get(column, NO_VALUE)) for column in GpuColumn)
-    line = ", ".join(value if isinstance(value, str) else column.cell.written % value for column, value in cells)
-    return line.encode() + b"\n"
+    return GpuColumn.line(values)
 
 
 def local_time(at_unix_s: float) -> str:

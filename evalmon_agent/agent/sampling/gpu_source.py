@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
-from evalmon_agent.words.csv_columns import GpuColumn
+from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn
 
-from . import gpu_rows, nvidia_smi, whose_gpus
-from .gpu_look import GpuLook
-from .gpu_records import Device
-from .gpu_rows import GpuTick
-from .nvidia_smi import NvidiaSmi
+from . import gpu_rows, job_gpus
+from .gpu_reader import GpuReader
+from .gpu_rows import Device, GpuTick, Reading
 from .nvml import FailedError, LostError, NoValueError, Nvml, NvmlMissingError
+
+# A lost GPU is looked for again so often.
+LOOK_AGAIN_AFTER_S = 300.0
+_DRIVER_GPUS = "/proc/driver/nvidia/gpus"
+_PROGRAM = "nvidia-smi"
+_FIELDS = tuple(column.header.partition(" [")[0] for column in NVIDIA_SMI_COLUMNS)
+_QUERY = [_PROGRAM, f"--query-gpu={','.join(_FIELDS)},index,uuid", "--format=csv,noheader"]
+
+# Without persistence mode it starts the driver first, which takes seconds.
+_WITHIN_S = 20.0
+_PASSING = frozenset({"[Unknown Error]", "[Timeout]"})
 
 
 class Source(Protocol):
@@ -29,11 +40,8 @@ class Source(Protocol):
     def tick(self) -> GpuTick:
         """All rows of one moment."""
 
-
-# A lost GPU is looked for again so often.
-LOOK_AGAIN_AFTER_S = 300.0
-
-_DRIVER_GPUS = "/proc/driver/nvidia/gpus"
+    def look(self) -> None:
+        """Take note, between two ticks, of what passes quickly."""
 
 
 class NoGpuError(Exception):
@@ -51,7 +59,7 @@ def open_source(environ: Mapping[str, str]) -> Source:
     except NvmlMissingError as error:
         return _open_nvidia_smi(environ, nvml_says=str(error))
     try:
-        devices = nvml.devices(whose_gpus.named_uuids(environ))
+        devices = nvml.devices(job_gpus.visible_uuids(environ))
     except FailedError as error:
         raise NoGpuError(f"NVML: {error}") from error
     if not devices and (there := _driver_gpus()):
@@ -60,14 +68,14 @@ def open_source(environ: Mapping[str, str]) -> Source:
 
 
 def _open_nvidia_smi(environ: Mapping[str, str], *, nvml_says: str) -> Source:
-    devices = nvidia_smi.devices()
+    devices = _devices_by_nvidia_smi()
     if not devices:
         raise NoGpuError(f"{nvml_says}; nvidia-smi gives nothing either{_other_makers()}")
     return NvidiaSmi(_chosen(environ, devices))
 
 
 def _chosen(environ: Mapping[str, str], devices: Sequence[Device]) -> Sequence[Device]:
-    choice = whose_gpus.choose(environ, devices)
+    choice = job_gpus.choose(environ, devices)
     if not choice.devices:
         raise NoGpuError(choice.reason)
     return choice.devices
@@ -99,7 +107,7 @@ class NvmlSource:
     ) -> None:
         self._nvml = nvml
         self._devices = devices
-        self._looks: dict[str, GpuLook] = {}
+        self._readers: dict[str, GpuReader] = {}
         self._lost_until_s: dict[str, float] = {}
         self._look_again_after_s = look_again_after_s
         self.count = len(devices)
@@ -114,7 +122,7 @@ class NvmlSource:
             if is_lost and time.monotonic() < self._lost_until_s[device.uuid]:
                 continue
             try:
-                reading = self._look(device).read()
+                reading = self._reader(device).read()
                 self._lost_until_s.pop(device.uuid, None)
             except LostError as lost:
                 self._lose(device)
@@ -127,14 +135,20 @@ class NvmlSource:
             tick.add(gpu_rows.row(device, reading, at))
         return tick
 
-    def _look(self, device: Device) -> GpuLook:
-        look = self._looks.get(device.uuid)
-        if look is None:
-            look = self._looks[device.uuid] = GpuLook(self._nvml, device)
-        return look
+    def look(self) -> None:
+        """The memory used, and what the driver's buffers would lose until the next tick."""
+        for reader in self._readers.values():
+            with suppress(NoValueError, LostError, FailedError):  # the next tick says so
+                reader.look()
+
+    def _reader(self, device: Device) -> GpuReader:
+        reader = self._readers.get(device.uuid)
+        if reader is None:
+            reader = self._readers[device.uuid] = GpuReader(self._nvml, device)
+        return reader
 
     def _lose(self, device: Device) -> None:
-        self._looks.pop(device.uuid, None)
+        self._readers.pop(device.uuid, None)
         self._lost_until_s[device.uuid] = time.monotonic() + self._look_again_after_s
 
     def _restart_if_all_are_lost(self, tick: GpuTick) -> None:
@@ -144,3 +158,66 @@ class NvmlSource:
                 self._nvml.restart()
             except (NoValueError, LostError, FailedError) as error:
                 tick.troubles.append(f"NVML does not start again: {error.__cause__ or error}")
+
+
+class NvidiaSmi:
+    """nvidia-smi as a source of rows."""
+
+    name = _PROGRAM
+
+    def __init__(self, devices: Sequence[Device]) -> None:
+        """`devices`: the job's."""
+        self._devices = devices
+        self.count = len(devices)
+
+    def tick(self) -> GpuTick:
+        """All GPUs at one moment."""
+        tick = GpuTick()
+        at = gpu_rows.Moment(time.time())
+        rows = {cells[-1]: cells for cells in parse(_output())}
+        for device in self._devices:
+            cells = rows.get(device.uuid)
+            if cells is None or not _PASSING.isdisjoint(cells):
+                tick.miss("nvidia-smi gave no row" if cells is None else "nvidia-smi: a passing error")
+            else:
+                reading: Reading = dict(zip(NVIDIA_SMI_COLUMNS, cells, strict=False))
+                tick.add(gpu_rows.row(device, reading, at))
+        return tick
+
+    def look(self) -> None:
+        """Nothing: a program a second would cost too much."""
+
+
+def _devices_by_nvidia_smi() -> list[Device]:
+    """What it shows; empty if it is not there or fails. It does not tell minors: they are the indices mostly."""
+    return [Device(cells[-2], cells[-1], minor=int(cells[-2])) for cells in parse(_output())]
+
+
+def _output() -> str:
+    """What it prints, if it ends well and in time."""
+    try:
+        done = subprocess.run(_QUERY, executable=_program(), stdout=subprocess.PIPE, timeout=_WITHIN_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _program() -> str:
+    """Its absolute path: an empty or relative entry of PATH is the eval's directory, where anybody may write.
+
+    Raises:
+        FileNotFoundError: it is not on PATH.
+    """
+    for entry in os.environ.get("PATH", os.defpath).split(":"):
+        path = os.path.join(entry, _PROGRAM)
+        if entry.startswith("/") and os.access(path, os.X_OK):
+            return path
+    raise FileNotFoundError(_PROGRAM)
+
+
+def parse(output: str) -> Iterator[list[str]]:
+    """Its rows as cells, the seven columns, index and uuid; what is no such row is left out."""
+    for line in output.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) == len(_FIELDS) + 2 and cells[-1].startswith("GPU-") and cells[-2].isdigit():
+            yield cells

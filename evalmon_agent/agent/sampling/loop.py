@@ -1,4 +1,4 @@
-"""Samples: a tick at each deadline, a look at the memory in between, and a last tick at the end.
+"""Samples: a tick at each deadline, looks at what passes quickly in between, and a last tick at the end.
 
 Signals and deadlines are the main thread's; whatever asks the driver happens in the worker. Deadlines are absolute;
 those that were missed are skipped and counted. Here is one of the two places where whatever goes wrong is caught:
@@ -12,15 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from . import gpu_rows, host_rows
+from . import gpu_rows, host_usage
 from .csv_file import CsvFile
 from .eval_finder import EvalFinder
 from .gpu_rows import GpuTick
 from .gpu_source import NoGpuError, Source, open_source
 from .host_usage import HostSource, Usage
-from .record import Record
-from .wakeup import Wakeup
-from .worker import Worker
+from .sampler_status import SamplerStatus
+from .wakeup import Wakeup, Worker
 
 # A last sample is worth it if so much time has passed since the one before.
 _LAST_AFTER_S = 1.0
@@ -53,26 +52,26 @@ class Loop:
     """One sampler on one node."""
 
     def __init__(
-        self, plan: Plan, record: Record, wakeup: Wakeup, finder: EvalFinder, *, show: Callable[[], None]
+        self, plan: Plan, status: SamplerStatus, wakeup: Wakeup, finder: EvalFinder, *, show: Callable[[], None]
     ) -> None:
         """Nothing is touched yet.
 
         Args:
             plan: what to do.
-            record: where counts and reasons go.
+            status: where counts and reasons go.
             wakeup: what wakes us.
             finder: looks for an eval among the job's processes.
-            show: makes the present state of `record` known.
+            show: makes the present state of `status` known.
         """
         self._plan = plan
-        self._record = record
+        self._status = status
         self._wakeup = wakeup
         self._show = show
         self._finder = finder
         self._gpu_file = CsvFile(
             os.path.join(plan.directory, f"gpu_metrics{plan.suffix}.csv"), gpu_rows.HEADER, held_s=plan.gpu_held_s
         )
-        self._host_file = CsvFile(os.path.join(plan.directory, f"host_metrics{plan.suffix}.csv"), host_rows.HEADER)
+        self._host_file = CsvFile(os.path.join(plan.directory, f"host_metrics{plan.suffix}.csv"), host_usage.HEADER)
         self._host: HostSource | None = None
         self._before: tuple[float, Usage] | None = None
         self._worker: Worker | None = None
@@ -80,46 +79,46 @@ class Loop:
         self._last_tick_s = 0.0
 
     def run(self) -> None:
-        """Sample until there is a reason to end, which goes on record."""
+        """Sample until there is a reason to end, which goes on status."""
         started_s = time.monotonic()
         self._start()
         why, number = self._wakeup.wait(0)[0] or self._why_leave(), 0
         while not why:
             self._tick()
             passed = int((time.monotonic() - started_s) / self._plan.interval_s)
-            self._record.count("missed_ticks", max(passed - number, 0))
+            self._status.count("missed_ticks", max(passed - number, 0))
             number = max(number, passed) + 1
             why = self._wait(started_s + number * self._plan.interval_s)
         self._end(why)
 
     def _start(self) -> None:
-        self._record.texts["no_gpu_file"] = self._plan.no_gpu
+        self._status.texts["no_gpu_file"] = self._plan.no_gpu
         try:
             self._host = self._plan.open_host()
-            self._record.texts["host_source"] = self._host.name
+            self._status.texts["host_source"] = self._host.name
         except (OSError, ValueError) as error:
-            self._record.texts["no_host_file"] = f"{error}"
+            self._status.texts["no_host_file"] = f"{error}"
         if not self._plan.no_gpu:
             try:
-                self._worker = Worker(self._look_at_gpus)
+                self._worker = Worker(self._sample_gpus, idle=self._look_at_gpus)
                 self._wakeup.listen_to(self._worker.done)
             except (RuntimeError, OSError) as error:
-                self._record.texts["no_gpu_file"] = f"no room to look at the GPUs: {error}"
+                self._status.texts["no_gpu_file"] = f"no room to look at the GPUs: {error}"
 
     def _tick(self) -> None:
         """One look at everything; the GPUs' rows follow when the worker has them."""
         self._last_tick_s = time.monotonic()
-        self._record.count("ticks")
+        self._status.count("ticks")
         try:
             self._tick_host()
             if name := self._finder.look():
-                self._record.texts["eval_seen"] = name
+                self._status.texts["eval_seen"] = name
         except Exception as error:  # noqa: BLE001 (a tick's catch-all)
             self._caught(error)
         if self._worker is not None and self._host_file.is_turn:
             if self._worker.is_busy:
-                self._record.count("gpu_gaps")
-                self._record.trouble("the GPU driver had not answered when the next sample was due")
+                self._status.count("gpu_gaps")
+                self._status.trouble("the GPU driver had not answered when the next sample was due")
             else:
                 self._worker.ask()
         self._show()
@@ -131,49 +130,57 @@ class Loop:
         try:
             usage = self._host.usage()
         except (OSError, ValueError) as error:
-            self._record.count("host_gaps")
-            self._record.trouble(f"host metrics: {error}")
+            self._status.count("host_gaps")
+            self._status.trouble(f"host metrics: {error}")
             return
-        row = host_rows.row(usage, self._before, at_unix_s=at_unix_s, at_s=at_s)
+        row = host_usage.row(usage, self._before, at_unix_s=at_unix_s, at_s=at_s)
         self._before = (at_s, usage)
         self._write(self._host_file, row, "host_rows", count=1)
 
-    def _look_at_gpus(self) -> GpuTick:
+    def _sample_gpus(self) -> GpuTick:
         """The worker's work; the first time it also finds out who can look."""
         if self._gpus is None:
             self._gpus = open_source(self._plan.environ)
         return self._gpus.tick()
+
+    def _look_at_gpus(self) -> None:
+        """What the worker does each second between two ticks."""
+        try:
+            if self._gpus is not None:
+                self._gpus.look()
+        except Exception as error:  # noqa: BLE001 (a tick's catch-all)
+            self._caught(error)
 
     def _take_answer(self) -> None:
         if self._worker is None:
             return
         answer = self._worker.answer()
         if isinstance(answer, GpuTick) and self._gpus is not None:
-            self._record.texts["gpu_source"] = self._gpus.name
-            self._record.counts["gpus"] = self._gpus.count
-            self._record.count("gpu_gaps", answer.gaps)
+            self._status.texts["gpu_source"] = self._gpus.name
+            self._status.counts["gpus"] = self._gpus.count
+            self._status.count("gpu_gaps", answer.gaps)
             for trouble in answer.troubles:
-                self._record.trouble(trouble)
+                self._status.trouble(trouble)
             if answer.rows_count:
                 self._write(self._gpu_file, answer.rows, "gpu_rows", count=answer.rows_count)
         elif isinstance(answer, NoGpuError):
-            self._record.texts["no_gpu_file"] = f"{answer}"
+            self._status.texts["no_gpu_file"] = f"{answer}"
             self._worker = None
         elif isinstance(answer, BaseException):
             self._caught(answer)
             if self._gpus is None:  # not even begun: trying again each time would cost more than it is worth
-                self._record.texts["no_gpu_file"] = f"{type(answer).__name__}: {answer}"
+                self._status.texts["no_gpu_file"] = f"{type(answer).__name__}: {answer}"
                 self._worker = None
         self._show()
 
     def _write(self, file: CsvFile, rows: bytes, counter: str, *, count: int) -> None:
         if file.append(rows):
-            self._record.count(counter, count)
+            self._status.count(counter, count)
         elif file.is_turn:
-            self._record.count("dropped_rows", count)
-            self._record.trouble(file.trouble)
+            self._status.count("dropped_rows", count)
+            self._status.trouble(file.trouble)
         else:
-            self._record.trouble("another sampler is at work in this directory: waited for it")
+            self._status.trouble("another sampler is at work in this directory: waited for it")
 
     def _wait(self, until_s: float) -> str:
         """Until then; the reason to end before, if there is one."""
@@ -197,7 +204,7 @@ class Loop:
 
     def _end(self, why: str) -> None:
         """A last sample, if it does not take long; then both files are let go."""
-        self._record.texts["ended"] = why
+        self._status.texts["ended"] = why
         self._show()
         if self._last_tick_s and time.monotonic() - self._last_tick_s > _LAST_AFTER_S:
             self._tick()
@@ -211,8 +218,8 @@ class Loop:
         self._show()
 
     def _caught(self, error: BaseException) -> None:
-        self._record.count("caught")
-        self._record.trouble(f"{type(error).__name__}: {error}")
+        self._status.count("caught")
+        self._status.trouble(f"{type(error).__name__}: {error}")
 
 
 def why_leave(headroom_bytes: int | None) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .gpu_records import NO_VALUE, Device
+from evalmon_agent.words.csv_columns import NO_VALUE
+
+from .gpu_rows import Device
 
 _MIG_ENABLED = 1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from evalmon_agent.agent.proc import read, stat_fields
+from evalmon_agent.files.proc import read, stat_fields
 
 from .host_usage import Usage
 

@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from evalmon_agent.agent.ending import forbid_core_dumps
 from evalmon_agent.agent.job import host_suffix
+from evalmon_agent.agent.signals import forbid_core_dumps
 
-from . import cgroup, whose_gpus
-from .cgroup_usage import CgroupUsage
+from . import cgroup, job_gpus
+from .cgroup import CgroupUsage
 from .eval_finder import EvalFinder
 from .host_usage import HostSource
 from .loop import Loop, Plan
 from .processes import TreeUsage
-from .record import Record
+from .sampler_status import SamplerStatus
 from .wakeup import Wakeup
 
 DEFAULT_INTERVAL_S = 30.0
@@ -32,16 +32,16 @@ _SCRIPT_BYTES = 1 << 20
 _SAMPLES_ITSELF = (b"nvidia-smi", b"gpu_metrics.csv")
 
 
-def live(
+def run(
     directory: str,
     *,
     interval_s: float,
     environ: Mapping[str, str],
     root: int,
     parent_pipe: int,
-    show: Callable[[Record], None],
+    show: Callable[[SamplerStatus], None],
     script: str | None = None,
-) -> Record:
+) -> SamplerStatus:
     """Sample into `directory` until there is a reason to end. The caller leaves the process at once, by os._exit.
 
     Args:
@@ -50,11 +50,11 @@ def live(
         environ: as it was at the start.
         root: the process whose tree is the job's where there is no cgroup.
         parent_pipe: a pipe whose other end the parent holds, or -1.
-        show: makes the record known; called again and again.
+        show: makes the status known; called again and again.
         script: the batch script that runs beside us, if one does.
     """
-    record = Record()
-    record.counts["interval_ms"] = round(interval_s * 1000)
+    status = SamplerStatus()
+    status.counts["interval_ms"] = round(interval_s * 1000)
     wakeup = Wakeup(parent_pipe=parent_pipe)
     _out_of_the_way()
     plan = Plan(
@@ -62,17 +62,17 @@ def live(
         suffix=host_suffix(environ, hostname=os.uname().nodename),
         interval_s=interval_s,
         environ=environ,
-        no_gpu=whose_gpus.has_none_on_purpose(environ) or "",
+        no_gpu=job_gpus.no_gpu_reason(environ) or "",
         open_host=lambda: open_host_source(environ, root=root),
         end_unix_s=_end(environ),
         gpu_held_s=_HELD_INTERVALS * interval_s if script and samples_itself(script) else 0.0,
     )
     try:
-        Loop(plan, record, wakeup, EvalFinder(root), show=lambda: show(record)).run()
+        Loop(plan, status, wakeup, EvalFinder(root), show=lambda: show(status)).run()
     except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
-        record.texts["ended"] = f"{type(error).__name__}: {error}"
-        show(record)
-    return record
+        status.texts["ended"] = f"{type(error).__name__}: {error}"
+        show(status)
+    return status
 
 
 def _out_of_the_way() -> None:

@@ -1,15 +1,19 @@
-"""Wakes the main thread: at a signal to end, the end of the parent, an answer of the worker, a point in time."""
+"""Wakes the main thread, and makes calls that may hang in another one."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
+import threading
 import time
+from collections.abc import Callable
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NAMES = {int(signal.SIGTERM): "SIGTERM", int(signal.SIGINT): "SIGINT", int(signal.SIGHUP): "SIGHUP"}
 _LONGEST_S = 3600.0
+
+_IDLE_S = 1.0
 
 
 class Wakeup:
@@ -50,3 +54,51 @@ class Wakeup:
 
 def _nothing(_number: int, _frame: object) -> None:
     """A handler, so that the signal is written to the wake-up descriptor."""
+
+
+class Worker:
+    """Runs `work` in a thread once for each `ask`, and `idle` each second until it is asked again.
+
+    It never ends by itself: leave the process with os._exit.
+
+    Attributes:
+        done: readable when an answer is there.
+        is_busy: an answer is awaited.
+
+    Raises:
+        RuntimeError: there is no room for a thread.
+        OSError: nor for a pipe.
+    """
+
+    def __init__(self, work: Callable[[], object], *, idle: Callable[[], None]) -> None:
+        self._work = work
+        self._idle = idle
+        self._answer: object = None
+        self._go = threading.Lock()
+        self._go.acquire()
+        self.is_busy = False
+        self.done, self._told = os.pipe()
+        threading.Thread(target=self._live, daemon=True).start()
+
+    def ask(self) -> None:
+        """Start the work; not while it is busy."""
+        self.is_busy = True
+        self._go.release()
+
+    def answer(self) -> object:
+        """What the work returned, or the exception that it raised. Call it when `done` is readable."""
+        os.read(self.done, 1)
+        self.is_busy = False
+        answer, self._answer = self._answer, None
+        return answer
+
+    def _live(self) -> None:
+        while True:
+            if not self._go.acquire(timeout=_IDLE_S):
+                self._idle()
+                continue
+            try:
+                self._answer = self._work()
+            except BaseException as error:  # noqa: BLE001 (a tick's catch-all: the main thread counts it)
+                self._answer = error
+            os.write(self._told, b".")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import as_root
 from as_root import needs_root
-from evalmon_agent.agent.sampling import cgroup, cgroup_usage
-from evalmon_agent.agent.sampling.cgroup_usage import CgroupPids, KernelFile
+from evalmon_agent.agent.sampling import cgroup
+from evalmon_agent.agent.sampling.cgroup import CgroupPids, KernelFile
 from evalmon_agent.agent.sampling.host_usage import Usage, field, limit_bytes, quota_cores
 from evalmon_agent.agent.sampling.loop import KEEP_FREE_BYTES, why_leave
 
@@ -90,7 +90,7 @@ def version_2(job: Path, *, used_mib: int, cache_mib: int, limit: str, step_limi
 def test_memory_of_version_2_is_without_file_cache_and_the_nearest_limit_counts(tmp_path: Path) -> None:
     job = tmp_path / "job_1"
     version_2(job, used_mib=100, cache_mib=30, limit=str(200 << 20), step_limit=str(150 << 20))
-    memory = cgroup_usage._MemoryV2(str(job), own=str(job / "step_batch"))
+    memory = cgroup._MemoryV2(str(job), own=str(job / "step_batch"))
     usage = Usage()
     memory.read_into(usage)
     mib = [n and n >> 20 for n in (usage.memory_bytes, usage.file_cache_bytes, usage.memory_peak_bytes)]
@@ -129,7 +129,7 @@ def as_the_kernel_lays_it_out(job: Path, *, version: int, own_pid: int) -> dict[
 @pytest.mark.parametrize("version", [1, 2])
 def test_all_figures_of_a_job_come_from_files_as_the_kernel_lays_them_out(tmp_path: Path, version: int) -> None:
     directories = as_the_kernel_lays_it_out(tmp_path / "job_1", version=version, own_pid=os.getpid())
-    source = cgroup_usage.CgroupUsage(directories)
+    source = cgroup.CgroupUsage(directories)
     usage = source.usage()
     assert source.name == f"cgroup v{version}"
     assert (usage.cpu_s, usage.cpu_limit_cores) == (12.5, min(2.0, len(os.sched_getaffinity(0))))
@@ -145,13 +145,13 @@ def test_where_the_kernel_does_not_count_the_cgroup_is_not_used(tmp_path: Path, 
     directories = as_the_kernel_lays_it_out(tmp_path / "job_1", version=2, own_pid=1)
     (tmp_path / "job_1" / missing).unlink()
     with pytest.raises(OSError, match=r"."):
-        cgroup_usage.CgroupUsage(directories)
+        cgroup.CgroupUsage(directories)
 
 
 IN_VERSION_2 = """
 import os, sys, time
-from evalmon_agent.agent.sampling import cgroup, cgroup_usage, sampler
-from evalmon_agent.agent.sampling.cgroup_usage import CgroupPids
+from evalmon_agent.agent.sampling import cgroup, cgroup, sampler
+from evalmon_agent.agent.sampling.cgroup import CgroupPids
 mount, job = sys.argv[1:]
 own = f"{mount}/x.scope/job_{job}/step_batch/user/task_0"
 os.makedirs(own)
@@ -160,7 +160,7 @@ try:
     directories = cgroup.job_directories(job)
     found = directories[cgroup.UNIFIED]
     assert os.path.samefile(found, f"{mount}/x.scope/job_{job}"), found
-    cpu = cgroup_usage._Cpu({cgroup.UNIFIED: found})
+    cpu = cgroup._Cpu({cgroup.UNIFIED: found})
     before, end = cpu.used_s(), time.process_time() + 0.2
     while time.process_time() < end: pass
     assert 0.15 < cpu.used_s() - before < 5, (before, cpu.used_s())
@@ -190,13 +190,13 @@ def test_in_a_real_cgroup_of_version_2_job_cpu_time_and_processes_are_found(tmp_
 
 def test_without_a_limit_there_is_no_headroom_to_watch(tmp_path: Path) -> None:
     version_2(tmp_path / "job_1", used_mib=100, cache_mib=30, limit="max")
-    assert cgroup_usage._MemoryV2(str(tmp_path / "job_1")).headroom_bytes() is None
+    assert cgroup._MemoryV2(str(tmp_path / "job_1")).headroom_bytes() is None
     assert why_leave(None) == ""
 
 
 def test_a_cgroup_that_is_gone_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="memory"):
-        cgroup_usage._MemoryV2(str(tmp_path / "job_1")).read_into(Usage())
+        cgroup._MemoryV2(str(tmp_path / "job_1")).read_into(Usage())
 
 
 def test_processes_of_all_steps_are_counted(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_processes_of_all_steps_are_counted(tmp_path: Path) -> None:
         write(directory, cgroup__procs="")
     write(job / "step_batch" / "task_0", cgroup__procs="11\n12\n")
     write(job / "step_0", cgroup__procs="13\n")
-    assert sorted(cgroup_usage._MemoryV1(str(job)).pids()) == [11, 12, 13]
+    assert sorted(cgroup._MemoryV1(str(job)).pids()) == [11, 12, 13]
 
 
 def test_steps_that_come_and_go_are_seen_at_the_next_look(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The CSV grows by whole ticks, one header, plain files only, and never in anybody's way."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
@@ -7,13 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from in_a_job import environ, needs_strace, started, wait_until
 
 import as_root
 import second_user
 from as_root import needs_root
 from evalmon_agent.agent.sampling import csv_file
-from evalmon_agent.agent.sampling.csv_file import CsvFile
+from evalmon_agent.agent.sampling.csv_file import CsvFile, fill_up
 
 HEADER = b"timestamp, a, b\n"
 
@@ -302,3 +306,35 @@ def test_who_reads_the_last_line_finds_a_whole_one(path: Path, reads: int) -> No
         wait_until(lambda: path.exists() and path.stat().st_size > 2000)
         assert _torn_reads(path, reads) == 0
         assert writer.poll() is None
+
+
+PAGE = 4096
+LINES = st.lists(st.integers(1, 400).map(lambda length: b"x" * length + b"\n"), min_size=1, max_size=20)
+
+
+@given(st.lists(LINES, min_size=1, max_size=30))
+def test_of_rows_of_about_one_length_none_crosses_a_page(ticks: list[list[bytes]]) -> None:
+    """The next tick's rows may be a little longer than those of this one, not ten times."""
+    file = b""
+    for tick in ticks:
+        longest = b"x" * 380 + b"\n"
+        file += fill_up(b"".join([longest, *tick]), at=len(file))
+    at = 0
+    for line in file.splitlines(keepends=True):
+        assert at // PAGE == (at + len(line) - 1) // PAGE
+        at += len(line)
+
+
+@given(LINES, st.integers(0, 10**6), st.booleans())
+def test_nothing_but_blanks_is_added(lines: list[bytes], at: int, is_torn: bool) -> None:
+    filled = fill_up(b"".join(lines), at=at, is_torn=is_torn)
+    expected = [b""] * is_torn + [line.rstrip() for line in lines]
+    assert [line.rstrip() for line in filled.splitlines()] == expected
+    assert filled.endswith(b"\n")
+    assert len(filled) <= sum(map(len, lines)) + is_torn + (len(b"".join(lines)) // PAGE + 2) * 500
+
+
+def test_a_row_longer_than_a_page_stays_as_it_is() -> None:
+    row = b"x" * 5000 + b"\n"
+    assert fill_up(row, at=4000) == row
+    assert fill_up(b"", at=4000) == b""

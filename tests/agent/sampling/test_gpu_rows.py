@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.agent.sampling import gpu_rows
-from evalmon_agent.agent.sampling.gpu_records import Device, Reading
+from evalmon_agent.agent.sampling.gpu_rows import Device, Reading
 from evalmon_agent.evidence.gpu_csv import OUR_COLUMNS, parse
 from evalmon_agent.words.csv_columns import GpuColumn
 

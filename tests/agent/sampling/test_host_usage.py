@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from in_a_job import environ, started, wait_until
 
-from evalmon_agent.agent.sampling import host_rows
+from evalmon_agent.agent.sampling import host_usage
 from evalmon_agent.agent.sampling.host_usage import Usage
 from evalmon_agent.agent.sampling.processes import TreeUsage, tree
 from evalmon_agent.words.csv_columns import HostColumn
@@ -74,7 +74,7 @@ def usage(cpu_s: float | None) -> Usage:
 def test_busy_cores_are_never_invented(
     before: tuple[float, Usage] | None, after: Usage, expected: float | None
 ) -> None:
-    assert expected == host_rows.cores_used(after, before, at_s=2.0)
+    assert expected == host_usage.cores_used(after, before, at_s=2.0)
 
 
 @given(st.lists(st.none() | st.integers(0, 2**50), min_size=5, max_size=5), st.none() | st.floats(0, 1e6))
@@ -82,6 +82,6 @@ def test_each_row_is_as_wide_as_the_header(numbers: list[int | None], cores: flo
     found = Usage()
     found.memory_bytes, found.memory_peak_bytes, found.read_bytes, found.written_bytes, found.processes = numbers
     found.cpu_limit_cores = cores
-    line = host_rows.row(found, None, at_unix_s=time.time(), at_s=0.0).decode()
+    line = host_usage.row(found, None, at_unix_s=time.time(), at_s=0.0).decode()
     assert len(line.split(", ")) == len(HostColumn)
     assert line.count("[N/A]") == 1 + 2 + numbers.count(None) + (cores is None)

@@ -12,7 +12,7 @@ import pytest
 from in_a_job import RUN, Experiment, environ, session_of, started, stat_of, wait_until
 from sampled import SAMPLE, UUIDS, rows_of, sample_for
 
-from evalmon_agent.agent.sampling import gpu_rows, host_rows
+from evalmon_agent.agent.sampling import gpu_rows, host_usage
 from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS
 from nvml_standin import world as errors
 from nvml_standin.build import OLD_DRIVER, build
@@ -379,7 +379,7 @@ def test_two_samplers_in_one_directory_write_each_tick_once(world: World, tmp_pa
             wait_until(lambda: len(rows_of(tmp_path / "out" / "gpu_metrics.csv")) > before)
             second.terminate()
             assert second.wait(timeout=10) == 0
-    for name, header, per_tick in (("gpu", gpu_rows.HEADER, 2), ("host", host_rows.HEADER, 1)):
+    for name, header, per_tick in (("gpu", gpu_rows.HEADER, 2), ("host", host_usage.HEADER, 1)):
         path = tmp_path / "out" / f"{name}_metrics.csv"
         stamps = [float(row["timestamp_unix [s]"]) for row in rows_of(path)][::per_tick]
         assert path.read_bytes().count(header) == 1
@@ -502,9 +502,9 @@ END_TIME = """
 import sys, time
 from evalmon_agent.agent.sampling import sampler
 sampler._SLACK_S = 0.0
-record = sampler.live(sys.argv[1], interval_s=60, parent_pipe=-1, root=1, show=lambda record: None,
+status = sampler.run(sys.argv[1], interval_s=60, parent_pipe=-1, root=1, show=lambda status: None,
                       environ={"CUDA_VISIBLE_DEVICES": "", "SLURM_JOB_END_TIME": str(int(time.time()) + 2)})
-print(record.texts["ended"])
+print(status.texts["ended"])
 """
 
 

@@ -1,0 +1,211 @@
+"""Starts and ends our two kinds of processes beside the command: the sampler, and short-lived writers of the report.
+
+`run` only ever waits for them at the end, and not long.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import NoReturn
+
+from .arguments import Arguments
+from .job import Job
+from .report import Run
+from .sampling.sampler_status import SamplerStatus, StatusPage
+
+_END_WITHIN_S = 0.5
+
+# The exit status of a report's writer that failed without an errno; higher than any.
+_NO_ERRNO = 255
+
+
+class _Child:
+    """A process of ours beside the command; `_pid` is 0 while there is none."""
+
+    _pid = 0
+
+    def check(self) -> None:
+        """Note whether it has ended since the last check."""
+        if self._pid:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self._pid = 0
+                self._ended(status)
+
+    def _wait(self, deadline: float) -> None:
+        """Until it has ended, or until then (monotonic)."""
+        self.check()
+        while self._pid and (left := deadline - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+            self.check()
+
+    def _ended(self, status: int) -> None:
+        """It ended with this wait status."""
+        raise NotImplementedError
+
+
+class SamplerProcess(_Child):
+    """The sampler's process: a fork of this one, which takes 1 ms where a second interpreter takes 30."""
+
+    def __init__(self, options: Arguments, *, is_in_job: bool) -> None:
+        """Nothing is started yet."""
+        self._options = options
+        self._is_in_job = is_in_job
+        self._why_not = ""
+        self._our_end = -1
+        self._page: StatusPage | None = None
+
+    def start(self) -> None:
+        """Fork it, if there is a place for its files; never raises."""
+        # Outside of a job, an EVALMON_OUTPUT_DIR is somebody else's.
+        directory = self._options.output_dir or (os.environ.get("EVALMON_OUTPUT_DIR") if self._is_in_job else None)
+        if not directory:
+            self._why_not = "neither --output-dir nor EVALMON_OUTPUT_DIR says where to"
+        elif self._is_in_job and os.environ.get("SLURM_LOCALID", "0") != "0":
+            self._why_not = "the first task of this step on this node does that"
+        else:
+            try:
+                self._fork(os.path.abspath(directory))
+            except Exception as error:  # noqa: BLE001 (nothing of the sampler's may disturb the rest of us)
+                self._why_not = f"{type(error).__name__}: {error}"
+
+    def finish(self) -> None:
+        """End it, within half a second; its `status` is whole afterwards."""
+        if not self._pid:
+            return
+        os.kill(self._pid, signal.SIGTERM)
+        self._wait(time.monotonic() + _END_WITHIN_S)
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+
+    def status(self) -> bytes:
+        """As sampler_status.parse reads it; or why there is none."""
+        lines = self._page.content() if self._page is not None else b""
+        if self._why_not:
+            lines += f"{'ended' if lines else 'not_sampled'} {self._why_not}\n".encode()
+        return lines
+
+    def _ended(self, status: int) -> None:
+        if os.WIFSIGNALED(status):
+            is_told = os.WTERMSIG(status) == signal.SIGTERM
+            self._why_not = "it was over too soon" if is_told else f"killed by signal {os.WTERMSIG(status)}"
+
+    def _fork(self, directory: str) -> None:
+        self._page = StatusPage()
+        parent_pipe, self._our_end = os.pipe()
+        run = os.getpid()
+        self._pid = os.fork()
+        if not self._pid:
+            self._live(directory, parent_pipe, run)
+        os.close(parent_pipe)
+
+    def _live(self, directory: str, parent_pipe: int, run: int) -> NoReturn:
+        """The sampler's life, in its own process."""
+        try:
+            # Told to end before there is anything to lose, it just dies.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            import gc  # noqa: PLC0415 (only here)
+
+            gc.freeze()  # what we share with `run` stays shared
+            _keep_only(parent_pipe)
+            from .sampling import sampler  # noqa: PLC0415 (only here)
+
+            sampler.run(
+                directory,
+                interval_s=self._options.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
+                environ=dict(os.environ),
+                root=run,
+                parent_pipe=parent_pipe,
+                show=self._show,
+                script=self._options.command[0] if self._options.is_script else None,
+            )
+        finally:
+            os._exit(0)
+
+    def _show(self, status: SamplerStatus) -> None:
+        if self._page is not None:
+            self._page.show(status)
+
+
+def _keep_only(parent_pipe: int) -> None:
+    """Nothing of `run`'s but the standard three, which lead nowhere, and our own pipe."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if descriptor > 2 and descriptor != parent_pipe:
+                os.close(descriptor)
+        except OSError:
+            pass  # the listing's own
+
+
+class ReportProcess(_Child):
+    """Reports the start at once, and the end when told, by short-lived processes.
+
+    A process and not a thread: on a file system that hangs, a thread sits in the kernel where not even SIGKILL
+    reaches it, and a process with such a thread cannot end [ran: frozen ext4]. It also leaves this one small:
+    what the writer imports goes with it.
+    """
+
+    def __init__(self, options: Arguments, job: Job | None, *, stderr: int) -> None:
+        """Nothing is touched yet.
+
+        Args:
+            options: what `run` was asked to do.
+            job: None outside of a job: that is said, and nothing is reported.
+            stderr: a descriptor of the eval's stderr if there may be something to say, else -1; closed by
+                `start`.
+        """
+        self._options = options
+        self._job = job
+        self._stderr = stderr
+        self._notes: list[str] = []
+
+    def start(self, run: Run) -> None:
+        """Report that the command runs, again and again until it is written."""
+        self._fork(run)
+        if self._stderr >= 0:
+            os.close(self._stderr)
+            self._stderr = -1
+
+    def finish(self, run: Run, *, within_s: float) -> None:
+        """Report that the command has ended; wait for that no longer than `within_s`."""
+        deadline = time.monotonic() + within_s
+        if self._pid:
+            # Ends its pauses; what it is writing it writes to the end.
+            os.kill(self._pid, signal.SIGTERM)
+            self._wait(deadline - within_s / 2)
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            self._notes.append("start not reported: it took too long")
+        if self._job is not None:
+            self._fork(run)
+            self._wait(deadline)
+
+    def _ended(self, status: int) -> None:
+        if status:
+            self._notes.append(f"start not reported: {_reason(os.waitstatus_to_exitcode(status))}")
+
+    def _fork(self, run: Run) -> None:
+        parent = os.getpid()
+        try:
+            self._pid = os.fork()
+        except OSError as error:
+            self._pid = 0
+            self._notes.append(f"start not reported: {error.strerror}")
+            return
+        if self._pid:
+            return
+        status = _NO_ERRNO
+        try:
+            from .report_file import write_report  # noqa: PLC0415 (imports json, and only here)
+
+            status = write_report(self._options, self._job, run, notes=self._notes, parent=parent, stderr=self._stderr)
+        finally:
+            os._exit(status)
+
+
+def _reason(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"killed by signal {-exit_code}"
+    return "unexpected error" if exit_code == _NO_ERRNO else os.strerror(exit_code)

@@ -1,0 +1,285 @@
+"""Writes a job's report below evalmon/jobs: finds the place, checks it, and tries again where that may help.
+
+What the file system refuses becomes a note in the report, if a later attempt to write succeeds, and never a word
+on the eval's output.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Self
+
+from evalmon_agent.files.proc import boot_id
+from evalmon_agent.files.replace import replace_atomically
+
+from .arguments import Arguments
+from .job import Job
+from .report import SCHEMA, Run, enter, is_report, new_report, printable
+from .sampling import sampler_status
+
+# A start is worth telling late.
+_RETRY_START_S = 30.0
+
+# While a job waits for its end to be written, only these are worth a second try.
+_RETRY_END_S = 0.5
+_MAY_PASS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY})
+
+_REPORT_BYTES_AT_MOST = 4 << 20
+_IDENTITY_BYTES_AT_MOST = 64 << 10
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+# Long enough for a dozen parts of one job that start at once, short enough to fit twice into what a job waits.
+_LOCK_WITHIN_S = 0.7
+
+
+def write_report(options: Arguments, job: Job | None, run: Run, *, notes: list[str], parent: int, stderr: int) -> int:
+    """Write what `run` holds, until it is written, or SIGTERM comes, or the parent is gone.
+
+    Returns:
+        0 (written, or there is nowhere to write to, which is said on `stderr`), or the errno of the last
+        failure.
+    """
+    monitor = options.dir or os.environ.get("EVALMON_DIR") or None
+    why_not = ""
+    if job is None:
+        why_not = "not in a Slurm job"
+    elif monitor is None:
+        monitor = find_monitor_directory(os.environ)
+        why_not = "" if monitor else "EVALMON_DIR is not set and no evalmon.yaml found"
+    if job is None or monitor is None:
+        if stderr >= 0:
+            os.write(stderr, f"evalmon run: {why_not}: nothing is reported\n".encode())
+        return 0
+    pause_s = _RETRY_START_S if run.ended_at is None else _RETRY_END_S
+    while error := _error_of_writing(options, job, run, monitor=monitor, notes=notes):
+        is_hopeless = isinstance(error, NotOursError) or (run.ended_at is not None and error.errno not in _MAY_PASS)
+        if is_hopeless or signal.sigtimedwait({signal.SIGTERM}, pause_s) or os.getppid() != parent:
+            return error.errno or errno.EIO
+    return 0
+
+
+def _error_of_writing(options: Arguments, job: Job, run: Run, *, monitor: str, notes: list[str]) -> OSError | None:
+    try:
+        with JobsDirectory(monitor, experiment_id=options.experiment_id) as jobs:
+            job_id, file, report = job.job_id, job.file, jobs.load(job.file)
+            if report is not None and report.get("raw_id") != job.raw_id:
+                job_id, file, report = str(job.raw_id), job.spare_file, jobs.load(job.spare_file)
+            report = report or new_report(job, job_id=job_id, uid=os.getuid())
+            report["name"] = printable(options.name or os.environ.get("EVALMON_NAME")) or report.get("name")
+            report["job_name"] = printable(os.environ.get("SLURM_JOB_NAME")) or report.get("job_name")
+            attempt = _attempt(options, job)
+            if run.sampler_status:
+                attempt["sampler"] = sampler = sampler_status.parse(run.sampler_status)
+                notes += [note for note in sampler_status.notes_of(sampler) if note not in notes]
+            enter(report, attempt, run, notes=notes)
+            jobs.save(file, report)
+    except OSError as error:
+        note = f"report: {error}"[:300]
+        notes += [note] if note not in notes else []
+        return error
+    return None
+
+
+def _attempt(options: Arguments, job: Job) -> dict[str, Any]:
+    output_dir = options.output_dir or os.environ.get("EVALMON_OUTPUT_DIR")
+    return {
+        "restart": job.restart,
+        "token": printable(options.token),
+        "host": os.uname().nodename,
+        "boot_id": _boot_id(),
+        "time_limit_end": job.time_limit_end,
+        "output_dir": printable(os.path.abspath(output_dir) if output_dir else None),
+        "interpreter": printable(sys.executable),
+        "scope": job.scope,
+    }
+
+
+def _boot_id() -> str | None:
+    try:
+        return boot_id()
+    except OSError:
+        return None
+
+
+class NotOursError(PermissionError):
+    """The directory or the report is not one that we may write; the message says why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EPERM, why)
+
+
+def find_monitor_directory(environ: Mapping[str, str]) -> str | None:
+    """EXP/evalmon of the nearest experiment at or above the directory of submission, else this one.
+
+    An experiment has evalmon/registry.jsonl, or an evalmon.yaml of ours or root's (nobody else makes us
+    write).
+    """
+    starts = [environ.get("SLURM_SUBMIT_DIR", "")]
+    with suppress(OSError):  # it is gone
+        starts.append(os.getcwd())
+    for start in filter(os.path.isabs, starts):
+        directory = start
+        while True:
+            monitor = os.path.join(directory, "evalmon")
+            if os.path.exists(os.path.join(monitor, "registry.jsonl")):
+                return monitor
+            if _is_marked(directory):
+                return monitor
+            if directory == os.path.dirname(directory):
+                break
+            directory = os.path.dirname(directory)
+    return None
+
+
+def _is_marked(directory: str) -> bool:
+    """Whether an evalmon.yaml is there: a regular file of ours or root's, or a link of ours or root's to one."""
+    path, ours = os.path.join(directory, "evalmon.yaml"), {os.getuid(), 0}
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode) and status.st_uid in ours:
+            status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid in ours
+
+
+class JobsDirectory:
+    """An open `jobs` directory of ours, locked as well as the file system allows while it is open."""
+
+    def __init__(self, monitor: str, *, experiment_id: str | None = None) -> None:
+        """Open it; `jobs` itself is made where it is missing, and `monitor` beside an evalmon.yaml.
+
+        Args:
+            monitor: EXP/evalmon.
+            experiment_id: what its experiment.json must say; None: that does not matter.
+
+        Raises:
+            NotOursError: it belongs to somebody else, others may write in it, it is a symbolic link, or another
+                experiment's.
+            OSError: it is not there, or the file system refuses.
+        """
+        monitor = monitor.rstrip("/")  # behind a slash a symbolic link would be followed
+        if experiment_id is None and _is_marked(os.path.dirname(monitor)):
+            _make(monitor, dir_fd=None)
+        above = _open_ours(monitor, dir_fd=None)
+        try:
+            if experiment_id is not None and _id_in(above) != experiment_id:
+                raise NotOursError(f"{monitor} is another experiment's")
+            _make("jobs", dir_fd=above)
+            self._descriptor = _open_ours("jobs", dir_fd=above)
+        finally:
+            os.close(above)
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + _LOCK_WITHIN_S
+        while not self._try_lock() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._descriptor)
+
+    def _try_lock(self) -> bool:
+        """Two parts of one job take turns; True also where the file system knows no such lock."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """The report as it stands; None if there is none. An unreadable one is set aside.
+
+        Raises:
+            NotOursError: a newer evalmon wrote it.
+            OSError: reading failed.
+        """
+        try:
+            data = self._read(name)
+        except FileNotFoundError:
+            return None
+        report = _parsed(data) if data is not None else None
+        if report is None:
+            aside = f"{name}.corrupt-{int(time.time())}"
+            os.rename(name, aside, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        elif report["schema"] > SCHEMA:
+            raise NotOursError(f"{name} has schema {report['schema']}")
+        return report
+
+    def _read(self, name: str) -> bytes | None:
+        """Its content; None if this is no file of a sane size."""
+        status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _REPORT_BYTES_AT_MOST:
+            return None
+        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._descriptor), "rb") as file:
+            return file.read(_REPORT_BYTES_AT_MOST)
+
+    def save(self, name: str, report: dict[str, Any]) -> None:
+        """Replace the report.
+
+        Raises:
+            OSError: it is as it was.
+        """
+        data = json.dumps(report, allow_nan=False).encode() + b"\n"
+        replace_atomically(name, data, dir_fd=self._descriptor)
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    try:
+        report = _from_json(data)
+    except (ValueError, RecursionError):
+        return None
+    return report if is_report(report) else None
+
+
+def _from_json(data: bytes) -> Any:
+    """ValueError or RecursionError: it is none, or not UTF-8, or has a number that JSON does not have."""
+    return json.loads(data.decode(), parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _make(path: str, *, dir_fd: int | None) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700, dir_fd=dir_fd)
+
+
+def _id_in(directory: int) -> str | None:
+    """What tells its experiment from every other; None if nothing does."""
+    try:
+        descriptor = os.open("experiment.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        identity = _from_json(os.read(descriptor, _IDENTITY_BYTES_AT_MOST))
+    except (ValueError, RecursionError):
+        return None
+    finally:
+        os.close(descriptor)
+    return identity.get("id") if isinstance(identity, dict) else None
+
+
+def _open_ours(path: str, *, dir_fd: int | None) -> int:
+    descriptor = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    status = os.fstat(descriptor)
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        os.close(descriptor)
+        raise NotOursError(f"{path} is not ours alone to write")
+    return descriptor

@@ -1,0 +1,290 @@
+"""Reads all figures of a GPU's row by NVML, and remembers what the means between two ticks need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from evalmon_agent.words.csv_columns import NO_VALUE, GpuColumn
+
+from .gpu_rows import Device, Reading
+from .nvml import FailedError, LostError, NoValueError, Nvml
+
+_MIB = 1024 * 1024
+_ACTIVITY = (GpuColumn.GRAPHICS_ACTIVITY_PCT, GpuColumn.SM_ACTIVITY_PCT, GpuColumn.TENSOR_ACTIVITY_PCT)
+
+# The member of pynvml's c_nvmlValue_t for each nvmlValueType_t.
+_MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
+
+# The driver's buffer of utilization samples holds 14 s (H200, driver 580), and reading it takes 2.4 ms.
+_SAMPLES_EVERY_S = 10.0
+
+# Samples come several times a second: where none is for so long, the buffer has lost some.
+_HOLE_US = 2_000_000
+# A mean speaks for a window of which so much is covered.
+_COVERED = 0.9
+
+_METRICS = ("NVML_GPM_METRIC_GRAPHICS_UTIL", "NVML_GPM_METRIC_SM_UTIL", "NVML_GPM_METRIC_ANY_TENSOR_UTIL")
+
+
+class GpuReader:
+    """A device of the job and its handle, kept for as long as it answers.
+
+    Power, temperature, clock and limit of a MIG instance are those of its GPU; its utilization is unknown to NVML but
+    for GPM, and the energy of a GPU is not that of one of its slices.
+
+    Raises:
+        NoValueError, LostError, FailedError: it gives no handle.
+    """
+
+    def __init__(self, nvml: Nvml, device: Device) -> None:
+        module = nvml.module
+        self._nvml = nvml
+        self._handle = nvml.handle(device)
+        self._is_instance = device.uuid.startswith("MIG-")
+        self._gpu = (
+            nvml.ask("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", self._handle)
+            if self._is_instance
+            else self._handle
+        )
+        self._utilization = SampleMean(nvml, self._gpu, module.NVML_GPU_UTILIZATION_SAMPLES)
+        self._memory_utilization = SampleMean(nvml, self._gpu, module.NVML_MEMORY_UTILIZATION_SAMPLES)
+        self._fetched_s = time.monotonic()
+        self._memory_max = 0
+        self._has_activity = False
+        self._energy_before: tuple[float, int] | None = None
+        self._activity = GpmActivity(nvml, self._gpu, instance=self._handle if self._is_instance else None)
+
+    def look(self) -> None:
+        """Take note of the memory used now, and of the utilization before the driver forgets it.
+
+        Raises:
+            NoValueError, LostError, FailedError: as they say.
+        """
+        self._memory_max = max(self._memory_max, self._memory().used)
+        if not self._has_activity and time.monotonic() - self._fetched_s >= _SAMPLES_EVERY_S:
+            self._fetched_s = time.monotonic()
+            self._utilization.fetch()
+            self._memory_utilization.fetch()
+
+    def read(self) -> Reading:
+        """The row's figures.
+
+        Raises:
+            LostError: the GPU is gone.
+            FailedError: one of nvidia-smi's seven columns could not be read this time.
+        """
+        reading: Reading = {}
+        self._read_columns(reading)
+        self._read_extras(reading)
+        self._memory_max = 0
+        return reading
+
+    def _read_columns(self, reading: Reading) -> None:
+        rates = _or_cell(lambda: self._nvml.ask("nvmlDeviceGetUtilizationRates", self._handle))
+        if isinstance(rates, str):
+            reading[GpuColumn.UTILIZATION_PCT] = reading[GpuColumn.MEMORY_UTILIZATION_PCT] = rates
+        else:
+            reading[GpuColumn.UTILIZATION_PCT], reading[GpuColumn.MEMORY_UTILIZATION_PCT] = rates.gpu, rates.memory
+        memory = _or_cell(self._memory)
+        if isinstance(memory, str):
+            reading[GpuColumn.MEMORY_USED_MIB] = reading[GpuColumn.MEMORY_TOTAL_MIB] = memory
+        else:
+            reading[GpuColumn.MEMORY_USED_MIB] = memory.used // _MIB
+            reading[GpuColumn.MEMORY_TOTAL_MIB] = memory.total // _MIB
+            reading[GpuColumn.MEMORY_MAX_MIB] = max(self._memory_max, memory.used) // _MIB
+        reading[GpuColumn.POWER_W] = _or_cell(lambda: self._ask_gpu("nvmlDeviceGetPowerUsage") / 1000)
+        reading[GpuColumn.TEMPERATURE_C] = _or_cell(self._temperature)
+
+    def _read_extras(self, reading: Reading) -> None:
+        sm = self._nvml.module.NVML_CLOCK_SM
+        reading[GpuColumn.SM_CLOCK_MHZ] = _extra(lambda: self._ask_gpu("nvmlDeviceGetClockInfo", sm))
+        reading[GpuColumn.POWER_LIMIT_W] = _extra(lambda: self._ask_gpu("nvmlDeviceGetEnforcedPowerLimit") / 1000)
+        reading[GpuColumn.CLOCK_REASONS] = _extra(self._clock_reasons)
+        if not self._is_instance:
+            self._fetched_s = time.monotonic()
+            reading[GpuColumn.UTILIZATION_MEAN_PCT] = _extra(self._utilization.since_last)
+            reading[GpuColumn.MEMORY_UTILIZATION_MEAN_PCT] = _extra(self._memory_utilization.since_last)
+            energy = _extra(self._energy)
+            if isinstance(energy, tuple):
+                reading[GpuColumn.ENERGY_J], reading[GpuColumn.POWER_MEAN_W] = energy
+        activity = _extra(self._activity.since_last)
+        self._has_activity = isinstance(activity, tuple) and isinstance(activity[0], float)
+        if isinstance(activity, tuple):
+            reading.update(zip(_ACTIVITY, activity, strict=True))
+
+    def _ask_gpu(self, function: str, *arguments: object) -> Any:
+        return self._nvml.ask(function, self._gpu, *arguments)
+
+    def _memory(self) -> Any:
+        """Version 1 counts what the driver keeps for itself as used; before R510 there is only that."""
+        version_2 = self._nvml.module.nvmlMemory_v2
+        try:
+            return self._nvml.ask("nvmlDeviceGetMemoryInfo", self._handle, version_2)
+        except NoValueError:
+            return self._nvml.ask("nvmlDeviceGetMemoryInfo", self._handle)
+
+    def _temperature(self) -> int:
+        sensor = self._nvml.module.NVML_TEMPERATURE_GPU
+        try:
+            return int(self._ask_gpu("nvmlDeviceGetTemperature", sensor))
+        except NoValueError:
+            return int(self._ask_gpu("nvmlDeviceGetTemperatureV", sensor))
+
+    def _clock_reasons(self) -> int:
+        try:
+            return int(self._ask_gpu("nvmlDeviceGetCurrentClocksEventReasons"))
+        except NoValueError:
+            return int(self._ask_gpu("nvmlDeviceGetCurrentClocksThrottleReasons"))
+
+    def _energy(self) -> tuple[float, float] | str:
+        """Joules since the look before, and the mean power over that time."""
+        energy_mj, at_s = self._ask_gpu("nvmlDeviceGetTotalEnergyConsumption"), time.monotonic()
+        before, self._energy_before = self._energy_before, (at_s, energy_mj)
+        if before is None or energy_mj < before[1] or at_s <= before[0]:
+            return NO_VALUE
+        energy_j = (energy_mj - before[1]) / 1000
+        return energy_j, energy_j / (at_s - before[0])
+
+
+class SampleMean:
+    """The mean of the driver's own samples (several a second) of one sort (nvmlSamplingType_t) from tick to tick."""
+
+    def __init__(self, nvml: Nvml, gpu: Any, sort: int) -> None:
+        self._nvml = nvml
+        self._gpu = gpu
+        self._sort = sort
+        self._last_us = 0
+        self._start_over()
+
+    def fetch(self) -> None:
+        """Take the samples that have come since the last call out of the driver's buffer.
+
+        Raises:
+            NoValueError, LostError, FailedError: as they say; FailedError also where there is no new sample.
+        """
+        before_us = self._last_us
+        kind, samples = self._nvml.ask("nvmlDeviceGetSamples", self._gpu, self._sort, before_us)
+        member = _MEMBERS.get(kind)
+        new = [sample for sample in samples if sample.timeStamp > before_us]
+        if member is None or not new:
+            return
+        self._last_us = max(sample.timeStamp for sample in new)
+        if before_us == 0:  # what was before is another's
+            self._start_us = self._last_us
+            return
+        hole_us = min(sample.timeStamp for sample in new) - before_us
+        self._hole_us += hole_us if hole_us > _HOLE_US else 0
+        self._sum += sum(getattr(sample.sampleValue, member) for sample in new)
+        self._count += len(new)
+
+    def since_last(self) -> float | str:
+        """The mean of the samples since the last call; "[N/A]" at the first, and where the buffer has lost too many.
+
+        Raises:
+            NoValueError, LostError, FailedError: as they say.
+        """
+        try:
+            self.fetch()
+        except FailedError:
+            if not self._count:
+                raise
+        window_us = self._last_us - self._start_us
+        is_covered = self._count and self._hole_us <= (1 - _COVERED) * window_us
+        mean = self._sum / self._count if is_covered else NO_VALUE
+        self._start_over()
+        return mean
+
+    def _start_over(self) -> None:
+        self._start_us = self._last_us
+        self._sum, self._count, self._hole_us = 0.0, 0, 0
+
+
+def _or_cell(figure: Callable[[], Any]) -> Any:
+    """The figure, or the cell that says why there is none."""
+    try:
+        return figure()
+    except NoValueError as no_value:
+        return str(no_value)
+
+
+def _extra(figure: Callable[[], Any]) -> Any:
+    """The same for a column that no row fails for."""
+    try:
+        return _or_cell(figure)
+    except FailedError:
+        return NO_VALUE
+
+
+class GpmActivity:
+    """One GPU's, or one MIG instance's."""
+
+    def __init__(self, nvml: Nvml, gpu: Any, *, instance: Any = None) -> None:
+        self._nvml = nvml
+        self._gpu = gpu
+        self._instance = instance
+        self._instance_id: int | None = None
+        self._samples: list[Any] = []
+        self._is_supported: bool | None = None
+
+    def since_last(self) -> tuple[float | str, ...] | str:
+        """Graphics (any kernel), SM and tensor activity since the call before, each a percentage or "[N/A]".
+
+        "[N/A]" at the first call, and where there is no GPM.
+
+        Raises:
+            NoValueError, LostError, FailedError: as they say.
+        """
+        if self._is_supported is None:
+            self._prepare()
+        if not self._is_supported:
+            return NO_VALUE
+        is_first = not self._samples
+        if is_first:
+            self._samples = [self._nvml.ask("nvmlGpmSampleAlloc") for _ in range(2)]
+        before, now = self._samples
+        try:
+            self._take(now)
+        except (NoValueError, LostError, FailedError):
+            self._start_over()
+            raise
+        self._samples = [now, before]
+        return NO_VALUE if is_first else self._between(before, now)
+
+    def _prepare(self) -> None:
+        try:
+            self._is_supported = bool(self._nvml.ask("nvmlGpmQueryDeviceSupport", self._gpu).isSupportedDevice)
+            if self._is_supported and self._instance is not None:
+                self._instance_id = self._nvml.ask("nvmlDeviceGetGpuInstanceId", self._instance)
+        except NoValueError:
+            self._is_supported = False
+
+    def _take(self, sample: Any) -> None:
+        if self._instance_id is None:
+            self._nvml.ask("nvmlGpmSampleGet", self._gpu, sample)
+        else:
+            self._nvml.ask("nvmlGpmMigSampleGet", self._gpu, self._instance_id, sample)
+
+    def _between(self, before: Any, now: Any) -> tuple[float | str, ...]:
+        module = self._nvml.module
+        request = module.c_nvmlGpmMetricsGet_t()
+        request.version, request.numMetrics = module.NVML_GPM_METRICS_GET_VERSION, len(_METRICS)
+        request.sample1, request.sample2 = before, now
+        for number, name in enumerate(_METRICS):
+            request.metrics[number].metricId = getattr(module, name)
+        self._nvml.ask("nvmlGpmMetricsGet", request)
+        return tuple(_value(request.metrics[number]) for number in range(len(_METRICS)))
+
+    def _start_over(self) -> None:
+        """After a failure the sample before is of no use."""
+        samples, self._samples = self._samples, []
+        for sample in samples:
+            try:
+                self._nvml.ask("nvmlGpmSampleFree", sample)
+            except (NoValueError, LostError, FailedError):
+                self._is_supported = False
+
+
+def _value(metric: Any) -> float | str:
+    return metric.value if metric.nvmlReturn == 0 and 0 <= metric.value <= 100.5 else NO_VALUE

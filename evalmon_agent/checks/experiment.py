@@ -1,0 +1,188 @@
+"""Checks the experiment's directory: who may write there, its file system and lock, the clock, and its files."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from evalmon_agent.checks.finding import Finding, ok, problem, warning
+from evalmon_agent.errors import UnsafeDirectoryError, UsageError
+from evalmon_agent.experiment import reports
+from evalmon_agent.experiment import state as state_file
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.exposure import exposure, refuse_world_writable
+from evalmon_agent.experiment.lock import Choice, mount_at, recorded, stranded_holder, would_choose
+from evalmon_agent.files.marker import marker_works
+from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
+from evalmon_agent.files.permissions import user_name
+from evalmon_agent.files.replace import OLD_AFTER_S
+from evalmon_agent.settings import Settings
+
+_AGREE_S = 5.0
+_LOCK = "lock"
+# Lost updates under a lock that excluded, findings by scripts/verify-filesystem [ran].
+_REMEMBERS_SIZES = frozenset({"fuse.sshfs"})
+
+
+def check_directory(experiment: Experiment, settings: Settings) -> list[Finding]:
+    """Owner, mode, whether we may write there, and who else may write above it."""
+    return [_own_directory(experiment), *(_exposure(experiment, settings) if experiment.is_ours else ())]
+
+
+def _exposure(experiment: Experiment, settings: Settings) -> list[Finding]:
+    try:
+        refuse_world_writable(experiment, settings)
+    except UnsafeDirectoryError as error:
+        line, _, advice = str(error).partition("; ")
+        return [problem("directory", line, advice, exit_status=error.exit_status)]
+    exposed = exposure(experiment)
+    return [] if exposed is None else [warning("directory", *exposed)]
+
+
+def _own_directory(experiment: Experiment) -> Finding:
+    directory = experiment.directory
+    if not experiment.is_ours:
+        whose = user_name(experiment.owner or 0)
+        readable = os.access(directory, os.R_OK | os.X_OK)
+        may = "you may read it: evalmon status" if readable else "you may not read it"
+        return warning(
+            "directory", f"{directory} belongs to {whose}; {may}", "to submit, use an experiment of your own"
+        )
+    try:
+        experiment.check()
+    except UsageError as error:
+        line, _, advice = str(error).partition("; ")
+        return problem("directory", line, advice, exit_status=error.exit_status)
+    if not os.path.lexists(directory):
+        return ok("directory", f"{directory} is not there yet and can be made")
+    mode = stat.S_IMODE(os.lstat(directory).st_mode)
+    return ok("directory", f"{directory} is yours alone to write (mode {mode:04o})")
+
+
+def check_file_system(experiment: Experiment) -> list[Finding]:
+    """Type and options, the lock's kind and why, and whether somebody lost it."""
+    place, probe = probe_place(experiment)
+    mount = mount_at(place)
+    findings = [_mount(place, mount)]
+    if not os.access(probe, os.W_OK | os.X_OK):
+        return findings
+    made = recorded(experiment) if os.path.isdir(experiment.directory) else None
+    findings += (
+        _recorded_lock(experiment, made, mount)
+        if made is not None
+        else _lock_to_choose(would_choose(place, probe=probe), probe)
+    )
+    holder = stranded_holder(experiment)
+    if holder is not None:
+        findings.append(
+            warning(
+                _LOCK,
+                f"held just now by process {holder.pid} on {holder.host}",
+                f"if it stays, and that process is gone for good, remove {experiment.lock}",
+            )
+        )
+    return findings
+
+
+def probe_place(experiment: Experiment) -> tuple[str, str]:
+    """Where something may be tried: our own directory, else EXP. Its path, and the one for I/O."""
+    has_own = experiment.is_ours and os.path.isdir(experiment.directory) and not os.path.islink(experiment.directory)
+    return (experiment.directory, experiment.by_descriptor) if has_own else (experiment.root, experiment.root)
+
+
+def _mount(place: str, mount: Mount | None) -> Finding:
+    if mount is None:
+        return warning("file system", f"unknown how {place} is mounted", "is /proc there?")
+    line = f"{mount.fstype} mounted at {mount.point} ({','.join(sorted(mount.options))})"
+    if is_of_one_machine(mount):
+        return warning(
+            "file system",
+            f"{line}: only this machine has it",
+            "compute nodes must see the same directory: use a shared file system, unless this one is exported to them",
+        )
+    if mount.fstype in _REMEMBERS_SIZES:
+        advice = (
+            "files that change elsewhere are read incompletely for a while: keep the experiment on another file system"
+        )
+        return warning("file system", f"{line}: it caches files' sizes", advice)
+    return ok("file system", line)
+
+
+def _recorded_lock(experiment: Experiment, made: Choice, mount: Mount | None) -> list[Finding]:
+    line = f"{made.kind}, chosen on {made.host}" + (f": {made.why}" if made.why else "")
+    if made.kind == "flock" and not same_flock(made.filesystem, mount):
+        advice = f"run evalmon on {made.host}, or once no monitor runs remove {experiment.lock_choice} and begin here"
+        return [problem(_LOCK, f"{line}; but this host's flock is not seen there", advice, exit_status=75)]
+    return [ok(_LOCK, line)]
+
+
+def _lock_to_choose(choice: Choice, probe: str) -> list[Finding]:
+    line = f"{choice.kind} would be used: {choice.why}"
+    if choice.kind == "flock":
+        return [ok(_LOCK, line)]
+    try:
+        why = "" if marker_works(probe) else "there are no hard links"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        advice = "use another file system for the experiment"
+        return [problem(_LOCK, f"{line}; but its marker cannot be made: {why}", advice, exit_status=75)]
+    return [ok(_LOCK, line)]
+
+
+def check_clock(experiment: Experiment) -> list[Finding]:
+    """A fresh file's time beside ours. `now` of two hosts is never subtracted elsewhere; here that is the question."""
+    _, place = probe_place(experiment)
+    if not os.access(place, os.W_OK | os.X_OK):
+        return []
+    apart_s = _apart_s(place)
+    line = f"the file server's is {abs(apart_s):.1f} s {'ahead of' if apart_s > 0 else 'behind'} this host's"
+    advice = "have this host's clock set (NTP); times of files and in the log are wrong by that much"
+    if abs(apart_s) >= OLD_AFTER_S:
+        return [problem("clock", line, f"{advice}, and new files may be taken for old ones")]
+    if abs(apart_s) >= _AGREE_S:
+        return [warning("clock", line, advice)]
+    return [ok("clock", f"the file server's and this host's agree within {_AGREE_S:.0f} s")]
+
+
+def _apart_s(place: str) -> float:
+    path = os.path.join(place, f".evalmon-doctor.{os.urandom(8).hex()}.tmp")
+    before = time.time()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, b"?")
+        os.fsync(descriptor)
+        written = os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+        os.unlink(path)
+    # A slow write is no wrong clock.
+    return min(written - before, 0.0) or max(written - time.time(), 0.0)
+
+
+def check_records(experiment: Experiment) -> list[Finding]:
+    """Torn lines, reports that are none, states that were set aside. UnreadableError (78): a newer evalmon's."""
+    if not os.path.isdir(experiment.directory) or not experiment.is_ours or not experiment.is_monitored():
+        return []
+    state_file.load(experiment)
+    torn = experiment.ledger.torn_lines()
+    unread = reports.unread(experiment.jobs)
+    aside = [name for name in os.listdir(experiment.by_descriptor) if name.startswith("state.json.corrupt-")]
+    findings = []
+    if torn:
+        line = f"{torn} {_lines(torn)} of {experiment.registry} cannot be read"
+        findings.append(warning("records", line, "a kill during a write leaves such a line; you need not do anything"))
+    if unread:
+        line = f"{len(unread)} in {experiment.jobs} cannot be used: {', '.join(unread[:3])}"
+        findings.append(warning("records", line, "they are ignored; Slurm's records decide about those jobs"))
+    if aside:
+        line = f"a state was set aside {len(aside)} times: {', '.join(sorted(aside)[:3])}"
+        findings.append(
+            warning("records", line, "it was rebuilt; remove those files, and if it happens again, check the disk")
+        )
+    return findings or [ok("records", "all can be read")]
+
+
+def _lines(number: int) -> str:
+    return "line" if number == 1 else "lines"

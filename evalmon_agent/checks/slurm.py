@@ -1,0 +1,148 @@
+"""Checks Slurm: its programs and their version, whether it answers, and what its partitions allow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from evalmon_agent.checks.finding import Finding, ok, problem, warning
+from evalmon_agent.settings import MonitorJob, Settings
+from evalmon_agent.slurm import seff
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure, Kind
+from evalmon_agent.slurm.sinfo import Partition, is_exclusive
+from evalmon_agent.submission.monitor_script import cut_time
+from evalmon_agent.words.durations import clock
+from evalmon_agent.words.job_id import JobId
+
+OLDEST = (18, 8)
+"""The first whose sacct knows every field that we ask for."""
+
+_NEEDED: Mapping[str, str] = {"sbatch": "submits", "squeue": "says which jobs wait and run"}
+_USEFUL: Mapping[str, str] = {
+    "sacct": "without it a job's end is what squeue and the job itself say",
+    "scancel": "without it `evalmon stop` cannot end the monitoring",
+    "sinfo": "without it the times of our own jobs are not cut to a partition's limit",
+    "scontrol": "without it the completion mail's subject does not carry the verdict",
+}
+# Any job will do: an answer without rows is one, too.
+_SOME_JOB = JobId("1")
+_WITHOUT_ACCOUNTING = "a job's end is then what squeue and the job itself say, and figures are each job's own"
+_SHORT_MEMORY_S = 120.0
+
+
+def check_programs(slurm: Slurm) -> list[Finding]:
+    """Those that are needed, those that help, and Slurm's version."""
+    findings = []
+    for name, what in _NEEDED.items():
+        if not slurm.has(name):
+            advice = "run evalmon on a login node, or load the slurm module"
+            findings.append(problem("programs", f"{name}, which {what}, is not on PATH", advice, exit_status=69))
+    findings += [
+        warning("programs", f"{name} is not on PATH: {what}", "have it put on PATH")
+        for name, what in _USEFUL.items()
+        if not slurm.has(name)
+    ]
+    if not findings:
+        findings = [ok("programs", f"{' '.join((*_NEEDED, *_USEFUL))} are on PATH")]
+    return [*findings, *_version(slurm)]
+
+
+def _version(slurm: Slurm) -> list[Finding]:
+    if not slurm.has("sbatch"):
+        return []
+    version = slurm.version()
+    if version is None:
+        return [warning("version", "sbatch does not say which Slurm this is", "is that sbatch Slurm's own?")]
+    words = f"Slurm {version[0]}.{version[1]:02}"
+    if version < OLDEST:
+        advice = f"evalmon knows Slurm from {OLDEST[0]}.{OLDEST[1]:02} on"
+        return [warning("version", f"{words}: sacct may refuse our questions", advice)]
+    return [ok("version", words)]
+
+
+def check_answers(slurm: Slurm, settings: Settings) -> list[Finding]:
+    """One finding or more for each of them that is here."""
+    findings = _controller(slurm) if slurm.has("squeue") else []
+    if any(finding.level == "problem" for finding in findings):
+        return findings
+    configuration = slurm.configuration() if slurm.has("scontrol") else {}
+    known: Mapping[str, str] = {} if isinstance(configuration, Failure) else configuration
+    findings += _accounting(slurm, known) if slurm.has("sacct") else []
+    findings += _seff(slurm)
+    return findings + (_partitions(slurm, settings) if slurm.has("sinfo") else [])
+
+
+def _controller(slurm: Slurm) -> list[Finding]:
+    began = time.monotonic()
+    answer = slurm.queue()
+    took_s = time.monotonic() - began
+    if isinstance(answer, Failure):
+        advice = "try again later; what runs is not touched by that"
+        return [problem("controller", f"squeue gives no answer: {answer.line}", advice, exit_status=69)]
+    return [ok("controller", f"answers in {took_s:.1f} s; {len(answer.rows)} jobs of yours")]
+
+
+def _accounting(slurm: Slurm, configuration: Mapping[str, str]) -> list[Finding]:
+    storage = configuration.get("AccountingStorageType", "")
+    answer = slurm.account([_SOME_JOB])
+    if isinstance(answer, Failure) and answer.kind is not Kind.ACCOUNTING_DISABLED and not storage.endswith("/none"):
+        line = f"sacct gives no answer: {answer.line}"
+        return [warning("accounting", line, "try again later; until then no end is believed without a second witness")]
+    if isinstance(answer, Failure) or storage.endswith("/none"):
+        findings = [warning("accounting", "off", _WITHOUT_ACCOUNTING)]
+        age = configuration.get("MinJobAge", "").partition(" ")[0]
+        if age.isdecimal() and float(age) < _SHORT_MEMORY_S:
+            line = f"ended jobs leave squeue after {age} s (MinJobAge)"
+            findings.append(warning("accounting", line, "ends may be missed between two polls; ask for 300 s"))
+        return findings
+    findings = [ok("accounting", f"on{f' ({storage})' if storage else ''}")]
+    if configuration.get("JobAcctGatherType", "").endswith("/none"):
+        findings.append(warning("accounting", "CPU and memory of jobs are not gathered", "those figures stay unknown"))
+    return findings
+
+
+def _seff(slurm: Slurm) -> list[Finding]:
+    if not slurm.has("seff"):
+        return [ok("seff", "not installed; the figures come from sacct")]
+    done = slurm.efficiency(_SOME_JOB)
+    if done.returncode is None or seff.is_broken(done.returncode, done.stdout, done.stderr):
+        said = (done.problem or (done.stderr or done.stdout).strip()).partition("\n")[0]
+        return [warning("seff", f"cannot run: {said}", "the figures come from sacct; tell your cluster's support")]
+    return [ok("seff", "works")]
+
+
+def _partitions(slurm: Slurm, settings: Settings) -> list[Finding]:
+    partitions = slurm.partitions()
+    if isinstance(partitions, Failure):
+        line = f"sinfo gives no answer: {partitions.line}"
+        advice = "set sidecar.time and completion.time to what your partition allows: they cannot be cut to its limit"
+        return [warning("partitions", line, advice)]
+    listed = ", ".join(map(_told, partitions)) or "none that you may see"
+    return [ok("partitions", listed), *_our_jobs(partitions, settings)]
+
+
+def _told(partition: Partition) -> str:
+    limit = "no limit" if partition.time_limit_s is None else clock(partition.time_limit_s)
+    more = " (default)" * partition.is_default + ", whole nodes" * partition.exclusive
+    return f"{partition.name}{more} {limit}"
+
+
+def _our_jobs(partitions: Sequence[Partition], settings: Settings) -> list[Finding]:
+    findings = []
+    names = {partition.name for partition in partitions}
+    ours: Mapping[str, MonitorJob] = {"sidecar": settings.sidecar, "completion": settings.completion}
+    for kind, job in ours.items():
+        unknown = [name for name in (job.partition or "").split(",") if name and name not in names]
+        if unknown:
+            advice = f"set {kind}.partition to one of: {', '.join(sorted(names))}"
+            findings.append(problem(f"{kind}.partition", f"there is no partition {', '.join(unknown)}", advice))
+        elif cut_time(job.time, job.partition, partitions) != job.time:
+            cut = cut_time(job.time, job.partition, partitions)
+            findings.append(ok(f"{kind}.time", f"{job.time} is cut to the partition's limit, {cut} minutes"))
+    if is_exclusive(settings.sidecar.partition, partitions):
+        line = "it would take a whole node in its partition, so none is submitted"
+        findings.append(
+            warning("sidecar.partition", line, "set sidecar.partition to one that shares nodes, for a live view")
+        )
+    return findings

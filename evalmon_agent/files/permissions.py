@@ -1,0 +1,116 @@
+"""Finds who can write to a file or a directory: other users, or we."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import shlex
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+def is_trusted(uid: int) -> bool:
+    """Whether what this user writes may decide what we do: ourselves, and root."""
+    return uid in {os.geteuid(), 0}
+
+
+def writers(path: str, status: os.stat_result) -> str | None:
+    """Who else can write the file, and the chmod to run; None if nobody can.
+
+    A group of one's own (Debian, Fedora: every user has one, and files are made writable for it) is nobody else.
+    """
+    if status.st_mode & stat.S_IWOTH:
+        return f"anybody can write it; run: chmod o-w {shlex.quote(path)}"
+    if status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_gid, status.st_uid):
+        return f"its group can write it; run: chmod g-w {shlex.quote(path)}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A directory in which somebody else can rename and replace what is ours.
+
+    `whom`: who that is, in words; `advice`: what prevents it.
+    """
+
+    path: str
+    whom: str
+    advice: str
+    by_anybody: bool = False
+
+
+def exposed(directory: str) -> Iterator[Exposed]:
+    """The directory and those above it, nearest first, as far as others can rename and replace what lies there.
+
+    Only in a directory with the sticky bit that needs to be one's own. `directory`: absolute, without links.
+    """
+    while True:
+        try:
+            found = _exposed(directory, os.stat(directory))
+        except OSError:
+            found = None
+        if found is not None:
+            yield found
+        if directory == os.path.dirname(directory):
+            return
+        directory = os.path.dirname(directory)
+
+
+def _exposed(path: str, status: os.stat_result) -> Exposed | None:
+    ask = "run" if status.st_uid == os.geteuid() else f"ask {user_name(status.st_uid)} to run"
+    sticky = f"{ask}: chmod +t {shlex.quote(path)}"
+    has_sticky_bit = bool(status.st_mode & stat.S_ISVTX)
+    if status.st_mode & stat.S_IWOTH and not has_sticky_bit:
+        return Exposed(path, "anybody", sticky, by_anybody=True)
+    if status.st_mode & stat.S_IWGRP and not has_sticky_bit and not _is_own_group(status.st_gid, status.st_uid):
+        return Exposed(path, f"the group {_group_name(status.st_gid)}", sticky)
+    if not is_trusted(status.st_uid):
+        return Exposed(path, f"its owner {user_name(status.st_uid)}", "use a directory of your own")
+    return None
+
+
+def user_name(uid: int) -> str:
+    """The user's name, or number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _is_own_group(gid: int, uid: int) -> bool:
+    try:
+        group, name = grp.getgrgid(gid), pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return False
+    return group.gr_name == name and set(group.gr_mem) <= {name}
+
+
+def why_not_writable(path: str, *, makes_directories: bool = False) -> str | None:
+    """What keeps us from writing a file there, in the system's words; None if nothing does, seen from here.
+
+    `makes_directories`: whoever writes it makes the directories that are missing.
+    """
+    if os.access(path, os.W_OK):
+        return None  # a device, or a file that is to be replaced
+    if os.path.exists(path):
+        return os.strerror(errno.EACCES)
+    directory = os.path.dirname(path)
+    try:
+        is_directory = stat.S_ISDIR(os.stat(directory).st_mode)
+    except OSError as error:
+        if error.errno == errno.ENOENT and makes_directories and directory != path:
+            return why_not_writable(directory, makes_directories=True)
+        return error.strerror
+    if not is_directory:
+        return os.strerror(errno.ENOTDIR)
+    return None if os.access(directory, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)

@@ -1,0 +1,61 @@
+"""Reads what the kernel says of a process, and of this boot (proc(5))."""
+
+from __future__ import annotations
+
+
+def read(pid: int | str, name: str) -> bytes:
+    """`/proc/PID/name`.
+
+    Raises:
+        OSError: the process is gone, or another user's.
+    """
+    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+        return file.readall() or b""
+
+
+def stat_fields(pid: int) -> list[bytes]:
+    """What stands in /proc/PID/stat behind the command's name, which may hold anything: state, parent, ...
+
+    Raises:
+        OSError: the process is gone.
+    """
+    return read(pid, "stat").rpartition(b")")[2].split()
+
+
+def parent_of(pid: int) -> int:
+    """The parent's pid.
+
+    Raises:
+        OSError: the process is gone.
+    """
+    return int(stat_fields(pid)[1])
+
+
+def parse_cgroups(text: str) -> dict[str, str]:
+    """The paths in `N:controllers:path` (cgroups(7)), by controller; `name=systemd` is one, and "" is v2's."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if colon and path.startswith("/"):
+            paths.update(dict.fromkeys(controllers.split(","), path))
+    return paths
+
+
+def own_cgroups() -> dict[str, str]:
+    """The same of this process.
+
+    Raises:
+        OSError: /proc does not tell.
+    """
+    return parse_cgroups(read("self", "cgroup").decode("utf-8", "surrogateescape"))
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from every other.
+
+    Raises:
+        OSError: /proc does not tell.
+    """
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

@@ -1,0 +1,110 @@
+"""Puts on record who submits which evals, and which of them wait for room: under the lock, so that nobody else does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.state import LastSaved
+from evalmon_agent.submission.plan import Prepared
+from evalmon_agent.tracking.registry import Entries, Entry, Intent, Name, Planned, Submission, What, Withdrawn
+from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, waiting
+
+_AFTER_S = 0.001
+
+Claim = Literal["claimed", "taken", "no room", "too soon"]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many evals may be with Slurm at once, and how many seconds lie between two submissions at least.
+
+    `saved`: one for many claims, so that the state is loaded for the first of them only.
+    """
+
+    max_submit: int | None = None
+    stagger_s: float = 0.0
+    saved: LastSaved = field(default_factory=LastSaved)
+
+
+def new_token() -> str:
+    """A name for one submission that nobody else has."""
+    return os.urandom(8).hex()
+
+
+def claim(experiment: Experiment, token: str, what: What) -> None:
+    """Put the intent to submit a monitor job on record."""
+    with locked(experiment):
+        experiment.ledger.append(_intent(Submission(token=token, what=what), time.time()))
+
+
+def claim_evals(
+    experiment: Experiment, submission: Submission, room: Room, *, instead_of: Mapping[Name, str] | None = None
+) -> Claim:
+    """Put the intent on record, unless somebody else has these evals, or there is no room or it is too soon.
+
+    `instead_of`: for evals that were submitted before, the token that counts now; they are taken only while it does.
+    """
+    with locked(experiment):
+        known = experiment.ledger.index()
+        if not _is_free(submission, known, instead_of=instead_of or {}):
+            return "taken"
+        if room.max_submit is not None:
+            active = in_queue(list(known), room.saved.load(experiment))
+            if active + submission.size > room.max_submit:
+                return "no room"
+        if room.stagger_s and seconds_to_wait(known, room.stagger_s, now=time.time()) > 0:
+            return "too soon"
+        # An eval's jobs are told apart and put in order by these times, whatever the clock of this host says.
+        earlier = (entry.at + _AFTER_S for entry in known.of_name(submission.name) if entry.has_begun)
+        experiment.ledger.append(_intent(submission, max([time.time(), *earlier])))
+        return "claimed"
+
+
+def _is_free(submission: Submission, known: Entries, *, instead_of: Mapping[Name, str]) -> bool:
+    """Whether nobody else has claimed, planned, submitted or withdrawn these evals meanwhile."""
+    token, names = submission.token, submission.names
+    claimed = known.of_token(token)
+    if claimed is not None and claimed.planned is not None and not claimed.is_waiting:
+        return False
+    counting = latest(known.of_name(submission.name))
+    there = {name: counting[name].token for name in names if name in counting}
+    planned_by_us = {name: token for name in there if counting[name].token == token and counting[name].is_waiting}
+    return {name: instead_of[name] for name in names if name in instead_of} | planned_by_us == there
+
+
+def _intent(submission: Submission, at: float) -> Intent:
+    return Intent(submission, at, socket.gethostname(), os.getpid())
+
+
+def plan_evals(experiment: Experiment, new: Sequence[Prepared], *, environment: str) -> set[str]:
+    """Put these on record as waiting for room, those that nobody else has; their tokens are returned.
+
+    `environment`: the digest of the one that they are to run with.
+    """
+    with locked(experiment):
+        known = experiment.ledger.index()
+        free = [p.submission for p in new if _is_free(p.submission, known, instead_of=p.instead_of)]
+        experiment.ledger.append(*(Planned(submission, time.time(), environment) for submission in free))
+    return {submission.token for submission in free}
+
+
+def withdraw(experiment: Experiment) -> list[str]:
+    """What waits is not to be submitted any more; returns the names."""
+    with locked(experiment):
+        left = waiting(experiment.ledger.entries())
+        experiment.ledger.append(*(Withdrawn(entry.token, time.time()) for entry in left))
+    return [entry.submission.name for entry in left]
+
+
+def seconds_to_wait(known: Iterable[Entry], stagger_s: float, *, now: float) -> float:
+    """Until the next eval may be submitted; a stamp in the future is a clock that was set back, and not believed."""
+    last_at = last_begun_at(known)
+    passed_s = stagger_s if last_at is None or last_at > now else now - last_at
+    return max(stagger_s - passed_s, 0.0)

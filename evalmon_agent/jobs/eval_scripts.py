@@ -1,0 +1,168 @@
+"""Finds and reads the scripts of evals, and writes what sbatch gets for each: the launcher that carries it."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+import sys
+from collections.abc import Sequence
+
+import evalmon_agent
+from evalmon_agent.errors import UsageError
+from evalmon_agent.experiment import scripts
+from evalmon_agent.experiment.experiment import Experiment, is_utf8
+from evalmon_agent.files.permissions import is_trusted, user_name, writers
+from evalmon_agent.files.pinned import shown
+from evalmon_agent.files.trusted import read_at
+from evalmon_agent.jobs.register import BatchJob
+from evalmon_agent.settings import Settings
+from evalmon_agent.submission.launcher import render
+from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Prepared, Script, read_script
+from evalmon_agent.tracking.registry import Submission
+
+_ADVICE = "to submit it all the same, name it: evalmon submit EXP SCRIPT..."
+_DIGITS = re.compile(r"(\d+)")
+
+
+def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> list[Script]:
+    """The scripts, read and checked; UsageError with one line for each that cannot be used.
+
+    Where others may write to the experiment they could leave a script there, which would run as us: such a one is
+    submitted only if it is named.
+    """
+    paths = [_named(experiment, name) for name in named] if named else _matching(experiment, settings)
+    if not paths:
+        raise UsageError(
+            f"{experiment.root}: no eval scripts; {' and '.join(settings.scripts)} match nothing there: name "
+            f"them, or set `scripts:` in {experiment.settings}"
+        )
+    scripts, problems = [], []
+    for path in dict.fromkeys(paths):
+        try:
+            if not is_utf8(path):
+                raise UsageError(f"{path}: a path that is not UTF-8 cannot be kept on record; rename it")
+            scripts.append(read_script(path, _content(path, is_named=True)) if named else read(experiment, path))
+        except UsageError as error:
+            problems += error.lines
+    if problems:
+        raise UsageError(*problems)
+    return scripts
+
+
+def read(experiment: Experiment, path: str) -> Script:
+    """One script that nobody names now: UsageError also where somebody else could have left it there."""
+    _refuse_foreign_links(experiment, path)
+    return read_script(path, _content(path, is_named=False))
+
+
+def change_since(path: str, submitted: bytes) -> str:
+    """That the script has changed since it was submitted, and who could change it; "" if it has not, or is gone."""
+    if not os.path.lexists(path):
+        return ""
+    try:
+        if _content(path, is_named=True) == submitted:
+            return ""
+        status = os.stat(path)
+    except (OSError, UsageError):
+        return "runs as it was submitted (its script cannot be read now)"
+    owner = [] if status.st_uid == os.geteuid() else [f"belongs to {user_name(status.st_uid)}"]
+    who = " and ".join([*owner, *filter(None, [writers(path, status)])])
+    return f"runs as it was submitted, its script has changed since{f' ({who})' if who else ''}: --changed takes it"
+
+
+def _named(experiment: Experiment, name: str) -> str:
+    """A script as named: from here, or else from the experiment."""
+    below = os.path.join(experiment.root, name)
+    return os.path.abspath(below if not os.path.lexists(name) and os.path.lexists(below) else name)
+
+
+def _matching(experiment: Experiment, settings: Settings) -> list[str]:
+    matches = {
+        os.path.join(experiment.root, match)
+        for pattern in settings.scripts
+        for match in glob.glob(pattern, root_dir=experiment.root, recursive=True)
+    }
+    ours = experiment.directory + os.sep
+    return sorted((path for path in matches if not path.startswith(ours)), key=_naturally)
+
+
+def _naturally(path: str) -> list[tuple[int, str]]:
+    """epoch2 before epoch10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(path)]
+
+
+def _content(path: str, *, is_named: bool) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:
+        raise UsageError(f"{path!r}: no path; name an sbatch script") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path}: not a file; name an sbatch script")
+        if not is_named:
+            _refuse_foreign(path, status)
+        content = read_at(fd, 0, MAX_SCRIPT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    finally:
+        os.close(fd)
+    if len(content) > MAX_SCRIPT_BYTES:
+        raise UsageError(f"{path}: larger than {MAX_SCRIPT_BYTES // 1024**2} MiB; that is no sbatch script")
+    return content
+
+
+def _refuse_foreign(path: str, status: os.stat_result) -> None:
+    if not is_trusted(status.st_uid):
+        raise UsageError(f"{path}: belongs to {user_name(status.st_uid)} and would run as you; {_ADVICE}")
+    if status.st_mode & stat.S_IWOTH:
+        raise UsageError(f"{path}: {writers(path, status)}; {_ADVICE}")
+
+
+def _refuse_foreign_links(experiment: Experiment, path: str) -> None:
+    """A link of another user on the way could lead to any script of this user."""
+    place = experiment.root
+    for part in os.path.relpath(path, experiment.root).split(os.sep):
+        place = os.path.join(place, part)
+        try:
+            status = os.lstat(place)
+        except OSError:
+            return  # opening it will say why
+        if stat.S_ISLNK(status.st_mode) and not is_trusted(status.st_uid):
+            raise UsageError(f"{path}: {place} is a link of {user_name(status.st_uid)}; {_ADVICE}")
+
+
+def prepare(experiment: Experiment, settings: Settings, new: Prepared) -> BatchJob:
+    """Write the launcher."""
+    launcher, submission = launcher_for(experiment, settings, new), new.submission
+    parts = scripts.launcher_parts(experiment, submission.script, new.script.content)
+    return _batch_job(scripts.write(experiment, submission.token, parts, launcher), launcher, submission)
+
+
+def launcher_for(experiment: Experiment, settings: Settings, new: Prepared) -> bytes:
+    """The launcher's text."""
+    return render(
+        new,
+        monitor_dir=experiment.directory,
+        experiment_id=experiment.id or "",
+        interpreter=sys.executable,
+        package_parent=os.path.dirname(os.path.dirname(evalmon_agent.__file__)),
+        sample_interval_s=settings.sample_interval,
+    )
+
+
+def prepared(experiment: Experiment, submission: Submission) -> BatchJob | None:
+    """What `prepare` wrote earlier; None if it is gone."""
+    launcher = scripts.read_launcher(experiment, submission.token, submission.script)
+    path = shown(scripts.launcher_of(experiment, submission.token, submission.script))
+    return None if launcher is None else _batch_job(path, launcher, submission)
+
+
+def _batch_job(path: str, launcher: bytes, submission: Submission) -> BatchJob:
+    return BatchJob(
+        submission.token, path, launcher, cwd=os.path.dirname(submission.script), options=submission.options
+    )

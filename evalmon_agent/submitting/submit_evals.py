@@ -1,0 +1,152 @@
+"""Submits evals, all at once or one by one as there is room, and puts on record what must wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs.claims import Room
+from evalmon_agent.jobs.eval_scripts import prepare
+from evalmon_agent.jobs.register import BatchJob
+from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.session import Session
+from evalmon_agent.slurm.environment import digest, for_evals
+from evalmon_agent.submission.plan import Prepared
+from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_sidecar
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, on_command, tell
+from evalmon_agent.tracking.registry import Submission
+from evalmon_agent.tracking.unsubmitted import waiting
+from evalmon_agent.words.job_id import JobId
+
+_MANY = 10
+"""After so many evals the sidecar is submitted, if there are more: a site's limit on submissions may be near."""
+
+_PATIENCE_S = 30.0
+"""How long the command itself keeps to `stagger`; then the sidecar goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a dry run would submit: evals (each task of an array), jobs of evalmon's own, GPUs times time limits.
+
+    `gpu_hours` is of those evals of which it is known: all but `evals_without_gpu_hours`; None if it is of none.
+    """
+
+    evals: int
+    helper_jobs: int
+    gpu_hours: float | None
+    evals_without_gpu_hours: int
+
+
+@dataclass(slots=True)
+class SubmitReport:
+    """What was done, for people and for --json; `refused` holds Slurm's words verbatim, `warnings` what will fail."""
+
+    submitted: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[dict[str, str | None]] = field(default_factory=list)
+    waiting: list[dict[str, str]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    completion: MonitorJobReport | None = None
+    sidecar: MonitorJobReport | None = None
+    totals: Totals | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """1 if Slurm refused something."""
+        monitor_jobs = [self.completion, self.sidecar]
+        return int(bool(self.refused) or any(job is not None and job.status == "refused" for job in monitor_jobs))
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSubmitter:
+    """Submits evals for one command, or puts on record that they wait."""
+
+    session: Session
+    report: SubmitReport
+    mode: Mode
+    sleep: Callable[[float], object] = time.sleep
+
+    def submit(self, new: Sequence[Prepared]) -> None:
+        """All of them, and those that wait from before, as far as there is room."""
+        settings = self.session.settings
+        if settings.max_submit is not None or settings.stagger:
+            self._plan(new)
+        else:
+            self._submit_until_full(new)
+        self._submit_waiting({prepared.submission.token: prepared for prepared in new})
+
+    def _submit_until_full(self, new: Sequence[Prepared]) -> None:
+        for number, prepared in enumerate(new, 1):
+            if not self._submit_one(prepared):
+                self._plan(new[number - 1 :])
+                return
+            if number == _MANY and len(new) > number and self.mode == "sidecar":
+                self.report.sidecar = start_sidecar(self.session, mode=self.mode)
+
+    def _submit_one(self, prepared: Prepared) -> bool:
+        """False if the site takes no more for now."""
+        experiment, submission = self.session.experiment, prepared.submission
+        job = self._prepare(prepared)
+        if claims.claim_evals(experiment, submission, Room(), instead_of=prepared.instead_of) != "claimed":
+            self.report.skipped.append(_taken(submission))
+            return True
+        outcome = register.submit(experiment, self.session.slurm, job)
+        if outcome.job_id is not None:
+            self._submitted(prepared, submission, outcome.job_id)
+        elif not outcome.limit:
+            self.report.refused.append(_refused(submission, outcome))
+        return not outcome.limit
+
+    def _plan(self, new: Sequence[Prepared]) -> None:
+        """Put these on record as waiting, with the environment that they are to have."""
+        for prepared in new:
+            self._prepare(prepared)
+        experiment = self.session.experiment
+        known = experiment.ledger.entries()
+        salts = (e.planned.environment.partition(":")[0] for e in known if e.planned is not None)
+        environment = digest(for_evals(self.session.environ), salt=next(salts, None) or claims.new_token())
+        planned = claims.plan_evals(experiment, new, environment=environment)
+        self.report.skipped += [
+            _taken(prepared.submission) for prepared in new if prepared.submission.token not in planned
+        ]
+
+    def _submit_waiting(self, new: Mapping[str, Prepared]) -> None:
+        session = self.session
+        place = on_command(session.environ, submits=True)
+        submitter = Submitter(session, place, self.sleep)
+        progress = submitter.run(until=time.time() + _PATIENCE_S)
+        for submission, job_id in progress.submitted:
+            token = submission.token
+            self._submitted(new.get(token), submission, job_id, why=progress.changes.get(token, ""))
+        self.report.refused += [_refused(submission, outcome) for submission, outcome in progress.refused]
+        self._tell_waiting(progress)
+
+    def _tell_waiting(self, progress: Progress) -> None:
+        session = self.session
+        left = waiting(session.experiment.ledger.entries())
+        why = progress.detail or "submitted by somebody else"
+        self.report.waiting += [{"name": entry.submission.name, "why": why} for entry in left]
+        if left:
+            tell(Observer(session, role="command"), progress)
+
+    def _submitted(self, prepared: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
+        told = {"name": submission.name, "job_id": job_id, "script": submission.script}
+        why = prepared.why if prepared is not None and prepared.why else why
+        self.report.submitted.append({**told, "why": why} if why else told)
+
+    def _prepare(self, prepared: Prepared) -> BatchJob:
+        session = self.session
+        return prepare(session.experiment, session.settings, prepared)
+
+
+def _taken(submission: Submission) -> dict[str, str | None]:
+    return {"name": submission.name, "job_id": None, "why": "being submitted by somebody else"}
+
+
+def _refused(submission: Submission, outcome: register.Outcome) -> dict[str, str]:
+    """Slurm's words on one script."""
+    hint = "; it is not known whether Slurm took it: run the same command again to find out" if outcome.unknown else ""
+    return {"name": submission.name, "script": submission.script, "error": outcome.refusal + hint}

@@ -1,0 +1,118 @@
+"""Which GPUs are the job's, from the environment and what NVML shows."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.agent.sampling.gpu_rows import Device
+from evalmon_agent.agent.sampling.job_gpus import Choice, choose, no_gpu_reason, visible_uuids
+
+IN_SLURM = {"SLURM_JOB_ID": "7"}
+
+
+def gpus(count: int) -> list[Device]:
+    """Their minors are not their indices, as on a node with more GPUs than the job sees."""
+    return [Device(str(index), f"GPU-{index}abc-def", minor=index + 4) for index in range(count)]
+
+
+def sliced() -> list[Device]:
+    """GPU 0 is whole, GPU 1 has two instances and a hole between them."""
+    instances = (Device("1:0", "MIG-aaaa"), Device("1:2", "MIG-cccc"))
+    return [Device("0", "GPU-0", minor=0), Device("1", "GPU-1", minor=1, instances=instances)]
+
+
+def indices(choice: Choice) -> list[str]:
+    return [device.index for device in choice.devices]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, ["0", "1", "2"]),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, ["1"]),
+        (IN_SLURM | {"CUDA_VISIBLE_DEVICES": "0,1,2"}, ["0", "1", "2"]),
+        (IN_SLURM | {"CUDA_VISIBLE_DEVICES": "2,0"}, ["0", "2"]),
+        (IN_SLURM | {"CUDA_VISIBLE_DEVICES": " 1 , 2 "}, ["1", "2"]),
+        (IN_SLURM | {"CUDA_VISIBLE_DEVICES": "1,1"}, ["1"]),
+        (IN_SLURM | {"CUDA_VISIBLE_DEVICES": "GPU-2abc-def,GPU-0abc-def"}, ["0", "2"]),
+        (IN_SLURM | {"CUDA_VISIBLE_DEVICES": "GPU-1a"}, ["1"]),
+        (IN_SLURM | {"CUDA_VISIBLE_DEVICES": "4,5,6"}, ["0", "1", "2"]),
+        (IN_SLURM | {"CUDA_VISIBLE_DEVICES": "1,9,2"}, ["0", "1", "2"]),
+        (IN_SLURM | {"CUDA_VISIBLE_DEVICES": "1,9"}, ["1"]),
+        (IN_SLURM | {"SLURM_GPUS_ON_NODE": "3"}, ["0", "1", "2"]),
+        (IN_SLURM | {"SLURM_GPUS_ON_NODE": "1", "SLURM_JOB_GPUS": "5"}, ["1"]),
+        (IN_SLURM | {"SLURM_JOB_GPUS": "4,5", "SLURM_STEP_GPUS": "6"}, ["2"]),
+    ],
+)
+def test_the_jobs_gpus_are_found(environ: dict[str, str], expected: list[str]) -> None:
+    assert expected == indices(choose(environ, gpus(3)))
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, ["0", "1:0", "1:2"]),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-cccc"}, ["1:2"]),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-cccc,MIG-aaaa"}, ["1:0", "1:2"]),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, ["1:0", "1:2"]),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-1"}, ["1:0", "1:2"]),
+        (IN_SLURM | {"SLURM_GPUS_ON_NODE": "3"}, ["0", "1:0", "1:2"]),
+    ],
+)
+def test_of_a_gpu_with_instances_those_are_taken(environ: dict[str, str], expected: list[str]) -> None:
+    assert expected == indices(choose(environ, sliced()))
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "-1", "NoDevFiles"])
+@pytest.mark.parametrize("where", [{}, IN_SLURM, IN_SLURM | {"SLURM_JOB_GPUS": "0"}])
+def test_a_job_whose_gpus_are_hidden_has_none(nothing: str, where: dict[str, str]) -> None:
+    choice = choose(where | {"CUDA_VISIBLE_DEVICES": nothing}, gpus(2))
+    assert ((), True) == (choice.devices, "CUDA_VISIBLE_DEVICES" in choice.reason)
+
+
+def test_in_a_slurm_job_without_gpu_variables_a_neighbours_gpu_is_not_recorded() -> None:
+    choice = choose(IN_SLURM, gpus(2))
+    assert ((), "no GPU is the job's: Slurm set no GPU variable") == (choice.devices, choice.reason)
+    assert no_gpu_reason(IN_SLURM) == choice.reason
+    assert no_gpu_reason({}) is None
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CUDA_VISIBLE_DEVICES": "7"},
+        {"CUDA_VISIBLE_DEVICES": "GPU-f"},
+        {"CUDA_VISIBLE_DEVICES": "GPU-"},
+        IN_SLURM | {"SLURM_GPUS_ON_NODE": "1"},
+        IN_SLURM | {"SLURM_JOB_GPUS": "0,1,x"},
+    ],
+)
+def test_gpus_that_nvml_does_not_show_are_not_made_up(environ: dict[str, str]) -> None:
+    choice = choose(environ, gpus(2))
+    assert ((), True) == (choice.devices, "NVML shows" in choice.reason)
+
+
+def test_where_nvml_shows_nothing_that_is_the_reason() -> None:
+    assert choose({}, []).reason == "NVML shows no GPU"
+
+
+def test_the_uuids_that_may_have_a_handle_without_an_index_are_named() -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": "0, GPU-1,MIG-2,x"}
+    assert ["GPU-1", "MIG-2"] == visible_uuids(environ)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS"]
+        ),
+        st.text(alphabet="0123456789,- GPUMIGabc\n٣", max_size=12),
+    ),
+    st.integers(0, 3),
+)
+def test_whatever_the_environment_says_the_choice_is_among_what_there_is(environ: dict[str, str], count: int) -> None:
+    devices = gpus(count)
+    choice = choose(environ, devices)
+    assert set(choice.devices) <= set(devices)
+    assert bool(choice.devices) != bool(choice.reason)
+    assert len(set(choice.devices)) == len(choice.devices)

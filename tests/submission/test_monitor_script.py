@@ -1,0 +1,249 @@
+"""How our own jobs are submitted: light, where the evals run, never with a GPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import second_user
+from evalmon_agent.settings import MonitorJob, Settings
+from evalmon_agent.slurm.sinfo import Partition, is_exclusive
+from evalmon_agent.submission.monitor_script import (
+    Place,
+    cut_time,
+    options,
+    place_of,
+    script,
+    time_min,
+)
+
+MAIN = Partition("main", True, 4 * 3600.0, False)
+LONG = Partition("long", False, None, False)
+SHORT = Partition("short", False, 1800.0, True)
+ALL = (LONG, MAIN, SHORT)
+JOB = MonitorJob(time="1-00:00:00", mem="200M")
+NOWHERE = Place()
+
+
+def submitted(job: MonitorJob = JOB, place: Place = NOWHERE, **more: object) -> list[str]:
+    known = {"kind": "sidecar", "time_limit": "240", **more}
+    return options(job, place, **known)
+
+
+def test_the_commonest_place_of_the_evals_is_taken_over() -> None:
+    found = [{"partition": "a", "account": "x"}, {"partition": "b"}, {"partition": "b", "qos": ""}]
+    assert Place("b", "x", None) == place_of(found, {})
+
+
+def test_sbatchs_own_variables_stand_above_the_scripts() -> None:
+    environ = {"SBATCH_PARTITION": "env", "SBATCH_ACCOUNT": "", "SBATCH_QOS": "high"}
+    assert Place("env", "x", "high") == place_of([{"partition": "a", "account": "x"}], environ)
+
+
+def test_where_the_evals_say_nothing_we_say_nothing() -> None:
+    assert NOWHERE == place_of([], {})
+    assert [] == [option for option in submitted() if option.startswith(("--partition", "--account", "--qos"))]
+
+
+def test_the_options_of_a_job_of_ours() -> None:
+    expected = [
+        "--job-name=evalmon-sidecar",
+        "--output=/dev/null",
+        "--time=240",
+        "--mem=200M",
+        "--nodes=1",
+        "--ntasks=1",
+        "--requeue",
+        "--partition=p",
+        "--account=a",
+        "--qos=q",
+    ]
+    assert expected == submitted(place=Place("p", "a", "q"))
+
+
+def test_what_is_set_stands_above_what_the_evals_have() -> None:
+    job = MonitorJob(time="5", mem="1G", partition="mine", account="acct", qos="low", extra=["--nice", "--comment=x y"])
+    found = submitted(job, Place("p", "a", "q"))
+    assert ["--partition=mine", "--account=acct", "--qos=low", "--nice", "--comment=x y"] == found[-5:]
+
+
+def test_a_gpu_is_never_taken_over() -> None:
+    place = place_of([{"gres": "gpu:1", "gpus": "1", "constraint": "a100", "partition": "gpu"}], {"SBATCH_GRES": "gpu"})
+    assert not any("gres" in option or "gpus" in option for option in submitted(place=place))
+
+
+def test_a_completion_job_waits_for_all_evals_whatever_their_end() -> None:
+    assert "--dependency=afterany:1:2_7:3" in submitted(kind="completion", afterany=["1", "2_7", "3"])
+    assert not any("dependency" in option for option in submitted(kind="completion"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "partition", "expected"),
+    [
+        ("1-00:00:00", None, "240"),
+        ("1-00:00:00", "main", "240"),
+        ("1-00:00:00", "long", "1-00:00:00"),
+        ("1-00:00:00", "unknown", "1-00:00:00"),
+        ("1-00:00:00", "long,main,short", "30"),
+        ("04:00:00", "main", "04:00:00"),
+        ("00:30:00", "short", "00:30:00"),
+        ("0", "main", "240"),
+    ],
+)
+def test_the_time_is_cut_to_the_partitions_limit(wanted: str, partition: str | None, expected: str) -> None:
+    assert expected == cut_time(wanted, partition, ALL)
+
+
+def test_a_limit_below_a_minute_is_a_minute() -> None:
+    assert "1" == cut_time("30", "tiny", [Partition("tiny", False, 30.0, False)])
+
+
+def test_where_nobody_knows_the_partitions_nothing_is_cut() -> None:
+    assert "1-00:00:00" == cut_time("1-00:00:00", None, [])
+
+
+@pytest.mark.parametrize(
+    ("partition", "expected"), [("short", True), ("main", False), (None, False), ("main,short", True), ("gone", False)]
+)
+def test_where_a_small_job_would_take_a_whole_node(partition: str | None, expected: bool) -> None:
+    assert expected is is_exclusive(partition, ALL)
+
+
+def test_select_linear_gives_whole_nodes_but_where_a_partition_shares_them() -> None:
+    shared = Partition("shared", False, None, False, oversubscribed=True)
+    linear = {where: is_exclusive(where, (*ALL, shared), linear=True) for where in ("main", "long", "shared", None)}
+    assert {"main": True, "long": True, "shared": False, None: True} == linear
+    assert is_exclusive(None, (), linear=True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("240", ["--time-min=10"]), ("10", []), ("5", []), ("0", ["--time-min=10"])]
+)
+def test_a_sidecar_may_start_with_less_time(limit: str, expected: list[str]) -> None:
+    assert expected == time_min(limit)
+
+
+def test_the_defaults_are_light() -> None:
+    settings = Settings()
+    assert ("200M", "500M") == (settings.sidecar.mem, settings.completion.mem)
+
+
+@pytest.mark.survives("S5")
+@pytest.mark.parametrize("experiment", ["/exp", '/it\'s $(touch canary)\n`x` "%j"', "--help", "-x"])
+def test_the_script_of_a_job_of_ours_stands_on_its_own(experiment: str, tmp_path: Path) -> None:
+    fake = tmp_path / "py thon"
+    fake.write_text('#!/bin/sh\nprintf \'%s\\0\' "$SLURM_CONF" "$TZ" "$@"\n')
+    fake.chmod(0o700)
+    environ = {"PATH": os.defpath, "TZ": "Europe/Berlin", "SECRET": "x", "SLURM_CONF": "/etc/s l'urm.conf"}
+    text = script("sidecar", experiment, interpreter=str(fake), token="5f3a", experiment_id="e1d2", environ=environ)
+    assert text.startswith("#!/bin/sh\n")
+    assert "SECRET" not in text
+    done = subprocess.run(["sh", "-c", text], env={}, capture_output=True, check=True, cwd=tmp_path)
+    assert os.listdir(tmp_path) == ["py thon"]
+    ours = ["--token", "5f3a", "--experiment-id", "e1d2"]
+    options = ["-E", "-P", "-m", "evalmon_agent", "sidecar", *ours, "--", experiment]
+    assert ["/etc/s l'urm.conf", "Europe/Berlin", *options] == done.stdout.decode().split("\0")[:-1]
+    assert ["py thon"] == os.listdir(tmp_path)
+
+
+def test_where_the_first_submit_went_its_jobs_successors_go_too() -> None:
+    """A job of evalmon's knows the submitting shell's SBATCH_* by its script alone; sbatch inside it gets options."""
+    users = {"PATH": "/usr/bin", "SBATCH_PARTITION": "gpu", "SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "a b"}
+    text = script("sidecar", "/exp", interpreter="/py", token="5f3a", experiment_id=None, environ=users)
+    lines = text.replace("exec ", "env -0; exec true ").encode()
+    done = subprocess.run(["sh"], input=lines, env={}, capture_output=True, check=True)
+    inside = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if "=" in entry)
+    assert place_of([{"partition": "other"}], inside) == Place("gpu", "lab", "a b")
+
+
+class OneOfOurs:
+    """One of our jobs on a node, as Slurm runs its script: under a umask of 000, with nothing to print to."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ours = directory / "a % {b}" / "evalmon"
+        self.ours.mkdir(parents=True, mode=0o700)
+        (self.ours / "registry.jsonl").touch()
+        (self.ours / "experiment.json").write_text('{"id":"e1d2","root":"/x"}\n')
+        self.output = self.ours / "sidecar-7.out"
+        self._interpreter = directory / "python"
+        self._interpreter.write_text("#!/bin/sh\numask\necho oh >&2\nexit 5\n")
+        self._interpreter.chmod(0o700)
+
+    def run(self, shell: str = "sh", **more: Any) -> int:
+        experiment, interpreter = str(self.ours.parent), str(self._interpreter)
+        text = script(
+            "sidecar", experiment, interpreter=interpreter, token="t", experiment_id="e1d2", environ={}, **more
+        )
+        null = subprocess.DEVNULL
+        argv = [shell, "-c", f"umask 0; {text}"]
+        done = subprocess.run(argv, env={"SLURM_JOB_ID": "7"}, check=False, stdin=null, stdout=null, stderr=null)
+        return done.returncode
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash"])
+@pytest.mark.parametrize(("more", "mode"), [({}, 0o600), ({"group_readable": True}, 0o640)])
+def test_the_output_of_a_job_of_ours_is_the_owner_s_whatever_the_umask(
+    tmp_path: Path, shell: str, more: dict[str, bool], mode: int
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    job = OneOfOurs(tmp_path)
+    for _ in range(2):  # a requeue appends
+        assert job.run(shell, **more) == 5
+    # What the job does, and submits, has the umask that Slurm gave it.
+    assert (job.output.read_text(), job.output.stat().st_mode & 0o777) == ("0000\noh\n" * 2, mode)
+
+
+def test_that_an_interpreter_does_not_start_is_in_the_output(tmp_path: Path) -> None:
+    job = OneOfOurs(tmp_path)
+    job._interpreter.unlink()
+    assert job.run() == 127
+    assert "not found" in job.output.read_text()
+
+
+def test_a_job_of_ours_whose_output_cannot_be_written_goes_on(tmp_path: Path) -> None:
+    job = OneOfOurs(tmp_path)
+    job.output.mkdir()
+    assert job.run() == 5
+    shutil.rmtree(job.ours)
+    assert job.run() == 5
+
+
+@pytest.mark.survives("S1")
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a link to one's own",
+        "a link to another experiment of one's own",
+        "another user's",
+        "one's own that others can write",
+    ],
+)
+def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Path, how: str) -> None:
+    """The group can rename EXP/evalmon, and put something else there."""
+    job = OneOfOurs(tmp_path)
+    precious = tmp_path / "precious"
+    precious.mkdir(mode=0o700)
+    (precious / "file").write_text("mine")
+    job.ours.rename(tmp_path / "away")
+    if how.startswith("a link"):
+        job.ours.symlink_to(precious)
+        if "experiment" in how:
+            (precious / "registry.jsonl").touch()
+            (precious / "experiment.json").write_text('{"id":"e1d3","root":"e1d2"}\n')
+    else:
+        job.ours.mkdir()
+        (job.ours / "registry.jsonl").touch()
+        job.output.symlink_to(precious / "file")
+        if how.startswith("another"):
+            second_user.give(job.ours)
+        else:
+            os.chmod(job.ours, 0o770)
+    there = sorted(os.listdir(precious))
+    assert job.run() == 5
+    assert (sorted(os.listdir(precious)), (precious / "file").read_text()) == (there, "mine")

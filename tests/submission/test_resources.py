@@ -1,0 +1,120 @@
+"""More time and memory for another try: never less than before, never more than there is, in the script's own terms."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.slurm.sbatch_options import by_long_name
+from evalmon_agent.submission.resources import Had, Limits, memory_options, time_options
+from evalmon_agent.words.durations import time_option
+from evalmon_agent.words.sizes import parse_mem_option
+
+MIB, GIB = 1024**2, 1024**3
+NONE: dict[str, str] = {}
+
+
+def test_a_timeout_gets_more_of_the_limit_that_slurm_said_in_whole_minutes() -> None:
+    found = time_options({"time": "00:30:00"}, NONE, Had(time_limit_s=1800), Limits(), scale=1.5)
+    assert (("--time=00:45:00",), ("time 00:30:00 -> 00:45:00",), "") == (found.argv, found.told, found.why_not)
+    assert ("--time=00:02:00",) == time_options(NONE, NONE, Had(time_limit_s=60), Limits(), scale=1.5).argv
+
+
+@pytest.mark.parametrize(("whole_s", "expected"), [(None, "00:45:00"), (2000.0, "00:45:00"), (7200.0, "02:12:00")])
+def test_it_gets_what_its_pace_says_that_all_samples_take_where_that_is_more(
+    whole_s: float | None, expected: str
+) -> None:
+    had = Had(time_limit_s=1800, elapsed_s=1830, whole_s=whole_s)
+    assert (f"--time={expected}",) == time_options({"time": "00:30:00"}, NONE, had, Limits(), scale=1.5).argv
+
+
+@pytest.mark.parametrize(
+    ("had", "earlier", "expected"),
+    [
+        (Had(), {"time": "60"}, "01:30:00"),
+        (Had(), NONE, "00:15:00"),
+        (Had(elapsed_s=1200.0), {"time": "60"}, "01:30:00"),
+        (Had(time_limit_s=7200), {"time": "60"}, "03:00:00"),
+    ],
+)
+def test_what_it_had_is_told_by_slurm_else_by_its_options_else_by_its_script(
+    had: Had, earlier: dict[str, str], expected: str
+) -> None:
+    assert (f"--time={expected}",) == time_options({"time": "10"}, earlier, had, Limits(), scale=1.5).argv
+
+
+def test_it_is_cut_to_the_partitions_limit_and_where_it_had_that_nothing_more_can_be_had() -> None:
+    cut = time_options(NONE, NONE, Had(time_limit_s=3000), Limits(time_s=3600), scale=2)
+    assert ("--time=01:00:00",) == cut.argv
+    at_it = time_options(NONE, NONE, Had(time_limit_s=3600), Limits(time_s=3600), scale=2)
+    assert "it had the partition's limit of 01:00:00 already" in at_it.why_not
+
+
+def test_a_script_that_asks_for_more_by_now_gets_that() -> None:
+    found = time_options({"time": "2:00:00"}, NONE, Had(time_limit_s=1800), Limits(), scale=1.5)
+    assert ("--time=02:00:00",) == found.argv
+
+
+def test_what_failed_keeps_what_an_earlier_retry_gave_it_and_else_its_script_alone_decides() -> None:
+    assert () == time_options({"time": "10"}, NONE, Had(time_limit_s=600), Limits(), scale=None).argv
+    assert ("--time=00:45:00",) == time_options({"time": "10"}, {"time": "45"}, Had(), Limits(), scale=None).argv
+    assert () == memory_options({"mem": "1G"}, NONE, Had(), Limits(), scale=None).argv
+    assert ("--mem=2048M",) == memory_options({"mem": "1G"}, {"mem": "2G"}, Had(), Limits(), scale=None).argv
+
+
+@pytest.mark.parametrize("kind", ["mem", "mem-per-cpu", "mem-per-gpu"])
+def test_memory_grows_in_the_terms_of_the_script(kind: str) -> None:
+    found = memory_options({kind: "1000"}, NONE, Had(), Limits(), scale=1.5)
+    assert ((f"--{kind}=1500M",), (f"{kind} 1000M -> 1500M",)) == (found.argv, found.told)
+
+
+def test_without_any_memory_option_it_grows_by_cpu_from_what_accounting_says() -> None:
+    found = memory_options(NONE, NONE, Had(memory_bytes=2 * GIB, cpus=4), Limits(), scale=2)
+    assert ("--mem-per-cpu=1024M",) == found.argv
+    assert "is not known" in memory_options(NONE, NONE, Had(), Limits(), scale=2).why_not
+
+
+def test_a_node_has_no_more_than_it_has() -> None:
+    node = Limits(node_memory_bytes=16 * GIB)
+    one = Had(cpus=4, gpus=2, single_node=True)
+    assert ("--mem=16384M",) == memory_options({"mem": "12G"}, NONE, one, node, scale=2).argv
+    assert ("--mem-per-cpu=4096M",) == memory_options({"mem-per-cpu": "3G"}, NONE, one, node, scale=2).argv
+    assert ("--mem-per-gpu=8192M",) == memory_options({"mem-per-gpu": "6G"}, NONE, one, node, scale=2).argv
+    assert "all of a node's memory" in memory_options({"mem": "16G"}, NONE, one, node, scale=2).why_not
+    assert "all the memory of its nodes" in memory_options({"mem": "0"}, NONE, one, node, scale=2).why_not
+
+
+SECONDS = st.integers(1, 10**6).map(float)
+MAYBE = st.none() | SECONDS
+
+
+@given(had_s=SECONDS, script=st.none() | st.integers(1, 10**4), earlier=st.none() | st.integers(1, 10**4),
+       most=MAYBE, scale=st.floats(1, 100))  # fmt: skip
+def test_time_never_shrinks_and_is_what_sbatch_reads(
+    had_s: float, script: int | None, earlier: int | None, most: float | None, scale: float
+) -> None:
+    options = [{"time": str(minutes)} if minutes else {} for minutes in (script, earlier)]
+    found = time_options(*options, Had(time_limit_s=had_s), Limits(time_s=most), scale=scale)
+    [option] = found.argv
+    asked_s = time_option(by_long_name([option])["time"])
+    assert asked_s is not None
+    assert asked_s >= had_s
+    if most is not None and not found.why_not:
+        assert asked_s <= max(most + 60, (script or 0) * 60)
+    assert bool(found.told) != bool(found.why_not)
+
+
+@given(had=st.integers(MIB, 10**13), node=st.none() | st.integers(MIB, 10**13), scale=st.floats(1, 100),
+       kind=st.sampled_from(["mem", "mem-per-cpu", "mem-per-gpu"]), parts=st.none() | st.integers(1, 512))  # fmt: skip
+def test_memory_never_shrinks_and_is_what_sbatch_reads(
+    had: int, node: int | None, scale: float, kind: str, parts: int | None
+) -> None:
+    script = {kind: f"{had // MIB}M"}
+    given_to = Had(cpus=parts, gpus=parts, single_node=True)
+    found = memory_options(script, {}, given_to, Limits(node_memory_bytes=node), scale=scale)
+    [option] = found.argv
+    asked = parse_mem_option(by_long_name([option])[kind])
+    assert asked is not None
+    assert asked >= had // MIB * MIB
+    assert bool(found.told) != bool(found.why_not)

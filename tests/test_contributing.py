@@ -1,0 +1,44 @@
+"""CONTRIBUTING.md is true: its table has each room, and what it names is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "evalmon_agent"
+TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+WORDS = sorted(set(re.findall(r"`([^`\s]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))))
+# What begins with / or EXP lies elsewhere; what has an upper-case word in it stands for many names.
+PATHS = [word for word in WORDS if re.search(r"^(?!/|EXP)(.*/|.*\.(py|md|toml)$)", word)]
+
+
+def rooms() -> set[str]:
+    """Each package, as the table names it."""
+    return {f"{init.parent.relative_to(PACKAGE)}/" for init in PACKAGE.glob("*/**/__init__.py")}
+
+
+def test_the_table_of_rooms_has_each_package_once() -> None:
+    table = TEXT.partition("| room |")[2].partition("\n\n")[0]
+    cells = [row.split("|")[1] for row in table.splitlines()[2:]]
+    named = [name for cell in cells for name in re.findall(r"`([^`]+/)`", cell)]
+    assert sorted(named) == sorted(rooms())
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_that_is_named_is_there(path: str) -> None:
+    pattern = re.sub(r"[^/]*[A-Z]{2,}[^/]*$", "*", path)
+    assert any(list(base.glob(pattern)) for base in (ROOT, PACKAGE, PACKAGE / "evidence")) or list(PACKAGE.rglob(path))
+
+
+def test_the_files_of_the_diagram_are_those_of_the_code() -> None:
+    diagram = TEXT.partition("## The way of the data")[2].split("```")[1]
+    code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    names = set(re.findall(r"\b[a-z_]+\.(?:jsonl?|log|md|csv)\b", diagram))
+    assert len(names) >= 5
+    assert {name for name in names if f'"{name}"' not in code} == set()
+
+
+def test_a_script_that_is_named_is_there() -> None:
+    named = set(re.findall(r"\bscripts/([\w-]+)", TEXT))
+    assert named - {path.name for path in (ROOT / "scripts").iterdir()} == set()

@@ -1,0 +1,50 @@
+"""Time stamps: epoch seconds, or nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.words.durations import parse_stamp
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1700000000", 1_700_000_000.0),
+        (" 1700000000\n", 1_700_000_000.0),
+        ("2023-11-14T22:13:20+00:00", 1_700_000_000.0),
+        ("2023-11-14T23:13:20+01:00", 1_700_000_000.0),
+    ],
+)
+def test_a_stamp_with_a_known_offset_is_epoch_seconds(text: str, expected: float) -> None:
+    assert expected == parse_stamp(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0",
+        "-1",
+        "N/A",
+        "Unknown",
+        "None",
+        "2019-07-31T22:29:13",
+        "999999999999",
+        "1e9",
+        "\u0661",
+        "tomorrow",
+    ],
+)
+def test_what_says_no_time_is_none(text: str) -> None:
+    assert None is parse_stamp(text)
+
+
+@given(st.text())
+def test_no_text_raises(text: str) -> None:
+    parse_stamp(text)
+
+
+@given(st.integers(1, 253_402_300_799))
+def test_epoch_seconds_read_back(seconds: int) -> None:
+    assert seconds == parse_stamp(str(seconds))
