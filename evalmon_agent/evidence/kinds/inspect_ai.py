@@ -30,6 +30,7 @@ from evalmon_agent.evidence.result import (
     as_number,
     digest,
 )
+from evalmon_agent.words.eval_programs import INSPECT
 
 _ARCHIVE = ".eval"
 _HEADER, _START, _SUMMARIES = _MEMBERS = ("header.json", "_journal/start.json", "summaries.json")
@@ -176,9 +177,9 @@ def _with_samples(log: EvalLog, text: JsonScanner) -> EvalLog:
 
 
 INSPECT_AI = Kind(
-    name="inspect-ai",
+    name=INSPECT.kind,
     runs=re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b"),
-    programs=frozenset({"inspect"}),
+    program=INSPECT,
     log_dir=re.compile(r"--log-dir[= ]\s*|\bINSPECT_LOG_DIR="),
     folders=("logs", "."),
     files=re.compile(r"[^.].*\.(?:eval|json)"),

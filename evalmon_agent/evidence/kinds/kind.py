@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from evalmon_agent.evidence.result import EvalLog
+from evalmon_agent.words.eval_programs import EvalProgram
 
 
 class LogFile(Protocol):
@@ -39,8 +40,8 @@ class Kind:
     name: str
     runs: re.Pattern[str]
     """Matches in a script's text if that runs such an eval."""
-    programs: frozenset[str]
-    """What its program is called, as a job's own report names it."""
+    program: EvalProgram
+    """Its program, which a job's own report names."""
     logs_if: re.Pattern[str] | None = None
     """Matches in a script's text if it also writes a log; None: it always does."""
     log_dir: re.Pattern[str]
@@ -64,4 +65,4 @@ class Kind:
         """Whether a job with this script, in which these programs ran, should have left a log."""
         if self.runs.search(script):
             return self.logs_if is None or bool(self.logs_if.search(script))
-        return self.logs_if is None and not self.programs.isdisjoint(programs)
+        return self.logs_if is None and not self.program.scripts.isdisjoint(programs)

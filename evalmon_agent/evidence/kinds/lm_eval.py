@@ -25,6 +25,7 @@ from evalmon_agent.evidence.result import (
     as_number,
     digest,
 )
+from evalmon_agent.words import eval_programs
 
 _WANTED: Wanted = {
     "results": Take.VALUE,
@@ -101,9 +102,9 @@ def _read(file: LogFile) -> EvalLog | None:
 
 
 LM_EVAL = Kind(
-    name="lm-evaluation-harness",
+    name=eval_programs.LM_EVAL.kind,
     runs=re.compile(r"(?<![\w./-])lm[-_]eval\b(?!\.)|\bpython3?\s+(?:\S+\s+)*-m\s+lm_eval\b|/bin/lm[-_]eval\b"),
-    programs=frozenset({"lm_eval", "lm-eval"}),
+    program=eval_programs.LM_EVAL,
     logs_if=re.compile(r"(?:--output_path|(?<!\S)-o)[= ]"),
     log_dir=re.compile(r"(?:--output_path|(?<!\S)-o)[= ]\s*"),
     folders=("results", "output", "logs", "."),
