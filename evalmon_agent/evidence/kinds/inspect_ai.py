@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from evalmon_agent.evidence.json_members import JsonScanner, Take, Wanted
-from evalmon_agent.evidence.kinds.kind import Kind, LogFile
+from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ProgramRun
 from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
     STARTED,
@@ -176,6 +176,22 @@ def _with_samples(log: EvalLog, text: JsonScanner) -> EvalLog:
     return log
 
 
+def _could_be_of(run: ProgramRun, path: str, log: EvalLog) -> bool:
+    """By time, directory, task, model and arguments; without --log-dir, a `.env` may name any directory."""
+    models = run.command.options.get("model")
+    # `file.py@task`, `package/task`; a file alone, or a log, may hold any task.
+    tasks = [re.split(r"[@/]", task)[-1] for task in run.command.tasks]
+    is_task_known = log.task is not None and bool(tasks) and not any("." in task for task in tasks)
+    return (
+        run.was_alive_at(log)
+        and run.writes_below("log-dir", path)
+        and (not models or log.model in models[-1].split(","))
+        and (not is_task_known or str(log.task).rpartition("/")[2] in tasks)
+        and run.has_arguments("task-arg", log.task_args)
+        and run.has_arguments("model-arg", log.model_args)
+    )
+
+
 INSPECT_AI = Kind(
     name=INSPECT.kind,
     runs=re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b"),
@@ -186,5 +202,6 @@ INSPECT_AI = Kind(
     begin=re.compile(rb'\s*\{\s*"(?:version|status|eval)"\s*:'),
     archive=_ARCHIVE,
     members=frozenset(_MEMBERS),
+    could_be_of=_could_be_of,
     read=_read,
 )
