@@ -1,4 +1,7 @@
-"""lm-evaluation-harness's results files, as lm_eval 0.4.13 wrote them (tests/evidence/lm_eval), and damaged ones."""
+"""lm-evaluation-harness's results files, as lm_eval 0.4.13 wrote them (tests/evidence/lm_eval), and damaged ones.
+
+Of the grouped one the tasks' `configs` are left out; they are like those of the limited one.
+"""
 
 from __future__ import annotations
 
