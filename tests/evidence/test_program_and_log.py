@@ -31,6 +31,7 @@ LOG = EvalLog(
     subject="",
     samples_completed=None,
     samples_total=None,
+    task_file="x/t.py",
     task_args={"epoch": 3, "few_shot": True, "name": "x", "more": [1]},
     model_args={"path": "/m"},
 )
@@ -52,7 +53,7 @@ PATH = "/exp/run/logs/2026_sums.eval"
     ],
 )
 def test_what_agrees_can_be_its_own(options: str) -> None:
-    for task in ("t.py", "t.py@sums", "package/sums", ""):
+    for task in ("t.py", "t.py@sums", "x/t.py w.py", "package/sums", "tasks", ""):
         assert INSPECT_AI.could_be_of(run(f"inspect eval {task} {options}"), PATH, LOG)
 
 
@@ -63,7 +64,8 @@ def test_what_agrees_can_be_its_own(options: str) -> None:
         "t.py --log-dir log",
         "t.py --model hf/other",
         "t.py@words",
-        "package/words",
+        "words.py",
+        "words.py@sums",
         "t.py -T epoch=4",
         "t.py -T few_shot=false",
         "t.py -T name=y",

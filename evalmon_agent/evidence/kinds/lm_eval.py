@@ -41,18 +41,18 @@ _WHEN = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+"
 
 def interpret(text: Iterable[bytes], *, modified_at: float) -> EvalLog | None:
     """A results file; None if it is none, or not whole. `modified_at`: versions without a `date` begin there."""
-    found = members(text, _WANTED)
-    results, config = as_mapping(found.get("results")), found.get("config")
+    values = members(text, _WANTED)
+    results, config = as_mapping(values.get("results")), values.get("config")
     # `config` comes after the results: a file that was cut off before has none.
     if not results or not isinstance(config, dict):
         return None
-    samples = _samples(found.get("n-samples"))
+    samples = _samples(values.get("n-samples"))
     tasks = ", ".join(results)
     return EvalLog(
         status=SUCCESS,
-        created=_time(found.get("date"), modified_at),
+        created=_time(values.get("date"), modified_at),
         task=as_name(tasks),
-        model=as_name(found.get("model_name")) or as_name(config.get("model")),
+        model=as_name(values.get("model_name")) or as_name(config.get("model")),
         subject=digest(tasks, config.get("model"), config.get("model_args")),
         samples_completed=samples,
         samples_total=samples,
@@ -84,9 +84,9 @@ def _scores(results: object) -> Iterator[tuple[str, float | None]]:
 
 def _samples(counts: object) -> int | None:
     """Of all tasks those that were asked for: `effective` is `original` cut by `--limit`."""
-    known = [as_count(as_mapping(count).get("effective")) for count in as_mapping(counts).values()]
-    total = sum(count for count in known if count is not None)
-    return None if not known or None in known else total
+    per_task = [as_count(as_mapping(count).get("effective")) for count in as_mapping(counts).values()]
+    total = sum(count for count in per_task if count is not None)
+    return None if not per_task or None in per_task else total
 
 
 def _time(date: object, modified_at: float) -> datetime | None:
