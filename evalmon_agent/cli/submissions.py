@@ -60,7 +60,7 @@ def _totals(totals: Totals) -> str:
     hours = "unknown GPU-hours" if totals.gpu_hours is None else f"{totals.gpu_hours:,.1f} GPU-hours"
     if totals.gpu_hours is not None and totals.evals_without_gpu_hours:
         hours += f" (unknown for {count(totals.evals_without_gpu_hours, 'eval')})"
-    return f"in all: {count(totals.evals, 'eval')}, {count(totals.helper_jobs, 'helper job')}, {hours} requested"
+    return f"in all: {count(totals.evals, 'eval')}, {count(totals.helper_jobs, 'monitor job')}, {hours} requested"
 
 
 def print_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:

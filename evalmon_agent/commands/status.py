@@ -12,23 +12,28 @@ from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import Cell, print_json, print_table, table_lines, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.progress import progress
-from evalmon_agent.commands.complete import measure
 from evalmon_agent.errors import LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
-from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_waiting import Submitter, on_command, tell
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
-from evalmon_agent.tracking.helpers import REFUSED, all_final, has_more_to_come, lacks_completion, somebody_completes
+from evalmon_agent.tracking.monitor_jobs import (
+    REFUSED,
+    all_final,
+    has_more_to_come,
+    lacks_completion,
+    somebody_completes,
+)
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.timing import back_off_s
+from evalmon_agent.tracking.schedule import back_off_s
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import number

@@ -70,9 +70,9 @@ def release_for(experiment: Experiment, gone: Holder) -> bool:
 
 def choice(experiment: Experiment) -> Choice:
     """The recorded choice; the first caller makes it, and of two first callers one."""
-    found = recorded(experiment)
-    if found is not None:
-        return found
+    known = recorded(experiment)
+    if known is not None:
+        return known
     made = would_choose(experiment.directory, probe=experiment.by_descriptor)
     if publish(experiment.lock_choice, msgspec.json.encode(made)):
         return made

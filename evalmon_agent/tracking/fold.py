@@ -14,24 +14,32 @@ import msgspec
 
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import may_need_a_person
-from evalmon_agent.tracking.attempts import align
-from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer, SelfReport
-from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
-from evalmon_agent.tracking.path import LIVE, Step, is_final, steps
-from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
-from evalmon_agent.tracking.registry import Entry, Registration, registrations
-from evalmon_agent.tracking.take import (
+from evalmon_agent.tracking.apply import (
+    apply_account,
+    apply_queue,
+    apply_registration,
+    apply_report,
     registration_of,
     reporter,
-    take_account,
-    take_queue,
-    take_registration,
-    take_report,
     was_missing_too_early,
 )
-from evalmon_agent.tracking.unlogged import unlogged
-from evalmon_agent.tracking.wanted import Unmeasured, ids_to_account, in_order, owed_by
+from evalmon_agent.tracking.attempts import align
+from evalmon_agent.tracking.facts import (
+    AccountAnswer,
+    Event,
+    Facts,
+    Measured,
+    Measurement,
+    QueueAnswer,
+    SelfReport,
+    Transition,
+)
+from evalmon_agent.tracking.log_diff import unlogged
+from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
+from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, owed_by
+from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
+from evalmon_agent.tracking.registry import Entry, Registration, registrations
+from evalmon_agent.tracking.timeline import LIVE, Step, is_final, steps
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -58,6 +66,7 @@ class Tracker:
         self.index = JobIndex(state.evals.values())
         self._before: dict[str, bytes | None] = {}
         self._unsettled = dict(state.evals)
+        self._unnoted: dict[str, Eval] = {}
         self._restless = dict(state.evals)
         self._active: set[tuple[str, JobId]] = set()
         self._rows: Sequence[SqueueRow] = ()
@@ -112,13 +121,17 @@ class Tracker:
         self._measurements += facts.measurements
 
     def jobs_to_account(self, *, lost_after_s: float) -> list[JobId]:
-        """The ids to ask sacct about, as far as is known now; `events` then counts what it says as said before."""
+        """The ids to ask sacct about, by what was taken in so far. Nothing is settled by this."""
+        self._note()
         ids = {job_id for name, owed in self._to_account.items() if name not in self._unsettled for job_id in owed}
         for ev in self._unsettled.values():
-            was_final = ev.final
-            self._derive(ev, lost_after_s=lost_after_s)
-            ids.update(ids_to_account(ev))
-            ev.final = was_final
+            # Reports are laid beside attempts anew only once sacct's answer is there, so here in a copy.
+            has_reports = any(attempt.report is not None for job in ev.jobs for attempt in job.attempts)
+            preview = msgspec.json.decode(msgspec.json.encode(ev), type=Eval) if has_reports and not ev.final else ev
+            before = ev.state, ev.final
+            self._derive(preview, lost_after_s=lost_after_s)
+            ids.update(ids_to_account(preview))
+            ev.state, ev.final = before
         return in_order(ids)
 
     def events(self, *, lost_after_s: float) -> list[Event]:
@@ -131,17 +144,18 @@ class Tracker:
             events += self._settle(ev, lost_after_s=lost_after_s)
         events += [event for fact in self._measurements for event in self._take_measurement(fact)]
         self._measurements = []
-        for ev in self._unsettled.values():
-            self._note(ev)
+        self._unnoted |= self._unsettled
         self._unsettled = {}
         return events
 
     def unmeasured(self) -> Iterator[Unmeasured]:
         """The attempts whose COMPUTE_METRICS is still owed."""
+        self._note()
         return (owed for ev in self._ordered(self._owing) for owed in owed_by(ev))
 
     def alertable(self) -> list[Eval]:
         """The evals that may need a person, once they stay as they are for long enough."""
+        self._note()
         return self._ordered(self._alertable)
 
     def _has(self, fact: Registration) -> bool:
@@ -164,7 +178,7 @@ class Tracker:
         else:
             self.touch(before)
         jobs = len(before.jobs) if before is not None else 0
-        ev, job = take_registration(self.state, fact)
+        ev, job = apply_registration(self.state, fact)
         self.touch(ev)
         if len(ev.jobs) > jobs:
             self.index.add(ev, job)
@@ -187,10 +201,11 @@ class Tracker:
             tracked = self._register(registration)
         self.state.reported[report.source] = report.version
         self.touch(tracked[0])
-        take_report(*tracked, report)
+        apply_report(*tracked, report)
 
     def _take_queue(self, answer: QueueAnswer) -> None:
         """Only of evals whose rows changed, or that are not what these rows make of them, is there anything to take."""
+        self._note()
         if self._asked_at is not None and answer.asked_at < self._asked_at:
             self._restless = dict(self.state.evals)
         evals = self._concerned(answer.rows)
@@ -200,7 +215,7 @@ class Tracker:
         for ev in evals.values():
             self.touch(ev)
             self._active.difference_update((ev.name, job.job_id) for job in ev.jobs)
-        self._active |= take_queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
+        self._active |= apply_queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
 
     def _concerned(self, rows: Sequence[SqueueRow]) -> dict[str, Eval]:
         """The restless evals and those with other rows than before, and all that share an id with one of them."""
@@ -218,7 +233,7 @@ class Tracker:
         for job_id in {*answer.asked, *(row.job_id for row in answer.jobs)}:
             for ev, _ in self.index.of(job_id):
                 self.touch(ev)
-        take_account(self.index, answer)
+        apply_account(self.index, answer)
 
     def _take_measurement(self, fact: Measurement) -> Iterator[Event]:
         ev = self.state.evals.get(fact.name)
@@ -255,12 +270,14 @@ class Tracker:
             for step, previous in new
         ]
 
-    def _note(self, ev: Eval) -> None:
-        """What the next poll has to look at again though nobody touches it."""
-        _keep(self._to_account, ev.name, ids_to_account(ev))
-        _keep(self._owing, ev.name, ev if any(owed_by(ev)) else None)
-        _keep(self._alertable, ev.name, ev if may_need_a_person(ev) else None)
-        _keep(self._restless, ev.name, None if self._is_quiet(ev) else ev)
+    def _note(self) -> None:
+        """Note of each eval that changed what is to be looked at again though nothing touches it any more."""
+        for name, ev in self._unnoted.items():
+            _keep(self._to_account, name, ids_to_account(ev))
+            _keep(self._owing, name, ev if any(owed_by(ev)) else None)
+            _keep(self._alertable, name, ev if may_need_a_person(ev) else None)
+            _keep(self._restless, name, None if name not in self._unsettled and self._is_quiet(ev) else ev)
+        self._unnoted = {}
 
     def _is_quiet(self, ev: Eval) -> bool:
         """Whether the same rows of squeue's, once more, leave it as it is."""
@@ -280,11 +297,11 @@ def _changed(before: Sequence[SqueueRow], after: Sequence[SqueueRow]) -> Iterato
     """The rows that are new or gone. What did not change is the same object."""
     if before is after:
         return
-    known, there = {id(row) for row in before}, {id(row) for row in after}
-    gone = {id(row): row for row in before if id(row) not in there}
+    known_ids, ids = {id(row) for row in before}, {id(row) for row in after}
+    gone = {id(row): row for row in before if id(row) not in ids}
     by_id = {row.job_id: row for row in gone.values()}
     for row in after:
-        if id(row) in known:
+        if id(row) in known_ids:
             continue
         earlier = by_id.get(row.job_id)
         if earlier is not None and row.state in LIVE and replace(row, elapsed_s=earlier.elapsed_s) == earlier:

@@ -7,30 +7,35 @@ which the samples come last. inspect-ai exits 0 although the eval ended in an er
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from evalmon_agent.evidence.json_members import Take, Wanted, elements, members
-from evalmon_agent.evidence.kinds.kind import Kind, LogFile
+from evalmon_agent.evidence.json_members import JsonScanner, Take, Wanted
+from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ProgramRun
 from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
     STARTED,
     STATUSES,
     EvalLog,
     UnreadableLogError,
+    as_arguments,
     as_count,
     as_mapping,
     as_name,
     as_number,
     digest,
 )
+from evalmon_agent.words.eval_programs import INSPECT
 
 _ARCHIVE = ".eval"
 _HEADER, _START, _SUMMARIES = _MEMBERS = ("header.json", "_journal/start.json", "summaries.json")
+_SAMPLES = "samples"
 _ERROR_LIMIT = 2000
 _WANTED: Wanted = {
     "status": Take.VALUE,
@@ -38,7 +43,12 @@ _WANTED: Wanted = {
         "created": Take.VALUE,
         "task": Take.VALUE,
         "model": Take.VALUE,
+        "eval_id": Take.VALUE,
+        "run_id": Take.VALUE,
+        "task_id": Take.VALUE,
+        "task_file": Take.VALUE,
         "task_args": Take.TEXT,
+        "model_args": Take.TEXT,
         "dataset": {"samples": Take.VALUE, "sample_ids": Take.COUNT},
         "config": {"epochs": Take.VALUE},
     },
@@ -48,23 +58,23 @@ _WANTED: Wanted = {
 }
 
 
-def interpret(header: bytes, *, sample_count: int | None = None) -> EvalLog | None:
+def interpret(header: JsonScanner, *, sample_count: int | None = None) -> EvalLog | None:
     """A log's header; None if it is not the header of a log that inspect-ai wrote.
 
     Args:
-        header: the JSON text, whole or its beginning.
+        header: the JSON text, whole or its beginning; of a `.json` log it stops before the samples.
         sample_count: how many samples the archive holds: those completed, while the eval runs and after a kill.
     """
-    found = members(header, _WANTED)
-    spec = found.get("eval")
+    values = header.members(_WANTED, until=_SAMPLES)
+    spec = values.get("eval")
     if not isinstance(spec, dict):
         return None
-    status = found.get("status", STARTED)
+    status = values.get("status", STARTED)
     # What comes after the results is missing: a log that was cut off before its end.
-    is_torn = status != STARTED and "stats" not in found
+    is_torn = status != STARTED and "stats" not in values
     if status not in STATUSES or is_torn:
         return None
-    results = as_mapping(found.get("results"))
+    results = as_mapping(values.get("results"))
     completed = as_count(results.get("completed_samples"))
     total = as_count(results.get("total_samples"))
     return EvalLog(
@@ -72,18 +82,35 @@ def interpret(header: bytes, *, sample_count: int | None = None) -> EvalLog | No
         created=_time(spec.get("created")),
         task=as_name(spec.get("task")),
         model=as_name(spec.get("model")),
-        subject=digest(spec.get("task"), spec.get("model"), spec.get("task_args")),
+        subject=digest(*(spec.get(name) for name in ("task", "model", "task_args", "model_args"))),
         samples_completed=sample_count if completed is None and status == STARTED else completed,
         samples_total=_planned(spec) if total is None else total,
         scores=_scores(results.get("scores")),
-        error=_error(as_mapping(found.get("error")).get("message")),
+        error=_error(as_mapping(values.get("error")).get("message")),
+        eval_id=as_name(spec.get("eval_id")),
+        run_id=as_name(spec.get("run_id")),
+        task_id=as_name(spec.get("task_id")),
+        task_file=as_name(spec.get("task_file")),
+        task_args=as_arguments(spec.get("task_args")),
+        model_args=as_arguments(spec.get("model_args")),
     )
 
 
-def completed_samples(summaries: bytes) -> int | None:
-    """The samples without an error in `summaries.json`: an eval that failed has no results to tell their number."""
-    entries = elements(summaries, {"error": Take.VALUE})
-    return None if entries is None else sum(1 for entry in entries if "error" not in entry)
+def with_samples(log: EvalLog, samples: Iterable[Collection[str] | None]) -> EvalLog:
+    """The log with what its samples tell: how many failed, were stopped by a limit or, without results, completed.
+
+    `samples`: of each, which of `error` and `limit` it has, in a `.json` log or an archive's `summaries.json`. The log
+    as it is if they cannot be read to their end.
+    """
+    count = failed = limited = 0
+    for sample in samples:
+        if sample is None:
+            return log
+        count += 1
+        failed += "error" in sample
+        limited += "limit" in sample
+    completed = count - failed if log.samples_completed is None else log.samples_completed
+    return replace(log, samples_completed=completed, samples_failed=failed, samples_limited=limited)
 
 
 def _planned(spec: Mapping[str, Any]) -> int | None:
@@ -96,25 +123,28 @@ def _planned(spec: Mapping[str, Any]) -> int | None:
     return None if samples is None else samples * epochs
 
 
-def _scores(scores: object) -> dict[str, float]:
-    """One entry for each metric of each scorer; those with several reducers carry the reducer's name as well."""
+def _scores(scores: object) -> dict[str, float | None]:
+    """One entry for each metric of each scorer: those that share a name carry reducer, scorer or a number as well."""
     entries = [entry for entry in scores if isinstance(entry, dict)] if isinstance(scores, list) else []
     names = [as_name(entry.get("name")) or "unknown" for entry in entries]
-    found: dict[str, float] = {}
-    for name, entry in zip(names, entries, strict=True):
-        reducer = as_name(entry.get("reducer"))
-        label = f"{name}[{reducer}]" if reducer and names.count(name) > 1 else name
-        for metric, value in _metrics(entry.get("metrics")):
-            if len(found) < SCORES_AT_MOST:
-                found[f"{label}/{as_name(metric)}"] = value
-    return found
-
-
-def _metrics(metrics: object) -> Iterable[tuple[str, float]]:
-    for name, metric in as_mapping(metrics).items():
-        value = as_number(as_mapping(metric).get("value"))
-        if value is not None:
-            yield name, value
+    reducers = [as_name(entry.get("reducer")) for entry in entries]
+    scorers = [as_name(entry.get("scorer")) for entry in entries]
+    counts = Counter(names)
+    labels = [f"{name}[{red}]" if red and counts[name] > 1 else name for name, red in zip(names, reducers, strict=True)]
+    counts = Counter(labels)
+    labels = [
+        f"{scorer}/{label}" if scorer and scorer != name and counts[label] > 1 else label
+        for label, scorer, name in zip(labels, scorers, names, strict=True)
+    ]
+    before: Counter[str] = Counter()
+    values: dict[str, float | None] = {}
+    for label, entry in zip(labels, entries, strict=True):
+        before[label] += 1
+        unique = f"{label}#{before[label]}" if before[label] > 1 else label
+        for metric, value in as_mapping(entry.get("metrics")).items():
+            if len(values) < SCORES_AT_MOST:
+                values[f"{unique}/{as_name(metric)}"] = as_number(as_mapping(value).get("value"))
+    return values
 
 
 def _error(message: object) -> str | None:
@@ -132,28 +162,57 @@ def _time(value: object) -> datetime | None:
 
 def _read(file: LogFile) -> EvalLog | None:
     if not file.name.endswith(_ARCHIVE):
-        # In a `.json` log the samples come last: its beginning says it all.
-        return interpret(file.text())
+        text = JsonScanner(file.text())
+        log = interpret(text)
+        return log and _with_samples(log, text)
     header = file.member(_HEADER) or file.member(_START)
-    log = interpret(header, sample_count=file.sample_count) if header else None
-    if log is None or log.samples_completed is not None or log.status == STARTED:
+    log = interpret(JsonScanner(header), sample_count=file.sample_count) if header else None
+    if log is None or log.status == STARTED:
         return log
-    del header
     with suppress(UnreadableLogError):
         if summaries := file.member(_SUMMARIES):
-            return replace(log, samples_completed=completed_samples(summaries))
+            return _with_samples(log, JsonScanner(summaries))
     return log
 
 
+def _with_samples(log: EvalLog, text: JsonScanner) -> EvalLog:
+    with suppress(UnreadableLogError):
+        return with_samples(log, text.elements({"error", "limit"}))
+    return log
+
+
+def _may_hold(written: str, log: EvalLog) -> bool:
+    """Whether `file.py@task` or `file.py` may be the log's task; a directory or a log to continue may hold any."""
+    file, at, task = written.partition("@")
+    if at and log.task is not None and log.task.rpartition("/")[2] != task:
+        return False
+    is_file_known = file.endswith(".py") and log.task_file is not None
+    return not is_file_known or os.path.basename(str(log.task_file)) == os.path.basename(file)
+
+
+def _could_be_of(run: ProgramRun, path: str, log: EvalLog) -> bool:
+    """By time, directory, task, model and arguments; without --log-dir, a `.env` may name any directory."""
+    models = run.command.options.get("model")
+    return (
+        run.was_alive_at(log)
+        and run.writes_below("log-dir", path)
+        and (not models or log.model in models[-1].split(","))
+        and (not run.command.tasks or any(_may_hold(task, log) for task in run.command.tasks))
+        and run.has_arguments("task-arg", log.task_args)
+        and run.has_arguments("model-arg", log.model_args)
+    )
+
+
 INSPECT_AI = Kind(
-    name="inspect-ai",
+    name=INSPECT.kind,
     runs=re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b"),
-    programs=frozenset({"inspect"}),
+    program=INSPECT,
     log_dir=re.compile(r"--log-dir[= ]\s*|\bINSPECT_LOG_DIR="),
     folders=("logs", "."),
     files=re.compile(r"[^.].*\.(?:eval|json)"),
     begin=re.compile(rb'\s*\{\s*"(?:version|status|eval)"\s*:'),
     archive=_ARCHIVE,
     members=frozenset(_MEMBERS),
+    could_be_of=_could_be_of,
     read=_read,
 )
