@@ -82,6 +82,7 @@ def measured(jgm: float | None) -> dict[str, object]:
         "start": {name: {"start_ms": {"median": 14.0}} for name in runs},
         "long": {name: {"cpu_s": ms / 1000, "peak_pss_mib": 10.0} for name, ms in runs.items()},
         "ticks": {"8 GPU": {"own_ms_per_tick": 1.2}},
+        "looks": {"1 GPU": {"cpu_s_per_hour": 0.7}},
     }
 
 
@@ -93,7 +94,7 @@ def test_targets_stand_beside_what_was_measured() -> None:
         "evalmon run, in a job, long: half the CPU of jgm run",
         "a tick with 8 GPUs, without the driver's part: CPU",
     ]
-    assert len(met) == 17
+    assert len(met) == 18
 
 
 def test_a_target_that_was_not_measured_is_not_met() -> None:

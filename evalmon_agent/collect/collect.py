@@ -26,10 +26,10 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.tracking.case import case_of, was_not_started
-from evalmon_agent.tracking.path import ENDS, slurm_says
+from evalmon_agent.tracking.owed import Unmeasured
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Foreign, Job, JobReport
-from evalmon_agent.tracking.wanted import Unmeasured
+from evalmon_agent.tracking.timeline import ENDS, slurm_says
+from evalmon_agent.tracking.verdict import end_of_attempt, was_not_started
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
 
@@ -54,7 +54,7 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
     span = span_of(ev, attempt, output=output)
     result = result_of(reader, ev, script, span, job_id=job.job_id)
     expected = expects_log(script, attempt.report.programs if attempt.report is not None else ())
-    end = case_of(
+    end = end_of_attempt(
         attempt,
         state=_state(ev, job, attempt),
         printed=f"{output}\n{text_of(outputs.errors, files=files)}",

@@ -41,10 +41,10 @@ from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_optio
 from evalmon_agent.submitting.preview import output_warnings, preview
 from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
 from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
+from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
-from evalmon_agent.tracking.wanted import unmeasured
 
 
 @click.command("retry")

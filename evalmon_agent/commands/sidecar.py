@@ -31,9 +31,9 @@ from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, tell
-from evalmon_agent.tracking.helpers import WAITS, all_final, has_more_to_come
+from evalmon_agent.tracking.monitor_jobs import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.timing import back_off_s
+from evalmon_agent.tracking.schedule import back_off_s
 from evalmon_agent.words.printable import printable
 
 

@@ -25,9 +25,15 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_waiting import Submitter, on_command, tell
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
-from evalmon_agent.tracking.helpers import REFUSED, all_final, has_more_to_come, lacks_completion, somebody_completes
+from evalmon_agent.tracking.monitor_jobs import (
+    REFUSED,
+    all_final,
+    has_more_to_come,
+    lacks_completion,
+    somebody_completes,
+)
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.timing import back_off_s
+from evalmon_agent.tracking.schedule import back_off_s
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import number

@@ -28,7 +28,7 @@ from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.experiment.lock import locked
 from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs
 from evalmon_agent.jobs.register import resolve
-from evalmon_agent.monitor.ask import read_local
+from evalmon_agent.monitor.poll import read_local
 from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings

@@ -1,4 +1,4 @@
-"""Reads in jobs/ what the jobs reported of themselves; only files that changed are opened."""
+"""Reads the jobs' own reports in jobs/; only files that changed are opened."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
         return
     with listing:
         for entry in listing:
-            version = known.get(entry.name)
-            if version is None and not _is_report(entry.name):
+            known_version = known.get(entry.name)
+            if known_version is None and not _is_report(entry.name):
                 continue
-            found = _read(entry, version)
-            if found is not None:
-                yield found
+            report = _read(entry, known_version)
+            if report is not None:
+                yield report
 
 
 def unread(directory: str) -> list[str]:
@@ -93,9 +93,9 @@ def _is_report(name: str) -> bool:
     return job_id != name and parse_job_id(job_id) is not None
 
 
-def _read(entry: os.DirEntry[str], known: str | None) -> SelfReport | None:
+def _read(entry: os.DirEntry[str], known_version: str | None) -> SelfReport | None:
     try:
-        if known is not None and _version(entry.stat(follow_symlinks=False)) == known:
+        if known_version is not None and _version(entry.stat(follow_symlinks=False)) == known_version:
             return None
         fd = os.open(entry.path, _FLAGS)
     except OSError:

@@ -1,4 +1,4 @@
-"""state.json: loaded, saved, and set aside when it cannot be read."""
+"""Loads and saves state.json, and sets it aside when it cannot be read."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def read(experiment: Experiment) -> Held | None:
 
 
 def _version(path: str) -> Version | None:
-    """A replaced file is another inode: two writes within one clock tick are told apart."""
+    """What tells two saved states apart: each is another file. None: there is none."""
     try:
         status = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:

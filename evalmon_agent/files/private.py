@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.files.trusted import read_at
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 # A link, a directory, a socket or a device without a driver, as open(2) refuses them.
@@ -60,13 +61,8 @@ def _read(path: str, offset: int, max_bytes: int) -> Tail | None:
         status = _check(path, descriptor)
         if status.st_size > max_bytes:
             return None
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        chunks: list[bytes] = []
-        left = max_bytes + 1
-        while left > 0 and (chunk := os.read(descriptor, min(left, 1 << 24))):
-            chunks.append(chunk)
-            left -= len(chunk)
-        return Tail(b"".join(chunks), (status.st_dev, status.st_ino)) if left > 0 else None
+        data = read_at(descriptor, offset, max_bytes + 1)
+        return Tail(data, (status.st_dev, status.st_ino)) if len(data) <= max_bytes else None
     finally:
         os.close(descriptor)
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _LINKS_AT_MOST = 40
+_CHUNK_BYTES = 1 << 24
 
 # O_DIRECTORY, so that an automounted directory gets mounted, which O_PATH alone would not do.
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -175,7 +176,7 @@ def read_at(descriptor: int, offset: int, count_bytes: int) -> bytes:
         OSError: the file system says so.
     """
     chunks: list[bytes] = []
-    while count_bytes > 0 and (chunk := os.pread(descriptor, count_bytes, offset)):
+    while count_bytes > 0 and (chunk := os.pread(descriptor, min(count_bytes, _CHUNK_BYTES), offset)):
         chunks.append(chunk)
         offset += len(chunk)
         count_bytes -= len(chunk)

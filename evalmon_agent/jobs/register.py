@@ -91,7 +91,7 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
 
     `elsewhere`: where this one is refused, another place may be allowed to.
     """
-    token, is_held = job.token, _is_held_first(experiment, job.path)
+    token, is_held = job.token, _needs_hold(experiment, job.path)
     options = [*job.options, *(["--hold"] if is_held else [])]
     with job.for_sbatch() as path:
         answer = slurm.submit(sbatch.argv(path, options=options), cwd=job.cwd, is_monitor_job=job.is_monitor_job)
@@ -103,7 +103,7 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
         scripts.lead_home(experiment, token, os.path.join(job.cwd, os.path.basename(job.path)))
     if job_id is not None and is_held:
         try:
-            refusal = _let_go(slurm, job_id, job.content, job.options)
+            refusal = _release_or_cancel(slurm, job_id, job.content, job.options)
         except SlurmUnavailableError as error:
             return Outcome(None, str(error), unknown=True)
         if refusal:
@@ -124,12 +124,6 @@ def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False)
     with locked(experiment, wherever_it_is=True):
         experiment.ledger.append(Refused(token, why, time.time(), waits=waits))
     return Outcome(None, why)
-
-
-def _let_go(slurm: Slurm, job_id: JobId, launcher: bytes, options: Sequence[str]) -> str:
-    own = read_head(launcher.decode(errors="surrogateescape")).options
-    stays_held = "hold" in in_effect(own, slurm.environ, options)
-    return _release(slurm, job_id, launcher, stays_held=stays_held)
 
 
 def _look_for(
@@ -172,7 +166,7 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
         youngest = max(entry.at for entry in orphans)
         sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
         jobs |= _jobs_by_token(experiment, slurm, submitted_at)
-    exchanged = {e.token: _let_go_late(experiment, slurm, e.submission, jobs.get(e.token)) for e in orphans}
+    exchanged = {e.token: _release_late(experiment, slurm, e.submission, jobs.get(e.token)) for e in orphans}
     with locked(experiment):
         known = experiment.ledger.index()
         # Meanwhile somebody else may have resolved it, and even begun it again.
@@ -185,15 +179,15 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
     return experiment.ledger.entries()
 
 
-def _let_go_late(experiment: Experiment, slurm: Slurm, submission: Submission, job_id: JobId | None) -> str:
-    """What its submitter did not live to do; returns why the job was cancelled, or ""."""
+def _release_late(experiment: Experiment, slurm: Slurm, submission: Submission, job_id: JobId | None) -> str:
+    """Release a job whose submitter died before it did; returns why the job was cancelled instead, or ""."""
     path = scripts.launcher_of(experiment, submission.token, submission.script)
-    if job_id is None or not _is_held_first(experiment, path):
+    if job_id is None or not _needs_hold(experiment, path):
         return ""
     if not _is_pending(slurm, job_id):
         return ""  # its submitter lived to release it
     launcher = scripts.read_launcher(experiment, submission.token, submission.script) or b""
-    return _let_go(slurm, job_id, launcher, submission.options)
+    return _release_or_cancel(slurm, job_id, launcher, submission.options)
 
 
 def _is_pending(slurm: Slurm, job_id: JobId) -> bool:
@@ -267,7 +261,7 @@ def _is_alive(intent: Intent) -> bool:
         return False
 
 
-def _is_held_first(experiment: Experiment, launcher: str) -> bool:
+def _needs_hold(experiment: Experiment, launcher: str) -> bool:
     """Whether the launcher at this path is submitted held: others could exchange it while sbatch reads it.
 
     A script that asks Slurm for its own path has its launcher in EXP/evalmon, and sbatch opens that by its path. What
@@ -276,23 +270,25 @@ def _is_held_first(experiment: Experiment, launcher: str) -> bool:
     return scripts.is_by_path(launcher) and next(exposed(experiment.root), None) is not None
 
 
-def _release(slurm: Slurm, job_id: JobId, launcher: bytes, *, stays_held: bool) -> str:
+def _release_or_cancel(slurm: Slurm, job_id: JobId, launcher: bytes, options: Sequence[str]) -> str:
     """Release the job if Slurm has spooled this launcher, else cancel it; returns why it was cancelled, or "".
 
-    `stays_held`: the user wants it held.
+    A job that the user wants held, by the script or `options`, stays held.
 
     Raises:
         SlurmUnavailableError: Slurm does not answer; the job is held still.
     """
+    script_options = read_head(launcher.decode(errors="surrogateescape")).options
+    stays_held = "hold" in in_effect(script_options, slurm.environ, options)
     spooled = slurm.batch_script(job_id)
     if isinstance(spooled, Failure):
-        _give_up_for_now(job_id, spooled)
+        _raise_if_no_news(job_id, spooled)
         why = f"Slurm does not show its script ({spooled.line})"
     elif spooled.rstrip("\n") == launcher.decode(errors="replace").rstrip("\n"):
         failure = None if stays_held else slurm.release(job_id)
         if failure is None:
             return ""
-        _give_up_for_now(job_id, failure)
+        _raise_if_no_news(job_id, failure)
         why = f"it cannot be released ({failure.line})"
     else:
         why = "somebody exchanged its script while sbatch read it"
@@ -300,6 +296,6 @@ def _release(slurm: Slurm, job_id: JobId, launcher: bytes, *, stays_held: bool) 
     return f"job {job_id} was cancelled before it ran: {why}"
 
 
-def _give_up_for_now(job_id: JobId, failure: Failure) -> None:
+def _raise_if_no_news(job_id: JobId, failure: Failure) -> None:
     if failure.kind is Kind.NO_NEWS:
         raise SlurmUnavailableError(f"job {job_id} is held until its script has been looked at ({failure.line})")

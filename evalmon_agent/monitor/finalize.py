@@ -1,4 +1,4 @@
-"""The end: the summary on disk and one ALL_COMPLETE, once every eval is over and measured."""
+"""Writes the summary and logs one ALL_COMPLETE, once every eval is over and measured."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from evalmon_agent.monitor.poll import Observer, counts
 from evalmon_agent.summary.build import build, total_time_s
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.tracking.helpers import COMPLETE, all_final
-from evalmon_agent.tracking.records import ExperimentState, HelperJob
-from evalmon_agent.tracking.wanted import unmeasured
+from evalmon_agent.tracking.monitor_jobs import COMPLETE, all_final
+from evalmon_agent.tracking.owed import unmeasured
+from evalmon_agent.tracking.records import ExperimentState, MonitorJob
 
 
 def is_ready(state: ExperimentState) -> bool:
@@ -42,14 +42,14 @@ def finalize(observer: Observer) -> ExperimentState:
     def change(state: ExperimentState, now: float) -> list[list[str]]:
         if is_complete(state) or not is_ready(state):
             return []
-        state.completion = HelperJob(state.completion.job_id if state.completion else None, COMPLETE)
+        state.completion = MonitorJob(state.completion.job_id if state.completion else None, COMPLETE)
         state.completions += 1
         return [blocks.all_complete(now, counts(state), total_time_s=total_time_s(state))]
 
     # The summary of complete evals stands before the log says that it does.
     snapshot = state_file.load(observer.experiment)
     if snapshot is not None and is_ready(snapshot) and not is_complete(snapshot):
-        snapshot.completion = HelperJob(None, COMPLETE)
+        snapshot.completion = MonitorJob(None, COMPLETE)
         write_summary(observer.experiment, snapshot, observer=observer)
     return observer.transact(change)
 
@@ -70,5 +70,5 @@ def write_summary(experiment: Experiment, state: ExperimentState, *, observer: O
 
 def verdict_line(summary: Summary) -> str:
     """The outcome in a few words, as a job name: `evalmon: 6 ok, 2 failed`."""
-    found = ", ".join(f"{number} {verdict}" for verdict, number in summary.verdicts.items() if number)
-    return f"evalmon: {found or 'no evals'}"
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in summary.verdicts.items() if number)
+    return f"evalmon: {counts or 'no evals'}"

@@ -9,9 +9,9 @@ from evalmon_agent.jobs.monitor_jobs import submit_monitor_job
 from evalmon_agent.monitor.poll import Observed
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.tracking.helpers import has_completion_job
-from evalmon_agent.tracking.timing import hand_over_at, last_moment
-from evalmon_agent.tracking.waiting import starved_by
+from evalmon_agent.tracking.alerts import starved_by
+from evalmon_agent.tracking.monitor_jobs import has_completion_job
+from evalmon_agent.tracking.schedule import hand_over_at, last_moment
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 

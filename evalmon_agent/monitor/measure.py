@@ -1,4 +1,4 @@
-"""Captures how efficient each attempt was: from seff once it has ended, a second time later, then from accounting.
+"""Captures how efficient each attempt was: asks seff once it has ended, a second time later, then accounting.
 
 Nothing here waits: an attempt that has no figures yet is left for a later step, so no poll is held up.
 """
@@ -19,8 +19,8 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.facts import Measurement
+from evalmon_agent.tracking.owed import Unmeasured
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.wanted import Unmeasured
 from evalmon_agent.words.job_id import parse_job_id
 
 Key = tuple[str, str, float | None, int | None]
@@ -61,16 +61,16 @@ class Measurer:
 
         `final`: wait no longer, and leave out seff where accounting has the figures.
         """
-        found = []
+        measurements = []
         for owed in unmeasured:
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
                 evidence = collect(self.session.experiment, owed, self._reader, slurm=self.session.slurm)
                 name, job_id, submitted_at, restart = owed.key
-                found.append(Measurement(name, job_id, submitted_at, figures, evidence, restart))
+                measurements.append(Measurement(name, job_id, submitted_at, figures, evidence, restart))
             if clock() >= until:
                 break
-        return found
+        return measurements
 
     def next_at(self, unmeasured: Iterable[Unmeasured]) -> float | None:
         """When the next step may bring something; None if nothing is owed."""

@@ -1,4 +1,4 @@
-"""One poll, the same in every home: sidecar, completion job, `status` and `report` call it.
+"""Makes one poll, the same for the sidecar, the completion job, `status` and `report`.
 
 Is a poll due? (lock, look, mark, unlock) -> ask Slurm (no lock held) -> lock, load, fold, save, append the
 log, unlock. The state is saved with the blocks that are to be logged, then they are appended: whoever loads
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from evalmon_agent.experiment import heartbeat as heartbeat_file
+from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
+from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat, Role
 from evalmon_agent.experiment.lock import locked
 from evalmon_agent.experiment.state import Held
@@ -23,19 +26,21 @@ from evalmon_agent.files.append import complete, cut_torn, size_of
 from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
-from evalmon_agent.monitor import notices
-from evalmon_agent.monitor.ask import Answers, ask, read_local
-from evalmon_agent.monitor.event_blocks import blocks_of
+from evalmon_agent.monitor import log_blocks
+from evalmon_agent.monitor.log_blocks import blocks_of
 from evalmon_agent.monitor.unlock import locked_on_proof
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
-from evalmon_agent.tracking.helpers import take_presence
+from evalmon_agent.slurm.failures import Failure, Kind
+from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer
+from evalmon_agent.tracking.fold import Tracker
+from evalmon_agent.tracking.monitor_jobs import update_presence
+from evalmon_agent.tracking.owed import Unmeasured, unmeasured
 from evalmon_agent.tracking.records import ExperimentState, Outbox
 from evalmon_agent.tracking.registry import Entry
-from evalmon_agent.tracking.wanted import Unmeasured, unmeasured
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 Block = list[str]
@@ -124,7 +129,7 @@ class Observer:
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
             held = self._hold(now)
-            self._save(held, [*notices.set_aside(held, now), *change(held.state, now)])
+            self._save(held, [*log_blocks.set_aside(held, now), *change(held.state, now)])
             return held.state
 
     def last_word(self, new: Sequence[Block]) -> None:
@@ -178,11 +183,11 @@ class Observer:
             return Facts(accounts=answers.facts.accounts) if held is asked else answers.facts, answers.entries
 
         def polled(held: Held, now: float) -> list[Block]:
-            new = notices.outage(held.state, failure, now, alert_after=self.settings.alert_after)
+            new = log_blocks.outage(held.state, failure, now, alert_after=self.settings.alert_after)
             if answers.facts.queue is not None:
-                take_presence(held.state, answers.facts.queue)
-                new += notices.unreported(held.tracker, now, poll_interval_s=self.settings.poll_interval)
-                new += notices.stuck(held.tracker, now, poll_interval_s=self.settings.poll_interval)
+                update_presence(held.state, answers.facts.queue)
+                new += log_blocks.unreported(held.tracker, now, poll_interval_s=self.settings.poll_interval)
+                new += log_blocks.stuck(held.tracker, now, poll_interval_s=self.settings.poll_interval)
                 new.append(blocks.status_check(now, counts(held.state)))
             return new
 
@@ -203,10 +208,10 @@ class Observer:
             facts, entries = facts_for(held)
             held.tracker.take(facts)
             events = held.tracker.events(lost_after_s=self.settings.lost_after)
-            ours = notices.helpers(held, entries, self.experiment, now)
+            ours = log_blocks.helpers(held, entries, self.experiment, now)
             poll = polled(held, now) if polled is not None else []
             happened = blocks_of(events, held.state, self.experiment, now=now)
-            self._save(held, [*notices.set_aside(held, now), *before, *poll, *happened, *ours])
+            self._save(held, [*log_blocks.set_aside(held, now), *before, *poll, *happened, *ours])
             return held.state
 
     def _current(self) -> Held | None:
@@ -251,6 +256,63 @@ class Observer:
 
 def counts(state: ExperimentState) -> Counter[State]:
     """How many evals are in each state."""
-    found = Counter(ev.state for name, ev in state.evals.items() if name not in state.waiting)
-    found[State.UNSUBMITTED] = len(state.waiting)
-    return found
+    by_state = Counter(ev.state for name, ev in state.evals.items() if name not in state.waiting)
+    by_state[State.UNSUBMITTED] = len(state.waiting)
+    return by_state
+
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The facts, the registry's entries, and the question that failed, if one did."""
+
+    facts: Facts
+    entries: Sequence[Entry]
+    failure: Failure | None = None
+
+
+def read_local(experiment: Experiment, tracker: Tracker) -> tuple[Facts, list[Entry]]:
+    """What the files of the experiment say beyond what the state has; Slurm is not asked."""
+    entries = experiment.ledger.entries()
+    facts = Facts(
+        registrations=tracker.registrations(entries),
+        reports=list(reports.changed(experiment.jobs, tracker.state.reported)),
+    )
+    return facts, entries
+
+
+def ask(
+    experiment: Experiment, slurm: Slurm, tracker: Tracker, *, lost_after_s: float, clock: Clock = time.time
+) -> Answers:
+    """One squeue for all, and one sacct (per IDS_PER_CALL) for those that are gone from it.
+
+    `tracker` takes in all of it but sacct's answers: only then is it known whom to ask about.
+    """
+    local, entries = read_local(experiment, tracker)
+    asked_at = clock()
+    answer = slurm.queue()
+    failure = answer if isinstance(answer, Failure) else None
+    queue = None if isinstance(answer, Failure) else QueueAnswer(asked_at, answer.rows)
+    tracker.take(Facts(local.registrations, local.reports, queue))
+    accounts: list[AccountAnswer] = []
+    job_ids = tracker.jobs_to_account(lost_after_s=lost_after_s)
+    for start in range(0, len(job_ids), IDS_PER_CALL):
+        account = _account(slurm, job_ids[start : start + IDS_PER_CALL], asked_at=clock())
+        if isinstance(account, Failure):
+            failure = failure or account
+            break
+        accounts.append(account)
+    return Answers(Facts(local.registrations, local.reports, queue, accounts), entries, failure)
+
+
+def _account(slurm: Slurm, job_ids: Sequence[JobId], *, asked_at: float) -> AccountAnswer | Failure:
+    if not slurm.has("sacct"):
+        return AccountAnswer(asked_at, frozenset(job_ids), (), disabled=True)
+    answer = slurm.account(job_ids)
+    if isinstance(answer, Failure):
+        if answer.kind is Kind.ACCOUNTING_DISABLED:
+            return AccountAnswer(asked_at, frozenset(job_ids), (), disabled=True)
+        return answer
+    return AccountAnswer(asked_at, frozenset(job_ids), answer.jobs)

@@ -1,4 +1,4 @@
-"""How busy are the GPUs now: RESOURCE_STATUS of each running eval, from the end of its CSV, and how far it is."""
+"""Writes RESOURCE_STATUS of each running eval: its GPUs, from the end of its CSV, and its progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def resource_blocks(
     state: ExperimentState, settings: Settings, *, now: float, progress: Mapping[str, EvalResult]
 ) -> list[list[str]]:
     """One block for each running eval whose CSV has numbers that are not stale; no file is no block."""
-    found = []
+    new = []
     files = OwnedFiles(os.geteuid())
     for ev in state.evals.values():
         if ev.state is not State.RUNNING or ev.output_dir is None:
@@ -32,7 +32,7 @@ def resource_blocks(
             continue
         if tick.utilization_pct is None or tick.memory_used_mib is None or not tick.memory_total_mib:
             continue
-        found.append(
+        new.append(
             blocks.resource_status(
                 now,
                 ev.name,
@@ -42,4 +42,4 @@ def resource_blocks(
                 so_far=progress.get(ev.name),
             )
         )
-    return found
+    return new

@@ -1,4 +1,4 @@
-"""How a long-running program of ours is asked to stop: a signal is remembered, and ends every wait at once."""
+"""Lets a long-running program stop in order: a signal is remembered, and ends every wait at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes away a lock that a dead node left, on Slurm's word that its holder's job is over, never by age."""
+"""Releases a lock that a dead node left, once Slurm says that its holder's job is over; never by age."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit_monitor_job
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
-from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.slurm.squeue import SqueueAnswer
+from evalmon_agent.tracking.facts import QueueAnswer
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
 
@@ -38,8 +39,8 @@ def start_monitor_jobs(
     `sidecar`: what became of one that was submitted before.
     """
     observer = Observer(session, role="command")
-    state = observer.observe_once(at_least_s=0).state
-    alive = _alive(session.slurm, otherwise=_ours(state))
+    observed = observer.observe_once(at_least_s=0)
+    state, alive = observed.state, _alive(observed.queue, observed.state)
     waiting_for = active_jobs(session.experiment, state)
     old = state.completion.job_id if state.completion is not None else None
     if not waiting_for and not state.waiting:
@@ -56,7 +57,9 @@ def start_monitor_jobs(
 def start_sidecar(session: Session, *, mode: Mode) -> MonitorJobReport:
     """The sidecar before the last of many evals: where the site takes no more, it has a place, and submits the rest."""
     state = Observer(session, role="command").record()
-    return _sidecar(session, state, _alive(session.slurm, otherwise=_ours(state)), mode=mode)
+    queue = session.slurm.queue()
+    alive = _alive(None if isinstance(queue, Failure) else queue, state)
+    return _sidecar(session, state, alive, mode=mode)
 
 
 def _completion(
@@ -93,14 +96,9 @@ def _sidecar(session: Session, state: ExperimentState, alive: frozenset[JobId], 
     return MonitorJobReport("submitted", outcome.job_id)
 
 
-def _alive(slurm: Slurm, *, otherwise: frozenset[JobId]) -> frozenset[JobId]:
-    """The ids of all jobs that are not over; `otherwise`, where Slurm does not tell: none may be submitted twice."""
-    answer = slurm.queue()
-    if isinstance(answer, Failure):
-        return otherwise
-    return frozenset(row.job_id for row in answer.rows if row.goes_on)
-
-
-def _ours(state: ExperimentState) -> frozenset[JobId]:
-    monitor_jobs = (state.sidecar, state.completion)
-    return frozenset(job.job_id for job in monitor_jobs if job is not None and job.job_id is not None)
+def _alive(queue: QueueAnswer | SqueueAnswer | None, state: ExperimentState) -> frozenset[JobId]:
+    """All jobs that are not over; where squeue gave no answer, our own ones: none may be submitted twice."""
+    if queue is None:
+        jobs = (state.sidecar, state.completion)
+        return frozenset(job.job_id for job in jobs if job is not None and job.job_id is not None)
+    return frozenset(row.job_id for row in queue.rows if row.goes_on)

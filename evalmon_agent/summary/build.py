@@ -14,18 +14,19 @@ from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
-from evalmon_agent.tracking.case import case_of, exit_of
-from evalmon_agent.tracking.helpers import COMPLETE
-from evalmon_agent.tracking.path import ending, slurm_says
+from evalmon_agent.tracking.alerts import action_for, pending
+from evalmon_agent.tracking.monitor_jobs import COMPLETE
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport
+from evalmon_agent.tracking.timeline import ending, slurm_says
 from evalmon_agent.tracking.verdict import (
     LogSays,
     Verdict,
+    end_of_attempt,
+    exit_of,
     says,
     verdict,
     witnesses_agree,
 )
-from evalmon_agent.tracking.waiting import action_for, pending
 from evalmon_agent.words.states import ACTIVE, State
 
 VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
@@ -142,7 +143,7 @@ def _diagnosis(ev: Eval, attempt: Attempt, log: LogSays) -> Diagnosis | None:
     evidence = attempt.evidence
     if evidence is not None and evidence.diagnosis is not None:
         return evidence.diagnosis
-    return None if attempt.has_run else diagnose(case_of(attempt, state=ev.state))
+    return None if attempt.has_run else diagnose(end_of_attempt(attempt, state=ev.state))
 
 
 def _queue_s(attempt: Attempt) -> float | None:

@@ -1,12 +1,168 @@
-"""Finds evals that need a person; each reason is told once per job. Pure."""
+"""Finds the evals that need a person: those that wait for what may never come, or run without a report. Pure.
+
+Slurm's pending reasons are those of `job_reason_string` (slurm_protocol_defs.c, job_state_reason.c), 18.08 to 26.05.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 
-from evalmon_agent.tracking.records import Eval
-from evalmon_agent.tracking.waiting import stuck_for
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
 from evalmon_agent.words.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A kind of reason: for how many polls it may stand before it is told, and what to do then."""
+
+    pattern: re.Pattern[str]
+    polls: float
+    action: str
+
+
+def _wait(polls: float, pattern: str, action: str) -> Wait:
+    return Wait(re.compile(pattern, re.IGNORECASE), polls, action)
+
+
+# How long each may stand, in polls of a minute: what can never start is told soon, what may pass later.
+_NEVER, _HELD, _DOWN, _FULL = 4.8, 9.8, 29.8, 59.8
+
+# The first that matches counts. Not here: what comes and goes by itself (Priority, Resources, Dependency, BeginTime,
+# JobArrayTaskLimit, limits per user or account on jobs, CPUs, nodes and memory), and what we do not know.
+_WAITS = (
+    _wait(
+        _HELD,
+        r"launch failed requeued held|JobLaunchFailure|user env retrieval failed",
+        "Slurm could not start it on its node; look at the node (scontrol show node), then: scontrol release {job}",
+    ),
+    _wait(
+        _HELD,
+        r"job requeued in held state|requeue.*h[eo]ld|JobHoldMaxRequeue|MaxRequeue|special.?exit",
+        "It was requeued and is held back; once the cause is mended: scontrol release {job}",
+    ),
+    _wait(_HELD, r"JobHeldUser", "It is held; to let it start: scontrol release {job}"),
+    _wait(_HELD, r"JobHeldAdmin|Held", "An administrator holds it; ask them, or: scancel {job}"),
+    _wait(_NEVER, r"DependencyNeverSatisfied", "What it waits for failed; scancel {job}, and submit it again without"),
+    _wait(
+        _NEVER,
+        r"PartitionTimeLimit",
+        "It asks for more time than the partition gives; scontrol update JobId={job} TimeLimit=..., or move it",
+    ),
+    _wait(
+        _NEVER,
+        r"PartitionNodeLimit",
+        "It asks for more (or fewer) nodes than the partition gives; scancel {job}, submit it with a number that fits",
+    ),
+    _wait(
+        _NEVER,
+        r"BadConstraints|NodeConfig|node configuration is not available",
+        "No node can give what it asks for (constraint, memory, gres); scancel {job}, submit it with what sinfo -a has",
+    ),
+    _wait(
+        _NEVER,
+        r"InvalidAccount|AccountNotAllowed",
+        "Its account may not be used there; scontrol update JobId={job} Account=...",
+    ),
+    _wait(_NEVER, r"InvalidQOS|QOSNotAllowed", "Its QOS may not be used there; scontrol update JobId={job} QOS=..."),
+    _wait(
+        _NEVER,
+        r"(?:QOS|Assoc)\w*(?:PerJob|MaxWallDuration|NotSatisfied|Min(?:Cpu|Node|Mem|GRES|BB|Billing|Lic))",
+        "One job may not have so much (or little); scancel {job}, and submit it within the limit",
+    ),
+    _wait(
+        _NEVER, r"BurstBufferOperation|DeadLine|SystemFailure", "It will not start any more; scancel {job}, submit anew"
+    ),
+    _wait(
+        _DOWN,
+        r"ReqNodeNotAvail|Nodes required for job are DOWN|NodeDown|FrontEndDown",
+        "Its nodes are down, drained or reserved (sinfo -aR); wait, or widen its partition or constraint",
+    ),
+    _wait(
+        _DOWN,
+        r"PartitionDown|PartitionInactive",
+        "Its partition takes no jobs now (sinfo -a); wait, or use another one",
+    ),
+    _wait(_DOWN, r"Reservation", "Its reservation has not begun, or is gone (scontrol show reservation)"),
+    _wait(_DOWN, r"Licenses", "Its licences are in use or do not exist (scontrol show licenses)"),
+    _wait(
+        _FULL,
+        r"(?:QOS|Assoc)Grp\w*|QOSUsageThreshold|(?:QOS|Assoc)\w*(?:Minutes|RunMin)\w*|AssociationTimeLimit|QOSTimeLimit",
+        "The limit that your group shares is used up; wait, or ask whoever manages the account",
+    ),
+)
+
+# What a sidecar takes itself: a job, a CPU, a node, memory, of the user or of a group.
+_TAKEN_BY_US = re.compile(
+    r"(?:QOS|Assoc)?(?:Max|Grp)(?:Submit)?(?:Jobs?|Cpus?|Nodes?|Mem(?:ory)?)\w*|QOSJobLimit|AssociationJobLimit",
+    re.IGNORECASE,
+)
+_OF_ONE_JOB = re.compile(r"PerJob|Minutes|RunMin", re.IGNORECASE)
+
+_HELD_BY = "held:"
+
+
+def base(reason: str) -> str:
+    """The reason without its particulars: `ReqNodeNotAvail, UnavailableNodes:n1` is the same with other nodes."""
+    return reason.partition(",")[0].replace("_", " ").strip()
+
+
+def action_for(reason: str, job_id: str) -> str | None:
+    """What to do about a pending reason; None for one that passes by itself, or that we do not know."""
+    wait = _wait_of(reason)
+    return None if wait is None else wait.action.format(job=job_id)
+
+
+def newly_stuck(evals: Iterable[Eval], *, now: float, poll_interval_s: float) -> list[tuple[Eval, str]]:
+    """Those whose reason has stood for long enough, with it verbatim."""
+    stuck = []
+    for ev in evals:
+        wait = stuck_for(ev)
+        if wait is not None and ev.latest is not None and now - ev.latest.queue_at >= wait.polls * poll_interval_s:
+            stuck.append((ev, ev.latest.queue_reason))
+    return stuck
+
+
+def stuck_for(ev: Eval) -> Wait | None:
+    """Why it waits, if that may last and nobody was told so yet."""
+    attempt = pending(ev)
+    if attempt is None or not attempt.queue_reason or told_as(attempt.queue_reason) in ev.jobs[-1].alerted:
+        return None
+    return _wait_of(attempt.queue_reason)
+
+
+def told_as(reason: str) -> str:
+    """The name under which it is kept that a person was told of this reason."""
+    return _HELD_BY + base(reason)
+
+
+def starved_by(state: ExperimentState) -> str | None:
+    """The limit for which evals wait while none of them runs: a sidecar that counts in it may be what they wait for."""
+    active = [ev for ev in state.evals.values() if not ev.final]
+    if any(ev.state in {State.RUNNING, State.SUSPENDED} for ev in active):
+        return None
+    reasons = (attempt.queue_reason for ev in active if (attempt := pending(ev)) is not None)
+    return next((reason for reason in reasons if _is_taken_by_us(reason)), None)
+
+
+@lru_cache(maxsize=1024)
+def _is_taken_by_us(reason: str) -> bool:
+    return _TAKEN_BY_US.fullmatch(base(reason)) is not None and _OF_ONE_JOB.search(reason) is None
+
+
+def pending(ev: Eval) -> Attempt | None:
+    """The latest attempt, if squeue shows it waiting."""
+    attempt = None if ev.final or not ev.jobs or ev.jobs[-1].missing_at is not None else ev.latest
+    return attempt if attempt is not None and attempt.queue_state is State.PENDING else None
+
+
+@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
+def _wait_of(reason: str) -> Wait | None:
+    return next((wait for wait in _WAITS if wait.pattern.search(base(reason))), None)
+
 
 UNREPORTED = "unreported"
 _POLLS = 1.8

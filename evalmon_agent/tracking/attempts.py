@@ -96,17 +96,17 @@ def pairs(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: JobF
     `attempts` by Submit, `reports` by restart.
     """
     matched = _matched(attempts, reports, facts)
-    found: list[Pair] = []
-    done = 0
+    in_order: list[Pair] = []
+    placed = 0
     waiting: list[JobReport] = []
     for number, report in enumerate(reports):
         if number not in matched:
             waiting.append(report)
             continue
-        found += _merged(attempts[done : matched[number]], waiting)
-        found.append((attempts[matched[number]], report))
-        done, waiting = matched[number] + 1, []
-    return [*found, *_merged(attempts[done:], waiting)]
+        in_order += _merged(attempts[placed : matched[number]], waiting)
+        in_order.append((attempts[matched[number]], report))
+        placed, waiting = matched[number] + 1, []
+    return [*in_order, *_merged(attempts[placed:], waiting)]
 
 
 def _matched(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: JobFacts) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""What the outside told us: the facts that the fold takes in, already parsed."""
+"""The records that a fold takes in (facts, already parsed) and that it returns (events)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.records import Evidence, JobReport
+from evalmon_agent.tracking.records import Attempt, Evidence, JobReport
 from evalmon_agent.tracking.registry import Registration
+from evalmon_agent.tracking.timeline import Witness
 from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.states import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +75,28 @@ class Facts:
     queue: QueueAnswer | None = None
     accounts: Sequence[AccountAnswer] = ()
     measurements: Sequence[Measurement] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An eval went from one state to the next; `at` is when, if anybody knows, `witness` who tells of an end."""
+
+    name: str
+    job_id: JobId
+    previous: State
+    current: State
+    at: float | None
+    attempt: Attempt | None
+    witness: Witness | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The figures of an attempt that ran and ended are known, or known to be unknown."""
+
+    name: str
+    job_id: JobId
+    attempt: Attempt
+
+
+Event = Transition | Measured

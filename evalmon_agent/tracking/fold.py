@@ -14,24 +14,32 @@ import msgspec
 
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import may_need_a_person
-from evalmon_agent.tracking.attempts import align
-from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer, SelfReport
-from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
-from evalmon_agent.tracking.path import LIVE, Step, is_final, steps
-from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
-from evalmon_agent.tracking.registry import Entry, Registration, registrations
-from evalmon_agent.tracking.take import (
+from evalmon_agent.tracking.apply import (
+    apply_account,
+    apply_queue,
+    apply_registration,
+    apply_report,
     registration_of,
     reporter,
-    take_account,
-    take_queue,
-    take_registration,
-    take_report,
     was_missing_too_early,
 )
-from evalmon_agent.tracking.unlogged import unlogged
-from evalmon_agent.tracking.wanted import Unmeasured, ids_to_account, in_order, owed_by
+from evalmon_agent.tracking.attempts import align
+from evalmon_agent.tracking.facts import (
+    AccountAnswer,
+    Event,
+    Facts,
+    Measured,
+    Measurement,
+    QueueAnswer,
+    SelfReport,
+    Transition,
+)
+from evalmon_agent.tracking.log_diff import unlogged
+from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
+from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, owed_by
+from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
+from evalmon_agent.tracking.registry import Entry, Registration, registrations
+from evalmon_agent.tracking.timeline import LIVE, Step, is_final, steps
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -112,13 +120,16 @@ class Tracker:
         self._measurements += facts.measurements
 
     def jobs_to_account(self, *, lost_after_s: float) -> list[JobId]:
-        """The ids to ask sacct about, as far as is known now; `events` then counts what it says as said before."""
+        """The ids to ask sacct about, by what was taken in so far. Nothing is settled by this."""
         ids = {job_id for name, owed in self._to_account.items() if name not in self._unsettled for job_id in owed}
         for ev in self._unsettled.values():
-            was_final = ev.final
-            self._derive(ev, lost_after_s=lost_after_s)
-            ids.update(ids_to_account(ev))
-            ev.final = was_final
+            # Reports are laid beside attempts anew only once sacct's answer is there, so here in a copy.
+            has_reports = any(attempt.report is not None for job in ev.jobs for attempt in job.attempts)
+            preview = msgspec.json.decode(msgspec.json.encode(ev), type=Eval) if has_reports and not ev.final else ev
+            before = ev.state, ev.final
+            self._derive(preview, lost_after_s=lost_after_s)
+            ids.update(ids_to_account(preview))
+            ev.state, ev.final = before
         return in_order(ids)
 
     def events(self, *, lost_after_s: float) -> list[Event]:
@@ -164,7 +175,7 @@ class Tracker:
         else:
             self.touch(before)
         jobs = len(before.jobs) if before is not None else 0
-        ev, job = take_registration(self.state, fact)
+        ev, job = apply_registration(self.state, fact)
         self.touch(ev)
         if len(ev.jobs) > jobs:
             self.index.add(ev, job)
@@ -187,7 +198,7 @@ class Tracker:
             tracked = self._register(registration)
         self.state.reported[report.source] = report.version
         self.touch(tracked[0])
-        take_report(*tracked, report)
+        apply_report(*tracked, report)
 
     def _take_queue(self, answer: QueueAnswer) -> None:
         """Only of evals whose rows changed, or that are not what these rows make of them, is there anything to take."""
@@ -200,7 +211,7 @@ class Tracker:
         for ev in evals.values():
             self.touch(ev)
             self._active.difference_update((ev.name, job.job_id) for job in ev.jobs)
-        self._active |= take_queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
+        self._active |= apply_queue(self.index, rows, evals.values(), asked_at=answer.asked_at)
 
     def _concerned(self, rows: Sequence[SqueueRow]) -> dict[str, Eval]:
         """The restless evals and those with other rows than before, and all that share an id with one of them."""
@@ -218,7 +229,7 @@ class Tracker:
         for job_id in {*answer.asked, *(row.job_id for row in answer.jobs)}:
             for ev, _ in self.index.of(job_id):
                 self.touch(ev)
-        take_account(self.index, answer)
+        apply_account(self.index, answer)
 
     def _take_measurement(self, fact: Measurement) -> Iterator[Event]:
         ev = self.state.evals.get(fact.name)
@@ -280,11 +291,11 @@ def _changed(before: Sequence[SqueueRow], after: Sequence[SqueueRow]) -> Iterato
     """The rows that are new or gone. What did not change is the same object."""
     if before is after:
         return
-    known, there = {id(row) for row in before}, {id(row) for row in after}
-    gone = {id(row): row for row in before if id(row) not in there}
+    known_ids, ids = {id(row) for row in before}, {id(row) for row in after}
+    gone = {id(row): row for row in before if id(row) not in ids}
     by_id = {row.job_id: row for row in gone.values()}
     for row in after:
-        if id(row) in known:
+        if id(row) in known_ids:
             continue
         earlier = by_id.get(row.job_id)
         if earlier is not None and row.state in LIVE and replace(row, elapsed_s=earlier.elapsed_s) == earlier:

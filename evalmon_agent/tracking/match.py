@@ -60,8 +60,8 @@ class JobIndex:
         if submitted_at is None:
             return None
         for ev, job in self.of(row.job_id):
-            known = any(attempt.submitted_at == submitted_at for attempt in job.attempts)
-            if known or not _is_anothers_row(job, row, submitted_at):
+            is_known = any(attempt.submitted_at == submitted_at for attempt in job.attempts)
+            if is_known or not _is_anothers_row(job, row, submitted_at):
                 return ev, job
         return None
 
@@ -115,13 +115,13 @@ def _is_anothers_row(job: Job, row: SacctJob, submitted_at: float) -> bool:
 def is_borne(bearers: Iterable[Tracked], submitted_at: float) -> bool:
     """Whether one of these, who bear or bore one id, is the job with this Submit."""
     for ev, job in bearers:
-        known = [attempt.submitted_at for attempt in job.attempts]
-        if not ev.final or not known or None in known or max(s for s in known if s is not None) >= submitted_at:
+        submits = [attempt.submitted_at for attempt in job.attempts]
+        if not ev.final or not submits or None in submits or max(s for s in submits if s is not None) >= submitted_at:
             return True
     return False
 
 
 def _is_before(job: Job, submitted_at: float) -> bool:
     """Whether this Submit lies before our sbatch: before its time, and before the first Submit that is ours."""
-    known = [a.submitted_at for a in job.attempts if a.submitted_at is not None]
-    return submitted_at < min([job.registered_at - CLOCK_SLACK_S, *known])
+    submits = [a.submitted_at for a in job.attempts if a.submitted_at is not None]
+    return submitted_at < min([job.registered_at - CLOCK_SLACK_S, *submits])

@@ -1,4 +1,4 @@
-"""What is known of an experiment: the records of state.json. Times are epoch seconds, unknown is None.
+"""Defines the records of state.json: all that is known of an experiment. Times are epoch seconds, unknown is None.
 
 `gc=False`: trees without cycles, of which 5,000 evals make 20,000; the collector's walks were a quarter of a poll.
 """
@@ -176,7 +176,7 @@ class Waiting(Struct, omit_defaults=True):
     script: str
 
 
-class HelperJob(Struct, omit_defaults=True):
+class MonitorJob(Struct, omit_defaults=True):
     """A job of ours: the sidecar, or the completion job with its status.
 
     `alive`: whether squeue showed it as not over when it was last asked; None: not asked since it was submitted.
@@ -221,8 +221,8 @@ class ExperimentState(Struct, omit_defaults=False):
     experiment: str
     schema: int = SCHEMA
     generation: int = 0
-    sidecar: HelperJob | None = None
-    completion: HelperJob | None = None
+    sidecar: MonitorJob | None = None
+    completion: MonitorJob | None = None
     evals: dict[str, Eval] = field(default_factory=dict)
     outage: Outage | None = None
     outbox: Outbox | None = None

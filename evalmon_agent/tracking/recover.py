@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.logbook.read import Block, transition
-from evalmon_agent.tracking.records import ExperimentState, HelperJob, Logged, Recovered
+from evalmon_agent.tracking.records import ExperimentState, Logged, MonitorJob, Recovered
 
 
 def recover(state: ExperimentState, log: Iterable[Block]) -> frozenset[str]:
@@ -28,5 +28,5 @@ def recover(state: ExperimentState, log: Iterable[Block]) -> frozenset[str]:
             complete = True
     state.recovered = recovered
     if complete:
-        state.completion = HelperJob(status="complete")
+        state.completion = MonitorJob(status="complete")
     return frozenset(completion_jobs)

@@ -1,4 +1,4 @@
-"""Says what is on record of each submission: the registry's lines, and the entries that follow from them. Pure.
+"""Defines the registry's lines, and derives from them what is on record of each submission. Pure.
 
 Before each sbatch an intent with a token is on record, after it an acceptance or a refusal; the token travels
 in the path of the submitted script, so a killed submitter is resolved by looking for it. What has to wait for
@@ -280,9 +280,9 @@ class Registration:
     submitted_at: float | None = None
 
 
-def registrations(found: Iterable[Entry]) -> list[Registration]:
+def registrations(entries: Iterable[Entry]) -> list[Registration]:
     """The evals that Slurm accepted or that were adopted, an array's tasks one by one."""
-    return [r for entry in found if entry.is_eval for r in _of(entry)]
+    return [r for entry in entries if entry.is_eval for r in _of(entry)]
 
 
 def _of(entry: Entry) -> list[Registration]:

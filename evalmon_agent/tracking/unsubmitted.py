@@ -11,11 +11,11 @@ from evalmon_agent.words.eval_names import task_name
 
 def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
     """The submission that counts for each eval: the last that Slurm took, that is on its way, or that waits."""
-    found: dict[Name, Entry] = {}
+    counting: dict[Name, Entry] = {}
     for entry in entries:
         if entry.accepted is not None or entry.is_open or entry.is_waiting:
-            found.update(dict.fromkeys(entry.submission.names, entry))
-    return found
+            counting.update(dict.fromkeys(entry.submission.names, entry))
+    return counting
 
 
 def waiting(entries: Sequence[Entry]) -> list[Entry]:
@@ -46,12 +46,12 @@ def last_begun_at(entries: Iterable[Entry]) -> float | None:
     return max((e.at for e in entries if e.is_eval and e.has_begun), default=None)
 
 
-def take_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
+def update_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
     """Set `waiting` and `on_their_way` to what the registry says."""
     state.on_their_way = sum(entry.is_open and entry.is_eval for entry in entries)
-    known = state.waiting
+    before = state.waiting
     state.waiting = {
-        eval_name(name): known.get(eval_name(name)) or Waiting(since=e.planned.at, script=e.submission.script)
+        eval_name(name): before.get(eval_name(name)) or Waiting(since=e.planned.at, script=e.submission.script)
         for e in unsubmitted(entries)
         for name in e.submission.names
         if e.planned is not None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from evalmon_agent.tracking.path import slurm_says
-from evalmon_agent.tracking.records import Eval, JobReport
+from evalmon_agent.evidence.diagnosis.records import AttemptEnd, UnopenedFile
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.tracking.records import Attempt, Eval, JobReport
+from evalmon_agent.tracking.timeline import slurm_says
 from evalmon_agent.words.states import TERMINAL, State
 
 Verdict = Literal["ok", "failed", "suspect", "active"]
@@ -43,14 +45,14 @@ def witnesses_agree(ev: Eval) -> bool | None:
     return agree(slurm_says(attempt), attempt.report) if ev.final and attempt is not None else None
 
 
-def agree(said: State | None, report: JobReport | None) -> bool | None:
+def agree(state: State | None, report: JobReport | None) -> bool | None:
     """Whether Slurm's word on an attempt's end and the job's own are of one kind: success, or none.
 
     Which status or signal it was may differ: Slurm folds the one, and ends the other by itself.
     """
-    if report is None or not report.ended or said not in TERMINAL:
+    if report is None or not report.ended or state not in TERMINAL:
         return None
-    return (report.exit_code == 0) == (said is State.COMPLETED)
+    return (report.exit_code == 0) == (state is State.COMPLETED)
 
 
 def says(report: JobReport | None) -> str | None:
@@ -60,3 +62,60 @@ def says(report: JobReport | None) -> str | None:
     if report.signal is not None:
         return f"signal {report.signal}"
     return f"exit {report.exit_code}" if report.exit_code is not None else "started"
+
+
+# ESLURMD_IO_ERROR (slurm_errno.h): a file of --output, --error or --input could not be opened. An exit code keeps seven
+# bits of it, as a signal: `0:53`.
+_IO_ERROR = 4021 % 128
+
+_ENDED_ITSELF = frozenset({State.COMPLETED, State.FAILED})
+
+
+def end_of_attempt(
+    attempt: Attempt,
+    *,
+    state: State | None = None,
+    printed: str = "",
+    result: EvalResult | None = None,
+    expects_log: bool = False,
+    unopened: UnopenedFile | None = None,
+) -> AttemptEnd:
+    """The case of one attempt; `state`: where Slurm's own word is not the last one (LOST)."""
+    last_state = state or slurm_says(attempt)
+    exit_code, signal = exit_of(attempt, last_state)
+    report = attempt.report
+    elapsed_s = attempt.elapsed_s if attempt.elapsed_s is not None or report is None else report.elapsed_s
+    return AttemptEnd(
+        state=last_state,
+        exit_code=exit_code,
+        signal=signal,
+        elapsed_s=elapsed_s,
+        time_limit_s=attempt.time_limit_s,
+        cancelled_by=None if attempt.cancelled_by is None else _who(attempt.cancelled_by),
+        output=printed,
+        result=result,
+        expects_log=expects_log,
+        unopened=unopened,
+    )
+
+
+def was_not_started(attempt: Attempt) -> bool:
+    """Whether Slurm could not open the job's output or input, and so did not start its script."""
+    return attempt.report is None and slurm_says(attempt) is State.FAILED and attempt.signal == _IO_ERROR
+
+
+def exit_of(attempt: Attempt, state: State | None) -> tuple[int | None, int | None]:
+    """Exit status and signal. The report decides: Slurm up to 25.05 folds status 137 into signal 9.
+
+    Slurm's `0:0` is an exit status only where the job ended by itself: it prints that for TIMEOUT and the like too.
+    """
+    if attempt.report is not None and attempt.report.ended:
+        return attempt.report.exit_code, attempt.report.signal
+    if state not in _ENDED_ITSELF and not attempt.exit_code and not attempt.signal:
+        return None, None
+    # What a signal ended has no exit status, and least of all 0.
+    return (None if attempt.signal and not attempt.exit_code else attempt.exit_code), attempt.signal
+
+
+def _who(uid: int) -> str:
+    return "root: an administrator, or Slurm itself" if uid == 0 else f"user {uid}"

@@ -26,7 +26,7 @@ HARMLESS = [name for name in ALL if name.startswith("harmless--")]
 FAILURES = [name for name in ALL if name not in HARMLESS]
 
 
-def case_of(name: str) -> AttemptEnd:
+def end_of_attempt(name: str) -> AttemptEnd:
     text = (FOLDER / f"{name}.txt").read_text()
     head, _, rest = text.partition("\n")
     words = head.removeprefix("#! ").split() if head.startswith("#! ") else []
@@ -55,7 +55,7 @@ def case_of(name: str) -> AttemptEnd:
 
 
 def found(name: str) -> Diagnosis:
-    diagnosis = diagnose(case_of(name))
+    diagnosis = diagnose(end_of_attempt(name))
     assert diagnosis is not None
     return diagnosis
 
@@ -72,14 +72,14 @@ def test_the_cause_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_harmless_text_explains_no_failure(name: str) -> None:
-    diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=case_of(name).output))
+    diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=end_of_attempt(name).output))
     assert diagnosis is not None
     assert diagnosis.cause == UNKNOWN, diagnosis
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_an_eval_that_went_well_is_not_diagnosed_whatever_it_printed(name: str) -> None:
-    output = case_of(name).output
+    output = end_of_attempt(name).output
     assert diagnose(AttemptEnd(state=State.COMPLETED, exit_code=0, output=output)) is None
     success = EvalResult(status="success", samples_completed=1, samples_total=1)
     assert diagnose(AttemptEnd(state=State.COMPLETED, output=output, result=success, expects_log=True)) is None
@@ -99,7 +99,7 @@ def test_every_cause_has_an_excerpt_and_every_rule_a_cause() -> None:
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_the_evidence_is_a_line_of_the_output_or_says_what_is_known(name: str) -> None:
-    case, diagnosis = case_of(name), found(name)
+    case, diagnosis = end_of_attempt(name), found(name)
     assert diagnosis.evidence is not None
     begin = re.sub(r"sk-proj-\S*| \(\w+\.py:\d+ in \w+\)$", "", diagnosis.evidence)[:40].strip()
     said = re.match(r"Slurm says|ended by signal|exit status|its log says|no log of", diagnosis.evidence)
@@ -111,7 +111,7 @@ SLURMS_OWN = re.compile(r".*error: (?:\*\*\* |Detected \d+ oom|execve)")
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in FAILURES if "deadline" not in name and SLURMS_OWN.search(case_of(name).output)]
+    "name", [name for name in FAILURES if "deadline" not in name and SLURMS_OWN.search(end_of_attempt(name).output)]
 )
 def test_where_slurm_says_why_its_line_is_the_evidence(name: str) -> None:
     assert SLURMS_OWN.match(found(name).evidence or ""), found(name)
@@ -188,13 +188,13 @@ def test_a_time_limit_is_advised_from_the_pace_of_the_samples() -> None:
 
 @pytest.mark.parametrize("state", [State.PENDING, State.RUNNING, State.SUSPENDED, State.REQUEUED, None])
 def test_what_is_not_over_is_not_diagnosed(state: State | None) -> None:
-    assert diagnose(AttemptEnd(state=state, output=case_of(FAILURES[0]).output)) is None
+    assert diagnose(AttemptEnd(state=state, output=end_of_attempt(FAILURES[0]).output)) is None
 
 
 @pytest.mark.parametrize("prefix", ["", "[rank3]: ", "3: ", "(Worker_TP1 pid=77) ", "\x1b[31m", "   0%|      | 0/3\r"])
 def test_what_launchers_print_before_a_line_hides_nothing(prefix: str) -> None:
     name = "cuda-out-of-memory--torch"
-    text = "".join(f"{prefix}{line}\n" for line in case_of(name).output.splitlines())
+    text = "".join(f"{prefix}{line}\n" for line in end_of_attempt(name).output.splitlines())
     diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=text))
     assert diagnosis is not None
     assert diagnosis.cause == "cuda-out-of-memory"
@@ -202,7 +202,7 @@ def test_what_launchers_print_before_a_line_hides_nothing(prefix: str) -> None:
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_tail_that_begins_in_the_middle_of_a_line_shows_the_same(name: str) -> None:
-    case = case_of(name)
+    case = end_of_attempt(name)
     filler = "loading weights\n" * 300
     cut = AttemptEnd(
         state=case.state,

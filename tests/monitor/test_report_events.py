@@ -11,7 +11,7 @@ from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.monitor.event_blocks import blocks_of, result_log
+from evalmon_agent.monitor.log_blocks import blocks_of, result_log
 from evalmon_agent.tracking.facts import Facts, Measurement
 from evalmon_agent.tracking.records import Eval, Evidence
 from evalmon_agent.words.states import State

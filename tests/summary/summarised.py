@@ -8,8 +8,8 @@ from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.helpers import COMPLETE
-from evalmon_agent.tracking.records import Evidence, HelperJob
+from evalmon_agent.tracking.monitor_jobs import COMPLETE
+from evalmon_agent.tracking.records import Evidence, MonitorJob
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.rows import (
@@ -74,7 +74,7 @@ def finished() -> Told:
     found.take(queue(300, row(State.COMPLETED, start=5, end=297)))
     found.take(accounts(300, account(State.COMPLETED, start=5, end=297)))
     found.take(measured(evidence=Evidence(GPU, RESULT, expects_log=True, log="/exp/slurm-123.out")))
-    found.state.completion = HelperJob(JobId("9"), COMPLETE)
+    found.state.completion = MonitorJob(JobId("9"), COMPLETE)
     return found
 
 

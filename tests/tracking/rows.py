@@ -7,8 +7,7 @@ from typing import Any
 
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.events import Event, Measured, Transition
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, QueueAnswer, SelfReport
+from evalmon_agent.tracking.facts import AccountAnswer, Event, Facts, Measured, QueueAnswer, SelfReport, Transition
 from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, JobReport
 from evalmon_agent.tracking.registry import Registration, Submission

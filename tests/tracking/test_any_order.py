@@ -31,8 +31,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.path import slurm_says
 from evalmon_agent.tracking.records import Attempt, Eval
+from evalmon_agent.tracking.timeline import slurm_says
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import (
     EPOCH,

@@ -14,7 +14,7 @@ from evalmon_agent.logbook.blocks import (
 )
 from evalmon_agent.logbook.read import blocks
 from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.records import ExperimentState, HelperJob, Logged, Recovered
+from evalmon_agent.tracking.records import ExperimentState, Logged, MonitorJob, Recovered
 from evalmon_agent.tracking.recover import recover
 from evalmon_agent.words.states import State
 from tracking.rows import JOB, NAME, T, Told, account, accounts, queue, registered, row
@@ -107,7 +107,7 @@ def test_each_job_of_a_retried_eval_gets_its_own_lines_back() -> None:
 def test_an_end_that_was_logged_is_the_end() -> None:
     end = all_complete(T, {State.FAILED: 1}, total_time_s=60)
     found = recovered(STARTED, FAILED, end)
-    assert (HelperJob(status="complete"), 1) == (found.state.completion, found.state.completions)
+    assert (MonitorJob(status="complete"), 1) == (found.state.completion, found.state.completions)
 
 
 def test_an_end_after_which_something_happened_is_none() -> None:

@@ -19,7 +19,7 @@ from evalmon_agent.tracking.registry import (
     entries,
     registrations,
 )
-from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, take_waiting, waiting
+from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, update_waiting, waiting
 from evalmon_agent.words.states import State
 
 SUBMISSION = Submission("r/a", "/exp/r/eval/a.slurm", token="p")
@@ -76,13 +76,13 @@ def test_there_are_those_that_are_not_known_to_be_over_an_arrays_tasks_one_by_on
 def test_the_state_keeps_since_when_and_forgets_why_with_the_last_one() -> None:
     state = ExperimentState("/exp", waiting_for="a limit")
     array = Planned(Submission("r/x", "/x", tasks=(0, 1), token="x"), 11.0)
-    take_waiting(state, entries([PLANNED, array]))
+    update_waiting(state, entries([PLANNED, array]))
     assert {"r/a": 10.0, "r/x[0]": 11.0, "r/x[1]": 11.0} == {name: one.since for name, one in state.waiting.items()}
     assert "a limit" == state.waiting_for
     # One that is on its way may come back: its submitter may die.
-    take_waiting(state, entries([PLANNED, INTENT]))
+    update_waiting(state, entries([PLANNED, INTENT]))
     assert ["r/a"] == list(state.waiting)
-    take_waiting(state, entries([PLANNED, INTENT, TAKEN, array, Withdrawn("x", 12.0)]))
+    update_waiting(state, entries([PLANNED, INTENT, TAKEN, array, Withdrawn("x", 12.0)]))
     assert ({}, None) == (state.waiting, state.waiting_for)
 
 

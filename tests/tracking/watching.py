@@ -11,15 +11,14 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures, from_self
 from evalmon_agent.logbook.blocks import BlockKind, join
 from evalmon_agent.logbook.read import blocks
-from evalmon_agent.monitor.event_blocks import blocks_of
+from evalmon_agent.monitor.log_blocks import blocks_of
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import may_need_a_person
-from evalmon_agent.tracking.events import Event
-from evalmon_agent.tracking.facts import Facts, Measurement, QueueAnswer
+from evalmon_agent.tracking.facts import Event, Facts, Measurement, QueueAnswer
 from evalmon_agent.tracking.fold import Tracker, fold
+from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, unmeasured
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.recover import recover
-from evalmon_agent.tracking.wanted import Unmeasured, ids_to_account, in_order, unmeasured
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import Cluster
 

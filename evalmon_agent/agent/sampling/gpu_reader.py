@@ -9,7 +9,7 @@ from typing import Any
 from evalmon_agent.words.csv_columns import NO_VALUE, GpuColumn
 
 from .gpu_rows import Device, Reading
-from .nvml import FailedError, LostError, NoValueError, Nvml
+from .nvml import FailedError, NoValueError, Nvml, NvmlCallError
 
 _MIB = 1024 * 1024
 _ACTIVITY = (GpuColumn.GRAPHICS_ACTIVITY_PCT, GpuColumn.SM_ACTIVITY_PCT, GpuColumn.TENSOR_ACTIVITY_PCT)
@@ -35,7 +35,7 @@ class GpuReader:
     for GPM, and the energy of a GPU is not that of one of its slices.
 
     Raises:
-        NoValueError, LostError, FailedError: it gives no handle.
+        NvmlCallError: it gives no handle.
     """
 
     def __init__(self, nvml: Nvml, device: Device) -> None:
@@ -60,7 +60,7 @@ class GpuReader:
         """Take note of the memory used now, and of the utilization before the driver forgets it.
 
         Raises:
-            NoValueError, LostError, FailedError: as they say.
+            NvmlCallError: as its kinds say.
         """
         self._memory_max = max(self._memory_max, self._memory().used)
         if not self._has_activity and time.monotonic() - self._fetched_s >= _SAMPLES_EVERY_S:
@@ -162,7 +162,7 @@ class SampleMean:
         """Take the samples that have come since the last call out of the driver's buffer.
 
         Raises:
-            NoValueError, LostError, FailedError: as they say; FailedError also where there is no new sample.
+            NvmlCallError: as its kinds say; FailedError also where there is no new sample.
         """
         before_us = self._last_us
         kind, samples = self._nvml.ask("nvmlDeviceGetSamples", self._gpu, self._sort, before_us)
@@ -183,7 +183,7 @@ class SampleMean:
         """The mean of the samples since the last call; "[N/A]" at the first, and where the buffer has lost too many.
 
         Raises:
-            NoValueError, LostError, FailedError: as they say.
+            NvmlCallError: as its kinds say.
         """
         try:
             self.fetch()
@@ -234,7 +234,7 @@ class GpmActivity:
         "[N/A]" at the first call, and where there is no GPM.
 
         Raises:
-            NoValueError, LostError, FailedError: as they say.
+            NvmlCallError: as its kinds say.
         """
         if self._is_supported is None:
             self._prepare()
@@ -246,7 +246,7 @@ class GpmActivity:
         before, now = self._samples
         try:
             self._take(now)
-        except (NoValueError, LostError, FailedError):
+        except NvmlCallError:
             self._start_over()
             raise
         self._samples = [now, before]
@@ -282,7 +282,7 @@ class GpmActivity:
         for sample in samples:
             try:
                 self._nvml.ask("nvmlGpmSampleFree", sample)
-            except (NoValueError, LostError, FailedError):
+            except NvmlCallError:
                 self._is_supported = False
 
 

@@ -14,7 +14,7 @@ from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn
 from . import gpu_rows, job_gpus
 from .gpu_reader import GpuReader
 from .gpu_rows import Device, GpuTick, Reading
-from .nvml import FailedError, LostError, NoValueError, Nvml, NvmlMissingError
+from .nvml import FailedError, LostError, Nvml, NvmlCallError, NvmlMissingError
 
 # A lost GPU is looked for again so often.
 LOOK_AGAIN_AFTER_S = 300.0
@@ -129,7 +129,7 @@ class NvmlSource:
                 if is_lost:
                     continue
                 reading = dict.fromkeys(GpuColumn, str(lost))
-            except (FailedError, NoValueError) as error:
+            except NvmlCallError as error:
                 tick.miss(error.__cause__ or error)
                 continue
             tick.add(gpu_rows.row(device, reading, at))
@@ -138,7 +138,7 @@ class NvmlSource:
     def look(self) -> None:
         """The memory used, and what the driver's buffers would lose until the next tick."""
         for reader in self._readers.values():
-            with suppress(NoValueError, LostError, FailedError):  # the next tick says so
+            with suppress(NvmlCallError):  # the next tick says so
                 reader.look()
 
     def _reader(self, device: Device) -> GpuReader:
@@ -156,7 +156,7 @@ class NvmlSource:
         if len(self._lost_until_s) == self.count and time.monotonic() >= min(self._lost_until_s.values()):
             try:
                 self._nvml.restart()
-            except (NoValueError, LostError, FailedError) as error:
+            except NvmlCallError as error:
                 tick.troubles.append(f"NVML does not start again: {error.__cause__ or error}")
 
 

@@ -19,15 +19,19 @@ class NvmlMissingError(Exception):
     """NVML cannot be used on this node; the message says why."""
 
 
-class NoValueError(Exception):
+class NvmlCallError(Exception):
+    """A call did not give what was asked for."""
+
+
+class NoValueError(NvmlCallError):
     """This device has no such figure; the message is the cell that says so."""
 
 
-class LostError(Exception):
+class LostError(NvmlCallError):
     """The device is gone; the message is the cell that says so."""
 
 
-class FailedError(Exception):
+class FailedError(NvmlCallError):
     """This call failed; the next one may not."""
 
 
@@ -57,14 +61,14 @@ class Nvml:
         }
         try:
             self.ask("nvmlInit")
-        except (NoValueError, LostError, FailedError) as error:
+        except NvmlCallError as error:
             raise NvmlMissingError(f"NVML: {error.__cause__ or error}") from error
 
     def ask(self, function: str, *arguments: object) -> Any:
         """What `function` of pynvml returns.
 
         Raises:
-            NoValueError, LostError, FailedError: as they say. NVMLError itself is unhashable and can stand for success.
+            NvmlCallError: as its kinds say. NVMLError itself is unhashable and can stand for success.
         """
         try:
             return getattr(self.module, function)(*arguments)
@@ -102,7 +106,7 @@ class Nvml:
         """The handle of a device or instance; by its UUID, for indices move when a GPU is lost.
 
         Raises:
-            NoValueError, LostError, FailedError: as they say.
+            NvmlCallError: as its kinds say.
         """
         return self.ask("nvmlDeviceGetHandleByUUID", device.uuid)
 
@@ -110,7 +114,7 @@ class Nvml:
         """Let go of NVML and take it up anew, which finds what came back.
 
         Raises:
-            NoValueError, LostError, FailedError: as they say.
+            NvmlCallError: as its kinds say.
         """
         self.ask("nvmlShutdown")
         self.ask("nvmlInit")
@@ -120,7 +124,7 @@ class Nvml:
         try:
             handle = self.ask("nvmlDeviceGetHandleByIndex", index)
             uuid = self.ask("nvmlDeviceGetUUID", handle)
-        except (NoValueError, LostError, FailedError):
+        except NvmlCallError:
             return
         yield Device(
             str(index),
@@ -152,5 +156,5 @@ class Nvml:
     def _ask_or_none(self, function: str, *arguments: object) -> Any:
         try:
             return self.ask(function, *arguments)
-        except (NoValueError, LostError, FailedError):
+        except NvmlCallError:
             return None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from evalmon_agent.files.proc import read, stat_fields
 
-from .host_usage import Usage
+from .host_usage import Usage, field
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -108,17 +108,10 @@ def io_of(pids: Iterable[int]) -> tuple[int | None, int | None]:
         if number == _PROCESSES_AT_MOST:
             return None, None
         try:
-            text = read(pid, "io").decode("ascii", "replace")
+            text = read(pid, "io").decode("ascii", "replace").replace(":", "")
         except OSError:
             continue
-        read_bytes += _bytes(text, "read_bytes")
-        written_bytes += _bytes(text, "write_bytes")
+        read_bytes += field(text, "read_bytes") or 0
+        written_bytes += field(text, "write_bytes") or 0
         is_known = True
     return (read_bytes, written_bytes) if is_known else (None, None)
-
-
-def _bytes(text: str, name: str) -> int:
-    for line in text.split("\n"):
-        if line.startswith(name + ": "):
-            return int(line[len(name) + 2 :])
-    return 0

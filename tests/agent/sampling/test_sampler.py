@@ -290,7 +290,7 @@ def test_an_nvidia_smi_that_hangs_holds_nobody_up(experiment: Experiment, world:
     path = f"{program.parent}:/usr/bin:/bin"
     _, _, rows = run_in_job(experiment, world, 3.0, LD_LIBRARY_PATH="/nowhere", PATH=path)
     assert rows == []
-    assert time.monotonic() - before < 1.5 + 2
+    assert time.monotonic() - before < 3.0 + 2
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from evalmon_agent.tracking.path import ACCOUNTING_LAG_S, ENDS, is_history_known, replaced_at
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job
+from evalmon_agent.tracking.timeline import ACCOUNTING_LAG_S, ENDS, is_history_known, replaced_at
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL
 

@@ -1,11 +1,11 @@
-"""Which jobs are ours: the sidecar and the completion job, from the registry. Pure."""
+"""Keeps what is known of the monitor jobs (sidecar job, completion job), from the registry and squeue. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from evalmon_agent.tracking.facts import QueueAnswer
-from evalmon_agent.tracking.records import Eval, ExperimentState, HelperJob
+from evalmon_agent.tracking.records import Eval, ExperimentState, MonitorJob
 from evalmon_agent.tracking.registry import Entry, What
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL
@@ -18,11 +18,11 @@ WAITS = "waits"
 """Refused as long as so many jobs are there."""
 
 
-def take_helpers(state: ExperimentState, entries: Sequence[Entry]) -> None:
+def update_monitor_jobs(state: ExperimentState, entries: Sequence[Entry]) -> None:
     """Set `sidecar` and `completion` to the latest that Slurm took; evals active again reopen a completion."""
     sidecar = _latest(entries, "sidecar")
     if sidecar is not None and (state.sidecar is None or state.sidecar.job_id != sidecar):
-        state.sidecar = HelperJob(job_id=sidecar)
+        state.sidecar = MonitorJob(job_id=sidecar)
     _take_completion(state, entries)
     completion = state.completion
     are_over = not state.waiting and all(map(_looks_over, state.evals.values()))
@@ -36,7 +36,7 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
     if job_id is None and not refusals:
         return
     if state.completion is None:
-        state.completion = HelperJob()
+        state.completion = MonitorJob()
     completion = state.completion
     refused = WAITS if refusals and refusals[-1].waits else REFUSED
     is_news = completion.job_id != job_id or completion.status not in {SUBMITTED, STOPPED, refused}
@@ -50,12 +50,12 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
 
 def _is_due_again(entries: Sequence[Entry]) -> bool:
     """Whether the one that was to follow the last completion job found no room."""
-    said = (e for e in reversed(entries) if e.submission.what == "completion" and (e.accepted or e.refused))
-    last = next(said, None)
+    answered = (e for e in reversed(entries) if e.submission.what == "completion" and (e.accepted or e.refused))
+    last = next(answered, None)
     return last is not None and last.accepted is None and last.refused is not None and last.refused.waits
 
 
-def take_presence(state: ExperimentState, answer: QueueAnswer) -> None:
+def update_presence(state: ExperimentState, answer: QueueAnswer) -> None:
     """Which of our own jobs squeue shows as not over: whoever asks next need not ask Slurm again."""
     ours = {helper.job_id for helper in (state.sidecar, state.completion) if helper is not None}
     active = {row.job_id for row in answer.rows if row.job_id in ours and row.goes_on}
@@ -107,4 +107,4 @@ def _looks_over(ev: Eval) -> bool:
 def _latest(entries: Sequence[Entry], what: What) -> JobId | None:
     """The job that Slurm took last. One that is being submitted, or was refused, does not make it forgotten."""
     accepted = (entry.accepted for entry in reversed(entries) if entry.submission.what == what)
-    return next((found.job_id for found in accepted if found is not None), None)
+    return next((acceptance.job_id for acceptance in accepted if acceptance is not None), None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evalmon_agent.tracking.path import Step
 from evalmon_agent.tracking.records import Logged
+from evalmon_agent.tracking.timeline import Step
 from evalmon_agent.words.states import State
 
 Key = tuple[str, State]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.alerts import may_need_a_person
+from evalmon_agent.tracking.alerts import action_for, may_need_a_person, newly_stuck, starved_by, told_as
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.waiting import action_for, newly_stuck, starved_by, told_as
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, row, told
 

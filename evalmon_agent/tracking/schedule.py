@@ -1,4 +1,4 @@
-"""When is the next thing due: intervals, back-off and the hand-over of a sidecar. Pure."""
+"""Computes when the next poll and a sidecar's hand-over are due. Pure."""
 
 from __future__ import annotations
 

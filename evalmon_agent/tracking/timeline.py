@@ -1,4 +1,4 @@
-"""Which states did an eval go through: its path, derived anew from all facts, so their order never matters."""
+"""Derives the states that an eval went through from all facts, so that their order never matters. Pure."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def is_history_known(job: Job, attempt: Attempt) -> bool:
     submitted_at = attempt.submitted_at
     if job.token is None or submitted_at is None or submitted_at <= job.registered_at + FIRST_SUBMIT_S:
         return True
-    told = attempt.account_state is not None or job.answered_at >= submitted_at + ACCOUNTING_LAG_S
-    return told or job.no_accounting
+    has_answered = attempt.account_state is not None or job.answered_at >= submitted_at + ACCOUNTING_LAG_S
+    return has_answered or job.no_accounting
 
 
 def slurm_says(attempt: Attempt) -> State | None:

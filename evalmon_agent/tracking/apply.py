@@ -1,26 +1,27 @@
-"""What does one fact change: a registration, a job's report, an answer of squeue's or sacct's.
+"""Applies one observation (registration, self-report, answer of squeue or sacct) to the state. Pure.
 
-Each fact is kept so that a later look gives the same whatever came first. An attempt's state only goes forward
+Each is kept so that a later look gives the same whatever came first. An attempt's state only goes forward
 (pending, running, ended), whatever the clocks say; times decide only where nothing else can, and there a stamp
 is believed to be older than another only if it is so by less than STALE_S: more than that is a clock set back.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from evalmon_agent.figures.efficiency import from_sacct, with_limit
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking.alerts import base
 from evalmon_agent.tracking.attempts import align, put_report, reports_of
 from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, SelfReport
 from evalmon_agent.tracking.match import JobIndex, Tracked, attempt_for
-from evalmon_agent.tracking.path import ENDS, LIVE, is_history_known
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, JobReport
 from evalmon_agent.tracking.registry import Registration, Submission
-from evalmon_agent.tracking.unnamed import name_for, script_in
-from evalmon_agent.tracking.waiting import base
-from evalmon_agent.words.job_id import JobId, component_of, whole_job
+from evalmon_agent.tracking.timeline import ENDS, LIVE, is_history_known
+from evalmon_agent.words.eval_names import name_from_path, task_name
+from evalmon_agent.words.job_id import JobId, component_of, task_of, whole_job
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
@@ -33,13 +34,13 @@ MAX_SILENCE_S = 900.0
 """What one pause between two answers counts at most: longer than any back-off, and no clock set forward."""
 
 
-def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
+def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
     """The eval gets this job, unless it has it already."""
-    asked = fact.submission
-    token = asked.token or None
-    ev = state.evals.get(asked.name)
+    submission = fact.submission
+    token = submission.token or None
+    ev = state.evals.get(submission.name)
     if ev is None:
-        ev = state.evals[asked.name] = Eval(name=asked.name, job_id=fact.job_id)
+        ev = state.evals[submission.name] = Eval(name=submission.name, job_id=fact.job_id)
     job = next((j for j in ev.jobs if j.job_id == fact.job_id), None)
     if job is None:
         job = Job(fact.job_id, fact.registered_at, token, fact.submitted_at)
@@ -54,8 +55,8 @@ def take_registration(state: ExperimentState, fact: Registration) -> Tracked:
     ev.jobs.sort(key=lambda j: (j.registered_at, j.job_id))
     ev.final = False
     ev.job_id = ev.jobs[-1].job_id
-    ev.script = asked.script or ev.script
-    ev.output_dir = asked.output_dir or ev.output_dir
+    ev.script = submission.script or ev.script
+    ev.output_dir = submission.output_dir or ev.output_dir
     return ev, job
 
 
@@ -79,13 +80,13 @@ def registration_of(
     return None if name is None else Registration(Submission(name, output_dir=report.output_dir), report.job_id, first)
 
 
-def take_report(ev: Eval, job: Job, report: SelfReport) -> None:
+def apply_report(ev: Eval, job: Job, report: SelfReport) -> None:
     """What a job reported of its attempts."""
     for attempt_report in report.attempts:
         _take_attempt_report(ev, job, attempt_report)
 
 
-def take_queue(
+def apply_queue(
     index: JobIndex, rows: Iterable[SqueueRow], evals: Iterable[Eval], *, asked_at: float
 ) -> set[tuple[str, JobId]]:
     """What squeue shows of these evals' jobs, and which of them it does not show, or only as ended.
@@ -133,13 +134,13 @@ def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
     return (last.submitted_at, last.queue_state) == (row.submitted_at, row.state)
 
 
-def take_account(index: JobIndex, answer: AccountAnswer) -> None:
+def apply_account(index: JobIndex, answer: AccountAnswer) -> None:
     """sacct's answer: its rows, and that it has said all it knows of the jobs that it was asked about."""
     for row in () if answer.disabled else answer.jobs:
-        found = index.in_accounts(row)
-        if found is None or row.submitted_at is None or answer.user not in {None, row.user}:
+        tracked = index.in_accounts(row)
+        if tracked is None or row.submitted_at is None or answer.user not in {None, row.user}:
             continue
-        ev, job = found
+        ev, job = tracked
         ev.final = False
         _take_accounted(attempt_for(job, row.submitted_at), row, asked_at=answer.asked_at)
     for job_id in answer.asked:
@@ -201,7 +202,7 @@ def _take_absence(job: Job, *, asked_at: float) -> None:
 
 def _recall_suspension(ev: Eval, job: Job, attempt: Attempt, *, asked_at: float) -> None:
     """After a lost state only the log knows that the job was suspended, so that its resumption is seen as one."""
-    is_first_look = all(known.queue_state is None for known in job.attempts)
+    is_first_look = all(earlier.queue_state is None for earlier in job.attempts)
     last = ev.logged[-1] if ev.logged else None
     is_suspended = last is not None and (last.job_id, last.state) == (job.job_id, State.SUSPENDED)
     if is_suspended and is_first_look and is_history_known(job, attempt):
@@ -307,3 +308,44 @@ def _mark_superseded(job: Job, *, at: float) -> None:
     for attempt in job.attempts[:-1]:
         if attempt.superseded_at is None:
             attempt.superseded_at = at
+
+
+def name_for(state: ExperimentState, report: SelfReport, queue: QueueAnswer | None) -> str | None:
+    """The name for a job whose report has none; None while squeue has not been asked.
+
+    After a lost state it is the one that the log has. A job's name, which many jobs share, gets the job's id where
+    another eval is called so.
+    """
+    logged = _logged_name(state, report.job_id)
+    if logged is not None or queue is None:
+        return logged
+    row = next((row for row in queue.rows if row.job_id == report.job_id), None)
+    stem = _below(row, state.experiment) if row is not None else None
+    task = task_of(report.job_id)
+    if stem is not None:
+        return stem if task is None else task_name(stem, task)
+    job_name = (row.name if row is not None else report.job_name) or report.job_id
+    name = job_name if task is None else task_name(job_name, task)
+    return name if name not in state.evals else f"{name}-{report.job_id}"
+
+
+def _logged_name(state: ExperimentState, job_id: str) -> str | None:
+    logged = state.recovered.logged if state.recovered is not None else {}
+    return next(
+        (name for name, entries in logged.items() if any(entry.job_id == printable(job_id) for entry in entries)), None
+    )
+
+
+def script_in(row: SqueueRow) -> str | None:
+    """The script in a Command, before its arguments; it ends at the job's name, which it gave, or at a blank."""
+    folder, name, rest = row.command.partition(f"/{row.name}")
+    is_whole = bool(name) and rest[:1] in {"", " "}
+    script = folder + name if is_whole else row.command.partition(" ")[0]
+    return script if script.startswith("/") else None
+
+
+def _below(row: SqueueRow, root: str) -> str | None:
+    script = script_in(row)
+    if script is None or not script.startswith(root + os.sep):
+        return None
+    return name_from_path(script[len(root) + 1 :])

@@ -1,0 +1,211 @@
+"""Writes the log blocks of a poll: of each event, of Slurm's silence, of evals that need a person, of monitor jobs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from operator import is_
+
+from evalmon_agent.evidence.diagnosis.diagnose import diagnose
+from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.state import Held
+from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.files.pinned import shown
+from evalmon_agent.jobs.monitor_jobs import active_jobs
+from evalmon_agent.logbook import blocks
+from evalmon_agent.logbook.blocks import BlockKind
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.tracking.alerts import UNREPORTED, action_for, newly_stuck, newly_unreported, pending, told_as
+from evalmon_agent.tracking.facts import Event, Measured, Transition
+from evalmon_agent.tracking.fold import Tracker
+from evalmon_agent.tracking.monitor_jobs import update_monitor_jobs
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Outage
+from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.timeline import slurm_says
+from evalmon_agent.tracking.unsubmitted import update_waiting
+from evalmon_agent.tracking.verdict import agree, end_of_attempt, says
+from evalmon_agent.words.states import TERMINAL, State
+
+Block = list[str]
+_LISTED = 10
+"""Evals that one ALERT names."""
+
+
+def outage(state: ExperimentState, failure: Failure | None, now: float, *, alert_after: int) -> list[Block]:
+    """QUERY_ERROR for each failed poll, one ALERT per outage, QUERY_RECOVERED after it."""
+    if failure is None:
+        ended, state.outage = state.outage, None
+        return [] if ended is None or not ended.alerted else [_recovered(ended, now)]
+    outage = state.outage = state.outage or Outage(since=now)
+    outage.failures += 1
+    outage.error = failure.line
+    fields = {"Error": failure.line, "Action": "Nothing concluded; asking again at the next poll"}
+    new = [blocks.note(now, BlockKind.QUERY_ERROR, "Slurm gave no usable answer", fields)]
+    if outage.failures >= alert_after and not outage.alerted:
+        outage.alerted = True
+        new.append(_alert(outage, now))
+    return new
+
+
+def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
+    """One ALERT for each eval that runs without us: most likely our interpreter is not on its node."""
+    fields = {
+        "Interpreter": sys.executable,
+        "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
+    }
+    evals = newly_unreported(tracker.alertable(), now=now, poll_interval_s=poll_interval_s)
+    for ev in evals:
+        tracker.mark_alerted(ev, UNREPORTED)
+    return [
+        blocks.note(now, BlockKind.ALERT, f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
+        for ev in evals
+    ]
+
+
+def stuck(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
+    """One ALERT for each reason for which evals have been waiting for too long; a thousand tasks are one block."""
+    by_reason: dict[str, list[Eval]] = {}
+    for ev, reason in newly_stuck(tracker.alertable(), now=now, poll_interval_s=poll_interval_s):
+        tracker.mark_alerted(ev, told_as(reason))
+        by_reason.setdefault(reason, []).append(ev)
+    return [_stuck(reason, evals, now) for reason, evals in by_reason.items()]
+
+
+def _stuck(reason: str, evals: Sequence[Eval], now: float) -> Block:
+    first = evals[0]
+    subject = f"{first.name} waits: {reason}" if len(evals) == 1 else f"{len(evals)} evaluations wait: {reason}"
+    more = f" and {len(evals) - _LISTED} more" if len(evals) > _LISTED else ""
+    names = {} if len(evals) == 1 else {"Evaluations": ", ".join(ev.name for ev in evals[:_LISTED]) + more}
+    ids = " ".join(ev.job_id for ev in evals[:_LISTED])
+    since = min(attempt.queue_at for ev in evals if (attempt := pending(ev)) is not None)
+    fields = {"Job ID": ids + more, **names, "Reason": reason, "Since": blocks.stamp(since)}
+    return blocks.note(now, BlockKind.ALERT, subject, {**fields, "Action": action_for(reason, ids) or ""})
+
+
+def set_aside(held: Held, now: float) -> list[Block]:
+    """The ALERT for a state.json that could not be read."""
+    if held.set_aside is None:
+        return []
+    fields = {
+        "Set aside": shown(held.set_aside),
+        "Action": "Rebuilt from the registry, the jobs' reports, Slurm and this log; nothing is logged twice",
+    }
+    return [blocks.note(now, BlockKind.ALERT, "state.json could not be read", fields)]
+
+
+def helpers(held: Held, entries: Sequence[Entry], experiment: Experiment, now: float) -> list[Block]:
+    """Take in which jobs are ours; COMPLETION_SUBMITTED for a completion job that is new, whoever submitted it."""
+    state = held.state
+    before = state.completion.job_id if state.completion is not None else None
+    if len(entries) != len(held.entries) or not all(map(is_, entries, held.entries)):
+        update_waiting(state, entries)
+        held.entries = entries
+    update_monitor_jobs(state, [entry for entry in entries if not entry.is_eval])
+    job_id = state.completion.job_id if state.completion is not None else None
+    if job_id in {None, before} or job_id in held.logged_completions:
+        return []
+    number = len(active_jobs(experiment, state))
+    fields = {"Job ID": str(job_id), "Dependency": f"afterany on {number} job{'s' * (number != 1)}"}
+    return [blocks.note(now, BlockKind.COMPLETION_SUBMITTED, "Summary after all evaluations", fields)]
+
+
+def _recovered(ended: Outage, now: float) -> Block:
+    fields = {"Failed polls": str(ended.failures), "Since": blocks.stamp(ended.since)}
+    return blocks.note(now, BlockKind.QUERY_RECOVERED, "Slurm answers again", fields)
+
+
+def _alert(outage: Outage, now: float) -> Block:
+    fields = {
+        "Since": blocks.stamp(outage.since),
+        "Last error": outage.error,
+        "Action": "Check Slurm (sinfo); monitoring goes on and catches up when it answers",
+    }
+    return blocks.note(now, BlockKind.ALERT, f"{outage.failures} polls in a row failed", fields)
+
+
+def blocks_of(
+    events: Iterable[Event], state: ExperimentState, experiment: Experiment, *, now: float
+) -> list[list[str]]:
+    """The blocks in the order of the events."""
+    return [block for event in events for block in _blocks(event, state.evals[event.name], experiment, now=now)]
+
+
+def result_log(ev: Eval, experiment: Experiment) -> str | None:
+    """Where the eval's own logs lie, as the user's text writes it: `{run}/eval/logs/`, seen from EXP."""
+    if ev.script is None:
+        return None
+    return experiment.relative(os.path.join(os.path.dirname(ev.script), "logs")) + "/"
+
+
+def _blocks(event: Event, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:
+    if isinstance(event, Measured):
+        return _measured(event, now=now)
+    cause = _without_a_start(event, ev)
+    diagnosed = [] if cause is None else [blocks.diagnosis(now, event.name, event.job_id, cause)]
+    return [_transition(event, ev, experiment, now=now), *diagnosed]
+
+
+def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[str]:
+    if event.current not in TERMINAL:
+        return blocks.state_change(
+            now, event.name, event.job_id, previous=event.previous, current=event.current, at=event.at
+        )
+    block = blocks.state_change_terminal(
+        now,
+        event.name,
+        event.job_id,
+        previous=event.previous,
+        current=event.current,
+        at=event.at,
+        elapsed_s=_elapsed_s(event.attempt),
+        result_log=result_log(ev, experiment),
+    )
+    return [*block, *_notes(event)]
+
+
+def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
+    """Why one that never ran is over: nothing of it will be measured."""
+    if not (ev.final and event.current is ev.state and event.job_id == ev.job_id):
+        return None
+    if event.attempt is None:
+        return diagnose(AttemptEnd(state=event.current))
+    return None if event.attempt.has_run else diagnose(end_of_attempt(event.attempt, state=event.current))
+
+
+def _notes(event: Transition) -> list[str]:
+    if event.current is State.LOST:
+        forgets = (
+            "; it keeps no trace of an array's task that is cancelled before its start" if _never_ran(event) else ""
+        )
+        return [f"Note: Slurm has not known this job for longer than lost_after; how it ended is unknown{forgets}"]
+    if event.witness == "self":
+        return ["Note: from the job's own report; Slurm's accounting does not have it"]
+    report = event.attempt.report if event.attempt is not None else None
+    if agree(event.current, report) is False:
+        return [f"Note: the witnesses disagree: Slurm says {event.current}, the job itself {says(report)}"]
+    return []
+
+
+def _never_ran(event: Transition) -> bool:
+    """Whether this is an array's task that was last seen waiting [ran, 22.05: neither squeue nor sacct has it then]."""
+    return "_" in event.job_id and event.previous is State.PENDING
+
+
+def _elapsed_s(attempt: Attempt | None) -> float | None:
+    if attempt is None or attempt.elapsed_s is not None or attempt.report is None:
+        return attempt.elapsed_s if attempt is not None else None
+    return attempt.report.elapsed_s
+
+
+def _measured(event: Measured, *, now: float) -> list[list[str]]:
+    attempt = event.attempt
+    state = slurm_says(attempt) or State.COMPLETED
+    new = [blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)]
+    evidence = attempt.evidence
+    if evidence is not None and (evidence.expects_log or evidence.result is not None):
+        new.append(blocks.eval_result(now, event.name, event.job_id, evidence.result))
+    if evidence is not None and evidence.diagnosis is not None:
+        new.append(blocks.diagnosis(now, event.name, event.job_id, evidence.diagnosis))
+    return new
