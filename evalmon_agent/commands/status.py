@@ -63,8 +63,8 @@ _SHOWN_AGAIN_S = 5.0
 
 @click.command("status")
 @experiment_argument()
-@click.option("--all", "show_all", is_flag=True, help="Show every eval, also where the terminal has too few rows.")
-@click.option("--watch", is_flag=True, help="Show it again and again until all evals are over.")
+@click.option("--all", "show_all", is_flag=True, help="Show every eval, even if the terminal is too small.")
+@click.option("--watch", is_flag=True, help="Refresh the table until all evals are over.")
 @json_option
 def command(experiment: Experiment, show_all: bool, watch: bool, as_json: bool) -> None:
     """Show a table of all evals."""
