@@ -1,4 +1,4 @@
-"""What takes root, or another user: by `sudo -n`. Tests that need it are skipped where that does not work."""
+"""Runs what takes root, or another user, by `sudo -n`; tests that need it are skipped where that does not work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tests share: the folder of tests is importable, and slow ones wait for --all."""
+"""Fixtures and options for all tests: slow ones wait for --all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiments as `submit` leaves them, made without Slurm, and their logs read back."""
+"""Builds experiments as `submit` leaves them, without Slurm, and reads their logs back."""
 
 from __future__ import annotations
 

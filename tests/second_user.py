@@ -1,4 +1,4 @@
-"""Another ordinary user, of a group that both are in: what is tested is what they can do to us."""
+"""Runs commands as another ordinary user of the same group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zip files for tests, member by member, so that they can lie."""
+"""Builds zip files member by member, so that they can lie."""
 
 from __future__ import annotations
 

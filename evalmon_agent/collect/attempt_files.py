@@ -11,7 +11,7 @@ from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.diagnosis.records import UnopenedFile
 from evalmon_agent.evidence.kinds import KINDS
-from evalmon_agent.evidence.own_log import AttemptSpan, pick
+from evalmon_agent.evidence.own_log import AttemptSpan, is_printed, pick
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
 from evalmon_agent.evidence.script_text import directories, words_behind
 from evalmon_agent.experiment import scripts
@@ -151,6 +151,9 @@ def result_of(
     places, nested = _places(ev, script, job_id)
     found = reader.logs(places, nested=nested, written_since=span.started_at)
     path = pick(found.logs, span)
+    if found.incomplete is not None and (path is None or not is_printed(path, span.output)):
+        # The attempt's own may be among those that were not read.
+        return EvalResult(status=UNREADABLE, error=f"not all logs were read: {found.incomplete}")
     if path is not None:
         return to_result(found.logs[path], path=path)
     # A log that is there but cannot be read is not a missing one.

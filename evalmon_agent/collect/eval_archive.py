@@ -2,8 +2,8 @@
 
 The standard library's zipfile holds every member's name in memory at once and reads zstd from Python 3.14 on only.
 
-Promises: those of `owned`; whatever the file holds, it takes bounded time and memory: a directory of at most
-16 MiB, members of at most 8 MiB.
+Promises: those of `owned`; whatever the file holds, it takes little memory and bounded time: a directory of at most
+40 MiB (about 400,000 samples), members of at most 192 MiB.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +22,18 @@ from typing import Any
 from evalmon_agent.evidence.result import UnreadableLogError
 from evalmon_agent.files.trusted import OwnedFiles, read_at
 
-MEMBER_LIMIT_BYTES = 8 * 1024 * 1024
-_DIRECTORY_LIMIT_BYTES = 16 * 1024 * 1024
+MEMBER_LIMIT_BYTES = 192 * 1024 * 1024
+_DIRECTORY_LIMIT_BYTES = 40 * 1024 * 1024
+_PIECE_BYTES = 256 * 1024
+# What is larger is decompressed a second time.
+_KEPT_BYTES = 1024 * 1024
 
 # PKWARE's APPNOTE.TXT, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16 and 4.5.3.
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _ENTRY = struct.Struct("<4sHHHHHHIIIHHHHHII")
 _END = struct.Struct("<4sHHHHIIH")
+_LENGTHS = struct.Struct("<HHH")
+_FLAGS = struct.Struct("<H")
 _LOCATOR64 = struct.Struct("<4sIQI")
 _END64 = struct.Struct("<4sQHHIIQQQQ")
 _MAX_COMMENT_BYTES = 0xFFFF
@@ -44,10 +49,6 @@ _SAMPLE = re.compile(rb"samples/(.+_epoch_\d+)(?:/sample)?\.json", re.DOTALL)
 
 class ArchiveError(UnreadableLogError):
     """The file is no archive that we read; the message says why."""
-
-
-class _ZstdError(Exception):
-    """The data are damaged, or there is nothing here that reads them; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,17 @@ class EvalArchive:
         self._size_bytes = size_bytes
         self._members: dict[str, _Member] = {}
         names = {name.encode(): name for name in wanted}
-        samples: set[bytes] = set()
-        for raw_name, member in _entries(_directory(descriptor, size_bytes)):
+        samples: set[int] = set()  # the names' hashes: 230,000 names would take 30 MB
+        for raw_name, entry in _entries(descriptor, size_bytes):
             # Of two members with one name the last one holds.
             if name := names.get(raw_name):
-                self._members[name] = member
+                self._members[name] = _member(entry)
             elif sample := _SAMPLE.fullmatch(raw_name):
-                samples.add(sample[1])
+                samples.add(hash(sample[1]))
         self.sample_count = len(samples)
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a wanted member, whole and checked; None if there is none.
+    def read(self, name: str) -> Iterator[bytes] | None:
+        """The content of a wanted member in pieces, all of which was read and found whole; None if there is none.
 
         Raises:
             ArchiveError: it is too large, damaged, or compressed in a way that we cannot read here.
@@ -88,18 +89,28 @@ class EvalArchive:
             return None
         if max(member.compressed_bytes, member.size_bytes) > MEMBER_LIMIT_BYTES:
             raise ArchiveError(f"{name} is larger than {MEMBER_LIMIT_BYTES >> 20} MiB")
-        content = _decompressed(self._compressed(member), member.method)
-        if len(content) != member.size_bytes or zlib.crc32(content) != member.crc:
+        size_bytes = crc = 0
+        pieces: list[bytes] = []
+        for piece in self._pieces(member):
+            size_bytes, crc = size_bytes + len(piece), zlib.crc32(piece, crc)
+            if size_bytes > member.size_bytes:
+                break
+            if size_bytes <= _KEPT_BYTES:
+                pieces.append(piece)
+        if (size_bytes, crc) != (member.size_bytes, member.crc):
             raise ArchiveError(f"{name} is damaged")
-        return content
+        return iter(pieces) if size_bytes <= _KEPT_BYTES else self._pieces(member)
 
-    def _compressed(self, member: _Member) -> bytes:
+    def _pieces(self, member: _Member) -> Iterator[bytes]:
         local = read_at(self._descriptor, min(member.offset, self._size_bytes), _LOCAL.size)
         if len(local) < _LOCAL.size or local[:4] != b"PK\3\4":
             raise ArchiveError("a member is not where the directory says")
         *_, name_bytes, extra_bytes = _LOCAL.unpack(local)
         start = member.offset + _LOCAL.size + name_bytes + extra_bytes
-        return read_at(self._descriptor, start, member.compressed_bytes)
+        source = _Compressed(self._descriptor, start, member.compressed_bytes)
+        if member.method not in _METHODS:
+            raise ArchiveError(f"compressed by method {member.method}")
+        return _METHODS[member.method](source)
 
 
 @contextmanager
@@ -114,8 +125,30 @@ def open_archive(path: str | os.PathLike[str], *, files: OwnedFiles, wanted: fro
         yield EvalArchive(descriptor, size_bytes, wanted)
 
 
-def _directory(descriptor: int, size_bytes: int) -> bytes:
-    """The central directory, found from the file's end."""
+def _entries(descriptor: int, size_bytes: int) -> Iterator[tuple[bytes, bytes]]:
+    """The entries of the central directory: each one's name, and all of it."""
+    at, directory_bytes = _directory(descriptor, size_bytes)
+    end = min(at + directory_bytes, size_bytes)
+    text, begin = b"", 0
+    while True:
+        if begin + _ENTRY.size > len(text) or begin + _entry_bytes(text, begin) > len(text):
+            piece = read_at(descriptor, at, min(_PIECE_BYTES, max(end - at, 0)))
+            text, begin, at = text[begin:] + piece, 0, at + len(piece)
+            if not piece:
+                return
+            continue
+        if text[begin : begin + 4] != b"PK\1\2":
+            raise ArchiveError("its directory is damaged")
+        after = begin + _entry_bytes(text, begin)
+        name_bytes, flags = _LENGTHS.unpack_from(text, begin + 28)[0], _FLAGS.unpack_from(text, begin + 8)[0]
+        if not flags & _ENCRYPTED:
+            name_at = begin + _ENTRY.size
+            yield text[name_at : name_at + name_bytes], text[begin:after]
+        begin = after
+
+
+def _directory(descriptor: int, size_bytes: int) -> tuple[int, int]:
+    """Where the central directory begins and how long it is, found from the file's end."""
     tail_bytes = min(size_bytes, _LOCATOR64.size + _END.size + _MAX_COMMENT_BYTES)
     tail = read_at(descriptor, size_bytes - tail_bytes, tail_bytes)
     at = tail.rfind(b"PK\5\6")
@@ -131,41 +164,22 @@ def _directory(descriptor: int, size_bytes: int) -> bytes:
         *_, directory_bytes, offset = _END64.unpack(end64)
     if directory_bytes > _DIRECTORY_LIMIT_BYTES:
         raise ArchiveError(f"its directory is larger than {_DIRECTORY_LIMIT_BYTES >> 20} MiB")
-    return read_at(descriptor, min(offset, size_bytes), directory_bytes)
+    return min(offset, size_bytes), directory_bytes
 
 
-def _entries(directory: bytes) -> Iterator[tuple[bytes, _Member]]:
-    at = 0
-    while at + _ENTRY.size <= len(directory):
-        (
-            signature,
-            _,
-            _,
-            flags,
-            method,
-            _,
-            _,
-            crc,
-            compressed_bytes,
-            size_bytes,
-            name_bytes,
-            extra_bytes,
-            comment_bytes,
-            _,
-            _,
-            _,
-            offset,
-        ) = _ENTRY.unpack_from(directory, at)
-        if signature != b"PK\1\2":
-            raise ArchiveError("its directory is damaged")
-        name_at = at + _ENTRY.size
-        extra_at = name_at + name_bytes
-        at = extra_at + extra_bytes + comment_bytes
-        if flags & _ENCRYPTED:
-            continue
-        extra = directory[extra_at : extra_at + extra_bytes]
-        size_bytes, compressed_bytes, offset = _in_64_bits(extra, size_bytes, compressed_bytes, offset)
-        yield directory[name_at:extra_at], _Member(method, crc, compressed_bytes, size_bytes, offset)
+def _entry_bytes(text: bytes, begin: int) -> int:
+    name_bytes, extra_bytes, comment_bytes = _LENGTHS.unpack_from(text, begin + 28)
+    size_bytes: int = _ENTRY.size + name_bytes + extra_bytes + comment_bytes
+    return size_bytes
+
+
+def _member(entry: bytes) -> _Member:
+    _, _, _, _, method, _, _, crc, compressed_bytes, size_bytes, name_bytes, extra_bytes, *_, offset = (
+        _ENTRY.unpack_from(entry)
+    )
+    extra = entry[_ENTRY.size + name_bytes :][:extra_bytes]
+    size_bytes, compressed_bytes, offset = _in_64_bits(extra, size_bytes, compressed_bytes, offset)
+    return _Member(method, crc, compressed_bytes, size_bytes, offset)
 
 
 def _in_64_bits(extra: bytes, *values: int) -> list[int]:
@@ -181,64 +195,66 @@ def _in_64_bits(extra: bytes, *values: int) -> list[int]:
     return [fields.pop(0) if value == _IN_ZIP64 and fields else value for value in values]
 
 
-def _decompressed(data: bytes, method: int) -> bytes:
-    """At most one byte more than MEMBER_LIMIT_BYTES, which then is not the size that the directory gives."""
-    if method not in _METHODS:
-        raise ArchiveError(f"compressed by method {method}")
+class _Compressed:
+    """A part of a file, as something that decompressors read from."""
+
+    def __init__(self, descriptor: int, at: int, size_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._at = at
+        self._left = size_bytes
+
+    def read(self, size_bytes: int = _PIECE_BYTES) -> bytes:
+        piece = read_at(self._descriptor, self._at, min(size_bytes, self._left))
+        self._at += len(piece)
+        self._left -= len(piece)
+        return piece
+
+
+def _stored(source: _Compressed) -> Iterator[bytes]:
+    return iter(source.read, b"")
+
+
+def _inflated(source: _Compressed) -> Iterator[bytes]:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        return _METHODS[method](data, MEMBER_LIMIT_BYTES + 1)
-    except (zlib.error, _ZstdError) as error:
+        for compressed in iter(source.read, b""):
+            yield inflater.decompress(compressed, _PIECE_BYTES)
+            while inflater.unconsumed_tail:
+                yield inflater.decompress(inflater.unconsumed_tail, _PIECE_BYTES)
+    except zlib.error as error:
         raise ArchiveError(str(error)) from error
 
 
-def _stored(data: bytes, limit_bytes: int) -> bytes:
-    return data[:limit_bytes]
-
-
-def _inflated(data: bytes, limit_bytes: int) -> bytes:
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit_bytes)
-
-
-def _from_zstd(data: bytes, limit_bytes: int) -> bytes:
-    """All frames one after the other, of their content at most `limit_bytes`.
-
-    Raises:
-        _ZstdError: as it says.
-    """
+def _from_zstd(source: _Compressed) -> Iterator[bytes]:
+    """All frames one after the other: by Python's module from 3.14 on, before by the package zstandard."""
     name = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
     try:
         zstd = importlib.import_module(name)
     except ImportError as error:
-        raise _ZstdError(f"compressed by zstd, and the Python package {name} is missing") from error
+        raise ArchiveError(f"compressed by zstd, and the Python package {name} is missing") from error
     try:
-        return (
-            _zstd_by_stdlib(zstd, data, limit_bytes)
-            if name != "zstandard"
-            else _zstd_by_package(zstd, data, limit_bytes)
-        )
+        yield from _zstd_by_package(zstd, source) if name == "zstandard" else _zstd_by_stdlib(zstd, source)
     except zstd.ZstdError as error:
-        raise _ZstdError(f"damaged: {error}") from error
+        raise ArchiveError(f"damaged: {error}") from error
 
 
-def _zstd_by_stdlib(zstd: Any, data: bytes, limit_bytes: int) -> bytes:
-    options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LIMIT_LOG2}
-    content = b""
-    while data and len(content) < limit_bytes:
-        frame = zstd.ZstdDecompressor(options=options)
-        content += frame.decompress(data, limit_bytes - len(content))
-        data = frame.unused_data
-    return content
-
-
-def _zstd_by_package(zstandard: Any, data: bytes, limit_bytes: int) -> bytes:
+def _zstd_by_package(zstandard: Any, source: _Compressed) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LIMIT_LOG2)
-    with decompressor.stream_reader(data, read_across_frames=True) as reader:
-        content: bytes = reader.read(limit_bytes)
-        return content
+    with decompressor.stream_reader(source, read_across_frames=True) as reader:
+        yield from iter(lambda: reader.read(_PIECE_BYTES), b"")
 
 
-_METHODS: dict[int, Callable[[bytes, int], bytes]] = {
-    0: _stored,
-    zlib.DEFLATED: _inflated,
-    _ZSTD_METHOD: _from_zstd,
-}
+def _zstd_by_stdlib(zstd: Any, source: _Compressed) -> Iterator[bytes]:
+    options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LIMIT_LOG2}
+    compressed = source.read()
+    while compressed:
+        frame = zstd.ZstdDecompressor(options=options)
+        while not frame.eof:
+            yield frame.decompress(compressed, _PIECE_BYTES)
+            compressed = source.read() if frame.needs_input else b""
+            if frame.needs_input and not compressed:
+                return  # cut off: its size and checksum tell
+        compressed = frame.unused_data or source.read()
+
+
+_METHODS = {0: _stored, zlib.DEFLATED: _inflated, _ZSTD_METHOD: _from_zstd}

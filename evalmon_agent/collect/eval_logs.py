@@ -1,7 +1,8 @@
 """Reads the logs of evals in some directories, each as far as it says how its eval went.
 
 Promises: no exception for what lies there, at most `budget_s` (but for a file system that does not answer), at most
-64 MB, and nothing is written. Only what belongs to the owner of the files is read, or listed behind links.
+64 MB, and nothing is written. Only what belongs to the owner of the files is read, or listed behind links. Where time
+runs out, or there are too many files, `FoundLogs.incomplete` says so.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES, EvalArchive, open_archive
+from evalmon_agent.collect.eval_archive import EvalArchive, open_archive
 from evalmon_agent.evidence.kinds import KINDS
 from evalmon_agent.evidence.kinds.kind import Kind
 from evalmon_agent.evidence.result import EvalLog, UnreadableLogError
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles, read_at
 
+_PIECE_BYTES = 256 * 1024
+_TEXT_LIMIT_BYTES = 1024**3
 _PEEK_BYTES = 4096
-_FILES_AT_MOST = 100
-_ENTRIES_AT_MOST = 10_000
-_NESTED_AT_MOST = 100
-_KNOWN_AT_MOST = 10_000
+_ENTRIES_AT_MOST = 50_000
+_NESTED_AT_MOST = 1000
+_KNOWN_AT_MOST = 20_000
 # The file server's clock may differ from ours by as much.
 _MTIME_SLACK_S = 3600.0
 
@@ -34,6 +36,12 @@ class FoundLogs:
 
     logs: dict[str, EvalLog] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    incomplete: str | None = None
+    """Why not all that may be a log was looked at; None if it was."""
+
+
+class _NoTimeError(UnreadableLogError):
+    """The budget of time is used up."""
 
 
 class LogReader:
@@ -62,22 +70,25 @@ class LogReader:
         """The logs in these directories that were written after a time, newest first.
 
         In those that are `nested` as well, the ones right below are looked at, too. `written_since` is in epoch
-        seconds, with an hour of slack: it only saves reading what is surely older. Of files without end, the 100
-        newest are read.
+        seconds, with an hour of slack: it only saves reading what is surely older.
         """
-        places = dict.fromkeys([*directories, *(below for place in nested for below in self._below(place))])
+        found = FoundLogs()
+        places = dict.fromkeys([*directories, *(below for place in nested for below in self._below(place, found))])
         since = written_since - _MTIME_SLACK_S
-        files = sorted((one for one in {*self._files(places)} if one[0] >= since), reverse=True)
+        files = sorted((file for file in {*self._files(places, found)} if file[0] >= since), reverse=True)
         # Others could leave any number of files there: those take no place from the owner's.
         for _, path, _, uid in files:
             if not self.files.is_owned(uid):
                 self.files.pass_over(path, uid)
-        found = FoundLogs()
-        for modified_at, path, size_bytes, _ in [one for one in files if self.files.is_owned(one[3])][:_FILES_AT_MOST]:
+        owned = [file for file in files if self.files.is_owned(file[3])]
+        for number, (modified_at, path, size_bytes, _) in enumerate(owned):
             try:
                 log = self._log(path, modified_at, size_bytes)
             except ForeignError:
                 continue
+            except _NoTimeError:
+                found.incomplete = f"no time left after {number} of {len(owned)} files"
+                break
             except (UnreadableLogError, OSError) as error:
                 # Of a file that is no archive nobody knows whether it would have been a log.
                 if _kinds_of_archive(path):
@@ -90,29 +101,39 @@ class LogReader:
     def _log(self, path: str, modified_at: float, size_bytes: int) -> EvalLog | None:
         key = (path, modified_at, size_bytes)
         if key not in self._read:
-            if self.is_out_of_time:
-                raise UnreadableLogError("no time left to read it")
+            self._check_time()
             try:
-                self._read[key] = read_log(path, self.files)
+                log = read_log(path, self.files, on_piece=self._check_time)
+            except _NoTimeError:
+                raise
             except UnreadableLogError as error:
                 self._read[key] = error
+            else:
+                if self.is_out_of_time:
+                    return log  # another time its samples may be counted
+                self._read[key] = log
         known = self._read[key]
         if isinstance(known, UnreadableLogError):
             raise known
         return known
 
-    def _below(self, directory: str) -> Iterator[str]:
+    def _check_time(self) -> None:
+        if self.is_out_of_time:
+            raise _NoTimeError("no time left to read it")
+
+    def _below(self, directory: str, found: FoundLogs) -> Iterator[str]:
         names: list[str] = []
         with suppress(OSError), self.files.scan(directory) as entries:
             for entry in entries:
                 if len(names) >= _NESTED_AT_MOST or self.is_out_of_time:
+                    found.incomplete = f"more than {len(names)} directories below {directory}"
                     break
                 is_hidden = entry.name.startswith(".")
                 if not is_hidden and _is_utf8(entry.name) and entry.is_dir(follow_symlinks=False):
                     names.append(os.path.join(directory, entry.name))
         yield from names
 
-    def _files(self, directories: Iterable[str]) -> Iterator[tuple[float, str, int, int]]:
+    def _files(self, directories: Iterable[str], found: FoundLogs) -> Iterator[tuple[float, str, int, int]]:
         """Time of the last change, path, size and owner of what may be a log."""
         seen = 0
         for directory in directories:
@@ -120,6 +141,7 @@ class LogReader:
                 for entry in entries:
                     seen += 1
                     if seen > _ENTRIES_AT_MOST or self.is_out_of_time:
+                        found.incomplete = f"more than {seen - 1} files"
                         return
                     if _may_be_log(entry.name):
                         with suppress(OSError):
@@ -139,8 +161,8 @@ def _is_utf8(name: str) -> bool:
     return name == name.encode(errors="replace").decode()
 
 
-def read_log(path: str, files: OwnedFiles) -> EvalLog | None:
-    """One log; None if no kind of eval that is known wrote it.
+def read_log(path: str, files: OwnedFiles, *, on_piece: Callable[[], None] = lambda: None) -> EvalLog | None:
+    """One log; None if no kind of eval that is known wrote it. `on_piece` is called for each piece of its text.
 
     Raises:
         UnreadableLogError: an archive that is none, is damaged, is too large, or needs zstandard; also one that is
@@ -149,9 +171,9 @@ def read_log(path: str, files: OwnedFiles) -> EvalLog | None:
     """
     for kind in _kinds_of_archive(path):
         with open_archive(path, files=files, wanted=kind.members) as archive:
-            return kind.read(_Archive(path, archive))
+            return kind.read(_Archive(path, archive, on_piece))
     with files.open(path) as (descriptor, _):
-        file = _Text(path, descriptor)
+        file = _Text(path, descriptor, on_piece)
         peeked = file.peek()
         kinds = (kind for kind in KINDS if kind.files.fullmatch(file.name) and kind.begin.match(peeked))
         return next((log for kind in kinds if (log := kind.read(file)) is not None), None)
@@ -165,36 +187,49 @@ class _File:
     """What the kinds see of a file (`evidence.kinds.kind.LogFile`)."""
 
     sample_count: int | None = None
+    modified_at = 0.0
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, on_piece: Callable[[], None]) -> None:
         self.name = os.path.basename(path)
-        self.modified_at = 0.0
+        self._on_piece = on_piece
 
-    def text(self) -> bytes:
-        return b""
+    def text(self) -> Iterator[bytes]:
+        return iter(())
 
-    def member(self, name: str) -> bytes | None:  # noqa: ARG002 - the protocol's
+    def member(self, name: str) -> Iterator[bytes] | None:  # noqa: ARG002 - the protocol's
         return None
+
+    def _timed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._on_piece()
+            yield piece
 
 
 class _Text(_File):
-    def __init__(self, path: str, descriptor: int) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, descriptor: int, on_piece: Callable[[], None]) -> None:
+        super().__init__(path, on_piece)
         self._descriptor = descriptor
         self.modified_at = os.fstat(descriptor).st_mtime
 
     def peek(self) -> bytes:
         return read_at(self._descriptor, 0, _PEEK_BYTES)
 
-    def text(self) -> bytes:
-        return read_at(self._descriptor, 0, MEMBER_LIMIT_BYTES)
+    def text(self) -> Iterator[bytes]:
+        return self._timed(self._pieces())
+
+    def _pieces(self) -> Iterator[bytes]:
+        for at in range(0, _TEXT_LIMIT_BYTES, _PIECE_BYTES):
+            if not (piece := read_at(self._descriptor, at, _PIECE_BYTES)):
+                return
+            yield piece
 
 
 class _Archive(_File):
-    def __init__(self, path: str, archive: EvalArchive) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, archive: EvalArchive, on_piece: Callable[[], None]) -> None:
+        super().__init__(path, on_piece)
         self._archive = archive
         self.sample_count = archive.sample_count
 
-    def member(self, name: str) -> bytes | None:
-        return self._archive.read(name)
+    def member(self, name: str) -> Iterator[bytes] | None:
+        pieces = self._archive.read(name)
+        return None if pieces is None else self._timed(pieces)

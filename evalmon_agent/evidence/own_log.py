@@ -36,13 +36,27 @@ def pick(logs: Mapping[str, EvalLog], span: AttemptSpan) -> str | None:
     4. If one job evaluated several things, the worst of them says how it went: error, cancelled, started, success.
     """
     candidates = {path: log for path, log in logs.items() if _is_within(log, span)}
-    printed = "".join(span.output.split())  # long paths are wrapped at 80 columns
-    named = {path: log for path, log in candidates.items() if path.rpartition("/")[2] in printed}
+    printed = _unwrapped(span.output)
+    named = {path: log for path, log in candidates.items() if _name(path) in printed}
     of_task = {path: log for path, log in candidates.items() if _task_name(log.task) == _task_name(span.task)}
     newest: dict[str, str] = {}
     for path, log in sorted((named or of_task or candidates).items(), key=lambda item: _age(*item)):
         newest[log.subject] = path
     return min(reversed(newest.values()), key=lambda path: _WORST_FIRST.index(logs[path].status), default=None)
+
+
+def is_printed(path: str, output: str) -> bool:
+    """Whether a job's output names this log."""
+    return _name(path) in _unwrapped(output)
+
+
+def _unwrapped(output: str) -> str:
+    """Long paths are wrapped at 80 columns."""
+    return "".join(output.split())
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _is_within(log: EvalLog, span: AttemptSpan) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,6 +21,7 @@ UNREADABLE = "unreadable"
 
 SCORES_AT_MOST = 1000
 _NAME_LIMIT = 200
+_ARGUMENTS_LIMIT_BYTES = 8 * 1024
 _LARGEST = sys.float_info.max
 
 
@@ -37,15 +40,26 @@ class EvalLog:
     task: str | None
     model: str | None
     subject: str
-    """Digest of task, model and arguments: two logs of one subject are two tries at the same thing."""
+    """Digest of task, model and the arguments of both: two logs of one subject are two tries at the same thing."""
     samples_completed: int | None
     """Those that ended without an error; while it runs, and after a kill, those that are in the log."""
     samples_total: int | None
     """All that were asked for."""
-    scores: Mapping[str, float] = field(default_factory=dict)
-    """`scorer/metric` to value."""
+    samples_limited: int | None = None
+    """Those that a limit (of messages, tokens, time) stopped."""
+    samples_failed: int | None = None
+    """Those that ended in an error."""
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    """`scorer/metric` to value; None for what is not a number. Empty: not scored."""
     error: str | None = None
     """The message of the error that ended it, at most 2000 characters."""
+    eval_id: str | None = None
+    """Its own; a copy and a log that was scored again keep it."""
+    task_id: str | None = None
+    """The same in all attempts at one eval (eval-retry, eval-set)."""
+    task_args: Mapping[str, Any] | None = None
+    model_args: Mapping[str, Any] | None = None
+    """None if it does not tell them, or they are longer than 8 KiB."""
 
 
 class EvalResult(Struct, frozen=True, kw_only=True):
@@ -54,7 +68,7 @@ class EvalResult(Struct, frozen=True, kw_only=True):
     status: str
     samples_completed: int | None = None
     samples_total: int | None = None
-    scores: dict[str, float] = {}
+    scores: dict[str, float | None] = {}
     error: str | None = None
     log: str | None = None
 
@@ -94,6 +108,16 @@ def as_mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def as_arguments(text: object) -> Mapping[str, Any] | None:
+    """The JSON object that the text is, unless it is long."""
+    if not isinstance(text, bytes) or len(text) > _ARGUMENTS_LIMIT_BYTES:
+        return None
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text)
+        return value if isinstance(value, dict) else None
+    return None
+
+
 def as_name(value: object) -> str | None:
     """The value if it is a text, cut at a length that no name has."""
     return value[:_NAME_LIMIT] if isinstance(value, str) else None
@@ -109,6 +133,11 @@ def as_number(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return float(value) if abs(value) <= _LARGEST else None
+
+
+def in_words(scores: Mapping[str, float | None]) -> Iterator[tuple[str, str]]:
+    """Each score as people read it; what is not a number is `nan`."""
+    return ((name, "nan" if value is None else f"{value:g}") for name, value in scores.items())
 
 
 def digest(*values: object) -> str:

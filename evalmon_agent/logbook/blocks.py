@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from evalmon_agent.evidence.diagnosis.causes import meaning
 from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import EvalResult, in_words
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.durations import clock, human, total
 from evalmon_agent.words.job_id import JobId
@@ -168,7 +168,7 @@ def eval_result(now: float, name: str, job_id: JobId, result: EvalResult | None)
         "Job ID": job_id,
         "Status": result.status,
         "Samples": f"{_number(result.samples_completed)} of {_number(result.samples_total)}",
-        **({"Scores": ", ".join(f"{key} {value:g}" for key, value in result.scores.items())} if result.scores else {}),
+        **({"Scores": ", ".join(map(" ".join, in_words(result.scores)))} if result.scores else {}),
         **({"Error": result.error} if result.error else {}),
         "Log": result.log or UNKNOWN,
     }

@@ -1,4 +1,4 @@
-"""Captures how efficient each attempt was: asks seff once it has ended, a second time later, then accounting.
+"""Captures how efficient each attempt was: from seff once it has ended, a second time later, then from accounting.
 
 Nothing here waits: an attempt that has no figures yet is left for a later step, so no poll is held up.
 """

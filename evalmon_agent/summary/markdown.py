@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from evalmon_agent.evidence.diagnosis.causes import meaning
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, one_line
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import EvalResult, in_words
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
@@ -67,7 +67,7 @@ def _results_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 
 def _result_cells(result: EvalResult) -> list[str]:
-    scores = ", ".join(f"{cell(key)} {value:g}" for key, value in result.scores.items())
+    scores = ", ".join(f"{cell(name)} {value}" for name, value in in_words(result.scores))
     samples = [number(count) for count in (result.samples_completed, result.samples_total)]
     return [cell(result.status), " of ".join(samples), scores or "none"]
 

@@ -1,1 +1,1 @@
-"""The parts of scripts/bench: it measures and prints, and asserts nothing."""
+"""Parts of scripts/bench: they measure and print, and assert nothing."""

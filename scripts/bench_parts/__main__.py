@@ -1,4 +1,4 @@
-"""The command line of scripts/bench."""
+"""Runs scripts/bench."""
 
 import argparse
 import json

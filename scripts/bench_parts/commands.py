@@ -1,4 +1,4 @@
-"""Commands with somebody around them: what that adds to their time, CPU and memory, and to their start."""
+"""Measures what a wrapper adds to a command's time, CPU, memory and start."""
 
 import time
 from collections import defaultdict

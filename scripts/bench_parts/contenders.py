@@ -1,4 +1,4 @@
-"""Who is measured: the bare command, evalmon, and jobgpumonitor, each in the environment that it needs."""
+"""Lists what is compared: the bare command, evalmon and jobgpumonitor, each in the environment that it needs."""
 
 import importlib.metadata
 import os

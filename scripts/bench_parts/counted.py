@@ -1,4 +1,4 @@
-"""Counts Slurm's commands: wrappers first on PATH that note each call and become the real program."""
+"""Counts calls of Slurm's commands by wrappers that come first on PATH."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The local Slurm of scripts/slurm-dev: one that runs, or one of our own for as long as we measure."""
+"""Provides a local Slurm (scripts/slurm-dev) for a measurement: one that runs already, or a temporary one."""
 
 import subprocess
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the figures were taken on, and how busy it was: without these they mean nothing."""
+"""Describes the machine and its load, which the figures depend on."""
 
 import importlib.metadata
 import os

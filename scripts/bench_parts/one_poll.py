@@ -5,10 +5,11 @@ After COUNT polls comes one for each NEXT, a file that takes QUEUE's place befor
 
 import json
 import os
-import resource
+import re
 import shutil
 import sys
 import time
+from pathlib import Path
 
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
@@ -41,8 +42,15 @@ def _poll(observer: Observer) -> dict[str, float]:
         "cpu_ms": own_s * 1000,
         "commands_cpu_ms": (after.children_user + after.children_system - before.children_user - before.children_system)
         * 1000,
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mib": _peak_rss_kib() / 1024,
     }
+
+
+def _peak_rss_kib() -> int:
+    """The most memory that this process had so far, what it shares with others included."""
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None
+    return int(match[1])
 
 
 if __name__ == "__main__":

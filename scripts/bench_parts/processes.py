@@ -1,4 +1,4 @@
-"""Runs a command to the end of its last descendant: time, CPU, and the memory of all of them together."""
+"""Runs a command until its last descendant has ended; measures time, CPU, and the memory of all of them."""
 
 import ctypes
 import os

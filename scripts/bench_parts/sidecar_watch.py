@@ -1,4 +1,4 @@
-"""What a sidecar takes while it works: its memory at most, its CPU and its polls, looked at from outside."""
+"""Measures a sidecar's peak memory, CPU and polls from outside."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""What the figures should be, beside what they are. Pure."""
+"""Compares figures with their targets. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass

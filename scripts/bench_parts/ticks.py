@@ -1,4 +1,4 @@
-"""The sampler alone: when its first row is there, and what a tick, a look between two ticks, and an hour cost."""
+"""Measures the sampler alone: its first row, and the cost of a tick, of a look between two ticks, and of an hour."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Thousands of evals in one experiment on the local Slurm: what a poll takes while they wait, run, and are over."""
+"""Measures polls of thousands of evals on a local Slurm: while they wait, while they run, and when they are over."""
 
 import json
 import subprocess

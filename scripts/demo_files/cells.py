@@ -1,4 +1,4 @@
-"""The demo's eight evaluations, and how each of them shall end."""
+"""Lists the demo's eight evaluations and how each should end."""
 
 from dataclasses import dataclass
 

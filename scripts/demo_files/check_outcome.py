@@ -1,4 +1,4 @@
-"""Says whether the demo ended as it should: `check_outcome.py EXP`, exit status 0 or 1."""
+"""Checks whether the demo ended as it should: `check_outcome.py EXP`, exit status 0 or 1."""
 
 import json
 import sys

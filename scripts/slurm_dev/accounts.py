@@ -1,4 +1,4 @@
-"""Who may submit jobs to an instance: accounts, a QOS with a limit, and users with an association to them."""
+"""Creates accounts, a QOS with a limit, and users who may submit."""
 
 import os
 import pwd

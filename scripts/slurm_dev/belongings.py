@@ -1,4 +1,4 @@
-"""What belongs to an instance on this machine: its processes and cgroups, found and removed without a trace."""
+"""Finds and removes an instance's processes and cgroups, without a trace."""
 
 import glob
 import itertools

@@ -1,4 +1,4 @@
-"""The cgroup (v1) directories of an instance: whether there are any, whose they are, and how they go away."""
+"""Handles an instance's cgroup (v1) directories: whether there are any, whose they are, how they are removed."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""The verbs of `slurm-dev`, and what they print."""
+"""Runs the verbs of `slurm-dev`."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Bringing an instance up: its files, then its daemons in the order in which they need each other."""
+"""Starts an instance: its files, then its daemons in the order in which they need each other."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""The text of Slurm's configuration files for an instance; pure."""
+"""Writes the text of Slurm's configuration files for an instance. Pure."""
 
 from .instance import Instance
 

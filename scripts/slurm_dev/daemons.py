@@ -1,4 +1,4 @@
-"""The daemons of an instance: how each is started, when it is ready, and what its log says if it is not."""
+"""Starts an instance's daemons, waits until each is ready, and quotes its log if it is not."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What can go wrong, in one class: a message for the person at the terminal."""
+"""Defines the one error: a message for the person at the terminal."""
 
 
 class SlurmDevError(Exception):

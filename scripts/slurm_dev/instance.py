@@ -1,4 +1,4 @@
-"""One instance: its directory, what it is called, its ports, and the record of its processes."""
+"""Describes one instance: its directory, names, ports, and the record of its processes."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Only one `slurm-dev` at a time does something to one instance, or chooses what no other has."""
+"""Lets only one `slurm-dev` at a time change an instance or choose names and ports."""
 
 import hashlib
 import socket

@@ -1,4 +1,4 @@
-"""Which Debian or Ubuntu packages it takes, and how they are installed with no service started or enabled."""
+"""Installs the Debian or Ubuntu packages that are needed, with no service started or enabled."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Processes that outlive us: started, recognised with certainty, ended, and found by their mark."""
+"""Starts, recognises, ends and finds processes that outlive this program."""
 
 import errno
 import os

@@ -1,1 +1,1 @@
-"""The parts of scripts/soak: evals, a killer, what really happened, and whether evalmon told exactly that."""
+"""Parts of scripts/soak: evals, a killer, what really happened, and whether evalmon reported exactly that."""

@@ -1,4 +1,4 @@
-"""The command line of scripts/soak."""
+"""Runs scripts/soak."""
 
 import argparse
 import json

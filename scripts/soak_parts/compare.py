@@ -1,4 +1,4 @@
-"""Did evalmon tell exactly what happened? What is lost, invented or told twice, as findings. Pure."""
+"""Compares what evalmon reported with what happened: lost, invented and duplicate entries. Pure."""
 
 import time
 from collections import Counter

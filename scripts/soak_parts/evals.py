@@ -1,4 +1,4 @@
-"""Which evals: scripts of every way to end, each of which writes down its own start and end. Pure."""
+"""Generates eval scripts that end in every way, each of which records its own start and end. Pure."""
 
 import random
 import shlex

@@ -1,4 +1,4 @@
-"""How each kind of hit is made: a signal, a cancel, a requeue, an outage, a full disk."""
+"""Makes each kind of hit: a signal, a cancel, a requeue, an outage, a full disk."""
 
 import signal
 import subprocess

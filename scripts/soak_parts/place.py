@@ -1,4 +1,4 @@
-"""Where everything is: the soak's directory, a small disk for the experiments, the Slurm, and the user's shell."""
+"""Prepares the soak's directory, a small disk for the experiments, the Slurm, and the user's shell."""
 
 import os
 import pwd

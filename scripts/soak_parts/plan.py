@@ -1,4 +1,4 @@
-"""Which hits, and when: a plan drawn from a seed, the same for the same seed. Pure."""
+"""Draws the plan of hits from a seed; the same seed gives the same plan. Pure."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What can be hit now: our processes and the experiments' jobs."""
+"""Finds what can be hit now: evalmon's processes and the experiments' jobs."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What evalmon told: its log, block by block, and its summary. Read anew here, with none of its own code."""
+"""Reads what evalmon reported (its log and summary) with none of evalmon's own code."""
 
 import json
 import re

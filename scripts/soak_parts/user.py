@@ -1,4 +1,4 @@
-"""What the user types: submit now and then, again where it failed; a report where nobody else is left to write one."""
+"""Plays the user: submits now and then, again where it failed, and reports where nobody else is left to."""
 
 import json
 import subprocess

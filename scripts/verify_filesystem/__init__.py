@@ -1,1 +1,1 @@
-"""Processes on one or two mounts, or on several hosts, try what evalmon relies on; what went wrong is counted."""
+"""Parts of scripts/verify-filesystem: processes on one or two mounts, or several hosts, try what evalmon relies on."""

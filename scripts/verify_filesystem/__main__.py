@@ -1,4 +1,4 @@
-"""The command line of scripts/verify-filesystem."""
+"""Runs scripts/verify-filesystem."""
 
 from __future__ import annotations
 

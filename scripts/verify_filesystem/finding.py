@@ -1,4 +1,4 @@
-"""What one trial found, and how it reads."""
+"""Describes what one trial found, and prints it."""
 
 from __future__ import annotations
 

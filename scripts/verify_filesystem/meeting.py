@@ -1,4 +1,4 @@
-"""Where the processes of all hosts meet: a directory on the file system itself, with barriers of plain files."""
+"""Synchronises the processes of all hosts by a directory on the file system itself, with barriers of plain files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line of scripts/verify-gpu: starts load and samplers together, and compares what they say."""
+"""Runs scripts/verify-gpu: starts load and samplers together, and compares what they report."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""What our sampler saw, what nvidia-smi saw, and what was so. Pure."""
+"""Compares evalmon's samples and nvidia-smi's with the true load. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def _errors(group: Sequence[Window]) -> dict[str, float | None]:
 
 
 def columns(ours: Sequence[Row], theirs: Sequence[Row]) -> list[Column]:
-    """The seven: do they look the same, and how far are they apart?"""
+    """Whether each of the seven columns looks the same in both, and how far they differ."""
     return [
         Column(
             name,

@@ -1,4 +1,4 @@
-"""The load: which part of the time the GPU shall be busy, when. Pure."""
+"""Plans the load: when the GPU should be busy. Pure."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The comparison for people."""
+"""Prints the comparison."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Which GPU, which nvidia-smi, and in which environment: the machine's own, or stand-ins."""
+"""Chooses the GPU, nvidia-smi and environment: the machine's own, or stand-ins."""
 
 import argparse
 import os

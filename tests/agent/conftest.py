@@ -1,4 +1,4 @@
-"""What the agent's tests share."""
+"""Fixtures for the agent's tests."""
 
 from pathlib import Path
 

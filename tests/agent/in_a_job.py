@@ -1,4 +1,4 @@
-"""The real `evalmon run`, as evalmon's launcher calls it, in an environment like a Slurm job's."""
+"""Runs the real `evalmon run`, as evalmon's launcher does, in an environment like a Slurm job's."""
 
 import json
 import os

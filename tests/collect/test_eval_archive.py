@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import struct
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import second_user
-from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES, ArchiveError, open_archive
+from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES, ArchiveError, EvalArchive, open_archive
 from evalmon_agent.files.trusted import OwnedFiles
 from zips import Member, deflated, zip_of
 
@@ -29,7 +30,12 @@ SMALL = zip_of([Member("_journal/start.json"), Member("samples/1_epoch_1.json"),
 def header_of(path: Path, data: bytes) -> bytes | None:
     path.write_bytes(data)
     with open_archive(path, files=FILES, wanted=WANTED) as archive:
-        return archive.read("header.json")
+        return content(archive, "header.json")
+
+
+def content(archive: EvalArchive, name: str) -> bytes | None:
+    pieces = archive.read(name)
+    return None if pieces is None else b"".join(pieces)
 
 
 @pytest.mark.parametrize("in_64_bits", [False, True])
@@ -46,7 +52,7 @@ def test_members_are_read_whichever_way_they_are_written(tmp_path: Path, in_64_b
             pass
         return
     with open_archive(path, files=FILES, wanted=WANTED) as archive:
-        assert (archive.read("_journal/start.json"), archive.read("header.json")) == (b"stored", HEADER)
+        assert (content(archive, "_journal/start.json"), content(archive, "header.json")) == (b"stored", HEADER)
         assert archive.read("samples/1_epoch_1.json") is None
 
 
@@ -108,7 +114,7 @@ def test_any_bytes_are_refused(tmp_path: Path, data: bytes) -> None:
         Member("header.json", HEADER, claimed_size_bytes=2**40),
         Member("header.json", HEADER, method=8),
         Member("header.json", HEADER, method=14),
-        Member("header.json", bytes(MEMBER_LIMIT_BYTES + 1)),
+        Member("header.json", HEADER, claimed_size_bytes=MEMBER_LIMIT_BYTES + 1),
     ],
 )
 def test_a_member_that_lies_is_refused(tmp_path: Path, member: Member) -> None:
@@ -301,3 +307,77 @@ def endless() -> bytes:
 def test_hostile_results_of_lm_eval_take_no_more(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "results_2026-11-25T17-58-37.243692.json").write_bytes(make())
     takes_little(tmp_path, make.__name__)
+
+
+READ_ALL = """
+import os, re, sys, time
+from evalmon_agent.collect.eval_logs import LogReader
+from evalmon_agent.files.owned import OwnedFiles
+began = time.process_time()
+found = LogReader(OwnedFiles(os.geteuid()), budget_s=600).logs([sys.argv[1]], written_since=0)
+took_s = time.process_time() - began
+peak_kib = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
+assert not found.unreadable and found.incomplete is None, found
+log = next(iter(found.logs.values()))
+print(took_s, peak_kib, len(found.logs), log.samples_completed, log.samples_failed, log.samples_limited)
+"""
+
+
+def read_all(folder: Path, *, within_s: float) -> list[str]:
+    """What is read of the logs there, which takes at most so much CPU, and 64 MB."""
+    argv = [sys.executable, "-c", READ_ALL, str(folder)]
+    took_s, peak_kib, *told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    assert float(took_s) < within_s
+    assert int(peak_kib) < 64 * 1024
+    return told
+
+
+def sample(number: int, **more: object) -> dict[str, object]:
+    ended = {"error": "x"} if number % 10 == 0 else {"limit": "token"} if number % 10 == 1 else {}
+    return {
+        "id": f"sample-{number:09}-abcdef0123456789",
+        "epoch": 1,
+        "scores": {"match": {"value": "C"}},
+        **ended,
+        **more,
+    }
+
+
+def ended_in_an_error(ids: list[object]) -> bytes:
+    spec = {"task": "t", "dataset": {"sample_ids": ids}}
+    return json.dumps({"status": "error", "eval": spec, "stats": {}, "error": {"message": "x"}}).encode()
+
+
+@pytest.mark.full
+def test_an_archive_of_230_000_samples_is_read_right(tmp_path: Path) -> None:
+    samples = [sample(number) for number in range(230_000)]
+    members = [Member(f"samples/{one['id']}_epoch_1.json") for one in samples]
+    for name, content in (
+        ("summaries.json", json.dumps(samples).encode()),
+        ("header.json", ended_in_an_error([one["id"] for one in samples])),
+    ):
+        members.append(Member(name, content, method=8, compressed=deflated(content)))
+    (tmp_path / "a.eval").write_bytes(zip_of(members))
+    assert read_all(tmp_path, within_s=20) == ["1", "207000", "23000", "23000"]
+
+
+@pytest.mark.full
+def test_264_mb_of_json_are_read_right(tmp_path: Path) -> None:
+    with (tmp_path / "a.json").open("wb") as file:
+        file.write(ended_in_an_error([])[:-1] + b', "samples": [')
+        for number in range(9300):
+            events = [{"event": "model", "data": {"k": [1, 2, "]"], "s": "e" * 400}}] * 60
+            text = json.dumps(sample(number, events=events, messages=["c " * 300] * 2)).encode()
+            file.write((b", " if number else b"") + text)
+        file.write(b"]}")
+    assert (tmp_path / "a.json").stat().st_size > 264e6
+    assert read_all(tmp_path, within_s=30) == ["1", "8370", "930", "930"]
+
+
+@pytest.mark.full
+def test_10_000_logs_in_one_directory_are_all_read(tmp_path: Path) -> None:
+    content = json.dumps([sample(number) for number in range(10)]).encode()
+    log = zip_of([Member("summaries.json", content), Member("header.json", ended_in_an_error([]))])
+    for number in range(10_000):
+        (tmp_path / f"{number}.eval").write_bytes(log)
+    assert read_all(tmp_path, within_s=20) == ["10000", "9", "1", "1"]

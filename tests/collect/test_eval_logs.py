@@ -235,17 +235,27 @@ def test_what_is_surely_older_is_not_read(tmp_path: Path) -> None:
     assert {Path(path).name for path in read_logs([str(tmp_path)], written_since=now).logs} == {"new.json"}
 
 
-def test_of_very_many_files_the_newest_are_read(tmp_path: Path) -> None:
-    for number in range(150):
+def test_all_of_very_many_files_are_read(tmp_path: Path) -> None:
+    for number in range(300):
         write(tmp_path / f"{number:03}.json", HEADER, modified_at=1e9 + number)
-    logs = read_logs([str(tmp_path)], written_since=0).logs
-    assert [Path(path).name for path in logs] == [f"{number:03}.json" for number in range(149, 49, -1)]
+    found = read_logs([str(tmp_path)], written_since=0, budget_s=60)
+    assert [Path(path).name for path in found.logs] == [f"{number:03}.json" for number in range(299, -1, -1)]
+    assert found.incomplete is None
 
 
-def test_without_time_nothing_is_read(tmp_path: Path) -> None:
+def test_without_time_nothing_is_read_and_that_is_said(tmp_path: Path) -> None:
     write(tmp_path / "a.json", HEADER, modified_at=time.time())
     found = read_logs([str(tmp_path)], written_since=0, budget_s=0)
     assert (found.logs, found.unreadable) == ({}, {})
+    assert found.incomplete == "more than 0 files"
+
+
+def test_in_a_json_log_failed_and_limited_samples_are_counted(tmp_path: Path) -> None:
+    header = HEADER.replace(b"success", b"error")[:-1]
+    samples = b', "samples": [{"id": 1}, {"id": 2, "error": {"message": "x"}}, {"id": 3, "limit": {"type": "token"}}]}'
+    (tmp_path / "a.json").write_bytes(header + samples)
+    [log] = read_logs([str(tmp_path)], written_since=0).logs.values()
+    assert (log.status, log.samples_completed, log.samples_failed, log.samples_limited) == ("error", 2, 1, 1)
 
 
 def test_without_zstandard_the_reason_is_told(tmp_path: Path) -> None:

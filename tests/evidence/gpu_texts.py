@@ -1,4 +1,4 @@
-"""Texts of gpu_metrics.csv for tests: as nvidia-smi and our sampler write them."""
+"""Builds texts of gpu_metrics.csv as nvidia-smi and evalmon's sampler write them."""
 
 from __future__ import annotations
 

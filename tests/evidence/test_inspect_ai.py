@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.kinds.inspect_ai import completed_samples, interpret
+from evalmon_agent.evidence.json_members import JsonScanner
+from evalmon_agent.evidence.kinds.inspect_ai import interpret, with_samples
 from evalmon_agent.evidence.result import EvalLog, EvalResult, to_result
 
 SPEC = {
@@ -33,7 +35,7 @@ SUCCESS = {"version": 2, "status": "success", "eval": SPEC, "plan": {}, "results
 
 
 def read(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog | None:
-    return interpret(json.dumps(header).encode(), sample_count=sample_count)
+    return interpret(JsonScanner([json.dumps(header).encode()]), sample_count=sample_count)
 
 
 def known(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog:
@@ -73,9 +75,34 @@ def test_of_an_error_the_message_is_kept_and_the_completed_samples_are_not_guess
 
 
 def test_completed_are_the_samples_without_an_error() -> None:
-    summaries = [{"id": 1, "completed": True}, {"id": 2, "error": "CancelledError()"}, {"id": 3}]
-    assert completed_samples(json.dumps(summaries).encode()) == 2
-    assert completed_samples(b"[{") is None
+    log = replace(known(SUCCESS), samples_completed=None)
+    told = with_samples(log, [[], ["error"], ["limit"], ["error", "limit"]])
+    assert (told.samples_completed, told.samples_failed, told.samples_limited) == (2, 2, 2)
+    assert with_samples(log, [[], None]) == log
+
+
+def test_the_results_know_better_how_many_were_completed() -> None:
+    told = with_samples(known(SUCCESS), [["limit"], []])
+    assert (told.samples_completed, told.samples_failed, told.samples_limited) == (9, 0, 1)
+
+
+def test_scores_of_two_scorers_with_the_same_names_are_both_kept() -> None:
+    scores = [{"name": "x", "scorer": scorer, "metrics": {"mean": {"value": 1}}} for scorer in ("a", "b", "b")]
+    log = known({**SUCCESS, "results": {**RESULTS, "scores": scores}})
+    assert list(log.scores) == ["a/x/mean", "b/x/mean", "b/x#2/mean"]
+
+
+def test_what_a_log_is_told_apart_by_is_read() -> None:
+    spec = {**SPEC, "eval_id": "e", "task_id": "t", "model_args": {"path": "/x", "seed": 1}}
+    log = known({**SUCCESS, "eval": spec})
+    assert (log.eval_id, log.task_id, log.task_args, log.model_args) == (
+        "e",
+        "t",
+        {"epoch": 0},
+        {"path": "/x", "seed": 1},
+    )
+    assert known({**SUCCESS, "eval": {**spec, "task_args": {"a": "x" * 9000}}}).task_args is None
+    assert known({**SUCCESS, "eval": {**spec, "model_args": {"path": "/y"}}}).subject != log.subject
 
 
 def test_scores_of_several_reducers_are_told_apart() -> None:
@@ -94,9 +121,9 @@ def test_scores_of_several_reducers_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, "0.5", [1], float("nan"), float("inf"), 10**400])
-def test_what_is_no_finite_number_is_no_score(value: object) -> None:
+def test_what_is_no_finite_number_is_a_score_without_a_value(value: object) -> None:
     scores = [{"name": "match", "metrics": {"accuracy": {"value": value}}}]
-    assert known({**SUCCESS, "results": {**RESULTS, "scores": scores}}).scores == {}
+    assert known({**SUCCESS, "results": {**RESULTS, "scores": scores}}).scores == {"match/accuracy": None}
 
 
 def test_a_json_log_is_read_though_its_samples_do_not_fit() -> None:
@@ -104,13 +131,13 @@ def test_a_json_log_is_read_though_its_samples_do_not_fit() -> None:
     whole = known(SUCCESS)
     begin_of_samples = text.index(b'"samples": [{')
     for cut in (begin_of_samples, begin_of_samples + 40, len(text)):
-        assert interpret(text[:cut]) == whole
+        assert interpret(JsonScanner([text[:cut]])) == whole
 
 
 def test_a_json_log_cut_off_before_its_end_is_no_success() -> None:
     text = json.dumps(SUCCESS).encode()
     for cut in range(text.index(b'"stats"')):
-        assert interpret(text[:cut]) is None
+        assert interpret(JsonScanner([text[:cut]])) is None
 
 
 @pytest.mark.parametrize(

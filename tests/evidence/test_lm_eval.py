@@ -1,4 +1,7 @@
-"""lm-evaluation-harness's results files, as lm_eval 0.4.13 wrote them (tests/evidence/lm_eval), and damaged ones."""
+"""lm-evaluation-harness's results files, as lm_eval 0.4.13 wrote them (tests/evidence/lm_eval), and damaged ones.
+
+Of the grouped one the tasks' `configs` are left out; they are like those of the limited one.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ WRITTEN_AT = 1_795_629_600.0
 
 
 def test_one_task_has_its_scores_under_their_own_names() -> None:
-    log = interpret(LIMITED, modified_at=WRITTEN_AT)
+    log = interpret([LIMITED], modified_at=WRITTEN_AT)
     assert log is not None
     assert (log.status, log.task, log.model, log.error) == ("success", "sums", "qdpv68r5", None)
     assert log.scores == {"sums/acc,none": 0.6666666666666666, "sums/acc_stderr,none": 0.33333333333333337}
@@ -28,13 +31,13 @@ def test_one_task_has_its_scores_under_their_own_names() -> None:
 
 
 def test_with_a_limit_the_samples_are_those_that_were_asked_for() -> None:
-    log = interpret(LIMITED, modified_at=WRITTEN_AT)
+    log = interpret([LIMITED], modified_at=WRITTEN_AT)
     assert log is not None
     assert (log.samples_completed, log.samples_total) == (3, 3)
 
 
 def test_a_group_counts_its_tasks_once_and_has_a_score_of_its_own() -> None:
-    log = interpret(GROUPED, modified_at=WRITTEN_AT)
+    log = interpret([GROUPED], modified_at=WRITTEN_AT)
     assert log is not None
     assert (log.samples_completed, log.samples_total) == (8, 8)
     assert log.scores["both/acc,none"] == 0.75
@@ -43,9 +46,26 @@ def test_a_group_counts_its_tasks_once_and_has_a_score_of_its_own() -> None:
     }
 
 
+def test_a_metric_that_is_no_number_is_a_score_without_a_value() -> None:
+    changed = json.loads(LIMITED)
+    changed["results"]["sums"] |= {"acc,none": float("nan"), "acc_stderr,none": "N/A"}
+    log = interpret([json.dumps(changed).encode()], modified_at=WRITTEN_AT)
+    assert log is not None
+    assert log.scores == {"sums/acc,none": None}
+
+
+@pytest.mark.parametrize("args", ["pretrained=/m,dtype=float16", {"pretrained": "/m", "dtype": "float16"}])
+def test_the_models_arguments_are_read_from_a_text_or_an_object(args: object) -> None:
+    changed = json.loads(LIMITED)
+    changed["config"]["model_args"] = args
+    log = interpret([json.dumps(changed).encode()], modified_at=WRITTEN_AT)
+    assert log is not None
+    assert log.model_args == {"pretrained": "/m", "dtype": "float16"}
+
+
 def test_a_version_without_a_date_began_when_the_file_was_written() -> None:
     old = {key: value for key, value in json.loads(LIMITED).items() if key not in {"date", "n-samples", "model_name"}}
-    log = interpret(json.dumps(old).encode(), modified_at=WRITTEN_AT)
+    log = interpret([json.dumps(old).encode()], modified_at=WRITTEN_AT)
     assert log is not None
     assert log.created == datetime.fromtimestamp(WRITTEN_AT, tz=UTC)
     assert (log.samples_completed, log.samples_total, log.model) == (None, None, "dummy")
@@ -54,7 +74,7 @@ def test_a_version_without_a_date_began_when_the_file_was_written() -> None:
 def test_a_file_that_was_cut_off_before_its_end_is_no_success() -> None:
     end_of_results = LIMITED.index(b'"config": {')
     for cut in range(0, end_of_results, 7):
-        assert interpret(LIMITED[:cut], modified_at=WRITTEN_AT) is None
+        assert interpret([LIMITED[:cut]], modified_at=WRITTEN_AT) is None
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.integers())
@@ -62,7 +82,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 
 @given(st.dictionaries(st.sampled_from(sorted(json.loads(LIMITED))), LEAVES | st.dictionaries(st.text(), LEAVES)))
 def test_values_of_any_type_are_survived(changes: dict[str, Any]) -> None:
-    interpret(json.dumps({**json.loads(LIMITED), **changes}).encode(), modified_at=WRITTEN_AT)
+    interpret([json.dumps({**json.loads(LIMITED), **changes}).encode()], modified_at=WRITTEN_AT)
 
 
 @pytest.mark.parametrize(

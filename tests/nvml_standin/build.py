@@ -1,4 +1,4 @@
-"""Compiles our stand-in for libnvidia-ml.so.1: what the real nvidia-ml-py talks to where there is no GPU."""
+"""Compiles the stand-in for libnvidia-ml.so.1 that the real nvidia-ml-py talks to where there is no GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine that the stand-in pretends to be: what a test sets here, NVML says from its next call on."""
+"""Describes the machine that the stand-in pretends to be; NVML answers accordingly from its next call on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,8 @@ from pathlib import Path
 # NVML's error codes (nvml.h).
 NOT_SUPPORTED = 3
 NO_PERMISSION = 4
-NOT_FOUND = 6
 DRIVER_NOT_LOADED = 9
-GPU_IS_LOST = 15
-RESET_REQUIRED = 16
 LIB_RM_VERSION_MISMATCH = 18
-NO_DATA = 21
 UNKNOWN = 999
 
 # A figure: a number, or steps in seconds since the world began: "0:0 5:100 6:0", again and again with " every=10".
@@ -118,13 +114,8 @@ class World:
         self.write()
 
     def hang(self, symbol: str, *, gpu: int = -1, first: int = 1, last: int = _FOR_EVER) -> None:
-        """Calls do not return, until `obey` (or another write without this rule)."""
+        """Calls do not return, until a write without this rule."""
         self.rules.append(Rule("hang", symbol, gpu, first, last))
-        self.write()
-
-    def obey(self) -> None:
-        """All calls go well again."""
-        self.rules.clear()
         self.write()
 
     def lose(self, gpu: int) -> None:

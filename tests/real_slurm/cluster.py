@@ -1,4 +1,4 @@
-"""The local Slurm and experiments on it, as the tests of this folder use them."""
+"""Runs commands on the local Slurm, and experiments there."""
 
 from __future__ import annotations
 

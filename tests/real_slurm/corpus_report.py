@@ -1,4 +1,4 @@
-"""The table of the corpus at the end of a test run: what came of each script, with us and without."""
+"""Prints the table of the corpus: how each script ended with evalmon and without."""
 
 from __future__ import annotations
 

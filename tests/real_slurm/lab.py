@@ -1,4 +1,4 @@
-"""A lab's shared directory, and another member of the lab who is up to no good."""
+"""Sets up a lab's shared directory, and another member of the lab who attacks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evals of each kind, and their summary, in one time zone."""
+"""Builds evals of each kind and their summary, in one time zone."""
 
 from __future__ import annotations
 

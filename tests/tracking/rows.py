@@ -1,4 +1,4 @@
-"""Single facts with what matters to a test said, and the rest as Slurm would have it. Times are seconds since T."""
+"""Builds single facts: a test gives what matters, the rest is as Slurm would have it. Times: seconds since T."""
 
 from __future__ import annotations
 

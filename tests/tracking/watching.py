@@ -1,4 +1,4 @@
-"""An observer on paper: polls a simulated Slurm as `observe_once` does, and keeps the log as text."""
+"""Polls a simulated Slurm as `observe_once` does, and keeps the log as text."""
 
 from __future__ import annotations
 

@@ -8,13 +8,14 @@ which the samples come last. inspect-ai exits 0 although the eval ended in an er
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from evalmon_agent.evidence.json_members import Take, Wanted, elements, members
+from evalmon_agent.evidence.json_members import JsonScanner, Take, Wanted
 from evalmon_agent.evidence.kinds.kind import Kind, LogFile
 from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
@@ -22,6 +23,7 @@ from evalmon_agent.evidence.result import (
     STATUSES,
     EvalLog,
     UnreadableLogError,
+    as_arguments,
     as_count,
     as_mapping,
     as_name,
@@ -31,6 +33,7 @@ from evalmon_agent.evidence.result import (
 
 _ARCHIVE = ".eval"
 _HEADER, _START, _SUMMARIES = _MEMBERS = ("header.json", "_journal/start.json", "summaries.json")
+_SAMPLES = "samples"
 _ERROR_LIMIT = 2000
 _WANTED: Wanted = {
     "status": Take.VALUE,
@@ -38,7 +41,10 @@ _WANTED: Wanted = {
         "created": Take.VALUE,
         "task": Take.VALUE,
         "model": Take.VALUE,
+        "eval_id": Take.VALUE,
+        "task_id": Take.VALUE,
         "task_args": Take.TEXT,
+        "model_args": Take.TEXT,
         "dataset": {"samples": Take.VALUE, "sample_ids": Take.COUNT},
         "config": {"epochs": Take.VALUE},
     },
@@ -48,14 +54,14 @@ _WANTED: Wanted = {
 }
 
 
-def interpret(header: bytes, *, sample_count: int | None = None) -> EvalLog | None:
+def interpret(header: JsonScanner, *, sample_count: int | None = None) -> EvalLog | None:
     """A log's header; None if it is not the header of a log that inspect-ai wrote.
 
     Args:
-        header: the JSON text, whole or its beginning.
+        header: the JSON text, whole or its beginning; of a `.json` log it stops before the samples.
         sample_count: how many samples the archive holds: those completed, while the eval runs and after a kill.
     """
-    found = members(header, _WANTED)
+    found = header.members(_WANTED, until=_SAMPLES)
     spec = found.get("eval")
     if not isinstance(spec, dict):
         return None
@@ -72,18 +78,33 @@ def interpret(header: bytes, *, sample_count: int | None = None) -> EvalLog | No
         created=_time(spec.get("created")),
         task=as_name(spec.get("task")),
         model=as_name(spec.get("model")),
-        subject=digest(spec.get("task"), spec.get("model"), spec.get("task_args")),
+        subject=digest(*(spec.get(name) for name in ("task", "model", "task_args", "model_args"))),
         samples_completed=sample_count if completed is None and status == STARTED else completed,
         samples_total=_planned(spec) if total is None else total,
         scores=_scores(results.get("scores")),
         error=_error(as_mapping(found.get("error")).get("message")),
+        eval_id=as_name(spec.get("eval_id")),
+        task_id=as_name(spec.get("task_id")),
+        task_args=as_arguments(spec.get("task_args")),
+        model_args=as_arguments(spec.get("model_args")),
     )
 
 
-def completed_samples(summaries: bytes) -> int | None:
-    """The samples without an error in `summaries.json`: an eval that failed has no results to tell their number."""
-    entries = elements(summaries, {"error": Take.VALUE})
-    return None if entries is None else sum(1 for entry in entries if "error" not in entry)
+def with_samples(log: EvalLog, samples: Iterable[Collection[str] | None]) -> EvalLog:
+    """The log with what its samples tell: how many failed, were stopped by a limit or, without results, completed.
+
+    `samples`: of each, which of `error` and `limit` it has, in a `.json` log or an archive's `summaries.json`. The log
+    as it is if they cannot be read to their end.
+    """
+    count = failed = limited = 0
+    for sample in samples:
+        if sample is None:
+            return log
+        count += 1
+        failed += "error" in sample
+        limited += "limit" in sample
+    completed = count - failed if log.samples_completed is None else log.samples_completed
+    return replace(log, samples_completed=completed, samples_failed=failed, samples_limited=limited)
 
 
 def _planned(spec: Mapping[str, Any]) -> int | None:
@@ -96,25 +117,28 @@ def _planned(spec: Mapping[str, Any]) -> int | None:
     return None if samples is None else samples * epochs
 
 
-def _scores(scores: object) -> dict[str, float]:
-    """One entry for each metric of each scorer; those with several reducers carry the reducer's name as well."""
+def _scores(scores: object) -> dict[str, float | None]:
+    """One entry for each metric of each scorer: those that share a name carry reducer, scorer or a number as well."""
     entries = [entry for entry in scores if isinstance(entry, dict)] if isinstance(scores, list) else []
     names = [as_name(entry.get("name")) or "unknown" for entry in entries]
-    found: dict[str, float] = {}
-    for name, entry in zip(names, entries, strict=True):
-        reducer = as_name(entry.get("reducer"))
-        label = f"{name}[{reducer}]" if reducer and names.count(name) > 1 else name
-        for metric, value in _metrics(entry.get("metrics")):
-            if len(found) < SCORES_AT_MOST:
-                found[f"{label}/{as_name(metric)}"] = value
-    return found
-
-
-def _metrics(metrics: object) -> Iterable[tuple[str, float]]:
-    for name, metric in as_mapping(metrics).items():
-        value = as_number(as_mapping(metric).get("value"))
-        if value is not None:
-            yield name, value
+    reducers = [as_name(entry.get("reducer")) for entry in entries]
+    scorers = [as_name(entry.get("scorer")) for entry in entries]
+    counts = Counter(names)
+    labels = [f"{name}[{red}]" if red and counts[name] > 1 else name for name, red in zip(names, reducers, strict=True)]
+    counts = Counter(labels)
+    labels = [
+        f"{scorer}/{label}" if scorer and scorer != name and counts[label] > 1 else label
+        for label, scorer, name in zip(labels, scorers, names, strict=True)
+    ]
+    before: Counter[str] = Counter()
+    values: dict[str, float | None] = {}
+    for label, entry in zip(labels, entries, strict=True):
+        before[label] += 1
+        unique = f"{label}#{before[label]}" if before[label] > 1 else label
+        for metric, value in as_mapping(entry.get("metrics")).items():
+            if len(values) < SCORES_AT_MOST:
+                values[f"{unique}/{as_name(metric)}"] = as_number(as_mapping(value).get("value"))
+    return values
 
 
 def _error(message: object) -> str | None:
@@ -132,16 +156,22 @@ def _time(value: object) -> datetime | None:
 
 def _read(file: LogFile) -> EvalLog | None:
     if not file.name.endswith(_ARCHIVE):
-        # In a `.json` log the samples come last: its beginning says it all.
-        return interpret(file.text())
+        text = JsonScanner(file.text())
+        log = interpret(text)
+        return log and _with_samples(log, text)
     header = file.member(_HEADER) or file.member(_START)
-    log = interpret(header, sample_count=file.sample_count) if header else None
-    if log is None or log.samples_completed is not None or log.status == STARTED:
+    log = interpret(JsonScanner(header), sample_count=file.sample_count) if header else None
+    if log is None or log.status == STARTED:
         return log
-    del header
     with suppress(UnreadableLogError):
         if summaries := file.member(_SUMMARIES):
-            return replace(log, samples_completed=completed_samples(summaries))
+            return _with_samples(log, JsonScanner(summaries))
+    return log
+
+
+def _with_samples(log: EvalLog, text: JsonScanner) -> EvalLog:
+    with suppress(UnreadableLogError):
+        return with_samples(log, text.elements({"error", "limit"}))
     return log
 
 

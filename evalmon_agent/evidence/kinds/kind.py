@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,11 +25,11 @@ class LogFile(Protocol):
     def sample_count(self) -> int | None:
         """Of an archive: the samples that are in it so far."""
 
-    def text(self) -> bytes:
-        """Its content, cut at 8 MiB."""
+    def text(self) -> Iterator[bytes]:
+        """Its content, in pieces."""
 
-    def member(self, name: str) -> bytes | None:
-        """Of an archive: the content of one of the kind's `members`, None if it has none of this name."""
+    def member(self, name: str) -> Iterator[bytes] | None:
+        """Of an archive: the content of one of the kind's `members`, in pieces; None if it has none of this name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

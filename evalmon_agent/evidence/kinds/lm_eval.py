@@ -6,9 +6,11 @@ sample, and only with `--output_path`: it being there is the success, and while 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from evalmon_agent.evidence.json_members import Take, Wanted, members
 from evalmon_agent.evidence.kinds.kind import Kind, LogFile
@@ -16,6 +18,7 @@ from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
     SUCCESS,
     EvalLog,
+    as_arguments,
     as_count,
     as_mapping,
     as_name,
@@ -35,7 +38,7 @@ _NO_METRICS = frozenset({"sample_len", "sample_count", "samples"})
 _WHEN = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+"
 
 
-def interpret(text: bytes, *, modified_at: float) -> EvalLog | None:
+def interpret(text: Iterable[bytes], *, modified_at: float) -> EvalLog | None:
     """A results file; None if it is none, or not whole. `modified_at`: versions without a `date` begin there."""
     found = members(text, _WANTED)
     results, config = as_mapping(found.get("results")), found.get("config")
@@ -53,18 +56,29 @@ def interpret(text: bytes, *, modified_at: float) -> EvalLog | None:
         samples_completed=samples,
         samples_total=samples,
         scores=dict(_scores(results)),
+        model_args=_model_args(config.get("model_args")),
     )
 
 
-def _scores(results: object) -> Iterator[tuple[str, float]]:
-    """`task/metric,filter` as lm_eval calls them; an unknown standard error is the text "N/A"."""
+def _model_args(text: object) -> Mapping[str, Any] | None:
+    """An object, or a text like `pretrained=/model,dtype=float16`."""
+    if not isinstance(text, bytes) or not text.startswith(b'"'):
+        return as_arguments(text)
+    pairs = text[1:-1].decode(errors="replace").split(",")
+    return as_arguments(
+        json.dumps({name: value for name, _, value in (pair.partition("=") for pair in pairs)}).encode()
+    )
+
+
+def _scores(results: object) -> Iterator[tuple[str, float | None]]:
+    """`task/metric,filter` as lm_eval calls them, None for NaN; an unknown standard error is the text "N/A"."""
     left = SCORES_AT_MOST
     for task, metrics in as_mapping(results).items():
         for metric, value in as_mapping(metrics).items():
-            number = as_number(value)
-            if number is not None and metric not in _NO_METRICS and left > 0:
+            is_score = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+            if is_score and metric not in _NO_METRICS and left > 0:
                 left -= 1
-                yield f"{as_name(task)}/{as_name(metric)}", number
+                yield f"{as_name(task)}/{as_name(metric)}", as_number(value)
 
 
 def _samples(counts: object) -> int | None:

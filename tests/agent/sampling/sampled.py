@@ -1,4 +1,4 @@
-"""The real `evalmon run` and `evalmon sample` beside the stand-in for NVML."""
+"""Runs the real `evalmon run` and `evalmon sample` beside the stand-in for NVML."""
 
 import csv
 import subprocess
