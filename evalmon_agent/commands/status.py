@@ -219,7 +219,8 @@ def _watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
             hidden = len(summary.evals) - room
             more = f" (+{hidden} more; enlarge the window)" if hidden > 0 else ""
             table = table_lines(_COLUMNS, [_row(ev) for ev in _shown(summary, room)], width=console.width)
-            live.update(Text.from_ansi("\n".join([*table, _counts(summary) + more])), refresh=True)
+            text = "\n".join([*table, _counts(summary) + more])
+            live.update(Text.from_ansi(text, no_wrap=True, overflow="crop"), refresh=True)
             if not summary.verdicts["active"]:
                 return summary
             time.sleep(min(every_s, _SHOWN_AGAIN_S))
