@@ -112,10 +112,10 @@ class LogReader:
                 if self.is_out_of_time:
                     return log  # another time its samples may be counted
                 self._read[key] = log
-        known = self._read[key]
-        if isinstance(known, UnreadableLogError):
-            raise known
-        return known
+        log_or_error = self._read[key]
+        if isinstance(log_or_error, UnreadableLogError):
+            raise log_or_error
+        return log_or_error
 
     def _check_time(self) -> None:
         if self.is_out_of_time:
