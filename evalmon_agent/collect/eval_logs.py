@@ -126,7 +126,8 @@ class LogReader:
         with suppress(OSError), self.files.scan(directory) as entries:
             for entry in entries:
                 if len(names) >= _NESTED_AT_MOST or self.is_out_of_time:
-                    found.incomplete = f"more than {len(names)} directories below {directory}"
+                    too_many = len(names) >= _NESTED_AT_MOST
+                    found.incomplete = f"{'too many directories' if too_many else 'no time left'} below {directory}"
                     break
                 is_hidden = entry.name.startswith(".")
                 if not is_hidden and _is_utf8(entry.name) and entry.is_dir(follow_symlinks=False):
@@ -141,7 +142,8 @@ class LogReader:
                 for entry in entries:
                     seen += 1
                     if seen > _ENTRIES_AT_MOST or self.is_out_of_time:
-                        found.incomplete = f"more than {seen - 1} files"
+                        too_many = seen > _ENTRIES_AT_MOST
+                        found.incomplete = f"{'too many files' if too_many else 'no time left'} after {seen - 1} names"
                         return
                     if _may_be_log(entry.name):
                         with suppress(OSError):
