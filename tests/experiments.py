@@ -9,14 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from evalmon_agent.commands.complete import measure
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.scripts import launcher_of
 from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
-from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings

@@ -1,1 +1,1 @@
-"""What the commands do: wiring of core and edges, one program per file."""
+"""The commands, each in the file of its name: its options, what it does, and what it prints."""

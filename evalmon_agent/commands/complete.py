@@ -21,15 +21,21 @@ from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit_monitor_job
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
-from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, verdict_line, write_summary
-from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.finalize import (
+    finalize,
+    is_anything_owed,
+    is_complete,
+    is_ready,
+    verdict_line,
+    write_summary,
+)
+from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, tell
 from evalmon_agent.tracking.monitor_jobs import all_final, has_more_to_come
-from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
 
@@ -62,20 +68,22 @@ def complete(session: Session, *, sleep: Callable[[float], None] = time.sleep, u
     measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
     submitter = Submitter(session, in_monitor_job(session.environ), sleep)
     deadline = time.monotonic() + _patience_s(session.environ)
-    told = {"Error": unusable}
-    unsaid = [blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", told)] if unusable else []
+    unlogged = []
+    if unusable:
+        error = {"Error": unusable}
+        unlogged.append(blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", error))
     while True:
         try:
-            if unsaid:
-                observer.record(extra=unsaid)
-                unsaid = []
+            if unlogged:
+                observer.record(extra=unlogged)
+                unlogged = []
             state = _bring_to_the_end(observer, measurer, submitter, sleep=sleep, deadline=deadline)
             break
         except ReplacedError as error:
             fields = {"Reason": str(error), "Job ID": own_job_id(session.environ) or "none"}
             last = blocks.note(time.time(), BlockKind.MONITOR_STOPPED, "completion job", fields)
             with suppress(EvalmonError, OSError):
-                observer.last_word([*unsaid, last])
+                observer.last_word([*unlogged, last])
             raise
         except (OSError, LockUnavailableError) as error:
             if time.monotonic() >= deadline:
@@ -131,14 +139,9 @@ def _before_the_successor(submitter: Submitter, state: ExperimentState, *, is_ac
 
 def _patience_s(environ: Mapping[str, str]) -> float:
     """Half of what is left of this job's life, at most: the other half is for the end itself."""
-    said = environ.get("SLURM_JOB_END_TIME", "")
-    left_s = float(said) - time.time() if said.isdecimal() else math.inf
+    end_time = environ.get("SLURM_JOB_END_TIME", "")
+    left_s = float(end_time) - time.time() if end_time.isdecimal() else math.inf
     return min(PATIENCE_S, max(left_s, 0.0) / 2)
-
-
-def is_anything_owed(state: ExperimentState) -> bool:
-    """Whether an eval goes on, or has to be measured still."""
-    return not all(ev.final for ev in state.evals.values()) or next(unmeasured(state), None) is not None
 
 
 def _end(observer: Observer, state: ExperimentState) -> ExperimentState:
@@ -150,26 +153,6 @@ def _end(observer: Observer, state: ExperimentState) -> ExperimentState:
         # Slurm's mail carries the job's name, and nothing else that we could choose.
         observer.slurm.rename(job_id, verdict_line(summary))
     return state
-
-
-def measure(
-    observer: Observer,
-    measurer: Measurer,
-    state: ExperimentState,
-    *,
-    final: bool = False,
-    deadline: float = math.inf,
-) -> ExperimentState:
-    """Capture what can be captured now, in portions, so that a kill loses little; no portion begins after `deadline`.
-
-    `deadline` is monotonic: thousands of evals that end at once may hold up neither a poll nor the end of a job.
-    """
-    while True:
-        found = measurer.step(observer.unmeasured(state), clock=time.time, until=time.time() + _PAUSE_S, final=final)
-        if found:
-            state = observer.record(measurements=found)
-        if not found or time.monotonic() >= deadline:
-            return state
 
 
 def _has_active(observed: Observed) -> bool:

@@ -64,13 +64,13 @@ class JobMetrics:
 
 def parse_ids(texts: Sequence[str]) -> list[JobId]:
     """The ids, or UsageError before any program is started."""
-    found = []
+    job_ids = []
     for text in texts:
         job_id = parse_job_id(text)
         if job_id is None:
             raise UsageError(f"{text!r} is no job id; give one like 123 or 123_4")
-        found.append(job_id)
-    return found
+        job_ids.append(job_id)
+    return job_ids
 
 
 def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:

@@ -16,7 +16,6 @@ from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.commands.complete import measure
 from evalmon_agent.commands.submit import require_slurm
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s
@@ -28,7 +27,7 @@ from evalmon_agent.files.trusted import ForeignError, OwnedFiles
 from evalmon_agent.jobs import register
 from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.jobs.eval_scripts import change_since, read
-from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
@@ -51,10 +50,20 @@ from evalmon_agent.tracking.unsubmitted import eval_name, latest
 @click.command("retry")
 @experiment_argument()
 @click.option("--name", "names", multiple=True, metavar="NAME", help="Only this eval, array or pattern; repeatable.")
-@click.option("--failed", is_flag=True, help="Only what failed, not what is suspect.")
-@click.option("--changed", is_flag=True, help="Take the scripts as they are now, not as they were submitted.")
-@click.option("--scale-time", type=click.FloatRange(1, 100), default=1.5, help="For TIMEOUT (default: 1.5).")
-@click.option("--scale-mem", type=click.FloatRange(1, 100), default=1.5, help="For OUT_OF_MEMORY (default: 1.5).")
+@click.option("--failed", is_flag=True, help="Only evals that failed, not those that are suspect.")
+@click.option("--changed", is_flag=True, help="Use the scripts as they are now, not as they were submitted.")
+@click.option(
+    "--scale-time",
+    type=click.FloatRange(1, 100),
+    default=1.5,
+    help="Factor for the time limit after TIMEOUT (default: 1.5).",
+)
+@click.option(
+    "--scale-mem",
+    type=click.FloatRange(1, 100),
+    default=1.5,
+    help="Factor for the memory after OUT_OF_MEMORY (default: 1.5).",
+)
 @click.option("--max-retries", type=click.IntRange(1), default=3, help="Maximum retries per eval (default: 3).")
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and why.")
 @json_option
@@ -100,14 +109,14 @@ class _Chosen:
 
 def retry(
     session: Session,
-    asked: RetryRequest,
+    request: RetryRequest,
     more: More,
     *,
     mode: Mode,
     dry_run: bool,
     sleep: Callable[[float], object] = time.sleep,
 ) -> SubmitReport:
-    """Submit again what `asked` means and did not succeed; nothing is submitted before every check has passed."""
+    """Resubmit the evals that are meant and did not succeed; nothing is submitted before every check has passed."""
     experiment, slurm = session.experiment, session.slurm
     experiment.require_monitored()
     experiment.check()
@@ -117,10 +126,11 @@ def retry(
         release_if_over(experiment, slurm)
         register.resolve(experiment, slurm, sleep=sleep)
     report = SubmitReport()
-    retrier = _Retrier(session, asked, more, report, _Partitions.ask(slurm))
+    retrier = _Retrier(session, request, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(session))
-    report.warnings = output_warnings([one.script for one in prepared], slurm, session.environ)
-    report.warnings += scripts.warnings(experiment, [one.script for one in prepared])
+    chosen_scripts = [submission.script for submission in prepared]
+    report.warnings = output_warnings(chosen_scripts, slurm, session.environ)
+    report.warnings += scripts.warnings(experiment, chosen_scripts)
     if dry_run:
         preview(session, prepared, report, mode=mode)
         return report
@@ -139,23 +149,23 @@ def _look(session: Session) -> ExperimentState:
 
 @dataclass(frozen=True, slots=True)
 class _Partitions:
-    """What can be had at most, as sinfo says."""
+    """The limits of time and memory, as sinfo says."""
 
-    found: Sequence[Partition]
+    partitions: Sequence[Partition]
     node_memory: Mapping[str, int]
 
     @classmethod
     def ask(cls, slurm: Slurm) -> _Partitions:
-        """Where sinfo does not answer nothing is known, and sbatch has to say what is too much."""
-        found, memory = slurm.partitions(), slurm.node_memory()
+        """Where sinfo does not answer, no limit is known: sbatch refuses what is too much."""
+        partitions, memory = slurm.partitions(), slurm.node_memory()
         return cls(
-            () if isinstance(found, Failure) else found,
+            () if isinstance(partitions, Failure) else partitions,
             {} if isinstance(memory, Failure) else memory,
         )
 
     def limits(self, named: str) -> Limits:
         """Of several partitions the one that allows most; `named` as --partition has them, "" for the default."""
-        mine = [p for p in self.found if (p.name in named.split(",") if named else p.is_default)]
+        mine = [p for p in self.partitions if (p.name in named.split(",") if named else p.is_default)]
         times = [p.time_limit_s for p in mine]
         longest = max((time_s for time_s in times if time_s is not None), default=None)
         sizes = [self.node_memory[p.name] for p in mine if p.name in self.node_memory]
@@ -167,7 +177,7 @@ class _Retrier:
     """Chooses the evals, and makes their submissions; what is left out is told in the report."""
 
     session: Session
-    asked: RetryRequest
+    request: RetryRequest
     more: More
     report: SubmitReport
     partitions: _Partitions
@@ -175,28 +185,28 @@ class _Retrier:
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
-        unknown = refuses_unknown(self.asked.names, [*state.evals, *state.waiting])
+        unknown = refuses_unknown(self.request.names, [*state.evals, *state.waiting])
         if unknown is not None:
             raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.session.experiment.root}")
         groups: dict[tuple[str, str], list[_Chosen]] = defaultdict(list)
         for chosen in self._choose(state):
             groups[chosen.entry.submission.script, chosen.name[0]].append(chosen)
-        return [one for group in groups.values() for one in self._group(group)]
+        return [prepared for group in groups.values() for prepared in self._group(group)]
 
     def _choose(self, state: ExperimentState) -> Iterator[_Chosen]:
         counting = {
             eval_name(name): (name, entry) for name, entry in latest(self.session.experiment.ledger.entries()).items()
         }
         for name in sorted(state.waiting.keys() - state.evals.keys()):
-            if self.asked.insists(name):
+            if self.request.insists(name):
                 self.report.skipped.append({"name": name, "job_id": None, "why": "it waits for room already"})
         for ev in state.evals.values():
-            if not self.asked.means(ev.name):
+            if not self.request.means(ev.name):
                 continue
             counts, entry = counting.get(ev.name, (None, None))
             is_waiting = ev.name in state.waiting
             left = self._evidence(ev, state)
-            again = decide(ev, entry, left, self.asked, is_waiting=is_waiting)
+            again = decide(ev, entry, left, self.request, is_waiting=is_waiting)
             if isinstance(again, str):
                 self._skip(ev, again)
             elif counts is not None and entry is not None:
@@ -220,7 +230,7 @@ class _Retrier:
         attempt = ev.latest
         if attempt is not None and attempt.evidence is not None:
             return attempt.evidence
-        owed = next((one for one in unmeasured(state) if one.ev.name == ev.name and one.job.job_id == ev.job_id), None)
+        owed = next((u for u in unmeasured(state) if u.ev.name == ev.name and u.job.job_id == ev.job_id), None)
         if owed is None:
             return Evidence()
         return collect(self.session.experiment, owed, self.reader, slurm=self.session.slurm)
@@ -230,17 +240,17 @@ class _Retrier:
         is_array = group[0].name[1] is not None
         why_not = remark if script is None else _cannot(script, is_array=is_array)
         if script is None or why_not:
-            for one in group:
-                self._skip(one.ev, why_not)
+            for chosen in group:
+                self._skip(chosen.ev, why_not)
             return
         by_options: dict[tuple[str, ...], list[tuple[_Chosen, str]]] = defaultdict(list)
-        for one in group:
-            options, told = self._options(one, script)
+        for chosen in group:
+            options, why = self._options(chosen, script)
             if options is not None:
-                by_options[options].append((one, f"{told}; {remark}" if remark else told))
+                by_options[options].append((chosen, f"{why}; {remark}" if remark else why))
         for options, alike in by_options.items():
             for part in self._parts(alike):
-                yield _one(script, part, options, self.session.environ)
+                yield _submission(script, part, options, self.session.environ)
 
     def _parts(self, alike: Sequence[tuple[_Chosen, str]]) -> Iterator[Sequence[tuple[_Chosen, str]]]:
         """No more tasks in one submission than may be with Slurm at once."""
@@ -250,7 +260,7 @@ class _Retrier:
     def _script(self, entry: Entry) -> tuple[Script | None, str]:
         """The script as it was submitted, or as it is now if that is asked for; and what is to be said of it."""
         experiment, path = self.session.experiment, entry.submission.script
-        if self.asked.changed:
+        if self.request.changed:
             is_there = os.path.lexists(path)
             return read(experiment, path) if is_there else None, "" if is_there else f"its script is gone: {path}"
         submitted = scripts.read_script(experiment, entry.token, path)
@@ -258,21 +268,21 @@ class _Retrier:
             return None, "the script as it was submitted is gone; --changed takes it as it is now"
         return read_script(path, submitted), change_since(path, submitted)
 
-    def _options(self, one: _Chosen, script: Script) -> tuple[tuple[str, ...] | None, str]:
-        """sbatch's options for it, and how they are told; None: it is left out, for it would end the same way."""
-        earlier, had = by_long_name(one.entry.submission.options), _had(one.ev, one.result)
+    def _options(self, chosen: _Chosen, script: Script) -> tuple[tuple[str, ...] | None, str]:
+        """sbatch's options for it, and why it is run again; None: it is left out, for it would end the same way."""
+        earlier, had = by_long_name(chosen.entry.submission.options), _had(chosen.ev, chosen.result)
         limits = self._limits(script)
-        again, own = one.again, script.head.options
-        found = [
+        again, own = chosen.again, script.head.options
+        changes = [
             time_options(own, earlier, had, limits, scale=self.more.time if again.more_time else None),
             memory_options(own, earlier, had, limits, scale=self.more.memory if again.more_memory else None),
         ]
         resumes = bool(logs_of({None: again}, script.content.decode(errors="replace")))
-        why_not = next((options.why_not for options in found if options.why_not), "")
+        why_not = next((change.why_not for change in changes if change.why_not), "")
         if why_not and not resumes:
-            self._skip(one.ev, f"{again.reason}: {why_not}")
+            self._skip(chosen.ev, f"{again.reason}: {why_not}")
             return None, ""
-        return tuple(word for options in found for word in options.argv), _told(again, found, resumes=resumes)
+        return tuple(word for change in changes for word in change.argv), _reason(again, changes, resumes=resumes)
 
     def _limits(self, script: Script) -> Limits:
         named = self.session.environ.get("SBATCH_PARTITION") or script.head.options.get("partition", "")
@@ -283,11 +293,13 @@ class _Retrier:
             self.report.skipped.append({"name": ev.name, "job_id": ev.job_id, "why": why})
 
 
-def _one(
+def _submission(
     script: Script, part: Sequence[tuple[_Chosen, str]], options: Sequence[str], environ: Mapping[str, str]
 ) -> Prepared:
     first = part[0][0]
-    tasks = None if first.name[1] is None else sorted(one.name[1] for one, _ in part if one.name[1] is not None)
+    tasks = (
+        None if first.name[1] is None else sorted(chosen.name[1] for chosen, _ in part if chosen.name[1] is not None)
+    )
     spec = environ.get("SBATCH_ARRAY_INX") or script.head.options.get("array", "")
     array = [] if tasks is None else [array_option(tasks, spec)]
     submission = Submission(
@@ -298,10 +310,10 @@ def _one(
         (*options, *array),
         new_token(),
     )
-    instead_of = {one.name: one.entry.token for one, _ in part}
-    logs = logs_of({one.name[1]: one.again for one, _ in part}, script.content.decode(errors="replace"))
-    told = "; ".join(dict.fromkeys(text for _, text in part))
-    return Prepared(script, submission, logs, f"{array[0]}; {told}" if array else told, instead_of)
+    instead_of = {chosen.name: chosen.entry.token for chosen, _ in part}
+    logs = logs_of({chosen.name[1]: chosen.again for chosen, _ in part}, script.content.decode(errors="replace"))
+    why = "; ".join(dict.fromkeys(text for _, text in part))
+    return Prepared(script, submission, logs, f"{array[0]}; {why}" if array else why, instead_of)
 
 
 def _cannot(script: Script, *, is_array: bool) -> str:
@@ -329,6 +341,6 @@ def _had(ev: Eval, result: EvalResult | None) -> Had:
     )
 
 
-def _told(again: Retry, found: Sequence[Options], *, resumes: bool) -> str:
-    more = [text for options in found for text in options.told]
+def _reason(again: Retry, changes: Sequence[Options], *, resumes: bool) -> str:
+    more = [text for change in changes for text in change.told]
     return ", ".join([again.reason, *more, *([f"goes on from {again.log}"] if resumes else [])])

@@ -1,4 +1,4 @@
-"""`evalmon sidecar`: the live view. Polls until all evals are over, hands itself on before its time limit."""
+"""`evalmon sidecar`: polls until all evals are over, and hands over to a successor before its time limit."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ import click
 from evalmon_agent.cli.options import experiment_argument, monitor_job_options
 from evalmon_agent.cli.sessions import session_of_monitor_job
 from evalmon_agent.collect.progress import progress
-from evalmon_agent.commands.complete import is_anything_owed, measure
-from evalmon_agent.commands.hand_over import Succession
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError, StoppedError, UnreadableError
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
@@ -24,8 +22,9 @@ from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
-from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready, write_summary
-from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.finalize import finalize, is_anything_owed, is_complete, is_ready, write_summary
+from evalmon_agent.monitor.hand_over import HandOver
+from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.monitor.resources import resource_blocks
 from evalmon_agent.monitor.stop_signals import StopSignals
@@ -63,12 +62,12 @@ class Sidecar:
         self._stop = StopSignals()
         self._submitter = Submitter(session, in_monitor_job(session.environ), self._pause)
         self._is_stuck = False
-        self._unsaid: list[list[str]] = []
+        self._unlogged: list[list[str]] = []
         self._polls = 0
         self._failures = 0
         self._settings_seen = self._settings_version()
         self._unusable = unusable
-        self._succession = Succession(session, ends_at=None)
+        self._hand_over = HandOver(session, ends_at=None)
 
     def run(self) -> None:
         """Poll, measure and log until there is nothing left to watch.
@@ -82,7 +81,7 @@ class Sidecar:
         except ReplacedError as error:
             last = blocks.note(time.time(), BlockKind.MONITOR_STOPPED, "sidecar", self._stopped(str(error)))
             with suppress(EvalmonError, OSError):
-                self._observer.last_word([*self._unsaid, last])
+                self._observer.last_word([*self._unlogged, last])
             raise
 
     def _live(self) -> None:
@@ -92,19 +91,19 @@ class Sidecar:
         if self._unusable:
             self._note(BlockKind.MONITOR_CONFIG, "settings not taken up", {"Error": self._unusable})
         ends_at = self._asked_end()
-        self._succession = Succession(self._session, ends_at=ends_at)
+        self._hand_over = HandOver(self._session, ends_at=ends_at)
         reason = None
         while reason is None:
             reason = self._turn()
         if self._stop.name == "SIGTERM":
             with suppress(EvalmonError, OSError):
-                reason = self._succession.preempted() or reason
+                reason = self._hand_over.preempted() or reason
         self._note(BlockKind.MONITOR_STOPPED, "sidecar", self._stopped(reason))
-        self._say()
+        self._log_notes()
 
     def _turn(self) -> str | None:
         """One poll and the work until the next; the reason to stop, if there is one."""
-        next_at = time.monotonic() + min(self._interval_s(), max(self._succession.left_s(), 0.0))
+        next_at = time.monotonic() + min(self._interval_s(), max(self._hand_over.left_s(), 0.0))
         try:
             reason = self._watch(until=next_at)
             if reason is not None:
@@ -121,9 +120,9 @@ class Sidecar:
     def _watch(self, *, until: float) -> str | None:
         self._session.experiment.check_place()
         self._reload_settings()
-        self._say()
+        self._log_notes()
         observed = self._poll()
-        reason = self._succession.reason_to_leave(observed)
+        reason = self._hand_over.reason_to_leave(observed)
         if reason is not None:
             return reason
         state = self._submit_waiting(observed.state, until=time.time() + until - time.monotonic())
@@ -156,9 +155,9 @@ class Sidecar:
         self._failures = observed.state.outage.failures if observed.state.outage is not None else 0
         if observed.asked and self._polls % self._session.settings.gpu_status_every == 0:
             so_far = progress(self._session.experiment, observed.state)
-            found = resource_blocks(observed.state, self._session.settings, now=time.time(), progress=so_far)
-            if found:
-                self._observer.record(extra=found)
+            usage = resource_blocks(observed.state, self._session.settings, now=time.time(), progress=so_far)
+            if usage:
+                self._observer.record(extra=usage)
         return observed
 
     def _submit_waiting(self, state: ExperimentState, *, until: float) -> ExperimentState:
@@ -208,9 +207,9 @@ class Sidecar:
 
     def _asked_end(self) -> float | None:
         """When this job's time limit is reached: from the environment, else (22.05) from squeue, once."""
-        said = self._session.environ.get("SLURM_JOB_END_TIME", "")
-        if said.isdecimal():
-            return float(said)
+        end_time = self._session.environ.get("SLURM_JOB_END_TIME", "")
+        if end_time.isdecimal():
+            return float(end_time)
         with suppress(StoppedError):
             return self._session.slurm.ends_at(self._job_id) if self._job_id else None
         return None
@@ -228,7 +227,7 @@ class Sidecar:
             self._note(BlockKind.MONITOR_CONFIG, "settings not taken up", {"Error": str(error)})
             return
         self._session = replace(self._session, settings=settings)
-        for part in (self._observer, self._submitter, self._measurer, self._succession):
+        for part in (self._observer, self._submitter, self._measurer, self._hand_over):
             part.session = self._session
         self._measurer.retry_delay_s = settings.seff_retry_delay
         self._note(BlockKind.MONITOR_CONFIG, "settings taken up", {"File": self._session.experiment.settings})
@@ -252,12 +251,12 @@ class Sidecar:
         return {"Reason": reason, "Job ID": self._job_id or "none"}
 
     def _note(self, kind: BlockKind, subject: str, fields: Mapping[str, str]) -> None:
-        """A block of ours: said with the next transaction that succeeds, which is mostly this one."""
-        self._unsaid.append(blocks.note(time.time(), kind, subject, fields))
+        """Log a block: with the next transaction that succeeds, which is mostly this one."""
+        self._unlogged.append(blocks.note(time.time(), kind, subject, fields))
         with suppress(OSError, LockUnavailableError):
-            self._say()
+            self._log_notes()
 
-    def _say(self) -> None:
-        if self._unsaid:
-            self._observer.record(extra=self._unsaid)
-            self._unsaid = []
+    def _log_notes(self) -> None:
+        if self._unlogged:
+            self._observer.record(extra=self._unlogged)
+            self._unlogged = []

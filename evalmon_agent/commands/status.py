@@ -12,14 +12,13 @@ from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import Cell, print_json, print_table, table_lines, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.progress import progress
-from evalmon_agent.commands.complete import measure
 from evalmon_agent.errors import LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
-from evalmon_agent.monitor.measure import Measurer
+from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
@@ -64,8 +63,8 @@ _SHOWN_AGAIN_S = 5.0
 
 @click.command("status")
 @experiment_argument()
-@click.option("--all", "show_all", is_flag=True, help="Show every eval, also where the terminal has too few rows.")
-@click.option("--watch", is_flag=True, help="Show it again and again until all evals are over.")
+@click.option("--all", "show_all", is_flag=True, help="Show every eval, even if the terminal is too small.")
+@click.option("--watch", is_flag=True, help="Refresh the table until all evals are over.")
 @json_option
 def command(experiment: Experiment, show_all: bool, watch: bool, as_json: bool) -> None:
     """Show a table of all evals."""
@@ -220,7 +219,8 @@ def _watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
             hidden = len(summary.evals) - room
             more = f" (+{hidden} more; enlarge the window)" if hidden > 0 else ""
             table = table_lines(_COLUMNS, [_row(ev) for ev in _shown(summary, room)], width=console.width)
-            live.update(Text.from_ansi("\n".join([*table, _counts(summary) + more])), refresh=True)
+            text = "\n".join([*table, _counts(summary) + more])
+            live.update(Text.from_ansi(text, no_wrap=True, overflow="crop"), refresh=True)
             if not summary.verdicts["active"]:
                 return summary
             time.sleep(min(every_s, _SHOWN_AGAIN_S))

@@ -46,12 +46,12 @@ def stop(session: Session) -> tuple[list[str], list[str]]:
     if not slurm.has("scancel"):
         raise SlurmUnavailableError("scancel is not on PATH; run evalmon where Slurm's commands are")
     release_if_over(experiment, slurm)
-    found = register.resolve(experiment, slurm)
-    ours = [e.accepted.job_id for e in found if not e.is_eval and e.accepted is not None]
-    ended = _not_over(ours, slurm)
-    failure = slurm.cancel(ours)
+    entries = register.resolve(experiment, slurm)
+    monitor_jobs = [e.accepted.job_id for e in entries if not e.is_eval and e.accepted is not None]
+    ended = _not_over(monitor_jobs, slurm)
+    failure = slurm.cancel(monitor_jobs)
     if failure is not None:
-        raise SlurmUnavailableError(f"the monitoring jobs {' '.join(ours)} could not be ended: {failure.line}")
+        raise SlurmUnavailableError(f"the monitor jobs {' '.join(monitor_jobs)} could not be ended: {failure.line}")
     left = claims.withdraw(experiment)
     observer = Observer(session, role="command")
     fields = {"Reason": "evalmon stop", "Jobs ended": " ".join(ended) or "none"}

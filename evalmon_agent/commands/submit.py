@@ -44,7 +44,7 @@ _LISTED = 5
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and what Slurm would refuse.")
 @json_option
 def command(experiment: Experiment, scripts: Sequence[str], mode: Mode | None, dry_run: bool, as_json: bool) -> None:
-    """Submit the evals, and the jobs that watch and summarise."""
+    """Submit evals, and the jobs that watch and summarise them."""
     session = session_for(experiment)
     is_first = not experiment.is_monitored()
     report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)
@@ -64,21 +64,25 @@ def submit(
 ) -> SubmitReport:
     """Submit what is not yet active or done; nothing is made or submitted before every check has passed."""
     experiment, settings, slurm = session.experiment, session.settings, session.slurm
-    planned, known = _checked(session, named)
+    prepared, entries = _checked(session, named)
     report = SubmitReport()
     if not dry_run:
         experiment.prepare(group_readable=settings.group_readable)
         release_if_over(experiment, slurm)
-        known = register.resolve(experiment, slurm, sleep=sleep)
-    counting = latest(known)
-    have = {name: e for (name, _), e in counting.items()} | {eval_name(name): e for name, e in counting.items()}
+        entries = register.resolve(experiment, slurm, sleep=sleep)
+    counting = latest(entries)
+    registered = {name: entry for (name, _), entry in counting.items()}
+    registered |= {eval_name(name): entry for name, entry in counting.items()}
     state = state_file.load(experiment)
-    new = [one for one in planned if have.keys().isdisjoint(_names(one.submission))]
-    report.skipped += [
-        _skipped(one.submission, have, state) for one in planned if not have.keys().isdisjoint(_names(one.submission))
-    ]
-    report.warnings = output_warnings([one.script for one in new], slurm, session.environ)
-    report.warnings += scripts_file.warnings(experiment, [one.script for one in new])
+    new: list[Prepared] = []
+    for item in prepared:
+        if registered.keys().isdisjoint(_names(item.submission)):
+            new.append(item)
+        else:
+            report.skipped.append(_skipped(item.submission, registered, state))
+    scripts = [item.script for item in new]
+    report.warnings = output_warnings(scripts, slurm, session.environ)
+    report.warnings += scripts_file.warnings(experiment, scripts)
     if dry_run:
         preview(session, new, report, mode=mode)
         return report
@@ -91,32 +95,35 @@ def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], li
     """What would be submitted, and what is registered already, after all checks, in the order of the contract."""
     experiment, settings, environ = session.experiment, session.settings, session.environ
     scripts = find(experiment, settings, named)
-    for one in plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ):
-        if not is_utf8(one.name):
-            raise UsageError(f"{one.script}: its --job-name is not UTF-8 and cannot be kept on record; rename it")
+    for submission in plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ):
+        if not is_utf8(submission.name):
+            raise UsageError(
+                f"{submission.script}: its --job-name is not UTF-8 and cannot be kept on record; rename it"
+            )
     experiment.check()
     refuse_world_writable(experiment, settings)
-    known = experiment.ledger.entries()
+    entries = experiment.ledger.entries()
     planned = plan(
         scripts,
         root=experiment.root,
-        registered=_scripts(known),
-        taken=_output_dirs(known, {script.path for script in scripts}),
+        registered=_scripts(entries),
+        taken=_output_dirs(entries, {script.path for script in scripts}),
         environ=environ,
     )
     _refuse_too_large(planned, settings)
     require_slurm(session.slurm)
-    new = [changed(one, token=new_token()) for one in planned]
-    return list(map(Prepared, scripts, new)), known
+    submissions = [changed(submission, token=new_token()) for submission in planned]
+    return list(map(Prepared, scripts, submissions)), entries
 
 
 def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None:
     """An array is submitted as one: its script may count its tasks."""
     most = settings.max_submit
-    for one in planned:
-        if most is not None and one.tasks is not None and len(one.tasks) > most:
+    for submission in planned:
+        count = len(submission.tasks or ())
+        if most is not None and count > most:
             raise UsageError(
-                f"{one.script}: an array of {len(one.tasks)} evals, and max_submit: {most} lets no more be there "
+                f"{submission.script}: an array of {count} evals, and max_submit: {most} lets no more be there "
                 f"at once; make it smaller arrays, or raise max_submit"
             )
 
@@ -133,33 +140,37 @@ def require_slurm(slurm: Slurm) -> None:
         raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was submitted, try again later")
 
 
-def _names(one: Submission) -> list[str]:
+def _names(submission: Submission) -> list[str]:
     """The evals that it would be, and what they are called together."""
-    return [one.name, *(task_name(one.name, task) for task in one.tasks or ())]
+    return [submission.name, *(task_name(submission.name, task) for task in submission.tasks or ())]
 
 
-def _skipped(one: Submission, have: Mapping[str, Entry], state: ExperimentState | None) -> dict[str, str | None]:
+def _skipped(
+    submission: Submission, registered: Mapping[str, Entry], state: ExperimentState | None
+) -> dict[str, str | None]:
     """Of an array of which `watch` has only some tasks: those tasks, for the others may run unwatched."""
-    names = [name for name in _names(one) if name in have]
-    entry = have[names[0]]
+    names = [name for name in _names(submission) if name in registered]
+    entry = registered[names[0]]
     ev = state.evals.get(names[0]) if state is not None else None
-    why = "already registered, waits for room" if entry.is_waiting else f"already registered ({_seen(ev)})"
-    if one.name not in have:
-        why += f", of {len(one.tasks or ())} tasks {len(names)}: {', '.join(names[:_LISTED])}; watch the others, too"
-    return {"name": one.name, "job_id": entry.accepted.job_id if entry.accepted is not None else None, "why": why}
+    why = "already registered, waits for room" if entry.is_waiting else f"already registered ({_state(ev)})"
+    if submission.name not in registered:
+        count, listed = len(submission.tasks or ()), ", ".join(names[:_LISTED])
+        why += f", of {count} tasks {len(names)}: {listed}; watch the others, too"
+    job_id = entry.accepted.job_id if entry.accepted is not None else None
+    return {"name": submission.name, "job_id": job_id, "why": why}
 
 
-def _seen(ev: Eval | None) -> str:
+def _state(ev: Eval | None) -> str:
     return str(ev.state) if ev is not None else "submitted"
 
 
-def _scripts(known: Sequence[Entry]) -> set[str]:
-    return {e.submission.script for e in known if e.is_eval and e.submission.script and e.accepted}
+def _scripts(entries: Sequence[Entry]) -> set[str]:
+    return {e.submission.script for e in entries if e.is_eval and e.submission.script and e.accepted}
 
 
-def _output_dirs(known: Sequence[Entry], planned: set[str]) -> set[str]:
+def _output_dirs(entries: Sequence[Entry], planned: set[str]) -> set[str]:
     return {
         e.submission.output_dir
-        for e in known
+        for e in entries
         if e.is_eval and e.submission.output_dir and e.accepted and e.submission.script not in planned
     }

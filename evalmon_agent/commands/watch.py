@@ -67,10 +67,10 @@ def command(
     """
     if not jobs and match is None:
         raise click.UsageError("Which jobs? Give their ids, or --match PATTERN.")
-    wanted = parse_requests(jobs)
+    requests = parse_requests(jobs)
     session = session_for(experiment)
     is_first = not experiment.is_monitored()
-    report = watch(session, wanted=wanted, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
+    report = watch(session, requests=requests, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
     _print(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
         print_exposure(experiment)
@@ -109,32 +109,33 @@ class WatchReport:
 
     @property
     def exit_status(self) -> int:
-        """1 if a job is not to be had, or Slurm refused one of ours."""
-        helpers = [self.completion, self.sidecar]
-        return int(bool(self.refused) or any(h is not None and h.status == "refused" for h in helpers))
+        """1 if a job cannot be watched, or Slurm refused a monitor job."""
+        monitor_jobs = [self.completion, self.sidecar]
+        return int(bool(self.refused) or any(job is not None and job.status == "refused" for job in monitor_jobs))
 
 
 def watch(
-    session: Session, *, wanted: Sequence[WatchRequest], match: str | None, mode: Mode, dry_run: bool
+    session: Session, *, requests: Sequence[WatchRequest], match: str | None, mode: Mode, dry_run: bool
 ) -> WatchReport:
     """Adopt these jobs, and those of mine in the queue whose name matches; nothing is made before all checks."""
     experiment, settings, slurm = session.experiment, session.settings, session.slurm
     experiment.check()
     refuse_world_writable(experiment, settings)
     require_slurm(slurm)
-    known = known_jobs(slurm, (one.job_id for one in wanted))
+    known = known_jobs(slurm, (request.job_id for request in requests))
     report = WatchReport()
-    chosen = _chosen(known, wanted, match, report)
-    state, found = _so_far(experiment, settings)
-    known_already = {r.job_id for r in registrations(found)}
-    new, hooked = _new(chosen, JobIndex(state.evals.values()), known_already, report)
-    whole = _whole_arrays(wanted, new, report)
+    chosen = _chosen(known, requests, match, report)
+    state, entries = _so_far(experiment, settings)
+    registered = {registration.job_id for registration in registrations(entries)}
+    new, hooked = _new(chosen, JobIndex(state.evals.values()), registered, report)
+    whole = _whole_arrays(requests, new, report)
     taken = {name: not ev.final for name, ev in state.evals.items()}
-    taken |= {e.submission.name: True for e in found if e.is_eval and e.is_open}
+    taken |= {e.submission.name: True for e in entries if e.is_eval and e.is_open}
     planned = plan_adoptions(new, root=experiment.root, taken=taken, whole=whole)
-    adopted = _records(planned, work_dirs=_work_dirs(found), now=time.time())
+    adopted = _records(planned, work_dirs=_work_dirs(entries), now=time.time())
     adopted += [_record(job, name, None, now=time.time()) for name, job in hooked]
-    report.watched = [_told(one.name, one.job) for one in planned] + [_told(name, job) for name, job in hooked]
+    report.watched = [_watched(adoption.name, adoption.job) for adoption in planned]
+    report.watched += [_watched(name, job) for name, job in hooked]
     if dry_run:
         return report
     experiment.prepare(group_readable=settings.group_readable)
@@ -149,16 +150,16 @@ def watch(
 
 
 def _chosen(
-    known: KnownJobs, wanted: Sequence[WatchRequest], match: str | None, report: WatchReport
+    known: KnownJobs, requests: Sequence[WatchRequest], match: str | None, report: WatchReport
 ) -> dict[SlurmJob, WatchRequest]:
-    """The jobs that are meant and can be had, each once; of the others `report` says why not."""
+    """The jobs that are meant and can be watched, each once; of the others `report` says why not."""
     chosen: dict[SlurmJob, WatchRequest] = {}
-    for one in wanted:
-        found = [] if whole_job(one.job_id) in known.monitor_jobs else requested_jobs(one, known.jobs)
-        if not found:
-            report.refused.append({"job_id": one.job_id, "error": _why_not(known, one)})
-        for job in found:
-            chosen.setdefault(job, one)
+    for request in requests:
+        jobs = [] if whole_job(request.job_id) in known.monitor_jobs else requested_jobs(request, known.jobs)
+        if not jobs:
+            report.refused.append({"job_id": request.job_id, "error": _why_not(known, request)})
+        for job in jobs:
+            chosen.setdefault(job, request)
     if match is None:
         return chosen
     matching = [
@@ -174,10 +175,10 @@ def _chosen(
     return chosen
 
 
-def _why_not(known: KnownJobs, wanted: WatchRequest) -> str:
-    job_id = whole_job(wanted.job_id)
+def _why_not(known: KnownJobs, request: WatchRequest) -> str:
+    job_id = whole_job(request.job_id)
     if job_id in known.monitor_jobs:
-        return "a monitoring job of evalmon's, no eval"
+        return "a monitor job of evalmon's, not an eval"
     user = known.other_users.get(job_id)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
@@ -192,10 +193,10 @@ def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState
     """What is known of the experiment, its files read anew; nothing is written."""
     state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
     tracker = Tracker(state)
-    facts, found = read_local(experiment, tracker)
+    facts, entries = read_local(experiment, tracker)
     tracker.take(facts)
     tracker.events(lost_after_s=settings.lost_after)
-    return state, found
+    return state, entries
 
 
 def _new(
@@ -204,10 +205,10 @@ def _new(
     """Those that are no eval yet; and those that are one by their own report only, with the name that they have."""
     new: list[tuple[WatchRequest, SlurmJob]] = []
     hooked: list[tuple[str, SlurmJob]] = []
-    for job, wanted in chosen.items():
+    for job, request in chosen.items():
         bearers = index.of(job.job_id)
         if not is_borne(bearers, job.submitted_at):
-            new.append((wanted, job))
+            new.append((request, job))
         elif job.job_id in registered:
             report.skipped.append({"name": bearers[0][0].name, "job_id": job.job_id, "why": "already registered"})
         else:
@@ -216,37 +217,37 @@ def _new(
 
 
 def _whole_arrays(
-    wanted: Sequence[WatchRequest], new: Sequence[tuple[WatchRequest, SlurmJob]], report: WatchReport
+    requests: Sequence[WatchRequest], new: Sequence[tuple[WatchRequest, SlurmJob]], report: WatchReport
 ) -> set[JobId]:
     """The arrays of which all tasks are meant and none is registered: each is one record."""
-    asked = {one.job_id for one in wanted}
-    registered = {one["job_id"].partition("_")[0] for one in report.skipped}
+    requested = {request.job_id for request in requests}
+    registered = {skipped["job_id"].partition("_")[0] for skipped in report.skipped}
     arrays = {whole_job(job.job_id) for _, job in new if task_of(job.job_id) is not None}
-    return {array for array in arrays & asked if array not in registered}
+    return {array for array in arrays & requested if array not in registered}
 
 
-def _work_dirs(found: Iterable[Entry]) -> list[str]:
+def _work_dirs(entries: Iterable[Entry]) -> list[str]:
     """Where the evals that are known write, or, adopted ones, may write."""
-    evals = [entry for entry in found if entry.is_eval]
+    evals = [entry for entry in entries if entry.is_eval]
     places = [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
     return [place for place in places if place is not None]
 
 
 def _records(planned: Sequence[Adoption], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
     """What goes on record. A working directory is an eval's place for CSVs only if no other eval writes there."""
-    used = Counter([*work_dirs, *(one.job.work_dir for one in planned if one.job.work_dir is not None)])
+    used = Counter([*work_dirs, *(adoption.job.work_dir for adoption in planned if adoption.job.work_dir is not None)])
     records = []
     arrays: dict[JobId, list[Adoption]] = defaultdict(list)
-    for one in planned:
-        if one.whole_array and task_of(one.job.job_id) is not None:
-            arrays[whole_job(one.job.job_id)].append(one)
+    for adoption in planned:
+        if adoption.whole_array and task_of(adoption.job.job_id) is not None:
+            arrays[whole_job(adoption.job.job_id)].append(adoption)
         else:
-            records.append(_record(one.job, one.name, _place(one.job, used), now=now))
-    for array, ones in arrays.items():
-        submitted_at = min(one.job.submitted_at for one in ones)
-        tasks = tuple(sorted(task_of(one.job.job_id) or 0 for one in ones))
-        whole = replace(ones[0].job, job_id=array, submitted_at=submitted_at)
-        records.append(_record(whole, ones[0].stem, None, now=now, tasks=tasks))
+            records.append(_record(adoption.job, adoption.name, _place(adoption.job, used), now=now))
+    for array, adoptions in arrays.items():
+        submitted_at = min(adoption.job.submitted_at for adoption in adoptions)
+        tasks = tuple(sorted(task_of(adoption.job.job_id) or 0 for adoption in adoptions))
+        whole = replace(adoptions[0].job, job_id=array, submitted_at=submitted_at)
+        records.append(_record(whole, adoptions[0].stem, None, now=now, tasks=tasks))
     return records
 
 
@@ -272,12 +273,12 @@ def _record(
 def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
     """Put them on record, but those that another `watch` was faster with."""
     with locked(experiment):
-        found = experiment.ledger.entries()
-        known = {(e.adopted.job_id, e.adopted.submitted_at) for e in found if e.adopted is not None}
+        entries = experiment.ledger.entries()
+        known = {(e.adopted.job_id, e.adopted.submitted_at) for e in entries if e.adopted is not None}
         for record in adopted:
             if (record.job_id, record.submitted_at) not in known:
                 experiment.ledger.append(record)
 
 
-def _told(name: str, job: SlurmJob) -> dict[str, str]:
+def _watched(name: str, job: SlurmJob) -> dict[str, str]:
     return {"name": name, "job_id": job.job_id, "state": str(job.state or "unknown")}

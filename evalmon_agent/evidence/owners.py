@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from evalmon_agent.words.eval_programs import EVAL_PROGRAMS, EvalProgram
+from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS, WatchedProgram
 
 PROCESS, OUTPUT, PLACE = "process", "output", "place"
 """The proofs, as `known_by` in summary.json says them."""
@@ -290,7 +290,7 @@ def _why_unknown(program: ObservedProgram, disputed: Sequence[FoundLog], logs: S
     return _why_unwritten(program, table, logs)
 
 
-def _why_unwritten(program: ObservedProgram, table: EvalProgram | None, logs: Sequence[FoundLog]) -> str | None:
+def _why_unwritten(program: ObservedProgram, table: WatchedProgram | None, logs: Sequence[FoundLog]) -> str | None:
     """The same of a program that was not seen to write any."""
     options, directory = program.options or {}, _directory_of(program)
     if table is None or program.options is None:
@@ -336,8 +336,8 @@ def _is_below(path: str, directory: str | None) -> bool:
     return directory is not None and path.startswith(f"{directory.rstrip('/')}/")
 
 
-def _table_of(kind: str) -> EvalProgram | None:
-    return next((program for program in EVAL_PROGRAMS if program.kind == kind), None)
+def _table_of(kind: str) -> WatchedProgram | None:
+    return next((program for program in WATCHED_PROGRAMS if program.kind == kind), None)
 
 
 def _sha256(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Can somebody else rename or replace the experiment?"""
+"""Finds out whether somebody else can rename or replace the experiment."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from evalmon_agent.settings import Settings
 
 def refuse_world_writable(experiment: Experiment, settings: Settings) -> None:
     """UnsafeDirectoryError where anybody could replace the experiment, unless a setting allows it."""
-    found = next((one for one in exposed(experiment.root) if one.by_anybody), None)
-    if found is not None and not settings.allow_world_writable:
+    worst = next((place for place in exposed(experiment.root) if place.by_anybody), None)
+    if worst is not None and not settings.allow_world_writable:
         raise UnsafeDirectoryError(
-            f"{found.path}: anybody can rename and replace what lies there; {found.advice}; or set "
+            f"{worst.path}: anybody can rename and replace what lies there; {worst.advice}; or set "
             f"allow_world_writable: true in {experiment.settings}"
         )
 
 
 def exposure(experiment: Experiment) -> tuple[str, str] | None:
     """What others can do there, and what prevents it; None if there is nothing that they can."""
-    found = list(exposed(experiment.root))
-    if not found:
+    places = list(exposed(experiment.root))
+    if not places:
         return None
-    nearest = found[0]
+    nearest = places[0]
     line = (
         f"{nearest.path}: {nearest.whom} can rename and replace what lies there; nothing of theirs is run or believed, "
         "but they can end the monitoring"
     )
-    return line, f"to prevent that, {nearest.advice}{_also(found[1:])}"
+    return line, f"to prevent that, {nearest.advice}{_also(places[1:])}"
 
 
 def _also(others: list[Exposed]) -> str:

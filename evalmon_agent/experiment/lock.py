@@ -40,7 +40,7 @@ _decoder = msgspec.json.Decoder(Choice)
 def locked(
     experiment: Experiment, *, wait_s: float = WAIT_S, hurry: Hurry | None = None, wherever_it_is: bool = False
 ) -> Iterator[None]:
-    """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be had).
+    """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be acquired).
 
     ReplacedError (77): the experiment's path leads to another directory now. `wherever_it_is`: that does not matter.
     """
@@ -70,9 +70,9 @@ def release_for(experiment: Experiment, gone: Holder) -> bool:
 
 def choice(experiment: Experiment) -> Choice:
     """The recorded choice; the first caller makes it, and of two first callers one."""
-    found = recorded(experiment)
-    if found is not None:
-        return found
+    known = recorded(experiment)
+    if known is not None:
+        return known
     made = would_choose(experiment.directory, probe=experiment.by_descriptor)
     if publish(experiment.lock_choice, msgspec.json.encode(made)):
         return made

@@ -51,6 +51,7 @@ class Held:
         self.set_aside: str | None = None
         self.logged_completions: frozenset[str] = frozenset()
         self.entries: Sequence[Entry] = ()
+        self._evals: msgspec.Raw | None = None
 
     def is_current(self) -> bool:
         """Whether state.json is still the one that was read, or saved, last."""
@@ -63,12 +64,18 @@ class Held:
     def save(self, *, mode: int = 0o600) -> None:
         """Replace state.json atomically. OSError: the file is as it was, and so is `generation`."""
         self.state.generation += 1
+        # A save with an outbox is followed by one without it: the evals, which are most of it, are encoded once.
+        if self._evals is None or self.tracker.is_changed():
+            self._evals = msgspec.Raw(msgspec.json.encode(self.state.evals))
+        document = {**msgspec.structs.asdict(self.state), "evals": self._evals}
         try:
-            replace_atomically(self._path, msgspec.json.encode(self.state), mode=mode)
+            replace_atomically(self._path, msgspec.json.encode(document), mode=mode)
         except OSError:
             self.state.generation -= 1
             raise
         self.is_saved()
+        if self.state.outbox is None:
+            self._evals = None
 
     def is_saved(self) -> None:
         """The file says what the state does."""

@@ -40,14 +40,14 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T], *, path: str, schema: 
     Raises:
         UnreadableError: another evalmon wrote it, in another schema.
     """
-    found: T | None
+    content: T | None
     try:
-        found = decoder.decode(data)
+        content = decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        found = None
-    written = _schema_of(data) if found is None else found.schema
+        content = None
+    written = _schema_of(data) if content is None else content.schema
     if written is None or written == schema:
-        return found
+        return content
     if written > schema:
         raise UnreadableError(f"{path}: written by a newer evalmon; upgrade this one (the file is left as it is)")
     raise UnreadableError(
@@ -66,10 +66,10 @@ def read(path: str, decoder: msgspec.json.Decoder[T], *, schema: int) -> T | Non
         data = read_private(path, max_bytes=_MAX_BYTES) or b""
     except FileNotFoundError:
         return None
-    found = decode(data, decoder, path=path, schema=schema)
-    if found is None:
+    content = decode(data, decoder, path=path, schema=schema)
+    if content is None:
         raise UnreadableError(f"{path}: cannot be read; remove it while no monitor runs")
-    return found
+    return content
 
 
 def _schema_of(data: bytes) -> int | None:

@@ -23,6 +23,11 @@ def is_ready(state: ExperimentState) -> bool:
     return all_final(state) and next(unmeasured(state), None) is None
 
 
+def is_anything_owed(state: ExperimentState) -> bool:
+    """Whether an eval goes on, or has to be measured still."""
+    return not all(ev.final for ev in state.evals.values()) or next(unmeasured(state), None) is not None
+
+
 def is_complete(state: ExperimentState) -> bool:
     """Whether ALL_COMPLETE was written for the evals as they are."""
     return state.completion is not None and state.completion.status == COMPLETE

@@ -95,7 +95,7 @@ def set_aside(held: Held, now: float) -> list[Block]:
     return [blocks.note(now, BlockKind.ALERT, "state.json could not be read", fields)]
 
 
-def helpers(held: Held, entries: Sequence[Entry], experiment: Experiment, now: float) -> list[Block]:
+def monitor_jobs(held: Held, entries: Sequence[Entry], experiment: Experiment, now: float) -> list[Block]:
     """Take in which jobs are ours; COMPLETION_SUBMITTED for a completion job that is new, whoever submitted it."""
     state = held.state
     before = state.completion.job_id if state.completion is not None else None

@@ -1,11 +1,13 @@
-"""Captures how efficient each attempt was: asks seff once it has ended, a second time later, then accounting.
+"""Captures how efficient each attempt was: from seff once it has ended, a second time later, then from accounting.
 
 Nothing here waits: an attempt that has no figures yet is left for a later step, so no poll is held up.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -13,13 +15,17 @@ from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
 from evalmon_agent.files.trusted import OwnedFiles
+from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.facts import Measurement
 from evalmon_agent.tracking.owed import Unmeasured
+from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import parse_job_id
 
 Key = tuple[str, str, float | None, int | None]
+_PORTION_S = 5.0
+"""How long captured figures are kept before they are recorded."""
 _SILENT_AT_MOST = 2
 """How often seff may hang or be killed in a row before it counts as not there: each time costs its whole time-out."""
 ACCOUNTING_PATIENCE_S = 120.0
@@ -127,3 +133,25 @@ class Measurer:
 def _was_silent(owed: Unmeasured, tries: _Tries) -> bool:
     """Whether accounting answered in vain for long enough: while it does not answer at all, figures may come yet."""
     return owed.job.answered_at >= tries.first_at + ACCOUNTING_PATIENCE_S / 2
+
+
+def measure(
+    observer: Observer,
+    measurer: Measurer,
+    state: ExperimentState,
+    *,
+    final: bool = False,
+    deadline: float = math.inf,
+) -> ExperimentState:
+    """Capture what can be captured now, in portions, so that a kill loses little; no portion begins after `deadline`.
+
+    `deadline` is monotonic: thousands of evals that end at once may hold up neither a poll nor the end of a job.
+    """
+    while True:
+        measurements = measurer.step(
+            observer.unmeasured(state), clock=time.time, until=time.time() + _PORTION_S, final=final
+        )
+        if measurements:
+            state = observer.record(measurements=measurements)
+        if not measurements or time.monotonic() >= deadline:
+            return state

@@ -109,7 +109,7 @@ class Observer:
         wait_s = self.settings.poll_interval * _EARLY if at_least_s is None else at_least_s
         if not self._mark_poll(wait_s):
             return Observed(self.record(extra=extra), asked=False)
-        held = self._current() or state_file.read(self.experiment) or state_file.unsaved(self.experiment)
+        held = self._let_go() or state_file.read(self.experiment) or state_file.unsaved(self.experiment)
         lost_after_s = self.settings.lost_after
         answers = ask(self.experiment, self.slurm, held.tracker, lost_after_s=lost_after_s, clock=self._clock)
         state = self._take(answers, held, extra=extra)
@@ -191,8 +191,7 @@ class Observer:
                 new.append(blocks.status_check(now, counts(held.state)))
             return new
 
-        self._held = asked
-        return self._transact(facts_for, before=extra, polled=polled)
+        return self._transact(facts_for, before=extra, polled=polled, asked=asked)
 
     def _transact(
         self,
@@ -200,27 +199,30 @@ class Observer:
         *,
         before: Sequence[Block] = (),
         polled: Callable[[Held, float], list[Block]] | None = None,
+        asked: Held | None = None,
     ) -> ExperimentState:
         """Fold the facts in and log what follows; `polled` says what is told of the poll itself."""
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
-            held = self._hold(now)
+            held = self._hold(now, asked)
             facts, entries = facts_for(held)
             held.tracker.take(facts)
             events = held.tracker.events(lost_after_s=self.settings.lost_after)
-            ours = log_blocks.helpers(held, entries, self.experiment, now)
+            ours = log_blocks.monitor_jobs(held, entries, self.experiment, now)
             poll = polled(held, now) if polled is not None else []
             happened = blocks_of(events, held.state, self.experiment, now=now)
             self._save(held, [*log_blocks.set_aside(held, now), *before, *poll, *happened, *ours])
             return held.state
 
-    def _current(self) -> Held | None:
-        """The state as we left it, if it is still the one in the file."""
-        return self._held if self._held is not None and self._held.is_current() else None
+    def _let_go(self) -> Held | None:
+        """The state as we left it, if it is still the one in the file; we keep it again only once it is saved."""
+        held, self._held = self._held, None
+        return held if held is not None and held.is_current() else None
 
-    def _hold(self, now: float) -> Held:
-        """The state; what its outbox still owes the log is delivered first. It is kept only once it is saved."""
-        held = self._current() or state_file.hold(self.experiment, now=now)
+    def _hold(self, now: float, asked: Held | None = None) -> Held:
+        """The state (`asked` if nobody saved since); what its outbox still owes the log is delivered first."""
+        is_current = asked is not None and asked.is_current()
+        held = (asked if is_current else self._let_go()) or state_file.hold(self.experiment, now=now)
         self._held = None
         owed = held.state.outbox
         if owed is not None:

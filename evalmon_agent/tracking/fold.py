@@ -7,7 +7,6 @@ path is derived from all of them (`path`). What is promised, precisely, stands i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
@@ -39,7 +38,7 @@ from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
 from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, owed_by
 from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
 from evalmon_agent.tracking.registry import Entry, Registration, registrations
-from evalmon_agent.tracking.timeline import LIVE, Step, is_final, steps
+from evalmon_agent.tracking.timeline import Step, is_final, steps
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -66,6 +65,7 @@ class Tracker:
         self.index = JobIndex(state.evals.values())
         self._before: dict[str, bytes | None] = {}
         self._unsettled = dict(state.evals)
+        self._unnoted: dict[str, Eval] = {}
         self._restless = dict(state.evals)
         self._active: set[tuple[str, JobId]] = set()
         self._rows: Sequence[SqueueRow] = ()
@@ -121,6 +121,7 @@ class Tracker:
 
     def jobs_to_account(self, *, lost_after_s: float) -> list[JobId]:
         """The ids to ask sacct about, by what was taken in so far. Nothing is settled by this."""
+        self._note()
         ids = {job_id for name, owed in self._to_account.items() if name not in self._unsettled for job_id in owed}
         for ev in self._unsettled.values():
             # Reports are laid beside attempts anew only once sacct's answer is there, so here in a copy.
@@ -142,17 +143,18 @@ class Tracker:
             events += self._settle(ev, lost_after_s=lost_after_s)
         events += [event for fact in self._measurements for event in self._take_measurement(fact)]
         self._measurements = []
-        for ev in self._unsettled.values():
-            self._note(ev)
+        self._unnoted |= self._unsettled
         self._unsettled = {}
         return events
 
     def unmeasured(self) -> Iterator[Unmeasured]:
         """The attempts whose COMPUTE_METRICS is still owed."""
+        self._note()
         return (owed for ev in self._ordered(self._owing) for owed in owed_by(ev))
 
     def alertable(self) -> list[Eval]:
         """The evals that may need a person, once they stay as they are for long enough."""
+        self._note()
         return self._ordered(self._alertable)
 
     def _has(self, fact: Registration) -> bool:
@@ -202,6 +204,7 @@ class Tracker:
 
     def _take_queue(self, answer: QueueAnswer) -> None:
         """Only of evals whose rows changed, or that are not what these rows make of them, is there anything to take."""
+        self._note()
         if self._asked_at is not None and answer.asked_at < self._asked_at:
             self._restless = dict(self.state.evals)
         evals = self._concerned(answer.rows)
@@ -266,12 +269,14 @@ class Tracker:
             for step, previous in new
         ]
 
-    def _note(self, ev: Eval) -> None:
-        """What the next poll has to look at again though nobody touches it."""
-        _keep(self._to_account, ev.name, ids_to_account(ev))
-        _keep(self._owing, ev.name, ev if any(owed_by(ev)) else None)
-        _keep(self._alertable, ev.name, ev if may_need_a_person(ev) else None)
-        _keep(self._restless, ev.name, None if self._is_quiet(ev) else ev)
+    def _note(self) -> None:
+        """Note of each eval that changed what is to be looked at again though nothing touches it any more."""
+        for name, ev in self._unnoted.items():
+            _keep(self._to_account, name, ids_to_account(ev))
+            _keep(self._owing, name, ev if any(owed_by(ev)) else None)
+            _keep(self._alertable, name, ev if may_need_a_person(ev) else None)
+            _keep(self._restless, name, None if name not in self._unsettled and self._is_quiet(ev) else ev)
+        self._unnoted = {}
 
     def _is_quiet(self, ev: Eval) -> bool:
         """Whether the same rows of squeue's, once more, leave it as it is."""
@@ -288,21 +293,12 @@ class Tracker:
 
 
 def _changed(before: Sequence[SqueueRow], after: Sequence[SqueueRow]) -> Iterator[SqueueRow]:
-    """The rows that are new or gone. What did not change is the same object."""
+    """The rows that are new or gone; one that says the same as before is the same object (`slurm.squeue.Parser`)."""
     if before is after:
         return
-    known_ids, ids = {id(row) for row in before}, {id(row) for row in after}
-    gone = {id(row): row for row in before if id(row) not in ids}
-    by_id = {row.job_id: row for row in gone.values()}
-    for row in after:
-        if id(row) in known_ids:
-            continue
-        earlier = by_id.get(row.job_id)
-        if earlier is not None and row.state in LIVE and replace(row, elapsed_s=earlier.elapsed_s) == earlier:
-            gone.pop(id(earlier), None)
-        else:
-            yield row
-    yield from gone.values()
+    before_ids, after_ids = {id(row) for row in before}, {id(row) for row in after}
+    yield from (row for row in after if id(row) not in before_ids)
+    yield from (row for row in before if id(row) not in after_ids)
 
 
 def _keep(table: dict[str, T], name: str, value: T | None) -> None:

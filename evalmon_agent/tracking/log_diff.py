@@ -22,6 +22,8 @@ def unlogged(path: Sequence[Step], logged: Sequence[Logged]) -> Iterator[tuple[S
     after it, and the next one's end is not that.
     """
     steps = [step for step in path if step.state is not State.PENDING or step.attempt is not None]
+    if not steps:
+        return
     previous = {entry.job_id: entry.state for entry in logged}
     for step in steps[_logged_up_to(steps, logged) :]:
         yield step, previous.get(step.job_id, State.PENDING)

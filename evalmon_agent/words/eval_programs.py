@@ -1,137 +1,163 @@
-"""Lists the programs that run evals: how to tell them, and what may be recorded of them. Data, for agent and evidence.
+"""Recognises the programs of evaluation frameworks by their command lines. Pure; standard library only, for the agent.
 
-Facts from inspect-ai 0.3.100 to 0.3.285 and lm_eval 0.4.10 to 0.4.13.
+Only the options named here go on record, and no value that looks like a secret: command lines may hold keys.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OpenFile:
-    """A file that such a program keeps open while it runs, and that names logs.
-
-    `path` fits its whole path. Its group `pid` must be the process's own; `log` is the name of a log that the process
-    writes, and `directory` the SHA-256 of that log's directory as the program calls it. `logs`, in the file's content,
-    finds paths or URLs of logs as JSON strings without their quotes.
-    """
-
-    path: re.Pattern[str]
-    logs: re.Pattern[bytes] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvalProgram:
-    """One program. Whatever of its command line is not listed here is never recorded: it may be a secret."""
+    """One framework's program."""
 
     kind: str
-    """What the kind of eval is called in evidence/kinds."""
-    names: tuple[str, ...]
-    """Of the console scripts; the first is the one by which people know it."""
+    scripts: frozenset[str]
+    """What its console scripts are called."""
     modules: frozenset[str]
-    """What stands behind `python -m`."""
-    verbs: frozenset[str]
-    """The first word of a command line that begins an eval; "" if an option may stand there as well."""
-    no_eval: frozenset[str] = frozenset({"--help", "-h", "--version"})
-    """With any of these words no eval begins."""
-    no_eval_values: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """The same of a recorded option's values."""
-    recorded: Mapping[str, str]
-    """Options whose values are recorded, and under which name."""
-    several: frozenset[str] = frozenset()
-    """The names among them behind which more than one word may stand."""
-    pairs: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """The names among them that hold `key=value,...`: the keys whose values are recorded."""
-    flags: frozenset[str] = frozenset()
-    """Options without a value; any other is taken to have one."""
-    has_words: bool
-    """Whether words that belong to no option name what is evaluated."""
-    environment: tuple[str, ...] = ()
-    """Variables that name the directory of its logs: the only ones that are recorded."""
-    directory_option: str
-    """The recorded option that names that directory, or a file in it."""
-    default_directory: str | None
-    """Where logs go without it, seen from the working directory; None: then none is written."""
-    settings_option: str | None = None
-    """The recorded option that names a file in which the directory may stand."""
-    resuming_verbs: frozenset[str] = frozenset()
-    """Verbs that write no log for what is complete in their directory already."""
-    has_ranks: bool = False
-    """Whether processes with the same command line and different ranks are one eval."""
-    open_files: tuple[OpenFile, ...] = ()
+    """What `python -m` runs."""
+    commands: frozenset[str]
+    """The words behind it that begin an eval. With "", it also begins one where an option stands there."""
+    options: Mapping[str, str]
+    """What goes on record: each spelling of an option, and the name under which it is recorded."""
+    listings: frozenset[tuple[str, str]] = frozenset()
+    """Recorded options with which it only prints something."""
 
-
-_INSPECT_FLAGS = """
---json --detach --no-detach --trace --no-sandbox-cleanup --sandbox-prebuilt --no-epochs-reducer
---no-fail-on-error --continue-on-fail --score-on-error --no-log-samples --no-log-realtime --log-images
---no-log-images --log-model-api --no-log-model-api --log-refusals --no-log-refusals --no-score
---no-score-display --logprobs --parallel-tool-calls --no-parallel-tool-calls --internal-tools
---no-internal-tools --fail-on-refusal --no-fail-on-refusal --no-ansi --traceback-locals --debug --debug-errors
---retry-immediate --no-retry-immediate --no-retry-cleanup --bundle-overwrite --embed-viewer
---log-dir-allow-dirty
-"""
 
 INSPECT = EvalProgram(
     kind="inspect-ai",
-    names=("inspect",),
-    modules=frozenset({"inspect_ai", "inspect_ai._cli.main"}),
-    verbs=frozenset({"eval", "eval-set", "eval-retry"}),
-    recorded={
-        "--model": "model",
-        "--log-dir": "log_dir",
-        "--log-format": "log_format",
-        "--limit": "limit",
-        "--epochs": "epochs",
+    scripts=frozenset({"inspect"}),
+    modules=frozenset({"inspect_ai", "inspect_ai.__main__", "inspect_ai._cli.main"}),
+    commands=frozenset({"eval", "eval-set", "eval-retry"}),
+    options={
+        **{f"--{name}": name for name in ("model", "log-dir", "log-format", "limit", "epochs", "sample-id", "seed")},
+        "-T": "task-arg",
+        "-M": "model-arg",
     },
-    flags=frozenset(_INSPECT_FLAGS.split()),
-    has_words=True,
-    environment=("INSPECT_LOG_DIR",),
-    directory_option="log_dir",
-    default_directory="logs",
-    resuming_verbs=frozenset({"eval-set"}),
-    open_files=(
-        OpenFile(
-            path=re.compile(r".*/traces/trace-(?P<pid>\d+)\.log"),
-            logs=re.compile(rb'"action": "Log Write", "detail": "((?:[^"\\]|\\.)*)"'),
-        ),
-        OpenFile(path=re.compile(r".*/samplebuffer/(?P<directory>[0-9a-f]{64})/(?P<log>[^/]+)\.(?P<pid>\d+)\.db")),
-    ),
 )
-
+# lm_eval 0.4.10 and later: `lm_eval run --model ...`, `lm_eval ls tasks`; before, and still, `lm_eval --model ...`.
 LM_EVAL = EvalProgram(
     kind="lm-evaluation-harness",
-    names=("lm_eval", "lm-eval"),
+    scripts=frozenset({"lm_eval", "lm-eval"}),
     modules=frozenset({"lm_eval", "lm_eval.__main__"}),
-    verbs=frozenset({"run", ""}),
-    no_eval_values={"tasks": frozenset({"list", "list_groups", "list_subtasks", "list_tags"})},
-    recorded={
-        "--model": "model",
-        "-M": "model",
+    commands=frozenset({"run", ""}),
+    options={
+        **{f"--{name}": name for name in ("model", "model_args", "tasks", "output_path", "config", "limit", "seed")},
         "-m": "model",
-        "--model_args": "model_args",
+        "-M": "model",
         "-a": "model_args",
-        "--tasks": "tasks",
         "-t": "tasks",
-        "--output_path": "output_path",
         "-o": "output_path",
-        "--config": "config",
         "-C": "config",
-        "--limit": "limit",
         "-L": "limit",
     },
-    several=frozenset({"model_args", "tasks"}),
-    pairs={"model_args": frozenset({"pretrained", "model", "path", "peft", "revision", "dtype", "max_length"})},
-    has_words=False,
-    directory_option="output_path",
-    default_directory=None,
-    settings_option="config",
-    has_ranks=True,
+    listings=frozenset(
+        {("tasks", "list"), ("tasks", "list_groups"), ("tasks", "list_subtasks"), ("tasks", "list_tags")}
+    ),
 )
+PROGRAMS = (INSPECT, LM_EVAL)
 
-EVAL_PROGRAMS: tuple[EvalProgram, ...] = (INSPECT, LM_EVAL)
+_PYTHON = re.compile(r"(?:python|pypy)[\d.]*t?", re.ASCII)
+_FLAGS_WITH_VALUE = "WX"
+# `api_key=`, `hf_token=`, `https://user:password@host`, and what keys themselves look like.
+_SECRET = re.compile(
+    r"(?:^|[,_-])(?:api_?key|key|token|secret|passw\w*|auth\w*|credentials?)=|://[^/]*@|\b(?:sk-|hf_)\w{8}",
+    re.IGNORECASE,
+)
+_TASK_FILE = re.compile(r"[^-=].*\.(?:py|ipynb|eval|json)(?:@\w+)?")
+_WORD_LIMIT = 500
+_WORDS_AT_MOST = 100
 
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-"""Variables that tell the processes of one parallel program apart."""
+
+@dataclass(frozen=True, slots=True)
+class EvalCommand:
+    """A command that begins an eval: `tasks` as they are written, `options` by the names of its `EvalProgram`."""
+
+    kind: str
+    command: str
+    tasks: tuple[str, ...] = ()
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def eval_command(argv: Sequence[str]) -> EvalCommand | None:
+    """The eval that a process with these arguments runs; None for all others.
+
+    The program itself, or the script or module of a Python interpreter, decides what a process is: shells, launchers,
+    editors and `grep inspect eval` are none. `--help` and lists of tasks begin no eval.
+    """
+    program, words = _program(argv[:_WORDS_AT_MOST])
+    if program is None or not {"--help", "-h"}.isdisjoint(words):
+        return None
+    command = words[0] if words and not words[0].startswith("-") else ""
+    if command not in program.commands:
+        return None
+    words = words[1:] if command else words
+    options: dict[str, tuple[str, ...]] = {}
+    for name, value in _options(program, words):
+        if (name, value) in program.listings:
+            return None
+        options[name] = (*options.get(name, ()), value)
+    return EvalCommand(program.kind, command, tuple(_tasks(words)), options)
+
+
+def _program(argv: Sequence[str]) -> tuple[EvalProgram | None, Sequence[str]]:
+    """The framework that the process belongs to, and the words behind its name."""
+    if not argv:
+        return None, ()
+    name, words, is_module = argv[0], argv[1:], False
+    if _PYTHON.fullmatch(_last_part(name)):
+        name, words, is_module = _run_by_python(words)
+    for program in PROGRAMS:
+        if name in program.modules if is_module else _last_part(name) in program.scripts:
+            return program, words
+    return None, ()
+
+
+def _run_by_python(words: Sequence[str]) -> tuple[str, Sequence[str], bool]:
+    """The script or module that an interpreter with these arguments runs, and the words behind it."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        flags = words[at][1:]
+        at += 1
+        for number, flag in enumerate(flags):
+            if flag == "m":
+                rest = flags[number + 1 :]
+                return (rest, words[at:], True) if rest else ("".join(words[at : at + 1]), words[at + 1 :], True)
+            if flag in ("c", "-"):
+                return "", (), False
+            if flag in _FLAGS_WITH_VALUE:
+                at += number + 1 == len(flags)
+                break
+    return ("".join(words[at : at + 1]), words[at + 1 :], False)
+
+
+def _options(program: EvalProgram, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """`--model x`, `--model=x`, `-T k=v`, `-Tk=v`."""
+    for at, word in enumerate(words):
+        spelled, equals, value = word.partition("=")
+        if not word.startswith("--") and word[:2] in program.options and len(word) > 2:
+            spelled, equals, value = word[:2], "=", word[2:]
+        name = program.options.get(spelled)
+        if name is None:
+            continue
+        if not equals:
+            value = "".join(words[at + 1 : at + 2])
+        if not _SECRET.search(value) and len(value) <= _WORD_LIMIT:
+            yield name, value
+
+
+def _tasks(words: Sequence[str]) -> Iterator[str]:
+    """What stands before the first option, and files of tasks or logs behind it."""
+    is_before_options = True
+    for at, word in enumerate(words):
+        is_before_options = is_before_options and not word.startswith("-")
+        is_value = at > 0 and words[at - 1].startswith("-") and "=" not in words[at - 1]
+        if len(word) <= _WORD_LIMIT and (is_before_options or (not is_value and _TASK_FILE.fullmatch(word))):
+            yield word
+
+
+def _last_part(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -190,7 +190,7 @@ def test_every_command_has_help(study: Study, command: str) -> None:
 def test_a_dry_run_changes_nothing(study: Study) -> None:
     before = study.tree()
     done = study.evalmon("submit", ".", "--dry-run")
-    told = "would submit r1/good/epoch0\nin all: 1 eval, 2 helper jobs, 0.0 GPU-hours requested\n"
+    told = "would submit r1/good/epoch0\nin all: 1 eval, 2 monitor jobs, 0.0 GPU-hours requested\n"
     assert (done.returncode, done.stdout) == (0, told)
     assert (study.tree(), study.slurm.accepted()) == (before, [])
 

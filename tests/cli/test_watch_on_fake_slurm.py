@@ -184,7 +184,7 @@ def test_our_own_jobs_are_no_evals(exp: Exp) -> None:
     exp.slurm.show([running("11", name="cell")])
     watch(exp, "a=11")
     done = watch(exp, "1001", "--match", "*")
-    assert done.stderr == "evalmon: 1001: a monitoring job of evalmon's, no eval\n"
+    assert done.stderr == "evalmon: 1001: a monitor job of evalmon's, not an eval\n"
     assert list(exp.state()["evals"]) == ["a"]
 
 

@@ -50,7 +50,7 @@ def submitted(exp: Exp, settings: Settings = QUICK, *, mode: Any = "dependency")
 def watched(exp: Exp, *words: str) -> WatchReport:
     environ = exp.slurm.environ
     session = exp.session(QUICK, environ=environ)
-    return watch(session, wanted=parse_requests(words), match=None, mode="dependency", dry_run=False)
+    return watch(session, requests=parse_requests(words), match=None, mode="dependency", dry_run=False)
 
 
 def retried(exp: Exp, *names: str) -> SubmitReport:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 import time
 from pathlib import Path
 
@@ -163,3 +171,35 @@ def test_after_a_lost_state_the_report_has_all_figures_again_and_the_log_nothing
         (ev.memory_used_bytes, ev.diagnosis) for ev in before.evals
     ]
     assert exp.news() == told
+
+
+def in_a_terminal(exp: Exp, *words: str, rows: int, columns: int = 100, **environ: str) -> list[str]:
+    """The lines that `evalmon status` prints into a terminal of that size."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    env = {k: v for k, v in {**exp.slurm.environ, **environ}.items() if k not in {"COLUMNS", "LINES"}}
+    argv = [sys.executable, "-m", "evalmon_agent", "status", str(exp.root), *words]
+    with subprocess.Popen(argv, stdout=its, stderr=its, env=env):
+        os.close(its)
+        text = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while data := os.read(ours, 1 << 16):
+                text += data
+    os.close(ours)
+    return text.decode().replace("\r", "").splitlines()
+
+
+def test_in_a_terminal_those_that_run_or_went_wrong_are_shown_as_far_as_there_is_room(exp: Exp) -> None:
+    names = [f"e{number:02}" for number in range(30)]
+    exp.register(**{name: str(number) for number, name in enumerate(names, 100)})
+    jobs = [pending(str(100 + number)) for number in range(30)]
+    jobs[7], jobs[20] = running("107"), ended("120", "FAILED")
+    exp.slurm.show(jobs)
+    lines = in_a_terminal(exp, rows=10, NO_COLOR="1")
+    assert len(lines) == 9, lines
+    assert [line.split()[0] for line in lines[2:4]] == ["e07", "e20"]
+    assert lines[-1].endswith(" (+26 more; enlarge the window or use --all)")
+    everything = in_a_terminal(exp, "--all", rows=10, NO_COLOR="1")
+    assert [line.split()[0] for line in everything[2:-1]] == ["r1/a", "r1/b", *names]
+    assert everything[-1] == "32 evaluations: 30 PENDING, 1 RUNNING, 1 FAILED"
+    assert any("\x1b[36mRUNNING\x1b[0m" in line for line in in_a_terminal(exp, rows=10))

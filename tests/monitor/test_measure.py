@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evalmon_agent.commands import complete
-from evalmon_agent.commands.complete import measure
-from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer
+from evalmon_agent.monitor import measure as measure_module
+from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer, measure
 from evalmon_agent.slurm import client
 from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import ExperimentState
@@ -191,7 +190,7 @@ def test_a_seff_that_hangs_again_and_again_is_given_up(tmp_path: Path, monkeypat
 
 
 def test_no_portion_begins_after_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(complete, "_PAUSE_S", 0.1)
+    monkeypatch.setattr(measure_module, "_PORTION_S", 0.1)
     exp = Exp(tmp_path)
     exp.register(r1_a="11", r1_b="12")
     jobs = [ended("11"), ended("12")]

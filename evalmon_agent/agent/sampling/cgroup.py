@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 
 from evalmon_agent.files.mounts import Mount, parse_mountinfo
@@ -20,6 +21,7 @@ _FILE_BYTES = 16384
 # Larger than any part of cgroup.procs that the kernel gives out at once; a part shorter than half a page is the last.
 _PIDS_BYTES = 65536
 _LAST_PART_BYTES = 2048
+_LOOK_BELOW_EVERY_S = 5.0
 
 
 def job_directories(job_id: str) -> dict[str, str]:
@@ -283,12 +285,13 @@ class KernelFile:
 class CgroupPids:
     """One cgroup and those below it, as they come and go with the job's steps: walked again only after a change."""
 
-    __slots__ = ("_below", "_data", "_directory", "_is_inner", "_links", "_pids")
+    __slots__ = ("_below", "_data", "_directory", "_is_inner", "_links", "_look_below_s", "_pids")
 
     def __init__(self, directory: str) -> None:
         """Nothing is read yet."""
         self._directory = directory
         self._links = 0
+        self._look_below_s = 0.0
         self._is_inner = False
         self._data, self._pids = b"", list[int]()
         self._below: dict[str, CgroupPids] = {}
@@ -326,7 +329,13 @@ class CgroupPids:
         return self._pids.copy()
 
     def _children(self) -> list[CgroupPids]:
-        """A directory has two links and one more for each below it; where that is not so it is listed each time."""
+        """A directory has two links and one more for each below it; where that is not so it is listed each time.
+
+        Where there are processes there is hardly ever a cgroup below: that is looked for less often.
+        """
+        if self._pids and not self._below and time.monotonic() < self._look_below_s:
+            return []
+        self._look_below_s = time.monotonic() + _LOOK_BELOW_EVERY_S
         links = os.stat(self._directory).st_nlink
         if links != self._links or links < 2:
             with os.scandir(self._directory) as entries:

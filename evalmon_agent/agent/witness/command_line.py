@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from evalmon_agent.words.eval_programs import EVAL_PROGRAMS, EvalProgram
+from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS, WatchedProgram
 
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*t?")
 # Python's own options that have a value in the next word.
@@ -34,7 +34,7 @@ class CommandLine:
     it uncertain which they are.
     """
 
-    program: EvalProgram
+    program: WatchedProgram
     begins_eval: bool
     verb: str = ""
     words: tuple[str, ...] | None = ()
@@ -69,7 +69,7 @@ def without_credentials(value: str) -> str:
     return _CREDENTIALS.sub("://", value)[:_VALUE_CHARACTERS]
 
 
-def _program_of(words: Sequence[str]) -> tuple[EvalProgram | None, Sequence[str]]:
+def _program_of(words: Sequence[str]) -> tuple[WatchedProgram | None, Sequence[str]]:
     """The program and the words behind its name."""
     place = 0
     if is_python(words):
@@ -84,19 +84,19 @@ def _program_of(words: Sequence[str]) -> tuple[EvalProgram | None, Sequence[str]
     if place >= len(words):
         return None, ()
     name = os.path.basename(words[place])
-    return next((program for program in EVAL_PROGRAMS if name in program.names), None), words[place + 1 :]
+    return next((program for program in WATCHED_PROGRAMS if name in program.names), None), words[place + 1 :]
 
 
-def _behind_module(glued: str, rest: Sequence[str]) -> tuple[EvalProgram | None, Sequence[str]]:
+def _behind_module(glued: str, rest: Sequence[str]) -> tuple[WatchedProgram | None, Sequence[str]]:
     """The program of `-m MODULE ...` or `-mMODULE ...`."""
     module, rest = (glued, rest) if glued else (rest[0] if rest else "", rest[1:])
-    return next((program for program in EVAL_PROGRAMS if module in program.modules), None), rest
+    return next((program for program in WATCHED_PROGRAMS if module in program.modules), None), rest
 
 
 class _Reader:
     """Goes along a command line once."""
 
-    def __init__(self, program: EvalProgram) -> None:
+    def __init__(self, program: WatchedProgram) -> None:
         self._program = program
         self._words: list[str] = []
         self._are_certain = True
@@ -140,7 +140,7 @@ def _is_number(word: str) -> bool:
     return word[1:].replace(".", "", 1).isdigit()
 
 
-def _shown(program: EvalProgram, name: str, values: list[str]) -> list[str]:
+def _shown(program: WatchedProgram, name: str, values: list[str]) -> list[str]:
     """What is recorded of an option's values."""
     keys = program.pairs.get(name)
     if keys is not None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from evalmon_agent.files.proc import read
-from evalmon_agent.words.eval_programs import EVAL_PROGRAMS, EvalProgram, OpenFile
+from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS, OpenFile, WatchedProgram
 
 _FILES_AT_MOST = 2000
 _READ_BYTES = 1 << 20
@@ -52,7 +52,7 @@ class OpenFiles:
         self._own_pid, self.is_in_pid_namespace = _own_pid(pid)
         self._links: dict[str, str] = {}
         self._held: list[_HeldFile] = []
-        self.program: EvalProgram | None = None
+        self.program: WatchedProgram | None = None
         self.written: dict[Written, None] = {}
         self.is_cut = False
 
@@ -141,8 +141,8 @@ class _HeldFile:
         self._descriptor = -1
 
 
-def _matches(path: str) -> Iterator[tuple[EvalProgram, OpenFile, re.Match[str]]]:
-    for program in EVAL_PROGRAMS:
+def _matches(path: str) -> Iterator[tuple[WatchedProgram, OpenFile, re.Match[str]]]:
+    for program in WATCHED_PROGRAMS:
         for file in program.open_files:
             match = file.path.fullmatch(path)
             if match:

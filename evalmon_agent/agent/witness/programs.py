@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evalmon_agent.files.proc import read
-from evalmon_agent.words.eval_programs import RANKS, EvalProgram
+from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from .command_line import CommandLine, without_credentials
 from .open_files import LINE, NAME, OpenFiles, Written
@@ -56,7 +56,7 @@ class Program:
     """One eval program; its first process gives its name, arguments and directory."""
 
     first: Process
-    table: EvalProgram
+    table: WatchedProgram
     command_line: CommandLine | None
     started_at: float
     directory: str | None

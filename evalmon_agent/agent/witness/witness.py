@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from evalmon_agent.files.proc import read, stat_fields
-from evalmon_agent.words.eval_programs import RANKS, EvalProgram
+from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from . import command_line
 from .board import Board
@@ -300,7 +300,7 @@ class Witness:
         with suppress(OSError):
             self._look_at_files(process)
 
-    def _environment_of(self, process: Process, table: EvalProgram | None) -> dict[str, str]:
+    def _environment_of(self, process: Process, table: WatchedProgram | None) -> dict[str, str]:
         """What is needed of its environment, which is nothing where we may not read it."""
         try:
             variables = variables_of(process.pid, (*RANKS, *(table.environment if table is not None else ())))

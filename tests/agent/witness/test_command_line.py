@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evalmon_agent.agent.witness.command_line import LEFT_OUT, parse
 from evalmon_agent.evidence.kinds import KINDS, expects_log
-from evalmon_agent.words.eval_programs import EVAL_PROGRAMS
+from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_no_value_behind_an_option_that_is_not_listed_is_recorded(before: list[s
 
 
 def test_every_program_is_a_kind_whose_logs_are_read() -> None:
-    assert {kind.name for kind in KINDS} == {program.kind for program in EVAL_PROGRAMS}
+    assert {kind.name for kind in KINDS} == {program.kind for program in WATCHED_PROGRAMS}
     assert expects_log("", ["inspect"])

@@ -1,4 +1,4 @@
-"""When does a sidecar leave, and who follows it: at its time limit, preempted, replaced, or in the evals' way."""
+"""Decides when a sidecar leaves, and who follows it: at its time limit, preempted, replaced, or in the evals' way."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ STARVED_POLLS = 3
 """Polls in a row that must find the evals starved: between the end of one and the start of the next none runs."""
 
 
-class Succession:
-    """The end of one sidecar's life, seen from within. `job_id`: its own, None where it runs in no job."""
+class HandOver:
+    """Watches for the end of this sidecar, and submits its successor."""
 
     def __init__(self, session: Session, *, ends_at: float | None) -> None:
         self.session = session
@@ -42,7 +42,7 @@ class Succession:
     def preempted(self) -> str | None:
         """After a TERM: where Slurm pushed this job off its node and will not run it again, another one is needed.
 
-        One that Slurm requeues comes back by itself, and one that somebody cancelled was not wanted any more.
+        One that Slurm requeues comes back by itself, and one that somebody cancelled shall not be followed.
         """
         self.session.slurm.stopped = None
         if self._job_id is None or not self.session.slurm.is_preempted(self._job_id):
@@ -54,8 +54,8 @@ class Succession:
 
     def _replaced(self, observed: Observed) -> str | None:
         """A later sidecar at work; while it waits for its start this one stays."""
-        known = observed.state.sidecar
-        later = known.job_id if known is not None else None
+        latest = observed.state.sidecar
+        later = latest.job_id if latest is not None else None
         if self._job_id is None or later in {None, self._job_id}:
             return None
         rows = observed.queue.rows if observed.queue is not None else ()
