@@ -83,15 +83,15 @@ INSPECT = WatchedProgram(
     verbs=eval_programs.INSPECT.commands,
     recorded={
         "--model": "model",
-        "--log-dir": "log_dir",
-        "--log-format": "log_format",
+        "--log-dir": "log-dir",
+        "--log-format": "log-format",
         "--limit": "limit",
         "--epochs": "epochs",
     },
     flags=frozenset(_INSPECT_FLAGS.split()),
     has_words=True,
     environment=("INSPECT_LOG_DIR",),
-    directory_option="log_dir",
+    directory_option="log-dir",
     default_directory="logs",
     resuming_verbs=frozenset({"eval-set"}),
     open_files=(

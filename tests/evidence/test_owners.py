@@ -140,7 +140,7 @@ def test_an_lm_eval_without_a_directory_writes_none_and_disputes_none() -> None:
 
 
 WHY = {
-    "in memory": (program(options={"log_dir": ["memory://b/logs"]}), o.IN_MEMORY),
+    "in memory": (program(options={"log-dir": ["memory://b/logs"]}), o.IN_MEMORY),
     "at a URL": (program(wrote=wrote("s3://b/a.eval")), o.AT_A_URL),
     "gone": (program(wrote=wrote("/w/logs/a.eval")), o.GONE),
     "in a container": (program(wrote=(Written(name="a.eval"),)), o.NOT_READABLE_HERE),

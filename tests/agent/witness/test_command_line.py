@@ -83,7 +83,7 @@ def test_what_an_inspect_eval_is_told_is_recorded_as_far_as_it_is_listed() -> No
     found = parse(line.split())
     assert found is not None
     assert found.words == ("a.py@x", "b.py@y", "c.py@z")
-    assert found.options == {"limit": ["3"], "model": ["openai/m"], "log_dir": ["./logs"]}
+    assert found.options == {"limit": ["3"], "model": ["openai/m"], "log-dir": ["./logs"]}
 
 
 def test_behind_an_unknown_option_it_is_uncertain_what_is_evaluated() -> None:
