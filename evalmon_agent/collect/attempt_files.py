@@ -44,8 +44,8 @@ def script_of(experiment: Experiment, ev: Eval, job_id: JobId, *, files: OwnedFi
     if job is None or ev.script is None:
         return ""
     if job.token is None:
-        known = (attempt.submitted_at for attempt in job.attempts)
-        submitted_at = min((at for at in (job.submitted_at, *known) if at is not None), default=None)
+        attempts_submitted_at = (attempt.submitted_at for attempt in job.attempts)
+        submitted_at = min((at for at in (job.submitted_at, *attempts_submitted_at) if at is not None), default=None)
         return "" if submitted_at is None else _unchanged_since(submitted_at + 1, ev.script, files)
     try:
         submitted = scripts.read_script(experiment, job.token, ev.script)
@@ -69,12 +69,12 @@ def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Ou
     options = read_head(script).options
     name = options.get("job-name") or os.path.basename(ev.script)
     folder = os.path.dirname(ev.script)
-    wanted = [options, {**options, "output": options["error"]}] if "error" in options else [options]
+    of_streams = [options, {**options, "output": options["error"]}] if "error" in options else [options]
     if all(job.token is None for job in ev.jobs if job.job_id == job_id):
-        found = [_there(asked, job_id, name, [ev.output_dir or folder, folder], files) for asked in wanted]
+        paths = [_there(of_stream, job_id, name, [ev.output_dir or folder, folder], files) for of_stream in of_streams]
     else:
-        found = [output_path(asked, job_id, raw_id=None, name=name, folder=folder) for asked in wanted]
-    return Outputs(*found)
+        paths = [output_path(of_stream, job_id, raw_id=None, name=name, folder=folder) for of_stream in of_streams]
+    return Outputs(*paths)
 
 
 def _there(
@@ -162,37 +162,37 @@ def result_of(
 
 def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024) -> str:
     """The end of a file of the owner's as text, empty if there is none."""
-    found = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
-    return "" if found is None else found.decode(errors="replace")
+    tail = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
+    return "" if tail is None else tail.decode(errors="replace")
 
 
 def _places(ev: Eval, script: str, job_id: JobId) -> tuple[list[str], list[str]]:
     """The directories to look at, and those below which to look as well: what the script says, then the usual ones."""
     folder = os.path.dirname(ev.script) if ev.script else None
     roots = [root for root in (folder, ev.output_dir) if root]
-    known = _variables(job_id, folder)
-    bases = [*roots, *(os.path.join(folder or "", place) for place in directories(script, known))]
+    variables = _variables(job_id, folder)
+    bases = [*roots, *(os.path.join(folder or "", place) for place in directories(script, variables))]
     places: dict[str, None] = {}
     nested: dict[str, None] = {}
     for kind in KINDS:
-        said = words_behind(kind.log_dir, script, known)
-        found = [os.path.join(base, word) for word in said for base in bases]
+        words = words_behind(kind.log_dir, script, variables)
+        candidates = [os.path.join(base, word) for word in words for base in bases]
         # A file's name instead of a directory's: the logs lie beside it.
-        found += [os.path.dirname(place) for place in found if place.endswith(".json")]
-        found += [os.path.join(root, place) for root in roots for place in kind.folders]
-        found = [os.path.normpath(place) for place in found if os.path.isabs(place)]
-        places |= dict.fromkeys(found)
-        if kind.is_nested and (said or kind.runs.search(script)):
-            nested |= dict.fromkeys(found)
+        candidates += [os.path.dirname(place) for place in candidates if place.endswith(".json")]
+        candidates += [os.path.join(root, place) for root in roots for place in kind.folders]
+        candidates = [os.path.normpath(place) for place in candidates if os.path.isabs(place)]
+        places |= dict.fromkeys(candidates)
+        if kind.is_nested and (words or kind.runs.search(script)):
+            nested |= dict.fromkeys(candidates)
     return list(places), list(nested)
 
 
 def _variables(job_id: JobId, folder: str | None) -> Mapping[str, str]:
     """Variables whose values in the job are known here."""
-    known = {name: os.environ[name] for name in _SAME_EVERYWHERE if name in os.environ}
+    variables = {name: os.environ[name] for name in _SAME_EVERYWHERE if name in os.environ}
     if folder:
-        known["SLURM_SUBMIT_DIR"] = folder
+        variables["SLURM_SUBMIT_DIR"] = folder
     number, task = whole_job(job_id), task_of(job_id)
     if task is None:
-        return known | {"SLURM_JOB_ID": number, "SLURM_JOBID": number}
-    return known | {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task)}
+        return variables | {"SLURM_JOB_ID": number, "SLURM_JOBID": number}
+    return variables | {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task)}

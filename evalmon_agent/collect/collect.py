@@ -98,7 +98,7 @@ def read_gpu_figures(
 
 def _is_behind(path: str | None, foreign: Iterable[str]) -> bool:
     """Whether the path is, or leads through, something that belongs to somebody else."""
-    return path is not None and any(path == one or path.startswith(f"{one}/") for one in foreign)
+    return path is not None and any(path == place or path.startswith(f"{place}/") for place in foreign)
 
 
 def _state(ev: Eval, job: Job, attempt: Attempt) -> State | None:

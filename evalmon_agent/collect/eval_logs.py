@@ -112,10 +112,10 @@ class LogReader:
                 if self.is_out_of_time:
                     return log  # another time its samples may be counted
                 self._read[key] = log
-        known = self._read[key]
-        if isinstance(known, UnreadableLogError):
-            raise known
-        return known
+        log_or_error = self._read[key]
+        if isinstance(log_or_error, UnreadableLogError):
+            raise log_or_error
+        return log_or_error
 
     def _check_time(self) -> None:
         if self.is_out_of_time:
@@ -126,7 +126,8 @@ class LogReader:
         with suppress(OSError), self.files.scan(directory) as entries:
             for entry in entries:
                 if len(names) >= _NESTED_AT_MOST or self.is_out_of_time:
-                    found.incomplete = f"more than {len(names)} directories below {directory}"
+                    too_many = len(names) >= _NESTED_AT_MOST
+                    found.incomplete = f"{'too many directories' if too_many else 'no time left'} below {directory}"
                     break
                 is_hidden = entry.name.startswith(".")
                 if not is_hidden and _is_utf8(entry.name) and entry.is_dir(follow_symlinks=False):
@@ -141,7 +142,8 @@ class LogReader:
                 for entry in entries:
                     seen += 1
                     if seen > _ENTRIES_AT_MOST or self.is_out_of_time:
-                        found.incomplete = f"more than {seen - 1} files"
+                        too_many = seen > _ENTRIES_AT_MOST
+                        found.incomplete = f"{'too many files' if too_many else 'no time left'} after {seen - 1} names"
                         return
                     if _may_be_log(entry.name):
                         with suppress(OSError):

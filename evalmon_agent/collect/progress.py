@@ -31,14 +31,14 @@ def progress(
         return {}
     first = int(time.time()) % len(running)
     reader = LogReader(OwnedFiles(os.geteuid() if owner is None else owner), budget_s=budget_s)
-    found: dict[str, EvalResult] = {}
+    results: dict[str, EvalResult] = {}
     for ev in running[first:] + running[:first]:
         if reader.is_out_of_time:
             break
         result = _of(reader, experiment, ev)
         if result is not None and result.status != UNREADABLE:  # just being written
-            found[ev.name] = result
-    return found
+            results[ev.name] = result
+    return results
 
 
 def _of(reader: LogReader, experiment: Experiment, ev: Eval) -> EvalResult | None:

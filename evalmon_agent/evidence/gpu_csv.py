@@ -151,8 +151,8 @@ def _columns_of_tail(pieces: Sequence[str]) -> tuple[str, ...]:
 
 
 def _columns_of_width(width: int) -> tuple[str, ...]:
-    known = OUR_COLUMNS if width >= len(OUR_COLUMNS) else _SMI_HEADERS
-    return known + ("",) * (width - len(known))
+    named = OUR_COLUMNS if width >= len(OUR_COLUMNS) else _SMI_HEADERS
+    return named + ("",) * (width - len(named))
 
 
 def _row(cells: Sequence[str], columns: Sequence[str], line: int) -> GpuRow | None:

@@ -138,8 +138,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _sum(values: Sequence[_Number | None]) -> _Number | None:
     """The sum; None if there is nothing to add, or a part of it is unknown."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
+    present = [value for value in values if value is not None]
+    return sum(present) if present and len(present) == len(values) else None
 
 
 def samples_expected(span: SampledSpan) -> int | None:
@@ -161,7 +161,7 @@ def longest_idle_s(rows: Sequence[GpuRow]) -> float | None:
     """
     ticks = list(complete_ticks(rows))
     idle = [_is_idle(tick) for tick in ticks]
-    if len(ticks) < 2 or all(known is None for known in idle):
+    if len(ticks) < 2 or all(state is None for state in idle):
         return None
     longest_s = stretch_s = 0.0
     gaps_s = [elapsed_s(before[0], tick[0]) for before, tick in pairwise(ticks)]
@@ -189,21 +189,21 @@ def first_use_s(rows: Sequence[GpuRow], *, started_at: float | None) -> float | 
 
 
 def unused_count(rows: Sequence[GpuRow]) -> int | None:
-    """How many GPUs were known to be at 0 % at each look; None where the rows do not say whose they are."""
+    """How many GPUs were known to be at 0 % at each tick; None where the rows do not say whose they are."""
     if any(row.gpu is None for row in rows):
         return None
-    known: dict[str | None, list[float]] = {}
+    by_gpu: dict[str | None, list[float]] = {}
     for row in rows:
         pct = busy_pct(row)
-        known.setdefault(row.gpu, []).extend([] if pct is None else [pct])
-    return sum(bool(values) and not any(values) for values in known.values())
+        by_gpu.setdefault(row.gpu, []).extend([] if pct is None else [pct])
+    return sum(bool(values) and not any(values) for values in by_gpu.values())
 
 
 def _is_idle(tick: Sequence[GpuRow]) -> bool | None:
-    known = [busy_pct(row) for row in tick]
-    if any(known):
+    percents = [busy_pct(row) for row in tick]
+    if any(percents):
         return False
-    return None if None in known else True
+    return None if None in percents else True
 
 
 def power_and_energy(rows: Sequence[GpuRow]) -> tuple[float | None, float | None]:
@@ -235,8 +235,8 @@ def _counted_energy(rows: Sequence[GpuRow]) -> tuple[float, float] | None:
 
 
 def _power_w(tick: Sequence[GpuRow]) -> float | None:
-    known = [row.power_w for row in tick if row.power_w is not None]
-    return sum(known) if known and len(known) == len(tick) else None
+    powers_w = [row.power_w for row in tick if row.power_w is not None]
+    return sum(powers_w) if powers_w and len(powers_w) == len(tick) else None
 
 
 def _trapezoids_j(powers: Sequence[tuple[GpuRow, float]]) -> float | None:

@@ -55,8 +55,11 @@ class EvalLog:
     """The message of the error that ended it, at most 2000 characters."""
     eval_id: str | None = None
     """Its own; a copy and a log that was scored again keep it."""
+    run_id: str | None = None
+    """That of the process that ran it, with all the evals that it ran."""
     task_id: str | None = None
     """The same in all attempts at one eval (eval-retry, eval-set)."""
+    task_file: str | None = None
     task_args: Mapping[str, Any] | None = None
     model_args: Mapping[str, Any] | None = None
     """None if it does not tell them, or they are longer than 8 KiB."""

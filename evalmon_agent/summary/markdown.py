@@ -99,25 +99,25 @@ def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 def _problems_section(evals: Sequence[EvalSummary]) -> list[str]:
     """Every eval that failed or is suspect: why, and where its output is."""
-    lines = [f"* **{cell(ev.name)}** ({ev.state}): {'; '.join(_said(ev))}" for ev in evals if ev.verdict in _BAD]
+    lines = [f"* **{cell(ev.name)}** ({ev.state}): {'; '.join(_problem(ev))}" for ev in evals if ev.verdict in _BAD]
     return ["## To look at", "\n".join(lines)] if lines else []
 
 
 def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
     """What others left where evals leave theirs: once each, whichever evals it lay beside."""
-    found = list(dict.fromkeys(one for ev in evals for one in ev.foreign))
+    files = list(dict.fromkeys(file for ev in evals for file in ev.foreign))
     lines = [
-        f"* ignored, because it belongs to {cell(one.owner)}: {cell(one.path)}" for one in found[:_FOREIGN_AT_MOST]
+        f"* ignored, because it belongs to {cell(file.owner)}: {cell(file.path)}" for file in files[:_FOREIGN_AT_MOST]
     ]
-    if len(found) > _FOREIGN_AT_MOST:
-        lines.append(f"* (+{len(found) - _FOREIGN_AT_MOST} more)")
+    if len(files) > _FOREIGN_AT_MOST:
+        lines.append(f"* (+{len(files) - _FOREIGN_AT_MOST} more)")
     return ["## Files of other users", "\n".join(lines)] if lines else []
 
 
-def _said(ev: EvalSummary) -> list[str]:
+def _problem(ev: EvalSummary) -> list[str]:
     output = [f"output: {cell(ev.log)}"] if ev.log is not None else []
-    said = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *output]
-    return said or ["nothing is known of its end"]
+    parts = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *output]
+    return parts or ["nothing is known of its end"]
 
 
 def _ended(ev: EvalSummary) -> list[str]:
@@ -140,19 +140,19 @@ def _result(ev: EvalSummary) -> list[str]:
 
 
 def _diagnosis(ev: EvalSummary) -> list[str]:
-    found = ev.diagnosis
-    if found is None:
+    diagnosis = ev.diagnosis
+    if diagnosis is None:
         return []
-    told = {*_ended(ev), ev.result.error if ev.result is not None else None}
-    between = "; its output ends: " if found.cause == UNKNOWN else ": "
-    evidence = "" if found.evidence is None or found.evidence in told else f"{between}{found.evidence}"
-    return [cell(one_line(f"{meaning(found.cause)}{evidence}"))]
+    shown = {*_ended(ev), ev.result.error if ev.result is not None else None}
+    between = "; its output ends: " if diagnosis.cause == UNKNOWN else ": "
+    evidence = "" if diagnosis.evidence is None or diagnosis.evidence in shown else f"{between}{diagnosis.evidence}"
+    return [cell(one_line(f"{meaning(diagnosis.cause)}{evidence}"))]
 
 
 def _advice(ev: EvalSummary) -> Sequence[str]:
     """Of a failure that is understood what helps against it; the rest stands in the JSON."""
-    found = ev.diagnosis
-    return ev.advice if found is None or found.cause == UNKNOWN or not found.advice else [found.advice]
+    diagnosis = ev.diagnosis
+    return ev.advice if diagnosis is None or diagnosis.cause == UNKNOWN or not diagnosis.advice else [diagnosis.advice]
 
 
 def _exit(ev: EvalSummary) -> str:

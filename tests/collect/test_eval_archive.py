@@ -312,7 +312,7 @@ def test_hostile_results_of_lm_eval_take_no_more(tmp_path: Path, make) -> None: 
 READ_ALL = """
 import os, re, sys, time
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.files.owned import OwnedFiles
+from evalmon_agent.files.trusted import OwnedFiles
 began = time.process_time()
 found = LogReader(OwnedFiles(os.geteuid()), budget_s=600).logs([sys.argv[1]], written_since=0)
 took_s = time.process_time() - began

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from evalmon_agent.collect.attempt_files import result_of
 from evalmon_agent.collect.eval_logs import FoundLogs, LogReader, read_log
 from evalmon_agent.evidence.own_log import AttemptSpan, pick
-from evalmon_agent.evidence.result import EvalLog
+from evalmon_agent.evidence.result import EvalLog, EvalResult
 from evalmon_agent.files.trusted import OwnedFiles
+from evalmon_agent.tracking.records import Eval, Job
 from zips import Member, zip_of
 
 TASKS = Path(__file__).parents[2] / "scripts" / "demo_files" / "tasks.py"
@@ -247,7 +249,26 @@ def test_without_time_nothing_is_read_and_that_is_said(tmp_path: Path) -> None:
     write(tmp_path / "a.json", HEADER, modified_at=time.time())
     found = read_logs([str(tmp_path)], written_since=0, budget_s=0)
     assert (found.logs, found.unreadable) == ({}, {})
-    assert found.incomplete == "more than 0 files"
+    assert found.incomplete == "no time left after 0 names"
+
+
+def test_where_not_all_logs_were_read_none_is_taken_for_the_attempts(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", HEADER, modified_at=time.time())
+    ev = Eval("r/t", "7", jobs=[Job("7", 1.0)], script=str(tmp_path / "a.slurm"))
+    reader = LogReader(FILES)
+    read = result_of(reader, ev, "", AttemptSpan(0.0), job_id="7")
+    assert read == EvalResult(status="success", log=f"{tmp_path}/a.json")
+    reader.renew(budget_s=0)
+    assert result_of(reader, ev, "", AttemptSpan(0.0), job_id="7") == EvalResult(
+        status="unreadable", error="not all logs were read: no time left after 0 names"
+    )
+
+
+def test_a_directory_with_too_many_names_is_said(tmp_path: Path) -> None:
+    for number in range(1001):
+        (tmp_path / str(number)).mkdir()
+    found = LogReader(FILES, budget_s=60).logs([], nested=[str(tmp_path)], written_since=0)
+    assert found.incomplete == f"too many directories below {tmp_path}"
 
 
 def test_in_a_json_log_failed_and_limited_samples_are_counted(tmp_path: Path) -> None:

@@ -93,8 +93,16 @@ def test_scores_of_two_scorers_with_the_same_names_are_both_kept() -> None:
 
 
 def test_what_a_log_is_told_apart_by_is_read() -> None:
-    spec = {**SPEC, "eval_id": "e", "task_id": "t", "model_args": {"path": "/x", "seed": 1}}
+    spec = {
+        **SPEC,
+        "eval_id": "e",
+        "run_id": "r",
+        "task_id": "t",
+        "task_file": "a.py",
+        "model_args": {"path": "/x", "seed": 1},
+    }
     log = known({**SUCCESS, "eval": spec})
+    assert (log.run_id, log.task_file) == ("r", "a.py")
     assert (log.eval_id, log.task_id, log.task_args, log.model_args) == (
         "e",
         "t",

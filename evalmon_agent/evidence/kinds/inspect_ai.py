@@ -7,6 +7,7 @@ which the samples come last. inspect-ai exits 0 although the eval ended in an er
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -16,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from evalmon_agent.evidence.json_members import JsonScanner, Take, Wanted
-from evalmon_agent.evidence.kinds.kind import Kind, LogFile
+from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ProgramRun
 from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
     STARTED,
@@ -30,6 +31,7 @@ from evalmon_agent.evidence.result import (
     as_number,
     digest,
 )
+from evalmon_agent.words.eval_programs import INSPECT
 
 _ARCHIVE = ".eval"
 _HEADER, _START, _SUMMARIES = _MEMBERS = ("header.json", "_journal/start.json", "summaries.json")
@@ -42,7 +44,9 @@ _WANTED: Wanted = {
         "task": Take.VALUE,
         "model": Take.VALUE,
         "eval_id": Take.VALUE,
+        "run_id": Take.VALUE,
         "task_id": Take.VALUE,
+        "task_file": Take.VALUE,
         "task_args": Take.TEXT,
         "model_args": Take.TEXT,
         "dataset": {"samples": Take.VALUE, "sample_ids": Take.COUNT},
@@ -61,16 +65,16 @@ def interpret(header: JsonScanner, *, sample_count: int | None = None) -> EvalLo
         header: the JSON text, whole or its beginning; of a `.json` log it stops before the samples.
         sample_count: how many samples the archive holds: those completed, while the eval runs and after a kill.
     """
-    found = header.members(_WANTED, until=_SAMPLES)
-    spec = found.get("eval")
+    values = header.members(_WANTED, until=_SAMPLES)
+    spec = values.get("eval")
     if not isinstance(spec, dict):
         return None
-    status = found.get("status", STARTED)
+    status = values.get("status", STARTED)
     # What comes after the results is missing: a log that was cut off before its end.
-    is_torn = status != STARTED and "stats" not in found
+    is_torn = status != STARTED and "stats" not in values
     if status not in STATUSES or is_torn:
         return None
-    results = as_mapping(found.get("results"))
+    results = as_mapping(values.get("results"))
     completed = as_count(results.get("completed_samples"))
     total = as_count(results.get("total_samples"))
     return EvalLog(
@@ -82,9 +86,11 @@ def interpret(header: JsonScanner, *, sample_count: int | None = None) -> EvalLo
         samples_completed=sample_count if completed is None and status == STARTED else completed,
         samples_total=_planned(spec) if total is None else total,
         scores=_scores(results.get("scores")),
-        error=_error(as_mapping(found.get("error")).get("message")),
+        error=_error(as_mapping(values.get("error")).get("message")),
         eval_id=as_name(spec.get("eval_id")),
+        run_id=as_name(spec.get("run_id")),
         task_id=as_name(spec.get("task_id")),
+        task_file=as_name(spec.get("task_file")),
         task_args=as_arguments(spec.get("task_args")),
         model_args=as_arguments(spec.get("model_args")),
     )
@@ -175,15 +181,38 @@ def _with_samples(log: EvalLog, text: JsonScanner) -> EvalLog:
     return log
 
 
+def _may_hold(written: str, log: EvalLog) -> bool:
+    """Whether `file.py@task` or `file.py` may be the log's task; a directory or a log to continue may hold any."""
+    file, at, task = written.partition("@")
+    if at and log.task is not None and log.task.rpartition("/")[2] != task:
+        return False
+    is_file_known = file.endswith(".py") and log.task_file is not None
+    return not is_file_known or os.path.basename(str(log.task_file)) == os.path.basename(file)
+
+
+def _could_be_of(run: ProgramRun, path: str, log: EvalLog) -> bool:
+    """By time, directory, task, model and arguments; without --log-dir, a `.env` may name any directory."""
+    models = run.command.options.get("model")
+    return (
+        run.was_alive_at(log)
+        and run.writes_below("log-dir", path)
+        and (not models or log.model in models[-1].split(","))
+        and (not run.command.tasks or any(_may_hold(task, log) for task in run.command.tasks))
+        and run.has_arguments("task-arg", log.task_args)
+        and run.has_arguments("model-arg", log.model_args)
+    )
+
+
 INSPECT_AI = Kind(
-    name="inspect-ai",
+    name=INSPECT.kind,
     runs=re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b"),
-    programs=frozenset({"inspect"}),
+    program=INSPECT,
     log_dir=re.compile(r"--log-dir[= ]\s*|\bINSPECT_LOG_DIR="),
     folders=("logs", "."),
     files=re.compile(r"[^.].*\.(?:eval|json)"),
     begin=re.compile(rb'\s*\{\s*"(?:version|status|eval)"\s*:'),
     archive=_ARCHIVE,
     members=frozenset(_MEMBERS),
+    could_be_of=_could_be_of,
     read=_read,
 )

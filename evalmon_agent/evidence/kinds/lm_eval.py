@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from evalmon_agent.evidence.json_members import Take, Wanted, members
-from evalmon_agent.evidence.kinds.kind import Kind, LogFile
+from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ProgramRun
 from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
     SUCCESS,
@@ -25,6 +25,7 @@ from evalmon_agent.evidence.result import (
     as_number,
     digest,
 )
+from evalmon_agent.words import eval_programs
 
 _WANTED: Wanted = {
     "results": Take.VALUE,
@@ -40,18 +41,18 @@ _WHEN = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+"
 
 def interpret(text: Iterable[bytes], *, modified_at: float) -> EvalLog | None:
     """A results file; None if it is none, or not whole. `modified_at`: versions without a `date` begin there."""
-    found = members(text, _WANTED)
-    results, config = as_mapping(found.get("results")), found.get("config")
+    values = members(text, _WANTED)
+    results, config = as_mapping(values.get("results")), values.get("config")
     # `config` comes after the results: a file that was cut off before has none.
     if not results or not isinstance(config, dict):
         return None
-    samples = _samples(found.get("n-samples"))
+    samples = _samples(values.get("n-samples"))
     tasks = ", ".join(results)
     return EvalLog(
         status=SUCCESS,
-        created=_time(found.get("date"), modified_at),
+        created=_time(values.get("date"), modified_at),
         task=as_name(tasks),
-        model=as_name(found.get("model_name")) or as_name(config.get("model")),
+        model=as_name(values.get("model_name")) or as_name(config.get("model")),
         subject=digest(tasks, config.get("model"), config.get("model_args")),
         samples_completed=samples,
         samples_total=samples,
@@ -83,9 +84,9 @@ def _scores(results: object) -> Iterator[tuple[str, float | None]]:
 
 def _samples(counts: object) -> int | None:
     """Of all tasks those that were asked for: `effective` is `original` cut by `--limit`."""
-    known = [as_count(as_mapping(count).get("effective")) for count in as_mapping(counts).values()]
-    total = sum(count for count in known if count is not None)
-    return None if not known or None in known else total
+    per_task = [as_count(as_mapping(count).get("effective")) for count in as_mapping(counts).values()]
+    total = sum(count for count in per_task if count is not None)
+    return None if not per_task or None in per_task else total
 
 
 def _time(date: object, modified_at: float) -> datetime | None:
@@ -100,15 +101,31 @@ def _read(file: LogFile) -> EvalLog | None:
     return interpret(file.text(), modified_at=file.modified_at)
 
 
+def _could_be_of(run: ProgramRun, path: str, log: EvalLog) -> bool:
+    """By time, directory and arguments of the model; not by tasks, since a tag stands for tasks of other names."""
+    texts = run.command.options.get("model_args", ())
+    arguments = _model_args(json.dumps(texts[-1]).encode()) if texts else None
+    return (
+        run.was_alive_at(log)
+        and run.writes_below("output_path", path)
+        and (arguments is None or log.model_args is None or arguments == _as_texts(log.model_args))
+    )
+
+
+def _as_texts(arguments: Mapping[str, Any]) -> Mapping[str, str]:
+    return {name: str(value) for name, value in arguments.items()}
+
+
 LM_EVAL = Kind(
-    name="lm-evaluation-harness",
+    name=eval_programs.LM_EVAL.kind,
     runs=re.compile(r"(?<![\w./-])lm[-_]eval\b(?!\.)|\bpython3?\s+(?:\S+\s+)*-m\s+lm_eval\b|/bin/lm[-_]eval\b"),
-    programs=frozenset({"lm_eval", "lm-eval"}),
+    program=eval_programs.LM_EVAL,
     logs_if=re.compile(r"(?:--output_path|(?<!\S)-o)[= ]"),
     log_dir=re.compile(r"(?:--output_path|(?<!\S)-o)[= ]\s*"),
     folders=("results", "output", "logs", "."),
     is_nested=True,
     files=re.compile(rf"results\.json|results_{_WHEN}\.json|[^.].*_{_WHEN}\.json"),
     begin=re.compile(rb'\s*\{\s*"results"\s*:'),
+    could_be_of=_could_be_of,
     read=_read,
 )
