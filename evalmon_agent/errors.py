@@ -3,7 +3,7 @@
     EvalmonError                      1
     ├── UsageError                    2   wrong usage or input
     ├── SlurmUnavailableError        69   no Slurm, or it does not answer
-    ├── LockUnavailableError         75   another writer holds the lock, or it cannot be had here
+    ├── LockUnavailableError         75   another writer holds the lock, or it cannot be acquired here
     ├── UnsafeDirectoryError         77   anybody could replace the experiment
     ├── ReplacedError                77   somebody put another directory in the experiment's place
     ├── UnreadableError              78   settings or state not readable by this version
@@ -43,7 +43,7 @@ class SlurmUnavailableError(EvalmonError):
 
 
 class LockUnavailableError(EvalmonError):
-    """The experiment's lock is held by somebody else, or cannot be had on this host."""
+    """The experiment's lock is held by somebody else, or cannot be acquired on this host."""
 
     exit_status = 75
 

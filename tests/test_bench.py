@@ -82,7 +82,7 @@ def measured(jgm: float | None) -> dict[str, object]:
         "start": {name: {"start_ms": {"median": 14.0}} for name in runs},
         "long": {name: {"cpu_s": ms / 1000, "peak_pss_mib": 10.0} for name, ms in runs.items()},
         "ticks": {"8 GPU": {"own_ms_per_tick": 1.2}},
-        "looks": {"1 GPU": {"cpu_s_per_hour": 0.7}},
+        "GPU looks": {"1 GPU": {"cpu_s_per_hour": 0.7}},
     }
 
 

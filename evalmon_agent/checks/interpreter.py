@@ -13,6 +13,7 @@ from evalmon_agent.slurm.commands import run
 
 _CHECK = "interpreter"
 _START_TIMEOUT_S = 20.0
+_ALL_THAT_JOBS_IMPORT = "import evalmon_agent.commands.complete, evalmon_agent.commands.sidecar, psutil, yaml"
 
 
 def check_interpreter() -> list[Finding]:
@@ -22,7 +23,7 @@ def check_interpreter() -> list[Finding]:
 
 def _finds_us() -> list[Finding]:
     """Called as evalmon's jobs call it."""
-    words = [sys.executable, "-E", "-P", "-c", "import evalmon_agent.commands.sidecar"]
+    words = [sys.executable, "-E", "-P", "-c", _ALL_THAT_JOBS_IMPORT]
     if run(words, timeout_s=_START_TIMEOUT_S, env=os.environ, cwd="/").ok:
         return []
     line = f"in jobs {sys.executable} does not find evalmon and all that it needs: PYTHONPATH is not looked at there"

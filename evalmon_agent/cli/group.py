@@ -19,7 +19,7 @@ from evalmon_agent.words.printable import printable
 INTERRUPTED = 130
 
 COMMANDS = {
-    "submit": "Submit the evals, and the jobs that watch and summarise.",
+    "submit": "Submit evals, and the jobs that watch and summarise them.",
     "watch": "Adopt jobs that you submitted yourself.",
     "retry": "Resubmit evals that did not succeed, raising time or memory where it ran out.",
     "status": "Show a table of all evals.",

@@ -32,7 +32,8 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, width
         others = sum(widths[1:]) + len(_GAP) * (len(widths) - 1)
         widths[0] = min(widths[0], max(width - others, _NARROWEST))
     yield _line([(column, None) for column in columns], widths)
-    yield "─" * (sum(widths) + len(_GAP) * (len(widths) - 1))
+    total = sum(widths) + len(_GAP) * (len(widths) - 1)
+    yield "─" * (total if width is None else min(total, width))
     for row in rows:
         (name, colour), *others_of_row = row
         for number, part in enumerate(_folded(name, widths[0])):

@@ -66,7 +66,9 @@ def _totals(totals: Totals) -> str:
 def print_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:
     """What became of evalmon's own jobs, but for those that were refused."""
     for kind, job in (("completion job", completion), ("sidecar", sidecar)):
-        if job is not None and job.status != "refused":
+        if job is not None and job.status == "running":
+            click.echo(f"{kind}: already queued ({job.job_id})")
+        elif job is not None and job.status != "refused":
             job_id = f" job {job.job_id}" if job.job_id else ""
             detail = f" ({printable(job.detail)})" if job.detail else ""
             click.echo(f"{kind}: {job.status}{job_id}{detail}")

@@ -50,10 +50,20 @@ from evalmon_agent.tracking.unsubmitted import eval_name, latest
 @click.command("retry")
 @experiment_argument()
 @click.option("--name", "names", multiple=True, metavar="NAME", help="Only this eval, array or pattern; repeatable.")
-@click.option("--failed", is_flag=True, help="Only what failed, not what is suspect.")
-@click.option("--changed", is_flag=True, help="Take the scripts as they are now, not as they were submitted.")
-@click.option("--scale-time", type=click.FloatRange(1, 100), default=1.5, help="For TIMEOUT (default: 1.5).")
-@click.option("--scale-mem", type=click.FloatRange(1, 100), default=1.5, help="For OUT_OF_MEMORY (default: 1.5).")
+@click.option("--failed", is_flag=True, help="Only evals that failed, not those that are suspect.")
+@click.option("--changed", is_flag=True, help="Use the scripts as they are now, not as they were submitted.")
+@click.option(
+    "--scale-time",
+    type=click.FloatRange(1, 100),
+    default=1.5,
+    help="Factor for the time limit after TIMEOUT (default: 1.5).",
+)
+@click.option(
+    "--scale-mem",
+    type=click.FloatRange(1, 100),
+    default=1.5,
+    help="Factor for the memory after OUT_OF_MEMORY (default: 1.5).",
+)
 @click.option("--max-retries", type=click.IntRange(1), default=3, help="Maximum retries per eval (default: 3).")
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and why.")
 @json_option

@@ -63,8 +63,8 @@ _SHOWN_AGAIN_S = 5.0
 
 @click.command("status")
 @experiment_argument()
-@click.option("--all", "show_all", is_flag=True, help="Show every eval, also where the terminal has too few rows.")
-@click.option("--watch", is_flag=True, help="Show it again and again until all evals are over.")
+@click.option("--all", "show_all", is_flag=True, help="Show every eval, even if the terminal is too small.")
+@click.option("--watch", is_flag=True, help="Refresh the table until all evals are over.")
 @json_option
 def command(experiment: Experiment, show_all: bool, watch: bool, as_json: bool) -> None:
     """Show a table of all evals."""
@@ -219,7 +219,8 @@ def _watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
             hidden = len(summary.evals) - room
             more = f" (+{hidden} more; enlarge the window)" if hidden > 0 else ""
             table = table_lines(_COLUMNS, [_row(ev) for ev in _shown(summary, room)], width=console.width)
-            live.update(Text.from_ansi("\n".join([*table, _counts(summary) + more])), refresh=True)
+            text = "\n".join([*table, _counts(summary) + more])
+            live.update(Text.from_ansi(text, no_wrap=True, overflow="crop"), refresh=True)
             if not summary.verdicts["active"]:
                 return summary
             time.sleep(min(every_s, _SHOWN_AGAIN_S))

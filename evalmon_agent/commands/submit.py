@@ -44,7 +44,7 @@ _LISTED = 5
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and what Slurm would refuse.")
 @json_option
 def command(experiment: Experiment, scripts: Sequence[str], mode: Mode | None, dry_run: bool, as_json: bool) -> None:
-    """Submit the evals, and the jobs that watch and summarise."""
+    """Submit evals, and the jobs that watch and summarise them."""
     session = session_for(experiment)
     is_first = not experiment.is_monitored()
     report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)

@@ -195,8 +195,8 @@ class Experiment:
         _refuse_shared(self.directory, held.status)
         for name in _PARTS:
             with suppress(FileNotFoundError):
-                found = os.stat(name, dir_fd=held.descriptor, follow_symlinks=False)
-                _refuse_shared(os.path.join(self.directory, name), found)
+                status = os.stat(name, dir_fd=held.descriptor, follow_symlinks=False)
+                _refuse_shared(os.path.join(self.directory, name), status)
 
     def check_place(self) -> None:
         """Whether what is at EXP/evalmon is still the directory that we have.
@@ -234,7 +234,7 @@ class Experiment:
         if self._held is not None:
             return self._held
         try:
-            found = Pinned(self.directory, below=self._above)
+            opened = Pinned(self.directory, below=self._above)
         except FileNotFoundError:
             return None
         except (NotADirectoryError, PermissionError):
@@ -242,13 +242,13 @@ class Experiment:
                 raise self._replaced() from None
             _refuse_shared(self.directory, os.lstat(self.directory))
             raise
-        who = _identity_in(found)
+        who = _identity_in(opened)
         if self._expected_id is not None and (who is None or who.id != self._expected_id):
             raise self._replaced()
         if self._expected_id is None and who is not None and not who.is_of(self.root, self._inode()):
             raise self._misplaced(who)
-        self._held, self._identity = found, who
-        return found
+        self._held, self._identity = opened, who
+        return opened
 
     def _inode(self) -> int:
         return os.stat(self.root).st_ino if self._above is None else self._above.inode
@@ -267,10 +267,10 @@ class Experiment:
         may_be = there.st_uid == held.owner and (there.st_ino == held.inode or held.is_stale)
         if not may_be or not stat.S_ISDIR(there.st_mode):
             raise self._replaced()
-        found, known = Pinned(self.directory), self._identity or _identity_in(held)
-        if found.owner != held.owner or _identity_in(found) != known or found.status.st_mode & 0o022:
+        anew, identity = Pinned(self.directory), self._identity or _identity_in(held)
+        if anew.owner != held.owner or _identity_in(anew) != identity or anew.status.st_mode & 0o022:
             raise self._replaced()
-        held.become(found)
+        held.become(anew)
 
     def _replaced(self) -> ReplacedError:
         there = os.lstat(self.directory)
@@ -289,18 +289,18 @@ class Experiment:
         )
 
 
-def _refuse_foreign_links(path: str, found: Pinned) -> None:
+def _refuse_foreign_links(path: str, experiment: Pinned) -> None:
     """A link that another user put in the place of EXP could lead to any directory of ours."""
     try:
         descriptor = trusted.open_directory(path, owner=os.geteuid())
     except ForeignError as error:
         whose = user_name(error.uid)
         raise UsageError(
-            f"{path}: {error.filename} is a link of {whose}, which leads to {found.path}; if that is the right "
+            f"{path}: {error.filename} is a link of {whose}, which leads to {experiment.path}; if that is the right "
             "experiment, name it by that path"
         ) from None
     try:
-        if not found.is_same(os.fstat(descriptor)):
+        if not experiment.is_same(os.fstat(descriptor)):
             raise UsageError(f"{path}: somebody replaced it just now; look at it, and try again")
     finally:
         os.close(descriptor)

@@ -40,7 +40,7 @@ _decoder = msgspec.json.Decoder(Choice)
 def locked(
     experiment: Experiment, *, wait_s: float = WAIT_S, hurry: Hurry | None = None, wherever_it_is: bool = False
 ) -> Iterator[None]:
-    """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be had).
+    """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be acquired).
 
     ReplacedError (77): the experiment's path leads to another directory now. `wherever_it_is`: that does not matter.
     """

@@ -55,7 +55,7 @@ def _why_not_home(experiment: Experiment, path: str) -> str:
 
 def warnings(experiment: Experiment, submitted: Sequence[Script]) -> list[str]:
     """One for each script that asks Slurm for its own path, and will get one that leads nowhere."""
-    asking = [one.path for one in submitted if asks_for_its_path(one.content)]
+    asking = [script.path for script in submitted if asks_for_its_path(script.content)]
     return [
         f"{path}: seems to ask Slurm for its own path, which will lead nowhere, because {why}; let it use "
         "$SLURM_SUBMIT_DIR instead"

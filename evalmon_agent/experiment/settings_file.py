@@ -1,4 +1,4 @@
-"""Reads the user's settings, EXP/evalmon.yaml, and keeps those with which a job of ours was submitted."""
+"""Reads EXP/evalmon.yaml, and keeps the settings with which a monitor job was submitted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _decoder = msgspec.json.Decoder(_Kept)
 
 
 def keep(path: str, settings: Settings) -> None:
-    """Put on record what a job of ours is submitted with, but for what may hold secrets."""
+    """Put on record what a monitor job is submitted with, but for what may hold secrets."""
     kept = msgspec.structs.asdict(msgspec.structs.replace(settings, notify=[], notify_command=None))
     replace_atomically(path, msgspec.json.encode(_Kept(**kept)), mode=0o600)
 
@@ -49,7 +49,7 @@ def keep(path: str, settings: Settings) -> None:
 def load_or_kept(path: str, *, kept: str | None, environ: Mapping[str, str]) -> tuple[Settings, str]:
     """The settings, and "": or those that were kept, else the defaults, and why the user's cannot be taken up.
 
-    A job of ours may start long after its submission: a bad edit since then must not cost the summary.
+    A monitor job may start long after its submission: a bad edit since then must not cost the summary.
     """
     try:
         return load(path, environ=environ), ""

@@ -19,6 +19,8 @@ _RECORD = re.compile(r"\x1e([^\x1e]+)")
 # Printed before each cluster's rows if SLURM_CLUSTERS names several, even with -h.
 _CLUSTER_LINE = "\nCLUSTER: "
 
+_CLOCK = _FIELDS.index("%M")
+
 _NOT_STARTED = frozenset({None, State.PENDING, State.REQUEUED})
 
 
@@ -29,6 +31,7 @@ class SqueueRow:
     `state` is None for a word of Slurm's that we do not know (`state_word` has it): an active job.
     `started_at` is None for a job that has not started: what squeue prints there is an estimate, or for
     one cancelled before its start the time of that. `ends_at` of a running job is when its limit is reached.
+    `elapsed_s` is None for a job that goes on: a row says something new only when its job is in another state.
     `command` is the script with its arguments, empty for `--wrap` and stdin.
     """
 
@@ -78,26 +81,37 @@ def parse(text: str) -> SqueueAnswer:
 
 
 class Parser:
-    """Parses one answer after the other; a row that stood in the last one, word for word, is the same object."""
+    """Parses one answer after the other; a row that says what it said in the last one is the same object."""
 
     def __init__(self) -> None:
         self._rows: dict[str, SqueueRow] = {}
+        """By their records; those of jobs that run without the clock in them."""
 
     def parse(self, text: str) -> SqueueAnswer:
         """As the function."""
         rows: list[SqueueRow] = []
-        by_record: dict[str, SqueueRow] = {}
+        by_key: dict[str, SqueueRow] = {}
         noise = _without_cluster_line("\n" + text.partition("\x1e")[0])
         bad_rows = 1 if noise.strip() else 0
         for record in _RECORD.findall(text):
-            row = self._rows.get(record) or _row(_without_cluster_line(record).removesuffix("\n"))
+            key, row = record, self._rows.get(record)
+            if row is None:
+                without_clock = _without_clock(record)
+                row = self._rows.get(without_clock) or _row(_without_cluster_line(record).removesuffix("\n"))
+                has_clock = row is not None and row.started_at is not None and row.elapsed_s is None
+                key = without_clock if has_clock else record
             if row is None:
                 bad_rows += 1
             else:
                 rows.append(row)
-                by_record[record] = row
-        self._rows = by_record
+                by_key[key] = row
+        self._rows = by_key
         return SqueueAnswer(tuple(rows), bad_rows)
+
+
+def _without_clock(record: str) -> str:
+    fields = record.split("\x1f", _CLOCK + 1)
+    return "\x1f".join([*fields[:_CLOCK], *fields[_CLOCK + 1 :]])
 
 
 def _without_cluster_line(text: str) -> str:
@@ -124,7 +138,7 @@ def _row(record: str) -> SqueueRow | None:
         submitted_at=parse_stamp(submit),
         started_at=parse_stamp(start) if started else None,
         ends_at=parse_stamp(end) if state not in _NOT_STARTED else None,
-        elapsed_s=durations.parse(elapsed) if started else None,
+        elapsed_s=durations.parse(elapsed) if started and state in TERMINAL else None,
         time_limit_s=durations.parse(limit),
         reason=reason,
         partition=partition,

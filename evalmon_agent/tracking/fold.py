@@ -7,7 +7,6 @@ path is derived from all of them (`path`). What is promised, precisely, stands i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
@@ -39,7 +38,7 @@ from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
 from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, owed_by
 from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
 from evalmon_agent.tracking.registry import Entry, Registration, registrations
-from evalmon_agent.tracking.timeline import LIVE, Step, is_final, steps
+from evalmon_agent.tracking.timeline import Step, is_final, steps
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -294,21 +293,12 @@ class Tracker:
 
 
 def _changed(before: Sequence[SqueueRow], after: Sequence[SqueueRow]) -> Iterator[SqueueRow]:
-    """The rows that are new or gone. What did not change is the same object."""
+    """The rows that are new or gone; one that says the same as before is the same object (`slurm.squeue.Parser`)."""
     if before is after:
         return
-    known_ids, ids = {id(row) for row in before}, {id(row) for row in after}
-    gone = {id(row): row for row in before if id(row) not in ids}
-    by_id = {row.job_id: row for row in gone.values()}
-    for row in after:
-        if id(row) in known_ids:
-            continue
-        earlier = by_id.get(row.job_id)
-        if earlier is not None and row.state in LIVE and replace(row, elapsed_s=earlier.elapsed_s) == earlier:
-            gone.pop(id(earlier), None)
-        else:
-            yield row
-    yield from gone.values()
+    before_ids, after_ids = {id(row) for row in before}, {id(row) for row in after}
+    yield from (row for row in after if id(row) not in before_ids)
+    yield from (row for row in before if id(row) not in after_ids)
 
 
 def _keep(table: dict[str, T], name: str, value: T | None) -> None:

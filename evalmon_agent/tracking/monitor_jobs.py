@@ -57,11 +57,11 @@ def _is_due_again(entries: Sequence[Entry]) -> bool:
 
 def update_presence(state: ExperimentState, answer: QueueAnswer) -> None:
     """Which of our own jobs squeue shows as not over: whoever asks next need not ask Slurm again."""
-    ours = {helper.job_id for helper in (state.sidecar, state.completion) if helper is not None}
+    ours = {monitor_job.job_id for monitor_job in (state.sidecar, state.completion) if monitor_job is not None}
     active = {row.job_id for row in answer.rows if row.job_id in ours and row.goes_on}
-    for helper in (state.sidecar, state.completion):
-        if helper is not None and helper.job_id is not None:
-            helper.alive = helper.job_id in active
+    for monitor_job in (state.sidecar, state.completion):
+        if monitor_job is not None and monitor_job.job_id is not None:
+            monitor_job.alive = monitor_job.job_id in active
 
 
 def somebody_completes(state: ExperimentState) -> bool:

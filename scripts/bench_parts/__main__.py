@@ -39,8 +39,10 @@ def _sampler(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
     if options.tick_seconds:
         _say(f"the sampler alone, a tick a second for {options.tick_seconds} s")
         figures["ticks"] = ticks.measure(scratch, gpus=(0, 1, 2, 8), seconds=options.tick_seconds, is_real=options.real)
-        _say(f"the sampler alone, {options.tick_seconds} s without a tick")
-        figures["looks"] = ticks.looks(scratch, gpus=(0, 1, 2, 8), seconds=options.tick_seconds, is_real=options.real)
+        _say(f"the sampler alone between two ticks, for {options.tick_seconds} s")
+        figures["GPU looks"] = ticks.gpu_looks(
+            scratch, gpus=(0, 1, 2, 8), seconds=options.tick_seconds, is_real=options.real
+        )
     return figures | {"targets": targets.as_rows(targets.targets(figures, seconds=options.seconds))}
 
 

@@ -11,7 +11,7 @@ _TITLES = {
     "whole": "In all",
     "commands": "A command as people type it: median (min to max)",
     "ticks": "The sampler alone, a tick a second; hours with one each 30 s",
-    "looks": "The sampler alone between two ticks: a look a second",
+    "GPU looks": "The sampler alone between two ticks: a look a second",
 }
 
 

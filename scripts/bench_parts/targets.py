@@ -77,7 +77,7 @@ def _tick(figures: Mapping[str, object]) -> Target:
 
 
 def _looks(found: Mapping[str, object]) -> Target:
-    cpu_s = number(found, "looks", "1 GPU", "cpu_s_per_hour")
+    cpu_s = number(found, "GPU looks", "1 GPU", "cpu_s_per_hour")
     return Target("a look a second, 1 GPU: CPU in an hour", cpu_s, _LOOKS_S_PER_HOUR, "s")
 
 

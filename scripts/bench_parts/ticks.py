@@ -41,7 +41,7 @@ def _without_driver(scratch: Path, gpus: int, all_ms: object, seconds: float) ->
     return {"driver_ms_per_tick": driver_ms, "own_ms_per_tick": round(all_ms - driver_ms, 3)}
 
 
-def looks(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bool) -> dict[str, dict[str, object]]:
+def gpu_looks(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bool) -> dict[str, dict[str, object]]:
     """What the sampler does each second between two ticks: `seconds` without a tick."""
     if is_real:
         return {"real": _looks(Place(scratch / "looks", gpus=1, is_real=True), seconds)}

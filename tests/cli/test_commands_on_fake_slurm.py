@@ -106,8 +106,8 @@ class TestSubmit:
         assert done.returncode == 0
         assert done.stdout.splitlines()[:5] == [
             *(f"skipped r1/{n}/epoch0  job {1001 + i}: already registered (PENDING)" for i, n in enumerate("abc")),
-            "completion job: running job 1004",
-            "sidecar: running job 1005",
+            "completion job: already queued (1004)",
+            "sidecar: already queued (1005)",
         ]
         assert exp.slurm.accepted() == before
 

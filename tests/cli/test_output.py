@@ -43,3 +43,7 @@ def test_wide_characters_take_two_columns_and_combining_ones_none() -> None:
 
 def test_a_colour_is_around_the_text_only() -> None:
     assert list(table_lines(("S", "J"), [[("ok", "green"), ("1", None)]], width=None))[2] == "\x1b[32mok\x1b[0m  1"
+
+
+def test_the_rule_is_no_wider_than_the_terminal() -> None:
+    assert list(table_lines(("E", "a long heading"), [], width=10))[1] == "─" * 10

@@ -1,12 +1,13 @@
 """squeue: rows as records, whatever a name holds."""
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.squeue import SqueueAnswer, SqueueRow, argv, parse
+from evalmon_agent.slurm.squeue import Parser, SqueueAnswer, SqueueRow, argv, parse
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL, State
 
@@ -56,7 +57,7 @@ def test_a_running_job_is_read_whole() -> None:
         submitted_at=SUBMITTED,
         started_at=STARTED,
         ends_at=ENDS,
-        elapsed_s=292,
+        elapsed_s=None,
         time_limit_s=3600,
         reason="None",
         partition="debug",
@@ -86,6 +87,21 @@ def test_what_squeue_printed_on_22_05_is_read() -> None:
     )
 
 
+def test_a_row_is_the_same_object_until_it_says_something_else_and_a_clock_that_ticks_says_nothing() -> None:
+    parser = Parser()
+    texts = [
+        record(id="1", state="PENDING") + record(id="2", elapsed="4:52"),
+        record(id="2", elapsed="5:52") + record(id="1", state="PENDING"),
+        record(id="1", state="PENDING", reason="Priority") + record(id="2", state="COMPLETED", elapsed="5:52"),
+        record(id="1") + record(id="2", state="COMPLETED", elapsed="5:52"),
+    ]
+    answers = [{row.job_id: row for row in parser.parse(text).rows} for text in texts]
+    same = [[later[job] is earlier[job] for job in earlier] for earlier, later in pairwise(answers)]
+    assert [[True, True], [False, False], [False, True]] == same
+    assert [parse(text).rows for text in texts] == [Parser().parse(text).rows for text in texts]
+    assert (352.0, None) == (answers[-1][JobId("2")].elapsed_s, answers[-1][JobId("1")].elapsed_s)
+
+
 @pytest.mark.parametrize("word", ["PENDING", "CONFIGURING", "REQUEUE_HOLD", "FROZEN"])
 def test_the_start_of_a_job_that_waits_is_an_estimate_and_unknown(word: str) -> None:
     row = only_row(record(state=word))
@@ -110,7 +126,7 @@ def test_an_unknown_word_is_kept_beside_the_unknown_state() -> None:
     [
         ({"limit": "UNLIMITED"}, "time_limit_s"),
         ({"limit": "NOT_SET"}, "time_limit_s"),
-        ({"elapsed": "INVALID"}, "elapsed_s"),
+        ({"state": "COMPLETED", "elapsed": "INVALID"}, "elapsed_s"),
         ({"submit": "N/A"}, "submitted_at"),
         ({"start": "Unknown"}, "started_at"),
         ({"end": "0"}, "ends_at"),
