@@ -182,6 +182,7 @@ class ReportProcess(_Child):
         self._job = job
         self._stderr = stderr
         self._notes: list[str] = []
+        self._unwritten = "start not reported"
         self._run: Run | None = None
         self._sampler: SamplerProcess | None = None
         self._requests_met = 0
@@ -214,14 +215,16 @@ class ReportProcess(_Child):
             self._wait(deadline - within_s / 2)
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
-            self._notes.append("start not reported: it took too long")
+            self._notes.append(f"{self._unwritten}: it took too long")
         if self._job is not None:
             self._fork(run)
             self._wait(deadline)
 
     def _ended(self, status: int) -> None:
-        if status:
-            self._notes.append(f"start not reported: {_reason(os.waitstatus_to_exitcode(status))}")
+        if not status:
+            self._unwritten = "evals seen not reported"
+        else:
+            self._notes.append(f"{self._unwritten}: {_reason(os.waitstatus_to_exitcode(status))}")
 
     def _fork(self, run: Run) -> None:
         parent = os.getpid()
@@ -229,7 +232,7 @@ class ReportProcess(_Child):
             self._pid = os.fork()
         except OSError as error:
             self._pid = 0
-            self._notes.append(f"start not reported: {error.strerror}")
+            self._notes.append(f"{self._unwritten}: {error.strerror}")
             return
         if self._pid:
             return

@@ -113,11 +113,18 @@ def read(experiment: Experiment) -> Held | None:
 
 
 def _version(path: str) -> Version | None:
-    """What tells two saved states apart: each is another file. None: there is none."""
+    """What tells two saved states apart: a replaced file is another inode. None: it cannot be opened.
+
+    The file is opened for that: NFS answers a mere stat from its cache, for seconds after another host's save.
+    """
     try:
-        status = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return None
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
