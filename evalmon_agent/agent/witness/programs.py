@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalmon_agent.files.proc import read
+from evalmon_agent.files.proc import read, stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from .command_line import CommandLine, without_credentials
@@ -14,6 +15,11 @@ from .open_files import LINE, NAME, OpenFiles, Written
 from .paths import Paths
 
 _ENVIRONMENT_BYTES = 1 << 20
+_COMMAND_LINE_BYTES = 1 << 17
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+# Places in /proc/PID/stat behind the name (proc(5)): stack and arguments.
+_IMAGE = (25, 45)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -130,6 +136,47 @@ def variables_of(pid: int, names: tuple[str, ...]) -> dict[str, str]:
 def ranks_of(variables: dict[str, str]) -> tuple[str, ...]:
     """What tells the processes of a parallel program apart."""
     return tuple(variables.get(name, "") for name in RANKS)
+
+
+def is_rank(process: Process, line: CommandLine, program: Program) -> bool:
+    """Whether it is one of the processes of a parallel program."""
+    first = program.first
+    is_same = (
+        program.table.has_ranks
+        and program.command_line == line
+        and (process.parent, process.cwd) == (first.parent, first.cwd)
+    )
+    return is_same and all(process.ranks != other.ranks for other in program.processes)
+
+
+def is_fork(process: Process, other: Process) -> bool:
+    """Whether both run what was started once. Another user's addresses are 0."""
+    return all(process.image) and process.image == other.image
+
+
+def program_in(pid: int) -> tuple[str, tuple[int, ...], list[str]]:
+    """The executable, the image and the command line, all before or all after an exec.
+
+    Raises:
+        OSError: the process is gone, or another user's.
+    """
+    while True:
+        executable, image = os.readlink(f"/proc/{pid}/exe"), image_of(pid)
+        words = os.fsdecode(read(pid, "cmdline")[:_COMMAND_LINE_BYTES]).rstrip("\0").split("\0")
+        if image_of(pid) == image:
+            return executable, image, words
+
+
+def image_of(pid: int) -> tuple[int, ...]:
+    """See Process. Raises OSError."""
+    fields = stat_fields(pid)
+    return tuple(int(fields[place]) for place in _IMAGE)
+
+
+def started_at(start_ticks: int) -> float:
+    """Epoch seconds of a time that /proc/PID/stat gives in ticks since the start of the machine."""
+    since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - since_boot_s + start_ticks / _TICKS_PER_S
 
 
 def _where(written: Written, process: Process) -> str | None:

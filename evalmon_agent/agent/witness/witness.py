@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from evalmon_agent.files.proc import read, stat_fields
+from evalmon_agent.files.proc import stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from . import command_line
@@ -23,10 +23,19 @@ from .command_line import CommandLine
 from .job_processes import JobProcesses, job_processes
 from .open_files import OpenFiles
 from .paths import Paths
-from .programs import Process, Program, ranks_of, variables_of
+from .programs import (
+    Process,
+    Program,
+    image_of,
+    is_fork,
+    is_rank,
+    program_in,
+    ranks_of,
+    started_at,
+    variables_of,
+)
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh", "csh", "tcsh", "fish"})
-_COMMAND_LINE_BYTES = 1 << 17
 _NAME_BYTES = 64
 _PROGRAMS_AT_MOST = 200
 _PROCESSES_AT_MOST = 5000
@@ -42,10 +51,8 @@ _EVALS_AT_LEAST_EVERY_S = 10.0
 _FIRST_REPORT_AFTER_S = 3.0
 _REPORTS_EVERY_S = 30.0
 
-# Places in /proc/PID/stat behind the name (proc(5)): state, parent, start; stack and arguments.
+# Places in /proc/PID/stat behind the name (proc(5)).
 _STATE, _PARENT, _START = 0, 1, 19
-_IMAGE = (25, 45)
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Witness:
@@ -179,7 +186,7 @@ class Witness:
             fields = stat_fields(pid)
             ticks = int(fields[_START])
             self._processes[pid] = process = Process(
-                pid=pid, parent=int(fields[_PARENT]), start_ticks=ticks, started_at=_started_at(ticks)
+                pid=pid, parent=int(fields[_PARENT]), start_ticks=ticks, started_at=started_at(ticks)
             )
             self._schedule(process, now_s)
             if fields[_STATE] in {b"Z", b"X"}:
@@ -199,7 +206,7 @@ class Witness:
         if process.files is None and os.readlink(f"/proc/{process.pid}/exe") == process.executable:
             process.looked_at = time.time()
             return
-        if _image_of(process.pid) != process.image:
+        if image_of(process.pid) != process.image:
             self._read_files(process)
             self._leave(process)
             process.files = None
@@ -213,7 +220,7 @@ class Witness:
         Raises:
             OSError: it is gone, or another user's.
         """
-        process.executable, process.image, words = _program_in(process.pid)
+        process.executable, process.image, words = program_in(process.pid)
         process.is_shell = bool(words) and os.path.basename(words[0]).lstrip("-") in _SHELLS
         line = command_line.parse(words)
         process.close_comm()
@@ -265,7 +272,7 @@ class Witness:
             self._is_changed |= process.program.take_logs_of(process)
 
     def _is_fork_of_an_eval(self, process: Process) -> bool:
-        return any(_is_fork(process, other) for program in self._living() for other in program.processes)
+        return any(is_fork(process, other) for program in self._living() for other in program.processes)
 
     def _living(self) -> list[Program]:
         return [program for program in self._programs if program.ended_at is None]
@@ -314,9 +321,9 @@ class Witness:
         for program in self._living():
             for other in program.processes:
                 is_child = other.pid == process.parent and line is not None and line.program is program.table
-                if _is_fork(process, other) or is_child:
+                if is_fork(process, other) or is_child:
                     return program
-            if line is not None and _is_rank(process, line, program):
+            if line is not None and is_rank(process, line, program):
                 return program
         return None
 
@@ -383,41 +390,3 @@ class Witness:
             "left_out": self._left_out,
             "trouble": self._trouble or None,
         }
-
-
-def _is_rank(process: Process, line: CommandLine, program: Program) -> bool:
-    first = program.first
-    is_same = (
-        program.table.has_ranks
-        and program.command_line == line
-        and (process.parent, process.cwd) == (first.parent, first.cwd)
-    )
-    return is_same and all(process.ranks != other.ranks for other in program.processes)
-
-
-def _is_fork(process: Process, other: Process) -> bool:
-    """Whether both run what was started once. Another user's addresses are 0."""
-    return all(process.image) and process.image == other.image
-
-
-def _program_in(pid: int) -> tuple[str, tuple[int, ...], list[str]]:
-    """The executable, the image and the command line, all before or all after an exec.
-
-    Raises:
-        OSError: the process is gone, or another user's.
-    """
-    while True:
-        executable, image = os.readlink(f"/proc/{pid}/exe"), _image_of(pid)
-        words = os.fsdecode(read(pid, "cmdline")[:_COMMAND_LINE_BYTES]).rstrip("\0").split("\0")
-        if _image_of(pid) == image:
-            return executable, image, words
-
-
-def _image_of(pid: int) -> tuple[int, ...]:
-    fields = stat_fields(pid)
-    return tuple(int(fields[place]) for place in _IMAGE)
-
-
-def _started_at(start_ticks: int) -> float:
-    since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.time() - since_boot_s + start_ticks / _TICKS_PER_S
