@@ -34,7 +34,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Glob = Annotated[str, Meta(min_length=1)]
 
 
-class MonitorJob(Struct, frozen=True):
+class MonitorJobSettings(Struct, frozen=True):
     """How one of our own jobs is submitted; null: as the eval scripts do."""
 
     time: str
@@ -58,8 +58,8 @@ class Settings(Struct, frozen=True):
     alert_after: Annotated[int, Meta(ge=1)] = 5
     lost_after: Seconds = 1800.0
     mode: Literal["sidecar", "dependency"] = "sidecar"
-    sidecar: MonitorJob = MonitorJob(time="1-00:00:00", mem="200M")
-    completion: MonitorJob = MonitorJob(time="00:30:00", mem="500M")
+    sidecar: MonitorJobSettings = MonitorJobSettings(time="1-00:00:00", mem="200M")
+    completion: MonitorJobSettings = MonitorJobSettings(time="00:30:00", mem="500M")
     max_submit: Annotated[int, Meta(ge=1)] | None = None
     stagger: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     mail_user: str | None = None
@@ -122,7 +122,7 @@ def _refuse_unknown(raw: dict[object, object], kind: type[Struct], where: str) -
         if key not in known:
             raise _Unusable(f"{where}{printable(str(key))}: no such setting; there are {', '.join(known)}")
         if key in _OUR_JOBS and isinstance(value, dict):
-            _refuse_unknown(value, MonitorJob, f"{where}{key}.")
+            _refuse_unknown(value, MonitorJobSettings, f"{where}{key}.")
 
 
 def _check(settings: Settings, *, fast_polling: bool) -> None:
@@ -136,7 +136,7 @@ def _check(settings: Settings, *, fast_polling: bool) -> None:
         if printable(text, max_chars=len(text)) != text:
             raise _Unusable(f"{key}: {printable(text)}: holds a control character; only plain text is allowed")
     for name in _OUR_JOBS:
-        job: MonitorJob = getattr(settings, name)
+        job: MonitorJobSettings = getattr(settings, name)
         if time_option(job.time) is None:
             raise _Unusable(f'{name}.time: "{job.time}" is no Slurm time; give one like "1-00:00:00", quoted')
         if parse_mem_option(job.mem) is None:

@@ -7,7 +7,7 @@ import sys
 
 import evalmon_agent
 from evalmon_agent.checks.finding import Finding, ok, warning
-from evalmon_agent.experiment.lock import mount_at
+from evalmon_agent.experiment.experiment_lock import mount_at
 from evalmon_agent.files.mounts import Mount, is_of_one_machine, is_shared
 from evalmon_agent.slurm.commands import run
 

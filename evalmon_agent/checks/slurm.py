@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from evalmon_agent.checks.finding import Finding, ok, problem, warning
-from evalmon_agent.settings import MonitorJob, Settings
+from evalmon_agent.settings import MonitorJobSettings, Settings
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure, Kind
+from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import cut_time
 from evalmon_agent.words.durations import clock
@@ -86,7 +86,11 @@ def _controller(slurm: Slurm) -> list[Finding]:
 def _accounting(slurm: Slurm, configuration: Mapping[str, str]) -> list[Finding]:
     storage = configuration.get("AccountingStorageType", "")
     answer = slurm.account([_SOME_JOB])
-    if isinstance(answer, Failure) and answer.kind is not Kind.ACCOUNTING_DISABLED and not storage.endswith("/none"):
+    if (
+        isinstance(answer, Failure)
+        and answer.kind is not FailureKind.ACCOUNTING_DISABLED
+        and not storage.endswith("/none")
+    ):
         line = f"sacct gives no answer: {answer.line}"
         return [warning("accounting", line, "try again later; until then no end is believed without a second witness")]
     if isinstance(answer, Failure) or storage.endswith("/none"):
@@ -131,7 +135,7 @@ def _told(partition: Partition) -> str:
 def _our_jobs(partitions: Sequence[Partition], settings: Settings) -> list[Finding]:
     findings = []
     names = {partition.name for partition in partitions}
-    ours: Mapping[str, MonitorJob] = {"sidecar": settings.sidecar, "completion": settings.completion}
+    ours: Mapping[str, MonitorJobSettings] = {"sidecar": settings.sidecar, "completion": settings.completion}
     for kind, job in ours.items():
         unknown = [name for name in (job.partition or "").split(",") if name and name not in names]
         if unknown:

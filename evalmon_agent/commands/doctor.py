@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from evalmon_agent.checks.experiment import check_clock, check_directory, check_file_system, check_records
+from evalmon_agent.checks.experiment_directory import check_clock, check_directory, check_file_system, check_records
 from evalmon_agent.checks.finding import Finding, ok, problem
 from evalmon_agent.checks.interpreter import check_interpreter
 from evalmon_agent.checks.slurm import check_answers, check_programs

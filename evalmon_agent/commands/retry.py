@@ -36,7 +36,7 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.submission.plan import Prepared, Script, read_script
-from evalmon_agent.submission.resources import Had, Limits, Options, memory_options, time_options
+from evalmon_agent.submission.retry_limits import Had, Limits, Options, memory_options, time_options
 from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
 from evalmon_agent.submitting.preview import output_warnings, preview
 from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs

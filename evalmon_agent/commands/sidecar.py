@@ -19,19 +19,19 @@ from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedErr
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
+from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import finalize, is_anything_owed, is_complete, is_ready, write_summary
 from evalmon_agent.monitor.hand_over import HandOver
 from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observed, Observer
-from evalmon_agent.monitor.resources import resource_blocks
+from evalmon_agent.monitor.resource_status import resource_blocks
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, tell
-from evalmon_agent.tracking.monitor_jobs import WAITS, all_final, has_more_to_come
+from evalmon_agent.tracking.monitor_job_states import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.schedule import back_off_s
 from evalmon_agent.words.printable import printable

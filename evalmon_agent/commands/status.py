@@ -16,7 +16,7 @@ from evalmon_agent.errors import LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
+from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
 from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
@@ -25,7 +25,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_waiting import Submitter, on_command, tell
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
-from evalmon_agent.tracking.monitor_jobs import (
+from evalmon_agent.tracking.monitor_job_states import (
     REFUSED,
     all_final,
     has_more_to_come,

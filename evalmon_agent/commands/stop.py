@@ -18,7 +18,7 @@ from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.tracking.monitor_jobs import COMPLETE, STOPPED
+from evalmon_agent.tracking.monitor_job_states import COMPLETE, STOPPED
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL

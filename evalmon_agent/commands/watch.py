@@ -24,8 +24,8 @@ from evalmon_agent.commands.report import report as write_report
 from evalmon_agent.commands.submit import require_slurm
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.experiment.lock import locked
 from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs
 from evalmon_agent.jobs.register import resolve
 from evalmon_agent.monitor.poll import read_local

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.state import LastSaved
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.tracking.registry import Entries, Entry, Intent, Name, Planned, Submission, What, Withdrawn

@@ -17,12 +17,12 @@ from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.experiment import reports, scripts
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.files.permissions import exposed
 from evalmon_agent.files.temporary import private_file
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure, Kind, is_submit_limit
+from evalmon_agent.slurm.failures import Failure, FailureKind, is_submit_limit
 from evalmon_agent.slurm.sbatch_options import in_effect
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.tracking.registry import (
@@ -297,5 +297,5 @@ def _release_or_cancel(slurm: Slurm, job_id: JobId, launcher: bytes, options: Se
 
 
 def _raise_if_no_news(job_id: JobId, failure: Failure) -> None:
-    if failure.kind is Kind.NO_NEWS:
+    if failure.kind is FailureKind.NO_NEWS:
         raise SlurmUnavailableError(f"job {job_id} is held until its script has been looked at ({failure.line})")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from evalmon_agent.experiment import heartbeat as heartbeat_file
-from evalmon_agent.jobs.monitor_jobs import submit_monitor_job
+from evalmon_agent.jobs.submit_monitor_job import submit_monitor_job
 from evalmon_agent.monitor.poll import Observed
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.tracking.alerts import starved_by
-from evalmon_agent.tracking.monitor_jobs import has_completion_job
+from evalmon_agent.tracking.monitor_job_states import has_completion_job
 from evalmon_agent.tracking.schedule import hand_over_at, last_moment
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State

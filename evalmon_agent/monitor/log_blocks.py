@@ -13,14 +13,14 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.monitor_jobs import active_jobs
+from evalmon_agent.jobs.submit_monitor_job import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.alerts import UNREPORTED, action_for, newly_stuck, newly_unreported, pending, told_as
 from evalmon_agent.tracking.facts import Event, Measured, Transition
 from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.monitor_jobs import update_monitor_jobs
+from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Outage
 from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.timeline import slurm_says

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 
 from evalmon_agent.errors import EvalmonError
-from evalmon_agent.experiment.lock import mount_at, would_choose
+from evalmon_agent.experiment.experiment_lock import mount_at, would_choose
 from verify_filesystem import abilities, creating, locking, replacing
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting, MeetingError

@@ -17,7 +17,7 @@ import pytest
 
 import faults
 from as_root import needs_root
-from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.tracking.registry import Intent, Planned, Submission
 from experiments import STARTED, Exp, ended, pending, running
 

@@ -11,8 +11,8 @@ from evalmon_agent.errors import UnsafeDirectoryError, UsageError
 from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.experiment_lock import Choice, mount_at, recorded, stranded_holder, would_choose
 from evalmon_agent.experiment.exposure import exposure, refuse_world_writable
-from evalmon_agent.experiment.lock import Choice, mount_at, recorded, stranded_holder, would_choose
 from evalmon_agent.files.marker import marker_works
 from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
 from evalmon_agent.files.permissions import user_name
