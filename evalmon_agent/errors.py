@@ -9,8 +9,11 @@
     ├── UnreadableError              78   settings or state not readable by this version
     └── StoppedError                130   a signal asked us to stop
 
-The message is one line: what is wrong, where, and what to do.
+The message is one line: what is wrong, where, and what to do. `status` ends with STILL_ACTIVE (3) while evals run.
 """
+
+STILL_ACTIVE = 3
+"""`status` and `report`: no error, but evals are active."""
 
 
 class EvalmonError(Exception):

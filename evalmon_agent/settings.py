@@ -35,7 +35,7 @@ Glob = Annotated[str, Meta(min_length=1)]
 
 
 class MonitorJobSettings(Struct, frozen=True):
-    """How one of our own jobs is submitted; null: as the eval scripts do."""
+    """How a monitor job is submitted; null: as the eval scripts are."""
 
     time: str
     mem: str
@@ -46,7 +46,7 @@ class MonitorJobSettings(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
-    """All settings with their defaults (contract, section 6)."""
+    """All settings with their defaults, as the README lists them."""
 
     scripts: Annotated[list[Glob], Meta(min_length=1)] = field(
         default_factory=lambda: ["*/eval/*.slurm", "*/eval/*/*.slurm"]
@@ -107,7 +107,7 @@ def _load(data: bytes) -> dict[object, object]:
 
 
 def _with_defaults(raw: dict[object, object]) -> dict[object, object]:
-    """Our jobs' settings are given in part: what is left out of `sidecar` keeps its default."""
+    """The settings of a monitor job may be given in part: what is left out of `sidecar` keeps its default."""
     whole = dict(raw)
     for key in _OUR_JOBS:
         given = raw.get(key)
@@ -126,7 +126,7 @@ def _refuse_unknown(raw: dict[object, object], kind: type[Struct], where: str) -
 
 
 def _check(settings: Settings, *, fast_polling: bool) -> None:
-    """What a type cannot say."""
+    """Check what the types cannot express."""
     if settings.poll_interval < SHORTEST_POLL_S and not fast_polling:
         raise _Unusable(
             f"poll_interval: {settings.poll_interval:g} is below {SHORTEST_POLL_S} s, which a shared "

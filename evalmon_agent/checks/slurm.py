@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from evalmon_agent.checks.finding import Finding, ok, problem, warning
+from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.settings import MonitorJobSettings, Settings
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
@@ -37,7 +38,8 @@ def check_programs(slurm: Slurm) -> list[Finding]:
     for name, what in _NEEDED.items():
         if not slurm.has(name):
             advice = "run evalmon on a login node, or load the slurm module"
-            findings.append(problem("programs", f"{name}, which {what}, is not on PATH", advice, exit_status=69))
+            line = f"{name}, which {what}, is not on PATH"
+            findings.append(problem("programs", line, advice, exit_status=SlurmUnavailableError.exit_status))
     findings += [
         warning("programs", f"{name} is not on PATH: {what}", "have it put on PATH")
         for name, what in _USEFUL.items()
@@ -79,7 +81,8 @@ def _controller(slurm: Slurm) -> list[Finding]:
     took_s = time.monotonic() - began
     if isinstance(answer, Failure):
         advice = "try again later; what runs is not touched by that"
-        return [problem("controller", f"squeue gives no answer: {answer.line}", advice, exit_status=69)]
+        line = f"squeue gives no answer: {answer.line}"
+        return [problem("controller", line, advice, exit_status=SlurmUnavailableError.exit_status)]
     return [ok("controller", f"answers in {took_s:.1f} s; {len(answer.rows)} jobs of yours")]
 
 

@@ -37,7 +37,7 @@ from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.submission.plan import Prepared, Script, read_script
 from evalmon_agent.submission.retry_limits import Had, Limits, Options, memory_options, time_options
-from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
+from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, first_unknown_name, logs_of
 from evalmon_agent.submitting.preview import output_warnings, preview
 from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
 from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
@@ -185,7 +185,7 @@ class _Retrier:
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
-        unknown = refuses_unknown(self.request.names, [*state.evals, *state.waiting])
+        unknown = first_unknown_name(self.request.names, [*state.evals, *state.waiting])
         if unknown is not None:
             raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.session.experiment.root}")
         groups: dict[tuple[str, str], list[_Chosen]] = defaultdict(list)

@@ -12,7 +12,7 @@ from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import Cell, print_json, print_table, table_lines, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.progress import progress
-from evalmon_agent.errors import LockUnavailableError, UsageError
+from evalmon_agent.errors import STILL_ACTIVE, LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
@@ -22,7 +22,7 @@ from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.submitting.submit_waiting import Submitter, on_command, tell
+from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.monitor_job_states import (
@@ -98,7 +98,7 @@ def status(session: Session) -> Summary:
 def exit_status(summary: Summary) -> int:
     """3 while evals are active, else 1 if one did not succeed, else 0."""
     if summary.verdicts["active"]:
-        return 3
+        return STILL_ACTIVE
     return int(any(summary.verdicts[verdict] for verdict in ("failed", "suspect")))
 
 
@@ -159,7 +159,7 @@ def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentSta
     if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
         return state
     place = on_command(observer.session.environ, submits=False)
-    return tell(observer, Submitter(observer.session, place).run())
+    return log_progress(observer, Submitter(observer.session, place).run())
 
 
 def _look_or_read(observer: Observer) -> ExperimentState:

@@ -92,7 +92,7 @@ def submit(
 
 
 def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], list[Entry]]:
-    """What would be submitted, and what is registered already, after all checks, in the order of the contract."""
+    """What would be submitted, and what is registered already, after all checks: input (2), then Slurm (69)."""
     experiment, settings, environ = session.experiment, session.settings, session.environ
     scripts = find(experiment, settings, named)
     for submission in plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ):

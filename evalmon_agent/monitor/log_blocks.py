@@ -133,7 +133,7 @@ def blocks_of(
 
 
 def result_log(ev: Eval, experiment: Experiment) -> str | None:
-    """Where the eval's own logs lie, as the user's text writes it: `{run}/eval/logs/`, seen from EXP."""
+    """Where the eval's own logs lie, as the log writes it: `{run}/eval/logs/`, relative to EXP."""
     if ev.script is None:
         return None
     return experiment.relative(os.path.join(os.path.dirname(ev.script), "logs")) + "/"

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 
 
 class FailureKind(enum.Enum):
-    """What a failed question means for the one who asked."""
+    """What a failed Slurm command means for its caller."""
 
     NO_NEWS = "no news"
     """Slurm does not answer for now; ask again later, conclude nothing."""
     REFUSED = "refused"
     """Slurm answered no: permissions, limits, an account or partition that may not be used."""
     INVALID_JOB = "invalid job"
-    """The job is unknown to the controller: purged, or never there."""
+    """The controller does not know the job: it was purged, or never existed."""
     ACCOUNTING_DISABLED = "accounting disabled"
     """This cluster keeps no accounting; sacct will never answer."""
     UNUSABLE = "unusable"
-    """Anything else: what was printed must not be believed."""
+    """Anything else: the output must not be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A question that failed, with the line of Slurm's that says why, verbatim."""
+    """A failed call of a Slurm command, with the line that says why, verbatim."""
 
     kind: FailureKind
     line: str
@@ -61,7 +61,7 @@ _REFUSED = re.compile(
 # and/or time limits)`, say less: those stand for limits that no waiting changes, too.
 _SUBMIT_LIMIT = re.compile(r"(?:Max|Grp)Submit\w*", re.IGNORECASE)
 
-# Which is looked for first: `Batch job submission failed: Socket timed out` is no refusal.
+# In this order: `Batch job submission failed: Socket timed out` is not a refusal.
 _KINDS = (
     (FailureKind.ACCOUNTING_DISABLED, _ACCOUNTING_DISABLED),
     (FailureKind.INVALID_JOB, _INVALID_JOB),

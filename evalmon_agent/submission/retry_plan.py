@@ -71,7 +71,7 @@ def decide(
     return why_not or _again(ev, evidence)
 
 
-def refuses_unknown(names: Sequence[str], known: Collection[str]) -> str | None:
+def first_unknown_name(names: Sequence[str], known: Collection[str]) -> str | None:
     """The first of the names that means no eval."""
     return next((pattern for pattern in names if not any(_matches(name, pattern) for name in known)), None)
 
@@ -123,7 +123,7 @@ def _not_worth_it(ev: Eval, evidence: Evidence, outcome: str) -> str:
     report = ev.latest.report if ev.latest is not None else None
     result = evidence.result
     if outcome == "suspect" and ev.state is not State.COMPLETED:
-        return f"its command ended 0 and its log says success: Slurm's {ev.state} is of a by-stander"
+        return f"its command ended 0 and its log says success: Slurm's {ev.state} came from another process of the job"
     if ev.state in _UNCERTAIN:
         return f"{_UNCERTAIN[ev.state]}; name it to run it again all the same"
     ended_badly = report is not None and report.ended and report.exit_code != 0

@@ -26,7 +26,7 @@ class LogSays:
 
 
 def verdict(ev: Eval, log: LogSays | None) -> Verdict:
-    """`ok`, `failed`, `suspect` (the witnesses disagree) or `active`, as the contract defines them."""
+    """`ok`, `failed`, `suspect` (the witnesses disagree) or `active`, as docs/reading-the-outcome.md defines them."""
     if not ev.final:
         return "active"
     report = ev.latest.report if ev.latest is not None else None

@@ -350,7 +350,7 @@ def test_a_running_sidecar_takes_up_no_settings_of_somebody_else(exp: Exp) -> No
     exp.accept("r1/b", "12")
     exp.slurm.show([ended("11"), running("12")])
     plant_settings(exp, "of another user")
-    sidecar._watch(until=0.0)
+    sidecar._watch(until_monotonic_s=0.0)
     assert "Error: " in exp.blocks("MONITOR_CONFIG")[0]
     assert "belongs to nobody" in exp.blocks("MONITOR_CONFIG")[0]
     assert sidecar._observer.settings.sidecar.extra == []

@@ -12,10 +12,10 @@ import pytest
 from evalmon_agent.collect.progress import progress
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.tracking.facts import Facts, SelfReport
-from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import ExperimentState, JobReport
 from evalmon_agent.tracking.registry import Registration, Submission
 from experiments import record_script
+from folding import fold
 from zips import Member, zip_of
 
 NOW = time.time()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
-from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
+from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, first_unknown_name, logs_of
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Job, JobReport
 from evalmon_agent.tracking.registry import Adopted, Intent, Submission, entries
 from evalmon_agent.words.job_id import parse_array_spec
@@ -54,7 +54,8 @@ def test_what_lacked_time_or_memory_gets_more_of_it() -> None:
 def test_a_by_standers_death_is_not_paid_for_twice_unless_the_eval_is_named() -> None:
     harmed = ended(State.OUT_OF_MEMORY, exit_code=0)
     why = decided(harmed, SUCCESS, expects_log=True)
-    assert why == "its command ended 0 and its log says success: Slurm's OUT_OF_MEMORY is of a by-stander"
+    suspicion = "Slurm's OUT_OF_MEMORY came from another process of the job"
+    assert why == f"its command ended 0 and its log says success: {suspicion}"
     assert isinstance(decided(harmed, SUCCESS, names=[NAME]), Retry)
     assert isinstance(decided(harmed, ERROR), Retry)
 
@@ -126,7 +127,7 @@ def test_names_are_evals_arrays_and_patterns() -> None:
     assert known[1:3] == meant("r1/a")
     assert known[1:2] == meant("r1/a[0]")
     assert ["r1/t/epoch0", "r2/t/epoch0"] == meant("*/t/*")
-    assert ("r3/*", None) == (refuses_unknown(["r1/a", "r3/*"], known), refuses_unknown(["r1/*"], known))
+    assert ("r3/*", None) == (first_unknown_name(["r1/a", "r3/*"], known), first_unknown_name(["r1/*"], known))
     assert (False, True) == (RetryRequest(["r1/*"]).insists("r1/a[0]"), RetryRequest(["r1/a[0]"]).insists("r1/a[0]"))
 
 

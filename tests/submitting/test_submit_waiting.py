@@ -247,17 +247,17 @@ def test_stagger_is_kept_between_any_two_submitters(tmp_path: Path) -> None:
     report = submitted(exp, settings)
     assert (names(report), report.waiting[0]["why"]) == (["r1/a/epoch0"], "stagger: 40 s")
     slept: list[float] = []
-    progress = in_job(exp, settings, sleep=slept.append).run(until=time.time() + 30)
+    progress = in_job(exp, settings, sleep=slept.append).run(until_monotonic_s=time.monotonic() + 30)
     assert (progress.why, progress.submitted, slept) == ("stagger", [], [])
 
     def stopped(seconds: float) -> bool:
         slept.append(seconds)
         return True
 
-    in_job(exp, settings, sleep=stopped).run(until=time.time() + 60)
+    in_job(exp, settings, sleep=stopped).run(until_monotonic_s=time.monotonic() + 60)
     assert (scripts(exp), len(slept), 20 < slept[0] <= 40) == (["a"], 1, True)
     short = Settings(poll_interval=1.0, seff_retry_delay=0.0, stagger=0.3)
-    in_job(exp, short).run(until=time.time() + 30)
+    in_job(exp, short).run(until_monotonic_s=time.monotonic() + 30)
     intents = [entry.at for entry in exp.experiment.ledger.entries() if entry.is_eval]
     assert scripts(exp) == ["a", "b", "c"]
     assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(intents))
