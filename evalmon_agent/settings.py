@@ -89,7 +89,7 @@ class _Unusable(Exception):  # noqa: N818 - never seen outside; it becomes an Un
 
 def _load(data: bytes) -> dict[object, object]:
     if len(data) > MAX_BYTES:
-        raise _Unusable(f"more than {MAX_BYTES // 1024} KiB; these are no evalmon settings")
+        raise _Unusable(f"more than {MAX_BYTES // 1024} KiB; these are not evalmon settings")
     import yaml  # noqa: PLC0415 - most experiments have no such file, and every command would wait for it
 
     try:
@@ -130,17 +130,17 @@ def _check(settings: Settings, *, fast_polling: bool) -> None:
     if settings.poll_interval < SHORTEST_POLL_S and not fast_polling:
         raise _Unusable(
             f"poll_interval: {settings.poll_interval:g} is below {SHORTEST_POLL_S} s, which a shared "
-            f"Slurm should not bear; on a test cluster set {FAST_POLLING}=1"
+            f"Slurm should not have to bear; on a test cluster set {FAST_POLLING}=1"
         )
     for key, text in _texts(msgspec.to_builtins(settings), ""):
         if printable(text, max_chars=len(text)) != text:
-            raise _Unusable(f"{key}: {printable(text)}: holds a control character; only plain text is allowed")
+            raise _Unusable(f"{key}: {printable(text)}: contains a control character; only plain text is allowed")
     for name in _OUR_JOBS:
         job: MonitorJobSettings = getattr(settings, name)
         if time_option(job.time) is None:
-            raise _Unusable(f'{name}.time: "{job.time}" is no Slurm time; give one like "1-00:00:00", quoted')
+            raise _Unusable(f'{name}.time: "{job.time}" is not a Slurm time; give one like "1-00:00:00", in quotes')
         if parse_mem_option(job.mem) is None:
-            raise _Unusable(f'{name}.mem: "{job.mem}" is no amount of memory; give one like "200M"')
+            raise _Unusable(f'{name}.mem: "{job.mem}" is not an amount of memory; give one like "200M"')
     for pattern in settings.scripts:
         if os.path.isabs(pattern) or ".." in pattern.split("/"):
             raise _Unusable(f"scripts: {pattern} leads out of the experiment; globs are below it")

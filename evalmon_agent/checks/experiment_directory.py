@@ -55,9 +55,9 @@ def _own_directory(experiment: Experiment) -> Finding:
         line, _, advice = str(error).partition("; ")
         return problem("directory", line, advice, exit_status=error.exit_status)
     if not os.path.lexists(directory):
-        return ok("directory", f"{directory} is not there yet and can be made")
+        return ok("directory", f"{directory} does not exist yet and can be created")
     mode = stat.S_IMODE(os.lstat(directory).st_mode)
-    return ok("directory", f"{directory} is yours alone to write (mode {mode:04o})")
+    return ok("directory", f"{directory} can be written by you only (mode {mode:04o})")
 
 
 def check_file_system(experiment: Experiment) -> list[Finding]:
@@ -98,7 +98,7 @@ def _mount(place: str, mount: Mount | None) -> Finding:
     if is_of_one_machine(mount):
         return warning(
             "file system",
-            f"{line}: only this machine has it",
+            f"{line}: only this machine can see it",
             "compute nodes must see the same directory: use a shared file system, unless this one is exported to them",
         )
     if mount.fstype in _REMEMBERS_SIZES:
@@ -140,7 +140,7 @@ def check_clock(experiment: Experiment) -> list[Finding]:
         return []
     apart_s = _apart_s(place)
     line = f"the file server's is {abs(apart_s):.1f} s {'ahead of' if apart_s > 0 else 'behind'} this host's"
-    advice = "have this host's clock set (NTP); times of files and in the log are wrong by that much"
+    advice = "correct this host's clock (NTP); times of files and in the log are wrong by that much"
     if abs(apart_s) >= OLD_AFTER_S:
         return [problem("clock", line, f"{advice}, and new files may be taken for old ones")]
     if abs(apart_s) >= _AGREE_S:
@@ -174,7 +174,7 @@ def check_records(experiment: Experiment) -> list[Finding]:
     findings = []
     if torn:
         line = f"{torn} {_lines(torn)} of {experiment.registry} cannot be read"
-        findings.append(warning("records", line, "a kill during a write leaves such a line; you need not do anything"))
+        findings.append(warning("records", line, "a kill during a write leaves such a line; nothing to do"))
     if unread:
         line = f"{len(unread)} in {experiment.jobs} cannot be used: {', '.join(unread[:3])}"
         findings.append(warning("records", line, "they are ignored; Slurm's records decide about those jobs"))

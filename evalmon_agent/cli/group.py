@@ -32,7 +32,7 @@ COMMANDS = {
 """The commands in `evalmon_agent/commands`, each in the module of its name, as its `command`."""
 
 IN_JOBS = {
-    "run": "Inside a job: run a command monitored, and end as it ended.",
+    "run": "Inside a job: run a command, monitored, and exit with its status.",
     "sample": "Inside a job: sample GPUs and host, without running anything.",
     "hook": "Print the line for scripts that monitor themselves.",
 }

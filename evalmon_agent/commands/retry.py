@@ -199,7 +199,9 @@ class _Retrier:
         }
         for name in sorted(state.waiting.keys() - state.evals.keys()):
             if self.request.insists(name):
-                self.report.skipped.append({"name": name, "job_id": None, "why": "it waits for room already"})
+                self.report.skipped.append(
+                    {"name": name, "job_id": None, "why": "it is already waiting to be submitted"}
+                )
         for ev in state.evals.values():
             if not self.request.means(ev.name):
                 continue
@@ -265,7 +267,7 @@ class _Retrier:
             return read(experiment, path) if is_there else None, "" if is_there else f"its script is gone: {path}"
         submitted = scripts.read_script(experiment, entry.token, path)
         if submitted is None:
-            return None, "the script as it was submitted is gone; --changed takes it as it is now"
+            return None, "the submitted copy of its script is gone; --changed uses the script as it is now"
         return read_script(path, submitted), change_since(path, submitted)
 
     def _options(self, chosen: _Chosen, script: Script) -> tuple[tuple[str, ...] | None, str]:
@@ -318,9 +320,9 @@ def _submission(
 
 def _cannot(script: Script, *, is_array: bool) -> str:
     if script.head.is_het:
-        return "a heterogeneous job has limits for each of its parts; submit it yourself"
+        return "a heterogeneous job has separate limits for each part; submit it yourself"
     if not is_array and script.head.options.get("array"):
-        return "its script is an array now; submit it as new evals: evalmon submit"
+        return "its script is now an array; submit it as new evals: evalmon submit"
     return ""
 
 

@@ -135,8 +135,8 @@ class Sidecar:
                 return "all evaluations are over"
         if self._is_stuck and not is_anything_owed(state):
             write_summary(self._session.experiment, state, observer=self._observer)
-            root = self._session.experiment.root
-            return f"what is not submitted yet ({len(state.waiting)}) needs: evalmon submit {root}"
+            root, number = self._session.experiment.root, len(state.waiting)
+            return f"{number} evaluation{'s' * (number != 1)} not submitted yet; run: evalmon submit {root}"
         return None
 
     def _failed(self, error: Exception) -> None:

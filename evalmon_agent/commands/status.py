@@ -178,7 +178,7 @@ def _read(experiment: Experiment) -> ExperimentState:
     experiment.check_place()
     state = state_file.load_foreign(experiment)
     if state is None:
-        raise UsageError(f"{experiment.directory}: no observer has written anything there yet; ask its owner")
+        raise UsageError(f"{experiment.directory}: evalmon has written nothing there yet; ask its owner")
     return state
 
 

@@ -44,7 +44,7 @@ def stop(session: Session) -> tuple[list[str], list[str]]:
     experiment.require_monitored()
     experiment.check()
     if not slurm.has("scancel"):
-        raise SlurmUnavailableError("scancel is not on PATH; run evalmon where Slurm's commands are")
+        raise SlurmUnavailableError("scancel is not on PATH; run evalmon on a host with Slurm's commands")
     release_if_over(experiment, slurm)
     entries = register.resolve(experiment, slurm)
     monitor_jobs = [e.accepted.job_id for e in entries if not e.is_eval and e.accepted is not None]

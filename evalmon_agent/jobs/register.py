@@ -193,7 +193,7 @@ def _release_late(experiment: Experiment, slurm: Slurm, submission: Submission, 
 def _is_pending(slurm: Slurm, job_id: JobId) -> bool:
     answer = slurm.queue()
     if isinstance(answer, Failure):
-        raise SlurmUnavailableError(f"it cannot be seen whether job {job_id} is held still ({answer.line})")
+        raise SlurmUnavailableError(f"Slurm does not say whether job {job_id} is held still ({answer.line})")
     return any(whole_job(row.job_id) == job_id and row.state is State.PENDING for row in answer.rows)
 
 
@@ -298,4 +298,4 @@ def _release_or_cancel(slurm: Slurm, job_id: JobId, launcher: bytes, options: Se
 
 def _raise_if_no_news(job_id: JobId, failure: Failure) -> None:
     if failure.kind is FailureKind.NO_NEWS:
-        raise SlurmUnavailableError(f"job {job_id} is held until its script has been looked at ({failure.line})")
+        raise SlurmUnavailableError(f"job {job_id} is held until its script has been checked ({failure.line})")

@@ -204,7 +204,7 @@ class Slurm:
         answer = sbatch.parse(done.stdout, done.stderr)
         if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
             self.cancel([answer.job_id])
-            return Tested(unknown=f"this sbatch submits although it is told not to; job {answer.job_id} is cancelled")
+            return Tested(unknown=f"this sbatch submits despite --test-only; job {answer.job_id} is cancelled")
         failure = classify(done.returncode, done.stdout, done.stderr)
         is_no_answer = failure is not None and failure.kind is FailureKind.NO_NEWS
         if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):

@@ -64,7 +64,7 @@ def time_options(
     known = (had.time_limit_s, given_s, time_option(script.get("time", "")), had.elapsed_s)
     had_s = next((value for value in known if value), None)
     if had_s is None:
-        return Options(why_not="its time limit is not known; raise --time in its script")
+        return Options(why_not="its time limit is unknown; raise --time in its script")
     most_s = limits.time_s or math.inf
     needed_s = max(had_s * scale, (had.whole_s or 0.0) * _PACE_MARGIN)
     whole_minutes_s = math.ceil(round(needed_s / 60, 3)) * 60.0
@@ -72,7 +72,7 @@ def time_options(
     if new_s <= had_s:
         return Options(
             _time(had_s).argv,
-            why_not=f"it had the partition's limit of {clock(had_s)} already; choose a partition with a longer one",
+            why_not=f"it already had the partition's limit of {clock(had_s)}; choose a partition with a longer one",
         )
     return Options(_time(new_s).argv, (f"time {clock(had_s)} -> {clock(new_s)}",))
 
@@ -87,16 +87,16 @@ def memory_options(
     if scale is None:
         return Options((f"--{kind}={_mib(max(given, own or 0))}",)) if kind and given else Options()
     if kind is not None and (given or own) is None:
-        return Options(why_not="it had all the memory of its nodes already; choose larger nodes in its script")
+        return Options(why_not="it already had all the memory of its nodes; choose larger nodes in its script")
     if kind is None:
         kind, given = "mem-per-cpu", _per_cpu(had)
     had_bytes = max(given or 0, own or 0)
     if not had_bytes:
-        return Options(why_not="how much memory it had is not known; raise --mem in its script")
+        return Options(why_not="the memory it had is unknown; raise --mem in its script")
     new_bytes = int(max(min(math.ceil(had_bytes * scale), _most(kind, had, limits)), had_bytes))
     if _mib(new_bytes) == _mib(had_bytes):
         return Options(
-            (f"--{kind}={_mib(had_bytes)}",), why_not=f"it had all of a node's memory already ({_mib(had_bytes)})"
+            (f"--{kind}={_mib(had_bytes)}",), why_not=f"it already had all of a node's memory ({_mib(had_bytes)})"
         )
     return Options((f"--{kind}={_mib(new_bytes)}",), (f"{kind} {_mib(had_bytes)} -> {_mib(new_bytes)}",))
 

@@ -56,7 +56,7 @@ def decide(
 ) -> Retry | str:
     """Run it again, or why not; "" where nobody would ask why. `entry`: its submission that counts."""
     if is_waiting:
-        return "it waits for room already"
+        return "it is already waiting to be submitted"
     if not ev.final:
         return f"it is {ev.state} still" if request.insists(ev.name) else ""
     log = LogSays(evidence.expects_log, evidence.result.succeeded if evidence.result is not None else None)
@@ -110,7 +110,7 @@ def _again(ev: Eval, evidence: Evidence) -> Retry:
 
 def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
     if entry is None or entry.adopted is not None:
-        return "evalmon did not submit it; submit its script yourself, and then: evalmon watch"
+        return "evalmon did not submit it; submit its script yourself, then run: evalmon watch"
     if ev.jobs[-1].token != entry.token:
         return "it is submitted again already, by somebody else"
     if _retries(ev) >= request.max_retries:
@@ -125,10 +125,10 @@ def _not_worth_it(ev: Eval, evidence: Evidence, outcome: str) -> str:
     if outcome == "suspect" and ev.state is not State.COMPLETED:
         return f"its command ended 0 and its log says success: Slurm's {ev.state} came from another process of the job"
     if ev.state in _UNCERTAIN:
-        return f"{_UNCERTAIN[ev.state]}; name it to run it again all the same"
+        return f"{_UNCERTAIN[ev.state]}; name it to run it again anyway"
     ended_badly = report is not None and report.ended and report.exit_code != 0
     if ev.state is State.COMPLETED and not ended_badly and (result is None or result.status == UNREADABLE):
-        return "it COMPLETED, and its log cannot be found or read; name it to run it again all the same"
+        return "it COMPLETED, and its log cannot be found or read; name it to run it again anyway"
     return ""
 
 

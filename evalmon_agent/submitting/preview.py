@@ -66,7 +66,7 @@ def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport
             report.refused.append({**entry, "error": answer.refusal})
             continue
         taken.append(job)
-        why = f"once there is room: {answer.refusal}" if answer.refusal else job.prepared.why
+        why = f"when there is room: {answer.refusal}" if answer.refusal else job.prepared.why
         report.submitted.append({**entry, "why": why} if why else entry)
     report.warnings += _too_long(taken, known)
     report.totals = _totals(session, taken, known, mode=mode)

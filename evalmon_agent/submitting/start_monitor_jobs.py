@@ -92,7 +92,9 @@ def _sidecar(session: Session, state: ExperimentState, alive: frozenset[JobId], 
         return MonitorJobReport("running", state.sidecar.job_id)
     outcome = submit_monitor_job(session, "sidecar")
     if outcome.job_id is None:
-        return MonitorJobReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
+        return MonitorJobReport(
+            "refused", detail=f"{outcome.refusal} (no live view; the completion job writes the summary)"
+        )
     return MonitorJobReport("submitted", outcome.job_id)
 
 

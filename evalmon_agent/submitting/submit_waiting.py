@@ -204,7 +204,7 @@ class Submitter:
             return _because(progress, "nothing waits", "")
         if self._forbidden:
             return _because(progress, "stuck", f"sbatch is refused here: {self._forbidden}")
-        return _because(progress, "stuck", "the environment that they are to have is not here")
+        return _because(progress, "stuck", "their environment is not available here")
 
 
 def log_progress(observer: Observer, progress: Progress) -> ExperimentState:

@@ -92,7 +92,7 @@ def _text(facts: list[dict[str, str | None]], found: list[Finding], *, kind: str
 def _mount(directory: str) -> str:
     mount = mount_at(directory)
     if mount is None:
-        return "nobody can tell how it is mounted"
+        return "it is unknown how it is mounted"
     return f"{mount.fstype} mounted at {mount.point} ({','.join(sorted(mount.options))})"
 
 

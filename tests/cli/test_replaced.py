@@ -96,7 +96,7 @@ class Swap:
 
     def message(self) -> str:
         said = f"{self.exp.ours} was moved or replaced; {self.says}, and nothing was done there"
-        return f"{said}; move the right one back"
+        return f"{said}; move the right directory back"
 
 
 @pytest.fixture(params=KINDS)

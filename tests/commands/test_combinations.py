@@ -93,7 +93,7 @@ def test_an_adopted_eval_is_not_run_again_and_the_reason_is_the_true_one(tmp_pat
     exp.slurm.show([ended("11", "FAILED", exit_code="1:0", command=path)])
     exp.observe_to_the_end()
     assert [(one["name"], one["why"]) for one in retried(exp).skipped] == [
-        ("r1/a/epoch0", "evalmon did not submit it; submit its script yourself, and then: evalmon watch")
+        ("r1/a/epoch0", "evalmon did not submit it; submit its script yourself, then run: evalmon watch")
     ]
 
 

@@ -78,11 +78,11 @@ def test_what_succeeded_or_goes_on_is_never_run_again() -> None:
     assert "it succeeded" == decided(ended(State.COMPLETED, exit_code=0), SUCCESS, names=[NAME])
     running = Eval(NAME, "1", State.RUNNING, jobs=[Job("1", 1.0)])
     assert ("", "it is RUNNING still") == (decided(running), decided(running, names=[NAME]))
-    assert "it waits for room already" == decided(ended(State.FAILED), waits=True)
+    assert "it is already waiting to be submitted" == decided(ended(State.FAILED), waits=True)
 
 
 def test_one_whose_end_nobody_knows_may_run_still() -> None:
-    assert "name it to run it again all the same" in str(decided(ended(State.LOST)))
+    assert "name it to run it again anyway" in str(decided(ended(State.LOST)))
     assert isinstance(decided(ended(State.LOST), names=[NAME]), Retry)
 
 

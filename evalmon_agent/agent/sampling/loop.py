@@ -98,7 +98,7 @@ class Loop:
             try:
                 self._witness.start()
             except RuntimeError as error:
-                self._status.trouble(f"no room to look for evals: {error}")
+                self._status.trouble(f"cannot look for evals: {error}")
         self._status.texts["no_gpu_file"] = self._plan.no_gpu
         try:
             self._host = self._plan.open_host()
@@ -110,7 +110,7 @@ class Loop:
                 self._worker = Worker(self._sample_gpus, idle=self._look_at_gpus)
                 self._wakeup.listen_to(self._worker.done)
             except (RuntimeError, OSError) as error:
-                self._status.texts["no_gpu_file"] = f"no room to look at the GPUs: {error}"
+                self._status.texts["no_gpu_file"] = f"cannot sample the GPUs: {error}"
 
     def _tick(self) -> None:
         """Sample host and GPUs once; the GPUs' rows follow when the worker has them."""
@@ -187,7 +187,7 @@ class Loop:
             self._status.count("dropped_rows", count)
             self._status.trouble(file.trouble)
         else:
-            self._status.trouble("another sampler is at work in this directory: waited for it")
+            self._status.trouble("another sampler is writing to this directory; waited for it")
 
     def _wait(self, until_s: float) -> str:
         """Wait until then; returns the reason to end earlier, or ""."""
@@ -240,4 +240,4 @@ def why_leave(headroom_bytes: int | None) -> str:
     if headroom_bytes is None or headroom_bytes >= KEEP_FREE_BYTES:
         return ""
     free_mib, least_mib = max(headroom_bytes, 0) >> 20, KEEP_FREE_BYTES >> 20
-    return f"the job has {free_mib} MiB of memory left, less than {least_mib}: left it to the eval"
+    return f"the job has {free_mib} MiB of memory left, less than {least_mib}: left the memory to the eval"
