@@ -1,4 +1,4 @@
-"""Reads and writes observer.json: who polls, when last, and how it went. Its loss costs nothing but one early poll."""
+"""Reads and writes observer.json: who polls, when last, with what result. Losing it only causes one early poll."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Role = Literal["sidecar", "completion", "command"]
 
 
 class Heartbeat(msgspec.Struct):
-    """The present observer. Times are epoch seconds of its host; `polls` counts over all observers."""
+    """The present observer. Times are epoch seconds on its host; `polls` counts those of all observers."""
 
     role: Role
     host: str

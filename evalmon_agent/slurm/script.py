@@ -1,4 +1,4 @@
-"""Reads of a batch script what sbatch reads: its shebang, its leading comments, its #SBATCH options.
+"""Reads what sbatch reads of a batch script: its shebang, its leading comments, its #SBATCH options.
 
 As sbatch does it (_opt_batch_script and get_argument in src/sbatch/opt.c; tried on 22.05): lines that start
 with `#SBATCH` up to the first line that is neither comment nor blank; all their arguments make one argv.

@@ -1,4 +1,4 @@
-"""Asks squeue about my jobs: the argv, and its rows as records."""
+"""Asks squeue about this user's jobs: the argv, and its rows as records."""
 
 from __future__ import annotations
 

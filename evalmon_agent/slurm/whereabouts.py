@@ -1,4 +1,4 @@
-"""Asks squeue and sacct where jobs run that somebody else submitted: partition, account, QOS, working directory."""
+"""Asks squeue and sacct for partition, account, QOS and working directory of jobs that evalmon did not submit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans which evals these scripts would be: names, places and array tasks, checked before anything is submitted."""
+"""Plans which evals scripts become (names, directories, array tasks), checked before anything is submitted."""
 
 from __future__ import annotations
 

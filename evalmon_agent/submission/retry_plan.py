@@ -1,4 +1,4 @@
-"""Decides which evals are run again: those that did not succeed, unless a run is already paid for. Pure."""
+"""Decides which evals are run again: those that did not succeed, unless a usable result is likely to exist. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Previews a submission: asks Slurm whether it would take the jobs, adds up what they ask for, warns of lost output.
+"""Previews a submission: asks Slurm whether it would accept the jobs, adds up requests, warns about lost output.
 
 Nothing is written or submitted.
 """

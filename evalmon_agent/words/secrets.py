@@ -1,4 +1,4 @@
-"""Masks what looks like a secret in a text that we copy."""
+"""Masks what looks like a secret in text that evalmon copies."""
 
 from __future__ import annotations
 
