@@ -14,6 +14,7 @@ from .arguments import Arguments
 from .job import Job
 from .report import Run
 from .sampling.sampler_status import SamplerStatus, StatusPage
+from .witness.board import Board
 
 _END_WITHIN_S = 0.5
 
@@ -56,6 +57,7 @@ class SamplerProcess(_Child):
         self._why_not = ""
         self._our_end = -1
         self._page: StatusPage | None = None
+        self._board: Board | None = None
 
     def start(self) -> None:
         """Fork it, if there is a place for its files; never raises."""
@@ -87,6 +89,15 @@ class SamplerProcess(_Child):
             lines += f"{'ended' if lines else 'not_sampled'} {self._why_not}\n".encode()
         return lines
 
+    def observed_evals(self) -> bytes:
+        """The eval programs that it saw, as JSON; empty if it has not said anything."""
+        return self._board.get() if self._board is not None else b""
+
+    @property
+    def report_requests(self) -> int:
+        """A number that changes as often as what it saw is worth a report at once."""
+        return self._board.requests if self._board is not None else 0
+
     def _ended(self, status: int) -> None:
         if os.WIFSIGNALED(status):
             is_told = os.WTERMSIG(status) == signal.SIGTERM
@@ -94,6 +105,7 @@ class SamplerProcess(_Child):
 
     def _fork(self, directory: str) -> None:
         self._page = StatusPage()
+        self._board = Board() if self._is_in_job else None
         parent_pipe, self._our_end = os.pipe()
         run = os.getpid()
         self._pid = os.fork()
@@ -111,15 +123,19 @@ class SamplerProcess(_Child):
             gc.freeze()  # what we share with `run` stays shared
             _keep_only(parent_pipe)
             from .sampling import sampler  # noqa: PLC0415 (only here)
+            from .witness.witness import Witness  # noqa: PLC0415 (only here)
 
+            environ = dict(os.environ)
+            board = self._board
             sampler.run(
                 directory,
                 interval_s=self._options.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
-                environ=dict(os.environ),
+                environ=environ,
                 root=run,
                 parent_pipe=parent_pipe,
                 show=self._show,
                 script=self._options.command[0] if self._options.is_script else None,
+                witness=None if board is None else Witness(environ, board, wake_run=lambda: _wake(run)),
             )
         finally:
             os._exit(0)
@@ -127,6 +143,12 @@ class SamplerProcess(_Child):
     def _show(self, status: SamplerStatus) -> None:
         if self._page is not None:
             self._page.show(status)
+
+
+def _wake(run: int) -> None:
+    """`run` takes SIGCHLD as a child's news, and passes it on to nobody."""
+    if os.getppid() == run:
+        os.kill(run, signal.SIGCHLD)
 
 
 def _keep_only(parent_pipe: int) -> None:
@@ -160,31 +182,49 @@ class ReportProcess(_Child):
         self._job = job
         self._stderr = stderr
         self._notes: list[str] = []
+        self._unwritten = "start not reported"
+        self._run: Run | None = None
+        self._sampler: SamplerProcess | None = None
+        self._requests_met = 0
 
-    def start(self, run: Run) -> None:
-        """Report that the command runs, again and again until it is written."""
+    def start(self, run: Run, sampler: SamplerProcess) -> None:
+        """Report that the command runs, again and again until it is written; later also what the sampler sees."""
+        self._run, self._sampler = run, sampler
         self._fork(run)
         if self._stderr >= 0:
             os.close(self._stderr)
             self._stderr = -1
 
+    def check(self) -> None:
+        """Note whether the writer has ended; report what the sampler saw, if it asked for that."""
+        super().check()
+        run, sampler = self._run, self._sampler
+        if self._pid or run is None or sampler is None or sampler.report_requests == self._requests_met:
+            return
+        self._requests_met = sampler.report_requests
+        run.observed_evals = sampler.observed_evals()
+        self._fork(run)
+
     def finish(self, run: Run, *, within_s: float) -> None:
         """Report that the command has ended; wait for that no longer than `within_s`."""
         deadline = time.monotonic() + within_s
+        self._sampler = None  # what it saw is in `run`
         if self._pid:
             # Ends its pauses; what it is writing it writes to the end.
             os.kill(self._pid, signal.SIGTERM)
             self._wait(deadline - within_s / 2)
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
-            self._notes.append("start not reported: it took too long")
+            self._notes.append(f"{self._unwritten}: it took too long")
         if self._job is not None:
             self._fork(run)
             self._wait(deadline)
 
     def _ended(self, status: int) -> None:
-        if status:
-            self._notes.append(f"start not reported: {_reason(os.waitstatus_to_exitcode(status))}")
+        if not status:
+            self._unwritten = "evals seen not reported"
+        else:
+            self._notes.append(f"{self._unwritten}: {_reason(os.waitstatus_to_exitcode(status))}")
 
     def _fork(self, run: Run) -> None:
         parent = os.getpid()
@@ -192,7 +232,7 @@ class ReportProcess(_Child):
             self._pid = os.fork()
         except OSError as error:
             self._pid = 0
-            self._notes.append(f"start not reported: {error.strerror}")
+            self._notes.append(f"{self._unwritten}: {error.strerror}")
             return
         if self._pid:
             return

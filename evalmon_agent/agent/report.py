@@ -5,6 +5,7 @@ What other versions of evalmon added to an entry stays in it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,10 @@ SCHEMA = 1
 
 # A script that calls `run` in a loop must not make its report grow without end.
 _COMMANDS_AT_MOST = 1000
+
+# Nor must one whose evals are many, or a job that is requeued again and again.
+_PROGRAMS_BYTES_AT_MOST = 512 * 1024
+_ATTEMPTS_WITH_PROGRAMS = 5
 
 # Two runs with these alike belong to one incarnation of the job; a requeue, or a later job with a recycled
 # id, differs in some.
@@ -33,6 +38,8 @@ class Run:
     signal: int | None = None
     sampler_status: bytes = b""
     """As sampling.sampler_status.parse reads it; empty while the command runs."""
+    observed_evals: bytes = b""
+    """JSON of `witness` and `programs`, see witness.py; empty where nobody looked."""
 
     def command(self) -> dict[str, Any]:
         """The entry in `commands`: the program's name and never its arguments, which may hold secrets."""
@@ -81,7 +88,9 @@ def is_report(value: object) -> bool:
     )
 
 
-def enter(report: dict[str, Any], attempt: dict[str, Any], run: Run, *, notes: list[str]) -> None:
+def enter(
+    report: dict[str, Any], attempt: dict[str, Any], run: Run, *, notes: list[str], observed: Mapping[str, Any]
+) -> None:
     """Write into `report` what `run` knows; the same again at a later time replaces it.
 
     Args:
@@ -89,6 +98,7 @@ def enter(report: dict[str, Any], attempt: dict[str, Any], run: Run, *, notes: l
         attempt: the attempt's facts without its end; `scope` says whether the command's end is the attempt's.
         run: the command.
         notes: what went wrong with us.
+        observed: `witness` and `programs`, as the witness gives them; empty where nobody looked.
     """
     is_job = attempt["scope"] == "job"
     entry = _attempt_in(report["attempts"], attempt, started_at=run.started_at if is_job else None)
@@ -99,7 +109,28 @@ def enter(report: dict[str, Any], attempt: dict[str, Any], run: Run, *, notes: l
         *entry.get("notes", ()),
         *(note for note in notes if note not in entry.get("notes", ())),
     ]
-    entry["commands"] = _with_command(entry.get("commands", []), run.command())
+    witness = {"witness": observed["witness"]} if observed else {}
+    entry["commands"] = _with_command(entry.get("commands", []), run.command() | witness)
+    if observed:
+        _enter_programs(report["attempts"], entry, observed["programs"])
+
+
+def _enter_programs(attempts: list[dict[str, Any]], entry: dict[str, Any], programs: list[dict[str, Any]]) -> None:
+    """Each program once: several runs of one job may have seen it."""
+    by_process = {_process_of(program): program for program in (*entry.get("programs", ()), *programs)}
+    kept, size = [], 0
+    for program in reversed(by_process.values()):
+        size += len(repr(program))
+        if size <= _PROGRAMS_BYTES_AT_MOST:
+            kept.append(program)
+    entry["programs"] = kept[::-1]
+    entry["programs_left_out"] = entry.get("programs_left_out", 0) + len(by_process) - len(kept)
+    for earlier in attempts[:-_ATTEMPTS_WITH_PROGRAMS]:
+        earlier.pop("programs", None)
+
+
+def _process_of(program: dict[str, Any]) -> tuple[object, object]:
+    return program.get("pid"), program.get("start_ticks")
 
 
 def _attempt_in(attempts: list[dict[str, Any]], facts: dict[str, Any], *, started_at: float | None) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def _error_of_writing(options: Arguments, job: Job, run: Run, *, monitor: str, n
             if run.sampler_status:
                 attempt["sampler"] = sampler = sampler_status.parse(run.sampler_status)
                 notes += [note for note in sampler_status.notes_of(sampler) if note not in notes]
-            enter(report, attempt, run, notes=notes)
+            observed = json.loads(run.observed_evals) if run.observed_evals else {}
+            enter(report, attempt, run, notes=notes, observed=observed)
             jobs.save(file, report)
     except OSError as error:
         note = f"report: {error}"[:300]

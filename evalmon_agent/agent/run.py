@@ -84,7 +84,7 @@ def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, grou
     try:
         _let_go_of_files()
         probe = signals.BroadcastProbe(group=group)
-        report.start(run)
+        report.start(run, sampler)
         sampler.start()
         status = signals.Relay(run.pid, probe, report, sampler).until_the_command_ends()
         run.elapsed_s = time.monotonic() - started
@@ -94,7 +94,7 @@ def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, grou
         probe.end()
         deadline = time.monotonic() + _LEAVE_WITHIN_S
         sampler.finish()
-        run.sampler_status = sampler.status()
+        run.sampler_status, run.observed_evals = sampler.status(), sampler.observed_evals()
         report.finish(run, within_s=deadline - time.monotonic())
     except Exception:  # noqa: BLE001 (nothing of ours may change the command's end)
         if status is None:

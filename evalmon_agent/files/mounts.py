@@ -27,13 +27,14 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 class Mount:
     """One line of mountinfo: where, what type, which options (of the mount and of the super block).
 
-    `root`: the directory of the file system that is seen at `point`.
+    `root`: the directory of the file system that is seen at `point`; `device`: that file system's, as major:minor.
     """
 
     point: str
     fstype: str
     options: frozenset[str]
     root: str = "/"
+    device: str = ""
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
@@ -44,7 +45,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
         fields, tail = left.split(" "), right.split(" ")
         if dash and len(fields) >= 6 and len(tail) >= 3:
             options = frozenset([*fields[5].split(","), *tail[2].split(",")])
-            mounts.append(Mount(_unescape(fields[4]), tail[0], options, root=_unescape(fields[3])))
+            mounts.append(Mount(_unescape(fields[4]), tail[0], options, root=_unescape(fields[3]), device=fields[2]))
     return mounts
 
 

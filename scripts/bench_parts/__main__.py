@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_parts import command_line, commands, local_slurm, machine, polls, table, targets, ticks
+from bench_parts import command_line, commands, eval_looks, local_slurm, machine, polls, table, targets, ticks
 from bench_parts.contenders import Place, contenders, pythons
 from bench_parts.options import parser
 from bench_parts.processes import adopt_orphans
@@ -43,6 +43,8 @@ def _sampler(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
         figures["GPU looks"] = ticks.gpu_looks(
             scratch, gpus=(0, 1, 2, 8), seconds=options.tick_seconds, is_real=options.real
         )
+        _say(f"looks for evals, one a second for {options.tick_seconds} s")
+        figures["eval_looks"] = eval_looks.measure(processes=(5, 50), seconds=options.tick_seconds)
     return figures | {"targets": targets.as_rows(targets.targets(figures, seconds=options.seconds))}
 
 

@@ -12,6 +12,7 @@ _TITLES = {
     "commands": "A command as people type it: median (min to max)",
     "ticks": "The sampler alone, a tick a second; hours with one each 30 s",
     "GPU looks": "The sampler alone between two ticks: a look a second",
+    "eval_looks": "The sampler's looks for evals, one a second",
 }
 
 

@@ -33,7 +33,14 @@ class Target:
 
 def targets(figures: Mapping[str, object], *, seconds: float) -> list[Target]:
     """All of them, measured or not; `seconds` is the length of the long command."""
-    return [*_short(figures), *_start(figures), *_long(figures, seconds), _tick(figures), _looks(figures)]
+    return [
+        *_short(figures),
+        *_start(figures),
+        *_long(figures, seconds),
+        _tick(figures),
+        _looks(figures),
+        _eval_looks(figures),
+    ]
 
 
 def as_rows(targets: list[Target]) -> list[dict[str, object]]:
@@ -79,6 +86,11 @@ def _tick(figures: Mapping[str, object]) -> Target:
 def _looks(found: Mapping[str, object]) -> Target:
     cpu_s = number(found, "GPU looks", "1 GPU", "cpu_s_per_hour")
     return Target("a look a second, 1 GPU: CPU in an hour", cpu_s, _LOOKS_S_PER_HOUR, "s")
+
+
+def _eval_looks(figures: Mapping[str, object]) -> Target:
+    cpu_s = number(figures, "eval_looks", "50 processes", "cpu_s_per_hour")
+    return Target("a look for evals each second, beside 50 processes: CPU in an hour", cpu_s, _LOOKS_S_PER_HOUR, "s")
 
 
 def number(figures: Mapping[str, object], *keys: str) -> float | None:

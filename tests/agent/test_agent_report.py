@@ -29,6 +29,8 @@ def test_a_job_from_start_to_end(experiment: Experiment) -> None:
     (attempt,) = report["attempts"]
     (command,) = attempt["commands"]
     assert attempt.pop("sampler")["ended"] == "SIGTERM"
+    assert (attempt.pop("programs", []), attempt.pop("programs_left_out", 0)) == ([], 0)
+    assert command.pop("witness", {"by": "environment"})["by"] == "environment"
     assert before <= attempt["started_at"] <= attempt["ended_at"] <= time.time()
     assert 0.3 <= attempt["elapsed_s"] <= 3
     end = {"ended_at": attempt["ended_at"], "elapsed_s": attempt["elapsed_s"], "exit_code": 3, "signal": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 
 from evalmon_agent.files.mounts import Mount, parse_mountinfo
@@ -17,8 +18,10 @@ UNIFIED = ""
 # Of memory.stat, the longest of the kernel's files, a third is used.
 _FILE_BYTES = 16384
 
-# Larger than any part of cgroup.procs that the kernel gives out at once.
+# Larger than any part of cgroup.procs that the kernel gives out at once; a part shorter than half a page is the last.
 _PIDS_BYTES = 65536
+_LAST_PART_BYTES = 2048
+_LOOK_BELOW_EVERY_S = 5.0
 
 
 def job_directories(job_id: str) -> dict[str, str]:
@@ -282,12 +285,15 @@ class KernelFile:
 class CgroupPids:
     """One cgroup and those below it, as they come and go with the job's steps: walked again only after a change."""
 
-    __slots__ = ("_below", "_directory", "_links")
+    __slots__ = ("_below", "_data", "_directory", "_is_inner", "_links", "_look_below_s", "_pids")
 
     def __init__(self, directory: str) -> None:
         """Nothing is read yet."""
         self._directory = directory
         self._links = 0
+        self._look_below_s = 0.0
+        self._is_inner = False
+        self._data, self._pids = b"", list[int]()
         self._below: dict[str, CgroupPids] = {}
 
     def pids(self) -> list[int]:
@@ -303,31 +309,50 @@ class CgroupPids:
         return found
 
     def _look(self) -> tuple[list[int], bool]:
-        pids, is_whole = _pids_in(self._directory), True
-        for below in self._children():
+        children = self._children()
+        pids = [] if self._is_inner else self._own_pids()
+        # Slurm, and the rules of v2, put processes into the lowest ones only: those above need no second look.
+        self._is_inner = bool(children) and not pids
+        is_whole = True
+        for below in children:
             try:
                 pids += below.pids()
             except OSError:
                 is_whole = False
         return pids, is_whole
 
+    def _own_pids(self) -> list[int]:
+        """Those in this cgroup itself; parsed only after a change."""
+        data = _read(f"{self._directory}/cgroup.procs")
+        if data != self._data:
+            self._data, self._pids = data, [int(word) for word in data.split()]
+        return self._pids.copy()
+
     def _children(self) -> list[CgroupPids]:
-        """A directory has two links and one more for each below it; where that is not so it is listed each time."""
+        """A directory has two links and one more for each below it; where that is not so it is listed each time.
+
+        Where there are processes there is hardly ever a cgroup below: that is looked for less often.
+        """
+        if self._pids and not self._below and time.monotonic() < self._look_below_s:
+            return []
+        self._look_below_s = time.monotonic() + _LOOK_BELOW_EVERY_S
         links = os.stat(self._directory).st_nlink
         if links != self._links or links < 2:
             with os.scandir(self._directory) as entries:
                 paths = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
             self._below = {path: self._below.get(path) or CgroupPids(path) for path in paths}
-            self._links = links
+            self._links, self._is_inner = links, False
         return list(self._below.values())
 
 
-def _pids_in(directory: str) -> list[int]:
-    descriptor = os.open(f"{directory}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC)
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = b""
         while part := os.read(descriptor, _PIDS_BYTES):
             data += part
+            if len(part) < _LAST_PART_BYTES:
+                break
     finally:
         os.close(descriptor)
-    return [int(word) for word in data.split()]
+    return data

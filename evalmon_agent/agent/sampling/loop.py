@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from evalmon_agent.agent.witness.witness import Witness
+
 from . import gpu_rows, host_usage
 from .csv_file import CsvFile
-from .eval_finder import EvalFinder
 from .gpu_rows import GpuTick
 from .gpu_source import NoGpuError, Source, open_source
 from .host_usage import HostSource, Usage
@@ -52,7 +53,7 @@ class Loop:
     """One sampler on one node."""
 
     def __init__(
-        self, plan: Plan, status: SamplerStatus, wakeup: Wakeup, finder: EvalFinder, *, show: Callable[[], None]
+        self, plan: Plan, status: SamplerStatus, wakeup: Wakeup, witness: Witness | None, *, show: Callable[[], None]
     ) -> None:
         """Nothing is touched yet.
 
@@ -60,14 +61,14 @@ class Loop:
             plan: what to do.
             status: where counts and reasons go.
             wakeup: what wakes us.
-            finder: looks for an eval among the job's processes.
+            witness: looks for evals among the job's processes; None: nobody wants to know.
             show: makes the present state of `status` known.
         """
         self._plan = plan
         self._status = status
         self._wakeup = wakeup
         self._show = show
-        self._finder = finder
+        self._witness = witness
         self._gpu_file = CsvFile(
             os.path.join(plan.directory, f"gpu_metrics{plan.suffix}.csv"), gpu_rows.HEADER, held_s=plan.gpu_held_s
         )
@@ -92,6 +93,11 @@ class Loop:
         self._end(why)
 
     def _start(self) -> None:
+        if self._witness is not None:
+            try:
+                self._witness.start()
+            except RuntimeError as error:
+                self._status.trouble(f"no room to look for evals: {error}")
         self._status.texts["no_gpu_file"] = self._plan.no_gpu
         try:
             self._host = self._plan.open_host()
@@ -111,8 +117,8 @@ class Loop:
         self._status.count("ticks")
         try:
             self._tick_host()
-            if name := self._finder.look():
-                self._status.texts["eval_seen"] = name
+            if self._witness is not None and self._witness.program_name:
+                self._status.texts["eval_seen"] = self._witness.program_name
         except Exception as error:  # noqa: BLE001 (a tick's catch-all)
             self._caught(error)
         if self._worker is not None and self._host_file.is_turn:
@@ -203,18 +209,24 @@ class Loop:
             return ""
 
     def _end(self, why: str) -> None:
-        """A last sample, if it does not take long; then both files are let go."""
+        """A last sample and a last look for evals, if they do not take long; then both files are let go."""
+        deadline_s = time.monotonic() + _LAST_WITHIN_S
         self._status.texts["ended"] = why
         self._show()
+        if self._witness is not None:
+            self._witness.end()
         if self._last_tick_s and time.monotonic() - self._last_tick_s > _LAST_AFTER_S:
             self._tick()
-            deadline_s = time.monotonic() + _LAST_WITHIN_S
             while self._worker is not None and self._worker.is_busy and time.monotonic() < deadline_s:
                 _, is_done = self._wakeup.wait(deadline_s)
                 if is_done:
                     self._take_answer()
         self._gpu_file.close()
         self._host_file.close()
+        if self._witness is not None:
+            self._witness.wait(max(deadline_s - time.monotonic(), 0.0))
+            if self._witness.program_name:
+                self._status.texts["eval_seen"] = self._witness.program_name
         self._show()
 
     def _caught(self, error: BaseException) -> None:

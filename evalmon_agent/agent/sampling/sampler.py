@@ -9,10 +9,10 @@ from contextlib import suppress
 
 from evalmon_agent.agent.job import host_suffix
 from evalmon_agent.agent.signals import forbid_core_dumps
+from evalmon_agent.agent.witness.witness import Witness
 
 from . import cgroup, job_gpus
 from .cgroup import CgroupUsage
-from .eval_finder import EvalFinder
 from .host_usage import HostSource
 from .loop import Loop, Plan
 from .processes import TreeUsage
@@ -41,6 +41,7 @@ def run(
     parent_pipe: int,
     show: Callable[[SamplerStatus], None],
     script: str | None = None,
+    witness: Witness | None = None,
 ) -> SamplerStatus:
     """Sample into `directory` until there is a reason to end. The caller leaves the process at once, by os._exit.
 
@@ -52,6 +53,7 @@ def run(
         parent_pipe: a pipe whose other end the parent holds, or -1.
         show: makes the status known; called again and again.
         script: the batch script that runs beside us, if one does.
+        witness: looks for evals meanwhile.
     """
     status = SamplerStatus()
     status.counts["interval_ms"] = round(interval_s * 1000)
@@ -68,7 +70,7 @@ def run(
         gpu_held_s=_HELD_INTERVALS * interval_s if script and samples_itself(script) else 0.0,
     )
     try:
-        Loop(plan, status, wakeup, EvalFinder(root), show=lambda: show(status)).run()
+        Loop(plan, status, wakeup, witness, show=lambda: show(status)).run()
     except Exception as error:  # noqa: BLE001 (outside of a tick, so this is the end; it shall not be a silent one)
         status.texts["ended"] = f"{type(error).__name__}: {error}"
         show(status)

@@ -1,0 +1,80 @@
+"""Lists the processes of the job on this node: all its steps, and what left their process trees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+from evalmon_agent.agent.sampling import cgroup
+from evalmon_agent.agent.sampling.cgroup import CgroupPids
+from evalmon_agent.files.proc import parent_of, read
+
+# proctrack/cgroup tracks by the freezer of v1; on v2 there is but one hierarchy.
+_HIERARCHIES = ("freezer", cgroup.UNIFIED, "memory", "cpuacct", "devices")
+
+
+class JobProcesses(Protocol):
+    """Somebody who knows them. `every_s` is how often to ask; `name` is how they are known."""
+
+    name: str
+    every_s: float
+
+    def pids(self) -> list[int]:
+        """Now. Raises OSError."""
+
+
+def job_processes(environ: Mapping[str, str]) -> JobProcesses | None:
+    """The job's cgroup, else whoever has the job's id in its environment; None outside of a job."""
+    job_id = environ.get("SLURM_JOB_ID", "")
+    if not (job_id.isascii() and job_id.isdigit()):
+        return None
+    try:
+        directories = cgroup.job_directories(job_id)
+        for name in _HIERARCHIES:
+            if name in directories:
+                found = _InCgroup(directories[name])
+                if os.getpid() in found.pids():
+                    return found
+    except OSError:
+        pass
+    return _InEnvironment(job_id)
+
+
+class _InCgroup:
+    name = "cgroup"
+    every_s = 1.0
+
+    def __init__(self, directory: str) -> None:
+        self._pids = CgroupPids(directory)
+
+    def pids(self) -> list[int]:
+        return self._pids.pids()
+
+
+class _InEnvironment:
+    name = "environment"
+    every_s = 10.0
+
+    def __init__(self, job_id: str) -> None:
+        self._entry = f"SLURM_JOB_ID={job_id}".encode()
+        self._is_ours: dict[int, bool] = {}
+
+    def pids(self) -> list[int]:
+        """Our user's processes with the job's id in their environment, and children of those."""
+        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+        known, self._is_ours = self._is_ours, {}
+        for pid in pids:
+            self._is_ours[pid] = known[pid] if pid in known else self._has_the_id(pid)
+        return [pid for pid, is_ours in self._is_ours.items() if is_ours]
+
+    def _has_the_id(self, pid: int) -> bool:
+        try:
+            if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+                return False
+            environ = read(pid, "environ").split(b"\0")
+            if any(entry.startswith(b"SLURM_JOB_ID=") for entry in environ):
+                return self._entry in environ
+            return self._is_ours.get(parent_of(pid), False)
+        except OSError:
+            return False

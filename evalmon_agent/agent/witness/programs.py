@@ -1,0 +1,213 @@
+"""Records the eval programs that were seen, each with all its processes, as the job's report has them."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from evalmon_agent.files.proc import read, stat_fields
+from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
+
+from .command_line import CommandLine, without_credentials
+from .open_files import LINE, NAME, OpenFiles, Written
+from .paths import Paths
+
+_ENVIRONMENT_BYTES = 1 << 20
+_COMMAND_LINE_BYTES = 1 << 17
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+# Places in /proc/PID/stat behind the name (proc(5)): stack and arguments.
+_IMAGE = (25, 45)
+
+
+@dataclass(kw_only=True, slots=True)
+class Process:
+    """A process of the job.
+
+    `image` tells which program was started when: a fork has its parent's, since the addresses of stack and arguments
+    are random. Times are epoch seconds.
+    `comm` is a shell's /proc/PID/comm, kept open, and `name` what it said.
+    """
+
+    pid: int
+    parent: int
+    start_ticks: int
+    started_at: float
+    image: tuple[int, ...] = ()
+    is_shell: bool = False
+    executable: str = ""
+    name: bytes = b""
+    comm: int = -1
+    look_next_s: float = 0.0
+    looked_at: float | None = None
+    """When it was last seen to run no eval."""
+    files: OpenFiles | None = None
+    paths: Paths | None = None
+    cwd: str | None = None
+    pidfd: int = -1
+    program: Program | None = None
+    ranks: tuple[str, ...] = ()
+
+    def close_comm(self) -> None:
+        """Let go of what a shell is looked at by."""
+        if self.comm >= 0:
+            os.close(self.comm)
+        self.comm = -1
+
+
+@dataclass(kw_only=True, slots=True)
+class Program:
+    """One eval program; its first process gives its name, arguments and directory."""
+
+    first: Process
+    table: WatchedProgram
+    command_line: CommandLine | None
+    started_at: float
+    directory: str | None
+    environment: dict[str, str]
+    processes: list[Process] = field(default_factory=list)
+    count: int = 0
+    ended_at: float | None = None
+    written: dict[Written, str | None] = field(default_factory=dict)
+    """The logs, and where we find them: None where that is not certain."""
+    is_cut: bool = False
+    is_in_pid_namespace: bool = False
+
+    def entry(self) -> dict[str, Any]:
+        """What the job's report says of it. The exit status of a process that is not our child cannot be known."""
+        line = self.command_line
+        return {
+            "kind": self.table.kind,
+            "pid": self.first.pid,
+            "start_ticks": self.first.start_ticks,
+            "started_at": round(self.started_at, 2),
+            "ended_at": None if self.ended_at is None else round(self.ended_at, 2),
+            "known_by": "open-file" if line is None else "command-line",
+            "verb": None if line is None else _printable(line.verb),
+            "words": None if line is None or line.words is None else [_printable(word) for word in line.words],
+            "options": None if line is None else {n: [_printable(v) for v in vs] for n, vs in line.options.items()},
+            "environment": {name: _printable(value) for name, value in self.environment.items()},
+            "cwd": None if self.directory is None else _printable(self.directory),
+            "processes": self.count,
+            "is_in_pid_namespace": self.is_in_pid_namespace,
+            "wrote": self._wrote(),
+            "is_cut": self.is_cut,
+        }
+
+    def _wrote(self) -> list[dict[str, Any]]:
+        """One entry a log, unless logs in several directories have one name."""
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for written, path in self.written.items():
+            entry = _log_entry(written, path)
+            by_name.setdefault(entry["name"], []).append(entry)
+        return [entry for entries in by_name.values() for entry in _merged(entries)]
+
+    def take_logs_of(self, process: Process) -> bool:
+        """Add what its open files name; whether there was anything new."""
+        files = process.files
+        if files is None:
+            return False
+        before = (dict(self.written), self.is_cut, self.is_in_pid_namespace)
+        self.is_cut |= files.is_cut
+        self.is_in_pid_namespace |= files.is_in_pid_namespace
+        for written in files.written:
+            if self.written.get(written) is None:
+                self.written[written] = _where(written, process)
+        return before != (self.written, self.is_cut, self.is_in_pid_namespace)
+
+
+def variables_of(pid: int, names: tuple[str, ...]) -> dict[str, str]:
+    """These variables of a process's environment; the rest is not kept.
+
+    Raises:
+        OSError: the process is gone, or another user's.
+    """
+    found: dict[str, str] = {}
+    for entry in read(pid, "environ")[:_ENVIRONMENT_BYTES].split(b"\0"):
+        name, equals, value = entry.partition(b"=")
+        text = name.decode("ascii", "replace")
+        if equals and text in names:
+            found.setdefault(text, without_credentials(os.fsdecode(value)))
+    return found
+
+
+def ranks_of(variables: dict[str, str]) -> tuple[str, ...]:
+    """What tells the processes of a parallel program apart."""
+    return tuple(variables.get(name, "") for name in RANKS)
+
+
+def is_rank(process: Process, line: CommandLine, program: Program) -> bool:
+    """Whether it is one of the processes of a parallel program."""
+    first = program.first
+    is_same = (
+        program.table.has_ranks
+        and program.command_line == line
+        and (process.parent, process.cwd) == (first.parent, first.cwd)
+    )
+    return is_same and all(process.ranks != other.ranks for other in program.processes)
+
+
+def is_fork(process: Process, other: Process) -> bool:
+    """Whether both run what was started once. Another user's addresses are 0."""
+    return all(process.image) and process.image == other.image
+
+
+def program_in(pid: int) -> tuple[str, tuple[int, ...], list[str]]:
+    """The executable, the image and the command line, all before or all after an exec.
+
+    Raises:
+        OSError: the process is gone, or another user's.
+    """
+    while True:
+        executable, image = os.readlink(f"/proc/{pid}/exe"), image_of(pid)
+        words = os.fsdecode(read(pid, "cmdline")[:_COMMAND_LINE_BYTES]).rstrip("\0").split("\0")
+        if image_of(pid) == image:
+            return executable, image, words
+
+
+def image_of(pid: int) -> tuple[int, ...]:
+    """See Process. Raises OSError."""
+    fields = stat_fields(pid)
+    return tuple(int(fields[place]) for place in _IMAGE)
+
+
+def started_at(start_ticks: int) -> float:
+    """Epoch seconds of a time that /proc/PID/stat gives in ticks since the start of the machine."""
+    since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - since_boot_s + start_ticks / _TICKS_PER_S
+
+
+def _where(written: Written, process: Process) -> str | None:
+    if written.directory_sha256 is not None or process.paths is None:
+        return None
+    path = written.log
+    if "://" not in path and not path.startswith("/"):
+        if process.cwd is None:
+            return None
+        path = os.path.normpath(f"{process.cwd}/{path}")
+    return process.paths.ours(path)
+
+
+def _log_entry(written: Written, path: str | None) -> dict[str, Any]:
+    """`path` where it is known, else the log's name and, if that is known, its directory's digest."""
+    return {
+        "path": None if path is None else _printable(without_credentials(path)),
+        "name": _printable(written.log.rpartition("/")[2]),
+        "directory_sha256": written.directory_sha256,
+        "known_by": [written.known_by],
+    }
+
+
+def _merged(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of logs with one name: one that was known by its name and one by a line are the same log."""
+    if sorted(entry["known_by"] for entry in entries) != [[LINE], [NAME]]:
+        return entries
+    by_line, by_name = sorted(entries, key=lambda entry: entry["known_by"] == [NAME])
+    return [by_line | {"directory_sha256": by_name["directory_sha256"], "known_by": [LINE, NAME]}]
+
+
+def _printable(text: str) -> str:
+    """Bytes that are no UTF-8 (lone surrogates in Python) become U+FFFD: strict readers refuse them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,392 @@
+"""Looks once a second, in a thread of the sampler, at which eval programs run in the job and which logs they write.
+
+Processes are only looked at, by /proc: new ones, shells (`exec` keeps the pid) and, less and less often, what may still
+turn out to be an eval (`python run.py`). The end of an eval's process wakes us.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from evalmon_agent.files.proc import stat_fields
+from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
+
+from . import command_line
+from .board import Board
+from .command_line import CommandLine
+from .job_processes import JobProcesses, job_processes
+from .open_files import OpenFiles
+from .paths import Paths
+from .programs import (
+    Process,
+    Program,
+    image_of,
+    is_fork,
+    is_rank,
+    program_in,
+    ranks_of,
+    started_at,
+    variables_of,
+)
+
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh", "csh", "tcsh", "fish"})
+_NAME_BYTES = 64
+_PROGRAMS_AT_MOST = 200
+_PROCESSES_AT_MOST = 5000
+_NEVER = float("inf")
+
+# A Python, and an eval that we know, is looked at each second at first, then whenever it is an eighth older; what is
+# neither that nor a shell could only become one by an exec of a launcher's, which comes soon.
+_AN_EIGHTH, _A_HALF = 0.125, 0.5
+_OTHERS_AT_LEAST_EVERY_S = 60.0
+_EVALS_AT_LEAST_EVERY_S = 10.0
+
+# A report in between tells what a kill would lose.
+_FIRST_REPORT_AFTER_S = 3.0
+_REPORTS_EVERY_S = 30.0
+
+# Places in /proc/PID/stat behind the name (proc(5)).
+_STATE, _PARENT, _START = 0, 1, 19
+
+
+class Witness:
+    """The looks, and what was seen.
+
+    Attributes:
+        program_name: the name of an eval's program that was known by its command line; "" if there was none yet.
+    """
+
+    def __init__(self, environ: Mapping[str, str], board: Board, *, wake_run: Callable[[], None]) -> None:
+        """Nothing is looked at yet.
+
+        Args:
+            environ: as it was at the start.
+            board: where what was seen is put.
+            wake_run: called when that is worth a report at once.
+        """
+        self.program_name = ""
+        self._environ = environ
+        self._board = board
+        self._wake_run = wake_run
+        self._source: JobProcesses | None = None
+        self._processes: dict[int, Process] = {}
+        self._programs: list[Program] = []
+        self._since: float | None = None
+        self._looks, self._left_out, self._trouble = 0, 0, ""
+        self._is_changed = True
+        self._loadavg, self._newest = -1, [b"", b""]
+        self._listed: list[int] = []
+        self._next_report_s, self._reported_s = _NEVER, -_NEVER
+        self._poll = select.poll()
+        self._watched: dict[int, Process] = {}
+        self._reading, self._writing = os.pipe()
+        self._poll.register(self._reading, select.POLLIN)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to look.
+
+        Raises:
+            RuntimeError: there is no room for a thread.
+        """
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Ask for a last look; `wait` waits for it."""
+        os.write(self._writing, b".")
+
+    def wait(self, within_s: float) -> None:
+        """Wait until the last look is over."""
+        if self._thread is not None:
+            self._thread.join(within_s)
+
+    def _live(self) -> None:
+        self._source = source = job_processes(self._environ)
+        if source is None:
+            return
+        is_over = False
+        while not is_over:
+            next_s = time.monotonic() + source.every_s
+            self._try(lambda: self._look(source))
+            is_over = self._sleep(next_s)
+        self._try(lambda: self._finish(source))
+
+    def _try(self, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except Exception as error:  # noqa: BLE001 (a look is part of a tick: what is caught is on record)
+            self._trouble = f"{type(error).__name__}: {error}"[:300]
+
+    def _sleep(self, until_s: float) -> bool:
+        """Wait for the next look, and note evals that end meanwhile; whether it is to be the last."""
+        while (left_s := until_s - time.monotonic()) > 0:
+            for descriptor, _ in self._poll.poll(left_s * 1000):
+                if descriptor == self._reading:
+                    return True
+                self._note_end_of(self._watched[descriptor])
+        return False
+
+    def _note_end_of(self, process: Process) -> None:
+        """An eval's process has ended just now."""
+        self._stop_watching(process)
+        self._try(lambda: self._gone(process.pid))
+        self._try(lambda: self._publish(is_last=False))
+
+    def _finish(self, source: JobProcesses) -> None:
+        with suppress(OSError):
+            for pid in self._processes.keys() - set(source.pids()):
+                self._gone(pid)
+        for process in self._processes.values():
+            self._read_files(process)
+        self._is_changed = True
+        self._publish(is_last=True)
+
+    def _look(self, source: JobProcesses) -> None:
+        """One look at the whole job."""
+        now_s, self._looks = time.monotonic(), self._looks + 1
+        if self._since is None:
+            self._since = time.time()
+        if self._may_have_begun() and (listed := source.pids()) != self._listed:
+            self._listed, pids = listed, set(listed)
+            for pid in self._processes.keys() - pids:
+                self._gone(pid)
+            for pid in pids - self._processes.keys():
+                if len(self._processes) < _PROCESSES_AT_MOST:
+                    self._meet(pid, now_s)
+                else:
+                    self._trouble = f"more than {_PROCESSES_AT_MOST} processes: not all were looked at"
+        for process in self._processes.values():
+            if process.look_next_s <= now_s:
+                self._schedule(process, now_s)
+                with suppress(OSError):  # its end is noted by the next look
+                    self._look_again(process)
+        self._publish(is_last=False)
+
+    def _may_have_begun(self) -> bool:
+        """Whether a process or thread began on this node at this look or the one before.
+
+        As long as the pid that was given out last (/proc/loadavg in proc(5)) stays the same, none did. slurmstepd puts
+        a process into its cgroup right after it began, hence the look after.
+        """
+        if self._loadavg < 0:
+            self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        before, self._newest = self._newest, [*self._newest[1:], os.pread(self._loadavg, 100, 0).rpartition(b" ")[2]]
+        return before != self._newest or self._looks < len(self._newest)
+
+    def _meet(self, pid: int, now_s: float) -> None:
+        """Look at a process for the first time."""
+        with suppress(OSError, IndexError, ValueError):
+            fields = stat_fields(pid)
+            ticks = int(fields[_START])
+            self._processes[pid] = process = Process(
+                pid=pid, parent=int(fields[_PARENT]), start_ticks=ticks, started_at=started_at(ticks)
+            )
+            self._schedule(process, now_s)
+            if fields[_STATE] in {b"Z", b"X"}:
+                process.look_next_s = _NEVER
+            else:
+                self._judge(process)
+
+    def _look_again(self, process: Process) -> None:
+        """Look at what may have become an eval, or at what one holds open.
+
+        Raises:
+            OSError: it is gone, or another user's.
+        """
+        if process.comm >= 0 and os.pread(process.comm, _NAME_BYTES, 0) == process.name:
+            process.looked_at = time.time()
+            return
+        if process.files is None and os.readlink(f"/proc/{process.pid}/exe") == process.executable:
+            process.looked_at = time.time()
+            return
+        if image_of(process.pid) != process.image:
+            self._read_files(process)
+            self._leave(process)
+            process.files = None
+            self._judge(process)
+        else:
+            self._look_at_files(process)
+
+    def _judge(self, process: Process) -> None:
+        """Decide what a process is by its command line.
+
+        Raises:
+            OSError: it is gone, or another user's.
+        """
+        process.executable, process.image, words = program_in(process.pid)
+        process.is_shell = bool(words) and os.path.basename(words[0]).lstrip("-") in _SHELLS
+        line = command_line.parse(words)
+        process.close_comm()
+        if process.is_shell:
+            process.look_next_s = 0.0
+            # A file that stays open is looked at in a third of the time.
+            process.comm = os.open(f"/proc/{process.pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+            process.name = os.pread(process.comm, _NAME_BYTES, 0)
+        if line is not None and not line.begins_eval:
+            process.look_next_s = _NEVER
+            return
+        if line is not None or command_line.is_python(words):
+            process.files, process.paths = OpenFiles(process.pid), Paths(process.pid)
+            process.cwd = process.cwd or os.readlink(f"/proc/{process.pid}/cwd")
+        if line is not None or self._is_fork_of_an_eval(process):
+            self._join(process, line)
+        else:
+            self._look_at_files(process)
+
+    def _schedule(self, process: Process, now_s: float) -> None:
+        if process.is_shell:
+            return
+        at_least_every_s = _OTHERS_AT_LEAST_EVERY_S if process.program is None else _EVALS_AT_LEAST_EVERY_S
+        age_s = time.time() - process.started_at
+        part = _A_HALF if process.files is None else _AN_EIGHTH
+        process.look_next_s = now_s + min(age_s * part, at_least_every_s)
+
+    def _look_at_files(self, process: Process) -> None:
+        """Raises OSError: it is gone, or another user's."""
+        if process.files is not None:
+            process.files.look()
+            self._take_logs_of(process)
+        if process.program is None:
+            process.looked_at = time.time()
+
+    def _read_files(self, process: Process) -> None:
+        """What is held, once more; then it is let go."""
+        if process.files is None:
+            return
+        process.files.read()
+        process.files.close()
+        self._take_logs_of(process)
+
+    def _take_logs_of(self, process: Process) -> None:
+        """Its program has written what its open files name; a process that has such files open is an eval's."""
+        if process.program is None and process.files is not None and process.files.written:
+            self._join(process, None)
+        elif process.program is not None:
+            self._is_changed |= process.program.take_logs_of(process)
+
+    def _is_fork_of_an_eval(self, process: Process) -> bool:
+        return any(is_fork(process, other) for program in self._living() for other in program.processes)
+
+    def _living(self) -> list[Program]:
+        return [program for program in self._programs if program.ended_at is None]
+
+    def _join(self, process: Process, line: CommandLine | None) -> None:
+        """It is an eval's process: of a program that is known, or the first of a new one."""
+        table = line.program if line is not None else process.files.program if process.files is not None else None
+        environment = self._environment_of(process, table)
+        program = self._program_of(process, line)
+        if program is None:
+            if table is None:
+                return
+            if len(self._programs) >= _PROGRAMS_AT_MOST:
+                process.look_next_s, self._left_out, self._is_changed = _NEVER, self._left_out + 1, True
+                return
+            program = Program(
+                first=process,
+                table=table,
+                command_line=line,
+                started_at=process.looked_at or process.started_at,
+                directory=None if process.cwd is None or process.paths is None else process.paths.ours(process.cwd),
+                environment={name: value for name, value in environment.items() if name in table.environment},
+            )
+            self._programs.append(program)
+            if line is not None:
+                self.program_name = table.names[0]
+        program.processes.append(process)
+        program.count += 1
+        process.program = program
+        self._watch_its_end(process)
+        self._is_changed = True
+        with suppress(OSError):
+            self._look_at_files(process)
+
+    def _environment_of(self, process: Process, table: WatchedProgram | None) -> dict[str, str]:
+        """What is needed of its environment, which is nothing where we may not read it."""
+        try:
+            variables = variables_of(process.pid, (*RANKS, *(table.environment if table is not None else ())))
+        except OSError:
+            return {}
+        process.ranks = ranks_of(variables)
+        return variables
+
+    def _program_of(self, process: Process, line: CommandLine | None) -> Program | None:
+        """The living program that a process belongs to: as a fork, as what its launcher started, or as a rank."""
+        for program in self._living():
+            for other in program.processes:
+                is_child = other.pid == process.parent and line is not None and line.program is program.table
+                if is_fork(process, other) or is_child:
+                    return program
+            if line is not None and is_rank(process, line, program):
+                return program
+        return None
+
+    def _watch_its_end(self, process: Process) -> None:
+        with suppress(OSError):  # an old kernel: the next look notes it
+            process.pidfd = os.pidfd_open(process.pid)
+            self._watched[process.pidfd] = process
+            self._poll.register(process.pidfd, select.POLLIN)
+
+    def _stop_watching(self, process: Process) -> None:
+        if self._watched.pop(process.pidfd, None) is not None:
+            self._poll.unregister(process.pidfd)
+            os.close(process.pidfd)
+            process.pidfd = -1
+
+    def _gone(self, pid: int) -> None:
+        """A process has ended."""
+        process = self._processes.pop(pid)
+        process.close_comm()
+        try:
+            self._read_files(process)
+        finally:
+            self._leave(process)
+
+    def _leave(self, process: Process) -> None:
+        """It belongs to no program any more."""
+        self._stop_watching(process)
+        if process.program is not None:
+            process.program.processes.remove(process)
+            if not process.program.processes:
+                process.program.ended_at = time.time()
+            process.program, self._is_changed = None, True
+
+    def _publish(self, *, is_last: bool) -> None:
+        """Put what is known on the board, if it has changed, and ask for a report where that is due."""
+        now_s = time.monotonic()
+        if self._is_changed:
+            self._is_changed = False
+            self._put()
+            if self._programs:
+                due_s = max(now_s + _FIRST_REPORT_AFTER_S, self._reported_s + _REPORTS_EVERY_S)
+                self._next_report_s = min(self._next_report_s, due_s)
+        if now_s >= self._next_report_s and not is_last:
+            self._next_report_s, self._reported_s = _NEVER, now_s
+            self._board.ask_for_report()
+            self._wake_run()
+
+    def _put(self) -> None:
+        import json  # noqa: PLC0415 (in this thread, beside the command)
+
+        entries = [program.entry() for program in self._programs]
+        while not self._board.put(json.dumps({"witness": self._entry(), "programs": entries}).encode()):
+            entries.pop()
+            self._left_out += 1
+
+    def _entry(self) -> dict[str, Any]:
+        """How and for how long was looked: what was not seen in that time may still have been there."""
+        return {
+            "by": None if self._source is None else self._source.name,
+            "every_s": None if self._source is None else self._source.every_s,
+            "since": None if self._since is None else round(self._since, 2),
+            "until": round(time.time(), 2),
+            "looks": self._looks,
+            "left_out": self._left_out,
+            "trouble": self._trouble or None,
+        }

@@ -1,0 +1,64 @@
+"""What it costs to look for evals once a second, beside as many processes in a cgroup as a job has them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_JOB_ID = "4243"
+_SETTLED_AFTER_S = 20.0
+
+# A tenth of them are shells that wait, a tenth are Pythons, the rest wait.
+_CHILD = """
+import json, os, subprocess, sys, time
+from evalmon_agent.agent.witness.board import Board
+from evalmon_agent.agent.witness.witness import Witness
+processes, settled_s, seconds = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+wait = {0: ["sh", "-c", "sleep 600; true"], 1: [sys.executable, "-c", "import time; time.sleep(600)"]}
+running = [subprocess.Popen(wait.get(n % 10, ["sleep", "600"]), start_new_session=True) for n in range(processes)]
+try:
+    witness = Witness(dict(os.environ), Board(), wake_run=lambda: None)
+    witness.start()
+    time.sleep(settled_s)
+    cpu_s, at_s = time.process_time(), time.monotonic()
+    time.sleep(seconds)
+    cpu_s, passed_s = time.process_time() - cpu_s, time.monotonic() - at_s
+    found = {"cpu_s_per_hour": round(cpu_s / passed_s * 3600, 2), "us_per_look": round(cpu_s / passed_s * 1e6)}
+    assert not witness._trouble, witness._trouble
+    print(json.dumps(found))
+finally:
+    for process in running:
+        os.killpg(process.pid, 9)
+        process.wait()
+"""
+
+
+def measure(*, processes: tuple[int, ...], seconds: float) -> dict[str, dict[str, object]]:
+    """For each number of processes, at a real look a second: back to back it would seem ten times cheaper."""
+    return {f"{number} processes": _measure(number, seconds) for number in processes}
+
+
+def _measure(processes: int, seconds: float) -> dict[str, object]:
+    root = _CGROUPS / "freezer" if (_CGROUPS / "freezer").is_dir() else _CGROUPS
+    job = root / f"evalmon_bench_{os.getpid()}" / f"job_{_JOB_ID}"
+    try:
+        (job / "step_extern").mkdir(parents=True)
+        (job / "step_batch").mkdir()
+    except OSError as error:
+        return {"error": f"no cgroup can be made: {error.strerror}"}
+    try:
+        enter = f'echo $$ > {job}/step_batch/cgroup.procs; exec "$@"'
+        words = [sys.executable, "-c", _CHILD, f"{processes}", f"{min(_SETTLED_AFTER_S, seconds)}", f"{seconds}"]
+        environment = {**os.environ, "SLURM_JOB_ID": _JOB_ID}
+        done = subprocess.run(
+            ["sh", "-ec", enter, "sh", *words], capture_output=True, text=True, check=False, env=environment
+        )
+        found: dict[str, object] = json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr[-200:]}
+        return found
+    finally:
+        time.sleep(0.2)
+        for directory in (job / "step_batch", job / "step_extern", job, job.parent):
+            directory.rmdir()

@@ -1,0 +1,57 @@
+"""A path inside a mount namespace becomes ours, or is none."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.agent.witness.paths import Paths, translations
+from evalmon_agent.files.mounts import Mount
+
+
+def at(device: str, root: str, point: str) -> Mount:
+    return Mount(point, "ext4", frozenset(), root=root, device=device)
+
+
+OUTSIDE = [at("8:1", "/", "/"), at("0:40", "/", "/scratch"), at("0:41", "/home/u", "/home/u")]
+
+
+@pytest.mark.parametrize(
+    ("path", "inside", "expected"),
+    [
+        ("/mnt/logs/a", [at("8:1", "/", "/"), at("8:1", "/work/real", "/mnt")], ["/work/real/logs/a"]),
+        ("/work/logs/a", [at("7:0", "/", "/"), at("0:40", "/me/run", "/work")], ["/scratch/me/run/logs/a"]),
+        ("/root/a", [at("7:0", "/", "/"), at("0:41", "/home/u", "/root")], ["/home/u/a"]),
+        ("/root", [at("0:41", "/home/u/x", "/root")], ["/home/u/x"]),
+        # In the image of a container, or in what another user's directory shows.
+        ("/tmp/a", [at("7:0", "/", "/")], []),
+        ("/root/a", [at("0:41", "/home/other", "/root")], []),
+        # The later of two mounts at one point counts.
+        ("/mnt/a", [at("8:1", "/x", "/mnt"), at("0:40", "/y", "/mnt")], ["/scratch/y/a"]),
+        # Outside, something else is mounted over it.
+        ("/mnt/a", [at("8:1", "/scratch/x", "/mnt")], []),
+    ],
+)
+def test_it_is_translated_by_device_and_place(path: str, inside: list[Mount], expected: list[str]) -> None:
+    assert expected == [found for found, _ in translations(path, inside, OUTSIDE)]
+
+
+NAMES = st.lists(st.sampled_from("abc"), max_size=3).map(lambda names: "/" + "/".join(names))
+MOUNTS = st.lists(st.builds(at, st.sampled_from(["8:1", "8:2"]), NAMES, NAMES), max_size=5)
+
+
+@given(NAMES, MOUNTS)
+def test_with_the_same_mounts_a_path_may_be_found_where_it_is(path: str, mounts: list[Mount]) -> None:
+    found = [place for place, _ in translations(path, mounts, mounts)]
+    assert path in found or not any(f"{path}/".startswith(f"{mount.point.rstrip('/')}/") for mount in mounts)
+
+
+def test_in_our_own_namespace_a_path_is_what_it_is() -> None:
+    paths = Paths(os.getpid())
+    assert paths.ours("/a/b") == "/a/b"
+    assert paths.ours("file:///a/b%20c") == "/a/b c"
+    assert paths.ours("s3://bucket/a") == "s3://bucket/a"
+    assert paths.ours("a/b") is None

@@ -1,0 +1,235 @@
+"""Evals in a job are seen, whoever started them, with the logs that they write; nothing else is, and no secret."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from in_a_job import RUN, Experiment, call, environ, wait_until
+from watched import INSPECT, Job, cgroup_of
+
+from as_root import needs_root
+
+FULL = pytest.mark.full
+
+
+@pytest.fixture
+def job(experiment: Experiment) -> Iterator[Job]:
+    with cgroup_of("123") as cgroup:
+        yield Job(experiment, cgroup=cgroup)
+
+
+def logs_of(program: dict[str, Any]) -> list[str]:
+    return [log["path"] for log in program["wrote"]]
+
+
+@needs_root
+@pytest.mark.survives("S11")
+def test_an_eval_is_on_record_with_its_logs_and_without_secrets(job: Job) -> None:
+    before = time.time()
+    script = """
+        sleep 0.3
+        inspect eval t.py@good -M api_key=sesame --log-dir logs
+        sleep 1
+    """
+    attempt = job.run(script, INSPECT_LOG_DIR="/a/logs", API_KEY="sesame")
+    [program] = attempt["programs"]
+    assert (program["kind"], program["verb"], program["words"]) == ("inspect-ai", "eval", ["t.py@good"])
+    assert program["options"] == {"log-dir": ["logs"]}
+    assert program["environment"] == {"INSPECT_LOG_DIR": "/a/logs"}
+    assert (program["cwd"], program["known_by"]) == (str(job.directory), "command-line")
+    pid = program["pid"]
+    assert logs_of(program) == [f"{job.directory}/logs/{name}{pid}.eval" for name in ("", "late-")]
+    assert before < program["started_at"] < program["ended_at"] < time.time()
+    assert program["ended_at"] - program["started_at"] == pytest.approx(1.6, abs=1)
+    [command] = attempt["commands"]
+    assert (command["witness"]["by"], command["witness"]["trouble"]) == ("cgroup", None)
+    assert "sesame" not in json.dumps(job.experiment.report())
+    assert attempt["sampler"]["eval_seen"] == "inspect"
+
+
+LATER = {
+    "exec keeps the pid of a shell": "bash -c 'sleep 1.5; exec inspect eval t.py'",
+    "in a session of its own": "setsid -f bash -c 'sleep 0.5; inspect eval t.py; true'; sleep 4",
+    "under a launcher": "timeout 60 env A=b nice inspect eval t.py",
+    "in another step": "(echo $BASHPID > $STEP/cgroup.procs; exec inspect eval t.py)",
+    "with an environment of its own": "env -i DATA=$DATA PATH=$PATH inspect eval t.py",
+    "whatever its script is called": "cp $(type -p inspect) run.py; python run.py",
+}
+
+
+@needs_root
+@pytest.mark.parametrize("script", LATER.values(), ids=LATER)
+def test_it_is_seen_however_it_was_started(job: Job, script: str) -> None:
+    step = job._cgroup.parent / "job_123" / "step_0" / "task_0" if job._cgroup else None
+    [program] = job.programs(script, SECONDS_LONG="2.5", STEP=f"{step}")
+    assert program["kind"] == "inspect-ai"
+    assert logs_of(program) == [f"{job.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
+    assert program["ended_at"] is not None
+
+
+@needs_root
+def test_what_execs_late_began_when_it_did(job: Job) -> None:
+    before = time.time()
+    [program] = job.programs("bash -c 'sleep 3; exec inspect eval t.py'")
+    assert program["started_at"] > before + 1.5
+
+
+@needs_root
+def test_forked_workers_belong_to_their_program_even_after_its_end(job: Job) -> None:
+    [program] = job.programs("inspect eval t.py; sleep 3", FORKS="1")
+    assert program["processes"] == 4
+    assert program["ended_at"] - program["started_at"] > 2.4
+
+
+@needs_root
+def test_ranks_are_one_program_and_equal_commands_are_two(job: Job) -> None:
+    ranks = "for rank in 0 1 2; do RANK=$rank lm_eval --tasks a & done; wait"
+    options = {"AS_LM_EVAL": "1", "SECONDS_LONG": "2.5"}
+    [program] = job.programs(ranks, **options)
+    assert (program["processes"], program["options"]) == (3, {"tasks": ["a"]})
+
+
+@needs_root
+def test_equal_commands_without_ranks_are_two_programs(job: Job) -> None:
+    programs = job.programs("lm_eval --tasks a & lm_eval --tasks a & wait", AS_LM_EVAL="1", SECONDS_LONG="2")
+    assert [program["processes"] for program in programs] == [1, 1]
+
+
+@needs_root
+def test_what_is_no_eval_is_not_recorded(job: Job) -> None:
+    script = """
+        mkfifo eval
+        grep inspect eval &
+        cp $(type -p inspect) other.py
+        (exec -a inspect sleep 1.5) &
+        python -c 'import time; time.sleep(1.5)' inspect eval &
+        inspect list tasks &
+        inspect eval --help &
+        TRACE_PID=1 python other.py &
+        sleep 2.5
+        : >eval
+    """
+    assert job.programs(script) == []
+
+
+@needs_root
+def test_one_that_ends_between_two_looks_is_not_seen(job: Job) -> None:
+    """The end of the process is all that there was: nobody knows of it, and nothing is claimed."""
+    script = "sleep 1.3; inspect eval t.py; sleep 1"
+    programs = job.programs(script, SECONDS_LONG="0.02")
+    assert len(programs) <= 1
+
+
+@needs_root
+def test_what_was_seen_is_reported_before_a_kill(job: Job) -> None:
+    with job.running("inspect eval t.py", SECONDS_LONG="30") as process:
+        wait_until(lambda: job.experiment.has_report() and job.attempt().get("programs"), within_s=15)
+        attempt = job.attempt()
+        assert attempt["ended_at"] is None
+        assert len(logs_of(attempt["programs"][0])) == 1
+        job.kill()
+        process.wait()
+    assert job.attempt()["programs"] == attempt["programs"]
+
+
+@needs_root
+def test_its_trace_file_is_let_go_at_once(job: Job) -> None:
+    """Held any longer, NFS would keep the directory that a script removes."""
+    script = """
+        inspect eval t.py
+        sleep 0.1
+        ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c 'trace-.*(deleted)' > held || true
+    """
+    [program] = job.programs(script)
+    assert len(logs_of(program)) == 2
+    assert (job.directory / "held").read_text() == "0\n"
+
+
+@needs_root
+@pytest.mark.parametrize("is_same_file_system", [True, False])
+def test_in_a_mount_namespace_paths_are_translated_or_unknown(job: Job, is_same_file_system: bool) -> None:
+    mount = "mount --bind real mnt" if is_same_file_system else "mount -t tmpfs none mnt"
+    script = f"mkdir real mnt; unshare -rm bash -c '{mount} && cd mnt && mkdir logs && touch logs/$$.eval && "
+    [program] = job.programs(script + "exec inspect eval t.py --log-dir logs'", SECONDS_LONG="2.5")
+    known = f"{job.directory}/real" if is_same_file_system else None
+    assert program["cwd"] == known
+    assert program["wrote"][0]["path"] == (known and f"{known}/logs/{program['pid']}.eval")
+    assert program["wrote"][0]["name"] == f"{program['pid']}.eval"
+
+
+@needs_root
+def test_in_a_pid_namespace_its_own_pid_counts(job: Job) -> None:
+    [program] = job.programs("unshare -rpf --mount-proc inspect eval t.py", SECONDS_LONG="2")
+    assert program["is_in_pid_namespace"]
+    assert program["wrote"][0]["name"] == "1.eval"
+
+
+@FULL
+def test_without_a_cgroup_the_jobs_id_in_the_environment_tells(experiment: Experiment) -> None:
+    job = Job(experiment, cgroup=None)
+    attempt = job.run("setsid -f inspect eval t.py; sleep 13", SECONDS_LONG="12")
+    [program] = attempt["programs"]
+    assert logs_of(program)[0].endswith(f"/logs/{program['pid']}.eval")
+    assert attempt["commands"][0]["witness"]["by"] == "environment"
+
+
+def test_outside_of_a_job_nobody_looks(experiment: Experiment, tmp_path: Path) -> None:
+    done = call([*RUN, "--output-dir", str(tmp_path / "out"), "--", "true"], environ())
+    assert "nothing is reported" in done.stderr
+    assert not experiment.jobs.exists()
+
+
+API = """
+from inspect_ai import eval
+from tasks import good
+eval(good(), display="none")
+"""
+REAL = {
+    "the shortest": f"{INSPECT} eval tasks.py@good --display none --log-dir logs/$(date +%F)",
+    "as a module, later": "sleep 2; python -m inspect_ai eval tasks.py@good --display none --no-log-realtime",
+    "by the Python API": f"python -c '{API}'",
+}
+
+
+@needs_root
+@pytest.mark.parametrize("script", REAL.values(), ids=REAL)
+def test_a_real_eval_is_seen_with_the_log_that_it_wrote(job: Job, script: str) -> None:
+    [program] = job.programs(script)
+    [log] = job.directory.rglob("*.eval")
+    assert logs_of(program) == [str(log)]
+    assert program["wrote"][0]["known_by"] in (["line"], ["line", "name"])
+
+
+@FULL
+@needs_root
+@pytest.mark.parametrize("prefix", ["unshare -rpf --mount-proc", "unshare -rm", "setsid -w"])
+def test_a_real_eval_in_a_namespace_is_seen(job: Job, prefix: str) -> None:
+    [program] = job.programs(f"{prefix} {INSPECT} eval tasks.py@good --display none")
+    [log] = job.directory.rglob("*.eval")
+    assert [entry["name"] for entry in program["wrote"]] == [log.name]
+
+
+@FULL
+@needs_root
+def test_a_detached_eval_belongs_to_its_launcher(job: Job) -> None:
+    [program] = job.programs(f"{INSPECT} eval tasks.py@good --detach >launched; sleep 5")
+    [log] = job.directory.rglob("*.eval")
+    assert logs_of(program) == [str(log)]
+    assert program["processes"] >= 2
+
+
+@needs_root
+def test_the_sampler_killed_leaves_what_it_saw(job: Job) -> None:
+    script = """
+        inspect eval t.py &
+        sleep 1.6
+        for pid in $(cat /proc/$PPID/task/$PPID/children); do [ $pid = $$ ] || kill -9 $pid; done
+        wait
+    """
+    [program] = job.programs(script, SECONDS_LONG="4")
+    assert program["ended_at"] is None

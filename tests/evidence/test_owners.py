@@ -1,0 +1,251 @@
+"""Every log has at most one owner, by proof; what cannot be known is unverified, with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalmon_agent.evidence import owners as o
+from evalmon_agent.evidence.owners import FoundLog, ObservedJob, ObservedProgram, Written, owners, results
+
+INSPECT, LM_EVAL = "inspect-ai", "lm-evaluation-harness"
+
+
+def program(at: float = 10, until: float | None = 50, **more: object) -> ObservedProgram:
+    defaults: dict[str, object] = {"kind": INSPECT, "verb": "eval", "words": ("t.py",), "options": {}, "cwd": "/w"}
+    return ObservedProgram(**({"started_at": at, "ended_at": until} | defaults | more))  # type: ignore[arg-type]
+
+
+def lm_eval(at: float = 10, until: float | None = 50, **options: list[str]) -> ObservedProgram:
+    return program(at, until, kind=LM_EVAL, verb="run", words=(), options=options)
+
+
+def job(*programs: ObservedProgram, at: float = 0, until: float | None = 100, **more: object) -> ObservedJob:
+    return ObservedJob(**({"started_at": at, "ended_at": until, "programs": programs} | more))  # type: ignore[arg-type]
+
+
+def log(name: str = "a.eval", at: float | None = 20, **more: object) -> FoundLog:
+    path = name if name.startswith("/") else f"/w/logs/{name}"
+    defaults: dict[str, object] = {"kind": INSPECT, "changed_at": (at or 20) + 5, "is_success": True}
+    return FoundLog(**({"path": path, "created": at} | defaults | more))  # type: ignore[arg-type]
+
+
+def wrote(path: str, **more: object) -> tuple[Written, ...]:
+    return (Written(name=path.rpartition("/")[2], path=path, **more),)  # type: ignore[arg-type]
+
+
+def known_by(jobs: dict[str, ObservedJob], *logs: FoundLog) -> dict[str, tuple[str, str]]:
+    owned, _ = owners(jobs, logs)
+    return {path.rpartition("/")[2]: (owner.job, owner.known_by) for path, owner in owned.items()}
+
+
+def test_of_two_jobs_at_one_directory_each_has_the_log_that_its_process_wrote() -> None:
+    jobs = {name: job(program(wrote=wrote(f"/w/logs/{name}.eval"))) for name in ("a", "b")}
+    assert known_by(jobs, log("a.eval"), log("b.eval")) == {"a.eval": ("a", "process"), "b.eval": ("b", "process")}
+
+
+def test_a_log_of_a_time_when_the_process_did_not_live_is_not_its_own() -> None:
+    """As `inspect score`, a copy, or a trace file of the same pid on another node would have it."""
+    jobs = {"a": job(program(30, 60, wrote=wrote("/w/logs/a.eval")))}
+    assert known_by(jobs, log("a.eval", at=10)) == {}
+
+
+def test_a_file_with_the_process_own_pid_in_its_name_is_the_stronger_proof() -> None:
+    line, name = wrote("/w/logs/a.eval"), wrote("/w/logs/a.eval", is_certain=True)
+    jobs = {"a": job(program(wrote=line)), "b": job(program(wrote=name))}
+    assert known_by(jobs, log()) == {"a.eval": ("b", "process")}
+
+
+def test_of_two_equal_claims_neither_counts() -> None:
+    jobs = {name: job(program(wrote=wrote("/w/logs/a.eval"))) for name in ("a", "b")}
+    assert known_by(jobs, log()) == {}
+    assert {each.unverified for each in results(jobs, [log()]).values()} == {o.NOT_TOLD_APART}
+
+
+def test_in_a_pid_namespace_a_line_needs_a_second_fact() -> None:
+    seen = program(is_in_pid_namespace=True, wrote=wrote("/w/logs/a.eval"))
+    jobs = {"a": job(replace(seen, cwd=None)), "b": job(seen)}
+    assert known_by(jobs, log()) == {"a.eval": ("b", "process")}
+
+
+@pytest.mark.parametrize("uri", ["/w/logs", "file:///w/logs"])
+def test_a_name_counts_with_the_digest_of_its_directory(uri: str) -> None:
+    digest = hashlib.sha256(uri.encode()).hexdigest()
+    held = (Written(name="a.eval", directory_sha256=digest, is_certain=True),)
+    jobs = {"a": job(program(wrote=held))}
+    assert known_by(jobs, log(), log("/elsewhere/a.eval")) == {"a.eval": ("a", "process")}
+    assert results(jobs, [log()])["a"].logs == {"/w/logs/a.eval": "process"}
+
+
+@pytest.mark.parametrize("printed", ["/w/logs/a.eval", "logs/a.eval", "./logs/a.eval"])
+def test_the_closing_line_names_the_log(printed: str) -> None:
+    jobs = {"a": job(printed=(printed,)), "b": job()}
+    assert known_by(jobs, log(), log("b.eval")) == {"a.eval": ("a", "output")}
+
+
+def test_the_only_program_that_could_have_written_a_log_has() -> None:
+    jobs = {"a": job(program()), "b": job(program(cwd="/v")), "c": job(program(60, 90))}
+    assert known_by(jobs, log()) == {"a.eval": ("a", "place")}
+
+
+OTHERS = {
+    "at the same directory": job(program()),
+    "at a directory that is not known": job(program(cwd=None)),
+    "by the Python API": job(program(options=None, words=None)),
+    "in a job that nobody watched": job(is_watched=False),
+    "among those that are not recorded": job(left_out=3),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_where_another_could_have_written_it_too_it_is_nobodys(other: ObservedJob) -> None:
+    jobs = {"a": job(program()), "b": other}
+    assert known_by(jobs, log()) == {}
+    assert results(jobs, [log()])["a"].unverified == o.NOT_TOLD_APART
+
+
+def test_what_a_program_was_told_tells_it_apart() -> None:
+    a, b = program(options={"model": ["x/m"]}), program(options={"model": ["y/m"]})
+    jobs = {"a": job(a), "b": job(b)}
+    assert known_by(jobs, log(model="y/m")) == {"a.eval": ("b", "place")}
+    jobs = {"a": job(program(words=("t.py@one",))), "b": job(program(words=("t.py@two",)))}
+    assert known_by(jobs, log(task="one")) == {"a.eval": ("a", "place")}
+
+
+def test_whoever_is_known_to_have_written_others_did_not_write_this_one() -> None:
+    jobs = {"a": job(program(wrote=wrote("/w/logs/b.eval"))), "b": job(program())}
+    assert known_by(jobs, log("a.eval"), log("b.eval")) == {"a.eval": ("b", "place"), "b.eval": ("a", "process")}
+
+
+def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_models_arguments() -> None:
+    def one(model: str) -> ObservedJob:
+        return job(lm_eval(tasks=["alpha"], output_path=["res"], model_args=[f"pretrained={model}", "..."]))
+
+    def its_log(model: str) -> FoundLog:
+        return log(f"/w/res/{model}/r.json", 30, kind=LM_EVAL, task="alpha", model_args=f"x=1,pretrained={model}")
+
+    jobs = {"a": one("A"), "b": one("B")}
+    owned, _ = owners(jobs, [its_log("A"), its_log("B")])
+    assert {path: owner.job for path, owner in owned.items()} == {"/w/res/A/r.json": "a", "/w/res/B/r.json": "b"}
+
+
+def test_an_lm_eval_without_a_directory_writes_none_and_disputes_none() -> None:
+    jobs = {"a": job(lm_eval(tasks=["a"], output_path=["res"])), "b": job(lm_eval(tasks=["a"]))}
+    found = log("/w/res/m/r.json", 30, kind=LM_EVAL, task="a")
+    assert known_by(jobs, found) == {"r.json": ("a", "place")}
+
+
+WHY = {
+    "in memory": (program(options={"log-dir": ["memory://b/logs"]}), o.IN_MEMORY),
+    "at a URL": (program(wrote=wrote("s3://b/a.eval")), o.AT_A_URL),
+    "gone": (program(wrote=wrote("/w/logs/a.eval")), o.GONE),
+    "in a container": (program(wrote=(Written(name="a.eval"),)), o.NOT_READABLE_HERE),
+    "by choice": (lm_eval(tasks=["a"]), o.NOT_WRITTEN),
+    "in a settings file": (lm_eval(config=["c.yaml"]), o.PLACE_UNKNOWN),
+    "from a directory that is not known": (program(cwd=None), o.PLACE_UNKNOWN),
+    "missing": (program(), None),
+    "missing at lm_eval's": (lm_eval(output_path=["res"]), None),
+}
+
+
+@pytest.mark.parametrize(("seen", "why"), WHY.values(), ids=WHY)
+def test_a_program_without_a_log_left_none_or_it_is_said_why_that_is_not_known(
+    seen: ObservedProgram, why: str | None
+) -> None:
+    found = results({"a": job(seen)}, [])["a"]
+    assert found.unverified == why
+    assert found.without_log == ([] if why else [0])
+
+
+def test_an_eval_set_that_finds_its_tasks_complete_need_not_write_a_log() -> None:
+    again = program(60, 70, verb="eval-set")
+    jobs = {"a": job(program(verb="eval-set", wrote=wrote("/w/logs/a.eval")), again)}
+    assert results(jobs, [log()])["a"] == o.JobResults({"/w/logs/a.eval": "process"})
+    assert results({"a": job(again)}, [])["a"].without_log == [0]
+
+
+def test_of_attempts_at_one_eval_the_last_counts_and_of_copies_the_one_changed_last() -> None:
+    names = ("first", "again", "scored", "other")
+    seen = job(program(wrote=tuple(Written(name=n, path=f"/w/logs/{n}.eval") for n in names)))
+    logs = [
+        log("first.eval", 20, task_id="t", eval_id="1"),
+        log("again.eval", 30, task_id="t", eval_id="2"),
+        log("scored.eval", 30, task_id="t", eval_id="2", changed_at=49),
+        log("other.eval", 20, task_id="u", eval_id="3"),
+    ]
+    assert sorted(results({"a": seen}, logs)["a"].logs) == ["/w/logs/other.eval", "/w/logs/scored.eval"]
+
+
+def test_a_script_that_names_a_framework_proves_nothing() -> None:
+    watched, unwatched = job(names_framework=True), job(names_framework=True, is_watched=False)
+    assert results({"a": watched}, [log()])["a"] == o.JobResults()
+    assert results({"a": unwatched}, [log()])["a"] == o.JobResults(unverified=o.NOBODY_SAW)
+
+
+TIMES = st.integers(0, 60).map(float)
+
+
+@st.composite
+def experiments(draw: st.DrawFn) -> tuple[dict[str, ObservedJob], list[FoundLog], dict[str, str]]:
+    """Jobs whose programs write logs into few directories, seen more or less well; and whose each log truly is."""
+    jobs: dict[str, ObservedJob] = {}
+    logs: list[FoundLog] = []
+    truth: dict[str, str] = {}
+    for name in draw(st.sampled_from(["a", "ab", "abc", "abcd"])):
+        programs: list[ObservedProgram] = []
+        printed: list[str] = []
+        is_watched = draw(st.booleans())
+        for _ in range(draw(st.integers(0, 2))):
+            start, model = draw(TIMES), draw(st.sampled_from(["m", "n"]))
+            end = start + 5 + draw(TIMES)
+            cwd = draw(st.sampled_from(["/v", "/w"]))
+            own = []
+            for _ in range(draw(st.integers(0, 2))):
+                path = f"{cwd}/logs/{len(truth)}.eval"
+                truth[path] = name
+                created = float(draw(st.integers(int(start), int(end))))
+                logs.append(FoundLog(path=path, kind=INSPECT, changed_at=end, created=created, model=model))
+                own.append(path)
+                if draw(st.booleans()):
+                    printed.append(path)
+            if not is_watched:
+                continue
+            is_seen_writing, knows = draw(st.booleans()), draw(st.booleans())
+            seen = program(start, end, cwd=cwd if knows else None, options={"model": [model]} if knows else None)
+            held = tuple(Written(name=p, path=p, is_certain=draw(st.booleans())) for p in own if is_seen_writing)
+            programs.append(replace(seen, wrote=held))
+        jobs[name] = job(*programs, until=200, printed=tuple(printed), is_watched=is_watched, names_framework=True)
+    return jobs, logs, truth
+
+
+@given(experiments())
+def test_no_log_is_ever_given_to_another_than_its_own_job(
+    experiment: tuple[dict[str, ObservedJob], list[FoundLog], dict[str, str]],
+) -> None:
+    jobs, logs, truth = experiment
+    found = results(jobs, logs)
+    claimed = [(path, name) for name, each in found.items() for path in each.logs]
+    assert len(claimed) == len({path for path, _ in claimed})
+    assert all(truth[path] == name for path, name in claimed)
+
+
+@given(experiments())
+def test_without_a_process_or_a_line_nothing_is_owned_and_nothing_is_sure(
+    experiment: tuple[dict[str, ObservedJob], list[FoundLog], dict[str, str]],
+) -> None:
+    jobs, logs, _ = experiment
+    by_text = {name: replace(each, programs=(), printed=(), is_watched=False) for name, each in jobs.items()}
+    for each in results(by_text, logs).values():
+        assert (each.logs, each.unverified) == ({}, o.NOBODY_SAW)
+
+
+@given(experiments())
+def test_the_order_of_what_was_found_does_not_matter(
+    experiment: tuple[dict[str, ObservedJob], list[FoundLog], dict[str, str]],
+) -> None:
+    jobs, logs, _ = experiment
+    assert owners(jobs, logs) == owners(dict(reversed(jobs.items())), logs[::-1])
