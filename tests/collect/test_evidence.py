@@ -57,8 +57,8 @@ def test_results_of_lm_eval_are_found_below_the_models_directory(tmp_path: Path)
     assert ev["result"]["scores"]["sums/acc,none"] == pytest.approx(2 / 3)
     assert ev["result"]["log"] == str(study.folder / "here" / "meta-llama__Llama-3.1-8B" / RESULTS)
     [block] = study.told("EVAL_RESULT")
-    assert block[2:6] == [
-        "Task: sums",
+    assert block[2:4] == ["Task: sums", f"Model: {ev['result']['model']}"]
+    assert block[4:7] == [
         "Status: success",
         "Samples: 3 of 3",
         "Scores: sums/acc,none 0.666667, sums/acc_stderr,none 0.333333",
