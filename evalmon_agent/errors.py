@@ -15,6 +15,9 @@ The message is one line: what is wrong, where, and what to do. `status` ends wit
 STILL_ACTIVE = 3
 """`status` and `report`: no error, but evals are active."""
 
+UNVERIFIED = 4
+"""`status` and `report`: no error, but the result of an eval could not be verified."""
+
 
 class EvalmonError(Exception):
     """An error with a message for the user; `exit_status` is what the command ends with.

@@ -155,7 +155,7 @@ def result_of(
         # The attempt's own may be among those that were not read.
         return EvalResult(status=UNREADABLE, error=f"not all logs were read: {found.incomplete}")
     if path is not None:
-        return to_result(found.logs[path], path=path)
+        return to_result(found.logs[path], path=path, known_by="output" if is_printed(path, span.output) else "place")
     # A log that is there but cannot be read is not a missing one.
     return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
 

@@ -16,7 +16,7 @@ from evalmon_agent.collect.attempt_files import (
     unopened_file,
 )
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.evidence.diagnosis.diagnose import diagnose
+from evalmon_agent.evidence.diagnosis.diagnose import diagnose, ends_in_error
 from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
@@ -68,6 +68,7 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
         expects_log=expected,
         log=None if _is_behind(outputs.output, files.foreign) else outputs.output,
         diagnosis=diagnose(end) if owed.is_latest else None,
+        ends_in_error=ends_in_error(end.output),
         foreign=[Foreign(printable(path), printable(user_name(uid))) for path, uid in sorted(files.foreign.items())],
     )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import starmap
 from typing import Any
 
 from msgspec import Struct
@@ -18,6 +19,8 @@ from evalmon_agent.words.secrets import masked
 STARTED, SUCCESS, CANCELLED, ERROR = STATUSES = ("started", "success", "cancelled", "error")
 UNREADABLE = "unreadable"
 """Our word for a log that is there and cannot be read."""
+
+_WORST_FIRST = (ERROR, CANCELLED, STARTED, UNREADABLE, SUCCESS)
 
 SCORES_AT_MOST = 1000
 _NAME_LIMIT = 200
@@ -66,14 +69,25 @@ class EvalLog:
 
 
 class EvalResult(Struct, frozen=True, kw_only=True):
-    """`result` of summary.json. `status` is the log's word; `scores`: {scorer/metric: value}; unknown is null."""
+    """One of `results` of summary.json. `status` is the log's word; `scores`: {scorer/metric: value}; unknown is null.
 
+    `created`: ISO 8601, with offset; `known_by`: the proof that the log is this job's (process, output or place).
+    """
+
+    kind: str = ""
+    task: str | None = None
+    model: str | None = None
+    model_args: dict[str, Any] | None = None
     status: str
     samples_completed: int | None = None
     samples_total: int | None = None
+    samples_limited: int | None = None
+    samples_failed: int | None = None
     scores: dict[str, float | None] = {}
     error: str | None = None
+    created: str | None = None
     log: str | None = None
+    known_by: str | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -83,19 +97,62 @@ class EvalResult(Struct, frozen=True, kw_only=True):
             and self.samples_total is not None
             and self.samples_completed < self.samples_total
         )
-        return self.status == "success" and not unfinished
+        return self.status == SUCCESS and not unfinished
+
+    @property
+    def samples(self) -> str:
+        """`10 of 12, 1 failed, 3 stopped by a limit`."""
+        words = [f"{_count(self.samples_completed)} of {_count(self.samples_total)}"]
+        words += [f"{self.samples_failed} failed"] if self.samples_failed else []
+        words += [f"{self.samples_limited} stopped by a limit"] if self.samples_limited else []
+        return ", ".join(words)
 
 
-def to_result(log: EvalLog, *, path: str) -> EvalResult:
-    """What the log says, with where it lies; what looks like a secret in its error is masked."""
+def to_result(log: EvalLog, *, path: str, kind: str = "", known_by: str | None = None) -> EvalResult:
+    """What the log says, with where it lies; what looks like a secret in its error and arguments is masked."""
     return EvalResult(
+        kind=kind,
+        task=log.task,
+        model=log.model,
+        model_args=None if log.model_args is None else dict(starmap(_shown, log.model_args.items())),
         status=log.status,
         samples_completed=log.samples_completed,
         samples_total=log.samples_total,
+        samples_limited=log.samples_limited,
+        samples_failed=log.samples_failed,
         scores=dict(log.scores),
-        error=None if log.error is None else masked(log.error),
+        error=None if log.error is None else masked(_encodable(log.error)),
+        created=None if log.created is None else log.created.isoformat(timespec="seconds"),
         log=path,
+        known_by=known_by,
     )
+
+
+def worst(results: Iterable[EvalResult]) -> EvalResult | None:
+    """The one that decides how the eval went; None if there is none."""
+    return min(results, key=lambda result: (result.succeeded, _rank(result.status)), default=None)
+
+
+def _rank(status: str) -> int:
+    return _WORST_FIRST.index(status) if status in _WORST_FIRST else 0
+
+
+def _shown(name: str, value: object) -> tuple[str, Any]:
+    """An argument as it can be kept: numbers as they are, the rest as text, masked if it looks like a secret."""
+    name = _encodable(name)
+    if value is None or isinstance(value, bool | int | float):
+        return name, value
+    text = _encodable(value if isinstance(value, str) else json.dumps(value))
+    return name, text if masked(f"{name}={text}") == f"{name}={text}" else "***"
+
+
+def _encodable(text: str) -> str:
+    """Without the halves of pairs that JSON's escapes may give, and no file can hold."""
+    return text.encode(errors="replace").decode()
+
+
+def _count(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
 
 
 def whole_s(result: EvalResult | None, elapsed_s: float | None) -> float | None:
@@ -123,7 +180,7 @@ def as_arguments(text: object) -> Mapping[str, Any] | None:
 
 def as_name(value: object) -> str | None:
     """The value if it is a text, cut at a length that no name has."""
-    return value[:_NAME_LIMIT] if isinstance(value, str) else None
+    return _encodable(value[:_NAME_LIMIT]) if isinstance(value, str) else None
 
 
 def as_count(value: object) -> int | None:

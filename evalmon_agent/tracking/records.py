@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
@@ -54,7 +55,8 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     """What one attempt left behind, read once after its end.
 
     `expects_log`: its script runs an eval that writes a log of its own; `result` is that log's, None if there is
-    none; `log` is where Slurm put the job's output; `diagnosis`: why it failed, if it did.
+    none; `log` is where Slurm put the job's output, which `ends_in_error` that nobody handled; `diagnosis`: why it
+    failed, if it did.
     """
 
     gpu: GpuFigures | None = None
@@ -62,7 +64,24 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     expects_log: bool = False
     log: str | None = None
     diagnosis: Diagnosis | None = None
+    ends_in_error: bool = False
     foreign: list[Foreign] = []
+
+    def with_what_is_gone(self, before: Evidence | None) -> Evidence:
+        """With what an earlier look found and this one did not: a result stays when its file is gone."""
+        if before is None:
+            return self
+        is_output_gone = self.log is None
+        lost = self.result is None or (self.result.status == UNREADABLE and before.result is not None)
+        return replace(
+            self,
+            gpu=self.gpu or before.gpu,
+            result=before.result if lost else self.result,
+            expects_log=self.expects_log or before.expects_log,
+            log=before.log if is_output_gone else self.log,
+            diagnosis=before.diagnosis if is_output_gone else self.diagnosis,
+            ends_in_error=before.ends_in_error if is_output_gone else self.ends_in_error,
+        )
 
 
 class Attempt(Struct, omit_defaults=True, gc=False):
@@ -214,6 +233,7 @@ class ExperimentState(Struct, omit_defaults=False):
     """state.json. `generation` counts the saves.
 
     `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
+    `told`: the verdicts that the log last told, by job id (first with ALL_COMPLETE);
     `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told; `on_their_way`: how many
     submissions have no answer of Slurm's on record yet.
     """
@@ -229,6 +249,7 @@ class ExperimentState(Struct, omit_defaults=False):
     reported: dict[str, str] = field(default_factory=dict)
     recovered: Recovered | None = None
     completions: int = 0
+    told: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, Waiting] = field(default_factory=dict)
     waiting_for: str | None = None
     on_their_way: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evalmon_agent.evidence.kinds import expects_log
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 
@@ -25,6 +26,7 @@ class EvalResults:
 
 
 NO_RESULTS = EvalResults()
+NOBODY_SAW = "nobody was in the job to see"
 
 
 def settle(state: ExperimentState) -> dict[str, EvalResults]:
@@ -35,6 +37,10 @@ def settle(state: ExperimentState) -> dict[str, EvalResults]:
 def _results_of(ev: Eval) -> EvalResults:
     evidence = ev.latest.evidence if ev.latest is not None else None
     evidence = evidence or Evidence()
-    if evidence.result is None:
-        return EvalResults(missing=int(evidence.expects_log))
-    return EvalResults(results=(evidence.result,))
+    if evidence.result is not None:
+        return EvalResults(results=(evidence.result,))
+    report = ev.latest.report if ev.latest is not None else None
+    if report is not None and expects_log("", report.programs):
+        return EvalResults(missing=1)
+    # A script's text alone is no proof that an eval began.
+    return EvalResults(unknown=NOBODY_SAW if evidence.expects_log else None)
