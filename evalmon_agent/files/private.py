@@ -1,4 +1,4 @@
-"""Opens the experiment's own files: plain files of its owner's, and nothing that somebody planted there.
+"""Opens the experiment's own files: only plain files of its owner, nothing that somebody else planted there.
 
 Promises: never waits (a FIFO, a device), follows no symbolic link at the end of the path, and writes into no file
 that has another name elsewhere. What is refused is a UsageError that says so.
@@ -38,7 +38,7 @@ def read_private(path: str, *, max_bytes: int) -> bytes | None:
 
 
 def read_tail(path: str, offset: int, *, max_bytes: int) -> Tail | None:
-    """What stands from `offset` on; None if the file is larger than `max_bytes` (and then it is not read).
+    """The content from `offset` on; None if the file is larger than `max_bytes` (then it is not read).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -71,7 +71,7 @@ def open_to_grow(path: str, *, mode: int) -> tuple[int, bool]:
     """A descriptor to read and write the file with, and whether it was made just now, with exactly this mode.
 
     Raises:
-        UsageError: what is there is not a plain file of ours, or has a second name.
+        UsageError: it is not a plain file of this user, or has a second name.
         OSError: the file system says so.
     """
     created = False

@@ -72,7 +72,7 @@ def decide(
 
 
 def first_unknown_name(names: Sequence[str], known: Collection[str]) -> str | None:
-    """The first of the names that means no eval."""
+    """The first of the names that matches no eval."""
     return next((pattern for pattern in names if not any(_matches(name, pattern) for name in known)), None)
 
 
