@@ -100,7 +100,7 @@ def _exit_status(error: Exception) -> int:
     elif isinstance(error, click.exceptions.Abort):
         status, lines = StoppedError.exit_status, ["interrupted"]
     elif isinstance(error, BrokenPipeError):
-        lines = []  # whoever read our output has gone
+        lines = []  # the reader of the output has gone
     elif isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         lines = [f"{where}{error.strerror or error}"]

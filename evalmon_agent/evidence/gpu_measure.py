@@ -25,7 +25,7 @@ from evalmon_agent.words.csv_columns import GpuColumn
 
 _BYTES_PER_MIB = 1024 * 1024
 _LOW_PCT = 5
-# Between two ticks that are further apart nobody knows.
+# Between two ticks that are further apart the use is unknown.
 _MAX_GAP_IN_INTERVALS = 3.0
 _MIN_COVERED_FRACTION = 0.9
 # The sampler takes a last look at the end if so much time has passed since the one before.
@@ -154,7 +154,7 @@ def samples_expected(span: SampledSpan) -> int | None:
 
 
 def longest_idle_s(rows: Sequence[GpuRow]) -> float | None:
-    """The longest time in which no GPU of the node was in use; 0 if each look found one, None if nobody can tell.
+    """The longest time in which no GPU of the node was in use; 0 if each look found one in use, None if unknown.
 
     A tick is idle if every GPU is known to be at 0 %. With window means it speaks for the time since the tick before,
     as an instant only for itself.

@@ -37,7 +37,7 @@ _decoder = msgspec.json.Decoder(Heartbeat)
 
 
 def load(path: str) -> Heartbeat | None:
-    """The heartbeat, or None if there is none that can be read. Another schema: UnreadableError (78)."""
+    """The heartbeat; None if there is none, or it cannot be read. Another schema: UnreadableError (78)."""
     try:
         data = read_private(path, max_bytes=_MAX_BYTES) or b""
     except (OSError, UsageError):

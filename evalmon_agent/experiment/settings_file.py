@@ -21,7 +21,7 @@ SCHEMA = 1
 def load(path: str, *, environ: Mapping[str, str], owner: int | None = None) -> Settings:
     """The settings at `path`, or the defaults if there is no such file. UnreadableError (78) names the key.
 
-    They choose options of jobs that run as us, so a file (or link) of somebody else's, or one that others can write,
+    They choose options of jobs that run as this user, so another user's file (or link), or one that others can write,
     is refused, though EXP may be theirs to write. `owner`: whose experiment we only read, with that user's settings.
     """
     try:

@@ -2,7 +2,7 @@
 
 Thresholds for GPUs are those of Princeton's jobstats: at 0 % for more than 300 s a GPU was not used; a mean of 15 % or
 less is red there, of 25 % or less orange; below 15 % and 10 GB a MIG slice would do. To ask for less is advised
-only to evals that went well: what a failed one would have needed nobody knows.
+only to successful evals: what a failed one would have needed is unknown.
 """
 
 from __future__ import annotations

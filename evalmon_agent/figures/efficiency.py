@@ -29,7 +29,7 @@ class Figures:
 
 
 def from_seff(report: SeffReport, *, time_limit_s: float | None) -> Figures:
-    """What seff prints, its percentages too; the limit, which it does not print, from whoever knows it."""
+    """The figures that seff prints, with its percentages; the limit, which it does not print, is the caller's."""
     limit_s = report.time_limit_s if time_limit_s is None else time_limit_s
     used, requested = report.mem_utilized_bytes or None, report.mem_requested_bytes or None
     return Figures(

@@ -34,7 +34,7 @@ _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.25
 
 _perhaps_ours: set[str] = set()
-"""Where a marker of ours may stand that stands for nothing: making or removing it failed, whether it was done or not.
+"""Paths where a leftover marker of this process may be: creating or removing it failed, perhaps after it was done.
 
 Anywhere else what bears our name is not ours: a client's cache may show our last marker where another's stands now.
 """
@@ -53,7 +53,7 @@ def acquire(path: str, gives_up: Callable[[], bool]) -> bool:
 
     Raises:
         LockUnavailableError: there are no hard links here.
-        FileExistsError: what stands there is no marker.
+        FileExistsError: the file there is not a marker.
         OSError: the file system says so.
     """
     return _wait(lambda: _try(path), gives_up)
@@ -82,7 +82,7 @@ def holder_of(path: str) -> Holder | None:
 def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
     """Remove the marker of a process that certainly ended; False if it is already gone.
 
-    Nobody but us removes it meanwhile: who may do so holds a lock that is named after the process that ended.
+    No other process removes it meanwhile: one that may holds a lock that is named after the ended process.
     (Named as a temporary file, so that it is swept where its holder was killed: then nobody wants it any more.)
     """
     directory, name = os.path.split(path)
@@ -161,7 +161,7 @@ def _publish(path: str, holder: Holder) -> bool:
         if os.lstat(aside).st_nlink > 1:
             return True
         if error.errno in NO_LINKS:
-            # sftp says EPERM also where something stands.
+            # sftp also says EPERM if something is there.
             if not os.path.lexists(path) and not _is_current(aside):
                 raise no_lock(path) from None
         elif error.errno != errno.EEXIST:

@@ -18,7 +18,7 @@ def is_trusted(uid: int) -> bool:
 
 
 def writers(path: str, status: os.stat_result) -> str | None:
-    """Who else can write the file, and the chmod to run; None if nobody can.
+    """Who else can write the file, and the chmod to run; None if nobody else can.
 
     A group of one's own (Debian, Fedora: every user has one, and files are made writable for it) is nobody else.
     """
@@ -98,7 +98,7 @@ def _is_own_group(gid: int, uid: int) -> bool:
 def why_not_writable(path: str, *, makes_directories: bool = False) -> str | None:
     """Why a file cannot be written there, in the system's words; None if it can, seen from here.
 
-    `makes_directories`: whoever writes it makes the directories that are missing.
+    `makes_directories`: the program that writes it creates missing directories.
     """
     if os.access(path, os.W_OK):
         return None  # a device, or a file that is to be replaced

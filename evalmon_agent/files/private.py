@@ -19,7 +19,7 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 # A link, a directory, a socket or a device without a driver, as open(2) refuses them.
 _NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
 
-# A file that was replaced from elsewhere while we opened it: a later try finds the new one, within a second or so.
+# A file that was replaced from another host while it was opened: a later try finds the new one within a second.
 _STALE_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 

@@ -110,7 +110,7 @@ class Slurm:
     def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, JobId] | Failure:
         """{token: job id} of my jobs of the last `since_s` seconds whose sbatch line has the token, ended ones too.
 
-        Empty where accounting cannot tell: there is none, or it is older than the field.
+        Empty without accounting, or if its release does not have the field yet.
         """
         if not self.has("sacct"):
             return {}

@@ -71,8 +71,8 @@ def run(
     Promises: returns within `timeout_s` plus one second; what is left of it is killed by then (a program that
     ignores TERM, a grandchild that keeps the pipe open, one in a session of its own); memory is bounded by
     `max_output_bytes`; never raises for anything that the program does. Bytes that are not UTF-8 are replaced.
-    `dies_with_us`: should we be killed, the kernel kills the program at once, so that it does nothing more that
-    nobody records. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
+    `dies_with_us`: if this process is killed, the kernel kills the program at once, so that it does nothing
+    unrecorded. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
     """
     program = find_program(argv[0], env)
     if program is None:

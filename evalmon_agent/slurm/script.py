@@ -15,7 +15,7 @@ from evalmon_agent.slurm.sbatch_options import by_long_name
 _MAGIC = "#SBATCH"
 _SEPARATORS = frozenset({"hetjob", "packjob"})
 
-# isspace() of C: Unicode's blanks are none to sbatch.
+# isspace() of C: sbatch does not count Unicode's blanks.
 _BLANKS = " \t\n\v\f\r"
 
 
@@ -101,7 +101,7 @@ def _argument(line: str, start: int) -> tuple[str, int]:
     escaped = False
     for at in range(start, len(line)):
         char = line[at]
-        # Before the backslash is looked at: `\\ ` ends an argument all the same.
+        # Before the backslash is looked at: `\\ ` ends an argument anyway.
         if char in _BLANKS and not quote:
             return "".join(taken), at
         if escaped:

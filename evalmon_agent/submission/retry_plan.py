@@ -55,7 +55,7 @@ class Retry:
 def decide(
     ev: Eval, entry: Entry | None, found: EvalResults, request: RetryRequest, *, is_waiting: bool
 ) -> Retry | str:
-    """Run it again, or why not; "" where nobody would ask why. `entry`: its submission that counts."""
+    """Run it again, or why not ("" if no reason need be given). `entry`: its submission that counts."""
     if is_waiting:
         return "it is already waiting to be submitted"
     if not ev.final:

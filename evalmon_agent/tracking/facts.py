@@ -38,7 +38,7 @@ class AccountAnswer:
 class SelfReport:
     """One job's own report: its name, where it wrote, and its attempts. `version` tells its file's contents apart.
 
-    `name` is the eval's, None if nobody gave it one; `job_name` is Slurm's.
+    `name` is the eval's, None if it was not given one; `job_name` is Slurm's.
     """
 
     source: str

@@ -80,8 +80,8 @@ def attempt_for(job: Job, submitted_at: float) -> Attempt:
 def _is_anothers_submit(job: Job, submitted_at: float) -> bool:
     """Whether accounting's row belongs to an earlier or later job with the same id; it has no script to decide by.
 
-    A later Submit is ours if Slurm would run the attempt before it again (or lost its row, with its node), or if a
-    later report of ours has no attempt yet.
+    A later Submit is the same job's if Slurm would run the attempt before it again (or lost its row, with its node),
+    or if a later report of the job has no attempt yet.
     """
     earlier = [a for a in job.attempts if (a.submitted_at or submitted_at) < submitted_at]
     if not earlier:

@@ -52,7 +52,7 @@ def run(
         root: the process whose tree is the job's where there is no cgroup.
         parent_pipe: a pipe whose other end the parent holds, or -1.
         show: makes the status known; called again and again.
-        script: the batch script that runs beside us, if one does.
+        script: the batch script that runs in this job, if there is one.
         witness: looks for evals meanwhile.
     """
     status = SamplerStatus()

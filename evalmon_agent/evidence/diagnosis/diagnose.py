@@ -83,7 +83,7 @@ def _rules() -> Iterator[Rule]:
 
 
 RULES: tuple[Rule, ...] = tuple(_rules())
-"""The first rule that fits decides, wherever in the text its evidence stands.
+"""The first matching rule decides, wherever in the text its evidence is.
 
 A line's pattern fits from its beginning, as the program prints it; an exception's is looked for in `Type: message`.
 Sources of the wordings: PyTorch, vLLM, transformers and huggingface_hub, datasets, openai and anthropic, lm_eval,
@@ -106,7 +106,7 @@ def diagnose(end: AttemptEnd) -> Diagnosis | None:
 
 
 def ends_in_error(output: str) -> bool:
-    """Whether the last words of a job are an error that nobody handled: nothing tells that its program went on."""
+    """Whether a job's output ends in an unhandled error, with no sign that the program went on."""
     lines = lines_of(output)
     raised = [error for error in exceptions(lines) if error.last is not None and error.first is not None]
     if not raised or _IS_HARMLESS.match(lines[max(raised[-1].first or 0, 1) - 1].text):
