@@ -12,7 +12,7 @@ _WORST_FIRST = (ERROR, CANCELLED, STARTED, SUCCESS)
 
 @dataclass(frozen=True, slots=True)
 class AttemptSpan:
-    """When an attempt ran, and what tells its log from others. Times are epoch seconds."""
+    """When an attempt ran, and what distinguishes its log from others. Times are epoch seconds."""
 
     started_at: float
     ended_at: float | None = None
@@ -20,7 +20,7 @@ class AttemptSpan:
     slack_s: float = 5.0
     """How far the clock that gave these times may be off from that of the node."""
     task: str | None = None
-    """The eval's task, where its name tells."""
+    """The eval's task, if its name contains it."""
     output: str = ""
     """The end of what the job printed: inspect prints the path of each log that it has finished."""
 
