@@ -160,6 +160,13 @@ def result_of(
     return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
 
 
+def log_places(ev: Eval, script: str, job_id: JobId) -> list[str]:
+    """From where a job may have seen its logs, as far as its script and its submission tell."""
+    folder = os.path.dirname(ev.script) if ev.script else None
+    roots = [root for root in (folder, ev.output_dir) if root]
+    return [*roots, *(os.path.join(folder or "", place) for place in directories(script, _variables(job_id, folder)))]
+
+
 def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024) -> str:
     """The end of a file of the owner's as text, empty if there is none."""
     tail = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
@@ -171,7 +178,7 @@ def _places(ev: Eval, script: str, job_id: JobId) -> tuple[list[str], list[str]]
     folder = os.path.dirname(ev.script) if ev.script else None
     roots = [root for root in (folder, ev.output_dir) if root]
     variables = _variables(job_id, folder)
-    bases = [*roots, *(os.path.join(folder or "", place) for place in directories(script, variables))]
+    bases = log_places(ev, script, job_id)
     places: dict[str, None] = {}
     nested: dict[str, None] = {}
     for kind in KINDS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import starmap
 from typing import Any
 
 from msgspec import Struct
@@ -19,9 +19,13 @@ STARTED, SUCCESS, CANCELLED, ERROR = STATUSES = ("started", "success", "cancelle
 UNREADABLE = "unreadable"
 """Our word for a log that is there and cannot be read."""
 
+_WORST_FIRST = (ERROR, CANCELLED, STARTED, UNREADABLE, SUCCESS)
+
 SCORES_AT_MOST = 1000
 _NAME_LIMIT = 200
 _ARGUMENTS_LIMIT_BYTES = 8 * 1024
+_ERROR_LIMIT = 2000
+_DIGITS = 19
 _LARGEST = sys.float_info.max
 
 
@@ -29,51 +33,63 @@ class UnreadableLogError(Exception):
     """The file is no log that we read; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class EvalLog:
+class EvalLog(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One log. Sample counts and times that it does not tell are None."""
 
     status: str
-    """One of STATUSES; a log whose eval was killed says `started` for ever."""
-    created: datetime | None
+    """One of STATUSES; a log whose eval was killed says `started` for ever. Or UNREADABLE."""
+    path: str = ""
+    kind: str = ""
+    changed_at: float = 0.0
+    """When its file was last changed, in epoch seconds."""
+    size_bytes: int = 0
+    created: datetime | None = None
     """When the eval began, with its zone."""
-    task: str | None
-    model: str | None
-    subject: str
+    task: str | None = None
+    model: str | None = None
+    subject: str = ""
     """Digest of task, model and the arguments of both: two logs of one subject are two tries at the same thing."""
-    samples_completed: int | None
+    samples_completed: int | None = None
     """Those that ended without an error; while it runs, and after a kill, those that are in the log."""
-    samples_total: int | None
+    samples_total: int | None = None
     """All that were asked for."""
     samples_limited: int | None = None
     """Those that a limit (of messages, tokens, time) stopped."""
     samples_failed: int | None = None
     """Those that ended in an error."""
-    scores: Mapping[str, float | None] = field(default_factory=dict)
+    scores: Mapping[str, float | None] = {}
     """`scorer/metric` to value; None for what is not a number. Empty: not scored."""
     error: str | None = None
     """The message of the error that ended it, at most 2000 characters."""
     eval_id: str | None = None
     """Its own; a copy and a log that was scored again keep it."""
-    run_id: str | None = None
-    """That of the process that ran it, with all the evals that it ran."""
     task_id: str | None = None
     """The same in all attempts at one eval (eval-retry, eval-set)."""
     task_file: str | None = None
-    task_args: Mapping[str, Any] | None = None
     model_args: Mapping[str, Any] | None = None
-    """None if it does not tell them, or they are longer than 8 KiB."""
+    """Numbers and texts; None if it does not tell them, or they are longer than 8 KiB."""
 
 
 class EvalResult(Struct, frozen=True, kw_only=True):
-    """`result` of summary.json. `status` is the log's word; `scores`: {scorer/metric: value}; unknown is null."""
+    """One of `results` of summary.json. `status` is the log's word; `scores`: {scorer/metric: value}; unknown is null.
 
+    `created`: ISO 8601, with offset; `known_by`: the proof that the log is this job's (process, output or place).
+    """
+
+    kind: str = ""
+    task: str | None = None
+    model: str | None = None
+    model_args: dict[str, Any] | None = None
     status: str
     samples_completed: int | None = None
     samples_total: int | None = None
+    samples_limited: int | None = None
+    samples_failed: int | None = None
     scores: dict[str, float | None] = {}
     error: str | None = None
+    created: str | None = None
     log: str | None = None
+    known_by: str | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -83,19 +99,61 @@ class EvalResult(Struct, frozen=True, kw_only=True):
             and self.samples_total is not None
             and self.samples_completed < self.samples_total
         )
-        return self.status == "success" and not unfinished
+        return self.status == SUCCESS and not unfinished
+
+    @property
+    def samples(self) -> str:
+        """`10 of 12, 1 failed, 3 stopped by a limit`."""
+        words = [f"{_count(self.samples_completed)} of {_count(self.samples_total)}"]
+        words += [f"{self.samples_failed} failed"] if self.samples_failed else []
+        words += [f"{self.samples_limited} stopped by a limit"] if self.samples_limited else []
+        return ", ".join(words)
 
 
-def to_result(log: EvalLog, *, path: str) -> EvalResult:
-    """What the log says, with where it lies; what looks like a secret in its error is masked."""
+def to_result(log: EvalLog, *, path: str | None = None, known_by: str | None = None) -> EvalResult:
+    """What the log says, with where it lies."""
     return EvalResult(
+        kind=log.kind,
+        task=log.task,
+        model=log.model,
+        model_args=None if log.model_args is None else dict(log.model_args),
         status=log.status,
         samples_completed=log.samples_completed,
         samples_total=log.samples_total,
+        samples_limited=log.samples_limited,
+        samples_failed=log.samples_failed,
         scores=dict(log.scores),
-        error=None if log.error is None else masked(log.error),
-        log=path,
+        error=log.error,
+        created=None if log.created is None else log.created.isoformat(timespec="seconds"),
+        log=path or log.path,
+        known_by=known_by,
     )
+
+
+def worst(results: Iterable[EvalResult]) -> EvalResult | None:
+    """The one that decides how the eval went; None if there is none."""
+    return min(results, key=lambda result: (result.succeeded, _rank(result.status)), default=None)
+
+
+def _rank(status: str) -> int:
+    return _WORST_FIRST.index(status) if status in _WORST_FIRST else 0
+
+
+def _shown(name: str, value: object) -> tuple[str, Any]:
+    """An argument as it can be kept: numbers as they are, the rest as text, masked if it looks like a secret."""
+    if value is None or isinstance(value, bool | int | float):
+        return encodable(name), value
+    text = encodable(value if isinstance(value, str) else json.dumps(value))
+    return encodable(name), text if masked(f"{name}={text}") == f"{name}={text}" else "***"
+
+
+def encodable(text: str) -> str:
+    """Without the halves of pairs that JSON's escapes may give, and no file can hold."""
+    return text.encode(errors="replace").decode()
+
+
+def _count(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
 
 
 def whole_s(result: EvalResult | None, elapsed_s: float | None) -> float | None:
@@ -112,18 +170,23 @@ def as_mapping(value: object) -> Mapping[str, Any]:
 
 
 def as_arguments(text: object) -> Mapping[str, Any] | None:
-    """The JSON object that the text is, unless it is long."""
+    """The JSON object that the text is, unless it is long, without what looks like a secret."""
     if not isinstance(text, bytes) or len(text) > _ARGUMENTS_LIMIT_BYTES:
         return None
     with suppress(ValueError, RecursionError):
-        value = json.loads(text)
-        return value if isinstance(value, dict) else None
+        value = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else digits)
+        return dict(starmap(_shown, value.items())) if isinstance(value, dict) else None
     return None
+
+
+def as_error(message: object) -> str | None:
+    """The value if it is a text, cut, without what looks like a secret."""
+    return masked(encodable(message[:_ERROR_LIMIT])) or None if isinstance(message, str) else None
 
 
 def as_name(value: object) -> str | None:
     """The value if it is a text, cut at a length that no name has."""
-    return value[:_NAME_LIMIT] if isinstance(value, str) else None
+    return encodable(value[:_NAME_LIMIT]) if isinstance(value, str) else None
 
 
 def as_count(value: object) -> int | None:

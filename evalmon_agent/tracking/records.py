@@ -9,7 +9,8 @@ from msgspec import Struct, field
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.kinds.kind import ObservedProgram
+from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
@@ -17,11 +18,24 @@ from evalmon_agent.words.states import State
 SCHEMA = 1
 
 
+class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
+    """Who looked at the job's processes (`by`: cgroup, or the job's id in their environment), and from when to when.
+
+    `left_out`: so many programs are not recorded; `trouble`: what went wrong.
+    """
+
+    by: str | None = None
+    since: float | None = None
+    until: float | None = None
+    left_out: int = 0
+    trouble: str | None = None
+
+
 class JobReport(Struct, omit_defaults=True, gc=False):
     """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
     `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows; `programs`:
-    what the commands that it reports are called.
+    the eval programs that `witness` saw, which is None where nobody looked all the time.
     """
 
     restart: int
@@ -34,7 +48,8 @@ class JobReport(Struct, omit_defaults=True, gc=False):
     whole_job: bool = True
     host: str | None = None
     notes: list[str] = []
-    programs: list[str] = []
+    programs: list[ObservedProgram] = []
+    witness: Witness | None = None
     sample_interval_s: float | None = None
 
     @property
@@ -53,15 +68,21 @@ class Foreign(Struct, frozen=True, gc=False):
 class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     """What one attempt left behind, read once after its end.
 
-    `expects_log`: its script runs an eval that writes a log of its own; `result` is that log's, None if there is
-    none; `log` is where Slurm put the job's output; `diagnosis`: why it failed, if it did.
+    `logs`: those that may be its own; `printed`: the paths of those that its output names as finished; `configured`:
+    the directories that programs' settings files name; `not_all_read`: why more of its logs may be there;
+    `names_framework`: its script does, which proves nothing; `log` is where Slurm put the job's output, which
+    `ends_in_error` that nobody handled; `diagnosis`: why it failed, if it did.
     """
 
     gpu: GpuFigures | None = None
-    result: EvalResult | None = None
-    expects_log: bool = False
+    logs: list[EvalLog] = []
+    printed: list[str] = []
+    configured: dict[str, str] = {}
+    not_all_read: str | None = None
+    names_framework: bool = False
     log: str | None = None
     diagnosis: Diagnosis | None = None
+    ends_in_error: bool = False
     foreign: list[Foreign] = []
 
 
