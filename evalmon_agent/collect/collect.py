@@ -19,7 +19,7 @@ from evalmon_agent.collect.attempt_files import (
 )
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.collect.own_logs import own_logs
-from evalmon_agent.evidence.diagnosis.diagnose import diagnose
+from evalmon_agent.evidence.diagnosis.diagnose import diagnose, ends_in_error
 from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
@@ -59,7 +59,7 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
     span = span_of(ev, attempt, output=output)
     logs = own_logs(
         reader,
-        attempt.report.programs if attempt.report is not None else (),
+        attempt.report.eval_programs if attempt.report is not None else (),
         output=output,
         places=log_places(ev, script, job.job_id),
         known=attempt.evidence.logs if attempt.evidence is not None else (),
@@ -83,7 +83,11 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
         expects_log=results.missing > 0,
         unopened=unopened_file(outputs, slurm, job.job_id) if was_not_started(attempt) else None,
     )
-    return replace(evidence, diagnosis=diagnose(end) if owed.is_latest else None)
+    return replace(
+        evidence,
+        diagnosis=diagnose(end) if owed.is_latest else None,
+        ends_in_error=ends_in_error(end.output),
+    )
 
 
 def read_gpu_figures(

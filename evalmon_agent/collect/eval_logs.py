@@ -208,9 +208,7 @@ def _of_kind(kind: Kind, log: EvalLog | None) -> EvalLog | None:
 def unreadable(path: str, why: str, *, changed_at: float, size_bytes: int) -> EvalLog:
     """What is known of a log that cannot be read."""
     kind = next((kind.name for kind in KINDS if kind.files.fullmatch(os.path.basename(path))), "")
-    return EvalLog(
-        status=UNREADABLE, path=path, kind=kind, changed_at=changed_at, size_bytes=size_bytes, error=why
-    )
+    return EvalLog(status=UNREADABLE, path=path, kind=kind, changed_at=changed_at, size_bytes=size_bytes, error=why)
 
 
 def _kinds_of_archive(path: str) -> list[Kind]:

@@ -16,7 +16,7 @@ from evalmon_agent.collect.eval_logs import LogReader, NoTimeError, unreadable
 from evalmon_agent.evidence.kinds import BY_NAME, KINDS
 from evalmon_agent.evidence.kinds.kind import Kind, ObservedProgram
 from evalmon_agent.evidence.owners import could_have_written, is_this, writes_elsewhere
-from evalmon_agent.evidence.result import EvalLog
+from evalmon_agent.evidence.result import UNREADABLE, EvalLog
 from evalmon_agent.files.trusted import OwnedFiles, read_at
 
 _LOGS_AT_MOST = 1000
@@ -70,7 +70,7 @@ def own_logs(
 def _read(reader: LogReader, path: str, found: OwnLogs) -> bool:
     """Whether there is one."""
     log = reader.read(path) if path.startswith("/") else None
-    if log is not None:
+    if log is not None and (log.status != UNREADABLE or path not in found.logs):
         found.logs[path] = log
     return log is not None
 

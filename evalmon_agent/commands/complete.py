@@ -26,10 +26,11 @@ from evalmon_agent.monitor.finalize import (
     is_anything_owed,
     is_complete,
     is_ready,
+    tell_changed_verdicts,
     verdict_line,
     write_summary,
 )
-from evalmon_agent.monitor.measure import Measurer, measure
+from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again, measure
 from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
@@ -128,7 +129,7 @@ def _bring_to_the_end(
         sleep(_PAUSE_S)
         observed = observer.observe_once()
         state = observed.state
-    return _end(observer, state)
+    return _end(observer, measurer, state)
 
 
 def _before_the_successor(submitter: Submitter, state: ExperimentState, *, is_active: bool) -> float:
@@ -144,9 +145,9 @@ def _patience_s(environ: Mapping[str, str]) -> float:
     return min(PATIENCE_S, max(left_s, 0.0) / 2)
 
 
-def _end(observer: Observer, state: ExperimentState) -> ExperimentState:
-    if not is_complete(state):
-        state = finalize(observer)
+def _end(observer: Observer, measurer: Measurer, state: ExperimentState) -> ExperimentState:
+    state = look_again(observer, measurer, state, deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
+    state = tell_changed_verdicts(observer, state) if is_complete(state) else finalize(observer)
     summary = write_summary(observer.experiment, state, observer=observer)
     job_id = own_job_id(observer.session.environ)
     if observer.settings.mail_user and job_id is not None:

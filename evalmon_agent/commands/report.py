@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import click
 
@@ -11,7 +12,8 @@ from evalmon_agent.cli.output import print_json
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.monitor.finalize import write_summary
+from evalmon_agent.monitor.finalize import tell_changed_verdicts, write_summary
+from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.summary.markdown import render
@@ -32,8 +34,14 @@ def command(experiment: Experiment, as_json: bool) -> None:
 
 
 def report(session: Session) -> Summary:
-    """Write summary.json and summary.md anew; finish the job of a completion job that is not there."""
+    """Write summary.json and summary.md anew; finish the job of a completion job that is not there.
+
+    What was missing is looked for again; a verdict that changes by that is logged.
+    """
     session.experiment.require_monitored()
     session.experiment.check()
     observer = Observer(session, role="command")
-    return write_summary(session.experiment, look(observer), observer=observer)
+    measurer = Measurer(session=session, retry_delay_s=0.0)
+    state = look_again(observer, measurer, look(observer), deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
+    state = tell_changed_verdicts(observer, state)
+    return write_summary(session.experiment, state, observer=observer)

@@ -18,7 +18,7 @@ from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.commands.submit import require_slurm
 from evalmon_agent.errors import UsageError
-from evalmon_agent.evidence.result import EvalResult, whole_s
+from evalmon_agent.evidence.result import EvalResult, whole_s, worst
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.exposure import refuse_world_writable
@@ -42,8 +42,9 @@ from evalmon_agent.submitting.preview import output_warnings, preview
 from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
 from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
 from evalmon_agent.tracking.owed import unmeasured
-from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
+from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
+from evalmon_agent.tracking.results import settle
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
 
 
@@ -98,7 +99,7 @@ class More:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """One eval to be run again; `result`: what its last attempt's log says."""
+    """One eval to be run again; `result`: what the worst of its last attempt's logs says."""
 
     name: Name
     ev: Eval
@@ -200,17 +201,18 @@ class _Retrier:
         for name in sorted(state.waiting.keys() - state.evals.keys()):
             if self.request.insists(name):
                 self.report.skipped.append({"name": name, "job_id": None, "why": "it waits for room already"})
+        self._collect(state)
+        settled = settle(state)
         for ev in state.evals.values():
             if not self.request.means(ev.name):
                 continue
             counts, entry = counting.get(ev.name, (None, None))
             is_waiting = ev.name in state.waiting
-            left = self._evidence(ev, state)
-            again = decide(ev, entry, left, self.request, is_waiting=is_waiting)
+            again = decide(ev, entry, settled[ev.name], self.request, is_waiting=is_waiting)
             if isinstance(again, str):
                 self._skip(ev, again)
             elif counts is not None and entry is not None:
-                yield _Chosen(counts, ev, entry, self._with_own_log(again), left.result)
+                yield _Chosen(counts, ev, entry, self._with_own_log(again), worst(settled[ev.name].results))
 
     def _with_own_log(self, again: Retry) -> Retry:
         """Since its log was read, somebody else may have put another in its place, which the script would obey."""
@@ -225,15 +227,11 @@ class _Retrier:
             why = f"{again.log} cannot be read ({error.strerror})"
         return replace(again, log=None, reason=f"{again.reason}, from its start: {why}")
 
-    def _evidence(self, ev: Eval, state: ExperimentState) -> Evidence:
-        """What the last attempt left behind, also where its figures are not there yet."""
-        attempt = ev.latest
-        if attempt is not None and attempt.evidence is not None:
-            return attempt.evidence
-        owed = next((u for u in unmeasured(state) if u.ev.name == ev.name and u.job.job_id == ev.job_id), None)
-        if owed is None:
-            return Evidence()
-        return collect(self.session.experiment, owed, self.reader, slurm=self.session.slurm)
+    def _collect(self, state: ExperimentState) -> None:
+        """What the last attempts left behind, also where figures are missing; only this process knows it."""
+        for owed in unmeasured(state):
+            if owed.attempt is owed.ev.latest and owed.attempt.evidence is None and self.request.means(owed.ev.name):
+                owed.attempt.evidence = collect(self.session.experiment, owed, self.reader, slurm=self.session.slurm)
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, remark = self._script(group[0].entry)

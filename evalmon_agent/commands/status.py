@@ -53,7 +53,7 @@ _COLOURS = {
     State.SUSPENDED: "yellow",
     State.REQUEUED: "yellow",
 }
-_VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "active": None}
+_VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "unverified": "yellow", "refused": "red"}
 _ADVICE_CHARS = 400
 _ROWS_AT_MOST = 10_000
 _AROUND_THE_ROWS = 4
@@ -96,10 +96,12 @@ def status(session: Session) -> Summary:
 
 
 def exit_status(summary: Summary) -> int:
-    """3 while evals are active, else 1 if one did not succeed, else 0."""
+    """3 while evals are active, else 1 if one did not succeed, else 4 if one could not be verified, else 0."""
     if summary.verdicts["active"]:
         return 3
-    return int(any(summary.verdicts[verdict] for verdict in ("failed", "suspect")))
+    if any(summary.verdicts[verdict] for verdict in ("failed", "suspect", "refused")):
+        return 1
+    return 4 if summary.verdicts["unverified"] else 0
 
 
 def look(observer: Observer) -> ExperimentState:
@@ -248,7 +250,7 @@ def _row(ev: EvalSummary) -> list[Cell]:
         (printable(ev.name), None),
         (printable(ev.job_id or ""), None),
         (str(ev.state), _COLOURS.get(ev.state, "red")),
-        (ev.verdict, _VERDICT_COLOURS[ev.verdict]),
+        (ev.verdict, _VERDICT_COLOURS.get(ev.verdict)),
         ("" if ev.elapsed_s is None else clock(ev.elapsed_s), None),
         ("" if ev.time_limit_s is None else clock(ev.time_limit_s), None),
         (_gpu(ev), None),

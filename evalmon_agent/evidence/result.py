@@ -142,12 +142,12 @@ def _rank(status: str) -> int:
 def _shown(name: str, value: object) -> tuple[str, Any]:
     """An argument as it can be kept: numbers as they are, the rest as text, masked if it looks like a secret."""
     if value is None or isinstance(value, bool | int | float):
-        return encodable(name), value
-    text = encodable(value if isinstance(value, str) else json.dumps(value))
-    return encodable(name), text if masked(f"{name}={text}") == f"{name}={text}" else "***"
+        return _encodable(name), value
+    text = _encodable(value if isinstance(value, str) else json.dumps(value))
+    return _encodable(name), text if masked(f"{name}={text}") == f"{name}={text}" else "***"
 
 
-def encodable(text: str) -> str:
+def _encodable(text: str) -> str:
     """Without the halves of pairs that JSON's escapes may give, and no file can hold."""
     return text.encode(errors="replace").decode()
 
@@ -181,12 +181,12 @@ def as_arguments(text: object) -> Mapping[str, Any] | None:
 
 def as_error(message: object) -> str | None:
     """The value if it is a text, cut, without what looks like a secret."""
-    return masked(encodable(message[:_ERROR_LIMIT])) or None if isinstance(message, str) else None
+    return masked(_encodable(message[:_ERROR_LIMIT])) or None if isinstance(message, str) else None
 
 
 def as_name(value: object) -> str | None:
     """The value if it is a text, cut at a length that no name has."""
-    return encodable(value[:_NAME_LIMIT]) if isinstance(value, str) else None
+    return _encodable(value[:_NAME_LIMIT]) if isinstance(value, str) else None
 
 
 def as_count(value: object) -> int | None:

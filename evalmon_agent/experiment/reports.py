@@ -147,7 +147,7 @@ def _attempt_report(attempt: _Attempt) -> JobReport:
         whole_job=whole,
         host=attempt.host,
         notes=attempt.notes,
-        programs=attempt.programs[:_PROGRAMS_AT_MOST],
+        eval_programs=attempt.programs[:_PROGRAMS_AT_MOST],
         witness=_witness(attempt),
         sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
     )

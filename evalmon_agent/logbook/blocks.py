@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from evalmon_agent.evidence.diagnosis.causes import meaning
 from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
-from evalmon_agent.evidence.result import EvalResult, in_words
+from evalmon_agent.evidence.result import SUCCESS, EvalResult, in_words
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.durations import clock, human, total
 from evalmon_agent.words.job_id import JobId
@@ -28,7 +28,7 @@ class BlockKind(enum.Enum):
     STATUS_CHECK = "each poll"
     STATE_CHANGE = "each transition of an eval, once, also of what happened while nobody watched"
     COMPUTE_METRICS = "once for each attempt that ran and ended"
-    EVAL_RESULT = "with it, where the eval writes a log of its own: what that log says"
+    EVAL_RESULT = "with it, once for each log of the attempt's own: what it says; else why no result is known"
     DIAGNOSIS = (
         "with it, once for each attempt that failed or is suspect and is not run again: cause, the line that shows it, "
         "advice. An eval that ends before it ran has it with its `STATE_CHANGE`"
@@ -38,6 +38,7 @@ class BlockKind(enum.Enum):
         "`Samples: 6 of 12` where the eval's log tells"
     )
     ALL_COMPLETE = "once, when all evals are over and measured; again after evals were added later"
+    VERDICT_CHANGED = "an eval's verdict changed after `ALL_COMPLETE`: old, new, and why"
     COMPLETION_SUBMITTED = "a completion job was submitted"
     MONITOR_STARTED = "a sidecar began"
     MONITOR_STOPPED = (
@@ -156,23 +157,38 @@ def resource_status(
     return [
         _head(now, BlockKind.RESOURCE_STATUS, name),
         f"GPU Utilization: {utilization_pct:.0f}% | GPU Memory: {used:.1f}/{whole:.1f} GB",
-        *([] if so_far is None or so_far.samples_total is None else [_samples(so_far)]),
+        *([] if so_far is None or so_far.samples_total is None else [f"Samples: {so_far.samples}"]),
     ]
 
 
-def eval_result(now: float, name: str, job_id: JobId, result: EvalResult | None) -> list[str]:
-    """EVAL_RESULT: what the eval's own log says; None: it should have one, and none was found."""
-    if result is None:
-        return note(now, BlockKind.EVAL_RESULT, name, {"Job ID": job_id, "Status": UNKNOWN, "Log": "none was found"})
+def eval_result(now: float, name: str, job_id: JobId, result: EvalResult) -> list[str]:
+    """EVAL_RESULT: what one of the eval's own logs says."""
+    is_unscored = result.status == SUCCESS and not result.scores
     fields = {
         "Job ID": job_id,
+        **({"Task": result.task} if result.task else {}),
+        **({"Model": result.model} if result.model else {}),
         "Status": result.status,
-        "Samples": f"{_number(result.samples_completed)} of {_number(result.samples_total)}",
+        "Samples": result.samples,
         **({"Scores": ", ".join(map(" ".join, in_words(result.scores)))} if result.scores else {}),
+        **({"Scores": "not scored"} if is_unscored else {}),
         **({"Error": result.error} if result.error else {}),
         "Log": result.log or UNKNOWN,
     }
     return note(now, BlockKind.EVAL_RESULT, name, fields)
+
+
+def result_unknown(now: float, name: str, job_id: JobId, why: str | None) -> list[str]:
+    """EVAL_RESULT: an eval began whose log is not known, and why; None: it left none."""
+    reason = {"Reason": why} if why is not None else {}
+    fields = {"Job ID": job_id, "Status": UNKNOWN, "Log": UNKNOWN if why is not None else "none was found", **reason}
+    return note(now, BlockKind.EVAL_RESULT, name, fields)
+
+
+def verdict_changed(now: float, name: str, job_id: JobId, *, previous: str, current: str, why: str) -> list[str]:
+    """VERDICT_CHANGED: the verdict is another one than the log last had."""
+    fields = {"Previous": previous, "Current": current, "Job ID": job_id, "Reason": why}
+    return note(now, BlockKind.VERDICT_CHANGED, name, fields)
 
 
 def diagnosis(now: float, name: str, job_id: JobId, found: Diagnosis) -> list[str]:
@@ -207,14 +223,6 @@ def _head(now: float, kind: BlockKind, subject: str) -> str:
 def _counted(counts: Mapping[State, int], always: tuple[State, ...]) -> str:
     others = [state for state in State if state not in always and counts.get(state)]
     return ", ".join(f"{counts.get(state, 0)} {state}" for state in [*always, *others])
-
-
-def _samples(result: EvalResult) -> str:
-    return f"Samples: {_number(result.samples_completed)} of {_number(result.samples_total)}"
-
-
-def _number(value: int | None) -> str:
-    return UNKNOWN if value is None else str(value)
 
 
 def _percent(value: float | None, *, digits: int) -> str:

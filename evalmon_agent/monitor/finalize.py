@@ -16,6 +16,8 @@ from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.monitor_jobs import COMPLETE, all_final
 from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import ExperimentState, MonitorJob
+from evalmon_agent.tracking.results import settle
+from evalmon_agent.tracking.verdict import reason, verdict
 
 
 def is_ready(state: ExperimentState) -> bool:
@@ -44,7 +46,8 @@ def finalize(observer: Observer) -> ExperimentState:
             return []
         state.completion = MonitorJob(state.completion.job_id if state.completion else None, COMPLETE)
         state.completions += 1
-        return [blocks.all_complete(now, counts(state), total_time_s=total_time_s(state))]
+        complete = blocks.all_complete(now, counts(state), total_time_s=total_time_s(state))
+        return [*_changed_verdicts(state, now, is_first=True), complete]
 
     # The summary of complete evals stands before the log says that it does.
     snapshot = state_file.load(observer.experiment)
@@ -52,6 +55,33 @@ def finalize(observer: Observer) -> ExperimentState:
         snapshot.completion = MonitorJob(None, COMPLETE)
         write_summary(observer.experiment, snapshot, observer=observer)
     return observer.transact(change)
+
+
+def tell_changed_verdicts(observer: Observer, state: ExperimentState) -> ExperimentState:
+    """Log VERDICT_CHANGED for each eval whose verdict is not the one any more that the log told at ALL_COMPLETE."""
+    if not state.completions:
+        return state
+    return observer.transact(_changed_verdicts)
+
+
+def _changed_verdicts(state: ExperimentState, now: float, *, is_first: bool = False) -> list[list[str]]:
+    """The blocks of verdicts that changed since they were told. `is_first`: those of all evals count as told now."""
+    settled = settle(state)
+    told, new = dict[str, str](), []
+    for ev in state.evals.values():
+        outcome = verdict(ev, settled[ev.name])
+        previous = state.told.get(ev.job_id)
+        # A lost state had told them.
+        if outcome == "active" or (previous is None and state.told and not is_first):
+            continue
+        told[ev.job_id] = outcome
+        if previous not in {None, outcome}:
+            why = reason(settled[ev.name])
+            new.append(
+                blocks.verdict_changed(now, ev.name, ev.job_id, previous=str(previous), current=outcome, why=why)
+            )
+    state.told = told
+    return new
 
 
 def write_summary(experiment: Experiment, state: ExperimentState, *, observer: Observer) -> Summary:

@@ -23,9 +23,10 @@ from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_jobs import update_monitor_jobs
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Outage
 from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
 from evalmon_agent.tracking.unsubmitted import update_waiting
-from evalmon_agent.tracking.verdict import agree, end_of_attempt, says
+from evalmon_agent.tracking.verdict import agree, diagnosis_of, end_of_attempt, says, verdict
 from evalmon_agent.words.states import TERMINAL, State
 
 Block = list[str]
@@ -129,7 +130,16 @@ def blocks_of(
     events: Iterable[Event], state: ExperimentState, experiment: Experiment, *, now: float
 ) -> list[list[str]]:
     """The blocks in the order of the events."""
-    return [block for event in events for block in _blocks(event, state.evals[event.name], experiment, now=now)]
+    events = list(events)
+    settled = settle(state) if any(isinstance(event, Measured) for event in events) else {}
+    new: list[Block] = []
+    for event in events:
+        ev = state.evals[event.name]
+        if isinstance(event, Measured):
+            new += _measured(event, ev, settled.get(event.name, NO_RESULTS), now=now)
+        else:
+            new += _blocks(event, ev, experiment, now=now)
+    return new
 
 
 def result_log(ev: Eval, experiment: Experiment) -> str | None:
@@ -139,9 +149,7 @@ def result_log(ev: Eval, experiment: Experiment) -> str | None:
     return experiment.relative(os.path.join(os.path.dirname(ev.script), "logs")) + "/"
 
 
-def _blocks(event: Event, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:
-    if isinstance(event, Measured):
-        return _measured(event, now=now)
+def _blocks(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:
     cause = _without_a_start(event, ev)
     diagnosed = [] if cause is None else [blocks.diagnosis(now, event.name, event.job_id, cause)]
     return [_transition(event, ev, experiment, now=now), *diagnosed]
@@ -199,13 +207,17 @@ def _elapsed_s(attempt: Attempt | None) -> float | None:
     return attempt.report.elapsed_s
 
 
-def _measured(event: Measured, *, now: float) -> list[list[str]]:
+def _measured(event: Measured, ev: Eval, found: EvalResults, *, now: float) -> list[list[str]]:
+    """What is known of an attempt that ended; of one that was followed by another, its figures only."""
     attempt = event.attempt
     state = slurm_says(attempt) or State.COMPLETED
     new = [blocks.compute_metrics(now, event.name, event.job_id, attempt.figures or Figures(), state=state)]
-    evidence = attempt.evidence
-    if evidence is not None and (evidence.expects_log or evidence.result is not None):
-        new.append(blocks.eval_result(now, event.name, event.job_id, evidence.result))
-    if evidence is not None and evidence.diagnosis is not None:
-        new.append(blocks.diagnosis(now, event.name, event.job_id, evidence.diagnosis))
+    if attempt is not ev.latest:
+        return new
+    new += [blocks.eval_result(now, event.name, event.job_id, result) for result in found.results]
+    if found.missing or found.unknown is not None:
+        new.append(blocks.result_unknown(now, event.name, event.job_id, found.unknown))
+    diagnosis = None if verdict(ev, found) in {"ok", "unverified"} else diagnosis_of(ev, found)
+    if diagnosis is not None:
+        new.append(blocks.diagnosis(now, event.name, event.job_id, diagnosis))
     return new

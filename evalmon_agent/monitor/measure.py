@@ -21,6 +21,7 @@ from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.facts import Measurement
 from evalmon_agent.tracking.owed import Unmeasured
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.results import settle
 from evalmon_agent.words.job_id import parse_job_id
 
 Key = tuple[str, str, float | None, int | None]
@@ -28,6 +29,8 @@ _PORTION_S = 5.0
 """How long captured figures are kept before they are recorded."""
 _SILENT_AT_MOST = 2
 """How often seff may hang or be killed in a row before it counts as not there: each time costs its whole time-out."""
+LOOK_AGAIN_AT_MOST_S = 60.0
+"""How long whoever waits for a summary waits for what was missing to be looked for again."""
 ACCOUNTING_PATIENCE_S = 120.0
 """How long accounting may keep us waiting for an attempt's row before the job's own report must do."""
 
@@ -71,6 +74,12 @@ class Measurer:
             if clock() >= until:
                 break
         return measurements
+
+    def again(self, measured: Unmeasured, figures: Figures) -> Measurement:
+        """What an attempt that was measured has left behind, as it is found now."""
+        evidence = collect(self.session.experiment, measured, self._reader, slurm=self.session.slurm)
+        name, job_id, submitted_at, restart = measured.key
+        return Measurement(name, job_id, submitted_at, figures, evidence, restart, is_later=True)
 
     def next_at(self, unmeasured: Iterable[Unmeasured]) -> float | None:
         """When the next step may bring something; None if nothing is owed."""
@@ -128,6 +137,21 @@ class Measurer:
         if self._seff_works is None:
             self._seff_works = self.session.slurm.has("seff")
         return self._seff_works
+
+
+def look_again(observer: Observer, measurer: Measurer, state: ExperimentState, *, deadline: float) -> ExperimentState:
+    """Look once more for what ended attempts left behind, where a result is unknown or missing; until `deadline`."""
+    settled = settle(state)
+    measurements = []
+    for ev in state.evals.values():
+        attempt, found = ev.latest, settled[ev.name]
+        if not ev.final or attempt is None or attempt.figures is None or attempt.evidence is None:
+            continue
+        if (found.missing or found.unknown is not None) and time.monotonic() < deadline:
+            measurement = measurer.again(Unmeasured(ev, ev.jobs[-1], attempt), attempt.figures)
+            if measurement.evidence != attempt.evidence:
+                measurements.append(measurement)
+    return observer.record(measurements=measurements) if measurements else state
 
 
 def _was_silent(owed: Unmeasured, tries: _Tries) -> bool:

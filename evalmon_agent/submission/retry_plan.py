@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from evalmon_agent.evidence.result import UNREADABLE
-from evalmon_agent.tracking.records import Eval, Evidence
+from evalmon_agent.evidence.result import UNREADABLE, worst
+from evalmon_agent.tracking.records import Eval
 from evalmon_agent.tracking.registry import Entry
-from evalmon_agent.tracking.verdict import LogSays, verdict
+from evalmon_agent.tracking.results import EvalResults
+from evalmon_agent.tracking.verdict import Verdict, reason, verdict
 from evalmon_agent.words.job_id import parse_array_spec
 from evalmon_agent.words.states import State
 
@@ -52,23 +53,22 @@ class Retry:
 
 
 def decide(
-    ev: Eval, entry: Entry | None, evidence: Evidence, request: RetryRequest, *, is_waiting: bool
+    ev: Eval, entry: Entry | None, found: EvalResults, request: RetryRequest, *, is_waiting: bool
 ) -> Retry | str:
     """Run it again, or why not; "" where nobody would ask why. `entry`: its submission that counts."""
     if is_waiting:
         return "it waits for room already"
     if not ev.final:
         return f"it is {ev.state} still" if request.insists(ev.name) else ""
-    log = LogSays(evidence.expects_log, evidence.result.succeeded if evidence.result is not None else None)
-    outcome = verdict(ev, log)
+    outcome = verdict(ev, found)
     if outcome == "ok":
         return "it succeeded" if request.insists(ev.name) else ""
     if request.failed_only and outcome != "failed":
         return f"it is {outcome}, not failed"
     why_not = _not_possible(ev, entry, request)
     if not why_not and not request.insists(ev.name):
-        why_not = _not_worth_it(ev, evidence, outcome)
-    return why_not or _again(ev, evidence)
+        why_not = _not_worth_it(ev, found, outcome)
+    return why_not or _again(ev, found)
 
 
 def refuses_unknown(names: Sequence[str], known: Collection[str]) -> str | None:
@@ -97,15 +97,28 @@ def logs_of(chosen: Mapping[int | None, Retry], script: str) -> dict[int | None,
     return {task: again.log for task, again in chosen.items() if again.log is not None}
 
 
-def _again(ev: Eval, evidence: Evidence) -> Retry:
-    result = evidence.result
-    is_log = result is not None and result.status in _RESUMABLE and bool(result.samples_completed)
+def _again(ev: Eval, found: EvalResults) -> Retry:
     return Retry(
-        reason=str(ev.state) if ev.state is not State.COMPLETED else f"its log says {result.status if result else '?'}",
+        reason=_why_not_ok(found) if ev.state is State.COMPLETED else str(ev.state),
         more_time=ev.state is State.TIMEOUT,
         more_memory=ev.state is State.OUT_OF_MEMORY,
-        log=result.log if is_log and result is not None else None,
+        log=_log_to_go_on_from(found),
     )
+
+
+def _why_not_ok(found: EvalResults) -> str:
+    """Why one that COMPLETED is run again."""
+    is_good = all(result.succeeded for result in found.results) and not found.missing and found.unknown is None
+    return "its command or its output ended in an error" if is_good else reason(found)
+
+
+def _log_to_go_on_from(found: EvalResults) -> str | None:
+    """The log of the one eval that ran, if that is its own by proof: of several, the others would not be run again."""
+    if len(found.results) != 1 or found.missing or found.unknown is not None:
+        return None
+    [result] = found.results
+    is_log = result.known_by is not None and result.status in _RESUMABLE and bool(result.samples_completed)
+    return result.log if is_log else None
 
 
 def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
@@ -119,17 +132,19 @@ def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
     return ""
 
 
-def _not_worth_it(ev: Eval, evidence: Evidence, outcome: str) -> str:
-    report = ev.latest.report if ev.latest is not None else None
-    result = evidence.result
-    if outcome == "suspect" and ev.state is not State.COMPLETED:
-        return f"its command ended 0 and its log says success: Slurm's {ev.state} is of a by-stander"
+def _not_worth_it(ev: Eval, found: EvalResults, outcome: Verdict) -> str:
+    """Why running it again may pay a second time for what is there; "" where it does not."""
+    result, why = worst(found.results), ""
     if ev.state in _UNCERTAIN:
-        return f"{_UNCERTAIN[ev.state]}; name it to run it again all the same"
-    ended_badly = report is not None and report.ended and report.exit_code != 0
-    if ev.state is State.COMPLETED and not ended_badly and (result is None or result.status == UNREADABLE):
-        return "it COMPLETED, and its log cannot be found or read; name it to run it again all the same"
-    return ""
+        why = _UNCERTAIN[ev.state]
+    elif outcome == "unverified":
+        why = f"it COMPLETED, and its result is unknown: {found.unknown}"
+    elif outcome == "suspect" and result is not None and not found.missing:
+        if result.succeeded:
+            why = f"its log says success with all samples; it is {ev.state}, and suspect, for something else in the job"
+        elif result.status == UNREADABLE:
+            why = "it COMPLETED, and its log cannot be read"
+    return f"{why}; name it to run it again all the same" if why else ""
 
 
 def _retries(ev: Eval) -> int:

@@ -5,31 +5,23 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping
+from typing import get_args
 
 import msgspec
 
-from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import EvalResult, worst
 from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.monitor_jobs import COMPLETE
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport
+from evalmon_agent.tracking.results import EvalResults, settle
 from evalmon_agent.tracking.timeline import ending, slurm_says
-from evalmon_agent.tracking.verdict import (
-    LogSays,
-    Verdict,
-    end_of_attempt,
-    exit_of,
-    says,
-    verdict,
-    witnesses_agree,
-)
+from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, exit_of, says, verdict, witnesses_agree
 from evalmon_agent.words.states import ACTIVE, State
 
-VERDICTS: tuple[Verdict, ...] = ("ok", "failed", "suspect", "active")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 def build(
@@ -39,8 +31,11 @@ def build(
 
     `progress`: what the logs of running evals say so far, by name.
     """
-    so_far = progress or {}
-    evals = [_eval(ev, so_far.get(ev.name), now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
+    settled = settle(state)
+    for name, so_far in (progress or {}).items():
+        if name in state.evals and state.evals[name].state is State.RUNNING:
+            settled[name] = EvalResults(results=(so_far,))
+    evals = [_eval(ev, settled[ev.name], now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
     advice = [_submit_it(state)]
     evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
     evals += [_unsubmitted(name, advice) for name in state.waiting if name not in state.evals]
@@ -65,19 +60,19 @@ def total_time_s(state: ExperimentState) -> float | None:
     return None if begun is None or ended is None else max(ended - begun, 0.0)
 
 
-def _eval(ev: Eval, so_far: EvalResult | None, *, now: float, lost_after_s: float) -> EvalSummary:
+def _eval(ev: Eval, settled: EvalResults, *, now: float, lost_after_s: float) -> EvalSummary:
     attempts = [_attempt(job, attempt, lost_after_s=lost_after_s) for job in ev.jobs for attempt in job.attempts]
     attempt = ev.latest or Attempt()
     # Of a job that nobody has seen anything of yet, nothing is shown but that it was submitted.
     last = attempts[-1] if ev.latest is not None else _attempt(ev.jobs[-1], attempt, lost_after_s=float("inf"))
     figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
-    log = LogSays(found.expects_log, found.result.succeeded if found.result is not None else None)
+    outcome = verdict(ev, settled)
     return EvalSummary(
         name=ev.name,
         job_id=ev.job_id,
         attempts=attempts,
         state=ev.state,
-        verdict=verdict(ev, log),
+        verdict=outcome,
         exit_code=last.exit_code,
         signal=last.signal,
         submitted=last.submitted or _iso(ev.jobs[-1].registered_at),
@@ -93,9 +88,11 @@ def _eval(ev: Eval, so_far: EvalResult | None, *, now: float, lost_after_s: floa
         memory_efficiency_pct=figures.memory_efficiency_pct,
         metrics_source=figures.source,
         gpu=found.gpu,
-        result=found.result or (so_far if ev.state is State.RUNNING else None),
-        diagnosis=_diagnosis(ev, attempt, log),
-        advice=_advice(ev, attempt, log),
+        result=worst(settled.results),
+        results=list(settled.results),
+        result_unknown=settled.unknown if ev.final else None,
+        diagnosis=diagnosis_of(ev, settled) if outcome in {"failed", "suspect"} else None,
+        advice=_advice(ev, attempt, succeeded=outcome == "ok"),
         witnesses=Witnesses(slurm_says(attempt), says(attempt.report), witnesses_agree(ev)),
         output_dir=ev.output_dir,
         log=found.log,
@@ -136,16 +133,6 @@ def _attempt(job: Job, attempt: Attempt, *, lost_after_s: float) -> AttemptSumma
     )
 
 
-def _diagnosis(ev: Eval, attempt: Attempt, log: LogSays) -> Diagnosis | None:
-    """Why it failed; of one that never ran, only Slurm's word tells."""
-    if verdict(ev, log) not in {"failed", "suspect"}:
-        return None
-    evidence = attempt.evidence
-    if evidence is not None and evidence.diagnosis is not None:
-        return evidence.diagnosis
-    return None if attempt.has_run else diagnose(end_of_attempt(attempt, state=ev.state))
-
-
 def _queue_s(attempt: Attempt) -> float | None:
     """Both stamps are Slurm's."""
     if attempt.started_at is None or attempt.submitted_at is None:
@@ -166,13 +153,13 @@ def _first(*values: float | None) -> float | None:
     return None
 
 
-def _advice(ev: Eval, attempt: Attempt, log: LogSays) -> list[str]:
+def _advice(ev: Eval, attempt: Attempt, *, succeeded: bool) -> list[str]:
     if attempt.figures is None and attempt.evidence is None and ev.state in ACTIVE:
         return _waits_for(ev)  # nothing is known of its use yet
     figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
     use = Use(
         state=ev.state,
-        succeeded=verdict(ev, log) == "ok",
+        succeeded=succeeded,
         figures=figures,
         elapsed_s=_first(figures.elapsed_s, attempt.elapsed_s),
         time_limit_s=_first(figures.time_limit_s, attempt.time_limit_s),

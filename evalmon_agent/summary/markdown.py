@@ -14,7 +14,7 @@ from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes, number
 
-_BAD = frozenset({"failed", "suspect"})
+_BAD = frozenset({"failed", "suspect", "unverified", "refused"})
 _FOREIGN_AT_MOST = 20
 # What Markdown would obey. An underscore inside a word and a bracket that starts no link stay readable in the raw text.
 _MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
@@ -61,15 +61,16 @@ def _gpu_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 
 def _results_section(evals: Sequence[EvalSummary]) -> list[str]:
-    """A row for each eval whose log was found; no section if none was."""
-    rows = [[cell(ev.name), *_result_cells(ev.result)] for ev in evals if ev.result is not None]
-    return ["## Results", _table(["Evaluation", "Its log says", "Samples", "Scores"], rows)] if rows else []
+    """A row for each log that is an eval's own; no section if there is none."""
+    rows = [[cell(ev.name), *_result_cells(result)] for ev in evals for result in ev.results]
+    head = ["Evaluation", "Task", "Model", "Its log says", "Samples", "Scores", "Log"]
+    return ["## Results", _table(head, rows)] if rows else []
 
 
 def _result_cells(result: EvalResult) -> list[str]:
     scores = ", ".join(f"{cell(name)} {value}" for name, value in in_words(result.scores))
-    samples = [number(count) for count in (result.samples_completed, result.samples_total)]
-    return [cell(result.status), " of ".join(samples), scores or "none"]
+    names = [cell(result.task), cell(result.model), cell(result.status)]
+    return [*names, result.samples, scores or "not scored", cell(result.log)]
 
 
 def _attempts_section(evals: Sequence[EvalSummary]) -> list[str]:
@@ -98,7 +99,7 @@ def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 
 def _problems_section(evals: Sequence[EvalSummary]) -> list[str]:
-    """Every eval that failed or is suspect: why, and where its output is."""
+    """Every eval that did not succeed, or of which nobody knows: why, and where its output is."""
     lines = [f"* **{cell(ev.name)}** ({ev.state}): {'; '.join(_problem(ev))}" for ev in evals if ev.verdict in _BAD]
     return ["## To look at", "\n".join(lines)] if lines else []
 
@@ -129,14 +130,15 @@ def _ended(ev: EvalSummary) -> list[str]:
 
 
 def _result(ev: EvalSummary) -> list[str]:
+    unknown = [] if ev.result_unknown is None else [f"result unknown: {cell(ev.result_unknown)}"]
     if ev.result is None:
-        explained = ev.verdict != "suspect" or ev.witnesses.agree is False
-        return [] if explained else ["no eval log was found"]
+        return unknown
     samples = ""
     if ev.result.samples_total is not None:
         samples = f", {number(ev.result.samples_completed)} of {number(ev.result.samples_total)} samples"
     error = f": {cell(printable(ev.result.error, max_chars=200))}" if ev.result.error else ""
-    return [f"the eval's log says {cell(ev.result.status)}{samples}{error}"]
+    which = "the eval's log says" if len(ev.results) < 2 else f"the worst of its {len(ev.results)} logs says"
+    return [f"{which} {cell(ev.result.status)}{samples}{error}", *unknown]
 
 
 def _diagnosis(ev: EvalSummary) -> list[str]:

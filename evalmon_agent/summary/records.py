@@ -38,7 +38,7 @@ class Witnesses(Struct, frozen=True):
 
 
 class EvalSummary(Struct, frozen=True, kw_only=True):
-    """One eval. `job_id` is null until it is submitted for the first time."""
+    """One eval. `job_id` is null until it is submitted for the first time; `result` is the worst of `results`."""
 
     name: str
     job_id: JobId | None
@@ -61,6 +61,8 @@ class EvalSummary(Struct, frozen=True, kw_only=True):
     metrics_source: str | None = None
     gpu: GpuFigures | None = None
     result: EvalResult | None = None
+    results: list[EvalResult] = []
+    result_unknown: str | None = None
     diagnosis: Diagnosis | None = None
     advice: list[str] = []
     witnesses: Witnesses = Witnesses(None, None, None)

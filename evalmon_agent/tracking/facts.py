@@ -55,7 +55,8 @@ class SelfReport:
 class Measurement:
     """The figures of one attempt and what it left behind, captured after it ended.
 
-    `restart`: of an attempt that only its report knows, as in its record.
+    `restart`: of an attempt that only its report knows, as in its record; `is_later`: of one that was measured before,
+    what it left was looked for again.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Measurement:
     figures: Figures
     evidence: Evidence | None = None
     restart: int | None = None
+    is_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,7 +242,9 @@ class Tracker:
         job = next((job for job in ev.jobs if job.job_id == fact.job_id), None)
         for attempt in job.attempts if job is not None else ():
             is_it = (attempt.submitted_at, attempt.restart) == (fact.submitted_at, fact.restart)
-            if is_it and attempt.figures is None:
+            if is_it and fact.is_later and fact.evidence is not None:
+                attempt.evidence = fact.evidence.with_what_is_gone(attempt.evidence)
+            elif is_it and attempt.figures is None and not fact.is_later:
                 attempt.figures, attempt.evidence = fact.figures, fact.evidence
                 if not _was_measured(self.state, fact.name, fact.job_id):
                     yield Measured(fact.name, fact.job_id, attempt)

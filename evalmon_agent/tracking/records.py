@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
@@ -34,8 +35,8 @@ class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
 class JobReport(Struct, omit_defaults=True, gc=False):
     """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
-    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows; `programs`:
-    the eval programs that `witness` saw, which is None where nobody looked all the time.
+    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows;
+    `eval_programs`: those that `witness` saw, which is None where nobody looked all the time.
     """
 
     restart: int
@@ -48,7 +49,7 @@ class JobReport(Struct, omit_defaults=True, gc=False):
     whole_job: bool = True
     host: str | None = None
     notes: list[str] = []
-    programs: list[ObservedProgram] = []
+    eval_programs: list[ObservedProgram] = []
     witness: Witness | None = None
     sample_interval_s: float | None = None
 
@@ -84,6 +85,24 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     diagnosis: Diagnosis | None = None
     ends_in_error: bool = False
     foreign: list[Foreign] = []
+
+    def with_what_is_gone(self, before: Evidence | None) -> Evidence:
+        """With what an earlier look found and this one did not: a result stays when its file is gone."""
+        if before is None:
+            return self
+        is_output_gone = self.log is None
+        logs = {log.path: log for log in before.logs} | {log.path: log for log in self.logs}
+        return replace(
+            self,
+            gpu=self.gpu or before.gpu,
+            logs=list(logs.values()),
+            printed=before.printed if is_output_gone else self.printed,
+            configured=before.configured | self.configured,
+            names_framework=self.names_framework or before.names_framework,
+            log=before.log if is_output_gone else self.log,
+            diagnosis=before.diagnosis if is_output_gone else self.diagnosis,
+            ends_in_error=before.ends_in_error if is_output_gone else self.ends_in_error,
+        )
 
 
 class Attempt(Struct, omit_defaults=True, gc=False):
@@ -235,6 +254,7 @@ class ExperimentState(Struct, omit_defaults=False):
     """state.json. `generation` counts the saves.
 
     `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
+    `told`: the verdicts that the log last told, by job id (first with ALL_COMPLETE);
     `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told; `on_their_way`: how many
     submissions have no answer of Slurm's on record yet.
     """
@@ -250,6 +270,7 @@ class ExperimentState(Struct, omit_defaults=False):
     reported: dict[str, str] = field(default_factory=dict)
     recovered: Recovered | None = None
     completions: int = 0
+    told: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, Waiting] = field(default_factory=dict)
     waiting_for: str | None = None
     on_their_way: int = 0

@@ -51,16 +51,16 @@ def _settled(evals: Collection[Eval], fresh: Mapping[int, Evidence] | None = Non
             for log in evidence.logs:
                 logs[log.path] = max(log, logs.get(log.path, log), key=_changed_at)
     found = results(jobs, list(logs.values()))
-    is_fresh = fresh is not None
-    return {
-        ev.name: NO_RESULTS if ev.latest is None else _results_of(ev.latest, found[id(ev.latest)], logs, is_fresh=is_fresh)
-        for ev in evals
-    }
+    settled = dict.fromkeys((ev.name for ev in evals), NO_RESULTS)
+    for ev in evals:
+        if ev.latest is not None:
+            settled[ev.name] = _results_of(ev.latest, found[id(ev.latest)], logs, is_fresh=fresh is not None)
+    return settled
 
 
 def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], *, is_fresh: bool) -> EvalResults:
     if attempt.evidence is None and not is_fresh:
-        has_run_one = attempt.report is not None and bool(attempt.report.programs)
+        has_run_one = attempt.report is not None and bool(attempt.report.eval_programs)
         return EvalResults(unknown=NOT_LOOKED_FOR if has_run_one else None)
     return EvalResults(
         results=[to_result(logs[path], known_by=proof) for path, proof in own.logs.items()],
@@ -78,7 +78,7 @@ def _observed(attempt: Attempt, evidence: Evidence) -> ObservedJob:
         ended_at=_first(report.ended_at, attempt.ended_at),
         programs=[
             BY_NAME[program.kind].configured(program, evidence.configured) if program.kind in BY_NAME else program
-            for program in report.programs
+            for program in report.eval_programs
         ],
         printed=evidence.printed,
         is_watched=witness is not None and witness.by == "cgroup",

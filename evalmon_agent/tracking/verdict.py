@@ -1,42 +1,54 @@
-"""Says whether an eval succeeded: compares what Slurm, the job itself and its log say. Pure."""
+"""Says whether an eval succeeded: compares what Slurm, the job itself and its results say. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from evalmon_agent.evidence.diagnosis.records import AttemptEnd, UnopenedFile
-from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.tracking.records import Attempt, Eval, JobReport
+from evalmon_agent.evidence.diagnosis.diagnose import diagnose
+from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis, UnopenedFile
+from evalmon_agent.evidence.result import EvalResult, worst
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, JobReport
+from evalmon_agent.tracking.results import EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
 from evalmon_agent.words.states import TERMINAL, State
 
-Verdict = Literal["ok", "failed", "suspect", "active"]
+Verdict = Literal["ok", "failed", "suspect", "unverified", "active", "refused", "dropped"]
+
+_MAY_HAVE_RUN_ON = frozenset({State.FAILED, State.OUT_OF_MEMORY})
 
 
-@dataclass(frozen=True, slots=True)
-class LogSays:
-    """What the eval's own log says, where it was looked for.
-
-    `expected`: the job ran an eval that writes one; `success`: it says success with all samples; None: none found.
-    """
-
-    expected: bool
-    success: bool | None
-
-
-def verdict(ev: Eval, log: LogSays | None) -> Verdict:
-    """`ok`, `failed`, `suspect` (the witnesses disagree) or `active`, as the contract defines them."""
+def verdict(ev: Eval, found: EvalResults) -> Verdict:
+    """The contract's word on an eval with these results: the first row of its table that fits."""
     if not ev.final:
         return "active"
-    report = ev.latest.report if ev.latest is not None else None
-    ended_zero = report is not None and report.exit_code == 0
-    if ev.state is State.COMPLETED:
-        command_failed = report is not None and (report.signal is not None or bool(report.exit_code))
-        log_disagrees = log is not None and (log.success is False or (log.expected and log.success is None))
-        return "suspect" if command_failed or log_disagrees else "ok"
-    says_success = log is not None and log.success is True
-    return "suspect" if ended_zero and says_success else "failed"
+    all_succeeded = all(result.succeeded for result in found.results) and not found.missing
+    if ev.state is not State.COMPLETED:
+        is_whole = ev.state in _MAY_HAVE_RUN_ON and bool(found.results) and all_succeeded and found.unknown is None
+        return "suspect" if is_whole else "failed"
+    attempt = ev.latest or Attempt()
+    command_failed = attempt.report is not None and (attempt.report.signal is not None or attempt.report.exit_code)
+    ends_in_error = attempt.evidence is not None and attempt.evidence.ends_in_error
+    if command_failed or ends_in_error or not all_succeeded:
+        return "suspect"
+    return "ok" if found.unknown is None else "unverified"
+
+
+def reason(found: EvalResults) -> str:
+    """What its results are, in a few words."""
+    result = worst(found.results)
+    if result is not None and not result.succeeded:
+        return f"its log says {result.status}, {result.samples} samples"
+    if found.missing:
+        return "a program began an eval and left no log"
+    if found.unknown is not None:
+        return f"its result is unknown: {found.unknown}"
+    return f"its log says {result.status}, {result.samples} samples" if result is not None else "no eval began"
+
+
+def verdicts(state: ExperimentState) -> dict[str, Verdict]:
+    """The verdict of each eval, by its name."""
+    settled = settle(state)
+    return {ev.name: verdict(ev, settled.get(ev.name, EvalResults())) for ev in state.evals.values()}
 
 
 def witnesses_agree(ev: Eval) -> bool | None:
@@ -97,6 +109,17 @@ def end_of_attempt(
         expects_log=expects_log,
         unopened=unopened,
     )
+
+
+def diagnosis_of(ev: Eval, found: EvalResults) -> Diagnosis | None:
+    """Why its latest attempt failed: by its output, if that was read; else by Slurm's word and its results."""
+    attempt = ev.latest or Attempt()
+    if attempt.evidence is not None and attempt.evidence.diagnosis is not None:
+        return attempt.evidence.diagnosis
+    if attempt.has_run and ev.state is not State.COMPLETED:
+        return None
+    result, is_missing = worst(found.results), found.missing > 0
+    return diagnose(end_of_attempt(attempt, state=ev.state, result=result, expects_log=is_missing))
 
 
 def was_not_started(attempt: Attempt) -> bool:

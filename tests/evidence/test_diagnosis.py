@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
-from evalmon_agent.evidence.diagnosis.diagnose import RULES, diagnose
+from evalmon_agent.evidence.diagnosis.diagnose import RULES, diagnose, ends_in_error
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, AttemptEnd, Diagnosis, UnopenedFile
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.words.states import State
@@ -77,12 +77,54 @@ def test_a_harmless_text_explains_no_failure(name: str) -> None:
     assert diagnosis.cause == UNKNOWN, diagnosis
 
 
+SUCCESS = EvalResult(status="success", samples_completed=1, samples_total=1)
+
+
 @pytest.mark.parametrize("name", ALL)
-def test_an_eval_that_went_well_is_not_diagnosed_whatever_it_printed(name: str) -> None:
-    output = end_of_attempt(name).output
+def test_an_eval_that_went_well_is_not_diagnosed_whatever_it_printed_before_its_end(name: str) -> None:
+    output = end_of_attempt(name).output + "".join(f"\nstep {number}" for number in range(4))
+    assert not ends_in_error(output)
     assert diagnose(AttemptEnd(state=State.COMPLETED, exit_code=0, output=output)) is None
-    success = EvalResult(status="success", samples_completed=1, samples_total=1)
-    assert diagnose(AttemptEnd(state=State.COMPLETED, output=output, result=success, expects_log=True)) is None
+    assert diagnose(AttemptEnd(state=State.COMPLETED, output=output, result=SUCCESS)) is None
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_no_harmless_text_ends_in_an_error(name: str) -> None:
+    assert not ends_in_error(end_of_attempt(name).output)
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/exp/ev.py", line 1, in <module>
+    raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB
+"""
+
+
+@pytest.mark.parametrize("result", [None, SUCCESS])
+@pytest.mark.parametrize("rest", ["", "\n\n", "rc 1\nThu Nov 26\n"])
+def test_an_error_that_nobody_handled_at_the_end_is_diagnosed_though_the_job_completed(
+    rest: str, result: EvalResult | None
+) -> None:
+    output = f"loading\n{TRACEBACK}{rest}"
+    assert ends_in_error(output)
+    diagnosis = diagnose(AttemptEnd(state=State.COMPLETED, exit_code=0, output=output, result=result))
+    assert diagnosis is not None
+    assert diagnosis.cause == "cuda-out-of-memory"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"Exception ignored in: <function Engine.__del__ at 0x7f>\n{TRACEBACK}",
+        f"ERROR:asyncio:Task exception was never retrieved\n{TRACEBACK}",
+        f"--- Logging error ---\n{TRACEBACK}",
+        f"{TRACEBACK}falling back to the CPU\n",
+        f"{TRACEBACK}accuracy: 0.5\n",
+        "RuntimeError: in prose\n",
+    ],
+)
+def test_an_error_after_which_the_program_went_on_is_no_end(output: str) -> None:
+    assert not ends_in_error(output)
 
 
 def test_there_are_enough_of_both() -> None:
@@ -102,7 +144,7 @@ def test_the_evidence_is_a_line_of_the_output_or_says_what_is_known(name: str) -
     case, diagnosis = end_of_attempt(name), found(name)
     assert diagnosis.evidence is not None
     begin = re.sub(r"sk-proj-\S*| \(\w+\.py:\d+ in \w+\)$", "", diagnosis.evidence)[:40].strip()
-    said = re.match(r"Slurm says|ended by signal|exit status|its log says|no log of", diagnosis.evidence)
+    said = re.match(r"Slurm says|ended by signal|exit status|its log says|a program began", diagnosis.evidence)
     in_error = case.result is not None and case.result.error and diagnosis.evidence in case.result.error
     assert said or in_error or begin in case.output
 

@@ -46,13 +46,18 @@ def known(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog
 
 def test_a_success_has_its_counts_and_scores() -> None:
     log = known(SUCCESS, sample_count=10)
-    assert to_result(log, path="logs/a.eval") == EvalResult(
+    assert to_result(log, path="logs/a.eval", kind="inspect", known_by="process") == EvalResult(
+        kind="inspect",
+        task="capitals",
+        model="hf/local",
         status="success",
         samples_completed=9,
         samples_total=10,
         scores={"match/accuracy": 0.9, "match/stderr": 0.0},
         error=None,
+        created="2026-11-23T14:41:54+00:00",
         log="logs/a.eval",
+        known_by="process",
     )
     assert (log.created, log.task, log.model) == (
         datetime(2026, 11, 23, 14, 41, 54, tzinfo=UTC),

@@ -184,19 +184,36 @@ def test_a_block_of_our_own_has_the_same_shape() -> None:
 def test_eval_result() -> None:
     result = EvalResult(
         status="success",
+        task="capitals",
+        model="hf/m",
         samples_completed=9,
         samples_total=10,
-        scores={"match/accuracy": 0.5},
+        samples_failed=1,
+        scores={"match/accuracy": 0.5, "match/stderr": None},
         log="logs/a.eval",
     )
-    expected = ["Job ID: 7", "Status: success", "Samples: 9 of 10", "Scores: match/accuracy 0.5", "Log: logs/a.eval"]
+    expected = ["Job ID: 7", "Task: capitals", "Model: hf/m", "Status: success", "Samples: 9 of 10, 1 failed"]
+    expected += ["Scores: match/accuracy 0.5, match/stderr nan", "Log: logs/a.eval"]
     assert expected == blocks.eval_result(NOW, EVAL, "7", result)[1:]
 
 
 def test_eval_result_of_a_log_that_says_little_or_is_missing() -> None:
     said = blocks.eval_result(NOW, EVAL, "7", EvalResult(status="error", error="boom\n[x] ALERT: y"))
     assert ["Samples: unknown of unknown", "Error: boom\\n[x] ALERT: y", "Log: unknown"] == said[3:]
-    assert ["Job ID: 7", "Status: unknown", "Log: none was found"] == blocks.eval_result(NOW, EVAL, "7", None)[1:]
+    assert "Scores: not scored" in blocks.eval_result(NOW, EVAL, "7", EvalResult(status="success"))
+
+
+def test_eval_result_where_no_result_is_known() -> None:
+    left_none = ["Job ID: 7", "Status: unknown", "Log: none was found"]
+    assert left_none == blocks.result_unknown(NOW, EVAL, "7", None)[1:]
+    why = ["Job ID: 7", "Status: unknown", "Log: unknown", "Reason: its log is at a URL"]
+    assert why == blocks.result_unknown(NOW, EVAL, "7", "its log is at a URL")[1:]
+
+
+def test_verdict_changed() -> None:
+    block = blocks.verdict_changed(NOW, EVAL, "7", previous="unverified", current="ok", why="a log\nwas found")
+    expected = ["Previous: unverified", "Current: ok", "Job ID: 7", "Reason: a log\\nwas found"]
+    assert [f"{HEAD} VERDICT_CHANGED: {EVAL}", *expected] == block
 
 
 def test_blocks_are_joined_by_one_blank_line_and_none_stands_inside_one() -> None:

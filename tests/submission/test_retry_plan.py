@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
 from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Job, JobReport
+from evalmon_agent.tracking.records import Attempt, Eval, Job, JobReport
 from evalmon_agent.tracking.registry import Adopted, Intent, Submission, entries
+from evalmon_agent.tracking.results import EvalResults
 from evalmon_agent.words.job_id import parse_array_spec
 from evalmon_agent.words.states import State
 
 NAME = "r1/t/epoch0"
 SCRIPT = "/exp/r1/eval/t_epoch0.slurm"
 [ENTRY] = entries([Intent(Submission(NAME, SCRIPT, token="t1"), 1.0, "login1", 1)])
-SUCCESS = EvalResult(status="success", samples_completed=4, samples_total=4, log="/l.eval")
-ERROR = EvalResult(status="error", samples_completed=2, samples_total=4, log="/l.eval")
+SUCCESS = EvalResult(status="success", samples_completed=4, samples_total=4, log="/l.eval", known_by="place")
+ERROR = EvalResult(status="error", samples_completed=2, samples_total=4, log="/l.eval", known_by="output")
 
 
 def ended(state: State, *, exit_code: int | None = None, jobs: int = 1) -> Eval:
@@ -32,10 +34,10 @@ def ended(state: State, *, exit_code: int | None = None, jobs: int = 1) -> Eval:
     return Eval(NAME, str(jobs), state, final=True, jobs=submissions)
 
 
-def decided(ev: Eval, result: EvalResult | None = None, *, expects_log: bool = False, **asked: Any) -> Retry | str:
-    evidence = Evidence(result=result, expects_log=expects_log)
+def decided(ev: Eval, *results: EvalResult, missing: int = 0, unknown: str | None = None, **asked: Any) -> Retry | str:
+    found = EvalResults(results, missing, unknown)
     entry, waits = asked.pop("entry", ENTRY), asked.pop("waits", False)
-    return decide(ev, entry, evidence, RetryRequest(**asked), is_waiting=waits)
+    return decide(ev, entry, found, RetryRequest(**asked), is_waiting=waits)
 
 
 @pytest.mark.parametrize(
@@ -51,25 +53,52 @@ def test_what_lacked_time_or_memory_gets_more_of_it() -> None:
     assert Retry("OUT_OF_MEMORY", more_memory=True) == decided(ended(State.OUT_OF_MEMORY, exit_code=137))
 
 
-def test_a_by_standers_death_is_not_paid_for_twice_unless_the_eval_is_named() -> None:
-    harmed = ended(State.OUT_OF_MEMORY, exit_code=0)
-    why = decided(harmed, SUCCESS, expects_log=True)
-    assert why == "its command ended 0 and its log says success: Slurm's OUT_OF_MEMORY is of a by-stander"
+@pytest.mark.parametrize(
+    ("state", "exit_code"),
+    [(State.OUT_OF_MEMORY, 0), (State.FAILED, 1), (State.FAILED, None), (State.COMPLETED, 143)],
+)
+def test_results_that_are_all_there_are_not_paid_for_twice_unless_the_eval_is_named(
+    state: State, exit_code: int | None
+) -> None:
+    harmed = ended(state, exit_code=exit_code)
+    why = decided(harmed, SUCCESS, SUCCESS)
+    assert f"its log says success with all samples; it is {state}, and suspect" in str(why)
+    assert "name it to run it again" in str(why)
     assert isinstance(decided(harmed, SUCCESS, names=[NAME]), Retry)
-    assert isinstance(decided(harmed, ERROR), Retry)
+    assert isinstance(decided(harmed, SUCCESS, ERROR), Retry)
+    assert isinstance(decided(harmed, SUCCESS, missing=1), Retry)
 
 
 def test_completed_with_an_error_in_its_log_is_run_again_and_can_go_on_from_it() -> None:
     lied = ended(State.COMPLETED, exit_code=0)
-    assert Retry("its log says error", log="/l.eval") == decided(lied, ERROR, expects_log=True)
+    assert Retry("its log says error, 2 of 4 samples", log="/l.eval") == decided(lied, ERROR)
     assert "it is suspect, not failed" == decided(lied, ERROR, failed_only=True)
 
 
-@pytest.mark.parametrize("result", [None, EvalResult(status=UNREADABLE)])
-def test_completed_without_a_log_may_have_succeeded_so_it_is_only_run_again_if_named(result: EvalResult | None) -> None:
+def test_one_that_completed_and_may_have_succeeded_is_only_run_again_if_named() -> None:
     quiet = ended(State.COMPLETED, exit_code=0)
-    assert "cannot be found or read; name it" in str(decided(quiet, result, expects_log=True))
-    assert isinstance(decided(quiet, result, expects_log=True, names=[NAME]), Retry)
+    why = "it COMPLETED, and its result is unknown: its log is at a URL; name it to run it again all the same"
+    assert why == decided(quiet, unknown="its log is at a URL")
+    assert Retry("its result is unknown: its log is at a URL") == decided(
+        quiet, unknown="its log is at a URL", names=[NAME]
+    )
+    damaged = EvalResult(status=UNREADABLE)
+    assert "its log cannot be read; name it" in str(decided(quiet, damaged))
+    assert isinstance(decided(quiet, damaged, names=[NAME]), Retry)
+
+
+def test_a_program_that_left_no_log_is_run_again() -> None:
+    left_none = Retry("a program began an eval and left no log")
+    assert left_none == decided(ended(State.COMPLETED, exit_code=0), missing=1)
+
+
+def test_it_goes_on_only_from_the_one_log_that_is_its_own_by_proof() -> None:
+    failed = ended(State.FAILED, exit_code=1)
+    assert Retry("FAILED", log="/l.eval") == decided(failed, ERROR)
+    guessed = msgspec.structs.replace(ERROR, known_by=None)
+    assert Retry("FAILED") == decided(failed, guessed)
+    assert Retry("FAILED") == decided(failed, ERROR, ERROR)
+    assert Retry("FAILED") == decided(failed, ERROR, missing=1)
 
 
 def test_what_succeeded_or_goes_on_is_never_run_again() -> None:

@@ -48,7 +48,19 @@ GPU = GpuFigures(
     sm_activity_mean_pct=61.25,
 )
 RESULT = EvalResult(
-    status="success", samples_completed=10, samples_total=10, scores={"match/accuracy": 0.5}, log="/exp/logs/a.eval"
+    kind="inspect",
+    task="capitalization",
+    model="hf/local",
+    model_args={"model_path": "/models/m"},
+    status="success",
+    samples_completed=10,
+    samples_total=10,
+    samples_limited=0,
+    samples_failed=0,
+    scores={"match/accuracy": 0.5},
+    created="2026-09-21T14:25:11+00:00",
+    log="/exp/logs/a.eval",
+    known_by="process",
 )
 FIGURES = Figures(292.0, 1800.0, 16.22, 12.5, 32 * 1024**3, 64 * 1024**3, 50.0, "seff")
 

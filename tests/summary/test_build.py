@@ -24,15 +24,21 @@ GOLDEN = Path(__file__).parent / "golden" / "summary.json"
 
 # Section 8 of the contract, as it stands there.
 SHAPE = """
-schema experiment generated_at complete total_time_s counts{STATE: n} verdicts{ok,failed,suspect,active: n} evals[]; per eval
+schema experiment generated_at complete total_time_s counts{STATE: n} verdicts{ok,failed,suspect,unverified,active,refused,dropped: n} evals[]; per eval
 name job_id attempts[] state verdict exit_code signal submitted started ended queue_s elapsed_s
 time_limit_s time_efficiency_pct cpu_efficiency_pct memory_used_bytes memory_requested_bytes
 memory_efficiency_pct metrics_source(seff|sacct|self|null)
 gpu{count samples utilization_mean_pct utilization_p95_pct utilization_max_pct idle_fraction
 memory_peak_bytes memory_total_bytes power_mean_w energy_j}|null
-result{status samples_completed samples_total scores{scorer/metric: value} error log}|null
+result|null results[] result_unknown
 diagnosis{cause evidence advice}|null advice[] witnesses{slurm, self, agree} output_dir log
 """  # noqa: E501 - as it stands there
+
+
+RESULT_SHAPE = """
+kind task model model_args status samples_completed samples_total samples_limited
+samples_failed scores error created log known_by
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -60,13 +66,15 @@ def test_the_shape_is_that_of_the_contract_key_by_key() -> None:
     whole, per_eval = SHAPE.split("; per eval")
     shown = plain(summary_of(finished()))
     assert keys(whole)[""] == list(shown)
-    assert ["ok", "failed", "suspect", "active"] == list(shown["verdicts"])  # type: ignore[call-overload]
+    verdicts = ["ok", "failed", "suspect", "unverified", "active", "refused", "dropped"]
+    assert verdicts == list(shown["verdicts"])  # type: ignore[call-overload]
     [ev] = shown["evals"]  # type: ignore[misc]
     expected = keys(per_eval)
     assert [*expected[""], "foreign"] == list(ev)
     assert expected["gpu"] == list(ev["gpu"])[: len(expected["gpu"])]
     assert expected["witnesses"] == list(ev["witnesses"])
-    assert ["status", "samples_completed", "samples_total", "scores", "error", "log"] == list(ev["result"])
+    assert RESULT_SHAPE.split() == list(ev["result"])
+    assert [ev["result"]] == ev["results"]
     assert expected["diagnosis"] == list(Diagnosis.__struct_fields__)
 
 
@@ -85,6 +93,7 @@ def test_of_an_eval_that_nobody_saw_everything_is_null() -> None:
         "verdict": "active",
         "submitted": "2026-09-21T16:13:20+02:00",
         "advice": [],
+        "results": [],
         "witnesses": {"slurm": None, "self": None, "agree": None},
         "foreign": [],
         "output_dir": "/exp/out",
@@ -94,15 +103,16 @@ def test_of_an_eval_that_nobody_saw_everything_is_null() -> None:
 
 def test_an_empty_experiment_has_a_summary_too() -> None:
     shown = summary_of(Told())
-    assert ({}, {"ok": 0, "failed": 0, "suspect": 0, "active": 0}, []) == (shown.counts, shown.verdicts, shown.evals)
+    assert ({}, {0}, []) == (shown.counts, set(shown.verdicts.values()), shown.evals)
     assert (False, None) == (shown.complete, shown.total_time_s)
 
 
 def test_counts_and_verdicts_are_those_of_the_evals() -> None:
     shown = summary_of(mixed())
     assert {"RUNNING": 1, "COMPLETED": 3, "FAILED": 1, "TIMEOUT": 1, "OUT_OF_MEMORY": 1} == shown.counts
-    assert {"ok": 2, "failed": 2, "suspect": 2, "active": 1} == shown.verdicts
-    assert ["ok", "failed", "suspect", "suspect", "failed", "active", "ok"] == [ev.verdict for ev in shown.evals]
+    verdicts = {verdict: count for verdict, count in shown.verdicts.items() if count}
+    assert {"ok": 2, "failed": 2, "suspect": 1, "unverified": 1, "active": 1} == verdicts
+    assert ["ok", "failed", "suspect", "unverified", "failed", "active", "ok"] == [ev.verdict for ev in shown.evals]
 
 
 def test_times_have_the_offset_that_they_had() -> None:

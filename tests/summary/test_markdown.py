@@ -141,11 +141,23 @@ def test_what_shows_the_cause_is_not_said_twice(known: dict[str, object], found:
 
 def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> None:
     started = EvalResult(status="started", samples_completed=3)
-    many = EvalResult(status="success", samples_completed=2, samples_total=2, scores={"a|b/acc": 2 / 3, "a/stderr": 0})
+    many = EvalResult(
+        status="success",
+        task="capitals",
+        model="hf/m",
+        samples_completed=2,
+        samples_total=3,
+        samples_failed=1,
+        samples_limited=2,
+        scores={"a|b/acc": 2 / 3, "a/stderr": 0, "c": None},
+        log="/l",
+    )
     name = "r8_lr1e-5/capitalization/epoch0"
-    assert f"| {name} | started | 3 of unknown | none |" in render(changed(result=started))
-    assert f"| {name} | success | 2 of 2 | a\\|b/acc 0.666667, a/stderr 0 |" in render(changed(result=many))
-    assert "## Results" not in render(changed(result=None))
+    table = render(changed(result=started, results=[started, many]))
+    assert f"| {name} | unknown | unknown | started | 3 of unknown | not scored | unknown |" in table
+    scores = "a\\|b/acc 0.666667, a/stderr 0, c nan"
+    assert f"| {name} | capitals | hf/m | success | 2 of 3, 1 failed, 2 stopped by a limit | {scores} | /l |" in table
+    assert "## Results" not in render(changed(result=None, results=[]))
 
 
 def test_earlier_attempts_are_told_with_how_they_ended() -> None:
@@ -165,7 +177,11 @@ def test_a_suspect_eval_is_told_with_what_does_not_fit() -> None:
     ev: EvalSummary = summary_of(finished()).evals[0]
     torn = msgspec.structs.replace(ev.witnesses, self="exit 3", agree=False)
     known = {"verdict": "suspect", "result": None, "log": None}
-    assert "no eval log was found" == problem(**known)
+    assert "result unknown: its log is at a URL" == problem(
+        verdict="unverified", result=None, log=None, exit_code=0, result_unknown="its log is at a URL"
+    )
+    error = EvalResult(status="error")
+    assert "the worst of its 2 logs says error" == problem(**{**known, "result": error, "results": [error, error]})
     assert "Slurm says COMPLETED, the job itself exit 3" == problem(witnesses=torn, **known)
 
 

@@ -80,7 +80,7 @@ def _program_of(words: Sequence[str]) -> tuple[WatchedProgram | None, Sequence[s
 
 
 def _run_by_python(words: Sequence[str]) -> tuple[str, Sequence[str], bool]:
-    """The script or module that an interpreter with these arguments runs, the words behind it, and if it is a module."""
+    """The script or module that an interpreter runs, the words behind it, and whether it is a module."""
     at = 0
     while at < len(words) and words[at].startswith("-"):
         flags, at = words[at][1:], at + 1

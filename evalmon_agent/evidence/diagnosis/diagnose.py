@@ -59,6 +59,8 @@ _BY_RESULT = {
 }
 # A line of a script's many commands, most of which may fail without harm.
 _WEAK = frozenset({"missing-file", "permission-denied", "command-not-found", "network"})
+# Before a traceback: the program goes on, or is at its end anyway.
+_IS_HARMLESS = re.compile(r"Exception ignored in|.*never retrieved|--- Logging error ---")
 # What the output cannot explain: the eval's log has said it.
 _SAID_BY_LOG = frozenset({SUCCESS, CANCELLED, UNREADABLE})
 
@@ -91,7 +93,7 @@ inspect-ai, bash, conda, Lmod, Slurm.
 
 def diagnose(end: AttemptEnd) -> Diagnosis | None:
     """The diagnosis of a failed attempt; None for one that went well or is not over."""
-    if end.state not in TERMINAL or end.succeeded:
+    if end.state not in TERMINAL or (end.succeeded and not ends_in_error(end.output)):
         return None
     lines = lines_of(end.output)
     cause = _cause_of_state(end)
@@ -103,9 +105,19 @@ def diagnose(end: AttemptEnd) -> Diagnosis | None:
     return printed or _by_end(end) or _unknown(end, lines)
 
 
+def ends_in_error(output: str) -> bool:
+    """Whether the last words of a job are an error that nobody handled: nothing tells that its program went on."""
+    lines = lines_of(output)
+    raised = [error for error in exceptions(lines) if error.last is not None and error.first is not None]
+    if not raised or _IS_HARMLESS.match(lines[max(raised[-1].first or 0, 1) - 1].text):
+        return False
+    of_tracebacks = {number for error in raised for number in range(error.first or 0, (error.last or 0) + 1)}
+    return LastWords(lines, of_tracebacks).include(raised[-1].last or 0, weak=True)
+
+
 def _is_explained_by_log(end: AttemptEnd) -> bool:
     ended_well = end.state is State.COMPLETED and not end.exit_code and not end.signal
-    return ended_well and end.result is not None and end.result.status in _SAID_BY_LOG
+    return ended_well and not end.succeeded and end.result is not None and end.result.status in _SAID_BY_LOG
 
 
 def _certain(end: AttemptEnd, cause: str, lines: Sequence[Line]) -> Diagnosis:
@@ -216,9 +228,9 @@ def _by_end(end: AttemptEnd) -> Diagnosis | None:
         return _diagnosis(_BY_SIGNAL[signal], _ended(end))
     if end.exit_code in _BY_STATUS:
         return _diagnosis(_BY_STATUS[end.exit_code], _ended(end))
-    if end.result is None:
+    if end.result is None or end.result.succeeded:
         is_missing = end.state is State.COMPLETED and end.expects_log and not end.exit_code
-        return _diagnosis("no-eval-log", "no log of the eval was found") if is_missing else None
+        return _diagnosis("no-eval-log", "a program began an eval and left no log") if is_missing else None
     result = end.result
     samples = f"{_number(result.samples_completed)} of {_number(result.samples_total)} samples"
     if result.status in _BY_RESULT:

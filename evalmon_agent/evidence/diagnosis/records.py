@@ -41,6 +41,7 @@ class AttemptEnd:
     """The end of what the job printed."""
     result: EvalResult | None = None
     expects_log: bool = False
+    """A program began an eval, and one of its logs is not there."""
     unopened: UnopenedFile | None = None
 
     @property
