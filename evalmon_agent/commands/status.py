@@ -268,7 +268,8 @@ def _samples(ev: EvalSummary) -> str:
     if ev.result is None or ev.result.samples_total is None:
         return ""
     done = "?" if ev.result.samples_completed is None else number(ev.result.samples_completed)
-    return f"{done}/{number(ev.result.samples_total)}"
+    which = f" (worst of {len(ev.results)})" if len(ev.results) > 1 else ""
+    return f"{done}/{number(ev.result.samples_total)}{which}"
 
 
 def _counts(summary: Summary) -> str:

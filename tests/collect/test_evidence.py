@@ -57,18 +57,20 @@ def test_results_of_lm_eval_are_found_below_the_models_directory(tmp_path: Path)
     assert ev["result"]["scores"]["sums/acc,none"] == pytest.approx(2 / 3)
     assert ev["result"]["log"] == str(study.folder / "here" / "meta-llama__Llama-3.1-8B" / RESULTS)
     [block] = study.told("EVAL_RESULT")
-    assert block[2:5] == [
+    assert block[2:6] == [
+        "Task: sums",
         "Status: success",
         "Samples: 3 of 3",
         "Scores: sums/acc,none 0.666667, sums/acc_stderr,none 0.333333",
     ]
 
 
-def test_an_lm_eval_that_left_no_results_is_suspect(tmp_path: Path) -> None:
+def test_an_lm_eval_that_nobody_saw_and_that_left_no_results_is_unverified(tmp_path: Path) -> None:
     study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
     study.write(f"here/model/{RESULTS}", LM_EVAL.read_text())  # of another time
     ev = study.outcome()
-    assert (ev["verdict"], ev["result"], ev["diagnosis"]["cause"]) == ("suspect", None, "no-eval-log")
+    assert (ev["verdict"], ev["result"], ev["diagnosis"]) == ("unverified", None, None)
+    assert ev["result_unknown"] == "nobody was in the job to see"
 
 
 def test_the_error_file_of_a_script_is_read_as_well(tmp_path: Path) -> None:

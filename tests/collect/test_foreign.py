@@ -66,9 +66,9 @@ def test_a_log_of_somebody_else_is_no_result_and_is_named(tmp_path: Path) -> Non
     study = Study(tmp_path, SCRIPT)
     theirs = leave(study.folder / "logs" / "x.eval", inspect_log())
     ev = study.outcome()
-    assert (ev["verdict"], ev["result"], ev["foreign"]) == ("suspect", None, named(theirs))
+    assert (ev["verdict"], ev["result"], ev["foreign"]) == ("unverified", None, named(theirs))
     assert f"* ignored, because it belongs to {second_user.name()}: {theirs}\n" in summary_md(study)
-    assert study.told("EVAL_RESULT")[0][2:] == ["Status: unknown", "Log: none was found"]
+    assert study.told("EVAL_RESULT")[0][2:4] == ["Status: unknown", "Log: unknown"]
 
 
 def test_one_s_own_log_beside_it_is_the_result_however_many_others_leave(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_link_of_somebody_else_leads_to_no_log(tmp_path: Path, linked: str) ->
     link.symlink_to(target)
     second_user.give(link)
     ev = study.outcome()
-    assert (ev["verdict"], ev["result"]) == ("suspect", None)
+    assert (ev["verdict"], ev["result"]) == ("unverified", None)
     # Directories below are not followed through links of anybody's.
     assert ev["foreign"] == ([] if linked.startswith("the folder") else named(link))
 

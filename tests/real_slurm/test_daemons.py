@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import pytest
 
@@ -32,7 +33,7 @@ def go(exp: Exp, name: str) -> None:
 def check(exp: Exp) -> None:
     exp.wait_complete(timeout=120)
     assert {name: exp.transitions(name) for name in EXPECTED} == EXPECTED
-    assert exp.summary()["verdicts"] == {"ok": 1, "failed": 1, "suspect": 0, "active": 0}
+    assert Counter(exp.summary()["verdicts"]) == Counter({"ok": 1, "failed": 1})
     assert len(exp.blocks("ALL_COMPLETE")) == 1
     assert len(exp.blocks("COMPUTE_METRICS")) == 2
 

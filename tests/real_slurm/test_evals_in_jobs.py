@@ -72,7 +72,7 @@ EXPECTED = {
     "success": ("COMPLETED", "ok", "success", None),
     "error": ("COMPLETED", "suspect", "error", "cuda-error"),
     "untrained": ("FAILED", "failed", None, "model-not-found"),
-    "silent": ("COMPLETED", "suspect", None, "no-eval-log"),
+    "silent": ("COMPLETED", "unverified", None, None),
     "odd": ("FAILED", "failed", None, "unknown"),
 }
 

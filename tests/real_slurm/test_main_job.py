@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -137,7 +138,7 @@ def test_dependency_mode_needs_no_sidecar(exp: Exp) -> None:
     assert exp.state()["sidecar"] is None
     exp.wait_complete()
     assert exp.transitions("r1/ok/epoch0") == [*PENDING_THEN, ("RUNNING", "COMPLETED")]
-    assert exp.summary()["verdicts"] == {"ok": 1, "failed": 0, "suspect": 0, "active": 0}
+    assert Counter(exp.summary()["verdicts"]) == Counter({"ok": 1})
 
 
 def test_a_second_submit_skips_what_is_there_and_adds_what_is_new(exp: Exp) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
     exp.cluster.run("scancel", "--signal=KILL", "--full", exp.job("r1/resumed/epoch0"))
     exp.wait_complete(timeout=150)
     before = exp.evals()
-    assert exp.summary()["verdicts"] == {"ok": 2, "failed": 5, "suspect": 0, "active": 0}
+    assert Counter(exp.summary()["verdicts"]) == Counter({"ok": 2, "failed": 5})
     killed = before["r1/resumed/epoch0"]["result"]
     assert (killed["status"], killed["samples_completed"]) == ("started", 3)
     # There are seven evals, and no more than four were there at once; one that ends in its first second counts as none.

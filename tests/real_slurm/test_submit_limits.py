@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_with_max_submit_all_run_and_never_more_than_that_are_there(exp: Exp, li
     assert "7 jobs found" in exp.blocks("STATUS_CHECK")[0]
     assert "4 UNSUBMITTED" in exp.blocks("STATUS_CHECK")[0]
     exp.wait_complete(timeout=120)
-    assert exp.summary()["verdicts"] == {"ok": 7, "failed": 0, "suspect": 0, "active": 0}
+    assert Counter(exp.summary()["verdicts"]) == Counter({"ok": 7})
     assert most_at_once(exp, names_of(7)) == 3
     assert len(exp.blocks("ALL_COMPLETE")) == 1
     assert [path.read_text() for path in sorted(exp.root.glob("r1/eval/*/token"))] == ["hf_secret\n"] * 7

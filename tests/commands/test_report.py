@@ -1,0 +1,85 @@
+"""What can still be found later is found: `report` looks again, and a verdict that changes is told once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from collect.test_evidence import Study
+from collect.test_foreign import SCRIPT, inspect_log
+from evalmon_agent.commands.complete import complete
+from evalmon_agent.commands.report import report
+from evalmon_agent.summary.records import EvalSummary
+
+CLOSING = "\nLog: logs/x.eval\n"
+
+
+def reported(study: Study) -> EvalSummary:
+    [ev] = report(study.exp.session()).evals
+    return ev
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Over, told as over, and with a log that cannot be seen yet."""
+    found = Study(tmp_path, SCRIPT)
+    found.write("slurm-11.out", CLOSING)
+    assert found.outcome()["verdict"] == "unverified"
+    return found
+
+
+def with_log(study: Study, **content: object) -> Path:
+    path = study.folder / "logs" / "x.eval"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(inspect_log(**content))
+    return path
+
+
+@pytest.mark.parametrize("by", ["report", "the completion job"])
+def test_a_log_that_is_seen_only_later_is_the_result_and_the_new_verdict_is_told_once(study: Study, by: str) -> None:
+    path = with_log(study)
+    for _ in range(2):
+        if by == "report":
+            assert reported(study).verdict == "ok"
+        else:
+            complete(study.exp.session(), sleep=lambda _: None)
+    [block] = study.told("VERDICT_CHANGED")
+    changes = ["Previous: unverified", "Current: ok", "Job ID: 11"]
+    assert block[:4] == ["VERDICT_CHANGED: r1/a", *changes]
+    assert block[4].startswith("Reason: its log says success")
+    assert len(study.told("ALL_COMPLETE")) == 1
+    assert f"| {path} |" in (study.exp.ours / "summary.md").read_text()
+
+
+def test_a_result_stays_when_its_file_is_gone(study: Study) -> None:
+    path = with_log(study)
+    before = reported(study)
+    assert before.verdict == "ok"
+    os.unlink(path)
+    os.unlink(study.folder / "slurm-11.out")
+    after = reported(study)
+    assert (after.verdict, after.results) == (before.verdict, before.results)
+    assert len(study.told("VERDICT_CHANGED")) == 1
+
+
+def test_where_nothing_is_new_nothing_is_told(study: Study) -> None:
+    for _ in range(2):
+        assert reported(study).verdict == "unverified"
+    assert study.told("VERDICT_CHANGED") == []
+
+
+def test_what_a_kill_kept_from_the_log_is_told_by_whoever_comes_next(study: Study) -> None:
+    before = (study.exp.ours / "monitor.log").read_bytes()
+    with_log(study)
+    assert reported(study).verdict == "ok"
+    whole = (study.exp.ours / "monitor.log").read_bytes()
+    # As it lies there after a kill between the save and the append: the block is in the outbox.
+    outbox = {"offset": len(before), "text": whole[len(before) :].decode()}
+    (study.exp.ours / "state.json").write_text(json.dumps({**study.exp.state(), "outbox": outbox}))
+    (study.exp.ours / "monitor.log").write_bytes(before + whole[len(before) :][:9])
+    for _ in range(2):
+        assert reported(study).verdict == "ok"
+    assert (study.exp.ours / "monitor.log").read_bytes() == whole
