@@ -10,6 +10,7 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from evalmon_agent.collect.attempt_files import (
+    AttemptSpan,
     log_places,
     outputs_of,
     script_of,
@@ -24,7 +25,6 @@ from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
 from evalmon_agent.evidence.kinds import is_named_in
-from evalmon_agent.evidence.own_log import AttemptSpan
 from evalmon_agent.evidence.result import worst
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import user_name
@@ -56,14 +56,9 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
     script = script_of(experiment, ev, job.job_id, files=files)
     outputs = outputs_of(script, ev, job.job_id, files=files)
     output = text_of(outputs.output, files=files)
-    span = span_of(ev, attempt, output=output)
-    logs = own_logs(
-        reader,
-        attempt.report.eval_programs if attempt.report is not None else (),
-        output=output,
-        places=log_places(ev, script, job.job_id),
-        known=attempt.evidence.logs if attempt.evidence is not None else (),
-    )
+    errors = text_of(outputs.errors, files=files)
+    span = span_of(attempt)
+    logs = own_logs(reader, attempt, output=output, places=log_places(ev, script, job.job_id))
     evidence = Evidence(
         gpu=read_gpu_figures(files, ev.output_dir, span, attempt.report),
         logs=list(logs.logs.values()),
@@ -78,7 +73,7 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
     end = end_of_attempt(
         attempt,
         state=_state(ev, job, attempt),
-        printed=f"{output}\n{text_of(outputs.errors, files=files)}",
+        printed=f"{output}\n{errors}",
         result=worst(results.results),
         expects_log=results.missing > 0,
         unopened=unopened_file(outputs, slurm, job.job_id) if was_not_started(attempt) else None,

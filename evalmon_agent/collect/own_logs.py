@@ -6,7 +6,7 @@ A script's text is no proof: it only helps to find what the job's output names, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from evalmon_agent.evidence.kinds.kind import Kind, ObservedProgram
 from evalmon_agent.evidence.owners import could_have_written, is_this, writes_elsewhere
 from evalmon_agent.evidence.result import UNREADABLE, EvalLog
 from evalmon_agent.files.trusted import OwnedFiles, read_at
+from evalmon_agent.tracking.records import Attempt
 
 _LOGS_AT_MOST = 1000
 _PRINTED_AT_MOST = 200
@@ -35,24 +36,17 @@ class OwnLogs:
     not_all_read: str | None = None
 
 
-def own_logs(
-    reader: LogReader,
-    programs: Sequence[ObservedProgram],
-    *,
-    output: str,
-    places: Iterable[str],
-    known: Iterable[EvalLog] = (),
-) -> OwnLogs:
-    """The logs of an attempt.
+def own_logs(reader: LogReader, attempt: Attempt, *, output: str, places: Iterable[str]) -> OwnLogs:
+    """The logs of an attempt; those that were found before stay, also when their files are gone.
 
     Args:
         reader: reads them, within its budget of time.
-        programs: those that were seen in the job.
+        attempt: with the programs that were seen in its job.
         output: the end of what the job printed.
         places: directories, besides those of the programs, from which paths in the output may be seen.
-        known: the logs that were found before: each stays, also when its file is gone.
     """
-    found = OwnLogs(logs={log.path: log for log in known})
+    programs = attempt.report.eval_programs if attempt.report is not None else []
+    found = OwnLogs(logs={log.path: log for log in attempt.evidence.logs} if attempt.evidence is not None else {})
     try:
         for path in [*found.logs, *(written.path for program in programs for written in program.wrote if written.path)]:
             _read(reader, path, found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,8 +46,6 @@ class EvalLog(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """When the eval began, with its zone."""
     task: str | None = None
     model: str | None = None
-    subject: str = ""
-    """Digest of task, model and the arguments of both: two logs of one subject are two tries at the same thing."""
     samples_completed: int | None = None
     """Those that ended without an error; while it runs, and after a kill, those that are in the log."""
     samples_total: int | None = None
@@ -110,7 +107,7 @@ class EvalResult(Struct, frozen=True, kw_only=True):
         return ", ".join(words)
 
 
-def to_result(log: EvalLog, *, path: str | None = None, known_by: str | None = None) -> EvalResult:
+def to_result(log: EvalLog, *, known_by: str) -> EvalResult:
     """What the log says, with where it lies."""
     return EvalResult(
         kind=log.kind,
@@ -125,7 +122,7 @@ def to_result(log: EvalLog, *, path: str | None = None, known_by: str | None = N
         scores=dict(log.scores),
         error=log.error,
         created=None if log.created is None else log.created.isoformat(timespec="seconds"),
-        log=path or log.path,
+        log=log.path,
         known_by=known_by,
     )
 
@@ -204,8 +201,3 @@ def as_number(value: object) -> float | None:
 def in_words(scores: Mapping[str, float | None]) -> Iterator[tuple[str, str]]:
     """Each score as people read it; what is not a number is `nan`."""
     return ((name, "nan" if value is None else f"{value:g}") for name, value in scores.items())
-
-
-def digest(*values: object) -> str:
-    """One short text for all of them."""
-    return hashlib.sha256(repr(values).encode(errors="backslashreplace")).hexdigest()

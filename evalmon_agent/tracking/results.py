@@ -30,23 +30,23 @@ NO_RESULTS = EvalResults()
 NOT_LOOKED_FOR = "its log was not looked for yet"
 
 
-def settle(state: ExperimentState) -> dict[str, EvalResults]:
-    """The results of each eval, by its name."""
-    return _settled(list(state.evals.values()))
+def settle(state: ExperimentState, *, so_far: Mapping[str, Evidence] | None = None) -> dict[str, EvalResults]:
+    """The results of each eval, by its name; `so_far`: what running ones have left by now."""
+    return _settled(list(state.evals.values()), so_far or {})
 
 
 def settle_one(ev: Eval, attempt: Attempt, evidence: Evidence) -> EvalResults:
-    """Those of one eval for itself, with what an attempt of it left behind."""
-    return _settled([ev], {id(attempt): evidence})[ev.name]
+    """Those of one eval for itself, with what its latest attempt left behind."""
+    return _settled([ev], {ev.name: evidence} if attempt is ev.latest else {})[ev.name]
 
 
-def _settled(evals: Collection[Eval], fresh: Mapping[int, Evidence] | None = None) -> dict[str, EvalResults]:
+def _settled(evals: Collection[Eval], fresh: Mapping[str, Evidence]) -> dict[str, EvalResults]:
     jobs: dict[int, ObservedJob] = {}
     logs: dict[str, EvalLog] = {}
     for ev in evals:
         for attempt in (attempt for job in ev.jobs for attempt in job.attempts):
             # An earlier attempt's logs, and those of an earlier job, are its own: nobody else's.
-            evidence = (fresh or {}).get(id(attempt), attempt.evidence) or Evidence()
+            evidence = (fresh.get(ev.name) if attempt is ev.latest else None) or attempt.evidence or Evidence()
             jobs[id(attempt)] = _observed(attempt, evidence)
             for log in evidence.logs:
                 logs[log.path] = max(log, logs.get(log.path, log), key=_changed_at)
@@ -54,7 +54,7 @@ def _settled(evals: Collection[Eval], fresh: Mapping[int, Evidence] | None = Non
     settled = dict.fromkeys((ev.name for ev in evals), NO_RESULTS)
     for ev in evals:
         if ev.latest is not None:
-            settled[ev.name] = _results_of(ev.latest, found[id(ev.latest)], logs, is_fresh=fresh is not None)
+            settled[ev.name] = _results_of(ev.latest, found[id(ev.latest)], logs, is_fresh=ev.name in fresh)
     return settled
 
 

@@ -31,7 +31,6 @@ from evalmon_agent.evidence.result import (
     as_mapping,
     as_name,
     as_number,
-    digest,
 )
 from evalmon_agent.words.eval_processes import INSPECT
 
@@ -82,7 +81,6 @@ def interpret(header: JsonScanner, *, sample_count: int | None = None) -> EvalLo
         created=_time(spec.get("created")),
         task=as_name(spec.get("task")),
         model=as_name(spec.get("model")),
-        subject=digest(*(spec.get(name) for name in ("task", "model", "task_args", "model_args"))),
         samples_completed=sample_count if completed is None and status == STARTED else completed,
         samples_total=_planned(spec) if total is None else total,
         scores=_scores(results.get("scores")),
@@ -201,8 +199,6 @@ INSPECT_AI = Kind(
     name=INSPECT.kind,
     runs=re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b"),
     program=INSPECT,
-    log_dir=re.compile(r"--log-dir[= ]\s*|\bINSPECT_LOG_DIR="),
-    folders=("logs", "."),
     files=re.compile(r"[^.].*\.(?:eval|json)"),
     begin=re.compile(rb'\s*\{\s*"(?:version|status|eval)"\s*:'),
     archive=_ARCHIVE,

@@ -99,12 +99,8 @@ class Kind:
     """Matches in a script's text if that runs such an eval."""
     program: WatchedProgram
     """Its program, which a job's own report names."""
-    log_dir: re.Pattern[str]
-    """Matches in a script's text right before the directory that its logs go to."""
-    folders: tuple[str, ...]
-    """Where they lie unless told otherwise, seen from the script's directory and from the output directory."""
     is_nested: bool = False
-    """Whether they may also lie in the directories right below those."""
+    """Whether its logs may also lie in the directories right below the one that it was told."""
     files: re.Pattern[str]
     """Fits the whole name of a file that may be one of its logs."""
     begin: re.Pattern[bytes]

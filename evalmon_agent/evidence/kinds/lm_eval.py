@@ -23,7 +23,6 @@ from evalmon_agent.evidence.result import (
     as_mapping,
     as_name,
     as_number,
-    digest,
 )
 from evalmon_agent.words import eval_processes
 
@@ -53,7 +52,6 @@ def interpret(text: Iterable[bytes], *, modified_at: float) -> EvalLog | None:
         created=_time(values.get("date"), modified_at),
         task=as_name(tasks),
         model=as_name(values.get("model_name")) or as_name(config.get("model")),
-        subject=digest(tasks, config.get("model"), config.get("model_args")),
         samples_completed=samples,
         samples_total=samples,
         scores=dict(_scores(results)),
@@ -115,8 +113,6 @@ LM_EVAL = Kind(
     name=eval_processes.LM_EVAL.kind,
     runs=re.compile(r"(?<![\w./-])lm[-_]eval\b(?!\.)|\bpython3?\s+(?:\S+\s+)*-m\s+lm_eval\b|/bin/lm[-_]eval\b"),
     program=eval_processes.LM_EVAL,
-    log_dir=re.compile(r"(?:--output_path|(?<!\S)-o)[= ]\s*"),
-    folders=("results", "output", "logs", "."),
     is_nested=True,
     files=re.compile(rf"results\.json|results_{_WHEN}\.json|[^.].*_{_WHEN}\.json"),
     begin=re.compile(rb'\s*\{\s*"results"\s*:'),
