@@ -6,12 +6,14 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from collect.test_evidence import Study
 from collect.test_foreign import SCRIPT, inspect_log
 from evalmon_agent.commands.complete import complete
 from evalmon_agent.commands.report import report
+from evalmon_agent.commands.status import exit_status
 from evalmon_agent.summary.records import EvalSummary
 
 CLOSING = "\nLog: logs/x.eval\n"
@@ -63,6 +65,26 @@ def test_a_result_stays_when_its_file_is_gone(study: Study) -> None:
     after = reported(study)
     assert (after.verdict, after.results) == (before.verdict, before.results)
     assert len(study.told("VERDICT_CHANGED")) == 1
+
+
+@pytest.mark.parametrize(
+    ("counted", "expected"),
+    [
+        ({"active": 1, "failed": 1, "unverified": 1}, 3),
+        ({"failed": 1, "unverified": 1}, 1),
+        ({"suspect": 1, "unverified": 1}, 1),
+        ({"refused": 1, "unverified": 1}, 1),
+        ({"unverified": 1, "ok": 1, "dropped": 1}, 4),
+        ({"ok": 1, "dropped": 1}, 0),
+    ],
+)
+def test_the_exit_status_is_that_of_what_most_needs_somebody(
+    study: Study, counted: dict[str, int], expected: int
+) -> None:
+    summary = report(study.exp.session())
+    assert exit_status(summary) == 4
+    verdicts = {**dict.fromkeys(summary.verdicts, 0), **counted}
+    assert exit_status(msgspec.structs.replace(summary, verdicts=verdicts)) == expected
 
 
 def test_where_nothing_is_new_nothing_is_told(study: Study) -> None:
