@@ -1,10 +1,10 @@
-"""The door: `run`, `hook` and `sample` work inside eval jobs, so they start before anything heavy is imported."""
+"""Entry point: starts `run`, `hook` and `sample`, which work inside eval jobs, before anything heavy is imported."""
 
 import sys
 
 
 def main() -> None:
-    """Dispatch on the first word; all but the in-job programs belong to the command line interface."""
+    """Dispatch on the first word: to a program inside jobs, otherwise to the command line interface."""
     # ruff: noqa: PLC0415 (each program imports only what it needs)
     program = sys.argv[1] if len(sys.argv) > 1 else ""
     if program == "probe":
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _run_alone(argv: list[str]) -> None:
-    """Become the command of `run`, unmonitored; returns if there is none behind a `--`."""
+    """Become the command of `run`, unmonitored; returns if no command follows a `--`."""
     import os
     import signal
 

@@ -7,10 +7,16 @@
     ├── UnsafeDirectoryError         77   anybody could replace the experiment
     ├── ReplacedError                77   somebody put another directory in the experiment's place
     ├── UnreadableError              78   settings or state not readable by this version
-    └── StoppedError                130   a signal asked us to stop
+    └── StoppedError                130   a signal asked evalmon to stop
 
-The message is one line: what is wrong, where, and what to do.
+The message is one line: what is wrong, where, and what to do. `status` ends with STILL_ACTIVE (3) while evals run.
 """
+
+STILL_ACTIVE = 3
+"""`status` and `report`: no error, but evals are active."""
+
+UNVERIFIED = 4
+"""`status` and `report`: no error, but the result of an eval could not be verified."""
 
 
 class EvalmonError(Exception):
@@ -23,7 +29,7 @@ class EvalmonError(Exception):
 
     @property
     def lines(self) -> list[str]:
-        """The messages, one each for whatever is wrong."""
+        """The messages, one for each problem."""
         return [str(message) for message in self.args]
 
     def __str__(self) -> str:
@@ -43,7 +49,7 @@ class SlurmUnavailableError(EvalmonError):
 
 
 class LockUnavailableError(EvalmonError):
-    """The experiment's lock is held by somebody else, or cannot be acquired on this host."""
+    """Another process holds the experiment's lock, or it cannot be acquired on this host."""
 
     exit_status = 75
 
@@ -55,18 +61,18 @@ class UnsafeDirectoryError(EvalmonError):
 
 
 class ReplacedError(EvalmonError):
-    """Another directory, or a link, is where this experiment's was; nothing is read or done there."""
+    """Another directory or a link has replaced the experiment's directory; nothing is read or done there."""
 
     exit_status = 77
 
 
 class UnreadableError(EvalmonError):
-    """Settings or state that this version cannot read; the file stays as it is."""
+    """Settings or state that this version cannot read; the file is not changed."""
 
     exit_status = 78
 
 
 class StoppedError(EvalmonError):
-    """A signal asked us to stop, so what we waited for was given up."""
+    """A signal asked this process to stop, so it stopped waiting."""
 
     exit_status = 130

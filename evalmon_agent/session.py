@@ -13,9 +13,9 @@ from evalmon_agent.slurm.client import Slurm
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`environ` is what Slurm's commands and our jobs get; `clock` is epoch seconds.
+    """`environ` is passed to Slurm's commands and the monitor jobs; `clock` returns epoch seconds.
 
-    Where the settings change while a process runs, it goes on with another session (`dataclasses.replace`).
+    If the settings change while a process runs, it continues with a new session (`dataclasses.replace`).
     """
 
     experiment: Experiment

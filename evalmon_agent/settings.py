@@ -34,8 +34,8 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Glob = Annotated[str, Meta(min_length=1)]
 
 
-class MonitorJob(Struct, frozen=True):
-    """How one of our own jobs is submitted; null: as the eval scripts do."""
+class MonitorJobSettings(Struct, frozen=True):
+    """How a monitor job is submitted; null: as the eval scripts are."""
 
     time: str
     mem: str
@@ -46,7 +46,7 @@ class MonitorJob(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
-    """All settings with their defaults (contract, section 6)."""
+    """All settings with their defaults, as the README lists them."""
 
     scripts: Annotated[list[Glob], Meta(min_length=1)] = field(
         default_factory=lambda: ["*/eval/*.slurm", "*/eval/*/*.slurm"]
@@ -58,8 +58,8 @@ class Settings(Struct, frozen=True):
     alert_after: Annotated[int, Meta(ge=1)] = 5
     lost_after: Seconds = 1800.0
     mode: Literal["sidecar", "dependency"] = "sidecar"
-    sidecar: MonitorJob = MonitorJob(time="1-00:00:00", mem="200M")
-    completion: MonitorJob = MonitorJob(time="00:30:00", mem="500M")
+    sidecar: MonitorJobSettings = MonitorJobSettings(time="1-00:00:00", mem="200M")
+    completion: MonitorJobSettings = MonitorJobSettings(time="00:30:00", mem="500M")
     max_submit: Annotated[int, Meta(ge=1)] | None = None
     stagger: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     mail_user: str | None = None
@@ -89,7 +89,7 @@ class _Unusable(Exception):  # noqa: N818 - never seen outside; it becomes an Un
 
 def _load(data: bytes) -> dict[object, object]:
     if len(data) > MAX_BYTES:
-        raise _Unusable(f"more than {MAX_BYTES // 1024} KiB; these are no evalmon settings")
+        raise _Unusable(f"more than {MAX_BYTES // 1024} KiB; these are not evalmon settings")
     import yaml  # noqa: PLC0415 - most experiments have no such file, and every command would wait for it
 
     try:
@@ -107,7 +107,7 @@ def _load(data: bytes) -> dict[object, object]:
 
 
 def _with_defaults(raw: dict[object, object]) -> dict[object, object]:
-    """Our jobs' settings are given in part: what is left out of `sidecar` keeps its default."""
+    """The settings of a monitor job may be given in part: what is left out of `sidecar` keeps its default."""
     whole = dict(raw)
     for key in _OUR_JOBS:
         given = raw.get(key)
@@ -122,25 +122,25 @@ def _refuse_unknown(raw: dict[object, object], kind: type[Struct], where: str) -
         if key not in known:
             raise _Unusable(f"{where}{printable(str(key))}: no such setting; there are {', '.join(known)}")
         if key in _OUR_JOBS and isinstance(value, dict):
-            _refuse_unknown(value, MonitorJob, f"{where}{key}.")
+            _refuse_unknown(value, MonitorJobSettings, f"{where}{key}.")
 
 
 def _check(settings: Settings, *, fast_polling: bool) -> None:
-    """What a type cannot say."""
+    """Check what the types cannot express."""
     if settings.poll_interval < SHORTEST_POLL_S and not fast_polling:
         raise _Unusable(
             f"poll_interval: {settings.poll_interval:g} is below {SHORTEST_POLL_S} s, which a shared "
-            f"Slurm should not bear; on a test cluster set {FAST_POLLING}=1"
+            f"Slurm should not have to bear; on a test cluster set {FAST_POLLING}=1"
         )
     for key, text in _texts(msgspec.to_builtins(settings), ""):
         if printable(text, max_chars=len(text)) != text:
-            raise _Unusable(f"{key}: {printable(text)}: holds a control character; only plain text is allowed")
+            raise _Unusable(f"{key}: {printable(text)}: contains a control character; only plain text is allowed")
     for name in _OUR_JOBS:
-        job: MonitorJob = getattr(settings, name)
+        job: MonitorJobSettings = getattr(settings, name)
         if time_option(job.time) is None:
-            raise _Unusable(f'{name}.time: "{job.time}" is no Slurm time; give one like "1-00:00:00", quoted')
+            raise _Unusable(f'{name}.time: "{job.time}" is not a Slurm time; give one like "1-00:00:00", in quotes')
         if parse_mem_option(job.mem) is None:
-            raise _Unusable(f'{name}.mem: "{job.mem}" is no amount of memory; give one like "200M"')
+            raise _Unusable(f'{name}.mem: "{job.mem}" is not an amount of memory; give one like "200M"')
     for pattern in settings.scripts:
         if os.path.isabs(pattern) or ".." in pattern.split("/"):
             raise _Unusable(f"scripts: {pattern} leads out of the experiment; globs are below it")

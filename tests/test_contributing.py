@@ -1,6 +1,7 @@
-"""CONTRIBUTING.md is true: its table has each room, and what it names is there."""
+"""CONTRIBUTING.md is true: it has each room and their order, and what it names is there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ def test_the_table_of_rooms_has_each_package_once() -> None:
     assert sorted(named) == sorted(rooms())
 
 
+def test_the_rooms_stand_in_the_order_of_the_layers_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    block = TEXT.partition("## The rooms")[2].split("```")[1]
+    assert block.split("\n")[1:-1] == layers
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_that_is_named_is_there(path: str) -> None:
     pattern = re.sub(r"[^/]*[A-Z]{2,}[^/]*$", "*", path)
@@ -32,7 +40,7 @@ def test_a_path_that_is_named_is_there(path: str) -> None:
 
 
 def test_the_files_of_the_diagram_are_those_of_the_code() -> None:
-    diagram = TEXT.partition("## The way of the data")[2].split("```")[1]
+    diagram = TEXT.partition("## How the data flows")[2].split("```")[1]
     code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     names = set(re.findall(r"\b[a-z_]+\.(?:jsonl?|log|md|csv)\b", diagram))
     assert len(names) >= 5

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.settings import MAX_BYTES, MonitorJob, Settings, parse
+from evalmon_agent.settings import MAX_BYTES, MonitorJobSettings, Settings, parse
 
 # Section 6 of the contract, as it stands there.
 CONTRACT = """\
@@ -63,8 +63,8 @@ def test_an_empty_file_gives_the_defaults(text: str) -> None:
 
 def test_what_is_left_out_of_one_of_our_jobs_keeps_its_default() -> None:
     found = read("sidecar: {partition: cpu}\ncompletion: {mem: 1G}\n")
-    assert MonitorJob(time="1-00:00:00", mem="200M", partition="cpu") == found.sidecar
-    assert MonitorJob(time="00:30:00", mem="1G") == found.completion
+    assert MonitorJobSettings(time="1-00:00:00", mem="200M", partition="cpu") == found.sidecar
+    assert MonitorJobSettings(time="00:30:00", mem="1G") == found.completion
 
 
 WRONG_TYPES = {
@@ -129,7 +129,7 @@ def test_a_wrong_type_or_value_is_refused_with_its_key(key: str, value: str) -> 
 
 def test_every_key_has_its_wrong_types_here() -> None:
     assert set(Settings.__struct_fields__) <= {key.partition(".")[0] for key in WRONG_TYPES}
-    assert set(MonitorJob.__struct_fields__) == {key.partition(".")[2] for key in WRONG_TYPES if "." in key}
+    assert set(MonitorJobSettings.__struct_fields__) == {key.partition(".")[2] for key in WRONG_TYPES if "." in key}
 
 
 @pytest.mark.parametrize(

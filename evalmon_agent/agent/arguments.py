@@ -1,4 +1,4 @@
-"""Parses the words behind `evalmon run`, `evalmon hook` and `evalmon sample`. Pure."""
+"""Parses the arguments of `evalmon run`, `evalmon hook` and `evalmon sample`. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SAMPLE_HELP = """\
 Usage: evalmon sample --output-dir DIR [--interval SECONDS]
 
   Samples the job's GPUs and its use of this node into DIR/gpu_metrics.csv and
-  DIR/host_metrics.csv, until it is told to end (TERM, INT, HUP) or its parent is
+  DIR/host_metrics.csv, until it gets TERM, INT or HUP, or its parent is
   gone. `evalmon run` and `evalmon hook` do this by themselves.
 
 Options:

@@ -1,6 +1,6 @@
-"""Starts and ends our two kinds of processes beside the command: the sampler, and short-lived writers of the report.
+"""Starts and ends evalmon's processes beside the command: the sampler, and short-lived writers of the report.
 
-`run` only ever waits for them at the end, and not long.
+`run` waits for them only at the end, and not long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NO_ERRNO = 255
 
 
 class _Child:
-    """A process of ours beside the command; `_pid` is 0 while there is none."""
+    """A process of evalmon beside the command; `_pid` is 0 while there is none."""
 
     _pid = 0
 
@@ -36,7 +36,7 @@ class _Child:
                 self._ended(status)
 
     def _wait(self, deadline: float) -> None:
-        """Until it has ended, or until then (monotonic)."""
+        """Wait until it has ended, or until then (monotonic)."""
         self.check()
         while self._pid and (left := deadline - time.monotonic()) > 0:
             signal.sigtimedwait({signal.SIGCHLD}, left)
@@ -51,7 +51,7 @@ class SamplerProcess(_Child):
     """The sampler's process: a fork of this one, which takes 1 ms where a second interpreter takes 30."""
 
     def __init__(self, options: Arguments, *, is_in_job: bool) -> None:
-        """Nothing is started yet."""
+        """Starts nothing yet."""
         self._options = options
         self._is_in_job = is_in_job
         self._why_not = ""
@@ -60,7 +60,7 @@ class SamplerProcess(_Child):
         self._board: Board | None = None
 
     def start(self) -> None:
-        """Fork it, if there is a place for its files; never raises."""
+        """Fork it, if it has an output directory; never raises."""
         # Outside of a job, an EVALMON_OUTPUT_DIR is somebody else's.
         directory = self._options.output_dir or (os.environ.get("EVALMON_OUTPUT_DIR") if self._is_in_job else None)
         if not directory:
@@ -74,7 +74,7 @@ class SamplerProcess(_Child):
                 self._why_not = f"{type(error).__name__}: {error}"
 
     def finish(self) -> None:
-        """End it, within half a second; its `status` is whole afterwards."""
+        """End it within half a second; its `status` is complete afterwards."""
         if not self._pid:
             return
         os.kill(self._pid, signal.SIGTERM)
@@ -90,12 +90,12 @@ class SamplerProcess(_Child):
         return lines
 
     def observed_evals(self) -> bytes:
-        """The eval programs that it saw, as JSON; empty if it has not said anything."""
+        """The eval programs that it saw, as JSON; empty if it has reported nothing."""
         return self._board.get() if self._board is not None else b""
 
     @property
     def report_requests(self) -> int:
-        """A number that changes as often as what it saw is worth a report at once."""
+        """A counter that it increases when what it saw should be reported at once."""
         return self._board.requests if self._board is not None else 0
 
     def _ended(self, status: int) -> None:
@@ -146,13 +146,13 @@ class SamplerProcess(_Child):
 
 
 def _wake(run: int) -> None:
-    """`run` takes SIGCHLD as a child's news, and passes it on to nobody."""
+    """Send `run` a SIGCHLD: it looks at its children then, and does not pass that signal on."""
     if os.getppid() == run:
         os.kill(run, signal.SIGCHLD)
 
 
 def _keep_only(parent_pipe: int) -> None:
-    """Nothing of `run`'s but the standard three, which lead nowhere, and our own pipe."""
+    """Close all of `run`'s descriptors but the standard three, which lead to /dev/null, and this pipe."""
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         try:
             if descriptor > 2 and descriptor != parent_pipe:
@@ -170,7 +170,7 @@ class ReportProcess(_Child):
     """
 
     def __init__(self, options: Arguments, job: Job | None, *, stderr: int) -> None:
-        """Nothing is touched yet.
+        """Opens nothing yet.
 
         Args:
             options: what `run` was asked to do.
@@ -188,7 +188,7 @@ class ReportProcess(_Child):
         self._requests_met = 0
 
     def start(self, run: Run, sampler: SamplerProcess) -> None:
-        """Report that the command runs, again and again until it is written; later also what the sampler sees."""
+        """Report that the command runs, with retries until it is written; later also what the sampler sees."""
         self._run, self._sampler = run, sampler
         self._fork(run)
         if self._stderr >= 0:
@@ -196,7 +196,7 @@ class ReportProcess(_Child):
             self._stderr = -1
 
     def check(self) -> None:
-        """Note whether the writer has ended; report what the sampler saw, if it asked for that."""
+        """Check whether the writer has ended; report what the sampler saw, if the sampler asked for that."""
         super().check()
         run, sampler = self._run, self._sampler
         if self._pid or run is None or sampler is None or sampler.report_requests == self._requests_met:
@@ -206,7 +206,7 @@ class ReportProcess(_Child):
         self._fork(run)
 
     def finish(self, run: Run, *, within_s: float) -> None:
-        """Report that the command has ended; wait for that no longer than `within_s`."""
+        """Report that the command has ended; wait at most `within_s` for that."""
         deadline = time.monotonic() + within_s
         self._sampler = None  # what it saw is in `run`
         if self._pid:

@@ -1,4 +1,4 @@
-"""Finds which program the command is, and starts it, as our child or in our place, with what we were given.
+"""Finds the command's program and starts it, as a child or in place of `run`, with all that `run` inherited.
 
 Python at its start ignores SIGPIPE and SIGXFSZ, and in the C locale it puts LC_CTYPE into its own environment
 (PEP 538). `run` itself holds all signals back (signals.py). None of that is the command's business.
@@ -35,7 +35,7 @@ class Command:
     argv: list[str]
 
     def spawn(self, inherited: Inherited, *, leads_group: bool = False) -> int:
-        """Start it as our child, exactly as it would have been in our place; returns its pid.
+        """Start it as a child, with the same state as if it had replaced this process; returns its pid.
 
         `leads_group`: of a process group of its own, see may_lead_a_group.
 
@@ -43,7 +43,7 @@ class Command:
         undoes itself.
 
         Raises:
-            OSError: it is not there, is no program, or there is no room for a process.
+            OSError: it does not exist, is not a program, or no process can be created.
         """
         group: dict[str, Any] = {"setpgroup": 0} if leads_group else {}
         try:
@@ -61,7 +61,7 @@ class Command:
             return self._for_the_shell().spawn(inherited, leads_group=leads_group)
 
     def replace_us(self, inherited: Inherited) -> NoReturn:
-        """Become the command: it runs as if we had never been there.
+        """Become the command: it runs as without evalmon.
 
         Raises:
             OSError: as spawn.
@@ -77,7 +77,7 @@ class Command:
             self._for_the_shell().replace_us(inherited)
 
     def _for_the_shell(self) -> Command:
-        """A file that is neither a binary nor names an interpreter is the shell's (execvp(3))."""
+        """The command for a file that is neither a binary nor names an interpreter: the shell runs it (execvp(3))."""
         import shutil  # noqa: PLC0415 (imports the compressors, seldom needed)
 
         path = shutil.which(self.program) or self.program
@@ -88,7 +88,7 @@ def from_words(words: list[str]) -> Command:
     """The command as it was given.
 
     Raises:
-        OSError: its name is empty (posix_spawn of Python's would say ValueError).
+        OSError: its name is empty (Python's posix_spawn would raise ValueError).
     """
     if not words[0]:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -125,7 +125,7 @@ def may_lead_a_group(job_id: int) -> bool:
 
 
 def is_tracked(cgroups: Mapping[str, str], *, job_id: int) -> bool:
-    """Whether these cgroups of ours are the job's. proctrack/cgroup is the freezer of v1; on v2 there is but one."""
+    """Whether these cgroups are the job's. proctrack/cgroup uses v1's freezer; v2 has only one hierarchy."""
     return any(f"/job_{job_id}/" in f"{cgroups.get(name, '')}/" for name in ("freezer", ""))
 
 
@@ -164,7 +164,7 @@ def _environment() -> dict[bytes, bytes]:
 
 
 def _is_own(path: bytes) -> bool:
-    """Whether what lies there now is still a file of ours: an eval goes on from no log that somebody else put there."""
+    """Whether the file still belongs to this user: an eval must not continue from somebody else's log."""
     try:
         os.close(open_file(os.fsdecode(path), owner=os.geteuid()))
     except OSError:
@@ -182,7 +182,7 @@ def _parsed(entries: list[bytes]) -> dict[bytes, bytes]:
 
 
 def _was_told_to_ignore_sigpipe() -> bool:
-    """Whether SIGPIPE was ignored before Python ignored it, which only the parent can tell.
+    """Whether SIGPIPE was ignored before Python ignored it; only the parent's state shows that.
 
     A shell ignores what its children shall ignore. Other parents may ignore it for themselves alone (Python,
     strace), and slurmstepd gives its tasks the default action (_unblock_signals in slurmstepd/mgr.c).

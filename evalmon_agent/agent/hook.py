@@ -1,6 +1,6 @@
 """`evalmon hook`: prints the one line by which a batch script runs itself again, through `run`.
 
-It prints `:` where there is nothing to do, and whatever happens, the script that evals it goes on.
+It prints `:` if there is nothing to do. Whatever happens, the script that evals it continues.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> NoReturn:
 
 
 def _why_not() -> str | None:
-    """Why the script shall go on as it is, "" if that needs no word; None if it shall start over."""
+    """Why the script runs on unmonitored ("" if no message is needed); None if it is to start again under `run`."""
     if not os.environ.get("SLURM_JOB_ID"):
         return "not in a Slurm job"
     try:
@@ -49,12 +49,12 @@ def _why_not() -> str | None:
         if ancestor.is_run or not is_batch or os.environ.get(UNMONITORED) == os.environ["SLURM_JOB_ID"]:
             return ""
     except OSError:
-        return "/proc does not tell whether this script is monitored already"
+        return "/proc does not show whether this script is monitored already"
     return None if _would_start() else f"{sys.executable} -E -P does not find evalmon"
 
 
 def _would_start() -> bool:
-    """Whether our interpreter starts and finds us in just the way the line will call it."""
+    """Whether the interpreter starts and finds evalmon when it is called as in the printed line."""
     program = [sys.executable, "-E", "-P", "-c", "import evalmon_agent.agent.run"]
     null = subprocess.DEVNULL
     try:

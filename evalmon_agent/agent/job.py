@@ -1,4 +1,4 @@
-"""Finds which job this is, what its files are called here, and whether another `run` is above us.
+"""Finds which job this is, what its files are named here, and whether a `run` is among its ancestors.
 
 What sbatch finds in the environment goes on into the job that it submits, so below a job that was submitted
 inside another one some variables tell of that other job [seen on 22.05: SLURM_ARRAY_*, SLURM_HET_*,
@@ -22,7 +22,7 @@ _STEPD = b"slurmstepd: ["
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The job as Slurm names it (`123`, `123_4`, `123+0`) and this process's part in it.
+    """The job by Slurm's id (`123`, `123_4`, `123+0`) and this process's part in it.
 
     `scope` is "job" where the command is the whole batch script, "part" where it is one of several things
     that a script or a step does. `file` is the report's name below jobs/; `spare_file` the one to use should
@@ -68,7 +68,7 @@ def job_of(environ: Mapping[str, str], *, pid: int, is_script: bool, step: str |
 
 
 def variables_of_another_eval(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """What evalmon's launcher set for the eval from whose job this one was submitted, which is not that eval: names."""
+    """The names of variables that evalmon's launcher set for another eval, from whose job this job was submitted."""
     eval_job_id, raw_id = _number(environ, "EVALMON_JOB_ID"), _number(environ, "SLURM_JOB_ID")
     if eval_job_id is None or raw_id is None or eval_job_id == raw_id:
         return ()
@@ -121,7 +121,7 @@ def _number(environ: Mapping[str, str], name: str) -> int | None:
 
 
 def _digits(text: str | None) -> int | None:
-    """Nothing but digits: these become part of a path."""
+    """The text if it consists of digits only, since it becomes part of a path."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 20 else None
 
 
@@ -134,13 +134,13 @@ class Ancestor:
 
 
 def find_ancestor(job_id: str | None) -> Ancestor:
-    """Walk up the parents as far as they are ours to read.
+    """Walk up the parent processes as far as they can be read.
 
     Args:
         job_id: SLURM_JOB_ID; a `run` of another job (salloc below a `run`, say) does not count.
 
     Raises:
-        OSError: /proc does not tell.
+        OSError: /proc cannot be read.
     """
     pid = parent_of(os.getpid())
     for _ in range(_GENERATIONS):

@@ -91,14 +91,14 @@ def is_report(value: object) -> bool:
 def enter(
     report: dict[str, Any], attempt: dict[str, Any], run: Run, *, notes: list[str], observed: Mapping[str, Any]
 ) -> None:
-    """Write into `report` what `run` knows; the same again at a later time replaces it.
+    """Write what `run` knows into `report`; a later call replaces the entry.
 
     Args:
         report: as new_report gives it, or as it was read back.
         attempt: the attempt's facts without its end; `scope` says whether the command's end is the attempt's.
         run: the command.
-        notes: what went wrong with us.
-        observed: `witness` and `programs`, as the witness gives them; empty where nobody looked.
+        notes: what went wrong in evalmon.
+        observed: `witness` and `programs`, as the witness gives them; empty if nothing looked.
     """
     is_job = attempt["scope"] == "job"
     entry = _attempt_in(report["attempts"], attempt, started_at=run.started_at if is_job else None)
@@ -116,7 +116,7 @@ def enter(
 
 
 def _enter_programs(attempts: list[dict[str, Any]], entry: dict[str, Any], programs: list[dict[str, Any]]) -> None:
-    """Each program once: several runs of one job may have seen it."""
+    """Enter each program once: several runs of one job may have seen it."""
     by_process = {_process_of(program): program for program in (*entry.get("programs", ()), *programs)}
     kept, size = [], 0
     for program in reversed(by_process.values()):
@@ -134,7 +134,7 @@ def _process_of(program: dict[str, Any]) -> tuple[object, object]:
 
 
 def _attempt_in(attempts: list[dict[str, Any]], facts: dict[str, Any], *, started_at: float | None) -> dict[str, Any]:
-    """The entry of this incarnation (and, if given, of this start); a new one where there is none."""
+    """The entry of this attempt (and, if given, of this start); a new one if there is none."""
     attempt: dict[str, Any]
     for attempt in reversed(attempts):
         is_same_run = started_at is None or attempt.get("started_at") == started_at
@@ -155,5 +155,5 @@ def _with_command(commands: list[dict[str, Any]], command: dict[str, Any]) -> li
 
 
 def printable(text: str | None) -> str | None:
-    """Bytes that are no UTF-8 (lone surrogates in Python) become U+FFFD: strict readers refuse them."""
+    """The text with U+FFFD for bytes that are not UTF-8 (lone surrogates), which strict readers refuse."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

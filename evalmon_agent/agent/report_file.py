@@ -1,7 +1,7 @@
-"""Writes a job's report below evalmon/jobs: finds the place, checks it, and tries again where that may help.
+"""Writes a job's report below evalmon/jobs: finds the directory, checks it, and retries if that may help.
 
-What the file system refuses becomes a note in the report, if a later attempt to write succeeds, and never a word
-on the eval's output.
+An error of the file system becomes a note in the report if a later attempt to write succeeds, and never a message on
+the eval's output.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _LOCK_WITHIN_S = 0.7
 
 
 def write_report(options: Arguments, job: Job | None, run: Run, *, notes: list[str], parent: int, stderr: int) -> int:
-    """Write what `run` holds, until it is written, or SIGTERM comes, or the parent is gone.
+    """Write what `run` knows; retry until it is written, or SIGTERM arrives, or the parent is gone.
 
     Returns:
-        0 (written, or there is nowhere to write to, which is said on `stderr`), or the errno of the last
+        0 (written, or there is no place to write to, which `stderr` is told), or the errno of the last
         failure.
     """
     monitor = options.dir or os.environ.get("EVALMON_DIR") or None
@@ -113,7 +113,7 @@ def _boot_id() -> str | None:
 
 
 class NotOursError(PermissionError):
-    """The directory or the report is not one that we may write; the message says why."""
+    """The directory or the report may not be written by this user; the message says why."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.EPERM, why)
@@ -155,7 +155,7 @@ def _is_marked(directory: str) -> bool:
 
 
 class JobsDirectory:
-    """An open `jobs` directory of ours, locked as well as the file system allows while it is open."""
+    """An open `jobs` directory of this user, locked, as well as the file system allows, while it is open."""
 
     def __init__(self, monitor: str, *, experiment_id: str | None = None) -> None:
         """Open it; `jobs` itself is made where it is missing, and `monitor` beside an evalmon.yaml.
@@ -191,7 +191,7 @@ class JobsDirectory:
         os.close(self._descriptor)
 
     def _try_lock(self) -> bool:
-        """Two parts of one job take turns; True also where the file system knows no such lock."""
+        """Lock it, so that two parts of one job take turns; also True if the file system has no such lock."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -220,7 +220,7 @@ class JobsDirectory:
         return report
 
     def _read(self, name: str) -> bytes | None:
-        """Its content; None if this is no file of a sane size."""
+        """Its content; None if it is not a regular file of sane size."""
         status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _REPORT_BYTES_AT_MOST:
             return None
@@ -263,7 +263,7 @@ def _make(path: str, *, dir_fd: int | None) -> None:
 
 
 def _id_in(directory: int) -> str | None:
-    """What tells its experiment from every other; None if nothing does."""
+    """The id of its experiment; None if there is none."""
     try:
         descriptor = os.open("experiment.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except FileNotFoundError:

@@ -1,10 +1,10 @@
-"""`evalmon run`: runs the command as if we were not there, and has its start and end reported.
+"""`evalmon run`: runs the command as without evalmon, and reports its start and end.
 
     hold signals back -> start the command -> let go of its files -> pass signals on, report beside it
                       -> end as it ended
 
-Whatever of ours fails before the command runs: we become the command. Whatever fails later: we wait, and
-end as it did.
+If evalmon fails before the command runs, it becomes the command. If it fails later, it waits for the command and ends
+as that did.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNMONITORED = "EVALMON_UNMONITORED"
 
 
 def main(argv: list[str]) -> NoReturn:
-    """Run what `argv` (without `evalmon run`) asks for; never returns."""
+    """Run the command of `argv` (without `evalmon run`); never returns."""
     mask = signals.hold_back()
     try:
         options = arguments.parse_run(argv)
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> NoReturn:
 def _monitor(program: Command, inherited: Inherited, options: arguments.Arguments) -> None:
     """Start the command and end as it ends; returns only if it is not started.
 
-    That is so where a `run` above us does all this already, and where we failed.
+    That is so if a `run` among the ancestors does all this already, and if evalmon failed.
     """
     try:
         ancestor = find_ancestor(os.environ.get("SLURM_JOB_ID"))
@@ -79,7 +79,7 @@ def _monitor(program: Command, inherited: Inherited, options: arguments.Argument
 
 
 def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, group: int, started: float) -> int:
-    """Stay with the command, which leads `group` if that is not 0, until it has ended; returns its wait status."""
+    """Wait for the command, which leads `group` if that is not 0; returns its wait status."""
     status = None
     try:
         _let_go_of_files()
@@ -110,9 +110,9 @@ def _copy_of_stderr() -> int:
 
 
 def _let_go_of_files() -> None:
-    """Files, pipes and locks that the command shares with us are its alone from now on.
+    """Close files, pipes and locks that this process shares with the command.
 
-    Else a reader of its output would wait for us too, and nothing of ours can ever be written there.
+    Otherwise a reader of the command's output would wait for evalmon too. And evalmon cannot write there by mistake.
     """
     try:
         for descriptor in map(int, os.listdir("/proc/self/fd")):

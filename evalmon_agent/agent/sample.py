@@ -1,6 +1,6 @@
 """`evalmon sample`: runs the sampler alone, for scripts that do not run under `evalmon run`.
 
-It ends with its parent, or when it is told to; whoever starts it in the background need not wait for it.
+It ends with its parent or on a signal, so a script that starts it in the background need not wait for it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _sample(directory: str, interval_s: float) -> None:
 
 
 class _Messages:
-    """Says on stderr, once, what is not written and why; lets go of stdin and stdout at once, of stderr after that."""
+    """Says once on stderr what is not written and why; closes stdin and stdout at once, stderr after that."""
 
     def __init__(self) -> None:
         self._stderr = os.dup(2)
@@ -59,7 +59,7 @@ class _Messages:
             os.dup2(null, descriptor)
 
     def show(self, status: SamplerStatus) -> None:
-        """What there is to say, as soon as there is."""
+        """Print the messages as soon as there are any."""
         why_not = status.texts.get("no_gpu_file")
         is_settled = bool(why_not or status.counts["gpus"] or status.texts.get("ended"))
         if self._stderr >= 0 and is_settled:
@@ -73,7 +73,7 @@ class _Messages:
 
 
 def _end_with_the_parent() -> None:
-    """Ask the kernel for SIGTERM when it dies; Wakeup looks for that too, but not at once."""
+    """Ask the kernel for SIGTERM when the parent dies; Wakeup also checks for that, but later."""
     try:
         import ctypes  # noqa: PLC0415 (3 ms, only here)
 

@@ -1,6 +1,6 @@
 """Holds back all signals of a `run`, passes them on to the command until it has ended, and ends as it ended.
 
-All are blocked and fetched one by one with sigwaitinfo, so none can kill us, none is lost (one that came before
+All are blocked and fetched one by one with sigwaitinfo, so none can kill `run`, none is lost (one that arrives before
 the command was started waits), and no handler runs in between.
 """
 
@@ -29,14 +29,14 @@ _PROBES_AT_MOST = 1000
 
 
 class ChildProcess(Protocol):
-    """A process of ours beside the command."""
+    """A process of evalmon beside the command."""
 
     def check(self) -> None:
-        """Take note of its end, if it has ended."""
+        """Check whether it has ended."""
 
 
 def hold_back() -> set[int]:
-    """From now on no signal acts on us; returns the mask we inherited, which is the command's."""
+    """Block all signals for this process; returns the inherited mask, which the command gets."""
     mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, EVERY)}
     # Inherited as ignored, it would make the kernel throw exit statuses away; the command has the default then.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -44,7 +44,7 @@ def hold_back() -> set[int]:
 
 
 class Relay:
-    """Passes on what reaches us until the command has ended.
+    """Passes signals on to the command until it has ended.
 
     A signal that the command got directly is not passed on a second time: Ctrl-C in a terminal and
     proctrack/pgid reach the whole process group, proctrack/linuxproc every process of the job. The kernel
@@ -109,7 +109,7 @@ def _has_terminal() -> bool:
 
 
 class BroadcastProbe:
-    """A tiny process of ours that dies of a signal sent to everybody, so that we learn of it; a dead one is replaced.
+    """A tiny process that a signal sent to all processes kills, which shows that it was sent; a dead one is replaced.
 
     It is `cat`, blocked on a pipe that only we hold: it ends by itself when we do, whatever kills us. Signals
     have their default action in it, so a broadcast kills it, and its death (waitpid tells of what) dates the
@@ -133,7 +133,7 @@ class BroadcastProbe:
         return self._pid > 0
 
     def died_of(self, number: int, *, within_s: float) -> bool:
-        """Whether this signal reached a probe in the last `within_s` seconds; each death is told once."""
+        """Whether this signal reached a probe in the last `within_s` seconds; each death is reported once."""
         at = self._deaths_s.pop(number, None)
         return at is not None and time.monotonic() - at <= within_s
 
@@ -153,7 +153,7 @@ class BroadcastProbe:
                     self._start()
 
     def end(self) -> None:
-        """Leave no process behind."""
+        """End the probe, so that no process is left behind."""
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
@@ -181,7 +181,7 @@ class BroadcastProbe:
 
 
 def end_as(status: int) -> NoReturn:
-    """End with this wait status: the same exit status, or by the same signal, but without a core dump of ours."""
+    """End with this wait status: the same exit status, or by the same signal, but without a core dump."""
     if not os.WIFSIGNALED(status):
         os._exit(os.WEXITSTATUS(status))
     number = os.WTERMSIG(status)
@@ -194,7 +194,7 @@ def end_as(status: int) -> NoReturn:
 
 
 def forbid_core_dumps() -> None:
-    """For this process and the ones it starts from now on.
+    """Forbid core dumps of this process and of those it starts from now on.
 
     The kernel takes a limit of 0 as "no core file" but still starts a core_pattern that is a pipe; 1 forbids both
     (core(5), do_coredump in fs/coredump.c).

@@ -7,7 +7,7 @@ import sys
 
 import evalmon_agent
 from evalmon_agent.checks.finding import Finding, ok, warning
-from evalmon_agent.experiment.lock import mount_at
+from evalmon_agent.experiment.experiment_lock import mount_at
 from evalmon_agent.files.mounts import Mount, is_of_one_machine, is_shared
 from evalmon_agent.slurm.commands import run
 
@@ -26,8 +26,8 @@ def _finds_us() -> list[Finding]:
     words = [sys.executable, "-E", "-P", "-c", _ALL_THAT_JOBS_IMPORT]
     if run(words, timeout_s=_START_TIMEOUT_S, env=os.environ, cwd="/").ok:
         return []
-    line = f"in jobs {sys.executable} does not find evalmon and all that it needs: PYTHONPATH is not looked at there"
-    advice = "install evalmon into an environment of its own (python3 -m venv); else its own jobs do not start"
+    line = f"in jobs {sys.executable} does not find evalmon and all that it needs: PYTHONPATH is ignored there"
+    advice = "install evalmon into an environment of its own (python3 -m venv); otherwise the monitor jobs do not start"
     return [warning(_CHECK, line, advice)]
 
 
@@ -41,10 +41,12 @@ def _places() -> list[Finding]:
 
 def _finding(what: str, mount: Mount | None) -> Finding:
     if mount is None:
-        return ok(_CHECK, f"{what}: nobody can tell how that is mounted, nor whether nodes see it")
+        return ok(_CHECK, f"{what}: how that is mounted, and whether nodes see it, is unknown")
     if is_of_one_machine(mount):
         line = f"{what} is on this machine's own disk ({mount.fstype} at {mount.point})"
-        advice = "install evalmon where compute nodes see it, or at the same path on each; else evals run unmonitored"
+        advice = (
+            "install evalmon where compute nodes see it, or at the same path on each; otherwise evals run unmonitored"
+        )
         return warning(_CHECK, line, advice)
     if is_shared(mount):
         return ok(_CHECK, f"{what} is on a shared file system ({mount.fstype} at {mount.point})")

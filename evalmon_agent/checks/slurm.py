@@ -6,24 +6,25 @@ import time
 from collections.abc import Mapping, Sequence
 
 from evalmon_agent.checks.finding import Finding, ok, problem, warning
-from evalmon_agent.settings import MonitorJob, Settings
+from evalmon_agent.errors import SlurmUnavailableError
+from evalmon_agent.settings import MonitorJobSettings, Settings
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure, Kind
+from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import cut_time
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.job_id import JobId
 
 OLDEST = (18, 8)
-"""The first whose sacct knows every field that we ask for."""
+"""The first release whose sacct knows every field that evalmon asks for."""
 
 _NEEDED: Mapping[str, str] = {"sbatch": "submits", "squeue": "says which jobs wait and run"}
 _USEFUL: Mapping[str, str] = {
-    "sacct": "without it a job's end is what squeue and the job itself say",
+    "sacct": "without it a job's end is known from squeue and the job itself only",
     "scancel": "without it `evalmon stop` cannot end the monitoring",
-    "sinfo": "without it the times of our own jobs are not cut to a partition's limit",
-    "scontrol": "without it the completion mail's subject does not carry the verdict",
+    "sinfo": "without it the monitor jobs' time limits are not cut to a partition's limit",
+    "scontrol": "without it the subject of the completion mail does not have the verdict",
 }
 # Any job will do: an answer without rows is one, too.
 _SOME_JOB = JobId("1")
@@ -32,14 +33,15 @@ _SHORT_MEMORY_S = 120.0
 
 
 def check_programs(slurm: Slurm) -> list[Finding]:
-    """Those that are needed, those that help, and Slurm's version."""
+    """Checks for the programs that are needed, those that help, and Slurm's version."""
     findings = []
     for name, what in _NEEDED.items():
         if not slurm.has(name):
             advice = "run evalmon on a login node, or load the slurm module"
-            findings.append(problem("programs", f"{name}, which {what}, is not on PATH", advice, exit_status=69))
+            line = f"{name}, which {what}, is not on PATH"
+            findings.append(problem("programs", line, advice, exit_status=SlurmUnavailableError.exit_status))
     findings += [
-        warning("programs", f"{name} is not on PATH: {what}", "have it put on PATH")
+        warning("programs", f"{name} is not on PATH: {what}", "put it on PATH")
         for name, what in _USEFUL.items()
         if not slurm.has(name)
     ]
@@ -53,11 +55,11 @@ def _version(slurm: Slurm) -> list[Finding]:
         return []
     version = slurm.version()
     if version is None:
-        return [warning("version", "sbatch does not say which Slurm this is", "is that sbatch Slurm's own?")]
+        return [warning("version", "sbatch does not say which Slurm this is", "check that this sbatch is Slurm's own")]
     words = f"Slurm {version[0]}.{version[1]:02}"
     if version < OLDEST:
         advice = f"evalmon knows Slurm from {OLDEST[0]}.{OLDEST[1]:02} on"
-        return [warning("version", f"{words}: sacct may refuse our questions", advice)]
+        return [warning("version", f"{words}: sacct may refuse evalmon's queries", advice)]
     return [ok("version", words)]
 
 
@@ -78,17 +80,26 @@ def _controller(slurm: Slurm) -> list[Finding]:
     answer = slurm.queue()
     took_s = time.monotonic() - began
     if isinstance(answer, Failure):
-        advice = "try again later; what runs is not touched by that"
-        return [problem("controller", f"squeue gives no answer: {answer.line}", advice, exit_status=69)]
+        advice = "try again later; running jobs are not affected"
+        line = f"squeue gives no answer: {answer.line}"
+        return [problem("controller", line, advice, exit_status=SlurmUnavailableError.exit_status)]
     return [ok("controller", f"answers in {took_s:.1f} s; {len(answer.rows)} jobs of yours")]
 
 
 def _accounting(slurm: Slurm, configuration: Mapping[str, str]) -> list[Finding]:
     storage = configuration.get("AccountingStorageType", "")
     answer = slurm.account([_SOME_JOB])
-    if isinstance(answer, Failure) and answer.kind is not Kind.ACCOUNTING_DISABLED and not storage.endswith("/none"):
+    if (
+        isinstance(answer, Failure)
+        and answer.kind is not FailureKind.ACCOUNTING_DISABLED
+        and not storage.endswith("/none")
+    ):
         line = f"sacct gives no answer: {answer.line}"
-        return [warning("accounting", line, "try again later; until then no end is believed without a second witness")]
+        return [
+            warning(
+                "accounting", line, "try again later; until then evalmon needs a second witness for the end of a job"
+            )
+        ]
     if isinstance(answer, Failure) or storage.endswith("/none"):
         findings = [warning("accounting", "off", _WITHOUT_ACCOUNTING)]
         age = configuration.get("MinJobAge", "").partition(" ")[0]
@@ -131,7 +142,7 @@ def _told(partition: Partition) -> str:
 def _our_jobs(partitions: Sequence[Partition], settings: Settings) -> list[Finding]:
     findings = []
     names = {partition.name for partition in partitions}
-    ours: Mapping[str, MonitorJob] = {"sidecar": settings.sidecar, "completion": settings.completion}
+    ours: Mapping[str, MonitorJobSettings] = {"sidecar": settings.sidecar, "completion": settings.completion}
     for kind, job in ours.items():
         unknown = [name for name in (job.partition or "").split(",") if name and name not in names]
         if unknown:

@@ -12,11 +12,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from evalmon_agent import __version__
-from evalmon_agent.errors import EvalmonError
+from evalmon_agent.errors import EvalmonError, StoppedError
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.words.printable import printable
-
-INTERRUPTED = 130
 
 COMMANDS = {
     "submit": "Submit evals, and the jobs that watch and summarise them.",
@@ -34,7 +32,7 @@ COMMANDS = {
 """The commands in `evalmon_agent/commands`, each in the module of its name, as its `command`."""
 
 IN_JOBS = {
-    "run": "Inside a job: run a command monitored, and end as it ended.",
+    "run": "Inside a job: run a command, monitored, and exit with its status.",
     "sample": "Inside a job: sample GPUs and host, without running anything.",
     "hook": "Print the line for scripts that monitor themselves.",
 }
@@ -100,7 +98,7 @@ def _exit_status(error: Exception) -> int:
     elif isinstance(error, click.ClickException):
         status, lines = error.exit_code, [error.format_message() + _where_help_is(error)]
     elif isinstance(error, click.exceptions.Abort):
-        status, lines = INTERRUPTED, ["interrupted"]
+        status, lines = StoppedError.exit_status, ["interrupted"]
     elif isinstance(error, BrokenPipeError):
         lines = []  # whoever read our output has gone
     elif isinstance(error, OSError):

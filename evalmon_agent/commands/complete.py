@@ -18,7 +18,7 @@ from evalmon_agent.cli.sessions import session_of_monitor_job
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit_monitor_job
+from evalmon_agent.jobs.submit_monitor_job import WAITING_BEGIN_S, active_jobs, submit_monitor_job
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import (
@@ -35,8 +35,8 @@ from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, tell
-from evalmon_agent.tracking.monitor_jobs import all_final, has_more_to_come
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
+from evalmon_agent.tracking.monitor_job_states import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
 
@@ -111,10 +111,10 @@ def _bring_to_the_end(
         at_most = _before_the_successor(submitter, state, is_active=is_active)
         more = has_more_to_come(state)
         progress = submitter.run(at_most=at_most) if more and at_most else Progress()
-        state = tell(observer, progress) if more else state
+        state = log_progress(observer, progress) if more else state
         if progress.submitted or is_active:
             state = _hand_on(observer, state, sleep=sleep, deadline=deadline)
-            state = tell(observer, submitter.run()) if state.waiting and at_most < math.inf else state
+            state = log_progress(observer, submitter.run()) if state.waiting and at_most < math.inf else state
             return measure(observer, measurer, state, deadline=deadline)
         state = measure(observer, measurer, state, deadline=deadline)
         patient = time.monotonic() < deadline

@@ -10,13 +10,20 @@ from functools import partial
 
 import click
 
-from evalmon_agent.checks.experiment import check_clock, check_directory, check_file_system, check_records
+from evalmon_agent.checks.experiment_directory import check_clock, check_directory, check_file_system, check_records
 from evalmon_agent.checks.finding import Finding, ok, problem
 from evalmon_agent.checks.interpreter import check_interpreter
 from evalmon_agent.checks.slurm import check_answers, check_programs
 from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import print_json
-from evalmon_agent.errors import EvalmonError
+from evalmon_agent.errors import (
+    EvalmonError,
+    LockUnavailableError,
+    SlurmUnavailableError,
+    UnreadableError,
+    UnsafeDirectoryError,
+    UsageError,
+)
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
@@ -24,7 +31,15 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.words.printable import printable
 
-_BY_WEIGHT = (78, 2, 77, 69, 75, 1)
+_IN_ORDER = (
+    UnreadableError.exit_status,
+    UsageError.exit_status,
+    UnsafeDirectoryError.exit_status,
+    SlurmUnavailableError.exit_status,
+    LockUnavailableError.exit_status,
+    EvalmonError.exit_status,
+)
+"""The exit status of the first problem that a command would meet."""
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -42,7 +57,7 @@ def command(experiment: Experiment | None, as_json: bool) -> None:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    """One line per finding: how it stands, what was looked at, what was found, what to do."""
+    """One line per finding: its level, what was checked, what was found, what to do."""
     width = max((len(finding.check) for finding in findings), default=0)
     for finding in findings:
         level = click.style(f"{finding.level:<8}", fg=_COLOURS[finding.level])
@@ -51,7 +66,7 @@ def _print(findings: Sequence[Finding]) -> None:
 
 
 def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str, str]) -> list[Finding]:
-    """All findings. Nothing is changed; in the experiment a file is made for a moment. A check that fails is one."""
+    """All findings; a check that fails is a finding too. Nothing is changed, but a temporary file is made in EXP."""
     findings: list[Finding] = []
     settings = Settings()
     if experiment is not None:
@@ -68,9 +83,9 @@ def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str,
 
 
 def exit_status(findings: Sequence[Finding]) -> int:
-    """0 without a problem; else that of the first thing that a command would stumble over."""
+    """0 without a problem; else the status of the first problem that a command would meet."""
     statuses = {finding.exit_status for finding in findings if finding.level == "problem"}
-    return next((status for status in _BY_WEIGHT if status in statuses), 0)
+    return next((status for status in _IN_ORDER if status in statuses), 0)
 
 
 def _settings(experiment: Experiment, environ: Mapping[str, str]) -> tuple[Settings, Finding]:

@@ -68,7 +68,7 @@ def parse_ids(texts: Sequence[str]) -> list[JobId]:
     for text in texts:
         job_id = parse_job_id(text)
         if job_id is None:
-            raise UsageError(f"{text!r} is no job id; give one like 123 or 123_4")
+            raise UsageError(f"{text!r} is not a job id; give one like 123 or 123_4")
         job_ids.append(job_id)
     return job_ids
 
@@ -76,7 +76,7 @@ def parse_ids(texts: Sequence[str]) -> list[JobId]:
 def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
     """The figures in the order of the ids: seff's where it has them, else accounting's. An array: all its tasks."""
     if not slurm.has("sacct"):
-        raise SlurmUnavailableError("sacct is not on PATH; run evalmon where Slurm's commands are")
+        raise SlurmUnavailableError("sacct is not on PATH; run evalmon on a host with Slurm's commands")
     # With -D a requeued job has a row per attempt: the last is the one that counts.
     latest: defaultdict[JobId, dict[JobId, SacctJob]] = defaultdict(dict)
     for start in range(0, len(wanted), _IDS_PER_CALL):

@@ -36,8 +36,8 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.submission.plan import Prepared, Script, read_script
-from evalmon_agent.submission.resources import Had, Limits, Options, memory_options, time_options
-from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
+from evalmon_agent.submission.retry_limits import Had, Limits, Options, memory_options, time_options
+from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, first_unknown_name, logs_of
 from evalmon_agent.submitting.preview import output_warnings, preview
 from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
 from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
@@ -186,7 +186,7 @@ class _Retrier:
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
-        unknown = refuses_unknown(self.request.names, [*state.evals, *state.waiting])
+        unknown = first_unknown_name(self.request.names, [*state.evals, *state.waiting])
         if unknown is not None:
             raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.session.experiment.root}")
         groups: dict[tuple[str, str], list[_Chosen]] = defaultdict(list)
@@ -200,7 +200,9 @@ class _Retrier:
         }
         for name in sorted(state.waiting.keys() - state.evals.keys()):
             if self.request.insists(name):
-                self.report.skipped.append({"name": name, "job_id": None, "why": "it waits for room already"})
+                self.report.skipped.append(
+                    {"name": name, "job_id": None, "why": "it is already waiting to be submitted"}
+                )
         self._collect(state)
         settled = settle(state)
         for ev in state.evals.values():
@@ -263,7 +265,7 @@ class _Retrier:
             return read(experiment, path) if is_there else None, "" if is_there else f"its script is gone: {path}"
         submitted = scripts.read_script(experiment, entry.token, path)
         if submitted is None:
-            return None, "the script as it was submitted is gone; --changed takes it as it is now"
+            return None, "the submitted copy of its script is gone; --changed uses the script as it is now"
         return read_script(path, submitted), change_since(path, submitted)
 
     def _options(self, chosen: _Chosen, script: Script) -> tuple[tuple[str, ...] | None, str]:
@@ -316,9 +318,9 @@ def _submission(
 
 def _cannot(script: Script, *, is_array: bool) -> str:
     if script.head.is_het:
-        return "a heterogeneous job has limits for each of its parts; submit it yourself"
+        return "a heterogeneous job has separate limits for each part; submit it yourself"
     if not is_array and script.head.options.get("array"):
-        return "its script is an array now; submit it as new evals: evalmon submit"
+        return "its script is now an array; submit it as new evals: evalmon submit"
     return ""
 
 

@@ -19,19 +19,19 @@ from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedErr
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
+from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.finalize import finalize, is_anything_owed, is_complete, is_ready, write_summary
 from evalmon_agent.monitor.hand_over import HandOver
 from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observed, Observer
-from evalmon_agent.monitor.resources import resource_blocks
+from evalmon_agent.monitor.resource_status import resource_blocks
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, tell
-from evalmon_agent.tracking.monitor_jobs import WAITS, all_final, has_more_to_come
+from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, log_progress
+from evalmon_agent.tracking.monitor_job_states import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.schedule import back_off_s
 from evalmon_agent.words.printable import printable
@@ -47,14 +47,14 @@ def command(experiment: Experiment, token: str | None, experiment_id: str | None
 
 
 class Sidecar:
-    """One sidecar's life: `run` returns when its work is done or handed on.
+    """One sidecar, from start to end: `run` returns when its work is done or handed on.
 
-    A signal ends it within seconds, whatever it waits for. A poll that fails, for whatever reason, is counted and
-    made again; what is to be logged meanwhile is kept until it can be.
+    A signal ends it within seconds, whatever it waits for. A failed poll is counted and made again; blocks that cannot
+    be logged meanwhile are kept until they can.
     """
 
     def __init__(self, session: Session, *, unusable: str = "") -> None:
-        """`unusable`: why the settings are not those that stand in the file now."""
+        """`unusable`: why the settings in the file could not be used, so that older ones are in effect."""
         self._session = session
         self._job_id = own_job_id(session.environ)
         self._observer = Observer(session, role="sidecar")
@@ -73,8 +73,8 @@ class Sidecar:
         """Poll, measure and log until there is nothing left to watch.
 
         Raises:
-            UnreadableError: a newer evalmon is at work.
-            ReplacedError: another directory is where the experiment's was; ours has got the last word.
+            UnreadableError: a newer evalmon has written to the experiment.
+            ReplacedError: another directory is where the experiment's was; its log has got a last block.
         """
         try:
             self._live()
@@ -105,7 +105,7 @@ class Sidecar:
         """One poll and the work until the next; the reason to stop, if there is one."""
         next_at = time.monotonic() + min(self._interval_s(), max(self._hand_over.left_s(), 0.0))
         try:
-            reason = self._watch(until=next_at)
+            reason = self._watch(until_monotonic_s=next_at)
             if reason is not None:
                 return reason
         except (UnreadableError, ReplacedError):
@@ -117,7 +117,8 @@ class Sidecar:
         self._stop.wait(max(next_at - time.monotonic(), 0.1))
         return f"ended by {self._stop.name}" if self._stop.is_set() else None
 
-    def _watch(self, *, until: float) -> str | None:
+    def _watch(self, *, until_monotonic_s: float) -> str | None:
+        """Poll once and do what follows from it; returns the reason to stop, if there is one."""
         self._session.experiment.check_place()
         self._reload_settings()
         self._log_notes()
@@ -125,8 +126,8 @@ class Sidecar:
         reason = self._hand_over.reason_to_leave(observed)
         if reason is not None:
             return reason
-        state = self._submit_waiting(observed.state, until=time.time() + until - time.monotonic())
-        state = self._work(state, until=until)
+        state = self._submit_waiting(observed.state, until_monotonic_s=until_monotonic_s)
+        state = self._work(state, until_monotonic_s=until_monotonic_s)
         if is_ready(state):
             state = finalize(self._observer) if not is_complete(state) else state
             if is_complete(state):
@@ -134,13 +135,13 @@ class Sidecar:
                 return "all evaluations are over"
         if self._is_stuck and not is_anything_owed(state):
             write_summary(self._session.experiment, state, observer=self._observer)
-            root = self._session.experiment.root
-            return f"what is not submitted yet ({len(state.waiting)}) needs: evalmon submit {root}"
+            root, number = self._session.experiment.root, len(state.waiting)
+            return f"{number} evaluation{'s' * (number != 1)} not submitted yet; run: evalmon submit {root}"
         return None
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
-        # What the poll lacked (memory, descriptors, room) may be lacking still.
+        # What the poll lacked (memory, file descriptors, disk space) may still be lacking.
         with suppress(EvalmonError, OSError, MemoryError):
             self._observer.count_failure(printable(shown(f"{type(error).__name__}: {error}")))
         with suppress(OSError, MemoryError):
@@ -151,7 +152,7 @@ class Sidecar:
     def _poll(self) -> Observed:
         self._polls += 1
         observed = self._observer.observe_once()
-        # Also of polls that others made: Slurm's silence is the same for all of them.
+        # This counts the failed polls of other processes too: Slurm's silence is the same for all of them.
         self._failures = observed.state.outage.failures if observed.state.outage is not None else 0
         if observed.asked and self._polls % self._session.settings.gpu_status_every == 0:
             so_far = progress(self._session.experiment, observed.state)
@@ -160,16 +161,16 @@ class Sidecar:
                 self._observer.record(extra=usage)
         return observed
 
-    def _submit_waiting(self, state: ExperimentState, *, until: float) -> ExperimentState:
-        """What waits for room is submitted, first of all the completion job if there was none for it."""
+    def _submit_waiting(self, state: ExperimentState, *, until_monotonic_s: float) -> ExperimentState:
+        """Submit the evals that there is room for; before them the completion job, if it found no room before."""
         self._is_stuck = False
         if not self._submitter.is_full:
             self._bring_completion(state)
         if not has_more_to_come(state):
             return state
-        progress = self._submitter.run(until=until if self._session.settings.stagger else 0.0)
+        progress = self._submitter.run(until_monotonic_s=until_monotonic_s if self._session.settings.stagger else 0.0)
         self._is_stuck = progress.why == "stuck"
-        state = tell(self._observer, progress)
+        state = log_progress(self._observer, progress)
         if not self._submitter.is_full:
             self._bring_completion(state)
         return state
@@ -182,18 +183,21 @@ class Sidecar:
             submit_monitor_job(self._session, "completion", afterany=waiting_for)
 
     def _pause(self, seconds: float) -> bool:
-        """Wait so long; True if we were asked to stop."""
+        """Wait that long; returns True if a signal asked this process to stop."""
         self._stop.wait(seconds)
         return self._stop.is_set()
 
-    def _work(self, state: ExperimentState, *, until: float) -> ExperimentState:
+    def _work(self, state: ExperimentState, *, until_monotonic_s: float) -> ExperimentState:
         """Capture figures as evals end, until the next poll is due."""
-        while not self._stop.is_set() and time.monotonic() < until:
-            state = measure(self._observer, self._measurer, state, deadline=until)
+        while not self._stop.is_set() and time.monotonic() < until_monotonic_s:
+            state = measure(self._observer, self._measurer, state, deadline=until_monotonic_s)
             due_at = self._measurer.next_at(self._observer.unmeasured(state))
-            if due_at is None or not (all_final(state) or due_at < time.time() + until - time.monotonic()):
+            if due_at is None:
                 return state
-            self._stop.wait(min(max(due_at - time.time(), 0.2), max(until - time.monotonic(), 0.0)))
+            due_in_s, left_s = due_at - time.time(), until_monotonic_s - time.monotonic()
+            if due_in_s >= left_s and not all_final(state):
+                return state
+            self._stop.wait(min(max(due_in_s, 0.2), max(left_s, 0.0)))
         return state
 
     def _interval_s(self) -> float:
@@ -217,7 +221,7 @@ class Sidecar:
     def _reload_settings(self) -> None:
         """Take up a change of the settings; a bad one is logged and the old ones stay."""
         version = self._settings_version()
-        # Where the whole experiment is away for now, its settings are not gone.
+        # If the whole directory is missing for now (a mount, say), its settings are not gone.
         if version == self._settings_seen or not os.path.isdir(self._session.experiment.directory):
             return
         self._settings_seen = version
@@ -251,7 +255,7 @@ class Sidecar:
         return {"Reason": reason, "Job ID": self._job_id or "none"}
 
     def _note(self, kind: BlockKind, subject: str, fields: Mapping[str, str]) -> None:
-        """Log a block: with the next transaction that succeeds, which is mostly this one."""
+        """Log a block now or, if that fails, with the next transaction that succeeds."""
         self._unlogged.append(blocks.note(time.time(), kind, subject, fields))
         with suppress(OSError, LockUnavailableError):
             self._log_notes()

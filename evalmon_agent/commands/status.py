@@ -12,20 +12,20 @@ from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import Cell, print_json, print_table, table_lines, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.progress import progress
-from evalmon_agent.errors import LockUnavailableError, UsageError
+from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.monitor_jobs import active_jobs, submit_monitor_job
+from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
 from evalmon_agent.monitor.finalize import finalize, is_complete, is_ready
 from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
-from evalmon_agent.submitting.submit_waiting import Submitter, on_command, tell
+from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
-from evalmon_agent.tracking.monitor_jobs import (
+from evalmon_agent.tracking.monitor_job_states import (
     REFUSED,
     all_final,
     has_more_to_come,
@@ -98,10 +98,10 @@ def status(session: Session) -> Summary:
 def exit_status(summary: Summary) -> int:
     """3 while evals are active, else 1 if one did not succeed, else 4 if one could not be verified, else 0."""
     if summary.verdicts["active"]:
-        return 3
+        return STILL_ACTIVE
     if any(summary.verdicts[verdict] for verdict in ("failed", "suspect", "refused")):
         return 1
-    return 4 if summary.verdicts["unverified"] else 0
+    return UNVERIFIED if summary.verdicts["unverified"] else 0
 
 
 def look(observer: Observer) -> ExperimentState:
@@ -161,7 +161,7 @@ def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentSta
     if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
         return state
     place = on_command(observer.session.environ, submits=False)
-    return tell(observer, Submitter(observer.session, place).run())
+    return log_progress(observer, Submitter(observer.session, place).run())
 
 
 def _look_or_read(observer: Observer) -> ExperimentState:
@@ -180,7 +180,7 @@ def _read(experiment: Experiment) -> ExperimentState:
     experiment.check_place()
     state = state_file.load_foreign(experiment)
     if state is None:
-        raise UsageError(f"{experiment.directory}: no observer has written anything there yet; ask its owner")
+        raise UsageError(f"{experiment.directory}: evalmon has written nothing there yet; ask its owner")
     return state
 
 

@@ -18,7 +18,7 @@ from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.tracking.monitor_jobs import COMPLETE, STOPPED
+from evalmon_agent.tracking.monitor_job_states import COMPLETE, STOPPED
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
@@ -44,7 +44,7 @@ def stop(session: Session) -> tuple[list[str], list[str]]:
     experiment.require_monitored()
     experiment.check()
     if not slurm.has("scancel"):
-        raise SlurmUnavailableError("scancel is not on PATH; run evalmon where Slurm's commands are")
+        raise SlurmUnavailableError("scancel is not on PATH; run evalmon on a host with Slurm's commands")
     release_if_over(experiment, slurm)
     entries = register.resolve(experiment, slurm)
     monitor_jobs = [e.accepted.job_id for e in entries if not e.is_eval and e.accepted is not None]

@@ -41,7 +41,7 @@ _LISTED = 5
 @experiment_argument()
 @click.argument("scripts", nargs=-1, metavar="[SCRIPT]...", type=click.Path())
 @mode_option
-@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and what Slurm would refuse.")
+@click.option("--dry-run", is_flag=True, help="Show what would be submitted and what Slurm would refuse.")
 @json_option
 def command(experiment: Experiment, scripts: Sequence[str], mode: Mode | None, dry_run: bool, as_json: bool) -> None:
     """Submit evals, and the jobs that watch and summarise them."""
@@ -92,14 +92,12 @@ def submit(
 
 
 def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], list[Entry]]:
-    """What would be submitted, and what is registered already, after all checks, in the order of the contract."""
+    """What would be submitted, and what is registered already, after all checks: input (2), then Slurm (69)."""
     experiment, settings, environ = session.experiment, session.settings, session.environ
     scripts = find(experiment, settings, named)
     for submission in plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ):
         if not is_utf8(submission.name):
-            raise UsageError(
-                f"{submission.script}: its --job-name is not UTF-8 and cannot be kept on record; rename it"
-            )
+            raise UsageError(f"{submission.script}: its --job-name is not UTF-8 and cannot be recorded; rename it")
     experiment.check()
     refuse_world_writable(experiment, settings)
     entries = experiment.ledger.entries()
@@ -152,7 +150,7 @@ def _skipped(
     names = [name for name in _names(submission) if name in registered]
     entry = registered[names[0]]
     ev = state.evals.get(names[0]) if state is not None else None
-    why = "already registered, waits for room" if entry.is_waiting else f"already registered ({_state(ev)})"
+    why = "already registered, waiting to be submitted" if entry.is_waiting else f"already registered ({_state(ev)})"
     if submission.name not in registered:
         count, listed = len(submission.tasks or ()), ", ".join(names[:_LISTED])
         why += f", of {count} tasks {len(names)}: {listed}; watch the others, too"

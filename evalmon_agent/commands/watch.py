@@ -24,8 +24,8 @@ from evalmon_agent.commands.report import report as write_report
 from evalmon_agent.commands.submit import require_slurm
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.experiment.lock import locked
 from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs
 from evalmon_agent.jobs.register import resolve
 from evalmon_agent.monitor.poll import read_local
@@ -171,19 +171,19 @@ def _chosen(
         if whole_job(job.job_id) not in known.monitor_jobs and component_of(job.job_id) is None:
             chosen.setdefault(job, WatchRequest(job.job_id, None))
     if not matching:
-        report.refused.append({"job_id": match, "error": "none of your jobs in the queue has a name like that"})
+        report.refused.append({"job_id": match, "error": "none of your queued or running jobs has a matching name"})
     return chosen
 
 
 def _why_not(known: KnownJobs, request: WatchRequest) -> str:
     job_id = whole_job(request.job_id)
     if job_id in known.monitor_jobs:
-        return "a monitor job of evalmon's, not an eval"
+        return "one of evalmon's monitor jobs, not an eval"
     user = known.other_users.get(job_id)
     if user is not None:
         return f"a job of {user}'s; only your own can be watched"
     if job_id in known.incomplete:
-        return "accounting has only a part of it yet; try again in a minute"
+        return "accounting does not have all of it yet; try again in a minute"
     if known.problem:
         return f"no job of yours in the queue, and accounting does not answer ({known.problem})"
     return "Slurm knows no such job of yours"

@@ -18,39 +18,39 @@ class GpuFigures:
     """
 
     count: int | None
-    """GPUs that were sampled together."""
+    """How many GPUs were sampled together."""
     samples: int
-    """Ticks: how often they were sampled."""
+    """How many ticks there are."""
     utilization_mean_pct: float | None
-    """Over all rows: each GPU and each sample weighs the same."""
+    """The mean over all rows: each GPU and each tick weighs the same."""
     utilization_p95_pct: float | None
     """95 % of the rows are at or below this (nearest rank)."""
     utilization_max_pct: float | None
-    """Of all rows."""
+    """The maximum over all rows."""
     idle_fraction: float | None
-    """Of the rows with a utilization, those where it is 0 %; from 0 to 1."""
+    """The part of the rows with a utilization where it is 0 %; from 0 to 1."""
     memory_peak_bytes: int | None
-    """The most that the GPUs used, each between two ticks, by a look a second; all together."""
+    """The sum over all GPUs of the most that each used between two ticks, looked at once a second."""
     memory_total_bytes: int | None
-    """What all GPUs together have."""
+    """The memory of all GPUs together."""
     power_mean_w: float | None
-    """What all GPUs together drew; unknown for MIG instances."""
+    """The power of all GPUs together; unknown for MIG instances."""
     energy_j: float | None
-    """From the energy counter, else from power and time; unknown where much of it is missing, and for MIG instances."""
+    """From the energy counter, else from power and time; unknown if much of it is missing, and for MIG instances."""
     samples_expected: int | None = None
     """How many ticks there should be, by the attempt's length and the interval; unknown if one of these is."""
     below_5_pct_fraction: float | None = None
-    """Of the rows with a utilization, those below 5 %; from 0 to 1."""
+    """The part of the rows with a utilization where it is below 5 %; from 0 to 1."""
     longest_idle_s: float | None = None
     """The longest time in which no GPU (of one node) was in use."""
     first_use_s: float | None = None
     """From the attempt's start to the first tick with a GPU in use; unknown if there is none."""
     unused_count: int | None = None
-    """GPUs that were in use at no tick."""
+    """How many GPUs were not in use at any tick."""
     near_power_cap_fraction: float | None = None
-    """Of the rows that say so: at 95 % of the power limit, or held back by it."""
+    """The part of the rows with that information at 95 % of the power limit or more, or slowed down by it."""
     throttled_fraction: float | None = None
-    """Of the rows that say so: slowed down by heat, the power supply or the board."""
+    """The part of the rows with that information slowed down by heat, the power supply or the board."""
     sm_activity_mean_pct: float | None = None
     """The part of the multiprocessors that was busy, by GPM (Hopper and later)."""
     tensor_activity_mean_pct: float | None = None

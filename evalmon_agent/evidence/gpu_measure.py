@@ -226,10 +226,12 @@ def _counted_energy(rows: Sequence[GpuRow]) -> tuple[float, float] | None:
     total_j = 0.0
     for row in rows:
         counted_j = row.number(GpuColumn.ENERGY_J)
-        if row.gpu in seen and counted_j is None:
+        if row.gpu not in seen:
+            seen.add(row.gpu)  # what its first row counts was used before that row
+        elif counted_j is None:
             return None  # a part is missing
-        total_j += counted_j or 0.0 if row.gpu in seen else 0.0  # the first one's was before
-        seen.add(row.gpu)
+        else:
+            total_j += counted_j
     whole_s = elapsed_s(rows[0], rows[-1]) if rows else 0.0
     return (total_j / whole_s, total_j) if whole_s > 0 else None
 

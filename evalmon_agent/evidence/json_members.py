@@ -22,13 +22,15 @@ _DEPTH_AT_MOST = 500
 _LEAP_BYTES = 4 * 1024
 _LEAP_AFTER_BRACKETS = 32
 
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
-# The next bracket outside of strings; or the quotation mark of a string that does not end here.
-_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb')*+([\[\]{}"])', re.DOTALL)
-_WHOLE_STRINGS = re.compile(rb'(?:[^"]++|' + _STRING + rb")*+", re.DOTALL)
+# Only single characters are repeated possessively: with more, Python 3.11.2 matches wrongly (gh-106052).
+_CHARACTERS = rb'[^"\\]*+(?:\\.[^"\\]*+)*'
+_STRING = rb'"' + _CHARACTERS + rb'"'
+# Up to the next bracket outside of strings, or to a string that does not end here; a thousand strings at most.
+_TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb"){0,1000}", re.DOTALL)
+_WHOLE_STRINGS = re.compile(rb'(?:[^"]++|' + _STRING + rb")*", re.DOTALL)
 _STRINGS = re.compile(_STRING, re.DOTALL)
-_REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_KEY = re.compile(rb'"((?:[^"\\]++|\\.)*+)"\s*:', re.DOTALL)
+_REST_OF_STRING = re.compile(_CHARACTERS, re.DOTALL)
+_KEY = re.compile(rb'"(' + _CHARACTERS + rb')"\s*:', re.DOTALL)
 _SCALAR = re.compile(rb'[^\s,:"\[\]{}]+')
 _SPACE = re.compile(rb"\s*")
 _STEP = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
@@ -107,11 +109,12 @@ class JsonScanner:
     def _end_within_reach(self) -> int | None:
         depth, at = 0, self._at
         for _ in range(_LEAP_AFTER_BRACKETS):
-            bracket = _BRACKET.match(self._text, at)
-            if bracket is None or bracket[1] == b'"':
+            at = self._next_bracket(at)
+            step = _STEP.get(self._text[at]) if at < len(self._text) else None
+            if step is None:
                 return None
-            at = bracket.end()
-            depth += _STEP[bracket[1][0]]
+            at += 1
+            depth += step
             if depth == 0:
                 return at
         return None
@@ -205,24 +208,32 @@ class JsonScanner:
                 leap_from, levels = self._levels(at, depth)
                 if 0 not in levels:
                     at, depth, deepest = leap_from, levels[-1], max([deepest, *levels])
-            bracket = _BRACKET.match(self._text, at)
-            if bracket is None:
-                self._pass(len(self._text), keep)
+            at = self._next_bracket(at)
+            if at == len(self._text):
+                self._pass(at, keep)
                 self._read_on()
                 at = leap_from = self._at
                 continue
-            if bracket[1] == b'"':
-                self._pass(bracket.end() - 1, keep)
+            if self._text[at] not in _STEP:
+                self._pass(at, keep)
                 self._string(keep)
                 at = leap_from = self._at
                 continue
-            at = bracket.end()
+            depth += _STEP[self._text[at]]
+            at += 1
             brackets += 1
-            depth += _STEP[bracket[1][0]]
             deepest = max(deepest, depth)
             if depth == 0:
                 self._pass(at, keep)
                 return deepest
+
+    def _next_bracket(self, at: int) -> int:
+        """Where the next bracket outside of strings is, or the start of a string that does not end here, or the end."""
+        while True:
+            match = _TO_BRACKET.match(self._text, at)
+            if match is None or match.end() == at:
+                return at
+            at = match.end()
 
     def _levels(self, at: int, depth: int) -> tuple[int, list[int]]:
         """The next stretch of the text that has only whole strings: its end, and the depths that it goes through."""
@@ -276,7 +287,7 @@ class JsonScanner:
 
 
 # Strings and numbers with commas between them, of which none is the last thing that has been read.
-_FLAT = re.compile(rb'(?:(?:[^\s,:"\[\]{}]++|' + _STRING + rb")\s*+,\s*+)++", re.DOTALL)
+_FLAT = re.compile(rb'(?:(?:[^\s,:"\[\]{}]++|' + _STRING + rb")\s*+,\s*+){1,1000}", re.DOTALL)
 
 
 class _Kept:

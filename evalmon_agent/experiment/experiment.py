@@ -97,7 +97,7 @@ class Experiment:
             what = "not a directory" if path and os.path.lexists(root) else "no such directory"
             raise UsageError(f"{path or repr(path)}: {what}; give the experiment's directory")
         if not is_utf8(root):
-            raise UsageError(f"{root}: a path that is not UTF-8 cannot be kept on record; rename it")
+            raise UsageError(f"{root}: a path that is not UTF-8 cannot be recorded; rename it")
         above = Pinned(root, only_to_search=True)
         _refuse_foreign_links(path, above)
         return cls(root, above=above)
@@ -173,7 +173,7 @@ class Experiment:
                     os.mkdir(name, 0o700, dir_fd=held.descriptor)
                 _set_mode_of(place, held, mode)
         except OSError as error:
-            raise UsageError(f"{place}: cannot be made ({error.strerror}); make EXP writable for you") from None
+            raise UsageError(f"{place}: cannot be created ({error.strerror}); make EXP writable for you") from None
         if self.id is None:
             # Unless somebody else has made one meanwhile.
             made = Identity(os.urandom(_ID_BYTES).hex(), self.root, self._inode())
@@ -279,7 +279,7 @@ class Experiment:
         else:
             what = f"it is now another {'directory' if stat.S_ISDIR(there.st_mode) else 'file or link'} of yours"
         return ReplacedError(
-            f"{self.directory} was moved or replaced; {what}, and nothing was done there; move the right one back"
+            f"{self.directory} was moved or replaced; {what}, and nothing was done there; move the right directory back"
         )
 
     def _misplaced(self, who: Identity) -> ReplacedError:
@@ -323,7 +323,7 @@ def _identity_in(held: Pinned) -> Identity | None:
 
 
 def _no_directory(path: str) -> UsageError:
-    return UsageError(f"{path}: not a directory (a link, perhaps); remove it, evalmon makes its own")
+    return UsageError(f"{path}: not a directory (a link, perhaps); remove it; evalmon creates its own")
 
 
 def _refuse_shared(path: str, status: os.stat_result) -> None:

@@ -164,7 +164,7 @@ def load_foreign(experiment: Experiment) -> ExperimentState | None:
     data = _read(experiment.state)
     if data is None:
         return None
-    too_large = UnreadableError(f"{experiment.state}: holds more than its evals can need; it is not read")
+    too_large = UnreadableError(f"{experiment.state}: holds more than its evals can need; it was not read")
     if data.count(b",") > _FOREIGN_VALUES:
         raise too_large
     state = versioned.decode(data, _decoder, path=experiment.state, schema=SCHEMA)

@@ -129,7 +129,7 @@ def _unlock(descriptor: int) -> None:
 
 
 def _stranger(path: str) -> LockUnavailableError:
-    return LockUnavailableError(f"{path}: not a lock of evalmon's; remove it")
+    return LockUnavailableError(f"{path}: not evalmon's lock; remove it")
 
 
 def _by_whom(path: str, kind: LockKind, *, waited_s: float) -> str:
@@ -139,7 +139,7 @@ def _by_whom(path: str, kind: LockKind, *, waited_s: float) -> str:
         return f"by another evalmon {since}; try again"
     holder = marker.holder_of(path)
     if holder is None:
-        return f"by something that names no process {since}; try again, or remove it if no evalmon is at work here"
+        return f"by an unknown process {since}; try again, or remove it if no evalmon is running here"
     whom = f"by process {holder.pid} on {holder.host} {since}; try again"
     return whom if holder.is_here else f"{whom}, or remove it if that process is gone for good"
 

@@ -117,7 +117,7 @@ def marker_works(directory: str) -> bool:
 def no_lock(path: str) -> LockUnavailableError:
     """What to say where neither kind of lock can be had."""
     return LockUnavailableError(
-        f"{path}: no lock can be had on this file system, which has neither flock across nodes nor hard links; use "
+        f"{path}: no lock works on this file system, which has neither flock across nodes nor hard links; use "
         "another file system for the experiment"
     )
 
@@ -147,7 +147,7 @@ def _try(path: str) -> bool:
     if holder is not None and holder.is_gone:
         remove_marker_of(path, holder)
     elif holder is None and not _may_become_one(path):
-        raise FileExistsError(errno.EEXIST, "not a lock of evalmon's", path)
+        raise FileExistsError(errno.EEXIST, "not evalmon's lock", path)
     return False
 
 

@@ -99,12 +99,12 @@ def is_shared(mount: Mount) -> bool:
 
 def _judge(mount: Mount | None) -> tuple[LockKind, str]:
     if mount is None:
-        return "soft", "nobody can tell how it is mounted"
+        return "soft", "it is unknown how it is mounted"
     local = sorted(mount.options & _NODE_LOCAL_OPTIONS)
     if local:
-        return "soft", f"{mount.fstype} mounted with {local[0]}: a node's flock is its own, or none"
+        return "soft", f"{mount.fstype} mounted with {local[0]}: flock does not exclude other nodes"
     if mount.fstype == "lustre" and _LUSTRE not in mount.options:
-        return "soft", "lustre mounted without the option flock: there is none"
+        return "soft", "lustre mounted without the option flock"
     if mount.fstype in _OF_ONE_MACHINE:
         return "flock", f"{mount.fstype} is of one machine, whose kernel sees every flock"
     if mount.fstype in _ACROSS_NODES:

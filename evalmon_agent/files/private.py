@@ -85,7 +85,7 @@ def open_to_grow(path: str, *, mode: int) -> tuple[int, bool]:
             os.fchmod(descriptor, mode)
         status = _check(path, descriptor)
         if status.st_nlink > 1:
-            raise UsageError(f"{path}: has a second name elsewhere; remove it, evalmon makes its own")
+            raise UsageError(f"{path}: has a second name elsewhere; remove it; evalmon creates its own")
     except BaseException:
         os.close(descriptor)
         raise
@@ -110,4 +110,4 @@ def _check(path: str, descriptor: int) -> os.stat_result:
 
 
 def _refusal(path: str) -> UsageError:
-    return UsageError(f"{path}: not a plain file of this experiment's owner; remove it, evalmon makes its own")
+    return UsageError(f"{path}: not a plain file of this experiment's owner; remove it; evalmon creates its own")

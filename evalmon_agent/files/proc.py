@@ -46,7 +46,7 @@ def own_cgroups() -> dict[str, str]:
     """The same of this process.
 
     Raises:
-        OSError: /proc does not tell.
+        OSError: /proc cannot be read.
     """
     return parse_cgroups(read("self", "cgroup").decode("utf-8", "surrogateescape"))
 
@@ -55,7 +55,7 @@ def boot_id() -> str:
     """What tells this boot of the machine from every other.
 
     Raises:
-        OSError: /proc does not tell.
+        OSError: /proc cannot be read.
     """
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()

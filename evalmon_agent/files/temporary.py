@@ -48,7 +48,9 @@ def _written(directory: str, name: str, content: bytes) -> str:
     if full is not None:
         raise full
     places = ", ".join(_PLACES)
-    raise UnsafeDirectoryError(f"{places}: no safe place for a file; ask an administrator for: chmod 1777 /tmp")
+    raise UnsafeDirectoryError(
+        f"{places}: no safe place for a temporary file; ask an administrator to run: chmod 1777 /tmp"
+    )
 
 
 def _is_safe(place: str) -> bool:

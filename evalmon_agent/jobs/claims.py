@@ -1,4 +1,4 @@
-"""Puts on record who submits which evals, and which of them wait for room: under the lock, so that nobody else does."""
+"""Records, under the lock, that this process submits an eval or that an eval waits, so that nobody else submits it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.state import LastSaved
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.tracking.registry import Entries, Entry, Intent, Name, Planned, Submission, What, Withdrawn
@@ -61,7 +61,7 @@ def claim_evals(
                 return "no room"
         if room.stagger_s and seconds_to_wait(known, room.stagger_s, now=time.time()) > 0:
             return "too soon"
-        # An eval's jobs are told apart and put in order by these times, whatever the clock of this host says.
+        # These times order an eval's jobs, so they grow even if this host's clock does not.
         earlier = (entry.at + _AFTER_S for entry in known.of_name(submission.name) if entry.has_begun)
         experiment.ledger.append(_intent(submission, max([time.time(), *earlier])))
         return "claimed"
@@ -74,9 +74,13 @@ def _is_free(submission: Submission, known: Entries, *, instead_of: Mapping[Name
     if claimed is not None and claimed.planned is not None and not claimed.is_waiting:
         return False
     counting = latest(known.of_name(submission.name))
-    there = {name: counting[name].token for name in names if name in counting}
-    planned_by_us = {name: token for name in there if counting[name].token == token and counting[name].is_waiting}
-    return {name: instead_of[name] for name in names if name in instead_of} | planned_by_us == there
+    for name in names:
+        current = counting.get(name)
+        is_our_plan = current is not None and current.token == token and current.is_waiting
+        replaces = None if current is None else current.token
+        if not is_our_plan and instead_of.get(name) != replaces:
+            return False
+    return True
 
 
 def _intent(submission: Submission, at: float) -> Intent:
@@ -84,9 +88,9 @@ def _intent(submission: Submission, at: float) -> Intent:
 
 
 def plan_evals(experiment: Experiment, new: Sequence[Prepared], *, environment: str) -> set[str]:
-    """Put these on record as waiting for room, those that nobody else has; their tokens are returned.
+    """Record these as waiting, except those that somebody else has claimed; returns the tokens of the recorded.
 
-    `environment`: the digest of the one that they are to run with.
+    `environment`: the digest of the environment that they are to run with.
     """
     with locked(experiment):
         known = experiment.ledger.index()
@@ -96,7 +100,7 @@ def plan_evals(experiment: Experiment, new: Sequence[Prepared], *, environment: 
 
 
 def withdraw(experiment: Experiment) -> list[str]:
-    """What waits is not to be submitted any more; returns the names."""
+    """Record that the waiting evals are not to be submitted any more; returns their names."""
     with locked(experiment):
         left = waiting(experiment.ledger.entries())
         experiment.ledger.append(*(Withdrawn(entry.token, time.time()) for entry in left))
@@ -104,7 +108,7 @@ def withdraw(experiment: Experiment) -> list[str]:
 
 
 def seconds_to_wait(known: Iterable[Entry], stagger_s: float, *, now: float) -> float:
-    """Until the next eval may be submitted; a stamp in the future is a clock that was set back, and not believed."""
+    """Seconds until the next eval may be submitted; a time in the future (a clock that was set back) is ignored."""
     last_at = last_begun_at(known)
     passed_s = stagger_s if last_at is None or last_at > now else now - last_at
     return max(stagger_s - passed_s, 0.0)

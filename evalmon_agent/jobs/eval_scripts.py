@@ -22,7 +22,7 @@ from evalmon_agent.submission.launcher import render
 from evalmon_agent.submission.plan import MAX_SCRIPT_BYTES, Prepared, Script, read_script
 from evalmon_agent.tracking.registry import Submission
 
-_ADVICE = "to submit it all the same, name it: evalmon submit EXP SCRIPT..."
+_ADVICE = "to submit it anyway, name it: evalmon submit EXP SCRIPT..."
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -42,7 +42,7 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
     for path in dict.fromkeys(paths):
         try:
             if not is_utf8(path):
-                raise UsageError(f"{path}: a path that is not UTF-8 cannot be kept on record; rename it")
+                raise UsageError(f"{path}: a path that is not UTF-8 cannot be recorded; rename it")
             scripts.append(read_script(path, _content(path, is_named=True)) if named else read(experiment, path))
         except UsageError as error:
             problems += error.lines
@@ -112,7 +112,7 @@ def _content(path: str, *, is_named: bool) -> bytes:
     finally:
         os.close(fd)
     if len(content) > MAX_SCRIPT_BYTES:
-        raise UsageError(f"{path}: larger than {MAX_SCRIPT_BYTES // 1024**2} MiB; that is no sbatch script")
+        raise UsageError(f"{path}: larger than {MAX_SCRIPT_BYTES // 1024**2} MiB; that is not an sbatch script")
     return content
 
 

@@ -1,7 +1,7 @@
 """Submits a job so that it is never submitted twice: intent, sbatch, acceptance.
 
-The intent is on disk before sbatch runs, and its token stands in what Slurm keeps as the job's Command. Whoever finds
-an intent without an outcome, whose submitter is dead, looks for the token among the jobs instead of guessing.
+The intent is on disk before sbatch runs, and its token is part of the path that Slurm keeps as the job's Command. If a
+submitter dies in between, the next process finds an intent without an outcome and looks for a job with that token.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.experiment import reports, scripts
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.files.permissions import exposed
 from evalmon_agent.files.temporary import private_file
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure, Kind, is_submit_limit
+from evalmon_agent.slurm.failures import Failure, FailureKind, is_submit_limit
 from evalmon_agent.slurm.sbatch_options import in_effect
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.tracking.registry import (
@@ -37,20 +37,20 @@ from evalmon_agent.words.job_id import JobId, whole_job
 from evalmon_agent.words.states import State
 
 IN_FLIGHT_S = 15.0
-"""How long after its intent a job may still turn up, though sbatch was killed with its submitter."""
+"""How long after its intent a job may still turn up although sbatch was killed with its submitter."""
 
 SECOND_LOOK_S = 2.0
-"""Between two looks for a job that is not there."""
+"""The pause between two searches for a job that was not found."""
 
 _WINDOW_SLACK_S = 3600.0
-"""How much further back accounting is asked: clocks differ, and a window too wide costs nothing."""
+"""How much further back accounting is asked: clocks differ, and a wider window costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one submission; `job_id` is None if Slurm refused it or nobody knows (`unknown`).
+    """The outcome of one submission; `job_id` is None if Slurm refused it, or if it is not known (`unknown`).
 
-    `limit`: it was refused only because so many jobs are there already.
+    `limit`: it was refused only because too many jobs are in the queue already.
     """
 
     job_id: JobId | None
@@ -75,9 +75,9 @@ class BatchJob:
 
     @contextmanager
     def for_sbatch(self) -> Iterator[str]:
-        """The path by which sbatch gets it: one that leads, with the token in it, to where only we can write.
+        """The path that sbatch is given: a private copy with the token in its path.
 
-        Of a script that asks for its own path, the one on record.
+        A script that asks for its own path is given by its path on record.
         """
         if scripts.is_by_path(self.path):
             yield self.path
@@ -89,7 +89,7 @@ class BatchJob:
 def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bool = False) -> Outcome:
     """Run sbatch for a job whose token is claimed, and record what it said.
 
-    `elsewhere`: where this one is refused, another place may be allowed to.
+    `elsewhere`: if sbatch is refused here, another place may be allowed to submit it, so the eval keeps waiting.
     """
     token, is_held = job.token, _needs_hold(experiment, job.path)
     options = [*job.options, *(["--hold"] if is_held else [])]
@@ -108,7 +108,7 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
             return Outcome(None, str(error), unknown=True)
         if refusal:
             return refuse(experiment, token, refusal, waits=elsewhere)
-    # What Slurm said is on record beside the intent, whatever somebody did to the directory's path meanwhile.
+    # Slurm's answer is recorded beside the intent even if somebody moved the directory meanwhile.
     with locked(experiment, wherever_it_is=True):
         if job_id is not None:
             experiment.ledger.append(Accepted(token, job_id, time.time(), cluster=answer.cluster))
@@ -129,7 +129,7 @@ def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False)
 def _look_for(
     experiment: Experiment, slurm: Slurm, token: str, *, otherwise_unknown: bool
 ) -> tuple[JobId | None, bool]:
-    """The job of a submission whose answer says nothing certain; else None, and whether there may be one after all."""
+    """The job of a submission whose answer was inconclusive; else None, and whether there may be a job after all."""
     try:
         job_id = _jobs_by_token(experiment, slurm, {token: time.time()}).get(token)
     except SlurmUnavailableError:
@@ -138,9 +138,9 @@ def _look_for(
 
 
 def confirm(experiment: Experiment, token: str | None, job_id: JobId | None) -> None:
-    """Put on record that Slurm took the monitor job that runs now, should its submitter have died before.
+    """Record that Slurm accepted the monitor job that runs now, in case its submitter died before it could.
 
-    Where that cannot be written now, it is left to `resolve`.
+    If that cannot be written now, `resolve` does it later.
     """
     if token is None or job_id is None:
         return
@@ -162,18 +162,18 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
     submitted_at = {entry.token: entry.at for entry in orphans}
     jobs = _jobs_by_token(experiment, slurm, submitted_at)
     if len(jobs) < len(orphans):
-        # Not there once is no proof: it may be on its way still, or the answer had a hole.
+        # One search proves nothing: the job may still be on its way, or the answer incomplete.
         youngest = max(entry.at for entry in orphans)
         sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
         jobs |= _jobs_by_token(experiment, slurm, submitted_at)
-    exchanged = {e.token: _release_late(experiment, slurm, e.submission, jobs.get(e.token)) for e in orphans}
+    why_cancelled = {e.token: _release_late(experiment, slurm, e.submission, jobs.get(e.token)) for e in orphans}
     with locked(experiment):
-        known = experiment.ledger.index()
-        # Meanwhile somebody else may have resolved it, and even begun it again.
-        for entry in (entry for entry in orphans if known.of_token(entry.token) == entry):
+        current = experiment.ledger.index()
+        # Meanwhile another process may have resolved it, and even begun it again.
+        for entry in (entry for entry in orphans if current.of_token(entry.token) == entry):
             token, now = entry.token, time.time()
             job_id = jobs.get(token)
-            experiment.ledger.append(_outcome(token, job_id, exchanged[token], at=now))
+            experiment.ledger.append(_outcome(token, job_id, why_cancelled[token], at=now))
             if job_id is not None and entry.submission.script:
                 scripts.lead_home(experiment, token, entry.submission.script)
     return experiment.ledger.entries()
@@ -193,20 +193,20 @@ def _release_late(experiment: Experiment, slurm: Slurm, submission: Submission, 
 def _is_pending(slurm: Slurm, job_id: JobId) -> bool:
     answer = slurm.queue()
     if isinstance(answer, Failure):
-        raise SlurmUnavailableError(f"it cannot be seen whether job {job_id} is held still ({answer.line})")
+        raise SlurmUnavailableError(f"Slurm does not say whether job {job_id} is held still ({answer.line})")
     return any(whole_job(row.job_id) == job_id and row.state is State.PENDING for row in answer.rows)
 
 
-def _outcome(token: str, job_id: JobId | None, exchanged: str, *, at: float) -> Abandoned | Accepted | Refused:
+def _outcome(token: str, job_id: JobId | None, why_cancelled: str, *, at: float) -> Abandoned | Accepted | Refused:
     if job_id is None:
         return Abandoned(token, at)
-    return Refused(token, exchanged, at) if exchanged else Accepted(token, job_id, at)
+    return Refused(token, why_cancelled, at) if why_cancelled else Accepted(token, job_id, at)
 
 
 def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, JobId]:
-    """The jobs that bear these tokens: in squeue by their Command, by their own reports, or in accounting.
+    """The jobs with these tokens: from squeue by their Command, from their own reports, or from accounting.
 
-    Accounting, which lags behind, knows those that ended without a report and that squeue has forgotten.
+    Accounting lags behind, but it knows jobs that ended without a report and that squeue has forgotten.
     """
     answer = slurm.queue()
     if isinstance(answer, Failure):
@@ -246,7 +246,7 @@ def _has_active(experiment: Experiment) -> bool:
 
 
 def _is_alive(intent: Intent) -> bool:
-    """Whether the submitter may still be at work; on another host that cannot be seen, so time decides."""
+    """Whether the submitter may still be running; on another host this cannot be seen, so time decides."""
     if intent.host != socket.gethostname():
         return time.time() - intent.at < IN_FLIGHT_S * 20
     if intent.pid == os.getpid():
@@ -262,10 +262,10 @@ def _is_alive(intent: Intent) -> bool:
 
 
 def _needs_hold(experiment: Experiment, launcher: str) -> bool:
-    """Whether the launcher at this path is submitted held: others could exchange it while sbatch reads it.
+    """Whether the launcher at this path must be submitted held, because others could replace it while sbatch reads it.
 
-    A script that asks Slurm for its own path has its launcher in EXP/evalmon, and sbatch opens that by its path. What
-    Slurm has spooled nobody can change any more.
+    Only a script that asks Slurm for its own path is submitted by its path in EXP/evalmon. Once Slurm has spooled the
+    launcher, nobody can change it any more.
     """
     return scripts.is_by_path(launcher) and next(exposed(experiment.root), None) is not None
 
@@ -297,5 +297,5 @@ def _release_or_cancel(slurm: Slurm, job_id: JobId, launcher: bytes, options: Se
 
 
 def _raise_if_no_news(job_id: JobId, failure: Failure) -> None:
-    if failure.kind is Kind.NO_NEWS:
-        raise SlurmUnavailableError(f"job {job_id} is held until its script has been looked at ({failure.line})")
+    if failure.kind is FailureKind.NO_NEWS:
+        raise SlurmUnavailableError(f"job {job_id} is held until its script has been checked ({failure.line})")

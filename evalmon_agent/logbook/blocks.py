@@ -1,4 +1,4 @@
-"""Names and writes the blocks of monitor.log, to the letter of the user's text.
+"""Names and writes the blocks of monitor.log, in the exact form that docs/files.md promises.
 
 A block is its lines, the head first; `join` puts the one blank line between two. Every name and every other
 outside text passes `printable`, so one event can never forge another line.
@@ -26,7 +26,7 @@ class BlockKind(enum.Enum):
     """Every kind of block, and when it is logged: the table in docs/files.md (`scripts/docs`)."""
 
     STATUS_CHECK = "each poll"
-    STATE_CHANGE = "each transition of an eval, once, also of what happened while nobody watched"
+    STATE_CHANGE = "each transition of an eval, once, also for what happened while nobody watched"
     COMPUTE_METRICS = "once for each attempt that ran and ended"
     EVAL_RESULT = "with it, once for each log of the attempt's own: what it says; else why no result is known"
     DIAGNOSIS = (
@@ -34,8 +34,8 @@ class BlockKind(enum.Enum):
         "advice. An eval that ends before it ran has it with its `STATE_CHANGE`"
     )
     RESOURCE_STATUS = (
-        "every fifth poll, for running evals with fresh numbers in `gpu_metrics.csv`; "
-        "`Samples: 6 of 12` where the eval's log tells"
+        "every fifth poll (`gpu_status_every`), for running evals with fresh numbers in `gpu_metrics.csv`; "
+        "`Samples: 6 of 12` if the eval's log says it"
     )
     ALL_COMPLETE = "once, when all evals are over and measured; again after evals were added later"
     VERDICT_CHANGED = "an eval's verdict changed after `ALL_COMPLETE`: old, new, and why"
@@ -45,16 +45,17 @@ class BlockKind(enum.Enum):
         "a sidecar ended, with the reason; `evalmon stop`; a completion job ended because another directory stands "
         "where `EXP/evalmon` was"
     )
-    MONITOR_CONFIG = "a running sidecar took up changed settings; it or a completion job refused bad ones"
+    MONITOR_CONFIG = "a running sidecar has loaded changed settings, or it or a completion job refused invalid ones"
     QUERY_ERROR = "a poll failed"
     QUERY_RECOVERED = "Slurm is back after an `ALERT`"
     ALERT = (
-        "once each: `alert_after` polls in a row failed; an eval runs for two polls without reporting itself; evals "
-        "wait for what will not come by itself (held, never to be satisfied, nodes or licences away), per job and "
-        "reason, with Slurm's reason and what to do; evals wait to be submitted, and this place cannot do it: what to "
-        "run; an eval's script changed after it was planned; `state.json` could not be read"
+        "once each: `alert_after` polls in a row failed; an eval ran for two polls without a report of its own; an "
+        "eval waits for something that will not happen by itself (it is held, its dependency can never be satisfied, "
+        "its nodes or licences are away), per job and reason, with Slurm's reason and what to do; evals wait to be "
+        "submitted and the monitor jobs cannot submit them, with the command to run; an eval's script changed after "
+        "it was planned; `state.json` could not be read"
     )
-    SUBMISSION_WAITS = "the site takes no more jobs for now: how many evals wait, and Slurm's words (once)"
+    SUBMISSION_WAITS = "the site accepts no more jobs for now: how many evals wait, and Slurm's message (once)"
 
 
 UNKNOWN = "unknown"

@@ -13,7 +13,7 @@ from evalmon_agent.monitor.poll import Observer, counts
 from evalmon_agent.summary.build import build, total_time_s
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.tracking.monitor_jobs import COMPLETE, all_final
+from evalmon_agent.tracking.monitor_job_states import COMPLETE, all_final
 from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import ExperimentState, MonitorJob
 from evalmon_agent.tracking.results import settle

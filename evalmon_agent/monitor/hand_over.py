@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from evalmon_agent.experiment import heartbeat as heartbeat_file
-from evalmon_agent.jobs.monitor_jobs import submit_monitor_job
+from evalmon_agent.jobs.submit_monitor_job import submit_monitor_job
 from evalmon_agent.monitor.poll import Observed
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.tracking.alerts import starved_by
-from evalmon_agent.tracking.monitor_jobs import has_completion_job
+from evalmon_agent.tracking.monitor_job_states import has_completion_job
 from evalmon_agent.tracking.schedule import hand_over_at, last_moment
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
@@ -50,7 +50,7 @@ class HandOver:
         outcome = self._submit()
         if outcome is not None:
             return f"preempted, handed over to job {outcome}"
-        return f"preempted and no successor ({self._refusal}); the completion job summarises"
+        return f"preempted and no successor ({self._refusal}); the completion job writes the summary"
 
     def _replaced(self, observed: Observed) -> str | None:
         """A later sidecar at work; while it waits for its start this one stays."""
@@ -92,8 +92,8 @@ class HandOver:
 
     def _what_comes(self, observed: Observed) -> str:
         if has_completion_job(observed.state):
-            return "the completion job summarises"
-        return f"no completion job is there, so what is left needs: evalmon status {self.session.experiment.root}"
+            return "the completion job writes the summary"
+        return f"there is no completion job; to finish, run: evalmon status {self.session.experiment.root}"
 
     def _handed_over(self) -> str:
         return f"handed over to job {self._successor} before the time limit"

@@ -13,14 +13,14 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.jobs.monitor_jobs import active_jobs
+from evalmon_agent.jobs.submit_monitor_job import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.alerts import UNREPORTED, action_for, newly_stuck, newly_unreported, pending, told_as
 from evalmon_agent.tracking.facts import Event, Measured, Transition
 from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.monitor_jobs import update_monitor_jobs
+from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Outage
 from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
@@ -143,7 +143,7 @@ def blocks_of(
 
 
 def result_log(ev: Eval, experiment: Experiment) -> str | None:
-    """Where the eval's own logs lie, as the user's text writes it: `{run}/eval/logs/`, seen from EXP."""
+    """Where the eval's own logs lie, as the log writes it: `{run}/eval/logs/`, relative to EXP."""
     if ev.script is None:
         return None
     return experiment.relative(os.path.join(os.path.dirname(ev.script), "logs")) + "/"

@@ -58,12 +58,13 @@ class Measurer:
     _seff_silent: int = 0
 
     def step(
-        self, unmeasured: Iterable[Unmeasured], *, clock: Callable[[], float], until: float, final: bool = False
+        self, unmeasured: Iterable[Unmeasured], *, clock: Callable[[], float], at_most_s: float, final: bool = False
     ) -> list[Measurement]:
-        """What can be measured now, one seff after another until `until` (epoch).
+        """What can be measured now, one seff after another; none begins after `at_most_s`.
 
         `final`: wait no longer, and leave out seff where accounting has the figures.
         """
+        began_at = clock()
         measurements = []
         for owed in unmeasured:
             figures = self._figures(owed, now=clock(), final=final)
@@ -71,7 +72,7 @@ class Measurer:
                 evidence = collect(self.session.experiment, owed, self._reader, slurm=self.session.slurm)
                 name, job_id, submitted_at, restart = owed.key
                 measurements.append(Measurement(name, job_id, submitted_at, figures, evidence, restart))
-            if clock() >= until:
+            if clock() - began_at >= at_most_s:
                 break
         return measurements
 
@@ -172,9 +173,7 @@ def measure(
     `deadline` is monotonic: thousands of evals that end at once may hold up neither a poll nor the end of a job.
     """
     while True:
-        measurements = measurer.step(
-            observer.unmeasured(state), clock=time.time, until=time.time() + _PORTION_S, final=final
-        )
+        measurements = measurer.step(observer.unmeasured(state), clock=time.time, at_most_s=_PORTION_S, final=final)
         if measurements:
             state = observer.record(measurements=measurements)
         if not measurements or time.monotonic() >= deadline:

@@ -19,8 +19,8 @@ from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.heartbeat import Heartbeat, Role
-from evalmon_agent.experiment.lock import locked
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.files.append import complete, cut_torn, size_of
 from evalmon_agent.files.lock import WAIT_S
@@ -33,10 +33,10 @@ from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.environment import own_job_id
-from evalmon_agent.slurm.failures import Failure, Kind
+from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer
 from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.monitor_jobs import update_presence
+from evalmon_agent.tracking.monitor_job_states import update_presence
 from evalmon_agent.tracking.owed import Unmeasured, unmeasured
 from evalmon_agent.tracking.records import ExperimentState, Outbox
 from evalmon_agent.tracking.registry import Entry
@@ -314,7 +314,7 @@ def _account(slurm: Slurm, job_ids: Sequence[JobId], *, asked_at: float) -> Acco
         return AccountAnswer(asked_at, frozenset(job_ids), (), disabled=True)
     answer = slurm.account(job_ids)
     if isinstance(answer, Failure):
-        if answer.kind is Kind.ACCOUNTING_DISABLED:
+        if answer.kind is FailureKind.ACCOUNTING_DISABLED:
             return AccountAnswer(asked_at, frozenset(job_ids), (), disabled=True)
         return answer
     return AccountAnswer(asked_at, frozenset(job_ids), answer.jobs)

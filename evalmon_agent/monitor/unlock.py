@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.experiment import heartbeat
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.experiment_lock import locked, release_for, stranded_holder
 from evalmon_agent.experiment.heartbeat import Heartbeat
-from evalmon_agent.experiment.lock import locked, release_for, stranded_holder
 from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.marker import Holder
 from evalmon_agent.slurm.client import Slurm

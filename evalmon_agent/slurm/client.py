@@ -18,7 +18,7 @@ from evalmon_agent.slurm import (
 )
 from evalmon_agent.slurm.commands import Finished, find_program, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
-from evalmon_agent.slurm.failures import Failure, Kind, classify
+from evalmon_agent.slurm.failures import Failure, FailureKind, classify
 from evalmon_agent.words.durations import parse_stamp
 from evalmon_agent.words.job_id import JobId, whole_job
 
@@ -119,7 +119,7 @@ class Slurm:
         failure = _failure(done)
         if failure is None:
             return sbatch.parse_lookup(done.stdout, delimiter=delimiter, tokens=tokens)
-        cannot_tell = failure.kind is Kind.ACCOUNTING_DISABLED or sbatch.is_unknown_field(done.stderr)
+        cannot_tell = failure.kind is FailureKind.ACCOUNTING_DISABLED or sbatch.is_unknown_field(done.stderr)
         return {} if cannot_tell else failure
 
     def efficiency(self, job_id: JobId) -> Finished:
@@ -188,8 +188,8 @@ class Slurm:
             return Submitted(refusal=words or "sbatch printed no job id", unknown=True, doubtful=True)
         failure = classify(done.returncode, done.stdout, done.stderr)
         # "Socket timed out": the controller may have taken the job all the same.
-        unknown = failure is not None and failure.kind is Kind.NO_NEWS
-        refused = failure is not None and failure.kind is Kind.REFUSED
+        unknown = failure is not None and failure.kind is FailureKind.NO_NEWS
+        refused = failure is not None and failure.kind is FailureKind.REFUSED
         words = words or f"sbatch: exit status {done.returncode}"
         return Submitted(refusal=words, unknown=unknown, doubtful=not refused)
 
@@ -204,9 +204,9 @@ class Slurm:
         answer = sbatch.parse(done.stdout, done.stderr)
         if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
             self.cancel([answer.job_id])
-            return Tested(unknown=f"this sbatch submits although it is told not to; job {answer.job_id} is cancelled")
+            return Tested(unknown=f"this sbatch submits despite --test-only; job {answer.job_id} is cancelled")
         failure = classify(done.returncode, done.stdout, done.stderr)
-        is_no_answer = failure is not None and failure.kind is Kind.NO_NEWS
+        is_no_answer = failure is not None and failure.kind is FailureKind.NO_NEWS
         if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):
             return Tested(unknown=words)
         return Tested(refusal=words or f"sbatch: exit status {done.returncode}") if done.returncode else Tested()
@@ -247,9 +247,9 @@ class Slurm:
 
 def _failure(done: Finished) -> Failure | None:
     if done.returncode is None:
-        return Failure(Kind.UNUSABLE, done.problem)
+        return Failure(FailureKind.UNUSABLE, done.problem)
     if done.timed_out:
-        return Failure(Kind.NO_NEWS, "no answer in time; killed")
+        return Failure(FailureKind.NO_NEWS, "no answer in time; killed")
     if done.cut:
-        return Failure(Kind.UNUSABLE, "the answer is too large to be one")
+        return Failure(FailureKind.UNUSABLE, "the answer is too large to be one")
     return classify(done.returncode, done.stdout, done.stderr)

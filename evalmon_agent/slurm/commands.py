@@ -98,7 +98,7 @@ def run(
             _end(child)
             sweep()
     if talk.is_stopped:
-        raise StoppedError(f"{argv[0]} was ended: we are asked to stop")
+        raise StoppedError(f"{argv[0]} was stopped: evalmon was asked to stop")
     stdout, stderr = (data.decode(errors="replace") for data in (talk.stdout, talk.stderr))
     return Finished(child.returncode, stdout, stderr, timed_out=not ended and not talk.cut, cut=talk.cut)
 

@@ -7,26 +7,26 @@ import re
 from dataclasses import dataclass
 
 
-class Kind(enum.Enum):
-    """What a failed question means for the one who asked."""
+class FailureKind(enum.Enum):
+    """What a failed Slurm command means for its caller."""
 
     NO_NEWS = "no news"
     """Slurm does not answer for now; ask again later, conclude nothing."""
     REFUSED = "refused"
     """Slurm answered no: permissions, limits, an account or partition that may not be used."""
     INVALID_JOB = "invalid job"
-    """The job is unknown to the controller: purged, or never there."""
+    """The controller does not know the job: it was purged, or never existed."""
     ACCOUNTING_DISABLED = "accounting disabled"
     """This cluster keeps no accounting; sacct will never answer."""
     UNUSABLE = "unusable"
-    """Anything else: what was printed must not be believed."""
+    """Anything else: the output must not be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A question that failed, with the line of Slurm's that says why, verbatim."""
+    """A failed call of a Slurm command, with the line that says why, verbatim."""
 
-    kind: Kind
+    kind: FailureKind
     line: str
 
 
@@ -61,13 +61,13 @@ _REFUSED = re.compile(
 # and/or time limits)`, say less: those stand for limits that no waiting changes, too.
 _SUBMIT_LIMIT = re.compile(r"(?:Max|Grp)Submit\w*", re.IGNORECASE)
 
-# Which is looked for first: `Batch job submission failed: Socket timed out` is no refusal.
+# In this order: `Batch job submission failed: Socket timed out` is not a refusal.
 _KINDS = (
-    (Kind.ACCOUNTING_DISABLED, _ACCOUNTING_DISABLED),
-    (Kind.INVALID_JOB, _INVALID_JOB),
-    (Kind.UNUSABLE, _INVALID_USER),
-    (Kind.NO_NEWS, _NO_NEWS),
-    (Kind.REFUSED, _REFUSED),
+    (FailureKind.ACCOUNTING_DISABLED, _ACCOUNTING_DISABLED),
+    (FailureKind.INVALID_JOB, _INVALID_JOB),
+    (FailureKind.UNUSABLE, _INVALID_USER),
+    (FailureKind.NO_NEWS, _NO_NEWS),
+    (FailureKind.REFUSED, _REFUSED),
 )
 
 
@@ -84,7 +84,7 @@ def classify(rc: int, stdout: str, stderr: str) -> Failure | None:
         line = _first(lines, pattern)
         if line is not None:
             return Failure(kind, line)
-    return Failure(Kind.UNUSABLE, lines[-1] if lines else f"exit status {rc}, nothing on stderr")
+    return Failure(FailureKind.UNUSABLE, lines[-1] if lines else f"exit status {rc}, nothing on stderr")
 
 
 def is_submit_limit(words: str) -> bool:
@@ -96,9 +96,9 @@ def _despite_success(stdout: str, stderr: str) -> Failure | None:
     lines = stderr.splitlines()
     line = _first(lines, _INVALID_USER)
     if line is not None:
-        return Failure(Kind.UNUSABLE, line)
+        return Failure(FailureKind.UNUSABLE, line)
     line = None if stdout.strip() else _first(lines, _NO_NEWS)
-    return None if line is None else Failure(Kind.NO_NEWS, line)
+    return None if line is None else Failure(FailureKind.NO_NEWS, line)
 
 
 def _first(lines: list[str], pattern: re.Pattern[str]) -> str | None:

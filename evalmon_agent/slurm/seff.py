@@ -52,7 +52,7 @@ MEASURED_AFTER_S = 30
 
 @dataclass(frozen=True, slots=True)
 class SeffReport:
-    """What the text of a report says, None where it does not (contract, section 3: public interface).
+    """What the text of a report says, None where it does not.
 
     Seconds and bytes, base 1024. `cores` is the job's total. `exit_code` is seff's, which loses signals.
     """

@@ -81,7 +81,7 @@ def render(
     """The launcher, in bash: the user's own comments, and every other text in quotes.
 
     bash -p reads no startup file and takes no function from the environment, which goes through untouched: as the
-    kernel has it (proc(5)), each entry in a variable of its own, for `evalmon run` (agent/inherited.py) to restore.
+    kernel has it (proc(5)), each entry in a variable of its own, for `evalmon run` (agent/command.py) to restore.
 
     Args:
         prepared: the eval or array, with its script.

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evalmon_agent.settings import FAST_POLLING, MonitorJob
+from evalmon_agent.settings import FAST_POLLING, MonitorJobSettings
 from evalmon_agent.slurm.sinfo import Partition, named_partitions
 from evalmon_agent.words.durations import time_option
 
-Kind = Literal["sidecar", "completion"]
-_COMMAND: Mapping[Kind, str] = {"sidecar": "sidecar", "completion": "complete"}
+MonitorJobKind = Literal["sidecar", "completion"]
+_COMMAND: Mapping[MonitorJobKind, str] = {"sidecar": "sidecar", "completion": "complete"}
 
 TIME_MIN_S = 600
 """What a sidecar is content with: Slurm may cut its limit so far to start it in a gap before pending evals."""
@@ -41,7 +41,7 @@ _IS_THIS_ONE = 'read -r identity <experiment.json && [ "${{identity#{start}}}" !
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """Where the evals run: the monitor jobs run there, too, unless the settings say otherwise."""
 
     partition: str | None = None
@@ -49,13 +49,13 @@ class Place:
     qos: str | None = None
 
 
-def place_of(options: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> Place:
+def placement_of(options: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> Placement:
     """The commonest partition, account and qos of the scripts; sbatch's own variables stand above `#SBATCH`."""
-    return Place(*(_commonest(key, options, environ) for key in ("partition", "account", "qos")))
+    return Placement(*(_commonest(key, options, environ) for key in ("partition", "account", "qos")))
 
 
 def script(
-    kind: Kind,
+    kind: MonitorJobKind,
     experiment: str,
     *,
     interpreter: str,
@@ -82,7 +82,9 @@ def script(
     return "\n".join(["#!/bin/sh", *exports, f"{output}exec {shlex.join(words)}", ""])
 
 
-def options(job: MonitorJob, place: Place, *, kind: str, time_limit: str, afterany: Sequence[str] = ()) -> list[str]:
+def options(
+    job: MonitorJobSettings, place: Placement, *, kind: str, time_limit: str, afterany: Sequence[str] = ()
+) -> list[str]:
     """sbatch's options for a monitor job, without the script's path.
 
     It never gets the gres of the evals.

@@ -92,7 +92,7 @@ def _refuse_doubles(planned: Sequence[Submission]) -> None:
 
 
 def _double(submission: Submission, other: Submission, name: str) -> UsageError:
-    return UsageError(f"{submission.script} and {other.script} are both called {name}; rename one of them")
+    return UsageError(f"{submission.script} and {other.script} are both named {name}; rename one of them")
 
 
 def _name(script: Script, *, root: str) -> str:
@@ -108,5 +108,5 @@ def _tasks(script: Script, environ: Mapping[str, str]) -> tuple[int, ...] | None
         return None
     tasks = parse_array_spec(spec)
     if tasks is None:
-        raise UsageError(f"{script.path}: --array={spec} is no array that Slurm takes; write it like 0-7%4")
+        raise UsageError(f"{script.path}: --array={spec} is not an array that Slurm accepts; write it like 0-7%4")
     return tasks

@@ -57,7 +57,7 @@ def decide(
 ) -> Retry | str:
     """Run it again, or why not; "" where nobody would ask why. `entry`: its submission that counts."""
     if is_waiting:
-        return "it waits for room already"
+        return "it is already waiting to be submitted"
     if not ev.final:
         return f"it is {ev.state} still" if request.insists(ev.name) else ""
     outcome = verdict(ev, found)
@@ -71,7 +71,7 @@ def decide(
     return why_not or _again(ev, found)
 
 
-def refuses_unknown(names: Sequence[str], known: Collection[str]) -> str | None:
+def first_unknown_name(names: Sequence[str], known: Collection[str]) -> str | None:
     """The first of the names that means no eval."""
     return next((pattern for pattern in names if not any(_matches(name, pattern) for name in known)), None)
 
@@ -123,7 +123,7 @@ def _log_to_go_on_from(found: EvalResults) -> str | None:
 
 def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
     if entry is None or entry.adopted is not None:
-        return "evalmon did not submit it; submit its script yourself, and then: evalmon watch"
+        return "evalmon did not submit it; submit its script yourself, then run: evalmon watch"
     if ev.jobs[-1].token != entry.token:
         return "it is submitted again already, by somebody else"
     if _retries(ev) >= request.max_retries:

@@ -24,9 +24,9 @@ from evalmon_agent.slurm.environment import for_evals
 from evalmon_agent.slurm.failures import Failure, is_submit_limit
 from evalmon_agent.slurm.sbatch_options import in_effect, path_beforehand
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
-from evalmon_agent.submission.monitor_script import place_of
+from evalmon_agent.submission.monitor_script import placement_of
 from evalmon_agent.submission.plan import Prepared, Script
-from evalmon_agent.submission.resources import gpus, longest_s, time_limit_s
+from evalmon_agent.submission.requested import gpus, longest_s, time_limit_s
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.durations import clock, time_option
@@ -66,7 +66,7 @@ def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport
             report.refused.append({**entry, "error": answer.refusal})
             continue
         taken.append(job)
-        why = f"once there is room: {answer.refusal}" if answer.refusal else job.prepared.why
+        why = f"when there is room: {answer.refusal}" if answer.refusal else job.prepared.why
         report.submitted.append({**entry, "why": why} if why else entry)
     report.warnings += _too_long(taken, known)
     report.totals = _totals(session, taken, known, mode=mode)
@@ -144,7 +144,7 @@ def _monitor_job_count(session: Session, jobs: Sequence[_Job], partitions: Seque
     alive = set() if isinstance(queue, Failure) else {row.job_id for row in queue.rows if row.goes_on}
     if state is not None and state.sidecar is not None and state.sidecar.job_id in alive:
         return 1
-    where = session.settings.sidecar.partition or place_of([job.options for job in jobs], {}).partition
+    where = session.settings.sidecar.partition or placement_of([job.options for job in jobs], {}).partition
     return 1 if is_exclusive(where, partitions, linear=session.slurm.gives_whole_nodes()) else 2
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.monitor_jobs import WAITING_BEGIN_S, active_jobs, submit_monitor_job
+from evalmon_agent.jobs.submit_monitor_job import WAITING_BEGIN_S, active_jobs, submit_monitor_job
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
@@ -92,7 +92,9 @@ def _sidecar(session: Session, state: ExperimentState, alive: frozenset[JobId], 
         return MonitorJobReport("running", state.sidecar.job_id)
     outcome = submit_monitor_job(session, "sidecar")
     if outcome.job_id is None:
-        return MonitorJobReport("refused", detail=f"{outcome.refusal} (no live view; the completion job summarises)")
+        return MonitorJobReport(
+            "refused", detail=f"{outcome.refusal} (no live view; the completion job writes the summary)"
+        )
     return MonitorJobReport("submitted", outcome.job_id)
 
 

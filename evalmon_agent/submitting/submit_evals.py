@@ -15,7 +15,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_sidecar
-from evalmon_agent.submitting.submit_waiting import Progress, Submitter, on_command, tell
+from evalmon_agent.submitting.submit_waiting import Progress, Submitter, log_progress, on_command
 from evalmon_agent.tracking.registry import Submission
 from evalmon_agent.tracking.unsubmitted import waiting
 from evalmon_agent.words.job_id import JobId
@@ -117,7 +117,7 @@ class EvalSubmitter:
         session = self.session
         place = on_command(session.environ, submits=True)
         submitter = Submitter(session, place, self.sleep)
-        progress = submitter.run(until=time.time() + _PATIENCE_S)
+        progress = submitter.run(until_monotonic_s=time.monotonic() + _PATIENCE_S)
         for submission, job_id in progress.submitted:
             token = submission.token
             self._submitted(new.get(token), submission, job_id, why=progress.changes.get(token, ""))
@@ -130,7 +130,7 @@ class EvalSubmitter:
         why = progress.detail or "submitted by somebody else"
         self.report.waiting += [{"name": entry.submission.name, "why": why} for entry in left]
         if left:
-            tell(Observer(session, role="command"), progress)
+            log_progress(Observer(session, role="command"), progress)
 
     def _submitted(self, prepared: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
         told = {"name": submission.name, "job_id": job_id, "script": submission.script}

@@ -1,8 +1,8 @@
-"""Submits the evals that wait for room: whoever polls does, each eval once and in the right environment.
+"""Submits evals that wait for a free place in the queue, each once and in the right environment.
 
-An eval waits on record (`Planned`), its script lies there; what is missing is its sbatch. Before that its intent is
-on record under the lock, where it is also seen whether there is room: two at once submit nothing twice and never
-more than allowed, and one that was killed in between is resolved by looking for its job, as ever.
+A waiting eval is planned on record (`Planned`), with a copy of its script; only its sbatch is missing. The intent is
+recorded under the lock, where the free places are counted too, so two submitters never submit an eval twice or more
+evals than allowed. If a submitter is killed in between, the next one looks for the job (`register.resolve`).
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from evalmon_agent.words.job_id import JobId
 
 Sleep = Callable[[float], object]
 Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
-"""Why it stopped. `room`, `stagger`: by our own settings; `limit`: by the site's; `stuck`: it cannot be done here."""
+"""Why it stopped. `room`, `stagger`: evalmon's settings; `limit`: the site's limit; `stuck`: sbatch cannot run here."""
 
 _ASK_AGAIN_S = 300.0
-"""How often the site's own limit is tried while none of the evals ends: it may count other jobs."""
+"""How often the site's limit is tried again while none of the evals ends, since it may count other jobs too."""
 
 _GONE = "the script that was to be submitted is gone from EXP/evalmon/scripts"
 
-_IS_TOLD = frozenset({"limit", "stuck"})
+_LOGGED = frozenset({"limit", "stuck"})
 
 
 @dataclass(slots=True)
 class Progress:
-    """What was submitted, with its job id, what Slurm refused, and why the rest waits on.
+    """What was submitted, with its job id, what Slurm refused, and why the rest still waits.
 
-    `changes`: of which of the submitted, by their tokens, the script has changed since they were planned.
+    `changes`: how the script of a submitted eval has changed since it was planned, by token.
     """
 
     submitted: list[tuple[Submission, JobId]] = field(default_factory=list)
@@ -58,10 +58,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """From where the waiting evals are submitted.
+    """Where this process submits from.
 
-    `environ`: the environment that they get from here; None where it is gone. `any_environment`: the user calls a
-    command that submits, so this is the right one. `is_job`: in a monitor job, where sbatch may be forbidden.
+    `environ`: the environment that the evals get; None if it is lost. `any_environment`: the user runs a command
+    that submits, so this environment is the right one. `is_job`: in a monitor job, where sbatch may be forbidden.
     """
 
     environ: Mapping[str, str] | None
@@ -76,27 +76,27 @@ class Place:
 
 
 def in_monitor_job(environ: Mapping[str, str]) -> Place:
-    """The sidecar and the completion job: what they carry."""
+    """The sidecar or the completion job, with the environment that it carries."""
     return Place(carried(environ), is_job=True)
 
 
 def on_command(environ: Mapping[str, str], *, submits: bool) -> Place:
-    """A command: `submits`, as submit and retry do; one that only looks submits where the environment is the same."""
+    """A command. `submits`: like submit and retry; any other command submits only if its environment is the same."""
     return Place(for_evals(environ), any_environment=submits)
 
 
 @dataclass(frozen=True, slots=True)
 class _Full:
-    """The site took no more: its words, and how many evals were there. `at`: monotonic seconds."""
+    """The site took no more: its message, and how many evals were in the queue then."""
 
-    words: str
-    there: int
-    at: float
+    message: str
+    in_queue: int
+    at_monotonic_s: float
 
 
 @dataclass(slots=True)
 class Submitter:
-    """Submits for one process. `sleep` says True where a signal cut it short."""
+    """Submits for one process. `sleep` returns True if a signal cut it short."""
 
     session: Session
     place: Place
@@ -110,8 +110,8 @@ class Submitter:
         """Whether the site took no more when it was last asked."""
         return self._full is not None
 
-    def run(self, *, until: float = 0.0, at_most: float = math.inf) -> Progress:
-        """Submit what there is room for, and what becomes due by `until` (epoch). Never raises for Slurm's silence."""
+    def run(self, *, until_monotonic_s: float = 0.0, at_most: float = math.inf) -> Progress:
+        """Submit what there is room for, and what becomes due by then. Does not raise if Slurm does not answer."""
         progress = Progress()
         ledger = self.session.experiment.ledger
         if not any(map(self._is_of_interest, ledger.entries())):
@@ -121,35 +121,36 @@ class Submitter:
         except SlurmUnavailableError as error:
             return _because(progress, "room", str(error))
         if self._full is not None and self._is_still_full():
-            return _because(progress, "limit", self._full.words)
+            return _because(progress, "limit", self._full.message)
         self._full = None
         while True:
             left = waiting(ledger.entries())
             mine = [entry.submission for entry in left if self.place.is_for(entry)]
             if not mine or self._forbidden:
                 return self._nothing_to_do_here(progress, left)
-            # Whether they still wait is seen under the lock: to look through all for each takes too long.
+            # Whether each still waits is checked under the lock; listing all of them anew each time would be slow.
             for submission in mine:
-                if self._is_over_after(submission, progress, until=until) or len(progress.submitted) >= at_most:
+                goes_on = self._submit_next(submission, progress, until_monotonic_s=until_monotonic_s)
+                if not goes_on or len(progress.submitted) >= at_most:
                     return progress
                 if self._forbidden:
                     break
 
     def _is_of_interest(self, entry: Entry) -> bool:
-        """Whether it waits, or is to be looked for. A command that submits has looked already, and leaves its own."""
+        """Whether it waits, or its job must be looked for; a command that submits has looked for it already."""
         is_planned = entry.planned is not None and entry.accepted is None
         return is_planned or (entry.is_open and entry.is_eval and not self.place.any_environment)
 
-    def _is_over_after(self, submission: Submission, progress: Progress, *, until: float) -> bool:
-        """Submit one, once it is time for it; True if that is all for now."""
+    def _submit_next(self, submission: Submission, progress: Progress, *, until_monotonic_s: float) -> bool:
+        """Submit one eval as soon as `stagger` allows; returns whether to go on with the next one."""
         room = Room(self.session.settings.max_submit, self.session.settings.stagger, self._saved)
         while (claimed := claims.claim_evals(self.session.experiment, submission, room)) == "too soon":
             pause_s = claims.seconds_to_wait(self.session.experiment.ledger.index(), room.stagger_s, now=time.time())
-            if time.time() + pause_s > until:
+            if time.monotonic() + pause_s > until_monotonic_s:
                 _because(progress, "stagger", f"stagger: {room.stagger_s:g} s")
-                return True
+                return False
             if self.sleep(max(pause_s, 0.01)):
-                return True
+                return False
         if claimed == "no room":
             most = room.max_submit or 0
             if submission.size > most:
@@ -157,73 +158,76 @@ class Submitter:
                 _because(progress, "stuck", f"{array}, and max_submit: {most} leaves no room for it")
             else:
                 _because(progress, "room", f"max_submit: {most}")
-            return True
-        if claimed != "claimed":
             return False
+        if claimed != "claimed":
+            return True
         job = prepared(self.session.experiment, submission)
         if job is None:
             progress.refused.append((submission, register.refuse(self.session.experiment, submission.token, _GONE)))
-            return False
+            return True
         slurm = Slurm(self.place.environ or {})
         change = change_since(submission.script, script_in(job.content) or b"")
         if change:
             progress.changes[submission.token] = change
         outcome = register.submit(self.session.experiment, slurm, job, elsewhere=self.place.is_job)
-        return self._is_over_with(submission, outcome, progress)
+        return self._take_outcome(submission, outcome, progress)
 
-    def _is_over_with(self, submission: Submission, outcome: register.Outcome, progress: Progress) -> bool:
+    def _take_outcome(self, submission: Submission, outcome: register.Outcome, progress: Progress) -> bool:
+        """Note what sbatch did; returns whether to go on with the next eval."""
         if outcome.job_id is not None:
             progress.submitted.append((submission, outcome.job_id))
-            return False
+            return True
         if outcome.limit:
-            self._full = _Full(outcome.refusal, self._there(), time.monotonic())
+            self._full = _Full(outcome.refusal, self._evals_in_queue(), time.monotonic())
         if outcome.limit or outcome.unknown:
             _because(progress, "limit" if outcome.limit else "room", outcome.refusal)
-            return True
+            return False
         if self.place.is_job:
             self._forbidden = outcome.refusal
-            return False
+            return True
         progress.refused.append((submission, outcome))
-        return False
+        return True
 
     def _is_still_full(self) -> bool:
-        """Whether no eval has ended since; now and then it is tried anyway, for other jobs may have made room."""
+        """Whether no eval has ended since; every five minutes it is tried anyway, as other jobs may have made room."""
         full = self._full
-        return full is not None and self._there() >= full.there and time.monotonic() - full.at < _ASK_AGAIN_S
+        if full is None or time.monotonic() - full.at_monotonic_s >= _ASK_AGAIN_S:
+            return False
+        return self._evals_in_queue() >= full.in_queue
 
-    def _there(self) -> int:
-        found = self.session.experiment.ledger.entries()
-        return in_queue(found, self._saved.load(self.session.experiment))
+    def _evals_in_queue(self) -> int:
+        entries = self.session.experiment.ledger.entries()
+        return in_queue(entries, self._saved.load(self.session.experiment))
 
     def _nothing_to_do_here(self, progress: Progress, left: Sequence[Entry]) -> Progress:
         if not left:
             return _because(progress, "nothing waits", "")
         if self._forbidden:
             return _because(progress, "stuck", f"sbatch is refused here: {self._forbidden}")
-        return _because(progress, "stuck", "the environment that they are to have is not here")
+        return _because(progress, "stuck", "their environment is not available here")
 
 
-def tell(observer: Observer, progress: Progress) -> ExperimentState:
-    """Take in what was submitted; one block when the site's limit, or this place, makes the rest wait.
+def log_progress(observer: Observer, progress: Progress) -> ExperimentState:
+    """Record what was submitted, and log one block if the site's limit or this place makes the rest wait.
 
-    And one for each that ran as it was planned though its script has changed since.
+    A further block for each eval whose script has changed since it was planned: it was submitted as planned.
     """
     if progress.why == "nothing waits" and not progress.submitted:
         return observer.record()
 
-    def told(state: ExperimentState, now: float) -> list[list[str]]:
+    def new_blocks(state: ExperimentState, now: float) -> list[list[str]]:
         changed = [
             _changed(submission.name, progress.changes[submission.token], now)
             for submission, _ in progress.submitted
             if submission.token in progress.changes
         ]
-        if not state.waiting or progress.why not in _IS_TOLD or state.waiting_for == progress.detail:
+        if not state.waiting or progress.why not in _LOGGED or state.waiting_for == progress.detail:
             return changed
         state.waiting_for = progress.detail
         return [*changed, _block(state, progress, now)]
 
     observer.record()
-    return observer.transact(told)
+    return observer.transact(new_blocks)
 
 
 def _block(state: ExperimentState, progress: Progress, now: float) -> list[str]:

@@ -14,7 +14,7 @@ from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
-from evalmon_agent.tracking.monitor_jobs import COMPLETE
+from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport
 from evalmon_agent.tracking.results import EvalResults, settle
 from evalmon_agent.tracking.timeline import ending, slurm_says

@@ -1,4 +1,4 @@
-"""summary.json as records (contract, section 8). Times are ISO 8601 with offset; unknown is null."""
+"""Defines the records of summary.json (docs/files.md). Times are ISO 8601 with offset; unknown is null."""
 
 from __future__ import annotations
 

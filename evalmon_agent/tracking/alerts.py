@@ -41,7 +41,7 @@ _WAITS = (
     _wait(
         _HELD,
         r"job requeued in held state|requeue.*h[eo]ld|JobHoldMaxRequeue|MaxRequeue|special.?exit",
-        "It was requeued and is held back; once the cause is mended: scontrol release {job}",
+        "It was requeued and is held back; once the cause is fixed: scontrol release {job}",
     ),
     _wait(_HELD, r"JobHeldUser", "It is held; to let it start: scontrol release {job}"),
     _wait(_HELD, r"JobHeldAdmin|Held", "An administrator holds it; ask them, or: scancel {job}"),
@@ -70,10 +70,10 @@ _WAITS = (
     _wait(
         _NEVER,
         r"(?:QOS|Assoc)\w*(?:PerJob|MaxWallDuration|NotSatisfied|Min(?:Cpu|Node|Mem|GRES|BB|Billing|Lic))",
-        "One job may not have so much (or little); scancel {job}, and submit it within the limit",
+        "One job may not request so much (or little); scancel {job}, and submit it within the limit",
     ),
     _wait(
-        _NEVER, r"BurstBufferOperation|DeadLine|SystemFailure", "It will not start any more; scancel {job}, submit anew"
+        _NEVER, r"BurstBufferOperation|DeadLine|SystemFailure", "It will never start; scancel {job} and submit it again"
     ),
     _wait(
         _DOWN,
@@ -90,7 +90,7 @@ _WAITS = (
     _wait(
         _FULL,
         r"(?:QOS|Assoc)Grp\w*|QOSUsageThreshold|(?:QOS|Assoc)\w*(?:Minutes|RunMin)\w*|AssociationTimeLimit|QOSTimeLimit",
-        "The limit that your group shares is used up; wait, or ask whoever manages the account",
+        "The limit that your group shares is used up; wait, or ask the account's manager",
     ),
 )
 
@@ -170,19 +170,19 @@ _POLLS = 1.8
 
 
 def may_need_a_person(ev: Eval) -> bool:
-    """Whether it is as it should not stay for long."""
+    """Whether its state needs a person if it lasts."""
     return is_unreported(ev) or stuck_for(ev) is not None
 
 
 def is_unreported(ev: Eval) -> bool:
-    """Whether it runs without a report of its own, and nobody was told so yet."""
+    """Whether it runs without a report of its own, and the log has no alert about that yet."""
     if ev.final or ev.latest is None or ev.latest.queue_state is not State.RUNNING:
         return False
     return ev.latest.report is None and ev.jobs[-1].token is not None and UNREPORTED not in ev.jobs[-1].alerted
 
 
 def newly_unreported(evals: Iterable[Eval], *, now: float, poll_interval_s: float) -> list[Eval]:
-    """Those that have run for two polls without a report of their own."""
+    """The evals that have run for two polls without a report of their own."""
     return [ev for ev in evals if is_unreported(ev) and _has_run_for(ev, now) >= _POLLS * poll_interval_s]
 
 

@@ -1,7 +1,7 @@
-"""Lays a job's own reports beside the attempts that Slurm knows. Pure.
+"""Matches a job's own reports with the attempts that Slurm knows. Pure.
 
-SLURM_RESTART_COUNT is mostly the attempt's number. After a node vanished it may have gone up by two, and accounting
-may lack the run that was lost; then order and start times tell.
+SLURM_RESTART_COUNT is usually the attempt's number. After a node failed it may have gone up by two, and accounting
+may lack the run that was lost; then order and start times decide.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from evalmon_agent.tracking.records import Attempt, Job, JobReport
 Pair = tuple[Attempt | None, JobReport | None]
 
 SLACK_S = 60.0
-"""How far outside of an attempt's time a report's start may lie, where the number alone does not tell."""
+"""How far outside an attempt's time a report's start may lie if the restart number alone does not decide."""
 
 CLOCKS_DIFFER_S = 300.0
-"""The same where the number cannot tell, since earlier attempts are unknown: munge refuses clocks further apart."""
+"""The same if earlier attempts are unknown, so that numbers say nothing: munge refuses clocks further apart."""
 
 _AFTER_ITS_END = 12.0
-"""A second after an attempt's end weighs so much: nothing of it starts then, and the next one may."""
+"""How many times a second after an attempt's end counts: nothing of it starts then, but the next attempt may."""
 
 FIRST_SUBMIT_S = 5.0
 """How long after our sbatch the Submit of a job's first attempt may lie; a later one points to a requeue."""
@@ -32,14 +32,14 @@ _MAX_CELLS = 250_000
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """What else is known of the job: whether the first attempt is surely its first, and whether squeue shows it."""
+    """`is_first`: the first known attempt is certainly the job's first; `is_queued`: squeue still shows the job."""
 
     is_first: bool
     is_queued: bool
 
 
 def align(job: Job) -> None:
-    """Lay the job's reports beside its attempts anew; one more attempt for each report of one Slurm does not know."""
+    """Match the job's reports with its attempts anew; a report without an attempt gets a new one."""
     unknown = {attempt.restart: attempt for attempt in job.attempts if attempt.submitted_at is None}
     aligned: list[Attempt] = []
     for known_to_slurm, report in _pairs_of(job):
@@ -55,7 +55,7 @@ def align(job: Job) -> None:
 
 
 def put_report(job: Job, report: JobReport) -> None:
-    """Take in a report, in the place of an earlier version of it."""
+    """Take in a report; it replaces an earlier version of itself."""
     holder = next((a for a in job.attempts if a.report is not None and a.report.restart == report.restart), None)
     if holder is None:
         holder = Attempt(restart=report.restart)
@@ -71,7 +71,7 @@ def reports_of(job: Job) -> list[JobReport]:
 
 
 def unmatched_reports(job: Job) -> list[JobReport]:
-    """The reports of attempts that Slurm does not know, as far as is known now."""
+    """The reports of attempts that Slurm, as far as it was asked, does not know."""
     return [report for attempt, report in _pairs_of(job) if attempt is None and report is not None]
 
 
@@ -84,7 +84,7 @@ def _pairs_of(job: Job) -> list[Pair]:
 
 
 def _inherit(attempt: Attempt, only_reported: Attempt) -> None:
-    """Slurm turns out to know an attempt that only its report was known of: what was found out of that one stays."""
+    """Slurm turns out to know an attempt that was known by its report only: keep what was found out about it."""
     attempt.superseded_at = attempt.superseded_at or only_reported.superseded_at
     if attempt.figures is None:
         attempt.figures, attempt.evidence = only_reported.figures, only_reported.evidence
@@ -121,9 +121,9 @@ def _matched(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: J
 
 
 def _aligned(attempts: Sequence[Attempt], reports: Sequence[JobReport], facts: JobFacts) -> dict[int, int]:
-    """As many as can be, in order, and of those the ones whose start times lie nearest."""
+    """The largest matching that keeps the order; among several, the one with the closest start times."""
     width = len(attempts) + 1
-    # costs[i][j]: the best for the reports from i on and the attempts from j on.
+    # costs[i][j]: the lowest cost of matching the reports from i on with the attempts from j on.
     costs = [[0.0] * width for _ in range(len(reports) + 1)]
     for i in reversed(range(len(reports))):
         costs[i][-1] = _UNMATCHED * (len(reports) - i)
@@ -150,9 +150,13 @@ def _walk(
 
 
 def _may_be(attempt: Attempt, report: JobReport, number: int, facts: JobFacts) -> bool:
-    """Whether the report can be this attempt's: restarts count at least the attempts before it.
+    """Whether this report can be of this attempt, the `number`th that Slurm knows (from 0).
 
-    Its own number is enough for one that ran; while squeue shows it waiting, an earlier start was another's.
+    `report.restart` counts at least the known attempts before it. The same number is enough if the attempt ran; while
+    squeue shows it waiting, a reported start belongs to an earlier attempt. Otherwise the start must lie in its time.
+
+    Example: accounting has one attempt, started at 10:00, since it lost an earlier one. A report with restart 1 and
+    start 10:00 can be of it (1 >= 0, and the times agree); one with restart 0 and start 09:00 cannot.
     """
     is_vague = attempt.ran and not facts.is_first
     unseen = not facts.is_queued and attempt.ended_at is None
@@ -164,7 +168,7 @@ def _may_be(attempt: Attempt, report: JobReport, number: int, facts: JobFacts) -
 
 
 def _outside_s(attempt: Attempt, report: JobReport) -> float:
-    """How long before the attempt's start, or after its end, the reported start lies."""
+    """How long before the attempt's start, or (weighted) after its end, the reported start lies; 0 in between."""
     if report.started_at is None:
         return 0.0
     late_s = report.started_at - attempt.ended_at if attempt.ended_at is not None else 0.0

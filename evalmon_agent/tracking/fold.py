@@ -1,7 +1,7 @@
 """Takes facts into a state and says what happened.
 
-Pure: no file, clock or process. Facts may come late, twice, and in any order: each is kept apart (`take`), and the
-path is derived from all of them (`path`). What is promised, precisely, stands in tests/tracking/test_any_order.py.
+Pure: no file, clock or process. Facts may come late, twice, and in any order: each is recorded on its own (`take`),
+and an eval's path is derived from all of them (`timeline.steps`). tests/tracking/test_any_order.py has the promises.
 """
 
 from __future__ import annotations
@@ -46,65 +46,70 @@ from evalmon_agent.words.states import TERMINAL
 T = TypeVar("T")
 
 
-def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[Event]:
-    """Take the facts in, in place, and return what happened since the last fold, oldest first."""
-    tracker = Tracker(state)
-    tracker.take(facts)
-    return tracker.events(lost_after_s=lost_after_s)
-
-
 class Tracker:
-    """A state that takes in one observation after the other; an eval that none of it touches costs nothing.
+    """A state that takes in one observation after the other; an eval that no fact touches costs nothing.
 
-    Nobody else may change the evals meanwhile, but for who calls `touch` first. `take` may be called several times
+    Nobody else may change the evals meanwhile, unless they call `touch` first. `take` may be called several times
     before `events`; the events are those of one fold of all these facts.
     """
 
     def __init__(self, state: ExperimentState) -> None:
         self.state = state
         self.index = JobIndex(state.evals.values())
+        # Evals touched since the last save, as they were then (JSON); None for a new one.
         self._before: dict[str, bytes | None] = {}
+        # Evals touched since the last `events`: their path may have new steps.
         self._unsettled = dict(state.evals)
+        # Evals whose entry in the four tables below (`_restless` to `_alertable`) is to be computed anew.
         self._unnoted: dict[str, Eval] = {}
+        # Evals that the next answer of squeue may change even if their rows stay the same, such as a missing job.
         self._restless = dict(state.evals)
+        # Jobs that sacct must be asked about, by eval.
+        self._to_account: dict[str, list[JobId]] = {}
+        # Evals with an attempt whose figures are still to be captured.
+        self._owing: dict[str, Eval] = {}
+        # Evals that may need a person if they stay as they are.
+        self._alertable: dict[str, Eval] = {}
+        # Jobs that squeue showed in its last answer as not over, with their eval.
         self._active: set[tuple[str, JobId]] = set()
+        # squeue's last answer, and when it was asked.
         self._rows: Sequence[SqueueRow] = ()
         self._asked_at: float | None = None
+        # The `lost_after` of the last `events`: another one may change the path of every eval.
         self._lost_after_s: float | None = None
-        self._to_account: dict[str, list[JobId]] = {}
-        self._owing: dict[str, Eval] = {}
-        self._alertable: dict[str, Eval] = {}
+        # Figures taken in since the last `events`.
         self._measurements: list[Measurement] = []
+        # The registry's entries that `registrations` has looked at, and what they have that the state lacks.
         self._entries: Sequence[Entry] = ()
         self._unregistered: list[Registration] = []
 
     def touch(self, ev: Eval) -> None:
-        """Call this before an eval is changed: whether it was, and what follows, is found out afterwards."""
+        """Call this before an eval is changed, so that the change and what follows from it are noticed."""
         self._remember(ev)
         self._unsettled[ev.name] = self._restless[ev.name] = ev
 
     def is_changed(self) -> bool:
-        """Whether an eval is another than it was at the last `is_saved`."""
+        """Whether an eval has changed since the last `is_saved`."""
         return any(msgspec.json.encode(self.state.evals[name]) != image for name, image in self._before.items())
 
     def is_saved(self) -> None:
-        """From now on, what changes is what becomes other than it is now."""
+        """The state was saved: changes are counted from here on."""
         self._before = {}
 
     def registrations(self, entries: Sequence[Entry]) -> list[Registration]:
-        """What these entries of the registry have that the state has not; what was looked at before costs nothing."""
+        """What these entries of the registry have that the state lacks; only new entries are looked at."""
         new = [e for n, e in enumerate(entries) if n >= len(self._entries) or e is not self._entries[n]]
         self._entries = entries
         self._unregistered = [r for r in (*self._unregistered, *registrations(new)) if not self._has(r)]
         return self._unregistered
 
     def mark_alerted(self, ev: Eval, what: str) -> None:
-        """A person was told this of the eval's latest job."""
+        """Record that the log has an alert of this name for the eval's latest job."""
         self.touch(ev)
         ev.jobs[-1].alerted.append(what)
 
     def take(self, facts: Facts) -> None:
-        """Take in all facts but what follows from them."""
+        """Take in all facts; `events` then derives what follows from them."""
         adopted = [r for r in facts.registrations if r.submitted_at is not None]
         for registration in facts.registrations:
             if registration.submitted_at is None:
@@ -120,17 +125,16 @@ class Tracker:
         self._measurements += facts.measurements
 
     def jobs_to_account(self, *, lost_after_s: float) -> list[JobId]:
-        """The ids to ask sacct about, by what was taken in so far. Nothing is settled by this."""
+        """The ids to ask sacct about, judged by what was taken in so far. The state stays as it is."""
         self._note()
         ids = {job_id for name, owed in self._to_account.items() if name not in self._unsettled for job_id in owed}
         for ev in self._unsettled.values():
-            # Reports are laid beside attempts anew only once sacct's answer is there, so here in a copy.
+            # On a copy, since the eval itself is brought up to date only once sacct's answer is there. Deriving the
+            # path changes state and `final`, and of an eval with reports also its attempts.
             has_reports = any(attempt.report is not None for job in ev.jobs for attempt in job.attempts)
-            preview = msgspec.json.decode(msgspec.json.encode(ev), type=Eval) if has_reports and not ev.final else ev
-            before = ev.state, ev.final
-            self._derive(preview, lost_after_s=lost_after_s)
-            ids.update(ids_to_account(preview))
-            ev.state, ev.final = before
+            copy = _deep_copy(ev) if has_reports and not ev.final else msgspec.structs.replace(ev)
+            self._derive(copy, lost_after_s=lost_after_s)
+            ids.update(ids_to_account(copy))
         return in_order(ids)
 
     def events(self, *, lost_after_s: float) -> list[Event]:
@@ -186,12 +190,12 @@ class Tracker:
         return ev, job
 
     def _adopt(self, fact: Registration) -> None:
-        """Take in a job that `watch` adopted; one that an eval has already, since it reported itself, stays that's."""
+        """Take in a job that `watch` adopted, unless it belongs to an eval already because it reported itself."""
         if fact.submitted_at is None or not is_borne(self.index.of(fact.job_id), fact.submitted_at):
             self._register(fact)
 
     def _take_report(self, report: SelfReport, queue: QueueAnswer | None) -> None:
-        """A report that belongs to none of our jobs (yet) is not marked as taken, so it is looked at again."""
+        """Take in a job's report; one of an unknown job is left, and looked at again at the next poll."""
         tracked = reporter(self.index, report)
         if tracked is None:
             registration = registration_of(self.state, self.index, report, queue=queue)
@@ -203,7 +207,7 @@ class Tracker:
         apply_report(*tracked, report)
 
     def _take_queue(self, answer: QueueAnswer) -> None:
-        """Only of evals whose rows changed, or that are not what these rows make of them, is there anything to take."""
+        """Take in an answer of squeue: for evals whose rows changed, and for those that the same rows may change."""
         self._note()
         if self._asked_at is not None and answer.asked_at < self._asked_at:
             self._restless = dict(self.state.evals)
@@ -250,7 +254,7 @@ class Tracker:
                     yield Measured(fact.name, fact.job_id, attempt)
 
     def _derive(self, ev: Eval, *, lost_after_s: float) -> list[Step]:
-        """Bring the state up to the path; nothing to do for one that is over."""
+        """Derive the eval's path and set its state by it; a final eval is left alone."""
         if ev.final:
             return []
         self._remember(ev)
@@ -263,7 +267,7 @@ class Tracker:
         return path
 
     def _settle(self, ev: Eval, *, lost_after_s: float) -> list[Event]:
-        """Bring state and log up to the path."""
+        """Derive the eval's path, and return the events that the log does not have yet."""
         new = list(unlogged(self._derive(ev, lost_after_s=lost_after_s), ev.logged))
         ev.logged += [_logged(step) for step, _ in new]
         return [
@@ -272,7 +276,7 @@ class Tracker:
         ]
 
     def _note(self) -> None:
-        """Note of each eval that changed what is to be looked at again though nothing touches it any more."""
+        """Compute for each eval that changed in which of the tables it stands."""
         for name, ev in self._unnoted.items():
             _keep(self._to_account, name, ids_to_account(ev))
             _keep(self._owing, name, ev if any(owed_by(ev)) else None)
@@ -281,7 +285,7 @@ class Tracker:
         self._unnoted = {}
 
     def _is_quiet(self, ev: Eval) -> bool:
-        """Whether the same rows of squeue's, once more, leave it as it is."""
+        """Whether the eval stays as it is if squeue shows the same rows again."""
         return self._asked_at is not None and all(self._is_job_quiet(ev, job, self._asked_at) for job in ev.jobs)
 
     def _is_job_quiet(self, ev: Eval, job: Job, asked_at: float) -> bool:
@@ -292,6 +296,10 @@ class Tracker:
         if (ev.name, job.job_id) in self._active:
             return job.missing_at is None
         return ev.final and not was_missing_too_early(ev, job)
+
+
+def _deep_copy(ev: Eval) -> Eval:
+    return msgspec.json.decode(msgspec.json.encode(ev), type=Eval)
 
 
 def _changed(before: Sequence[SqueueRow], after: Sequence[SqueueRow]) -> Iterator[SqueueRow]:
@@ -311,13 +319,13 @@ def _keep(table: dict[str, T], name: str, value: T | None) -> None:
 
 
 def _logged(step: Step) -> Logged:
-    """Of an end, whose it is. Of a start that is not sure: it may turn out to have been an earlier attempt's."""
+    """The log's entry for a step. Only an end names its attempt: a start may turn out to be an earlier attempt's."""
     ended = step.attempt if step.state in TERMINAL else None
     return Logged(step.job_id, step.state, ended.submitted_at if ended is not None else None)
 
 
 def _was_measured(state: ExperimentState, name: str, job_id: str) -> bool:
-    """Whether a lost state's log has the block already; each block counts once."""
+    """Whether the log of a lost state has this block already; each block counts once."""
     jobs = state.recovered.measured.get(printable(name), []) if state.recovered is not None else []
     if job_id not in jobs:
         return False

@@ -14,12 +14,12 @@ Key = tuple[str, State]
 def unlogged(path: Sequence[Step], logged: Sequence[Logged]) -> Iterator[tuple[Step, State]]:
     """The steps to log now, each with the state before it, as the log has it.
 
-    The log only grows: what turns out late to have happened before something logged is left out, and where the
-    path took another turn than the log (LOST, and back again) the log goes on from where it is. A log that is
-    ahead of the path, as after a lost state, gets nothing.
+    The log only grows. A step that turns out late to have happened before something logged is left out; where path and
+    log differ (LOST, and back again), the log goes on from where it is. A log that is ahead of the path, as after a
+    lost state, gets nothing.
 
-    Two attempts that ended alike are told apart by their Submit: accounting forgets the end of one that was requeued
-    after it, and the next one's end is not that.
+    Two attempts that ended alike differ by their Submit: accounting forgets the end of an attempt that was requeued
+    after it, and the next attempt's end must not be taken for that one.
     """
     steps = [step for step in path if step.state is not State.PENDING or step.attempt is not None]
     if not steps:
@@ -33,7 +33,10 @@ def unlogged(path: Sequence[Step], logged: Sequence[Logged]) -> Iterator[tuple[S
 def _logged_up_to(steps: Sequence[Step], logged: Sequence[Logged]) -> int:
     """How many of the path's steps the log has, or has gone past.
 
-    Suspensions are laid aside first: only who looks at the right time sees them.
+    Example: the path is RUNNING, FAILED, PENDING, RUNNING, and the log has RUNNING, FAILED: 2. If the log has RUNNING,
+    LOST instead, it has gone another way after the first step: 1, and FAILED is logged next.
+
+    Suspensions are left out of the comparison first, since only an observer that polls at the right time sees them.
     """
     step_keys = [(step.job_id, step.state) for step in steps]
     log_keys = [(entry.job_id, entry.state) for entry in logged]
@@ -47,8 +50,8 @@ def _logged_up_to(steps: Sequence[Step], logged: Sequence[Logged]) -> int:
     start, end = _between(path, path_to, len(steps))
     log_start, log_end = _between(log, log_to, len(logged))
     in_path, in_log = step_keys[start:end], log_keys[log_start:log_end]
-    is_told = log_to < len(log) or in_path[: len(in_log)] != in_log
-    return end if is_told else start + len(in_log)
+    is_past = log_to < len(log) or in_path[: len(in_log)] != in_log
+    return end if is_past else start + len(in_log)
 
 
 def _is_same(step: Step, entry: Logged) -> bool:
@@ -59,12 +62,12 @@ def _is_same(step: Step, entry: Logged) -> bool:
 
 
 def _between(marks: Sequence[int], number: int, length: int) -> tuple[int, int]:
-    """From behind the first `number` marks up to the next one."""
+    """The range after the first `number` marks, up to the next mark."""
     return (marks[number - 1] + 1 if number else 0), (marks[number] if number < len(marks) else length)
 
 
 def _without_suspensions(keys: Sequence[Key]) -> list[int]:
-    """The places of all but the suspensions: SUSPENDED behind RUNNING, and the RUNNING right behind that."""
+    """The indices of all steps but suspensions: a SUSPENDED after RUNNING, and the RUNNING right after that."""
     kept: list[int] = []
     for i, (job_id, state) in enumerate(keys):
         before = keys[i - 1] if i else None

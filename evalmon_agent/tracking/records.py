@@ -210,7 +210,7 @@ class Eval(Struct, gc=False):
 
 
 class Waiting(Struct, omit_defaults=True):
-    """An eval that is to be submitted once there is room: since when, and its script."""
+    """An eval that is to be submitted when there is room: since when, and its script."""
 
     since: float
     script: str

@@ -1,8 +1,8 @@
 """Defines the registry's lines, and derives from them what is on record of each submission. Pure.
 
-Before each sbatch an intent with a token is on record, after it an acceptance or a refusal; the token travels
-in the path of the submitted script, so a killed submitter is resolved by looking for it. What has to wait for
-room is on record as planned, with the token that its intent will have.
+An intent with a token is recorded before each sbatch, an acceptance or a refusal after it. The token is part of the
+path that sbatch is given, so the job of a killed submitter is found by it. An eval that has to wait for a free place
+in the queue is recorded as planned, with the token that its intent will have.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ What = Literal["eval", "completion", "sidecar"]
 
 
 Name = tuple[str, int | None]
-"""One eval as the registry has it: its name, and the task if it is one of an array."""
+"""One eval in the registry: its name, and the task id if it is a task of an array."""
 
 
 class Submission(Struct, omit_defaults=True, frozen=True):
-    """One script for Slurm: an eval, an array of evals, or a job of evalmon's own (`what`), which has a token only.
+    """One script for Slurm: an eval, an array of evals, or a monitor job (`what`), which has a token only.
 
-    `script`: its path; "" where nobody knows it. `tasks`: the array's task ids; None for a job that is no array.
-    `options`: those of sbatch's that stand above the script's own, as a retry with more time has them. `token`: stands
-    in the path of the submitted script, `.../scripts/{token}/...`; "" for an adopted job, whose script is its own.
+    `script`: its path; "" if unknown. `tasks`: the array's task ids; None for a job that is not an array. `options`:
+    sbatch options on the command line, which override the script's own, as in a retry with more time. `token`: part of
+    the path that sbatch was given (`/{token}/`); "" for an adopted job, which was submitted without evalmon.
     """
 
     name: str = ""
@@ -43,12 +43,12 @@ class Submission(Struct, omit_defaults=True, frozen=True):
 
     @property
     def size(self) -> int:
-        """How many evals these are."""
+        """How many evals this submission has."""
         return 1 if self.tasks is None else len(self.tasks)
 
     @property
     def names(self) -> list[Name]:
-        """The evals that these are; a job of evalmon's own is none."""
+        """The evals of this submission; none for a monitor job."""
         if self.what != "eval":
             return []
         return [(self.name, task) for task in ([None] if self.tasks is None else self.tasks)]
@@ -72,7 +72,7 @@ class Intent(Struct, tag="intent", tag_field="kind", frozen=True):
 class Planned(Struct, tag="planned", tag_field="kind", omit_defaults=True, frozen=True):
     """To be submitted once there is room; its intent will have the same token.
 
-    `environment`: which one it is to run with (`slurm/environment`), as a digest that tells nothing of it.
+    `environment`: the digest of the environment that it is to run with (`slurm/environment.py`), without its contents.
     """
 
     submission: Submission
@@ -82,7 +82,7 @@ class Planned(Struct, tag="planned", tag_field="kind", omit_defaults=True, froze
 
 
 class Accepted(Struct, tag="accepted", tag_field="kind", omit_defaults=True, frozen=True):
-    """Slurm took it: the id of its job (of an array: the array's), and the cluster if sbatch named one."""
+    """Slurm accepted it: the id of its job (of the array, if it is one), and the cluster if sbatch named one."""
 
     token: str
     job_id: JobId
@@ -92,7 +92,7 @@ class Accepted(Struct, tag="accepted", tag_field="kind", omit_defaults=True, fro
 
 
 class Refused(Struct, tag="refused", tag_field="kind", omit_defaults=True, frozen=True):
-    """Slurm did not take it, with its own words. `waits`: not now, or not from that place; what is planned stays so."""
+    """Slurm refused it, with its message. `waits`: only for now, or only from that place; a planned eval stays so."""
 
     token: str
     error: str
@@ -102,7 +102,7 @@ class Refused(Struct, tag="refused", tag_field="kind", omit_defaults=True, froze
 
 
 class Abandoned(Struct, tag="abandoned", tag_field="kind", omit_defaults=True, frozen=True):
-    """The submitter died, and the job was looked for and is not there."""
+    """The submitter died, and its job was looked for and not found."""
 
     token: str
     at: float
@@ -110,11 +110,11 @@ class Abandoned(Struct, tag="abandoned", tag_field="kind", omit_defaults=True, f
 
 
 class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, frozen=True):
-    """A job that somebody else submitted is an eval from now on.
+    """A job that was submitted without evalmon is an eval from now on.
 
-    Nothing of ours is in it, so no token tells it from an earlier bearer of its id: `submitted_at` does, its Submit.
-    It has `tasks` if all tasks of an array were adopted. Partition, account, qos and working directory are those that
-    Slurm has; the directory is its `output_dir` only if no other eval has it too.
+    It has no token; `submitted_at`, its Submit time, distinguishes it from an earlier job with the same id. It has
+    `tasks` if all tasks of an array were adopted. Partition, account, qos and working directory are Slurm's; the
+    directory is its `output_dir` only if no other eval has the same.
     """
 
     submission: Submission
@@ -129,7 +129,7 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
 
 
 class Withdrawn(Struct, tag="withdrawn", tag_field="kind", omit_defaults=True, frozen=True):
-    """What was planned is not to be submitted any more."""
+    """A planned eval is not to be submitted any more."""
 
     token: str
     at: float
@@ -162,28 +162,28 @@ class Entry(Struct, frozen=True):
 
     @property
     def is_eval(self) -> bool:
-        """Whether it is no job of evalmon's own."""
+        """Whether it is an eval, not a monitor job."""
         return self.submission.what == "eval"
 
     @property
     def has_begun(self) -> bool:
-        """Whether it was handed to sbatch, by whomever."""
+        """Whether it was given to sbatch, by evalmon or (adopted) by somebody else."""
         return self.intent is not None or self.adopted is not None
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody knows yet if Slurm took it."""
+        """Whether it is not known yet if Slurm accepted it."""
         return self.intent is not None and self.accepted is None and self.refused is None and not self.abandoned
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is planned, and is neither with Slurm nor on its way, nor refused for good."""
+        """Whether it is planned, and neither submitted, nor being submitted, nor refused for good."""
         is_over = self.accepted is not None or (self.refused is not None and not self.refused.waits)
         return self.planned is not None and not self.withdrawn and not self.is_open and not is_over
 
 
 class Entries:
-    """All submissions in order, each with its outcome; an acceptance counts whatever else was written."""
+    """All submissions in order, each with its outcome; an acceptance counts even if something else follows."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._by_token: dict[str, Entry] = {}
@@ -230,7 +230,7 @@ def _token_of(record: Record) -> str:
 
 
 def _after(entry: Entry | None, record: Record) -> Entry | None:
-    """What becomes of an entry; None if the record is the outcome of nothing that is on record."""
+    """The entry after this record; None if it is the outcome of a submission that is not on record."""
     if isinstance(record, Adopted):
         accepted = Accepted("", record.job_id, record.at)
         return entry or Entry(record.submission, record.submitted_at, accepted=accepted, adopted=record)
@@ -243,7 +243,7 @@ def _after(entry: Entry | None, record: Record) -> Entry | None:
 
 
 def _begun(entry: Entry | None, intent: Intent) -> Entry:
-    """A token is used again only for what was planned: its next try, all of whose earlier ones came to nothing."""
+    """A token is used again only for the next try of a planned eval, after its earlier tries were refused."""
     if entry is None:
         return Entry(intent.submission, intent.at, intent)
     if entry.planned is None:
@@ -270,8 +270,8 @@ def entries(records: Iterable[Record]) -> list[Entry]:
 class Registration:
     """One eval that Slurm accepted, or that was adopted; `submission` is of this eval alone.
 
-    `registered_at`: just before the sbatch; of an adopted job, its Submit or its start.
-    `submitted_at`: the Submit of a job that `watch` adopted; None where it is not known beforehand.
+    `registered_at`: just before the sbatch; for an adopted job, its Submit or its start.
+    `submitted_at`: the Submit of a job that `watch` adopted; None if it is not known beforehand.
     """
 
     submission: Submission

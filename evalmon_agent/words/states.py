@@ -7,7 +7,7 @@ import re
 
 
 class State(enum.StrEnum):
-    """A state of the log (contract, section 5); UNSUBMITTED and LOST are said by us, the others by Slurm."""
+    """A state of the log. UNSUBMITTED and LOST are evalmon's own, the others Slurm's."""
 
     UNSUBMITTED = "UNSUBMITTED"
     PENDING = "PENDING"

@@ -21,7 +21,7 @@ class Script:
 
     @property
     def names(self) -> list[str]:
-        """The evals that evalmon must know, by the contract's rule for names."""
+        """The evals that evalmon must know, by the rule for names in docs/submitting.md."""
         task, _, epoch = self.cell.rpartition("_epoch")
         name = f"{self.run}/{task}/epoch{epoch}"
         return [f"{name}[{task}]" for task in range(self.tasks)] if self.tasks else [name]

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 
 from evalmon_agent.errors import EvalmonError
-from evalmon_agent.experiment.lock import mount_at, would_choose
+from evalmon_agent.experiment.experiment_lock import mount_at, would_choose
 from verify_filesystem import abilities, creating, locking, replacing
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting, MeetingError
@@ -92,7 +92,7 @@ def _text(facts: list[dict[str, str | None]], found: list[Finding], *, kind: str
 def _mount(directory: str) -> str:
     mount = mount_at(directory)
     if mount is None:
-        return "nobody can tell how it is mounted"
+        return "it is unknown how it is mounted"
     return f"{mount.fstype} mounted at {mount.point} ({','.join(sorted(mount.options))})"
 
 

@@ -97,7 +97,7 @@ def test_a_fifo_for_a_script(study: Study) -> None:
 
 def test_two_evals_with_one_name(study: Study) -> None:
     study.add("r1/eval/good_epoch0.slurm")
-    study.refuses(2, "submit", ".", says="are both called r1/good/epoch0")
+    study.refuses(2, "submit", ".", says="are both named r1/good/epoch0")
 
 
 def test_no_slurm_on_path(study: Study) -> None:
@@ -148,7 +148,7 @@ def test_commands_on_what_was_never_submitted(study: Study, command: str) -> Non
 @pytest.mark.survives("S6")
 @pytest.mark.parametrize("job_id", ["1;rm -rf x", "../x", "12a", "", "1_", "-1"])
 def test_job_ids_are_checked_before_any_program_starts(study: Study, job_id: str) -> None:
-    study.refuses(2, "metrics", "--", job_id, says="is no job id")
+    study.refuses(2, "metrics", "--", job_id, says="is not a job id")
     assert study.slurm.calls() == []
 
 

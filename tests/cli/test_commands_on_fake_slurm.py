@@ -161,7 +161,7 @@ class TestSubmit:
         twice = script(exp, "a").with_name("a_epoch0") / "cell.slurm"
         twice.parent.mkdir()
         twice.write_text(HEADER)
-        assert "are both called r1/a/epoch0" in evalmon(exp, "submit", ".").stderr
+        assert "are both named r1/a/epoch0" in evalmon(exp, "submit", ".").stderr
         twice.unlink()
         assert "chmod go-w" in evalmon(exp, "submit", ".").stderr
         exp.ours.chmod(0o700)

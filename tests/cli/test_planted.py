@@ -107,7 +107,7 @@ def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, 
     else:
         assert (code, out) == (2, "")
         assert err.startswith(f"evalmon: {exp.ours / name}: ")
-        assert err.endswith("evalmon makes its own\n")
+        assert err.endswith("evalmon creates its own\n")
         assert len(err.splitlines()) == 1
     assert victim.read_text() == '{"schema":1}'
 
@@ -350,7 +350,7 @@ def test_a_running_sidecar_takes_up_no_settings_of_somebody_else(exp: Exp) -> No
     exp.accept("r1/b", "12")
     exp.slurm.show([ended("11"), running("12")])
     plant_settings(exp, "of another user")
-    sidecar._watch(until=0.0)
+    sidecar._watch(until_monotonic_s=0.0)
     assert "Error: " in exp.blocks("MONITOR_CONFIG")[0]
     assert "belongs to nobody" in exp.blocks("MONITOR_CONFIG")[0]
     assert sidecar._observer.settings.sidecar.extra == []
@@ -377,7 +377,7 @@ def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp:
     code, _, err = evalmon(exp, "submit", str(exp.root))
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(f"evalmon: {script}: ")
-    assert err.endswith("to submit it all the same, name it: evalmon submit EXP SCRIPT...\n")
+    assert err.endswith("to submit it anyway, name it: evalmon submit EXP SCRIPT...\n")
     assert exp.slurm.accepted() == []
     assert evalmon(exp, "submit", str(exp.root), str(script))[0] == 0
     assert "z_epoch0.slurm" in [name for _, name in exp.slurm.accepted()]

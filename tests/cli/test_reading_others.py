@@ -56,7 +56,7 @@ def evals(count: int, *, padded: int = 0) -> bytes:
 ATTEMPTS = (
     b'{"experiment":"x","evals":{"a":{"name":"","job_id":"","jobs":[{"job_id":"","registered_at":0,"attempts":[%s]}]}}}'
 )
-TOO_LARGE = "state.json: holds more than its evals can need; it is not read"
+TOO_LARGE = "state.json: holds more than its evals can need; it was not read"
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "80 MB of unknown members": (lambda: many("more", b'{"b":1.5}', 80_000_000), TOO_LARGE),
     "80 MB in one unknown text": (lambda: many("more", b'"%s"' % (b"x" * 80_000_000), 90_000_000), TOO_LARGE),

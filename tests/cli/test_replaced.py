@@ -30,7 +30,7 @@ from agent.in_a_job import RUN, environ, less_often
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.errors import ReplacedError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
@@ -96,7 +96,7 @@ class Swap:
 
     def message(self) -> str:
         said = f"{self.exp.ours} was moved or replaced; {self.says}, and nothing was done there"
-        return f"{said}; move the right one back"
+        return f"{said}; move the right directory back"
 
 
 @pytest.fixture(params=KINDS)

@@ -96,7 +96,7 @@ def test_what_is_not_to_be_had_is_told_by_job_and_the_rest_is_watched(exp: Exp) 
     assert done.stderr.splitlines() == [
         "evalmon: 12: Slurm knows no such job of yours",
         "evalmon: 13: a job of somebody's; only your own can be watched",
-        "evalmon: nothing*: none of your jobs in the queue has a name like that",
+        "evalmon: nothing*: none of your queued or running jobs has a matching name",
     ]
     assert list(exp.state()["evals"]) == ["a"]
 
@@ -165,7 +165,7 @@ def test_a_job_of_which_accounting_has_only_the_end_is_asked_for_again_later(exp
     done = watch(exp, "a=11")
     assert (done.returncode, done.stderr) == (
         1,
-        "evalmon: 11: accounting has only a part of it yet; try again in a minute\n",
+        "evalmon: 11: accounting does not have all of it yet; try again in a minute\n",
     )
 
 
@@ -184,7 +184,7 @@ def test_our_own_jobs_are_no_evals(exp: Exp) -> None:
     exp.slurm.show([running("11", name="cell")])
     watch(exp, "a=11")
     done = watch(exp, "1001", "--match", "*")
-    assert done.stderr == "evalmon: 1001: a monitor job of evalmon's, not an eval\n"
+    assert done.stderr == "evalmon: 1001: one of evalmon's monitor jobs, not an eval\n"
     assert list(exp.state()["evals"]) == ["a"]
 
 

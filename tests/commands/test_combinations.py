@@ -16,7 +16,7 @@ from evalmon_agent.commands.status import status
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.commands.watch import WatchReport, watch
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.jobs.monitor_jobs import active_jobs
+from evalmon_agent.jobs.submit_monitor_job import active_jobs
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.environment import for_monitor_jobs
 from evalmon_agent.submission.adoption import parse_requests
@@ -93,7 +93,7 @@ def test_an_adopted_eval_is_not_run_again_and_the_reason_is_the_true_one(tmp_pat
     exp.slurm.show([ended("11", "FAILED", exit_code="1:0", command=path)])
     exp.observe_to_the_end()
     assert [(one["name"], one["why"]) for one in retried(exp).skipped] == [
-        ("r1/a/epoch0", "evalmon did not submit it; submit its script yourself, and then: evalmon watch")
+        ("r1/a/epoch0", "evalmon did not submit it; submit its script yourself, then run: evalmon watch")
     ]
 
 

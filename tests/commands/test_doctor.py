@@ -106,10 +106,10 @@ class TestTheCommand:
 class TestTheExperiment:
     def test_its_directory_is_to_be_made(self, tmp_path: Path) -> None:
         found = finding(Exp(tmp_path), "directory")
-        assert (found.level, found.line.endswith("is not there yet and can be made")) == ("ok", True)
+        assert (found.level, found.line.endswith("does not exist yet and can be created")) == ("ok", True)
 
     def test_its_directory_is_ours_alone(self, exp: Exp) -> None:
-        assert finding(exp, "directory").line.endswith("is yours alone to write (mode 0700)")
+        assert finding(exp, "directory").line.endswith("can be written by you only (mode 0700)")
 
     @pytest.mark.survives("S2")
     def test_a_directory_that_others_can_write_comes_with_the_chmod(self, exp: Exp) -> None:

@@ -228,7 +228,7 @@ def test_with_max_submit_the_rest_waits_with_its_options(tmp_path: Path) -> None
         ["r1/a/epoch0"],
         [{"name": "r1/b/epoch0", "why": "max_submit: 1"}],
     )
-    assert [row["why"] for row in retried(exp, settings=one).skipped] == ["it waits for room already"]
+    assert [row["why"] for row in retried(exp, settings=one).skipped] == ["it is already waiting to be submitted"]
     over(exp, ["COMPLETED"])
     assert exp.blocks("STATUS_CHECK")[-1].endswith("0 PENDING, 0 RUNNING, 1 COMPLETED, 1 UNSUBMITTED")
     retried(exp, settings=one)

@@ -17,7 +17,7 @@ import pytest
 
 import faults
 from as_root import needs_root
-from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.tracking.registry import Intent, Planned, Submission
 from experiments import STARTED, Exp, ended, pending, running
 
@@ -344,7 +344,7 @@ def test_it_leaves_where_the_evals_wait_for_the_slot_that_it_takes(exp: Exp) -> 
         assert process.wait(20) == 0
     [stopped] = exp.blocks("MONITOR_STOPPED")
     assert "Reason: evaluations wait for QOSMaxJobsPerUserLimit, none runs, and this job counts in it" in stopped
-    assert f"no completion job is there, so what is left needs: evalmon status {exp.root}" in stopped
+    assert f"there is no completion job; to finish, run: evalmon status {exp.root}" in stopped
     assert polls(exp) == 3
 
 
@@ -397,7 +397,7 @@ def test_one_that_cannot_submit_what_waits_says_so_and_leaves_with_the_last_eval
         assert process.wait(15) == 0
     [alert] = exp.blocks("ALERT")
     assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
-    assert f"Reason: what is not submitted yet (1) needs: evalmon submit {exp.root}" in exp.blocks("MONITOR_STOPPED")[0]
+    assert f"Reason: 1 evaluation not submitted yet; run: evalmon submit {exp.root}" in exp.blocks("MONITOR_STOPPED")[0]
     assert (exp.blocks("ALL_COMPLETE"), exp.slurm.calls("sbatch")) == ([], [])
     summary = json.loads((exp.ours / "summary.json").read_text())
     assert (summary["complete"], summary["counts"]) == (False, {"UNSUBMITTED": 1, "COMPLETED": 1})

@@ -12,7 +12,7 @@ import pytest
 
 import faults
 from evalmon_agent.commands.submit import submit
-from evalmon_agent.experiment.lock import locked
+from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.scripts import asks_for_its_path, launcher_of, read_script
 from experiments import Exp
 

@@ -13,12 +13,12 @@ import pytest
 import as_root
 import faults
 from evalmon_agent.errors import LockUnavailableError, UnreadableError, UsageError
+from evalmon_agent.experiment import experiment_lock as lock_file
 from evalmon_agent.experiment import heartbeat, reports, settings_file
-from evalmon_agent.experiment import lock as lock_file
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.experiment_lock import choice, locked
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.ledger import Ledger
-from evalmon_agent.experiment.lock import choice, locked
 from evalmon_agent.settings import Settings
 from evalmon_agent.tracking.records import Witness
 from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Refused, Submission, entries

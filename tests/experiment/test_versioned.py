@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.experiment import heartbeat, lock, reports, settings_file, state, versioned
+from evalmon_agent.experiment import experiment_lock, heartbeat, reports, settings_file, state, versioned
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.ledger import Ledger
@@ -34,13 +34,13 @@ def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
     state.hold(experiment, now=0).save()
     heartbeat.save(experiment.observer, Heartbeat("command", "h", 1))
     experiment.ledger.append(Intent(Submission("r/a", "/r/a.slurm", token="a"), 1.0, "host", 1))
-    lock.choice(experiment)
+    experiment_lock.choice(experiment)
     own = Path(experiment.by_descriptor)
     return {
         "state.json": (own / "state.json", lambda: state.load(experiment)),
         "observer.json": (own / "observer.json", lambda: heartbeat.load(experiment.observer)),
         "registry.jsonl": (own / "registry.jsonl", lambda: Ledger(str(own / "registry.jsonl")).entries()),
-        "lock.json": (own / "lock.json", lambda: lock.recorded(experiment)),
+        "lock.json": (own / "lock.json", lambda: experiment_lock.recorded(experiment)),
         "experiment.json": (own / "experiment.json", lambda: Experiment.at(experiment.root).id),
     }
 

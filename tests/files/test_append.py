@@ -150,6 +150,6 @@ def test_what_somebody_planted_there_is_refused_and_untouched(log: Path, plant: 
         lambda: complete(str(log), 8, BLOCK),
         lambda: cut_torn(str(log)),
     ):
-        with pytest.raises(UsageError, match="evalmon makes its own"):
+        with pytest.raises(UsageError, match="evalmon creates its own"):
             write()
     assert victim.read_bytes() == b"precious"

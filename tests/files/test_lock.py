@@ -108,7 +108,7 @@ def test_whose_end_nobody_here_can_see_is_said_with_what_to_do(path: str) -> Non
     with pytest.raises(LockUnavailableError, match=whom), held(path, "soft", wait_s=0):
         pass
     Path(path).write_bytes(b"")
-    whom = "by something that names no process for more than 0 s; try again, or remove it if no evalmon is at work"
+    whom = "by an unknown process for more than 0 s; try again, or remove it if no evalmon is at work"
     with pytest.raises(LockUnavailableError, match=whom), held(path, "soft", wait_s=0):
         pass
 
@@ -266,7 +266,7 @@ def test_whoever_waits_for_a_lock_file_that_was_removed_meanwhile_waits_for_the_
 def test_without_links_there_is_no_soft_lock_and_that_is_said_at_once(path: str, error: str) -> None:
     def work() -> None:
         began = time.monotonic()
-        says = f"^{path}: no lock can be had on this file system.*; use another file system for the experiment$"
+        says = f"^{path}: no lock works on this file system.*; use another file system for the experiment$"
         with pytest.raises(LockUnavailableError, match=says), held(path, "soft"):
             pass
         assert time.monotonic() - began < 5

@@ -60,7 +60,7 @@ def test_the_reason_names_what_decided() -> None:
     assert why(NOT_SOUND["gpfs"]) == "gpfs is not known to carry flock across nodes"
     assert why(SOUND["nfs4"]) == "nfs4 carries flock across nodes"
     assert why(SOUND["ext4"]).startswith("ext4 is of one machine")
-    assert lock_reason(None) == "nobody can tell how it is mounted"
+    assert lock_reason(None) == "it is unknown how it is mounted"
 
 
 @pytest.mark.parametrize(

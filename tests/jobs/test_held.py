@@ -74,7 +74,7 @@ def test_what_its_user_holds_stays_held(exp: Exp, head: str) -> None:
 def test_where_slurm_does_not_answer_the_next_command_does_it(exp: Exp) -> None:
     exp.slurm.before("scontrol", NO_NEWS)
     done = submit(exp)
-    assert "job 1001 is held until its script has been looked at" in done.stderr
+    assert "job 1001 is held until its script has been checked" in done.stderr
     assert entry(exp).is_open
     assert exp.slurm.calls("scancel") == []
     exp.slurm.mend("scontrol")

@@ -98,7 +98,7 @@ def test_what_the_gpus_did_comes_into_the_summary(exp: Exp, world: World) -> Non
     wait_for(lambda: exp.evalmon("report", str(exp.root)).returncode == 0, 30, exp.log)
     gpu = exp.evals()["r1/gpu/epoch0"]["gpu"]
     assert (gpu["count"], gpu["unused_count"], gpu["memory_peak_bytes"]) == (2, 0, 2 * 3984 << 20)
-    assert 37 < gpu["utilization_mean_pct"] <= gpu["utilization_max_pct"] == 80
+    assert 37 < gpu["utilization_mean_pct"] <= gpu["utilization_max_pct"] <= 80
     assert gpu["power_mean_w"] == pytest.approx(200 + 180.4, rel=0.05)
     assert gpu["energy_j"] == pytest.approx(5 * 380.4, rel=0.4)
     assert (gpu["samples"], gpu["samples_expected"]) == (2, 2)  # at once, and at the end

@@ -10,7 +10,7 @@ import pytest
 from evalmon_agent.errors import StoppedError
 from evalmon_agent.slurm import client, sbatch
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure, Kind
+from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.words.job_id import JobId
 from experiments import ended, running
 from fake_slurm import FakeSlurm
@@ -72,14 +72,14 @@ def test_no_name_can_hold_the_delimiter_that_accounting_is_asked_with(fake: Fake
 @pytest.mark.parametrize(
     ("program", "words", "kind"),
     [
-        ("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Kind.NO_NEWS),
-        ("squeue", "slurm_load_jobs error: Socket timed out on send/recv operation", Kind.NO_NEWS),
-        ("sacct", "sacct: error: Problem talking to the database: Connection refused", Kind.NO_NEWS),
-        ("sacct", "Slurm accounting storage is disabled", Kind.ACCOUNTING_DISABLED),
-        ("sinfo", "something else", Kind.UNUSABLE),
+        ("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)", FailureKind.NO_NEWS),
+        ("squeue", "slurm_load_jobs error: Socket timed out on send/recv operation", FailureKind.NO_NEWS),
+        ("sacct", "sacct: error: Problem talking to the database: Connection refused", FailureKind.NO_NEWS),
+        ("sacct", "Slurm accounting storage is disabled", FailureKind.ACCOUNTING_DISABLED),
+        ("sinfo", "something else", FailureKind.UNUSABLE),
     ],
 )
-def test_a_failure_says_which_kind_it_is_and_why(fake: FakeSlurm, program: str, words: str, kind: Kind) -> None:
+def test_a_failure_says_which_kind_it_is_and_why(fake: FakeSlurm, program: str, words: str, kind: FailureKind) -> None:
     fake.fail(program, words)
     asks = {"squeue": slurm(fake).queue, "sacct": lambda: slurm(fake).account(["1"]), "sinfo": slurm(fake).partitions}
     assert failure(asks[program]()) == Failure(kind, words)
@@ -88,7 +88,7 @@ def test_a_failure_says_which_kind_it_is_and_why(fake: FakeSlurm, program: str, 
 def test_a_program_that_is_not_there_is_a_failure(fake: FakeSlurm) -> None:
     fake.remove("squeue")
     assert not slurm(fake).has("squeue")
-    assert failure(slurm(fake).queue()).kind is Kind.UNUSABLE
+    assert failure(slurm(fake).queue()).kind is FailureKind.UNUSABLE
 
 
 @pytest.mark.parametrize("path", ["", ".", "relative/bin", "/nonexistent"])
@@ -107,7 +107,7 @@ def test_one_that_hangs_is_no_news(fake: FakeSlurm, monkeypatch: pytest.MonkeyPa
     done = slurm(fake)._ask(["squeue"], timeout_s=0.3)
     assert time.monotonic() - began < 1.3
     assert done.timed_out
-    assert client._failure(done) == Failure(Kind.NO_NEWS, "no answer in time; killed")
+    assert client._failure(done) == Failure(FailureKind.NO_NEWS, "no answer in time; killed")
 
 
 def test_a_question_is_given_up_once_we_are_asked_to_stop_a_submission_never(fake: FakeSlurm) -> None:
@@ -183,7 +183,7 @@ def test_nothing_is_cancelled_where_there_is_nothing(fake: FakeSlurm) -> None:
     assert slurm(fake).cancel(["11", "12"]) is None
     assert fake.calls("scancel") == ["scancel -Q 11 12"]
     fake.fail("scancel", "scancel: error: Kill job error on job id 11: Access/permission denied")
-    assert failure(slurm(fake).cancel(["11"])).kind is Kind.REFUSED
+    assert failure(slurm(fake).cancel(["11"])).kind is FailureKind.REFUSED
 
 
 def test_seff_s_words_come_back_as_they_are(fake: FakeSlurm) -> None:

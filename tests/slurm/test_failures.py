@@ -4,34 +4,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.failures import Failure, Kind, classify, is_submit_limit
+from evalmon_agent.slurm.failures import Failure, FailureKind, classify, is_submit_limit
 
 
 @pytest.mark.parametrize(
     ("stderr", "expected"),
     [
-        ("slurm_load_jobs error: Socket timed out on send/recv operation", Kind.NO_NEWS),
-        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Kind.NO_NEWS),
-        ("sacct: error: Problem talking to the database: Connection refused", Kind.NO_NEWS),
-        ("slurm_load_jobs error: Slurm backup controller in standby mode", Kind.NO_NEWS),
-        ("squeue: error: RPC rate limit exceeded 0 times with REQUEST_JOB_INFO, retrying", Kind.NO_NEWS),
-        ("squeue: fatal: Could not establish a configuration source", Kind.NO_NEWS),
-        ("slurm_load_jobs error: Zero Bytes were transmitted or received", Kind.NO_NEWS),
-        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", Kind.NO_NEWS),
-        ("slurm_load_jobs error: Invalid job id specified", Kind.INVALID_JOB),
-        ("Slurm accounting storage is disabled", Kind.ACCOUNTING_DISABLED),
-        ("sbatch: error: AssocMaxSubmitJobLimit", Kind.REFUSED),
-        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", Kind.REFUSED),
-        ("slurm_load_jobs error: Access/permission denied", Kind.REFUSED),
+        ("slurm_load_jobs error: Socket timed out on send/recv operation", FailureKind.NO_NEWS),
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", FailureKind.NO_NEWS),
+        ("sacct: error: Problem talking to the database: Connection refused", FailureKind.NO_NEWS),
+        ("slurm_load_jobs error: Slurm backup controller in standby mode", FailureKind.NO_NEWS),
+        ("squeue: error: RPC rate limit exceeded 0 times with REQUEST_JOB_INFO, retrying", FailureKind.NO_NEWS),
+        ("squeue: fatal: Could not establish a configuration source", FailureKind.NO_NEWS),
+        ("slurm_load_jobs error: Zero Bytes were transmitted or received", FailureKind.NO_NEWS),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", FailureKind.NO_NEWS),
+        ("slurm_load_jobs error: Invalid job id specified", FailureKind.INVALID_JOB),
+        ("Slurm accounting storage is disabled", FailureKind.ACCOUNTING_DISABLED),
+        ("sbatch: error: AssocMaxSubmitJobLimit", FailureKind.REFUSED),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", FailureKind.REFUSED),
+        ("slurm_load_jobs error: Access/permission denied", FailureKind.REFUSED),
         (
             "sbatch: error: Batch job submission failed: Invalid account or account/partition combination",
-            Kind.REFUSED,
+            FailureKind.REFUSED,
         ),
-        ("squeue: error: Invalid user: nobody-such", Kind.UNUSABLE),
-        ('sacct: fatal: Invalid field requested: "Restarts"', Kind.UNUSABLE),
+        ("squeue: error: Invalid user: nobody-such", FailureKind.UNUSABLE),
+        ('sacct: fatal: Invalid field requested: "Restarts"', FailureKind.UNUSABLE),
     ],
 )
-def test_a_message_says_which_kind_of_failure_it_is(stderr: str, expected: Kind) -> None:
+def test_a_message_says_which_kind_of_failure_it_is(stderr: str, expected: FailureKind) -> None:
     assert Failure(expected, stderr) == classify(1, "", f"{stderr}\n")
 
 
@@ -54,11 +54,13 @@ def test_a_limit_of_another_kind_is_none_that_passes(reason: str) -> None:
 
 def test_the_line_that_decides_is_passed_on_verbatim() -> None:
     stderr = "squeue: warning: hello\nslurm_load_jobs error:  Invalid job id specified \n\n"
-    assert Failure(Kind.INVALID_JOB, "slurm_load_jobs error:  Invalid job id specified ") == classify(1, "", stderr)
+    assert Failure(FailureKind.INVALID_JOB, "slurm_load_jobs error:  Invalid job id specified ") == classify(
+        1, "", stderr
+    )
 
 
 def test_a_failure_without_words_names_the_exit_status() -> None:
-    assert Failure(Kind.UNUSABLE, "exit status 3, nothing on stderr") == classify(3, "rows", "\n")
+    assert Failure(FailureKind.UNUSABLE, "exit status 3, nothing on stderr") == classify(3, "rows", "\n")
 
 
 def test_an_answer_with_warnings_is_an_answer() -> None:
@@ -67,12 +69,14 @@ def test_an_answer_with_warnings_is_an_answer() -> None:
 
 
 def test_an_unknown_user_is_a_failure_even_with_exit_status_0() -> None:
-    assert Failure(Kind.UNUSABLE, "squeue: error: Invalid user: x") == classify(0, "", "squeue: error: Invalid user: x")
+    assert Failure(FailureKind.UNUSABLE, "squeue: error: Invalid user: x") == classify(
+        0, "", "squeue: error: Invalid user: x"
+    )
 
 
 def test_nothing_printed_and_a_lost_connection_is_no_news_even_with_exit_status_0() -> None:
     line = "slurm_load_jobs error: Unable to contact slurm controller"
-    assert Failure(Kind.NO_NEWS, line) == classify(0, "\n", line)
+    assert Failure(FailureKind.NO_NEWS, line) == classify(0, "\n", line)
 
 
 @given(st.integers(-64, 255), st.text(), st.text())

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 import second_user
-from evalmon_agent.settings import MonitorJob, Settings
+from evalmon_agent.settings import MonitorJobSettings, Settings
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import (
-    Place,
+    Placement,
     cut_time,
     options,
-    place_of,
+    placement_of,
     script,
     time_min,
 )
@@ -26,27 +26,27 @@ MAIN = Partition("main", True, 4 * 3600.0, False)
 LONG = Partition("long", False, None, False)
 SHORT = Partition("short", False, 1800.0, True)
 ALL = (LONG, MAIN, SHORT)
-JOB = MonitorJob(time="1-00:00:00", mem="200M")
-NOWHERE = Place()
+JOB = MonitorJobSettings(time="1-00:00:00", mem="200M")
+NOWHERE = Placement()
 
 
-def submitted(job: MonitorJob = JOB, place: Place = NOWHERE, **more: object) -> list[str]:
+def submitted(job: MonitorJobSettings = JOB, place: Placement = NOWHERE, **more: object) -> list[str]:
     known = {"kind": "sidecar", "time_limit": "240", **more}
     return options(job, place, **known)
 
 
 def test_the_commonest_place_of_the_evals_is_taken_over() -> None:
     found = [{"partition": "a", "account": "x"}, {"partition": "b"}, {"partition": "b", "qos": ""}]
-    assert Place("b", "x", None) == place_of(found, {})
+    assert Placement("b", "x", None) == placement_of(found, {})
 
 
 def test_sbatchs_own_variables_stand_above_the_scripts() -> None:
     environ = {"SBATCH_PARTITION": "env", "SBATCH_ACCOUNT": "", "SBATCH_QOS": "high"}
-    assert Place("env", "x", "high") == place_of([{"partition": "a", "account": "x"}], environ)
+    assert Placement("env", "x", "high") == placement_of([{"partition": "a", "account": "x"}], environ)
 
 
 def test_where_the_evals_say_nothing_we_say_nothing() -> None:
-    assert NOWHERE == place_of([], {})
+    assert NOWHERE == placement_of([], {})
     assert [] == [option for option in submitted() if option.startswith(("--partition", "--account", "--qos"))]
 
 
@@ -63,17 +63,21 @@ def test_the_options_of_a_job_of_ours() -> None:
         "--account=a",
         "--qos=q",
     ]
-    assert expected == submitted(place=Place("p", "a", "q"))
+    assert expected == submitted(place=Placement("p", "a", "q"))
 
 
 def test_what_is_set_stands_above_what_the_evals_have() -> None:
-    job = MonitorJob(time="5", mem="1G", partition="mine", account="acct", qos="low", extra=["--nice", "--comment=x y"])
-    found = submitted(job, Place("p", "a", "q"))
+    job = MonitorJobSettings(
+        time="5", mem="1G", partition="mine", account="acct", qos="low", extra=["--nice", "--comment=x y"]
+    )
+    found = submitted(job, Placement("p", "a", "q"))
     assert ["--partition=mine", "--account=acct", "--qos=low", "--nice", "--comment=x y"] == found[-5:]
 
 
 def test_a_gpu_is_never_taken_over() -> None:
-    place = place_of([{"gres": "gpu:1", "gpus": "1", "constraint": "a100", "partition": "gpu"}], {"SBATCH_GRES": "gpu"})
+    place = placement_of(
+        [{"gres": "gpu:1", "gpus": "1", "constraint": "a100", "partition": "gpu"}], {"SBATCH_GRES": "gpu"}
+    )
     assert not any("gres" in option or "gpus" in option for option in submitted(place=place))
 
 
@@ -158,7 +162,7 @@ def test_where_the_first_submit_went_its_jobs_successors_go_too() -> None:
     lines = text.replace("exec ", "env -0; exec true ").encode()
     done = subprocess.run(["sh"], input=lines, env={}, capture_output=True, check=True)
     inside = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if "=" in entry)
-    assert place_of([{"partition": "other"}], inside) == Place("gpu", "lab", "a b")
+    assert placement_of([{"partition": "other"}], inside) == Placement("gpu", "lab", "a b")
 
 
 class OneOfOurs:

@@ -67,7 +67,7 @@ def test_two_evals_with_one_name_are_refused_with_both_their_paths() -> None:
 
 def test_a_task_of_an_array_and_a_script_with_one_name_are_refused() -> None:
     array, other = script("r/eval/t.slurm", "--array=0-7"), script("r/eval/t[3].slurm")
-    with pytest.raises(UsageError, match=r"both called r/t\[3\]"):
+    with pytest.raises(UsageError, match=r"both named r/t\[3\]"):
         planned(array, other)
     assert 3 == len(planned(array, script("r/eval/t[8].slurm"), script("r/eval/t[03].slurm")))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
-from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of, refuses_unknown
+from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, first_unknown_name, logs_of
 from evalmon_agent.tracking.records import Attempt, Eval, Job, JobReport
 from evalmon_agent.tracking.registry import Adopted, Intent, Submission, entries
 from evalmon_agent.tracking.results import EvalResults
@@ -106,11 +106,11 @@ def test_what_succeeded_or_goes_on_is_never_run_again() -> None:
     assert "it succeeded" == decided(ended(State.COMPLETED, exit_code=0), SUCCESS, names=[NAME])
     running = Eval(NAME, "1", State.RUNNING, jobs=[Job("1", 1.0)])
     assert ("", "it is RUNNING still") == (decided(running), decided(running, names=[NAME]))
-    assert "it waits for room already" == decided(ended(State.FAILED), waits=True)
+    assert "it is already waiting to be submitted" == decided(ended(State.FAILED), waits=True)
 
 
 def test_one_whose_end_nobody_knows_may_run_still() -> None:
-    assert "name it to run it again all the same" in str(decided(ended(State.LOST)))
+    assert "name it to run it again anyway" in str(decided(ended(State.LOST)))
     assert isinstance(decided(ended(State.LOST), names=[NAME]), Retry)
 
 
@@ -155,7 +155,7 @@ def test_names_are_evals_arrays_and_patterns() -> None:
     assert known[1:3] == meant("r1/a")
     assert known[1:2] == meant("r1/a[0]")
     assert ["r1/t/epoch0", "r2/t/epoch0"] == meant("*/t/*")
-    assert ("r3/*", None) == (refuses_unknown(["r1/a", "r3/*"], known), refuses_unknown(["r1/*"], known))
+    assert ("r3/*", None) == (first_unknown_name(["r1/a", "r3/*"], known), first_unknown_name(["r1/*"], known))
     assert (False, True) == (RetryRequest(["r1/*"]).insists("r1/a[0]"), RetryRequest(["r1/a[0]"]).insists("r1/a[0]"))
 
 

@@ -121,7 +121,7 @@ def test_a_sites_limit_is_no_refusal(exp: Exp) -> None:
     exp.slurm.refuse("a_epoch0.slurm", "allocation failure: QOSMaxSubmitJobPerUserLimit")
     report = dry_run(exp)
     assert (report.refused, report.exit_status) == ([], 0)
-    assert report.submitted[0]["why"] == "once there is room: allocation failure: QOSMaxSubmitJobPerUserLimit"
+    assert report.submitted[0]["why"] == "when there is room: allocation failure: QOSMaxSubmitJobPerUserLimit"
 
 
 def test_a_time_above_the_partitions_limit_is_warned_of_where_slurm_takes_it(exp: Exp) -> None:

@@ -164,7 +164,7 @@ def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_
     assert sorted(gone(exp)) == ["a", "b"]
     [alert] = exp.blocks("ALERT")
     shown = status(exp.session(TWO, environ={**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
-    assert "they are to have is not here): submitted once there is room" in shown.evals[-1].advice[0]
+    assert "their environment is not available here): submitted once there is room" in shown.evals[-1].advice[0]
     assert alert.startswith("ALERT: 3 evaluations not submitted yet\nReason: the environment that they are to have")
     assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
     assert exp.blocks("ALL_COMPLETE") == []
@@ -208,7 +208,7 @@ def test_a_sites_limit_is_waited_out_without_any_setting_and_told_once(tmp_path:
     assert [one["name"] for one in report.waiting] == ["r1/c/epoch0", "r1/d/epoch0", "r1/e/epoch0"]
     assert in_job(exp, settings).run().why == "limit"
     report = submitted(exp, settings)
-    assert [one["why"] for one in report.skipped[2:]] == ["already registered, waits for room"] * 3
+    assert [one["why"] for one in report.skipped[2:]] == ["already registered, waiting to be submitted"] * 3
     [told] = exp.blocks("SUBMISSION_WAITS")
     assert told.startswith("SUBMISSION_WAITS: 3 evaluations not submitted yet\nReason: sbatch: error: QOSMaxSubmitJob")
     (exp.slurm.directory / "refused" / "c_epoch0.slurm").unlink()
@@ -247,17 +247,17 @@ def test_stagger_is_kept_between_any_two_submitters(tmp_path: Path) -> None:
     report = submitted(exp, settings)
     assert (names(report), report.waiting[0]["why"]) == (["r1/a/epoch0"], "stagger: 40 s")
     slept: list[float] = []
-    progress = in_job(exp, settings, sleep=slept.append).run(until=time.time() + 30)
+    progress = in_job(exp, settings, sleep=slept.append).run(until_monotonic_s=time.monotonic() + 30)
     assert (progress.why, progress.submitted, slept) == ("stagger", [], [])
 
     def stopped(seconds: float) -> bool:
         slept.append(seconds)
         return True
 
-    in_job(exp, settings, sleep=stopped).run(until=time.time() + 60)
+    in_job(exp, settings, sleep=stopped).run(until_monotonic_s=time.monotonic() + 60)
     assert (scripts(exp), len(slept), 20 < slept[0] <= 40) == (["a"], 1, True)
     short = Settings(poll_interval=1.0, seff_retry_delay=0.0, stagger=0.3)
-    in_job(exp, short).run(until=time.time() + 30)
+    in_job(exp, short).run(until_monotonic_s=time.monotonic() + 30)
     intents = [entry.at for entry in exp.experiment.ledger.entries() if entry.is_eval]
     assert scripts(exp) == ["a", "b", "c"]
     assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(intents))

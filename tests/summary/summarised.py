@@ -12,7 +12,7 @@ from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.monitor_jobs import COMPLETE
+from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Evidence, MonitorJob
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State

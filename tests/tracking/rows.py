@@ -8,11 +8,11 @@ from typing import Any
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.facts import AccountAnswer, Event, Facts, Measured, QueueAnswer, SelfReport, Transition
-from evalmon_agent.tracking.fold import fold
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, JobReport
 from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.words.job_id import JobId, number_of, parse_job_id
 from evalmon_agent.words.states import TERMINAL, State
+from folding import fold
 
 T = 1_790_000_000.0
 NAME = "r8_lr1e-5/capitalization/epoch0"

@@ -15,11 +15,12 @@ from evalmon_agent.monitor.log_blocks import blocks_of
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import may_need_a_person
 from evalmon_agent.tracking.facts import Event, Facts, Measurement, QueueAnswer
-from evalmon_agent.tracking.fold import Tracker, fold
+from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, unmeasured
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.recover import recover
 from evalmon_agent.words.states import State
+from folding import fold
 from tracking.simulated_slurm import Cluster
 
 LOST_AFTER_S = 1800.0

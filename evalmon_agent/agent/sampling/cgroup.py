@@ -28,7 +28,7 @@ def job_directories(job_id: str) -> dict[str, str]:
     """The job's own directory in each hierarchy that has one, by controller (`memory`, `cpuacct`, UNIFIED, ...).
 
     Raises:
-        OSError: /proc does not tell.
+        OSError: /proc cannot be read.
     """
     return find_job(_own("cgroup"), _own("mountinfo"), job_id=job_id)
 

@@ -1,8 +1,7 @@
-"""Samples: a tick at each deadline, looks at what passes quickly in between, and a last tick at the end.
+"""Samples: a tick at each deadline, short looks in between at values that pass quickly, and a last tick at the end.
 
-Signals and deadlines are the main thread's; whatever asks the driver happens in the worker. Deadlines are absolute;
-those that were missed are skipped and counted. Here is one of the two places where whatever goes wrong is caught:
-a tick that fails is counted, and the next one comes.
+The main thread handles signals and deadlines; the worker thread makes all calls to the driver. Deadlines are absolute;
+missed ones are skipped and counted. Every exception of a tick is caught here and counted, and sampling goes on.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from .host_usage import HostSource, Usage
 from .sampler_status import SamplerStatus
 from .wakeup import Wakeup, Worker
 
-# A last sample is worth it if so much time has passed since the one before.
+# A last sample is taken only if this much time has passed since the one before.
 _LAST_AFTER_S = 1.0
 _LAST_WITHIN_S = 0.3
 
-# When the job needs the memory we leave: a process of ours that the kernel kills makes a good eval OUT_OF_MEMORY, and
-# so does one of the eval's that had to give way to us.
+# The sampler ends when the job needs the memory: if the kernel kills the sampler, or kills a process of the eval to
+# make room for the sampler, a good eval becomes OUT_OF_MEMORY.
 KEEP_FREE_BYTES = 64 * 1024 * 1024
 _LOOK_AT_MEMORY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a sampler shall do; `no_gpu` is why it need not look for GPUs, "" if it shall.
+    """What a sampler is to do; `no_gpu`: why it need not look for GPUs, "" if it must.
 
-    `gpu_held_s`: so long somebody else is waited for who may write gpu_metrics.csv.
+    `gpu_held_s`: how long to wait for another process that may write gpu_metrics.csv.
     """
 
     directory: str
@@ -55,14 +54,14 @@ class Loop:
     def __init__(
         self, plan: Plan, status: SamplerStatus, wakeup: Wakeup, witness: Witness | None, *, show: Callable[[], None]
     ) -> None:
-        """Nothing is touched yet.
+        """Nothing is opened yet.
 
         Args:
             plan: what to do.
-            status: where counts and reasons go.
-            wakeup: what wakes us.
-            witness: looks for evals among the job's processes; None: nobody wants to know.
-            show: makes the present state of `status` known.
+            status: takes counts and reasons.
+            wakeup: wakes the main thread.
+            witness: looks for evals among the job's processes; None if that is not needed.
+            show: publishes the present state of `status`.
         """
         self._plan = plan
         self._status = status
@@ -80,10 +79,12 @@ class Loop:
         self._last_tick_s = 0.0
 
     def run(self) -> None:
-        """Sample until there is a reason to end, which goes on status."""
+        """Sample until there is a reason to end, which is put into the status."""
         started_s = time.monotonic()
         self._start()
-        why, number = self._wakeup.wait(0)[0] or self._why_leave(), 0
+        number = 0
+        signal_name, _ = self._wakeup.wait(0)
+        why = signal_name or self._why_leave()
         while not why:
             self._tick()
             passed = int((time.monotonic() - started_s) / self._plan.interval_s)
@@ -97,7 +98,7 @@ class Loop:
             try:
                 self._witness.start()
             except RuntimeError as error:
-                self._status.trouble(f"no room to look for evals: {error}")
+                self._status.trouble(f"cannot look for evals: {error}")
         self._status.texts["no_gpu_file"] = self._plan.no_gpu
         try:
             self._host = self._plan.open_host()
@@ -109,10 +110,10 @@ class Loop:
                 self._worker = Worker(self._sample_gpus, idle=self._look_at_gpus)
                 self._wakeup.listen_to(self._worker.done)
             except (RuntimeError, OSError) as error:
-                self._status.texts["no_gpu_file"] = f"no room to look at the GPUs: {error}"
+                self._status.texts["no_gpu_file"] = f"cannot sample the GPUs: {error}"
 
     def _tick(self) -> None:
-        """One look at everything; the GPUs' rows follow when the worker has them."""
+        """Sample host and GPUs once; the GPUs' rows follow when the worker has them."""
         self._last_tick_s = time.monotonic()
         self._status.count("ticks")
         try:
@@ -144,7 +145,7 @@ class Loop:
         self._write(self._host_file, row, "host_rows", count=1)
 
     def _sample_gpus(self) -> GpuTick:
-        """The worker's work; the first time it also finds out who can look."""
+        """Sample the GPUs (in the worker); the first call also opens the source, NVML or nvidia-smi."""
         if self._gpus is None:
             self._gpus = open_source(self._plan.environ)
         return self._gpus.tick()
@@ -186,10 +187,10 @@ class Loop:
             self._status.count("dropped_rows", count)
             self._status.trouble(file.trouble)
         else:
-            self._status.trouble("another sampler is at work in this directory: waited for it")
+            self._status.trouble("another sampler is writing to this directory; waited for it")
 
     def _wait(self, until_s: float) -> str:
-        """Until then; the reason to end before, if there is one."""
+        """Wait until then; returns the reason to end earlier, or ""."""
         while time.monotonic() < until_s:
             look_s = min(until_s, time.monotonic() + _LOOK_AT_MEMORY_EVERY_S)
             why, is_done = self._wakeup.wait(look_s)
@@ -209,7 +210,7 @@ class Loop:
             return ""
 
     def _end(self, why: str) -> None:
-        """A last sample and a last look for evals, if they do not take long; then both files are let go."""
+        """Take a last sample and a last look for evals, if they do not take long; then close both files."""
         deadline_s = time.monotonic() + _LAST_WITHIN_S
         self._status.texts["ended"] = why
         self._show()
@@ -239,4 +240,4 @@ def why_leave(headroom_bytes: int | None) -> str:
     if headroom_bytes is None or headroom_bytes >= KEEP_FREE_BYTES:
         return ""
     free_mib, least_mib = max(headroom_bytes, 0) >> 20, KEEP_FREE_BYTES >> 20
-    return f"the job has {free_mib} MiB of memory left, less than {least_mib}: left it to the eval"
+    return f"the job has {free_mib} MiB of memory left, less than {least_mib}: left the memory to the eval"

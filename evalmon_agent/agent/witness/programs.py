@@ -209,5 +209,5 @@ def _merged(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _printable(text: str) -> str:
-    """Bytes that are no UTF-8 (lone surrogates in Python) become U+FFFD: strict readers refuse them."""
+    """The text with U+FFFD for bytes that are not UTF-8 (lone surrogates), which strict readers refuse."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

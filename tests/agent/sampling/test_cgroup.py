@@ -239,7 +239,9 @@ def test_a_file_is_read_anew_each_time_and_may_not_be_there(tmp_path: Path) -> N
 
 def test_we_leave_when_less_than_64_mib_are_left() -> None:
     assert why_leave(KEEP_FREE_BYTES) == ""
-    assert why_leave(KEEP_FREE_BYTES - 1) == "the job has 63 MiB of memory left, less than 64: left it to the eval"
+    assert (
+        why_leave(KEEP_FREE_BYTES - 1) == "the job has 63 MiB of memory left, less than 64: left the memory to the eval"
+    )
     assert why_leave(-5).startswith("the job has 0 MiB")
 
 

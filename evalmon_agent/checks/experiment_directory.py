@@ -7,12 +7,12 @@ import stat
 import time
 
 from evalmon_agent.checks.finding import Finding, ok, problem, warning
-from evalmon_agent.errors import UnsafeDirectoryError, UsageError
+from evalmon_agent.errors import LockUnavailableError, UnsafeDirectoryError, UsageError
 from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.experiment_lock import Choice, mount_at, recorded, stranded_holder, would_choose
 from evalmon_agent.experiment.exposure import exposure, refuse_world_writable
-from evalmon_agent.experiment.lock import Choice, mount_at, recorded, stranded_holder, would_choose
 from evalmon_agent.files.marker import marker_works
 from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
 from evalmon_agent.files.permissions import user_name
@@ -26,7 +26,7 @@ _REMEMBERS_SIZES = frozenset({"fuse.sshfs"})
 
 
 def check_directory(experiment: Experiment, settings: Settings) -> list[Finding]:
-    """Owner, mode, whether we may write there, and who else may write above it."""
+    """Checks owner and mode of EXP/evalmon, whether it can be written to, and who else may write above it."""
     return [_own_directory(experiment), *(_exposure(experiment, settings) if experiment.is_ours else ())]
 
 
@@ -55,13 +55,13 @@ def _own_directory(experiment: Experiment) -> Finding:
         line, _, advice = str(error).partition("; ")
         return problem("directory", line, advice, exit_status=error.exit_status)
     if not os.path.lexists(directory):
-        return ok("directory", f"{directory} is not there yet and can be made")
+        return ok("directory", f"{directory} does not exist yet and can be created")
     mode = stat.S_IMODE(os.lstat(directory).st_mode)
-    return ok("directory", f"{directory} is yours alone to write (mode {mode:04o})")
+    return ok("directory", f"{directory} can be written by you only (mode {mode:04o})")
 
 
 def check_file_system(experiment: Experiment) -> list[Finding]:
-    """Type and options, the lock's kind and why, and whether somebody lost it."""
+    """Checks the mount's type and options, the lock's kind, and whether a process on another host holds it."""
     place, probe = probe_place(experiment)
     mount = mount_at(place)
     findings = [_mount(place, mount)]
@@ -86,7 +86,7 @@ def check_file_system(experiment: Experiment) -> list[Finding]:
 
 
 def probe_place(experiment: Experiment) -> tuple[str, str]:
-    """Where something may be tried: our own directory, else EXP. Its path, and the one for I/O."""
+    """Where a temporary file may be made: EXP/evalmon if it is ours, else EXP. Its path, and the one for I/O."""
     has_own = experiment.is_ours and os.path.isdir(experiment.directory) and not os.path.islink(experiment.directory)
     return (experiment.directory, experiment.by_descriptor) if has_own else (experiment.root, experiment.root)
 
@@ -98,7 +98,7 @@ def _mount(place: str, mount: Mount | None) -> Finding:
     if is_of_one_machine(mount):
         return warning(
             "file system",
-            f"{line}: only this machine has it",
+            f"{line}: only this machine can see it",
             "compute nodes must see the same directory: use a shared file system, unless this one is exported to them",
         )
     if mount.fstype in _REMEMBERS_SIZES:
@@ -113,7 +113,8 @@ def _recorded_lock(experiment: Experiment, made: Choice, mount: Mount | None) ->
     line = f"{made.kind}, chosen on {made.host}" + (f": {made.why}" if made.why else "")
     if made.kind == "flock" and not same_flock(made.filesystem, mount):
         advice = f"run evalmon on {made.host}, or once no monitor runs remove {experiment.lock_choice} and begin here"
-        return [problem(_LOCK, f"{line}; but this host's flock is not seen there", advice, exit_status=75)]
+        line += "; but this host's flock is not seen there"
+        return [problem(_LOCK, line, advice, exit_status=LockUnavailableError.exit_status)]
     return [ok(_LOCK, line)]
 
 
@@ -127,18 +128,19 @@ def _lock_to_choose(choice: Choice, probe: str) -> list[Finding]:
         why = error.strerror or str(error)
     if why:
         advice = "use another file system for the experiment"
-        return [problem(_LOCK, f"{line}; but its marker cannot be made: {why}", advice, exit_status=75)]
+        line += f"; but its marker cannot be made: {why}"
+        return [problem(_LOCK, line, advice, exit_status=LockUnavailableError.exit_status)]
     return [ok(_LOCK, line)]
 
 
 def check_clock(experiment: Experiment) -> list[Finding]:
-    """A fresh file's time beside ours. `now` of two hosts is never subtracted elsewhere; here that is the question."""
+    """Compares a fresh file's time with this host's clock. Only here are times of two hosts subtracted."""
     _, place = probe_place(experiment)
     if not os.access(place, os.W_OK | os.X_OK):
         return []
     apart_s = _apart_s(place)
     line = f"the file server's is {abs(apart_s):.1f} s {'ahead of' if apart_s > 0 else 'behind'} this host's"
-    advice = "have this host's clock set (NTP); times of files and in the log are wrong by that much"
+    advice = "correct this host's clock (NTP); times of files and in the log are wrong by that much"
     if abs(apart_s) >= OLD_AFTER_S:
         return [problem("clock", line, f"{advice}, and new files may be taken for old ones")]
     if abs(apart_s) >= _AGREE_S:
@@ -157,12 +159,12 @@ def _apart_s(place: str) -> float:
     finally:
         os.close(descriptor)
         os.unlink(path)
-    # A slow write is no wrong clock.
+    # A slow write does not count as a wrong clock.
     return min(written - before, 0.0) or max(written - time.time(), 0.0)
 
 
 def check_records(experiment: Experiment) -> list[Finding]:
-    """Torn lines, reports that are none, states that were set aside. UnreadableError (78): a newer evalmon's."""
+    """Checks for torn lines, unusable reports and states set aside. UnreadableError (78): another schema."""
     if not os.path.isdir(experiment.directory) or not experiment.is_ours or not experiment.is_monitored():
         return []
     state_file.load(experiment)
@@ -172,7 +174,7 @@ def check_records(experiment: Experiment) -> list[Finding]:
     findings = []
     if torn:
         line = f"{torn} {_lines(torn)} of {experiment.registry} cannot be read"
-        findings.append(warning("records", line, "a kill during a write leaves such a line; you need not do anything"))
+        findings.append(warning("records", line, "a kill during a write leaves such a line; nothing to do"))
     if unread:
         line = f"{len(unread)} in {experiment.jobs} cannot be used: {', '.join(unread[:3])}"
         findings.append(warning("records", line, "they are ignored; Slurm's records decide about those jobs"))

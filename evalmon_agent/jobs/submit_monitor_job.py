@@ -10,16 +10,16 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.claims import claim, new_token
 from evalmon_agent.jobs.register import BatchJob, Outcome, submit
 from evalmon_agent.session import Session
-from evalmon_agent.settings import MonitorJob
+from evalmon_agent.settings import MonitorJobSettings
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import (
-    Kind,
-    Place,
+    MonitorJobKind,
+    Placement,
     cut_time,
     options,
-    place_of,
+    placement_of,
     script,
     time_min,
 )
@@ -35,13 +35,13 @@ WAITING_BEGIN_S = 300
 
 
 def submit_monitor_job(
-    session: Session, kind: Kind, *, afterany: Sequence[JobId] = (), later_s: float = 0.0
+    session: Session, kind: MonitorJobKind, *, afterany: Sequence[JobId] = (), later_s: float = 0.0
 ) -> Outcome:
     """Submit a sidecar, or a completion job after these jobs, `later_s` from now at the earliest.
 
     A sidecar that would take a node is refused.
     """
-    job: MonitorJob = getattr(session.settings, kind)
+    job: MonitorJobSettings = getattr(session.settings, kind)
     place = _place(session)
     where = job.partition or place.partition
     partitions = _partitions(session)
@@ -79,10 +79,10 @@ def submit_monitor_job(
     return submit(session.experiment, session.slurm, batch_job)
 
 
-def _place(session: Session) -> Place:
+def _place(session: Session) -> Placement:
     """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
     accepted = [entry for entry in session.experiment.ledger.entries() if entry.is_eval and entry.accepted is not None]
-    return place_of([_options(session, entry) for entry in accepted[-_HEADS_READ:]], session.environ)
+    return placement_of([_options(session, entry) for entry in accepted[-_HEADS_READ:]], session.environ)
 
 
 def _options(session: Session, entry: Entry) -> Mapping[str, str]:

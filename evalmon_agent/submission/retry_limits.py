@@ -1,4 +1,4 @@
-"""Reads the time, memory and GPUs that a submission asks for, and gives a retry more of what it lacked. Pure.
+"""Computes the new time limit and memory of a retry: more of what ran out. Pure.
 
 The script's `#SBATCH` lines are the user's and stay as they are: a retry has options above them. It never gets less
 than it had, more only of what it lacked, and not beyond what the partition and its nodes have.
@@ -7,17 +7,15 @@ than it had, more only of what it lacked, and not beyond what the partition and 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evalmon_agent.slurm.sinfo import Partition, named_partitions
 from evalmon_agent.words.durations import clock, time_option
 from evalmon_agent.words.sizes import parse_mem_option
 
 _MIB = 1024 * 1024
 _PACE_MARGIN = 1.1
-"""Samples are not alike: so much more than the pace so far says."""
+"""Samples differ, so this factor is added to the time that the pace so far predicts."""
 
 _MEMORY = ("mem-per-gpu", "mem-per-cpu", "mem")
 """sbatch takes one of them; they exclude one another."""
@@ -66,7 +64,7 @@ def time_options(
     known = (had.time_limit_s, given_s, time_option(script.get("time", "")), had.elapsed_s)
     had_s = next((value for value in known if value), None)
     if had_s is None:
-        return Options(why_not="its time limit is not known; raise --time in its script")
+        return Options(why_not="its time limit is unknown; raise --time in its script")
     most_s = limits.time_s or math.inf
     needed_s = max(had_s * scale, (had.whole_s or 0.0) * _PACE_MARGIN)
     whole_minutes_s = math.ceil(round(needed_s / 60, 3)) * 60.0
@@ -74,7 +72,7 @@ def time_options(
     if new_s <= had_s:
         return Options(
             _time(had_s).argv,
-            why_not=f"it had the partition's limit of {clock(had_s)} already; choose a partition with a longer one",
+            why_not=f"it already had the partition's limit of {clock(had_s)}; choose a partition with a longer one",
         )
     return Options(_time(new_s).argv, (f"time {clock(had_s)} -> {clock(new_s)}",))
 
@@ -89,16 +87,16 @@ def memory_options(
     if scale is None:
         return Options((f"--{kind}={_mib(max(given, own or 0))}",)) if kind and given else Options()
     if kind is not None and (given or own) is None:
-        return Options(why_not="it had all the memory of its nodes already; choose larger nodes in its script")
+        return Options(why_not="it already had all the memory of its nodes; choose larger nodes in its script")
     if kind is None:
         kind, given = "mem-per-cpu", _per_cpu(had)
     had_bytes = max(given or 0, own or 0)
     if not had_bytes:
-        return Options(why_not="how much memory it had is not known; raise --mem in its script")
+        return Options(why_not="the memory it had is unknown; raise --mem in its script")
     new_bytes = int(max(min(math.ceil(had_bytes * scale), _most(kind, had, limits)), had_bytes))
     if _mib(new_bytes) == _mib(had_bytes):
         return Options(
-            (f"--{kind}={_mib(had_bytes)}",), why_not=f"it had all of a node's memory already ({_mib(had_bytes)})"
+            (f"--{kind}={_mib(had_bytes)}",), why_not=f"it already had all of a node's memory ({_mib(had_bytes)})"
         )
     return Options((f"--{kind}={_mib(new_bytes)}",), (f"{kind} {_mib(had_bytes)} -> {_mib(new_bytes)}",))
 
@@ -124,72 +122,3 @@ def _most(kind: str, had: Had, limits: Limits) -> float:
 
 def _mib(size: int) -> str:
     return f"{math.ceil(size / _MIB)}M"
-
-
-# `gpu`, `gpu:2`, `gpu:a100`, `gpu:a100:2` in --gres, `gres/gpu:2` in --tres-per-task; `2`, `a100:2` in --gpus.
-_GPU = re.compile(r"(?:gres[/:])?gpu(?P<rest>(?::[^:,]*){0,2})")
-_NUMBER = re.compile(r"[0-9]{1,6}")
-
-
-def gpus(options: Mapping[str, str]) -> int | None:
-    """Of one job in all, as far as its options say: 0 for none."""
-    if "gpus-per-socket" in options:
-        return None
-    if "gpus" in options:
-        return sum(_gpu_count(part) for part in options["gpus"].split(","))
-    nodes = _nodes(options)
-    if "gpus-per-node" in options:
-        return _times(nodes, sum(_gpu_count(part) for part in options["gpus-per-node"].split(",")))
-    of_node = _of_gres(options.get("gres", ""))
-    if of_node:
-        return _times(nodes, of_node)
-    of_task = sum(_gpu_count(part) for part in options.get("gpus-per-task", "0").split(","))
-    of_task += _of_gres(options.get("tres-per-task", ""))
-    return _times(_tasks(options, nodes), of_task)
-
-
-def time_limit_s(options: Mapping[str, str], partitions: Sequence[Partition]) -> float | None:
-    """Of one job: its own, else its partition's; None for none, and where several partitions differ."""
-    if options.get("time"):
-        return time_option(options["time"])
-    mine = named_partitions(options.get("partition"), partitions)
-    limits = {p.default_time_s if p.default_time_s is not None else p.time_limit_s for p in mine}
-    return limits.pop() if len(limits) == 1 else None
-
-
-def longest_s(options: Mapping[str, str], partitions: Sequence[Partition]) -> float | None:
-    """The longest time that its partitions give; None for no limit, or where none of them is known."""
-    limits = [p.time_limit_s for p in named_partitions(options.get("partition"), partitions)]
-    return max((limit for limit in limits if limit is not None), default=None) if None not in limits else None
-
-
-def _of_gres(text: str) -> int:
-    return sum(
-        _gpu_count(match["rest"].removeprefix(":")) for part in text.split(",") if (match := _GPU.fullmatch(part))
-    )
-
-
-def _gpu_count(text: str) -> int:
-    """`2`, `a100:2`, and one for `a100` or nothing."""
-    last = text.rpartition(":")[2]
-    return int(last) if _NUMBER.fullmatch(last) else 1
-
-
-def _nodes(options: Mapping[str, str]) -> int | None:
-    """None where Slurm chooses among several."""
-    if "nodes" not in options:
-        return 1 if options.get("ntasks", "1") == "1" else None
-    least, _, most = options["nodes"].partition("-")
-    return int(least) if _NUMBER.fullmatch(least) and most in {"", least} else None
-
-
-def _tasks(options: Mapping[str, str], nodes: int | None) -> int | None:
-    if "ntasks" in options:
-        return int(options["ntasks"]) if _NUMBER.fullmatch(options["ntasks"]) else None
-    per_node = options.get("ntasks-per-node", "1")
-    return _times(nodes, int(per_node)) if _NUMBER.fullmatch(per_node) else None
-
-
-def _times(number: int | None, each: int) -> int | None:
-    """Nothing is nothing, however many there are."""
-    return 0 if each == 0 else None if number is None else number * each

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.monitor_jobs import COMPLETE, REFUSED, SUBMITTED, all_final, update_monitor_jobs
+from evalmon_agent.tracking.monitor_job_states import COMPLETE, REFUSED, SUBMITTED, all_final, update_monitor_jobs
 from evalmon_agent.tracking.records import ExperimentState, Logged, MonitorJob
 from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Record, Refused, Submission, What, entries
 from evalmon_agent.words.states import State

@@ -6,7 +6,7 @@ import pytest
 
 from evalmon_agent.slurm.sbatch_options import by_long_name, in_effect
 from evalmon_agent.slurm.sinfo import Partition
-from evalmon_agent.submission.resources import gpus, longest_s, time_limit_s
+from evalmon_agent.submission.requested import gpus, longest_s, time_limit_s
 
 HOUR = 3600.0
 PARTITIONS = (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.slurm.sbatch_options import by_long_name
-from evalmon_agent.submission.resources import Had, Limits, memory_options, time_options
+from evalmon_agent.submission.retry_limits import Had, Limits, memory_options, time_options
 from evalmon_agent.words.durations import time_option
 from evalmon_agent.words.sizes import parse_mem_option
 
@@ -72,7 +72,7 @@ def test_memory_grows_in_the_terms_of_the_script(kind: str) -> None:
 def test_without_any_memory_option_it_grows_by_cpu_from_what_accounting_says() -> None:
     found = memory_options(NONE, NONE, Had(memory_bytes=2 * GIB, cpus=4), Limits(), scale=2)
     assert ("--mem-per-cpu=1024M",) == found.argv
-    assert "is not known" in memory_options(NONE, NONE, Had(), Limits(), scale=2).why_not
+    assert "is unknown" in memory_options(NONE, NONE, Had(), Limits(), scale=2).why_not
 
 
 def test_a_node_has_no_more_than_it_has() -> None:
