@@ -1,4 +1,4 @@
-"""Finds the files of an attempt: its script, its output, its eval's log."""
+"""Finds the files of an attempt: its script, its output, where its logs may lie."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.diagnosis.records import UnopenedFile
-from evalmon_agent.evidence.kinds import KINDS
-from evalmon_agent.evidence.own_log import AttemptSpan, is_printed, pick
-from evalmon_agent.evidence.result import UNREADABLE, EvalResult, to_result
-from evalmon_agent.evidence.script_text import directories, words_behind
+from evalmon_agent.evidence.script_text import directories
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import why_not_writable
@@ -28,6 +24,15 @@ _SCRIPT_BYTES = 1024 * 1024
 _OWN_CLOCK_SLACK_S = 5.0
 _SLURM_CLOCK_SLACK_S = 60.0
 _SAME_EVERYWHERE = ("HOME", "USER", "SCRATCH", "WORK")
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSpan:
+    """When an attempt ran, in epoch seconds; `slack_s`: how far that clock may be off from that of the node."""
+
+    started_at: float
+    ended_at: float | None = None
+    slack_s: float = _OWN_CLOCK_SLACK_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ def _directory(paths: list[str]) -> str | None:
     return os.path.dirname(paths[0]) if paths else None
 
 
-def span_of(ev: Eval, attempt: Attempt, *, output: str = "") -> AttemptSpan | None:
+def span_of(attempt: Attempt) -> AttemptSpan | None:
     """When the attempt ran: by its node's clock, which also dated its files, else by Slurm's."""
     report = attempt.report
     mine = report is not None and report.started_at is not None
@@ -132,59 +137,20 @@ def span_of(ev: Eval, attempt: Attempt, *, output: str = "") -> AttemptSpan | No
     if started_at is None:
         return None
     ended_at = report.ended_at if report is not None and report.ended_at is not None else attempt.ended_at
-    parts = ev.name.split("/")
-    return AttemptSpan(
-        started_at,
-        ended_at,
-        slack_s=_OWN_CLOCK_SLACK_S if mine else _SLURM_CLOCK_SLACK_S,
-        task=parts[-2] if len(parts) > 2 else parts[-1],
-        output=output,
-    )
+    return AttemptSpan(started_at, ended_at, slack_s=_OWN_CLOCK_SLACK_S if mine else _SLURM_CLOCK_SLACK_S)
 
 
-def result_of(
-    reader: LogReader, ev: Eval, script: str, span: AttemptSpan | None, *, job_id: JobId
-) -> EvalResult | None:
-    """What the attempt's own log says; None if none is found."""
-    if span is None:
-        return None
-    places, nested = _places(ev, script, job_id)
-    found = reader.logs(places, nested=nested, written_since=span.started_at)
-    path = pick(found.logs, span)
-    if found.incomplete is not None and (path is None or not is_printed(path, span.output)):
-        # The attempt's own may be among those that were not read.
-        return EvalResult(status=UNREADABLE, error=f"not all logs were read: {found.incomplete}")
-    if path is not None:
-        return to_result(found.logs[path], path=path, known_by="output" if is_printed(path, span.output) else "place")
-    # A log that is there but cannot be read is not a missing one.
-    return next((EvalResult(status=UNREADABLE, error=why, log=at) for at, why in found.unreadable.items()), None)
+def log_places(ev: Eval, script: str, job_id: JobId) -> list[str]:
+    """From where a job may have seen its logs, as far as its script and its submission tell."""
+    folder = os.path.dirname(ev.script) if ev.script else None
+    roots = [root for root in (folder, ev.output_dir) if root]
+    return [*roots, *(os.path.join(folder or "", place) for place in directories(script, _variables(job_id, folder)))]
 
 
 def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024) -> str:
     """The end of a file of the owner as text, empty if there is none."""
     tail = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
     return "" if tail is None else tail.decode(errors="replace")
-
-
-def _places(ev: Eval, script: str, job_id: JobId) -> tuple[list[str], list[str]]:
-    """The directories to look at, and those below which to look as well: what the script says, then the usual ones."""
-    folder = os.path.dirname(ev.script) if ev.script else None
-    roots = [root for root in (folder, ev.output_dir) if root]
-    variables = _variables(job_id, folder)
-    bases = [*roots, *(os.path.join(folder or "", place) for place in directories(script, variables))]
-    places: dict[str, None] = {}
-    nested: dict[str, None] = {}
-    for kind in KINDS:
-        words = words_behind(kind.log_dir, script, variables)
-        candidates = [os.path.join(base, word) for word in words for base in bases]
-        # A file's name instead of a directory's: the logs lie beside it.
-        candidates += [os.path.dirname(place) for place in candidates if place.endswith(".json")]
-        candidates += [os.path.join(root, place) for root in roots for place in kind.folders]
-        candidates = [os.path.normpath(place) for place in candidates if os.path.isabs(place)]
-        places |= dict.fromkeys(candidates)
-        if kind.is_nested and (words or kind.runs.search(script)):
-            nested |= dict.fromkeys(candidates)
-    return list(places), list(nested)
 
 
 def _variables(job_id: JobId, folder: str | None) -> Mapping[str, str]:

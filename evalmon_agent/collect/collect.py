@@ -7,27 +7,32 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from evalmon_agent.collect.attempt_files import (
+    AttemptSpan,
+    log_places,
     outputs_of,
-    result_of,
     script_of,
     span_of,
     text_of,
     unopened_file,
 )
 from evalmon_agent.collect.eval_logs import LogReader
+from evalmon_agent.collect.own_logs import own_logs
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose, ends_in_error
 from evalmon_agent.evidence.gpu_csv import parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
-from evalmon_agent.evidence.kinds import expects_log
-from evalmon_agent.evidence.own_log import AttemptSpan
+from evalmon_agent.evidence.kinds import is_named_in
+from evalmon_agent.evidence.result import worst
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.owed import Unmeasured
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Foreign, Job, JobReport
+from evalmon_agent.tracking.results import settle_one
 from evalmon_agent.tracking.timeline import ENDS, slurm_says
 from evalmon_agent.tracking.verdict import end_of_attempt, was_not_started
 from evalmon_agent.words.printable import printable
@@ -51,25 +56,32 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
     script = script_of(experiment, ev, job.job_id, files=files)
     outputs = outputs_of(script, ev, job.job_id, files=files)
     output = text_of(outputs.output, files=files)
-    span = span_of(ev, attempt, output=output)
-    result = result_of(reader, ev, script, span, job_id=job.job_id)
-    expected = expects_log(script, attempt.report.programs if attempt.report is not None else ())
+    errors = text_of(outputs.errors, files=files)
+    span = span_of(attempt)
+    logs = own_logs(reader, attempt, output=output, places=log_places(ev, script, job.job_id))
+    evidence = Evidence(
+        gpu=read_gpu_figures(files, ev.output_dir, span, attempt.report),
+        logs=list(logs.logs.values()),
+        printed=logs.printed,
+        configured=logs.configured,
+        not_all_read=logs.not_all_read,
+        names_framework=is_named_in(script),
+        log=None if _is_behind(outputs.output, files.foreign) else outputs.output,
+        foreign=[Foreign(printable(path), printable(user_name(uid))) for path, uid in sorted(files.foreign.items())],
+    )
+    results = settle_one(ev, attempt, evidence)
     end = end_of_attempt(
         attempt,
         state=_state(ev, job, attempt),
-        printed=f"{output}\n{text_of(outputs.errors, files=files)}",
-        result=result,
-        expects_log=expected,
+        printed=f"{output}\n{errors}",
+        result=worst(results.results),
+        expects_log=results.missing > 0,
         unopened=unopened_file(outputs, slurm, job.job_id) if was_not_started(attempt) else None,
     )
-    return Evidence(
-        gpu=read_gpu_figures(files, ev.output_dir, span, attempt.report),
-        result=result,
-        expects_log=expected,
-        log=None if _is_behind(outputs.output, files.foreign) else outputs.output,
+    return replace(
+        evidence,
         diagnosis=diagnose(end) if owed.is_latest else None,
         ends_in_error=ends_in_error(end.output),
-        foreign=[Foreign(printable(path), printable(user_name(uid))) for path, uid in sorted(files.foreign.items())],
     )
 
 

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from evalmon_agent.collect.eval_archive import EvalArchive, open_archive
 from evalmon_agent.evidence.kinds import KINDS
 from evalmon_agent.evidence.kinds.kind import Kind
-from evalmon_agent.evidence.result import EvalLog, UnreadableLogError
+from evalmon_agent.evidence.result import UNREADABLE, EvalLog, UnreadableLogError
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles, read_at
 
 _PIECE_BYTES = 256 * 1024
@@ -40,7 +42,7 @@ class FoundLogs:
     """Why not all that may be a log was looked at; None if it was."""
 
 
-class _NoTimeError(UnreadableLogError):
+class NoTimeError(UnreadableLogError):
     """The budget of time is used up."""
 
 
@@ -52,14 +54,14 @@ class LogReader:
 
     def __init__(self, files: OwnedFiles, *, budget_s: float = 2.0) -> None:
         self.files = files
-        self._read: dict[tuple[str, float, int], EvalLog | UnreadableLogError | None] = {}
+        self._known: dict[tuple[str, float, int], EvalLog | UnreadableLogError | None] = {}
         self.renew(budget_s=budget_s)
 
     def renew(self, *, budget_s: float) -> None:
         """A new budget, for the next eval; what was read stays known while its file is the same."""
         self._deadline = time.monotonic() + budget_s
-        if len(self._read) > _KNOWN_AT_MOST:
-            self._read.clear()
+        if len(self._known) > _KNOWN_AT_MOST:
+            self._known.clear()
 
     @property
     def is_out_of_time(self) -> bool:
@@ -86,7 +88,7 @@ class LogReader:
                 log = self._log(path, modified_at, size_bytes)
             except ForeignError:
                 continue
-            except _NoTimeError:
+            except NoTimeError:
                 found.incomplete = f"no time left after {number} of {len(owned)} files"
                 break
             except (UnreadableLogError, OSError) as error:
@@ -98,28 +100,46 @@ class LogReader:
                     found.logs[path] = log
         return found
 
+    def read(self, path: str) -> EvalLog | None:
+        """One log, UNREADABLE if it is there but cannot be read; None if it is none, or not there for us.
+
+        Raises:
+            NoTimeError: the budget of time is used up.
+        """
+        try:
+            with self.files.open(path) as (descriptor, size_bytes):
+                modified_at = os.fstat(descriptor).st_mtime
+            return self._log(path, modified_at, size_bytes)
+        except NoTimeError:
+            raise
+        except UnreadableLogError as error:
+            return unreadable(path, str(error), changed_at=modified_at, size_bytes=size_bytes)
+        except OSError:
+            return None
+
     def _log(self, path: str, modified_at: float, size_bytes: int) -> EvalLog | None:
         key = (path, modified_at, size_bytes)
-        if key not in self._read:
+        if key not in self._known:
             self._check_time()
             try:
                 log = read_log(path, self.files, on_piece=self._check_time)
-            except _NoTimeError:
+                log = log and replace(log, path=path, changed_at=modified_at, size_bytes=size_bytes)
+            except NoTimeError:
                 raise
             except UnreadableLogError as error:
-                self._read[key] = error
+                self._known[key] = error
             else:
                 if self.is_out_of_time:
                     return log  # another time its samples may be counted
-                self._read[key] = log
-        log_or_error = self._read[key]
+                self._known[key] = log
+        log_or_error = self._known[key]
         if isinstance(log_or_error, UnreadableLogError):
             raise log_or_error
         return log_or_error
 
     def _check_time(self) -> None:
         if self.is_out_of_time:
-            raise _NoTimeError("no time left to read it")
+            raise NoTimeError("no time left to read it")
 
     def _below(self, directory: str, found: FoundLogs) -> Iterator[str]:
         names: list[str] = []
@@ -173,12 +193,22 @@ def read_log(path: str, files: OwnedFiles, *, on_piece: Callable[[], None] = lam
     """
     for kind in _kinds_of_archive(path):
         with open_archive(path, files=files, wanted=kind.members) as archive:
-            return kind.read(_Archive(path, archive, on_piece))
+            return _of_kind(kind, kind.read(_Archive(path, archive, on_piece)))
     with files.open(path) as (descriptor, _):
         file = _Text(path, descriptor, on_piece)
         peeked = file.peek()
         kinds = (kind for kind in KINDS if kind.files.fullmatch(file.name) and kind.begin.match(peeked))
-        return next((log for kind in kinds if (log := kind.read(file)) is not None), None)
+        return next((_of_kind(kind, log) for kind in kinds if (log := kind.read(file)) is not None), None)
+
+
+def _of_kind(kind: Kind, log: EvalLog | None) -> EvalLog | None:
+    return log and replace(log, kind=kind.name)
+
+
+def unreadable(path: str, why: str, *, changed_at: float, size_bytes: int) -> EvalLog:
+    """What is known of a log that cannot be read."""
+    kind = next((kind.name for kind in KINDS if kind.files.fullmatch(os.path.basename(path))), "")
+    return EvalLog(status=UNREADABLE, path=path, kind=kind, changed_at=changed_at, size_bytes=size_bytes, error=why)
 
 
 def _kinds_of_archive(path: str) -> list[Kind]:

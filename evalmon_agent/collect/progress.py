@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import time
 
-from evalmon_agent.collect.attempt_files import outputs_of, result_of, script_of, span_of, text_of
+from evalmon_agent.collect.attempt_files import log_places, outputs_of, script_of, text_of
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.evidence.result import UNREADABLE, EvalResult
+from evalmon_agent.collect.own_logs import own_logs
+from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.trusted import OwnedFiles
-from evalmon_agent.tracking.records import Eval, ExperimentState
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState
+from evalmon_agent.tracking.results import settle
 from evalmon_agent.words.states import State
 
 BUDGET_S = 1.0
@@ -31,20 +33,20 @@ def progress(
         return {}
     first = int(time.time()) % len(running)
     reader = LogReader(OwnedFiles(os.geteuid() if owner is None else owner), budget_s=budget_s)
-    results: dict[str, EvalResult] = {}
+    left: dict[str, Evidence] = {}
     for ev in running[first:] + running[:first]:
         if reader.is_out_of_time:
             break
-        result = _of(reader, experiment, ev)
-        if result is not None and result.status != UNREADABLE:  # just being written
-            results[ev.name] = result
-    return results
+        if ev.latest is not None:
+            left[ev.name] = _left_so_far(reader, experiment, ev, ev.latest)
+    settled = settle(state, so_far=left)
+    results = {name: worst(settled[name].results) for name in left}
+    # What is unreadable is just being written.
+    return {name: result for name, result in results.items() if result is not None and result.status != UNREADABLE}
 
 
-def _of(reader: LogReader, experiment: Experiment, ev: Eval) -> EvalResult | None:
-    if ev.latest is None:
-        return None
+def _left_so_far(reader: LogReader, experiment: Experiment, ev: Eval, attempt: Attempt) -> Evidence:
     script = script_of(experiment, ev, ev.job_id, files=reader.files)
     output = text_of(outputs_of(script, ev, ev.job_id, files=reader.files).output, files=reader.files)
-    span = span_of(ev, ev.latest, output=output)
-    return result_of(reader, ev, script, span, job_id=ev.job_id)
+    found = own_logs(reader, attempt, output=output, places=log_places(ev, script, ev.job_id))
+    return Evidence(logs=list(found.logs.values()), printed=found.printed, configured=found.configured)

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 from urllib.parse import quote
 
-from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS, WatchedProgram
+from evalmon_agent.evidence.kinds import BY_NAME
+from evalmon_agent.evidence.kinds.kind import Kind, ObservedProgram, Written
+from evalmon_agent.evidence.result import SUCCESS, EvalLog
 
 PROCESS, OUTPUT, PLACE = "process", "output", "place"
 """The proofs, as `known_by` in summary.json says them."""
@@ -31,75 +36,32 @@ PLACE_UNKNOWN = "where its log lies is not known"
 LEFT_OUT = "it ran more evals than are recorded"
 NOBODY_SAW = "nobody was in the job to see"
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
-    """A log as a process named it: its path if that could be translated, else the name and its directory's digest.
-
-    `is_certain`: the process held a file open whose name has its own pid, rather than one that others may share.
-    """
-
-    name: str
-    path: str | None = None
-    directory_sha256: str | None = None
-    is_certain: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ObservedProgram:
-    """An eval program as the job's own report has it. Times are epoch seconds; None: not known."""
-
-    kind: str
-    started_at: float
-    ended_at: float | None = None
-    verb: str | None = None
-    words: tuple[str, ...] | None = None
-    options: Mapping[str, Sequence[str]] | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    cwd: str | None = None
-    wrote: tuple[Written, ...] = ()
-    is_cut: bool = False
-    is_in_pid_namespace: bool = False
+_Job = TypeVar("_Job", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObservedJob:
     """What is known of one job. `printed`: paths in the frameworks' own closing lines in its output.
 
-    `is_watched`: somebody looked from its start to its end; `left_out`: so many programs are not recorded.
-    `names_framework`: its script does, which proves nothing.
+    `is_watched`: somebody looked from its start to its end; `left_out`: so many programs are not recorded;
+    `names_framework`: its script does, which proves nothing; `not_all_read`: why not all that may be its logs were.
     """
 
     started_at: float
     ended_at: float | None = None
-    programs: tuple[ObservedProgram, ...] = ()
-    printed: tuple[str, ...] = ()
+    programs: Sequence[ObservedProgram] = ()
+    printed: Sequence[str] = ()
     is_watched: bool = True
     left_out: int = 0
     names_framework: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FoundLog:
-    """A log that lies there. `created` and `changed_at` (of the file) are epoch seconds; None: not known."""
-
-    path: str
-    kind: str
-    changed_at: float
-    created: float | None = None
-    task: str | None = None
-    model: str | None = None
-    model_args: str | None = None
-    task_id: str | None = None
-    eval_id: str | None = None
-    is_success: bool = False
+    not_all_read: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Generic[_Job]):
     """Whose a log is, and the proof; `program` is the place in the job's programs, None where that is not known."""
 
-    job: str
+    job: _Job
     known_by: str
     program: int | None = None
 
@@ -113,231 +75,302 @@ class JobResults:
     without_log: list[int] = field(default_factory=list)
 
 
-_Claim = tuple[str, int | None]
+@dataclass(frozen=True, slots=True)
+class _Claim(Generic[_Job]):
+    """A job that may have written a log. `program`: which of its programs, None: one that nobody saw."""
+
+    job: _Job
+    program: int | None
+    started_at: float
+    ended_at: float | None
+    written: Written | None = None
 
 
-def owners(jobs: Mapping[str, ObservedJob], logs: Sequence[FoundLog]) -> tuple[dict[str, Owner], dict[str, set[str]]]:
+def owners(
+    jobs: Mapping[_Job, ObservedJob], logs: Sequence[EvalLog]
+) -> tuple[dict[str, Owner[_Job]], dict[str, set[_Job]]]:
     """The owner of each log that has one, by path; and of each log that several jobs could have written, those jobs."""
-    owned: dict[str, Owner] = {}
-    contested: dict[str, set[str]] = {}
-    for proof, claims in ((PROCESS, _written_by), (OUTPUT, _printed_by), (PLACE, _placed_by)):
-        for log in logs:
-            if log.path in owned or log.path in contested:
-                continue
-            log_claims = list(claims(jobs, log))
-            claimants = {job for job, _ in log_claims}
+    claims = _Claims(jobs)
+    owned: dict[str, Owner[_Job]] = {}
+    contested: dict[str, set[_Job]] = {}
+    for log in logs:
+        for proof, claims_of in ((PROCESS, claims.by_process), (OUTPUT, claims.by_output), (PLACE, claims.by_place)):
+            log_claims = list(claims_of(log))
+            claimants = {claim.job for claim in log_claims}
             if len(claimants) == 1:
-                programs = {program for _, program in log_claims}
-                owned[log.path] = Owner(log_claims[0][0], proof, programs.pop() if len(programs) == 1 else None)
+                programs = {claim.program for claim in log_claims}
+                owned[log.path] = Owner(log_claims[0].job, proof, programs.pop() if len(programs) == 1 else None)
             elif claimants:
                 contested[log.path] = claimants
+            if claimants:
+                break
     return owned, contested
 
 
-def results(jobs: Mapping[str, ObservedJob], logs: Sequence[FoundLog]) -> dict[str, JobResults]:
+def results(jobs: Mapping[_Job, ObservedJob], logs: Sequence[EvalLog]) -> dict[_Job, JobResults]:
     """What each job has to show."""
     owned, contested = owners(jobs, logs)
     by_path = {log.path: log for log in logs}
-    results_by_job: dict[str, JobResults] = {}
-    for name, job in jobs.items():
-        own = {path: owner for path, owner in owned.items() if owner.job == name}
-        job_results = JobResults({path: own[path].known_by for path in _last_attempts([by_path[path] for path in own])})
-        disputed = [by_path[path] for path, claimants in contested.items() if name in claimants]
-        for number, program in enumerate(job.programs):
-            if any(owner.program in {number, None} for owner in own.values()):
-                continue
-            why = _why_unknown(program, disputed, logs)
-            if why is None:
-                job_results.without_log.append(number)
-            job_results.unverified = job_results.unverified or why or None
-        if job.left_out:
-            job_results.unverified = job_results.unverified or LEFT_OUT
-        if not job.is_watched and job.names_framework and not job_results.logs:
-            job_results.unverified = job_results.unverified or NOBODY_SAW
-        results_by_job[name] = job_results
-    return results_by_job
-
-
-def _written_by(jobs: Mapping[str, ObservedJob], log: FoundLog) -> Iterator[_Claim]:
-    """The programs that were seen to write it; those that held it by their own pid before all others."""
-    claims = [
-        (written.is_certain, name, number)
+    own: dict[_Job, dict[str, Owner[_Job]]] = defaultdict(dict)
+    disputed: dict[_Job, list[EvalLog]] = defaultdict(list)
+    for path, owner in owned.items():
+        own[owner.job][path] = owner
+    for path, claimants in contested.items():
+        for name in claimants:
+            disputed[name].append(by_path[path])
+    resumed = _Resumed(logs)
+    return {
+        name: _results_of(job, own.get(name, {}), disputed.get(name, []), by_path, resumed)
         for name, job in jobs.items()
-        for number, program in enumerate(job.programs)
-        for written in program.wrote
-        if program.kind == log.kind and _is_this(written, log) and _may_be_believed(written, program, log)
-    ]
-    strongest = max((certain for certain, _, _ in claims), default=False)
-    yield from ((name, number) for certain, name, number in claims if certain == strongest)
+    }
 
 
-def _is_this(written: Written, log: FoundLog) -> bool:
-    if written.path is not None:
-        return written.path == log.path
-    if written.directory_sha256 is None or written.name != os.path.basename(log.path):
+def _results_of(
+    job: ObservedJob,
+    own: Mapping[str, Owner[_Job]],
+    disputed: Sequence[EvalLog],
+    by_path: Mapping[str, EvalLog],
+    resumed: _Resumed,
+) -> JobResults:
+    known_by = {path: owner.known_by for path, owner in own.items()}
+    results_of_job = JobResults()
+    reasons: list[str] = []
+    for number, program in enumerate(job.programs):
+        before = resumed.by(program)
+        complete = [log for log in before if log.status == SUCCESS]
+        known_by = {log.path: PLACE for log in complete} | known_by
+        is_complete = bool(before) and len(complete) == len(before)
+        if is_complete or any(_is_of(owner, number, program, by_path[path]) for path, owner in own.items()):
+            continue
+        why = _why_unknown(program, disputed) or job.not_all_read
+        if why is None:
+            results_of_job.without_log.append(number)
+        reasons += [why] if why else []
+    reasons += [LEFT_OUT] if job.left_out else []
+    if not job.is_watched and job.names_framework and not own:
+        reasons.append(NOBODY_SAW)
+    results_of_job.logs = {path: known_by[path] for path in _last_attempts([by_path[path] for path in known_by])}
+    results_of_job.unverified = reasons[0] if reasons else None
+    return results_of_job
+
+
+def could_have_written(program: ObservedProgram, log: EvalLog) -> bool:
+    """Whether nothing that is known of both contradicts it: time, place, model, tasks and arguments."""
+    kind = BY_NAME.get(program.kind)
+    if kind is None or kind.name != log.kind or not _is_between(log, program.started_at, program.ended_at):
         return False
-    directory = os.path.dirname(log.path)
+    directory = kind.directory_of(program)
+    is_elsewhere = directory is not None and not _is_below(log.path, directory)
+    return not writes_elsewhere(program) and not is_elsewhere and kind.agrees(program, log)
+
+
+def writes_elsewhere(program: ObservedProgram) -> bool:
+    """Whether all its logs are known by their paths, or it writes none."""
+    kind = BY_NAME.get(program.kind)
+    is_all_known = any(written.path is not None for written in program.wrote) and not program.is_cut
+    return is_all_known or (kind is not None and kind.writes_none(program))
+
+
+def is_this(written: Written, path: str) -> bool:
+    """Whether a process named this path: as such, or by its name and its directory's digest."""
+    if written.path is not None:
+        return written.path == path
+    if written.directory_sha256 is None or written.name != os.path.basename(path):
+        return False
+    directory = os.path.dirname(path)
     return written.directory_sha256 in {_sha256(text) for text in (directory, f"file://{quote(directory)}")}
 
 
-def _may_be_believed(written: Written, program: ObservedProgram, log: FoundLog) -> bool:
-    """Its own process's life, and where pids may collide another fact, must agree."""
-    if not _is_in_life_of(program, log):
-        return False
-    if written.is_certain or not program.is_in_pid_namespace:
-        return True
-    return _is_below(log.path, _directory_of(program)) and _has_its_arguments(program, log)
+class _Claims(Generic[_Job]):
+    """All that jobs may have written, found by path, name, directory and time."""
 
-
-def _printed_by(jobs: Mapping[str, ObservedJob], log: FoundLog) -> Iterator[_Claim]:
-    for name, job in jobs.items():
-        if _is_between(log, job.started_at, job.ended_at):
+    def __init__(self, jobs: Mapping[_Job, ObservedJob]) -> None:
+        self._jobs = jobs
+        self._written: dict[str, list[_Claim[_Job]]] = defaultdict(list)
+        self._printed: dict[str, list[_Job]] = defaultdict(list)
+        by_directory: dict[str | None, list[_Claim[_Job]]] = defaultdict(list)
+        unseen: list[_Claim[_Job]] = []
+        for name, job in jobs.items():
             for path in job.printed:
-                relative = path.removeprefix("./")
-                if path == log.path or (not path.startswith("/") and log.path.endswith(f"/{relative}")):
-                    yield name, None
-                    break
+                self._printed[path].append(name)
+            if job.left_out or not job.is_watched:
+                unseen.append(_Claim(name, None, job.started_at, job.ended_at))
+            for number, program in enumerate(job.programs):
+                for written in program.wrote:
+                    claim = _Claim(name, number, program.started_at, program.ended_at, written)
+                    self._written[os.path.basename(written.path or written.name)].append(claim)
+                if not writes_elsewhere(program):
+                    claim = _Claim(name, number, program.started_at, program.ended_at)
+                    by_directory[_directory_of(program)].append(claim)
+        self._by_directory = {directory: _ByTime(claims) for directory, claims in by_directory.items()}
+        self._unseen = _ByTime(unseen)
+
+    def by_process(self, log: EvalLog) -> Iterator[_Claim[_Job]]:
+        """The programs that were seen to write it; those that held it by their own pid before all others."""
+        claims = [
+            (claim.written.is_certain, claim)
+            for claim in self._written.get(os.path.basename(log.path), ())
+            if claim.written is not None and is_this(claim.written, log.path) and self._may_be_believed(claim, log)
+        ]
+        strongest = max((is_certain for is_certain, _ in claims), default=False)
+        yield from (claim for is_certain, claim in claims if is_certain == strongest)
+
+    def _may_be_believed(self, claim: _Claim[_Job], log: EvalLog) -> bool:
+        """Its own process's life, and where pids may collide another fact, must agree."""
+        program = self._program_of(claim)
+        if program is None or claim.written is None or program.kind != log.kind:
+            return False
+        if not _is_between(log, program.started_at, program.ended_at):
+            return False
+        if claim.written.is_certain or not program.is_in_pid_namespace:
+            return True
+        return _is_below(log.path, _directory_of(program)) and BY_NAME[program.kind].agrees(program, log)
+
+    def by_output(self, log: EvalLog) -> Iterator[_Claim[_Job]]:
+        """The jobs whose output names it, each with the program that may have written it, if that is known."""
+        for name in self._printed.get(log.path, ()):
+            job = self._jobs[name]
+            if _is_between(log, job.started_at, job.ended_at):
+                numbers = [number for number, program in enumerate(job.programs) if _may_be_of(program, log)]
+                yield _Claim(name, numbers[0] if len(numbers) == 1 else None, job.started_at, job.ended_at)
+
+    def by_place(self, log: EvalLog) -> Iterator[_Claim[_Job]]:
+        """All that could have written it, if one of them is known to write there."""
+        near = [*self._at(log, [*_directories_of(log.path)])]
+        if not near:
+            return
+        claims = [*near, *self._at(log, [None])]
+        programs = [(claim, self._program_of(claim)) for claim in claims]
+        told = [claim for claim, program in programs if program and BY_NAME[program.kind].names_task(program, log)]
+        yield from told or claims
+        yield from self._unseen.at(log)
+
+    def _at(self, log: EvalLog, directories: Iterable[str | None]) -> Iterator[_Claim[_Job]]:
+        for directory in directories:
+            if directory in self._by_directory:
+                for claim in self._by_directory[directory].at(log):
+                    program = self._program_of(claim)
+                    if program is not None and could_have_written(program, log):
+                        yield claim
+
+    def _program_of(self, claim: _Claim[_Job]) -> ObservedProgram | None:
+        return None if claim.program is None else self._jobs[claim.job].programs[claim.program]
 
 
-def _placed_by(jobs: Mapping[str, ObservedJob], log: FoundLog) -> Iterator[_Claim]:
-    """All that could have written it, if one of them is known to write there."""
-    claims: list[_Claim] = []
-    is_placed = False
-    for name, job in jobs.items():
-        for number, program in enumerate(job.programs):
-            if _could_have_written(program, log):
-                claims.append((name, number))
-                is_placed |= _is_below(log.path, _directory_of(program))
-        may_hide_one = job.left_out or not job.is_watched
-        if may_hide_one and _is_between(log, job.started_at, job.ended_at):
-            claims.append((name, None))
-    if is_placed:
-        yield from claims
+class _ByTime(Generic[_Job]):
+    """Claims by the time in which their programs lived."""
+
+    def __init__(self, claims: Iterable[_Claim[_Job]]) -> None:
+        self._claims = sorted(claims, key=lambda claim: claim.started_at)
+        self._starts = [claim.started_at for claim in self._claims]
+        lasted = [(claim.ended_at or float("inf")) - claim.started_at for claim in self._claims]
+        self._longest_s = max(lasted, default=0.0)
+
+    def at(self, log: EvalLog) -> Iterator[_Claim[_Job]]:
+        """Those that lived when the log was begun."""
+        at, slack_s = _begun(log)
+        for number in range(bisect_right(self._starts, at + slack_s) - 1, -1, -1):
+            if self._starts[number] + self._longest_s < at - slack_s:
+                return
+            claim = self._claims[number]
+            if _is_between(log, claim.started_at, claim.ended_at):
+                yield claim
 
 
-def _could_have_written(program: ObservedProgram, log: FoundLog) -> bool:
-    if program.kind != log.kind or not _is_in_life_of(program, log) or _writes_none(program):
-        return False
-    is_all_known = any(written.path is not None for written in program.wrote) and not program.is_cut
-    directory = _directory_of(program)
-    is_elsewhere = directory is not None and not _is_below(log.path, directory)
-    return not is_all_known and not is_elsewhere and _has_its_arguments(program, log)
+class _Resumed:
+    """Finds the logs of what a program resumed."""
+
+    def __init__(self, logs: Iterable[EvalLog]) -> None:
+        self._by_directory: dict[str, list[EvalLog]] = defaultdict(list)
+        for log in logs:
+            self._by_directory[os.path.dirname(log.path)].append(log)
+
+    def by(self, program: ObservedProgram) -> list[EvalLog]:
+        """The last of each of the tasks that it found in its directory."""
+        kind = BY_NAME.get(program.kind)
+        if kind is None or program.verb not in kind.program.resuming_verbs:
+            return []
+        logs = {
+            log.path: log
+            for log in self._by_directory.get(kind.directory_of(program) or "", ())
+            if log.kind == kind.name and _begun(log)[0] <= program.started_at and kind.agrees(program, log)
+        }
+        return [logs[path] for path in _last_attempts(logs.values())]
 
 
-def _has_its_arguments(program: ObservedProgram, log: FoundLog) -> bool:
-    """Whether nothing of what the program was told contradicts the log."""
-    options = program.options or {}
-    model, tasks = options.get("model"), options.get("tasks")
-    if model and log.model is not None and log.model not in ",".join(model).split(","):
-        return False
-    shown = [pair for pair in options.get("model_args", ()) if "=" in pair]
-    if log.model_args is not None and not all(pair in log.model_args for pair in shown):
-        return False
-    names = {name.strip() for name in ",".join(tasks or ()).split(",")} | set(_tasks_in(program.words))
-    logs_tasks = {name.strip().rpartition("/")[2] for name in (log.task or "").split(",")}
-    is_pattern = any(sign in name for name in names for sign in "*?[")
-    names.discard("")
-    return not names or log.task is None or is_pattern or not names.isdisjoint(logs_tasks | {log.task})
+def _is_of(owner: Owner[_Job], number: int, program: ObservedProgram, log: EvalLog) -> bool:
+    """Whether a job's own log is that of one of its programs."""
+    return owner.program == number or (owner.program is None and _may_be_of(program, log))
 
 
-def _tasks_in(words: Sequence[str] | None) -> Iterator[str]:
-    """The tasks that words like `file.py@task` name; nothing if one names a file or directory with any tasks in it."""
-    tasks = [word.rpartition("@")[2].rpartition("/")[2] for word in words or () if "@" in word]
-    if len(tasks) == len(words or ()):
-        yield from tasks
+def _may_be_of(program: ObservedProgram, log: EvalLog) -> bool:
+    """The same where its process was not seen to write that: it may have been seen to write this one."""
+    is_named = any(is_this(written, log.path) for written in program.wrote)
+    return is_named or could_have_written(program, log)
 
 
-def _directory_of(program: ObservedProgram) -> str | None:
-    """Where its logs go; None if that is not known."""
-    table, options = _table_of(program.kind), program.options
-    if table is None or options is None:
-        return None
-    given = options.get(table.directory_option)
-    if given is None:
-        given = [value for value in program.environment.values() if value][:1]
-    if not given and (table.settings_option in options or table.default_directory is None):
-        return None
-    directory = given[-1] if given else table.default_directory or ""
-    directory = directory.removeprefix("file://")
-    if not os.path.isabs(directory):
-        if program.cwd is None or "://" in directory:
-            return None
-        directory = os.path.join(program.cwd, directory)
-    directory = os.path.normpath(directory)
-    return os.path.dirname(directory) if directory.endswith(".json") else directory
-
-
-def _writes_none(program: ObservedProgram) -> bool:
-    """Whether it was told no directory, and writes nothing then."""
-    table, options = _table_of(program.kind), program.options
-    if table is None or options is None or table.default_directory is not None:
-        return False
-    return table.directory_option not in options and table.settings_option not in options and not program.environment
-
-
-def _why_unknown(program: ObservedProgram, disputed: Sequence[FoundLog], logs: Sequence[FoundLog]) -> str | None:
-    """Why a program without a log of its own may have left one nevertheless; "" if it need not; None if it has none."""
-    table = _table_of(program.kind)
+def _why_unknown(program: ObservedProgram, disputed: Sequence[EvalLog]) -> str | None:
+    """Why a program without a log of its own may have left one nevertheless; None if it has none."""
+    kind = BY_NAME.get(program.kind)
     for written in program.wrote:
         if written.path is None:
             return NOT_READABLE_HERE
         if "://" in written.path:
             return IN_MEMORY if written.path.startswith("memory:") else AT_A_URL
-    if any(_could_have_written(program, log) or _names(program, log) for log in disputed):
+    if any(_may_be_of(program, log) for log in disputed):
         return NOT_TOLD_APART
     if program.wrote:
         return GONE
-    return _why_unwritten(program, table, logs)
+    return PLACE_UNKNOWN if kind is None or program.options is None else _why_unwritten(program, kind)
 
 
-def _why_unwritten(program: ObservedProgram, table: WatchedProgram | None, logs: Sequence[FoundLog]) -> str | None:
+def _why_unwritten(program: ObservedProgram, kind: Kind) -> str | None:
     """The same of a program that was not seen to write any."""
-    options, directory = program.options or {}, _directory_of(program)
-    if table is None or program.options is None:
-        return PLACE_UNKNOWN
-    given = options.get(table.directory_option) or list(program.environment.values())
-    if given and "://" in given[-1] and not given[-1].startswith("file://"):
-        return IN_MEMORY if given[-1].startswith("memory:") else AT_A_URL
-    if directory is None:
-        return NOT_WRITTEN if _writes_none(program) else PLACE_UNKNOWN
-    if program.verb in table.resuming_verbs:
-        before = [log for log in logs if log.kind == program.kind and _is_below(log.path, directory)]
-        if before and all(log.is_success for log in before):
-            return ""
+    given = kind.given_directory(program)
+    if given is not None and "://" in given and not given.startswith("file://"):
+        return IN_MEMORY if given.startswith("memory:") else AT_A_URL
+    if kind.directory_of(program) is None:
+        return NOT_WRITTEN if kind.writes_none(program) else PLACE_UNKNOWN
     return None
 
 
-def _names(program: ObservedProgram, log: FoundLog) -> bool:
-    return any(_is_this(written, log) for written in program.wrote)
-
-
-def _last_attempts(logs: Sequence[FoundLog]) -> list[str]:
+def _last_attempts(logs: Iterable[EvalLog]) -> list[str]:
     """Of several attempts at one eval the last, of copies of one log the one that was changed last; paths, by age."""
-    by_eval: dict[str, FoundLog] = {}
+    by_eval: dict[str, EvalLog] = {}
     for log in sorted(logs, key=lambda log: (log.changed_at, log.path)):
         by_eval[log.eval_id or log.path] = log
-    by_task: dict[str, FoundLog] = {}
-    for log in sorted(by_eval.values(), key=lambda log: (log.created or 0.0, log.changed_at, log.path)):
+    by_task: dict[str, EvalLog] = {}
+    for log in sorted(by_eval.values(), key=lambda log: (_begun(log)[0], log.changed_at, log.path)):
         by_task[log.task_id or log.path] = log
     return [log.path for log in by_task.values()]
 
 
-def _is_in_life_of(program: ObservedProgram, log: FoundLog) -> bool:
-    return _is_between(log, program.started_at, program.ended_at)
+def _begun(log: EvalLog) -> tuple[float, float]:
+    """When the log was begun, or where that is not known its file was last changed; and how far that may be off."""
+    if log.created is None:
+        return log.changed_at, _CHANGED_SLACK_S
+    return log.created.timestamp(), _CREATED_SLACK_S
 
 
-def _is_between(log: FoundLog, started_at: float, ended_at: float | None) -> bool:
-    """Whether the log was begun then; where that is not known, whether its file was last changed then."""
-    at, slack_s = (log.changed_at, _CHANGED_SLACK_S) if log.created is None else (log.created, _CREATED_SLACK_S)
+def _is_between(log: EvalLog, started_at: float, ended_at: float | None) -> bool:
+    at, slack_s = _begun(log)
     return at >= started_at - slack_s and (ended_at is None or at <= ended_at + slack_s)
+
+
+def _directory_of(program: ObservedProgram) -> str | None:
+    kind = BY_NAME.get(program.kind)
+    return None if kind is None else kind.directory_of(program)
+
+
+def _directories_of(path: str) -> Iterator[str]:
+    """All directories that a file lies in."""
+    while path not in {"/", ""}:
+        path = os.path.dirname(path)
+        yield path
 
 
 def _is_below(path: str, directory: str | None) -> bool:
     return directory is not None and path.startswith(f"{directory.rstrip('/')}/")
-
-
-def _table_of(kind: str) -> WatchedProgram | None:
-    return next((program for program in WATCHED_PROGRAMS if program.kind == kind), None)
 
 
 def _sha256(text: str) -> str:

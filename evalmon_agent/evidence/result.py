@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import starmap
 from typing import Any
@@ -25,6 +23,8 @@ _WORST_FIRST = (ERROR, CANCELLED, STARTED, UNREADABLE, SUCCESS)
 SCORES_AT_MOST = 1000
 _NAME_LIMIT = 200
 _ARGUMENTS_LIMIT_BYTES = 8 * 1024
+_ERROR_LIMIT = 2000
+_DIGITS = 19
 _LARGEST = sys.float_info.max
 
 
@@ -32,40 +32,39 @@ class UnreadableLogError(Exception):
     """The file is no log that we read; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class EvalLog:
+class EvalLog(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One log. Sample counts and times that it does not tell are None."""
 
     status: str
-    """One of STATUSES; a log whose eval was killed says `started` for ever."""
-    created: datetime | None
+    """One of STATUSES; a log whose eval was killed says `started` for ever. Or UNREADABLE."""
+    path: str = ""
+    kind: str = ""
+    changed_at: float = 0.0
+    """When its file was last changed, in epoch seconds."""
+    size_bytes: int = 0
+    created: datetime | None = None
     """When the eval began, with its zone."""
-    task: str | None
-    model: str | None
-    subject: str
-    """Digest of task, model and the arguments of both: two logs of one subject are two tries at the same thing."""
-    samples_completed: int | None
+    task: str | None = None
+    model: str | None = None
+    samples_completed: int | None = None
     """Those that ended without an error; while it runs, and after a kill, those that are in the log."""
-    samples_total: int | None
+    samples_total: int | None = None
     """All that were asked for."""
     samples_limited: int | None = None
     """Those that a limit (of messages, tokens, time) stopped."""
     samples_failed: int | None = None
     """Those that ended in an error."""
-    scores: Mapping[str, float | None] = field(default_factory=dict)
+    scores: Mapping[str, float | None] = {}
     """`scorer/metric` to value; None for what is not a number. Empty: not scored."""
     error: str | None = None
     """The message of the error that ended it, at most 2000 characters."""
     eval_id: str | None = None
     """Its own; a copy and a log that was scored again keep it."""
-    run_id: str | None = None
-    """That of the process that ran it, with all the evals that it ran."""
     task_id: str | None = None
     """The same in all attempts at one eval (eval-retry, eval-set)."""
     task_file: str | None = None
-    task_args: Mapping[str, Any] | None = None
     model_args: Mapping[str, Any] | None = None
-    """None if it does not tell them, or they are longer than 8 KiB."""
+    """Numbers and texts; None if it does not tell them, or they are longer than 8 KiB."""
 
 
 class EvalResult(Struct, frozen=True, kw_only=True):
@@ -108,22 +107,22 @@ class EvalResult(Struct, frozen=True, kw_only=True):
         return ", ".join(words)
 
 
-def to_result(log: EvalLog, *, path: str, kind: str = "", known_by: str | None = None) -> EvalResult:
-    """What the log says, with where it lies; what looks like a secret in its error and arguments is masked."""
+def to_result(log: EvalLog, *, known_by: str) -> EvalResult:
+    """What the log says, with where it lies."""
     return EvalResult(
-        kind=kind,
+        kind=log.kind,
         task=log.task,
         model=log.model,
-        model_args=None if log.model_args is None else dict(starmap(_shown, log.model_args.items())),
+        model_args=None if log.model_args is None else dict(log.model_args),
         status=log.status,
         samples_completed=log.samples_completed,
         samples_total=log.samples_total,
         samples_limited=log.samples_limited,
         samples_failed=log.samples_failed,
         scores=dict(log.scores),
-        error=None if log.error is None else masked(_encodable(log.error)),
+        error=log.error,
         created=None if log.created is None else log.created.isoformat(timespec="seconds"),
-        log=path,
+        log=log.path,
         known_by=known_by,
     )
 
@@ -139,11 +138,10 @@ def _rank(status: str) -> int:
 
 def _shown(name: str, value: object) -> tuple[str, Any]:
     """An argument as it can be kept: numbers as they are, the rest as text, masked if it looks like a secret."""
-    name = _encodable(name)
     if value is None or isinstance(value, bool | int | float):
-        return name, value
+        return _encodable(name), value
     text = _encodable(value if isinstance(value, str) else json.dumps(value))
-    return name, text if masked(f"{name}={text}") == f"{name}={text}" else "***"
+    return _encodable(name), text if masked(f"{name}={text}") == f"{name}={text}" else "***"
 
 
 def _encodable(text: str) -> str:
@@ -169,13 +167,18 @@ def as_mapping(value: object) -> Mapping[str, Any]:
 
 
 def as_arguments(text: object) -> Mapping[str, Any] | None:
-    """The JSON object that the text is, unless it is long."""
+    """The JSON object that the text is, unless it is long, without what looks like a secret."""
     if not isinstance(text, bytes) or len(text) > _ARGUMENTS_LIMIT_BYTES:
         return None
     with suppress(ValueError, RecursionError):
-        value = json.loads(text)
-        return value if isinstance(value, dict) else None
+        value = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else digits)
+        return dict(starmap(_shown, value.items())) if isinstance(value, dict) else None
     return None
+
+
+def as_error(message: object) -> str | None:
+    """The value if it is a text, cut, without what looks like a secret."""
+    return masked(_encodable(message[:_ERROR_LIMIT])) or None if isinstance(message, str) else None
 
 
 def as_name(value: object) -> str | None:
@@ -198,8 +201,3 @@ def as_number(value: object) -> float | None:
 def in_words(scores: Mapping[str, float | None]) -> Iterator[tuple[str, str]]:
     """Each score as people read it; what is not a number is `nan`."""
     return ((name, "nan" if value is None else f"{value:g}") for name, value in scores.items())
-
-
-def digest(*values: object) -> str:
-    """One short text for all of them."""
-    return hashlib.sha256(repr(values).encode(errors="backslashreplace")).hexdigest()

@@ -8,27 +8,29 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.files.trusted import read_at
 from evalmon_agent.tracking.facts import SelfReport
-from evalmon_agent.tracking.records import JobReport
+from evalmon_agent.tracking.records import JobReport, Witness
 from evalmon_agent.words.job_id import parse_job_id
 
 SCHEMA = 1
 MAX_BYTES = 4 * 1024 * 1024
 MAX_RESTARTS = 10_000
-_PROGRAMS_AT_MOST = 20
+_PROGRAMS_AT_MOST = 500
+_FIRST_LOOK_S = 2.0
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Command(msgspec.Struct):
-    program: str = ""
+    witness: Witness | None = None
+    elapsed_s: float | None = None
     exit_code: int | None = None
     signal: int | None = None
 
 
 class _Sampler(msgspec.Struct, frozen=True):
     interval_ms: int = 0
-    eval_seen: str = ""
 
 
 class _Attempt(msgspec.Struct):
@@ -44,6 +46,8 @@ class _Attempt(msgspec.Struct):
     output_dir: str | None = None
     notes: list[str] = []
     commands: list[_Command] = []
+    programs: list[ObservedProgram] = []
+    programs_left_out: int = 0
     sampler: _Sampler = _Sampler()
 
 
@@ -143,15 +147,31 @@ def _attempt_report(attempt: _Attempt) -> JobReport:
         whole_job=whole,
         host=attempt.host,
         notes=attempt.notes,
-        programs=_programs(attempt),
+        eval_programs=attempt.programs[:_PROGRAMS_AT_MOST],
+        witness=_witness(attempt),
         sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
     )
 
 
-def _programs(attempt: _Attempt) -> list[str]:
-    """What its commands are called, and the eval that the sampler saw among its processes."""
-    called = {command.program for command in attempt.commands} | {attempt.sampler.eval_seen}
-    return sorted(called - {""})[:_PROGRAMS_AT_MOST]
+def _witness(attempt: _Attempt) -> Witness | None:
+    """Those of all its commands as one; None if one of them had none, unless it was over before the first look."""
+    witnesses = [
+        command.witness
+        for command in attempt.commands
+        if command.witness is not None or command.elapsed_s is None or command.elapsed_s >= _FIRST_LOOK_S
+    ]
+    witnesses = witnesses or [Witness(by="cgroup")] * bool(attempt.commands)
+    looked = [witness for witness in witnesses if witness is not None and witness.by is not None]
+    if not looked or len(looked) < len(witnesses):
+        return None
+    left_out = max(0, len(attempt.programs) - _PROGRAMS_AT_MOST) + attempt.programs_left_out
+    return Witness(
+        by=max((witness.by for witness in looked if witness.by), key=lambda by: by != "cgroup"),
+        since=min((witness.since for witness in looked if witness.since is not None), default=None),
+        until=max((witness.until for witness in looked if witness.until is not None), default=None),
+        left_out=left_out + sum(witness.left_out for witness in looked),
+        trouble=next((witness.trouble for witness in looked if witness.trouble), None),
+    )
 
 
 def _version(status: os.stat_result) -> str:

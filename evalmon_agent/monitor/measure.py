@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from evalmon_agent.collect.collect import collect
@@ -20,7 +21,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.facts import Measurement
 from evalmon_agent.tracking.owed import Unmeasured
-from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.records import Evidence, ExperimentState
 from evalmon_agent.tracking.results import settle
 from evalmon_agent.words.job_id import parse_job_id
 
@@ -141,18 +142,33 @@ class Measurer:
 
 
 def look_again(observer: Observer, measurer: Measurer, state: ExperimentState, *, deadline: float) -> ExperimentState:
-    """Look once more for what ended attempts left behind, where a result is unknown or missing; until `deadline`."""
+    """Look once more for what ended attempts left behind; until `deadline`, which is monotonic.
+
+    Where a result is unknown or missing, and where a log was changed since it was read: it was scored again.
+    """
     settled = settle(state)
     measurements = []
     for ev in state.evals.values():
         attempt, found = ev.latest, settled[ev.name]
         if not ev.final or attempt is None or attempt.figures is None or attempt.evidence is None:
             continue
-        if (found.missing or found.unknown is not None) and time.monotonic() < deadline:
+        if time.monotonic() >= deadline:
+            break
+        if found.missing or found.unknown is not None or _is_changed(attempt.evidence):
             measurement = measurer.again(Unmeasured(ev, ev.jobs[-1], attempt), attempt.figures)
             if measurement.evidence != attempt.evidence:
                 measurements.append(measurement)
     return observer.record(measurements=measurements) if measurements else state
+
+
+def _is_changed(evidence: Evidence) -> bool:
+    """Whether a log has another size or time than when it was read; one that is gone has not."""
+    for log in evidence.logs:
+        with suppress(OSError):
+            status = os.lstat(log.path)
+            if (status.st_size, status.st_mtime) != (log.size_bytes, log.changed_at):
+                return True
+    return False
 
 
 def _was_silent(owed: Unmeasured, tries: _Tries) -> bool:

@@ -144,7 +144,7 @@ def _not_worth_it(ev: Eval, found: EvalResults, outcome: Verdict) -> str:
             why = f"its log says success with all samples; it is {ev.state}, and suspect, for something else in the job"
         elif result.status == UNREADABLE:
             why = "it COMPLETED, and its log cannot be read"
-    return f"{why}; name it to run it again all the same" if why else ""
+    return f"{why}; name it to run it again anyway" if why else ""
 
 
 def _retries(ev: Eval) -> int:

@@ -16,7 +16,7 @@ from evalmon_agent.words.sizes import human_bytes, number
 
 _BAD = frozenset({"failed", "suspect", "unverified", "refused"})
 _FOREIGN_AT_MOST = 20
-# Characters that are markup in Markdown. An underscore inside a word and a bracket that starts no link stay readable in the raw text.
+# Characters that are markup. An underscore inside a word and a bracket that starts no link are not escaped.
 _MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
 

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.evidence.result import UNREADABLE, EvalResult
+from evalmon_agent.evidence.kinds.kind import ObservedProgram
+from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
@@ -18,11 +19,24 @@ from evalmon_agent.words.states import State
 SCHEMA = 1
 
 
+class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
+    """Who looked at the job's processes (`by`: cgroup, or the job's id in their environment), and from when to when.
+
+    `left_out`: so many programs are not recorded; `trouble`: what went wrong.
+    """
+
+    by: str | None = None
+    since: float | None = None
+    until: float | None = None
+    left_out: int = 0
+    trouble: str | None = None
+
+
 class JobReport(Struct, omit_defaults=True, gc=False):
     """A job's report about one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
-    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows; `programs`:
-    what the commands that it reports are called.
+    `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows;
+    `eval_programs`: those that `witness` saw, which is None where nobody looked all the time.
     """
 
     restart: int
@@ -35,7 +49,8 @@ class JobReport(Struct, omit_defaults=True, gc=False):
     whole_job: bool = True
     host: str | None = None
     notes: list[str] = []
-    programs: list[str] = []
+    eval_programs: list[ObservedProgram] = []
+    witness: Witness | None = None
     sample_interval_s: float | None = None
 
     @property
@@ -54,14 +69,18 @@ class Foreign(Struct, frozen=True, gc=False):
 class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     """What one attempt left behind, read once after its end.
 
-    `expects_log`: its script runs an eval that writes a log of its own; `result` is that log's, None if there is
-    none; `log` is where Slurm put the job's output, which `ends_in_error` that nobody handled; `diagnosis`: why it
-    failed, if it did.
+    `logs`: those that may be its own; `printed`: the paths of those that its output names as finished; `configured`:
+    the directories that programs' settings files name; `not_all_read`: why more of its logs may be there;
+    `names_framework`: its script does, which proves nothing; `log` is where Slurm put the job's output, which
+    `ends_in_error` that nobody handled; `diagnosis`: why it failed, if it did.
     """
 
     gpu: GpuFigures | None = None
-    result: EvalResult | None = None
-    expects_log: bool = False
+    logs: list[EvalLog] = []
+    printed: list[str] = []
+    configured: dict[str, str] = {}
+    not_all_read: str | None = None
+    names_framework: bool = False
     log: str | None = None
     diagnosis: Diagnosis | None = None
     ends_in_error: bool = False
@@ -72,12 +91,14 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
         if before is None:
             return self
         is_output_gone = self.log is None
-        lost = self.result is None or (self.result.status == UNREADABLE and before.result is not None)
+        logs = {log.path: log for log in before.logs} | {log.path: log for log in self.logs}
         return replace(
             self,
             gpu=self.gpu or before.gpu,
-            result=before.result if lost else self.result,
-            expects_log=self.expects_log or before.expects_log,
+            logs=list(logs.values()),
+            printed=before.printed if is_output_gone else self.printed,
+            configured=before.configured | self.configured,
+            names_framework=self.names_framework or before.names_framework,
             log=before.log if is_output_gone else self.log,
             diagnosis=before.diagnosis if is_output_gone else self.diagnosis,
             ends_in_error=before.ends_in_error if is_output_gone else self.ends_in_error,

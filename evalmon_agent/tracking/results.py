@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.evidence.kinds import expects_log
-from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
+from evalmon_agent.evidence.kinds import BY_NAME
+from evalmon_agent.evidence.owners import JobResults, ObservedJob, results
+from evalmon_agent.evidence.result import EvalLog, EvalResult, to_result
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, JobReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +27,70 @@ class EvalResults:
 
 
 NO_RESULTS = EvalResults()
-NOBODY_SAW = "nobody was in the job to see"
+NOT_LOOKED_FOR = "its log was not looked for yet"
 
 
-def settle(state: ExperimentState) -> dict[str, EvalResults]:
-    """The results of each eval, by its name."""
-    return {ev.name: _results_of(ev) for ev in state.evals.values()}
+def settle(state: ExperimentState, *, so_far: Mapping[str, Evidence] | None = None) -> dict[str, EvalResults]:
+    """The results of each eval, by its name; `so_far`: what running ones have left by now."""
+    return _settled(list(state.evals.values()), so_far or {})
 
 
-def _results_of(ev: Eval) -> EvalResults:
-    evidence = ev.latest.evidence if ev.latest is not None else None
-    evidence = evidence or Evidence()
-    if evidence.result is not None:
-        return EvalResults(results=(evidence.result,))
-    report = ev.latest.report if ev.latest is not None else None
-    if report is not None and expects_log("", report.programs):
-        return EvalResults(missing=1)
-    # A script's text alone is no proof that an eval began.
-    return EvalResults(unknown=NOBODY_SAW if evidence.expects_log else None)
+def settle_one(ev: Eval, attempt: Attempt, evidence: Evidence) -> EvalResults:
+    """Those of one eval for itself, with what its latest attempt left behind."""
+    return _settled([ev], {ev.name: evidence} if attempt is ev.latest else {})[ev.name]
+
+
+def _settled(evals: Collection[Eval], fresh: Mapping[str, Evidence]) -> dict[str, EvalResults]:
+    jobs: dict[int, ObservedJob] = {}
+    logs: dict[str, EvalLog] = {}
+    for ev in evals:
+        for attempt in (attempt for job in ev.jobs for attempt in job.attempts):
+            # An earlier attempt's logs, and those of an earlier job, are its own: nobody else's.
+            evidence = (fresh.get(ev.name) if attempt is ev.latest else None) or attempt.evidence or Evidence()
+            jobs[id(attempt)] = _observed(attempt, evidence)
+            for log in evidence.logs:
+                logs[log.path] = max(log, logs.get(log.path, log), key=_changed_at)
+    found = results(jobs, list(logs.values()))
+    settled = dict.fromkeys((ev.name for ev in evals), NO_RESULTS)
+    for ev in evals:
+        if ev.latest is not None:
+            settled[ev.name] = _results_of(ev.latest, found[id(ev.latest)], logs, is_fresh=ev.name in fresh)
+    return settled
+
+
+def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], *, is_fresh: bool) -> EvalResults:
+    if attempt.evidence is None and not is_fresh:
+        has_run_one = attempt.report is not None and bool(attempt.report.eval_programs)
+        return EvalResults(unknown=NOT_LOOKED_FOR if has_run_one else None)
+    return EvalResults(
+        results=[to_result(logs[path], known_by=proof) for path, proof in own.logs.items()],
+        missing=len(own.without_log),
+        unknown=own.unverified,
+    )
+
+
+def _observed(attempt: Attempt, evidence: Evidence) -> ObservedJob:
+    report = attempt.report or JobReport(0)
+    witness = report.witness
+    started_at = _first(report.started_at, attempt.started_at, attempt.submitted_at)
+    return ObservedJob(
+        started_at=0.0 if started_at is None else started_at,
+        ended_at=_first(report.ended_at, attempt.ended_at),
+        programs=[
+            BY_NAME[program.kind].configured(program, evidence.configured) if program.kind in BY_NAME else program
+            for program in report.eval_programs
+        ],
+        printed=evidence.printed,
+        is_watched=witness is not None and witness.by == "cgroup",
+        left_out=0 if witness is None else witness.left_out,
+        names_framework=evidence.names_framework,
+        not_all_read=evidence.not_all_read,
+    )
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _changed_at(log: EvalLog) -> float:
+    return log.changed_at

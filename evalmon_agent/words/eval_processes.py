@@ -9,8 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from evalmon_agent.words import eval_programs
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenFile:
@@ -77,17 +75,19 @@ _INSPECT_FLAGS = """
 """
 
 INSPECT = WatchedProgram(
-    kind=eval_programs.INSPECT.kind,
+    kind="inspect-ai",
     names=("inspect",),
-    modules=eval_programs.INSPECT.modules,
-    verbs=eval_programs.INSPECT.commands,
+    modules=frozenset({"inspect_ai", "inspect_ai.__main__", "inspect_ai._cli.main"}),
+    verbs=frozenset({"eval", "eval-set", "eval-retry"}),
     recorded={
         "--model": "model",
         "--log-dir": "log-dir",
         "--log-format": "log-format",
         "--limit": "limit",
         "--epochs": "epochs",
+        "-M": "model-arg",
     },
+    pairs={"model-arg": frozenset({"model_path", "tokenizer_path", "path", "revision", "dtype", "max_model_len"})},
     flags=frozenset(_INSPECT_FLAGS.split()),
     has_words=True,
     environment=("INSPECT_LOG_DIR",),
@@ -103,11 +103,12 @@ INSPECT = WatchedProgram(
     ),
 )
 
+# lm_eval 0.4.10 and later: `lm_eval run --model ...`, `lm_eval ls tasks`; before, and still, `lm_eval --model ...`.
 LM_EVAL = WatchedProgram(
-    kind=eval_programs.LM_EVAL.kind,
+    kind="lm-evaluation-harness",
     names=("lm_eval", "lm-eval"),
-    modules=eval_programs.LM_EVAL.modules,
-    verbs=eval_programs.LM_EVAL.commands,
+    modules=frozenset({"lm_eval", "lm_eval.__main__"}),
+    verbs=frozenset({"run", ""}),
     no_eval_values={"tasks": frozenset({"list", "list_groups", "list_subtasks", "list_tags"})},
     recorded={
         "--model": "model",

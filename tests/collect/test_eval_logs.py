@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from evalmon_agent.collect.attempt_files import result_of
 from evalmon_agent.collect.eval_logs import FoundLogs, LogReader, read_log
-from evalmon_agent.evidence.own_log import AttemptSpan, pick
-from evalmon_agent.evidence.result import EvalLog, EvalResult
+from evalmon_agent.collect.own_logs import own_logs, printed_paths
+from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI
+from evalmon_agent.evidence.kinds.kind import ObservedProgram
+from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.files.trusted import OwnedFiles
-from evalmon_agent.tracking.records import Eval, Job
+from evalmon_agent.tracking.records import Attempt, JobReport
 from zips import Member, zip_of
 
 TASKS = Path(__file__).parents[2] / "scripts" / "demo_files" / "tasks.py"
@@ -184,13 +185,12 @@ def test_we_read_what_inspect_itself_reads(runs: Runs) -> None:
 
 
 @real
-def test_the_output_of_inspect_names_its_log(runs: Runs) -> None:
-    directories = [str(runs.directory / name) for name in ("success", "error", "unfinished", "json")]
-    logs = read_logs(directories, written_since=0).logs
-    began = min(log.created.timestamp() for log in logs.values() if log.created)
-    for name in ("success", "error"):
-        attempt = AttemptSpan(started_at=began, output=(runs.directory / f"{name}.out").read_text())
-        assert pick(logs, attempt) == runs.path(name)
+def test_the_output_of_inspect_names_its_log_wrapped_at_the_terminals_width(runs: Runs) -> None:
+    for name in ("success", "error", "json"):
+        output = (runs.directory / f"{name}.out").read_text()
+        assert runs.path(name) not in output
+        [path] = printed_paths(INSPECT_AI, f"{output}\n$ ls logs\n/x/logs/other.eval\n")
+        assert str(runs.directory / path) == runs.path(name)
 
 
 @real
@@ -252,17 +252,16 @@ def test_without_time_nothing_is_read_and_that_is_said(tmp_path: Path) -> None:
     assert found.incomplete == "no time left after 0 names"
 
 
-def test_where_not_all_logs_were_read_none_is_taken_for_the_attempts(tmp_path: Path) -> None:
-    write(tmp_path / "a.json", HEADER, modified_at=time.time())
-    ev = Eval("r/t", "7", jobs=[Job("7", 1.0)], script=str(tmp_path / "a.slurm"))
+def test_where_not_all_logs_were_read_that_is_said(tmp_path: Path) -> None:
+    now = time.time()
+    write(tmp_path / "a.json", HEADER, modified_at=now)
+    seen = ObservedProgram(kind="inspect-ai", started_at=0.0, cwd=str(tmp_path), options={"log-dir": (".",)})
+    attempt = Attempt(report=JobReport(0, eval_programs=[seen]))
     reader = LogReader(FILES)
-    read = result_of(reader, ev, "", AttemptSpan(0.0), job_id="7")
-    assert read is not None
-    assert (read.status, read.log, read.known_by) == ("success", f"{tmp_path}/a.json", "place")
+    assert list(own_logs(reader, attempt, output="", places=[]).logs) == [f"{tmp_path}/a.json"]
     reader.renew(budget_s=0)
-    assert result_of(reader, ev, "", AttemptSpan(0.0), job_id="7") == EvalResult(
-        status="unreadable", error="not all logs were read: no time left after 0 names"
-    )
+    found = own_logs(reader, attempt, output="", places=[])
+    assert (found.logs, found.not_all_read) == ({}, "not all logs were read: no time left after 0 names")
 
 
 def test_a_directory_with_too_many_names_is_said(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from experiments import STARTED, Exp, ended, record_script
+from evalmon_agent.agent.witness import command_line
+from experiments import ENDED, STARTED, Exp, ended, record_script
 
 LM_EVAL = Path(__file__).parents[1] / "evidence" / "lm_eval" / "limited.json"
 RESULTS = "results_2026-11-25T17-58-37.243692.json"
-LM_SCRIPT = "#!/bin/bash\n{head}MODEL=$1\nlm_eval --model hf --tasks sums --output_path ./{out}\n"
+LM_COMMAND = "lm_eval --model hf --tasks sums --output_path ./{out}"
+LM_SCRIPT = "#!/bin/bash\n{head}MODEL=$1\n" + LM_COMMAND + "\n"
 TRACEBACK = 'Traceback (most recent call last):\n  File "/x/eval.py", line 3, in main\n    f()\n{error}\n'
 
 
@@ -29,6 +31,22 @@ class Study:
 
     def submitted_as(self, script: str) -> None:
         record_script(self.exp.experiment, f"{11:016x}", str(self.exp.root / "r1" / "a.slurm"), script)
+
+    def saw(self, line: str) -> None:
+        """An eval program with this command line, as somebody in the job saw it."""
+        parsed = command_line.parse(line.split())
+        assert parsed is not None
+        program = {
+            "kind": parsed.program.kind,
+            "verb": parsed.verb,
+            "words": parsed.words,
+            "options": parsed.options,
+            "cwd": str(self.folder),
+            "started_at": STARTED + 1,
+            "ended_at": ENDED - 1,
+        }
+        looked = [{"witness": {"by": "cgroup", "since": STARTED, "until": ENDED}}]
+        self.exp.report("11", started_at=STARTED, ended_at=ENDED, exit_code=0, commands=looked, programs=[program])
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -50,6 +68,7 @@ def of_this_attempt() -> str:
 
 def test_results_of_lm_eval_are_found_below_the_models_directory(tmp_path: Path) -> None:
     study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
+    study.saw(LM_COMMAND.format(out="here"))
     study.write(f"here/meta-llama__Llama-3.1-8B/{RESULTS}", of_this_attempt())
     ev = study.outcome()
     assert (ev["verdict"], ev["result"]["status"], ev["diagnosis"]) == ("ok", "success", None)
@@ -57,8 +76,9 @@ def test_results_of_lm_eval_are_found_below_the_models_directory(tmp_path: Path)
     assert ev["result"]["scores"]["sums/acc,none"] == pytest.approx(2 / 3)
     assert ev["result"]["log"] == str(study.folder / "here" / "meta-llama__Llama-3.1-8B" / RESULTS)
     [block] = study.told("EVAL_RESULT")
-    assert block[2:4] == ["Task: sums", f"Model: {ev['result']['model']}"]
-    assert block[4:7] == [
+    assert block[2:7] == [
+        "Task: sums",
+        f"Model: {json.loads(of_this_attempt())['model_name']}",
         "Status: success",
         "Samples: 3 of 3",
         "Scores: sums/acc,none 0.666667, sums/acc_stderr,none 0.333333",
@@ -71,6 +91,14 @@ def test_an_lm_eval_that_nobody_saw_and_that_left_no_results_is_unverified(tmp_p
     ev = study.outcome()
     assert (ev["verdict"], ev["result"], ev["diagnosis"]) == ("unverified", None, None)
     assert ev["result_unknown"] == "nobody was in the job to see"
+
+
+def test_an_lm_eval_that_was_seen_and_left_no_results_is_suspect(tmp_path: Path) -> None:
+    study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
+    study.saw(LM_COMMAND.format(out="here"))
+    study.write(f"here/model/{RESULTS}", LM_EVAL.read_text())  # of another time
+    ev = study.outcome()
+    assert (ev["verdict"], ev["result"], ev["diagnosis"]["cause"]) == ("suspect", None, "no-eval-log")
 
 
 def test_the_error_file_of_a_script_is_read_as_well(tmp_path: Path) -> None:

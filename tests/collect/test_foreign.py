@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 import second_user
-from collect.test_evidence import LM_SCRIPT, RESULTS, TRACEBACK, Study, of_this_attempt
-from evalmon_agent.collect.attempt_files import script_of
+from collect.test_evidence import LM_COMMAND, LM_SCRIPT, RESULTS, TRACEBACK, Study, of_this_attempt
+from evalmon_agent.collect.attempt_files import AttemptSpan, script_of
 from evalmon_agent.collect.collect import read_gpu_figures
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.collect.progress import progress
-from evalmon_agent.evidence.own_log import AttemptSpan
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.trusted import OwnedFiles
@@ -26,7 +25,15 @@ from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick
 from experiments import STARTED, running
 from zips import Member, zip_of
 
-SCRIPT = "#!/bin/sh\ninspect eval task.py --log-dir logs\n"
+COMMAND = "inspect eval task.py --log-dir logs"
+SCRIPT = f"#!/bin/sh\n{COMMAND}\n"
+
+
+def watched(directory: Path) -> Study:
+    """An inspect eval that somebody in the job saw."""
+    study = Study(directory, SCRIPT)
+    study.saw(COMMAND)
+    return study
 
 
 def inspect_log(*, status: str = "success", at: float = STARTED + 10.5, **more: object) -> bytes:
@@ -63,16 +70,16 @@ def named(*paths: Path) -> list[dict[str, str]]:
 
 
 def test_a_log_of_somebody_else_is_no_result_and_is_named(tmp_path: Path) -> None:
-    study = Study(tmp_path, SCRIPT)
+    study = watched(tmp_path)
     theirs = leave(study.folder / "logs" / "x.eval", inspect_log())
     ev = study.outcome()
-    assert (ev["verdict"], ev["result"], ev["foreign"]) == ("unverified", None, named(theirs))
+    assert (ev["verdict"], ev["result"], ev["foreign"]) == ("suspect", None, named(theirs))
     assert f"* ignored, because it belongs to {second_user.name()}: {theirs}\n" in summary_md(study)
-    assert study.told("EVAL_RESULT")[0][2:4] == ["Status: unknown", "Log: unknown"]
+    assert study.told("EVAL_RESULT")[0][2:4] == ["Status: unknown", "Log: none was found"]
 
 
 def test_one_s_own_log_beside_it_is_the_result_however_many_others_leave(tmp_path: Path) -> None:
-    study = Study(tmp_path, SCRIPT)
+    study = watched(tmp_path)
     theirs = [leave(study.folder / "logs" / f"{number:03}.eval", b"") for number in range(150)]
     (study.folder / "logs" / "mine.eval").write_bytes(inspect_log(status="error", error={"message": "mine"}))
     os.utime(study.folder / "logs" / "mine.eval", (time.time() - 60, time.time() - 60))
@@ -83,7 +90,7 @@ def test_one_s_own_log_beside_it_is_the_result_however_many_others_leave(tmp_pat
 
 
 def test_an_error_that_somebody_else_wrote_is_not_read_out(tmp_path: Path) -> None:
-    study = Study(tmp_path, SCRIPT)
+    study = watched(tmp_path)
     leave(study.folder / "logs" / "x.eval", b"torn, and no archive")
     (study.folder / "logs" / "mine.eval").write_bytes(inspect_log())
     ev = study.outcome()
@@ -94,6 +101,7 @@ def test_an_error_that_somebody_else_wrote_is_not_read_out(tmp_path: Path) -> No
 def test_a_link_of_somebody_else_leads_to_no_log(tmp_path: Path, linked: str) -> None:
     """Not even to one's own, of another experiment."""
     study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
+    study.saw(LM_COMMAND.format(out="here"))
     other = tmp_path / "other" / "model"
     other.mkdir(parents=True)
     (other / RESULTS).write_text(of_this_attempt())
@@ -107,13 +115,13 @@ def test_a_link_of_somebody_else_leads_to_no_log(tmp_path: Path, linked: str) ->
     link.symlink_to(target)
     second_user.give(link)
     ev = study.outcome()
-    assert (ev["verdict"], ev["result"]) == ("unverified", None)
+    assert (ev["verdict"], ev["result"]) == ("suspect", None)
     # Directories below are not followed through links of anybody's.
     assert ev["foreign"] == ([] if linked.startswith("the folder") else named(link))
 
 
 def test_one_s_own_link_leads_to_one_s_logs(tmp_path: Path) -> None:
-    study = Study(tmp_path, SCRIPT)
+    study = watched(tmp_path)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     (scratch / "mine.eval").write_bytes(inspect_log())
@@ -184,7 +192,7 @@ def test_the_script_of_a_watched_job_is_its_owner_s(tmp_path: Path) -> None:
 
 
 def test_names_of_somebody_else_are_printable_and_keep_nothing_from_being_written(tmp_path: Path) -> None:
-    study = Study(tmp_path, SCRIPT)
+    study = watched(tmp_path)
     odd = study.folder / "logs" / "|<b>\x1b[31m\n.eval"
     leave(odd.with_name("|<b>\x1b[31m.eval"), inspect_log())
     leave(Path(os.fsdecode(os.fsencode(str(odd.parent)) + b"/\xff.eval")), inspect_log())
@@ -194,7 +202,7 @@ def test_names_of_somebody_else_are_printable_and_keep_nothing_from_being_writte
 
 
 def test_one_s_own_log_that_was_given_an_odd_name_keeps_nothing_from_being_written(tmp_path: Path) -> None:
-    study = Study(tmp_path, SCRIPT)
+    study = watched(tmp_path)
     folder = os.fsencode(str(study.folder / "logs"))
     os.mkdir(folder)
     with open(folder + b"/\xff.eval", "wb") as file:
@@ -203,7 +211,7 @@ def test_one_s_own_log_that_was_given_an_odd_name_keeps_nothing_from_being_writt
 
 
 def test_for_a_colleague_the_owner_s_logs_count_and_the_colleague_s_do_not(tmp_path: Path) -> None:
-    study = Study(tmp_path, SCRIPT)
+    study = watched(tmp_path)
     study.exp.slurm.show([running("11")])
     state = study.exp.observer().observe_once(at_least_s=0).state
     log = study.folder / "logs" / "x.eval"

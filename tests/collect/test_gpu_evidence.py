@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from evalmon_agent.collect.attempt_files import AttemptSpan
 from evalmon_agent.collect.collect import read_gpu_figures
-from evalmon_agent.evidence.own_log import AttemptSpan
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.tracking.records import JobReport
 from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick

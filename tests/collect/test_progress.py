@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from evalmon_agent.collect.progress import progress
+from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.tracking.facts import Facts, SelfReport
-from evalmon_agent.tracking.records import ExperimentState, JobReport
+from evalmon_agent.tracking.records import ExperimentState, JobReport, Witness
 from evalmon_agent.tracking.registry import Registration, Submission
 from experiments import record_script
 from folding import fold
@@ -30,7 +32,7 @@ class Study:
         self.experiment.prepare(group_readable=False)
         self.state = ExperimentState(experiment=str(root))
 
-    def eval(self, number: int, script: str = "inspect eval t.py --log-dir ./logs\n") -> Path:
+    def eval(self, number: int, script: str = "inspect eval t.py --log-dir ./logs\n", **seen: Any) -> Path:
         name, job_id = f"r/t{number}/epoch0", str(100 + number)
         folder = self.root / "r" / "eval" / f"t{number}_epoch0"
         folder.mkdir(parents=True)
@@ -41,7 +43,9 @@ class Study:
         registered = Registration(
             Submission(name, str(folder / "cell.slurm"), str(folder), token=token), job_id, NOW - 100
         )
-        own = JobReport(0, started_at=NOW - 60)
+        told = {"options": {"log-dir": ("./logs",)}, **seen}
+        program = ObservedProgram(kind="inspect-ai", started_at=NOW - 55, cwd=str(folder), **told)
+        own = JobReport(0, started_at=NOW - 60, eval_programs=[program], witness=Witness("cgroup"))
         report = SelfReport(f"{job_id}.json", "1", job_id, name, str(folder), [own])
         fold(self.state, Facts(registrations=[registered], reports=[report]), lost_after_s=1800)
         return folder
@@ -86,11 +90,10 @@ def test_a_log_that_is_just_being_written_is_no_news(study: Study) -> None:
     assert study.so_far() == {}
 
 
-def test_the_script_says_where_the_log_is(study: Study) -> None:
+def test_the_program_says_where_the_log_is(study: Study) -> None:
     elsewhere = study.root / "elsewhere"
-    script = f"OUT={elsewhere}/job-$SLURM_JOB_ID\ninspect eval t.py --log-dir $OUT\n"
-    study.eval(1, script)
-    log(elsewhere, 5, place="job-101")
+    study.eval(1, "./run.sh\n", wrote=(Written(name="a.eval", path=str(elsewhere / "a.eval"), known_by=("line",)),))
+    log(elsewhere, 5, place=".")
     assert study.so_far() == {"r/t1/epoch0": (5, 12)}
 
 
@@ -102,7 +105,9 @@ def test_of_an_earlier_attempts_log_nothing_is_taken(study: Study) -> None:
 def test_an_eval_that_does_not_run_is_not_looked_at(study: Study) -> None:
     log(study.eval(1), 5)
     ev = study.state.evals["r/t1/epoch0"]
-    ended = JobReport(0, started_at=NOW - 60, ended_at=NOW - 1, exit_code=0)
+    assert ev.latest is not None
+    assert ev.latest.report is not None
+    ended = replace(ev.latest.report, ended_at=NOW - 1, exit_code=0)
     report = SelfReport("101.json", "2", "101", ev.name, None, [ended])
     fold(study.state, Facts(reports=[report]), lost_after_s=1800)
     assert ev.state == "RUNNING"  # Slurm has not said so yet
@@ -121,7 +126,7 @@ def test_a_thousand_running_evals_cost_no_more_than_the_budget(study: Study) -> 
 def test_evals_that_share_a_directory_share_its_reading(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = study.root / "shared"
     for number in range(40):
-        study.eval(number, f"inspect eval t.py --log-dir {shared}\n")
+        study.eval(number, options={"log-dir": (str(shared),)}, words=(f"t.py@t{number}",))
         log(shared, number, place=".", name=f"{number}.eval", task=f"t{number}")
     assert study.so_far(budget_s=30) == {f"r/t{number}/epoch0": (number, 12) for number in range(40)}
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.kinds import KINDS, expects_log
+from evalmon_agent.evidence.kinds import KINDS, is_named_in
 from evalmon_agent.evidence.kinds.lm_eval import LM_EVAL, interpret
 
 FOLDER = Path(__file__).with_name("lm_eval")
@@ -98,27 +98,23 @@ def test_other_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "programs", "expected"),
+    ("script", "is_named"),
     [
-        ("lm_eval --model hf --tasks mmlu --output_path out", [], True),
-        ("lm-eval run --tasks mmlu -o out", [], True),
-        ("accelerate launch -m lm_eval --output_path=out", [], True),
-        ("/opt/env/bin/lm_eval --output_path out", [], True),
-        ("lm_eval --model hf --tasks mmlu", [], False),
-        ("cd lm_eval.d && ls --output_path", [], False),
-        ("pip install lm_eval", [], False),
-        ("inspect eval t.py", [], True),
-        ("srun inspect eval-set a b", [], True),
-        ("python -c 'import inspect_ai'", [], True),
-        ("inspect view", [], False),
-        ("./run.sh", ["inspect"], True),
-        ("./run.sh", ["lm_eval"], False),
-        ("./run.sh", ["python3"], False),
-        ("", [], False),
+        ("lm_eval --model hf --tasks mmlu --output_path out", True),
+        ("lm-eval run --tasks mmlu -o out", True),
+        ("accelerate launch -m lm_eval --output_path=out", True),
+        ("/opt/env/bin/lm_eval --output_path out", True),
+        ("cd lm_eval.d && ls --output_path", False),
+        ("inspect eval t.py", True),
+        ("srun inspect eval-set a b", True),
+        ("python -c 'import inspect_ai'", True),
+        ("inspect view", False),
+        ("./run.sh", False),
+        ("", False),
     ],
 )
-def test_which_jobs_should_leave_a_log(script: str, programs: list[str], expected: bool) -> None:
-    assert expects_log(script, programs) is expected
+def test_which_scripts_name_a_framework(script: str, is_named: bool) -> None:
+    assert is_named_in(script) is is_named
 
 
 def test_each_kind_has_a_name_of_its_own() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from evalmon_agent.experiment.experiment_lock import choice, locked
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.experiment.ledger import Ledger
 from evalmon_agent.settings import Settings
+from evalmon_agent.tracking.records import Witness
 from evalmon_agent.tracking.registry import Abandoned, Accepted, Intent, Refused, Submission, entries
 
 
@@ -272,12 +274,24 @@ class TestReports:
         assert (own.restart, own.exit_code, own.whole_job, own.notes) == (1, 3, True, ["n"])
         assert own.sample_interval_s == 2.5
 
-    def test_what_ran_in_the_job_is_known_by_name_only(self, experiment: Experiment) -> None:
-        commands = [{"program": "wrapper.sh"}, {"program": "inspect"}, {"program": "inspect"}, {}]
-        seen = {"interval_ms": 1000, "eval_seen": "lm_eval"}
-        self.write(experiment, "11.json", attempts=[{"commands": commands, "sampler": seen}])
+    def test_the_eval_programs_that_were_seen_are_known_and_who_looked(self, experiment: Experiment) -> None:
+        wrote = [{"name": "a.eval", "path": None, "directory_sha256": "0a", "known_by": ["name"], "new": 1}]
+        program = {"kind": "inspect-ai", "pid": 1, "started_at": 5.0, "ended_at": None, "options": None, "wrote": wrote}
+        looked = {"by": "cgroup", "every_s": 1.0, "since": 4.0, "until": 9.0, "looks": 5, "left_out": 2}
+        commands = [{"witness": looked}, {"witness": {**looked, "until": 20.0}}, {"elapsed_s": 0.3}]
+        self.write(experiment, "11.json", attempts=[{"commands": commands, "programs": [program]}])
         (found,) = reports.changed(experiment.jobs, {})
-        assert found.attempts[0].programs == ["inspect", "lm_eval", "wrapper.sh"]
+        [attempt] = found.attempts
+        assert attempt.witness == Witness("cgroup", 4.0, 20.0, left_out=4)
+        [seen] = attempt.eval_programs
+        assert (seen.kind, seen.started_at, seen.options) == ("inspect-ai", 5.0, None)
+        assert [(log.name, log.is_certain) for log in seen.wrote] == [("a.eval", True)]
+
+    @pytest.mark.parametrize("commands", [[], [{"elapsed_s": 60.0}], [{"witness": {"by": None}}]])
+    def test_where_nobody_looked_there_is_no_witness(self, experiment: Experiment, commands: list[Any]) -> None:
+        self.write(experiment, "11.json", attempts=[{"commands": commands}])
+        (found,) = reports.changed(experiment.jobs, {})
+        assert found.attempts[0].witness is None
 
     def test_the_last_command_of_several_tells_the_end_where_none_is_the_job(self, experiment: Experiment) -> None:
         commands = [{"exit_code": 0}, {"exit_code": 7}]

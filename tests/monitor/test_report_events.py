@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.monitor.log_blocks import blocks_of, result_log
@@ -123,12 +123,12 @@ def test_the_figures_of_a_timeout_are_flagged_whoever_tells_of_it(witness: str) 
 
 
 def test_the_result_follows_the_figures_where_there_is_or_should_be_one() -> None:
-    result = EvalResult(status="success", samples_completed=2, samples_total=2)
+    log = EvalLog(path="/a.eval", changed_at=T + 30, status="success", samples_completed=2, samples_total=2)
     for evidence, kinds in (
         (None, ["COMPUTE_METRICS"]),
         (Evidence(), ["COMPUTE_METRICS"]),
-        (Evidence(expects_log=True), ["COMPUTE_METRICS", "EVAL_RESULT"]),
-        (Evidence(result=result), ["COMPUTE_METRICS", "EVAL_RESULT"]),
+        (Evidence(names_framework=True), ["COMPUTE_METRICS", "EVAL_RESULT"]),
+        (Evidence(logs=[log], printed=[log.path]), ["COMPUTE_METRICS", "EVAL_RESULT"]),
     ):
         found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
         events = found.take(measured(Figures(), evidence))

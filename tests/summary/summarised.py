@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
@@ -47,8 +51,9 @@ GPU = GpuFigures(
     throttled_fraction=0.0,
     sm_activity_mean_pct=61.25,
 )
-RESULT = EvalResult(
-    kind="inspect",
+LOG = EvalLog(
+    path="/exp/logs/a.eval",
+    kind="inspect-ai",
     task="capitalization",
     model="hf/local",
     model_args={"model_path": "/models/m"},
@@ -58,9 +63,7 @@ RESULT = EvalResult(
     samples_limited=0,
     samples_failed=0,
     scores={"match/accuracy": 0.5},
-    created="2026-09-21T14:25:11+00:00",
-    log="/exp/logs/a.eval",
-    known_by="process",
+    created=datetime.fromtimestamp(T + 11, tz=UTC),
 )
 FIGURES = Figures(292.0, 1800.0, 16.22, 12.5, 32 * 1024**3, 64 * 1024**3, 50.0, "seff")
 
@@ -80,12 +83,17 @@ def measured(
     return Facts(measurements=[Measurement(name, JobId(job_id), T + 1, figures, evidence)])
 
 
+def left(log: EvalLog = LOG, *, gpu: GpuFigures | None = None, output: str | None = None) -> Evidence:
+    """An attempt's own log: the job's output names it."""
+    return Evidence(gpu, logs=[log], printed=[log.path], log=output)
+
+
 def finished() -> Told:
     """One eval that went well, with everything known of it."""
     found = Told(Facts(registrations=[registered()]), report(reported(start=6, end=297, exit_code=0)))
     found.take(queue(300, row(State.COMPLETED, start=5, end=297)))
     found.take(accounts(300, account(State.COMPLETED, start=5, end=297)))
-    found.take(measured(evidence=Evidence(GPU, RESULT, expects_log=True, log="/exp/slurm-123.out")))
+    found.take(measured(evidence=left(gpu=GPU, output="/exp/slurm-123.out")))
     found.state.completion = MonitorJob(JobId("9"), COMPLETE)
     return found
 
@@ -120,11 +128,19 @@ def mixed() -> Told:
     found.take(report(reported(start=6, end=99, exit_code=3), job_id="124", name=names[1]))
     found.take(report(reported(start=6, end=199, exit_code=0), job_id="125", name=names[2]))
     found.take(report(reported(start=6, end=1804, signal=15), job_id="127", name=names[4]))
-    failed = EvalResult(status="error", samples_completed=3, samples_total=10, error="Boom: `x`\n| y |" + "z" * 300)
-    found.take(measured(evidence=Evidence(GPU, RESULT, expects_log=True, log="/exp/slurm-123.out")))
-    found.take(measured(Figures(95.0, 1800.0), Evidence(None, failed, log="/exp/o_1.out"), name=names[1], job_id="124"))
-    found.take(measured(Figures(), Evidence(None, RESULT, expects_log=True), name=names[2], job_id="125"))
-    found.take(measured(Figures(), Evidence(expects_log=True), name=names[3], job_id="126"))
+    failed = EvalLog(
+        path="/exp/logs/b.eval",
+        created=LOG.created,
+        status="error",
+        samples_completed=3,
+        samples_total=10,
+        error="Boom: `x`\n| y |" + "z" * 300,
+    )
+    found.take(measured(evidence=left(gpu=GPU, output="/exp/slurm-123.out")))
+    found.take(measured(Figures(95.0, 1800.0), left(failed, output="/exp/o_1.out"), name=names[1], job_id="124"))
+    of_125 = left(replace(LOG, path="/exp/logs/c.eval"))
+    found.take(measured(Figures(), of_125, name=names[2], job_id="125"))
+    found.take(measured(Figures(), Evidence(names_framework=True), name=names[3], job_id="126"))
     found.take(measured(Figures(1800.0, 1800.0, 100.0), name=names[4], job_id="127"))
     found.take(measured(Figures(), name=names[6], job_id="129"))
     return found

@@ -15,9 +15,9 @@ from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.build import total_time_s
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.records import Evidence, ExperimentState
+from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.states import State
-from summary.summarised import RESULT, finished, measured, mixed, only, summary_of
+from summary.summarised import LOG, finished, left, measured, mixed, only, summary_of
 from tracking.rows import Told, account, accounts, launcher, queue, registered, report, reported, row, told
 
 GOLDEN = Path(__file__).parent / "golden" / "summary.json"
@@ -242,5 +242,5 @@ def test_a_total_time_that_nobody_knows_is_none_and_never_negative() -> None:
 
 def test_an_error_in_a_log_that_nobody_expected_is_suspect_all_the_same() -> None:
     found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
-    found.take(measured(evidence=Evidence(result=msgspec.structs.replace(RESULT, status="error"))))
+    found.take(measured(evidence=left(msgspec.structs.replace(LOG, status="error"))))
     assert "suspect" == only(found).verdict

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.result import STATUSES, UNREADABLE, EvalResult
+from evalmon_agent.evidence.result import STATUSES, UNREADABLE, EvalLog, EvalResult
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.records import Evidence, ExperimentState, JobReport
+from evalmon_agent.tracking.records import Evidence, ExperimentState, JobReport, Witness
 from evalmon_agent.tracking.results import EvalResults
 from evalmon_agent.tracking.verdict import verdict, verdicts, witnesses_agree
 from evalmon_agent.words.states import TERMINAL, State
@@ -115,26 +115,27 @@ def test_no_ok_without_proof_and_no_suspect_without_a_contradiction(
 @given(
     st.sampled_from(sorted(TERMINAL - {State.LOST})),
     st.booleans(),
-    st.none() | RESULTS,
-    st.lists(st.sampled_from(["inspect", "lm_eval", "bash"]), max_size=2),
+    st.sampled_from(["success", "error", "started"]) | st.none(),
+    st.none() | st.just(Witness("cgroup")),
 )
 def test_a_scripts_text_alone_makes_nothing_suspect(
-    end: State, names_framework: bool, result: EvalResult | None, programs: list[str]
+    end: State, names_framework: bool, status: str | None, witness: Witness | None
 ) -> None:
     ev = ended(end, ZERO).eval
     attempt = ev.latest
     assert attempt is not None
     assert attempt.report is not None
-    attempt.report.programs = programs
+    attempt.report.witness = witness
+    started_at = attempt.report.started_at or 0.0
+    logs = [EvalLog(path="/a.eval", changed_at=started_at, status=status)] if status else []
     verdicts_by_text = []
     for by_text in (False, names_framework):
-        attempt.evidence = Evidence(result=result, expects_log=by_text)
+        attempt.evidence = Evidence(logs=logs, printed=[log.path for log in logs], names_framework=by_text)
         verdicts_by_text.append(verdicts(ExperimentState("/exp", evals={ev.name: ev}))[ev.name])
     without, with_text = verdicts_by_text
     assert with_text == without or (without, with_text) == ("ok", "unverified")
     if with_text == "ok" and names_framework:
-        assert result is not None
-        assert result.known_by is not None
+        assert logs or witness
 
 
 @pytest.mark.parametrize("end", sorted(TERMINAL - {State.COMPLETED, State.LOST}))

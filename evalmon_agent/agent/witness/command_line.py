@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS, WatchedProgram
 
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*t?")
-# Python's own options that have a value in the next word.
-_PYTHON_OPTIONS_WITH_VALUE = frozenset({"-X", "-W", "--check-hash-based-pycs"})
+_FLAGS_WITH_VALUE = "WX"
 
 LEFT_OUT = "..."
 """Stands for values that are not recorded."""
@@ -71,26 +70,35 @@ def without_credentials(value: str) -> str:
 
 def _program_of(words: Sequence[str]) -> tuple[WatchedProgram | None, Sequence[str]]:
     """The program and the words behind its name."""
-    place = 0
+    name, rest, is_module = "".join(words[:1]), words[1:], False
     if is_python(words):
-        place = 1
-        while place < len(words) and words[place].startswith("-") and words[place] != "-":
-            option = words[place]
-            if option.startswith("-m"):
-                return _behind_module(option[2:], words[place + 1 :])
-            if option.startswith("-c"):
-                return None, ()
-            place += 2 if option in _PYTHON_OPTIONS_WITH_VALUE else 1
-    if place >= len(words):
-        return None, ()
-    name = os.path.basename(words[place])
-    return next((program for program in WATCHED_PROGRAMS if name in program.names), None), words[place + 1 :]
+        name, rest, is_module = _run_by_python(rest)
+    for program in WATCHED_PROGRAMS:
+        if name in program.modules if is_module else os.path.basename(name) in program.names:
+            return program, rest
+    return None, ()
 
 
-def _behind_module(glued: str, rest: Sequence[str]) -> tuple[WatchedProgram | None, Sequence[str]]:
-    """The program of `-m MODULE ...` or `-mMODULE ...`."""
-    module, rest = (glued, rest) if glued else (rest[0] if rest else "", rest[1:])
-    return next((program for program in WATCHED_PROGRAMS if module in program.modules), None), rest
+def _run_by_python(words: Sequence[str]) -> tuple[str, Sequence[str], bool]:
+    """The script or module that an interpreter runs, the words behind it, and whether it is a module."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        flags, at = words[at][1:], at + 1
+        if flags.startswith("-"):  # `--check-hash-based-pycs always` is the only one with a value
+            at += flags == "-check-hash-based-pycs"
+            continue
+        for number, flag in enumerate(flags, start=1):
+            if flag == "m":
+                at += number == len(flags)
+                return flags[number:] or "".join(words[at - 1 : at]), words[at:], True
+            if flag == "c":
+                return "", (), False
+            if flag in _FLAGS_WITH_VALUE:
+                at += number == len(flags)
+                break
+        if not flags:
+            return "", (), False
+    return "".join(words[at : at + 1]), words[at + 1 :], False
 
 
 class _Reader:
@@ -127,6 +135,8 @@ class _Reader:
     def _option(self, word: str) -> tuple[str, bool]:
         """What comes next: the value of which recorded option, and whether a value that is not recorded."""
         option, equals, value = word.partition("=")
+        if word[:2] in self._program.recorded and len(word) > 2:  # `-Mpath=/m`
+            option, equals, value = word[:2], "=", word[2:]
         name = self._program.recorded.get(option)
         if name is None:
             return "", not equals and option not in self._program.flags

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI
 from evalmon_agent.evidence.kinds.kind import Kind
 from evalmon_agent.evidence.kinds.lm_eval import LM_EVAL
 
 KINDS: tuple[Kind, ...] = (INSPECT_AI, LM_EVAL)
+BY_NAME = {kind.name: kind for kind in KINDS}
 
 
-def expects_log(script: str, programs: Collection[str]) -> bool:
-    """Whether a job with this script, in which these programs ran, should have left a log of its eval."""
-    return any(kind.expects_log(script, programs) for kind in KINDS)
+def is_named_in(script: str) -> bool:
+    """Whether a script's text looks as if it runs an eval, which proves nothing."""
+    return any(kind.runs.search(script) for kind in KINDS)

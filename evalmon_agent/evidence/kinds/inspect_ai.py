@@ -12,12 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from evalmon_agent.evidence.json_members import JsonScanner, Take, Wanted
-from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ProgramRun
+from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ObservedProgram
 from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
     STARTED,
@@ -26,17 +27,16 @@ from evalmon_agent.evidence.result import (
     UnreadableLogError,
     as_arguments,
     as_count,
+    as_error,
     as_mapping,
     as_name,
     as_number,
-    digest,
 )
-from evalmon_agent.words.eval_programs import INSPECT
+from evalmon_agent.words.eval_processes import INSPECT
 
 _ARCHIVE = ".eval"
 _HEADER, _START, _SUMMARIES = _MEMBERS = ("header.json", "_journal/start.json", "summaries.json")
 _SAMPLES = "samples"
-_ERROR_LIMIT = 2000
 _WANTED: Wanted = {
     "status": Take.VALUE,
     "eval": {
@@ -44,7 +44,6 @@ _WANTED: Wanted = {
         "task": Take.VALUE,
         "model": Take.VALUE,
         "eval_id": Take.VALUE,
-        "run_id": Take.VALUE,
         "task_id": Take.VALUE,
         "task_file": Take.VALUE,
         "task_args": Take.TEXT,
@@ -82,16 +81,13 @@ def interpret(header: JsonScanner, *, sample_count: int | None = None) -> EvalLo
         created=_time(spec.get("created")),
         task=as_name(spec.get("task")),
         model=as_name(spec.get("model")),
-        subject=digest(*(spec.get(name) for name in ("task", "model", "task_args", "model_args"))),
         samples_completed=sample_count if completed is None and status == STARTED else completed,
         samples_total=_planned(spec) if total is None else total,
         scores=_scores(results.get("scores")),
-        error=_error(as_mapping(values.get("error")).get("message")),
+        error=as_error(as_mapping(values.get("error")).get("message")),
         eval_id=as_name(spec.get("eval_id")),
-        run_id=as_name(spec.get("run_id")),
         task_id=as_name(spec.get("task_id")),
         task_file=as_name(spec.get("task_file")),
-        task_args=as_arguments(spec.get("task_args")),
         model_args=as_arguments(spec.get("model_args")),
     )
 
@@ -147,10 +143,6 @@ def _scores(scores: object) -> dict[str, float | None]:
     return values
 
 
-def _error(message: object) -> str | None:
-    return message[:_ERROR_LIMIT] or None if isinstance(message, str) else None
-
-
 def _time(value: object) -> datetime | None:
     try:
         time = datetime.fromisoformat(str(value))
@@ -190,29 +182,29 @@ def _may_hold(written: str, log: EvalLog) -> bool:
     return not is_file_known or os.path.basename(str(log.task_file)) == os.path.basename(file)
 
 
-def _could_be_of(run: ProgramRun, path: str, log: EvalLog) -> bool:
-    """By time, directory, task, model and arguments; without --log-dir, a `.env` may name any directory."""
-    models = run.command.options.get("model")
+def _agrees(program: ObservedProgram, log: EvalLog) -> bool:
+    models = program.values("model")
     return (
-        run.was_alive_at(log)
-        and run.writes_below("log-dir", path)
-        and (not models or log.model in models[-1].split(","))
-        and (not run.command.tasks or any(_may_hold(task, log) for task in run.command.tasks))
-        and run.has_arguments("task-arg", log.task_args)
-        and run.has_arguments("model-arg", log.model_args)
+        (not models or log.model is None or log.model in models[-1].split(","))
+        and (not program.words or any(_may_hold(word, log) for word in program.words))
+        and program.has_arguments("model-arg", log.model_args)
     )
+
+
+def _names_task(program: ObservedProgram, log: EvalLog) -> bool:
+    return any("@" in word and _may_hold(word, log) for word in program.words or ())
 
 
 INSPECT_AI = Kind(
     name=INSPECT.kind,
     runs=re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b"),
     program=INSPECT,
-    log_dir=re.compile(r"--log-dir[= ]\s*|\bINSPECT_LOG_DIR="),
-    folders=("logs", "."),
     files=re.compile(r"[^.].*\.(?:eval|json)"),
     begin=re.compile(rb'\s*\{\s*"(?:version|status|eval)"\s*:'),
     archive=_ARCHIVE,
     members=frozenset(_MEMBERS),
-    could_be_of=_could_be_of,
+    closing=re.compile(r"^Log:\s", re.MULTILINE),
+    agrees=_agrees,
+    names_task=_names_task,
     read=_read,
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from evalmon_agent.evidence.result import EvalLog
-from evalmon_agent.words.eval_programs import EvalCommand, EvalProgram
+from evalmon_agent.words.eval_processes import WatchedProgram
 
 
 class LogFile(Protocol):
@@ -35,37 +38,42 @@ class LogFile(Protocol):
         """Of an archive: the content of one of the kind's `members`, in pieces; None if it has none of this name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgramRun:
-    """A process that began an eval, as it was seen in the job. Times are epoch seconds."""
+class Written(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A log as a process named it: its path if that could be translated, else the name and its directory's digest."""
 
-    command: EvalCommand
-    directory: str
-    """Its working directory when it was first seen."""
+    name: str
+    path: str | None = None
+    directory_sha256: str | None = None
+    known_by: tuple[str, ...] = ()
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the process held a file open whose name has its own pid, rather than one that others may share."""
+        return "name" in self.known_by
+
+
+class ObservedProgram(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """An eval program as the job's own report has it. Times are epoch seconds; None: not known."""
+
+    kind: str
     started_at: float
     ended_at: float | None = None
-    """None while it runs."""
+    verb: str | None = None
+    words: tuple[str, ...] | None = None
+    options: dict[str, tuple[str, ...]] | None = None
+    environment: dict[str, str] = {}
+    cwd: str | None = None
+    wrote: tuple[Written, ...] = ()
+    is_cut: bool = False
+    is_in_pid_namespace: bool = False
 
-    def was_alive_at(self, log: EvalLog, *, slack_s: float = 2.0) -> bool:
-        """Whether the log's eval began within the life of the process; `created` is in whole seconds, cut off."""
-        if log.created is None:
-            return False
-        at = log.created.timestamp()
-        return self.started_at - 1 - slack_s <= at <= (at if self.ended_at is None else self.ended_at + slack_s)
-
-    def writes_below(self, option: str, path: str) -> bool:
-        """Whether a file at this path can follow from an option that names a directory; True where it was not given."""
-        values = self.command.options.get(option)
-        if not values:
-            return True
-        place = os.path.normpath(os.path.join(self.directory, values[-1].removeprefix("file://")))
-        if place.endswith(".json"):
-            place = os.path.dirname(place)  # a file's name instead of a directory's: it lies beside that
-        return os.path.normpath(path).startswith(f"{place.rstrip('/')}/")
+    def values(self, option: str) -> tuple[str, ...]:
+        """Those that were given to an option."""
+        return (self.options or {}).get(option, ())
 
     def has_arguments(self, option: str, arguments: Mapping[str, Any] | None) -> bool:
         """Whether each `name=value` of an option is among the log's arguments; True where these are not known."""
-        pairs = [pair.partition("=")[::2] for pair in self.command.options.get(option, ())]
+        pairs = [pair.partition("=")[::2] for pair in self.values(option) if "=" in pair]
         return arguments is None or all(_is_same(arguments.get(name), text) for name, text in pairs)
 
 
@@ -77,7 +85,9 @@ def _is_same(value: object, text: str) -> bool:
         with suppress(ValueError):
             return float(text) == value
         return False
-    return value == text.strip("'\"") if isinstance(value, str) else value is not None or text in {"null", "~", ""}
+    if isinstance(value, str) and not value.startswith(("[", "{")):
+        return value == text.strip("'\"")
+    return value is not None or text in {"null", "~", ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +97,10 @@ class Kind:
     name: str
     runs: re.Pattern[str]
     """Matches in a script's text if that runs such an eval."""
-    program: EvalProgram
+    program: WatchedProgram
     """Its program, which a job's own report names."""
-    logs_if: re.Pattern[str] | None = None
-    """Matches in a script's text if it also writes a log; None: it always does."""
-    log_dir: re.Pattern[str]
-    """Matches in a script's text right before the directory that its logs go to."""
-    folders: tuple[str, ...]
-    """Where they lie unless told otherwise, seen from the script's directory and from the output directory."""
     is_nested: bool = False
-    """Whether they may also lie in the directories right below those."""
+    """Whether its logs may also lie in the directories right below the one that it was told."""
     files: re.Pattern[str]
     """Fits the whole name of a file that may be one of its logs."""
     begin: re.Pattern[bytes]
@@ -105,13 +109,54 @@ class Kind:
     """How the name of an archive ends."""
     members: frozenset[str] = frozenset()
     """What is read of an archive."""
-    could_be_of: Callable[[ProgramRun, str, EvalLog], bool]
-    """Whether a process can have written the log at this path: nothing that is known of both contradicts it."""
+    closing: re.Pattern[str] | None = None
+    """Matches in a job's output where its program names a log that it has finished; the path follows, wrapped."""
+    agrees: Callable[[ObservedProgram, EvalLog], bool]
+    """Whether nothing that a program was told contradicts the log."""
+    names_task: Callable[[ObservedProgram, EvalLog], bool]
+    """Whether a program that agrees was told the log's task by its name."""
     read: Callable[[LogFile], EvalLog | None]
     """The log; None if the file is none of this kind."""
 
-    def expects_log(self, script: str, programs: Collection[str]) -> bool:
-        """Whether a job with this script, in which these programs ran, should have left a log."""
-        if self.runs.search(script):
-            return self.logs_if is None or bool(self.logs_if.search(script))
-        return self.logs_if is None and not self.program.scripts.isdisjoint(programs)
+    def directory_of(self, program: ObservedProgram) -> str | None:
+        """Where its logs go; None if that is not known."""
+        table = self.program
+        if program.options is None:
+            return None
+        given = self.given_directory(program)
+        if given is None and (table.settings_option in program.options or table.default_directory is None):
+            return None
+        directory = (given or table.default_directory or "").removeprefix("file://")
+        if not os.path.isabs(directory):
+            if program.cwd is None or "://" in directory:
+                return None
+            directory = os.path.join(program.cwd, directory)
+        directory = os.path.normpath(directory)
+        # A file's name instead of a directory's: it lies beside that.
+        return os.path.dirname(directory) if directory.endswith(".json") else directory
+
+    def given_directory(self, program: ObservedProgram) -> str | None:
+        """The directory, file or URL that it was told."""
+        given = program.values(self.program.directory_option) or tuple(filter(None, program.environment.values()))
+        return given[-1] if given else None
+
+    def settings_of(self, program: ObservedProgram) -> str | None:
+        """The path of the file with its settings; None if it was told none, or where that lies is not known."""
+        given = program.values(self.program.settings_option or "")
+        return os.path.normpath(os.path.join(program.cwd, given[-1])) if given and program.cwd else None
+
+    def configured(self, program: ObservedProgram, directories: Mapping[str, str]) -> ObservedProgram:
+        """With the directory that its settings file names: by that file's path, "" if it names none."""
+        directory = directories.get(self.settings_of(program) or "")
+        options = program.options
+        if options is None or directory is None or self.program.directory_option in options:
+            return program
+        told = {self.program.directory_option: (directory,)} if directory else {}
+        rest = {name: values for name, values in options.items() if name != self.program.settings_option}
+        return replace(program, options=rest | told)
+
+    def writes_none(self, program: ObservedProgram) -> bool:
+        """Whether it was told no directory, and writes nothing then."""
+        table, options = self.program, program.options
+        is_told = options is None or table.settings_option in options or self.given_directory(program) is not None
+        return table.default_directory is None and not is_told

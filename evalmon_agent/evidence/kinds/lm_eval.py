@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from evalmon_agent.evidence.json_members import Take, Wanted, members
-from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ProgramRun
+from evalmon_agent.evidence.kinds.kind import Kind, LogFile, ObservedProgram
 from evalmon_agent.evidence.result import (
     SCORES_AT_MOST,
     SUCCESS,
@@ -23,9 +23,8 @@ from evalmon_agent.evidence.result import (
     as_mapping,
     as_name,
     as_number,
-    digest,
 )
-from evalmon_agent.words import eval_programs
+from evalmon_agent.words import eval_processes
 
 _WANTED: Wanted = {
     "results": Take.VALUE,
@@ -53,7 +52,6 @@ def interpret(text: Iterable[bytes], *, modified_at: float) -> EvalLog | None:
         created=_time(values.get("date"), modified_at),
         task=as_name(tasks),
         model=as_name(values.get("model_name")) or as_name(config.get("model")),
-        subject=digest(tasks, config.get("model"), config.get("model_args")),
         samples_completed=samples,
         samples_total=samples,
         scores=dict(_scores(results)),
@@ -101,31 +99,24 @@ def _read(file: LogFile) -> EvalLog | None:
     return interpret(file.text(), modified_at=file.modified_at)
 
 
-def _could_be_of(run: ProgramRun, path: str, log: EvalLog) -> bool:
-    """By time, directory and arguments of the model; not by tasks, since a tag stands for tasks of other names."""
-    texts = run.command.options.get("model_args", ())
-    arguments = _model_args(json.dumps(texts[-1]).encode()) if texts else None
-    return (
-        run.was_alive_at(log)
-        and run.writes_below("output_path", path)
-        and (arguments is None or log.model_args is None or arguments == _as_texts(log.model_args))
-    )
+def _agrees(program: ObservedProgram, log: EvalLog) -> bool:
+    """By the arguments of the model; not by tasks, since a tag stands for tasks of other names."""
+    return program.has_arguments("model_args", log.model_args)
 
 
-def _as_texts(arguments: Mapping[str, Any]) -> Mapping[str, str]:
-    return {name: str(value) for name, value in arguments.items()}
+def _names_task(program: ObservedProgram, log: EvalLog) -> bool:
+    names = {name.strip() for value in program.values("tasks") for name in value.split(",")}
+    return not names.isdisjoint((log.task or "").split(", "))
 
 
 LM_EVAL = Kind(
-    name=eval_programs.LM_EVAL.kind,
+    name=eval_processes.LM_EVAL.kind,
     runs=re.compile(r"(?<![\w./-])lm[-_]eval\b(?!\.)|\bpython3?\s+(?:\S+\s+)*-m\s+lm_eval\b|/bin/lm[-_]eval\b"),
-    program=eval_programs.LM_EVAL,
-    logs_if=re.compile(r"(?:--output_path|(?<!\S)-o)[= ]"),
-    log_dir=re.compile(r"(?:--output_path|(?<!\S)-o)[= ]\s*"),
-    folders=("results", "output", "logs", "."),
+    program=eval_processes.LM_EVAL,
     is_nested=True,
     files=re.compile(rf"results\.json|results_{_WHEN}\.json|[^.].*_{_WHEN}\.json"),
     begin=re.compile(rb'\s*\{\s*"results"\s*:'),
-    could_be_of=_could_be_of,
+    agrees=_agrees,
+    names_task=_names_task,
     read=_read,
 )

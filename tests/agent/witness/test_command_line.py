@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.agent.witness.command_line import LEFT_OUT, parse
-from evalmon_agent.evidence.kinds import KINDS, expects_log
+from evalmon_agent.evidence.kinds import KINDS
 from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS
 
 
@@ -23,6 +23,8 @@ from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS
         ("python3.12 -u -X dev -m inspect_ai eval t.py", "inspect-ai"),
         ("python -m inspect_ai._cli.main eval-retry logs/a.eval", "inspect-ai"),
         ("/env/bin/python /env/bin/lm_eval --model dummy --tasks alpha", "lm-evaluation-harness"),
+        ("python -X dev -W ignore -um inspect_ai._cli.main eval t.py@a", "inspect-ai"),
+        ("python -Wignore --check-hash-based-pycs always -minspect_ai eval t.py@a", "inspect-ai"),
         ("python -mlm_eval run --tasks alpha", "lm-evaluation-harness"),
         ("pypy3 -I -m lm_eval --tasks alpha", "lm-evaluation-harness"),
         ("/env/bin/python /env/bin/lm-eval run --config c.yaml", "lm-evaluation-harness"),
@@ -41,6 +43,7 @@ def test_these_begin_an_eval(line: str, kind: str) -> None:
         "inspect view",
         "inspect",
         "inspect eval --help",
+        "inspect --version",
         "python /env/bin/inspect score logs/a.eval",
         "python /env/bin/inspect list tasks",
         "python -m inspect_ai log list",
@@ -71,6 +74,9 @@ def test_these_belong_to_the_program_but_begin_none(line: str) -> None:
         "python",
         "python -m",
         "python -",
+        "python - eval",
+        "python inspect.py eval",
+        "python -Ic inspect eval",
         "",
     ],
 )
@@ -84,6 +90,12 @@ def test_what_an_inspect_eval_is_told_is_recorded_as_far_as_it_is_listed() -> No
     assert found is not None
     assert found.words == ("a.py@x", "b.py@y", "c.py@z")
     assert found.options == {"limit": ["3"], "model": ["openai/m"], "log-dir": ["./logs"]}
+
+
+def test_of_a_models_arguments_only_the_listed_keys_are_recorded_glued_or_not() -> None:
+    found = parse(["inspect", "eval", "a.py", "-M", "model_path=/m", "-Mdtype=auto", "-M", "device=sesame"])
+    assert found is not None
+    assert (found.words, found.options) == (("a.py",), {"model-arg": ["model_path=/m", "dtype=auto", LEFT_OUT]})
 
 
 def test_behind_an_unknown_option_it_is_uncertain_what_is_evaluated() -> None:
@@ -147,4 +159,3 @@ def test_no_value_behind_an_option_that_is_not_listed_is_recorded(before: list[s
 
 def test_every_program_is_a_kind_whose_logs_are_read() -> None:
     assert {kind.name for kind in KINDS} == {program.kind for program in WATCHED_PROGRAMS}
-    assert expects_log("", ["inspect"])
