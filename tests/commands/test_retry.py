@@ -179,8 +179,10 @@ def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_a
     log = tmp_path / "study" / "r1" / "eval" / "logs" / "x.eval"
     exp = new(tmp_path, head='inspect eval-retry "$EVALMON_RETRY_LOG"\n', a="FAILED")
     state = exp.ours / "state.json"
-    submitted_at = exp.state()["evals"]["r1/a/epoch0"]["jobs"][0]["attempts"][0]["submitted_at"]
+    [job] = exp.state()["evals"]["r1/a/epoch0"]["jobs"]
+    submitted_at = job["attempts"][0]["submitted_at"]
     log.parent.mkdir()
+    (log.parents[1] / f"slurm-{job['job_id']}.out").write_text(f"\nLog: {log}\n")  # the proof that it is its own
     log.write_bytes(inspect_log(status="error", at=submitted_at))
     if replaced_at == "once":
         second_user.give(log)
