@@ -13,7 +13,7 @@ def main() -> None:
         try:
             from evalmon_agent.agent.run import main as run
         except Exception:
-            # In the middle of an upgrade, say: the command runs all the same.
+            # In the middle of an upgrade, for example: the command runs anyway.
             _run_alone(sys.argv[2:])
             raise
         run(sys.argv[2:])
@@ -45,7 +45,7 @@ def _run_alone(argv: list[str]) -> None:
         # As the kernel does: the program, and all that follows as one argument.
         interpreter = line[2:].split(None, 1) if line.startswith(b"#!") else [b"/bin/sh"]
         words[:0] = [os.fsdecode(word.strip()) for word in interpreter]
-    # What only the launcher says; and nobody has looked whose log that is now.
+    # Set by the launcher only; and the owner of that log has not been checked.
     ours = ("EVALMON_ENVIRON_", "EVALMON_RETRY_LOG") if "EVALMON_ENVIRON_0" in os.environ else ("EVALMON_ENVIRON_",)
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores

@@ -120,7 +120,7 @@ class SamplerProcess(_Child):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             import gc  # noqa: PLC0415 (only here)
 
-            gc.freeze()  # what we share with `run` stays shared
+            gc.freeze()  # descriptors shared with `run` stay shared
             _keep_only(parent_pipe)
             from .sampling import sampler  # noqa: PLC0415 (only here)
             from .witness.witness import Witness  # noqa: PLC0415 (only here)

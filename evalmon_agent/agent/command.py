@@ -112,9 +112,9 @@ def from_script(words: list[str]) -> Command:
 def may_lead_a_group(job_id: int) -> bool:
     """Whether the command may lead a process group, as the batch script does that slurmstepd starts.
 
-    Scripts end what they started by `kill -- -$$` or `kill 0`; without us their pid is their group's. But a group of
-    its own takes the command out of ours, and by that group proctrack/pgid would find it. So: only where we lead a
-    group in place of the batch script, in a job that Slurm tracks by its cgroup.
+    Scripts end what they started by `kill -- -$$` or `kill 0`; without evalmon their pid is that of their group. But a
+    group of its own takes the command out of the group of `run`, by which proctrack/pgid would find it. So it may only
+    if `run` leads a group in place of the batch script, in a job that Slurm tracks by its cgroup.
     """
     if os.getpgrp() != os.getpid():
         return False
@@ -184,7 +184,7 @@ def _parsed(entries: list[bytes]) -> dict[bytes, bytes]:
 def _was_told_to_ignore_sigpipe() -> bool:
     """Whether SIGPIPE was ignored before Python ignored it; only the parent's state shows that.
 
-    A shell ignores what its children shall ignore. Other parents may ignore it for themselves alone (Python,
+    A shell ignores what its children are to ignore. Other parents may ignore it for themselves alone (Python,
     strace), and slurmstepd gives its tasks the default action (_unblock_signals in slurmstepd/mgr.c).
     """
     parent = f"/proc/{os.getppid()}"

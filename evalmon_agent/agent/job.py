@@ -77,7 +77,7 @@ def variables_of_another_eval(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def host_suffix(environ: Mapping[str, str], *, hostname: str) -> str:
-    """What stands before `.csv` in this node's files: empty on the first or only node, else `.<host>`.
+    """The text before `.csv` in this node's file names: empty on the first or only node, else `.<host>`.
 
     The batch script runs on the first node of the job; SLURM_NODEID would not tell, for in a step it counts the step's
     nodes. Of a step's tasks on a node the first one samples (children.py).

@@ -39,7 +39,7 @@ class Run:
     sampler_status: bytes = b""
     """As sampling.sampler_status.parse reads it; empty while the command runs."""
     observed_evals: bytes = b""
-    """JSON of `witness` and `programs`, see witness.py; empty where nobody looked."""
+    """JSON of `witness` and `programs`, see witness.py; empty if nothing looked."""
 
     def command(self) -> dict[str, Any]:
         """The entry in `commands`: the program's name and never its arguments, which may hold secrets."""

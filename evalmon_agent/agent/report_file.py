@@ -143,7 +143,7 @@ def find_monitor_directory(environ: Mapping[str, str]) -> str | None:
 
 
 def _is_marked(directory: str) -> bool:
-    """Whether an evalmon.yaml is there: a regular file of ours or root's, or a link of ours or root's to one."""
+    """Whether there is an evalmon.yaml: a regular file of this user or root, or a link of theirs to one."""
     path, ours = os.path.join(directory, "evalmon.yaml"), {os.getuid(), 0}
     try:
         status = os.lstat(path)

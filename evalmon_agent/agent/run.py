@@ -120,7 +120,7 @@ def _let_go_of_files() -> None:
                 os.close(descriptor)
         null = os.open(os.devnull, os.O_RDWR)
     except OSError:
-        return  # no descriptor left: what we hold does less harm than what we would miss
+        return  # no descriptor left: holding the files does less harm than missing signals
     for descriptor in range(3):
         os.dup2(null, descriptor)
     if null > 2:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Protocol
 EVERY = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 JOB_CONTROL = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 
-# Their default action leaves the probe alive: nobody can tell whether the command has them too. Twice is no harm.
+# Their default action leaves the probe alive, so whether the command has them is unknown. Twice does no harm.
 _PROBE_IS_DEAF_TO = frozenset({signal.SIGCONT, signal.SIGWINCH, signal.SIGURG})
 
 # How long after us the probe may die of the same broadcast, and how long before: slurmstepd walks a process tree

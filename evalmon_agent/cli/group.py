@@ -1,4 +1,4 @@
-"""The group of all commands: imports the one that is called, and ends it with its exit status."""
+"""Defines the group of all commands: imports the one that is called, and exits with its status."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IN_JOBS = {
     "sample": "Inside a job: sample GPUs and host, without running anything.",
     "hook": "Print the line for scripts that monitor themselves.",
 }
-"""`__main__` runs them before anything of this is imported."""
+"""`__main__` runs these before it imports this module."""
 
 
 class Group(click.Group):
@@ -58,7 +58,7 @@ class Group(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of `--help`, for which no command is imported."""
+        """Write the list for `--help` without importing a command."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items(), *IN_JOBS.items()])
@@ -100,7 +100,7 @@ def _exit_status(error: Exception) -> int:
     elif isinstance(error, click.exceptions.Abort):
         status, lines = StoppedError.exit_status, ["interrupted"]
     elif isinstance(error, BrokenPipeError):
-        lines = []  # whoever read our output has gone
+        lines = []  # the reader of the output has gone
     elif isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         lines = [f"{where}{error.strerror or error}"]
@@ -113,7 +113,7 @@ def _exit_status(error: Exception) -> int:
 
 
 def _give_up_stdout() -> None:
-    """What cannot be printed is not tried again at the interpreter's exit, which would change the exit status."""
+    """Drop output that cannot be written: another try at the interpreter's exit would change the exit status."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""The arguments and options that several commands have."""
+"""Defines arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def experiment_argument(*, required: bool = True) -> Callable[[F], F]:
 
 
 def mode_option(command: F) -> F:
-    """--mode: with a sidecar or without; None: as the settings say."""
+    """--mode: with or without a sidecar; None: by the settings."""
     choice = click.Choice(["sidecar", "dependency"])
     return click.option("--mode", type=choice, help="With or without a live sidecar job.")(command)
 
@@ -50,5 +50,5 @@ def json_option(command: F) -> F:
 
 
 def monitor_job_options(command: F) -> F:
-    """--token: which submission this monitor job is; --experiment-id: of which experiment, wherever its path leads."""
+    """--token: the submission of this monitor job; --experiment-id: its experiment, wherever the path leads."""
     return click.option("--token", hidden=True)(click.option("--experiment-id", hidden=True)(command))

@@ -49,7 +49,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
 
 
 def terminal_size() -> tuple[int, int] | None:
-    """Columns and rows of the terminal that stdout is; None if it is none."""
+    """Columns and rows of the terminal that stdout is; None if it is not a terminal."""
     return shutil.get_terminal_size() if sys.stdout.isatty() else None
 
 

@@ -1,4 +1,4 @@
-"""Opens the session of a command, and that of the body of a monitor job."""
+"""Opens the session of a command or of a monitor job."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from evalmon_agent.slurm.environment import own_job_id
 def session_for(experiment: Experiment, *, for_reading: bool = False) -> Session:
     """The session of a command (exit status 78 if the settings cannot be used).
 
-    `for_reading`: fast polling was allowed or not where the experiment was submitted; it is not asked again. Another
-    user's experiment is read with that user's settings.
+    `for_reading`: whether fast polling is allowed is not checked again. Another user's experiment is read with that
+    user's settings.
     """
     environ = {**os.environ, FAST_POLLING: "1"} if for_reading else os.environ
     owner = experiment.owner if for_reading else None
@@ -30,7 +30,7 @@ def session_of_monitor_job(
 ) -> tuple[Session, str]:
     """The session of a monitor job, once it is certain that the experiment is the right one.
 
-    Where the settings cannot be used: with those of its submission, and why.
+    If the settings are invalid: with those of its submission, and why.
     """
     experiment.expect(experiment_id)
     experiment.require_monitored()

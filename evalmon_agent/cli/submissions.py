@@ -13,13 +13,13 @@ from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.printable import printable
 
 _LINE_CHARS = 16 * 1024
-"""Of one warning, which may name several long paths; what is to be typed must be whole."""
+"""The length of one warning, which may name long paths; a command to type must be complete."""
 
 _WAITING_SHOWN = 10
 
 
 def print_submitted(report: SubmitReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
-    """What was submitted and what not; warnings and refusals on stderr, these verbatim, one line each."""
+    """Print what was submitted and what was not; warnings and Slurm's refusals (verbatim) on stderr, one line each."""
     for warning in report.warnings:
         click.echo(f"evalmon: warning: {printable(warning, max_chars=_LINE_CHARS)}", err=True)
     if as_json:
@@ -64,7 +64,7 @@ def _totals(totals: Totals) -> str:
 
 
 def print_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:
-    """What became of evalmon's own jobs, but for those that were refused."""
+    """Print the outcome of the monitor jobs, except refusals."""
     for kind, job in (("completion job", completion), ("sidecar", sidecar)):
         if job is not None and job.status == "running":
             click.echo(f"{kind}: already queued ({job.job_id})")
@@ -75,7 +75,7 @@ def print_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobR
 
 
 def print_refused_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:
-    """Slurm's words on those that it refused, on stderr."""
+    """Print Slurm's message about refused monitor jobs, on stderr."""
     for kind, job in (("completion job", completion), ("sidecar", sidecar)):
         if job is not None and job.status == "refused":
             words = " ".join(printable(line) for line in job.detail.splitlines())
@@ -83,14 +83,14 @@ def print_refused_monitor_jobs(completion: MonitorJobReport | None, sidecar: Mon
 
 
 def print_places(experiment: Experiment, completion: MonitorJobReport | None) -> None:
-    """Where the log and the summary are, or will be."""
+    """Print where the log and the summary are, or will be."""
     is_to_come = completion is None or completion.status != "not needed"
     click.echo(shown(f"log: {experiment.log}"))
     click.echo(shown(f"summary{', once all are over' if is_to_come else ''}: {experiment.summary_md}"))
 
 
 def print_exposure(experiment: Experiment) -> None:
-    """On stderr, what others can do to the experiment, if they can."""
+    """Print on stderr what others can do to the experiment, if anything."""
     exposed = exposure(experiment)
     if exposed is not None:
         click.echo(f"evalmon: note: {printable('; '.join(exposed))}", err=True)

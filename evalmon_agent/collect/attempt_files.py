@@ -37,7 +37,7 @@ class AttemptSpan:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where Slurm put what the job printed; `errors` is None where that is the same file, both where nobody knows."""
+    """Where Slurm put the job's output; `errors` is None if it is the same file, both if unknown."""
 
     output: str | None = None
     errors: str | None = None
@@ -148,7 +148,7 @@ def log_places(ev: Eval, script: str, job_id: JobId) -> list[str]:
 
 
 def text_of(path: str | None, *, files: OwnedFiles, limit_bytes: int = 64 * 1024) -> str:
-    """The end of a file of the owner's as text, empty if there is none."""
+    """The end of a file of the owner as text, empty if there is none."""
     tail = None if path is None else files.read_tail(path, limit_bytes=limit_bytes)
     return "" if tail is None else tail.decode(errors="replace")
 

@@ -62,8 +62,8 @@ def complete(session: Session, *, sleep: Callable[[float], None] = time.sleep, u
     """Bring everything to its end; returns the state as it then is.
 
     A full or absent file system, or a lock that is held, is waited for as long as accounting is. `unusable`: why its
-    settings are not those that stand in the file now. ReplacedError: another directory is where the experiment's was;
-    ours has got the last word.
+    settings are not those in the file. ReplacedError: another directory is where the experiment's was; the log of
+    the right one has got a last block.
     """
     observer = Observer(session, role="completion")
     measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
@@ -151,7 +151,7 @@ def _end(observer: Observer, measurer: Measurer, state: ExperimentState) -> Expe
     summary = write_summary(observer.experiment, state, observer=observer)
     job_id = own_job_id(observer.session.environ)
     if observer.settings.mail_user and job_id is not None:
-        # Slurm's mail carries the job's name, and nothing else that we could choose.
+        # Slurm's mail carries the job's name, and nothing else that evalmon can choose.
         observer.slurm.rename(job_id, verdict_line(summary))
     return state
 

@@ -26,7 +26,7 @@ from evalmon_agent.words.states import ACTIVE, State
 
 _COLUMNS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
 _IDS_PER_CALL = 1000
-"""Somebody waits for the answer: one call for many jobs takes less time than two."""
+"""A user waits for the answer, and one call for many jobs takes less time than two."""
 
 
 @click.command("metrics")
@@ -47,7 +47,7 @@ def command(jobs: Sequence[str], as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class JobMetrics:
-    """One job's figures; `state` is None if nobody knows the job."""
+    """One job's figures; `state` is None if Slurm does not know the job."""
 
     job_id: JobId
     state: State | None
@@ -74,7 +74,7 @@ def parse_ids(texts: Sequence[str]) -> list[JobId]:
 
 
 def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
-    """The figures in the order of the ids: seff's where it has them, else accounting's. An array: all its tasks."""
+    """The figures in the order of the ids, from seff or else from accounting; for an array, of all its tasks."""
     if not slurm.has("sacct"):
         raise SlurmUnavailableError("sacct is not on PATH; run evalmon on a host with Slurm's commands")
     # With -D a requeued job has a row per attempt: the last is the one that counts.

@@ -34,9 +34,9 @@ def command(experiment: Experiment, as_json: bool) -> None:
 
 
 def report(session: Session) -> Summary:
-    """Write summary.json and summary.md anew; finish the job of a completion job that is not there.
+    """Write summary.json and summary.md; do the completion job's work if there is none.
 
-    What was missing is looked for again; a verdict that changes by that is logged.
+    Missing results are looked for again; a verdict that changes by that is logged.
     """
     session.experiment.require_monitored()
     session.experiment.check()

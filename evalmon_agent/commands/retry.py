@@ -141,7 +141,7 @@ def retry(
 
 
 def _look(session: Session) -> ExperimentState:
-    """How everything stands now, with the figures that can be had without waiting."""
+    """The present state, with the figures that are available without waiting."""
     observer = Observer(session, role="command")
     state = observer.observe_once(at_least_s=0).state
     measurer = Measurer(session=session, retry_delay_s=0.0)
@@ -175,7 +175,7 @@ class _Partitions:
 
 @dataclass(frozen=True, slots=True)
 class _Retrier:
-    """Chooses the evals, and makes their submissions; what is left out is told in the report."""
+    """Chooses the evals and builds their submissions; the report names those that are left out."""
 
     session: Session
     request: RetryRequest

@@ -1,4 +1,4 @@
-"""`evalmon status`: shows what the files say; asks Slurm only where nobody else does."""
+"""`evalmon status`: shows what the files say; asks Slurm only if no other observer does."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _look_or_read(observer: Observer) -> ExperimentState:
 
 
 def _read(experiment: Experiment) -> ExperimentState:
-    """Another user's experiment, which its owner lets us read."""
+    """Read another user's experiment, whose owner allows that."""
     experiment.check_place()
     state = state_file.load_foreign(experiment)
     if state is None:
@@ -185,7 +185,7 @@ def _read(experiment: Experiment) -> ExperimentState:
 
 
 def _finish(observer: Observer, state: ExperimentState) -> ExperimentState:
-    """Measure what accounting has and close; seff's second try is left out: nobody should wait for it here."""
+    """Measure by accounting and finish, without seff's second call, for which a command should not wait."""
     measurer = Measurer(session=observer.session, retry_delay_s=0.0)
     state = measure(observer, measurer, state, deadline=time.monotonic() + _SEFF_AT_MOST_S)
     state = measure(observer, measurer, state, final=True)

@@ -36,7 +36,7 @@ def command(experiment: Experiment) -> None:
 
 
 def stop(session: Session) -> tuple[list[str], list[str]]:
-    """Cancel the sidecar and the completion job, all that were ever submitted, and submit no more of what waits.
+    """Cancel all monitor jobs that were ever submitted, and withdraw the waiting evals.
 
     Returns the ids of those jobs that were not over, and the names of the evals that waited.
     """
@@ -69,7 +69,7 @@ def stop(session: Session) -> tuple[list[str], list[str]]:
 
 
 def _not_over(ours: Sequence[str], slurm: Slurm) -> list[str]:
-    """Those of our jobs that Slurm has still; all of them where it does not say."""
+    """The monitor jobs that Slurm still has; all of them if it does not answer."""
     answer = slurm.queue()
     if isinstance(answer, Failure):
         return list(ours)

@@ -62,7 +62,7 @@ def submit(
     dry_run: bool,
     sleep: Callable[[float], None] = time.sleep,
 ) -> SubmitReport:
-    """Submit what is not yet active or done; nothing is made or submitted before every check has passed."""
+    """Submit the evals that are not registered yet; creates and submits nothing before every check has passed."""
     experiment, settings, slurm = session.experiment, session.settings, session.slurm
     prepared, entries = _checked(session, named)
     report = SubmitReport()
@@ -115,7 +115,7 @@ def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], li
 
 
 def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None:
-    """An array is submitted as one: its script may count its tasks."""
+    """Refuse an array above `max_submit`: it is submitted as a whole, since its script may count its tasks."""
     most = settings.max_submit
     for submission in planned:
         count = len(submission.tasks or ())
@@ -139,14 +139,14 @@ def require_slurm(slurm: Slurm) -> None:
 
 
 def _names(submission: Submission) -> list[str]:
-    """The evals that it would be, and what they are called together."""
+    """The names of its evals, and of the array as a whole."""
     return [submission.name, *(task_name(submission.name, task) for task in submission.tasks or ())]
 
 
 def _skipped(
     submission: Submission, registered: Mapping[str, Entry], state: ExperimentState | None
 ) -> dict[str, str | None]:
-    """Of an array of which `watch` has only some tasks: those tasks, for the others may run unwatched."""
+    """Why a script is skipped. If `watch` adopted only some tasks of its array, those are named."""
     names = [name for name in _names(submission) if name in registered]
     entry = registered[names[0]]
     ev = state.evals.get(names[0]) if state is not None else None

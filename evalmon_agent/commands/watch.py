@@ -1,4 +1,4 @@
-"""`evalmon watch`: adopts jobs that somebody else submitted, to be watched and summarised like the rest."""
+"""`evalmon watch`: adopts jobs that the user submitted without evalmon, to watch and summarise them like the rest."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def command(
 
 
 def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_json: bool) -> None:
-    """What was adopted; what cannot be on stderr, one line each."""
+    """Print what was adopted, and on stderr a line for each job that cannot be watched."""
     if as_json:
         print_json(report)
     else:
@@ -117,7 +117,7 @@ class WatchReport:
 def watch(
     session: Session, *, requests: Sequence[WatchRequest], match: str | None, mode: Mode, dry_run: bool
 ) -> WatchReport:
-    """Adopt these jobs, and those of mine in the queue whose name matches; nothing is made before all checks."""
+    """Adopt these jobs, and queued or running jobs whose name matches; writes nothing before all checks."""
     experiment, settings, slurm = session.experiment, session.settings, session.slurm
     experiment.check()
     refuse_world_writable(experiment, settings)
@@ -152,7 +152,7 @@ def watch(
 def _chosen(
     known: KnownJobs, requests: Sequence[WatchRequest], match: str | None, report: WatchReport
 ) -> dict[SlurmJob, WatchRequest]:
-    """The jobs that are meant and can be watched, each once; of the others `report` says why not."""
+    """The requested jobs that can be watched, each once; `report` says why the others cannot."""
     chosen: dict[SlurmJob, WatchRequest] = {}
     for request in requests:
         jobs = [] if whole_job(request.job_id) in known.monitor_jobs else requested_jobs(request, known.jobs)
@@ -190,7 +190,7 @@ def _why_not(known: KnownJobs, request: WatchRequest) -> str:
 
 
 def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState, list[Entry]]:
-    """What is known of the experiment, its files read anew; nothing is written."""
+    """The state and the entries by the experiment's files, read anew; writes nothing."""
     state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
     tracker = Tracker(state)
     facts, entries = read_local(experiment, tracker)
@@ -202,7 +202,7 @@ def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState
 def _new(
     chosen: Mapping[SlurmJob, WatchRequest], index: JobIndex, registered: Collection[JobId], report: WatchReport
 ) -> tuple[list[tuple[WatchRequest, SlurmJob]], list[tuple[str, SlurmJob]]]:
-    """Those that are no eval yet; and those that are one by their own report only, with the name that they have."""
+    """The jobs that are not evals yet; and those that are evals by their own report only, with their names."""
     new: list[tuple[WatchRequest, SlurmJob]] = []
     hooked: list[tuple[str, SlurmJob]] = []
     for job, request in chosen.items():
@@ -227,14 +227,14 @@ def _whole_arrays(
 
 
 def _work_dirs(entries: Iterable[Entry]) -> list[str]:
-    """Where the evals that are known write, or, adopted ones, may write."""
+    """The directories where known evals write, or (adopted ones) may write."""
     evals = [entry for entry in entries if entry.is_eval]
     places = [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
     return [place for place in places if place is not None]
 
 
 def _records(planned: Sequence[Adoption], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
-    """What goes on record. A working directory is an eval's place for CSVs only if no other eval writes there."""
+    """The records. A working directory is an eval's place for CSVs only if no other eval writes there."""
     used = Counter([*work_dirs, *(adoption.job.work_dir for adoption in planned if adoption.job.work_dir is not None)])
     records = []
     arrays: dict[JobId, list[Adoption]] = defaultdict(list)
@@ -271,7 +271,7 @@ def _record(
 
 
 def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
-    """Put them on record, but those that another `watch` was faster with."""
+    """Record them, except those that another `watch` has recorded meanwhile."""
     with locked(experiment):
         entries = experiment.ledger.entries()
         known = {(e.adopted.job_id, e.adopted.submitted_at) for e in entries if e.adopted is not None}

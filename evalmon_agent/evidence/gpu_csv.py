@@ -34,12 +34,12 @@ _NEAR = 0.95
 
 @dataclass(frozen=True, slots=True)
 class GpuRow:
-    """One GPU at one moment; None where the cell says that there is no value, or there is no such column."""
+    """One GPU at one moment; None if the cell has no value, or there is no such column."""
 
     line: int
-    """Its place among the lines, from 0."""
+    """Its line number, from 0."""
     beside_bad_line: bool
-    """Beside it is a line that could not be read, or the cut of a tail: rows of its tick may be missing."""
+    """A neighbouring line could not be read or was cut off, so rows of its tick may be missing."""
     local_time: datetime
     """As printed, without a zone; an hour repeats when daylight saving ends."""
     utilization_pct: float | None
@@ -56,11 +56,11 @@ class GpuRow:
 
     @property
     def gpu(self) -> str | None:
-        """What tells the job's GPUs apart; None in nvidia-smi's own files."""
+        """Identifies a GPU of the job; None in nvidia-smi's own files."""
         return self.uuid or self.index
 
     def cell(self, column: GpuColumn) -> str | None:
-        """What the cell of one of the extras says, without its unit; None where it is silent or absent."""
+        """The value of a further column, without its unit; None if the cell has none or is missing."""
         match = _PATTERNS[column.header].fullmatch(self.extras.get(column.header, ""))
         return match[1] if match else None
 
@@ -72,7 +72,7 @@ class GpuRow:
 
 @dataclass(frozen=True, slots=True)
 class GpuTable:
-    """What a text holds: its whole rows in order, and how many other lines stand between them."""
+    """The complete rows of a text in order, and how many other lines there are between them."""
 
     rows: tuple[GpuRow, ...]
     bad_lines: int
@@ -107,7 +107,7 @@ def parse(text: str | bytes) -> GpuTable:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The lines; one that was torn and then written on by another writer comes as two."""
+    """The lines; a torn line that another writer continued is split into two."""
     *lines, rest = text.split("\n")
     for line in lines:
         whole = line.removesuffix("\r")
@@ -218,7 +218,7 @@ def _time(cell: str) -> datetime | None:
 
 
 def busy_pct(row: GpuRow) -> float | None:
-    """How busy the GPU was: the mean since the row before, where the file has it; else at that instant.
+    """How busy the GPU was: the mean since the row before, if the file has it; else at that instant.
 
     GPM's graphics activity (Hopper and later, MIG instances too) covers all of that time, as the mean of the driver's
     samples does elsewhere. Both count the time in which any kernel ran. An instant is 1/6 to 1 s of it.
@@ -228,19 +228,19 @@ def busy_pct(row: GpuRow) -> float | None:
 
 
 def mean_pct(row: GpuRow) -> float | None:
-    """The same, but no instant."""
+    """The same, without values of an instant."""
     activity = row.number(GpuColumn.GRAPHICS_ACTIVITY_PCT)
     return row.number(GpuColumn.UTILIZATION_MEAN_PCT) if activity is None else activity
 
 
 def memory_peak_mib(row: GpuRow) -> float | None:
-    """The most memory that was used since the row before; where the file does not have it, at that instant."""
+    """The most memory used since the row before, if the file has it; else at that instant."""
     peak = row.number(GpuColumn.MEMORY_MAX_MIB)
     return row.memory_used_mib if peak is None else peak
 
 
 def is_instance(row: GpuRow) -> bool:
-    """Whether it is a slice: power is the whole GPU's then, which others use too."""
+    """Whether it is a MIG instance, whose power is that of the whole GPU, which others use too."""
     return row.uuid is not None and row.uuid.startswith("MIG-")
 
 

@@ -14,7 +14,7 @@ class GpuFigures:
     """Figures over all GPUs of a job; None where no row had a value.
 
     Utilization is a row's mean since the row before where the file has it, else the instant (`gpu_csv.busy_pct`).
-    The docstrings stand in docs/files.md, too (`scripts/docs`).
+    The docstrings are also in docs/files.md (`scripts/docs`).
     """
 
     count: int | None
@@ -79,4 +79,4 @@ COLUMNS: dict[str, Callable[[GpuFigures], str]] = {
     "Near cap / throttled": lambda gpu: _shares(gpu.near_power_cap_fraction, gpu.throttled_fraction),
     "Samples": lambda gpu: f"{number(gpu.samples)} of {number(gpu.samples_expected)}",
 }
-"""The columns of summary.md's table: a head, and what stands in the cell."""
+"""The columns of summary.md's table: the heading, and the function for the cell."""

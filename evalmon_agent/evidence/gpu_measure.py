@@ -25,7 +25,7 @@ from evalmon_agent.words.csv_columns import GpuColumn
 
 _BYTES_PER_MIB = 1024 * 1024
 _LOW_PCT = 5
-# Between two ticks that are further apart nobody knows.
+# Between two ticks that are further apart the use is unknown.
 _MAX_GAP_IN_INTERVALS = 3.0
 _MIN_COVERED_FRACTION = 0.9
 # The sampler takes a last look at the end if so much time has passed since the one before.
@@ -37,7 +37,7 @@ _Number = TypeVar("_Number", int, float)
 
 @dataclass(frozen=True, slots=True)
 class SampledSpan:
-    """When an attempt ran, by its node's clock, and how often it was sampled; None: not known."""
+    """When an attempt ran, by its node's clock, and how often it was sampled; None: unknown."""
 
     started_at: float | None = None
     ended_at: float | None = None
@@ -120,7 +120,7 @@ def _of_node(rows: Sequence[GpuRow], span: SampledSpan) -> _Node:
 
 
 def _memory_peak_bytes(tick: Sequence[GpuRow]) -> int:
-    """Of all GPUs together; those without a figure count nothing."""
+    """The figure for all GPUs together; GPUs without one are left out."""
     return int(sum(_known(tick, memory_peak_mib))) * _BYTES_PER_MIB
 
 
@@ -143,7 +143,7 @@ def _sum(values: Sequence[_Number | None]) -> _Number | None:
 
 
 def samples_expected(span: SampledSpan) -> int | None:
-    """How many ticks the whole of it should have: one at once, one after each interval, one at the end."""
+    """How many ticks the attempt should have: one at the start, one after each interval, one at the end."""
     if span.started_at is None or span.ended_at is None or span.interval_s is None or span.interval_s <= 0:
         return None
     length_s = span.ended_at - span.started_at
@@ -154,7 +154,7 @@ def samples_expected(span: SampledSpan) -> int | None:
 
 
 def longest_idle_s(rows: Sequence[GpuRow]) -> float | None:
-    """The longest time in which no GPU of the node was in use; 0 if each look found one, None if nobody can tell.
+    """The longest time in which no GPU of the node was in use; 0 if each look found one in use, None if unknown.
 
     A tick is idle if every GPU is known to be at 0 %. With window means it speaks for the time since the tick before,
     as an instant only for itself.
@@ -242,7 +242,7 @@ def _power_w(tick: Sequence[GpuRow]) -> float | None:
 
 
 def _trapezoids_j(powers: Sequence[tuple[GpuRow, float]]) -> float | None:
-    """The interval is the median of the gaps."""
+    """The energy by the trapezoid rule; the interval is the median of the gaps."""
     steps = [(elapsed_s(a, b), (power_a + power_b) / 2) for (a, power_a), (b, power_b) in pairwise(powers)]
     forward = [gap_s for gap_s, _ in steps if gap_s > 0]
     if not forward:

@@ -127,7 +127,7 @@ class JsonScanner:
             if self._peek() == b"}":
                 self._at += 1
                 return
-            # A name with an escape in it is none that anybody wants.
+            # A name with an escape in it is never a wanted one.
             name = self._match(_KEY, _NAME_LIMIT_BYTES)[1].decode(errors="replace")
             if is_enough(name):
                 return

@@ -1,1 +1,1 @@
-"""The experiment's own files, each with its reader and its one writer."""
+"""The experiment's own files, each with its reader and writer."""

@@ -1,4 +1,4 @@
-"""Opens one experiment's directory once, knows where everything is in it, and whether we may write there."""
+"""Opens an experiment's directory once, knows the paths of its files, and checks whether this user may write there."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _ID_BYTES = 16
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Which experiment this is, and for which EXP the first command made it: that directory's path and inode.
+    """The experiment's id, and the path and inode of the EXP for which the first command made it.
 
-    A directory of ours in the place of another of ours is told by it: the jobs are given the id, and a command sees the
-    place. The id is no secret.
+    It shows that one directory of this user has replaced another: the jobs are given the id, and a command compares the
+    path. The id is not a secret.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Identity(msgspec.Struct, frozen=True):
     schema: int = _SCHEMA
 
     def is_of(self, root: str, inode: int) -> bool:
-        """Whether this is the directory that it was made for, moved as a whole or restored in its place perhaps."""
+        """Whether this is the directory that it was made for, even if that was moved as a whole or restored."""
         return self.root == root or self.inode == inode
 
 
@@ -47,7 +47,7 @@ _decoder = msgspec.json.Decoder(Identity)
 
 
 class _Path:
-    """The path, for I/O, of a file below EXP/evalmon, or of that itself."""
+    """The path, for I/O, of a file below EXP/evalmon, or of EXP/evalmon itself."""
 
     def __init__(self, name: str = "") -> None:
         self._name = name
@@ -57,9 +57,9 @@ class _Path:
 
 
 class Experiment:
-    """The directory EXP (absolute, links resolved) and our files below it.
+    """The directory EXP (absolute, links resolved) and evalmon's files below it.
 
-    EXP/evalmon is opened when it is first needed and stays the same for the process's whole life, though others may
+    EXP/evalmon is opened when first needed and stays the same for the process's whole life, even if others
     rename it. `root` and `directory` are paths for people and other processes; all others are for I/O, and go through
     the descriptor (`files.pinned`).
     """
@@ -90,9 +90,9 @@ class Experiment:
 
     @classmethod
     def at(cls, path: str) -> Experiment:
-        """The experiment at `path`; UsageError if that is no directory, or a link of somebody else's leads there."""
+        """The experiment at `path`; UsageError if that is not a directory, or another user's link leads there."""
         root = os.path.realpath(path)
-        # An empty path is a variable that was not set, and not the working directory.
+        # An empty path means a variable that was not set, not the working directory.
         if not path or not os.path.isdir(root):
             what = "not a directory" if path and os.path.lexists(root) else "no such directory"
             raise UsageError(f"{path or repr(path)}: {what}; give the experiment's directory")
@@ -103,23 +103,23 @@ class Experiment:
         return cls(root, above=above)
 
     def expect(self, experiment_id: str | None) -> None:
-        """Be no other experiment than the one of this id (None: of this place); call it before anything else."""
+        """Accept only the experiment with this id (None: with this path); call it before anything else."""
         self._expected_id = experiment_id
 
     @property
     def directory(self) -> str:
-        """EXP/evalmon, the only place that we write to; for people, and for what other processes are given."""
+        """EXP/evalmon, the only directory that evalmon writes to; this path is for people and other processes."""
         return os.path.join(self.root, MONITOR_DIR)
 
     def path_of(self, name: str) -> str:
-        """For I/O: a file below EXP/evalmon, or "" for that itself."""
+        """The path, for I/O, of a file below EXP/evalmon; "" means EXP/evalmon itself."""
         held = self._open()
         above = nowhere(self.directory) if held is None else held.io
         return os.path.join(above, name) if name else above
 
     @property
     def id(self) -> str | None:
-        """What tells this experiment from every other; None before it is prepared, and of one of an older evalmon."""
+        """The experiment's id; None before it is prepared, and for an experiment of an older evalmon."""
         held = self._open()
         if self._identity is None and held is not None:
             self._identity = _identity_in(held)
@@ -132,21 +132,21 @@ class Experiment:
 
     @property
     def ledger(self) -> Ledger:
-        """What is on record in registry.jsonl."""
-        self._ledger.path = self.registry  # another one once the directory is made
+        """The records of registry.jsonl."""
+        self._ledger.path = self.registry  # another path once the directory exists
         return self._ledger
 
     def kept_settings(self, token: str) -> str:
-        """The settings with which a job of ours was submitted."""
+        """The path of the settings with which a monitor job was submitted."""
         return os.path.join(self.scripts, os.path.basename(token), "settings.json")
 
     def relative(self, path: str) -> str:
-        """`path` as seen from EXP, where it lies below it; otherwise as it is."""
+        """`path` relative to EXP if it lies below it, otherwise unchanged."""
         inside = path == self.root or path.startswith(self.root + os.sep)
         return os.path.relpath(path, self.root) if inside else path
 
     def is_monitored(self) -> bool:
-        """Whether something was ever registered here."""
+        """Whether anything was ever registered here."""
         return os.path.exists(self.registry) or os.path.isdir(self.jobs)
 
     def require_monitored(self) -> None:
@@ -175,12 +175,12 @@ class Experiment:
         except OSError as error:
             raise UsageError(f"{place}: cannot be created ({error.strerror}); make EXP writable for you") from None
         if self.id is None:
-            # Unless somebody else has made one meanwhile.
+            # `publish` keeps the first if somebody else has made one meanwhile.
             made = Identity(os.urandom(_ID_BYTES).hex(), self.root, self._inode())
             publish(self.path_of(_IDENTITY), msgspec.json.encode(made) + b"\n")
 
     def check(self) -> None:
-        """UsageError if EXP/evalmon is not ours alone to write, or cannot be made or written."""
+        """UsageError if others can write to EXP/evalmon, or if this user cannot create it or write to it."""
         self.check_owner()
         held = self._open()
         place, path = (self.root, self.root) if held is None else (held.path, held.io)
@@ -188,7 +188,7 @@ class Experiment:
             raise UsageError(f"{place}: you cannot write there; make it writable for you, or use another experiment")
 
     def check_owner(self) -> None:
-        """UsageError if EXP/evalmon is not ours alone to write."""
+        """UsageError if anybody but this user can write to EXP/evalmon."""
         held = self._open()
         if held is None:
             return
@@ -199,11 +199,11 @@ class Experiment:
                 _refuse_shared(os.path.join(self.directory, name), status)
 
     def check_place(self) -> None:
-        """Whether what is at EXP/evalmon is still the directory that we have.
+        """Check that the directory at EXP/evalmon is still the one that this process opened.
 
         Raises:
-            ReplacedError: it is another one, of which nothing is read.
-            OSError: there is none, which may pass: a file system that is away.
+            ReplacedError: it is another one; nothing in it is read.
+            OSError: there is none, perhaps only for now (an unmounted file system).
         """
         held = self._opened()
         there = os.lstat(self.directory)
@@ -212,7 +212,7 @@ class Experiment:
 
     @property
     def owner(self) -> int | None:
-        """Whose EXP/evalmon is; None if there is none."""
+        """The owner of EXP/evalmon; None if there is none."""
         with suppress(UsageError, PermissionError):
             held = self._open()
             return None if held is None else held.owner
@@ -220,7 +220,7 @@ class Experiment:
 
     @property
     def is_ours(self) -> bool:
-        """Whether EXP/evalmon is this user's (others may read there if its owner lets them)."""
+        """Whether EXP/evalmon belongs to this user; others may read it if its owner allows that."""
         return self.owner in {None, os.geteuid()}
 
     def _opened(self) -> Pinned:
@@ -259,7 +259,7 @@ class Experiment:
             os.mkdir(self.directory if dir_fd is None else MONITOR_DIR, 0o700, dir_fd=dir_fd)
 
     def _take_anew(self, held: Pinned, there: os.stat_result) -> None:
-        """Go on with what is at the path now if that is the same directory after all.
+        """Continue with the directory at the path if it is the same one after all.
 
         A file system that was mounted anew may have another number. Only what a file server has forgotten (ESTALE) may
         also have got another inode: a copy of the experiment bears its id as well.
@@ -290,7 +290,7 @@ class Experiment:
 
 
 def _refuse_foreign_links(path: str, experiment: Pinned) -> None:
-    """A link that another user put in the place of EXP could lead to any directory of ours."""
+    """Another user's link in place of EXP could lead to any directory of this user."""
     try:
         descriptor = trusted.open_directory(path, owner=os.geteuid())
     except ForeignError as error:
@@ -307,7 +307,7 @@ def _refuse_foreign_links(path: str, experiment: Pinned) -> None:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether the text can stand in our files; a name of arbitrary bytes comes as surrogates, which JSON has not."""
+    """Whether JSON can hold the text; a name of arbitrary bytes comes as surrogates, which it cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -316,7 +316,7 @@ def is_utf8(text: str) -> bool:
 
 
 def _identity_in(held: Pinned) -> Identity | None:
-    """None before it was made; and of another user's experiment, which is only read, nobody asks."""
+    """The identity; None before it was made, and for another user's experiment, which is only read."""
     if held.owner != os.geteuid():
         return None
     return versioned.read(os.path.join(held.io, _IDENTITY), _decoder, schema=_SCHEMA)
@@ -327,7 +327,7 @@ def _no_directory(path: str) -> UsageError:
 
 
 def _refuse_shared(path: str, status: os.stat_result) -> None:
-    """UsageError unless this is a real directory of ours that nobody else can write to."""
+    """UsageError unless this is a real directory of this user that nobody else can write to."""
     if not stat.S_ISDIR(status.st_mode):
         raise _no_directory(path)
     if status.st_uid != os.geteuid():

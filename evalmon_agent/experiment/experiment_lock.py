@@ -1,4 +1,4 @@
-"""Holds the experiment's lock, of the kind that lock.json says: chosen once, and obeyed by every host."""
+"""Holds the experiment's lock, of the kind that lock.json says; the first host chooses it, every other host obeys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXPORTS = "/var/lib/nfs/etab"
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The kind, and why: the file system's type, the host that chose, and its reason in words."""
+    """The kind of lock, and why: the file system's type, the host that chose it, and its reason."""
 
     kind: Literal["flock", "soft"]
     filesystem: str | None
@@ -42,7 +42,7 @@ def locked(
 ) -> Iterator[None]:
     """Hold the experiment's lock for one transaction (LockUnavailableError, 75, where it cannot be acquired).
 
-    ReplacedError (77): the experiment's path leads to another directory now. `wherever_it_is`: that does not matter.
+    ReplacedError (77): the experiment's path now leads to another directory. `wherever_it_is`: ignore that.
     """
     if not wherever_it_is:
         experiment.check_place()
@@ -57,19 +57,19 @@ def locked(
 
 
 def stranded_holder(experiment: Experiment) -> Holder | None:
-    """Who holds the lock on another host, so that only Slurm can tell whether it lives; None if nobody does."""
+    """The holder of the lock on another host, of which only Slurm knows whether it is alive; None if there is none."""
     made = recorded(experiment)
     holder = marker.holder_of(experiment.lock) if made is not None and made.kind == "soft" else None
     return None if holder is None or holder.is_here else holder
 
 
 def release_for(experiment: Experiment, gone: Holder) -> bool:
-    """Take the lock away from a holder that has certainly ended; False if it had given it back."""
+    """Remove the lock of a holder that has certainly ended; False if it was already released."""
     return marker.remove_marker_of(experiment.lock, gone)
 
 
 def choice(experiment: Experiment) -> Choice:
-    """The recorded choice; the first caller makes it, and of two first callers one."""
+    """The recorded choice; the first caller makes it, also if two call at once."""
     known = recorded(experiment)
     if known is not None:
         return known
@@ -80,12 +80,12 @@ def choice(experiment: Experiment) -> Choice:
 
 
 def recorded(experiment: Experiment) -> Choice | None:
-    """The choice that was made; None if nobody has yet."""
+    """The choice that was made; None if there is none yet."""
     return versioned.read(experiment.lock_choice, _decoder, schema=SCHEMA)
 
 
 def would_choose(directory: str, *, probe: str | None = None) -> Choice:
-    """What this host would choose for this directory; it is written to for a moment, to see whether flock works.
+    """What this host would choose for this directory; writes a temporary file there, to see whether flock works.
 
     `probe`: its path for that, if it is another one.
     """
@@ -105,7 +105,7 @@ def _is_served_to_others(directory: str) -> bool:
 
 
 def mount_at(path: str) -> Mount | None:
-    """How this host has mounted what is at that (absolute, resolved) path; None if nobody can tell."""
+    """The mount on this host of an absolute, resolved path; None if unknown."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return mount_of(path, parse_mountinfo(file.read()))

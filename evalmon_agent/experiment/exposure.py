@@ -1,4 +1,4 @@
-"""Finds out whether somebody else can rename or replace the experiment."""
+"""Checks whether somebody else can rename or replace the experiment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from evalmon_agent.settings import Settings
 
 
 def refuse_world_writable(experiment: Experiment, settings: Settings) -> None:
-    """UnsafeDirectoryError where anybody could replace the experiment, unless a setting allows it."""
+    """UnsafeDirectoryError if anybody could replace the experiment, unless a setting allows that."""
     worst = next((place for place in exposed(experiment.root) if place.by_anybody), None)
     if worst is not None and not settings.allow_world_writable:
         raise UnsafeDirectoryError(
@@ -19,7 +19,7 @@ def refuse_world_writable(experiment: Experiment, settings: Settings) -> None:
 
 
 def exposure(experiment: Experiment) -> tuple[str, str] | None:
-    """What others can do there, and what prevents it; None if there is nothing that they can."""
+    """What others can do there, and what prevents it; None if they can do nothing."""
     places = list(exposed(experiment.root))
     if not places:
         return None

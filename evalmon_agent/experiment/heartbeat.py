@@ -1,4 +1,4 @@
-"""Reads and writes observer.json: who polls, when last, and how it went. Its loss costs nothing but one early poll."""
+"""Reads and writes observer.json: who polls, when last, with what result. Losing it only causes one early poll."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Role = Literal["sidecar", "completion", "command"]
 
 
 class Heartbeat(msgspec.Struct):
-    """The present observer. Times are epoch seconds of its host; `polls` counts over all observers."""
+    """The present observer. Times are epoch seconds on its host; `polls` counts those of all observers."""
 
     role: Role
     host: str
@@ -37,7 +37,7 @@ _decoder = msgspec.json.Decoder(Heartbeat)
 
 
 def load(path: str) -> Heartbeat | None:
-    """The heartbeat, or None if there is none that can be read. Another schema: UnreadableError (78)."""
+    """The heartbeat; None if there is none, or it cannot be read. Another schema: UnreadableError (78)."""
     try:
         data = read_private(path, max_bytes=_MAX_BYTES) or b""
     except (OSError, UsageError):

@@ -12,15 +12,15 @@ from evalmon_agent.tracking.registry import SCHEMA, Entries, Entry, Record
 
 MAX_BYTES = 1024 * 1024 * 1024
 _KEPT_BYTES = 256
-"""Of what was read: if it stands there no more, the file was replaced or cut."""
+"""How many bytes of what was read are kept: if the file no longer has them there, it was replaced or cut."""
 
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 class Ledger:
-    """The registry of one experiment, read once; later looks read only what was appended since.
+    """The registry of one experiment, read once; later reads take only what was appended since.
 
-    A torn line, left by a kill, is passed over. A file that was replaced or cut is read anew.
+    A torn line, left by a kill, is skipped. A file that was replaced or cut is read again.
     """
 
     def __init__(self, path: str) -> None:
@@ -36,7 +36,7 @@ class Ledger:
         self._ends_torn = False
 
     def append(self, *records: Record) -> None:
-        """Put records on disk, all in one write; call it under the lock. A kill leaves the first of them, whole."""
+        """Write records in one write; call it under the lock. A kill leaves only whole records, the first ones."""
         if records:
             append_line(self.path, b"".join(msgspec.json.encode(record) + b"\n" for record in records))
 
@@ -45,7 +45,7 @@ class Ledger:
         return list(self.index())
 
     def index(self) -> Entries:
-        """The entries as they are now, to be asked for by token, name or job; the next look changes them."""
+        """The entries as they are now, to look up by token, name or job; the next read changes them."""
         try:
             tail = self._tail()
         except FileNotFoundError:
@@ -56,12 +56,12 @@ class Ledger:
         return self._entries
 
     def torn_lines(self) -> int:
-        """How many lines are passed over."""
+        """How many lines are skipped."""
         self.index()
         return self._torn + self._ends_torn
 
     def _tail(self) -> Tail:
-        """What stands in the file from `_before` on."""
+        """The file's content from `_before` on."""
         tail = _read(self.path, self._read_to - len(self._before))
         is_same = tail.file == self._file and tail.data.startswith(self._before)
         if self._read_to == 0 or is_same:
@@ -72,7 +72,7 @@ class Ledger:
     def _take(self, new: bytes) -> None:
         end = new.rfind(b"\n") + 1
         lines = [line for line in new[:end].split(b"\n") if line]
-        # A whole record counts though a kill left it without its newline: the next record brings that.
+        # A whole record counts even if a kill left it without a newline, which the next record adds.
         if end < len(new) and _decode(new[end:], path=self.path) is not None:
             lines.append(new[end:])
             end = len(new)

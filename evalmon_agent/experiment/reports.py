@@ -83,7 +83,7 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
 
 
 def unread(directory: str) -> list[str]:
-    """The files that bear the name of a report and are none that can be used."""
+    """The files with the name of a report that cannot be used."""
     used = {report.source for report in changed(directory, {})}
     try:
         names = os.listdir(directory)
@@ -175,5 +175,5 @@ def _witness(attempt: _Attempt) -> Witness | None:
 
 
 def _version(status: os.stat_result) -> str:
-    # A replaced file is another inode: two writes within one clock tick are told apart.
+    # A replaced file has another inode, which distinguishes two writes within one clock tick.
     return f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}"

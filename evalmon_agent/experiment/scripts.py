@@ -1,4 +1,4 @@
-"""Writes and reads scripts/{token}: what Slurm got for one submission. A record; nothing is executed from there.
+"""Writes and reads scripts/{token}, the record of what Slurm got for one submission; nothing is executed there.
 
 Slurm keeps the path by which it got the launcher as the job's Command, and the token in it tells which submission that
 is. A script that asks Slurm for its own path looks beside itself for files to source, or goes there to work. So its
@@ -28,12 +28,12 @@ _MAX_LAUNCHER_BYTES = 2 * MAX_SCRIPT_BYTES
 
 
 def asks_for_its_path(script: bytes) -> bool:
-    """Whether a script seems to ask Slurm for it, as `scontrol show job ... Command=` or `squeue -o %o` do."""
+    """Whether a script seems to ask Slurm for its own path, as `scontrol show job` or `squeue -o %o` do."""
     return any(word in script for word in _ASK) and any(word in script for word in _FOR)
 
 
 def launcher_parts(experiment: Experiment, path: str, script: bytes) -> list[str]:
-    """Where the launcher of the script at `path` is to lie below `scripts/{token}`.
+    """The path below `scripts/{token}` of the launcher for the script at `path`.
 
     Not in `home` if EXP/evalmon lies below the script's directory: a link to there would be a loop, in which tools
     that follow links would get lost. Nor if others could put something in the place of EXP/evalmon, but not of what
@@ -54,7 +54,7 @@ def _why_not_home(experiment: Experiment, path: str) -> str:
 
 
 def warnings(experiment: Experiment, submitted: Sequence[Script]) -> list[str]:
-    """One for each script that asks Slurm for its own path, and will get one that leads nowhere."""
+    """A warning for each script that asks Slurm for its own path and will get one that does not exist."""
     asking = [script.path for script in submitted if asks_for_its_path(script.content)]
     return [
         f"{path}: seems to ask Slurm for its own path, which will lead nowhere, because {why}; let it use "
@@ -65,7 +65,7 @@ def warnings(experiment: Experiment, submitted: Sequence[Script]) -> list[str]:
 
 
 def write(experiment: Experiment, token: str, parts: Sequence[str], content: bytes) -> str:
-    """Write one file of a submission, for us alone, and return its path as Slurm is to know it."""
+    """Write one file of a submission, readable by this user only; returns its path as Slurm is to know it."""
     directory = experiment.scripts
     for part in (token, *parts[:-1]):
         directory = os.path.join(directory, part)
@@ -96,12 +96,12 @@ def read_script(experiment: Experiment, token: str, path: str) -> bytes | None:
 
 
 def is_by_path(launcher: str) -> bool:
-    """Whether sbatch gets this launcher, or got it before it was laid aside, by its path."""
+    """Whether sbatch gets, or got, this launcher by its path."""
     return os.path.basename(os.path.dirname(launcher)) in {_HOME, _ASIDE}
 
 
 def lead_home(experiment: Experiment, token: str, path: str) -> None:
-    """Let the Command of an accepted job lead to its script's directory, if the launcher lies in a `home`."""
+    """Make the Command of an accepted job lead to its script's directory, if the launcher is in a `home`."""
     directory = os.path.join(experiment.scripts, token)
     home, aside = os.path.join(directory, _HOME), os.path.join(directory, _ASIDE)
     if not os.path.isdir(home) or os.path.islink(home):

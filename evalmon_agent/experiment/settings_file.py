@@ -21,7 +21,7 @@ SCHEMA = 1
 def load(path: str, *, environ: Mapping[str, str], owner: int | None = None) -> Settings:
     """The settings at `path`, or the defaults if there is no such file. UnreadableError (78) names the key.
 
-    They choose options of jobs that run as us, so a file (or link) of somebody else's, or one that others can write,
+    They choose options of jobs that run as this user, so another user's file (or link), or one that others can write,
     is refused, though EXP may be theirs to write. `owner`: whose experiment we only read, with that user's settings.
     """
     try:
@@ -41,13 +41,13 @@ _decoder = msgspec.json.Decoder(_Kept)
 
 
 def keep(path: str, settings: Settings) -> None:
-    """Put on record what a monitor job is submitted with, but for what may hold secrets."""
+    """Record the settings with which a monitor job is submitted, without those that may hold secrets."""
     kept = msgspec.structs.asdict(msgspec.structs.replace(settings, notify=[], notify_command=None))
     replace_atomically(path, msgspec.json.encode(_Kept(**kept)), mode=0o600)
 
 
 def load_or_kept(path: str, *, kept: str | None, environ: Mapping[str, str]) -> tuple[Settings, str]:
-    """The settings, and "": or those that were kept, else the defaults, and why the user's cannot be taken up.
+    """The user's settings and ""; if they are invalid, the kept ones or else the defaults, and why.
 
     A monitor job may start long after its submission: a bad edit since then must not cost the summary.
     """
@@ -67,7 +67,7 @@ def _load_kept(path: str) -> Settings | None:
 
 
 def _open(path: str, owner: int | None) -> int:
-    """A file of our own, or of the experiment's owner."""
+    """Read a file of this user, or of the experiment's owner."""
     try:
         return open_file(path, owner=os.geteuid())
     except ForeignError as error:
@@ -77,7 +77,7 @@ def _open(path: str, owner: int | None) -> int:
 
 
 def _read(path: str, owner: int | None) -> bytes:
-    """Its first bytes, one more than settings may have. It may be a link of the user's; a FIFO is not waited for."""
+    """Its first bytes, one more than settings may have. It may be a link of this user; a FIFO is not waited for."""
     try:
         descriptor = _open(path, owner)
     except ForeignError as error:

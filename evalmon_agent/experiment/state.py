@@ -35,7 +35,7 @@ _decoder = msgspec.json.Decoder(ExperimentState)
 
 
 class Held:
-    """The state in the hands of one process, with the version of state.json that says the same.
+    """The state held by one process, with the version of state.json that has the same content.
 
     `set_aside`: the new name of a state.json that could not be read, if there was one. What a lost state knew
     comes back from the registry, the self-reports, Slurm and the log; `logged_completions` are the completion jobs
@@ -54,15 +54,15 @@ class Held:
         self._evals: msgspec.Raw | None = None
 
     def is_current(self) -> bool:
-        """Whether state.json is still the one that was read, or saved, last."""
+        """Whether state.json is still the one that was last read or saved."""
         return self._version is not None and self._version == _version(self._path)
 
     def is_changed(self) -> bool:
-        """Whether the file does not say what the state does."""
+        """Whether the state differs from the file."""
         return _without_evals(self.state) != self._saved or self.tracker.is_changed()
 
     def save(self, *, mode: int = 0o600) -> None:
-        """Replace state.json atomically. OSError: the file is as it was, and so is `generation`."""
+        """Replace state.json atomically. OSError: the file and `generation` are unchanged."""
         self.state.generation += 1
         # A save with an outbox is followed by one without it: the evals, which are most of it, are encoded once.
         if self._evals is None or self.tracker.is_changed():
@@ -78,7 +78,7 @@ class Held:
             self._evals = None
 
     def is_saved(self) -> None:
-        """The file says what the state does."""
+        """Note that the file has the content of the state."""
         self._version, self._saved = _version(self._path), _without_evals(self.state)
         self.tracker.is_saved()
 
@@ -104,7 +104,7 @@ def unsaved(experiment: Experiment) -> Held:
 
 
 def read(experiment: Experiment) -> Held | None:
-    """The state as saved, to go on with once the lock is held, if it is current then; None if it cannot be read."""
+    """The saved state, to continue with if it is still current once the lock is held; None if it cannot be read."""
     version = _version(experiment.state)
     state = load(experiment)
     if state is None:
@@ -113,7 +113,7 @@ def read(experiment: Experiment) -> Held | None:
 
 
 def _version(path: str) -> Version | None:
-    """What tells two saved states apart: a replaced file is another inode. None: it cannot be opened.
+    """Identifies a saved state: a replaced file has another inode. None: it cannot be opened.
 
     The file is opened for that: NFS answers a mere stat from its cache, for seconds after another host's save.
     """
@@ -142,14 +142,14 @@ def load(experiment: Experiment) -> ExperimentState | None:
 
 
 class LastSaved:
-    """The state as last saved, for those who only read it: loaded again only once the file has changed."""
+    """The state as last saved, for readers only; loaded again only if the file has changed."""
 
     def __init__(self) -> None:
         self._version: Version | None = None
         self._state: ExperimentState | None = None
 
     def load(self, experiment: Experiment) -> ExperimentState | None:
-        """As `load`."""
+        """Like the function `load`."""
         version = _version(experiment.state)
         if version is None or version != self._version:
             self._state, self._version = load(experiment), version
@@ -157,7 +157,7 @@ class LastSaved:
 
 
 def load_foreign(experiment: Experiment) -> ExperimentState | None:
-    """As `load`, of another user's experiment: whatever that user wrote there, it takes bounded memory and time.
+    """Like `load`, for another user's experiment: whatever the file contains, memory and time are bounded.
 
     UnreadableError (78): it holds more than evals can need.
     """

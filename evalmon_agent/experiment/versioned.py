@@ -1,7 +1,7 @@
-"""Decodes a file that bears its schema; a schema that this version does not read is refused with what to do.
+"""Decodes files that have a schema number; refuses a schema that this version does not read, with advice.
 
-A change of shape of a file that we rewrite raises its schema, which is 1 where a file says nothing. Of the same schema
-a field that this version does not know is ignored.
+A change of shape of a file that evalmon rewrites raises its schema (1 if a file has no number). Unknown fields of the
+same schema are ignored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _schema = msgspec.json.Decoder(_Schema)
 
 
 def decode(data: bytes, decoder: msgspec.json.Decoder[T], *, path: str, schema: int) -> T | None:
-    """What the file says; None if it cannot be believed. `schema`: the one that the decoder reads.
+    """The file's record; None if it is damaged. `schema`: the one that the decoder reads.
 
     Raises:
         UnreadableError: another evalmon wrote it, in another schema.
@@ -57,7 +57,7 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T], *, path: str, schema: 
 
 
 def read(path: str, decoder: msgspec.json.Decoder[T], *, schema: int) -> T | None:
-    """A small file that nobody rewrites, and that must be readable if it is there; None if it is not.
+    """A small file that is never rewritten and must be readable if it exists; None if it does not exist.
 
     Raises:
         UnreadableError: it is damaged, or of another schema.
@@ -73,7 +73,7 @@ def read(path: str, decoder: msgspec.json.Decoder[T], *, schema: int) -> T | Non
 
 
 def _schema_of(data: bytes) -> int | None:
-    """None for what is no JSON object, or bears no number as its schema."""
+    """The schema; None if this is not a JSON object, or its schema is not a number."""
     try:
         return _schema.decode(data).schema
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

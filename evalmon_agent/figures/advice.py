@@ -2,7 +2,7 @@
 
 Thresholds for GPUs are those of Princeton's jobstats: at 0 % for more than 300 s a GPU was not used; a mean of 15 % or
 less is red there, of 25 % or less orange; below 15 % and 10 GB a MIG slice would do. To ask for less is advised
-only to evals that went well: what a failed one would have needed nobody knows.
+only to successful evals: what a failed one would have needed is unknown.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ _TIME_STEP_S = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """What an attempt had and used; None: nobody knows."""
+    """What an attempt had and used; None: unknown."""
 
     state: State
     succeeded: bool
-    """Nothing contradicts that it went well."""
+    """Nothing contradicts its success."""
     figures: Figures
     elapsed_s: float | None = None
     time_limit_s: float | None = None
     cpus: int | None = None
     nodes: str | None = None
-    """As Slurm prints them: --mem is for each."""
+    """As Slurm prints them; --mem is per node."""
     gpu: GpuFigures | None = None
 
 
@@ -68,7 +68,7 @@ def advise(use: Use) -> list[str]:
 
 
 def _can_be(use: Use) -> bool:
-    """Whether no number is negative or absurd; a state that was read may hold any."""
+    """Whether no number is negative or absurd; a state file may contain any."""
     gpu = () if use.gpu is None else _GPU_FIGURES(use.gpu)
     values = (*_FIGURES(use.figures), *gpu, use.elapsed_s, use.time_limit_s, use.cpus)
     return all(0 <= value <= _LARGEST for value in values if isinstance(value, int | float))
@@ -118,7 +118,7 @@ def _gpu(use: Use) -> Iterator[str]:
 
 
 def _is_covered(gpu: GpuFigures) -> bool:
-    """Whether the samples speak for the whole of it, as far as anybody knows how many there should be."""
+    """Whether enough of the expected samples are there; True if their number is unknown."""
     return gpu.samples_expected is None or gpu.samples >= _COVERED * gpu.samples_expected
 
 
@@ -148,7 +148,7 @@ def _cpu(use: Use) -> Iterator[str]:
 
 
 def _is_over_well(use: Use) -> bool:
-    """Whether what it used is what such an eval needs."""
+    """Whether it succeeded and ran long enough, so that its use shows what such an eval needs."""
     return use.state is State.COMPLETED and use.succeeded and (use.elapsed_s or 0.0) >= _MEASURED_FROM_S
 
 

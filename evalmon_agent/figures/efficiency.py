@@ -16,7 +16,7 @@ _NOT_OVER = frozenset({State.PENDING, State.RUNNING, State.SUSPENDED})
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The figures of one attempt; one that nobody knows is None, never 0. Percent, two decimals."""
+    """The figures of one attempt; an unknown one is None, never 0. Percent, two decimals."""
 
     elapsed_s: float | None = None
     time_limit_s: float | None = None
@@ -29,7 +29,7 @@ class Figures:
 
 
 def from_seff(report: SeffReport, *, time_limit_s: float | None) -> Figures:
-    """What seff prints, its percentages too; the limit, which it does not print, from whoever knows it."""
+    """The figures that seff prints, with its percentages; the limit, which it does not print, is the caller's."""
     limit_s = report.time_limit_s if time_limit_s is None else time_limit_s
     used, requested = report.mem_utilized_bytes or None, report.mem_requested_bytes or None
     return Figures(
@@ -65,7 +65,7 @@ def from_sacct(job: SacctJob) -> Figures:
 
 
 def from_self(*, elapsed_s: float | None, time_limit_s: float | None) -> Figures:
-    """What the job itself could see, where Slurm keeps no accounting."""
+    """The figures that the job itself reported, if Slurm keeps no accounting."""
     return Figures(
         elapsed_s=elapsed_s,
         time_limit_s=time_limit_s,

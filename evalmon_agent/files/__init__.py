@@ -1,1 +1,1 @@
-"""Edges to the file system: one file for each danger (replace, append, lock)."""
+"""File system access: one file for each danger (replace, append, lock)."""

@@ -1,6 +1,6 @@
-"""Appends text to a file, whole or not at all, and completes what a kill cut off.
+"""Appends text to a file, all or nothing, and completes what a kill cut off.
 
-Call these under the lock. The file is a plain one of ours (`private`), or UsageError.
+Call these under the lock. UsageError unless the file is a plain file of this user (`private`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def size_of(path: str) -> int:
 
 
 def append_line(path: str, line: bytes, *, mode: int = 0o600) -> None:
-    """Append `line` (with its newline) and make it durable; a torn line before it is closed first.
+    """Append `line` (with its newline) and make it durable; a torn line before it gets its newline first.
 
     Promises: after a return the line is on disk; after an OSError the file has the length it had before; a kill
     leaves at most a torn last line, which readers skip.
@@ -68,7 +68,7 @@ def complete(path: str, offset: int, data: bytes, *, mode: int = 0o600) -> bool:
 def cut_torn(path: str, *, end_of_block: bytes = b"\n\n", mode: int = 0o600) -> None:
     """Cut what a kill left of a block at the end of the log.
 
-    Only what begins as a block of ours does is cut; other text gets the blank line that it lacks.
+    Only text that begins like a block is cut; other text gets the blank line that it lacks.
     """
     if not os.path.lexists(path):
         return

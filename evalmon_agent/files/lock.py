@@ -1,4 +1,4 @@
-"""Holds the experiment's one lock: flock where the file system carries it across nodes, otherwise a marker file.
+"""Holds the experiment's lock: flock if the file system carries it across nodes, otherwise a marker file.
 
 flock is filelock's, by its functions for a descriptor that the caller opened (filelock's own locks exclude them, and
 they its). Not by its FileLock: that resolves the path before it opens it and has no option against that, so it would
@@ -23,14 +23,14 @@ from evalmon_agent.files.replace import temporary_name
 
 WAIT_S = 30.0
 HURRIED_WAIT_S = 3.0
-"""Whoever was asked to stop waits no longer: Slurm kills after KillWait, 30 s by default."""
+"""The longest wait of a process that was asked to stop: Slurm kills after KillWait, 30 s by default."""
 
 _LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _AGAIN_S = 0.02
 
 Hurry = Callable[[], bool]
 
-# No such lock here, or something else than a lock in its place: waiting mends neither.
+# There is no such lock here, or something else is in its place: waiting does not help.
 _CANNOT = frozenset(
     {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES}
 )
@@ -84,9 +84,9 @@ def _taken(path: str, kind: LockKind, *, gives_up: Callable[[], bool]) -> Iterat
 
 
 def _flocked(path: str, gives_up: Callable[[], bool]) -> int:
-    """A descriptor of the file at `path` that has its flock; -1 if somebody else had it until `gives_up` said so.
+    """A descriptor of the file at `path` with its flock; -1 if somebody else had it until `gives_up` returned True.
 
-    The file stays when it is released, so whoever waits for it waits for the same one.
+    The file stays when it is released, so all processes wait for the same file.
     """
     while True:
         descriptor = os.open(path, _LOCK_FILE, 0o600)
@@ -121,7 +121,7 @@ def _is_at(path: str, descriptor: int) -> bool:
 
 
 def _unlock(descriptor: int) -> None:
-    """Also where a program that is just being started has the descriptor still: closing it would not be enough."""
+    """Unlock explicitly: a program that is just starting may still have the descriptor, so closing is not enough."""
     try:
         unlock_descriptor(descriptor)
     finally:
@@ -133,7 +133,7 @@ def _stranger(path: str) -> LockUnavailableError:
 
 
 def _by_whom(path: str, kind: LockKind, *, waited_s: float) -> str:
-    """By whom, for how long, and what to do."""
+    """Who holds it, for how long, and what to do."""
     since = f"for more than {waited_s:.0f} s"
     if kind == "flock":
         return f"by another evalmon {since}; try again"
@@ -145,7 +145,7 @@ def _by_whom(path: str, kind: LockKind, *, waited_s: float) -> str:
 
 
 def flock_works(directory: str) -> bool:
-    """Whether flock can be had on a file there at all; whom it excludes is the mount's business (`mounts`).
+    """Whether flock works on a file there at all; whom it excludes depends on the mount (`mounts`).
 
     OSError: the file system is full, or away for now.
     """

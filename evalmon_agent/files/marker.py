@@ -1,4 +1,4 @@
-"""Takes and releases a lock that is a file's existence, for file systems whose flock is seen by one node only.
+"""Takes and releases a lock that is the existence of a file, for file systems whose flock only one node sees.
 
 The file, the marker, is written aside and gets its name by link(2): it appears whole, naming its process, or not at
 all, so a kill leaves none that names nobody. Regular files with such a text (pid, host, start, a line each) are also
@@ -34,7 +34,7 @@ _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.25
 
 _perhaps_ours: set[str] = set()
-"""Where a marker of ours may stand that stands for nothing: making or removing it failed, whether it was done or not.
+"""Paths where a leftover marker of this process may be: creating or removing it failed, perhaps after it was done.
 
 Anywhere else what bears our name is not ours: a client's cache may show our last marker where another's stands now.
 """
@@ -53,14 +53,14 @@ def acquire(path: str, gives_up: Callable[[], bool]) -> bool:
 
     Raises:
         LockUnavailableError: there are no hard links here.
-        FileExistsError: what stands there is no marker.
+        FileExistsError: the file there is not a marker.
         OSError: the file system says so.
     """
     return _wait(lambda: _try(path), gives_up)
 
 
 def release(path: str) -> None:
-    """Remove our marker; one that cannot be removed now is found again by the next `acquire`, or when we are gone."""
+    """Remove this process's marker; if that fails, the next `acquire` finds it again, or another process later."""
     if holder_of(path) not in {this_process(), None}:
         return
     try:
@@ -72,7 +72,7 @@ def release(path: str) -> None:
 
 
 def holder_of(path: str) -> Holder | None:
-    """Whom the marker at `path` names; None if there is none, or something else."""
+    """The holder that the marker at `path` names; None if there is none, or something else."""
     try:
         return parse_holder(_text(path))
     except OSError:
@@ -80,9 +80,9 @@ def holder_of(path: str) -> Holder | None:
 
 
 def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
-    """Remove the marker of a process that certainly ended; False if it has gone already.
+    """Remove the marker of a process that certainly ended; False if it is already gone.
 
-    Nobody but us removes it meanwhile: who may do so holds a lock that is named after the process that ended.
+    No other process removes it meanwhile: one that may holds a lock that is named after the ended process.
     (Named as a temporary file, so that it is swept where its holder was killed: then nobody wants it any more.)
     """
     directory, name = os.path.split(path)
@@ -103,7 +103,7 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
 
 
 def marker_works(directory: str) -> bool:
-    """Whether a marker can be made there. OSError: the file system is full, or away for now."""
+    """Whether a marker can be made there. OSError: the file system is full, or not available now."""
     path = temporary_name(os.path.join(directory, "marker"))
     try:
         made = _publish(path, this_process())
@@ -115,7 +115,7 @@ def marker_works(directory: str) -> bool:
 
 
 def no_lock(path: str) -> LockUnavailableError:
-    """What to say where neither kind of lock can be had."""
+    """The error if neither kind of lock works."""
     return LockUnavailableError(
         f"{path}: no lock works on this file system, which has neither flock across nodes nor hard links; use "
         "another file system for the experiment"
@@ -152,7 +152,7 @@ def _try(path: str) -> bool:
 
 
 def _publish(path: str, holder: Holder) -> bool:
-    """Make the marker; False if something stands there already."""
+    """Make the marker; False if something is there already."""
     aside = write_beside(path, holder.text, is_synced=False)
     try:
         os.link(aside, path)
@@ -161,7 +161,7 @@ def _publish(path: str, holder: Holder) -> bool:
         if os.lstat(aside).st_nlink > 1:
             return True
         if error.errno in NO_LINKS:
-            # sftp says EPERM also where something stands.
+            # sftp also says EPERM if something is there.
             if not os.path.lexists(path) and not _is_current(aside):
                 raise no_lock(path) from None
         elif error.errno != errno.EEXIST:
@@ -173,7 +173,7 @@ def _publish(path: str, holder: Holder) -> bool:
 
 
 def _is_current(path: str) -> bool:
-    """Whether the file that we see is the one that is there, and not what a client's cache still has of an old one.
+    """Whether the visible file is the server's present one, and not an old one from a client's cache.
 
     Asked of the file server by giving the file a second name for a moment: of a file that was removed there, it refuses
     that [ran on GlusterFS, whose clients show small files from a cache].
@@ -188,7 +188,7 @@ def _is_current(path: str) -> bool:
 
 
 def _may_become_one(path: str) -> bool:
-    """Whether what stands there may go, or name a holder yet: filelock's marker is empty at first."""
+    """Whether the marker may disappear, or name a holder soon: filelock's marker is empty at first."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -205,7 +205,7 @@ def _text(path: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process on a host. `start`: the boot's id and the clock tick of its start; None where nobody can tell."""
+    """A process on a host. `start`: the boot's id and the clock tick of its start; None if unknown."""
 
     pid: int
     host: str
@@ -213,18 +213,18 @@ class Holder:
 
     @property
     def text(self) -> bytes:
-        """What stands in the marker."""
+        """The text of the marker."""
         lines = [str(self.pid), self.host, *([] if self.start is None else [str(self.start)])]
         return "".join(f"{line}\n" for line in lines).encode()
 
     @property
     def is_here(self) -> bool:
-        """Whether it is, or was, a process that we could see."""
+        """Whether it is, or was, a process visible from here."""
         return self.host == this_host()
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is certain that the process ended; of another host nothing is certain."""
+        """Whether it is certain that the process ended; on another host it never is."""
         if not self.is_here:
             return False
         started = _start_of(self.pid)
@@ -234,7 +234,7 @@ class Holder:
 
 
 def this_process() -> Holder:
-    """We as a holder; the same for the whole life of a process."""
+    """This process as a holder; the same for its whole life."""
     return _as_holder(os.getpid())
 
 
@@ -250,7 +250,7 @@ def parse_holder(text: bytes) -> Holder | None:
 
 
 def this_host() -> str:
-    """Our host's name, and our PID namespace unless it is the host's own: a PID means nothing outside of it."""
+    """This host's name, and the PID namespace unless it is the host's own: a PID means nothing outside of it."""
     name = "".join(c if "!" <= c <= "~" and c != "?" else f"?{ord(c):02x}" for c in socket.gethostname())
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino

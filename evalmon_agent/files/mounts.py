@@ -1,4 +1,4 @@
-"""Parses /proc/self/mountinfo, finds a path's mount in it, and judges which lock its file system bears. Pure."""
+"""Parses /proc/self/mountinfo, finds a path's mount, and decides which lock works on its file system. Pure."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def mount_of(path: str, mounts: list[Mount]) -> Mount | None:
 
 
 def lock_kind(mount: Mount | None) -> LockKind:
-    """`flock` where it is known to be sound across nodes, `soft` (a marker file) where it is not or nobody knows."""
+    """`flock` if it is known to work across nodes, otherwise `soft` (a marker file)."""
     return _judge(mount)[0]
 
 
 def lock_reason(mount: Mount | None) -> str:
-    """Why that kind, in words."""
+    """The reason for that kind."""
     return _judge(mount)[1]
 
 
@@ -88,12 +88,12 @@ def is_exported(path: str, etab: str) -> bool:
 
 
 def is_of_one_machine(mount: Mount) -> bool:
-    """Whether other machines cannot see what is there (unless it is exported to them)."""
+    """Whether other machines cannot see this file system (unless it is exported to them)."""
     return mount.fstype in _OF_ONE_MACHINE
 
 
 def is_shared(mount: Mount) -> bool:
-    """Whether it is a file system that many machines are known to have in common."""
+    """Whether it is a file system that is known to be shared by many machines."""
     return mount.fstype in _ACROSS_NODES | _SHARED
 
 

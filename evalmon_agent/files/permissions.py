@@ -1,4 +1,4 @@
-"""Finds who can write to a file or a directory: other users, or we."""
+"""Finds out who can write to a file or a directory: other users, or this user."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 
 def is_trusted(uid: int) -> bool:
-    """Whether what this user writes may decide what we do: ourselves, and root."""
+    """Whether this user's files may decide what evalmon does: only the caller's own and root's may."""
     return uid in {os.geteuid(), 0}
 
 
 def writers(path: str, status: os.stat_result) -> str | None:
-    """Who else can write the file, and the chmod to run; None if nobody can.
+    """Who else can write the file, and the chmod to run; None if nobody else can.
 
     A group of one's own (Debian, Fedora: every user has one, and files are made writable for it) is nobody else.
     """
@@ -31,7 +31,7 @@ def writers(path: str, status: os.stat_result) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """A directory in which somebody else can rename and replace what is ours.
+    """A directory in which somebody else can rename and replace this user's files.
 
     `whom`: who that is, in words; `advice`: what prevents it.
     """
@@ -43,7 +43,7 @@ class Exposed:
 
 
 def exposed(directory: str) -> Iterator[Exposed]:
-    """The directory and those above it, nearest first, as far as others can rename and replace what lies there.
+    """Those of the directory and its parents, nearest first, in which others can rename and replace files.
 
     Only in a directory with the sticky bit that needs to be one's own. `directory`: absolute, without links.
     """
@@ -73,7 +73,7 @@ def _exposed(path: str, status: os.stat_result) -> Exposed | None:
 
 
 def user_name(uid: int) -> str:
-    """The user's name, or number where there is none."""
+    """The user's name, or the number if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -96,9 +96,9 @@ def _is_own_group(gid: int, uid: int) -> bool:
 
 
 def why_not_writable(path: str, *, makes_directories: bool = False) -> str | None:
-    """What keeps us from writing a file there, in the system's words; None if nothing does, seen from here.
+    """Why a file cannot be written there, in the system's words; None if it can, seen from here.
 
-    `makes_directories`: whoever writes it makes the directories that are missing.
+    `makes_directories`: the program that writes it creates missing directories.
     """
     if os.access(path, os.W_OK):
         return None  # a device, or a file that is to be replaced

@@ -1,4 +1,4 @@
-"""Opens a directory once: what is done in it goes through its descriptor, wherever its path leads by then.
+"""Opens a directory once; all access then goes through its descriptor, wherever its path leads later.
 
 Whoever can write the directory above can rename it at any time, and put another one, or a link, in its place. Paths
 for I/O therefore begin with `/proc/self/fd/N`, which always is what was opened. They mean nothing to another process:
@@ -19,7 +19,7 @@ _paths: dict[str, str] = {}
 
 
 class Pinned:
-    """An open directory, and whose it was then.
+    """An open directory, and its owner at that time.
 
     `path`: what people are shown; `io`: what it is called in this process; `owner`: a uid.
     """
@@ -44,7 +44,7 @@ class Pinned:
 
     @property
     def owner(self) -> int:
-        """Whose it was when it was opened: a uid."""
+        """The uid of its owner when it was opened."""
         return self._is.st_uid
 
     @property
@@ -59,7 +59,7 @@ class Pinned:
 
     @property
     def is_stale(self) -> bool:
-        """Whether a file server knows nothing any more of what we have opened."""
+        """Whether the file server no longer knows the opened directory."""
         try:
             os.fstat(self.descriptor)
         except OSError as error:
@@ -67,22 +67,22 @@ class Pinned:
         return False
 
     def is_same(self, there: os.stat_result) -> bool:
-        """Whether this status is that of the directory that we have."""
+        """Whether this is the status of the opened directory."""
         return os.path.samestat(self._is, there)
 
     def become(self, other: Pinned) -> None:
-        """Be that one from now on, by the same I/O path."""
+        """Stand for that directory from now on, with the same I/O path."""
         os.dup2(other.descriptor, self.descriptor, inheritable=False)
         self._is = other._is
 
 
 def nowhere(path: str) -> str:
-    """An I/O path for what is not there: it never leads anywhere, whatever somebody makes at `path` meanwhile."""
+    """An I/O path for a directory that does not exist; it leads nowhere even if somebody creates one at `path`."""
     return f"{_DESCRIPTORS}-1{path}"
 
 
 def shown(text: str) -> str:
-    """The text with a directory's own path wherever it has an I/O path."""
+    """The text with I/O paths replaced by the directories' own paths."""
     return _IO_PATH.sub(lambda found: "" if found[1] == "-1" else _paths.get(found[1], found[0]), text)
 
 

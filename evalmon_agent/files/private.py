@@ -1,4 +1,4 @@
-"""Opens the experiment's own files: plain files of its owner's, and nothing that somebody planted there.
+"""Opens the experiment's own files: only plain files of its owner, nothing that somebody else planted there.
 
 Promises: never waits (a FIFO, a device), follows no symbolic link at the end of the path, and writes into no file
 that has another name elsewhere. What is refused is a UsageError that says so.
@@ -19,7 +19,7 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 # A link, a directory, a socket or a device without a driver, as open(2) refuses them.
 _NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
 
-# A file that was replaced from elsewhere while we opened it: a later try finds the new one, within a second or so.
+# A file that was replaced from another host while it was opened: a later try finds the new one within a second.
 _STALE_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
@@ -38,7 +38,7 @@ def read_private(path: str, *, max_bytes: int) -> bytes | None:
 
 
 def read_tail(path: str, offset: int, *, max_bytes: int) -> Tail | None:
-    """What stands from `offset` on; None if the file is larger than `max_bytes` (and then it is not read).
+    """The content from `offset` on; None if the file is larger than `max_bytes` (then it is not read).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -71,7 +71,7 @@ def open_to_grow(path: str, *, mode: int) -> tuple[int, bool]:
     """A descriptor to read and write the file with, and whether it was made just now, with exactly this mode.
 
     Raises:
-        UsageError: what is there is not a plain file of ours, or has a second name.
+        UsageError: it is not a plain file of this user, or has a second name.
         OSError: the file system says so.
     """
     created = False

@@ -1,4 +1,4 @@
-"""Reads what the kernel says of a process, and of this boot (proc(5))."""
+"""Reads what the kernel says about a process and about this boot (proc(5))."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read(pid: int | str, name: str) -> bytes:
 
 
 def stat_fields(pid: int) -> list[bytes]:
-    """What stands in /proc/PID/stat behind the command's name, which may hold anything: state, parent, ...
+    """The fields of /proc/PID/stat after the command's name, which may contain anything: state, parent, ...
 
     Raises:
         OSError: the process is gone.
@@ -43,7 +43,7 @@ def parse_cgroups(text: str) -> dict[str, str]:
 
 
 def own_cgroups() -> dict[str, str]:
-    """The same of this process.
+    """The same for this process.
 
     Raises:
         OSError: /proc cannot be read.
@@ -52,7 +52,7 @@ def own_cgroups() -> dict[str, str]:
 
 
 def boot_id() -> str:
-    """What tells this boot of the machine from every other.
+    """The id of this boot of the machine.
 
     Raises:
         OSError: /proc cannot be read.

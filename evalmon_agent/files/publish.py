@@ -1,4 +1,4 @@
-"""Makes a file that never changes: of two who make it at the same time one does, and both find it whole."""
+"""Creates a file that never changes; if two processes create it at once, one succeeds and both find it complete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evalmon_agent.files.replace import replace_atomically, write_beside
 
 
 def publish(path: str, data: bytes) -> bool:
-    """Make the file, whole and on disk; False if it is there already.
+    """Create the file, complete and on disk; False if it exists already.
 
     Raises:
         LockUnavailableError: there are neither hard links nor flock.
@@ -33,7 +33,7 @@ def publish(path: str, data: bytes) -> bool:
 
 
 def _publish_under_flock(path: str, data: bytes) -> bool:
-    """The same where there are no hard links. If flock does not exclude other nodes there, no lock of ours does."""
+    """The same without hard links. If flock does not exclude other nodes there, no lock of evalmon does."""
     if not flock_works(os.path.dirname(path)):
         raise no_lock(path)
     with held(f"{path}.lock", "flock"):

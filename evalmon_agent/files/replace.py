@@ -15,7 +15,7 @@ _CANNOT_SYNC_DIRECTORY = frozenset(
 )
 
 OLD_AFTER_S = 900.0
-"""Far longer than any write lasts, and than the clocks of two hosts differ."""
+"""Far longer than any write takes, and more than the clocks of two hosts differ."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
@@ -96,7 +96,7 @@ def _remove(temporary: str, *, dir_fd: int | None) -> None:
 
 
 def sync_directory(directory: str, *, dir_fd: int | None = None) -> None:
-    """Put the names in `directory` on disk, as far as its file system can."""
+    """Write the names in `directory` to disk, as far as its file system can."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY, dir_fd=dir_fd)
         try:
@@ -109,7 +109,7 @@ def sync_directory(directory: str, *, dir_fd: int | None = None) -> None:
 
 
 def sweep(directory: str, *, older_than_s: float = OLD_AFTER_S) -> int:
-    """Remove the old temporary files in `directory`, and say how many there were.
+    """Remove the old temporary files in `directory`, and return how many there were.
 
     Call it under the lock, for directories that are ours alone. Promises: removes only what bears the name that
     `replace_atomically` gives: files, and links (not what they lead to); what else is there, or cannot be removed,

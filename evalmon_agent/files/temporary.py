@@ -1,4 +1,4 @@
-"""Writes a file for another program to read by its path, where nobody else can put another one in its place."""
+"""Writes a file for another program to read by its path, in a place where nobody else can replace it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - each is looked at fir
 
 @contextmanager
 def private_file(directory: str, name: str, content: bytes) -> Iterator[str]:
-    """The path of a file with this content, `.../directory/name`, which only we can read; gone afterwards.
+    """The path of a temporary file with this content, `.../directory/name`, which only this user can read.
 
     Raises:
-        UnsafeDirectoryError: in every place for temporary files others can rename what is ours.
+        UnsafeDirectoryError: in every place for temporary files others can rename this user's files.
         OSError: it cannot be written in any of the others (`filename` is the last of them).
     """
     place = _written(directory, name, content)
@@ -31,7 +31,7 @@ def private_file(directory: str, name: str, content: bytes) -> Iterator[str]:
 
 
 def _written(directory: str, name: str, content: bytes) -> str:
-    """Where it has been written: the first place that is safe and has room."""
+    """Write it to the first place that is safe and has room, and return the path."""
     full: OSError | None = None
     for place in filter(_is_safe, _PLACES):
         made = ""

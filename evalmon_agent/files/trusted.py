@@ -37,7 +37,7 @@ _FOREIGN_AT_MOST = 20
 
 
 class ForeignError(PermissionError):
-    """What stands at `filename` belongs to another user, whose number is `uid`."""
+    """The file `filename` belongs to another user, whose number is `uid`."""
 
     def __init__(self, path: str, uid: int) -> None:
         super().__init__(errno.EPERM, f"belongs to user {uid}", path)
@@ -45,7 +45,7 @@ class ForeignError(PermissionError):
 
 
 def open_file(path: str | os.PathLike[str], *, owner: int) -> int:
-    """A descriptor to read a regular file of the owner's, or root's.
+    """A descriptor to read a regular file of the owner or root.
 
     A file with several names counts under each of them: whoever can make one can also move the file there.
 
@@ -116,7 +116,7 @@ def _open(path: str, flags: int, *, owner: int, is_made: bool = False) -> int:
 
 
 def _refuse_unusable(path: str) -> None:
-    """OSError for what can be no path: with a NUL, or with characters that no file system has."""
+    """OSError for an impossible path: with a NUL, or with characters that no file system has."""
     try:
         is_usable = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
@@ -126,7 +126,7 @@ def _refuse_unusable(path: str) -> None:
 
 
 def _start(path: str) -> tuple[str, str]:
-    """Where the walk begins, and what is left of the path: a directory that we have open is its descriptor."""
+    """Where the walk begins, and the rest of the path; a directory that is already open is given by its descriptor."""
     if path.startswith(_OPEN):
         number, _, rest = path[len(_OPEN) :].partition("/")
         return _OPEN + number, rest
@@ -184,7 +184,7 @@ def read_at(descriptor: int, offset: int, count_bytes: int) -> bytes:
 
 
 class OwnedFiles:
-    """The files of the user with the number `owner`; what belongs to somebody else is remembered, and not used.
+    """The files of the user with the number `owner`; other users' files are not used, but remembered.
 
     `foreign`: by path, the user to whom something belongs that was not used; the first 20.
     """
@@ -194,11 +194,11 @@ class OwnedFiles:
         self.foreign: dict[str, int] = {}
 
     def is_owned(self, uid: int) -> bool:
-        """Whether what belongs to this user counts: the owner, or root."""
+        """Whether files of this user count: the owner's and root's do."""
         return uid in {self.owner, 0}
 
     def pass_over(self, path: str, uid: int) -> None:
-        """Remember that this was not used."""
+        """Remember that this file was not used."""
         if len(self.foreign) < _FOREIGN_AT_MOST:
             self.foreign[path] = uid
 

@@ -34,7 +34,7 @@ class Room:
 
 
 def new_token() -> str:
-    """A name for one submission that nobody else has."""
+    """A new, unique name for one submission."""
     return os.urandom(8).hex()
 
 

@@ -1,4 +1,4 @@
-"""Finds and reads the scripts of evals, and writes what sbatch gets for each: the launcher that carries it."""
+"""Finds and reads the scripts of evals, and writes the launcher that sbatch gets for each."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
 
 
 def read(experiment: Experiment, path: str) -> Script:
-    """One script that nobody names now: UsageError also where somebody else could have left it there."""
+    """One script that the user did not name now: UsageError also if somebody else could have left it there."""
     _refuse_foreign_links(experiment, path)
     return read_script(path, _content(path, is_named=False))
 
 
 def change_since(path: str, submitted: bytes) -> str:
-    """That the script has changed since it was submitted, and who could change it; "" if it has not, or is gone."""
+    """A note that the script has changed since its submission, and who could change it; "" if not, or if it is gone."""
     if not os.path.lexists(path):
         return ""
     try:
@@ -73,7 +73,7 @@ def change_since(path: str, submitted: bytes) -> str:
 
 
 def _named(experiment: Experiment, name: str) -> str:
-    """A script as named: from here, or else from the experiment."""
+    """The path of a script that was named relative to here, or else to the experiment."""
     below = os.path.join(experiment.root, name)
     return os.path.abspath(below if not os.path.lexists(name) and os.path.lexists(below) else name)
 
@@ -89,7 +89,7 @@ def _matching(experiment: Experiment, settings: Settings) -> list[str]:
 
 
 def _naturally(path: str) -> list[tuple[int, str]]:
-    """epoch2 before epoch10."""
+    """A sort key by which epoch2 comes before epoch10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(path)]
 
 
@@ -124,7 +124,7 @@ def _refuse_foreign(path: str, status: os.stat_result) -> None:
 
 
 def _refuse_foreign_links(experiment: Experiment, path: str) -> None:
-    """A link of another user on the way could lead to any script of this user."""
+    """Refuse another user's link on the way, which could lead to any script of this user."""
     place = experiment.root
     for part in os.path.relpath(path, experiment.root).split(os.sep):
         place = os.path.join(place, part)
@@ -156,7 +156,7 @@ def launcher_for(experiment: Experiment, settings: Settings, new: Prepared) -> b
 
 
 def prepared(experiment: Experiment, submission: Submission) -> BatchJob | None:
-    """What `prepare` wrote earlier; None if it is gone."""
+    """The launcher that `prepare` wrote earlier; None if it is gone."""
     launcher = scripts.read_launcher(experiment, submission.token, submission.script)
     path = shown(scripts.launcher_of(experiment, submission.token, submission.script))
     return None if launcher is None else _batch_job(path, launcher, submission)

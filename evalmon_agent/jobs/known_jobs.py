@@ -21,9 +21,9 @@ _MOST_WORDS = 64
 
 @dataclass(slots=True)
 class KnownJobs:
-    """My jobs, those in the queue that are not over, whose the others are, and which are evalmon's own.
+    """This user's jobs, which of them are queued or running, the owners of other jobs, and evalmon's monitor jobs.
 
-    `incomplete`: those of which accounting has only a part so far, which does not say whose they are. `problem`: why
+    `incomplete`: jobs of which accounting has only a part so far, without their owner. `problem`: why
     accounting did not answer, "" if it did.
     """
 
@@ -50,7 +50,7 @@ def known_jobs(slurm: Slurm, job_ids: Iterable[JobId]) -> KnownJobs:
             known.jobs[row.job_id] = SlurmJob(row.job_id, row.submitted_at, row.state, row.name, script_of(row.command))
             if row.state not in TERMINAL:
                 known.waiting_or_running.add(row.job_id)
-    # Accounting may take an array for a job while it has only the beginning of it.
+    # Accounting may show an array as a plain job while it has only the beginning of it.
     for array in {whole_job(job_id) for job_id in known.jobs if task_of(job_id) is not None}:
         known.jobs.pop(array, None)
     _add_places(known, slurm.places_in_queue())

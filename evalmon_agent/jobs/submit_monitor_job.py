@@ -1,4 +1,4 @@
-"""Submits the monitor jobs, sidecar and completion job: prepared like the evals, and never twice."""
+"""Submits the monitor jobs (sidecar and completion job), prepared like evals, and never twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HEADS_READ = 50
 MAX_DEPENDENCIES = 5000
 """Ids in one --dependency: well below the 128 KiB that one argument may have."""
 WAITING_BEGIN_S = 300
-"""How much later a completion job looks again that has nothing to wait for but room for more evals."""
+"""How much later a completion job starts that waits only for room for more evals."""
 
 
 def submit_monitor_job(
@@ -80,13 +80,13 @@ def submit_monitor_job(
 
 
 def _place(session: Session) -> Placement:
-    """Partition, account and qos as the evals have them, from the launchers that Slurm accepted."""
+    """Partition, account and qos of the evals, from the launchers that Slurm accepted."""
     accepted = [entry for entry in session.experiment.ledger.entries() if entry.is_eval and entry.accepted is not None]
     return placement_of([_options(session, entry) for entry in accepted[-_HEADS_READ:]], session.environ)
 
 
 def _options(session: Session, entry: Entry) -> Mapping[str, str]:
-    """The options of an eval's script; of an adopted job what Slurm gave it."""
+    """The options of an eval's script; for an adopted job what Slurm gave it."""
     if entry.adopted is None:
         launcher = scripts.read_launcher(session.experiment, entry.token, entry.submission.script)
         return read_head((launcher or b"").decode(errors="surrogateescape")).options
@@ -102,7 +102,7 @@ def _partitions(session: Session) -> tuple[Partition, ...]:
 def active_jobs(experiment: Experiment, state: ExperimentState | None) -> list[JobId]:
     """The job ids, arrays once, of all evals that are not over: what a completion job waits for.
 
-    Those that nobody registered, but that report to this experiment, too: a completion job that did not wait for
+    Including jobs that are not registered but report to this experiment: a completion job that did not wait for
     them would submit one successor after the other.
     """
     over = set(_over(state)) if state is not None else set()

@@ -80,7 +80,7 @@ def join(blocks: Iterable[list[str]]) -> str:
 
 
 def status_check(now: float, counts: Mapping[State, int]) -> list[str]:
-    """STATUS_CHECK, with the three counts that always stand and every other state that occurs."""
+    """STATUS_CHECK, with the three counts that are always shown and every other state that occurs."""
     found = sum(counts.values())
     return [
         _head(now, BlockKind.STATUS_CHECK, "Polling SLURM"),
@@ -193,7 +193,7 @@ def verdict_changed(now: float, name: str, job_id: JobId, *, previous: str, curr
 
 
 def diagnosis(now: float, name: str, job_id: JobId, found: Diagnosis) -> list[str]:
-    """DIAGNOSIS: why an attempt failed; several last lines stand on one."""
+    """DIAGNOSIS: why an attempt failed; several last lines are joined into one."""
     fields = {
         "Job ID": job_id,
         "Cause": f"{found.cause} ({meaning(found.cause)})",
@@ -213,7 +213,7 @@ def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float
 
 
 def note(now: float, kind: BlockKind, subject: str, fields: Mapping[str, str]) -> list[str]:
-    """A block of our own in the same shape."""
+    """A further block of evalmon in the same shape."""
     return [_head(now, kind, subject), *(f"{key}: {printable(value)}" for key, value in fields.items())]
 
 

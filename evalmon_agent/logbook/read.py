@@ -1,4 +1,4 @@
-"""Reads the blocks of monitor.log back, so that a lost state never doubles a line."""
+"""Reads the blocks of monitor.log back, so that nothing is logged twice after a lost state."""
 
 from __future__ import annotations
 

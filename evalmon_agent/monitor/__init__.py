@@ -1,1 +1,1 @@
-"""One poll: asked, folded, logged, measured, brought to the end."""
+"""One poll: ask, fold, log, measure, finish."""

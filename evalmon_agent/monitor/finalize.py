@@ -26,7 +26,7 @@ def is_ready(state: ExperimentState) -> bool:
 
 
 def is_anything_owed(state: ExperimentState) -> bool:
-    """Whether an eval goes on, or has to be measured still."""
+    """Whether an eval is still active, or still has to be measured."""
     return not all(ev.final for ev in state.evals.values()) or next(unmeasured(state), None) is not None
 
 

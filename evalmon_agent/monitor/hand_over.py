@@ -1,4 +1,4 @@
-"""Decides when a sidecar leaves, and who follows it: at its time limit, preempted, replaced, or in the evals' way."""
+"""Decides when a sidecar ends and whether it gets a successor: time limit, preemption, replacement, starved evals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 STARVED_POLLS = 3
-"""Polls in a row that must find the evals starved: between the end of one and the start of the next none runs."""
+"""Polls in a row that must find no eval running: between the end of one and the start of the next there is none."""
 
 
 class HandOver:
@@ -32,17 +32,17 @@ class HandOver:
         self._starved = 0
 
     def left_s(self) -> float:
-        """How long it may still stay."""
+        """How long this sidecar may still run."""
         return float("inf") if self._ends_at is None else last_moment(self._started_at, self._ends_at) - time.time()
 
     def reason_to_leave(self, observed: Observed) -> str | None:
-        """Why this sidecar should end now, if it should; shortly before its time limit it gets a successor."""
+        """Why this sidecar should end now, or None; also submits its successor shortly before its time limit."""
         return self._replaced(observed) or self._in_the_way(observed) or self._at_the_limit(observed)
 
     def preempted(self) -> str | None:
-        """After a TERM: where Slurm pushed this job off its node and will not run it again, another one is needed.
+        """After a TERM: submit a successor if Slurm preempted this job and will not run it again.
 
-        One that Slurm requeues comes back by itself, and one that somebody cancelled shall not be followed.
+        A requeued job comes back by itself, and a job that somebody cancelled must not get a successor.
         """
         self.session.slurm.stopped = None
         if self._job_id is None or not self.session.slurm.is_preempted(self._job_id):
@@ -53,7 +53,7 @@ class HandOver:
         return f"preempted and no successor ({self._refusal}); the completion job writes the summary"
 
     def _replaced(self, observed: Observed) -> str | None:
-        """A later sidecar at work; while it waits for its start this one stays."""
+        """A reason if a later sidecar runs; while that one waits for its start, this one stays."""
         latest = observed.state.sidecar
         later = latest.job_id if latest is not None else None
         if self._job_id is None or later in {None, self._job_id}:

@@ -1,4 +1,4 @@
-"""Writes the log blocks of a poll: of each event, of Slurm's silence, of evals that need a person, of monitor jobs."""
+"""Writes the log blocks of a poll: events, Slurm's silence, evals that need a person, monitor jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from evalmon_agent.words.states import TERMINAL, State
 
 Block = list[str]
 _LISTED = 10
-"""Evals that one ALERT names."""
+"""How many evals one ALERT names."""
 
 
 def outage(state: ExperimentState, failure: Failure | None, now: float, *, alert_after: int) -> list[Block]:
@@ -51,7 +51,7 @@ def outage(state: ExperimentState, failure: Failure | None, now: float, *, alert
 
 
 def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
-    """One ALERT for each eval that runs without us: most likely our interpreter is not on its node."""
+    """One ALERT for each eval that runs without evalmon: most likely the interpreter is not on its node."""
     fields = {
         "Interpreter": sys.executable,
         "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
@@ -66,7 +66,7 @@ def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[
 
 
 def stuck(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
-    """One ALERT for each reason for which evals have been waiting for too long; a thousand tasks are one block."""
+    """One ALERT for each reason for which evals have waited too long; a thousand tasks give one block."""
     by_reason: dict[str, list[Eval]] = {}
     for ev, reason in newly_stuck(tracker.alertable(), now=now, poll_interval_s=poll_interval_s):
         tracker.mark_alerted(ev, told_as(reason))
@@ -97,7 +97,7 @@ def set_aside(held: Held, now: float) -> list[Block]:
 
 
 def monitor_jobs(held: Held, entries: Sequence[Entry], experiment: Experiment, now: float) -> list[Block]:
-    """Take in which jobs are ours; COMPLETION_SUBMITTED for a completion job that is new, whoever submitted it."""
+    """Record the monitor jobs; COMPLETION_SUBMITTED for a new completion job, whichever process submitted it."""
     state = held.state
     before = state.completion.job_id if state.completion is not None else None
     if len(entries) != len(held.entries) or not all(map(is_, entries, held.entries)):
@@ -174,7 +174,7 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
 
 
 def _without_a_start(event: Transition, ev: Eval) -> Diagnosis | None:
-    """Why one that never ran is over: nothing of it will be measured."""
+    """The diagnosis of an eval that ended without running, which will not be measured."""
     if not (ev.final and event.current is ev.state and event.job_id == ev.job_id):
         return None
     if event.attempt is None:

@@ -1,4 +1,4 @@
-"""Captures how efficient each attempt was: from seff once it has ended, a second time later, then from accounting.
+"""Captures how efficient each ended attempt was: from seff, which is asked twice, else from accounting.
 
 Nothing here waits: an attempt that has no figures yet is left for a later step, so no poll is held up.
 """
@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from evalmon_agent.collect.collect import collect
@@ -20,7 +21,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.facts import Measurement
 from evalmon_agent.tracking.owed import Unmeasured
-from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.records import Evidence, ExperimentState
 from evalmon_agent.tracking.results import settle
 from evalmon_agent.words.job_id import parse_job_id
 
@@ -28,11 +29,11 @@ Key = tuple[str, str, float | None, int | None]
 _PORTION_S = 5.0
 """How long captured figures are kept before they are recorded."""
 _SILENT_AT_MOST = 2
-"""How often seff may hang or be killed in a row before it counts as not there: each time costs its whole time-out."""
+"""How often in a row seff may hang before it counts as missing: each time costs its whole time-out."""
 LOOK_AGAIN_AT_MOST_S = 60.0
-"""How long whoever waits for a summary waits for what was missing to be looked for again."""
+"""How long a command that shows a summary looks again for results that were missing."""
 ACCOUNTING_PATIENCE_S = 120.0
-"""How long accounting may keep us waiting for an attempt's row before the job's own report must do."""
+"""How long to wait for an attempt's row in accounting before the job's own report is used."""
 
 
 @dataclass(slots=True)
@@ -42,13 +43,13 @@ class _Tries:
     seff_done: bool = False
 
     def seff_comes(self) -> bool:
-        """Whether seff is to be asked (again)."""
+        """Whether seff is still to be asked."""
         return not self.seff_done
 
 
 @dataclass(slots=True, kw_only=True)
 class Measurer:
-    """Captures figures for one process. `retry_delay_s`: between the two tries of seff."""
+    """Captures figures for one process. `retry_delay_s`: the pause between the two calls of seff."""
 
     session: Session
     retry_delay_s: float
@@ -88,7 +89,7 @@ class Measurer:
         return min((at for at in times if at is not None), default=None)
 
     def _due_at(self, owed: Unmeasured) -> float | None:
-        """None where only the next answer of accounting can bring it."""
+        """When this attempt can be tried again; None if only the next answer of accounting can bring its figures."""
         tries = self._tries.get(owed.key)
         if tries is None:
             return 0.0
@@ -112,7 +113,7 @@ class Measurer:
         return None
 
     def _from_seff(self, owed: Unmeasured, tries: _Tries, *, now: float) -> Figures | None:
-        """seff's figures; None now or, with `seff_done`, for good."""
+        """seff's figures; None if it has none yet or, with `seff_done`, will have none."""
         if tries.seff_again_at is not None and now < tries.seff_again_at:
             return None
         job_id = parse_job_id(owed.job.job_id)
@@ -141,22 +142,37 @@ class Measurer:
 
 
 def look_again(observer: Observer, measurer: Measurer, state: ExperimentState, *, deadline: float) -> ExperimentState:
-    """Look once more for what ended attempts left behind, where a result is unknown or missing; until `deadline`."""
+    """Look once more for what ended attempts left behind; until `deadline`, which is monotonic.
+
+    Where a result is unknown or missing, and where a log was changed since it was read: it was scored again.
+    """
     settled = settle(state)
     measurements = []
     for ev in state.evals.values():
         attempt, found = ev.latest, settled[ev.name]
         if not ev.final or attempt is None or attempt.figures is None or attempt.evidence is None:
             continue
-        if (found.missing or found.unknown is not None) and time.monotonic() < deadline:
+        if time.monotonic() >= deadline:
+            break
+        if found.missing or found.unknown is not None or _is_changed(attempt.evidence):
             measurement = measurer.again(Unmeasured(ev, ev.jobs[-1], attempt), attempt.figures)
             if measurement.evidence != attempt.evidence:
                 measurements.append(measurement)
     return observer.record(measurements=measurements) if measurements else state
 
 
+def _is_changed(evidence: Evidence) -> bool:
+    """Whether a log has another size or time than when it was read; one that is gone has not."""
+    for log in evidence.logs:
+        with suppress(OSError):
+            status = os.lstat(log.path)
+            if (status.st_size, status.st_mtime) != (log.size_bytes, log.changed_at):
+                return True
+    return False
+
+
 def _was_silent(owed: Unmeasured, tries: _Tries) -> bool:
-    """Whether accounting answered in vain for long enough: while it does not answer at all, figures may come yet."""
+    """Whether accounting has answered without the row for long enough; no answer at all does not count."""
     return owed.job.answered_at >= tries.first_at + ACCOUNTING_PATIENCE_S / 2
 
 
@@ -170,7 +186,7 @@ def measure(
 ) -> ExperimentState:
     """Capture what can be captured now, in portions, so that a kill loses little; no portion begins after `deadline`.
 
-    `deadline` is monotonic: thousands of evals that end at once may hold up neither a poll nor the end of a job.
+    `deadline` is monotonic: thousands of evals that end at once must not delay a poll or the end of a job.
     """
     while True:
         measurements = measurer.step(observer.unmeasured(state), clock=time.time, at_most_s=_PORTION_S, final=final)

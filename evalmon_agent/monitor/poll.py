@@ -1,8 +1,8 @@
-"""Makes one poll, the same for the sidecar, the completion job, `status` and `report`.
+"""Makes one poll, the same for the sidecar, the completion job and every command that looks.
 
 Is a poll due? (lock, look, mark, unlock) -> ask Slurm (no lock held) -> lock, load, fold, save, append the
-log, unlock. The state is saved with the blocks that are to be logged, then they are appended: whoever loads
-it next completes what a kill cut off, so no block is lost or doubled.
+log, unlock. The state is saved with the blocks that are to be logged, then they are appended: the next process
+that loads it completes what a kill cut off, so no block is lost or doubled.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from evalmon_agent.words.states import State
 
 Block = list[str]
 _EARLY = 0.9
-"""A poll this part of an interval after the last one is due: timers are not exact."""
+"""A poll is due after this part of the interval: timers are not exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What an observation led to.
+    """The result of an observation.
 
     `asked`: whether Slurm was asked; `queue`: what squeue said, if it did; `failure`: the question that failed.
     """
@@ -89,7 +89,7 @@ class Observer:
 
     @property
     def settings(self) -> Settings:
-        """Those of the session, which may be another one by now."""
+        """The settings of the present session."""
         return self.session.settings
 
     def now(self) -> float:
@@ -98,7 +98,7 @@ class Observer:
 
     @property
     def mode(self) -> int:
-        """The mode of the files that we write."""
+        """The mode of the files that evalmon writes."""
         return 0o640 if self.settings.group_readable else 0o600
 
     def observe_once(self, *, at_least_s: float | None = None, extra: Sequence[Block] = ()) -> Observed:
@@ -116,7 +116,7 @@ class Observer:
         return Observed(state, asked=True, queue=answers.facts.queue, failure=answers.failure)
 
     def record(self, *, measurements: Sequence[Measurement] = (), extra: Sequence[Block] = ()) -> ExperimentState:
-        """Take in what the experiment's own files say, and `measurements`, without asking Slurm."""
+        """Take in the experiment's own files and `measurements`, without asking Slurm."""
 
         def facts_for(held: Held) -> tuple[Facts, list[Entry]]:
             local, entries = read_local(self.experiment, held.tracker)
@@ -133,12 +133,12 @@ class Observer:
             return held.state
 
     def last_word(self, new: Sequence[Block]) -> None:
-        """Log this in the directory that we have, though the experiment's path leads to another one by now."""
+        """Log this in the opened directory, even if the experiment's path now leads to another one."""
         with locked(self.experiment, wait_s=self._wait_s, hurry=self.slurm.stopped, wherever_it_is=True):
             self._save(self._hold(self._clock()), list(new))
 
     def count_failure(self, error: str) -> None:
-        """Count a poll that failed, in the heartbeat: now, or if that cannot be written with the next poll."""
+        """Count a failed poll in the heartbeat, now or (if that cannot be written) with the next poll."""
         self._uncounted += 1
         self._me.last_error = error
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
@@ -150,7 +150,7 @@ class Observer:
         return self._held.tracker.unmeasured() if self._held is not None and is_ours else unmeasured(state)
 
     def _beat(self, last: Heartbeat | None) -> None:
-        """Save the heartbeat, with what earlier observers counted and what we could not count before."""
+        """Save the heartbeat, adding the counts of earlier observers and those that could not be saved before."""
         if last is not None:
             self._me.polls, self._me.failed_polls = max(last.polls, self._me.polls), last.failed_polls
         self._me.failed_polls += self._uncounted
@@ -163,7 +163,7 @@ class Observer:
             now = self._clock()
             last = heartbeat_file.load(self.experiment.observer)
             self._me.poll_interval_s = self.settings.poll_interval
-            # A stamp in the future is a clock that was set back: not believed.
+            # A time in the future means that a clock was set back; it is ignored.
             if last is not None and 0 <= now - last.polled_at < wait_s:
                 return False
             self._me.polled_at = now
@@ -179,7 +179,7 @@ class Observer:
             self.count_failure(failure.line)
 
         def facts_for(held: Held) -> tuple[Facts, Sequence[Entry]]:
-            # Where nobody else saved meanwhile, this state has taken in the rest already.
+            # If nobody else saved meanwhile, this state has the other facts already.
             return Facts(accounts=answers.facts.accounts) if held is asked else answers.facts, answers.entries
 
         def polled(held: Held, now: float) -> list[Block]:
@@ -201,7 +201,7 @@ class Observer:
         polled: Callable[[Held, float], list[Block]] | None = None,
         asked: Held | None = None,
     ) -> ExperimentState:
-        """Fold the facts in and log what follows; `polled` says what is told of the poll itself."""
+        """Fold the facts in and log what follows; `polled` returns the blocks about the poll itself."""
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
             held = self._hold(now, asked)
@@ -215,12 +215,12 @@ class Observer:
             return held.state
 
     def _let_go(self) -> Held | None:
-        """The state as we left it, if it is still the one in the file; we keep it again only once it is saved."""
+        """The kept state, if it is still the one in the file; it is kept again only after it is saved."""
         held, self._held = self._held, None
         return held if held is not None and held.is_current() else None
 
     def _hold(self, now: float, asked: Held | None = None) -> Held:
-        """The state (`asked` if nobody saved since); what its outbox still owes the log is delivered first."""
+        """The state (`asked` if nobody saved since), after the blocks in its outbox were written to the log."""
         is_current = asked is not None and asked.is_current()
         held = (asked if is_current else self._let_go()) or state_file.hold(self.experiment, now=now)
         self._held = None
@@ -268,7 +268,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The facts, the registry's entries, and the question that failed, if one did."""
+    """The facts, the registry's entries, and the failed call, if one failed."""
 
     facts: Facts
     entries: Sequence[Entry]
@@ -276,7 +276,7 @@ class Answers:
 
 
 def read_local(experiment: Experiment, tracker: Tracker) -> tuple[Facts, list[Entry]]:
-    """What the files of the experiment say beyond what the state has; Slurm is not asked."""
+    """What the experiment's files have that the state lacks; Slurm is not asked."""
     entries = experiment.ledger.entries()
     facts = Facts(
         registrations=tracker.registrations(entries),
@@ -290,7 +290,7 @@ def ask(
 ) -> Answers:
     """One squeue for all, and one sacct (per IDS_PER_CALL) for those that are gone from it.
 
-    `tracker` takes in all of it but sacct's answers: only then is it known whom to ask about.
+    `tracker` takes in all but sacct's answers: only then is it known which jobs to ask sacct about.
     """
     local, entries = read_local(experiment, tracker)
     asked_at = clock()

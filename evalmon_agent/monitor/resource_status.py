@@ -1,4 +1,4 @@
-"""Writes RESOURCE_STATUS of each running eval: its GPUs, from the end of its CSV, and its progress."""
+"""Writes RESOURCE_STATUS for each running eval: its GPUs, from the end of its CSV, and its progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STALE_INTERVALS = 3
 def resource_blocks(
     state: ExperimentState, settings: Settings, *, now: float, progress: Mapping[str, EvalResult]
 ) -> list[list[str]]:
-    """One block for each running eval whose CSV has numbers that are not stale; no file is no block."""
+    """One block for each running eval whose CSV has recent numbers."""
     new = []
     files = OwnedFiles(os.geteuid())
     for ev in state.evals.values():

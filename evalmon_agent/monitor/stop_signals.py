@@ -1,4 +1,4 @@
-"""Lets a long-running program stop in order: a signal is remembered, and ends every wait at once."""
+"""Lets a long-running program stop in an orderly way: a signal is remembered, and ends every wait at once."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class StopSignals:
         self._reads, self._writes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def take(self) -> None:
-        """From now on these signals only ask."""
+        """Handle these signals: they are recorded from now on."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
 
     def is_set(self) -> bool:
-        """Whether we were asked to stop."""
+        """Whether a signal asked this process to stop."""
         return self.name is not None
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or until we are asked to stop."""
+        """Wait that long, or until a signal asks this process to stop."""
         select.select([self._reads], [], [], max(seconds, 0.0))
 
     def pause(self, seconds: float) -> None:
-        """Wait so long; StoppedError once we are asked to stop."""
+        """Wait that long; StoppedError once a signal asks this process to stop."""
         self.wait(seconds)
         if self.name is not None:
             raise StoppedError(f"ended by {self.name}")

@@ -1,4 +1,4 @@
-"""Releases a lock that a dead node left, once Slurm says that its holder's job is over; never by age."""
+"""Releases the lock of a process on a dead node, once Slurm says that its job is over; never by age."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from evalmon_agent.words.states import TERMINAL
 
 @contextmanager
 def locked_on_proof(experiment: Experiment, slurm: Slurm, *, wait_s: float = WAIT_S) -> Iterator[None]:
-    """The experiment's lock as `locked` takes it, also where a job that is over for certain still seems to have it.
+    """Hold the experiment's lock like `locked`, even if a job that is certainly over still seems to hold it.
 
-    Where we are asked to stop, there is little waiting, and Slurm is not asked any more.
+    After a signal to stop, it waits only briefly and does not ask Slurm.
     """
     hurry = slurm.stopped
     with ExitStack() as stack:
@@ -38,7 +38,7 @@ def locked_on_proof(experiment: Experiment, slurm: Slurm, *, wait_s: float = WAI
 
 
 def release_if_over(experiment: Experiment, slurm: Slurm) -> bool:
-    """Take the lock from a process on another host if it was the observer's, and Slurm says that its job is over."""
+    """Remove the lock of a process on another host if that was the observer, and Slurm says that its job is over."""
     holder = stranded_holder(experiment)
     last = heartbeat.load(experiment.observer)
     if holder is None or last is None or last.job_id is None or not _is_same(holder, last):

@@ -1,4 +1,4 @@
-"""Asks Slurm: each question is an argv, a run and a parse; a failure is data, never an exception."""
+"""Asks Slurm: each call is an argv, a run and a parse; a failure is returned, never raised."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from evalmon_agent.words.job_id import JobId, whole_job
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
 LAST_ASK_TIMEOUT_S = 5.0
-"""For a process that is being ended: KillWait is 30 s by default."""
+"""The time-out in a process that is being ended: KillWait is 30 s by default."""
 SUBMIT_TIMEOUT_S = 300.0
 IDS_PER_CALL = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What sbatch said: the job's id and cluster, or why not.
+    """sbatch's answer: the job's id and cluster, or why there is none.
 
     `unknown`: it was killed or printed nothing usable, so Slurm may or may not have taken the job. `doubtful`: that,
     or it failed, but not in Slurm's words; whether there is a job is to be looked up.
@@ -47,14 +47,14 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What `sbatch --test-only` said of a job: nothing against it, or why Slurm refuses it, or why nobody knows."""
+    """The answer of `sbatch --test-only`: no objection, or why Slurm refuses the job, or why that is unknown."""
 
     refusal: str = ""
     unknown: str = ""
 
 
 class Slurm:
-    """Slurm as this user sees it from here. One command at a time, each with a time-out.
+    """Slurm as this user sees it from this host. One command at a time, each with a time-out.
 
     `stopped`: once it says so, a question is given up (StoppedError); a submission never is.
     """
@@ -72,11 +72,11 @@ class Slurm:
         return self._environ
 
     def has(self, program: str) -> bool:
-        """Whether this program of Slurm's is on PATH."""
+        """Whether this Slurm program is on PATH."""
         return self.find(program) is not None
 
     def find(self, program: str) -> str | None:
-        """The absolute path of a program of Slurm's; once found, it stays that one."""
+        """The absolute path of a Slurm program; once found, it stays the same."""
         if program not in self._found:
             path = find_program(program, self._environ)
             if path is None:
@@ -85,24 +85,24 @@ class Slurm:
         return self._found[program]
 
     def queue(self) -> squeue.SqueueAnswer | Failure:
-        """All my jobs, ended ones too, in one call."""
+        """All jobs of this user, ended ones too, in one call."""
         done = self._ask(squeue.argv())
         return _failure(done) or self._squeue.parse(done.stdout)
 
     def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
         """All attempts of at most IDS_PER_CALL jobs, in one call."""
-        # Nobody can put a delimiter into a name that nobody knows beforehand.
+        # A random delimiter, which nobody can put into a job's name beforehand.
         delimiter = f"\x1f{os.urandom(4).hex()}"
         done = self._ask(sacct.argv(job_ids, delimiter=delimiter))
         return _failure(done) or sacct.parse(done.stdout, delimiter=delimiter)
 
     def places_in_queue(self) -> list[whereabouts.Whereabouts]:
-        """Where my jobs run; none if Slurm does not answer."""
+        """Where this user's jobs run; empty if Slurm does not answer."""
         done = self._ask(whereabouts.queue_argv())
         return [] if _failure(done) else whereabouts.parse_queue(done.stdout)
 
     def places_in_accounts(self, job_ids: Sequence[JobId]) -> list[whereabouts.Whereabouts]:
-        """Where at most IDS_PER_CALL jobs ran; none if Slurm does not answer."""
+        """Where at most IDS_PER_CALL jobs ran; empty if Slurm does not answer."""
         delimiter = f"\x1f{os.urandom(4).hex()}"
         done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
         return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
@@ -110,7 +110,7 @@ class Slurm:
     def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, JobId] | Failure:
         """{token: job id} of my jobs of the last `since_s` seconds whose sbatch line has the token, ended ones too.
 
-        Empty where accounting cannot tell: there is none, or it is older than the field.
+        Empty without accounting, or if its release does not have the field yet.
         """
         if not self.has("sacct"):
             return {}
@@ -137,7 +137,7 @@ class Slurm:
         return _failure(done) or scontrol.parse_config(done.stdout)
 
     def version(self) -> tuple[int, int] | None:
-        """Of which Slurm the commands are, as (24, 11)."""
+        """The Slurm release of the commands, as (24, 11)."""
         return scontrol.parse_version(self._ask(scontrol.version_argv()).stdout)
 
     def node_memory(self) -> dict[str, int] | Failure:
@@ -146,12 +146,12 @@ class Slurm:
         return _failure(done) or sinfo.parse_memory(done.stdout)
 
     def ends_at(self, job_id: JobId) -> float | None:
-        """When a job's time limit is reached (epoch), where Slurm tells."""
+        """When a job's time limit is reached (epoch); None if Slurm does not say."""
         done = self._ask(squeue.end_argv(job_id))
         return parse_stamp(done.stdout) if done.ok else None
 
     def is_preempted(self, job_id: JobId) -> bool:
-        """Whether this job is being ended by preemption, for good; False where Slurm does not say."""
+        """Whether this job is being ended by preemption and will not run again; False if Slurm does not say."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
         return done.ok and scontrol.is_preempted_for_good(done.stdout)
 
@@ -161,12 +161,12 @@ class Slurm:
         return scontrol.standard_files(done.stdout) if done.ok else {}
 
     def gives_whole_nodes(self) -> bool:
-        """Whether every job takes whole nodes on this cluster; False where Slurm does not tell."""
+        """Whether every job takes whole nodes on this cluster; False if Slurm does not say."""
         known = self.configuration()
         return not isinstance(known, Failure) and scontrol.gives_whole_nodes(known)
 
     def submit(self, argv: Sequence[str], *, cwd: str, is_monitor_job: bool = False) -> Submitted:
-        """Run this sbatch from `cwd`. Slurm's own words are passed on verbatim.
+        """Run this sbatch from `cwd`. Slurm's message is passed on verbatim.
 
         `is_monitor_job`: its options say all that it needs; the user's SBATCH_GRES and the like are for the
         evals.
@@ -181,13 +181,13 @@ class Slurm:
         answer = sbatch.parse(done.stdout, done.stderr)
         has_ended_badly = not done.timed_out and done.returncode > 0
         if answer is not None and (answer.said_plainly or not has_ended_badly):
-            # An id that was printed is a job that exists, whatever happened to sbatch afterwards.
+            # If an id was printed the job exists, whatever happened to sbatch afterwards.
             return Submitted(answer.job_id, answer.cluster)
         words = "\n".join(line for line in done.stderr.splitlines() if line.strip())
         if not has_ended_badly:
             return Submitted(refusal=words or "sbatch printed no job id", unknown=True, doubtful=True)
         failure = classify(done.returncode, done.stdout, done.stderr)
-        # "Socket timed out": the controller may have taken the job all the same.
+        # "Socket timed out": the controller may have accepted the job anyway.
         unknown = failure is not None and failure.kind is FailureKind.NO_NEWS
         refused = failure is not None and failure.kind is FailureKind.REFUSED
         words = words or f"sbatch: exit status {done.returncode}"
@@ -217,11 +217,11 @@ class Slurm:
         return _failure(done) or done.stdout
 
     def release(self, job_id: JobId) -> Failure | None:
-        """Let a held job go."""
+        """Release a held job."""
         return _failure(self._ask(["scontrol", "release", job_id]))
 
     def _is_of(self, job_id: JobId, path: str) -> bool:
-        """Whether this job was submitted by that path; a number that a site's wrapper prints may be anybody's job."""
+        """Whether this job was submitted by that path: a number that a site's wrapper prints may be another job."""
         answer = self.queue()
         return not isinstance(answer, Failure) and any(
             (whole_job(row.job_id), row.command) == (job_id, path) for row in answer.rows
@@ -232,7 +232,7 @@ class Slurm:
         return _failure(self._ask(["scontrol", "update", f"JobId={job_id}", f"JobName={name}"]))
 
     def cancel(self, job_ids: Sequence[JobId]) -> Failure | None:
-        """scancel these jobs; ended ones are no error."""
+        """scancel these jobs; ended jobs are not an error."""
         if not job_ids:
             return None
         return _failure(self._ask(["scancel", "-Q", *job_ids]))

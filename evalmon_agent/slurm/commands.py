@@ -1,4 +1,4 @@
-"""Runs other programs, the one door to them: bounded in time and output, leaving no process behind."""
+"""Runs other programs (nothing else in evalmon does): bounded in time and output, leaving no process behind."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Finished:
 
     @property
     def ok(self) -> bool:
-        """Whether the program ran to its end, said 0, and its output is whole."""
+        """Whether the program ended with status 0 and its output is complete."""
         return self.returncode == 0 and not self.timed_out and not self.cut
 
 
 def find_program(name: str, environ: Mapping[str, str]) -> str | None:
-    """The absolute path of a program on PATH; None if it is not there.
+    """The absolute path of a program on PATH; None if there is none.
 
-    PATH's empty and relative entries mean the working directory, where others may have put a program: not looked at.
+    Empty and relative entries of PATH mean the working directory, where others may have put a program: ignored.
     """
     for entry in environ.get("PATH", os.defpath).split(os.pathsep):
         path = os.path.join(entry, name)
@@ -71,8 +71,8 @@ def run(
     Promises: returns within `timeout_s` plus one second; what is left of it is killed by then (a program that
     ignores TERM, a grandchild that keeps the pipe open, one in a session of its own); memory is bounded by
     `max_output_bytes`; never raises for anything that the program does. Bytes that are not UTF-8 are replaced.
-    `dies_with_us`: should we be killed, the kernel kills the program at once, so that it does nothing more that
-    nobody records. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
+    `dies_with_us`: if this process is killed, the kernel kills the program at once, so that it does nothing
+    unrecorded. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
     """
     program = find_program(argv[0], env)
     if program is None:
@@ -104,7 +104,7 @@ def run(
 
 
 class _Talk:
-    """One conversation with a program: reads both pipes, never more than the bound."""
+    """One run of a program: reads both pipes, up to the bound."""
 
     def __init__(self, child: subprocess.Popen[bytes], *, bound: int, stopped: Callable[[], bool]) -> None:
         self.stdout, self.stderr = bytearray(), bytearray()
@@ -115,7 +115,7 @@ class _Talk:
         self._stopped = stopped
 
     def until(self, deadline: float) -> bool:
-        """Talk until the program has ended; False if it has not by the deadline, said too much, or we stop."""
+        """Read until the program has ended; False if it missed the deadline, printed too much, or we stop."""
         with selectors.DefaultSelector() as selector:
             self._register(selector)
             while selector.get_map() and not self.cut:
@@ -130,7 +130,7 @@ class _Talk:
         return False
 
     def _left(self, deadline: float) -> float:
-        """How long to wait for the next thing to happen; 0 once there is nothing more to wait for."""
+        """How long to wait for the next event; 0 if there is nothing more to wait for."""
         self.is_stopped = self.is_stopped or self._stopped()
         return 0.0 if self.is_stopped else min(max(deadline - time.monotonic(), 0.0), _LOOK_S)
 
@@ -189,7 +189,7 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def _left_behind_is_ours() -> Iterator[Callable[[], None]]:
-    """Meanwhile an orphan becomes our child, whatever session it went to; calling the result kills those."""
+    """Orphans become children of this process meanwhile, even from other sessions; calling the result kills them."""
     libc = ctypes.CDLL(None)
     known = _children()
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -200,7 +200,7 @@ def _left_behind_is_ours() -> Iterator[Callable[[], None]]:
 
 
 def _kill_children(*, but: frozenset[int]) -> None:
-    """Kill and reap; the children of what is killed become ours, and are killed too."""
+    """Kill and reap; children of killed processes become this process's children, and are killed too."""
     deadline = time.monotonic() + _LEFT_S
     while (found := _children() - but) and time.monotonic() < deadline:
         for pid in found:

@@ -1,4 +1,4 @@
-"""Makes the environments of Slurm's commands: for questions, for sbatch now, and for evals that are submitted later.
+"""Builds the environments of Slurm's commands: for queries, for sbatch now, and for evals that are submitted later.
 
 An eval that is submitted later gets the environment that it would have had at first. That travels in Slurm's memory
 only, as one variable of the monitor jobs' environment: whole, since a node's prolog, its shell and Slurm change theirs
@@ -21,7 +21,7 @@ FOR_ASKING: Mapping[str, str] = {
     "SLURM_BITSTR_LEN": "0",
     "LC_ALL": "C",
 }
-"""Set for every question: epoch seconds, array expressions uncut, messages in English."""
+"""Set for every query: epoch seconds, full array expressions, messages in English."""
 
 # squeue(1), sacct(1), scontrol(1), sinfo(1), ENVIRONMENT VARIABLES: every one of these stands for an
 # option that adds, drops or reshapes rows. By prefix, since each version adds some.
@@ -46,7 +46,7 @@ _OF_A_JOB = frozenset(
         "ZE_AFFINITY_MASK",
     }
 )
-# What evalmon's launcher says to one eval: another one, submitted from its job, would go on from its log.
+# Set by evalmon's launcher for one eval: another one, submitted from its job, would continue from its log.
 _OF_AN_EVAL = frozenset(
     {"EVALMON_DIR", "EVALMON_NAME", "EVALMON_OUTPUT_DIR", "EVALMON_JOB_ID", "EVALMON_RETRY_LOG", "EVALMON_UNMONITORED"}
 )
@@ -72,7 +72,7 @@ _OF_A_SESSION_PREFIXES = ("SSH_", "XDG_SESSION", "VSCODE_", "LC_TERMINAL", "BASH
 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment to ask squeue, sacct, scontrol, sinfo and seff with; which cluster is asked stays."""
+    """The environment for squeue, sacct, scontrol, sinfo and seff; the choice of the cluster is kept."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -87,7 +87,7 @@ def own_job_id(environ: Mapping[str, str]) -> JobId | None:
 
 
 def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str, str]:
-    """The environment for sbatch, which hands it on to the job: hence nothing is added.
+    """The environment for sbatch. sbatch passes it on to the job, so nothing is added.
 
     The user's SBATCH_* hold, as they do for the user's own sbatch. Inside a job, what Slurm set for that job is taken
     out: it would bind the new job to the old one's memory, CPUs and GPUs.
@@ -104,12 +104,12 @@ def for_submission(environ: Mapping[str, str], *, inside_job: bool) -> dict[str,
 
 
 def for_evals(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment that an eval's sbatch gets, called by hand or by evalmon."""
+    """The environment of an eval's sbatch, the same whether the user or evalmon calls it."""
     return for_submission(environ, inside_job="SLURM_JOB_ID" in environ)
 
 
 def for_monitor_jobs(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of sbatch for one of evalmon's jobs: its options say all that it needs, so without SBATCH_*.
+    """The environment of sbatch for a monitor job, without SBATCH_*: its options are complete.
 
     It carries that of the evals, for those submitted later.
     """
@@ -120,7 +120,7 @@ def for_monitor_jobs(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def carried(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """In a monitor job: the environment of the evals that it carries; None where the site did not let it through."""
+    """In a monitor job: the environment of the evals that it carries; None if the site did not pass it on."""
     return unpack(environ.get(CARRIER, ""))
 
 
@@ -132,7 +132,7 @@ def pack(environ: Mapping[str, str]) -> str | None:
 
 
 def unpack(text: str) -> dict[str, str] | None:
-    """What was packed; None for anything else."""
+    """The environment that was packed; None if the text is anything else."""
     try:
         inflater = zlib.decompressobj()
         plain = inflater.decompress(base64.b85decode(text), _MAX_BYTES)
@@ -145,14 +145,14 @@ def unpack(text: str) -> dict[str, str] | None:
 
 
 def digest(environ: Mapping[str, str], *, salt: str) -> str:
-    """`salt:hash`; two environments have the same one if an eval cannot tell them apart."""
+    """`salt:hash`, the same for two environments that do not differ for an eval."""
     kept = sorted(item for item in environ.items() if not _is_of_a_session(item[0]))
     plain = "\0".join([salt, *(f"{name}={value}" for name, value in kept)])
     return f"{salt}:{hashlib.sha256(plain.encode(errors='surrogateescape')).hexdigest()}"
 
 
 def is_same(environ: Mapping[str, str], digested: str) -> bool:
-    """Whether this is the environment of that digest."""
+    """Whether this environment has that digest."""
     return digest(environ, salt=digested.partition(":")[0]) == digested
 
 

@@ -72,9 +72,9 @@ _KINDS = (
 
 
 def classify(rc: int, stdout: str, stderr: str) -> Failure | None:
-    """The failure that a finished command reports, or None where its stdout is an answer.
+    """The failure that a finished command reports, or None if its stdout is an answer.
 
-    With exit status 0 messages on stderr are warnings, but for two: an unknown user, and a lost
+    With exit status 0, messages on stderr are warnings, with two exceptions: an unknown user, and a lost
     connection when nothing was printed.
     """
     if rc == 0:
@@ -88,7 +88,7 @@ def classify(rc: int, stdout: str, stderr: str) -> Failure | None:
 
 
 def is_submit_limit(words: str) -> bool:
-    """Whether sbatch refused only because so many jobs are there already: later it may take the same one."""
+    """Whether sbatch refused only because too many jobs are in the queue, so that it may accept the job later."""
     return _SUBMIT_LIMIT.search(words) is not None
 
 

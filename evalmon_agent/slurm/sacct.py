@@ -91,7 +91,7 @@ class SacctJob:
 
 @dataclass(frozen=True, slots=True)
 class SacctAnswer:
-    """All attempts that could be read, in sacct's order; how many rows could not be, or have no job row."""
+    """All attempts that could be read, in sacct's order, and how many rows could not, or have no job row."""
 
     jobs: tuple[SacctJob, ...]
     bad_rows: int
@@ -107,7 +107,7 @@ def argv(job_ids: Sequence[JobId], *, delimiter: str = DELIMITER) -> list[str]:
 
 
 def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMITER) -> SacctAnswer:
-    """The attempts in an answer of sacct's; other columns and delimiters do too, what is missing is None."""
+    """The attempts in sacct's output. Columns and delimiter may differ; what is missing is None."""
     jobs: list[SacctJob] = []
     attempt: list[Row] = []
     bad_rows = 0
@@ -133,7 +133,7 @@ def parse(text: str, *, fields: Sequence[str] = FIELDS, delimiter: str = DELIMIT
 
 
 def _rows(text: str, *, fields: Sequence[str], delimiter: str) -> Iterator[Row | None]:
-    """The rows, cut into named columns, None for each that cannot be read; a header line is passed over.
+    """The rows, cut into named columns, None for each that cannot be read; a header line is skipped.
 
     sacct escapes nothing. A line that starts no row goes on with the one above it: where that one lacks
     columns, in the middle of it; otherwise in its last column, unless it looks like the torn start of a row.
@@ -169,7 +169,7 @@ def _is_torn(cells: list[str], anchors: list[int]) -> bool:
 
 
 def _is_id(text: str) -> bool:
-    """Whether the text names a job, a step or a range of pending tasks, in full or cut."""
+    """Whether the text names a job, a step or a range of pending tasks, complete or cut."""
     head, bracket, tasks = text.partition("_[")
     if bracket:
         return head.isdecimal() and head.isascii() and not set(tasks) - set("0123456789,-:%.]")
@@ -303,7 +303,7 @@ def _gpus(row: Row) -> int | None:
 
 
 def _total_cpu_s(row: Row, steps: Sequence[Row]) -> float | None:
-    """CPU seconds of the job row, which is the sum of its steps; that sum where the row says 0."""
+    """CPU seconds of the job row, or the sum of its steps if the row says 0."""
     whole = durations.parse(row.get("TotalCPU", ""))
     if whole:
         return whole
@@ -312,12 +312,12 @@ def _total_cpu_s(row: Row, steps: Sequence[Row]) -> float | None:
 
 
 def _memory_used_bytes(rows: Iterable[Row]) -> int | None:
-    """The largest step's; no process uses nothing, so a 0 says that nobody looked (host OOM, short jobs)."""
+    """The memory of the largest step; 0 means that it was not measured (host OOM, short jobs)."""
     return max((used for row in rows if (used := _step_memory(row))), default=None)
 
 
 def _memory_requested_bytes(row: Row) -> int | None:
-    """What the job was given; None for `--mem=0`, all that the nodes have: how much is not said."""
+    """The memory that the job was given; None for `--mem=0`, all of the nodes' memory, which sacct does not show."""
     allocated = sizes.parse_sacct(_allocated(row).get("mem", ""))
     if allocated:
         return allocated

@@ -56,7 +56,7 @@ def parse(stdout: str, stderr: str = "") -> Answer | None:
 
 
 def knows_no_test(words: str) -> bool:
-    """Whether a site's own sbatch does not know the option."""
+    """Whether a site's own sbatch wrapper does not know the option."""
     return TEST_ONLY in words
 
 
@@ -73,7 +73,7 @@ def is_unknown_field(words: str) -> bool:
 
 
 def parse_lookup(text: str, *, delimiter: str, tokens: Collection[str]) -> dict[str, JobId]:
-    """{token: job id, of an array the array's} for each token that stands in a submitted script's path."""
+    """{token: job id (of the array, if it is one)} for each token in a submitted script's path."""
     rows = re.split(rf"^(\d{{1,10}})(?:[_+]\S*?)?{re.escape(delimiter)}", text, flags=re.MULTILINE)
     # Nothing, then in turn an id and all text up to the next row: a path may hold a newline.
     job_ids: dict[str, JobId] = {}

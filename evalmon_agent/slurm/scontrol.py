@@ -57,7 +57,7 @@ def gives_whole_nodes(configuration: Mapping[str, str]) -> bool:
 
 
 def version_argv() -> list[str]:
-    """Which Slurm the commands are of."""
+    """The argv that asks for Slurm's release."""
     return ["sbatch", "--version"]
 
 

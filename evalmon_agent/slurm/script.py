@@ -1,4 +1,4 @@
-"""Reads of a batch script what sbatch reads: its shebang, its leading comments, its #SBATCH options.
+"""Reads what sbatch reads of a batch script: its shebang, its leading comments, its #SBATCH options.
 
 As sbatch does it (_opt_batch_script and get_argument in src/sbatch/opt.c; tried on 22.05): lines that start
 with `#SBATCH` up to the first line that is neither comment nor blank; all their arguments make one argv.
@@ -15,7 +15,7 @@ from evalmon_agent.slurm.sbatch_options import by_long_name
 _MAGIC = "#SBATCH"
 _SEPARATORS = frozenset({"hetjob", "packjob"})
 
-# isspace() of C: Unicode's blanks are none to sbatch.
+# isspace() of C: sbatch does not count Unicode's blanks.
 _BLANKS = " \t\n\v\f\r"
 
 
@@ -101,7 +101,7 @@ def _argument(line: str, start: int) -> tuple[str, int]:
     escaped = False
     for at in range(start, len(line)):
         char = line[at]
-        # Before the backslash is looked at: `\\ ` ends an argument all the same.
+        # Before the backslash is looked at: `\\ ` ends an argument anyway.
         if char in _BLANKS and not quote:
             return "".join(taken), at
         if escaped:

@@ -52,7 +52,7 @@ MEASURED_AFTER_S = 30
 
 @dataclass(frozen=True, slots=True)
 class SeffReport:
-    """What the text of a report says, None where it does not.
+    """The values in a report; None for a missing one.
 
     Seconds and bytes, base 1024. `cores` is the job's total. `exit_code` is seff's, which loses signals.
     """
@@ -77,7 +77,7 @@ class SeffReport:
 
 
 def argv(job_id: JobId) -> list[str]:
-    """One report; of an array always one task, since seff shows only one. Run it with `environment.clean`."""
+    """The argv for one report; for an array of one task, since seff shows only one. Run it with `environment.clean`."""
     return ["seff", job_id]
 
 
@@ -115,7 +115,7 @@ def parse(stdout: str) -> SeffReport | None:
 
 
 def usable(report: SeffReport | None, *, returncode: int, stdout: str) -> bool:
-    """Whether these are the figures of a job that is known to have ended.
+    """Whether these are figures of a job that has certainly ended.
 
     If not: wait, ask once more, then take sacct's. Right after the end, seff says RUNNING, or zeros with
     exit status 0.
@@ -131,7 +131,7 @@ def usable(report: SeffReport | None, *, returncode: int, stdout: str) -> bool:
 
 
 def is_broken(returncode: int, stdout: str, stderr: str) -> bool:
-    """Whether seff cannot run here (no Perl, or not Slurm's modules for it): it counts as not installed."""
+    """Whether seff cannot run here (no Perl, or no Slurm modules for it); it then counts as not installed."""
     if returncode == 0 or parse(stdout) is not None:
         return False
     return returncode in _NO_SUCH_COMMAND or bool(_BROKEN.search(stdout) or _BROKEN.search(stderr))

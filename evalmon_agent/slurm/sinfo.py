@@ -32,7 +32,7 @@ def argv() -> list[str]:
 
 
 def parse(text: str) -> tuple[Partition, ...]:
-    """Every row of `argv()`'s answer; a row that is none is left out, and each partition stands once."""
+    """Every row of `argv()`'s answer; invalid rows are left out, and each partition is listed once."""
     partitions: dict[str, Partition] = {}
     for line in text.splitlines():
         fields = line.split("\x1f")
@@ -53,7 +53,7 @@ def memory_argv() -> list[str]:
 
 
 def parse_memory(text: str) -> dict[str, int]:
-    """{partition: bytes of its largest node}; what is no number is left out."""
+    """{partition: bytes of its largest node}; anything but a number is left out."""
     largest: dict[str, int] = {}
     for line in text.splitlines():
         name, separator, megabytes = line.partition("\x1f")
@@ -65,12 +65,12 @@ def parse_memory(text: str) -> dict[str, int]:
 
 
 def is_exclusive(partition: str | None, partitions: Sequence[Partition], *, linear: bool = False) -> bool:
-    """Whether a small job takes a whole node there, which a sidecar must not. `linear`: the cluster's select/linear."""
+    """Whether even a small job takes a whole node there, which a sidecar must not. `linear`: select/linear."""
     named = named_partitions(partition, partitions)
     return any(p.exclusive or (linear and not p.oversubscribed) for p in named) or (linear and not named)
 
 
 def named_partitions(partition: str | None, partitions: Sequence[Partition]) -> list[Partition]:
-    """Those that `--partition=a,b` names; without it, the default one."""
+    """The partitions that `--partition=a,b` names; without it, the default one."""
     names = partition.split(",") if partition else []
     return [p for p in partitions if (p.name in names if names else p.is_default)]

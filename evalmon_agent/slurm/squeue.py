@@ -1,4 +1,4 @@
-"""Asks squeue about my jobs: the argv, and its rows as records."""
+"""Asks squeue about this user's jobs: the argv, and its rows as records."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOT_STARTED = frozenset({None, State.PENDING, State.REQUEUED})
 class SqueueRow:
     """One job as squeue has it now; times are epoch seconds, unknown is None.
 
-    `state` is None for a word of Slurm's that we do not know (`state_word` has it): an active job.
+    `state` is None for an unknown state (`state_word` has it); the job is active then.
     `started_at` is None for a job that has not started: what squeue prints there is an estimate, or for
     one cancelled before its start the time of that. `ends_at` of a running job is when its limit is reached.
     `elapsed_s` is None for a job that goes on: a row says something new only when its job is in another state.
@@ -53,7 +53,7 @@ class SqueueRow:
 
     @property
     def goes_on(self) -> bool:
-        """Whether it is not over, nor being cleaned up after its end."""
+        """Whether it is neither over nor being cleaned up after its end."""
         return self.state not in TERMINAL and self.state_word != "COMPLETING"
 
 
@@ -66,29 +66,29 @@ class SqueueAnswer:
 
 
 def argv() -> list[str]:
-    """All my jobs, ended ones and those in hidden partitions too, one row per array task."""
+    """All jobs of this user, also ended ones and those in hidden partitions, one row per array task."""
     return ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o", _FORMAT]
 
 
 def end_argv(job_id: JobId) -> list[str]:
-    """When one job reaches its time limit."""
+    """The argv that asks when one job reaches its time limit."""
     return ["squeue", "-a", "-h", "-j", job_id, "-o", "%e"]
 
 
 def parse(text: str) -> SqueueAnswer:
-    """Every row of `argv()`'s answer; what is no row of that form is counted, not guessed at."""
+    """Every row of `argv()`'s answer; an invalid row is counted, not guessed."""
     return Parser().parse(text)
 
 
 class Parser:
-    """Parses one answer after the other; a row that says what it said in the last one is the same object."""
+    """Parses one answer after another; a row that is the same as in the last answer is the same object."""
 
     def __init__(self) -> None:
         self._rows: dict[str, SqueueRow] = {}
-        """By their records; those of jobs that run without the clock in them."""
+        """The rows by their records, which for running jobs are taken without the elapsed time."""
 
     def parse(self, text: str) -> SqueueAnswer:
-        """As the function."""
+        """Like the function."""
         rows: list[SqueueRow] = []
         by_key: dict[str, SqueueRow] = {}
         noise = _without_cluster_line("\n" + text.partition("\x1e")[0])

@@ -1,4 +1,4 @@
-"""Asks squeue and sacct where jobs run that somebody else submitted: partition, account, QOS, working directory."""
+"""Asks squeue and sacct for partition, account, QOS and working directory of jobs that evalmon did not submit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNKNOWN = frozenset({"", "(null)", "N/A", "Unknown"})
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where one job runs or ran; unknown is None. `submitted_at` (epoch) tells the bearers of one id apart."""
+    """Where one job runs or ran; unknown is None. `submitted_at` (epoch) distinguishes jobs with the same id."""
 
     job_id: JobId
     submitted_at: float | None
@@ -32,7 +32,7 @@ class Whereabouts:
 
 
 def queue_argv() -> list[str]:
-    """All my jobs that squeue knows, those in hidden partitions too, one row per array task."""
+    """All jobs of this user that squeue knows, also those in hidden partitions, one row per array task."""
     return ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o", _QUEUE_FORMAT]
 
 
@@ -42,7 +42,7 @@ def parse_queue(text: str) -> list[Whereabouts]:
 
 
 def account_argv(job_ids: Sequence[JobId], *, delimiter: str) -> list[str]:
-    """These jobs as accounting has them, without their steps."""
+    """The argv that asks accounting about these jobs, without their steps."""
     fields = ",".join(_ACCOUNT_FIELDS)
     return ["sacct", "-n", "-P", "-X", "-D", f"--delimiter={delimiter}", "-j", ",".join(job_ids), "-o", fields]
 

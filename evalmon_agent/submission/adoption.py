@@ -1,4 +1,4 @@
-"""Chooses, names and checks the jobs submitted by other means that become evals. Pure."""
+"""Chooses, names and checks jobs that become evals although evalmon did not submit them. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evalmon_agent.words.states import State
 
 @dataclass(frozen=True, slots=True)
 class WatchRequest:
-    """What the user asked for: a job, a task, or (`123`) all tasks of an array; under a name or none."""
+    """What the user asked for: a job, a task, or (`123`) all tasks of an array, with or without a name."""
 
     job_id: JobId
     name: str | None
@@ -23,7 +23,7 @@ class WatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class SlurmJob:
-    """One job as Slurm knows it. `script`: the file that it was submitted as, where Slurm has it and it is there."""
+    """One job as Slurm knows it. `script`: the file that was submitted, if Slurm knows it and it exists."""
 
     job_id: JobId
     submitted_at: float
@@ -38,7 +38,7 @@ class SlurmJob:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """One eval to be. `stem`: its name without the array task's; `given`: the user said it."""
+    """One planned eval. `stem`: its name without the array task; `given`: the user chose it."""
 
     job: SlurmJob
     stem: str
@@ -54,7 +54,7 @@ class Adoption:
 
 
 def parse_requests(words: Sequence[str]) -> list[WatchRequest]:
-    """`[NAME=]JOBID` each; UsageError with a line for each that is none.
+    """Parse each `[NAME=]JOBID`; UsageError with a line for each invalid one.
 
     An id as Slurm prints it: `123`, `123_4`, `123_[4-9]`, `123+1`, which is a part of the het job 123.
     """
@@ -79,7 +79,7 @@ def _is_name(name: str) -> bool:
 
 
 def requested_jobs(request: WatchRequest, jobs: Mapping[JobId, SlurmJob]) -> list[SlurmJob]:
-    """The jobs that the request names: of an array, all its tasks, unless it is one row."""
+    """The jobs that the request names; for an array all its tasks, unless it is one row."""
     job = jobs.get(request.job_id)
     if job is not None:
         return [job]
@@ -89,7 +89,7 @@ def requested_jobs(request: WatchRequest, jobs: Mapping[JobId, SlurmJob]) -> lis
 def plan_adoptions(
     chosen: Sequence[tuple[WatchRequest, SlurmJob]], *, root: str, taken: Mapping[str, bool], whole: Collection[JobId]
 ) -> list[Adoption]:
-    """The evals to be, in the order asked for.
+    """The planned evals, in the order asked for.
 
     `taken`: the names that are known already, and whether that eval is active; `whole`: the arrays of which all tasks
     are requested. UsageError with a line for each name that two evals would have. Names from the job's name, which many

@@ -118,7 +118,7 @@ def render(
 
 
 def script_in(launcher: bytes) -> bytes | None:
-    """The script that a launcher carries; None if it is no launcher, or if that was changed."""
+    """The script that a launcher carries; None if it is not a launcher, or the script was changed."""
     mark = _MARK_LINE.search(launcher)
     script = launcher[mark.end() :] if mark else b""
     return script if mark and hashlib.sha256(script).hexdigest().encode() == mark[1] else None
@@ -141,7 +141,7 @@ def _as_comment(line: str) -> str:
 
 
 def _retry_log(logs: Mapping[int | None, str]) -> list[str]:
-    """The lines that name the log to go on from, where there is one."""
+    """The lines that name the log to continue from, if there is one."""
     if None in logs:
         return [f"export EVALMON_RETRY_LOG={shlex.quote(logs[None])}"]
     cases = [f"  {task}) export EVALMON_RETRY_LOG={shlex.quote(log)} ;;" for task, log in logs.items()]

@@ -17,7 +17,7 @@ MonitorJobKind = Literal["sidecar", "completion"]
 _COMMAND: Mapping[MonitorJobKind, str] = {"sidecar": "sidecar", "completion": "complete"}
 
 TIME_MIN_S = 600
-"""What a sidecar is content with: Slurm may cut its limit so far to start it in a gap before pending evals."""
+"""The shortest limit of a sidecar: Slurm may cut its limit to this, to start it in a gap before pending evals."""
 _PLACE_KEYS = ("SBATCH_PARTITION", "SBATCH_ACCOUNT", "SBATCH_QOS")
 _LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ", *_PLACE_KEYS)
 
@@ -42,7 +42,7 @@ _IS_THIS_ONE = 'read -r identity <experiment.json && [ "${{identity#{start}}}" !
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the evals run: the monitor jobs run there, too, unless the settings say otherwise."""
+    """Partition, account and qos of the evals; the monitor jobs get the same unless the settings differ."""
 
     partition: str | None = None
     account: str | None = None
@@ -50,7 +50,7 @@ class Placement:
 
 
 def placement_of(options: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> Placement:
-    """The commonest partition, account and qos of the scripts; sbatch's own variables stand above `#SBATCH`."""
+    """The most common partition, account and qos of the scripts; sbatch's variables override `#SBATCH`."""
     return Placement(*(_commonest(key, options, environ) for key in ("partition", "account", "qos")))
 
 
@@ -64,7 +64,7 @@ def script(
     environ: Mapping[str, str],
     group_readable: bool = False,
 ) -> str:
-    """The batch script of a monitor job. It stands on its own: sites may let no environment through.
+    """The batch script of a monitor job. It needs no environment, since some sites pass none on.
 
     It opens its output itself: Slurm would follow a link that somebody put in the place of EXP/evalmon, and give the
     file the mode that the umask leaves. What cannot be opened safely is not written; the job goes on.
@@ -87,7 +87,7 @@ def options(
 ) -> list[str]:
     """sbatch's options for a monitor job, without the script's path.
 
-    It never gets the gres of the evals.
+    It never gets the evals' gres.
     """
     chosen = {
         "partition": job.partition or place.partition,
@@ -110,7 +110,7 @@ def options(
 
 
 def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]) -> str:
-    """The time limit, cut to that of the partition where the job will run; of several, to the shortest."""
+    """The time limit, cut to that of the partition where the job will run, or to the shortest of several."""
     limits = [p.time_limit_s for p in named_partitions(partition, partitions) if p.time_limit_s is not None]
     wanted_s = time_option(wanted)
     if not limits or (wanted_s is not None and wanted_s <= min(limits)):
@@ -119,7 +119,7 @@ def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]
 
 
 def time_min(time_limit: str) -> list[str]:
-    """The option for a sidecar, which hands itself on before any limit and so may start with a shorter one."""
+    """The option for a sidecar, which submits a successor before any limit and so may start with a shorter one."""
     limit_s = time_option(time_limit)
     return [f"--time-min={TIME_MIN_S // 60}"] if limit_s is None or limit_s > TIME_MIN_S else []
 

@@ -1,4 +1,4 @@
-"""Plans which evals these scripts would be: names, places and array tasks, checked before anything is submitted."""
+"""Plans which evals scripts become (names, directories, array tasks), checked before anything is submitted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TASK = re.compile(r"(?P<name>.*)\[(?P<task>0|[1-9][0-9]{0,9})\]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script as read: its absolute path, its bytes and what sbatch reads of it."""
+    """A script: its absolute path, its bytes and what sbatch reads of it."""
 
     path: str
     content: bytes
@@ -29,7 +29,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One submission to be, with the script as it was read.
+    """One planned submission, with the script as it was read.
 
     `retry_logs`: where an eval that is run again may go on from; `why`: why it is submitted again. `instead_of`: for
     evals that were submitted before, the token that counts now; they are taken only while it does.
@@ -43,7 +43,7 @@ class Prepared:
 
 
 def read_script(path: str, content: bytes) -> Script:
-    """The script, or UsageError for what sbatch would refuse or we could not run."""
+    """The script; UsageError if sbatch would refuse it or evalmon could not run it."""
     head = read_head(content.decode(errors="surrogateescape"))
     if head.shebang is None:
         raise UsageError(f"{path}: no #! line at its top, so Slurm would refuse it; begin it with #!/bin/bash")
@@ -62,7 +62,7 @@ def plan(
     taken: Collection[str],
     environ: Mapping[str, str],
 ) -> list[Submission]:
-    """The submissions to be, in the order of the scripts, without a token yet.
+    """The planned submissions, in the order of the scripts, without a token yet.
 
     `registered`: the scripts that the experiment has already; `taken`: output directories in use. UsageError if
     two evals have one name.

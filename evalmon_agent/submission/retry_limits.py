@@ -23,7 +23,7 @@ _MEMORY = ("mem-per-gpu", "mem-per-cpu", "mem")
 
 @dataclass(frozen=True, slots=True)
 class Had:
-    """What the eval had last, as far as Slurm says. `cpus` and `gpus` are the whole job's, on `single_node` or not.
+    """What the eval had last, as far as Slurm says. `cpus` and `gpus` are those of the whole job.
 
     `whole_s`: how long all its samples would take, at the pace of those that it finished.
     """
@@ -39,7 +39,7 @@ class Had:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that a job gets where the eval runs; None: no limit, or not known."""
+    """The most that a job gets where the eval runs; None: no limit, or unknown."""
 
     time_s: float | None = None
     node_memory_bytes: int | None = None
@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """sbatch's options and their description for people; `why_not`: why it gets no more of what it lacked."""
+    """sbatch's options and their description for people; `why_not`: why there is no more of what it lacked."""
 
     argv: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def time_options(
 def memory_options(
     script: Mapping[str, str], earlier: Mapping[str, str], had: Had, limits: Limits, *, scale: float | None
 ) -> Options:
-    """`--mem`, `--mem-per-cpu` or `--mem-per-gpu`, whichever it had; where it had none, `--mem-per-cpu`."""
+    """`--mem`, `--mem-per-cpu` or `--mem-per-gpu`, whichever it had; `--mem-per-cpu` if it had none."""
     kind = next((name for options in (earlier, script) for name in _MEMORY if name in options), None)
     given = parse_mem_option(earlier.get(kind, "")) if kind else None
     own = parse_mem_option(script.get(kind, "")) if kind else None
@@ -110,7 +110,7 @@ def _per_cpu(had: Had) -> int | None:
 
 
 def _most(kind: str, had: Had, limits: Limits) -> float:
-    """What one node allows of this kind, for a job on one node; of others sbatch itself has to say."""
+    """The most that one node allows of this kind, for a job on one node; other jobs are left to sbatch."""
     whole = limits.node_memory_bytes
     if whole is None:
         return math.inf

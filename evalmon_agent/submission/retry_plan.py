@@ -1,4 +1,4 @@
-"""Decides which evals are run again: those that did not succeed, unless a run is already paid for. Pure."""
+"""Decides which evals are run again: those that did not succeed, unless a usable result is likely to exist. Pure."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Retry:
 def decide(
     ev: Eval, entry: Entry | None, found: EvalResults, request: RetryRequest, *, is_waiting: bool
 ) -> Retry | str:
-    """Run it again, or why not; "" where nobody would ask why. `entry`: its submission that counts."""
+    """Run it again, or why not ("" if no reason need be given). `entry`: its submission that counts."""
     if is_waiting:
         return "it is already waiting to be submitted"
     if not ev.final:
@@ -72,7 +72,7 @@ def decide(
 
 
 def first_unknown_name(names: Sequence[str], known: Collection[str]) -> str | None:
-    """The first of the names that means no eval."""
+    """The first of the names that matches no eval."""
     return next((pattern for pattern in names if not any(_matches(name, pattern) for name in known)), None)
 
 
@@ -144,7 +144,7 @@ def _not_worth_it(ev: Eval, found: EvalResults, outcome: Verdict) -> str:
             why = f"its log says success with all samples; it is {ev.state}, and suspect, for something else in the job"
         elif result.status == UNREADABLE:
             why = "it COMPLETED, and its log cannot be read"
-    return f"{why}; name it to run it again all the same" if why else ""
+    return f"{why}; name it to run it again anyway" if why else ""
 
 
 def _retries(ev: Eval) -> int:

@@ -1,4 +1,4 @@
-"""Previews a submission: asks Slurm whether it would take the jobs, adds up what they ask for, warns of lost output.
+"""Previews a submission: asks Slurm whether it would accept the jobs, adds up requests, warns about lost output.
 
 Nothing is written or submitted.
 """
@@ -32,20 +32,20 @@ from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.durations import clock, time_option
 
 MOST_ASKED = 100
-"""Of scripts whose options differ; each takes Slurm a job id and some 30 ms."""
+"""How many scripts with different options are tested; each costs Slurm a job id and about 30 ms."""
 _SAYS_NOTHING = frozenset({"job-name", "output", "error", "input", "open-mode", "comment", "mail-user", "mail-type"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One submission, its options as Slurm would have them."""
+    """One submission, with its options as Slurm would have them."""
 
     prepared: Prepared
     options: Mapping[str, str]
 
     @property
     def asks_for(self) -> tuple[object, ...]:
-        """What Slurm decides by: equal for scripts that differ in what they run and are called only."""
+        """What Slurm decides by: the same for scripts that differ only in name and content."""
         head = self.prepared.script.head
         components = head.leading_lines if head.is_het else ()
         return (*components, *sorted(item for item in self.options.items() if item[0] not in _SAYS_NOTHING))
@@ -99,7 +99,7 @@ def _ask(session: Session, prepared: Prepared) -> Tested:
 
 
 def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str]:
-    """Unless the site has EnforcePartLimits, Slurm takes them, and they wait for ever."""
+    """Warn of limits above the partition's: without EnforcePartLimits Slurm accepts the jobs, which wait for ever."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for job in jobs:
         asked_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
@@ -126,7 +126,7 @@ def _totals(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partiti
 
 
 def _gpu_hours(job: _Job, partitions: Sequence[Partition]) -> float | None:
-    """Of one eval."""
+    """The GPU-hours of one eval; None if unknown."""
     number = None if job.prepared.script.head.is_het else gpus(job.options)
     limit_s = time_limit_s(job.options, partitions)
     if number == 0:
@@ -153,7 +153,7 @@ _MAKES_DIRECTORIES = (23, 2)
 
 
 def output_warnings(scripts: Sequence[Script], slurm: Slurm, environ: Mapping[str, str]) -> list[str]:
-    """One for each directory that is not there, or cannot be written to, seen from here."""
+    """A warning for each output directory that does not exist or cannot be written to, seen from here."""
     paths = [(script.path, path) for script in scripts for path in _paths(script, environ)]
     bad = [(script, path) for script, path in paths if why_not_writable(path)]
     makes_directories = bool(bad) and (slurm.version() or (0, 0)) >= _MAKES_DIRECTORIES
@@ -166,7 +166,7 @@ def output_warnings(scripts: Sequence[Script], slurm: Slurm, environ: Mapping[st
 
 
 def _paths(script: Script, environ: Mapping[str, str]) -> Iterator[str]:
-    """Its output's file, and its errors' if that is another one; without those whose directory nobody knows yet."""
+    """The files of its output and errors, without those whose directory is not known yet."""
     options = in_effect(script.head.options, for_evals(environ))
     name = options.get("job-name") or os.path.basename(script.path)
     for which in ("output", "error") if "error" in options else ("output",):

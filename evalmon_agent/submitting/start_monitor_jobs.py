@@ -1,4 +1,4 @@
-"""Submits the completion job and the sidecar for new evals, unless they live already."""
+"""Submits the completion job and the sidecar for new evals, unless they are already queued or running."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MonitorJobReport:
 def start_monitor_jobs(
     session: Session, *, mode: Mode, sidecar: MonitorJobReport | None = None
 ) -> tuple[MonitorJobReport, MonitorJobReport]:
-    """One poll, which records Submit times; then the completion job and the sidecar, unless they live already.
+    """Poll once, to record Submit times, then submit the completion job and the sidecar unless they are in the queue.
 
     Returns what became of the completion job and of the sidecar.
 
@@ -55,7 +55,7 @@ def start_monitor_jobs(
 
 
 def start_sidecar(session: Session, *, mode: Mode) -> MonitorJobReport:
-    """The sidecar before the last of many evals: where the site takes no more, it has a place, and submits the rest."""
+    """Submit the sidecar before the last of many evals: if the site's limit is reached, it can submit the rest."""
     state = Observer(session, role="command").record()
     queue = session.slurm.queue()
     alive = _alive(None if isinstance(queue, Failure) else queue, state)
@@ -78,7 +78,7 @@ def _completion(
 
 
 def _came_later(experiment: Experiment, completion: JobId | None) -> bool:
-    """Whether an eval is on record since that completion job was submitted, which thus does not wait for it."""
+    """Whether an eval was accepted after that completion job, which therefore does not wait for it."""
     known = experiment.ledger.index()
     entry = known.of_job(completion) if completion is not None else None
     since = entry.at if entry is not None else 0.0
@@ -99,7 +99,7 @@ def _sidecar(session: Session, state: ExperimentState, alive: frozenset[JobId], 
 
 
 def _alive(queue: QueueAnswer | SqueueAnswer | None, state: ExperimentState) -> frozenset[JobId]:
-    """All jobs that are not over; where squeue gave no answer, our own ones: none may be submitted twice."""
+    """All jobs that are not over; without an answer of squeue the monitor jobs, so that none is submitted twice."""
     if queue is None:
         jobs = (state.sidecar, state.completion)
         return frozenset(job.job_id for job in jobs if job is not None and job.job_id is not None)

@@ -1,4 +1,4 @@
-"""Submits evals, all at once or one by one as there is room, and puts on record what must wait."""
+"""Submits evals, all at once or one by one as there is room, and records those that must wait."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from evalmon_agent.tracking.unsubmitted import waiting
 from evalmon_agent.words.job_id import JobId
 
 _MANY = 10
-"""After so many evals the sidecar is submitted, if there are more: a site's limit on submissions may be near."""
+"""The sidecar is submitted after this many evals if there are more: a site's limit on submissions may be near."""
 
 _PATIENCE_S = 30.0
-"""How long the command itself keeps to `stagger`; then the sidecar goes on."""
+"""How long the command itself submits with `stagger`; then the sidecar continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class SubmitReport:
 
 @dataclass(frozen=True, slots=True)
 class EvalSubmitter:
-    """Submits evals for one command, or puts on record that they wait."""
+    """Submits evals for one command, or records that they wait."""
 
     session: Session
     report: SubmitReport
@@ -70,7 +70,7 @@ class EvalSubmitter:
     sleep: Callable[[float], object] = time.sleep
 
     def submit(self, new: Sequence[Prepared]) -> None:
-        """All of them, and those that wait from before, as far as there is room."""
+        """Submit these and the evals that already wait, as far as there is room."""
         settings = self.session.settings
         if settings.max_submit is not None or settings.stagger:
             self._plan(new)
@@ -101,7 +101,7 @@ class EvalSubmitter:
         return not outcome.limit
 
     def _plan(self, new: Sequence[Prepared]) -> None:
-        """Put these on record as waiting, with the environment that they are to have."""
+        """Record these as waiting, with the environment that they are to have."""
         for prepared in new:
             self._prepare(prepared)
         experiment = self.session.experiment
@@ -147,6 +147,6 @@ def _taken(submission: Submission) -> dict[str, str | None]:
 
 
 def _refused(submission: Submission, outcome: register.Outcome) -> dict[str, str]:
-    """Slurm's words on one script."""
+    """Slurm's message about one script."""
     hint = "; it is not known whether Slurm took it: run the same command again to find out" if outcome.unknown else ""
     return {"name": submission.name, "script": submission.script, "error": outcome.refusal + hint}

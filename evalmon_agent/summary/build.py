@@ -63,7 +63,7 @@ def total_time_s(state: ExperimentState) -> float | None:
 def _eval(ev: Eval, settled: EvalResults, *, now: float, lost_after_s: float) -> EvalSummary:
     attempts = [_attempt(job, attempt, lost_after_s=lost_after_s) for job in ev.jobs for attempt in job.attempts]
     attempt = ev.latest or Attempt()
-    # Of a job that nobody has seen anything of yet, nothing is shown but that it was submitted.
+    # Of a job that nothing is known about yet, only its submission is shown.
     last = attempts[-1] if ev.latest is not None else _attempt(ev.jobs[-1], attempt, lost_after_s=float("inf"))
     figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
     outcome = verdict(ev, settled)

@@ -189,4 +189,4 @@ _COLUMNS: dict[str, Callable[[EvalSummary], str]] = {
     "CPU": lambda ev: number(ev.cpu_efficiency_pct, "%"),
     "GPU": lambda ev: number(None if ev.gpu is None else ev.gpu.utilization_mean_pct, "%"),
 }
-"""The columns of the table of all evals: a head, and what stands in the cell."""
+"""The columns of the table of all evals: the heading, and the function for the cell."""

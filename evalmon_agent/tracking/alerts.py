@@ -1,4 +1,4 @@
-"""Finds the evals that need a person: those that wait for what may never come, or run without a report. Pure.
+"""Finds the evals that need a person: those that may wait for ever, or run without a report. Pure.
 
 Slurm's pending reasons are those of `job_reason_string` (slurm_protocol_defs.c, job_state_reason.c), 18.08 to 26.05.
 """
@@ -16,7 +16,7 @@ from evalmon_agent.words.states import State
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A kind of reason: for how many polls it may stand before it is told, and what to do then."""
+    """A kind of pending reason: after how many polls it is reported, and what to do then."""
 
     pattern: re.Pattern[str]
     polls: float
@@ -27,11 +27,11 @@ def _wait(polls: float, pattern: str, action: str) -> Wait:
     return Wait(re.compile(pattern, re.IGNORECASE), polls, action)
 
 
-# How long each may stand, in polls of a minute: what can never start is told soon, what may pass later.
+# How long each may last, in polls of a minute: what can never start is reported soon, what may pass later.
 _NEVER, _HELD, _DOWN, _FULL = 4.8, 9.8, 29.8, 59.8
 
-# The first that matches counts. Not here: what comes and goes by itself (Priority, Resources, Dependency, BeginTime,
-# JobArrayTaskLimit, limits per user or account on jobs, CPUs, nodes and memory), and what we do not know.
+# The first match counts. Not listed: reasons that pass by themselves (Priority, Resources, Dependency, BeginTime,
+# JobArrayTaskLimit, limits per user or account on jobs, CPUs, nodes and memory), and unknown ones.
 _WAITS = (
     _wait(
         _HELD,
@@ -94,7 +94,7 @@ _WAITS = (
     ),
 )
 
-# What a sidecar takes itself: a job, a CPU, a node, memory, of the user or of a group.
+# Limits in which a sidecar counts itself: jobs, CPUs, nodes, memory, of the user or of a group.
 _TAKEN_BY_US = re.compile(
     r"(?:QOS|Assoc)?(?:Max|Grp)(?:Submit)?(?:Jobs?|Cpus?|Nodes?|Mem(?:ory)?)\w*|QOSJobLimit|AssociationJobLimit",
     re.IGNORECASE,
@@ -105,18 +105,18 @@ _HELD_BY = "held:"
 
 
 def base(reason: str) -> str:
-    """The reason without its particulars: `ReqNodeNotAvail, UnavailableNodes:n1` is the same with other nodes."""
+    """The reason without details: `ReqNodeNotAvail, UnavailableNodes:n1` is the same reason with other nodes."""
     return reason.partition(",")[0].replace("_", " ").strip()
 
 
 def action_for(reason: str, job_id: str) -> str | None:
-    """What to do about a pending reason; None for one that passes by itself, or that we do not know."""
+    """What to do about a pending reason; None for a reason that passes by itself, or an unknown one."""
     wait = _wait_of(reason)
     return None if wait is None else wait.action.format(job=job_id)
 
 
 def newly_stuck(evals: Iterable[Eval], *, now: float, poll_interval_s: float) -> list[tuple[Eval, str]]:
-    """Those whose reason has stood for long enough, with it verbatim."""
+    """The evals that have waited long enough for a reason, with the reason verbatim."""
     stuck = []
     for ev in evals:
         wait = stuck_for(ev)
@@ -126,7 +126,7 @@ def newly_stuck(evals: Iterable[Eval], *, now: float, poll_interval_s: float) ->
 
 
 def stuck_for(ev: Eval) -> Wait | None:
-    """Why it waits, if that may last and nobody was told so yet."""
+    """Why it waits, if that may last and is not in the log yet."""
     attempt = pending(ev)
     if attempt is None or not attempt.queue_reason or told_as(attempt.queue_reason) in ev.jobs[-1].alerted:
         return None
@@ -134,12 +134,12 @@ def stuck_for(ev: Eval) -> Wait | None:
 
 
 def told_as(reason: str) -> str:
-    """The name under which it is kept that a person was told of this reason."""
+    """The name under which the state records that this reason was reported."""
     return _HELD_BY + base(reason)
 
 
 def starved_by(state: ExperimentState) -> str | None:
-    """The limit for which evals wait while none of them runs: a sidecar that counts in it may be what they wait for."""
+    """The limit for which evals wait while none of them runs; the sidecar, which counts too, may be in their way."""
     active = [ev for ev in state.evals.values() if not ev.final]
     if any(ev.state in {State.RUNNING, State.SUSPENDED} for ev in active):
         return None
@@ -166,7 +166,7 @@ def _wait_of(reason: str) -> Wait | None:
 
 UNREPORTED = "unreported"
 _POLLS = 1.8
-"""Two polls, less what timers are late or early."""
+"""Two polls, minus what timers may be late or early."""
 
 
 def may_need_a_person(ev: Eval) -> bool:

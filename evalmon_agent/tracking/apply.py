@@ -26,16 +26,16 @@ from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State, cancelled_by
 
 STALE_S = 600.0
-"""How old an answer may be when it is folded: longer than any call and any wait for the lock."""
+"""How old an answer may be when it is folded: more than any call and any wait for the lock takes."""
 
 MAX_RESTARTS = 10_000
 
 MAX_SILENCE_S = 900.0
-"""What one pause between two answers counts at most: longer than any back-off, and no clock set forward."""
+"""The most that one pause between two answers counts: more than any back-off, but not a clock set forward."""
 
 
 def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
-    """The eval gets this job, unless it has it already."""
+    """Give the eval this job, unless it has it already."""
     submission = fact.submission
     token = submission.token or None
     ev = state.evals.get(submission.name)
@@ -61,7 +61,7 @@ def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
 
 
 def reporter(index: JobIndex, report: SelfReport) -> Tracked | None:
-    """The registered job that this is the report of."""
+    """The registered job that sent this report."""
     for ev, job in index.of(report.job_id):
         if job.token is None or not report.tokens or job.token in report.tokens:
             return ev, job
@@ -71,7 +71,7 @@ def reporter(index: JobIndex, report: SelfReport) -> Tracked | None:
 def registration_of(
     state: ExperimentState, index: JobIndex, report: SelfReport, *, queue: QueueAnswer | None
 ) -> Registration | None:
-    """A job that nobody registered but that reports to this experiment is one of its evals; None if this is no such."""
+    """A registration for a job that is not registered but reports to this experiment; None if it is no such job."""
     is_part = component_of(report.job_id) is not None and bool(index.of(whole_job(report.job_id)))
     first = min((r.started_at for r in report.attempts if r.started_at is not None), default=None)
     if index.of(report.job_id) or is_part or first is None:
@@ -81,7 +81,7 @@ def registration_of(
 
 
 def apply_report(ev: Eval, job: Job, report: SelfReport) -> None:
-    """What a job reported of its attempts."""
+    """Apply what a job reported about its attempts."""
     for attempt_report in report.attempts:
         _take_attempt_report(ev, job, attempt_report)
 
@@ -89,7 +89,7 @@ def apply_report(ev: Eval, job: Job, report: SelfReport) -> None:
 def apply_queue(
     index: JobIndex, rows: Iterable[SqueueRow], evals: Iterable[Eval], *, asked_at: float
 ) -> set[tuple[str, JobId]]:
-    """What squeue shows of these evals' jobs, and which of them it does not show, or only as ended.
+    """Apply what squeue shows of these evals' jobs, and that it does not show some, or shows them as ended.
 
     `rows`: all those of these jobs. Returns those that are shown as active, by the eval's name and the job's id.
     """
@@ -124,7 +124,7 @@ def _take_queue_row(ev: Eval, job: Job, row: SqueueRow, *, asked_at: float) -> N
 
 
 def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
-    """Whether the row says of an eval that is over what it said before: squeue shows ended jobs for minutes.
+    """Whether the row repeats the end of an eval that is over: squeue shows ended jobs for minutes.
 
     Such an eval is left as it is, or thousands of them would be settled and saved anew at each poll.
     """
@@ -135,7 +135,7 @@ def _repeats_the_end(ev: Eval, job: Job, row: SqueueRow) -> bool:
 
 
 def apply_account(index: JobIndex, answer: AccountAnswer) -> None:
-    """sacct's answer: its rows, and that it has said all it knows of the jobs that it was asked about."""
+    """Apply sacct's answer: its rows, and that it knows nothing more about the jobs that it was asked about."""
     for row in () if answer.disabled else answer.jobs:
         tracked = index.in_accounts(row)
         if tracked is None or row.submitted_at is None or answer.user not in {None, row.user}:
@@ -149,12 +149,12 @@ def apply_account(index: JobIndex, answer: AccountAnswer) -> None:
 
 
 def is_stale(asked_at: float, known_at: float) -> bool:
-    """Whether an answer is older than what is known; a stamp far in the future is a clock that was set back."""
+    """Whether an answer is older than what is known; a time far in the future means that a clock was set back."""
     return 0 < known_at - asked_at <= STALE_S
 
 
 def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
-    """What the log of a lost state says of this job is logged already."""
+    """Note as logged what the log of a lost state has about this job."""
     logged = state.recovered.logged if state.recovered is not None else {}
     name, job_id = printable(ev.name), printable(job.job_id)
     transitions = logged.pop(name, [])
@@ -172,14 +172,14 @@ def _take_attempt_report(ev: Eval, job: Job, report: JobReport) -> None:
     if before is not None and (before == report or _weight(report) < _weight(before)):
         return
     if report.ended and not (before is not None and before.ended):
-        # How long accounting lags behind is counted from here.
+        # The time that accounting lags behind is counted from here.
         job.unaccounted_at, job.unknown_s = None, 0.0
     put_report(job, report)
     ev.final = False
 
 
 def _weight(report: JobReport) -> tuple[bool, float]:
-    """Which of two versions counts: an end is never undone; otherwise the one that was read last."""
+    """The order of two versions of a report: an end is never undone; otherwise the later read counts."""
     return report.ended, report.ended_at or 0.0
 
 
@@ -189,7 +189,7 @@ def _take_presence(job: Job, *, asked_at: float) -> None:
 
 
 def was_missing_too_early(ev: Eval, job: Job) -> bool:
-    """Whether what makes it final is an absence from before its end; a late answer could take that back."""
+    """Whether it is final by an absence from squeue before its end, which a later answer could take back."""
     ended_at = max((attempt.ended_at or 0.0 for attempt in job.attempts), default=0.0)
     return ev.state in MAY_RUN_AGAIN and job.missing_at is not None and job.missing_at < ended_at
 
@@ -201,7 +201,7 @@ def _take_absence(job: Job, *, asked_at: float) -> None:
 
 
 def _recall_suspension(ev: Eval, job: Job, attempt: Attempt, *, asked_at: float) -> None:
-    """After a lost state only the log knows that the job was suspended, so that its resumption is seen as one."""
+    """Recall from the log of a lost state that the job was suspended, so that its resumption is recognised."""
     is_first_look = all(earlier.queue_state is None for earlier in job.attempts)
     last = ev.logged[-1] if ev.logged else None
     is_suspended = last is not None and (last.job_id, last.state) == (job.job_id, State.SUSPENDED)
@@ -214,7 +214,7 @@ def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
     if state is State.REQUEUED and not row.node_list:
         state = State.PENDING  # held back after a requeue: this attempt has not started
     if row.state is None and attempt.queue_state is not None:
-        return  # a word that we do not know: an active job, and no news of it
+        return  # an unknown state: the job is active, and nothing else is known
     if state in LIVE:
         attempt.ran = True
         attempt.running_seen_at = min(attempt.running_seen_at or asked_at, asked_at)
@@ -233,7 +233,7 @@ def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
 
 
 def _is_news(attempt: Attempt, state: State, *, asked_at: float) -> bool:
-    """Whether the queue's word is not behind what it said before: within one Submit nothing goes backwards."""
+    """Whether squeue's state is not behind an earlier one: within one Submit nothing goes backwards."""
     if attempt.queue_state is None:
         return True
     ahead = _stage(state) - _stage(attempt.queue_state)
@@ -291,7 +291,7 @@ def _is_accounted_news(attempt: Attempt, state: State, *, asked_at: float) -> bo
 
 
 def _take_answered(job: Job, answer: AccountAnswer) -> None:
-    """sacct answered about this job: whatever it did not say then, it did not know."""
+    """Record that sacct answered about this job, so that what it did not report it did not know."""
     if is_stale(answer.asked_at, job.answered_at):
         return
     job.answered_at, job.no_accounting = answer.asked_at, answer.disabled
@@ -311,7 +311,7 @@ def _mark_superseded(job: Job, *, at: float) -> None:
 
 
 def name_for(state: ExperimentState, report: SelfReport, queue: QueueAnswer | None) -> str | None:
-    """The name for a job whose report has none; None while squeue has not been asked.
+    """The eval name for a job whose report has none; None while squeue has not been asked.
 
     After a lost state it is the one that the log has. A job's name, which many jobs share, gets the job's id where
     another eval is called so.

@@ -39,7 +39,7 @@ class JobFacts:
 
 
 def align(job: Job) -> None:
-    """Match the job's reports with its attempts anew; a report without an attempt gets a new one."""
+    """Match the job's reports with its attempts again; a report without an attempt gets a new one."""
     unknown = {attempt.restart: attempt for attempt in job.attempts if attempt.submitted_at is None}
     aligned: list[Attempt] = []
     for known_to_slurm, report in _pairs_of(job):

@@ -1,4 +1,4 @@
-"""The records that a fold takes in (facts, already parsed) and that it returns (events)."""
+"""Defines the records that a fold takes in (facts, already parsed) and returns (events)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evalmon_agent.words.states import State
 
 @dataclass(frozen=True, slots=True)
 class QueueAnswer:
-    """squeue's answer: all the user's jobs at `asked_at`. A failed call gives no such fact."""
+    """squeue's answer: all the user's jobs at `asked_at`. A failed call gives no fact."""
 
     asked_at: float
     rows: Sequence[SqueueRow]
@@ -38,7 +38,7 @@ class AccountAnswer:
 class SelfReport:
     """One job's own report: its name, where it wrote, and its attempts. `version` tells its file's contents apart.
 
-    `name` is the eval's, None if nobody gave it one; `job_name` is Slurm's.
+    `name` is the eval's, None if it was not given one; `job_name` is Slurm's.
     """
 
     source: str
@@ -70,7 +70,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything one observation brought; an empty one is no news."""
+    """All facts of one observation; an empty one means no news."""
 
     registrations: Sequence[Registration] = ()
     reports: Sequence[SelfReport] = ()
@@ -81,7 +81,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """An eval went from one state to the next; `at` is when, if anybody knows, `witness` who tells of an end."""
+    """An eval went from one state to the next; `at`: when, if known; `witness`: who reported an end."""
 
     name: str
     job_id: JobId
@@ -94,7 +94,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The figures of an attempt that ran and ended are known, or known to be unknown."""
+    """The figures of an ended attempt are known, or known to be unavailable."""
 
     name: str
     job_id: JobId

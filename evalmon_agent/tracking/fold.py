@@ -276,7 +276,7 @@ class Tracker:
         ]
 
     def _note(self) -> None:
-        """Compute for each eval that changed in which of the tables it stands."""
+        """Compute for each changed eval which tables it belongs to."""
         for name, ev in self._unnoted.items():
             _keep(self._to_account, name, ids_to_account(ev))
             _keep(self._owing, name, ev if any(owed_by(ev)) else None)

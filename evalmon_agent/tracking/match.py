@@ -1,4 +1,4 @@
-"""Finds the job and the attempt that a row of Slurm's speaks of; recycled ids are kept out. Pure."""
+"""Finds the job and the attempt of a row from Slurm; recycled ids are kept out. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 
 CLOCK_SLACK_S = 60.0
-"""How far before our own sbatch a Submit time may lie; what is older belongs to an earlier bearer of the id."""
+"""How far before evalmon's sbatch a Submit time may lie; an older one belongs to an earlier job with the same id."""
 
 RUNS_AGAIN = MAY_RUN_AGAIN | {State.REQUEUED}
-"""What accounting says of an attempt that Slurm itself follows by another."""
+"""The states in accounting of an attempt that Slurm itself runs again."""
 
 Tracked = tuple[Eval, Job]
 
 
 class JobIndex:
-    """The jobs of all evals by id, of those with one id the latest first."""
+    """The jobs of all evals by id; where several share an id, latest first."""
 
     def __init__(self, evals: Iterable[Eval]) -> None:
         self._jobs: dict[JobId, list[Tracked]] = {}
@@ -30,24 +30,24 @@ class JobIndex:
                 self.add(ev, job)
 
     def add(self, ev: Eval, job: Job) -> None:
-        """Take in one more job."""
+        """Add a job."""
         bearers = self._jobs.setdefault(job.job_id, [])
         bearers.append((ev, job))
         self.sort(job.job_id)
 
     def sort(self, job_id: JobId) -> None:
-        """Put those of one id in order anew, after one turned out to be registered at another time."""
+        """Sort the jobs of one id again, after the registration time of one has changed."""
         self.of(job_id).sort(key=lambda tracked: -tracked[1].registered_at)
 
     def of(self, job_id: JobId) -> list[Tracked]:
-        """The jobs that bear or bore this id."""
+        """The jobs that have or had this id."""
         return self._jobs.get(job_id, [])
 
     def in_queue(self, row: SqueueRow) -> Tracked | None:
-        """The job that this row of squeue's speaks of."""
+        """The job of this row of squeue."""
         for ev, job in self.of(row.job_id):
             if job.token is not None and row.command.startswith("/"):
-                # A script's path tells without any clock: our launcher has the token in it.
+                # The script's path decides without any clock: the launcher's path has the token in it.
                 if f"/{job.token}/" in row.command:
                     return ev, job
             elif row.submitted_at is None or not _is_another(job, row.submitted_at):
@@ -55,7 +55,7 @@ class JobIndex:
         return None
 
     def in_accounts(self, row: SacctJob) -> Tracked | None:
-        """The job that this row of sacct's speaks of; None too for a row that does not say which attempt it is."""
+        """The job of this row of sacct; None also for a row that does not identify its attempt."""
         submitted_at = row.submitted_at
         if submitted_at is None:
             return None
@@ -78,10 +78,10 @@ def attempt_for(job: Job, submitted_at: float) -> Attempt:
 
 
 def _is_anothers_submit(job: Job, submitted_at: float) -> bool:
-    """Whether accounting's row is of an earlier or a later bearer of the id: it names no script that could tell.
+    """Whether accounting's row belongs to an earlier or later job with the same id; it has no script to decide by.
 
-    A later Submit is ours if Slurm would run the attempt before it again (or lost its row, with its node), or if a
-    later report of ours has no attempt yet.
+    A later Submit is the same job's if Slurm would run the attempt before it again (or lost its row, with its node),
+    or if a later report of the job has no attempt yet.
     """
     earlier = [a for a in job.attempts if (a.submitted_at or submitted_at) < submitted_at]
     if not earlier:
@@ -94,14 +94,14 @@ def _is_anothers_submit(job: Job, submitted_at: float) -> bool:
 
 
 def _is_another(job: Job, submitted_at: float) -> bool:
-    """Whether a job in the queue with this Submit is an earlier bearer of our job's id."""
+    """Whether a queued job with this Submit is an earlier job with the same id."""
     if job.token is None:
         return job.submitted_at is not None and submitted_at < job.submitted_at
     return _is_before(job, submitted_at)
 
 
 def _is_anothers_row(job: Job, row: SacctJob, submitted_at: float) -> bool:
-    """Whether this row of accounting's is an earlier bearer's; of an adopted job, attempts before it may be its own."""
+    """Whether accounting's row is of an earlier job with the same id; an adopted job may have earlier attempts."""
     if job.token is not None:
         return _is_anothers_submit(job, submitted_at)
     if row.ended_at is not None and row.ended_at < job.registered_at - CLOCK_SLACK_S:
@@ -113,7 +113,7 @@ def _is_anothers_row(job: Job, row: SacctJob, submitted_at: float) -> bool:
 
 
 def is_borne(bearers: Iterable[Tracked], submitted_at: float) -> bool:
-    """Whether one of these, who bear or bore one id, is the job with this Submit."""
+    """Whether one of these jobs, which share an id, is the job with this Submit."""
     for ev, job in bearers:
         submits = [attempt.submitted_at for attempt in job.attempts]
         if not ev.final or not submits or None in submits or max(s for s in submits if s is not None) >= submitted_at:
@@ -122,6 +122,6 @@ def is_borne(bearers: Iterable[Tracked], submitted_at: float) -> bool:
 
 
 def _is_before(job: Job, submitted_at: float) -> bool:
-    """Whether this Submit lies before our sbatch: before its time, and before the first Submit that is ours."""
+    """Whether this Submit lies before evalmon's sbatch: before its time, and before the job's first known Submit."""
     submits = [a.submitted_at for a in job.attempts if a.submitted_at is not None]
     return submitted_at < min([job.registered_at - CLOCK_SLACK_S, *submits])

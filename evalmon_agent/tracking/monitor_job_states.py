@@ -1,4 +1,4 @@
-"""Keeps what is known of the monitor jobs (sidecar job, completion job), from the registry and squeue. Pure."""
+"""Keeps the state of the monitor jobs (sidecar job, completion job), from the registry and squeue. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SUBMITTED = "submitted"
 STOPPED = "stopped"
 REFUSED = "refused"
 WAITS = "waits"
-"""Refused as long as so many jobs are there."""
+"""Refused only because too many jobs are in the queue."""
 
 
 def update_monitor_jobs(state: ExperimentState, entries: Sequence[Entry]) -> None:
-    """Set `sidecar` and `completion` to the latest that Slurm took; evals active again reopen a completion."""
+    """Set `sidecar` and `completion` to the latest that Slurm accepted; active evals reopen a completion."""
     sidecar = _latest(entries, "sidecar")
     if sidecar is not None and (state.sidecar is None or state.sidecar.job_id != sidecar):
         state.sidecar = MonitorJob(job_id=sidecar)
@@ -49,14 +49,14 @@ def _take_completion(state: ExperimentState, entries: Sequence[Entry]) -> None:
 
 
 def _is_due_again(entries: Sequence[Entry]) -> bool:
-    """Whether the one that was to follow the last completion job found no room."""
+    """Whether the successor of the last completion job was refused for lack of room."""
     answered = (e for e in reversed(entries) if e.submission.what == "completion" and (e.accepted or e.refused))
     last = next(answered, None)
     return last is not None and last.accepted is None and last.refused is not None and last.refused.waits
 
 
 def update_presence(state: ExperimentState, answer: QueueAnswer) -> None:
-    """Which of our own jobs squeue shows as not over: whoever asks next need not ask Slurm again."""
+    """Record which monitor jobs squeue shows as not over, so that others need not ask Slurm again."""
     ours = {monitor_job.job_id for monitor_job in (state.sidecar, state.completion) if monitor_job is not None}
     active = {row.job_id for row in answer.rows if row.job_id in ours and row.goes_on}
     for monitor_job in (state.sidecar, state.completion):
@@ -65,7 +65,7 @@ def update_presence(state: ExperimentState, answer: QueueAnswer) -> None:
 
 
 def somebody_completes(state: ExperimentState) -> bool:
-    """Whether a job of ours is there, as far as is known, that will do the rest."""
+    """Whether a monitor job that will do the rest is in the queue, as far as is known."""
     completion, sidecar = state.completion, state.sidecar
     if completion is not None and completion.status == STOPPED:
         return False
@@ -74,14 +74,14 @@ def somebody_completes(state: ExperimentState) -> bool:
 
 
 def has_completion_job(state: ExperimentState) -> bool:
-    """Whether a completion job is there, as far as is known."""
+    """Whether a completion job is in the queue, as far as is known."""
     completion = state.completion
     is_there = completion is not None and completion.job_id is not None and completion.alive is not False
     return is_there and completion is not None and completion.status == SUBMITTED
 
 
 def lacks_completion(state: ExperimentState) -> bool:
-    """Whether evals are active that no job waits for: they came (back) after the completion, or it found no room."""
+    """Whether evals are active that no completion job waits for: they came (back) after it, or it found no room."""
     completion = state.completion
     if completion is None or all(map(_looks_over, state.evals.values())):
         return False
@@ -90,21 +90,21 @@ def lacks_completion(state: ExperimentState) -> bool:
 
 
 def all_final(state: ExperimentState) -> bool:
-    """Whether there are evals and every one of them is over for good; one that is still to be submitted is not."""
+    """Whether there are evals and all are over for good; an eval that is still to be submitted is not over."""
     return bool(state.evals) and not has_more_to_come(state) and all(ev.final for ev in state.evals.values())
 
 
 def has_more_to_come(state: ExperimentState) -> bool:
-    """Whether evals wait to be submitted, or are on their way to Slurm: their submitter is at work, or died at it."""
+    """Whether evals wait to be submitted, or are being submitted (by a process that may have died)."""
     return bool(state.waiting or state.on_their_way)
 
 
 def _looks_over(ev: Eval) -> bool:
-    """Over, as far as the log says: after a lost state the log knows before Slurm was asked again."""
+    """Whether it is over as far as the log says; after a lost state the log knows that before Slurm is asked again."""
     return ev.final or ev.logged_state(ev.job_id) in TERMINAL
 
 
 def _latest(entries: Sequence[Entry], what: What) -> JobId | None:
-    """The job that Slurm took last. One that is being submitted, or was refused, does not make it forgotten."""
+    """The job that Slurm accepted last, even if a later one is being submitted or was refused."""
     accepted = (entry.accepted for entry in reversed(entries) if entry.submission.what == what)
     return next((acceptance.job_id for acceptance in accepted if acceptance is not None), None)

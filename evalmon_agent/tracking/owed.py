@@ -1,4 +1,4 @@
-"""Lists what is still owed: the jobs that accounting is to be asked about, and the attempts to be measured. Pure."""
+"""Lists the jobs that accounting must still be asked about, and the attempts still to be measured. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evalmon_agent.words.states import TERMINAL
 
 @dataclass(frozen=True, slots=True)
 class Unmeasured:
-    """An attempt that ran and ended and whose figures nobody captured yet."""
+    """An attempt that ran and ended, and whose figures are not captured yet."""
 
     ev: Eval
     job: Job
@@ -21,23 +21,23 @@ class Unmeasured:
 
     @property
     def key(self) -> tuple[str, JobId, float | None, int | None]:
-        """What tells it apart in any copy of the state: name, job id, Submit, restart."""
+        """Identifies it in any copy of the state: name, job id, Submit, restart."""
         return self.ev.name, self.job.job_id, self.attempt.submitted_at, self.attempt.restart
 
     @property
     def is_latest(self) -> bool:
-        """Whether seff can tell of it; of earlier attempts it knows nothing."""
+        """Whether seff knows it; seff knows only a job's last attempt."""
         return self.attempt is self.job.latest
 
     @property
     def elapsed_s(self) -> float | None:
-        """How long it ran: Slurm's word, else its own."""
+        """How long it ran, by Slurm, else by its own report."""
         report = self.attempt.report
         return self.attempt.elapsed_s if self.attempt.elapsed_s is not None or report is None else report.elapsed_s
 
 
 def ids_to_account(ev: Eval) -> list[JobId]:
-    """The ids of its jobs to ask sacct about: gone from squeue, ended there, requeued, or ended without figures."""
+    """The ids of its jobs to ask sacct about: missing or ended in squeue, requeued, or ended without figures."""
     return [] if _is_settled(ev) else [job.job_id for job in ev.jobs if _is_open(ev, job)]
 
 
@@ -52,7 +52,7 @@ def unmeasured(state: ExperimentState) -> Iterator[Unmeasured]:
 
 
 def owed_by(ev: Eval) -> Iterator[Unmeasured]:
-    """Those of one eval."""
+    """The same for one eval."""
     for job in ev.jobs:
         for attempt in job.attempts:
             if attempt.figures is None and attempt.has_run and _is_over(ev, job, attempt):
@@ -65,7 +65,7 @@ def _is_over(ev: Eval, job: Job, attempt: Attempt) -> bool:
 
 
 def _is_settled(ev: Eval) -> bool:
-    """Whether accounting has told all of it: most of a large experiment is so, and shall cost a poll nothing."""
+    """Whether accounting has reported everything, as for most of a large experiment, which must cost a poll nothing."""
     if not ev.final or len(ev.jobs) > 1 or ev.latest is None:
         return False
     return all(a.account_state in ENDS and a.accounted is not None for a in ev.jobs[0].attempts)
@@ -82,14 +82,14 @@ def _is_open(ev: Eval, job: Job) -> bool:
 
 
 def _is_owed(ev: Eval, job: Job, attempt: Attempt) -> bool:
-    """Whether accounting has still to tell how an ended attempt ended, or what it used."""
+    """Whether accounting has not yet reported how an ended attempt ended, or what it used."""
     since = replaced_at(attempt)
     ended = attempt is not job.latest or since is not None or attempt.queue_state in TERMINAL
     if not ended or _is_accounted(attempt):
         return False
     if since is not None and job.answered_at < since + ACCOUNTING_LAG_S:
         return True
-    # Of one that never ran there is little to know: one answer is enough, whatever it says.
+    # There is little to know about an attempt that never ran: one answer is enough.
     return attempt.figures is None if attempt.has_run else not (ev.final and job.answered_at)
 
 

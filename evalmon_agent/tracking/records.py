@@ -143,14 +143,14 @@ class Attempt(Struct, omit_defaults=True, gc=False):
 
     @property
     def has_run(self) -> bool:
-        """Whether it started, whoever says so."""
+        """Whether it started, by any witness."""
         return self.ran or self.report is not None
 
 
 class Job(Struct, omit_defaults=True, gc=False):
     """One submission of an eval, with its attempts, oldest first.
 
-    `token` stands in the path of what was submitted; None: the job was adopted.
+    `token`: part of the path that was submitted; None: the job was adopted.
     `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
@@ -217,7 +217,7 @@ class Waiting(Struct, omit_defaults=True):
 
 
 class MonitorJob(Struct, omit_defaults=True):
-    """A job of ours: the sidecar, or the completion job with its status.
+    """A monitor job: the sidecar, or the completion job with its status.
 
     `alive`: whether squeue showed it as not over when it was last asked; None: not asked since it was submitted.
     """
@@ -237,7 +237,7 @@ class Outage(Struct, omit_defaults=True):
 
 
 class Outbox(Struct, omit_defaults=True):
-    """Text that monitor.log must hold from `offset` on; whoever loads the state makes sure of it."""
+    """Text that monitor.log must have from `offset` on; a process that loads the state makes sure of that."""
 
     offset: int
     text: str

@@ -1,4 +1,4 @@
-"""Takes from the log what a lost state knew, so that nothing is logged a second time. Pure."""
+"""Recovers from the log what a lost state knew, so that nothing is logged twice. Pure."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _MARGIN_OF_LIFE = 0.2
 def back_off_s(poll_interval_s: float, *, failures: int, alert_after: int, jitter: float = 0.0) -> float:
     """The wait before the next poll: doubled for each failure after the ALERT, up to ten minutes.
 
-    `jitter`, from 0 to 1, adds up to a tenth of it: a thousand observers shall not ask a Slurm that comes back at
+    `jitter`, from 0 to 1, adds up to a tenth of it, so that a thousand observers do not ask a Slurm that comes back at
     the same moment.
     """
     beyond = max(failures - alert_after, 0)
@@ -22,14 +22,14 @@ def back_off_s(poll_interval_s: float, *, failures: int, alert_after: int, jitte
 
 
 def last_moment(started_at: float, ends_at: float) -> float:
-    """Until when a sidecar that was handed over stays: ten seconds before its end, or a twentieth of a short life."""
+    """Until when a sidecar with a successor stays: ten seconds before its end, or a twentieth of a short time limit."""
     return ends_at - min(_LAST_S, _LAST_OF_LIFE * max(ends_at - started_at, 0.0))
 
 
 def hand_over_at(started_at: float, ends_at: float, poll_interval_s: float) -> float:
     """When a sidecar submits its successor: three polls, two minutes at least, before its end.
 
-    But not before four fifths of its life: a short limit must not make a chain of sidecars that hand on at once.
+    But not before four fifths of its time limit: short limits must not make a chain of sidecars that hand over at once.
     """
     margin_s = max(3 * poll_interval_s, _MARGIN_S)
     return ends_at - min(margin_s, _MARGIN_OF_LIFE * max(ends_at - started_at, 0.0))

@@ -14,19 +14,19 @@ from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
 Witness = Literal["sacct", "squeue", "self", "none"]
 
 ACCOUNTING_LAG_S = 120.0
-"""How long sacct may answer without a job that ended before another witness decides."""
+"""How long sacct may not list an ended job before another witness decides."""
 
 ENDS = TERMINAL | {State.REQUEUED}
-"""What accounting says of an attempt that is over."""
+"""The states in accounting of an attempt that is over."""
 
 LIVE = frozenset({State.RUNNING, State.SUSPENDED})
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One state on the path; `at` is when it began, if anybody knows; `attempt`: whose it is.
+    """One state on the path; `at`: when it began, if known; `attempt`: the attempt that it belongs to.
 
-    `witness` says who tells of an end; it is None for a state that is none.
+    `witness`: who reported an end; None for a state that is not an end.
     """
 
     job_id: JobId
@@ -38,7 +38,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an attempt ended, and who says so."""
+    """How an attempt ended, and who reported it."""
 
     state: State
     at: float | None
@@ -46,7 +46,7 @@ class Ending:
 
 
 def steps(ev: Eval, *, lost_after_s: float) -> list[Step]:
-    """The path so far. It stops before anything unknown: what comes after waits until that is known."""
+    """The path so far. It stops before the first unknown step; later steps wait until that is known."""
     path: list[Step] = []
     for job in ev.jobs:
         path.append(Step(job.job_id, State.PENDING, job.registered_at, None))
@@ -56,7 +56,7 @@ def steps(ev: Eval, *, lost_after_s: float) -> list[Step]:
 
 
 def ending(job: Job, attempt: Attempt, *, lost_after_s: float) -> Ending | None:
-    """How the attempt ended, or None while it goes on or nobody can tell.
+    """How the attempt ended; None while it goes on or the end is unknown.
 
     Accounting decides; then squeue's last word; then the job's own report; and only after `lost_after_s`
     without any of them, LOST.
@@ -73,7 +73,7 @@ def ending(job: Job, attempt: Attempt, *, lost_after_s: float) -> Ending | None:
 
 
 def is_final(ev: Eval, path: list[Step]) -> bool:
-    """Whether the eval's last job is over for good: nothing of Slurm's can start it again by itself.
+    """Whether the eval's last job is over for good, so that Slurm will not start it again by itself.
 
     A node's failure or a preemption is final once squeue, too, shows the job as ended, or does not show it and
     accounting, asked after that, knows of no further attempt.
@@ -89,7 +89,7 @@ def is_final(ev: Eval, path: list[Step]) -> bool:
 
 
 def is_history_known(job: Job, attempt: Attempt) -> bool:
-    """Whether no earlier attempt can be missing: squeue shows the latest only, accounting gets time to tell."""
+    """Whether no earlier attempt can be missing: squeue shows only the latest, and accounting gets time to report."""
     submitted_at = attempt.submitted_at
     if job.token is None or submitted_at is None or submitted_at <= job.registered_at + FIRST_SUBMIT_S:
         return True
@@ -98,21 +98,21 @@ def is_history_known(job: Job, attempt: Attempt) -> bool:
 
 
 def slurm_says(attempt: Attempt) -> State | None:
-    """Slurm's own last word on the attempt: accounting's where it tells of an end, else squeue's."""
+    """The attempt's last state by Slurm: from accounting if that reports an end, else from squeue."""
     if attempt.account_state is not None and attempt.account_state in ENDS:
         return attempt.account_state
     return attempt.queue_state or attempt.account_state
 
 
 def replaced_at(attempt: Attempt) -> float | None:
-    """Since when it is known that Slurm will run, or has run, this job again; None: not so, or not known."""
+    """Since when it is known that Slurm will run, or has run, this job again; None: not the case, or unknown."""
     if attempt.queue_state is State.REQUEUED and attempt.has_run:
         return attempt.superseded_at or attempt.queue_at
     return attempt.superseded_at
 
 
 def _job_steps(job: Job, path: list[Step], *, lost_after_s: float) -> bool:
-    """Append the job's steps; False if its end is not known (yet)."""
+    """Append the job's steps; False if its end is unknown (yet)."""
     if not job.attempts:
         lost = _vanished(job, None, lost_after_s=lost_after_s)
         if lost is not None:
@@ -143,7 +143,7 @@ def _running(job: Job, attempt: Attempt) -> Iterator[Step]:
 
 
 def _replaced(job: Job, report: JobReport | None, *, since: float | None) -> Ending | None:
-    """An attempt that a later one follows was requeued; which way, accounting gets time to say."""
+    """The steps of an attempt that was requeued; accounting gets time to report how it ended."""
     answered = since is not None and job.answered_at >= since + ACCOUNTING_LAG_S
     if job.no_accounting or answered:
         return Ending(State.REQUEUED, report.ended_at if report is not None else None, "none")
@@ -151,7 +151,7 @@ def _replaced(job: Job, report: JobReport | None, *, since: float | None) -> End
 
 
 def _vanished(job: Job, attempt: Attempt | None, *, lost_after_s: float) -> Ending | None:
-    """A job that neither squeue nor accounting knows any more."""
+    """The steps of a job that neither squeue nor accounting knows any more."""
     if job.missing_at is None or job.unaccounted_at is None:
         return None
     report = attempt.report if attempt is not None else None
@@ -163,7 +163,7 @@ def _vanished(job: Job, attempt: Attempt | None, *, lost_after_s: float) -> Endi
 
 
 def _may_run(attempt: Attempt, *, at: float) -> bool:
-    """Whether accounting calls it running and its limit is not over: squeue's silence is no proof then."""
+    """Whether accounting says that it runs, within its limit: its absence from squeue proves nothing then."""
     if attempt.account_state not in LIVE or attempt.started_at is None or attempt.time_limit_s is None:
         return False
     return at < attempt.started_at + attempt.time_limit_s

@@ -10,7 +10,7 @@ from evalmon_agent.words.eval_names import task_name
 
 
 def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
-    """The submission that counts for each eval: the last that Slurm took, that is on its way, or that waits."""
+    """The submission that counts for each eval: the last one that Slurm accepted, that is on its way, or that waits."""
     counting: dict[Name, Entry] = {}
     for entry in entries:
         if entry.accepted is not None or entry.is_open or entry.is_waiting:
@@ -19,13 +19,13 @@ def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
 
 
 def waiting(entries: Sequence[Entry]) -> list[Entry]:
-    """The submissions that wait for room, in their order; one whose evals were submitted otherwise waits no more."""
+    """The submissions that wait for room, in order; without those whose evals were submitted in another way."""
     counting = latest(entries)
     return [e for e in entries if e.is_waiting and all(counting[name] is e for name in e.submission.names)]
 
 
 def unsubmitted(entries: Sequence[Entry]) -> list[Entry]:
-    """Those that wait, and those of them on their way: until Slurm's answer is on record they may come back."""
+    """Those that wait, and those on their way, which may come back until Slurm's answer is recorded."""
     counting = latest(entries)
     return [
         entry
@@ -37,17 +37,17 @@ def unsubmitted(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def in_queue(entries: Sequence[Entry], state: ExperimentState | None) -> int:
-    """How many evals are with Slurm or on their way; one is until it is known to be over."""
+    """How many evals are with Slurm or on their way, that is, not known to be over."""
     return sum(not entry.is_waiting and not _is_over(entry, name, state) for name, entry in latest(entries).items())
 
 
 def last_begun_at(entries: Iterable[Entry]) -> float | None:
-    """When the last eval was handed to sbatch (epoch)."""
+    """When the last eval was given to sbatch (epoch)."""
     return max((e.at for e in entries if e.is_eval and e.has_begun), default=None)
 
 
 def update_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
-    """Set `waiting` and `on_their_way` to what the registry says."""
+    """Set `waiting` and `on_their_way` by the registry."""
     state.on_their_way = sum(entry.is_open and entry.is_eval for entry in entries)
     before = state.waiting
     state.waiting = {

@@ -18,7 +18,7 @@ _MAY_HAVE_RUN_ON = frozenset({State.FAILED, State.OUT_OF_MEMORY})
 
 
 def verdict(ev: Eval, found: EvalResults) -> Verdict:
-    """The contract's word on an eval with these results: the first row of its table that fits."""
+    """The verdict on an eval with these results: the first row of the table that fits."""
     if not ev.final:
         return "active"
     all_succeeded = all(result.succeeded for result in found.results) and not found.missing

@@ -1,6 +1,6 @@
 """Names the columns of gpu_metrics.csv and host_metrics.csv: how a cell is written and read back, and what it means.
 
-The members stand in the order of the file. Needs the standard library only, so that the sampler may write by it.
+The members are in the order of the file. Needs the standard library only, since the sampler writes with it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in a cell that has a value.
+    """The format of a cell that has a value.
 
     Attributes:
         written: the % format of the value, with the unit as nvidia-smi prints it.
         pattern: the whole cell; its group is the value.
-        highest: a greater number is none.
+        highest: a greater number is invalid.
     """
 
     written: str
@@ -162,4 +162,4 @@ class HostColumn(Column):
 NVIDIA_SMI_COLUMNS = tuple(GpuColumn)[:7]
 """Those of `nvidia-smi --query-gpu=...`, in its order."""
 LEADING_COLUMNS = tuple(GpuColumn)[:10]
-"""Those that every version of ours writes first."""
+"""The columns that every version of evalmon writes first."""

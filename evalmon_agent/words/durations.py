@@ -67,7 +67,7 @@ def time_option(text: str) -> float | None:
 def parse_stamp(text: str) -> float | None:
     """Epoch seconds of `1700000000` (SLURM_TIME_FORMAT=%s) or of ISO 8601 with an offset.
 
-    None for `Unknown`, `None`, `N/A`, 0 and for local time without offset: nobody knows whose local time it is.
+    None for `Unknown`, `None`, `N/A`, 0, and for local time without an offset, since its zone is unknown.
     """
     text = text.strip()
     if _EPOCH.fullmatch(text):

@@ -44,13 +44,13 @@ def number_of(job_id: JobId) -> int:
 
 
 def task_of(job_id: JobId) -> int | None:
-    """The array task; None for a job that is none."""
+    """The array task; None for a job that is not one."""
     task = job_id.partition("_")[2]
     return int(task) if task else None
 
 
 def component_of(job_id: JobId) -> int | None:
-    """The het component; None for a job that is none, and for component 0, which stands for its whole job."""
+    """The het component; None for other jobs, and for component 0, which represents its whole job."""
     component = job_id.partition("+")[2]
     return int(component) if component else None
 

@@ -1,4 +1,4 @@
-"""Makes outside text printable: one line, with nothing in it that a terminal or a reader would obey."""
+"""Makes outside text printable: one line, without anything that a terminal or a reader would obey."""
 
 from __future__ import annotations
 

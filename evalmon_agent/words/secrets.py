@@ -1,4 +1,4 @@
-"""Masks what looks like a secret in a text that we copy."""
+"""Masks what looks like a secret in text that evalmon copies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def masked(text: str) -> str:
 
 
 def _named(match: re.Match[str]) -> str:
-    """A value with a digit or a long one is a secret; `tokens: hello` and `token=<eos>` are none."""
+    """A value that is long or has a digit is a secret; `tokens: hello` and `token=<eos>` are not."""
     value = match[2]
     is_secret = any(char.isdigit() for char in value) or len(value) >= 20 or "pass" in match[1].lower()
     return match[1] + (_MASK if is_secret and not value.startswith("<") else value)

@@ -59,7 +59,7 @@ _CANCELLED_BY = re.compile(r"CANCELLED by (\d{1,10})\b", re.ASCII)
 
 
 def parse_state(text: str) -> State | None:
-    """The state that squeue, sacct, scontrol or seff name; None for a word we do not know.
+    """The state that squeue, sacct, scontrol or seff name; None for an unknown word.
 
     Understood: `CANCELLED by 1001`, `CANCELLED+` and `OUT_OF_ME+` (cut to a column's width), `CD`,
     lower case, and a base state with flags, `COMPLETED,REQUEUED`: what is not over outweighs what is.
@@ -71,7 +71,7 @@ def parse_state(text: str) -> State | None:
     known = [state for state in states if state is not None]
     if len(known) < len(states):
         return None
-    # Flags stand behind the base state and say more than it does.
+    # Flags follow the base state and say more than it does.
     return next((state for state in reversed(known) if state in ACTIVE), known[-1])
 
 

@@ -204,5 +204,5 @@ def test_a_summary_is_made_without_hostile_evidence_and_soon(tmp_path: Path) -> 
     assert time.process_time() - began < 2
     summary = json.loads((exp.ours / "summary.json").read_text())
     [ev] = summary["evals"]
-    assert (summary["complete"], ev["state"], ev["verdict"], ev["gpu"]) == (True, "COMPLETED", "suspect", None)
-    assert ev["result"]["status"] != "success"
+    assert (summary["complete"], ev["state"], ev["verdict"], ev["gpu"]) == (True, "COMPLETED", "unverified", None)
+    assert ev["result"] is None or ev["result"]["status"] != "success"

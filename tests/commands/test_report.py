@@ -56,6 +56,22 @@ def test_a_log_that_is_seen_only_later_is_the_result_and_the_new_verdict_is_told
     assert f"| {path} |" in (study.exp.ours / "summary.md").read_text()
 
 
+def test_a_log_that_was_scored_again_in_place_is_read_anew(study: Study) -> None:
+    def scored(value: float) -> dict[str, object]:
+        metrics = {"accuracy": {"name": "accuracy", "value": value}}
+        scores = [{"name": "match", "scorer": "match", "metrics": metrics}]
+        return {"results": {"total_samples": 3, "completed_samples": 3, "scores": scores}}
+
+    path = with_log(study, **scored(0.5))
+    assert [result.scores for result in reported(study).results] == [{"match/accuracy": 0.5}]
+    before = os.stat(path)
+    with_log(study, **scored(0.9))
+    os.utime(path, (before.st_atime, before.st_mtime + 1))
+    for _ in range(2):
+        assert [result.scores for result in reported(study).results] == [{"match/accuracy": 0.9}]
+    assert len(study.told("VERDICT_CHANGED")) == 1
+
+
 def test_a_result_stays_when_its_file_is_gone(study: Study) -> None:
     path = with_log(study)
     before = reported(study)

@@ -108,7 +108,7 @@ def test_whose_end_nobody_here_can_see_is_said_with_what_to_do(path: str) -> Non
     with pytest.raises(LockUnavailableError, match=whom), held(path, "soft", wait_s=0):
         pass
     Path(path).write_bytes(b"")
-    whom = "by an unknown process for more than 0 s; try again, or remove it if no evalmon is at work"
+    whom = "by an unknown process for more than 0 s; try again, or remove it if no evalmon is running here"
     with pytest.raises(LockUnavailableError, match=whom), held(path, "soft", wait_s=0):
         pass
 

@@ -48,7 +48,7 @@ def test_it_is_cut_to_the_partitions_limit_and_where_it_had_that_nothing_more_ca
     cut = time_options(NONE, NONE, Had(time_limit_s=3000), Limits(time_s=3600), scale=2)
     assert ("--time=01:00:00",) == cut.argv
     at_it = time_options(NONE, NONE, Had(time_limit_s=3600), Limits(time_s=3600), scale=2)
-    assert "it had the partition's limit of 01:00:00 already" in at_it.why_not
+    assert "it already had the partition's limit of 01:00:00" in at_it.why_not
 
 
 def test_a_script_that_asks_for_more_by_now_gets_that() -> None:

@@ -77,7 +77,7 @@ def test_completed_with_an_error_in_its_log_is_run_again_and_can_go_on_from_it()
 
 def test_one_that_completed_and_may_have_succeeded_is_only_run_again_if_named() -> None:
     quiet = ended(State.COMPLETED, exit_code=0)
-    why = "it COMPLETED, and its result is unknown: its log is at a URL; name it to run it again all the same"
+    why = "it COMPLETED, and its result is unknown: its log is at a URL; name it to run it again anyway"
     assert why == decided(quiet, unknown="its log is at a URL")
     assert Retry("its result is unknown: its log is at a URL") == decided(
         quiet, unknown="its log is at a URL", names=[NAME]

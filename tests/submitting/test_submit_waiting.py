@@ -165,7 +165,7 @@ def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_
     [alert] = exp.blocks("ALERT")
     shown = status(exp.session(TWO, environ={**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
     assert "their environment is not available here): submitted once there is room" in shown.evals[-1].advice[0]
-    assert alert.startswith("ALERT: 3 evaluations not submitted yet\nReason: the environment that they are to have")
+    assert alert.startswith("ALERT: 3 evaluations not submitted yet\nReason: their environment is not available here")
     assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
     assert exp.blocks("ALL_COMPLETE") == []
     assert json.loads((exp.ours / "summary.json").read_text())["complete"] is False

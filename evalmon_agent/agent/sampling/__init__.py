@@ -1,1 +1,1 @@
-"""What the GPUs and the host did while the command ran: a process of its own beside it."""
+"""Samples GPUs and host while the command runs, in a process of its own."""

@@ -1,4 +1,4 @@
-"""Finds the job's cgroup in the lists of /proc (v1, v2 and both at once), and measures what the job uses by it."""
+"""Finds the job's cgroup in /proc (v1, v2 or both), and measures with it what the job uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalmon_agent.files.proc import own_cgroups, parse_cgroups, read
 from .host_usage import Usage, field, limit_bytes, number, quota_cores, smallest
 from .processes import io_of
 
-# The name that a v2 hierarchy has here, for its line in /proc/PID/cgroup has none.
+# The name for a v2 hierarchy here; its line in /proc/PID/cgroup has none.
 UNIFIED = ""
 
 # Of memory.stat, the longest of the kernel's files, a third is used.
@@ -34,7 +34,7 @@ def job_directories(job_id: str) -> dict[str, str]:
 
 
 def find_job(own: str, mountinfo: str, *, job_id: str) -> dict[str, str]:
-    """The same from the texts of /proc/self/cgroup and /proc/self/mountinfo."""
+    """The same, from the contents of /proc/self/cgroup and /proc/self/mountinfo."""
     directories: dict[str, str] = {}
     mount_of = _cgroup_mounts(mountinfo)
     for controller, path in parse_cgroups(own).items():
@@ -47,7 +47,7 @@ def find_job(own: str, mountinfo: str, *, job_id: str) -> dict[str, str]:
 
 
 def _cgroup_mounts(mountinfo: str) -> Mapping[str, Mount]:
-    """The cgroup mounts by controller, which v1 has among its options; of two for one, the first."""
+    """The cgroup mounts by controller, which v1 lists among the options; the first if there are two."""
     mounts: dict[str, Mount] = {}
     for mount in parse_mountinfo(mountinfo):
         if mount.fstype in {"cgroup", "cgroup2"}:
@@ -135,7 +135,7 @@ class _Cpu:
         self._quota = [KernelFile(directory, name) for name in names] if directory is not None else []
 
     def used_s(self) -> float | None:
-        """Since the job's start; None where nobody counts.
+        """The bytes since the job's start; None if they are not counted.
 
         Raises:
             OSError: the cgroup is gone.
@@ -147,12 +147,12 @@ class _Cpu:
         return None if used is None else used / (1e9 if self._is_v1 else 1e6)
 
     def quota_cores(self) -> float | None:
-        """How many cores' time it may have."""
+        """How many cores it may use."""
         return quota_cores(" ".join(file.text_if_there() for file in self._quota))
 
 
 class _Level:
-    """The job's cgroup, or one of those between it and ours."""
+    """The job's cgroup, or one between it and this process's cgroup."""
 
     __slots__ = ("_cache_fields", "_limit", "_stat", "_usage")
 
@@ -173,14 +173,14 @@ class _Level:
 
 
 class _Memory:
-    """What v1 and v2 have in common. Slurm sets limits on the job and on its steps, so the tightest one counts."""
+    """What v1 and v2 share. Slurm limits the job and its steps, so the tightest limit counts."""
 
     name = ""
     _usage_file, _limit_file, _peak_file = "", "", ""
     _file_cache: tuple[str, ...] = ()
 
     def __init__(self, job: str, *, own: str | None = None) -> None:
-        """`own`: our own cgroup's directory, if that is known."""
+        """`own`: the directory of this process's cgroup, if known."""
         self._levels = [
             _Level(directory, self._usage_file, self._limit_file, self._file_cache)
             for directory in _between(own or _own_directory(job), job)
@@ -226,7 +226,7 @@ class _MemoryV2(_Memory):
 
 
 def _own_directory(job: str) -> str:
-    """Our own cgroup's directory, where /proc says that it lies below the job's."""
+    """The directory of this process's cgroup, if /proc says that it is below the job's."""
     name = os.path.basename(job)
     own = own_cgroups()
     for path in (own.get("memory", ""), own.get(UNIFIED, "")):
@@ -237,7 +237,7 @@ def _own_directory(job: str) -> str:
 
 
 def _between(own: str, job: str) -> list[str]:
-    """Our own cgroup and each above it, up to the job's."""
+    """This process's cgroup and each above it, up to the job's."""
     directories = []
     while len(own) > len(job):
         directories.append(own)
@@ -246,7 +246,7 @@ def _between(own: str, job: str) -> list[str]:
 
 
 class KernelFile:
-    """A small file below /sys/fs/cgroup, kept open: at a tick a second the way along its path was half of the cost.
+    """A small file below /sys/fs/cgroup, kept open: with a tick a second, opening it by its path was half of the cost.
 
     An open file keeps no cgroup from being removed.
     """
@@ -260,7 +260,7 @@ class KernelFile:
         self._is_missing = False
 
     def text(self) -> str:
-        """What is in it now.
+        """Its content now.
 
         Raises:
             OSError: it is not there, or its cgroup is gone.
@@ -270,7 +270,7 @@ class KernelFile:
         return os.pread(self._descriptor, _FILE_BYTES, 0).decode("ascii", "replace")
 
     def text_if_there(self) -> str:
-        """The same; empty for a file that this kernel does not have, or that is gone."""
+        """Its content; empty if this kernel has no such file, or if it is gone."""
         if self._is_missing:
             return ""
         try:
@@ -283,7 +283,7 @@ class KernelFile:
 
 
 class CgroupPids:
-    """One cgroup and those below it, as they come and go with the job's steps: walked again only after a change."""
+    """One cgroup and those below it, which come and go with the job's steps; listed again only after a change."""
 
     __slots__ = ("_below", "_data", "_directory", "_is_inner", "_links", "_look_below_s", "_pids")
 
@@ -303,7 +303,7 @@ class CgroupPids:
             OSError: it is gone.
         """
         found, is_whole = self._look()
-        if not is_whole:  # one below is gone, and another may have come instead
+        if not is_whole:  # a cgroup below is gone, and a new one may have come
             self._links = 0
             found, _ = self._look()
         return found
@@ -322,16 +322,16 @@ class CgroupPids:
         return pids, is_whole
 
     def _own_pids(self) -> list[int]:
-        """Those in this cgroup itself; parsed only after a change."""
+        """The processes in this cgroup itself; parsed only after a change."""
         data = _read(f"{self._directory}/cgroup.procs")
         if data != self._data:
             self._data, self._pids = data, [int(word) for word in data.split()]
         return self._pids.copy()
 
     def _children(self) -> list[CgroupPids]:
-        """A directory has two links and one more for each below it; where that is not so it is listed each time.
+        """A directory has two links and one more per subdirectory; where that does not hold, it is listed each time.
 
-        Where there are processes there is hardly ever a cgroup below: that is looked for less often.
+        A cgroup with processes hardly ever has one below it, so that is checked less often.
         """
         if self._pids and not self._below and time.monotonic() < self._look_below_s:
             return []

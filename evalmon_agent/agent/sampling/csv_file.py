@@ -3,13 +3,13 @@
 Promises, for the file and its reader:
 
 * One write with O_APPEND for all rows of a tick, and no row across two pages, so a reader finds whole lines at any
-  time; what a full disk wrote of it is cut off again. A torn tail of an earlier life gets its newline first.
-* The header stands once. The same header is not repeated; a file with another one is moved to `.1` (`.2`, ...).
-* One writer: whoever comes second waits for its turn (flock, where the file system has it). A file that somebody
+  time. A partial write (full disk) is cut off again. A torn line of an earlier process gets its newline first.
+* There is one header. The same header is not repeated; a file with another one is moved to `.1` (`.2`, ...).
+* One writer: a second sampler waits for its turn (flock, if the file system has it). A file that somebody
   else writes or begins to write, as a script's own `nvidia-smi > gpu_metrics.csv` does, is left to them for good.
-* Plain files of ours only, with no second name, in a directory to which no link of somebody else's leads; a symbolic
+* Only plain files of this user, with one name, in a directory to which no other user's link leads; a symbolic
   link, FIFO or device is refused and not touched, without waiting.
-* Never raises for what the file system says: rows are dropped and counted, and 30 s later the file is opened anew.
+* Never raises for file system errors: rows are dropped and counted, and 30 s later the file is opened again.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC 
 _OLD_FILES_AT_MOST = 99
 
 _PAGE_BYTES = 4096
-# The next row may be longer than the longest of this tick by so much.
+# How much longer the next row may be than the longest of this tick.
 _SPARE_BYTES = 64
 
-# How much older than our start a file may look that was made after it: the file server's clock is another.
+# How much older than this process a later file may look, since the file server has its own clock.
 _CLOCKS_DIFFER_BY_S = 2.0
 
 
 class _RefusedError(Exception):
-    """What is at the path is none of our business; the message says why."""
+    """The file at the path must not be written; the message says why."""
 
 
 class _NotOurTurnError(Exception):
-    """Another sampler writes here."""
+    """Another sampler writes to this file."""
 
 
 class CsvFile:
@@ -51,7 +51,7 @@ class CsvFile:
     """
 
     def __init__(self, path: str, header: bytes, *, held_s: float = 0.0) -> None:
-        """Nothing is touched yet, nor for `held_s` seconds: somebody else may want the file for their own."""
+        """Touches nothing for `held_s` seconds, as another program may want to write this file."""
         self._directory, self._name = os.path.split(path)
         self._header = header
         self._descriptor = -1
@@ -66,7 +66,7 @@ class CsvFile:
         self.trouble = f"{self._name}: the script writes it itself" if held_s else ""
 
     def prepare(self) -> bool:
-        """Whether rows can be written now; the file is made, with its header, if need be."""
+        """Whether rows can be written now; creates the file, with its header, if necessary."""
         if self._descriptor >= 0:
             return True
         if self._is_theirs or time.monotonic() < self._not_before_s:
@@ -83,7 +83,7 @@ class CsvFile:
         return self._descriptor >= 0
 
     def append(self, rows: bytes) -> bool:
-        """Write the rows of one tick; False if they are dropped."""
+        """Write the rows of one tick; False if they were dropped."""
         if not self.prepare():
             return False
         try:
@@ -94,7 +94,7 @@ class CsvFile:
         return True
 
     def close(self) -> None:
-        """Let go of the file; another sampler may take its turn."""
+        """Close the file, so that another sampler may take its turn."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             try:
@@ -108,7 +108,7 @@ class CsvFile:
         except ForeignError as error:
             raise _RefusedError(f"{error.filename} is a link of user {error.uid}: not followed") from None
         try:
-            self._is_made = True  # who removes it later does not want it
+            self._is_made = True  # a person who removes it later does not want it
             self._open(directory)
         finally:
             os.close(directory)
@@ -152,10 +152,10 @@ class CsvFile:
         try:
             return os.open(self._name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=directory)
         except FileExistsError:
-            raise _NotOurTurnError from None  # somebody was faster: the next tick sees who
+            raise _NotOurTurnError from None  # somebody was faster; the next tick finds out who
 
     def _is_of_this_job(self) -> bool:
-        """Whether somebody wrote there since our start: it is no file that an earlier job left."""
+        """Whether another process has written it since our start, so that it is not left from an earlier job."""
         return os.fstat(self._descriptor).st_mtime >= self._since_unix_s - _CLOCKS_DIFFER_BY_S
 
     def _take_turn(self) -> None:
@@ -164,14 +164,14 @@ class CsvFile:
         except BlockingIOError:
             raise _NotOurTurnError from None
         except OSError:
-            pass  # a file system without locks: nobody can tell
+            pass  # a file system without locks: unknown
 
     def _first_line(self) -> bytes:
-        """The first line, with its newline; of an overlong one the beginning."""
+        """The first line with its newline, or the beginning of an overlong one."""
         start = os.pread(self._descriptor, max(4096, 2 * len(self._header)), 0)
         line, newline, _ = start.partition(b"\n")
         if line and not newline and self._header.startswith(line) and not self._is_of_this_job():
-            os.ftruncate(self._descriptor, 0)  # our own header, torn: it will be written anew
+            os.ftruncate(self._descriptor, 0)  # evalmon's own header, torn: it will be written again
             return self._header
         return line + newline
 
@@ -186,7 +186,7 @@ class CsvFile:
         raise _RefusedError(f"has another header, and so have {_OLD_FILES_AT_MOST} older ones")
 
     def _write(self, data: bytes) -> None:
-        """All of `data` or nothing.
+        """Write all of `data` or nothing.
 
         Raises:
             OSError: nothing of it is there.
@@ -211,7 +211,7 @@ class CsvFile:
         self._end += written
 
     def _cut_back(self) -> None:
-        with suppress(OSError):  # the next one to open it sees the torn tail
+        with suppress(OSError):  # the next process that opens it finds the torn line
             os.ftruncate(self._descriptor, self._end)
 
     def _give_up_for_now(self, error: Exception) -> None:

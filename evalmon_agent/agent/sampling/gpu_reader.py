@@ -22,20 +22,20 @@ _SAMPLES_EVERY_S = 10.0
 
 # Samples come several times a second: where none is for so long, the buffer has lost some.
 _HOLE_US = 2_000_000
-# A mean speaks for a window of which so much is covered.
+# A mean is given only if this part of its window is covered.
 _COVERED = 0.9
 
 _METRICS = ("NVML_GPM_METRIC_GRAPHICS_UTIL", "NVML_GPM_METRIC_SM_UTIL", "NVML_GPM_METRIC_ANY_TENSOR_UTIL")
 
 
 class GpuReader:
-    """A device of the job and its handle, kept for as long as it answers.
+    """A device of the job and its handle, kept as long as the device answers.
 
     Power, temperature, clock and limit of a MIG instance are those of its GPU; its utilization is unknown to NVML but
     for GPM, and the energy of a GPU is not that of one of its slices.
 
     Raises:
-        NvmlCallError: it gives no handle.
+        NvmlCallError: there is no handle for it.
     """
 
     def __init__(self, nvml: Nvml, device: Device) -> None:
@@ -57,7 +57,7 @@ class GpuReader:
         self._activity = GpmActivity(nvml, self._gpu, instance=self._handle if self._is_instance else None)
 
     def look(self) -> None:
-        """Take note of the memory used now, and of the utilization before the driver forgets it.
+        """Record the memory used now, and the utilization samples before the driver drops them.
 
         Raises:
             NvmlCallError: as its kinds say.
@@ -118,7 +118,7 @@ class GpuReader:
         return self._nvml.ask(function, self._gpu, *arguments)
 
     def _memory(self) -> Any:
-        """Version 1 counts what the driver keeps for itself as used; before R510 there is only that."""
+        """Memory used. Version 1 of the call counts the driver's reserve too; before R510 there is only that one."""
         version_2 = self._nvml.module.nvmlMemory_v2
         try:
             return self._nvml.ask("nvmlDeviceGetMemoryInfo", self._handle, version_2)
@@ -171,7 +171,7 @@ class SampleMean:
         if member is None or not new:
             return
         self._last_us = max(sample.timeStamp for sample in new)
-        if before_us == 0:  # what was before is another's
+        if before_us == 0:  # the sample before is of another device
             self._start_us = self._last_us
             return
         hole_us = min(sample.timeStamp for sample in new) - before_us
@@ -210,7 +210,7 @@ def _or_cell(figure: Callable[[], Any]) -> Any:
 
 
 def _extra(figure: Callable[[], Any]) -> Any:
-    """The same for a column that no row fails for."""
+    """The same for a column whose error does not drop the row."""
     try:
         return _or_cell(figure)
     except FailedError:
@@ -218,7 +218,7 @@ def _extra(figure: Callable[[], Any]) -> Any:
 
 
 class GpmActivity:
-    """One GPU's, or one MIG instance's."""
+    """GPM samples of one GPU or one MIG instance."""
 
     def __init__(self, nvml: Nvml, gpu: Any, *, instance: Any = None) -> None:
         self._nvml = nvml
@@ -277,7 +277,7 @@ class GpmActivity:
         return tuple(_value(request.metrics[number]) for number in range(len(_METRICS)))
 
     def _start_over(self) -> None:
-        """After a failure the sample before is of no use."""
+        """Forget the sample before, which is useless after a failure."""
         samples, self._samples = self._samples, []
         for sample in samples:
             try:

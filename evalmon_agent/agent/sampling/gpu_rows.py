@@ -11,7 +11,7 @@ from evalmon_agent.words.csv_columns import GpuColumn
 # A text stands for the reason why there is no number: "[N/A]", "[Insufficient Permissions]" and the like.
 Value: TypeAlias = float | int | str
 
-# One GPU at one moment. Means are over the time since the tick before. What is not there is not available.
+# One GPU at one moment. Means are over the time since the tick before. A missing key means not available.
 Reading: TypeAlias = dict[GpuColumn, Value]
 
 HEADER = GpuColumn.first_line()
@@ -22,7 +22,7 @@ class Device:
     """A GPU, or one MIG instance of a GPU.
 
     `index` is NVML's, of an instance `parent:instance`; `minor` is the number of /dev/nvidiaN, None if unknown.
-    `instances` are those that we may see; a GPU with MIG on and none of them stands for itself.
+    `instances` are the visible ones; a GPU with MIG on and no visible instance counts as itself.
     """
 
     index: str
@@ -32,13 +32,13 @@ class Device:
 
     @property
     def units(self) -> tuple[Device, ...]:
-        """What a program can use of it: its instances, else the GPU."""
+        """The units that a program can use: its MIG instances, else the GPU."""
         return self.instances or (self,)
 
 
 @dataclass(slots=True)
 class GpuTick:
-    """The rows of one moment, for one write, and of how many GPUs the row is missing."""
+    """The rows of one moment, for one write, and how many GPUs lack a row."""
 
     rows: bytes = b""
     rows_count: int = 0
@@ -46,18 +46,18 @@ class GpuTick:
     troubles: list[str] = field(default_factory=list)
 
     def add(self, row: bytes) -> None:
-        """One GPU's row."""
+        """Add one GPU's row."""
         self.rows += row
         self.rows_count += 1
 
     def miss(self, why: object) -> None:
-        """One GPU's row is missing."""
+        """Count a GPU whose row is missing."""
         self.gaps += 1
         self.troubles.append(f"{why}")
 
 
 class Moment:
-    """When a tick was, as its rows say it."""
+    """The cells for the time of a tick."""
 
     __slots__ = ("local", "unix")
 

@@ -1,4 +1,4 @@
-"""Finds who can look at the job's GPUs: NVML, else nvidia-smi, else nobody, and why. Runs in the worker's thread."""
+"""Opens a source for the job's GPUs: NVML, else nvidia-smi, else the reason why there is none. Runs in the worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PASSING = frozenset({"[Unknown Error]", "[Timeout]"})
 
 
 class Source(Protocol):
-    """Somebody who looks at the job's GPUs."""
+    """Samples the job's GPUs."""
 
     name: str
 
@@ -38,21 +38,21 @@ class Source(Protocol):
         """How many GPUs are the job's."""
 
     def tick(self) -> GpuTick:
-        """All rows of one moment."""
+        """The rows of all GPUs at one moment."""
 
     def look(self) -> None:
-        """Take note, between two ticks, of what passes quickly."""
+        """Record values that pass quickly, between two ticks."""
 
 
 class NoGpuError(Exception):
-    """There is nothing to sample; the message says why."""
+    """There is no GPU to sample; the message says why."""
 
 
 def open_source(environ: Mapping[str, str]) -> Source:
-    """Whoever can look at the job's GPUs.
+    """The source that can sample the job's GPUs.
 
     Raises:
-        NoGpuError: nobody can, or the job has none.
+        NoGpuError: there is none, or the job has no GPU.
     """
     try:
         nvml = Nvml()
@@ -98,7 +98,7 @@ def _other_makers() -> str:
 
 
 class NvmlSource:
-    """The job's GPUs by NVML. A lost one gets one row that says so, and is looked for again every five minutes."""
+    """Samples the job's GPUs with NVML. A lost GPU gets one row that says so, and is tried again every five minutes."""
 
     name = "nvml"
 
@@ -113,7 +113,7 @@ class NvmlSource:
         self.count = len(devices)
 
     def tick(self) -> GpuTick:
-        """All GPUs at one moment; those that cannot be read now are missing, and counted."""
+        """The rows of all GPUs at one moment; a GPU that cannot be read now has none, and is counted."""
         tick = GpuTick()
         at = gpu_rows.Moment(time.time())
         self._restart_if_all_are_lost(tick)
@@ -136,7 +136,7 @@ class NvmlSource:
         return tick
 
     def look(self) -> None:
-        """The memory used, and what the driver's buffers would lose until the next tick."""
+        """Record the memory used, and samples that the driver's buffers would lose before the next tick."""
         for reader in self._readers.values():
             with suppress(NvmlCallError):  # the next tick says so
                 reader.look()
@@ -152,7 +152,7 @@ class NvmlSource:
         self._lost_until_s[device.uuid] = time.monotonic() + self._look_again_after_s
 
     def _restart_if_all_are_lost(self, tick: GpuTick) -> None:
-        """With no handle left in use, NVML can be taken up anew: some come back only so."""
+        """Restart NVML if no handle is in use: some lost GPUs come back only then."""
         if len(self._lost_until_s) == self.count and time.monotonic() >= min(self._lost_until_s.values()):
             try:
                 self._nvml.restart()
@@ -171,7 +171,7 @@ class NvidiaSmi:
         self.count = len(devices)
 
     def tick(self) -> GpuTick:
-        """All GPUs at one moment."""
+        """The rows of all GPUs at one moment."""
         tick = GpuTick()
         at = gpu_rows.Moment(time.time())
         rows = {cells[-1]: cells for cells in parse(_output())}
@@ -185,16 +185,16 @@ class NvidiaSmi:
         return tick
 
     def look(self) -> None:
-        """Nothing: a program a second would cost too much."""
+        """Does nothing: starting a program every second would cost too much."""
 
 
 def _devices_by_nvidia_smi() -> list[Device]:
-    """What it shows; empty if it is not there or fails. It does not tell minors: they are the indices mostly."""
+    """The GPUs that nvidia-smi lists; none if it fails. It does not show minors, which usually equal the indices."""
     return [Device(cells[-2], cells[-1], minor=int(cells[-2])) for cells in parse(_output())]
 
 
 def _output() -> str:
-    """What it prints, if it ends well and in time."""
+    """Its output, if it succeeds in time."""
     try:
         done = subprocess.run(_QUERY, executable=_program(), stdout=subprocess.PIPE, timeout=_WITHIN_S, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -203,7 +203,7 @@ def _output() -> str:
 
 
 def _program() -> str:
-    """Its absolute path: an empty or relative entry of PATH is the eval's directory, where anybody may write.
+    """Its absolute path. Empty and relative entries of PATH are skipped: others may write to the eval's directory.
 
     Raises:
         FileNotFoundError: it is not on PATH.
@@ -216,7 +216,7 @@ def _program() -> str:
 
 
 def parse(output: str) -> Iterator[list[str]]:
-    """Its rows as cells, the seven columns, index and uuid; what is no such row is left out."""
+    """Its rows as cells (the seven columns, index and uuid); other lines are left out."""
     for line in output.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) == len(_FIELDS) + 2 and cells[-1].startswith("GPU-") and cells[-2].isdigit():

@@ -1,4 +1,4 @@
-"""What the job used of this node: the record, parsers of the kernel's files, and the row of host_metrics.csv. Pure."""
+"""Defines what a job uses on this node, parses the kernel's files for it, and writes rows of host_metrics.csv. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evalmon_agent.words.csv_columns import HostColumn
 
 from .gpu_rows import local_time
 
-# Limits beyond this are none (v1 prints nearly 2**63).
+# A higher value means no limit (v1 prints nearly 2**63).
 _NO_LIMIT_BYTES = 1 << 60
 
 _MIB = 1024 * 1024
@@ -19,7 +19,7 @@ HEADER = HostColumn.first_line()
 
 @dataclass(slots=True)
 class Usage:
-    """All parts of the job on this node; None where nobody knows. Times and bytes of I/O since the job's start."""
+    """What all parts of the job use on this node; None: unknown. CPU time and I/O count from the job's start."""
 
     cpu_s: float | None = None
     cpu_limit_cores: float | None = None
@@ -35,7 +35,7 @@ class Usage:
 
 
 def number(text: str) -> int | None:
-    """A file with one number; None for `max` and for what is none."""
+    """The number in a file with one number; None for `max` and for anything else."""
     text = text.strip()
     return int(text) if text.isascii() and text.isdigit() else None
 
@@ -66,17 +66,17 @@ def quota_cores(text: str) -> float | None:
 
 
 def smallest(values: Iterable[float | None]) -> float | None:
-    """The least that is known."""
+    """The smallest known value."""
     return min((value for value in values if value is not None), default=None)
 
 
 class HostSource(Protocol):
-    """Somebody who knows what the job uses of this node."""
+    """Measures what the job uses on this node."""
 
     name: str
 
     def usage(self) -> Usage:
-        """Now. Raises OSError."""
+        """The present use. Raises OSError."""
 
     def headroom_bytes(self) -> int | None:
         """Memory left below the nearest limit. Raises OSError."""

@@ -1,7 +1,7 @@
 """Chooses the job's GPUs. Pure: from the environment at the start and what NVML shows.
 
-Without device constraint a job sees its neighbours' GPUs as well, so "all that there are" is right only where
-nothing says otherwise. CUDA_VISIBLE_DEVICES holds NVML indices whether devices are constrained or not;
+Without device constraint a job sees its neighbours' GPUs too, so "all GPUs" is right only if no variable says
+otherwise. CUDA_VISIBLE_DEVICES holds NVML indices whether devices are constrained or not;
 SLURM_JOB_GPUS and SLURM_STEP_GPUS hold the minors of the whole node.
 """
 
@@ -26,7 +26,7 @@ class Choice:
 
 
 def no_gpu_reason(environ: Mapping[str, str]) -> str | None:
-    """Why no GPU is the job's, if the environment alone says so; NVML need not be asked then."""
+    """Why the job has no GPU, if the environment alone says so; NVML need not be asked then."""
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in _NONE_ON_PURPOSE:
         return f"no GPU is the job's: CUDA_VISIBLE_DEVICES is {visible.strip()!r}"
@@ -57,7 +57,7 @@ def choose(environ: Mapping[str, str], devices: Sequence[Device]) -> Choice:
 
 
 def visible_uuids(environ: Mapping[str, str]) -> list[str]:
-    """The UUIDs in CUDA_VISIBLE_DEVICES, which may have a handle though no index leads to it."""
+    """The UUIDs in CUDA_VISIBLE_DEVICES; they may have a handle although no index leads to it."""
     return [word for word in _words(environ.get("CUDA_VISIBLE_DEVICES", "")) if word.startswith(("GPU-", "MIG-"))]
 
 
@@ -70,7 +70,7 @@ def _words(text: str) -> list[str]:
 
 
 def _by_cuda(visible: str, devices: Sequence[Device], everything: Sequence[Device]) -> Choice:
-    """As CUDA reads it: what stands behind the first entry that names nothing does not count."""
+    """The entries as CUDA reads them: those after the first invalid one do not count."""
     words = _words(visible)
     chosen: list[Device] = []
     for word in words:
@@ -78,7 +78,7 @@ def _by_cuda(visible: str, devices: Sequence[Device], everything: Sequence[Devic
         if not units:
             break
         chosen += [unit for unit in units if unit not in chosen]
-    # Global numbers in a job whose devices are constrained: as many as it may see are those it may see.
+    # Global numbers in a job with constrained devices: if it sees that many GPUs, they are its own.
     if len(chosen) < len(words) and len(words) == len(everything) and all(map(_is_number, words)):
         chosen = list(everything)
     return Choice(chosen, reason=f"none of CUDA_VISIBLE_DEVICES={visible[:200]!r} is a GPU that NVML shows")

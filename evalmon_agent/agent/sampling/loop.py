@@ -151,7 +151,7 @@ class Loop:
         return self._gpus.tick()
 
     def _look_at_gpus(self) -> None:
-        """What the worker does each second between two ticks."""
+        """Look at the GPUs, in the worker, each second between two ticks."""
         try:
             if self._gpus is not None:
                 self._gpus.look()

@@ -1,4 +1,4 @@
-"""Asks NVML, as the one door to pynvml: for this node's devices, and by calls whose errors tell what to write.
+"""Calls NVML, and is the only importer of pynvml: lists this node's devices, and translates errors into cells.
 
 NVML is initialised once and not forked afterwards; every call may hang, so all of this happens in the worker's thread.
 """
@@ -20,15 +20,15 @@ class NvmlMissingError(Exception):
 
 
 class NvmlCallError(Exception):
-    """A call did not give what was asked for."""
+    """A call of NVML failed."""
 
 
 class NoValueError(NvmlCallError):
-    """This device has no such figure; the message is the cell that says so."""
+    """This device does not have that figure; the message is its cell."""
 
 
 class LostError(NvmlCallError):
-    """The device is gone; the message is the cell that says so."""
+    """The device is lost; the message is its cell."""
 
 
 class FailedError(NvmlCallError):
@@ -36,10 +36,10 @@ class FailedError(NvmlCallError):
 
 
 class Nvml:
-    """NVML, initialised.
+    """Initialises NVML.
 
     Raises:
-        NvmlMissingError: no module, no library, no driver, or not of one version.
+        NvmlMissingError: no module, library or driver, or their versions differ.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Nvml:
             raise self.meaning_of(error.value, error) from error
 
     def meaning_of(self, code: int, error: object = "") -> Exception:
-        """The exception for a return code of NVML's."""
+        """The exception for an NVML return code."""
         if code in self._lost:
             return LostError(self._lost[code])
         if code in self._no_value:
@@ -86,10 +86,10 @@ class Nvml:
         return FailedError(f"{error or self.module.NVMLError(code)}")
 
     def devices(self, uuids: Iterable[str] = ()) -> list[Device]:
-        """What NVML shows us, by index; and those of `uuids` that have a handle though no index leads to it.
+        """The devices that NVML shows, by index, and those of `uuids` that have a handle but no index.
 
         Raises:
-            FailedError: NVML does not even count.
+            FailedError: NVML cannot even count devices.
         """
         try:
             count = self.ask("nvmlDeviceGetCount")
@@ -103,7 +103,7 @@ class Nvml:
         return devices
 
     def handle(self, device: Device) -> Any:
-        """The handle of a device or instance; by its UUID, for indices move when a GPU is lost.
+        """The handle of a device or instance, by its UUID, since indices move when a GPU is lost.
 
         Raises:
             NvmlCallError: as its kinds say.
@@ -111,7 +111,7 @@ class Nvml:
         return self.ask("nvmlDeviceGetHandleByUUID", device.uuid)
 
     def restart(self) -> None:
-        """Let go of NVML and take it up anew, which finds what came back.
+        """Shut NVML down and initialise it again, which finds devices that came back.
 
         Raises:
             NvmlCallError: as its kinds say.
@@ -120,7 +120,7 @@ class Nvml:
         self.ask("nvmlInit")
 
     def _device_at(self, index: int) -> Iterator[Device]:
-        """The device, unless it gives no handle: it is another's then, or lost."""
+        """The device, or None without a handle: then it belongs to another job, or is lost."""
         try:
             handle = self.ask("nvmlDeviceGetHandleByIndex", index)
             uuid = self.ask("nvmlDeviceGetUUID", handle)
@@ -141,7 +141,7 @@ class Nvml:
         for number in range(self._ask_or_none("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
             instance = self._ask_or_none("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
             uuid = instance and self._ask_or_none("nvmlDeviceGetUUID", instance)
-            if uuid:  # holes are usual
+            if uuid:  # gaps in the numbering are usual
                 instances.append(Device(f"{index}:{number}", uuid))
         return tuple(instances)
 

@@ -1,4 +1,4 @@
-"""Measures what the command and all below it use, from /proc: where there is no cgroup to read.
+"""Measures from /proc what the command and its descendants use, if there is no cgroup to read.
 
 Not by psutil, which takes 2 ms a tick where this takes 0.2 [ran].
 """
@@ -60,7 +60,7 @@ class TreeUsage:
 
 
 def tree(root: int) -> list[int]:
-    """`root` and all its living descendants; those that a daemon of theirs gave to init are not found.
+    """`root` and all its living descendants; daemons, whose parent is init, are not found.
 
     Raises:
         OSError: `root` is gone.
@@ -97,7 +97,7 @@ def _tree_by_psutil(root: int) -> list[int]:
 
 
 def io_of(pids: Iterable[int]) -> tuple[int | None, int | None]:
-    """Bytes read from and written to storage by those that let us look; None if nobody does, or if they are too many.
+    """Bytes read from and written to storage by the readable processes; None if there are none, or too many.
 
     A process's figures include those of the children that it has waited for (wait_task_zombie in kernel/exit.c), so the
     sum over the living is that of the job, less what orphans did.

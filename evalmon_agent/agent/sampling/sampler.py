@@ -1,4 +1,4 @@
-"""Sets a sampler up: out of everybody's way, with what it shall look at; then the loop runs."""
+"""Sets up a sampler (low priority, what to sample) and runs its loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_INTERVAL_S = 30.0
 _SLACK_S = 600.0
 _NICE = 19
 
-# So long we wait for a script that samples itself before we believe that it does not this time.
+# How long to wait for a script that samples itself, before assuming that it does not this time.
 _HELD_INTERVALS = 3
 
 _SCRIPT_BYTES = 1 << 20
@@ -52,7 +52,7 @@ def run(
         root: the process whose tree is the job's where there is no cgroup.
         parent_pipe: a pipe whose other end the parent holds, or -1.
         show: makes the status known; called again and again.
-        script: the batch script that runs beside us, if one does.
+        script: the batch script that runs in this job, if there is one.
         witness: looks for evals meanwhile.
     """
     status = SamplerStatus()
@@ -80,19 +80,19 @@ def run(
 def _out_of_the_way() -> None:
     forbid_core_dumps()
     os.chdir("/")
-    with suppress(OSError):  # as nice as we may be
+    with suppress(OSError):  # the highest nice value allowed
         os.nice(_NICE)
 
 
 def _end(environ: Mapping[str, str]) -> float | None:
     text = environ.get("SLURM_JOB_END_TIME", "")
     if not (text.isascii() and text.isdigit()) or int(text) < time.time():
-        return None  # not told, or of another job that this one was submitted from
+        return None  # not set, or by the job that this one was submitted from
     return int(text) + _SLACK_S
 
 
 def open_host_source(environ: Mapping[str, str], *, root: int) -> HostSource:
-    """The job's cgroup; where there is none to read, the process tree below `root`."""
+    """The job's cgroup, or the process tree below `root` if there is no readable cgroup."""
     job_id = environ.get("SLURM_JOB_ID", "")
     if job_id.isascii() and job_id.isdigit():
         try:
@@ -103,7 +103,7 @@ def open_host_source(environ: Mapping[str, str], *, root: int) -> HostSource:
 
 
 def samples_itself(script: str) -> bool:
-    """Whether the batch script seems to sample its GPUs into the very file that we would write; False if unreadable.
+    """Whether the batch script seems to write gpu_metrics.csv itself; False if it cannot be read.
 
     Many did before us: `nvidia-smi --query-gpu=... -l 30 > gpu_metrics.csv &`. By its text, since what appends to the
     file later cannot be seen beforehand.
@@ -117,6 +117,6 @@ def samples_itself(script: str) -> bool:
 
 
 def text_samples_itself(text: bytes) -> bool:
-    """The same of its text; comments do not count."""
+    """The same for the script's text; comments do not count."""
     code = b"\n".join(line for line in text.split(b"\n") if not line.lstrip().startswith(b"#"))
     return all(word in code for word in _SAMPLES_ITSELF)

@@ -1,4 +1,4 @@
-"""Keeps what the sampler has to say of itself, for the job's report, where `run` finds it even if it is killed.
+"""Keeps the sampler's status for the job's report, where `run` finds it even if the sampler is killed.
 
 A page of memory shared with `run`: nothing to drain, nothing to wait for, the present counts at any time. Lines of
 `name value`; neither side needs json for it.
@@ -38,11 +38,11 @@ class SamplerStatus:
         self.troubles: list[str] = []
 
     def count(self, name: str, number: int = 1) -> None:
-        """One more of `name`."""
+        """Increase the counter `name`."""
         self.counts[name] += number
 
     def trouble(self, text: str) -> None:
-        """Something went wrong; the same again, and more than a handful, is not repeated."""
+        """Record a problem, once; at most a handful are kept."""
         text = one_line(text)
         if text not in self.troubles and len(self.troubles) < _TROUBLES_AT_MOST:
             self.troubles.append(text)
@@ -67,11 +67,11 @@ class StatusPage:
         self._memory = mmap.mmap(-1, _PAGE_BYTES)
 
     def show(self, status: SamplerStatus) -> None:
-        """Put the present state of `status` there."""
+        """Write the present `status` to the page."""
         self._memory[:] = status.to_bytes().ljust(_PAGE_BYTES, b"\0")
 
     def content(self) -> bytes:
-        """What is there now; empty if the sampler has not said anything."""
+        """The present content; empty if the sampler has written nothing."""
         return self._memory[:].rstrip(b"\0")
 
 
@@ -90,7 +90,7 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def notes_of(entry: dict[str, Any]) -> list[str]:
-    """What of it belongs among the notes: what went wrong. That a job has no GPU did not."""
+    """The problems for the report's notes; having no GPU is not a problem."""
     notes = [f"sampler: {trouble}" for trouble in entry["troubles"]]
     ended = entry.get("ended", "")
     if not entry.get("not_sampled") and ended != _AS_TOLD:

@@ -17,7 +17,7 @@ _IDLE_S = 1.0
 
 
 class Wakeup:
-    """Waits for them all at once. Make it in the main thread; all signals but the three stay as they are."""
+    """Waits for signals, the parent's end and the worker at once. Create it in the main thread."""
 
     def __init__(self, *, parent_pipe: int) -> None:
         """`parent_pipe`: a pipe whose other end the parent holds, or -1."""
@@ -36,7 +36,7 @@ class Wakeup:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
     def listen_to(self, descriptor: int) -> None:
-        """Wake up for this one too."""
+        """Also wake up when this descriptor is readable."""
         self._poll.register(descriptor, select.POLLIN)
 
     def wait(self, until_s: float) -> tuple[str, bool]:
@@ -53,7 +53,7 @@ class Wakeup:
 
 
 def _nothing(_number: int, _frame: object) -> None:
-    """A handler, so that the signal is written to the wake-up descriptor."""
+    """Does nothing; with a handler, Python writes the signal to the wake-up descriptor."""
 
 
 class Worker:
@@ -66,8 +66,8 @@ class Worker:
         is_busy: an answer is awaited.
 
     Raises:
-        RuntimeError: there is no room for a thread.
-        OSError: nor for a pipe.
+        RuntimeError: no thread can be created.
+        OSError: no pipe can be created.
     """
 
     def __init__(self, work: Callable[[], object], *, idle: Callable[[], None]) -> None:
@@ -81,7 +81,7 @@ class Worker:
         threading.Thread(target=self._live, daemon=True).start()
 
     def ask(self) -> None:
-        """Start the work; not while it is busy."""
+        """Start the work; do not call it while the worker is busy."""
         self.is_busy = True
         self._go.release()
 

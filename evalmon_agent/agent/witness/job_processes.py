@@ -21,7 +21,7 @@ class JobProcesses(Protocol):
     every_s: float
 
     def pids(self) -> list[int]:
-        """Now. Raises OSError."""
+        """The present use. Raises OSError."""
 
 
 def job_processes(environ: Mapping[str, str]) -> JobProcesses | None:

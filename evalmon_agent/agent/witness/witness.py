@@ -93,7 +93,7 @@ class Witness:
         """Begin to look.
 
         Raises:
-            RuntimeError: there is no room for a thread.
+            RuntimeError: no thread can be created.
         """
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()

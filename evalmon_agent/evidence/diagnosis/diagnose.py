@@ -1,6 +1,6 @@
-"""Says why an attempt failed: by Slurm's state where it is certain, then by its output, then by how it ended. Pure.
+"""Diagnoses why an attempt failed: by Slurm's state if that is certain, then by its output, then by its end. Pure.
 
-What no rule knows stays unknown: no cause is better than a wrong one.
+Without a matching rule the cause stays unknown: no cause is better than a wrong one.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _rules() -> Iterator[Rule]:
 
 
 RULES: tuple[Rule, ...] = tuple(_rules())
-"""The first rule that fits decides, wherever in the text its evidence stands.
+"""The first matching rule decides, wherever in the text its evidence is.
 
 A line's pattern fits from its beginning, as the program prints it; an exception's is looked for in `Type: message`.
 Sources of the wordings: PyTorch, vLLM, transformers and huggingface_hub, datasets, openai and anthropic, lm_eval,
@@ -92,7 +92,7 @@ inspect-ai, bash, conda, Lmod, Slurm.
 
 
 def diagnose(end: AttemptEnd) -> Diagnosis | None:
-    """The diagnosis of a failed attempt; None for one that went well or is not over."""
+    """The diagnosis of a failed attempt; None for a successful one, or one that is not over."""
     if end.state not in TERMINAL or (end.succeeded and not ends_in_error(end.output)):
         return None
     lines = lines_of(end.output)
@@ -106,7 +106,7 @@ def diagnose(end: AttemptEnd) -> Diagnosis | None:
 
 
 def ends_in_error(output: str) -> bool:
-    """Whether the last words of a job are an error that nobody handled: nothing tells that its program went on."""
+    """Whether a job's output ends in an unhandled error, with no sign that the program went on."""
     lines = lines_of(output)
     raised = [error for error in exceptions(lines) if error.last is not None and error.first is not None]
     if not raised or _IS_HARMLESS.match(lines[max(raised[-1].first or 0, 1) - 1].text):
@@ -131,14 +131,14 @@ def _certain(end: AttemptEnd, cause: str, lines: Sequence[Line]) -> Diagnosis:
 
 
 def _cause_of_state(end: AttemptEnd) -> str | None:
-    """The cause, where the state alone is certain of it."""
+    """The cause, if the state alone decides it."""
     if end.state is State.OUT_OF_MEMORY and end.exit_code == 0 and end.result is not None and end.result.succeeded:
         return "bystander-out-of-memory"
     return _BY_STATE.get(end.state) if end.state is not None else None
 
 
 def _state_in_words(end: AttemptEnd) -> str:
-    """What Slurm says, for a log that has no line of it."""
+    """What Slurm says, if the job's output has no line about it."""
     if end.state is State.CANCELLED and end.cancelled_by is not None:
         return f"Slurm says CANCELLED by {end.cancelled_by}"
     if end.state is State.LOST:
@@ -150,7 +150,7 @@ def _state_in_words(end: AttemptEnd) -> str:
 
 
 def _advice_on_time_limit(end: AttemptEnd) -> str | None:
-    """Better than what is said of the cause in general, where figures are known."""
+    """More specific advice than the cause's, if figures are known."""
     if end.state is not State.TIMEOUT or end.result is None:
         return None
     all_s = whole_s(end.result, end.elapsed_s)
@@ -222,7 +222,7 @@ def _python_error(last: Raised | None) -> Diagnosis | None:
 
 
 def _by_end(end: AttemptEnd) -> Diagnosis | None:
-    """The cause that exit status, signal or the eval's log leave."""
+    """The cause by exit status, signal or the eval's log."""
     signal = end.signal or (end.exit_code - 128 if end.exit_code is not None and end.exit_code > 128 else None)
     if signal in _BY_SIGNAL:
         return _diagnosis(_BY_SIGNAL[signal], _ended(end))

@@ -74,7 +74,7 @@ class Line:
     raw: str
     text: str
     is_quoted: bool = False
-    """It stands in a quotation or a code block: somebody's text about an error rather than an error."""
+    """It is part of a quotation or a code block: a text about an error rather than an error."""
 
 
 def lines_of(output: str) -> list[Line]:
@@ -88,7 +88,7 @@ def lines_of(output: str) -> list[Line]:
                 is_fenced = not is_fenced
             lines.append(Line(raw, _bare(raw), is_fenced or bool(_QUOTED.match(raw))))
     if is_fenced:
-        # A fence without an end is none.
+        # A fence without an end does not count.
         lines = [Line(line.raw, line.text, bool(_QUOTED.match(line.raw))) for line in lines]
     return _latest_attempt(lines[-_MAX_LINES:])
 

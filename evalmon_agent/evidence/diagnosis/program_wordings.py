@@ -1,7 +1,7 @@
 """Lists the messages of failing models, APIs, environments, scripts and processes. Data for `diagnose`.
 
 Each entry: the cause, the patterns of exceptions (looked for in `Type: message`), the patterns of lines (from their
-beginning). Root causes stand before what follows from them.
+beginning). Root causes come before their consequences.
 """
 
 from __future__ import annotations
