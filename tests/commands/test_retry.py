@@ -180,10 +180,9 @@ def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_a
     exp = new(tmp_path, head='inspect eval-retry "$EVALMON_RETRY_LOG"\n', a="FAILED")
     state = exp.ours / "state.json"
     [job] = exp.state()["evals"]["r1/a/epoch0"]["jobs"]
-    submitted_at = job["attempts"][0]["submitted_at"]
     log.parent.mkdir()
-    (log.parents[1] / f"slurm-{job['job_id']}.out").write_text(f"\nLog: {log}\n")  # the proof that it is its own
-    log.write_bytes(inspect_log(status="error", at=submitted_at))
+    log.write_bytes(inspect_log(status="error", at=job["attempts"][0]["submitted_at"]))
+    (log.parents[1] / f"slurm-{job['job_id']}.out").write_text("Log: logs/x.eval\n")
     if replaced_at == "once":
         second_user.give(log)
     state.unlink()  # so that it is measured again
@@ -205,7 +204,7 @@ def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_a
     ("text", "why"),
     [
         ("#!/bin/sh\n#SBATCH --time=30\n#SBATCH hetjob\n#SBATCH --mem=1G\ntrue\n", "a heterogeneous job"),
-        ("#!/bin/sh\n#SBATCH --array=0-3\ntrue\n", "its script is now an array"),
+        ("#!/bin/sh\n#SBATCH --array=0-3\ntrue\n", "its script is an array now"),
     ],
 )
 def test_what_cannot_be_run_again_like_this_is_told(tmp_path: Path, text: str, why: str) -> None:
