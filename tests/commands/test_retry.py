@@ -179,9 +179,10 @@ def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_a
     log = tmp_path / "study" / "r1" / "eval" / "logs" / "x.eval"
     exp = new(tmp_path, head='inspect eval-retry "$EVALMON_RETRY_LOG"\n', a="FAILED")
     state = exp.ours / "state.json"
-    submitted_at = exp.state()["evals"]["r1/a/epoch0"]["jobs"][0]["attempts"][0]["submitted_at"]
+    [job] = exp.state()["evals"]["r1/a/epoch0"]["jobs"]
     log.parent.mkdir()
-    log.write_bytes(inspect_log(status="error", at=submitted_at))
+    log.write_bytes(inspect_log(status="error", at=job["attempts"][0]["submitted_at"]))
+    (log.parents[1] / f"slurm-{job['job_id']}.out").write_text("Log: logs/x.eval\n")
     if replaced_at == "once":
         second_user.give(log)
     state.unlink()  # so that it is measured again
