@@ -250,7 +250,7 @@ class _Claims(Generic[_Job]):
             if directory in self._by_directory:
                 for claim in self._by_directory[directory].at(log):
                     program = self._program_of(claim)
-                    if program is not None and could_have_written(program, log):
+                    if program is not None and program.kind == log.kind and BY_NAME[log.kind].agrees(program, log):
                         yield claim
 
     def _program_of(self, claim: _Claim[_Job]) -> ObservedProgram | None:
@@ -273,7 +273,7 @@ class _ByTime(Generic[_Job]):
             if self._starts[number] + self._longest_s < at - slack_s:
                 return
             claim = self._claims[number]
-            if _is_between(log, claim.started_at, claim.ended_at):
+            if claim.ended_at is None or at <= claim.ended_at + slack_s:
                 yield claim
 
 
