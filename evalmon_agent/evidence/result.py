@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from evalmon_agent.words.secrets import masked
+from evalmon_agent.words.sizes import number
 
 STARTED, SUCCESS, CANCELLED, ERROR = STATUSES = ("started", "success", "cancelled", "error")
 UNREADABLE = "unreadable"
@@ -101,9 +102,9 @@ class EvalResult(Struct, frozen=True, kw_only=True):
     @property
     def samples(self) -> str:
         """`10 of 12, 1 failed, 3 stopped by a limit`."""
-        words = [f"{_count(self.samples_completed)} of {_count(self.samples_total)}"]
-        words += [f"{self.samples_failed} failed"] if self.samples_failed else []
-        words += [f"{self.samples_limited} stopped by a limit"] if self.samples_limited else []
+        words = [f"{number(self.samples_completed)} of {number(self.samples_total)}"]
+        words += [f"{number(self.samples_failed)} failed"] if self.samples_failed else []
+        words += [f"{number(self.samples_limited)} stopped by a limit"] if self.samples_limited else []
         return ", ".join(words)
 
 
@@ -147,10 +148,6 @@ def _shown(name: str, value: object) -> tuple[str, Any]:
 def _encodable(text: str) -> str:
     """Without the halves of pairs that JSON's escapes may give, and no file can hold."""
     return text.encode(errors="replace").decode()
-
-
-def _count(value: int | None) -> str:
-    return "unknown" if value is None else str(value)
 
 
 def whole_s(result: EvalResult | None, elapsed_s: float | None) -> float | None:

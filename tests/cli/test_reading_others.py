@@ -107,6 +107,7 @@ def absurd(value: Any, number: float, text: str) -> Any:
             "cause",
             "source",
             "scores",
+            "created",
         }
         return {key: one if key in kept else absurd(one, number, text) for key, one in value.items()}
     if isinstance(value, list):
