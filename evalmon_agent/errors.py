@@ -9,7 +9,8 @@
     ├── UnreadableError              78   settings or state not readable by this version
     └── StoppedError                130   a signal asked evalmon to stop
 
-The message is one line: what is wrong, where, and what to do. `status` ends with STILL_ACTIVE (3) while evals run.
+The message is one line: what is wrong, where, and what to do. STILL_ACTIVE (3) and UNVERIFIED (4) are
+not errors; `status` and `report` exit with them.
 """
 
 STILL_ACTIVE = 3

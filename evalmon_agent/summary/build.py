@@ -101,7 +101,7 @@ def _eval(ev: Eval, settled: EvalResults, *, now: float, lost_after_s: float) ->
 
 
 def _waiting(ev: EvalSummary, advice: list[str]) -> EvalSummary:
-    """One that is to be submitted again: what is known of its earlier jobs stays."""
+    """An eval that is to be submitted again; what is known about its earlier jobs stays."""
     return msgspec.structs.replace(ev, state=State.UNSUBMITTED, verdict="active", advice=advice)
 
 
@@ -134,7 +134,7 @@ def _attempt(job: Job, attempt: Attempt, *, lost_after_s: float) -> AttemptSumma
 
 
 def _queue_s(attempt: Attempt) -> float | None:
-    """Both stamps are Slurm's."""
+    """The queue time; both times are Slurm's."""
     if attempt.started_at is None or attempt.submitted_at is None:
         return None
     return max(attempt.started_at - attempt.submitted_at, 0.0)
@@ -171,14 +171,14 @@ def _advice(ev: Eval, attempt: Attempt, *, succeeded: bool) -> list[str]:
 
 
 def _waits_for(ev: Eval) -> list[str]:
-    """What to do about an eval that waits for what will not come."""
+    """What to do about an eval that waits for something that will not happen."""
     attempt = pending(ev)
     action = None if attempt is None else action_for(attempt.queue_reason, ev.job_id)
     return [] if attempt is None or action is None else [f"Slurm says {attempt.queue_reason}: {action}"]
 
 
 def _iso(at: float | None) -> str | None:
-    """None too for a time that no calendar has: a report may hold any number."""
+    """ISO 8601; None also for a time outside the calendar: a report may contain any number."""
     if at is None:
         return None
     try:

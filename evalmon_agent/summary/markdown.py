@@ -1,4 +1,4 @@
-"""Writes summary.md. Outside text is printable there, and nothing in it is markup. Pure."""
+"""Writes summary.md. Outside text is made printable, and its markup is escaped. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evalmon_agent.words.sizes import human_bytes, number
 
 _BAD = frozenset({"failed", "suspect", "unverified", "refused"})
 _FOREIGN_AT_MOST = 20
-# What Markdown would obey. An underscore inside a word and a bracket that starts no link stay readable in the raw text.
+# Characters that are markup. An underscore inside a word and a bracket that starts no link are not escaped.
 _MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
 
@@ -91,7 +91,7 @@ def _attempt(attempt: AttemptSummary) -> str:
 
 
 def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
-    """What those that went well should ask for; of the others it stands with what went wrong."""
+    """Advice for successful evals; for the others it is listed with what went wrong."""
     lines = [
         f"* **{cell(ev.name)}**: {'; '.join(map(cell, ev.advice))}" for ev in evals if ev.verdict == "ok" and ev.advice
     ]
@@ -99,13 +99,13 @@ def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 
 def _problems_section(evals: Sequence[EvalSummary]) -> list[str]:
-    """Every eval that did not succeed, or of which nobody knows: why, and where its output is."""
+    """Every eval that did not succeed, or whose result is unknown: why, and where its output is."""
     lines = [f"* **{cell(ev.name)}** ({ev.state}): {'; '.join(_problem(ev))}" for ev in evals if ev.verdict in _BAD]
     return ["## To look at", "\n".join(lines)] if lines else []
 
 
 def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
-    """What others left where evals leave theirs: once each, whichever evals it lay beside."""
+    """The files of other users that were ignored, once each, even if beside several evals."""
     files = list(dict.fromkeys(file for ev in evals for file in ev.foreign))
     lines = [
         f"* ignored, because it belongs to {cell(file.owner)}: {cell(file.path)}" for file in files[:_FOREIGN_AT_MOST]
@@ -152,7 +152,7 @@ def _diagnosis(ev: EvalSummary) -> list[str]:
 
 
 def _advice(ev: EvalSummary) -> Sequence[str]:
-    """Of a failure that is understood what helps against it; the rest stands in the JSON."""
+    """Advice for a failure with a known cause; the rest is in the JSON."""
     diagnosis = ev.diagnosis
     return ev.advice if diagnosis is None or diagnosis.cause == UNKNOWN or not diagnosis.advice else [diagnosis.advice]
 

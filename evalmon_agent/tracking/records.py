@@ -33,7 +33,7 @@ class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 class JobReport(Struct, omit_defaults=True, gc=False):
-    """What a job reported of one of its attempts; its clock is the node's, never subtracted from Slurm's.
+    """A job's report about one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
     `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows;
     `eval_programs`: those that `witness` saw, which is None where nobody looked all the time.
@@ -60,7 +60,7 @@ class JobReport(Struct, omit_defaults=True, gc=False):
 
 
 class Foreign(Struct, frozen=True, gc=False):
-    """Something that was ignored, because it, or a link on the way to it, belongs to somebody else. Printable."""
+    """A file that was ignored, because it, or a link on the way to it, belongs to somebody else. Printable."""
 
     path: str
     owner: str
@@ -106,9 +106,9 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 class Attempt(Struct, omit_defaults=True, gc=False):
-    """One run of a job (or its wait for one), told apart by its Submit time; a requeue starts a new one.
+    """One run of a job (or its wait for one), identified by its Submit time; a requeue starts a new one.
 
-    squeue's answer and accounting's are kept apart: which of them counts is decided when it is read (`path`),
+    squeue's and accounting's answers are kept apart; which of them counts is decided in `timeline.steps`,
     so the order of answers never matters. `queue_at`: when squeue's answer last changed; `superseded_at`: when it
     was first known that a later attempt follows. `report`: what the job itself reported of this attempt, as far as is
     known (`attempts.align`). Without `submitted_at` only that report knows of it, the one with this `restart`.

@@ -204,7 +204,7 @@ def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_a
     ("text", "why"),
     [
         ("#!/bin/sh\n#SBATCH --time=30\n#SBATCH hetjob\n#SBATCH --mem=1G\ntrue\n", "a heterogeneous job"),
-        ("#!/bin/sh\n#SBATCH --array=0-3\ntrue\n", "its script is an array now"),
+        ("#!/bin/sh\n#SBATCH --array=0-3\ntrue\n", "its script is now an array"),
     ],
 )
 def test_what_cannot_be_run_again_like_this_is_told(tmp_path: Path, text: str, why: str) -> None:

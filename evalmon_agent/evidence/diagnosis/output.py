@@ -1,6 +1,6 @@
-"""Splits what a job printed into lines that can be matched, and finds its last words. Pure.
+"""Splits a job's output into lines that can be matched, and finds its last words. Pure.
 
-A log is full of errors that were caught: one counts only if what follows it is what follows an end.
+Output is full of caught errors: one counts only if nothing follows it that shows a running program.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-# How shells, tools and Slurm begin a line in which they complain: parts of patterns.
+# How shells, tools and Slurm begin the line of an error: parts of patterns.
 # `script: line 3: `, `bash: line 3: `, dash's `script: 3: `.
 SHELL = r"(?:(?:/[^:]*|[^\s:]+): (?:-c: )?(?:line )?\d+: |-?\w*sh: )"
 # `cp: `, `/usr/bin/python3: `, or a shell.
@@ -42,7 +42,7 @@ _FENCE = re.compile(r"\s*(?:```|~~~)")
 _QUOTED = re.compile(r"\s*(?:>|│|┃)")
 _END_OF_ATTEMPT = re.compile(rf"{STEPD}\*\*\* .* DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)")
 
-# After more lines than these that are no last words, the program had gone on.
+# After more than this many other lines, the program had gone on.
 _PLAIN_AT_MOST = 12
 _PLAIN_AT_MOST_IF_WEAK = 3
 _INFO_AT_MOST = 4
@@ -69,7 +69,7 @@ _WENT_ON = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line. `raw` is as printed, without colours; `text` is without what launchers put before it."""
+    """One line. `raw`: as printed, without colours; `text`: also without the prefixes of launchers."""
 
     raw: str
     text: str
@@ -78,7 +78,7 @@ class Line:
 
 
 def lines_of(output: str) -> list[Line]:
-    """The lines of the latest attempt: with --open-mode=append, those of earlier ones stand before."""
+    """The lines of the latest attempt; with --open-mode=append the file begins with those of earlier ones."""
     lines: list[Line] = []
     is_fenced = False
     for printed in _ANSI.sub("", output).split("\n"):
@@ -119,7 +119,7 @@ def went_on(text: str) -> bool:
 
 
 class LastWords:
-    """Where the last words of a text begin. `others`: lines that tell of errors, which are no sign of life."""
+    """Where the last words of a text begin. `others`: lines with errors, which are not a sign of life."""
 
     def __init__(self, lines: Sequence[Line], others: Collection[int]) -> None:
         self._begins_at = _last_words(lines, others, plain_at_most=_PLAIN_AT_MOST)
@@ -127,14 +127,14 @@ class LastWords:
         self._before, self._after = _bars(lines)
 
     def include(self, last: int, *, weak: bool = False) -> bool:
-        """Whether nothing behind line `last` shows that the program went on; a `weak` sign must be nearer."""
+        """Whether nothing after line `last` shows that the program went on; a `weak` sign must be nearer."""
         # A progress bar is drawn once more when its program dies; one that gets further is alive.
         begins_at = self._weak_begins_at if weak else self._begins_at
         return last + 1 >= begins_at and self._after[last + 1] <= self._before[last]
 
 
 def _last_words(lines: Sequence[Line], others: Collection[int], *, plain_at_most: int) -> int:
-    """The first line from which on nothing shows that a program was at work."""
+    """The first line after which nothing shows a running program."""
     plain = info = 0
     for number in range(len(lines) - 1, -1, -1):
         text = lines[number].text

@@ -1,4 +1,4 @@
-"""Holds the records of a diagnosis: how an attempt ended (its input), and why (its result). Pure."""
+"""Defines the records of a diagnosis: how an attempt ended (its input), and why (its result). Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BETWEEN_LINES = " ⏎ "
 class UnopenedFile:
     """What Slurm could not open to start the job: the directory of its output, or its input file; None: unknown.
 
-    `problem` is what the system says of it here; None where it is in order, seen from here.
+    `problem`: the system's message about it here; None if it is in order, seen from here.
     """
 
     what: Literal["output", "input"] = "output"
@@ -36,9 +36,9 @@ class AttemptEnd:
     elapsed_s: float | None = None
     time_limit_s: float | None = None
     cancelled_by: str | None = None
-    """Who cancelled it, in words."""
+    """Who cancelled it, as text."""
     output: str = ""
-    """The end of what the job printed."""
+    """The end of the job's output."""
     result: EvalResult | None = None
     expects_log: bool = False
     """A program began an eval, and one of its logs is not there."""
@@ -46,7 +46,7 @@ class AttemptEnd:
 
     @property
     def succeeded(self) -> bool:
-        """Whether neither Slurm, nor the command, nor the eval's log tells of a failure."""
+        """Whether neither Slurm, nor the command, nor the eval's log reports a failure."""
         log_disagrees = self.expects_log if self.result is None else not self.result.succeeded
         return self.state is State.COMPLETED and not self.exit_code and not self.signal and not log_disagrees
 

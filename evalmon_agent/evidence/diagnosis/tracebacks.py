@@ -1,4 +1,4 @@
-"""Finds exceptions in what a job printed: Python's tracebacks, rich's boxes, chains and groups. Pure."""
+"""Finds exceptions in a job's output: Python's tracebacks, rich's boxes, chains and groups. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_BLOCK = 2000
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """One exception. `first`, `last`: its lines, from the head of its traceback; None for one that no line tells of."""
+    """One exception. `first`, `last`: its lines, from the head of its traceback; None if no line shows it."""
 
     type: str
     message: str
@@ -38,7 +38,7 @@ class Raised:
 
 
 def exceptions(lines: Sequence[Line]) -> list[Raised]:
-    """In the order in which they are printed: of a chain, its origin first."""
+    """In the order in which they are printed; the origin of a chain comes first."""
     all_raised: list[Raised] = []
     at = 0
     while at < len(lines):
