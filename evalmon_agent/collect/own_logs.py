@@ -64,9 +64,15 @@ def own_logs(reader: LogReader, attempt: Attempt, *, output: str, places: Iterab
 def _read(reader: LogReader, path: str, found: OwnLogs) -> bool:
     """Whether there is one."""
     log = reader.read(path) if path.startswith("/") else None
-    if log is not None and (log.status != UNREADABLE or path not in found.logs):
-        found.logs[path] = log
+    if log is not None:
+        _keep(log, found)
     return log is not None
+
+
+def _keep(log: EvalLog, found: OwnLogs) -> None:
+    """What was read once is not given up for what cannot be read."""
+    if log.status != UNREADABLE or log.path not in found.logs:
+        found.logs[log.path] = log
 
 
 def _in_directory_of(program: ObservedProgram, reader: LogReader, found: OwnLogs) -> None:
@@ -96,7 +102,7 @@ def _in_directory_of(program: ObservedProgram, reader: LogReader, found: OwnLogs
         if len(found.logs) >= _LOGS_AT_MOST:
             found.not_all_read = f"more than {_LOGS_AT_MOST} logs may be its own"
             return
-        found.logs[path] = log
+        _keep(log, found)
     if listed.incomplete is not None:
         found.not_all_read = f"not all logs were read: {listed.incomplete}"
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import time
 
+from msgspec.structs import replace
+
 from evalmon_agent.collect.attempt_files import log_places, outputs_of, script_of, text_of
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.collect.own_logs import own_logs
@@ -39,7 +41,8 @@ def progress(
             break
         if ev.latest is not None:
             left[ev.name] = _left_so_far(reader, experiment, ev, ev.latest)
-    settled = settle(state, so_far=left)
+    # No log that is being written is an ended job's.
+    settled = settle(replace(state, evals={ev.name: ev for ev in running}), so_far=left)
     results = {name: worst(settled[name].results) for name in left}
     # What is unreadable is just being written.
     return {name: result for name, result in results.items() if result is not None and result.status != UNREADABLE}

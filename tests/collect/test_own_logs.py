@@ -1,0 +1,112 @@
+"""The logs that may be an attempt's own are found where its programs and its output say, and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from collect.test_foreign import inspect_log
+from evalmon_agent.collect.eval_logs import LogReader
+from evalmon_agent.collect.own_logs import OwnLogs, own_logs, printed_paths
+from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI
+from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
+from evalmon_agent.files.trusted import OwnedFiles
+from evalmon_agent.tracking.records import Attempt, Evidence, JobReport
+
+NOW = time.time()
+LM_EVAL = json.loads((Path(__file__).parents[1] / "evidence" / "lm_eval" / "limited.json").read_text())
+
+
+def program(directory: Path, **more: object) -> ObservedProgram:
+    told = {"kind": "inspect-ai", "options": {}, "words": ("t.py",), "cwd": str(directory), **more}
+    return ObservedProgram(started_at=NOW - 60, **told)  # type: ignore[arg-type]
+
+
+def found_of(*programs: ObservedProgram, output: str = "", before: Evidence | None = None, places: str = "") -> OwnLogs:
+    attempt = Attempt(report=JobReport(0, eval_programs=list(programs)), evidence=before)
+    reader = LogReader(OwnedFiles(os.geteuid()), budget_s=20)
+    return own_logs(reader, attempt, output=output, places=[places] if places else [])
+
+
+def log(path: Path, *, at: float = NOW - 30) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(inspect_log(at=at))
+    return str(path)
+
+
+def test_a_log_that_a_program_wrote_is_found_wherever_it_lies_and_its_neighbours_are_not_read(tmp_path: Path) -> None:
+    path = log(tmp_path / "away" / "a.eval")
+    log(tmp_path / "away" / "b.eval")
+    log(tmp_path / "logs" / "c.eval")
+    seen = program(tmp_path, wrote=(Written(name="a.eval", path=path, known_by=("line",)),))
+    assert list(found_of(seen).logs) == [path]
+
+
+def test_without_such_a_file_those_of_its_time_in_its_directory_are(tmp_path: Path) -> None:
+    path = log(tmp_path / "logs" / "c.eval")
+    log(tmp_path / "logs" / "old.eval", at=NOW - 900)
+    log(tmp_path / "b.eval")
+    assert list(found_of(program(tmp_path)).logs) == [path]
+    assert found_of().logs == {}
+    torn = tmp_path / "logs" / "torn.eval"
+    torn.write_bytes(b"PK")
+    assert {path: one.status for path, one in found_of(program(tmp_path)).logs.items()}[str(torn)] == "unreadable"
+
+
+def test_a_log_of_which_only_the_directorys_digest_is_known_is_found_in_the_programs_directory(tmp_path: Path) -> None:
+    path = log(tmp_path / "logs" / "a.eval", at=NOW - 900)
+    digest = hashlib.sha256(f"file://{tmp_path}/logs".encode()).hexdigest()
+    held = Written(name="a.eval", directory_sha256=digest, known_by=("name",))
+    assert list(found_of(program(tmp_path, wrote=(held,))).logs) == [path]
+
+
+@pytest.mark.parametrize("text", ["Log: {}", "Log:\n{}", "Log:   \n{:40.40}\n{:.0}{}", "│ x │\nLog: file://{}  \nmore"])
+def test_the_closing_line_is_unwrapped(tmp_path: Path, text: str) -> None:
+    path = log(tmp_path / "logs" / "a.eval")
+    if "40.40" in text:
+        text = f"Log:   \n{path[:40]}\n{path[40:]}   \n"
+    found = found_of(output=f"begin\n{text.format(path)}\nend\n")
+    assert (list(found.logs), found.printed) == ([path], [path])
+
+
+def test_what_is_no_closing_line_names_nothing(tmp_path: Path) -> None:
+    path = log(tmp_path / "logs" / "a.eval")
+    for output in (path, f"$ ls logs\n{path}\n", f"INFO Log: {path}", f"Logs: {path}", "Log: s3://b/a.eval\n"):
+        assert found_of(output=output, places=str(tmp_path)).logs == {}
+    assert list(printed_paths(INSPECT_AI, "Log: \n\n\n")) == []
+
+
+def test_a_relative_path_is_seen_from_where_the_job_was(tmp_path: Path) -> None:
+    path = log(tmp_path / "logs" / "a.eval")
+    assert found_of(output="Log: logs/a.eval\n", places=str(tmp_path)).printed == [path]
+    assert found_of(output="Log: logs/a.eval\n", places=str(tmp_path / "away")).printed == []
+
+
+def test_a_log_that_was_found_stays_when_its_file_is_gone_and_is_read_anew_when_it_changed(tmp_path: Path) -> None:
+    path = log(tmp_path / "logs" / "a.eval")
+    first = found_of(program(tmp_path))
+    before = Evidence(logs=list(first.logs.values()))
+    Path(path).write_bytes(inspect_log(at=NOW - 30, status="error"))
+    assert found_of(program(tmp_path), before=before).logs[path].status == "error"
+    Path(path).write_bytes(b"PK torn")
+    assert found_of(program(tmp_path), before=before).logs == first.logs
+    os.unlink(path)
+    assert found_of(program(tmp_path), before=before).logs == first.logs
+
+
+@pytest.mark.parametrize(("text", "named"), [("output_path: out\n", "out"), ("model: hf\n", ""), ("[", None)])
+def test_the_directory_may_stand_in_a_settings_file(tmp_path: Path, text: str, named: str | None) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    results = tmp_path / "out" / "m" / "results_2026-11-25T17-58-37.243692.json"
+    results.parent.mkdir(parents=True)
+    results.write_text(json.dumps({**LM_EVAL, "date": NOW - 30}))
+    told = {"kind": "lm-evaluation-harness", "words": (), "options": {"config": ("c.yaml",)}}
+    found = found_of(replace(program(tmp_path), **told))
+    assert found.configured == ({} if named is None else {f"{tmp_path}/c.yaml": named})
+    assert list(found.logs) == ([str(results)] if named else [])

@@ -1,0 +1,110 @@
+"""Results are settled over the whole experiment: those of earlier attempts and jobs are nobody else's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from evalmon_agent.evidence import owners
+from evalmon_agent.evidence.kinds.kind import ObservedProgram
+from evalmon_agent.evidence.result import EvalLog
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport, Witness
+from evalmon_agent.tracking.results import EvalResults, settle, settle_one
+
+T = 1_790_000_000.0
+
+
+def program(at: float = T, **more: object) -> ObservedProgram:
+    told = {"kind": "inspect-ai", "options": {}, "words": ("t.py",), "verb": "eval", "cwd": "/w", **more}
+    return ObservedProgram(started_at=at, ended_at=at + 50, **told)  # type: ignore[arg-type]
+
+
+def log(name: str = "a", at: float = T + 5, **more: object) -> EvalLog:
+    whole = {"path": f"/w/logs/{name}.eval", "kind": "inspect-ai", "changed_at": at + 9, "status": "success", **more}
+    return EvalLog(created=datetime.fromtimestamp(at, tz=UTC), **whole)  # type: ignore[arg-type]
+
+
+def attempt(*programs: ObservedProgram, at: float = T, evidence: Evidence | None = None, seen: bool = True) -> Attempt:
+    witness = Witness("cgroup") if seen else None
+    report = JobReport(0, started_at=at, ended_at=at + 60, eval_programs=list(programs), witness=witness)
+    return Attempt(started_at=at, ended_at=at + 60, report=report, evidence=evidence)
+
+
+def ev(name: str, *jobs: list[Attempt]) -> Eval:
+    numbered = [Job(f"{name}{number}", T, attempts=attempts) for number, attempts in enumerate(jobs)]
+    return Eval(name, numbered[-1].job_id, final=True, jobs=numbered)
+
+
+def settled(*evals: Eval, so_far: dict[str, Evidence] | None = None) -> dict[str, EvalResults]:
+    return settle(ExperimentState("/exp", evals={one.name: one for one in evals}), so_far=so_far)
+
+
+def shown(found: EvalResults) -> tuple[list[tuple[str | None, str | None]], int, str | None]:
+    return [(one.log, one.known_by) for one in found.results], found.missing, found.unknown
+
+
+def test_the_latest_attempts_logs_are_the_results_and_an_earlier_ones_are_nobody_elses() -> None:
+    both = Evidence(logs=[log("a"), log("b", T + 105)])
+    again = attempt(program(T + 100), at=T + 100, evidence=both)
+    for jobs in ([[attempt(program(), evidence=both), again]], [[attempt(program(), evidence=both)], [again]]):
+        other = ev("other", [attempt(at=T, evidence=Evidence(logs=[log("a")]))])
+        found = settled(ev("own", *jobs), other)
+        assert shown(found["own"]) == ([("/w/logs/b.eval", "place")], 0, None)
+        assert shown(found["other"]) == ([], 0, None)
+
+
+def test_what_two_evals_may_have_written_is_shown_of_neither() -> None:
+    left = Evidence(logs=[log()])
+    found = settled(ev("one", [attempt(program(), evidence=left)]), ev("two", [attempt(program(), evidence=left)]))
+    assert {shown(one)[2] for one in found.values()} == {owners.NOT_TOLD_APART}
+    assert all(not one.results and not one.missing for one in found.values())
+    alone = ev("one", [attempt(program(), evidence=left)])
+    assert alone.latest is not None
+    assert shown(settle_one(alone, alone.latest, left)) == ([("/w/logs/a.eval", "place")], 0, None)
+
+
+def test_a_program_without_a_log_is_missing_and_of_one_that_was_cut_short_nobody_knows() -> None:
+    assert shown(settled(ev("x", [attempt(program(), evidence=Evidence())]))["x"]) == ([], 1, None)
+    cut = Evidence(not_all_read="no time left")
+    assert shown(settled(ev("x", [attempt(program(), evidence=cut)]))["x"]) == ([], 0, "no time left")
+    assert settled(ev("x", [attempt(program())]))["x"].unknown == "its log was not looked for yet"
+
+
+def test_where_nobody_looked_a_script_that_names_a_framework_leaves_it_unknown() -> None:
+    named = Evidence(names_framework=True)
+    assert settled(ev("x", [attempt(evidence=named, seen=False)]))["x"].unknown == owners.NOBODY_SAW
+    assert settled(ev("x", [attempt(evidence=named)]))["x"].unknown is None
+    printed = Evidence(names_framework=True, logs=[log()], printed=[log().path])
+    assert shown(settled(ev("x", [attempt(evidence=printed, seen=False)]))["x"])[0] == [("/w/logs/a.eval", "output")]
+
+
+def test_a_set_that_found_some_tasks_complete_has_their_logs_too() -> None:
+    before, now = log("a", T + 5, task_id="a"), log("b", T + 105, task_id="b")
+    left = Evidence(logs=[before, now])
+    again = attempt(program(T + 100, verb="eval-set"), at=T + 100, evidence=left)
+    found = settled(ev("x", [attempt(program(verb="eval-set"), evidence=Evidence(logs=[before]))], [again]))
+    assert sorted(one.log or "" for one in found["x"].results) == [before.path, now.path]
+    failed = replace(before, status="error")
+    alone = attempt(program(T + 100, verb="eval-set"), at=T + 100, evidence=Evidence(logs=[failed]))
+    assert shown(settled(ev("x", [alone]))["x"]) == ([], 1, None)
+
+
+def test_a_running_eval_has_what_it_has_left_so_far() -> None:
+    running = ev("x", [attempt(program())])
+    running.final = False
+    assert shown(settled(running, so_far={"x": Evidence(logs=[log()])})["x"])[0] == [("/w/logs/a.eval", "place")]
+
+
+def test_a_settings_file_names_the_directory() -> None:
+    lm_eval = ObservedProgram(
+        kind="lm-evaluation-harness",
+        started_at=T,
+        ended_at=T + 50,
+        verb="run",
+        options={"config": ("c.yaml",)},
+        cwd="/w",
+    )
+    path = "/w/out/m/results.json"
+    left = Evidence(logs=[log(path=path, kind="lm-evaluation-harness")], configured={"/w/c.yaml": "out"})
+    assert shown(settled(ev("x", [attempt(lm_eval, evidence=left)]))["x"])[0] == [(path, "place")]
