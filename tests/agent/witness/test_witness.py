@@ -39,7 +39,7 @@ def test_an_eval_is_on_record_with_its_logs_and_without_secrets(job: Job) -> Non
     attempt = job.run(script, INSPECT_LOG_DIR="/a/logs", API_KEY="sesame")
     [program] = attempt["programs"]
     assert (program["kind"], program["verb"], program["words"]) == ("inspect-ai", "eval", ["t.py@good"])
-    assert program["options"] == {"log-dir": ["logs"]}
+    assert program["options"] == {"log-dir": ["logs"], "model-arg": ["..."]}
     assert program["environment"] == {"INSPECT_LOG_DIR": "/a/logs"}
     assert (program["cwd"], program["known_by"]) == (str(job.directory), "command-line")
     pid = program["pid"]
