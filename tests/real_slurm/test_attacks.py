@@ -288,7 +288,7 @@ def test_in_a_directory_of_somebody_else_s_nothing_of_theirs_is_submitted(place:
     assert [path for path, status in listing(theirs).items() if status[2] == os.geteuid()] == []
 
 
-READS_LOG = "# inspect eval task.py --log-dir logs\n"
+READS_LOG = "# inspect eval task.py --log-dir logs\necho 'Log: logs/x.eval'\n"
 
 
 @pytest.mark.survives("S17", "S18", "S19")
