@@ -18,17 +18,21 @@ pytestmark = pytest.mark.slurm
 
 EVALS = ("inspect-eval", "inspect-array", "gpu-command")
 TASKS = ROOT / "scripts" / "demo_files" / "tasks.py"
-# What lm-evaluation-harness leaves, by a program of its name.
-LM_EVAL = """#!/bin/sh
-while [ "$1" != --output_path ]; do shift; done
-sleep 2
-mkdir -p "$2/path__to__checkpoint"
-cat >"$2/path__to__checkpoint/results_$(date +%Y-%m-%dT%H-%M-%S).123456.json" <<END
-{"results": {"hellaswag": {"alias": "hellaswag", "acc,none": 0.5, "acc_stderr,none": 0.1}},
- "n-samples": {"hellaswag": {"original": 12, "effective": 12}},
- "config": {"model": "hf", "model_args": "pretrained=/path/to/checkpoint"}, "date": $(date +%s).5,
- "model_name": "/path/to/checkpoint"}
-END
+# What lm-evaluation-harness leaves, by a Python program of its name.
+LM_EVAL = """#!/usr/bin/env python3
+import json, pathlib, sys, time
+time.sleep(3)
+folder = pathlib.Path(sys.argv[sys.argv.index("--output_path") + 1], "path__to__checkpoint")
+folder.mkdir(parents=True, exist_ok=True)
+results = {
+    "results": {"hellaswag": {"alias": "hellaswag", "acc,none": 0.5, "acc_stderr,none": 0.1}},
+    "n-samples": {"hellaswag": {"original": 12, "effective": 12}},
+    "config": {"model": "hf", "model_args": "pretrained=/path/to/checkpoint"},
+    "date": time.time(),
+    "model_name": "/path/to/checkpoint",
+}
+(folder / time.strftime("results_%Y-%m-%dT%H-%M-%S.123456.json")).write_text(json.dumps(results))
+time.sleep(1)
 """
 
 
