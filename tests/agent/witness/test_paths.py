@@ -22,8 +22,8 @@ OUTSIDE = [at("8:1", "/", "/"), at("0:40", "/", "/scratch"), at("0:41", "/home/u
 @pytest.mark.parametrize(
     ("path", "inside", "expected"),
     [
-        ("/mnt/logs/a", [at("8:1", "/", "/"), at("8:1", "/work/real", "/mnt")], ["/work/real/logs/a"]),
-        ("/work/logs/a", [at("7:0", "/", "/"), at("0:40", "/me/run", "/work")], ["/scratch/me/run/logs/a"]),
+        ("/mnt/logs/a", [at("8:1", "/", "/"), at("8:1", "/data/real", "/mnt")], ["/data/real/logs/a"]),
+        ("/data/logs/a", [at("7:0", "/", "/"), at("0:40", "/me/run", "/data")], ["/scratch/me/run/logs/a"]),
         ("/root/a", [at("7:0", "/", "/"), at("0:41", "/home/u", "/root")], ["/home/u/a"]),
         ("/root", [at("0:41", "/home/u/x", "/root")], ["/home/u/x"]),
         # In the image of a container, or in what another user's directory shows.
