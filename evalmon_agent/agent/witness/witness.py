@@ -56,11 +56,7 @@ _STATE, _PARENT, _START = 0, 1, 19
 
 
 class Witness:
-    """The looks, and what was seen.
-
-    Attributes:
-        program_name: the name of an eval's program that was known by its command line; "" if there was none yet.
-    """
+    """The looks, and what was seen."""
 
     def __init__(self, environ: Mapping[str, str], board: Board, *, wake_run: Callable[[], None]) -> None:
         """Nothing is looked at yet.
@@ -70,7 +66,6 @@ class Witness:
             board: where what was seen is put.
             wake_run: called when that is worth a report at once.
         """
-        self.program_name = ""
         self._environ = environ
         self._board = board
         self._wake_run = wake_run
@@ -297,8 +292,6 @@ class Witness:
                 environment={name: value for name, value in environment.items() if name in table.environment},
             )
             self._programs.append(program)
-            if line is not None:
-                self.program_name = table.names[0]
         program.processes.append(process)
         program.count += 1
         process.program = program
