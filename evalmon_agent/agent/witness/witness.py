@@ -26,7 +26,7 @@ from .paths import Paths
 from .programs import (
     Process,
     Program,
-    image_of,
+    image_in,
     is_fork,
     is_rank,
     program_in,
@@ -187,7 +187,7 @@ class Witness:
             if fields[_STATE] in {b"Z", b"X"}:
                 process.look_next_s = _NEVER
             else:
-                self._judge(process)
+                self._judge(process, image_in(fields))
 
     def _look_again(self, process: Process) -> None:
         """Look at what may have become an eval, or at what one holds open.
@@ -201,21 +201,22 @@ class Witness:
         if process.files is None and os.readlink(f"/proc/{process.pid}/exe") == process.executable:
             process.looked_at = time.time()
             return
-        if image_of(process.pid) != process.image:
+        image = image_in(stat_fields(process.pid))
+        if image != process.image:
             self._read_files(process)
             self._leave(process)
             process.files = None
-            self._judge(process)
+            self._judge(process, image)
         else:
             self._look_at_files(process)
 
-    def _judge(self, process: Process) -> None:
-        """Decide what a process is by its command line.
+    def _judge(self, process: Process, image: tuple[int, ...]) -> None:
+        """Decide what a process is by its command line; `image` is what it was just now.
 
         Raises:
             OSError: it is gone, or another user's.
         """
-        process.executable, process.image, words = program_in(process.pid)
+        process.executable, process.image, words = program_in(process.pid, image)
         process.is_shell = bool(words) and os.path.basename(words[0]).lstrip("-") in _SHELLS
         line = command_line.parse(words)
         process.close_comm()
