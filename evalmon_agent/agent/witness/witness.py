@@ -149,7 +149,7 @@ class Witness:
         if self._since is None:
             self._since = time.time()
         if self._may_have_begun() and (listed := source.pids()) != self._listed:
-            self._listed, pids = listed, set(listed)
+            pids = set(listed)
             for pid in self._processes.keys() - pids:
                 self._gone(pid)
             for pid in pids - self._processes.keys():
@@ -157,6 +157,7 @@ class Witness:
                     self._meet(pid, now_s)
                 else:
                     self._trouble = f"more than {_PROCESSES_AT_MOST} processes: not all were looked at"
+            self._listed = listed  # not before: what an error kept from being met is met by a later look
         for process in self._processes.values():
             if process.look_next_s <= now_s:
                 self._schedule(process, now_s)
@@ -369,11 +370,12 @@ class Witness:
         import json  # noqa: PLC0415 (in this thread, beside the command)
 
         entries = [program.entry() for program in self._programs]
-        while not self._board.put(json.dumps({"witness": self._entry(), "programs": entries}).encode()):
+        left_out = self._left_out
+        while not self._board.put(json.dumps({"witness": self._entry(left_out), "programs": entries}).encode()):
             entries.pop()
-            self._left_out += 1
+            left_out += 1
 
-    def _entry(self) -> dict[str, Any]:
+    def _entry(self, left_out: int) -> dict[str, Any]:
         """How and for how long was looked: what was not seen in that time may still have been there."""
         return {
             "by": None if self._source is None else self._source.name,
@@ -381,6 +383,6 @@ class Witness:
             "since": None if self._since is None else round(self._since, 2),
             "until": round(time.time(), 2),
             "looks": self._looks,
-            "left_out": self._left_out,
+            "left_out": left_out,
             "trouble": self._trouble or None,
         }
