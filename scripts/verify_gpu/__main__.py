@@ -28,13 +28,13 @@ def main() -> int:
         except NoGpuError as error:
             print(f"verify-gpu: {error}")
             return _UNAVAILABLE
-        return (_verify_peaks if options.peaks else _verify)(setting, Path(scratch), options)
+        output = options.output_dir or Path(scratch)
+        output.mkdir(parents=True, exist_ok=True)
+        start = setting.start or time.time() + _LEAD_S
+        return (_verify_peaks if options.peaks else _verify)(setting, output, start, options)
 
 
-def _verify(setting: Setting, scratch: Path, options: argparse.Namespace) -> int:
-    output = options.output_dir or scratch
-    output.mkdir(parents=True, exist_ok=True)
-    start = setting.start or time.time() + _LEAD_S
+def _verify(setting: Setting, output: Path, start: float, options: argparse.Namespace) -> int:
     busy, steps = _run(setting, output, start, options.interval)
     our_text = _text(output / "gpu_metrics.csv")
     their_text = _text(output / "nvidia-smi.csv")
@@ -60,10 +60,7 @@ def _verify(setting: Setting, scratch: Path, options: argparse.Namespace) -> int
     return 0 if all(found["verdicts"].values()) else 1
 
 
-def _verify_peaks(setting: Setting, scratch: Path, options: argparse.Namespace) -> int:
-    output = options.output_dir or scratch
-    output.mkdir(parents=True, exist_ok=True)
-    start = setting.start or time.time() + _LEAD_S
+def _verify_peaks(setting: Setting, output: Path, start: float, options: argparse.Namespace) -> int:
     windows = peaks.measure(setting, output, start, interval_s=options.interval)
     verdicts = peaks.verdicts(windows)
     found = {
