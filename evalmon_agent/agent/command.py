@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from evalmon_agent.files.proc import own_cgroups
+from evalmon_agent.files.proc import own_cgroups, read
 from evalmon_agent.files.trusted import open_file
 from evalmon_agent.words.shebang import FIRST_LINE_BYTES, interpreter_of
 
@@ -146,8 +146,7 @@ def _environment() -> dict[bytes, bytes]:
     Below evalmon's launcher it is the one that Slurm gave to that, entry by entry, and what the launcher adds.
     """
     try:
-        with open("/proc/self/environ", "rb", buffering=0) as file:
-            environment = _parsed(file.readall().split(b"\0"))
+        environment = _parsed(read("self", "environ").split(b"\0"))
     except OSError:
         environment = dict(os.environb)
     entries: list[bytes] = []
@@ -187,12 +186,11 @@ def _was_told_to_ignore_sigpipe() -> bool:
     A shell ignores what its children are to ignore. Other parents may ignore it for themselves alone (Python,
     strace), and slurmstepd gives its tasks the default action (_unblock_signals in slurmstepd/mgr.c).
     """
-    parent = f"/proc/{os.getppid()}"
+    parent = os.getppid()
     try:
-        if os.path.basename(os.readlink(f"{parent}/exe")) not in _SHELLS:
+        if os.path.basename(os.readlink(f"/proc/{parent}/exe")) not in _SHELLS:
             return False
-        with open(f"{parent}/status", "rb", buffering=0) as file:
-            status = file.readall()
+        status = read(parent, "status")
         ignored = int(status.partition(b"\nSigIgn:")[2].split(maxsplit=1)[0], 16)
     except (OSError, ValueError, IndexError):
         return False

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+_PART_BYTES = 4096
+
 
 def read(pid: int | str, name: str) -> bytes:
     """`/proc/PID/name`.
@@ -9,8 +13,14 @@ def read(pid: int | str, name: str) -> bytes:
     Raises:
         OSError: the process is gone, or another user's.
     """
-    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
-        return file.readall() or b""
+    descriptor = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = b""
+        while part := os.read(descriptor, _PART_BYTES):
+            data += part
+    finally:
+        os.close(descriptor)
+    return data
 
 
 def stat_fields(pid: int) -> list[bytes]:

@@ -30,7 +30,7 @@ class WatchedProgram:
     kind: str
     """What the kind of eval is called in evidence/kinds."""
     names: tuple[str, ...]
-    """Of the console scripts; the first is the one by which people know it."""
+    """Of the console scripts."""
     modules: frozenset[str]
     """What stands behind `python -m`."""
     verbs: frozenset[str]

@@ -3,16 +3,15 @@
 import argparse
 import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from verify_gpu import compare, peaks, report, tables
+from verify_gpu import compare, peaks, report, side_by_side, tables
 from verify_gpu.options import parser
 from verify_gpu.plan import Busy, Phase, phases, plan
-from verify_gpu.setting import EVALMON, NoGpuError, Setting, real_setting, standin_setting
+from verify_gpu.setting import NoGpuError, Setting, real_setting, standin_setting
 
 _UNAVAILABLE = 69  # EX_UNAVAILABLE
 # The samplers are up before the load begins, and see the end of it.
@@ -29,13 +28,13 @@ def main() -> int:
         except NoGpuError as error:
             print(f"verify-gpu: {error}")
             return _UNAVAILABLE
-        return (_verify_peaks if options.peaks else _verify)(setting, Path(scratch), options)
+        output = options.output_dir or Path(scratch)
+        output.mkdir(parents=True, exist_ok=True)
+        start = setting.start or time.time() + _LEAD_S
+        return (_verify_peaks if options.peaks else _verify)(setting, output, start, options)
 
 
-def _verify(setting: Setting, scratch: Path, options: argparse.Namespace) -> int:
-    output = options.output_dir or scratch
-    output.mkdir(parents=True, exist_ok=True)
-    start = setting.start or time.time() + _LEAD_S
+def _verify(setting: Setting, output: Path, start: float, options: argparse.Namespace) -> int:
     busy, steps = _run(setting, output, start, options.interval)
     our_text = _text(output / "gpu_metrics.csv")
     their_text = _text(output / "nvidia-smi.csv")
@@ -61,10 +60,7 @@ def _verify(setting: Setting, scratch: Path, options: argparse.Namespace) -> int
     return 0 if all(found["verdicts"].values()) else 1
 
 
-def _verify_peaks(setting: Setting, scratch: Path, options: argparse.Namespace) -> int:
-    output = options.output_dir or scratch
-    output.mkdir(parents=True, exist_ok=True)
-    start = setting.start or time.time() + _LEAD_S
+def _verify_peaks(setting: Setting, output: Path, start: float, options: argparse.Namespace) -> int:
     windows = peaks.measure(setting, output, start, interval_s=options.interval)
     verdicts = peaks.verdicts(windows)
     found = {
@@ -84,27 +80,13 @@ def _verify_peaks(setting: Setting, scratch: Path, options: argparse.Namespace) 
 def _run(setting: Setting, output: Path, start: float, interval_s: int) -> tuple[list[Busy], list[Phase]]:
     """The three side by side; returns when the GPU was busy, and the phases, in unix seconds."""
     query = ",".join(column.partition(" ")[0] for column in tables.SEVEN)
-    sample = [str(EVALMON), "sample", "--output-dir", str(output), "--interval", str(interval_s)]
     smi = [setting.nvidia_smi, f"--query-gpu={query}", "--format=csv", "-i", setting.uuid, "-l", str(interval_s)]
     planned = "".join(f"{one.start_s} {one.end_s}\n" for one in plan(interval_s))
-    with open(output / "nvidia-smi.csv", "w") as table, open(output / "sample.log", "w") as log:
-        samplers = [
-            subprocess.Popen(sample, env=setting.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log),
-            subprocess.Popen(smi, env=setting.environment, stdin=subprocess.DEVNULL, stdout=table, stderr=log),
-        ]
-        try:
-            load = [sys.executable, "-m", "verify_gpu.load", str(start)]
-            done = subprocess.run(
-                load, env=setting.environment, input=planned, stdout=subprocess.PIPE, text=True, check=True
-            )
-            steps = [Phase(one.name, start + one.start_s, start + one.end_s) for one in phases(interval_s)]
-            time.sleep(max(0.0, steps[-1].end_s + interval_s - time.time()))
-        finally:
-            for sampler in samplers:
-                sampler.terminate()
-            for sampler in samplers:
-                sampler.wait(timeout=30)
-    return [Busy(*map(float, line.split())) for line in done.stdout.splitlines()], steps
+    steps = [Phase(one.name, start + one.start_s, start + one.end_s) for one in phases(interval_s)]
+    until = steps[-1].end_s + interval_s
+    readings = output / "nvidia-smi.csv"
+    busy = side_by_side.run(setting, smi, readings, planned, start=start, until=until, interval_s=interval_s)
+    return busy, steps
 
 
 def _text(path: Path) -> str:

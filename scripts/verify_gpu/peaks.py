@@ -1,8 +1,6 @@
 """`verify-gpu --peaks`: short peaks of memory between two ticks, beside a reader that looks 50 times a second."""
 
-import subprocess
 import sys
-import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +9,10 @@ from pathlib import Path
 from statistics import fmean
 
 from evalmon_agent.words.csv_columns import GpuColumn
+from verify_gpu import side_by_side
 from verify_gpu.compare import ACTIVITY, UTILIZATION_MEAN
 from verify_gpu.plan import PEAK_MIB, Busy, Peak, busy_fraction, peaks_length_s, peaks_plan
-from verify_gpu.setting import EVALMON, Setting
+from verify_gpu.setting import Setting
 from verify_gpu.tables import Row, read
 
 # From this length on a look each second sees a peak for certain.
@@ -53,29 +52,14 @@ def measure(setting: Setting, output: Path, start: float, *, interval_s: int) ->
     planned = "".join(
         f"{step.start_s} {step.end_s}{f' {PEAK_MIB}' if isinstance(step, Peak) else ''}\n" for step in steps
     )
-    sample = [str(EVALMON), "sample", "--output-dir", str(output), "--interval", str(interval_s)]
     reader = [sys.executable, "-m", "verify_gpu.memory_reader", setting.uuid]
-    with open(output / "memory.txt", "w") as truth, open(output / "sample.log", "w") as log:
-        programs = [
-            subprocess.Popen(sample, env=setting.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log),
-            subprocess.Popen(reader, env=setting.environment, stdin=subprocess.DEVNULL, stdout=truth, stderr=log),
-        ]
-        try:
-            load = [sys.executable, "-m", "verify_gpu.load", str(start)]
-            done = subprocess.run(
-                load, env=setting.environment, input=planned, stdout=subprocess.PIPE, text=True, check=True
-            )
-            time.sleep(max(0.0, start + peaks_length_s(interval_s) + 2 - time.time()))
-        finally:
-            for program in programs:
-                program.terminate()
-            for program in programs:
-                program.wait(timeout=30)
-    happened = [Busy(*map(float, line.split())) for line in done.stdout.splitlines()]
+    until = start + peaks_length_s(interval_s) + 2
+    readings = output / "memory.txt"
+    happened = side_by_side.run(setting, reader, readings, planned, start=start, until=until, interval_s=interval_s)
     by_kind = list(zip(steps, happened, strict=True))
     return windows(
         read((output / "gpu_metrics.csv").read_text()),
-        [(float(at), int(mib)) for at, mib in map(str.split, (output / "memory.txt").read_text().splitlines())],
+        [(float(at), int(mib)) for at, mib in map(str.split, readings.read_text().splitlines())],
         busy=[real for step, real in by_kind if not isinstance(step, Peak)],
         peaks=[real for step, real in by_kind if isinstance(step, Peak)],
     )

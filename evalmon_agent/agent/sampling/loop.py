@@ -118,8 +118,6 @@ class Loop:
         self._status.count("ticks")
         try:
             self._tick_host()
-            if self._witness is not None and self._witness.program_name:
-                self._status.texts["eval_seen"] = self._witness.program_name
         except Exception as error:  # noqa: BLE001 (a tick's catch-all)
             self._caught(error)
         if self._worker is not None and self._host_file.is_turn:
@@ -226,8 +224,6 @@ class Loop:
         self._host_file.close()
         if self._witness is not None:
             self._witness.wait(max(deadline_s - time.monotonic(), 0.0))
-            if self._witness.program_name:
-                self._status.texts["eval_seen"] = self._witness.program_name
         self._show()
 
     def _caught(self, error: BaseException) -> None:

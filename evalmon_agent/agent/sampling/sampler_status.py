@@ -26,7 +26,7 @@ COUNTS = (
     "dropped_rows",
     "caught",
 )
-TEXTS = ("not_sampled", "gpu_source", "no_gpu_file", "no_host_file", "host_source", "eval_seen", "ended")
+TEXTS = ("not_sampled", "gpu_source", "no_gpu_file", "no_host_file", "host_source", "ended")
 
 
 class SamplerStatus:

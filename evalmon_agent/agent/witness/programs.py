@@ -154,22 +154,26 @@ def is_fork(process: Process, other: Process) -> bool:
     return all(process.image) and process.image == other.image
 
 
-def program_in(pid: int) -> tuple[str, tuple[int, ...], list[str]]:
+def program_in(pid: int, image: tuple[int, ...]) -> tuple[str, tuple[int, ...], list[str]]:
     """The executable, the image and the command line, all before or all after an exec.
+
+    Args:
+        pid: of the process.
+        image: what its image was just now.
 
     Raises:
         OSError: the process is gone, or another user's.
     """
     while True:
-        executable, image = os.readlink(f"/proc/{pid}/exe"), image_of(pid)
+        executable = os.readlink(f"/proc/{pid}/exe")
         words = os.fsdecode(read(pid, "cmdline")[:_COMMAND_LINE_BYTES]).rstrip("\0").split("\0")
-        if image_of(pid) == image:
+        before, image = image, image_in(stat_fields(pid))
+        if image == before:
             return executable, image, words
 
 
-def image_of(pid: int) -> tuple[int, ...]:
-    """See Process. Raises OSError."""
-    fields = stat_fields(pid)
+def image_in(fields: list[bytes]) -> tuple[int, ...]:
+    """The image (see Process) that the fields of /proc/PID/stat tell."""
     return tuple(int(fields[place]) for place in _IMAGE)
 
 

@@ -26,7 +26,7 @@ from .paths import Paths
 from .programs import (
     Process,
     Program,
-    image_of,
+    image_in,
     is_fork,
     is_rank,
     program_in,
@@ -56,11 +56,7 @@ _STATE, _PARENT, _START = 0, 1, 19
 
 
 class Witness:
-    """The looks, and what was seen.
-
-    Attributes:
-        program_name: the name of an eval's program that was known by its command line; "" if there was none yet.
-    """
+    """The looks, and what was seen."""
 
     def __init__(self, environ: Mapping[str, str], board: Board, *, wake_run: Callable[[], None]) -> None:
         """Nothing is looked at yet.
@@ -70,7 +66,6 @@ class Witness:
             board: where what was seen is put.
             wake_run: called when that is worth a report at once.
         """
-        self.program_name = ""
         self._environ = environ
         self._board = board
         self._wake_run = wake_run
@@ -154,7 +149,7 @@ class Witness:
         if self._since is None:
             self._since = time.time()
         if self._may_have_begun() and (listed := source.pids()) != self._listed:
-            self._listed, pids = listed, set(listed)
+            pids = set(listed)
             for pid in self._processes.keys() - pids:
                 self._gone(pid)
             for pid in pids - self._processes.keys():
@@ -162,6 +157,7 @@ class Witness:
                     self._meet(pid, now_s)
                 else:
                     self._trouble = f"more than {_PROCESSES_AT_MOST} processes: not all were looked at"
+            self._listed = listed  # not before: what an error kept from being met is met by a later look
         for process in self._processes.values():
             if process.look_next_s <= now_s:
                 self._schedule(process, now_s)
@@ -192,7 +188,7 @@ class Witness:
             if fields[_STATE] in {b"Z", b"X"}:
                 process.look_next_s = _NEVER
             else:
-                self._judge(process)
+                self._judge(process, image_in(fields))
 
     def _look_again(self, process: Process) -> None:
         """Look at what may have become an eval, or at what one holds open.
@@ -206,21 +202,22 @@ class Witness:
         if process.files is None and os.readlink(f"/proc/{process.pid}/exe") == process.executable:
             process.looked_at = time.time()
             return
-        if image_of(process.pid) != process.image:
+        image = image_in(stat_fields(process.pid))
+        if image != process.image:
             self._read_files(process)
             self._leave(process)
             process.files = None
-            self._judge(process)
+            self._judge(process, image)
         else:
             self._look_at_files(process)
 
-    def _judge(self, process: Process) -> None:
-        """Decide what a process is by its command line.
+    def _judge(self, process: Process, image: tuple[int, ...]) -> None:
+        """Decide what a process is by its command line; `image` is what it was just now.
 
         Raises:
             OSError: it is gone, or another user's.
         """
-        process.executable, process.image, words = program_in(process.pid)
+        process.executable, process.image, words = program_in(process.pid, image)
         process.is_shell = bool(words) and os.path.basename(words[0]).lstrip("-") in _SHELLS
         line = command_line.parse(words)
         process.close_comm()
@@ -297,8 +294,6 @@ class Witness:
                 environment={name: value for name, value in environment.items() if name in table.environment},
             )
             self._programs.append(program)
-            if line is not None:
-                self.program_name = table.names[0]
         program.processes.append(process)
         program.count += 1
         process.program = program
@@ -375,11 +370,12 @@ class Witness:
         import json  # noqa: PLC0415 (in this thread, beside the command)
 
         entries = [program.entry() for program in self._programs]
-        while not self._board.put(json.dumps({"witness": self._entry(), "programs": entries}).encode()):
+        left_out = self._left_out
+        while not self._board.put(json.dumps({"witness": self._entry(left_out), "programs": entries}).encode()):
             entries.pop()
-            self._left_out += 1
+            left_out += 1
 
-    def _entry(self) -> dict[str, Any]:
+    def _entry(self, left_out: int) -> dict[str, Any]:
         """How and for how long was looked: what was not seen in that time may still have been there."""
         return {
             "by": None if self._source is None else self._source.name,
@@ -387,6 +383,6 @@ class Witness:
             "since": None if self._since is None else round(self._since, 2),
             "until": round(time.time(), 2),
             "looks": self._looks,
-            "left_out": self._left_out,
+            "left_out": left_out,
             "trouble": self._trouble or None,
         }

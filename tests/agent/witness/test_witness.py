@@ -13,6 +13,10 @@ from in_a_job import RUN, Experiment, call, environ, wait_until
 from watched import INSPECT, Job, cgroup_of
 
 from as_root import needs_root
+from evalmon_agent.agent.witness.board import Board
+from evalmon_agent.agent.witness.programs import Process, Program
+from evalmon_agent.agent.witness.witness import Witness
+from evalmon_agent.words.eval_processes import INSPECT as INSPECT_PROGRAM
 
 FULL = pytest.mark.full
 
@@ -49,7 +53,6 @@ def test_an_eval_is_on_record_with_its_logs_and_without_secrets(job: Job) -> Non
     [command] = attempt["commands"]
     assert (command["witness"]["by"], command["witness"]["trouble"]) == ("cgroup", None)
     assert "sesame" not in json.dumps(job.experiment.report())
-    assert attempt["sampler"]["eval_seen"] == "inspect"
 
 
 LATER = {
@@ -233,3 +236,20 @@ def test_the_sampler_killed_leaves_what_it_saw(job: Job) -> None:
     """
     [program] = job.programs(script, SECONDS_LONG="4")
     assert program["ended_at"] is None
+
+
+def test_programs_for_which_there_is_no_room_are_counted_once() -> None:
+    board = Board()
+    witness = Witness({}, board, wake_run=lambda: None)
+    for pid in range(8):
+        process = Process(pid=pid, parent=1, start_ticks=0, started_at=0)
+        cwd = "/" + "x" * 50_000
+        program = Program(
+            first=process, table=INSPECT_PROGRAM, command_line=None, started_at=0, directory=cwd, environment={}
+        )
+        witness._programs.append(program)
+    for _ in range(2):
+        witness._put()
+        report = json.loads(board.get())
+        assert [program["pid"] for program in report["programs"]] == [0, 1, 2, 3, 4]
+        assert report["witness"]["left_out"] == 3
