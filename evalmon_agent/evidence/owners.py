@@ -240,9 +240,10 @@ class _Claims(Generic[_Job]):
         if not near:
             return
         claims = [*near, *self._at(log, [None])]
-        programs = [(claim, self._program_of(claim)) for claim in claims]
-        told = [claim for claim, program in programs if program and BY_NAME[program.kind].names_task(program, log)]
-        yield from told or claims
+        names = [self._names_task(claim, log) for claim in claims]
+        # Being told other tasks says something only where another program was told this one: tags stand for tasks.
+        is_told = True in names
+        yield from (claim for claim, is_its in zip(claims, names, strict=True) if is_its is not False or not is_told)
         yield from self._unseen.at(log)
 
     def _at(self, log: EvalLog, directories: Iterable[str | None]) -> Iterator[_Claim[_Job]]:
@@ -252,6 +253,10 @@ class _Claims(Generic[_Job]):
                     program = self._program_of(claim)
                     if program is not None and program.kind == log.kind and BY_NAME[log.kind].agrees(program, log):
                         yield claim
+
+    def _names_task(self, claim: _Claim[_Job], log: EvalLog) -> bool | None:
+        program = self._program_of(claim)
+        return None if program is None else BY_NAME[program.kind].names_task(program, log)
 
     def _program_of(self, claim: _Claim[_Job]) -> ObservedProgram | None:
         return None if claim.program is None else self._jobs[claim.job].programs[claim.program]

@@ -112,6 +112,23 @@ def test_where_another_could_have_written_it_too_it_is_nobodys(other: ObservedJo
     assert results(jobs, [log()])["a"].unverified == o.NOT_TOLD_APART
 
 
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_the_one_that_names_the_task_has_no_better_claim_than_one_that_may_have_any(other: ObservedJob) -> None:
+    jobs = {"a": job(program(words=("t.py@one",))), "b": other}
+    assert known_by(jobs, log(task="one")) == {}
+
+
+def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_tasks_where_both_name_theirs() -> None:
+    found = log("/w/res/m/r.json", 30, kind=LM_EVAL, task="a")
+    named, another = lm_eval(tasks=["a"], output_path=["res"]), lm_eval(tasks=["b"], output_path=["res"])
+    assert known_by({"a": job(named), "b": job(another)}, found) == {"r.json": ("a", "place")}
+    by_api = replaced(another, options=None)
+    by_settings = replaced(another, options={"config": ("c.yaml",)})
+    for other in (by_api, by_settings, replaced(another, options={"output_path": ("res",)})):
+        assert known_by({"a": job(named), "b": job(other)}, found) == {}
+    assert known_by({"a": job(another)}, found) == {"r.json": ("a", "place")}  # a tag's name
+
+
 def test_what_a_program_was_told_tells_it_apart() -> None:
     a, b = program(options={"model": ["x/m"]}), program(options={"model": ["y/m"]})
     jobs = {"a": job(a), "b": job(b)}
