@@ -182,6 +182,25 @@ def test_a_program_without_a_log_left_none_or_it_is_said_why_that_is_not_known(
     assert found.without_log == ([] if why else [0])
 
 
+def test_where_not_all_was_read_what_was_read_is_not_the_whole_result() -> None:
+    both = program(wrote=(*wrote("/w/logs/a.eval"), *wrote("/w/logs/b.eval")))
+    left = {"/w/logs/a.eval": "process"}
+    for seen, logs, why in [
+        (both, [log("a.eval")], "no time"),
+        (both, [log("a.eval"), log("b.eval")], None),
+        (program(wrote=(*wrote("/w/logs/a.eval"), *wrote("s3://b/b.eval"))), [log("a.eval")], None),
+    ]:
+        assert results({"a": job(seen, not_all_read="no time")}, logs)["a"].unverified == why
+    assert results({"a": job(both)}, [log("a.eval")])["a"] == o.JobResults(left)
+    at_a_place = results({"a": job(program(), not_all_read="no time")}, [log("a.eval")])["a"]
+    assert at_a_place == o.JobResults({"/w/logs/a.eval": "place"}, "no time")
+    printed = job(printed=("/w/logs/a.eval",), is_watched=False, not_all_read="no time")
+    assert results({"a": printed}, [log("a.eval")])["a"] == o.JobResults({"/w/logs/a.eval": "output"}, "no time")
+    unread = job(program(wrote=wrote("/w/logs/a.eval")), not_all_read="no time")
+    assert results({"a": unread}, [])["a"] == o.JobResults(unverified="no time")
+    assert results({"a": job(not_all_read="no time")}, [])["a"] == o.JobResults()
+
+
 def test_an_eval_set_that_finds_its_tasks_complete_need_not_write_a_log() -> None:
     again = program(60, 70, verb="eval-set")
     jobs = {"a": job(program(verb="eval-set", wrote=wrote("/w/logs/a.eval")), again)}
