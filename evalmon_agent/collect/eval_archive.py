@@ -51,6 +51,10 @@ class ArchiveError(UnreadableLogError):
     """The file is no archive that we read; the message says why."""
 
 
+class TooLargeError(ArchiveError):
+    """The file is larger than what evalmon reads: it may be a whole log."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     method: int
@@ -88,7 +92,7 @@ class EvalArchive:
         if member is None:
             return None
         if max(member.compressed_bytes, member.size_bytes) > MEMBER_LIMIT_BYTES:
-            raise ArchiveError(f"{name} is larger than {MEMBER_LIMIT_BYTES >> 20} MiB")
+            raise TooLargeError(f"{name} is larger than {MEMBER_LIMIT_BYTES >> 20} MiB")
         size_bytes = crc = 0
         pieces: list[bytes] = []
         for piece in self._pieces(member):
@@ -163,7 +167,7 @@ def _directory(descriptor: int, size_bytes: int) -> tuple[int, int]:
             raise ArchiveError("torn")
         *_, directory_bytes, offset = _END64.unpack(end64)
     if directory_bytes > _DIRECTORY_LIMIT_BYTES:
-        raise ArchiveError(f"its directory is larger than {_DIRECTORY_LIMIT_BYTES >> 20} MiB")
+        raise TooLargeError(f"its directory is larger than {_DIRECTORY_LIMIT_BYTES >> 20} MiB")
     return min(offset, size_bytes), directory_bytes
 
 

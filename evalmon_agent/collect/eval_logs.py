@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from evalmon_agent.collect.eval_archive import EvalArchive, open_archive
+from evalmon_agent.collect.eval_archive import EvalArchive, TooLargeError, open_archive
 from evalmon_agent.evidence.kinds import KINDS
 from evalmon_agent.evidence.kinds.kind import Kind
 from evalmon_agent.evidence.result import UNREADABLE, EvalLog, UnreadableLogError
@@ -37,7 +37,7 @@ class FoundLogs:
     """Logs by path, and, of the archives that could not be read, why."""
 
     logs: dict[str, EvalLog] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, UnreadableLogError | OSError] = field(default_factory=dict)
     incomplete: str | None = None
     """Why not all that may be a log was looked at; None if it was."""
 
@@ -94,7 +94,7 @@ class LogReader:
             except (UnreadableLogError, OSError) as error:
                 # Of a file that is no archive nobody knows whether it would have been a log.
                 if _kinds_of_archive(path):
-                    found.unreadable[path] = str(error)
+                    found.unreadable[path] = error
             else:
                 if log is not None:
                     found.logs[path] = log
@@ -105,12 +105,13 @@ class LogReader:
 
         Raises:
             NoTimeError: the budget of time is used up.
+            TooLargeError: it is larger than what evalmon reads.
         """
         try:
             with self.files.open(path) as (descriptor, size_bytes):
                 modified_at = os.fstat(descriptor).st_mtime
             return self._log(path, modified_at, size_bytes)
-        except NoTimeError:
+        except (NoTimeError, TooLargeError):
             raise
         except UnreadableLogError as error:
             return unreadable(path, str(error), changed_at=modified_at, size_bytes=size_bytes)

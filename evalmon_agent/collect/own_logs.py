@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from evalmon_agent.collect.eval_archive import TooLargeError
 from evalmon_agent.collect.eval_logs import LogReader, NoTimeError, unreadable
 from evalmon_agent.evidence.kinds import BY_NAME, KINDS
 from evalmon_agent.evidence.kinds.kind import Kind, ObservedProgram
@@ -63,7 +64,11 @@ def own_logs(reader: LogReader, attempt: Attempt, *, output: str, places: Iterab
 
 def _read(reader: LogReader, path: str, found: OwnLogs) -> bool:
     """Whether there is one."""
-    log = reader.read(path) if path.startswith("/") else None
+    try:
+        log = reader.read(path) if path.startswith("/") else None
+    except TooLargeError as error:
+        found.not_all_read = f"a log was not read: {error}"
+        return True
     if log is not None:
         _keep(log, found)
     return log is not None
@@ -91,10 +96,10 @@ def _in_directory_of(program: ObservedProgram, reader: LogReader, found: OwnLogs
     since = 0.0 if is_resuming else program.started_at
     listed = reader.logs([directory], nested=[directory] if kind.is_nested else [], written_since=since)
     logs = dict(listed.logs)
-    for path, why in listed.unreadable.items():
+    for path, error in listed.unreadable.items():
         with suppress(OSError):
             status = os.stat(path)
-            logs[path] = unreadable(path, why, changed_at=status.st_mtime, size_bytes=status.st_size)
+            logs[path] = unreadable(path, str(error), changed_at=status.st_mtime, size_bytes=status.st_size)
     for path, log in logs.items():
         may_be_its = could_have_written(program, log) or any(is_this(written, path) for written in unnamed)
         if not may_be_its and not (is_resuming and log.kind == kind.name and kind.agrees(program, log)):
@@ -102,7 +107,10 @@ def _in_directory_of(program: ObservedProgram, reader: LogReader, found: OwnLogs
         if len(found.logs) >= _LOGS_AT_MOST:
             found.not_all_read = f"more than {_LOGS_AT_MOST} logs may be its own"
             return
-        _keep(log, found)
+        if isinstance(why := listed.unreadable.get(path), TooLargeError):
+            found.not_all_read = f"a log was not read: {why}"
+        else:
+            _keep(log, found)
     if listed.incomplete is not None:
         found.not_all_read = f"not all logs were read: {listed.incomplete}"
 

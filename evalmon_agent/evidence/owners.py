@@ -10,7 +10,7 @@ import hashlib
 import os
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import quote
@@ -142,16 +142,24 @@ def _results_of(
         is_complete = bool(before) and len(complete) == len(before)
         if is_complete or any(_is_of(owner, number, program, by_path[path]) for path, owner in own.items()):
             continue
-        why = _why_unknown(program, disputed) or job.not_all_read
+        why = _why_unknown(program, disputed, job.not_all_read)
         if why is None:
             results_of_job.without_log.append(number)
         reasons += [why] if why else []
     reasons += [LEFT_OUT] if job.left_out else []
+    reasons += [job.not_all_read] if job.not_all_read is not None and not _are_all_read(job, by_path) else []
     if not job.is_watched and job.names_framework and not own:
         reasons.append(NOBODY_SAW)
     results_of_job.logs = {path: known_by[path] for path in _last_attempts([by_path[path] for path in known_by])}
     results_of_job.unverified = reasons[0] if reasons else None
     return results_of_job
+
+
+def _are_all_read(job: ObservedJob, logs: Container[str]) -> bool:
+    """Whether all logs of its programs are known by their paths, and those that lie here were read."""
+    paths = [written.path for program in job.programs for written in program.wrote if written.path is not None]
+    is_all_known = job.is_watched and all(writes_elsewhere(program) for program in job.programs)
+    return is_all_known and all(path in logs for path in paths if "://" not in path)
 
 
 def could_have_written(program: ObservedProgram, log: EvalLog) -> bool:
@@ -240,9 +248,10 @@ class _Claims(Generic[_Job]):
         if not near:
             return
         claims = [*near, *self._at(log, [None])]
-        programs = [(claim, self._program_of(claim)) for claim in claims]
-        told = [claim for claim, program in programs if program and BY_NAME[program.kind].names_task(program, log)]
-        yield from told or claims
+        names = [self._names_task(claim, log) for claim in claims]
+        # Being told other tasks says something only where another program was told this one: tags stand for tasks.
+        is_told = True in names
+        yield from (claim for claim, is_its in zip(claims, names, strict=True) if is_its is not False or not is_told)
         yield from self._unseen.at(log)
 
     def _at(self, log: EvalLog, directories: Iterable[str | None]) -> Iterator[_Claim[_Job]]:
@@ -252,6 +261,10 @@ class _Claims(Generic[_Job]):
                     program = self._program_of(claim)
                     if program is not None and program.kind == log.kind and BY_NAME[log.kind].agrees(program, log):
                         yield claim
+
+    def _names_task(self, claim: _Claim[_Job], log: EvalLog) -> bool | None:
+        program = self._program_of(claim)
+        return None if program is None else BY_NAME[program.kind].names_task(program, log)
 
     def _program_of(self, claim: _Claim[_Job]) -> ObservedProgram | None:
         return None if claim.program is None else self._jobs[claim.job].programs[claim.program]
@@ -309,7 +322,7 @@ def _may_be_of(program: ObservedProgram, log: EvalLog) -> bool:
     return is_named or could_have_written(program, log)
 
 
-def _why_unknown(program: ObservedProgram, disputed: Sequence[EvalLog]) -> str | None:
+def _why_unknown(program: ObservedProgram, disputed: Sequence[EvalLog], not_all_read: str | None) -> str | None:
     """Why a program without a log of its own may have left one nevertheless; None if it has none."""
     kind = BY_NAME.get(program.kind)
     for written in program.wrote:
@@ -320,8 +333,9 @@ def _why_unknown(program: ObservedProgram, disputed: Sequence[EvalLog]) -> str |
     if any(_may_be_of(program, log) for log in disputed):
         return NOT_TOLD_APART
     if program.wrote:
-        return GONE
-    return PLACE_UNKNOWN if kind is None or program.options is None else _why_unwritten(program, kind)
+        return not_all_read or GONE
+    why = PLACE_UNKNOWN if kind is None or program.options is None else _why_unwritten(program, kind)
+    return why or not_all_read
 
 
 def _why_unwritten(program: ObservedProgram, kind: Kind) -> str | None:

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import reports
@@ -179,8 +179,11 @@ class Observer:
             self.count_failure(failure.line)
 
         def facts_for(held: Held) -> tuple[Facts, Sequence[Entry]]:
-            # If nobody else saved meanwhile, this state has the other facts already.
-            return Facts(accounts=answers.facts.accounts) if held is asked else answers.facts, answers.entries
+            if held is asked:
+                return Facts(accounts=answers.facts.accounts), answers.entries
+            # Another process saved meanwhile, and may have read more: the experiment's files are not to go backwards.
+            local, entries = read_local(self.experiment, held.tracker)
+            return replace(answers.facts, registrations=local.registrations, reports=local.reports), entries
 
         def polled(held: Held, now: float) -> list[Block]:
             new = log_blocks.outage(held.state, failure, now, alert_after=self.settings.alert_after)

@@ -158,7 +158,6 @@ def pending(ev: Eval) -> Attempt | None:
     return attempt if attempt is not None and attempt.queue_state is State.PENDING else None
 
 
-@lru_cache(maxsize=256)
 @lru_cache(maxsize=1024)
 def _wait_of(reason: str) -> Wait | None:
     return next((wait for wait in _WAITS if wait.pattern.search(base(reason))), None)

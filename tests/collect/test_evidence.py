@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from evalmon_agent.agent.witness import command_line
+from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES
 from experiments import ENDED, STARTED, Exp, ended, record_script
 from zips import Member, zip_of
 
@@ -132,6 +134,22 @@ def test_a_log_that_two_may_have_written_tells_of_neither_why_it_failed(tmp_path
     assert {ev["verdict"] for ev in json.loads(summary)["evals"]} == {"failed"}
     assert summary.count("cannot be told apart from another job") == 2
     assert "of one of them" not in summary + study.exp.log()
+
+
+def test_an_eval_whose_log_is_too_large_is_unverified_and_one_whose_log_is_damaged_suspect(tmp_path: Path) -> None:
+    for name, more, expected in [
+        ("large", {"claimed_size_bytes": MEMBER_LIMIT_BYTES + 1}, ("unverified", None)),
+        ("damaged", {"crc": 1}, ("suspect", "log-unreadable")),
+    ]:
+        study = Study(tmp_path / name, "#!/bin/bash\ninspect eval t.py\n")
+        study.saw("inspect eval t.py")
+        path = study.folder / "logs" / "a.eval"
+        path.parent.mkdir()
+        path.write_bytes(zip_of([Member("header.json", **more)]))
+        os.utime(path, (STARTED + 20, STARTED + 20))
+        ev = study.outcome()
+        assert (ev["verdict"], ev["diagnosis"] and ev["diagnosis"]["cause"]) == expected
+        assert (ev["result_unknown"] or "").endswith("larger than 192 MiB" if name == "large" else "")
 
 
 def test_the_error_file_of_a_script_is_read_as_well(tmp_path: Path) -> None:

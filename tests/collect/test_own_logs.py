@@ -12,12 +12,14 @@ import pytest
 from msgspec.structs import replace
 
 from collect.test_evidence import inspect_log
+from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.collect.own_logs import OwnLogs, own_logs, printed_paths
 from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI
 from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.tracking.records import Attempt, Evidence, JobReport
+from zips import Member, zip_of
 
 NOW = time.time()
 LM_EVAL = json.loads((Path(__file__).parents[1] / "evidence" / "lm_eval" / "limited.json").read_text())
@@ -57,6 +59,17 @@ def test_without_such_a_file_those_of_its_time_in_its_directory_are(tmp_path: Pa
     torn = tmp_path / "logs" / "torn.eval"
     torn.write_bytes(b"PK")
     assert {path: one.status for path, one in found_of(program(tmp_path)).logs.items()}[str(torn)] == "unreadable"
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "at its place"])
+def test_a_log_that_is_too_large_is_not_read_and_that_is_said(tmp_path: Path, is_seen: bool) -> None:
+    path = log(tmp_path / "logs" / "a.eval")
+    Path(path).write_bytes(zip_of([Member("header.json", claimed_size_bytes=MEMBER_LIMIT_BYTES + 1)]))
+    seen = (Written(name="a.eval", path=path, known_by=("line",)),) if is_seen else ()
+    found = found_of(program(tmp_path, wrote=seen))
+    assert (found.logs, found.not_all_read) == ({}, "a log was not read: header.json is larger than 192 MiB")
+    os.utime(path, (NOW - 900, NOW - 900))
+    assert is_seen or found_of(program(tmp_path)) == OwnLogs()
 
 
 def test_a_log_of_which_only_the_directorys_digest_is_known_is_found_in_the_programs_directory(tmp_path: Path) -> None:

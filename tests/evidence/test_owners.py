@@ -112,6 +112,23 @@ def test_where_another_could_have_written_it_too_it_is_nobodys(other: ObservedJo
     assert results(jobs, [log()])["a"].unverified == o.NOT_TOLD_APART
 
 
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_the_one_that_names_the_task_has_no_better_claim_than_one_that_may_have_any(other: ObservedJob) -> None:
+    jobs = {"a": job(program(words=("t.py@one",))), "b": other}
+    assert known_by(jobs, log(task="one")) == {}
+
+
+def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_tasks_where_both_name_theirs() -> None:
+    found = log("/w/res/m/r.json", 30, kind=LM_EVAL, task="a")
+    named, another = lm_eval(tasks=["a"], output_path=["res"]), lm_eval(tasks=["b"], output_path=["res"])
+    assert known_by({"a": job(named), "b": job(another)}, found) == {"r.json": ("a", "place")}
+    by_api = replaced(another, options=None)
+    by_settings = replaced(another, options={"config": ("c.yaml",)})
+    for other in (by_api, by_settings, replaced(another, options={"output_path": ("res",)})):
+        assert known_by({"a": job(named), "b": job(other)}, found) == {}
+    assert known_by({"a": job(another)}, found) == {"r.json": ("a", "place")}  # a tag's name
+
+
 def test_what_a_program_was_told_tells_it_apart() -> None:
     a, b = program(options={"model": ["x/m"]}), program(options={"model": ["y/m"]})
     jobs = {"a": job(a), "b": job(b)}
@@ -163,6 +180,25 @@ def test_a_program_without_a_log_left_none_or_it_is_said_why_that_is_not_known(
     found = results({"a": job(seen)}, [])["a"]
     assert found.unverified == why
     assert found.without_log == ([] if why else [0])
+
+
+def test_where_not_all_was_read_what_was_read_is_not_the_whole_result() -> None:
+    both = program(wrote=(*wrote("/w/logs/a.eval"), *wrote("/w/logs/b.eval")))
+    left = {"/w/logs/a.eval": "process"}
+    for seen, logs, why in [
+        (both, [log("a.eval")], "no time"),
+        (both, [log("a.eval"), log("b.eval")], None),
+        (program(wrote=(*wrote("/w/logs/a.eval"), *wrote("s3://b/b.eval"))), [log("a.eval")], None),
+    ]:
+        assert results({"a": job(seen, not_all_read="no time")}, logs)["a"].unverified == why
+    assert results({"a": job(both)}, [log("a.eval")])["a"] == o.JobResults(left)
+    at_a_place = results({"a": job(program(), not_all_read="no time")}, [log("a.eval")])["a"]
+    assert at_a_place == o.JobResults({"/w/logs/a.eval": "place"}, "no time")
+    printed = job(printed=("/w/logs/a.eval",), is_watched=False, not_all_read="no time")
+    assert results({"a": printed}, [log("a.eval")])["a"] == o.JobResults({"/w/logs/a.eval": "output"}, "no time")
+    unread = job(program(wrote=wrote("/w/logs/a.eval")), not_all_read="no time")
+    assert results({"a": unread}, [])["a"] == o.JobResults(unverified="no time")
+    assert results({"a": job(not_all_read="no time")}, [])["a"] == o.JobResults()
 
 
 def test_an_eval_set_that_finds_its_tasks_complete_need_not_write_a_log() -> None:

@@ -349,6 +349,29 @@ class TestOtherObservers:
         observe(exp)
         assert exp.transitions() == before
 
+    @pytest.mark.survives("F7")
+    def test_one_that_wakes_late_does_not_take_back_what_was_submitted_meanwhile(
+        self, exp: Exp, tmp_path: Path
+    ) -> None:
+        exp.register(r1_a="11")
+        exp.accept("", "90", what="completion")
+        observe(exp, running("11"))
+        asked = tmp_path / "asked"
+        exp.slurm.after("squeue", f"printf x > {asked}; sleep 0.3\n")
+        sleeper = faults.forked(lambda: exp.observer().observe_once(at_least_s=0))
+        os.kill(sleeper, signal.SIGCONT)
+        faults.wait_until(asked.exists)
+        os.kill(sleeper, signal.SIGSTOP)
+        exp.slurm.mend("squeue")
+        exp.accept("r1/b", "12")
+        exp.accept("", "91", what="completion")
+        exp.observer().record()
+        assert faults.ended(sleeper) == 0
+        assert exp.state()["completion"]["job_id"] == "91"
+        observe(exp)
+        told = [block.splitlines()[1] for block in exp.blocks("COMPLETION_SUBMITTED")]
+        assert told == ["Job ID: 90", "Job ID: 91"]
+
     @pytest.mark.survives("F6")
     @pytest.mark.parametrize("kind", ["flock", "soft"])
     def test_while_one_holds_the_lock_the_others_say_so(self, exp: Exp, kind: str) -> None:

@@ -191,10 +191,6 @@ def _agrees(program: ObservedProgram, log: EvalLog) -> bool:
     )
 
 
-def _names_task(program: ObservedProgram, log: EvalLog) -> bool:
-    return any("@" in word and _may_hold(word, log) for word in program.words or ())
-
-
 INSPECT_AI = Kind(
     name=INSPECT.kind,
     runs=re.compile(r"\binspect\s+(?:eval|eval-set|eval-retry)\b|\binspect_ai\b"),
@@ -205,6 +201,5 @@ INSPECT_AI = Kind(
     members=frozenset(_MEMBERS),
     closing=re.compile(r"^Log:\s", re.MULTILINE),
     agrees=_agrees,
-    names_task=_names_task,
     read=_read,
 )

@@ -113,8 +113,8 @@ class Kind:
     """Matches in a job's output where its program names a log that it has finished; the path follows, wrapped."""
     agrees: Callable[[ObservedProgram, EvalLog], bool]
     """Whether nothing that a program was told contradicts the log."""
-    names_task: Callable[[ObservedProgram, EvalLog], bool]
-    """Whether a program that agrees was told the log's task by its name."""
+    names_task: Callable[[ObservedProgram, EvalLog], bool | None] = lambda _program, _log: None
+    """Whether a program that agrees was told the log's task by its name; None: it may have any task."""
     read: Callable[[LogFile], EvalLog | None]
     """The log; None if the file is none of this kind."""
 

@@ -104,9 +104,9 @@ def _agrees(program: ObservedProgram, log: EvalLog) -> bool:
     return program.has_arguments("model_args", log.model_args)
 
 
-def _names_task(program: ObservedProgram, log: EvalLog) -> bool:
+def _names_task(program: ObservedProgram, log: EvalLog) -> bool | None:
     names = {name.strip() for value in program.values("tasks") for name in value.split(",")}
-    return not names.isdisjoint((log.task or "").split(", "))
+    return not names.isdisjoint((log.task or "").split(", ")) if names else None
 
 
 LM_EVAL = Kind(
