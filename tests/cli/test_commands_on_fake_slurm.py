@@ -310,6 +310,11 @@ class TestMetrics:
         assert (done.returncode, done.stderr) == (1, "evalmon: 12: no such job in Slurm's accounting\n")
         assert "unknown" in done.stdout
 
+    def test_a_job_in_a_state_of_a_later_slurm_is_known(self, exp: Exp) -> None:
+        exp.slurm.show([ended("11", "PETRIFIED")])
+        status, (one,) = self.figures(exp, "11")
+        assert (status, one["state"], one["elapsed_s"]) == (0, None, 292.0)
+
     def test_an_array_is_all_its_tasks(self, exp: Exp) -> None:
         exp.slurm.show([ended("11_0"), ended("11_1", "FAILED")])
         status, found = self.figures(exp, "11")
