@@ -31,8 +31,8 @@ from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.tracking.owed import Unmeasured
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, Foreign, Job, JobReport
-from evalmon_agent.tracking.results import settle_one
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Foreign, Job, JobReport
+from evalmon_agent.tracking.results import settle
 from evalmon_agent.tracking.timeline import ENDS, slurm_says
 from evalmon_agent.tracking.verdict import end_of_attempt, was_not_started
 from evalmon_agent.words.printable import printable
@@ -43,7 +43,9 @@ _CSV = re.compile(r"gpu_metrics(?:\.[^/]+)?\.csv")
 _CSV_BYTES = 16 * 1024 * 1024
 
 
-def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slurm: Slurm) -> Evidence:
+def collect(
+    experiment: Experiment, state: ExperimentState, owed: Unmeasured, reader: LogReader, *, slurm: Slurm
+) -> Evidence:
     """The evidence of one ended attempt; what cannot be read is not there.
 
     Slurm is asked only about a job that it could not start.
@@ -69,7 +71,10 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
         log=None if _is_behind(outputs.output, files.foreign) else outputs.output,
         foreign=[Foreign(printable(path), printable(user_name(uid))) for path, uid in sorted(files.foreign.items())],
     )
-    results = settle_one(ev, attempt, evidence)
+    if not owed.is_latest:
+        return evidence
+    # Over the whole experiment: a neighbour's log must not tell why this one failed.
+    results = settle(state, only={ev.name}, so_far={ev.name: evidence})[ev.name]
     end = end_of_attempt(
         attempt,
         state=_state(ev, job, attempt),
@@ -80,7 +85,7 @@ def collect(experiment: Experiment, owed: Unmeasured, reader: LogReader, *, slur
     )
     return replace(
         evidence,
-        diagnosis=diagnose(end) if owed.is_latest else None,
+        diagnosis=diagnose(end),
         ends_in_error=ends_in_error(end.output),
     )
 

@@ -225,7 +225,9 @@ class _Retrier:
         """What the last attempts left behind, also where figures are missing; only this process knows it."""
         for owed in unmeasured(state):
             if owed.attempt is owed.ev.latest and owed.attempt.evidence is None and self.request.means(owed.ev.name):
-                owed.attempt.evidence = collect(self.session.experiment, owed, self.reader, slurm=self.session.slurm)
+                owed.attempt.evidence = collect(
+                    self.session.experiment, state, owed, self.reader, slurm=self.session.slurm
+                )
 
     def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
         script, remark = self._script(group[0].entry)

@@ -1,7 +1,7 @@
 """Reads some values of a large JSON text that comes in pieces, without keeping the rest of it. Pure.
 
 Memory: two pieces, and what is taken, at most 512 KiB of text a value; time: grows with the text. Where the text is
-damaged or ends, or an object has half a million members, nothing more is taken: what was found before stays.
+damaged or ends, or an object has 300,000 members, nothing more is taken: what was found before stays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 _VALUE_LIMIT_BYTES = 512 * 1024
 _NAME_LIMIT_BYTES = 512 * 1024
-_MEMBERS_AT_MOST = 500_000
+_MEMBERS_AT_MOST = 300_000
 # Ours, for Python's own limit differs: 3.14 reads what is nested 10,000 deep, 3.11 ends at 1,000.
 _DEPTH_AT_MOST = 500
 _LEAP_BYTES = 4 * 1024
@@ -35,6 +35,7 @@ _SCALAR = re.compile(rb'[^\s,:"\[\]{}]+')
 _SPACE = re.compile(rb"\s*")
 _STEP = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - _STEP.keys())
+_STOPS = frozenset(b'[]{}"')
 
 
 class Take(Enum):
@@ -228,12 +229,12 @@ class JsonScanner:
                 return deepest
 
     def _next_bracket(self, at: int) -> int:
-        """Where the next bracket outside of strings is, or the start of a string that does not end here, or the end."""
+        """Where the next bracket outside of strings is, or a string that may not end here, or the end."""
         while True:
             match = _TO_BRACKET.match(self._text, at)
-            if match is None or match.end() == at:
+            at = match.end() if match else at
+            if at == len(self._text) or self._text[at] in _STOPS:
                 return at
-            at = match.end()
 
     def _levels(self, at: int, depth: int) -> tuple[int, list[int]]:
         """The next stretch of the text that has only whole strings: its end, and the depths that it goes through."""

@@ -131,7 +131,8 @@ def blocks_of(
 ) -> list[list[str]]:
     """The blocks in the order of the events."""
     events = list(events)
-    settled = settle(state) if any(isinstance(event, Measured) for event in events) else {}
+    measured = {event.name for event in events if isinstance(event, Measured)}
+    settled = settle(state, only=measured) if measured else {}
     new: list[Block] = []
     for event in events:
         ev = state.evals[event.name]

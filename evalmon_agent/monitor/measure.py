@@ -59,7 +59,13 @@ class Measurer:
     _seff_silent: int = 0
 
     def step(
-        self, unmeasured: Iterable[Unmeasured], *, clock: Callable[[], float], at_most_s: float, final: bool = False
+        self,
+        state: ExperimentState,
+        unmeasured: Iterable[Unmeasured],
+        *,
+        clock: Callable[[], float],
+        at_most_s: float,
+        final: bool = False,
     ) -> list[Measurement]:
         """What can be measured now, one seff after another; none begins after `at_most_s`.
 
@@ -70,18 +76,18 @@ class Measurer:
         for owed in unmeasured:
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
-                evidence = collect(self.session.experiment, owed, self._reader, slurm=self.session.slurm)
-                name, job_id, submitted_at, restart = owed.key
-                measurements.append(Measurement(name, job_id, submitted_at, figures, evidence, restart))
+                measurements.append(self.measurement(state, owed, figures))
             if clock() - began_at >= at_most_s:
                 break
         return measurements
 
-    def again(self, measured: Unmeasured, figures: Figures) -> Measurement:
-        """What an attempt that was measured has left behind, as it is found now."""
-        evidence = collect(self.session.experiment, measured, self._reader, slurm=self.session.slurm)
-        name, job_id, submitted_at, restart = measured.key
-        return Measurement(name, job_id, submitted_at, figures, evidence, restart, is_later=True)
+    def measurement(
+        self, state: ExperimentState, owed: Unmeasured, figures: Figures, *, is_later: bool = False
+    ) -> Measurement:
+        """These figures, with what the attempt has left behind; `is_later`: it was measured before."""
+        evidence = collect(self.session.experiment, state, owed, self._reader, slurm=self.session.slurm)
+        name, job_id, submitted_at, restart = owed.key
+        return Measurement(name, job_id, submitted_at, figures, evidence, restart, is_later=is_later)
 
     def next_at(self, unmeasured: Iterable[Unmeasured]) -> float | None:
         """When the next step may bring something; None if nothing is owed."""
@@ -155,7 +161,9 @@ def look_again(observer: Observer, measurer: Measurer, state: ExperimentState, *
         if time.monotonic() >= deadline:
             break
         if found.missing or found.unknown is not None or _is_changed(attempt.evidence):
-            measurement = measurer.again(Unmeasured(ev, ev.jobs[-1], attempt), attempt.figures)
+            measurement = measurer.measurement(
+                state, Unmeasured(ev, ev.jobs[-1], attempt), attempt.figures, is_later=True
+            )
             if measurement.evidence != attempt.evidence:
                 measurements.append(measurement)
     return observer.record(measurements=measurements) if measurements else state
@@ -189,7 +197,9 @@ def measure(
     `deadline` is monotonic: thousands of evals that end at once must not delay a poll or the end of a job.
     """
     while True:
-        measurements = measurer.step(observer.unmeasured(state), clock=time.time, at_most_s=_PORTION_S, final=final)
+        measurements = measurer.step(
+            state, observer.unmeasured(state), clock=time.time, at_most_s=_PORTION_S, final=final
+        )
         if measurements:
             state = observer.record(measurements=measurements)
         if not measurements or time.monotonic() >= deadline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.evidence.kinds import BY_NAME
@@ -29,33 +29,61 @@ class EvalResults:
 NO_RESULTS = EvalResults()
 NOT_LOOKED_FOR = "its log was not looked for yet"
 
-
-def settle(state: ExperimentState, *, so_far: Mapping[str, Evidence] | None = None) -> dict[str, EvalResults]:
-    """The results of each eval, by its name; `so_far`: what running ones have left by now."""
-    return _settled(list(state.evals.values()), so_far or {})
-
-
-def settle_one(ev: Eval, attempt: Attempt, evidence: Evidence) -> EvalResults:
-    """Those of one eval for itself, with what its latest attempt left behind."""
-    return _settled([ev], {ev.name: evidence} if attempt is ev.latest else {})[ev.name]
+_NEVER = float("inf")
+_CLOCKS_DIFFER_S = 600.0
+"""How far the clocks of two nodes and of the file server are apart at most; munge refuses half of that."""
 
 
-def _settled(evals: Collection[Eval], fresh: Mapping[str, Evidence]) -> dict[str, EvalResults]:
+def settle(
+    state: ExperimentState, *, only: Collection[str] | None = None, so_far: Mapping[str, Evidence] | None = None
+) -> dict[str, EvalResults]:
+    """The results of each eval, by its name.
+
+    Args:
+        state: of the whole experiment: another eval may have written the same logs.
+        only: the evals that are asked for; None: all.
+        so_far: what the latest attempts of some evals have left behind by now, where the state does not say it.
+    """
+    fresh = so_far or {}
+    evals = [ev for name, ev in state.evals.items() if only is None or name in only]
     jobs: dict[int, ObservedJob] = {}
     logs: dict[str, EvalLog] = {}
-    for ev in evals:
-        for attempt in (attempt for job in ev.jobs for attempt in job.attempts):
-            # An earlier attempt's logs, and those of an earlier job, are its own: nobody else's.
-            evidence = (fresh.get(ev.name) if attempt is ev.latest else None) or attempt.evidence or Evidence()
-            jobs[id(attempt)] = _observed(attempt, evidence)
-            for log in evidence.logs:
-                logs[log.path] = max(log, logs.get(log.path, log), key=_changed_at)
+    # An earlier attempt's logs, and those of an earlier job, are its own: nobody else's.
+    for ev, attempt in _attempts(state, evals):
+        evidence = (fresh.get(ev.name) if attempt is ev.latest else None) or attempt.evidence or Evidence()
+        jobs[id(attempt)] = _observed(attempt, evidence)
+        for log in evidence.logs:
+            logs[log.path] = max(log, logs.get(log.path, log), key=_changed_at)
     found = results(jobs, list(logs.values()))
     settled = dict.fromkeys((ev.name for ev in evals), NO_RESULTS)
     for ev in evals:
-        if ev.latest is not None:
+        if ev.latest is not None and id(ev.latest) in jobs:
             settled[ev.name] = _results_of(ev.latest, found[id(ev.latest)], logs, is_fresh=ev.name in fresh)
     return settled
+
+
+def _attempts(state: ExperimentState, evals: Collection[Eval]) -> Iterator[tuple[Eval, Attempt]]:
+    """The attempts that ran; of other evals those that did so at the same time, for only they can have their logs."""
+    ran = [attempt for ev in evals for job in ev.jobs for attempt in job.attempts if attempt.has_run]
+    names = {ev.name for ev in evals}
+    since = min(map(_started_at, ran), default=_NEVER) - _CLOCKS_DIFFER_S
+    until = max(map(_ended_at, ran), default=0.0) + _CLOCKS_DIFFER_S
+    for ev in state.evals.values():
+        for job in ev.jobs:
+            for attempt in job.attempts:
+                is_near = ev.name in names or (_started_at(attempt) <= until and _ended_at(attempt) >= since)
+                if attempt.has_run and is_near:
+                    yield ev, attempt
+
+
+def _started_at(attempt: Attempt) -> float:
+    reported_at = attempt.report.started_at if attempt.report is not None else None
+    return _first(reported_at, attempt.started_at, attempt.submitted_at) or 0.0
+
+
+def _ended_at(attempt: Attempt) -> float:
+    reported_at = attempt.report.ended_at if attempt.report is not None else None
+    return _first(reported_at, attempt.ended_at) or _NEVER
 
 
 def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], *, is_fresh: bool) -> EvalResults:
@@ -72,9 +100,8 @@ def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], 
 def _observed(attempt: Attempt, evidence: Evidence) -> ObservedJob:
     report = attempt.report or JobReport(0)
     witness = report.witness
-    started_at = _first(report.started_at, attempt.started_at, attempt.submitted_at)
     return ObservedJob(
-        started_at=0.0 if started_at is None else started_at,
+        started_at=_started_at(attempt),
         ended_at=_first(report.ended_at, attempt.ended_at),
         programs=[
             BY_NAME[program.kind].configured(program, evidence.configured) if program.kind in BY_NAME else program

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from evalmon_agent.agent.witness import command_line
 from experiments import ENDED, STARTED, Exp, ended, record_script
+from zips import Member, zip_of
 
 LM_EVAL = Path(__file__).parents[1] / "evidence" / "lm_eval" / "limited.json"
 RESULTS = "results_2026-11-25T17-58-37.243692.json"
@@ -32,7 +34,7 @@ class Study:
     def submitted_as(self, script: str) -> None:
         record_script(self.exp.experiment, f"{11:016x}", str(self.exp.root / "r1" / "a.slurm"), script)
 
-    def saw(self, line: str) -> None:
+    def saw(self, line: str, *, job_id: str = "11", exit_code: int = 0) -> None:
         """An eval program with this command line, as somebody in the job saw it."""
         parsed = command_line.parse(line.split())
         assert parsed is not None
@@ -46,7 +48,8 @@ class Study:
             "ended_at": ENDED - 1,
         }
         looked = [{"witness": {"by": "cgroup", "since": STARTED, "until": ENDED}}]
-        self.exp.report("11", started_at=STARTED, ended_at=ENDED, exit_code=0, commands=looked, programs=[program])
+        spent = {"started_at": STARTED, "ended_at": ENDED, "exit_code": exit_code}
+        self.exp.report(job_id, commands=looked, programs=[program], **spent)
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -60,6 +63,20 @@ class Study:
 
     def told(self, kind: str) -> list[list[str]]:
         return [block.split("\n") for block in self.exp.blocks(kind)]
+
+
+def inspect_log(*, status: str = "success", at: float = STARTED + 10.5, **more: object) -> bytes:
+    created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(at))
+    counts = {"total_samples": 3, "completed_samples": 3, "scores": []}
+    header = {
+        "version": 2,
+        "status": status,
+        "eval": {"created": created, "task": "a"},
+        "results": counts,
+        "stats": {},
+        **more,
+    }
+    return zip_of([Member("header.json", json.dumps(header).encode())])
 
 
 def of_this_attempt() -> str:
@@ -99,6 +116,22 @@ def test_an_lm_eval_that_was_seen_and_left_no_results_is_suspect(tmp_path: Path)
     study.write(f"here/model/{RESULTS}", LM_EVAL.read_text())  # of another time
     ev = study.outcome()
     assert (ev["verdict"], ev["result"], ev["diagnosis"]["cause"]) == ("suspect", None, "no-eval-log")
+
+
+def test_a_log_that_two_may_have_written_tells_of_neither_why_it_failed(tmp_path: Path) -> None:
+    study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
+    study.exp.accept("r1/b", "12")
+    study.exp.slurm.show([ended(job_id, "FAILED", exit_code="1:0") for job_id in ("11", "12")])
+    for job_id in ("11", "12"):
+        study.saw("inspect eval t.py --log-dir logs", job_id=job_id, exit_code=1)
+    failed = inspect_log(status="error", error={"message": "RuntimeError: of one of them"})
+    (study.folder / "logs").mkdir()
+    (study.folder / "logs" / "x.eval").write_bytes(failed)
+    study.exp.observe_to_the_end()
+    summary = (study.exp.ours / "summary.json").read_text()
+    assert {ev["verdict"] for ev in json.loads(summary)["evals"]} == {"failed"}
+    assert summary.count("cannot be told apart from another job") == 2
+    assert "of one of them" not in summary + study.exp.log()
 
 
 def test_the_error_file_of_a_script_is_read_as_well(tmp_path: Path) -> None:

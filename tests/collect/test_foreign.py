@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import second_user
-from collect.test_evidence import LM_COMMAND, LM_SCRIPT, RESULTS, TRACEBACK, Study, of_this_attempt
+from collect.test_evidence import LM_COMMAND, LM_SCRIPT, RESULTS, TRACEBACK, Study, inspect_log, of_this_attempt
 from evalmon_agent.collect.attempt_files import AttemptSpan, script_of
 from evalmon_agent.collect.collect import read_gpu_figures
 from evalmon_agent.collect.eval_logs import LogReader
@@ -23,7 +23,6 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.tracking.records import Eval, Job
 from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick
 from experiments import STARTED, running
-from zips import Member, zip_of
 
 COMMAND = "inspect eval task.py --log-dir logs"
 SCRIPT = f"#!/bin/sh\n{COMMAND}\n"
@@ -34,20 +33,6 @@ def watched(directory: Path) -> Study:
     study = Study(directory, SCRIPT)
     study.saw(COMMAND)
     return study
-
-
-def inspect_log(*, status: str = "success", at: float = STARTED + 10.5, **more: object) -> bytes:
-    created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(at))
-    counts = {"total_samples": 3, "completed_samples": 3, "scores": []}
-    header = {
-        "version": 2,
-        "status": status,
-        "eval": {"created": created, "task": "a"},
-        "results": counts,
-        "stats": {},
-        **more,
-    }
-    return zip_of([Member("header.json", json.dumps(header).encode())])
 
 
 def leave(path: Path, content: bytes) -> Path:

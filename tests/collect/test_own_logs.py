@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from collect.test_foreign import inspect_log
+from collect.test_evidence import inspect_log
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.collect.own_logs import OwnLogs, own_logs, printed_paths
 from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI

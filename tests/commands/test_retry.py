@@ -14,7 +14,7 @@ import pytest
 
 import faults
 import second_user
-from collect.test_foreign import inspect_log
+from collect.test_evidence import inspect_log
 from evalmon_agent.commands.retry import More, retry
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.errors import UsageError

@@ -37,7 +37,7 @@ class Measuring:
 
     def step(self, *, final: bool = False) -> str | None:
         """The source of the figures that this step found."""
-        found = self.measurer.step(unmeasured(self.state), clock=self.clock, at_most_s=5, final=final)
+        found = self.measurer.step(self.state, unmeasured(self.state), clock=self.clock, at_most_s=5, final=final)
         self.state = self.exp.observer().record(measurements=found)
         return found[0].figures.source if found else None
 
@@ -159,7 +159,7 @@ def test_one_step_stops_after_its_time_so_that_no_poll_is_held_up(tmp_path: Path
     measurer = exp.measurer()
     state = exp.observer().record()
     began = time.time()
-    measurer.step(unmeasured(state), clock=time.time, at_most_s=0.5)
+    measurer.step(state, unmeasured(state), clock=time.time, at_most_s=0.5)
     assert time.time() - began < 1.5
     assert len(exp.slurm.calls("seff")) < 5
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collect.test_foreign import inspect_log
+from collect.test_evidence import inspect_log
 from evidence.gpu_texts import BEGIN_UNIX_S, OUR_HEADER, our_tick
 from real_slurm.cluster import Cluster, Exp, wait_for
 from real_slurm.lab import LAYOUTS, MOVE_AND_PLANT, Lab, lab, listing, renaming, snatching

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from evalmon_agent.evidence import owners
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport, Witness
-from evalmon_agent.tracking.results import EvalResults, settle, settle_one
+from evalmon_agent.tracking.results import EvalResults, settle
 
 T = 1_790_000_000.0
 
@@ -59,9 +61,36 @@ def test_what_two_evals_may_have_written_is_shown_of_neither() -> None:
     found = settled(ev("one", [attempt(program(), evidence=left)]), ev("two", [attempt(program(), evidence=left)]))
     assert {shown(one)[2] for one in found.values()} == {owners.NOT_TOLD_APART}
     assert all(not one.results and not one.missing for one in found.values())
-    alone = ev("one", [attempt(program(), evidence=left)])
-    assert alone.latest is not None
-    assert shown(settle_one(alone, alone.latest, left)) == ([("/w/logs/a.eval", "place")], 0, None)
+    alone = settled(ev("one", [attempt(program(), evidence=left)]))
+    assert shown(alone["one"]) == ([("/w/logs/a.eval", "place")], 0, None)
+
+
+def test_what_has_not_run_may_have_written_nothing() -> None:
+    waits = ev("waits", [Attempt(submitted_at=T)])
+    waits.final = False
+    found = settled(waits, ev("one", [attempt(program(), evidence=Evidence(logs=[log()]))]))
+    assert shown(found["one"]) == ([("/w/logs/a.eval", "place")], 0, None)
+    assert found["waits"] == EvalResults()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans()), min_size=1, max_size=8), st.integers(0, 9)
+)
+def test_some_evals_are_settled_as_all_are(runs: list[tuple[int, int, bool]], set_number: int) -> None:
+    """Each run: when it began, how many of the logs of that time it found, and whether somebody looked.
+
+    One of them may be an eval-set, which finds all earlier logs of its directory.
+    """
+    evals = {}
+    for number, (begun, count, seen) in enumerate(runs):
+        found = [(begun, count)] if number != set_number else [run[:2] for run in runs if run[0] <= begun]
+        logs = {(at, n): log(f"{at}-{n}", T + 400.0 * at + 5 + n) for at, most in found for n in range(most)}
+        left, start = Evidence(logs=list(logs.values()), names_framework=True), T + 400.0 * begun
+        programs = [program(start, verb="eval" if number != set_number else "eval-set")] if seen else []
+        evals[str(number)] = ev(str(number), [attempt(*programs, at=start, evidence=left, seen=seen)])
+    state = ExperimentState("/exp", evals=evals)
+    whole = settle(state)
+    assert all(settle(state, only={name}) == {name: whole[name]} for name in evals)
 
 
 def test_a_program_without_a_log_is_missing_and_of_one_that_was_cut_short_nobody_knows() -> None:
