@@ -277,9 +277,8 @@ def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
     with locked(experiment):
         entries = experiment.ledger.entries()
         known = {(e.adopted.job_id, e.adopted.submitted_at) for e in entries if e.adopted is not None}
-        for record in adopted:
-            if (record.job_id, record.submitted_at) not in known:
-                experiment.ledger.append(record)
+        new = [record for record in adopted if (record.job_id, record.submitted_at) not in known]
+        experiment.ledger.append(*new)
 
 
 def _watched(name: str, job: SlurmJob) -> dict[str, str]:
