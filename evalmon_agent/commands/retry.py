@@ -181,10 +181,16 @@ class _Retrier:
         unknown = first_unknown_name(self.request.names, [*state.evals, *state.waiting])
         if unknown is not None:
             raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.session.experiment.root}")
-        groups: dict[tuple[str, str], list[_Chosen]] = defaultdict(list)
+        by_token: dict[str, tuple[Script | None, str]] = {}
+        groups: dict[tuple[str, str, bytes], list[_Chosen]] = defaultdict(list)
         for chosen in self._choose(state):
-            groups[chosen.entry.submission.script, chosen.name[0]].append(chosen)
-        return [prepared for group in groups.values() for prepared in self._group(group)]
+            entry = chosen.entry
+            if entry.token not in by_token:
+                by_token[entry.token] = self._script(entry)
+            script, _ = by_token[entry.token]
+            # Tasks of one array that ran again with --changed may have another script than the others.
+            groups[entry.submission.script, chosen.name[0], script.content if script else b""].append(chosen)
+        return [new for group in groups.values() for new in self._group(group, *by_token[group[0].entry.token])]
 
     def _choose(self, state: ExperimentState) -> Iterator[_Chosen]:
         counting = {
@@ -229,8 +235,7 @@ class _Retrier:
                     self.session.experiment, state, owed, self.reader, slurm=self.session.slurm
                 )
 
-    def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
-        script, remark = self._script(group[0].entry)
+    def _group(self, group: Sequence[_Chosen], script: Script | None, remark: str) -> Iterator[Prepared]:
         is_array = group[0].name[1] is not None
         why_not = remark if script is None else _cannot(script, is_array=is_array)
         if script is None or why_not:
