@@ -344,6 +344,15 @@ class TestStop:
         (exp.slurm.directory / "queue" / "1005").unlink()
         assert "no monitor job was left" in evalmon(exp, "stop", ".").stdout
 
+    @pytest.mark.survives("F18")
+    def test_a_later_job_with_the_id_of_one_of_ours_is_left_alone(self, exp: Exp) -> None:
+        evalmon(exp, "submit", ".")
+        for job_id in ("1004", "1005"):
+            (exp.slurm.directory / "queue" / job_id).unlink()
+        exp.slurm.show([running("1004", command="/home/me/other.sh"), running("1005_7", command="/home/me/array.sh")])
+        assert "no monitor job was left" in evalmon(exp, "stop", ".").stdout
+        assert exp.slurm.calls("scancel") == []
+
     def test_without_scancel_it_ends_with_69(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.slurm.remove("scancel")
