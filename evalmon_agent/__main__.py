@@ -6,7 +6,8 @@ import sys
 def main() -> None:
     """Dispatch on the first word: to a program inside jobs, otherwise to the command line interface."""
     # ruff: noqa: PLC0415 (each program imports only what it needs)
-    program = sys.argv[1] if len(sys.argv) > 1 else ""
+    words = sys.argv[2:] if sys.argv[1:2] == ["--debug"] else sys.argv[1:]
+    program = words.pop(0) if words else ""
     if program == "probe":
         return  # the launcher asks whether this interpreter starts
     if program == "run":
@@ -14,17 +15,17 @@ def main() -> None:
             from evalmon_agent.agent.run import main as run
         except Exception:
             # In the middle of an upgrade, for example: the command runs anyway.
-            _run_alone(sys.argv[2:])
+            _run_alone(words)
             raise
-        run(sys.argv[2:])
+        run(words)
     elif program == "hook":
         from evalmon_agent.agent.hook import main as hook
 
-        hook(sys.argv[2:])
+        hook(words)
     elif program == "sample":
         from evalmon_agent.agent.sample import main as sample
 
-        sample(sys.argv[2:])
+        sample(words)
     else:
         from evalmon_agent.cli import main as cli
 

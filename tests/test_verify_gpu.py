@@ -33,17 +33,22 @@ def test_the_stand_in_s_curve_is_the_plan() -> None:
     assert curve([Busy(1, 2.5), Busy(4, 5)], idle=0, full=100) == "0:0 1.000:100 2.500:0 4.000:100 5.000:0"
 
 
-def test_the_load_is_busy_when_it_was_told_to_be_and_says_when_it_was(tmp_path: Path) -> None:
-    start = time.time() + 1
-    done = subprocess.run(
+def load(libraries: Path, start: float, plan: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "verify_gpu.load", str(start)],
-        input="0.2 0.5\n0.7 0.8\n",
-        env={**os.environ, "LD_LIBRARY_PATH": str(build_cuda(tmp_path)), "PYTHONPATH": str(ROOT / "scripts")},
-        check=True,
+        input=plan,
+        env={**os.environ, "LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(ROOT / "scripts")},
+        check=False,
         capture_output=True,
         text=True,
         timeout=30,
     )
+
+
+def test_the_load_is_busy_when_it_was_told_to_be_and_says_when_it_was(tmp_path: Path) -> None:
+    start = time.time() + 1
+    done = load(build_cuda(tmp_path), start, "0.2 0.5\n0.7 0.8\n")
+    assert done.returncode == 0, done.stderr
     [first, second] = [[float(word) - start for word in line.split()] for line in done.stdout.splitlines()]
     assert [0.2, 0.5] == pytest.approx(first, abs=0.15)
     assert [0.7, 0.8] == pytest.approx(second, abs=0.15)
@@ -51,28 +56,17 @@ def test_the_load_is_busy_when_it_was_told_to_be_and_says_when_it_was(tmp_path: 
 
 def test_the_load_holds_memory_where_the_plan_says_how_much(tmp_path: Path) -> None:
     start = time.time() + 1
-    done = subprocess.run(
-        [sys.executable, "-m", "verify_gpu.load", str(start)],
-        input="0.2 0.6 8192\n",
-        env={**os.environ, "LD_LIBRARY_PATH": str(build_cuda(tmp_path)), "PYTHONPATH": str(ROOT / "scripts")},
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert [0.2, 0.6] == pytest.approx([float(word) - start for word in done.stdout.split()], abs=0.15)
+    libraries = build_cuda(tmp_path)
+    done = load(libraries, start, "0.2 0.6 12288\n0.7 0.8 12288\n")
+    assert done.returncode == 0, done.stderr
+    [first, second] = [[float(word) - start for word in line.split()] for line in done.stdout.splitlines()]
+    assert [0.2, 0.6] == pytest.approx(first, abs=0.15)
+    assert [0.7, 0.8] == pytest.approx(second, abs=0.15)
+    assert "cuMemAlloc_v2 failed with error 2" in load(libraries, 0, "0 0 16384\n").stderr, "the stand-in has 16 GiB"
 
 
 def test_the_load_says_that_there_is_no_cuda(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "verify_gpu.load", "0"],
-        input="",
-        env={"PYTHONPATH": str(ROOT / "scripts"), "LD_LIBRARY_PATH": str(tmp_path)},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    done = load(tmp_path, 0, "")
     assert done.returncode == 1
     assert done.stderr.startswith("load: ")
 

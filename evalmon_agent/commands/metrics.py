@@ -39,7 +39,7 @@ def command(jobs: Sequence[str], as_json: bool) -> None:
         print_json([job.as_dict() for job in answers])
     else:
         print_table(_COLUMNS, [_row(job) for job in answers])
-    unknown = [job.job_id for job in answers if job.state is None]
+    unknown = [job.job_id for job in answers if job.figures is None]
     for job_id in unknown:
         click.echo(f"evalmon: {job_id}: no such job in Slurm's accounting", err=True)
     sys.exit(int(bool(unknown)))
@@ -47,7 +47,7 @@ def command(jobs: Sequence[str], as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class JobMetrics:
-    """One job's figures; `state` is None if Slurm does not know the job."""
+    """One job's figures: None if Slurm does not know the job. `state` is None also for a state unknown to evalmon."""
 
     job_id: JobId
     state: State | None

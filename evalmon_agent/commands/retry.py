@@ -16,7 +16,7 @@ from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.commands.submit import require_slurm
+from evalmon_agent.commands.submit import require_slurm, submit_prepared
 from evalmon_agent.errors import UsageError
 from evalmon_agent.evidence.result import EvalResult, whole_s, worst
 from evalmon_agent.experiment import scripts
@@ -38,9 +38,8 @@ from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.submission.plan import Prepared, Script, read_script
 from evalmon_agent.submission.retry_limits import Had, Limits, Options, memory_options, time_options
 from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, first_unknown_name, logs_of
-from evalmon_agent.submitting.preview import output_warnings, preview
-from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
-from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
+from evalmon_agent.submitting.start_monitor_jobs import Mode
+from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
@@ -129,14 +128,7 @@ def retry(
     report = SubmitReport()
     retrier = _Retrier(session, request, more, report, _Partitions.ask(slurm))
     prepared = retrier.prepared(_look(session))
-    chosen_scripts = [submission.script for submission in prepared]
-    report.warnings = output_warnings(chosen_scripts, slurm, session.environ)
-    report.warnings += scripts.warnings(experiment, chosen_scripts)
-    if dry_run:
-        preview(session, prepared, report, mode=mode)
-        return report
-    EvalSubmitter(session, report, mode, sleep).submit(prepared)
-    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
+    submit_prepared(session, prepared, report, mode=mode, dry_run=dry_run, sleep=sleep)
     return report
 
 
@@ -189,10 +181,16 @@ class _Retrier:
         unknown = first_unknown_name(self.request.names, [*state.evals, *state.waiting])
         if unknown is not None:
             raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.session.experiment.root}")
-        groups: dict[tuple[str, str], list[_Chosen]] = defaultdict(list)
+        by_token: dict[str, tuple[Script | None, str]] = {}
+        groups: dict[tuple[str, str, bytes], list[_Chosen]] = defaultdict(list)
         for chosen in self._choose(state):
-            groups[chosen.entry.submission.script, chosen.name[0]].append(chosen)
-        return [prepared for group in groups.values() for prepared in self._group(group)]
+            entry = chosen.entry
+            if entry.token not in by_token:
+                by_token[entry.token] = self._script(entry)
+            script, _ = by_token[entry.token]
+            # Tasks of one array that ran again with --changed may have another script than the others.
+            groups[entry.submission.script, chosen.name[0], script.content if script else b""].append(chosen)
+        return [new for group in groups.values() for new in self._group(group, *by_token[group[0].entry.token])]
 
     def _choose(self, state: ExperimentState) -> Iterator[_Chosen]:
         counting = {
@@ -237,8 +235,7 @@ class _Retrier:
                     self.session.experiment, state, owed, self.reader, slurm=self.session.slurm
                 )
 
-    def _group(self, group: Sequence[_Chosen]) -> Iterator[Prepared]:
-        script, remark = self._script(group[0].entry)
+    def _group(self, group: Sequence[_Chosen], script: Script | None, remark: str) -> Iterator[Prepared]:
         is_array = group[0].name[1] is not None
         why_not = remark if script is None else _cannot(script, is_array=is_array)
         if script is None or why_not:

@@ -108,7 +108,7 @@ def look(observer: Observer) -> ExperimentState:
     """The state; one poll first if the observer in charge has been silent for two and something is active.
 
     Where no job of ours lives that would do it, the end is made here, and late-comers get a completion job. After a
-    lost state the end is in the log already, but the figures are to be had again.
+    lost state the end is in the log already, but the figures must be captured again.
     """
     state = _polled(observer)
     is_done = is_complete(state) and is_ready(state)

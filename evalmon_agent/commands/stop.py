@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import click
 
@@ -20,6 +20,7 @@ from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.monitor_job_states import COMPLETE, STOPPED
 from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.words.job_id import JobId, whole_job
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
 
@@ -35,7 +36,7 @@ def command(experiment: Experiment) -> None:
         click.echo(f"not submitted, and no longer waiting: {' '.join(map(printable, left))}")
 
 
-def stop(session: Session) -> tuple[list[str], list[str]]:
+def stop(session: Session) -> tuple[list[JobId], list[str]]:
     """Cancel all monitor jobs that were ever submitted, and withdraw the waiting evals.
 
     Returns the ids of those jobs that were not over, and the names of the evals that waited.
@@ -47,8 +48,8 @@ def stop(session: Session) -> tuple[list[str], list[str]]:
         raise SlurmUnavailableError("scancel is not on PATH; run evalmon on a host with Slurm's commands")
     release_if_over(experiment, slurm)
     entries = register.resolve(experiment, slurm)
-    monitor_jobs = [e.accepted.job_id for e in entries if not e.is_eval and e.accepted is not None]
-    ended = _not_over(monitor_jobs, slurm)
+    tokens = {e.accepted.job_id: e.token for e in entries if not e.is_eval and e.accepted is not None}
+    ended, monitor_jobs = _not_over(tokens, slurm)
     failure = slurm.cancel(monitor_jobs)
     if failure is not None:
         raise SlurmUnavailableError(f"the monitor jobs {' '.join(monitor_jobs)} could not be ended: {failure.line}")
@@ -68,10 +69,14 @@ def stop(session: Session) -> tuple[list[str], list[str]]:
     return ended, left
 
 
-def _not_over(ours: Sequence[str], slurm: Slurm) -> list[str]:
-    """The monitor jobs that Slurm still has; all of them if it does not answer."""
+def _not_over(tokens: Mapping[JobId, str], slurm: Slurm) -> tuple[list[JobId], list[JobId]]:
+    """The monitor jobs that Slurm still has, and those that may be cancelled; all of them if it does not answer.
+
+    A job that only has the id of a monitor job of long ago is neither: its Command is another.
+    """
     answer = slurm.queue()
     if isinstance(answer, Failure):
-        return list(ours)
-    there = {row.job_id for row in answer.rows if row.state not in TERMINAL}
-    return [job_id for job_id in ours if job_id in there]
+        return list(tokens), list(tokens)
+    rows = {whole_job(row.job_id): row for row in answer.rows}
+    ours = [job for job, token in tokens.items() if job not in rows or f"/{token}/" in rows[job].command]
+    return [job for job in ours if job in rows and rows[job].state not in TERMINAL], ours

@@ -80,15 +80,28 @@ def submit(
             new.append(item)
         else:
             report.skipped.append(_skipped(item.submission, registered, state))
-    scripts = [item.script for item in new]
-    report.warnings = output_warnings(scripts, slurm, session.environ)
-    report.warnings += scripts_file.warnings(experiment, scripts)
-    if dry_run:
-        preview(session, new, report, mode=mode)
-        return report
-    EvalSubmitter(session, report, mode, sleep).submit(new)
-    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
+    submit_prepared(session, new, report, mode=mode, dry_run=dry_run, sleep=sleep)
     return report
+
+
+def submit_prepared(
+    session: Session,
+    prepared: Sequence[Prepared],
+    report: SubmitReport,
+    *,
+    mode: Mode,
+    dry_run: bool,
+    sleep: Callable[[float], object],
+) -> None:
+    """Submit these evals and the monitor jobs, or preview that, and add it to the report with the warnings."""
+    scripts = [item.script for item in prepared]
+    report.warnings = output_warnings(scripts, session.slurm, session.environ)
+    report.warnings += scripts_file.warnings(session.experiment, scripts)
+    if dry_run:
+        preview(session, prepared, report, mode=mode)
+        return
+    EvalSubmitter(session, report, mode, sleep).submit(prepared)
+    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
 
 
 def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], list[Entry]]:

@@ -87,7 +87,7 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
             click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']})")
         for ev in report.skipped:
             click.echo(f"skipped {printable(ev['name'])}  job {ev['job_id']}: {ev['why']}")
-        if report.watched:
+        if report.unmonitored:
             click.echo("note: these jobs do not run evalmon; only Slurm's records and output files can be used")
         print_monitor_jobs(report.completion, report.sidecar)
         if report.watched and not dry_run:
@@ -99,9 +99,10 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
 
 @dataclass(slots=True)
 class WatchReport:
-    """What was done, for people and for --json."""
+    """What was done, for people and for --json; `unmonitored` names the watched evals that have no own report."""
 
     watched: list[dict[str, str]] = field(default_factory=list)
+    unmonitored: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
     completion: MonitorJobReport | None = None
@@ -136,6 +137,7 @@ def watch(
     adopted += [_record(job, name, None, now=time.time()) for name, job in hooked]
     report.watched = [_watched(adoption.name, adoption.job) for adoption in planned]
     report.watched += [_watched(name, job) for name, job in hooked]
+    report.unmonitored = [adoption.name for adoption in planned]
     if dry_run:
         return report
     experiment.prepare(group_readable=settings.group_readable)
@@ -275,9 +277,8 @@ def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
     with locked(experiment):
         entries = experiment.ledger.entries()
         known = {(e.adopted.job_id, e.adopted.submitted_at) for e in entries if e.adopted is not None}
-        for record in adopted:
-            if (record.job_id, record.submitted_at) not in known:
-                experiment.ledger.append(record)
+        new = [record for record in adopted if (record.job_id, record.submitted_at) not in known]
+        experiment.ledger.append(*new)
 
 
 def _watched(name: str, job: SlurmJob) -> dict[str, str]:

@@ -90,7 +90,7 @@ class Slurm:
         return _failure(done) or self._squeue.parse(done.stdout)
 
     def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
-        """All attempts of at most IDS_PER_CALL jobs, in one call."""
+        """All attempts of these jobs, in one call; IDS_PER_CALL of them are answered soon."""
         # A random delimiter, which nobody can put into a job's name beforehand.
         delimiter = f"\x1f{os.urandom(4).hex()}"
         done = self._ask(sacct.argv(job_ids, delimiter=delimiter))

@@ -310,6 +310,11 @@ class TestMetrics:
         assert (done.returncode, done.stderr) == (1, "evalmon: 12: no such job in Slurm's accounting\n")
         assert "unknown" in done.stdout
 
+    def test_a_job_in_a_state_of_a_later_slurm_is_known(self, exp: Exp) -> None:
+        exp.slurm.show([ended("11", "PETRIFIED")])
+        status, (one,) = self.figures(exp, "11")
+        assert (status, one["state"], one["elapsed_s"]) == (0, None, 292.0)
+
     def test_an_array_is_all_its_tasks(self, exp: Exp) -> None:
         exp.slurm.show([ended("11_0"), ended("11_1", "FAILED")])
         status, found = self.figures(exp, "11")
@@ -338,6 +343,15 @@ class TestStop:
         assert evalmon(exp, "stop", ".").stdout == "Stopped monitoring (cancelled job 1005). Evals keep running.\n"
         (exp.slurm.directory / "queue" / "1005").unlink()
         assert "no monitor job was left" in evalmon(exp, "stop", ".").stdout
+
+    @pytest.mark.survives("F18")
+    def test_a_later_job_with_the_id_of_one_of_ours_is_left_alone(self, exp: Exp) -> None:
+        evalmon(exp, "submit", ".")
+        for job_id in ("1004", "1005"):
+            (exp.slurm.directory / "queue" / job_id).unlink()
+        exp.slurm.show([running("1004", command="/home/me/other.sh"), running("1005_7", command="/home/me/array.sh")])
+        assert "no monitor job was left" in evalmon(exp, "stop", ".").stdout
+        assert exp.slurm.calls("scancel") == []
 
     def test_without_scancel_it_ends_with_69(self, exp: Exp) -> None:
         exp.register(r1_a="11")

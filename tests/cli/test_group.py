@@ -78,3 +78,11 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("evalmon: No such command 'submitt'")
+
+
+def test_debug_may_stand_before_a_program_of_a_job() -> None:
+    argv = [sys.executable, "-m", "evalmon_agent", "--debug"]
+    done = subprocess.run([*argv, "run", "--", "sh", "-c", "exit 7"], capture_output=True, check=False)
+    assert done.returncode == 7
+    plain = subprocess.run([*argv[:-1], "hook"], capture_output=True, check=True)
+    assert subprocess.run([*argv, "hook"], capture_output=True, check=True).stdout == plain.stdout

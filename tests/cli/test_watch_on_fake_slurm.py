@@ -209,7 +209,10 @@ def test_one_that_reported_itself_is_that_eval(exp: Exp) -> None:
     exp.report("11", "hooked")
     exp.slurm.show([running("11")])
     done = watch(exp, "a=11")
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "watching hooked  job 11 (RUNNING)")
+    assert (done.returncode, done.stdout.splitlines()[:2]) == (
+        0,
+        ["watching hooked  job 11 (RUNNING)", "completion job: submitted job 1001 (after 1 job)"],
+    )
     assert (list(exp.state()["evals"]), len(exp.state()["evals"]["hooked"]["jobs"])) == (["hooked"], 1)
     assert "--dependency=afterany:11" in exp.slurm.calls("sbatch")[0]
     assert watch(exp, "11").stdout.startswith("skipped hooked  job 11: already registered\n")

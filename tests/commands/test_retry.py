@@ -173,6 +173,23 @@ def test_it_runs_as_it_was_submitted_and_says_so_where_its_script_has_changed(tm
     assert "mended" in scripts_of_last(exp, "a")[0]
 
 
+def test_each_task_of_an_array_runs_the_script_that_it_was_last_submitted_with(tmp_path: Path) -> None:
+    exp = new(tmp_path, head="#SBATCH --array=0-1\n", a="FAILED FAILED")
+    script = exp.root / "r1" / "eval" / "a_epoch0.slurm"
+    before = script.read_text()
+    script.write_text(before + "mended\n")
+    retried(exp, "r1/a/epoch0[1]", changed=True)
+    over(exp, ["COMPLETED FAILED"])
+    script.write_text(before)
+    report = retried(exp)
+    assert [one["name"] for one in report.submitted] == ["r1/a/epoch0"] * 2
+    found = {call.partition("--array=")[2][0]: exp.record(call).read_bytes() for call in calls(exp, "a_epoch0")[-2:]}
+    assert {task: script_in(launcher) for task, launcher in found.items()} == {
+        "0": before.encode(),
+        "1": (before + "mended\n").encode(),
+    }
+
+
 @pytest.mark.parametrize("replaced_at", ["once", "after it was read", "never"])
 def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_at: str) -> None:
     """The script would run what that log names."""

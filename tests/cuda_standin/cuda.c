@@ -4,7 +4,10 @@
 #include <string.h>
 #include <time.h>
 
+#define MEMORY_BYTES (16ull << 30)
+
 static uint64_t queued_until_ns;
+static uint64_t held_bytes;
 
 static uint64_t now_ns(void) {
     struct timespec now;
@@ -26,12 +29,19 @@ int cuDevicePrimaryCtxRetain(void **context, int device) {
 
 int cuCtxSetCurrent(void *context) { return context == &queued_until_ns ? 0 : 201; }
 
+/* Each block's address is its size. */
 int cuMemAlloc_v2(uint64_t *address, size_t size) {
-    *address = 4096;
-    return size > 0 ? 0 : 2;
+    if (size == 0 || size > MEMORY_BYTES - held_bytes) return 2;
+    held_bytes += size;
+    *address = size;
+    return 0;
 }
 
-int cuMemFree_v2(uint64_t address) { return address == 4096 ? 0 : 1; }
+int cuMemFree_v2(uint64_t address) {
+    if (address == 0 || address > held_bytes) return 1;
+    held_bytes -= address;
+    return 0;
+}
 
 /* As a driver that knows no GPUs so old any more. */
 int cuModuleLoadData(void **module, const char *text) {
