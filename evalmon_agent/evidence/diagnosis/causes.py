@@ -6,10 +6,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 Wordings: TypeAlias = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
 """Causes with their patterns of exceptions and of lines, root causes first (`*_wordings.py`)."""
+
+
+class LiesIn(Enum):
+    """Where a cause lies, which says whether another node or another try can help."""
+
+    ANYWHERE = "anywhere"
+    EVAL = "eval"
+    """In the script, the model or what was requested, whichever node it runs on."""
+    EVAL_FOR_GOOD = "eval, for good"
+    """The same, and it returns until somebody changes something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,34 +29,42 @@ class Cause:
 
     meaning: str
     advice: str
+    lies_in: LiesIn = LiesIn.ANYWHERE
 
 
 CAUSES: dict[str, Cause] = {
     # What Slurm decides.
-    "time-limit": Cause("the time limit was reached", "Increase the eval's --time"),
+    "time-limit": Cause("the time limit was reached", "Increase the eval's --time", lies_in=LiesIn.EVAL),
     "host-out-of-memory": Cause(
-        "the job's memory (not the GPU's) was not enough", "Increase the eval's --mem, or load and keep less at once"
+        "the job's memory (not the GPU's) was not enough",
+        "Increase the eval's --mem, or load and keep less at once",
+        lies_in=LiesIn.EVAL,
     ),
     "bystander-out-of-memory": Cause(
         "a process beside the eval ran out of memory; the eval itself ended well",
         "The result can be used; increase --mem if the killed process matters",
+        lies_in=LiesIn.EVAL,
     ),
-    "cancelled": Cause("it was cancelled", "Submit it again if that was not meant"),
+    "cancelled": Cause("it was cancelled", "Submit it again if that was not meant", lies_in=LiesIn.EVAL),
     "node-failure": Cause("its node failed", "Submit it again; tell the cluster's support if it happens on one node"),
     "preempted": Cause(
-        "it was preempted by a job of higher priority", "Submit it again, or use another partition or QOS"
+        "it was preempted by a job of higher priority",
+        "Submit it again, or use another partition or QOS",
+        lies_in=LiesIn.EVAL,
     ),
-    "deadline": Cause("its deadline passed", "Submit it again with a later --deadline"),
-    "revoked": Cause("another cluster of the federation ran it", "Look at the sibling job"),
+    "deadline": Cause("its deadline passed", "Submit it again with a later --deadline", lies_in=LiesIn.EVAL),
+    "revoked": Cause("another cluster of the federation ran it", "Look at the sibling job", lies_in=LiesIn.EVAL),
     "lost": Cause("Slurm no longer knows the job", "Look at the eval's own log; submit it again if it has none"),
     "output-directory-missing": Cause(
         "the directory of its output does not exist or cannot be written to",
         "Create the directory before you submit (Slurm before 23.02 does not), or change --output and --error",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     # GPU.
     "cuda-out-of-memory": Cause(
         "the GPU's memory was not enough",
         "Use a smaller batch, a shorter context or fewer parallel samples, more GPUs, or a GPU with more memory",
+        lies_in=LiesIn.EVAL,
     ),
     "gpu-lost": Cause(
         "the GPU failed", "Submit it again on another node (--exclude), and tell the cluster's support about this one"
@@ -69,10 +88,13 @@ CAUSES: dict[str, Cause] = {
     "kv-cache-memory": Cause(
         "no GPU memory was left for vLLM's KV cache",
         "Lower max_model_len, raise gpu_memory_utilization, or use more GPUs (tensor_parallel_size)",
+        lies_in=LiesIn.EVAL,
     ),
     "engine-start": Cause("the inference engine did not start", "Look for the first error above it in the output"),
     # Disk and system.
-    "disk-quota": Cause("the disk quota is used up", "Delete files, or send caches elsewhere (HF_HOME, TMPDIR)"),
+    "disk-quota": Cause(
+        "the disk quota is used up", "Delete files, or send caches elsewhere (HF_HOME, TMPDIR)", lies_in=LiesIn.EVAL
+    ),
     "disk-full": Cause("the disk is full", "Free space, or send caches and logs elsewhere (HF_HOME, TMPDIR)"),
     "shared-memory": Cause("the shared memory (/dev/shm) was not enough", "Use fewer workers, or ask for more --mem"),
     "open-files": Cause("too many files were open", "Raise `ulimit -n` in the script, or use fewer workers"),
@@ -87,35 +109,55 @@ CAUSES: dict[str, Cause] = {
     "hub-gated": Cause(
         "the model or data set is gated",
         "Accept its terms on its page and give the job a token that may read it (HF_TOKEN or `hf auth login`)",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
-    "hub-authentication": Cause("Hugging Face refused the token", "Give the job a valid token (HF_TOKEN)"),
+    "hub-authentication": Cause(
+        "Hugging Face refused the token", "Give the job a valid token (HF_TOKEN)", lies_in=LiesIn.EVAL_FOR_GOOD
+    ),
     "hub-offline": Cause(
         "a model or data set was neither in the cache nor could it be downloaded",
         "Download it on the login node into the HF_HOME that the job uses, then run with HF_HUB_OFFLINE=1",
     ),
     "model-not-found": Cause(
-        "the model or checkpoint was not found", "Check its name or path, and that training wrote it"
+        "the model or checkpoint was not found",
+        "Check its name or path, and that training wrote it",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "checkpoint-damaged": Cause(
-        "a checkpoint file is damaged or not whole", "Check its size; copy or download it again, or save it anew"
+        "a checkpoint file is damaged or not whole",
+        "Check its size; copy or download it again, or save it anew",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "checkpoint-mismatch": Cause(
-        "the checkpoint does not fit the model", "Check that base model, adapter and vocabulary belong together"
+        "the checkpoint does not fit the model",
+        "Check that base model, adapter and vocabulary belong together",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "model-unsupported": Cause(
-        "this version does not know the model's architecture", "Upgrade transformers or vLLM in the eval's environment"
+        "this version does not know the model's architecture",
+        "Upgrade transformers or vLLM in the eval's environment",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "trust-remote-code": Cause(
         "the model or data set brings code of its own",
         "Read that code, then pass trust_remote_code=True if you trust it",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "tokenizer": Cause(
-        "the tokenizer could not be used", "Check that its files are beside the model, and what it needs"
+        "the tokenizer could not be used",
+        "Check that its files are beside the model, and what it needs",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     # APIs.
-    "api-authentication": Cause("the API refused the key, or there is none", "Set the provider's key in the job"),
-    "api-quota": Cause("the API account has no credit left", "Check the account's plan and billing"),
-    "api-rate-limit": Cause("the API's rate limit was hit", "Lower --max-connections, or run fewer evals at once"),
+    "api-authentication": Cause(
+        "the API refused the key, or there is none", "Set the provider's key in the job", lies_in=LiesIn.EVAL_FOR_GOOD
+    ),
+    "api-quota": Cause(
+        "the API account has no credit left", "Check the account's plan and billing", lies_in=LiesIn.EVAL
+    ),
+    "api-rate-limit": Cause(
+        "the API's rate limit was hit", "Lower --max-connections, or run fewer evals at once", lies_in=LiesIn.EVAL
+    ),
     "api-unavailable": Cause("the API was not available", "Run it again later; inspect eval-retry keeps what is done"),
     # Environment and script.
     "environment-not-found": Cause(
@@ -123,16 +165,26 @@ CAUSES: dict[str, Cause] = {
         "Check the activation lines of the script: do they work on a compute node in a fresh shell?",
     ),
     "missing-module": Cause(
-        "a Python package is missing", "Install {module} in the eval's environment, or activate the right one"
+        "a Python package is missing",
+        "Install {module} in the eval's environment, or activate the right one",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "broken-installation": Cause(
-        "an installed package cannot be loaded", "Its version does not fit another one, or the system: reinstall it"
+        "an installed package cannot be loaded",
+        "Its version does not fit another one, or the system: reinstall it",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "command-not-found": Cause("a command was not found", "Check PATH: is the environment activated?"),
-    "script-syntax": Cause("a script is not valid", "Mend the line that is named"),
-    "unset-variable": Cause("a variable of the script is not set", "Set it before it is used"),
-    "wrong-arguments": Cause("a command got arguments that it does not take", "Compare with its --help"),
-    "task-not-found": Cause("the task was not found", "Check its name and file, and where the script runs"),
+    "script-syntax": Cause("a script is not valid", "Mend the line that is named", lies_in=LiesIn.EVAL_FOR_GOOD),
+    "unset-variable": Cause(
+        "a variable of the script is not set", "Set it before it is used", lies_in=LiesIn.EVAL_FOR_GOOD
+    ),
+    "wrong-arguments": Cause(
+        "a command got arguments that it does not take", "Compare with its --help", lies_in=LiesIn.EVAL_FOR_GOOD
+    ),
+    "task-not-found": Cause(
+        "the task was not found", "Check its name and file, and where the script runs", lies_in=LiesIn.EVAL_FOR_GOOD
+    ),
     # The process.
     "segmentation-fault": Cause(
         "a process crashed (segmentation fault)",
@@ -149,14 +201,17 @@ CAUSES: dict[str, Cause] = {
     "terminated": Cause(
         "the command was ended by a signal", "See who sent it: the script, a wrapper, or an administrator"
     ),
-    "python-error": Cause("a Python exception", "Look at the place that is named"),
+    "python-error": Cause("a Python exception", "Look at the place that is named", lies_in=LiesIn.EVAL),
     # The eval's own word.
-    "eval-error": Cause("the eval ended in an error", "Look at its log"),
-    "eval-cancelled": Cause("the eval was cancelled from inside the job", "Run it again, or inspect eval-retry"),
+    "eval-error": Cause("the eval ended in an error", "Look at its log", lies_in=LiesIn.EVAL),
+    "eval-cancelled": Cause(
+        "the eval was cancelled from inside the job", "Run it again, or inspect eval-retry", lies_in=LiesIn.EVAL
+    ),
     "eval-unfinished": Cause("the eval's log ends in the middle", "Its process died: look at the job's output"),
     "unfinished-samples": Cause(
         "not all samples were completed",
         "Look at the errors of the samples in its log; inspect eval-retry does the rest",
+        lies_in=LiesIn.EVAL,
     ),
     "no-eval-log": Cause("the eval left no log", "Look at the job's output: did it run at all, and where does it log?"),
     "log-unreadable": Cause("the eval's log cannot be read", "Open it with the eval's own tools"),
