@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,6 @@ from evalmon_agent.report_page.page import drawn_evals, stamp
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.summary.scores import Row, score_table
 
-Plot = tuple[str, str, str]
 Sample = tuple[float, float]
 """Seconds since the start, and percent."""
 Bucket = tuple[float, float, float, float]
@@ -41,6 +41,7 @@ _BUCKETS = 60
 _WIDTH, _HEIGHT = 240, 40
 _SCORE_WIDTH, _SCORE_HEIGHT = 150, 32
 _SLACK_S = 60.0
+_ROLES = re.compile(r' (?:role|aria-roledescription|aria-hidden|class|xmlns:xlink|version)="[^"]*"')
 # A bucket this many sampling intervals wide is empty only where samples are missing.
 _INTERVALS_PER_BUCKET = 1.25
 
@@ -56,7 +57,7 @@ def main() -> None:
     with open(experiment.summary_json, "rb") as file:
         summary = msgspec.json.decode(file.read(), type=Summary)
     for kind, key, spec in specs(summary, OwnedFiles(os.geteuid())):
-        print(json.dumps((kind, key, vegalite_to_svg(spec))), flush=True)  # noqa: T201 - its only output
+        print(json.dumps((kind, key, _plain(vegalite_to_svg(spec)))), flush=True)  # noqa: T201 - its only output
 
 
 def _bound() -> None:
@@ -66,11 +67,18 @@ def _bound() -> None:
         file.write("1000")  # where memory runs out all the same, this process is the one to go
 
 
+def _plain(svg: str) -> str:
+    """Without the roles of its parts: the page says what the plot shows, and the parts have no names."""
+    return _ROLES.sub("", svg)
+
+
 def specs(summary: Summary, files: OwnedFiles) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Kind, key and Vega-Lite specification of each plot, those of evals that need attention first."""
-    for row in score_table(summary.evals).rows:
+    table = score_table(summary.evals)
+    for row in table.rows:
         if len(row.points) > 1:
-            yield "score", row.key, score_spec(row)
+            low, high = table.range_of(row)
+            yield "score", row.key, score_spec(row, low=low, high=high)
     for ev in drawn_evals(summary):
         samples = read_samples(files, ev)
         for kind, value_of in (("utilization", busy_pct), ("memory", memory_pct)):
@@ -144,17 +152,14 @@ def use_spec(buckets: Sequence[Bucket], *, end_s: float | None) -> dict[str, Any
     )
 
 
-def score_spec(row: Row) -> dict[str, Any]:
-    """A score over the epochs with its standard errors; from 0 to 1 if all of it lies there."""
+def score_spec(row: Row, *, low: float, high: float) -> dict[str, Any]:
+    """A score over the epochs with its standard errors, between the lowest and the highest value of the axis."""
     points = [
         {"e": epoch, "v": value, "low": value - (error or 0), "high": value + (error or 0)}
         for epoch, value, error in row.points
     ]
-    low, high = min(point["low"] for point in points), max(point["high"] for point in points)
-    is_share = all(0 <= point["v"] <= 1 for point in points)
-    scale = {"domain": [min(low, 0), max(high, 1)] if is_share else [low, high], "nice": False}
     x = {"field": "e", "type": "quantitative", "axis": None, "scale": {"zero": False, "nice": False, "padding": 6}}
-    y = {"type": "quantitative", "scale": scale, "axis": None}
+    y = {"type": "quantitative", "scale": {"domain": [low, high], "nice": False}, "axis": None}
     return _spec(
         (_SCORE_WIDTH, _SCORE_HEIGHT),
         points,
@@ -183,6 +188,7 @@ def _spec(
             "view": {"stroke": None},
             "axis": {"gridColor": "currentColor", "gridOpacity": 0.2},
             "mark": {"color": "currentColor"},
+            "rule": {"color": "currentColor"},
         },
     }
 

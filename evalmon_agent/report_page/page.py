@@ -27,7 +27,7 @@ from evalmon_agent.words.states import State
 DRAWN_AT_MOST = 200
 """Of an experiment with more evals, those that need attention have plots, so many of them at most."""
 _TICKS_AT_MOST = 6
-_TICK_STEPS_S = (10, 30, 60, 300, 600, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800, 2592000)
+_TICK_STEPS_S = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800, 2592000)
 _DAY_S = 86400
 _NAMES_AT_MOST = 8
 _ENDINGS = {
@@ -164,7 +164,7 @@ def _template() -> Template:
         finalize=_finalized,
     )
     environment.filters.update(
-        duration=human, total=total, bytes=human_bytes, number=number, ending=_ending, when=_when, link=_link
+        duration=_short, total=total, bytes=human_bytes, number=number, ending=_ending, when=_when, link=_link
     )
     environment.globals.update(glyphs=_GLYPHS, names_at_most=_NAMES_AT_MOST)
     return environment.get_template("page.html.jinja")
@@ -178,8 +178,17 @@ def _finalized(value: object) -> object:
 
 
 def _ending(ev: EvalSummary) -> str:
-    """How it ended or where it stands, in words."""
+    """How it ended or where it stands, in words; empty where the verdict says it already."""
+    if ev.verdict == "ok" and ev.state is State.COMPLETED:
+        return ""
+    if ev.state is State.FAILED and (ev.signal or ev.exit_code):
+        return f"signal {number(ev.signal)}" if ev.signal else f"exit status {number(ev.exit_code)}"
     return _ENDINGS.get(ev.state, ev.state.lower())
+
+
+def _short(seconds: float | None) -> str:
+    """`1h 30m`, `4m 52s`; empty for None."""
+    return "" if seconds is None else human(seconds).removesuffix(" 0s").removesuffix(" 0m")
 
 
 def _when(text: str | None) -> str:

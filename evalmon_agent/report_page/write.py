@@ -10,10 +10,11 @@ from importlib.util import find_spec
 
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.replace import replace_atomically
-from evalmon_agent.report_page.page import render
+from evalmon_agent.report_page.page import drawn_evals, render
 from evalmon_agent.slurm import commands
 from evalmon_agent.slurm.commands import Finished
 from evalmon_agent.summary.records import Summary
+from evalmon_agent.summary.scores import score_table
 
 _DRAWING_S = 120.0
 _NOT_INSTALLED = (
@@ -30,9 +31,15 @@ def write_page(experiment: Experiment, summary: Summary, *, environ: Mapping[str
     Raises:
         OSError: the page could not be written.
     """
-    plots, note = _draw(experiment, environ)
+    plots, note = _draw(experiment, environ) if _has_plots(summary) else ({}, None)
     replace_atomically(experiment.report_html, render(summary, plots=plots, note=note).encode(), mode=mode)
     return note
+
+
+def _has_plots(summary: Summary) -> bool:
+    """Whether there is anything to draw; otherwise no process is started."""
+    has_use = any(ev.gpu is not None for ev in drawn_evals(summary))
+    return has_use or any(len(row.points) > 1 for row in score_table(summary.evals).rows)
 
 
 def _draw(experiment: Experiment, environ: Mapping[str, str]) -> tuple[dict[tuple[str, str], str], str | None]:

@@ -13,6 +13,7 @@ from evalmon_agent.summary.records import EvalSummary, Summary
 
 NEEDS_ATTENTION = ("failed", "refused", "suspect", "unverified")
 """The verdicts that need somebody, the worst first."""
+_TITLES_AT_MOST = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +47,12 @@ def headline(summary: Summary) -> str:
     needing = sum(len(group.evals) for group in found)
     if not needing:
         return line
-    most = max(found, key=lambda group: len(group.evals))
-    which = most.evals[0].name if needing == 1 else f"{len(most.evals)} of them" if len(found) > 1 else "each"
-    return f"{line}; {needing} need{'s' * (needing == 1)} you: {which} ({most.title})"
+    if needing == 1:
+        return f"{line}; 1 needs you: {found[0].evals[0].name} ({found[0].title})"
+    most = sorted(found, key=lambda group: -len(group.evals))[:_TITLES_AT_MOST]
+    why = ", ".join(f"{group.title} ({len(group.evals)})" for group in most)
+    more = len(found) - len(most)
+    return f"{line}; {needing} need you: {why}{f', and {more} more' if more else ''}"
 
 
 def groups(summary: Summary) -> list[Group]:

@@ -62,6 +62,13 @@ class ScoreTable:
     epochs: Sequence[int | None]
     rows: Sequence[Row]
 
+    def range_of(self, row: Row) -> tuple[float, float]:
+        """The lowest and the highest value with its error, of all runs at the row's task and metric."""
+        rows = [other for other in self.rows if (other.task, other.metric) == (row.task, row.metric)]
+        points = [(value, error or 0) for other in rows for _, value, error in other.points]
+        low, high = min(value - error for value, error in points), max(value + error for value, error in points)
+        return (low, high) if low < high else (low - 1, high + 1)
+
 
 def score_table(evals: Sequence[EvalSummary]) -> ScoreTable:
     """The scores of all results; an eval without one leaves a cell that says why in every row of its task and run."""

@@ -28,7 +28,7 @@ FAILURES: tuple[tuple[str, State, Verdict, str | None], ...] = (
         "cuda-out-of-memory",
         State.FAILED,
         "failed",
-        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.5 GiB",
+        "torch.OutOfMemoryError: CUDA out of memory.",
     ),
     ("missing-module", State.FAILED, "failed", "ModuleNotFoundError: No module named 'flash_attn'"),
     ("eval-error", State.COMPLETED, "suspect", "APIStatusError: Error code: 503 - engine overloaded"),
@@ -123,7 +123,9 @@ def _eval(
         ),
         result=result,
         results=[result],
-        diagnosis=None if cause is None else Diagnosis(cause, evidence, CAUSES[cause].advice),
+        diagnosis=None
+        if cause is None
+        else Diagnosis(cause, evidence, CAUSES[cause].advice.format(module="flash_attn")),
         witnesses=Witnesses(slurm=str(state), self="0", agree=True),
         output_dir=output,
         log=f"{output}/slurm-{1000 + at}.out",
@@ -132,7 +134,9 @@ def _eval(
 
 def write_samples(ev: EvalSummary, *, interval_s: float = 30.0, gpus: int = 2) -> None:
     """The eval's gpu_metrics.csv: some load, a stretch of idleness, and in the middle a hole of five minutes."""
-    assert ev.output_dir is not None and ev.started is not None and ev.elapsed_s is not None
+    assert ev.output_dir is not None
+    assert ev.started is not None
+    assert ev.elapsed_s is not None
     start = datetime.fromisoformat(ev.started)
     lines = [GpuColumn.first_line()]
     ticks = int(ev.elapsed_s / interval_s) + 1
