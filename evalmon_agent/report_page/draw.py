@@ -61,7 +61,9 @@ def main() -> None:
 
 
 def _bound() -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (_DATA_AT_MOST_BYTES, _DATA_AT_MOST_BYTES))
+    _, at_most = resource.getrlimit(resource.RLIMIT_DATA)
+    data = _DATA_AT_MOST_BYTES if at_most == resource.RLIM_INFINITY else min(at_most, _DATA_AT_MOST_BYTES)
+    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CPUS_AT_MOST])
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")  # where memory runs out all the same, this process is the one to go
