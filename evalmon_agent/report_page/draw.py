@@ -24,7 +24,7 @@ from evalmon_agent.collect.collect import read_gpu_tables
 from evalmon_agent.evidence.gpu_csv import GpuRow, busy_pct, memory_peak_mib
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.trusted import OwnedFiles
-from evalmon_agent.report_page.page import drawn_evals, stamp
+from evalmon_agent.report_page.page import DRAWN_AT_MOST, drawn_evals, stamp
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.summary.scores import Row, score_table
 
@@ -77,7 +77,7 @@ def _plain(svg: str) -> str:
 def specs(summary: Summary, files: OwnedFiles) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Kind, key and Vega-Lite specification of each plot, those of evals that need attention first."""
     table = score_table(summary.evals)
-    for row in table.rows:
+    for row in table.rows[:DRAWN_AT_MOST]:
         if len(row.points) > 1:
             low, high = table.range_of(row)
             yield "score", row.key, score_spec(row, low=low, high=high)

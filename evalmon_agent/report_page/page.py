@@ -25,7 +25,7 @@ from evalmon_agent.words.sizes import human_bytes, number
 from evalmon_agent.words.states import State
 
 DRAWN_AT_MOST = 200
-"""Of an experiment with more evals, those that need attention have plots, so many of them at most."""
+"""Of an experiment with more evals, those that need attention have plots, so many at most; also of scores so many."""
 _TICKS_AT_MOST = 6
 _TICK_STEPS_S = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800, 2592000)
 _DAY_S = 86400
@@ -166,7 +166,7 @@ def _template() -> Template:
     environment.filters.update(
         duration=_short, total=total, bytes=human_bytes, number=number, ending=_ending, when=_when, link=_link
     )
-    environment.globals.update(glyphs=_GLYPHS, names_at_most=_NAMES_AT_MOST)
+    environment.globals.update(glyphs=_GLYPHS, names_at_most=_NAMES_AT_MOST, drawn_at_most=DRAWN_AT_MOST)
     return environment.get_template("page.html.jinja")
 
 

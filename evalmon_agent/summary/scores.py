@@ -61,12 +61,11 @@ class ScoreTable:
 
     epochs: Sequence[int | None]
     rows: Sequence[Row]
+    _ranges: Mapping[tuple[str, str], tuple[float, float]]
 
     def range_of(self, row: Row) -> tuple[float, float]:
         """The lowest and the highest value with its error, of all runs at the row's task and metric."""
-        rows = [other for other in self.rows if (other.task, other.metric) == (row.task, row.metric)]
-        points = [(value, error or 0) for other in rows for _, value, error in other.points]
-        low, high = min(value - error for value, error in points), max(value + error for value, error in points)
+        low, high = self._ranges[row.task, row.metric]
         return (low, high) if low < high else (low - 1, high + 1)
 
 
@@ -87,7 +86,17 @@ def score_table(evals: Sequence[EvalSummary]) -> ScoreTable:
         for row in metrics.get((run, task), []):
             row.cells.setdefault(epoch, "no score" if ev.verdict == "ok" else ev.verdict)
     epochs = sorted({epoch for row in rows.values() for epoch in row.cells}, key=lambda epoch: (epoch is None, epoch))
-    return ScoreTable(epochs[-EPOCHS_AT_MOST:], sorted(rows.values(), key=lambda row: (row.task, row.metric, row.run)))
+    ordered = sorted(rows.values(), key=lambda row: (row.task, row.metric, row.run))
+    return ScoreTable(epochs[-EPOCHS_AT_MOST:], ordered, _ranges(ordered))
+
+
+def _ranges(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[float, float]]:
+    ranges = dict[tuple[str, str], tuple[float, float]]()
+    for row in rows:
+        for _, value, error in row.points:
+            low, high = ranges.get((row.task, row.metric), (value, value))
+            ranges[row.task, row.metric] = min(low, value - (error or 0)), max(high, value + (error or 0))
+    return ranges
 
 
 def _place(name: str) -> tuple[str, str, int | None]:
