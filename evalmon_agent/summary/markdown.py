@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from evalmon_agent.evidence.diagnosis.causes import meaning
+from evalmon_agent.evidence.diagnosis.causes import phrase
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, one_line
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary
+from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes, number
@@ -23,13 +24,10 @@ _MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 def render(summary: Summary) -> str:
     """Markdown: the outcome, a table of all evals, what went wrong, where the files are."""
     done = "complete" if summary.complete else "so far"
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items() if count)
-    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
-    count = len(summary.evals)
     sections = [
         f"# Evaluation summary ({done})",
+        f"**{cell(verdict_line(summary))}**",
         _heading(summary),
-        f"**{count} evaluation{'s' * (count != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
         _evals_table(summary.evals),
         *_problems_section(summary.evals),
         *_results_section(summary.evals),
@@ -148,7 +146,7 @@ def _diagnosis(ev: EvalSummary) -> list[str]:
     shown = {*_ended(ev), ev.result.error if ev.result is not None else None}
     between = "; its output ends: " if diagnosis.cause == UNKNOWN else ": "
     evidence = "" if diagnosis.evidence is None or diagnosis.evidence in shown else f"{between}{diagnosis.evidence}"
-    return [cell(one_line(f"{meaning(diagnosis.cause)}{evidence}"))]
+    return [cell(one_line(f"{phrase(diagnosis.cause)}{evidence}"))]
 
 
 def _advice(ev: EvalSummary) -> Sequence[str]:
