@@ -127,7 +127,7 @@ def _within(evals: list[EvalSummary], room: int, *, is_sorted: bool) -> tuple[li
     count, runs = 0, set[str]()
     for ev in chosen:
         runs.add(_run_of(ev))
-        if count + 1 + (0 if is_sorted else len(runs)) > room:
+        if count + 1 + (0 if is_sorted else len(runs - {""})) > room:
             break
         count += 1
     shown = chosen[: max(count, 1)]

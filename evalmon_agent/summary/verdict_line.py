@@ -38,9 +38,9 @@ def verdict_line(summary: Summary) -> str:
 def _succeeded(ok: int, total: int, *, is_over: bool) -> str:
     evals = "eval" if total == 1 else "evals"
     if not total:
-        return "no evals yet"
+        return "No evals yet"
     if ok == total:
-        return f"all {total} evals succeeded" if total > 1 else "the eval succeeded"
+        return f"All {total} evals succeeded" if total > 1 else "The eval succeeded"
     return f"{ok} of {total} {evals} succeeded" + ("" if is_over else " so far")
 
 

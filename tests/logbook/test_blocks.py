@@ -71,7 +71,7 @@ ALL_COMPLETE = f"""\
 {HEAD} ALL_COMPLETE: Monitoring finished
 Summary: 8 evaluations completed - 8 COMPLETED, 0 FAILED
 Total time: 15 minutes
-Outcome: all 8 evals succeeded"""
+Outcome: All 8 evals succeeded"""
 
 RESOURCE_STATUS = f"""\
 {HEAD} RESOURCE_STATUS: r8_lr1e-5/capitalization/epoch0
@@ -156,7 +156,7 @@ def test_figures_that_nobody_knows_are_unknown_and_never_0() -> None:
 
 def test_all_complete() -> None:
     assert ALL_COMPLETE == as_text(
-        blocks.all_complete(NOW, {State.COMPLETED: 8}, total_time_s=15 * 60 + 12, outcome="all 8 evals succeeded")
+        blocks.all_complete(NOW, {State.COMPLETED: 8}, total_time_s=15 * 60 + 12, outcome="All 8 evals succeeded")
     )
 
 

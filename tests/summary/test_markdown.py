@@ -53,7 +53,7 @@ def test_an_eval_that_nobody_saw_is_unknown_everywhere_and_nothing_is_0() -> Non
 
 def test_an_empty_experiment_has_a_page_too() -> None:
     text = render(summary_of(Told()))
-    assert "**0 evaluations: none** (no states)" in text
+    assert "**No evals yet**" in text
     assert "To look at" not in text
 
 
@@ -122,11 +122,11 @@ def test_a_failed_eval_is_told_with_all_that_is_known(values: dict[str, object],
     ("known", "found", "expected"),
     [
         ({"signal": 11}, Diagnosis("crash", "ended by signal 11", None), "ended by signal 11; crash"),
-        ({"exit_code": 4}, Diagnosis("unknown", "exit status 4", None), "exit status 4; the cause is not known"),
+        ({"exit_code": 4}, Diagnosis("unknown", "exit status 4", None), "exit status 4; failed for an unknown reason"),
         (
             {"exit_code": 4},
             Diagnosis("unknown", "one\ntwo", None),
-            "exit status 4; the cause is not known; its output ends: one ⏎ two",
+            "exit status 4; failed for an unknown reason; its output ends: one ⏎ two",
         ),
         (
             {"result": EvalResult(status="error", error="boom"), "exit_code": 0},

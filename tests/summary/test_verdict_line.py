@@ -53,9 +53,9 @@ EVALS = [ev(), OOM, ev("suspect"), ev("unverified"), RUNNING, ev("dropped")]
 @pytest.mark.parametrize(
     ("evals", "expected"),
     [
-        ([], "no evals yet"),
-        ([ev()], "the eval succeeded"),
-        ([ev()] * 8, "all 8 evals succeeded"),
+        ([], "No evals yet"),
+        ([ev()], "The eval succeeded"),
+        ([ev()] * 8, "All 8 evals succeeded"),
         ([*[ev()] * 7, OOM], "7 of 8 evals succeeded; 1 needs you: r16/cap/epoch0 ran out of GPU memory"),
         ([OOM], "0 of 1 eval succeeded; 1 needs you: r16/cap/epoch0 ran out of GPU memory"),
         ([ev(), OOM, OOM], "1 of 3 evals succeeded; 2 need you: all ran out of GPU memory"),
@@ -77,7 +77,7 @@ EVALS = [ev(), OOM, ev("suspect"), ev("unverified"), RUNNING, ev("dropped")]
             ],
             "1 of 5 evals succeeded so far; 1 running, 2 waiting in the queue, 1 not submitted yet",
         ),
-        ([ev(), ev(), ev("dropped")], "all 2 evals succeeded; 1 dropped"),
+        ([ev(), ev(), ev("dropped")], "All 2 evals succeeded; 1 dropped"),
         ([ev("refused"), ev()], "1 of 2 evals succeeded; 1 needs you: r16/cap/epoch0 was refused by Slurm"),
         ([ev("failed", state="TIMEOUT")], "0 of 1 eval succeeded; 1 needs you: r16/cap/epoch0 ended as TIMEOUT"),
         ([ev("suspect"), ev("suspect"), ev()], "1 of 3 evals succeeded; 2 need you: all may have failed"),
