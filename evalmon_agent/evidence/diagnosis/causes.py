@@ -32,6 +32,9 @@ class Cause:
     lies_in: LiesIn = LiesIn.ANYWHERE
 
 
+REFUSED = "refused-by-slurm"
+"""The cause of an eval that never became a job."""
+
 CAUSES: dict[str, Cause] = {
     # What Slurm decides.
     "time-limit": Cause("the time limit was reached", "Increase the eval's --time", lies_in=LiesIn.EVAL),
@@ -59,6 +62,11 @@ CAUSES: dict[str, Cause] = {
         "the directory of its output does not exist or cannot be written to",
         "Create the directory before you submit (Slurm before 23.02 does not), or change --output and --error",
         lies_in=LiesIn.EVAL_FOR_GOOD,
+    ),
+    REFUSED: Cause(
+        "Slurm refused to take it",
+        "Change what Slurm names in its script, then submit it again (evalmon submit), or drop it (evalmon drop)",
+        lies_in=LiesIn.EVAL,
     ),
     # GPU.
     "cuda-out-of-memory": Cause(
