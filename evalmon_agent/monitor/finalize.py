@@ -31,7 +31,7 @@ def is_ready(state: ExperimentState) -> bool:
 
 def is_anything_owed(state: ExperimentState) -> bool:
     """Whether an eval is still active, or still has to be measured."""
-    return not all(ev.final for ev in state.evals.values()) or next(unmeasured(state), None) is not None
+    return not all(ev.final for ev in state.counted) or next(unmeasured(state), None) is not None
 
 
 def is_complete(state: ExperimentState) -> bool:
@@ -75,14 +75,15 @@ def _changed_verdicts(state: ExperimentState, now: float, *, is_first: bool = Fa
     settled = settle(state)
     told, new = dict[str, str](), []
     for ev in state.evals.values():
-        outcome = verdict(ev, settled[ev.name])
+        is_dropped = ev.name in state.dropped
+        outcome = "dropped" if is_dropped else verdict(ev, settled[ev.name])
         previous = state.told.get(ev.job_id)
         # A lost state had told them.
         if outcome == "active" or (previous is None and state.told and not is_first):
             continue
         told[ev.job_id] = outcome
         if previous not in {None, outcome}:
-            why = reason(settled[ev.name])
+            why = "evalmon drop" if is_dropped else reason(settled[ev.name])
             new.append(
                 blocks.verdict_changed(now, ev.name, ev.job_id, previous=str(previous), current=outcome, why=why)
             )

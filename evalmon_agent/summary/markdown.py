@@ -121,8 +121,14 @@ def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 def _problem(ev: EvalSummary) -> list[str]:
     output = [f"output: {cell(ev.log)}"] if ev.log is not None else []
-    parts = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *output]
+    parts = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *_refused_again(ev), *output]
     return parts or ["nothing is known of its end"]
+
+
+def _refused_again(ev: EvalSummary) -> list[str]:
+    """Slurm's refusal of a retry; that of a first submission is the diagnosis."""
+    is_retry = ev.refusal is not None and ev.verdict != "refused"
+    return [f"Slurm refused to run it again: {cell(one_line(ev.refusal or ''))}"] if is_retry else []
 
 
 def _ended(ev: EvalSummary) -> list[str]:

@@ -38,7 +38,10 @@ class Witnesses(Struct, frozen=True):
 
 
 class EvalSummary(Struct, frozen=True, kw_only=True):
-    """One eval. `job_id` is null until it is submitted for the first time; `result` is the worst of `results`."""
+    """One eval. `job_id` is null until it is submitted for the first time; `result` is the worst of `results`.
+
+    `refusal`: Slurm's words, verbatim, if it refused the eval's last submission.
+    """
 
     name: str
     job_id: JobId | None
@@ -69,6 +72,7 @@ class EvalSummary(Struct, frozen=True, kw_only=True):
     output_dir: str | None = None
     log: str | None = None
     foreign: list[Foreign] = []
+    refusal: str | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):

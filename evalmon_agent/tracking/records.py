@@ -216,6 +216,14 @@ class Waiting(Struct, omit_defaults=True):
     script: str
 
 
+class Refusal(Struct, omit_defaults=True, frozen=True):
+    """Slurm refused the last submission of an eval: when, its words verbatim, and the script."""
+
+    at: float
+    error: str
+    script: str
+
+
 class MonitorJob(Struct, omit_defaults=True):
     """A monitor job: the sidecar, or the completion job with its status.
 
@@ -256,7 +264,8 @@ class ExperimentState(Struct, omit_defaults=False):
     `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
     `told`: the verdicts that the log last told, by job id (first with ALL_COMPLETE);
     `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told; `on_their_way`: how many
-    submissions have no answer of Slurm's on record yet.
+    submissions have no answer of Slurm's on record yet; `refused`: the evals whose last submission Slurm refused,
+    also those with earlier jobs; `dropped`: when the user dropped which evals.
     """
 
     experiment: str
@@ -274,3 +283,10 @@ class ExperimentState(Struct, omit_defaults=False):
     waiting: dict[str, Waiting] = field(default_factory=dict)
     waiting_for: str | None = None
     on_their_way: int = 0
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    dropped: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> list[Eval]:
+        """The evals that were submitted and are not dropped."""
+        return [ev for ev in self.evals.values() if ev.name not in self.dropped]

@@ -33,6 +33,9 @@ class Cause:
     lies_in: LiesIn = LiesIn.ANYWHERE
 
 
+REFUSED = "refused-by-slurm"
+"""The cause of an eval that never became a job."""
+
 CAUSES: dict[str, Cause] = {
     # What Slurm decides.
     "time-limit": Cause("reached the time limit", "Increase the eval's --time", lies_in=LiesIn.EVAL),
@@ -62,6 +65,11 @@ CAUSES: dict[str, Cause] = {
         "could not open the output file",
         "Create the directory before you submit (Slurm before 23.02 does not), or change --output and --error",
         lies_in=LiesIn.EVAL_FOR_GOOD,
+    ),
+    REFUSED: Cause(
+        "Slurm refused to take it",
+        "Change what Slurm names in its script, then submit it again (evalmon submit), or drop it (evalmon drop)",
+        lies_in=LiesIn.EVAL,
     ),
     # GPU.
     "cuda-out-of-memory": Cause(
