@@ -89,7 +89,7 @@ def write_summary(experiment: Experiment, state: ExperimentState, *, observer: O
     summary = build(
         state,
         now=observer.now(),
-        lost_after_s=observer.settings.lost_after,
+        settings=observer.settings,
         progress=progress(experiment, state),
     )
     document = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
