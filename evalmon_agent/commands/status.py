@@ -84,7 +84,7 @@ def status(session: Session) -> Summary:
     owner = None if experiment.is_ours else experiment.owner
     state = _look_or_read(observer) if owner is None else _read(experiment)
     so_far = progress(experiment, state, owner=owner)
-    return build(state, now=observer.now(), lost_after_s=session.settings.lost_after, progress=so_far)
+    return build(state, now=observer.now(), settings=session.settings, progress=so_far)
 
 
 def exit_status(summary: Summary) -> int:

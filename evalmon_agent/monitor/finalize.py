@@ -103,4 +103,4 @@ def write_summary(experiment: Experiment, state: ExperimentState, *, observer: O
 def _summary(
     observer: Observer, state: ExperimentState, *, progress: Mapping[str, EvalResult] | None = None
 ) -> Summary:
-    return build(state, now=observer.now(), lost_after_s=observer.settings.lost_after, progress=progress)
+    return build(state, now=observer.now(), settings=observer.settings, progress=progress)

@@ -24,7 +24,7 @@ from evalmon_agent.words.states import TERMINAL, State
 
 _EVIDENCE_CHARS = 300
 _LAST_LINES = 3
-_BY_STATE = {
+CAUSE_BY_STATE = {
     State.TIMEOUT: "time-limit",
     State.OUT_OF_MEMORY: "host-out-of-memory",
     State.CANCELLED: "cancelled",
@@ -35,6 +35,7 @@ _BY_STATE = {
     State.REVOKED: "revoked",
     State.LOST: "lost",
 }
+"""The causes that Slurm's state alone decides."""
 _LINE_OF_STATE = {
     State.TIMEOUT: re.compile(rf"(?:{SLURM}|srun: ).*DUE TO TIME LIMIT"),
     State.OUT_OF_MEMORY: re.compile(rf"{SLURM}.*(?:oom[_-]kill|Out Of Memory|memory limit)"),
@@ -140,7 +141,7 @@ def _cause_of_state(end: AttemptEnd) -> str | None:
     """The cause, if the state alone decides it."""
     if end.state is State.OUT_OF_MEMORY and end.exit_code == 0 and end.result is not None and end.result.succeeded:
         return "bystander-out-of-memory"
-    return _BY_STATE.get(end.state) if end.state is not None else None
+    return CAUSE_BY_STATE.get(end.state) if end.state is not None else None
 
 
 def _state_in_words(end: AttemptEnd) -> str:
