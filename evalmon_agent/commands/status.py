@@ -36,6 +36,8 @@ from evalmon_agent.tracking.monitor_job_states import (
 )
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.schedule import back_off_s
+from evalmon_agent.words.durations import human
+from evalmon_agent.words.printable import printable
 
 _SILENT_POLLS = 2
 _LOCK_WAIT_S = 2.0
@@ -69,6 +71,7 @@ def command(experiment: Experiment, show_all: bool, failed: bool, sort: str | No
             print_json(summary)
         else:
             print_text(show(summary, terminal_size()))
+    note_if_read_only(experiment)
     sys.exit(exit_status(summary))
 
 
@@ -80,11 +83,28 @@ def status(session: Session) -> Summary:
     """
     experiment = session.experiment
     experiment.require_monitored()
+    if not experiment.is_ours:
+        return read_only(session)
     observer = Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S)
-    owner = None if experiment.is_ours else experiment.owner
-    state = _look_or_read(observer) if owner is None else _read(experiment)
-    so_far = progress(experiment, state, owner=owner)
+    state = _look_or_read(observer)
+    so_far = progress(experiment, state)
     return build(state, now=observer.now(), settings=session.settings, progress=so_far)
+
+
+def read_only(session: Session) -> Summary:
+    """What the files of an experiment say that this user may only read; nothing is written, and Slurm is not asked."""
+    experiment = session.experiment
+    state = _read(experiment)
+    so_far = progress(experiment, state, owner=experiment.owner)
+    return build(state, now=session.clock(), settings=session.settings, progress=so_far)
+
+
+def note_if_read_only(experiment: Experiment) -> None:
+    """Print on stderr that what was shown is what the files say, where this user may only read them."""
+    if not experiment.may_be_written:
+        last = heartbeat_file.load(experiment.observer)
+        polled = "" if last is None else f"; the last poll was {human(max(time.time() - last.polled_at, 0.0))} ago"
+        click.echo(f"note: {printable(experiment.directory)} may only be read: nothing was written{polled}", err=True)
 
 
 def exit_status(summary: Summary) -> int:
@@ -168,9 +188,12 @@ def _look_or_read(observer: Observer) -> ExperimentState:
 
 
 def _read(experiment: Experiment) -> ExperimentState:
-    """Read another user's experiment, whose owner allows that."""
+    """Read an experiment that this user may not write to: another user's, or one on a read-only file system."""
     experiment.check_place()
-    state = state_file.load_foreign(experiment)
+    try:
+        state = state_file.load_foreign(experiment)
+    except PermissionError:
+        raise experiment.unreadable() from None
     if state is None:
         raise UsageError(f"{experiment.directory}: evalmon has written nothing there yet; ask its owner")
     return state

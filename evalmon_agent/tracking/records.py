@@ -156,6 +156,7 @@ class Job(Struct, omit_defaults=True, gc=False):
 
     `token`: part of the path that was submitted; None: the job was adopted.
     `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
+    `output`, `errors`: where Slurm writes what an adopted job prints, as patterns of sbatch(1).
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
     long it did. None: not so.
@@ -165,6 +166,8 @@ class Job(Struct, omit_defaults=True, gc=False):
     registered_at: float
     token: str | None = None
     submitted_at: float | None = None
+    output: str | None = None
+    errors: str | None = None
     missing_at: float | None = None
     answered_at: float = 0.0
     unaccounted_at: float | None = None

@@ -67,7 +67,7 @@ CAUSES: dict[str, Cause] = {
         lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     REFUSED: Cause(
-        "Slurm refused to take it",
+        "was refused by Slurm",
         "Change what Slurm names in its script, then submit it again (evalmon submit), or drop it (evalmon drop)",
         lies_in=LiesIn.EVAL,
     ),
