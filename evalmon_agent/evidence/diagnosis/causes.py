@@ -126,7 +126,7 @@ CAUSES: dict[str, Cause] = {
     "checkpoint-damaged": Cause(
         "a checkpoint file is damaged or not whole",
         "Check its size; copy or download it again, or save it anew",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        lies_in=LiesIn.EVAL,  # it may still be on its way
     ),
     "checkpoint-mismatch": Cause(
         "the checkpoint does not fit the model",
@@ -172,7 +172,6 @@ CAUSES: dict[str, Cause] = {
     "broken-installation": Cause(
         "an installed package cannot be loaded",
         "Its version does not fit another one, or the system: reinstall it",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "command-not-found": Cause("a command was not found", "Check PATH: is the environment activated?"),
     "script-syntax": Cause("a script is not valid", "Mend the line that is named", lies_in=LiesIn.EVAL_FOR_GOOD),
@@ -217,6 +216,11 @@ CAUSES: dict[str, Cause] = {
     "log-unreadable": Cause("the eval's log cannot be read", "Open it with the eval's own tools"),
     "unknown": Cause("the cause is not known", "Read the job's output"),
 }
+
+
+def returns_for_good(slug: str) -> bool:
+    """Whether an eval fails for this cause again and again, until somebody changes something."""
+    return slug in CAUSES and CAUSES[slug].lies_in is LiesIn.EVAL_FOR_GOOD
 
 
 def meaning(slug: str) -> str:
