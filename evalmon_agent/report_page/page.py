@@ -6,7 +6,7 @@ The template escapes all outside text, and each value in it is made printable fi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -16,9 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import evalmon_agent
-from evalmon_agent.summary.attention import NEEDS_ATTENTION, groups, headline, in_order
-from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary
-from evalmon_agent.summary.scores import score_table
+from evalmon_agent.summary.attention import groups, in_order, needs_attention
+from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary
+from evalmon_agent.summary.scores import place_of, score_table
+from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import human, parse_stamp, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes, number
@@ -46,6 +47,10 @@ _GLYPHS = {
     "active": "▸",
     "dropped": "·",
 }
+
+_KWH_J = 3.6e6
+_FIGURE_WORDS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_j": "energy", "money": "money"}
+_ADVICE_AT_MOST = 40
 
 Plots = Mapping[tuple[str, str], str]
 """SVG by kind (utilization, memory, score) and key."""
@@ -127,11 +132,36 @@ def stamp(text: str | None) -> float | None:
     return None if text is None else parse_stamp(text)
 
 
+def costs_by_run(evals: Sequence[EvalSummary]) -> dict[str, tuple[int, Cost]]:
+    """How many evals each run has, and what they cost together; a figure that is unknown for one of them is None."""
+    by_run: dict[str, list[Cost]] = {}
+    for ev in evals:
+        by_run.setdefault(place_of(ev.name)[0], []).append(ev.cost)
+
+    def total_of(costs: Sequence[Cost], name: str) -> float | None:
+        values = [getattr(cost, name) for cost in costs]
+        return None if None in values else sum(values)
+
+    return {
+        run: (len(costs), Cost(**{name: total_of(costs, name) for name in _FIGURE_WORDS}))
+        for run, costs in by_run.items()
+    }
+
+
+def advice_of(evals: Sequence[EvalSummary]) -> list[tuple[str, list[str]]]:
+    """What successful evals should ask for next time, and which of them."""
+    names: dict[str, list[str]] = {}
+    for ev in evals:
+        for line in ev.advice if ev.verdict == "ok" else []:
+            names.setdefault(line, []).append(ev.name)
+    return sorted(names.items(), key=lambda item: -len(item[1]))
+
+
 def drawn_evals(summary: Summary) -> list[EvalSummary]:
     """The evals that have plots, those that need attention first."""
     evals = in_order(summary.evals)
     if len(evals) > DRAWN_AT_MOST:
-        evals = [ev for ev in evals if ev.verdict in NEEDS_ATTENTION]
+        evals = [ev for ev in evals if needs_attention(ev)]
     return evals[:DRAWN_AT_MOST]
 
 
@@ -139,7 +169,7 @@ def render(summary: Summary, *, plots: Plots, note: str | None = None) -> str:
     """The page; `note` says why there are no plots, or not all."""
     return _template().render(
         summary=summary,
-        headline=headline(summary),
+        headline=verdict_line(summary),
         groups=groups(summary),
         evals=in_order(summary.evals),
         drawn={ev.name for ev in drawn_evals(summary)},
@@ -148,6 +178,8 @@ def render(summary: Summary, *, plots: Plots, note: str | None = None) -> str:
         scores=score_table(summary.evals),
         plot=lambda kind, key: Markup(plots[kind, key]) if (kind, key) in plots else "",  # noqa: S704 - ours: numbers
         with_use=[ev for ev in in_order(summary.evals) if ev.gpu is not None],
+        costs=costs_by_run(summary.evals),
+        advice=advice_of(summary.evals),
         note=note,
         version=evalmon_agent.__version__,
     )
@@ -164,9 +196,23 @@ def _template() -> Template:
         finalize=_finalized,
     )
     environment.filters.update(
-        duration=_short, total=total, bytes=human_bytes, number=number, ending=_ending, when=_when, link=_link
+        duration=_short,
+        energy=_energy,
+        hours=_hours,
+        total=total,
+        bytes=human_bytes,
+        number=number,
+        ending=_ending,
+        when=_when,
+        link=_link,
     )
-    environment.globals.update(glyphs=_GLYPHS, names_at_most=_NAMES_AT_MOST, drawn_at_most=DRAWN_AT_MOST)
+    environment.globals.update(
+        glyphs=_GLYPHS,
+        names_at_most=_NAMES_AT_MOST,
+        drawn_at_most=DRAWN_AT_MOST,
+        advice_at_most=_ADVICE_AT_MOST,
+        words=_FIGURE_WORDS,
+    )
     return environment.get_template("page.html.jinja")
 
 
@@ -189,6 +235,14 @@ def _ending(ev: EvalSummary) -> str:
 def _short(seconds: float | None) -> str:
     """`1h 30m`, `4m 52s`; empty for None."""
     return "" if seconds is None else human(seconds).removesuffix(" 0s").removesuffix(" 0m")
+
+
+def _hours(hours: float | None) -> str:
+    return number(hours, digits=2)
+
+
+def _energy(energy_j: float | None) -> str:
+    return number(None if energy_j is None else energy_j / _KWH_J, " kWh", digits=2)
 
 
 def _when(text: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Says the outcome in one line, and groups the evals that need attention, each group with what helps. Pure."""
+"""Says what needs attention: the causes of failures, and what else needs a person, each with what helps. Pure."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.evidence.diagnosis.causes import meaning
-from evalmon_agent.evidence.diagnosis.records import UNKNOWN, one_line
-from evalmon_agent.summary.records import EvalSummary, Summary
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, phrase
+from evalmon_agent.evidence.diagnosis.records import one_line
+from evalmon_agent.summary.records import CauseSummary, EvalSummary, Summary
+from evalmon_agent.summary.verdict_line import NEEDS_YOU
 
-NEEDS_ATTENTION = ("failed", "refused", "suspect", "unverified")
-"""The verdicts that need somebody, the worst first."""
-_TITLES_AT_MOST = 2
+_ORDER = ("failed", "refused", "suspect", "unverified", "active", "ok", "dropped")
+_INSPECT = "inspect-ai"
+_WAITS = "Slurm says "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Evals with the same verdict for the same cause.
+    """What a person has to look at once, however many evals it is about; `verdict` is the worst of theirs.
 
-    `title`: what happened; `evidence`: the line that shows it, of one of them; `commands`: what to type next;
-    `gpu_hours`: what they cost, if it is known.
+    `title` is to be read after the number of evals; `evidence`: the line that shows it, of one of them; `commands`:
+    what to type next; `samples`: how many samples failed by it; `gpu_hours`: what it cost, if that is known.
     """
 
     verdict: str
@@ -30,102 +31,99 @@ class Group:
     evidence: str | None
     advice: Sequence[str]
     commands: Sequence[str]
+    samples: int = 0
     gpu_hours: float | None = None
 
 
-def headline(summary: Summary) -> str:
-    """`7 of 8 evals succeeded; 1 needs you: r16/cap/epoch0 (the time limit was reached)`."""
-    counted = [ev for ev in summary.evals if ev.verdict != "dropped"]
-    if not counted:
-        return "No evals yet"
-    succeeded = sum(ev.verdict == "ok" for ev in counted)
-    active = sum(ev.verdict == "active" for ev in counted)
-    line = f"{succeeded} of {len(counted)} eval{'s' * (len(counted) != 1)} succeeded"
-    if active:
-        line += f" so far, {active} {'is' if active == 1 else 'are'} not over"
-    found = groups(summary)
-    needing = sum(len(group.evals) for group in found)
-    if not needing:
-        return line
-    if needing == 1:
-        return f"{line}; 1 needs you: {found[0].evals[0].name} ({found[0].title})"
-    most = sorted(found, key=lambda group: -len(group.evals))[:_TITLES_AT_MOST]
-    why = ", ".join(f"{group.title} ({len(group.evals)})" for group in most)
-    more = len(found) - len(most)
-    return f"{line}; {needing} need you: {why}{f', and {more} more' if more else ''}"
-
-
 def groups(summary: Summary) -> list[Group]:
-    """What needs attention, most costly first; of the same cost the worst verdict first, then the most evals."""
-    by_key: dict[tuple[str, str], list[EvalSummary]] = {}
-    for ev in summary.evals:
-        if ev.verdict in NEEDS_ATTENTION or _waits_in_vain(ev):
-            by_key.setdefault((ev.verdict, _title(ev)), []).append(ev)
-    found = [_group(summary, title, evals) for (_, title), evals in by_key.items()]
-    return sorted(found, key=lambda group: (-(group.gpu_hours or 0), _rank(group.verdict), -len(group.evals)))
+    """The causes, most costly first, then suspicious nodes, then what cannot be verified or will not start."""
+    evals = {ev.name: ev for ev in summary.evals}
+    found = [
+        _of_cause(summary, cause, [evals[name] for name in cause.evals if name in evals]) for cause in summary.causes
+    ]
+    return [*(group for group in found if group.evals), *_nodes(summary), *_others(summary)]
+
+
+def needs_attention(ev: EvalSummary) -> bool:
+    """Whether the eval did not succeed, or nobody can tell, or it waits for what will not happen by itself."""
+    waits = ev.verdict == "active" and any(line.startswith(_WAITS) for line in ev.advice)
+    return waits or ev.verdict in NEEDS_YOU or ev.verdict == "unverified"
 
 
 def in_order(evals: Sequence[EvalSummary]) -> list[EvalSummary]:
     """Those that need attention first, each kind in the order of the summary."""
-    return sorted(evals, key=lambda ev: _rank(ev.verdict))
+    return sorted(evals, key=_rank)
 
 
-def _rank(verdict: str) -> int:
-    order = (*NEEDS_ATTENTION, "active", "ok", "dropped")
-    return order.index(verdict) if verdict in order else len(order)
+def _rank(ev: EvalSummary) -> int:
+    return _ORDER.index(ev.verdict)
 
 
-def _waits_in_vain(ev: EvalSummary) -> bool:
-    """Whether Slurm named a reason that does not pass by itself; it is then the eval's last advice."""
-    return ev.verdict == "active" and any(line.startswith("Slurm says ") for line in ev.advice)
-
-
-def _title(ev: EvalSummary) -> str:
-    if ev.diagnosis is not None and ev.diagnosis.cause != UNKNOWN:
-        return meaning(ev.diagnosis.cause)
-    if ev.verdict == "refused":
-        return "Slurm refused it"
-    if ev.verdict == "unverified":
-        return "the result could not be verified"
-    if ev.verdict == "active":
-        return "it waits for something that will not happen by itself"
-    if ev.witnesses.agree is False:
-        return f"Slurm says {ev.witnesses.slurm}, the job itself {ev.witnesses.self}"
-    return f"{ev.state}, cause unknown"
-
-
-def _group(summary: Summary, title: str, evals: Sequence[EvalSummary]) -> Group:
-    one = evals[0]
-    advice = [one.diagnosis.advice] if one.diagnosis is not None and one.diagnosis.advice else one.advice[:2]
+def _of_cause(summary: Summary, cause: CauseSummary, evals: Sequence[EvalSummary]) -> Group:
+    evals = in_order(evals)
     return Group(
-        verdict=one.verdict,
-        title=title,
+        verdict=evals[0].verdict if evals else "",
+        title=phrase(cause.cause),
         evals=evals,
-        evidence=next(filter(None, map(_evidence, evals)), None),
-        advice=advice,
-        commands=list(_commands(summary, one, count=len(evals))),
+        evidence=None if cause.evidence is None else one_line(cause.evidence),
+        advice=[cause.advice] if cause.advice else [],
+        commands=list(_commands(summary, cause.cause, evals)),
+        samples=cause.samples,
+        gpu_hours=cause.gpu_hours,
     )
 
 
-def _evidence(ev: EvalSummary) -> str | None:
-    if ev.diagnosis is not None and ev.diagnosis.evidence:
-        return one_line(ev.diagnosis.evidence)
-    if ev.result is not None and ev.result.error:
-        return ev.result.error
-    return ev.result_unknown
-
-
-def _commands(summary: Summary, ev: EvalSummary, *, count: int) -> Iterator[str]:
-    """The commands that help, for a shell; the first eval stands for all of its group."""
-    experiment, name = shlex.quote(summary.experiment), shlex.quote(ev.name)
-    if ev.verdict in {"failed", "suspect"}:
-        cause = UNKNOWN if ev.diagnosis is None else ev.diagnosis.cause
-        yield (
-            f"evalmon retry {experiment} --name {name}" if count == 1 else f"evalmon retry {experiment} --cause {cause}"
-        )
-    if ev.verdict == "refused":
+def _commands(summary: Summary, cause: str, evals: Sequence[EvalSummary]) -> Iterator[str]:
+    """For a shell; the first eval stands for all where a command takes one."""
+    experiment = shlex.quote(summary.experiment)
+    verdicts = {ev.verdict for ev in evals}
+    if "refused" in verdicts:
         yield f"evalmon submit {experiment}"
-    if ev.result is not None and ev.result.log and not ev.result.succeeded and ev.result.kind == "inspect-ai":
-        yield f"inspect view --log-dir {shlex.quote(os.path.dirname(ev.result.log))}"
-    elif ev.log is not None:
-        yield f"evalmon logs {experiment} {name}"
+    if verdicts & {"failed", "suspect"}:
+        which = f"--cause {cause}" if len(evals) > 1 else f"--name {shlex.quote(evals[0].name)}"
+        returns = cause in CAUSES and CAUSES[cause].lies_in is LiesIn.EVAL_FOR_GOOD
+        yield f"evalmon retry {experiment} {which}{' --force' * returns}"
+    yield from _look(summary, evals)
+
+
+def _look(summary: Summary, evals: Sequence[EvalSummary]) -> Iterator[str]:
+    """How to look into the first of the evals: its inspect log if that shows more than success, else its output."""
+    for ev in evals[:1]:
+        result = ev.result
+        if result is not None and result.log and result.kind == _INSPECT and not result.succeeded:
+            yield f"inspect view --log-dir {shlex.quote(os.path.dirname(result.log))}"
+        elif ev.log is not None:
+            yield f"evalmon logs {shlex.quote(summary.experiment)} {shlex.quote(ev.name)}"
+
+
+def _nodes(summary: Summary) -> Iterator[Group]:
+    for node in summary.nodes:
+        if node.suspicious:
+            command = f"evalmon retry {shlex.quote(summary.experiment)} --exclude-nodes {shlex.quote(node.node)}"
+            yield Group(
+                verdict="suspect",
+                title=f"failed on the node {node.node}, of {node.ran} that ran there: more than chance explains",
+                evals=[ev for ev in summary.evals if ev.verdict in NEEDS_YOU and node.node in ev.nodes],
+                evidence=None,
+                advice=["Exclude the node, and tell the cluster's support"],
+                commands=[command],
+            )
+
+
+def _others(summary: Summary) -> Iterator[Group]:
+    """Evals that are no failures, together where the same words are said of them."""
+    by_words: dict[tuple[str, str], list[EvalSummary]] = {}
+    for ev in summary.evals:
+        if needs_attention(ev) and ev.verdict not in NEEDS_YOU:
+            words = ev.result_unknown or "" if ev.verdict == "unverified" else "\n".join(ev.advice)
+            by_words.setdefault((ev.verdict, words), []).append(ev)
+    for (verdict, words), evals in by_words.items():
+        unverified = verdict == "unverified"
+        yield Group(
+            verdict=verdict,
+            title="could not be verified" if unverified else "will not start by waiting",
+            evals=evals,
+            evidence=words if unverified and words else None,
+            advice=[] if unverified else evals[0].advice,
+            commands=list(_look(summary, evals)) if unverified else [],
+        )

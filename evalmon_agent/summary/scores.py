@@ -74,7 +74,7 @@ def score_table(evals: Sequence[EvalSummary]) -> ScoreTable:
     rows: dict[tuple[str, str, str], Row] = {}
     metrics: dict[tuple[str, str], list[Row]] = {}
     for ev in evals:
-        run, task, epoch = _place(ev.name)
+        run, task, epoch = place_of(ev.name)
         for name, metric, score in _scores(ev):
             key = (f"{task}: {name}" if name else task, run, metric)
             if key not in rows:
@@ -82,7 +82,7 @@ def score_table(evals: Sequence[EvalSummary]) -> ScoreTable:
                 metrics.setdefault((run, task), []).append(rows[key])
             rows[key].cells[epoch] = score
     for ev in evals:
-        run, task, epoch = _place(ev.name)
+        run, task, epoch = place_of(ev.name)
         for row in metrics.get((run, task), []):
             row.cells.setdefault(epoch, "no score" if ev.verdict == "ok" else ev.verdict)
     epochs = sorted({epoch for row in rows.values() for epoch in row.cells}, key=lambda epoch: (epoch is None, epoch))
@@ -99,7 +99,7 @@ def _ranges(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[float, float]]:
     return ranges
 
 
-def _place(name: str) -> tuple[str, str, int | None]:
+def place_of(name: str) -> tuple[str, str, int | None]:
     """Run, task and epoch of `{run}/{task}/epoch{N}`; of another name what there is of these."""
     match = _EPOCH.fullmatch(name)
     rest, epoch = (match["rest"], int(match["epoch"])) if match else (name, None)

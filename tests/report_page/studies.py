@@ -13,7 +13,12 @@ from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
+from evalmon_agent.settings import Settings
+from evalmon_agent.summary.build import VERDICTS
+from evalmon_agent.summary.causes import group
+from evalmon_agent.summary.cost import cost_of_experiment
+from evalmon_agent.summary.nodes import summarise
+from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.verdict import Verdict
 from evalmon_agent.words.csv_columns import GpuColumn
 from evalmon_agent.words.job_id import JobId
@@ -22,6 +27,7 @@ from evalmon_agent.words.states import State
 START = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
 TASKS = ("capitalization", "gsm8k", "translation_de_en", "summaries")
 GIB = 1024**3
+PRICED = Settings(gpu_hour_price=2.5)
 FAILURES: tuple[tuple[str, State, Verdict, str | None], ...] = (
     ("time-limit", State.TIMEOUT, "failed", None),
     (
@@ -47,10 +53,10 @@ def study(count: int, root: str = "/exp", *, hours: float = 1.0, failing: int = 
 
 
 def summary_of(evals: list[EvalSummary], root: str = "/exp", *, complete: bool = True) -> Summary:
-    counts, verdicts = dict[str, int](), dict[str, int]()
+    counts, verdicts = dict[str, int](), {str(verdict): 0 for verdict in VERDICTS}
     for ev in evals:
         counts[ev.state] = counts.get(ev.state, 0) + 1
-        verdicts[ev.verdict] = verdicts.get(ev.verdict, 0) + 1
+        verdicts[ev.verdict] += 1
     ended = max((ev.ended or "" for ev in evals), default="")
     total_s = (datetime.fromisoformat(ended) - START).total_seconds() if ended else None
     return Summary(
@@ -61,6 +67,9 @@ def summary_of(evals: list[EvalSummary], root: str = "/exp", *, complete: bool =
         counts=counts,
         verdicts=verdicts,
         evals=evals,
+        cost=cost_of_experiment(evals, PRICED),
+        causes=group(evals),
+        nodes=summarise(evals),
     )
 
 
@@ -95,6 +104,8 @@ def _eval(
         exit_code=0,
         signal=None,
         node_list=f"node{at % 4}",
+        gpus={"gpu": 2},
+        gpu_hours=elapsed_s / 1800,
     )
     return EvalSummary(
         name=name,
@@ -129,6 +140,11 @@ def _eval(
         witnesses=Witnesses(slurm=str(state), self="0", agree=True),
         output_dir=output,
         log=f"{output}/slurm-{1000 + at}.out",
+        nodes=[f"node{at % 4}"],
+        cost=Cost(
+            gpu_hours=elapsed_s / 1800, cpu_hours=elapsed_s / 450, energy_j=700 * elapsed_s, money=elapsed_s / 720
+        ),
+        advice=["Request 60 minutes (--time=01:00:00): it took at most 50"] if at % 5 == 0 else [],
     )
 
 

@@ -101,7 +101,7 @@ def test_the_page_is_whole_loads_nothing_runs_nothing_and_each_id_is_there_once(
 def test_the_first_lines_say_whether_it_worked_what_failed_why_and_what_to_type() -> None:
     text = Page(render(study(8, failing=8), plots={})).text
     name = "run00_lr1e-5/summaries/epoch1" if False else "run00_lr1e-5/translation_de_en/epoch1"
-    assert f"7 of 8 evals succeeded; 1 needs you: {name} (the time limit was reached)" in text
+    assert f"7 of 8 evals succeeded; 1 needs you: {name} reached the time limit" in text
     attention = text.partition("Needs attention")[2].partition("Scores")[0]
     assert f"$ evalmon retry /exp --name {name}".replace("$ ", "") in attention
     assert f"Output: /exp/{name}/slurm-1007.out" in attention
@@ -115,7 +115,7 @@ def test_fifty_equal_failures_are_one_entry() -> None:
     ]
     page = Page(render(summary_of(same), plots={}))
     assert page.count("article") == 1
-    assert "50 evals the time limit was reached" in page.text
+    assert "50 evals reached the time limit" in page.text
     assert "and 42 more" in page.text
     assert "evalmon retry /exp --cause time-limit" in page.text
 

@@ -1,4 +1,4 @@
-"""What needs attention: the outcome in one line, and each group with its evidence and the command that helps."""
+"""What needs attention: each cause once, with its evidence and the command that helps."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import pytest
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.summary.attention import Group, groups, headline, in_order
-from evalmon_agent.summary.records import EvalSummary, Summary
-from evalmon_agent.words.states import State
+from evalmon_agent.summary import causes
+from evalmon_agent.summary.attention import Group, groups, in_order, needs_attention
+from evalmon_agent.summary.records import EvalSummary, NodeSummary, Summary
 from summary.summarised import finished, summary_of
 
 TIME = Diagnosis("time-limit", None, "Increase the eval's --time")
 PYTHON = Diagnosis("python-error", "KeyError: 'x'\nlast", None)
-
-
-def evals(**verdicts: str) -> list[EvalSummary]:
-    return [changed(name=name, verdict=verdict) for name, verdict in verdicts.items()]
+MODULE = Diagnosis("missing-module", "No module named 'x'", "Install x")
+URL = "its log is at a URL"
+WAITS = "Slurm says QOSMaxWall: cancel it"
 
 
 def changed(**values: object) -> EvalSummary:
     [ev] = summary_of(finished()).evals
-    return msgspec.structs.replace(ev, **{"advice": [], **values})
+    return msgspec.structs.replace(ev, **{"advice": [], "result": None, "log": "/o", **values})
 
 
-def summary(*found: EvalSummary) -> Summary:
-    return msgspec.structs.replace(summary_of(finished()), evals=list(found), experiment="/exp/my study")
+def summary(*found: EvalSummary, **values: object) -> Summary:
+    whole = {"evals": list(found), "experiment": "/exp/my study", "causes": causes.group(found), "nodes": []}
+    return msgspec.structs.replace(summary_of(finished()), **{**whole, **values})
 
 
 def group(**values: object) -> Group:
@@ -34,98 +34,68 @@ def group(**values: object) -> Group:
     return found
 
 
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        ([], "No evals yet"),
-        (evals(a="dropped"), "No evals yet"),
-        (evals(a="ok"), "1 of 1 eval succeeded"),
-        (evals(a="ok", b="dropped", c="ok"), "2 of 2 evals succeeded"),
-        (evals(a="ok", b="active"), "1 of 2 evals succeeded so far, 1 is not over"),
-        (evals(a="active", b="active"), "0 of 2 evals succeeded so far, 2 are not over"),
-        (
-            [*evals(a="ok"), changed(name="b", verdict="failed", diagnosis=TIME)],
-            "1 of 2 evals succeeded; 1 needs you: b (the time limit was reached)",
-        ),
-        (
-            [changed(name=str(n), verdict="failed", diagnosis=cause) for n, cause in enumerate([TIME, PYTHON, PYTHON])],
-            "0 of 3 evals succeeded; 3 need you: a Python exception (2), the time limit was reached (1)",
-        ),
-        (
-            [changed(name="u", verdict="unverified"), changed(name="r", verdict="refused"), *evals(s="suspect")],
-            "0 of 3 evals succeeded; 3 need you: Slurm refused it (1), COMPLETED, cause unknown (1), and 1 more",
-        ),
-    ],
-)
-def test_the_first_line_says_the_outcome(found: list[EvalSummary], expected: str) -> None:
-    assert headline(summary(*found)) == expected
+def failed(name: str, diagnosis: Diagnosis | None = TIME, verdict: str = "failed") -> EvalSummary:
+    return changed(name=name, verdict=verdict, diagnosis=diagnosis)
 
 
-def test_evals_that_failed_alike_are_one_group_and_unlike_ones_are_not() -> None:
-    found = [changed(name=str(n), verdict="failed", diagnosis=TIME) for n in range(50)]
-    found += [
-        changed(name="x", verdict="suspect", diagnosis=TIME),
-        changed(name="y", verdict="failed", diagnosis=PYTHON),
+def test_fifty_evals_that_failed_alike_are_one_group() -> None:
+    found = [*(failed(str(n)) for n in range(50)), failed("x", verdict="suspect"), failed("y", PYTHON)]
+    titles = [(g.verdict, len(g.evals), g.title) for g in groups(summary(*found))]
+    assert titles == [("failed", 51, "reached the time limit"), ("failed", 1, "raised a Python exception")]
+
+
+def test_what_waits_in_vain_and_what_cannot_be_verified_are_listed_and_what_only_waits_is_not() -> None:
+    assert groups(summary(changed(verdict="active", advice=["Not submitted yet: ..."]), changed())) == []
+    waiting = group(verdict="active", advice=[WAITS])
+    assert (waiting.title, waiting.advice, waiting.commands) == ("will not start by waiting", [WAITS], [])
+    found = [
+        changed(name=name, verdict="unverified", result_unknown=words)
+        for name, words in zip("abc", (URL, URL, None), strict=True)
     ]
-    assert [(g.verdict, len(g.evals)) for g in groups(summary(*found))] == [
-        ("failed", 50),
-        ("failed", 1),
-        ("suspect", 1),
-    ]
+    assert [(len(g.evals), g.evidence) for g in groups(summary(*found))] == [(2, URL), (1, None)]
 
 
-def test_what_waits_in_vain_needs_attention_and_what_only_waits_does_not() -> None:
-    waits = "Slurm says QOSMaxWall: cancel it"
-    assert group(verdict="active", advice=[waits]).advice == [waits]
-    assert groups(summary(changed(verdict="active", advice=["Not submitted yet: ..."]))) == []
+def test_evidence_of_several_lines_is_one() -> None:
+    assert group(verdict="failed", diagnosis=PYTHON).evidence == "KeyError: 'x' ⏎ last"
+
+
+LOGS = "evalmon logs '/exp/my study' 'a b'"
+RETRY = "evalmon retry '/exp/my study' --name 'a b'"
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"verdict": "failed", "diagnosis": PYTHON}, "KeyError: 'x' ⏎ last"),
-        ({"verdict": "suspect", "result": EvalResult(status="error", error="boom")}, "boom"),
-        ({"verdict": "unverified", "result_unknown": "its log is at a URL"}, "its log is at a URL"),
-        ({"verdict": "failed", "diagnosis": TIME}, None),
-    ],
-)
-def test_the_line_that_shows_it(values: dict[str, object], expected: str | None) -> None:
-    assert group(**{"result": None, **values}).evidence == expected
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (
-            {"verdict": "failed", "log": "/o"},
-            ["evalmon retry '/exp/my study' --name 'a b'", "evalmon logs '/exp/my study' 'a b'"],
-        ),
+        ({"verdict": "failed", "diagnosis": TIME}, [RETRY, LOGS]),
+        ({"verdict": "failed", "diagnosis": MODULE}, [f"{RETRY} --force", LOGS]),
         ({"verdict": "refused", "log": None}, ["evalmon submit '/exp/my study'"]),
-        ({"verdict": "unverified", "log": "/o"}, ["evalmon logs '/exp/my study' 'a b'"]),
+        ({"verdict": "unverified"}, [LOGS]),
         (
             {"verdict": "suspect", "result": EvalResult(status="error", kind="inspect-ai", log="/exp/my logs/x.eval")},
-            ["evalmon retry '/exp/my study' --name 'a b'", "inspect view --log-dir '/exp/my logs'"],
+            [RETRY, "inspect view --log-dir '/exp/my logs'"],
         ),
     ],
 )
 def test_the_commands_that_help_are_quoted_for_a_shell(values: dict[str, object], expected: list[str]) -> None:
-    assert group(**{"name": "a b", "result": None, **values}).commands == expected
+    assert group(**{"name": "a b", **values}).commands == expected
 
 
 def test_many_evals_are_retried_by_their_cause() -> None:
-    found = [changed(name=str(n), verdict="failed", diagnosis=TIME, log=None) for n in range(2)]
-    [one] = groups(summary(*found))
-    assert one.commands == ["evalmon retry '/exp/my study' --cause time-limit"]
-    assert one.title == "the time limit was reached"
+    [one] = groups(summary(failed("a"), failed("b")))
+    assert one.commands[0] == "evalmon retry '/exp/my study' --cause time-limit"
+    assert one.advice == ["Increase the eval's --time"]
 
 
-def test_witnesses_that_disagree_and_an_unknown_end_have_words_too() -> None:
-    ev = changed(verdict="suspect", diagnosis=None)
-    torn = msgspec.structs.replace(ev.witnesses, self="exit 3", agree=False)
-    assert group(verdict="suspect", witnesses=torn).title == "Slurm says COMPLETED, the job itself exit 3"
-    assert group(verdict="failed", state=State.TIMEOUT).title == "TIMEOUT, cause unknown"
+def test_a_suspicious_node_is_listed_with_how_to_avoid_it() -> None:
+    node = NodeSummary(node="n7", ran=6, failed=1, causes=["gpu-lost"], suspicious=True)
+    found = groups(summary(changed(verdict="failed", diagnosis=PYTHON, nodes=["n7"]), nodes=[node]))
+    assert found[1].commands == ["evalmon retry '/exp/my study' --exclude-nodes n7"]
+    assert [ev.nodes for ev in found[1].evals] == [["n7"]]
+    assert len(groups(summary(nodes=[msgspec.structs.replace(node, suspicious=False)]))) == 0
 
 
 def test_those_that_need_attention_come_first() -> None:
-    order = [ev.name for ev in in_order(evals(a="ok", b="active", c="unverified", d="failed", e="ok", f="dropped"))]
-    assert order == ["d", "c", "b", "a", "e", "f"]
+    verdicts = {"a": "ok", "b": "active", "c": "unverified", "d": "failed", "e": "ok", "f": "dropped"}
+    evals = [changed(name=name, verdict=verdict) for name, verdict in verdicts.items()]
+    assert [ev.name for ev in in_order(evals)] == ["d", "c", "b", "a", "e", "f"]
+    assert [ev.name for ev in evals if needs_attention(ev)] == ["c", "d"]
