@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, phrase
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, phrase, plural
 from evalmon_agent.evidence.diagnosis.records import one_line
 from evalmon_agent.summary.records import CauseSummary, EvalSummary, Summary
 from evalmon_agent.summary.verdict_line import NEEDS_YOU
@@ -15,6 +15,7 @@ from evalmon_agent.summary.verdict_line import NEEDS_YOU
 _ORDER = ("failed", "refused", "suspect", "unverified", "active", "ok", "dropped")
 _INSPECT = "inspect-ai"
 _WAITS = "Slurm says "
+_WORTH_SAYING_H = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,19 @@ class Group:
     commands: Sequence[str]
     samples: int = 0
     gpu_hours: float | None = None
+
+    @property
+    def headline(self) -> str:
+        """The number of evals and the title; the eval's name if it is one. Not made printable."""
+        if len(self.evals) == 1:
+            return f"{self.evals[0].name} {self.title}"
+        return f"{len(self.evals)} evals {plural(self.title)}"
+
+    @property
+    def loss(self) -> str:
+        """What it cost, in words; empty if nothing is known."""
+        hours = [f"{self.gpu_hours:.2f} GPU-hours"] if self.gpu_hours and self.gpu_hours >= _WORTH_SAYING_H else []
+        return ", ".join([*hours, *([f"{self.samples} failed samples"] if self.samples else [])])
 
 
 def groups(summary: Summary) -> list[Group]:
