@@ -35,6 +35,7 @@ NOT_WRITTEN = "no log was written, by choice"
 PLACE_UNKNOWN = "where its log lies is not known"
 LEFT_OUT = "it ran more evals than are recorded"
 NOBODY_SAW = "nobody was in the job to see"
+NOT_ALL_NODES_SEEN = "nobody was on all its nodes to see"
 
 _Job = TypeVar("_Job", bound=Hashable)
 
@@ -43,8 +44,9 @@ _Job = TypeVar("_Job", bound=Hashable)
 class ObservedJob:
     """What is known of one job. `printed`: paths in the frameworks' own closing lines in its output.
 
-    `is_watched`: somebody looked from its start to its end; `left_out`: so many programs are not recorded;
-    `names_framework`: its script does, which proves nothing; `not_all_read`: why not all that may be its logs were.
+    `is_watched`: somebody looked from its start to its end, but not on `nodes_unseen` of its nodes; `left_out`: so many
+    programs are not recorded; `names_framework`: its script does, which proves nothing; `not_all_read`: why not all
+    that may be its logs were.
     """
 
     started_at: float
@@ -52,6 +54,7 @@ class ObservedJob:
     programs: Sequence[ObservedProgram] = ()
     printed: Sequence[str] = ()
     is_watched: bool = True
+    nodes_unseen: int = 0
     left_out: int = 0
     names_framework: bool = False
     not_all_read: str | None = None
@@ -148,8 +151,8 @@ def _results_of(
         reasons += [why] if why else []
     reasons += [LEFT_OUT] if job.left_out else []
     reasons += [job.not_all_read] if job.not_all_read is not None and not _are_all_read(job, by_path) else []
-    if not job.is_watched and job.names_framework and not own:
-        reasons.append(NOBODY_SAW)
+    if job.names_framework and not own and (job.nodes_unseen or not job.is_watched):
+        reasons.append(NOT_ALL_NODES_SEEN if job.is_watched else NOBODY_SAW)
     results_of_job.logs = {path: known_by[path] for path in _last_attempts([by_path[path] for path in known_by])}
     results_of_job.unverified = reasons[0] if reasons else None
     return results_of_job

@@ -109,6 +109,7 @@ def _observed(attempt: Attempt, evidence: Evidence) -> ObservedJob:
         ],
         printed=evidence.printed,
         is_watched=witness is not None and witness.by == "cgroup",
+        nodes_unseen=0 if witness is None else witness.nodes_unseen,
         left_out=0 if witness is None else witness.left_out,
         names_framework=evidence.names_framework,
         not_all_read=evidence.not_all_read,

@@ -1,6 +1,6 @@
 """Real evals that all write into one directory, on the real Slurm: each has its own results, and no others.
 
-Half of them fail, in five ways; jobs start and end at random, and their homes, command lines and directory are the same.
+Half of them fail, in five ways; jobs start and end at random, and have one home, one directory, equal command lines.
 The judge is inspect-ai's own reader: each log says itself which job wrote it.
 """
 
