@@ -27,7 +27,7 @@ class EvalResults:
 
 
 NO_RESULTS = EvalResults()
-NOT_LOOKED_FOR = "its log was not looked for yet"
+NOT_LOOKED_FOR = "its output and logs were not looked at yet"
 
 _NEVER = float("inf")
 _CLOCKS_DIFFER_S = 600.0
@@ -88,8 +88,7 @@ def _ended_at(attempt: Attempt) -> float:
 
 def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], *, is_fresh: bool) -> EvalResults:
     if attempt.evidence is None and not is_fresh:
-        has_run_one = attempt.report is not None and bool(attempt.report.eval_programs)
-        return EvalResults(unknown=NOT_LOOKED_FOR if has_run_one else None)
+        return EvalResults(unknown=NOT_LOOKED_FOR)
     return EvalResults(
         results=[to_result(logs[path], known_by=proof) for path, proof in own.logs.items()],
         missing=len(own.without_log),

@@ -96,7 +96,7 @@ def write_scripts(exp: Exp, jobs: list[Run], chance: random.Random) -> Path:
         before_s, after_s = chance.choice([0, 3 * chance.random()]), chance.choice([0, 3 * chance.random()])
         command = STARTS[run.start].replace("{}", shlex.join([*INSPECT, *ENDS[run.end], *OPTIONS]))
         (folder / f"owned_epoch{number}.slurm").write_text(
-            f"#!/bin/bash\n#SBATCH --time=5\n#SBATCH --mem=1500\n{nodes}"
+            f"#!/bin/bash\n#SBATCH --time=5\n#SBATCH --mem=3000\n{nodes}"
             f"export HOME={shlex.quote(str(exp.root))}\n"
             f"cd {shlex.quote(str(folder))}\nsleep {before_s:.1f}\n{command}\nsleep {after_s:.1f}\n"
         )
