@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from evalmon_agent.evidence.kinds import BY_NAME
+from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.owners import JobResults, ObservedJob, results
 from evalmon_agent.evidence.result import EvalLog, EvalResult, to_result
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, JobReport
@@ -99,13 +102,11 @@ def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], 
 def _observed(attempt: Attempt, evidence: Evidence) -> ObservedJob:
     report = attempt.report or JobReport(0)
     witness = report.witness
+    ended_at = _first(report.ended_at, attempt.ended_at)
     return ObservedJob(
         started_at=_started_at(attempt),
-        ended_at=_first(report.ended_at, attempt.ended_at),
-        programs=[
-            BY_NAME[program.kind].configured(program, evidence.configured) if program.kind in BY_NAME else program
-            for program in report.eval_programs
-        ],
+        ended_at=ended_at,
+        programs=[_observed_program(program, evidence, ended_at) for program in report.eval_programs],
         printed=evidence.printed,
         is_watched=witness is not None and witness.by == "cgroup",
         nodes_unseen=0 if witness is None else witness.nodes_unseen,
@@ -113,6 +114,13 @@ def _observed(attempt: Attempt, evidence: Evidence) -> ObservedJob:
         names_framework=evidence.names_framework,
         not_all_read=evidence.not_all_read,
     )
+
+
+def _observed_program(program: ObservedProgram, evidence: Evidence, job_ended_at: float | None) -> ObservedProgram:
+    """With what its settings file says; one whose end nobody saw ended with its job."""
+    kind = BY_NAME.get(program.kind)
+    configured = program if kind is None else kind.configured(program, evidence.configured)
+    return configured if program.ended_at is not None else replace(configured, ended_at=job_ended_at)
 
 
 def _first(*values: float | None) -> float | None:

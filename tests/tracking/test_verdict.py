@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
@@ -155,12 +155,13 @@ def test_a_scripts_text_alone_makes_nothing_suspect(
 
 
 PLACES = ("/w1", "/w2")
+DURING, LATER = (datetime.fromtimestamp(T + at, tz=UTC) for at in (20, 5000))
 LOGS = st.builds(
     EvalLog,
     path=st.builds("{}/logs/{}.eval".format, st.sampled_from(PLACES), st.sampled_from("ab")),
     kind=st.just("inspect-ai"),
     changed_at=st.just(T + 40),
-    created=st.sampled_from([datetime.fromtimestamp(T + at, tz=UTC) for at in (20, 5000)]),
+    created=st.sampled_from([DURING, DURING, LATER]),
     status=st.sampled_from([*STATUSES, UNREADABLE]),
     samples_completed=st.sampled_from([4, 3, None]),
     samples_total=st.just(4),
@@ -189,7 +190,7 @@ PROGRAMS = st.builds(
 )
 WITNESSES = st.none() | st.builds(
     Witness,
-    by=st.sampled_from(["cgroup", "environment"]),
+    by=st.sampled_from(["cgroup", "cgroup", "environment"]),
     left_out=st.sampled_from([0, 0, 2]),
     nodes_unseen=st.sampled_from([0, 0, 1]),
 )
@@ -198,13 +199,13 @@ WITNESSES = st.none() | st.builds(
 @st.composite
 def attempts(draw: st.DrawFn) -> Attempt:
     """What was observed of a job that ended."""
-    end = draw(st.sampled_from([State.COMPLETED, State.COMPLETED, State.FAILED, State.TIMEOUT]))
+    end = draw(st.sampled_from([*[State.COMPLETED] * 4, State.FAILED, State.TIMEOUT]))
     witness = draw(WITNESSES)
     job_report = JobReport(
         0,
         started_at=T,
         ended_at=T + 60,
-        exit_code=draw(st.sampled_from([0, 0, 3])),
+        exit_code=draw(st.sampled_from([0, 0, 0, 0, 3])),
         eval_programs=draw(st.lists(PROGRAMS, max_size=2)) if witness is not None else [],
         witness=witness,
     )
@@ -213,7 +214,7 @@ def attempts(draw: st.DrawFn) -> Attempt:
         logs=logs,
         printed=[log.path for log in logs if draw(st.booleans())],
         names_framework=draw(st.booleans()),
-        ends_in_error=draw(st.sampled_from([False, False, True])),
+        ends_in_error=draw(st.sampled_from([False, False, False, False, True])),
         not_all_read=draw(st.sampled_from([None, None, "no time left"])),
     )
     ended_at = T + 60
@@ -222,8 +223,8 @@ def attempts(draw: st.DrawFn) -> Attempt:
         account_state=end,
         started_at=T,
         ended_at=ended_at,
-        report=draw(st.sampled_from([job_report, job_report, None])),
-        evidence=draw(st.sampled_from([evidence, evidence, evidence, None])),
+        report=draw(st.sampled_from([*[job_report] * 5, None])),
+        evidence=draw(st.sampled_from([*[evidence] * 5, None])),
     )
 
 
@@ -241,6 +242,7 @@ def is_proven(log: str, by: str | None, own: Attempt, others: list[Attempt]) -> 
     return by in proofs_of(own) and (by == "process" or by not in rivals)
 
 
+@settings(max_examples=400, deadline=None)
 @given(st.lists(attempts(), min_size=1, max_size=3))
 def test_whatever_is_observed_no_verdict_is_ok_without_proof_and_none_suspect_without_a_contradiction(
     observed: list[Attempt],
@@ -259,6 +261,7 @@ def test_whatever_is_observed_no_verdict_is_ok_without_proof_and_none_suspect_wi
         attempt, found = ev.jobs[0].attempts[0], results[name]
         others = [other for other in observed if other is not attempt]
         assert all(is_proven(result.log or "", result.known_by, attempt, others) for result in found.results)
+        assert {result.created for result in found.results} <= {DURING.isoformat()}
         if outcome[name] == "ok":
             check_ok(attempt, found)
         if outcome[name] == "suspect":
@@ -275,19 +278,29 @@ def check_ok(attempt: Attempt, found: EvalResults) -> None:
         programs, witness = attempt.report.eval_programs, attempt.report.witness
         assert attempt.report.exit_code == 0
     assert all(result.succeeded for result in found.results)
-    logs = {result.log for result in found.results}
-    for program in programs:
-        paths = {written.path for written in program.wrote}
-        assert logs & paths or (found.results and not (paths - {None} and not program.is_cut)), program
-        assert None not in paths or logs
+    for number, program in enumerate(programs):
+        others = [other for place, other in enumerate(programs) if place != number]
+        assert any(may_be_its_own(result.log or "", program, others) for result in found.results)
     if attempt.evidence.not_all_read is not None:
-        assert {written.path for program in programs for written in program.wrote} <= {
-            log.path for log in attempt.evidence.logs
-        }
+        paths = {written.path for program in programs for written in program.wrote}
+        assert paths <= {log.path for log in attempt.evidence.logs}
+        assert all(program.wrote and not program.is_cut for program in programs)
+        assert witness is not None
+        assert witness.by == "cgroup"
     if not found.results and attempt.evidence.names_framework:
         assert witness is not None
         assert (witness.by, witness.nodes_unseen) == ("cgroup", 0)
     assert witness is None or not witness.left_out
+
+
+def may_be_its_own(log: str, program: ObservedProgram, others: list[ObservedProgram]) -> bool:
+    """Whether a program named the log; or nobody else of its job did, and nothing says that it wrote elsewhere."""
+    if any(written.path == log for written in program.wrote):
+        return True
+    is_elsewhere = any(written.path for written in program.wrote) and not program.is_cut
+    is_anothers = any(written.path == log for other in others for written in other.wrote)
+    is_near = program.options is None or program.cwd is None or f"{program.cwd}/logs" in log
+    return is_near and not is_elsewhere and not is_anothers
 
 
 def check_suspect(attempt: Attempt, found: EvalResults) -> None:
