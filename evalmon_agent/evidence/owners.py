@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from evalmon_agent.evidence.kinds import BY_NAME
 from evalmon_agent.evidence.kinds.kind import Kind, ObservedProgram, Written
 from evalmon_agent.evidence.result import SUCCESS, EvalLog
@@ -122,10 +124,16 @@ def results(jobs: Mapping[_Job, ObservedJob], logs: Sequence[EvalLog]) -> dict[_
         for name in claimants:
             disputed[name].append(by_path[path])
     resumed = _Resumed(logs)
-    return {
+    found = {
         name: _results_of(job, own.get(name, {}), disputed.get(name, []), by_path, resumed)
         for name, job in jobs.items()
     }
+    nobodys = [log for log in logs if log.path not in owned]
+    for name, job in jobs.items():
+        twins = [twin_of(program, job.started_at, job.ended_at) for program in job.programs if job.nodes_unseen]
+        if any(could_have_written(twin, log) for twin in twins for log in nobodys):
+            found[name].unverified = found[name].unverified or NOT_ALL_NODES_SEEN
+    return found
 
 
 def _results_of(
@@ -173,6 +181,11 @@ def could_have_written(program: ObservedProgram, log: EvalLog) -> bool:
     directory = kind.directory_of(program)
     is_elsewhere = directory is not None and not _is_below(log.path, directory)
     return not writes_elsewhere(program) and not is_elsewhere and kind.agrees(program, log)
+
+
+def twin_of(program: ObservedProgram, started_at: float, ended_at: float | None) -> ObservedProgram:
+    """The same command on a node where nobody looked, where a step of a job that lived so long may have run it too."""
+    return replace(program, started_at=started_at, ended_at=ended_at, wrote=(), is_cut=False)
 
 
 def writes_elsewhere(program: ObservedProgram) -> bool:
