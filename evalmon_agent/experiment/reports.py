@@ -15,6 +15,7 @@ from zlib import crc32
 
 import msgspec
 
+from evalmon_agent.agent.sampling.job_gpus import NO_GPU
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.files.trusted import read_at
 from evalmon_agent.tracking.facts import SelfReport
@@ -40,6 +41,7 @@ class _Command(msgspec.Struct):
 
 class _Sampler(msgspec.Struct, frozen=True):
     interval_ms: int = 0
+    no_gpu_file: str | None = None
 
 
 class _Program(ObservedProgram, frozen=True, kw_only=True):
@@ -181,6 +183,7 @@ def _attempt_report(attempt: _Attempt, parts: Sequence[_Attempt]) -> JobReport:
         eval_programs=programs[:_PROGRAMS_AT_MOST],
         witness=_witness(attempt, parts, programs_left_out=max(0, len(programs) - _PROGRAMS_AT_MOST)),
         sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
+        has_no_gpu=(attempt.sampler.no_gpu_file or "").startswith(NO_GPU),
     )
 
 
