@@ -39,7 +39,7 @@ _CPUS_AT_MOST = 2
 """It starts a thread for each CPU."""
 _BUCKETS = 60
 _WIDTH, _HEIGHT = 240, 40
-_SCORE_WIDTH, _SCORE_HEIGHT = 150, 32
+_SCORE_WIDTH, _SCORE_HEIGHT = 150, 44
 _SLACK_S = 60.0
 _ROLES = re.compile(r' (?:role|aria-roledescription|aria-hidden|class|xmlns:xlink|version)="[^"]*"')
 # A bucket this many sampling intervals wide is empty only where samples are missing.
@@ -168,7 +168,7 @@ def score_spec(row: Row, *, low: float, high: float) -> dict[str, Any]:
         [
             ({"type": "line", "strokeWidth": 1, "opacity": 0.5}, {"x": x, "y": y | {"field": "v"}}),
             ({"type": "rule", "strokeWidth": 1.25}, {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}}),
-            ({"type": "point", "filled": True, "size": 22, "opacity": 1}, {"x": x, "y": y | {"field": "v"}}),
+            ({"type": "point", "filled": True, "size": 11, "opacity": 1}, {"x": x, "y": y | {"field": "v"}}),
         ],
     )
 
