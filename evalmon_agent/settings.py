@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -24,7 +25,14 @@ _HINTS = {
     "mode": "; it is sidecar or dependency",
     "time": '; put it in quotes, time: "00:30:00": without them YAML reads minutes and seconds as one number',
     "mem": '; give a number with a unit: "200M"',
+    "quiet": '; give the hours like "22:00-07:00", in quotes',
 }
+_NEVER_SHOWN = "notify"
+"""Settings that begin so may hold a password or a token."""
+_URL = re.compile(r"\S*://\S*")
+_HIDDEN = "(a URL)"
+# The user's own text in messages of PyYAML's.
+_QUOTED = re.compile(r"((?:alias|anchor|base 10:|handle|literal|string:?|tag) )'[^']*'")
 _NUMBERS = ("`int`", "`float`", "`bool`")
 
 # What PyYAML lets through from its own insides: `!!int ""`, `!!bool maybe`, `!!timestamp x`.
@@ -32,6 +40,8 @@ _YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Glob = Annotated[str, Meta(min_length=1)]
+NotificationEvent = Literal["complete", "failed", "alert", "alert-cleared", "outage", "recovered"]
+Hours = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
 
 
 class MonitorJobSettings(Struct, frozen=True):
@@ -43,6 +53,16 @@ class MonitorJobSettings(Struct, frozen=True):
     account: str | None = None
     qos: str | None = None
     extra: list[str] = []
+
+
+class NotifyTarget(Struct, frozen=True, forbid_unknown_fields=True):
+    """An Apprise URL, which is a secret; the events that it gets; the local hours in which they are kept back."""
+
+    url: Annotated[str, Meta(min_length=1)]
+    events: Annotated[list[NotificationEvent], Meta(min_length=1)] = field(
+        default_factory=lambda: list(get_args(NotificationEvent))
+    )
+    quiet: Hours | None = None
 
 
 class Settings(Struct, frozen=True):
@@ -63,7 +83,7 @@ class Settings(Struct, frozen=True):
     max_submit: Annotated[int, Meta(ge=1)] | None = None
     stagger: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     mail_user: str | None = None
-    notify: list[str] = []
+    notify: list[Annotated[str, Meta(min_length=1)] | NotifyTarget] = []
     notify_command: list[str] | None = None
     group_readable: bool = False
     allow_world_writable: bool = False
@@ -77,9 +97,9 @@ def parse(data: bytes, *, path: str, fast_polling: bool) -> Settings:
         settings = msgspec.convert(_with_defaults(raw), Settings)
         _check(settings, fast_polling=fast_polling)
     except msgspec.ValidationError as error:
-        raise UnreadableError(f"{path}: {_explain(error)}") from None
+        raise UnreadableError(f"{path}: {_URL.sub(_HIDDEN, _explain(error))}") from None
     except _Unusable as error:
-        raise UnreadableError(f"{path}: {error}") from None
+        raise UnreadableError(f"{path}: {_URL.sub(_HIDDEN, str(error))}") from None
     return settings
 
 
@@ -134,7 +154,8 @@ def _check(settings: Settings, *, fast_polling: bool) -> None:
         )
     for key, text in _texts(msgspec.to_builtins(settings), ""):
         if printable(text, max_chars=len(text)) != text:
-            raise _Unusable(f"{key}: {printable(text)}: contains a control character; only plain text is allowed")
+            shown = "" if key.startswith(_NEVER_SHOWN) else f"{printable(text)}: "
+            raise _Unusable(f"{key}: {shown}contains a control character; only plain text is allowed")
     for name in _OUR_JOBS:
         job: MonitorJobSettings = getattr(settings, name)
         if time_option(job.time) is None:
@@ -171,4 +192,10 @@ def _explain(error: msgspec.ValidationError) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    """What is wrong and where. Not the line itself, which PyYAML would quote: it may hold a URL with a password."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    text = " ".join(str(error).split())
+    if problem and mark is not None:
+        context = getattr(error, "context", None)
+        text = f"line {mark.line + 1}, column {mark.column + 1}: {f'{context}, ' if context else ''}{problem}"
+    return printable(_QUOTED.sub(r"\1'...'", text)) or type(error).__name__
