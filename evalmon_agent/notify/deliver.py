@@ -144,7 +144,8 @@ class Notifier:
         now, journal = time.time(), self.journal.read()
         if self._is_running() or journal.is_sending(now):
             return True
-        if not any(journal.due(target, now=now, is_last_try=is_last_try) for target in targets):
+        is_to_stop = session.slurm.stopped is not None and session.slurm.stopped()
+        if is_to_stop or not any(journal.due(target, now=now, is_last_try=is_last_try) for target in targets):
             return False
         program = [*_PYTHON, "evalmon_agent", "notify"]
         options = ["--last-try"] if is_last_try else []
@@ -157,12 +158,12 @@ class Notifier:
     def _is_running(self) -> bool:
         return self._child is not None and self._child.is_running()
 
-    def finish(self, session: Session, pause: Callable[[float], None]) -> None:
-        """Before this job ends: try once more to send what is left, and wait for that, not for ever.
+    def finish(self, session: Session, pause: Callable[[float], None], *, at_most_s: float = WAIT_AT_MOST_S) -> None:
+        """Before this job ends: try once more to send what is left, and wait for that, but not for ever.
 
         `pause` raises StoppedError once this process is to stop; what is not sent then is left to the next observer.
         """
-        until = time.monotonic() + WAIT_AT_MOST_S
+        until = time.monotonic() + min(at_most_s, WAIT_AT_MOST_S)
 
         def wait() -> None:
             while (self._is_running() or self.journal.read().is_sending(time.time())) and time.monotonic() < until:
@@ -170,7 +171,7 @@ class Notifier:
 
         try:
             wait()
-            if self.start_if_due(session, is_last_try=True):
+            if time.monotonic() < until and self.start_if_due(session, is_last_try=True):
                 wait()
         except StoppedError:
             pass
