@@ -31,8 +31,9 @@ _NEVER_SHOWN = "notify"
 """Settings that begin so may hold a password or a token."""
 _URL = re.compile(r"\S*://\S*")
 _HIDDEN = "(a URL)"
-# The user's own text in messages of PyYAML's.
-_QUOTED = re.compile(r"((?:alias|anchor|base 10:|handle|literal|string:?|tag) )'[^']*'")
+# The user's own text in messages of PyYAML's, and in those from its insides.
+_QUOTED = re.compile(r"((?:alias|anchor|handle|tag) )'[^']*'")
+_ANY_QUOTED = re.compile(r"()'.*'")
 _NUMBERS = ("`int`", "`float`", "`bool`")
 
 # What PyYAML lets through from its own insides: `!!int ""`, `!!bool maybe`, `!!timestamp x`.
@@ -194,8 +195,9 @@ def _explain(error: msgspec.ValidationError) -> str:
 def _one_line(error: Exception) -> str:
     """What is wrong and where. Not the line itself, which PyYAML would quote: it may hold a URL with a password."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
-    text = " ".join(str(error).split())
+    text, quoted = " ".join(str(error).split()), _ANY_QUOTED
     if problem and mark is not None:
+        quoted = _QUOTED
         context = getattr(error, "context", None)
         text = f"line {mark.line + 1}, column {mark.column + 1}: {f'{context}, ' if context else ''}{problem}"
-    return printable(_QUOTED.sub(r"\1'...'", text)) or type(error).__name__
+    return printable(quoted.sub(r"\1'...'", text)) or type(error).__name__

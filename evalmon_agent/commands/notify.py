@@ -14,7 +14,7 @@ from evalmon_agent.cli.options import experiment_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.notify.deliver import send, send_due, what_to_do
+from evalmon_agent.notify.deliver import INSTALL, NOT_INSTALLED, send, send_due
 from evalmon_agent.notify.journal import RUN_AT_MOST_S, targets_of
 from evalmon_agent.session import Session
 from evalmon_agent.summary.notifications import a_test
@@ -54,5 +54,6 @@ def _test(session: Session) -> int:
         notification = a_test(session.experiment.root, now=time.time())
         why = send(target, notification, environ=os.environ, cwd=session.experiment.root)
         is_all_sent = is_all_sent and why is None
-        click.echo(f"{target.label}: " + ("sent" if why is None else f"not sent: {why}; {what_to_do(why)}"))
+        remedy = f"; run: {INSTALL}" if why == NOT_INSTALLED else ""
+        click.echo(f"{target.label}: " + ("sent" if why is None else f"not sent: {why}{remedy}"))
     return 0 if is_all_sent else 1

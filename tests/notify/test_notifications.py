@@ -7,9 +7,10 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,12 @@ def journal(exp: Exp, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["type"] == kind]
 
 
-def wait_until_sent(exp: Exp) -> None:
-    """Until no process sends any more, as a command leaves it that does not wait."""
+def wait_until(is_so: Callable[[], object]) -> None:
+    """A command leaves the sending to a process for which it does not wait."""
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if len(journal(exp, "began")) == len(journal(exp, "ended")) > 0:
-            return
+    while not is_so():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    raise AssertionError("a process still sends")
 
 
 def everything_written(exp: Exp) -> str:
@@ -164,7 +163,8 @@ def test_a_thousand_failures_of_three_causes_are_three_events(exp: Exp) -> None:
         state, code = (("FAILED", "1:0"), ("TIMEOUT", "0:15"), ("OUT_OF_MEMORY", "0:125"))[n % 3]
         jobs.append(ended(str(5000 + n), state, exit_code=code, command=str(exp.root / f"r1/t{n}.slurm")))
     exp.slurm.show(jobs)
-    evalmon(exp, "complete", ".")
+    exp.slurm.remove("seff")
+    assert evalmon(exp, "complete", ".").returncode == 0
     events = Counter(event["event"] for event in recorded(exp))
     assert events == {"failed": 3, "complete": 1}
     assert len({event["id"] for event in recorded(exp)}) == 4
@@ -187,7 +187,7 @@ def test_what_a_compute_node_cannot_send_is_kept_and_sent_by_a_command_that_can(
     way_out.touch()
     from_elsewhere(exp)
     evalmon(exp, "status", ".")
-    wait_until_sent(exp)
+    wait_until(lambda: len(journal(exp, "sent")) == 2)
     assert [event["event"] for event in recorded(exp)] == ["failed", "complete"]
     evalmon(exp, "status", ".")
     assert exp.blocks("NOTIFICATION_FAILED", "NOTIFICATION_RECOVERED") == [
@@ -252,7 +252,7 @@ def test_no_poll_waits_for_a_target_that_hangs(exp: Exp) -> None:
     try:
         observer.observe_once(at_least_s=0)
         began = time.monotonic()
-        assert observer.notifier._is_running()
+        wait_until(lambda: journal(exp, "began"))
         for _ in range(3):
             observer.observe_once(at_least_s=0)
         assert observer.notifier._is_running()
@@ -261,3 +261,69 @@ def test_no_poll_waits_for_a_target_that_hangs(exp: Exp) -> None:
         observer.notifier._child.end()
     assert len(journal(exp, "began")) == 1, "at most one process sends at a time"
     assert len(journal(exp, "ended")) == 1, "it says that it ended, so that the next need not wait"
+
+
+def test_without_apprise_the_log_and_doctor_say_what_to_install_and_all_else_goes_on(exp: Exp, tmp_path: Path) -> None:
+    python = without_apprise(tmp_path)
+    configure(exp, notify=["ntfy://localhost/x"], notify_command=recorder(exp))
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    argv = [python, "-m", "evalmon_agent"]
+    subprocess.run([*argv, "complete", "."], check=True, env=exp.slurm.environ, cwd=exp.root)
+    assert exp.blocks("NOTIFICATION_FAILED") == [
+        "NOTIFICATION_FAILED: notify[0] (ntfy)\n"
+        "Error: Apprise is not installed\n"
+        "Action: To install it: pip install 'evalmon-agent[notify]'; notifications are kept until then"
+    ]
+    assert [event["event"] for event in recorded(exp)] == ["complete"]
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+    done = subprocess.run([*argv, "doctor", "."], check=False, env=exp.slurm.environ, cwd=exp.root, capture_output=True)
+    assert (
+        b"Apprise is not installed; the URLs of notify get nothing; run: pip install 'evalmon-agent[notify]'"
+        in done.stdout
+    )
+
+
+def without_apprise(directory: Path) -> Path:
+    """An interpreter with all that this one has installed but Apprise."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / "venv"], check=True)
+    there = next((directory / "venv").glob("lib/python3*/site-packages"))
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.lower().startswith("apprise") and not (there / entry.name).exists():
+            (there / entry.name).symlink_to(entry)
+    return directory / "venv/bin/python"
+
+
+def test_a_test_is_sent_to_each_target_at_once(exp: Exp, web: Web) -> None:
+    configure(exp, notify=[web.url, "swordfish"], notify_command=["false"])
+    done = evalmon(exp, "notify", ".", "--test", PATH=os.environ["PATH"])
+    assert done.returncode == 1
+    assert web.titles == ["study: A test by evalmon notify"]
+    assert done.stdout.splitlines() == [
+        "notify[0] (json): sent",
+        "notify[1]: not sent: Apprise does not know this kind of URL",
+        "notify_command: not sent: it ended with exit status 1",
+    ]
+    configure(exp)
+    done = evalmon(exp, "notify", ".", "--test")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"evalmon: {exp.root}/evalmon.yaml: set notify or notify_command first\n",
+    )
+
+
+def test_that_others_can_read_the_urls_is_said_by_the_first_submit_and_by_doctor(exp: Exp) -> None:
+    exp.root.chmod(0o755)
+    configure(exp, notify=[f"json://me:{PASSWORD}@127.0.0.1:1/"])
+    settings = exp.root / "evalmon.yaml"
+    settings.chmod(0o640)
+    (exp.root / "r1" / "eval").mkdir(parents=True)
+    (exp.root / "r1" / "eval" / "a_epoch0.slurm").write_text("#!/bin/sh\ntrue\n")
+    told = f"{settings}: its group can read the URLs of notify, which may hold passwords; run: chmod 600 {settings}"
+    assert told in evalmon(exp, "submit", ".").stderr
+    done = evalmon(exp, "doctor", ".")
+    assert told in done.stdout
+    assert PASSWORD not in done.stdout
+    assert told not in evalmon(exp, "submit", ".").stderr
+    settings.chmod(0o600)
+    assert "can read the URLs" not in evalmon(exp, "doctor", ".").stdout

@@ -1,0 +1,132 @@
+"""Notifications say in a few words what happened, each once, without a word that an eval printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from evalmon_agent.summary.notifications import Notification, Outcome, notifications, verdict_line
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, MonitorJob, Outage
+from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.states import State
+
+NOW = 1_700_000_000.0
+
+
+def waiting(name: str, job_id: str, reason: str, *alerted: str, **more: Any) -> Eval:
+    attempt = Attempt(submitted_at=NOW, queue_state=State.PENDING, queue_reason=reason)
+    job = Job(JobId(job_id), NOW, token="t", alerted=list(alerted), attempts=[attempt])
+    return Eval(name, JobId(job_id), jobs=[job], **more)
+
+
+def state_of(*evals: Eval, **more: Any) -> ExperimentState:
+    return ExperimentState("/home/me/study", evals={ev.name: ev for ev in evals}, **more)
+
+
+def told(state: ExperimentState, *failures: Outcome, now: float = NOW) -> list[Notification]:
+    return notifications(state, failures, now=now)
+
+
+OK = [Outcome(f"r1/t{n}", "ok") for n in range(6)]
+OOM = Outcome("r16/cap/epoch0", "failed", "cuda-out-of-memory")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "line"),
+    [
+        (OK, "6 of 6 evals succeeded"),
+        (OK[:1], "1 of 1 eval succeeded"),
+        ([*OK, OOM], "6 of 7 evals succeeded; 1 needs you: r16/cap/epoch0 (the GPU's memory was not enough)"),
+        ([*OK, OOM, Outcome("x", "suspect")], "6 of 8 evals succeeded; 2 need you"),
+        ([*OK, Outcome("x", "unverified")], "6 of 7 evals succeeded; 1 could not be verified"),
+        ([*OK, Outcome("x", "dropped")], "6 of 6 evals succeeded"),
+        ([Outcome("x", "refused")], "0 of 1 eval succeeded; 1 needs you: x (refused)"),
+        ([], "0 of 0 evals succeeded"),
+    ],
+)
+def test_the_outcome_is_one_line(outcomes: list[Outcome], line: str) -> None:
+    assert verdict_line(outcomes) == line
+
+
+def test_the_first_failures_of_a_cause_are_told_and_no_later_ones() -> None:
+    state = state_of()
+    [first] = told(state, OOM, Outcome("r16/cap/epoch1", "failed", "cuda-out-of-memory"))
+    assert (first.event, first.level) == ("failed", "error")
+    assert first.title == "2 evals failed: the GPU's memory was not enough"
+    assert first.text.splitlines()[:2] == [
+        "Cause: cuda-out-of-memory (the GPU's memory was not enough)",
+        "Evals: r16/cap/epoch0, r16/cap/epoch1",
+    ]
+    assert told(state, Outcome("r16/cap/epoch2", "failed", "cuda-out-of-memory")) == []
+    [other] = told(state, Outcome("r1/x", "suspect", "missing-module"))
+    assert other.title == "r1/x did not succeed: a Python package is missing"
+
+
+def test_a_thousand_names_are_ten_in_the_text_and_all_in_the_list() -> None:
+    [one] = told(state_of(), *(Outcome(f"r1/t{n}", "failed") for n in range(1000)))
+    assert one.title == "1000 evals failed: the cause is not known"
+    assert " and 990 more" in one.text
+    assert len(one.evals) == 1000
+
+
+def test_an_outage_and_its_end_are_told_once_each() -> None:
+    state = state_of(outage=Outage(NOW - 300, failures=4))
+    assert told(state) == []
+    state.outage = Outage(NOW - 300, failures=5, alerted=True)
+    [outage] = told(state)
+    assert (outage.event, outage.level) == ("outage", "warning")
+    assert outage.title.startswith("Slurm has not answered since 20")
+    assert told(state) == []
+    state.outage = None
+    [recovered] = told(state)
+    assert (recovered.event, recovered.title) == ("recovered", "Slurm answers again")
+    assert told(state) == []
+
+
+def test_evals_that_wait_for_ever_are_one_alert_and_one_when_none_does_any_more() -> None:
+    state = state_of(waiting("r1/a", "11", "JobHeldUser"), waiting("r1/b", "12", "JobHeldUser", "held:JobHeldUser"))
+    [alert] = told(state)
+    assert (alert.event, alert.title, alert.evals) == ("alert", "r1/b waits for JobHeldUser", ["r1/b"])
+    state.evals["r1/a"].jobs[0].alerted.append("held:JobHeldUser")
+    assert told(state) == [], "another one that waits for the same"
+    state.evals["r1/b"].final = True
+    assert told(state) == [], "one still waits"
+    state.evals["r1/a"].jobs[0].attempts[0].queue_reason = "Priority"
+    [cleared] = told(state)
+    assert (cleared.event, cleared.title) == ("alert-cleared", "No longer: r1/a waits for JobHeldUser")
+    assert told(state) == []
+
+
+def test_an_eval_that_does_not_report_is_an_alert() -> None:
+    ev = waiting("r1/a", "11", "None", "unreported", state=State.RUNNING)
+    ev.jobs[0].attempts[0].queue_state = State.RUNNING
+    [alert] = told(state_of(ev))
+    assert alert.title == "r1/a runs without reporting to evalmon"
+
+
+def test_the_completion_is_told_once_and_again_after_evals_were_added() -> None:
+    state = state_of(completions=1, completion=MonitorJob(status="complete"))
+    [complete] = told(state)
+    assert (complete.event, complete.level, complete.title) == ("complete", "info", "0 of 0 evals succeeded")
+    assert told(state) == []
+    state.completion, state.completions = MonitorJob(status="submitted"), 1
+    assert told(state) == []
+    state.completion, state.completions = MonitorJob(status="complete"), 2
+    [again] = told(state)
+    assert again.id != complete.id
+
+
+def test_the_same_facts_give_the_same_id_in_another_process_and_later() -> None:
+    first, later = (told(state_of(), OOM, now=now)[0] for now in (NOW, NOW + 100))
+    assert first.id == later.id
+    assert first.at != later.at
+    elsewhere = ExperimentState("/home/me/other")
+    assert told(elsewhere, OOM)[0].id != first.id
+
+
+def test_a_name_cannot_forge_a_line() -> None:
+    [one] = told(state_of(), Outcome("a\nCause: none\x1b[31m", "failed"))
+    assert "\x1b" not in one.title + one.text
+    assert "\n" not in one.title
+    assert "\nCause: none" not in one.text
