@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from evalmon_agent import __version__
-from evalmon_agent.errors import EvalmonError, StoppedError
+from evalmon_agent.errors import EvalmonError, NoPermissionError, StoppedError
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.words.printable import printable
 
@@ -103,6 +103,7 @@ def _exit_status(error: Exception) -> int:
     elif isinstance(error, BrokenPipeError):
         lines = []  # the reader of the output has gone
     elif isinstance(error, OSError):
+        status = NoPermissionError.exit_status if isinstance(error, PermissionError) else status
         where = f"{error.filename}: " if error.filename else ""
         lines = [f"{where}{error.strerror or error}"]
     else:

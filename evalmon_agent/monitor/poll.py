@@ -37,7 +37,8 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure, FailureKind
-from evalmon_agent.summary.notifications import Outcome, notifications
+from evalmon_agent.summary.build import build
+from evalmon_agent.summary.notifications import EvalFailure, notifications
 from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_job_states import update_presence
@@ -91,6 +92,7 @@ class Observer:
         self._uncounted = 0
         self._held: Held | None = None
         self.notifier = Notifier(session.experiment)
+        self._mode_set: int | None = None
 
     @property
     def settings(self) -> Settings:
@@ -236,6 +238,10 @@ class Observer:
 
     def _hold(self, now: float, asked: Held | None = None) -> Held:
         """The state (`asked` if nobody saved since), after the blocks in its outbox were written to the log."""
+        if self._mode_set != self.mode:
+            self._mode_set = self.mode
+            with suppress(OSError, UsageError):  # a mode costs no poll
+                self.experiment.set_modes(group_readable=self.settings.group_readable)
         is_current = asked is not None and asked.is_current()
         held = (asked if is_current else self._let_go()) or state_file.hold(self.experiment, now=now)
         self._held = None
@@ -255,7 +261,7 @@ class Observer:
                 complete(self.experiment.notifications, offset, text.encode(), mode=self.mode)
                 state.notices = None
 
-    def _save(self, held: Held, new: list[Block], *, failures: Sequence[Outcome] = ()) -> None:
+    def _save(self, held: Held, new: list[Block], *, failures: Sequence[EvalFailure] = ()) -> None:
         """Save if a fact changed, with the new blocks in the outbox; then append them, then clear the outbox.
 
         Once the state is saved, the blocks are as good as logged: where the log cannot be written now, the next
@@ -264,7 +270,10 @@ class Observer:
         """
         targets = targets_of(self.settings)
         if targets:
-            events = notifications(held.state, failures, now=self._clock())
+            now = self._clock()
+            events = notifications(
+                held.state, failures, now=now, summary=lambda: build(held.state, now=now, settings=self.settings)
+            )
             held.state.notices = self.notifier.journal.outbox(held.state.notices, events, targets)
         text = blocks.join(new)
         if not held.is_changed():
@@ -288,8 +297,8 @@ class Observer:
 
 
 def counts(state: ExperimentState) -> Counter[State]:
-    """How many evals are in each state."""
-    by_state = Counter(ev.state for name, ev in state.evals.items() if name not in state.waiting)
+    """How many evals are in each state; dropped ones, and those that Slurm never took, are in none."""
+    by_state = Counter(ev.state for ev in state.counted if ev.name not in state.waiting)
     by_state[State.UNSUBMITTED] = len(state.waiting)
     return by_state
 

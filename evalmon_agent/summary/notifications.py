@@ -8,21 +8,23 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
 
-from evalmon_agent.evidence.diagnosis.causes import meaning
-from evalmon_agent.evidence.diagnosis.records import UNKNOWN
+from evalmon_agent.evidence.diagnosis.causes import phrase
+from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
 from evalmon_agent.settings import NotificationEvent
+from evalmon_agent.summary.causes import key
+from evalmon_agent.summary.records import Summary
+from evalmon_agent.summary.verdict_line import NEEDS_YOU, plural, verdict_line
 from evalmon_agent.tracking.alerts import UNREPORTED, base, pending, told_as
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Eval, ExperimentState
-from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
-from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, verdict
+from evalmon_agent.tracking.results import NO_RESULTS, EvalResults
+from evalmon_agent.tracking.verdict import diagnosis_of, verdict
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
 
@@ -31,7 +33,8 @@ Level = Literal["info", "warning", "error"]
 _LISTED = 10
 """How many evals a text names."""
 _UNREPORTED = "without reporting to evalmon"
-_NEEDS_ATTENTION = ("failed", "suspect", "refused")
+_TOLD_PER_CAUSE = 5
+"""How many errors with one cause are told one by one, if they differ in what they printed."""
 
 
 class Notification(Struct, frozen=True, kw_only=True):
@@ -50,36 +53,40 @@ class Notification(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one eval ended. `cause` is one of `causes.CAUSES`, None where it succeeded."""
+class EvalFailure:
+    """An eval that did not succeed. `diagnosis`: None if it is not known why."""
 
     name: str
-    verdict: Verdict
-    cause: str | None = None
+    state: State
+    diagnosis: Diagnosis | None = None
+
+    @property
+    def cause(self) -> str:
+        """One of `causes.CAUSES`."""
+        return UNKNOWN if self.diagnosis is None else self.diagnosis.cause
+
+    @property
+    def key(self) -> str:
+        """The same for failures that are told once: the cause and, without showing it, what the error says."""
+        if self.diagnosis is None or self.cause == UNKNOWN:
+            return UNKNOWN
+        _, error = key(self.diagnosis, self.state)
+        return f"{self.cause} {_digest(error)}" if error else self.cause
 
 
-def notifications(state: ExperimentState, failures: Iterable[Outcome], *, now: float) -> list[Notification]:
-    """What is to be told now, each once: `state.notified` has what was told. `failures`: evals that ended just now."""
+def notifications(
+    state: ExperimentState, failures: Iterable[EvalFailure], *, now: float, summary: Callable[[], Summary]
+) -> list[Notification]:
+    """What is to be told now, each once: `state.notified` has what was told.
+
+    `failures`: the evals that ended just now; `summary`: called if all is complete.
+    """
     return [
         *_outage(state, now),
         *_failures(state, failures, now),
         *_alerts(state, now),
-        *_complete(state, now),
+        *_complete(state, now, summary),
     ]
-
-
-def verdict_line(outcomes: Sequence[Outcome]) -> str:
-    """The outcome in one line: `7 of 8 evals succeeded; 1 needs you: r1/a/epoch0 (the GPU's memory was not enough)`."""
-    number = Counter(outcome.verdict for outcome in outcomes)
-    all_in_all = len(outcomes) - number["dropped"]
-    line = f"{number['ok']} of {_evals(all_in_all)} succeeded"
-    need = [outcome for outcome in outcomes if outcome.verdict in _NEEDS_ATTENTION]
-    if need:
-        line += f"; {len(need)} need{'s' * (len(need) == 1)} you"
-        line += f": {printable(need[0].name)} ({_why(need[0])})" if len(need) == 1 else ""
-    if number["unverified"]:
-        line += f"; {number['unverified']} could not be verified"
-    return line
 
 
 def a_test(experiment: str, *, now: float) -> Notification:
@@ -107,29 +114,34 @@ def _outage(state: ExperimentState, now: float) -> list[Notification]:
     return new
 
 
-def _failures(state: ExperimentState, failures: Iterable[Outcome], now: float) -> list[Notification]:
-    """One for the first evals of each cause."""
-    by_cause: dict[str, list[Outcome]] = {}
-    for outcome in failures:
-        by_cause.setdefault(outcome.cause or UNKNOWN, []).append(outcome)
+def _failures(state: ExperimentState, failures: Iterable[EvalFailure], now: float) -> list[Notification]:
+    """One for the first evals that failed with the same error."""
+    by_key: dict[str, list[EvalFailure]] = {}
+    for failure in failures:
+        by_key.setdefault(failure.key, []).append(failure)
     new = []
-    for cause, outcomes in by_cause.items():
-        if cause in state.notified.causes:
+    for error, alike in by_key.items():
+        cause, names = alike[0].cause, [failure.name for failure in alike]
+        told = [one for one in state.notified.causes if one.partition(" ")[0] == cause]
+        if error in told or len(told) >= _TOLD_PER_CAUSE:
             continue
-        state.notified.causes.append(cause)
-        names = [outcome.name for outcome in outcomes]
-        verb = "failed" if all(outcome.verdict == "failed" for outcome in outcomes) else "did not succeed"
-        title = f"{_who(names)} {verb}: {meaning(cause)}"
+        state.notified.causes.append(error)
         lines = (
-            f"Cause: {cause} ({meaning(cause)})",
+            f"Cause: {cause}",
             f"Evals: {_listed(names)}",
-            "Further evals that fail for this cause are in the summary only.",
+            "Further evals with the same error are in the summary only.",
             f"Details: {_file(state.experiment, 'monitor.log')}",
         )
-        text = "\n".join(lines)
         new.append(
             _notification(
-                state.experiment, "failed", [cause], now=now, title=title, text=text, level="error", evals=names
+                state.experiment,
+                "failed",
+                [error],
+                now=now,
+                title=f"{_who(names)} {_happened(cause, names)}",
+                text="\n".join(lines),
+                level="error",
+                evals=names,
             )
         )
     return new
@@ -142,20 +154,20 @@ def _alerts(state: ExperimentState, now: float) -> list[Notification]:
     new = []
     for what, jobs in present.items():
         if what not in told:
-            names, key = list(jobs), [what, *sorted(jobs.values())]
+            names, about = list(jobs), [what, *sorted(jobs.values())]
             title = f"{_who(names)} {_verb(names, what)} {what}"
             text = f"Evals: {_listed(names)}\nWhat to do: see ALERT in {_file(state.experiment, 'monitor.log')}"
             new.append(
                 _notification(
-                    state.experiment, "alert", key, now=now, title=title, text=text, level="warning", evals=names
+                    state.experiment, "alert", about, now=now, title=title, text=text, level="warning", evals=names
                 )
             )
     for what, jobs in told.items():
         if what not in present:
-            names, key = list(jobs), [what, *sorted(jobs.values())]
+            names, about = list(jobs), [what, *sorted(jobs.values())]
             title, text = f"No longer: {_who(names)} {_verb(names, what)} {what}", f"Evals: {_listed(names)}"
             new.append(
-                _notification(state.experiment, "alert-cleared", key, now=now, title=title, text=text, evals=names)
+                _notification(state.experiment, "alert-cleared", about, now=now, title=title, text=text, evals=names)
             )
     return new
 
@@ -178,19 +190,16 @@ def _verb(names: Sequence[str], what: str) -> str:
     return verb + "s" * (len(names) == 1)
 
 
-def _complete(state: ExperimentState, now: float) -> list[Notification]:
+def _complete(state: ExperimentState, now: float, summarise: Callable[[], Summary]) -> list[Notification]:
     is_complete = state.completion is not None and state.completion.status == COMPLETE
     if not is_complete or state.notified.completions == state.completions:
         return []
     state.notified.completions = state.completions
-    outcomes = outcomes_of(state.evals.values(), settle(state))
-    need = [outcome for outcome in outcomes if outcome.verdict in _NEEDS_ATTENTION]
-    unverified = [outcome.name for outcome in outcomes if outcome.verdict == "unverified"]
-    by_cause: dict[str, list[str]] = {}
-    for outcome in need:
-        by_cause.setdefault(outcome.cause or UNKNOWN, []).append(outcome.name)
+    summary = summarise()
+    need = [ev.name for ev in summary.evals if ev.verdict in NEEDS_YOU]
+    unverified = [ev.name for ev in summary.evals if ev.verdict == "unverified"]
     lines = (
-        *(f"{cause} ({meaning(cause)}): {_listed(names)}" for cause, names in by_cause.items()),
+        *(f"{_listed(cause.evals)} {_happened(cause.cause, cause.evals)}" for cause in summary.causes[:_LISTED]),
         *([f"Could not be verified: {_listed(unverified)}"] if unverified else []),
         f"Summary: {_file(state.experiment, 'summary.md')}",
     )
@@ -200,29 +209,28 @@ def _complete(state: ExperimentState, now: float) -> list[Notification]:
             "complete",
             [state.completions],
             now=now,
-            title=verdict_line(outcomes),
+            title=verdict_line(summary),
             text="\n".join(lines),
             level="error" if need else "warning" if unverified else "info",
-            evals=[outcome.name for outcome in need] + unverified,
+            evals=[*need, *unverified],
         )
     ]
 
 
-def outcomes_of(evals: Iterable[Eval], settled: Mapping[str, EvalResults]) -> list[Outcome]:
-    """How these evals ended; `settled`: the results of each."""
-    outcomes = []
+def failures_among(evals: Iterable[Eval], settled: Mapping[str, EvalResults]) -> list[EvalFailure]:
+    """Those of the evals that failed or are suspect; `settled`: the results of each."""
+    failures = []
     for ev in evals:
         results = settled.get(ev.name, NO_RESULTS)
-        outcome = verdict(ev, results)
-        diagnosis = diagnosis_of(ev, results) if outcome in {"failed", "suspect"} else None
-        outcomes.append(Outcome(ev.name, outcome, diagnosis.cause if diagnosis is not None else None))
-    return outcomes
+        if verdict(ev, results) in {"failed", "suspect"}:
+            failures.append(EvalFailure(ev.name, ev.state, diagnosis_of(ev, results)))
+    return failures
 
 
 def _notification(
     experiment: str,
     event: NotificationEvent,
-    key: Sequence[object],
+    about: Sequence[object],
     *,
     now: float,
     title: str,
@@ -230,10 +238,9 @@ def _notification(
     level: Level = "info",
     evals: Iterable[str] = (),
 ) -> Notification:
-    """`key`: what tells it from others of this event; the same facts give the same id, also after a lost state."""
-    digest = hashlib.sha256("\0".join(map(str, (experiment, event, *key))).encode(errors="surrogatepass")).hexdigest()
+    """`about`: what tells it from others of this event; the same facts give the same id, also after a lost state."""
     return Notification(
-        id=digest[:16],
+        id=_digest("\0".join(map(str, (experiment, event, *about)))),
         event=event,
         experiment=printable(experiment),
         at=dt.datetime.fromtimestamp(now).astimezone().isoformat(timespec="seconds"),
@@ -253,16 +260,16 @@ def _clock(at: float) -> str:
     return f"{dt.datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _why(outcome: Outcome) -> str:
-    return meaning(outcome.cause) if outcome.cause is not None else outcome.verdict
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def _evals(number: int) -> str:
-    return f"{number} eval{'s' * (number != 1)}"
+def _happened(cause: str, names: Sequence[str]) -> str:
+    return phrase(cause) if len(names) == 1 else plural(phrase(cause))
 
 
 def _who(names: Sequence[str]) -> str:
-    return printable(names[0]) if len(names) == 1 else _evals(len(names))
+    return printable(names[0]) if len(names) == 1 else f"{len(names)} evals"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -136,13 +136,11 @@ def test_each_receiver_gets_each_event_once_and_nothing_that_an_eval_printed(exp
         assert evalmon(exp, "report", ".").returncode == 1
     failed, complete = recorded(exp)
     assert (failed["event"], failed["level"]) == ("failed", "error")
-    assert failed["title"] == "2 evals failed: the GPU's memory was not enough"
+    assert failed["title"] == "2 evals ran out of GPU memory"
     assert failed["evals"] == ["r1/a/epoch0", "r1/b/epoch0"]
     assert (complete["event"], complete["level"]) == ("complete", "error")
-    assert complete["title"] == "2 of 4 evals succeeded; 2 need you"
-    assert complete["text"].splitlines()[0] == (
-        "cuda-out-of-memory (the GPU's memory was not enough): r1/a/epoch0, r1/b/epoch0"
-    )
+    assert complete["title"] == "2 of 4 evals succeeded; 2 need you: all ran out of GPU memory"
+    assert complete["text"].splitlines()[0] == "r1/a/epoch0, r1/b/epoch0 ran out of GPU memory"
     keys = ["schema", "id", "event", "experiment", "at", "title", "text", "level", "evals", "summary"]
     assert list(complete) == keys
     assert complete["experiment"] == str(exp.root)
@@ -212,7 +210,7 @@ def test_a_target_that_hangs_or_refuses_keeps_no_other_from_its_notifications(ex
         began = time.monotonic()
         evalmon(exp, "complete", ".")
         assert time.monotonic() - began < 190
-    assert web.titles == ["study: 1 of 1 eval succeeded"]
+    assert web.titles == ["study: The eval succeeded"]
     assert sorted(block.splitlines()[:2] for block in exp.blocks("NOTIFICATION_FAILED")) == [
         ["NOTIFICATION_FAILED: notify[0] (json)", "Error: Apprise could not send it"],
         ["NOTIFICATION_FAILED: notify_command", "Error: it did not end within 30 s"],
@@ -270,10 +268,9 @@ def test_without_apprise_the_log_and_doctor_say_what_to_install_and_all_else_goe
     exp.slurm.show([ended("11")])
     argv = [python, "-m", "evalmon_agent"]
     subprocess.run([*argv, "complete", "."], check=True, env=exp.slurm.environ, cwd=exp.root)
+    action = "To install it: pip install 'evalmon-agent[notify]'; notifications are kept until then"
     assert exp.blocks("NOTIFICATION_FAILED") == [
-        "NOTIFICATION_FAILED: notify[0] (ntfy)\n"
-        "Error: Apprise is not installed\n"
-        "Action: To install it: pip install 'evalmon-agent[notify]'; notifications are kept until then"
+        f"NOTIFICATION_FAILED: notify[0] (ntfy)\nError: Apprise is not installed\nAction: {action}"
     ]
     assert [event["event"] for event in recorded(exp)] == ["complete"]
     assert len(exp.blocks("ALL_COMPLETE")) == 1

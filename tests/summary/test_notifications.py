@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from evalmon_agent.summary.notifications import Notification, Outcome, notifications, verdict_line
+from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.settings import Settings
+from evalmon_agent.summary.build import build
+from evalmon_agent.summary.notifications import EvalFailure, Notification, notifications
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, MonitorJob, Outage
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
@@ -24,48 +25,42 @@ def state_of(*evals: Eval, **more: Any) -> ExperimentState:
     return ExperimentState("/home/me/study", evals={ev.name: ev for ev in evals}, **more)
 
 
-def told(state: ExperimentState, *failures: Outcome, now: float = NOW) -> list[Notification]:
-    return notifications(state, failures, now=now)
+def told(state: ExperimentState, *failures: EvalFailure, now: float = NOW) -> list[Notification]:
+    return notifications(state, failures, now=now, summary=lambda: build(state, now=now, settings=Settings()))
 
 
-OK = [Outcome(f"r1/t{n}", "ok") for n in range(6)]
-OOM = Outcome("r16/cap/epoch0", "failed", "cuda-out-of-memory")
+def failed(name: str, cause: str = "unknown", evidence: str = "") -> EvalFailure:
+    return EvalFailure(name, State.FAILED, Diagnosis(cause, evidence, None))
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "line"),
-    [
-        (OK, "6 of 6 evals succeeded"),
-        (OK[:1], "1 of 1 eval succeeded"),
-        ([*OK, OOM], "6 of 7 evals succeeded; 1 needs you: r16/cap/epoch0 (the GPU's memory was not enough)"),
-        ([*OK, OOM, Outcome("x", "suspect")], "6 of 8 evals succeeded; 2 need you"),
-        ([*OK, Outcome("x", "unverified")], "6 of 7 evals succeeded; 1 could not be verified"),
-        ([*OK, Outcome("x", "dropped")], "6 of 6 evals succeeded"),
-        ([Outcome("x", "refused")], "0 of 1 eval succeeded; 1 needs you: x (refused)"),
-        ([], "0 of 0 evals succeeded"),
-    ],
-)
-def test_the_outcome_is_one_line(outcomes: list[Outcome], line: str) -> None:
-    assert verdict_line(outcomes) == line
+OOM = failed("r16/cap/epoch0", "cuda-out-of-memory", "CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-def test_the_first_failures_of_a_cause_are_told_and_no_later_ones() -> None:
+def test_the_first_failures_with_an_error_are_told_and_no_later_ones() -> None:
     state = state_of()
-    [first] = told(state, OOM, Outcome("r16/cap/epoch1", "failed", "cuda-out-of-memory"))
+    [first] = told(
+        state, OOM, failed("r16/cap/epoch1", "cuda-out-of-memory", "CUDA out of memory. Tried to allocate 3.50 GiB")
+    )
     assert (first.event, first.level) == ("failed", "error")
-    assert first.title == "2 evals failed: the GPU's memory was not enough"
-    assert first.text.splitlines()[:2] == [
-        "Cause: cuda-out-of-memory (the GPU's memory was not enough)",
-        "Evals: r16/cap/epoch0, r16/cap/epoch1",
-    ]
-    assert told(state, Outcome("r16/cap/epoch2", "failed", "cuda-out-of-memory")) == []
-    [other] = told(state, Outcome("r1/x", "suspect", "missing-module"))
-    assert other.title == "r1/x did not succeed: a Python package is missing"
+    assert first.title == "2 evals ran out of GPU memory"
+    assert first.text.splitlines()[:2] == ["Cause: cuda-out-of-memory", "Evals: r16/cap/epoch0, r16/cap/epoch1"]
+    assert told(state, OOM) == []
+    [other] = told(state, failed("r1/x", "missing-module", "No module named 'vllm'"))
+    assert other.title.startswith("r1/x ")
+    [another] = told(state, failed("r1/y", "missing-module", "No module named 'torch'"))
+    assert "torch" not in another.title + another.text + another.id
+
+
+def test_a_thousand_different_errors_of_one_cause_are_no_flood() -> None:
+    errors = [f"KeyError: '{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}x{chr(97 + n // 676)}'" for n in range(1000)]
+    state = state_of()
+    assert len(told(state, *(failed("r1/x", "python-error", error) for error in errors))) == 5
+    assert len(told(state, *(failed("r1/x", "unknown", error) for error in errors))) == 1
 
 
 def test_a_thousand_names_are_ten_in_the_text_and_all_in_the_list() -> None:
-    [one] = told(state_of(), *(Outcome(f"r1/t{n}", "failed") for n in range(1000)))
-    assert one.title == "1000 evals failed: the cause is not known"
+    [one] = told(state_of(), *(failed(f"r1/t{n}") for n in range(1000)))
+    assert one.title.startswith("1000 evals ")
     assert " and 990 more" in one.text
     assert len(one.evals) == 1000
 
@@ -108,7 +103,7 @@ def test_an_eval_that_does_not_report_is_an_alert() -> None:
 def test_the_completion_is_told_once_and_again_after_evals_were_added() -> None:
     state = state_of(completions=1, completion=MonitorJob(status="complete"))
     [complete] = told(state)
-    assert (complete.event, complete.level, complete.title) == ("complete", "info", "0 of 0 evals succeeded")
+    assert (complete.event, complete.level, complete.title) == ("complete", "info", "No evals yet")
     assert told(state) == []
     state.completion, state.completions = MonitorJob(status="submitted"), 1
     assert told(state) == []
@@ -126,7 +121,7 @@ def test_the_same_facts_give_the_same_id_in_another_process_and_later() -> None:
 
 
 def test_a_name_cannot_forge_a_line() -> None:
-    [one] = told(state_of(), Outcome("a\nCause: none\x1b[31m", "failed"))
+    [one] = told(state_of(), failed("a\nCause: none\x1b[31m"))
     assert "\x1b" not in one.title + one.text
     assert "\n" not in one.title
     assert "\nCause: none" not in one.text
