@@ -163,6 +163,8 @@ class Notifier:
 
         `pause` raises StoppedError once this process is to stop; what is not sent then is left to the next observer.
         """
+        if not targets_of(session.settings):
+            return
         until = time.monotonic() + min(at_most_s, WAIT_AT_MOST_S)
 
         def wait() -> None:
