@@ -26,7 +26,10 @@ from evalmon_agent.summary.notifications import a_test
 @click.option("--last-try", is_flag=True, hidden=True)
 @click.option("--experiment-id", hidden=True)
 def command(experiment: Experiment, is_test: bool, last_try: bool, experiment_id: str | None) -> None:
-    """Send the notifications that are due; evalmon does so by itself."""
+    """Send the notifications that are due, or a test.
+
+    evalmon sends what is due by itself.
+    """
     experiment.expect(experiment_id)
     session = session_for(experiment, for_reading=True)
     if is_test:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import receivers
-from receivers import PASSWORD, Mail, Web
 
+import receivers
 from evalmon_agent.experiment import settings_file
 from experiments import Exp, ended, running
+from receivers import PASSWORD, Mail, Web
 
 PRINTED = "the-secret-line-that-the-eval-printed"
 TRACEBACK = 'Traceback (most recent call last):\n  File "eval.py", line 3, in <module>\n    main()\n{error}\n'
@@ -324,3 +324,41 @@ def test_that_others_can_read_the_urls_is_said_by_the_first_submit_and_by_doctor
     assert told not in evalmon(exp, "submit", ".").stderr
     settings.chmod(0o600)
     assert "can read the URLs" not in evalmon(exp, "doctor", ".").stdout
+
+
+def sidecar(exp: Exp) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "evalmon_agent", "sidecar", "."]
+    return subprocess.Popen(argv, env=exp.slurm.environ, cwd=exp.root, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_sidecar_sends_while_it_watches_and_once_more_before_it_ends(exp: Exp, web: Web) -> None:
+    configure(exp, notify=[web.url])
+    exp.register(r1_a="11", r1_b="12")
+    exp.slurm.show([ended("11", "TIMEOUT"), running("12")])
+    watching = sidecar(exp)
+    try:
+        wait_until(lambda: web.titles == ["study: r1/a reached the time limit"])
+        exp.slurm.show([ended("11", "TIMEOUT"), ended("12")])
+        assert watching.wait(120) == 0
+    finally:
+        watching.kill()
+        watching.communicate()
+    assert len(web.titles) == 2
+    assert exp.blocks()[-1].startswith("MONITOR_STOPPED: sidecar\nReason: all evaluations are over")
+
+
+def test_a_sidecar_that_is_cancelled_ends_at_once_though_a_target_hangs(exp: Exp) -> None:
+    configure(exp, notify_command=["sleep", "1000"])
+    exp.register(r1_a="11", r1_b="12")
+    exp.slurm.show([ended("11", "TIMEOUT"), running("12")])
+    watching = sidecar(exp)
+    try:
+        wait_until(lambda: journal(exp, "began"))
+        watching.terminate()
+        assert watching.wait(20) == 0
+    finally:
+        watching.kill()
+        watching.communicate()
+    wait_until(lambda: journal(exp, "ended"))
+    assert journal(exp, "sent") == []
+    assert exp.blocks()[-1].startswith("MONITOR_STOPPED: sidecar\nReason: ended by SIGTERM")
