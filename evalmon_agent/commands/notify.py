@@ -36,7 +36,8 @@ def command(experiment: Experiment, is_test: bool, last_try: bool, experiment_id
         sys.exit(_test(session))
     experiment.require_monitored()
     experiment.check()
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _end)
     signal.alarm(int(RUN_AT_MOST_S))
     send_due(experiment, session.settings, session.environ, is_last_try=last_try)
 

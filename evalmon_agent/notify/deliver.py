@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ WAIT_AT_MOST_S = 100.0
 _LOOK_S = 0.2
 _PYTHON = (sys.executable, "-E", "-P", "-m")
 _OUTPUT_BYTES = 1024 * 1024
-INSTALL = "pip install 'evalmon-agent[notify]'"
+INSTALL = f"{shlex.quote(sys.executable)} -m pip install apprise"
 NOT_INSTALLED = "Apprise is not installed"
 _WHY = {NO_APPRISE: NOT_INSTALLED, UNKNOWN_URL: "Apprise does not know this kind of URL"}
 

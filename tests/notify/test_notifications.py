@@ -268,17 +268,15 @@ def test_without_apprise_the_log_and_doctor_say_what_to_install_and_all_else_goe
     exp.slurm.show([ended("11")])
     argv = [python, "-m", "evalmon_agent"]
     subprocess.run([*argv, "complete", "."], check=True, env=exp.slurm.environ, cwd=exp.root)
-    action = "To install it: pip install 'evalmon-agent[notify]'; notifications are kept until then"
+    action = f"To install it: {python} -m pip install apprise; notifications are kept until then"
     assert exp.blocks("NOTIFICATION_FAILED") == [
         f"NOTIFICATION_FAILED: notify[0] (ntfy)\nError: Apprise is not installed\nAction: {action}"
     ]
     assert [event["event"] for event in recorded(exp)] == ["complete"]
     assert len(exp.blocks("ALL_COMPLETE")) == 1
     done = subprocess.run([*argv, "doctor", "."], check=False, env=exp.slurm.environ, cwd=exp.root, capture_output=True)
-    assert (
-        b"Apprise is not installed; the URLs of notify get nothing; run: pip install 'evalmon-agent[notify]'"
-        in done.stdout
-    )
+    remedy = f"run: {python} -m pip install apprise"
+    assert f"Apprise is not installed; the URLs of notify get nothing; {remedy}" in done.stdout.decode()
 
 
 def without_apprise(directory: Path) -> Path:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
-from evalmon_agent.summary.notifications import EvalFailure, Notification, notifications
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, MonitorJob, Outage
+from evalmon_agent.summary.notifications import EvalFailure, Notification, failures_among, notifications
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, MonitorJob, Outage
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 NOW = 1_700_000_000.0
+PRINTED = "a-secret-line-of-the-eval"
 
 
 def waiting(name: str, job_id: str, reason: str, *alerted: str, **more: Any) -> Eval:
@@ -125,3 +129,17 @@ def test_a_name_cannot_forge_a_line() -> None:
     assert "\x1b" not in one.title + one.text
     assert "\n" not in one.title
     assert "\nCause: none" not in one.text
+
+
+def test_nothing_that_an_eval_printed_or_logged_is_told() -> None:
+    log = EvalLog(status="error", path="/x/a.eval", task="a", samples_total=2, samples_completed=0, error=PRINTED)
+    evidence = Evidence(logs=[log], diagnosis=Diagnosis("python-error", PRINTED, PRINTED), log="/x/a.out")
+    attempt = Attempt(submitted_at=NOW, ran=True, account_state=State.FAILED, evidence=evidence)
+    job = Job(JobId("11"), NOW, token="t", attempts=[attempt])
+    ev = Eval("r1/a", JobId("11"), State.FAILED, final=True, jobs=[job])
+    state = state_of(ev, completions=1, completion=MonitorJob(status="complete"))
+    failures = failures_among([ev], {})
+    assert PRINTED in str(failures)
+    events = told(state, *failures)
+    assert [event.event for event in events] == ["failed", "complete"]
+    assert PRINTED not in msgspec.json.encode(events).decode()
