@@ -39,6 +39,8 @@ FORBIDDEN = {
     "monitor": "submitting.submit_evals",
     "submitting": "commands.submit",
     "checks": "commands.doctor",
+    "report_page": "commands.report",
+    "commands.sidecar": "report_page.write",
 }
 OUTSIDE = {
     "agent": "click",
@@ -47,6 +49,7 @@ OUTSIDE = {
     "commands": "subprocess",
     "evidence": "pynvml",
     "monitor": "apprise",
+    "report_page": "vl_convert",
 }
 
 

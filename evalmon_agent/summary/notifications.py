@@ -14,12 +14,12 @@ from typing import Literal
 
 from msgspec import Struct
 
-from evalmon_agent.evidence.diagnosis.causes import phrase
+from evalmon_agent.evidence.diagnosis.causes import phrase, plural
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
 from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.summary.causes import key
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.summary.verdict_line import NEEDS_YOU, plural, verdict_line
+from evalmon_agent.summary.verdict_line import NEEDS_YOU, verdict_line
 from evalmon_agent.tracking.alerts import UNREPORTED, base, pending, told_as
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Eval, ExperimentState

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from evalmon_agent.evidence.diagnosis.causes import phrase
+from evalmon_agent.evidence.diagnosis.causes import phrase, plural
+from evalmon_agent.summary.causes import by_state
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
@@ -59,16 +60,7 @@ def _what_happened(troubled: Sequence[EvalSummary]) -> str:
 
 
 def _happened(ev: EvalSummary) -> str:
-    if ev.diagnosis is not None:
-        return phrase(ev.diagnosis.cause)
-    if ev.verdict == "refused":
-        return "was refused by Slurm"
-    return "may have failed" if ev.verdict == "suspect" else f"ended as {ev.state}"
-
-
-def plural(outcome: str) -> str:
-    """What happened, to be read after several names."""
-    return f"were {outcome.removeprefix('was ')}" if outcome.startswith("was ") else outcome
+    return phrase((ev.diagnosis or by_state(ev.state)).cause)
 
 
 def _active(evals: Sequence[EvalSummary]) -> str:
