@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, json_option
+from evalmon_agent.cli.options import experiment_argument, json_option, named_evals
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.commands.submit import require_slurm, submit_prepared
-from evalmon_agent.errors import UsageError
+from evalmon_agent.commands.submit import prepare_scripts, require_slurm, submit_prepared
+from evalmon_agent.evidence.diagnosis.records import one_line
 from evalmon_agent.evidence.result import EvalResult, whole_s, worst
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
@@ -37,7 +37,7 @@ from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.submission.plan import Prepared, Script, read_script
 from evalmon_agent.submission.retry_limits import Had, Limits, Options, memory_options, time_options
-from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, first_unknown_name, logs_of
+from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, logs_of
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.tracking.owed import unmeasured
@@ -126,10 +126,34 @@ def retry(
         release_if_over(experiment, slurm)
         register.resolve(experiment, slurm, sleep=sleep)
     report = SubmitReport()
+    state = _look(session)
+    request = replace(request, chosen=frozenset(named_evals(request.names, state.names, experiment)))
     retrier = _Retrier(session, request, more, report, _Partitions.ask(slurm))
-    prepared = retrier.prepared(_look(session))
+    prepared = [*retrier.prepared(state), *_refused_before(session, state, request, report)]
     submit_prepared(session, prepared, report, mode=mode, dry_run=dry_run, sleep=sleep)
     return report
+
+
+def _refused_before(
+    session: Session, state: ExperimentState, request: RetryRequest, report: SubmitReport
+) -> list[Prepared]:
+    """The evals that never were in Slurm, as it refused them: with their scripts as they are now."""
+    experiment = session.experiment
+    refused = {n: r for n, r in state.refused.items() if n not in state.evals and n not in state.dropped}
+    why_again: dict[str, str] = {}
+    for path in dict.fromkeys(refusal.script for name, refusal in refused.items() if request.means(name)):
+        mine = [name for name, refusal in refused.items() if refusal.script == path]
+        why = "" if os.path.lexists(path) else f"its script is gone: {path}"
+        if not all(map(request.means, mine)):
+            why = "Slurm refused its whole array: name the array"
+        if why:
+            report.skipped += [{"name": name, "job_id": None, "why": why} for name in mine if request.means(name)]
+        else:
+            why_again[path] = f"Slurm refused it before: {one_line(refused[mine[0]].error)}"
+    if not why_again:
+        return []
+    prepared = prepare_scripts(session, [read(experiment, path) for path in why_again], experiment.ledger.entries())
+    return [replace(item, why=why_again[item.script.path]) for item in prepared]
 
 
 def _look(session: Session) -> ExperimentState:
@@ -178,9 +202,6 @@ class _Retrier:
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
-        unknown = first_unknown_name(self.request.names, [*state.evals, *state.waiting])
-        if unknown is not None:
-            raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.session.experiment.root}")
         by_token: dict[str, tuple[Script | None, str]] = {}
         groups: dict[tuple[str, str, bytes], list[_Chosen]] = defaultdict(list)
         for chosen in self._choose(state):
@@ -205,6 +226,9 @@ class _Retrier:
         settled = settle(state)
         for ev in state.evals.values():
             if not self.request.means(ev.name):
+                continue
+            if ev.name in state.dropped:
+                self._skip(ev, "it was dropped; to bring it back, submit its script" * self.request.insists(ev.name))
                 continue
             counts, entry = counting.get(ev.name, (None, None))
             is_waiting = ev.name in state.waiting

@@ -23,6 +23,7 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
+from evalmon_agent.summary.attention import attention
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.monitor_job_states import (
@@ -87,12 +88,18 @@ def status(session: Session) -> Summary:
     this is what the files say.
     """
     experiment = session.experiment
+    state = present_state(session)
+    so_far = progress(experiment, state, owner=None if experiment.is_ours else experiment.owner)
+    return build(state, now=session.clock(), lost_after_s=session.settings.lost_after, progress=so_far)
+
+
+def present_state(session: Session) -> ExperimentState:
+    """The state as it is known now, also of another user's experiment."""
+    experiment = session.experiment
     experiment.require_monitored()
-    observer = Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S)
-    owner = None if experiment.is_ours else experiment.owner
-    state = _look_or_read(observer) if owner is None else _read(experiment)
-    so_far = progress(experiment, state, owner=owner)
-    return build(state, now=observer.now(), lost_after_s=session.settings.lost_after, progress=so_far)
+    if not experiment.is_ours:
+        return _read(experiment)
+    return _look_or_read(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
 
 
 def exit_status(summary: Summary) -> int:
@@ -203,6 +210,8 @@ def print_status(summary: Summary, *, show_all: bool = False) -> None:
     print_table(_COLUMNS, [_row(ev) for ev in _shown(summary, room)])
     advice = "enlarge the window or use --all" if room < _ROWS_AT_MOST else "see evalmon status --json"
     click.echo(_counts(summary) + (f" (+{hidden} more; {advice})" if hidden > 0 else ""))
+    for text in attention(summary):
+        click.echo(printable(text, max_chars=_ADVICE_CHARS))
     for text in dict.fromkeys(text for ev in summary.evals if ev.state is State.UNSUBMITTED for text in ev.advice):
         click.echo(printable(text, max_chars=_ADVICE_CHARS))
 
@@ -221,7 +230,8 @@ def _watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
             hidden = len(summary.evals) - room
             more = f" (+{hidden} more; enlarge the window)" if hidden > 0 else ""
             table = table_lines(_COLUMNS, [_row(ev) for ev in _shown(summary, room)], width=console.width)
-            text = "\n".join([*table, _counts(summary) + more])
+            needs = [printable(text, max_chars=_ADVICE_CHARS) for text in attention(summary)]
+            text = "\n".join([*table, _counts(summary) + more, *needs])
             live.update(Text.from_ansi(text, no_wrap=True, overflow="crop"), refresh=True)
             if not summary.verdicts["active"]:
                 return summary

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from evalmon_agent.evidence.result import UNREADABLE, worst
 from evalmon_agent.tracking.records import Eval
@@ -26,16 +25,20 @@ _UNCERTAIN = {
 
 @dataclass(frozen=True, slots=True)
 class RetryRequest:
-    """What the user asked for. `names`: evals, arrays or patterns; none for all. `changed`: scripts as they are now."""
+    """What the user asked for. `names`: evals, arrays or patterns; none for all. `changed`: scripts as they are now.
+
+    `chosen`: the evals that `names` mean.
+    """
 
     names: Sequence[str] = ()
     failed_only: bool = False
     changed: bool = False
     max_retries: int = 3
+    chosen: Collection[str] = ()
 
     def means(self, name: str) -> bool:
         """Whether this eval is named, or all are."""
-        return not self.names or any(_matches(name, pattern) for pattern in self.names)
+        return not self.names or name in self.chosen
 
     def insists(self, name: str) -> bool:
         """Whether it is named itself: then it is run again also where that may be for nothing."""
@@ -69,11 +72,6 @@ def decide(
     if not why_not and not request.insists(ev.name):
         why_not = _not_worth_it(ev, found, outcome)
     return why_not or _again(ev, found)
-
-
-def first_unknown_name(names: Sequence[str], known: Collection[str]) -> str | None:
-    """The first of the names that matches no eval."""
-    return next((pattern for pattern in names if not any(_matches(name, pattern) for name in known)), None)
 
 
 def array_option(tasks: Sequence[int], spec: str) -> str:
@@ -149,8 +147,3 @@ def _not_worth_it(ev: Eval, found: EvalResults, outcome: Verdict) -> str:
 
 def _retries(ev: Eval) -> int:
     return len(ev.jobs) - 1
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """An eval's own name, an array's, or a pattern, in which a task's brackets are no pattern."""
-    return name == pattern or name.startswith(f"{pattern}[") or fnmatchcase(name, pattern.replace("[", "[[]"))

@@ -14,10 +14,10 @@ from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
 from evalmon_agent.evidence.result import EvalResult, worst
 from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
+from evalmon_agent.summary.records import AlertSummary, AttemptSummary, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport
+from evalmon_agent.tracking.records import Alert, Attempt, Eval, Evidence, ExperimentState, Job, JobReport
 from evalmon_agent.tracking.results import EvalResults, settle
 from evalmon_agent.tracking.timeline import ending, slurm_says
 from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, exit_of, says, verdict, witnesses_agree
@@ -53,6 +53,7 @@ def build(
         total_time_s=total_time_s(state),
         counts={str(s): states[s] for s in State if states[s]},
         verdicts={v: verdicts[v] for v in VERDICTS},
+        alerts=[_alert(ev, job, alert) for ev in state.counted for job in ev.jobs for alert in job.alerts],
         evals=evals,
     )
 
@@ -103,6 +104,13 @@ def _eval(ev: Eval, settled: EvalResults, *, now: float, lost_after_s: float) ->
         log=found.log,
         foreign=found.foreign,
     )
+
+
+def _alert(ev: Eval, job: Job, alert: Alert) -> AlertSummary:
+    text, advice = "runs without reporting", "Make evalmon's interpreter readable on the compute nodes"
+    if alert.kind == "waits":
+        text, advice = f"waits: {alert.reason}", action_for(alert.reason, job.job_id) or ""
+    return AlertSummary(_iso(alert.at), alert.kind, ev.name, text, advice or None, _iso(alert.cleared_at))
 
 
 def _waiting(ev: EvalSummary, advice: list[str]) -> EvalSummary:

@@ -9,6 +9,7 @@ from evalmon_agent.evidence.diagnosis.causes import meaning
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, one_line
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
+from evalmon_agent.summary.attention import attention
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
@@ -31,6 +32,7 @@ def render(summary: Summary) -> str:
         _heading(summary),
         f"**{count} evaluation{'s' * (count != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
         _evals_table(summary.evals),
+        *_alerts_section(summary),
         *_problems_section(summary.evals),
         *_results_section(summary.evals),
         *_foreign_section(summary.evals),
@@ -96,6 +98,12 @@ def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
         f"* **{cell(ev.name)}**: {'; '.join(map(cell, ev.advice))}" for ev in evals if ev.verdict == "ok" and ev.advice
     ]
     return ["## For the next round", "\n".join(lines)] if lines else []
+
+
+def _alerts_section(summary: Summary) -> list[str]:
+    """What needs a person while evals go on; what failed or was refused has its own section."""
+    lines = [f"* {cell(text)}" for text in attention(summary, refusals=False)]
+    return ["## Needs attention now", "\n".join(lines)] if lines else []
 
 
 def _problems_section(evals: Sequence[EvalSummary]) -> list[str]:
