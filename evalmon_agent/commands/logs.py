@@ -73,7 +73,7 @@ class _Logs:
 
     def show_error(self, state: ExperimentState) -> bool:
         """Print the evidence of its diagnosis; False if there is none."""
-        summary = build(state, now=self._session.clock(), lost_after_s=self._session.settings.lost_after)
+        summary = build(state, now=self._session.clock(), settings=self._session.settings)
         [ev] = [ev for ev in summary.evals if ev.name == self._name]
         if ev.diagnosis is None or ev.diagnosis.evidence is None:
             self.why_nothing = "no error is known"

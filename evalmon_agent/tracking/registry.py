@@ -115,8 +115,9 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     """A job that was submitted without evalmon is an eval from now on.
 
     It has no token; `submitted_at`, its Submit time, distinguishes it from an earlier job with the same id. It has
-    `tasks` if all tasks of an array were adopted. Partition, account, qos and working directory are Slurm's; the
-    directory is its `output_dir` only if no other eval has the same.
+    `tasks` if all tasks of an array were adopted. Partition, account, qos, working directory, and where its `output`
+    and `errors` go (patterns of sbatch(1)) are Slurm's; the directory is its `output_dir` only if no other eval has the
+    same.
     """
 
     submission: Submission
@@ -128,6 +129,8 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     qos: str | None = None
     work_dir: str | None = None
     schema: int = SCHEMA
+    output: str | None = None
+    errors: str | None = None
 
 
 class Withdrawn(Struct, tag="withdrawn", tag_field="kind", omit_defaults=True, frozen=True):
@@ -291,13 +294,16 @@ class Registration:
     """One eval that Slurm accepted, or that was adopted; `submission` is of this eval alone.
 
     `registered_at`: just before the sbatch; for an adopted job, its Submit or its start.
-    `submitted_at`: the Submit of a job that `watch` adopted; None if it is not known beforehand.
+    `submitted_at`: the Submit of a job that `watch` adopted; None if it is not known beforehand. `output`, `errors`:
+    where Slurm writes what such a job prints, as patterns.
     """
 
     submission: Submission
     job_id: JobId
     registered_at: float
     submitted_at: float | None = None
+    output: str | None = None
+    errors: str | None = None
 
 
 def registrations(entries: Iterable[Entry]) -> list[Registration]:
@@ -309,10 +315,10 @@ def _of(entry: Entry) -> list[Registration]:
     submission, accepted = entry.submission, entry.accepted
     if accepted is None:
         return []
-    submitted_at = None if entry.adopted is None else entry.adopted.submitted_at
+    of_slurm = () if (by := entry.adopted) is None else (by.submitted_at, by.output, by.errors)
     if submission.tasks is None:
-        return [Registration(submission, accepted.job_id, entry.at, submitted_at)]
+        return [Registration(submission, accepted.job_id, entry.at, *of_slurm)]
     return [
-        Registration(submission.of_task(task), array_task(accepted.job_id, task), entry.at, submitted_at)
+        Registration(submission.of_task(task), array_task(accepted.job_id, task), entry.at, *of_slurm)
         for task in submission.tasks
     ]
