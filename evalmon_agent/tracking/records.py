@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct, field
 from msgspec.structs import replace
 
@@ -17,6 +19,7 @@ from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 SCHEMA = 1
+AlertKind = Literal["waits", "unreported"]
 
 
 class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
@@ -153,6 +156,18 @@ class Attempt(Struct, omit_defaults=True, gc=False):
         return self.ran or self.report is not None
 
 
+class Alert(Struct, omit_defaults=True, gc=False):
+    """What the log told once about a job, for a person to act on; `cleared_at`: since when it is known to be over.
+
+    `kind` is `waits` (`reason`: Slurm's pending reason, verbatim) or `unreported` (it runs without a report).
+    """
+
+    kind: AlertKind
+    at: float
+    reason: str = ""
+    cleared_at: float | None = None
+
+
 class Job(Struct, omit_defaults=True, gc=False):
     """One submission of an eval, with its attempts, oldest first.
 
@@ -175,7 +190,7 @@ class Job(Struct, omit_defaults=True, gc=False):
     unaccounted_at: float | None = None
     unknown_s: float = 0.0
     no_accounting: bool = False
-    alerted: list[str] = []
+    alerts: list[Alert] = []
     attempts: list[Attempt] = []
 
     @property
@@ -311,6 +326,11 @@ class ExperimentState(Struct, omit_defaults=False):
     on_their_way: int = 0
     refused: dict[str, Refusal] = field(default_factory=dict)
     dropped: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all evals, those included that were never submitted."""
+        return list(dict.fromkeys([*self.evals, *self.waiting, *self.refused, *self.dropped]))
 
     @property
     def counted(self) -> list[Eval]:
