@@ -24,6 +24,7 @@ _HINTS = {
     "mode": "; it is sidecar or dependency",
     "time": '; put it in quotes, time: "00:30:00": without them YAML reads minutes and seconds as one number',
     "mem": '; give a number with a unit: "200M"',
+    "gpu_hour_price": "; give one number, or one for each GPU type as Slurm names it: {a100: 1.2, h100: 3}",
 }
 _NUMBERS = ("`int`", "`float`", "`bool`")
 
@@ -31,6 +32,7 @@ _NUMBERS = ("`int`", "`float`", "`bool`")
 _YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Price = Annotated[float, Meta(ge=0, le=1e9)]
 Glob = Annotated[str, Meta(min_length=1)]
 
 
@@ -62,6 +64,8 @@ class Settings(Struct, frozen=True):
     completion: MonitorJobSettings = MonitorJobSettings(time="00:30:00", mem="500M")
     max_submit: Annotated[int, Meta(ge=1)] | None = None
     stagger: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    gpu_hour_price: Price | dict[str, Price] | None = None
+    currency: Annotated[str, Meta(min_length=1, max_length=20)] = "EUR"
     mail_user: str | None = None
     notify: list[str] = []
     notify_command: list[str] | None = None
@@ -162,8 +166,8 @@ def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
 
 def _explain(error: msgspec.ValidationError) -> str:
     """msgspec's `Expected ..., got ... - at `$.sidecar.time`` with the key first, and what to do."""
-    text, _, where = str(error).partition(" - at `$.")
-    key = where.rstrip("`")
+    text, _, where = str(error).partition(" - at `")
+    key = where.removeprefix("key` in `").removeprefix("$.").rstrip("`").removesuffix("[...]")
     hint = _HINTS.get(key.rpartition(".")[2], "")
     if not hint and text.startswith("Expected `str") and text.endswith(_NUMBERS):
         hint = "; put it in quotes"

@@ -335,7 +335,7 @@ def _had(ev: Eval, result: EvalResult | None) -> Had:
         whole_s=whole_s(result, attempt.elapsed_s),
         memory_bytes=figures.memory_requested_bytes if figures is not None else None,
         cpus=attempt.cpus,
-        gpus=attempt.gpus,
+        gpus=sum(attempt.gpus.values()) if attempt.gpus else None,
         single_node=bool(node) and "," not in node and "[" not in node,
     )
 

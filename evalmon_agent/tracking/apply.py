@@ -275,7 +275,7 @@ def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None
     attempt.ran = attempt.ran or row.ran
     attempt.started_at = row.started_at if row.ran else attempt.started_at
     attempt.node_list = row.node_list or attempt.node_list
-    attempt.cpus, attempt.gpus = row.cpus, row.gpus
+    attempt.cpus, attempt.gpus, attempt.energy_j = row.cpus, row.gpus, row.energy_j
     attempt.time_limit_s = row.time_limit_s if row.time_limit_s is not None else attempt.time_limit_s
     if row.state in ENDS:
         attempt.ended_at, attempt.elapsed_s = row.ended_at, row.elapsed_s

@@ -18,7 +18,7 @@ from evalmon_agent.words.eval_names import task_name
 from evalmon_agent.words.job_id import JobId, array_task
 
 SCHEMA = 1
-What = Literal["eval", "completion", "sidecar"]
+What = Literal["eval", "completion", "sidecar", "drop"]
 
 
 Name = tuple[str, int | None]
@@ -27,6 +27,8 @@ Name = tuple[str, int | None]
 
 class Submission(Struct, omit_defaults=True, frozen=True):
     """One script for Slurm: an eval, an array of evals, or a monitor job (`what`), which has a token only.
+
+    `what` is "drop" in the entry of a drop, which submits nothing.
 
     `script`: its path; "" if unknown. `tasks`: the array's task ids; None for a job that is not an array. `options`:
     sbatch options on the command line, which override the script's own, as in a retry with more time. `token`: part of
@@ -139,11 +141,19 @@ class Withdrawn(Struct, tag="withdrawn", tag_field="kind", omit_defaults=True, f
     schema: int = SCHEMA
 
 
-Record = Intent | Planned | Accepted | Refused | Abandoned | Withdrawn | Adopted
+class Dropped(Struct, tag="dropped", tag_field="kind", omit_defaults=True, frozen=True):
+    """The user took these evals (by name; of an array the tasks) off the books, until they are submitted again."""
+
+    names: tuple[str, ...]
+    at: float
+    schema: int = SCHEMA
+
+
+Record = Intent | Planned | Accepted | Refused | Abandoned | Withdrawn | Adopted | Dropped
 
 
 class Entry(Struct, frozen=True):
-    """One submission with its outcome, if there is one yet; or an adopted job, which reads like an accepted one.
+    """One submission with its outcome, if there is one yet, or a drop; an adopted job reads like an accepted one.
 
     `at`: when it was handed to sbatch, or until then planned; of an adopted job its Submit (epoch).
     """
@@ -157,6 +167,7 @@ class Entry(Struct, frozen=True):
     adopted: Adopted | None = None
     planned: Planned | None = None
     withdrawn: bool = False
+    dropped: Dropped | None = None
 
     @property
     def token(self) -> str:
@@ -181,8 +192,13 @@ class Entry(Struct, frozen=True):
     @property
     def is_waiting(self) -> bool:
         """Whether it is planned, and neither submitted, nor being submitted, nor refused for good."""
-        is_over = self.accepted is not None or (self.refused is not None and not self.refused.waits)
+        is_over = self.accepted is not None or self.is_refused
         return self.planned is not None and not self.withdrawn and not self.is_open and not is_over
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether Slurm refused it for good, so that it waits no longer."""
+        return self.accepted is None and self.refused is not None and not self.refused.waits
 
 
 class Entries:
@@ -229,6 +245,8 @@ class Entries:
 def _token_of(record: Record) -> str:
     if isinstance(record, Adopted):
         return f"{record.job_id} {record.submitted_at}"
+    if isinstance(record, Dropped):
+        return f"drop {record.at} {' '.join(record.names)}"
     return record.submission.token if isinstance(record, Intent | Planned) else record.token
 
 
@@ -237,6 +255,8 @@ def _after(entry: Entry | None, record: Record) -> Entry | None:
     if isinstance(record, Adopted):
         accepted = Accepted("", record.job_id, record.at)
         return entry or Entry(record.submission, record.submitted_at, accepted=accepted, adopted=record)
+    if isinstance(record, Dropped):
+        return entry or Entry(Submission(what="drop"), record.at, dropped=record)
     if isinstance(record, Intent):
         return _begun(entry, record)
     if isinstance(record, Planned):
