@@ -11,14 +11,31 @@
     └── StoppedError                130   a signal asked evalmon to stop
 
 The message is one line: what is wrong, where, and what to do. STILL_ACTIVE (3) and UNVERIFIED (4) are
-not errors; `status` and `report` exit with them.
+not errors; `status` and `report` exit with them. What is no EvalmonError ends with BUG (70), or, if it comes from the
+system, with INPUT_OUTPUT (74) or NO_PERMISSION (77): never with 1, which says that an eval did not succeed.
 """
+
+import errno
 
 STILL_ACTIVE = 3
 """`status` and `report`: no error, but evals are active."""
 
 UNVERIFIED = 4
 """`status` and `report`: no error, but the result of an eval could not be verified."""
+
+BUG = 70
+"""An exception that nobody expected."""
+
+INPUT_OUTPUT = 74
+"""The system could not read or write something."""
+
+NO_PERMISSION = 77
+"""The system does not let this user read or write something."""
+
+
+def status_of(error: OSError) -> int:
+    """The exit status of an error of the system."""
+    return NO_PERMISSION if error.errno in {errno.EACCES, errno.EPERM} else INPUT_OUTPUT
 
 
 class EvalmonError(Exception):
@@ -65,13 +82,13 @@ class NoPermissionError(EvalmonError):
 class UnsafeDirectoryError(EvalmonError):
     """The experiment lies where anybody could rename or replace it."""
 
-    exit_status = 77
+    exit_status = NO_PERMISSION
 
 
 class ReplacedError(EvalmonError):
     """Another directory or a link has replaced the experiment's directory; nothing is read or done there."""
 
-    exit_status = 77
+    exit_status = NO_PERMISSION
 
 
 class UnreadableError(EvalmonError):

@@ -37,6 +37,7 @@ from evalmon_agent.submission.adoption import (
     SlurmJob,
     WatchRequest,
     array_pattern,
+    name_of,
     parse_requests,
     plan_adoptions,
     requested_jobs,
@@ -85,7 +86,8 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
     else:
         verb = "would watch" if dry_run else "watching"
         for ev in report.watched:
-            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']})")
+            note = f"; {printable(ev['note'])}" if "note" in ev else ""
+            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']}){note}")
         for ev in report.skipped:
             click.echo(f"skipped {printable(ev['name'])}  job {ev['job_id']}: {ev['why']}")
         if report.unmonitored:
@@ -138,8 +140,7 @@ def watch(
     planned = [replace(adoption, job=jobs[adoption.job.job_id]) for adoption in planned]
     adopted = _records(planned, work_dirs=_work_dirs(entries), now=time.time())
     adopted += [_record(jobs[job.job_id], name, None, now=time.time()) for name, job in hooked]
-    report.watched = [_watched(adoption.name, adoption.job) for adoption in planned]
-    report.watched += [_watched(name, job) for name, job in hooked]
+    report.watched[:0] = [_watched(adoption.name, adoption.job) for adoption in planned]
     report.unmonitored = [adoption.name for adoption in planned]
     if dry_run:
         return report
@@ -164,7 +165,12 @@ def _chosen(
         if not jobs:
             report.refused.append({"job_id": request.job_id, "error": _why_not(known, request)})
         for job in jobs:
-            chosen.setdefault(job, request)
+            earlier = chosen.get(job)
+            if earlier is not None and None not in (earlier.name, request.name):
+                error = f"two names are given, {earlier.name} and {request.name}; give one"
+                report.refused.append({"job_id": job.job_id, "error": error})
+            elif earlier is None or earlier.name is None:
+                chosen[job] = request
     if match is None:
         return chosen
     matching = [
@@ -214,10 +220,19 @@ def _new(
         bearers = index.of(job.job_id)
         if not is_borne(bearers, job.submitted_at):
             new.append((request, job))
-        elif job.job_id in registered:
-            report.skipped.append({"name": bearers[0][0].name, "job_id": job.job_id, "why": "already registered"})
+            continue
+        name = bearers[0][0].name
+        other = None if request.name is None or name_of(request.name, job.job_id) == name else request.name
+        if job.job_id not in registered:
+            hooked.append((name, job))
+            report.watched.append(_watched(name, job))
+            if other is not None:
+                report.watched[-1]["note"] = f"its own report names it so; {other} is not used"
+        elif other is None:
+            report.skipped.append({"name": name, "job_id": job.job_id, "why": "already registered"})
         else:
-            hooked.append((bearers[0][0].name, job))
+            error = f"it is the eval {name} already, and an eval keeps its name; leave out {other}="
+            report.refused.append({"job_id": job.job_id, "error": error})
     return new, hooked
 
 

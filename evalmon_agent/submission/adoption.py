@@ -55,8 +55,13 @@ class Adoption:
     @property
     def name(self) -> str:
         """The eval's name."""
-        task = task_of(self.job.job_id)
-        return self.stem if task is None else task_name(self.stem, task)
+        return name_of(self.stem, self.job.job_id)
+
+
+def name_of(stem: str, job_id: JobId) -> str:
+    """The name of this job, or of this task of an array, whose name without the task is `stem`."""
+    task = task_of(job_id)
+    return stem if task is None else task_name(stem, task)
 
 
 def parse_requests(words: Sequence[str]) -> list[WatchRequest]:

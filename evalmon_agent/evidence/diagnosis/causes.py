@@ -139,7 +139,7 @@ CAUSES: dict[str, Cause] = {
     "checkpoint-damaged": Cause(
         "found a damaged checkpoint file",
         "Check its size; copy or download it again, or save it anew",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
+        lies_in=LiesIn.EVAL,  # it may still be on its way
     ),
     "checkpoint-mismatch": Cause(
         "found a checkpoint that does not fit the model",
@@ -183,7 +183,6 @@ CAUSES: dict[str, Cause] = {
     "broken-installation": Cause(
         "could not load an installed package",
         "Its version does not fit another one, or the system: reinstall it",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "command-not-found": Cause("did not find a command", "Check PATH: is the environment activated?"),
     "script-syntax": Cause(
@@ -227,6 +226,11 @@ CAUSES: dict[str, Cause] = {
     "log-unreadable": Cause("left an unreadable log", "Open it with the eval's own tools"),
     "unknown": Cause("failed for an unknown reason", "Read the job's output"),
 }
+
+
+def returns_for_good(slug: str) -> bool:
+    """Whether an eval fails for this cause again and again, until somebody changes something."""
+    return slug in CAUSES and CAUSES[slug].lies_in is LiesIn.EVAL_FOR_GOOD
 
 
 def phrase(slug: str) -> str:
