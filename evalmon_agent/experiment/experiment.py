@@ -79,6 +79,7 @@ class Experiment:
     log = _Path("monitor.log")
     summary_json = _Path("summary.json")
     summary_md = _Path("summary.md")
+    metrics = _Path("evalmon.prom")
 
     def __init__(self, root: str, *, above: Pinned | None = None) -> None:
         """Nothing is opened yet. `above`: EXP, open."""
