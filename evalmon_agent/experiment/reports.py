@@ -158,7 +158,7 @@ def _read(
     return SelfReport(entry.name, version, job_id, report.name, output_dir, attempts, tokens, report.job_name)
 
 
-def _decoded(entry: os.DirEntry[str]) -> _Report | None:
+def _decoded(entry: os.DirEntry[str]) -> Report | None:
     """What a file says; None if it cannot be used."""
     try:
         fd = os.open(entry.path, _FLAGS)
