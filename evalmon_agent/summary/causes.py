@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
@@ -37,17 +38,19 @@ def group(evals: Sequence[EvalSummary]) -> list[CauseSummary]:
     for ev in evals:
         if ev.verdict in _ENDED_BADLY:
             diagnosis = ev.diagnosis or _by_state(ev.state)
-            _add(groups, key(diagnosis, ev.state), ev, diagnosis)
+            _add(groups, key(ev, diagnosis), ev, diagnosis)
     causes = starmap(_summary, ((cause, found) for (cause, _), found in groups.items()))
     return sorted(causes, key=lambda found: (-(found.gpu_hours or 0), -len(found.evals), -found.samples))
 
 
-def key(diagnosis: Diagnosis, state: State) -> Key:
+def key(ev: EvalSummary, diagnosis: Diagnosis) -> Key:
     """The same for two failures that a person calls the same error."""
-    if CAUSE_BY_STATE.get(state) == diagnosis.cause:
+    if CAUSE_BY_STATE.get(ev.state) == diagnosis.cause:
         return diagnosis.cause, ""  # Slurm says why, in one wording or another
-    lines = (diagnosis.evidence or "").split("\n")
-    return diagnosis.cause, "\n".join(map(normalised, lines))
+    evidence = diagnosis.evidence or ""
+    for node in ev.nodes:
+        evidence = re.sub(rf"(?<![\w.-]){re.escape(node)}(?![\w-])", "NODE", evidence)
+    return diagnosis.cause, "\n".join(map(normalised, evidence.split("\n")))
 
 
 def _by_state(state: State) -> Diagnosis:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product, zip_longest
 from math import exp, lgamma, prod
+from operator import add
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, NodeSummary
@@ -18,8 +19,8 @@ SIGNIFICANCE = 0.01
 """How likely it may be that any node of an experiment is suspected by chance."""
 MIN_FAILURES = 3
 MIN_TASKS = 2
-MIN_RUNS = 2
 
+_ALL = ("", "")
 _NODES_AT_MOST = 10_000
 
 _PART = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")
@@ -29,16 +30,28 @@ _EPOCH = re.compile(r"epoch\d+")
 _ARRAY_TASK = re.compile(r"\[\d+\]$")
 
 
+Label = tuple[str, str]
+"""One part of the experiment: ("task", its name), ("run", its name), or ("", "") for all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """How many evals of one part of the experiment failed on a node, of how many; and the same on all nodes."""
+
+    failures: int
+    ran: int
+    failures_in_all: int
+    ran_in_all: int
+
+
 @dataclass(slots=True)
 class _Tally:
     """What ran on a node. `counted`, `failures`: without those that failed by a cause in the eval itself."""
 
     ran: int = 0
     causes: Counter[str] = field(default_factory=Counter)
-    counted: int = 0
-    failures: int = 0
-    tasks: set[str] = field(default_factory=set)
-    runs: set[str] = field(default_factory=set)
+    counted: Counter[Label] = field(default_factory=Counter)
+    failures: Counter[Label] = field(default_factory=Counter)
 
 
 def summarise(evals: Sequence[EvalSummary]) -> list[NodeSummary]:
@@ -57,7 +70,7 @@ def summarise(evals: Sequence[EvalSummary]) -> list[NodeSummary]:
     for ev, attempt in ended.values():
         for tally in [whole, *(on.setdefault(node, _Tally()) for node in expand(attempt.node_list or ""))]:
             _count(tally, ev, attempt)
-    suspicious = _suspicious(on, whole, runs=len({_run(ev.name) for ev, _ in ended.values()}))
+    suspicious = _suspicious(on, whole)
     summaries = [
         NodeSummary(
             node=node,
@@ -99,14 +112,35 @@ def _numbers(group: str) -> list[str]:
     return numbers
 
 
-def p_value(*, failures: int, ran: int, failures_in_all: int, ran_in_all: int) -> float:
-    """Fisher's exact test, one-sided: how likely so many of all failures, or more, fall on a node by chance."""
-    ways_in_all = _log_ways(ran_in_all, ran)
-    others = ran_in_all - failures_in_all
-    return sum(
-        exp(_log_ways(failures_in_all, number) + _log_ways(others, ran - number) - ways_in_all)
-        for number in range(max(failures, ran - others), min(failures_in_all, ran) + 1)
-    )
+def p_value(strata: Iterable[Stratum]) -> float:
+    """How likely so many of all failures, or more, fall on a node by chance: Fisher's exact test, one-sided.
+
+    With several strata, chance distributes the failures of each one within it.
+    """
+    observed, likely = 0, [1.0]
+    for stratum in strata:
+        observed += stratum.failures
+        own = [_likely(stratum, failures) for failures in range(min(stratum.failures_in_all, stratum.ran) + 1)]
+        summed = [0.0] * (len(likely) + len(own) - 1)
+        for before, p_before in enumerate(likely):
+            for more, p_more in enumerate(own):
+                summed[before + more] += p_before * p_more
+        likely = summed
+    return min(sum(likely[observed:]), 1.0)
+
+
+def _likely(stratum: Stratum, failures: int) -> float:
+    """The hypergeometric probability of exactly so many failures on the node."""
+    others, successes = stratum.ran_in_all - stratum.failures_in_all, stratum.ran - failures
+    if successes > others:
+        return 0.0
+    ways = _log_ways(stratum.failures_in_all, failures) + _log_ways(others, successes)
+    return exp(ways - _log_ways(stratum.ran_in_all, stratum.ran))
+
+
+def _log_ways(things: int, chosen: int) -> float:
+    """The logarithm of the binomial coefficient, which itself has thousands of digits."""
+    return lgamma(things + 1) - lgamma(chosen + 1) - lgamma(things - chosen + 1)
 
 
 def holm(p_values: Mapping[str, float], *, tests: int) -> set[str]:
@@ -119,34 +153,46 @@ def holm(p_values: Mapping[str, float], *, tests: int) -> set[str]:
     return rejected
 
 
-def _log_ways(things: int, chosen: int) -> float:
-    """The logarithm of the binomial coefficient, which itself has thousands of digits."""
-    return lgamma(things + 1) - lgamma(chosen + 1) - lgamma(things - chosen + 1)
-
-
 def _count(tally: _Tally, ev: EvalSummary, attempt: AttemptSummary) -> None:
     tally.ran += 1
+    labels = _labels(ev.name)
     if attempt.cause is None:
-        tally.counted += 1
+        tally.counted.update(labels)
         return
     tally.causes[attempt.cause] += 1
     if attempt.cause not in CAUSES or CAUSES[attempt.cause].lies_in is LiesIn.ANYWHERE:
-        tally.counted += 1
-        tally.failures += 1
-        tally.tasks.add(_task(ev.name))
-        tally.runs.add(_run(ev.name))
+        tally.counted.update(labels)
+        tally.failures.update(labels)
 
 
-def _suspicious(on: Mapping[str, _Tally], whole: _Tally, *, runs: int) -> set[str]:
-    """`runs`: how many runs were evaluated; a node is no more likely than the run if all its failures are of one."""
-    p_values = {
-        node: p_value(
-            failures=tally.failures, ran=tally.counted, failures_in_all=whole.failures, ran_in_all=whole.counted
-        )
-        for node, tally in on.items()
-        if tally.failures >= MIN_FAILURES and len(tally.tasks) >= MIN_TASKS and len(tally.runs) >= min(runs, MIN_RUNS)
-    }
-    return holm(p_values, tests=sum(tally.counted > 0 for tally in on.values()))
+def _suspicious(on: Mapping[str, _Tally], whole: _Tally) -> set[str]:
+    p_values = {}
+    for node, tally in on.items():
+        tasks = sum(by == "task" for by, _ in tally.failures)
+        if tally.failures[_ALL] >= MIN_FAILURES and tasks >= MIN_TASKS:
+            p_values[node] = _p_value_of(tally, whole)
+    return holm(p_values, tests=sum(tally.counted[_ALL] > 0 for tally in on.values()))
+
+
+def _p_value_of(node: _Tally, whole: _Tally) -> float:
+    """By the test against the rest; but a task or a run that fails everywhere makes no node suspicious."""
+    p = p_value(_strata(node, whole, by=""))
+    return max(p, *(p_value(_strata(node, whole, by=by)) for by in ("task", "run"))) if p <= SIGNIFICANCE else p
+
+
+def _strata(node: _Tally, whole: _Tally, *, by: str) -> Iterable[Stratum]:
+    """The tasks or runs; those of one eval each are one together."""
+    sums: dict[str, list[int]] = {}
+    for label, ran_in_all in whole.counted.items():
+        if label[0] == by:
+            counts = (node.failures[label], node.counted[label], whole.failures[label], ran_in_all)
+            name = label[1] if ran_in_all > 1 else ""
+            sums[name] = list(map(add, sums.get(name, [0, 0, 0, 0]), counts))
+    return [Stratum(*counts) for counts in sums.values()]
+
+
+def _labels(name: str) -> list[Label]:
+    return [_ALL, ("task", _task(name)), ("run", _run(name))]
 
 
 def _run(name: str) -> str:

@@ -58,7 +58,6 @@ CAUSES: dict[str, Cause] = {
     "output-directory-missing": Cause(
         "the directory of its output does not exist or cannot be written to",
         "Create the directory before you submit (Slurm before 23.02 does not), or change --output and --error",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     # GPU.
     "cuda-out-of-memory": Cause(
@@ -172,7 +171,6 @@ CAUSES: dict[str, Cause] = {
     "broken-installation": Cause(
         "an installed package cannot be loaded",
         "Its version does not fit another one, or the system: reinstall it",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "command-not-found": Cause("a command was not found", "Check PATH: is the environment activated?"),
     "script-syntax": Cause("a script is not valid", "Mend the line that is named", lies_in=LiesIn.EVAL_FOR_GOOD),
@@ -201,9 +199,9 @@ CAUSES: dict[str, Cause] = {
     "terminated": Cause(
         "the command was ended by a signal", "See who sent it: the script, a wrapper, or an administrator"
     ),
-    "python-error": Cause("a Python exception", "Look at the place that is named", lies_in=LiesIn.EVAL),
+    "python-error": Cause("a Python exception", "Look at the place that is named"),
     # The eval's own word.
-    "eval-error": Cause("the eval ended in an error", "Look at its log", lies_in=LiesIn.EVAL),
+    "eval-error": Cause("the eval ended in an error", "Look at its log"),
     "eval-cancelled": Cause(
         "the eval was cancelled from inside the job", "Run it again, or inspect eval-retry", lies_in=LiesIn.EVAL
     ),
