@@ -8,15 +8,8 @@ from collections.abc import Callable
 _READ_CHARS = 1000
 _KEPT_CHARS = 200
 
-# Numbers that name an error: HTTP and exit statuses, signals, errno. They stay.
-_NAMES_ERROR = (
-    r"(?:(?:\berror )?code|\bstatus(?: code)?|\bHTTP(?:/[\d.]+)?|\b(?:os )?error|\bErrno|\bsignal|\bXid)"
-    r"['\"]?[:= ]{1,3}\d{1,4}\b"
-)
-# `429 Client Error`, `503 Service Unavailable`: a status in front of its words.
-_STATUS_FIRST = r"(?<![\w.])[45]\d\d (?=[A-Z][a-z])"
 _URL = r"\b(?P<scheme>[a-z][a-z0-9+]{1,9})://(?P<host>[^\s/'\"<>()\[\]]{0,200})[^\s'\"<>()\[\],;]{0,500}"
-_TIME = r"(?<!\w)\d{4}-\d\d-\d\d(?:[T ]\d\d[:-]\d\d(?:[:-]\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\w)"
+_TIME = r"(?<!\w)\d{4}-\d\d-\d\d(?:T\d\d[:-]\d\d(?:[:-]\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\w)"
 _CLOCK = r"(?<![\w:])\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?![\w:])"
 _ADDRESS = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?(?![\w.])|\b0x[0-9a-fA-F]+\b"
 # /data/a, ~/a, ./a, ../a, data/run/a. A name like meta-llama/Llama-3 is none.
@@ -25,32 +18,38 @@ _PATH = (
     r"|[\w.@+-]{1,255}(?:/[\w.@+-]{1,255}){2,60})/?"
 )
 _UUID = r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"
-_HEX = r"\b(?=[a-f]*\d)[0-9a-f]{8,}\b|\b(?=[A-F]*\d)[0-9A-F]{8,}\b"
+_HEX = r"\b(?:[a-z]{2,10}_)?(?=[a-f]*\d)[0-9a-f]{8,}\b|\b(?=[A-F]*\d)[0-9A-F]{8,}\b"
 # A long word of letters and digits in turn: ids of requests (req_011CSxYz), of logs (hTx9bRkm3...).
-_MIXED = r"\b(?:[a-z]{2,10}[_-])?(?=\w{12})(?:[A-Za-z]{0,8}\d{1,8}[A-Za-z]{1,8}\d)\w*"
-_NUMBERED = (
-    r"\b(?P<noun>sample|epoch|worker|rank|job|task|step|checkpoint|node|gpu|thread|process|pid|port|attempt|batch|run|id)"
-    r"(?P<between>[-_]?)\d+\b"
-)
-# Not in a name: Llama-3-8B, gpt-4o, h100 and utf-8 stay.
+_MIXED = r"\b(?:[a-z]{2,10}[_-])?(?=\w{12})[A-Za-z]*\d+[A-Za-z]+\d\w*"
+# Whole numbers, and the end of a name.
 _NUMBER = (
-    r"(?<![\w.-])[-+]?\d+(?:[,_-]\d+)*(?:\.\d+)*(?:[eE][-+]?\d+)?(?P<unit>%|[a-zA-Zµ]{1,4}\b)?(?!\w)|(?<=\w_)\d+\b"
+    r"(?<![\w.-])[-+]?\d+(?:[,_-]\d+)*(?:\.\d+)*(?:[eE][-+]?\d+)?(?P<unit>%|[a-zA-Zµ]{1,4}\b)?(?!\w)"
+    r"|(?<=[A-Za-z])(?P<between>[-_]?)\d+\b"
 )
-
 _VARYING = re.compile(
     "|".join(
         f"(?P<{name}>{pattern})"
         for name, pattern in (
-            ("kept", f"(?i:{_NAMES_ERROR})|{_STATUS_FIRST}"),
             ("url", _URL),
             ("time", f"{_TIME}|{_CLOCK}"),
             ("address", _ADDRESS),
             ("path", _PATH),
             ("id", f"{_UUID}|{_HEX}|{_MIXED}"),
-            ("numbered", f"(?i:{_NUMBERED})"),
             ("number", _NUMBER),
         )
     )
+)
+# A word with a digit or a slash: only those are looked at closely.
+_MAY_VARY = re.compile(r"(?<!\S)[^\s\d/]*[\d/]\S*")
+# Numbers that name an error stay: `Error code: 429`, `exit status 1`, `[Errno 28]`, `"HTTP/1.1 503`.
+_SAYS_WHICH = re.compile(r"(?:code|status|error|errno|signal|xid|http(?:/[\d.]+)?)['\"]?[:= ]{1,3}$", re.IGNORECASE)
+_STATUS = re.compile(r"[-+]?\d{1,4}")
+# `429 Client Error`, `503 Service Unavailable`: a status in front of its words.
+_HTTP_ERROR = re.compile(r"[45]\d\d (?=[A-Z][a-z])")
+# Names whose number says which one: sample12, epoch-3. Llama-3, gpt-4 and h100 stay.
+_COUNTED = re.compile(
+    r"(?:sample|epoch|worker|rank|job|task|step|checkpoint|node|gpu|thread|process|pid|port|attempt|batch|run|id)$",
+    re.IGNORECASE,
 )
 _FILE = re.compile(r"[^/]+\.[A-Za-z][A-Za-z0-9]{0,9}")
 _DIGITS = re.compile(r"\d+")
@@ -62,12 +61,17 @@ def normalised(line: str) -> str:
 
     What says which error it is stays: statuses (`Error code: 429`), `[Errno 28]`, names of files, models and hosts.
     """
-    text = _VARYING.sub(_replacement, " ".join(line[:_READ_CHARS].split()))
-    return text if len(text) <= _KEPT_CHARS else f"{text[: _KEPT_CHARS - 1]}…"
-
-
-def _replacement(match: re.Match[str]) -> str:
-    return next(word(match) for name, word in _WORDS.items() if match[name] is not None)
+    text = " ".join(line[:_READ_CHARS].split())
+    written, end = "", 0
+    for word in _MAY_VARY.finditer(text):
+        for match in _VARYING.finditer(text, *word.span()):
+            replacement = next(write(match) for name, write in _WORDS.items() if match[name] is not None)
+            written += text[end : match.start()] + replacement
+            end = match.end()
+        if len(written) > 2 * _KEPT_CHARS:
+            break
+    written = (written + text[end:]).replace("<time> <time>", "<time>")
+    return written if len(written) <= _KEPT_CHARS else f"{written[: _KEPT_CHARS - 1]}…"
 
 
 def _path(match: re.Match[str]) -> str:
@@ -86,13 +90,21 @@ def _url(match: re.Match[str]) -> str:
     return f"{match['scheme']}://{host}"
 
 
+def _number(match: re.Match[str]) -> str:
+    before = match.string[max(match.start() - 16, 0) : match.start()]
+    if match["between"] is not None:
+        is_varying = match["between"] == "_" or _COUNTED.search(before)
+        return f"{match['between']}N" if is_varying else match[0]
+    if _STATUS.fullmatch(match[0]) and (_SAYS_WHICH.search(before) or _HTTP_ERROR.match(match.string, match.start())):
+        return match[0]
+    return f"N{match['unit'] or ''}"
+
+
 _WORDS: dict[str, Callable[[re.Match[str]], str]] = {
-    "kept": lambda match: match[0],
     "url": _url,
     "time": lambda _match: "<time>",
     "address": lambda _match: "<address>",
     "path": _path,
     "id": lambda _match: "<id>",
-    "numbered": lambda match: f"{match['noun']}{match['between']}N",
-    "number": lambda match: f"N{match['unit'] or ''}",
+    "number": _number,
 }

@@ -113,10 +113,16 @@ def _gpu_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 
 def _results_section(evals: Sequence[EvalSummary]) -> list[str]:
-    """A row for each log that is an eval's own; no section if there is none."""
+    """A row for each log that is an eval's own, and why samples failed; no section if there is none."""
     rows = [[cell(ev.name), *_result_cells(result)] for ev in evals for result in ev.results]
     head = ["Evaluation", "Task", "Model", "Its log says", "Samples", "Scores", "Log"]
-    return ["## Results", _table(head, rows)] if rows else []
+    failed = [
+        f"* **{cell(ev.name)}**, {cell(result.task)}: {cell(result.failed_samples)}"
+        for ev in evals
+        for result in ev.results
+        if result.sample_errors
+    ]
+    return ["## Results", _table(head, rows), *(["\n".join(failed)] if failed else [])] if rows else []
 
 
 def _result_cells(result: EvalResult) -> list[str]:

@@ -39,7 +39,7 @@ diagnosis{cause evidence advice}|null advice[] witnesses{slurm, self, agree} nod
 
 RESULT_SHAPE = """
 kind task model model_args status samples_completed samples_total samples_limited
-samples_failed scores error created log known_by
+samples_failed sample_errors scores error created log known_by
 """
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.records import Foreign
@@ -149,6 +149,7 @@ def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> N
         samples_total=3,
         samples_failed=1,
         samples_limited=2,
+        sample_errors=[SampleError("api-rate-limit", "Error code: 429 | N", 1)],
         scores={"a|b/acc": 2 / 3, "a/stderr": 0, "c": None},
         log="/l",
     )
@@ -157,6 +158,8 @@ def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> N
     assert f"| {name} | unknown | unknown | started | 3 of unknown | not scored | unknown |" in table
     scores = "a\\|b/acc 0.666667, a/stderr 0, c nan"
     assert f"| {name} | capitals | hf/m | success | 2 of 3, 1 failed, 2 stopped by a limit | {scores} | /l |" in table
+    why = "1 of 3 samples failed: 1 api-rate-limit (Error code: 429 \\| N)"
+    assert f"\n\n* **{name}**, capitals: {why}\n" in table
     assert "## Results" not in render(changed(result=None, results=[]))
 
 

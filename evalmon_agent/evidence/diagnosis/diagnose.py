@@ -106,6 +106,12 @@ def diagnose(end: AttemptEnd) -> Diagnosis | None:
     return printed or _by_end(end) or _unknown(end, lines)
 
 
+def cause_of_error(error: str) -> str | None:
+    """The cause that an exception shows, as an eval's log has it; None if no rule knows it."""
+    match = next(_of_exceptions([written(error)]), None)
+    return None if match is None else RULES[match.rank].cause
+
+
 def ends_in_error(output: str) -> bool:
     """Whether a job's output ends in an unhandled error, with no sign that the program went on."""
     lines = lines_of(output)
@@ -237,7 +243,7 @@ def _by_end(end: AttemptEnd) -> Diagnosis | None:
     if result.status in _BY_RESULT:
         return _diagnosis(_BY_RESULT[result.status], result.error or f"its log says {result.status}, {samples}")
     if not result.succeeded:
-        return _diagnosis("unfinished-samples", f"its log says {result.status}, {samples}")
+        return _diagnosis("unfinished-samples", result.failed_samples or f"its log says {result.status}, {samples}")
     return None
 
 
