@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary.causes import group
 from evalmon_agent.summary.records import CauseSummary, Cost, EvalSummary
 from evalmon_agent.tracking.verdict import Verdict
@@ -157,3 +159,47 @@ def test_only_what_ended_badly_has_a_cause() -> None:
     verdicts: list[Verdict] = ["ok", "active", "unverified", "dropped", "failed", "suspect", "refused"]
     found = group([failed(verdict, diagnosis, verdict=verdict) for verdict in verdicts])
     assert [["failed", "suspect", "refused"]] == [cause.evals for cause in found]
+
+
+def sampled(name: str, *errors: SampleError, total: int = 10, **more: object) -> EvalSummary:
+    result = EvalResult(status="success", samples_total=total, sample_errors=list(errors))
+    return failed(name, **{"diagnosis": None, "results": [result], "cost": Cost(gpu_hours=2.0, money=6.0), **more})  # type: ignore[arg-type]
+
+
+RATE = SampleError("api-rate-limit", "RateLimitError: Error code: 429", 3)
+ODD = SampleError(None, "KeyError: 'answer'", 1)
+
+
+def test_failed_samples_have_their_causes_and_their_share_of_the_costs() -> None:
+    evals = [sampled("a", RATE, ODD, verdict="ok"), sampled("b", RATE, total=5, verdict="ok")]
+    found = group(evals)
+    assert [("api-rate-limit", ["a", "b"], 6, 1.8, 5.4), ("python-error", ["a"], 1, 0.2, 0.6)] == [
+        (cause.cause, cause.evals, cause.samples, cause.gpu_hours, cause.money) for cause in found
+    ]
+    assert [RATE.error, ODD.error] == [cause.evidence for cause in found]
+    assert all(cause.advice for cause in found)
+
+
+def test_an_eval_that_is_suspect_for_its_failed_samples_is_there_by_their_causes() -> None:
+    unfinished = Diagnosis("unfinished-samples", "4 of 10 samples failed: 3 api-rate-limit", "advice")
+    found = group([sampled("a", RATE, ODD, verdict="suspect", diagnosis=unfinished)])
+    assert ["api-rate-limit", "python-error"] == [cause.cause for cause in found]
+    unknown = group([sampled("a", verdict="suspect", diagnosis=unfinished)])
+    assert [("unfinished-samples", 0, 2.0)] == [(cause.cause, cause.samples, cause.gpu_hours) for cause in unknown]
+
+
+def test_the_sample_that_made_an_eval_fail_is_no_second_cause() -> None:
+    own = Diagnosis("python-error", "KeyError: 'answer' (tasks.py:31 in score)", "advice")
+    found = group([sampled("a", ODD, RATE, diagnosis=own)])
+    assert [("python-error", 1, 2.0), ("api-rate-limit", 3, None)] == [
+        (cause.cause, cause.samples, cause.gpu_hours) for cause in found
+    ]
+
+
+def test_every_cause_of_a_sample_has_advice_without_blanks_to_fill_in() -> None:
+    evals = [sampled(cause, SampleError(cause, "error", 1), verdict="ok") for cause in CAUSES]
+    assert not [cause for cause in group(evals) if "{" in str(cause.advice)]
+
+
+def test_failed_samples_of_what_still_runs_do_not_count_yet() -> None:
+    assert [] == group([sampled("a", RATE, verdict="active"), sampled("b", RATE, verdict="dropped")])
