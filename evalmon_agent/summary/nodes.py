@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product, zip_longest
 from math import exp, lgamma, prod
-from operator import add
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, NodeSummary
@@ -17,8 +16,9 @@ from evalmon_agent.words.states import State
 
 SIGNIFICANCE = 0.01
 """How likely it may be that any node of an experiment is suspected by chance."""
+SIGNIFICANCE_OF_THE_REST = 0.05
+"""How likely the failures may be by chance that remain without any one task or run."""
 MIN_FAILURES = 3
-MIN_TASKS = 2
 
 _ALL = ("", "")
 _NODES_AT_MOST = 10_000
@@ -32,16 +32,6 @@ _ARRAY_TASK = re.compile(r"\[\d+\]$")
 
 Label = tuple[str, str]
 """One part of the experiment: ("task", its name), ("run", its name), or ("", "") for all of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stratum:
-    """How many evals of one part of the experiment failed on a node, of how many; and the same on all nodes."""
-
-    failures: int
-    ran: int
-    failures_in_all: int
-    ran_in_all: int
 
 
 @dataclass(slots=True)
@@ -112,30 +102,17 @@ def _numbers(group: str) -> list[str]:
     return numbers
 
 
-def p_value(strata: Iterable[Stratum]) -> float:
-    """How likely so many of all failures, or more, fall on a node by chance: Fisher's exact test, one-sided.
-
-    With several strata, chance distributes the failures of each one within it.
-    """
-    observed, likely = 0, [1.0]
-    for stratum in strata:
-        observed += stratum.failures
-        own = [_likely(stratum, failures) for failures in range(min(stratum.failures_in_all, stratum.ran) + 1)]
-        summed = [0.0] * (len(likely) + len(own) - 1)
-        for before, p_before in enumerate(likely):
-            for more, p_more in enumerate(own):
-                summed[before + more] += p_before * p_more
-        likely = summed
-    return min(sum(likely[observed:]), 1.0)
-
-
-def _likely(stratum: Stratum, failures: int) -> float:
-    """The hypergeometric probability of exactly so many failures on the node."""
-    others, successes = stratum.ran_in_all - stratum.failures_in_all, stratum.ran - failures
-    if successes > others:
-        return 0.0
-    ways = _log_ways(stratum.failures_in_all, failures) + _log_ways(others, successes)
-    return exp(ways - _log_ways(stratum.ran_in_all, stratum.ran))
+def p_value(*, failures: int, ran: int, failures_in_all: int, ran_in_all: int) -> float:
+    """How likely so many of all failures, or more, fall on a node by chance: Fisher's exact test, one-sided."""
+    others, ways_in_all = ran_in_all - failures_in_all, _log_ways(ran_in_all, ran)
+    least, most = max(failures, ran - others), min(failures_in_all, ran)
+    return min(
+        1.0,
+        sum(
+            exp(_log_ways(failures_in_all, number) + _log_ways(others, ran - number) - ways_in_all)
+            for number in range(least, most + 1)
+        ),
+    )
 
 
 def _log_ways(things: int, chosen: int) -> float:
@@ -166,29 +143,28 @@ def _count(tally: _Tally, ev: EvalSummary, attempt: AttemptSummary) -> None:
 
 
 def _suspicious(on: Mapping[str, _Tally], whole: _Tally) -> set[str]:
-    p_values = {}
-    for node, tally in on.items():
-        tasks = sum(by == "task" for by, _ in tally.failures)
-        if tally.failures[_ALL] >= MIN_FAILURES and tasks >= MIN_TASKS:
-            p_values[node] = _p_value_of(tally, whole)
-    return holm(p_values, tests=sum(tally.counted[_ALL] > 0 for tally in on.values()))
+    p_values = {node: _p_value_of(tally, whole) for node, tally in on.items() if tally.failures[_ALL] >= MIN_FAILURES}
+    significant = holm(p_values, tests=sum(tally.counted[_ALL] > 0 for tally in on.values()))
+    return {node for node in significant if not _is_by_one_part(on[node], whole)}
 
 
-def _p_value_of(node: _Tally, whole: _Tally) -> float:
-    """By the test against the rest; but a task or a run that fails everywhere makes no node suspicious."""
-    p = p_value(_strata(node, whole, by=""))
-    return max(p, *(p_value(_strata(node, whole, by=by)) for by in ("task", "run"))) if p <= SIGNIFICANCE else p
+def _is_by_one_part(node: _Tally, whole: _Tally) -> bool:
+    """Whether one task alone, or one run of several, may explain the failures: it may be broken wherever it runs."""
+    has_runs = sum(by == "run" for by, _ in whole.counted) > 1
+    parts = [label for label in node.failures if label[0] == "task" or (label[0] == "run" and has_runs)]
+    return any(_p_value_of(node, whole, without=label) > SIGNIFICANCE_OF_THE_REST for label in parts)
 
 
-def _strata(node: _Tally, whole: _Tally, *, by: str) -> Iterable[Stratum]:
-    """The tasks or runs; those of one eval each are one together."""
-    sums: dict[str, list[int]] = {}
-    for label, ran_in_all in whole.counted.items():
-        if label[0] == by:
-            counts = (node.failures[label], node.counted[label], whole.failures[label], ran_in_all)
-            name = label[1] if ran_in_all > 1 else ""
-            sums[name] = list(map(add, sums.get(name, [0, 0, 0, 0]), counts))
-    return [Stratum(*counts) for counts in sums.values()]
+def _p_value_of(node: _Tally, whole: _Tally, *, without: Label | None = None) -> float:
+    def rest(counts: Counter[Label]) -> int:
+        return counts[_ALL] - (counts[without] if without is not None else 0)
+
+    return p_value(
+        failures=rest(node.failures),
+        ran=rest(node.counted),
+        failures_in_all=rest(whole.failures),
+        ran_in_all=rest(whole.counted),
+    )
 
 
 def _labels(name: str) -> list[Label]:
