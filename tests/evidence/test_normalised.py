@@ -36,6 +36,7 @@ SAME = [
         "KeyError: 'sample_3' of 123e4567-e89b-12d3-a456-426614174000",
         "KeyError: 'sample_N' of <id>",
     ),
+    ("cd: /data//home/me/r1/x: no", "cd: /data/r2/y: no", None),
     ("allocate 274877906944 bytes of StepId=12345690", "allocate 1024 bytes of StepId=771", None),
     ("RuntimeError: CUDA\x20out of  memory. 2.50 GiB", "RuntimeError: CUDA out of memory. 18 GiB", None),
 ]
