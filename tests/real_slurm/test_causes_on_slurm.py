@@ -42,7 +42,10 @@ def plant(exp: Exp, bad: str, *, runs: int, epochs: int) -> list[str]:
                 fails = f'sleep 2\n[ -z "$BROKEN_DRIVER" ] || raises "{OF_NODE[1]}"\n'
                 own = f'raises "{BROKEN[task][1]}"\n' if task in BROKEN else "echo done\n"
                 again = AGAIN if (run, epoch, task) == (0, 0, GOOD[0]) else ""
-                exp.script(f"r{run}", f"{task}_epoch{epoch}", RAISES + on_node + again + fails + own, header=HEADER)
+                # Each planted cause is seen at least once, wherever Slurm puts the others.
+                place = f"#SBATCH --exclude={bad}\n" if task in BROKEN and epoch == 0 else ""
+                body = RAISES + on_node + again + fails + own
+                exp.script(f"r{run}", f"{task}_epoch{epoch}", body, header=HEADER + place)
                 names.append(f"r{run}/{task}/epoch{epoch}")
     return names
 
