@@ -17,12 +17,14 @@ from evalmon_agent.checks.slurm import check_answers, check_programs
 from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import print_json
 from evalmon_agent.errors import (
+    INPUT_OUTPUT,
     EvalmonError,
     LockUnavailableError,
     SlurmUnavailableError,
     UnreadableError,
     UnsafeDirectoryError,
     UsageError,
+    status_of,
 )
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
@@ -37,6 +39,7 @@ _IN_ORDER = (
     UnsafeDirectoryError.exit_status,
     SlurmUnavailableError.exit_status,
     LockUnavailableError.exit_status,
+    INPUT_OUTPUT,
     EvalmonError.exit_status,
 )
 """The exit status of the first problem that a command would meet."""
@@ -104,4 +107,5 @@ def _tried(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
         advice = "correct that, then run evalmon doctor again"
         return [problem(name, str(error), advice, exit_status=error.exit_status)]
     except OSError as error:
-        return [problem(name, f"cannot be checked: {error}", "is the file system there, and is there room on it?")]
+        advice = "is the file system there, and is there room on it?"
+        return [problem(name, f"cannot be checked: {error}", advice, exit_status=status_of(error))]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from msgspec.structs import replace
 
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED
+from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
 from evalmon_agent.evidence.result import EvalResult, worst
 from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
@@ -43,8 +44,11 @@ def build(
     evals = [_eval(ev, settled[ev.name], context) for ev in state.evals.values()]
     advice = [_submit_it(state)]
     evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
-    evals += [_unsubmitted(name, advice) for name in state.waiting if name not in state.evals]
-    states = Counter(ev.state for ev in evals)
+    evals += [_unsubmitted(name, "active", advice) for name in state.waiting if name not in state.evals]
+    submitted = {*state.evals, *state.waiting}
+    evals += [_unsubmitted(name, "refused") for name in {**state.refused, **state.dropped} if name not in submitted]
+    evals = [_with_registry(ev, state) for ev in evals]
+    states = Counter(ev.state for ev in evals if ev.verdict != "dropped")
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
         experiment=state.experiment,
@@ -129,8 +133,21 @@ def _waiting(ev: EvalSummary, advice: list[str]) -> EvalSummary:
     return replace(ev, state=State.UNSUBMITTED, verdict="active", advice=advice)
 
 
-def _unsubmitted(name: str, advice: list[str]) -> EvalSummary:
-    return EvalSummary(name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict="active", advice=advice)
+def _unsubmitted(name: str, verdict: Verdict, advice: Sequence[str] = ()) -> EvalSummary:
+    return EvalSummary(
+        name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict=verdict, advice=list(advice)
+    )
+
+
+def _with_registry(ev: EvalSummary, state: ExperimentState) -> EvalSummary:
+    """With what only the registry knows of it: that Slurm refused it, or that the user dropped it."""
+    refusal = state.refused.get(ev.name)
+    if refusal is not None:
+        ev = replace(ev, refusal=refusal.error)
+    if refusal is not None and ev.verdict == "refused":
+        diagnosis = Diagnosis(REFUSED, one_line(refusal.error), CAUSES[REFUSED].advice)
+        ev = replace(ev, diagnosis=diagnosis)
+    return replace(ev, verdict="dropped") if ev.name in state.dropped else ev
 
 
 def _submit_it(state: ExperimentState) -> str:

@@ -57,7 +57,7 @@ def key(ev: EvalSummary, diagnosis: Diagnosis) -> Key:
     return diagnosis.cause, "\n".join(map(normalised, evidence.split("\n")))
 
 
-def _by_state(state: State) -> Diagnosis:
+def by_state(state: State) -> Diagnosis:
     """The diagnosis of an attempt that was not measured yet."""
     cause = CAUSE_BY_STATE.get(state, UNKNOWN)
     return Diagnosis(cause, None, CAUSES[cause].advice)
@@ -67,7 +67,7 @@ def _add_eval(groups: dict[Key, _Group], ev: EvalSummary) -> None:
     """Add the eval's failure and its failed samples. Its costs are counted once: with its failure, if it has one."""
     errors = [error for result in ev.results for error in result.sample_errors]
     total = sum(result.samples_total or 0 for result in ev.results)
-    diagnosis = ev.diagnosis or _by_state(ev.state)
+    diagnosis = ev.diagnosis or by_state(ev.state)
     is_by_samples = bool(errors) and diagnosis.cause == _BY_SAMPLES
     own = key(ev, diagnosis) if ev.verdict in _ENDED_BADLY and not is_by_samples else None
     if own is not None:

@@ -107,7 +107,10 @@ class Witnesses(Struct, frozen=True):
 
 
 class EvalSummary(Struct, frozen=True, kw_only=True):
-    """One eval. `job_id` is null until it is submitted for the first time; `result` is the worst of `results`."""
+    """One eval. `job_id` is null until it is submitted for the first time; `result` is the worst of `results`.
+
+    `refusal`: Slurm's words, verbatim, if it refused the eval's last submission.
+    """
 
     name: str
     job_id: JobId | None
@@ -140,6 +143,7 @@ class EvalSummary(Struct, frozen=True, kw_only=True):
     log: str | None = None
     cost: Cost = NO_COST
     foreign: list[Foreign] = []
+    refusal: str | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):

@@ -52,6 +52,7 @@ def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
             if attempt.report is not None and attempt.report.token not in {None, token}:
                 attempt.report = None
         align(job)
+    job.output, job.errors = fact.output or job.output, fact.errors or job.errors
     ev.jobs.sort(key=lambda j: (j.registered_at, j.job_id))
     ev.final = False
     ev.job_id = ev.jobs[-1].job_id

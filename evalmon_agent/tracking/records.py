@@ -22,13 +22,15 @@ SCHEMA = 1
 class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
     """Who looked at the job's processes (`by`: cgroup, or the job's id in their environment), and from when to when.
 
-    `left_out`: so many programs are not recorded; `trouble`: what went wrong.
+    `left_out`: so many programs are not recorded; `nodes_unseen`: on so many of the job's nodes nobody looked;
+    `trouble`: what went wrong.
     """
 
     by: str | None = None
     since: float | None = None
     until: float | None = None
     left_out: int = 0
+    nodes_unseen: int = 0
     trouble: str | None = None
 
 
@@ -156,6 +158,7 @@ class Job(Struct, omit_defaults=True, gc=False):
 
     `token`: part of the path that was submitted; None: the job was adopted.
     `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
+    `output`, `errors`: where Slurm writes what an adopted job prints, as patterns of sbatch(1).
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
     long it did. None: not so.
@@ -165,6 +168,8 @@ class Job(Struct, omit_defaults=True, gc=False):
     registered_at: float
     token: str | None = None
     submitted_at: float | None = None
+    output: str | None = None
+    errors: str | None = None
     missing_at: float | None = None
     answered_at: float = 0.0
     unaccounted_at: float | None = None
@@ -220,6 +225,14 @@ class Waiting(Struct, omit_defaults=True):
     script: str
 
 
+class Refusal(Struct, omit_defaults=True, frozen=True):
+    """Slurm refused the last submission of an eval: when, its words verbatim, and the script."""
+
+    at: float
+    error: str
+    script: str
+
+
 class MonitorJob(Struct, omit_defaults=True):
     """A monitor job: the sidecar, or the completion job with its status.
 
@@ -260,7 +273,8 @@ class ExperimentState(Struct, omit_defaults=False):
     `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
     `told`: the verdicts that the log last told, by job id (first with ALL_COMPLETE);
     `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told; `on_their_way`: how many
-    submissions have no answer of Slurm's on record yet.
+    submissions have no answer of Slurm's on record yet; `refused`: the evals whose last submission Slurm refused,
+    also those with earlier jobs; `dropped`: when the user dropped which evals.
     """
 
     experiment: str
@@ -278,3 +292,10 @@ class ExperimentState(Struct, omit_defaults=False):
     waiting: dict[str, Waiting] = field(default_factory=dict)
     waiting_for: str | None = None
     on_their_way: int = 0
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    dropped: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> list[Eval]:
+        """The evals that were submitted and are not dropped."""
+        return [ev for ev in self.evals.values() if ev.name not in self.dropped]
