@@ -14,7 +14,7 @@ from real_slurm.cluster import Exp
 pytestmark = pytest.mark.slurm
 
 HEADER = "#!/bin/bash\n#SBATCH --time=5\n#SBATCH --mem=50\n#SBATCH --gres=gpu:1\n#SBATCH --cpus-per-task=2\n"
-GOOD = [f"good{number}" for number in range(5)]
+GOOD = [f"good{number}" for number in range(8)]
 BROKEN = {
     "vision": ("missing-module", "ModuleNotFoundError: No module named 'torch'"),
     "long": ("cuda-out-of-memory", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate $RANDOM.50 MiB."),
@@ -39,7 +39,7 @@ def plant(exp: Exp, bad: str, *, runs: int, epochs: int) -> list[str]:
         for epoch in range(epochs):
             for task in [*GOOD, *BROKEN]:
                 on_node = f'[ "$SLURMD_NODENAME" = {bad} ] && export BROKEN_DRIVER=1\n'
-                fails = f'sleep 2\n[ -z "$BROKEN_DRIVER" ] || raises "{OF_NODE[1]}"\n'
+                fails = f'sleep 1\n[ -z "$BROKEN_DRIVER" ] || raises "{OF_NODE[1]}"\n'
                 own = f'raises "{BROKEN[task][1]}"\n' if task in BROKEN else "echo done\n"
                 again = AGAIN if (run, epoch, task) == (0, 0, GOOD[0]) else ""
                 # Each planted cause is seen at least once, wherever Slurm puts the others.
@@ -63,7 +63,7 @@ def of_sacct(exp: Exp, job_id: str) -> tuple[float, float, int]:
 
 
 @pytest.mark.parametrize(
-    ("runs", "epochs"), [pytest.param(2, 2, id="36"), pytest.param(3, 3, id="81", marks=pytest.mark.full)]
+    ("runs", "epochs"), [pytest.param(2, 2, id="48"), pytest.param(3, 2, id="72", marks=pytest.mark.full)]
 )
 def test_planted_causes_and_a_planted_bad_node(exp: Exp, runs: int, epochs: int) -> None:
     *_, bad = nodes(exp)
