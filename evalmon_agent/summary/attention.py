@@ -100,7 +100,10 @@ def _commands(summary: Summary, cause: str, evals: Sequence[EvalSummary]) -> Ite
     if "refused" in verdicts:
         yield f"evalmon submit {experiment}"
     if verdicts & {"failed", "suspect"}:
-        which = f"--cause {cause}" if len(evals) > 1 else f"--name {shlex.quote(evals[0].name)}"
+        # An eval that is suspect for its failed samples is there by their cause, and retried by its own.
+        own = sorted({ev.diagnosis.cause for ev in evals if ev.diagnosis is not None} or {cause})
+        several = " ".join(f"--cause {slug}" for slug in own)
+        which = several if len(evals) > 1 else f"--name {shlex.quote(evals[0].name)}"
         returns = cause in CAUSES and CAUSES[cause].lies_in is LiesIn.EVAL_FOR_GOOD
         yield f"evalmon retry {experiment} {which}{' --force' * returns}"
     yield from _look(summary, evals)

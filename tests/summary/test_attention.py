@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary import causes
 from evalmon_agent.summary.attention import Group, groups, in_order, needs_attention
 from evalmon_agent.summary.records import AlertSummary, EvalSummary, NodeSummary, Summary
@@ -97,6 +97,15 @@ def test_many_evals_are_retried_by_their_cause() -> None:
     [one] = groups(summary(failed("a"), failed("b")))
     assert one.commands[0] == "evalmon retry '/exp/my study' --cause time-limit"
     assert one.advice == ["Increase the eval's --time"]
+
+
+def test_evals_that_are_suspect_for_their_samples_are_retried_by_their_own_cause() -> None:
+    results = [EvalResult(status="success", sample_errors=[SampleError("api-rate-limit", "Error code: 429", 2)])]
+    unfinished = Diagnosis("unfinished-samples", "2 of 10 samples failed", None)
+    evals = [changed(name=n, verdict="suspect", diagnosis=unfinished, results=results) for n in "ab"]
+    [found] = groups(summary(*evals))
+    assert ("hit the API's rate limit", 4) == (found.title, found.samples)
+    assert found.commands[0].endswith(" --cause unfinished-samples")
 
 
 def test_a_suspicious_node_is_listed_with_how_to_avoid_it() -> None:
