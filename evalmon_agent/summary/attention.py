@@ -86,11 +86,16 @@ def _of_cause(summary: Summary, cause: CauseSummary, evals: Sequence[EvalSummary
         title=phrase(cause.cause),
         evals=evals,
         evidence=None if cause.evidence is None else one_line(cause.evidence),
-        advice=[cause.advice] if cause.advice else [],
+        advice=[*([cause.advice] if cause.advice else []), *_refused_again(evals)],
         commands=list(_commands(summary, cause.cause, evals)),
         samples=cause.samples,
         gpu_hours=cause.gpu_hours,
     )
+
+
+def _refused_again(evals: Sequence[EvalSummary]) -> list[str]:
+    refusals = [one_line(ev.refusal) for ev in evals if ev.refusal is not None and ev.verdict != "refused"]
+    return [f"Slurm refused to run it again: {words}" for words in dict.fromkeys(refusals)]
 
 
 def _commands(summary: Summary, cause: str, evals: Sequence[EvalSummary]) -> Iterator[str]:
