@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from evalmon_agent.evidence.diagnosis.causes import phrase, plural
+from evalmon_agent.evidence.diagnosis.causes import REFUSED, phrase, plural
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
 from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.summary.causes import key
@@ -117,7 +117,8 @@ def _outage(state: ExperimentState, now: float) -> list[Notification]:
 def _failures(state: ExperimentState, failures: Iterable[EvalFailure], now: float) -> list[Notification]:
     """One for the first evals that failed with the same error."""
     by_key: dict[str, list[EvalFailure]] = {}
-    for failure in failures:
+    refusals = (EvalFailure(name, State.UNSUBMITTED, Diagnosis(REFUSED, None, None)) for name in state.refused)
+    for failure in (*failures, *refusals):
         by_key.setdefault(failure.key, []).append(failure)
     new = []
     for error, alike in by_key.items():
@@ -175,7 +176,7 @@ def _alerts(state: ExperimentState, now: float) -> list[Notification]:
 def _present_alerts(state: ExperimentState) -> dict[str, dict[str, str]]:
     """The alerts that the log has and that still hold, with the job id of each eval."""
     present: dict[str, dict[str, str]] = {}
-    for ev in state.evals.values():
+    for ev in state.counted:
         alerted = ev.jobs[-1].alerted if ev.jobs and not ev.final else []
         attempt = pending(ev) if alerted else None
         if attempt is not None and told_as(attempt.queue_reason) in alerted:
