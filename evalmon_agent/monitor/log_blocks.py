@@ -21,11 +21,11 @@ from evalmon_agent.notify.deliver import what_to_do
 from evalmon_agent.notify.journal import Target
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.summary.notifications import EvalFailure, failures_among
-from evalmon_agent.tracking.alerts import UNREPORTED, action_for, newly_stuck, newly_unreported, pending, told_as
+from evalmon_agent.tracking.alerts import action_for, newly_stuck, newly_unreported, pending
 from evalmon_agent.tracking.facts import Event, Measured, Transition
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Outage, Refusal
+from evalmon_agent.tracking.records import Alert, Attempt, Eval, ExperimentState, Outage, Refusal
 from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
@@ -62,7 +62,7 @@ def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[
     }
     evals = newly_unreported(tracker.alertable(), now=now, poll_interval_s=poll_interval_s)
     for ev in evals:
-        tracker.mark_alerted(ev, UNREPORTED)
+        tracker.mark_alerted(ev, Alert("unreported", now))
     return [
         blocks.note(now, BlockKind.ALERT, f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
         for ev in evals
@@ -70,10 +70,14 @@ def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[
 
 
 def stuck(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
-    """One ALERT for each reason for which evals have waited too long; a thousand tasks give one block."""
+    """One ALERT for each reason for which evals have waited too long; a thousand tasks give one block.
+
+    Alerts whose cause is gone are recorded as cleared, without a block.
+    """
+    tracker.update_alerts(now=now)
     by_reason: dict[str, list[Eval]] = {}
     for ev, reason in newly_stuck(tracker.alertable(), now=now, poll_interval_s=poll_interval_s):
-        tracker.mark_alerted(ev, told_as(reason))
+        tracker.mark_alerted(ev, Alert("waits", now, reason))
         by_reason.setdefault(reason, []).append(ev)
     return [_stuck(reason, evals, now) for reason, evals in by_reason.items()]
 
