@@ -28,6 +28,7 @@ MAX_RESTARTS = 10_000
 _PROGRAMS_AT_MOST = 500
 _STEP_FILES_AT_MOST = 200
 _FIRST_LOOK_S = 2.0
+_DOTS_OF_A_STEP = 3
 _STEP_FILE = re.compile(r"(.+)\.\d+\.\d+\.json")
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -107,7 +108,7 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
         return
     of_steps: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
     for entry in entries:
-        if match := _STEP_FILE.fullmatch(entry.name):
+        if entry.name.count(".") == _DOTS_OF_A_STEP and (match := _STEP_FILE.fullmatch(entry.name)):
             of_steps[f"{match[1]}.json"].append(entry)
     for entry in entries:
         known_version = known.get(entry.name)
