@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -20,12 +21,24 @@ FAST_POLLING = "EVALMON_ALLOW_FAST_POLLING"
 SHORTEST_POLL_S = 60
 
 _OUR_JOBS = ("sidecar", "completion")
+_TYPES = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "settings of its own, `key: value` on each line",
+    "str": "text",
+}
 _HINTS = {
-    "mode": "; it is sidecar or dependency",
+    "scripts": ', e.g. ["*.slurm"]',
+    "notify": ', e.g. ["mailto://me@example.org"]',
+    "notify_command": ', e.g. ["/home/me/tell.sh", "--now"]',
+    "extra": ', e.g. ["--nice=100"]',
     "time": '; put it in quotes, time: "00:30:00": without them YAML reads minutes and seconds as one number',
     "mem": '; give a number with a unit: "200M"',
 }
-_NUMBERS = ("`int`", "`float`", "`bool`")
+_NUMBERS = ("int", "float", "bool")
+_EXPECTED = re.compile(r"Expected `(?P<type>\w+)(?P<null> \| null)?`(?P<bound> .*)?(?:, got `(?P<got>\w+)`)?")
 
 # What PyYAML lets through from its own insides: `!!int ""`, `!!bool maybe`, `!!timestamp x`.
 _YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -161,13 +174,20 @@ def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _explain(error: msgspec.ValidationError) -> str:
-    """msgspec's `Expected ..., got ... - at `$.sidecar.time`` with the key first, and what to do."""
+    """msgspec's `Expected `array`, got `str` - at `$.scripts`` in the user's words, with the key first."""
     text, _, where = str(error).partition(" - at `$.")
     key = where.rstrip("`")
     hint = _HINTS.get(key.rpartition(".")[2], "")
-    if not hint and text.startswith("Expected `str") and text.endswith(_NUMBERS):
+    if text.startswith("Invalid enum value"):
+        return f"{key} must be sidecar or dependency"
+    expected = _EXPECTED.fullmatch(text)
+    if expected is None or not key:
+        return f"{key}: {text}" if key else text
+    if not hint and expected["type"] == "str" and expected["got"] in _NUMBERS:
         hint = "; put it in quotes"
-    return f"{key}: {text}{hint}" if key else text
+    kind = _TYPES.get(expected["type"], expected["type"])
+    bound = " that is not empty" if "length" in (expected["bound"] or "") else expected["bound"] or ""
+    return f"{key} must be {kind}{bound}{' or null' if expected['null'] else ''}{hint}"
 
 
 def _one_line(error: Exception) -> str:

@@ -36,7 +36,7 @@ from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.schedule import back_off_s
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.sizes import number
+from evalmon_agent.words.sizes import counted, number
 from evalmon_agent.words.states import State
 
 _SILENT_POLLS = 2
@@ -68,8 +68,10 @@ _SHOWN_AGAIN_S = 5.0
 @json_option
 def command(experiment: Experiment, show_all: bool, watch: bool, as_json: bool) -> None:
     """Show a table of all evals."""
+    if watch and (as_json or show_all):
+        raise click.UsageError(f"--watch shows a table in a terminal; leave out {'--json' if as_json else '--all'}.")
     session = session_for(experiment, for_reading=True)
-    if watch and not as_json:
+    if watch:
         summary = _watch(lambda: status(session), every_s=session.settings.poll_interval)
     else:
         summary = status(session)
@@ -274,5 +276,4 @@ def _samples(ev: EvalSummary) -> str:
 
 def _counts(summary: Summary) -> str:
     states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
-    count = len(summary.evals)
-    return f"{count} evaluation{'s' * (count != 1)}: {states or 'none'}"
+    return f"{counted(len(summary.evals), 'evaluation')}: {states or 'none'}"

@@ -27,6 +27,7 @@ from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
 from evalmon_agent.tracking.unsubmitted import update_waiting
 from evalmon_agent.tracking.verdict import agree, diagnosis_of, end_of_attempt, says, verdict
+from evalmon_agent.words.sizes import counted
 from evalmon_agent.words.states import TERMINAL, State
 
 Block = list[str]
@@ -108,7 +109,7 @@ def monitor_jobs(held: Held, entries: Sequence[Entry], experiment: Experiment, n
     if job_id in {None, before} or job_id in held.logged_completions:
         return []
     number = len(active_jobs(experiment, state))
-    fields = {"Job ID": str(job_id), "Dependency": f"afterany on {number} job{'s' * (number != 1)}"}
+    fields = {"Job ID": str(job_id), "Dependency": f"afterany on {counted(number, 'job')}"}
     return [blocks.note(now, BlockKind.COMPLETION_SUBMITTED, "Summary after all evaluations", fields)]
 
 
@@ -123,7 +124,9 @@ def _alert(outage: Outage, now: float) -> Block:
         "Last error": outage.error,
         "Action": "Check Slurm (sinfo); monitoring goes on and catches up when it answers",
     }
-    return blocks.note(now, BlockKind.ALERT, f"{outage.failures} polls in a row failed", fields)
+    return blocks.note(
+        now, BlockKind.ALERT, f"{counted(outage.failures, 'poll')}{' in a row' * (outage.failures > 1)} failed", fields
+    )
 
 
 def blocks_of(
@@ -144,10 +147,14 @@ def blocks_of(
 
 
 def result_log(ev: Eval, experiment: Experiment) -> str | None:
-    """Where the eval's own logs lie, as the log writes it: `{run}/eval/logs/`, relative to EXP."""
+    """Where the eval's own logs lie, as the log writes it: `{run}/eval/logs/`, relative to EXP.
+
+    None: unknown; "": nobody made that directory, so they lie elsewhere, or there are none.
+    """
     if ev.script is None:
         return None
-    return experiment.relative(os.path.join(os.path.dirname(ev.script), "logs")) + "/"
+    directory = os.path.join(os.path.dirname(ev.script), "logs")
+    return f"{experiment.relative(directory)}/" if os.path.isdir(directory) else ""
 
 
 def _blocks(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:

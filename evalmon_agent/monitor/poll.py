@@ -86,6 +86,7 @@ class Observer:
         )
         self._uncounted = 0
         self._held: Held | None = None
+        self._of_another: Held | None = None
 
     @property
     def settings(self) -> Settings:
@@ -131,6 +132,14 @@ class Observer:
             held = self._hold(now)
             self._save(held, [*log_blocks.set_aside(held, now), *change(held.state, now)])
             return held.state
+
+    def saved_by_another(self) -> ExperimentState | None:
+        """The state that another process has saved since this one last looked; None: nobody has."""
+        latest = self._of_another or self._held
+        if latest is None or latest.is_current():
+            return None
+        self._of_another = state_file.read(self.experiment)
+        return self._of_another.state if self._of_another is not None else None
 
     def last_word(self, new: Sequence[Block]) -> None:
         """Log this in the opened directory, even if the experiment's path now leads to another one."""
@@ -226,7 +235,7 @@ class Observer:
         """The state (`asked` if nobody saved since), after the blocks in its outbox were written to the log."""
         is_current = asked is not None and asked.is_current()
         held = (asked if is_current else self._let_go()) or state_file.hold(self.experiment, now=now)
-        self._held = None
+        self._held = self._of_another = None
         owed = held.state.outbox
         if owed is not None:
             complete(self.experiment.log, owed.offset, owed.text.encode(), mode=self.mode)

@@ -16,10 +16,10 @@ from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, 
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport
-from evalmon_agent.tracking.results import EvalResults, settle
+from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, results_by_attempt
 from evalmon_agent.tracking.timeline import ending, slurm_says
-from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, exit_of, says, verdict, witnesses_agree
-from evalmon_agent.words.states import ACTIVE, State
+from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, exit_of, says, verdict, verdict_on, witnesses_agree
+from evalmon_agent.words.states import ACTIVE, TERMINAL, State
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
@@ -31,11 +31,12 @@ def build(
 
     `progress`: what the logs of running evals say so far, by name.
     """
-    settled = settle(state)
+    by_attempt = results_by_attempt(state)
+    settled = {ev.name: by_attempt.get(id(ev.latest), NO_RESULTS) for ev in state.evals.values()}
     for name, so_far in (progress or {}).items():
         if name in state.evals and state.evals[name].state is State.RUNNING:
             settled[name] = EvalResults(results=(so_far,))
-    evals = [_eval(ev, settled[ev.name], now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
+    evals = [_eval(ev, settled[ev.name], by_attempt, now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
     advice = [_submit_it(state)]
     evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
     evals += [_unsubmitted(name, advice) for name in state.waiting if name not in state.evals]
@@ -60,11 +61,18 @@ def total_time_s(state: ExperimentState) -> float | None:
     return None if begun is None or ended is None else max(ended - begun, 0.0)
 
 
-def _eval(ev: Eval, settled: EvalResults, *, now: float, lost_after_s: float) -> EvalSummary:
-    attempts = [_attempt(job, attempt, lost_after_s=lost_after_s) for job in ev.jobs for attempt in job.attempts]
+def _eval(
+    ev: Eval, settled: EvalResults, by_attempt: Mapping[int, EvalResults], *, now: float, lost_after_s: float
+) -> EvalSummary:
+    attempts = [
+        _attempt(job, attempt, by_attempt.get(id(attempt), NO_RESULTS), lost_after_s=lost_after_s)
+        for job in ev.jobs
+        for attempt in job.attempts
+    ]
     attempt = ev.latest or Attempt()
     # Of a job that nothing is known about yet, only its submission is shown.
-    last = attempts[-1] if ev.latest is not None else _attempt(ev.jobs[-1], attempt, lost_after_s=float("inf"))
+    unknown_s = float("inf")
+    last = attempts[-1] if ev.latest is not None else _attempt(ev.jobs[-1], attempt, NO_RESULTS, lost_after_s=unknown_s)
     figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
     outcome = verdict(ev, settled)
     return EvalSummary(
@@ -114,15 +122,17 @@ def _submit_it(state: ExperimentState) -> str:
     return f"Not submitted yet{why}: submitted once there is room, or by: evalmon submit {state.experiment}"
 
 
-def _attempt(job: Job, attempt: Attempt, *, lost_after_s: float) -> AttemptSummary:
+def _attempt(job: Job, attempt: Attempt, results: EvalResults, *, lost_after_s: float) -> AttemptSummary:
     """One attempt: what Slurm knows of it, and where it knows nothing, the job's own report."""
     report = attempt.report or JobReport(0)
     end = ending(job, attempt, lost_after_s=lost_after_s)
     state = slurm_says(attempt) or (State.RUNNING if attempt.report is not None else None)
     exit_code, signal = exit_of(attempt, state)
+    is_over = end is not None and end.state in TERMINAL
     return AttemptSummary(
         job_id=job.job_id,
         state=end.state if end is not None else state,
+        verdict=verdict_on(end.state, attempt, results) if end is not None and is_over else None,
         submitted=_iso(attempt.submitted_at),
         started=_iso(_first(attempt.started_at, report.started_at)),
         ended=_iso(_first(attempt.ended_at, report.ended_at)),

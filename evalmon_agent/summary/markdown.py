@@ -9,13 +9,16 @@ from evalmon_agent.evidence.diagnosis.causes import meaning
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, one_line
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
+from evalmon_agent.figures.efficiency import sampled_memory_note
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.sizes import human_bytes, number
+from evalmon_agent.words.sizes import counted, human_bytes, number
+from evalmon_agent.words.states import State
 
 _BAD = frozenset({"failed", "suspect", "unverified", "refused"})
 _FOREIGN_AT_MOST = 20
+_HOST_MEMORY = frozenset({"host-out-of-memory", "bystander-out-of-memory"})
 # Characters that are markup. An underscore inside a word and a bracket that starts no link are not escaped.
 _MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
@@ -25,11 +28,10 @@ def render(summary: Summary) -> str:
     done = "complete" if summary.complete else "so far"
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items() if count)
     states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
-    count = len(summary.evals)
     sections = [
         f"# Evaluation summary ({done})",
         _heading(summary),
-        f"**{count} evaluation{'s' * (count != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
+        f"**{counted(len(summary.evals), 'evaluation')}: {verdicts or 'none'}** ({states or 'no states'})",
         _evals_table(summary.evals),
         *_problems_section(summary.evals),
         *_results_section(summary.evals),
@@ -87,7 +89,8 @@ def _attempt(attempt: AttemptSummary) -> str:
         how = f", signal {number(attempt.signal)}"
     elif attempt.exit_code:
         how = f", exit status {number(attempt.exit_code)}"
-    return f"job {cell(attempt.job_id)} {attempt.state or 'unknown'} ({clock(attempt.elapsed_s)}{how})"
+    verdict = f", {attempt.verdict}" if attempt.verdict in {"suspect", "unverified"} else ""
+    return f"job {cell(attempt.job_id)} {attempt.state or 'unknown'}{verdict} ({clock(attempt.elapsed_s)}{how})"
 
 
 def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
@@ -117,7 +120,7 @@ def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 def _problem(ev: EvalSummary) -> list[str]:
     output = [f"output: {cell(ev.log)}"] if ev.log is not None else []
-    parts = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *output]
+    parts = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *_sampled(ev), *output]
     return parts or ["nothing is known of its end"]
 
 
@@ -155,6 +158,12 @@ def _advice(ev: EvalSummary) -> Sequence[str]:
     """Advice for a failure with a known cause; the rest is in the JSON."""
     diagnosis = ev.diagnosis
     return ev.advice if diagnosis is None or diagnosis.cause == UNKNOWN or not diagnosis.advice else [diagnosis.advice]
+
+
+def _sampled(ev: EvalSummary) -> list[str]:
+    ran_out = ev.state is State.OUT_OF_MEMORY or (ev.diagnosis is not None and ev.diagnosis.cause in _HOST_MEMORY)
+    note = sampled_memory_note(ev.memory_used_bytes, ev.memory_requested_bytes) if ran_out else ""
+    return [note] if note and not any(note in text for text in _advice(ev)) else []
 
 
 def _exit(ev: EvalSummary) -> str:

@@ -16,10 +16,11 @@ SCHEMA = 1
 
 
 class AttemptSummary(Struct, frozen=True, kw_only=True):
-    """One incarnation of a job."""
+    """One incarnation of a job; `verdict` is null while it is not over, and where Slurm requeued it."""
 
     job_id: JobId
     state: State | None
+    verdict: Verdict | None
     submitted: str | None
     started: str | None
     ended: str | None

@@ -133,6 +133,12 @@ CAUSES: dict[str, Cause] = {
         "Check that base model, adapter and vocabulary belong together",
         lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
+    "token-out-of-vocabulary": Cause(
+        "a token id lies beyond the model's vocabulary",
+        "Check that tokenizer and model belong together (added tokens need resize_token_embeddings), and that no input "
+        "is longer than the model takes",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
+    ),
     "model-unsupported": Cause(
         "this version does not know the model's architecture",
         "Upgrade transformers or vLLM in the eval's environment",
