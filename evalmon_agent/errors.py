@@ -4,6 +4,7 @@
     ├── UsageError                    2   wrong usage or input
     ├── SlurmUnavailableError        69   no Slurm, or it does not answer
     ├── LockUnavailableError         75   another writer holds the lock, or it cannot be acquired here
+    ├── NoPermissionError            77   it belongs to somebody else, who does not let this user read it
     ├── UnsafeDirectoryError         77   anybody could replace the experiment
     ├── ReplacedError                77   somebody put another directory in the experiment's place
     ├── UnreadableError              78   settings or state not readable by this version
@@ -70,6 +71,12 @@ class LockUnavailableError(EvalmonError):
     """Another process holds the experiment's lock, or it cannot be acquired on this host."""
 
     exit_status = 75
+
+
+class NoPermissionError(EvalmonError):
+    """The files belong to somebody else, who does not let this user read them."""
+
+    exit_status = 77
 
 
 class UnsafeDirectoryError(EvalmonError):

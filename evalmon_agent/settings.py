@@ -36,6 +36,7 @@ _HINTS = {
     "extra": ', e.g. ["--nice=100"]',
     "time": '; put it in quotes, time: "00:30:00": without them YAML reads minutes and seconds as one number',
     "mem": '; give a number with a unit: "200M"',
+    "gpu_hour_price": "; give one number, or one for each GPU type as Slurm names it: {a100: 1.2, h100: 3}",
 }
 _NUMBERS = ("int", "float", "bool")
 _EXPECTED = re.compile(r"Expected `(?P<type>\w+)(?P<null> \| null)?`(?P<bound> .*)?(?:, got `(?P<got>\w+)`)?")
@@ -44,6 +45,7 @@ _EXPECTED = re.compile(r"Expected `(?P<type>\w+)(?P<null> \| null)?`(?P<bound> .
 _YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Price = Annotated[float, Meta(ge=0, le=1e9)]
 Glob = Annotated[str, Meta(min_length=1)]
 
 
@@ -75,6 +77,8 @@ class Settings(Struct, frozen=True):
     completion: MonitorJobSettings = MonitorJobSettings(time="00:30:00", mem="500M")
     max_submit: Annotated[int, Meta(ge=1)] | None = None
     stagger: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    gpu_hour_price: Price | dict[str, Price] | None = None
+    currency: Annotated[str, Meta(min_length=1, max_length=20)] = "EUR"
     mail_user: str | None = None
     notify: list[str] = []
     notify_command: list[str] | None = None
@@ -175,14 +179,14 @@ def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
 
 def _explain(error: msgspec.ValidationError) -> str:
     """msgspec's `Expected `array`, got `str` - at `$.scripts`` in the user's words, with the key first."""
-    text, _, where = str(error).partition(" - at `$.")
-    key = where.rstrip("`")
+    text, _, where = str(error).partition(" - at `")
+    key = where.removeprefix("key` in `").removeprefix("$.").rstrip("`").removesuffix("[...]")
     hint = _HINTS.get(key.rpartition(".")[2], "")
     if text.startswith("Invalid enum value"):
         return f"{key} must be sidecar or dependency"
     expected = _EXPECTED.fullmatch(text)
     if expected is None or not key:
-        return f"{key}: {text}" if key else text
+        return f"{key}: {text}{hint}" if key else text
     if not hint and expected["type"] == "str" and expected["got"] in _NUMBERS:
         hint = "; put it in quotes"
     kind = _TYPES.get(expected["type"], expected["type"])

@@ -28,6 +28,8 @@ sidecar:    {partition: null, account: null, qos: null, time: "1-00:00:00", mem:
 completion: {partition: null, account: null, qos: null, time: "00:30:00",  mem: 500M, extra: []}
 max_submit: null           # evals of this experiment that may be in the queue at once
 stagger: 0                 # s between two submissions of evals
+gpu_hour_price: null       # one number, or {gres type as Slurm names it: number}
+currency: EUR
 mail_user: null            # Slurm mails the end; the completion job's name carries the verdict
 notify: []                 # Apprise URLs; needs the `notify` extra
 notify_command: null       # argv list; gets the event as JSON on stdin
@@ -80,6 +82,8 @@ WRONG_TYPES = {
     "completion": ["x", "null", "[]", "1"],
     "max_submit": ["x", "1.5", "[1]", "true"],
     "stagger": ["x", "null", "[1]", "true"],
+    "gpu_hour_price": ["x", "[1]", "true", "{a100: x}", "{a100: null}", "{1: 2}"],
+    "currency": ["1", "null", "[x]"],
     "mail_user": ["1", "[x]", "true"],
     "notify": ["x", "null", "[1]", "{}"],
     "notify_command": ["x", "[1]", "{}"],
@@ -100,6 +104,8 @@ OUT_OF_RANGE = {
     "lost_after": ["0", "-1", "86401", ".inf"],
     "max_submit": ["0", "-1"],
     "stagger": ["-1", "86401", ".nan"],
+    "gpu_hour_price": ["-1", ".nan", ".inf", "1e10", "{a100: -1}", "{a100: .nan}"],
+    "currency": ['""', '"123456789012345678901"', '"a\\nb"'],
     "mail_user": ['"a\\nb"', '"\\e[31m"'],
     "notify_command": ["[]", '["x\\0"]'],
     "notify": ['["x\\u202e"]'],

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from evalmon_agent.collect.attempt_files import (
     AttemptSpan,
     log_places,
+    outputs_by_slurm,
     outputs_of,
     script_of,
     span_of,
@@ -48,7 +49,7 @@ def collect(
 ) -> Evidence:
     """The evidence of one ended attempt; what cannot be read is not there.
 
-    Slurm is asked only about a job that it could not start.
+    Slurm is asked only about a job that it could not start, and about one whose output was not found.
     """
     # No job waits for this: where many evals share a directory, all its logs may have to be read (10,000 in 8 s).
     files = reader.files
@@ -57,6 +58,8 @@ def collect(
     ev, job, attempt = owed.ev, owed.job, owed.attempt
     script = script_of(experiment, ev, job.job_id, files=files)
     outputs = outputs_of(script, ev, job.job_id, files=files)
+    if outputs.output is None:
+        outputs = outputs_by_slurm(slurm, job.job_id, attempt, files=files)
     output = text_of(outputs.output, files=files)
     errors = text_of(outputs.errors, files=files)
     span = span_of(attempt)

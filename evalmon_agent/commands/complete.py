@@ -27,7 +27,6 @@ from evalmon_agent.monitor.finalize import (
     is_complete,
     is_ready,
     tell_changed_verdicts,
-    verdict_line,
     write_summary,
 )
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again, measure
@@ -36,12 +35,14 @@ from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
+from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
 
 PATIENCE_S = 600.0
 """How long accounting may lag behind before the rest is left to a successor."""
+_JOB_NAME_CHARS = 200
 _PAUSE_S = 5.0
 _FULL_PAUSE_S = 20.0
 
@@ -152,7 +153,7 @@ def _end(observer: Observer, measurer: Measurer, state: ExperimentState) -> Expe
     job_id = own_job_id(observer.session.environ)
     if observer.settings.mail_user and job_id is not None:
         # Slurm's mail carries the job's name, and nothing else that evalmon can choose.
-        observer.slurm.rename(job_id, verdict_line(summary))
+        observer.slurm.rename(job_id, f"evalmon: {verdict_line(summary)}"[:_JOB_NAME_CHARS])
     return state
 
 

@@ -10,7 +10,7 @@ import click
 from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import print_json
 from evalmon_agent.cli.sessions import session_for
-from evalmon_agent.commands.status import exit_status, look
+from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.monitor.finalize import tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again
@@ -30,15 +30,19 @@ def command(experiment: Experiment, as_json: bool) -> None:
         print_json(summary)
     else:
         click.echo(render(summary), nl=False)
+    note_if_read_only(experiment)
     sys.exit(exit_status(summary))
 
 
 def report(session: Session) -> Summary:
     """Write summary.json and summary.md; do the completion job's work if there is none.
 
-    Missing results are looked for again; a verdict that changes by that is logged.
+    Missing results are looked for again; a verdict that changes by that is logged. Where this user may only read,
+    nothing of that is done.
     """
     session.experiment.require_monitored()
+    if not session.experiment.may_be_written:
+        return read_only(session)
     session.experiment.check()
     observer = Observer(session, role="command")
     measurer = Measurer(session=session, retry_delay_s=0.0)

@@ -86,7 +86,7 @@ class _CauseType(click.ParamType[str]):
         """The slugs that begin so, with their meanings."""
         del ctx, param
         causes = CAUSES.items()
-        return [CompletionItem(slug, help=cause.meaning) for slug, cause in causes if slug.startswith(incomplete)]
+        return [CompletionItem(slug, help=cause.phrase) for slug, cause in causes if slug.startswith(incomplete)]
 
 
 def _node_list(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
@@ -438,6 +438,6 @@ def _had(ev: Eval, result: EvalResult | None) -> Had:
         whole_s=whole_s(result, attempt.elapsed_s),
         memory_bytes=figures.memory_requested_bytes if figures is not None else None,
         cpus=attempt.cpus,
-        gpus=attempt.gpus,
+        gpus=sum(attempt.gpus.values()) if attempt.gpus else None,
         single_node=bool(node) and "," not in node and "[" not in node,
     )

@@ -26,7 +26,7 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs
+from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_outputs
 from evalmon_agent.jobs.register import resolve
 from evalmon_agent.monitor.poll import read_local
 from evalmon_agent.monitor.unlock import release_if_over
@@ -36,6 +36,7 @@ from evalmon_agent.submission.adoption import (
     Adoption,
     SlurmJob,
     WatchRequest,
+    array_pattern,
     name_of,
     parse_requests,
     plan_adoptions,
@@ -135,8 +136,10 @@ def watch(
     taken = {name: not ev.final for name, ev in state.evals.items()}
     taken |= {e.submission.name: True for e in entries if e.is_eval and e.is_open}
     planned = plan_adoptions(new, root=experiment.root, taken=taken, whole=whole)
+    jobs = {job.job_id: job for job in with_outputs(slurm, [*(a.job for a in planned), *(job for _, job in hooked)])}
+    planned = [replace(adoption, job=jobs[adoption.job.job_id]) for adoption in planned]
     adopted = _records(planned, work_dirs=_work_dirs(entries), now=time.time())
-    adopted += [_record(job, name, None, now=time.time()) for name, job in hooked]
+    adopted += [_record(jobs[job.job_id], name, None, now=time.time()) for name, job in hooked]
     report.watched[:0] = [_watched(adoption.name, adoption.job) for adoption in planned]
     report.unmonitored = [adoption.name for adoption in planned]
     if dry_run:
@@ -263,7 +266,13 @@ def _records(planned: Sequence[Adoption], *, work_dirs: Sequence[str], now: floa
     for array, adoptions in arrays.items():
         submitted_at = min(adoption.job.submitted_at for adoption in adoptions)
         tasks = tuple(sorted(task_of(adoption.job.job_id) or 0 for adoption in adoptions))
-        whole = replace(adoptions[0].job, job_id=array, submitted_at=submitted_at)
+        whole = replace(
+            adoptions[0].job,
+            job_id=array,
+            submitted_at=submitted_at,
+            output=array_pattern({adoption.job.job_id: adoption.job.output for adoption in adoptions}),
+            errors=array_pattern({adoption.job.job_id: adoption.job.errors for adoption in adoptions}),
+        )
         records.append(_record(whole, adoptions[0].stem, None, now=now, tasks=tasks))
     return records
 
@@ -284,6 +293,8 @@ def _record(
         account=job.account,
         qos=job.qos,
         work_dir=job.work_dir,
+        output=job.output,
+        errors=job.errors,
     )
 
 

@@ -79,10 +79,10 @@ class JsonScanner:
             self._members(wanted, found, lambda name: name == until or wanted.keys() <= found.keys())
         return found
 
-    def elements(self, names: Collection[str]) -> Iterator[Collection[str] | None]:
-        """Of each object in the array that comes next, which of these members it has and are not null.
+    def elements(self, names: Collection[str]) -> Iterator[Mapping[str, Any] | None]:
+        """Of each object in the array that comes next, those of these members that it has and are not null.
 
-        The last one is None unless the array is read to its end.
+        A value that is too large is an empty text. The last object is None unless the array is read to its end.
         """
         try:
             self._expect(b"[")
@@ -96,16 +96,16 @@ class JsonScanner:
         except _DamagedError:
             yield None
 
-    def _element(self, names: Collection[str]) -> Collection[str]:
+    def _element(self, names: Collection[str]) -> Mapping[str, Any]:
         """Of one object: by Python's own parser where it is small and within reach."""
         if end := self._end_within_reach():
             with suppress(ValueError, RecursionError):
                 value = json.loads(self._text[self._at : end])
                 self._at = end
-                return [name for name in names if value.get(name) is not None]
-        found: dict[str, Any] = {}
-        self._members(dict.fromkeys(names, Take.TEXT), found)
-        return [name for name in names if found.get(name, b"null") != b"null"]
+                return {name: value[name] for name in names if value.get(name) is not None}
+        texts: dict[str, Any] = {}
+        self._members(dict.fromkeys(names, Take.TEXT), texts)
+        return {name: "" if text is None else _decoded(text) or "" for name, text in texts.items() if text != b"null"}
 
     def _end_within_reach(self) -> int | None:
         depth, at = 0, self._at

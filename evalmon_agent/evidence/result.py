@@ -33,6 +33,17 @@ class UnreadableLogError(Exception):
     """The file is no log that we read; the message says why."""
 
 
+class SampleError(Struct, frozen=True, gc=False):
+    """An error that samples of one log ended in. `cause`: its slug if the diagnosis knows one.
+
+    `error`: the exception in one line, without what differs from sample to sample (`normalised`).
+    """
+
+    cause: str | None
+    error: str
+    samples: int
+
+
 class EvalLog(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One log. Sample counts and times that it does not tell are None."""
 
@@ -55,6 +66,8 @@ class EvalLog(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Those that a limit (of messages, tokens, time) stopped."""
     samples_failed: int | None = None
     """Those that ended in an error."""
+    sample_errors: tuple[SampleError, ...] = ()
+    """The errors that most of them ended in, the most frequent one first; the rest is what is missing."""
     scores: Mapping[str, float | None] = {}
     """`scorer/metric` to value; None for what is not a number. Empty: not scored."""
     error: str | None = None
@@ -83,6 +96,7 @@ class EvalResult(Struct, frozen=True, kw_only=True):
     samples_total: int | None = None
     samples_limited: int | None = None
     samples_failed: int | None = None
+    sample_errors: list[SampleError] = []
     scores: dict[str, float | None] = {}
     error: str | None = None
     created: str | None = None
@@ -107,6 +121,17 @@ class EvalResult(Struct, frozen=True, kw_only=True):
         words += [f"{number(self.samples_limited)} stopped by a limit"] if self.samples_limited else []
         return ", ".join(words)
 
+    @property
+    def failed_samples(self) -> str | None:
+        """`8 of 20 samples failed: 4 api-rate-limit (Error code: 429), 3 KeyError: 'a', 1 other`; None without any."""
+        if not self.sample_errors:
+            return None
+        named = (f"{e.samples} {f'{e.cause} ({e.error})' if e.cause else e.error}" for e in self.sample_errors)
+        rest = (self.samples_failed or 0) - sum(error.samples for error in self.sample_errors)
+        others = [f"{rest} other{'s' * (rest > 1)}"] if rest > 0 else []
+        of_total = f" of {number(self.samples_total)}" if self.samples_total is not None else ""
+        return f"{number(self.samples_failed)}{of_total} samples failed: {', '.join([*named, *others])}"
+
 
 def to_result(log: EvalLog, *, known_by: str) -> EvalResult:
     """What the log says, with where it lies."""
@@ -120,6 +145,7 @@ def to_result(log: EvalLog, *, known_by: str) -> EvalResult:
         samples_total=log.samples_total,
         samples_limited=log.samples_limited,
         samples_failed=log.samples_failed,
+        sample_errors=list(log.sample_errors),
         scores=dict(log.scores),
         error=log.error,
         created=None if log.created is None else log.created.isoformat(timespec="seconds"),

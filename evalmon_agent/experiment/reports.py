@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from evalmon_agent.agent.sampling.job_gpus import NO_GPU
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.files.trusted import read_at
 from evalmon_agent.tracking.facts import SelfReport
@@ -31,6 +32,7 @@ class _Command(msgspec.Struct):
 
 class _Sampler(msgspec.Struct, frozen=True):
     interval_ms: int = 0
+    no_gpu_file: str | None = None
 
 
 class _Attempt(msgspec.Struct):
@@ -150,6 +152,7 @@ def _attempt_report(attempt: _Attempt) -> JobReport:
         eval_programs=attempt.programs[:_PROGRAMS_AT_MOST],
         witness=_witness(attempt),
         sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
+        has_no_gpu=(attempt.sampler.no_gpu_file or "").startswith(NO_GPU),
     )
 
 

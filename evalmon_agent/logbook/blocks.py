@@ -10,7 +10,7 @@ import datetime as dt
 import enum
 from collections.abc import Iterable, Mapping
 
-from evalmon_agent.evidence.diagnosis.causes import meaning
+from evalmon_agent.evidence.diagnosis.causes import phrase
 from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
 from evalmon_agent.evidence.result import SUCCESS, EvalResult, in_words
 from evalmon_agent.figures.efficiency import Figures, sampled_memory_note
@@ -200,19 +200,20 @@ def diagnosis(now: float, name: str, job_id: JobId, found: Diagnosis) -> list[st
     """DIAGNOSIS: why an attempt failed; several last lines are joined into one."""
     fields = {
         "Job ID": job_id,
-        "Cause": f"{found.cause} ({meaning(found.cause)})",
+        "Cause": f"{found.cause} ({phrase(found.cause)})",
         "Evidence": UNKNOWN if found.evidence is None else one_line(found.evidence),
         **({"Advice": found.advice} if found.advice else {}),
     }
     return note(now, BlockKind.DIAGNOSIS, name, fields)
 
 
-def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float | None) -> list[str]:
-    """ALL_COMPLETE: every eval is terminal."""
+def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float | None, outcome: str) -> list[str]:
+    """ALL_COMPLETE: every eval is terminal. `outcome`: the verdict in words."""
     return [
         _head(now, BlockKind.ALL_COMPLETE, "Monitoring finished"),
         f"Summary: {counted(sum(counts.values()), 'evaluation')} completed - {_counted(counts, _ALWAYS_COMPLETED)}",
         f"Total time: {total(total_time_s)}",
+        f"Outcome: {printable(outcome)}",
     ]
 
 

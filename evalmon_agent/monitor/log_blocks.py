@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import is_
 
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis
+from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis, one_line
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.figures.efficiency import Figures
@@ -21,11 +22,11 @@ from evalmon_agent.tracking.alerts import UNREPORTED, action_for, newly_stuck, n
 from evalmon_agent.tracking.facts import Event, Measured, Transition
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Outage
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Outage, Refusal
 from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
-from evalmon_agent.tracking.unsubmitted import update_waiting
+from evalmon_agent.tracking.unsubmitted import update_unsubmitted
 from evalmon_agent.tracking.verdict import agree, diagnosis_of, end_of_attempt, says, verdict
 from evalmon_agent.words.sizes import counted
 from evalmon_agent.words.states import TERMINAL, State
@@ -98,19 +99,40 @@ def set_aside(held: Held, now: float) -> list[Block]:
 
 
 def monitor_jobs(held: Held, entries: Sequence[Entry], experiment: Experiment, now: float) -> list[Block]:
-    """Record the monitor jobs; COMPLETION_SUBMITTED for a new completion job, whichever process submitted it."""
+    """Record the monitor jobs, and what was not submitted.
+
+    COMPLETION_SUBMITTED for a new completion job, ALERT for what Slurm refused, whichever process submitted it.
+    """
     state = held.state
     before = state.completion.job_id if state.completion is not None else None
+    refused_before = state.refused
     if len(entries) != len(held.entries) or not all(map(is_, entries, held.entries)):
-        update_waiting(state, entries)
+        update_unsubmitted(state, entries)
         held.entries = entries
     update_monitor_jobs(state, [entry for entry in entries if not entry.is_eval])
     job_id = state.completion.job_id if state.completion is not None else None
+    new = _newly_refused(state, refused_before, now)
     if job_id in {None, before} or job_id in held.logged_completions:
-        return []
+        return new
     number = len(active_jobs(experiment, state))
     fields = {"Job ID": str(job_id), "Dependency": f"afterany on {counted(number, 'job')}"}
-    return [blocks.note(now, BlockKind.COMPLETION_SUBMITTED, "Summary after all evaluations", fields)]
+    return [*new, blocks.note(now, BlockKind.COMPLETION_SUBMITTED, "Summary after all evaluations", fields)]
+
+
+def _newly_refused(state: ExperimentState, before: Mapping[str, Refusal], now: float) -> list[Block]:
+    """One ALERT for each reason for which Slurm refused evals."""
+    by_reason: dict[str, list[str]] = {}
+    for name, refusal in state.refused.items():
+        if before.get(name) != refusal and name not in state.dropped:
+            by_reason.setdefault(refusal.error, []).append(name)
+    new = []
+    for reason, names in by_reason.items():
+        subject = names[0] if len(names) == 1 else counted(len(names), "evaluation")
+        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        listed = {} if len(names) == 1 else {"Evaluations": ", ".join(names[:_LISTED]) + more}
+        action = {"Reason": one_line(reason), "Action": CAUSES[REFUSED].advice}
+        new.append(blocks.note(now, BlockKind.ALERT, f"{subject} refused by Slurm", {**listed, **action}))
+    return new
 
 
 def _recovered(ended: Outage, now: float) -> Block:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
@@ -87,6 +88,7 @@ class Observer:
         self._uncounted = 0
         self._held: Held | None = None
         self._of_another: Held | None = None
+        self._mode_set: int | None = None
 
     @property
     def settings(self) -> Settings:
@@ -233,6 +235,10 @@ class Observer:
 
     def _hold(self, now: float, asked: Held | None = None) -> Held:
         """The state (`asked` if nobody saved since), after the blocks in its outbox were written to the log."""
+        if self._mode_set != self.mode:
+            self._mode_set = self.mode
+            with suppress(OSError, UsageError):  # a mode costs no poll
+                self.experiment.set_modes(group_readable=self.settings.group_readable)
         is_current = asked is not None and asked.is_current()
         held = (asked if is_current else self._let_go()) or state_file.hold(self.experiment, now=now)
         self._held = self._of_another = None
@@ -269,8 +275,8 @@ class Observer:
 
 
 def counts(state: ExperimentState) -> Counter[State]:
-    """How many evals are in each state."""
-    by_state = Counter(ev.state for name, ev in state.evals.items() if name not in state.waiting)
+    """How many evals are in each state; dropped ones, and those that Slurm never took, are in none."""
+    by_state = Counter(ev.state for ev in state.counted if ev.name not in state.waiting)
     by_state[State.UNSUBMITTED] = len(state.waiting)
     return by_state
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from evalmon_agent.evidence.diagnosis.causes import meaning
+from evalmon_agent.evidence.diagnosis.causes import phrase
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, one_line
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
 from evalmon_agent.figures.efficiency import sampled_memory_note
-from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary
+from evalmon_agent.summary.records import (
+    AttemptSummary,
+    CauseSummary,
+    EvalSummary,
+    ExperimentCost,
+    NodeSummary,
+    Summary,
+)
+from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.sizes import counted, human_bytes, number
+from evalmon_agent.words.sizes import human_bytes, number
 from evalmon_agent.words.states import State
 
 _BAD = frozenset({"failed", "suspect", "unverified", "refused"})
 _FOREIGN_AT_MOST = 20
 _HOST_MEMORY = frozenset({"host-out-of-memory", "bystander-out-of-memory"})
+_KWH_J = 3.6e6
+_FIGURE_WORDS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_j": "energy", "money": "money"}
 # Characters that are markup. An underscore inside a word and a bracket that starts no link are not escaped.
 _MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
@@ -26,13 +36,13 @@ _MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 def render(summary: Summary) -> str:
     """Markdown: the outcome, a table of all evals, what went wrong, where the files are."""
     done = "complete" if summary.complete else "so far"
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items() if count)
-    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
     sections = [
         f"# Evaluation summary ({done})",
+        f"**{cell(verdict_line(summary))}**",
         _heading(summary),
-        f"**{counted(len(summary.evals), 'evaluation')}: {verdicts or 'none'}** ({states or 'no states'})",
         _evals_table(summary.evals),
+        *_causes_section(summary.causes),
+        *_nodes_section(summary.nodes),
         *_problems_section(summary.evals),
         *_results_section(summary.evals),
         *_foreign_section(summary.evals),
@@ -48,8 +58,51 @@ def _heading(summary: Summary) -> str:
         f"Experiment: {cell(summary.experiment)}",
         f"Written: {summary.generated_at}",
         f"Total time: {total(summary.total_time_s)}",
+        *_cost(summary.cost),
     ]
     return "  \n".join(lines)
+
+
+def _cost(cost: ExperimentCost) -> list[str]:
+    """One line, if anything is known."""
+    wasted = cost.gpu_hours_of_failures
+    failures = f" ({wasted:.2f} of them without a result)" if wasted else ""
+    parts = [
+        "" if cost.gpu_hours is None else f"{cost.gpu_hours:.2f} GPU-hours{failures}",
+        "" if cost.cpu_hours is None else f"{cost.cpu_hours:.2f} CPU-hours",
+        "" if cost.energy_j is None else f"{cost.energy_j / _KWH_J:.3f} kWh",
+        "" if cost.money is None else f"{cost.money:.2f} {cell(cost.currency)}",
+    ]
+    notes = [
+        f"{_FIGURE_WORDS[name]} of {counted(count, 'eval')} unknown" for name, count in cost.evals_left_out.items()
+    ]
+    notes += [f"no price for: {cell(', '.join(cost.unpriced))}"] if cost.unpriced else []
+    known = ", ".join(filter(None, parts)) or "unknown"
+    return [f"Cost: {'; '.join([known, *notes])}"] if known != "unknown" or notes else []
+
+
+def _causes_section(causes: Sequence[CauseSummary]) -> list[str]:
+    """What went wrong, each error once."""
+    return ["## Causes", "\n".join(map(_cause, causes))] if causes else []
+
+
+def _cause(cause: CauseSummary) -> str:
+    how_many = counted(len(cause.evals), "eval")
+    how_many += f", {counted(cause.samples, 'failed sample')}" if cause.samples else ""
+    hours = "" if not cause.gpu_hours else f", {cause.gpu_hours:.2f} GPU-hours"
+    evidence = "" if cause.evidence is None else f": {cause.evidence}"
+    what = cell(one_line(f"{phrase(cause.cause)}{evidence}"))
+    return f"* **{how_many}{hours}**: {what}" + (f"; {cell(cause.advice)}" if cause.advice else "")
+
+
+def _nodes_section(nodes: Sequence[NodeSummary]) -> list[str]:
+    lines = [
+        f"* **{cell(node.node)}**: {node.failed} of {node.ran} evals failed here, more than chance explains; "
+        f"exclude it (--exclude={cell(node.node)}) and tell the cluster's support"
+        for node in nodes
+        if node.suspicious
+    ]
+    return ["## Suspicious nodes", "\n".join(lines)] if lines else []
 
 
 def _evals_table(evals: Sequence[EvalSummary]) -> str:
@@ -63,10 +116,16 @@ def _gpu_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 
 def _results_section(evals: Sequence[EvalSummary]) -> list[str]:
-    """A row for each log that is an eval's own; no section if there is none."""
+    """A row for each log that is an eval's own, and why samples failed; no section if there is none."""
     rows = [[cell(ev.name), *_result_cells(result)] for ev in evals for result in ev.results]
     head = ["Evaluation", "Task", "Model", "Its log says", "Samples", "Scores", "Log"]
-    return ["## Results", _table(head, rows)] if rows else []
+    failed = [
+        f"* **{cell(ev.name)}**, {cell(result.task)}: {cell(result.failed_samples)}"
+        for ev in evals
+        for result in ev.results
+        if result.sample_errors
+    ]
+    return ["## Results", _table(head, rows), *(["\n".join(failed)] if failed else [])] if rows else []
 
 
 def _result_cells(result: EvalResult) -> list[str]:
@@ -120,8 +179,15 @@ def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 def _problem(ev: EvalSummary) -> list[str]:
     output = [f"output: {cell(ev.log)}"] if ev.log is not None else []
-    parts = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *_sampled(ev), *output]
+    parts = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *_sampled(ev)]
+    parts += [*_refused_again(ev), *output]
     return parts or ["nothing is known of its end"]
+
+
+def _refused_again(ev: EvalSummary) -> list[str]:
+    """Slurm's refusal of a retry; that of a first submission is the diagnosis."""
+    is_retry = ev.refusal is not None and ev.verdict != "refused"
+    return [f"Slurm refused to run it again: {cell(one_line(ev.refusal or ''))}"] if is_retry else []
 
 
 def _ended(ev: EvalSummary) -> list[str]:
@@ -151,7 +217,7 @@ def _diagnosis(ev: EvalSummary) -> list[str]:
     shown = {*_ended(ev), ev.result.error if ev.result is not None else None}
     between = "; its output ends: " if diagnosis.cause == UNKNOWN else ": "
     evidence = "" if diagnosis.evidence is None or diagnosis.evidence in shown else f"{between}{diagnosis.evidence}"
-    return [cell(one_line(f"{meaning(diagnosis.cause)}{evidence}"))]
+    return [cell(one_line(f"{phrase(diagnosis.cause)}{evidence}"))]
 
 
 def _advice(ev: EvalSummary) -> Sequence[str]:

@@ -36,7 +36,8 @@ class JobReport(Struct, omit_defaults=True, gc=False):
     """A job's report about one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
     `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows;
-    `eval_programs`: those that `witness` saw, which is None where nobody looked all the time.
+    `eval_programs`: those that `witness` saw, which is None where nobody looked all the time;
+    `has_no_gpu`: Slurm gave the job none, by its environment.
     """
 
     restart: int
@@ -52,6 +53,7 @@ class JobReport(Struct, omit_defaults=True, gc=False):
     eval_programs: list[ObservedProgram] = []
     witness: Witness | None = None
     sample_interval_s: float | None = None
+    has_no_gpu: bool = False
 
     @property
     def ended(self) -> bool:
@@ -112,6 +114,7 @@ class Attempt(Struct, omit_defaults=True, gc=False):
     so the order of answers never matters. `queue_at`: when squeue's answer last changed; `superseded_at`: when it
     was first known that a later attempt follows. `report`: what the job itself reported of this attempt, as far as is
     known (`attempts.align`). Without `submitted_at` only that report knows of it, the one with this `restart`.
+    `gpus`, `energy_j`: as sacct has them (`SacctJob`).
     """
 
     submitted_at: float | None = None
@@ -135,7 +138,8 @@ class Attempt(Struct, omit_defaults=True, gc=False):
     cancelled_by: int | None = None
     node_list: str | None = None
     cpus: int | None = None
-    gpus: int | None = None
+    gpus: dict[str, int] | None = None
+    energy_j: float | None = None
     accounted: Figures | None = None
     figures: Figures | None = None
     evidence: Evidence | None = None
@@ -152,6 +156,7 @@ class Job(Struct, omit_defaults=True, gc=False):
 
     `token`: part of the path that was submitted; None: the job was adopted.
     `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
+    `output`, `errors`: where Slurm writes what an adopted job prints, as patterns of sbatch(1).
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
     long it did. None: not so.
@@ -161,6 +166,8 @@ class Job(Struct, omit_defaults=True, gc=False):
     registered_at: float
     token: str | None = None
     submitted_at: float | None = None
+    output: str | None = None
+    errors: str | None = None
     missing_at: float | None = None
     answered_at: float = 0.0
     unaccounted_at: float | None = None
@@ -216,6 +223,14 @@ class Waiting(Struct, omit_defaults=True):
     script: str
 
 
+class Refusal(Struct, omit_defaults=True, frozen=True):
+    """Slurm refused the last submission of an eval: when, its words verbatim, and the script."""
+
+    at: float
+    error: str
+    script: str
+
+
 class MonitorJob(Struct, omit_defaults=True):
     """A monitor job: the sidecar, or the completion job with its status.
 
@@ -256,7 +271,8 @@ class ExperimentState(Struct, omit_defaults=False):
     `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
     `told`: the verdicts that the log last told, by job id (first with ALL_COMPLETE);
     `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told; `on_their_way`: how many
-    submissions have no answer of Slurm's on record yet.
+    submissions have no answer of Slurm's on record yet; `refused`: the evals whose last submission Slurm refused,
+    also those with earlier jobs; `dropped`: when the user dropped which evals.
     """
 
     experiment: str
@@ -274,3 +290,10 @@ class ExperimentState(Struct, omit_defaults=False):
     waiting: dict[str, Waiting] = field(default_factory=dict)
     waiting_for: str | None = None
     on_their_way: int = 0
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    dropped: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> list[Eval]:
+        """The evals that were submitted and are not dropped."""
+        return [ev for ev in self.evals.values() if ev.name not in self.dropped]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from evalmon_agent.evidence.json_members import JsonScanner
 from evalmon_agent.evidence.kinds.inspect_ai import interpret, with_samples
-from evalmon_agent.evidence.result import EvalLog, EvalResult, to_result
+from evalmon_agent.evidence.result import EvalLog, EvalResult, SampleError, to_result
 
 SPEC = {
     "created": "2026-11-23T14:41:54+00:00",
@@ -81,14 +81,22 @@ def test_of_an_error_the_message_is_kept_and_the_completed_samples_are_not_guess
 
 def test_completed_are_the_samples_without_an_error() -> None:
     log = replace(known(SUCCESS), samples_completed=None)
-    told = with_samples(log, [[], ["error"], ["limit"], ["error", "limit"]])
+    told = with_samples(log, [{}, {"error": "a"}, {"limit": "time"}, {"error": "b", "limit": "time"}])
     assert (told.samples_completed, told.samples_failed, told.samples_limited) == (2, 2, 2)
-    assert with_samples(log, [[], None]) == log
+    assert with_samples(log, [{}, None]) == log
 
 
 def test_the_results_know_better_how_many_were_completed() -> None:
-    told = with_samples(known(SUCCESS), [["limit"], []])
+    told = with_samples(known(SUCCESS), [{"limit": "time"}, {}])
     assert (told.samples_completed, told.samples_failed, told.samples_limited) == (9, 0, 1)
+
+
+def test_a_sample_that_was_cut_off_because_another_one_failed_is_neither_completed_nor_failed() -> None:
+    log = known({"version": 2, "status": "error", "eval": SPEC, "stats": {}, "error": {"message": "m"}})
+    samples = [{}, {"error": "FileNotFoundError(2, 'x')"}, {"error": "CancelledError('Cancelled via cancel scope 7f')"}]
+    told = with_samples(log, [*samples, {"error": {"message": "Cancelled()", "traceback": "t"}}])
+    assert (told.samples_completed, told.samples_failed) == (1, 1)
+    assert told.sample_errors == (SampleError("missing-file", "FileNotFoundError: [Errno 2] x", 1),)
 
 
 def test_scores_of_two_scorers_with_the_same_names_are_both_kept() -> None:

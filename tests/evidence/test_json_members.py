@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ def members(text: bytes, wanted: Wanted, *, piece_bytes: int = 7) -> dict[str, A
     return whole
 
 
-def elements(text: bytes, *names: str) -> list[Collection[str]] | None:
+def elements(text: bytes, *names: str) -> list[Mapping[str, Any]] | None:
     whole = list(JsonScanner([text]).elements(names))
     assert list(JsonScanner(pieces(text, 7)).elements(names)) == whole
     return None if None in whole else [element for element in whole if element is not None]
@@ -82,10 +82,18 @@ def test_a_number_that_was_cut_is_not_taken_for_a_smaller_one() -> None:
 
 def test_elements_are_all_or_none() -> None:
     text = b'[{"id": 1, "error": null}, {"id": 2, "error": "x"}, {}]'
-    assert elements(text, "error") == [[], ["error"], []]
+    assert elements(text, "error") == [{}, {"error": "x"}, {}]
     assert elements(b" [ ] ") == []
     for cut in range(len(text)):
         assert elements(text[:cut], "error") is None
+
+
+def test_elements_with_many_brackets_and_values_that_are_too_large_are_read_as_well() -> None:
+    many = b"[" + b"[1]," * 100 + b"1]"
+    text = (
+        b'[{"x": ' + many + b', "error": {"message": "m"}}, {"x": ' + many + b', "error": "' + b"x" * 600_000 + b'"}]'
+    )
+    assert elements(text, "error") == [{"error": {"message": "m"}}, {"error": ""}]
 
 
 @pytest.mark.parametrize("depth", [501, 10_000, 400_000])

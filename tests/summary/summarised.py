@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.facts import Facts, Measurement
@@ -65,11 +66,12 @@ LOG = EvalLog(
     scores={"match/accuracy": 0.5},
     created=datetime.fromtimestamp(T + 11, tz=UTC),
 )
+SETTINGS = Settings(lost_after=LOST_AFTER_S)
 FIGURES = Figures(292.0, 1800.0, 16.22, 12.5, 32 * 1024**3, 64 * 1024**3, 50.0, "seff")
 
 
-def summary_of(found: Told, *, now: float = 1000.0) -> Summary:
-    return build(found.state, now=T + now, lost_after_s=LOST_AFTER_S)
+def summary_of(found: Told, *, now: float = 1000.0, settings: Settings = SETTINGS) -> Summary:
+    return build(found.state, now=T + now, settings=settings)
 
 
 def only(found: Told, *, now: float = 1000.0) -> EvalSummary:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.records import Foreign
@@ -54,7 +54,7 @@ def test_an_eval_that_nobody_saw_is_unknown_everywhere_and_nothing_is_0() -> Non
 
 def test_an_empty_experiment_has_a_page_too() -> None:
     text = render(summary_of(Told()))
-    assert "**0 evaluations: none** (no states)" in text
+    assert "**No evals yet**" in text
     assert "To look at" not in text
 
 
@@ -123,11 +123,11 @@ def test_a_failed_eval_is_told_with_all_that_is_known(values: dict[str, object],
     ("known", "found", "expected"),
     [
         ({"signal": 11}, Diagnosis("crash", "ended by signal 11", None), "ended by signal 11; crash"),
-        ({"exit_code": 4}, Diagnosis("unknown", "exit status 4", None), "exit status 4; the cause is not known"),
+        ({"exit_code": 4}, Diagnosis("unknown", "exit status 4", None), "exit status 4; failed for an unknown reason"),
         (
             {"exit_code": 4},
             Diagnosis("unknown", "one\ntwo", None),
-            "exit status 4; the cause is not known; its output ends: one ⏎ two",
+            "exit status 4; failed for an unknown reason; its output ends: one ⏎ two",
         ),
         (
             {"result": EvalResult(status="error", error="boom"), "exit_code": 0},
@@ -150,6 +150,7 @@ def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> N
         samples_total=3,
         samples_failed=1,
         samples_limited=2,
+        sample_errors=[SampleError("api-rate-limit", "Error code: 429 | N", 1)],
         scores={"a|b/acc": 2 / 3, "a/stderr": 0, "c": None},
         log="/l",
     )
@@ -158,6 +159,8 @@ def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> N
     assert f"| {name} | unknown | unknown | started | 3 of unknown | not scored | unknown |" in table
     scores = "a\\|b/acc 0.666667, a/stderr 0, c nan"
     assert f"| {name} | capitals | hf/m | success | 2 of 3, 1 failed, 2 stopped by a limit | {scores} | /l |" in table
+    why = "1 of 3 samples failed: 1 api-rate-limit (Error code: 429 \\| N)"
+    assert f"\n\n* **{name}**, capitals: {why}\n" in table
     assert "## Results" not in render(changed(result=None, results=[]))
 
 

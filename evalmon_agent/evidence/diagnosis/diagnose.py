@@ -24,7 +24,7 @@ from evalmon_agent.words.states import TERMINAL, State
 
 _EVIDENCE_CHARS = 300
 _LAST_LINES = 3
-_BY_STATE = {
+CAUSE_BY_STATE = {
     State.TIMEOUT: "time-limit",
     State.OUT_OF_MEMORY: "host-out-of-memory",
     State.CANCELLED: "cancelled",
@@ -35,6 +35,7 @@ _BY_STATE = {
     State.REVOKED: "revoked",
     State.LOST: "lost",
 }
+"""The causes that Slurm's state alone decides."""
 _LINE_OF_STATE = {
     State.TIMEOUT: re.compile(rf"(?:{SLURM}|srun: ).*DUE TO TIME LIMIT"),
     State.OUT_OF_MEMORY: re.compile(rf"{SLURM}.*(?:oom[_-]kill|Out Of Memory|memory limit)"),
@@ -105,6 +106,12 @@ def diagnose(end: AttemptEnd) -> Diagnosis | None:
     return printed or _by_end(end) or _unknown(end, lines)
 
 
+def cause_of_error(error: str) -> str | None:
+    """The cause that an exception shows, as an eval's log has it; None if no rule knows it."""
+    match = next(_of_exceptions([written(error)]), None)
+    return None if match is None else RULES[match.rank].cause
+
+
 def ends_in_error(output: str) -> bool:
     """Whether a job's output ends in an unhandled error, with no sign that the program went on."""
     lines = lines_of(output)
@@ -134,7 +141,7 @@ def _cause_of_state(end: AttemptEnd) -> str | None:
     """The cause, if the state alone decides it."""
     if end.state is State.OUT_OF_MEMORY and end.exit_code == 0 and end.result is not None and end.result.succeeded:
         return "bystander-out-of-memory"
-    return _BY_STATE.get(end.state) if end.state is not None else None
+    return CAUSE_BY_STATE.get(end.state) if end.state is not None else None
 
 
 def _state_in_words(end: AttemptEnd) -> str:
@@ -239,7 +246,7 @@ def _by_end(end: AttemptEnd) -> Diagnosis | None:
     if result.status in _BY_RESULT:
         return _diagnosis(_BY_RESULT[result.status], result.error or f"its log says {result.status}, {samples}")
     if not result.succeeded:
-        return _diagnosis("unfinished-samples", f"its log says {result.status}, {samples}")
+        return _diagnosis("unfinished-samples", result.failed_samples or f"its log says {result.status}, {samples}")
     return None
 
 

@@ -13,7 +13,9 @@ _BOX_HEAD = re.compile(r"╭─+ Traceback \(most recent call last\) ─+╮$")
 _FRAME = re.compile(r' {2,}File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<where>.+))?')
 _BOX_FRAME = re.compile(r"(?P<path>[^\s│]+\.py):(?P<line>\d+) in (?P<where>\S+)")
 _EXCEPTION = re.compile(r"(?P<type>(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*)(?:: (?P<message>.*)|:)?$", re.ASCII)
-_WRITTEN = re.compile(r"(?P<type>[A-Za-z_][\w.]*)\((?P<quote>['\"])(?P<message>.*)(?P=quote)", re.DOTALL)
+_WRITTEN = re.compile(
+    r"(?P<type>[A-Za-z_][\w.]*)\((?:(?P<errno>\d{1,4}), )?(?P<quote>['\"])(?P<message>.*)(?P=quote)", re.DOTALL
+)
 # Installed packages, Python's own modules, and the programs that pip makes of a package's entry points.
 _LIBRARY = re.compile(r"(?:^|/)(?:site-packages|dist-packages|lib(?:64)?/python\d[\d.]*)/|/s?bin/[^/.]+$|^<")
 _ALONE = re.compile(
@@ -39,7 +41,7 @@ class Raised:
     @property
     def text(self) -> str:
         """`Type: message`, the lines of the message joined."""
-        return f"{self.type}: {self.message}" if self.message else self.type
+        return ": ".join(filter(None, (self.type, self.message)))
 
 
 def exceptions(lines: Sequence[Line]) -> list[Raised]:
@@ -64,10 +66,12 @@ def unexplained(lines: Sequence[Line]) -> Raised | None:
 
 
 def written(error: str) -> Raised:
-    """An exception as inspect-ai's log has it: `Type('message')`, or only a message."""
+    """An exception as inspect-ai's log has it: `Type('message')`, `OSError(2, 'message')`, or only a message."""
     match = _WRITTEN.match(error) or _EXCEPTION.match(error.split("\n", 1)[0])
     if match is None or not match["message"]:
         return Raised("", error, error)
+    if errno := match.groupdict().get("errno"):
+        return Raised(match["type"], f"[Errno {errno}] {match['message']}", error)
     return Raised(match["type"], match["message"], error)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -32,11 +32,14 @@ from evalmon_agent.evidence.result import (
     as_name,
     as_number,
 )
+from evalmon_agent.evidence.sample_errors import SampleErrors
 from evalmon_agent.words.eval_processes import INSPECT
 
 _ARCHIVE = ".eval"
 _HEADER, _START, _SUMMARIES = _MEMBERS = ("header.json", "_journal/start.json", "summaries.json")
 _SAMPLES = "samples"
+# Of a sample that was cut off because another one failed (`is_cancellation_message` in inspect-ai's _util/error.py).
+_IS_CANCELLED = re.compile(r"Cancelled(?:Error)?\(")
 _WANTED: Wanted = {
     "status": Take.VALUE,
     "eval": {
@@ -92,21 +95,32 @@ def interpret(header: JsonScanner, *, sample_count: int | None = None) -> EvalLo
     )
 
 
-def with_samples(log: EvalLog, samples: Iterable[Collection[str] | None]) -> EvalLog:
+def with_samples(log: EvalLog, samples: Iterable[Mapping[str, Any] | None]) -> EvalLog:
     """The log with what its samples tell: how many failed, were stopped by a limit or, without results, completed.
 
-    `samples`: of each, which of `error` and `limit` it has, in a `.json` log or an archive's `summaries.json`. The log
+    `samples`: of each, what it has of `error` and `limit`, in a `.json` log or an archive's `summaries.json`. The log
     as it is if they cannot be read to their end.
     """
-    count = failed = limited = 0
+    errors = SampleErrors()
+    completed = limited = 0
     for sample in samples:
         if sample is None:
             return log
-        count += 1
-        failed += "error" in sample
         limited += "limit" in sample
-    completed = count - failed if log.samples_completed is None else log.samples_completed
-    return replace(log, samples_completed=completed, samples_failed=failed, samples_limited=limited)
+        if "error" not in sample:
+            completed += 1
+            continue
+        error = sample["error"]
+        message = as_mapping(error).get("message", error)
+        if not _IS_CANCELLED.match(str(message)):
+            errors.add(message)
+    return replace(
+        log,
+        samples_completed=completed if log.samples_completed is None else log.samples_completed,
+        samples_failed=errors.samples,
+        sample_errors=errors.most_frequent(),
+        samples_limited=limited,
+    )
 
 
 def _planned(spec: Mapping[str, Any]) -> int | None:
