@@ -38,6 +38,8 @@ FORBIDDEN = {
     "monitor": "submitting.submit_evals",
     "submitting": "commands.submit",
     "checks": "commands.doctor",
+    "report_page": "commands.report",
+    "commands.sidecar": "report_page.write",
 }
 OUTSIDE = {
     "agent": "click",
@@ -45,6 +47,7 @@ OUTSIDE = {
     "files": "subprocess",
     "commands": "subprocess",
     "evidence": "pynvml",
+    "report_page": "vl_convert",
 }
 
 

@@ -29,7 +29,9 @@ def test_the_wheel_carries_the_templates_and_the_type_marker(dist: Path) -> None
     assert [name for name in names if "sbatch_templates/" in name] == [
         f"evalmon_agent/sbatch_templates/{name}" for name in TEMPLATES
     ]
-    assert "evalmon_agent/py.typed" in names
+    assert {"py.typed", "report_page/page.html.jinja", "report_page/page.css"} <= {
+        name.removeprefix("evalmon_agent/") for name in names
+    }
 
 
 def test_the_sdist_carries_templates_tests_and_scripts(dist: Path) -> None:

@@ -22,7 +22,7 @@ from evalmon_agent.collect.attempt_files import (
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.collect.own_logs import own_logs
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose, ends_in_error
-from evalmon_agent.evidence.gpu_csv import parse
+from evalmon_agent.evidence.gpu_csv import GpuTable, parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
 from evalmon_agent.evidence.kinds import is_named_in
@@ -101,20 +101,24 @@ def read_gpu_figures(
     How many samples there should be follows from the job's own report alone: Slurm's clock is another, and it does not
     know the interval.
     """
+    sampled = SampledSpan()
+    if report is not None:
+        sampled = SampledSpan(report.started_at, report.ended_at, report.sample_interval_s)
+    return figures(*read_gpu_tables(files, output_dir, span), span=sampled)
+
+
+def read_gpu_tables(files: OwnedFiles, output_dir: str | None, span: AttemptSpan | None) -> list[GpuTable]:
+    """The rows that the attempt wrote, a table for each of its nodes; none if its time is not known."""
     if output_dir is None or span is None:
-        return None
+        return []
+    start, end = span.started_at - span.slack_s, (span.ended_at or float("inf")) + span.slack_s
     with suppress(OSError):
         with files.scan(output_dir) as entries:
             names = sorted(entry.name for entry in entries if _CSV.fullmatch(entry.name))
         texts = [files.read_tail(os.path.join(output_dir, name), limit_bytes=_CSV_BYTES) for name in names]
         tables = [parse(text) for text in texts if text is not None]
-        start, end = span.started_at - span.slack_s, (span.ended_at or float("inf")) + span.slack_s
-        own_tables = [between(table, start_unix_s=start, end_unix_s=end) for table in tables]
-        sampled = SampledSpan()
-        if report is not None:
-            sampled = SampledSpan(report.started_at, report.ended_at, report.sample_interval_s)
-        return figures(*own_tables, span=sampled)
-    return None
+        return [between(table, start_unix_s=start, end_unix_s=end) for table in tables]
+    return []
 
 
 def _is_behind(path: str | None, foreign: Iterable[str]) -> bool:

@@ -32,6 +32,7 @@ from evalmon_agent.monitor.finalize import (
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again, measure
 from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.monitor.stop_signals import StopSignals
+from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
@@ -154,6 +155,8 @@ def _end(observer: Observer, measurer: Measurer, state: ExperimentState) -> Expe
     if observer.settings.mail_user and job_id is not None:
         # Slurm's mail carries the job's name, and nothing else that evalmon can choose.
         observer.slurm.rename(job_id, f"evalmon: {verdict_line(summary)}"[:_JOB_NAME_CHARS])
+    if note := write_page(observer.experiment, summary, environ=observer.session.environ, mode=observer.mode):
+        print(f"report.html: {note}", flush=True)  # noqa: T201 - its own job's output file
     return state
 
 

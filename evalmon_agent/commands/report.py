@@ -15,6 +15,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.monitor.finalize import tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
@@ -35,7 +36,7 @@ def command(experiment: Experiment, as_json: bool) -> None:
 
 
 def report(session: Session) -> Summary:
-    """Write summary.json and summary.md; do the completion job's work if there is none.
+    """Write summary.json, summary.md and report.html; do the completion job's work if there is none.
 
     Missing results are looked for again; a verdict that changes by that is logged. Where this user may only read,
     nothing of that is done.
@@ -48,4 +49,6 @@ def report(session: Session) -> Summary:
     measurer = Measurer(session=session, retry_delay_s=0.0)
     state = look_again(observer, measurer, look(observer), deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
     state = tell_changed_verdicts(observer, state)
-    return write_summary(session.experiment, state, observer=observer)
+    summary = write_summary(session.experiment, state, observer=observer)
+    write_page(session.experiment, summary, environ=session.environ, mode=observer.mode)
+    return summary

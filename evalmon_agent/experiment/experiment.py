@@ -79,6 +79,7 @@ class Experiment:
     log = _Path("monitor.log")
     summary_json = _Path("summary.json")
     summary_md = _Path("summary.md")
+    report_html = _Path("report.html")
 
     def __init__(self, root: str, *, above: Pinned | None = None) -> None:
         """Nothing is opened yet. `above`: EXP, open."""

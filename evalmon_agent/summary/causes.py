@@ -36,7 +36,7 @@ def group(evals: Sequence[EvalSummary]) -> list[CauseSummary]:
     groups: dict[Key, _Group] = {}
     for ev in evals:
         if ev.verdict in _ENDED_BADLY:
-            diagnosis = ev.diagnosis or _by_state(ev.state)
+            diagnosis = ev.diagnosis or by_state(ev.state)
             _add(groups, key(diagnosis, ev.state), ev, diagnosis)
     causes = starmap(_summary, ((cause, found) for (cause, _), found in groups.items()))
     return sorted(causes, key=lambda found: (-(found.gpu_hours or 0), -len(found.evals), -found.samples))
@@ -50,7 +50,7 @@ def key(diagnosis: Diagnosis, state: State) -> Key:
     return diagnosis.cause, "\n".join(map(normalised, lines))
 
 
-def _by_state(state: State) -> Diagnosis:
+def by_state(state: State) -> Diagnosis:
     """The diagnosis of an attempt that was not measured yet."""
     cause = CAUSE_BY_STATE.get(state, UNKNOWN)
     return Diagnosis(cause, None, CAUSES[cause].advice)

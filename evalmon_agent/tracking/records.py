@@ -22,13 +22,15 @@ SCHEMA = 1
 class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
     """Who looked at the job's processes (`by`: cgroup, or the job's id in their environment), and from when to when.
 
-    `left_out`: so many programs are not recorded; `trouble`: what went wrong.
+    `left_out`: so many programs are not recorded; `nodes_unseen`: on so many of the job's nodes nobody looked;
+    `trouble`: what went wrong.
     """
 
     by: str | None = None
     since: float | None = None
     until: float | None = None
     left_out: int = 0
+    nodes_unseen: int = 0
     trouble: str | None = None
 
 

@@ -225,6 +225,37 @@ class TestReports:
         assert {source: report.job_id for source, report in found.items()} == {"11+0.json": "11", "11+1.json": "11+1"}
         assert reports.unread(experiment.jobs) == []
 
+    def test_what_was_seen_in_steps_is_part_of_the_jobs_report(self, experiment: Experiment) -> None:
+        def write(file: str, node: str, *programs: dict[str, object], nodes: int = 3, **more: object) -> None:
+            command = {"elapsed_s": 9.0, "witness": {"by": "cgroup", "left_out": 1}}
+            attempt = {"boot_id": node, "node": node, "nodes": nodes, "commands": [command], "programs": programs}
+            self.write(experiment, file, job_id="11", attempts=[{"restart": 0, **attempt, **more}])
+
+        def program(pid: int, *logs: str) -> dict[str, object]:
+            wrote = [{"name": log} for log in logs]
+            return {"kind": "inspect-ai", "started_at": 1.0, "pid": pid, "start_ticks": 7, "wrote": wrote}
+
+        def seen(known: dict[str, str]) -> tuple[list[list[str]], int, int]:
+            [report] = reports.changed(experiment.jobs, known)
+            known[report.source] = report.version
+            [attempt] = report.attempts
+            assert attempt.witness is not None
+            assert list(reports.changed(experiment.jobs, known)) == []
+            logs = [[written.name for written in program.wrote] for program in attempt.eval_programs]
+            return logs, attempt.witness.left_out, attempt.witness.nodes_unseen
+
+        known: dict[str, str] = {}
+        write("11.json", "n1", program(5, "a"))
+        assert seen(known) == ([["a"]], 1, 2)
+        write("11.0.0.json", "n1", program(5, "a", "b"), scope="part")
+        assert seen(known) == ([["a", "b"]], 2, 2)
+        write("11.0.1.json", "n2", program(5, "c"), scope="part")
+        assert seen(known) == ([["a", "b"], ["c"]], 3, 1)
+        write("11.0.1.json", "n2", program(5, "d"), scope="part")
+        assert seen(known) == ([["a", "b"], ["d"]], 3, 1)
+        write("11.1.0.json", "n3", program(5, "e"), scope="part", restart=1)
+        assert seen(known) == ([["a", "b"], ["d"]], 3, 1)
+
     @pytest.mark.parametrize(
         "name", ["x.json", "11.txt", "0.json", ".11.json.0123456789abcdef.tmp", "11.json.corrupt-1"]
     )

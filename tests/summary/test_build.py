@@ -264,7 +264,7 @@ def test_what_slurm_refused_is_an_eval_that_needs_attention() -> None:
     assert ev.diagnosis is not None
     assert "sbatch: error: Invalid partition ⏎ sbatch: error: ask your PI" == ev.diagnosis.evidence
     assert (1, {"COMPLETED": 1, "UNSUBMITTED": 1}) == (summary_of(found).verdicts["refused"], summary_of(found).counts)
-    assert "* **r/b** (UNSUBMITTED): Slurm refused to take it: sbatch: error: Invalid" in render(summary_of(found))
+    assert "* **r/b was refused by Slurm**: sbatch: error: Invalid" in render(summary_of(found))
 
 
 def test_a_refused_retry_leaves_the_verdict_and_is_told_beside_it() -> None:

@@ -40,7 +40,7 @@ CAUSES: dict[str, Cause] = {
     # What Slurm decides.
     "time-limit": Cause("reached the time limit", "Increase the eval's --time", lies_in=LiesIn.EVAL),
     "host-out-of-memory": Cause(
-        "ran out of memory (the job's, not the GPU's)",
+        "ran out of memory",
         "Increase the eval's --mem, or load and keep less at once",
         lies_in=LiesIn.EVAL,
     ),
@@ -147,7 +147,7 @@ CAUSES: dict[str, Cause] = {
         lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "token-out-of-vocabulary": Cause(
-        "a token id lies beyond the model's vocabulary",
+        "used a token id beyond the model's vocabulary",
         "Check that tokenizer and model belong together (added tokens need resize_token_embeddings), and that no input "
         "is longer than the model takes",
         lies_in=LiesIn.EVAL_FOR_GOOD,
@@ -242,3 +242,8 @@ def returns_for_good(slug: str) -> bool:
 def phrase(slug: str) -> str:
     """What happened, to be read after the eval's name; the slug itself of a cause that only another version knows."""
     return CAUSES[slug].phrase if slug in CAUSES else slug
+
+
+def plural(words: str) -> str:
+    """A phrase as it is read after a number of evals."""
+    return f"were {words.removeprefix('was ')}" if words.startswith("was ") else words
