@@ -72,7 +72,7 @@ class EvalFailure:
         """The same for failures that are told once: the cause and, without showing it, what the error says."""
         if self.diagnosis is None or self.cause == UNKNOWN:
             return UNKNOWN
-        _, error = key(self.diagnosis, state=self.state, nodes=self.nodes)
+        _, error = key(self.diagnosis, self.state, self.nodes)
         return f"{self.cause} {_digest(error)}" if error else self.cause
 
 
