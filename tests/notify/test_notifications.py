@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 import receivers
+import schema_check
 from evalmon_agent.experiment import settings_file
 from experiments import Exp, ended, running
 from receivers import PASSWORD, Mail, Web
@@ -143,6 +145,8 @@ def test_each_receiver_gets_each_event_once_and_nothing_that_an_eval_printed(exp
     assert complete["text"].splitlines()[0] == "r1/a/epoch0, r1/b/epoch0 ran out of GPU memory"
     keys = ["schema", "id", "event", "experiment", "at", "title", "text", "level", "evals", "summary"]
     assert list(complete) == keys
+    for event in (failed, complete):
+        jsonschema.validate(event, json.loads((schema_check.DIRECTORY / "notification.schema.json").read_text()))
     assert complete["experiment"] == str(exp.root)
     assert json.loads(Path(complete["summary"]).read_text())["complete"] is True
     assert web.titles == [f"study: {failed['title']}", f"study: {complete['title']}"]
