@@ -112,6 +112,7 @@ class TestLedger:
         assert faults.bytes_read() - before < 2000 < os.path.getsize(experiment.registry) / 10
 
     @pytest.mark.survives("F12")
+    @pytest.mark.forges_files
     @pytest.mark.parametrize("line", [b"garbage", b"{", b"[]", b'{"kind":"adopted"}', b"\xff", b"[" * 100_000])
     def test_a_line_that_is_no_record_is_passed_over(self, experiment: Experiment, line: bytes) -> None:
         experiment.ledger.append(self.RECORDS[0])

@@ -239,4 +239,8 @@ def phrase(slug: str) -> str:
 
 def plural(words: str) -> str:
     """A phrase as it is read after a number of evals."""
-    return f"were {words.removeprefix('was ')}" if words.startswith("was ") else words
+    verb, space, rest = words.partition(" ")
+    return _PLURALS.get(verb, verb) + space + rest
+
+
+_PLURALS = {"was": "were", "waits:": "wait:"}
