@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
@@ -204,3 +205,10 @@ def test_every_cause_of_a_sample_has_advice_without_blanks_to_fill_in() -> None:
 
 def test_failed_samples_of_what_still_runs_do_not_count_yet() -> None:
     assert [] == group([sampled("a", RATE, verdict="active"), sampled("b", RATE, verdict="dropped")])
+
+
+def test_two_gated_models_are_two_causes() -> None:
+    end = end_of_attempt("hub-gated--llama")
+    outputs = [end.output, end.output.replace("Llama-3.1-8B-Instruct", "Llama-3.1-70B-Instruct")]
+    evals = [failed(str(n), diagnose(replace(end, output=output))) for n, output in enumerate(outputs)]
+    assert ["hub-gated"] * 2 == [cause.cause for cause in group(evals)]
