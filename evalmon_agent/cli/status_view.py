@@ -11,8 +11,9 @@ from itertools import groupby
 
 from evalmon_agent.cli.output import Cell, table_lines
 from evalmon_agent.experiment.heartbeat import Heartbeat
+from evalmon_agent.summary.attention import groups, needs_attention
 from evalmon_agent.summary.records import EvalSummary, Summary
-from evalmon_agent.summary.verdict_line import NEEDS_YOU, verdict_line
+from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import number
@@ -64,7 +65,7 @@ def status_text(
     width = None if size is None else size.columns
     lines = list(_wrapped(verdict_line(summary), width))
     lines += _wrapped(_freshness(summary, heartbeat, now=now), width)
-    if attention := [line for text in _attention(summary) for line in _wrapped(f"* {text}", width, indent="  ")]:
+    if attention := _attention_lines(summary, None if choice.show_all else size):
         lines += ["", *attention]
     evals = _chosen(summary, choice)
     if not evals:
@@ -108,14 +109,33 @@ def _left_s(evals: Sequence[EvalSummary]) -> float | None:
     return (sum(max(usual_s - elapsed_s, 0.0) for elapsed_s in running) + waiting * usual_s) / len(running)
 
 
-def _attention(summary: Summary) -> Iterator[str]:
-    """What a person can do something about."""
+def _attention(summary: Summary) -> Iterator[list[str]]:
+    """What a person can do something about: for each cause its lines, the first of them with what happened."""
+    for group in groups(summary):
+        loss = f" ({group.loss})" if group.loss else ""
+        evidence = f": {group.evidence}" if group.evidence else ""
+        yield [
+            printable(f"* {group.headline}{loss}{evidence}", max_chars=_ATTENTION_CHARS),
+            *(printable(f"  {text}", max_chars=_ATTENTION_CHARS) for text in (*group.advice, *group.commands[:1])),
+        ]
     for text in dict.fromkeys(text for ev in summary.evals if ev.state is State.UNSUBMITTED for text in ev.advice):
-        yield printable(text, max_chars=_ATTENTION_CHARS)
+        yield [printable(f"* {text}", max_chars=_ATTENTION_CHARS)]
+
+
+def _attention_lines(summary: Summary, size: os.terminal_size | None) -> list[str]:
+    """As many causes as fit into half of the terminal, at least one."""
+    lines: list[str] = []
+    items = list(_attention(summary))
+    for place, item in enumerate(items):
+        wrapped = [line for text in item for line in _wrapped(text, size.columns if size else None, indent="  ")]
+        if size is not None and lines and len(lines) + len(wrapped) > size.lines // 2:
+            return [*lines, f"(+{len(items) - place} more; evalmon report shows all)"]
+        lines += wrapped
+    return lines
 
 
 def _chosen(summary: Summary, choice: Choice) -> list[EvalSummary]:
-    evals = [ev for ev in summary.evals if not choice.failed or ev.verdict in {*NEEDS_YOU, "unverified"}]
+    evals = [ev for ev in summary.evals if not choice.failed or needs_attention(ev)]
     return evals if choice.sort is None else sorted(evals, key=SORTS[choice.sort])
 
 

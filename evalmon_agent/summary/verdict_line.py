@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from evalmon_agent.evidence.diagnosis.causes import phrase
+from evalmon_agent.evidence.diagnosis.causes import phrase, plural
+from evalmon_agent.summary.causes import by_state
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import State
@@ -50,24 +51,16 @@ def _what_happened(troubled: Sequence[EvalSummary]) -> str:
         return f"{printable(troubled[0].name)} {_happened(troubled[0])}"
     outcomes = Counter(map(_happened, troubled)).most_common()
     if len(outcomes) == 1:
-        return f"all {_plural(outcomes[0][0])}"
+        return f"all {plural(outcomes[0][0])}"
     shown = outcomes if len(outcomes) <= _OUTCOMES_AT_MOST else outcomes[: _OUTCOMES_AT_MOST - 1]
-    parts = [f"{count} {_plural(outcome) if count > 1 else outcome}" for outcome, count in shown]
+    parts = [f"{count} {plural(outcome) if count > 1 else outcome}" for outcome, count in shown]
     if rest := len(troubled) - sum(count for _, count in shown):
         parts.append(f"{rest} failed otherwise")
     return ", ".join(parts)
 
 
 def _happened(ev: EvalSummary) -> str:
-    if ev.diagnosis is not None:
-        return phrase(ev.diagnosis.cause)
-    if ev.verdict == "refused":
-        return "was refused by Slurm"
-    return "may have failed" if ev.verdict == "suspect" else f"ended as {ev.state}"
-
-
-def _plural(outcome: str) -> str:
-    return f"were {outcome.removeprefix('was ')}" if outcome.startswith("was ") else outcome
+    return phrase((ev.diagnosis or by_state(ev.state)).cause)
 
 
 def _active(evals: Sequence[EvalSummary]) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 from evalmon_agent.cli.status_view import Choice, status_text
 from evalmon_agent.experiment.heartbeat import Heartbeat
-from evalmon_agent.summary.records import EvalSummary, Summary
+from evalmon_agent.summary import causes
+from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.states import State
 
@@ -32,6 +33,9 @@ def summary(*evals: EvalSummary, complete: bool = False) -> Summary:
         complete=complete,
         total_time_s=None,
         counts={},
+        cost=ExperimentCost(),
+        causes=causes.group(evals),
+        nodes=[],
         verdicts=verdicts,
         evals=list(evals),
     )
@@ -55,8 +59,8 @@ MANY = [
 
 def test_the_name_of_a_run_stands_once_and_everything_fits_in_80_columns() -> None:
     text = lines(summary(*MANY[:6], *MANY[-2:]))
-    assert text[1] == f"{RUN}/sums/epoch90 ended as OUT_OF_MEMORY; 1 running"
-    assert [line for line in text if RUN in line][1:] == [f"{RUN}/"]
+    assert text[1] == f"{RUN}/sums/epoch90 ran out of memory; 1 running"
+    assert text.count(f"{RUN}/") == 1
     assert [line.split()[0] for line in text[-2:]] == ["sums/epoch90", "sums/epoch91"]
     assert "failed (OOM)" in text[-2]
     assert max(map(len, text)) <= 80
@@ -71,7 +75,8 @@ def test_there_are_no_more_rows_than_the_terminal_has(columns: int, rows: int) -
 
 def test_all_are_shown_if_that_is_asked_for() -> None:
     text = lines(summary(*MANY), choice=Choice(show_all=True))
-    assert sum("epoch" in line for line in text) == len(MANY) + 1
+    table = text[text.index(f"{RUN}/") :]
+    assert sum("epoch" in line for line in table) == len(MANY)
 
 
 def test_a_column_without_an_entry_is_left_out() -> None:
@@ -82,7 +87,7 @@ def test_a_column_without_an_entry_is_left_out() -> None:
 def test_only_what_needs_attention_is_listed_if_that_is_asked_for_and_the_verdict_is_of_all() -> None:
     text = lines(summary(*MANY), choice=Choice(failed=True))
     assert text[0].startswith("120 of 200 evals")
-    assert [line.split()[0] for line in text if line.startswith("  ")] == ["sums/epoch90"]
+    assert [line.split()[0] for line in text[text.index(f"{RUN}/") :]] == [f"{RUN}/", "sums/epoch90"]
 
 
 def test_in_the_order_that_is_asked_for() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.summary.build import VERDICTS
-from evalmon_agent.summary.records import EvalSummary, Summary
+from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
 from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.states import State
@@ -39,6 +39,9 @@ def line(*evals: EvalSummary) -> str:
         complete=False,
         total_time_s=None,
         counts={},
+        cost=ExperimentCost(),
+        causes=[],
+        nodes=[],
         verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},
         evals=list(evals),
     )
@@ -78,9 +81,15 @@ EVALS = [ev(), OOM, ev("suspect"), ev("unverified"), RUNNING, ev("dropped")]
             "1 of 5 evals succeeded so far; 1 running, 2 waiting in the queue, 1 not submitted yet",
         ),
         ([ev(), ev(), ev("dropped")], "All 2 evals succeeded; 1 dropped"),
-        ([ev("refused"), ev()], "1 of 2 evals succeeded; 1 needs you: r16/cap/epoch0 was refused by Slurm"),
-        ([ev("failed", state="TIMEOUT")], "0 of 1 eval succeeded; 1 needs you: r16/cap/epoch0 ended as TIMEOUT"),
-        ([ev("suspect"), ev("suspect"), ev()], "1 of 3 evals succeeded; 2 need you: all may have failed"),
+        (
+            [ev("refused", "refused-by-slurm"), ev()],
+            "1 of 2 evals succeeded; 1 needs you: r16/cap/epoch0 was refused by Slurm",
+        ),
+        ([ev("failed", state="TIMEOUT")], "0 of 1 eval succeeded; 1 needs you: r16/cap/epoch0 reached the time limit"),
+        (
+            [ev("suspect"), ev("failed", state="FAILED"), ev()],
+            "1 of 3 evals succeeded; 2 need you: all failed for an unknown reason",
+        ),
     ],
 )
 def test_the_line(evals: list[EvalSummary], expected: str) -> None:
