@@ -220,8 +220,8 @@ def test_what_it_cost_stands_in_the_first_lines_and_by_run_with_what_is_unknown(
     unknown = msgspec.structs.replace(evals[0], cost=Cost(cpu_hours=1.0))
     text = Page(render(summary_of([unknown, *evals[1:]]), plots={})).text
     head = text.partition("Scores")[0]
-    assert "GPU-hours37.84" in head
-    assert "cost94.60 EUR" in head
-    cost = text.partition("CPU-hours Energy EUR")[2]
+    assert "GPU-hours 37.84" in head
+    assert "cost 94.60 EUR" in head
+    cost = text.partition("CPU-hours Energy EUR ")[2]
     assert cost.startswith("run00_lr1e-5 12 unknown")
     assert "Unknown for 1 eval, and left out of the sum: GPU-hours." in cost
