@@ -18,18 +18,34 @@ def main() -> None:
             _run_alone(words)
             raise
         run(words)
-    elif program == "hook":
-        from evalmon_agent.agent.hook import main as hook
+        return
+    try:
+        if program == "hook":
+            from evalmon_agent.agent.hook import main as hook
 
-        hook(words)
-    elif program == "sample":
-        from evalmon_agent.agent.sample import main as sample
+            hook(words)
+        elif program == "sample":
+            from evalmon_agent.agent.sample import main as sample
 
-        sample(words)
-    else:
-        from evalmon_agent.cli import main as cli
+            sample(words)
+        else:
+            from evalmon_agent.cli import main as cli
 
-        cli()
+            cli()
+    except Exception as error:  # noqa: BLE001 (in the middle of an upgrade, for example)
+        _say_and_exit(error)
+
+
+def _say_and_exit(error: Exception) -> None:
+    """Exit 70: 1 would say that an eval did not succeed."""
+    if "--debug" in sys.argv[1:]:
+        import traceback
+
+        traceback.print_exc()
+    text = f"{type(error).__name__}: {error}".replace("\n", " ")
+    advice = "reinstall evalmon, or run it again with evalmon --debug and report that"
+    sys.stderr.write(f"evalmon: {text}; {advice}\n")
+    sys.exit(70)
 
 
 def _run_alone(argv: list[str]) -> None:

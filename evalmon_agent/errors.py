@@ -4,20 +4,38 @@
     ├── UsageError                    2   wrong usage or input
     ├── SlurmUnavailableError        69   no Slurm, or it does not answer
     ├── LockUnavailableError         75   another writer holds the lock, or it cannot be acquired here
+    ├── NoPermissionError            77   it belongs to somebody else, who does not let this user read it
     ├── UnsafeDirectoryError         77   anybody could replace the experiment
     ├── ReplacedError                77   somebody put another directory in the experiment's place
     ├── UnreadableError              78   settings or state not readable by this version
     └── StoppedError                130   a signal asked evalmon to stop
 
 The message is one line: what is wrong, where, and what to do. STILL_ACTIVE (3) and UNVERIFIED (4) are
-not errors; `status` and `report` exit with them.
+not errors; `status` and `report` exit with them. What is no EvalmonError ends with BUG (70), or, if it comes from the
+system, with INPUT_OUTPUT (74) or NO_PERMISSION (77): never with 1, which says that an eval did not succeed.
 """
+
+import errno
 
 STILL_ACTIVE = 3
 """`status` and `report`: no error, but evals are active."""
 
 UNVERIFIED = 4
 """`status` and `report`: no error, but the result of an eval could not be verified."""
+
+BUG = 70
+"""An exception that nobody expected."""
+
+INPUT_OUTPUT = 74
+"""The system could not read or write something."""
+
+NO_PERMISSION = 77
+"""The system does not let this user read or write something."""
+
+
+def status_of(error: OSError) -> int:
+    """The exit status of an error of the system."""
+    return NO_PERMISSION if error.errno in {errno.EACCES, errno.EPERM} else INPUT_OUTPUT
 
 
 class EvalmonError(Exception):
@@ -55,16 +73,22 @@ class LockUnavailableError(EvalmonError):
     exit_status = 75
 
 
+class NoPermissionError(EvalmonError):
+    """The files belong to somebody else, who does not let this user read them."""
+
+    exit_status = NO_PERMISSION
+
+
 class UnsafeDirectoryError(EvalmonError):
     """The experiment lies where anybody could rename or replace it."""
 
-    exit_status = 77
+    exit_status = NO_PERMISSION
 
 
 class ReplacedError(EvalmonError):
     """Another directory or a link has replaced the experiment's directory; nothing is read or done there."""
 
-    exit_status = 77
+    exit_status = NO_PERMISSION
 
 
 class UnreadableError(EvalmonError):

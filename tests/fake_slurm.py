@@ -131,14 +131,13 @@ class Job:
         elapsed = str(self.elapsed if self.started is not None else 0)
         shared = (self.exit_code, "0:0", str(self.submitted), started, ended, elapsed)
         job = (self.id, self.id.split("_")[0], "test", self.user, self.state, *shared, str(self.limit_min))
-        rows = US.join((*job, "4", "1", "", "02:26.000", "4G", "", "cpu=4", "", "", node, self.name)) + "\n"
+        rows = US.join((*job, "4", "1", "", "02:26.000", "4G", "", "cpu=4", "", "", "", node, self.name)) + "\n"
         if self.started is None or not self.steps:
             return rows
         step = (f"{self.id}.batch", self.id.split("_")[0], "test", "", self.state, *shared, "")
         usage = "cpu=00:02:26,mem=1572864K"
-        return (
-            rows + US.join((*step, "4", "1", "1", "02:26.000", "", "1572864K", "", usage, usage, node, "batch")) + "\n"
-        )
+        used = ("4", "1", "1", "02:26.000", "", "1572864K", "", usage, usage, "")
+        return rows + US.join((*step, *used, node, "batch")) + "\n"
 
 
 class FakeSlurm:

@@ -35,9 +35,12 @@ FORBIDDEN = {
     "session": "jobs.register",
     "jobs": "monitor.poll",
     "collect": "jobs.register",
+    "notify": "monitor.poll",
     "monitor": "submitting.submit_evals",
     "submitting": "commands.submit",
     "checks": "commands.doctor",
+    "report_page": "commands.report",
+    "commands.sidecar": "report_page.write",
 }
 OUTSIDE = {
     "agent": "click",
@@ -45,6 +48,8 @@ OUTSIDE = {
     "files": "subprocess",
     "commands": "subprocess",
     "evidence": "pynvml",
+    "monitor": "apprise",
+    "report_page": "vl_convert",
 }
 
 

@@ -11,6 +11,11 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 NAMES = sorted(path.name for path in SCRIPTS.iterdir() if path.is_file() and os.access(path, os.X_OK))
 
 
+INSTALLERS = ("apt-get", "pip", "pip3", "sudo", "uv", "conda", "curl", "wget")
+AT_ONCE_S = 10.0
+"""Ten times what the slowest takes; what installs takes minutes."""
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nothing but the scripts: what they would install could not be."""
@@ -19,19 +24,64 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+class Newcomer:
+    """Who has the checkout, an empty home, and no virtual environment; what installs leaves a mark and fails."""
+
+    def __init__(self, checkout: Path, home: Path) -> None:
+        self.checkout, self.home = checkout, home
+        programs = home / "bin"
+        programs.mkdir()
+        for name in INSTALLERS:
+            (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{home}/installed"\nexit 1\n')
+            (programs / name).chmod(0o755)
+        path = f"{programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        self.environ = {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+
+    def asks(self, script: str, *words: str) -> tuple[int, str, str]:
+        """What the script says; it must have made and changed nothing."""
+        before = self.files()
+        done = subprocess.run(
+            [self.checkout / "scripts" / script, *words],
+            cwd=self.checkout,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=AT_ONCE_S,
+            check=False,
+        )
+        assert before == self.files()
+        return done.returncode, done.stdout, done.stderr
+
+    def files(self) -> dict[str, int]:
+        """Every file in the checkout and the home, with its time of change."""
+        return {
+            str(path): path.lstat().st_mtime_ns for place in (self.checkout, self.home) for path in place.rglob("*")
+        }
+
+
+@pytest.fixture
+def newcomer(checkout: Path, tmp_path: Path) -> Newcomer:
+    return Newcomer(checkout, tmp_path)
+
+
 @pytest.mark.parametrize("option", ["--help", "-h"])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_script_says_how_it_is_used_and_installs_nothing(name: str, option: str, checkout: Path) -> None:
-    done = subprocess.run(
-        [checkout / "scripts" / name, option], cwd=checkout, capture_output=True, text=True, timeout=20, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"usage: scripts/{name}")
-    assert [path.name for path in checkout.rglob("*") if path.name in {".venv", "__pycache__"}] == []
+def test_every_script_says_at_once_how_it_is_used_and_makes_nothing(name: str, option: str, newcomer: Newcomer) -> None:
+    status, out, err = newcomer.asks(name, option)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"usage: scripts/{name}")
 
 
-def test_a_verb_of_a_script_has_help_of_its_own(checkout: Path) -> None:
-    done = subprocess.run(
-        [checkout / "scripts/bench", "poll", "--help"], capture_output=True, text=True, timeout=20, check=True
-    )
-    assert done.stdout.startswith("usage: scripts/bench poll")
+@pytest.mark.parametrize(
+    "words", [("bench", "poll"), ("test", "--all"), ("soak", "--for", "5"), ("demo", "--dir", "x")]
+)
+def test_it_does_so_behind_other_words_too(words: tuple[str, ...], newcomer: Newcomer) -> None:
+    status, out, err = newcomer.asks(*words, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"usage: scripts/{words[0]}")
+
+
+def test_what_a_newcomer_s_script_would_install_is_noticed(newcomer: Newcomer) -> None:
+    """The check itself: the same script, asked for something else, makes files."""
+    with pytest.raises(AssertionError):
+        newcomer.asks("system-packages", "no-such-program-of-evalmon")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.settings import MAX_BYTES, MonitorJobSettings, Settings, parse
+from evalmon_agent.settings import MAX_BYTES, MonitorJobSettings, NotifyTarget, Settings, parse
 
 # Section 6 of the contract, as it stands there.
 CONTRACT = """\
@@ -28,6 +28,8 @@ sidecar:    {partition: null, account: null, qos: null, time: "1-00:00:00", mem:
 completion: {partition: null, account: null, qos: null, time: "00:30:00",  mem: 500M, extra: []}
 max_submit: null           # evals of this experiment that may be in the queue at once
 stagger: 0                 # s between two submissions of evals
+gpu_hour_price: null       # one number, or {gres type as Slurm names it: number}
+currency: EUR
 mail_user: null            # Slurm mails the end; the completion job's name carries the verdict
 notify: []                 # Apprise URLs; needs the `notify` extra
 notify_command: null       # argv list; gets the event as JSON on stdin
@@ -80,6 +82,8 @@ WRONG_TYPES = {
     "completion": ["x", "null", "[]", "1"],
     "max_submit": ["x", "1.5", "[1]", "true"],
     "stagger": ["x", "null", "[1]", "true"],
+    "gpu_hour_price": ["x", "[1]", "true", "{a100: x}", "{a100: null}", "{1: 2}"],
+    "currency": ["1", "null", "[x]"],
     "mail_user": ["1", "[x]", "true"],
     "notify": ["x", "null", "[1]", "{}"],
     "notify_command": ["x", "[1]", "{}"],
@@ -100,6 +104,8 @@ OUT_OF_RANGE = {
     "lost_after": ["0", "-1", "86401", ".inf"],
     "max_submit": ["0", "-1"],
     "stagger": ["-1", "86401", ".nan"],
+    "gpu_hour_price": ["-1", ".nan", ".inf", "1e10", "{a100: -1}", "{a100: .nan}"],
+    "currency": ['""', '"123456789012345678901"', '"a\\nb"'],
     "mail_user": ['"a\\nb"', '"\\e[31m"'],
     "notify_command": ["[]", '["x\\0"]'],
     "notify": ['["x\\u202e"]'],
@@ -258,3 +264,58 @@ def one_line_or_settings(data: bytes) -> None:
     except UnreadableError as error:
         message = str(error)
     assert len(message.splitlines()) <= 1
+
+
+SECRET = "swordfish-0123"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'notify: ["mailto://me:{SECRET}" x',
+        f"mailto://me:{SECRET}@h: 1",
+        f'notify: ["mailto://me:{SECRET}\\q"]',
+        f"notify: [mailto: {SECRET}@h]",
+        f"notify:\n  - json://{SECRET}\n bad: [",
+        f"notify: [*{SECRET}]",
+        f"notify: [!{SECRET} x]",
+        f"notify: {{json://{SECRET}@x}}",
+        f"notify: [{{json://{SECRET}@x: 1}}]",
+        f"notify: [json://{SECRET}, json://{SECRET}\x01]",
+        f'notify: ["json://{SECRET}\\u202e"]',
+        f'notify: [{{url: "json://{SECRET}\\u202e"}}]',
+        f'notify_command: [x, "--token={SECRET}\\0"]',
+        f"notify: !!int {SECRET}",
+        f"notify: [!!timestamp {SECRET}]",
+        f"notify: [!!float {SECRET}]",
+        f"a: b: json://{SECRET}",
+        f'notify: [{{url: "json://{SECRET}", quiet: "{SECRET}"}}]',
+    ],
+)
+def test_no_error_has_a_secret(text: str) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        read(text)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_target_of_notifications_may_name_its_events_and_quiet_hours() -> None:
+    text = 'notify: ["json://x", {url: "ntfy://y", events: [failed, alert-cleared], quiet: "22:00-07:00"}]'
+    assert read(text).notify == ["json://x", NotifyTarget("ntfy://y", ["failed", "alert-cleared"], "22:00-07:00")]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("{events: [failed]}", ("notify[0]: ", "missing required field `url`")),
+        ("{url: x, event: [failed]}", ("notify[0]: ", "`event`")),
+        ("{url: x, events: [fails]}", ("notify[0].events[0]: ",)),
+        ("{url: x, events: []}", ("notify[0].events: ",)),
+        ("{url: x, quiet: 22}", ("notify[0].quiet: ", '"22:00-07:00"')),
+        ('{url: x, quiet: "22-7"}', ("notify[0].quiet: ", '"22:00-07:00"')),
+        ('""', ("notify[0]: ",)),
+    ],
+)
+def test_a_wrong_target_is_told_by_its_key(target: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        read(f"notify: [{target}]")
+    assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -28,7 +28,8 @@ Options:
 HOOK_HELP = """\
 Usage: evalmon hook [OPTIONS]
 
-  Prints the line that makes a batch script monitor itself. Write this right below its #SBATCH lines:
+  Prints the line that makes a batch script monitor itself. Write this right below its #SBATCH lines (on a terminal,
+  evalmon hook prints it):
 
       eval "$(evalmon hook)"
 

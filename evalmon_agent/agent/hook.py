@@ -1,6 +1,7 @@
 """`evalmon hook`: prints the one line by which a batch script runs itself again, through `run`.
 
-It prints `:` if there is nothing to do. Whatever happens, the script that evals it continues.
+It prints `:` if there is nothing to do, and on a terminal, where nothing evals it, the line for the script. Whatever
+happens, the script that evals it continues.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .job import find_ancestor
 from .run import UNMONITORED
 
 _NOTHING = ":"
+_PASTE = "evalmon hook: put this line right below the #SBATCH lines of your script:"
 
 # `$$` is the pid of the shell, and slurmd's own child is the batch script: only that one is re-executed, by
 # its own first line. `bash part.sh` inside of it is not: who knows how it was meant to be run.
@@ -33,6 +35,8 @@ def main(argv: list[str]) -> NoReturn:
         _leave(_NOTHING, message=str(error), status=error.exit_status)
     if options.wants_help:
         _leave(arguments.HOOK_HELP.rstrip("\n"))
+    if os.isatty(1):
+        _leave(f'eval "$({shlex.join(["evalmon", "hook", *argv])})"', message=_PASTE)
     why_not = _why_not()
     if why_not is not None:
         _leave(_NOTHING, message=why_not and f"evalmon hook: {why_not}: nothing is monitored")

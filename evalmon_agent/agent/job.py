@@ -26,7 +26,7 @@ class Job:
 
     `scope` is "job" where the command is the whole batch script, "part" where it is one of several things
     that a script or a step does. `file` is the report's name below jobs/; `spare_file` the one to use should
-    `file` be another job's (an inherited SLURM_ARRAY_JOB_ID).
+    `file` be another job's (an inherited SLURM_ARRAY_JOB_ID). `nodes`: how many it has.
     """
 
     raw_id: int
@@ -37,6 +37,7 @@ class Job:
     cluster: str | None
     restart: int
     time_limit_end: int | None
+    nodes: int | None
 
 
 def job_of(environ: Mapping[str, str], *, pid: int, is_script: bool, step: str | None) -> Job | None:
@@ -64,6 +65,7 @@ def job_of(environ: Mapping[str, str], *, pid: int, is_script: bool, step: str |
         cluster=environ.get("SLURM_CLUSTER_NAME") or None,
         restart=_number(environ, "SLURM_RESTART_COUNT") or 0,
         time_limit_end=_number(environ, "SLURM_JOB_END_TIME"),
+        nodes=_number(environ, "SLURM_JOB_NUM_NODES"),
     )
 
 

@@ -98,6 +98,8 @@ def _attempt(options: Arguments, job: Job) -> dict[str, Any]:
         "token": printable(options.token),
         "host": os.uname().nodename,
         "boot_id": _boot_id(),
+        "node": printable(os.environ.get("SLURMD_NODENAME")),
+        "nodes": job.nodes,
         "time_limit_end": job.time_limit_end,
         "output_dir": printable(os.path.abspath(output_dir) if output_dir else None),
         "interpreter": printable(sys.executable),

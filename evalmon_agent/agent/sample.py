@@ -9,7 +9,7 @@ import os
 import signal
 from typing import NoReturn
 
-from evalmon_agent.errors import UsageError
+from evalmon_agent.errors import BUG, UsageError, status_of
 
 from . import arguments, signals
 from .sampling import sampler
@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main(argv: list[str]) -> NoReturn:
     """Sample as `argv` (without `evalmon sample`) asks for; never returns."""
-    status = 1
+    status = BUG
     try:
         options = arguments.parse_sample(argv)
         if options.wants_help:
@@ -31,6 +31,9 @@ def main(argv: list[str]) -> NoReturn:
     except UsageError as error:
         os.write(2, f"{error}\n".encode(errors="backslashreplace"))
         status = error.exit_status
+    except OSError as error:
+        status = status_of(error)
+        os.write(2, f"evalmon sample: {error}\n".encode(errors="backslashreplace"))
     finally:
         os._exit(status)
 

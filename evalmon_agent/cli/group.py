@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from evalmon_agent import __version__
-from evalmon_agent.errors import EvalmonError, StoppedError
+from evalmon_agent.errors import BUG, INPUT_OUTPUT, NO_PERMISSION, EvalmonError, StoppedError, status_of
 from evalmon_agent.files.pinned import shown
 from evalmon_agent.words.printable import printable
 
@@ -22,10 +23,14 @@ COMMANDS = {
     "retry": "Resubmit evals that did not succeed, raising time or memory where it ran out.",
     "status": "Show a table of all evals.",
     "report": "Write the summary of what is known, and print it.",
+    "logs": "Show the end of what an eval's job printed.",
+    "cancel": "Cancel the jobs of evals.",
+    "drop": "Take evals off the books: no longer counted, retried or waited for.",
     "metrics": "Show the efficiency figures of finished jobs.",
     "stop": "Stop monitoring. Evals keep running.",
     "doctor": "Check the cluster and the file system, and say what to do.",
     "template": "Print a packaged sbatch template; without NAME, list them.",
+    "notify": "Send the notifications that are due, or a test.",
     "sidecar": "Watch the evals live (the body of the sidecar job).",
     "complete": "Measure and summarise (the body of the completion job).",
 }
@@ -37,6 +42,12 @@ IN_JOBS = {
     "hook": "Print the line for scripts that monitor themselves.",
 }
 """`__main__` runs these before it imports this module."""
+
+
+class _ReaderGoneError(EvalmonError):
+    """Who read the output has gone, so nobody reads a message either."""
+
+    exit_status = INPUT_OUTPUT
 
 
 class Group(click.Group):
@@ -69,6 +80,13 @@ class Group(click.Group):
         matches = [CompletionItem(name, help=text) for name, text in names.items() if name.startswith(incomplete)]
         return matches + click.Command.shell_complete(self, ctx, incomplete)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; click itself would exit with 1 where the reader of the output has gone."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGoneError from error
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command and end with its exit status."""
         try:
@@ -89,27 +107,37 @@ def main() -> None:
     """The monitor for Slurm evaluation jobs. EXP is the directory of one study's evaluations."""
 
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
 def _exit_status(error: Exception) -> int:
     """The exit status of an error, after a line for each of its messages on stderr."""
-    status = 1
-    lines = [str(error)]
+    status = BUG
+    lines = [f"{type(error).__name__}: {error}; this is a bug: run it again with evalmon --debug, and report that"]
     if isinstance(error, EvalmonError):
         status, lines = error.exit_status, error.lines
     elif isinstance(error, click.ClickException):
         status, lines = error.exit_code, [error.format_message() + _where_help_is(error)]
     elif isinstance(error, click.exceptions.Abort):
         status, lines = StoppedError.exit_status, ["interrupted"]
-    elif isinstance(error, BrokenPipeError):
-        lines = []  # the reader of the output has gone
     elif isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        lines = [f"{where}{error.strerror or error}"]
-    else:
-        lines = [f"{type(error).__name__}: {error}; this is a bug: run it again with evalmon --debug, and report that"]
+        status, lines = status_of(error), [_what_the_system_says(error)]
     for line in lines:
         click.echo(f"evalmon: {printable(shown(line))}", err=True)
     _give_up_stdout()
     return status
+
+
+def _what_the_system_says(error: OSError) -> str:
+    """The file, the system's message, and what to do."""
+    path = error.filename2 or error.filename  # of a rename, the file that was to be replaced
+    where = f"{path}: " if path else ""
+    advice = "run it again; if it fails again, evalmon doctor EXP checks the file system"
+    if status_of(error) == NO_PERMISSION:
+        advice = "ask the owner for access, or run it as the user who submitted the evals"
+    elif error.errno in _NO_ROOM:
+        advice = "free some space, then run it again"
+    return f"{where}{error.strerror or error}; {advice}"
 
 
 def _give_up_stdout() -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -24,37 +24,57 @@ def print_json(answer: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=1).decode())
 
 
-def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, width: int | None) -> Iterator[str]:
-    """The heading, a rule, and the rows; where `width` is too small for it the first column is folded."""
+def table_lines(
+    columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, width: int | None, optional: Sequence[str] = ()
+) -> Iterator[str]:
+    """The heading, a rule, and the rows. A column without a text is left out.
+
+    Where `width` is too small, `optional` columns are left out, too, the first of them first. A text of the first
+    column that is still too long has a line of its own: it is not broken.
+    """
     texts = [columns, *([text for text, _ in row] for row in rows)]
-    widths = [max(map(_cells, column)) for column in zip(*texts, strict=True)]
+    widths = {place: max(map(_cells, column)) for place, column in enumerate(zip(*texts, strict=True))}
+    for place in range(1, len(columns)):
+        if rows and not any(row[place][0] for row in rows):
+            del widths[place]
+    for place in map(columns.index, optional):
+        if width is not None and _total(widths) > width:
+            widths.pop(place, None)
     if width is not None:
-        others = sum(widths[1:]) + len(_GAP) * (len(widths) - 1)
-        widths[0] = min(widths[0], max(width - others, _NARROWEST))
+        widths[0] = min(widths[0], max(width - _total(widths) + widths[0], _NARROWEST))
     yield _line([(column, None) for column in columns], widths)
-    total = sum(widths) + len(_GAP) * (len(widths) - 1)
-    yield "─" * (total if width is None else min(total, width))
+    yield "─" * (_total(widths) if width is None else min(_total(widths), width))
     for row in rows:
-        (name, colour), *others_of_row = row
-        for number, part in enumerate(_folded(name, widths[0])):
-            rest = others_of_row if number == 0 else ()
-            yield _line([(part, colour), *rest], widths)
+        if _cells(row[0][0]) <= widths[0]:
+            yield _line(row, widths)
+        else:
+            yield _line(row[:1], {0: 0})
+            if any(text for text, _ in row[1:]):
+                yield _line([("", None), *row[1:]], widths)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """The table as wide as the terminal lets it be; in a file or a pipe no row is broken, and nothing is coloured."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, optional: Sequence[str] = ()) -> None:
+    """The table as wide as the terminal lets it be; a file or a pipe gets every column."""
     size = terminal_size()
-    text = "\n".join(table_lines(columns, rows, width=size[0] if size else None))
+    print_text("\n".join(table_lines(columns, rows, width=size[0] if size else None, optional=optional)))
+
+
+def print_text(text: str) -> None:
+    """Text that may be coloured: without colours in a file or a pipe, or where NO_COLOR is set."""
     click.echo(text, color=False if "NO_COLOR" in os.environ else None)
 
 
-def terminal_size() -> tuple[int, int] | None:
+def terminal_size() -> os.terminal_size | None:
     """Columns and rows of the terminal that stdout is; None if it is not a terminal."""
     return shutil.get_terminal_size() if sys.stdout.isatty() else None
 
 
-def _line(cells: Sequence[Cell], widths: Sequence[int]) -> str:
-    return _GAP.join(_padded(cell, width) for cell, width in zip(cells, widths, strict=False)).rstrip()
+def _line(cells: Sequence[Cell], widths: Mapping[int, int]) -> str:
+    return _GAP.join(_padded(cells[place], width) for place, width in widths.items()).rstrip()
+
+
+def _total(widths: Mapping[int, int]) -> int:
+    return sum(widths.values()) + len(_GAP) * (len(widths) - 1)
 
 
 def _padded(cell: Cell, width: int) -> str:
@@ -68,17 +88,3 @@ def _cells(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)
-
-
-def _folded(text: str, width: int) -> Iterator[str]:
-    """The text in pieces that are no wider; most are one piece."""
-    if _cells(text) <= width:
-        yield text
-        return
-    piece = ""
-    for char in text:
-        if _cells(piece + char) > width:
-            yield piece
-            piece = ""
-        piece += char
-    yield piece

@@ -68,7 +68,12 @@ def _unchanged_since(at: float, path: str, files: OwnedFiles) -> str:
 
 
 def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Outputs:
-    """Seen from the script's #SBATCH lines; of an adopted job only what is there."""
+    """By Slurm's word of when the job was adopted, else by the script's #SBATCH lines; of such a job what is there."""
+    job = next((job for job in ev.jobs if job.job_id == job_id), None)
+    if job is not None and job.output is not None:
+        outputs = _filled_in(job.output, job.errors, job_id, files)
+        if outputs.output is not None:
+            return outputs
     if ev.script is None:
         return Outputs()
     options = read_head(script).options
@@ -80,6 +85,20 @@ def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Ou
     else:
         paths = [output_path(of_stream, job_id, raw_id=None, name=name, folder=folder) for of_stream in of_streams]
     return Outputs(*paths)
+
+
+def outputs_by_slurm(slurm: Slurm, job_id: JobId, attempt: Attempt, *, files: OwnedFiles) -> Outputs:
+    """What is there of what Slurm names, as long as it knows the job."""
+    for found in slurm.outputs_in_queue(job_id):
+        if found.job_id == job_id and found.output is not None and found.submitted_at == attempt.submitted_at:
+            return _filled_in(found.output, found.errors, job_id, files)
+    return Outputs()
+
+
+def _filled_in(output: str, errors: str | None, job_id: JobId, files: OwnedFiles) -> Outputs:
+    patterns = [output] if errors in {None, output} else [output, str(errors)]
+    paths = [output_path({"output": pattern}, job_id, raw_id=None, name="", folder="/") for pattern in patterns]
+    return Outputs(*(path if path is not None and _is_there(path, files) else None for path in paths))
 
 
 def _there(

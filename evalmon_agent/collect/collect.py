@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from evalmon_agent.collect.attempt_files import (
     AttemptSpan,
     log_places,
+    outputs_by_slurm,
     outputs_of,
     script_of,
     span_of,
@@ -21,7 +22,7 @@ from evalmon_agent.collect.attempt_files import (
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.collect.own_logs import own_logs
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose, ends_in_error
-from evalmon_agent.evidence.gpu_csv import parse
+from evalmon_agent.evidence.gpu_csv import GpuTable, parse
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.gpu_measure import SampledSpan, between, figures
 from evalmon_agent.evidence.kinds import is_named_in
@@ -48,7 +49,7 @@ def collect(
 ) -> Evidence:
     """The evidence of one ended attempt; what cannot be read is not there.
 
-    Slurm is asked only about a job that it could not start.
+    Slurm is asked only about a job that it could not start, and about one whose output was not found.
     """
     # No job waits for this: where many evals share a directory, all its logs may have to be read (10,000 in 8 s).
     files = reader.files
@@ -57,6 +58,8 @@ def collect(
     ev, job, attempt = owed.ev, owed.job, owed.attempt
     script = script_of(experiment, ev, job.job_id, files=files)
     outputs = outputs_of(script, ev, job.job_id, files=files)
+    if outputs.output is None:
+        outputs = outputs_by_slurm(slurm, job.job_id, attempt, files=files)
     output = text_of(outputs.output, files=files)
     errors = text_of(outputs.errors, files=files)
     span = span_of(attempt)
@@ -98,20 +101,24 @@ def read_gpu_figures(
     How many samples there should be follows from the job's own report alone: Slurm's clock is another, and it does not
     know the interval.
     """
+    sampled = SampledSpan()
+    if report is not None:
+        sampled = SampledSpan(report.started_at, report.ended_at, report.sample_interval_s)
+    return figures(*read_gpu_tables(files, output_dir, span), span=sampled)
+
+
+def read_gpu_tables(files: OwnedFiles, output_dir: str | None, span: AttemptSpan | None) -> list[GpuTable]:
+    """The rows that the attempt wrote, a table for each of its nodes; none if its time is not known."""
     if output_dir is None or span is None:
-        return None
+        return []
+    start, end = span.started_at - span.slack_s, (span.ended_at or float("inf")) + span.slack_s
     with suppress(OSError):
         with files.scan(output_dir) as entries:
             names = sorted(entry.name for entry in entries if _CSV.fullmatch(entry.name))
         texts = [files.read_tail(os.path.join(output_dir, name), limit_bytes=_CSV_BYTES) for name in names]
         tables = [parse(text) for text in texts if text is not None]
-        start, end = span.started_at - span.slack_s, (span.ended_at or float("inf")) + span.slack_s
-        own_tables = [between(table, start_unix_s=start, end_unix_s=end) for table in tables]
-        sampled = SampledSpan()
-        if report is not None:
-            sampled = SampledSpan(report.started_at, report.ended_at, report.sample_interval_s)
-        return figures(*own_tables, span=sampled)
-    return None
+        return [between(table, start_unix_s=start, end_unix_s=end) for table in tables]
+    return []
 
 
 def _is_behind(path: str | None, foreign: Iterable[str]) -> bool:

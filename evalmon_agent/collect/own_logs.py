@@ -16,7 +16,7 @@ from evalmon_agent.collect.eval_archive import TooLargeError
 from evalmon_agent.collect.eval_logs import LogReader, NoTimeError, unreadable
 from evalmon_agent.evidence.kinds import BY_NAME, KINDS
 from evalmon_agent.evidence.kinds.kind import Kind, ObservedProgram
-from evalmon_agent.evidence.owners import could_have_written, is_this, writes_elsewhere
+from evalmon_agent.evidence.owners import could_have_written, is_this, twin_of, writes_elsewhere
 from evalmon_agent.evidence.result import UNREADABLE, EvalLog
 from evalmon_agent.files.trusted import OwnedFiles, read_at
 from evalmon_agent.tracking.records import Attempt
@@ -55,11 +55,20 @@ def own_logs(reader: LogReader, attempt: Attempt, *, output: str, places: Iterab
         for path in dict.fromkeys(path for kind in KINDS for path in printed_paths(kind, output)):
             candidates = {os.path.normpath(os.path.join(base, path)) for base in bases or ("/",)}
             found.printed += [candidate for candidate in sorted(candidates) if _read(reader, candidate, found)]
-        for program in programs:
+        for program in [*programs, *_twins(attempt)]:
             _in_directory_of(program, reader, found)
     except NoTimeError as error:
         found.not_all_read = f"not all logs were read: {error}"
     return found
+
+
+def _twins(attempt: Attempt) -> list[ObservedProgram]:
+    """What may have run on nodes where nobody looked."""
+    report = attempt.report
+    if report is None or report.witness is None or not report.witness.nodes_unseen:
+        return []
+    ended_at = report.ended_at if report.ended_at is not None else attempt.ended_at
+    return [twin_of(program, report.started_at or program.started_at, ended_at) for program in report.eval_programs]
 
 
 def _read(reader: LogReader, path: str, found: OwnLogs) -> bool:

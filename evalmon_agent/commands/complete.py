@@ -27,21 +27,23 @@ from evalmon_agent.monitor.finalize import (
     is_complete,
     is_ready,
     tell_changed_verdicts,
-    verdict_line,
     write_summary,
 )
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again, measure
 from evalmon_agent.monitor.poll import Observed, Observer
 from evalmon_agent.monitor.stop_signals import StopSignals
+from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
+from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
 
 PATIENCE_S = 600.0
 """How long accounting may lag behind before the rest is left to a successor."""
+_JOB_NAME_CHARS = 200
 _PAUSE_S = 5.0
 _FULL_PAUSE_S = 20.0
 
@@ -91,6 +93,9 @@ def complete(session: Session, *, sleep: Callable[[float], None] = time.sleep, u
                 raise
             print(f"cannot go on for now: {shown(str(error))}", flush=True)  # noqa: T201 - its own job's output file
             sleep(_PAUSE_S)
+    if observer.settings.notify or observer.settings.notify_command:
+        observer.notifier.finish(observer.session, sleep)
+        state = observer.record()  # the log says whether that failed
     return state
 
 
@@ -152,7 +157,9 @@ def _end(observer: Observer, measurer: Measurer, state: ExperimentState) -> Expe
     job_id = own_job_id(observer.session.environ)
     if observer.settings.mail_user and job_id is not None:
         # Slurm's mail carries the job's name, and nothing else that evalmon can choose.
-        observer.slurm.rename(job_id, verdict_line(summary))
+        observer.slurm.rename(job_id, f"evalmon: {verdict_line(summary)}"[:_JOB_NAME_CHARS])
+    if note := write_page(observer.experiment, summary, environ=observer.session.environ, mode=observer.mode):
+        print(f"report.html: {note}", flush=True)  # noqa: T201 - its own job's output file
     return state
 
 

@@ -13,16 +13,19 @@ import click
 from evalmon_agent.checks.experiment_directory import check_clock, check_directory, check_file_system, check_records
 from evalmon_agent.checks.finding import Finding, ok, problem
 from evalmon_agent.checks.interpreter import check_interpreter
+from evalmon_agent.checks.notifications import check_notifications
 from evalmon_agent.checks.slurm import check_answers, check_programs
 from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import print_json
 from evalmon_agent.errors import (
+    INPUT_OUTPUT,
     EvalmonError,
     LockUnavailableError,
     SlurmUnavailableError,
     UnreadableError,
     UnsafeDirectoryError,
     UsageError,
+    status_of,
 )
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
@@ -37,6 +40,7 @@ _IN_ORDER = (
     UnsafeDirectoryError.exit_status,
     SlurmUnavailableError.exit_status,
     LockUnavailableError.exit_status,
+    INPUT_OUTPUT,
     EvalmonError.exit_status,
 )
 """The exit status of the first problem that a command would meet."""
@@ -76,6 +80,7 @@ def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str,
         findings += _tried("file system", partial(check_file_system, experiment))
         findings += _tried("clock", partial(check_clock, experiment))
         findings += _tried("records", partial(check_records, experiment))
+        findings += _tried("notifications", partial(check_notifications, experiment, settings))
     findings += _tried("interpreter", check_interpreter)
     findings += _tried("programs", partial(check_programs, slurm))
     findings += _tried("controller", partial(check_answers, slurm, settings))
@@ -104,4 +109,5 @@ def _tried(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
         advice = "correct that, then run evalmon doctor again"
         return [problem(name, str(error), advice, exit_status=error.exit_status)]
     except OSError as error:
-        return [problem(name, f"cannot be checked: {error}", "is the file system there, and is there room on it?")]
+        advice = "is the file system there, and is there room on it?"
+        return [problem(name, f"cannot be checked: {error}", advice, exit_status=status_of(error))]

@@ -25,6 +25,9 @@ from evalmon_agent.words.sizes import human_bytes, number
 from evalmon_agent.words.states import ACTIVE, State
 
 _COLUMNS = ("Job", "State", "Elapsed", "Limit", "Time", "CPU", "Memory", "Requested", "Memory %", "Source")
+_OPTIONAL = ("Source", "Requested", "Limit")
+"""Columns that a narrow terminal does without, the least important first."""
+
 _IDS_PER_CALL = 1000
 """A user waits for the answer, and one call for many jobs takes less time than two."""
 
@@ -38,7 +41,7 @@ def command(jobs: Sequence[str], as_json: bool) -> None:
     if as_json:
         print_json([job.as_dict() for job in answers])
     else:
-        print_table(_COLUMNS, [_row(job) for job in answers])
+        print_table(_COLUMNS, [_row(job) for job in answers], optional=_OPTIONAL)
     unknown = [job.job_id for job in answers if job.figures is None]
     for job_id in unknown:
         click.echo(f"evalmon: {job_id}: no such job in Slurm's accounting", err=True)

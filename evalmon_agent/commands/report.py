@@ -8,40 +8,62 @@ import time
 import click
 
 from evalmon_agent.cli.options import experiment_argument, json_option
-from evalmon_agent.cli.output import print_json
+from evalmon_agent.cli.output import print_json, terminal_size
 from evalmon_agent.cli.sessions import session_for
-from evalmon_agent.commands.status import exit_status, look
+from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.monitor.finalize import tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
+from evalmon_agent.summary.results_csv import results_csv
 
 
 @click.command("report")
 @experiment_argument()
+@click.option("--format", "form", type=click.Choice(["md", "csv", "json"]), default="md", help="What to print.")
 @json_option
-def command(experiment: Experiment, as_json: bool) -> None:
-    """Write the summary of what is known, and print it."""
+def command(experiment: Experiment, form: str, as_json: bool) -> None:
+    """Write the summary of what is known, and print it: as Markdown, or as CSV with one row for each result."""
     summary = report(session_for(experiment, for_reading=True))
-    if as_json:
+    if as_json or form == "json":
         print_json(summary)
+    elif form == "csv":
+        click.echo(results_csv(summary), nl=False)
     else:
-        click.echo(render(summary), nl=False)
+        _print_markdown(render(summary))
+    note_if_read_only(experiment)
     sys.exit(exit_status(summary))
 
 
-def report(session: Session) -> Summary:
-    """Write summary.json and summary.md; do the completion job's work if there is none.
+def _print_markdown(text: str) -> None:
+    """Rendered in a terminal, as it is in a file or a pipe."""
+    if terminal_size() is None:
+        click.echo(text, nl=False)
+        return
+    from rich.console import Console  # noqa: PLC0415 - a tenth of a second, which only this needs
+    from rich.markdown import Markdown  # noqa: PLC0415
 
-    Missing results are looked for again; a verdict that changes by that is logged.
+    Console().print(Markdown(text))
+
+
+def report(session: Session) -> Summary:
+    """Write summary.json, summary.md and report.html; do the completion job's work if there is none.
+
+    Missing results are looked for again; a verdict that changes by that is logged. Where this user may only read,
+    nothing of that is done.
     """
     session.experiment.require_monitored()
+    if not session.experiment.may_be_written:
+        return read_only(session)
     session.experiment.check()
     observer = Observer(session, role="command")
     measurer = Measurer(session=session, retry_delay_s=0.0)
     state = look_again(observer, measurer, look(observer), deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
     state = tell_changed_verdicts(observer, state)
-    return write_summary(session.experiment, state, observer=observer)
+    summary = write_summary(session.experiment, state, observer=observer)
+    write_page(session.experiment, summary, environ=session.environ, mode=observer.mode)
+    return summary

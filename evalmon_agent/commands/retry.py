@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import click
+import msgspec
+from click.shell_completion import CompletionItem
 
-from evalmon_agent.cli.options import experiment_argument, json_option
+from evalmon_agent.cli.options import experiment_argument, json_option, named_evals
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.commands.submit import require_slurm, submit_prepared
-from evalmon_agent.errors import UsageError
+from evalmon_agent.commands.submit import prepare_scripts, require_slurm, submit_prepared
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED
+from evalmon_agent.evidence.diagnosis.records import one_line
 from evalmon_agent.evidence.result import EvalResult, whole_s, worst
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
@@ -36,8 +42,23 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.submission.plan import Prepared, Script, read_script
-from evalmon_agent.submission.retry_limits import Had, Limits, Options, memory_options, time_options
-from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, first_unknown_name, logs_of
+from evalmon_agent.submission.retry_limits import (
+    Had,
+    Limits,
+    Options,
+    exclude_options,
+    memory_options,
+    time_options,
+)
+from evalmon_agent.submission.retry_plan import (
+    Retry,
+    RetryRequest,
+    array_option,
+    certain_to_fail,
+    decide,
+    description,
+    logs_of,
+)
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.tracking.owed import unmeasured
@@ -47,11 +68,53 @@ from evalmon_agent.tracking.results import settle
 from evalmon_agent.tracking.unsubmitted import eval_name, latest
 
 
+class _CauseType(click.ParamType[str]):
+    """A cause by its slug."""
+
+    name = "CAUSE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The slug, or exit status 2 with the nearest one."""
+        slug = str(value)
+        if slug not in CAUSES:
+            nearest = difflib.get_close_matches(slug, CAUSES, n=1, cutoff=0.5)
+            advice = f"did you mean {nearest[0]}?" if nearest else "evalmon report names the cause of each eval."
+            self.fail(f"{slug!r} is not a cause; {advice}", param, ctx)
+        return slug
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The slugs that begin so, with their meanings."""
+        del ctx, param
+        causes = CAUSES.items()
+        return [CompletionItem(slug, help=cause.phrase) for slug, cause in causes if slug.startswith(incomplete)]
+
+
+def _node_list(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    """A list as sbatch's --exclude takes it; of a file's name sbatch would read another list on each submission."""
+    if value is not None and not _NODE_LIST.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is not a list of nodes; write it like n3 or n[1-2],n7", ctx, param)
+    return value or ""
+
+
+_NODE_LIST = re.compile(r"\w(?:[\w.-]|\[[\d,-]+\]|,(?=\w))*", re.ASCII)
+
+
 @click.command("retry")
 @experiment_argument()
 @click.option("--name", "names", multiple=True, metavar="NAME", help="Only this eval, array or pattern; repeatable.")
+@click.option(
+    "--cause", "causes", multiple=True, type=_CauseType(), help="Only evals that failed for this cause; repeatable."
+)
 @click.option("--failed", is_flag=True, help="Only evals that failed, not those that are suspect.")
 @click.option("--changed", is_flag=True, help="Use the scripts as they are now, not as they were submitted.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also evals that succeeded, that would fail in the same way, or that had all their attempts.",
+)
+@click.option(
+    "--exclude-nodes", metavar="NODELIST", callback=_node_list, help="Do not run on these nodes, e.g. 'n[1-2],n7'."
+)
 @click.option(
     "--scale-time",
     type=click.FloatRange(1, 100),
@@ -64,14 +127,19 @@ from evalmon_agent.tracking.unsubmitted import eval_name, latest
     default=1.5,
     help="Factor for the memory after OUT_OF_MEMORY (default: 1.5).",
 )
-@click.option("--max-retries", type=click.IntRange(1), default=3, help="Maximum retries per eval (default: 3).")
+@click.option(
+    "--max-retries", type=click.IntRange(1), default=2, help="Maximum retries per eval (default: 2, so 3 attempts)."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and why.")
 @json_option
 def command(
     experiment: Experiment,
     names: Sequence[str],
+    causes: Sequence[str],
     failed: bool,
     changed: bool,
+    force: bool,
+    exclude_nodes: str,
     scale_time: float,
     scale_mem: float,
     max_retries: int,
@@ -80,7 +148,15 @@ def command(
 ) -> None:
     """Resubmit evals that did not succeed, raising time or memory where it ran out."""
     session = session_for(experiment)
-    request = RetryRequest(names, failed_only=failed, changed=changed, max_retries=max_retries)
+    request = RetryRequest(
+        names,
+        causes,
+        failed_only=failed,
+        changed=changed,
+        force=force,
+        exclude_nodes=exclude_nodes,
+        max_retries=max_retries,
+    )
     report = retry(session, request, More(scale_time, scale_mem), mode=session.settings.mode, dry_run=dry_run)
     if not as_json and not (report.submitted or report.waiting or report.refused):
         click.echo("nothing to run again")
@@ -126,10 +202,42 @@ def retry(
         release_if_over(experiment, slurm)
         register.resolve(experiment, slurm, sleep=sleep)
     report = SubmitReport()
+    state = _look(session)
+    request = replace(request, chosen=frozenset(named_evals(request.names, state.names, experiment)))
     retrier = _Retrier(session, request, more, report, _Partitions.ask(slurm))
-    prepared = retrier.prepared(_look(session))
+    prepared = [*retrier.prepared(state), *_refused_before(session, state, request, report)]
     submit_prepared(session, prepared, report, mode=mode, dry_run=dry_run, sleep=sleep)
     return report
+
+
+def _refused_before(
+    session: Session, state: ExperimentState, request: RetryRequest, report: SubmitReport
+) -> list[Prepared]:
+    """The evals that never were in Slurm, as it refused them: with their scripts as they are now."""
+    experiment = session.experiment
+    if request.causes and REFUSED not in request.causes:
+        return []
+    refused = {n: r for n, r in state.refused.items() if n not in state.evals and n not in state.dropped}
+    why_again: dict[str, str] = {}
+    for path in dict.fromkeys(refusal.script for name, refusal in refused.items() if request.means(name)):
+        mine = [name for name, refusal in refused.items() if refusal.script == path]
+        why = "" if os.path.lexists(path) else f"its script is gone: {path}"
+        if not all(map(request.means, mine)):
+            why = "Slurm refused its whole array: name the array"
+        if why:
+            report.skipped += [{"name": name, "job_id": None, "why": why} for name in mine if request.means(name)]
+        else:
+            why_again[path] = f"Slurm refused it before: {one_line(refused[mine[0]].error)}"
+    if not why_again:
+        return []
+    prepared = prepare_scripts(session, [read(experiment, path) for path in why_again], experiment.ledger.entries())
+    return [_again_with(item, why_again[item.script.path], request.exclude_nodes) for item in prepared]
+
+
+def _again_with(item: Prepared, why: str, exclude_nodes: str) -> Prepared:
+    exclude = exclude_options(item.script.head.options, {}, exclude_nodes)
+    submission = msgspec.structs.replace(item.submission, options=tuple(exclude.argv))
+    return replace(item, submission=submission, why=", ".join([why, *exclude.told]))
 
 
 def _look(session: Session) -> ExperimentState:
@@ -178,9 +286,6 @@ class _Retrier:
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
-        unknown = first_unknown_name(self.request.names, [*state.evals, *state.waiting])
-        if unknown is not None:
-            raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.session.experiment.root}")
         by_token: dict[str, tuple[Script | None, str]] = {}
         groups: dict[tuple[str, str, bytes], list[_Chosen]] = defaultdict(list)
         for chosen in self._choose(state):
@@ -206,6 +311,9 @@ class _Retrier:
         for ev in state.evals.values():
             if not self.request.means(ev.name):
                 continue
+            if ev.name in state.dropped:
+                self._skip(ev, "it was dropped; to bring it back, submit its script" * self.request.insists(ev.name))
+                continue
             counts, entry = counting.get(ev.name, (None, None))
             is_waiting = ev.name in state.waiting
             again = decide(ev, entry, settled[ev.name], self.request, is_waiting=is_waiting)
@@ -225,7 +333,7 @@ class _Retrier:
             why = f"{error.filename} belongs to {user_name(error.uid)}"
         except OSError as error:
             why = f"{again.log} cannot be read ({error.strerror})"
-        return replace(again, log=None, reason=f"{again.reason}, from its start: {why}")
+        return replace(again, log=None, no_log=why)
 
     def _collect(self, state: ExperimentState) -> None:
         """What the last attempts left behind, also where figures are missing; only this process knows it."""
@@ -262,7 +370,7 @@ class _Retrier:
         if self.request.changed:
             is_there = os.path.lexists(path)
             return read(experiment, path) if is_there else None, "" if is_there else f"its script is gone: {path}"
-        submitted = scripts.read_script(experiment, entry.token, path)
+        submitted = self._submitted(entry)
         if submitted is None:
             return None, "the submitted copy of its script is gone; --changed uses the script as it is now"
         return read_script(path, submitted), change_since(path, submitted)
@@ -275,13 +383,30 @@ class _Retrier:
         changes = [
             time_options(own, earlier, had, limits, scale=self.more.time if again.more_time else None),
             memory_options(own, earlier, had, limits, scale=self.more.memory if again.more_memory else None),
+            exclude_options(own, earlier, self.request.exclude_nodes),
         ]
         resumes = bool(logs_of({None: again}, script.content.decode(errors="replace")))
-        why_not = next((change.why_not for change in changes if change.why_not), "")
-        if why_not and not resumes:
-            self._skip(chosen.ev, f"{again.reason}: {why_not}")
+        why_not = self._why_not(chosen, script, changes, resumes=resumes)
+        if why_not:
+            self._skip(chosen.ev, why_not)
             return None, ""
-        return tuple(word for change in changes for word in change.argv), _reason(again, changes, resumes=resumes)
+        more = [text for change in changes for text in (*change.told, *filter(None, [change.why_not]))]
+        goes_on = [f"goes on from {again.log}"] if resumes else []
+        reason = ", ".join([description(again, self.request), *more, *goes_on])
+        return tuple(word for change in changes for word in change.argv), reason
+
+    def _why_not(self, chosen: _Chosen, script: Script, changes: Sequence[Options], *, resumes: bool) -> str:
+        *more, exclude = changes
+        no_more = next((change.why_not for change in more if change.why_not), "")
+        if exclude.why_not:
+            return exclude.why_not
+        if no_more and not resumes and not self.request.force:
+            return f"{chosen.again.reason}: {no_more}; --force runs it with the same"
+        is_changed = self.request.changed and script.content != self._submitted(chosen.entry)
+        return certain_to_fail(chosen.again, self.request, is_script_changed=is_changed)
+
+    def _submitted(self, entry: Entry) -> bytes | None:
+        return scripts.read_script(self.session.experiment, entry.token, entry.submission.script)
 
     def _limits(self, script: Script) -> Limits:
         named = self.session.environ.get("SBATCH_PARTITION") or script.head.options.get("partition", "")
@@ -311,8 +436,18 @@ def _submission(
     )
     instead_of = {chosen.name: chosen.entry.token for chosen, _ in part}
     logs = logs_of({chosen.name[1]: chosen.again for chosen, _ in part}, script.content.decode(errors="replace"))
-    why = "; ".join(dict.fromkeys(text for _, text in part))
+    why = _why(part)
     return Prepared(script, submission, logs, f"{array[0]}; {why}" if array else why, instead_of)
+
+
+def _why(part: Sequence[tuple[_Chosen, str]]) -> str:
+    """Why these run again; of an array whose tasks differ, which of them for which reason."""
+    tasks_by_text: dict[str, list[int]] = defaultdict(list)
+    for chosen, text in part:
+        tasks_by_text[text].append(chosen.name[1] or 0)
+    if len(tasks_by_text) == 1:
+        return part[0][1]
+    return "; ".join(f"[{array_option(tasks, '').partition('=')[2]}] {text}" for text, tasks in tasks_by_text.items())
 
 
 def _cannot(script: Script, *, is_array: bool) -> str:
@@ -335,11 +470,6 @@ def _had(ev: Eval, result: EvalResult | None) -> Had:
         whole_s=whole_s(result, attempt.elapsed_s),
         memory_bytes=figures.memory_requested_bytes if figures is not None else None,
         cpus=attempt.cpus,
-        gpus=attempt.gpus,
+        gpus=sum(attempt.gpus.values()) if attempt.gpus else None,
         single_node=bool(node) and "," not in node and "[" not in node,
     )
-
-
-def _reason(again: Retry, changes: Sequence[Options], *, resumes: bool) -> str:
-    more = [text for change in changes for text in change.told]
-    return ", ".join([again.reason, *more, *([f"goes on from {again.log}"] if resumes else [])])

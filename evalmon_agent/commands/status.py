@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from collections.abc import Callable
 import click
 
 from evalmon_agent.cli.options import experiment_argument, json_option
-from evalmon_agent.cli.output import Cell, print_json, print_table, table_lines, terminal_size
+from evalmon_agent.cli.output import print_json, print_text, terminal_size
 from evalmon_agent.cli.sessions import session_for
+from evalmon_agent.cli.status_view import SORTS, Choice, status_text
 from evalmon_agent.collect.progress import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
@@ -24,7 +26,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
 from evalmon_agent.summary.build import build
-from evalmon_agent.summary.records import EvalSummary, Summary
+from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.monitor_job_states import (
     REFUSED,
     all_final,
@@ -34,49 +36,42 @@ from evalmon_agent.tracking.monitor_job_states import (
 )
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.schedule import back_off_s
-from evalmon_agent.words.durations import clock
+from evalmon_agent.words.durations import human
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.sizes import number
-from evalmon_agent.words.states import State
 
 _SILENT_POLLS = 2
 _LOCK_WAIT_S = 2.0
 _SEFF_AT_MOST_S = 60.0
 """How long somebody who waits for `report` waits for seff; accounting's figures do for the rest."""
 
-_COLUMNS = ("Evaluation", "Job", "State", "Verdict", "Elapsed", "Limit", "GPU", "Progress")
-_COLOURS = {
-    State.UNSUBMITTED: "yellow",
-    State.COMPLETED: "green",
-    State.RUNNING: "cyan",
-    State.PENDING: "yellow",
-    State.SUSPENDED: "yellow",
-    State.REQUEUED: "yellow",
-}
-_VERDICT_COLOURS = {"ok": "green", "failed": "red", "suspect": "magenta", "unverified": "yellow", "refused": "red"}
-_ADVICE_CHARS = 400
-_ROWS_AT_MOST = 10_000
-_AROUND_THE_ROWS = 4
-"""Lines of a terminal that are no rows: heading, rule, the line below the table, and the shell's prompt."""
 _SHOWN_AGAIN_S = 5.0
 
 
 @click.command("status")
 @experiment_argument()
 @click.option("--all", "show_all", is_flag=True, help="Show every eval, even if the terminal is too small.")
+@click.option("--failed", is_flag=True, help="Show only evals that need attention.")
+@click.option("--sort", type=click.Choice([*SORTS]), help="Sort the table by this.")
 @click.option("--watch", is_flag=True, help="Refresh the table until all evals are over.")
 @json_option
-def command(experiment: Experiment, show_all: bool, watch: bool, as_json: bool) -> None:
-    """Show a table of all evals."""
+def command(experiment: Experiment, show_all: bool, failed: bool, sort: str | None, watch: bool, as_json: bool) -> None:
+    """Show whether the evals succeeded, what needs attention, and a table of all."""
     session = session_for(experiment, for_reading=True)
+    choice = Choice(show_all=show_all, failed=failed, sort=sort)
+
+    def show(summary: Summary, size: os.terminal_size | None) -> str:
+        heartbeat = heartbeat_file.load(experiment.observer)
+        return status_text(summary, heartbeat, choice, now=time.time(), size=size)
+
     if watch and not as_json:
-        summary = _watch(lambda: status(session), every_s=session.settings.poll_interval)
+        summary = _watch(lambda: status(session), show, every_s=session.settings.poll_interval)
     else:
         summary = status(session)
         if as_json:
             print_json(summary)
         else:
-            print_status(summary, show_all=show_all)
+            print_text(show(summary, terminal_size()))
+    note_if_read_only(experiment)
     sys.exit(exit_status(summary))
 
 
@@ -87,12 +82,34 @@ def status(session: Session) -> Summary:
     this is what the files say.
     """
     experiment = session.experiment
+    state = present_state(session)
+    so_far = progress(experiment, state, owner=None if experiment.is_ours else experiment.owner)
+    return build(state, now=session.clock(), settings=session.settings, progress=so_far)
+
+
+def present_state(session: Session) -> ExperimentState:
+    """The state as it is known now, also of another user's experiment."""
+    experiment = session.experiment
     experiment.require_monitored()
-    observer = Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S)
-    owner = None if experiment.is_ours else experiment.owner
-    state = _look_or_read(observer) if owner is None else _read(experiment)
-    so_far = progress(experiment, state, owner=owner)
-    return build(state, now=observer.now(), lost_after_s=session.settings.lost_after, progress=so_far)
+    if not experiment.is_ours:
+        return _read(experiment)
+    return _look_or_read(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
+
+
+def read_only(session: Session) -> Summary:
+    """What the files of an experiment say that this user may only read; nothing is written, and Slurm is not asked."""
+    experiment = session.experiment
+    state = _read(experiment)
+    so_far = progress(experiment, state, owner=experiment.owner)
+    return build(state, now=session.clock(), settings=session.settings, progress=so_far)
+
+
+def note_if_read_only(experiment: Experiment) -> None:
+    """Print on stderr that what was shown is what the files say, where this user may only read them."""
+    if not experiment.may_be_written:
+        last = heartbeat_file.load(experiment.observer)
+        polled = "" if last is None else f"; the last poll was {human(max(time.time() - last.polled_at, 0.0))} ago"
+        click.echo(f"note: {printable(experiment.directory)} may only be read: nothing was written{polled}", err=True)
 
 
 def exit_status(summary: Summary) -> int:
@@ -176,9 +193,12 @@ def _look_or_read(observer: Observer) -> ExperimentState:
 
 
 def _read(experiment: Experiment) -> ExperimentState:
-    """Read another user's experiment, whose owner allows that."""
+    """Read an experiment that this user may not write to: another user's, or one on a read-only file system."""
     experiment.check_place()
-    state = state_file.load_foreign(experiment)
+    try:
+        state = state_file.load_foreign(experiment)
+    except PermissionError:
+        raise experiment.unreadable() from None
     if state is None:
         raise UsageError(f"{experiment.directory}: evalmon has written nothing there yet; ask its owner")
     return state
@@ -192,23 +212,8 @@ def _finish(observer: Observer, state: ExperimentState) -> ExperimentState:
     return finalize(observer) if is_ready(state) else state
 
 
-def print_status(summary: Summary, *, show_all: bool = False) -> None:
-    """The table of the evals that a terminal has room for (of all in a file or a pipe), and how many are in what state.
-
-    Below it, what is to be done about evals that are not submitted yet.
-    """
-    size = terminal_size()
-    room = _ROWS_AT_MOST if size is None or show_all else _room(size[1])
-    hidden = len(summary.evals) - room
-    print_table(_COLUMNS, [_row(ev) for ev in _shown(summary, room)])
-    advice = "enlarge the window or use --all" if room < _ROWS_AT_MOST else "see evalmon status --json"
-    click.echo(_counts(summary) + (f" (+{hidden} more; {advice})" if hidden > 0 else ""))
-    for text in dict.fromkeys(text for ev in summary.evals if ev.state is State.UNSUBMITTED for text in ev.advice):
-        click.echo(printable(text, max_chars=_ADVICE_CHARS))
-
-
-def _watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
-    """The table, renewed until no eval is active or the user ends it."""
+def _watch(ask: Callable[[], Summary], show: Callable[[Summary, os.terminal_size], str], *, every_s: float) -> Summary:
+    """The view, renewed until no eval is active or the user ends it."""
     from rich.console import Console  # noqa: PLC0415 - a tenth of a second, which only this needs
     from rich.live import Live  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -217,62 +222,9 @@ def _watch(ask: Callable[[], Summary], *, every_s: float) -> Summary:
     summary = ask()
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            room = _room(console.height)
-            hidden = len(summary.evals) - room
-            more = f" (+{hidden} more; enlarge the window)" if hidden > 0 else ""
-            table = table_lines(_COLUMNS, [_row(ev) for ev in _shown(summary, room)], width=console.width)
-            text = "\n".join([*table, _counts(summary) + more])
+            text = show(summary, os.terminal_size((console.width, console.height)))
             live.update(Text.from_ansi(text, no_wrap=True, overflow="crop"), refresh=True)
             if not summary.verdicts["active"]:
                 return summary
             time.sleep(min(every_s, _SHOWN_AGAIN_S))
             summary = ask()
-
-
-def _room(terminal_rows: int) -> int:
-    return max(terminal_rows - _AROUND_THE_ROWS, 1)
-
-
-def _shown(summary: Summary, at_most: int) -> list[EvalSummary]:
-    """All evals, or, where there is no room for them, first those that run or went wrong."""
-    evals = summary.evals
-    return evals if len(evals) <= at_most else sorted(evals, key=_importance)[:at_most]
-
-
-def _importance(ev: EvalSummary) -> int:
-    if ev.verdict == "active":
-        return 2 if ev.state in {State.PENDING, State.UNSUBMITTED} else 0
-    return 3 if ev.verdict == "ok" else 1
-
-
-def _row(ev: EvalSummary) -> list[Cell]:
-    return [
-        (printable(ev.name), None),
-        (printable(ev.job_id or ""), None),
-        (str(ev.state), _COLOURS.get(ev.state, "red")),
-        (ev.verdict, _VERDICT_COLOURS.get(ev.verdict)),
-        ("" if ev.elapsed_s is None else clock(ev.elapsed_s), None),
-        ("" if ev.time_limit_s is None else clock(ev.time_limit_s), None),
-        (_gpu(ev), None),
-        (_samples(ev), None),
-    ]
-
-
-def _gpu(ev: EvalSummary) -> str:
-    if ev.gpu is None or ev.gpu.utilization_mean_pct is None:
-        return ""
-    return number(ev.gpu.utilization_mean_pct, "%")
-
-
-def _samples(ev: EvalSummary) -> str:
-    if ev.result is None or ev.result.samples_total is None:
-        return ""
-    done = "?" if ev.result.samples_completed is None else number(ev.result.samples_completed)
-    which = f" (worst of {len(ev.results)})" if len(ev.results) > 1 else ""
-    return f"{done}/{number(ev.result.samples_total)}{which}"
-
-
-def _counts(summary: Summary) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
-    count = len(summary.evals)
-    return f"{count} evaluation{'s' * (count != 1)}: {states or 'none'}"

@@ -26,7 +26,7 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs
+from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_outputs
 from evalmon_agent.jobs.register import resolve
 from evalmon_agent.monitor.poll import read_local
 from evalmon_agent.monitor.unlock import release_if_over
@@ -36,6 +36,8 @@ from evalmon_agent.submission.adoption import (
     Adoption,
     SlurmJob,
     WatchRequest,
+    array_pattern,
+    name_of,
     parse_requests,
     plan_adoptions,
     requested_jobs,
@@ -73,7 +75,7 @@ def command(
     report = watch(session, requests=requests, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
     _print(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
-        print_exposure(experiment)
+        print_exposure(experiment, session.settings)
     sys.exit(report.exit_status)
 
 
@@ -84,7 +86,8 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
     else:
         verb = "would watch" if dry_run else "watching"
         for ev in report.watched:
-            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']})")
+            note = f"; {printable(ev['note'])}" if "note" in ev else ""
+            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']}){note}")
         for ev in report.skipped:
             click.echo(f"skipped {printable(ev['name'])}  job {ev['job_id']}: {ev['why']}")
         if report.unmonitored:
@@ -133,10 +136,11 @@ def watch(
     taken = {name: not ev.final for name, ev in state.evals.items()}
     taken |= {e.submission.name: True for e in entries if e.is_eval and e.is_open}
     planned = plan_adoptions(new, root=experiment.root, taken=taken, whole=whole)
+    jobs = {job.job_id: job for job in with_outputs(slurm, [*(a.job for a in planned), *(job for _, job in hooked)])}
+    planned = [replace(adoption, job=jobs[adoption.job.job_id]) for adoption in planned]
     adopted = _records(planned, work_dirs=_work_dirs(entries), now=time.time())
-    adopted += [_record(job, name, None, now=time.time()) for name, job in hooked]
-    report.watched = [_watched(adoption.name, adoption.job) for adoption in planned]
-    report.watched += [_watched(name, job) for name, job in hooked]
+    adopted += [_record(jobs[job.job_id], name, None, now=time.time()) for name, job in hooked]
+    report.watched[:0] = [_watched(adoption.name, adoption.job) for adoption in planned]
     report.unmonitored = [adoption.name for adoption in planned]
     if dry_run:
         return report
@@ -161,7 +165,12 @@ def _chosen(
         if not jobs:
             report.refused.append({"job_id": request.job_id, "error": _why_not(known, request)})
         for job in jobs:
-            chosen.setdefault(job, request)
+            earlier = chosen.get(job)
+            if earlier is not None and None not in (earlier.name, request.name):
+                error = f"two names are given, {earlier.name} and {request.name}; give one"
+                report.refused.append({"job_id": job.job_id, "error": error})
+            elif earlier is None or earlier.name is None:
+                chosen[job] = request
     if match is None:
         return chosen
     matching = [
@@ -211,10 +220,19 @@ def _new(
         bearers = index.of(job.job_id)
         if not is_borne(bearers, job.submitted_at):
             new.append((request, job))
-        elif job.job_id in registered:
-            report.skipped.append({"name": bearers[0][0].name, "job_id": job.job_id, "why": "already registered"})
+            continue
+        name = bearers[0][0].name
+        other = None if request.name is None or name_of(request.name, job.job_id) == name else request.name
+        if job.job_id not in registered:
+            hooked.append((name, job))
+            report.watched.append(_watched(name, job))
+            if other is not None:
+                report.watched[-1]["note"] = f"its own report names it so; {other} is not used"
+        elif other is None:
+            report.skipped.append({"name": name, "job_id": job.job_id, "why": "already registered"})
         else:
-            hooked.append((bearers[0][0].name, job))
+            error = f"it is the eval {name} already, and an eval keeps its name; leave out {other}="
+            report.refused.append({"job_id": job.job_id, "error": error})
     return new, hooked
 
 
@@ -248,7 +266,13 @@ def _records(planned: Sequence[Adoption], *, work_dirs: Sequence[str], now: floa
     for array, adoptions in arrays.items():
         submitted_at = min(adoption.job.submitted_at for adoption in adoptions)
         tasks = tuple(sorted(task_of(adoption.job.job_id) or 0 for adoption in adoptions))
-        whole = replace(adoptions[0].job, job_id=array, submitted_at=submitted_at)
+        whole = replace(
+            adoptions[0].job,
+            job_id=array,
+            submitted_at=submitted_at,
+            output=array_pattern({adoption.job.job_id: adoption.job.output for adoption in adoptions}),
+            errors=array_pattern({adoption.job.job_id: adoption.job.errors for adoption in adoptions}),
+        )
         records.append(_record(whole, adoptions[0].stem, None, now=now, tasks=tasks))
     return records
 
@@ -269,6 +293,8 @@ def _record(
         account=job.account,
         qos=job.qos,
         work_dir=job.work_dir,
+        output=job.output,
+        errors=job.errors,
     )
 
 

@@ -1,7 +1,8 @@
 """Reads the rows of a gpu_metrics.csv: nvidia-smi's seven columns or ours, whole files and tails. Pure.
 
 Nothing here raises. A line that is not a whole row is counted and left out: a torn power cell shall never be
-read as 2 W. The format is that of `nvidia-smi --query-gpu=... --format=csv`.
+read as 2 W. The format is that of `nvidia-smi --query-gpu=... --format=csv`, also with `nounits` and `noheader`, and,
+under a header that has `timestamp`, with other columns, order and units.
 """
 
 from __future__ import annotations
@@ -11,18 +12,30 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from evalmon_agent.words.csv_columns import LEADING_COLUMNS, NVIDIA_SMI_COLUMNS, GpuColumn
 
 _SMI_HEADERS = tuple(column.header for column in NVIDIA_SMI_COLUMNS)
 OUR_COLUMNS = tuple(column.header for column in LEADING_COLUMNS)
 
-_HEADER_START = ", ".join(_SMI_HEADERS[:2]).removesuffix(" [%]")
+_STAMP = GpuColumn.TIMESTAMP.header
+_HEADER_CELL = re.compile(r"([A-Za-z][\w.]*)(?: ?\[([^\]]{1,20})\])?", re.ASCII)
+_HEADER_START = re.compile(rf"{_STAMP}, ?(?=[A-Za-z])")
 _PATTERNS = {column.header: re.compile(column.cell.pattern, re.ASCII) for column in GpuColumn}
-_TIME = _PATTERNS[GpuColumn.TIMESTAMP.header]
+_TIME = _PATTERNS[_STAMP]
 _CELLS = {header: _PATTERNS[header] for header in OUR_COLUMNS[1:]}
-# `[N/A]`, `[Not Supported]`, `[GPU is lost]` and the like; never with a unit.
-_NO_VALUE = re.compile(r"\[[A-Za-z/ ]{1,40}\]", re.ASCII)
+_BY_NAME = {header.partition(" [")[0]: header for header in OUR_COLUMNS}
+# `[N/A]`, `[Not Supported]`, `[GPU is lost]` and the like, and what nvidia-smi's table prints for them.
+_NO_VALUE = re.compile(r"(?:\[[A-Za-z/ ]{1,40}\]|N/A|ERR!|Unknown Error|Not Supported)(?: ?(?:%|MiB|W))?", re.ASCII)
+_NUMBER = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(?: ?([A-Za-z%]{1,8}))?", re.ASCII)
+_UNITS = {
+    "%": {"%": 1.0},
+    "MiB": {"B": 2.0**-20, "KiB": 2.0**-10, "MiB": 1.0, "GiB": 2.0**10, "KB": 1e3 / 2**20, "MB": 1e6 / 2**20}
+    | {"kB": 1e3 / 2**20, "GB": 1e9 / 2**20},
+    "W": {"mW": 1e-3, "W": 1.0, "kW": 1e3},
+}
+"""By the unit in which a value is kept, what others are in it."""
 # Local time is at most 14 h away from UTC; a torn `timestamp_unix` is much farther away.
 _MAX_OFFSET_S = 15 * 3600
 _TORN = ""
@@ -94,8 +107,8 @@ def parse(text: str | bytes) -> GpuTable:
         cells = _cells(piece)
         if cells is None:
             bad.add(number)
-        elif cells[0] == _SMI_HEADERS[0]:
-            columns = tuple(cells)
+        elif _STAMP in cells:
+            columns = tuple(map(_column, cells))
         elif (row := _row(cells, columns, number)) is None:
             bad.add(number)
         else:
@@ -109,30 +122,51 @@ def parse(text: str | bytes) -> GpuTable:
 def _pieces(text: str) -> Iterator[str]:
     """The lines; a torn line that another writer continued is split into two."""
     *lines, rest = text.split("\n")
+    is_time_first = True
     for line in lines:
         whole = line.removesuffix("\r")
         if not whole.strip():
             continue
-        start = _start_of_last_record(whole)
+        start = 0
+        if _is_header(whole):
+            is_time_first = whole.startswith(_STAMP)
+        elif is_time_first or _HEADER_START.search(whole):
+            start = _start_of_last_record(whole)
         if start:
             yield _TORN
+            is_time_first = True
         yield whole[start:]
     if rest:
         yield _TORN
 
 
+def _is_header(piece: str) -> bool:
+    matches = [_HEADER_CELL.fullmatch(cell.strip()) for cell in piece.split(",")]
+    names = [match[1] for match in matches if match is not None]
+    return len(names) == len(matches) > 1 and _STAMP in names and not _BY_NAME.keys().isdisjoint({*names} - {_STAMP})
+
+
 def _start_of_last_record(line: str) -> int:
-    header = line.rfind(_HEADER_START)
-    row = max((match.start() for match in _TIME.finditer(line)), default=-1)
-    return max(header, row, 0)
+    starts = [match.start() for match in _HEADER_START.finditer(line)] + [m.start() for m in _TIME.finditer(line)]
+    return max(starts, default=0)
 
 
 def _cells(piece: str) -> list[str] | None:
     """The cells of a row or a header; None for a piece that is neither."""
-    if not piece.startswith(_HEADER_START) and not _TIME.match(piece):
-        return None
     cells = [cell.strip() for cell in piece.split(",")]
-    return cells if len(cells) >= len(_SMI_HEADERS) and "\0" not in piece else None
+    is_row = any(_TIME.fullmatch(cell) for cell in cells)
+    return cells if (is_row or _is_header(piece)) and "\0" not in piece else None
+
+
+def _column(cell: str) -> str:
+    """The header that stands for this column here: with the usual unit, unless the file has another."""
+    match = _HEADER_CELL.fullmatch(cell)
+    usual = _BY_NAME.get(match[1]) if match else None
+    return usual if usual is not None and match is not None and match[2] in {None, _unit(usual)} else cell
+
+
+def _unit(header: str) -> str | None:
+    return header.partition(" [")[2].removesuffix("]") or None
 
 
 def _columns_of_tail(pieces: Sequence[str]) -> tuple[str, ...]:
@@ -140,9 +174,9 @@ def _columns_of_tail(pieces: Sequence[str]) -> tuple[str, ...]:
     widths: Counter[int] = Counter()
     for number, piece in enumerate(pieces):
         cells = _cells(piece)
-        if cells is None:
+        if cells is None or (len(cells) < len(_SMI_HEADERS) and _STAMP not in cells):
             continue
-        if cells[0] == _SMI_HEADERS[0]:
+        if _STAMP in cells:
             break
         columns = _columns_of_width(len(cells))
         widths[len(cells)] += _row(cells, columns, number) is not None
@@ -156,21 +190,54 @@ def _columns_of_width(width: int) -> tuple[str, ...]:
 
 
 def _row(cells: Sequence[str], columns: Sequence[str], line: int) -> GpuRow | None:
-    if len(cells) != len(columns) or tuple(columns[: len(_SMI_HEADERS)]) != _SMI_HEADERS:
+    if len(cells) != len(columns):
         return None
-    local_time = _time(cells[0])
+    local_time = _time(cells[columns.index(_STAMP)])
     values: dict[str, str | None] = {}
     extras: dict[str, str] = {}
-    for column, cell in zip(columns[1:], cells[1:], strict=True):
-        if pattern := _CELLS.get(column):
-            match = pattern.fullmatch(cell)
-            if match is None and not _NO_VALUE.fullmatch(cell):
+    are_bare = set[bool]()
+    for column, cell in zip(columns, cells, strict=True):
+        usual = _BY_NAME.get(column.partition(" [")[0])
+        if usual in _CELLS:
+            value = _value(cell, column, usual)
+            if value is None:
                 return None
-            values[column] = match[1] if match else None
-        elif column:
+            values[usual] = value.text
+            are_bare |= value.are_bare
+        elif column and column != _STAMP:
             extras[column] = cell
-    row = local_time and _typed(values, extras, local_time, line)
+    # With `nounits` no cell has one; a row with both was put together from two.
+    row = local_time and len(are_bare) < 2 and _typed(values, extras, local_time, line)
     return row if row and _is_plausible(row) else None
+
+
+class _Value(NamedTuple):
+    """A cell in its column's usual unit, None if it has no value. `are_bare`: whether it lacks a unit that is due."""
+
+    text: str | None
+    are_bare: frozenset[bool] = frozenset()
+
+
+def _value(cell: str, column: str, usual: str) -> _Value | None:
+    """The cell of a column, which may have another unit than the usual one, by its header; None if it is torn."""
+    unit, pattern = _unit(usual), _CELLS[usual]
+    if _NO_VALUE.fullmatch(cell):
+        return _Value(None)
+    if unit not in _UNITS:
+        match = pattern.fullmatch(cell)
+        return None if match is None else _Value(match[1])
+    number = _NUMBER.fullmatch(cell)
+    if number is None:
+        return None
+    is_bare = number[2] is None
+    there = number[2] or _unit(column) or unit
+    if there == unit:
+        match = pattern.fullmatch(f"{number[1]} {unit}" if is_bare else cell)
+        return None if match is None else _Value(match[1], frozenset({is_bare}))
+    factor = _UNITS[unit].get(there)
+    value = None if factor is None else float(number[1]) * factor
+    text = None if value is None else str(round(value) if unit == "MiB" else value)
+    return _Value(text, frozenset({is_bare}))
 
 
 def _typed(values: dict[str, str | None], extras: dict[str, str], local_time: datetime, line: int) -> GpuRow:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from evalmon_agent.evidence.kinds import BY_NAME
 from evalmon_agent.evidence.kinds.kind import Kind, ObservedProgram, Written
 from evalmon_agent.evidence.result import SUCCESS, EvalLog
@@ -35,6 +37,7 @@ NOT_WRITTEN = "no log was written, by choice"
 PLACE_UNKNOWN = "where its log lies is not known"
 LEFT_OUT = "it ran more evals than are recorded"
 NOBODY_SAW = "nobody was in the job to see"
+NOT_ALL_NODES_SEEN = "nobody was on all its nodes to see"
 
 _Job = TypeVar("_Job", bound=Hashable)
 
@@ -43,8 +46,9 @@ _Job = TypeVar("_Job", bound=Hashable)
 class ObservedJob:
     """What is known of one job. `printed`: paths in the frameworks' own closing lines in its output.
 
-    `is_watched`: somebody looked from its start to its end; `left_out`: so many programs are not recorded;
-    `names_framework`: its script does, which proves nothing; `not_all_read`: why not all that may be its logs were.
+    `is_watched`: somebody looked from its start to its end, but not on `nodes_unseen` of its nodes; `left_out`: so many
+    programs are not recorded; `names_framework`: its script does, which proves nothing; `not_all_read`: why not all
+    that may be its logs were.
     """
 
     started_at: float
@@ -52,6 +56,7 @@ class ObservedJob:
     programs: Sequence[ObservedProgram] = ()
     printed: Sequence[str] = ()
     is_watched: bool = True
+    nodes_unseen: int = 0
     left_out: int = 0
     names_framework: bool = False
     not_all_read: str | None = None
@@ -119,10 +124,16 @@ def results(jobs: Mapping[_Job, ObservedJob], logs: Sequence[EvalLog]) -> dict[_
         for name in claimants:
             disputed[name].append(by_path[path])
     resumed = _Resumed(logs)
-    return {
+    found = {
         name: _results_of(job, own.get(name, {}), disputed.get(name, []), by_path, resumed)
         for name, job in jobs.items()
     }
+    nobodys = [log for log in logs if log.path not in owned]
+    for name, job in jobs.items():
+        twins = [twin_of(program, job.started_at, job.ended_at) for program in job.programs if job.nodes_unseen]
+        if any(could_have_written(twin, log) for twin in twins for log in nobodys):
+            found[name].unverified = found[name].unverified or NOT_ALL_NODES_SEEN
+    return found
 
 
 def _results_of(
@@ -148,8 +159,8 @@ def _results_of(
         reasons += [why] if why else []
     reasons += [LEFT_OUT] if job.left_out else []
     reasons += [job.not_all_read] if job.not_all_read is not None and not _are_all_read(job, by_path) else []
-    if not job.is_watched and job.names_framework and not own:
-        reasons.append(NOBODY_SAW)
+    if job.names_framework and not own and (job.nodes_unseen or not job.is_watched):
+        reasons.append(NOT_ALL_NODES_SEEN if job.is_watched else NOBODY_SAW)
     results_of_job.logs = {path: known_by[path] for path in _last_attempts([by_path[path] for path in known_by])}
     results_of_job.unverified = reasons[0] if reasons else None
     return results_of_job
@@ -170,6 +181,11 @@ def could_have_written(program: ObservedProgram, log: EvalLog) -> bool:
     directory = kind.directory_of(program)
     is_elsewhere = directory is not None and not _is_below(log.path, directory)
     return not writes_elsewhere(program) and not is_elsewhere and kind.agrees(program, log)
+
+
+def twin_of(program: ObservedProgram, started_at: float, ended_at: float | None) -> ObservedProgram:
+    """The same command on a node where nobody looked, where a step of a job that lived so long may have run it too."""
+    return replace(program, started_at=started_at, ended_at=ended_at, wrote=(), is_cut=False)
 
 
 def writes_elsewhere(program: ObservedProgram) -> bool:

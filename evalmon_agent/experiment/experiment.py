@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
-from evalmon_agent.errors import ReplacedError, UsageError
+from evalmon_agent.errors import NoPermissionError, ReplacedError, UsageError
 from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.ledger import Ledger
 from evalmon_agent.files import trusted
@@ -21,6 +21,7 @@ from evalmon_agent.files.trusted import ForeignError
 
 MONITOR_DIR = "evalmon"
 _PARTS = ("jobs", "scripts")
+_LOCKS = ("lock.json", "state.json.lock")
 _IDENTITY = "experiment.json"
 _SCHEMA = 1
 _ID_BYTES = 16
@@ -76,8 +77,11 @@ class Experiment:
     lock_choice = _Path("lock.json")
     """Which kind of lock this experiment uses."""
     log = _Path("monitor.log")
+    notifications = _Path("notifications.jsonl")
     summary_json = _Path("summary.json")
     summary_md = _Path("summary.md")
+    metrics = _Path("evalmon.prom")
+    report_html = _Path("report.html")
 
     def __init__(self, root: str, *, above: Pinned | None = None) -> None:
         """Nothing is opened yet. `above`: EXP, open."""
@@ -152,32 +156,53 @@ class Experiment:
     def require_monitored(self) -> None:
         """UsageError unless something was registered here, or a job reported itself."""
         if os.path.isdir(self.directory) and not os.access(self.directory, os.R_OK | os.X_OK):
-            raise UsageError(
-                f"{self.directory}: you may not read it; its owner can set group_readable: true and submit again"
-            )
+            raise self.unreadable()
         if not self.is_monitored():
             raise UsageError(f"{self.root}: nothing is monitored here; start with: evalmon submit {self.root}")
 
+    def unreadable(self) -> NoPermissionError:
+        """The error that this user may not read what is here, with what its owner can do."""
+        return NoPermissionError(
+            f"{self.directory}: you may not read it; its owner can set group_readable: true in {self.settings} and "
+            f"run: evalmon report {shlex.quote(self.root)}"
+        )
+
     def prepare(self, *, group_readable: bool) -> None:
         """Make EXP/evalmon and its directories, or refuse them (UsageError) if others could write there."""
-        mode = 0o750 if group_readable else 0o700
         place = self.directory
         try:
             if self._open() is None:
                 self._make()
             held = self._opened()
-            _set_mode(place, held.descriptor, mode)
             for name in _PARTS:
                 place = os.path.join(self.directory, name)
                 with suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=held.descriptor)
-                _set_mode_of(place, held, mode)
+            self.set_modes(group_readable=group_readable)
         except OSError as error:
             raise UsageError(f"{place}: cannot be created ({error.strerror}); make EXP writable for you") from None
         if self.id is None:
             # `publish` keeps the first if somebody else has made one meanwhile.
             made = Identity(os.urandom(_ID_BYTES).hex(), self.root, self._inode())
             publish(self.path_of(_IDENTITY), msgspec.json.encode(made) + b"\n")
+
+    def set_modes(self, *, group_readable: bool) -> None:
+        """Let the group read EXP/evalmon and the files in it, or nobody, whatever was set before.
+
+        Left as they are: the locks, which whoever may read them could hold, and what the directories in it contain.
+
+        Raises:
+            UsageError: a directory is not one, or others could write there.
+            OSError: a mode cannot be set.
+        """
+        held = self._opened()
+        for name in _PARTS:
+            with suppress(FileNotFoundError):
+                _set_mode_of(os.path.join(self.directory, name), held, group_readable=group_readable)
+        _set_mode(self.directory, held.descriptor, group_readable=group_readable)
+        for name in os.listdir(held.descriptor):
+            if not name.startswith((".", *_LOCKS)):
+                _set_mode_of_file(name, held, 0o640 if group_readable else 0o600)
 
     def check(self) -> None:
         """UsageError if others can write to EXP/evalmon, or if this user cannot create it or write to it."""
@@ -222,6 +247,11 @@ class Experiment:
     def is_ours(self) -> bool:
         """Whether EXP/evalmon belongs to this user; others may read it if its owner allows that."""
         return self.owner in {None, os.geteuid()}
+
+    @property
+    def may_be_written(self) -> bool:
+        """Whether EXP/evalmon belongs to this user and lies on a file system that can be written to."""
+        return self.is_ours and os.access(self.by_descriptor, os.W_OK | os.X_OK)
 
     def _opened(self) -> Pinned:
         held = self._open()
@@ -336,17 +366,35 @@ def _refuse_shared(path: str, status: os.stat_result) -> None:
         raise UsageError(f"{path}: others can write there; run: chmod go-w {shlex.quote(path)}")
 
 
-def _set_mode_of(path: str, above: Pinned, mode: int) -> None:
+def _set_mode_of(path: str, above: Pinned, *, group_readable: bool) -> None:
     try:
         opened = Pinned(path, below=above)
     except NotADirectoryError:
         raise _no_directory(path) from None
-    _set_mode(path, opened.descriptor, mode)
+    _set_mode(path, opened.descriptor, group_readable=group_readable)
 
 
-def _set_mode(path: str, descriptor: int, mode: int) -> None:
-    """Give a private directory exactly this mode."""
+def _set_mode(path: str, descriptor: int, *, group_readable: bool) -> None:
+    """Give a private directory exactly its mode. A group that is not this process's own is passed on to its files."""
     status = os.fstat(descriptor)
     _refuse_shared(path, status)
+    passed_on = stat.S_ISGID if status.st_gid != os.getegid() else 0
+    mode = 0o750 | passed_on if group_readable else 0o700
     if stat.S_IMODE(status.st_mode) != mode:
         os.fchmod(descriptor, mode)
+
+
+def _set_mode_of_file(name: str, above: Pinned, mode: int) -> None:
+    """Give a file of this user its mode and, where the group is to read it, the directory's group."""
+    with suppress(OSError):  # gone meanwhile, or a link
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above.descriptor)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink > 1:
+                return
+            if mode & stat.S_IRGRP and status.st_gid != above.status.st_gid:
+                os.fchown(descriptor, -1, above.status.st_gid)
+            if stat.S_IMODE(status.st_mode) != mode:
+                os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)

@@ -1,13 +1,21 @@
-"""Reads the jobs' own reports in jobs/; only files that changed are opened."""
+"""Reads the jobs' own reports in jobs/; only files that changed are opened.
+
+A job's report has what its batch script saw. What `srun evalmon run` saw lies in a file of its own for each task of a
+step (`123.0.1.json`), and is read with the job's.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from zlib import crc32
 
 import msgspec
 
+from evalmon_agent.agent.sampling.job_gpus import NO_GPU
 from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.files.trusted import read_at
 from evalmon_agent.tracking.facts import SelfReport
@@ -18,11 +26,15 @@ SCHEMA = 1
 MAX_BYTES = 4 * 1024 * 1024
 MAX_RESTARTS = 10_000
 _PROGRAMS_AT_MOST = 500
+_STEP_FILES_AT_MOST = 200
 _FIRST_LOOK_S = 2.0
+_STEP_FILE = re.compile(r"(.+)\.\d+\.\d+\.json")
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Command(msgspec.Struct):
+    """A command that `evalmon run` started. Times are epoch seconds by the node's clock."""
+
     witness: Witness | None = None
     elapsed_s: float | None = None
     exit_code: int | None = None
@@ -30,12 +42,30 @@ class _Command(msgspec.Struct):
 
 
 class _Sampler(msgspec.Struct, frozen=True):
+    """What the sampler did, of which only the interval is read."""
+
     interval_ms: int = 0
+    no_gpu_file: str | None = None
+
+
+class _Program(ObservedProgram, frozen=True, kw_only=True):
+    """An eval program that was seen in the job, with its first process, as in `/proc/PID/stat`."""
+
+    pid: int = 0
+    start_ticks: int = 0
 
 
 class _Attempt(msgspec.Struct):
+    """One run of the job; `scope`: whether the commands' end is that of the whole job or of a part of it.
+
+    `restart`: SLURM_RESTART_COUNT. `token`: that of the submission. `programs`: the eval programs that were seen.
+    """
+
     restart: int = 0
     host: str | None = None
+    boot_id: str | None = None
+    node: str | None = None
+    nodes: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
     elapsed_s: float | None = None
@@ -46,12 +76,14 @@ class _Attempt(msgspec.Struct):
     output_dir: str | None = None
     notes: list[str] = []
     commands: list[_Command] = []
-    programs: list[ObservedProgram] = []
+    programs: list[_Program] = []
     programs_left_out: int = 0
     sampler: _Sampler = _Sampler()
 
 
-class _Report(msgspec.Struct):
+class Report(msgspec.Struct):
+    """What a job says of itself: its id and names, and its attempts, oldest first. Further members are not read."""
+
     schema: int
     job_id: str
     name: str | None = None
@@ -59,7 +91,7 @@ class _Report(msgspec.Struct):
     attempts: list[_Attempt] = []
 
 
-_decoder = msgspec.json.Decoder(_Report)
+_decoder = msgspec.json.Decoder(Report)
 
 
 def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
@@ -69,17 +101,21 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
     schema, is passed over and looked at again next time: one job's report must not stop the others'.
     """
     try:
-        listing = os.scandir(directory)
+        with os.scandir(directory) as listing:
+            entries = list(listing)
     except FileNotFoundError:
         return
-    with listing:
-        for entry in listing:
-            known_version = known.get(entry.name)
-            if known_version is None and not _is_report(entry.name):
-                continue
-            report = _read(entry, known_version)
-            if report is not None:
-                yield report
+    of_steps: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
+    for entry in entries:
+        if match := _STEP_FILE.fullmatch(entry.name):
+            of_steps[f"{match[1]}.json"].append(entry)
+    for entry in entries:
+        known_version = known.get(entry.name)
+        if known_version is None and not _is_report(entry.name):
+            continue
+        report = _read(entry, of_steps.get(entry.name, ()), known_version)
+        if report is not None:
+            yield report
 
 
 def unread(directory: str) -> list[str]:
@@ -97,10 +133,34 @@ def _is_report(name: str) -> bool:
     return job_id != name and parse_job_id(job_id) is not None
 
 
-def _read(entry: os.DirEntry[str], known_version: str | None) -> SelfReport | None:
+def _read(
+    entry: os.DirEntry[str], of_steps: Sequence[os.DirEntry[str]], known_version: str | None
+) -> SelfReport | None:
     try:
-        if known_version is not None and _version(entry.stat(follow_symlinks=False)) == known_version:
-            return None
+        # A job's files are written anew in place of one another: what is read is of this version or a later one.
+        version = _version([entry, *of_steps])
+    except OSError:
+        return None
+    report = _decoded(entry) if version != known_version else None
+    job_id = parse_job_id(report.job_id) if report is not None else None
+    if report is None or job_id is None or f"{report.job_id}.json" != entry.name:
+        return None
+    if not all(0 <= attempt.restart <= MAX_RESTARTS for attempt in report.attempts):
+        return None
+    output_dir = next((a.output_dir for a in reversed(report.attempts) if a.output_dir), None)
+    by_name = sorted(of_steps, key=lambda step: step.name)
+    steps = [step for step in map(_decoded, by_name[:_STEP_FILES_AT_MOST]) if step is not None]
+    attempts = [
+        _attempt_report(attempt, [part for step in steps for part in step.attempts if part.restart == attempt.restart])
+        for attempt in report.attempts
+    ]
+    tokens = frozenset(attempt.token for attempt in report.attempts if attempt.token)
+    return SelfReport(entry.name, version, job_id, report.name, output_dir, attempts, tokens, report.job_name)
+
+
+def _decoded(entry: os.DirEntry[str]) -> Report | None:
+    """What a file says; None if it cannot be used."""
+    try:
         fd = os.open(entry.path, _FLAGS)
     except OSError:
         return None
@@ -109,33 +169,19 @@ def _read(entry: os.DirEntry[str], known_version: str | None) -> SelfReport | No
         ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
         if not ours or status.st_size > MAX_BYTES:
             return None
-        data = read_at(fd, 0, status.st_size)
-    except OSError:
+        report = _decoder.decode(read_at(fd, 0, status.st_size))
+    except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     finally:
         os.close(fd)
-    return _parse(entry.name, _version(status), data)
+    return report if report.schema == SCHEMA else None
 
 
-def _parse(source: str, version: str, data: bytes) -> SelfReport | None:
-    try:
-        report = _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    job_id = parse_job_id(report.job_id)
-    if report.schema != SCHEMA or f"{report.job_id}.json" != source or job_id is None:
-        return None
-    if not all(0 <= attempt.restart <= MAX_RESTARTS for attempt in report.attempts):
-        return None
-    output_dir = next((a.output_dir for a in reversed(report.attempts) if a.output_dir), None)
-    attempts = [_attempt_report(attempt) for attempt in report.attempts]
-    tokens = frozenset(attempt.token for attempt in report.attempts if attempt.token)
-    return SelfReport(source, version, job_id, report.name, output_dir, attempts, tokens, report.job_name)
-
-
-def _attempt_report(attempt: _Attempt) -> JobReport:
+def _attempt_report(attempt: _Attempt, parts: Sequence[_Attempt]) -> JobReport:
+    """An attempt; `parts`: what tasks of its steps reported."""
     whole = attempt.scope == "job"
     last = attempt.commands[-1] if attempt.commands and not whole else attempt
+    programs = _programs([attempt, *parts])
     return JobReport(
         restart=attempt.restart,
         token=attempt.token,
@@ -147,13 +193,28 @@ def _attempt_report(attempt: _Attempt) -> JobReport:
         whole_job=whole,
         host=attempt.host,
         notes=attempt.notes,
-        eval_programs=attempt.programs[:_PROGRAMS_AT_MOST],
-        witness=_witness(attempt),
+        eval_programs=programs[:_PROGRAMS_AT_MOST],
+        witness=_witness(attempt, parts, programs_left_out=max(0, len(programs) - _PROGRAMS_AT_MOST)),
         sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
+        has_no_gpu=(attempt.sampler.no_gpu_file or "").startswith(NO_GPU),
     )
 
 
-def _witness(attempt: _Attempt) -> Witness | None:
+def _programs(reports: Iterable[_Attempt]) -> list[ObservedProgram]:
+    """Each program once: several may have seen it, and who saw it longest knows most of it."""
+    by_process: dict[tuple[object, ...], _Program] = {}
+    for report in reports:
+        for program in report.programs:
+            process = (report.boot_id or report.host, program.pid, program.start_ticks)
+            before = by_process.get(process, program)
+            by_process[process] = max(before, program, key=lambda seen: (len(seen.wrote), seen.ended_at is not None))
+    return [
+        ObservedProgram(**{name: getattr(program, name) for name in ObservedProgram.__struct_fields__})
+        for program in by_process.values()
+    ]
+
+
+def _witness(attempt: _Attempt, parts: Sequence[_Attempt], *, programs_left_out: int) -> Witness | None:
     """Those of all its commands as one; None if one of them had none, unless it was over before the first look."""
     witnesses = [
         command.witness
@@ -164,16 +225,34 @@ def _witness(attempt: _Attempt) -> Witness | None:
     looked = [witness for witness in witnesses if witness is not None and witness.by is not None]
     if not looked or len(looked) < len(witnesses):
         return None
-    left_out = max(0, len(attempt.programs) - _PROGRAMS_AT_MOST) + attempt.programs_left_out
+    looked_in_parts = [command.witness for part in parts for command in part.commands if command.witness is not None]
+    left_out = programs_left_out + sum(report.programs_left_out for report in (attempt, *parts))
     return Witness(
         by=max((witness.by for witness in looked if witness.by), key=lambda by: by != "cgroup"),
         since=min((witness.since for witness in looked if witness.since is not None), default=None),
         until=max((witness.until for witness in looked if witness.until is not None), default=None),
-        left_out=left_out + sum(witness.left_out for witness in looked),
+        left_out=left_out + sum(witness.left_out for witness in (*looked, *looked_in_parts)),
+        nodes_unseen=_nodes_unseen(attempt, parts),
         trouble=next((witness.trouble for witness in looked if witness.trouble), None),
     )
 
 
-def _version(status: os.stat_result) -> str:
-    # A replaced file has another inode, which distinguishes two writes within one clock tick.
-    return f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}"
+def _nodes_unseen(attempt: _Attempt, parts: Sequence[_Attempt]) -> int:
+    """On how many of its nodes nobody looked by the job's cgroup."""
+    looked_at = {
+        part.node
+        for part in parts
+        if any(command.witness is not None and command.witness.by == "cgroup" for command in part.commands)
+    }
+    return max(0, (attempt.nodes or 1) - len({attempt.node} | looked_at))
+
+
+def _version(entries: Sequence[os.DirEntry[str]]) -> str:
+    """Raises OSError."""
+    versions = []
+    for entry in entries:
+        status = entry.stat(follow_symlinks=False)
+        # A replaced file has another inode, which distinguishes two writes within one clock tick.
+        versions.append(f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}")
+    of_steps = ",".join(sorted(versions[1:]))
+    return f"{versions[0]}+{crc32(of_steps.encode()):x}" if of_steps else versions[0]

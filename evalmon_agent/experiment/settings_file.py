@@ -22,13 +22,16 @@ def load(path: str, *, environ: Mapping[str, str], owner: int | None = None) -> 
     """The settings at `path`, or the defaults if there is no such file. UnreadableError (78) names the key.
 
     They choose options of jobs that run as this user, so another user's file (or link), or one that others can write,
-    is refused, though EXP may be theirs to write. `owner`: whose experiment we only read, with that user's settings.
+    is refused, though EXP may be theirs to write. `owner`: whose experiment is only read, with that user's settings, or
+    the defaults if those may not be read.
     """
     try:
         data = _read(path, owner)
     except FileNotFoundError:
         return Settings()
     except OSError as error:
+        if isinstance(error, PermissionError) and owner not in {None, os.geteuid()}:
+            return Settings()
         raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from None
     return parse(data, path=path, fast_polling=environ.get(FAST_POLLING) == "1")
 

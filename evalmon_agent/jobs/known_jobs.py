@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.slurm.scontrol import OutputFiles
 from evalmon_agent.slurm.whereabouts import Whereabouts
 from evalmon_agent.submission.adoption import SlurmJob
 from evalmon_agent.words.job_id import JobId, number_of, task_of, whole_job
@@ -17,6 +18,8 @@ from evalmon_agent.words.states import TERMINAL
 
 _MONITOR_JOB = re.compile(r"/[0-9a-f]{16}/evalmon-(?:sidecar|completion)$")
 _MOST_WORDS = 64
+_ASKED_ONE_BY_ONE = 100
+"""A controller may let each user ask a few times a second only."""
 
 
 @dataclass(slots=True)
@@ -94,3 +97,31 @@ def _add_places(known: KnownJobs, found: Iterable[Whereabouts]) -> None:
             known.jobs[where.job_id] = replace(
                 job, work_dir=where.work_dir, partition=where.partition, account=where.account, qos=where.qos
             )
+
+
+def with_outputs(slurm: Slurm, jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
+    """These jobs with where their output goes, by accounting, else by the controller, which takes a call for each.
+
+    Of those for which that would be too many calls, it is unknown until they end.
+    """
+    arrays = sorted({whole_job(job.job_id) for job in jobs}, key=number_of)
+    found: dict[tuple[JobId, float | None], OutputFiles] = {}
+    for start in range(0, len(arrays), IDS_PER_CALL):
+        _add_outputs(found, slurm.outputs_in_accounts(arrays[start : start + IDS_PER_CALL]))
+    missing = {whole_job(job.job_id) for job in jobs if _outputs(found, job) is None}
+    for array in sorted(missing, key=number_of)[:_ASKED_ONE_BY_ONE]:
+        _add_outputs(found, slurm.outputs_in_queue(array))
+    pairs = ((job, _outputs(found, job)) for job in jobs)
+    return [job if files is None else replace(job, output=files.output, errors=files.errors) for job, files in pairs]
+
+
+def _add_outputs(found: dict[tuple[JobId, float | None], OutputFiles], answer: Iterable[OutputFiles]) -> None:
+    for files in answer:
+        if files.output is not None:
+            found.setdefault((files.job_id, files.submitted_at), files)
+
+
+def _outputs(found: Mapping[tuple[JobId, float | None], OutputFiles], job: SlurmJob) -> OutputFiles | None:
+    """Its own, or those of all tasks that wait."""
+    own = found.get((job.job_id, job.submitted_at))
+    return own or found.get((whole_job(job.job_id), job.submitted_at))

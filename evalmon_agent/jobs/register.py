@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.experiment import reports, scripts
@@ -22,7 +22,7 @@ from evalmon_agent.files.permissions import exposed
 from evalmon_agent.files.temporary import private_file
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure, FailureKind, is_submit_limit
+from evalmon_agent.slurm.failures import Failure, FailureKind, is_submit_limit, is_unfit_request
 from evalmon_agent.slurm.sbatch_options import in_effect
 from evalmon_agent.slurm.script import read_head
 from evalmon_agent.tracking.registry import (
@@ -50,13 +50,15 @@ _WINDOW_SLACK_S = 3600.0
 class Outcome:
     """The outcome of one submission; `job_id` is None if Slurm refused it, or if it is not known (`unknown`).
 
-    `limit`: it was refused only because too many jobs are in the queue already.
+    `limit`: it was refused only because too many jobs are in the queue already; `is_everywhere`: the refusal does not
+    come from where sbatch ran.
     """
 
     job_id: JobId | None
     refusal: str = ""
     unknown: bool = False
     limit: bool = False
+    is_everywhere: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ class BatchJob:
 def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bool = False) -> Outcome:
     """Run sbatch for a job whose token is claimed, and record what it said.
 
-    `elsewhere`: if sbatch is refused here, another place may be allowed to submit it, so the eval keeps waiting.
+    `elsewhere`: if sbatch is refused here, another place may be allowed to submit it, so the eval keeps waiting, unless
+    Slurm refused what the eval asks for.
     """
     token, is_held = job.token, _needs_hold(experiment, job.path)
     options = [*job.options, *(["--hold"] if is_held else [])]
@@ -107,16 +110,17 @@ def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bo
         except SlurmUnavailableError as error:
             return Outcome(None, str(error), unknown=True)
         if refusal:
-            return refuse(experiment, token, refusal, waits=elsewhere)
+            return replace(refuse(experiment, token, refusal, waits=elsewhere), is_everywhere=not elsewhere)
     # Slurm's answer is recorded beside the intent even if somebody moved the directory meanwhile.
     with locked(experiment, wherever_it_is=True):
         if job_id is not None:
             experiment.ledger.append(Accepted(token, job_id, time.time(), cluster=answer.cluster))
             return Outcome(job_id)
         limit = not unknown and is_submit_limit(answer.refusal)
+        is_everywhere = not elsewhere or is_unfit_request(answer.refusal)
         if not unknown:
-            experiment.ledger.append(Refused(token, answer.refusal, time.time(), waits=limit or elsewhere))
-    return Outcome(None, answer.refusal, unknown, limit)
+            experiment.ledger.append(Refused(token, answer.refusal, time.time(), waits=limit or not is_everywhere))
+    return Outcome(None, answer.refusal, unknown, limit, is_everywhere)
 
 
 def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False) -> Outcome:

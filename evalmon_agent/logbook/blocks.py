@@ -10,7 +10,7 @@ import datetime as dt
 import enum
 from collections.abc import Iterable, Mapping
 
-from evalmon_agent.evidence.diagnosis.causes import meaning
+from evalmon_agent.evidence.diagnosis.causes import phrase
 from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
 from evalmon_agent.evidence.result import SUCCESS, EvalResult, in_words
 from evalmon_agent.figures.efficiency import Figures
@@ -53,8 +53,13 @@ class BlockKind(enum.Enum):
         "eval waits for something that will not happen by itself (it is held, its dependency can never be satisfied, "
         "its nodes or licences are away), per job and reason, with Slurm's reason and what to do; evals wait to be "
         "submitted and the monitor jobs cannot submit them, with the command to run; an eval's script changed after "
-        "it was planned; `state.json` could not be read"
+        "it was planned; Slurm refused evals, with its words; `state.json` could not be read"
     )
+    NOTIFICATION_FAILED = (
+        "a notification could not be sent: why (once per target, until it can); it is kept, and sent by the "
+        "next monitor job or command that can"
+    )
+    NOTIFICATION_RECOVERED = "notifications to that target are sent again"
     SUBMISSION_WAITS = "the site accepts no more jobs for now: how many evals wait, and Slurm's message (once)"
 
 
@@ -196,19 +201,20 @@ def diagnosis(now: float, name: str, job_id: JobId, found: Diagnosis) -> list[st
     """DIAGNOSIS: why an attempt failed; several last lines are joined into one."""
     fields = {
         "Job ID": job_id,
-        "Cause": f"{found.cause} ({meaning(found.cause)})",
+        "Cause": f"{found.cause} ({phrase(found.cause)})",
         "Evidence": UNKNOWN if found.evidence is None else one_line(found.evidence),
         **({"Advice": found.advice} if found.advice else {}),
     }
     return note(now, BlockKind.DIAGNOSIS, name, fields)
 
 
-def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float | None) -> list[str]:
-    """ALL_COMPLETE: every eval is terminal."""
+def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float | None, outcome: str) -> list[str]:
+    """ALL_COMPLETE: every eval is terminal. `outcome`: the verdict in words."""
     return [
         _head(now, BlockKind.ALL_COMPLETE, "Monitoring finished"),
         f"Summary: {sum(counts.values())} evaluations completed - {_counted(counts, _ALWAYS_COMPLETED)}",
         f"Total time: {total(total_time_s)}",
+        f"Outcome: {printable(outcome)}",
     ]
 
 

@@ -107,6 +107,17 @@ class Slurm:
         done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
         return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
 
+    def outputs_in_accounts(self, job_ids: Sequence[JobId]) -> list[scontrol.OutputFiles]:
+        """Where the output of at most IDS_PER_CALL jobs goes; empty before Slurm 24.05, or if it does not answer."""
+        delimiter = f"\x1f{os.urandom(4).hex()}"
+        done = self._ask(whereabouts.output_argv(job_ids, delimiter=delimiter))
+        return [] if _failure(done) else whereabouts.parse_outputs(done.stdout, delimiter=delimiter)
+
+    def outputs_in_queue(self, job_id: JobId) -> list[scontrol.OutputFiles]:
+        """Where the output of a job, or of an array's tasks, goes; empty once Slurm has forgotten it."""
+        done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
+        return scontrol.output_files(done.stdout) if done.ok else []
+
     def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, JobId] | Failure:
         """{token: job id} of my jobs of the last `since_s` seconds whose sbatch line has the token, ended ones too.
 

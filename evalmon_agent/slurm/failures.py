@@ -61,6 +61,16 @@ _REFUSED = re.compile(
 # and/or time limits)`, say less: those stand for limits that no waiting changes, too.
 _SUBMIT_LIMIT = re.compile(r"(?:Max|Grp)Submit\w*", re.IGNORECASE)
 
+# What the controller says about the request itself, so that it says the same wherever sbatch runs; not a plugin's or
+# a site's own words, nor that this host or user may not submit (slurm_errno.c, 18.08 to 26.05).
+_UNFIT_REQUEST = re.compile(
+    r"Batch job submission failed: (?:"
+    r"Invalid (?:partition|account|qos|feature|generic resource|license|node name|wckey|job array|Trackable)"
+    r"|Requested (?:node configuration|time limit|partition configuration|nodes? )"
+    r"|Memory required by task|More processors requested|CPU count|Node count|Job violates accounting/QOS policy)",
+    re.IGNORECASE,
+)
+
 # In this order: `Batch job submission failed: Socket timed out` is not a refusal.
 _KINDS = (
     (FailureKind.ACCOUNTING_DISABLED, _ACCOUNTING_DISABLED),
@@ -90,6 +100,11 @@ def classify(rc: int, stdout: str, stderr: str) -> Failure | None:
 def is_submit_limit(words: str) -> bool:
     """Whether sbatch refused only because too many jobs are in the queue, so that it may accept the job later."""
     return _SUBMIT_LIMIT.search(words) is not None
+
+
+def is_unfit_request(words: str) -> bool:
+    """Whether sbatch refused what the job asks for, which no other place and no waiting changes."""
+    return _UNFIT_REQUEST.search(words) is not None and not is_submit_limit(words)
 
 
 def _despite_success(stdout: str, stderr: str) -> Failure | None:

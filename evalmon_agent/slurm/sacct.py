@@ -18,13 +18,16 @@ from evalmon_agent.words.states import TERMINAL, State, parse_state
 FIELDS = tuple(
     """
     JobID JobIDRaw Cluster User State ExitCode DerivedExitCode Submit Start End ElapsedRaw TimelimitRaw AllocCPUS
-    NNodes NTasks TotalCPU ReqMem MaxRSS AllocTRES TRESUsageInTot TRESUsageInMax NodeList JobName
+    NNodes NTasks TotalCPU ReqMem MaxRSS AllocTRES TRESUsageInTot TRESUsageInMax ConsumedEnergyRaw NodeList JobName
     """.split()  # noqa: SIM905 - twenty quoted strings read worse
 )
 DELIMITER = "\x1f"
 
 # Records that rows of pending tasks may become: ten times the evals of a large experiment.
 _MAX_EXPANDED = 100_000
+
+# NO_VAL64 and its neighbours are printed as numbers; this is a gigawatt for three years.
+_MOST_ENERGY_J = 10**17
 
 _NOT_OVER = frozenset({State.PENDING, State.RUNNING, State.SUSPENDED})
 _SURELY_RAN = frozenset(
@@ -57,7 +60,8 @@ _T = TypeVar("_T")
 class SacctJob:
     """One attempt: a job row with its steps folded in. Times are epoch seconds, unknown is None.
 
-    State, elapsed and CPU time are the job row's, memory is the largest step's. `exit_code` and `signal`
+    State, elapsed and CPU time are the job row's, memory and energy are the largest step's. `gpus`: by type, `gpu`
+    without one, `shard` for parts of GPUs; {}: none, or the cluster does not account for them. `exit_code` and `signal`
     are None for a job that is not over or never ran; `signal` is None too where none ended it.
     `ran` is False for an attempt that never started; its `started_at` is None even where sacct prints one.
     `whole` is False while slurmdbd has only the end of a short job, which it then calls `allocation`, or, after an
@@ -79,10 +83,11 @@ class SacctJob:
     time_limit_s: float | None
     cpus: int | None
     nodes: int | None
-    gpus: int | None
+    gpus: dict[str, int] | None
     total_cpu_s: float | None
     memory_used_bytes: int | None
     memory_requested_bytes: int | None
+    energy_j: float | None
     node_list: str | None
     ran: bool
     name: str | None
@@ -224,6 +229,7 @@ def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
         total_cpu_s=_total_cpu_s(row, steps) if ran else None,
         memory_used_bytes=_memory_used_bytes((row, *steps)) if ran else None,
         memory_requested_bytes=_memory_requested_bytes(row),
+        energy_j=_energy_j(row, steps),
         node_list=_node_list(row),
         ran=ran,
         name=row.get("JobName"),
@@ -291,15 +297,29 @@ def _nodes(row: Row) -> int | None:
     return count(row.get("NNodes", "")) or count(_allocated(row).get("node", ""))
 
 
-def _gpus(row: Row) -> int | None:
-    """The allocated GPUs; None also where the cluster does not account for them.
+def _gpus(row: Row) -> dict[str, int] | None:
+    """The allocated GPUs by type. `gres/gpu:a100=1,gres/gpu=1` is one GPU: the plain count includes the typed ones."""
+    allocated = {key: count(value) or 0 for key, value in _allocated(row).items()}
+    if not allocated:
+        return None
+    typed = {key.removeprefix("gres/gpu:"): number for key, number in allocated.items() if key.startswith("gres/gpu:")}
+    plain = allocated.get("gres/gpu", 0) - sum(typed.values())
+    by_type = {**typed, "gpu": plain, "shard": allocated.get("gres/shard", 0)}
+    return {name: number for name, number in by_type.items() if number > 0}
 
-    `gres/gpu:a100=1,gres/gpu=1` is one GPU: the typed counts matter only without the plain one.
+
+def _energy_j(row: Row, steps: Sequence[Row]) -> float | None:
+    """The energy of the nodes, where Slurm measures it; 0 means that it does not.
+
+    Steps run side by side and each counts all of its nodes' energy, so they are not added up.
     """
-    allocated = _allocated(row)
-    plain = count(allocated.get("gres/gpu", ""))
-    typed = _known(count, (value for key, value in allocated.items() if key.startswith("gres/gpu:")))
-    return sum(typed) if plain is None and typed else plain
+    measured = (_row_energy(step) for step in steps)
+    return max((energy for energy in measured if energy), default=None) or _row_energy(row)
+
+
+def _row_energy(row: Row) -> float | None:
+    energy_j = count(row.get("ConsumedEnergyRaw", ""))
+    return float(energy_j) if energy_j and energy_j < _MOST_ENERGY_J else None
 
 
 def _total_cpu_s(row: Row, steps: Sequence[Row]) -> float | None:

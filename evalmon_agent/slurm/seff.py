@@ -31,6 +31,13 @@ _KEYS = frozenset(
         "Requested wall clock time",
     }
 )
+_SAME_AS = {
+    "Wall-clock time": "Job Wall-clock time",
+    "Wall clock time": "Job Wall-clock time",
+    "Actual wall clock time": "Job Wall-clock time",
+}
+"""What sites that rewrite seff's report call its lines."""
+_BORDER = " \t#|*"
 _STATE = re.compile(r"([A-Za-z_]+)(?:[^(]*\(exit code (\d{1,9})\))?", re.ASCII)
 _SHARE = re.compile(r"(?:(\d{1,9}(?:\.\d{1,9})?)%)?\s*(.*?)\s*\bof\s+(.*)", re.ASCII)
 _SIZE = re.compile(r"\d[\d.]* [KMGTPE]B", re.ASCII)
@@ -140,7 +147,8 @@ def is_broken(returncode: int, stdout: str, stderr: str) -> bool:
 def _fields(stdout: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     for line in stdout.splitlines():
-        key, colon, value = line.strip(" \t#").partition(":")
+        key, colon, value = line.strip(_BORDER).partition(":")
+        key = _SAME_AS.get(key.strip(), key.strip())
         if line.strip() == _OTHER_TOOL:
             return {}
         if key == "Job ID" and key in fields:

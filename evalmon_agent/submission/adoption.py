@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,10 @@ class WatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class SlurmJob:
-    """One job as Slurm knows it. `script`: the file that was submitted, if Slurm knows it and it exists."""
+    """One job as Slurm knows it. `script`: the file that was submitted, if Slurm knows it and it exists.
+
+    `output`, `errors`: where Slurm writes what it prints, as patterns of sbatch(1).
+    """
 
     job_id: JobId
     submitted_at: float
@@ -34,6 +38,8 @@ class SlurmJob:
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
+    output: str | None = None
+    errors: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,13 @@ class Adoption:
     @property
     def name(self) -> str:
         """The eval's name."""
-        task = task_of(self.job.job_id)
-        return self.stem if task is None else task_name(self.stem, task)
+        return name_of(self.stem, self.job.job_id)
+
+
+def name_of(stem: str, job_id: JobId) -> str:
+    """The name of this job, or of this task of an array, whose name without the task is `stem`."""
+    task = task_of(job_id)
+    return stem if task is None else task_name(stem, task)
 
 
 def parse_requests(words: Sequence[str]) -> list[WatchRequest]:
@@ -131,3 +142,27 @@ def _refuse_doubles(planned: Sequence[Adoption], taken: Mapping[str, bool]) -> N
             problems.append(f"job {ids[0]} would be called {name}, as an active eval is; name it: NAME={ids[0]}")
     if problems:
         raise UsageError(*problems)
+
+
+def array_pattern(paths: Mapping[JobId, str | None]) -> str | None:
+    """The pattern, with `%a` for the task id, that gives each task of an array its path; None if there is none.
+
+    `paths`: by task, as far as Slurm told, with or without its id filled in.
+    """
+    known = {task_of(job_id) or 0: path for job_id, path in paths.items() if path is not None}
+    patterns = []
+    for task, path in list(known.items())[:1]:
+        patterns.append(path)
+        for match in re.finditer(rf"(?<!\d)0*{task}(?!\d)", path):
+            width = len(match[0]) if len(match[0]) > len(str(task)) else ""
+            patterns.append(f"{path[: match.start()]}%{width}a{path[match.end() :]}")
+    patterns += [path for path in known.values() if "%" in path][:1]
+    return next((pattern for pattern in patterns if _gives(pattern, known)), None)
+
+
+def _gives(pattern: str, paths: Mapping[int, str]) -> bool:
+    return all(_of_task(pattern, task) == _of_task(path, task) for task, path in paths.items())
+
+
+def _of_task(pattern: str, task: int) -> str:
+    return re.sub(r"%(\d?)a", lambda match: str(task).zfill(int(match[1] or 0)), pattern)

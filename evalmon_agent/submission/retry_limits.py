@@ -1,4 +1,4 @@
-"""Computes the new time limit and memory of a retry: more of what ran out. Pure.
+"""Computes the sbatch options of a retry: more time or memory where it ran out, and the nodes to exclude. Pure.
 
 The script's `#SBATCH` lines are the user's and stay as they are: a retry has options above them. It never gets less
 than it had, more only of what it lacked, and not beyond what the partition and its nodes have.
@@ -7,6 +7,7 @@ than it had, more only of what it lacked, and not beyond what the partition and 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from evalmon_agent.words.durations import clock, time_option
 from evalmon_agent.words.sizes import parse_mem_option
 
 _MIB = 1024 * 1024
+_NODES = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")
+"""One part of a list of nodes: the commas within brackets belong to it."""
 _PACE_MARGIN = 1.1
 """Samples differ, so this factor is added to the time that the pace so far predicts."""
 
@@ -74,7 +77,9 @@ def time_options(
             _time(had_s).argv,
             why_not=f"it already had the partition's limit of {clock(had_s)}; choose a partition with a longer one",
         )
-    return Options(_time(new_s).argv, (f"time {clock(had_s)} -> {clock(new_s)}",))
+    is_rounded = new_s == whole_minutes_s and round(new_s - needed_s, 3) > 0
+    rounded = " (rounded up to minutes)" if is_rounded else ""
+    return Options(_time(new_s).argv, (f"time {clock(had_s)} -> {clock(new_s)}{rounded}",))
 
 
 def memory_options(
@@ -99,6 +104,17 @@ def memory_options(
             (f"--{kind}={_mib(had_bytes)}",), why_not=f"it already had all of a node's memory ({_mib(had_bytes)})"
         )
     return Options((f"--{kind}={_mib(new_bytes)}",), (f"{kind} {_mib(had_bytes)} -> {_mib(new_bytes)}",))
+
+
+def exclude_options(script: Mapping[str, str], earlier: Mapping[str, str], nodes: str) -> Options:
+    """`--exclude`: the script's own nodes, those of its last submission, and `nodes`, in sbatch's notation."""
+    if not nodes and "exclude" not in earlier:
+        return Options()
+    own = script.get("exclude", "")
+    if "/" in own:  # sbatch(1): a file that lists them
+        return Options(why_not=f"its script excludes the nodes listed in {own}; add {nodes} to that file")
+    parts = [part for text in (own, earlier.get("exclude", ""), nodes) for part in _NODES.findall(text)]
+    return Options((f"--exclude={','.join(dict.fromkeys(parts))}",), (f"excluding {nodes}",) if nodes else ())
 
 
 def _time(seconds: float) -> Options:

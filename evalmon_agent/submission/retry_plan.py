@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
+from evalmon_agent.evidence.diagnosis.causes import returns_for_good
+from evalmon_agent.evidence.diagnosis.records import UNKNOWN
 from evalmon_agent.evidence.result import UNREADABLE, worst
 from evalmon_agent.tracking.records import Eval
 from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.results import EvalResults
-from evalmon_agent.tracking.verdict import Verdict, reason, verdict
+from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, reason, verdict
 from evalmon_agent.words.job_id import parse_array_spec
+from evalmon_agent.words.sizes import counted
 from evalmon_agent.words.states import State
 
 RETRY_LOG = "EVALMON_RETRY_LOG"
@@ -26,16 +28,25 @@ _UNCERTAIN = {
 
 @dataclass(frozen=True, slots=True)
 class RetryRequest:
-    """What the user asked for. `names`: evals, arrays or patterns; none for all. `changed`: scripts as they are now."""
+    """What the user asked for.
+
+    `names`: evals, arrays or patterns; none for all. `causes`: only evals that failed for one of them; none for all.
+    `changed`: scripts as they are now. `force`: also what succeeded, and what is likely to end in the same way.
+    `exclude_nodes`: a list of nodes as sbatch takes it; "" for none. `chosen`: the evals that `names` mean.
+    """
 
     names: Sequence[str] = ()
+    causes: Sequence[str] = ()
     failed_only: bool = False
     changed: bool = False
-    max_retries: int = 3
+    force: bool = False
+    exclude_nodes: str = ""
+    max_retries: int = 2
+    chosen: Collection[str] = ()
 
     def means(self, name: str) -> bool:
         """Whether this eval is named, or all are."""
-        return not self.names or any(_matches(name, pattern) for pattern in self.names)
+        return not self.names or name in self.chosen
 
     def insists(self, name: str) -> bool:
         """Whether it is named itself: then it is run again also where that may be for nothing."""
@@ -44,12 +55,19 @@ class RetryRequest:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Run it again. `log`: its eval's log, if it is one to go on from."""
+    """Run it again.
+
+    `cause`: why it failed, a slug; None if it did not. `log`: its eval's log, if it is one to go on from; `no_log`:
+    why there is none.
+    """
 
     reason: str
+    cause: str | None = None
+    attempt: int = 2
     more_time: bool = False
     more_memory: bool = False
     log: str | None = None
+    no_log: str = ""
 
 
 def decide(
@@ -61,19 +79,37 @@ def decide(
     if not ev.final:
         return f"it is {ev.state} still" if request.insists(ev.name) else ""
     outcome = verdict(ev, found)
-    if outcome == "ok":
-        return "it succeeded" if request.insists(ev.name) else ""
+    cause = _cause(ev, found, outcome)
+    if request.causes and cause not in request.causes:
+        return f"its cause is {cause or 'none'}" if request.insists(ev.name) else ""
+    if outcome == "ok" and not request.force:
+        return "it succeeded; --force runs it again" if request.insists(ev.name) else ""
     if request.failed_only and outcome != "failed":
         return f"it is {outcome}, not failed"
     why_not = _not_possible(ev, entry, request)
-    if not why_not and not request.insists(ev.name):
+    if not why_not and not request.force and not request.insists(ev.name):
         why_not = _not_worth_it(ev, found, outcome)
-    return why_not or _again(ev, found)
+    return why_not or _again(ev, found, outcome, cause)
 
 
-def first_unknown_name(names: Sequence[str], known: Collection[str]) -> str | None:
-    """The first of the names that matches no eval."""
-    return next((pattern for pattern in names if not any(_matches(name, pattern) for name in known)), None)
+def certain_to_fail(again: Retry, request: RetryRequest, *, is_script_changed: bool) -> str:
+    """Why it would fail in the same way once more; "" if that is not certain, or if the user insists."""
+    if again.cause is None or not returns_for_good(again.cause) or request.force or is_script_changed:
+        return ""
+    unchanged = ", and its script has not changed" if request.changed else ""
+    return (
+        f"{again.reason}: {again.cause} returns until somebody fixes it{unchanged}; once it is fixed, add "
+        f"--cause {again.cause} --force{'' if request.changed else ' (or --changed, if the fix is in the script)'}"
+    )
+
+
+def description(again: Retry, request: RetryRequest) -> str:
+    """Why it runs again, and which attempt that is: `FAILED: missing-file, attempt 2 of 3`."""
+    cause = "" if again.cause is None else f": {'cause unknown' if again.cause == UNKNOWN else again.cause}"
+    most = request.max_retries + 1
+    of_how_many = f" of {most}" if again.attempt <= most else ""
+    from_start = f", from its start: {again.no_log}" if again.no_log else ""
+    return f"{again.reason}{cause}, attempt {again.attempt}{of_how_many}{from_start}"
 
 
 def array_option(tasks: Sequence[int], spec: str) -> str:
@@ -97,12 +133,24 @@ def logs_of(chosen: Mapping[int | None, Retry], script: str) -> dict[int | None,
     return {task: again.log for task, again in chosen.items() if again.log is not None}
 
 
-def _again(ev: Eval, found: EvalResults) -> Retry:
+def _cause(ev: Eval, found: EvalResults, outcome: Verdict) -> str | None:
+    """Why it failed, as `diagnosis` in summary.json says."""
+    if outcome not in {"failed", "suspect"}:
+        return None
+    diagnosis = diagnosis_of(ev, found)
+    return UNKNOWN if diagnosis is None else diagnosis.cause
+
+
+def _again(ev: Eval, found: EvalResults, outcome: Verdict, cause: str | None) -> Retry:
+    succeeded = outcome == "ok"
+    is_explained = ev.state is State.COMPLETED and not succeeded
     return Retry(
-        reason=_why_not_ok(found) if ev.state is State.COMPLETED else str(ev.state),
+        reason=_why_not_ok(found) if is_explained else str(ev.state),
+        cause=cause,
+        attempt=len(ev.jobs) + 1,
         more_time=ev.state is State.TIMEOUT,
         more_memory=ev.state is State.OUT_OF_MEMORY,
-        log=_log_to_go_on_from(found),
+        log=None if succeeded else _log_to_go_on_from(found),
     )
 
 
@@ -126,9 +174,8 @@ def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
         return "evalmon did not submit it; submit its script yourself, then run: evalmon watch"
     if ev.jobs[-1].token != entry.token:
         return "it is submitted again already, by somebody else"
-    if _retries(ev) >= request.max_retries:
-        again = f"--max-retries {_retries(ev) + 1}"
-        return f"it was run again {_retries(ev)} times already; {again} allows one more"
+    if len(ev.jobs) > request.max_retries and not request.force:
+        return f"it had {counted(len(ev.jobs), 'attempt')} already; --max-retries {len(ev.jobs)} or --force allows more"
     return ""
 
 
@@ -145,12 +192,3 @@ def _not_worth_it(ev: Eval, found: EvalResults, outcome: Verdict) -> str:
         elif result.status == UNREADABLE:
             why = "it COMPLETED, and its log cannot be read"
     return f"{why}; name it to run it again anyway" if why else ""
-
-
-def _retries(ev: Eval) -> int:
-    return len(ev.jobs) - 1
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """An eval's own name, an array's, or a pattern, in which a task's brackets are no pattern."""
-    return name == pattern or name.startswith(f"{pattern}[") or fnmatchcase(name, pattern.replace("[", "[[]"))

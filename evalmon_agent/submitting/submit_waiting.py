@@ -182,7 +182,7 @@ class Submitter:
         if outcome.limit or outcome.unknown:
             _because(progress, "limit" if outcome.limit else "room", outcome.refusal)
             return False
-        if self.place.is_job:
+        if not outcome.is_everywhere:
             self._forbidden = outcome.refusal
             return True
         progress.refused.append((submission, outcome))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
-import msgspec
+from msgspec.structs import replace
 
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED
+from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
 from evalmon_agent.evidence.result import EvalResult, worst
 from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary, Witnesses
+from evalmon_agent.settings import Settings
+from evalmon_agent.summary import causes, cost, nodes
+from evalmon_agent.summary.records import AlertSummary, AttemptSummary, Cost, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport
+from evalmon_agent.tracking.records import Alert, Attempt, Eval, Evidence, ExperimentState, Job, JobReport
 from evalmon_agent.tracking.results import EvalResults, settle
 from evalmon_agent.tracking.timeline import ending, slurm_says
 from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, exit_of, says, verdict, witnesses_agree
@@ -25,7 +30,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 def build(
-    state: ExperimentState, *, now: float, lost_after_s: float, progress: Mapping[str, EvalResult] | None = None
+    state: ExperimentState, *, now: float, settings: Settings, progress: Mapping[str, EvalResult] | None = None
 ) -> Summary:
     """The summary of what is known at `now`; evals in the order of their registration, then those not submitted yet.
 
@@ -35,11 +40,15 @@ def build(
     for name, so_far in (progress or {}).items():
         if name in state.evals and state.evals[name].state is State.RUNNING:
             settled[name] = EvalResults(results=(so_far,))
-    evals = [_eval(ev, settled[ev.name], now=now, lost_after_s=lost_after_s) for ev in state.evals.values()]
+    context = _Context(now, settings, are_gpus_accounted=_are_gpus_accounted(state))
+    evals = [_eval(ev, settled[ev.name], context) for ev in state.evals.values()]
     advice = [_submit_it(state)]
     evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
-    evals += [_unsubmitted(name, advice) for name in state.waiting if name not in state.evals]
-    states = Counter(ev.state for ev in evals)
+    evals += [_unsubmitted(name, "active", advice) for name in state.waiting if name not in state.evals]
+    submitted = {*state.evals, *state.waiting}
+    evals += [_unsubmitted(name, "refused") for name in {**state.refused, **state.dropped} if name not in submitted]
+    evals = [_with_registry(ev, state) for ev in evals]
+    states = Counter(ev.state for ev in evals if ev.verdict != "dropped")
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
         experiment=state.experiment,
@@ -48,6 +57,10 @@ def build(
         total_time_s=total_time_s(state),
         counts={str(s): states[s] for s in State if states[s]},
         verdicts={v: verdicts[v] for v in VERDICTS},
+        cost=cost.cost_of_experiment(evals, settings),
+        causes=causes.group(evals),
+        nodes=nodes.summarise(evals),
+        alerts=[_alert(ev, job, alert) for ev in state.counted for job in ev.jobs for alert in job.alerts],
         evals=evals,
     )
 
@@ -60,13 +73,27 @@ def total_time_s(state: ExperimentState) -> float | None:
     return None if begun is None or ended is None else max(ended - begun, 0.0)
 
 
-def _eval(ev: Eval, settled: EvalResults, *, now: float, lost_after_s: float) -> EvalSummary:
-    attempts = [_attempt(job, attempt, lost_after_s=lost_after_s) for job in ev.jobs for attempt in job.attempts]
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What holds for all evals of a summary."""
+
+    now: float
+    settings: Settings
+    are_gpus_accounted: bool
+
+
+def _are_gpus_accounted(state: ExperimentState) -> bool:
+    return any(attempt.gpus for ev in state.evals.values() for job in ev.jobs for attempt in job.attempts)
+
+
+def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
+    outcome = verdict(ev, settled)
+    diagnosis = diagnosis_of(ev, settled) if outcome in cost.NOT_SUCCESSFUL else None
+    attempts, costs = _attempts(ev, diagnosis, context)
     attempt = ev.latest or Attempt()
     # Of a job that nothing is known about yet, only its submission is shown.
-    last = attempts[-1] if ev.latest is not None else _attempt(ev.jobs[-1], attempt, lost_after_s=float("inf"))
+    last = attempts[-1] if ev.latest is not None else _attempt(ev.jobs[-1], attempt, context, diagnosis)
     figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
-    outcome = verdict(ev, settled)
     return EvalSummary(
         name=ev.name,
         job_id=ev.job_id,
@@ -79,7 +106,7 @@ def _eval(ev: Eval, settled: EvalResults, *, now: float, lost_after_s: float) ->
         started=last.started,
         ended=last.ended,
         queue_s=_queue_s(attempt),
-        elapsed_s=_first(figures.elapsed_s, last.elapsed_s, _running_s(ev, attempt, now=now)),
+        elapsed_s=_first(figures.elapsed_s, last.elapsed_s, _running_s(ev, attempt, now=context.now)),
         time_limit_s=_first(figures.time_limit_s, attempt.time_limit_s),
         time_efficiency_pct=figures.time_efficiency_pct,
         cpu_efficiency_pct=figures.cpu_efficiency_pct,
@@ -91,22 +118,44 @@ def _eval(ev: Eval, settled: EvalResults, *, now: float, lost_after_s: float) ->
         result=worst(settled.results),
         results=list(settled.results),
         result_unknown=settled.unknown if ev.final else None,
-        diagnosis=diagnosis_of(ev, settled) if outcome in {"failed", "suspect"} else None,
+        diagnosis=diagnosis,
         advice=_advice(ev, attempt, succeeded=outcome == "ok"),
         witnesses=Witnesses(slurm_says(attempt), says(attempt.report), witnesses_agree(ev)),
+        nodes=list(nodes.expand(attempt.node_list)) if attempt.node_list else [],
+        cost=cost.cost_of_eval(costs, settled.results, context.settings),
         output_dir=ev.output_dir,
         log=found.log,
         foreign=found.foreign,
     )
 
 
+def _alert(ev: Eval, job: Job, alert: Alert) -> AlertSummary:
+    text, advice = "runs without reporting", "Make evalmon's interpreter readable on the compute nodes"
+    if alert.kind == "waits":
+        text, advice = f"waits: {alert.reason}", action_for(alert.reason, job.job_id) or ""
+    return AlertSummary(_iso(alert.at), alert.kind, ev.name, text, advice or None, _iso(alert.cleared_at))
+
+
 def _waiting(ev: EvalSummary, advice: list[str]) -> EvalSummary:
     """An eval that is to be submitted again; what is known about its earlier jobs stays."""
-    return msgspec.structs.replace(ev, state=State.UNSUBMITTED, verdict="active", advice=advice)
+    return replace(ev, state=State.UNSUBMITTED, verdict="active", advice=advice)
 
 
-def _unsubmitted(name: str, advice: list[str]) -> EvalSummary:
-    return EvalSummary(name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict="active", advice=advice)
+def _unsubmitted(name: str, verdict: Verdict, advice: Sequence[str] = ()) -> EvalSummary:
+    return EvalSummary(
+        name=name, job_id=None, attempts=[], state=State.UNSUBMITTED, verdict=verdict, advice=list(advice)
+    )
+
+
+def _with_registry(ev: EvalSummary, state: ExperimentState) -> EvalSummary:
+    """With what only the registry knows of it: that Slurm refused it, or that the user dropped it."""
+    refusal = state.refused.get(ev.name)
+    if refusal is not None:
+        ev = replace(ev, refusal=refusal.error)
+    if refusal is not None and ev.verdict == "refused":
+        diagnosis = Diagnosis(REFUSED, one_line(refusal.error), CAUSES[REFUSED].advice)
+        ev = replace(ev, diagnosis=diagnosis)
+    return replace(ev, verdict="dropped") if ev.name in state.dropped else ev
 
 
 def _submit_it(state: ExperimentState) -> str:
@@ -114,10 +163,24 @@ def _submit_it(state: ExperimentState) -> str:
     return f"Not submitted yet{why}: submitted once there is room, or by: evalmon submit {state.experiment}"
 
 
-def _attempt(job: Job, attempt: Attempt, *, lost_after_s: float) -> AttemptSummary:
+def _attempts(ev: Eval, diagnosis: Diagnosis | None, context: _Context) -> tuple[list[AttemptSummary], list[Cost]]:
+    """Each attempt with what it cost; nothing is known of a job of which no attempt is. `diagnosis`: the latest's."""
+    summaries, costs = [], []
+    for job in ev.jobs:
+        for attempt in job.attempts:
+            evidence = attempt.evidence or Evidence()
+            shown = _attempt(job, attempt, context, diagnosis if attempt is ev.latest else evidence.diagnosis)
+            costs.append(cost.cost_of_attempt(attempt, shown, settings=context.settings, now=context.now))
+            summaries.append(replace(shown, gpu_hours=costs[-1].gpu_hours))
+        if not job.attempts and (ev.final or job is not ev.jobs[-1]):
+            costs.append(Cost())
+    return summaries, costs
+
+
+def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis | None) -> AttemptSummary:
     """One attempt: what Slurm knows of it, and where it knows nothing, the job's own report."""
     report = attempt.report or JobReport(0)
-    end = ending(job, attempt, lost_after_s=lost_after_s)
+    end = ending(job, attempt, lost_after_s=context.settings.lost_after)
     state = slurm_says(attempt) or (State.RUNNING if attempt.report is not None else None)
     exit_code, signal = exit_of(attempt, state)
     return AttemptSummary(
@@ -130,6 +193,9 @@ def _attempt(job: Job, attempt: Attempt, *, lost_after_s: float) -> AttemptSumma
         exit_code=exit_code,
         signal=signal,
         node_list=attempt.node_list,
+        cpus=attempt.cpus,
+        gpus=cost.gpus_of(attempt, are_accounted=context.are_gpus_accounted),
+        cause=None if diagnosis is None else diagnosis.cause,
     )
 
 

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from evalmon_agent.evidence.diagnosis.causes import meaning
-from evalmon_agent.evidence.diagnosis.records import UNKNOWN, one_line
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
-from evalmon_agent.summary.records import AttemptSummary, EvalSummary, Summary
+from evalmon_agent.summary.attention import Group, groups, in_order
+from evalmon_agent.summary.records import AttemptSummary, EvalSummary, ExperimentCost, Summary
+from evalmon_agent.summary.scores import score_table
+from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes, number
 
 _BAD = frozenset({"failed", "suspect", "unverified", "refused"})
 _FOREIGN_AT_MOST = 20
+_NAMES_AT_MOST = 3
+_KWH_J = 3.6e6
+_FIGURE_WORDS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_j": "energy", "money": "money"}
 # Characters that are markup. An underscore inside a word and a bracket that starts no link are not escaped.
 _MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
 
 def render(summary: Summary) -> str:
-    """Markdown: the outcome, a table of all evals, what went wrong, where the files are."""
+    """Markdown: the outcome, what needs attention, scores, a table of all evals, and advice for the next round."""
     done = "complete" if summary.complete else "so far"
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items() if count)
-    states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
-    count = len(summary.evals)
     sections = [
         f"# Evaluation summary ({done})",
+        f"**{cell(verdict_line(summary))}**",
         _heading(summary),
-        f"**{count} evaluation{'s' * (count != 1)}: {verdicts or 'none'}** ({states or 'no states'})",
-        _evals_table(summary.evals),
-        *_problems_section(summary.evals),
+        *_attention_section(summary),
+        *_scores_section(summary.evals),
         *_results_section(summary.evals),
+        "## Evals",
+        _evals_table(in_order(summary.evals)),
         *_foreign_section(summary.evals),
         *_attempts_section(summary.evals),
         *_advice_section(summary.evals),
@@ -46,8 +49,50 @@ def _heading(summary: Summary) -> str:
         f"Experiment: {cell(summary.experiment)}",
         f"Written: {summary.generated_at}",
         f"Total time: {total(summary.total_time_s)}",
+        *_cost(summary.cost),
     ]
     return "  \n".join(lines)
+
+
+def _cost(cost: ExperimentCost) -> list[str]:
+    """One line, if anything is known."""
+    wasted = cost.gpu_hours_of_failures
+    failures = f" ({wasted:.2f} of them without a result)" if wasted else ""
+    parts = [
+        "" if cost.gpu_hours is None else f"{cost.gpu_hours:.2f} GPU-hours{failures}",
+        "" if cost.cpu_hours is None else f"{cost.cpu_hours:.2f} CPU-hours",
+        "" if cost.energy_j is None else f"{cost.energy_j / _KWH_J:.3f} kWh",
+        "" if cost.money is None else f"{cost.money:.2f} {cell(cost.currency)}",
+    ]
+    notes = [f"{_FIGURE_WORDS[name]} of {count} evals unknown" for name, count in cost.evals_left_out.items()]
+    notes += [f"no price for: {cell(', '.join(cost.unpriced))}"] if cost.unpriced else []
+    known = ", ".join(filter(None, parts)) or "unknown"
+    return [f"Cost: {'; '.join([known, *notes])}"] if known != "unknown" or notes else []
+
+
+def _attention_section(summary: Summary) -> list[str]:
+    """What went wrong, each cause once: why, what helps, and one of the evals with all that is known of its end."""
+    lines = [line for group in groups(summary) for line in _attention(group)]
+    return ["## Needs attention", "\n".join(lines)] if lines else []
+
+
+def _attention(group: Group) -> Iterator[str]:
+    loss = f" ({group.loss})" if group.loss else ""
+    yield f"* **{cell(group.headline)}**{loss}{f': {cell(group.evidence)}' if group.evidence else ''}"
+    yield from (f"  * {cell(advice)}" for advice in group.advice)
+    if group.commands:
+        yield f"  * {' or '.join(map(_code, group.commands))}"
+    if group.evals:
+        first, *others = group.evals
+        details = [*_problem(first), *([] if group.advice else map(cell, first.advice))]
+        yield f"  * {cell(first.name)} ({first.state}): {'; '.join(details) or 'nothing more is known of its end'}"
+        names = [cell(ev.name) for ev in others[:_NAMES_AT_MOST]]
+        more = f" (+{len(others) - len(names)} more)" if len(others) > len(names) else ""
+        yield from [f"  * also {', '.join(names)}{more}"] if names else []
+
+
+def _code(command: str) -> str:
+    return cell(command) if "`" in command else f"`{printable(command)}`"
 
 
 def _evals_table(evals: Sequence[EvalSummary]) -> str:
@@ -58,6 +103,17 @@ def _gpu_section(evals: Sequence[EvalSummary]) -> list[str]:
     """A row for each eval whose GPUs were sampled; no section if none was."""
     rows = [[cell(ev.name), *(write(ev.gpu) for write in GPU_COLUMNS.values())] for ev in evals if ev.gpu is not None]
     return ["## GPUs", _table(["Evaluation", *GPU_COLUMNS], rows)] if rows else []
+
+
+def _scores_section(evals: Sequence[EvalSummary]) -> list[str]:
+    """A row for each task, run and metric, a column for each epoch; no section if nothing was scored."""
+    scores = score_table(evals)
+    head = ["Task", "Run", "Metric", *("Score" if epoch is None else f"Epoch {epoch}" for epoch in scores.epochs)]
+    rows = [
+        [*map(cell, (row.task, row.run, row.metric)), *(str(row.cells.get(epoch, "")) for epoch in scores.epochs)]
+        for row in scores.rows
+    ]
+    return ["## Scores", _table(head, rows)] if rows else []
 
 
 def _results_section(evals: Sequence[EvalSummary]) -> list[str]:
@@ -104,12 +160,6 @@ def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
     return ["## For the next round", "\n".join(lines)] if lines else []
 
 
-def _problems_section(evals: Sequence[EvalSummary]) -> list[str]:
-    """Every eval that did not succeed, or whose result is unknown: why, and where its output is."""
-    lines = [f"* **{cell(ev.name)}** ({ev.state}): {'; '.join(_problem(ev))}" for ev in evals if ev.verdict in _BAD]
-    return ["## To look at", "\n".join(lines)] if lines else []
-
-
 def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
     """The files of other users that were ignored, once each, even if beside several evals."""
     files = list(dict.fromkeys(file for ev in evals for file in ev.foreign))
@@ -122,9 +172,9 @@ def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 
 def _problem(ev: EvalSummary) -> list[str]:
+    """How it ended, what its results are, and where its output is."""
     output = [f"output: {cell(ev.log)}"] if ev.log is not None else []
-    parts = [*_ended(ev), *_result(ev), *_diagnosis(ev), *map(cell, _advice(ev)), *output]
-    return parts or ["nothing is known of its end"]
+    return [*_ended(ev), *_result(ev), *output]
 
 
 def _ended(ev: EvalSummary) -> list[str]:
@@ -136,31 +186,14 @@ def _ended(ev: EvalSummary) -> list[str]:
 
 
 def _result(ev: EvalSummary) -> list[str]:
-    unknown = [] if ev.result_unknown is None else [f"result unknown: {cell(ev.result_unknown)}"]
     if ev.result is None:
-        return unknown
+        return []
     samples = ""
     if ev.result.samples_total is not None:
         samples = f", {number(ev.result.samples_completed)} of {number(ev.result.samples_total)} samples"
     error = f": {cell(printable(ev.result.error, max_chars=200))}" if ev.result.error else ""
     which = "the eval's log says" if len(ev.results) < 2 else f"the worst of its {len(ev.results)} logs says"
-    return [f"{which} {cell(ev.result.status)}{samples}{error}", *unknown]
-
-
-def _diagnosis(ev: EvalSummary) -> list[str]:
-    diagnosis = ev.diagnosis
-    if diagnosis is None:
-        return []
-    shown = {*_ended(ev), ev.result.error if ev.result is not None else None}
-    between = "; its output ends: " if diagnosis.cause == UNKNOWN else ": "
-    evidence = "" if diagnosis.evidence is None or diagnosis.evidence in shown else f"{between}{diagnosis.evidence}"
-    return [cell(one_line(f"{meaning(diagnosis.cause)}{evidence}"))]
-
-
-def _advice(ev: EvalSummary) -> Sequence[str]:
-    """Advice for a failure with a known cause; the rest is in the JSON."""
-    diagnosis = ev.diagnosis
-    return ev.advice if diagnosis is None or diagnosis.cause == UNKNOWN or not diagnosis.advice else [diagnosis.advice]
+    return [f"{which} {cell(ev.result.status)}{samples}{error}"]
 
 
 def _exit(ev: EvalSummary) -> str:

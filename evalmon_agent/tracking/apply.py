@@ -52,6 +52,7 @@ def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
             if attempt.report is not None and attempt.report.token not in {None, token}:
                 attempt.report = None
         align(job)
+    job.output, job.errors = fact.output or job.output, fact.errors or job.errors
     ev.jobs.sort(key=lambda j: (j.registered_at, j.job_id))
     ev.final = False
     ev.job_id = ev.jobs[-1].job_id
@@ -274,7 +275,7 @@ def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None
     attempt.ran = attempt.ran or row.ran
     attempt.started_at = row.started_at if row.ran else attempt.started_at
     attempt.node_list = row.node_list or attempt.node_list
-    attempt.cpus, attempt.gpus = row.cpus, row.gpus
+    attempt.cpus, attempt.gpus, attempt.energy_j = row.cpus, row.gpus, row.energy_j
     attempt.time_limit_s = row.time_limit_s if row.time_limit_s is not None else attempt.time_limit_s
     if row.state in ENDS:
         attempt.ended_at, attempt.elapsed_s = row.ended_at, row.elapsed_s

@@ -25,7 +25,7 @@ def update_monitor_jobs(state: ExperimentState, entries: Sequence[Entry]) -> Non
         state.sidecar = MonitorJob(job_id=sidecar)
     _take_completion(state, entries)
     completion = state.completion
-    are_over = not state.waiting and all(map(_looks_over, state.evals.values()))
+    are_over = not state.waiting and all(map(_looks_over, state.counted))
     if completion is not None and completion.status == COMPLETE and not are_over:
         completion.status = SUBMITTED if completion.job_id else None
 
@@ -83,15 +83,19 @@ def has_completion_job(state: ExperimentState) -> bool:
 def lacks_completion(state: ExperimentState) -> bool:
     """Whether evals are active that no completion job waits for: they came (back) after it, or it found no room."""
     completion = state.completion
-    if completion is None or all(map(_looks_over, state.evals.values())):
+    if completion is None or all(map(_looks_over, state.counted)):
         return False
     is_gone = completion.status == SUBMITTED and completion.alive is False and state.completions > 0
     return is_gone or completion.status == WAITS
 
 
 def all_final(state: ExperimentState) -> bool:
-    """Whether there are evals and all are over for good; an eval that is still to be submitted is not over."""
-    return bool(state.evals) and not has_more_to_come(state) and all(ev.final for ev in state.evals.values())
+    """Whether there are evals and all are over for good; an eval that is still to be submitted is not over.
+
+    One that Slurm refused is: it comes only if somebody submits it again.
+    """
+    are_there = bool(state.evals or state.refused)
+    return are_there and not has_more_to_come(state) and all(ev.final for ev in state.counted)
 
 
 def has_more_to_come(state: ExperimentState) -> bool:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct, field
 from msgspec.structs import replace
 
@@ -17,18 +19,21 @@ from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 SCHEMA = 1
+AlertKind = Literal["waits", "unreported"]
 
 
 class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
     """Who looked at the job's processes (`by`: cgroup, or the job's id in their environment), and from when to when.
 
-    `left_out`: so many programs are not recorded; `trouble`: what went wrong.
+    `left_out`: so many programs are not recorded; `nodes_unseen`: on so many of the job's nodes nobody looked;
+    `trouble`: what went wrong.
     """
 
     by: str | None = None
     since: float | None = None
     until: float | None = None
     left_out: int = 0
+    nodes_unseen: int = 0
     trouble: str | None = None
 
 
@@ -36,7 +41,8 @@ class JobReport(Struct, omit_defaults=True, gc=False):
     """A job's report about one of its attempts; its clock is the node's, never subtracted from Slurm's.
 
     `restart`: SLURM_RESTART_COUNT; `token`: that of the submission which the job came from, if it knows;
-    `eval_programs`: those that `witness` saw, which is None where nobody looked all the time.
+    `eval_programs`: those that `witness` saw, which is None where nobody looked all the time;
+    `has_no_gpu`: Slurm gave the job none, by its environment.
     """
 
     restart: int
@@ -52,6 +58,7 @@ class JobReport(Struct, omit_defaults=True, gc=False):
     eval_programs: list[ObservedProgram] = []
     witness: Witness | None = None
     sample_interval_s: float | None = None
+    has_no_gpu: bool = False
 
     @property
     def ended(self) -> bool:
@@ -114,6 +121,7 @@ class Attempt(Struct, omit_defaults=True, gc=False):
     so the order of answers never matters. `queue_at`: when squeue's answer last changed; `superseded_at`: when it
     was first known that a later attempt follows. `report`: what the job itself reported of this attempt, as far as is
     known (`attempts.align`). Without `submitted_at` only that report knows of it, the one with this `restart`.
+    `gpus`, `energy_j`: as sacct has them (`SacctJob`).
     """
 
     submitted_at: float | None = None
@@ -137,7 +145,8 @@ class Attempt(Struct, omit_defaults=True, gc=False):
     cancelled_by: int | None = None
     node_list: str | None = None
     cpus: int | None = None
-    gpus: int | None = None
+    gpus: dict[str, int] | None = None
+    energy_j: float | None = None
     accounted: Figures | None = None
     figures: Figures | None = None
     evidence: Evidence | None = None
@@ -149,11 +158,24 @@ class Attempt(Struct, omit_defaults=True, gc=False):
         return self.ran or self.report is not None
 
 
+class Alert(Struct, omit_defaults=True, gc=False):
+    """What the log told once about a job, for a person to act on; `cleared_at`: since when it is known to be over.
+
+    `kind` is `waits` (`reason`: Slurm's pending reason, verbatim) or `unreported` (it runs without a report).
+    """
+
+    kind: AlertKind
+    at: float
+    reason: str = ""
+    cleared_at: float | None = None
+
+
 class Job(Struct, omit_defaults=True, gc=False):
     """One submission of an eval, with its attempts, oldest first.
 
     `token`: part of the path that was submitted; None: the job was adopted.
     `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is another bearer's of the id.
+    `output`, `errors`: where Slurm writes what an adopted job prints, as patterns of sbatch(1).
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
     long it did. None: not so.
@@ -163,12 +185,14 @@ class Job(Struct, omit_defaults=True, gc=False):
     registered_at: float
     token: str | None = None
     submitted_at: float | None = None
+    output: str | None = None
+    errors: str | None = None
     missing_at: float | None = None
     answered_at: float = 0.0
     unaccounted_at: float | None = None
     unknown_s: float = 0.0
     no_accounting: bool = False
-    alerted: list[str] = []
+    alerts: list[Alert] = []
     attempts: list[Attempt] = []
 
     @property
@@ -218,6 +242,14 @@ class Waiting(Struct, omit_defaults=True):
     script: str
 
 
+class Refusal(Struct, omit_defaults=True, frozen=True):
+    """Slurm refused the last submission of an eval: when, its words verbatim, and the script."""
+
+    at: float
+    error: str
+    script: str
+
+
 class MonitorJob(Struct, omit_defaults=True):
     """A monitor job: the sidecar, or the completion job with its status.
 
@@ -239,7 +271,7 @@ class Outage(Struct, omit_defaults=True):
 
 
 class Outbox(Struct, omit_defaults=True):
-    """Text that monitor.log must have from `offset` on; a process that loads the state makes sure of that."""
+    """Text that a file must have from `offset` on; a process that loads the state makes sure of that."""
 
     offset: int
     text: str
@@ -252,13 +284,29 @@ class Recovered(Struct, omit_defaults=True):
     measured: dict[str, list[str]] = field(default_factory=dict)
 
 
+class Notified(Struct, omit_defaults=True):
+    """What notifications were made about, so that each is made once; empty where nobody is to be notified.
+
+    `completions`: how many; `outage_since`: of the outage that is not over; `causes`: of failures; `alerts`: those that
+    are not cleared, with the job id of each eval; `failing`: the targets of which the log says that sending fails.
+    """
+
+    completions: int = 0
+    outage_since: float | None = None
+    causes: list[str] = []
+    alerts: dict[str, dict[str, str]] = field(default_factory=dict)
+    failing: list[str] = []
+
+
 class ExperimentState(Struct, omit_defaults=False):
     """state.json. `generation` counts the saves.
 
     `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
     `told`: the verdicts that the log last told, by job id (first with ALL_COMPLETE);
+    `notices`: like `outbox`, of notifications.jsonl;
     `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told; `on_their_way`: how many
-    submissions have no answer of Slurm's on record yet.
+    submissions have no answer of Slurm's on record yet; `refused`: the evals whose last submission Slurm refused,
+    also those with earlier jobs; `dropped`: when the user dropped which evals.
     """
 
     experiment: str
@@ -269,6 +317,8 @@ class ExperimentState(Struct, omit_defaults=False):
     evals: dict[str, Eval] = field(default_factory=dict)
     outage: Outage | None = None
     outbox: Outbox | None = None
+    notices: Outbox | None = None
+    notified: Notified = field(default_factory=Notified)
     reported: dict[str, str] = field(default_factory=dict)
     recovered: Recovered | None = None
     completions: int = 0
@@ -276,3 +326,15 @@ class ExperimentState(Struct, omit_defaults=False):
     waiting: dict[str, Waiting] = field(default_factory=dict)
     waiting_for: str | None = None
     on_their_way: int = 0
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    dropped: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all evals, those included that were never submitted."""
+        return list(dict.fromkeys([*self.evals, *self.waiting, *self.refused, *self.dropped]))
+
+    @property
+    def counted(self) -> list[Eval]:
+        """The evals that were submitted and are not dropped."""
+        return [ev for ev in self.evals.values() if ev.name not in self.dropped]

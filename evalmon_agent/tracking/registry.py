@@ -18,7 +18,7 @@ from evalmon_agent.words.eval_names import task_name
 from evalmon_agent.words.job_id import JobId, array_task
 
 SCHEMA = 1
-What = Literal["eval", "completion", "sidecar"]
+What = Literal["eval", "completion", "sidecar", "drop"]
 
 
 Name = tuple[str, int | None]
@@ -27,6 +27,8 @@ Name = tuple[str, int | None]
 
 class Submission(Struct, omit_defaults=True, frozen=True):
     """One script for Slurm: an eval, an array of evals, or a monitor job (`what`), which has a token only.
+
+    `what` is "drop" in the entry of a drop, which submits nothing.
 
     `script`: its path; "" if unknown. `tasks`: the array's task ids; None for a job that is not an array. `options`:
     sbatch options on the command line, which override the script's own, as in a retry with more time. `token`: part of
@@ -113,8 +115,9 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     """A job that was submitted without evalmon is an eval from now on.
 
     It has no token; `submitted_at`, its Submit time, distinguishes it from an earlier job with the same id. It has
-    `tasks` if all tasks of an array were adopted. Partition, account, qos and working directory are Slurm's; the
-    directory is its `output_dir` only if no other eval has the same.
+    `tasks` if all tasks of an array were adopted. Partition, account, qos, working directory, and where its `output`
+    and `errors` go (patterns of sbatch(1)) are Slurm's; the directory is its `output_dir` only if no other eval has the
+    same.
     """
 
     submission: Submission
@@ -126,6 +129,8 @@ class Adopted(Struct, tag="adopted", tag_field="kind", omit_defaults=True, froze
     qos: str | None = None
     work_dir: str | None = None
     schema: int = SCHEMA
+    output: str | None = None
+    errors: str | None = None
 
 
 class Withdrawn(Struct, tag="withdrawn", tag_field="kind", omit_defaults=True, frozen=True):
@@ -136,11 +141,19 @@ class Withdrawn(Struct, tag="withdrawn", tag_field="kind", omit_defaults=True, f
     schema: int = SCHEMA
 
 
-Record = Intent | Planned | Accepted | Refused | Abandoned | Withdrawn | Adopted
+class Dropped(Struct, tag="dropped", tag_field="kind", omit_defaults=True, frozen=True):
+    """The user took these evals (by name; of an array the tasks) off the books, until they are submitted again."""
+
+    names: tuple[str, ...]
+    at: float
+    schema: int = SCHEMA
+
+
+Record = Intent | Planned | Accepted | Refused | Abandoned | Withdrawn | Adopted | Dropped
 
 
 class Entry(Struct, frozen=True):
-    """One submission with its outcome, if there is one yet; or an adopted job, which reads like an accepted one.
+    """One submission with its outcome, if there is one yet, or a drop; an adopted job reads like an accepted one.
 
     `at`: when it was handed to sbatch, or until then planned; of an adopted job its Submit (epoch).
     """
@@ -154,6 +167,7 @@ class Entry(Struct, frozen=True):
     adopted: Adopted | None = None
     planned: Planned | None = None
     withdrawn: bool = False
+    dropped: Dropped | None = None
 
     @property
     def token(self) -> str:
@@ -178,8 +192,13 @@ class Entry(Struct, frozen=True):
     @property
     def is_waiting(self) -> bool:
         """Whether it is planned, and neither submitted, nor being submitted, nor refused for good."""
-        is_over = self.accepted is not None or (self.refused is not None and not self.refused.waits)
+        is_over = self.accepted is not None or self.is_refused
         return self.planned is not None and not self.withdrawn and not self.is_open and not is_over
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether Slurm refused it for good, so that it waits no longer."""
+        return self.accepted is None and self.refused is not None and not self.refused.waits
 
 
 class Entries:
@@ -226,6 +245,8 @@ class Entries:
 def _token_of(record: Record) -> str:
     if isinstance(record, Adopted):
         return f"{record.job_id} {record.submitted_at}"
+    if isinstance(record, Dropped):
+        return f"drop {record.at} {' '.join(record.names)}"
     return record.submission.token if isinstance(record, Intent | Planned) else record.token
 
 
@@ -234,6 +255,8 @@ def _after(entry: Entry | None, record: Record) -> Entry | None:
     if isinstance(record, Adopted):
         accepted = Accepted("", record.job_id, record.at)
         return entry or Entry(record.submission, record.submitted_at, accepted=accepted, adopted=record)
+    if isinstance(record, Dropped):
+        return entry or Entry(Submission(what="drop"), record.at, dropped=record)
     if isinstance(record, Intent):
         return _begun(entry, record)
     if isinstance(record, Planned):
@@ -271,13 +294,16 @@ class Registration:
     """One eval that Slurm accepted, or that was adopted; `submission` is of this eval alone.
 
     `registered_at`: just before the sbatch; for an adopted job, its Submit or its start.
-    `submitted_at`: the Submit of a job that `watch` adopted; None if it is not known beforehand.
+    `submitted_at`: the Submit of a job that `watch` adopted; None if it is not known beforehand. `output`, `errors`:
+    where Slurm writes what such a job prints, as patterns.
     """
 
     submission: Submission
     job_id: JobId
     registered_at: float
     submitted_at: float | None = None
+    output: str | None = None
+    errors: str | None = None
 
 
 def registrations(entries: Iterable[Entry]) -> list[Registration]:
@@ -289,10 +315,10 @@ def _of(entry: Entry) -> list[Registration]:
     submission, accepted = entry.submission, entry.accepted
     if accepted is None:
         return []
-    submitted_at = None if entry.adopted is None else entry.adopted.submitted_at
+    of_slurm = () if (by := entry.adopted) is None else (by.submitted_at, by.output, by.errors)
     if submission.tasks is None:
-        return [Registration(submission, accepted.job_id, entry.at, submitted_at)]
+        return [Registration(submission, accepted.job_id, entry.at, *of_slurm)]
     return [
-        Registration(submission.of_task(task), array_task(accepted.job_id, task), entry.at, submitted_at)
+        Registration(submission.of_task(task), array_task(accepted.job_id, task), entry.at, *of_slurm)
         for task in submission.tasks
     ]

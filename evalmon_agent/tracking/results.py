@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from evalmon_agent.evidence.kinds import BY_NAME
+from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.owners import JobResults, ObservedJob, results
 from evalmon_agent.evidence.result import EvalLog, EvalResult, to_result
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, JobReport
@@ -27,7 +30,7 @@ class EvalResults:
 
 
 NO_RESULTS = EvalResults()
-NOT_LOOKED_FOR = "its log was not looked for yet"
+NOT_LOOKED_FOR = "its output and logs were not looked at yet"
 
 _NEVER = float("inf")
 _CLOCKS_DIFFER_S = 600.0
@@ -88,8 +91,7 @@ def _ended_at(attempt: Attempt) -> float:
 
 def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], *, is_fresh: bool) -> EvalResults:
     if attempt.evidence is None and not is_fresh:
-        has_run_one = attempt.report is not None and bool(attempt.report.eval_programs)
-        return EvalResults(unknown=NOT_LOOKED_FOR if has_run_one else None)
+        return EvalResults(unknown=NOT_LOOKED_FOR)
     return EvalResults(
         results=[to_result(logs[path], known_by=proof) for path, proof in own.logs.items()],
         missing=len(own.without_log),
@@ -100,19 +102,25 @@ def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], 
 def _observed(attempt: Attempt, evidence: Evidence) -> ObservedJob:
     report = attempt.report or JobReport(0)
     witness = report.witness
+    ended_at = _first(report.ended_at, attempt.ended_at)
     return ObservedJob(
         started_at=_started_at(attempt),
-        ended_at=_first(report.ended_at, attempt.ended_at),
-        programs=[
-            BY_NAME[program.kind].configured(program, evidence.configured) if program.kind in BY_NAME else program
-            for program in report.eval_programs
-        ],
+        ended_at=ended_at,
+        programs=[_observed_program(program, evidence, ended_at) for program in report.eval_programs],
         printed=evidence.printed,
         is_watched=witness is not None and witness.by == "cgroup",
+        nodes_unseen=0 if witness is None else witness.nodes_unseen,
         left_out=0 if witness is None else witness.left_out,
         names_framework=evidence.names_framework,
         not_all_read=evidence.not_all_read,
     )
+
+
+def _observed_program(program: ObservedProgram, evidence: Evidence, job_ended_at: float | None) -> ObservedProgram:
+    """With what its settings file says; one whose end nobody saw ended with its job."""
+    kind = BY_NAME.get(program.kind)
+    configured = program if kind is None else kind.configured(program, evidence.configured)
+    return configured if program.ended_at is not None else replace(configured, ended_at=job_ended_at)
 
 
 def _first(*values: float | None) -> float | None:

@@ -1,10 +1,10 @@
-"""Lists the evals that wait to be submitted and counts those with Slurm, which decides whether there is room. Pure."""
+"""Lists the evals that wait to be submitted, that Slurm refused or the user dropped; counts those with Slurm. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from evalmon_agent.tracking.records import ExperimentState, Waiting
+from evalmon_agent.tracking.records import ExperimentState, Refusal, Waiting
 from evalmon_agent.tracking.registry import Entry, Name
 from evalmon_agent.words.eval_names import task_name
 
@@ -36,6 +36,32 @@ def unsubmitted(entries: Sequence[Entry]) -> list[Entry]:
     ]
 
 
+def refused(entries: Iterable[Entry]) -> dict[str, Refusal]:
+    """By name, the evals whose last submission Slurm refused for good; also where an earlier one was accepted."""
+    refusals: dict[str, Refusal] = {}
+    for entry in entries:
+        names = [eval_name(name) for name in entry.submission.names]
+        if entry.is_refused and entry.refused is not None:
+            refusal = Refusal(entry.refused.at, entry.refused.error, entry.submission.script)
+            refusals.update(dict.fromkeys(names, refusal))
+        elif refusals and (entry.accepted is not None or entry.is_open or entry.is_waiting):
+            for name in names:
+                refusals.pop(name, None)
+    return refusals
+
+
+def dropped(entries: Iterable[Entry]) -> dict[str, float]:
+    """By name, the evals that the user dropped, and when; without those that were submitted (or adopted) again."""
+    drops: dict[str, float] = {}
+    for entry in entries:
+        if entry.dropped is not None:
+            drops.update(dict.fromkeys(entry.dropped.names, entry.at))
+        elif drops:
+            for name in entry.submission.names:
+                drops.pop(eval_name(name), None)
+    return drops
+
+
 def in_queue(entries: Sequence[Entry], state: ExperimentState | None) -> int:
     """How many evals are with Slurm or on their way, that is, not known to be over."""
     return sum(not entry.is_waiting and not _is_over(entry, name, state) for name, entry in latest(entries).items())
@@ -46,8 +72,9 @@ def last_begun_at(entries: Iterable[Entry]) -> float | None:
     return max((e.at for e in entries if e.is_eval and e.has_begun), default=None)
 
 
-def update_waiting(state: ExperimentState, entries: Sequence[Entry]) -> None:
-    """Set `waiting` and `on_their_way` by the registry."""
+def update_unsubmitted(state: ExperimentState, entries: Sequence[Entry]) -> None:
+    """Set `waiting`, `on_their_way`, `refused` and `dropped` by the registry."""
+    state.refused, state.dropped = refused(entries), dropped(entries)
     state.on_their_way = sum(entry.is_open and entry.is_eval for entry in entries)
     before = state.waiting
     state.waiting = {

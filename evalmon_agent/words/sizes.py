@@ -24,6 +24,11 @@ def count(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS_AT_MOST else None
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 job`, `2 jobs`, `0 jobs`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def number(value: float | None, unit: str = "", *, digits: int = 0) -> str:
     """`12`, `350 W`, `97.25%`; `unknown` for None and for what cannot be: negative, infinite, NaN, or above 10^12."""
     return f"{value:.{digits}f}{unit}" if value is not None and 0 <= value <= _LARGEST_NUMBER else "unknown"

@@ -1,7 +1,9 @@
 """A batch script with `eval "$(evalmon hook)"` in it monitors itself."""
 
 import os
+import pty
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,6 +80,21 @@ def test_outside_a_job_the_script_just_runs(script: Path, shell: str) -> None:
     assert done.returncode == 6
     assert done.stdout.startswith(f"0={script} args=x")
     assert done.stderr == "evalmon hook: not in a Slurm job: nothing is monitored\n"
+
+
+@pytest.mark.parametrize("where", ["on a login node", "in an interactive job"])
+def test_on_a_terminal_it_prints_the_line_to_paste(where: str) -> None:
+    ours, theirs = pty.openpty()
+    more = {"SLURM_JOB_ID": "7"} if where == "in an interactive job" else {}
+    words = [*HOOK, "--name", "a b"]
+    try:
+        done = subprocess.run(words, env=environ(**more), stdout=theirs, stderr=subprocess.PIPE, text=True, check=True)
+        printed = os.read(ours, 1000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert printed == "eval \"$(evalmon hook --name 'a b')\"\r\n"
+    assert done.stderr == "evalmon hook: put this line right below the #SBATCH lines of your script:\n"
 
 
 def test_a_script_that_is_not_the_batch_script_just_runs(experiment: Experiment, script: Path) -> None:

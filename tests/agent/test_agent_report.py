@@ -49,6 +49,8 @@ def test_a_job_from_start_to_end(experiment: Experiment) -> None:
                 "token": "t-1",
                 "host": socket.gethostname(),
                 "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+                "node": None,
+                "nodes": None,
                 "started_at": attempt["started_at"],
                 "time_limit_end": 1790000000,
                 "output_dir": str(output),

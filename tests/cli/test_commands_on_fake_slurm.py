@@ -277,7 +277,8 @@ class TestStatus:
                 text=True,
                 check=False,
             )
-        assert (done.returncode, done.stderr) == (1, "evalmon: No space left on device\n")
+        said = "evalmon: No space left on device; free some space, then run it again\n"
+        assert (done.returncode, done.stderr) == (74, said)
 
 
 class TestMetrics:

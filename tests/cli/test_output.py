@@ -25,15 +25,23 @@ def test_without_rows_there_is_a_heading() -> None:
     assert list(table_lines(COLUMNS, [], width=None)) == ["Evaluation  Job", "─" * 15]
 
 
-def test_where_the_terminal_is_too_narrow_the_first_column_is_folded() -> None:
+def test_where_the_terminal_is_too_narrow_a_long_name_has_a_line_of_its_own() -> None:
     rows = [row("abcdefghijklmnopqrstuvwxyz", "12345"), row("b", "6")]
     assert list(table_lines(COLUMNS, rows, width=28)) == [
         "Evaluation             Job",
         "─" * 28,
-        "abcdefghijklmnopqrstu  12345",
-        "vwxyz",
+        "abcdefghijklmnopqrstuvwxyz",
+        "                       12345",
         "b                      6",
     ]
+
+
+def test_a_column_without_a_text_is_left_out_and_optional_ones_where_there_is_no_room() -> None:
+    columns, rows = ("E", "Empty", "Second", "First"), [row("name", "", "2", "1")]
+    assert next(table_lines(columns, rows, width=20, optional=("First", "Second"))) == "E     Second  First"
+    assert next(table_lines(columns, rows, width=18, optional=("First", "Second"))) == "E     Second"
+    assert next(table_lines(columns, rows, width=4, optional=("First", "Second"))) == "E"
+    assert next(table_lines(columns, rows, width=None, optional=("First", "Second"))) == "E     Second  First"
 
 
 def test_wide_characters_take_two_columns_and_combining_ones_none() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 import as_root
 import faults
+import second_user
 from as_root import OTHER, needs_other, needs_root, not_as_root
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.report import report
@@ -94,6 +95,7 @@ def test_what_is_planted_is_refused_at_once_or_replaced_and_never_written_throug
 
 
 @pytest.mark.survives("S1")
+@pytest.mark.forges_files
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
 @pytest.mark.parametrize("kind", ["fifo", "hard link"])
 def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, name: str, kind: str) -> None:
@@ -207,12 +209,13 @@ def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: P
     assert exp.ours.stat().st_mode & 0o777 == 0o750
     before = {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()}
     group = [exp.ours.stat().st_gid]
-    code, out, _ = evalmon_as_other(exp, "status", str(exp.root), "--json", groups=group)
-    assert code == 3
-    assert [(ev["name"], ev["state"]) for ev in json.loads(out)["evals"]] == [("r1/a", "RUNNING")]
-    for command in ("report", "stop"):
-        code, out, err = evalmon_as_other(exp, command, str(exp.root), groups=group)
-        assert (code, out, f"belongs to user {os.geteuid()}" in err) == (2, "", True)
+    for command in ("status", "report"):
+        code, out, err = evalmon_as_other(exp, command, str(exp.root), "--json", groups=group)
+        assert code == 3
+        assert [(ev["name"], ev["state"]) for ev in json.loads(out)["evals"]] == [("r1/a", "RUNNING")]
+        assert err.startswith(f"note: {exp.ours} may only be read: nothing was written; the last poll was ")
+    code, out, err = evalmon_as_other(exp, "stop", str(exp.root), groups=group)
+    assert (code, out, f"belongs to user {os.geteuid()}" in err) == (2, "", True)
     assert {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()} == before
 
 
@@ -223,8 +226,80 @@ def test_nobody_reads_what_is_private(open_place: Path) -> None:
     exp.register(r1_a="11")
     exp.slurm.show([running("11")])
     exp.observer().observe_once(at_least_s=0)
-    code, out, err = evalmon_as_other(exp, "status", str(exp.root))
-    assert (code, out, "you may not read it" in err) == (2, "", True)
+    for command in ("status", "report"):
+        code, out, err = evalmon_as_other(exp, command, str(exp.root))
+        assert (code, out, "you may not read it" in err) == (77, "", True)
+
+
+@pytest.mark.survives("S2")
+@needs_other
+def test_group_readable_can_be_switched_on_and_off_later(open_place: Path) -> None:
+    """Whatever command or observer comes next sets the modes; before that a colleague is refused with 77."""
+    exp = Exp(open_place)
+    exp.register(r1_a="11")
+    exp.slurm.show([running("11")])
+    exp.observer().observe_once(at_least_s=0)
+    launcher = exp.ours / "scripts" / f"{11:016x}" / "a.slurm"
+    launcher.parent.mkdir(0o700)
+    launcher.touch(0o600)
+    (exp.ours / "jobs" / "11.json").touch(0o600)
+    private = modes(exp)
+    group = [exp.ours.stat().st_gid]
+    exp.ours.chmod(0o750)
+    code, out, err = evalmon_as_other(exp, "status", str(exp.root), groups=group)
+    assert (code, out, "you may not read it; its owner can set group_readable: true" in err) == (77, "", True)
+    (exp.root / "evalmon.yaml").write_text("group_readable: true\n")
+    (exp.root / "evalmon.yaml").chmod(0o600)
+    exp.anew().settings = Settings(poll_interval=1.0, group_readable=True)
+    exp.observer().record()
+    kept = {".", "lock.json", "state.json.lock", "jobs/11.json", f"scripts/{11:016x}", f"scripts/{11:016x}/a.slurm"}
+    readable = {path: {0o700: 0o750, 0o600: 0o640}[mode] for path, mode in private.items()}
+    assert modes(exp) == {path: private[path] if path in kept - {"."} else mode for path, mode in readable.items()}
+    code, _, err = evalmon_as_other(exp, "report", str(exp.root), groups=group)
+    assert (code, "may only be read" in err) == (3, True)
+    exp.settings = Settings(poll_interval=1.0)
+    exp.observer().record()
+    assert modes(exp) == private
+    assert evalmon_as_other(exp, "status", str(exp.root), groups=group)[0] == 77
+
+
+def modes(exp: Exp) -> dict[str, int]:
+    paths = [exp.ours, *exp.ours.rglob("*")]
+    return {str(path.relative_to(exp.ours)): path.stat().st_mode & 0o7777 for path in paths}
+
+
+@pytest.mark.survives("S2")
+def test_a_laboratory_s_group_gets_the_files_of_its_directory(open_place: Path) -> None:
+    """EXP is setgid with the lab's group, which is not the owner's own: its files must bear that group, too."""
+    exp = Exp(open_place)
+    second_user.share(exp.root, 0o2770)
+    exp.register(r1_a="11")
+    exp.slurm.show([running("11")])
+    exp.observer().record()
+    exp.anew().settings = Settings(poll_interval=1.0, group_readable=True)
+    exp.observer().observe_once(at_least_s=0)
+    group = exp.root.stat().st_gid
+    for name in ("state.json", "monitor.log", "observer.json", "registry.jsonl"):
+        status = (exp.ours / name).stat()
+        assert (status.st_gid, status.st_mode & 0o777) == (group, 0o640), name
+    assert (exp.ours.stat().st_gid, exp.ours.stat().st_mode & 0o777) == (group, 0o750)
+
+
+@pytest.mark.survives("S2")
+@needs_other
+def test_a_colleague_of_the_laboratory_reads_what_was_private_before(open_place: Path) -> None:
+    exp = Exp(open_place)
+    second_user.share(exp.root, 0o2770)
+    exp.register(r1_a="11")
+    exp.slurm.show([running("11")])
+    exp.observer().record()
+    (exp.root / "evalmon.yaml").write_text("group_readable: true\n")
+    words = [sys.executable, "-m", "evalmon_agent"]
+    of_colleague = [second_user.argv(*words, command, exp.root) for command in ("status", "report")]
+    assert [run(exp, argv)[0] for argv in of_colleague] == [77, 77]
+    run(exp, [*words, "status", str(exp.root)])
+    for code, out, err in [run(exp, argv) for argv in of_colleague]:
+        assert (code, "r1/a" in out, err.count("nothing was written")) == (3, True, 1)
 
 
 @pytest.mark.survives("S3")

@@ -17,6 +17,7 @@ import pytest
 from evalmon_agent.commands import status
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.markdown import render
 from summary.summarised import mixed
@@ -127,7 +128,7 @@ def texts(capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
 
     def shown(data: str) -> list[str]:
         state = state_file._decoder.decode(data)
-        summary = build(state, now=time.time(), lost_after_s=60.0)
+        summary = build(state, now=time.time(), settings=Settings(lost_after=60.0))
         status.print_status(summary)
         return [capsys.readouterr().out, render(summary)]
 

@@ -78,6 +78,31 @@ def test_a_second_time_nothing_happens(exp: Exp) -> None:
     assert before == (exp.slurm.accepted(), Path(exp.experiment.registry).read_bytes())
 
 
+def test_another_name_for_a_job_that_is_an_eval_already_is_refused(exp: Exp) -> None:
+    exp.slurm.show([running("11"), running("12"), running("13_1")])
+    watch(exp, "a=11", "x=13")
+    done = watch(exp, "b=11", "c=12", "x=13", "y=13_1")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        [
+            "evalmon: 13_1: two names are given, x and y; give one",
+            "evalmon: 11: it is the eval a already, and an eval keeps its name; leave out b=",
+        ],
+    )
+    assert sorted(exp.state()["evals"]) == ["a", "c", "x[1]"]
+    done = watch(exp, "y=13", "11", "--json")
+    report = json.loads(done.stdout)
+    assert [one["name"] for one in report["skipped"]] == ["a"]
+    why = "it is the eval x[1] already, and an eval keeps its name; leave out y="
+    assert report["refused"] == [{"job_id": "13_1", "error": why}]
+
+
+def test_the_name_of_a_job_that_is_named_twice_counts_in_either_order(exp: Exp) -> None:
+    exp.slurm.show([running("11"), running("12")])
+    assert watch(exp, "11", "a=11", "b=12", "12").returncode == 0
+    assert list(exp.state()["evals"]) == ["a", "b"]
+
+
 def test_ended_jobs_are_summarised_at_once(exp: Exp) -> None:
     exp.slurm.show([ended("11", user=ME), ended("12", "FAILED", exit_code="3:0", user=ME)])
     done = watch(exp, "a=11", "b=12")
@@ -211,7 +236,10 @@ def test_one_that_reported_itself_is_that_eval(exp: Exp) -> None:
     done = watch(exp, "a=11")
     assert (done.returncode, done.stdout.splitlines()[:2]) == (
         0,
-        ["watching hooked  job 11 (RUNNING)", "completion job: submitted job 1001 (after 1 job)"],
+        [
+            "watching hooked  job 11 (RUNNING); its own report names it so; a is not used",
+            "completion job: submitted job 1001 (after 1 job)",
+        ],
     )
     assert (list(exp.state()["evals"]), len(exp.state()["evals"]["hooked"]["jobs"])) == (["hooked"], 1)
     assert "--dependency=afterany:11" in exp.slurm.calls("sbatch")[0]

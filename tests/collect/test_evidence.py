@@ -159,7 +159,7 @@ def test_the_error_file_of_a_script_is_read_as_well(tmp_path: Path) -> None:
     study.write("err-11.txt", TRACEBACK.format(error="ModuleNotFoundError: No module named 'torch'"))
     ev = study.outcome()
     assert (ev["verdict"], ev["diagnosis"]["cause"]) == ("failed", "missing-module")
-    assert "a Python package is missing: ModuleNotFoundError: No module named 'torch'; Install torch" in (
+    assert "did not find a Python package**: ModuleNotFoundError: No module named 'torch'\n  * Install torch" in (
         study.exp.ours / "summary.md"
     ).read_text().replace("\\", "")
 
@@ -174,7 +174,7 @@ def test_a_failure_is_diagnosed_exactly_once_whoever_looks_again(tmp_path: Path)
     assert block == [
         "DIAGNOSIS: r1/a",
         "Job ID: 11",
-        "Cause: unknown (the cause is not known)",
+        "Cause: unknown (failed for an unknown reason)",
         "Evidence: a ⏎ b",
         "Advice: Read the job's output",
     ]

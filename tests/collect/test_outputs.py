@@ -36,3 +36,24 @@ def test_a_file_there_without_the_jobs_id_may_be_of_another_job(tmp_path: Path, 
     assert Outputs() == outputs_of(
         f"#!/bin/sh\n#SBATCH --output={name}\n", hooked(tmp_path), "7", files=OwnedFiles(os.geteuid())
     )
+
+
+def adopted(output: str, errors: str | None = None) -> Eval:
+    """A job that `sbatch --wrap` or a script on stdin made: no script is known."""
+    return Eval("t", "7_3", State.FAILED, jobs=[Job("7_3", 1.0, output=output, errors=errors)])
+
+
+@pytest.mark.parametrize("name", ["slurm-7_3.out", "slurm-%A_%a.out", "slurm-%A_%1a.out"])
+def test_the_output_of_an_adopted_job_without_a_script_is_where_slurm_said(tmp_path: Path, name: str) -> None:
+    ev = adopted(f"{tmp_path}/{name}")
+    assert Outputs() == outputs_of("", ev, "7_3", files=FILES)
+    (tmp_path / "slurm-7_3.out").touch()
+    assert Outputs(f"{tmp_path}/slurm-7_3.out") == outputs_of("", ev, "7_3", files=FILES)
+    (tmp_path / "e").touch()
+    both = adopted(f"{tmp_path}/{name}", f"{tmp_path}/e")
+    assert Outputs(f"{tmp_path}/slurm-7_3.out", f"{tmp_path}/e") == outputs_of("", both, "7_3", files=FILES)
+
+
+@pytest.mark.parametrize("pattern", ["/w/%j.out", "/w/%N.out"])
+def test_what_only_slurm_can_fill_in_is_not_guessed(pattern: str) -> None:
+    assert Outputs() == outputs_of("", adopted(pattern), "7_3", files=FILES)

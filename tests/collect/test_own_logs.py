@@ -18,7 +18,7 @@ from evalmon_agent.collect.own_logs import OwnLogs, own_logs, printed_paths
 from evalmon_agent.evidence.kinds.inspect_ai import INSPECT_AI
 from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.files.trusted import OwnedFiles
-from evalmon_agent.tracking.records import Attempt, Evidence, JobReport
+from evalmon_agent.tracking.records import Attempt, Evidence, JobReport, Witness
 from zips import Member, zip_of
 
 NOW = time.time()
@@ -48,6 +48,16 @@ def test_a_log_that_a_program_wrote_is_found_wherever_it_lies_and_its_neighbours
     log(tmp_path / "logs" / "c.eval")
     seen = program(tmp_path, wrote=(Written(name="a.eval", path=path, known_by=("line",)),))
     assert list(found_of(seen).logs) == [path]
+
+
+def test_the_neighbours_are_read_where_a_node_was_not_looked_at(tmp_path: Path) -> None:
+    path, other = (log(tmp_path / "logs" / f"{name}.eval") for name in "ab")
+    seen = program(tmp_path, wrote=(Written(name="a.eval", path=path, known_by=("line",)),))
+    for nodes_unseen, logs in ((0, {path}), (1, {path, other})):
+        witness = Witness("cgroup", nodes_unseen=nodes_unseen)
+        attempt = Attempt(report=JobReport(0, started_at=NOW - 70, eval_programs=[seen], witness=witness))
+        reader = LogReader(OwnedFiles(os.geteuid()), budget_s=20)
+        assert set(own_logs(reader, attempt, output="", places=()).logs) == logs
 
 
 def test_without_such_a_file_those_of_its_time_in_its_directory_are(tmp_path: Path) -> None:

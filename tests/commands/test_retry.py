@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,6 +27,8 @@ from evalmon_agent.submission.retry_plan import RetryRequest
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from experiments import Exp, ended
 
+FAILED = "FAILED: cause unknown, attempt 2 of 3"
+ERROR = "FAILED: eval-error, attempt 2 of 3"
 QUICK = Settings(poll_interval=1.0, seff_retry_delay=0.0)
 
 
@@ -89,10 +94,10 @@ def test_each_gets_what_it_lacked_on_the_command_line_and_nothing_else_changes(t
     exp.slurm.answer("sinfo", "main*\x1f1-00:00:00\x1fNO\x1fn/a\n")
     report = retried(exp, dry_run=True)
     assert told(report) == {
-        "r1/a/epoch0": "TIMEOUT, time 00:30:00 -> 00:45:00",
-        "r1/b/epoch0": "OUT_OF_MEMORY, mem 1024M -> 1536M",
-        "r1/c/epoch0": "FAILED",
-        "r1/d/epoch0": "NODE_FAIL",
+        "r1/a/epoch0": "TIMEOUT: time-limit, attempt 2 of 3, time 00:30:00 -> 00:45:00",
+        "r1/b/epoch0": "OUT_OF_MEMORY: host-out-of-memory, attempt 2 of 3, mem 1024M -> 1536M",
+        "r1/c/epoch0": FAILED,
+        "r1/d/epoch0": "NODE_FAIL: node-failure, attempt 2 of 3",
     }
     assert in_queue(exp) == Counter()
     assert told(retried(exp)) == told(report)
@@ -122,8 +127,8 @@ def test_of_an_array_only_the_tasks_that_did_not_succeed_with_its_own_limit(tmp_
     exp = new(tmp_path, head="#SBATCH --array=0-3%2\n", a="COMPLETED FAILED COMPLETED TIMEOUT")
     report = retried(exp)
     assert sorted(one["why"] for one in report.submitted) == [
-        "--array=1%2; FAILED",
-        "--array=3%2; TIMEOUT, time 00:30:00 -> 00:45:00",
+        f"--array=1%2; {FAILED}",
+        "--array=3%2; TIMEOUT: time-limit, attempt 2 of 3, time 00:30:00 -> 00:45:00",
     ]
     evals = exp.state()["evals"]
     assert [len(evals[f"r1/a/epoch0[{task}]"]["jobs"]) for task in range(4)] == [1, 2, 1, 2]
@@ -132,15 +137,16 @@ def test_of_an_array_only_the_tasks_that_did_not_succeed_with_its_own_limit(tmp_
 
 def test_a_later_retry_keeps_what_an_earlier_one_gave_and_three_are_enough(tmp_path: Path) -> None:
     exp = new(tmp_path, a="TIMEOUT")
-    ends = ["FAILED", "FAILED", "FAILED"]
+    ends = ["FAILED", "FAILED"]
     for state in ends:
         retried(exp)
         over(exp, [state])
-    assert [call.count("--time=00:45:00") for call in calls(exp, "a_epoch0")] == [0, 1, 1, 1]
+    assert [call.count("--time=00:45:00") for call in calls(exp, "a_epoch0")] == [0, 1, 1]
     report = retried(exp)
     assert (report.submitted, len(report.skipped)) == ([], 1)
-    assert "it was run again 3 times already" in str(report.skipped[0]["why"])
-    assert len(retried(exp, max_retries=4).submitted) == 1
+    assert "it had 3 attempts already; --max-retries 3 or --force allows more" == report.skipped[0]["why"]
+    assert told(retried(exp, force=True, dry_run=True)) == {"r1/a/epoch0": "FAILED: cause unknown, attempt 4"}
+    assert told(retried(exp, max_retries=3)) == {"r1/a/epoch0": "FAILED: cause unknown, attempt 4 of 4"}
 
 
 def scripts_of_last(exp: Exp, names: str) -> list[str]:
@@ -158,17 +164,19 @@ def test_it_runs_as_it_was_submitted_and_says_so_where_its_script_has_changed(tm
     changed.chmod(0o666)
     (folder / "b_epoch0.slurm").unlink()
     report = retried(exp)
-    remark = f"anybody can write it; run: chmod o-w {changed}"
+    who = f"anybody can write it; run: chmod o-w {changed}"
+    remark = f"runs as it was submitted, its script has changed since ({who}): --changed takes it"
     assert told(report) == {
-        "r1/a/epoch0": f"FAILED; runs as it was submitted, its script has changed since ({remark}): --changed takes it",
-        "r1/b/epoch0": "FAILED",
-        "r1/c/epoch0": "FAILED",
+        "r1/a/epoch0": f"{FAILED}; {remark}",
+        "r1/b/epoch0": FAILED,
+        "r1/c/epoch0": FAILED,
     }
     assert scripts_of_last(exp, "ab") == [before, before]
     changed.chmod(0o644)
     over(exp, ["FAILED"] * 3)
     report = retried(exp, changed=True)
-    assert told(report) == {"r1/a/epoch0": "FAILED", "r1/c/epoch0": "FAILED"}
+    third = FAILED.replace("2", "3", 1)
+    assert told(report) == {"r1/a/epoch0": third, "r1/c/epoch0": third}
     assert [one["why"] for one in report.skipped] == [f"its script is gone: {folder / 'b_epoch0.slurm'}"]
     assert "mended" in scripts_of_last(exp, "a")[0]
 
@@ -210,9 +218,9 @@ def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_a
     launcher = exp.record(calls(exp, "a_epoch0")[-1]).read_text()
     assert (str(log) in launcher) == (replaced_at == "never")
     expected = {
-        "once": "FAILED",
-        "after it was read": f"FAILED, from its start: {log} belongs to {second_user.name()}",
-        "never": f"FAILED, goes on from {log}",
+        "once": FAILED,
+        "after it was read": f"{ERROR}, from its start: {log} belongs to {second_user.name()}",
+        "never": f"{ERROR}, goes on from {log}",
     }
     assert told(report) == {"r1/a/epoch0": expected[replaced_at]}
 
@@ -235,7 +243,7 @@ def test_a_name_that_is_none_is_wrong_usage_and_submits_nothing(tmp_path: Path) 
     exp = new(tmp_path, a="FAILED")
     with pytest.raises(UsageError, match="no eval is called r1/nobody; see: evalmon status"):
         retried(exp, "r1/a/epoch0", "r1/nobody")
-    assert told(retried(exp, "r1/a/*")) == {"r1/a/epoch0": "FAILED"}
+    assert told(retried(exp, "r1/a/*")) == {"r1/a/epoch0": FAILED}
 
 
 def test_with_max_submit_the_rest_waits_with_its_options(tmp_path: Path) -> None:
@@ -252,6 +260,142 @@ def test_with_max_submit_the_rest_waits_with_its_options(tmp_path: Path) -> None
     retried(exp, settings=one)
     assert "--time=00:45:00" in calls(exp, "b_epoch0")[-1]
     assert in_queue(exp) == Counter("b")
+
+
+def that_printed(directory: Path, head: str = "", **outputs: str) -> Exp:
+    """Evals that FAILED; {name: the last line of its output}."""
+    exp = new(directory, head, **dict.fromkeys(outputs, "RUNNING"))
+    jobs = []
+    for number, (name, text) in enumerate(outputs.items()):
+        job_id = str(1001 + number)
+        (exp.root / "r1" / "eval" / f"slurm-{job_id}.out").write_text(f"{text}\n")
+        at = int((exp.slurm.directory / "ids" / job_id / "row").read_text().split("\x1f")[3])
+        jobs.append(ended(job_id, "FAILED", submitted=at, started=at, ended=at + 1, exit_code="1:0", name=name))
+    exp.slurm.answer("sacct", "".join(job.account_rows() for job in jobs))
+    exp.observe_to_the_end()
+    return exp
+
+
+MISSING = "ModuleNotFoundError: No module named 'flash_attn'"
+TRACEBACK = f'Traceback (most recent call last):\n  File "/home/me/task.py", line 3, in <module>\n{MISSING}'
+NO_SPACE = "cp: error writing 'x': No space left on device"
+
+
+def evalmon(exp: Exp, *words: str) -> tuple[int, str, str]:
+    argv = [sys.executable, "-m", "evalmon_agent", *words]
+    done = subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_what_is_certain_to_fail_again_is_left_out_with_its_cause_and_what_to_do(tmp_path: Path) -> None:
+    exp = that_printed(tmp_path, a=TRACEBACK, b=NO_SPACE)
+    code, out, err = evalmon(exp, "retry", ".", "--json")
+    report = json.loads(out)
+    assert (code, err) == (0, "")
+    assert {one["name"]: one["why"] for one in report["submitted"]} == {
+        "r1/b/epoch0": "FAILED: disk-full, attempt 2 of 3"
+    }
+    why = (
+        "FAILED: missing-module returns until somebody fixes it; once it is fixed, "
+        "add --cause missing-module --force (or --changed, if the fix is in the script)"
+    )
+    assert report["skipped"] == [{"name": "r1/a/epoch0", "job_id": "1001", "why": why}]
+    assert evalmon(exp, "retry", ".", "--name", "r1/a/epoch0")[1].splitlines()[:2] == [
+        "nothing to run again",
+        f"skipped r1/a/epoch0  job 1001: {why}",
+    ]
+
+
+def test_force_and_cause_run_it_and_nothing_else(tmp_path: Path) -> None:
+    exp = that_printed(tmp_path, a=TRACEBACK, b=NO_SPACE)
+    for options in (["--dry-run"], []):
+        code, out, _ = evalmon(exp, "retry", ".", "--cause", "missing-module", "--force", "--json", *options)
+        report = json.loads(out)
+        expected = {"r1/a/epoch0": "FAILED: missing-module, attempt 2 of 3"}
+        assert (code, {one["name"]: one["why"] for one in report["submitted"]}) == (0, expected)
+        assert report["skipped"] == []
+    assert in_queue(exp) == Counter("a")
+
+
+def test_a_changed_script_runs_without_force_and_an_unchanged_one_does_not(tmp_path: Path) -> None:
+    exp = that_printed(tmp_path, a=TRACEBACK, b=TRACEBACK)
+    script = exp.root / "r1" / "eval" / "a_epoch0.slurm"
+    script.write_text(script.read_text() + "pip install flash-attn\n")
+    report = retried(exp, changed=True)
+    assert told(report) == {"r1/a/epoch0": "FAILED: missing-module, attempt 2 of 3"}
+    [skipped] = report.skipped
+    assert (skipped["name"], "and its script has not changed" in str(skipped["why"])) == ("r1/b/epoch0", True)
+
+
+def test_force_alone_runs_again_what_succeeded_too(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="COMPLETED", b="TIMEOUT")
+    exp.slurm.answer("sinfo", "main*\x1f0:30:00\x1fNO\x1fn/a\n")
+    most = "it already had the partition's limit of 00:30:00; choose a partition with a longer one"
+    report = retried(exp)
+    assert (report.submitted, [one["why"] for one in report.skipped]) == (
+        [],
+        [f"TIMEOUT: {most}; --force runs it with the same"],
+    )
+    assert told(retried(exp, force=True)) == {
+        "r1/a/epoch0": "COMPLETED, attempt 2 of 3",
+        "r1/b/epoch0": f"TIMEOUT: time-limit, attempt 2 of 3, {most}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("cause", "advice"),
+    [
+        ("missing_module", "did you mean missing-module?"),
+        ("timelimit", "did you mean time-limit?"),
+        ("xyz", "evalmon report names the cause of each eval."),
+    ],
+)
+def test_an_unknown_cause_is_wrong_usage_with_the_nearest(tmp_path: Path, cause: str, advice: str) -> None:
+    exp = new(tmp_path, a="FAILED")
+    code, out, err = evalmon(exp, "retry", ".", "--cause", cause)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"{cause!r} is not a cause; {advice}" in err
+    code, out, _ = evalmon(exp, "retry", ".", "--cause", "gpu-lost")
+    assert (code, out.splitlines()[0]) == (0, "nothing to run again")
+
+
+@pytest.mark.parametrize("nodes", ["", " ", "n1;rm", "/home/me/nodes", "n1,,n2", "n[1", "-n1", "n1,"])
+def test_what_is_no_list_of_nodes_is_wrong_usage(tmp_path: Path, nodes: str) -> None:
+    exp = new(tmp_path, a="FAILED")
+    code, out, err = evalmon(exp, "retry", ".", f"--exclude-nodes={nodes}")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is not a list of nodes; write it like n3 or n[1-2],n7" in err
+
+
+def test_nodes_are_excluded_beside_the_script_s_own_now_and_later(tmp_path: Path) -> None:
+    exp = new(tmp_path, head="#SBATCH -x n[1-2]\n", a="NODE_FAIL", b="NODE_FAIL")
+    words = ["retry", ".", "--exclude-nodes", "n7,n2", "--json"]
+    for options in (["--dry-run"], []):
+        code, out, _ = evalmon(exp, *words, *options)
+        expected = "NODE_FAIL: node-failure, attempt 2 of 3, excluding n7,n2"
+        assert (code, {one["why"] for one in json.loads(out)["submitted"]}) == (0, {expected})
+        tests = [call for call in exp.slurm.calls("sbatch") if "--test-only" in call]
+        assert " --exclude=n[1-2],n7,n2 -- " in tests[-1]
+    assert " --exclude=n[1-2],n7,n2 -- " in calls(exp, "a_epoch0")[-1]
+    over(exp, ["FAILED", "FAILED"])
+    retried(exp)
+    assert " --exclude=n[1-2],n7,n2 -- " in calls(exp, "a_epoch0")[-1]
+
+
+def test_an_eval_that_waits_keeps_the_nodes_that_it_shall_not_run_on(tmp_path: Path) -> None:
+    exp = new(tmp_path, a="FAILED", b="FAILED")
+    one = Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=1)
+    report = retried(exp, settings=one, exclude_nodes="n7")
+    assert [ev["name"] for ev in report.waiting] == ["r1/b/epoch0"]
+    over(exp, ["COMPLETED"])
+    submit(exp.session(one, environ=exp.slurm.environ), named=(), mode="dependency", dry_run=False)
+    assert " --exclude=n7 -- " in calls(exp, "b_epoch0")[-1]
+
+
+def test_of_an_array_each_task_s_cause_is_said(tmp_path: Path) -> None:
+    exp = new(tmp_path, head="#SBATCH --array=0-3\n", a="FAILED NODE_FAIL FAILED COMPLETED")
+    [why] = told(retried(exp)).values()
+    assert why == f"--array=0-2; [0,2] {FAILED}; [1] NODE_FAIL: node-failure, attempt 2 of 3"
 
 
 @pytest.mark.survives("F7", "F20")

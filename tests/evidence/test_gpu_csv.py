@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import pytest
@@ -178,3 +179,88 @@ def test_any_mixture_of_lines_gives_only_rows_that_were_written(pieces: list[str
 def test_any_bytes_are_survived(data: bytes) -> None:
     parse(data)
     parse(OUR_HEADER.encode() + data + our_row(0, 0).encode())
+
+
+# Files that users' own scripts leave.
+NO_UNITS = re.sub(r"(?<=\d) (?:%|MiB|W)(?=,)", "", SMI_FILE)
+OTHER_ORDER = "index, timestamp, name, power.draw [W], memory.used [MiB], utilization.gpu [%]\n" + "".join(
+    f"{gpu}, 2026/02/20 14:28:{second}.659, NVIDIA H100, {power} W, 3984 MiB, 37 %\n"
+    for second in (12, 42)
+    for gpu, power in ((0, "180.40"), (1, "ERR!"))
+)
+STAMP = "2026/02/20 14:28:12.659"
+
+
+def test_without_units_the_numbers_are_the_same() -> None:
+    assert "%," not in NO_UNITS
+    assert [values(row) for row in parse(SMI_FILE).rows] == [values(row) for row in parse(NO_UNITS).rows]
+
+
+@pytest.mark.parametrize("file", [SMI_FILE, NO_UNITS])
+def test_without_a_header_seven_columns_are_those_of_the_documented_query(file: str) -> None:
+    rows = parse(file.partition("\n")[2]).rows
+    assert [values(row) for row in parse(file).rows] == [values(row) for row in rows]
+
+
+def test_other_columns_in_another_order_are_read_by_their_header() -> None:
+    table = parse(OTHER_ORDER)
+    assert table.bad_lines == 0
+    assert [(row.gpu, row.power_w, row.memory_used_mib, row.utilization_pct) for row in table.rows] == [
+        ("0", 180.4, 3984, 37),
+        ("1", None, 3984, 37),
+    ] * 2
+    assert {(row.memory_total_mib, row.temperature_c, row.memory_utilization_pct) for row in table.rows} == {
+        (None,) * 3
+    }
+    assert table.rows[0].extras == {"name": "NVIDIA H100"}
+
+
+def test_a_few_columns_without_blanks_are_read_too() -> None:
+    [row] = parse(f"timestamp,utilization.gpu [%],memory.used [MiB]\n{STAMP},37 %,3984 MiB\n").rows
+    assert (row.utilization_pct, row.memory_used_mib, row.power_w) == (37, 3984, None)
+    assert parse(f"{STAMP}, 37 %, 3984 MiB\n").rows == ()  # which memory, which utilization?
+    assert parse("utilization.gpu [%], memory.used [MiB]\n37 %, 3984 MiB\n").rows == ()  # when?
+
+
+@pytest.mark.parametrize("cell", ["N/A", "ERR!", "Unknown Error", "[Unknown Error]", "[N/A] %"])
+def test_bare_words_for_no_value_are_unknown(cell: str) -> None:
+    for file in (SMI_FILE, NO_UNITS):
+        for row in parse(re.sub(r"37(?: %)?(?=,)", cell, file)).rows[::2]:
+            assert (row.utilization_pct, row.power_w, row.memory_used_mib) == (None, 180.4, 3984)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "expected"),
+    [
+        ("memory.used [MiB], power.draw [W]", "3.5 GiB, 180400 mW", (3584, 180.4)),
+        ("memory.used [GiB], power.draw [mW]", "3.5, 180400", (3584, 180.4)),
+        ("memory.used [B], power.draw [kW]", "3758096384 B, 0.1804 kW", (3584, 180.4)),
+        ("memory.used, power.draw", "3584, 180.40", (3584, 180.4)),
+        ("memory.used [GB], power.draw [W]", "4.194304 GB, 180.40 W", (4000, 180.4)),
+        ("memory.used [pages], power.draw [hp]", "3584, 180.4", (None, None)),
+        ("memory.used [MiB], power.draw [W]", "3584 pages, 180 hp", (None, None)),
+    ],
+)
+def test_other_units_are_converted_and_unknown_ones_tell_nothing(
+    header: str, cells: str, expected: tuple[float | None, float | None]
+) -> None:
+    [row] = parse(f"timestamp, {header}\n{STAMP}, {cells}\n").rows
+    assert expected == (row.memory_used_mib, pytest.approx(row.power_w) if row.power_w else row.power_w)
+
+
+@pytest.mark.survives("F12")
+@pytest.mark.parametrize("cells", ["37, 12 %, 3984 MiB, 81920 MiB, 180.40 W, 44", "37 %, 12 %, 3984, 81920, 180.4, 44"])
+def test_a_row_of_which_a_part_has_units_is_no_row(cells: str) -> None:
+    assert (parse(SMI_HEADER + f"{STAMP}, {cells}\n").rows, parse(f"{STAMP}, {cells}\n").rows) == ((), ())
+
+
+@pytest.mark.survives("F12")
+@pytest.mark.parametrize("whole", [NO_UNITS, OTHER_ORDER, OTHER_ORDER + SMI_FILE])
+def test_such_a_file_cut_at_any_byte_gives_a_part_of_its_rows(whole: str) -> None:
+    everything = [values(row) for row in parse(whole).rows]
+    for cut in range(len(whole) + 1):
+        head, tail = parse(whole[:cut]), parse(whole[cut:])
+        assert [values(row) for row in head.rows] == everything[: len(head.rows)]
+        # What is left of a header may name fewer columns, and never others.
+        for row, whole_row in zip(reversed(tail.rows), reversed(everything), strict=False):
+            assert all(value in {None, expected} for value, expected in zip(values(row), whole_row, strict=True))

@@ -118,6 +118,17 @@ def test_the_one_that_names_the_task_has_no_better_claim_than_one_that_may_have_
     assert known_by(jobs, log(task="one")) == {}
 
 
+def test_what_ran_on_a_node_where_nobody_looked_is_unknown() -> None:
+    jobs = {"a": job(nodes_unseen=1, names_framework=True), "b": job(nodes_unseen=1)}
+    assert [found.unverified for found in results(jobs, []).values()] == [o.NOT_ALL_NODES_SEEN, None]
+    on_the_first = replace(jobs["a"], programs=[program(wrote=wrote("/w/logs/a.eval"))])
+    assert results({"a": on_the_first}, [log()])["a"].unverified is None
+    nobodys = results({"a": on_the_first}, [log(), log("b.eval", at=2)])["a"]
+    assert (nobodys.logs, nobodys.unverified) == ({"/w/logs/a.eval": "process"}, o.NOT_ALL_NODES_SEEN)
+    anothers = {"a": on_the_first, "b": job(program(0, wrote=wrote("/w/logs/b.eval")))}
+    assert results(anothers, [log(), log("b.eval", at=2)])["a"].unverified is None
+
+
 def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_tasks_where_both_name_theirs() -> None:
     found = log("/w/res/m/r.json", 30, kind=LM_EVAL, task="a")
     named, another = lm_eval(tasks=["a"], output_path=["res"]), lm_eval(tasks=["b"], output_path=["res"])

@@ -112,6 +112,7 @@ class TestLedger:
         assert faults.bytes_read() - before < 2000 < os.path.getsize(experiment.registry) / 10
 
     @pytest.mark.survives("F12")
+    @pytest.mark.forges_files
     @pytest.mark.parametrize("line", [b"garbage", b"{", b"[]", b'{"kind":"adopted"}', b"\xff", b"[" * 100_000])
     def test_a_line_that_is_no_record_is_passed_over(self, experiment: Experiment, line: bytes) -> None:
         experiment.ledger.append(self.RECORDS[0])
@@ -225,6 +226,37 @@ class TestReports:
         assert {source: report.job_id for source, report in found.items()} == {"11+0.json": "11", "11+1.json": "11+1"}
         assert reports.unread(experiment.jobs) == []
 
+    def test_what_was_seen_in_steps_is_part_of_the_jobs_report(self, experiment: Experiment) -> None:
+        def write(file: str, node: str, *programs: dict[str, object], nodes: int = 3, **more: object) -> None:
+            command = {"elapsed_s": 9.0, "witness": {"by": "cgroup", "left_out": 1}}
+            attempt = {"boot_id": node, "node": node, "nodes": nodes, "commands": [command], "programs": programs}
+            self.write(experiment, file, job_id="11", attempts=[{"restart": 0, **attempt, **more}])
+
+        def program(pid: int, *logs: str) -> dict[str, object]:
+            wrote = [{"name": log} for log in logs]
+            return {"kind": "inspect-ai", "started_at": 1.0, "pid": pid, "start_ticks": 7, "wrote": wrote}
+
+        def seen(known: dict[str, str]) -> tuple[list[list[str]], int, int]:
+            [report] = reports.changed(experiment.jobs, known)
+            known[report.source] = report.version
+            [attempt] = report.attempts
+            assert attempt.witness is not None
+            assert list(reports.changed(experiment.jobs, known)) == []
+            logs = [[written.name for written in program.wrote] for program in attempt.eval_programs]
+            return logs, attempt.witness.left_out, attempt.witness.nodes_unseen
+
+        known: dict[str, str] = {}
+        write("11.json", "n1", program(5, "a"))
+        assert seen(known) == ([["a"]], 1, 2)
+        write("11.0.0.json", "n1", program(5, "a", "b"), scope="part")
+        assert seen(known) == ([["a", "b"]], 2, 2)
+        write("11.0.1.json", "n2", program(5, "c"), scope="part")
+        assert seen(known) == ([["a", "b"], ["c"]], 3, 1)
+        write("11.0.1.json", "n2", program(5, "d"), scope="part")
+        assert seen(known) == ([["a", "b"], ["d"]], 3, 1)
+        write("11.1.0.json", "n3", program(5, "e"), scope="part", restart=1)
+        assert seen(known) == ([["a", "b"], ["d"]], 3, 1)
+
     @pytest.mark.parametrize(
         "name", ["x.json", "11.txt", "0.json", ".11.json.0123456789abcdef.tmp", "11.json.corrupt-1"]
     )
@@ -273,6 +305,17 @@ class TestReports:
         (own,) = found.attempts
         assert (own.restart, own.exit_code, own.whole_job, own.notes) == (1, 3, True, ["n"])
         assert own.sample_interval_s == 2.5
+
+    @pytest.mark.parametrize(
+        ("reason", "expected"),
+        [("no GPU is the job's: Slurm set no GPU variable", True), ("NVML shows no GPU", False), (None, False)],
+    )
+    def test_only_a_job_to_which_slurm_gave_no_gpu_has_none(
+        self, experiment: Experiment, reason: str | None, expected: bool
+    ) -> None:
+        self.write(experiment, "11.json", attempts=[{"sampler": {"no_gpu_file": reason}}])
+        (found,) = reports.changed(experiment.jobs, {})
+        assert expected is found.attempts[0].has_no_gpu
 
     def test_the_eval_programs_that_were_seen_are_known_and_who_looked(self, experiment: Experiment) -> None:
         wrote = [{"name": "a.eval", "path": None, "directory_sha256": "0a", "known_by": ["name"], "new": 1}]

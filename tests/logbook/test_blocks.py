@@ -70,7 +70,8 @@ GPU Time: 00:30:12 / 00:30:00 (**EXCEEDED**)
 ALL_COMPLETE = f"""\
 {HEAD} ALL_COMPLETE: Monitoring finished
 Summary: 8 evaluations completed - 8 COMPLETED, 0 FAILED
-Total time: 15 minutes"""
+Total time: 15 minutes
+Outcome: All 8 evals succeeded"""
 
 RESOURCE_STATUS = f"""\
 {HEAD} RESOURCE_STATUS: r8_lr1e-5/capitalization/epoch0
@@ -154,13 +155,19 @@ def test_figures_that_nobody_knows_are_unknown_and_never_0() -> None:
 
 
 def test_all_complete() -> None:
-    assert ALL_COMPLETE == as_text(blocks.all_complete(NOW, {State.COMPLETED: 8}, total_time_s=15 * 60 + 12))
+    assert ALL_COMPLETE == as_text(
+        blocks.all_complete(NOW, {State.COMPLETED: 8}, total_time_s=15 * 60 + 12, outcome="All 8 evals succeeded")
+    )
 
 
 def test_all_complete_names_every_other_end_that_occurred() -> None:
     counts = {State.COMPLETED: 4, State.FAILED: 3, State.CANCELLED: 2, State.LOST: 1}
-    expected = ["Summary: 10 evaluations completed - 4 COMPLETED, 3 FAILED, 2 CANCELLED, 1 LOST", "Total time: unknown"]
-    assert expected == blocks.all_complete(NOW, counts, total_time_s=None)[1:]
+    expected = [
+        "Summary: 10 evaluations completed - 4 COMPLETED, 3 FAILED, 2 CANCELLED, 1 LOST",
+        "Total time: unknown",
+        "Outcome: \\n[x] A: b",
+    ]
+    assert expected == blocks.all_complete(NOW, counts, total_time_s=None, outcome="\n[x] A: b")[1:]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +175,7 @@ def test_all_complete_names_every_other_end_that_occurred() -> None:
     [(60, "1 minute"), (7500, "2 hours 5 minutes"), (3600, "1 hour"), (52, "52 seconds"), (90_000, "1 day 1 hour")],
 )
 def test_the_total_time_is_said_in_words(total_s: float, expected: str) -> None:
-    assert f"Total time: {expected}" == blocks.all_complete(NOW, {}, total_time_s=total_s)[2]
+    assert f"Total time: {expected}" == blocks.all_complete(NOW, {}, total_time_s=total_s, outcome="")[2]
 
 
 def test_resource_status() -> None:

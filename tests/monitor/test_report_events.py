@@ -89,7 +89,7 @@ def test_a_failure_is_diagnosed_behind_its_figures() -> None:
     assert [
         f"[2026-09-21 14:18:20] DIAGNOSIS: {NAME}",
         "Job ID: 123",
-        "Cause: unknown (the cause is not known)",
+        "Cause: unknown (failed for an unknown reason)",
         "Evidence: one ⏎ two\\x1b[31m",
         "Advice: Read the job's output",
     ] == block
@@ -100,7 +100,7 @@ def test_one_cancelled_before_its_start_is_diagnosed_with_its_end() -> None:
     cancelled = account(State.CANCELLED, end=20, state_word="CANCELLED by 1001")
     found = told(queue(10, waiting), queue(20), accounts(21, cancelled))
     _, block = blocks_of(found.events[-1:], found.state, EXP, now=NOW)
-    assert ["Cause: cancelled (it was cancelled)", "Evidence: Slurm says CANCELLED by user 1001"] == block[2:4]
+    assert ["Cause: cancelled (was cancelled)", "Evidence: Slurm says CANCELLED by user 1001"] == block[2:4]
     assert [] == blocks_of(found.take(accounts(80, cancelled)), found.state, EXP, now=NOW)
 
 

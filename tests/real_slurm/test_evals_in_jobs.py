@@ -127,5 +127,5 @@ def check_told_once(exp: Exp) -> None:
     results = [re.match(r"\[[^]]+\] EVAL_RESULT: r1/(\w+)/", block) for block in exp.blocks("EVAL_RESULT")]
     assert sorted(match[1] for match in results if match) == sorted(set(EXPECTED) - {"odd", "silent"})
     summary = (exp.ours / "summary.md").read_text()
-    assert re.search(r"the time limit was reached: .*DUE TO TIME LIMIT", summary)
-    assert "the cause is not known; its output ends: one ⏎ two" in summary
+    assert re.search(r"reached the time limit\*\*.*: .*DUE TO TIME LIMIT", summary)
+    assert re.search(r"failed for an unknown reason\*\*.*: one ⏎ two", summary)

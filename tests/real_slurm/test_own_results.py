@@ -36,6 +36,7 @@ def scripts(exp: Exp) -> dict[str, str]:
         "both_epoch0": f"{inspect(exp, *unfinished)}\n{inspect(exp, task='capitalization')}",
         "exec_epoch0": f"bash -c {shlex.quote('sleep 2; exec ' + inspect(exp, *fails, logs='hidden'))}",
         "away_epoch0": f"{own_session}\nuntil [ -e over ]; do sleep 0.2; done\nsleep 1",
+        "unseen_epoch0": f"srun -N2 -n2 {inspect(exp)} --display none >unseen.txt",
         "named_epoch0": "# inspect eval t.py --log-dir ./logs\ntrue",
     }
 
@@ -47,6 +48,7 @@ EXPECTED: dict[str, tuple[str, list[tuple[str, int]]]] = {
     "both": ("suspect", [("success", 11), ("success", 12)]),
     "exec": ("suspect", [("error", 3)]),
     "away": ("suspect", [("error", 3)]),
+    "unseen": ("unverified", [("success", 12)]),
     "named": ("ok", []),
 }
 
@@ -57,7 +59,8 @@ def test_each_eval_has_its_own_results_and_no_others(exp: Exp) -> None:
     folder = exp.root / "r1" / "eval"
     home = f"export HOME={shlex.quote(str(exp.root))}\ncd {shlex.quote(str(folder))}\n"
     for name, body in scripts(exp).items():
-        exp.script("r1", name, home + body + "\n", header=HEADER.replace("mem=100", "mem=400"))
+        nodes = "#SBATCH -N2\n" if name.startswith("unseen") else ""
+        exp.script("r1", name, home + body + "\n", header=HEADER.replace("mem=100", "mem=400") + nodes)
     done = exp.submit()
     assert (done.returncode, done.stderr) == (0, "")
     exp.wait_complete(timeout=300)
@@ -70,4 +73,5 @@ def test_each_eval_has_its_own_results_and_no_others(exp: Exp) -> None:
     results = [one for ev in evals.values() for one in ev["results"]]
     assert {one["known_by"] for one in results} <= {"process", "output"}
     assert len({one["log"] for one in results}) == len(results)
-    assert all(ev["result_unknown"] is None for ev in evals.values())
+    unknown = {name: ev["result_unknown"] for name, ev in evals.items() if ev["result_unknown"] is not None}
+    assert unknown == {"unseen": "nobody was on all its nodes to see"}

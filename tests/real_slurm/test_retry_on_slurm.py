@@ -80,7 +80,8 @@ def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
     exp.wait_complete(timeout=150)
     before = exp.evals()
     assert Counter(exp.summary()["verdicts"]) == Counter({"ok": 2, "failed": 5})
-    killed = before["r1/resumed/epoch0"]["result"]
+    of_resumed = before["r1/resumed/epoch0"]
+    killed = of_resumed["result"]
     assert (killed["status"], killed["samples_completed"]) == ("started", 3)
     # There are seven evals, and no more than four were there at once; one that ends in its first second counts as none.
     assert most_at_once(exp, list(before)) <= 4
@@ -93,10 +94,11 @@ def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     told = {one["name"]: one["why"] for one in json.loads(done.stdout)["submitted"]}
     assert told == {
-        "r1/array/epoch0": "--array=1-2%2; FAILED",
-        "r1/broken/epoch0": "FAILED",
-        "r1/resumed/epoch0": f"{before['r1/resumed/epoch0']['state']}, goes on from {killed['log']}",
-        "r1/slow/epoch0": "TIMEOUT, time 00:01:00 -> 00:03:00",
+        "r1/array/epoch0": "--array=1-2%2; FAILED: cause unknown, attempt 2 of 3",
+        "r1/broken/epoch0": "FAILED: cause unknown, attempt 2 of 3",
+        "r1/resumed/epoch0": f"{of_resumed['state']}: {of_resumed['diagnosis']['cause']}, attempt 2 of 3, "
+        f"goes on from {killed['log']}",
+        "r1/slow/epoch0": "TIMEOUT: time-limit, attempt 2 of 3, time 00:01:00 -> 00:03:00 (rounded up to minutes)",
     }
     wait_for(lambda: len(exp.blocks("ALL_COMPLETE")) == 2, 60, lambda: exp.log() + exp.outputs())
     wait_for(lambda: exp.summary()["verdicts"]["ok"] == 7, 20, exp.summary)
@@ -135,7 +137,7 @@ def test_what_was_out_of_memory_gets_more_of_it(exp: Exp) -> None:
     if ev["state"] != "OUT_OF_MEMORY":
         pytest.skip("memory limits need cgroup v1 controllers")
     done = exp.evalmon("retry", str(exp.root), "--scale-mem", "3")
-    assert "OUT_OF_MEMORY, mem 100M -> 300M" in done.stdout
+    assert "OUT_OF_MEMORY: host-out-of-memory, attempt 2 of 3, mem 100M -> 300M" in done.stdout
     wait_for(lambda: exp.summary()["verdicts"]["ok"] == 1, 60, exp.log)
     [ev] = exp.evals().values()
     assert ev["memory_requested_bytes"] == 300 * 1024**2

@@ -73,3 +73,32 @@ def test_jobs_that_are_over_are_summarised_and_those_of_others_are_not(exp: Exp,
     assert exp.summary()["complete"]
     [ev] = exp.summary()["evals"]
     assert (ev["name"], ev["state"], ev["exit_code"], ev["verdict"]) == ("r1/over/epoch0", "FAILED", 4, "failed")
+
+
+def test_jobs_without_a_script_keep_their_outputs(exp: Exp) -> None:
+    """`--wrap` and stdin, alone and in arrays; while Slurm knows the job, and for good afterwards."""
+
+    def submit(*options: str, script: str | None = None) -> str:
+        words = ["--time=1", "--mem=50", *options]
+        done = exp.cluster.run("sbatch", "--parsable", *words, cwd=str(exp.root), input=script)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    fails = "sleep 2; python3 -c 'import vlllm'"
+    (exp.root / "e").mkdir()
+    wrapped = submit("--wrap", fails)
+    typed = submit("--job-name=typed", "--output=o %x-%j.txt", script=f"#!/bin/sh\n{fails}\n")
+    array = submit("--array=0-1%1", "--output=a-%A-%3a.txt", "--error=e/%A-%a", "--wrap", fails)
+    odd = submit("--array=5-6%1", "--output=%x-%j.odd", "--wrap", fails)
+    done = exp.evalmon("watch", str(exp.root), f"w={wrapped}", f"t={typed}", f"a={array}", f"o={odd}")
+    assert (done.returncode, done.stderr) == (0, "")
+    exp.wait_complete()
+    evals = exp.evals()
+    expected = {"w": f"slurm-{wrapped}.out", "t": f"o typed-{typed}.txt"}
+    expected |= {f"a[{task}]": f"a-{array}-00{task}.txt" for task in (0, 1)}
+    logs = {name: ev["log"] for name, ev in evals.items()}
+    for name, log in expected.items():
+        assert logs[name] == str(exp.root / log)
+        assert evals[name]["diagnosis"]["cause"] == "missing-module"
+    # Of `%j` in an array only Slurm knows each task's number: it is asked when the task ends.
+    assert sorted(filter(None, (logs["o[5]"], logs["o[6]"]))) == sorted(map(str, exp.root.glob("wrap-*.odd")))

@@ -35,6 +35,7 @@ JOB = {
     "AllocTRES": "billing=4,cpu=4,gres/gpu:a100=1,gres/gpu=1,mem=64G,node=1",
     "TRESUsageInTot": "",
     "TRESUsageInMax": "",
+    "ConsumedEnergyRaw": "0",
     "NodeList": "n1",
     "JobName": "eval-a",
 }
@@ -99,10 +100,11 @@ def test_an_attempt_is_read_whole() -> None:
         time_limit_s=1800,
         cpus=4,
         nodes=1,
-        gpus=1,
+        gpus={"a100": 1},
         total_cpu_s=584,
         memory_used_bytes=4 * MB,
         memory_requested_bytes=64 * 1024 * MB,
+        energy_j=None,
         node_list="n1",
         ran=True,
         name="eval-a",
@@ -199,14 +201,35 @@ def test_memory_requested_is_what_was_allocated_or_asked_for(changed: dict[str, 
 @pytest.mark.parametrize(
     ("tres", "expected"),
     [
-        ("gres/gpu:a100=1,gres/gpu=1", 1),
-        ("gres/gpu:a100=2,gres/gpu:h100=1", 3),
-        ("gres/gpumem=40G,gres/gpuutil=90", None),
-        ("cpu=1", None),
+        ("gres/gpu:a100=1,gres/gpu=1", {"a100": 1}),
+        ("gres/gpu:a100=2,gres/gpu:h100=1", {"a100": 2, "h100": 1}),
+        ("gres/gpu=3,gres/gpu:a100=2", {"a100": 2, "gpu": 1}),
+        ("cpu=4,gres/gpu=2", {"gpu": 2}),
+        ("gres/gpu:1g.10gb=2,gres/gpu=2", {"1g.10gb": 2}),
+        ("cpu=1,gres/shard=4", {"shard": 4}),
+        ("gres/gpumem=40G,gres/gpuutil=90", {}),
+        ("cpu=1,gres/gpu=0", {}),
+        ("", None),
     ],
 )
-def test_a_gpu_is_counted_once(tres: str, expected: int | None) -> None:
+def test_a_gpu_is_counted_once_under_its_type(tres: str, expected: dict[str, int] | None) -> None:
     assert expected == only_job(JOB | {"AllocTRES": tres}).gpus
+
+
+@pytest.mark.parametrize(
+    ("job", "steps", "expected"),
+    [
+        ("0", ["0", "0"], None),
+        ("", [""], None),
+        ("700", [], 700.0),
+        # The batch and the extern step both measured the whole node.
+        ("1900", ["900", "1000"], 1000.0),
+        ("18446744073709551614", ["18446744073709551615"], None),
+    ],
+)
+def test_the_energy_is_the_largest_steps(job: str, steps: list[str], expected: float | None) -> None:
+    rows = [BATCH | {"ConsumedEnergyRaw": energy} for energy in steps]
+    assert expected == only_job(JOB | {"ConsumedEnergyRaw": job}, *rows).energy_j
 
 
 def test_one_row_of_pending_tasks_is_one_attempt_for_each() -> None:
@@ -259,7 +282,6 @@ ATTRIBUTES = {
     "time_limit_s": "time_limit_s",
     "cpus": "cpus",
     "nodes": "nodes",
-    "gpu_count": "gpus",
     "mem_used_bytes": "memory_used_bytes",
     "mem_requested_bytes": "memory_requested_bytes",
 }
@@ -279,6 +301,8 @@ def test_samples_read_as_expected(sample: Sample) -> None:
     for value, job in zip(values, answer.jobs, strict=True):
         for key in ATTRIBUTES.keys() & value.keys():
             assert value[key] == getattr(job, ATTRIBUTES[key]), key
+        if "gpu_count" in value:
+            assert value["gpu_count"] == (sum((job.gpus or {}).values()) or None)
         assert int(value.get("job_id_raw", job.raw_id or 0)) == (job.raw_id or 0)
 
 

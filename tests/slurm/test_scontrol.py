@@ -1,4 +1,4 @@
-"""What scontrol says of a job that is preempted for good."""
+"""What scontrol says of a job: whether it is preempted for good, and where its output goes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.scontrol import is_preempted_for_good, show_job, standard_files
+from evalmon_agent.slurm.scontrol import OutputFiles, is_preempted_for_good, output_files, show_job, standard_files
+from evalmon_agent.words.job_id import JobId
 
 
 def test_the_question() -> None:
@@ -59,3 +60,25 @@ def test_the_files_of_a_job_are_those_that_slurm_names_in_full() -> None:
     }
     assert standard_files(JOB_26_05) == {"StdIn": "/x/nope.txt"}
     assert standard_files("slurm_load_jobs error: Invalid job id specified") == {}
+
+
+ARRAY_22_05 = """JobId=12 ArrayJobId=12 ArrayTaskId=2-3%1 ArrayTaskThrottle=1 JobName=wrap
+   SubmitTime=1700000000 EligibleTime=1700000000
+   StdErr=/x y/e/wrap.12
+   StdOut=/x y/slurm-12_4294967294.out
+
+JobId=15 ArrayJobId=12 ArrayTaskId=1 ArrayTaskThrottle=1 JobName=wrap
+   SubmitTime=1700000000 EligibleTime=1700000000
+   StdErr=/x y/slurm-12_1.out
+   StdOut=/x y/slurm-12_1.out
+
+"""
+
+
+def test_each_tasks_output_is_named_and_those_that_wait_have_a_pattern() -> None:
+    assert output_files(ARRAY_22_05) == [
+        OutputFiles(JobId("12"), 1700000000.0, "/x y/slurm-12_%a.out", "/x y/e/wrap.12"),
+        OutputFiles(JobId("12_1"), 1700000000.0, "/x y/slurm-12_1.out", "/x y/slurm-12_1.out"),
+    ]
+    assert output_files(JOB_26_05) == [OutputFiles(JobId("10002"), None, "/x/%u/slurm-10002.out")]
+    assert output_files("slurm_load_jobs error: Invalid job id specified") == []

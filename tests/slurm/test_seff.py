@@ -165,3 +165,40 @@ def test_a_torn_line_raises_nothing(line: str, tail: str) -> None:
 
 def test_an_empty_report_knows_nothing() -> None:
     assert {None} == set(dataclasses.asdict(SeffReport()).values())
+
+
+BOXED = """\
+########################################
+# Job ID           : 7317012           #
+# State            : COMPLETED (exit code 0)   #
+# CPU Utilized     : 16:08:54          #
+# CPU Efficiency   : 4.32% of 15-13:31:28 core-walltime #
+# Wall-clock time  : 23:20:43          #
+# Memory Utilized  : 32.29 GB          #
+# Memory Efficiency: 50.45% of 64.00 GB #
+########################################
+"""
+
+
+@pytest.mark.parametrize("border", ["#", "|", "*", "##"])
+@pytest.mark.parametrize(
+    "wall", ["Wall-clock time", "Wall clock time", "Job Wall-clock time", "Actual wall clock time"]
+)
+def test_a_site_s_rewritten_report_in_a_box_reads_the_same(border: str, wall: str) -> None:
+    report = parse(BOXED.replace("#", border).replace("Wall-clock time", wall))
+    assert report is not None
+    assert report == dataclasses.replace(
+        parse(WHOLE) or SeffReport(), array_job_id=None, cluster=None, user=None, group=None, nodes=None
+    )
+    assert report.wall_clock_s == 23 * 3600 + 20 * 60 + 43
+
+
+def test_other_clocks_are_not_taken_for_the_job_s() -> None:
+    for line in (
+        "Wall clock time efficiency: 5.3%",
+        "Requested wall clock time: 00:10:00",
+        "Job queued time: 00:00:07",
+    ):
+        report = parse(WHOLE.replace("Job Wall-clock time: 23:20:43", line))
+        assert report is not None
+        assert report.wall_clock_s is None

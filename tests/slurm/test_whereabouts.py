@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from evalmon_agent.slurm.whereabouts import Whereabouts, account_argv, parse_accounts, parse_queue, queue_argv
+from evalmon_agent.slurm.scontrol import OutputFiles
+from evalmon_agent.slurm.whereabouts import (
+    Whereabouts,
+    account_argv,
+    output_argv,
+    parse_accounts,
+    parse_outputs,
+    parse_queue,
+    queue_argv,
+)
 from evalmon_agent.words.job_id import JobId
 
 
@@ -35,3 +44,20 @@ def test_garbage_is_nothing() -> None:
 def test_what_is_no_path_is_no_directory() -> None:
     [found] = parse_accounts("12\x1fUnknown\x1fgpu\x1flab\x1fnormal\x1frelative", delimiter="\x1f")
     assert (found.work_dir, found.submitted_at) == (None, None)
+
+
+def test_accounting_has_the_patterns_of_the_outputs_as_they_were_given() -> None:
+    """24.11 makes them absolute, 26.05 leaves the default relative [ran]; an older one refuses the fields."""
+    assert output_argv(["12"], delimiter="\x1f")[-1] == "JobID,Submit,User,StdOut,StdErr,WorkDir,JobName"
+    rows = [
+        "12_1|1700000000|me|/w/o-%A-%3a.txt|/w/e/%x.%j|/w|100%ab",
+        "13|1700000001|me|slurm-%j-%u.out||/w|wrap",
+        "14|1700000001|me|||/w|wrap",
+        "12.batch|1700000000||||||",
+        "torn|row",
+    ]
+    assert parse_outputs("\n".join(rows), delimiter="|") == [
+        OutputFiles(JobId("12_1"), 1700000000.0, "/w/o-%A-%3a.txt", "/w/e/100%%ab.%j"),
+        OutputFiles(JobId("13"), 1700000001.0, "/w/slurm-%j-me.out", None),
+        OutputFiles(JobId("14"), 1700000001.0, None, None),
+    ]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.slurm.sbatch_options import by_long_name
-from evalmon_agent.submission.retry_limits import Had, Limits, memory_options, time_options
+from evalmon_agent.submission.retry_limits import Had, Limits, exclude_options, memory_options, time_options
 from evalmon_agent.words.durations import time_option
 from evalmon_agent.words.sizes import parse_mem_option
 
@@ -18,7 +18,13 @@ NONE: dict[str, str] = {}
 def test_a_timeout_gets_more_of_the_limit_that_slurm_said_in_whole_minutes() -> None:
     found = time_options({"time": "00:30:00"}, NONE, Had(time_limit_s=1800), Limits(), scale=1.5)
     assert (("--time=00:45:00",), ("time 00:30:00 -> 00:45:00",), "") == (found.argv, found.told, found.why_not)
-    assert ("--time=00:02:00",) == time_options(NONE, NONE, Had(time_limit_s=60), Limits(), scale=1.5).argv
+    rounded = time_options(NONE, NONE, Had(time_limit_s=60), Limits(), scale=1.5)
+    assert (("--time=00:02:00",), ("time 00:01:00 -> 00:02:00 (rounded up to minutes)",)) == (
+        rounded.argv,
+        rounded.told,
+    )
+    cut = time_options(NONE, NONE, Had(time_limit_s=60), Limits(time_s=75), scale=1.5)
+    assert ("time 00:01:00 -> 00:01:15",) == cut.told
 
 
 @pytest.mark.parametrize(("whole_s", "expected"), [(None, "00:45:00"), (2000.0, "00:45:00"), (7200.0, "02:12:00")])
@@ -61,6 +67,23 @@ def test_what_failed_keeps_what_an_earlier_retry_gave_it_and_else_its_script_alo
     assert ("--time=00:45:00",) == time_options({"time": "10"}, {"time": "45"}, Had(), Limits(), scale=None).argv
     assert () == memory_options({"mem": "1G"}, NONE, Had(), Limits(), scale=None).argv
     assert ("--mem=2048M",) == memory_options({"mem": "1G"}, {"mem": "2G"}, Had(), Limits(), scale=None).argv
+
+
+def test_nodes_are_excluded_beside_those_of_the_script_and_of_earlier_retries() -> None:
+    found = exclude_options({"exclude": "n[1-2,5],m1"}, {"exclude": "n[1-2,5],m1,n8"}, "n7,n8")
+    assert (("--exclude=n[1-2,5],m1,n8,n7",), ("excluding n7,n8",)) == (found.argv, found.told)
+    assert (("--exclude=n7",), ("excluding n7",)) == (
+        (alone := exclude_options(NONE, NONE, "n7")).argv,
+        alone.told,
+    )
+    later = exclude_options({"exclude": "n1"}, {"exclude": "n1,n7"}, "")
+    assert (("--exclude=n1,n7",), ()) == (later.argv, later.told)
+    assert () == exclude_options({"exclude": "n1"}, NONE, "").argv
+
+
+def test_a_file_of_nodes_cannot_be_joined_with_a_list() -> None:
+    found = exclude_options({"exclude": "/home/me/bad_nodes"}, NONE, "n7")
+    assert "excludes the nodes listed in /home/me/bad_nodes; add n7 to that file" in found.why_not
 
 
 @pytest.mark.parametrize("kind", ["mem", "mem-per-cpu", "mem-per-gpu"])

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
-from evalmon_agent.submission.retry_plan import Retry, RetryRequest, array_option, decide, first_unknown_name, logs_of
+from evalmon_agent.submission.retry_plan import (
+    Retry,
+    RetryRequest,
+    array_option,
+    certain_to_fail,
+    decide,
+    description,
+    logs_of,
+)
 from evalmon_agent.tracking.records import Attempt, Eval, Job, JobReport
 from evalmon_agent.tracking.registry import Adopted, Intent, Submission, entries
 from evalmon_agent.tracking.results import EvalResults
@@ -41,16 +49,23 @@ def decided(ev: Eval, *results: EvalResult, missing: int = 0, unknown: str | Non
 
 
 @pytest.mark.parametrize(
-    "state",
-    [State.FAILED, State.NODE_FAIL, State.PREEMPTED, State.BOOT_FAIL, State.CANCELLED, State.DEADLINE],
+    ("state", "cause"),
+    [
+        (State.FAILED, "unknown"),
+        (State.NODE_FAIL, "node-failure"),
+        (State.PREEMPTED, "preempted"),
+        (State.BOOT_FAIL, "node-failure"),
+        (State.CANCELLED, "cancelled"),
+        (State.DEADLINE, "deadline"),
+    ],
 )
-def test_what_failed_is_run_again_as_it_was(state: State) -> None:
-    assert Retry(str(state)) == decided(ended(state))
+def test_what_failed_is_run_again_as_it_was(state: State, cause: str) -> None:
+    assert Retry(str(state), cause) == decided(ended(state))
 
 
 def test_what_lacked_time_or_memory_gets_more_of_it() -> None:
-    assert Retry("TIMEOUT", more_time=True) == decided(ended(State.TIMEOUT))
-    assert Retry("OUT_OF_MEMORY", more_memory=True) == decided(ended(State.OUT_OF_MEMORY, exit_code=137))
+    assert Retry("TIMEOUT", "time-limit", more_time=True) == decided(ended(State.TIMEOUT))
+    assert Retry("OUT_OF_MEMORY", "unknown", more_memory=True) == decided(ended(State.OUT_OF_MEMORY, exit_code=137))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +86,7 @@ def test_results_that_are_all_there_are_not_paid_for_twice_unless_the_eval_is_na
 
 def test_completed_with_an_error_in_its_log_is_run_again_and_can_go_on_from_it() -> None:
     lied = ended(State.COMPLETED, exit_code=0)
-    assert Retry("its log says error, 2 of 4 samples", log="/l.eval") == decided(lied, ERROR)
+    assert Retry("its log says error, 2 of 4 samples", "eval-error", log="/l.eval") == decided(lied, ERROR)
     assert "it is suspect, not failed" == decided(lied, ERROR, failed_only=True)
 
 
@@ -88,22 +103,23 @@ def test_one_that_completed_and_may_have_succeeded_is_only_run_again_if_named() 
 
 
 def test_a_program_that_left_no_log_is_run_again() -> None:
-    left_none = Retry("a program began an eval and left no log")
+    left_none = Retry("a program began an eval and left no log", "no-eval-log")
     assert left_none == decided(ended(State.COMPLETED, exit_code=0), missing=1)
 
 
 def test_it_goes_on_only_from_the_one_log_that_is_its_own_by_proof() -> None:
     failed = ended(State.FAILED, exit_code=1)
-    assert Retry("FAILED", log="/l.eval") == decided(failed, ERROR)
+    assert Retry("FAILED", "unknown", log="/l.eval") == decided(failed, ERROR)
     guessed = msgspec.structs.replace(ERROR, known_by=None)
-    assert Retry("FAILED") == decided(failed, guessed)
-    assert Retry("FAILED") == decided(failed, ERROR, ERROR)
-    assert Retry("FAILED") == decided(failed, ERROR, missing=1)
+    assert Retry("FAILED", "unknown") == decided(failed, guessed)
+    assert Retry("FAILED", "unknown") == decided(failed, ERROR, ERROR)
+    assert Retry("FAILED", "unknown") == decided(failed, ERROR, missing=1)
 
 
 def test_what_succeeded_or_goes_on_is_never_run_again() -> None:
     assert "" == decided(ended(State.COMPLETED, exit_code=0), SUCCESS)
-    assert "it succeeded" == decided(ended(State.COMPLETED, exit_code=0), SUCCESS, names=[NAME])
+    named = decided(ended(State.COMPLETED, exit_code=0), SUCCESS, names=[NAME])
+    assert "it succeeded; --force runs it again" == named
     running = Eval(NAME, "1", State.RUNNING, jobs=[Job("1", 1.0)])
     assert ("", "it is RUNNING still") == (decided(running), decided(running, names=[NAME]))
     assert "it is already waiting to be submitted" == decided(ended(State.FAILED), waits=True)
@@ -130,32 +146,79 @@ def test_one_that_was_submitted_again_since_its_end_was_looked_at_is_left_alone(
 
 
 def test_so_often_and_no_more_whoever_asks() -> None:
-    tried = ended(State.FAILED, jobs=4)
-    why = "it was run again 3 times already; --max-retries 4 allows one more"
+    tried = ended(State.FAILED, jobs=3)
+    why = "it had 3 attempts already; --max-retries 3 or --force allows more"
     assert (why, why) == (decided(tried), decided(tried, names=[NAME]))
-    assert isinstance(decided(tried, max_retries=4), Retry)
+    assert isinstance(decided(tried, max_retries=3), Retry)
+    once = decided(ended(State.FAILED), max_retries=0)
+    assert "it had 1 attempt already; --max-retries 1 or --force allows more" == once
+
+
+def test_which_attempt_it_is_and_why_are_said() -> None:
+    again = decided(ended(State.TIMEOUT, jobs=2))
+    assert isinstance(again, Retry)
+    assert "TIMEOUT: time-limit, attempt 3 of 3" == description(again, RetryRequest())
+    forced = decided(ended(State.FAILED, jobs=3), force=True)
+    assert isinstance(forced, Retry)
+    assert "FAILED: cause unknown, attempt 4" == description(forced, RetryRequest(force=True))
+
+
+def test_force_runs_again_what_succeeded_from_its_start_and_what_may_be_for_nothing() -> None:
+    fine = ended(State.COMPLETED, exit_code=0)
+    assert Retry("COMPLETED") == decided(fine, SUCCESS, force=True)
+    assert isinstance(decided(ended(State.OUT_OF_MEMORY, exit_code=0), SUCCESS, force=True), Retry)
+    assert isinstance(decided(fine, unknown="its log is at a URL", force=True), Retry)
+    assert isinstance(decided(ended(State.LOST), force=True), Retry)
+    assert "it is suspect, not failed" == decided(fine, ERROR, force=True, failed_only=True)
+
+
+def test_force_runs_nothing_twice_and_nothing_that_evalmon_did_not_submit() -> None:
+    running = Eval(NAME, "1", State.RUNNING, jobs=[Job("1", 1.0)])
+    assert "" == decided(running, force=True)
+    assert "it is already waiting to be submitted" == decided(ended(State.FAILED), waits=True, force=True)
+    assert "evalmon did not submit it" in str(decided(ended(State.FAILED), entry=None, force=True))
+
+
+def test_only_evals_with_one_of_the_causes_are_meant() -> None:
+    slow, fine = ended(State.TIMEOUT), ended(State.COMPLETED, exit_code=0)
+    assert isinstance(decided(slow, causes=["cancelled", "time-limit"]), Retry)
+    assert ("", "") == (decided(slow, causes=["cancelled"]), decided(fine, SUCCESS, causes=["cancelled"], force=True))
+    assert "its cause is time-limit" == decided(slow, causes=["cancelled"], names=[NAME])
+    assert "its cause is none" == decided(fine, SUCCESS, causes=["cancelled"], names=[NAME])
+    assert isinstance(decided(ended(State.FAILED), causes=["unknown"]), Retry)
+
+
+def test_what_is_certain_to_fail_again_needs_force_or_a_changed_script() -> None:
+    again = Retry("FAILED", "missing-module")
+    fix = "FAILED: missing-module returns until somebody fixes it"
+    command = "once it is fixed, add --cause missing-module --force"
+    plain, changed, forced = RetryRequest(), RetryRequest(changed=True), RetryRequest(force=True)
+    said = certain_to_fail(again, plain, is_script_changed=False)
+    assert f"{fix}; {command} (or --changed, if the fix is in the script)" == said
+    said = certain_to_fail(again, changed, is_script_changed=False)
+    assert f"{fix}, and its script has not changed; {command}" == said
+    assert "" == certain_to_fail(again, changed, is_script_changed=True)
+    assert "" == certain_to_fail(again, forced, is_script_changed=False)
+
+
+@pytest.mark.parametrize(
+    "cause", ["time-limit", "node-failure", "unknown", "cuda-out-of-memory", "checkpoint-damaged", "of a later version"]
+)
+def test_what_another_node_time_or_more_memory_may_help_needs_no_force(cause: str) -> None:
+    assert "" == certain_to_fail(Retry("FAILED", cause), RetryRequest(), is_script_changed=False)
 
 
 def test_a_log_without_a_finished_sample_spares_nothing() -> None:
     empty = EvalResult(status="started", samples_completed=0, log="/l.eval")
-    assert Retry("FAILED") == decided(ended(State.FAILED), empty)
+    assert Retry("FAILED", "eval-unfinished") == decided(ended(State.FAILED), empty)
     again = Retry("FAILED", log="/l.eval")
     assert {None: "/l.eval"} == logs_of({None: again, 3: Retry("FAILED")}, "... $EVALMON_RETRY_LOG ...")
     assert {} == logs_of({None: again}, "inspect eval tasks.py\n")
 
 
-def test_names_are_evals_arrays_and_patterns() -> None:
-    known = ["r1/t/epoch0", "r1/a[0]", "r1/a[10]", "r2/t/epoch0"]
-
-    def meant(*names: str) -> list[str]:
-        return [name for name in known if RetryRequest(names).means(name)]
-
-    assert known == meant()
-    assert known[:1] == meant("r1/t/epoch0")
-    assert known[1:3] == meant("r1/a")
-    assert known[1:2] == meant("r1/a[0]")
-    assert ["r1/t/epoch0", "r2/t/epoch0"] == meant("*/t/*")
-    assert ("r3/*", None) == (first_unknown_name(["r1/a", "r3/*"], known), first_unknown_name(["r1/*"], known))
+def test_only_what_is_named_itself_is_insisted_on() -> None:
+    assert (True, True) == (RetryRequest().means("a"), RetryRequest(["*"], chosen={"a"}).means("a"))
+    assert not RetryRequest(["*"], chosen={"a"}).means("b")
     assert (False, True) == (RetryRequest(["r1/*"]).insists("r1/a[0]"), RetryRequest(["r1/a[0]"]).insists("r1/a[0]"))
 
 

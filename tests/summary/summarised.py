@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.facts import Facts, Measurement
@@ -65,11 +66,13 @@ LOG = EvalLog(
     scores={"match/accuracy": 0.5},
     created=datetime.fromtimestamp(T + 11, tz=UTC),
 )
+SETTINGS = Settings(lost_after=LOST_AFTER_S)
+NOTHING_LEFT = Evidence()
 FIGURES = Figures(292.0, 1800.0, 16.22, 12.5, 32 * 1024**3, 64 * 1024**3, 50.0, "seff")
 
 
-def summary_of(found: Told, *, now: float = 1000.0) -> Summary:
-    return build(found.state, now=T + now, lost_after_s=LOST_AFTER_S)
+def summary_of(found: Told, *, now: float = 1000.0, settings: Settings = SETTINGS) -> Summary:
+    return build(found.state, now=T + now, settings=settings)
 
 
 def only(found: Told, *, now: float = 1000.0) -> EvalSummary:
@@ -78,7 +81,7 @@ def only(found: Told, *, now: float = 1000.0) -> EvalSummary:
 
 
 def measured(
-    figures: Figures = FIGURES, evidence: Evidence | None = None, *, name: str = NAME, job_id: str = "123"
+    figures: Figures = FIGURES, evidence: Evidence = NOTHING_LEFT, *, name: str = NAME, job_id: str = "123"
 ) -> Facts:
     return Facts(measurements=[Measurement(name, JobId(job_id), T + 1, figures, evidence)])
 

@@ -14,8 +14,10 @@ import pytest
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.summary.build import total_time_s
+from evalmon_agent.summary.markdown import render
+from evalmon_agent.summary.records import NO_COST
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.records import ExperimentState
+from evalmon_agent.tracking.records import ExperimentState, Refusal
 from evalmon_agent.words.states import State
 from summary.summarised import LOG, finished, left, measured, mixed, only, summary_of
 from tracking.rows import Told, account, accounts, launcher, queue, registered, report, reported, row, told
@@ -24,14 +26,15 @@ GOLDEN = Path(__file__).parent / "golden" / "summary.json"
 
 # Section 8 of the contract, as it stands there.
 SHAPE = """
-schema experiment generated_at complete total_time_s counts{STATE: n} verdicts{ok,failed,suspect,unverified,active,refused,dropped: n} evals[]; per eval
+schema experiment generated_at complete total_time_s counts{STATE: n} verdicts{ok,failed,suspect,unverified,active,refused,dropped: n} cost{gpu_hours, gpu_hours_of_failures,
+cpu_hours, energy_j, money}  causes[] nodes[] alerts[] evals[]; per eval
 name job_id attempts[] state verdict exit_code signal submitted started ended queue_s elapsed_s
 time_limit_s time_efficiency_pct cpu_efficiency_pct memory_used_bytes memory_requested_bytes
 memory_efficiency_pct metrics_source(seff|sacct|self|null)
 gpu{count samples utilization_mean_pct utilization_p95_pct utilization_max_pct idle_fraction
 memory_peak_bytes memory_total_bytes power_mean_w energy_j}|null
 result|null results[] result_unknown
-diagnosis{cause evidence advice}|null advice[] witnesses{slurm, self, agree} output_dir log
+diagnosis{cause evidence advice}|null advice[] witnesses{slurm, self, agree} nodes[] output_dir log
 """  # noqa: E501 - as it stands there
 
 
@@ -70,7 +73,9 @@ def test_the_shape_is_that_of_the_contract_key_by_key() -> None:
     assert verdicts == list(shown["verdicts"])  # type: ignore[call-overload]
     [ev] = shown["evals"]  # type: ignore[misc]
     expected = keys(per_eval)
-    assert [*expected[""], "foreign"] == list(ev)
+    assert [*expected[""], "cost", "foreign", "refusal"] == list(ev)
+    cost = keys(whole)["cost"]
+    assert cost == list(shown["cost"])[: len(cost)]  # type: ignore[call-overload]
     assert expected["gpu"] == list(ev["gpu"])[: len(expected["gpu"])]
     assert expected["witnesses"] == list(ev["witnesses"])
     assert RESULT_SHAPE.split() == list(ev["result"])
@@ -97,6 +102,8 @@ def test_of_an_eval_that_nobody_saw_everything_is_null() -> None:
         "witnesses": {"slurm": None, "self": None, "agree": None},
         "foreign": [],
         "output_dir": "/exp/out",
+        "nodes": [],
+        "cost": dict.fromkeys(NO_COST.__struct_fields__) | {"gpu_hours": 0.0, "cpu_hours": 0.0, "energy_j": 0.0},
     }
     assert dict.fromkeys(ev) | known == ev
 
@@ -206,7 +213,7 @@ def test_a_retried_eval_shows_all_its_jobs_and_counts_the_latest() -> None:
     )
     found.take(queue(300, row(State.COMPLETED, job_id="200", submit=101, start=110, end=150, command=launcher("9c"))))
     one = only(found)
-    assert (["123", "200"], "ok", 40.0) == ([a.job_id for a in one.attempts], one.verdict, one.elapsed_s)
+    assert (["123", "200"], "unverified", 40.0) == ([a.job_id for a in one.attempts], one.verdict, one.elapsed_s)
 
 
 def test_what_slurm_said_before_the_end_is_not_what_it_says() -> None:
@@ -244,3 +251,35 @@ def test_an_error_in_a_log_that_nobody_expected_is_suspect_all_the_same() -> Non
     found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
     found.take(measured(evidence=left(msgspec.structs.replace(LOG, status="error"))))
     assert "suspect" == only(found).verdict
+
+
+REFUSAL = Refusal(10.0, "sbatch: error: Invalid partition\nsbatch: error: ask your PI", "/exp/b.slurm")
+
+
+def test_what_slurm_refused_is_an_eval_that_needs_attention() -> None:
+    found = finished()
+    found.state.refused = {"r/b": REFUSAL}
+    ev = summary_of(found).evals[-1]
+    assert ("r/b", None, "refused", REFUSAL.error) == (ev.name, ev.job_id, ev.verdict, ev.refusal)
+    assert ev.diagnosis is not None
+    assert "sbatch: error: Invalid partition ⏎ sbatch: error: ask your PI" == ev.diagnosis.evidence
+    assert (1, {"COMPLETED": 1, "UNSUBMITTED": 1}) == (summary_of(found).verdicts["refused"], summary_of(found).counts)
+    assert "* **r/b was refused by Slurm**: sbatch: error: Invalid" in render(summary_of(found))
+
+
+def test_a_refused_retry_leaves_the_verdict_and_is_told_beside_it() -> None:
+    found = told(queue(60, row(State.FAILED, start=5, end=55)))
+    name = only(found).name
+    found.state.refused = {name: REFUSAL}
+    ev = only(found)
+    assert ("failed", REFUSAL.error, 1) == (ev.verdict, ev.refusal, len(ev.attempts))
+    assert "Slurm refused to run it again: sbatch: error: Invalid partition ⏎" in render(summary_of(found))
+
+
+def test_what_the_user_dropped_stays_in_the_summary_and_is_counted_no_more() -> None:
+    found = told(queue(60, row(State.FAILED, start=5, end=55)))
+    name = only(found).name
+    found.state.dropped, found.state.refused = {name: 70.0, "r/b": 70.0}, {"r/b": REFUSAL}
+    summary = summary_of(found)
+    assert [("dropped", "FAILED"), ("dropped", "UNSUBMITTED")] == [(ev.verdict, ev.state) for ev in summary.evals]
+    assert ({}, 2, 0) == (summary.counts, summary.verdicts["dropped"], summary.verdicts["failed"])

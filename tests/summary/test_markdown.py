@@ -12,6 +12,7 @@ import pytest
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult, SampleError
+from evalmon_agent.summary import causes
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.records import Foreign
@@ -53,8 +54,8 @@ def test_an_eval_that_nobody_saw_is_unknown_everywhere_and_nothing_is_0() -> Non
 
 def test_an_empty_experiment_has_a_page_too() -> None:
     text = render(summary_of(Told()))
-    assert "**0 evaluations: none** (no states)" in text
-    assert "To look at" not in text
+    assert "**No evals yet**" in text
+    assert "Needs attention" not in text
 
 
 HOSTILE = [
@@ -92,51 +93,65 @@ def test_the_names_of_ordinary_evals_are_readable_in_the_raw_text(name: str) -> 
     assert f"| {name} | 123 |" in render(changed(name=name))
 
 
-def problem(**values: object) -> str:
-    """What "To look at" says of the eval."""
-    values = {"advice": [], **values}
-    found = [line for line in render(changed(**values)).split("\n") if line.startswith("* ")]
-    return found[0].partition("): ")[2] if found else ""
+def problem(**values: object) -> list[str]:
+    """What "Needs attention" says of the eval: the headline, and all that is known of its end."""
+    whole = changed(**{"advice": [], "log": None, **values})
+    whole = msgspec.structs.replace(whole, causes=causes.group(whole.evals))
+    part = render(whole).partition("## Needs attention\n\n")[2].partition("\n\n")[0]
+    lines = [line.strip() for line in part.split("\n")]
+    return (
+        [lines[0].partition("epoch0 ")[2].replace(" (0.08 GPU-hours)", ""), lines[-1].partition("): ")[2]]
+        if part
+        else []
+    )
 
 
-def test_an_eval_that_is_ok_or_active_is_nothing_to_look_at() -> None:
-    assert ("", "") == (problem(), problem(verdict="active"))
+def test_an_eval_that_is_ok_or_active_needs_no_attention() -> None:
+    assert problem() == problem(verdict="active") == []
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"exit_code": 3}, "exit status 3; the eval's log says success, 10 of 10 samples; output: /exp/slurm-123.out"),
-        ({"result": None, "exit_code": None, "signal": 9, "log": None}, "ended by signal 9"),
-        ({"result": None, "exit_code": None, "log": None}, "nothing is known of its end"),
-        ({"result": None, "log": None, "exit_code": 0, "advice": ["Do *this*"]}, "Do \\*this\\*"),
-        ({"result": EvalResult(status="error", error="a\nb"), "log": None}, "the eval's log says error: a\\\\nb"),
-        ({"result": None, "log": None, "diagnosis": Diagnosis("cause", None, "advice")}, "cause; advice"),
-    ],
-)
-def test_a_failed_eval_is_told_with_all_that_is_known(values: dict[str, object], expected: str) -> None:
-    assert expected == problem(verdict="failed", **values)
+UNKNOWN = "failed for an unknown reason**"
 
 
 @pytest.mark.parametrize(
-    ("known", "found", "expected"),
+    ("values", "headline", "end"),
     [
-        ({"signal": 11}, Diagnosis("crash", "ended by signal 11", None), "ended by signal 11; crash"),
-        ({"exit_code": 4}, Diagnosis("unknown", "exit status 4", None), "exit status 4; the cause is not known"),
         (
-            {"exit_code": 4},
-            Diagnosis("unknown", "one\ntwo", None),
-            "exit status 4; the cause is not known; its output ends: one ⏎ two",
+            {"exit_code": 3, "log": "/o"},
+            UNKNOWN,
+            "exit status 3; the eval's log says success, 10 of 10 samples; output: /o",
+        ),
+        ({"result": None, "exit_code": None, "signal": 9}, UNKNOWN, "ended by signal 9"),
+        ({"result": None, "exit_code": None}, UNKNOWN, "nothing more is known of its end"),
+        ({"result": EvalResult(status="error", error="a\nb")}, UNKNOWN, "the eval's log says error: a\\\\nb"),
+        (
+            {"result": None, "exit_code": 4, "diagnosis": Diagnosis("unknown", "one\ntwo", None)},
+            f"{UNKNOWN}: one ⏎ two",
+            "exit status 4",
         ),
         (
-            {"result": EvalResult(status="error", error="boom"), "exit_code": 0},
-            Diagnosis("crash", "boom", None),
-            "the eval's log says error: boom; crash",
+            {"result": None, "exit_code": None, "diagnosis": Diagnosis("time-limit", "*x*", "advice")},
+            "reached the time limit**: \\*x\\*",
+            "nothing more is known of its end",
         ),
     ],
 )
-def test_what_shows_the_cause_is_not_said_twice(known: dict[str, object], found: Diagnosis, expected: str) -> None:
-    assert expected == problem(verdict="failed", **{"result": None, "log": None, "diagnosis": found, **known})
+def test_a_failed_eval_is_told_with_all_that_is_known(values: dict[str, object], headline: str, end: str) -> None:
+    assert problem(verdict="failed", **values) == [headline, end]
+
+
+def test_many_evals_that_failed_alike_take_five_lines() -> None:
+    ev = changed(verdict="failed", diagnosis=Diagnosis("time-limit", None, "Do *this*"), result=None).evals[0]
+    evals = [msgspec.structs.replace(ev, name=f"r/{number}", exit_code=None) for number in range(50)]
+    whole = msgspec.structs.replace(changed(), evals=evals, causes=causes.group(evals))
+    part = render(whole).partition("## Needs attention\n\n")[2].partition("\n\n")[0]
+    assert part.split("\n") == [
+        "* **50 evals reached the time limit** (4.06 GPU-hours)",
+        "  * Do \\*this\\*",
+        "  * `evalmon retry /exp --cause time-limit` or `evalmon logs /exp r/0`",
+        "  * r/0 (COMPLETED): output: /exp/slurm-123.out",
+        "  * also r/1, r/2, r/3 (+46 more)",
+    ]
 
 
 def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> None:
@@ -179,13 +194,14 @@ def test_earlier_attempts_are_told_with_how_they_ended() -> None:
 def test_a_suspect_eval_is_told_with_what_does_not_fit() -> None:
     ev: EvalSummary = summary_of(finished()).evals[0]
     torn = msgspec.structs.replace(ev.witnesses, self="exit 3", agree=False)
-    known = {"verdict": "suspect", "result": None, "log": None}
-    assert "result unknown: its log is at a URL" == problem(
-        verdict="unverified", result=None, log=None, exit_code=0, result_unknown="its log is at a URL"
-    )
+    known = {"verdict": "suspect", "result": None, "exit_code": None}
+    assert problem(verdict="unverified", result=None, exit_code=0, result_unknown="its log is at a URL") == [
+        "could not be verified**: its log is at a URL",
+        "nothing more is known of its end",
+    ]
     error = EvalResult(status="error")
-    assert "the worst of its 2 logs says error" == problem(**{**known, "result": error, "results": [error, error]})
-    assert "Slurm says COMPLETED, the job itself exit 3" == problem(witnesses=torn, **known)
+    assert "the worst of its 2 logs says error" == problem(**{**known, "result": error, "results": [error, error]})[1]
+    assert "Slurm says COMPLETED, the job itself exit 3" == problem(witnesses=torn, **known)[1]
 
 
 def test_files_of_other_users_are_named_once_and_at_most_twenty_of_them() -> None:

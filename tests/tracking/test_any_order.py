@@ -32,7 +32,10 @@ from hypothesis import strategies as st
 
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.records import Attempt, Eval
+from evalmon_agent.tracking.registry import Accepted, Dropped, Intent, Record, Refused, Submission, entries
 from evalmon_agent.tracking.timeline import slurm_says
+from evalmon_agent.tracking.unsubmitted import update_unsubmitted
+from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import (
     EPOCH,
@@ -292,6 +295,47 @@ def test_facts_in_any_order_doubled_and_grouped_end_alike_and_nothing_is_invente
     found: tuple[Cluster, list[Facts], list[Facts]],
 ) -> None:
     any_order_ends_alike(found)
+
+
+REGISTRY = st.lists(st.sampled_from(["drop", "refused", "accepted"]), max_size=6)
+
+
+@GENTLE
+@given(anything(), REGISTRY, st.randoms(use_true_random=False))
+def test_a_drop_or_a_refusal_comes_at_any_time_and_twice_and_changes_nothing_that_happened(
+    found: tuple[Cluster, list[Facts], list[Facts]], kinds: list[str], random: Random
+) -> None:
+    cluster, in_time, shuffled = found
+    first, second = Watcher(cluster), Watcher(cluster)
+    name = cluster.jobs[0].name
+    records = [record for number, kind in enumerate(kinds) for record in _records(name, kind, number)]
+    for fact in in_time:
+        first.take(fact, now=cluster.over_at)
+    update_unsubmitted(first.state, entries(records))
+    read = 0
+    for fact in shuffled:
+        # Each observer has read the registry up to some line; whoever reads on may read lines again.
+        read = random.randint(read, len(records))
+        update_unsubmitted(second.state, entries([*records[:read], *records[:read]]))
+        second.take(fact, now=cluster.over_at)
+    update_unsubmitted(second.state, entries([*records, *records]))
+    assert outcome(first) == outcome(second)
+    known = (first.state.dropped, first.state.refused)
+    assert known == (second.state.dropped, second.state.refused)
+    check_states(second)
+    is_dropped = ["accepted", *kinds][-1] == "drop"
+    assert is_dropped == (name in first.state.dropped)
+    assert ([kind for kind in ["accepted", *kinds] if kind != "drop"][-1] == "refused") == (name in known[1])
+    assert is_dropped == (name not in [ev.name for ev in second.state.counted])
+
+
+def _records(name: str, kind: str, number: int) -> list[Record]:
+    if kind == "drop":
+        return [Dropped((name,), float(number))]
+    token = str(number)
+    intent = Intent(Submission(name, "/s", token=token), float(number), "h", 1)
+    outcome = Refused(token, "no", float(number)) if kind == "refused" else Accepted(token, JobId("1"), float(number))
+    return [intent, outcome]
 
 
 @pytest.mark.survives("F18")

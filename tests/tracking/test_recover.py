@@ -105,12 +105,12 @@ def test_each_job_of_a_retried_eval_gets_its_own_lines_back() -> None:
 
 
 def test_an_end_that_was_logged_is_the_end() -> None:
-    end = all_complete(T, {State.FAILED: 1}, total_time_s=60)
+    end = all_complete(T, {State.FAILED: 1}, total_time_s=60, outcome="")
     found = recovered(STARTED, FAILED, end)
     assert (MonitorJob(status="complete"), 1) == (found.state.completion, found.state.completions)
 
 
 def test_an_end_after_which_something_happened_is_none() -> None:
-    end = all_complete(T, {State.FAILED: 1}, total_time_s=60)
+    end = all_complete(T, {State.FAILED: 1}, total_time_s=60, outcome="")
     found = recovered(STARTED, FAILED, end, changed(State.FAILED, State.PENDING))
     assert (None, 1) == (found.state.completion, found.state.completions)

@@ -65,6 +65,13 @@ def test_what_two_evals_may_have_written_is_shown_of_neither() -> None:
     assert shown(alone["one"]) == ([("/w/logs/a.eval", "place")], 0, None)
 
 
+def test_a_program_whose_end_nobody_saw_wrote_nothing_after_its_job() -> None:
+    unseen = replace(program(), ended_at=None)
+    for at, shown_logs in ((T + 55, [("/w/logs/a.eval", "place")]), (T + 90, [])):
+        found = settled(ev("one", [attempt(unseen, evidence=Evidence(logs=[log(at=at)]))]))
+        assert shown(found["one"])[0] == shown_logs
+
+
 def test_what_has_not_run_may_have_written_nothing() -> None:
     waits = ev("waits", [Attempt(submitted_at=T)])
     waits.final = False
@@ -97,7 +104,7 @@ def test_a_program_without_a_log_is_missing_and_of_one_that_was_cut_short_nobody
     assert shown(settled(ev("x", [attempt(program(), evidence=Evidence())]))["x"]) == ([], 1, None)
     cut = Evidence(not_all_read="no time left")
     assert shown(settled(ev("x", [attempt(program(), evidence=cut)]))["x"]) == ([], 0, "no time left")
-    assert settled(ev("x", [attempt(program())]))["x"].unknown == "its log was not looked for yet"
+    assert settled(ev("x", [attempt(program())]))["x"].unknown == "its output and logs were not looked at yet"
 
 
 def test_where_nobody_looked_a_script_that_names_a_framework_leaves_it_unknown() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.tracking.records import Eval, ExperimentState, Job
+from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Refusal
 from evalmon_agent.tracking.registry import (
     Abandoned,
     Accepted,
+    Adopted,
+    Dropped,
     Entries,
     Intent,
     Planned,
@@ -19,7 +21,15 @@ from evalmon_agent.tracking.registry import (
     entries,
     registrations,
 )
-from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, update_waiting, waiting
+from evalmon_agent.tracking.unsubmitted import (
+    dropped,
+    in_queue,
+    last_begun_at,
+    latest,
+    refused,
+    update_unsubmitted,
+    waiting,
+)
 from evalmon_agent.words.states import State
 
 SUBMISSION = Submission("r/a", "/exp/r/eval/a.slurm", token="p")
@@ -76,14 +86,46 @@ def test_there_are_those_that_are_not_known_to_be_over_an_arrays_tasks_one_by_on
 def test_the_state_keeps_since_when_and_forgets_why_with_the_last_one() -> None:
     state = ExperimentState("/exp", waiting_for="a limit")
     array = Planned(Submission("r/x", "/x", tasks=(0, 1), token="x"), 11.0)
-    update_waiting(state, entries([PLANNED, array]))
+    update_unsubmitted(state, entries([PLANNED, array]))
     assert {"r/a": 10.0, "r/x[0]": 11.0, "r/x[1]": 11.0} == {name: one.since for name, one in state.waiting.items()}
     assert "a limit" == state.waiting_for
     # One that is on its way may come back: its submitter may die.
-    update_waiting(state, entries([PLANNED, INTENT]))
+    update_unsubmitted(state, entries([PLANNED, INTENT]))
     assert ["r/a"] == list(state.waiting)
-    update_waiting(state, entries([PLANNED, INTENT, TAKEN, array, Withdrawn("x", 12.0)]))
+    update_unsubmitted(state, entries([PLANNED, INTENT, TAKEN, array, Withdrawn("x", 12.0)]))
     assert ({}, None) == (state.waiting, state.waiting_for)
+
+
+def test_slurms_last_word_is_the_refusal_until_the_eval_is_submitted_again() -> None:
+    array: list[Record] = [
+        Intent(Submission("r/x", "/x", tasks=(0, 1), token="x"), 1.0, "h", 1),
+        Refused("x", "no", 2.0),
+    ]
+    refusal = Refusal(2.0, "no", "/x")
+    assert {"r/x[0]": refusal, "r/x[1]": refusal} == refused(entries(array))
+    # What passes by itself is no refusal.
+    assert {} == refused(entries([PLANNED, INTENT, LIMIT]))
+    again: list[Record] = [Intent(Submission("r/x", "/x", tasks=(1,), token="y"), 3.0, "h", 1)]
+    assert ["r/x[0]"] == list(refused(entries([*array, *again])))
+    assert ["r/x[0]"] == list(refused(entries([*array, *again, Accepted("y", "7", 4.0)])))
+    assert Refusal(5.0, "still no", "/x") == refused(entries([*array, *again, Refused("y", "still no", 5.0)]))["r/x[1]"]
+    # An earlier job of the eval stays what it was.
+    known = entries([INTENT, TAKEN, Intent(Submission("r/a", "/a", token="q"), 30.0, "h", 1), Refused("q", "no", 31.0)])
+    assert (["7"], ["r/a"]) == ([r.job_id for r in registrations(known)], list(refused(known)))
+
+
+def test_a_drop_lasts_until_the_eval_is_submitted_or_adopted_again() -> None:
+    drop = Dropped(("r/a", "r/x[1]"), 40.0)
+    taken: list[Record] = [INTENT, TAKEN, drop]
+    assert {"r/a": 40.0, "r/x[1]": 40.0} == dropped(entries(taken))
+    later = Intent(Submission("r/a", "/a", token="q"), 50.0, "h", 1)
+    assert {"r/x[1]": 40.0} == dropped(entries([*taken, later]))
+    assert {"r/a": 60.0, "r/x[1]": 40.0} == dropped(entries([*taken, later, Dropped(("r/a",), 60.0)]))
+    adopted = Adopted(Submission("r/a"), "8", 70.0, 69.0)
+    assert ["r/x[1]"] == list(dropped(entries([*taken, adopted])))
+    # What is known of its submission does not change, and a drop counts as no submission.
+    assert [("r/a", "7")] == [(r.submission.name, r.job_id) for r in registrations(entries(taken))]
+    assert (1, 20.0) == (in_queue(entries(taken), None), last_begun_at(entries(taken)))
 
 
 RECORDS = st.lists(
@@ -96,8 +138,9 @@ RECORDS = st.lists(
             "limit": Refused(token, "MaxSubmit", 3.0, waits=True),
             "gone": Abandoned(token, 3.0),
             "withdrawn": Withdrawn(token, 3.0),
+            "drop": Dropped(("r/a",), float(token)),
         }[kind],
-        st.sampled_from(["plan", "intent", "taken", "refused", "limit", "gone", "withdrawn"]),
+        st.sampled_from(["plan", "intent", "taken", "refused", "limit", "gone", "withdrawn", "drop"]),
         st.sampled_from("123"),
     ),
     max_size=20,
@@ -118,7 +161,7 @@ def test_whatever_is_on_record_one_submission_counts_and_what_slurm_has_never_wa
 @given(RECORDS)
 def test_those_of_a_token_a_name_and_a_job_are_those_that_a_look_through_all_finds(records: list[Record]) -> None:
     known = Entries(records)
-    found = list(known)
+    found = [entry for entry in known if entry.is_eval]
     assert known.of_name("r/a") == found
     for entry in found:
         assert known.of_token(entry.token) is entry

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.evidence.result import STATUSES, UNREADABLE, EvalLog, EvalResult
 from evalmon_agent.tracking.facts import Facts
-from evalmon_agent.tracking.records import Evidence, ExperimentState, JobReport, Witness
-from evalmon_agent.tracking.results import EvalResults
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport, Witness
+from evalmon_agent.tracking.results import EvalResults, settle
 from evalmon_agent.tracking.verdict import verdict, verdicts, witnesses_agree
 from evalmon_agent.words.states import TERMINAL, State
-from tracking.rows import Told, account, accounts, launcher, no_accounts, queue, registered, report, reported, row, told
+from tracking.rows import (
+    T,
+    Told,
+    account,
+    accounts,
+    launcher,
+    no_accounts,
+    queue,
+    registered,
+    report,
+    reported,
+    row,
+    told,
+)
 
 DONE = EvalResult(status="success", samples_completed=4, samples_total=4)
 BAD = EvalResult(status="error", samples_completed=2, samples_total=4)
@@ -136,6 +152,170 @@ def test_a_scripts_text_alone_makes_nothing_suspect(
     assert with_text == without or (without, with_text) == ("ok", "unverified")
     if with_text == "ok" and names_framework:
         assert logs or witness
+
+
+PLACES = ("/w1", "/w2")
+DURING, LATER = (datetime.fromtimestamp(T + at, tz=UTC) for at in (20, 5000))
+LOGS = st.builds(
+    EvalLog,
+    path=st.builds("{}/logs/{}.eval".format, st.sampled_from(PLACES), st.sampled_from("ab")),
+    kind=st.just("inspect-ai"),
+    changed_at=st.just(T + 40),
+    created=st.sampled_from([DURING, DURING, LATER]),
+    status=st.sampled_from([*STATUSES, UNREADABLE]),
+    samples_completed=st.sampled_from([4, 3, None]),
+    samples_total=st.just(4),
+)
+WROTE = st.builds(
+    lambda place, name, known_by, is_known: Written(
+        name=f"{name}.eval", path=f"{place}/logs/{name}.eval" if is_known else None, known_by=(known_by,)
+    ),
+    st.sampled_from(PLACES),
+    st.sampled_from("abc"),
+    st.sampled_from(["line", "name"]),
+    st.booleans(),
+)
+PROGRAMS = st.builds(
+    ObservedProgram,
+    kind=st.just("inspect-ai"),
+    started_at=st.just(T + 10),
+    ended_at=st.sampled_from([None, T + 45]),
+    verb=st.just("eval"),
+    words=st.just(("t.py",)),
+    options=st.sampled_from([None, {}, {"log-dir": ("s3://b",)}]),
+    cwd=st.sampled_from([*PLACES, None]),
+    wrote=st.lists(WROTE, max_size=2).map(tuple),
+    is_cut=st.booleans(),
+    is_in_pid_namespace=st.booleans(),
+)
+WITNESSES = st.builds(
+    Witness,
+    by=st.sampled_from(["cgroup", "cgroup", "environment"]),
+    left_out=st.sampled_from([0, 0, 0, 2]),
+    nodes_unseen=st.sampled_from([0, 1]),
+)
+
+
+@st.composite
+def attempts(draw: st.DrawFn) -> Attempt:
+    """What was observed of a job that ended."""
+    end = draw(st.sampled_from([*[State.COMPLETED] * 4, State.FAILED, State.TIMEOUT]))
+    witness = draw(st.sampled_from([*[WITNESSES] * 5, st.none()]).flatmap(lambda strategy: strategy))
+    job_report = JobReport(
+        0,
+        started_at=T,
+        ended_at=T + 60,
+        exit_code=draw(st.sampled_from([0, 0, 0, 0, 3])),
+        eval_programs=draw(st.lists(PROGRAMS, max_size=2)) if witness is not None else [],
+        witness=witness,
+    )
+    logs = draw(st.lists(LOGS, max_size=3, unique_by=lambda log: log.path))
+    evidence = Evidence(
+        logs=logs,
+        printed=[log.path for log in logs if draw(st.booleans())],
+        names_framework=draw(st.booleans()),
+        ends_in_error=draw(st.sampled_from([False, False, False, False, True])),
+        not_all_read=draw(st.sampled_from([None, None, "no time left"])),
+    )
+    ended_at = T + 60
+    return Attempt(
+        ran=True,
+        account_state=end,
+        started_at=T,
+        ended_at=ended_at,
+        report=draw(st.sampled_from([*[job_report] * 5, None])),
+        evidence=draw(st.sampled_from([*[evidence] * 5, None])),
+    )
+
+
+def is_proven(log: str, by: str | None, own: Attempt, others: list[Attempt]) -> bool:
+    """Whether the attempt's observations have the proof, and no other attempt's a stronger or equal one."""
+
+    def proofs_of(attempt: Attempt) -> list[str]:
+        programs = attempt.report.eval_programs if attempt.report is not None else []
+        wrote = [written for program in programs for written in program.wrote if written.path == log]
+        near = [program for program in programs if program.options == {} and f"{program.cwd}/logs" in log]
+        printed = attempt.evidence is not None and log in attempt.evidence.printed
+        return ["process"] * bool(wrote) + ["output"] * printed + ["place"] * bool(near)
+
+    rivals = [proof for other in others for proof in proofs_of(other)]
+    return by in proofs_of(own) and (by == "process" or by not in rivals)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(attempts(), min_size=1, max_size=3))
+def test_whatever_is_observed_no_verdict_is_ok_without_proof_and_none_suspect_without_a_contradiction(
+    observed: list[Attempt],
+) -> None:
+    evals = {
+        name: Eval(
+            name, name, state=attempt.account_state or State.LOST, final=True, jobs=[Job(name, T, attempts=[attempt])]
+        )
+        for name, attempt in zip("123", observed, strict=False)
+    }
+    state = ExperimentState("/exp", evals=evals)
+    results, outcome = settle(state), verdicts(state)
+    shown = [result.log for found in results.values() for result in found.results]
+    assert len(shown) == len(set(shown))
+    for name, ev in evals.items():
+        attempt, found = ev.jobs[0].attempts[0], results[name]
+        others = [other for other in observed if other is not attempt]
+        assert all(is_proven(result.log or "", result.known_by, attempt, others) for result in found.results)
+        assert {result.created for result in found.results} <= {DURING.isoformat()}
+        if outcome[name] == "ok":
+            check_ok(attempt, found)
+        if outcome[name] == "suspect":
+            check_suspect(attempt, found)
+
+
+def check_ok(attempt: Attempt, found: EvalResults) -> None:
+    """Everything was read, everybody who could see looked, and each program has a result that is a success."""
+    assert attempt.account_state is State.COMPLETED
+    assert attempt.evidence is not None
+    assert not attempt.evidence.ends_in_error
+    programs, witness = [], None
+    if attempt.report is not None:
+        programs, witness = attempt.report.eval_programs, attempt.report.witness
+        assert attempt.report.exit_code == 0
+    assert all(result.succeeded for result in found.results)
+    for number, program in enumerate(programs):
+        others = [other for place, other in enumerate(programs) if place != number]
+        assert any(may_be_its_own(result.log or "", program, others) for result in found.results)
+    if attempt.evidence.not_all_read is not None:
+        paths = {written.path for program in programs for written in program.wrote}
+        assert paths <= {log.path for log in attempt.evidence.logs}
+        assert all(program.wrote and not program.is_cut for program in programs)
+        assert witness is not None
+        assert witness.by == "cgroup"
+    if not found.results and attempt.evidence.names_framework:
+        assert witness is not None
+        assert (witness.by, witness.nodes_unseen) == ("cgroup", 0)
+    assert witness is None or not witness.left_out
+
+
+def may_be_its_own(log: str, program: ObservedProgram, others: list[ObservedProgram]) -> bool:
+    """Whether a program named the log; or nobody else of its job did, and nothing says that it wrote elsewhere."""
+    if any(written.path == log for written in program.wrote):
+        return True
+    is_elsewhere = any(written.path for written in program.wrote) and not program.is_cut
+    is_anothers = any(written.path == log for other in others for written in other.wrote)
+    is_near = program.options is None or program.cwd is None or f"{program.cwd}/logs" in log
+    return is_near and not is_elsewhere and not is_anothers
+
+
+def check_suspect(attempt: Attempt, found: EvalResults) -> None:
+    """Something contradicts it that is not its script's text."""
+    is_bad = bool(found.missing) or not all(result.succeeded for result in found.results)
+    if attempt.account_state is State.FAILED:
+        assert found.results
+        assert not is_bad
+        return
+    exit_code = attempt.report.exit_code if attempt.report is not None else 0
+    ends_in_error = attempt.evidence is not None and attempt.evidence.ends_in_error
+    assert is_bad or exit_code or ends_in_error
+    if found.missing:
+        assert attempt.report is not None
+        assert attempt.report.eval_programs
 
 
 @pytest.mark.parametrize("end", sorted(TERMINAL - {State.COMPLETED, State.LOST}))

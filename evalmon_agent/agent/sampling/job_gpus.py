@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from .gpu_rows import Device
 
+NO_GPU = "no GPU is the job's"
+"""How the reason begins if Slurm gave the job none."""
+
 _NONE_ON_PURPOSE = frozenset({"", "-1", "NoDevFiles"})
 _GPU_VARIABLES = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
 
@@ -29,9 +32,9 @@ def no_gpu_reason(environ: Mapping[str, str]) -> str | None:
     """Why the job has no GPU, if the environment alone says so; NVML need not be asked then."""
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in _NONE_ON_PURPOSE:
-        return f"no GPU is the job's: CUDA_VISIBLE_DEVICES is {visible.strip()!r}"
+        return f"{NO_GPU}: CUDA_VISIBLE_DEVICES is {visible.strip()!r}"
     if visible is None and _is_in_slurm(environ) and not any(environ.get(name) for name in _GPU_VARIABLES):
-        return "no GPU is the job's: Slurm set no GPU variable"
+        return f"{NO_GPU}: Slurm set no GPU variable"
     return None
 
 

@@ -24,7 +24,7 @@ from evalmon_agent.words.states import TERMINAL, State
 
 _EVIDENCE_CHARS = 300
 _LAST_LINES = 3
-_BY_STATE = {
+CAUSE_BY_STATE = {
     State.TIMEOUT: "time-limit",
     State.OUT_OF_MEMORY: "host-out-of-memory",
     State.CANCELLED: "cancelled",
@@ -35,6 +35,7 @@ _BY_STATE = {
     State.REVOKED: "revoked",
     State.LOST: "lost",
 }
+"""The causes that Slurm's state alone decides."""
 _LINE_OF_STATE = {
     State.TIMEOUT: re.compile(rf"(?:{SLURM}|srun: ).*DUE TO TIME LIMIT"),
     State.OUT_OF_MEMORY: re.compile(rf"{SLURM}.*(?:oom[_-]kill|Out Of Memory|memory limit)"),
@@ -59,6 +60,8 @@ _BY_RESULT = {
 }
 # A line of a script's many commands, most of which may fail without harm.
 _WEAK = frozenset({"missing-file", "permission-denied", "command-not-found", "network"})
+# Which model it is stands in a later line of the message.
+_NAMED_BELOW = frozenset({"hub-gated"})
 # Before a traceback: the program goes on, or is at its end anyway.
 _IS_HARMLESS = re.compile(r"Exception ignored in|.*never retrieved|--- Logging error ---")
 # What the output cannot explain: the eval's log has said it.
@@ -140,7 +143,7 @@ def _cause_of_state(end: AttemptEnd) -> str | None:
     """The cause, if the state alone decides it."""
     if end.state is State.OUT_OF_MEMORY and end.exit_code == 0 and end.result is not None and end.result.succeeded:
         return "bystander-out-of-memory"
-    return _BY_STATE.get(end.state) if end.state is not None else None
+    return CAUSE_BY_STATE.get(end.state) if end.state is not None else None
 
 
 def _state_in_words(end: AttemptEnd) -> str:
@@ -202,7 +205,8 @@ def _of_exceptions(final: Sequence[Raised]) -> Iterator[_Match]:
     for raised in final:
         for rank, rule in enumerate(RULES):
             if rule.of == "exception" and (match := rule.pattern.search(raised.text)):
-                yield _Match(rank, raised.line, match.groupdict())
+                evidence = raised.text if rule.cause in _NAMED_BELOW else raised.line
+                yield _Match(rank, evidence, match.groupdict())
                 break
 
 

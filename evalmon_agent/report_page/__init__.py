@@ -1,0 +1,1 @@
+"""The page report.html: what it says, its plots, and the process that draws them."""

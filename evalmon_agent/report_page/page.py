@@ -1,0 +1,258 @@
+"""Writes the HTML of report.html from the summary and the plots. Pure.
+
+The template escapes all outside text, and each value in it is made printable first (`finalize`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+import evalmon_agent
+from evalmon_agent.summary.attention import groups, in_order, needs_attention
+from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary
+from evalmon_agent.summary.scores import place_of, score_table
+from evalmon_agent.summary.verdict_line import verdict_line
+from evalmon_agent.words.durations import human, parse_stamp, total
+from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import human_bytes, number
+from evalmon_agent.words.states import State
+
+DRAWN_AT_MOST = 200
+"""Of an experiment with more evals, those that need attention have plots, so many at most; also of scores so many."""
+_TICKS_AT_MOST = 6
+_TICK_STEPS_S = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800, 2592000)
+_DAY_S = 86400
+_NAMES_AT_MOST = 8
+_ENDINGS = {
+    State.OUT_OF_MEMORY: "out of memory",
+    State.TIMEOUT: "time limit",
+    State.NODE_FAIL: "node failure",
+    State.BOOT_FAIL: "boot failure",
+    State.UNSUBMITTED: "not submitted yet",
+}
+_GLYPHS = {
+    "ok": "✓",
+    "failed": "✕",
+    "refused": "⊘",
+    "suspect": "!",
+    "unverified": "?",
+    "active": "▸",
+    "dropped": "·",
+}
+
+_KWH_J = 3.6e6
+_FIGURE_WORDS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_j": "energy", "money": "money"}
+_ADVICE_AT_MOST = 40
+
+Plots = Mapping[tuple[str, str], str]
+"""SVG by kind (utilization, memory, score) and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark of the time line: its place in percent of the width, and what it says."""
+
+    at_pct: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A part of an eval's life in the time line, in percent of the width. `kind`: wait or run."""
+
+    kind: str
+    start_pct: float
+    width_pct: float
+
+
+class TimeLine:
+    """Places times between the first submission and the last end; `ticks` has the marks."""
+
+    def __init__(self, summary: Summary) -> None:
+        attempts = [attempt for ev in summary.evals for attempt in ev.attempts]
+        begun = [at for attempt in attempts if (at := stamp(attempt.submitted) or stamp(attempt.started)) is not None]
+        ended = [at for attempt in attempts if (at := stamp(attempt.ended)) is not None]
+        written = stamp(summary.generated_at) or 0.0
+        active = any(ev.verdict == "active" for ev in summary.evals)
+        self._start = min(begun, default=written)
+        self._end = max([*ended, *begun, *([written] if active else [])], default=written)
+        self._width_s = max(self._end - self._start, 1.0)
+        self._zone = None
+        if summary.generated_at and parse_stamp(summary.generated_at) is not None:
+            self._zone = datetime.fromisoformat(summary.generated_at).tzinfo
+        self.ticks = list(self._ticks())
+
+    def bars(self, ev: EvalSummary) -> list[Bar]:
+        """Each attempt's time in the queue and time of running."""
+        return [bar for attempt in ev.attempts for bar in self._of(attempt, is_last=attempt is ev.attempts[-1], ev=ev)]
+
+    def _of(self, attempt: AttemptSummary, *, is_last: bool, ev: EvalSummary) -> Iterator[Bar]:
+        submitted, started, ended = stamp(attempt.submitted), stamp(attempt.started), stamp(attempt.ended)
+        now = self._end if is_last and ev.verdict == "active" else None
+        waited_until = started or ended or now
+        if submitted is not None and waited_until is not None:
+            yield self._bar("wait", submitted, waited_until)
+        run_until = ended or now
+        if started is not None and run_until is not None:
+            yield self._bar("run", started, run_until)
+
+    def _bar(self, kind: str, start: float, end: float) -> Bar:
+        return Bar(kind, self._pct(start), max(self._pct(end) - self._pct(start), 0.0))
+
+    def _pct(self, at: float) -> float:
+        return round(min(max(100 * (at - self._start) / self._width_s, 0.0), 100.0), 2)
+
+    def _ticks(self) -> Iterator[Tick]:
+        """At round local times."""
+        step_s = next((step for step in _TICK_STEPS_S if self._width_s / step <= _TICKS_AT_MOST), _TICK_STEPS_S[-1])
+        try:
+            start = datetime.fromtimestamp(self._start, tz=self._zone)
+        except (OverflowError, ValueError, OSError):
+            return
+        midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
+        passed = int((start - midnight).total_seconds() // step_s) + 1
+        at = midnight + timedelta(seconds=passed * step_s)
+        form = "%b %d" if step_s >= _DAY_S else "%H:%M:%S" if step_s < 60 else "%H:%M"
+        while (place := at.timestamp()) < self._end:
+            if self._pct(place) < 96:
+                yield Tick(self._pct(place), at.strftime(form))
+            at += timedelta(seconds=step_s)
+
+
+def stamp(text: str | None) -> float | None:
+    """Epoch seconds of one of the summary's times."""
+    return None if text is None else parse_stamp(text)
+
+
+def costs_by_run(evals: Sequence[EvalSummary]) -> dict[str, tuple[int, Cost]]:
+    """How many evals each run has, and what they cost together; a figure that is unknown for one of them is None."""
+    by_run: dict[str, list[Cost]] = {}
+    for ev in evals:
+        by_run.setdefault(place_of(ev.name)[0], []).append(ev.cost)
+
+    def total_of(costs: Sequence[Cost], name: str) -> float | None:
+        values = [getattr(cost, name) for cost in costs]
+        return None if None in values else sum(values)
+
+    return {
+        run: (len(costs), Cost(**{name: total_of(costs, name) for name in _FIGURE_WORDS}))
+        for run, costs in by_run.items()
+    }
+
+
+def advice_of(evals: Sequence[EvalSummary]) -> list[tuple[str, list[str]]]:
+    """What successful evals should ask for next time, and which of them."""
+    names: dict[str, list[str]] = {}
+    for ev in evals:
+        for line in ev.advice if ev.verdict == "ok" else []:
+            names.setdefault(line, []).append(ev.name)
+    return sorted(names.items(), key=lambda item: -len(item[1]))
+
+
+def drawn_evals(summary: Summary) -> list[EvalSummary]:
+    """The evals that have plots, those that need attention first."""
+    evals = in_order(summary.evals)
+    if len(evals) > DRAWN_AT_MOST:
+        evals = [ev for ev in evals if needs_attention(ev)]
+    return evals[:DRAWN_AT_MOST]
+
+
+def render(summary: Summary, *, plots: Plots, note: str | None = None) -> str:
+    """The page; `note` says why there are no plots, or not all."""
+    return _template().render(
+        summary=summary,
+        headline=verdict_line(summary),
+        groups=groups(summary),
+        evals=in_order(summary.evals),
+        drawn={ev.name for ev in drawn_evals(summary)},
+        anchors={ev.name: f"e{place}" for place, ev in enumerate(summary.evals)},
+        timeline=TimeLine(summary),
+        scores=score_table(summary.evals),
+        plot=lambda kind, key: Markup(plots[kind, key]) if (kind, key) in plots else "",  # noqa: S704 - ours: numbers
+        with_use=[ev for ev in in_order(summary.evals) if ev.gpu is not None],
+        costs=costs_by_run(summary.evals),
+        advice=advice_of(summary.evals),
+        note=note,
+        version=evalmon_agent.__version__,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("evalmon_agent.report_page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalized,
+    )
+    environment.filters.update(
+        duration=_short,
+        energy=_energy,
+        hours=_hours,
+        total=total,
+        bytes=human_bytes,
+        number=number,
+        ending=_ending,
+        when=_when,
+        link=_link,
+    )
+    environment.globals.update(
+        glyphs=_GLYPHS,
+        names_at_most=_NAMES_AT_MOST,
+        drawn_at_most=DRAWN_AT_MOST,
+        advice_at_most=_ADVICE_AT_MOST,
+        words=_FIGURE_WORDS,
+    )
+    return environment.get_template("page.html.jinja")
+
+
+def _finalized(value: object) -> object:
+    """What the template writes: no character of an outside text can order, hide or end anything."""
+    if isinstance(value, Markup) or value is None:
+        return "" if value is None else value
+    return printable(str(value))
+
+
+def _ending(ev: EvalSummary) -> str:
+    """How it ended or where it stands, in words; empty where the verdict says it already."""
+    if ev.verdict == "ok" and ev.state is State.COMPLETED:
+        return ""
+    if ev.state is State.FAILED and (ev.signal or ev.exit_code):
+        return f"signal {number(ev.signal)}" if ev.signal else f"exit status {number(ev.exit_code)}"
+    return _ENDINGS.get(ev.state, ev.state.lower())
+
+
+def _short(seconds: float | None) -> str:
+    """`1h 30m`, `4m 52s`; empty for None."""
+    return "" if seconds is None else human(seconds).removesuffix(" 0s").removesuffix(" 0m")
+
+
+def _hours(hours: float | None) -> str:
+    return number(hours, digits=2)
+
+
+def _energy(energy_j: float | None) -> str:
+    return number(None if energy_j is None else energy_j / _KWH_J, " kWh", digits=2)
+
+
+def _when(text: str | None) -> str:
+    """`26 Nov 2026, 14:05`; the text itself if it is no time."""
+    if text is None or parse_stamp(text) is None:
+        return text or "unknown"
+    return datetime.fromisoformat(text).strftime("%d %b %Y, %H:%M %Z").strip()
+
+
+def _link(path: str, experiment: str) -> str | None:
+    """The relative address of a file of the experiment, seen from report.html; None for a file elsewhere."""
+    inside = os.path.relpath(path, experiment)
+    return None if inside.startswith("..") or not path.startswith("/") else "../" + quote(inside, errors="replace")

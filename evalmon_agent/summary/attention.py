@@ -1,0 +1,189 @@
+"""Says what needs attention: the causes of failures, and what else needs a person, each with what helps. Pure."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, phrase, plural
+from evalmon_agent.evidence.diagnosis.records import one_line
+from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
+from evalmon_agent.summary.verdict_line import NEEDS_YOU
+
+_ORDER = ("failed", "refused", "suspect", "unverified", "active", "ok", "dropped")
+_INSPECT = "inspect-ai"
+_WAITS = "Slurm says "
+_WORTH_SAYING_H = 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """What a person has to look at once, however many evals it is about; `verdict` is the worst of theirs.
+
+    `title` is to be read after the number of evals; `evidence`: the line that shows it, of one of them; `commands`:
+    what to type next; `samples`: how many samples failed by it; `gpu_hours`: what it cost, if that is known.
+    """
+
+    verdict: str
+    title: str
+    evals: Sequence[EvalSummary]
+    evidence: str | None
+    advice: Sequence[str]
+    commands: Sequence[str]
+    samples: int = 0
+    gpu_hours: float | None = None
+
+    @property
+    def headline(self) -> str:
+        """The number of evals and the title; the eval's name if it is one. Not made printable."""
+        if len(self.evals) == 1:
+            return f"{self.evals[0].name} {self.title}"
+        return f"{len(self.evals)} evals {plural(self.title)}"
+
+    @property
+    def loss(self) -> str:
+        """What it cost, in words; empty if nothing is known."""
+        hours = [f"{self.gpu_hours:.2f} GPU-hours"] if self.gpu_hours and self.gpu_hours >= _WORTH_SAYING_H else []
+        return ", ".join([*hours, *([f"{self.samples} failed samples"] if self.samples else [])])
+
+
+def groups(summary: Summary) -> list[Group]:
+    """The causes, most costly first, then suspicious nodes, alerts, and what cannot be verified."""
+    evals = {ev.name: ev for ev in summary.evals}
+    found = [
+        _of_cause(summary, cause, [evals[name] for name in cause.evals if name in evals]) for cause in summary.causes
+    ]
+    return [
+        *(group for group in found if group.evals),
+        *_nodes(summary),
+        *_alerts(summary),
+        *_refused_again(summary),
+        *_unverified(summary),
+    ]
+
+
+def needs_attention(ev: EvalSummary) -> bool:
+    """Whether the eval did not succeed, or nobody can tell, or it waits for what will not happen by itself."""
+    waits = ev.verdict == "active" and any(line.startswith(_WAITS) for line in ev.advice)
+    return waits or ev.verdict in NEEDS_YOU or ev.verdict == "unverified"
+
+
+def in_order(evals: Sequence[EvalSummary]) -> list[EvalSummary]:
+    """Those that need attention first, each kind in the order of the summary."""
+    return sorted(evals, key=_rank)
+
+
+def _rank(ev: EvalSummary) -> int:
+    return _ORDER.index(ev.verdict)
+
+
+def _of_cause(summary: Summary, cause: CauseSummary, evals: Sequence[EvalSummary]) -> Group:
+    evals = in_order(evals)
+    return Group(
+        verdict=evals[0].verdict if evals else "",
+        title=phrase(cause.cause),
+        evals=evals,
+        evidence=None if cause.evidence is None else one_line(cause.evidence),
+        advice=[*([cause.advice] if cause.advice else []), *_refused_again(evals)],
+        commands=list(_commands(summary, cause.cause, evals)),
+        samples=cause.samples,
+        gpu_hours=cause.gpu_hours,
+    )
+
+
+def _refused_again(evals: Sequence[EvalSummary]) -> list[str]:
+    refusals = [one_line(ev.refusal) for ev in evals if ev.refusal is not None and ev.verdict != "refused"]
+    return [f"Slurm refused to run it again: {words}" for words in dict.fromkeys(refusals)]
+
+
+def _commands(summary: Summary, cause: str, evals: Sequence[EvalSummary]) -> Iterator[str]:
+    """For a shell; the first eval stands for all where a command takes one."""
+    experiment = shlex.quote(summary.experiment)
+    verdicts = {ev.verdict for ev in evals}
+    if "refused" in verdicts:
+        yield f"evalmon submit {experiment}"
+    if verdicts & {"failed", "suspect"}:
+        # An eval that is suspect for its failed samples is there by their cause, and retried by its own.
+        own = sorted({ev.diagnosis.cause for ev in evals if ev.diagnosis is not None} or {cause})
+        several = " ".join(f"--cause {slug}" for slug in own)
+        which = several if len(evals) > 1 else f"--name {shlex.quote(evals[0].name)}"
+        returns = cause in CAUSES and CAUSES[cause].lies_in is LiesIn.EVAL_FOR_GOOD
+        yield f"evalmon retry {experiment} {which}{' --force' * returns}"
+    yield from _look(summary, evals)
+
+
+def _look(summary: Summary, evals: Sequence[EvalSummary]) -> Iterator[str]:
+    """How to look into the first of the evals: its inspect log if that shows more than success, else its output."""
+    for ev in evals[:1]:
+        result = ev.result
+        if result is not None and result.log and result.kind == _INSPECT and not result.succeeded:
+            yield f"inspect view --log-dir {shlex.quote(os.path.dirname(result.log))}"
+        elif ev.log is not None:
+            yield f"evalmon logs {shlex.quote(summary.experiment)} {shlex.quote(ev.name)}"
+
+
+def _nodes(summary: Summary) -> Iterator[Group]:
+    for node in summary.nodes:
+        if node.suspicious:
+            command = f"evalmon retry {shlex.quote(summary.experiment)} --exclude-nodes {shlex.quote(node.node)}"
+            yield Group(
+                verdict="suspect",
+                title=f"failed on the node {node.node}, of {node.ran} that ran there: more than chance explains",
+                evals=[ev for ev in summary.evals if ev.verdict in NEEDS_YOU and node.node in ev.nodes],
+                evidence=None,
+                advice=["Exclude the node, and tell the cluster's support"],
+                commands=[command],
+            )
+
+
+def _alerts(summary: Summary) -> Iterator[Group]:
+    """What lasts, together where the same is said of several evals."""
+    evals = {ev.name: ev for ev in summary.evals}
+    by_text: dict[str, list[AlertSummary]] = {}
+    for alert in summary.alerts:
+        if alert.cleared_at is None and alert.name in evals:
+            by_text.setdefault(alert.text, []).append(alert)
+    for text, alerts in by_text.items():
+        yield Group(
+            verdict="active",
+            title=text,
+            evals=[evals[alert.name] for alert in alerts if alert.name is not None],
+            evidence=None,
+            advice=[alerts[0].advice] if alerts[0].advice else [],
+            commands=[],
+        )
+
+
+def _refused_again(summary: Summary) -> Iterator[Group]:
+    """Evals that keep an earlier verdict, because Slurm refused to run them again."""
+    by_words: dict[str, list[EvalSummary]] = {}
+    for ev in summary.evals:
+        if ev.refusal is not None and ev.verdict not in {"active", "dropped", "refused"}:
+            by_words.setdefault(one_line(ev.refusal), []).append(ev)
+    for words, evals in by_words.items():
+        yield Group(
+            verdict="refused",
+            title="was refused by Slurm when submitted again",
+            evals=evals,
+            evidence=words,
+            advice=[],
+            commands=[],
+        )
+
+
+def _unverified(summary: Summary) -> Iterator[Group]:
+    by_words: dict[str, list[EvalSummary]] = {}
+    for ev in summary.evals:
+        if ev.verdict == "unverified":
+            by_words.setdefault(ev.result_unknown or "", []).append(ev)
+    for words, evals in by_words.items():
+        yield Group(
+            verdict="unverified",
+            title="could not be verified",
+            evals=evals,
+            evidence=words or None,
+            advice=[],
+            commands=list(_look(summary, evals)),
+        )

@@ -1,0 +1,133 @@
+"""Computes what evals cost: GPU-hours, CPU-hours, energy and money. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.settings import Settings
+from evalmon_agent.summary.records import NO_COST, AttemptSummary, Cost, EvalSummary, ExperimentCost
+from evalmon_agent.tracking.records import Attempt
+from evalmon_agent.words.states import State
+
+NOT_SUCCESSFUL = frozenset({"failed", "suspect"})
+
+_LIVE = frozenset({State.RUNNING, State.SUSPENDED})
+_TOTALS = ("gpu_hours", "cpu_hours", "energy_j", "money")
+_DIGITS = 9
+
+
+def gpus_of(attempt: Attempt, *, are_accounted: bool) -> dict[str, int] | None:
+    """The GPUs that the attempt had, by type: by accounting, else those that its sampler saw; None: unknown.
+
+    `are_accounted`: the cluster accounts for GPUs, so that a job without any in accounting had none.
+    """
+    if attempt.gpus:
+        return attempt.gpus
+    sampled = attempt.evidence.gpu if attempt.evidence is not None else None
+    if sampled is not None and sampled.count:
+        return {"gpu": sampled.count}
+    had_none = attempt.report is not None and attempt.report.has_no_gpu
+    return {} if had_none or (are_accounted and attempt.gpus is not None) else None
+
+
+def cost_of_attempt(attempt: Attempt, shown: AttemptSummary, *, settings: Settings, now: float) -> Cost:
+    """What one attempt took so far; nothing if it did not run."""
+    hours = _hours(attempt, shown, now=now)
+    if hours == 0:
+        return NO_COST
+    sampled = attempt.evidence.gpu if attempt.evidence is not None else None
+    energy_j = sampled.energy_j if sampled is not None and sampled.energy_j is not None else attempt.energy_j
+    # Parts of GPUs (`shard`) are no number of GPUs.
+    is_countable = shown.gpus is not None and "shard" not in shown.gpus
+    gpus = shown.gpus if is_countable else None
+    price = None if gpus is None else _price(gpus, settings.gpu_hour_price)
+    return Cost(
+        gpu_hours=None if hours is None or gpus is None else round(hours * sum(gpus.values()), _DIGITS),
+        cpu_hours=None if hours is None or shown.cpus is None else round(hours * shown.cpus, _DIGITS),
+        energy_j=energy_j,
+        money=None if hours is None or price is None else round(hours * price, _DIGITS),
+    )
+
+
+def cost_of_eval(attempts: Sequence[Cost], results: Iterable[EvalResult], settings: Settings) -> Cost:
+    """All attempts together; by sample: of those that its results say were completed."""
+    gpu_hours = _sum(cost.gpu_hours for cost in attempts)
+    money = None if settings.gpu_hour_price is None else _sum(cost.money for cost in attempts)
+    samples = sum(result.samples_completed or 0 for result in results)
+    return Cost(
+        gpu_hours=gpu_hours,
+        cpu_hours=_sum(cost.cpu_hours for cost in attempts),
+        energy_j=_sum(cost.energy_j for cost in attempts),
+        money=money,
+        gpu_hours_per_sample=_per(gpu_hours, samples),
+        money_per_sample=_per(money, samples),
+    )
+
+
+def cost_of_experiment(evals: Sequence[EvalSummary], settings: Settings) -> ExperimentCost:
+    """The sums of what is known, and how many evals they leave out."""
+    parts = {name: [getattr(ev.cost, name) for ev in evals] for name in _TOTALS}
+    if settings.gpu_hour_price is None:
+        parts["money"] = []
+    totals = {name: _sum_of_known(values) for name, values in parts.items()}
+    unknown = {name: values.count(None) for name, values in parts.items() if totals[name] is not None}
+    failed = [attempt.gpu_hours for ev in evals for attempt in _attempts_without_result(ev)]
+    return ExperimentCost(
+        **totals,
+        gpu_hours_of_failures=0.0 if totals["gpu_hours"] is not None and not failed else _sum_of_known(failed),
+        currency=settings.currency if settings.gpu_hour_price is not None else None,
+        evals_left_out={name: number for name, number in unknown.items() if number},
+        unpriced=_unpriced(evals, settings.gpu_hour_price),
+    )
+
+
+def sum_of_known(values: Iterable[float | None]) -> float | None:
+    """Without the unknown ones; None if all are."""
+    return _sum_of_known(list(values))
+
+
+def _attempts_without_result(ev: EvalSummary) -> Sequence[AttemptSummary]:
+    """All attempts of a failed eval; the earlier ones of another."""
+    return ev.attempts if ev.verdict in NOT_SUCCESSFUL else ev.attempts[:-1]
+
+
+def _hours(attempt: Attempt, shown: AttemptSummary, *, now: float) -> float | None:
+    """How long it ran, or has run so far."""
+    if shown.elapsed_s is not None:
+        return shown.elapsed_s / 3600
+    if not attempt.has_run:
+        return None if shown.state is State.LOST else 0.0
+    if shown.state not in _LIVE or attempt.started_at is None:
+        return None
+    return max(now - attempt.started_at, 0.0) / 3600
+
+
+def _price(gpus: Mapping[str, int], prices: float | Mapping[str, float] | None) -> float | None:
+    """What an hour of these GPUs costs; None if a type has no price."""
+    if not isinstance(prices, Mapping):
+        return None if prices is None else prices * sum(gpus.values())
+    by_type = {name.lower(): price for name, price in prices.items()}
+    return _sum(None if (price := by_type.get(name.lower())) is None else price * n for name, n in gpus.items())
+
+
+def _unpriced(evals: Iterable[EvalSummary], prices: float | Mapping[str, float] | None) -> list[str]:
+    if not isinstance(prices, Mapping):
+        return []
+    types = {name for ev in evals for attempt in ev.attempts if attempt.gpu_hours for name in attempt.gpus or {}}
+    return sorted(name for name in types if _price({name: 1}, prices) is None)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """None if one of them is."""
+    listed = list(values)
+    return None if None in listed else _sum_of_known(listed) or 0.0
+
+
+def _sum_of_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known), _DIGITS) if known else None
+
+
+def _per(value: float | None, samples: int) -> float | None:
+    return None if value is None or not samples else round(value / samples, _DIGITS)

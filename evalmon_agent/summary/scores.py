@@ -1,0 +1,132 @@
+"""Lines up scores as people compare them: a row per task, run and metric, a column per epoch. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from evalmon_agent.summary.records import EvalSummary
+
+EPOCHS_AT_MOST = 12
+_EPOCH = re.compile(r"(?P<rest>.+)/epoch(?P<epoch>\d{1,9})")
+# What tells how far another metric may be off, or spreads, and is no score itself.
+_ERRORS = frozenset({"stderr", "bootstrap_stderr"})
+_SPREADS = frozenset({"std", "var"})
+_MAIN = ("accuracy", "mean")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A value with its standard error; None: not a number, or not told."""
+
+    value: float | None
+    error: float | None = None
+
+    def __str__(self) -> str:
+        """`0.67 ± 0.14`: the error to two digits, and the value as far."""
+        if self.value is None:
+            return "nan"
+        if self.error is None:
+            return f"{self.value:.4g}"
+        digits = 2 if self.error <= 0 else min(max(1 - math.floor(math.log10(self.error)), 0), 6)
+        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The scores of one run at one task; `cells`: by epoch (None: the eval has none), a score or why there is none."""
+
+    task: str
+    run: str
+    metric: str
+    cells: dict[int | None, Score | str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The same for the same row of another table."""
+        return f"{self.task}\n{self.run}\n{self.metric}"
+
+    @property
+    def points(self) -> list[tuple[int, float, float | None]]:
+        """Epoch, value and error of each score that is a number, by epoch."""
+        scores = ((epoch, cell) for epoch, cell in self.cells.items() if epoch is not None and isinstance(cell, Score))
+        return sorted((epoch, cell.value, cell.error) for epoch, cell in scores if cell.value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTable:
+    """The rows by task, metric and run, and the epochs that are columns: the last twelve."""
+
+    epochs: Sequence[int | None]
+    rows: Sequence[Row]
+    _ranges: Mapping[tuple[str, str], tuple[float, float]]
+
+    def range_of(self, row: Row) -> tuple[float, float]:
+        """The lowest and the highest value with its error, of all runs at the row's task and metric."""
+        low, high = self._ranges[row.task, row.metric]
+        return (low, high) if low < high else (low - 1, high + 1)
+
+
+def score_table(evals: Sequence[EvalSummary]) -> ScoreTable:
+    """The scores of all results; an eval without one leaves a cell that says why in every row of its task and run."""
+    rows: dict[tuple[str, str, str], Row] = {}
+    metrics: dict[tuple[str, str], list[Row]] = {}
+    for ev in evals:
+        run, task, epoch = place_of(ev.name)
+        for name, metric, score in _scores(ev):
+            key = (f"{task}: {name}" if name else task, run, metric)
+            if key not in rows:
+                rows[key] = Row(*key)
+                metrics.setdefault((run, task), []).append(rows[key])
+            rows[key].cells[epoch] = score
+    for ev in evals:
+        run, task, epoch = place_of(ev.name)
+        for row in metrics.get((run, task), []):
+            row.cells.setdefault(epoch, "no score" if ev.verdict == "ok" else ev.verdict)
+    epochs = sorted({epoch for row in rows.values() for epoch in row.cells}, key=lambda epoch: (epoch is None, epoch))
+    ordered = sorted(rows.values(), key=lambda row: (row.task, row.metric, row.run))
+    return ScoreTable(epochs[-EPOCHS_AT_MOST:], ordered, _ranges(ordered))
+
+
+def _ranges(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[float, float]]:
+    ranges = dict[tuple[str, str], tuple[float, float]]()
+    for row in rows:
+        for _, value, error in row.points:
+            low, high = ranges.get((row.task, row.metric), (value, value))
+            ranges[row.task, row.metric] = min(low, value - (error or 0)), max(high, value + (error or 0))
+    return ranges
+
+
+def place_of(name: str) -> tuple[str, str, int | None]:
+    """Run, task and epoch of `{run}/{task}/epoch{N}`; of another name what there is of these."""
+    match = _EPOCH.fullmatch(name)
+    rest, epoch = (match["rest"], int(match["epoch"])) if match else (name, None)
+    run, _, task = rest.rpartition("/")
+    return run, task, epoch
+
+
+def _scores(ev: EvalSummary) -> Iterator[tuple[str, str, Score]]:
+    """The task (empty where the eval has one result), the metric and the score of each."""
+    for result in ev.results:
+        task = (result.task or "") if len(ev.results) > 1 else ""
+        for metric in result.scores:
+            if not _is_error(metric):
+                yield task, metric, Score(result.scores[metric], _error_of(metric, result.scores))
+
+
+def _is_error(name: str) -> bool:
+    scorer, _, metric = name.rpartition("/")
+    return bool(scorer) and (metric in _ERRORS | _SPREADS or "_stderr" in metric)
+
+
+def _error_of(name: str, scores: Mapping[str, float | None]) -> float | None:
+    """inspect-ai has one `stderr` in a scorer, of its main metric; lm_eval `acc_stderr,none` for `acc,none`."""
+    scorer, _, metric = name.rpartition("/")
+    word, _, kind = metric.partition(",")
+    names = [f"{scorer}/{word}_stderr,{kind}"]
+    beside = [other for other in scores if other.rpartition("/")[0] == scorer and not _is_error(other)]
+    if metric in _MAIN or beside == [name]:
+        names += [f"{scorer}/{error}" for error in sorted(_ERRORS, reverse=True)]
+    return next((error for error in map(scores.get, names) if error is not None and error >= 0), None)

@@ -1,0 +1,96 @@
+"""1 says that an eval did not succeed: a bug (70), an error of the system (74) and a lack of permission (77) do not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from as_root import not_as_root
+from experiments import Exp, ended
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Exp:
+    exp = Exp(tmp_path)
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    exp.observe_to_the_end()
+    return exp
+
+
+def evalmon(exp: Exp, *words: str, **environ: str) -> tuple[int, str, str]:
+    argv = [sys.executable, "-m", "evalmon_agent", *words]
+    env = {**exp.slurm.environ, **environ}
+    done = subprocess.run(argv, env=env, cwd=exp.root, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def broken(directory: Path, module: str) -> str:
+    """A directory for PYTHONPATH in which this module is broken, as in the middle of an upgrade."""
+    place = directory / "broken"
+    place.mkdir()
+    (place / f"{module}.py").write_text("1 / 0\n")
+    return str(place)
+
+
+@pytest.mark.parametrize("module", ["yaml", "click"])
+@pytest.mark.parametrize("command", ["status", "sidecar", "complete"])
+def test_a_bug_is_70_in_one_line_and_a_traceback_only_with_debug(
+    exp: Exp, tmp_path: Path, command: str, module: str
+) -> None:
+    path = broken(tmp_path, module)
+    code, out, err = evalmon(exp, command, ".", PYTHONPATH=path)
+    assert (code, out, err.count("\n")) == (70, "", 1)
+    assert err.startswith("evalmon: ZeroDivisionError: division by zero; ")
+    assert "run it again with evalmon --debug" in err
+    code, out, err = evalmon(exp, "--debug", command, ".", PYTHONPATH=path)
+    assert (code, out, err.count("Traceback (most recent")) == (70, "", 1)
+
+
+def test_a_bug_in_run_ends_as_the_command_ends(exp: Exp, tmp_path: Path) -> None:
+    path = broken(tmp_path, "argparse")
+    assert evalmon(exp, "run", "--", "sh", "-c", "exit 7", PYTHONPATH=path)[0] == 7
+    assert evalmon(exp, "sample", "--output-dir", ".", PYTHONPATH=path)[0] == 70
+
+
+def test_an_error_of_the_system_is_74_and_says_what_to_do(exp: Exp) -> None:
+    """A directory where the summary shall be."""
+    place = exp.ours / "summary.json"
+    place.unlink(missing_ok=True)
+    (place / "in the way").mkdir(parents=True)
+    code, out, err = evalmon(exp, "report", ".")
+    assert (code, out) == (74, "")
+    assert err == (
+        f"evalmon: {place}: Is a directory; run it again; "
+        "if it fails again, evalmon doctor EXP checks the file system\n"
+    )
+
+
+@not_as_root
+def test_what_the_system_does_not_allow_is_77(exp: Exp) -> None:
+    registry = exp.ours / "registry.jsonl"
+    registry.chmod(0)
+    code, out, err = evalmon(exp, "report", ".")
+    assert (code, out, err.count("\n")) == (77, "", 1)
+    assert f"{registry}: Permission denied; ask the owner" in err
+
+
+def test_a_reader_of_the_output_who_went_away_is_no_failed_eval(exp: Exp) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    argv = [sys.executable, "-m", "evalmon_agent", "status", "."]
+    with os.fdopen(write, "wb") as pipe:
+        done = subprocess.run(
+            argv, env=exp.slurm.environ, cwd=exp.root, stdout=pipe, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (74, b"")
+
+
+def test_sampling_without_a_stderr_is_74(exp: Exp) -> None:
+    argv = f"exec {sys.executable} -m evalmon_agent sample --output-dir . 2>&-"
+    done = subprocess.run(["sh", "-c", argv], env=exp.slurm.environ, cwd=exp.root, check=False, timeout=60)
+    assert done.returncode == 74

@@ -1,0 +1,117 @@
+"""What `evalmon status` shows: the verdict first, a table that fits, and no name broken."""
+
+from __future__ import annotations
+
+import os
+
+import click
+import pytest
+
+from evalmon_agent.cli.status_view import Choice, status_text
+from evalmon_agent.experiment.heartbeat import Heartbeat
+from evalmon_agent.summary import causes
+from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
+from evalmon_agent.words.job_id import parse_job_id
+from evalmon_agent.words.states import State
+
+NOW = 1_700_000_000.0
+
+
+def ev(name: str, verdict: str = "ok", state: str = "COMPLETED", **more: object) -> EvalSummary:
+    job_id = parse_job_id("10284713")
+    values: dict[str, object] = {"elapsed_s": 300.0, "time_limit_s": 1800.0, **more}
+    return EvalSummary(name=name, job_id=job_id, attempts=[], state=State(state), verdict=verdict, **values)  # type: ignore[arg-type]
+
+
+def summary(*evals: EvalSummary, complete: bool = False) -> Summary:
+    verdicts = dict.fromkeys(("ok", "failed", "suspect", "unverified", "active", "refused", "dropped"), 0)
+    for one in evals:
+        verdicts[one.verdict] += 1
+    return Summary(
+        experiment="/x",
+        generated_at="",
+        complete=complete,
+        total_time_s=None,
+        counts={},
+        cost=ExperimentCost(),
+        causes=causes.group(evals),
+        nodes=[],
+        verdicts=verdicts,
+        evals=list(evals),
+    )
+
+
+def lines(
+    of: Summary, *, columns: int = 80, rows: int = 24, choice: Choice | None = None, heartbeat: Heartbeat | None = None
+) -> list[str]:
+    size = os.terminal_size((columns, rows))
+    return click.unstyle(status_text(of, heartbeat, choice or Choice(), now=NOW, size=size)).splitlines()
+
+
+RUN = "qwen3-8b-lora-r16-lr1e-4-seed2"
+MANY = [
+    *[ev(f"{RUN}/capitalization/epoch{n}") for n in range(120)],
+    *[ev(f"{RUN}/sums/epoch{n}", "active", "PENDING", elapsed_s=None) for n in range(78)],
+    ev(f"{RUN}/sums/epoch90", "failed", "OUT_OF_MEMORY"),
+    ev(f"{RUN}/sums/epoch91", "active", "RUNNING"),
+]
+
+
+def test_the_name_of_a_run_stands_once_and_everything_fits_in_80_columns() -> None:
+    text = lines(summary(*MANY[:6], *MANY[-2:]))
+    assert text[1] == f"{RUN}/sums/epoch90 ran out of memory; 1 running"
+    assert text.count(f"{RUN}/") == 1
+    assert [line.split()[0] for line in text[-2:]] == ["sums/epoch90", "sums/epoch91"]
+    assert "failed (OOM)" in text[-2]
+    assert max(map(len, text)) <= 80
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40), (40, 10), (20, 5)])
+def test_there_are_no_more_rows_than_the_terminal_has(columns: int, rows: int) -> None:
+    text = lines(summary(*MANY), columns=columns, rows=rows)
+    assert len(text) < rows or columns < 80
+    assert "epoch90" in "".join(text)  # what went wrong comes first
+
+
+def test_all_are_shown_if_that_is_asked_for() -> None:
+    text = lines(summary(*MANY), choice=Choice(show_all=True))
+    table = text[text.index(f"{RUN}/") :]
+    assert sum("epoch" in line for line in table) == len(MANY)
+
+
+def test_a_column_without_an_entry_is_left_out() -> None:
+    heading = next(line for line in lines(summary(*MANY[:3]), columns=120) if line.startswith("Eval"))
+    assert heading.split() == ["Eval", "Outcome", "Elapsed", "Limit", "Job"]
+
+
+def test_only_what_needs_attention_is_listed_if_that_is_asked_for_and_the_verdict_is_of_all() -> None:
+    text = lines(summary(*MANY), choice=Choice(failed=True))
+    assert text[0].startswith("120 of 200 evals")
+    assert [line.split()[0] for line in text[text.index(f"{RUN}/") :]] == [f"{RUN}/", "sums/epoch90"]
+
+
+def test_in_the_order_that_is_asked_for() -> None:
+    evals = [ev("r/b", elapsed_s=1.0), ev("r/a", elapsed_s=9.0), ev("r/c", "failed", "FAILED", elapsed_s=5.0)]
+    shown = {
+        sort: [line.split()[0] for line in lines(summary(*evals), choice=Choice(sort=sort))[-3:]]
+        for sort in ("name", "state", "elapsed")
+    }
+    assert shown == {
+        "name": ["r/a", "r/b", "r/c"],
+        "state": ["r/c", "r/a", "r/b"],
+        "elapsed": ["r/a", "r/c", "r/b"],
+    }
+
+
+def test_it_says_how_fresh_it_is_and_how_long_the_rest_takes() -> None:
+    beat = Heartbeat(role="sidecar", host="n1", pid=1, job_id=parse_job_id("77"), polled_at=NOW - 12)
+    evals = [ev("r/a"), ev("r/b", "active", "RUNNING", elapsed_s=60.0), ev("r/c", "active", "PENDING", elapsed_s=None)]
+    expected = "Slurm was asked 12 seconds ago by the sidecar job 77; about 9 minutes left at this pace"
+    assert lines(summary(*evals), columns=120, heartbeat=beat)[1] == expected
+    assert lines(summary(ev("r/a"), complete=True))[1] == "Monitoring is complete"
+    assert lines(summary(ev("r/a", "active", "PENDING")))[1] == "Slurm was not asked yet"
+
+
+def test_in_a_pipe_each_eval_has_one_line_with_its_whole_name() -> None:
+    text = status_text(summary(*MANY), None, Choice(), now=NOW, size=None).splitlines()
+    assert sum(line.startswith(f"{RUN}/") for line in text) == len(MANY)
