@@ -1,7 +1,8 @@
 """Looks once a second, in a thread of the sampler, at which eval programs run in the job and which logs they write.
 
 Processes are only looked at, by /proc: new ones, shells (`exec` keeps the pid) and, less and less often, what may still
-turn out to be an eval (`python run.py`); nothing but /proc/loadavg while nothing begins or ends on the node. The end of an eval's process wakes us.
+turn out to be an eval (`python run.py`); while nothing begins or ends on the node, little else than /proc/loadavg. The
+end of an eval's process wakes us.
 """
 
 from __future__ import annotations
