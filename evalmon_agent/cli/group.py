@@ -30,6 +30,7 @@ COMMANDS = {
     "stop": "Stop monitoring. Evals keep running.",
     "doctor": "Check the cluster and the file system, and say what to do.",
     "template": "Print a packaged sbatch template; without NAME, list them.",
+    "notify": "Send the notifications that are due, or a test.",
     "sidecar": "Watch the evals live (the body of the sidecar job).",
     "complete": "Measure and summarise (the body of the completion job).",
 }

@@ -52,7 +52,7 @@ def command(experiment: Experiment, scripts: Sequence[str], mode: Mode | None, d
     report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)
     print_submitted(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
-        print_exposure(experiment)
+        print_exposure(experiment, session.settings)
     sys.exit(report.exit_status)
 
 

@@ -269,7 +269,7 @@ class Outage(Struct, omit_defaults=True):
 
 
 class Outbox(Struct, omit_defaults=True):
-    """Text that monitor.log must have from `offset` on; a process that loads the state makes sure of that."""
+    """Text that a file must have from `offset` on; a process that loads the state makes sure of that."""
 
     offset: int
     text: str
@@ -282,11 +282,26 @@ class Recovered(Struct, omit_defaults=True):
     measured: dict[str, list[str]] = field(default_factory=dict)
 
 
+class Notified(Struct, omit_defaults=True):
+    """What notifications were made about, so that each is made once; empty where nobody is to be notified.
+
+    `completions`: how many; `outage_since`: of the outage that is not over; `causes`: of failures; `alerts`: those that
+    are not cleared, with the job id of each eval; `failing`: the targets of which the log says that sending fails.
+    """
+
+    completions: int = 0
+    outage_since: float | None = None
+    causes: list[str] = []
+    alerts: dict[str, dict[str, str]] = field(default_factory=dict)
+    failing: list[str] = []
+
+
 class ExperimentState(Struct, omit_defaults=False):
     """state.json. `generation` counts the saves.
 
     `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
     `told`: the verdicts that the log last told, by job id (first with ALL_COMPLETE);
+    `notices`: like `outbox`, of notifications.jsonl;
     `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told; `on_their_way`: how many
     submissions have no answer of Slurm's on record yet; `refused`: the evals whose last submission Slurm refused,
     also those with earlier jobs; `dropped`: when the user dropped which evals.
@@ -300,6 +315,8 @@ class ExperimentState(Struct, omit_defaults=False):
     evals: dict[str, Eval] = field(default_factory=dict)
     outage: Outage | None = None
     outbox: Outbox | None = None
+    notices: Outbox | None = None
+    notified: Notified = field(default_factory=Notified)
     reported: dict[str, str] = field(default_factory=dict)
     recovered: Recovered | None = None
     completions: int = 0

@@ -213,7 +213,7 @@ def test_a_retried_eval_shows_all_its_jobs_and_counts_the_latest() -> None:
     )
     found.take(queue(300, row(State.COMPLETED, job_id="200", submit=101, start=110, end=150, command=launcher("9c"))))
     one = only(found)
-    assert (["123", "200"], "ok", 40.0) == ([a.job_id for a in one.attempts], one.verdict, one.elapsed_s)
+    assert (["123", "200"], "unverified", 40.0) == ([a.job_id for a in one.attempts], one.verdict, one.elapsed_s)
 
 
 def test_what_slurm_said_before_the_end_is_not_what_it_says() -> None:
