@@ -80,6 +80,7 @@ class Experiment:
     notifications = _Path("notifications.jsonl")
     summary_json = _Path("summary.json")
     summary_md = _Path("summary.md")
+    metrics = _Path("evalmon.prom")
     report_html = _Path("report.html")
 
     def __init__(self, root: str, *, above: Pinned | None = None) -> None:

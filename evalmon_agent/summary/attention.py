@@ -50,12 +50,18 @@ class Group:
 
 
 def groups(summary: Summary) -> list[Group]:
-    """The causes, most costly first, then suspicious nodes, then what cannot be verified or will not start."""
+    """The causes, most costly first, then suspicious nodes, alerts, and what cannot be verified."""
     evals = {ev.name: ev for ev in summary.evals}
     found = [
         _of_cause(summary, cause, [evals[name] for name in cause.evals if name in evals]) for cause in summary.causes
     ]
-    return [*(group for group in found if group.evals), *_nodes(summary), *_others(summary)]
+    return [
+        *(group for group in found if group.evals),
+        *_nodes(summary),
+        *_alerts(summary),
+        *_refused_again(summary),
+        *_unverified(summary),
+    ]
 
 
 def needs_attention(ev: EvalSummary) -> bool:
@@ -99,7 +105,10 @@ def _commands(summary: Summary, cause: str, evals: Sequence[EvalSummary]) -> Ite
     if "refused" in verdicts:
         yield f"evalmon submit {experiment}"
     if verdicts & {"failed", "suspect"}:
-        which = f"--cause {cause}" if len(evals) > 1 else f"--name {shlex.quote(evals[0].name)}"
+        # An eval that is suspect for its failed samples is there by their cause, and retried by its own.
+        own = sorted({ev.diagnosis.cause for ev in evals if ev.diagnosis is not None} or {cause})
+        several = " ".join(f"--cause {slug}" for slug in own)
+        which = several if len(evals) > 1 else f"--name {shlex.quote(evals[0].name)}"
         returns = cause in CAUSES and CAUSES[cause].lies_in is LiesIn.EVAL_FOR_GOOD
         yield f"evalmon retry {experiment} {which}{' --force' * returns}"
     yield from _look(summary, evals)
@@ -129,13 +138,47 @@ def _nodes(summary: Summary) -> Iterator[Group]:
             )
 
 
-def _others(summary: Summary) -> Iterator[Group]:
-    """Evals that are no failures, together where the same words are said of them: unverified ones, lasting alerts."""
-    unverified: dict[str, list[EvalSummary]] = {}
+def _alerts(summary: Summary) -> Iterator[Group]:
+    """What lasts, together where the same is said of several evals."""
+    evals = {ev.name: ev for ev in summary.evals}
+    by_text: dict[str, list[AlertSummary]] = {}
+    for alert in summary.alerts:
+        if alert.cleared_at is None and alert.name in evals:
+            by_text.setdefault(alert.text, []).append(alert)
+    for text, alerts in by_text.items():
+        yield Group(
+            verdict="active",
+            title=text,
+            evals=[evals[alert.name] for alert in alerts if alert.name is not None],
+            evidence=None,
+            advice=[alerts[0].advice] if alerts[0].advice else [],
+            commands=[],
+        )
+
+
+def _refused_again(summary: Summary) -> Iterator[Group]:
+    """Evals that keep an earlier verdict, because Slurm refused to run them again."""
+    by_words: dict[str, list[EvalSummary]] = {}
+    for ev in summary.evals:
+        if ev.refusal is not None and ev.verdict not in {"active", "dropped", "refused"}:
+            by_words.setdefault(one_line(ev.refusal), []).append(ev)
+    for words, evals in by_words.items():
+        yield Group(
+            verdict="refused",
+            title="was refused by Slurm when submitted again",
+            evals=evals,
+            evidence=words,
+            advice=[],
+            commands=[],
+        )
+
+
+def _unverified(summary: Summary) -> Iterator[Group]:
+    by_words: dict[str, list[EvalSummary]] = {}
     for ev in summary.evals:
         if ev.verdict == "unverified":
-            unverified.setdefault(ev.result_unknown or "", []).append(ev)
-    for words, evals in unverified.items():
+            by_words.setdefault(ev.result_unknown or "", []).append(ev)
+    for words, evals in by_words.items():
         yield Group(
             verdict="unverified",
             title="could not be verified",
@@ -143,18 +186,4 @@ def _others(summary: Summary) -> Iterator[Group]:
             evidence=words or None,
             advice=[],
             commands=list(_look(summary, evals)),
-        )
-    alerts: dict[str, list[AlertSummary]] = {}
-    for alert in summary.alerts:
-        if alert.cleared_at is None:
-            alerts.setdefault(alert.text, []).append(alert)
-    for text, alike in alerts.items():
-        waits = alike[0].kind == "waits"
-        yield Group(
-            verdict="active",
-            title="will not start by waiting" if waits else text,
-            evals=[ev for ev in summary.evals if ev.name in {alert.name for alert in alike}],
-            evidence=text if waits else None,
-            advice=[alike[0].advice] if alike[0].advice else [],
-            commands=[],
         )

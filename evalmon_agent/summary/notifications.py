@@ -20,7 +20,7 @@ from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.summary.causes import key
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.verdict_line import NEEDS_YOU, verdict_line
-from evalmon_agent.tracking.alerts import base, lasting_alerts
+from evalmon_agent.tracking.alerts import base
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults
@@ -176,9 +176,10 @@ def _present_alerts(state: ExperimentState) -> dict[str, dict[str, str]]:
     """The alerts that the log has and that still hold, with the job id of each eval."""
     present: dict[str, dict[str, str]] = {}
     for ev in state.evals.values():
-        for alert in lasting_alerts(ev):
-            what = f"for {base(alert.reason)}" if alert.kind == "waits" else _UNREPORTED
-            present.setdefault(what, {})[ev.name] = ev.job_id
+        for alert in ev.jobs[-1].alerts if ev.jobs and not ev.final else ():
+            if alert.cleared_at is None:
+                what = f"for {base(alert.reason)}" if alert.kind == "waits" else _UNREPORTED
+                present.setdefault(what, {})[ev.name] = ev.job_id
     return present
 
 

@@ -141,11 +141,6 @@ def changed_alerts(ev: Eval) -> list[Alert]:
     ]
 
 
-def lasting_alerts(ev: Eval) -> list[Alert]:
-    """The alerts of its latest job that still hold."""
-    return [alert for alert in ev.jobs[-1].alerts if _is_still_so(ev, alert)] if ev.jobs else []
-
-
 def _is_still_so(ev: Eval, alert: Alert) -> bool:
     if alert.kind == "unreported":
         last = ev.latest

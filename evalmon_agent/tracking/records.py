@@ -79,7 +79,8 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     `logs`: those that may be its own; `printed`: the paths of those that its output names as finished; `configured`:
     the directories that programs' settings files name; `not_all_read`: why more of its logs may be there;
     `names_framework`: its script does, which proves nothing; `log` is where Slurm put the job's output, which
-    `ends_in_error` that nobody handled; `diagnosis`: why it failed, if it did.
+    `ends_in_error` that nobody handled; `diagnosis`: why it failed, if it did; `looked_again_at`: when it was last
+    looked for again, in epoch seconds.
     """
 
     gpu: GpuFigures | None = None
@@ -92,6 +93,7 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     diagnosis: Diagnosis | None = None
     ends_in_error: bool = False
     foreign: list[Foreign] = []
+    looked_again_at: float = 0.0
 
     def with_what_is_gone(self, before: Evidence | None) -> Evidence:
         """With what an earlier look found and this one did not: a result stays when its file is gone."""

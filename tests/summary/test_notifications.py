@@ -11,7 +11,7 @@ from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, Notification, failures_among, notifications
-from evalmon_agent.tracking.records import Alert, Attempt, Eval, Evidence, ExperimentState, Job, MonitorJob, Outage
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, MonitorJob, Outage
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
@@ -21,8 +21,7 @@ PRINTED = "a-secret-line-of-the-eval"
 
 def waiting(name: str, job_id: str, reason: str, *alerted: str, **more: Any) -> Eval:
     attempt = Attempt(submitted_at=NOW, queue_state=State.PENDING, queue_reason=reason)
-    alerts = [Alert("waits", NOW, reason) for reason in alerted]
-    job = Job(JobId(job_id), NOW, token="t", alerts=alerts, attempts=[attempt])
+    job = Job(JobId(job_id), NOW, token="t", alerted=list(alerted), attempts=[attempt])
     return Eval(name, JobId(job_id), jobs=[job], **more)
 
 
@@ -85,10 +84,10 @@ def test_an_outage_and_its_end_are_told_once_each() -> None:
 
 
 def test_evals_that_wait_for_ever_are_one_alert_and_one_when_none_does_any_more() -> None:
-    state = state_of(waiting("r1/a", "11", "JobHeldUser"), waiting("r1/b", "12", "JobHeldUser", "JobHeldUser"))
+    state = state_of(waiting("r1/a", "11", "JobHeldUser"), waiting("r1/b", "12", "JobHeldUser", "held:JobHeldUser"))
     [alert] = told(state)
     assert (alert.event, alert.title, alert.evals) == ("alert", "r1/b waits for JobHeldUser", ["r1/b"])
-    state.evals["r1/a"].jobs[0].alerts.append(Alert("waits", NOW, "JobHeldUser"))
+    state.evals["r1/a"].jobs[0].alerted.append("held:JobHeldUser")
     assert told(state) == [], "another one that waits for the same"
     state.evals["r1/b"].final = True
     assert told(state) == [], "one still waits"
@@ -99,9 +98,7 @@ def test_evals_that_wait_for_ever_are_one_alert_and_one_when_none_does_any_more(
 
 
 def test_an_eval_that_does_not_report_is_an_alert() -> None:
-    ev = waiting("r1/a", "11", "None", state=State.RUNNING)
-    ev.jobs[0].alerts.append(Alert("unreported", NOW))
-    ev.jobs[0].attempts[0].queue_state = State.RUNNING
+    ev = waiting("r1/a", "11", "None", "unreported", state=State.RUNNING)
     ev.jobs[0].attempts[0].queue_state = State.RUNNING
     [alert] = told(state_of(ev))
     assert alert.title == "r1/a runs without reporting to evalmon"
