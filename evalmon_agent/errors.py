@@ -76,7 +76,7 @@ class LockUnavailableError(EvalmonError):
 class NoPermissionError(EvalmonError):
     """The files belong to somebody else, who does not let this user read them."""
 
-    exit_status = 77
+    exit_status = NO_PERMISSION
 
 
 class UnsafeDirectoryError(EvalmonError):

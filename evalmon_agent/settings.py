@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -36,10 +36,18 @@ _HINTS = {
     "extra": ', e.g. ["--nice=100"]',
     "time": '; put it in quotes, time: "00:30:00": without them YAML reads minutes and seconds as one number',
     "mem": '; give a number with a unit: "200M"',
+    "quiet": '; give the hours like "22:00-07:00", in quotes',
     "gpu_hour_price": "; give one number, or one for each GPU type as Slurm names it: {a100: 1.2, h100: 3}",
 }
 _NUMBERS = ("int", "float", "bool")
 _EXPECTED = re.compile(r"Expected `(?P<type>\w+)(?P<null> \| null)?`(?P<bound> .*)?(?:, got `(?P<got>\w+)`)?")
+_NEVER_SHOWN = "notify"
+"""Settings that begin so may hold a password or a token."""
+_URL = re.compile(r"\S*://\S*")
+_HIDDEN = "(a URL)"
+# The user's own text in messages of PyYAML's, and in those from its insides.
+_QUOTED = re.compile(r"((?:alias|anchor|handle|tag) )'[^']*'")
+_ANY_QUOTED = re.compile(r"()'.*'")
 
 # What PyYAML lets through from its own insides: `!!int ""`, `!!bool maybe`, `!!timestamp x`.
 _YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -47,6 +55,8 @@ _YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Price = Annotated[float, Meta(ge=0, le=1e9)]
 Glob = Annotated[str, Meta(min_length=1)]
+NotificationEvent = Literal["complete", "failed", "alert", "alert-cleared", "outage", "recovered"]
+Hours = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
 
 
 class MonitorJobSettings(Struct, frozen=True):
@@ -58,6 +68,16 @@ class MonitorJobSettings(Struct, frozen=True):
     account: str | None = None
     qos: str | None = None
     extra: list[str] = []
+
+
+class NotifyTarget(Struct, frozen=True, forbid_unknown_fields=True):
+    """An Apprise URL, which is a secret; the events that it gets; the local hours in which they are kept back."""
+
+    url: Annotated[str, Meta(min_length=1)]
+    events: Annotated[list[NotificationEvent], Meta(min_length=1)] = field(
+        default_factory=lambda: list(get_args(NotificationEvent))
+    )
+    quiet: Hours | None = None
 
 
 class Settings(Struct, frozen=True):
@@ -80,7 +100,7 @@ class Settings(Struct, frozen=True):
     gpu_hour_price: Price | dict[str, Price] | None = None
     currency: Annotated[str, Meta(min_length=1, max_length=20)] = "EUR"
     mail_user: str | None = None
-    notify: list[str] = []
+    notify: list[Annotated[str, Meta(min_length=1)] | NotifyTarget] = []
     notify_command: list[str] | None = None
     group_readable: bool = False
     allow_world_writable: bool = False
@@ -94,9 +114,9 @@ def parse(data: bytes, *, path: str, fast_polling: bool) -> Settings:
         settings = msgspec.convert(_with_defaults(raw), Settings)
         _check(settings, fast_polling=fast_polling)
     except msgspec.ValidationError as error:
-        raise UnreadableError(f"{path}: {_explain(error)}") from None
+        raise UnreadableError(f"{path}: {_URL.sub(_HIDDEN, _explain(error))}") from None
     except _Unusable as error:
-        raise UnreadableError(f"{path}: {error}") from None
+        raise UnreadableError(f"{path}: {_URL.sub(_HIDDEN, str(error))}") from None
     return settings
 
 
@@ -151,7 +171,8 @@ def _check(settings: Settings, *, fast_polling: bool) -> None:
         )
     for key, text in _texts(msgspec.to_builtins(settings), ""):
         if printable(text, max_chars=len(text)) != text:
-            raise _Unusable(f"{key}: {printable(text)}: contains a control character; only plain text is allowed")
+            shown = "" if key.startswith(_NEVER_SHOWN) else f"{printable(text)}: "
+            raise _Unusable(f"{key}: {shown}contains a control character; only plain text is allowed")
     for name in _OUR_JOBS:
         job: MonitorJobSettings = getattr(settings, name)
         if time_option(job.time) is None:
@@ -182,8 +203,8 @@ def _explain(error: msgspec.ValidationError) -> str:
     text, _, where = str(error).partition(" - at `")
     key = where.removeprefix("key` in `").removeprefix("$.").rstrip("`").removesuffix("[...]")
     hint = _HINTS.get(key.rpartition(".")[2], "")
-    if text.startswith("Invalid enum value"):
-        return f"{key} must be sidecar or dependency"
+    if key == "mode":
+        return "mode must be sidecar or dependency"
     expected = _EXPECTED.fullmatch(text)
     if expected is None or not key:
         return f"{key}: {text}{hint}" if key else text
@@ -195,4 +216,11 @@ def _explain(error: msgspec.ValidationError) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    """What is wrong and where. Not the line itself, which PyYAML would quote: it may hold a URL with a password."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    text, quoted = " ".join(str(error).split()), _ANY_QUOTED
+    if problem and mark is not None:
+        quoted = _QUOTED
+        context = getattr(error, "context", None)
+        text = f"line {mark.line + 1}, column {mark.column + 1}: {f'{context}, ' if context else ''}{problem}"
+    return printable(quoted.sub(r"\1'...'", text)) or type(error).__name__

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import schema_check
 from survival import Survival
 
 # Whoever starts the tests in the background (nohup, `&`) has these ignored, and what is ignored is inherited: the
@@ -32,3 +35,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "full" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Every file with a schema that the test left must follow it, unless the test is about files that do not."""
+    yield
+    directory = getattr(item, "funcargs", {}).get("tmp_path")
+    if isinstance(directory, Path) and item.get_closest_marker("forges_files") is None:
+        problems = schema_check.problems(directory)
+        assert not problems, "\n".join(problems)

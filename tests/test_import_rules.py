@@ -35,6 +35,7 @@ FORBIDDEN = {
     "session": "jobs.register",
     "jobs": "monitor.poll",
     "collect": "jobs.register",
+    "notify": "monitor.poll",
     "monitor": "submitting.submit_evals",
     "submitting": "commands.submit",
     "checks": "commands.doctor",
@@ -47,6 +48,7 @@ OUTSIDE = {
     "files": "subprocess",
     "commands": "subprocess",
     "evidence": "pynvml",
+    "monitor": "apprise",
     "report_page": "vl_convert",
 }
 

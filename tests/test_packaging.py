@@ -23,12 +23,14 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_wheel_carries_the_templates_and_the_type_marker(dist: Path) -> None:
+def test_the_wheel_carries_the_templates_the_schemas_and_the_type_marker(dist: Path) -> None:
     [wheel] = dist.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if "sbatch_templates/" in name] == [
         f"evalmon_agent/sbatch_templates/{name}" for name in TEMPLATES
     ]
+    schemas = {f"evalmon_agent/schemas/{kind}.schema.json" for kind in ("summary", "state", "registry", "job")}
+    assert schemas <= set(names)
     assert {"py.typed", "report_page/page.html.jinja", "report_page/page.css"} <= {
         name.removeprefix("evalmon_agent/") for name in names
     }

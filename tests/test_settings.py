@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.errors import UnreadableError
-from evalmon_agent.settings import MAX_BYTES, MonitorJobSettings, Settings, parse
+from evalmon_agent.settings import MAX_BYTES, MonitorJobSettings, NotifyTarget, Settings, parse
 
 # Section 6 of the contract, as it stands there.
 CONTRACT = """\
@@ -270,3 +270,58 @@ def one_line_or_settings(data: bytes) -> None:
     except UnreadableError as error:
         message = str(error)
     assert len(message.splitlines()) <= 1
+
+
+SECRET = "swordfish-0123"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'notify: ["mailto://me:{SECRET}" x',
+        f"mailto://me:{SECRET}@h: 1",
+        f'notify: ["mailto://me:{SECRET}\\q"]',
+        f"notify: [mailto: {SECRET}@h]",
+        f"notify:\n  - json://{SECRET}\n bad: [",
+        f"notify: [*{SECRET}]",
+        f"notify: [!{SECRET} x]",
+        f"notify: {{json://{SECRET}@x}}",
+        f"notify: [{{json://{SECRET}@x: 1}}]",
+        f"notify: [json://{SECRET}, json://{SECRET}\x01]",
+        f'notify: ["json://{SECRET}\\u202e"]',
+        f'notify: [{{url: "json://{SECRET}\\u202e"}}]',
+        f'notify_command: [x, "--token={SECRET}\\0"]',
+        f"notify: !!int {SECRET}",
+        f"notify: [!!timestamp {SECRET}]",
+        f"notify: [!!float {SECRET}]",
+        f"a: b: json://{SECRET}",
+        f'notify: [{{url: "json://{SECRET}", quiet: "{SECRET}"}}]',
+    ],
+)
+def test_no_error_has_a_secret(text: str) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        read(text)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_target_of_notifications_may_name_its_events_and_quiet_hours() -> None:
+    text = 'notify: ["json://x", {url: "ntfy://y", events: [failed, alert-cleared], quiet: "22:00-07:00"}]'
+    assert read(text).notify == ["json://x", NotifyTarget("ntfy://y", ["failed", "alert-cleared"], "22:00-07:00")]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("{events: [failed]}", ("notify[0]: ", "missing required field `url`")),
+        ("{url: x, event: [failed]}", ("notify[0]: ", "`event`")),
+        ("{url: x, events: [fails]}", ("notify[0].events[0]: ",)),
+        ("{url: x, events: []}", ("notify[0].events: ",)),
+        ("{url: x, quiet: 22}", ("notify[0].quiet: ", '"22:00-07:00"')),
+        ('{url: x, quiet: "22-7"}', ("notify[0].quiet: ", '"22:00-07:00"')),
+        ('""', ("notify[0]: ",)),
+    ],
+)
+def test_a_wrong_target_is_told_by_its_key(target: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        read(f"notify: [{target}]")
+    assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -6,8 +6,9 @@ import click
 
 from evalmon_agent.cli.output import print_json
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.exposure import exposure
+from evalmon_agent.experiment.exposure import exposure, readable_urls
 from evalmon_agent.files.pinned import shown
+from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.start_monitor_jobs import MonitorJobReport
 from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.printable import printable
@@ -87,8 +88,8 @@ def print_places(experiment: Experiment, completion: MonitorJobReport | None) ->
     click.echo(shown(f"summary{', once all are over' if is_to_come else ''}: {experiment.summary_md}"))
 
 
-def print_exposure(experiment: Experiment) -> None:
-    """Print on stderr what others can do to the experiment, if anything."""
-    exposed = exposure(experiment)
-    if exposed is not None:
-        click.echo(f"evalmon: note: {printable('; '.join(exposed))}", err=True)
+def print_exposure(experiment: Experiment, settings: Settings) -> None:
+    """Print on stderr what others can do to the experiment, and whether they can read its URLs, if anything."""
+    for exposed in (exposure(experiment), readable_urls(experiment, settings)):
+        if exposed is not None:
+            click.echo(f"evalmon: note: {printable('; '.join(exposed))}", err=True)

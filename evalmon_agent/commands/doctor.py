@@ -13,6 +13,7 @@ import click
 from evalmon_agent.checks.experiment_directory import check_clock, check_directory, check_file_system, check_records
 from evalmon_agent.checks.finding import Finding, ok, problem
 from evalmon_agent.checks.interpreter import check_interpreter
+from evalmon_agent.checks.notifications import check_notifications
 from evalmon_agent.checks.slurm import check_answers, check_programs
 from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.output import print_json
@@ -79,6 +80,7 @@ def doctor(experiment: Experiment | None, slurm: Slurm, *, environ: Mapping[str,
         findings += _tried("file system", partial(check_file_system, experiment))
         findings += _tried("clock", partial(check_clock, experiment))
         findings += _tried("records", partial(check_records, experiment))
+        findings += _tried("notifications", partial(check_notifications, experiment, settings))
     findings += _tried("interpreter", check_interpreter)
     findings += _tried("programs", partial(check_programs, slurm))
     findings += _tried("controller", partial(check_answers, slurm, settings))

@@ -8,7 +8,7 @@ import time
 import click
 
 from evalmon_agent.cli.options import experiment_argument, json_option
-from evalmon_agent.cli.output import print_json
+from evalmon_agent.cli.output import print_json, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
 from evalmon_agent.experiment.experiment import Experiment
@@ -19,20 +19,35 @@ from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
+from evalmon_agent.summary.results_csv import results_csv
 
 
 @click.command("report")
 @experiment_argument()
+@click.option("--format", "form", type=click.Choice(["md", "csv", "json"]), default="md", help="What to print.")
 @json_option
-def command(experiment: Experiment, as_json: bool) -> None:
-    """Write the summary of what is known, and print it."""
+def command(experiment: Experiment, form: str, as_json: bool) -> None:
+    """Write the summary of what is known, and print it: as Markdown, or as CSV with one row for each result."""
     summary = report(session_for(experiment, for_reading=True))
-    if as_json:
+    if as_json or form == "json":
         print_json(summary)
+    elif form == "csv":
+        click.echo(results_csv(summary), nl=False)
     else:
-        click.echo(render(summary), nl=False)
+        _print_markdown(render(summary))
     note_if_read_only(experiment)
     sys.exit(exit_status(summary))
+
+
+def _print_markdown(text: str) -> None:
+    """Rendered in a terminal, as it is in a file or a pipe."""
+    if terminal_size() is None:
+        click.echo(text, nl=False)
+        return
+    from rich.console import Console  # noqa: PLC0415 - a tenth of a second, which only this needs
+    from rich.markdown import Markdown  # noqa: PLC0415
+
+    Console().print(Markdown(text))
 
 
 def report(session: Session) -> Summary:

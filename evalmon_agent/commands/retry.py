@@ -13,16 +13,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import click
+import msgspec
 from click.shell_completion import CompletionItem
 
-from evalmon_agent.cli.options import experiment_argument, json_option
+from evalmon_agent.cli.options import experiment_argument, json_option, named_evals
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.commands.submit import require_slurm, submit_prepared
-from evalmon_agent.errors import UsageError
-from evalmon_agent.evidence.diagnosis.causes import CAUSES
+from evalmon_agent.commands.submit import prepare_scripts, require_slurm, submit_prepared
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED
+from evalmon_agent.evidence.diagnosis.records import one_line
 from evalmon_agent.evidence.result import EvalResult, whole_s, worst
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment
@@ -56,7 +57,6 @@ from evalmon_agent.submission.retry_plan import (
     certain_to_fail,
     decide,
     description,
-    first_unknown_name,
     logs_of,
 )
 from evalmon_agent.submitting.start_monitor_jobs import Mode
@@ -202,10 +202,42 @@ def retry(
         release_if_over(experiment, slurm)
         register.resolve(experiment, slurm, sleep=sleep)
     report = SubmitReport()
+    state = _look(session)
+    request = replace(request, chosen=frozenset(named_evals(request.names, state.names, experiment)))
     retrier = _Retrier(session, request, more, report, _Partitions.ask(slurm))
-    prepared = retrier.prepared(_look(session))
+    prepared = [*retrier.prepared(state), *_refused_before(session, state, request, report)]
     submit_prepared(session, prepared, report, mode=mode, dry_run=dry_run, sleep=sleep)
     return report
+
+
+def _refused_before(
+    session: Session, state: ExperimentState, request: RetryRequest, report: SubmitReport
+) -> list[Prepared]:
+    """The evals that never were in Slurm, as it refused them: with their scripts as they are now."""
+    experiment = session.experiment
+    if request.causes and REFUSED not in request.causes:
+        return []
+    refused = {n: r for n, r in state.refused.items() if n not in state.evals and n not in state.dropped}
+    why_again: dict[str, str] = {}
+    for path in dict.fromkeys(refusal.script for name, refusal in refused.items() if request.means(name)):
+        mine = [name for name, refusal in refused.items() if refusal.script == path]
+        why = "" if os.path.lexists(path) else f"its script is gone: {path}"
+        if not all(map(request.means, mine)):
+            why = "Slurm refused its whole array: name the array"
+        if why:
+            report.skipped += [{"name": name, "job_id": None, "why": why} for name in mine if request.means(name)]
+        else:
+            why_again[path] = f"Slurm refused it before: {one_line(refused[mine[0]].error)}"
+    if not why_again:
+        return []
+    prepared = prepare_scripts(session, [read(experiment, path) for path in why_again], experiment.ledger.entries())
+    return [_again_with(item, why_again[item.script.path], request.exclude_nodes) for item in prepared]
+
+
+def _again_with(item: Prepared, why: str, exclude_nodes: str) -> Prepared:
+    exclude = exclude_options(item.script.head.options, {}, exclude_nodes)
+    submission = msgspec.structs.replace(item.submission, options=tuple(exclude.argv))
+    return replace(item, submission=submission, why=", ".join([why, *exclude.told]))
 
 
 def _look(session: Session) -> ExperimentState:
@@ -254,9 +286,6 @@ class _Retrier:
 
     def prepared(self, state: ExperimentState) -> list[Prepared]:
         """The submissions to be: of an array's tasks those with the same options in one."""
-        unknown = first_unknown_name(self.request.names, [*state.evals, *state.waiting])
-        if unknown is not None:
-            raise UsageError(f"no eval is called {unknown}; see: evalmon status {self.session.experiment.root}")
         by_token: dict[str, tuple[Script | None, str]] = {}
         groups: dict[tuple[str, str, bytes], list[_Chosen]] = defaultdict(list)
         for chosen in self._choose(state):
@@ -281,6 +310,9 @@ class _Retrier:
         settled = settle(state)
         for ev in state.evals.values():
             if not self.request.means(ev.name):
+                continue
+            if ev.name in state.dropped:
+                self._skip(ev, "it was dropped; to bring it back, submit its script" * self.request.insists(ev.name))
                 continue
             counts, entry = counting.get(ev.name, (None, None))
             is_waiting = ev.name in state.waiting

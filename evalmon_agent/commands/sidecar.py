@@ -22,7 +22,14 @@ from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.submit_monitor_job import active_jobs, submit_monitor_job
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
-from evalmon_agent.monitor.finalize import finalize, is_anything_owed, is_complete, is_ready, write_summary
+from evalmon_agent.monitor.finalize import (
+    PolledMetrics,
+    finalize,
+    is_anything_owed,
+    is_complete,
+    is_ready,
+    write_summary,
+)
 from evalmon_agent.monitor.hand_over import HandOver
 from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observed, Observer
@@ -64,6 +71,7 @@ class Sidecar:
         self._job_id = own_job_id(session.environ)
         self._observer = Observer(session, role="sidecar")
         self._measurer = Measurer(session=session, retry_delay_s=session.settings.seff_retry_delay)
+        self._metrics = PolledMetrics()
         self._stop = StopSignals()
         self._submitter = Submitter(session, in_monitor_job(session.environ), self._pause)
         self._is_stuck = False
@@ -103,6 +111,7 @@ class Sidecar:
         if self._stop.name == "SIGTERM":
             with suppress(EvalmonError, OSError):
                 reason = self._hand_over.preempted() or reason
+        self._observer.notifier.finish(self._session, self._stop.pause, at_most_s=self._hand_over.left_s())
         self._note(BlockKind.MONITOR_STOPPED, "sidecar", self._stopped(reason))
         self._log_notes()
 
@@ -141,6 +150,8 @@ class Sidecar:
         self._reload_settings()
         self._log_notes()
         observed = self._poll()
+        with suppress(OSError, UnreadableError):  # as the summary, it is written again
+            self._metrics.write(self._observer, observed.state)
         reason = self._hand_over.reason_to_leave(observed)
         if reason is not None:
             return reason

@@ -84,13 +84,18 @@ def status(session: Session) -> Summary:
     this is what the files say.
     """
     experiment = session.experiment
+    state = present_state(session)
+    so_far = progress(experiment, state, owner=None if experiment.is_ours else experiment.owner)
+    return build(state, now=session.clock(), settings=session.settings, progress=so_far)
+
+
+def present_state(session: Session) -> ExperimentState:
+    """The state as it is known now, also of another user's experiment."""
+    experiment = session.experiment
     experiment.require_monitored()
     if not experiment.is_ours:
-        return read_only(session)
-    observer = Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S)
-    state = _look_or_read(observer)
-    so_far = progress(experiment, state)
-    return build(state, now=observer.now(), settings=session.settings, progress=so_far)
+        return _read(experiment)
+    return _look_or_read(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
 
 
 def read_only(session: Session) -> Summary:

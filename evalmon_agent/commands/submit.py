@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import click
 from msgspec.structs import replace as changed
@@ -25,13 +26,14 @@ from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.submission.plan import Prepared, plan
+from evalmon_agent.submission.plan import Prepared, Script, plan
+from evalmon_agent.submission.retry_plan import array_option
 from evalmon_agent.submitting.preview import output_warnings, preview
 from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
 from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
 from evalmon_agent.tracking.records import Eval, ExperimentState
-from evalmon_agent.tracking.registry import Entry, Submission
-from evalmon_agent.tracking.unsubmitted import eval_name, latest
+from evalmon_agent.tracking.registry import Entry, Name, Submission
+from evalmon_agent.tracking.unsubmitted import dropped, eval_name, latest
 from evalmon_agent.words.eval_names import task_name
 from evalmon_agent.words.sizes import counted
 
@@ -51,7 +53,7 @@ def command(experiment: Experiment, scripts: Sequence[str], mode: Mode | None, d
     report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)
     print_submitted(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
-        print_exposure(experiment)
+        print_exposure(experiment, session.settings)
     sys.exit(report.exit_status)
 
 
@@ -75,14 +77,34 @@ def submit(
     registered = {name: entry for (name, _), entry in counting.items()}
     registered |= {eval_name(name): entry for name, entry in counting.items()}
     state = state_file.load(experiment)
+    drops = dropped(entries)
     new: list[Prepared] = []
     for item in prepared:
-        if registered.keys().isdisjoint(_names(item.submission)):
+        back = [name for name in item.submission.names if eval_name(name) in drops]
+        if back and named:
+            new.append(_brought_back(item, back, counting, session.environ))
+        elif back:
+            why = "dropped; to bring it back, name its script: evalmon submit EXP SCRIPT"
+            report.skipped.append({"name": item.submission.name, "job_id": None, "why": why})
+        elif registered.keys().isdisjoint(_names(item.submission)):
             new.append(item)
         else:
             report.skipped.append(_skipped(item.submission, registered, state))
     submit_prepared(session, new, report, mode=mode, dry_run=dry_run, sleep=sleep)
     return report
+
+
+def _brought_back(
+    item: Prepared, back: Sequence[Name], counting: Mapping[Name, Entry], environ: Mapping[str, str]
+) -> Prepared:
+    """The submission in place of dropped evals; of an array, in which others count, their tasks only."""
+    submission = item.submission
+    tasks = [task for _, task in back if task is not None]
+    if any(name in counting and name not in back for name in submission.names):
+        spec = environ.get("SBATCH_ARRAY_INX") or item.script.head.options.get("array", "")
+        submission = changed(submission, tasks=tuple(tasks), options=(array_option(tasks, spec),))
+    instead_of = {name: counting[name].token for name in back if name in counting}
+    return replace(item, submission=submission, why="it was dropped", instead_of=instead_of)
 
 
 def submit_prepared(
@@ -115,17 +137,23 @@ def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], li
     experiment.check()
     refuse_world_writable(experiment, settings)
     entries = experiment.ledger.entries()
+    prepared = prepare_scripts(session, scripts, entries)
+    require_slurm(session.slurm)
+    return prepared, entries
+
+
+def prepare_scripts(session: Session, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Prepared]:
+    """The submissions of these scripts, beside what the registry has already. UsageError if they do not fit."""
     planned = plan(
         scripts,
-        root=experiment.root,
+        root=session.experiment.root,
         registered=_scripts(entries),
         taken=_output_dirs(entries, {script.path for script in scripts}),
-        environ=environ,
+        environ=session.environ,
     )
-    _refuse_too_large(planned, settings)
-    require_slurm(session.slurm)
+    _refuse_too_large(planned, session.settings)
     submissions = [changed(submission, token=new_token()) for submission in planned]
-    return list(map(Prepared, scripts, submissions)), entries
+    return list(map(Prepared, scripts, submissions))
 
 
 def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None:

@@ -75,7 +75,7 @@ def command(
     report = watch(session, requests=requests, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
     _print(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
-        print_exposure(experiment)
+        print_exposure(experiment, session.settings)
     sys.exit(report.exit_status)
 
 

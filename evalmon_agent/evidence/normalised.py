@@ -14,11 +14,11 @@ _CLOCK = r"(?<![\w:])\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?![\w:])"
 _ADDRESS = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?(?![\w.])|\b0x[0-9a-fA-F]+\b"
 # /data/a, ~/a, ./a, ../a, data/run/a. A name like meta-llama/Llama-3 is none.
 _PATH = (
-    r"(?<![\w.~/<-])(?:(?:~|\.{1,2})?(?:/[^\s/'\"<>()\[\]:,;|]{1,255}){1,60}"
-    r"|[\w.@+-]{1,255}(?:/[\w.@+-]{1,255}){2,60})/?"
+    r"(?<![\w.~/<-])(?:(?:~|\.{1,2})?(?:/{1,3}[^\s/'\"<>()\[\]:,;|]{1,255}){1,60}"
+    r"|[\w.@+-]{1,255}(?:/{1,3}[\w.@+-]{1,255}){2,60})/?"
 )
 _UUID = r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"
-_HEX = r"\b(?:[a-z]{2,10}_)?(?=[a-f]*\d)[0-9a-f]{8,}\b|\b(?=[A-F]*\d)[0-9A-F]{8,}\b"
+_HEX = r"\b(?:[a-z]{2,10}_)?(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}\b|\b(?=[A-F]*\d)(?=\d*[A-F])[0-9A-F]{8,}\b"
 # A long word of letters and digits in turn: ids of requests (req_011CSxYz), of logs (hTx9bRkm3...).
 _MIXED = r"\b(?:[a-z]{2,10}[_-])?(?=\w{12})[A-Za-z]*\d+[A-Za-z]+\d\w*"
 # Whole numbers, and the end of a name.
@@ -52,6 +52,7 @@ _COUNTED = re.compile(
     re.IGNORECASE,
 )
 _FILE = re.compile(r"[^/]+\.[A-Za-z][A-Za-z0-9]{0,9}")
+_ON_HUB = re.compile(r"https://huggingface\.co/(?!api/)(?:datasets/)?[\w.-]{1,100}/[\w.-]{1,100}")
 _DIGITS = re.compile(r"\d+")
 _TEMPORARY = re.compile(r"\btmp\w+")
 
@@ -84,6 +85,8 @@ def _path(match: re.Match[str]) -> str:
 
 
 def _url(match: re.Match[str]) -> str:
+    if hub := _ON_HUB.match(match[0]):
+        return hub[0].rstrip(".")
     host = match["host"].rpartition("@")[2].partition(":")[0]
     if host.replace(".", "").isdigit():
         host = "<address>"

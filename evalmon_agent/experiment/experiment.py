@@ -77,8 +77,10 @@ class Experiment:
     lock_choice = _Path("lock.json")
     """Which kind of lock this experiment uses."""
     log = _Path("monitor.log")
+    notifications = _Path("notifications.jsonl")
     summary_json = _Path("summary.json")
     summary_md = _Path("summary.md")
+    metrics = _Path("evalmon.prom")
     report_html = _Path("report.html")
 
     def __init__(self, root: str, *, above: Pinned | None = None) -> None:

@@ -1,6 +1,11 @@
-"""Checks whether somebody else can rename or replace the experiment."""
+"""Checks whether somebody else can rename or replace the experiment, or read the URLs in its settings."""
 
 from __future__ import annotations
+
+import os
+import shlex
+import stat
+from pathlib import PurePath
 
 from evalmon_agent.errors import UnsafeDirectoryError
 from evalmon_agent.experiment.experiment import Experiment
@@ -29,6 +34,25 @@ def exposure(experiment: Experiment) -> tuple[str, str] | None:
         "but they can end the monitoring"
     )
     return line, f"to prevent that, {nearest.advice}{_also(places[1:])}"
+
+
+def readable_urls(experiment: Experiment, settings: Settings) -> tuple[str, str] | None:
+    """That others can read the URLs of `notify`, and what prevents it; None if nobody can, or there are none."""
+    path = experiment.settings
+    try:
+        mode = os.stat(path).st_mode if settings.notify else 0
+        on_the_way = [os.stat(parent).st_mode for parent in PurePath(path).parents]
+    except OSError:
+        return None
+    by_anybody = mode & stat.S_IROTH and all(above & stat.S_IXOTH for above in on_the_way)
+    by_the_group = mode & stat.S_IRGRP and on_the_way[0] & stat.S_IXGRP
+    if not (by_anybody or by_the_group):
+        return None
+    whom = "anybody" if by_anybody else "its group"
+    return (
+        f"{path}: {whom} can read the URLs of notify, which may hold passwords",
+        f"run: chmod 600 {shlex.quote(path)}",
+    )
 
 
 def _also(others: list[Exposed]) -> str:

@@ -33,6 +33,8 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Command(msgspec.Struct):
+    """A command that `evalmon run` started. Times are epoch seconds by the node's clock."""
+
     witness: Witness | None = None
     elapsed_s: float | None = None
     exit_code: int | None = None
@@ -40,16 +42,25 @@ class _Command(msgspec.Struct):
 
 
 class _Sampler(msgspec.Struct, frozen=True):
+    """What the sampler did, of which only the interval is read."""
+
     interval_ms: int = 0
     no_gpu_file: str | None = None
 
 
 class _Program(ObservedProgram, frozen=True, kw_only=True):
+    """An eval program that was seen in the job, with its first process, as in `/proc/PID/stat`."""
+
     pid: int = 0
     start_ticks: int = 0
 
 
 class _Attempt(msgspec.Struct):
+    """One run of the job; `scope`: whether the commands' end is that of the whole job or of a part of it.
+
+    `restart`: SLURM_RESTART_COUNT. `token`: that of the submission. `programs`: the eval programs that were seen.
+    """
+
     restart: int = 0
     host: str | None = None
     boot_id: str | None = None
@@ -70,7 +81,9 @@ class _Attempt(msgspec.Struct):
     sampler: _Sampler = _Sampler()
 
 
-class _Report(msgspec.Struct):
+class Report(msgspec.Struct):
+    """What a job says of itself: its id and names, and its attempts, oldest first. Further members are not read."""
+
     schema: int
     job_id: str
     name: str | None = None
@@ -78,7 +91,7 @@ class _Report(msgspec.Struct):
     attempts: list[_Attempt] = []
 
 
-_decoder = msgspec.json.Decoder(_Report)
+_decoder = msgspec.json.Decoder(Report)
 
 
 def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
@@ -145,7 +158,7 @@ def _read(
     return SelfReport(entry.name, version, job_id, report.name, output_dir, attempts, tokens, report.job_name)
 
 
-def _decoded(entry: os.DirEntry[str]) -> _Report | None:
+def _decoded(entry: os.DirEntry[str]) -> Report | None:
     """What a file says; None if it cannot be used."""
     try:
         fd = os.open(entry.path, _FLAGS)

@@ -74,7 +74,7 @@ class Held:
             self.state.generation -= 1
             raise
         self.is_saved()
-        if self.state.outbox is None:
+        if self.state.outbox is None and self.state.notices is None:
             self._evals = None
 
     def is_saved(self) -> None:

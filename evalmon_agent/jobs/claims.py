@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.state import LastSaved
 from evalmon_agent.submission.plan import Prepared
-from evalmon_agent.tracking.registry import Entries, Entry, Intent, Name, Planned, Submission, What, Withdrawn
-from evalmon_agent.tracking.unsubmitted import in_queue, last_begun_at, latest, waiting
+from evalmon_agent.tracking.registry import Dropped, Entries, Entry, Intent, Name, Planned, Submission, What, Withdrawn
+from evalmon_agent.tracking.unsubmitted import eval_name, in_queue, last_begun_at, latest, waiting
 
 _AFTER_S = 0.001
 
@@ -99,12 +100,31 @@ def plan_evals(experiment: Experiment, new: Sequence[Prepared], *, environment: 
     return {submission.token for submission in free}
 
 
-def withdraw(experiment: Experiment) -> list[str]:
-    """Record that the waiting evals are not to be submitted any more; returns their names."""
+def withdraw(experiment: Experiment, tokens: Collection[str] | None = None) -> list[str]:
+    """Record that waiting evals (all, or those of these tokens) are not to be submitted any more; returns their names.
+
+    If they are named, those that were never submitted before are dropped: the user gave them up.
+    """
     with locked(experiment):
-        left = waiting(experiment.ledger.entries())
+        entries = experiment.ledger.entries()
+        left = [entry for entry in waiting(entries) if tokens is None or entry.token in tokens]
+        submitted = {name for entry in entries if entry.accepted is not None for name in entry.submission.names}
+        given_up = [name for entry in left for name in entry.submission.names if name not in submitted]
         experiment.ledger.append(*(Withdrawn(entry.token, time.time()) for entry in left))
+        if given_up and tokens is not None:
+            experiment.ledger.append(Dropped(tuple(map(eval_name, given_up)), time.time()))
     return [entry.submission.name for entry in left]
+
+
+def drop(experiment: Experiment, names: Sequence[str]) -> None:
+    """Record that these evals are off the books; UsageError if one of them was just submitted, or is about to be."""
+    with locked(experiment):
+        entries = experiment.ledger.entries()
+        underway = {eval_name(n) for e in entries if e.is_open or e.is_waiting for n in e.submission.names}
+        busy = [name for name in names if name in underway]
+        if busy:
+            raise UsageError(f"{busy[0]}: it is being submitted, so it cannot be dropped; try again in a minute")
+        experiment.ledger.append(Dropped(tuple(names), time.time()))
 
 
 def seconds_to_wait(known: Iterable[Entry], stagger_s: float, *, now: float) -> float:

@@ -18,6 +18,8 @@ from evalmon_agent.words.states import TERMINAL
 
 _MONITOR_JOB = re.compile(r"/[0-9a-f]{16}/evalmon-(?:sidecar|completion)$")
 _MOST_WORDS = 64
+_ASKED_ONE_BY_ONE = 100
+"""A controller may let each user ask a few times a second only."""
 
 
 @dataclass(slots=True)
@@ -98,13 +100,16 @@ def _add_places(known: KnownJobs, found: Iterable[Whereabouts]) -> None:
 
 
 def with_outputs(slurm: Slurm, jobs: Sequence[SlurmJob]) -> list[SlurmJob]:
-    """These jobs with where their output goes, by accounting, else by the controller: a call for each job or array."""
+    """These jobs with where their output goes, by accounting, else by the controller, which takes a call for each.
+
+    Of those for which that would be too many calls, it is unknown until they end.
+    """
     arrays = sorted({whole_job(job.job_id) for job in jobs}, key=number_of)
     found: dict[tuple[JobId, float | None], OutputFiles] = {}
     for start in range(0, len(arrays), IDS_PER_CALL):
         _add_outputs(found, slurm.outputs_in_accounts(arrays[start : start + IDS_PER_CALL]))
     missing = {whole_job(job.job_id) for job in jobs if _outputs(found, job) is None}
-    for array in sorted(missing, key=number_of):
+    for array in sorted(missing, key=number_of)[:_ASKED_ONE_BY_ONE]:
         _add_outputs(found, slurm.outputs_in_queue(array))
     pairs = ((job, _outputs(found, job)) for job in jobs)
     return [job if files is None else replace(job, output=files.output, errors=files.errors) for job, files in pairs]

@@ -53,8 +53,13 @@ class BlockKind(enum.Enum):
         "eval waits for something that will not happen by itself (it is held, its dependency can never be satisfied, "
         "its nodes or licences are away), per job and reason, with Slurm's reason and what to do; evals wait to be "
         "submitted and the monitor jobs cannot submit them, with the command to run; an eval's script changed after "
-        "it was planned; `state.json` could not be read"
+        "it was planned; Slurm refused evals, with its words; `state.json` could not be read"
     )
+    NOTIFICATION_FAILED = (
+        "a notification could not be sent: why (once per target, until it can); it is kept, and sent by the "
+        "next monitor job or command that can"
+    )
+    NOTIFICATION_RECOVERED = "notifications to that target are sent again"
     SUBMISSION_WAITS = "the site accepts no more jobs for now: how many evals wait, and Slurm's message (once)"
 
 

@@ -17,12 +17,15 @@ from evalmon_agent.files.pinned import shown
 from evalmon_agent.jobs.submit_monitor_job import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
+from evalmon_agent.notify.deliver import what_to_do
+from evalmon_agent.notify.journal import Target
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.tracking.alerts import UNREPORTED, action_for, newly_stuck, newly_unreported, pending, told_as
+from evalmon_agent.summary.notifications import EvalFailure, failures_among
+from evalmon_agent.tracking.alerts import action_for, newly_stuck, newly_unreported, pending
 from evalmon_agent.tracking.facts import Event, Measured, Transition
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Outage, Refusal
+from evalmon_agent.tracking.records import Alert, Attempt, Eval, ExperimentState, Outage, Refusal
 from evalmon_agent.tracking.registry import Entry
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
@@ -60,7 +63,7 @@ def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[
     }
     evals = newly_unreported(tracker.alertable(), now=now, poll_interval_s=poll_interval_s)
     for ev in evals:
-        tracker.mark_alerted(ev, UNREPORTED)
+        tracker.mark_alerted(ev, Alert("unreported", now))
     return [
         blocks.note(now, BlockKind.ALERT, f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
         for ev in evals
@@ -68,10 +71,14 @@ def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[
 
 
 def stuck(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
-    """One ALERT for each reason for which evals have waited too long; a thousand tasks give one block."""
+    """One ALERT for each reason for which evals have waited too long; a thousand tasks give one block.
+
+    Alerts whose cause is gone are recorded as cleared, without a block.
+    """
+    tracker.update_alerts(now=now)
     by_reason: dict[str, list[Eval]] = {}
     for ev, reason in newly_stuck(tracker.alertable(), now=now, poll_interval_s=poll_interval_s):
-        tracker.mark_alerted(ev, told_as(reason))
+        tracker.mark_alerted(ev, Alert("waits", now, reason))
         by_reason.setdefault(reason, []).append(ev)
     return [_stuck(reason, evals, now) for reason, evals in by_reason.items()]
 
@@ -135,6 +142,27 @@ def _newly_refused(state: ExperimentState, before: Mapping[str, Refusal], now: f
     return new
 
 
+def unsent(state: ExperimentState, targets: Iterable[Target], failing: Mapping[str, str], now: float) -> list[Block]:
+    """NOTIFICATION_FAILED when sending to a target begins to fail, NOTIFICATION_RECOVERED when it succeeds again.
+
+    `failing`: why, by the target's label.
+    """
+    labels, told = [target.label for target in targets], state.notified.failing
+    state.notified.failing = [label for label in labels if label in failing]
+    new = [
+        blocks.note(
+            now, BlockKind.NOTIFICATION_FAILED, label, {"Error": failing[label], "Action": what_to_do(failing[label])}
+        )
+        for label in labels
+        if label in failing and label not in told
+    ]
+    return new + [
+        blocks.note(now, BlockKind.NOTIFICATION_RECOVERED, label, {"Result": "Notifications are sent again"})
+        for label in labels
+        if label in told and label not in failing
+    ]
+
+
 def _recovered(ended: Outage, now: float) -> Block:
     fields = {"Failed polls": str(ended.failures), "Since": blocks.stamp(ended.since)}
     return blocks.note(now, BlockKind.QUERY_RECOVERED, "Slurm answers again", fields)
@@ -166,6 +194,23 @@ def blocks_of(
         else:
             new += _blocks(event, ev, experiment, now=now)
     return new
+
+
+def failures_of(events: Iterable[Event], state: ExperimentState) -> list[EvalFailure]:
+    """The evals that did not succeed, as these events say, with their causes as DIAGNOSIS has them."""
+    events = list(events)
+    measured = {event.name for event in events if isinstance(event, Measured)}
+    settled = settle(state, only=measured) if measured else {}
+    failures = []
+    for event in events:
+        ev = state.evals[event.name]
+        if isinstance(event, Transition):
+            diagnosis = _without_a_start(event, ev)
+            if diagnosis is not None:
+                failures.append(EvalFailure(ev.name, ev.state, diagnosis))
+        elif event.attempt is ev.latest:
+            failures += failures_among([ev], settled)
+    return failures
 
 
 def result_log(ev: Eval, experiment: Experiment) -> str | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
@@ -21,7 +23,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.facts import Measurement
 from evalmon_agent.tracking.owed import Unmeasured
-from evalmon_agent.tracking.records import Evidence, ExperimentState
+from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.tracking.results import settle
 from evalmon_agent.words.job_id import parse_job_id
 
@@ -86,6 +88,8 @@ class Measurer:
     ) -> Measurement:
         """These figures, with what the attempt has left behind; `is_later`: it was measured before."""
         evidence = collect(self.session.experiment, state, owed, self._reader, slurm=self.session.slurm)
+        if is_later:
+            evidence = replace(evidence, looked_again_at=time.time())
         name, job_id, submitted_at, restart = owed.key
         return Measurement(name, job_id, submitted_at, figures, evidence, restart, is_later=is_later)
 
@@ -148,25 +152,27 @@ class Measurer:
 
 
 def look_again(observer: Observer, measurer: Measurer, state: ExperimentState, *, deadline: float) -> ExperimentState:
-    """Look once more for what ended attempts left behind; until `deadline`, which is monotonic.
+    """Look once more for what ended attempts left behind; no look but the first begins after `deadline` (monotonic).
 
-    Where a result is unknown or missing, and where a log was changed since it was read: it was scored again.
+    Where a result is unknown or missing, and where a log was changed since it was read: it was scored again. Those that
+    were looked at longest ago come first, so that each has its turn, if not in this call.
     """
     settled = settle(state)
-    measurements = []
-    for ev in state.evals.values():
-        attempt, found = ev.latest, settled[ev.name]
+    measurements: list[Measurement] = []
+    for ev in sorted(state.evals.values(), key=_looked_again_at):
+        attempt, result = ev.latest, settled[ev.name]
         if not ev.final or attempt is None or attempt.figures is None or attempt.evidence is None:
             continue
-        if time.monotonic() >= deadline:
+        if measurements and time.monotonic() >= deadline:
             break
-        if found.missing or found.unknown is not None or _is_changed(attempt.evidence):
-            measurement = measurer.measurement(
-                state, Unmeasured(ev, ev.jobs[-1], attempt), attempt.figures, is_later=True
-            )
-            if measurement.evidence != attempt.evidence:
-                measurements.append(measurement)
+        if result.missing or result.unknown is not None or _is_changed(attempt.evidence):
+            owed = Unmeasured(ev, ev.jobs[-1], attempt)
+            measurements.append(measurer.measurement(state, owed, attempt.figures, is_later=True))
     return observer.record(measurements=measurements) if measurements else state
+
+
+def _looked_again_at(ev: Eval) -> float:
+    return 0.0 if ev.latest is None or ev.latest.evidence is None else ev.latest.evidence.looked_again_at
 
 
 def _is_changed(evidence: Evidence) -> bool:

@@ -30,11 +30,15 @@ from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import log_blocks
 from evalmon_agent.monitor.log_blocks import blocks_of
 from evalmon_agent.monitor.unlock import locked_on_proof
+from evalmon_agent.notify.deliver import Notifier
+from evalmon_agent.notify.journal import targets_of
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import IDS_PER_CALL, Slurm
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure, FailureKind
+from evalmon_agent.summary.build import build
+from evalmon_agent.summary.notifications import EvalFailure, notifications
 from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_job_states import update_presence
@@ -88,6 +92,7 @@ class Observer:
         self._uncounted = 0
         self._held: Held | None = None
         self._of_another: Held | None = None
+        self.notifier = Notifier(session.experiment)
         self._mode_set: int | None = None
 
     @property
@@ -133,7 +138,8 @@ class Observer:
             now = self._clock()
             held = self._hold(now)
             self._save(held, [*log_blocks.set_aside(held, now), *change(held.state, now)])
-            return held.state
+        self.notifier.start_if_due(self.session)
+        return held.state
 
     def saved_by_another(self) -> ExperimentState | None:
         """The state that another process has saved since this one last looked; None: nobody has."""
@@ -225,8 +231,14 @@ class Observer:
             ours = log_blocks.monitor_jobs(held, entries, self.experiment, now)
             poll = polled(held, now) if polled is not None else []
             happened = blocks_of(events, held.state, self.experiment, now=now)
-            self._save(held, [*log_blocks.set_aside(held, now), *before, *poll, *happened, *ours])
-            return held.state
+            targets = targets_of(self.settings)
+            failing = self.notifier.failing(targets) if targets else {}
+            unsent = log_blocks.unsent(held.state, targets, failing, now)
+            failures = log_blocks.failures_of(events, held.state) if targets else []
+            new = [*log_blocks.set_aside(held, now), *before, *poll, *happened, *ours, *unsent]
+            self._save(held, new, failures=failures)
+        self.notifier.start_if_due(self.session)
+        return held.state
 
     def _let_go(self) -> Held | None:
         """The kept state, if it is still the one in the file; it is kept again only after it is saved."""
@@ -247,15 +259,31 @@ class Observer:
             complete(self.experiment.log, owed.offset, owed.text.encode(), mode=self.mode)
             held.state.outbox = None
         cut_torn(self.experiment.log)
+        self._append_notices(held.state)
         return held
 
-    def _save(self, held: Held, new: list[Block]) -> None:
+    def _append_notices(self, state: ExperimentState) -> None:
+        """Give the journal of notifications what it is owed; if that fails, it is owed on, and the poll goes on."""
+        if state.notices is not None:
+            with suppress(OSError, UsageError):
+                offset, text = state.notices.offset, state.notices.text
+                complete(self.experiment.notifications, offset, text.encode(), mode=self.mode)
+                state.notices = None
+
+    def _save(self, held: Held, new: list[Block], *, failures: Sequence[EvalFailure] = ()) -> None:
         """Save if a fact changed, with the new blocks in the outbox; then append them, then clear the outbox.
 
         Once the state is saved, the blocks are as good as logged: where the log cannot be written now, the next
         transaction delivers them. Without a changed fact (a poll that found nothing new) they are appended only:
         killed in the middle of that, the torn block is cut, and the next poll says the same.
         """
+        targets = targets_of(self.settings)
+        if targets:
+            now = self._clock()
+            events = notifications(
+                held.state, failures, now=now, summary=lambda: build(held.state, now=now, settings=self.settings)
+            )
+            held.state.notices = self.notifier.journal.outbox(held.state.notices, events, targets)
         text = blocks.join(new)
         if not held.is_changed():
             if text:
@@ -265,10 +293,13 @@ class Observer:
             return
         held.state.outbox = Outbox(size_of(self.experiment.log), text) if text else None
         held.save(mode=self.mode)
-        if held.state.outbox is not None:
+        is_owed = held.state.notices is not None
+        if held.state.outbox is not None or is_owed:
+            self._append_notices(held.state)
             with suppress(OSError):
-                complete(self.experiment.log, held.state.outbox.offset, text.encode(), mode=self.mode)
-                held.state.outbox = None
+                if held.state.outbox is not None:
+                    complete(self.experiment.log, held.state.outbox.offset, text.encode(), mode=self.mode)
+                    held.state.outbox = None
                 held.save(mode=self.mode)
         held.set_aside = None
         self._held = held

@@ -65,6 +65,7 @@ def run(
     max_output_bytes: int = MAX_OUTPUT_BYTES,
     dies_with_us: bool = False,
     stopped: Callable[[], bool] | None = None,
+    stdin: bytes = b"",
 ) -> Finished:
     """Run `argv` in a process group of its own and read what it prints.
 
@@ -73,15 +74,16 @@ def run(
     `max_output_bytes`; never raises for anything that the program does. Bytes that are not UTF-8 are replaced.
     `dies_with_us`: if this process is killed, the kernel kills the program at once, so that it does nothing
     unrecorded. `stopped`: asked now and then; once it says so the program is killed, and StoppedError raised.
+    `stdin`: what the program can read there.
     """
     program = find_program(argv[0], env)
     if program is None:
         return Finished(None, "", "", problem=printable(f"cannot run {argv[0]}: not found on PATH"))
-    with _left_behind_is_ours() as sweep:
+    with _left_behind_is_ours() as sweep, _readable(stdin) as descriptor:
         try:
             child = subprocess.Popen(
                 [program, *argv[1:]],
-                stdin=subprocess.DEVNULL,
+                stdin=descriptor,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(env),
@@ -101,6 +103,46 @@ def run(
         raise StoppedError(f"{argv[0]} was stopped: evalmon was asked to stop")
     stdout, stderr = (data.decode(errors="replace") for data in (talk.stdout, talk.stderr))
     return Finished(child.returncode, stdout, stderr, timed_out=not ended and not talk.cut, cut=talk.cut)
+
+
+class Background:
+    """A program of ours that is started, not waited for, and may outlive this process."""
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+        """Start it, in a session of its own, without a terminal or pipe. OSError if that is not possible."""
+        self._child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=dict(env),
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._child.poll() is None
+
+    def end(self) -> None:
+        """Ask it to end, and give it a second for that."""
+        self._child.terminate()
+        _wait(self._child, _LEFT_S)
+
+
+@contextlib.contextmanager
+def _readable(data: bytes) -> Iterator[int]:
+    """A descriptor that reads as `data`: no pipe, which a program that does not read would block."""
+    if not data:
+        yield subprocess.DEVNULL
+        return
+    descriptor = os.memfd_create("stdin")  # in memory: what is sent may be a secret
+    try:
+        os.write(descriptor, data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class _Talk:

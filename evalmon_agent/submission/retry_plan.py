@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from evalmon_agent.evidence.diagnosis.causes import returns_for_good
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN
@@ -33,7 +32,7 @@ class RetryRequest:
 
     `names`: evals, arrays or patterns; none for all. `causes`: only evals that failed for one of them; none for all.
     `changed`: scripts as they are now. `force`: also what succeeded, and what is likely to end in the same way.
-    `exclude_nodes`: a list of nodes as sbatch takes it; "" for none.
+    `exclude_nodes`: a list of nodes as sbatch takes it; "" for none. `chosen`: the evals that `names` mean.
     """
 
     names: Sequence[str] = ()
@@ -43,10 +42,11 @@ class RetryRequest:
     force: bool = False
     exclude_nodes: str = ""
     max_retries: int = 2
+    chosen: Collection[str] = ()
 
     def means(self, name: str) -> bool:
         """Whether this eval is named, or all are."""
-        return not self.names or any(_matches(name, pattern) for pattern in self.names)
+        return not self.names or name in self.chosen
 
     def insists(self, name: str) -> bool:
         """Whether it is named itself: then it is run again also where that may be for nothing."""
@@ -110,11 +110,6 @@ def description(again: Retry, request: RetryRequest) -> str:
     of_how_many = f" of {most}" if again.attempt <= most else ""
     from_start = f", from its start: {again.no_log}" if again.no_log else ""
     return f"{again.reason}{cause}, attempt {again.attempt}{of_how_many}{from_start}"
-
-
-def first_unknown_name(names: Sequence[str], known: Collection[str]) -> str | None:
-    """The first of the names that matches no eval."""
-    return next((pattern for pattern in names if not any(_matches(name, pattern) for name in known)), None)
 
 
 def array_option(tasks: Sequence[int], spec: str) -> str:
@@ -197,8 +192,3 @@ def _not_worth_it(ev: Eval, found: EvalResults, outcome: Verdict) -> str:
         elif result.status == UNREADABLE:
             why = "it COMPLETED, and its log cannot be read"
     return f"{why}; name it to run it again anyway" if why else ""
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """An eval's own name, an array's, or a pattern, in which a task's brackets are no pattern."""
-    return name == pattern or name.startswith(f"{pattern}[") or fnmatchcase(name, pattern.replace("[", "[[]"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, phrase, plural
 from evalmon_agent.evidence.diagnosis.records import one_line
-from evalmon_agent.summary.records import CauseSummary, EvalSummary, Summary
+from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
 from evalmon_agent.summary.verdict_line import NEEDS_YOU
 
 _ORDER = ("failed", "refused", "suspect", "unverified", "active", "ok", "dropped")
@@ -50,12 +50,18 @@ class Group:
 
 
 def groups(summary: Summary) -> list[Group]:
-    """The causes, most costly first, then suspicious nodes, then what cannot be verified or will not start."""
+    """The causes, most costly first, then suspicious nodes, alerts, and what cannot be verified."""
     evals = {ev.name: ev for ev in summary.evals}
     found = [
         _of_cause(summary, cause, [evals[name] for name in cause.evals if name in evals]) for cause in summary.causes
     ]
-    return [*(group for group in found if group.evals), *_nodes(summary), *_others(summary)]
+    return [
+        *(group for group in found if group.evals),
+        *_nodes(summary),
+        *_alerts(summary),
+        *_refused_again(summary),
+        *_unverified(summary),
+    ]
 
 
 def needs_attention(ev: EvalSummary) -> bool:
@@ -80,11 +86,16 @@ def _of_cause(summary: Summary, cause: CauseSummary, evals: Sequence[EvalSummary
         title=phrase(cause.cause),
         evals=evals,
         evidence=None if cause.evidence is None else one_line(cause.evidence),
-        advice=[cause.advice] if cause.advice else [],
+        advice=[*([cause.advice] if cause.advice else []), *_refused_again(evals)],
         commands=list(_commands(summary, cause.cause, evals)),
         samples=cause.samples,
         gpu_hours=cause.gpu_hours,
     )
+
+
+def _refused_again(evals: Sequence[EvalSummary]) -> list[str]:
+    refusals = [one_line(ev.refusal) for ev in evals if ev.refusal is not None and ev.verdict != "refused"]
+    return [f"Slurm refused to run it again: {words}" for words in dict.fromkeys(refusals)]
 
 
 def _commands(summary: Summary, cause: str, evals: Sequence[EvalSummary]) -> Iterator[str]:
@@ -94,7 +105,10 @@ def _commands(summary: Summary, cause: str, evals: Sequence[EvalSummary]) -> Ite
     if "refused" in verdicts:
         yield f"evalmon submit {experiment}"
     if verdicts & {"failed", "suspect"}:
-        which = f"--cause {cause}" if len(evals) > 1 else f"--name {shlex.quote(evals[0].name)}"
+        # An eval that is suspect for its failed samples is there by their cause, and retried by its own.
+        own = sorted({ev.diagnosis.cause for ev in evals if ev.diagnosis is not None} or {cause})
+        several = " ".join(f"--cause {slug}" for slug in own)
+        which = several if len(evals) > 1 else f"--name {shlex.quote(evals[0].name)}"
         returns = cause in CAUSES and CAUSES[cause].lies_in is LiesIn.EVAL_FOR_GOOD
         yield f"evalmon retry {experiment} {which}{' --force' * returns}"
     yield from _look(summary, evals)
@@ -124,20 +138,52 @@ def _nodes(summary: Summary) -> Iterator[Group]:
             )
 
 
-def _others(summary: Summary) -> Iterator[Group]:
-    """Evals that are no failures, together where the same words are said of them."""
-    by_words: dict[tuple[str, str], list[EvalSummary]] = {}
-    for ev in summary.evals:
-        if needs_attention(ev) and ev.verdict not in NEEDS_YOU:
-            words = ev.result_unknown or "" if ev.verdict == "unverified" else "\n".join(ev.advice)
-            by_words.setdefault((ev.verdict, words), []).append(ev)
-    for (verdict, words), evals in by_words.items():
-        unverified = verdict == "unverified"
+def _alerts(summary: Summary) -> Iterator[Group]:
+    """What lasts, together where the same is said of several evals."""
+    evals = {ev.name: ev for ev in summary.evals}
+    by_text: dict[str, list[AlertSummary]] = {}
+    for alert in summary.alerts:
+        if alert.cleared_at is None and alert.name in evals:
+            by_text.setdefault(alert.text, []).append(alert)
+    for text, alerts in by_text.items():
         yield Group(
-            verdict=verdict,
-            title="could not be verified" if unverified else "will not start by waiting",
+            verdict="active",
+            title=text,
+            evals=[evals[alert.name] for alert in alerts if alert.name is not None],
+            evidence=None,
+            advice=[alerts[0].advice] if alerts[0].advice else [],
+            commands=[],
+        )
+
+
+def _refused_again(summary: Summary) -> Iterator[Group]:
+    """Evals that keep an earlier verdict, because Slurm refused to run them again."""
+    by_words: dict[str, list[EvalSummary]] = {}
+    for ev in summary.evals:
+        if ev.refusal is not None and ev.verdict not in {"active", "dropped", "refused"}:
+            by_words.setdefault(one_line(ev.refusal), []).append(ev)
+    for words, evals in by_words.items():
+        yield Group(
+            verdict="refused",
+            title="was refused by Slurm when submitted again",
             evals=evals,
-            evidence=words if unverified and words else None,
-            advice=[] if unverified else evals[0].advice,
-            commands=list(_look(summary, evals)) if unverified else [],
+            evidence=words,
+            advice=[],
+            commands=[],
+        )
+
+
+def _unverified(summary: Summary) -> Iterator[Group]:
+    by_words: dict[str, list[EvalSummary]] = {}
+    for ev in summary.evals:
+        if ev.verdict == "unverified":
+            by_words.setdefault(ev.result_unknown or "", []).append(ev)
+    for words, evals in by_words.items():
+        yield Group(
+            verdict="unverified",
+            title="could not be verified",
+            evals=evals,
+            evidence=words or None,
+            advice=[],
+            commands=list(_look(summary, evals)),
         )

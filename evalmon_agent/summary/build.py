@@ -17,10 +17,10 @@ from evalmon_agent.figures.advice import Use, advise
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary import causes, cost, nodes
-from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary, Witnesses
+from evalmon_agent.summary.records import AlertSummary, AttemptSummary, Cost, EvalSummary, Summary, Witnesses
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport
+from evalmon_agent.tracking.records import Alert, Attempt, Eval, Evidence, ExperimentState, Job, JobReport
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, results_by_attempt
 from evalmon_agent.tracking.timeline import ending, slurm_says
 from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, exit_of, says, verdict, verdict_on, witnesses_agree
@@ -61,6 +61,7 @@ def build(
         cost=cost.cost_of_experiment(evals, settings),
         causes=causes.group(evals),
         nodes=nodes.summarise(evals),
+        alerts=[_alert(ev, job, alert) for ev in state.counted for job in ev.jobs for alert in job.alerts],
         evals=evals,
     )
 
@@ -128,6 +129,13 @@ def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
         log=found.log,
         foreign=found.foreign,
     )
+
+
+def _alert(ev: Eval, job: Job, alert: Alert) -> AlertSummary:
+    text, advice = "runs without reporting", "Make evalmon's interpreter readable on the compute nodes"
+    if alert.kind == "waits":
+        text, advice = f"waits: {alert.reason}", action_for(alert.reason, job.job_id) or ""
+    return AlertSummary(_iso(alert.at), alert.kind, ev.name, text, advice or None, _iso(alert.cleared_at))
 
 
 def _waiting(ev: EvalSummary, advice: list[str]) -> EvalSummary:

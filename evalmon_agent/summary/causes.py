@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
@@ -15,6 +16,11 @@ from evalmon_agent.summary.records import CauseSummary, EvalSummary
 from evalmon_agent.words.states import State
 
 _ENDED_BADLY = frozenset({"failed", "suspect", "refused"})
+_HAVE_CAUSES = _ENDED_BADLY | {"ok", "unverified"}
+_BY_SAMPLES = "unfinished-samples"
+_NO_RULE = "python-error"
+"""An error of a sample that no rule knows is an exception."""
+_ALL_OF_IT = 1.0
 
 Key = tuple[str, str]
 """A cause, and what tells its errors apart: the evidence without paths, numbers and ids."""
@@ -35,19 +41,20 @@ def group(evals: Sequence[EvalSummary]) -> list[CauseSummary]:
     """The causes, most costly first; where nothing is known of the costs, those of most evals."""
     groups: dict[Key, _Group] = {}
     for ev in evals:
-        if ev.verdict in _ENDED_BADLY:
-            diagnosis = ev.diagnosis or by_state(ev.state)
-            _add(groups, key(diagnosis, ev.state), ev, diagnosis)
+        if ev.verdict in _HAVE_CAUSES:
+            _add_eval(groups, ev)
     causes = starmap(_summary, ((cause, found) for (cause, _), found in groups.items()))
     return sorted(causes, key=lambda found: (-(found.gpu_hours or 0), -len(found.evals), -found.samples))
 
 
-def key(diagnosis: Diagnosis, state: State) -> Key:
+def key(ev: EvalSummary, diagnosis: Diagnosis) -> Key:
     """The same for two failures that a person calls the same error."""
-    if CAUSE_BY_STATE.get(state) == diagnosis.cause:
+    if CAUSE_BY_STATE.get(ev.state) == diagnosis.cause:
         return diagnosis.cause, ""  # Slurm says why, in one wording or another
-    lines = (diagnosis.evidence or "").split("\n")
-    return diagnosis.cause, "\n".join(map(normalised, lines))
+    evidence = diagnosis.evidence or ""
+    for node in ev.nodes:
+        evidence = re.sub(rf"(?<![\w.-]){re.escape(node)}(?![\w-])", "NODE", evidence)
+    return diagnosis.cause, "\n".join(map(normalised, evidence.split("\n")))
 
 
 def by_state(state: State) -> Diagnosis:
@@ -56,12 +63,33 @@ def by_state(state: State) -> Diagnosis:
     return Diagnosis(cause, None, CAUSES[cause].advice)
 
 
-def _add(groups: dict[Key, _Group], where: Key, ev: EvalSummary, diagnosis: Diagnosis) -> None:
+def _add_eval(groups: dict[Key, _Group], ev: EvalSummary) -> None:
+    """Add the eval's failure and its failed samples. Its costs are counted once: with its failure, if it has one."""
+    errors = [error for result in ev.results for error in result.sample_errors]
+    total = sum(result.samples_total or 0 for result in ev.results)
+    diagnosis = ev.diagnosis or by_state(ev.state)
+    is_by_samples = bool(errors) and diagnosis.cause == _BY_SAMPLES
+    own = key(ev, diagnosis) if ev.verdict in _ENDED_BADLY and not is_by_samples else None
+    if own is not None:
+        _add(groups, own, ev, diagnosis, share=_ALL_OF_IT)
+    for error in errors:
+        cause = error.cause or _NO_RULE
+        if own is not None and own[0] == cause and own[1].startswith(error.error.rstrip("…")):
+            groups[own].samples += error.samples
+            continue
+        share = error.samples / total if total and own is None else None
+        shown = Diagnosis(cause, error.error, CAUSES[cause].advice.replace("{module}", "it"))
+        _add(groups, (cause, error.error), ev, shown, share=share)
+        groups[cause, error.error].samples += error.samples
+
+
+def _add(groups: dict[Key, _Group], where: Key, ev: EvalSummary, diagnosis: Diagnosis, *, share: float | None) -> None:
+    """`share`: of the eval's costs; None: unknown, or counted elsewhere."""
     found = groups.setdefault(where, _Group(diagnosis))
     found.advice.add(diagnosis.advice)
     found.evals[ev.name] = None
-    found.gpu_hours.append(ev.cost.gpu_hours)
-    found.money.append(ev.cost.money)
+    for sums, value in ((found.gpu_hours, ev.cost.gpu_hours), (found.money, ev.cost.money)):
+        sums.append(None if share is None or value is None else share * value)
 
 
 def _summary(cause: str, found: _Group) -> CauseSummary:

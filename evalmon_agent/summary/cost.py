@@ -14,7 +14,7 @@ NOT_SUCCESSFUL = frozenset({"failed", "suspect"})
 
 _LIVE = frozenset({State.RUNNING, State.SUSPENDED})
 _TOTALS = ("gpu_hours", "cpu_hours", "energy_j", "money")
-_DIGITS = 6
+_DIGITS = 9
 
 
 def gpus_of(attempt: Attempt, *, are_accounted: bool) -> dict[str, int] | None:
@@ -43,10 +43,10 @@ def cost_of_attempt(attempt: Attempt, shown: AttemptSummary, *, settings: Settin
     gpus = shown.gpus if is_countable else None
     price = None if gpus is None else _price(gpus, settings.gpu_hour_price)
     return Cost(
-        gpu_hours=None if hours is None or gpus is None else hours * sum(gpus.values()),
-        cpu_hours=None if hours is None or shown.cpus is None else hours * shown.cpus,
+        gpu_hours=None if hours is None or gpus is None else round(hours * sum(gpus.values()), _DIGITS),
+        cpu_hours=None if hours is None or shown.cpus is None else round(hours * shown.cpus, _DIGITS),
         energy_j=energy_j,
-        money=None if hours is None or price is None else hours * price,
+        money=None if hours is None or price is None else round(hours * price, _DIGITS),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from evalmon_agent.evidence.diagnosis.records import one_line
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
 from evalmon_agent.figures.efficiency import sampled_memory_note
@@ -181,13 +180,7 @@ def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
 def _problem(ev: EvalSummary) -> list[str]:
     """How it ended, what its results are, and where its output is."""
     output = [f"output: {cell(ev.log)}"] if ev.log is not None else []
-    return [*_ended(ev), *_result(ev), *_refused_again(ev), *_sampled(ev), *output]
-
-
-def _refused_again(ev: EvalSummary) -> list[str]:
-    """Slurm's refusal of a retry; that of a first submission is the diagnosis."""
-    is_retry = ev.refusal is not None and ev.verdict != "refused"
-    return [f"Slurm refused to run it again: {cell(one_line(ev.refusal or ''))}"] if is_retry else []
+    return [*_ended(ev), *_result(ev), *_sampled(ev), *output]
 
 
 def _ended(ev: EvalSummary) -> list[str]:

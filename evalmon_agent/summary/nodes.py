@@ -16,10 +16,11 @@ from evalmon_agent.words.states import State
 
 SIGNIFICANCE = 0.01
 """How likely it may be that any node of an experiment is suspected by chance."""
+SIGNIFICANCE_OF_THE_REST = 0.05
+"""How likely the failures may be by chance that remain without any one task or run."""
 MIN_FAILURES = 3
-MIN_TASKS = 2
-MIN_RUNS = 2
 
+_ALL = ("", "")
 _NODES_AT_MOST = 10_000
 
 _PART = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")
@@ -29,16 +30,18 @@ _EPOCH = re.compile(r"epoch\d+")
 _ARRAY_TASK = re.compile(r"\[\d+\]$")
 
 
+Label = tuple[str, str]
+"""One part of the experiment: ("task", its name), ("run", its name), or ("", "") for all of it."""
+
+
 @dataclass(slots=True)
 class _Tally:
     """What ran on a node. `counted`, `failures`: without those that failed by a cause in the eval itself."""
 
     ran: int = 0
     causes: Counter[str] = field(default_factory=Counter)
-    counted: int = 0
-    failures: int = 0
-    tasks: set[str] = field(default_factory=set)
-    runs: set[str] = field(default_factory=set)
+    counted: Counter[Label] = field(default_factory=Counter)
+    failures: Counter[Label] = field(default_factory=Counter)
 
 
 def summarise(evals: Sequence[EvalSummary]) -> list[NodeSummary]:
@@ -57,7 +60,7 @@ def summarise(evals: Sequence[EvalSummary]) -> list[NodeSummary]:
     for ev, attempt in ended.values():
         for tally in [whole, *(on.setdefault(node, _Tally()) for node in expand(attempt.node_list or ""))]:
             _count(tally, ev, attempt)
-    suspicious = _suspicious(on, whole, runs=len({_run(ev.name) for ev, _ in ended.values()}))
+    suspicious = _suspicious(on, whole)
     summaries = [
         NodeSummary(
             node=node,
@@ -100,13 +103,21 @@ def _numbers(group: str) -> list[str]:
 
 
 def p_value(*, failures: int, ran: int, failures_in_all: int, ran_in_all: int) -> float:
-    """Fisher's exact test, one-sided: how likely so many of all failures, or more, fall on a node by chance."""
-    ways_in_all = _log_ways(ran_in_all, ran)
-    others = ran_in_all - failures_in_all
-    return sum(
-        exp(_log_ways(failures_in_all, number) + _log_ways(others, ran - number) - ways_in_all)
-        for number in range(max(failures, ran - others), min(failures_in_all, ran) + 1)
+    """How likely so many of all failures, or more, fall on a node by chance: Fisher's exact test, one-sided."""
+    others, ways_in_all = ran_in_all - failures_in_all, _log_ways(ran_in_all, ran)
+    least, most = max(failures, ran - others), min(failures_in_all, ran)
+    return min(
+        1.0,
+        sum(
+            exp(_log_ways(failures_in_all, number) + _log_ways(others, ran - number) - ways_in_all)
+            for number in range(least, most + 1)
+        ),
     )
+
+
+def _log_ways(things: int, chosen: int) -> float:
+    """The logarithm of the binomial coefficient, which itself has thousands of digits."""
+    return lgamma(things + 1) - lgamma(chosen + 1) - lgamma(things - chosen + 1)
 
 
 def holm(p_values: Mapping[str, float], *, tests: int) -> set[str]:
@@ -119,34 +130,45 @@ def holm(p_values: Mapping[str, float], *, tests: int) -> set[str]:
     return rejected
 
 
-def _log_ways(things: int, chosen: int) -> float:
-    """The logarithm of the binomial coefficient, which itself has thousands of digits."""
-    return lgamma(things + 1) - lgamma(chosen + 1) - lgamma(things - chosen + 1)
-
-
 def _count(tally: _Tally, ev: EvalSummary, attempt: AttemptSummary) -> None:
     tally.ran += 1
+    labels = _labels(ev.name)
     if attempt.cause is None:
-        tally.counted += 1
+        tally.counted.update(labels)
         return
     tally.causes[attempt.cause] += 1
     if attempt.cause not in CAUSES or CAUSES[attempt.cause].lies_in is LiesIn.ANYWHERE:
-        tally.counted += 1
-        tally.failures += 1
-        tally.tasks.add(_task(ev.name))
-        tally.runs.add(_run(ev.name))
+        tally.counted.update(labels)
+        tally.failures.update(labels)
 
 
-def _suspicious(on: Mapping[str, _Tally], whole: _Tally, *, runs: int) -> set[str]:
-    """`runs`: how many runs were evaluated; a node is no more likely than the run if all its failures are of one."""
-    p_values = {
-        node: p_value(
-            failures=tally.failures, ran=tally.counted, failures_in_all=whole.failures, ran_in_all=whole.counted
-        )
-        for node, tally in on.items()
-        if tally.failures >= MIN_FAILURES and len(tally.tasks) >= MIN_TASKS and len(tally.runs) >= min(runs, MIN_RUNS)
-    }
-    return holm(p_values, tests=sum(tally.counted > 0 for tally in on.values()))
+def _suspicious(on: Mapping[str, _Tally], whole: _Tally) -> set[str]:
+    p_values = {node: _p_value_of(tally, whole) for node, tally in on.items() if tally.failures[_ALL] >= MIN_FAILURES}
+    significant = holm(p_values, tests=sum(tally.counted[_ALL] > 0 for tally in on.values()))
+    return {node for node in significant if not _is_by_one_part(on[node], whole)}
+
+
+def _is_by_one_part(node: _Tally, whole: _Tally) -> bool:
+    """Whether one task alone, or one run of several, may explain the failures: it may be broken wherever it runs."""
+    has_runs = sum(by == "run" for by, _ in whole.counted) > 1
+    parts = [label for label in node.failures if label[0] == "task" or (label[0] == "run" and has_runs)]
+    return any(_p_value_of(node, whole, without=label) > SIGNIFICANCE_OF_THE_REST for label in parts)
+
+
+def _p_value_of(node: _Tally, whole: _Tally, *, without: Label | None = None) -> float:
+    def rest(counts: Counter[Label]) -> int:
+        return counts[_ALL] - (counts[without] if without is not None else 0)
+
+    return p_value(
+        failures=rest(node.failures),
+        ran=rest(node.counted),
+        failures_in_all=rest(whole.failures),
+        ran_in_all=rest(whole.counted),
+    )
+
+
+def _labels(name: str) -> list[Label]:
+    return [_ALL, ("task", _task(name)), ("run", _run(name))]
 
 
 def _run(name: str) -> str:

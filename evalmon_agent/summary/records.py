@@ -7,7 +7,7 @@ from msgspec import Struct
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.evidence.result import EvalResult
-from evalmon_agent.tracking.records import Foreign
+from evalmon_agent.tracking.records import AlertKind, Foreign
 from evalmon_agent.tracking.verdict import Verdict
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
@@ -24,7 +24,7 @@ class AttemptSummary(Struct, frozen=True, kw_only=True):
 
     job_id: JobId
     state: State | None
-    verdict: Verdict | None
+    verdict: Verdict | None = None
     submitted: str | None
     started: str | None
     ended: str | None
@@ -148,6 +148,17 @@ class EvalSummary(Struct, frozen=True, kw_only=True):
     refusal: str | None = None
 
 
+class AlertSummary(Struct, frozen=True):
+    """What a person can act on. `name`: the eval's; `cleared_at`: null while it lasts."""
+
+    at: str | None
+    kind: AlertKind
+    name: str | None
+    text: str
+    advice: str | None
+    cleared_at: str | None
+
+
 class Summary(Struct, frozen=True, kw_only=True):
     """The experiment: what is known so far, or, with `complete`, for good."""
 
@@ -161,4 +172,5 @@ class Summary(Struct, frozen=True, kw_only=True):
     cost: ExperimentCost
     causes: list[CauseSummary]
     nodes: list[NodeSummary]
+    alerts: list[AlertSummary] = []
     evals: list[EvalSummary]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
+from evalmon_agent.tracking.records import Alert, AlertKind, Attempt, Eval, ExperimentState
 from evalmon_agent.words.states import State
 
 
@@ -101,8 +101,6 @@ _TAKEN_BY_US = re.compile(
 )
 _OF_ONE_JOB = re.compile(r"PerJob|Minutes|RunMin", re.IGNORECASE)
 
-_HELD_BY = "held:"
-
 
 def base(reason: str) -> str:
     """The reason without details: `ReqNodeNotAvail, UnavailableNodes:n1` is the same reason with other nodes."""
@@ -128,14 +126,31 @@ def newly_stuck(evals: Iterable[Eval], *, now: float, poll_interval_s: float) ->
 def stuck_for(ev: Eval) -> Wait | None:
     """Why it waits, if that may last and is not in the log yet."""
     attempt = pending(ev)
-    if attempt is None or not attempt.queue_reason or told_as(attempt.queue_reason) in ev.jobs[-1].alerted:
+    if attempt is None or not attempt.queue_reason or _was_told(ev, "waits", attempt.queue_reason):
         return None
     return _wait_of(attempt.queue_reason)
 
 
-def told_as(reason: str) -> str:
-    """The name under which the state records that this reason was reported."""
-    return _HELD_BY + base(reason)
+def changed_alerts(ev: Eval) -> list[Alert]:
+    """The alerts whose cause is gone (it waits for something else, reported, is over), and those where it is back."""
+    return [
+        alert
+        for job in ev.jobs
+        for alert in job.alerts
+        if (alert.cleared_at is None) != (job is ev.jobs[-1] and _is_still_so(ev, alert))
+    ]
+
+
+def _is_still_so(ev: Eval, alert: Alert) -> bool:
+    if alert.kind == "unreported":
+        last = ev.latest
+        return not ev.final and last is not None and last.queue_state is State.RUNNING and last.report is None
+    attempt = pending(ev)
+    return attempt is not None and base(attempt.queue_reason) == base(alert.reason)
+
+
+def _was_told(ev: Eval, kind: AlertKind, reason: str = "") -> bool:
+    return any(alert.kind == kind and base(alert.reason) == base(reason) for alert in ev.jobs[-1].alerts)
 
 
 def starved_by(state: ExperimentState) -> str | None:
@@ -163,21 +178,20 @@ def _wait_of(reason: str) -> Wait | None:
     return next((wait for wait in _WAITS if wait.pattern.search(base(reason))), None)
 
 
-UNREPORTED = "unreported"
 _POLLS = 1.8
 """Two polls, minus what timers may be late or early."""
 
 
 def may_need_a_person(ev: Eval) -> bool:
-    """Whether its state needs a person if it lasts."""
-    return is_unreported(ev) or stuck_for(ev) is not None
+    """Whether its state needs a person if it lasts, or an alert of it has changed."""
+    return bool(changed_alerts(ev)) or is_unreported(ev) or stuck_for(ev) is not None
 
 
 def is_unreported(ev: Eval) -> bool:
     """Whether it runs without a report of its own, and the log has no alert about that yet."""
     if ev.final or ev.latest is None or ev.latest.queue_state is not State.RUNNING:
         return False
-    return ev.latest.report is None and ev.jobs[-1].token is not None and UNREPORTED not in ev.jobs[-1].alerted
+    return ev.latest.report is None and ev.jobs[-1].token is not None and not _was_told(ev, "unreported")
 
 
 def newly_unreported(evals: Iterable[Eval], *, now: float, poll_interval_s: float) -> list[Eval]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.alerts import may_need_a_person
+from evalmon_agent.tracking.alerts import changed_alerts, may_need_a_person
 from evalmon_agent.tracking.apply import (
     apply_account,
     apply_queue,
@@ -36,7 +36,7 @@ from evalmon_agent.tracking.facts import (
 from evalmon_agent.tracking.log_diff import unlogged
 from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
 from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, owed_by
-from evalmon_agent.tracking.records import Eval, ExperimentState, Job, Logged
+from evalmon_agent.tracking.records import Alert, Eval, ExperimentState, Job, Logged
 from evalmon_agent.tracking.registry import Entry, Registration, registrations
 from evalmon_agent.tracking.timeline import Step, is_final, steps
 from evalmon_agent.words.job_id import JobId
@@ -103,10 +103,17 @@ class Tracker:
         self._unregistered = [r for r in (*self._unregistered, *registrations(new)) if not self._has(r)]
         return self._unregistered
 
-    def mark_alerted(self, ev: Eval, what: str) -> None:
-        """Record that the log has an alert of this name for the eval's latest job."""
+    def mark_alerted(self, ev: Eval, alert: Alert) -> None:
+        """Record that the log has this alert for the eval's latest job."""
         self.touch(ev)
-        ev.jobs[-1].alerted.append(what)
+        ev.jobs[-1].alerts.append(alert)
+
+    def update_alerts(self, *, now: float) -> None:
+        """Record of which alerts the cause is gone, or is back."""
+        for ev in self.alertable():
+            for alert in changed_alerts(ev):
+                self.touch(ev)
+                alert.cleared_at = now if alert.cleared_at is None else None
 
     def take(self, facts: Facts) -> None:
         """Take in all facts; `events` then derives what follows from them."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct, field
 from msgspec.structs import replace
 
@@ -17,6 +19,7 @@ from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 SCHEMA = 1
+AlertKind = Literal["waits", "unreported"]
 
 
 class Witness(Struct, omit_defaults=True, frozen=True, gc=False):
@@ -76,7 +79,8 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     `logs`: those that may be its own; `printed`: the paths of those that its output names as finished; `configured`:
     the directories that programs' settings files name; `not_all_read`: why more of its logs may be there;
     `names_framework`: its script does, which proves nothing; `log` is where Slurm put the job's output, which
-    `ends_in_error` that nobody handled; `diagnosis`: why it failed, if it did.
+    `ends_in_error` that nobody handled; `diagnosis`: why it failed, if it did; `looked_again_at`: when it was last
+    looked for again, in epoch seconds.
     """
 
     gpu: GpuFigures | None = None
@@ -89,6 +93,7 @@ class Evidence(Struct, omit_defaults=True, frozen=True, gc=False):
     diagnosis: Diagnosis | None = None
     ends_in_error: bool = False
     foreign: list[Foreign] = []
+    looked_again_at: float = 0.0
 
     def with_what_is_gone(self, before: Evidence | None) -> Evidence:
         """With what an earlier look found and this one did not: a result stays when its file is gone."""
@@ -153,6 +158,18 @@ class Attempt(Struct, omit_defaults=True, gc=False):
         return self.ran or self.report is not None
 
 
+class Alert(Struct, omit_defaults=True, gc=False):
+    """What the log told once about a job, for a person to act on; `cleared_at`: since when it is known to be over.
+
+    `kind` is `waits` (`reason`: Slurm's pending reason, verbatim) or `unreported` (it runs without a report).
+    """
+
+    kind: AlertKind
+    at: float
+    reason: str = ""
+    cleared_at: float | None = None
+
+
 class Job(Struct, omit_defaults=True, gc=False):
     """One submission of an eval, with its attempts, oldest first.
 
@@ -175,7 +192,7 @@ class Job(Struct, omit_defaults=True, gc=False):
     unaccounted_at: float | None = None
     unknown_s: float = 0.0
     no_accounting: bool = False
-    alerted: list[str] = []
+    alerts: list[Alert] = []
     attempts: list[Attempt] = []
 
     @property
@@ -254,7 +271,7 @@ class Outage(Struct, omit_defaults=True):
 
 
 class Outbox(Struct, omit_defaults=True):
-    """Text that monitor.log must have from `offset` on; a process that loads the state makes sure of that."""
+    """Text that a file must have from `offset` on; a process that loads the state makes sure of that."""
 
     offset: int
     text: str
@@ -267,11 +284,26 @@ class Recovered(Struct, omit_defaults=True):
     measured: dict[str, list[str]] = field(default_factory=dict)
 
 
+class Notified(Struct, omit_defaults=True):
+    """What notifications were made about, so that each is made once; empty where nobody is to be notified.
+
+    `completions`: how many; `outage_since`: of the outage that is not over; `causes`: of failures; `alerts`: those that
+    are not cleared, with the job id of each eval; `failing`: the targets of which the log says that sending fails.
+    """
+
+    completions: int = 0
+    outage_since: float | None = None
+    causes: list[str] = []
+    alerts: dict[str, dict[str, str]] = field(default_factory=dict)
+    failing: list[str] = []
+
+
 class ExperimentState(Struct, omit_defaults=False):
     """state.json. `generation` counts the saves.
 
     `reported`: which version of each self-report has been taken in; `completions`: how many ALL_COMPLETE;
     `told`: the verdicts that the log last told, by job id (first with ALL_COMPLETE);
+    `notices`: like `outbox`, of notifications.jsonl;
     `waiting`: the evals that are UNSUBMITTED; `waiting_for`: why, as the log was last told; `on_their_way`: how many
     submissions have no answer of Slurm's on record yet; `refused`: the evals whose last submission Slurm refused,
     also those with earlier jobs; `dropped`: when the user dropped which evals.
@@ -285,6 +317,8 @@ class ExperimentState(Struct, omit_defaults=False):
     evals: dict[str, Eval] = field(default_factory=dict)
     outage: Outage | None = None
     outbox: Outbox | None = None
+    notices: Outbox | None = None
+    notified: Notified = field(default_factory=Notified)
     reported: dict[str, str] = field(default_factory=dict)
     recovered: Recovered | None = None
     completions: int = 0
@@ -294,6 +328,11 @@ class ExperimentState(Struct, omit_defaults=False):
     on_their_way: int = 0
     refused: dict[str, Refusal] = field(default_factory=dict)
     dropped: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all evals, those included that were never submitted."""
+        return list(dict.fromkeys([*self.evals, *self.waiting, *self.refused, *self.dropped]))
 
     @property
     def counted(self) -> list[Eval]:

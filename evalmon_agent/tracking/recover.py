@@ -26,6 +26,10 @@ def recover(state: ExperimentState, log: Iterable[Block]) -> frozenset[str]:
         elif block.kind is BlockKind.ALL_COMPLETE:
             state.completions += 1
             complete = True
+        elif block.kind is BlockKind.NOTIFICATION_FAILED:
+            state.notified.failing.append(block.subject)
+        elif block.kind is BlockKind.NOTIFICATION_RECOVERED and block.subject in state.notified.failing:
+            state.notified.failing.remove(block.subject)
     state.recovered = recovered
     if complete:
         state.completion = MonitorJob(status="complete")

@@ -1,4 +1,4 @@
-"""Derives an eval's name and its output directory from the path of its script below EXP."""
+"""Derives an eval's name and output directory from the path of its script below EXP; finds evals by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
 
 _EPOCH = re.compile(r"(?P<task>.+)_epoch(?P<epoch>[0-9]+)")
 _CELL = "cell"
@@ -52,6 +53,17 @@ def output_dirs(scripts: Sequence[str], taken: Collection[str] = (), *, arrays: 
 def task_name(name: str, task: int | str) -> str:
     """The name of one task of an array eval."""
     return f"{name}[{task}]"
+
+
+def matching(pattern: str, names: Collection[str]) -> list[str]:
+    """The evals that the user means: the one of this name, else the array's tasks, else those that the glob matches.
+
+    A bracket in it is a task's, not a glob's.
+    """
+    if pattern in names:
+        return [pattern]
+    tasks = [name for name in names if name.startswith(f"{pattern}[")]
+    return tasks or [name for name in names if fnmatchcase(name, pattern.replace("[", "[[]"))]
 
 
 class _Used:

@@ -95,6 +95,7 @@ def test_what_is_planted_is_refused_at_once_or_replaced_and_never_written_throug
 
 
 @pytest.mark.survives("S1")
+@pytest.mark.forges_files
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
 @pytest.mark.parametrize("kind", ["fifo", "hard link"])
 def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, name: str, kind: str) -> None:
@@ -282,6 +283,23 @@ def test_a_laboratory_s_group_gets_the_files_of_its_directory(open_place: Path) 
         status = (exp.ours / name).stat()
         assert (status.st_gid, status.st_mode & 0o777) == (group, 0o640), name
     assert (exp.ours.stat().st_gid, exp.ours.stat().st_mode & 0o777) == (group, 0o750)
+
+
+@pytest.mark.survives("S2")
+@needs_other
+def test_a_colleague_of_the_laboratory_reads_what_was_private_before(open_place: Path) -> None:
+    exp = Exp(open_place)
+    second_user.share(exp.root, 0o2770)
+    exp.register(r1_a="11")
+    exp.slurm.show([running("11")])
+    exp.observer().record()
+    (exp.root / "evalmon.yaml").write_text("group_readable: true\n")
+    words = [sys.executable, "-m", "evalmon_agent"]
+    of_colleague = [second_user.argv(*words, command, exp.root) for command in ("status", "report")]
+    assert [run(exp, argv)[0] for argv in of_colleague] == [77, 77]
+    run(exp, [*words, "status", str(exp.root)])
+    for code, out, err in [run(exp, argv) for argv in of_colleague]:
+        assert (code, "r1/a" in out, err.count("nothing was written")) == (3, True, 1)
 
 
 @pytest.mark.survives("S3")

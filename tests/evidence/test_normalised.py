@@ -36,6 +36,8 @@ SAME = [
         "KeyError: 'sample_3' of 123e4567-e89b-12d3-a456-426614174000",
         "KeyError: 'sample_N' of <id>",
     ),
+    ("cd: /data//home/me/r1/x: no", "cd: /data/r2/y: no", None),
+    ("allocate 274877906944 bytes of StepId=12345690", "allocate 1024 bytes of StepId=771", None),
     ("RuntimeError: CUDA\x20out of  memory. 2.50 GiB", "RuntimeError: CUDA out of memory. 18 GiB", None),
 ]
 APART = [
@@ -47,6 +49,7 @@ APART = [
     ("'/data/config.json'", "'/data/tokenizer.json'"),
     ("meta-llama/Llama-3-8B was not found", "meta-llama/Llama-2-8B was not found"),
     ("https://huggingface.co/api/1", "https://api.openai.com/v1"),
+    ("at https://huggingface.co/meta-llama/Llama-3.1-8B.", "at https://huggingface.co/meta-llama/Llama-3.1-70B."),
 ]
 
 

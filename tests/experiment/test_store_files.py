@@ -112,6 +112,7 @@ class TestLedger:
         assert faults.bytes_read() - before < 2000 < os.path.getsize(experiment.registry) / 10
 
     @pytest.mark.survives("F12")
+    @pytest.mark.forges_files
     @pytest.mark.parametrize("line", [b"garbage", b"{", b"[]", b'{"kind":"adopted"}', b"\xff", b"[" * 100_000])
     def test_a_line_that_is_no_record_is_passed_over(self, experiment: Experiment, line: bytes) -> None:
         experiment.ledger.append(self.RECORDS[0])
@@ -304,6 +305,17 @@ class TestReports:
         (own,) = found.attempts
         assert (own.restart, own.exit_code, own.whole_job, own.notes) == (1, 3, True, ["n"])
         assert own.sample_interval_s == 2.5
+
+    @pytest.mark.parametrize(
+        ("reason", "expected"),
+        [("no GPU is the job's: Slurm set no GPU variable", True), ("NVML shows no GPU", False), (None, False)],
+    )
+    def test_only_a_job_to_which_slurm_gave_no_gpu_has_none(
+        self, experiment: Experiment, reason: str | None, expected: bool
+    ) -> None:
+        self.write(experiment, "11.json", attempts=[{"sampler": {"no_gpu_file": reason}}])
+        (found,) = reports.changed(experiment.jobs, {})
+        assert expected is found.attempts[0].has_no_gpu
 
     def test_the_eval_programs_that_were_seen_are_known_and_who_looked(self, experiment: Experiment) -> None:
         wrote = [{"name": "a.eval", "path": None, "directory_sha256": "0a", "known_by": ["name"], "new": 1}]

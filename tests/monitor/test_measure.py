@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from evalmon_agent.monitor import measure as measure_module
-from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer, measure
+from evalmon_agent.monitor.measure import ACCOUNTING_PATIENCE_S, Measurer, look_again, measure
 from evalmon_agent.slurm import client
 from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import ExperimentState
-from experiments import Exp, ended
+from experiments import Exp, ended, record_script
 
 DELAY_S = 30.0
 
@@ -202,3 +202,29 @@ def test_no_portion_begins_after_the_deadline(tmp_path: Path, monkeypatch: pytes
     state = observer.observe_once(at_least_s=0).state
     measure(observer, exp.measurer(), state, deadline=time.monotonic() + 0.3)
     assert len(exp.slurm.calls("seff")) == 1
+
+
+def test_a_second_look_that_has_not_time_for_all_begins_with_those_that_waited_longest(tmp_path: Path) -> None:
+    exp = Exp(tmp_path)
+    exp.register(a="11", b="12", c="13")
+    exp.slurm.show([ended("11"), ended("12"), ended("13")])
+    for job_id in ("11", "12", "13"):
+        name = {"11": "a", "12": "b", "13": "c"}[job_id]
+        record_script(exp.experiment, f"{int(job_id):016x}", str(exp.root / f"{name}.slurm"), "inspect eval a.py\n")
+    exp.observe_to_the_end()
+    observer = exp.observer()
+    state, looked_at = observer.record(), []
+    for _ in range(4):
+        before = {name: _looked_again_at(state, name) for name in "abc"}
+        state = look_again(observer, exp.measurer(), state, deadline=time.monotonic())
+        looked_at.append([name for name in "abc" if _looked_again_at(state, name) > before[name]])
+    assert looked_at == [["a"], ["b"], ["c"], ["a"]]
+    state = look_again(observer, exp.measurer(), state, deadline=time.monotonic() + 60)
+    assert min(_looked_again_at(state, name) for name in "abc") > before["a"]
+
+
+def _looked_again_at(state: ExperimentState, name: str) -> float:
+    attempt = state.evals[name].latest
+    assert attempt is not None
+    assert attempt.evidence is not None
+    return attempt.evidence.looked_again_at

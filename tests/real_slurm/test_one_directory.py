@@ -50,7 +50,7 @@ STARTS = {
     "on two nodes": f"srun -N2 -n2 {RUN} {{}}",
     "in a pid namespace": f"{NAMESPACE} {{}}",
     "in two pid namespaces on two nodes": f"srun -N2 -n2 {RUN} {NAMESPACE} {{}}",
-    "in a mount namespace": "unshare -rm bash -c 'mkdir -p real mnt && mount --bind real mnt && exec {}'",
+    "in a mount namespace": "unshare -rm bash -c 'mkdir -p real mnt && mount --bind real mnt && cd mnt && exec {}'",
 }
 """The way an eval is started."""
 
@@ -108,7 +108,7 @@ def results_by_job(folder: Path) -> dict[str, list[Result]]:
     from inspect_ai.log import read_eval_log  # noqa: PLC0415 (a second)
 
     results = defaultdict(list)
-    for path in folder.glob("*.eval"):
+    for path in folder.rglob("*.eval"):
         log = read_eval_log(str(path))
         scores = [
             (f"{score.name}/{name}", metric.value)
@@ -156,7 +156,7 @@ def test_of_many_evals_in_one_directory_each_has_its_own_results(exp: Exp, count
     assert (done.returncode, done.stderr) == (0, "")
     exp.wait_complete(timeout=60 + 15 * count)
     evals = exp.evals()
-    truth = results_by_job(folder / "logs")
+    truth = results_by_job(folder)
     wrong = {}
     unverified = 0
     for number, run in enumerate(jobs):

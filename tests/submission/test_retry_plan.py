@@ -17,7 +17,6 @@ from evalmon_agent.submission.retry_plan import (
     certain_to_fail,
     decide,
     description,
-    first_unknown_name,
     logs_of,
 )
 from evalmon_agent.tracking.records import Attempt, Eval, Job, JobReport
@@ -217,18 +216,9 @@ def test_a_log_without_a_finished_sample_spares_nothing() -> None:
     assert {} == logs_of({None: again}, "inspect eval tasks.py\n")
 
 
-def test_names_are_evals_arrays_and_patterns() -> None:
-    known = ["r1/t/epoch0", "r1/a[0]", "r1/a[10]", "r2/t/epoch0"]
-
-    def meant(*names: str) -> list[str]:
-        return [name for name in known if RetryRequest(names).means(name)]
-
-    assert known == meant()
-    assert known[:1] == meant("r1/t/epoch0")
-    assert known[1:3] == meant("r1/a")
-    assert known[1:2] == meant("r1/a[0]")
-    assert ["r1/t/epoch0", "r2/t/epoch0"] == meant("*/t/*")
-    assert ("r3/*", None) == (first_unknown_name(["r1/a", "r3/*"], known), first_unknown_name(["r1/*"], known))
+def test_only_what_is_named_itself_is_insisted_on() -> None:
+    assert (True, True) == (RetryRequest().means("a"), RetryRequest(["*"], chosen={"a"}).means("a"))
+    assert not RetryRequest(["*"], chosen={"a"}).means("b")
     assert (False, True) == (RetryRequest(["r1/*"]).insists("r1/a[0]"), RetryRequest(["r1/a[0]"]).insists("r1/a[0]"))
 
 

@@ -67,6 +67,7 @@ LOG = EvalLog(
     created=datetime.fromtimestamp(T + 11, tz=UTC),
 )
 SETTINGS = Settings(lost_after=LOST_AFTER_S)
+NOTHING_LEFT = Evidence()
 FIGURES = Figures(292.0, 1800.0, 16.22, 12.5, 32 * 1024**3, 64 * 1024**3, 50.0, "seff")
 
 
@@ -80,7 +81,7 @@ def only(found: Told, *, now: float = 1000.0) -> EvalSummary:
 
 
 def measured(
-    figures: Figures = FIGURES, evidence: Evidence | None = None, *, name: str = NAME, job_id: str = "123"
+    figures: Figures = FIGURES, evidence: Evidence = NOTHING_LEFT, *, name: str = NAME, job_id: str = "123"
 ) -> Facts:
     return Facts(measurements=[Measurement(name, JobId(job_id), T + 1, figures, evidence)])
 

@@ -6,17 +6,16 @@ import msgspec
 import pytest
 
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
-from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary import causes
 from evalmon_agent.summary.attention import Group, groups, in_order, needs_attention
-from evalmon_agent.summary.records import EvalSummary, NodeSummary, Summary
+from evalmon_agent.summary.records import AlertSummary, EvalSummary, NodeSummary, Summary
 from summary.summarised import finished, summary_of
 
 TIME = Diagnosis("time-limit", None, "Increase the eval's --time")
 PYTHON = Diagnosis("python-error", "KeyError: 'x'\nlast", None)
 MODULE = Diagnosis("missing-module", "No module named 'x'", "Install x")
 URL = "its log is at a URL"
-WAITS = "Slurm says QOSMaxWall: cancel it"
 
 
 def changed(**values: object) -> EvalSummary:
@@ -44,15 +43,29 @@ def test_fifty_evals_that_failed_alike_are_one_group() -> None:
     assert titles == [("failed", 51, "reached the time limit"), ("failed", 1, "raised a Python exception")]
 
 
+def alert(name: str, cleared_at: str | None = None) -> AlertSummary:
+    return AlertSummary("2026-01-01", "waits", name, "waits: QOSMaxWall", "cancel it", cleared_at)
+
+
 def test_what_waits_in_vain_and_what_cannot_be_verified_are_listed_and_what_only_waits_is_not() -> None:
     assert groups(summary(changed(verdict="active", advice=["Not submitted yet: ..."]), changed())) == []
-    waiting = group(verdict="active", advice=[WAITS])
-    assert (waiting.title, waiting.advice, waiting.commands) == ("will not start by waiting", [WAITS], [])
+    active = [changed(name=name, verdict="active") for name in "abc"]
+    [waiting] = groups(summary(*active, alerts=[alert("a"), alert("b"), alert("c", cleared_at="2026-01-02")]))
+    assert (waiting.headline, waiting.advice) == ("2 evals wait: QOSMaxWall", ["cancel it"])
     found = [
         changed(name=name, verdict="unverified", result_unknown=words)
         for name, words in zip("abc", (URL, URL, None), strict=True)
     ]
     assert [(len(g.evals), g.evidence) for g in groups(summary(*found))] == [(2, URL), (1, None)]
+
+
+def test_who_was_refused_when_it_was_to_run_again_is_listed_for_that_too() -> None:
+    found = groups(summary(*(changed(name=n, verdict="failed", diagnosis=TIME, refusal="no\nway") for n in "ab")))
+    assert [group.headline for group in found] == [
+        "2 evals reached the time limit",
+        "2 evals were refused by Slurm when submitted again",
+    ]
+    assert found[1].evidence == "no ⏎ way"
 
 
 def test_evidence_of_several_lines_is_one() -> None:
@@ -84,6 +97,15 @@ def test_many_evals_are_retried_by_their_cause() -> None:
     [one] = groups(summary(failed("a"), failed("b")))
     assert one.commands[0] == "evalmon retry '/exp/my study' --cause time-limit"
     assert one.advice == ["Increase the eval's --time"]
+
+
+def test_evals_that_are_suspect_for_their_samples_are_retried_by_their_own_cause() -> None:
+    results = [EvalResult(status="success", sample_errors=[SampleError("api-rate-limit", "Error code: 429", 2)])]
+    unfinished = Diagnosis("unfinished-samples", "2 of 10 samples failed", None)
+    evals = [changed(name=n, verdict="suspect", diagnosis=unfinished, results=results) for n in "ab"]
+    [found] = groups(summary(*evals))
+    assert ("hit the API's rate limit", 4) == (found.title, found.samples)
+    assert found.commands[0].endswith(" --cause unfinished-samples")
 
 
 def test_a_suspicious_node_is_listed_with_how_to_avoid_it() -> None:

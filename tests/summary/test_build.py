@@ -27,7 +27,7 @@ GOLDEN = Path(__file__).parent / "golden" / "summary.json"
 # Section 8 of the contract, as it stands there.
 SHAPE = """
 schema experiment generated_at complete total_time_s counts{STATE: n} verdicts{ok,failed,suspect,unverified,active,refused,dropped: n} cost{gpu_hours, gpu_hours_of_failures,
-cpu_hours, energy_j, money}  causes[] nodes[] evals[]; per eval
+cpu_hours, energy_j, money}  causes[] nodes[] alerts[] evals[]; per eval
 name job_id attempts[] state verdict exit_code signal submitted started ended queue_s elapsed_s
 time_limit_s time_efficiency_pct cpu_efficiency_pct memory_used_bytes memory_requested_bytes
 memory_efficiency_pct metrics_source(seff|sacct|self|null)
@@ -213,7 +213,7 @@ def test_a_retried_eval_shows_all_its_jobs_and_counts_the_latest() -> None:
     )
     found.take(queue(300, row(State.COMPLETED, job_id="200", submit=101, start=110, end=150, command=launcher("9c"))))
     one = only(found)
-    assert (["123", "200"], "ok", 40.0) == ([a.job_id for a in one.attempts], one.verdict, one.elapsed_s)
+    assert (["123", "200"], "unverified", 40.0) == ([a.job_id for a in one.attempts], one.verdict, one.elapsed_s)
 
 
 def test_what_slurm_said_before_the_end_is_not_what_it_says() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.alerts import UNREPORTED, may_need_a_person, newly_unreported
+from evalmon_agent.tracking.alerts import may_need_a_person, newly_unreported
 from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.records import Alert
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, report, reported, row, told
 
@@ -16,7 +17,7 @@ def alerted(found: Told, *, at: float) -> list[str]:
     evals = newly_unreported(found.state.evals.values(), now=T + at, poll_interval_s=60.0)
     assert all(map(may_need_a_person, evals))
     for ev in evals:
-        ev.jobs[-1].alerted.append(UNREPORTED)
+        ev.jobs[-1].alerts.append(Alert("unreported", T + at))
     return [ev.name for ev in evals]
 
 

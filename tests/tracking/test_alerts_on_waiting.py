@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.alerts import action_for, may_need_a_person, newly_stuck, starved_by, told_as
-from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.alerts import action_for, may_need_a_person, newly_stuck, starved_by
+from evalmon_agent.tracking.facts import Facts, QueueAnswer
+from evalmon_agent.tracking.fold import Tracker
+from evalmon_agent.tracking.records import Alert, Job
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, row, told
 
@@ -70,7 +72,7 @@ def alerted(found: Told, *, at: float) -> list[str]:
     stuck = newly_stuck(found.state.evals.values(), now=T + at, poll_interval_s=60.0)
     for ev, reason in stuck:
         assert may_need_a_person(ev)
-        ev.jobs[-1].alerted.append(told_as(reason))
+        ev.jobs[-1].alerts.append(Alert("waits", T + at, reason))
     return [reason for _, reason in stuck]
 
 
@@ -121,6 +123,32 @@ def test_other_nodes_that_are_missing_make_it_no_other_reason() -> None:
 def test_what_is_held_after_a_requeue_is_told_too(word: str) -> None:
     held = row(State.REQUEUED, state_word=word, reason="job requeued in held state")
     assert ["job requeued in held state"] == alerted(told(queue(10, held)), at=700)
+
+
+def test_an_alert_is_cleared_when_its_reason_is_gone_and_open_again_when_it_is_back() -> None:
+    found = waits("JobHeldUser")
+    alerted(found, at=700)
+    [alert] = only_job(found).alerts
+    tracker = Tracker(found.state)
+    for at, reason, cleared_at in (
+        (800, "JobHeldUser", None),
+        (860, "Priority", T + 860),
+        (920, "Priority", T + 860),
+        (980, "JobHeldUser", None),
+    ):
+        tracker.take(Facts(queue=QueueAnswer(T + at, [row(State.PENDING, reason=reason)])))
+        tracker.events(lost_after_s=1800.0)
+        tracker.update_alerts(now=T + at)
+        assert alert.cleared_at == cleared_at, at
+    tracker.take(Facts(queue=QueueAnswer(T + 1040, [row(State.RUNNING, start=1000)])))
+    tracker.events(lost_after_s=1800.0)
+    tracker.update_alerts(now=T + 1040)
+    assert (T + 1040, [alert]) == (alert.cleared_at, only_job(found).alerts)
+
+
+def only_job(found: Told) -> Job:
+    [ev] = found.state.evals.values()
+    return ev.jobs[-1]
 
 
 def test_only_of_what_squeue_shows_waiting() -> None:

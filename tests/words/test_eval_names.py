@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.words.eval_names import name_from_path, output_dirs, task_name
+from evalmon_agent.words.eval_names import matching, name_from_path, output_dirs, task_name
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,16 @@ def test_an_array_does_not_write_to_its_tasks_what_somebody_else_writes() -> Non
     scripts = ["/e/a/7/x.sh", "/e/a/array.sh"]
     assert {scripts[0]: "/e/a/7", scripts[1]: "/e/a/array"} == output_dirs(scripts, arrays=[scripts[1]])
     assert {scripts[0]: "/e/a/7/x", scripts[1]: "/e/a"} == output_dirs(scripts[::-1], arrays=[scripts[1]])
+
+
+def test_a_name_is_an_eval_else_an_array_else_a_glob() -> None:
+    known = ["r1/t/epoch0", "r1/a[0]", "r1/a[10]", "r2/t/epoch0", "r1/t"]
+    assert ["r1/t/epoch0"] == matching("r1/t/epoch0", known)
+    assert ["r1/a[0]", "r1/a[10]"] == matching("r1/a", known)
+    assert ["r1/a[0]"] == matching("r1/a[0]", known)
+    assert ["r1/t/epoch0", "r2/t/epoch0"] == matching("*/t/*", known)
+    assert ["r1/t"] == matching("r1/t", [*known, "r1/t[0]"])
+    assert [] == matching("r3/*", known)
 
 
 NAMES = st.sampled_from(["a", "b", "0", "12", "a.sh", "a.slurm", "b.sh"])

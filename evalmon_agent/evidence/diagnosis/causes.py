@@ -64,7 +64,6 @@ CAUSES: dict[str, Cause] = {
     "output-directory-missing": Cause(
         "could not open the output file",
         "Create the directory before you submit (Slurm before 23.02 does not), or change --output and --error",
-        lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     REFUSED: Cause(
         "was refused by Slurm",
@@ -216,9 +215,9 @@ CAUSES: dict[str, Cause] = {
     "aborted": Cause("aborted", "Look at the lines above"),
     "killed": Cause("was killed", "Often for memory: compare the memory used with --mem"),
     "terminated": Cause("was ended by a signal", "See who sent it: the script, a wrapper, or an administrator"),
-    "python-error": Cause("raised a Python exception", "Look at the place that is named", lies_in=LiesIn.EVAL),
+    "python-error": Cause("raised a Python exception", "Look at the place that is named"),
     # The eval's own word.
-    "eval-error": Cause("ended in an error", "Look at its log", lies_in=LiesIn.EVAL),
+    "eval-error": Cause("ended in an error", "Look at its log"),
     "eval-cancelled": Cause(
         "was cancelled from inside the job", "Run it again, or inspect eval-retry", lies_in=LiesIn.EVAL
     ),
@@ -246,4 +245,8 @@ def phrase(slug: str) -> str:
 
 def plural(words: str) -> str:
     """A phrase as it is read after a number of evals."""
-    return f"were {words.removeprefix('was ')}" if words.startswith("was ") else words
+    verb, space, rest = words.partition(" ")
+    return _PLURALS.get(verb, verb) + space + rest
+
+
+_PLURALS = {"was": "were", "waits:": "wait:"}

@@ -60,6 +60,8 @@ _BY_RESULT = {
 }
 # A line of a script's many commands, most of which may fail without harm.
 _WEAK = frozenset({"missing-file", "permission-denied", "command-not-found", "network"})
+# Which model it is stands in a later line of the message.
+_NAMED_BELOW = frozenset({"hub-gated"})
 # Before a traceback: the program goes on, or is at its end anyway.
 _IS_HARMLESS = re.compile(r"Exception ignored in|.*never retrieved|--- Logging error ---")
 # What the output cannot explain: the eval's log has said it.
@@ -206,7 +208,8 @@ def _of_exceptions(final: Sequence[Raised]) -> Iterator[_Match]:
     for raised in final:
         for rank, rule in enumerate(RULES):
             if rule.of == "exception" and (match := rule.pattern.search(raised.text)):
-                yield _Match(rank, raised.line, match.groupdict())
+                evidence = raised.text if rule.cause in _NAMED_BELOW else raised.line
+                yield _Match(rank, evidence, match.groupdict())
                 break
 
 

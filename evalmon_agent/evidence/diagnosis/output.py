@@ -77,11 +77,16 @@ class Line:
     """It is part of a quotation or a code block: a text about an error rather than an error."""
 
 
+def without_colours(output: str) -> str:
+    """The text without the sequences that colour it, or do other things to a terminal."""
+    return _ANSI.sub("", output)
+
+
 def lines_of(output: str) -> list[Line]:
     """The lines of the latest attempt; with --open-mode=append the file begins with those of earlier ones."""
     lines: list[Line] = []
     is_fenced = False
-    for printed in _ANSI.sub("", output).split("\n"):
+    for printed in without_colours(output).split("\n"):
         for raw in printed.split("\r"):
             raw = raw[:_MAX_CHARS].rstrip()  # noqa: PLW2901 - the same line, cut
             if _FENCE.match(raw):

@@ -1,0 +1,120 @@
+"""`evalmon cancel`: ends the jobs of evals, and takes back what waits to be submitted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import click
+
+from evalmon_agent.cli.options import experiment_argument, named_evals, names_argument
+from evalmon_agent.cli.sessions import session_for
+from evalmon_agent.errors import SlurmUnavailableError, UsageError
+from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.jobs import claims, register
+from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.monitor.unlock import release_if_over
+from evalmon_agent.session import Session
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.tracking.match import JobIndex
+from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.unsubmitted import eval_name, waiting
+from evalmon_agent.words.job_id import JobId, without_component
+from evalmon_agent.words.printable import printable
+
+_IDS_PER_CALL = 1000
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """What would be ended: jobs, each with its eval's name, and submissions that wait."""
+
+    jobs: list[tuple[str, JobId]] = field(default_factory=list)
+    waiting: list[Entry] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.waiting)
+
+
+@click.command("cancel")
+@experiment_argument()
+@names_argument()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
+    """Cancel the jobs of evals. What waits to be submitted is not submitted any more."""
+    ended = cancel(session_for(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask)
+    if ended is None:
+        click.echo("nothing was cancelled")
+    elif not ended:
+        click.echo("nothing to cancel: none of them is queued, running or waiting to be submitted")
+    else:
+        _print(ended, "cancelled", "not submitted any more:")
+
+
+def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Active], bool]) -> Active | None:
+    """End what is active of the evals that are meant, and return it; None if `confirm` says no."""
+    experiment, slurm = session.experiment, session.slurm
+    experiment.require_monitored()
+    experiment.check()
+    if not slurm.has("scancel"):
+        raise SlurmUnavailableError("scancel is not on PATH; run evalmon on a host with Slurm's commands")
+    release_if_over(experiment, slurm)
+    register.resolve(experiment, slurm)
+    active = _active(session, patterns)
+    if not active:
+        return active
+    if not confirm(active):
+        return None
+    active = _active(session, patterns)  # meanwhile a job may have ended, and its id may be another job's
+    claims.withdraw(experiment, {entry.token for entry in active.waiting})
+    jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
+    for start in range(0, len(jobs), _IDS_PER_CALL):
+        failure = slurm.cancel(jobs[start : start + _IDS_PER_CALL])
+        if failure is not None:
+            raise SlurmUnavailableError(f"the jobs could not be cancelled: {failure.line}")
+    Observer(session, role="command").record()
+    return active
+
+
+def _active(session: Session, patterns: Sequence[str]) -> Active:
+    """What Slurm has of these evals now, and what waits.
+
+    A job that only has the id of an eval's job of long ago is not the eval's (`JobIndex.in_queue`).
+    """
+    experiment = session.experiment
+    state = Observer(session, role="command").record()
+    names = set(named_evals(patterns, state.names, experiment))
+    answer = session.slurm.queue()
+    if isinstance(answer, Failure):
+        raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was cancelled, try again later")
+    index = JobIndex(state.evals.values())
+    owners = [(index.in_queue(row), row.job_id) for row in answer.rows if row.goes_on]
+    jobs = [(owner[0].name, job_id) for owner, job_id in owners if owner is not None and owner[0].name in names]
+    return Active(jobs, [e for e in waiting(experiment.ledger.entries()) if _is_meant(e, names, experiment)])
+
+
+def _is_meant(entry: Entry, names: set[str], experiment: Experiment) -> bool:
+    """Whether this waiting submission is meant; UsageError if only some tasks of its array are."""
+    meant = [eval_name(name) in names for name in entry.submission.names]
+    if any(meant) and not all(meant):
+        array = entry.submission.name
+        raise UsageError(f"{array} waits to be submitted as a whole; evalmon cancel {experiment.root} {array}")
+    return all(meant)
+
+
+def _ask(active: Active) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("no terminal to ask on: to cancel without being asked, add --yes")
+    _print(active, "would cancel", "would not submit any more:")
+    return click.confirm("Cancel?", default=False)
+
+
+def _print(active: Active, of_jobs: str, of_waiting: str) -> None:
+    lines = [f"{of_jobs} {printable(name)}  job {job_id}" for name, job_id in active.jobs]
+    lines += [f"{of_waiting} {printable(entry.submission.name)}" for entry in active.waiting]
+    for line in lines[:_SHOWN]:
+        click.echo(line)
+    if len(lines) > _SHOWN:
+        click.echo(f"(+{len(lines) - _SHOWN} more)")

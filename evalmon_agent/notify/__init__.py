@@ -1,0 +1,1 @@
+"""Sends notifications, in a process of its own."""

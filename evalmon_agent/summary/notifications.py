@@ -1,0 +1,275 @@
+"""Builds the notifications of what happened, in words for people. Pure.
+
+Title and text hold names, verdicts, causes and Slurm's pending reasons, never a line that an eval printed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import Struct
+
+from evalmon_agent.evidence.diagnosis.causes import phrase, plural
+from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
+from evalmon_agent.settings import NotificationEvent
+from evalmon_agent.summary.causes import key
+from evalmon_agent.summary.records import Summary
+from evalmon_agent.summary.verdict_line import NEEDS_YOU, verdict_line
+from evalmon_agent.tracking.alerts import base
+from evalmon_agent.tracking.monitor_job_states import COMPLETE
+from evalmon_agent.tracking.records import Eval, ExperimentState
+from evalmon_agent.tracking.results import NO_RESULTS, EvalResults
+from evalmon_agent.tracking.verdict import diagnosis_of, verdict
+from evalmon_agent.words.printable import printable
+from evalmon_agent.words.states import State
+
+SCHEMA = 1
+Level = Literal["info", "warning", "error"]
+_LISTED = 10
+"""How many evals a text names."""
+_UNREPORTED = "without reporting to evalmon"
+_TOLD_PER_CAUSE = 5
+"""How many errors with one cause are told one by one, if they differ in what they printed."""
+
+
+class Notification(Struct, frozen=True, kw_only=True):
+    """One event, as `notify_command` gets it. `id` tells it from all others; `summary` is the path of summary.json."""
+
+    schema: int = SCHEMA
+    id: str
+    event: NotificationEvent
+    experiment: str
+    at: str
+    title: str
+    text: str
+    level: Level
+    evals: list[str]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvalFailure:
+    """An eval that did not succeed. `diagnosis`: None if it is not known why."""
+
+    name: str
+    state: State
+    diagnosis: Diagnosis | None = None
+
+    @property
+    def cause(self) -> str:
+        """One of `causes.CAUSES`."""
+        return UNKNOWN if self.diagnosis is None else self.diagnosis.cause
+
+    @property
+    def key(self) -> str:
+        """The same for failures that are told once: the cause and, without showing it, what the error says."""
+        if self.diagnosis is None or self.cause == UNKNOWN:
+            return UNKNOWN
+        _, error = key(self.diagnosis, self.state)
+        return f"{self.cause} {_digest(error)}" if error else self.cause
+
+
+def notifications(
+    state: ExperimentState, failures: Iterable[EvalFailure], *, now: float, summary: Callable[[], Summary]
+) -> list[Notification]:
+    """What is to be told now, each once: `state.notified` has what was told.
+
+    `failures`: the evals that ended just now; `summary`: called if all is complete.
+    """
+    return [
+        *_outage(state, now),
+        *_failures(state, failures, now),
+        *_alerts(state, now),
+        *_complete(state, now, summary),
+    ]
+
+
+def a_test(experiment: str, *, now: float) -> Notification:
+    """What `evalmon notify --test` sends."""
+    text = "Notifications of this experiment reach you."
+    return _notification(experiment, "recovered", ["test", now], now=now, title="A test by evalmon notify", text=text)
+
+
+def _outage(state: ExperimentState, now: float) -> list[Notification]:
+    told, outage = state.notified.outage_since, state.outage
+    since = outage.since if outage is not None and outage.alerted else None
+    if since == told:
+        return []
+    state.notified.outage_since = since
+    new = []
+    if told is not None:
+        text = "What happened meanwhile is being caught up with."
+        new.append(
+            _notification(state.experiment, "recovered", [told], now=now, title="Slurm answers again", text=text)
+        )
+    if since is not None and outage is not None:
+        title = f"Slurm has not answered since {_clock(since)}"
+        text = f"{outage.failures} polls in a row failed. Monitoring goes on and catches up when Slurm answers."
+        new.append(_notification(state.experiment, "outage", [since], now=now, title=title, text=text, level="warning"))
+    return new
+
+
+def _failures(state: ExperimentState, failures: Iterable[EvalFailure], now: float) -> list[Notification]:
+    """One for the first evals that failed with the same error."""
+    by_key: dict[str, list[EvalFailure]] = {}
+    for failure in failures:
+        by_key.setdefault(failure.key, []).append(failure)
+    new = []
+    for error, alike in by_key.items():
+        cause, names = alike[0].cause, [failure.name for failure in alike]
+        told = [one for one in state.notified.causes if one.partition(" ")[0] == cause]
+        if error in told or len(told) >= _TOLD_PER_CAUSE:
+            continue
+        state.notified.causes.append(error)
+        lines = (
+            f"Cause: {cause}",
+            f"Evals: {_listed(names)}",
+            "Further evals with the same error are in the summary only.",
+            f"Details: {_file(state.experiment, 'monitor.log')}",
+        )
+        new.append(
+            _notification(
+                state.experiment,
+                "failed",
+                [error],
+                now=now,
+                title=f"{_who(names)} {_happened(cause, names)}",
+                text="\n".join(lines),
+                level="error",
+                evals=names,
+            )
+        )
+    return new
+
+
+def _alerts(state: ExperimentState, now: float) -> list[Notification]:
+    """One when an alert is raised for the first eval, and one when it is cleared for the last."""
+    told, present = state.notified.alerts, _present_alerts(state)
+    state.notified.alerts = present
+    new = []
+    for what, jobs in present.items():
+        if what not in told:
+            names, about = list(jobs), [what, *sorted(jobs.values())]
+            title = f"{_who(names)} {_verb(names, what)} {what}"
+            text = f"Evals: {_listed(names)}\nWhat to do: see ALERT in {_file(state.experiment, 'monitor.log')}"
+            new.append(
+                _notification(
+                    state.experiment, "alert", about, now=now, title=title, text=text, level="warning", evals=names
+                )
+            )
+    for what, jobs in told.items():
+        if what not in present:
+            names, about = list(jobs), [what, *sorted(jobs.values())]
+            title, text = f"No longer: {_who(names)} {_verb(names, what)} {what}", f"Evals: {_listed(names)}"
+            new.append(
+                _notification(state.experiment, "alert-cleared", about, now=now, title=title, text=text, evals=names)
+            )
+    return new
+
+
+def _present_alerts(state: ExperimentState) -> dict[str, dict[str, str]]:
+    """The alerts that the log has and that still hold, with the job id of each eval."""
+    present: dict[str, dict[str, str]] = {}
+    for ev in state.evals.values():
+        for alert in ev.jobs[-1].alerts if ev.jobs and not ev.final else ():
+            if alert.cleared_at is None:
+                what = f"for {base(alert.reason)}" if alert.kind == "waits" else _UNREPORTED
+                present.setdefault(what, {})[ev.name] = ev.job_id
+    return present
+
+
+def _verb(names: Sequence[str], what: str) -> str:
+    verb = "run" if what == _UNREPORTED else "wait"
+    return verb + "s" * (len(names) == 1)
+
+
+def _complete(state: ExperimentState, now: float, summarise: Callable[[], Summary]) -> list[Notification]:
+    is_complete = state.completion is not None and state.completion.status == COMPLETE
+    if not is_complete or state.notified.completions == state.completions:
+        return []
+    state.notified.completions = state.completions
+    summary = summarise()
+    need = [ev.name for ev in summary.evals if ev.verdict in NEEDS_YOU]
+    unverified = [ev.name for ev in summary.evals if ev.verdict == "unverified"]
+    lines = (
+        *(f"{_listed(cause.evals)} {_happened(cause.cause, cause.evals)}" for cause in summary.causes[:_LISTED]),
+        *([f"Could not be verified: {_listed(unverified)}"] if unverified else []),
+        f"Summary: {_file(state.experiment, 'summary.md')}",
+    )
+    return [
+        _notification(
+            state.experiment,
+            "complete",
+            [state.completions],
+            now=now,
+            title=verdict_line(summary),
+            text="\n".join(lines),
+            level="error" if need else "warning" if unverified else "info",
+            evals=[*need, *unverified],
+        )
+    ]
+
+
+def failures_among(evals: Iterable[Eval], settled: Mapping[str, EvalResults]) -> list[EvalFailure]:
+    """Those of the evals that failed or are suspect; `settled`: the results of each."""
+    failures = []
+    for ev in evals:
+        results = settled.get(ev.name, NO_RESULTS)
+        if verdict(ev, results) in {"failed", "suspect"}:
+            failures.append(EvalFailure(ev.name, ev.state, diagnosis_of(ev, results)))
+    return failures
+
+
+def _notification(
+    experiment: str,
+    event: NotificationEvent,
+    about: Sequence[object],
+    *,
+    now: float,
+    title: str,
+    text: str,
+    level: Level = "info",
+    evals: Iterable[str] = (),
+) -> Notification:
+    """`about`: what tells it from others of this event; the same facts give the same id, also after a lost state."""
+    return Notification(
+        id=_digest("\0".join(map(str, (experiment, event, *about)))),
+        event=event,
+        experiment=printable(experiment),
+        at=dt.datetime.fromtimestamp(now).astimezone().isoformat(timespec="seconds"),
+        title=title,
+        text=text,
+        level=level,
+        evals=[printable(name) for name in evals],
+        summary=_file(experiment, "summary.json"),
+    )
+
+
+def _file(experiment: str, name: str) -> str:
+    return printable(os.path.join(experiment, "evalmon", name))
+
+
+def _clock(at: float) -> str:
+    return f"{dt.datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _happened(cause: str, names: Sequence[str]) -> str:
+    return phrase(cause) if len(names) == 1 else plural(phrase(cause))
+
+
+def _who(names: Sequence[str]) -> str:
+    return printable(names[0]) if len(names) == 1 else f"{len(names)} evals"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(map(printable, names[:_LISTED])) + more

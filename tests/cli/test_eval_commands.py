@@ -1,0 +1,377 @@
+"""`drop`, `cancel` and `logs`, and what becomes of an eval that Slurm refused, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import Exp, ended, pending, running
+
+INVALID = "sbatch: error: Batch job submission failed: Invalid partition name specified"
+NAMES = ["r1/a/epoch0", "r1/b/epoch0", "r1/c/epoch0"]
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Exp:
+    found = Exp(tmp_path)
+    (found.root / "evalmon.yaml").write_text('{"poll_interval": 1, "seff_retry_delay": 0}')
+    for name in ("a", "b", "c"):
+        script(found, name)
+    return found
+
+
+def script(exp: Exp, name: str, head: str = "") -> Path:
+    path = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n#SBATCH --time=5\n{head}true\n")
+    return path
+
+
+def evalmon(exp: Exp, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "evalmon_agent", words[0], str(exp.root), *words[1:]],
+        check=False,
+        env=exp.slurm.environ,
+        cwd=exp.root,
+        **{"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 120, **more},
+    )
+    assert "Traceback" not in str(done.stderr)
+    return done
+
+
+def submit(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
+    return evalmon(exp, "submit", *words, "--mode", "dependency")
+
+
+def all_over(exp: Exp, state: str = "COMPLETED") -> None:
+    """Every eval that Slurm has took its end, and that is known."""
+    jobs = []
+    for job_id, name in exp.slurm.accepted():
+        row = exp.slurm.directory / "queue" / job_id
+        at = int(row.read_text().split("\x1f")[3])
+        if name.endswith(".slurm"):
+            jobs.append(ended(job_id, state, submitted=at, started=at, ended=at + 1))
+        row.unlink()
+    exp.slurm.show(jobs)
+    exp.anew().observe_to_the_end()
+
+
+def verdicts(exp: Exp) -> dict[str, str]:
+    done = evalmon(exp, "status", "--json")
+    return {ev["name"]: ev["verdict"] for ev in json.loads(done.stdout)["evals"]}
+
+
+def mend(exp: Exp, name: str) -> None:
+    (exp.slurm.directory / "refused" / f"{name}_epoch0.slurm").unlink()
+
+
+class TestRefused:
+    def test_it_is_an_eval_that_needs_attention_until_it_is_submitted(self, exp: Exp) -> None:
+        exp.slurm.refuse("a_epoch0.slurm", INVALID)
+        assert submit(exp).returncode == 1
+        assert verdicts(exp) == {"r1/b/epoch0": "active", "r1/c/epoch0": "active", "r1/a/epoch0": "refused"}
+        [alert] = exp.blocks("ALERT")
+        assert alert.startswith(f"ALERT: r1/a/epoch0 refused by Slurm\nReason: {INVALID}\nAction: Change")
+        assert "2 jobs found - 2 PENDING, 0 RUNNING, 0 COMPLETED" in exp.blocks("STATUS_CHECK")[-1]
+        all_over(exp)
+        # What Slurm never took keeps nobody waiting.
+        assert ["Summary: 2 evaluations completed - 2 COMPLETED, 0 FAILED"] == [
+            block.split("\n")[1] for block in exp.blocks("ALL_COMPLETE")
+        ]
+        for command in ("status", "report"):
+            done = evalmon(exp, command)
+            assert (done.returncode, INVALID in done.stdout) == (1, True), done
+        summary = json.loads((exp.ours / "summary.json").read_text())
+        assert (summary["complete"], summary["verdicts"]["refused"]) == (True, 1)
+        [ev] = [ev for ev in summary["evals"] if ev["verdict"] == "refused"]
+        assert (ev["job_id"], ev["refusal"], ev["diagnosis"]["cause"]) == (None, INVALID, "refused-by-slurm")
+
+    @pytest.mark.parametrize("command", ["submit", "retry"])
+    def test_submit_and_retry_submit_it_and_a_further_end_is_told(self, exp: Exp, command: str) -> None:
+        exp.slurm.refuse("a_epoch0.slurm", INVALID)
+        submit(exp)
+        all_over(exp)
+        # Refused once more: nothing changes.
+        assert evalmon(exp, command).returncode == 1
+        assert verdicts(exp)["r1/a/epoch0"] == "refused"
+        mend(exp, "a")
+        done = evalmon(exp, command)
+        assert (done.returncode, "submitted r1/a/epoch0" in done.stdout) == (0, True), done
+        assert verdicts(exp)["r1/a/epoch0"] == "active"
+
+    def test_two_refused_neighbours_that_retry_submits_do_not_share_a_directory(self, exp: Exp) -> None:
+        for name in "abc":
+            exp.slurm.refuse(f"{name}_epoch0.slurm", INVALID)
+        assert submit(exp).returncode == 1
+        assert verdicts(exp) == dict.fromkeys(NAMES, "refused")
+        assert len(exp.blocks("ALERT")) == 1
+        for name in "abc":
+            mend(exp, name)
+        assert evalmon(exp, "retry").returncode == 0
+        folders = [entry.submission.output_dir for entry in exp.anew().experiment.ledger.entries() if entry.accepted]
+        assert len({folder for folder in folders if folder}) == 3
+
+    def test_a_refused_array_is_as_many_evals_and_comes_as_a_whole(self, exp: Exp) -> None:
+        script(exp, "a", "#SBATCH --array=0-2\n")
+        exp.slurm.refuse("a_epoch0.slurm", INVALID)
+        submit(exp)
+        tasks = [f"r1/a/epoch0[{task}]" for task in range(3)]
+        assert [name for name, verdict in verdicts(exp).items() if verdict == "refused"] == tasks
+        mend(exp, "a")
+        done = evalmon(exp, "retry", "--name", tasks[1])
+        assert "skipped r1/a/epoch0[1]: Slurm refused its whole array: name the array" in done.stdout
+        assert "submitted r1/a/epoch0 " in evalmon(exp, "retry", "--name", "r1/a/epoch0").stdout
+
+    def test_a_refused_retry_leaves_the_attempts_and_the_verdict(self, exp: Exp) -> None:
+        submit(exp)
+        all_over(exp, "NODE_FAIL")
+        exp.slurm.refuse("a_epoch0.slurm", INVALID)
+        assert evalmon(exp, "retry", "--name", "r1/a/epoch0").returncode == 1
+        done = evalmon(exp, "report")
+        assert done.returncode == 1
+        assert f"Slurm refused to run it again: {INVALID}" in done.stdout.replace("\\", "")
+        [ev, *_] = json.loads((exp.ours / "summary.json").read_text())["evals"]
+        assert (ev["verdict"], len(ev["attempts"]), ev["refusal"]) == ("failed", 1, INVALID)
+        mend(exp, "a")
+        assert evalmon(exp, "retry", "--name", "r1/a/epoch0").returncode == 0
+        assert verdicts(exp)["r1/a/epoch0"] == "active"
+
+
+class TestDrop:
+    def test_it_is_counted_no_more_until_its_script_is_named_again(self, exp: Exp) -> None:
+        submit(exp)
+        all_over(exp, "NODE_FAIL")
+        assert evalmon(exp, "status").returncode == 1
+        done = evalmon(exp, "drop", "r1/*")
+        assert (done.returncode, done.stdout) == (0, "".join(f"dropped {name}\n" for name in NAMES))
+        assert evalmon(exp, "status").returncode == 0
+        assert verdicts(exp) == dict.fromkeys(NAMES, "dropped")
+        summary = json.loads((exp.ours / "summary.json").read_text())
+        assert (summary["counts"], summary["verdicts"]["dropped"]) == ({}, 3)
+        changes = exp.blocks("VERDICT_CHANGED")
+        assert (len(changes), "Previous: failed\nCurrent: dropped" in changes[0]) == (3, True)
+        assert "nothing to drop" in evalmon(exp, "drop", "r1/a/epoch0").stdout
+        # Neither retry nor a submit of all brings it back.
+        assert "nothing to run again" in evalmon(exp, "retry").stdout
+        assert "skipped r1/a/epoch0: dropped; to bring it back" in evalmon(exp, "submit").stdout
+        before = len(exp.slurm.accepted())
+        done = evalmon(exp, "submit", "r1/eval/a_epoch0.slurm")
+        assert (done.returncode, "submitted r1/a/epoch0" in done.stdout) == (0, True), done
+        assert len(exp.slurm.accepted()) > before
+        assert verdicts(exp) == {"r1/a/epoch0": "active", "r1/b/epoch0": "dropped", "r1/c/epoch0": "dropped"}
+
+    def test_what_is_active_and_what_nobody_knows_is_refused(self, exp: Exp) -> None:
+        submit(exp)
+        done = evalmon(exp, "drop", "r1/a/epoch0")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "r1/a/epoch0 is PENDING; end it first: evalmon cancel" in done.stderr
+        done = evalmon(exp, "drop", "r1/a/epoch0", "r9/*")
+        assert (done.returncode, "no eval is called r9/*" in done.stderr) == (2, True)
+        assert exp.anew().experiment.ledger.entries()[-1].dropped is None
+
+    def test_what_slurm_refused_can_be_dropped_and_brought_back(self, exp: Exp) -> None:
+        exp.slurm.refuse("a_epoch0.slurm", INVALID)
+        submit(exp)
+        all_over(exp)
+        assert evalmon(exp, "drop", "r1/a/epoch0").returncode == 0
+        assert (evalmon(exp, "status").returncode, verdicts(exp)["r1/a/epoch0"]) == (0, "dropped")
+        mend(exp, "a")
+        assert "skipped r1/a/epoch0: dropped" in evalmon(exp, "submit").stdout
+        assert evalmon(exp, "submit", "r1/eval/a_epoch0.slurm").returncode == 0
+        assert verdicts(exp)["r1/a/epoch0"] == "active"
+
+    def test_of_an_array_the_dropped_tasks_alone_come_back(self, exp: Exp) -> None:
+        script(exp, "a", "#SBATCH --array=0-2%2\n")
+        submit(exp, "r1/eval/a_epoch0.slurm")
+        [(job_id, _)] = [one for one in exp.slurm.accepted() if one[1].endswith(".slurm")]
+        row = exp.slurm.directory / "queue" / job_id
+        at = int(row.read_text().split("\x1f")[3])
+        row.unlink()
+        exp.slurm.show([ended(f"{job_id}_{n}", "FAILED", submitted=at, started=at, ended=at + 1) for n in range(3)])
+        exp.anew().observe_to_the_end()
+        assert evalmon(exp, "drop", "r1/a/epoch0[1]").returncode == 0
+        done = evalmon(exp, "submit", "r1/eval/a_epoch0.slurm")
+        assert done.returncode == 0, done
+        assert "--array=1%2" in [call for call in exp.slurm.calls("sbatch") if "a_epoch0" in call][-1]
+        assert verdicts(exp) == {
+            "r1/a/epoch0[0]": "failed",
+            "r1/a/epoch0[1]": "active",
+            "r1/a/epoch0[2]": "failed",
+        }
+
+
+class TestCancel:
+    def test_it_cancels_by_name_and_only_with_yes_where_nobody_can_be_asked(self, exp: Exp) -> None:
+        submit(exp)
+        done = evalmon(exp, "cancel", "r1/a/epoch0")
+        assert (done.returncode, "--yes" in done.stderr, exp.slurm.calls("scancel")) == (2, True, [])
+        done = evalmon(exp, "cancel", "r1/a/epoch0", "r1/c/*", "--yes")
+        assert (done.returncode, done.stdout.splitlines()) == (
+            0,
+            ["cancelled r1/a/epoch0  job 1001", "cancelled r1/c/epoch0  job 1003"],
+        )
+        assert exp.slurm.calls("scancel") == ["scancel -Q 1001 1003"]
+        assert evalmon(exp, "cancel", "nobody", "--yes").returncode == 2
+
+    def test_who_is_asked_sees_what_would_end_and_may_say_no(self, exp: Exp) -> None:
+        submit(exp)
+        for answer, calls in ((b"n\n", []), (b"y\n", ["scancel -Q 1001"])):
+            master, slave = pty.openpty()
+            os.write(master, answer)
+            done = evalmon(exp, "cancel", "r1/a/epoch0", stdin=slave)
+            os.close(slave)
+            os.close(master)
+            assert done.returncode == 0
+            assert done.stdout.startswith("would cancel r1/a/epoch0  job 1001\n"), done
+            assert exp.slurm.calls("scancel") == calls
+
+    def test_a_later_job_with_the_same_id_is_left_alone(self, exp: Exp) -> None:
+        exp.register(r1_a="11")
+        exp.slurm.show([ended("11")])
+        exp.observe_to_the_end()
+        exp.slurm.show([running("11", command="/home/me/another.sh", submitted=1_800_000_000)])
+        done = evalmon(exp, "cancel", "r1/a", "--yes")
+        assert (done.returncode, done.stdout[:17], exp.slurm.calls("scancel")) == (0, "nothing to cancel", [])
+
+    def test_what_waits_is_never_submitted(self, exp: Exp) -> None:
+        (exp.root / "evalmon.yaml").write_text('{"poll_interval": 1, "max_submit": 1}')
+        submit(exp)
+        done = evalmon(exp, "cancel", "r1/b/epoch0", "--yes")
+        assert done.stdout == "not submitted any more: r1/b/epoch0\n"
+        assert verdicts(exp) == {"r1/a/epoch0": "active", "r1/c/epoch0": "active", "r1/b/epoch0": "dropped"}
+        all_over(exp)
+        done = evalmon(exp, "submit")
+        assert "submitted r1/c/epoch0" in done.stdout
+        assert "skipped r1/b/epoch0: dropped" in done.stdout
+
+    def test_a_waiting_retry_that_is_taken_back_leaves_the_verdict(self, exp: Exp) -> None:
+        submit(exp)
+        all_over(exp, "NODE_FAIL")
+        (exp.root / "evalmon.yaml").write_text('{"poll_interval": 1, "max_submit": 1}')
+        evalmon(exp, "retry")
+        assert evalmon(exp, "cancel", "r1/c/epoch0", "--yes").stdout == "not submitted any more: r1/c/epoch0\n"
+        assert verdicts(exp) == {"r1/a/epoch0": "active", "r1/b/epoch0": "active", "r1/c/epoch0": "failed"}
+
+
+OUTPUT = "#SBATCH --output=%j.out\n#SBATCH --error=%j.err\n"
+
+
+class TestLogs:
+    def test_the_end_of_the_output_and_the_errors_after_it(self, exp: Exp) -> None:
+        path = script(exp, "a", OUTPUT)
+        submit(exp, str(path))
+        done = evalmon(exp, "logs", "r1/a/epoch0")
+        out, err = path.parent / "1001.out", path.parent / "1001.err"
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.splitlines() == [
+            str(out),
+            str(err),
+            f"evalmon: r1/a/epoch0: nothing in {out} or {err} (PENDING)",
+        ]
+        out.write_bytes(b"".join(b"line %d \x1b[31m\xff\n" % number for number in range(200)))
+        err.write_text("an error\n")
+        done = evalmon(exp, "logs", "r1/a/epoch0", "--lines", "2", text=False)
+        # In a pipe nothing is changed.
+        assert (done.returncode, done.stdout) == (
+            0,
+            b"line 198 \x1b[31m\xff\nline 199 \x1b[31m\xff\nan error\n",
+        )
+        assert len(evalmon(exp, "logs", "r1/a*", text=False).stdout.splitlines()) == 51
+
+    @pytest.mark.survives("S4")
+    def test_a_terminal_gets_no_control_sequence_of_a_job(self, exp: Exp) -> None:
+        path = script(exp, "a", OUTPUT)
+        submit(exp, str(path))
+        (path.parent / "1001.out").write_bytes(
+            b"\x1b[31mred\x1b[0m\tx \x1b]0;title\x07 \x07bell \xe2\x80\xae\n10%\r20%\n"
+        )
+        master, slave = pty.openpty()
+        evalmon(exp, "logs", "r1/a/epoch0", stdout=slave, stderr=subprocess.PIPE, capture_output=False)
+        os.close(slave)
+        shown = os.read(master, 4096)
+        os.close(master)
+        assert shown == b"red     x  \\x07bell \\u202e\r\n10%\r\n20%\r\n"
+
+    @pytest.mark.survives("S18")
+    def test_a_file_behind_anothers_link_is_not_shown(self, exp: Exp, tmp_path: Path) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("needs root to make another user's link")
+        path = script(exp, "a", OUTPUT)
+        submit(exp, str(path))
+        (tmp_path / "secret").write_text("secret\n")
+        link = path.parent / "1001.out"
+        link.symlink_to(tmp_path / "secret")
+        os.chown(link, 12345, 12345, follow_symlinks=False)
+        done = evalmon(exp, "logs", "r1/a/epoch0")
+        assert (done.returncode, done.stdout) == (1, "")
+
+    def test_only_the_lines_of_the_diagnosis(self, exp: Exp) -> None:
+        path = script(exp, "a", OUTPUT)
+        submit(exp, str(path))
+        assert evalmon(exp, "logs", "r1/a/epoch0", "--error").returncode == 1
+        error = "ModuleNotFoundError: No module named 'vllm'"
+        (path.parent / "1001.err").write_text(
+            f'loading\nTraceback (most recent call last):\n  File "x.py", line 1, in <module>\n{error}\n'
+        )
+        all_over(exp, "FAILED")
+        done = evalmon(exp, "logs", "r1/a/epoch0", "--error")
+        assert (done.returncode, done.stdout) == (0, f"{error}\n")
+
+    def test_one_name_means_one_eval(self, exp: Exp) -> None:
+        submit(exp)
+        done = evalmon(exp, "logs", "r1/*")
+        assert (done.returncode, "r1/* means 3 evals" in done.stderr) == (2, True)
+        assert evalmon(exp, "logs", "nobody").returncode == 2
+
+    def test_what_was_never_submitted_has_no_output_but_slurms_words(self, exp: Exp) -> None:
+        exp.slurm.refuse("a_epoch0.slurm", INVALID)
+        submit(exp)
+        assert "never submitted" in evalmon(exp, "logs", "r1/a/epoch0").stderr
+        assert evalmon(exp, "logs", "r1/a/epoch0", "--error").stdout == f"{INVALID}\n"
+
+    def test_following_shows_what_is_added_and_ends_with_the_eval(self, exp: Exp) -> None:
+        path = script(exp, "a", OUTPUT)
+        submit(exp, str(path))
+        out = path.parent / "1001.out"
+        words = [sys.executable, "-m", "evalmon_agent", "logs", str(exp.root), "r1/a/epoch0", "--follow"]
+        with subprocess.Popen(words, env=exp.slurm.environ, stdout=subprocess.PIPE, text=True) as following:
+            assert following.stdout is not None
+            time.sleep(1)
+            out.write_text("first\nhalf")
+            assert following.stdout.readline() == "first\n"
+            with out.open("a") as file:
+                file.write(" a line\nlast")
+            assert following.stdout.readline() == "half a line\n"
+            all_over(exp)
+            assert (following.stdout.read(), following.wait(60)) == ("last", 0)
+
+
+def test_who_waits_for_what_will_not_come_is_shown_until_it_is_over(exp: Exp) -> None:
+    exp.register(r1_a="11", r1_b="12")
+    jobs = [pending("11", reason="BadConstraints"), pending("12", reason="BadConstraints")]
+    exp.slurm.show(jobs)
+    for _ in range(7):
+        exp.observer().observe_once(at_least_s=0)
+        time.sleep(1)
+    needs = "2 evals wait: BadConstraints"
+    assert f"* {needs}\n  No node can give what it asks for" in evalmon(exp, "status").stdout
+    done = evalmon(exp, "report")
+    assert f"## Needs attention\n\n* **{needs}**\n  * No node can give what it asks for" in done.stdout
+    summary = json.loads(evalmon(exp, "status", "--json").stdout)
+    assert [(a["kind"], a["name"], a["cleared_at"]) for a in summary["alerts"]] == [
+        ("waits", "r1/a", None),
+        ("waits", "r1/b", None),
+    ]
+    exp.slurm.show([running("11"), running("12")])
+    exp.anew().observer().observe_once(at_least_s=0)
+    assert "BadConstraints" not in evalmon(exp, "status").stdout
+    alerts = json.loads(evalmon(exp, "status", "--json").stdout)["alerts"]
+    assert [a["cleared_at"] > a["at"] for a in alerts if a["kind"] == "waits"] == [True, True]

@@ -1,0 +1,363 @@
+"""Notifications reach real receivers, each once, whatever is killed, hangs or is away, and without any secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import receivers
+from evalmon_agent.experiment import settings_file
+from experiments import Exp, ended, running
+from receivers import PASSWORD, Mail, Web
+
+PRINTED = "the-secret-line-that-the-eval-printed"
+TRACEBACK = 'Traceback (most recent call last):\n  File "eval.py", line 3, in <module>\n    main()\n{error}\n'
+OUTPUTS = {
+    "cuda-out-of-memory": "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+    "missing-module": "ModuleNotFoundError: No module named 'vllm'",
+    "disk-full": "OSError: [Errno 28] No space left on device: '/scratch/x'",
+}
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Exp:
+    return Exp(tmp_path)
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with receivers.web() as server:
+        yield server
+
+
+@pytest.fixture
+def mail() -> Iterator[Mail]:
+    with receivers.mail() as server:
+        yield server
+
+
+def configure(exp: Exp, **settings: Any) -> None:
+    path = exp.root / "evalmon.yaml"
+    path.write_text(json.dumps({"poll_interval": 1, "seff_retry_delay": 0, **settings}))
+    path.chmod(0o600)
+
+
+def evalmon(exp: Exp, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "evalmon_agent", *words],
+        check=False,
+        env={**exp.slurm.environ, **env},
+        cwd=exp.root,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def submit(exp: Exp, *names: str) -> dict[str, tuple[str, str, int]]:
+    """These evals are submitted: (job id, what was submitted, its Submit) of each."""
+    for name in names:
+        path = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n#SBATCH --time=5\n#SBATCH --output={path.parent}/{name}.out\ntrue\n")
+    assert evalmon(exp, "submit", ".", "--mode", "dependency").returncode == 0
+    jobs = {}
+    for path in sorted((exp.slurm.directory / "queue").iterdir()):
+        row = path.read_text().split("\x1f")
+        match = re.fullmatch(r"(.+)_epoch0\.slurm", os.path.basename(row[-2]))
+        if match is not None:
+            jobs[match[1]] = (row[0].removeprefix("\x1e"), row[-2], int(row[3]))
+    return jobs
+
+
+def end(exp: Exp, jobs: dict[str, tuple[str, str, int]], **printed: str) -> None:
+    """All are over: those that `printed` something failed with that."""
+    rows = []
+    for name, (job_id, command, submitted) in jobs.items():
+        state = "FAILED" if name in printed else "COMPLETED"
+        times = {"submitted": submitted, "started": submitted, "ended": int(time.time()) + 2}
+        rows.append(ended(job_id, state, command=command, exit_code="1:0" if name in printed else "0:0", **times))
+        text = f"{PRINTED}\n" + (TRACEBACK.format(error=f"{printed[name]} {PRINTED}") if name in printed else "")
+        (exp.root / "r1" / "eval" / f"{name}.out").write_text(text)
+    exp.slurm.show(rows)
+    for row in (exp.slurm.directory / "queue").iterdir():
+        row.unlink()
+
+
+def journal(exp: Exp, kind: str) -> list[dict[str, Any]]:
+    path = exp.ours / "notifications.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
+    return [line for line in lines if line["type"] == kind]
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    """A command leaves the sending to a process for which it does not wait."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def everything_written(exp: Exp) -> str:
+    paths = [path for path in exp.ours.rglob("*") if path.is_file()]
+    return "".join(path.read_text(errors="replace") for path in paths)
+
+
+def recorder(exp: Exp, name: str = "events.jsonl", then: str = "") -> list[str]:
+    """A `notify_command` that records what it gets."""
+    return ["sh", "-c", f"cat >>{exp.root}/{name}; {then}"]
+
+
+def recorded(exp: Exp, name: str = "events.jsonl") -> list[dict[str, Any]]:
+    path = exp.root / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_each_receiver_gets_each_event_once_and_nothing_that_an_eval_printed(exp: Exp, web: Web, mail: Mail) -> None:
+    configure(exp, notify=[web.url, {"url": mail.url, "events": ["complete"]}], notify_command=recorder(exp))
+    jobs = submit(exp, "a", "b", "c", "d")
+    end(exp, jobs, a=OUTPUTS["cuda-out-of-memory"], b=OUTPUTS["cuda-out-of-memory"])
+    done = evalmon(exp, "complete", ".")
+    assert (done.returncode, done.stderr) == (0, "")
+    for _ in range(2):
+        assert evalmon(exp, "report", ".").returncode == 1
+    failed, complete = recorded(exp)
+    assert (failed["event"], failed["level"]) == ("failed", "error")
+    assert failed["title"] == "2 evals ran out of GPU memory"
+    assert failed["evals"] == ["r1/a/epoch0", "r1/b/epoch0"]
+    assert (complete["event"], complete["level"]) == ("complete", "error")
+    assert complete["title"] == "2 of 4 evals succeeded; 2 need you: all ran out of GPU memory"
+    assert complete["text"].splitlines()[0] == "r1/a/epoch0, r1/b/epoch0 ran out of GPU memory"
+    keys = ["schema", "id", "event", "experiment", "at", "title", "text", "level", "evals", "summary"]
+    assert list(complete) == keys
+    assert complete["experiment"] == str(exp.root)
+    assert json.loads(Path(complete["summary"]).read_text())["complete"] is True
+    assert web.titles == [f"study: {failed['title']}", f"study: {complete['title']}"]
+    assert [message["Subject"] for message in mail.got] == [f"study: {complete['title']}"]
+    whole = json.dumps([recorded(exp), web.got, [str(message) for message in mail.got]])
+    assert PRINTED not in whole
+    assert PRINTED in everything_written(exp)  # it stands in the diagnosis, so it could have gone out
+    assert "swordfish" not in everything_written(exp) + done.stdout
+
+
+def test_a_thousand_failures_of_three_causes_are_three_events(exp: Exp) -> None:
+    configure(exp, notify_command=recorder(exp))
+    exp.register(**{f"r1_t{n}": str(5000 + n) for n in range(1000)})
+    jobs = []
+    for n in range(1000):
+        state, code = (("FAILED", "1:0"), ("TIMEOUT", "0:15"), ("OUT_OF_MEMORY", "0:125"))[n % 3]
+        jobs.append(ended(str(5000 + n), state, exit_code=code, command=str(exp.root / f"r1/t{n}.slurm")))
+    exp.slurm.show(jobs)
+    exp.slurm.remove("seff")
+    assert evalmon(exp, "complete", ".").returncode == 0
+    events = Counter(event["event"] for event in recorded(exp))
+    assert events == {"failed": 3, "complete": 1}
+    assert len({event["id"] for event in recorded(exp)}) == 4
+    assert sum(len(event["text"]) for event in recorded(exp)) < 4000
+
+
+def test_what_a_compute_node_cannot_send_is_kept_and_sent_by_a_command_that_can(exp: Exp) -> None:
+    way_out = exp.root / "network"
+    configure(exp, notify_command=["sh", "-c", f"[ -e {way_out} ] && cat >>{exp.root}/events.jsonl"])
+    jobs = submit(exp, "a", "b")
+    end(exp, jobs, a=OUTPUTS["missing-module"])
+    evalmon(exp, "complete", ".")
+    assert recorded(exp) == []
+    [block] = exp.blocks("NOTIFICATION_FAILED")
+    assert block == (
+        "NOTIFICATION_FAILED: notify_command\n"
+        "Error: it ended with exit status 1\n"
+        "Action: Kept, and sent by the next monitor job or command that can, e.g. evalmon status on a login node"
+    )
+    way_out.touch()
+    from_elsewhere(exp)
+    evalmon(exp, "status", ".")
+    wait_until(lambda: len(journal(exp, "sent")) == 2)
+    assert [event["event"] for event in recorded(exp)] == ["failed", "complete"]
+    evalmon(exp, "status", ".")
+    assert exp.blocks("NOTIFICATION_FAILED", "NOTIFICATION_RECOVERED") == [
+        block,
+        "NOTIFICATION_RECOVERED: notify_command\nResult: Notifications are sent again",
+    ]
+    assert len(recorded(exp)) == 2
+
+
+def from_elsewhere(exp: Exp) -> None:
+    """What failed so far failed on another host; there is but one here."""
+    path = exp.ours / "notifications.jsonl"
+    path.write_text(re.sub(r'"host":"[^"]*"', '"host":"node1"', path.read_text()))
+
+
+def test_a_target_that_hangs_or_refuses_keeps_no_other_from_its_notifications(exp: Exp, web: Web) -> None:
+    with receivers.web() as refusing:
+        refusing.status = 500
+        configure(exp, notify=[refusing.url, web.url], notify_command=["sleep", "1000"])
+        jobs = submit(exp, "a")
+        end(exp, jobs)
+        began = time.monotonic()
+        evalmon(exp, "complete", ".")
+        assert time.monotonic() - began < 190
+    assert web.titles == ["study: The eval succeeded"]
+    assert sorted(block.splitlines()[:2] for block in exp.blocks("NOTIFICATION_FAILED")) == [
+        ["NOTIFICATION_FAILED: notify[0] (json)", "Error: Apprise could not send it"],
+        ["NOTIFICATION_FAILED: notify_command", "Error: it did not end within 30 s"],
+    ]
+    assert PASSWORD not in everything_written(exp)
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (["no-such-program", PASSWORD], "cannot run no-such-program: not found on PATH"),
+        (["sh", "-c", f"echo {PASSWORD} >&2; exit 3"], "it ended with exit status 3"),
+        (["sh", "-c", "while :; do echo flood; done"], "it printed more than 1 MiB"),
+        (["sh", "-c", "kill -9 $$"], "it ended with signal 9"),
+    ],
+)
+def test_a_command_that_fails_is_in_the_log_once_without_what_it_printed(
+    exp: Exp, command: list[str], error: str
+) -> None:
+    configure(exp, notify_command=command)
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    assert evalmon(exp, "complete", ".").returncode == 0
+    assert evalmon(exp, "status", ".").returncode == 0
+    [block] = exp.blocks("NOTIFICATION_FAILED")
+    assert block.splitlines()[1] == f"Error: {error}"
+    assert PASSWORD not in everything_written(exp)
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+
+
+def test_no_poll_waits_for_a_target_that_hangs(exp: Exp) -> None:
+    configure(exp, notify_command=["sleep", "1000"])
+    exp.settings = settings_file.load(exp.experiment.settings, environ=exp.slurm.environ)
+    exp.register(r1_a="11", r1_b="12")
+    exp.slurm.show([ended("11", "TIMEOUT", started=None), running("12")])
+    observer = exp.observer()
+    try:
+        observer.observe_once(at_least_s=0)
+        began = time.monotonic()
+        wait_until(lambda: journal(exp, "began"))
+        for _ in range(3):
+            observer.observe_once(at_least_s=0)
+        assert observer.notifier._is_running()
+        assert time.monotonic() - began < 25
+    finally:
+        observer.notifier._child.end()
+    assert len(journal(exp, "began")) == 1, "at most one process sends at a time"
+    assert len(journal(exp, "ended")) == 1, "it says that it ended, so that the next need not wait"
+
+
+def test_without_apprise_the_log_and_doctor_say_what_to_install_and_all_else_goes_on(exp: Exp, tmp_path: Path) -> None:
+    python = without_apprise(tmp_path)
+    configure(exp, notify=["ntfy://localhost/x"], notify_command=recorder(exp))
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    argv = [python, "-m", "evalmon_agent"]
+    subprocess.run([*argv, "complete", "."], check=True, env=exp.slurm.environ, cwd=exp.root)
+    action = f"To install it: {python} -m pip install apprise; notifications are kept until then"
+    assert exp.blocks("NOTIFICATION_FAILED") == [
+        f"NOTIFICATION_FAILED: notify[0] (ntfy)\nError: Apprise is not installed\nAction: {action}"
+    ]
+    assert [event["event"] for event in recorded(exp)] == ["complete"]
+    assert len(exp.blocks("ALL_COMPLETE")) == 1
+    done = subprocess.run([*argv, "doctor", "."], check=False, env=exp.slurm.environ, cwd=exp.root, capture_output=True)
+    remedy = f"run: {python} -m pip install apprise"
+    assert f"Apprise is not installed; the URLs of notify get nothing; {remedy}" in done.stdout.decode()
+
+
+def without_apprise(directory: Path) -> Path:
+    """An interpreter with all that this one has installed but Apprise."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / "venv"], check=True)
+    there = next((directory / "venv").glob("lib/python3*/site-packages"))
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.lower().startswith("apprise") and not (there / entry.name).exists():
+            (there / entry.name).symlink_to(entry)
+    return directory / "venv/bin/python"
+
+
+def test_a_test_is_sent_to_each_target_at_once(exp: Exp, web: Web) -> None:
+    configure(exp, notify=[web.url, "swordfish"], notify_command=["false"])
+    done = evalmon(exp, "notify", ".", "--test", PATH=os.environ["PATH"])
+    assert done.returncode == 1
+    assert web.titles == ["study: A test by evalmon notify"]
+    assert done.stdout.splitlines() == [
+        "notify[0] (json): sent",
+        "notify[1]: not sent: Apprise does not know this kind of URL",
+        "notify_command: not sent: it ended with exit status 1",
+    ]
+    configure(exp)
+    done = evalmon(exp, "notify", ".", "--test")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"evalmon: {exp.root}/evalmon.yaml: set notify or notify_command first\n",
+    )
+
+
+def test_that_others_can_read_the_urls_is_said_by_the_first_submit_and_by_doctor(exp: Exp) -> None:
+    exp.root.chmod(0o755)
+    configure(exp, notify=[f"json://me:{PASSWORD}@127.0.0.1:1/"])
+    settings = exp.root / "evalmon.yaml"
+    settings.chmod(0o640)
+    (exp.root / "r1" / "eval").mkdir(parents=True)
+    (exp.root / "r1" / "eval" / "a_epoch0.slurm").write_text("#!/bin/sh\ntrue\n")
+    told = f"{settings}: its group can read the URLs of notify, which may hold passwords; run: chmod 600 {settings}"
+    assert told in evalmon(exp, "submit", ".").stderr
+    done = evalmon(exp, "doctor", ".")
+    assert told in done.stdout
+    assert PASSWORD not in done.stdout
+    assert told not in evalmon(exp, "submit", ".").stderr
+    settings.chmod(0o600)
+    assert "can read the URLs" not in evalmon(exp, "doctor", ".").stdout
+
+
+def sidecar(exp: Exp) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "evalmon_agent", "sidecar", "."]
+    return subprocess.Popen(argv, env=exp.slurm.environ, cwd=exp.root, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_sidecar_sends_while_it_watches_and_once_more_before_it_ends(exp: Exp, web: Web) -> None:
+    configure(exp, notify=[web.url])
+    exp.register(r1_a="11", r1_b="12")
+    exp.slurm.show([ended("11", "TIMEOUT"), running("12")])
+    watching = sidecar(exp)
+    try:
+        wait_until(lambda: web.titles[:1] == ["study: r1/a reached the time limit"])
+        exp.slurm.show([ended("11", "TIMEOUT"), ended("12")])
+        assert watching.wait(120) == 0
+    finally:
+        watching.kill()
+        watching.communicate()
+    assert web.titles[-1] == "study: 1 of 2 evals succeeded; 1 needs you: r1/a reached the time limit"
+    assert len(web.titles) == len(set(web.titles))
+    assert exp.blocks()[-1].startswith("MONITOR_STOPPED: sidecar\nReason: all evaluations are over")
+
+
+def test_a_sidecar_that_is_cancelled_ends_at_once_though_a_target_hangs(exp: Exp) -> None:
+    configure(exp, notify_command=["sleep", "1000"])
+    exp.register(r1_a="11", r1_b="12")
+    exp.slurm.show([ended("11", "TIMEOUT"), running("12")])
+    watching = sidecar(exp)
+    try:
+        wait_until(lambda: journal(exp, "began"))
+        watching.terminate()
+        assert watching.wait(20) == 0
+    finally:
+        watching.kill()
+        watching.communicate()
+    wait_until(lambda: journal(exp, "ended"))
+    assert journal(exp, "sent") == []
+    assert exp.blocks()[-1].startswith("MONITOR_STOPPED: sidecar\nReason: ended by SIGTERM")

@@ -1,0 +1,42 @@
+"""The results as CSV: one row each, and one for each eval without any."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import msgspec
+
+from evalmon_agent.evidence.result import EvalResult
+from evalmon_agent.summary.results_csv import results_csv
+from summary.summarised import finished, summary_of
+
+
+def test_a_row_for_each_result_and_for_each_eval_without_one() -> None:
+    whole = summary_of(finished())
+    [ev] = whole.evals
+    results = [
+        EvalResult(status="success", task="a, b", scores={"match/accuracy": 2 / 3}),
+        EvalResult(status="error", task="c", scores={"f1": None}, error="=cmd|' /C calc'!A0"),
+    ]
+    both = msgspec.structs.replace(ev, name="r/t/epoch3", results=results)
+    none = msgspec.structs.replace(ev, name="odd", results=[], verdict="failed")
+    text = results_csv(msgspec.structs.replace(whole, evals=[both, none]))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["eval"], row["run"], row["epoch"], row["verdict"]) for row in rows] == [
+        ("r/t/epoch3", "r", "3", "ok"),
+        ("r/t/epoch3", "r", "3", "ok"),
+        ("odd", "", "", "failed"),
+    ]
+    assert [(row["task"], row["score:match/accuracy"], row["score:f1"]) for row in rows] == [
+        ("a, b", "0.6666666666666666", ""),
+        ("c", "", "nan"),
+        ("odd", "", ""),
+    ]
+    assert "=cmd" not in text
+    assert float(rows[0]["gpu_hours"]) == ev.cost.gpu_hours
+
+
+def test_an_empty_experiment_has_the_heading() -> None:
+    whole = summary_of(finished())
+    assert results_csv(msgspec.structs.replace(whole, evals=[])).startswith("eval,run,epoch,verdict,")
