@@ -94,8 +94,9 @@ def complete(session: Session, *, sleep: Callable[[float], None] = time.sleep, u
             print(f"cannot go on for now: {shown(str(error))}", flush=True)  # noqa: T201 - its own job's output file
             sleep(_PAUSE_S)
     if observer.settings.notify or observer.settings.notify_command:
-        observer.notifier.finish(observer.session, sleep)
-        state = observer.record()  # the log says whether that failed
+        observer.notifier.finish(observer.session, sleep, at_most_s=_patience_s(session.environ))
+        with suppress(OSError, LockUnavailableError):
+            state = observer.record()  # the log says whether that failed
     return state
 
 

@@ -210,7 +210,7 @@ def failures_of(events: Iterable[Event], state: ExperimentState) -> list[EvalFai
                 failures.append(EvalFailure(ev.name, ev.state, diagnosis))
         elif event.attempt is ev.latest:
             failures += failures_among([ev], settled)
-    return failures
+    return [failure for failure in failures if failure.name not in state.dropped]
 
 
 def result_log(ev: Eval, experiment: Experiment) -> str | None:

@@ -59,7 +59,6 @@ def groups(summary: Summary) -> list[Group]:
         *(group for group in found if group.evals),
         *_nodes(summary),
         *_alerts(summary),
-        *_refused_again(summary),
         *_unverified(summary),
     ]
 
@@ -152,23 +151,6 @@ def _alerts(summary: Summary) -> Iterator[Group]:
             evals=[evals[alert.name] for alert in alerts if alert.name is not None],
             evidence=None,
             advice=[alerts[0].advice] if alerts[0].advice else [],
-            commands=[],
-        )
-
-
-def _refused_again(summary: Summary) -> Iterator[Group]:
-    """Evals that keep an earlier verdict, because Slurm refused to run them again."""
-    by_words: dict[str, list[EvalSummary]] = {}
-    for ev in summary.evals:
-        if ev.refusal is not None and ev.verdict not in {"active", "dropped", "refused"}:
-            by_words.setdefault(one_line(ev.refusal), []).append(ev)
-    for words, evals in by_words.items():
-        yield Group(
-            verdict="refused",
-            title="was refused by Slurm when submitted again",
-            evals=evals,
-            evidence=words,
-            advice=[],
             commands=[],
         )
 

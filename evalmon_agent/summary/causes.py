@@ -47,12 +47,12 @@ def group(evals: Sequence[EvalSummary]) -> list[CauseSummary]:
     return sorted(causes, key=lambda found: (-(found.gpu_hours or 0), -len(found.evals), -found.samples))
 
 
-def key(ev: EvalSummary, diagnosis: Diagnosis) -> Key:
-    """The same for two failures that a person calls the same error."""
-    if CAUSE_BY_STATE.get(ev.state) == diagnosis.cause:
+def key(diagnosis: Diagnosis, state: State, nodes: Sequence[str] = ()) -> Key:
+    """The same for two failures that a person calls the same error, whichever of its nodes an eval names."""
+    if CAUSE_BY_STATE.get(state) == diagnosis.cause:
         return diagnosis.cause, ""  # Slurm says why, in one wording or another
     evidence = diagnosis.evidence or ""
-    for node in ev.nodes:
+    for node in nodes:
         evidence = re.sub(rf"(?<![\w.-]){re.escape(node)}(?![\w-])", "NODE", evidence)
     return diagnosis.cause, "\n".join(map(normalised, evidence.split("\n")))
 
@@ -69,7 +69,7 @@ def _add_eval(groups: dict[Key, _Group], ev: EvalSummary) -> None:
     total = sum(result.samples_total or 0 for result in ev.results)
     diagnosis = ev.diagnosis or by_state(ev.state)
     is_by_samples = bool(errors) and diagnosis.cause == _BY_SAMPLES
-    own = key(ev, diagnosis) if ev.verdict in _ENDED_BADLY and not is_by_samples else None
+    own = key(diagnosis, ev.state, ev.nodes) if ev.verdict in _ENDED_BADLY and not is_by_samples else None
     if own is not None:
         _add(groups, own, ev, diagnosis, share=_ALL_OF_IT)
     for error in errors:

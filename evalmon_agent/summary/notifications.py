@@ -8,13 +8,13 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
 
-from evalmon_agent.evidence.diagnosis.causes import phrase, plural
+from evalmon_agent.evidence.diagnosis.causes import REFUSED, phrase, plural
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
 from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.summary.causes import key
@@ -74,6 +74,18 @@ class EvalFailure:
         return f"{self.cause} {_digest(error)}" if error else self.cause
 
 
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """One event. `about`: what tells it from others of its kind, the same for the same facts."""
+
+    event: NotificationEvent
+    about: Sequence[object]
+    title: str
+    lines: Sequence[str]
+    level: Level = "info"
+    evals: Iterable[str] = ()
+
+
 def notifications(
     state: ExperimentState, failures: Iterable[EvalFailure], *, now: float, summary: Callable[[], Summary]
 ) -> list[Notification]:
@@ -81,101 +93,73 @@ def notifications(
 
     `failures`: the evals that ended just now; `summary`: called if all is complete.
     """
-    return [
-        *_outage(state, now),
-        *_failures(state, failures, now),
-        *_alerts(state, now),
-        *_complete(state, now, summary),
-    ]
+    events = (*_outage(state), *_failures(state, failures), *_alerts(state), *_complete(state, summary))
+    return [_notification(state.experiment, event, now=now) for event in events]
 
 
 def a_test(experiment: str, *, now: float) -> Notification:
     """What `evalmon notify --test` sends."""
-    text = "Notifications of this experiment reach you."
-    return _notification(experiment, "recovered", ["test", now], now=now, title="A test by evalmon notify", text=text)
+    lines = ["Notifications of this experiment reach you."]
+    return _notification(experiment, _Event("recovered", ["test", now], "A test by evalmon notify", lines), now=now)
 
 
-def _outage(state: ExperimentState, now: float) -> list[Notification]:
+def _outage(state: ExperimentState) -> Iterator[_Event]:
     told, outage = state.notified.outage_since, state.outage
     since = outage.since if outage is not None and outage.alerted else None
-    if since == told:
-        return []
     state.notified.outage_since = since
-    new = []
-    if told is not None:
-        text = "What happened meanwhile is being caught up with."
-        new.append(
-            _notification(state.experiment, "recovered", [told], now=now, title="Slurm answers again", text=text)
-        )
-    if since is not None and outage is not None:
-        title = f"Slurm has not answered since {_clock(since)}"
-        text = f"{outage.failures} polls in a row failed. Monitoring goes on and catches up when Slurm answers."
-        new.append(_notification(state.experiment, "outage", [since], now=now, title=title, text=text, level="warning"))
-    return new
+    if told is not None and since != told:
+        yield _Event("recovered", [told], "Slurm answers again", ["What happened meanwhile is being caught up with."])
+    if outage is not None and since is not None and since != told:
+        line = f"{outage.failures} polls in a row failed. Monitoring goes on and catches up when Slurm answers."
+        yield _Event("outage", [since], f"Slurm has not answered since {_clock(since)}", [line], "warning")
 
 
-def _failures(state: ExperimentState, failures: Iterable[EvalFailure], now: float) -> list[Notification]:
+def _failures(state: ExperimentState, failures: Iterable[EvalFailure]) -> Iterator[_Event]:
     """One for the first evals that failed with the same error."""
     by_key: dict[str, list[EvalFailure]] = {}
-    for failure in failures:
+    refusals = (EvalFailure(name, State.UNSUBMITTED, Diagnosis(REFUSED, None, None)) for name in state.refused)
+    for failure in (*failures, *refusals):
         by_key.setdefault(failure.key, []).append(failure)
-    new = []
     for error, alike in by_key.items():
         cause, names = alike[0].cause, [failure.name for failure in alike]
-        told = [one for one in state.notified.causes if one.partition(" ")[0] == cause]
+        told = [other for other in state.notified.causes if other.partition(" ")[0] == cause]
         if error in told or len(told) >= _TOLD_PER_CAUSE:
             continue
         state.notified.causes.append(error)
-        lines = (
+        lines = [
             f"Cause: {cause}",
             f"Evals: {_listed(names)}",
             "Further evals with the same error are in the summary only.",
             f"Details: {_file(state.experiment, 'monitor.log')}",
-        )
-        new.append(
-            _notification(
-                state.experiment,
-                "failed",
-                [error],
-                now=now,
-                title=f"{_who(names)} {_happened(cause, names)}",
-                text="\n".join(lines),
-                level="error",
-                evals=names,
-            )
-        )
-    return new
+        ]
+        yield _Event("failed", [error], f"{_who(names)} {_happened(cause, names)}", lines, "error", names)
 
 
-def _alerts(state: ExperimentState, now: float) -> list[Notification]:
+def _alerts(state: ExperimentState) -> Iterator[_Event]:
     """One when an alert is raised for the first eval, and one when it is cleared for the last."""
     told, present = state.notified.alerts, _present_alerts(state)
     state.notified.alerts = present
-    new = []
     for what, jobs in present.items():
         if what not in told:
-            names, about = list(jobs), [what, *sorted(jobs.values())]
-            title = f"{_who(names)} {_verb(names, what)} {what}"
-            text = f"Evals: {_listed(names)}\nWhat to do: see ALERT in {_file(state.experiment, 'monitor.log')}"
-            new.append(
-                _notification(
-                    state.experiment, "alert", about, now=now, title=title, text=text, level="warning", evals=names
-                )
-            )
+            lines = [
+                f"Evals: {_listed(list(jobs))}",
+                f"What to do: see ALERT in {_file(state.experiment, 'monitor.log')}",
+            ]
+            title = f"{_who(list(jobs))} {_verb(jobs, what)} {what}"
+            yield _Event("alert", [what, *sorted(jobs.values())], title, lines, "warning", jobs)
     for what, jobs in told.items():
         if what not in present:
-            names, about = list(jobs), [what, *sorted(jobs.values())]
-            title, text = f"No longer: {_who(names)} {_verb(names, what)} {what}", f"Evals: {_listed(names)}"
-            new.append(
-                _notification(state.experiment, "alert-cleared", about, now=now, title=title, text=text, evals=names)
+            title, lines = (
+                f"No longer: {_who(list(jobs))} {_verb(jobs, what)} {what}",
+                [f"Evals: {_listed(list(jobs))}"],
             )
-    return new
+            yield _Event("alert-cleared", [what, *sorted(jobs.values())], title, lines, evals=jobs)
 
 
 def _present_alerts(state: ExperimentState) -> dict[str, dict[str, str]]:
     """The alerts that the log has and that still hold, with the job id of each eval."""
     present: dict[str, dict[str, str]] = {}
-    for ev in state.evals.values():
+    for ev in state.counted:
         for alert in ev.jobs[-1].alerts if ev.jobs and not ev.final else ():
             if alert.cleared_at is None:
                 what = f"for {base(alert.reason)}" if alert.kind == "waits" else _UNREPORTED
@@ -183,36 +167,26 @@ def _present_alerts(state: ExperimentState) -> dict[str, dict[str, str]]:
     return present
 
 
-def _verb(names: Sequence[str], what: str) -> str:
+def _verb(names: Collection[str], what: str) -> str:
     verb = "run" if what == _UNREPORTED else "wait"
     return verb + "s" * (len(names) == 1)
 
 
-def _complete(state: ExperimentState, now: float, summarise: Callable[[], Summary]) -> list[Notification]:
+def _complete(state: ExperimentState, summarise: Callable[[], Summary]) -> Iterator[_Event]:
     is_complete = state.completion is not None and state.completion.status == COMPLETE
     if not is_complete or state.notified.completions == state.completions:
-        return []
+        return
     state.notified.completions = state.completions
     summary = summarise()
     need = [ev.name for ev in summary.evals if ev.verdict in NEEDS_YOU]
     unverified = [ev.name for ev in summary.evals if ev.verdict == "unverified"]
-    lines = (
+    lines = [
         *(f"{_listed(cause.evals)} {_happened(cause.cause, cause.evals)}" for cause in summary.causes[:_LISTED]),
         *([f"Could not be verified: {_listed(unverified)}"] if unverified else []),
         f"Summary: {_file(state.experiment, 'summary.md')}",
-    )
-    return [
-        _notification(
-            state.experiment,
-            "complete",
-            [state.completions],
-            now=now,
-            title=verdict_line(summary),
-            text="\n".join(lines),
-            level="error" if need else "warning" if unverified else "info",
-            evals=[*need, *unverified],
-        )
     ]
+    level: Level = "error" if need else "warning" if unverified else "info"
+    yield _Event("complete", [state.completions], verdict_line(summary), lines, level, [*need, *unverified])
 
 
 def failures_among(evals: Iterable[Eval], settled: Mapping[str, EvalResults]) -> list[EvalFailure]:
@@ -225,27 +199,17 @@ def failures_among(evals: Iterable[Eval], settled: Mapping[str, EvalResults]) ->
     return failures
 
 
-def _notification(
-    experiment: str,
-    event: NotificationEvent,
-    about: Sequence[object],
-    *,
-    now: float,
-    title: str,
-    text: str,
-    level: Level = "info",
-    evals: Iterable[str] = (),
-) -> Notification:
-    """`about`: what tells it from others of this event; the same facts give the same id, also after a lost state."""
+def _notification(experiment: str, event: _Event, *, now: float) -> Notification:
+    """The same facts give the same id, also after a lost state."""
     return Notification(
-        id=_digest("\0".join(map(str, (experiment, event, *about)))),
-        event=event,
+        id=_digest("\0".join(map(str, (experiment, event.event, *event.about)))),
+        event=event.event,
         experiment=printable(experiment),
         at=dt.datetime.fromtimestamp(now).astimezone().isoformat(timespec="seconds"),
-        title=title,
-        text=text,
-        level=level,
-        evals=[printable(name) for name in evals],
+        title=event.title,
+        text="\n".join(event.lines),
+        level=event.level,
+        evals=[printable(name) for name in event.evals],
         summary=_file(experiment, "summary.json"),
     )
 

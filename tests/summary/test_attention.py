@@ -59,13 +59,9 @@ def test_what_waits_in_vain_and_what_cannot_be_verified_are_listed_and_what_only
     assert [(len(g.evals), g.evidence) for g in groups(summary(*found))] == [(2, URL), (1, None)]
 
 
-def test_who_was_refused_when_it_was_to_run_again_is_listed_for_that_too() -> None:
-    found = groups(summary(*(changed(name=n, verdict="failed", diagnosis=TIME, refusal="no\nway") for n in "ab")))
-    assert [group.headline for group in found] == [
-        "2 evals reached the time limit",
-        "2 evals were refused by Slurm when submitted again",
-    ]
-    assert found[1].evidence == "no ⏎ way"
+def test_who_was_refused_when_it_was_to_run_again_is_told_with_its_cause() -> None:
+    [found] = groups(summary(*(changed(name=n, verdict="failed", diagnosis=TIME, refusal="no\nway") for n in "ab")))
+    assert found.advice == ["Increase the eval's --time", "Slurm refused to run it again: no ⏎ way"]
 
 
 def test_evidence_of_several_lines_is_one() -> None:

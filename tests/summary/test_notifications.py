@@ -11,7 +11,7 @@ from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, Notification, failures_among, notifications
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, MonitorJob, Outage
+from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, MonitorJob, Outage, Refusal
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
@@ -143,3 +143,11 @@ def test_nothing_that_an_eval_printed_or_logged_is_told() -> None:
     events = told(state, *failures)
     assert [event.event for event in events] == ["failed", "complete"]
     assert PRINTED not in msgspec.json.encode(events).decode()
+
+
+def test_a_refused_submission_is_a_failure_that_is_told_once() -> None:
+    state = state_of(refused={"r1/a": Refusal(NOW, PRINTED, "/x/a.slurm"), "r1/b": Refusal(NOW, "no", "/x/b.slurm")})
+    [event] = told(state)
+    assert (event.event, event.title, event.evals) == ("failed", "2 evals were refused by Slurm", ["r1/a", "r1/b"])
+    assert PRINTED not in event.text
+    assert told(state) == []
