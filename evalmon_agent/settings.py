@@ -40,7 +40,7 @@ _HINTS = {
     "gpu_hour_price": "; give one number, or one for each GPU type as Slurm names it: {a100: 1.2, h100: 3}",
 }
 _NUMBERS = ("int", "float", "bool")
-_EXPECTED = re.compile(r"Expected `(?P<type>\w+)(?P<null> \| null)?`(?P<bound> .*)?(?:, got `(?P<got>\w+)`)?")
+_EXPECTED = re.compile(r"Expected `(?P<types>[\w| ]+)`(?P<bound> .*?)?(?:, got `(?P<got>\w+)`)?")
 _NEVER_SHOWN = "notify"
 """Settings that begin so may hold a password or a token."""
 _URL = re.compile(r"\S*://\S*")
@@ -208,11 +208,15 @@ def _explain(error: msgspec.ValidationError) -> str:
     expected = _EXPECTED.fullmatch(text)
     if expected is None or not key:
         return f"{key}: {text}{hint}" if key else text
-    if not hint and expected["type"] == "str" and expected["got"] in _NUMBERS:
+    types, bound = expected["types"].split(" | "), expected["bound"] or ""
+    if not hint and types[0] == "str" and expected["got"] in _NUMBERS:
         hint = "; put it in quotes"
-    kind = _TYPES.get(expected["type"], expected["type"])
-    bound = " that is not empty" if "length" in (expected["bound"] or "") else expected["bound"] or ""
-    return f"{key} must be {kind}{bound}{' or null' if expected['null'] else ''}{hint}"
+    if "length" in bound:
+        bound = " that is not empty"
+    elif "regex" in bound:
+        bound = ""  # the hint says it in words
+    first, *others = (_TYPES.get(name, name) for name in types)
+    return f"{key} must be {' or '.join([first + bound, *others])}{hint}"
 
 
 def _one_line(error: Exception) -> str:

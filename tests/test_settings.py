@@ -156,7 +156,7 @@ def test_every_key_has_its_wrong_types_here() -> None:
         ("completion: {time: 30}", ("completion.time must be text", "quotes")),
         ("sidecar: {mem: 200}", ("sidecar.mem must be text", "unit", '"200M"')),
         ("sidecar: {account: 12345}", ("sidecar.account must be text or null; put it in quotes",)),
-        ("notify: [5]", ("notify[0] must be text; put it in quotes",)),
+        ("notify: [5]", ("notify[0] must be text or settings of its own", "put it in quotes")),
         ('scripts: "*.slurm"', ('scripts must be a list, e.g. ["*.slurm"]',)),
         ("scripts: []", ('scripts must be a list that is not empty, e.g. ["*.slurm"]',)),
         ("notify_command: x", ('notify_command must be a list or null, e.g. ["/home/me/tell.sh", "--now"]',)),
@@ -315,10 +315,10 @@ def test_a_target_of_notifications_may_name_its_events_and_quiet_hours() -> None
         ("{events: [failed]}", ("notify[0]: ", "missing required field `url`")),
         ("{url: x, event: [failed]}", ("notify[0]: ", "`event`")),
         ("{url: x, events: [fails]}", ("notify[0].events[0]: ",)),
-        ("{url: x, events: []}", ("notify[0].events: ",)),
-        ("{url: x, quiet: 22}", ("notify[0].quiet: ", '"22:00-07:00"')),
-        ('{url: x, quiet: "22-7"}', ("notify[0].quiet: ", '"22:00-07:00"')),
-        ('""', ("notify[0]: ",)),
+        ("{url: x, events: []}", ("notify[0].events must be a list that is not empty",)),
+        ("{url: x, quiet: 22}", ("notify[0].quiet must be text or null; ", '"22:00-07:00"')),
+        ('{url: x, quiet: "22-7"}', ("notify[0].quiet must be text; ", '"22:00-07:00"')),
+        ('""', ("notify[0] must be text that is not empty",)),
     ],
 )
 def test_a_wrong_target_is_told_by_its_key(target: str, words: tuple[str, ...]) -> None:
