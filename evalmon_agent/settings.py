@@ -56,6 +56,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Price = Annotated[float, Meta(ge=0, le=1e9)]
 Glob = Annotated[str, Meta(min_length=1)]
 NotificationEvent = Literal["complete", "failed", "alert", "alert-cleared", "outage", "recovered"]
+_CHOICES = {"mode": ("sidecar", "dependency"), "events": get_args(NotificationEvent)}
 Hours = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
 
 
@@ -114,7 +115,7 @@ def parse(data: bytes, *, path: str, fast_polling: bool) -> Settings:
         settings = msgspec.convert(_with_defaults(raw), Settings)
         _check(settings, fast_polling=fast_polling)
     except msgspec.ValidationError as error:
-        raise UnreadableError(f"{path}: {_URL.sub(_HIDDEN, _explain(error))}") from None
+        raise UnreadableError(f"{path}: {_explain(_URL.sub(_HIDDEN, str(error)))}") from None
     except _Unusable as error:
         raise UnreadableError(f"{path}: {_URL.sub(_HIDDEN, str(error))}") from None
     return settings
@@ -198,13 +199,13 @@ def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
             yield from _texts(inner, f"{key}[{number}]")
 
 
-def _explain(error: msgspec.ValidationError) -> str:
+def _explain(error: str) -> str:
     """msgspec's `Expected `array`, got `str` - at `$.scripts`` in the user's words, with the key first."""
-    text, _, where = str(error).partition(" - at `")
+    text, _, where = error.partition(" - at `")
     key = where.removeprefix("key` in `").removeprefix("$.").rstrip("`").removesuffix("[...]")
     hint = _HINTS.get(key.rpartition(".")[2], "")
-    if key == "mode":
-        return "mode must be sidecar or dependency"
+    if text.startswith("Invalid enum value"):
+        return f"{key} must be {' or '.join(_CHOICES.get(key.rpartition('.')[2].partition('[')[0], ('another one',)))}"
     expected = _EXPECTED.fullmatch(text)
     if expected is None or not key:
         return f"{key}: {text}{hint}" if key else text

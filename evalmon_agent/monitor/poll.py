@@ -91,8 +91,8 @@ class Observer:
         )
         self._uncounted = 0
         self._held: Held | None = None
-        self._of_another: Held | None = None
         self.notifier = Notifier(session.experiment)
+        self._of_another: Held | None = None
         self._mode_set: int | None = None
 
     @property

@@ -80,10 +80,13 @@ def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> float:
 def test_it_watches_measures_and_ends_with_the_evals(exp: Exp) -> None:
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 2)
+        metrics = exp.ours / "evalmon.prom"
+        wait(exp, lambda: metrics.exists() and 'state="RUNNING"} 1.0\n' in metrics.read_text())
         exp.slurm.measure(ended("11"))
         exp.slurm.show([ended("11")])
         assert process.wait(20) == 0
         assert output(process) == ""
+    assert f'evalmon_complete{{experiment="{exp.root}"}} 1.0\n' in metrics.read_text()
     kinds = [block.partition(":")[0] for block in exp.news()]
     assert kinds == [
         "MONITOR_STARTED",

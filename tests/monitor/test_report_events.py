@@ -36,7 +36,10 @@ def last_block(found: Told, experiment: Experiment = EXP) -> list[str]:
     return blocks_of(found.events[-1:], found.state, experiment, now=NOW)[-1]
 
 
-def measured(figures: Figures, evidence: Evidence | None = None, *, submit: float = 1) -> Facts:
+NOTHING_LEFT = Evidence()
+
+
+def measured(figures: Figures, evidence: Evidence = NOTHING_LEFT, *, submit: float = 1) -> Facts:
     return Facts(measurements=[Measurement(NAME, "123", T + submit, figures, evidence)])
 
 
@@ -126,7 +129,6 @@ def test_the_figures_of_a_timeout_are_flagged_whoever_tells_of_it(witness: str) 
 def test_the_result_follows_the_figures_where_there_is_or_should_be_one() -> None:
     log = EvalLog(path="/a.eval", changed_at=T + 30, status="success", samples_completed=2, samples_total=2)
     for evidence, kinds in (
-        (None, ["COMPUTE_METRICS"]),
         (Evidence(), ["COMPUTE_METRICS"]),
         (Evidence(names_framework=True), ["COMPUTE_METRICS", "EVAL_RESULT"]),
         (Evidence(logs=[log], printed=[log.path]), ["COMPUTE_METRICS", "EVAL_RESULT"]),
