@@ -39,6 +39,8 @@ _HINTS = {
     "quiet": '; give the hours like "22:00-07:00", in quotes',
     "gpu_hour_price": "; give one number, or one for each GPU type as Slurm names it: {a100: 1.2, h100: 3}",
 }
+_NUMBERS = ("int", "float", "bool")
+_EXPECTED = re.compile(r"Expected `(?P<types>[\w| ]+)`(?P<bound> .*?)?(?:, got `(?P<got>\w+)`)?")
 _NEVER_SHOWN = "notify"
 """Settings that begin so may hold a password or a token."""
 _URL = re.compile(r"\S*://\S*")
@@ -46,8 +48,6 @@ _HIDDEN = "(a URL)"
 # The user's own text in messages of PyYAML's, and in those from its insides.
 _QUOTED = re.compile(r"((?:alias|anchor|handle|tag) )'[^']*'")
 _ANY_QUOTED = re.compile(r"()'.*'")
-_NUMBERS = ("int", "float", "bool")
-_EXPECTED = re.compile(r"Expected `(?P<type>\w+)(?P<null> \| null)?`(?P<bound> .*)?(?:, got `(?P<got>\w+)`)?")
 
 # What PyYAML lets through from its own insides: `!!int ""`, `!!bool maybe`, `!!timestamp x`.
 _YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -206,14 +206,18 @@ def _explain(error: str) -> str:
     hint = _HINTS.get(key.rpartition(".")[2], "")
     if text.startswith("Invalid enum value"):
         return f"{key} must be {' or '.join(_CHOICES.get(key.rpartition('.')[2].partition('[')[0], ('another one',)))}"
-    expected = _EXPECTED.fullmatch(text.replace("str | object", "str"))
+    expected = _EXPECTED.fullmatch(text)
     if expected is None or not key:
         return f"{key}: {text}{hint}" if key else text
-    if not hint and expected["type"] == "str" and expected["got"] in _NUMBERS:
+    types, bound = expected["types"].split(" | "), expected["bound"] or ""
+    if not hint and types[0] == "str" and expected["got"] in _NUMBERS:
         hint = "; put it in quotes"
-    kind = _TYPES.get(expected["type"], expected["type"])
-    bound = " that is not empty" if "length" in (expected["bound"] or "") else expected["bound"] or ""
-    return f"{key} must be {kind}{bound}{' or null' if expected['null'] else ''}{hint}"
+    if "length" in bound:
+        bound = " that is not empty"
+    elif "regex" in bound:
+        bound = ""  # the hint says it in words
+    first, *others = (_TYPES.get(name, name) for name in types)
+    return f"{key} must be {' or '.join([first + bound, *others])}{hint}"
 
 
 def _one_line(error: Exception) -> str:

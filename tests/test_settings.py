@@ -156,7 +156,7 @@ def test_every_key_has_its_wrong_types_here() -> None:
         ("completion: {time: 30}", ("completion.time must be text", "quotes")),
         ("sidecar: {mem: 200}", ("sidecar.mem must be text", "unit", '"200M"')),
         ("sidecar: {account: 12345}", ("sidecar.account must be text or null; put it in quotes",)),
-        ("notify: [5]", ("notify[0] must be text; put it in quotes",)),
+        ("notify: [5]", ("notify[0] must be text or settings of its own", "put it in quotes")),
         ('scripts: "*.slurm"', ('scripts must be a list, e.g. ["*.slurm"]',)),
         ("scripts: []", ('scripts must be a list that is not empty, e.g. ["*.slurm"]',)),
         ("notify_command: x", ('notify_command must be a list or null, e.g. ["/home/me/tell.sh", "--now"]',)),

@@ -24,7 +24,7 @@ class AttemptSummary(Struct, frozen=True, kw_only=True):
 
     job_id: JobId
     state: State | None
-    verdict: Verdict | None
+    verdict: Verdict | None = None
     submitted: str | None
     started: str | None
     ended: str | None

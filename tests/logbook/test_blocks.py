@@ -146,7 +146,7 @@ def test_one_is_no_plural() -> None:
     assert "Result: 1 job found - 1 PENDING, " in blocks.status_check(NOW, {State.PENDING: 1})[1]
     assert (
         "Summary: 1 evaluation completed - 1 COMPLETED"
-        in blocks.all_complete(NOW, {State.COMPLETED: 1}, total_time_s=60.0)[1]
+        in blocks.all_complete(NOW, {State.COMPLETED: 1}, total_time_s=60.0, outcome="x")[1]
     )
 
 

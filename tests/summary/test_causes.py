@@ -24,6 +24,7 @@ SAME = [
     {"command-not-found--inspect", "command-not-found--slurm-says-completed"},
     {"cuda-out-of-memory--one-rank-of-two", "cuda-out-of-memory--vllm-engine-core"},
     {"host-out-of-memory--26-05", "host-out-of-memory--oom-kill"},
+    {"disk-full--only-the-message", "disk-full--python"},
     {"node-failure--26-05-another-log-time-format", "node-failure--rebooted"},
     {"preempted--26-05-job-and-step", "preempted--by-a-better-qos"},
     {"time-limit--in-the-middle", "time-limit--of-a-step-26-05", "time-limit--with-alarming-words-before"},
