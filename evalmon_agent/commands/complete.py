@@ -36,6 +36,7 @@ from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
+from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
@@ -159,9 +160,18 @@ def _end(observer: Observer, measurer: Measurer, state: ExperimentState) -> Expe
     if observer.settings.mail_user and job_id is not None:
         # Slurm's mail carries the job's name, and nothing else that evalmon can choose.
         observer.slurm.rename(job_id, f"evalmon: {verdict_line(summary)}"[:_JOB_NAME_CHARS])
-    if note := write_page(observer.experiment, summary, environ=observer.session.environ, mode=observer.mode):
-        print(f"report.html: {note}", flush=True)  # noqa: T201 - its own job's output file
+    _write_page(observer, summary)
     return state
+
+
+def _write_page(observer: Observer, summary: Summary) -> None:
+    """Write report.html; all else is done by now, and waits for it no longer."""
+    try:
+        note = write_page(observer.experiment, summary, environ=observer.session.environ, mode=observer.mode)
+    except OSError as error:
+        note = f"not written: {shown(str(error))}"
+    if note:
+        print(f"report.html: {note}", flush=True)  # noqa: T201 - its own job's output file
 
 
 def _has_active(observed: Observed) -> bool:

@@ -122,7 +122,7 @@ class TimeLine:
         at = midnight + timedelta(seconds=passed * step_s)
         form = "%b %d" if step_s >= _DAY_S else "%H:%M:%S" if step_s < 60 else "%H:%M"
         while (place := at.timestamp()) < self._end:
-            if self._pct(place) < 96:
+            if self._pct(place) < 90:
                 yield Tick(self._pct(place), at.strftime(form))
             at += timedelta(seconds=step_s)
 
@@ -224,7 +224,12 @@ def _finalized(value: object) -> object:
 
 
 def _ending(ev: EvalSummary) -> str:
-    """How it ended or where it stands, in words; empty where the verdict says it already."""
+    """How it ended or where it stands, and with which attempt; empty where the verdict says it already."""
+    parts = [_state_in_words(ev), f"attempt {len(ev.attempts)}" if len(ev.attempts) > 1 else ""]
+    return ", ".join(filter(None, parts))
+
+
+def _state_in_words(ev: EvalSummary) -> str:
     if ev.verdict == "ok" and ev.state is State.COMPLETED:
         return ""
     if ev.state is State.FAILED and (ev.signal or ev.exit_code):

@@ -34,13 +34,16 @@ class Group:
     commands: Sequence[str]
     samples: int = 0
     gpu_hours: float | None = None
+    count: int | None = None
+    """How many evals it is about, if not all of them are in `evals`."""
 
     @property
     def headline(self) -> str:
         """The number of evals and the title; the eval's name if it is one. Not made printable."""
-        if len(self.evals) == 1:
+        if self.count is None and len(self.evals) == 1:
             return f"{self.evals[0].name} {self.title}"
-        return f"{len(self.evals)} evals {plural(self.title)}"
+        count = len(self.evals) if self.count is None else self.count
+        return f"{count} evals {plural(self.title)}"
 
     @property
     def loss(self) -> str:
@@ -131,6 +134,7 @@ def _nodes(summary: Summary) -> Iterator[Group]:
                 verdict="suspect",
                 title=f"failed on the node {node.node}, of {node.ran} that ran there: more than chance explains",
                 evals=[ev for ev in summary.evals if ev.verdict in NEEDS_YOU and node.node in ev.nodes],
+                count=node.failed,
                 evidence=None,
                 advice=["Exclude the node, and tell the cluster's support"],
                 commands=[command],

@@ -48,6 +48,7 @@ def test_a_log_that_is_seen_only_later_is_the_result_and_the_new_verdict_is_told
             assert reported(study).verdict == "ok"
         else:
             complete(study.exp.session(), sleep=lambda _: None)
+    assert "The eval succeeded" in (study.exp.ours / "report.html").read_text()
     [block] = study.told("VERDICT_CHANGED")
     changes = ["Previous: unverified", "Current: ok", "Job ID: 11"]
     assert block[:4] == ["VERDICT_CHANGED: r1/a", *changes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 VOID = frozenset({"meta", "br", "wbr", "link", "img", "input", "hr"})
-SVG = frozenset({"rect", "line", "path", "circle"})
+APART = frozenset({"td", "th", "dt", "dd", "p", "li", "h1", "h2", "h3"})
 
 
 class Page(HTMLParser):
@@ -32,6 +32,8 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if self._open.pop() != tag:
             raise ValueError(f"</{tag}> closes another element")
+        if tag in APART:
+            self.texts.append(" ")
 
     def handle_data(self, data: str) -> None:
         if "style" not in self._open:

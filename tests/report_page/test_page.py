@@ -11,7 +11,7 @@ import pytest
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.report_page.page import DRAWN_AT_MOST, TimeLine, drawn_evals, render
-from evalmon_agent.summary.records import EvalSummary, Summary
+from evalmon_agent.summary.records import AlertSummary, Cost, EvalSummary, NodeSummary, Summary
 from report_page.pages import Page
 from report_page.studies import study, summary_of
 from summary.summarised import mixed
@@ -201,3 +201,27 @@ def test_the_marks_of_the_time_line_are_round_local_times() -> None:
     line = TimeLine(attempted(("03", "10", "38")))
     assert [tick.text for tick in line.ticks] == ["09:10", "09:20", "09:30"]
     assert TimeLine(msgspec.structs.replace(attempted((None, None, None)), generated_at="x")).ticks == []
+
+
+def test_a_suspicious_node_without_an_eval_that_needs_attention_and_an_alert_are_shown() -> None:
+    whole = study(8, failing=0)
+    node = NodeSummary(node="gpu07", ran=6, failed=5, causes=["gpu-lost"], suspicious=True)
+    alert = AlertSummary(
+        at=None, kind="waits", name=whole.evals[1].name, text="waits: <b>", advice="Cancel it", cleared_at=None
+    )
+    text = Page(render(msgspec.structs.replace(whole, nodes=[node], alerts=[alert]), plots={})).text
+    assert "5 evals failed on the node gpu07" in text
+    assert "evalmon retry /exp --exclude-nodes gpu07" in text
+    assert f"{whole.evals[1].name} waits: <b> Cancel it" in text
+
+
+def test_what_it_cost_stands_in_the_first_lines_and_by_run_with_what_is_unknown() -> None:
+    evals = study(24, failing=0).evals
+    unknown = msgspec.structs.replace(evals[0], cost=Cost(cpu_hours=1.0))
+    text = Page(render(summary_of([unknown, *evals[1:]]), plots={})).text
+    head = text.partition("Scores")[0]
+    assert "GPU-hours 37.84" in head
+    assert "cost 94.60 EUR" in head
+    cost = text.partition("CPU-hours Energy EUR ")[2]
+    assert cost.startswith("run00_lr1e-5 12 unknown")
+    assert "Unknown for 1 eval, and left out of the sum: GPU-hours." in cost

@@ -114,3 +114,13 @@ def test_where_there_is_nothing_to_draw_no_process_is_started(tmp_path: Path) ->
     assert page.stat().st_mode & 0o777 == 0o640
     assert "No evals yet" in page.read_text()
     save(experiment, study(0))
+
+
+def test_what_is_planted_in_its_place_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    experiment, _ = on_disk(tmp_path, 1)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    Path(experiment.report_html).symlink_to(victim)
+    write_page(experiment, study(0), environ={}, mode=0o600)
+    assert victim.read_text() == "precious"
+    assert Path(experiment.report_html).read_text().startswith("<!DOCTYPE html>")
