@@ -268,12 +268,12 @@ def test_whatever_is_observed_no_verdict_is_ok_without_proof_and_none_suspect_wi
         assert all(is_proven(result.log or "", result.known_by, attempt, others) for result in found.results)
         assert {result.created for result in found.results} <= {DURING.isoformat()}
         if outcome[name] == "ok":
-            check_ok(attempt, found)
+            check_ok(attempt, found, {log.path for other in observed if other.evidence for log in other.evidence.logs})
         if outcome[name] == "suspect":
             check_suspect(attempt, found)
 
 
-def check_ok(attempt: Attempt, found: EvalResults) -> None:
+def check_ok(attempt: Attempt, found: EvalResults, read: set[str]) -> None:
     """Everything was read, everybody who could see looked, and each program has a result that is a success."""
     assert attempt.account_state is State.COMPLETED
     assert attempt.evidence is not None
@@ -287,9 +287,9 @@ def check_ok(attempt: Attempt, found: EvalResults) -> None:
         others = [other for place, other in enumerate(programs) if place != number]
         assert any(may_be_its_own(result.log or "", program, others) for result in found.results)
     if attempt.evidence.not_all_read is not None:
-        paths = {written.path for program in programs for written in program.wrote}
-        assert paths <= {log.path for log in attempt.evidence.logs}
-        assert all(program.wrote and not program.is_cut for program in programs)
+        paths = {written.path for program in programs for written in program.wrote if written.path}
+        assert paths <= read
+        assert not any(program.is_cut for program in programs)
         assert witness is not None
         assert witness.by == "cgroup"
     if not found.results and attempt.evidence.names_framework:
