@@ -21,13 +21,26 @@ FAST_POLLING = "EVALMON_ALLOW_FAST_POLLING"
 SHORTEST_POLL_S = 60
 
 _OUR_JOBS = ("sidecar", "completion")
+_TYPES = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "settings of its own, `key: value` on each line",
+    "str": "text",
+}
 _HINTS = {
-    "mode": "; it is sidecar or dependency",
+    "scripts": ', e.g. ["*.slurm"]',
+    "notify": ', e.g. ["mailto://me@example.org"]',
+    "notify_command": ', e.g. ["/home/me/tell.sh", "--now"]',
+    "extra": ', e.g. ["--nice=100"]',
     "time": '; put it in quotes, time: "00:30:00": without them YAML reads minutes and seconds as one number',
     "mem": '; give a number with a unit: "200M"',
     "quiet": '; give the hours like "22:00-07:00", in quotes',
     "gpu_hour_price": "; give one number, or one for each GPU type as Slurm names it: {a100: 1.2, h100: 3}",
 }
+_NUMBERS = ("int", "float", "bool")
+_EXPECTED = re.compile(r"Expected `(?P<types>[\w| ]+)`(?P<bound> .*?)?(?:, got `(?P<got>\w+)`)?")
 _NEVER_SHOWN = "notify"
 """Settings that begin so may hold a password or a token."""
 _URL = re.compile(r"\S*://\S*")
@@ -35,7 +48,6 @@ _HIDDEN = "(a URL)"
 # The user's own text in messages of PyYAML's, and in those from its insides.
 _QUOTED = re.compile(r"((?:alias|anchor|handle|tag) )'[^']*'")
 _ANY_QUOTED = re.compile(r"()'.*'")
-_NUMBERS = ("`int`", "`float`", "`bool`")
 
 # What PyYAML lets through from its own insides: `!!int ""`, `!!bool maybe`, `!!timestamp x`.
 _YAML_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -44,6 +56,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Price = Annotated[float, Meta(ge=0, le=1e9)]
 Glob = Annotated[str, Meta(min_length=1)]
 NotificationEvent = Literal["complete", "failed", "alert", "alert-cleared", "outage", "recovered"]
+_CHOICES = {"mode": ("sidecar", "dependency"), "events": get_args(NotificationEvent)}
 Hours = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
 
 
@@ -102,7 +115,7 @@ def parse(data: bytes, *, path: str, fast_polling: bool) -> Settings:
         settings = msgspec.convert(_with_defaults(raw), Settings)
         _check(settings, fast_polling=fast_polling)
     except msgspec.ValidationError as error:
-        raise UnreadableError(f"{path}: {_URL.sub(_HIDDEN, _explain(error))}") from None
+        raise UnreadableError(f"{path}: {_explain(_URL.sub(_HIDDEN, str(error)))}") from None
     except _Unusable as error:
         raise UnreadableError(f"{path}: {_URL.sub(_HIDDEN, str(error))}") from None
     return settings
@@ -186,14 +199,25 @@ def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
             yield from _texts(inner, f"{key}[{number}]")
 
 
-def _explain(error: msgspec.ValidationError) -> str:
-    """msgspec's `Expected ..., got ... - at `$.sidecar.time`` with the key first, and what to do."""
-    text, _, where = str(error).partition(" - at `")
+def _explain(error: str) -> str:
+    """msgspec's `Expected `array`, got `str` - at `$.scripts`` in the user's words, with the key first."""
+    text, _, where = error.partition(" - at `")
     key = where.removeprefix("key` in `").removeprefix("$.").rstrip("`").removesuffix("[...]")
     hint = _HINTS.get(key.rpartition(".")[2], "")
-    if not hint and text.startswith("Expected `str") and text.endswith(_NUMBERS):
+    if text.startswith("Invalid enum value"):
+        return f"{key} must be {' or '.join(_CHOICES.get(key.rpartition('.')[2].partition('[')[0], ('another one',)))}"
+    expected = _EXPECTED.fullmatch(text)
+    if expected is None or not key:
+        return f"{key}: {text}{hint}" if key else text
+    types, bound = expected["types"].split(" | "), expected["bound"] or ""
+    if not hint and types[0] == "str" and expected["got"] in _NUMBERS:
         hint = "; put it in quotes"
-    return f"{key}: {text}{hint}" if key else text
+    if "length" in bound:
+        bound = " that is not empty"
+    elif "regex" in bound:
+        bound = ""  # the hint says it in words
+    first, *others = (_TYPES.get(name, name) for name in types)
+    return f"{key} must be {' or '.join([first + bound, *others])}{hint}"
 
 
 def _one_line(error: Exception) -> str:

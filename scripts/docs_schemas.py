@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from evalmon_agent.experiment import reports
+from evalmon_agent.summary.notifications import Notification
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Record
@@ -19,6 +20,7 @@ _FILES: dict[str, tuple[str, Any]] = {
     "summary": ("evalmon's summary.json", Summary),
     "state": ("evalmon's state.json", ExperimentState),
     "registry": ("One line of evalmon's registry.jsonl", Record),
+    "notification": ("A notification of evalmon's, as notify_command gets it", Notification),
     "job": ("A job's report of itself, evalmon's jobs/JOBID.json: what evalmon reads of it", reports.Report),
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -84,8 +86,9 @@ def _with_public_names(value: Any) -> Any:
     if not isinstance(value, dict):
         return value.replace("#/$defs/_", "#/$defs/") if isinstance(value, str) else value
     changed = {key.removeprefix("_"): _with_public_names(item) for key, item in value.items()}
-    if changed.get("title", "").startswith("_"):
-        changed["title"] = changed["title"][1:]
+    title = changed.get("title")  # of a property of that name it is a schema
+    if isinstance(title, str):
+        changed["title"] = title.removeprefix("_")
     return changed
 
 

@@ -130,7 +130,7 @@ def test_a_wrong_type_or_value_is_refused_with_its_key(key: str, value: str) -> 
     except yaml.YAMLError:
         assert refusal(text).startswith("not valid YAML: ")
     else:
-        assert re.match(rf"{re.escape(key)}(\[\d+\])?: .+", refusal(text))
+        assert re.match(rf"{re.escape(key)}(\[\d+\])?(: | must be ).+", refusal(text))
 
 
 def test_every_key_has_its_wrong_types_here() -> None:
@@ -148,15 +148,21 @@ def test_every_key_has_its_wrong_types_here() -> None:
         ("null: x", ("None: no such setting",)),
         ("[a, b]: x", ("not valid YAML",)),
         ('"a\\nb": x', ("a\\nb: no such setting",)),
-        ("poll_interval: 0", ("poll_interval: ", "> 0")),
-        ("alert_after: 0", ("alert_after: ", ">= 1")),
-        ("mode: both", ("mode: ", "sidecar or dependency")),
+        ("poll_interval: 0", ("poll_interval must be a number > 0",)),
+        ("alert_after: 0", ("alert_after must be a whole number >= 1",)),
+        ("mode: both", ("mode must be sidecar or dependency",)),
         ("poll_interval: 30", ("poll_interval: 30 is below 60 s", "EVALMON_ALLOW_FAST_POLLING=1")),
-        ("sidecar: {time: 12:00:00}", ("sidecar.time: ", "quotes", '"00:30:00"')),
-        ("completion: {time: 30}", ("completion.time: ", "quotes")),
-        ("sidecar: {mem: 200}", ("sidecar.mem: ", "unit", '"200M"')),
-        ("sidecar: {account: 12345}", ("sidecar.account: ", "quotes")),
-        ("notify: [5]", ("notify[0]: ", "quotes")),
+        ("sidecar: {time: 12:00:00}", ("sidecar.time must be text", "quotes", '"00:30:00"')),
+        ("completion: {time: 30}", ("completion.time must be text", "quotes")),
+        ("sidecar: {mem: 200}", ("sidecar.mem must be text", "unit", '"200M"')),
+        ("sidecar: {account: 12345}", ("sidecar.account must be text or null; put it in quotes",)),
+        ("notify: [5]", ("notify[0] must be text or settings of its own", "put it in quotes")),
+        ('scripts: "*.slurm"', ('scripts must be a list, e.g. ["*.slurm"]',)),
+        ("scripts: []", ('scripts must be a list that is not empty, e.g. ["*.slurm"]',)),
+        ("notify_command: x", ('notify_command must be a list or null, e.g. ["/home/me/tell.sh", "--now"]',)),
+        ("sidecar: {extra: --nice}", ('sidecar.extra must be a list, e.g. ["--nice=100"]',)),
+        ("group_readable: yes please", ("group_readable must be true or false",)),
+        ("sidecar: cpu", ("sidecar must be settings of its own",)),
         ("scripts: [/etc/*]", ("scripts: /etc/* leads out of the experiment",)),
         ("- a\n- b", ("not a mapping of settings",)),
         ("just text", ("not a mapping of settings",)),
@@ -176,7 +182,7 @@ def test_the_message_says_where_it_is_and_what_is_allowed(text: str | bytes, exp
 @pytest.mark.parametrize(("time", "number"), [("12:00:00", 43_200), ("1:30", 90), ("30", 30)])
 def test_an_unquoted_time_is_what_yaml_makes_of_it(time: str, number: int) -> None:
     assert {"time": number} == yaml.safe_load(f"time: {time}")
-    assert "sidecar.time: Expected `str`, got `int`; put it in quotes" in refusal(f"sidecar: {{time: {time}}}")
+    assert "sidecar.time must be text; put it in quotes" in refusal(f"sidecar: {{time: {time}}}")
 
 
 @pytest.mark.parametrize("time", ["00:30:00", "1-00:00:00", "01:00"])
@@ -308,11 +314,11 @@ def test_a_target_of_notifications_may_name_its_events_and_quiet_hours() -> None
     [
         ("{events: [failed]}", ("notify[0]: ", "missing required field `url`")),
         ("{url: x, event: [failed]}", ("notify[0]: ", "`event`")),
-        ("{url: x, events: [fails]}", ("notify[0].events[0]: ",)),
-        ("{url: x, events: []}", ("notify[0].events: ",)),
-        ("{url: x, quiet: 22}", ("notify[0].quiet: ", '"22:00-07:00"')),
-        ('{url: x, quiet: "22-7"}', ("notify[0].quiet: ", '"22:00-07:00"')),
-        ('""', ("notify[0]: ",)),
+        ("{url: x, events: [fails]}", ("notify[0].events[0] must be complete or failed or alert",)),
+        ("{url: x, events: []}", ("notify[0].events must be a list that is not empty",)),
+        ("{url: x, quiet: 22}", ("notify[0].quiet must be text", '"22:00-07:00"')),
+        ('{url: x, quiet: "22-7"}', ("notify[0].quiet must be text", '"22:00-07:00"')),
+        ('""', ("notify[0] must be text that is not empty",)),
     ],
 )
 def test_a_wrong_target_is_told_by_its_key(target: str, words: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from evalmon_agent.files.mounts import Mount, is_of_one_machine, same_flock
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.replace import OLD_AFTER_S
 from evalmon_agent.settings import Settings
+from evalmon_agent.words.sizes import counted
 
 _AGREE_S = 5.0
 _LOCK = "lock"
@@ -179,7 +180,7 @@ def check_records(experiment: Experiment) -> list[Finding]:
         line = f"{len(unread)} in {experiment.jobs} cannot be used: {', '.join(unread[:3])}"
         findings.append(warning("records", line, "they are ignored; Slurm's records decide about those jobs"))
     if aside:
-        line = f"a state was set aside {len(aside)} times: {', '.join(sorted(aside)[:3])}"
+        line = f"a state was set aside {counted(len(aside), 'time')}: {', '.join(sorted(aside)[:3])}"
         findings.append(
             warning("records", line, "it was rebuilt; remove those files, and if it happens again, check the disk")
         )

@@ -15,6 +15,7 @@ from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import cut_time
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.sizes import counted
 
 OLDEST = (18, 8)
 """The first release whose sacct knows every field that evalmon asks for."""
@@ -83,7 +84,7 @@ def _controller(slurm: Slurm) -> list[Finding]:
         advice = "try again later; running jobs are not affected"
         line = f"squeue gives no answer: {answer.line}"
         return [problem("controller", line, advice, exit_status=SlurmUnavailableError.exit_status)]
-    return [ok("controller", f"answers in {took_s:.1f} s; {len(answer.rows)} jobs of yours")]
+    return [ok("controller", f"answers in {took_s:.1f} s; {counted(len(answer.rows), 'job')} of yours")]
 
 
 def _accounting(slurm: Slurm, configuration: Mapping[str, str]) -> list[Finding]:

@@ -12,6 +12,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.start_monitor_jobs import MonitorJobReport
 from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import counted
 
 _LINE_CHARS = 16 * 1024
 """The length of one warning, which may name long paths; a command to type must be complete."""
@@ -55,13 +56,10 @@ def _print_evals(report: SubmitReport, *, dry_run: bool) -> None:
 
 
 def _totals(totals: Totals) -> str:
-    def count(number: int, what: str) -> str:
-        return f"{number} {what}{'s' * (number != 1)}"
-
     hours = "unknown GPU-hours" if totals.gpu_hours is None else f"{totals.gpu_hours:,.1f} GPU-hours"
     if totals.gpu_hours is not None and totals.evals_without_gpu_hours:
-        hours += f" (unknown for {count(totals.evals_without_gpu_hours, 'eval')})"
-    return f"in all: {count(totals.evals, 'eval')}, {count(totals.helper_jobs, 'monitor job')}, {hours} requested"
+        hours += f" (unknown for {counted(totals.evals_without_gpu_hours, 'eval')})"
+    return f"in all: {counted(totals.evals, 'eval')}, {counted(totals.helper_jobs, 'monitor job')}, {hours} requested"
 
 
 def print_monitor_jobs(completion: MonitorJobReport | None, sidecar: MonitorJobReport | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import click
@@ -18,7 +18,7 @@ from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.match import JobIndex
-from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, waiting
 from evalmon_agent.words.job_id import JobId, without_component
 from evalmon_agent.words.printable import printable
@@ -43,7 +43,10 @@ class Active:
 @names_argument()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
-    """Cancel the jobs of evals. What waits to be submitted is not submitted any more."""
+    """Cancel the jobs of evals.
+
+    What waits to be submitted is not submitted any more.
+    """
     ended = cancel(session_for(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask)
     if ended is None:
         click.echo("nothing was cancelled")
@@ -68,13 +71,14 @@ def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Acti
     if not confirm(active):
         return None
     active = _active(session, patterns)  # meanwhile a job may have ended, and its id may be another job's
-    claims.withdraw(experiment, {entry.token for entry in active.waiting})
+    withdrawn = claims.withdraw(experiment, {entry.token for entry in active.waiting})
     jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
     for start in range(0, len(jobs), _IDS_PER_CALL):
         failure = slurm.cancel(jobs[start : start + _IDS_PER_CALL])
         if failure is not None:
             raise SlurmUnavailableError(f"the jobs could not be cancelled: {failure.line}")
     Observer(session, role="command").record()
+    _refuse_underway(entry.submission for entry in active.waiting if entry.submission.name not in withdrawn)
     return active
 
 
@@ -92,16 +96,28 @@ def _active(session: Session, patterns: Sequence[str]) -> Active:
     index = JobIndex(state.evals.values())
     owners = [(index.in_queue(row), row.job_id) for row in answer.rows if row.goes_on]
     jobs = [(owner[0].name, job_id) for owner, job_id in owners if owner is not None and owner[0].name in names]
-    return Active(jobs, [e for e in waiting(experiment.ledger.entries()) if _is_meant(e, names, experiment)])
+    entries = experiment.ledger.entries()
+    _refuse_underway(e.submission for e in entries if e.is_open and not names.isdisjoint(_names(e.submission)))
+    return Active(jobs, [e for e in waiting(entries) if _is_meant(e, names, experiment)])
+
+
+def _refuse_underway(submissions: Iterable[Submission]) -> None:
+    """UsageError if there is one: another process is submitting it, so it is not known yet what to cancel."""
+    for submission in submissions:
+        raise UsageError(f"{submission.name} is being submitted now; run the same command again in a minute")
 
 
 def _is_meant(entry: Entry, names: set[str], experiment: Experiment) -> bool:
     """Whether this waiting submission is meant; UsageError if only some tasks of its array are."""
-    meant = [eval_name(name) in names for name in entry.submission.names]
+    meant = [name in names for name in _names(entry.submission)]
     if any(meant) and not all(meant):
         array = entry.submission.name
         raise UsageError(f"{array} waits to be submitted as a whole; evalmon cancel {experiment.root} {array}")
     return all(meant)
+
+
+def _names(submission: Submission) -> list[str]:
+    return [eval_name(name) for name in submission.names]
 
 
 def _ask(active: Active) -> bool:

@@ -37,7 +37,10 @@ _LOOKED_UP_EVERY = 5
 @click.option("--lines", "-n", type=click.IntRange(1, 100_000), default=50, help="How many lines (default: 50).")
 @click.option("--error", is_flag=True, help="Only the lines that the diagnosis rests on.")
 def command(experiment: Experiment, name: str, follow: bool, lines: int, error: bool) -> None:
-    """Show the end of what an eval's job printed; the errors after it, if they are in another file."""
+    """Show the end of what an eval's job printed.
+
+    The errors follow, if they are in a file of their own. The paths are on stderr.
+    """
     session = session_for(experiment, for_reading=True)
     state = present_state(session)
     name = _one(name, state, experiment)

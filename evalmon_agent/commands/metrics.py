@@ -14,7 +14,7 @@ import click
 from evalmon_agent.cli.options import json_option
 from evalmon_agent.cli.output import Cell, print_json, print_table
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
-from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff
+from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff, sampled_memory_note
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
@@ -42,6 +42,10 @@ def command(jobs: Sequence[str], as_json: bool) -> None:
         print_json([job.as_dict() for job in answers])
     else:
         print_table(_COLUMNS, [_row(job) for job in answers], optional=_OPTIONAL)
+        for job in answers:
+            if job.state is State.OUT_OF_MEMORY and job.figures is not None:
+                note = sampled_memory_note(job.figures.memory_used_bytes, job.figures.memory_requested_bytes)
+                click.echo(f"note: {job.job_id}: {note}" if note else "", nl=bool(note))
     unknown = [job.job_id for job in answers if job.figures is None]
     for job_id in unknown:
         click.echo(f"evalmon: {job_id}: no such job in Slurm's accounting", err=True)

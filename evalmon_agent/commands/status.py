@@ -56,6 +56,8 @@ _SHOWN_AGAIN_S = 5.0
 @json_option
 def command(experiment: Experiment, show_all: bool, failed: bool, sort: str | None, watch: bool, as_json: bool) -> None:
     """Show whether the evals succeeded, what needs attention, and a table of all."""
+    if watch and (as_json or show_all):
+        raise click.UsageError(f"--watch shows a table in a terminal; leave out {'--json' if as_json else '--all'}.")
     session = session_for(experiment, for_reading=True)
     choice = Choice(show_all=show_all, failed=failed, sort=sort)
 
@@ -63,7 +65,7 @@ def command(experiment: Experiment, show_all: bool, failed: bool, sort: str | No
         heartbeat = heartbeat_file.load(experiment.observer)
         return status_text(summary, heartbeat, choice, now=time.time(), size=size)
 
-    if watch and not as_json:
+    if watch:
         summary = _watch(lambda: status(session), show, every_s=session.settings.poll_interval)
     else:
         summary = status(session)

@@ -35,6 +35,7 @@ from evalmon_agent.tracking.records import Eval, ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.unsubmitted import dropped, eval_name, latest
 from evalmon_agent.words.eval_names import task_name
+from evalmon_agent.words.sizes import counted
 
 _LISTED = 5
 
@@ -194,7 +195,7 @@ def _skipped(
     why = "already registered, waiting to be submitted" if entry.is_waiting else f"already registered ({_state(ev)})"
     if submission.name not in registered:
         count, listed = len(submission.tasks or ()), ", ".join(names[:_LISTED])
-        why += f", of {count} tasks {len(names)}: {listed}; watch the others, too"
+        why += f", of {counted(count, 'task')} {len(names)}: {listed}; watch the others, too"
     job_id = entry.accepted.job_id if entry.accepted is not None else None
     return {"name": submission.name, "job_id": job_id, "why": why}
 

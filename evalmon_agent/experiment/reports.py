@@ -26,8 +26,9 @@ SCHEMA = 1
 MAX_BYTES = 4 * 1024 * 1024
 MAX_RESTARTS = 10_000
 _PROGRAMS_AT_MOST = 500
-_STEP_FILES_AT_MOST = 200
+_STEP_FILES_AT_MOST = 1000
 _FIRST_LOOK_S = 2.0
+_DOTS_OF_A_STEP = 3
 _STEP_FILE = re.compile(r"(.+)\.\d+\.\d+\.json")
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -107,7 +108,7 @@ def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
         return
     of_steps: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
     for entry in entries:
-        if match := _STEP_FILE.fullmatch(entry.name):
+        if entry.name.count(".") == _DOTS_OF_A_STEP and (match := _STEP_FILE.fullmatch(entry.name)):
             of_steps[f"{match[1]}.json"].append(entry)
     for entry in entries:
         known_version = known.get(entry.name)
@@ -150,8 +151,13 @@ def _read(
     output_dir = next((a.output_dir for a in reversed(report.attempts) if a.output_dir), None)
     by_name = sorted(of_steps, key=lambda step: step.name)
     steps = [step for step in map(_decoded, by_name[:_STEP_FILES_AT_MOST]) if step is not None]
+    unread = max(0, len(of_steps) - _STEP_FILES_AT_MOST)
     attempts = [
-        _attempt_report(attempt, [part for step in steps for part in step.attempts if part.restart == attempt.restart])
+        _attempt_report(
+            attempt,
+            [part for step in steps for part in step.attempts if part.restart == attempt.restart],
+            unread=unread,
+        )
         for attempt in report.attempts
     ]
     tokens = frozenset(attempt.token for attempt in report.attempts if attempt.token)
@@ -177,8 +183,8 @@ def _decoded(entry: os.DirEntry[str]) -> Report | None:
     return report if report.schema == SCHEMA else None
 
 
-def _attempt_report(attempt: _Attempt, parts: Sequence[_Attempt]) -> JobReport:
-    """An attempt; `parts`: what tasks of its steps reported."""
+def _attempt_report(attempt: _Attempt, parts: Sequence[_Attempt], *, unread: int) -> JobReport:
+    """An attempt; `parts`: what tasks of its steps reported; `unread`: the reports of so many tasks were not read."""
     whole = attempt.scope == "job"
     last = attempt.commands[-1] if attempt.commands and not whole else attempt
     programs = _programs([attempt, *parts])
@@ -194,7 +200,7 @@ def _attempt_report(attempt: _Attempt, parts: Sequence[_Attempt]) -> JobReport:
         host=attempt.host,
         notes=attempt.notes,
         eval_programs=programs[:_PROGRAMS_AT_MOST],
-        witness=_witness(attempt, parts, programs_left_out=max(0, len(programs) - _PROGRAMS_AT_MOST)),
+        witness=_witness(attempt, parts, left_out=unread + max(0, len(programs) - _PROGRAMS_AT_MOST)),
         sample_interval_s=attempt.sampler.interval_ms / 1000 or None,
         has_no_gpu=(attempt.sampler.no_gpu_file or "").startswith(NO_GPU),
     )
@@ -214,7 +220,7 @@ def _programs(reports: Iterable[_Attempt]) -> list[ObservedProgram]:
     ]
 
 
-def _witness(attempt: _Attempt, parts: Sequence[_Attempt], *, programs_left_out: int) -> Witness | None:
+def _witness(attempt: _Attempt, parts: Sequence[_Attempt], *, left_out: int) -> Witness | None:
     """Those of all its commands as one; None if one of them had none, unless it was over before the first look."""
     witnesses = [
         command.witness
@@ -226,7 +232,7 @@ def _witness(attempt: _Attempt, parts: Sequence[_Attempt], *, programs_left_out:
     if not looked or len(looked) < len(witnesses):
         return None
     looked_in_parts = [command.witness for part in parts for command in part.commands if command.witness is not None]
-    left_out = programs_left_out + sum(report.programs_left_out for report in (attempt, *parts))
+    left_out += sum(report.programs_left_out for report in (attempt, *parts))
     return Witness(
         by=max((witness.by for witness in looked if witness.by), key=lambda by: by != "cgroup"),
         since=min((witness.since for witness in looked if witness.since is not None), default=None),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 
 from evalmon_agent.evidence.gpu_figures import GpuFigures
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures.efficiency import Figures, sampled_memory_note
 from evalmon_agent.words.durations import clock
 from evalmon_agent.words.sizes import human_bytes
 from evalmon_agent.words.states import State
@@ -87,10 +87,11 @@ def _time(use: Use) -> Iterator[str]:
 
 
 def _memory(use: Use) -> Iterator[str]:
-    if use.state is State.OUT_OF_MEMORY:
-        yield "Memory limit exceeded: increase the eval's --mem"
-        return
     used, asked = use.figures.memory_used_bytes, use.figures.memory_requested_bytes
+    if use.state is State.OUT_OF_MEMORY:
+        note = sampled_memory_note(used, asked)
+        yield f"Memory limit exceeded: increase the eval's --mem{f'; {note}' if note else ''}"
+        return
     if not used or not asked:
         return
     of = f"Memory: used {human_bytes(used)} of {human_bytes(asked)}"

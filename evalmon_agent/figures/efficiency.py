@@ -74,6 +74,17 @@ def from_self(*, elapsed_s: float | None, time_limit_s: float | None) -> Figures
     )
 
 
+def sampled_memory_note(used_bytes: int | None, requested_bytes: int | None) -> str:
+    """On the memory of what ran out of it, where the figure does not show that; "" where it does.
+
+    slurm.conf(5): JobAcctGatherFrequency, 30 s by default, says how often Slurm looks.
+    """
+    if used_bytes is None or requested_bytes is None or not 0 <= used_bytes < requested_bytes:
+        return ""
+    share = f"{100 * used_bytes / requested_bytes:.0f}% of the request"
+    return f"the memory figure ({share}) is sampled and missed the peak, which reached the limit"
+
+
 def with_limit(figures: Figures, time_limit_s: float | None) -> Figures:
     """The figures with a limit that somebody else knew, where accounting has none (`Partition_Limit`)."""
     if figures.time_limit_s is not None or time_limit_s is None:

@@ -32,18 +32,26 @@ def find(experiment: Experiment, settings: Settings, named: Sequence[str]) -> li
     Where others may write to the experiment they could leave a script there, which would run as us: such a one is
     submitted only if it is named.
     """
-    paths = [_named(experiment, name) for name in named] if named else _matching(experiment, settings)
-    if not paths:
+    problems: list[str] = []
+    paths = dict[str, bool]()
+    for name in named:
+        matches = _named(experiment, name)
+        paths |= matches
+        if not matches:
+            problems.append(f"{name}: no such script, neither in {os.getcwd()} nor in {experiment.root}")
+    if not named:
+        paths = dict.fromkeys(_matching(experiment, settings.scripts, experiment.root), False)
+    if not paths and not problems:
         raise UsageError(
             f"{experiment.root}: no eval scripts; {' and '.join(settings.scripts)} match nothing there: name "
             f"them, or set `scripts:` in {experiment.settings}"
         )
-    scripts, problems = [], []
-    for path in dict.fromkeys(paths):
+    scripts = []
+    for path, is_named in paths.items():
         try:
             if not is_utf8(path):
                 raise UsageError(f"{path}: a path that is not UTF-8 cannot be recorded; rename it")
-            scripts.append(read_script(path, _content(path, is_named=True)) if named else read(experiment, path))
+            scripts.append(read_script(path, _content(path, is_named=True)) if is_named else read(experiment, path))
         except UsageError as error:
             problems += error.lines
     if problems:
@@ -72,17 +80,26 @@ def change_since(path: str, submitted: bytes) -> str:
     return f"runs as it was submitted, its script has changed since{f' ({who})' if who else ''}: --changed takes it"
 
 
-def _named(experiment: Experiment, name: str) -> str:
-    """The path of a script that was named relative to here, or else to the experiment."""
-    below = os.path.join(experiment.root, name)
-    return os.path.abspath(below if not os.path.lexists(name) and os.path.lexists(below) else name)
+def _named(experiment: Experiment, name: str) -> dict[str, bool]:
+    """The scripts that a word means, looked for here, or else in the experiment; and whether it names them itself.
+
+    A pattern does not: somebody else could have left a script there that it fits.
+    """
+    for directory in (os.getcwd(), experiment.root):
+        path = os.path.normpath(os.path.join(directory, name))
+        if os.path.lexists(path) or "\0" in name:
+            return {path: True}
+        matches = _matching(experiment, [name], directory)
+        if matches:
+            return dict.fromkeys(matches, False)
+    return {}
 
 
-def _matching(experiment: Experiment, settings: Settings) -> list[str]:
+def _matching(experiment: Experiment, patterns: Sequence[str], directory: str) -> list[str]:
     matches = {
-        os.path.join(experiment.root, match)
-        for pattern in settings.scripts
-        for match in glob.glob(pattern, root_dir=experiment.root, recursive=True)
+        os.path.normpath(os.path.join(directory, match))
+        for pattern in patterns
+        for match in glob.glob(pattern, root_dir=directory, recursive=True)
     }
     ours = experiment.directory + os.sep
     return sorted((path for path in matches if not path.startswith(ours)), key=_naturally)

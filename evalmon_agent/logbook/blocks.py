@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from evalmon_agent.evidence.diagnosis.causes import phrase
 from evalmon_agent.evidence.diagnosis.records import Diagnosis, one_line
 from evalmon_agent.evidence.result import SUCCESS, EvalResult, in_words
-from evalmon_agent.figures.efficiency import Figures
+from evalmon_agent.figures.efficiency import Figures, sampled_memory_note
 from evalmon_agent.words.durations import clock, human, total
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.sizes import human_bytes
+from evalmon_agent.words.sizes import counted, human_bytes
 from evalmon_agent.words.states import State
 
 
@@ -89,7 +89,7 @@ def status_check(now: float, counts: Mapping[State, int]) -> list[str]:
     found = sum(counts.values())
     return [
         _head(now, BlockKind.STATUS_CHECK, "Polling SLURM"),
-        f"Result: {found} jobs found - {_counted(counts, _ALWAYS_POLLED)}",
+        f"Result: {counted(found, 'job')} found - {_counted(counts, _ALWAYS_POLLED)}",
     ]
 
 
@@ -118,7 +118,8 @@ def state_change_terminal(
     elapsed_s: float | None,
     result_log: str | None,
 ) -> list[str]:
-    """STATE_CHANGE into a terminal state."""
+    """STATE_CHANGE into a terminal state; `result_log`: None if it is unknown, "" if there is none."""
+    where = UNKNOWN if result_log is None else printable(result_log)
     return [
         _head(now, BlockKind.STATE_CHANGE, name),
         f"Previous: {previous}",
@@ -126,7 +127,7 @@ def state_change_terminal(
         f"Completed: {UNKNOWN if at is None else stamp(at)}",
         f"Elapsed: {human(elapsed_s)}",
         _ACTION,
-        f"Result log: {UNKNOWN if result_log is None else printable(result_log)}",
+        *([f"Result log: {where}"] if where else []),
         f"Job ID: {printable(job_id)}",
     ]
 
@@ -142,10 +143,13 @@ def compute_metrics(now: float, name: str, job_id: JobId, figures: Figures, *, s
     ]
     if exceeded:
         lines.append(_EXCEEDED)
+    used, requested = figures.memory_used_bytes, figures.memory_requested_bytes
+    sampled = sampled_memory_note(used, requested) if state is State.OUT_OF_MEMORY else ""
     return [
         *lines,
-        f"Memory: {human_bytes(figures.memory_used_bytes)} / {human_bytes(figures.memory_requested_bytes)}",
+        f"Memory: {human_bytes(used)} / {human_bytes(requested)}",
         f"CPU Efficiency: {_percent(figures.cpu_efficiency_pct, digits=2)}",
+        *([f"Note: {sampled}"] if sampled else []),
     ]
 
 
@@ -212,7 +216,7 @@ def all_complete(now: float, counts: Mapping[State, int], *, total_time_s: float
     """ALL_COMPLETE: every eval is terminal. `outcome`: the verdict in words."""
     return [
         _head(now, BlockKind.ALL_COMPLETE, "Monitoring finished"),
-        f"Summary: {sum(counts.values())} evaluations completed - {_counted(counts, _ALWAYS_COMPLETED)}",
+        f"Summary: {counted(sum(counts.values()), 'evaluation')} completed - {_counted(counts, _ALWAYS_COMPLETED)}",
         f"Total time: {total(total_time_s)}",
         f"Outcome: {printable(outcome)}",
     ]

@@ -31,6 +31,7 @@ from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
 from evalmon_agent.tracking.unsubmitted import update_unsubmitted
 from evalmon_agent.tracking.verdict import agree, diagnosis_of, end_of_attempt, says, verdict
+from evalmon_agent.words.sizes import counted
 from evalmon_agent.words.states import TERMINAL, State
 
 Block = list[str]
@@ -121,7 +122,7 @@ def monitor_jobs(held: Held, entries: Sequence[Entry], experiment: Experiment, n
     if job_id in {None, before} or job_id in held.logged_completions:
         return new
     number = len(active_jobs(experiment, state))
-    fields = {"Job ID": str(job_id), "Dependency": f"afterany on {number} job{'s' * (number != 1)}"}
+    fields = {"Job ID": str(job_id), "Dependency": f"afterany on {counted(number, 'job')}"}
     return [*new, blocks.note(now, BlockKind.COMPLETION_SUBMITTED, "Summary after all evaluations", fields)]
 
 
@@ -133,7 +134,7 @@ def _newly_refused(state: ExperimentState, before: Mapping[str, Refusal], now: f
             by_reason.setdefault(refusal.error, []).append(name)
     new = []
     for reason, names in by_reason.items():
-        subject = names[0] if len(names) == 1 else f"{len(names)} evaluations"
+        subject = names[0] if len(names) == 1 else counted(len(names), "evaluation")
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         listed = {} if len(names) == 1 else {"Evaluations": ", ".join(names[:_LISTED]) + more}
         action = {"Reason": one_line(reason), "Action": CAUSES[REFUSED].advice}
@@ -173,7 +174,9 @@ def _alert(outage: Outage, now: float) -> Block:
         "Last error": outage.error,
         "Action": "Check Slurm (sinfo); monitoring goes on and catches up when it answers",
     }
-    return blocks.note(now, BlockKind.ALERT, f"{outage.failures} polls in a row failed", fields)
+    return blocks.note(
+        now, BlockKind.ALERT, f"{counted(outage.failures, 'poll')}{' in a row' * (outage.failures > 1)} failed", fields
+    )
 
 
 def blocks_of(
@@ -211,10 +214,14 @@ def failures_of(events: Iterable[Event], state: ExperimentState) -> list[EvalFai
 
 
 def result_log(ev: Eval, experiment: Experiment) -> str | None:
-    """Where the eval's own logs lie, as the log writes it: `{run}/eval/logs/`, relative to EXP."""
+    """Where the eval's own logs lie, as the log writes it: `{run}/eval/logs/`, relative to EXP.
+
+    None: unknown; "": nobody made that directory, so they lie elsewhere, or there are none.
+    """
     if ev.script is None:
         return None
-    return experiment.relative(os.path.join(os.path.dirname(ev.script), "logs")) + "/"
+    directory = os.path.join(os.path.dirname(ev.script), "logs")
+    return f"{experiment.relative(directory)}/" if os.path.isdir(directory) else ""
 
 
 def _blocks(event: Transition, ev: Eval, experiment: Experiment, *, now: float) -> list[list[str]]:

@@ -30,6 +30,7 @@ from evalmon_agent.submission.requested import gpus, longest_s, time_limit_s
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.durations import clock, time_option
+from evalmon_agent.words.sizes import counted
 
 MOST_ASKED = 100
 """How many scripts with different options are tested; each costs Slurm a job id and about 30 ms."""
@@ -86,7 +87,9 @@ def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Ma
         why_not = answers[asks_for].unknown
     unasked = sum(len(alike) for asks_for, alike in groups.items() if answers[asks_for].unknown)
     if unasked:
-        report.warnings.append(f"{unasked} of {len(jobs)} scripts were not checked by sbatch --test-only: {why_not}")
+        report.warnings.append(
+            f"{unasked} of {counted(len(jobs), 'script')} were not checked by sbatch --test-only: {why_not}"
+        )
     return answers
 
 

@@ -15,6 +15,7 @@ from evalmon_agent.slurm.squeue import SqueueAnswer
 from evalmon_agent.tracking.facts import QueueAnswer
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.sizes import counted
 
 Mode = Literal["sidecar", "dependency"]
 MonitorJobStatus = Literal["submitted", "running", "refused", "not needed"]
@@ -74,7 +75,7 @@ def _completion(
         detail = f"{outcome.refusal} (the summary is written by the sidecar; {instead})"
         return MonitorJobReport("refused", detail=detail)
     number = len(waiting_for)
-    return MonitorJobReport("submitted", outcome.job_id, f"after {number} job{'s' * (number != 1)}")
+    return MonitorJobReport("submitted", outcome.job_id, f"after {counted(number, 'job')}")
 
 
 def _came_later(experiment: Experiment, completion: JobId | None) -> bool:

@@ -29,6 +29,7 @@ from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import in_queue, waiting
 from evalmon_agent.words.job_id import JobId
+from evalmon_agent.words.sizes import counted
 
 Sleep = Callable[[float], object]
 Why = Literal["nothing waits", "room", "stagger", "limit", "stuck"]
@@ -231,8 +232,7 @@ def log_progress(observer: Observer, progress: Progress) -> ExperimentState:
 
 
 def _block(state: ExperimentState, progress: Progress, now: float) -> list[str]:
-    number = len(state.waiting)
-    subject = f"{number} evaluation{'s' * (number != 1)} not submitted yet"
+    subject = f"{counted(len(state.waiting), 'evaluation')} not submitted yet"
     if progress.why == "limit":
         fields = {"Reason": progress.detail, "Action": "Each is submitted once there is room for it"}
         return blocks.note(now, BlockKind.SUBMISSION_WAITS, subject, fields)

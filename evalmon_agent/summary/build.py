@@ -21,10 +21,10 @@ from evalmon_agent.summary.records import AlertSummary, AttemptSummary, Cost, Ev
 from evalmon_agent.tracking.alerts import action_for, pending
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Alert, Attempt, Eval, Evidence, ExperimentState, Job, JobReport
-from evalmon_agent.tracking.results import EvalResults, settle
+from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, results_by_attempt
 from evalmon_agent.tracking.timeline import ending, slurm_says
-from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, exit_of, says, verdict, witnesses_agree
-from evalmon_agent.words.states import ACTIVE, State
+from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, exit_of, says, verdict, verdict_on, witnesses_agree
+from evalmon_agent.words.states import ACTIVE, TERMINAL, State
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
@@ -36,11 +36,12 @@ def build(
 
     `progress`: what the logs of running evals say so far, by name.
     """
-    settled = settle(state)
+    by_attempt = results_by_attempt(state)
+    settled = {ev.name: by_attempt.get(id(ev.latest), NO_RESULTS) for ev in state.evals.values()}
     for name, so_far in (progress or {}).items():
         if name in state.evals and state.evals[name].state is State.RUNNING:
             settled[name] = EvalResults(results=(so_far,))
-    context = _Context(now, settings, are_gpus_accounted=_are_gpus_accounted(state))
+    context = _Context(now, settings, by_attempt, are_gpus_accounted=_are_gpus_accounted(state))
     evals = [_eval(ev, settled[ev.name], context) for ev in state.evals.values()]
     advice = [_submit_it(state)]
     evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
@@ -75,10 +76,11 @@ def total_time_s(state: ExperimentState) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What holds for all evals of a summary."""
+    """What holds for all evals of a summary. `results`: those of each attempt, by its `id()`."""
 
     now: float
     settings: Settings
+    results: Mapping[int, EvalResults]
     are_gpus_accounted: bool
 
 
@@ -183,9 +185,12 @@ def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis
     end = ending(job, attempt, lost_after_s=context.settings.lost_after)
     state = slurm_says(attempt) or (State.RUNNING if attempt.report is not None else None)
     exit_code, signal = exit_of(attempt, state)
+    results = context.results.get(id(attempt), NO_RESULTS)
+    outcome = verdict_on(end.state, attempt, results) if end is not None and end.state in TERMINAL else None
     return AttemptSummary(
         job_id=job.job_id,
         state=end.state if end is not None else state,
+        verdict=outcome,
         submitted=_iso(attempt.submitted_at),
         started=_iso(_first(attempt.started_at, report.started_at)),
         ended=_iso(_first(attempt.ended_at, report.ended_at)),

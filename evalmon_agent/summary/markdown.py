@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
+from evalmon_agent.figures.efficiency import sampled_memory_note
 from evalmon_agent.summary.attention import Group, groups, in_order
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, ExperimentCost, Summary
 from evalmon_agent.summary.scores import score_table
 from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
-from evalmon_agent.words.sizes import human_bytes, number
+from evalmon_agent.words.sizes import counted, human_bytes, number
+from evalmon_agent.words.states import State
 
 _BAD = frozenset({"failed", "suspect", "unverified", "refused"})
 _FOREIGN_AT_MOST = 20
+_HOST_MEMORY = frozenset({"host-out-of-memory", "bystander-out-of-memory"})
 _NAMES_AT_MOST = 3
 _KWH_J = 3.6e6
 _FIGURE_WORDS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_j": "energy", "money": "money"}
@@ -64,7 +67,9 @@ def _cost(cost: ExperimentCost) -> list[str]:
         "" if cost.energy_j is None else f"{cost.energy_j / _KWH_J:.3f} kWh",
         "" if cost.money is None else f"{cost.money:.2f} {cell(cost.currency)}",
     ]
-    notes = [f"{_FIGURE_WORDS[name]} of {count} evals unknown" for name, count in cost.evals_left_out.items()]
+    notes = [
+        f"{_FIGURE_WORDS[name]} of {counted(count, 'eval')} unknown" for name, count in cost.evals_left_out.items()
+    ]
     notes += [f"no price for: {cell(', '.join(cost.unpriced))}"] if cost.unpriced else []
     known = ", ".join(filter(None, parts)) or "unknown"
     return [f"Cost: {'; '.join([known, *notes])}"] if known != "unknown" or notes else []
@@ -149,7 +154,8 @@ def _attempt(attempt: AttemptSummary) -> str:
         how = f", signal {number(attempt.signal)}"
     elif attempt.exit_code:
         how = f", exit status {number(attempt.exit_code)}"
-    return f"job {cell(attempt.job_id)} {attempt.state or 'unknown'} ({clock(attempt.elapsed_s)}{how})"
+    verdict = f", {attempt.verdict}" if attempt.verdict in {"suspect", "unverified"} else ""
+    return f"job {cell(attempt.job_id)} {attempt.state or 'unknown'}{verdict} ({clock(attempt.elapsed_s)}{how})"
 
 
 def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
@@ -174,7 +180,7 @@ def _foreign_section(evals: Sequence[EvalSummary]) -> list[str]:
 def _problem(ev: EvalSummary) -> list[str]:
     """How it ended, what its results are, and where its output is."""
     output = [f"output: {cell(ev.log)}"] if ev.log is not None else []
-    return [*_ended(ev), *_result(ev), *output]
+    return [*_ended(ev), *_result(ev), *_sampled(ev), *output]
 
 
 def _ended(ev: EvalSummary) -> list[str]:
@@ -194,6 +200,12 @@ def _result(ev: EvalSummary) -> list[str]:
     error = f": {cell(printable(ev.result.error, max_chars=200))}" if ev.result.error else ""
     which = "the eval's log says" if len(ev.results) < 2 else f"the worst of its {len(ev.results)} logs says"
     return [f"{which} {cell(ev.result.status)}{samples}{error}"]
+
+
+def _sampled(ev: EvalSummary) -> list[str]:
+    ran_out = ev.state is State.OUT_OF_MEMORY or (ev.diagnosis is not None and ev.diagnosis.cause in _HOST_MEMORY)
+    note = sampled_memory_note(ev.memory_used_bytes, ev.memory_requested_bytes) if ran_out else ""
+    return [note] if note else []
 
 
 def _exit(ev: EvalSummary) -> str:

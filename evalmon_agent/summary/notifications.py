@@ -18,11 +18,12 @@ from evalmon_agent.evidence.diagnosis.causes import REFUSED, phrase, plural
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
 from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.summary.causes import key
+from evalmon_agent.summary.nodes import expand
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.verdict_line import NEEDS_YOU, verdict_line
 from evalmon_agent.tracking.alerts import base
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
-from evalmon_agent.tracking.records import Eval, ExperimentState
+from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults
 from evalmon_agent.tracking.verdict import diagnosis_of, verdict
 from evalmon_agent.words.printable import printable
@@ -59,6 +60,7 @@ class EvalFailure:
     name: str
     state: State
     diagnosis: Diagnosis | None = None
+    nodes: Sequence[str] = ()
 
     @property
     def cause(self) -> str:
@@ -70,7 +72,7 @@ class EvalFailure:
         """The same for failures that are told once: the cause and, without showing it, what the error says."""
         if self.diagnosis is None or self.cause == UNKNOWN:
             return UNKNOWN
-        _, error = key(self.diagnosis, self.state)
+        _, error = key(self.diagnosis, self.state, self.nodes)
         return f"{self.cause} {_digest(error)}" if error else self.cause
 
 
@@ -195,7 +197,8 @@ def failures_among(evals: Iterable[Eval], settled: Mapping[str, EvalResults]) ->
     for ev in evals:
         results = settled.get(ev.name, NO_RESULTS)
         if verdict(ev, results) in {"failed", "suspect"}:
-            failures.append(EvalFailure(ev.name, ev.state, diagnosis_of(ev, results)))
+            nodes = list(expand((ev.latest or Attempt()).node_list or ""))
+            failures.append(EvalFailure(ev.name, ev.state, diagnosis_of(ev, results), nodes))
     return failures
 
 

@@ -16,13 +16,15 @@ SCHEMA = 1
 
 
 class AttemptSummary(Struct, frozen=True, kw_only=True):
-    """One incarnation of a job. `cause`: why it failed; null: it did not, or that is not known yet.
+    """One incarnation of a job.
 
-    `cpus`, `gpus`: what Slurm allocated; `gpus` by type, `gpu` without one.
+    `verdict`: null while it is not over, and where Slurm requeued it. `cause`: why it failed; null: it did not, or that
+    is not known yet. `cpus`, `gpus`: what Slurm allocated; `gpus` by type, `gpu` without one.
     """
 
     job_id: JobId
     state: State | None
+    verdict: Verdict | None = None
     submitted: str | None
     started: str | None
     ended: str | None

@@ -47,6 +47,15 @@ def settle(
         only: the evals that are asked for; None: all.
         so_far: what the latest attempts of some evals have left behind by now, where the state does not say it.
     """
+    by_attempt = results_by_attempt(state, only=only, so_far=so_far)
+    evals = [ev for name, ev in state.evals.items() if only is None or name in only]
+    return {ev.name: by_attempt.get(id(ev.latest), NO_RESULTS) for ev in evals}
+
+
+def results_by_attempt(
+    state: ExperimentState, *, only: Collection[str] | None = None, so_far: Mapping[str, Evidence] | None = None
+) -> dict[int, EvalResults]:
+    """The same for each attempt that ran, earlier ones included, by its `id()`."""
     fresh = so_far or {}
     evals = [ev for name, ev in state.evals.items() if only is None or name in only]
     jobs: dict[int, ObservedJob] = {}
@@ -58,11 +67,13 @@ def settle(
         for log in evidence.logs:
             logs[log.path] = max(log, logs.get(log.path, log), key=_changed_at)
     found = results(jobs, list(logs.values()))
-    settled = dict.fromkeys((ev.name for ev in evals), NO_RESULTS)
-    for ev in evals:
-        if ev.latest is not None and id(ev.latest) in jobs:
-            settled[ev.name] = _results_of(ev.latest, found[id(ev.latest)], logs, is_fresh=ev.name in fresh)
-    return settled
+    return {
+        id(attempt): _results_of(attempt, found[id(attempt)], logs, is_fresh=ev.name in fresh and attempt is ev.latest)
+        for ev in evals
+        for job in ev.jobs
+        for attempt in job.attempts
+        if id(attempt) in jobs
+    }
 
 
 def _attempts(state: ExperimentState, evals: Collection[Eval]) -> Iterator[tuple[Eval, Attempt]]:

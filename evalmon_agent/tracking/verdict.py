@@ -19,13 +19,15 @@ _MAY_HAVE_RUN_ON = frozenset({State.FAILED, State.OUT_OF_MEMORY})
 
 def verdict(ev: Eval, found: EvalResults) -> Verdict:
     """The verdict on an eval with these results: the first row of the table that fits."""
-    if not ev.final:
-        return "active"
+    return verdict_on(ev.state, ev.latest or Attempt(), found) if ev.final else "active"
+
+
+def verdict_on(state: State, attempt: Attempt, found: EvalResults) -> Verdict:
+    """The verdict on one attempt that ended in this state."""
     all_succeeded = all(result.succeeded for result in found.results) and not found.missing
-    if ev.state is not State.COMPLETED:
-        is_whole = ev.state in _MAY_HAVE_RUN_ON and bool(found.results) and all_succeeded and found.unknown is None
+    if state is not State.COMPLETED:
+        is_whole = state in _MAY_HAVE_RUN_ON and bool(found.results) and all_succeeded and found.unknown is None
         return "suspect" if is_whole else "failed"
-    attempt = ev.latest or Attempt()
     command_failed = attempt.report is not None and (attempt.report.signal is not None or attempt.report.exit_code)
     ends_in_error = attempt.evidence is not None and attempt.evidence.ends_in_error
     if command_failed or ends_in_error or not all_succeeded:

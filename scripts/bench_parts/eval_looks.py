@@ -12,8 +12,9 @@ _JOB_ID = "4243"
 _SETTLED_AFTER_S = 60.0
 
 # A tenth of them are shells that wait, a tenth are Pythons, the rest wait. The older they are, the less often they are
-# looked at: what is measured soon after their start is more than an hour costs. Whatever begins on this node makes the
-# witness list the job's processes, hence the number of pids that were given out meanwhile.
+# looked at: what is measured soon after their start is more than an hour costs. What our user begins on this node makes
+# the witness list the job's processes, and whatever begins or ends makes it look at shells: hence the number of pids
+# that were given out meanwhile.
 _CHILD = """
 import json, os, subprocess, sys, time
 from evalmon_agent.agent.witness.board import Board

@@ -74,7 +74,15 @@ def test_no_scripts_there(study: Study) -> None:
 
 
 def test_a_named_script_that_is_not_there(study: Study) -> None:
-    study.refuses(2, "submit", ".", "nope.slurm", says="nope.slurm: cannot be read (No such file or directory)")
+    study.refuses(
+        2, "submit", ".", "nope.slurm", says=f"nope.slurm: no such script, neither in {study.root} nor in {study.root}"
+    )
+    study.refuses(2, "submit", ".", "r9/*.slurm", "nope.slurm", says="r9/*.slurm: no such script", lines=2)
+
+
+def test_what_a_table_in_a_terminal_cannot_show_is_refused(study: Study) -> None:
+    study.refuses(2, "status", ".", "--watch", "--json", says="--watch shows a table in a terminal; leave out --json.")
+    study.refuses(2, "status", ".", "--watch", "--all", says="--watch shows a table in a terminal; leave out --all.")
 
 
 def test_a_script_without_a_shebang_and_one_with_dos_line_ends_get_a_line_each(study: Study) -> None:

@@ -111,6 +111,32 @@ class TestSubmit:
         ]
         assert exp.slurm.accepted() == before
 
+    @pytest.mark.parametrize("where", ["in the experiment", "beside it", "elsewhere"])
+    def test_a_pattern_is_looked_for_here_and_then_in_the_experiment(self, exp: Exp, where: str) -> None:
+        places = {"in the experiment": exp.root, "beside it": exp.root.parent, "elsewhere": Path("/")}
+        words = {"beside it": f"{exp.root.name}/r1/eval/[ab]_*.slurm"}
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "evalmon_agent", "submit", str(exp.root)),
+                words.get(where, "r1/eval/[ab]_*.slurm"),
+                "r1/eval/c_epoch0.slurm" if where != "beside it" else f"{exp.root.name}/r1/eval/c_epoch0.slurm",
+            ],
+            env={**exp.slurm.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            cwd=places[where],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(exp.state()["evals"]) == ["r1/a/epoch0", "r1/b/epoch0", "r1/c/epoch0"]
+
+    def test_what_a_pattern_fits_is_not_named_so_nobody_else_can_leave_it_there(self, exp: Exp) -> None:
+        (exp.root / "r1" / "eval" / "a_epoch0.slurm").chmod(0o666)
+        done = evalmon(exp, "submit", ".", "r1/eval/*.slurm")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "a_epoch0.slurm: anybody can write it" in done.stderr
+        assert evalmon(exp, "submit", ".", "r1/eval/a_epoch0.slurm", "r1/eval/[bc]*").returncode == 0
+
     def test_when_all_are_over_the_summary_is_not_promised_for_later(self, exp: Exp) -> None:
         assert "\nsummary, once all are over: /" in evalmon(exp, "submit", ".", "--mode", "dependency").stdout
         over = Exp(exp.root.parent / "over")
@@ -315,6 +341,12 @@ class TestMetrics:
         exp.slurm.show([ended("11", "PETRIFIED")])
         status, (one,) = self.figures(exp, "11")
         assert (status, one["state"], one["elapsed_s"]) == (0, None, 292.0)
+
+    def test_memory_that_ran_out_below_the_limit_is_said_to_be_sampled(self, exp: Exp) -> None:
+        exp.slurm.show([ended("11", "OUT_OF_MEMORY"), ended("12")])
+        done = evalmon(exp, "metrics", "11", "12")
+        [note] = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
+        assert note.startswith("note: 11: the memory figure (38% of the request) is sampled and missed the peak")
 
     def test_an_array_is_all_its_tasks(self, exp: Exp) -> None:
         exp.slurm.show([ended("11_0"), ended("11_1", "FAILED")])

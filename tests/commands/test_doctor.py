@@ -127,7 +127,7 @@ class TestTheExperiment:
         (exp.root / "evalmon.yaml").write_text("poll_interval: soon")
         found = finding(exp, "settings")
         assert (found.level, found.exit_status) == ("problem", 78)
-        assert "poll_interval: Expected" in found.line
+        assert "poll_interval must be a number" in found.line
         assert finding(exp, "controller").level == "ok"
 
     @pytest.mark.survives("F5")

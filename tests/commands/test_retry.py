@@ -262,15 +262,17 @@ def test_with_max_submit_the_rest_waits_with_its_options(tmp_path: Path) -> None
     assert in_queue(exp) == Counter("b")
 
 
-def that_printed(directory: Path, head: str = "", **outputs: str) -> Exp:
-    """Evals that FAILED; {name: the last line of its output}."""
+def that_printed(directory: Path, head: str = "", *, state: str = "FAILED", **outputs: str) -> Exp:
+    """Evals that ended so; {name: the last lines of its output}."""
     exp = new(directory, head, **dict.fromkeys(outputs, "RUNNING"))
     jobs = []
     for number, (name, text) in enumerate(outputs.items()):
         job_id = str(1001 + number)
         (exp.root / "r1" / "eval" / f"slurm-{job_id}.out").write_text(f"{text}\n")
         at = int((exp.slurm.directory / "ids" / job_id / "row").read_text().split("\x1f")[3])
-        jobs.append(ended(job_id, "FAILED", submitted=at, started=at, ended=at + 1, exit_code="1:0", name=name))
+        code = "1:0" if state == "FAILED" else "0:0"
+        jobs.append(ended(job_id, state, submitted=at, started=at, ended=at + 1, exit_code=code, name=name))
+        (exp.slurm.directory / "queue" / job_id).unlink(missing_ok=True)
     exp.slurm.answer("sacct", "".join(job.account_rows() for job in jobs))
     exp.observe_to_the_end()
     return exp
@@ -396,6 +398,17 @@ def test_of_an_array_each_task_s_cause_is_said(tmp_path: Path) -> None:
     exp = new(tmp_path, head="#SBATCH --array=0-3\n", a="FAILED NODE_FAIL FAILED COMPLETED")
     [why] = told(retried(exp)).values()
     assert why == f"--array=0-2; [0,2] {FAILED}; [1] NODE_FAIL: node-failure, attempt 2 of 3"
+
+
+def test_an_attempt_that_was_suspect_stays_so_after_the_next_one(tmp_path: Path) -> None:
+    exp = that_printed(tmp_path, state="COMPLETED", a=TRACEBACK)
+    assert len(retried(exp, force=True).submitted) == 1
+    over(exp, ["COMPLETED"])
+    assert evalmon(exp, "report", ".")[0] == 0
+    [ev] = json.loads((exp.ours / "summary.json").read_text())["evals"]
+    attempts = [(attempt["state"], attempt["verdict"]) for attempt in ev["attempts"]]
+    assert (ev["verdict"], attempts) == ("ok", [("COMPLETED", "suspect"), ("COMPLETED", "ok")])
+    assert ": job 1001 COMPLETED, suspect (" in (exp.ours / "summary.md").read_text()
 
 
 @pytest.mark.survives("F7", "F20")

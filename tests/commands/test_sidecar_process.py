@@ -80,10 +80,13 @@ def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> float:
 def test_it_watches_measures_and_ends_with_the_evals(exp: Exp) -> None:
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 2)
+        metrics = exp.ours / "evalmon.prom"
+        wait(exp, lambda: metrics.exists() and 'state="RUNNING"} 1.0\n' in metrics.read_text())
         exp.slurm.measure(ended("11"))
         exp.slurm.show([ended("11")])
         assert process.wait(20) == 0
         assert output(process) == ""
+    assert f'evalmon_complete{{experiment="{exp.root}"}} 1.0\n' in metrics.read_text()
     kinds = [block.partition(":")[0] for block in exp.news()]
     assert kinds == [
         "MONITOR_STARTED",
@@ -95,6 +98,33 @@ def test_it_watches_measures_and_ends_with_the_evals(exp: Exp) -> None:
     ]
     assert "Reason: all evaluations are over\nJob ID: 77" in exp.news()[-1]
     assert json.loads((exp.ours / "summary.json").read_text())["complete"]
+
+
+def test_its_job_does_not_last_for_another_poll_if_the_completion_job_was_faster(exp: Exp) -> None:
+    configure(exp, poll_interval=3600)
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 1)
+        wait(exp, lambda: "RUNNING" in exp.log())
+        exp.slurm.show([ended("11")])
+        began = time.monotonic()
+        exp.observe_to_the_end()
+        assert len(exp.blocks("ALL_COMPLETE")) == 1
+        assert process.wait(20) == 0, output(process)
+        assert time.monotonic() - began < 20
+    assert polls(exp) == 2
+    assert "Reason: all evaluations are over" in exp.blocks("MONITOR_STOPPED")[0]
+
+
+def test_a_save_of_another_process_that_ends_nothing_ends_no_sidecar(exp: Exp) -> None:
+    configure(exp, poll_interval=3600)
+    exp.register(r1_b="12")
+    with sidecar(exp) as process:
+        wait(exp, lambda: polls(exp) >= 1)
+        exp.slurm.show([ended("11"), pending("12")])
+        exp.observe_to_the_end()
+        time.sleep(7)
+        assert process.poll() is None
+        assert stop(process) < 3
 
 
 @pytest.mark.survives("F23")
@@ -154,10 +184,10 @@ def test_changed_settings_are_taken_up_and_a_bad_edit_is_not(exp: Exp) -> None:
         exp.slurm.fail("squeue", "Socket timed out")
         wait(exp, lambda: exp.blocks("ALERT"))
         stop(process)
-    assert exp.blocks("ALERT")[0].startswith("ALERT: 1 polls in a row failed")
+    assert exp.blocks("ALERT")[0].startswith("ALERT: 1 poll failed")
     bad, good = exp.blocks("MONITOR_CONFIG")
     assert bad.startswith("MONITOR_CONFIG: settings not taken up\nError: ")
-    assert "poll_interval: Expected" in bad
+    assert "poll_interval must be a number" in bad
     assert good == f"MONITOR_CONFIG: settings taken up\nFile: {exp.root / 'evalmon.yaml'}"
     assert len(exp.blocks("QUERY_ERROR")) >= 1
 

@@ -296,3 +296,45 @@ def test_a_tail_made_to_be_slow_takes_less_than_2_s(line: str) -> None:
     began = time.process_time()
     diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=text))
     assert time.process_time() - began < 2
+
+
+LIB = "/home/me/envs/evals/lib/python3.11"
+OWN_FRAME = '  File "/home/me/study/tasks.py", line 44, in score\n    scores = parse(text)\n'
+LIBRARY_FRAMES = (
+    f'  File "{LIB}/site-packages/inspect_ai/scorer/_scorer.py", line 9, in go\n    x()\n'
+    f'  File "{LIB}/json/decoder.py", line 355, in raw_decode\n    raise JSONDecodeError()\n'
+)
+PROGRAM_FRAME = '  File "/home/me/envs/evals/bin/inspect", line 8, in <module>\n    sys.exit(main())\n'
+BOX = """╭─ Traceback (most recent call last) ─╮
+│ /home/me/study/tasks.py:44 in score │
+│ /home/me/envs/evals/lib/python3.11/json/decoder.py:355 in raw_decode │
+╰─────────────────────────────────────╯
+KeyError: 'answer'
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f"{PROGRAM_FRAME}{OWN_FRAME}{LIBRARY_FRAMES}", "tasks.py:44 in score"),
+        (f"{OWN_FRAME}{LIBRARY_FRAMES}{OWN_FRAME.replace('44', '50')}{LIBRARY_FRAMES}", "tasks.py:50 in score"),
+        (f"{PROGRAM_FRAME}{LIBRARY_FRAMES}", "decoder.py:355 in raw_decode"),
+        ('  File "<string>", line 1, in <module>\n  File "<frozen runpy>", line 9, in x\n', "<frozen runpy>:9 in x"),
+        (f'  File "tasks.py", line 3, in f\n{LIBRARY_FRAMES}', "tasks.py:3 in f"),
+    ],
+)
+def test_of_a_python_error_the_innermost_place_in_the_users_own_file_is_named(text: str, place: str) -> None:
+    output = f"Traceback (most recent call last):\n{text}KeyError: 'answer'\n"
+    diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=output))
+    assert diagnosis is not None
+    assert ("python-error", f"KeyError: 'answer' ({place})") == (diagnosis.cause, diagnosis.evidence)
+
+
+def test_in_a_box_of_rich_it_is_the_users_own_place_too() -> None:
+    diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=BOX))
+    assert diagnosis is not None
+    assert diagnosis.evidence == "KeyError: 'answer' (tasks.py:44 in score)"
+
+
+def test_an_error_without_a_traceback_does_not_make_a_completed_eval_suspect() -> None:
+    assert not ends_in_error("loading\nOSError: [Errno 28] No space left on device\n")

@@ -11,6 +11,12 @@ from evalmon_agent.words.states import State
 RAISED = [
     ("broken-installation", "ImportError: cannot import name 'AutoProcessor' from 'transformers' (/me/x/__init__.py)"),
     ("missing-module", "ImportError: Loading an AWQ quantized model requires auto-awq library (`pip install autoawq`)"),
+    ("missing-module", "importlib.metadata.PackageNotFoundError: No package metadata was found for bitsandbytes"),
+    ("missing-module", "ImportError: AutoModel requires the PyTorch library but it was not found in your environment."),
+    (
+        "token-out-of-vocabulary",
+        "openai.BadRequestError: Error code: 400 - {'message': 'Token id 9 is out of vocabulary'}",
+    ),
     ("cuda-out-of-memory", "RuntimeError: CUDA error: out of memory"),
     ("cuda-out-of-memory", "jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to"),
     ("cuda-error", "RuntimeError: cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
@@ -54,6 +60,10 @@ RAISED = [
 ]
 PRINTED = [
     ("host-out-of-memory", "srun: error: nid005475: tasks 0-2: Out Of Memory"),
+    ("missing-module", "ModuleNotFoundError: No module named 'vllm'"),
+    ("cuda-out-of-memory", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ("unknown", "ValueError: nobody knows this one"),
+    ("unknown", "ModuleNotFoundError: No module named 'vllm'\nusing transformers instead"),
     (
         "disk-quota",
         "tar: x/y: Cannot write: Disk quota exceeded\ntar: Exiting with failure status due to previous errors",

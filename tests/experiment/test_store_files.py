@@ -257,6 +257,13 @@ class TestReports:
         write("11.1.0.json", "n3", program(5, "e"), scope="part", restart=1)
         assert seen(known) == ([["a", "b"], ["d"]], 3, 1)
 
+    def test_of_a_thousand_tasks_and_more_it_is_said_that_not_all_were_read(self, experiment: Experiment) -> None:
+        self.write(experiment, "11.json", attempts=[{"commands": [{"witness": {"by": "cgroup"}}]}])
+        for task in range(1002):
+            self.write(experiment, f"11.0.{task}.json", job_id="11")
+        [report] = reports.changed(experiment.jobs, {})
+        assert [attempt.witness and attempt.witness.left_out for attempt in report.attempts] == [2]
+
     @pytest.mark.parametrize(
         "name", ["x.json", "11.txt", "0.json", ".11.json.0123456789abcdef.tmp", "11.json.corrupt-1"]
     )

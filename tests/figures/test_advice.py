@@ -57,11 +57,17 @@ def test_of_an_attempt_of_which_nothing_is_known_nothing_is_said() -> None:
     assert advise(Use(state=State.COMPLETED, succeeded=True, figures=Figures())) == []
 
 
+SAMPLED = "the memory figure (75% of the request) is sampled and missed the peak, which reached the limit"
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
         (State.TIMEOUT, ["Time limit exceeded: increase the eval's time limit"]),
-        (State.OUT_OF_MEMORY, ["Memory limit exceeded: increase the eval's --mem"]),
+        (
+            State.OUT_OF_MEMORY,
+            [f"Memory limit exceeded: increase the eval's --mem; {SAMPLED}"],
+        ),
     ],
 )
 def test_a_limit_that_was_hit_is_to_be_raised(state: State, expected: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -135,6 +136,30 @@ def test_elapsed_is_said_in_words(elapsed_s: float, expected: str) -> None:
 def test_what_nobody_knows_of_an_end_is_unknown() -> None:
     lines = ended(at=None, elapsed_s=None, result_log=None).split("\n")
     assert ["Completed: unknown", "Elapsed: unknown", "Action: Updated run state", "Result log: unknown"] == lines[3:7]
+
+
+def test_a_directory_that_nobody_made_is_left_out() -> None:
+    assert "Action: Updated run state\nJob ID: 12345690" in ended(result_log="")
+
+
+def test_one_is_no_plural() -> None:
+    assert "Result: 1 job found - 1 PENDING, " in blocks.status_check(NOW, {State.PENDING: 1})[1]
+    assert (
+        "Summary: 1 evaluation completed - 1 COMPLETED"
+        in blocks.all_complete(NOW, {State.COMPLETED: 1}, total_time_s=60.0, outcome="x")[1]
+    )
+
+
+def test_memory_that_ran_out_at_less_than_the_limit_was_sampled() -> None:
+    used = replace(FIGURES, memory_used_bytes=69, memory_requested_bytes=100)
+    block = blocks.compute_metrics(NOW, EVAL, "1", used, state=State.OUT_OF_MEMORY)
+    note = "Note: the memory figure (69% of the request) is sampled and missed the peak, which reached the limit"
+    assert note == block[-1]
+    others = (
+        blocks.compute_metrics(NOW, EVAL, "1", used, state=State.FAILED),
+        blocks.compute_metrics(NOW, EVAL, "1", replace(used, memory_used_bytes=100), state=State.OUT_OF_MEMORY),
+    )
+    assert [False, False] == [any("Note" in line for line in other) for other in others]
 
 
 def test_compute_metrics() -> None:

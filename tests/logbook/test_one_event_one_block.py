@@ -62,8 +62,9 @@ def every_block(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_add_no_line_and_no_block(text: str) -> None:
     plain, hostile = every_block("plain"), every_block(text)
-    # An empty error and empty scores are left out of EVAL_RESULT.
-    expected = [len(block) - (0 if text else block[0].count("EVAL_RESULT")) for block in plain]
+    # An empty error and empty scores are left out of EVAL_RESULT, an empty directory out of the end's STATE_CHANGE.
+    empty = ("EVAL_RESULT:", "Result log: ")
+    expected = [len(block) - (0 if text else any(word in "".join(block) for word in empty)) for block in plain]
     assert expected == [len(block) for block in hostile]
     assert len(hostile) == len(list(read(blocks.join(hostile))))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,11 +32,14 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def last_block(found: Told) -> list[str]:
-    return blocks_of(found.events[-1:], found.state, EXP, now=NOW)[-1]
+def last_block(found: Told, experiment: Experiment = EXP) -> list[str]:
+    return blocks_of(found.events[-1:], found.state, experiment, now=NOW)[-1]
 
 
-def measured(figures: Figures, evidence: Evidence | None = None, *, submit: float = 1) -> Facts:
+NOTHING_LEFT = Evidence()
+
+
+def measured(figures: Figures, evidence: Evidence = NOTHING_LEFT, *, submit: float = 1) -> Facts:
     return Facts(measurements=[Measurement(NAME, "123", T + submit, figures, evidence)])
 
 
@@ -55,7 +59,7 @@ def test_an_end_that_slurm_tells_of_needs_no_note() -> None:
     for answer in (accounts(60, account(State.FAILED, start=5, end=55)), queue(60, row(State.FAILED, start=5, end=55))):
         block = last_block(told(queue(10, RUNNING), answer))
         assert ["Completed: 2026-09-21 14:14:15", "Elapsed: 50s"] == block[3:5]
-        assert "Result log: r8_lr1e-5/eval/logs/" == block[6]
+        assert "Job ID: 123" == block[6]
         assert "Job ID: 123" == block[-1]
 
 
@@ -125,7 +129,6 @@ def test_the_figures_of_a_timeout_are_flagged_whoever_tells_of_it(witness: str) 
 def test_the_result_follows_the_figures_where_there_is_or_should_be_one() -> None:
     log = EvalLog(path="/a.eval", changed_at=T + 30, status="success", samples_completed=2, samples_total=2)
     for evidence, kinds in (
-        (None, ["COMPUTE_METRICS"]),
         (Evidence(), ["COMPUTE_METRICS"]),
         (Evidence(names_framework=True), ["COMPUTE_METRICS", "EVAL_RESULT"]),
         (Evidence(logs=[log], printed=[log.path]), ["COMPUTE_METRICS", "EVAL_RESULT"]),
@@ -139,15 +142,22 @@ def test_the_result_follows_the_figures_where_there_is_or_should_be_one() -> Non
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("/exp/r/eval/t_epoch0.slurm", "r/eval/logs/"),
-        ("/exp/r/eval/t_epoch0/cell.slurm", "r/eval/t_epoch0/logs/"),
-        ("/elsewhere/x.sh", "/elsewhere/logs/"),
-        ("/exp/x.sh", "logs/"),
-        (None, None),
+        ("exp/r/eval/t_epoch0.slurm", "r/eval/logs/"),
+        ("exp/r/eval/t_epoch0/cell.slurm", "r/eval/t_epoch0/logs/"),
+        ("elsewhere/x.sh", "{}/elsewhere/logs/"),
+        ("exp/x.sh", "logs/"),
     ],
 )
-def test_the_eval_log_is_named_as_seen_from_the_experiment(script: str | None, expected: str | None) -> None:
-    assert expected == result_log(Eval("r/t", "1", script=script), EXP)
+def test_the_eval_log_is_named_as_seen_from_the_experiment(tmp_path: Path, script: str, expected: str) -> None:
+    path = tmp_path / script
+    ev, experiment = Eval("r/t", "1", script=str(path)), Experiment(str(tmp_path / "exp"))
+    assert "" == result_log(ev, experiment)
+    (path.parent / "logs").mkdir(parents=True)
+    assert expected.format(tmp_path) == result_log(ev, experiment)
+
+
+def test_without_a_script_it_is_unknown() -> None:
+    assert None is result_log(Eval("r/t", "1"), EXP)
 
 
 @pytest.mark.survives("F27")

@@ -11,12 +11,15 @@ import sysconfig
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 import receivers
+import schema_check
 from evalmon_agent.experiment import settings_file
 from experiments import Exp, ended, running
 from receivers import PASSWORD, Mail, Web
@@ -143,6 +146,8 @@ def test_each_receiver_gets_each_event_once_and_nothing_that_an_eval_printed(exp
     assert complete["text"].splitlines()[0] == "r1/a/epoch0, r1/b/epoch0 ran out of GPU memory"
     keys = ["schema", "id", "event", "experiment", "at", "title", "text", "level", "evals", "summary"]
     assert list(complete) == keys
+    for event in (failed, complete):
+        jsonschema.validate(event, json.loads((schema_check.DIRECTORY / "notification.schema.json").read_text()))
     assert complete["experiment"] == str(exp.root)
     assert json.loads(Path(complete["summary"]).read_text())["complete"] is True
     assert web.titles == [f"study: {failed['title']}", f"study: {complete['title']}"]
@@ -361,3 +366,29 @@ def test_a_sidecar_that_is_cancelled_ends_at_once_though_a_target_hangs(exp: Exp
     wait_until(lambda: journal(exp, "ended"))
     assert journal(exp, "sent") == []
     assert exp.blocks()[-1].startswith("MONITOR_STOPPED: sidecar\nReason: ended by SIGTERM")
+
+
+def test_a_url_is_in_no_process_listing(exp: Exp, web: Web) -> None:
+    web.hangs_s = 2.0
+    configure(exp, notify=[web.url])
+    argv = [sys.executable, "-m", "evalmon_agent", "notify", ".", "--test"]
+    sending = subprocess.Popen(argv, env=exp.slurm.environ, cwd=exp.root, stdout=subprocess.PIPE, text=True)
+    listings = []
+    try:
+        while sending.poll() is None:
+            listings.append(process_listing())
+            time.sleep(0.1)
+    finally:
+        sending.kill()
+        assert "sent" in sending.communicate()[0]
+    assert any("evalmon_agent.notify.send" in listing for listing in listings)
+    assert not any(PASSWORD in listing for listing in listings)
+
+
+def process_listing() -> str:
+    """The command lines of all processes."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return "\n".join(lines)

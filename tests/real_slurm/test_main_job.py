@@ -182,7 +182,7 @@ def test_a_script_that_slurm_refuses_is_reported_verbatim_and_the_rest_goes_on(e
 
 @pytest.mark.survives("F27")
 def test_the_log_has_the_blocks_of_the_users_text_to_the_letter(exp: Exp) -> None:
-    exp.script("r8_lr1e-5", "capitalization_epoch0", "sleep 4\n")
+    exp.script("r8_lr1e-5", "capitalization_epoch0", "mkdir logs; sleep 4\n")
     exp.script("r8_lr1e-5", "capitalization_epoch1", "sleep 61\n", header=HEADER.replace("time=5", "time=1"))
     assert exp.submit().returncode == 0
     exp.wait_complete(timeout=180)

@@ -127,6 +127,32 @@ def check_history(exp: Exp, before: dict[str, dict[str, Any]]) -> None:
     assert exp.transitions("r1/broken/epoch0") == [*once, ("RUNNING", "FAILED"), *once, ("RUNNING", "COMPLETED")]
 
 
+def test_what_is_certain_to_fail_again_is_forced_onto_another_node(exp: Exp) -> None:
+    """The second job says where it ran; the script's own --exclude holds beside that of the command."""
+    import_it = f"{sys.executable} -c 'import no_such_module_of_ours'\n"
+    exp.script("r1", "broken_epoch0", f"[ -e again ] || {{ touch again; {import_it.strip()}; exit 1; }}\nhostname -s\n")
+    assert exp.submit().returncode == 0
+    exp.wait_complete()
+    ev = exp.evals()["r1/broken/epoch0"]
+    assert (ev["verdict"], ev["diagnosis"]["cause"]) == ("failed", "missing-module")
+    [node] = ev["nodes"]
+    done = exp.evalmon("retry", str(exp.root))
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "nothing to run again")
+    assert "missing-module returns until somebody fixes it; once it is fixed, add --cause missing-module" in done.stdout
+    words = ["retry", str(exp.root), "--cause", "missing-module", "--force", "--exclude-nodes"]
+    refused = exp.evalmon(*words, "no-such-node", "--dry-run")
+    assert (refused.returncode, "Invalid node name" in refused.stderr) == (1, True)
+    why = f"FAILED: missing-module, attempt 2 of 3, excluding {node}"
+    assert why in exp.evalmon(*words, node, "--dry-run").stdout
+    done = exp.evalmon(*words, node)
+    assert (done.returncode, why in done.stdout) == (0, True)
+    wait_for(lambda: len(exp.blocks("ALL_COMPLETE")) == 2, 60, lambda: exp.log() + exp.outputs())
+    wait_for(lambda: exp.summary()["verdicts"]["ok"] == 1, 20, exp.summary)
+    first, second = exp.evals()["r1/broken/epoch0"]["attempts"]
+    assert (first["node_list"], first["verdict"], second["verdict"]) == (node, "failed", "ok")
+    assert second["node_list"] != node
+
+
 @pytest.mark.full
 def test_what_was_out_of_memory_gets_more_of_it(exp: Exp) -> None:
     eats = f"{sys.executable} -c 'a = bytearray(150 * 1024 * 1024); a[::4096] = b\"x\" * len(a[::4096])'\n"

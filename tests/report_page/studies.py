@@ -97,6 +97,7 @@ def _eval(
     attempt = AttemptSummary(
         job_id=JobId(str(1000 + at)),
         state=state,
+        verdict=verdict,
         submitted=START.isoformat(),
         started=started.isoformat(),
         ended=ended.isoformat(),

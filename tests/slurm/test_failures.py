@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.slurm.failures import Failure, FailureKind, classify, is_submit_limit
+from evalmon_agent.slurm.failures import Failure, FailureKind, classify, is_submit_limit, is_unfit_request
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,39 @@ def test_nothing_printed_and_a_lost_connection_is_no_news_even_with_exit_status_
 @given(st.integers(-64, 255), st.text(), st.text())
 def test_no_message_raises_and_a_failed_command_is_never_an_answer(rc: int, stdout: str, stderr: str) -> None:
     assert (classify(rc, stdout, stderr) is None) <= (rc == 0)
+
+
+UNFIT = [
+    "Invalid partition name specified",
+    "Invalid account or account/partition combination specified",
+    "Invalid qos specification",
+    "Invalid generic resource (gres) specification",
+    "Requested node configuration is not available",
+    "Requested time limit is invalid (missing or exceeds some limit)",
+    "Memory required by task is not available",
+    "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+]
+
+
+@pytest.mark.parametrize("words", UNFIT)
+def test_what_a_job_asks_for_is_refused_wherever_it_is_submitted(words: str) -> None:
+    assert is_unfit_request(f"sbatch: error: Batch job submission failed: {words}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Access/permission denied",
+        "Invalid user id",
+        "Unspecified error",
+        "Socket timed out on send/recv operation",
+    ],
+)
+def test_another_place_may_submit_what_is_refused_for_another_reason(words: str) -> None:
+    assert not is_unfit_request(f"sbatch: error: Batch job submission failed: {words}")
+    assert not is_unfit_request("sbatch: error: Submit from a login node. Invalid partition name specified")
+
+
+def test_a_limit_on_the_number_of_jobs_passes_by_itself() -> None:
+    words = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size)"
+    assert not is_unfit_request(f"sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: {words}")

@@ -175,6 +175,36 @@ def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_
     assert names(submitted(exp, CONDA_PREFIX="/as/the/user/will")) == ["r1/c/epoch0", "r1/d/epoch0"]
 
 
+UNFIT = "sbatch: error: Batch job submission failed: Invalid partition name specified"
+
+
+def test_in_a_job_too_an_unfit_request_is_refused_for_good_and_the_others_go_in(tmp_path: Path) -> None:
+    exp = new(tmp_path)
+    submitted(exp)
+    all_over(exp)
+    exp.slurm.refuse("c_epoch0.slurm", UNFIT)
+    progress = in_job(exp).run()
+    assert [(submission.name, outcome.refusal) for submission, outcome in progress.refused] == [("r1/c/epoch0", UNFIT)]
+    assert (scripts(exp), progress.why) == (["d", "e"], "nothing waits")
+    exp.observer().record()
+    assert [block.split("\n")[0] for block in exp.blocks("ALERT")] == ["ALERT: r1/c/epoch0 refused by Slurm"]
+    all_over(exp)
+    assert "4 evaluations completed - 4 COMPLETED" in exp.blocks("ALL_COMPLETE")[0]
+    assert status(exp.session(TWO)).verdicts["refused"] == 1
+
+
+@pytest.mark.parametrize("words", ["sbatch: error: Access/permission denied", "use the login nodes to submit"])
+def test_where_jobs_may_not_submit_at_all_nothing_is_refused_for_good(tmp_path: Path, words: str) -> None:
+    exp = new(tmp_path)
+    submitted(exp)
+    all_over(exp)
+    for name in "cde":
+        exp.slurm.refuse(f"{name}_epoch0.slurm", words)
+    progress = in_job(exp).run()
+    assert (progress.refused, progress.why) == ([], "stuck")
+    assert [entry.submission.name[3] for entry in waiting(exp.anew().experiment.ledger.entries())] == ["c", "d", "e"]
+
+
 def test_one_who_looks_in_the_same_environment_submits_them_if_nobody_else_polls(tmp_path: Path) -> None:
     exp = new(tmp_path)
     submitted(exp, mode="dependency")

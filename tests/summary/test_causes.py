@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
@@ -18,10 +19,12 @@ from evidence.test_diagnosis import FAILURES, end_of_attempt
 
 # The excerpts that show one and the same error; every other one is an error of its own.
 SAME = [
+    {"disk-full--only-the-message", "disk-full--python"},
     {"cancelled--26-05", "cancelled--before-it-started", "cancelled--by-a-user", "cancelled--slurmd-with-a-name"},
     {"command-not-found--inspect", "command-not-found--slurm-says-completed"},
     {"cuda-out-of-memory--one-rank-of-two", "cuda-out-of-memory--vllm-engine-core"},
     {"host-out-of-memory--26-05", "host-out-of-memory--oom-kill"},
+    {"disk-full--only-the-message", "disk-full--python"},
     {"node-failure--26-05-another-log-time-format", "node-failure--rebooted"},
     {"preempted--26-05-job-and-step", "preempted--by-a-better-qos"},
     {"time-limit--in-the-middle", "time-limit--of-a-step-26-05", "time-limit--with-alarming-words-before"},
@@ -203,3 +206,10 @@ def test_every_cause_of_a_sample_has_advice_without_blanks_to_fill_in() -> None:
 
 def test_failed_samples_of_what_still_runs_do_not_count_yet() -> None:
     assert [] == group([sampled("a", RATE, verdict="active"), sampled("b", RATE, verdict="dropped")])
+
+
+def test_two_gated_models_are_two_causes() -> None:
+    end = end_of_attempt("hub-gated--llama")
+    outputs = [end.output, end.output.replace("Llama-3.1-8B-Instruct", "Llama-3.1-70B-Instruct")]
+    evals = [failed(str(n), diagnose(replace(end, output=output))) for n, output in enumerate(outputs)]
+    assert ["hub-gated"] * 2 == [cause.cause for cause in group(evals)]

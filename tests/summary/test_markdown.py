@@ -16,6 +16,7 @@ from evalmon_agent.summary import causes
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.records import Foreign
+from evalmon_agent.words.states import State
 from summary.summarised import finished, mixed, summary_of
 from tracking.rows import Told, told
 
@@ -189,6 +190,17 @@ def test_earlier_attempts_are_told_with_how_they_ended() -> None:
     )
     assert f"## More than one attempt\n\n{line}\n" in render(changed(attempts=[failed, killed, last]))
     assert "attempt" not in render(summary_of(finished()))
+    doubtful = msgspec.structs.replace(last, verdict="suspect")
+    assert "job 123 COMPLETED, suspect (00:04:52), then job 123" in render(changed(attempts=[doubtful, last]))
+
+
+@pytest.mark.parametrize(("state", "cause"), [("OUT_OF_MEMORY", None), ("FAILED", "host-out-of-memory")])
+@pytest.mark.parametrize("used", [69, 100, None])
+def test_memory_that_ran_out_below_the_request_was_sampled(state: str, cause: str | None, used: int | None) -> None:
+    known = {"state": State(state), "memory_used_bytes": used, "memory_requested_bytes": 100, "result": None}
+    why = None if cause is None else Diagnosis(cause, None, "Increase it")
+    text = problem(verdict="failed", log=None, diagnosis=why, **known)
+    assert ("the memory figure (69% of the request) is sampled and missed the peak" in "; ".join(text)) == (used == 69)
 
 
 def test_a_suspect_eval_is_told_with_what_does_not_fit() -> None:

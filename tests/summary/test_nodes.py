@@ -94,6 +94,7 @@ def ran(name: str, *attempts: tuple[str, str | None]) -> EvalSummary:
         AttemptSummary(
             job_id=JobId("1"),
             state=State.FAILED if cause else State.COMPLETED,
+            verdict="failed" if cause else "ok",
             submitted=None,
             started=None,
             ended=None,

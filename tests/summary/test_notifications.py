@@ -11,7 +11,17 @@ from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, Notification, failures_among, notifications
-from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, MonitorJob, Outage, Refusal
+from evalmon_agent.tracking.records import (
+    Alert,
+    Attempt,
+    Eval,
+    Evidence,
+    ExperimentState,
+    Job,
+    MonitorJob,
+    Outage,
+    Refusal,
+)
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
@@ -19,9 +29,9 @@ NOW = 1_700_000_000.0
 PRINTED = "a-secret-line-of-the-eval"
 
 
-def waiting(name: str, job_id: str, reason: str, *alerted: str, **more: Any) -> Eval:
+def waiting(name: str, job_id: str, reason: str, *alerts: Alert, **more: Any) -> Eval:
     attempt = Attempt(submitted_at=NOW, queue_state=State.PENDING, queue_reason=reason)
-    job = Job(JobId(job_id), NOW, token="t", alerted=list(alerted), attempts=[attempt])
+    job = Job(JobId(job_id), NOW, token="t", alerts=list(alerts), attempts=[attempt])
     return Eval(name, JobId(job_id), jobs=[job], **more)
 
 
@@ -84,24 +94,26 @@ def test_an_outage_and_its_end_are_told_once_each() -> None:
 
 
 def test_evals_that_wait_for_ever_are_one_alert_and_one_when_none_does_any_more() -> None:
-    state = state_of(waiting("r1/a", "11", "JobHeldUser"), waiting("r1/b", "12", "JobHeldUser", "held:JobHeldUser"))
+    held = Alert("waits", NOW, "ReqNodeNotAvail, UnavailableNodes:n1")
+    state = state_of(waiting("r1/a", "11", "Priority"), waiting("r1/b", "12", "ReqNodeNotAvail", held))
     [alert] = told(state)
-    assert (alert.event, alert.title, alert.evals) == ("alert", "r1/b waits for JobHeldUser", ["r1/b"])
-    state.evals["r1/a"].jobs[0].alerted.append("held:JobHeldUser")
+    assert (alert.event, alert.title, alert.evals) == ("alert", "r1/b waits for ReqNodeNotAvail", ["r1/b"])
+    other = Alert("waits", NOW, "ReqNodeNotAvail, UnavailableNodes:n2")
+    state.evals["r1/a"].jobs[0].alerts.append(other)
     assert told(state) == [], "another one that waits for the same"
-    state.evals["r1/b"].final = True
+    held.cleared_at = NOW
     assert told(state) == [], "one still waits"
-    state.evals["r1/a"].jobs[0].attempts[0].queue_reason = "Priority"
+    other.cleared_at = NOW
     [cleared] = told(state)
-    assert (cleared.event, cleared.title) == ("alert-cleared", "No longer: r1/a waits for JobHeldUser")
+    assert (cleared.event, cleared.title) == ("alert-cleared", "No longer: r1/a waits for ReqNodeNotAvail")
     assert told(state) == []
 
 
 def test_an_eval_that_does_not_report_is_an_alert() -> None:
-    ev = waiting("r1/a", "11", "None", "unreported", state=State.RUNNING)
-    ev.jobs[0].attempts[0].queue_state = State.RUNNING
+    ev = waiting("r1/a", "11", "None", Alert("unreported", NOW), state=State.RUNNING)
     [alert] = told(state_of(ev))
     assert alert.title == "r1/a runs without reporting to evalmon"
+    assert told(state_of(ev, dropped={"r1/a": NOW})) == []
 
 
 def test_the_completion_is_told_once_and_again_after_evals_were_added() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from evalmon_agent.evidence.kinds.kind import ObservedProgram, Written
 from evalmon_agent.evidence.result import STATUSES, UNREADABLE, EvalLog, EvalResult
+from evalmon_agent.evidence.result import SUCCESS as SUCCESS_STATUS
 from evalmon_agent.tracking.facts import Facts
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, Job, JobReport, Witness
 from evalmon_agent.tracking.results import EvalResults, settle
@@ -161,9 +162,9 @@ LOGS = st.builds(
     path=st.builds("{}/logs/{}.eval".format, st.sampled_from(PLACES), st.sampled_from("ab")),
     kind=st.just("inspect-ai"),
     changed_at=st.just(T + 40),
-    created=st.sampled_from([DURING, DURING, LATER]),
-    status=st.sampled_from([*STATUSES, UNREADABLE]),
-    samples_completed=st.sampled_from([4, 3, None]),
+    created=st.sampled_from([*[DURING] * 4, LATER]),
+    status=st.sampled_from([*[SUCCESS_STATUS] * 4, *STATUSES, UNREADABLE]),
+    samples_completed=st.sampled_from([4, 4, 4, 3, None]),
     samples_total=st.just(4),
 )
 WROTE = st.builds(
@@ -171,9 +172,9 @@ WROTE = st.builds(
         name=f"{name}.eval", path=f"{place}/logs/{name}.eval" if is_known else None, known_by=(known_by,)
     ),
     st.sampled_from(PLACES),
-    st.sampled_from("abc"),
+    st.sampled_from("ab"),
     st.sampled_from(["line", "name"]),
-    st.booleans(),
+    st.sampled_from([*[True] * 5, False]),
 )
 PROGRAMS = st.builds(
     ObservedProgram,
@@ -182,11 +183,11 @@ PROGRAMS = st.builds(
     ended_at=st.sampled_from([None, T + 45]),
     verb=st.just("eval"),
     words=st.just(("t.py",)),
-    options=st.sampled_from([None, {}, {"log-dir": ("s3://b",)}]),
-    cwd=st.sampled_from([*PLACES, None]),
-    wrote=st.lists(WROTE, max_size=2).map(tuple),
-    is_cut=st.booleans(),
-    is_in_pid_namespace=st.booleans(),
+    options=st.sampled_from([*[{}] * 4, None, {"log-dir": ("s3://b",)}]),
+    cwd=st.sampled_from([*PLACES * 3, None]),
+    wrote=st.sampled_from([0, 1, 1, 2]).flatmap(lambda size: st.lists(WROTE, min_size=size, max_size=size)).map(tuple),
+    is_cut=st.sampled_from([False, False, False, True]),
+    is_in_pid_namespace=st.sampled_from([False, False, False, True]),
 )
 WITNESSES = st.builds(
     Witness,
@@ -209,13 +210,13 @@ def attempts(draw: st.DrawFn) -> Attempt:
         eval_programs=draw(st.lists(PROGRAMS, max_size=2)) if witness is not None else [],
         witness=witness,
     )
-    logs = draw(st.lists(LOGS, max_size=3, unique_by=lambda log: log.path))
+    logs = draw(st.lists(LOGS, min_size=draw(st.sampled_from([0, 2])), max_size=4, unique_by=lambda log: log.path))
     evidence = Evidence(
         logs=logs,
-        printed=[log.path for log in logs if draw(st.booleans())],
+        printed=[log.path for log in logs if draw(st.sampled_from([False, False, True]))],
         names_framework=draw(st.booleans()),
         ends_in_error=draw(st.sampled_from([False, False, False, False, True])),
-        not_all_read=draw(st.sampled_from([None, None, "no time left"])),
+        not_all_read=draw(st.sampled_from([None, None, None, "no time left"])),
     )
     ended_at = T + 60
     return Attempt(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.words.sizes import human_bytes, parse_mem_option, parse_requested, parse_sacct, parse_seff
+from evalmon_agent.words.sizes import counted, human_bytes, parse_mem_option, parse_requested, parse_sacct, parse_seff
 
 MB = 1024**2
 GB = 1024**3
@@ -111,3 +111,7 @@ def test_printed_bytes_read_back_within_their_two_decimals(size: int) -> None:
 def test_no_text_raises(text: str) -> None:
     for reader in (parse_sacct, parse_requested, parse_seff, parse_mem_option):
         reader(text)
+
+
+def test_one_is_no_plural() -> None:
+    assert ["0 jobs", "1 job", "2 jobs"] == [counted(number, "job") for number in range(3)]

@@ -16,9 +16,11 @@ from .paths import Paths
 
 _ENVIRONMENT_BYTES = 1 << 20
 _COMMAND_LINE_BYTES = 1 << 17
+_NAME_BYTES = 64
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
-# Places in /proc/PID/stat behind the name (proc(5)): stack and arguments.
+# Places in /proc/PID/stat behind the name (proc(5)); the image's are stack and arguments.
+_STATE, _PARENT, _START = 0, 1, 19
 _IMAGE = (25, 45)
 
 
@@ -32,9 +34,9 @@ class Process:
     """
 
     pid: int
-    parent: int
-    start_ticks: int
-    started_at: float
+    parent: int = 0
+    start_ticks: int = 0
+    started_at: float = 0.0
     image: tuple[int, ...] = ()
     is_shell: bool = False
     executable: str = ""
@@ -49,6 +51,45 @@ class Process:
     pidfd: int = -1
     program: Program | None = None
     ranks: tuple[str, ...] = ()
+
+    @classmethod
+    def other(cls, pid: int, executable: str) -> Process:
+        """One that began just now and is, by its executable, no shell, Python or eval: no more is asked of it."""
+        now = time.time()
+        return cls(pid=pid, started_at=now, executable=executable, looked_at=now)
+
+    def know(self, fields: list[bytes]) -> None:
+        """Take over from /proc/PID/stat what never changes.
+
+        Raises:
+            IndexError, ValueError: the kernel has another form of it.
+        """
+        if not self.start_ticks:
+            self.parent, self.start_ticks = int(fields[_PARENT]), int(fields[_START])
+            self.started_at = _time_of(self.start_ticks)
+
+    def is_called_as_its_file(self, words: list[str]) -> bool:
+        """Whether its command line has its executable's name: one file may have many names, as busybox has."""
+        return os.path.basename("".join(words[:1])) == os.path.basename(self.executable)
+
+    def open_comm(self) -> None:
+        """Look at a shell by its name from now on: a file that stays open is read in a third of the time.
+
+        Raises:
+            OSError: it is gone.
+        """
+        self.comm = os.open(f"/proc/{self.pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+        self.name = os.pread(self.comm, _NAME_BYTES, 0)
+
+    def is_same_shell(self) -> bool:
+        """Whether it has the name that it had: an exec gives another."""
+        try:
+            is_same = os.pread(self.comm, _NAME_BYTES, 0) == self.name
+        except OSError:
+            return False
+        if is_same:
+            self.looked_at = time.time()
+        return is_same
 
     def close_comm(self) -> None:
         """Let go of what a shell is looked at by."""
@@ -177,7 +218,12 @@ def image_in(fields: list[bytes]) -> tuple[int, ...]:
     return tuple(int(fields[place]) for place in _IMAGE)
 
 
-def started_at(start_ticks: int) -> float:
+def has_ended(fields: list[bytes]) -> bool:
+    """Whether it only waits for its parent to take note of its end."""
+    return fields[_STATE] in {b"Z", b"X"}
+
+
+def _time_of(start_ticks: int) -> float:
     """Epoch seconds of a time that /proc/PID/stat gives in ticks since the start of the machine."""
     since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.time() - since_boot_s + start_ticks / _TICKS_PER_S

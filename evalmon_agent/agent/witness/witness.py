@@ -1,7 +1,8 @@
 """Looks once a second, in a thread of the sampler, at which eval programs run in the job and which logs they write.
 
 Processes are only looked at, by /proc: new ones, shells (`exec` keeps the pid) and, less and less often, what may still
-turn out to be an eval (`python run.py`). The end of an eval's process wakes us.
+turn out to be an eval (`python run.py`); while nothing begins or ends on the node, little else than /proc/loadavg. The
+end of an eval's process wakes us.
 """
 
 from __future__ import annotations
@@ -20,39 +21,37 @@ from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 from . import command_line
 from .board import Board
 from .command_line import CommandLine
-from .job_processes import JobProcesses, job_processes
+from .job_processes import JobProcesses, NodeChanges, job_processes
 from .open_files import OpenFiles
 from .paths import Paths
 from .programs import (
     Process,
     Program,
+    has_ended,
     image_in,
     is_fork,
     is_rank,
     program_in,
     ranks_of,
-    started_at,
     variables_of,
 )
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "ksh", "ksh93", "mksh", "zsh", "csh", "tcsh", "fish"})
-_NAME_BYTES = 64
 _PROGRAMS_AT_MOST = 200
 _PROCESSES_AT_MOST = 5000
+_EXECUTABLES_AT_MOST = 1000
 _NEVER = float("inf")
 
 # A Python, and an eval that we know, is looked at each second at first, then whenever it is an eighth older; what is
 # neither that nor a shell could only become one by an exec of a launcher's, which comes soon.
 _AN_EIGHTH, _A_HALF = 0.125, 0.5
 _OTHERS_AT_LEAST_EVERY_S = 60.0
-_EVALS_AT_LEAST_EVERY_S = 10.0
+_SHELLS_AT_LEAST_EVERY_S = 5.0
+_EVALS_AT_LEAST_EVERY_S = _LISTED_AT_LEAST_EVERY_S = 10.0
 
 # A report in between tells what a kill would lose.
 _FIRST_REPORT_AFTER_S = 3.0
 _REPORTS_EVERY_S = 30.0
-
-# Places in /proc/PID/stat behind the name (proc(5)).
-_STATE, _PARENT, _START = 0, 1, 19
 
 
 class Witness:
@@ -75,7 +74,9 @@ class Witness:
         self._since: float | None = None
         self._looks, self._left_out, self._trouble = 0, 0, ""
         self._is_changed = True
-        self._loadavg, self._newest = -1, [b"", b""]
+        self._node = NodeChanges()
+        self._shells_next_s = self._list_next_s = 0.0
+        self._others: set[str] = set()
         self._listed: list[int] = []
         self._next_report_s, self._reported_s = _NEVER, -_NEVER
         self._poll = select.poll()
@@ -148,44 +149,51 @@ class Witness:
         now_s, self._looks = time.monotonic(), self._looks + 1
         if self._since is None:
             self._since = time.time()
-        if self._may_have_begun() and (listed := source.pids()) != self._listed:
-            pids = set(listed)
-            for pid in self._processes.keys() - pids:
-                self._gone(pid)
-            for pid in pids - self._processes.keys():
-                if len(self._processes) < _PROCESSES_AT_MOST:
-                    self._meet(pid, now_s)
-                else:
-                    self._trouble = f"more than {_PROCESSES_AT_MOST} processes: not all were looked at"
-            self._listed = listed  # not before: what an error kept from being met is met by a later look
+        self._node.look()
+        # Whoever began as another user, in a user namespace, is met a few seconds later.
+        if self._node.may_have_begun or now_s >= self._list_next_s:
+            self._list_next_s = now_s
+            self._compare(source.pids(), now_s)
+            self._list_next_s += _LISTED_AT_LEAST_EVERY_S  # not before: errors are made up for by the next look
+        # One that goes on by what no process does (it reads a FIFO) is met a few seconds later.
+        passes_shells = self._node.is_quiet and now_s < self._shells_next_s
+        if not passes_shells:
+            self._shells_next_s = now_s + _SHELLS_AT_LEAST_EVERY_S
         for process in self._processes.values():
-            if process.look_next_s <= now_s:
+            if process.look_next_s <= now_s and not (process.is_shell and (passes_shells or process.is_same_shell())):
                 self._schedule(process, now_s)
                 with suppress(OSError):  # its end is noted by the next look
                     self._look_again(process)
         self._publish(is_last=False)
 
-    def _may_have_begun(self) -> bool:
-        """Whether a process or thread began on this node at this look or the one before.
-
-        As long as the pid that was given out last (/proc/loadavg in proc(5)) stays the same, none did. slurmstepd puts
-        a process into its cgroup right after it began, hence the look after.
-        """
-        if self._loadavg < 0:
-            self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-        before, self._newest = self._newest, [*self._newest[1:], os.pread(self._loadavg, 100, 0).rpartition(b" ")[2]]
-        return before != self._newest or self._looks < len(self._newest)
+    def _compare(self, listed: list[int], now_s: float) -> None:
+        """Take note of who is gone, and look at who is new."""
+        if listed == self._listed:
+            return
+        pids = set(listed)
+        for pid in self._processes.keys() - pids:
+            self._gone(pid)
+        for pid in pids - self._processes.keys():
+            if len(self._processes) < _PROCESSES_AT_MOST:
+                self._meet(pid, now_s)
+            else:
+                self._trouble = f"more than {_PROCESSES_AT_MOST} processes: not all were looked at"
+        self._listed = listed
 
     def _meet(self, pid: int, now_s: float) -> None:
         """Look at a process for the first time."""
+        with suppress(OSError):
+            executable = os.readlink(f"/proc/{pid}/exe")
+            if executable in self._others:
+                self._processes[pid] = process = Process.other(pid, executable)
+                self._schedule(process, now_s)
+                return
         with suppress(OSError, IndexError, ValueError):
             fields = stat_fields(pid)
-            ticks = int(fields[_START])
-            self._processes[pid] = process = Process(
-                pid=pid, parent=int(fields[_PARENT]), start_ticks=ticks, started_at=started_at(ticks)
-            )
+            self._processes[pid] = process = Process(pid=pid)
+            process.know(fields)
             self._schedule(process, now_s)
-            if fields[_STATE] in {b"Z", b"X"}:
+            if has_ended(fields):
                 process.look_next_s = _NEVER
             else:
                 self._judge(process, image_in(fields))
@@ -196,13 +204,12 @@ class Witness:
         Raises:
             OSError: it is gone, or another user's.
         """
-        if process.comm >= 0 and os.pread(process.comm, _NAME_BYTES, 0) == process.name:
-            process.looked_at = time.time()
-            return
         if process.files is None and os.readlink(f"/proc/{process.pid}/exe") == process.executable:
             process.looked_at = time.time()
             return
-        image = image_in(stat_fields(process.pid))
+        fields = stat_fields(process.pid)
+        process.know(fields)
+        image = image_in(fields)
         if image != process.image:
             self._read_files(process)
             self._leave(process)
@@ -223,15 +230,15 @@ class Witness:
         process.close_comm()
         if process.is_shell:
             process.look_next_s = 0.0
-            # A file that stays open is looked at in a third of the time.
-            process.comm = os.open(f"/proc/{process.pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
-            process.name = os.pread(process.comm, _NAME_BYTES, 0)
+            process.open_comm()
         if line is not None and not line.begins_eval:
             process.look_next_s = _NEVER
             return
         if line is not None or command_line.is_python(words):
             process.files, process.paths = OpenFiles(process.pid), Paths(process.pid)
             process.cwd = process.cwd or os.readlink(f"/proc/{process.pid}/cwd")
+        elif not process.is_shell and process.is_called_as_its_file(words) and len(self._others) < _EXECUTABLES_AT_MOST:
+            self._others.add(process.executable)
         if line is not None or self._is_fork_of_an_eval(process):
             self._join(process, line)
         else:

@@ -145,6 +145,12 @@ CAUSES: dict[str, Cause] = {
         "Check that base model, adapter and vocabulary belong together",
         lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
+    "token-out-of-vocabulary": Cause(
+        "used a token id beyond the model's vocabulary",
+        "Check that tokenizer and model belong together (added tokens need resize_token_embeddings), and that no input "
+        "is longer than the model takes",
+        lies_in=LiesIn.EVAL_FOR_GOOD,
+    ),
     "model-unsupported": Cause(
         "could not load a model of unknown architecture",
         "Upgrade transformers or vLLM in the eval's environment",

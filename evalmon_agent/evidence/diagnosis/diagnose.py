@@ -16,7 +16,7 @@ from evalmon_agent.evidence.diagnosis.machine_wordings import MACHINE
 from evalmon_agent.evidence.diagnosis.output import SLURM, STEPD, LastWords, Line, lines_of
 from evalmon_agent.evidence.diagnosis.program_wordings import PROGRAMS
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, AttemptEnd, Diagnosis, UnopenedFile
-from evalmon_agent.evidence.diagnosis.tracebacks import Raised, exceptions, written
+from evalmon_agent.evidence.diagnosis.tracebacks import Raised, exceptions, unexplained, written
 from evalmon_agent.evidence.result import CANCELLED, ERROR, STARTED, SUCCESS, UNREADABLE, whole_s
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.secrets import masked
@@ -191,6 +191,9 @@ def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
     suspects = _suspects(lines, of_tracebacks)
     last_words = LastWords(lines, of_tracebacks | suspects.keys())
     final = [error for error in raised if error.last is not None and last_words.include(error.last)]
+    alone = unexplained(lines)
+    if alone is not None and alone.last not in of_tracebacks:
+        final.append(alone)
     if end.result is not None and end.result.status == ERROR and end.result.error:
         final.insert(0, written(end.result.error))
     of_lines = (m for number, m in suspects.items() if last_words.include(number, weak=RULES[m.rank].cause in _WEAK))
@@ -198,7 +201,7 @@ def _printed(end: AttemptEnd, lines: Sequence[Line]) -> Diagnosis | None:
     best = min(matches, key=lambda match: match.rank, default=None)
     if best is not None:
         return _diagnosis(RULES[best.rank].cause, best.line, names=best.names)
-    return _python_error(final[-1] if final else None)
+    return _python_error(next((error for error in reversed(final) if error is not alone), None))
 
 
 def _of_exceptions(final: Sequence[Raised]) -> Iterator[_Match]:

@@ -96,6 +96,18 @@ MACHINE: Wordings = (
         (r"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver", r"No devices were found$"),
     ),
     ("gpu-busy", (r"CUDA-capable device\(s\) is/are busy or unavailable",), ()),
+    # Before the CUDA error that it causes.
+    (
+        "token-out-of-vocabulary",
+        (
+            r"\b[Tt]oken id \d+ is out of vocabulary",
+            r"^IndexError: index out of range in self",
+        ),
+        (
+            r".{0,300}\bindexSelect\w+: .*Assertion `srcIndex < srcSelectDimSize` failed",
+            r".{0,300}\bvectorized_gather_kernel: .*Assertion `ind >= ?0 && ind < ind_dim_size",
+        ),
+    ),
     (
         "cuda-error",
         (

@@ -123,6 +123,11 @@ def went_on(text: str) -> bool:
     return bool(_WENT_ON.search(text))
 
 
+def is_noise(text: str) -> bool:
+    """Whether a line is blank, or one that Slurm, a shell or a library prints at a program's end anyway."""
+    return not text.strip() or bool(_NOISE.match(text) or _BAR.search(text))
+
+
 class LastWords:
     """Where the last words of a text begin. `others`: lines with errors, which are not a sign of life."""
 
@@ -143,7 +148,7 @@ def _last_words(lines: Sequence[Line], others: Collection[int], *, plain_at_most
     plain = info = 0
     for number in range(len(lines) - 1, -1, -1):
         text = lines[number].text
-        if not text.strip() or number in others or _NOISE.match(text) or _BAR.search(text):
+        if number in others or is_noise(text):
             continue
         info += bool(_INFO.match(text))
         plain += 1

@@ -201,6 +201,9 @@ PROGRAMS: Wordings = (
         (
             r"^ModuleNotFoundError: No module named '(?P<module>[^']+)'",
             r"^ImportError: .*[`'\"]pip install (?:-U )?'?(?P<module>[\w.-]+)",
+            r"^\w+Error: .*\bpackage (?:for )?(?P<module>[\w.-]+) (?:seems to be not|doesn't seem to be) installed",
+            r"^ImportError: .*\brequires the (?P<module>[\w.-]+) library but it was not found in your environment",
+            r"^(?:\w+\.)*PackageNotFoundError: (?:No package metadata was found for |The ')(?P<module>[\w.-]+)",
         ),
         (
             r"\S*python[\d.]*: (?:.{0,200}\(ModuleNotFoundError: )?No module named '?(?P<module>[\w.]+)",

@@ -55,12 +55,16 @@ def test_an_eval_is_on_record_with_its_logs_and_without_secrets(job: Job) -> Non
     assert "sesame" not in json.dumps(job.experiment.report())
 
 
+PERL = "perl -e 'sleep 9' & sleep 1.5; perl -e 'sleep 2; exec @ARGV'"
+FIFO = "mkfifo f; (sleep 1.5; echo > f) &"
 LATER = {
     "exec keeps the pid of a shell": "bash -c 'sleep 1.5; exec inspect eval t.py'",
     "in a session of its own": "setsid -f bash -c 'sleep 0.5; inspect eval t.py; true'; sleep 4",
     "under a launcher": "timeout 60 env A=b nice inspect eval t.py",
     "in another step": "(echo $BASHPID > $STEP/cgroup.procs; exec inspect eval t.py)",
     "with an environment of its own": "env -i DATA=$DATA PATH=$PATH inspect eval t.py",
+    "exec of a launcher like others": f"{PERL} inspect eval t.py",
+    "exec of a shell that waits for no process": f"{FIFO} bash -c 'read < f; exec inspect eval t.py'",
     "whatever its script is called": "cp $(type -p inspect) run.py; python run.py",
 }
 

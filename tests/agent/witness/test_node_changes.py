@@ -1,0 +1,40 @@
+"""What begins on this node is noticed at once and at the look after, whatever else begins or ends."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+
+from evalmon_agent.agent.witness.job_processes import NodeChanges
+
+
+def test_at_first_everything_may_have_begun() -> None:
+    node = NodeChanges()
+    node.look()
+    assert node.may_have_begun
+    assert not node.is_quiet
+
+
+def test_a_process_that_begins_is_noticed_at_once_and_at_the_look_after() -> None:
+    node = NodeChanges()
+    for _ in range(10):
+        node.look()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        for _ in range(2):
+            node.look()
+            assert node.may_have_begun
+            assert not node.is_quiet
+        process.kill()
+
+
+def test_a_thread_that_ends_makes_a_change() -> None:
+    node = NodeChanges()
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    for _ in range(10):
+        node.look()
+    over.set()
+    thread.join()
+    node.look()
+    assert not node.is_quiet
