@@ -19,7 +19,6 @@ from evidence.test_diagnosis import FAILURES, end_of_attempt
 
 # The excerpts that show one and the same error; every other one is an error of its own.
 SAME = [
-    {"disk-full--only-the-message", "disk-full--python"},
     {"cancelled--26-05", "cancelled--before-it-started", "cancelled--by-a-user", "cancelled--slurmd-with-a-name"},
     {"command-not-found--inspect", "command-not-found--slurm-says-completed"},
     {"cuda-out-of-memory--one-rank-of-two", "cuda-out-of-memory--vllm-engine-core"},
