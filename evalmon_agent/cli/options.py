@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -42,18 +42,6 @@ def names_argument(*, several: bool = True) -> Callable[[F], F]:
     """The NAME arguments: evals, arrays or globs."""
     metavar = "NAME..." if several else "NAME"
     return click.argument("names" if several else "name", nargs=-1 if several else 1, metavar=metavar, required=True)
-
-
-def named_evals(patterns: Sequence[str], names: Collection[str], experiment: Experiment) -> list[str]:
-    """The evals that these patterns mean; UsageError if one of them matches nothing."""
-    from evalmon_agent.errors import UsageError
-    from evalmon_agent.words.eval_names import matching
-
-    matches = {pattern: matching(pattern, names) for pattern in patterns}
-    for pattern, found in matches.items():
-        if not found:
-            raise UsageError(f"no eval is called {pattern}; see: evalmon status {experiment.root}")
-    return list(dict.fromkeys(name for pattern in patterns for name in matches[pattern]))
 
 
 def mode_option(command: F) -> F:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, named_evals, names_argument
+from evalmon_agent.cli.options import experiment_argument, names_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
@@ -20,6 +20,7 @@ from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.match import JobIndex
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, waiting
+from evalmon_agent.words.eval_names import named_evals
 from evalmon_agent.words.job_id import JobId, without_component
 from evalmon_agent.words.printable import printable
 
@@ -89,7 +90,7 @@ def _active(session: Session, patterns: Sequence[str]) -> Active:
     """
     experiment = session.experiment
     state = Observer(session, role="command").record()
-    names = set(named_evals(patterns, state.names, experiment))
+    names = set(named_evals(patterns, state.names, experiment=experiment.root))
     answer = session.slurm.queue()
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was cancelled, try again later")

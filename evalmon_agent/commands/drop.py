@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, named_evals, names_argument
+from evalmon_agent.cli.options import experiment_argument, names_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import look
 from evalmon_agent.errors import UsageError
@@ -15,6 +15,7 @@ from evalmon_agent.jobs import claims
 from evalmon_agent.monitor.finalize import is_complete, tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
+from evalmon_agent.words.eval_names import named_evals
 from evalmon_agent.words.printable import printable
 
 
@@ -40,7 +41,9 @@ def drop(session: Session, patterns: Sequence[str]) -> list[str]:
     experiment.check()
     observer = Observer(session, role="command")
     state = look(observer)
-    names = [name for name in named_evals(patterns, state.names, experiment) if name not in state.dropped]
+    names = [
+        name for name in named_evals(patterns, state.names, experiment=experiment.root) if name not in state.dropped
+    ]
     active = [name for name in names if name in state.waiting or (name in state.evals and not state.evals[name].final)]
     if active:
         what = "is waiting to be submitted" if active[0] in state.waiting else f"is {state.evals[active[0]].state}"

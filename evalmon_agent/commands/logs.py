@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, named_evals, names_argument
+from evalmon_agent.cli.options import experiment_argument, names_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.attempt_files import Outputs, outputs_of, script_of
 from evalmon_agent.commands.status import present_state
@@ -20,6 +20,7 @@ from evalmon_agent.files.trusted import OwnedFiles, read_at
 from evalmon_agent.session import Session
 from evalmon_agent.summary.build import build
 from evalmon_agent.tracking.records import Eval, ExperimentState
+from evalmon_agent.words.eval_names import named_evals
 from evalmon_agent.words.printable import printable
 
 _LINE_BYTES = 4096
@@ -57,7 +58,7 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
 
 
 def _one(pattern: str, state: ExperimentState, experiment: Experiment) -> str:
-    names = named_evals([pattern], state.names, experiment)
+    names = named_evals([pattern], state.names, experiment=experiment.root)
     if len(names) > 1:
         raise UsageError(f"{pattern} means {len(names)} evals, {names[0]} and {names[1]} among them; name one of them")
     return names[0]

@@ -13,25 +13,19 @@ from msgspec.structs import replace as changed
 from evalmon_agent.cli.options import experiment_argument, json_option, mode_option
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
-from evalmon_agent.errors import SlurmUnavailableError, UsageError
-from evalmon_agent.experiment import scripts as scripts_file
+from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment, is_utf8
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs import register
-from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.jobs.eval_scripts import find
 from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
-from evalmon_agent.settings import Settings
-from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.submission.plan import Prepared, Script, plan
-from evalmon_agent.submission.retry_plan import array_option
-from evalmon_agent.submitting.preview import output_warnings, preview
-from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
-from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
-from evalmon_agent.tracking.records import Eval, ExperimentState
+from evalmon_agent.submission.plan import Prepared, array_option, array_spec, plan
+from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, submit_prepared
+from evalmon_agent.submitting.start_monitor_jobs import Mode
+from evalmon_agent.submitting.submit_evals import SubmitReport
+from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.unsubmitted import dropped, eval_name, latest
 from evalmon_agent.words.eval_names import task_name
@@ -85,11 +79,11 @@ def submit(
             new.append(_brought_back(item, back, counting, session.environ))
         elif back:
             why = "dropped; to bring it back, name its script: evalmon submit EXP SCRIPT"
-            report.skipped.append({"name": item.submission.name, "job_id": None, "why": why})
+            report.skip(item.submission.name, why)
         elif registered.keys().isdisjoint(_names(item.submission)):
             new.append(item)
         else:
-            report.skipped.append(_skipped(item.submission, registered, state))
+            _skip(report, item.submission, registered, state)
     submit_prepared(session, new, report, mode=mode, dry_run=dry_run, sleep=sleep)
     return report
 
@@ -101,30 +95,10 @@ def _brought_back(
     submission = item.submission
     tasks = [task for _, task in back if task is not None]
     if any(name in counting and name not in back for name in submission.names):
-        spec = environ.get("SBATCH_ARRAY_INX") or item.script.head.options.get("array", "")
-        submission = changed(submission, tasks=tuple(tasks), options=(array_option(tasks, spec),))
+        option = array_option(tasks, array_spec(item.script, environ))
+        submission = changed(submission, tasks=tuple(tasks), options=(option,))
     instead_of = {name: counting[name].token for name in back if name in counting}
     return replace(item, submission=submission, why="it was dropped", instead_of=instead_of)
-
-
-def submit_prepared(
-    session: Session,
-    prepared: Sequence[Prepared],
-    report: SubmitReport,
-    *,
-    mode: Mode,
-    dry_run: bool,
-    sleep: Callable[[float], object],
-) -> None:
-    """Submit these evals and the monitor jobs, or preview that, and add it to the report with the warnings."""
-    scripts = [item.script for item in prepared]
-    report.warnings = output_warnings(scripts, session.slurm, session.environ)
-    report.warnings += scripts_file.warnings(session.experiment, scripts)
-    if dry_run:
-        preview(session, prepared, report, mode=mode)
-        return
-    EvalSubmitter(session, report, mode, sleep).submit(prepared)
-    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
 
 
 def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], list[Entry]]:
@@ -142,75 +116,21 @@ def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], li
     return prepared, entries
 
 
-def prepare_scripts(session: Session, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Prepared]:
-    """The submissions of these scripts, beside what the registry has already. UsageError if they do not fit."""
-    planned = plan(
-        scripts,
-        root=session.experiment.root,
-        registered=_scripts(entries),
-        taken=_output_dirs(entries, {script.path for script in scripts}),
-        environ=session.environ,
-    )
-    _refuse_too_large(planned, session.settings)
-    submissions = [changed(submission, token=new_token()) for submission in planned]
-    return list(map(Prepared, scripts, submissions))
-
-
-def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None:
-    """Refuse an array above `max_submit`: it is submitted as a whole, since its script may count its tasks."""
-    most = settings.max_submit
-    for submission in planned:
-        count = len(submission.tasks or ())
-        if most is not None and count > most:
-            raise UsageError(
-                f"{submission.script}: an array of {count} evals, and max_submit: {most} lets no more be there "
-                f"at once; make it smaller arrays, or raise max_submit"
-            )
-
-
-def require_slurm(slurm: Slurm) -> None:
-    """SlurmUnavailableError (69) unless sbatch and squeue are here and the controller answers."""
-    for program in ("sbatch", "squeue"):
-        if not slurm.has(program):
-            raise SlurmUnavailableError(
-                f"{program} is not on PATH; run evalmon on a login node (or load the slurm module)"
-            )
-    answer = slurm.queue()
-    if isinstance(answer, Failure):
-        raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was submitted, try again later")
-
-
 def _names(submission: Submission) -> list[str]:
     """The names of its evals, and of the array as a whole."""
     return [submission.name, *(task_name(submission.name, task) for task in submission.tasks or ())]
 
 
-def _skipped(
-    submission: Submission, registered: Mapping[str, Entry], state: ExperimentState | None
-) -> dict[str, str | None]:
-    """Why a script is skipped. If `watch` adopted only some tasks of its array, those are named."""
+def _skip(
+    report: SubmitReport, submission: Submission, registered: Mapping[str, Entry], state: ExperimentState | None
+) -> None:
+    """Report that its evals are registered. If `watch` adopted only some tasks of its array, those are named."""
     names = [name for name in _names(submission) if name in registered]
     entry = registered[names[0]]
     ev = state.evals.get(names[0]) if state is not None else None
-    why = "already registered, waiting to be submitted" if entry.is_waiting else f"already registered ({_state(ev)})"
+    stands = f" ({ev.state if ev is not None else 'submitted'})"
+    why = "already registered" + (", waiting to be submitted" if entry.is_waiting else stands)
     if submission.name not in registered:
         count, listed = len(submission.tasks or ()), ", ".join(names[:_LISTED])
         why += f", of {counted(count, 'task')} {len(names)}: {listed}; watch the others, too"
-    job_id = entry.accepted.job_id if entry.accepted is not None else None
-    return {"name": submission.name, "job_id": job_id, "why": why}
-
-
-def _state(ev: Eval | None) -> str:
-    return str(ev.state) if ev is not None else "submitted"
-
-
-def _scripts(entries: Sequence[Entry]) -> set[str]:
-    return {e.submission.script for e in entries if e.is_eval and e.submission.script and e.accepted}
-
-
-def _output_dirs(entries: Sequence[Entry], planned: set[str]) -> set[str]:
-    return {
-        e.submission.output_dir
-        for e in entries
-        if e.is_eval and e.submission.output_dir and e.accepted and e.submission.script not in planned
-    }
+    report.skip(submission.name, why, entry.accepted.job_id if entry.accepted is not None else None)

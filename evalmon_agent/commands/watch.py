@@ -21,7 +21,6 @@ from evalmon_agent.cli.submissions import (
     print_refused_monitor_jobs,
 )
 from evalmon_agent.commands.report import report as write_report
-from evalmon_agent.commands.submit import require_slurm
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
@@ -42,6 +41,7 @@ from evalmon_agent.submission.adoption import (
     plan_adoptions,
     requested_jobs,
 )
+from evalmon_agent.submitting.prepare import require_slurm
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_monitor_jobs
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.match import JobIndex, is_borne

@@ -1,1 +1,1 @@
-"""What is submitted and under which names: plans and scripts as text. Pure."""
+"""What is submitted (also again), and under which names: plans and scripts as text. Pure."""

@@ -78,6 +78,25 @@ def plan(
     return planned
 
 
+def array_spec(script: Script, environ: Mapping[str, str]) -> str:
+    """The array that sbatch makes of it, as text; "" for a job that is none."""
+    return environ.get(_ARRAY_VARIABLE) or script.head.options.get("array", "")
+
+
+def array_option(tasks: Sequence[int], spec: str) -> str:
+    """`--array` for these tasks, with the limit on how many run at once that the script's own spec has."""
+    _, percent, limit = spec.partition("%")
+    ranges: list[list[int]] = []
+    for task in sorted(tasks):
+        if ranges and task == ranges[-1][-1] + 1:
+            ranges[-1].append(task)
+        else:
+            ranges.append([task])
+    parts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ranges]
+    kept = f"{percent}{limit}" if limit and parse_array_spec(f"0%{limit}") is not None else ""
+    return f"--array={','.join(parts)}{kept}"
+
+
 def _refuse_doubles(planned: Sequence[Submission]) -> None:
     by_name: dict[str, Submission] = {}
     for submission in planned:
@@ -103,7 +122,7 @@ def _name(script: Script, *, root: str) -> str:
 
 
 def _tasks(script: Script, environ: Mapping[str, str]) -> tuple[int, ...] | None:
-    spec = environ.get(_ARRAY_VARIABLE) or script.head.options.get("array")
+    spec = array_spec(script, environ)
     if not spec:
         return None
     tasks = parse_array_spec(spec)

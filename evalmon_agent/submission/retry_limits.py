@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evalmon_agent.evidence.result import EvalResult, whole_s
+from evalmon_agent.slurm.sinfo import Partition
+from evalmon_agent.tracking.records import Attempt
 from evalmon_agent.words.durations import clock, time_option
 from evalmon_agent.words.sizes import parse_mem_option
 
@@ -55,6 +58,35 @@ class Options:
     argv: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     why_not: str = ""
+
+
+def had_by(attempt: Attempt | None, result: EvalResult | None) -> Had:
+    """What this attempt had; `result`: the worst of its logs."""
+    if attempt is None:
+        return Had()
+    figures = attempt.figures or attempt.accounted
+    node = attempt.node_list or ""
+    return Had(
+        time_limit_s=attempt.time_limit_s,
+        elapsed_s=attempt.elapsed_s,
+        whole_s=whole_s(result, attempt.elapsed_s),
+        memory_bytes=figures.memory_requested_bytes if figures is not None else None,
+        cpus=attempt.cpus,
+        gpus=sum(attempt.gpus.values()) if attempt.gpus else None,
+        single_node=bool(node) and "," not in node and "[" not in node,
+    )
+
+
+def limits_in(named: str, partitions: Sequence[Partition], node_memory: Mapping[str, int]) -> Limits:
+    """Of several partitions the one that allows most; `named` as --partition has them, "" for the default.
+
+    `node_memory`: by partition, the bytes of its largest node.
+    """
+    eligible = [p for p in partitions if (p.name in named.split(",") if named else p.is_default)]
+    times = [p.time_limit_s for p in eligible]
+    longest = max((time_s for time_s in times if time_s is not None), default=None)
+    sizes = [node_memory[p.name] for p in eligible if p.name in node_memory]
+    return Limits(None if None in times else longest, max(sizes, default=None))
 
 
 def time_options(

@@ -1,22 +1,24 @@
-"""Decides which evals are run again: those that did not succeed, unless a usable result is likely to exist. Pure."""
+"""Plans retries: which evals are run again, with which options of sbatch, in which submissions. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.evidence.diagnosis.causes import returns_for_good
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN
-from evalmon_agent.evidence.result import UNREADABLE, worst
+from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
+from evalmon_agent.slurm.sbatch_options import by_long_name
+from evalmon_agent.submission.plan import Prepared, Script, array_option, array_spec
+from evalmon_agent.submission.retry_limits import Limits, exclude_options, had_by, memory_options, time_options
 from evalmon_agent.tracking.records import Eval
-from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.results import EvalResults
 from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, reason, verdict
-from evalmon_agent.words.job_id import parse_array_spec
 from evalmon_agent.words.sizes import counted
 from evalmon_agent.words.states import State
 
-RETRY_LOG = "EVALMON_RETRY_LOG"
+_RETRY_LOG = b"EVALMON_RETRY_LOG"
 """The variable that a script looks at to let its eval go on from an earlier log."""
 
 _RESUMABLE = frozenset({"started", "error", "cancelled", "success"})
@@ -32,7 +34,8 @@ class RetryRequest:
 
     `names`: evals, arrays or patterns; none for all. `causes`: only evals that failed for one of them; none for all.
     `changed`: scripts as they are now. `force`: also what succeeded, and what is likely to end in the same way.
-    `exclude_nodes`: a list of nodes as sbatch takes it; "" for none. `chosen`: the evals that `names` mean.
+    `exclude_nodes`: a list of nodes as sbatch takes it; "" for none. `scale_time`, `scale_memory`: the factors, 1 at
+    least, for what ran out. `chosen`: the evals that `names` mean.
     """
 
     names: Sequence[str] = ()
@@ -41,6 +44,8 @@ class RetryRequest:
     changed: bool = False
     force: bool = False
     exclude_nodes: str = ""
+    scale_time: float = 1.5
+    scale_memory: float = 1.5
     max_retries: int = 2
     chosen: Collection[str] = ()
 
@@ -70,16 +75,49 @@ class Retry:
     no_log: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenEval:
+    """An eval to run again. `entry`: its submission that counts; `result`: the worst of its last attempt's logs."""
+
+    name: Name
+    ev: Eval
+    entry: Entry
+    retry: Retry
+    result: EvalResult | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScript:
+    """The script to run again. `remark`: what is to be said of it; `is_changed`: since it was submitted."""
+
+    script: Script
+    remark: str = ""
+    is_changed: bool = False
+
+    def log_for(self, retry: Retry) -> str | None:
+        """The log to go on from, if there is one and the script knows what to do with it."""
+        return retry.log if _RETRY_LOG in self.script.content else None
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmission:
+    """How one eval is submitted again: with which options of sbatch, and why."""
+
+    chosen: ChosenEval
+    options: tuple[str, ...]
+    why: str
+
+
 def decide(
-    ev: Eval, entry: Entry | None, found: EvalResults, request: RetryRequest, *, is_waiting: bool
+    ev: Eval, entry: Entry | None, results: EvalResults, request: RetryRequest, *, is_waiting: bool
 ) -> Retry | str:
     """Run it again, or why not ("" if no reason need be given). `entry`: its submission that counts."""
     if is_waiting:
         return "it is already waiting to be submitted"
     if not ev.final:
         return f"it is {ev.state} still" if request.insists(ev.name) else ""
-    outcome = verdict(ev, found)
-    cause = _cause(ev, found, outcome)
+    outcome = verdict(ev, results)
+    cause = _cause(ev, results, outcome)
     if request.causes and cause not in request.causes:
         return f"its cause is {cause or 'none'}" if request.insists(ev.name) else ""
     if outcome == "ok" and not request.force:
@@ -88,8 +126,85 @@ def decide(
         return f"it is {outcome}, not failed"
     why_not = _not_possible(ev, entry, request)
     if not why_not and not request.force and not request.insists(ev.name):
-        why_not = _not_worth_it(ev, found, outcome)
-    return why_not or _again(ev, found, outcome, cause)
+        why_not = _not_worth_it(ev, results, outcome)
+    return why_not or _again(ev, results, outcome, cause)
+
+
+def resubmission(chosen: ChosenEval, source: RetryScript, request: RetryRequest, limits: Limits) -> Resubmission | str:
+    """Its options and why it is run again, or why not: it cannot be, or it would end the same way."""
+    script, retry = source.script.head, chosen.retry
+    if script.is_het:
+        return "a heterogeneous job has separate limits for each part; submit it yourself"
+    if chosen.name[1] is None and script.options.get("array"):
+        return "its script is now an array; submit it as new evals: evalmon submit"
+    earlier, had = by_long_name(chosen.entry.submission.options), had_by(chosen.ev.latest, chosen.result)
+    scale_time = request.scale_time if retry.more_time else None
+    scale_memory = request.scale_memory if retry.more_memory else None
+    time = time_options(script.options, earlier, had, limits, scale=scale_time)
+    memory = memory_options(script.options, earlier, had, limits, scale=scale_memory)
+    exclude = exclude_options(script.options, earlier, request.exclude_nodes)
+    log, no_more = source.log_for(retry), time.why_not or memory.why_not
+    why_not = exclude.why_not
+    if no_more and log is None and not request.force:
+        why_not = why_not or f"{retry.reason}: {no_more}; --force runs it with the same"
+    why_not = why_not or certain_to_fail(retry, request, is_script_changed=source.is_changed)
+    if why_not:
+        return why_not
+    changes = (time, memory, exclude)
+    told = [text for change in changes for text in (*change.told, change.why_not) if text]
+    why = ", ".join([description(retry, request), *told, *([f"goes on from {log}"] if log is not None else [])])
+    options = tuple(option for change in changes for option in change.argv)
+    return Resubmission(chosen, options, f"{why}; {source.remark}" if source.remark else why)
+
+
+def submissions(
+    source: RetryScript,
+    evals: Sequence[Resubmission],
+    *,
+    most: int | None,
+    environ: Mapping[str, str],
+    new_token: Callable[[], str],
+) -> Iterator[Prepared]:
+    """The submissions of one script: array tasks with the same options in one, with no more than `most` tasks."""
+    by_options: dict[tuple[str, ...], list[Resubmission]] = {}
+    for item in evals:
+        by_options.setdefault(item.options, []).append(item)
+    for alike in by_options.values():
+        size, spec = most or len(alike), array_spec(source.script, environ)
+        for start in range(0, len(alike), size):
+            yield _prepared(source, alike[start : start + size], spec, token=new_token())
+
+
+def _prepared(source: RetryScript, part: Sequence[Resubmission], spec: str, *, token: str) -> Prepared:
+    first, options, why = part[0].chosen, part[0].options, _why(part)
+    tasks = sorted(task for item in part if (task := item.chosen.name[1]) is not None) or None
+    if tasks is not None:
+        array = array_option(tasks, spec)
+        options, why = (*options, array), f"{array}; {why}"
+    return Prepared(
+        source.script,
+        Submission(
+            first.name[0],
+            source.script.path,
+            first.entry.submission.output_dir,
+            None if tasks is None else tuple(tasks),
+            options,
+            token,
+        ),
+        {item.chosen.name[1]: log for item in part if (log := source.log_for(item.chosen.retry)) is not None},
+        why,
+        {item.chosen.name: item.chosen.entry.token for item in part},
+    )
+
+
+def _why(part: Sequence[Resubmission]) -> str:
+    """Why these run again; of an array whose tasks differ, which of them for which reason."""
+    tasks_by_text: dict[str, list[int]] = {}
+    for item in part:
+        tasks_by_text.setdefault(item.why, []).append(item.chosen.name[1] or 0)
+    if len(tasks_by_text) == 1:
+        return part[0].why
+    return "; ".join(f"[{array_option(tasks, '').partition('=')[2]}] {text}" for text, tasks in tasks_by_text.items())
 
 
 def certain_to_fail(again: Retry, request: RetryRequest, *, is_script_changed: bool) -> str:
@@ -112,59 +227,38 @@ def description(again: Retry, request: RetryRequest) -> str:
     return f"{again.reason}{cause}, attempt {again.attempt}{of_how_many}{from_start}"
 
 
-def array_option(tasks: Sequence[int], spec: str) -> str:
-    """`--array` for these tasks, with the limit on how many run at once that the script's own spec has."""
-    _, percent, limit = spec.partition("%")
-    ranges: list[list[int]] = []
-    for task in sorted(tasks):
-        if ranges and task == ranges[-1][-1] + 1:
-            ranges[-1].append(task)
-        else:
-            ranges.append([task])
-    parts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ranges]
-    kept = f"{percent}{limit}" if limit and parse_array_spec(f"0%{limit}") is not None else ""
-    return f"--array={','.join(parts)}{kept}"
-
-
-def logs_of(chosen: Mapping[int | None, Retry], script: str) -> dict[int | None, str]:
-    """The logs to go on from, by task, if the script knows what to do with one."""
-    if RETRY_LOG not in script:
-        return {}
-    return {task: again.log for task, again in chosen.items() if again.log is not None}
-
-
-def _cause(ev: Eval, found: EvalResults, outcome: Verdict) -> str | None:
+def _cause(ev: Eval, results: EvalResults, outcome: Verdict) -> str | None:
     """Why it failed, as `diagnosis` in summary.json says."""
     if outcome not in {"failed", "suspect"}:
         return None
-    diagnosis = diagnosis_of(ev, found)
+    diagnosis = diagnosis_of(ev, results)
     return UNKNOWN if diagnosis is None else diagnosis.cause
 
 
-def _again(ev: Eval, found: EvalResults, outcome: Verdict, cause: str | None) -> Retry:
+def _again(ev: Eval, results: EvalResults, outcome: Verdict, cause: str | None) -> Retry:
     succeeded = outcome == "ok"
     is_explained = ev.state is State.COMPLETED and not succeeded
     return Retry(
-        reason=_why_not_ok(found) if is_explained else str(ev.state),
+        reason=_why_not_ok(results) if is_explained else str(ev.state),
         cause=cause,
         attempt=len(ev.jobs) + 1,
         more_time=ev.state is State.TIMEOUT,
         more_memory=ev.state is State.OUT_OF_MEMORY,
-        log=None if succeeded else _log_to_go_on_from(found),
+        log=None if succeeded else _log_to_go_on_from(results),
     )
 
 
-def _why_not_ok(found: EvalResults) -> str:
+def _why_not_ok(results: EvalResults) -> str:
     """Why one that COMPLETED is run again."""
-    is_good = all(result.succeeded for result in found.results) and not found.missing and found.unknown is None
-    return "its command or its output ended in an error" if is_good else reason(found)
+    is_good = all(result.succeeded for result in results.results) and not results.missing and results.unknown is None
+    return "its command or its output ended in an error" if is_good else reason(results)
 
 
-def _log_to_go_on_from(found: EvalResults) -> str | None:
+def _log_to_go_on_from(results: EvalResults) -> str | None:
     """The log of the one eval that ran, if that is its own by proof: of several, the others would not be run again."""
-    if len(found.results) != 1 or found.missing or found.unknown is not None:
+    if len(results.results) != 1 or results.missing or results.unknown is not None:
         return None
-    [result] = found.results
+    [result] = results.results
     is_log = result.known_by is not None and result.status in _RESUMABLE and bool(result.samples_completed)
     return result.log if is_log else None
 
@@ -179,14 +273,14 @@ def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
     return ""
 
 
-def _not_worth_it(ev: Eval, found: EvalResults, outcome: Verdict) -> str:
+def _not_worth_it(ev: Eval, results: EvalResults, outcome: Verdict) -> str:
     """Why running it again may pay a second time for what is there; "" where it does not."""
-    result, why = worst(found.results), ""
+    result, why = worst(results.results), ""
     if ev.state in _UNCERTAIN:
         why = _UNCERTAIN[ev.state]
     elif outcome == "unverified":
-        why = f"it COMPLETED, and its result is unknown: {found.unknown}"
-    elif outcome == "suspect" and result is not None and not found.missing:
+        why = f"it COMPLETED, and its result is unknown: {results.unknown}"
+    elif outcome == "suspect" and result is not None and not results.missing:
         if result.succeeded:
             why = f"its log says success with all samples; it is {ev.state}, and suspect, for something else in the job"
         elif result.status == UNREADABLE:

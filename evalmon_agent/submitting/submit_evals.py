@@ -23,6 +23,8 @@ from evalmon_agent.words.job_id import JobId
 _MANY = 10
 """The sidecar is submitted after this many evals if there are more: a site's limit on submissions may be near."""
 
+_TAKEN = "being submitted by somebody else"
+
 _PATIENCE_S = 30.0
 """How long the command itself submits with `stagger`; then the sidecar continues."""
 
@@ -52,6 +54,10 @@ class SubmitReport:
     completion: MonitorJobReport | None = None
     sidecar: MonitorJobReport | None = None
     totals: Totals | None = None
+
+    def skip(self, name: str, why: str, job_id: str | None = None) -> None:
+        """Add an eval that is left out; `job_id`: of its last job, if there is one."""
+        self.skipped.append({"name": name, "job_id": job_id, "why": why})
 
     @property
     def exit_status(self) -> int:
@@ -91,7 +97,7 @@ class EvalSubmitter:
         experiment, submission = self.session.experiment, prepared.submission
         job = self._prepare(prepared)
         if claims.claim_evals(experiment, submission, Room(), instead_of=prepared.instead_of) != "claimed":
-            self.report.skipped.append(_taken(submission))
+            self.report.skip(submission.name, _TAKEN)
             return True
         outcome = register.submit(experiment, self.session.slurm, job)
         if outcome.job_id is not None:
@@ -105,13 +111,13 @@ class EvalSubmitter:
         for prepared in new:
             self._prepare(prepared)
         experiment = self.session.experiment
-        known = experiment.ledger.entries()
-        salts = (e.planned.environment.partition(":")[0] for e in known if e.planned is not None)
+        entries = experiment.ledger.entries()
+        salts = (e.planned.environment.partition(":")[0] for e in entries if e.planned is not None)
         environment = digest(for_evals(self.session.environ), salt=next(salts, None) or claims.new_token())
         planned = claims.plan_evals(experiment, new, environment=environment)
-        self.report.skipped += [
-            _taken(prepared.submission) for prepared in new if prepared.submission.token not in planned
-        ]
+        for prepared in new:
+            if prepared.submission.token not in planned:
+                self.report.skip(prepared.submission.name, _TAKEN)
 
     def _submit_waiting(self, new: Mapping[str, Prepared]) -> None:
         session = self.session
@@ -122,9 +128,9 @@ class EvalSubmitter:
             token = submission.token
             self._submitted(new.get(token), submission, job_id, why=progress.changes.get(token, ""))
         self.report.refused += [_refused(submission, outcome) for submission, outcome in progress.refused]
-        self._tell_waiting(progress)
+        self._report_waiting(progress)
 
-    def _tell_waiting(self, progress: Progress) -> None:
+    def _report_waiting(self, progress: Progress) -> None:
         session = self.session
         left = waiting(session.experiment.ledger.entries())
         why = progress.detail or "submitted by somebody else"
@@ -133,17 +139,13 @@ class EvalSubmitter:
             log_progress(Observer(session, role="command"), progress)
 
     def _submitted(self, prepared: Prepared | None, submission: Submission, job_id: JobId, *, why: str = "") -> None:
-        told = {"name": submission.name, "job_id": job_id, "script": submission.script}
+        row = {"name": submission.name, "job_id": job_id, "script": submission.script}
         why = prepared.why if prepared is not None and prepared.why else why
-        self.report.submitted.append({**told, "why": why} if why else told)
+        self.report.submitted.append({**row, "why": why} if why else row)
 
     def _prepare(self, prepared: Prepared) -> BatchJob:
         session = self.session
         return prepare(session.experiment, session.settings, prepared)
-
-
-def _taken(submission: Submission) -> dict[str, str | None]:
-    return {"name": submission.name, "job_id": None, "why": "being submitted by somebody else"}
 
 
 def _refused(submission: Submission, outcome: register.Outcome) -> dict[str, str]:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
+from evalmon_agent.errors import UsageError
+
 _EPOCH = re.compile(r"(?P<task>.+)_epoch(?P<epoch>[0-9]+)")
 _CELL = "cell"
 _EVAL_DIR = "eval"
@@ -64,6 +66,17 @@ def matching(pattern: str, names: Collection[str]) -> list[str]:
         return [pattern]
     tasks = [name for name in names if name.startswith(f"{pattern}[")]
     return tasks or [name for name in names if fnmatchcase(name, pattern.replace("[", "[[]"))]
+
+
+def named_evals(patterns: Sequence[str], names: Collection[str], *, experiment: str) -> list[str]:
+    """The evals that these patterns mean, in their order; UsageError if one of them matches nothing."""
+    matches = dict[str, None]()
+    for pattern in patterns:
+        evals = matching(pattern, names)
+        if not evals:
+            raise UsageError(f"no eval is called {pattern}; see: evalmon status {experiment}")
+        matches.update(dict.fromkeys(evals))
+    return list(matches)
 
 
 class _Used:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from evalmon_agent.commands.complete import complete
-from evalmon_agent.commands.retry import More, retry
 from evalmon_agent.commands.status import status
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.commands.watch import WatchReport, watch
@@ -21,6 +20,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.environment import for_monitor_jobs
 from evalmon_agent.submission.adoption import parse_requests
 from evalmon_agent.submission.retry_plan import RetryRequest
+from evalmon_agent.submitting.retry_evals import retry
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job
 from evalmon_agent.tracking.registry import Accepted, Intent, Refused, Submission
@@ -55,7 +55,7 @@ def watched(exp: Exp, *words: str) -> WatchReport:
 
 def retried(exp: Exp, *names: str) -> SubmitReport:
     session = exp.session(QUICK)
-    return retry(session, RetryRequest(names), More(), mode="dependency", dry_run=False, sleep=lambda _: None)
+    return retry(session, RetryRequest(names), mode="dependency", dry_run=False, sleep=lambda _: None)
 
 
 def in_job(exp: Exp, settings: Settings) -> Submitter:

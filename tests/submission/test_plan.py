@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.submission.plan import Script, plan, read_script
+from evalmon_agent.submission.plan import Script, array_option, plan, read_script
 from evalmon_agent.tracking.registry import Submission
+from evalmon_agent.words.job_id import parse_array_spec
 
 ROOT = "/exp"
 
@@ -161,3 +162,14 @@ def _planned_unless_refused(
         return planned(*scripts, taken=taken, registered=registered)
     except UsageError:
         return []
+
+
+def test_an_array_is_run_again_for_these_tasks_with_the_limit_it_had() -> None:
+    assert "--array=3,7%2" == array_option([7, 3], "0-9%2")
+    assert "--array=1-3,5" == array_option([1, 2, 3, 5], "0-9")
+    assert "--array=0" == array_option([0], "0-9%nonsense")
+
+
+@given(st.sets(st.integers(0, 10_000), min_size=1, max_size=50), st.sampled_from(["", "0-9", "0-9%4"]))
+def test_sbatch_reads_these_tasks_and_no_others(tasks: set[int], spec: str) -> None:
+    assert tuple(sorted(tasks)) == parse_array_spec(array_option(list(tasks), spec).removeprefix("--array="))

@@ -6,23 +6,20 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult
+from evalmon_agent.submission.plan import read_script
 from evalmon_agent.submission.retry_plan import (
     Retry,
     RetryRequest,
-    array_option,
+    RetryScript,
     certain_to_fail,
     decide,
     description,
-    logs_of,
 )
 from evalmon_agent.tracking.records import Attempt, Eval, Job, JobReport
 from evalmon_agent.tracking.registry import Adopted, Intent, Submission, entries
 from evalmon_agent.tracking.results import EvalResults
-from evalmon_agent.words.job_id import parse_array_spec
 from evalmon_agent.words.states import State
 
 NAME = "r1/t/epoch0"
@@ -212,22 +209,12 @@ def test_a_log_without_a_finished_sample_spares_nothing() -> None:
     empty = EvalResult(status="started", samples_completed=0, log="/l.eval")
     assert Retry("FAILED", "eval-unfinished") == decided(ended(State.FAILED), empty)
     again = Retry("FAILED", log="/l.eval")
-    assert {None: "/l.eval"} == logs_of({None: again, 3: Retry("FAILED")}, "... $EVALMON_RETRY_LOG ...")
-    assert {} == logs_of({None: again}, "inspect eval tasks.py\n")
+    resuming = RetryScript(read_script("/s", b"#!/bin/sh\n... $EVALMON_RETRY_LOG ..."))
+    assert ("/l.eval", None) == (resuming.log_for(again), resuming.log_for(Retry("FAILED")))
+    assert RetryScript(read_script("/s", b"#!/bin/sh\ninspect eval tasks.py\n")).log_for(again) is None
 
 
 def test_only_what_is_named_itself_is_insisted_on() -> None:
     assert (True, True) == (RetryRequest().means("a"), RetryRequest(["*"], chosen={"a"}).means("a"))
     assert not RetryRequest(["*"], chosen={"a"}).means("b")
     assert (False, True) == (RetryRequest(["r1/*"]).insists("r1/a[0]"), RetryRequest(["r1/a[0]"]).insists("r1/a[0]"))
-
-
-def test_an_array_is_run_again_for_these_tasks_with_the_limit_it_had() -> None:
-    assert "--array=3,7%2" == array_option([7, 3], "0-9%2")
-    assert "--array=1-3,5" == array_option([1, 2, 3, 5], "0-9")
-    assert "--array=0" == array_option([0], "0-9%nonsense")
-
-
-@given(st.sets(st.integers(0, 10_000), min_size=1, max_size=50), st.sampled_from(["", "0-9", "0-9%4"]))
-def test_sbatch_reads_these_tasks_and_no_others(tasks: set[int], spec: str) -> None:
-    assert tuple(sorted(tasks)) == parse_array_spec(array_option(list(tasks), spec).removeprefix("--array="))

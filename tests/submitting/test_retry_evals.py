@@ -18,12 +18,12 @@ import pytest
 import faults
 import second_user
 from collect.test_evidence import inspect_log
-from evalmon_agent.commands.retry import More, retry
 from evalmon_agent.commands.submit import submit
 from evalmon_agent.errors import UsageError
 from evalmon_agent.settings import Settings
 from evalmon_agent.submission.launcher import script_in
 from evalmon_agent.submission.retry_plan import RetryRequest
+from evalmon_agent.submitting.retry_evals import retry
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from experiments import Exp, ended
 
@@ -70,7 +70,6 @@ def retried(exp: Exp, *names: str, settings: Settings = QUICK, dry_run: bool = F
     return retry(
         session,
         RetryRequest(names, **asked),
-        More(),
         mode="dependency",
         dry_run=dry_run,
         sleep=lambda _: time.sleep(0.1),

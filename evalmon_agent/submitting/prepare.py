@@ -1,0 +1,90 @@
+"""Prepares the submissions of scripts, and submits them with the monitor jobs, or previews that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from evalmon_agent.errors import SlurmUnavailableError, UsageError
+from evalmon_agent.experiment import scripts as scripts_file
+from evalmon_agent.jobs.claims import new_token
+from evalmon_agent.session import Session
+from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.failures import Failure
+from evalmon_agent.submission.plan import Prepared, Script, plan
+from evalmon_agent.submitting.preview import output_warnings, preview
+from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
+from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
+from evalmon_agent.tracking.registry import Entry, Submission
+
+
+def require_slurm(slurm: Slurm) -> None:
+    """SlurmUnavailableError (69) unless sbatch and squeue are here and the controller answers."""
+    for program in ("sbatch", "squeue"):
+        if not slurm.has(program):
+            raise SlurmUnavailableError(
+                f"{program} is not on PATH; run evalmon on a login node (or load the slurm module)"
+            )
+    answer = slurm.queue()
+    if isinstance(answer, Failure):
+        raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was submitted, try again later")
+
+
+def prepare_scripts(session: Session, scripts: Sequence[Script], entries: Sequence[Entry]) -> list[Prepared]:
+    """The submissions of these scripts, beside what the registry has already. UsageError if they do not fit."""
+    planned = plan(
+        scripts,
+        root=session.experiment.root,
+        registered=_scripts(entries),
+        taken=_output_dirs(entries, {script.path for script in scripts}),
+        environ=session.environ,
+    )
+    _refuse_too_large(planned, session.settings)
+    submissions = [replace(submission, token=new_token()) for submission in planned]
+    return list(map(Prepared, scripts, submissions))
+
+
+def submit_prepared(
+    session: Session,
+    prepared: Sequence[Prepared],
+    report: SubmitReport,
+    *,
+    mode: Mode,
+    dry_run: bool,
+    sleep: Callable[[float], object],
+) -> None:
+    """Submit these evals and the monitor jobs, or preview that, and add it to the report with the warnings."""
+    scripts = [item.script for item in prepared]
+    report.warnings = output_warnings(scripts, session.slurm, session.environ)
+    report.warnings += scripts_file.warnings(session.experiment, scripts)
+    if dry_run:
+        preview(session, prepared, report, mode=mode)
+        return
+    EvalSubmitter(session, report, mode, sleep).submit(prepared)
+    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
+
+
+def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None:
+    """Refuse an array above `max_submit`: it is submitted as a whole, since its script may count its tasks."""
+    most = settings.max_submit
+    for submission in planned:
+        count = len(submission.tasks or ())
+        if most is not None and count > most:
+            raise UsageError(
+                f"{submission.script}: an array of {count} evals, and max_submit: {most} lets no more be there "
+                f"at once; make it smaller arrays, or raise max_submit"
+            )
+
+
+def _scripts(entries: Sequence[Entry]) -> set[str]:
+    return {e.submission.script for e in entries if e.is_eval and e.submission.script and e.accepted}
+
+
+def _output_dirs(entries: Sequence[Entry], planned: set[str]) -> set[str]:
+    return {
+        e.submission.output_dir
+        for e in entries
+        if e.is_eval and e.submission.output_dir and e.accepted and e.submission.script not in planned
+    }
