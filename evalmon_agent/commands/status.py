@@ -36,6 +36,7 @@ from evalmon_agent.tracking.monitor_job_states import (
 )
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.schedule import back_off_s
+from evalmon_agent.tracking.verdict import NEEDS_YOU
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.printable import printable
 
@@ -118,7 +119,7 @@ def exit_status(summary: Summary) -> int:
     """3 while evals are active, else 1 if one did not succeed, else 4 if one could not be verified, else 0."""
     if summary.verdicts["active"]:
         return STILL_ACTIVE
-    if any(summary.verdicts[verdict] for verdict in ("failed", "suspect", "refused")):
+    if any(summary.verdicts[verdict] for verdict in NEEDS_YOU):
         return 1
     return UNVERIFIED if summary.verdicts["unverified"] else 0
 

@@ -31,7 +31,7 @@ from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
 from evalmon_agent.tracking.unsubmitted import update_unsubmitted
 from evalmon_agent.tracking.verdict import agree, diagnosis_of, end_of_attempt, says, verdict
-from evalmon_agent.words.sizes import counted
+from evalmon_agent.words.sizes import counted, listed
 from evalmon_agent.words.states import TERMINAL, State
 
 Block = list[str]
@@ -85,13 +85,21 @@ def stuck(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block
 
 def _stuck(reason: str, evals: Sequence[Eval], now: float) -> Block:
     first = evals[0]
-    subject = f"{first.name} waits: {reason}" if len(evals) == 1 else f"{len(evals)} evaluations wait: {reason}"
-    more = f" and {len(evals) - _LISTED} more" if len(evals) > _LISTED else ""
-    names = {} if len(evals) == 1 else {"Evaluations": ", ".join(ev.name for ev in evals[:_LISTED]) + more}
-    ids = " ".join(ev.job_id for ev in evals[:_LISTED])
+    subject = (
+        f"{first.name} waits: {reason}" if len(evals) == 1 else f"{counted(len(evals), 'evaluation')} wait: {reason}"
+    )
+    names = {} if len(evals) == 1 else {"Evaluations": listed([ev.name for ev in evals], most=_LISTED)}
+    ids = [ev.job_id for ev in evals]
     since = min(attempt.queue_at for ev in evals if (attempt := pending(ev)) is not None)
-    fields = {"Job ID": ids + more, **names, "Reason": reason, "Since": blocks.stamp(since)}
-    return blocks.note(now, BlockKind.ALERT, subject, {**fields, "Action": action_for(reason, ids) or ""})
+    fields = {
+        "Job ID": listed(ids, most=_LISTED, separator=" "),
+        **names,
+        "Reason": reason,
+        "Since": blocks.stamp(since),
+    }
+    return blocks.note(
+        now, BlockKind.ALERT, subject, {**fields, "Action": action_for(reason, " ".join(ids[:_LISTED])) or ""}
+    )
 
 
 def set_aside(held: Held, now: float) -> list[Block]:
@@ -135,10 +143,9 @@ def _newly_refused(state: ExperimentState, before: Mapping[str, Refusal], now: f
     new = []
     for reason, names in by_reason.items():
         subject = names[0] if len(names) == 1 else counted(len(names), "evaluation")
-        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-        listed = {} if len(names) == 1 else {"Evaluations": ", ".join(names[:_LISTED]) + more}
+        evals = {} if len(names) == 1 else {"Evaluations": listed(names, most=_LISTED)}
         action = {"Reason": one_line(reason), "Action": CAUSES[REFUSED].advice}
-        new.append(blocks.note(now, BlockKind.ALERT, f"{subject} refused by Slurm", {**listed, **action}))
+        new.append(blocks.note(now, BlockKind.ALERT, f"{subject} refused by Slurm", {**evals, **action}))
     return new
 
 

@@ -17,13 +17,14 @@ from markupsafe import Markup
 
 import evalmon_agent
 from evalmon_agent.summary.attention import groups, in_order, needs_attention
+from evalmon_agent.summary.cost import FIGURE_WORDS, KWH_J
 from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary
-from evalmon_agent.summary.scores import place_of, score_table
+from evalmon_agent.summary.scores import run_task_epoch, score_table
 from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import human, parse_stamp, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes, number
-from evalmon_agent.words.states import State
+from evalmon_agent.words.states import State, exit_in_words
 
 DRAWN_AT_MOST = 200
 """Of an experiment with more evals, those that need attention have plots, so many at most; also of scores so many."""
@@ -48,8 +49,6 @@ _GLYPHS = {
     "dropped": "·",
 }
 
-_KWH_J = 3.6e6
-_FIGURE_WORDS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_j": "energy", "money": "money"}
 _ADVICE_AT_MOST = 40
 
 Plots = Mapping[tuple[str, str], str]
@@ -136,14 +135,14 @@ def costs_by_run(evals: Sequence[EvalSummary]) -> dict[str, tuple[int, Cost]]:
     """How many evals each run has, and what they cost together; a figure that is unknown for one of them is None."""
     by_run: dict[str, list[Cost]] = {}
     for ev in evals:
-        by_run.setdefault(place_of(ev.name)[0], []).append(ev.cost)
+        by_run.setdefault(run_task_epoch(ev.name)[0], []).append(ev.cost)
 
     def total_of(costs: Sequence[Cost], name: str) -> float | None:
         values = [getattr(cost, name) for cost in costs]
         return None if None in values else sum(values)
 
     return {
-        run: (len(costs), Cost(**{name: total_of(costs, name) for name in _FIGURE_WORDS}))
+        run: (len(costs), Cost(**{name: total_of(costs, name) for name in FIGURE_WORDS}))
         for run, costs in by_run.items()
     }
 
@@ -211,7 +210,7 @@ def _template() -> Template:
         names_at_most=_NAMES_AT_MOST,
         drawn_at_most=DRAWN_AT_MOST,
         advice_at_most=_ADVICE_AT_MOST,
-        words=_FIGURE_WORDS,
+        words=FIGURE_WORDS,
     )
     return environment.get_template("page.html.jinja")
 
@@ -232,9 +231,8 @@ def _ending(ev: EvalSummary) -> str:
 def _state_in_words(ev: EvalSummary) -> str:
     if ev.verdict == "ok" and ev.state is State.COMPLETED:
         return ""
-    if ev.state is State.FAILED and (ev.signal or ev.exit_code):
-        return f"signal {number(ev.signal)}" if ev.signal else f"exit status {number(ev.exit_code)}"
-    return _ENDINGS.get(ev.state, ev.state.lower())
+    how = exit_in_words(ev.exit_code, ev.signal) if ev.state is State.FAILED else ""
+    return how or _ENDINGS.get(ev.state, ev.state.lower())
 
 
 def _short(seconds: float | None) -> str:
@@ -247,7 +245,7 @@ def _hours(hours: float | None) -> str:
 
 
 def _energy(energy_j: float | None) -> str:
-    return number(None if energy_j is None else energy_j / _KWH_J, " kWh", digits=2)
+    return number(None if energy_j is None else energy_j / KWH_J, " kWh", digits=2)
 
 
 def _when(text: str | None) -> str:

@@ -14,7 +14,7 @@ from evalmon_agent.submission.retry_limits import Limits, exclude_options, had_b
 from evalmon_agent.tracking.records import Eval
 from evalmon_agent.tracking.registry import Entry, Name, Submission
 from evalmon_agent.tracking.results import EvalResults
-from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, reason, verdict
+from evalmon_agent.tracking.verdict import UNSUCCESSFUL, Verdict, diagnosis_of, reason, verdict
 from evalmon_agent.words.sizes import counted
 from evalmon_agent.words.states import State
 
@@ -229,7 +229,7 @@ def description(again: Retry, request: RetryRequest) -> str:
 
 def _cause(ev: Eval, results: EvalResults, outcome: Verdict) -> str | None:
     """Why it failed, as `diagnosis` in summary.json says."""
-    if outcome not in {"failed", "suspect"}:
+    if outcome not in UNSUCCESSFUL:
         return None
     diagnosis = diagnosis_of(ev, results)
     return UNKNOWN if diagnosis is None else diagnosis.cause

@@ -30,7 +30,7 @@ from evalmon_agent.submission.requested import gpus, longest_s, time_limit_s
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport, Totals
 from evalmon_agent.words.durations import clock, time_option
-from evalmon_agent.words.sizes import counted
+from evalmon_agent.words.sizes import counted, listed
 
 MOST_ASKED = 100
 """How many scripts with different options are tested; each costs Slurm a job id and about 30 ms."""
@@ -103,16 +103,15 @@ def _ask(session: Session, prepared: Prepared) -> Tested:
 
 def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str]:
     """Warn of limits above the partition's: without EnforcePartLimits Slurm accepts the jobs, which wait for ever."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    scripts_by_words: defaultdict[str, list[str]] = defaultdict(list)
     for job in jobs:
         asked_s, most_s = time_option(job.options.get("time", "")), longest_s(job.options, partitions)
         if asked_s is not None and most_s is not None and asked_s > most_s:
             where = job.options.get("partition", "the default partition")
             words = f"asks for {clock(asked_s)}, and {where} gives {clock(most_s)}"
-            found[words].append(job.prepared.script.path)
+            scripts_by_words[words].append(job.prepared.script.path)
     return [
-        f"{scripts[0]}{f' and {len(scripts) - 1} more' if len(scripts) > 1 else ''}: {words}: it would wait for ever"
-        for words, scripts in found.items()
+        f"{listed(scripts, most=1)}: {words}: it would wait for ever" for words, scripts in scripts_by_words.items()
     ]
 
 
@@ -180,6 +179,5 @@ def _paths(script: Script, environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _words(directory: str, why: str, scripts: Sequence[str]) -> str:
-    whose = scripts[0] if len(scripts) == 1 else f"{scripts[0]} and {len(scripts) - 1} more"
     make = f"; run: mkdir -p {shlex.quote(directory)}" if why == os.strerror(errno.ENOENT) else ""
-    return f"{whose}: the output goes to {directory} ({why}), so Slurm cannot start the job{make}"
+    return f"{listed(scripts, most=1)}: the output goes to {directory} ({why}), so Slurm cannot start the job{make}"

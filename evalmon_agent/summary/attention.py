@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, phrase, plural
 from evalmon_agent.evidence.diagnosis.records import one_line
 from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
-from evalmon_agent.summary.verdict_line import NEEDS_YOU
+from evalmon_agent.tracking.verdict import NEEDS_ATTENTION, NEEDS_YOU, UNSUCCESSFUL
+from evalmon_agent.words.sizes import counted
 
 _ORDER = ("failed", "refused", "suspect", "unverified", "active", "ok", "dropped")
 _INSPECT = "inspect-ai"
@@ -43,7 +44,7 @@ class Group:
         if self.count is None and len(self.evals) == 1:
             return f"{self.evals[0].name} {self.title}"
         count = len(self.evals) if self.count is None else self.count
-        return f"{count} evals {plural(self.title)}"
+        return f"{counted(count, 'eval')} {plural(self.title)}"
 
     @property
     def loss(self) -> str:
@@ -55,11 +56,11 @@ class Group:
 def groups(summary: Summary) -> list[Group]:
     """The causes, most costly first, then suspicious nodes, alerts, and what cannot be verified."""
     evals = {ev.name: ev for ev in summary.evals}
-    found = [
+    causes = [
         _of_cause(summary, cause, [evals[name] for name in cause.evals if name in evals]) for cause in summary.causes
     ]
     return [
-        *(group for group in found if group.evals),
+        *(group for group in causes if group.evals),
         *_nodes(summary),
         *_alerts(summary),
         *_unverified(summary),
@@ -69,7 +70,7 @@ def groups(summary: Summary) -> list[Group]:
 def needs_attention(ev: EvalSummary) -> bool:
     """Whether the eval did not succeed, or nobody can tell, or it waits for what will not happen by itself."""
     waits = ev.verdict == "active" and any(line.startswith(_WAITS) for line in ev.advice)
-    return waits or ev.verdict in NEEDS_YOU or ev.verdict == "unverified"
+    return waits or ev.verdict in NEEDS_ATTENTION
 
 
 def in_order(evals: Sequence[EvalSummary]) -> list[EvalSummary]:
@@ -106,7 +107,7 @@ def _commands(summary: Summary, cause: str, evals: Sequence[EvalSummary]) -> Ite
     verdicts = {ev.verdict for ev in evals}
     if "refused" in verdicts:
         yield f"evalmon submit {experiment}"
-    if verdicts & {"failed", "suspect"}:
+    if verdicts & UNSUCCESSFUL:
         # An eval that is suspect for its failed samples is there by their cause, and retried by its own.
         own = sorted({ev.diagnosis.cause for ev in evals if ev.diagnosis is not None} or {cause})
         several = " ".join(f"--cause {slug}" for slug in own)

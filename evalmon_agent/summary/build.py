@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,17 @@ from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Alert, Attempt, Eval, Evidence, ExperimentState, Job, JobReport
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, results_by_attempt
 from evalmon_agent.tracking.timeline import ending, slurm_says
-from evalmon_agent.tracking.verdict import Verdict, diagnosis_of, exit_of, says, verdict, verdict_on, witnesses_agree
+from evalmon_agent.tracking.verdict import (
+    UNSUCCESSFUL,
+    Verdict,
+    diagnosis_of,
+    exit_of,
+    says,
+    verdict,
+    verdict_on,
+    witnesses_agree,
+)
+from evalmon_agent.words.durations import first_known, iso
 from evalmon_agent.words.states import ACTIVE, TERMINAL, State
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -43,7 +52,7 @@ def build(
             settled[name] = EvalResults(results=(so_far,))
     context = _Context(now, settings, by_attempt, are_gpus_accounted=_are_gpus_accounted(state))
     evals = [_eval(ev, settled[ev.name], context) for ev in state.evals.values()]
-    advice = [_submit_it(state)]
+    advice = [_submission_advice(state)]
     evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
     evals += [_unsubmitted(name, "active", advice) for name in state.waiting if name not in state.evals]
     submitted = {*state.evals, *state.waiting}
@@ -53,7 +62,7 @@ def build(
     verdicts = Counter(ev.verdict for ev in evals)
     return Summary(
         experiment=state.experiment,
-        generated_at=str(_iso(now)),
+        generated_at=str(iso(now)),
         complete=state.completion is not None and state.completion.status == COMPLETE,
         total_time_s=total_time_s(state),
         counts={str(s): states[s] for s in State if states[s]},
@@ -90,12 +99,12 @@ def _are_gpus_accounted(state: ExperimentState) -> bool:
 
 def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
     outcome = verdict(ev, settled)
-    diagnosis = diagnosis_of(ev, settled) if outcome in cost.NOT_SUCCESSFUL else None
+    diagnosis = diagnosis_of(ev, settled) if outcome in UNSUCCESSFUL else None
     attempts, costs = _attempts(ev, diagnosis, context)
     attempt = ev.latest or Attempt()
     # Of a job that nothing is known about yet, only its submission is shown.
     last = attempts[-1] if ev.latest is not None else _attempt(ev.jobs[-1], attempt, context, diagnosis)
-    figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
+    figures, evidence = attempt.figures or Figures(), attempt.evidence or Evidence()
     return EvalSummary(
         name=ev.name,
         job_id=ev.job_id,
@@ -104,19 +113,19 @@ def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
         verdict=outcome,
         exit_code=last.exit_code,
         signal=last.signal,
-        submitted=last.submitted or _iso(ev.jobs[-1].registered_at),
+        submitted=last.submitted or iso(ev.jobs[-1].registered_at),
         started=last.started,
         ended=last.ended,
         queue_s=_queue_s(attempt),
-        elapsed_s=_first(figures.elapsed_s, last.elapsed_s, _running_s(ev, attempt, now=context.now)),
-        time_limit_s=_first(figures.time_limit_s, attempt.time_limit_s),
+        elapsed_s=first_known(figures.elapsed_s, last.elapsed_s, _running_s(ev, attempt, now=context.now)),
+        time_limit_s=first_known(figures.time_limit_s, attempt.time_limit_s),
         time_efficiency_pct=figures.time_efficiency_pct,
         cpu_efficiency_pct=figures.cpu_efficiency_pct,
         memory_used_bytes=figures.memory_used_bytes,
         memory_requested_bytes=figures.memory_requested_bytes,
         memory_efficiency_pct=figures.memory_efficiency_pct,
         metrics_source=figures.source,
-        gpu=found.gpu,
+        gpu=evidence.gpu,
         result=worst(settled.results),
         results=list(settled.results),
         result_unknown=settled.unknown if ev.final else None,
@@ -126,8 +135,8 @@ def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
         nodes=list(nodes.expand(attempt.node_list)) if attempt.node_list else [],
         cost=cost.cost_of_eval(costs, settled.results, context.settings),
         output_dir=ev.output_dir,
-        log=found.log,
-        foreign=found.foreign,
+        log=evidence.log,
+        foreign=evidence.foreign,
     )
 
 
@@ -135,7 +144,7 @@ def _alert(ev: Eval, job: Job, alert: Alert) -> AlertSummary:
     text, advice = "runs without reporting", "Make evalmon's interpreter readable on the compute nodes"
     if alert.kind == "waits":
         text, advice = f"waits: {alert.reason}", action_for(alert.reason, job.job_id) or ""
-    return AlertSummary(_iso(alert.at), alert.kind, ev.name, text, advice or None, _iso(alert.cleared_at))
+    return AlertSummary(iso(alert.at), alert.kind, ev.name, text, advice or None, iso(alert.cleared_at))
 
 
 def _waiting(ev: EvalSummary, advice: list[str]) -> EvalSummary:
@@ -160,7 +169,7 @@ def _with_registry(ev: EvalSummary, state: ExperimentState) -> EvalSummary:
     return replace(ev, verdict="dropped") if ev.name in state.dropped else ev
 
 
-def _submit_it(state: ExperimentState) -> str:
+def _submission_advice(state: ExperimentState) -> str:
     why = f" ({state.waiting_for})" if state.waiting_for else ""
     return f"Not submitted yet{why}: submitted once there is room, or by: evalmon submit {state.experiment}"
 
@@ -171,9 +180,9 @@ def _attempts(ev: Eval, diagnosis: Diagnosis | None, context: _Context) -> tuple
     for job in ev.jobs:
         for attempt in job.attempts:
             evidence = attempt.evidence or Evidence()
-            shown = _attempt(job, attempt, context, diagnosis if attempt is ev.latest else evidence.diagnosis)
-            costs.append(cost.cost_of_attempt(attempt, shown, settings=context.settings, now=context.now))
-            summaries.append(replace(shown, gpu_hours=costs[-1].gpu_hours))
+            summary = _attempt(job, attempt, context, diagnosis if attempt is ev.latest else evidence.diagnosis)
+            costs.append(cost.cost_of_attempt(attempt, summary, settings=context.settings, now=context.now))
+            summaries.append(replace(summary, gpu_hours=costs[-1].gpu_hours))
         if not job.attempts and (ev.final or job is not ev.jobs[-1]):
             costs.append(Cost())
     return summaries, costs
@@ -191,10 +200,10 @@ def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis
         job_id=job.job_id,
         state=end.state if end is not None else state,
         verdict=outcome,
-        submitted=_iso(attempt.submitted_at),
-        started=_iso(_first(attempt.started_at, report.started_at)),
-        ended=_iso(_first(attempt.ended_at, report.ended_at)),
-        elapsed_s=_first(attempt.elapsed_s, report.elapsed_s),
+        submitted=iso(attempt.submitted_at),
+        started=iso(first_known(attempt.started_at, report.started_at)),
+        ended=iso(first_known(attempt.ended_at, report.ended_at)),
+        elapsed_s=first_known(attempt.elapsed_s, report.elapsed_s),
         exit_code=exit_code,
         signal=signal,
         node_list=attempt.node_list,
@@ -217,26 +226,19 @@ def _running_s(ev: Eval, attempt: Attempt, *, now: float) -> float | None:
     return max(now - attempt.started_at, 0.0)
 
 
-def _first(*values: float | None) -> float | None:
-    for value in values:
-        if value is not None:
-            return value
-    return None
-
-
 def _advice(ev: Eval, attempt: Attempt, *, succeeded: bool) -> list[str]:
     if attempt.figures is None and attempt.evidence is None and ev.state in ACTIVE:
         return _waits_for(ev)  # nothing is known of its use yet
-    figures, found = attempt.figures or Figures(), attempt.evidence or Evidence()
+    figures, evidence = attempt.figures or Figures(), attempt.evidence or Evidence()
     use = Use(
         state=ev.state,
         succeeded=succeeded,
         figures=figures,
-        elapsed_s=_first(figures.elapsed_s, attempt.elapsed_s),
-        time_limit_s=_first(figures.time_limit_s, attempt.time_limit_s),
+        elapsed_s=first_known(figures.elapsed_s, attempt.elapsed_s),
+        time_limit_s=first_known(figures.time_limit_s, attempt.time_limit_s),
         cpus=attempt.cpus,
         nodes=attempt.node_list,
-        gpu=found.gpu,
+        gpu=evidence.gpu,
     )
     return [*advise(use), *_waits_for(ev)]
 
@@ -246,13 +248,3 @@ def _waits_for(ev: Eval) -> list[str]:
     attempt = pending(ev)
     action = None if attempt is None else action_for(attempt.queue_reason, ev.job_id)
     return [] if attempt is None or action is None else [f"Slurm says {attempt.queue_reason}: {action}"]
-
-
-def _iso(at: float | None) -> str | None:
-    """ISO 8601; None also for a time outside the calendar: a report may contain any number."""
-    if at is None:
-        return None
-    try:
-        return dt.datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
-    except (OverflowError, ValueError, OSError):
-        return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import starmap
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.evidence.diagnosis.diagnose import CAUSE_BY_STATE
@@ -13,10 +12,9 @@ from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
 from evalmon_agent.evidence.normalised import normalised
 from evalmon_agent.summary.cost import sum_of_known
 from evalmon_agent.summary.records import CauseSummary, EvalSummary
+from evalmon_agent.tracking.verdict import NEEDS_YOU
 from evalmon_agent.words.states import State
 
-_ENDED_BADLY = frozenset({"failed", "suspect", "refused"})
-_HAVE_CAUSES = _ENDED_BADLY | {"ok", "unverified"}
 _BY_SAMPLES = "unfinished-samples"
 _NO_RULE = "python-error"
 """An error of a sample that no rule knows is an exception."""
@@ -41,10 +39,10 @@ def group(evals: Sequence[EvalSummary]) -> list[CauseSummary]:
     """The causes, most costly first; where nothing is known of the costs, those of most evals."""
     groups: dict[Key, _Group] = {}
     for ev in evals:
-        if ev.verdict in _HAVE_CAUSES:
+        if ev.verdict not in {"active", "dropped"}:
             _add_eval(groups, ev)
-    causes = starmap(_summary, ((cause, found) for (cause, _), found in groups.items()))
-    return sorted(causes, key=lambda found: (-(found.gpu_hours or 0), -len(found.evals), -found.samples))
+    causes = [_summary(cause, failures) for (cause, _), failures in groups.items()]
+    return sorted(causes, key=lambda summary: (-(summary.gpu_hours or 0), -len(summary.evals), -summary.samples))
 
 
 def key(diagnosis: Diagnosis, state: State, nodes: Sequence[str] = ()) -> Key:
@@ -57,9 +55,11 @@ def key(diagnosis: Diagnosis, state: State, nodes: Sequence[str] = ()) -> Key:
     return diagnosis.cause, "\n".join(map(normalised, evidence.split("\n")))
 
 
-def by_state(state: State) -> Diagnosis:
-    """The diagnosis of an attempt that was not measured yet."""
-    cause = CAUSE_BY_STATE.get(state, UNKNOWN)
+def diagnosis_of(ev: EvalSummary) -> Diagnosis:
+    """Why it failed; by Slurm's state alone if it was not measured yet."""
+    if ev.diagnosis is not None:
+        return ev.diagnosis
+    cause = CAUSE_BY_STATE.get(ev.state, UNKNOWN)
     return Diagnosis(cause, None, CAUSES[cause].advice)
 
 
@@ -67,9 +67,9 @@ def _add_eval(groups: dict[Key, _Group], ev: EvalSummary) -> None:
     """Add the eval's failure and its failed samples. Its costs are counted once: with its failure, if it has one."""
     errors = [error for result in ev.results for error in result.sample_errors]
     total = sum(result.samples_total or 0 for result in ev.results)
-    diagnosis = ev.diagnosis or by_state(ev.state)
+    diagnosis = diagnosis_of(ev)
     is_by_samples = bool(errors) and diagnosis.cause == _BY_SAMPLES
-    own = key(diagnosis, ev.state, ev.nodes) if ev.verdict in _ENDED_BADLY and not is_by_samples else None
+    own = key(diagnosis, ev.state, ev.nodes) if ev.verdict in NEEDS_YOU and not is_by_samples else None
     if own is not None:
         _add(groups, own, ev, diagnosis, share=_ALL_OF_IT)
     for error in errors:
@@ -78,33 +78,33 @@ def _add_eval(groups: dict[Key, _Group], ev: EvalSummary) -> None:
             groups[own].samples += error.samples
             continue
         share = error.samples / total if total and own is None else None
-        shown = Diagnosis(cause, error.error, CAUSES[cause].advice.replace("{module}", "it"))
-        _add(groups, (cause, error.error), ev, shown, share=share)
+        by_error = Diagnosis(cause, error.error, CAUSES[cause].advice.replace("{module}", "it"))
+        _add(groups, (cause, error.error), ev, by_error, share=share)
         groups[cause, error.error].samples += error.samples
 
 
 def _add(groups: dict[Key, _Group], where: Key, ev: EvalSummary, diagnosis: Diagnosis, *, share: float | None) -> None:
     """`share`: of the eval's costs; None: unknown, or counted elsewhere."""
-    found = groups.setdefault(where, _Group(diagnosis))
-    found.advice.add(diagnosis.advice)
-    found.evals[ev.name] = None
-    for sums, value in ((found.gpu_hours, ev.cost.gpu_hours), (found.money, ev.cost.money)):
+    failures = groups.setdefault(where, _Group(diagnosis))
+    failures.advice.add(diagnosis.advice)
+    failures.evals[ev.name] = None
+    for sums, value in ((failures.gpu_hours, ev.cost.gpu_hours), (failures.money, ev.cost.money)):
         sums.append(None if share is None or value is None else share * value)
 
 
-def _summary(cause: str, found: _Group) -> CauseSummary:
+def _summary(cause: str, failures: _Group) -> CauseSummary:
     return CauseSummary(
         cause=cause,
-        evidence=found.diagnosis.evidence,
-        advice=_advice(cause, found),
-        evals=list(found.evals),
-        samples=found.samples,
-        gpu_hours=sum_of_known(found.gpu_hours),
-        money=sum_of_known(found.money),
+        evidence=failures.diagnosis.evidence,
+        advice=_advice(cause, failures),
+        evals=list(failures.evals),
+        samples=failures.samples,
+        gpu_hours=sum_of_known(failures.gpu_hours),
+        money=sum_of_known(failures.money),
     )
 
 
-def _advice(cause: str, found: _Group) -> str | None:
+def _advice(cause: str, failures: _Group) -> str | None:
     """The advice that all share; the cause's own where each has its own figures."""
     general = CAUSES[cause].advice if cause in CAUSES else None
-    return general if len(found.advice) > 1 and general and "{" not in general else found.diagnosis.advice
+    return general if len(failures.advice) > 1 and general and "{" not in general else failures.diagnosis.advice

@@ -8,12 +8,13 @@ from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.settings import Settings
 from evalmon_agent.summary.records import NO_COST, AttemptSummary, Cost, EvalSummary, ExperimentCost
 from evalmon_agent.tracking.records import Attempt
+from evalmon_agent.tracking.verdict import UNSUCCESSFUL
 from evalmon_agent.words.states import State
 
-NOT_SUCCESSFUL = frozenset({"failed", "suspect"})
+FIGURE_WORDS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_j": "energy", "money": "money"}
+KWH_J = 3.6e6
 
 _LIVE = frozenset({State.RUNNING, State.SUSPENDED})
-_TOTALS = ("gpu_hours", "cpu_hours", "energy_j", "money")
 _DIGITS = 9
 
 
@@ -31,20 +32,20 @@ def gpus_of(attempt: Attempt, *, are_accounted: bool) -> dict[str, int] | None:
     return {} if had_none or (are_accounted and attempt.gpus is not None) else None
 
 
-def cost_of_attempt(attempt: Attempt, shown: AttemptSummary, *, settings: Settings, now: float) -> Cost:
+def cost_of_attempt(attempt: Attempt, summary: AttemptSummary, *, settings: Settings, now: float) -> Cost:
     """What one attempt took so far; nothing if it did not run."""
-    hours = _hours(attempt, shown, now=now)
+    hours = _hours(attempt, summary, now=now)
     if hours == 0:
         return NO_COST
     sampled = attempt.evidence.gpu if attempt.evidence is not None else None
     energy_j = sampled.energy_j if sampled is not None and sampled.energy_j is not None else attempt.energy_j
     # Parts of GPUs (`shard`) are no number of GPUs.
-    is_countable = shown.gpus is not None and "shard" not in shown.gpus
-    gpus = shown.gpus if is_countable else None
+    is_countable = summary.gpus is not None and "shard" not in summary.gpus
+    gpus = summary.gpus if is_countable else None
     price = None if gpus is None else _price(gpus, settings.gpu_hour_price)
     return Cost(
         gpu_hours=None if hours is None or gpus is None else round(hours * sum(gpus.values()), _DIGITS),
-        cpu_hours=None if hours is None or shown.cpus is None else round(hours * shown.cpus, _DIGITS),
+        cpu_hours=None if hours is None or summary.cpus is None else round(hours * summary.cpus, _DIGITS),
         energy_j=energy_j,
         money=None if hours is None or price is None else round(hours * price, _DIGITS),
     )
@@ -67,15 +68,15 @@ def cost_of_eval(attempts: Sequence[Cost], results: Iterable[EvalResult], settin
 
 def cost_of_experiment(evals: Sequence[EvalSummary], settings: Settings) -> ExperimentCost:
     """The sums of what is known, and how many evals they leave out."""
-    parts = {name: [getattr(ev.cost, name) for ev in evals] for name in _TOTALS}
+    parts = {name: [getattr(ev.cost, name) for ev in evals] for name in FIGURE_WORDS}
     if settings.gpu_hour_price is None:
         parts["money"] = []
-    totals = {name: _sum_of_known(values) for name, values in parts.items()}
+    totals = {name: sum_of_known(values) for name, values in parts.items()}
     unknown = {name: values.count(None) for name, values in parts.items() if totals[name] is not None}
     failed = [attempt.gpu_hours for ev in evals for attempt in _attempts_without_result(ev)]
     return ExperimentCost(
         **totals,
-        gpu_hours_of_failures=0.0 if totals["gpu_hours"] is not None and not failed else _sum_of_known(failed),
+        gpu_hours_of_failures=0.0 if totals["gpu_hours"] is not None and not failed else sum_of_known(failed),
         currency=settings.currency if settings.gpu_hour_price is not None else None,
         evals_left_out={name: number for name, number in unknown.items() if number},
         unpriced=_unpriced(evals, settings.gpu_hour_price),
@@ -84,21 +85,22 @@ def cost_of_experiment(evals: Sequence[EvalSummary], settings: Settings) -> Expe
 
 def sum_of_known(values: Iterable[float | None]) -> float | None:
     """Without the unknown ones; None if all are."""
-    return _sum_of_known(list(values))
+    known = [value for value in values if value is not None]
+    return round(sum(known), _DIGITS) if known else None
 
 
 def _attempts_without_result(ev: EvalSummary) -> Sequence[AttemptSummary]:
     """All attempts of a failed eval; the earlier ones of another."""
-    return ev.attempts if ev.verdict in NOT_SUCCESSFUL else ev.attempts[:-1]
+    return ev.attempts if ev.verdict in UNSUCCESSFUL else ev.attempts[:-1]
 
 
-def _hours(attempt: Attempt, shown: AttemptSummary, *, now: float) -> float | None:
+def _hours(attempt: Attempt, summary: AttemptSummary, *, now: float) -> float | None:
     """How long it ran, or has run so far."""
-    if shown.elapsed_s is not None:
-        return shown.elapsed_s / 3600
+    if summary.elapsed_s is not None:
+        return summary.elapsed_s / 3600
     if not attempt.has_run:
-        return None if shown.state is State.LOST else 0.0
-    if shown.state not in _LIVE or attempt.started_at is None:
+        return None if summary.state is State.LOST else 0.0
+    if summary.state not in _LIVE or attempt.started_at is None:
         return None
     return max(now - attempt.started_at, 0.0) / 3600
 
@@ -120,13 +122,8 @@ def _unpriced(evals: Iterable[EvalSummary], prices: float | Mapping[str, float] 
 
 def _sum(values: Iterable[float | None]) -> float | None:
     """None if one of them is."""
-    listed = list(values)
-    return None if None in listed else _sum_of_known(listed) or 0.0
-
-
-def _sum_of_known(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(sum(known), _DIGITS) if known else None
+    costs = list(values)
+    return None if None in costs else sum_of_known(costs) or 0.0
 
 
 def _per(value: float | None, samples: int) -> float | None:

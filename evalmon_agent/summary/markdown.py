@@ -9,20 +9,19 @@ from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
 from evalmon_agent.figures.efficiency import sampled_memory_note
 from evalmon_agent.summary.attention import Group, groups, in_order
+from evalmon_agent.summary.cost import FIGURE_WORDS, KWH_J
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, ExperimentCost, Summary
 from evalmon_agent.summary.scores import score_table
 from evalmon_agent.summary.verdict_line import verdict_line
+from evalmon_agent.tracking.verdict import NEEDS_ATTENTION
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted, human_bytes, number
-from evalmon_agent.words.states import State
+from evalmon_agent.words.states import State, exit_in_words
 
-_BAD = frozenset({"failed", "suspect", "unverified", "refused"})
 _FOREIGN_AT_MOST = 20
 _HOST_MEMORY = frozenset({"host-out-of-memory", "bystander-out-of-memory"})
 _NAMES_AT_MOST = 3
-_KWH_J = 3.6e6
-_FIGURE_WORDS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_j": "energy", "money": "money"}
 # Characters that are markup. An underscore inside a word and a bracket that starts no link are not escaped.
 _MARKUP = re.compile(r"[\\`*|<&~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 
@@ -64,12 +63,10 @@ def _cost(cost: ExperimentCost) -> list[str]:
     parts = [
         "" if cost.gpu_hours is None else f"{cost.gpu_hours:.2f} GPU-hours{failures}",
         "" if cost.cpu_hours is None else f"{cost.cpu_hours:.2f} CPU-hours",
-        "" if cost.energy_j is None else f"{cost.energy_j / _KWH_J:.3f} kWh",
+        "" if cost.energy_j is None else f"{cost.energy_j / KWH_J:.3f} kWh",
         "" if cost.money is None else f"{cost.money:.2f} {cell(cost.currency)}",
     ]
-    notes = [
-        f"{_FIGURE_WORDS[name]} of {counted(count, 'eval')} unknown" for name, count in cost.evals_left_out.items()
-    ]
+    notes = [f"{FIGURE_WORDS[name]} of {counted(count, 'eval')} unknown" for name, count in cost.evals_left_out.items()]
     notes += [f"no price for: {cell(', '.join(cost.unpriced))}"] if cost.unpriced else []
     known = ", ".join(filter(None, parts)) or "unknown"
     return [f"Cost: {'; '.join([known, *notes])}"] if known != "unknown" or notes else []
@@ -149,13 +146,9 @@ def _attempts_section(evals: Sequence[EvalSummary]) -> list[str]:
 
 
 def _attempt(attempt: AttemptSummary) -> str:
-    how = ""
-    if attempt.signal:
-        how = f", signal {number(attempt.signal)}"
-    elif attempt.exit_code:
-        how = f", exit status {number(attempt.exit_code)}"
+    parts = [clock(attempt.elapsed_s), exit_in_words(attempt.exit_code, attempt.signal)]
     verdict = f", {attempt.verdict}" if attempt.verdict in {"suspect", "unverified"} else ""
-    return f"job {cell(attempt.job_id)} {attempt.state or 'unknown'}{verdict} ({clock(attempt.elapsed_s)}{how})"
+    return f"job {cell(attempt.job_id)} {attempt.state or 'unknown'}{verdict} ({', '.join(filter(None, parts))})"
 
 
 def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
@@ -186,9 +179,8 @@ def _problem(ev: EvalSummary) -> list[str]:
 def _ended(ev: EvalSummary) -> list[str]:
     if ev.witnesses.agree is False:
         return [f"Slurm says {ev.witnesses.slurm}, the job itself {ev.witnesses.self}"]
-    if ev.signal or ev.exit_code:
-        return [f"ended by signal {number(ev.signal)}" if ev.signal else f"exit status {number(ev.exit_code)}"]
-    return []
+    words = exit_in_words(ev.exit_code, ev.signal)
+    return [f"ended by {words}" if ev.signal else words] if words else []
 
 
 def _result(ev: EvalSummary) -> list[str]:
@@ -209,9 +201,7 @@ def _sampled(ev: EvalSummary) -> list[str]:
 
 
 def _exit(ev: EvalSummary) -> str:
-    if ev.signal:
-        return f"signal {number(ev.signal)}"
-    return number(ev.exit_code)
+    return exit_in_words(ev.exit_code, ev.signal) if ev.signal else number(ev.exit_code)
 
 
 def _share(percent: float | None) -> str:
@@ -232,7 +222,7 @@ _COLUMNS: dict[str, Callable[[EvalSummary], str]] = {
     "Evaluation": lambda ev: cell(ev.name),
     "Job": lambda ev: cell(ev.job_id or "none"),
     "State": lambda ev: str(ev.state),
-    "Verdict": lambda ev: f"**{ev.verdict}**" if ev.verdict in _BAD else ev.verdict,
+    "Verdict": lambda ev: f"**{ev.verdict}**" if ev.verdict in NEEDS_ATTENTION else ev.verdict,
     "Exit": _exit,
     "Queued": lambda ev: clock(ev.queue_s),
     "Elapsed / limit": lambda ev: f"{clock(ev.elapsed_s)} / {clock(ev.time_limit_s)}{_share(ev.time_efficiency_pct)}",

@@ -20,13 +20,15 @@ from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.summary.causes import key
 from evalmon_agent.summary.nodes import expand
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.summary.verdict_line import NEEDS_YOU, verdict_line
+from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.alerts import base
 from evalmon_agent.tracking.monitor_job_states import COMPLETE
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults
-from evalmon_agent.tracking.verdict import diagnosis_of, verdict
+from evalmon_agent.tracking.verdict import NEEDS_YOU, UNSUCCESSFUL, diagnosis_of, verdict
+from evalmon_agent.words.durations import iso
 from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import counted, listed
 from evalmon_agent.words.states import State
 
 SCHEMA = 1
@@ -34,8 +36,8 @@ Level = Literal["info", "warning", "error"]
 _LISTED = 10
 """How many evals a text names."""
 _UNREPORTED = "without reporting to evalmon"
-_TOLD_PER_CAUSE = 5
-"""How many errors with one cause are told one by one, if they differ in what they printed."""
+_NOTIFIED_PER_CAUSE = 5
+"""How many errors with one cause get a notification each, if they differ in what they printed."""
 
 
 class Notification(Struct, frozen=True, kw_only=True):
@@ -106,12 +108,14 @@ def a_test(experiment: str, *, now: float) -> Notification:
 
 
 def _outage(state: ExperimentState) -> Iterator[_Event]:
-    told, outage = state.notified.outage_since, state.outage
+    notified, outage = state.notified.outage_since, state.outage
     since = outage.since if outage is not None and outage.alerted else None
     state.notified.outage_since = since
-    if told is not None and since != told:
-        yield _Event("recovered", [told], "Slurm answers again", ["What happened meanwhile is being caught up with."])
-    if outage is not None and since is not None and since != told:
+    if notified is not None and since != notified:
+        yield _Event(
+            "recovered", [notified], "Slurm answers again", ["What happened meanwhile is being caught up with."]
+        )
+    if outage is not None and since is not None and since != notified:
         line = f"{outage.failures} polls in a row failed. Monitoring goes on and catches up when Slurm answers."
         yield _Event("outage", [since], f"Slurm has not answered since {_clock(since)}", [line], "warning")
 
@@ -124,8 +128,8 @@ def _failures(state: ExperimentState, failures: Iterable[EvalFailure]) -> Iterat
         by_key.setdefault(failure.key, []).append(failure)
     for error, alike in by_key.items():
         cause, names = alike[0].cause, [failure.name for failure in alike]
-        told = [other for other in state.notified.causes if other.partition(" ")[0] == cause]
-        if error in told or len(told) >= _TOLD_PER_CAUSE:
+        notified = [other for other in state.notified.causes if other.partition(" ")[0] == cause]
+        if error in notified or len(notified) >= _NOTIFIED_PER_CAUSE:
             continue
         state.notified.causes.append(error)
         lines = [
@@ -139,17 +143,17 @@ def _failures(state: ExperimentState, failures: Iterable[EvalFailure]) -> Iterat
 
 def _alerts(state: ExperimentState) -> Iterator[_Event]:
     """One when an alert is raised for the first eval, and one when it is cleared for the last."""
-    told, present = state.notified.alerts, _present_alerts(state)
+    notified, present = state.notified.alerts, _present_alerts(state)
     state.notified.alerts = present
     for what, jobs in present.items():
-        if what not in told:
+        if what not in notified:
             lines = [
                 f"Evals: {_listed(list(jobs))}",
                 f"What to do: see ALERT in {_file(state.experiment, 'monitor.log')}",
             ]
             title = f"{_who(list(jobs))} {_verb(jobs, what)} {what}"
             yield _Event("alert", [what, *sorted(jobs.values())], title, lines, "warning", jobs)
-    for what, jobs in told.items():
+    for what, jobs in notified.items():
         if what not in present:
             title, lines = (
                 f"No longer: {_who(list(jobs))} {_verb(jobs, what)} {what}",
@@ -196,7 +200,7 @@ def failures_among(evals: Iterable[Eval], settled: Mapping[str, EvalResults]) ->
     failures = []
     for ev in evals:
         results = settled.get(ev.name, NO_RESULTS)
-        if verdict(ev, results) in {"failed", "suspect"}:
+        if verdict(ev, results) in UNSUCCESSFUL:
             nodes = list(expand((ev.latest or Attempt()).node_list or ""))
             failures.append(EvalFailure(ev.name, ev.state, diagnosis_of(ev, results), nodes))
     return failures
@@ -208,7 +212,7 @@ def _notification(experiment: str, event: _Event, *, now: float) -> Notification
         id=_digest("\0".join(map(str, (experiment, event.event, *event.about)))),
         event=event.event,
         experiment=printable(experiment),
-        at=dt.datetime.fromtimestamp(now).astimezone().isoformat(timespec="seconds"),
+        at=str(iso(now)),
         title=event.title,
         text="\n".join(event.lines),
         level=event.level,
@@ -234,9 +238,8 @@ def _happened(cause: str, names: Sequence[str]) -> str:
 
 
 def _who(names: Sequence[str]) -> str:
-    return printable(names[0]) if len(names) == 1 else f"{len(names)} evals"
+    return printable(names[0]) if len(names) == 1 else counted(len(names), "eval")
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(map(printable, names[:_LISTED])) + more
+    return listed(list(map(printable, names)), most=_LISTED)

@@ -10,7 +10,7 @@ import io
 
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.summary.records import EvalSummary, Summary
-from evalmon_agent.summary.scores import place_of
+from evalmon_agent.summary.scores import run_task_epoch
 
 _RESULT_COLUMNS = (
     "task",
@@ -39,7 +39,7 @@ def results_csv(summary: Summary) -> str:
 
 
 def _of_eval(ev: EvalSummary) -> dict[str, object]:
-    run, _, epoch = place_of(ev.name)
+    run, _, epoch = run_task_epoch(ev.name)
     return {
         "eval": ev.name,
         "run": run,
@@ -55,6 +55,6 @@ def _of_eval(ev: EvalSummary) -> dict[str, object]:
 
 def _of_result(ev: EvalSummary, result: EvalResult | None) -> dict[str, object]:
     if result is None:
-        return {"task": place_of(ev.name)[1]}  # that of its name
+        return {"task": run_task_epoch(ev.name)[1]}  # that of its name
     scores = {f"score:{name}": "nan" if value is None else value for name, value in result.scores.items()}
     return {name: getattr(result, name) for name in _RESULT_COLUMNS} | scores

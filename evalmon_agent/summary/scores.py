@@ -75,7 +75,7 @@ def score_table(evals: Sequence[EvalSummary]) -> ScoreTable:
     metrics: dict[tuple[str, str], list[Row]] = {}
     by_task: dict[str, dict[tuple[str, str], None]] = {}
     for ev in evals:
-        run, task, epoch = place_of(ev.name)
+        run, task, epoch = run_task_epoch(ev.name)
         for name, metric, score in _scores(ev):
             key = (f"{task}: {name}" if name else task, run, metric)
             if key not in rows:
@@ -84,7 +84,7 @@ def score_table(evals: Sequence[EvalSummary]) -> ScoreTable:
                 by_task.setdefault(task, {})[key[0], metric] = None
             rows[key].cells[epoch] = score
     for ev in evals:
-        run, task, epoch = place_of(ev.name)
+        run, task, epoch = run_task_epoch(ev.name)
         if (run, task) not in metrics:  # no eval of this run has a score: the metrics of the other runs
             new = [Row(label, run, metric) for label, metric in by_task.get(task, {})]
             metrics[run, task] = new
@@ -105,7 +105,7 @@ def _ranges(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[float, float]]:
     return ranges
 
 
-def place_of(name: str) -> tuple[str, str, int | None]:
+def run_task_epoch(name: str) -> tuple[str, str, int | None]:
     """Run, task and epoch of `{run}/{task}/epoch{N}`; of another name what there is of these."""
     match = _EPOCH.fullmatch(name)
     rest, epoch = (match["rest"], int(match["epoch"])) if match else (name, None)

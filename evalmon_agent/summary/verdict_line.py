@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from evalmon_agent.evidence.diagnosis.causes import phrase, plural
-from evalmon_agent.summary.causes import by_state
+from evalmon_agent.summary.causes import diagnosis_of
 from evalmon_agent.summary.records import EvalSummary, Summary
+from evalmon_agent.tracking.verdict import NEEDS_YOU
 from evalmon_agent.words.printable import printable
+from evalmon_agent.words.sizes import counted
 from evalmon_agent.words.states import State
 
-NEEDS_YOU = frozenset({"failed", "suspect", "refused"})
 _OUTCOMES_AT_MOST = 3
 _QUEUED = frozenset({State.PENDING, State.REQUEUED})
 
@@ -37,12 +38,11 @@ def verdict_line(summary: Summary) -> str:
 
 
 def _succeeded(ok: int, total: int, *, is_over: bool) -> str:
-    evals = "eval" if total == 1 else "evals"
     if not total:
         return "No evals yet"
     if ok == total:
         return f"All {total} evals succeeded" if total > 1 else "The eval succeeded"
-    return f"{ok} of {total} {evals} succeeded" + ("" if is_over else " so far")
+    return f"{ok} of {counted(total, 'eval')} succeeded" + ("" if is_over else " so far")
 
 
 def _what_happened(troubled: Sequence[EvalSummary]) -> str:
@@ -52,15 +52,15 @@ def _what_happened(troubled: Sequence[EvalSummary]) -> str:
     outcomes = Counter(map(_happened, troubled)).most_common()
     if len(outcomes) == 1:
         return f"all {plural(outcomes[0][0])}"
-    shown = outcomes if len(outcomes) <= _OUTCOMES_AT_MOST else outcomes[: _OUTCOMES_AT_MOST - 1]
-    parts = [f"{count} {plural(outcome) if count > 1 else outcome}" for outcome, count in shown]
-    if rest := len(troubled) - sum(count for _, count in shown):
+    most_frequent = outcomes if len(outcomes) <= _OUTCOMES_AT_MOST else outcomes[: _OUTCOMES_AT_MOST - 1]
+    parts = [f"{count} {plural(outcome) if count > 1 else outcome}" for outcome, count in most_frequent]
+    if rest := len(troubled) - sum(count for _, count in most_frequent):
         parts.append(f"{rest} failed otherwise")
     return ", ".join(parts)
 
 
 def _happened(ev: EvalSummary) -> str:
-    return phrase((ev.diagnosis or by_state(ev.state)).cause)
+    return phrase(diagnosis_of(ev).cause)
 
 
 def _active(evals: Sequence[EvalSummary]) -> str:

@@ -12,6 +12,7 @@ from evalmon_agent.evidence.kinds.kind import ObservedProgram
 from evalmon_agent.evidence.owners import JobResults, ObservedJob, results
 from evalmon_agent.evidence.result import EvalLog, EvalResult, to_result
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState, JobReport
+from evalmon_agent.words.durations import first_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +93,12 @@ def _attempts(state: ExperimentState, evals: Collection[Eval]) -> Iterator[tuple
 
 def _started_at(attempt: Attempt) -> float:
     reported_at = attempt.report.started_at if attempt.report is not None else None
-    return _first(reported_at, attempt.started_at, attempt.submitted_at) or 0.0
+    return first_known(reported_at, attempt.started_at, attempt.submitted_at) or 0.0
 
 
 def _ended_at(attempt: Attempt) -> float:
     reported_at = attempt.report.ended_at if attempt.report is not None else None
-    return _first(reported_at, attempt.ended_at) or _NEVER
+    return first_known(reported_at, attempt.ended_at) or _NEVER
 
 
 def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], *, is_fresh: bool) -> EvalResults:
@@ -113,7 +114,7 @@ def _results_of(attempt: Attempt, own: JobResults, logs: Mapping[str, EvalLog], 
 def _observed(attempt: Attempt, evidence: Evidence) -> ObservedJob:
     report = attempt.report or JobReport(0)
     witness = report.witness
-    ended_at = _first(report.ended_at, attempt.ended_at)
+    ended_at = first_known(report.ended_at, attempt.ended_at)
     return ObservedJob(
         started_at=_started_at(attempt),
         ended_at=ended_at,
@@ -132,10 +133,6 @@ def _observed_program(program: ObservedProgram, evidence: Evidence, job_ended_at
     kind = BY_NAME.get(program.kind)
     configured = program if kind is None else kind.configured(program, evidence.configured)
     return configured if program.ended_at is not None else replace(configured, ended_at=job_ended_at)
-
-
-def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
 
 
 def _changed_at(log: EvalLog) -> float:

@@ -20,8 +20,7 @@ def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
 
 def waiting(entries: Sequence[Entry]) -> list[Entry]:
     """The submissions that wait for room, in order; without those whose evals were submitted in another way."""
-    counting = latest(entries)
-    return [e for e in entries if e.is_waiting and all(counting[name] is e for name in e.submission.names)]
+    return [entry for entry in unsubmitted(entries) if entry.is_waiting]
 
 
 def unsubmitted(entries: Sequence[Entry]) -> list[Entry]:

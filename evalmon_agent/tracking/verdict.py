@@ -14,36 +14,43 @@ from evalmon_agent.words.states import TERMINAL, State
 
 Verdict = Literal["ok", "failed", "suspect", "unverified", "active", "refused", "dropped"]
 
+UNSUCCESSFUL: frozenset[Verdict] = frozenset({"failed", "suspect"})
+"""It ended, and did not succeed."""
+NEEDS_YOU: frozenset[Verdict] = UNSUCCESSFUL | {"refused"}
+"""A person has to do something."""
+NEEDS_ATTENTION: frozenset[Verdict] = NEEDS_YOU | {"unverified"}
+"""A person has to do something, or to look."""
+
 _MAY_HAVE_RUN_ON = frozenset({State.FAILED, State.OUT_OF_MEMORY})
 
 
-def verdict(ev: Eval, found: EvalResults) -> Verdict:
+def verdict(ev: Eval, results: EvalResults) -> Verdict:
     """The verdict on an eval with these results: the first row of the table that fits."""
-    return verdict_on(ev.state, ev.latest or Attempt(), found) if ev.final else "active"
+    return verdict_on(ev.state, ev.latest or Attempt(), results) if ev.final else "active"
 
 
-def verdict_on(state: State, attempt: Attempt, found: EvalResults) -> Verdict:
+def verdict_on(state: State, attempt: Attempt, results: EvalResults) -> Verdict:
     """The verdict on one attempt that ended in this state."""
-    all_succeeded = all(result.succeeded for result in found.results) and not found.missing
+    all_succeeded = all(result.succeeded for result in results.results) and not results.missing
     if state is not State.COMPLETED:
-        is_whole = state in _MAY_HAVE_RUN_ON and bool(found.results) and all_succeeded and found.unknown is None
+        is_whole = state in _MAY_HAVE_RUN_ON and bool(results.results) and all_succeeded and results.unknown is None
         return "suspect" if is_whole else "failed"
     command_failed = attempt.report is not None and (attempt.report.signal is not None or attempt.report.exit_code)
     ends_in_error = attempt.evidence is not None and attempt.evidence.ends_in_error
     if command_failed or ends_in_error or not all_succeeded:
         return "suspect"
-    return "ok" if found.unknown is None else "unverified"
+    return "ok" if results.unknown is None else "unverified"
 
 
-def reason(found: EvalResults) -> str:
+def reason(results: EvalResults) -> str:
     """What its results are, in a few words."""
-    result = worst(found.results)
+    result = worst(results.results)
     if result is not None and not result.succeeded:
         return f"its log says {result.status}, {result.samples} samples"
-    if found.missing:
+    if results.missing:
         return "a program began an eval and left no log"
-    if found.unknown is not None:
-        return f"its result is unknown: {found.unknown}"
+    if results.unknown is not None:
+        return f"its result is unknown: {results.unknown}"
     return f"its log says {result.status}, {result.samples} samples" if result is not None else "no eval began"
 
 
@@ -113,14 +120,14 @@ def end_of_attempt(
     )
 
 
-def diagnosis_of(ev: Eval, found: EvalResults) -> Diagnosis | None:
+def diagnosis_of(ev: Eval, results: EvalResults) -> Diagnosis | None:
     """Why its latest attempt failed: by its output, if that was read; else by Slurm's word and its results."""
     attempt = ev.latest or Attempt()
     if attempt.evidence is not None and attempt.evidence.diagnosis is not None:
         return attempt.evidence.diagnosis
     if attempt.has_run and ev.state is not State.COMPLETED:
         return None
-    result, is_missing = worst(found.results), found.missing > 0
+    result, is_missing = worst(results.results), results.missing > 0
     return diagnose(end_of_attempt(attempt, state=ev.state, result=result, expects_log=is_missing))
 
 

@@ -80,6 +80,21 @@ def parse_stamp(text: str) -> float | None:
         return None
 
 
+def iso(at: float | None) -> str | None:
+    """ISO 8601 in local time with its offset; None also for a time outside the calendar."""
+    if at is None:
+        return None
+    try:
+        return datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def first_known(*values: float | None) -> float | None:
+    """The first that is not None."""
+    return next((value for value in values if value is not None), None)
+
+
 def clock(seconds: float | None) -> str:
     """`00:04:52`, from a day on `1-02:04:52`, as seff prints it; `unknown` for None and for what cannot be."""
     parts = _split(seconds)

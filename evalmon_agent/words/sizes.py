@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 Per = Literal["cpu", "node"]
@@ -27,6 +28,12 @@ def count(text: str) -> int | None:
 def counted(number: int, noun: str) -> str:
     """`1 job`, `2 jobs`, `0 jobs`."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def listed(names: Sequence[str], *, most: int, separator: str = ", ") -> str:
+    """`a, b`, or `a, b and 3 more` if there are more than `most`."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + rest
 
 
 def number(value: float | None, unit: str = "", *, digits: int = 0) -> str:

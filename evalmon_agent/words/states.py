@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import re
 
+from evalmon_agent.words.sizes import number
+
 
 class State(enum.StrEnum):
     """A state of the log. UNSUBMITTED and LOST are evalmon's own, the others Slurm's."""
@@ -56,6 +58,13 @@ _WORDS = {word: state for state, words in _WORDS_OF.items() for word in words.sp
 
 _SHORTEST_CUT = 4
 _CANCELLED_BY = re.compile(r"CANCELLED by (\d{1,10})\b", re.ASCII)
+
+
+def exit_in_words(exit_code: int | None, signal: int | None) -> str:
+    """`signal 9` or `exit status 1`; "" for success, and if neither is known."""
+    if signal:
+        return f"signal {number(signal)}"
+    return f"exit status {number(exit_code)}" if exit_code else ""
 
 
 def parse_state(text: str) -> State | None:

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.words.sizes import counted, human_bytes, parse_mem_option, parse_requested, parse_sacct, parse_seff
+from evalmon_agent.words.sizes import (
+    counted,
+    human_bytes,
+    listed,
+    parse_mem_option,
+    parse_requested,
+    parse_sacct,
+    parse_seff,
+)
 
 MB = 1024**2
 GB = 1024**3
@@ -115,3 +123,8 @@ def test_no_text_raises(text: str) -> None:
 
 def test_one_is_no_plural() -> None:
     assert ["0 jobs", "1 job", "2 jobs"] == [counted(number, "job") for number in range(3)]
+
+
+def test_names_are_listed_as_far_as_there_is_room() -> None:
+    assert ["a", "a, b", "a, b and 2 more"] == [listed(list(names), most=2) for names in ("a", "ab", "abcd")]
+    assert "1 2 and 1 more" == listed(["1", "2", "3"], most=2, separator=" ")

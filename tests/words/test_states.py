@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.words.states import ACTIVE, MAY_RUN_AGAIN, TERMINAL, State, cancelled_by, parse_state
+from evalmon_agent.words.states import ACTIVE, MAY_RUN_AGAIN, TERMINAL, State, cancelled_by, exit_in_words, parse_state
 
 SAID_BY_SLURM = sorted(set(State) - {State.LOST, State.UNSUBMITTED})
 TERMINAL_WORDS = {
@@ -111,3 +111,9 @@ def test_a_known_word_with_letters_behind_it_is_not_that_state(state: State, let
 )
 def test_who_cancelled_it(text: str, expected: int | None) -> None:
     assert cancelled_by(text) == expected
+
+
+def test_a_signal_says_more_than_the_status_and_success_says_nothing() -> None:
+    assert ["signal 9", "exit status 3", "", ""] == [
+        exit_in_words(code, signal) for code, signal in ((3, 9), (3, None), (0, 0), (None, None))
+    ]

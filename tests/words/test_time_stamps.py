@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.words.durations import parse_stamp
+from evalmon_agent.words.durations import first_known, iso, parse_stamp
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,13 @@ def test_no_text_raises(text: str) -> None:
 @given(st.integers(1, 253_402_300_799))
 def test_epoch_seconds_read_back(seconds: int) -> None:
     assert seconds == parse_stamp(str(seconds))
+
+
+@given(st.integers(1, 4_000_000_000))
+def test_a_time_is_the_same_after_it_was_written(at: int) -> None:
+    assert float(at) == parse_stamp(iso(float(at)) or "")
+
+
+def test_a_time_outside_the_calendar_is_none_and_0_is_known() -> None:
+    assert (None, None, None) == (iso(None), iso(1e18), iso(float("nan")))
+    assert (0.0, None) == (first_known(None, 0.0, 1.0), first_known(None))
