@@ -19,7 +19,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.tracking.match import JobIndex
 from evalmon_agent.tracking.registry import Entry, Submission
-from evalmon_agent.tracking.unsubmitted import eval_name, waiting
+from evalmon_agent.tracking.unsubmitted import waiting
 from evalmon_agent.words.eval_names import named_evals
 from evalmon_agent.words.job_id import JobId, without_component
 from evalmon_agent.words.printable import printable
@@ -98,7 +98,7 @@ def _active(session: Session, patterns: Sequence[str]) -> Active:
     owners = [(index.in_queue(row), row.job_id) for row in answer.rows if row.goes_on]
     jobs = [(owner[0].name, job_id) for owner, job_id in owners if owner is not None and owner[0].name in names]
     entries = experiment.ledger.entries()
-    _refuse_underway(e.submission for e in entries if e.is_open and not names.isdisjoint(_names(e.submission)))
+    _refuse_underway(e.submission for e in entries if e.is_open and not names.isdisjoint(e.submission.eval_names))
     return Active(jobs, [e for e in waiting(entries) if _is_meant(e, names, experiment)])
 
 
@@ -110,15 +110,11 @@ def _refuse_underway(submissions: Iterable[Submission]) -> None:
 
 def _is_meant(entry: Entry, names: set[str], experiment: Experiment) -> bool:
     """Whether this waiting submission is meant; UsageError if only some tasks of its array are."""
-    meant = [name in names for name in _names(entry.submission)]
+    meant = [name in names for name in entry.submission.eval_names]
     if any(meant) and not all(meant):
         array = entry.submission.name
         raise UsageError(f"{array} waits to be submitted as a whole; evalmon cancel {experiment.root} {array}")
     return all(meant)
-
-
-def _names(submission: Submission) -> list[str]:
-    return [eval_name(name) for name in submission.names]
 
 
 def _ask(active: Active) -> bool:

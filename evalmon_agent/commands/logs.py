@@ -44,20 +44,20 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
     """
     session = session_for(experiment, for_reading=True)
     state = present_state(session)
-    name = _one(name, state, experiment)
+    name = _single_eval(name, state, experiment)
     logs = _Logs(session, name)
     if error:
-        found = logs.show_error(state)
+        has_output = logs.show_error(state)
     elif follow:
-        found = logs.follow(state, lines=lines, sleep=time.sleep)
+        has_output = logs.follow(state, lines=lines, sleep=time.sleep)
     else:
-        found = logs.show(state, lines=lines)
-    if not found:
+        has_output = logs.show(state, lines=lines)
+    if not has_output:
         click.echo(f"evalmon: {printable(name)}: {logs.why_nothing}", err=True)
         sys.exit(1)
 
 
-def _one(pattern: str, state: ExperimentState, experiment: Experiment) -> str:
+def _single_eval(pattern: str, state: ExperimentState, experiment: Experiment) -> str:
     names = named_evals([pattern], state.names, experiment=experiment.root)
     if len(names) > 1:
         raise UsageError(f"{pattern} means {len(names)} evals, {names[0]} and {names[1]} among them; name one of them")
@@ -94,7 +94,7 @@ class _Logs:
 
     def follow(self, state: ExperimentState, *, lines: int, sleep: Callable[[float], object]) -> bool:
         """Print the same, then what is added until the eval is over; a later job's output from its start."""
-        shown = self.show(state, lines=lines)
+        has_output = self.show(state, lines=lines)
         turn = 0
         while not self._is_over(state):
             sleep(_PAUSE_S)
@@ -102,8 +102,8 @@ class _Logs:
             if turn % _LOOKED_UP_EVERY == 0:
                 state = present_state(self._session)
                 self._find(state)
-            shown = _print(*(tail.added() for tail in self._tails.values())) or shown
-        return _print(*(tail.added(to_the_end=True) for tail in self._tails.values())) or shown
+            has_output = _print(*(tail.added() for tail in self._tails.values())) or has_output
+        return _print(*(tail.added(to_the_end=True) for tail in self._tails.values())) or has_output
 
     def _is_over(self, state: ExperimentState) -> bool:
         ev = state.evals.get(self._name)

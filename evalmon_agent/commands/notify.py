@@ -49,7 +49,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _test(session: Session) -> int:
-    """A line for each target; 1 if one could not be told."""
+    """A line for each target; 1 if one could not be reached."""
     targets = targets_of(session.settings)
     if not targets:
         raise UsageError(f"{session.experiment.settings}: set notify or notify_command first")

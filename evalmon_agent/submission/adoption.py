@@ -149,15 +149,15 @@ def array_pattern(paths: Mapping[JobId, str | None]) -> str | None:
 
     `paths`: by task, as far as Slurm told, with or without its id filled in.
     """
-    known = {task_of(job_id) or 0: path for job_id, path in paths.items() if path is not None}
+    path_by_task = {task_of(job_id) or 0: path for job_id, path in paths.items() if path is not None}
     patterns = []
-    for task, path in list(known.items())[:1]:
+    for task, path in list(path_by_task.items())[:1]:
         patterns.append(path)
         for match in re.finditer(rf"(?<!\d)0*{task}(?!\d)", path):
             width = len(match[0]) if len(match[0]) > len(str(task)) else ""
             patterns.append(f"{path[: match.start()]}%{width}a{path[match.end() :]}")
-    patterns += [path for path in known.values() if "%" in path][:1]
-    return next((pattern for pattern in patterns if _gives(pattern, known)), None)
+    patterns += [path for path in path_by_task.values() if "%" in path][:1]
+    return next((pattern for pattern in patterns if _gives(pattern, path_by_task)), None)
 
 
 def _gives(pattern: str, paths: Mapping[int, str]) -> bool:

@@ -53,10 +53,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """sbatch's options and their description for people; `why_not`: why there is no more of what it lacked."""
+    """sbatch's options, and the changes in words; `why_not`: why there is no more of what it lacked."""
 
     argv: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
     why_not: str = ""
 
 
@@ -96,8 +96,8 @@ def time_options(
     given_s = time_option(earlier.get("time", ""))
     if scale is None:
         return _time(max(given_s, time_option(script.get("time", "")) or 0.0)) if given_s else Options()
-    known = (had.time_limit_s, given_s, time_option(script.get("time", "")), had.elapsed_s)
-    had_s = next((value for value in known if value), None)
+    times_s = (had.time_limit_s, given_s, time_option(script.get("time", "")), had.elapsed_s)
+    had_s = next((time_s for time_s in times_s if time_s), None)
     if had_s is None:
         return Options(why_not="its time limit is unknown; raise --time in its script")
     most_s = limits.time_s or math.inf

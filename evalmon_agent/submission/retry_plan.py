@@ -150,10 +150,10 @@ def resubmission(chosen: ChosenEval, source: RetryScript, request: RetryRequest,
     why_not = why_not or certain_to_fail(retry, request, is_script_changed=source.is_changed)
     if why_not:
         return why_not
-    changes = (time, memory, exclude)
-    told = [text for change in changes for text in (*change.told, change.why_not) if text]
-    why = ", ".join([description(retry, request), *told, *([f"goes on from {log}"] if log is not None else [])])
-    options = tuple(option for change in changes for option in change.argv)
+    parts = (time, memory, exclude)
+    changes = [text for part in parts for text in (*part.changes, part.why_not) if text]
+    why = ", ".join([description(retry, request), *changes, *([f"goes on from {log}"] if log is not None else [])])
+    options = tuple(option for part in parts for option in part.argv)
     return Resubmission(chosen, options, f"{why}; {source.remark}" if source.remark else why)
 
 

@@ -56,21 +56,21 @@ def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport
     """Add to the report what would be submitted and what Slurm would refuse, and the totals."""
     environ = for_evals(session.environ)
     jobs = [_Job(p, in_effect(p.script.head.options, environ, p.submission.options)) for p in prepared]
-    partitions = session.slurm.partitions()
-    known = () if isinstance(partitions, Failure) else partitions
+    answer = session.slurm.partitions()
+    partitions = () if isinstance(answer, Failure) else answer
     answers = _answers(session, jobs, report)
     taken = []
     for job in jobs:
-        submission, answer = job.prepared.submission, answers[job.asks_for]
+        submission, tested = job.prepared.submission, answers[job.asks_for]
         entry = {"name": submission.name, "script": submission.script}
-        if answer.refusal and not is_submit_limit(answer.refusal):
-            report.refused.append({**entry, "error": answer.refusal})
+        if tested.refusal and not is_submit_limit(tested.refusal):
+            report.refused.append({**entry, "error": tested.refusal})
             continue
         taken.append(job)
-        why = f"when there is room: {answer.refusal}" if answer.refusal else job.prepared.why
+        why = f"when there is room: {tested.refusal}" if tested.refusal else job.prepared.why
         report.submitted.append({**entry, "why": why} if why else entry)
-    report.warnings += _too_long(taken, known)
-    report.totals = _totals(session, taken, known, mode=mode)
+    report.warnings += _too_long(taken, partitions)
+    report.totals = _totals(session, taken, partitions, mode=mode)
 
 
 def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Mapping[tuple[object, ...], Tested]:
@@ -118,11 +118,11 @@ def _too_long(jobs: Sequence[_Job], partitions: Sequence[Partition]) -> list[str
 def _totals(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partition], *, mode: Mode) -> Totals:
     sizes = [job.prepared.submission.size for job in jobs]
     hours = [_gpu_hours(job, partitions) for job in jobs]
-    known = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
+    known_hours = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
     return Totals(
         evals=sum(sizes),
         helper_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
-        gpu_hours=sum(known) if known or not jobs else None,
+        gpu_hours=sum(known_hours) if known_hours or not jobs else None,
         evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
     )
 
@@ -159,12 +159,12 @@ def output_warnings(scripts: Sequence[Script], slurm: Slurm, environ: Mapping[st
     paths = [(script.path, path) for script in scripts for path in _paths(script, environ)]
     bad = [(script, path) for script, path in paths if why_not_writable(path)]
     makes_directories = bool(bad) and (slurm.version() or (0, 0)) >= _MAKES_DIRECTORIES
-    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    scripts_by_place: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for script, path in bad:
         why = why_not_writable(path, makes_directories=makes_directories)
         if why is not None:
-            found[os.path.dirname(path), why].append(script)
-    return [_words(directory, why, list(dict.fromkeys(of))) for (directory, why), of in found.items()]
+            scripts_by_place[os.path.dirname(path), why].append(script)
+    return [_words(directory, why, list(dict.fromkeys(of))) for (directory, why), of in scripts_by_place.items()]
 
 
 def _paths(script: Script, environ: Mapping[str, str]) -> Iterator[str]:

@@ -45,9 +45,9 @@ from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import Eval, ExperimentState
-from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.registry import Entry, eval_name
 from evalmon_agent.tracking.results import settle
-from evalmon_agent.tracking.unsubmitted import eval_name, latest
+from evalmon_agent.tracking.unsubmitted import latest
 from evalmon_agent.words.eval_names import named_evals
 
 
@@ -230,4 +230,4 @@ def _refused_before(
 def _after_refusal(item: Prepared, why: str, exclude_nodes: str) -> Prepared:
     exclude = exclude_options(item.script.head.options, {}, exclude_nodes)
     submission = msgspec.structs.replace(item.submission, options=tuple(exclude.argv))
-    return replace(item, submission=submission, why=", ".join([why, *exclude.told]))
+    return replace(item, submission=submission, why=", ".join([why, *exclude.changes]))

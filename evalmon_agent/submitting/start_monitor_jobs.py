@@ -80,10 +80,10 @@ def _completion(
 
 def _came_later(experiment: Experiment, completion: JobId | None) -> bool:
     """Whether an eval was accepted after that completion job, which therefore does not wait for it."""
-    known = experiment.ledger.index()
-    entry = known.of_job(completion) if completion is not None else None
+    entries = experiment.ledger.index()
+    entry = entries.of_job(completion) if completion is not None else None
     since = entry.at if entry is not None else 0.0
-    return any(e.is_eval and e.accepted is not None and e.accepted.at > since for e in known)
+    return any(e.is_eval and e.accepted is not None and e.accepted.at > since for e in entries)
 
 
 def _sidecar(session: Session, state: ExperimentState, alive: frozenset[JobId], *, mode: Mode) -> MonitorJobReport:

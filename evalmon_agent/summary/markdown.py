@@ -68,8 +68,8 @@ def _cost(cost: ExperimentCost) -> list[str]:
     ]
     notes = [f"{FIGURE_WORDS[name]} of {counted(count, 'eval')} unknown" for name, count in cost.evals_left_out.items()]
     notes += [f"no price for: {cell(', '.join(cost.unpriced))}"] if cost.unpriced else []
-    known = ", ".join(filter(None, parts)) or "unknown"
-    return [f"Cost: {'; '.join([known, *notes])}"] if known != "unknown" or notes else []
+    figures = ", ".join(filter(None, parts))
+    return [f"Cost: {'; '.join([figures or 'unknown', *notes])}"] if figures or notes else []
 
 
 def _attention_section(summary: Summary) -> list[str]:

@@ -25,6 +25,12 @@ Name = tuple[str, int | None]
 """One eval in the registry: its name, and the task id if it is a task of an array."""
 
 
+def eval_name(name: Name) -> str:
+    """The eval's name in the state."""
+    base, task = name
+    return base if task is None else task_name(base, task)
+
+
 class Submission(Struct, omit_defaults=True, frozen=True):
     """One script for Slurm: an eval, an array of evals, or a monitor job (`what`), which has a token only.
 
@@ -54,6 +60,11 @@ class Submission(Struct, omit_defaults=True, frozen=True):
         if self.what != "eval":
             return []
         return [(self.name, task) for task in ([None] if self.tasks is None else self.tasks)]
+
+    @property
+    def eval_names(self) -> list[str]:
+        """The same, as the state names them."""
+        return list(map(eval_name, self.names))
 
     def of_task(self, task: int) -> Submission:
         """One eval of an array, as if it had been submitted on its own."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from evalmon_agent.tracking.records import ExperimentState, Refusal, Waiting
-from evalmon_agent.tracking.registry import Entry, Name
-from evalmon_agent.words.eval_names import task_name
+from evalmon_agent.tracking.registry import Entry, Name, eval_name
 
 
 def latest(entries: Iterable[Entry]) -> dict[Name, Entry]:
@@ -39,7 +38,7 @@ def refused(entries: Iterable[Entry]) -> dict[str, Refusal]:
     """By name, the evals whose last submission Slurm refused for good; also where an earlier one was accepted."""
     refusals: dict[str, Refusal] = {}
     for entry in entries:
-        names = [eval_name(name) for name in entry.submission.names]
+        names = entry.submission.eval_names
         if entry.is_refused and entry.refused is not None:
             refusal = Refusal(entry.refused.at, entry.refused.error, entry.submission.script)
             refusals.update(dict.fromkeys(names, refusal))
@@ -56,8 +55,8 @@ def dropped(entries: Iterable[Entry]) -> dict[str, float]:
         if entry.dropped is not None:
             drops.update(dict.fromkeys(entry.dropped.names, entry.at))
         elif drops:
-            for name in entry.submission.names:
-                drops.pop(eval_name(name), None)
+            for name in entry.submission.eval_names:
+                drops.pop(name, None)
     return drops
 
 
@@ -77,19 +76,13 @@ def update_unsubmitted(state: ExperimentState, entries: Sequence[Entry]) -> None
     state.on_their_way = sum(entry.is_open and entry.is_eval for entry in entries)
     before = state.waiting
     state.waiting = {
-        eval_name(name): before.get(eval_name(name)) or Waiting(since=e.planned.at, script=e.submission.script)
+        name: before.get(name) or Waiting(since=e.planned.at, script=e.submission.script)
         for e in unsubmitted(entries)
-        for name in e.submission.names
+        for name in e.submission.eval_names
         if e.planned is not None
     }
     if not state.waiting:
         state.waiting_for = None
-
-
-def eval_name(name: Name) -> str:
-    """The eval's name in the state."""
-    base, task = name
-    return base if task is None else task_name(base, task)
 
 
 def _is_over(entry: Entry, name: Name, state: ExperimentState | None) -> bool:

@@ -17,14 +17,14 @@ NONE: dict[str, str] = {}
 
 def test_a_timeout_gets_more_of_the_limit_that_slurm_said_in_whole_minutes() -> None:
     found = time_options({"time": "00:30:00"}, NONE, Had(time_limit_s=1800), Limits(), scale=1.5)
-    assert (("--time=00:45:00",), ("time 00:30:00 -> 00:45:00",), "") == (found.argv, found.told, found.why_not)
+    assert (("--time=00:45:00",), ("time 00:30:00 -> 00:45:00",), "") == (found.argv, found.changes, found.why_not)
     rounded = time_options(NONE, NONE, Had(time_limit_s=60), Limits(), scale=1.5)
     assert (("--time=00:02:00",), ("time 00:01:00 -> 00:02:00 (rounded up to minutes)",)) == (
         rounded.argv,
-        rounded.told,
+        rounded.changes,
     )
     cut = time_options(NONE, NONE, Had(time_limit_s=60), Limits(time_s=75), scale=1.5)
-    assert ("time 00:01:00 -> 00:01:15",) == cut.told
+    assert ("time 00:01:00 -> 00:01:15",) == cut.changes
 
 
 @pytest.mark.parametrize(("whole_s", "expected"), [(None, "00:45:00"), (2000.0, "00:45:00"), (7200.0, "02:12:00")])
@@ -71,13 +71,13 @@ def test_what_failed_keeps_what_an_earlier_retry_gave_it_and_else_its_script_alo
 
 def test_nodes_are_excluded_beside_those_of_the_script_and_of_earlier_retries() -> None:
     found = exclude_options({"exclude": "n[1-2,5],m1"}, {"exclude": "n[1-2,5],m1,n8"}, "n7,n8")
-    assert (("--exclude=n[1-2,5],m1,n8,n7",), ("excluding n7,n8",)) == (found.argv, found.told)
+    assert (("--exclude=n[1-2,5],m1,n8,n7",), ("excluding n7,n8",)) == (found.argv, found.changes)
     assert (("--exclude=n7",), ("excluding n7",)) == (
         (alone := exclude_options(NONE, NONE, "n7")).argv,
-        alone.told,
+        alone.changes,
     )
     later = exclude_options({"exclude": "n1"}, {"exclude": "n1,n7"}, "")
-    assert (("--exclude=n1,n7",), ()) == (later.argv, later.told)
+    assert (("--exclude=n1,n7",), ()) == (later.argv, later.changes)
     assert () == exclude_options({"exclude": "n1"}, NONE, "").argv
 
 
@@ -89,7 +89,7 @@ def test_a_file_of_nodes_cannot_be_joined_with_a_list() -> None:
 @pytest.mark.parametrize("kind", ["mem", "mem-per-cpu", "mem-per-gpu"])
 def test_memory_grows_in_the_terms_of_the_script(kind: str) -> None:
     found = memory_options({kind: "1000"}, NONE, Had(), Limits(), scale=1.5)
-    assert ((f"--{kind}=1500M",), (f"{kind} 1000M -> 1500M",)) == (found.argv, found.told)
+    assert ((f"--{kind}=1500M",), (f"{kind} 1000M -> 1500M",)) == (found.argv, found.changes)
 
 
 def test_without_any_memory_option_it_grows_by_cpu_from_what_accounting_says() -> None:
@@ -125,7 +125,7 @@ def test_time_never_shrinks_and_is_what_sbatch_reads(
     assert asked_s >= had_s
     if most is not None and not found.why_not:
         assert asked_s <= max(most + 60, (script or 0) * 60)
-    assert bool(found.told) != bool(found.why_not)
+    assert bool(found.changes) != bool(found.why_not)
 
 
 @given(had=st.integers(MIB, 10**13), node=st.none() | st.integers(MIB, 10**13), scale=st.floats(1, 100),
@@ -140,4 +140,4 @@ def test_memory_never_shrinks_and_is_what_sbatch_reads(
     asked = parse_mem_option(by_long_name([option])[kind])
     assert asked is not None
     assert asked >= had // MIB * MIB
-    assert bool(found.told) != bool(found.why_not)
+    assert bool(found.changes) != bool(found.why_not)
