@@ -7,7 +7,7 @@ import time
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, json_option
+from evalmon_agent.cli.options import command_on_experiment, json_option
 from evalmon_agent.cli.output import print_json, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
@@ -22,8 +22,7 @@ from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.results_csv import results_csv
 
 
-@click.command("report")
-@experiment_argument()
+@command_on_experiment("report")
 @click.option("--format", "form", type=click.Choice(["md", "csv", "json"]), default="md", help="What to print.")
 @json_option
 def command(experiment: Experiment, form: str, as_json: bool) -> None:
