@@ -189,10 +189,15 @@ def twin_of(program: ObservedProgram, started_at: float, ended_at: float | None)
 
 
 def writes_elsewhere(program: ObservedProgram) -> bool:
-    """Whether all its logs are known by their paths, or it writes none."""
+    """Whether all its logs are known by their paths, or it writes none, or was told a URL."""
     kind = BY_NAME.get(program.kind)
     is_all_known = any(written.path is not None for written in program.wrote) and not program.is_cut
-    return is_all_known or (kind is not None and kind.writes_none(program))
+    return is_all_known or (kind is not None and (kind.writes_none(program) or _is_told_url(program, kind)))
+
+
+def _is_told_url(program: ObservedProgram, kind: Kind) -> bool:
+    given = kind.given_directory(program) or ""
+    return "://" in given and not given.startswith("file://")
 
 
 def is_this(written: Written, path: str) -> bool:
@@ -356,9 +361,8 @@ def _why_unknown(program: ObservedProgram, disputed: Sequence[EvalLog], not_all_
 
 def _why_unwritten(program: ObservedProgram, kind: Kind) -> str | None:
     """The same of a program that was not seen to write any."""
-    given = kind.given_directory(program)
-    if given is not None and "://" in given and not given.startswith("file://"):
-        return IN_MEMORY if given.startswith("memory:") else AT_A_URL
+    if _is_told_url(program, kind):
+        return IN_MEMORY if (kind.given_directory(program) or "").startswith("memory:") else AT_A_URL
     if kind.directory_of(program) is None:
         return NOT_WRITTEN if kind.writes_none(program) else PLACE_UNKNOWN
     return None

@@ -70,9 +70,10 @@ class ScoreTable:
 
 
 def score_table(evals: Sequence[EvalSummary]) -> ScoreTable:
-    """The scores of all results; an eval without one leaves a cell that says why in every row of its task and run."""
+    """The scores of all results; an eval without one leaves a cell that says why in each row of its task and run."""
     rows: dict[tuple[str, str, str], Row] = {}
     metrics: dict[tuple[str, str], list[Row]] = {}
+    by_task: dict[str, dict[tuple[str, str], None]] = {}
     for ev in evals:
         run, task, epoch = place_of(ev.name)
         for name, metric, score in _scores(ev):
@@ -80,10 +81,15 @@ def score_table(evals: Sequence[EvalSummary]) -> ScoreTable:
             if key not in rows:
                 rows[key] = Row(*key)
                 metrics.setdefault((run, task), []).append(rows[key])
+                by_task.setdefault(task, {})[key[0], metric] = None
             rows[key].cells[epoch] = score
     for ev in evals:
         run, task, epoch = place_of(ev.name)
-        for row in metrics.get((run, task), []):
+        if (run, task) not in metrics:  # no eval of this run has a score: the metrics of the other runs
+            new = [Row(label, run, metric) for label, metric in by_task.get(task, {})]
+            metrics[run, task] = new
+            rows.update({(row.task, row.run, row.metric): row for row in new})
+        for row in metrics[run, task]:
             row.cells.setdefault(epoch, "no score" if ev.verdict == "ok" else ev.verdict)
     epochs = sorted({epoch for row in rows.values() for epoch in row.cells}, key=lambda epoch: (epoch is None, epoch))
     ordered = sorted(rows.values(), key=lambda row: (row.task, row.metric, row.run))

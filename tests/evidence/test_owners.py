@@ -140,6 +140,12 @@ def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_tasks_where_both_
     assert known_by({"a": job(another)}, found) == {"r.json": ("a", "place")}  # a tag's name
 
 
+def test_one_that_was_told_a_url_has_not_written_the_log_that_the_output_names() -> None:
+    jobs = {"a": job(program(options={"log-dir": ["s3://b"]}), printed=("/w/logs/a.eval",))}
+    found = results(jobs, [log()])["a"]
+    assert (found.logs, found.unverified) == ({"/w/logs/a.eval": "output"}, o.AT_A_URL)
+
+
 def test_what_a_program_was_told_tells_it_apart() -> None:
     a, b = program(options={"model": ["x/m"]}), program(options={"model": ["y/m"]})
     jobs = {"a": job(a), "b": job(b)}

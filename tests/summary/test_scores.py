@@ -109,3 +109,11 @@ def test_the_last_twelve_epochs_are_columns() -> None:
     table = score_table([scored(f"r/t/epoch{n}", m__accuracy=0.5) for n in range(20)])
     assert list(table.epochs) == list(range(20 - EPOCHS_AT_MOST, 20))
     assert len(table.rows[0].points) == 20
+
+
+def test_a_run_without_any_score_has_the_rows_of_the_other_runs_and_a_task_without_any_has_none() -> None:
+    evals = [scored("r8/t/epoch0", "failed"), scored("r8/t/epoch1", "suspect"), scored("r16/t/epoch1", m__accuracy=0.5)]
+    assert cells(*evals, scored("r8/other/epoch0", "failed")) == {
+        ("t", "r16", "m/accuracy"): ["", "0.5"],
+        ("t", "r8", "m/accuracy"): ["failed", "suspect"],
+    }

@@ -185,7 +185,9 @@ PROGRAMS = st.builds(
     words=st.just(("t.py",)),
     options=st.sampled_from([*[{}] * 4, None, {"log-dir": ("s3://b",)}]),
     cwd=st.sampled_from([*PLACES * 3, None]),
-    wrote=st.sampled_from([0, 1, 1, 2]).flatmap(lambda size: st.lists(WROTE, min_size=size, max_size=size)).map(tuple),
+    wrote=st.sampled_from([0, 0, 1, 1, 2])
+    .flatmap(lambda size: st.lists(WROTE, min_size=size, max_size=size))
+    .map(tuple),
     is_cut=st.sampled_from([False, False, False, True]),
     is_in_pid_namespace=st.sampled_from([False, False, False, True]),
 )
@@ -235,7 +237,9 @@ def is_proven(log: str, by: str | None, own: Attempt, others: list[Attempt]) -> 
     def proofs_of(attempt: Attempt) -> list[str]:
         programs = attempt.report.eval_programs if attempt.report is not None else []
         wrote = [written for program in programs for written in program.wrote if written.path == log]
-        near = [program for program in programs if program.options == {} and f"{program.cwd}/logs" in log]
+        # One that named all its logs wrote no other.
+        unnamed = [program for program in programs if program.is_cut or not any(w.path for w in program.wrote)]
+        near = [program for program in unnamed if program.options == {} and f"{program.cwd}/logs" in log]
         printed = attempt.evidence is not None and log in attempt.evidence.printed
         return ["process"] * bool(wrote) + ["output"] * printed + ["place"] * bool(near)
 
@@ -243,7 +247,7 @@ def is_proven(log: str, by: str | None, own: Attempt, others: list[Attempt]) -> 
     return by in proofs_of(own) and (by == "process" or by not in rivals)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.lists(attempts(), min_size=1, max_size=3))
 def test_whatever_is_observed_no_verdict_is_ok_without_proof_and_none_suspect_without_a_contradiction(
     observed: list[Attempt],
@@ -264,12 +268,12 @@ def test_whatever_is_observed_no_verdict_is_ok_without_proof_and_none_suspect_wi
         assert all(is_proven(result.log or "", result.known_by, attempt, others) for result in found.results)
         assert {result.created for result in found.results} <= {DURING.isoformat()}
         if outcome[name] == "ok":
-            check_ok(attempt, found)
+            check_ok(attempt, found, {log.path for other in observed if other.evidence for log in other.evidence.logs})
         if outcome[name] == "suspect":
             check_suspect(attempt, found)
 
 
-def check_ok(attempt: Attempt, found: EvalResults) -> None:
+def check_ok(attempt: Attempt, found: EvalResults, read: set[str]) -> None:
     """Everything was read, everybody who could see looked, and each program has a result that is a success."""
     assert attempt.account_state is State.COMPLETED
     assert attempt.evidence is not None
@@ -283,9 +287,9 @@ def check_ok(attempt: Attempt, found: EvalResults) -> None:
         others = [other for place, other in enumerate(programs) if place != number]
         assert any(may_be_its_own(result.log or "", program, others) for result in found.results)
     if attempt.evidence.not_all_read is not None:
-        paths = {written.path for program in programs for written in program.wrote}
-        assert paths <= {log.path for log in attempt.evidence.logs}
-        assert all(program.wrote and not program.is_cut for program in programs)
+        paths = {written.path for program in programs for written in program.wrote if written.path}
+        assert paths <= read
+        assert not any(program.is_cut for program in programs)
         assert witness is not None
         assert witness.by == "cgroup"
     if not found.results and attempt.evidence.names_framework:
