@@ -76,14 +76,19 @@ def _is_experiment(path: str) -> bool:
 
 def _nearest(*, is_needed: bool) -> Experiment | None:
     from evalmon_agent.agent.report_file import nearest_experiment
+
+    root = nearest_experiment(os.getcwd())
+    if root is not None:
+        return _found(root)
+    if is_needed:
+        raise click.UsageError("there is no experiment at or above the working directory; give its directory, EXP")
+    return None
+
+
+def _found(root: str) -> Experiment:
     from evalmon_agent.experiment.experiment import Experiment
     from evalmon_agent.words.printable import printable
 
-    root = nearest_experiment(os.getcwd())
-    if root is None:
-        if is_needed:
-            raise click.UsageError("there is no experiment at or above the working directory; give its directory, EXP")
-        return None
     click.echo(f"experiment: {printable(root)}", err=True)
     return Experiment.at(root)
 
@@ -93,7 +98,7 @@ def command_on_experiment(name: str, *, is_needed: bool = True) -> Callable[[Cal
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         cls = CommandOnExperiment if is_needed else _OnAnyOrNone
-        shell = _CompletesDirectories("experiment", metavar="[EXP]", required=False)
+        shell = _CompletesDirectories(["experiment"], metavar="[EXP]", required=False)
         command = click.command(name, cls=cls)(function)
         command.params.insert(0, shell)
         return command
@@ -112,6 +117,17 @@ def experiment_argument() -> Callable[[F], F]:
     return click.argument("experiment", type=ExperimentType(), metavar="EXP")
 
 
+def experiment_and_scripts(words: Sequence[str]) -> tuple[Experiment, Sequence[str]]:
+    """EXP, and the scripts after it. Without EXP the working directory must be the experiment's own."""
+    from evalmon_agent.experiment.experiment import Experiment
+
+    if not (words and os.path.isdir(words[0])) and _is_experiment(os.getcwd()):
+        return _found(os.getcwd()), words
+    if not words:
+        raise click.UsageError("the working directory is no experiment's; give the experiment's directory, EXP")
+    return Experiment.at(words[0]), words[1:]
+
+
 def names_argument(*, several: bool = True) -> Callable[[F], F]:
     """The NAME arguments of a CommandOnExperiment: evals, arrays or globs."""
     if several:
@@ -123,11 +139,13 @@ def named_evals(patterns: Sequence[str], names: Collection[str], experiment: Exp
     """The evals that these patterns mean; UsageError if one of them matches nothing."""
     from evalmon_agent.errors import UsageError
     from evalmon_agent.words.eval_names import matching
+    from evalmon_agent.words.nearest import did_you_mean
 
     matches = {pattern: matching(pattern, names) for pattern in patterns}
     for pattern, found in matches.items():
         if not found:
-            raise UsageError(f"no eval is called {pattern}; see: evalmon status {experiment.root}")
+            meant = did_you_mean(pattern, names) or f"; see: evalmon status {experiment.root}"
+            raise UsageError(f"no eval is called {pattern}{meant}")
     return list(dict.fromkeys(name for pattern in patterns for name in matches[pattern]))
 
 

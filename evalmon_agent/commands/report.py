@@ -23,10 +23,16 @@ from evalmon_agent.summary.results_csv import results_csv
 
 
 @command_on_experiment("report")
-@click.option("--format", "form", type=click.Choice(["md", "csv", "json"]), default="md", help="What to print.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["md", "csv", "json"]),
+    default="md",
+    help="What to print; csv has one row for each result.",
+)
 @json_option
 def command(experiment: Experiment, form: str, as_json: bool) -> None:
-    """Write the summary of what is known, and print it: as Markdown, or as CSV with one row for each result."""
+    """Write the summary of what is known, and print it."""
     summary = report(session_for(experiment, for_reading=True))
     if as_json or form == "json":
         print_json(summary)
