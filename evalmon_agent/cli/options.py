@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from evalmon_agent.experiment.experiment import Experiment
@@ -98,7 +99,7 @@ def command_on_experiment(name: str, *, is_needed: bool = True) -> Callable[[Cal
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         cls = CommandOnExperiment if is_needed else _OnAnyOrNone
-        shell = _CompletesDirectories(["experiment"], metavar="[EXP]", required=False)
+        shell = _FirstWord(["experiment"], metavar="[EXP]", required=False)
         command = click.command(name, cls=cls)(function)
         command.params.insert(0, shell)
         return command
@@ -106,10 +107,11 @@ def command_on_experiment(name: str, *, is_needed: bool = True) -> Callable[[Cal
     return decorate
 
 
-class _CompletesDirectories(click.Argument):
+class _FirstWord(click.Argument):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        """Directories."""
-        return ExperimentType().shell_complete(ctx, self, incomplete)
+        """Directories; before them the evals of the nearest experiment, where a name may stand here."""
+        names = complete_names(ctx, incomplete) if any(isinstance(p, _Names) for p in ctx.command.params) else []
+        return names + ExperimentType().shell_complete(ctx, self, incomplete)
 
 
 def experiment_argument() -> Callable[[F], F]:
@@ -131,8 +133,30 @@ def experiment_and_scripts(words: Sequence[str]) -> tuple[Experiment, Sequence[s
 def names_argument(*, several: bool = True) -> Callable[[F], F]:
     """The NAME arguments of a CommandOnExperiment: evals, arrays or globs."""
     if several:
-        return click.argument("names", nargs=-1, metavar="NAME...")
-    return click.argument("name", metavar="NAME", required=False)
+        return click.argument("names", cls=_Names, nargs=-1, metavar="NAME...")
+    return click.argument("name", cls=_Names, metavar="NAME", required=False)
+
+
+class _Names(click.Argument):
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """The names of the experiment's evals that begin so."""
+        return complete_names(ctx, incomplete)
+
+
+def complete_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """The names of evals of the experiment on the command line, else of the nearest; none where that fails."""
+    from evalmon_agent.agent.report_file import nearest_experiment
+    from evalmon_agent.errors import EvalmonError
+    from evalmon_agent.experiment import state
+    from evalmon_agent.experiment.experiment import Experiment
+
+    word = ctx.params.get("experiment")
+    root = word if isinstance(word, str) and _is_experiment(word) else nearest_experiment(os.getcwd())
+    try:
+        saved = state.load(Experiment.at(root)) if root is not None else None
+    except (EvalmonError, OSError):
+        return []
+    return [CompletionItem(name) for name in saved.names if name.startswith(incomplete)] if saved is not None else []
 
 
 def named_evals(patterns: Sequence[str], names: Collection[str], experiment: Experiment) -> list[str]:

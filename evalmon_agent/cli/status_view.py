@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -45,6 +45,7 @@ SORTS: Mapping[str, Callable[[EvalSummary], tuple[object, ...]]] = {
     "name": lambda ev: (ev.name,),
     "state": lambda ev: (_importance(ev), ev.state, ev.name),
     "elapsed": lambda ev: (-(ev.elapsed_s or 0.0), ev.name),
+    "gpu-hours": lambda ev: (-(ev.cost.gpu_hours or 0.0), ev.name),
 }
 """What `--sort` takes. Without it, evals stand in the order of their submission."""
 
@@ -55,6 +56,8 @@ class Choice:
 
     show_all: bool = False
     failed: bool = False
+    names: Collection[str] | None = None
+    """Of the evals to be shown; None: all."""
     sort: str | None = None
 
 
@@ -135,7 +138,8 @@ def _attention_lines(summary: Summary, size: os.terminal_size | None) -> list[st
 
 
 def _chosen(summary: Summary, choice: Choice) -> list[EvalSummary]:
-    evals = [ev for ev in summary.evals if not choice.failed or needs_attention(ev)]
+    evals = [ev for ev in summary.evals if choice.names is None or ev.name in choice.names]
+    evals = [ev for ev in evals if not choice.failed or needs_attention(ev)]
     return evals if choice.sort is None else sorted(evals, key=SORTS[choice.sort])
 
 

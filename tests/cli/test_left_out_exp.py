@@ -71,3 +71,23 @@ def test_a_mistyped_word_is_answered_with_the_nearest(exp: Exp) -> None:
     assert "did you mean r1/abc?" in evalmon(exp, "drop", "r1/abd", cwd=exp.root).stderr
     (exp.root / "evalmon.yaml").write_text("poll_intervall: 60\n")
     assert "did you mean poll_interval?" in evalmon(exp, "submit", cwd=exp.root).stderr
+
+
+def test_names_are_completed_by_the_shell(exp: Exp) -> None:
+    exp.register(r1_a="11", r1_b="12", r2_a="13")
+    exp.observer().record()
+    script = {"_EVALMON_COMPLETE": "bash_complete", "COMP_WORDS": "evalmon logs r1/", "COMP_CWORD": "2"}
+    argv = [sys.executable, "-m", "evalmon_agent"]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, env={**exp.slurm.environ, **script}, cwd=exp.root, check=False
+    )
+    assert done.stdout.splitlines() == ["plain,r1/a", "plain,r1/b", "dir,r1/"]
+
+
+def test_status_shows_the_evals_that_are_named(exp: Exp) -> None:
+    exp.register(r1_a="11", r1_b="12", r2_a="13")
+    done = evalmon(exp, "status", "--name", "r1/*", cwd=exp.root)
+    assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["r1/a", "r1/b"]
+    assert done.stdout.startswith("0 of 3 evals succeeded so far")
+    unknown = evalmon(exp, "status", "--name", "r9/*", cwd=exp.root)
+    assert (unknown.returncode, "no eval is called r9/*" in unknown.stderr) == (2, True)
