@@ -43,6 +43,8 @@ class CommandOnExperiment(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Decide what the first word is. UsageError if there is no experiment, or a name is missing."""
         rest = super().parse_args(ctx, args)
+        if ctx.resilient_parsing:
+            return rest  # the shell asks what may come next
         word = ctx.params["experiment"]
         places = [p.name for p in self.params if isinstance(p, click.Argument) and p.name in {"name", "names"}]
         if word is not None and (not places or _is_experiment(word)):
