@@ -38,6 +38,8 @@ _COLOURS = {
 _SHORT = {State.OUT_OF_MEMORY: "OOM", State.NODE_FAIL: "NODE FAIL", State.BOOT_FAIL: "BOOT FAIL"}
 _ATTENTION_CHARS = 400
 _ROWS_AT_MOST = 10_000
+_LINES_FOR_THE_REST = 10
+"""What a terminal needs besides the causes: the verdict, how fresh it is, and the shortest table."""
 _LINES_AROUND_THE_ROWS = 5
 """An empty line, the heading, its rule, how many more there are, and the shell's prompt."""
 
@@ -126,14 +128,15 @@ def _attention(summary: Summary) -> Iterator[list[str]]:
 
 
 def _attention_lines(summary: Summary, size: os.terminal_size | None) -> list[str]:
-    """As many causes as fit into half of the terminal, at least one."""
+    """As many causes as there is room for beside a few rows; of the first one at least what happened."""
+    room = _ROWS_AT_MOST if size is None else max((size.lines - _LINES_FOR_THE_REST) // 2, 1)
     lines: list[str] = []
     items = list(_attention(summary))
     for place, item in enumerate(items):
         wrapped = [line for text in item for line in _wrapped(text, size.columns if size else None, indent="  ")]
-        if size is not None and lines and len(lines) + len(wrapped) > size.lines // 2:
+        if lines and len(lines) + len(wrapped) > room:
             return [*lines, f"(+{len(items) - place} more; evalmon report shows all)"]
-        lines += wrapped
+        lines += wrapped[:room]
     return lines
 
 
