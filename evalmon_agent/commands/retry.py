@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.submission.retry_plan import RetryRequest
 from evalmon_agent.submitting.retry_evals import retry
+from evalmon_agent.words.nearest import did_you_mean
 
 
 class _CauseType(click.ParamType[str]):
@@ -29,9 +29,8 @@ class _CauseType(click.ParamType[str]):
         """The slug, or exit status 2 with the nearest one."""
         slug = str(value)
         if slug not in CAUSES:
-            nearest = difflib.get_close_matches(slug, CAUSES, n=1, cutoff=0.5)
-            advice = f"did you mean {nearest[0]}?" if nearest else "evalmon report names the cause of each eval."
-            self.fail(f"{slug!r} is not a cause; {advice}", param, ctx)
+            suggestion = did_you_mean(slug, CAUSES) or "; evalmon report names the cause of each eval."
+            self.fail(f"{slug!r} is not a cause{suggestion}", param, ctx)
         return slug
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

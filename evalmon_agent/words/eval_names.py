@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.words.nearest import did_you_mean
 
 _EPOCH = re.compile(r"(?P<task>.+)_epoch(?P<epoch>[0-9]+)")
 _CELL = "cell"
@@ -74,7 +75,8 @@ def named_evals(patterns: Sequence[str], names: Collection[str], *, experiment: 
     for pattern in patterns:
         evals = matching(pattern, names)
         if not evals:
-            raise UsageError(f"no eval is called {pattern}; see: evalmon status {experiment}")
+            suggestion = did_you_mean(pattern, names) or f"; see: evalmon status {experiment}"
+            raise UsageError(f"no eval is called {pattern}{suggestion}")
         matches.update(dict.fromkeys(evals))
     return list(matches)
 
