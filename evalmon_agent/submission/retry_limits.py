@@ -7,19 +7,17 @@ than it had, more only of what it lacked, and not beyond what the partition and 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evalmon_agent.evidence.result import EvalResult, whole_s
+from evalmon_agent.slurm.node_list import split
 from evalmon_agent.slurm.sinfo import Partition
 from evalmon_agent.tracking.records import Attempt
 from evalmon_agent.words.durations import clock, time_option
 from evalmon_agent.words.sizes import parse_mem_option
 
 _MIB = 1024 * 1024
-_NODES = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")
-"""One part of a list of nodes: the commas within brackets belong to it."""
 _PACE_MARGIN = 1.1
 """Samples differ, so this factor is added to the time that the pace so far predicts."""
 
@@ -145,7 +143,7 @@ def exclude_options(script: Mapping[str, str], earlier: Mapping[str, str], nodes
     own = script.get("exclude", "")
     if "/" in own:  # sbatch(1): a file that lists them
         return Options(why_not=f"its script excludes the nodes listed in {own}; add {nodes} to that file")
-    parts = [part for text in (own, earlier.get("exclude", ""), nodes) for part in _NODES.findall(text)]
+    parts = [part for text in (own, earlier.get("exclude", ""), nodes) for part in split(text)]
     return Options((f"--exclude={','.join(dict.fromkeys(parts))}",), (f"excluding {nodes}",) if nodes else ())
 
 

@@ -5,7 +5,6 @@ Title and text hold names, verdicts, causes and Slurm's pending reasons, never a
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,9 +15,10 @@ from msgspec import Struct
 
 from evalmon_agent.evidence.diagnosis.causes import REFUSED, phrase, plural
 from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
+from evalmon_agent.logbook.blocks import stamp
 from evalmon_agent.settings import NotificationEvent
+from evalmon_agent.slurm.node_list import expand
 from evalmon_agent.summary.causes import key
-from evalmon_agent.summary.nodes import expand
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.alerts import base
@@ -117,7 +117,7 @@ def _outage(state: ExperimentState) -> Iterator[_Event]:
         )
     if outage is not None and since is not None and since != notified:
         line = f"{outage.failures} polls in a row failed. Monitoring goes on and catches up when Slurm answers."
-        yield _Event("outage", [since], f"Slurm has not answered since {_clock(since)}", [line], "warning")
+        yield _Event("outage", [since], f"Slurm has not answered since {stamp(since)}", [line], "warning")
 
 
 def _failures(state: ExperimentState, failures: Iterable[EvalFailure]) -> Iterator[_Event]:
@@ -223,10 +223,6 @@ def _notification(experiment: str, event: _Event, *, now: float) -> Notification
 
 def _file(experiment: str, name: str) -> str:
     return printable(os.path.join(experiment, "evalmon", name))
-
-
-def _clock(at: float) -> str:
-    return f"{dt.datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _digest(text: str) -> str:
