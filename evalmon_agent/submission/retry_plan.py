@@ -109,15 +109,15 @@ class Resubmission:
 
 
 def decide(
-    ev: Eval, entry: Entry | None, results: EvalResults, request: RetryRequest, *, is_waiting: bool
+    ev: Eval, entry: Entry | None, settled: EvalResults, request: RetryRequest, *, is_waiting: bool
 ) -> Retry | str:
     """Run it again, or why not ("" if no reason need be given). `entry`: its submission that counts."""
     if is_waiting:
         return "it is already waiting to be submitted"
     if not ev.final:
         return f"it is {ev.state} still" if request.insists(ev.name) else ""
-    outcome = verdict(ev, results)
-    cause = _cause(ev, results, outcome)
+    outcome = verdict(ev, settled)
+    cause = _cause(ev, settled, outcome)
     if request.causes and cause not in request.causes:
         return f"its cause is {cause or 'none'}" if request.insists(ev.name) else ""
     if outcome == "ok" and not request.force:
@@ -126,8 +126,8 @@ def decide(
         return f"it is {outcome}, not failed"
     why_not = _not_possible(ev, entry, request)
     if not why_not and not request.force and not request.insists(ev.name):
-        why_not = _not_worth_it(ev, results, outcome)
-    return why_not or _again(ev, results, outcome, cause)
+        why_not = _not_worth_it(ev, settled, outcome)
+    return why_not or _again(ev, settled, outcome, cause)
 
 
 def resubmission(chosen: ChosenEval, source: RetryScript, request: RetryRequest, limits: Limits) -> Resubmission | str:
@@ -227,38 +227,38 @@ def description(again: Retry, request: RetryRequest) -> str:
     return f"{again.reason}{cause}, attempt {again.attempt}{of_how_many}{from_start}"
 
 
-def _cause(ev: Eval, results: EvalResults, outcome: Verdict) -> str | None:
+def _cause(ev: Eval, settled: EvalResults, outcome: Verdict) -> str | None:
     """Why it failed, as `diagnosis` in summary.json says."""
     if outcome not in UNSUCCESSFUL:
         return None
-    diagnosis = diagnosis_of(ev, results)
+    diagnosis = diagnosis_of(ev, settled)
     return UNKNOWN if diagnosis is None else diagnosis.cause
 
 
-def _again(ev: Eval, results: EvalResults, outcome: Verdict, cause: str | None) -> Retry:
+def _again(ev: Eval, settled: EvalResults, outcome: Verdict, cause: str | None) -> Retry:
     succeeded = outcome == "ok"
     is_explained = ev.state is State.COMPLETED and not succeeded
     return Retry(
-        reason=_why_not_ok(results) if is_explained else str(ev.state),
+        reason=_why_not_ok(settled) if is_explained else str(ev.state),
         cause=cause,
         attempt=len(ev.jobs) + 1,
         more_time=ev.state is State.TIMEOUT,
         more_memory=ev.state is State.OUT_OF_MEMORY,
-        log=None if succeeded else _log_to_go_on_from(results),
+        log=None if succeeded else _log_to_go_on_from(settled),
     )
 
 
-def _why_not_ok(results: EvalResults) -> str:
+def _why_not_ok(settled: EvalResults) -> str:
     """Why one that COMPLETED is run again."""
-    is_good = all(result.succeeded for result in results.results) and not results.missing and results.unknown is None
-    return "its command or its output ended in an error" if is_good else reason(results)
+    is_good = all(result.succeeded for result in settled.results) and not settled.missing and settled.unknown is None
+    return "its command or its output ended in an error" if is_good else reason(settled)
 
 
-def _log_to_go_on_from(results: EvalResults) -> str | None:
+def _log_to_go_on_from(settled: EvalResults) -> str | None:
     """The log of the one eval that ran, if that is its own by proof: of several, the others would not be run again."""
-    if len(results.results) != 1 or results.missing or results.unknown is not None:
+    if len(settled.results) != 1 or settled.missing or settled.unknown is not None:
         return None
-    [result] = results.results
+    [result] = settled.results
     is_log = result.known_by is not None and result.status in _RESUMABLE and bool(result.samples_completed)
     return result.log if is_log else None
 
@@ -273,14 +273,14 @@ def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
     return ""
 
 
-def _not_worth_it(ev: Eval, results: EvalResults, outcome: Verdict) -> str:
+def _not_worth_it(ev: Eval, settled: EvalResults, outcome: Verdict) -> str:
     """Why running it again may pay a second time for what is there; "" where it does not."""
-    result, why = worst(results.results), ""
+    result, why = worst(settled.results), ""
     if ev.state in _UNCERTAIN:
         why = _UNCERTAIN[ev.state]
     elif outcome == "unverified":
-        why = f"it COMPLETED, and its result is unknown: {results.unknown}"
-    elif outcome == "suspect" and result is not None and not results.missing:
+        why = f"it COMPLETED, and its result is unknown: {settled.unknown}"
+    elif outcome == "suspect" and result is not None and not settled.missing:
         if result.succeeded:
             why = f"its log says success with all samples; it is {ev.state}, and suspect, for something else in the job"
         elif result.status == UNREADABLE:

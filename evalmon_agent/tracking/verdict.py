@@ -24,33 +24,33 @@ NEEDS_ATTENTION: frozenset[Verdict] = NEEDS_YOU | {"unverified"}
 _MAY_HAVE_RUN_ON = frozenset({State.FAILED, State.OUT_OF_MEMORY})
 
 
-def verdict(ev: Eval, results: EvalResults) -> Verdict:
+def verdict(ev: Eval, settled: EvalResults) -> Verdict:
     """The verdict on an eval with these results: the first row of the table that fits."""
-    return verdict_on(ev.state, ev.latest or Attempt(), results) if ev.final else "active"
+    return verdict_on(ev.state, ev.latest or Attempt(), settled) if ev.final else "active"
 
 
-def verdict_on(state: State, attempt: Attempt, results: EvalResults) -> Verdict:
+def verdict_on(state: State, attempt: Attempt, settled: EvalResults) -> Verdict:
     """The verdict on one attempt that ended in this state."""
-    all_succeeded = all(result.succeeded for result in results.results) and not results.missing
+    all_succeeded = all(result.succeeded for result in settled.results) and not settled.missing
     if state is not State.COMPLETED:
-        is_whole = state in _MAY_HAVE_RUN_ON and bool(results.results) and all_succeeded and results.unknown is None
+        is_whole = state in _MAY_HAVE_RUN_ON and bool(settled.results) and all_succeeded and settled.unknown is None
         return "suspect" if is_whole else "failed"
     command_failed = attempt.report is not None and (attempt.report.signal is not None or attempt.report.exit_code)
     ends_in_error = attempt.evidence is not None and attempt.evidence.ends_in_error
     if command_failed or ends_in_error or not all_succeeded:
         return "suspect"
-    return "ok" if results.unknown is None else "unverified"
+    return "ok" if settled.unknown is None else "unverified"
 
 
-def reason(results: EvalResults) -> str:
+def reason(settled: EvalResults) -> str:
     """What its results are, in a few words."""
-    result = worst(results.results)
+    result = worst(settled.results)
     if result is not None and not result.succeeded:
         return f"its log says {result.status}, {result.samples} samples"
-    if results.missing:
+    if settled.missing:
         return "a program began an eval and left no log"
-    if results.unknown is not None:
-        return f"its result is unknown: {results.unknown}"
+    if settled.unknown is not None:
+        return f"its result is unknown: {settled.unknown}"
     return f"its log says {result.status}, {result.samples} samples" if result is not None else "no eval began"
 
 
@@ -120,14 +120,14 @@ def end_of_attempt(
     )
 
 
-def diagnosis_of(ev: Eval, results: EvalResults) -> Diagnosis | None:
+def diagnosis_of(ev: Eval, settled: EvalResults) -> Diagnosis | None:
     """Why its latest attempt failed: by its output, if that was read; else by Slurm's word and its results."""
     attempt = ev.latest or Attempt()
     if attempt.evidence is not None and attempt.evidence.diagnosis is not None:
         return attempt.evidence.diagnosis
     if attempt.has_run and ev.state is not State.COMPLETED:
         return None
-    result, is_missing = worst(results.results), results.missing > 0
+    result, is_missing = worst(settled.results), settled.missing > 0
     return diagnose(end_of_attempt(attempt, state=ev.state, result=result, expects_log=is_missing))
 
 
