@@ -228,7 +228,7 @@ def test_nobody_reads_what_is_private(open_place: Path) -> None:
     exp.observer().observe_once(at_least_s=0)
     for command in ("status", "report"):
         code, out, err = evalmon_as_other(exp, command, str(exp.root))
-        assert (code, out, "you may not read it" in err) == (77, "", True)
+        assert (code, out, "you cannot read it" in err) == (77, "", True)
 
 
 @pytest.mark.survives("S2")
@@ -247,7 +247,7 @@ def test_group_readable_can_be_switched_on_and_off_later(open_place: Path) -> No
     group = [exp.ours.stat().st_gid]
     exp.ours.chmod(0o750)
     code, out, err = evalmon_as_other(exp, "status", str(exp.root), groups=group)
-    assert (code, out, "you may not read it; its owner can set group_readable: true" in err) == (77, "", True)
+    assert (code, out, "you cannot read it; its owner can set group_readable: true" in err) == (77, "", True)
     (exp.root / "evalmon.yaml").write_text("group_readable: true\n")
     (exp.root / "evalmon.yaml").chmod(0o600)
     exp.anew().settings = Settings(poll_interval=1.0, group_readable=True)
