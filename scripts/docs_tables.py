@@ -11,14 +11,13 @@ from pathlib import Path
 import click
 
 from evalmon_agent.agent.arguments import HOOK_HELP, RUN_HELP, SAMPLE_HELP
-from evalmon_agent.cli.group import COMMANDS, IN_JOBS, main
+from evalmon_agent.cli.group import GROUPS, IN_JOBS, main
 from evalmon_agent.evidence.gpu_figures import GpuFigures
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn, HostColumn
 
 _HELP_IN_JOBS = {"run": RUN_HELP, "sample": SAMPLE_HELP, "hook": HOOK_HELP}
-_BODIES = ("sidecar", "complete")
-"""What the monitor jobs run; a person types neither."""
+_NOBODY_TYPES = "Started by evalmon itself"
 _PLACE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -35,15 +34,21 @@ def with_tables(text: str) -> str:
 
 
 def _commands() -> Iterator[str]:
-    """A section for each command: how it is called, what it does, its options."""
-    for name in (*COMMANDS, *IN_JOBS):
-        if name not in _BODIES:
-            usage, text, options = _of_click(name) if name in COMMANDS else _in_jobs(name)
-            rows = "\n" + _table("option", "effect", options) if options else ""
-            yield f"### evalmon {name}\n\n`{usage}`\n\n{text}\n{rows}"
+    """A section for each command: how it is called, what it does, its options, an example."""
+    for title, commands in GROUPS.items():
+        if title != _NOBODY_TYPES:
+            yield f"## {title}\n"
+            yield from map(_command, commands)
 
 
-def _of_click(name: str) -> tuple[str, str, list[tuple[str, str]]]:
+def _command(name: str) -> str:
+    usage, text, options, example = _in_jobs(name) if name in IN_JOBS else _of_click(name)
+    parts = [f"### evalmon {name}", f"`{usage}`", text, example]
+    table = "\n" + _table("option", "effect", options) if options else ""
+    return "\n\n".join(filter(None, parts)) + "\n" + table
+
+
+def _of_click(name: str) -> tuple[str, str, list[tuple[str, str]], str]:
     group = click.Context(main, info_name="evalmon")
     command = main.get_command(group, name)
     assert command is not None
@@ -51,7 +56,8 @@ def _of_click(name: str) -> tuple[str, str, list[tuple[str, str]]]:
     records = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
     options = [(_plain(record[0]), record[1]) for record in records if record is not None]
     usage = " ".join(["evalmon", name, *command.collect_usage_pieces(context)])
-    return usage, inspect.cleandoc(command.help or ""), options
+    example = re.sub(r"^Example: (.+)$", r"Example: `\1`", command.epilog or "")
+    return usage, inspect.cleandoc(command.help or ""), options, example
 
 
 def _plain(option: str) -> str:
@@ -59,10 +65,10 @@ def _plain(option: str) -> str:
     return re.sub(r"(FLOAT|INTEGER)( RANGE)?", "NUMBER", option).replace("|", r"\|")
 
 
-def _in_jobs(name: str) -> tuple[str, str, list[tuple[str, str]]]:
+def _in_jobs(name: str) -> tuple[str, str, list[tuple[str, str]], str]:
     text = _HELP_IN_JOBS[name]
     options = re.findall(r"^  (--\S+ [A-Z]+) {2,}(.+)$", text, re.MULTILINE)
-    return text.partition("\n")[0].removeprefix("Usage: "), IN_JOBS[name], options
+    return text.partition("\n")[0].removeprefix("Usage: "), IN_JOBS[name], options, ""
 
 
 def _meanings(columns: Iterable[GpuColumn | HostColumn]) -> Iterator[tuple[str, str]]:
