@@ -136,7 +136,7 @@ class Group(click.Group):
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)
-        except Exception as error:  # noqa: BLE001 - no traceback without --debug, also of a bug of ours
+        except Exception as error:  # noqa: BLE001 - no traceback without --debug, also of a bug in evalmon
             if "--debug" in sys.argv[1:]:
                 traceback.print_exc()
             sys.exit(_exit_status(error))

@@ -137,7 +137,7 @@ def exit_status(summary: Summary) -> int:
 def look(observer: Observer) -> ExperimentState:
     """The state; one poll first if the observer in charge has been silent for two and something is active.
 
-    Where no job of ours lives that would do it, the end is made here, and late-comers get a completion job. After a
+    Where no monitor job is left to do it, the end is made here, and late-comers get a completion job. After a
     lost state the end is in the log already, but the figures must be captured again.
     """
     state = _polled(observer)
