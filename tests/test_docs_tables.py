@@ -19,6 +19,7 @@ from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn, HostC
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "files.md").read_text()
+PAGES = sorted([*DOCS.glob("*.md"), *DOCS.parent.glob("*.md")])
 
 
 @pytest.mark.parametrize("name", ["files.md", "commands.md"])
@@ -36,6 +37,36 @@ def test_every_command_and_option_stands_there() -> None:
         section = page.partition(f"### evalmon {name}\n")[2].partition("\n### ")[0]
         options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
         assert [option.opts for option in options if max(option.opts, key=len) not in section] == []
+
+
+def options_of(name: str) -> set[str]:
+    if name in IN_JOBS:
+        section = (DOCS / "commands.md").read_text().partition(f"### evalmon {name}\n")[2].partition("\n### ")[0]
+        return set(re.findall(r"--[a-z-]+", section))
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    return {option for parameter in command.params for option in parameter.opts} | {"--help"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
+def test_each_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {
+            re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+        }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
+def test_the_commands_that_a_page_names_are_there_with_their_options(page: Path) -> None:
+    spans = re.findall(r"(?:(?<!`)`|^\$ )evalmon ([a-z]+)((?: [^`\n#]+)?)", page.read_text(), re.MULTILINE)
+    for name, words in spans:
+        assert name in COMMANDS.keys() | IN_JOBS.keys()
+        named = {word.partition("=")[0] for word in words.partition(" -- ")[0].split() if word.startswith("--")}
+        assert named - {"--"} <= options_of(name), name
 
 
 def test_every_setting_stands_there_with_its_default() -> None:
