@@ -44,7 +44,7 @@ class Active:
 def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
     """Cancel the jobs of evals.
 
-    What waits to be submitted is not submitted any more.
+    Evals that wait to be submitted are then not submitted.
     """
     ended = cancel(session_for(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask)
     if ended is None:

@@ -110,7 +110,9 @@ def _outage(state: ExperimentState) -> Iterator[_Event]:
     since = outage.since if outage is not None and outage.alerted else None
     state.notified.outage_since = since
     if told is not None and since != told:
-        yield _Event("recovered", [told], "Slurm answers again", ["What happened meanwhile is being caught up with."])
+        yield _Event(
+            "recovered", [told], "Slurm answers again", ["evalmon is catching up with what happened meanwhile."]
+        )
     if outage is not None and since is not None and since != told:
         line = f"{outage.failures} polls in a row failed. Monitoring goes on and catches up when Slurm answers."
         yield _Event("outage", [since], f"Slurm has not answered since {_clock(since)}", [line], "warning")
