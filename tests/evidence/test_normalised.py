@@ -39,7 +39,7 @@ SAME = [
     ("cd: /data//home/me/r1/x: no", "cd: /data/r2/y: no", None),
     ("allocate 274877906944 bytes of StepId=12345690", "allocate 1024 bytes of StepId=771", None),
     ("RuntimeError('CUDA error: x\\nfrom GPU 3')", "RuntimeError: CUDA error: x from GPU 0", None),
-    ("RuntimeError(\"can't read /a/b\")", "RuntimeError: can't read /c", None),
+    ('RuntimeError("can\'t read /a/b")', "RuntimeError: can't read /c", None),
     ("OSError(28, 'No space left on device')", "OSError: [Errno 28] No space left on device", None),
     ("KeyError('answer') (t.py:3 in f)", "KeyError: 'answer' (t.py:9 in f)", None),
     ("RuntimeError: CUDA\x20out of  memory. 2.50 GiB", "RuntimeError: CUDA out of memory. 18 GiB", None),

@@ -8,7 +8,7 @@ import pytest
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary import causes
-from evalmon_agent.summary.attention import Group, groups, in_order, needs_attention
+from evalmon_agent.summary.attention import Group, groups, in_order, need_attention
 from evalmon_agent.summary.records import AlertSummary, EvalSummary, NodeSummary, Summary
 from summary.summarised import finished, summary_of
 
@@ -116,4 +116,10 @@ def test_those_that_need_attention_come_first() -> None:
     verdicts = {"a": "ok", "b": "active", "c": "unverified", "d": "failed", "e": "ok", "f": "dropped"}
     evals = [changed(name=name, verdict=verdict) for name, verdict in verdicts.items()]
     assert [ev.name for ev in in_order(evals)] == ["d", "c", "b", "a", "e", "f"]
-    assert [ev.name for ev in evals if needs_attention(ev)] == ["c", "d"]
+    assert need_attention(summary(*evals)) == {"c", "d"}
+
+
+def test_a_wait_needs_attention_while_its_alert_holds() -> None:
+    waiting = [changed(name=n, verdict="active", advice=["Slurm says JobHeldUser: It is held"]) for n in "abc"]
+    alerts = [alert("a"), alert("b", cleared_at="2026-01-02")]
+    assert need_attention(summary(*waiting, alerts=alerts)) == {"a"}
