@@ -17,7 +17,8 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.tracking.match import JobIndex
+from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking.match import JobIndex, Tracked
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import eval_name, waiting
 from evalmon_agent.words.job_id import JobId, without_component
@@ -85,7 +86,7 @@ def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Acti
 def _active(session: Session, patterns: Sequence[str]) -> Active:
     """What Slurm has of these evals now, and what waits.
 
-    A job that only has the id of an eval's job of long ago is not the eval's (`JobIndex.in_queue`).
+    A job that only has the id of an eval's job of long ago is not the eval's.
     """
     experiment = session.experiment
     state = Observer(session, role="command").record()
@@ -94,11 +95,20 @@ def _active(session: Session, patterns: Sequence[str]) -> Active:
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was cancelled, try again later")
     index = JobIndex(state.evals.values())
-    owners = [(index.in_queue(row), row.job_id) for row in answer.rows if row.goes_on]
-    jobs = [(owner[0].name, job_id) for owner, job_id in owners if owner is not None and owner[0].name in names]
+    owners = [(index.in_queue(row), row) for row in answer.rows if row.goes_on]
+    jobs = [(owner[0].name, row.job_id) for owner, row in owners if owner is not None and _is_certain(owner, row)]
+    jobs = [(name, job_id) for name, job_id in jobs if name in names]
     entries = experiment.ledger.entries()
     _refuse_underway(e.submission for e in entries if e.is_open and not names.isdisjoint(_names(e.submission)))
     return Active(jobs, [e for e in waiting(entries) if _is_meant(e, names, experiment)])
+
+
+def _is_certain(owner: Tracked, row: SqueueRow) -> bool:
+    """Whether this row is of the eval's job, not of a later one with the same id, which has no script to tell by."""
+    ev, job = owner
+    is_over = ev.final or job is not ev.jobs[-1]
+    is_by_token = job.token is not None and f"/{job.token}/" in row.command
+    return is_by_token or not is_over or any(row.submitted_at == attempt.submitted_at for attempt in job.attempts)
 
 
 def _refuse_underway(submissions: Iterable[Submission]) -> None:

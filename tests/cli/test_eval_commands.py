@@ -233,11 +233,17 @@ class TestCancel:
             assert done.stdout.startswith("would cancel r1/a/epoch0  job 1001\n"), done
             assert exp.slurm.calls("scancel") == calls
 
-    def test_a_later_job_with_the_same_id_is_left_alone(self, exp: Exp) -> None:
-        exp.register(r1_a="11")
+    @pytest.mark.parametrize("command", ["/home/me/another.sh", "(null)"])
+    @pytest.mark.parametrize("is_adopted", [False, True])
+    def test_a_later_job_with_the_same_id_is_left_alone(self, exp: Exp, command: str, is_adopted: bool) -> None:
+        if is_adopted:
+            exp.slurm.show([running("11")])
+            assert evalmon(exp, "watch", "r1/a=11").returncode == 0
+        else:
+            exp.register(r1_a="11")
         exp.slurm.show([ended("11")])
-        exp.observe_to_the_end()
-        exp.slurm.show([running("11", command="/home/me/another.sh", submitted=1_800_000_000)])
+        exp.anew().observe_to_the_end()
+        exp.slurm.show([running("11", command=command, submitted=1_800_000_000)])
         done = evalmon(exp, "cancel", "r1/a", "--yes")
         assert (done.returncode, done.stdout[:17], exp.slurm.calls("scancel")) == (0, "nothing to cancel", [])
 
