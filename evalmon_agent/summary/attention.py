@@ -84,7 +84,7 @@ def _of_cause(summary: Summary, cause: CauseSummary, evals: Sequence[EvalSummary
     evals = in_order(evals)
     return Group(
         verdict=evals[0].verdict if evals else "",
-        title=phrase(cause.cause),
+        title=_title(cause.cause, evals),
         evals=evals,
         evidence=None if cause.evidence is None else one_line(cause.evidence),
         advice=[*([cause.advice] if cause.advice else []), *_refused_again(evals)],
@@ -92,6 +92,12 @@ def _of_cause(summary: Summary, cause: CauseSummary, evals: Sequence[EvalSummary
         samples=cause.samples,
         gpu_hours=cause.gpu_hours,
     )
+
+
+def _title(cause: str, evals: Sequence[EvalSummary]) -> str:
+    """What happened; if it happened to samples, first what that did to the evals, in the verdict line's words."""
+    own = {ev.diagnosis.cause for ev in evals if ev.diagnosis is not None and ev.verdict in NEEDS_YOU}
+    return f"{phrase(*own)} and {phrase(cause)}" if len(own) == 1 and cause not in own else phrase(cause)
 
 
 def _refused_again(evals: Sequence[EvalSummary]) -> list[str]:
