@@ -128,6 +128,16 @@ class TestRefused:
         mend(exp, "a")
         done = evalmon(exp, "retry", "--name", tasks[1])
         assert "skipped r1/a/epoch0[1]: Slurm refused its whole array: name the array" in done.stdout
+        assert evalmon(exp, "drop", tasks[1]).returncode == 0
+        done = evalmon(exp, "retry")
+        assert f"skipped {tasks[0]}: tasks of its array were dropped; to bring all back" in done.stdout
+        assert "submitted r1/a/epoch0 " in evalmon(exp, "submit", "r1/eval/a_epoch0.slurm").stdout
+
+    def test_a_refused_array_is_submitted_again_as_a_whole(self, exp: Exp) -> None:
+        script(exp, "a", "#SBATCH --array=0-2\n")
+        exp.slurm.refuse("a_epoch0.slurm", INVALID)
+        submit(exp)
+        mend(exp, "a")
         assert "submitted r1/a/epoch0 " in evalmon(exp, "retry", "--name", "r1/a/epoch0").stdout
 
     def test_a_refused_retry_leaves_the_attempts_and_the_verdict(self, exp: Exp) -> None:
