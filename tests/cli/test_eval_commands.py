@@ -177,6 +177,15 @@ class TestDrop:
         assert (done.returncode, "submitted r1/a/epoch0" in done.stdout) == (0, True), done
         assert len(exp.slurm.accepted()) > before
         assert verdicts(exp) == {"r1/a/epoch0": "active", "r1/b/epoch0": "dropped", "r1/c/epoch0": "dropped"}
+        all_over(exp)
+        assert verdicts(exp) == {"r1/a/epoch0": "ok", "r1/b/epoch0": "dropped", "r1/c/epoch0": "dropped"}
+        assert [block.split("\n")[1] for block in exp.blocks("ALL_COMPLETE")] == [
+            "Summary: 3 evaluations completed - 0 COMPLETED, 0 FAILED, 3 NODE_FAIL",
+            "Summary: 1 evaluation completed - 1 COMPLETED, 0 FAILED",
+        ]
+        assert evalmon(exp, "status").stdout.startswith("The eval succeeded; 2 dropped\n")
+        # The verdict of the job before it is told no more.
+        assert len(exp.blocks("VERDICT_CHANGED")) == 3
 
     def test_what_is_active_and_what_nobody_knows_is_refused(self, exp: Exp) -> None:
         submit(exp)
