@@ -141,7 +141,7 @@ def test_every_key_has_its_wrong_types_here() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("poll_intervall: 60", ("poll_intervall: no such setting", "poll_interval", "group_readable")),
+        ("poll_intervall: 60", ("poll_intervall: no such setting; did you mean poll_interval?",)),
         ("sidecar: {gres: gpu}", ("sidecar.gres: no such setting", "partition", "extra")),
         ("completion: {Time: x}", ("completion.Time: no such setting", "time")),
         ("1: x", ("1: no such setting",)),

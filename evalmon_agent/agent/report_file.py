@@ -122,26 +122,27 @@ class NotOursError(PermissionError):
 
 
 def find_monitor_directory(environ: Mapping[str, str]) -> str | None:
-    """EXP/evalmon of the nearest experiment at or above the directory of submission, else this one.
-
-    An experiment has evalmon/registry.jsonl, or an evalmon.yaml of ours or root's (nobody else makes us
-    write).
-    """
+    """EXP/evalmon of the nearest experiment at or above the directory of submission, else this one."""
     starts = [environ.get("SLURM_SUBMIT_DIR", "")]
     with suppress(OSError):  # it is gone
         starts.append(os.getcwd())
-    for start in filter(os.path.isabs, starts):
-        directory = start
-        while True:
-            monitor = os.path.join(directory, "evalmon")
-            if os.path.exists(os.path.join(monitor, "registry.jsonl")):
-                return monitor
-            if _is_marked(directory):
-                return monitor
-            if directory == os.path.dirname(directory):
-                break
-            directory = os.path.dirname(directory)
-    return None
+    found = (nearest_experiment(start) for start in starts if os.path.isabs(start))
+    return next((os.path.join(root, "evalmon") for root in found if root is not None), None)
+
+
+def nearest_experiment(start: str) -> str | None:
+    """The nearest experiment's directory at or above an absolute path."""
+    directory = start
+    while not is_experiment(directory):
+        if directory == os.path.dirname(directory):
+            return None
+        directory = os.path.dirname(directory)
+    return directory
+
+
+def is_experiment(directory: str) -> bool:
+    """Whether it has evalmon/registry.jsonl, or an evalmon.yaml of ours or root's (nobody else makes us write)."""
+    return os.path.exists(os.path.join(directory, "evalmon", "registry.jsonl")) or _is_marked(directory)
 
 
 def _is_marked(directory: str) -> bool:

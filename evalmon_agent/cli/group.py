@@ -15,33 +15,64 @@ from click.shell_completion import CompletionItem
 from evalmon_agent import __version__
 from evalmon_agent.errors import BUG, INPUT_OUTPUT, NO_PERMISSION, EvalmonError, StoppedError, status_of
 from evalmon_agent.files.pinned import shown
+from evalmon_agent.words.nearest import did_you_mean
 from evalmon_agent.words.printable import printable
 
-COMMANDS = {
-    "submit": "Submit evals, and the jobs that watch and summarise them.",
-    "watch": "Adopt jobs that you submitted yourself.",
-    "retry": "Resubmit evals that did not succeed, raising time or memory where it ran out.",
-    "status": "Show whether the evals succeeded, what needs attention, and a table of all.",
-    "report": "Write the summary of what is known, and print it: as Markdown, or as CSV with one row for each result.",
-    "logs": "Show the end of what an eval's job printed.",
-    "cancel": "Cancel the jobs of evals.",
-    "drop": "Take evals off the books: no longer counted, retried or waited for.",
-    "metrics": "Show the efficiency figures of finished jobs.",
-    "stop": "Stop monitoring. Evals keep running.",
-    "doctor": "Check the cluster and the file system, and say what to do.",
-    "template": "Print a packaged sbatch template; without NAME, list them.",
-    "notify": "Send the notifications that are due, or a test.",
-    "sidecar": "Watch the evals live (the body of the sidecar job).",
-    "complete": "Measure and summarise (the body of the completion job).",
+GROUPS = {
+    "Run evals": {
+        "submit": "Submit evals, and the jobs that watch and summarise them.",
+        "watch": "Adopt jobs that you submitted yourself.",
+        "retry": "Resubmit evals that did not succeed, raising time or memory where it ran out.",
+        "cancel": "Cancel the jobs of evals.",
+        "drop": "Take evals off the books: no longer counted, retried or waited for.",
+        "stop": "Stop monitoring. Evals keep running.",
+    },
+    "See what happened": {
+        "status": "Show whether the evals succeeded, what needs attention, and a table of all.",
+        "report": "Write the summary of what is known, and print it.",
+        "logs": "Show the end of what an eval's job printed.",
+        "metrics": "Show the efficiency figures of finished jobs.",
+    },
+    "Set up": {
+        "doctor": "Check the cluster and the file system, and say what to do.",
+        "template": "Print a packaged sbatch template; without NAME, list them.",
+        "notify": "Send the notifications that are due, or a test.",
+    },
+    "Inside a job": {
+        "run": "Run a command, monitored, and exit with its status.",
+        "hook": "Print the line for scripts that monitor themselves.",
+        "sample": "Sample GPUs and host, without running anything.",
+    },
+    "Started by evalmon itself": {
+        "sidecar": "Watch the evals live (the body of the sidecar job).",
+        "complete": "Measure and summarise (the body of the completion job).",
+    },
 }
+"""What `--help` lists: each command with its text."""
+
+_IN_JOBS_TITLE = "Inside a job"
+IN_JOBS = GROUPS[_IN_JOBS_TITLE]
+"""`__main__` runs these before it imports this module."""
+
+COMMANDS = {name: text for title, group in GROUPS.items() if title != _IN_JOBS_TITLE for name, text in group.items()}
 """The commands in `evalmon_agent/commands`, each in the module of its name, as its `command`."""
 
-IN_JOBS = {
-    "run": "Inside a job: run a command, monitored, and exit with its status.",
-    "sample": "Inside a job: sample GPUs and host, without running anything.",
-    "hook": "Print the line for scripts that monitor themselves.",
+EXAMPLES = {
+    "submit": "evalmon submit ~/studies/capitalization",
+    "watch": "evalmon watch ~/studies/capitalization --match 'eval_*'",
+    "retry": "evalmon retry ~/studies/capitalization --cause time-limit",
+    "cancel": "evalmon cancel 'r16/*'",
+    "drop": "evalmon drop r16/cap/epoch0",
+    "stop": "evalmon stop ~/studies/capitalization",
+    "status": "evalmon status --failed",
+    "report": "evalmon report --format csv > results.csv",
+    "logs": "evalmon logs r16/cap/epoch0 --error",
+    "metrics": "evalmon metrics 12345690 12345691_4",
+    "doctor": "evalmon doctor ~/studies/capitalization",
+    "template": "evalmon template inspect-eval > cell.slurm",
+    "notify": "evalmon notify ~/studies/capitalization --test",
 }
-"""`__main__` runs these before it imports this module."""
+"""One for the help of each command that people type."""
 
 
 class _ReaderGoneError(EvalmonError):
@@ -66,13 +97,24 @@ class Group(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"evalmon_agent.commands.{cmd_name}").command
+        command.epilog = f"Example: {EXAMPLES[cmd_name]}" if cmd_name in EXAMPLES else None
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command; of an unknown one the error names the nearest."""
+        name = args[0]
+        if name.startswith("-") or name in COMMANDS or name in IN_JOBS:
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(f"No such command {name!r}{did_you_mean(name, [*COMMANDS, *IN_JOBS])}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list for `--help` without importing a command."""
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([*COMMANDS.items(), *IN_JOBS.items()])
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([*commands.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The names that begin so, and the group's own options, for which no command is imported."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -38,6 +38,8 @@ _COLOURS = {
 _SHORT = {State.OUT_OF_MEMORY: "OOM", State.NODE_FAIL: "NODE FAIL", State.BOOT_FAIL: "BOOT FAIL"}
 _ATTENTION_CHARS = 400
 _ROWS_AT_MOST = 10_000
+_LINES_FOR_THE_REST = 10
+"""What a terminal needs besides the causes: the verdict, how fresh it is, and the shortest table."""
 _LINES_AROUND_THE_ROWS = 5
 """An empty line, the heading, its rule, how many more there are, and the shell's prompt."""
 
@@ -45,6 +47,7 @@ SORTS: Mapping[str, Callable[[EvalSummary], tuple[object, ...]]] = {
     "name": lambda ev: (ev.name,),
     "state": lambda ev: (_importance(ev), ev.state, ev.name),
     "elapsed": lambda ev: (-(ev.elapsed_s or 0.0), ev.name),
+    "gpu-hours": lambda ev: (-(ev.cost.gpu_hours or 0.0), ev.name),
 }
 """What `--sort` takes. Without it, evals stand in the order of their submission."""
 
@@ -55,6 +58,8 @@ class Choice:
 
     show_all: bool = False
     failed: bool = False
+    names: Collection[str] | None = None
+    """Of the evals to be shown; None: all."""
     sort: str | None = None
 
 
@@ -123,19 +128,20 @@ def _attention(summary: Summary) -> Iterator[list[str]]:
 
 
 def _attention_lines(summary: Summary, size: os.terminal_size | None) -> list[str]:
-    """As many causes as fit into half of the terminal, at least one."""
+    """As many causes as there is room for beside a few rows; of the first one at least what happened."""
+    room = _ROWS_AT_MOST if size is None else max((size.lines - _LINES_FOR_THE_REST) // 2, 1)
     lines: list[str] = []
     items = list(_attention(summary))
     for place, item in enumerate(items):
         wrapped = [line for text in item for line in _wrapped(text, size.columns if size else None, indent="  ")]
-        if size is not None and lines and len(lines) + len(wrapped) > size.lines // 2:
+        if lines and len(lines) + len(wrapped) > room:
             return [*lines, f"(+{len(items) - place} more; evalmon report shows all)"]
-        lines += wrapped
+        lines += wrapped[:room]
     return lines
 
 
 def _chosen(summary: Summary, choice: Choice) -> list[EvalSummary]:
-    evals = summary.evals
+    evals = [ev for ev in summary.evals if choice.names is None or ev.name in choice.names]
     if choice.failed:
         names = need_attention(summary)
         evals = [ev for ev in evals if ev.name in names]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, named_evals, names_argument
+from evalmon_agent.cli.options import command_on_experiment, named_evals, names_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import look
 from evalmon_agent.errors import UsageError
@@ -18,8 +18,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.words.printable import printable
 
 
-@click.command("drop")
-@experiment_argument()
+@command_on_experiment("drop")
 @names_argument()
 def command(experiment: Experiment, names: Sequence[str]) -> None:
     """Take evals off the books: no longer counted, retried or waited for.

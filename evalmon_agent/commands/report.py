@@ -7,7 +7,7 @@ import time
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, json_option
+from evalmon_agent.cli.options import command_on_experiment, json_option
 from evalmon_agent.cli.output import print_json, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
@@ -22,12 +22,17 @@ from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.results_csv import results_csv
 
 
-@click.command("report")
-@experiment_argument()
-@click.option("--format", "form", type=click.Choice(["md", "csv", "json"]), default="md", help="What to print.")
+@command_on_experiment("report")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["md", "csv", "json"]),
+    default="md",
+    help="What to print; csv has one row for each result.",
+)
 @json_option
 def command(experiment: Experiment, form: str, as_json: bool) -> None:
-    """Write the summary of what is known, and print it: as Markdown, or as CSV with one row for each result."""
+    """Write the summary of what is known, and print it."""
     summary = report(session_for(experiment, for_reading=True))
     if as_json or form == "json":
         print_json(summary)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 
-from evalmon_agent.cli.options import experiment_argument, json_option
+from evalmon_agent.cli.options import command_on_experiment, json_option, named_evals
 from evalmon_agent.cli.output import print_json, print_text, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.status_view import SORTS, Choice, status_text
@@ -47,21 +47,30 @@ _SEFF_AT_MOST_S = 60.0
 _SHOWN_AGAIN_S = 5.0
 
 
-@click.command("status")
-@experiment_argument()
+@command_on_experiment("status")
 @click.option("--all", "show_all", is_flag=True, help="Show every eval, even if the terminal is too small.")
 @click.option("--failed", is_flag=True, help="Show only evals that need attention.")
+@click.option("--name", "patterns", multiple=True, metavar="NAME", help="Show only this eval, array or pattern.")
 @click.option("--sort", type=click.Choice([*SORTS]), help="Sort the table by this.")
 @click.option("--watch", is_flag=True, help="Refresh the table until all evals are over.")
 @json_option
-def command(experiment: Experiment, show_all: bool, failed: bool, sort: str | None, watch: bool, as_json: bool) -> None:
+def command(
+    experiment: Experiment,
+    show_all: bool,
+    failed: bool,
+    patterns: Sequence[str],
+    sort: str | None,
+    watch: bool,
+    as_json: bool,
+) -> None:
     """Show whether the evals succeeded, what needs attention, and a table of all."""
     if watch and (as_json or show_all):
         raise click.UsageError(f"--watch shows a table in a terminal; leave out {'--json' if as_json else '--all'}.")
     session = session_for(experiment, for_reading=True)
-    choice = Choice(show_all=show_all, failed=failed, sort=sort)
 
     def show(summary: Summary, size: os.terminal_size | None) -> str:
+        names = named_evals(patterns, [ev.name for ev in summary.evals], experiment) if patterns else None
+        choice = Choice(show_all=show_all, failed=failed, names=names, sort=sort)
         heartbeat = heartbeat_file.load(experiment.observer)
         return status_text(summary, heartbeat, choice, now=time.time(), size=size)
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 import click
 from msgspec.structs import replace as changed
 
-from evalmon_agent.cli.options import experiment_argument, json_option, mode_option
+from evalmon_agent.cli.options import experiment_and_scripts, json_option, mode_option
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment import scripts as scripts_file
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.experiment.experiment import Experiment, is_utf8
+from evalmon_agent.experiment.experiment import is_utf8
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs import register
 from evalmon_agent.jobs.claims import new_token
@@ -41,13 +41,13 @@ _LISTED = 5
 
 
 @click.command("submit")
-@experiment_argument()
-@click.argument("scripts", nargs=-1, metavar="[SCRIPT]...", type=click.Path())
+@click.argument("words", nargs=-1, metavar="[EXP] [SCRIPT]...", type=click.Path())
 @mode_option
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted and what Slurm would refuse.")
 @json_option
-def command(experiment: Experiment, scripts: Sequence[str], mode: Mode | None, dry_run: bool, as_json: bool) -> None:
+def command(words: Sequence[str], mode: Mode | None, dry_run: bool, as_json: bool) -> None:
     """Submit evals, and the jobs that watch and summarise them."""
+    experiment, scripts = experiment_and_scripts(words)
     session = session_for(experiment)
     is_first = not experiment.is_monitored()
     report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 import pytest
 
 import evalmon_agent.commands
-from evalmon_agent.cli.group import COMMANDS, IN_JOBS, main
+from evalmon_agent.cli.group import COMMANDS, EXAMPLES, IN_JOBS, main
 
 HEAVY = ("filelock", "msgspec", "psutil", "rich", "yaml", "zstandard", "evalmon_agent.commands")
 LOADED = f"""
@@ -40,7 +41,8 @@ def test_the_list_says_of_a_command_what_the_command_says(name: str) -> None:
 
 def test_every_command_is_in_the_list() -> None:
     folder = Path(evalmon_agent.commands.__file__).parent
-    modules = {path.stem for path in folder.glob("*.py") if "@click.command(" in path.read_text()}
+    is_command = re.compile(r"^@(click\.command|command_on_experiment)\(", re.MULTILINE)
+    modules = {path.stem for path in folder.glob("*.py") if is_command.search(path.read_text())}
     assert modules == set(COMMANDS)
 
 
@@ -48,6 +50,14 @@ def test_help_lists_all_commands() -> None:
     done = subprocess.run([sys.executable, "-m", "evalmon_agent", "--help"], capture_output=True, text=True, check=True)
     words = " ".join(done.stdout.split())
     assert all(f" {name} {text}" in words for name, text in {**COMMANDS, **IN_JOBS}.items())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_help_of_a_command_ends_with_an_example_of_it(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.epilog == f"Example: {EXAMPLES[name]}"
+    assert EXAMPLES[name].startswith(f"evalmon {name} ")
 
 
 def test_help_and_completion_import_no_command_and_nothing_heavy() -> None:
@@ -67,7 +77,7 @@ def test_the_shell_completes_commands_and_their_options() -> None:
         done = subprocess.run([program], capture_output=True, text=True, env={**os.environ, **environ}, check=True)
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
-    assert completed("evalmon st") == ["status", "stop"]
+    assert completed("evalmon st") == ["stop", "status"]
     assert completed("evalmon --de") == ["--debug"]
     assert completed("evalmon submit --dr") == ["--dry-run"]
     assert completed("evalmon template inspect-e") == ["inspect-eval"]

@@ -195,11 +195,15 @@ def test_in_a_terminal_those_that_run_or_went_wrong_are_shown_as_far_as_there_is
     jobs = [pending(str(100 + number)) for number in range(30)]
     jobs[7], jobs[20] = running("107"), ended("120", "FAILED")
     exp.slurm.show(jobs)
-    lines = in_a_terminal(exp, rows=10, NO_COLOR="1")
-    assert len(lines) == 8, lines  # the next one would need a line for its run, too
+    lines = in_a_terminal(exp, rows=10, columns=120, NO_COLOR="1")
+    assert len(lines) == 9, lines
     assert lines[0].startswith("0 of 32 evals succeeded so far; 1 needs you: e20 ")
-    assert [line.split()[0] for line in lines[-3:-1]] == ["e07", "e20"]
-    assert lines[-1] == "(+30 more; --all shows every eval)"
+    assert lines[3].startswith("* e20 failed for an unknown reason")
+    assert lines[-2].startswith("e07 ")
+    assert lines[-1] == "(+31 more; --all shows every eval)"
+    taller = in_a_terminal(exp, rows=14, columns=120, NO_COLOR="1")
+    assert len(taller) <= 13, taller
+    assert [line.split()[0] for line in taller[-3:-1]] == ["e07", "e20"]
     everything = in_a_terminal(exp, "--all", rows=10, NO_COLOR="1")
     assert [line.split()[0] for line in everything[-33:]] == ["r1/", "a", "b", *names]
     assert any("\x1b[36mRUNNING\x1b[0m" in line for line in in_a_terminal(exp, rows=10))

@@ -214,7 +214,8 @@ _USERS_BLOCKS = (
     ),
     (
         rf"\[{STAMP}\] ALL_COMPLETE: Monitoring finished\nSummary: 2 evaluations completed - 1 COMPLETED, 0 FAILED, "
-        r"1 TIMEOUT\nTotal time: \d minutes?"
+        r"1 TIMEOUT\nTotal time: \d minutes?\n"
+        rf"Outcome: 1 of 2 evals succeeded; 1 needs you: {_EVAL}1 reached the time limit"
     ),
 )
 
