@@ -205,6 +205,12 @@ def test_the_error_of_an_evals_log_and_that_of_its_samples_are_one() -> None:
     assert [("gpu-lost", ["a"], 1, 2.0)] == [(c.cause, c.evals, c.samples, c.gpu_hours) for c in found]
 
 
+def test_the_first_line_of_an_error_and_all_of_it_are_one() -> None:
+    own = Diagnosis("python-error", "RuntimeError: CUDA error (t.py:31 in f)", "advice")
+    for error, causes in (("RuntimeError: CUDA error For debugging", 1), ("RuntimeError: CUDA errors", 2)):
+        assert causes == len(group([sampled("a", SampleError(None, error, 1), diagnosis=own)]))
+
+
 def test_every_cause_of_a_sample_has_advice_without_blanks_to_fill_in() -> None:
     evals = [sampled(cause, SampleError(cause, "error", 1), verdict="ok") for cause in CAUSES]
     assert not [cause for cause in group(evals) if "{" in str(cause.advice)]
