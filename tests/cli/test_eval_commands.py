@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from evalmon_agent.commands.cancel import cancel
 from experiments import Exp, ended, pending, running
 
 INVALID = "sbatch: error: Batch job submission failed: Invalid partition name specified"
@@ -251,6 +252,13 @@ class TestCancel:
             assert done.returncode == 0
             assert done.stdout.startswith("would cancel r1/a/epoch0  job 1001\n"), done
             assert exp.slurm.calls("scancel") == calls
+
+    def test_what_comes_while_it_asks_is_left_alone(self, exp: Exp) -> None:
+        submit(exp, "r1/eval/a_epoch0.slurm")
+        ended = cancel(exp.anew().session(), ["r1/*"], confirm=lambda _: submit(exp).returncode == 0)
+        assert ended is not None
+        assert ([name for name, _ in ended.jobs], ended.waiting) == (["r1/a/epoch0"], [])
+        assert exp.slurm.calls("scancel")[-1] == "scancel -Q 1001"
 
     @pytest.mark.parametrize("command", ["/home/me/another.sh", "(null)"])
     @pytest.mark.parametrize("is_adopted", [False, True])
