@@ -224,6 +224,8 @@ def _refused_before(
         why = "" if os.path.lexists(path) else f"its script is gone: {path}"
         if not all(map(request.means, mine)):
             why = "Slurm refused its whole array: name the array"
+        if path in {state.refused[name].script for name in state.refused.keys() & state.dropped.keys()}:
+            why = f"tasks of its array were dropped; to bring all back: evalmon submit {experiment.root} {path}"
         if why:
             report.skipped += [{"name": name, "job_id": None, "why": why} for name in mine if request.means(name)]
         else:

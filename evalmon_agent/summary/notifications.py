@@ -121,7 +121,8 @@ def _outage(state: ExperimentState) -> Iterator[_Event]:
 def _failures(state: ExperimentState, failures: Iterable[EvalFailure]) -> Iterator[_Event]:
     """One for the first evals that failed with the same error."""
     by_key: dict[str, list[EvalFailure]] = {}
-    refusals = (EvalFailure(name, State.UNSUBMITTED, Diagnosis(REFUSED, None, None)) for name in state.refused)
+    refused = (name for name in state.refused if name not in state.dropped)
+    refusals = (EvalFailure(name, State.UNSUBMITTED, Diagnosis(REFUSED, None, None)) for name in refused)
     for failure in (*failures, *refusals):
         by_key.setdefault(failure.key, []).append(failure)
     for error, alike in by_key.items():

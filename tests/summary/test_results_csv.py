@@ -40,6 +40,17 @@ def test_a_row_for_each_result_and_for_each_eval_without_one() -> None:
     assert float(rows[0]["gpu_hours"]) == ev.cost.gpu_hours
 
 
+def test_what_a_log_names_is_no_formula_and_no_control_sequence() -> None:
+    whole = summary_of(finished())
+    result = EvalResult(status="success", task="=1+1", model="m\x1b[31m", scores={"\x1b]0;x/y": -0.5})
+    text = results_csv(
+        msgspec.structs.replace(whole, evals=[msgspec.structs.replace(whole.evals[0], results=[result])])
+    )
+    [row] = csv.DictReader(io.StringIO(text))
+    assert ("\x1b" in text, row["task"]) == (False, "'=1+1")
+    assert "-0.5" in row.values()
+
+
 def test_an_empty_experiment_has_the_heading() -> None:
     whole = summary_of(finished())
     assert results_csv(msgspec.structs.replace(whole, evals=[])).startswith("eval,run,epoch,verdict,")

@@ -253,4 +253,4 @@ def plural(words: str) -> str:
     return _PLURALS.get(verb, verb) + space + rest
 
 
-_PLURALS = {"was": "were", "waits:": "wait:"}
+_PLURALS = {"was": "were", "waits:": "wait:", "runs": "run"}
