@@ -83,7 +83,7 @@ class NotifyTarget(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True):
-    """All settings with their defaults, as the README lists them."""
+    """All settings with their defaults, as docs/settings.md lists them."""
 
     scripts: Annotated[list[Glob], Meta(min_length=1)] = field(
         default_factory=lambda: ["*/eval/*.slurm", "*/eval/*/*.slurm"]
@@ -141,7 +141,7 @@ def _load(data: bytes) -> dict[object, object]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise _Unusable("not a mapping of settings, `key: value` on each line; see the example in the README")
+        raise _Unusable("not a mapping of settings; write `key: value` on each line, e.g. max_submit: 20")
     return raw
 
 

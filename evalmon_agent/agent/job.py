@@ -156,7 +156,7 @@ def find_ancestor(job_id: str | None) -> Ancestor:
                 return Ancestor(step=step_of(words[0], job_id))
             pid = parent_of(pid)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            break  # ended meanwhile, or another user's (sudo): nothing of ours beyond
+            break  # ended meanwhile, or another user's (sudo): no process of this user's beyond
     return Ancestor()
 
 

@@ -141,7 +141,7 @@ def nearest_experiment(start: str) -> str | None:
 
 
 def is_experiment(directory: str) -> bool:
-    """Whether it has evalmon/registry.jsonl, or an evalmon.yaml of ours or root's (nobody else makes us write)."""
+    """Whether it has evalmon/registry.jsonl, or an evalmon.yaml of this user's or root's (nobody else's counts)."""
     return os.path.exists(os.path.join(directory, "evalmon", "registry.jsonl")) or _is_marked(directory)
 
 

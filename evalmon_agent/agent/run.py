@@ -70,7 +70,7 @@ def _monitor(program: Command, inherited: Inherited, options: arguments.Argument
         report = ReportProcess(options, job, stderr=-1 if has_a_place else _copy_of_stderr())
         leads = options.is_script and job is not None and command.may_lead_a_group(job.raw_id)
         pid = program.spawn(inherited, leads_group=leads)
-    except Exception:  # noqa: BLE001 (nothing of ours may keep the command from running)
+    except Exception:  # noqa: BLE001 (evalmon must not keep the command from running)
         inherited.environment[UNMONITORED.encode()] = os.environb.get(b"SLURM_JOB_ID", b"1")
         return
     run = Run(program=options.command[0], pid=pid, started_at=time.time())
@@ -96,7 +96,7 @@ def _accompany(run: Run, report: ReportProcess, sampler: SamplerProcess, *, grou
         sampler.finish()
         run.sampler_status, run.observed_evals = sampler.status(), sampler.observed_evals()
         report.finish(run, within_s=deadline - time.monotonic())
-    except Exception:  # noqa: BLE001 (nothing of ours may change the command's end)
+    except Exception:  # noqa: BLE001 (evalmon must not change the command's end)
         if status is None:
             _, status = os.waitpid(run.pid, 0)
     return status

@@ -46,7 +46,7 @@ def _own_directory(experiment: Experiment) -> Finding:
     if not experiment.is_ours:
         whose = user_name(experiment.owner or 0)
         readable = os.access(directory, os.R_OK | os.X_OK)
-        may = "you may read it: evalmon status" if readable else "you may not read it"
+        may = "you can read it: evalmon status" if readable else "you cannot read it"
         return warning(
             "directory", f"{directory} belongs to {whose}; {may}", "to submit, use an experiment of your own"
         )

@@ -24,7 +24,7 @@ GROUPS = {
         "watch": "Adopt jobs that you submitted yourself.",
         "retry": "Resubmit evals that did not succeed, raising time or memory where it ran out.",
         "cancel": "Cancel the jobs of evals.",
-        "drop": "Take evals off the books: no longer counted, retried or waited for.",
+        "drop": "Give evals up: they are no longer counted, retried or waited for.",
         "stop": "Stop monitoring. Evals keep running.",
     },
     "See what happened": {
@@ -136,7 +136,7 @@ class Group(click.Group):
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)
-        except Exception as error:  # noqa: BLE001 - no traceback without --debug, also of a bug of ours
+        except Exception as error:  # noqa: BLE001 - no traceback without --debug, also of a bug in evalmon
             if "--debug" in sys.argv[1:]:
                 traceback.print_exc()
             sys.exit(_exit_status(error))

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from evalmon_agent.cli.output import Cell, table_lines
 from evalmon_agent.experiment.heartbeat import Heartbeat
-from evalmon_agent.summary.attention import groups, needs_attention
+from evalmon_agent.summary.attention import groups, need_attention
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import clock, total
@@ -142,7 +142,9 @@ def _attention_lines(summary: Summary, size: os.terminal_size | None) -> list[st
 
 def _chosen(summary: Summary, choice: Choice) -> list[EvalSummary]:
     evals = [ev for ev in summary.evals if choice.names is None or ev.name in choice.names]
-    evals = [ev for ev in evals if not choice.failed or needs_attention(ev)]
+    if choice.failed:
+        names = need_attention(summary)
+        evals = [ev for ev in evals if ev.name in names]
     return evals if choice.sort is None else sorted(evals, key=SORTS[choice.sort])
 
 

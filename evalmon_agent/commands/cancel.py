@@ -17,7 +17,8 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.tracking.match import JobIndex
+from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.tracking.match import JobIndex, Tracked
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import waiting
 from evalmon_agent.words.eval_names import named_evals
@@ -35,6 +36,18 @@ class Active:
     jobs: list[tuple[str, JobId]] = field(default_factory=list)
     waiting: list[Entry] = field(default_factory=list)
 
+    @property
+    def names(self) -> set[str]:
+        """The evals that it is about."""
+        return {name for name, _ in self.jobs} | {
+            name for entry in self.waiting for name in entry.submission.eval_names
+        }
+
+    def only(self, names: set[str]) -> Active:
+        """What of this is about these evals."""
+        jobs = [(name, job_id) for name, job_id in self.jobs if name in names]
+        return Active(jobs, [entry for entry in self.waiting if names.issuperset(entry.submission.eval_names)])
+
     def __bool__(self) -> bool:
         return bool(self.jobs or self.waiting)
 
@@ -45,7 +58,7 @@ class Active:
 def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
     """Cancel the jobs of evals.
 
-    What waits to be submitted is not submitted any more.
+    Evals that wait to be submitted are then not submitted.
     """
     ended = cancel(session_for(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask)
     if ended is None:
@@ -70,7 +83,8 @@ def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Acti
         return active
     if not confirm(active):
         return None
-    active = _active(session, patterns)  # meanwhile a job may have ended, and its id may be another job's
+    # Meanwhile a job may have ended, and its id may be another job's; what came meanwhile was not agreed to.
+    active = _active(session, patterns).only(active.names)
     withdrawn = claims.withdraw(experiment, {entry.token for entry in active.waiting})
     jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
     for start in range(0, len(jobs), _IDS_PER_CALL):
@@ -85,7 +99,7 @@ def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Acti
 def _active(session: Session, patterns: Sequence[str]) -> Active:
     """What Slurm has of these evals now, and what waits.
 
-    A job that only has the id of an eval's job of long ago is not the eval's (`JobIndex.in_queue`).
+    A job that only has the id of an eval's job of long ago is not the eval's.
     """
     experiment = session.experiment
     state = Observer(session, role="command").record()
@@ -94,11 +108,20 @@ def _active(session: Session, patterns: Sequence[str]) -> Active:
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(f"Slurm does not answer: {answer.line}; nothing was cancelled, try again later")
     index = JobIndex(state.evals.values())
-    owners = [(index.in_queue(row), row.job_id) for row in answer.rows if row.goes_on]
-    jobs = [(owner[0].name, job_id) for owner, job_id in owners if owner is not None and owner[0].name in names]
+    owners = [(index.in_queue(row), row) for row in answer.rows if row.goes_on]
+    jobs = [(owner[0].name, row.job_id) for owner, row in owners if owner is not None and _is_certain(owner, row)]
+    jobs = [(name, job_id) for name, job_id in jobs if name in names]
     entries = experiment.ledger.entries()
     _refuse_underway(e.submission for e in entries if e.is_open and not names.isdisjoint(e.submission.eval_names))
     return Active(jobs, [e for e in waiting(entries) if _is_meant(e, names, experiment)])
+
+
+def _is_certain(owner: Tracked, row: SqueueRow) -> bool:
+    """Whether this row is of the eval's job, not of a later one with the same id, which has no script to tell by."""
+    ev, job = owner
+    is_over = ev.final or job is not ev.jobs[-1]
+    is_by_token = job.token is not None and f"/{job.token}/" in row.command
+    return is_by_token or not is_over or any(row.submitted_at == attempt.submitted_at for attempt in job.attempts)
 
 
 def _refuse_underway(submissions: Iterable[Submission]) -> None:

@@ -75,7 +75,7 @@ def complete(session: Session, *, sleep: Callable[[float], None] = time.sleep, u
     unlogged = []
     if unusable:
         error = {"Error": unusable}
-        unlogged.append(blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not taken up", error))
+        unlogged.append(blocks.note(time.time(), BlockKind.MONITOR_CONFIG, "settings not applied", error))
     while True:
         try:
             if unlogged:

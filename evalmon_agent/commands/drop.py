@@ -1,4 +1,4 @@
-"""`evalmon drop`: takes evals off the books; they stay in the summary with the verdict `dropped`."""
+"""`evalmon drop`: gives evals up; they stay in the summary with the verdict `dropped`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from evalmon_agent.words.printable import printable
 @command_on_experiment("drop")
 @names_argument()
 def command(experiment: Experiment, names: Sequence[str]) -> None:
-    """Take evals off the books: no longer counted, retried or waited for.
+    """Give evals up: they are no longer counted, retried or waited for.
 
     To bring one back, name its script: evalmon submit EXP SCRIPT.
     """

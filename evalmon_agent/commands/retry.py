@@ -56,7 +56,7 @@ _NODE_LIST = re.compile(r"\w(?:[\w.-]|\[[\d,-]+\]|,(?=\w))*", re.ASCII)
 @click.option(
     "--cause", "causes", multiple=True, type=_CauseType(), help="Only evals that failed for this cause; repeatable."
 )
-@click.option("--failed", is_flag=True, help="Only evals that failed, not those that are suspect.")
+@click.option("--failed", is_flag=True, help="Only evals that failed, not suspect ones.")
 @click.option("--changed", is_flag=True, help="Use the scripts as they are now, not as they were submitted.")
 @click.option(
     "--force",

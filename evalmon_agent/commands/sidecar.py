@@ -102,7 +102,7 @@ class Sidecar:
         self._session.slurm.stopped = self._stop.is_set
         self._note(BlockKind.MONITOR_STARTED, "sidecar", self._started())
         if self._unusable:
-            self._note(BlockKind.MONITOR_CONFIG, "settings not taken up", {"Error": self._unusable})
+            self._note(BlockKind.MONITOR_CONFIG, "settings not applied", {"Error": self._unusable})
         ends_at = self._asked_end()
         self._hand_over = HandOver(self._session, ends_at=ends_at)
         reason = None
@@ -258,13 +258,13 @@ class Sidecar:
         try:
             settings = settings_file.load(self._session.experiment.settings, environ=self._session.environ)
         except UnreadableError as error:
-            self._note(BlockKind.MONITOR_CONFIG, "settings not taken up", {"Error": str(error)})
+            self._note(BlockKind.MONITOR_CONFIG, "settings not applied", {"Error": str(error)})
             return
         self._session = replace(self._session, settings=settings)
         for part in (self._observer, self._submitter, self._measurer, self._hand_over):
             part.session = self._session
         self._measurer.retry_delay_s = settings.seff_retry_delay
-        self._note(BlockKind.MONITOR_CONFIG, "settings taken up", {"File": self._session.experiment.settings})
+        self._note(BlockKind.MONITOR_CONFIG, "settings applied", {"File": self._session.experiment.settings})
 
     def _settings_version(self) -> tuple[int, int] | None:
         try:

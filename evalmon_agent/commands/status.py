@@ -124,7 +124,9 @@ def note_if_read_only(experiment: Experiment) -> None:
     if not experiment.may_be_written:
         last = heartbeat_file.load(experiment.observer)
         polled = "" if last is None else f"; the last poll was {human(max(time.time() - last.polled_at, 0.0))} ago"
-        click.echo(f"note: {printable(experiment.directory)} may only be read: nothing was written{polled}", err=True)
+        click.echo(
+            f"note: {printable(experiment.directory)} is read-only for you; nothing was written{polled}", err=True
+        )
 
 
 def exit_status(summary: Summary) -> int:
@@ -139,7 +141,7 @@ def exit_status(summary: Summary) -> int:
 def look(observer: Observer) -> ExperimentState:
     """The state; one poll first if the observer in charge has been silent for two and something is active.
 
-    Where no job of ours lives that would do it, the end is made here, and late-comers get a completion job. After a
+    Where no monitor job is left to do it, the end is made here, and late-comers get a completion job. After a
     lost state the end is in the log already, but the figures must be captured again.
     """
     state = _polled(observer)

@@ -54,6 +54,13 @@ _COUNTED = re.compile(
 _FILE = re.compile(r"[^/]+\.[A-Za-z][A-Za-z0-9]{0,9}")
 _ON_HUB = re.compile(r"https://huggingface\.co/(?!api/)(?:datasets/)?[\w.-]{1,100}/[\w.-]{1,100}")
 _DIGITS = re.compile(r"\d+")
+# An exception's repr, as inspect-ai's logs have it: `Type('message')`, `OSError(2, 'message')`, maybe cut off.
+_REPR = re.compile(
+    r"(?P<type>[A-Za-z_][\w.]*)\((?:(?P<errno>\d{1,4}), )?(?P<quote>['\"])(?P<message>.*?)(?:(?P=quote),?\)|$)",
+    re.ASCII,
+)
+# A KeyError's message is the repr of its key.
+_KEY = re.compile(r"KeyError: (?P<quote>['\"])(?P<key>[^'\"]*)(?P=quote)")
 _TEMPORARY = re.compile(r"\btmp\w+")
 
 
@@ -62,7 +69,7 @@ def normalised(line: str) -> str:
 
     What says which error it is stays: statuses (`Error code: 429`), `[Errno 28]`, names of files, models and hosts.
     """
-    text = " ".join(line[:_READ_CHARS].split())
+    text = _without_repr(" ".join(line[:_READ_CHARS].split()))
     written, end = "", 0
     for word in _MAY_VARY.finditer(text):
         for match in _VARYING.finditer(text, *word.span()):
@@ -73,6 +80,16 @@ def normalised(line: str) -> str:
             break
     written = (written + text[end:]).replace("<time> <time>", "<time>")
     return written if len(written) <= _KEPT_CHARS else f"{written[: _KEPT_CHARS - 1]}…"
+
+
+def _without_repr(text: str) -> str:
+    """The text with `Type: message` for `Type('message')` at its start: both are one error."""
+    match = _REPR.match(text)
+    if match is not None:
+        errno = f"[Errno {match['errno']}] " if match["errno"] else ""
+        message = " ".join(match["message"].replace("\\n", " ").split())
+        text = f"{match['type']}: {errno}{message}{text[match.end() :]}"
+    return _KEY.sub(r"KeyError: \g<key>", text)
 
 
 def _path(match: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import os
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import quote
@@ -151,11 +151,13 @@ def _results_of(
         complete = [log for log in before if log.status == SUCCESS]
         known_by = {log.path: PLACE for log in complete} | known_by
         is_complete = bool(before) and len(complete) == len(before)
-        if is_complete or any(_is_of(owner, number, program, by_path[path]) for path, owner in own.items()):
+        if any(_is_of(owner, number, program, by_path[path]) for path, owner in own.items()):
+            why = _why_not_whole(program, known_by, disputed, job.not_all_read)
+        elif is_complete:
             continue
-        why = _why_unknown(program, disputed, job.not_all_read)
-        if why is None:
-            results_of_job.without_log.append(number)
+        else:
+            why = _why_unknown(program, disputed, job.not_all_read)
+            results_of_job.without_log += [number] if why is None else []
         reasons += [why] if why else []
     reasons += [LEFT_OUT] if job.left_out else []
     reasons += [job.not_all_read] if job.not_all_read is not None and not _are_all_read(job, by_path) else []
@@ -341,6 +343,27 @@ def _may_be_of(program: ObservedProgram, log: EvalLog) -> bool:
     """The same where its process was not seen to write that: it may have been seen to write this one."""
     is_named = any(is_this(written, log.path) for written in program.wrote)
     return is_named or could_have_written(program, log)
+
+
+def _why_not_whole(
+    program: ObservedProgram, own: Collection[str], disputed: Sequence[EvalLog], not_all_read: str | None
+) -> str | None:
+    """Why a program wrote more logs than those that were found; None if they are all."""
+    lost = [written for written in program.wrote if not any(_has_name_of(written, path) for path in own)]
+    # An eval-set deletes the log of a failed try at a task; that of the next try ends in the same id.
+    tails = {tail for path in own if (tail := _tail(os.path.basename(path)))}
+    lost = [written for written in lost if _tail(written.name) not in tails]
+    return _why_unknown(replace(program, wrote=tuple(lost)), disputed, not_all_read) if lost else None
+
+
+def _has_name_of(written: Written, path: str) -> bool:
+    """Whether it is this log; of one whose directory could not be translated, whether the names are equal."""
+    return is_this(written, path) or (written.path is None and written.name == os.path.basename(path))
+
+
+def _tail(name: str) -> str:
+    """What follows the time in `{time}_{task}_{id}.eval`; empty if there is no time."""
+    return name.partition("_")[2]
 
 
 def _why_unknown(program: ObservedProgram, disputed: Sequence[EvalLog], not_all_read: str | None) -> str | None:

@@ -163,7 +163,7 @@ class Experiment:
     def unreadable(self) -> NoPermissionError:
         """The error that this user may not read what is here, with what its owner can do."""
         return NoPermissionError(
-            f"{self.directory}: you may not read it; its owner can set group_readable: true in {self.settings} and "
+            f"{self.directory}: you cannot read it; its owner can set group_readable: true in {self.settings} and "
             f"run: evalmon report {shlex.quote(self.root)}"
         )
 

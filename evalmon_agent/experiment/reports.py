@@ -98,7 +98,7 @@ _decoder = msgspec.json.Decoder(Report)
 def changed(directory: str, known: Mapping[str, str]) -> Iterator[SelfReport]:
     """The reports whose version is not the known one.
 
-    One scandir; a file that is not a regular file of ours, or too large, or that does not parse, or of another
+    One scandir; a file that is not a regular file of this user's, or too large, or that does not parse, or of another
     schema, is passed over and looked at again next time: one job's report must not stop the others'.
     """
     try:

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import evalmon_agent
-from evalmon_agent.summary.attention import groups, in_order, needs_attention
+from evalmon_agent.summary.attention import groups, in_order, need_attention
 from evalmon_agent.summary.cost import FIGURE_WORDS, KWH_J
 from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary
 from evalmon_agent.summary.scores import run_task_epoch, score_table
@@ -160,7 +160,8 @@ def drawn_evals(summary: Summary) -> list[EvalSummary]:
     """The evals that have plots, those that need attention first."""
     evals = in_order(summary.evals)
     if len(evals) > DRAWN_AT_MOST:
-        evals = [ev for ev in evals if needs_attention(ev)]
+        names = need_attention(summary)
+        evals = [ev for ev in evals if ev.name in names]
     return evals[:DRAWN_AT_MOST]
 
 

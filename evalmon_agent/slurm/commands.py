@@ -106,7 +106,7 @@ def run(
 
 
 class Background:
-    """A program of ours that is started, not waited for, and may outlive this process."""
+    """One of evalmon's programs, started and not waited for; it may outlive this process."""
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
         """Start it, in a session of its own, without a terminal or pipe. OSError if that is not possible."""

@@ -115,7 +115,7 @@ def decide(
     if is_waiting:
         return "it is already waiting to be submitted"
     if not ev.final:
-        return f"it is {ev.state} still" if request.insists(ev.name) else ""
+        return f"it is still {ev.state}" if request.insists(ev.name) else ""
     outcome = verdict(ev, settled)
     cause = _cause(ev, settled, outcome)
     if request.causes and cause not in request.causes:
@@ -267,7 +267,7 @@ def _not_possible(ev: Eval, entry: Entry | None, request: RetryRequest) -> str:
     if entry is None or entry.adopted is not None:
         return "evalmon did not submit it; submit its script yourself, then run: evalmon watch"
     if ev.jobs[-1].token != entry.token:
-        return "it is submitted again already, by somebody else"
+        return "somebody else has already submitted it again"
     if len(ev.jobs) > request.max_retries and not request.force:
         return f"it had {counted(len(ev.jobs), 'attempt')} already; --max-retries {len(ev.jobs)} or --force allows more"
     return ""

@@ -73,8 +73,8 @@ def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None
         count = len(submission.tasks or ())
         if most is not None and count > most:
             raise UsageError(
-                f"{submission.script}: an array of {count} evals, and max_submit: {most} lets no more be there "
-                f"at once; make it smaller arrays, or raise max_submit"
+                f"{submission.script}: an array of {count} evals, more than max_submit: {most} allows "
+                f"at once; split the array, or raise max_submit"
             )
 
 

@@ -216,6 +216,8 @@ def _refused_before(
         why = "" if os.path.lexists(path) else f"its script is gone: {path}"
         if not all(map(request.means, array)):
             why = "Slurm refused its whole array: name the array"
+        if path in {state.refused[name].script for name in state.refused.keys() & state.dropped.keys()}:
+            why = f"tasks of its array were dropped; to bring all back: evalmon submit {experiment.root} {path}"
         if why:
             for name in filter(request.means, array):
                 report.skip(name, why)

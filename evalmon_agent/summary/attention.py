@@ -15,7 +15,6 @@ from evalmon_agent.words.sizes import counted
 
 _ORDER = ("failed", "refused", "suspect", "unverified", "active", "ok", "dropped")
 _INSPECT = "inspect-ai"
-_WAITS = "Slurm says "
 _WORTH_SAYING_H = 0.005
 
 
@@ -67,10 +66,10 @@ def groups(summary: Summary) -> list[Group]:
     ]
 
 
-def needs_attention(ev: EvalSummary) -> bool:
-    """Whether the eval did not succeed, or nobody can tell, or it waits for what will not happen by itself."""
-    waits = ev.verdict == "active" and any(line.startswith(_WAITS) for line in ev.advice)
-    return waits or ev.verdict in NEEDS_ATTENTION
+def need_attention(summary: Summary) -> set[str]:
+    """The names of the evals that did not succeed, could not be verified, or have an alert."""
+    alerted = {alert.name for alert in summary.alerts if alert.cleared_at is None and alert.name is not None}
+    return alerted | {ev.name for ev in summary.evals if ev.verdict in NEEDS_ATTENTION}
 
 
 def in_order(evals: Sequence[EvalSummary]) -> list[EvalSummary]:
@@ -86,7 +85,7 @@ def _of_cause(summary: Summary, cause: CauseSummary, evals: Sequence[EvalSummary
     evals = in_order(evals)
     return Group(
         verdict=evals[0].verdict if evals else "",
-        title=phrase(cause.cause),
+        title=_title(cause.cause, evals),
         evals=evals,
         evidence=None if cause.evidence is None else one_line(cause.evidence),
         advice=[*([cause.advice] if cause.advice else []), *_refused_again(evals)],
@@ -94,6 +93,12 @@ def _of_cause(summary: Summary, cause: CauseSummary, evals: Sequence[EvalSummary
         samples=cause.samples,
         gpu_hours=cause.gpu_hours,
     )
+
+
+def _title(cause: str, evals: Sequence[EvalSummary]) -> str:
+    """What happened; if it happened to samples, first what that did to the evals, in the verdict line's words."""
+    own = {ev.diagnosis.cause for ev in evals if ev.diagnosis is not None and ev.verdict in NEEDS_YOU}
+    return f"{phrase(*own)} and {phrase(cause)}" if len(own) == 1 and cause not in own else phrase(cause)
 
 
 def _refused_again(evals: Sequence[EvalSummary]) -> list[str]:

@@ -19,6 +19,8 @@ _BY_SAMPLES = "unfinished-samples"
 _NO_RULE = "python-error"
 """An error of a sample that no rule knows is an exception."""
 _ALL_OF_IT = 1.0
+_PLACE = re.compile(r" \([^\s()]+:N in [^()]+\)$")
+"""What the diagnosis adds to a line: ` (tasks.py:31 in score)`, with its number taken out."""
 
 Key = tuple[str, str]
 """A cause, and what tells its errors apart: the evidence without paths, numbers and ids."""
@@ -74,13 +76,21 @@ def _add_eval(groups: dict[Key, _Group], ev: EvalSummary) -> None:
         _add(groups, own, ev, diagnosis, share=_ALL_OF_IT)
     for error in errors:
         cause = error.cause or _NO_RULE
-        if own is not None and own[0] == cause and own[1].startswith(error.error.rstrip("…")):
+        if own is not None and own[0] == cause and _is_one_error(own[1], error.error):
             groups[own].samples += error.samples
             continue
         share = error.samples / total if total and own is None else None
         by_error = Diagnosis(cause, error.error, CAUSES[cause].advice.replace("{module}", "it"))
         _add(groups, (cause, error.error), ev, by_error, share=share)
         groups[cause, error.error].samples += error.samples
+
+
+def _is_one_error(own: str, error: str) -> bool:
+    """Whether an eval's evidence and a sample's error are one: a traceback's line is only the first of a message."""
+    texts = [_PLACE.sub("", own), error]
+    short, long = sorted((text.rstrip("…") for text in texts), key=len)
+    is_cut = any(text.endswith("…") for text in texts)
+    return bool(short) and long.startswith(short) and (is_cut or not long[len(short) : len(short) + 1].isalnum())
 
 
 def _add(groups: dict[Key, _Group], where: Key, ev: EvalSummary, diagnosis: Diagnosis, *, share: float | None) -> None:

@@ -90,8 +90,9 @@ def sum_of_known(values: Iterable[float | None]) -> float | None:
 
 
 def _attempts_without_result(ev: EvalSummary) -> Sequence[AttemptSummary]:
-    """All attempts of a failed eval; the earlier ones of another."""
-    return ev.attempts if ev.verdict in UNSUCCESSFUL else ev.attempts[:-1]
+    """The earlier attempts, and the last one if it failed, also of an eval that waits to run again or was dropped."""
+    last = ev.attempts[-1].verdict if ev.attempts else None
+    return ev.attempts if {ev.verdict, last} & UNSUCCESSFUL else ev.attempts[:-1]
 
 
 def _hours(attempt: Attempt, summary: AttemptSummary, *, now: float) -> float | None:

@@ -41,11 +41,13 @@ class _Tally:
 def summarise(evals: Sequence[EvalSummary]) -> list[NodeSummary]:
     """The nodes on which an attempt ended: suspicious ones first, then by failures.
 
-    An eval counts once on each set of nodes: by its last attempt there, since its own repetitions fail alike.
+    An eval counts once on each set of nodes: by its last attempt there, since its own repetitions fail alike. Dropped
+    evals do not count.
     """
     ended = {
         (ev.name, attempt.node_list): (ev, attempt)
         for ev in evals
+        if ev.verdict != "dropped"
         for attempt in ev.attempts
         if attempt.node_list is not None and (attempt.cause is not None or attempt.state is State.COMPLETED)
     }

@@ -113,7 +113,7 @@ def _outage(state: ExperimentState) -> Iterator[_Event]:
     state.notified.outage_since = since
     if notified is not None and since != notified:
         yield _Event(
-            "recovered", [notified], "Slurm answers again", ["What happened meanwhile is being caught up with."]
+            "recovered", [notified], "Slurm answers again", ["evalmon is catching up with what happened meanwhile."]
         )
     if outage is not None and since is not None and since != notified:
         line = f"{outage.failures} polls in a row failed. Monitoring goes on and catches up when Slurm answers."
@@ -123,7 +123,8 @@ def _outage(state: ExperimentState) -> Iterator[_Event]:
 def _failures(state: ExperimentState, failures: Iterable[EvalFailure]) -> Iterator[_Event]:
     """One for the first evals that failed with the same error."""
     by_key: dict[str, list[EvalFailure]] = {}
-    refusals = (EvalFailure(name, State.UNSUBMITTED, Diagnosis(REFUSED, None, None)) for name in state.refused)
+    refused = (name for name in state.refused if name not in state.dropped)
+    refusals = (EvalFailure(name, State.UNSUBMITTED, Diagnosis(REFUSED, None, None)) for name in refused)
     for failure in (*failures, *refusals):
         by_key.setdefault(failure.key, []).append(failure)
     for error, alike in by_key.items():

@@ -1,16 +1,18 @@
 """Writes the results as CSV, one row each, for a spreadsheet or pandas. Pure.
 
-Errors are left out: a program wrote them, and a spreadsheet would run what begins with `=`.
+What others wrote is made printable and never a formula, which a spreadsheet would run; errors are left out.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.summary.scores import run_task_epoch
+from evalmon_agent.words.printable import printable
 
 _RESULT_COLUMNS = (
     "task",
@@ -24,18 +26,33 @@ _RESULT_COLUMNS = (
     "known_by",
 )
 _EVAL_COLUMNS = ("eval", "run", "epoch", "verdict", "state", "job_id", "cause", "elapsed_s", "gpu_hours")
+_FORMULA = re.compile(r"[=+@-]")
+_LONGEST_CELL = 32_000
 
 
 def results_csv(summary: Summary) -> str:
     """A row for each result, and one for each eval without a result; a column for each score, empty where unknown."""
-    scores = list(dict.fromkeys(f"score:{name}" for ev in summary.evals for r in ev.results for name in r.scores))
+    scores = list(dict.fromkeys(_score(name) for ev in summary.evals for r in ev.results for name in r.scores))
     text = io.StringIO()
     writer = csv.DictWriter(text, [*_EVAL_COLUMNS, *_RESULT_COLUMNS, *scores], lineterminator="\n")
     writer.writeheader()
     for ev in summary.evals:
         for result in (*ev.results,) or (None,):
-            writer.writerow(_of_eval(ev) | _of_result(ev, result))
+            row = _of_eval(ev) | _of_result(ev, result)
+            writer.writerow({name: _cell(value) for name, value in row.items()})
     return text.getvalue()
+
+
+def _score(name: str) -> str:
+    return printable(f"score:{name}")
+
+
+def _cell(value: object) -> object:
+    """A text as it may stand in a terminal and in a spreadsheet."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value, max_chars=_LONGEST_CELL)
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _of_eval(ev: EvalSummary) -> dict[str, object]:
@@ -56,5 +73,5 @@ def _of_eval(ev: EvalSummary) -> dict[str, object]:
 def _of_result(ev: EvalSummary, result: EvalResult | None) -> dict[str, object]:
     if result is None:
         return {"task": run_task_epoch(ev.name)[1]}  # that of its name
-    scores = {f"score:{name}": "nan" if value is None else value for name, value in result.scores.items()}
+    scores = {_score(name): "nan" if value is None else value for name, value in result.scores.items()}
     return {name: getattr(result, name) for name in _RESULT_COLUMNS} | scores

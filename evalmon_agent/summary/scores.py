@@ -114,8 +114,8 @@ def run_task_epoch(name: str) -> tuple[str, str, int | None]:
 
 
 def _scores(ev: EvalSummary) -> Iterator[tuple[str, str, Score]]:
-    """The task (empty where the eval has one result), the metric and the score of each."""
-    for result in ev.results:
+    """The task (empty where the eval has one result), the metric and the score of each; none of a dropped eval."""
+    for result in ev.results if ev.verdict != "dropped" else ():
         task = (result.task or "") if len(ev.results) > 1 else ""
         for metric in result.scores:
             if not _is_error(metric):

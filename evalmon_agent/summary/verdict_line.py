@@ -25,6 +25,8 @@ def verdict_line(summary: Summary) -> str:
     counts = summary.verdicts
     total = len(summary.evals) - counts["dropped"]
     clauses = [_succeeded(counts["ok"], total, is_over=not counts["active"])]
+    if not total and counts["dropped"]:
+        clauses = ["No evals left"]
     if troubled := [ev for ev in summary.evals if ev.verdict in NEEDS_YOU]:
         verb = "needs" if len(troubled) == 1 else "need"
         clauses.append(f"{len(troubled)} {verb} you: {_what_happened(troubled)}")

@@ -94,7 +94,7 @@ def all_final(state: ExperimentState) -> bool:
 
     One that Slurm refused is: it comes only if somebody submits it again.
     """
-    are_there = bool(state.evals or state.refused)
+    are_there = bool(state.evals or state.refused or state.dropped)
     return are_there and not has_more_to_come(state) and all(ev.final for ev in state.counted)
 
 

@@ -49,12 +49,15 @@ def refused(entries: Iterable[Entry]) -> dict[str, Refusal]:
 
 
 def dropped(entries: Iterable[Entry]) -> dict[str, float]:
-    """By name, the evals that the user dropped, and when; without those that were submitted (or adopted) again."""
+    """By name, the evals that the user dropped, and when; without those that were submitted (or adopted) again.
+
+    What never reached Slurm, because its submitter died or it was withdrawn, brings none back.
+    """
     drops: dict[str, float] = {}
     for entry in entries:
         if entry.dropped is not None:
             drops.update(dict.fromkeys(entry.dropped.names, entry.at))
-        elif drops:
+        elif drops and (entry.accepted is not None or entry.is_open or entry.is_waiting or entry.is_refused):
             for name in entry.submission.eval_names:
                 drops.pop(name, None)
     return drops

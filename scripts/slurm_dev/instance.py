@@ -107,7 +107,7 @@ def load(directory: str) -> Instance | None:
     """The instance in a directory; None if there is none.
 
     Raises:
-        SlurmDevError: the directory is no instance of ours, or belongs to somebody other than root.
+        SlurmDevError: the directory was not made by slurm-dev, or belongs to somebody other than root.
     """
     try:
         info = os.lstat(directory)
@@ -122,7 +122,9 @@ def load(directory: str) -> Instance | None:
         found = Instance(**{**record, "nodes": tuple(record["nodes"]), "node_ports": tuple(record["node_ports"])})
     except FileNotFoundError:
         if set(os.listdir(directory)) - {f"{RECORD}.tmp"}:
-            raise SlurmDevError(f"{directory}: exists, and is none of ours; choose another one with --dir") from None
+            raise SlurmDevError(
+                f"{directory}: exists, and was not made by slurm-dev; choose another one with --dir"
+            ) from None
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise SlurmDevError(f"{directory}/{RECORD}: {error}; remove the directory by hand") from error

@@ -12,7 +12,9 @@ def parser() -> argparse.ArgumentParser:
         "through two of the same directory (DIR2), or on several hosts: "
         "srun -N2 --ntasks-per-node=1 scripts/verify-filesystem DIR --hosts 2",
     )
-    options.add_argument("dir", metavar="DIR", help="a directory there; a directory of ours is made in it, and removed")
+    options.add_argument(
+        "dir", metavar="DIR", help="a directory there; the check makes a directory of its own in it, and removes it"
+    )
     options.add_argument("dir2", metavar="DIR2", nargs="?", help="the same directory through another mount")
     options.add_argument(
         "--kind", choices=["flock", "soft"], help="the lock to try (default: the one evalmon would use)"

@@ -424,7 +424,7 @@ def test_a_bad_edit_of_the_settings_costs_our_jobs_nothing_but_a_block(exp: Exp,
     done = evalmon(exp, body, ".", "--token", token)
     assert (done.returncode, done.stderr) == (0, "")
     [block] = exp.blocks("MONITOR_CONFIG")
-    assert block.startswith("MONITOR_CONFIG: settings not taken up\nError: ")
+    assert block.startswith("MONITOR_CONFIG: settings not applied\nError: ")
     assert "poll_intervall: no such setting" in block
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from evalmon_agent.commands.cancel import cancel
 from experiments import Exp, ended, pending, running
 
 INVALID = "sbatch: error: Batch job submission failed: Invalid partition name specified"
@@ -128,6 +129,16 @@ class TestRefused:
         mend(exp, "a")
         done = evalmon(exp, "retry", "--name", tasks[1])
         assert "skipped r1/a/epoch0[1]: Slurm refused its whole array: name the array" in done.stdout
+        assert evalmon(exp, "drop", tasks[1]).returncode == 0
+        done = evalmon(exp, "retry")
+        assert f"skipped {tasks[0]}: tasks of its array were dropped; to bring all back" in done.stdout
+        assert "submitted r1/a/epoch0 " in evalmon(exp, "submit", "r1/eval/a_epoch0.slurm").stdout
+
+    def test_a_refused_array_is_submitted_again_as_a_whole(self, exp: Exp) -> None:
+        script(exp, "a", "#SBATCH --array=0-2\n")
+        exp.slurm.refuse("a_epoch0.slurm", INVALID)
+        submit(exp)
+        mend(exp, "a")
         assert "submitted r1/a/epoch0 " in evalmon(exp, "retry", "--name", "r1/a/epoch0").stdout
 
     def test_a_refused_retry_leaves_the_attempts_and_the_verdict(self, exp: Exp) -> None:
@@ -167,6 +178,15 @@ class TestDrop:
         assert (done.returncode, "submitted r1/a/epoch0" in done.stdout) == (0, True), done
         assert len(exp.slurm.accepted()) > before
         assert verdicts(exp) == {"r1/a/epoch0": "active", "r1/b/epoch0": "dropped", "r1/c/epoch0": "dropped"}
+        all_over(exp)
+        assert verdicts(exp) == {"r1/a/epoch0": "ok", "r1/b/epoch0": "dropped", "r1/c/epoch0": "dropped"}
+        assert [block.split("\n")[1] for block in exp.blocks("ALL_COMPLETE")] == [
+            "Summary: 3 evaluations completed - 0 COMPLETED, 0 FAILED, 3 NODE_FAIL",
+            "Summary: 1 evaluation completed - 1 COMPLETED, 0 FAILED",
+        ]
+        assert evalmon(exp, "status").stdout.startswith("The eval succeeded; 2 dropped\n")
+        # The verdict of the job before it is told no more.
+        assert len(exp.blocks("VERDICT_CHANGED")) == 3
 
     def test_what_is_active_and_what_nobody_knows_is_refused(self, exp: Exp) -> None:
         submit(exp)
@@ -233,11 +253,24 @@ class TestCancel:
             assert done.stdout.startswith("would cancel r1/a/epoch0  job 1001\n"), done
             assert exp.slurm.calls("scancel") == calls
 
-    def test_a_later_job_with_the_same_id_is_left_alone(self, exp: Exp) -> None:
-        exp.register(r1_a="11")
+    def test_what_comes_while_it_asks_is_left_alone(self, exp: Exp) -> None:
+        submit(exp, "r1/eval/a_epoch0.slurm")
+        ended = cancel(exp.anew().session(), ["r1/*"], confirm=lambda _: submit(exp).returncode == 0)
+        assert ended is not None
+        assert ([name for name, _ in ended.jobs], ended.waiting) == (["r1/a/epoch0"], [])
+        assert exp.slurm.calls("scancel")[-1] == "scancel -Q 1001"
+
+    @pytest.mark.parametrize("command", ["/home/me/another.sh", "(null)"])
+    @pytest.mark.parametrize("is_adopted", [False, True])
+    def test_a_later_job_with_the_same_id_is_left_alone(self, exp: Exp, command: str, is_adopted: bool) -> None:
+        if is_adopted:
+            exp.slurm.show([running("11")])
+            assert evalmon(exp, "watch", "r1/a=11").returncode == 0
+        else:
+            exp.register(r1_a="11")
         exp.slurm.show([ended("11")])
-        exp.observe_to_the_end()
-        exp.slurm.show([running("11", command="/home/me/another.sh", submitted=1_800_000_000)])
+        exp.anew().observe_to_the_end()
+        exp.slurm.show([running("11", command=command, submitted=1_800_000_000)])
         done = evalmon(exp, "cancel", "r1/a", "--yes")
         assert (done.returncode, done.stdout[:17], exp.slurm.calls("scancel")) == (0, "nothing to cancel", [])
 

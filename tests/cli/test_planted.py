@@ -213,7 +213,7 @@ def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: P
         code, out, err = evalmon_as_other(exp, command, str(exp.root), "--json", groups=group)
         assert code == 3
         assert [(ev["name"], ev["state"]) for ev in json.loads(out)["evals"]] == [("r1/a", "RUNNING")]
-        assert err.startswith(f"note: {exp.ours} may only be read: nothing was written; the last poll was ")
+        assert err.startswith(f"note: {exp.ours} is read-only for you; nothing was written; the last poll was ")
     code, out, err = evalmon_as_other(exp, "stop", str(exp.root), groups=group)
     assert (code, out, f"belongs to user {os.geteuid()}" in err) == (2, "", True)
     assert {path: path.read_bytes() for path in exp.ours.rglob("*") if path.is_file()} == before
@@ -228,7 +228,7 @@ def test_nobody_reads_what_is_private(open_place: Path) -> None:
     exp.observer().observe_once(at_least_s=0)
     for command in ("status", "report"):
         code, out, err = evalmon_as_other(exp, command, str(exp.root))
-        assert (code, out, "you may not read it" in err) == (77, "", True)
+        assert (code, out, "you cannot read it" in err) == (77, "", True)
 
 
 @pytest.mark.survives("S2")
@@ -247,7 +247,7 @@ def test_group_readable_can_be_switched_on_and_off_later(open_place: Path) -> No
     group = [exp.ours.stat().st_gid]
     exp.ours.chmod(0o750)
     code, out, err = evalmon_as_other(exp, "status", str(exp.root), groups=group)
-    assert (code, out, "you may not read it; its owner can set group_readable: true" in err) == (77, "", True)
+    assert (code, out, "you cannot read it; its owner can set group_readable: true" in err) == (77, "", True)
     (exp.root / "evalmon.yaml").write_text("group_readable: true\n")
     (exp.root / "evalmon.yaml").chmod(0o600)
     exp.anew().settings = Settings(poll_interval=1.0, group_readable=True)
@@ -256,7 +256,7 @@ def test_group_readable_can_be_switched_on_and_off_later(open_place: Path) -> No
     readable = {path: {0o700: 0o750, 0o600: 0o640}[mode] for path, mode in private.items()}
     assert modes(exp) == {path: private[path] if path in kept - {"."} else mode for path, mode in readable.items()}
     code, _, err = evalmon_as_other(exp, "report", str(exp.root), groups=group)
-    assert (code, "may only be read" in err) == (3, True)
+    assert (code, "is read-only for you" in err) == (3, True)
     exp.settings = Settings(poll_interval=1.0)
     exp.observer().record()
     assert modes(exp) == private

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
-from evalmon_agent.commands import status
+from evalmon_agent.cli import status_view
+from evalmon_agent.cli.status_view import Choice, status_text
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.settings import Settings
@@ -123,14 +125,13 @@ def absurd(value: Any, number: float, text: str) -> Any:
 
 
 @pytest.fixture
-def texts(capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
+def texts() -> Callable[[str], list[str]]:
     """What people see of a state."""
 
     def shown(data: str) -> list[str]:
         state = state_file._decoder.decode(data)
         summary = build(state, now=time.time(), settings=Settings(lost_after=60.0))
-        status.print_status(summary)
-        return [capsys.readouterr().out, render(summary)]
+        return [click.unstyle(status_text(summary, None, Choice(), now=time.time(), size=None)), render(summary)]
 
     return shown
 
@@ -153,6 +154,6 @@ def test_texts_of_a_state_are_printable(texts: Callable[[str], list[str]]) -> No
 def test_of_very_many_evals_a_table_shows_as_many_as_can_be_read(
     texts: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "_ROWS_AT_MOST", 5)
+    monkeypatch.setattr(status_view, "_ROWS_AT_MOST", 5)
     table, _ = texts(msgspec.json.encode(mixed().state).decode())
-    assert "(+2 more; see evalmon status --json)" in table
+    assert "more; --json shows every eval)" in table

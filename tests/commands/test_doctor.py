@@ -201,7 +201,7 @@ class TestTheExperiment:
         lines = [one.line for one in findings(exp, "records")]
         assert lines[0] == f"1 line of {exp.ours}/registry.jsonl cannot be read"
         assert lines[1] == f"1 in {exp.ours}/jobs cannot be used: 12.json"
-        assert lines[2].startswith("a state was set aside 1 times: state.json.corrupt-")
+        assert lines[2].startswith("a state was set aside 1 time: state.json.corrupt-")
 
     @pytest.mark.survives("F11")
     def test_a_newer_evalmon_s_state_is_told(self, exp: Exp) -> None:

@@ -186,9 +186,9 @@ def test_changed_settings_are_taken_up_and_a_bad_edit_is_not(exp: Exp) -> None:
         stop(process)
     assert exp.blocks("ALERT")[0].startswith("ALERT: 1 poll failed")
     bad, good = exp.blocks("MONITOR_CONFIG")
-    assert bad.startswith("MONITOR_CONFIG: settings not taken up\nError: ")
+    assert bad.startswith("MONITOR_CONFIG: settings not applied\nError: ")
     assert "poll_interval must be a number" in bad
-    assert good == f"MONITOR_CONFIG: settings taken up\nFile: {exp.root / 'evalmon.yaml'}"
+    assert good == f"MONITOR_CONFIG: settings applied\nFile: {exp.root / 'evalmon.yaml'}"
     assert len(exp.blocks("QUERY_ERROR")) >= 1
 
 

@@ -34,15 +34,21 @@ SAME = [
     (
         "KeyError: 'sample_12' of 6f1ed002ab5595859014ebf0951522d9",
         "KeyError: 'sample_3' of 123e4567-e89b-12d3-a456-426614174000",
-        "KeyError: 'sample_N' of <id>",
+        "KeyError: sample_N of <id>",
     ),
     ("cd: /data//home/me/r1/x: no", "cd: /data/r2/y: no", None),
     ("allocate 274877906944 bytes of StepId=12345690", "allocate 1024 bytes of StepId=771", None),
+    ("RuntimeError('CUDA error: x\\nfrom GPU 3')", "RuntimeError: CUDA error: x from GPU 0", None),
+    ('RuntimeError("can\'t read /a/b")', "RuntimeError: can't read /c", None),
+    ("OSError(28, 'No space left on device')", "OSError: [Errno 28] No space left on device", None),
+    ("KeyError('answer') (t.py:3 in f)", "KeyError: 'answer' (t.py:9 in f)", None),
     ("RuntimeError: CUDA\x20out of  memory. 2.50 GiB", "RuntimeError: CUDA out of memory. 18 GiB", None),
 ]
 APART = [
     ("Error code: 429 - x", "Error code: 500 - x"),
     ("[Errno 28] x", "[Errno 122] x"),
+    ("OSError(28, 'x')", "OSError(122, 'x')"),
+    ("ValueError('x')", "TypeError('x')"),
     ("429 Client Error: x", "403 Client Error: x"),
     ("ended with exit status 1", "ended with exit status 2"),
     ("No module named 'torch'", "No module named 'vllm'"),

@@ -205,10 +205,10 @@ def test_where_not_all_was_read_what_was_read_is_not_the_whole_result() -> None:
     for seen, logs, why in [
         (both, [log("a.eval")], "no time"),
         (both, [log("a.eval"), log("b.eval")], None),
-        (program(wrote=(*wrote("/w/logs/a.eval"), *wrote("s3://b/b.eval"))), [log("a.eval")], None),
+        (program(wrote=(*wrote("/w/logs/a.eval"), *wrote("s3://b/b.eval"))), [log("a.eval")], o.AT_A_URL),
     ]:
         assert results({"a": job(seen, not_all_read="no time")}, logs)["a"].unverified == why
-    assert results({"a": job(both)}, [log("a.eval")])["a"] == o.JobResults(left)
+    assert results({"a": job(both)}, [log("a.eval")])["a"] == o.JobResults(left, o.GONE)
     at_a_place = results({"a": job(program(), not_all_read="no time")}, [log("a.eval")])["a"]
     assert at_a_place == o.JobResults({"/w/logs/a.eval": "place"}, "no time")
     printed = job(printed=("/w/logs/a.eval",), is_watched=False, not_all_read="no time")
@@ -216,6 +216,31 @@ def test_where_not_all_was_read_what_was_read_is_not_the_whole_result() -> None:
     unread = job(program(wrote=wrote("/w/logs/a.eval")), not_all_read="no time")
     assert results({"a": unread}, [])["a"] == o.JobResults(unverified="no time")
     assert results({"a": job(not_all_read="no time")}, [])["a"] == o.JobResults()
+
+
+FIRST, SECOND, AGAIN = "2026-01-01T10-00_t_aB1.eval", "2026-01-01T10-00_u_cD2.eval", "2026-01-01T11-00_t_aB1.eval"
+
+
+@pytest.mark.parametrize(
+    ("names", "found", "why"),
+    [
+        ((FIRST, SECOND), (FIRST, SECOND), None),
+        ((FIRST, SECOND), (SECOND,), o.GONE),
+        ((FIRST, SECOND, AGAIN), (SECOND, AGAIN), None),  # an eval-set tried a task again, and deleted its first log
+        ((FIRST, SECOND, AGAIN), (AGAIN,), o.GONE),
+    ],
+)
+def test_of_several_logs_of_one_program_all_must_be_found(
+    names: tuple[str, ...], found: tuple[str, ...], why: str | None
+) -> None:
+    seen = program(verb=None, wrote=tuple(written for name in names for written in wrote(f"/w/logs/{name}")))
+    assert results({"a": job(seen)}, [log(name) for name in found])["a"].unverified == why
+
+
+def test_a_log_without_a_path_is_found_by_its_name() -> None:
+    held = tuple(Written(name=name, directory_sha256="0" * 64, known_by=("name",)) for name in (FIRST, SECOND))
+    assert results({"a": job(program(wrote=held))}, [log(FIRST), log(SECOND)])["a"].unverified is None
+    assert results({"a": job(program(wrote=held))}, [log(FIRST)])["a"].unverified == o.NOT_READABLE_HERE
 
 
 def test_an_eval_set_that_finds_its_tasks_complete_need_not_write_a_log() -> None:

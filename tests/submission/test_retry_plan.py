@@ -118,7 +118,7 @@ def test_what_succeeded_or_goes_on_is_never_run_again() -> None:
     named = decided(ended(State.COMPLETED, exit_code=0), SUCCESS, names=[NAME])
     assert "it succeeded; --force runs it again" == named
     running = Eval(NAME, "1", State.RUNNING, jobs=[Job("1", 1.0)])
-    assert ("", "it is RUNNING still") == (decided(running), decided(running, names=[NAME]))
+    assert ("", "it is still RUNNING") == (decided(running), decided(running, names=[NAME]))
     assert "it is already waiting to be submitted" == decided(ended(State.FAILED), waits=True)
 
 
@@ -139,7 +139,7 @@ def test_one_that_watch_took_up_was_not_submitted_by_evalmon_either() -> None:
 
 def test_one_that_was_submitted_again_since_its_end_was_looked_at_is_left_alone() -> None:
     [meanwhile] = entries([Intent(Submission(NAME, SCRIPT, token="t2"), 2.0, "login2", 1)])
-    assert "by somebody else" in str(decided(ended(State.FAILED), entry=meanwhile, names=[NAME]))
+    assert "somebody else" in str(decided(ended(State.FAILED), entry=meanwhile, names=[NAME]))
 
 
 def test_so_often_and_no_more_whoever_asks() -> None:

@@ -295,7 +295,7 @@ def test_stagger_is_kept_between_any_two_submitters(tmp_path: Path) -> None:
 
 def test_an_array_that_can_never_fit_is_refused_before_anything_is_submitted(tmp_path: Path) -> None:
     exp = new(tmp_path, "a", head="#SBATCH --array=0-2\n")
-    with pytest.raises(Exception, match="an array of 3 evals, and max_submit: 2"):
+    with pytest.raises(Exception, match="an array of 3 evals, more than max_submit: 2"):
         submitted(exp)
     assert not exp.ours.exists()
     report = submitted(exp, Settings(poll_interval=1.0, max_submit=3))

@@ -8,8 +8,10 @@ import pytest
 from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary import causes
-from evalmon_agent.summary.attention import Group, groups, in_order, needs_attention
+from evalmon_agent.summary.attention import Group, groups, in_order, need_attention
+from evalmon_agent.summary.build import VERDICTS
 from evalmon_agent.summary.records import AlertSummary, EvalSummary, NodeSummary, Summary
+from evalmon_agent.summary.verdict_line import verdict_line
 from summary.summarised import finished, summary_of
 
 TIME = Diagnosis("time-limit", None, "Increase the eval's --time")
@@ -59,6 +61,20 @@ def test_what_waits_in_vain_and_what_cannot_be_verified_are_listed_and_what_only
     assert [(len(g.evals), g.evidence) for g in groups(summary(*found))] == [(2, URL), (1, None)]
 
 
+def test_a_headline_begins_with_the_words_of_the_verdict_line() -> None:
+    results = [EvalResult(status="success", sample_errors=[SampleError("api-rate-limit", "Error code: 429", 2)])]
+    unfinished = Diagnosis("unfinished-samples", "2 of 10 samples failed", None)
+    for ev in (changed(verdict="suspect", diagnosis=unfinished, results=results), failed("x", MODULE)):
+        found = msgspec.structs.replace(summary(ev), verdicts={**dict.fromkeys(VERDICTS, 0), ev.verdict: 1})
+        assert groups(found)[0].headline.startswith(verdict_line(found).partition("needs you: ")[2])
+
+
+def test_evals_that_run_without_a_report_are_one_group() -> None:
+    alerts = [msgspec.structs.replace(alert(name), text="runs without reporting") for name in "ab"]
+    [found] = groups(summary(*(changed(name=name, verdict="active") for name in "ab"), alerts=alerts))
+    assert found.headline == "2 evals run without reporting"
+
+
 def test_who_was_refused_when_it_was_to_run_again_is_told_with_its_cause() -> None:
     [found] = groups(summary(*(changed(name=n, verdict="failed", diagnosis=TIME, refusal="no\nway") for n in "ab")))
     assert found.advice == ["Increase the eval's --time", "Slurm refused to run it again: no ⏎ way"]
@@ -100,7 +116,7 @@ def test_evals_that_are_suspect_for_their_samples_are_retried_by_their_own_cause
     unfinished = Diagnosis("unfinished-samples", "2 of 10 samples failed", None)
     evals = [changed(name=n, verdict="suspect", diagnosis=unfinished, results=results) for n in "ab"]
     [found] = groups(summary(*evals))
-    assert ("hit the API's rate limit", 4) == (found.title, found.samples)
+    assert ("did not complete all samples and hit the API's rate limit", 4) == (found.title, found.samples)
     assert found.commands[0].endswith(" --cause unfinished-samples")
 
 
@@ -116,4 +132,10 @@ def test_those_that_need_attention_come_first() -> None:
     verdicts = {"a": "ok", "b": "active", "c": "unverified", "d": "failed", "e": "ok", "f": "dropped"}
     evals = [changed(name=name, verdict=verdict) for name, verdict in verdicts.items()]
     assert [ev.name for ev in in_order(evals)] == ["d", "c", "b", "a", "e", "f"]
-    assert [ev.name for ev in evals if needs_attention(ev)] == ["c", "d"]
+    assert need_attention(summary(*evals)) == {"c", "d"}
+
+
+def test_a_wait_needs_attention_while_its_alert_holds() -> None:
+    waiting = [changed(name=n, verdict="active", advice=["Slurm says JobHeldUser: It is held"]) for n in "abc"]
+    alerts = [alert("a"), alert("b", cleared_at="2026-01-02")]
+    assert need_attention(summary(*waiting, alerts=alerts)) == {"a"}

@@ -169,7 +169,7 @@ def sampled(name: str, *errors: SampleError, total: int = 10, **more: object) ->
 
 
 RATE = SampleError("api-rate-limit", "RateLimitError: Error code: 429", 3)
-ODD = SampleError(None, "KeyError: 'answer'", 1)
+ODD = SampleError(None, "KeyError: answer", 1)
 
 
 def test_failed_samples_have_their_causes_and_their_share_of_the_costs() -> None:
@@ -196,6 +196,19 @@ def test_the_sample_that_made_an_eval_fail_is_no_second_cause() -> None:
     assert [("python-error", 1, 2.0), ("api-rate-limit", 3, None)] == [
         (cause.cause, cause.samples, cause.gpu_hours) for cause in found
     ]
+
+
+def test_the_error_of_an_evals_log_and_that_of_its_samples_are_one() -> None:
+    own = Diagnosis("gpu-lost", "RuntimeError('CUDA error: unknown error\\nCUDA kernel errors')", "advice")
+    samples = SampleError("gpu-lost", "RuntimeError: CUDA error: unknown error CUDA kernel errors", 1)
+    found = group([sampled("a", samples, diagnosis=own)])
+    assert [("gpu-lost", ["a"], 1, 2.0)] == [(c.cause, c.evals, c.samples, c.gpu_hours) for c in found]
+
+
+def test_the_first_line_of_an_error_and_all_of_it_are_one() -> None:
+    own = Diagnosis("python-error", "RuntimeError: CUDA error (t.py:31 in f)", "advice")
+    for error, causes in (("RuntimeError: CUDA error For debugging", 1), ("RuntimeError: CUDA errors", 2)):
+        assert causes == len(group([sampled("a", SampleError(None, error, 1), diagnosis=own)]))
 
 
 def test_every_cause_of_a_sample_has_advice_without_blanks_to_fill_in() -> None:

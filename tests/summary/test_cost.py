@@ -12,7 +12,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Cost, ExperimentCost, Summary
 from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.records import Evidence
+from evalmon_agent.tracking.records import Evidence, Waiting
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from summary.summarised import GPU, LOG, left, measured
@@ -104,6 +104,14 @@ def test_of_a_failed_eval_all_is_a_failures_cost_and_its_causes() -> None:
     shown = summary(requeued(last=State.TIMEOUT), gpu_hour_price=2)
     assert (6.0, 6.0) == (shown.cost.gpu_hours, shown.cost.gpu_hours_of_failures)
     assert [("time-limit", 6.0, 12.0)] == [(c.cause, c.gpu_hours, c.money) for c in shown.causes]
+
+
+def test_what_failed_stays_a_failures_cost_while_it_waits_to_run_again_and_once_it_is_dropped() -> None:
+    waiting, given_up = requeued(last=State.TIMEOUT), requeued(last=State.TIMEOUT)
+    waiting.state.waiting[NAME] = Waiting(since=T, script="/x")
+    given_up.state.dropped[NAME] = T
+    costs = [summary(found).cost for found in (waiting, given_up)]
+    assert [(6.0, 6.0)] * 2 == [(cost.gpu_hours, cost.gpu_hours_of_failures) for cost in costs]
 
 
 def test_a_retried_job_is_an_attempt_more() -> None:

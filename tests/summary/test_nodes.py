@@ -9,6 +9,7 @@ from math import comb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn
 from evalmon_agent.summary.nodes import holm, p_value, summarise
@@ -93,6 +94,14 @@ def experiment(*, bad: str | None = "n3", cause: str = "cuda-error", nodes: int 
 
 def suspicious(evals: list[EvalSummary]) -> list[str]:
     return [node.node for node in summarise(evals) if node.suspicious]
+
+
+def test_what_was_dropped_makes_no_node_suspicious() -> None:
+    evals = experiment()
+    is_bad = [any(attempt.cause for attempt in ev.attempts) for ev in evals]
+    evals = [replace(ev, verdict="dropped" if bad else ev.verdict) for ev, bad in zip(evals, is_bad, strict=True)]
+    assert [] == suspicious(evals)
+    assert not any(node.failed for node in summarise(evals))
 
 
 def test_the_bad_node_alone_is_suspicious_and_comes_first() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import msgspec
 
@@ -37,6 +40,33 @@ def test_a_row_for_each_result_and_for_each_eval_without_one() -> None:
     assert float(rows[0]["gpu_hours"]) == ev.cost.gpu_hours
 
 
+def test_what_a_log_names_is_no_formula_and_no_control_sequence() -> None:
+    whole = summary_of(finished())
+    result = EvalResult(status="success", task="=1+1", model="m\x1b[31m", scores={"\x1b]0;x/y": -0.5})
+    text = results_csv(
+        msgspec.structs.replace(whole, evals=[msgspec.structs.replace(whole.evals[0], results=[result])])
+    )
+    [row] = csv.DictReader(io.StringIO(text))
+    assert ("\x1b" in text, row["task"]) == (False, "'=1+1")
+    assert "-0.5" in row.values()
+
+
 def test_an_empty_experiment_has_the_heading() -> None:
     whole = summary_of(finished())
     assert results_csv(msgspec.structs.replace(whole, evals=[])).startswith("eval,run,epoch,verdict,")
+
+
+def test_the_lines_in_the_docs_load_the_results_into_pandas(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs/reading-the-outcome.md"
+    lines = page.read_text().partition("```python\n")[2].partition("```")[0]
+    whole = summary_of(finished())
+    (tmp_path / "results.csv").write_text(results_csv(whole))
+    (tmp_path / "EXP/evalmon").mkdir(parents=True)
+    (tmp_path / "EXP/evalmon/summary.json").write_bytes(msgspec.json.encode(whole))
+    shown = "print(scores.to_list(), evals['name'].to_list(), attempts['name'].to_list())"
+    command = [sys.executable, "-c", lines + shown]
+    printed = subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+    [ev] = whole.evals
+    scores = [f"score:{name}" for name in ev.results[0].scores]
+    names = [ev.name] * len(ev.attempts)
+    assert printed.splitlines()[-1] == f"{scores} {[ev.name]} {names}"

@@ -40,6 +40,11 @@ def test_a_score_as_it_is_written(score: Score, expected: str) -> None:
     assert str(score) == expected
 
 
+def test_of_a_dropped_eval_no_score_is_compared() -> None:
+    found = cells(scored("r/cap/epoch0", a__b=0.5), scored("r/cap/epoch1", "dropped", a__b=0.75))
+    assert found == {("cap", "r", "a/b"): ["0.5", "dropped"]}
+
+
 def test_a_row_per_task_run_and_metric_and_a_column_per_epoch() -> None:
     found = cells(
         scored("r16/cap/epoch1", match__accuracy=0.5, match__stderr=0.1),

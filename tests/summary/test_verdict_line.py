@@ -81,6 +81,7 @@ EVALS = [ev(), OOM, ev("suspect"), ev("unverified"), RUNNING, ev("dropped")]
             "1 of 5 evals succeeded so far; 1 running, 2 waiting in the queue, 1 not submitted yet",
         ),
         ([ev(), ev(), ev("dropped")], "All 2 evals succeeded; 1 dropped"),
+        ([ev("dropped")], "No evals left; 1 dropped"),
         (
             [ev("refused", "refused-by-slurm"), ev()],
             "1 of 2 evals succeeded; 1 needs you: r16/cap/epoch0 was refused by Slurm",

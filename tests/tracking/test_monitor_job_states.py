@@ -99,3 +99,5 @@ def test_all_is_final_only_where_there_are_evals_and_each_is_over() -> None:
     assert not all_final(ExperimentState(experiment="/exp"))
     assert not all_final(told().state)
     assert all_final(done().state)
+    # The user took back what waited, and nothing else was there.
+    assert all_final(ExperimentState(experiment="/exp", dropped={"r/a": 1.0}))

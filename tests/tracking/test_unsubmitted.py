@@ -121,6 +121,12 @@ def test_a_drop_lasts_until_the_eval_is_submitted_or_adopted_again() -> None:
     later = Intent(Submission("r/a", "/a", token="q"), 50.0, "h", 1)
     assert {"r/x[1]": 40.0} == dropped(entries([*taken, later]))
     assert {"r/a": 60.0, "r/x[1]": 40.0} == dropped(entries([*taken, later, Dropped(("r/a",), 60.0)]))
+    # Of a submission that never reached Slurm it is not known that it was one.
+    assert {"r/a": 40.0, "r/x[1]": 40.0} == dropped(entries([*taken, later, Abandoned("q", 51.0)]))
+    waits = Planned(Submission("r/a", "/a", token="w"), 50.0)
+    assert {"r/x[1]": 40.0} == dropped(entries([*taken, waits]))
+    assert {"r/a": 40.0, "r/x[1]": 40.0} == dropped(entries([*taken, waits, Withdrawn("w", 51.0)]))
+    assert {"r/x[1]": 40.0} == dropped(entries([*taken, later, Refused("q", "no", 51.0)]))
     adopted = Adopted(Submission("r/a"), "8", 70.0, 69.0)
     assert ["r/x[1]"] == list(dropped(entries([*taken, adopted])))
     # What is known of its submission does not change, and a drop counts as no submission.

@@ -45,11 +45,11 @@ CAUSES: dict[str, Cause] = {
         lies_in=LiesIn.EVAL,
     ),
     "bystander-out-of-memory": Cause(
-        "ended well, but a process beside it ran out of memory",
+        "succeeded, but another process of its job ran out of memory",
         "The result can be used; increase --mem if the killed process matters",
         lies_in=LiesIn.EVAL,
     ),
-    "cancelled": Cause("was cancelled", "Submit it again if that was not meant", lies_in=LiesIn.EVAL),
+    "cancelled": Cause("was cancelled", "Submit it again if that was not intended", lies_in=LiesIn.EVAL),
     "node-failure": Cause(
         "ended when the node failed", "Submit it again; tell the cluster's support if it happens on one node"
     ),
@@ -59,7 +59,9 @@ CAUSES: dict[str, Cause] = {
         lies_in=LiesIn.EVAL,
     ),
     "deadline": Cause("reached the deadline", "Submit it again with a later --deadline", lies_in=LiesIn.EVAL),
-    "revoked": Cause("ran on another cluster of the federation", "Look at the sibling job", lies_in=LiesIn.EVAL),
+    "revoked": Cause(
+        "ran on another cluster of the federation", "See the sibling job on the other cluster", lies_in=LiesIn.EVAL
+    ),
     "lost": Cause("disappeared from Slurm", "Look at the eval's own log; submit it again if it has none"),
     "output-directory-missing": Cause(
         "could not open the output file",
@@ -83,17 +85,17 @@ CAUSES: dict[str, Cause] = {
         "found that CUDA, driver and GPU do not fit together",
         "Install a build for this node's driver and GPU (compare `nvidia-smi`), or load another CUDA module",
     ),
-    "no-gpu": Cause("found no GPU", "Ask for one (--gres=gpu:1), and use a build with CUDA"),
+    "no-gpu": Cause("found no GPU", "Request one (--gres=gpu:1), and use a build with CUDA"),
     "gpu-busy": Cause(
-        "found the GPU in use by another process", "Submit it again; tell the cluster's support if it stays"
+        "found the GPU in use by another process", "Submit it again; tell the cluster's support if it happens again"
     ),
     "cuda-error": Cause(
         "got an error from the GPU",
-        "Run again with CUDA_LAUNCH_BLOCKING=1 to see where; on one node only it may be the hardware",
+        "Run it again with CUDA_LAUNCH_BLOCKING=1 to see where; if it happens on one node only, suspect the hardware",
     ),
     "nccl": Cause(
         "failed in communication between GPUs",
-        "Look which rank failed first; run again with NCCL_DEBUG=INFO to see why",
+        "Find out which rank failed first; run it again with NCCL_DEBUG=INFO to see why",
     ),
     "kv-cache-memory": Cause(
         "had no GPU memory left for vLLM's KV cache",
@@ -106,16 +108,16 @@ CAUSES: dict[str, Cause] = {
         "used up the disk quota", "Delete files, or send caches elsewhere (HF_HOME, TMPDIR)", lies_in=LiesIn.EVAL
     ),
     "disk-full": Cause("ran out of disk space", "Free space, or send caches and logs elsewhere (HF_HOME, TMPDIR)"),
-    "shared-memory": Cause("ran out of shared memory (/dev/shm)", "Use fewer workers, or ask for more --mem"),
+    "shared-memory": Cause("ran out of shared memory (/dev/shm)", "Use fewer workers, or increase --mem"),
     "open-files": Cause("opened too many files", "Raise `ulimit -n` in the script, or use fewer workers"),
-    "permission-denied": Cause("lacked a permission", "Check the permissions of what is named"),
+    "permission-denied": Cause("lacked a permission", "Check the permissions of the file that the error names"),
     "missing-file": Cause("did not find a file", "Check the path: is it there, and readable on the node?"),
     "port-in-use": Cause(
         "found a network port in use", "Let the server choose a free port; two jobs may share the node"
     ),
     "network": Cause(
         "could not reach a server",
-        "Compute nodes often have no internet: download before, or set the proxy in the script",
+        "Compute nodes often have no internet: download beforehand, or set the proxy in the script",
     ),
     # Models and data.
     "hub-gated": Cause(
@@ -157,7 +159,7 @@ CAUSES: dict[str, Cause] = {
         lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
     "trust-remote-code": Cause(
-        "did not run code that the model or data set brings",
+        "did not run the code that comes with the model or data set",
         "Read that code, then pass trust_remote_code=True if you trust it",
         lies_in=LiesIn.EVAL_FOR_GOOD,
     ),
@@ -174,7 +176,9 @@ CAUSES: dict[str, Cause] = {
     "api-rate-limit": Cause(
         "hit the API's rate limit", "Lower --max-connections, or run fewer evals at once", lies_in=LiesIn.EVAL
     ),
-    "api-unavailable": Cause("found the API unavailable", "Run it again later; inspect eval-retry keeps what is done"),
+    "api-unavailable": Cause(
+        "found the API unavailable", "Run it again later; inspect eval-retry keeps finished samples"
+    ),
     # Environment and script.
     "environment-not-found": Cause(
         "could not activate the environment (conda, venv, module)",
@@ -191,7 +195,7 @@ CAUSES: dict[str, Cause] = {
     ),
     "command-not-found": Cause("did not find a command", "Check PATH: is the environment activated?"),
     "script-syntax": Cause(
-        "stopped at a syntax error in a script", "Mend the line that is named", lies_in=LiesIn.EVAL_FOR_GOOD
+        "stopped at a syntax error in a script", "Fix the line that the error names", lies_in=LiesIn.EVAL_FOR_GOOD
     ),
     "unset-variable": Cause(
         "used an unset variable of the script", "Set it before it is used", lies_in=LiesIn.EVAL_FOR_GOOD
@@ -215,7 +219,7 @@ CAUSES: dict[str, Cause] = {
     "aborted": Cause("aborted", "Look at the lines above"),
     "killed": Cause("was killed", "Often for memory: compare the memory used with --mem"),
     "terminated": Cause("was ended by a signal", "See who sent it: the script, a wrapper, or an administrator"),
-    "python-error": Cause("raised a Python exception", "Look at the place that is named"),
+    "python-error": Cause("raised a Python exception", "See the line of your code that the error names"),
     # The eval's own word.
     "eval-error": Cause("ended in an error", "Look at its log"),
     "eval-cancelled": Cause(
@@ -224,7 +228,7 @@ CAUSES: dict[str, Cause] = {
     "eval-unfinished": Cause("left an unfinished log", "Its process died: look at the job's output"),
     "unfinished-samples": Cause(
         "did not complete all samples",
-        "Look at the errors of the samples in its log; inspect eval-retry does the rest",
+        "Look at the errors of the samples in its log; inspect eval-retry runs the rest",
         lies_in=LiesIn.EVAL,
     ),
     "no-eval-log": Cause("left no log", "Look at the job's output: did it run at all, and where does it log?"),
@@ -249,4 +253,4 @@ def plural(words: str) -> str:
     return _PLURALS.get(verb, verb) + space + rest
 
 
-_PLURALS = {"was": "were", "waits:": "wait:"}
+_PLURALS = {"was": "were", "waits:": "wait:", "runs": "run"}
