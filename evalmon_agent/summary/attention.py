@@ -11,7 +11,7 @@ from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, phrase, plur
 from evalmon_agent.evidence.diagnosis.records import one_line
 from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
 from evalmon_agent.tracking.verdict import NEEDS_ATTENTION, NEEDS_YOU, UNSUCCESSFUL
-from evalmon_agent.words.sizes import counted
+from evalmon_agent.words.sizes import counted, number
 
 _ORDER = ("failed", "refused", "suspect", "unverified", "active", "ok", "dropped")
 _INSPECT = "inspect-ai"
@@ -48,7 +48,11 @@ class Group:
     @property
     def loss(self) -> str:
         """What it cost, in words; empty if nothing is known."""
-        hours = [f"{self.gpu_hours:.2f} GPU-hours"] if self.gpu_hours and self.gpu_hours >= _WORTH_SAYING_H else []
+        hours = (
+            [number(self.gpu_hours, " GPU-hours", digits=2)]
+            if self.gpu_hours and self.gpu_hours >= _WORTH_SAYING_H
+            else []
+        )
         return ", ".join([*hours, *([f"{self.samples} failed samples"] if self.samples else [])])
 
 

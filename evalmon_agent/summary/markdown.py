@@ -59,12 +59,12 @@ def _heading(summary: Summary) -> str:
 def _cost(cost: ExperimentCost) -> list[str]:
     """One line, if anything is known."""
     wasted = cost.gpu_hours_of_failures
-    failures = f" ({wasted:.2f} of them without a result)" if wasted else ""
+    failures = f" ({number(wasted, digits=2)} of them without a result)" if wasted else ""
     parts = [
-        "" if cost.gpu_hours is None else f"{cost.gpu_hours:.2f} GPU-hours{failures}",
-        "" if cost.cpu_hours is None else f"{cost.cpu_hours:.2f} CPU-hours",
-        "" if cost.energy_j is None else f"{cost.energy_j / KWH_J:.3f} kWh",
-        "" if cost.money is None else f"{cost.money:.2f} {cell(cost.currency)}",
+        "" if cost.gpu_hours is None else number(cost.gpu_hours, f" GPU-hours{failures}", digits=2),
+        "" if cost.cpu_hours is None else number(cost.cpu_hours, " CPU-hours", digits=2),
+        "" if cost.energy_j is None else number(cost.energy_j / KWH_J, " kWh", digits=3),
+        "" if cost.money is None else number(cost.money, f" {cell(cost.currency)}", digits=2),
     ]
     notes = [f"{FIGURE_WORDS[name]} of {counted(count, 'eval')} unknown" for name, count in cost.evals_left_out.items()]
     notes += [f"no price for: {cell(', '.join(cost.unpriced))}"] if cost.unpriced else []
