@@ -53,7 +53,7 @@ class Group:
             if self.gpu_hours and self.gpu_hours >= _WORTH_SAYING_H
             else []
         )
-        return ", ".join([*hours, *([f"{self.samples} failed samples"] if self.samples else [])])
+        return ", ".join([*hours, *([counted(self.samples, "failed sample")] if self.samples else [])])
 
 
 def groups(summary: Summary) -> list[Group]:

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import second_user
@@ -99,6 +99,7 @@ def test_a_damaged_file_is_refused_or_read_right(tmp_path: Path, flips: list[tup
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=100))
 def test_any_bytes_are_refused(tmp_path: Path, data: bytes) -> None:
+    assume(data != bytes(16))  # an archive without members
     with pytest.raises(ArchiveError):
         header_of(tmp_path / "a.eval", data + b"PK\5\6" + bytes(2) + data)
 

@@ -125,7 +125,7 @@ def test_a_sidecar_obeys_nobody_else(place: Lab, kind: str) -> None:
     assert place.is_over(completion) == "77:0"
     for command in ("status", "report", "submit", "retry", "stop"):
         done = exp.evalmon(command, str(exp.root))
-        if command != "status" or kind != "forged":
+        if command not in {"status", "report"} or kind != "forged":  # these may read what belongs to others
             assert done.returncode in {2, 77}, (command, done.stdout)
     assert list(listing(exp.ours.resolve()).values()) == list(before.values())
     assert {job[0] for job in place.jobs("-t", "all")} <= known
