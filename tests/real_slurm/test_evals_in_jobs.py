@@ -84,7 +84,7 @@ def test_each_eval_says_how_far_it_is_how_it_went_and_why_it_failed(exp: Exp) ->
     assert (done.returncode, done.stderr) == (0, "")
     wait_for(lambda: in_progress(exp, "timeout", "cancelled"), 60, lambda: json.dumps(status(exp), indent=1))
     table = exp.evalmon("status", str(exp.root)).stdout
-    assert re.search(r"^ ?r1/timeout/epoch0 .* \d+/12  \d+$", table, re.MULTILINE), table
+    assert re.search(r"^ ?r1/timeout/epoch0 .* \d+/12 +\d+$", table, re.MULTILINE), table
     exp.cluster.run("scancel", exp.job("r1/cancelled/epoch0"))
     exp.wait_complete(timeout=180)
     evals = {name.split("/")[1]: ev for name, ev in exp.evals().items()}
