@@ -40,6 +40,12 @@ class CommandOnExperiment(click.Command):
     Otherwise the nearest experiment at or above the working directory is meant, and named on stderr.
     """
 
+    def __init__(self, *args: Any, is_needed: bool = True, **kwargs: Any) -> None:
+        """`is_needed`: whether the command needs an experiment."""
+        super().__init__(*args, **kwargs)
+        self.params.insert(0, _FirstWord(["experiment"], metavar="[EXP]", required=False))
+        self._is_needed = is_needed
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Decide what the first word is. UsageError if there is no experiment, or a name is missing."""
         rest = super().parse_args(ctx, args)
@@ -52,14 +58,10 @@ class CommandOnExperiment(click.Command):
         else:
             if word is not None:
                 _put_first(ctx.params, places[0], word)
-            ctx.params["experiment"] = _nearest(is_needed=not isinstance(self, _OnAnyOrNone))
+            ctx.params["experiment"] = _nearest(is_needed=self._is_needed)
         if places and not ctx.params[places[0]]:
             raise click.UsageError("Missing argument 'NAME'.", ctx)
         return rest
-
-
-class _OnAnyOrNone(CommandOnExperiment):
-    """A command that can do without an experiment."""
 
 
 def _put_first(params: dict[str, Any], place: str, word: str) -> None:
@@ -94,19 +96,6 @@ def _found(root: str) -> Experiment:
 
     click.echo(f"experiment: {printable(root)}", err=True)
     return Experiment.at(root)
-
-
-def command_on_experiment(name: str, *, is_needed: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command with an EXP argument that may be left out. `is_needed`: whether there must be an experiment."""
-
-    def decorate(function: Callable[..., Any]) -> click.Command:
-        cls = CommandOnExperiment if is_needed else _OnAnyOrNone
-        shell = _FirstWord(["experiment"], metavar="[EXP]", required=False)
-        command = click.command(name, cls=cls)(function)
-        command.params.insert(0, shell)
-        return command
-
-    return decorate
 
 
 class _FirstWord(click.Argument):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from evalmon_agent.cli.options import command_on_experiment, names_argument
+from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
@@ -52,7 +52,7 @@ class Active:
         return bool(self.jobs or self.waiting)
 
 
-@command_on_experiment("cancel")
+@click.command("cancel", cls=CommandOnExperiment)
 @names_argument()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:

@@ -15,7 +15,7 @@ from evalmon_agent.checks.finding import Finding, ok, problem
 from evalmon_agent.checks.interpreter import check_interpreter
 from evalmon_agent.checks.notifications import check_notifications
 from evalmon_agent.checks.slurm import check_answers, check_programs
-from evalmon_agent.cli.options import command_on_experiment, json_option
+from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import print_json
 from evalmon_agent.errors import (
     INPUT_OUTPUT,
@@ -47,7 +47,7 @@ _IN_ORDER = (
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-@command_on_experiment("doctor", is_needed=False)
+@click.command("doctor", cls=CommandOnExperiment, is_needed=False)
 @json_option
 def command(experiment: Experiment | None, as_json: bool) -> None:
     """Check the cluster and the file system, and say what to do."""

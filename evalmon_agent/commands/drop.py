@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from evalmon_agent.cli.options import command_on_experiment, names_argument
+from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import look
 from evalmon_agent.errors import UsageError
@@ -19,7 +19,7 @@ from evalmon_agent.words.eval_names import named_evals
 from evalmon_agent.words.printable import printable
 
 
-@command_on_experiment("drop")
+@click.command("drop", cls=CommandOnExperiment)
 @names_argument()
 def command(experiment: Experiment, names: Sequence[str]) -> None:
     """Give evals up: they are no longer counted, retried or waited for.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import click
 
-from evalmon_agent.cli.options import command_on_experiment, names_argument
+from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.attempt_files import Outputs, outputs_of, script_of
 from evalmon_agent.commands.status import present_state
@@ -31,7 +31,7 @@ _LOOKED_UP_EVERY = 5
 """Every so many pauses it is looked whether the eval is over."""
 
 
-@command_on_experiment("logs")
+@click.command("logs", cls=CommandOnExperiment)
 @names_argument(several=False)
 @click.option("--follow", "-f", is_flag=True, help="Print what is added, until the eval is over.")
 @click.option("--lines", "-n", type=click.IntRange(1, 100_000), default=50, help="How many lines (default: 50).")

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from evalmon_agent.cli.options import command_on_experiment, json_option
+from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import print_json, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
@@ -22,7 +22,7 @@ from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.results_csv import results_csv
 
 
-@command_on_experiment("report")
+@click.command("report", cls=CommandOnExperiment)
 @click.option(
     "--format",
     "form",

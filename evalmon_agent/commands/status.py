@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from evalmon_agent.cli.options import command_on_experiment, json_option
+from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import print_json, print_text, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.status_view import SORTS, Choice, status_text
@@ -49,7 +49,7 @@ _SEFF_AT_MOST_S = 60.0
 _SHOWN_AGAIN_S = 5.0
 
 
-@command_on_experiment("status")
+@click.command("status", cls=CommandOnExperiment)
 @click.option("--all", "show_all", is_flag=True, help="Show every eval, even if the terminal is too small.")
 @click.option("--failed", is_flag=True, help="Show only evals that need attention.")
 @click.option("--name", "patterns", multiple=True, metavar="NAME", help="Show only this eval, array or pattern.")

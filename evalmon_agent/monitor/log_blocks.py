@@ -186,13 +186,21 @@ def _alert(outage: Outage, now: float) -> Block:
     )
 
 
-def blocks_of(
-    events: Iterable[Event], state: ExperimentState, experiment: Experiment, *, now: float
-) -> list[list[str]]:
-    """The blocks in the order of the events."""
-    events = list(events)
+def settled_by(events: Iterable[Event], state: ExperimentState) -> dict[str, EvalResults]:
+    """The results of the evals that were measured just now."""
     measured = {event.name for event in events if isinstance(event, Measured)}
-    settled = settle(state, only=measured) if measured else {}
+    return settle(state, only=measured) if measured else {}
+
+
+def blocks_of(
+    events: Iterable[Event],
+    state: ExperimentState,
+    experiment: Experiment,
+    settled: Mapping[str, EvalResults],
+    *,
+    now: float,
+) -> list[list[str]]:
+    """The blocks in the order of the events; `settled`: see settled_by."""
     new: list[Block] = []
     for event in events:
         ev = state.evals[event.name]
@@ -203,11 +211,10 @@ def blocks_of(
     return new
 
 
-def failures_of(events: Iterable[Event], state: ExperimentState) -> list[EvalFailure]:
+def failures_of(
+    events: Iterable[Event], state: ExperimentState, settled: Mapping[str, EvalResults]
+) -> list[EvalFailure]:
     """The evals that did not succeed, as these events say, with their causes as DIAGNOSIS has them."""
-    events = list(events)
-    measured = {event.name for event in events if isinstance(event, Measured)}
-    settled = settle(state, only=measured) if measured else {}
     failures = []
     for event in events:
         ev = state.evals[event.name]

@@ -28,7 +28,6 @@ from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import log_blocks
-from evalmon_agent.monitor.log_blocks import blocks_of
 from evalmon_agent.monitor.unlock import locked_on_proof
 from evalmon_agent.notify.deliver import Notifier
 from evalmon_agent.notify.journal import targets_of
@@ -230,11 +229,12 @@ class Observer:
             events = held.tracker.events(lost_after_s=self.settings.lost_after)
             ours = log_blocks.monitor_jobs(held, entries, self.experiment, now)
             poll = polled(held, now) if polled is not None else []
-            happened = blocks_of(events, held.state, self.experiment, now=now)
+            settled = log_blocks.settled_by(events, held.state)
+            happened = log_blocks.blocks_of(events, held.state, self.experiment, settled, now=now)
             targets = targets_of(self.settings)
             failing = self.notifier.failing(targets) if targets else {}
             unsent = log_blocks.unsent(held.state, targets, failing, now)
-            failures = log_blocks.failures_of(events, held.state) if targets else []
+            failures = log_blocks.failures_of(events, held.state, settled) if targets else []
             new = [*log_blocks.set_aside(held, now), *before, *poll, *happened, *ours, *unsent]
             self._save(held, new, failures=failures)
         self.notifier.start_if_due(self.session)

@@ -38,7 +38,7 @@ class AttemptSummary(Struct, frozen=True, kw_only=True):
     cause: str | None = None
 
 
-class Cost(Struct, frozen=True, kw_only=True):
+class Cost(Struct, frozen=True, kw_only=True, gc=False):
     """What an eval took, all attempts together: hours are what was allocated times how long.
 
     A figure is null if it is unknown for one of the attempts. `..._per_sample`: by the samples that were completed.

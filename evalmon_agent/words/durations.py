@@ -92,7 +92,10 @@ def iso(at: float | None) -> str | None:
 
 def first_known(*values: float | None) -> float | None:
     """The first that is not None."""
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def clock(seconds: float | None) -> str:

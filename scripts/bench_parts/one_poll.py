@@ -13,6 +13,7 @@ from pathlib import Path
 
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.monitor.finalize import PolledMetrics
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
@@ -24,18 +25,20 @@ def main() -> int:
     place = Experiment.at(experiment)
     settings = settings_file.load(place.settings, environ=os.environ)
     observer = Observer(Session(place, settings, Slurm(os.environ), os.environ), role="command")
-    polls = [_poll(observer) for _ in range(int(count))]
+    metrics = PolledMetrics()
+    polls = [_poll(observer, metrics) for _ in range(int(count))]
     for after in files[1:]:
         shutil.copy(after, f"{files[0]}.new")
         os.replace(f"{files[0]}.new", files[0])
-        polls.append(_poll(observer))
+        polls.append(_poll(observer, metrics))
     print(json.dumps(polls))
     return 0
 
 
-def _poll(observer: Observer) -> dict[str, float]:
+def _poll(observer: Observer, metrics: PolledMetrics) -> dict[str, float]:
+    """As a sidecar polls: evalmon.prom is written, too."""
     before, began, own_s = os.times(), time.perf_counter(), time.process_time()
-    observer.observe_once(at_least_s=0)
+    metrics.write(observer, observer.observe_once(at_least_s=0).state)
     wall_s, own_s, after = time.perf_counter() - began, time.process_time() - own_s, os.times()
     return {
         "wall_ms": wall_s * 1000,

@@ -12,9 +12,10 @@ from evalmon_agent.evidence.diagnosis.records import Diagnosis
 from evalmon_agent.evidence.result import EvalLog
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.monitor.log_blocks import blocks_of, result_log
-from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.records import Eval, Evidence
+from evalmon_agent.monitor import log_blocks
+from evalmon_agent.monitor.log_blocks import result_log, settled_by
+from evalmon_agent.tracking.facts import Event, Facts, Measurement
+from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, account, accounts, queue, report, reported, row, told
 
@@ -30,6 +31,10 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+def blocks_of(events: list[Event], state: ExperimentState, experiment: Experiment, *, now: float) -> list[list[str]]:
+    return log_blocks.blocks_of(events, state, experiment, settled_by(events, state), now=now)
 
 
 def last_block(found: Told, experiment: Experiment = EXP) -> list[str]:

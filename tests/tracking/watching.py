@@ -11,7 +11,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.figures.efficiency import Figures, from_self
 from evalmon_agent.logbook.blocks import BlockKind, join
 from evalmon_agent.logbook.read import blocks
-from evalmon_agent.monitor.log_blocks import blocks_of
+from evalmon_agent.monitor.log_blocks import blocks_of, settled_by
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import may_need_a_person
 from evalmon_agent.tracking.facts import Event, Facts, Measurement, QueueAnswer
@@ -76,7 +76,7 @@ class Watcher:
         assert anew == self.state
         assert self.tracker.is_changed() == (msgspec.json.encode(self.state.evals) != before)
         self._check_owed()
-        self.log += join(blocks_of(new, self.state, Experiment("/exp"), now=now))
+        self.log += join(blocks_of(new, self.state, Experiment("/exp"), settled_by(new, self.state), now=now))
         self.events += new
         return new
 
