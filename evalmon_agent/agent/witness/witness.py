@@ -225,6 +225,8 @@ class Witness:
             OSError: it is gone, or another user's.
         """
         process.executable, process.image, words = program_in(process.pid, image)
+        if not any(words):
+            process.executable = ""  # in the middle of an exec: the next look judges again
         process.is_shell = bool(words) and os.path.basename(words[0]).lstrip("-") in _SHELLS
         line = command_line.parse(words)
         process.close_comm()
@@ -306,6 +308,7 @@ class Witness:
         process.program = program
         self._watch_its_end(process)
         self._is_changed = True
+        program.take_logs_of(process)
         with suppress(OSError):
             self._look_at_files(process)
 

@@ -133,6 +133,13 @@ def test_one_that_ends_between_two_looks_is_not_seen(job: Job) -> None:
 
 
 @needs_root
+def test_a_log_named_after_the_last_look_is_known_though_nothing_else_told_an_eval(job: Job) -> None:
+    script = "sleep 0.5; cp $(type -p inspect) run.py; python run.py; sleep 2"
+    [program] = job.programs(script, FIRST_LOG_AFTER_S="1.7", SECONDS_LONG="0")
+    assert logs_of(program) == [f"{job.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
+
+
+@needs_root
 def test_what_was_seen_is_reported_before_a_kill(job: Job) -> None:
     with job.running("inspect eval t.py", SECONDS_LONG="30") as process:
         wait_until(lambda: job.experiment.has_report() and job.attempt().get("programs"), within_s=15)
@@ -206,9 +213,10 @@ REAL = {
 @needs_root
 @pytest.mark.parametrize("script", REAL.values(), ids=REAL)
 def test_a_real_eval_is_seen_with_the_log_that_it_wrote(job: Job, script: str) -> None:
-    [program] = job.programs(script)
+    attempt = job.run(script)
+    [program] = attempt["programs"]
     [log] = job.directory.rglob("*.eval")
-    assert logs_of(program) == [str(log)]
+    assert logs_of(program) == [str(log)], attempt
     assert program["wrote"][0]["known_by"] in (["line"], ["line", "name"])
 
 

@@ -32,6 +32,7 @@ def main():
     with open(f"{folder}/trace-{pid}.log", "w") as trace:
         def write(**entry): trace.write(json.dumps(entry) + "\\n"); trace.flush()
         write(action="Model", detail='"action": "Log Write", "detail": "/a/forged.eval"')
+        time.sleep(float(os.environ.get("FIRST_LOG_AFTER_S", "0")))
         write(action="Log Write", detail=os.path.abspath(os.environ.get("LOG", f"logs/{os.getpid()}.eval")))
         if os.environ.get("FORKS"):
             for _ in range(3):
