@@ -6,7 +6,7 @@ import functools
 import os
 from collections import Counter
 
-from evalmon_agent.files import marker
+from evalmon_agent.files.replace import NO_LINKS
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting
 
@@ -65,6 +65,6 @@ def _link(aside: str, name: str, turn: int, linked: list[int] | None) -> list[in
     try:
         os.link(aside, name)
     except OSError as error:
-        is_refused = error.errno in marker.NO_LINKS and not os.path.lexists(name)
+        is_refused = error.errno in NO_LINKS and not os.path.lexists(name)
         return None if is_refused else linked
     return [*linked, turn]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.files.mounts import is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
+from evalmon_agent.files.mounts import is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
 
 SOUND = {
     "ext4": "27 1 254:0 / /data rw,relatime - ext4 /dev/vda rw,discard",
@@ -38,21 +38,21 @@ pytestmark = pytest.mark.survives("F5")
 
 @pytest.mark.parametrize("line", SOUND.values(), ids=SOUND)
 def test_flock_where_it_is_known_to_exclude_across_nodes(line: str) -> None:
-    assert lock_kind(mount_of("/data/study", parse_mountinfo(line))) == "flock"
+    assert lock_kind(mount_of("/data/study", parse_mountinfo(line)))[0] == "flock"
 
 
 @pytest.mark.parametrize("line", NOT_SOUND.values(), ids=NOT_SOUND)
 def test_a_marker_file_where_it_does_not_or_nobody_knows(line: str) -> None:
-    assert lock_kind(mount_of("/data/study", parse_mountinfo(line))) == "soft"
+    assert lock_kind(mount_of("/data/study", parse_mountinfo(line)))[0] == "soft"
 
 
 def test_an_unknown_place_gets_a_marker_file() -> None:
-    assert lock_kind(mount_of("/data", [])) == "soft"
+    assert lock_kind(mount_of("/data", []))[0] == "soft"
 
 
 def test_the_reason_names_what_decided() -> None:
     def why(line: str) -> str:
-        return lock_reason(mount_of("/data", parse_mountinfo(line)))
+        return lock_kind(mount_of("/data", parse_mountinfo(line)))[1]
 
     assert why(NOT_SOUND["lustre localflock"]).startswith("lustre mounted with localflock")
     assert why(NOT_SOUND["nfs with locks of the node"]).startswith("nfs mounted with local_lock=all")
@@ -60,7 +60,7 @@ def test_the_reason_names_what_decided() -> None:
     assert why(NOT_SOUND["gpfs"]) == "gpfs is not known to carry flock across nodes"
     assert why(SOUND["nfs4"]) == "nfs4 carries flock across nodes"
     assert why(SOUND["ext4"]).startswith("ext4 is of one machine")
-    assert lock_reason(None) == "it is unknown how it is mounted"
+    assert lock_kind(None)[1] == "it is unknown how it is mounted"
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_not_if_the_holder_may_be_somebody_else(exp: Exp, other: dict[str, objec
 
 def test_not_of_a_process_on_this_host(exp: Exp) -> None:
     beats(exp, host=socket.gethostname(), pid=1)
-    (exp.ours / "state.json.lock").write_bytes(Holder(1, socket.gethostname(), None).text)
+    (exp.ours / "state.json.lock").write_bytes(Holder(1, socket.gethostname(), 1).text)
     exp.slurm.show([ended("70", "NODE_FAIL")])
     assert not is_released(exp)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import as_root
-from evalmon_agent.files.temporary import private_file
+from evalmon_agent.files.private import private_file
 
 
 @pytest.mark.survives("S17")
@@ -36,10 +36,10 @@ def test_it_is_gone_after_an_error_too() -> None:
 
 SAY_WHERE = """
 import os, sys
-from evalmon_agent.files import temporary
-temporary._PLACES = sys.argv[1:]
+from evalmon_agent.files import private
+private._PLACES = sys.argv[1:]
 try:
-    with temporary.private_file("a", "b", b"x") as path:
+    with private.private_file("a", "b", b"x") as path:
         print(path.startswith(sys.argv[2]))
 except OSError as error:
     print(error)
