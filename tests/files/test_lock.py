@@ -216,7 +216,7 @@ def test_a_holder_is_read_back_from_its_marker() -> None:
 
 
 def test_filelocks_flock_and_evalmons_exclude_each_other(path: str) -> None:
-    """An evalmon that was installed before takes it by that package."""
+    """A flock by the filelock package itself."""
     theirs = filelock.FileLock(path, timeout=0)
     with held(path, "flock"), pytest.raises(filelock.Timeout), theirs:
         pass
@@ -267,7 +267,7 @@ def test_without_hard_links_the_soft_lock_is_refused_at_once(path: str, error: s
 
 @faults.needs_strace
 def test_eperm_from_a_server_is_not_taken_for_missing_hard_links_if_the_name_exists(path: str) -> None:
-    """sshfs: sftp says EPERM for everything."""
+    """sshfs: sftp says EPERM for every refusal."""
     mark(path, Holder(5, "another-node", 1))
 
     def work() -> None:
@@ -286,7 +286,7 @@ def test_eperm_from_a_server_is_not_taken_for_missing_hard_links_if_the_name_exi
 @faults.needs_strace
 @pytest.mark.parametrize("error", ["ENOENT", "ESTALE"])
 def test_a_dead_holders_marker_that_only_the_clients_cache_shows_is_not_removed(path: str, error: str) -> None:
-    """What the server says of such a file when it shall get a second name."""
+    """How the server answers when such a file is to get a second name."""
     gone = Holder(2**22 + 1, this_host(), 1)
     mark(path, gone)
 
@@ -353,7 +353,7 @@ def test_planted_files_are_refused_at_once_and_untouched(path: str, kind: LockKi
     victim.write_text("precious")
     faults.plant(plant, Path(path), victim)
     began = time.monotonic()
-    # A second name of a file may be a lock in the making, or (flock) lock as well as the first: that is waited for.
+    # A second hard link may be a lock being made, or (flock) a usable lock, so evalmon waits for it.
     free = is_free(path, kind, wait_s=0.2 if plant == "hard link" else 30)
     assert time.monotonic() - began < 1
     assert not free or (plant, kind) == ("hard link", "flock")
