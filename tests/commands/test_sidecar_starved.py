@@ -73,7 +73,7 @@ class Watched:
         resource.prlimit(self.process.pid, what, (value, hard))
 
     def goes_on(self) -> None:
-        """Check that it polls again, caught up, counted its failed polls, and ends with the evals, leaving nothing behind."""
+        """Check that it polls, caught up, counted its failed polls, ends with the evals, and leaves nothing behind."""
         before = self.polls()
         self.wait(lambda: self.polls() >= before + 2)
         assert heartbeat(self.exp)["failed_polls"] >= min(self.failures(), 1)
