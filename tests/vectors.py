@@ -14,13 +14,13 @@ from typing import Any
 
 FIELD = Path(os.environ.get("EVALMON_TEST_VECTORS") or Path(__file__).resolve().parents[2] / "shared" / "vectors")
 OWN = Path(__file__).with_name("slurm") / "samples"
-# Right after the end, from inside the job, never started, cut: nothing to believe.
+# Right after the end, from inside the job, never started, truncated: reports that must not be accepted.
 _NOT_USABLE = ("13_", "15_", "17_", "39_", "43_")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was printed, and what is to be read from it; None: nothing is known but that it must not raise.
+    """Printed text and its expected values; None: only that parsing does not raise.
 
     `columns` is None where a header line names them.
     """
