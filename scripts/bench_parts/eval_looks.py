@@ -1,4 +1,4 @@
-"""What it costs to look for evals once a second, beside as many processes in a cgroup as a job has them."""
+"""Measures the cost of looking for evals once a second, with as many processes in a cgroup as a job has."""
 
 import json
 import os

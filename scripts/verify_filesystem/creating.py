@@ -1,4 +1,4 @@
-"""Checks that each name has one maker. All create, link and append at once, without a lock."""
+"""Checks that each name is created by one process only, while all create, link and append at once without a lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from verify_filesystem.meeting import Meeting
 
 
 def verify(meeting: Meeting, *, processes: int, rounds: int) -> list[Finding]:
-    """Exclusive creation, which intents and markers rely on, and O_APPEND, which nothing of ours relies on."""
+    """Exclusive creation, which intents and markers rely on, and O_APPEND, which evalmon does not rely on."""
     found = meeting.let_work("creation", functools.partial(_worker, rounds), processes=processes)
     findings = []
     for what, key in (("creating exclusively (O_EXCL)", "created"), ("linking exclusively (link)", "linked")):
@@ -59,7 +59,7 @@ def _create(name: str) -> bool:
 
 
 def _link(aside: str, name: str, turn: int, linked: list[int] | None) -> list[int] | None:
-    """The turns won, with this one; None once the file system refuses links."""
+    """The rounds won, including this one; None once the file system refuses links."""
     if linked is None:
         return None
     try:
