@@ -42,9 +42,9 @@ def in_namespace(
     environ: Mapping[str, str],
     unshare: Sequence[str] = ("--mount",),
 ) -> list[str]:
-    """The command in a namespace of its own, which root prepares by a shell script.
+    """The command in its own namespace, which root prepares by a shell script.
 
-    `arguments` are the script's $1, $2..., and $ME is what chown takes for us. The command runs as we do, with this
+    `arguments` are the script's $1, $2..., and $ME is this user for chown. The command runs as this user, with this
     environment.
     """
     script = f'set -e; ME={os.geteuid()}:{os.getegid()}; {prepare}\nshift {len(arguments)}; exec "$@"'

@@ -1,8 +1,8 @@
-"""A Slurm of small programs, driven by files: for where a real one cannot be made to misbehave.
+"""Fakes Slurm by small programs that read files, for tests in which a real one cannot be made to misbehave.
 
-`FakeSlurm(directory)` makes `bin/` with squeue, sacct, sbatch, seff, scancel, scontrol and sinfo, and the few tools
-that they need, so that `bin/` alone can be PATH. Jobs are `Job` records; `show(jobs)` makes squeue and sacct tell of
-them. A file `NAME.before` or `NAME.after` is run as part of that program: there it hangs, fails or lies.
+`FakeSlurm(directory)` creates `bin/` with squeue, sacct, sbatch, seff, scancel, scontrol and sinfo, and the few tools
+that they need, so that `bin/` alone can be PATH. Jobs are `Job` records; `show(jobs)` makes squeue and sacct print
+them. A file `NAME.before` or `NAME.after` is run as part of that program, to make it hang, fail or lie.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Faults made for real: a process killed, or refused, at one exact system call.
+"""Causes real faults: a process is killed, or gets an error, at one exact system call.
 
-The work is done by a fork of the test (everything is imported already) that stops itself first; strace attaches, and
-then the work goes on. Only that process is watched, not the programs that it starts.
+A fork of the test (everything is imported already) does the work. It stops itself first; strace attaches, and then the
+work continues. Only that process is traced, not the programs that it starts.
 """
 
 from __future__ import annotations

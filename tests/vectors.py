@@ -1,7 +1,7 @@
-"""Samples of what seff and sacct print, each with what is to be read from it.
+"""Loads samples of seff's and sacct's output, each with the values that parsing should give.
 
-Our own, one of each shape with invented values, lie in slurm/samples: the text, then `>>> ` and what is expected as
-JSON; a sample of sacct begins with the command. Those from the field lie outside of the repository.
+The project's own samples, one of each shape with invented values, are in slurm/samples: the text, then `>>> ` and the
+expected values as JSON; a sample of sacct begins with the command. Those from the field are outside the repository.
 """
 
 import json
@@ -33,7 +33,7 @@ class Sample:
 
 
 def seff_samples() -> list[Sample]:
-    """All of them; `usable` is among what is expected; None is expected of what is no report of seff's."""
+    """All samples of seff. The expected values include `usable`; None is expected of text that is no report of seff."""
     samples = [_own(path) for path in sorted((OWN / "seff").glob("*.txt"))]
     for path in sorted((FIELD / "seff").glob("*.txt")):
         expected = json.loads(path.with_suffix(".json").read_text())
@@ -44,7 +44,7 @@ def seff_samples() -> list[Sample]:
 
 
 def sacct_samples() -> list[Sample]:
-    """All of them."""
+    """All samples of sacct."""
     samples = []
     for sample in [_own(path) for path in sorted((OWN / "sacct").glob("*.txt"))]:
         command, _, printed = sample.printed.partition("\n")

@@ -46,13 +46,13 @@ def adopt_orphans() -> None:
 def run_to_the_end(
     argv: list[str], environment: dict[str, str], *, stdout: Path | None = None, has_memory: bool = False
 ) -> Ended:
-    """Run `argv` while no other child of ours runs.
+    """Run `argv` while this process has no other child.
 
     Args:
         argv: the command.
         environment: of the command, all of it.
         stdout: where its output goes; nowhere if None.
-        has_memory: look at the memory while it runs.
+        has_memory: measure the memory while it runs.
     """
     watcher = _MemoryWatcher() if has_memory else None
     started = time.perf_counter()

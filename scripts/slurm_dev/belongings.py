@@ -29,7 +29,7 @@ def stop_everything(instance: Instance) -> None:
     Raises:
         SlurmDevError: a process or a cgroup is still there after some seconds.
     """
-    for _ in range(10):  # one that forks while we look is found in the next round
+    for _ in range(10):  # one that forks during the search is found in the next round
         cgroups.thaw(own_cgroups(instance))
         own = own_processes(instance)
         if not own:

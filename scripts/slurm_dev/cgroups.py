@@ -11,7 +11,7 @@ CONTROLLERS = ("freezer", "memory", "devices", "cpuset", "cpuacct")
 
 
 def v1_usable() -> bool:
-    """Whether Slurm can use cgroup v1: it looks for each hierarchy's `release_agent`, and so do we."""
+    """Whether Slurm can use cgroup v1: like Slurm, this checks each hierarchy's `release_agent`."""
     return all(os.access(f"{ROOT}/{controller}/release_agent", os.W_OK) for controller in CONTROLLERS)
 
 

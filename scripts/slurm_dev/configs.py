@@ -123,7 +123,7 @@ def cgroup_conf(instance: Instance, *, version: tuple[int, int], swap_accounted:
     """cgroup.conf; `version` is Slurm's.
 
     slurmd loads a cgroup plugin even if nothing uses it. The one for v2 would ask systemd for a scope, which
-    would outlive us; before 23.02 there is no `disabled`, but the one for v1 does nothing until it is used.
+    would outlive the instance; before 23.02 there is no `disabled`, but the one for v1 does nothing until it is used.
     """
     if not instance.cgroup_v1:
         return f"CgroupPlugin={'disabled' if version >= (23, 2) else 'cgroup/v1'}\n"

@@ -107,7 +107,7 @@ def load(directory: str) -> Instance | None:
     """The instance in a directory; None if there is none.
 
     Raises:
-        SlurmDevError: the directory was not made by slurm-dev, or belongs to somebody other than root.
+        SlurmDevError: the directory was not made by slurm-dev, or does not belong to root.
     """
     try:
         info = os.lstat(directory)
@@ -128,7 +128,7 @@ def load(directory: str) -> Instance | None:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise SlurmDevError(f"{directory}/{RECORD}: {error}; remove the directory by hand") from error
-    if owner != 0 or found.directory != directory:  # planted, or moved: `down` would remove what isn't ours
+    if owner != 0 or found.directory != directory:  # planted, or moved: `down` would remove another user's files
         raise SlurmDevError(f"{directory}/{RECORD}: not the record of this directory; remove it by hand")
     return found
 

@@ -71,7 +71,7 @@ class Process:
 
 
 def spawn(argv: list[str], *, env: dict[str, str], cwd: str, output_path: str) -> Process | None:
-    """Start a process in a session of its own, its output appended to a file; None if it died at once."""
+    """Start a process in its own session, its output appended to a file; None if it died at once."""
     with open(output_path, "ab") as output:
         child = subprocess.Popen(
             argv,
@@ -82,7 +82,7 @@ def spawn(argv: list[str], *, env: dict[str, str], cwd: str, output_path: str) -
             stderr=output,
             start_new_session=True,
         )
-    child.returncode = 0  # it lives on without us: no warning about a child not waited for
+    child.returncode = 0  # it outlives this program: no warning about a child not waited for
     return Process.of(child.pid)
 
 

@@ -47,9 +47,9 @@ class Line:
 class Truth:
     """One eval: its attempts in accounting, oldest first, and its own lines, in the order of writing.
 
-    `requeued_from`: the states in which the killer requeued it. Of one that was over, accounting forgets that: the
-    attempt's row then says REQUEUED, with the time of that. `is_forgotten`: a task of an array that the killer
-    cancelled before it had a record of its own; Slurm keeps no trace of such a one [ran, 22.05].
+    `requeued_from`: the states in which the killer requeued it. If it was over, accounting forgets that: the
+    attempt's row then has REQUEUED with the time of the requeue. `is_forgotten`: an array task that the killer
+    cancelled before it had its own record; Slurm keeps no trace of it [ran, 22.05].
     """
 
     name: str

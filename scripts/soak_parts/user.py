@@ -63,10 +63,10 @@ class User:
         return not self._owed
 
     def finish(self) -> None:
-        """Cancel what waits for ever, and wait until each experiment is over.
+        """Cancel held jobs, and wait until each experiment is over.
 
-        Where no helper of ours was left alive, somebody has to type something: `submit`, which looks at what is active
-        and brings them back for it, and in the end a report.
+        If no monitor job was left alive, the user must run something: `submit`, which starts them again if evals are
+        active, and in the end `report`.
         """
         self._cancel_held()
         self._owed |= {experiment for experiment in experiments(self._place) if not self._has_helper(experiment)}

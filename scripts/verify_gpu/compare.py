@@ -40,7 +40,7 @@ class Column:
     """One of the seven columns in both files.
 
     Attributes:
-        our_shapes: what our cells look like, see tables.shape.
+        our_shapes: the formats of evalmon's cells, see tables.shape.
         apart_max, apart_median: of the differences between numbers taken at about the same time; None: there are none.
     """
 
@@ -144,7 +144,7 @@ def nearest(rows: Sequence[Row], at: float) -> Row | None:
 
 
 def _look_the_same(column: Column) -> bool:
-    # Either may have met something that the other has not: one shape in common, and none that has another unit.
+    # A value may occur in only one of them: one format must be common, and none may have another unit.
     return bool(set(column.our_shapes) & set(column.their_shapes))
 
 

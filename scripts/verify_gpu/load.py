@@ -1,4 +1,4 @@
-"""Keeps one GPU, or its memory, busy as planned, by the driver's own API: a GPU's machine has that at least.
+"""Keeps one GPU, or its memory, busy as planned, by the driver's own API, which every machine with a GPU has.
 
     python -m verify_gpu.load START < PLAN > WHAT-HAPPENED
 
@@ -31,7 +31,7 @@ again:
 """
 _TARGETS = ("sm_52", "sm_75")  # a driver that knows no old ones any more takes the newer
 
-# Short enough that a burst ends when it shall, long enough that the gaps between two are nothing.
+# Short enough that a burst ends on time, long enough that the gaps between two are negligible.
 _KERNEL_S = 0.05
 _BLOCKS, _THREADS = 256, 128
 _MEMORY_BYTES = 256 * 2**20

@@ -24,11 +24,11 @@ _MEMORY, _HIGHEST = GpuColumn.MEMORY_USED_MIB.header, GpuColumn.MEMORY_MAX_MIB.h
 
 @dataclass(frozen=True)
 class Window:
-    """The time between two of our ticks. Memory in MiB, utilization in percent; None: not known.
+    """The time between two of evalmon's ticks. Memory in MiB, utilization in percent; None: not known.
 
     Attributes:
         peak_s: of the longest peak that lies in it.
-        at_tick_mib: what a look at the ticks alone would know.
+        at_tick_mib: the value at the ticks alone.
     """
 
     start_s: float

@@ -34,7 +34,7 @@ class Setting:
 
 
 def real_setting(index: int | None) -> Setting:
-    """The GPU of that NVML index; None: the first that is ours (CUDA_VISIBLE_DEVICES), else the first.
+    """The GPU of that NVML index; None: the first of CUDA_VISIBLE_DEVICES, else the first.
 
     Raises:
         NoGpuError: there is none, it is sliced, or no nvidia-smi.

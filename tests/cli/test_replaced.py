@@ -1,7 +1,7 @@
-"""Another directory in the place of EXP/evalmon: whoever finds it says so and ends, and leaves it as it is.
+"""Tests that a process which finds another directory in place of EXP/evalmon says so and ends, changing nothing there.
 
-In a group-writable EXP others may rename EXP/evalmon at any time, though they can write nothing in it, and put there a
-directory of their own, a link to a private directory of ours, or the directory of another experiment of ours.
+In a group-writable EXP, others may rename EXP/evalmon at any time, although they cannot write in it, and put there a
+directory of their own, a link to a private directory of the user, or the directory of another experiment of the user.
 """
 
 from __future__ import annotations
@@ -456,7 +456,7 @@ def test_a_directory_that_is_missing_for_a_while_is_not_taken_for_replaced(tmp_p
 @pytest.mark.survives("S17")
 @pytest.mark.parametrize("command", ["submit", "status", "retry", "stop", "doctor"])
 def test_another_users_link_in_place_of_the_experiment_is_not_followed(tmp_path: Path, command: str) -> None:
-    """Where others can write above EXP. To a private directory of ours, in which there are scripts as well."""
+    """Others can write above EXP; the link leads to a private directory of the user that has scripts as well."""
     exp = Exp(tmp_path)
     new_script(exp)
     link = tmp_path / "link"

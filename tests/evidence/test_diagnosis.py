@@ -1,7 +1,7 @@
-"""Why it failed: real excerpts of each cause (tests/evidence/excerpts/CAUSE--what.txt), and harmless ones.
+"""Tests the diagnosis with real excerpts of each cause (tests/evidence/excerpts/CAUSE--what.txt), and harmless ones.
 
-A first line `#! state=TIMEOUT exit=1 signal=9 result=error done=1 total=2 error=with_underscores expects` tells what
-else is known of the attempt; without it, Slurm says FAILED with exit status 1.
+A first line `#! state=TIMEOUT exit=1 signal=9 result=error done=1 total=2 error=with_underscores expects` gives the
+other facts of the attempt; without it, Slurm's state is FAILED with exit status 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""lm-evaluation-harness's results files, as lm_eval 0.4.13 wrote them (tests/evidence/lm_eval), and damaged ones.
+"""Tests the reading of results files of lm_eval 0.4.13 (tests/evidence/lm_eval), and of damaged ones.
 
-Of the grouped one the tasks' `configs` are left out; they are like those of the limited one.
+The grouped one has no `configs` of its tasks; they are like those of the limited one.
 """
 
 from __future__ import annotations

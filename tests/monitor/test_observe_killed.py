@@ -1,8 +1,8 @@
-"""The proof: an observer killed, or refused, at any system call of its transactions loses and doubles no block.
+"""Tests that a kill or an error at any system call of an observer's transactions loses and doubles no block.
 
-Each run is the whole of what observers do: a poll with several transitions, the figures of what ended, the
-end with its summary; then an unharmed observer with the same answers comes, and the log must be that of an
-unharmed run. CI takes every n-th system call, `full` all of them.
+Each run is everything that observers do: a poll with several transitions, the figures of ended evals, the end with its
+summary. Then an undisturbed observer polls with the same answers, and the log must be that of an undisturbed run. CI
+tests every n-th system call, `full` all of them.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ def build(directory: Path, *, without: Iterable[str] = ()) -> Path:
 
     Args:
         directory: where the builds are.
-        without: symbols that this library shall not have.
+        without: symbols that this library must not have.
     """
-    # A version script hides symbols without a word about them in the C source.
+    # A version script hides symbols without changes to the C source.
     hidden = "".join(f" {symbol};" for symbol in sorted(without))
     return _compile(_HERE, "libnvidia-ml.so.1", f"{{ global: nvml*; local:{hidden} *; }};\n", directory)
 

@@ -80,7 +80,7 @@ class Rule:
 
 
 class World:
-    """Two GPUs, unless told otherwise. Methods tell NVML at once; what is set on attributes, `write` tells it.
+    """Two GPUs by default. Methods take effect in NVML at once, changed attributes after `write`.
 
     Attributes:
         gpus: in NVML's order.

@@ -1,6 +1,6 @@
-"""The script corpus, run on a real Slurm with us and without, and what came of each run in comparable form.
+"""Runs the script corpus on a real Slurm with and without evalmon, and returns each run's results in comparable form.
 
-`corpus/NAME.slurm` is a script, `corpus/NAME/` (if there) what lies beside it. Each is run as `cell.slurm`.
+`corpus/NAME.slurm` is a script, `corpus/NAME/` (if it exists) holds the files beside it. Each is run as `cell.slurm`.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ LAYOUTS = {"2770": (0o2770, 0o2770), "sticky": (0o3770, 0o3770), "0777": (0o2770
 class Lab:
     """An experiment in a directory of the lab's.
 
-    `private`: a directory that only we can enter; `user`: the attacker. `is_sticky`: nobody can rename what is ours;
-    `by_anybody`: anybody can.
+    `private`: a directory that only this user can enter; `user`: the attacker. `is_sticky`: no other user can rename
+    this user's files; `by_anybody`: anybody can.
     """
 
     exp: Exp
@@ -87,7 +87,7 @@ class Lab:
         return [job for job in self.all_jobs(*words) if job[3].startswith(str(self.exp.root))]
 
     def all_jobs(self, *words: str) -> list[list[str]]:
-        """All of ours."""
+        """All jobs of this user."""
         listed = self.exp.cluster.run("squeue", "--me", "-h", "-o", "%A|%T|%j|%Z", *words).stdout
         return [line.split("|") for line in listed.splitlines()]
 
@@ -128,9 +128,9 @@ class Lab:
 
 @contextmanager
 def renaming(place: Lab, *planted: Path | str) -> Iterator[None]:
-    """The attacker puts one after the other in the place of EXP/evalmon and takes it away again, without a pause.
+    """The attacker puts each of these in place of EXP/evalmon and removes it again, without a pause.
 
-    A path is moved there, the text `-> PATH` becomes a link.
+    A path is moved there; the text `-> PATH` becomes a link.
     """
     stop = place.exp.root.parent / "stop"
     others = json.dumps([str(one) for one in planted])
@@ -142,9 +142,9 @@ def renaming(place: Lab, *planted: Path | str) -> Iterator[None]:
 
 @contextmanager
 def snatching(place: Lab) -> Iterator[list[str]]:
-    """The attacker waits for sbatch to be given a script below EXP/evalmon, and puts another one in its place.
+    """The attacker waits until sbatch gets a script below EXP/evalmon, and replaces that script.
 
-    Yields, at the end, how often that was done.
+    Yields a list that holds, at the end, how often that was done.
     """
     stop = place.exp.root.parent / "stop"
     argv = second_user.argv(sys.executable, "-c", _SNATCH, place.exp.root, stop, place.exp.root.parent / "evil.sh")
@@ -154,7 +154,7 @@ def snatching(place: Lab) -> Iterator[list[str]]:
 
 @contextmanager
 def _at_work(argv: Sequence[str], stop: Path) -> Iterator[list[str]]:
-    """Yields what it printed, which is there at the end."""
+    """Yields a list that holds, at the end, what it printed."""
     said: list[str] = []
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:

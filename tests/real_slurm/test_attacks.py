@@ -150,9 +150,9 @@ JOBS = ("evals", "sidecar", "completion")
 
 
 def a_busy_study(place: Lab) -> None:
-    """Something for each command: a failed eval, a pending one, one that waits, a job that nobody watches.
+    """A case for each command: a failed eval, a pending one, one that waits for submission, an unmonitored job.
 
-    Its lock is the soft one, a file that is there or not; and the attacker may read the registry.
+    Its lock is the soft one, which is a file's existence; and the attacker may read the registry.
     """
     exp = place.exp
     place.settings(poll_interval=1, max_submit=3, group_readable=True)
@@ -309,7 +309,7 @@ def test_other_users_files_beside_an_eval_are_neither_believed_nor_run(place: La
     plant += f"echo \"open({str(place.canary)!r}, 'w')\" >click.py; cp click.py sitecustomize.py\n"
     place.attack(plant, reads.parent)
     here = {"timeout": 60, "cwd": str(reads.parent)}
-    # Who starts Python with such a PYTHONPATH, in such a directory, is lost before we are there; our jobs do not.
+    # A Python started with such a PYTHONPATH in such a directory runs foreign code at once; monitor jobs use -E and -P.
     words = [sys.executable, "-E", "-P", "-m", "evalmon_agent"]
     done = exp.cluster.run(*words, "submit", str(exp.root), "--mode", "dependency", env=env, **here)
     assert done.returncode == 0, done.stderr

@@ -55,9 +55,9 @@ def nodes(exp: Exp) -> list[str]:
 
 
 def of_sacct(exp: Exp, job_id: str) -> tuple[float, float, int, bool]:
-    """GPU-hours, CPU-hours and the number of attempts, by hand, and whether sacct knows how long each took.
+    """GPU-hours, CPU-hours and the number of attempts, by hand, and whether sacct has each one's elapsed time.
 
-    Once 22.05 said 4 s of a requeued attempt while it was asked about it, and 0 s later.
+    Once 22.05 gave 4 s for a requeued attempt at first, and 0 s later.
     """
     rows = exp.cluster.sacct(job_id, "ElapsedRaw", "AllocCPUS", "AllocTRES")
     gpus = [int((re.findall(r"gres/gpu=(\d+)", tres) or [0])[0]) for *_, tres in rows]

@@ -1,7 +1,7 @@
-"""One eval of each supported version of a framework, as a job: its results, its scores, and the proof.
+"""Tests one eval of each supported version of a framework, as a job: its results, its scores, and the proof of its log.
 
-Each version gets a virtual environment below ~/.cache, which later runs use again; of the newest, pip looks for one
-that is newer.
+Each version gets a virtual environment below ~/.cache, which later runs use again; for the newest, pip looks for an
+update.
 """
 
 from __future__ import annotations

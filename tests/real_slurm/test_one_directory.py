@@ -1,7 +1,7 @@
-"""Real evals that all write into one directory, on the real Slurm: each has its own results, and no others.
+"""Tests that real evals that all write into one directory, on the real Slurm, have their own results and no others.
 
-Half of them fail, in five ways; jobs start and end at random, and have one home, one directory, equal command lines.
-The judge is inspect-ai's own reader: each log says itself which job wrote it.
+Half of them fail, in five ways; jobs start and end at random, with one home, one directory and equal command lines. The
+truth comes from inspect-ai's own reader, since each log names the job that wrote it.
 """
 
 from __future__ import annotations

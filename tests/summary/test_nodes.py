@@ -172,9 +172,9 @@ EVAL_CAUSES = [cause for cause in CAUSES if CAUSES[cause].lies_in is not LiesIn.
 
 
 def healthy(chance: random.Random) -> list[EvalSummary]:
-    """An experiment in which no failure is a node's: some by chance, some by a broken run or task, or a script's.
+    """An experiment in which no node causes failures: some are by chance, some by a broken run, task or script.
 
-    Slurm deals the evals at random, or fills one node after the other in the order of submission.
+    Slurm distributes the evals at random, or fills one node after the other in the order of submission.
     """
     runs, tasks, epochs = (chance.randint(low, high) for low, high in ((1, 8), (1, 8), (1, 6)))
     nodes, rate = chance.randint(2, 20), chance.choice([0.0, 0.02, 0.1, 0.3, 0.7])

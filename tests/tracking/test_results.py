@@ -84,7 +84,7 @@ def test_a_job_that_has_not_run_wrote_nothing() -> None:
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans()), min_size=1, max_size=8), st.integers(0, 9)
 )
 def test_settling_some_evals_gives_the_same_as_settling_all(runs: list[tuple[int, int, bool]], set_number: int) -> None:
-    """Each run: when it began, how many of the logs of that time it found, and whether somebody looked.
+    """Each run: when it began, how many of the logs of that time it found, and whether there was a witness.
 
     One of them may be an eval-set, which finds all earlier logs of its directory.
     """

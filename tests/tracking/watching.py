@@ -44,7 +44,7 @@ class Watcher:
     """State, events and log of one experiment.
 
     Every observation is folded twice: by a tracker that lives as long as the state, with squeue's unchanged rows the
-    same objects, and anew from a copy of the state. Both must say and know the same.
+    same objects, and anew from a copy of the state. Both must give the same events and state.
     """
 
     cluster: Cluster
@@ -56,7 +56,7 @@ class Watcher:
     rows: list[SqueueRow] = field(default_factory=list)
 
     def take(self, facts: Facts, *, now: float, in_parts: bool = False) -> list[Event]:
-        """Fold, and write the log. `in_parts`: as an observer does that asks sacct by what squeue said."""
+        """Fold, and write the log. `in_parts`: like an observer whose query to sacct depends on squeue's answer."""
         self.fed.append(facts)
         if self.tracker is None or self.tracker.state is not self.state:
             self.tracker = Tracker(self.state)
