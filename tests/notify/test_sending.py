@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+import faults
 import receivers
 import schema_check
 from evalmon_agent.experiment import settings_file
@@ -56,27 +57,13 @@ def configure(exp: Exp, **settings: Any) -> None:
     path.chmod(0o600)
 
 
-def evalmon(exp: Exp, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "evalmon_agent", *words],
-        check=False,
-        env={**exp.slurm.environ, **env},
-        cwd=exp.root,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
 def submit(exp: Exp, *names: str) -> dict[str, tuple[str, str, int]]:
     """Submit these evals; returns (job id, script, submit time) of each."""
     for name in names:
         path = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!/bin/sh\n#SBATCH --time=5\n#SBATCH --output={path.parent}/{name}.out\ntrue\n")
-    assert evalmon(exp, "submit", ".", "--mode", "dependency").returncode == 0
+    assert exp.evalmon("submit", ".", "--mode", "dependency").returncode == 0
     jobs = {}
     for path in sorted((exp.slurm.directory / "queue").iterdir()):
         row = path.read_text().split("\x1f")
@@ -106,14 +93,6 @@ def journal(exp: Exp, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["type"] == kind]
 
 
-def wait_until(is_so: Callable[[], object]) -> None:
-    """Wait for the process that a command started to send notifications."""
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def everything_written(exp: Exp) -> str:
     paths = [path for path in exp.ours.rglob("*") if path.is_file()]
     return "".join(path.read_text(errors="replace") for path in paths)
@@ -133,10 +112,10 @@ def test_each_receiver_gets_each_event_once_and_no_text_that_an_eval_printed(exp
     configure(exp, notify=[web.url, {"url": mail.url, "events": ["complete"]}], notify_command=recorder(exp))
     jobs = submit(exp, "a", "b", "c", "d")
     end(exp, jobs, a=OUTPUTS["cuda-out-of-memory"], b=OUTPUTS["cuda-out-of-memory"])
-    done = evalmon(exp, "complete", ".")
+    done = exp.evalmon("complete", ".")
     assert (done.returncode, done.stderr) == (0, "")
     for _ in range(2):
-        assert evalmon(exp, "report", ".").returncode == 1
+        assert exp.evalmon("report", ".").returncode == 1
     failed, complete = recorded(exp)
     assert (failed["event"], failed["level"]) == ("failed", "error")
     assert failed["title"] == "2 evals ran out of GPU memory"
@@ -167,7 +146,7 @@ def test_a_thousand_failures_of_three_causes_are_three_events(exp: Exp) -> None:
         jobs.append(ended(str(5000 + n), state, exit_code=code, command=str(exp.root / f"r1/t{n}.slurm")))
     exp.slurm.show(jobs)
     exp.slurm.remove("seff")
-    assert evalmon(exp, "complete", ".").returncode == 0
+    assert exp.evalmon("complete", ".").returncode == 0
     events = Counter(event["event"] for event in recorded(exp))
     assert events == {"failed": 3, "complete": 1}
     assert len({event["id"] for event in recorded(exp)}) == 4
@@ -179,7 +158,7 @@ def test_notifications_that_a_compute_node_cannot_send_are_kept_and_sent_by_a_co
     configure(exp, notify_command=["sh", "-c", f"[ -e {way_out} ] && cat >>{exp.root}/events.jsonl"])
     jobs = submit(exp, "a", "b")
     end(exp, jobs, a=OUTPUTS["missing-module"])
-    evalmon(exp, "complete", ".")
+    exp.evalmon("complete", ".")
     assert recorded(exp) == []
     [block] = exp.blocks("NOTIFICATION_FAILED")
     assert block == (
@@ -189,10 +168,10 @@ def test_notifications_that_a_compute_node_cannot_send_are_kept_and_sent_by_a_co
     )
     way_out.touch()
     from_elsewhere(exp)
-    evalmon(exp, "status", ".")
-    wait_until(lambda: len(journal(exp, "sent")) == 2)
+    exp.evalmon("status", ".")
+    faults.wait_until(lambda: len(journal(exp, "sent")) == 2, within_s=60)
     assert [event["event"] for event in recorded(exp)] == ["failed", "complete"]
-    evalmon(exp, "status", ".")
+    exp.evalmon("status", ".")
     assert exp.blocks("NOTIFICATION_FAILED", "NOTIFICATION_RECOVERED") == [
         block,
         "NOTIFICATION_RECOVERED: notify_command\nResult: Notifications are sent again",
@@ -213,7 +192,7 @@ def test_a_hanging_or_refusing_target_does_not_delay_the_others(exp: Exp, web: W
         jobs = submit(exp, "a")
         end(exp, jobs)
         began = time.monotonic()
-        evalmon(exp, "complete", ".")
+        exp.evalmon("complete", ".")
         assert time.monotonic() - began < 190
     assert web.titles == ["study: The eval succeeded"]
     assert sorted(block.splitlines()[:2] for block in exp.blocks("NOTIFICATION_FAILED")) == [
@@ -236,8 +215,8 @@ def test_a_failing_command_is_logged_once_without_its_output(exp: Exp, command: 
     configure(exp, notify_command=command)
     exp.register(r1_a="11")
     exp.slurm.show([ended("11")])
-    assert evalmon(exp, "complete", ".").returncode == 0
-    assert evalmon(exp, "status", ".").returncode == 0
+    assert exp.evalmon("complete", ".").returncode == 0
+    assert exp.evalmon("status", ".").returncode == 0
     [block] = exp.blocks("NOTIFICATION_FAILED")
     assert block.splitlines()[1] == f"Error: {error}"
     assert PASSWORD not in everything_written(exp)
@@ -253,7 +232,7 @@ def test_no_poll_waits_for_a_hanging_target(exp: Exp) -> None:
     try:
         observer.observe_once(at_least_s=0)
         began = time.monotonic()
-        wait_until(lambda: journal(exp, "began"))
+        faults.wait_until(lambda: journal(exp, "began"), within_s=60)
         for _ in range(3):
             observer.observe_once(at_least_s=0)
         assert observer.notifier._is_running()
@@ -296,7 +275,7 @@ def without_apprise(directory: Path) -> Path:
 
 def test_a_test_notification_is_sent_to_each_target_at_once(exp: Exp, web: Web) -> None:
     configure(exp, notify=[web.url, "swordfish"], notify_command=["false"])
-    done = evalmon(exp, "notify", ".", "--test", PATH=os.environ["PATH"])
+    done = exp.evalmon("notify", ".", "--test", env={"PATH": os.environ["PATH"]})
     assert done.returncode == 1
     assert web.titles == ["study: A test by evalmon notify"]
     assert done.stdout.splitlines() == [
@@ -305,7 +284,7 @@ def test_a_test_notification_is_sent_to_each_target_at_once(exp: Exp, web: Web) 
         "notify_command: not sent: it ended with exit status 1",
     ]
     configure(exp)
-    done = evalmon(exp, "notify", ".", "--test")
+    done = exp.evalmon("notify", ".", "--test")
     assert (done.returncode, done.stderr) == (
         2,
         f"evalmon: {exp.root}/evalmon.yaml: set notify or notify_command first\n",
@@ -320,13 +299,13 @@ def test_readable_urls_are_reported_by_the_first_submit_and_by_doctor(exp: Exp) 
     (exp.root / "r1" / "eval").mkdir(parents=True)
     (exp.root / "r1" / "eval" / "a_epoch0.slurm").write_text("#!/bin/sh\ntrue\n")
     told = f"{settings}: its group can read the URLs of notify, which may hold passwords; run: chmod 600 {settings}"
-    assert told in evalmon(exp, "submit", ".").stderr
-    done = evalmon(exp, "doctor", ".")
+    assert told in exp.evalmon("submit", ".").stderr
+    done = exp.evalmon("doctor", ".")
     assert told in done.stdout
     assert PASSWORD not in done.stdout
-    assert told not in evalmon(exp, "submit", ".").stderr
+    assert told not in exp.evalmon("submit", ".").stderr
     settings.chmod(0o600)
-    assert "can read the URLs" not in evalmon(exp, "doctor", ".").stdout
+    assert "can read the URLs" not in exp.evalmon("doctor", ".").stdout
 
 
 def sidecar(exp: Exp) -> subprocess.Popen[str]:
@@ -340,7 +319,7 @@ def test_a_sidecar_sends_while_it_watches_and_once_more_before_it_ends(exp: Exp,
     exp.slurm.show([ended("11", "TIMEOUT"), running("12")])
     watching = sidecar(exp)
     try:
-        wait_until(lambda: web.titles[:1] == ["study: r1/a reached the time limit"])
+        faults.wait_until(lambda: web.titles[:1] == ["study: r1/a reached the time limit"], within_s=60)
         exp.slurm.show([ended("11", "TIMEOUT"), ended("12")])
         assert watching.wait(120) == 0
     finally:
@@ -357,13 +336,13 @@ def test_a_cancelled_sidecar_ends_at_once_although_a_target_hangs(exp: Exp) -> N
     exp.slurm.show([ended("11", "TIMEOUT"), running("12")])
     watching = sidecar(exp)
     try:
-        wait_until(lambda: journal(exp, "began"))
+        faults.wait_until(lambda: journal(exp, "began"), within_s=60)
         watching.terminate()
         assert watching.wait(20) == 0
     finally:
         watching.kill()
         watching.communicate()
-    wait_until(lambda: journal(exp, "ended"))
+    faults.wait_until(lambda: journal(exp, "ended"), within_s=60)
     assert journal(exp, "sent") == []
     assert exp.blocks()[-1].startswith("MONITOR_STOPPED: sidecar\nReason: ended by SIGTERM")
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from in_a_job import environ, needs_strace, started, wait_until
+from in_a_job import environ, needs_strace, started
 
 import as_root
 import second_user
 from as_root import needs_root
 from evalmon_agent.agent.sampling import csv_file
 from evalmon_agent.agent.sampling.csv_file import CsvFile, fill_up
+from faults import wait_until
 
 HEADER = b"timestamp, a, b\n"
 

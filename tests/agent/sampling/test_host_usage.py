@@ -8,12 +8,13 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from in_a_job import environ, started, wait_until
+from in_a_job import environ, started
 
 from evalmon_agent.agent.sampling import host_usage
 from evalmon_agent.agent.sampling.host_usage import Usage
 from evalmon_agent.agent.sampling.processes import TreeUsage, tree
 from evalmon_agent.words.csv_columns import HostColumn
+from faults import wait_until
 
 BUSY = "import time; hoard = b'x' * 2**26; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_a_job import RUN, Experiment, call, environ, wait_until
+from in_a_job import RUN, Experiment, call, environ
 from watched import INSPECT, Job, cgroup_of
 
 from as_root import needs_root
@@ -17,6 +17,7 @@ from evalmon_agent.agent.witness.board import Board
 from evalmon_agent.agent.witness.programs import Process, Program
 from evalmon_agent.agent.witness.witness import Witness
 from evalmon_agent.words.eval_processes import INSPECT as INSPECT_PROGRAM
+from faults import wait_until
 
 FULL = pytest.mark.full
 
