@@ -19,7 +19,7 @@ COLORS = {
 AT_MOST_S = 1.5
 """How long nothing may happen; a longer time is cut."""
 HEADING_S, PAGE_S, END_S = 2.5, 4.0, 8.0
-"""How long the screen stands before a heading, when a page is full, and at the end."""
+"""How long the screen stands before a heading, when a page is full, and at the end (also of a live table)."""
 
 
 @dataclass
@@ -62,21 +62,22 @@ def film_of(cast: str) -> Film:
     head, *events = [json.loads(line) for line in cast.splitlines()]
     film = Film(pyte.Screen(head["width"], head["height"]))
     stream = pyte.Stream(film.screen)
-    now, since_pause = 0.0, 0
-    for at, kind, data in events:
+    now, since_pause, is_table = 0.0, 0, False
+    for at, _, data in events:
         if film.frames:
             film.show(min(at - now, AT_MOST_S))
         now = at
         # A table that is drawn anew, over itself, is one screen.
-        lines = [data] if kind != "o" or "\x1b[1A" in data else data.splitlines(keepends=True)
+        lines = [data] if "\x1b[1A" in data else data.splitlines(keepends=True)
         for line in lines:
             if line.lstrip().startswith("\x1b[1m"):
-                film.show(HEADING_S)
-                since_pause = 0
+                film.show(END_S if is_table else HEADING_S)
+                since_pause, is_table = 0, False
             elif since_pause >= film.screen.lines - 4:
                 film.show(PAGE_S)
                 since_pause = 0
             stream.feed(line)
+            is_table = is_table or "\x1b[1A" in line
             since_pause += 1
         film.show(0)
     film.show(END_S)

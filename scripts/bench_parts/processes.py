@@ -46,7 +46,7 @@ def adopt_orphans() -> None:
 def run_to_the_end(
     argv: list[str], environment: dict[str, str], *, stdout: Path | None = None, has_memory: bool = False
 ) -> Ended:
-    """Run `argv` while no other child of ours runs.
+    """Run `argv` while this process has no other child.
 
     Args:
         argv: the command.

@@ -71,7 +71,7 @@ class Tracking:
         _put(self._experiment / "evalmon.yaml", json.dumps(_SETTINGS))
 
     def _phase(self, work: Callable[[], None], *, idle_s: float) -> dict[str, object]:
-        """What the sidecar's polls took meanwhile, and what one of ours takes afterwards."""
+        """What the sidecar's polls took meanwhile, and what one poll of this process takes afterwards."""
         self._wait(lambda: self._watch.mark() is not None, time.monotonic() + 60)
         before, began = self._watch.mark(), time.time()
         work()

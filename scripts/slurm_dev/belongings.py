@@ -67,7 +67,7 @@ def _is_daemon(instance: Instance, process: Process) -> bool:
 
 
 def _is_of_job(instance: Instance, process: Process) -> bool:
-    """Begun by a slurmstepd of ours; without cgroups, nothing else shows that of one that detached."""
+    """Begun by a slurmstepd of this instance; without cgroups, nothing else shows that of one that detached."""
     env = processes.environment(process.pid)
     return (
         env.get(b"SLURM_CONF") == os.fsencode(instance.conf)

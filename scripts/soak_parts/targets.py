@@ -55,7 +55,7 @@ def helpers(place: Place, shell: Shell, kind: str) -> list[Job]:
 
 
 def _verb(pid: int) -> tuple[str, str]:
-    """(`run`, the script), (`sidecar`, EXP) and the like; empty if this is none of ours."""
+    """(`run`, the script), (`sidecar`, EXP) and the like; empty if this is not evalmon's."""
     argv = processes.argv(pid)
     if "evalmon_agent" not in argv:
         return "", ""

@@ -65,7 +65,7 @@ class User:
     def finish(self) -> None:
         """Cancel what waits for ever, and wait until each experiment is over.
 
-        Where no helper of ours was left alive, somebody has to type something: `submit`, which looks at what is active
+        Where no monitor job was left alive, somebody has to type something: `submit`, which looks at what is active
         and brings them back for it, and in the end a report.
         """
         self._cancel_held()

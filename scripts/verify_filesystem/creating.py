@@ -12,7 +12,7 @@ from verify_filesystem.meeting import Meeting
 
 
 def verify(meeting: Meeting, *, processes: int, rounds: int) -> list[Finding]:
-    """Exclusive creation, which intents and markers rely on, and O_APPEND, which nothing of ours relies on."""
+    """Exclusive creation, which intents and markers rely on, and O_APPEND, which nothing in evalmon relies on."""
     found = meeting.let_work("creation", functools.partial(_worker, rounds), processes=processes)
     findings = []
     for what, key in (("creating exclusively (O_EXCL)", "created"), ("linking exclusively (link)", "linked")):
