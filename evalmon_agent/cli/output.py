@@ -1,22 +1,34 @@
-"""Prints JSON and tables."""
+"""Prints JSON, tables, and the line that an interrupted command ends with."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 import msgspec
+
+from evalmon_agent.errors import StoppedError
 
 Cell = tuple[str, str | None]
 """Its text, which is printable, and its colour, if it has one."""
 
 _NARROWEST = 20
 _GAP = "  "
+
+
+@contextlib.contextmanager
+def interruptible(message: str | Callable[[], str]) -> Iterator[None]:
+    """Make Ctrl-C one line on stderr: what was done, what was not, and what to do next; `message` may be a call."""
+    try:
+        yield
+    except (KeyboardInterrupt, click.Abort):
+        raise StoppedError(f"interrupted: {message if isinstance(message, str) else message()}") from None
 
 
 def print_json(answer: Any) -> None:

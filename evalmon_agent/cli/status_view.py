@@ -37,6 +37,8 @@ _COLOURS = {
 }
 _SHORT = {State.OUT_OF_MEMORY: "OOM", State.NODE_FAIL: "NODE FAIL", State.BOOT_FAIL: "BOOT FAIL"}
 _ATTENTION_CHARS = 400
+_TELLING_FRACTION = 0.1
+"""From how much of the samples on the pace says how long the rest takes."""
 _ROWS_AT_MOST = 10_000
 _LINES_FOR_THE_REST = 10
 """What a terminal needs besides the causes: the verdict, how fresh it is, and the shortest table."""
@@ -103,15 +105,59 @@ def _freshness(summary: Summary, heartbeat: Heartbeat | None, *, now: float) -> 
     return "; ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class SamplesSoFar:
+    """What `evals` of the `running` evals have done; of the others it is not known."""
+
+    done: int
+    total: int
+    evals: int
+    running: int
+
+
+def samples_of_running(summary: Summary) -> SamplesSoFar | None:
+    """The samples of those running evals of which both numbers are known; None if there is none."""
+    running = _running(summary.evals)
+    counts = [count for ev in running if (count := _samples_so_far(ev)) is not None]
+    if not counts:
+        return None
+    return SamplesSoFar(sum(done for done, _ in counts), sum(total for _, total in counts), len(counts), len(running))
+
+
+def _running(evals: Sequence[EvalSummary]) -> list[EvalSummary]:
+    return [ev for ev in evals if ev.verdict == "active" and ev.state is State.RUNNING]
+
+
+def _samples_so_far(ev: EvalSummary) -> tuple[int, int] | None:
+    """Done and total."""
+    result = ev.result
+    if result is None or result.samples_completed is None or not result.samples_total:
+        return None
+    return result.samples_completed, result.samples_total
+
+
 def _left_s(evals: Sequence[EvalSummary]) -> float | None:
-    """Seconds until all have run, if each takes as long as those that succeeded and as many run at once as now."""
+    """Seconds until all have run, if as many run at once as now; None where there is nothing to go by.
+
+    A running eval takes as long as its samples say, any other as long as those usually take that succeeded.
+    """
+    running = _running(evals)
+    by_samples = {ev.name: duration_s for ev in running if (duration_s := _duration_by_samples(ev)) is not None}
     durations = [ev.elapsed_s for ev in evals if ev.verdict == "ok" and ev.elapsed_s is not None]
-    running = [ev.elapsed_s or 0.0 for ev in evals if ev.verdict == "active" and ev.state is State.RUNNING]
-    if not durations or not running:
-        return None  # nothing to go by
-    usual_s = statistics.median(durations)
+    if not running or not (durations or by_samples):
+        return None
+    usual_s = statistics.median(durations or by_samples.values())
+    left_s = sum(max(by_samples.get(ev.name, usual_s) - (ev.elapsed_s or 0.0), 0.0) for ev in running)
     waiting = sum(ev.verdict == "active" for ev in evals) - len(running)
-    return (sum(max(usual_s - elapsed_s, 0.0) for elapsed_s in running) + waiting * usual_s) / len(running)
+    return (left_s + waiting * usual_s) / len(running)
+
+
+def _duration_by_samples(ev: EvalSummary) -> float | None:
+    """Seconds that a running eval takes in all at its present pace; None before a tenth of its samples is done."""
+    counts = _samples_so_far(ev)
+    if counts is None or not ev.elapsed_s or counts[0] < counts[1] * _TELLING_FRACTION:
+        return None
+    return ev.elapsed_s * counts[1] / counts[0]
 
 
 def _attention(summary: Summary) -> Iterator[list[str]]:
