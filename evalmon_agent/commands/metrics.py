@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import click
 
 from evalmon_agent.cli.options import json_option
-from evalmon_agent.cli.output import Cell, print_json, print_table
+from evalmon_agent.cli.output import Cell, interruptible, print_json, print_table
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff, sampled_memory_note
 from evalmon_agent.slurm import seff
@@ -37,7 +37,8 @@ _IDS_PER_CALL = 1000
 @json_option
 def command(jobs: Sequence[str], as_json: bool) -> None:
     """Show the efficiency figures of finished jobs."""
-    answers = metrics(Slurm(os.environ), parse_ids(jobs))
+    with interruptible("no figures were shown; run it again, with fewer jobs if Slurm is slow"):
+        answers = metrics(Slurm(os.environ), parse_ids(jobs))
     if as_json:
         print_json([job.as_dict() for job in answers])
     else:

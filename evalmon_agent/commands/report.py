@@ -8,7 +8,7 @@ import time
 import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
-from evalmon_agent.cli.output import print_json, terminal_size
+from evalmon_agent.cli.output import interruptible, print_json, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
 from evalmon_agent.experiment.experiment import Experiment
@@ -66,9 +66,11 @@ def report(session: Session) -> Summary:
         return read_only(session)
     session.experiment.check()
     observer = Observer(session, role="command")
-    measurer = Measurer(session=session, retry_delay_s=0.0)
-    state = look_again(observer, measurer, look(observer), deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
-    state = tell_changed_verdicts(observer, state)
-    summary = write_summary(session.experiment, state, observer=observer)
-    write_page(session.experiment, summary, environ=session.environ, mode=observer.mode)
+    with interruptible("the summary is as it was; run evalmon report again"):
+        measurer = Measurer(session=session, retry_delay_s=0.0)
+        state = look_again(observer, measurer, look(observer), deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
+        state = tell_changed_verdicts(observer, state)
+        summary = write_summary(session.experiment, state, observer=observer)
+    with interruptible("summary.md is written, report.html is not; run evalmon report again"):
+        write_page(session.experiment, summary, environ=session.environ, mode=observer.mode)
     return summary

@@ -92,6 +92,7 @@ class EvalSubmitter:
             if number == _MANY and len(new) > number and self.mode == "sidecar":
                 self.report.sidecar = start_sidecar(self.session, mode=self.mode)
 
+    @register.uninterrupted()
     def _submit_one(self, prepared: Prepared) -> bool:
         """False if the site takes no more for now."""
         experiment, submission = self.session.experiment, prepared.submission

@@ -162,6 +162,11 @@ class Submitter:
             return False
         if claimed != "claimed":
             return True
+        return self._submit_claimed(submission, progress)
+
+    @register.uninterrupted()
+    def _submit_claimed(self, submission: Submission, progress: Progress) -> bool:
+        """Submit one eval that this process has claimed; returns whether to go on with the next one."""
         job = prepared(self.session.experiment, submission)
         if job is None:
             progress.refused.append((submission, register.refuse(self.session.experiment, submission.token, _GONE)))
