@@ -15,6 +15,7 @@ from evalmon_agent.cli.options import json_option
 from evalmon_agent.cli.output import Cell, interruptible, print_json, print_table
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff, sampled_memory_note
+from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
@@ -93,7 +94,12 @@ def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
             raise SlurmUnavailableError(f"sacct gives no answer: {answer.line}")
         for row in answer.jobs:
             latest[row.job_id][row.job_id] = latest[whole_job(row.job_id)][row.job_id] = row
-    return [job for job_id in wanted for job in _metrics_of(slurm, job_id, latest[job_id].values())]
+    answers: list[JobMetrics] = []
+    with progress_bar("Reading figures", len(wanted)) as show:
+        for number, job_id in enumerate(wanted, 1):
+            answers += _metrics_of(slurm, job_id, latest[job_id].values())
+            show(number)
+    return answers
 
 
 def _metrics_of(slurm: Slurm, wanted: JobId, rows: Collection[SacctJob]) -> list[JobMetrics]:
