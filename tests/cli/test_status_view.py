@@ -63,7 +63,7 @@ def test_the_name_of_a_run_stands_once_and_everything_fits_in_80_columns() -> No
     assert text[1] == f"{RUN}/sums/epoch90 ran out of memory; 1 running"
     assert text.count(f"{RUN}/") == 1
     assert [line.split()[0] for line in text[-2:]] == ["sums/epoch90", "sums/epoch91"]
-    assert "failed (OOM)" in text[-2]
+    assert "failed (out of memory)" in text[-2]
     assert max(map(len, text)) <= 80
 
 
