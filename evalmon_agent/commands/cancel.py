@@ -138,7 +138,9 @@ def _is_meant(entry: Entry, names: set[str], experiment: Experiment) -> bool:
     meant = [name in names for name in entry.submission.eval_names]
     if any(meant) and not all(meant):
         array = entry.submission.name
-        raise UsageError(f"{array} waits to be submitted as a whole; evalmon cancel {experiment.root} {array}")
+        raise UsageError(
+            f"{array} waits to be submitted as a whole; to cancel all of it: evalmon cancel {experiment.root} {array}"
+        )
     return all(meant)
 
 

@@ -194,7 +194,7 @@ class TestDrop:
         assert "report.html" not in evalmon(exp, "drop", "r1/a/epoch0").stderr
         told = evalmon(exp, "report").stderr
         assert told.endswith(f"summary: {exp.ours}/summary.md\npage: {exp.ours}/report.html\n")
-        note = f"note: report.html shows the time before; run: evalmon report {exp.root}\n"
+        note = f"note: report.html does not show this yet; to update it: evalmon report {exp.root}\n"
         assert evalmon(exp, "drop", "r1/b/epoch0").stderr.endswith(note)
 
     def test_what_is_active_and_what_nobody_knows_is_refused(self, exp: Exp) -> None:

@@ -110,7 +110,7 @@ def test_it_says_how_fresh_it_is_and_how_long_the_rest_takes() -> None:
     expected = "Slurm was asked 12 seconds ago by the sidecar job 77; about 9 minutes left at this pace"
     assert lines(summary(*evals), columns=120, heartbeat=beat)[1] == expected
     assert lines(summary(ev("r/a"), complete=True))[1] == "Monitoring is complete"
-    assert lines(summary(ev("r/a", "active", "PENDING")))[1] == "Slurm was not asked yet"
+    assert lines(summary(ev("r/a", "active", "PENDING")))[1] == "Slurm has not been asked yet"
 
 
 def test_in_a_pipe_each_eval_has_one_line_with_its_whole_name() -> None:
@@ -132,7 +132,7 @@ def test_a_running_evals_samples_say_how_long_it_takes_from_a_tenth_of_them_on()
 
     assert left(so_far(50, 100)).endswith("; about 10 minutes left at this pace")
     assert left(so_far(50, 100), so_far(20, 100)).endswith("; about 25 minutes left at this pace")
-    assert left(so_far(9, 100)) == left(so_far(None, 100)) == left(so_far(5, None)) == "Slurm was not asked yet"
+    assert left(so_far(9, 100)) == left(so_far(None, 100)) == left(so_far(5, None)) == "Slurm has not been asked yet"
 
 
 def test_samples_are_added_up_over_the_running_evals_of_which_they_are_known() -> None:

@@ -70,7 +70,9 @@ def test_hostile_text_adds_no_element_no_attribute_and_no_control_character(text
         names = {name for _, attrs in page.elements for name in attrs}
         assert not {name for name in names if name.startswith("on")}
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", html)
-        assert all(re.match(r"#(e\d+|attention|scores|evals|gpus|cost|next)$|\.\./", a) for a in page.attributes("href"))
+        assert all(
+            re.match(r"#(e\d+|attention|scores|evals|gpus|cost|next)$|\.\./", a) for a in page.attributes("href")
+        )
         html.encode()
 
 
