@@ -72,7 +72,7 @@ def test_each_link_leads_to_an_existing_file_and_heading(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
-def test_the_commands_that_a_page_names_are_there_with_their_options(page: Path) -> None:
+def test_the_commands_and_options_that_a_page_names_exist(page: Path) -> None:
     in_text = re.findall(r"(?:(?<!`)`|^\$ )evalmon ([a-z]+)((?: [^`\n#]+)?)", page.read_text(), re.MULTILINE)
     blocks = re.findall(r"^```(?:sh|bash)\n(.+?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     spans = in_text + re.findall(r"^evalmon ([a-z]+)((?: [^\n#>]+)?)", "\n".join(blocks), re.MULTILINE)
