@@ -39,14 +39,7 @@ def submit(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
 
 def all_over(exp: Exp, state: str = "COMPLETED") -> None:
     """End every eval in Slurm, and record that."""
-    jobs = []
-    for job_id, name in exp.slurm.accepted():
-        row = exp.slurm.directory / "queue" / job_id
-        at = int(row.read_text().split("\x1f")[3])
-        if name.endswith(".slurm"):
-            jobs.append(ended(job_id, state, submitted=at, started=at, ended=at + 1))
-        row.unlink()
-    exp.slurm.show(jobs)
+    exp.end_accepted(state)
     exp.anew().observe_to_the_end()
 
 

@@ -179,18 +179,6 @@ def limit(exp: Exp, jobs: int) -> None:
     exp.slurm.before("sbatch", f"{count}[ $there -lt {jobs} ] || {{ printf '{words}\\n' >&2; exit 1; }}\n")
 
 
-def all_over(exp: Exp) -> None:
-    """Every eval that the fake Slurm accepted has ended."""
-    over = []
-    for job_id, name in exp.slurm.accepted():
-        row = exp.slurm.directory / "queue" / job_id
-        at = int(row.read_text().split("\x1f")[3])
-        row.unlink()
-        if name.endswith(".slurm"):
-            over.append(ended(job_id, submitted=at, started=at, ended=at + 1))
-    exp.slurm.show(over)
-
-
 @pytest.mark.survives("F20")
 def test_at_a_job_limit_the_completion_job_submits_its_successor_before_the_evals(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
@@ -199,7 +187,7 @@ def test_at_a_job_limit_the_completion_job_submits_its_successor_before_the_eval
     limit(exp, 3)
     report = submitted(exp)
     assert (len(report.submitted), len(report.waiting)) == (3, 3)
-    all_over(exp)
+    exp.end_accepted()
     exp.accept("", "70", what="completion")
     completes(exp, "70")
     taken = [name.removesuffix("_epoch0.slurm") for _, name in exp.slurm.accepted()]
