@@ -1,8 +1,8 @@
 """Begins the experiments of several tests at once, so that their jobs run while other tests are looked at.
 
 A test that waits long says how it begins, `@begins(start)`: `start(exp)` submits, and the test itself waits and looks.
-When the first such test of a module comes, `start` is called for all of that module that will run; or for all of a
-group, `@begins(start, group="minute")`: those with jobs that run into a limit of a minute, Slurm's shortest.
+With the first test of a module, `start` is called for all such tests of the module; or, with the first of a group,
+for all of that, `@begins(start, group="minute")`: those with jobs that run into a limit of a minute, Slurm's shortest.
 """
 
 from __future__ import annotations
@@ -35,23 +35,20 @@ class Ahead:
         self._pool = ThreadPoolExecutor(_AT_ONCE)
 
     def begin_group_of(self, test: pytest.Item, tests: Sequence[pytest.Item]) -> None:
-        """Begin it and the other tests of its group, unless that was done."""
-        if test.nodeid in self.folders:
-            return
+        """Begin those of these tests that belong to its group, and it first, unless that was done."""
         for one in [test, *tests]:
-            if _group(one) == _group(test) and one.nodeid not in self.folders and not _is_skipped(one):
-                self._begin(one)
+            mark = one.get_closest_marker("begins")
+            if mark and _group(one) == _group(test) and one.nodeid not in self.folders and not _is_skipped(one):
+                self._begin(one, mark.args[0])
 
-    def _begin(self, test: pytest.Item) -> None:
-        mark = test.get_closest_marker("begins")
-        assert mark is not None
+    def _begin(self, test: pytest.Item, start: Callable[[Exp], None]) -> None:
         folder = self._factory.mktemp("ahead")
         self.folders[test.nodeid] = folder
         exp = Exp(folder / "study", self._cluster)
 
         def begin() -> None:
             exp.prepare()
-            mark.args[0](exp)
+            start(exp)
 
         self._beginnings[test.nodeid] = self._pool.submit(begin)
 
@@ -66,9 +63,9 @@ class Ahead:
             Exp(self.folders[test] / "study", self._cluster).cancel_all()
 
 
-def _group(test: pytest.Item) -> str | None:
+def _group(test: pytest.Item) -> str:
     mark = test.get_closest_marker("begins")
-    return mark and (mark.kwargs["group"] or test.nodeid.partition("::")[0])
+    return (mark and mark.kwargs["group"]) or test.nodeid.partition("::")[0]
 
 
 def _is_skipped(test: pytest.Item) -> bool:

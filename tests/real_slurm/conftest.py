@@ -66,17 +66,18 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exp(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Iterator[Exp]:
+def exp(request: pytest.FixtureRequest, cluster: Cluster, ahead: Ahead, tmp_path: Path) -> Iterator[Exp]:
     """An empty experiment that polls fast, or as the function in the mark `begins` left it.
 
     Its jobs are cancelled afterwards.
     """
+    ahead.begin_group_of(request.node, request.session.items)
     found = Exp(tmp_path / "study", cluster)
     try:
         if request.node.get_closest_marker("begins") is None:
             found.prepare()
         else:
-            request.getfixturevalue("ahead").wait_begun(request.node)
+            ahead.wait_begun(request.node)
         yield found
     finally:
         found.cancel_all()
