@@ -118,11 +118,19 @@ def end(exp: Exp, jobs: dict[str, tuple[str, str, int]], **printed: str) -> None
         state = "FAILED" if name in printed else "COMPLETED"
         times = {"submitted": submitted, "started": submitted, "ended": int(time.time()) + 2}
         rows.append(ended(job_id, state, command=command, exit_code="1:0" if name in printed else "0:0", **times))
+        exp.slurm.measure(rows[-1])
         text = f"{PRINTED}\n" + (TRACEBACK.format(error=f"{printed[name]} {PRINTED}") if name in printed else "")
         (exp.root / "r1" / "eval" / f"{name}.out").write_text(text)
     exp.slurm.show(rows)
     for row in (exp.slurm.directory / "queue").iterdir():
         row.unlink()
+
+
+def over(exp: Exp) -> None:
+    """One eval, which is over and of which all figures are known."""
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    exp.slurm.measure(ended("11"))
 
 
 def journal(exp: Exp, kind: str) -> list[dict[str, Any]]:
@@ -244,8 +252,7 @@ def test_a_command_that_fails_is_in_the_log_once_without_what_it_printed(
     exp: Exp, command: list[str], error: str
 ) -> None:
     configure(exp, notify_command=command)
-    exp.register(r1_a="11")
-    exp.slurm.show([ended("11")])
+    over(exp)
     assert evalmon(exp, "complete", ".").returncode == 0
     assert evalmon(exp, "status", ".").returncode == 0
     [block] = exp.blocks("NOTIFICATION_FAILED")
@@ -277,8 +284,7 @@ def test_no_poll_waits_for_a_target_that_hangs(exp: Exp) -> None:
 def test_without_apprise_the_log_and_doctor_say_what_to_install_and_all_else_goes_on(exp: Exp, tmp_path: Path) -> None:
     python = without_apprise(tmp_path)
     configure(exp, notify=["ntfy://localhost/x"], notify_command=recorder(exp))
-    exp.register(r1_a="11")
-    exp.slurm.show([ended("11")])
+    over(exp)
     argv = [python, "-m", "evalmon_agent"]
     subprocess.run([*argv, "complete", "."], check=True, env=exp.slurm.environ, cwd=exp.root)
     action = f"To install it: {python} -m pip install apprise; notifications are kept until then"
