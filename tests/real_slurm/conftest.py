@@ -1,4 +1,4 @@
-"""One real Slurm for the whole run, and an experiment for each test."""
+"""Provides one real Slurm for the whole run, and an experiment for each test."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def exp(request: pytest.FixtureRequest, cluster: Cluster, ahead: Ahead, tmp_path
 
 @pytest.fixture
 def other(cluster: Cluster) -> str:
-    """Another user of the cluster, of one group with us."""
+    """Another user of the cluster, in one group with this user."""
     name = "evalmon-other"
     try:
         pwd.getpwnam(name)

@@ -1,4 +1,4 @@
-"""The main job on a real Slurm: submit, walk away, read the summary."""
+"""Tests the main use on a real Slurm: submit, walk away, read the summary."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ EXPECTED = {
 
 
 def check_outcome(exp: Exp) -> None:
-    """Exactly the transitions that happened, and figures equal to sacct's."""
+    """Check the exact transitions, and figures equal to sacct's."""
     evals = exp.evals()
     assert set(evals) == set(EXPECTED)
     for name, (transitions, exit_code, signal, verdict) in EXPECTED.items():
@@ -77,7 +77,7 @@ def check_outcome(exp: Exp) -> None:
 
 
 def check_figures(cluster: Cluster, ev: dict[str, object]) -> None:
-    """State, times, limit and elapsed as sacct has them."""
+    """Check state, times, limit and elapsed time with sacct."""
     [row] = cluster_row(cluster, str(ev["job_id"]))
     state, elapsed, limit, start, end, submit = row
     assert ev["state"] == state.split()[0]
@@ -108,7 +108,7 @@ def submit_a_mixed_set_and_kill_the_sidecar(exp: Exp) -> None:
 
 @pytest.mark.survives("F27")
 @begins(submit_a_mixed_set)
-def test_a_mixed_set_gives_exactly_the_right_transitions_and_figures(exp: Exp) -> None:
+def test_a_mixed_set_has_exactly_the_right_transitions_and_figures(exp: Exp) -> None:
     cancel_two(exp)
     exp.wait_complete()
     check_outcome(exp)
@@ -117,7 +117,7 @@ def test_a_mixed_set_gives_exactly_the_right_transitions_and_figures(exp: Exp) -
 
 @pytest.mark.survives("F19")
 @begins(submit_a_mixed_set_and_kill_the_sidecar)
-def test_the_same_without_its_sidecar_which_is_killed_at_once(exp: Exp) -> None:
+def test_a_mixed_set_is_monitored_without_its_sidecar(exp: Exp) -> None:
     cancel_two(exp)
     exp.wait_complete()
     check_outcome(exp)
@@ -165,7 +165,7 @@ def submit_twice(exp: Exp) -> None:
 
 
 @begins(submit_twice)
-def test_a_second_submit_skips_what_is_there_and_adds_what_is_new(exp: Exp) -> None:
+def test_a_second_submit_skips_known_evals_and_adds_new_ones(exp: Exp) -> None:
     exp.wait_complete()
     assert len(exp.blocks("ALL_COMPLETE")) == 1
     assert {ev["verdict"] for ev in exp.summary()["evals"]} == {"ok"}
@@ -180,7 +180,7 @@ def submit_one(exp: Exp) -> None:
 
 @pytest.mark.survives("F20")
 @begins(submit_one)
-def test_evals_added_after_the_end_are_completed_as_well(exp: Exp) -> None:
+def test_evals_added_after_the_end_are_completed(exp: Exp) -> None:
     exp.wait_complete()
     exp.script("r1", "second_epoch0", "sleep 1\n")
     assert exp.submit().returncode == 0
@@ -200,7 +200,7 @@ def submit_one_that_slurm_refuses(exp: Exp) -> None:
 
 
 @begins(submit_one_that_slurm_refuses)
-def test_a_script_that_slurm_refuses_is_reported_verbatim_and_the_rest_goes_on(exp: Exp) -> None:
+def test_a_refused_script_is_reported_verbatim_and_the_others_run(exp: Exp) -> None:
     assert list(exp.state()["evals"]) == ["r1/good/epoch0"]
     exp.wait_complete()
 
@@ -213,7 +213,7 @@ def submit_one_over_its_limit(exp: Exp) -> None:
 
 @pytest.mark.survives("F27")
 @begins(submit_one_over_its_limit, group="minute")
-def test_the_log_has_the_blocks_of_the_users_text_to_the_letter(exp: Exp) -> None:
+def test_the_log_has_the_blocks_of_the_users_text_exactly(exp: Exp) -> None:
     exp.wait_complete(timeout=180)
     log = exp.log()
     for pattern in _USERS_BLOCKS:

@@ -1,4 +1,4 @@
-"""`evalmon retry` on a real Slurm: more time, more memory, the same eval, and samples that are not paid for twice."""
+"""Tests `evalmon retry` on a real Slurm: more time, more memory, and finished samples that are not run again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ fi
 
 
 def a_broken_study(exp: Exp) -> Path:
-    """One eval of each kind; returns where the one lies that goes on from its log."""
+    """One eval of each kind; returns the directory of the one that continues from its log."""
     short = HEADER.replace("--time=5", "--time=1")
     first_time = "[ -e again ] || { touch again; "
     exp.script("r1", "slow_epoch0", first_time + "sleep 300; }\nsleep 1\n", header=short)
@@ -70,7 +70,7 @@ def a_broken_study(exp: Exp) -> Path:
 
 
 def submit_a_broken_study_and_kill_one(exp: Exp) -> None:
-    """One minute is the smallest limit that Slurm has; everything else happens meanwhile."""
+    """One minute is Slurm's smallest limit; everything else happens meanwhile."""
     resumed = a_broken_study(exp)
     exp.settings(max_submit=4)
     assert exp.submit().returncode == 0
@@ -80,7 +80,7 @@ def submit_a_broken_study_and_kill_one(exp: Exp) -> None:
 
 
 @begins(submit_a_broken_study_and_kill_one, group="minute")
-def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
+def test_unsuccessful_evals_become_ok_on_the_second_run(exp: Exp) -> None:
     resumed = exp.root / "r1/eval/resumed_epoch0"
     ran = resumed / "ran.txt"
     exp.wait_complete(timeout=150)
@@ -89,7 +89,7 @@ def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
     of_resumed = before["r1/resumed/epoch0"]
     killed = of_resumed["result"]
     assert (killed["status"], killed["samples_completed"]) == ("started", 3)
-    # There are seven evals, and no more than four were there at once; one that ends in its first second counts as none.
+    # Of seven evals at most four were queued at once; one that ends in its first second counts as none.
     assert most_at_once(exp, list(before)) <= 4
 
     exp.settings()
@@ -118,7 +118,7 @@ def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
 
 
 def check_history(exp: Exp, before: dict[str, dict[str, Any]]) -> None:
-    """Both jobs of each eval, in the summary and in the log."""
+    """Check both jobs of each eval in the summary and in the log."""
     evals = exp.evals()
     slow = evals["r1/slow/epoch0"]
     assert [(a["state"], a["job_id"] == before["r1/slow/epoch0"]["job_id"]) for a in slow["attempts"]] == [
@@ -140,8 +140,8 @@ def submit_one_that_misses_a_module(exp: Exp) -> None:
 
 
 @begins(submit_one_that_misses_a_module)
-def test_what_is_certain_to_fail_again_is_forced_onto_another_node(exp: Exp) -> None:
-    """The second job says where it ran; the script's own --exclude holds beside that of the command."""
+def test_an_eval_certain_to_fail_again_is_forced_onto_another_node(exp: Exp) -> None:
+    """The second job records where it ran; the script's own --exclude applies as well as the command's."""
     exp.wait_complete()
     ev = exp.evals()["r1/broken/epoch0"]
     assert (ev["verdict"], ev["diagnosis"]["cause"]) == ("failed", "missing-module")
@@ -164,7 +164,7 @@ def test_what_is_certain_to_fail_again_is_forced_onto_another_node(exp: Exp) -> 
 
 
 @pytest.mark.full
-def test_what_was_out_of_memory_gets_more_of_it(exp: Exp) -> None:
+def test_an_eval_that_ran_out_of_memory_gets_more(exp: Exp) -> None:
     eats = f"{sys.executable} -c 'a = bytearray(150 * 1024 * 1024); a[::4096] = b\"x\" * len(a[::4096])'\n"
     exp.script("r1", "large_epoch0", eats)
     assert exp.submit().returncode == 0

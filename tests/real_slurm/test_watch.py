@@ -1,4 +1,4 @@
-"""`evalmon watch` on a real Slurm: jobs that somebody submitted with sbatch alone."""
+"""Tests `evalmon watch` on a real Slurm with jobs submitted by sbatch alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from real_slurm.cluster import HEADER, Exp, wait_for
 pytestmark = pytest.mark.slurm
 
 THEN = [("PENDING", "RUNNING")]
-# What nvidia-smi leaves, as the script's own sampler would.
+# nvidia-smi's file, as the script's own sampler writes it.
 HEAD = "timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB]"
 CSV = f"""cat >gpu_metrics.csv <<END
 {HEAD}, power.draw [W], temperature.gpu
@@ -22,7 +22,7 @@ END
 
 
 def sbatch(exp: Exp, folder: str, body: str, *options: str, header: str = HEADER) -> str:
-    """Submit a script as a user does without us; returns the job's id."""
+    """Submit a script as a user does without evalmon; returns the job's id."""
     path = exp.script("r1", folder, body, header=header)
     done = exp.cluster.run("sbatch", "--parsable", *options, path.name, cwd=str(path.parent))
     assert done.returncode == 0, done.stderr
@@ -46,7 +46,7 @@ def watch_by_id_array_and_pattern(exp: Exp) -> None:
 
 
 @begins(watch_by_id_array_and_pattern)
-def test_jobs_that_run_or_wait_are_watched_to_their_end_by_id_array_and_pattern(exp: Exp) -> None:
+def test_running_and_pending_jobs_are_watched_to_their_end_by_id_array_and_pattern(exp: Exp) -> None:
     exp.wait_complete()
     states = {"r1/one/epoch0": "FAILED", "mine": "COMPLETED", "r1/array[0]": "COMPLETED", "r1/array[1]": "FAILED"}
     states |= {"r1/other": "COMPLETED", "by/hook": "COMPLETED"}
@@ -63,7 +63,7 @@ def test_jobs_that_run_or_wait_are_watched_to_their_end_by_id_array_and_pattern(
     assert "ALERT" not in exp.log()
 
 
-def test_jobs_that_are_over_are_summarised_and_those_of_others_are_not(exp: Exp, other: str) -> None:
+def test_ended_jobs_are_summarised_and_other_users_are_not(exp: Exp, other: str) -> None:
     over = sbatch(exp, "over_epoch0", "exit 4\n")
     words = ["--parsable", "--output=/dev/null", "--wrap=true"]
     others = exp.cluster.as_other("sbatch", *words, user=other).stdout.strip()
@@ -100,7 +100,7 @@ def watch_jobs_without_a_script(exp: Exp) -> None:
 
 @begins(watch_jobs_without_a_script)
 def test_jobs_without_a_script_keep_their_outputs(exp: Exp) -> None:
-    """`--wrap` and stdin, alone and in arrays; while Slurm knows the job, and for good afterwards."""
+    """`--wrap` and stdin, alone and in arrays; while Slurm has the job, and afterwards."""
     exp.wait_complete()
     evals = exp.evals()
     wrapped, typed = evals["w"]["job_id"], evals["t"]["job_id"]
@@ -111,5 +111,5 @@ def test_jobs_without_a_script_keep_their_outputs(exp: Exp) -> None:
     for name, log in expected.items():
         assert logs[name] == str(exp.root / log)
         assert evals[name]["diagnosis"]["cause"] == "missing-module"
-    # Of `%j` in an array only Slurm knows each task's number: it is asked when the task ends.
+    # Only Slurm knows each task's number in `%j`: it is asked when the task ends.
     assert sorted(filter(None, (logs["o[5]"], logs["o[6]"]))) == sorted(map(str, exp.root.glob("wrap-*.odd")))
