@@ -156,8 +156,9 @@ def test_stop_ends_the_monitoring_and_no_eval_and_report_still_shows_the_end(exp
     assert (stopped.returncode, "(cancelled jobs " in stopped.stdout) == (0, True)
     (exp.root / "r1/eval/on_epoch0/go").touch()
     wait_for(lambda: exp.cluster.sacct(job, "State") == [["FAILED"]], 30)
-    done = exp.evalmon("report", str(exp.root))
-    assert (done.returncode, exp.summary()["complete"]) == (1, True)
+    # While squeue still has the job as COMPLETING it is running.
+    wait_for(lambda: exp.evalmon("report", str(exp.root)).returncode == 1, 30, exp.log)
+    assert exp.summary()["complete"]
     assert exp.transitions("r1/on/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "FAILED")]
     assert exp.evalmon("status", str(exp.root)).returncode == 1
     assert len(exp.blocks("ALL_COMPLETE")) == 1

@@ -30,12 +30,13 @@ def sbatch(exp: Exp, folder: str, body: str, *options: str, header: str = HEADER
 
 
 def watch_by_id_array_and_pattern(exp: Exp) -> None:
-    one = sbatch(exp, "one_epoch0", CSV + "sleep 6; exit 3\n")
+    runs = f"until [ -e {exp.root}/go ]; do sleep 0.2; done\n"
+    one = sbatch(exp, "one_epoch0", f"{CSV}{runs}exit 3\n")
     held = sbatch(exp, "held_epoch0", "true\n", "--hold")
-    array = sbatch(exp, "array", "sleep 4; exit $SLURM_ARRAY_TASK_ID\n", "--array=0-1")
-    sbatch(exp, "other", "sleep 4\n", "--job-name=match_me")
+    array = sbatch(exp, "array", f"{runs}exit $SLURM_ARRAY_TASK_ID\n", "--array=0-1")
+    sbatch(exp, "other", runs, "--job-name=match_me")
     hook = f'eval "$({sys.executable} -m evalmon_agent hook --name by/hook)"\n'
-    hooked = sbatch(exp, "hooked", hook + "sleep 5\n")
+    hooked = sbatch(exp, "hooked", hook + runs)
     exp.wait_state(one, "RUNNING")
     wait_for((exp.ours / "jobs" / f"{hooked}.json").exists, 20)
     done = exp.evalmon("watch", str(exp.root), one, f"mine={held}", array, hooked, "--match", "match_*")
@@ -43,6 +44,7 @@ def watch_by_id_array_and_pattern(exp: Exp) -> None:
     again = exp.evalmon("watch", str(exp.root), one)
     assert again.stdout.startswith(f"skipped r1/one/epoch0  job {one}: already registered")
     exp.cluster.run("scontrol", "release", held)
+    (exp.root / "go").touch()
 
 
 @begins(watch_by_id_array_and_pattern)
