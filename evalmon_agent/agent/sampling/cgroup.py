@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from evalmon_agent.files.mounts import Mount, parse_mountinfo
 from evalmon_agent.files.proc import own_cgroups, parse_cgroups, read
@@ -17,11 +17,6 @@ UNIFIED = ""
 
 # Of memory.stat, the longest of the kernel's files, a third is used.
 _FILE_BYTES = 16384
-
-# Larger than any part of cgroup.procs that the kernel gives out at once; a part shorter than half a page is the last.
-_PIDS_BYTES = 65536
-_LAST_PART_BYTES = 2048
-_LOOK_BELOW_EVERY_S = 5.0
 
 
 def job_directories(job_id: str) -> dict[str, str]:
@@ -186,7 +181,7 @@ class _Memory:
             for directory in _between(own or _own_directory(job), job)
         ]
         self._peak = KernelFile(job, self._peak_file)
-        self._processes = CgroupPids(job)
+        self._job = job
 
     def read_into(self, usage: Usage) -> None:
         used, cache = self._levels[-1].used()
@@ -205,7 +200,7 @@ class _Memory:
         return min(rooms, default=None)
 
     def pids(self) -> list[int]:
-        return self._processes.pids()
+        return pids_in(self._job)
 
 
 class _MemoryV1(_Memory):
@@ -282,77 +277,18 @@ class KernelFile:
             return ""
 
 
-class CgroupPids:
-    """One cgroup and those below it, which come and go with the job's steps; listed again only after a change."""
+def pids_in(directory: str) -> list[int]:
+    """The processes of a cgroup and of those below it, which come and go with the job's steps.
 
-    __slots__ = ("_below", "_data", "_directory", "_is_inner", "_links", "_look_below_s", "_pids")
-
-    def __init__(self, directory: str) -> None:
-        """Nothing is read yet."""
-        self._directory = directory
-        self._links = 0
-        self._look_below_s = 0.0
-        self._is_inner = False
-        self._data, self._pids = b"", list[int]()
-        self._below: dict[str, CgroupPids] = {}
-
-    def pids(self) -> list[int]:
-        """All of them now.
-
-        Raises:
-            OSError: it is gone.
-        """
-        found, is_whole = self._look()
-        if not is_whole:  # a cgroup below is gone, and a new one may have come
-            self._links = 0
-            found, _ = self._look()
-        return found
-
-    def _look(self) -> tuple[list[int], bool]:
-        children = self._children()
-        pids = [] if self._is_inner else self._own_pids()
-        # Slurm, and the rules of v2, put processes into the lowest ones only: those above need no second look.
-        self._is_inner = bool(children) and not pids
-        is_whole = True
-        for below in children:
-            try:
-                pids += below.pids()
-            except OSError:
-                is_whole = False
-        return pids, is_whole
-
-    def _own_pids(self) -> list[int]:
-        """The processes in this cgroup itself; parsed only after a change."""
-        data = _read(f"{self._directory}/cgroup.procs")
-        if data != self._data:
-            self._data, self._pids = data, [int(word) for word in data.split()]
-        return self._pids.copy()
-
-    def _children(self) -> list[CgroupPids]:
-        """A directory has two links and one more per subdirectory; where that does not hold, it is listed each time.
-
-        A cgroup with processes hardly ever has one below it, so that is checked less often.
-        """
-        if self._pids and not self._below and time.monotonic() < self._look_below_s:
-            return []
-        self._look_below_s = time.monotonic() + _LOOK_BELOW_EVERY_S
-        links = os.stat(self._directory).st_nlink
-        if links != self._links or links < 2:
-            with os.scandir(self._directory) as entries:
-                paths = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-            self._below = {path: self._below.get(path) or CgroupPids(path) for path in paths}
-            self._links, self._is_inner = links, False
-        return list(self._below.values())
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = b""
-        while part := os.read(descriptor, _PIDS_BYTES):
-            data += part
-            if len(part) < _LAST_PART_BYTES:
-                break
-    finally:
-        os.close(descriptor)
-    return data
+    Raises:
+        OSError: it is gone.
+    """
+    with open(f"{directory}/cgroup.procs", "rb", buffering=0) as file:
+        pids = [int(word) for word in (file.read() or b"").split()]
+    if os.stat(directory).st_nlink != 2:  # a directory has two links and one more per subdirectory
+        with os.scandir(directory) as entries:
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for path in below:
+            with suppress(OSError):  # the step has ended meanwhile
+                pids += pids_in(path)
+    return pids

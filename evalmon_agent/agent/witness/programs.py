@@ -16,12 +16,12 @@ from .paths import Paths
 
 _ENVIRONMENT_BYTES = 1 << 20
 _COMMAND_LINE_BYTES = 1 << 17
-_NAME_BYTES = 64
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 # Places in /proc/PID/stat behind the name (proc(5)); the image's are stack and arguments.
 _STATE, _PARENT, _START = 0, 1, 19
 _IMAGE = (25, 45)
+UNKNOWN_IMAGE = (0, 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,19 +29,18 @@ class Process:
     """A process of the job.
 
     `image` tells which program was started when: a fork has its parent's, since the addresses of stack and arguments
-    are random. Times are epoch seconds.
-    `comm` is a shell's /proc/PID/comm, kept open, and `name` what it said.
+    are random. Times are epoch seconds, but for `judged_s` and `look_next_s`, which are monotonic: when it was last
+    decided what it is, and when it is to be looked at again.
     """
 
     pid: int
     parent: int = 0
     start_ticks: int = 0
     started_at: float = 0.0
-    image: tuple[int, ...] = ()
+    image: tuple[int, ...] = UNKNOWN_IMAGE
     is_shell: bool = False
     executable: str = ""
-    name: bytes = b""
-    comm: int = -1
+    judged_s: float = 0.0
     look_next_s: float = 0.0
     looked_at: float | None = None
     """When it was last seen to run no eval."""
@@ -52,12 +51,6 @@ class Process:
     program: Program | None = None
     ranks: tuple[str, ...] = ()
 
-    @classmethod
-    def other(cls, pid: int, executable: str) -> Process:
-        """One that began just now and is, by its executable, no shell, Python or eval: no more is asked of it."""
-        now = time.time()
-        return cls(pid=pid, started_at=now, executable=executable, looked_at=now)
-
     def know(self, fields: list[bytes]) -> None:
         """Take over from /proc/PID/stat what never changes.
 
@@ -67,35 +60,6 @@ class Process:
         if not self.start_ticks:
             self.parent, self.start_ticks = int(fields[_PARENT]), int(fields[_START])
             self.started_at = _time_of(self.start_ticks)
-
-    def is_called_as_its_file(self, words: list[str]) -> bool:
-        """Whether its command line has its executable's name: one file may have many names, as busybox has."""
-        return os.path.basename("".join(words[:1])) == os.path.basename(self.executable)
-
-    def open_comm(self) -> None:
-        """Look at a shell by its name from now on: a file that stays open is read in a third of the time.
-
-        Raises:
-            OSError: it is gone.
-        """
-        self.comm = os.open(f"/proc/{self.pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
-        self.name = os.pread(self.comm, _NAME_BYTES, 0)
-
-    def is_same_shell(self) -> bool:
-        """Whether it has the name that it had: an exec gives another."""
-        try:
-            is_same = os.pread(self.comm, _NAME_BYTES, 0) == self.name
-        except OSError:
-            return False
-        if is_same:
-            self.looked_at = time.time()
-        return is_same
-
-    def close_comm(self) -> None:
-        """Let go of what a shell is looked at by."""
-        if self.comm >= 0:
-            os.close(self.comm)
-        self.comm = -1
 
 
 @dataclass(kw_only=True, slots=True)

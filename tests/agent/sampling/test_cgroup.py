@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import as_root
 from as_root import needs_root
 from evalmon_agent.agent.sampling import cgroup
-from evalmon_agent.agent.sampling.cgroup import CgroupPids, KernelFile
+from evalmon_agent.agent.sampling.cgroup import KernelFile, pids_in
 from evalmon_agent.agent.sampling.host_usage import Usage, field, limit_bytes, quota_cores
 from evalmon_agent.agent.sampling.loop import KEEP_FREE_BYTES, why_leave
 
@@ -150,8 +150,7 @@ def test_where_the_kernel_does_not_count_the_cgroup_is_not_used(tmp_path: Path, 
 
 IN_VERSION_2 = """
 import os, sys, time
-from evalmon_agent.agent.sampling import cgroup, cgroup, sampler
-from evalmon_agent.agent.sampling.cgroup import CgroupPids
+from evalmon_agent.agent.sampling import cgroup, sampler
 mount, job = sys.argv[1:]
 own = f"{mount}/x.scope/job_{job}/step_batch/user/task_0"
 os.makedirs(own)
@@ -164,7 +163,7 @@ try:
     before, end = cpu.used_s(), time.process_time() + 0.2
     while time.process_time() < end: pass
     assert 0.15 < cpu.used_s() - before < 5, (before, cpu.used_s())
-    assert CgroupPids(found).pids() == [os.getpid()]
+    assert cgroup.pids_in(found) == [os.getpid()]
     name = sampler.open_host_source({"SLURM_JOB_ID": job}, root=os.getpid()).name
     has_memory = os.path.exists(f"{found}/memory.current")
     v1 = "memory" in directories
@@ -212,19 +211,15 @@ def test_steps_that_come_and_go_are_seen_at_the_next_look(tmp_path: Path) -> Non
     job = tmp_path / "job_1"
     write(job, cgroup__procs="1\n")
     write(job / "step_0", cgroup__procs="2\n")
-    processes = CgroupPids(str(job))
-    assert sorted(processes.pids()) == [1, 2]
-    write(job / "step_1", cgroup__procs="3\n")
+    assert sorted(pids_in(str(job))) == [1, 2]
     write(job / "step_1" / "task_0", cgroup__procs="4\n5\n")
-    assert sorted(processes.pids()) == [1, 2, 3, 4, 5]
+    write(job / "step_1", cgroup__procs="3\n")
+    assert sorted(pids_in(str(job))) == [1, 2, 3, 4, 5]
     shutil.rmtree(job / "step_0")
-    write(job / "step_2", cgroup__procs="6\n")
-    assert sorted(processes.pids()) == [1, 3, 4, 5, 6]
-    shutil.rmtree(job / "step_1")
-    assert sorted(processes.pids()) == [1, 6]
+    assert sorted(pids_in(str(job))) == [1, 3, 4, 5]
     shutil.rmtree(job)
     with pytest.raises(OSError, match="job_1"):
-        processes.pids()
+        pids_in(str(job))
 
 
 def test_a_file_is_read_anew_each_time_and_may_not_be_there(tmp_path: Path) -> None:

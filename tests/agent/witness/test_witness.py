@@ -140,6 +140,14 @@ def test_a_log_named_after_the_last_look_is_known_though_nothing_else_told_an_ev
 
 
 @needs_root
+def test_what_a_launcher_becomes_late_is_looked_at_as_often_as_what_just_began(job: Job) -> None:
+    """Its trace file is open from 1.2 to 2.8 s after the exec, and it is known by its command line before that."""
+    script = "perl -e 'sleep 4; exec @ARGV' inspect eval t.py"
+    [program] = job.programs(script, OPENS_AFTER_S="1.2", SECONDS_LONG="1.6")
+    assert logs_of(program) == [f"{job.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
+
+
+@needs_root
 def test_what_was_seen_is_reported_before_a_kill(job: Job) -> None:
     with job.running("inspect eval t.py", SECONDS_LONG="30") as process:
         wait_until(lambda: job.experiment.has_report() and job.attempt().get("programs"), within_s=15)
