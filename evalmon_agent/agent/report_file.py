@@ -24,8 +24,7 @@ from evalmon_agent.files.replace import replace_atomically
 
 from .arguments import Arguments
 from .job import Job
-from .report import SCHEMA, Run, enter, is_report, new_report, printable
-from .sampling import sampler_status
+from .report import SCHEMA, Run, enter, is_report, new_report, sampler_notes, without_surrogates
 
 # A start is worth telling late.
 _RETRY_START_S = 30.0
@@ -75,12 +74,12 @@ def _error_of_writing(options: Arguments, job: Job, run: Run, *, monitor: str, n
             if report is not None and report.get("raw_id") != job.raw_id:
                 job_id, file, report = str(job.raw_id), job.spare_file, jobs.load(job.spare_file)
             report = report or new_report(job, job_id=job_id, uid=os.getuid())
-            report["name"] = printable(options.name or os.environ.get("EVALMON_NAME")) or report.get("name")
-            report["job_name"] = printable(os.environ.get("SLURM_JOB_NAME")) or report.get("job_name")
+            report["name"] = without_surrogates(options.name or os.environ.get("EVALMON_NAME")) or report.get("name")
+            report["job_name"] = without_surrogates(os.environ.get("SLURM_JOB_NAME")) or report.get("job_name")
             attempt = _attempt(options, job)
-            if run.sampler_status:
-                attempt["sampler"] = sampler = sampler_status.parse(run.sampler_status)
-                notes += [note for note in sampler_status.notes_of(sampler) if note not in notes]
+            if run.sampler_status or run.sampler_trouble:
+                attempt["sampler"] = sampler = _sampler(run)
+                notes += [note for note in sampler_notes(sampler) if note not in notes]
             observed = json.loads(run.observed_evals) if run.observed_evals else {}
             enter(report, attempt, run, notes=notes, observed=observed)
             jobs.save(file, report)
@@ -91,18 +90,25 @@ def _error_of_writing(options: Arguments, job: Job, run: Run, *, monitor: str, n
     return None
 
 
+def _sampler(run: Run) -> dict[str, Any]:
+    if not run.sampler_status:
+        return {"not_sampled": run.sampler_trouble, "troubles": []}
+    entry: dict[str, Any] = json.loads(run.sampler_status)
+    return entry | {"ended": run.sampler_trouble} if run.sampler_trouble else entry
+
+
 def _attempt(options: Arguments, job: Job) -> dict[str, Any]:
     output_dir = options.output_dir or os.environ.get("EVALMON_OUTPUT_DIR")
     return {
         "restart": job.restart,
-        "token": printable(options.token),
+        "token": without_surrogates(options.token),
         "host": os.uname().nodename,
         "boot_id": _boot_id(),
-        "node": printable(os.environ.get("SLURMD_NODENAME")),
+        "node": without_surrogates(os.environ.get("SLURMD_NODENAME")),
         "nodes": job.nodes,
         "time_limit_end": job.time_limit_end,
-        "output_dir": printable(os.path.abspath(output_dir) if output_dir else None),
-        "interpreter": printable(sys.executable),
+        "output_dir": without_surrogates(os.path.abspath(output_dir) if output_dir else None),
+        "interpreter": without_surrogates(sys.executable),
         "scope": job.scope,
     }
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from evalmon_agent.words.csv_columns import NO_VALUE, GpuColumn
 
-from .gpu_rows import Device, Reading
-from .nvml import FailedError, NoValueError, Nvml, NvmlCallError
+from .nvml import Device, FailedError, NoValueError, Nvml, NvmlCallError
+
+# One GPU at one moment. Means are over the time since the tick before. A missing key means not available; a text stands
+# for the reason why there is no number: "[N/A]", "[Insufficient Permissions]" and the like.
+Reading: TypeAlias = dict[GpuColumn, float | int | str]
 
 _MIB = 1024 * 1024
 _ACTIVITY = (GpuColumn.GRAPHICS_ACTIVITY_PCT, GpuColumn.SM_ACTIVITY_PCT, GpuColumn.TENSOR_ACTIVITY_PCT)
@@ -41,7 +44,7 @@ class GpuReader:
     def __init__(self, nvml: Nvml, device: Device) -> None:
         module = nvml.module
         self._nvml = nvml
-        self._handle = nvml.handle(device)
+        self._handle = nvml.ask("nvmlDeviceGetHandleByUUID", device.uuid)  # indices move when a GPU is lost
         self._is_instance = device.uuid.startswith("MIG-")
         self._gpu = (
             nvml.ask("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", self._handle)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .gpu_rows import Device
+from .nvml import Device
 
 NO_GPU = "no GPU is the job's"
 """How the reason begins if Slurm gave the job none."""

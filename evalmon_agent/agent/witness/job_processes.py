@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from evalmon_agent.agent.sampling import cgroup
 from evalmon_agent.files.proc import parent_of, read
@@ -31,7 +32,7 @@ def job_processes(environ: Mapping[str, str]) -> JobProcesses | None:
         directories = cgroup.job_directories(job_id)
         for directory in (directories[name] for name in _HIERARCHIES if name in directories):
             if os.getpid() in cgroup.pids_in(directory):
-                return JobProcesses("cgroup", 1.0, lambda: cgroup.pids_in(directory))
+                return JobProcesses("cgroup", 1.0, partial(cgroup.pids_in, directory))
     except OSError:
         pass
     return JobProcesses("environment", 10.0, _ByEnvironment(job_id).pids)

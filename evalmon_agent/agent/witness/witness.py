@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from evalmon_agent.agent.shared_memory import SharedMemory
 from evalmon_agent.files.proc import stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from . import command_line
-from .board import Board
 from .command_line import CommandLine
 from .job_processes import JobProcesses, job_processes
 from .open_files import OpenFiles
@@ -55,16 +55,16 @@ _REPORTS_EVERY_S = 30.0
 class Witness:
     """The looks, and what was seen."""
 
-    def __init__(self, environ: Mapping[str, str], board: Board, *, wake_run: Callable[[], None]) -> None:
+    def __init__(self, environ: Mapping[str, str], shared: SharedMemory, *, wake_run: Callable[[], None]) -> None:
         """Nothing is looked at yet.
 
         Args:
             environ: as it was at the start.
-            board: where what was seen is put.
+            shared: where what was seen is put.
             wake_run: called when that is worth a report at once.
         """
         self._environ = environ
-        self._board = board
+        self._shared = shared
         self._wake_run = wake_run
         self._source: JobProcesses | None = None
         self._processes: dict[int, Process] = {}
@@ -316,7 +316,7 @@ class Witness:
             process.program, self._is_changed = None, True
 
     def _publish(self, *, is_last: bool) -> None:
-        """Put what is known on the board, if it has changed, and ask for a report where that is due."""
+        """Put what is known where `run` finds it, if it has changed, and ask for a report where that is due."""
         now_s = time.monotonic()
         if self._is_changed:
             self._is_changed = False
@@ -326,7 +326,7 @@ class Witness:
                 self._next_report_s = min(self._next_report_s, due_s)
         if now_s >= self._next_report_s and not is_last:
             self._next_report_s, self._reported_s = _NEVER, now_s
-            self._board.ask_for_report()
+            self._shared.ask_for_report()
             self._wake_run()
 
     def _put(self) -> None:
@@ -334,7 +334,7 @@ class Witness:
 
         entries = [program.entry() for program in self._programs]
         left_out = self._left_out
-        while not self._board.put(json.dumps({"witness": self._entry(left_out), "programs": entries}).encode()):
+        while not self._shared.put(json.dumps({"witness": self._entry(left_out), "programs": entries}).encode()):
             entries.pop()
             left_out += 1
 

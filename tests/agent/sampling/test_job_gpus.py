@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.sampling.gpu_rows import Device
 from evalmon_agent.agent.sampling.job_gpus import Choice, choose, no_gpu_reason, visible_uuids
+from evalmon_agent.agent.sampling.nvml import Device
 
 IN_SLURM = {"SLURM_JOB_ID": "7"}
 

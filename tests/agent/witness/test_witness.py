@@ -13,7 +13,7 @@ from in_a_job import RUN, Experiment, call, environ, wait_until
 from watched import INSPECT, Job, cgroup_of
 
 from as_root import needs_root
-from evalmon_agent.agent.witness.board import Board
+from evalmon_agent.agent.shared_memory import SharedMemory
 from evalmon_agent.agent.witness.programs import Process, Program
 from evalmon_agent.agent.witness.witness import Witness
 from evalmon_agent.words.eval_processes import INSPECT as INSPECT_PROGRAM
@@ -259,8 +259,8 @@ def test_the_sampler_killed_leaves_what_it_saw(job: Job) -> None:
 
 
 def test_programs_for_which_there_is_no_room_are_counted_once() -> None:
-    board = Board()
-    witness = Witness({}, board, wake_run=lambda: None)
+    shared = SharedMemory()
+    witness = Witness({}, shared, wake_run=lambda: None)
     for pid in range(8):
         process = Process(pid=pid, parent=1, start_ticks=0, started_at=0)
         cwd = "/" + "x" * 50_000
@@ -270,6 +270,6 @@ def test_programs_for_which_there_is_no_room_are_counted_once() -> None:
         witness._programs.append(program)
     for _ in range(2):
         witness._put()
-        report = json.loads(board.get())
+        report = json.loads(shared.get())
         assert [program["pid"] for program in report["programs"]] == [0, 1, 2, 3, 4]
         assert report["witness"]["left_out"] == 3
