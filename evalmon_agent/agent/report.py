@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypeGuard, overload
 
 from .job import Job
 
@@ -17,7 +17,7 @@ SCHEMA = 1
 _COMMANDS_AT_MOST = 1000
 
 # Nor must one whose evals are many, or a job that is requeued again and again.
-_PROGRAMS_BYTES_AT_MOST = 512 * 1024
+_PROGRAMS_AT_MOST = 400
 _ATTEMPTS_WITH_PROGRAMS = 5
 
 # Two runs with these alike belong to one incarnation of the job; a requeue, or a later job with a recycled
@@ -76,7 +76,7 @@ def new_report(job: Job, *, job_id: str, uid: int) -> dict[str, Any]:
     }
 
 
-def is_report(value: object) -> bool:
+def is_report(value: object) -> TypeGuard[dict[str, Any]]:
     """Whether this has the shape of a report, of this or a newer schema."""
     if not isinstance(value, dict) or not isinstance(value.get("schema"), int):
         return False
@@ -120,13 +120,9 @@ def enter(
 def _enter_programs(attempts: list[dict[str, Any]], entry: dict[str, Any], programs: list[dict[str, Any]]) -> None:
     """Enter each program once: several runs of one job may have seen it."""
     by_process = {_process_of(program): program for program in (*entry.get("programs", ()), *programs)}
-    kept, size = [], 0
-    for program in reversed(by_process.values()):
-        size += len(repr(program))
-        if size <= _PROGRAMS_BYTES_AT_MOST:
-            kept.append(program)
-    entry["programs"] = kept[::-1]
-    entry["programs_left_out"] = entry.get("programs_left_out", 0) + len(by_process) - len(kept)
+    entry["programs"] = list(by_process.values())[-_PROGRAMS_AT_MOST:]
+    left_out = max(len(by_process) - _PROGRAMS_AT_MOST, 0)
+    entry["programs_left_out"] = entry.get("programs_left_out", 0) + left_out
     for earlier in attempts[:-_ATTEMPTS_WITH_PROGRAMS]:
         earlier.pop("programs", None)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import math
 import os
 import signal
 import stat
@@ -220,11 +219,12 @@ class JobsDirectory:
             data = self._read(name)
         except FileNotFoundError:
             return None
-        report = _parsed(data) if data is not None else None
-        if report is None:
+        report: object = _from_json(data) if data is not None else None
+        if not is_report(report):
             aside = f"{name}.corrupt-{int(time.time())}"
             os.rename(name, aside, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-        elif report["schema"] > SCHEMA:
+            return None
+        if report["schema"] > SCHEMA:
             raise NotOursError(f"{name} has schema {report['schema']}")
         return report
 
@@ -246,24 +246,14 @@ class JobsDirectory:
         replace_atomically(name, data, dir_fd=self._descriptor)
 
 
-def _parsed(data: bytes) -> dict[str, Any] | None:
+def _from_json(data: bytes) -> Any:
+    """The value; None if it is none, or not UTF-8, or has a number that JSON does not have."""
     try:
-        report = _from_json(data)
+        value = json.loads(data.decode())
+        json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         return None
-    return report if is_report(report) else None
-
-
-def _from_json(data: bytes) -> Any:
-    """ValueError or RecursionError: it is none, or not UTF-8, or has a number that JSON does not have."""
-    return json.loads(data.decode(), parse_float=_finite, parse_constant=_finite)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
+    return value
 
 
 def _make(path: str, *, dir_fd: int | None) -> None:
@@ -279,8 +269,6 @@ def _id_in(directory: int) -> str | None:
         return None
     try:
         identity = _from_json(os.read(descriptor, _IDENTITY_BYTES_AT_MOST))
-    except (ValueError, RecursionError):
-        return None
     finally:
         os.close(descriptor)
     return identity.get("id") if isinstance(identity, dict) else None

@@ -106,7 +106,7 @@ def open_gpus(environ: Mapping[str, str]) -> Gpus:
         nvml = Nvml()
     except NoGpuError as error:
         raise NoGpuError(f"{error}{_other_makers()}") from error
-    devices = nvml.devices(job_gpus.visible_uuids(environ))
+    devices = nvml.devices()
     if not devices and (number := _driver_gpus()):
         raise NoGpuError(f"NVML shows no GPU, though this node has {number}: the job may not use them (device cgroup)")
     choice = job_gpus.choose(environ, devices)

@@ -59,11 +59,6 @@ def choose(environ: Mapping[str, str], devices: Sequence[Device]) -> Choice:
     return _by_minors(environ, devices)
 
 
-def visible_uuids(environ: Mapping[str, str]) -> list[str]:
-    """The UUIDs in CUDA_VISIBLE_DEVICES; they may have a handle although no index leads to it."""
-    return [word for word in _words(environ.get("CUDA_VISIBLE_DEVICES", "")) if word.startswith(("GPU-", "MIG-"))]
-
-
 def _is_in_slurm(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("SLURM_JOB_ID"))
 

@@ -5,7 +5,7 @@ NVML is initialised once and not forked afterwards; every call may hang, so all 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,8 +94,8 @@ class Nvml:
             kind, cell = self._meanings.get(error.value, (FailedError, f"{error}"))
             raise kind(cell) from error
 
-    def devices(self, uuids: Iterable[str] = ()) -> list[Device]:
-        """The devices that NVML shows, by index, and those of `uuids` that have a handle but no index.
+    def devices(self) -> list[Device]:
+        """The devices that NVML shows, by index.
 
         Raises:
             NoGpuError: NVML cannot even count devices.
@@ -104,12 +104,7 @@ class Nvml:
             count = self.ask("nvmlDeviceGetCount")
         except NvmlCallError as error:
             raise NoGpuError(f"NVML: {error}") from error
-        devices = [device for index in range(count) for device in self._device_at(index)]
-        uuids_shown = {unit.uuid for device in devices for unit in (device, *device.instances)}
-        for uuid in uuids:
-            if uuid not in uuids_shown:
-                devices += self._device_named(uuid)
-        return devices
+        return [device for index in range(count) for device in self._device_at(index)]
 
     def restart(self) -> None:
         """Shut NVML down and initialise it again, which finds devices that came back.
@@ -141,14 +136,6 @@ class Nvml:
             if uuid:  # gaps in the numbering are usual
                 instances.append(Device(f"{index}:{number}", uuid))
         return tuple(instances)
-
-    def _device_named(self, uuid: str) -> Iterator[Device]:
-        handle = self._ask_or_none("nvmlDeviceGetHandleByUUID", uuid)
-        if handle is None:
-            return
-        whole = self._ask_or_none("nvmlDeviceGetUUID", handle) or uuid
-        index = self._ask_or_none("nvmlDeviceGetIndex", handle)
-        yield Device(str(index or 0), whole, minor=self._ask_or_none("nvmlDeviceGetMinorNumber", handle))
 
     def _ask_or_none(self, function: str, *arguments: object) -> Any:
         try:

@@ -12,8 +12,7 @@ from evalmon_agent.files.proc import read, stat_fields
 from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 
 from .command_line import CommandLine, without_credentials
-from .open_files import LINE, NAME, OpenFiles, Written
-from .paths import Paths
+from .open_files import LINE, NAME, OpenFiles, Paths, Written
 
 _ENVIRONMENT_BYTES = 1 << 20
 _COMMAND_LINE_BYTES = 1 << 17

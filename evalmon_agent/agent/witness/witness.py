@@ -6,6 +6,7 @@ turn out to be an eval (`python run.py`). The end of an eval's process wakes us.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import threading
@@ -21,8 +22,7 @@ from evalmon_agent.words.eval_processes import RANKS, WatchedProgram
 from . import command_line
 from .command_line import CommandLine
 from .job_processes import JobProcesses, job_processes
-from .open_files import OpenFiles
-from .paths import Paths
+from .open_files import OpenFiles, Paths
 from .programs import (
     UNKNOWN_IMAGE,
     Process,
@@ -330,8 +330,6 @@ class Witness:
             self._wake_run()
 
     def _put(self) -> None:
-        import json  # noqa: PLC0415 (in this thread, beside the command)
-
         entries = [program.entry() for program in self._programs]
         left_out = self._left_out
         while not self._shared.put(json.dumps({"witness": self._entry(left_out), "programs": entries}).encode()):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.sampling.job_gpus import Choice, choose, no_gpu_reason, visible_uuids
+from evalmon_agent.agent.sampling.job_gpus import Choice, choose, no_gpu_reason
 from evalmon_agent.agent.sampling.nvml import Device
 
 IN_SLURM = {"SLURM_JOB_ID": "7"}
@@ -94,11 +94,6 @@ def test_gpus_that_nvml_does_not_show_are_not_made_up(environ: dict[str, str]) -
 
 def test_where_nvml_shows_nothing_that_is_the_reason() -> None:
     assert choose({}, []).reason == "NVML shows no GPU"
-
-
-def test_the_uuids_that_may_have_a_handle_without_an_index_are_named() -> None:
-    environ = {"CUDA_VISIBLE_DEVICES": "0, GPU-1,MIG-2,x"}
-    assert ["GPU-1", "MIG-2"] == visible_uuids(environ)
 
 
 @given(

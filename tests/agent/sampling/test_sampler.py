@@ -500,9 +500,9 @@ def test_an_end_time_of_another_job_does_not_count(experiment: Experiment, world
         ([], "evalmon sample: --output-dir is missing; see evalmon sample --help\n"),
         (
             ["--output-dir", "o", "--interval", "0"],
-            "evalmon sample: --interval is '0'; give seconds, from 1 to 86400\n",
+            "evalmon sample: argument --interval: 0 is not within 1 and 86400 seconds; see evalmon sample --help\n",
         ),
-        (["--output-dir", "o", "x"], "evalmon sample: unexpected word 'x'; see evalmon sample --help\n"),
+        (["--output-dir", "o", "x"], "evalmon sample: unrecognized arguments: x; see evalmon sample --help\n"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(words: list[str], expected: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.agent.witness.paths import Paths, translations
+from evalmon_agent.agent.witness.open_files import Paths, translations
 from evalmon_agent.files.mounts import Mount
 
 
