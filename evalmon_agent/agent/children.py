@@ -15,6 +15,7 @@ from .arguments import Arguments
 from .job import Job
 from .report import Run
 from .shared_memory import SharedMemory
+from .signals import ChildProcess
 
 _END_WITHIN_S = 0.5
 _STATUS_BYTES = 64 * 1024
@@ -23,32 +24,7 @@ _STATUS_BYTES = 64 * 1024
 _NO_ERRNO = 255
 
 
-class _Child:
-    """A process of evalmon beside the command; `_pid` is 0 while there is none."""
-
-    _pid = 0
-
-    def check(self) -> None:
-        """Note whether it has ended since the last check."""
-        if self._pid:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            if pid:
-                self._pid = 0
-                self._ended(status)
-
-    def _wait(self, deadline: float) -> None:
-        """Wait until it has ended, or until then (monotonic)."""
-        self.check()
-        while self._pid and (left := deadline - time.monotonic()) > 0:
-            signal.sigtimedwait({signal.SIGCHLD}, left)
-            self.check()
-
-    def _ended(self, status: int) -> None:
-        """It ended with this wait status."""
-        raise NotImplementedError
-
-
-class SamplerProcess(_Child):
+class SamplerProcess(ChildProcess):
     """The sampler's process: a fork of this one, which takes 1 ms where a second interpreter takes 30."""
 
     def __init__(self, options: Arguments, *, is_in_job: bool) -> None:
@@ -82,7 +58,7 @@ class SamplerProcess(_Child):
         if not self._pid:
             return
         os.kill(self._pid, signal.SIGTERM)
-        self._wait(time.monotonic() + _END_WITHIN_S)
+        self.wait(time.monotonic() + _END_WITHIN_S)
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
 
@@ -145,7 +121,7 @@ def _close_descriptors() -> None:
                 os.close(descriptor)
 
 
-class ReportProcess(_Child):
+class ReportProcess(ChildProcess):
     """Reports the start at once, and the end when told, by short-lived processes.
 
     A process and not a thread: on a file system that hangs, a thread sits in the kernel where not even SIGKILL
@@ -196,13 +172,13 @@ class ReportProcess(_Child):
         if self._pid:
             # Ends its pauses; what it is writing it writes to the end.
             os.kill(self._pid, signal.SIGTERM)
-            self._wait(deadline - within_s / 2)
+            self.wait(deadline - within_s / 2)
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
             self._notes.append(f"{self._unwritten}: it took too long")
         if self._job is not None:
             self._fork(run)
-            self._wait(deadline)
+            self.wait(deadline)
 
     def _ended(self, status: int) -> None:
         if not status:

@@ -109,10 +109,7 @@ def open_gpus(environ: Mapping[str, str]) -> Gpus:
     devices = nvml.devices()
     if not devices and (number := _driver_gpus()):
         raise NoGpuError(f"NVML shows no GPU, though this node has {number}: the job may not use them (device cgroup)")
-    choice = job_gpus.choose(environ, devices)
-    if not choice.devices:
-        raise NoGpuError(choice.reason)
-    return Gpus(nvml, choice.devices)
+    return Gpus(nvml, job_gpus.choose(environ, devices))
 
 
 def _driver_gpus() -> int:

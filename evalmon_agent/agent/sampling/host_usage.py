@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from evalmon_agent.files.proc import read
 from evalmon_agent.words.csv_columns import HostColumn
@@ -31,18 +30,6 @@ class Usage:
     processes: int | None = None
     read_bytes: int | None = None
     written_bytes: int | None = None
-
-
-class HostSource(Protocol):
-    """Measures what the job uses on this node."""
-
-    name: str
-
-    def usage(self) -> Usage:
-        """The present use. Raises OSError."""
-
-    def headroom_bytes(self) -> int | None:
-        """Memory left below the nearest limit. Raises OSError."""
 
 
 class TreeUsage:

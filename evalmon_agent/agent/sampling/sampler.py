@@ -17,10 +17,11 @@ from evalmon_agent.agent.signals import forbid_core_dumps
 from evalmon_agent.agent.witness.witness import Witness
 from evalmon_agent.words.csv_columns import GpuColumn, HostColumn
 
-from . import cgroup, host_usage, job_gpus
+from . import host_usage, job_gpus
+from .cgroup import CgroupUsage, job_directories
 from .csv_file import CsvFile
 from .gpu_sampler import GpuSampler
-from .host_usage import HostSource, TreeUsage, Usage
+from .host_usage import TreeUsage, Usage
 from .sampler_status import SamplerStatus
 
 DEFAULT_INTERVAL_S = 30.0
@@ -202,19 +203,19 @@ def _end(environ: Mapping[str, str]) -> float | None:
     return int(text) + _SLACK_S
 
 
-def open_host_source(environ: Mapping[str, str], *, root: int) -> HostSource:
+def open_host_source(environ: Mapping[str, str], *, root: int) -> CgroupUsage | TreeUsage:
     """The job's cgroup, or the process tree below `root` if there is no readable cgroup."""
     job_id = environ.get("SLURM_JOB_ID", "")
     if job_id.isascii() and job_id.isdigit():
         try:
-            return cgroup.CgroupUsage(cgroup.job_directories(job_id))
+            return CgroupUsage(job_directories(job_id))
         except (OSError, ValueError):
             pass
     return TreeUsage(root)
 
 
 def why_leave(headroom_bytes: int | None) -> str:
-    """The reason to leave; "" if there is none. `headroom_bytes` is as HostSource gives it."""
+    """The reason to leave; "" if there is none. `headroom_bytes`: None without a known limit."""
     if headroom_bytes is None or headroom_bytes >= KEEP_FREE_BYTES:
         return ""
     free_mib, least_mib = max(headroom_bytes, 0) >> 20, KEEP_FREE_BYTES >> 20
