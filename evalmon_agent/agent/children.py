@@ -31,8 +31,8 @@ class SamplerProcess(ChildProcess):
         """Starts nothing yet."""
         self._options = options
         self._is_in_job = is_in_job
-        self._status = SharedMemory(_STATUS_BYTES)
-        self._observed = SharedMemory()
+        self._status: SharedMemory | None = None
+        self._observed: SharedMemory | None = None
         self.trouble = ""
         """Why it did not sample, or ended."""
 
@@ -46,10 +46,7 @@ class SamplerProcess(ChildProcess):
             self.trouble = "the first task of this step on this node does that"
         else:
             try:
-                run = os.getpid()
-                self._pid = os.fork()
-                if not self._pid:
-                    self._live(os.path.abspath(directory), run)
+                self._fork(os.path.abspath(directory))
             except Exception as error:  # noqa: BLE001 (nothing of the sampler's may disturb the rest of us)
                 self.trouble = f"{type(error).__name__}: {error}"
 
@@ -64,23 +61,31 @@ class SamplerProcess(ChildProcess):
 
     def status(self) -> bytes:
         """SamplerStatus.entry as JSON; empty if it has said nothing."""
-        return self._status.get()
+        return self._status.get() if self._status is not None else b""
 
     def observed_evals(self) -> bytes:
         """The eval programs that it saw, as JSON; empty if it has reported nothing."""
-        return self._observed.get()
+        return self._observed.get() if self._observed is not None else b""
 
     @property
     def report_requests(self) -> int:
         """A counter that it increases when what it saw should be reported at once."""
-        return self._observed.requests
+        return self._observed.requests if self._observed is not None else 0
 
     def _ended(self, status: int) -> None:
         if os.WIFSIGNALED(status):
             is_told = os.WTERMSIG(status) == signal.SIGTERM
             self.trouble = "it was over too soon" if is_told else f"killed by signal {os.WTERMSIG(status)}"
 
-    def _live(self, directory: str, run: int) -> NoReturn:
+    def _fork(self, directory: str) -> None:
+        status, observed = SharedMemory(_STATUS_BYTES), SharedMemory()
+        self._status, self._observed = status, observed
+        run = os.getpid()
+        self._pid = os.fork()
+        if not self._pid:
+            self._live(directory, run, status, observed)
+
+    def _live(self, directory: str, run: int, status: SharedMemory, observed: SharedMemory) -> NoReturn:
         """The sampler's life, in its own process."""
         try:
             # Told to end before there is anything to lose, it just dies.
@@ -93,13 +98,13 @@ class SamplerProcess(ChildProcess):
             from .witness.witness import Witness  # noqa: PLC0415 (only here)
 
             environ = dict(os.environ)
-            witness = Witness(environ, self._observed, wake_run=lambda: _wake(run)) if self._is_in_job else None
+            witness = Witness(environ, observed, wake_run=lambda: _wake(run)) if self._is_in_job else None
             sampler.run(
                 directory,
                 interval_s=self._options.sample_interval_s or sampler.DEFAULT_INTERVAL_S,
                 environ=environ,
                 parent=run,
-                show=lambda status: status.show(self._status),
+                show=lambda sampler_status: sampler_status.show(status),
                 script=self._options.command[0] if self._options.is_script else None,
                 witness=witness,
             )

@@ -44,7 +44,7 @@ def write_report(options: Arguments, job: Job | None, run: Run, *, notes: list[s
     """Write what `run` knows; retry until it is written, or SIGTERM arrives, or the parent is gone.
 
     Returns:
-        0 (written, or there is no place to write to, which `stderr` is told), or the errno of the last
+        0 (written, or there is no place to write to: `stderr` gets a line that says so), or the errno of the last
         failure.
     """
     monitor = options.dir or os.environ.get("EVALMON_DIR") or None
@@ -131,8 +131,8 @@ def find_monitor_directory(environ: Mapping[str, str]) -> str | None:
     starts = [environ.get("SLURM_SUBMIT_DIR", "")]
     with suppress(OSError):  # it is gone
         starts.append(os.getcwd())
-    found = (nearest_experiment(start) for start in starts if os.path.isabs(start))
-    return next((os.path.join(root, "evalmon") for root in found if root is not None), None)
+    experiments = (nearest_experiment(start) for start in starts if os.path.isabs(start))
+    return next((os.path.join(experiment, "evalmon") for experiment in experiments if experiment is not None), None)
 
 
 def nearest_experiment(start: str) -> str | None:
@@ -152,14 +152,14 @@ def is_experiment(directory: str) -> bool:
 
 def _is_marked(directory: str) -> bool:
     """Whether there is an evalmon.yaml: a regular file of this user or root, or a link of theirs to one."""
-    path, ours = os.path.join(directory, "evalmon.yaml"), {os.getuid(), 0}
+    path, owners = os.path.join(directory, "evalmon.yaml"), {os.getuid(), 0}
     try:
         status = os.lstat(path)
-        if stat.S_ISLNK(status.st_mode) and status.st_uid in ours:
+        if stat.S_ISLNK(status.st_mode) and status.st_uid in owners:
             status = os.stat(path)
     except OSError:
         return False
-    return stat.S_ISREG(status.st_mode) and status.st_uid in ours
+    return stat.S_ISREG(status.st_mode) and status.st_uid in owners
 
 
 class JobsDirectory:
@@ -279,5 +279,5 @@ def _open_ours(path: str, *, dir_fd: int | None) -> int:
     status = os.fstat(descriptor)
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
         os.close(descriptor)
-        raise NotOursError(f"{path} is not ours alone to write")
+        raise NotOursError(f"{path} is not writable by this user alone")
     return descriptor

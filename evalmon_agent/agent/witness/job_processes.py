@@ -41,15 +41,15 @@ def job_processes(environ: Mapping[str, str]) -> JobProcesses | None:
 class _ByEnvironment:
     def __init__(self, job_id: str) -> None:
         self._entry = f"SLURM_JOB_ID={job_id}".encode()
-        self._is_ours: dict[int, bool] = {}
+        self._is_in_job: dict[int, bool] = {}
 
     def pids(self) -> list[int]:
-        """Our user's processes with the job's id in their environment, and children of those."""
+        """This user's processes with the job's id in their environment, and children of those."""
         pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-        known, self._is_ours = self._is_ours, {}
+        before, self._is_in_job = self._is_in_job, {}
         for pid in pids:
-            self._is_ours[pid] = known[pid] if pid in known else self._has_the_id(pid)
-        return [pid for pid, is_ours in self._is_ours.items() if is_ours]
+            self._is_in_job[pid] = before[pid] if pid in before else self._has_the_id(pid)
+        return [pid for pid, is_in_job in self._is_in_job.items() if is_in_job]
 
     def _has_the_id(self, pid: int) -> bool:
         try:
@@ -58,6 +58,6 @@ class _ByEnvironment:
             environ = read(pid, "environ").split(b"\0")
             if any(entry.startswith(b"SLURM_JOB_ID=") for entry in environ):
                 return self._entry in environ
-            return self._is_ours.get(parent_of(pid), False)
+            return self._is_in_job.get(parent_of(pid), False)
         except OSError:
             return False

@@ -1,4 +1,4 @@
-"""Finds out which logs a process writes, by the files that it holds open, and where we find what it calls by a path.
+"""Finds out which logs a process writes, by the files that it holds open, and where those are for the sampler.
 
 Files are only read, through `/proc/PID/fd/N`. What is held here is let go as soon as the process has ended: on NFS the
 kernel keeps a file that was removed meanwhile until then.
@@ -71,7 +71,7 @@ class OpenFiles:
                 links[name] = os.readlink(f"{directory}/{name}")
         for name, path in links.items():
             if self._links.get(name) != path and path.startswith("/"):
-                self._meet(f"{directory}/{name}", path)
+                self._open_file(f"{directory}/{name}", path)
         self._links = links
         self.read()
 
@@ -87,7 +87,7 @@ class OpenFiles:
             os.close(held.descriptor)
         self._held.clear()
 
-    def _meet(self, link: str, path: str) -> None:
+    def _open_file(self, link: str, path: str) -> None:
         for program, file, match in _matches(path):
             groups = match.groupdict()
             if groups.get("pid") != str(self._own_pid):
@@ -148,14 +148,14 @@ def _matches(path: str) -> Iterator[tuple[WatchedProgram, OpenFile, re.Match[str
 
 
 def _own_pid(pid: int) -> tuple[int, bool]:
-    """What the process itself calls its pid, and whether that is another than ours (NSpid in proc(5))."""
+    """What the process itself calls its pid, and whether the sampler calls it otherwise (NSpid in proc(5))."""
     _, _, rest = read(pid, "status").partition(b"\nNSpid:")
     pids = rest.partition(b"\n")[0].split()
     return (int(pids[-1]), len(pids) > 1) if pids else (pid, False)
 
 
 class Paths:
-    """Translates a process's paths into ours, where it has a mount namespace or a root directory of its own.
+    """Translates the paths of a process that has a mount namespace or a root directory of its own.
 
     Take it while the process lives; it serves also after its end.
 
@@ -170,8 +170,8 @@ class Paths:
         if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
             self._inside = _mounts_of(pid)
 
-    def ours(self, path: str) -> str | None:
-        """Where we find what is at `path` for the process; None if that is not certain. A URL stays what it is."""
+    def outside(self, path: str) -> str | None:
+        """Where the sampler finds the process's `path`; None if that is not certain. A URL stays what it is."""
         if path.startswith(_FILE_URL):
             from urllib.parse import unquote  # noqa: PLC0415 (8 ms, and seldom needed)
 
@@ -184,16 +184,16 @@ class Paths:
         return next((candidate for candidate, device in candidates if self._is_same(path, candidate, device)), None)
 
     def _is_same(self, inside: str, outside: str, device: str) -> bool:
-        """Whether both name one file; after the process's end, whether ours is at least on the right device."""
+        """Whether both name one file; after the process's end, whether `outside` is at least on the right device."""
         try:
-            ours = os.stat(outside)
+            status = os.stat(outside)
         except OSError:
             return False
         try:
-            theirs = os.stat(f"/proc/{self._pid}/root{inside}")
+            status_inside = os.stat(f"/proc/{self._pid}/root{inside}")
         except OSError:
-            return f"{os.major(ours.st_dev)}:{os.minor(ours.st_dev)}" == device
-        return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+            return f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}" == device
+        return (status.st_dev, status.st_ino) == (status_inside.st_dev, status_inside.st_ino)
 
 
 def _mounts_of(pid: int | str) -> list[Mount]:
@@ -209,9 +209,9 @@ def translations(path: str, inside: list[Mount], outside: list[Mount]) -> Iterat
     for candidate in outside:
         below = _below(in_file_system, candidate.root) if candidate.device == mount.device else None
         if below is not None:
-            found = _joined(candidate.point, below)
-            if mount_of(found, outside) == candidate:
-                yield found, mount.device
+            path_outside = _joined(candidate.point, below)
+            if mount_of(path_outside, outside) == candidate:
+                yield path_outside, mount.device
 
 
 def _below(path: str, directory: str) -> str | None:

@@ -81,7 +81,7 @@ class Program:
     is_in_pid_namespace: bool = False
 
     def entry(self) -> dict[str, Any]:
-        """What the job's report says of it. The exit status of a process that is not our child cannot be known."""
+        """Its entry in the job's report. The exit status of a process that is no child of evalmon's is unknown."""
         line = self.command_line
         return {
             "kind": self.table.kind,
@@ -111,7 +111,7 @@ class Program:
             by_name.setdefault(entry["name"], []).append(entry)
         return [entry for entries in by_name.values() for entry in _merged(entries)]
 
-    def take_logs_of(self, process: Process) -> bool:
+    def add_logs_of(self, process: Process) -> bool:
         """Add what its open files name; whether there was anything new."""
         files = process.files
         if files is None:
@@ -131,13 +131,13 @@ def variables_of(pid: int, names: tuple[str, ...]) -> dict[str, str]:
     Raises:
         OSError: the process is gone, or another user's.
     """
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for entry in read(pid, "environ")[:_ENVIRONMENT_BYTES].split(b"\0"):
         name, equals, value = entry.partition(b"=")
         text = name.decode("ascii", "replace")
         if equals and text in names:
-            found.setdefault(text, without_credentials(os.fsdecode(value)))
-    return found
+            variables.setdefault(text, without_credentials(os.fsdecode(value)))
+    return variables
 
 
 def ranks_of(variables: dict[str, str]) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def _where(written: Written, process: Process) -> str | None:
         if process.cwd is None:
             return None
         path = os.path.normpath(f"{process.cwd}/{path}")
-    return process.paths.ours(path)
+    return process.paths.outside(path)
 
 
 def _log_entry(written: Written, path: str | None) -> dict[str, Any]:

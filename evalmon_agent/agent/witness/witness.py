@@ -126,13 +126,13 @@ class Witness:
     def _note_end_of(self, process: Process) -> None:
         """An eval's process has ended just now."""
         self._stop_watching(process)
-        self._try(lambda: self._gone(process.pid))
+        self._try(lambda: self._end_of(process.pid))
         self._try(lambda: self._publish(is_last=False))
 
     def _finish(self, source: JobProcesses) -> None:
         with suppress(OSError):
             for pid in self._processes.keys() - set(source.pids()):
-                self._gone(pid)
+                self._end_of(pid)
         for process in self._processes.values():
             self._read_files(process)
         self._is_changed = True
@@ -154,7 +154,7 @@ class Witness:
     def _compare(self, listed: list[int]) -> None:
         """Take note of who is gone and who is new."""
         for pid in self._processes.keys() - set(listed):
-            self._gone(pid)
+            self._end_of(pid)
         for pid in listed:
             if pid not in self._processes:
                 self._processes[pid] = Process(pid=pid)
@@ -175,7 +175,7 @@ class Witness:
         image = image_in(fields)
         if image != process.image:
             self._read_files(process)
-            self._leave(process)
+            self._leave_program(process)
             process.files = None
             process.know(fields)
             process.judged_s = now_s
@@ -202,7 +202,7 @@ class Witness:
             process.files, process.paths = OpenFiles(process.pid), Paths(process.pid)
             process.cwd = process.cwd or os.readlink(f"/proc/{process.pid}/cwd")
         if line is not None or self._program_of(process, None) is not None:
-            self._join(process, line)
+            self._join_program(process, line)
         else:
             self._look_at_files(process)
 
@@ -218,7 +218,7 @@ class Witness:
         """Raises OSError: it is gone, or another user's."""
         if process.files is not None:
             process.files.look()
-            self._take_logs_of(process)
+            self._add_logs_of(process)
         if process.program is None:
             process.looked_at = time.time()
 
@@ -228,16 +228,16 @@ class Witness:
             return
         process.files.read()
         process.files.close()
-        self._take_logs_of(process)
+        self._add_logs_of(process)
 
-    def _take_logs_of(self, process: Process) -> None:
+    def _add_logs_of(self, process: Process) -> None:
         """Its program has written what its open files name; a process that has such files open is an eval's."""
         if process.program is None and process.files is not None and process.files.written:
-            self._join(process, None)
+            self._join_program(process, None)
         elif process.program is not None:
-            self._is_changed |= process.program.take_logs_of(process)
+            self._is_changed |= process.program.add_logs_of(process)
 
-    def _join(self, process: Process, line: CommandLine | None) -> None:
+    def _join_program(self, process: Process, line: CommandLine | None) -> None:
         """It is an eval's process: of a program that is known, or the first of a new one."""
         table = line.program if line is not None else process.files.program if process.files is not None else None
         environment = self._environment_of(process, table)
@@ -253,7 +253,7 @@ class Witness:
                 table=table,
                 command_line=line,
                 started_at=process.looked_at or process.started_at,
-                directory=None if process.cwd is None or process.paths is None else process.paths.ours(process.cwd),
+                directory=None if process.cwd is None or process.paths is None else process.paths.outside(process.cwd),
                 environment={name: value for name, value in environment.items() if name in table.environment},
             )
             self._programs.append(program)
@@ -262,7 +262,7 @@ class Witness:
         process.program = program
         self._watch_its_end(process)
         self._is_changed = True
-        program.take_logs_of(process)
+        program.add_logs_of(process)
         with suppress(OSError):
             self._look_at_files(process)
 
@@ -298,15 +298,15 @@ class Witness:
             os.close(process.pidfd)
             process.pidfd = -1
 
-    def _gone(self, pid: int) -> None:
+    def _end_of(self, pid: int) -> None:
         """A process has ended."""
         process = self._processes.pop(pid)
         try:
             self._read_files(process)
         finally:
-            self._leave(process)
+            self._leave_program(process)
 
-    def _leave(self, process: Process) -> None:
+    def _leave_program(self, process: Process) -> None:
         """It belongs to no program any more."""
         self._stop_watching(process)
         if process.program is not None:

@@ -51,7 +51,7 @@ def test_with_the_same_mounts_a_path_may_be_found_where_it_is(path: str, mounts:
 
 def test_in_our_own_namespace_a_path_is_what_it_is() -> None:
     paths = Paths(os.getpid())
-    assert paths.ours("/a/b") == "/a/b"
-    assert paths.ours("file:///a/b%20c") == "/a/b c"
-    assert paths.ours("s3://bucket/a") == "s3://bucket/a"
-    assert paths.ours("a/b") is None
+    assert paths.outside("/a/b") == "/a/b"
+    assert paths.outside("file:///a/b%20c") == "/a/b c"
+    assert paths.outside("s3://bucket/a") == "s3://bucket/a"
+    assert paths.outside("a/b") is None
