@@ -1,4 +1,4 @@
-"""Which GPUs are the job's, from the environment and what NVML shows."""
+"""Tests which GPUs belong to the job, by its environment and what NVML lists."""
 
 import pytest
 from hypothesis import given
@@ -65,7 +65,7 @@ def test_the_jobs_gpus_are_found(environ: dict[str, str], expected: list[str]) -
         (IN_SLURM | {"SLURM_GPUS_ON_NODE": "3"}, ["0", "1:0", "1:2"]),
     ],
 )
-def test_of_a_gpu_with_instances_those_are_taken(environ: dict[str, str], expected: list[str]) -> None:
+def test_the_instances_of_a_sliced_gpu_are_used(environ: dict[str, str], expected: list[str]) -> None:
     assert expected == indices(choose(environ, sliced()))
 
 
@@ -75,7 +75,7 @@ def test_a_job_whose_gpus_are_hidden_has_none(nothing: str, where: dict[str, str
     assert "CUDA_VISIBLE_DEVICES" in why_none(where | {"CUDA_VISIBLE_DEVICES": nothing}, gpus(2))
 
 
-def test_in_a_slurm_job_without_gpu_variables_a_neighbours_gpu_is_not_recorded() -> None:
+def test_a_neighbours_gpu_is_not_recorded_in_a_slurm_job_without_gpu_variables() -> None:
     why = why_none(IN_SLURM, gpus(2))
     assert why == no_gpu_reason(IN_SLURM) == "no GPU is the job's: Slurm set no GPU variable"
     assert no_gpu_reason({}) is None
@@ -91,11 +91,11 @@ def test_in_a_slurm_job_without_gpu_variables_a_neighbours_gpu_is_not_recorded()
         IN_SLURM | {"SLURM_JOB_GPUS": "0,1,x"},
     ],
 )
-def test_gpus_that_nvml_does_not_show_are_not_made_up(environ: dict[str, str]) -> None:
+def test_gpus_that_nvml_does_not_list_are_not_invented(environ: dict[str, str]) -> None:
     assert "NVML shows" in why_none(environ, gpus(2))
 
 
-def test_where_nvml_shows_nothing_that_is_the_reason() -> None:
+def test_an_empty_list_of_nvml_is_the_reason() -> None:
     assert why_none({}, []) == "NVML shows no GPU"
 
 
@@ -108,7 +108,9 @@ def test_where_nvml_shows_nothing_that_is_the_reason() -> None:
     ),
     st.integers(0, 3),
 )
-def test_whatever_the_environment_says_the_choice_is_among_what_there_is(environ: dict[str, str], count: int) -> None:
+def test_the_choice_is_among_the_existing_gpus_whatever_the_environment_says(
+    environ: dict[str, str], count: int
+) -> None:
     devices = gpus(count)
     try:
         chosen = choose(environ, devices)

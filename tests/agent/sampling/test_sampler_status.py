@@ -1,4 +1,4 @@
-"""What the sampler says of itself reaches the report, whatever was said."""
+"""Tests that the sampler's status reaches the report, whatever it holds."""
 
 import json
 
@@ -10,7 +10,7 @@ from evalmon_agent.agent.sampling.sampler_status import COUNTS, SamplerStatus
 from evalmon_agent.agent.shared_memory import SharedMemory
 
 
-def test_what_is_shown_is_what_is_read() -> None:
+def test_a_published_status_is_read_back() -> None:
     shared, status = SharedMemory(), SamplerStatus()
     assert shared.get() == b""
     status.count("gpu_rows", 7)
@@ -24,14 +24,14 @@ def test_what_is_shown_is_what_is_read() -> None:
     assert sampler_notes(entry) == ["sampler: first"]
 
 
-def test_an_end_that_nobody_asked_for_is_a_note() -> None:
+def test_an_unrequested_end_becomes_a_note() -> None:
     assert sampler_notes({"ended": "the parent is gone", "troubles": []}) == ["sampler: the parent is gone"]
     assert sampler_notes({"ticks": 3, "troubles": []}) == ["sampler: ended without a word"]
     assert sampler_notes({"not_sampled": "no place", "troubles": []}) == []
 
 
 @given(st.lists(st.text(max_size=400), max_size=12), st.text(max_size=400))
-def test_whatever_is_said_has_room_and_is_read_by_strict_readers(troubles: list[str], reason: str) -> None:
+def test_any_status_fits_and_is_valid_json(troubles: list[str], reason: str) -> None:
     shared, status = SharedMemory(64 * 1024), SamplerStatus()
     for trouble in (*troubles, "a\udcff"):
         status.trouble(trouble)
@@ -43,7 +43,7 @@ def test_whatever_is_said_has_room_and_is_read_by_strict_readers(troubles: list[
     assert set(entry) == {*COUNTS, "no_gpu_file", "troubles"}
 
 
-def test_what_is_too_long_leaves_what_was_there() -> None:
+def test_bytes_that_are_too_long_change_nothing() -> None:
     shared = SharedMemory(16)
     assert shared.put(b"short")
     assert not shared.put(b"longer than that")
