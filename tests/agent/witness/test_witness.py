@@ -14,7 +14,7 @@ from in_a_job import RUN, Experiment, call, environ, wait_until
 from watched import INSPECT, Job, cgroup_of, ran, run_in_cgroup
 
 from as_root import needs_root
-from evalmon_agent.agent.witness.board import Board
+from evalmon_agent.agent.shared_memory import SharedMemory
 from evalmon_agent.agent.witness.programs import Process, Program
 from evalmon_agent.agent.witness.witness import Witness
 from evalmon_agent.words.eval_processes import INSPECT as INSPECT_PROGRAM
@@ -171,6 +171,14 @@ def test_a_log_named_after_the_last_check_is_recorded_though_nothing_else_showed
 
 
 @needs_root
+def test_an_eval_that_a_launcher_becomes_late_is_checked_as_often_as_a_new_one(job: Job) -> None:
+    """Its trace file is open from 1.2 to 2.8 s after the exec, and it is known by its command line before that."""
+    script = "perl -e 'sleep 4; exec @ARGV' inspect eval t.py"
+    [program] = job.programs(script, OPENS_AFTER_S="1.2", SECONDS_LONG="1.6")
+    assert logs_of(program) == [f"{job.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
+
+
+@needs_root
 def test_recorded_programs_are_reported_before_a_kill(job: Job) -> None:
     with job.running("inspect eval t.py", SECONDS_LONG="30") as process:
         wait_until(lambda: job.experiment.has_report() and job.attempt().get("programs"), within_s=15)
@@ -297,8 +305,8 @@ def test_a_killed_sampler_leaves_the_recorded_programs(job: Job) -> None:
 
 
 def test_programs_beyond_the_limit_are_counted_once() -> None:
-    board = Board()
-    witness = Witness({}, board, wake_run=lambda: None)
+    shared = SharedMemory()
+    witness = Witness({}, shared, wake_run=lambda: None)
     for pid in range(8):
         process = Process(pid=pid, parent=1, start_ticks=0, started_at=0)
         cwd = "/" + "x" * 50_000
@@ -308,6 +316,6 @@ def test_programs_beyond_the_limit_are_counted_once() -> None:
         witness._programs.append(program)
     for _ in range(2):
         witness._put()
-        report = json.loads(board.get())
+        report = json.loads(shared.get())
         assert [program["pid"] for program in report["programs"]] == [0, 1, 2, 3, 4]
         assert report["witness"]["left_out"] == 3

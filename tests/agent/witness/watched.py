@@ -28,6 +28,7 @@ def main():
     if os.environ.get("AS_LM_EVAL"):
         time.sleep(float(os.environ["SECONDS_LONG"]))
         return
+    time.sleep(float(os.environ.get("OPENS_AFTER_S", "0")))
     folder = os.environ["DATA"] + "/traces"
     os.makedirs(folder, exist_ok=True)
     pid = os.environ.get("TRACE_PID") or str(os.getpid())
