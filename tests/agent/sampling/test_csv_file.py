@@ -9,24 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-<<<<<<< HEAD
-from hypothesis import given
-from hypothesis import strategies as st
-from in_a_job import environ, needs_strace, started
-=======
-from in_a_job import environ, needs_strace, wait_until
->>>>>>> main
+from in_a_job import environ, needs_strace
 
 import as_root
 import second_user
 from as_root import needs_root
 from evalmon_agent.agent.sampling import csv_file
-<<<<<<< HEAD
-from evalmon_agent.agent.sampling.csv_file import CsvFile, fill_up
-from faults import wait_until
-=======
 from evalmon_agent.agent.sampling.csv_file import CsvFile
->>>>>>> main
+from faults import wait_until
 
 HEADER = b"timestamp, a, b\n"
 

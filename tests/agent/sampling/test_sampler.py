@@ -12,13 +12,8 @@ import pytest
 from in_a_job import RUN, Experiment, environ, session_of, started, stat_of
 from sampled import SAMPLE, UUIDS, rows_of, sample_for
 
-<<<<<<< HEAD
-from evalmon_agent.agent.sampling import gpu_rows, host_usage
-from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS
-from faults import wait_until
-=======
 from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn, HostColumn
->>>>>>> main
+from faults import wait_until
 from nvml_standin import world as errors
 from nvml_standin.build import OLD_DRIVER, build
 from nvml_standin.world import World

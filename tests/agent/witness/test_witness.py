@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-<<<<<<< HEAD
 from in_a_job import RUN, Experiment, call, environ
-from watched import INSPECT, Job, cgroup_of
-=======
-from in_a_job import RUN, Experiment, call, environ, wait_until
 from watched import INSPECT, Job, cgroup_of, ran, run_in_cgroup
->>>>>>> main
 
 from as_root import needs_root
 from evalmon_agent.agent.shared_memory import SharedMemory
