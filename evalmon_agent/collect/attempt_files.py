@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.evidence.diagnosis.records import UnopenedFile
+from evalmon_agent.evidence.diagnosis.diagnose import UnopenedFile
 from evalmon_agent.evidence.script_text import directories
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.experiment import Experiment

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from evalmon_agent.evidence.diagnosis.diagnose import cause_of_error
-from evalmon_agent.evidence.diagnosis.tracebacks import written
+from evalmon_agent.evidence.diagnosis.output import written
 from evalmon_agent.evidence.normalised import normalised
 from evalmon_agent.evidence.result import SampleError, as_error
 

@@ -7,8 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, phrase, plural
-from evalmon_agent.evidence.diagnosis.records import one_line
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, one_line, phrase, plural
 from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
 from evalmon_agent.tracking.verdict import NEEDS_ATTENTION, NEEDS_YOU, UNSUCCESSFUL
 from evalmon_agent.words.sizes import counted, number

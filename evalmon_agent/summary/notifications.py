@@ -13,8 +13,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from evalmon_agent.evidence.diagnosis.causes import REFUSED, phrase, plural
-from evalmon_agent.evidence.diagnosis.records import UNKNOWN, Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import REFUSED, UNKNOWN, Diagnosis, phrase, plural
 from evalmon_agent.logbook.blocks import stamp
 from evalmon_agent.settings import NotificationEvent
 from evalmon_agent.slurm.node_list import expand
