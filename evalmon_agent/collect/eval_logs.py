@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from evalmon_agent.collect.eval_archive import EvalArchive, TooLargeError, open_archive
+from evalmon_agent.collect.eval_archive import EvalArchive, open_archive
 from evalmon_agent.evidence.kinds import KINDS
 from evalmon_agent.evidence.kinds.kind import Kind
-from evalmon_agent.evidence.result import UNREADABLE, EvalLog, UnreadableLogError
+from evalmon_agent.evidence.result import UNREADABLE, EvalLog, TooLargeError, UnreadableLogError
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles, read_at
 
 _PIECE_BYTES = 256 * 1024
