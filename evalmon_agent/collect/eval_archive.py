@@ -2,23 +2,20 @@
 
 The standard library's zipfile holds every member's name in memory at once, and does not read zstd.
 
-Promises: those of `owned`; whatever the file holds, it takes little memory and bounded time: a directory of at most
+Promises: whatever the file holds, it takes little memory and bounded time: a directory of at most
 40 MiB (about 400,000 samples), members of at most 192 MiB.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, cast
 
 from evalmon_agent.evidence.result import TooLargeError, UnreadableLogError
-from evalmon_agent.files.trusted import OwnedFiles, read_at
+from evalmon_agent.files.trusted import read_at
 
 MEMBER_LIMIT_BYTES = 192 * 1024 * 1024
 _DIRECTORY_LIMIT_BYTES = 40 * 1024 * 1024
@@ -53,7 +50,12 @@ class _Member:
 
 
 class EvalArchive:
-    """An open `.eval` file; `sample_count` is the number of samples that are in it so far."""
+    """An open `.eval` file; `sample_count` is the number of samples that are in it so far.
+
+    Raises:
+        UnreadableLogError: it is no archive, or its directory is too large.
+        OSError: the file system says so.
+    """
 
     def __init__(self, descriptor: int, size_bytes: int, wanted: frozenset[str]) -> None:
         self._descriptor = descriptor
@@ -103,18 +105,6 @@ class EvalArchive:
         if member.method not in _METHODS:
             raise UnreadableLogError(f"compressed by method {member.method}")
         return _METHODS[member.method](source)
-
-
-@contextmanager
-def open_archive(path: str | os.PathLike[str], *, files: OwnedFiles, wanted: frozenset[str]) -> Iterator[EvalArchive]:
-    """An archive from which the `wanted` members can be read.
-
-    Raises:
-        UnreadableLogError: it is none, or its directory is too large.
-        OSError: it is not there, no regular file of the owner's, or may not be read.
-    """
-    with files.open(path) as (descriptor, size_bytes):
-        yield EvalArchive(descriptor, size_bytes, wanted)
 
 
 def _entries(descriptor: int, size_bytes: int) -> Iterator[tuple[bytes, bytes]]:
@@ -223,7 +213,8 @@ def _from_zstd(source: _Compressed) -> Iterator[bytes]:
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LIMIT_LOG2)
     try:
-        with decompressor.stream_reader(cast("IO[bytes]", source), read_across_frames=True) as reader:
+        # What it is given need only have `read`.
+        with decompressor.stream_reader(source, read_across_frames=True) as reader:  # type: ignore[arg-type]
             yield from iter(lambda: reader.read(_PIECE_BYTES), b"")
     except zstandard.ZstdError as error:
         raise UnreadableLogError(f"damaged: {error}") from error

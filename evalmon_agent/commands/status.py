@@ -13,7 +13,7 @@ from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import print_json, print_text, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.status_view import SORTS, Choice, status_text
-from evalmon_agent.collect.progress import progress
+from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file

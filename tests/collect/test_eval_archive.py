@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import second_user
-from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES, EvalArchive, open_archive
+from evalmon_agent.collect.eval_archive import MEMBER_LIMIT_BYTES, EvalArchive
 from evalmon_agent.evidence.result import UnreadableLogError
 from evalmon_agent.files.trusted import OwnedFiles
 from zips import Member, deflated, zip_of
@@ -28,9 +29,15 @@ HEADER = b'{"status": "success", "eval": {}, "stats": {}}'
 SMALL = zip_of([Member("_journal/start.json"), Member("samples/1_epoch_1.json"), Member("header.json", HEADER)])
 
 
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[EvalArchive]:
+    with FILES.open(path) as (descriptor, size_bytes):
+        yield EvalArchive(descriptor, size_bytes, WANTED)
+
+
 def header_of(path: Path, data: bytes) -> bytes | None:
     path.write_bytes(data)
-    with open_archive(path, files=FILES, wanted=WANTED) as archive:
+    with open_archive(path) as archive:
         return content(archive, "header.json")
 
 
@@ -49,10 +56,10 @@ def test_members_are_read_whichever_way_they_are_written(tmp_path: Path, in_64_b
     path = tmp_path / "a.eval"
     path.write_bytes(zip_of(members, comment=comment, in_64_bits=in_64_bits))
     if comment.startswith(b"PK"):
-        with pytest.raises(UnreadableLogError), open_archive(path, files=FILES, wanted=WANTED):
+        with pytest.raises(UnreadableLogError), open_archive(path):
             pass
         return
-    with open_archive(path, files=FILES, wanted=WANTED) as archive:
+    with open_archive(path) as archive:
         assert (content(archive, "_journal/start.json"), content(archive, "header.json")) == (b"stored", HEADER)
         assert archive.read("samples/1_epoch_1.json") is None
 
@@ -72,7 +79,7 @@ def test_samples_are_counted_once_whole_or_in_chunks(tmp_path: Path) -> None:
     names += ["samples/1_epoch_1.json", "_journal/summaries/1.json", "header.json"]
     path = tmp_path / "a.eval"
     path.write_bytes(zip_of(Member(name) for name in names))
-    with open_archive(path, files=FILES, wanted=WANTED) as archive:
+    with open_archive(path) as archive:
         assert archive.sample_count == 4
 
 
@@ -135,7 +142,7 @@ def test_links_of_others_and_fifos_are_refused(tmp_path: Path) -> None:
     second_user.give(tmp_path / "link.eval")
     os.mkfifo(tmp_path / "fifo.eval")
     for name in ("link.eval", "fifo.eval"):
-        with pytest.raises(OSError, match=name), open_archive(tmp_path / name, files=FILES, wanted=WANTED):
+        with pytest.raises(OSError, match=name), open_archive(tmp_path / name):
             pass
 
 
