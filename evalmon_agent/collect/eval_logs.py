@@ -34,7 +34,7 @@ _MTIME_SLACK_S = 3600.0
 
 @dataclass(slots=True)
 class FoundLogs:
-    """Logs by path, and, of the archives that could not be read, why."""
+    """Logs by path, and, of those that could not be read, why."""
 
     logs: dict[str, EvalLog] = field(default_factory=dict)
     unreadable: dict[str, UnreadableLogError | OSError] = field(default_factory=dict)
@@ -92,8 +92,8 @@ class LogReader:
                 found.incomplete = f"no time left after {number} of {len(owned)} files"
                 break
             except (UnreadableLogError, OSError) as error:
-                # Of a file that is no archive nobody knows whether it would have been a log.
-                if _kind_of_archive(path):
+                # Of a damaged file that is no archive nobody knows whether it would have been a log.
+                if _kind_of_archive(path) or isinstance(error, TooLargeError):
                     found.unreadable[path] = error
             else:
                 if log is not None:
@@ -188,8 +188,8 @@ def read_log(path: str, files: OwnedFiles, *, on_piece: Callable[[], None] = lam
     """One log; None if no kind of eval that is known wrote it. `on_piece` is called for each piece of its text.
 
     Raises:
-        UnreadableLogError: an archive that is none, is damaged, is too large, or needs zstandard; also one that is
-            just being written.
+        TooLargeError: it is larger than what evalmon reads.
+        UnreadableLogError: an archive that is none, or is damaged; also one that is just being written.
         OSError: it is not there, no regular file of the owner's, or may not be read.
     """
     name = os.path.basename(path)

@@ -1,6 +1,6 @@
 """Reads JSON that comes in pieces: small texts whole, the objects of a large array one by one. Pure.
 
-Memory: a text of 8 MiB, or an object of 2 Mi characters, with their values.
+Memory: a text of 10 MiB, or an object of 2 Mi characters, with their values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from evalmon_agent.evidence.result import TooLargeError, UnreadableLogError
 
-_WHOLE_AT_MOST_BYTES = 8 * 1024 * 1024
+_WHOLE_AT_MOST_BYTES = 10 * 1024 * 1024
 _OBJECT_AT_MOST_CHARS = 2 * 1024 * 1024
 _OBJECTS_AT_MOST = 300_000
 # A value takes 30 to 150 bytes of memory and at least one of these in the text.

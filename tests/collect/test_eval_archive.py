@@ -358,8 +358,8 @@ def ended_in_an_error(ids: list[object]) -> bytes:
 
 
 @pytest.mark.full
-def test_an_archive_of_150_000_samples_is_read_right(tmp_path: Path) -> None:
-    samples = [sample(number) for number in range(150_000)]
+def test_an_archive_of_230_000_samples_is_read_right(tmp_path: Path) -> None:
+    samples = [sample(number) for number in range(230_000)]
     members = [Member(f"samples/{one['id']}_epoch_1.json") for one in samples]
     for name, content in (
         ("summaries.json", json.dumps(samples).encode()),
@@ -367,7 +367,7 @@ def test_an_archive_of_150_000_samples_is_read_right(tmp_path: Path) -> None:
     ):
         members.append(Member(name, content, method=8, compressed=deflated(content)))
     (tmp_path / "a.eval").write_bytes(zip_of(members))
-    assert read_all(tmp_path, within_s=20) == ["1", "135000", "15000", "15000"]
+    assert read_all(tmp_path, within_s=20) == ["1", "207000", "23000", "23000"]
 
 
 @pytest.mark.full
