@@ -1,4 +1,4 @@
-"""JSON in pieces: what json.loads makes of it, in bounded memory, whatever the text."""
+"""Tests that JSON in pieces is read as json.loads reads it, in bounded memory, whatever the text."""
 
 from __future__ import annotations
 
