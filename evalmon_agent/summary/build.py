@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import get_args
 
 from msgspec.structs import replace
@@ -52,7 +53,7 @@ def build(
     for name, so_far in (progress or {}).items():
         if name in state.evals and state.evals[name].state is State.RUNNING:
             settled[name] = EvalResults(results=(so_far,))
-    context = _Context(now, settings, by_attempt, are_gpus_accounted=_are_gpus_accounted(state))
+    context = _Context(now, settings, by_attempt, are_gpus_accounted=_are_gpus_accounted(state), iso=cache(iso))
     evals = [_eval(ev, settled[ev.name], context) for ev in state.evals.values()]
     advice = [_submission_advice(state)]
     evals = [_waiting(ev, advice) if ev.name in state.waiting else ev for ev in evals]
@@ -87,12 +88,16 @@ def total_time_s(state: ExperimentState) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What holds for all evals of a summary. `results`: those of each attempt, by its `id()`."""
+    """What holds for all evals of a summary. `results`: those of each attempt, by its `id()`.
+
+    `iso`: as in `durations`, once for each time: the tasks of an array were submitted at one time.
+    """
 
     now: float
     settings: Settings
     results: Mapping[int, EvalResults]
     are_gpus_accounted: bool
+    iso: Callable[[float | None], str | None]
 
 
 def _are_gpus_accounted(state: ExperimentState) -> bool:
@@ -116,7 +121,7 @@ def _eval(ev: Eval, settled: EvalResults, context: _Context) -> EvalSummary:
         verdict=outcome,
         exit_code=last.exit_code,
         signal=last.signal,
-        submitted=last.submitted or iso(ev.jobs[-1].registered_at),
+        submitted=last.submitted or context.iso(ev.jobs[-1].registered_at),
         started=last.started,
         ended=last.ended,
         queue_s=_queue_s(attempt),
@@ -210,9 +215,9 @@ def _attempt(job: Job, attempt: Attempt, context: _Context, diagnosis: Diagnosis
         job_id=job.job_id,
         state=last_state,
         verdict=outcome,
-        submitted=iso(attempt.submitted_at),
-        started=iso(first_known(attempt.started_at, report.started_at)),
-        ended=iso(first_known(attempt.ended_at, report.ended_at)),
+        submitted=context.iso(attempt.submitted_at),
+        started=context.iso(first_known(attempt.started_at, report.started_at)),
+        ended=context.iso(first_known(attempt.ended_at, report.ended_at)),
         elapsed_s=elapsed_s,
         exit_code=exit_code,
         signal=signal,
