@@ -421,7 +421,10 @@ def test_invalid_settings_cost_running_monitor_jobs_only_a_log_block(exp: Exp, b
     assert json.loads(kept)["poll_interval"] == 1
     assert SECRET not in kept
     (exp.root / "evalmon.yaml").write_text("poll_intervall: 60\n")
-    exp.slurm.show([ended(job_id, command=path, submitted=at) for job_id, path, at in launched(exp)])
+    jobs = [ended(job_id, command=path, submitted=at) for job_id, path, at in launched(exp)]
+    exp.slurm.show(jobs)
+    for job in jobs:
+        exp.slurm.measure(job)
     for row in (exp.slurm.directory / "queue").iterdir():
         row.unlink()
     done = evalmon(exp, body, ".", "--token", token)

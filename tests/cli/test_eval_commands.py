@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from evalmon_agent.commands.cancel import cancel
+from evalmon_agent.settings import Settings
 from experiments import Exp, ended, pending, running
 
 INVALID = "sbatch: error: Batch job submission failed: Invalid partition name specified"
@@ -397,12 +398,14 @@ class TestLogs:
 
 
 def test_evals_whose_request_no_node_can_satisfy_are_shown_until_they_are_over(exp: Exp) -> None:
+    (exp.root / "evalmon.yaml").write_text('{"poll_interval": 0.2, "seff_retry_delay": 0}')
+    exp.settings = Settings(poll_interval=0.2, seff_retry_delay=0)
     exp.register(r1_a="11", r1_b="12")
     jobs = [pending("11", reason="BadConstraints"), pending("12", reason="BadConstraints")]
     exp.slurm.show(jobs)
     for _ in range(7):
         exp.observer().observe_once(at_least_s=0)
-        time.sleep(1)
+        time.sleep(0.2)
     needs = "2 evals wait: BadConstraints"
     assert f"* {needs}\n  No node can give what it asks for" in evalmon(exp, "status").stdout
     done = evalmon(exp, "report")

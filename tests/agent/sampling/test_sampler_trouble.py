@@ -85,7 +85,7 @@ def test_amd_gpus_are_named_in_the_report(experiment: Experiment, world: World) 
     devices.mkdir()
     said = run_in_namespace(experiment, environment, DEVICES, str(devices))
     assert str(said["no_gpu_file"]).endswith(
-        "nvidia-smi gives nothing either; this node has AMD GPUs (/dev/kfd), which are not sampled: only NVIDIA's are"
+        "NVML Shared Library Not Found; this node has AMD GPUs (/dev/kfd), which are not sampled: only NVIDIA's are"
     )
     assert (said["notes"], said["gpu_rows"]) == ([], 0)
     assert said["host_rows"]
