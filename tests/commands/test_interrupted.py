@@ -11,7 +11,7 @@ import pytest
 
 from experiments import Exp, ended, running
 from submitting.test_retry_evals import new as failed
-from terminal import Terminal
+from terminal import HIDE_CURSOR, SHOW_CURSOR, Terminal
 
 COUNT = 14
 
@@ -35,6 +35,7 @@ def interrupted(exp: Exp, *words: str, when: object, times: int = 1) -> str:
         terminal.press_ctrl_c()
     assert terminal.end() == 130, terminal.text
     assert "Traceback" not in terminal.text
+    assert terminal.text.rfind(SHOW_CURSOR) >= terminal.text.rfind(HIDE_CURSOR)  # of a progress bar
     said = [line for line in terminal.lines if line.startswith("evalmon: ")]
     assert len(said) == 1
     assert terminal.lines[-1] == said[0]
