@@ -10,7 +10,7 @@ from itertools import groupby
 
 from evalmon_agent.cli.output import Cell, in_bold, table_lines, wrapped, wrapped_command
 from evalmon_agent.experiment.heartbeat import Heartbeat
-from evalmon_agent.summary.attention import groups, need_attention
+from evalmon_agent.summary.attention import groups, is_unchecked, need_attention
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import clock, total
@@ -273,7 +273,7 @@ def _outcome(ev: EvalSummary) -> str:
         return in_words(ev.state)
     if ev.verdict == "failed" and ev.state is not State.FAILED:
         return f"failed ({in_words(ev.state)})"
-    return ev.verdict
+    return "not checked yet" if is_unchecked(ev) else ev.verdict
 
 
 def _samples(ev: EvalSummary) -> str:

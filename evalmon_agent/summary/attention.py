@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, phrase, plural
 from evalmon_agent.evidence.diagnosis.records import one_line
 from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
+from evalmon_agent.tracking.results import NOT_LOOKED_FOR
 from evalmon_agent.tracking.verdict import NEEDS_ATTENTION, NEEDS_YOU, UNSUCCESSFUL
 from evalmon_agent.words.sizes import counted, number
 
@@ -70,10 +71,15 @@ def groups(summary: Summary) -> list[Group]:
     ]
 
 
+def is_unchecked(ev: EvalSummary) -> bool:
+    """Whether it just ended, so that nobody has looked at its output and logs yet."""
+    return ev.verdict == "unverified" and ev.result_unknown == NOT_LOOKED_FOR
+
+
 def need_attention(summary: Summary) -> set[str]:
     """The names of the evals that did not succeed, could not be verified, or have an alert."""
     alerted = {alert.name for alert in summary.alerts if alert.cleared_at is None and alert.name is not None}
-    return alerted | {ev.name for ev in summary.evals if ev.verdict in NEEDS_ATTENTION}
+    return alerted | {ev.name for ev in summary.evals if ev.verdict in NEEDS_ATTENTION and not is_unchecked(ev)}
 
 
 def next_round(evals: Sequence[EvalSummary]) -> list[tuple[str, list[str]]]:
@@ -184,7 +190,7 @@ def _alerts(summary: Summary) -> Iterator[Group]:
 def _unverified(summary: Summary) -> Iterator[Group]:
     by_words: dict[str, list[EvalSummary]] = {}
     for ev in summary.evals:
-        if ev.verdict == "unverified":
+        if ev.verdict == "unverified" and not is_unchecked(ev):
             by_words.setdefault(ev.result_unknown or "", []).append(ev)
     for words, evals in by_words.items():
         yield Group(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from evalmon_agent.evidence.diagnosis.causes import phrase, plural
+from evalmon_agent.summary.attention import is_unchecked
 from evalmon_agent.summary.causes import diagnosis_of
 from evalmon_agent.summary.records import EvalSummary, Summary
 from evalmon_agent.tracking.verdict import NEEDS_YOU
@@ -24,14 +25,17 @@ def verdict_line(summary: Summary) -> str:
     """
     counts = summary.verdicts
     total = len(summary.evals) - counts["dropped"]
-    clauses = [_succeeded(counts["ok"], total, is_over=not counts["active"])]
+    unchecked = sum(is_unchecked(ev) for ev in summary.evals) if counts["unverified"] else 0
+    clauses = [_succeeded(counts["ok"], total, is_over=not (counts["active"] or unchecked))]
     if not total and counts["dropped"]:
         clauses = ["No evals left"]
     if troubled := [ev for ev in summary.evals if ev.verdict in NEEDS_YOU]:
         verb = "needs" if len(troubled) == 1 else "need"
         clauses.append(f"{len(troubled)} {verb} you: {_what_happened(troubled)}")
-    if unverified := counts["unverified"]:
+    if unverified := counts["unverified"] - unchecked:
         clauses.append(f"{unverified} could not be verified")
+    if unchecked:
+        clauses.append(f"{unchecked} not checked yet")
     if counts["active"]:
         clauses.append(_active(summary.evals))
     if dropped := counts["dropped"]:
