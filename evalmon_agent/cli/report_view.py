@@ -23,7 +23,7 @@ _ADVICE_CHARS = 1000
 
 def report_text(summary: Summary, *, width: int) -> str:
     """All lines; no name is broken. What needs a wider table stands in summary.md only."""
-    done = "Monitoring is complete" if summary.complete else "Not all is over or measured yet"
+    done = "Monitoring is complete" if summary.complete else "Not all evals are over or measured yet"
     lines = in_bold(wrapped(verdict_line(summary), width))
     lines += wrapped(f"{done}; total time {total(summary.total_time_s)}", width)
     lines += [line for text in cost_line(summary.cost) for line in wrapped(text, width)]
