@@ -276,14 +276,12 @@ def _samples_bar(summary: Summary) -> list[RenderableType]:
 
 
 def _watch_line_by_line(ask: Callable[[], Summary], *, every_s: float) -> Summary:
-    """The verdict, whenever it changes."""
+    """The verdict, whenever it changes, until no eval is active."""
     last = ""
-    while True:
-        summary = ask()
+    while (summary := ask()).verdicts["active"]:
         line = verdict_line(summary)
         if line != last:
             print_text(line)
-        if not summary.verdicts["active"]:
-            return summary
         last = line
         time.sleep(min(every_s, _SHOWN_AGAIN_S))
+    return summary

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, LiesIn, one_line, phrase, plural
 from evalmon_agent.summary.causes import diagnosis_of
 from evalmon_agent.summary.records import AlertSummary, CauseSummary, EvalSummary, Summary
+from evalmon_agent.tracking.results import NOT_LOOKED_FOR
 from evalmon_agent.tracking.verdict import NEEDS_ATTENTION, NEEDS_YOU, UNSUCCESSFUL
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted, number
@@ -30,14 +31,17 @@ def verdict_line(summary: Summary) -> str:
     """
     counts = summary.verdicts
     total = len(summary.evals) - counts["dropped"]
-    clauses = [_succeeded(counts["ok"], total, is_over=not counts["active"])]
+    unchecked = sum(is_unchecked(ev) for ev in summary.evals) if counts["unverified"] else 0
+    clauses = [_succeeded(counts["ok"], total, is_over=not (counts["active"] or unchecked))]
     if not total and counts["dropped"]:
         clauses = ["No evals left"]
     if troubled := [ev for ev in summary.evals if ev.verdict in NEEDS_YOU]:
         verb = "needs" if len(troubled) == 1 else "need"
         clauses.append(f"{len(troubled)} {verb} you: {_what_happened(troubled)}")
-    if unverified := counts["unverified"]:
+    if unverified := counts["unverified"] - unchecked:
         clauses.append(f"{unverified} could not be verified")
+    if unchecked:
+        clauses.append(f"{unchecked} not checked yet")
     if counts["active"]:
         clauses.append(_active(summary.evals))
     if dropped := counts["dropped"]:
@@ -135,10 +139,15 @@ def groups(summary: Summary) -> list[Group]:
     ]
 
 
+def is_unchecked(ev: EvalSummary) -> bool:
+    """Whether it just ended, so that nobody has looked at its output and logs yet."""
+    return ev.verdict == "unverified" and ev.result_unknown == NOT_LOOKED_FOR
+
+
 def need_attention(summary: Summary) -> set[str]:
     """The names of the evals that did not succeed, could not be verified, or have an alert."""
     alerted = {alert.name for alert in summary.alerts if alert.cleared_at is None and alert.name is not None}
-    return alerted | {ev.name for ev in summary.evals if ev.verdict in NEEDS_ATTENTION}
+    return alerted | {ev.name for ev in summary.evals if ev.verdict in NEEDS_ATTENTION and not is_unchecked(ev)}
 
 
 def next_round(evals: Sequence[EvalSummary]) -> list[tuple[str, list[str]]]:
@@ -249,7 +258,7 @@ def _alerts(summary: Summary) -> Iterator[Group]:
 def _unverified(summary: Summary) -> Iterator[Group]:
     by_words: dict[str, list[EvalSummary]] = {}
     for ev in summary.evals:
-        if ev.verdict == "unverified":
+        if ev.verdict == "unverified" and not is_unchecked(ev):
             by_words.setdefault(ev.result_unknown or "", []).append(ev)
     for words, evals in by_words.items():
         yield Group(
