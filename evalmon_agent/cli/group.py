@@ -13,9 +13,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from evalmon_agent import __version__
-from evalmon_agent.errors import BUG, INPUT_OUTPUT, NO_PERMISSION, EvalmonError, StoppedError, status_of
+from evalmon_agent.errors import BUG, INPUT_OUTPUT, NO_PERMISSION, EvalmonError, StoppedError, did_you_mean, status_of
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.words.nearest import did_you_mean
 from evalmon_agent.words.printable import printable
 
 GROUPS = {
@@ -164,6 +163,8 @@ def _exit_status(error: Exception) -> int:
         status, lines = StoppedError.exit_status, ["interrupted"]
     elif isinstance(error, OSError):
         status, lines = status_of(error), [_what_the_system_says(error)]
+    if status == StoppedError.exit_status and sys.stderr.isatty():
+        click.echo(err=True)  # the terminal has written ^C
     for line in lines:
         click.echo(f"evalmon: {printable(shown(line))}", err=True)
     _give_up_stdout()

@@ -5,7 +5,7 @@ import random
 
 
 def parser() -> argparse.ArgumentParser:
-    """All of them."""
+    """All options."""
     options = argparse.ArgumentParser(
         prog="scripts/soak",
         description="Runs short evals on the local Slurm, in three experiments, while a random killer hits sidecars, "
@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, default=random.randrange(10**6), help="repeat the same choice of hits")
     options.add_argument("--dir", help="a new directory for everything (default: a temporary one)")
     options.add_argument("--slurm", metavar="DIR", help="a running Slurm of scripts/slurm-dev (default: a new one)")
-    options.add_argument("--user", required=True, help=argparse.SUPPRESS)  # who has the evals; scripts/soak gives it
+    options.add_argument("--user", required=True, help=argparse.SUPPRESS)  # the evals' owner; scripts/soak passes it
     return options
 
 

@@ -4,7 +4,7 @@ import argparse
 
 
 def parser() -> argparse.ArgumentParser:
-    """All of them."""
+    """All options."""
     options = argparse.ArgumentParser(
         prog="scripts/verify-filesystem",
         description="Tests what evalmon needs from a file system: that only one process holds the lock, that nobody "

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def parser() -> argparse.ArgumentParser:
-    """All of them."""
+    """All options."""
     options = argparse.ArgumentParser(
         prog="scripts/verify-gpu",
         description="Runs a known load (idle, bursts, half) on one GPU, and compares what `evalmon sample` and "
