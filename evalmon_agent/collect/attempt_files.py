@@ -89,7 +89,7 @@ def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Ou
 
 def outputs_by_slurm(slurm: Slurm, job_id: JobId, attempt: Attempt, *, files: OwnedFiles) -> Outputs:
     """What is there of what Slurm names, as long as it knows the job."""
-    for found in slurm.outputs_in_queue(job_id):
+    for found in slurm.details(job_id):
         if found.job_id == job_id and found.output is not None and found.submitted_at == attempt.submitted_at:
             return _filled_in(found.output, found.errors, job_id, files)
     return Outputs()
@@ -129,9 +129,9 @@ def unopened_file(outputs: Outputs, slurm: Slurm, job_id: JobId) -> UnopenedFile
 
 
 def _unopened_by_slurm(slurm: Slurm, job_id: JobId) -> UnopenedFile | None:
-    files = slurm.standard_files(job_id)
-    written = [files[name] for name in ("StdOut", "StdErr") if name in files]
-    read = files.get("StdIn", os.devnull)
+    jobs = slurm.details(job_id)
+    written = [path for job in jobs for path in (job.output, job.errors) if path is not None and "%" not in path]
+    read = next((job.input for job in jobs if job.input is not None), os.devnull)
     if unwritable := _unwritable(written):
         return unwritable
     if not os.access(read, os.R_OK):

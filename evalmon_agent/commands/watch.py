@@ -25,12 +25,13 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_outputs
+from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_places
 from evalmon_agent.jobs.register import resolve
 from evalmon_agent.monitor.poll import read_local
 from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
+from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.submission.adoption import (
     Adoption,
     SlurmJob,
@@ -136,7 +137,7 @@ def watch(
     taken = {name: not ev.final for name, ev in state.evals.items()}
     taken |= {e.submission.name: True for e in entries if e.is_eval and e.is_open}
     planned = plan_adoptions(new, root=experiment.root, taken=taken, whole=whole)
-    jobs = {job.job_id: job for job in with_outputs(slurm, [*(a.job for a in planned), *(job for _, job in hooked)])}
+    jobs = {job.job_id: job for job in with_places(slurm, [*(a.job for a in planned), *(job for _, job in hooked)])}
     planned = [replace(adoption, job=jobs[adoption.job.job_id]) for adoption in planned]
     adopted = _records(planned, work_dirs=_work_dirs(entries), now=time.time())
     adopted += [_record(jobs[job.job_id], name, None, now=time.time()) for name, job in hooked]
@@ -246,55 +247,53 @@ def _whole_arrays(
     return {array for array in arrays & requested if array not in registered}
 
 
-def _work_dirs(entries: Iterable[Entry]) -> list[str]:
+def _work_dirs(entries: Iterable[Entry]) -> list[str | None]:
     """The directories where known evals write, or (adopted ones) may write."""
-    evals = [entry for entry in entries if entry.is_eval]
-    places = [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
-    return [place for place in places if place is not None]
+    evals = (entry for entry in entries if entry.is_eval)
+    return [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
 
 
-def _records(planned: Sequence[Adoption], *, work_dirs: Sequence[str], now: float) -> list[Adopted]:
+def _records(planned: Sequence[Adoption], *, work_dirs: Sequence[str | None], now: float) -> list[Adopted]:
     """The records. A working directory is an eval's place for CSVs only if no other eval writes there."""
-    used = Counter([*work_dirs, *(adoption.job.work_dir for adoption in planned if adoption.job.work_dir is not None)])
+    used = Counter([*work_dirs, *(place.work_dir for adoption in planned if (place := adoption.job.place) is not None)])
     records = []
     arrays: dict[JobId, list[Adoption]] = defaultdict(list)
     for adoption in planned:
         if adoption.whole_array and task_of(adoption.job.job_id) is not None:
             arrays[whole_job(adoption.job.job_id)].append(adoption)
         else:
-            records.append(_record(adoption.job, adoption.name, _place(adoption.job, used), now=now))
+            records.append(_record(adoption.job, adoption.name, _own_directory(adoption.job, used), now=now))
     for array, adoptions in arrays.items():
         submitted_at = min(adoption.job.submitted_at for adoption in adoptions)
         tasks = tuple(sorted(task_of(adoption.job.job_id) or 0 for adoption in adoptions))
-        whole = replace(
-            adoptions[0].job,
-            job_id=array,
-            submitted_at=submitted_at,
-            output=array_pattern({adoption.job.job_id: adoption.job.output for adoption in adoptions}),
-            errors=array_pattern({adoption.job.job_id: adoption.job.errors for adoption in adoptions}),
-        )
+        places = [adoption.job.place or JobDetails(array, None) for adoption in adoptions]
+        output, errors = (array_pattern(paths) for paths in zip(*((p.output, p.errors) for p in places), strict=True))
+        place = replace(places[0], output=output, errors=errors)
+        whole = replace(adoptions[0].job, job_id=array, submitted_at=submitted_at, place=place)
         records.append(_record(whole, adoptions[0].stem, None, now=now, tasks=tasks))
     return records
 
 
-def _place(job: SlurmJob, used: Counter[str]) -> str | None:
-    return job.work_dir if job.work_dir is not None and used[job.work_dir] == 1 else None
+def _own_directory(job: SlurmJob, used: Counter[str | None]) -> str | None:
+    directory = None if job.place is None else job.place.work_dir
+    return directory if used[directory] == 1 else None
 
 
 def _record(
     job: SlurmJob, name: str, output_dir: str | None, *, now: float, tasks: tuple[int, ...] | None = None
 ) -> Adopted:
+    place = job.place or JobDetails(job.job_id, None)
     return Adopted(
         Submission(name, job.script or "", output_dir, tasks),
         job.job_id,
         now,
         job.submitted_at,
-        partition=job.partition,
-        account=job.account,
-        qos=job.qos,
-        work_dir=job.work_dir,
-        output=job.output,
-        errors=job.errors,
+        partition=place.partition,
+        account=place.account,
+        qos=place.qos,
+        work_dir=place.work_dir,
+        output=place.output,
+        errors=place.errors,
     )
 
 

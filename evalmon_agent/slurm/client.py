@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.slurm import (
-    sacct,
-    sbatch,
-    scontrol,
-    seff,
-    sinfo,
-    squeue,
-    whereabouts,
-)
+from evalmon_agent.slurm import sacct, sbatch, scontrol, seff, sinfo, squeue
 from evalmon_agent.slurm.commands import Finished, find_program, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
 from evalmon_agent.slurm.failures import Failure, FailureKind, classify
@@ -91,32 +83,20 @@ class Slurm:
 
     def account(self, job_ids: Sequence[JobId]) -> sacct.SacctAnswer | Failure:
         """All attempts of these jobs, in one call; IDS_PER_CALL of them are answered soon."""
-        # A random delimiter, which nobody can put into a job's name beforehand.
-        delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(sacct.argv(job_ids, delimiter=delimiter))
-        return _failure(done) or sacct.parse(done.stdout, delimiter=delimiter)
+        answer = self._ask_sacct(sacct.FIELDS, sacct.by_id(job_ids))
+        return answer if isinstance(answer, Failure) else sacct.parse(answer)
 
-    def places_in_queue(self) -> list[whereabouts.Whereabouts]:
-        """Where this user's jobs run; empty if Slurm does not answer."""
-        done = self._ask(whereabouts.queue_argv())
-        return [] if _failure(done) else whereabouts.parse_queue(done.stdout)
+    def places(self, job_ids: Sequence[JobId]) -> list[scontrol.JobDetails]:
+        """Where at most IDS_PER_CALL jobs ran, by accounting; since 24.05 their outputs, too. Empty without answer."""
+        answer = self._ask_sacct(sacct.OUTPUTS, sacct.by_id(job_ids))
+        if isinstance(answer, Failure) and sacct.is_unknown_field(answer.line):
+            answer = self._ask_sacct(sacct.PLACES, sacct.by_id(job_ids))
+        return [] if isinstance(answer, Failure) else sacct.parse_places(answer)
 
-    def places_in_accounts(self, job_ids: Sequence[JobId]) -> list[whereabouts.Whereabouts]:
-        """Where at most IDS_PER_CALL jobs ran; empty if Slurm does not answer."""
-        delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(whereabouts.account_argv(job_ids, delimiter=delimiter))
-        return [] if _failure(done) else whereabouts.parse_accounts(done.stdout, delimiter=delimiter)
-
-    def outputs_in_accounts(self, job_ids: Sequence[JobId]) -> list[scontrol.OutputFiles]:
-        """Where the output of at most IDS_PER_CALL jobs goes; empty before Slurm 24.05, or if it does not answer."""
-        delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(whereabouts.output_argv(job_ids, delimiter=delimiter))
-        return [] if _failure(done) else whereabouts.parse_outputs(done.stdout, delimiter=delimiter)
-
-    def outputs_in_queue(self, job_id: JobId) -> list[scontrol.OutputFiles]:
-        """Where the output of a job, or of an array's tasks, goes; empty once Slurm has forgotten it."""
+    def details(self, job_id: JobId) -> list[scontrol.JobDetails]:
+        """What the controller knows of a job, or of an array's tasks; empty once it has forgotten it."""
         done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
-        return scontrol.output_files(done.stdout) if done.ok else []
+        return scontrol.parse_jobs(done.stdout) if done.ok else []
 
     def submitted_as(self, tokens: Collection[str], *, since_s: float) -> dict[str, JobId] | Failure:
         """{token: job id} of my jobs of the last `since_s` seconds whose sbatch line has the token, ended ones too.
@@ -125,13 +105,12 @@ class Slurm:
         """
         if not self.has("sacct"):
             return {}
-        delimiter = f"\x1f{os.urandom(4).hex()}"
-        done = self._ask(sbatch.lookup_argv(user_id=os.getuid(), since_s=math.ceil(since_s), delimiter=delimiter))
-        failure = _failure(done)
-        if failure is None:
-            return sbatch.parse_lookup(done.stdout, delimiter=delimiter, tokens=tokens)
-        cannot_tell = failure.kind is FailureKind.ACCOUNTING_DISABLED or sbatch.is_unknown_field(done.stderr)
-        return {} if cannot_tell else failure
+        which = sacct.ended_lately(user_id=os.getuid(), since_s=math.ceil(since_s))
+        answer = self._ask_sacct(sacct.SUBMIT_LINE, which)
+        if not isinstance(answer, Failure):
+            return sacct.parse_submit_lines(answer, tokens=tokens)
+        cannot_tell = answer.kind is FailureKind.ACCOUNTING_DISABLED or sacct.is_unknown_field(answer.line)
+        return {} if cannot_tell else answer
 
     def efficiency(self, job_id: JobId) -> Finished:
         """What seff prints of one job."""
@@ -163,13 +142,7 @@ class Slurm:
 
     def is_preempted(self, job_id: JobId) -> bool:
         """Whether this job is being ended by preemption and will not run again; False if Slurm does not say."""
-        done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
-        return done.ok and scontrol.is_preempted_for_good(done.stdout)
-
-    def standard_files(self, job_id: JobId) -> Mapping[str, str]:
-        """The paths of a job's `StdOut`, `StdErr` and `StdIn`; empty once Slurm has forgotten the job."""
-        done = self._ask(scontrol.show_job(job_id), timeout_s=LAST_ASK_TIMEOUT_S)
-        return scontrol.standard_files(done.stdout) if done.ok else {}
+        return any(job.is_preempted for job in self.details(job_id))
 
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False if Slurm does not say."""
@@ -251,6 +224,12 @@ class Slurm:
     def _ask(self, argv: Sequence[str], *, timeout_s: float | None = None) -> Finished:
         within_s = ASK_TIMEOUT_S if timeout_s is None else timeout_s
         return run(self._absolute(argv), timeout_s=within_s, env=self._asking, cwd="/", stopped=self.stopped)
+
+    def _ask_sacct(self, fields: Sequence[str], which: Sequence[str]) -> Iterable[sacct.Row | None] | Failure:
+        # A random delimiter, which nobody can put into a job's name beforehand.
+        delimiter = f"\x1f{os.urandom(4).hex()}"
+        done = self._ask(sacct.argv(fields, which, delimiter=delimiter))
+        return _failure(done) or sacct.rows(done.stdout, fields, delimiter=delimiter)
 
     def _absolute(self, argv: Sequence[str]) -> list[str]:
         return [self.find(argv[0]) or argv[0], *argv[1:]]

@@ -9,9 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evalmon_agent.errors import UsageError
+from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.words.eval_names import name_from_path, task_name
 from evalmon_agent.words.job_id import JobId, expand_pending, task_of, whole_job, without_component
 from evalmon_agent.words.states import State
+
+_TASK = re.compile(r"%\d*a")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +27,14 @@ class WatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class SlurmJob:
-    """One job as Slurm knows it. `script`: the file that was submitted, if Slurm knows it and it exists.
-
-    `output`, `errors`: where Slurm writes what it prints, as patterns of sbatch(1).
-    """
+    """One job as Slurm knows it. `script`: the file that was submitted, if Slurm knows it and it exists."""
 
     job_id: JobId
     submitted_at: float
     state: State | None
     job_name: str
     script: str | None = None
-    work_dir: str | None = None
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    output: str | None = None
-    errors: str | None = None
+    place: JobDetails | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,25 +139,7 @@ def _refuse_doubles(planned: Sequence[Adoption], taken: Mapping[str, bool]) -> N
         raise UsageError(*problems)
 
 
-def array_pattern(paths: Mapping[JobId, str | None]) -> str | None:
-    """The pattern, with `%a` for the task id, that gives each task of an array its path; None if there is none.
-
-    `paths`: by task, as far as Slurm told, with or without its id filled in.
-    """
-    path_by_task = {task_of(job_id) or 0: path for job_id, path in paths.items() if path is not None}
-    patterns = []
-    for task, path in list(path_by_task.items())[:1]:
-        patterns.append(path)
-        for match in re.finditer(rf"(?<!\d)0*{task}(?!\d)", path):
-            width = len(match[0]) if len(match[0]) > len(str(task)) else ""
-            patterns.append(f"{path[: match.start()]}%{width}a{path[match.end() :]}")
-    patterns += [path for path in path_by_task.values() if "%" in path][:1]
-    return next((pattern for pattern in patterns if _gives(pattern, path_by_task)), None)
-
-
-def _gives(pattern: str, paths: Mapping[int, str]) -> bool:
-    return all(_of_task(pattern, task) == _of_task(path, task) for task, path in paths.items())
-
-
-def _of_task(pattern: str, task: int) -> str:
-    return re.sub(r"%(\d?)a", lambda match: str(task).zfill(int(match[1] or 0)), pattern)
+def array_pattern(paths: Sequence[str | None]) -> str | None:
+    """The pattern of all tasks' paths, one that has `%a` or is the same for all; None if there is none."""
+    patterns = [path for path in paths if path is not None and _TASK.search(path)]
+    return patterns[0] if patterns else paths[0] if len(set(paths)) == 1 else None

@@ -137,13 +137,13 @@ class TestNames:
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
-        ({"7_1": "/w/1/slurm-7_1.out", "7_2": "/w/1/slurm-7_2.out"}, "/w/1/slurm-7_%a.out"),
-        ({"7_1": "/w/o-7-001.txt", "7_12": "/w/o-7-012.txt"}, "/w/o-7-%3a.txt"),
-        ({"7_1": "/w/slurm-7_%a.out", "7_2": "/w/slurm-7_2.out", "7_3": None}, "/w/slurm-7_%a.out"),
-        ({"7_1": "/w/all.out", "7_2": "/w/all.out"}, "/w/all.out"),
-        ({"7_1": "/w/wrap.10006", "7_2": "/w/wrap.10002"}, None),
-        ({"7_1": None, "7_2": None}, None),
+        (["/w/1/slurm-7_1.out", "/w/1/slurm-7_2.out"], None),
+        (["/w/o-7-%3a.txt", "/w/o-7-%3a.txt"], "/w/o-7-%3a.txt"),
+        (["/w/slurm-7_%a.out", "/w/slurm-7_2.out", None], "/w/slurm-7_%a.out"),
+        (["/w/all.out", "/w/all.out"], "/w/all.out"),
+        (["/w/slurm-7_1.out", None], None),
+        ([None, None], None),
     ],
 )
-def test_the_pattern_of_an_arrays_outputs(paths: dict[str, str | None], expected: str | None) -> None:
-    assert expected == array_pattern({JobId(job_id): path for job_id, path in paths.items()})
+def test_the_pattern_of_an_arrays_outputs(paths: list[str | None], expected: str | None) -> None:
+    assert expected == array_pattern(paths)
