@@ -36,18 +36,6 @@ class Active:
     jobs: list[tuple[str, JobId]] = field(default_factory=list)
     waiting: list[Entry] = field(default_factory=list)
 
-    @property
-    def names(self) -> set[str]:
-        """The evals that it is about."""
-        return {name for name, _ in self.jobs} | {
-            name for entry in self.waiting for name in entry.submission.eval_names
-        }
-
-    def only(self, names: set[str]) -> Active:
-        """What of this is about these evals."""
-        jobs = [(name, job_id) for name, job_id in self.jobs if name in names]
-        return Active(jobs, [entry for entry in self.waiting if names.issuperset(entry.submission.eval_names)])
-
     def __bool__(self) -> bool:
         return bool(self.jobs or self.waiting)
 
@@ -83,8 +71,6 @@ def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Acti
         return active
     if not confirm(active):
         return None
-    # Meanwhile a job may have ended, and its id may be another job's; what came meanwhile was not agreed to.
-    active = _active(session, patterns).only(active.names)
     withdrawn = claims.withdraw(experiment, {entry.token for entry in active.waiting})
     jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
     for start in range(0, len(jobs), _IDS_PER_CALL):

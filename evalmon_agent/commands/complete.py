@@ -209,7 +209,7 @@ def _hand_on(
     begins_in_s = later_s or (0.0 if waiting_for else WAITING_BEGIN_S)
     while True:
         outcome = submit_monitor_job(observer.session, "completion", afterany=waiting_for, later_s=begins_in_s)
-        if not outcome.limit or time.monotonic() >= deadline:
+        if not outcome.is_full or time.monotonic() >= deadline:
             break
         sleep(_FULL_PAUSE_S)
     write_summary(observer.experiment, state, observer=observer)

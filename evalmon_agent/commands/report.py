@@ -10,7 +10,7 @@ import click
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import print_json, terminal_size
 from evalmon_agent.cli.sessions import session_for
-from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
+from evalmon_agent.commands.status import exit_status, look, note_if_read_only, status
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.monitor.finalize import tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again
@@ -63,7 +63,7 @@ def report(session: Session) -> Summary:
     """
     session.experiment.require_monitored()
     if not session.experiment.may_be_written:
-        return read_only(session)
+        return status(session)
     session.experiment.check()
     observer = Observer(session, role="command")
     measurer = Measurer(session=session, retry_delay_s=0.0)

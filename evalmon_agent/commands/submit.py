@@ -13,9 +13,7 @@ from msgspec.structs import replace as changed
 from evalmon_agent.cli.options import experiment_and_scripts, json_option, mode_option
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
-from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import state as state_file
-from evalmon_agent.experiment.experiment import is_utf8
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs import register
 from evalmon_agent.jobs.eval_scripts import find
@@ -103,11 +101,9 @@ def _brought_back(
 
 def _checked(session: Session, named: Sequence[str]) -> tuple[list[Prepared], list[Entry]]:
     """What would be submitted, and what is registered already, after all checks: input (2), then Slurm (69)."""
-    experiment, settings, environ = session.experiment, session.settings, session.environ
+    experiment, settings = session.experiment, session.settings
     scripts = find(experiment, settings, named)
-    for submission in plan(scripts, root=experiment.root, registered=(), taken=(), environ=environ):
-        if not is_utf8(submission.name):
-            raise UsageError(f"{submission.script}: its --job-name is not UTF-8 and cannot be recorded; rename it")
+    plan(scripts, root=experiment.root, registered=(), taken=(), environ=session.environ)
     experiment.check()
     refuse_world_writable(experiment, settings)
     entries = experiment.ledger.entries()

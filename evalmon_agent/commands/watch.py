@@ -43,7 +43,7 @@ from evalmon_agent.submission.adoption import (
     requested_jobs,
 )
 from evalmon_agent.submitting.prepare import require_slurm
-from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_monitor_jobs
+from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_monitor_jobs
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
@@ -102,21 +102,12 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
 
 
 @dataclass(slots=True)
-class WatchReport:
+class WatchReport(MonitorJobReports):
     """What was done, for people and for --json; `unmonitored` names the watched evals that have no own report."""
 
     watched: list[dict[str, str]] = field(default_factory=list)
     unmonitored: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
-    refused: list[dict[str, str]] = field(default_factory=list)
-    completion: MonitorJobReport | None = None
-    sidecar: MonitorJobReport | None = None
-
-    @property
-    def exit_status(self) -> int:
-        """1 if a job cannot be watched, or Slurm refused a monitor job."""
-        monitor_jobs = [self.completion, self.sidecar]
-        return int(bool(self.refused) or any(job is not None and job.status == "refused" for job in monitor_jobs))
 
 
 def watch(

@@ -39,10 +39,12 @@ def new_token() -> str:
     return os.urandom(8).hex()
 
 
-def claim(experiment: Experiment, token: str, what: What) -> None:
+def claim(experiment: Experiment, token: str, what: What) -> Submission:
     """Put the intent to submit a monitor job on record."""
+    submission = Submission(token=token, what=what)
     with locked(experiment):
-        experiment.ledger.append(_intent(Submission(token=token, what=what), time.time()))
+        experiment.ledger.append(_intent(submission, time.time()))
+    return submission
 
 
 def claim_evals(

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from evalmon_agent.slurm import sacct, sbatch, scontrol, seff, sinfo, squeue
 from evalmon_agent.slurm.commands import Finished, find_program, run
 from evalmon_agent.slurm.environment import clean, for_evals, for_monitor_jobs
-from evalmon_agent.slurm.failures import Failure, FailureKind, classify
+from evalmon_agent.slurm.failures import Failure, FailureKind, classify, is_submit_limit
 from evalmon_agent.words.durations import parse_stamp
-from evalmon_agent.words.job_id import JobId, whole_job
+from evalmon_agent.words.job_id import JobId
 
 ASK_TIMEOUT_S = 60.0
 SEFF_TIMEOUT_S = 20.0
@@ -28,6 +28,7 @@ class Submitted:
 
     `unknown`: it was killed or printed nothing usable, so Slurm may or may not have taken the job. `doubtful`: that,
     or it failed, but not in Slurm's words; whether there is a job is to be looked up.
+    `waits`: it may be accepted later, or from another place.
     """
 
     job_id: JobId | None = None
@@ -35,6 +36,12 @@ class Submitted:
     refusal: str = ""
     unknown: bool = False
     doubtful: bool = False
+    waits: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it was refused only because too many jobs are in the queue."""
+        return self.job_id is None and not self.unknown and is_submit_limit(self.refusal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +193,7 @@ class Slurm:
         if done.returncode is None or done.timed_out or done.returncode < 0:
             return Tested(unknown=words or "sbatch gave no answer in time")
         answer = sbatch.parse(done.stdout, done.stderr)
-        if answer is not None and (answer.said_plainly or self._is_of(answer.job_id, argv[-1])):
+        if answer is not None and answer.said_plainly:
             self.cancel([answer.job_id])
             return Tested(unknown=f"this sbatch submits despite --test-only; job {answer.job_id} is cancelled")
         failure = classify(done.returncode, done.stdout, done.stderr)
@@ -203,13 +210,6 @@ class Slurm:
     def release(self, job_id: JobId) -> Failure | None:
         """Release a held job."""
         return _failure(self._ask(["scontrol", "release", job_id]))
-
-    def _is_of(self, job_id: JobId, path: str) -> bool:
-        """Whether this job was submitted by that path: a number that a site's wrapper prints may be another job."""
-        answer = self.queue()
-        return not isinstance(answer, Failure) and any(
-            (whole_job(row.job_id), row.command) == (job_id, path) for row in answer.rows
-        )
 
     def rename(self, job_id: JobId, name: str) -> Failure | None:
         """Give a job another name."""

@@ -118,7 +118,10 @@ def _name(script: Script, *, root: str) -> str:
     relative = os.path.relpath(script.path, root)
     if not relative.startswith(os.pardir + os.sep):
         return name_from_path(relative)
-    return script.head.options.get("job-name") or os.path.basename(script.path)
+    name = script.head.options.get("job-name") or os.path.basename(script.path)
+    if any("\ud800" <= char <= "\udfff" for char in name):  # bytes that are not UTF-8 come as these
+        raise UsageError(f"{script.path}: its --job-name is not UTF-8 and cannot be recorded; rename it")
+    return name
 
 
 def _tasks(script: Script, environ: Mapping[str, str]) -> tuple[int, ...] | None:
