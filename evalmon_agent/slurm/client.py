@@ -196,6 +196,10 @@ class Slurm:
         if answer is not None and answer.said_plainly:
             self.cancel([answer.job_id])
             return Tested(unknown=f"this sbatch submits despite --test-only; job {answer.job_id} is cancelled")
+        if answer is not None:
+            # Of a wrapper of the site's: it may be the job's id, or any number.
+            look = f"if job {answer.job_id} is this script's, cancel it"
+            return Tested(unknown=f"this sbatch may have submitted it despite --test-only; {look}")
         failure = classify(done.returncode, done.stdout, done.stderr)
         is_no_answer = failure is not None and failure.kind is FailureKind.NO_NEWS
         if is_no_answer or (done.returncode and sbatch.knows_no_test(words)):

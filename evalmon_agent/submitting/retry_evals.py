@@ -32,13 +32,12 @@ from evalmon_agent.submission.plan import Prepared, read_script
 from evalmon_agent.submission.retry_limits import Limits, exclude_options, limits_in
 from evalmon_agent.submission.retry_plan import (
     ChosenEval,
-    Resubmission,
     Retry,
     RetryRequest,
     RetryScript,
     decide,
-    resubmission,
     submissions,
+    with_options,
 )
 from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, submit_prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode
@@ -182,10 +181,10 @@ class _Retrier:
             for chosen in group:
                 self._skip(chosen.ev, source)
             return
-        session, evals = self.session, list[Resubmission]()
+        session, evals = self.session, list[ChosenEval]()
         limits = self._limits(source)
         for chosen in group:
-            new = resubmission(chosen, source, self.request, limits)
+            new = with_options(chosen, source, self.request, limits)
             if isinstance(new, str):
                 self._skip(chosen.ev, new)
             else:
