@@ -12,12 +12,12 @@ from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs import claims, register
+from evalmon_agent.jobs import claims
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.squeue import SqueueRow
+from evalmon_agent.submitting.prepare import require_scancel, resolve
 from evalmon_agent.tracking.match import JobIndex, Tracked
 from evalmon_agent.tracking.registry import Entry, Submission
 from evalmon_agent.tracking.unsubmitted import waiting
@@ -60,12 +60,8 @@ def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
 def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Active], bool]) -> Active | None:
     """End what is active of the evals that are meant, and return it; None if `confirm` says no."""
     experiment, slurm = session.experiment, session.slurm
-    experiment.require_monitored()
-    experiment.check()
-    if not slurm.has("scancel"):
-        raise SlurmUnavailableError("scancel is not on PATH; run evalmon on a host with Slurm's commands")
-    release_if_over(experiment, slurm)
-    register.resolve(experiment, slurm)
+    require_scancel(session)
+    resolve(session)
     active = _active(session, patterns)
     if not active:
         return active

@@ -15,12 +15,10 @@ from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.exposure import refuse_world_writable
-from evalmon_agent.jobs import register
 from evalmon_agent.jobs.eval_scripts import find
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.submission.plan import Prepared, array_option, array_spec, plan
-from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, submit_prepared
+from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, resolve, submit_prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.tracking.records import ExperimentState
@@ -58,13 +56,12 @@ def submit(
     sleep: Callable[[float], None] = time.sleep,
 ) -> SubmitReport:
     """Submit the evals that are not registered yet; creates and submits nothing before every check has passed."""
-    experiment, settings, slurm = session.experiment, session.settings, session.slurm
+    experiment, settings = session.experiment, session.settings
     prepared, entries = _checked(session, named)
     report = SubmitReport()
     if not dry_run:
         experiment.prepare(group_readable=settings.group_readable)
-        release_if_over(experiment, slurm)
-        entries = register.resolve(experiment, slurm, sleep=sleep)
+        entries = resolve(session, sleep=sleep)
     counting = latest(entries)
     registered = {name: entry for (name, _), entry in counting.items()}
     registered |= {eval_name(name): entry for name, entry in counting.items()}

@@ -24,11 +24,8 @@ from evalmon_agent.commands.report import report as write_report
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
-from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_places
-from evalmon_agent.jobs.register import resolve
 from evalmon_agent.monitor.poll import read_local
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.scontrol import JobDetails
@@ -42,7 +39,7 @@ from evalmon_agent.submission.adoption import (
     plan_adoptions,
     requested_jobs,
 )
-from evalmon_agent.submitting.prepare import require_slurm
+from evalmon_agent.submitting.prepare import check, resolve
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports, start_monitor_jobs
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.match import JobIndex, is_borne
@@ -115,9 +112,7 @@ def watch(
 ) -> WatchReport:
     """Adopt these jobs, and queued or running jobs whose name matches; writes nothing before all checks."""
     experiment, settings, slurm = session.experiment, session.settings, session.slurm
-    experiment.check()
-    refuse_world_writable(experiment, settings)
-    require_slurm(slurm)
+    check(session)
     known = known_jobs(slurm, (request.job_id for request in requests))
     report = WatchReport()
     chosen = _chosen(known, requests, match, report)
@@ -137,8 +132,7 @@ def watch(
     if dry_run:
         return report
     experiment.prepare(group_readable=settings.group_readable)
-    release_if_over(experiment, slurm)
-    resolve(experiment, slurm)
+    resolve(session)
     _claim(experiment, adopted)
     if adopted or report.skipped:
         report.completion, report.sidecar = start_monitor_jobs(session, mode=mode)

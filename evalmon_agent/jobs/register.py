@@ -122,7 +122,7 @@ def refuse(experiment: Experiment, token: str, why: str, *, waits: bool = False)
 def _looked_for(session: Session, token: str, answer: Submitted) -> Submitted:
     """The answer with the job of an inconclusive submission, if there is one; `unknown` where Slurm cannot be asked."""
     try:
-        job_id = _jobs_by_token(session.experiment, session.slurm, {token: time.time()}).get(token)
+        job_id = _jobs_by_token(session, {token: time.time()}).get(token)
     except SlurmUnavailableError:
         return replace(answer, unknown=True)
     return answer if job_id is None else replace(answer, job_id=job_id)
@@ -141,23 +141,24 @@ def confirm(experiment: Experiment, token: str | None, job_id: JobId | None) -> 
             experiment.ledger.append(Accepted(token, job_id, time.time()))
 
 
-def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
+def resolve(session: Session, *, sleep: Callable[[float], object] = time.sleep) -> list[Entry]:
     """All entries, after every intent whose submitter is gone was resolved by looking for its job.
 
     SlurmUnavailableError if Slurm cannot be asked: without it nothing may be submitted again.
     """
+    experiment = session.experiment
     entries = experiment.ledger.entries()
     orphans = [entry for entry in entries if entry.is_open and entry.intent is not None and not _is_alive(entry.intent)]
     if not orphans:
         return entries
     submitted_at = {entry.token: entry.at for entry in orphans}
-    jobs = _jobs_by_token(experiment, slurm, submitted_at)
+    jobs = _jobs_by_token(session, submitted_at)
     if len(jobs) < len(orphans):
         # One search proves nothing: the job may still be on its way, or the answer incomplete.
         youngest = max(entry.at for entry in orphans)
         sleep(min(max(youngest + IN_FLIGHT_S - time.time(), SECOND_LOOK_S), IN_FLIGHT_S))
-        jobs |= _jobs_by_token(experiment, slurm, submitted_at)
-    why_cancelled = {e.token: _release_late(experiment, slurm, e.submission, jobs.get(e.token)) for e in orphans}
+        jobs |= _jobs_by_token(session, submitted_at)
+    why_cancelled = {e.token: _release_late(session, e.submission, jobs.get(e.token)) for e in orphans}
     with locked(experiment):
         current = experiment.ledger.index()
         # Meanwhile another process may have resolved it, and even begun it again.
@@ -170,14 +171,14 @@ def resolve(experiment: Experiment, slurm: Slurm, *, sleep: Callable[[float], ob
     return experiment.ledger.entries()
 
 
-def _release_late(experiment: Experiment, slurm: Slurm, submission: Submission, job_id: JobId | None) -> str:
+def _release_late(session: Session, submission: Submission, job_id: JobId | None) -> str:
     """Release a job whose submitter died before it did; returns why the job was cancelled instead, or ""."""
-    path, launcher = _launcher(experiment, submission)
-    if job_id is None or not _needs_hold(experiment, path):
+    path, launcher = _launcher(session.experiment, submission)
+    if job_id is None or not _needs_hold(session.experiment, path):
         return ""
-    if not _is_pending(slurm, job_id):
+    if not _is_pending(session.slurm, job_id):
         return ""  # its submitter lived to release it
-    return _release_or_cancel(slurm, job_id, launcher or b"", submission.options)
+    return _release_or_cancel(session.slurm, job_id, launcher or b"", submission.options)
 
 
 def _is_pending(slurm: Slurm, job_id: JobId) -> bool:
@@ -193,28 +194,28 @@ def _outcome(token: str, job_id: JobId | None, why_cancelled: str, *, at: float)
     return Refused(token, why_cancelled, at) if why_cancelled else Accepted(token, job_id, at)
 
 
-def _jobs_by_token(experiment: Experiment, slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, JobId]:
+def _jobs_by_token(session: Session, submitted_at: Mapping[str, float]) -> dict[str, JobId]:
     """The jobs with these tokens: from squeue by their Command, from their own reports, or from accounting.
 
     Accounting lags behind, but it knows jobs that ended without a report and that squeue has forgotten.
     """
-    answer = slurm.queue()
+    answer = session.slurm.queue()
     if isinstance(answer, Failure):
         raise SlurmUnavailableError(
             f"an interrupted submission cannot be resolved, Slurm does not answer ({answer.line}); try again later"
         )
-    if not answer.rows and _has_active(experiment):
+    if not answer.rows and _has_active(session.experiment):
         raise SlurmUnavailableError(
             "an interrupted submission cannot be resolved: squeue shows no job at all, not even those that are "
-            f"active here; try again after: evalmon status {experiment.root}"
+            f"active here; try again after: evalmon status {session.experiment.root}"
         )
     tokens = set(submitted_at)
     job_ids = {t: whole_job(r.job_id) for r in answer.rows for t in tokens if f"/{t}/" in r.command}
-    for report in reports.changed(experiment.jobs, {}):
+    for report in reports.changed(session.experiment.jobs, {}):
         for token in report.tokens & tokens:
             job_ids.setdefault(token, whole_job(report.job_id))
     missing = {token: at for token, at in submitted_at.items() if token not in job_ids}
-    return _in_accounts(slurm, missing) | job_ids
+    return _in_accounts(session.slurm, missing) | job_ids
 
 
 def _in_accounts(slurm: Slurm, submitted_at: Mapping[str, float]) -> dict[str, JobId]:

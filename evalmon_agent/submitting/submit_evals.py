@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evalmon_agent.jobs import claims, register
-from evalmon_agent.jobs.claims import Room
 from evalmon_agent.jobs.eval_scripts import write_launcher
 from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
@@ -87,7 +86,7 @@ class EvalSubmitter:
         """False if the site takes no more for now."""
         experiment, submission = self.session.experiment, prepared.submission
         write_launcher(experiment, self.session.settings, prepared)
-        if claims.claim_evals(experiment, submission, Room(), instead_of=prepared.instead_of) != "claimed":
+        if claims.claim_evals(self.session, submission, instead_of=prepared.instead_of) != "claimed":
             self.report.skip(submission.name, _TAKEN)
             return True
         outcome = register.submit(self.session, submission)

@@ -17,7 +17,6 @@ from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.state import LastSaved
 from evalmon_agent.jobs import claims, register
-from evalmon_agent.jobs.claims import Room
 from evalmon_agent.jobs.eval_scripts import change_since
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
@@ -116,7 +115,7 @@ class Submitter:
         if not any(map(self._is_of_interest, ledger.entries())):
             return progress
         try:
-            register.resolve(self.session.experiment, self.session.slurm, sleep=self.sleep)
+            register.resolve(self.session, sleep=self.sleep)
         except SlurmUnavailableError as error:
             return _because(progress, "room", str(error))
         if self._full is not None and self._is_still_full():
@@ -142,16 +141,16 @@ class Submitter:
 
     def _submit_next(self, submission: Submission, progress: Progress, *, until_monotonic_s: float) -> bool:
         """Submit one eval as soon as `stagger` allows; returns whether to go on with the next one."""
-        room = Room(self.session.settings.max_submit, self.session.settings.stagger, self._saved)
-        while (claimed := claims.claim_evals(self.session.experiment, submission, room)) == "too soon":
-            pause_s = claims.seconds_to_wait(self.session.experiment.ledger.index(), room.stagger_s, now=time.time())
+        settings = self.session.settings
+        while (claimed := claims.claim_evals(self.session, submission, saved=self._saved)) == "too soon":
+            pause_s = claims.seconds_to_wait(self.session.experiment.ledger.index(), settings.stagger, now=time.time())
             if time.monotonic() + pause_s > until_monotonic_s:
-                _because(progress, "stagger", f"stagger: {room.stagger_s:g} s")
+                _because(progress, "stagger", f"stagger: {settings.stagger:g} s")
                 return False
             if self.sleep(max(pause_s, 0.01)):
                 return False
         if claimed == "no room":
-            most = room.max_submit or 0
+            most = settings.max_submit or 0
             if submission.size > most:
                 array = f"{submission.name}: an array of {submission.size} evals"
                 _because(progress, "stuck", f"{array}, and max_submit: {most} leaves no room for it")
