@@ -123,7 +123,8 @@ def _skip(
     ev = state.evals.get(names[0]) if state is not None else None
     stands = f" ({ev.state if ev is not None else 'submitted'})"
     why = "already registered" + (", waiting to be submitted" if entry.is_waiting else stands)
-    if submission.name not in registered:
-        count, listed = len(submission.tasks or ()), ", ".join(names[:_LISTED])
+    count = len(submission.tasks or ())
+    if submission.name not in registered and len(names) < count:
+        listed = ", ".join(names[:_LISTED])
         why += f", of {counted(count, 'task')} {len(names)}: {listed}; watch the others, too"
     report.skip(submission.name, why, entry.accepted.job_id if entry.accepted is not None else None)

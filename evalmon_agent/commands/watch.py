@@ -5,9 +5,9 @@ from __future__ import annotations
 import fnmatch
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import click
 
@@ -30,10 +30,8 @@ from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.scontrol import JobDetails
 from evalmon_agent.submission.adoption import (
-    Adoption,
     SlurmJob,
     WatchRequest,
-    array_pattern,
     name_of,
     parse_requests,
     plan_adoptions,
@@ -44,8 +42,8 @@ from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReports,
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
-from evalmon_agent.words.job_id import JobId, component_of, task_of, whole_job
+from evalmon_agent.tracking.registry import Adopted, Entry, Submission
+from evalmon_agent.words.job_id import component_of, whole_job
 from evalmon_agent.words.printable import printable
 
 
@@ -84,8 +82,7 @@ def _print(report: WatchReport, experiment: Experiment, *, dry_run: bool, as_jso
     else:
         verb = "would watch" if dry_run else "watching"
         for ev in report.watched:
-            note = f"; {printable(ev['note'])}" if "note" in ev else ""
-            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']}){note}")
+            click.echo(f"{verb} {printable(ev['name'])}  job {ev['job_id']} ({ev['state']})")
         for ev in report.skipped:
             click.echo(f"skipped {printable(ev['name'])}  job {ev['job_id']}: {ev['why']}")
         if report.unmonitored:
@@ -117,18 +114,16 @@ def watch(
     report = WatchReport()
     chosen = _chosen(known, requests, match, report)
     state, entries = _so_far(experiment, settings)
-    registered = {registration.job_id for registration in registrations(entries)}
-    new, hooked = _new(chosen, JobIndex(state.evals.values()), registered, report)
-    whole = _whole_arrays(requests, new, report)
+    new = _new(chosen, JobIndex(state.evals.values()), report)
     taken = {name: not ev.final for name, ev in state.evals.items()}
     taken |= {e.submission.name: True for e in entries if e.is_eval and e.is_open}
-    planned = plan_adoptions(new, root=experiment.root, taken=taken, whole=whole)
-    jobs = {job.job_id: job for job in with_places(slurm, [*(a.job for a in planned), *(job for _, job in hooked)])}
-    planned = [replace(adoption, job=jobs[adoption.job.job_id]) for adoption in planned]
-    adopted = _records(planned, work_dirs=_work_dirs(entries), now=time.time())
-    adopted += [_record(jobs[job.job_id], name, None, now=time.time()) for name, job in hooked]
-    report.watched[:0] = [_watched(adoption.name, adoption.job) for adoption in planned]
-    report.unmonitored = [adoption.name for adoption in planned]
+    planned = plan_adoptions(new, root=experiment.root, taken=taken)
+    jobs = dict(zip(planned, with_places(slurm, list(planned.values())), strict=True))
+    adopted = _records(jobs, work_dirs=_work_dirs(entries), now=time.time())
+    report.watched = [
+        {"name": name, "job_id": job.job_id, "state": str(job.state or "unknown")} for name, job in jobs.items()
+    ]
+    report.unmonitored = list(jobs)
     if dry_run:
         return report
     experiment.prepare(group_readable=settings.group_readable)
@@ -151,11 +146,7 @@ def _chosen(
         if not jobs:
             report.refused.append({"job_id": request.job_id, "error": _why_not(known, request)})
         for job in jobs:
-            earlier = chosen.get(job)
-            if earlier is not None and None not in (earlier.name, request.name):
-                error = f"two names are given, {earlier.name} and {request.name}; give one"
-                report.refused.append({"job_id": job.job_id, "error": error})
-            elif earlier is None or earlier.name is None:
+            if chosen.setdefault(job, request).name is None:
                 chosen[job] = request
     if match is None:
         return chosen
@@ -197,39 +188,22 @@ def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState
 
 
 def _new(
-    chosen: Mapping[SlurmJob, WatchRequest], index: JobIndex, registered: Collection[JobId], report: WatchReport
-) -> tuple[list[tuple[WatchRequest, SlurmJob]], list[tuple[str, SlurmJob]]]:
-    """The jobs that are not evals yet; and those that are evals by their own report only, with their names."""
+    chosen: Mapping[SlurmJob, WatchRequest], index: JobIndex, report: WatchReport
+) -> list[tuple[WatchRequest, SlurmJob]]:
+    """The jobs that are not evals yet, neither registered nor by their own report."""
     new: list[tuple[WatchRequest, SlurmJob]] = []
-    hooked: list[tuple[str, SlurmJob]] = []
     for job, request in chosen.items():
         bearers = index.of(job.job_id)
         if not is_borne(bearers, job.submitted_at):
             new.append((request, job))
             continue
         name = bearers[0][0].name
-        other = None if request.name is None or name_of(request.name, job.job_id) == name else request.name
-        if job.job_id not in registered:
-            hooked.append((name, job))
-            report.watched.append(_watched(name, job))
-            if other is not None:
-                report.watched[-1]["note"] = f"its own report names it so; {other} is not used"
-        elif other is None:
+        if request.name is None or name_of(request.name, job.job_id) == name:
             report.skipped.append({"name": name, "job_id": job.job_id, "why": "already registered"})
         else:
-            error = f"it is the eval {name} already, and an eval keeps its name; leave out {other}="
+            error = f"it is the eval {name} already, and an eval keeps its name; leave out {request.name}="
             report.refused.append({"job_id": job.job_id, "error": error})
-    return new, hooked
-
-
-def _whole_arrays(
-    requests: Sequence[WatchRequest], new: Sequence[tuple[WatchRequest, SlurmJob]], report: WatchReport
-) -> set[JobId]:
-    """The arrays of which all tasks are meant and none is registered: each is one record."""
-    requested = {request.job_id for request in requests}
-    registered = {skipped["job_id"].partition("_")[0] for skipped in report.skipped}
-    arrays = {whole_job(job.job_id) for _, job in new if task_of(job.job_id) is not None}
-    return {array for array in arrays & requested if array not in registered}
+    return new
 
 
 def _work_dirs(entries: Iterable[Entry]) -> list[str | None]:
@@ -238,48 +212,27 @@ def _work_dirs(entries: Iterable[Entry]) -> list[str | None]:
     return [e.adopted.work_dir if e.adopted is not None else e.submission.output_dir for e in evals]
 
 
-def _records(planned: Sequence[Adoption], *, work_dirs: Sequence[str | None], now: float) -> list[Adopted]:
+def _records(jobs: Mapping[str, SlurmJob], *, work_dirs: Sequence[str | None], now: float) -> list[Adopted]:
     """The records. A working directory is an eval's place for CSVs only if no other eval writes there."""
-    used = Counter([*work_dirs, *(place.work_dir for adoption in planned if (place := adoption.job.place) is not None)])
+    used = Counter([*work_dirs, *(job.place.work_dir for job in jobs.values() if job.place is not None)])
     records = []
-    arrays: dict[JobId, list[Adoption]] = defaultdict(list)
-    for adoption in planned:
-        if adoption.whole_array and task_of(adoption.job.job_id) is not None:
-            arrays[whole_job(adoption.job.job_id)].append(adoption)
-        else:
-            records.append(_record(adoption.job, adoption.name, _own_directory(adoption.job, used), now=now))
-    for array, adoptions in arrays.items():
-        submitted_at = min(adoption.job.submitted_at for adoption in adoptions)
-        tasks = tuple(sorted(task_of(adoption.job.job_id) or 0 for adoption in adoptions))
-        places = [adoption.job.place or JobDetails(array, None) for adoption in adoptions]
-        output, errors = (array_pattern(paths) for paths in zip(*((p.output, p.errors) for p in places), strict=True))
-        place = replace(places[0], output=output, errors=errors)
-        whole = replace(adoptions[0].job, job_id=array, submitted_at=submitted_at, place=place)
-        records.append(_record(whole, adoptions[0].stem, None, now=now, tasks=tasks))
+    for name, job in jobs.items():
+        place = job.place or JobDetails(job.job_id, None)
+        output_dir = place.work_dir if used[place.work_dir] == 1 else None
+        record = Adopted(
+            Submission(name, job.script or "", output_dir),
+            job.job_id,
+            now,
+            job.submitted_at,
+            partition=place.partition,
+            account=place.account,
+            qos=place.qos,
+            work_dir=place.work_dir,
+            output=place.output,
+            errors=place.errors,
+        )
+        records.append(record)
     return records
-
-
-def _own_directory(job: SlurmJob, used: Counter[str | None]) -> str | None:
-    directory = None if job.place is None else job.place.work_dir
-    return directory if used[directory] == 1 else None
-
-
-def _record(
-    job: SlurmJob, name: str, output_dir: str | None, *, now: float, tasks: tuple[int, ...] | None = None
-) -> Adopted:
-    place = job.place or JobDetails(job.job_id, None)
-    return Adopted(
-        Submission(name, job.script or "", output_dir, tasks),
-        job.job_id,
-        now,
-        job.submitted_at,
-        partition=place.partition,
-        account=place.account,
-        qos=place.qos,
-        work_dir=place.work_dir,
-        output=place.output,
-        errors=place.errors,
-    )
 
 
 def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
@@ -289,7 +242,3 @@ def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
         known = {(e.adopted.job_id, e.adopted.submitted_at) for e in entries if e.adopted is not None}
         new = [record for record in adopted if (record.job_id, record.submitted_at) not in known]
         experiment.ledger.append(*new)
-
-
-def _watched(name: str, job: SlurmJob) -> dict[str, str]:
-    return {"name": name, "job_id": job.job_id, "state": str(job.state or "unknown")}

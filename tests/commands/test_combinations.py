@@ -97,13 +97,13 @@ def test_an_adopted_eval_is_not_run_again_and_the_reason_is_the_true_one(tmp_pat
     ]
 
 
-def test_a_watched_array_is_waited_for_by_its_own_id_alone(tmp_path: Path) -> None:
+def test_each_task_of_a_watched_array_is_waited_for(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.slurm.show([running("11_0"), running("11_1"), running("12")])
     report = watched(exp, "11", "b=12")
     assert report.completion is not None
-    assert "--dependency=afterany:12:11 " in of_completion(exp)[0]
-    assert active_jobs(exp.experiment, state_file.load(exp.experiment)) == ["12", "11"]
+    assert "--dependency=afterany:11_0:11_1:12 " in of_completion(exp)[0]
+    assert active_jobs(exp.experiment, state_file.load(exp.experiment)) == ["11_0", "11_1", "12"]
 
 
 def test_an_array_of_which_a_task_is_watched_is_not_submitted_once_more(tmp_path: Path) -> None:

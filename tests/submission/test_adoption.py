@@ -10,7 +10,6 @@ from evalmon_agent.errors import UsageError
 from evalmon_agent.submission.adoption import (
     SlurmJob,
     WatchRequest,
-    array_pattern,
     parse_requests,
     plan_adoptions,
     requested_jobs,
@@ -26,7 +25,7 @@ def job(number: int, task: int | None = None, *, name: str = "cell", script: str
 
 
 def names(*chosen: tuple[WatchRequest, SlurmJob], taken: dict[str, bool] | None = None) -> list[str]:
-    return [one.name for one in plan_adoptions(chosen, root=ROOT, taken=taken or {}, whole=())]
+    return list(plan_adoptions(chosen, root=ROOT, taken=taken or {}))
 
 
 def unnamed(one: SlurmJob) -> tuple[WatchRequest, SlurmJob]:
@@ -132,18 +131,3 @@ class TestNames:
 
     def test_a_script_of_ours_below_the_experiment_has_a_name_like_any_other(self) -> None:
         assert names(unnamed(job(1, script="/expx/cell.slurm"))) == ["cell"]
-
-
-@pytest.mark.parametrize(
-    ("paths", "expected"),
-    [
-        (["/w/1/slurm-7_1.out", "/w/1/slurm-7_2.out"], None),
-        (["/w/o-7-%3a.txt", "/w/o-7-%3a.txt"], "/w/o-7-%3a.txt"),
-        (["/w/slurm-7_%a.out", "/w/slurm-7_2.out", None], "/w/slurm-7_%a.out"),
-        (["/w/all.out", "/w/all.out"], "/w/all.out"),
-        (["/w/slurm-7_1.out", None], None),
-        ([None, None], None),
-    ],
-)
-def test_the_pattern_of_an_arrays_outputs(paths: list[str | None], expected: str | None) -> None:
-    assert expected == array_pattern(paths)
