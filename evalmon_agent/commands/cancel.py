@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, names_argument
+from evalmon_agent.cli.output import interruptible
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
@@ -48,7 +49,8 @@ def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
 
     Evals that wait to be submitted are then not submitted.
     """
-    ended = cancel(session_for(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask)
+    with interruptible("nothing was cancelled"):
+        ended = cancel(session_for(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask)
     if ended is None:
         click.echo("nothing was cancelled")
     elif not ended:
@@ -67,13 +69,14 @@ def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Acti
         return active
     if not confirm(active):
         return None
-    withdrawn = claims.withdraw(experiment, {entry.token for entry in active.waiting})
-    jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
-    for start in range(0, len(jobs), _IDS_PER_CALL):
-        failure = slurm.cancel(jobs[start : start + _IDS_PER_CALL])
-        if failure is not None:
-            raise SlurmUnavailableError(f"the jobs could not be cancelled: {failure.line}")
-    Observer(session, role="command").record()
+    with interruptible("some may be cancelled; run the same command again to cancel the rest"):
+        withdrawn = claims.withdraw(experiment, {entry.token for entry in active.waiting})
+        jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
+        for start in range(0, len(jobs), _IDS_PER_CALL):
+            failure = slurm.cancel(jobs[start : start + _IDS_PER_CALL])
+            if failure is not None:
+                raise SlurmUnavailableError(f"the jobs could not be cancelled: {failure.line}")
+        Observer(session, role="command").record()
     _refuse_underway(entry.submission for entry in active.waiting if entry.submission.name not in withdrawn)
     return active
 

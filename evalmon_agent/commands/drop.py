@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import click
@@ -31,6 +32,10 @@ def command(experiment: Experiment, names: Sequence[str]) -> None:
         click.echo(f"dropped {printable(name)}")
     if not dropped:
         click.echo("nothing to drop: dropped already")
+    elif os.path.exists(experiment.report_html):
+        click.echo(
+            f"note: report.html shows the time before; run: evalmon report {printable(experiment.root)}", err=True
+        )
 
 
 def drop(session: Session, patterns: Sequence[str]) -> list[str]:

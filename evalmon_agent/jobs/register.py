@@ -7,11 +7,13 @@ submitter dies in between, the next process finds an intent without an outcome a
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import FrameType
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.experiment import reports, scripts
@@ -48,6 +50,29 @@ _GONE = "the script that was to be submitted is gone from EXP/evalmon/scripts"
 
 _WINDOW_SLACK_S = 3600.0
 """How much further back accounting is asked: clocks differ, and a wider window costs nothing."""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until a submission is on record; a second one, if sbatch hangs, is not held back."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # a monitor job, which handles signals by itself
+        return
+    is_interrupted = False
+
+    def hold_back(number: int, frame: FrameType | None) -> None:
+        nonlocal is_interrupted
+        del number, frame
+        is_interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, hold_back)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_interrupted:
+        raise KeyboardInterrupt
 
 
 def submit(

@@ -188,6 +188,15 @@ class TestDrop:
         # The verdict of the job before it is told no more.
         assert len(exp.blocks("VERDICT_CHANGED")) == 3
 
+    def test_a_page_of_before_is_named(self, exp: Exp) -> None:
+        submit(exp)
+        all_over(exp, "NODE_FAIL")
+        assert "report.html" not in evalmon(exp, "drop", "r1/a/epoch0").stderr
+        told = evalmon(exp, "report").stderr
+        assert told.endswith(f"summary: {exp.ours}/summary.md\npage: {exp.ours}/report.html\n")
+        note = f"note: report.html shows the time before; run: evalmon report {exp.root}\n"
+        assert evalmon(exp, "drop", "r1/b/epoch0").stderr.endswith(note)
+
     def test_what_is_active_and_what_nobody_knows_is_refused(self, exp: Exp) -> None:
         submit(exp)
         done = evalmon(exp, "drop", "r1/a/epoch0")
