@@ -20,7 +20,7 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.script import read_head
+from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.submission.launcher import render
 from evalmon_agent.submission.plan import Prepared, Script
 from evalmon_agent.tracking.registry import Accepted, Intent, Submission

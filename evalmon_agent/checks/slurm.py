@@ -80,8 +80,8 @@ def check_answers(slurm: Slurm, settings: Settings) -> list[Finding]:
     if any(finding.level == "problem" for finding in findings):
         return findings
     configuration = slurm.configuration() if slurm.has("scontrol") else {}
-    known: Mapping[str, str] = {} if isinstance(configuration, Failure) else configuration
-    findings += _accounting(slurm, known) if slurm.has("sacct") else []
+    settings_of_slurm: Mapping[str, str] = {} if isinstance(configuration, Failure) else configuration
+    findings += _accounting(slurm, settings_of_slurm) if slurm.has("sacct") else []
     findings += _seff(slurm)
     return findings + (_partitions(slurm, settings) if slurm.has("sinfo") else [])
 

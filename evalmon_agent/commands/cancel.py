@@ -117,11 +117,11 @@ def _refuse_underway(submissions: Iterable[Submission]) -> None:
 
 def _is_meant(entry: Entry, names: set[str], experiment: Experiment) -> bool:
     """Whether this waiting submission is meant; UsageError if only some tasks of its array are."""
-    meant = [name in names for name in entry.submission.eval_names]
-    if any(meant) and not all(meant):
+    is_named = [name in names for name in entry.submission.eval_names]
+    if any(is_named) and not all(is_named):
         array = entry.submission.name
         raise UsageError(f"{array} waits to be submitted as a whole; evalmon cancel {experiment.root} {array}")
-    return all(meant)
+    return all(is_named)
 
 
 def _ask(active: Active) -> bool:

@@ -177,23 +177,16 @@ class Sidecar:
     def _submit_waiting(self, state: ExperimentState, *, until_monotonic_s: float) -> ExperimentState:
         """Submit the evals that there is room for; before them the completion job, if it found no room before."""
         self._is_stuck = False
-        if not self._submitter.is_full:
-            self._bring_completion(state)
+        lacks_completion = state.completion is not None and state.completion.status == WAITS
+        if lacks_completion and not self._submitter.is_full:
+            waiting_for = active_jobs(self._session.experiment, state)
+            if waiting_for:
+                submit_monitor_job(self._session, "completion", afterany=waiting_for)
         if not has_more_to_come(state):
             return state
         progress = self._submitter.run(until_monotonic_s=until_monotonic_s if self._session.settings.stagger else 0.0)
         self._is_stuck = progress.why == "stuck"
-        state = log_progress(self._observer, progress)
-        if not self._submitter.is_full:
-            self._bring_completion(state)
-        return state
-
-    def _bring_completion(self, state: ExperimentState) -> None:
-        if state.completion is None or state.completion.status != WAITS:
-            return
-        waiting_for = active_jobs(self._session.experiment, state)
-        if waiting_for:
-            submit_monitor_job(self._session, "completion", afterany=waiting_for)
+        return log_progress(self._observer, progress)
 
     def _pause(self, seconds: float) -> bool:
         """Wait that long; returns True if a signal asked this process to stop."""

@@ -241,6 +241,6 @@ def _claim(experiment: Experiment, adopted: Sequence[Adopted]) -> None:
     """Record them, except those that another `watch` has recorded meanwhile."""
     with locked(experiment):
         entries = experiment.ledger.entries()
-        known = {(e.adopted.job_id, e.adopted.submitted_at) for e in entries if e.adopted is not None}
-        new = [record for record in adopted if (record.job_id, record.submitted_at) not in known]
+        adopted_before = {(e.adopted.job_id, e.adopted.submitted_at) for e in entries if e.adopted is not None}
+        new = [record for record in adopted if (record.job_id, record.submitted_at) not in adopted_before]
         experiment.ledger.append(*new)

@@ -27,9 +27,9 @@ def new_token() -> str:
     return os.urandom(8).hex()
 
 
-def claim(experiment: Experiment, token: str, what: What) -> Submission:
+def claim(experiment: Experiment, what: What) -> Submission:
     """Put the intent to submit a monitor job on record."""
-    submission = Submission(token=token, what=what)
+    submission = Submission(token=new_token(), what=what)
     with locked(experiment):
         experiment.ledger.append(_intent(submission, time.time()))
     return submission

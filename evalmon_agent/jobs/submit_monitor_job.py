@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from evalmon_agent.experiment import scripts, settings_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.jobs.claims import claim, new_token
+from evalmon_agent.jobs.claims import claim
 from evalmon_agent.jobs.register import submit, uninterrupted
 from evalmon_agent.session import Session
 from evalmon_agent.settings import MonitorJobSettings
 from evalmon_agent.slurm.client import Submitted
 from evalmon_agent.slurm.failures import Failure
-from evalmon_agent.slurm.script import read_head
+from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.slurm.sinfo import Partition, is_exclusive
 from evalmon_agent.submission.monitor_script import (
     MonitorJobKind,
@@ -49,8 +49,8 @@ def submit_monitor_job(
     partitions = _partitions(session)
     if kind == "sidecar" and is_exclusive(where, partitions, linear=session.slurm.gives_whole_nodes()):
         return Submitted(refusal=f"partition {where or '(default)'} gives whole nodes; a sidecar would take one")
-    token = new_token()
-    submission = claim(session.experiment, token, kind)
+    submission = claim(session.experiment, kind)
+    token = submission.token
     text = script(
         kind,
         session.experiment.root,

@@ -153,8 +153,8 @@ class Slurm:
 
     def gives_whole_nodes(self) -> bool:
         """Whether every job takes whole nodes on this cluster; False if Slurm does not say."""
-        known = self.configuration()
-        return not isinstance(known, Failure) and scontrol.gives_whole_nodes(known)
+        configuration = self.configuration()
+        return not isinstance(configuration, Failure) and scontrol.gives_whole_nodes(configuration)
 
     def submit(self, argv: Sequence[str], *, cwd: str, is_monitor_job: bool = False) -> Submitted:
         """Run this sbatch from `cwd`. Slurm's message is passed on verbatim.

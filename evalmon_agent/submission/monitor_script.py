@@ -109,12 +109,12 @@ def options(
     return [*argv, *job.extra]
 
 
-def cut_time(wanted: str, partition: str | None, partitions: Sequence[Partition]) -> str:
+def cut_time(time_limit: str, partition: str | None, partitions: Sequence[Partition]) -> str:
     """The time limit, cut to that of the partition where the job will run, or to the shortest of several."""
     limits = [p.time_limit_s for p in named_partitions(partition, partitions) if p.time_limit_s is not None]
-    wanted_s = time_option(wanted)
-    if not limits or (wanted_s is not None and wanted_s <= min(limits)):
-        return wanted
+    limit_s = time_option(time_limit)
+    if not limits or (limit_s is not None and limit_s <= min(limits)):
+        return time_limit
     return str(max(int(min(limits) // 60), 1))
 
 
@@ -124,9 +124,9 @@ def time_min(time_limit: str) -> list[str]:
     return [f"--time-min={TIME_MIN_S // 60}"] if limit_s is None or limit_s > TIME_MIN_S else []
 
 
-def _commonest(key: str, found: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> str | None:
+def _commonest(key: str, options_of_evals: Sequence[Mapping[str, str]], environ: Mapping[str, str]) -> str | None:
     from_environment = environ.get(f"SBATCH_{key.upper()}")
     if from_environment:
         return from_environment
-    values = Counter(options[key] for options in found if options.get(key))
+    values = Counter(options[key] for options in options_of_evals if options.get(key))
     return values.most_common(1)[0][0] if values else None

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evalmon_agent.errors import UsageError
-from evalmon_agent.slurm.script import ScriptHead, read_head
+from evalmon_agent.slurm.sbatch import ScriptHead, read_head
 from evalmon_agent.tracking.registry import Name, Submission
 from evalmon_agent.words.eval_names import name_from_path, output_dirs
 from evalmon_agent.words.job_id import parse_array_spec

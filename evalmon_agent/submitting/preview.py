@@ -64,18 +64,18 @@ def preview(session: Session, prepared: Sequence[Prepared], report: SubmitReport
     answer = session.slurm.partitions()
     partitions = () if isinstance(answer, Failure) else answer
     answers = _answers(session, jobs, report)
-    taken = []
+    accepted = []
     for job in jobs:
         submission, tested = job.prepared.submission, answers[job.asks_for]
         entry = {"name": submission.name, "script": submission.script}
         if tested.refusal and not is_submit_limit(tested.refusal):
             report.refused.append({**entry, "error": tested.refusal})
             continue
-        taken.append(job)
+        accepted.append(job)
         why = f"when there is room: {tested.refusal}" if tested.refusal else job.prepared.why
         report.submitted.append({**entry, "why": why} if why else entry)
-    report.warnings += _too_long(taken, partitions)
-    report.totals = _totals(session, taken, partitions, mode=mode)
+    report.warnings += _too_long(accepted, partitions)
+    report.totals = _totals(session, accepted, partitions, mode=mode)
 
 
 def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Mapping[tuple[object, ...], Tested]:
