@@ -48,8 +48,8 @@ id=1001
 while ! mkdir "$dir/ids/$id" 2>/dev/null; do id=$((id + 1)); done
 [ -e "$script" ] && cat "$script" > "$dir/ids/$id/script"
 now=$(date +%s)
-start="\x1e$id\x1f$id\x1fPENDING\x1f$now\x1fN/A\x1fN/A\x1f0:00\x1f1:00:00"
-printf '%s\\n' "$start\x1fPriority\x1fmain\x1f1\x1f\x1f$script\x1fjob" > "$dir/ids/$id/row"
+start="\x1e$id\x1fPENDING\x1f$now\x1fN/A\x1fN/A\x1f0:00\x1f1:00:00"
+printf '%s\\n' "$start\x1fPriority\x1f\x1f$script\x1fjob" > "$dir/ids/$id/row"
 mv "$dir/ids/$id/row" "$dir/queue/$id"
 printf '%s\\n' "$id"
 """,
@@ -117,8 +117,8 @@ class Job:
         ended = "N/A" if self.ended is None else str(self.ended)
         node = "n1" if self.started is not None else ""
         clock = f"{self.elapsed // 60}:{self.elapsed % 60:02}" if self.started is not None else "0:00"
-        cells = (self.id, self.id.split("_")[0], self.state, str(self.submitted), started, ended, clock)
-        more = (f"{self.limit_min}:00", self.reason, "main", "1", node, self.command, self.name)
+        cells = (self.id, self.state, str(self.submitted), started, ended, clock)
+        more = (f"{self.limit_min}:00", self.reason, node, self.command, self.name)
         return RS + US.join(cells + more) + "\n"
 
     def details(self) -> str:
@@ -133,12 +133,12 @@ class Job:
         ended = "Unknown" if self.ended is None else str(self.ended)
         node = "n1" if self.started is not None else "None assigned"
         elapsed = str(self.elapsed if self.started is not None else 0)
-        shared = (self.exit_code, "0:0", str(self.submitted), started, ended, elapsed)
-        job = (self.id, self.id.split("_")[0], "test", self.user, self.state, *shared, str(self.limit_min))
+        shared = (self.exit_code, str(self.submitted), started, ended, elapsed)
+        job = (self.id, self.user, self.state, *shared, str(self.limit_min))
         rows = US.join((*job, "4", "1", "", "02:26.000", "4G", "", "cpu=4", "", "", "", node, self.name, "\n"))
         if self.started is None or not self.steps:
             return rows
-        step = (f"{self.id}.batch", self.id.split("_")[0], "test", "", self.state, *shared, "")
+        step = (f"{self.id}.batch", "", self.state, *shared, "")
         usage = "cpu=00:02:26,mem=1572864K"
         used = ("4", "1", "1", "02:26.000", "", "1572864K", "", usage, usage, "")
         return rows + US.join((*step, *used, node, "batch", "\n"))
@@ -227,7 +227,7 @@ class FakeSlurm:
     def start(self, job_id: str) -> None:
         """A job that sbatch took runs."""
         row = (self.directory / "queue" / job_id).read_text().split(US)
-        row[2], row[4], row[8], row[11] = "RUNNING", row[3], "None", "n1"
+        row[1], row[3], row[7], row[8] = "RUNNING", row[2], "None", "n1"
         self._write(f"queue/{job_id}", US.join(row))
 
     def _write(self, name: str, text: str | bytes) -> None:

@@ -83,7 +83,7 @@ def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Ou
     if all(job.token is None for job in ev.jobs if job.job_id == job_id):
         paths = [_there(of_stream, job_id, name, [ev.output_dir or folder, folder], files) for of_stream in of_streams]
     else:
-        paths = [output_path(of_stream, job_id, raw_id=None, name=name, folder=folder) for of_stream in of_streams]
+        paths = [output_path(of_stream, job_id, name=name, folder=folder) for of_stream in of_streams]
     return Outputs(*paths)
 
 
@@ -97,7 +97,7 @@ def outputs_by_slurm(slurm: Slurm, job_id: JobId, attempt: Attempt, *, files: Ow
 
 def _filled_in(output: str, errors: str | None, job_id: JobId, files: OwnedFiles) -> Outputs:
     patterns = [output] if errors in {None, output} else [output, str(errors)]
-    paths = [output_path({"output": pattern}, job_id, raw_id=None, name="", folder="/") for pattern in patterns]
+    paths = [output_path({"output": pattern}, job_id, name="", folder="/") for pattern in patterns]
     return Outputs(*(path if path is not None and _is_there(path, files) else None for path in paths))
 
 
@@ -109,7 +109,7 @@ def _there(
     Beside the first of the folders only a file with the job's id in its name is certainly its own.
     """
     options = {key: value for key, value in options.items() if key != "chdir"}
-    paths = [output_path(options, job_id, raw_id=None, name=name, folder=folder) for folder in folders]
+    paths = [output_path(options, job_id, name=name, folder=folder) for folder in folders]
     own = [path for path in paths if path and (path == paths[0] or whole_job(job_id) in os.path.basename(path))]
     return next((path for path in own if _is_there(path, files)), None)
 

@@ -17,8 +17,8 @@ from evalmon_agent.words.states import TERMINAL, State, parse_state
 # One unknown field fails the whole call. These are known to every sacct since 18.08.
 FIELDS = tuple(
     """
-    JobID JobIDRaw Cluster User State ExitCode DerivedExitCode Submit Start End ElapsedRaw TimelimitRaw AllocCPUS
-    NNodes NTasks TotalCPU ReqMem MaxRSS AllocTRES TRESUsageInTot TRESUsageInMax ConsumedEnergyRaw NodeList JobName
+    JobID User State ExitCode Submit Start End ElapsedRaw TimelimitRaw AllocCPUS NNodes NTasks TotalCPU ReqMem MaxRSS
+    AllocTRES TRESUsageInTot TRESUsageInMax ConsumedEnergyRaw NodeList JobName
     """.split()  # noqa: SIM905 - twenty quoted strings read worse
 )
 PLACES = ("JobID", "Submit", "Partition", "Account", "QOS", "WorkDir")
@@ -58,8 +58,6 @@ class SacctJob:
     """
 
     job_id: JobId
-    raw_id: int | None
-    cluster: str | None
     user: str | None
     state: State | None
     state_word: str
@@ -71,7 +69,6 @@ class SacctJob:
     elapsed_s: float | None
     time_limit_s: float | None
     cpus: int | None
-    nodes: int | None
     gpus: dict[str, int] | None
     total_cpu_s: float | None
     memory_used_bytes: int | None
@@ -202,8 +199,6 @@ def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
     exit_code, signal = _exit(row.get("ExitCode", "")) if over else (None, None)
     return SacctJob(
         job_id=job_id,
-        raw_id=count(row.get("JobIDRaw", "")),
-        cluster=row.get("Cluster") or None,
         user=row.get("User") or None,
         state=state,
         state_word=row.get("State", ""),
@@ -215,7 +210,6 @@ def _job(job_id: JobId, row: Row, steps: Sequence[Row]) -> SacctJob:
         elapsed_s=elapsed_s,
         time_limit_s=durations.limit_minutes(row.get("TimelimitRaw", "")),
         cpus=count(row.get("AllocCPUS", "")),
-        nodes=count(row.get("NNodes", "")),
         gpus=_gpus(row),
         total_cpu_s=_total_cpu_s(row, steps) if ran else None,
         memory_used_bytes=_memory_used_bytes((row, *steps)) if ran else None,

@@ -96,7 +96,7 @@ def by_long_name(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def output_path(options: Mapping[str, str], job_id: JobId, *, raw_id: int | None, name: str, folder: str) -> str | None:
+def output_path(options: Mapping[str, str], job_id: JobId, *, name: str, folder: str) -> str | None:
     """The file of a batch job's stdout (sbatch(1), FILENAME PATTERN); None where only Slurm knows it.
 
     `options`: the script's #SBATCH options; `folder`: where it was submitted; `name`: the job's name.
@@ -107,7 +107,7 @@ def output_path(options: Mapping[str, str], job_id: JobId, *, raw_id: int | None
     folder = os.path.join(folder, options.get("chdir", ""))
     if "\\" in pattern:
         return os.path.join(folder, pattern.replace("\\", ""))
-    own_id = str(raw_id) if raw_id is not None else (number if task is None else None)
+    own_id = number if task is None else None
     values = {
         "%": "%",
         "A": number,

@@ -433,4 +433,4 @@ def test_a_bad_edit_of_the_settings_costs_our_jobs_nothing_but_a_block(exp: Exp,
 def launched(exp: Exp) -> list[tuple[str, str, int]]:
     """(job id, the path of what was submitted, its Submit) of each eval that the fake Slurm has."""
     rows = [path.read_text().split("\x1f") for path in (exp.slurm.directory / "queue").iterdir()]
-    return [(row[0].removeprefix("\x1e"), row[-2], int(row[3])) for row in rows if row[-2].endswith("_epoch0.slurm")]
+    return [(row[0].removeprefix("\x1e"), row[-2], int(row[2])) for row in rows if row[-2].endswith("_epoch0.slurm")]

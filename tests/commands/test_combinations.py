@@ -155,7 +155,7 @@ def test_an_array_that_a_lowered_max_submit_leaves_no_room_is_told_and_nobody_wa
     submitted(exp, Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=3))
     [(job_id, _), *_] = exp.slurm.accepted()
     row = exp.slurm.directory / "queue" / job_id
-    at = int(row.read_text().split("\x1f")[3])
+    at = int(row.read_text().split("\x1f")[2])
     row.unlink()
     exp.slurm.show([ended(job_id, submitted=at, started=at, ended=at + 1)])
     exp.observe_to_the_end()
@@ -191,7 +191,7 @@ def all_over(exp: Exp) -> None:
     over = []
     for job_id, name in exp.slurm.accepted():
         row = exp.slurm.directory / "queue" / job_id
-        at = int(row.read_text().split("\x1f")[3])
+        at = int(row.read_text().split("\x1f")[2])
         row.unlink()
         if name.endswith(".slurm"):
             over.append(ended(job_id, submitted=at, started=at, ended=at + 1))

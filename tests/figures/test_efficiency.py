@@ -17,8 +17,6 @@ GB = 1024**3
 
 JOB = sacct.SacctJob(
     job_id=JobId("123"),
-    raw_id=123,
-    cluster="c",
     user="u",
     state=State.COMPLETED,
     state_word="COMPLETED",
@@ -30,7 +28,6 @@ JOB = sacct.SacctJob(
     elapsed_s=292,
     time_limit_s=1800,
     cpus=4,
-    nodes=1,
     gpus={"gpu": 1},
     total_cpu_s=584,
     memory_used_bytes=16 * GB,

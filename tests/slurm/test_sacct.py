@@ -18,12 +18,9 @@ D = "\x1f0a1b2c3d"
 
 JOB = {
     "JobID": "123",
-    "JobIDRaw": "123",
-    "Cluster": "c",
     "User": "u",
     "State": "COMPLETED",
     "ExitCode": "0:0",
-    "DerivedExitCode": "0:0",
     "Submit": "1700000000",
     "Start": "1700000060",
     "End": "1700000352",
@@ -44,7 +41,6 @@ JOB = {
 }
 BATCH = JOB | {
     "JobID": "123.batch",
-    "JobIDRaw": "123.batch",
     "User": "",
     "ElapsedRaw": "293",
     "TimelimitRaw": "",
@@ -87,8 +83,6 @@ def test_one_call_asks_for_all_attempts_of_all_jobs() -> None:
 def test_an_attempt_is_read_whole() -> None:
     expected = SacctJob(
         job_id=JobId("123"),
-        raw_id=123,
-        cluster="c",
         user="u",
         state=State.COMPLETED,
         state_word="COMPLETED",
@@ -100,7 +94,6 @@ def test_an_attempt_is_read_whole() -> None:
         elapsed_s=292,
         time_limit_s=1800,
         cpus=4,
-        nodes=1,
         gpus={"a100": 1},
         total_cpu_s=584,
         memory_used_bytes=4 * MB,
@@ -234,7 +227,7 @@ def test_the_energy_is_the_largest_steps(job: str, steps: list[str], expected: f
 
 
 def test_one_row_of_pending_tasks_is_one_attempt_for_each() -> None:
-    pending = JOB | NEVER_RAN | {"JobID": "9_[1-2,7%2]", "JobIDRaw": "9", "State": "PENDING", "Start": "Unknown"}
+    pending = JOB | NEVER_RAN | {"JobID": "9_[1-2,7%2]", "State": "PENDING", "Start": "Unknown"}
     answer = parse(text(JOB, BATCH, pending))
     assert [str(job.job_id) for job in answer.jobs] == ["123", "9_1", "9_2", "9_7"]
     assert {State.PENDING} == {job.state for job in answer.jobs[1:]}
@@ -277,7 +270,6 @@ ATTRIBUTES = {
     "elapsed_s": "elapsed_s",
     "time_limit_s": "time_limit_s",
     "cpus": "cpus",
-    "nodes": "nodes",
     "mem_used_bytes": "memory_used_bytes",
     "mem_requested_bytes": "memory_requested_bytes",
 }
@@ -299,7 +291,6 @@ def test_samples_read_as_expected(sample: Sample) -> None:
             assert value[key] == getattr(job, ATTRIBUTES[key]), key
         if "gpu_count" in value:
             assert value["gpu_count"] == (sum((job.gpus or {}).values()) or None)
-        assert int(value.get("job_id_raw", job.raw_id or 0)) == (job.raw_id or 0)
 
 
 row_texts = st.sampled_from([text(JOB), text(BATCH), text(JOB | {"JobID": "9_[1-3]"}), "junk\n", f"{D}\n", "123\n"])
@@ -320,7 +311,7 @@ def test_no_text_raises_or_invents_an_ended_job(text_: str) -> None:
 
 @given(st.lists(st.integers(1, 10**6), unique=True, max_size=20))
 def test_each_job_that_was_printed_is_read_once(numbers: list[int]) -> None:
-    rows = [JOB | {"JobID": str(number), "JobIDRaw": str(number)} for number in numbers]
+    rows = [JOB | {"JobID": str(number)} for number in numbers]
     assert list(map(str, numbers)) == [job.job_id for job in parse(text(*rows)).jobs]
 
 
@@ -334,7 +325,7 @@ def test_a_large_answer_of_garbage_takes_no_quadratic_time(piece: str) -> None:
 
 @pytest.mark.survives("F13")
 def test_short_rows_of_pending_tasks_cannot_make_more_records_than_memory_holds() -> None:
-    row = text(JOB | {"JobID": "9_[0-9999]", "JobIDRaw": "9", "State": "PENDING"})
+    row = text(JOB | {"JobID": "9_[0-9999]", "State": "PENDING"})
     answer = parse(row * 11)
     expected = (100_000, 1)
     assert expected == (len(answer.jobs), answer.bad_rows)

@@ -80,7 +80,7 @@ def all_over(exp: Exp) -> None:
     found = []
     for job_id in evals_of(exp):
         row = exp.slurm.directory / "queue" / job_id
-        at = int(row.read_text().split("\x1f")[3])
+        at = int(row.read_text().split("\x1f")[2])
         found.append(ended(job_id, submitted=at, started=at, ended=at + 1))
         row.rename(exp.slurm.directory / "ids" / job_id / "row")
     exp.slurm.show(found)
