@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import schema_check
 from survival import Survival
 
-# Whoever starts the tests in the background (nohup, `&`) has these ignored, and what is ignored is inherited: the
-# commands of the tests shall find a terminal's dispositions wherever they run.
+# In the background (nohup, `&`) these signals are ignored, and children inherit that: the tests' commands must have the
+# same signal dispositions as in a terminal.
 for number in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["nvml_standin.fixtures"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    with sync_api.sync_playwright() as playwright:
+        # Its own sandbox needs user namespaces, which are not everywhere; the pages are ours.
+        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

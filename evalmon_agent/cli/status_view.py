@@ -101,7 +101,7 @@ def _freshness(summary: Summary, heartbeat: Heartbeat | None, *, now: float) -> 
     if summary.complete:
         parts.append("Monitoring is complete")
     elif heartbeat is None or not heartbeat.polled_at:
-        parts.append("Slurm was not asked yet")
+        parts.append("Slurm has not been asked yet")
     else:
         job = f" job {heartbeat.job_id}" if heartbeat.job_id is not None else ""
         who = f"the {heartbeat.role}{job}" if heartbeat.role != "command" else "a command"

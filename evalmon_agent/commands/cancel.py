@@ -120,7 +120,9 @@ def _is_meant(entry: Entry, names: set[str], experiment: Experiment) -> bool:
     is_named = [name in names for name in entry.submission.eval_names]
     if any(is_named) and not all(is_named):
         array = entry.submission.name
-        raise UsageError(f"{array} waits to be submitted as a whole; evalmon cancel {experiment.root} {array}")
+        raise UsageError(
+            f"{array} waits to be submitted as a whole; to cancel all of it: evalmon cancel {experiment.root} {array}"
+        )
     return all(is_named)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 
 import click
@@ -33,9 +34,8 @@ def command(experiment: Experiment, names: Sequence[str]) -> None:
     if not dropped:
         click.echo("nothing to drop: dropped already")
     elif os.path.exists(experiment.report_html):
-        click.echo(
-            f"note: report.html shows the time before; run: evalmon report {printable(experiment.root)}", err=True
-        )
+        update = f"evalmon report {shlex.quote(experiment.root)}"
+        click.echo(printable(f"note: report.html does not show this yet; to update it: {update}"), err=True)
 
 
 def drop(session: Session, patterns: Sequence[str]) -> list[str]:

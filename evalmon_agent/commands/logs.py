@@ -61,7 +61,7 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
 def _single_eval(pattern: str, state: ExperimentState, experiment: Experiment) -> str:
     names = named_evals([pattern], state.names, experiment=experiment.root)
     if len(names) > 1:
-        raise UsageError(f"{pattern} means {len(names)} evals, {names[0]} and {names[1]} among them; name one of them")
+        raise UsageError(f"{pattern} means {len(names)} evals, such as {names[0]} and {names[1]}; name one of them")
     return names[0]
 
 

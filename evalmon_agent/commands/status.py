@@ -59,7 +59,9 @@ _SHOWN_AGAIN_S = 5.0
 @click.option("--failed", is_flag=True, help="Show only evals that need attention.")
 @click.option("--name", "patterns", multiple=True, metavar="NAME", help="Show only this eval, array or pattern.")
 @click.option("--sort", type=click.Choice([*SORTS]), help="Sort the table by this.")
-@click.option("--watch", is_flag=True, help="Refresh the table until all evals are over.")
+@click.option(
+    "--watch", is_flag=True, help="Refresh until all evals are over, with a bar of their samples; Ctrl-C ends it."
+)
 @json_option
 def command(
     experiment: Experiment,

@@ -22,7 +22,7 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.files.permissions import exposed
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.files.temporary import private_file
+from evalmon_agent.files.private import private_file
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Submitted

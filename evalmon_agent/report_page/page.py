@@ -162,6 +162,7 @@ def render(summary: Summary, *, plots: Plots, note: str | None = None) -> str:
         scores=score_table(summary.evals),
         plot=lambda kind, key: Markup(plots[kind, key]) if (kind, key) in plots else "",  # noqa: S704 - ours: numbers
         with_use=[ev for ev in in_order(summary.evals) if ev.gpu is not None],
+        has_cost=summary.cost.gpu_hours is not None or summary.cost.cpu_hours is not None,
         costs=costs_by_run(summary.evals),
         advice=next_round(summary.evals),
         note=note,
