@@ -91,7 +91,7 @@ def check_file_system(experiment: Experiment) -> list[Finding]:
 
 
 def probe_place(experiment: Experiment) -> tuple[str, str]:
-    """Where a temporary file may be made: EXP/evalmon if it is ours, else EXP. Its path, and the one for I/O."""
+    """Where a temporary file may be made: EXP/evalmon if it is this user's, else EXP. Its path, and the one for I/O."""
     has_own = experiment.is_ours and os.path.isdir(experiment.directory) and not os.path.islink(experiment.directory)
     return (experiment.directory, experiment.by_descriptor) if has_own else (experiment.root, experiment.root)
 
@@ -192,7 +192,7 @@ def check_records(experiment: Experiment) -> list[Finding]:
 
 
 def check_notifications(experiment: Experiment, settings: Settings) -> list[Finding]:
-    """Nothing where nobody is to be notified."""
+    """No findings if no notifications are set up."""
     targets = targets_of(settings)
     if not targets:
         return []

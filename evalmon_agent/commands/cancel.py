@@ -60,7 +60,7 @@ def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
 
 
 def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Active], bool]) -> Active | None:
-    """End what is active of the evals that are meant, and return it; None if `confirm` says no."""
+    """End what is active of the named evals, and return it; None if `confirm` says no."""
     experiment, slurm = session.experiment, session.slurm
     require_scancel(session)
     resolve(session)
@@ -98,7 +98,7 @@ def _active(session: Session, patterns: Sequence[str]) -> Active:
     jobs = [(name, job_id) for name, job_id in jobs if name in names]
     entries = experiment.ledger.entries()
     _refuse_underway(e.submission for e in entries if e.is_open and not names.isdisjoint(e.submission.eval_names))
-    return Active(jobs, [e for e in waiting(entries) if _is_meant(e, names, experiment)])
+    return Active(jobs, [e for e in waiting(entries) if _is_named(e, names, experiment)])
 
 
 def _is_certain(owner: Tracked, row: SqueueRow) -> bool:
@@ -115,8 +115,8 @@ def _refuse_underway(submissions: Iterable[Submission]) -> None:
         raise UsageError(f"{submission.name} is being submitted now; run the same command again in a minute")
 
 
-def _is_meant(entry: Entry, names: set[str], experiment: Experiment) -> bool:
-    """Whether this waiting submission is meant; UsageError if only some tasks of its array are."""
+def _is_named(entry: Entry, names: set[str], experiment: Experiment) -> bool:
+    """Whether this waiting submission is named; UsageError if only some tasks of its array are."""
     is_named = [name in names for name in entry.submission.eval_names]
     if any(is_named) and not all(is_named):
         array = entry.submission.name

@@ -179,8 +179,8 @@ def _has_active(observed: Observed) -> bool:
     state = observed.state
     if observed.queue is None or all_final(state):
         return False
-    ours = {job.job_id for ev in state.evals.values() for job in ev.jobs}
-    return any(row.goes_on and row.job_id in ours for row in observed.queue.rows)
+    eval_jobs = {job.job_id for ev in state.evals.values() for job in ev.jobs}
+    return any(row.goes_on and row.job_id in eval_jobs for row in observed.queue.rows)
 
 
 def _comes_later(state: ExperimentState, job_id: JobId | None) -> bool:

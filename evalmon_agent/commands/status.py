@@ -193,7 +193,7 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
 
 
 def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentState:
-    """Nobody else polls, so nobody else submits what waits: done here if this is the environment that it is to have."""
+    """Submit what waits, since no other process polls, if this environment is the one that it must have."""
     if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
         return state
     place = on_command(observer.session.environ, submits=False)

@@ -76,5 +76,5 @@ def _not_over(tokens: Mapping[JobId, str], slurm: Slurm) -> tuple[list[JobId], l
     if isinstance(answer, Failure):
         return list(tokens), list(tokens)
     rows = {whole_job(row.job_id): row for row in answer.rows}
-    ours = [job for job, token in tokens.items() if job not in rows or f"/{token}/" in rows[job].command]
-    return [job for job in ours if job in rows and rows[job].state not in TERMINAL], ours
+    monitor_jobs = [job for job, token in tokens.items() if job not in rows or f"/{token}/" in rows[job].command]
+    return [job for job in monitor_jobs if job in rows and rows[job].state not in TERMINAL], monitor_jobs

@@ -98,8 +98,8 @@ def _matching(experiment: Experiment, patterns: Sequence[str], directory: str) -
         for pattern in patterns
         for match in glob.glob(pattern, root_dir=directory, recursive=True)
     }
-    ours = experiment.directory + os.sep
-    return sorted((path for path in matches if not path.startswith(ours)), key=_naturally)
+    own_files = experiment.directory + os.sep
+    return sorted((path for path in matches if not path.startswith(own_files)), key=_naturally)
 
 
 def _naturally(path: str) -> list[tuple[int, str]]:

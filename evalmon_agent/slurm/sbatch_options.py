@@ -138,8 +138,8 @@ def _full_name(name: str) -> str:
     """getopt_long takes `--part` for `--partition`, where only one option starts like that."""
     if name in _LONG:
         return name
-    meant = {_RENAMED.get(full, full) for full in _LONG if name and full.startswith(name)}
-    return meant.pop() if len(meant) == 1 else name
+    matches = {_RENAMED.get(full, full) for full in _LONG if name and full.startswith(name)}
+    return matches.pop() if len(matches) == 1 else name
 
 
 def _read_cluster(letters: str, options: dict[str, str]) -> str | None:

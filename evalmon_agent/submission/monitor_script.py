@@ -21,8 +21,8 @@ TIME_MIN_S = 600
 _PLACE_KEYS = ("SBATCH_PARTITION", "SBATCH_ACCOUNT", "SBATCH_QOS")
 _LINE_KEYS = ("PATH", "SLURM_CONF", "SLURM_CLUSTERS", FAST_POLLING, "TZ", *_PLACE_KEYS)
 
-# The directory is entered first and then looked at, so that nothing else can be put in its place: ours, this
-# experiment's, and nobody else's to write. The umask is given back: evals that this job submits inherit it.
+# The directory is entered first and then checked, so that nothing else can be put in its place: it must be this user's
+# and this experiment's, and writable by nobody else. The umask is given back: evals that this job submits inherit it.
 _OPEN_OUTPUT = """\
 if cd -P -- {directory} && [ -O . ] && [ -f registry.jsonl ]; then
   case $(/bin/ls -ld .) in
@@ -69,8 +69,8 @@ def script(
     It opens its output itself: Slurm would follow a link that somebody put in the place of EXP/evalmon, and give the
     file the mode that the umask leaves. What cannot be opened safely is not written; the job goes on.
     """
-    ours = ["--token", token, *(["--experiment-id", experiment_id] if experiment_id is not None else [])]
-    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", _COMMAND[kind], *ours, "--", experiment]
+    own_options = ["--token", token, *(["--experiment-id", experiment_id] if experiment_id is not None else [])]
+    words = [interpreter, "-E", "-P", "-m", "evalmon_agent", _COMMAND[kind], *own_options, "--", experiment]
     exports = [f"export {key}={shlex.quote(environ[key])}" for key in _LINE_KEYS if environ.get(key)]
     start = shlex.quote(f'{{"id":"{experiment_id}"')
     output = _OPEN_OUTPUT.format(

@@ -93,7 +93,7 @@ class ChosenEval:
 
 @dataclass(frozen=True, slots=True)
 class RetryScript:
-    """The script to run again. `remark`: what is to be said of it; `is_changed`: since it was submitted."""
+    """The script to run again. `remark`: a note for the user; `is_changed`: since it was submitted."""
 
     script: Script
     remark: str = ""

@@ -45,7 +45,7 @@ def check(session: Session) -> None:
 
 
 def require_scancel(session: Session) -> None:
-    """UsageError unless the experiment is monitored and ours; SlurmUnavailableError (69) without scancel."""
+    """UsageError unless this user monitors the experiment; SlurmUnavailableError (69) without scancel."""
     session.experiment.require_monitored()
     session.experiment.check()
     if not session.slurm.has("scancel"):

@@ -128,7 +128,7 @@ def _totals(session: Session, jobs: Sequence[_Job], partitions: Sequence[Partiti
     known_hours = [size * each for size, each in zip(sizes, hours, strict=True) if each is not None]
     return Totals(
         evals=sum(sizes),
-        helper_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
+        monitor_jobs=_monitor_job_count(session, jobs, partitions, mode=mode),
         gpu_hours=sum(known_hours) if known_hours or not jobs else None,
         evals_without_gpu_hours=sum(size for size, each in zip(sizes, hours, strict=True) if each is None),
     )

@@ -55,7 +55,7 @@ def retry(
     dry_run: bool,
     sleep: Callable[[float], object] = time.sleep,
 ) -> SubmitReport:
-    """Resubmit the evals that are meant and did not succeed; nothing is submitted before every check has passed."""
+    """Resubmit the chosen evals that did not succeed; nothing is submitted before every check has passed."""
     experiment, slurm = session.experiment, session.slurm
     experiment.require_monitored()
     check(session)

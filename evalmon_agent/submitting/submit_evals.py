@@ -37,7 +37,7 @@ class Totals:
     """
 
     evals: int
-    helper_jobs: int
+    monitor_jobs: int
     gpu_hours: float | None
     evals_without_gpu_hours: int
 

@@ -147,7 +147,7 @@ def test_the_listed_monitor_jobs_are_those_that_would_be_submitted(exp: Exp) -> 
     def count(**more: object) -> int:
         totals = dry_run(exp, **more).totals  # type: ignore[arg-type]
         assert totals is not None
-        return totals.helper_jobs
+        return totals.monitor_jobs
 
     path = script(exp, "a")
     assert (count(), count(mode="dependency")) == (2, 1)
