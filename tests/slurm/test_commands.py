@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from evalmon_agent.errors import StoppedError
 from evalmon_agent.slurm.commands import Finished, run
+from faults import lives, wait_until
 
 PATH = {"PATH": os.defpath}
 TIMEOUT_S = 0.3
@@ -22,20 +22,6 @@ TIMEOUT_S = 0.3
 
 def sh(script: str, **more: object) -> Finished:
     return run(["sh", "-c", script], **{"timeout_s": TIMEOUT_S, "env": PATH, **more})  # type: ignore[arg-type]
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_until(condition: Callable[[], object], *, within_s: float = 5.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def pids_in(path: Path) -> list[int]:
