@@ -52,7 +52,8 @@ def _text(text: str, style: Char, *, at: int) -> str:
     skipped = len(text) - len(text.lstrip())
     text = text.strip()
     x, width = (at + skipped) * COLUMN_PX, len(text) * COLUMN_PX
-    marks = f' fill="{COLORS[style.fg]}"' if style.fg != "default" else ""
+    color = COLORS.get(style.fg.removeprefix("bright"), f"#{style.fg}")  # a name, or six hex digits
+    marks = f' fill="{color}"' if style.fg != "default" else ""
     marks += ' font-weight="bold"' if style.bold else ""
     return f'<text x="{x:g}" textLength="{width:g}"{marks}>{escape(text, quote=False)}</text>'
 

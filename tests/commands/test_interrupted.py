@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import Exp, ended, running
+from collect.test_foreign import table
+from evalmon_agent.tracking.registry import Accepted, Intent, Submission
+from evalmon_agent.words.job_id import JobId
+from experiments import STARTED, Exp, ended, running
 from submitting.test_retry_evals import new as failed
-from terminal import Terminal
+from terminal import HIDE_CURSOR, SHOW_CURSOR, Terminal
 
 COUNT = 14
 
@@ -35,6 +38,7 @@ def interrupted(exp: Exp, *words: str, when: object, times: int = 1) -> str:
         terminal.press_ctrl_c()
     assert terminal.end() == 130, terminal.text
     assert "Traceback" not in terminal.text
+    assert terminal.text.rfind(SHOW_CURSOR) >= terminal.text.rfind(HIDE_CURSOR)  # of a progress bar
     said = [line for line in terminal.lines if line.startswith("evalmon: ")]
     assert len(said) == 1
     assert terminal.lines[-1] == said[0]
@@ -156,6 +160,23 @@ def test_an_interrupted_report_keeps_the_old_one_and_can_be_repeated(exp: Exp) -
     exp.slurm.mend("seff")
     assert run(exp, "report", ".")[0] == 0
     assert len(json.loads((exp.ours / "summary.json").read_bytes())["evals"]) == 2
+    assert exp.temporaries() == []
+
+
+def test_while_the_page_is_drawn_the_summary_is_written_already(exp: Exp) -> None:
+    pytest.importorskip("vl_convert")
+    exp.experiment.prepare(group_readable=False)
+    (exp.root / "gpu_metrics.csv").write_bytes(table(STARTED + 5) + table(STARTED + 65))
+    submission = Submission("r1/a", str(exp.root / "a.slurm"), str(exp.root), token="7" * 16)
+    exp.experiment.ledger.append(Intent(submission, STARTED - 90, "host", 1))
+    exp.experiment.ledger.append(Accepted(submission.token, JobId("11"), STARTED - 60))
+    exp.slurm.show([ended("11")])
+    said = interrupted(exp, "report", ".", when="Drawing report.html")
+    assert said == "summary.md is written, report.html is not; run evalmon report again"
+    assert (exp.ours / "summary.md").exists()
+    assert not (exp.ours / "report.html").exists()
+    assert run(exp, "report", ".")[0] == 0
+    assert "<svg" in (exp.ours / "report.html").read_text()
     assert exp.temporaries() == []
 
 
