@@ -36,8 +36,8 @@ from evalmon_agent.report_page.write import write_page
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
+from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.words.job_id import JobId

@@ -14,7 +14,7 @@ import click
 
 from evalmon_agent.cli.options import experiment_argument, monitor_job_options
 from evalmon_agent.cli.sessions import session_of_monitor_job
-from evalmon_agent.collect.progress import progress
+from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import EvalmonError, LockUnavailableError, ReplacedError, StoppedError, UnreadableError
 from evalmon_agent.experiment import settings_file
 from evalmon_agent.experiment.experiment import Experiment

@@ -14,7 +14,7 @@ from evalmon_agent.cli.options import CommandOnExperiment, json_option
 from evalmon_agent.cli.output import interruptible, print_json, print_text, terminal_size
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.status_view import SORTS, Choice, samples_of_running, status_text
-from evalmon_agent.collect.progress import progress
+from evalmon_agent.collect.collect import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import state as state_file
@@ -26,9 +26,9 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
+from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import (
     REFUSED,
     all_final,
@@ -276,14 +276,12 @@ def _samples_bar(summary: Summary) -> list[RenderableType]:
 
 
 def _watch_line_by_line(ask: Callable[[], Summary], *, every_s: float) -> Summary:
-    """The verdict, whenever it changes."""
+    """The verdict, whenever it changes, until no eval is active."""
     last = ""
-    while True:
-        summary = ask()
+    while (summary := ask()).verdicts["active"]:
         line = verdict_line(summary)
         if line != last:
             print_text(line)
-        if not summary.verdicts["active"]:
-            return summary
         last = line
         time.sleep(min(every_s, _SHOWN_AGAIN_S))
+    return summary

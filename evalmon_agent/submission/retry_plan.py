@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.evidence.diagnosis.causes import returns_for_good
-from evalmon_agent.evidence.diagnosis.records import UNKNOWN
+from evalmon_agent.evidence.diagnosis.causes import UNKNOWN, returns_for_good
 from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
 from evalmon_agent.slurm.sbatch_options import by_long_name
 from evalmon_agent.submission.plan import Prepared, Script, array_option, array_spec

@@ -12,8 +12,7 @@ import msgspec
 
 from evalmon_agent.collect.collect import collect
 from evalmon_agent.collect.eval_logs import LogReader
-from evalmon_agent.evidence.diagnosis.causes import REFUSED
-from evalmon_agent.evidence.diagnosis.records import one_line
+from evalmon_agent.evidence.diagnosis.causes import REFUSED, one_line
 from evalmon_agent.evidence.result import worst
 from evalmon_agent.experiment import scripts
 from evalmon_agent.experiment.exposure import refuse_world_writable

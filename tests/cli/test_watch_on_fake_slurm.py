@@ -25,18 +25,7 @@ def exp(tmp_path: Path) -> Exp:
 
 
 def watch(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "evalmon_agent", "watch", ".", *words],
-        check=False,
-        env=exp.slurm.environ,
-        cwd=exp.root,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert "Traceback" not in done.stderr
-    assert "/proc/self/fd" not in done.stdout + done.stderr
-    return done
+    return exp.evalmon("watch", ".", *words)
 
 
 def script(exp: Exp, name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evalmon_agent.collect.attempt_files import Outputs, unopened_file
-from evalmon_agent.evidence.diagnosis.records import UnopenedFile
+from evalmon_agent.evidence.diagnosis.diagnose import UnopenedFile
 from evalmon_agent.slurm.client import Slurm
 from fake_slurm import FakeSlurm
 

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -283,8 +281,7 @@ NO_SPACE = "cp: error writing 'x': No space left on device"
 
 
 def evalmon(exp: Exp, *words: str) -> tuple[int, str, str]:
-    argv = [sys.executable, "-m", "evalmon_agent", *words]
-    done = subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, capture_output=True, text=True, check=False)
+    done = exp.evalmon(*words)
     return done.returncode, done.stdout, done.stderr
 
 
