@@ -23,7 +23,7 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.client import Slurm
-from evalmon_agent.slurm.script import read_head
+from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.submission.launcher import render
 from evalmon_agent.submission.plan import Prepared, Script
 from evalmon_agent.tracking.registry import Accepted, Intent, Submission
@@ -131,7 +131,7 @@ class Exp:
         jobs = []
         for job_id, name in self.slurm.accepted():
             row = self.slurm.directory / "queue" / job_id
-            at = int(row.read_text().split("\x1f")[3])
+            at = int(row.read_text().split("\x1f")[2])
             if name.endswith(".slurm"):
                 jobs.append(ended(job_id, state, submitted=at, started=at, ended=at + 1))
             row.unlink()

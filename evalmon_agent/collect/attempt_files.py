@@ -15,8 +15,8 @@ from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.trusted import OwnedFiles, read_at
 from evalmon_agent.slurm.client import Slurm
+from evalmon_agent.slurm.sbatch import read_head
 from evalmon_agent.slurm.sbatch_options import output_path
-from evalmon_agent.slurm.script import read_head
 from evalmon_agent.tracking.records import Attempt, Eval
 from evalmon_agent.words.job_id import JobId, task_of, whole_job
 
@@ -91,13 +91,13 @@ def outputs_of(script: str, ev: Eval, job_id: JobId, *, files: OwnedFiles) -> Ou
     if all(job.token is None for job in ev.jobs if job.job_id == job_id):
         paths = [_there(of_stream, job_id, name, [ev.output_dir or folder, folder], files) for of_stream in of_streams]
     else:
-        paths = [output_path(of_stream, job_id, raw_id=None, name=name, folder=folder) for of_stream in of_streams]
+        paths = [output_path(of_stream, job_id, name=name, folder=folder) for of_stream in of_streams]
     return Outputs(*paths)
 
 
 def outputs_by_slurm(slurm: Slurm, job_id: JobId, attempt: Attempt, *, files: OwnedFiles) -> Outputs:
     """What is there of what Slurm names, as long as it knows the job."""
-    for found in slurm.outputs_in_queue(job_id):
+    for found in slurm.details(job_id):
         if found.job_id == job_id and found.output is not None and found.submitted_at == attempt.submitted_at:
             return _filled_in(found.output, found.errors, job_id, files)
     return Outputs()
@@ -105,7 +105,7 @@ def outputs_by_slurm(slurm: Slurm, job_id: JobId, attempt: Attempt, *, files: Ow
 
 def _filled_in(output: str, errors: str | None, job_id: JobId, files: OwnedFiles) -> Outputs:
     patterns = [output] if errors in {None, output} else [output, str(errors)]
-    paths = [output_path({"output": pattern}, job_id, raw_id=None, name="", folder="/") for pattern in patterns]
+    paths = [output_path({"output": pattern}, job_id, name="", folder="/") for pattern in patterns]
     return Outputs(*(path if path is not None and _is_there(path, files) else None for path in paths))
 
 
@@ -117,7 +117,7 @@ def _there(
     Beside the first of the folders only a file with the job's id in its name is certainly its own.
     """
     options = {key: value for key, value in options.items() if key != "chdir"}
-    paths = [output_path(options, job_id, raw_id=None, name=name, folder=folder) for folder in folders]
+    paths = [output_path(options, job_id, name=name, folder=folder) for folder in folders]
     own = [path for path in paths if path and (path == paths[0] or whole_job(job_id) in os.path.basename(path))]
     return next((path for path in own if _is_there(path, files)), None)
 
@@ -137,9 +137,9 @@ def unopened_file(outputs: Outputs, slurm: Slurm, job_id: JobId) -> UnopenedFile
 
 
 def _unopened_by_slurm(slurm: Slurm, job_id: JobId) -> UnopenedFile | None:
-    files = slurm.standard_files(job_id)
-    written = [files[name] for name in ("StdOut", "StdErr") if name in files]
-    read = files.get("StdIn", os.devnull)
+    jobs = slurm.details(job_id)
+    written = [path for job in jobs for path in (job.output, job.errors) if path is not None and "%" not in path]
+    read = next((job.input for job in jobs if job.input is not None), os.devnull)
     if unwritable := _unwritable(written):
         return unwritable
     if not os.access(read, os.R_OK):

@@ -116,17 +116,9 @@ def present_state(session: Session) -> ExperimentState:
     """The state as it is known now, also of another user's experiment."""
     experiment = session.experiment
     experiment.require_monitored()
-    if not experiment.is_ours:
+    if not experiment.may_be_written:
         return _read(experiment)
     return _look_or_read(Observer(session, role="command", lock_wait_s=_LOCK_WAIT_S))
-
-
-def read_only(session: Session) -> Summary:
-    """What the files of an experiment say that this user may only read; nothing is written, and Slurm is not asked."""
-    experiment = session.experiment
-    state = _read(experiment)
-    so_far = progress(experiment, state, owner=experiment.owner)
-    return build(state, now=session.clock(), settings=session.settings, progress=so_far)
 
 
 def note_if_read_only(experiment: Experiment) -> None:
@@ -201,7 +193,7 @@ def _with_completion(observer: Observer, state: ExperimentState) -> ExperimentSt
 
 
 def _submit_waiting(observer: Observer, state: ExperimentState) -> ExperimentState:
-    """Nobody else polls, so nobody else submits what waits: done here if this is the environment that it is to have."""
+    """Submit what waits, since no other process polls, if this environment is the one that it must have."""
     if not has_more_to_come(state) or not observer.slurm.has("sbatch"):
         return state
     place = on_command(observer.session.environ, submits=False)

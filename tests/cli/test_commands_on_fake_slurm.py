@@ -427,4 +427,4 @@ def test_invalid_settings_cost_running_monitor_jobs_only_a_log_block(exp: Exp, b
 def launched(exp: Exp) -> list[tuple[str, str, int]]:
     """(job id, path of the submitted script, submit time) of each eval in the fake Slurm."""
     rows = [path.read_text().split("\x1f") for path in (exp.slurm.directory / "queue").iterdir()]
-    return [(row[0].removeprefix("\x1e"), row[-2], int(row[3])) for row in rows if row[-2].endswith("_epoch0.slurm")]
+    return [(row[0].removeprefix("\x1e"), row[-2], int(row[2])) for row in rows if row[-2].endswith("_epoch0.slurm")]

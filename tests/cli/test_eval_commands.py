@@ -201,7 +201,7 @@ class TestDrop:
         submit(exp, "r1/eval/a_epoch0.slurm")
         [(job_id, _)] = [one for one in exp.slurm.accepted() if one[1].endswith(".slurm")]
         row = exp.slurm.directory / "queue" / job_id
-        at = int(row.read_text().split("\x1f")[3])
+        at = int(row.read_text().split("\x1f")[2])
         row.unlink()
         exp.slurm.show([ended(f"{job_id}_{n}", "FAILED", submitted=at, started=at, ended=at + 1) for n in range(3)])
         exp.anew().observe_to_the_end()

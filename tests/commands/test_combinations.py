@@ -90,13 +90,13 @@ def test_an_adopted_eval_is_not_retried_and_the_true_reason_is_given(tmp_path: P
     ]
 
 
-def test_a_completion_job_depends_on_a_watched_array_by_its_own_id_only(tmp_path: Path) -> None:
+def test_each_task_of_a_watched_array_is_waited_for(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.slurm.show([running("11_0"), running("11_1"), running("12")])
     report = watched(exp, "11", "b=12")
     assert report.completion is not None
-    assert "--dependency=afterany:12:11 " in of_completion(exp)[0]
-    assert active_jobs(exp.experiment, state_file.load(exp.experiment)) == ["12", "11"]
+    assert "--dependency=afterany:11_0:11_1:12 " in of_completion(exp)[0]
+    assert active_jobs(exp.experiment, state_file.load(exp.experiment)) == ["11_0", "11_1", "12"]
 
 
 def test_an_array_with_a_watched_task_is_not_submitted_again(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_an_array_above_a_lowered_max_submit_is_reported_and_not_waited_for(tmp_
     submitted(exp, Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=3))
     [(job_id, _), *_] = exp.slurm.accepted()
     row = exp.slurm.directory / "queue" / job_id
-    at = int(row.read_text().split("\x1f")[3])
+    at = int(row.read_text().split("\x1f")[2])
     row.unlink()
     exp.slurm.show([ended(job_id, submitted=at, started=at, ended=at + 1)])
     exp.observe_to_the_end()

@@ -94,7 +94,7 @@ def submit(exp: Exp, *names: str) -> dict[str, tuple[str, str, int]]:
         row = path.read_text().split("\x1f")
         match = re.fullmatch(r"(.+)_epoch0\.slurm", os.path.basename(row[-2]))
         if match is not None:
-            jobs[match[1]] = (row[0].removeprefix("\x1e"), row[-2], int(row[3]))
+            jobs[match[1]] = (row[0].removeprefix("\x1e"), row[-2], int(row[2]))
     return jobs
 
 
