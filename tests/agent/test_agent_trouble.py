@@ -24,12 +24,12 @@ from in_a_job import (
     needs_strace,
     session_of,
     started,
-    wait_until,
 )
 
 import as_root
 import second_user
 from as_root import needs_root
+from faults import wait_until
 
 # Ends with 5 a moment after it has caught SIGTERM.
 CATCHES_TERM = ["sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"]

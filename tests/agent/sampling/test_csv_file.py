@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from in_a_job import environ, needs_strace, wait_until
+from in_a_job import environ, needs_strace
 
 import as_root
 import second_user
 from as_root import needs_root
 from evalmon_agent.agent.sampling import csv_file
 from evalmon_agent.agent.sampling.csv_file import CsvFile
+from faults import wait_until
 
 HEADER = b"timestamp, a, b\n"
 

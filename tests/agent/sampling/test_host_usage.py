@@ -8,11 +8,12 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from in_a_job import environ, started, wait_until
+from in_a_job import environ, started
 
 from evalmon_agent.agent.sampling import host_usage
 from evalmon_agent.agent.sampling.host_usage import TreeUsage, Usage
 from evalmon_agent.words.csv_columns import HostColumn
+from faults import wait_until
 
 BUSY = "import time; hoard = b'x' * 2**26; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
 

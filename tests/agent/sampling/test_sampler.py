@@ -9,10 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from in_a_job import RUN, Experiment, environ, session_of, started, stat_of, wait_until
+from in_a_job import RUN, Experiment, environ, session_of, started, stat_of
 from sampled import SAMPLE, UUIDS, rows_of, sample_for
 
 from evalmon_agent.words.csv_columns import NVIDIA_SMI_COLUMNS, GpuColumn, HostColumn
+from faults import wait_until
 from nvml_standin import world as errors
 from nvml_standin.build import OLD_DRIVER, build
 from nvml_standin.world import World

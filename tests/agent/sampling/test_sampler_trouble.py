@@ -8,11 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from in_a_job import RUN, Experiment, session_of, started, wait_until
+from in_a_job import RUN, Experiment, session_of, started
 from sampled import rows_of, sample_for
 
 import as_root
 from as_root import needs_root
+from faults import wait_until
 from nvml_standin import world as errors
 from nvml_standin.world import World
 
