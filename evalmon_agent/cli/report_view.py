@@ -7,11 +7,10 @@ from itertools import groupby
 
 from evalmon_agent.cli.output import Cell, in_bold, table_lines, wrapped
 from evalmon_agent.cli.status_view import attention, eval_table
-from evalmon_agent.summary.attention import in_order, next_round
+from evalmon_agent.summary.attention import in_order, next_round, verdict_line
 from evalmon_agent.summary.markdown import cost_line
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.scores import score_table
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from evalmon_agent.evidence.gpu_csv import parse
-from evalmon_agent.evidence.gpu_ticks import last_tick
+from evalmon_agent.evidence.gpu_measure import last_tick
 from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.logbook import blocks

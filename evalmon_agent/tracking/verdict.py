@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from evalmon_agent.evidence.diagnosis.diagnose import diagnose
-from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis, UnopenedFile
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
+from evalmon_agent.evidence.diagnosis.diagnose import AttemptEnd, UnopenedFile, diagnose
 from evalmon_agent.evidence.result import EvalResult, worst
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, JobReport
 from evalmon_agent.tracking.results import EvalResults, settle

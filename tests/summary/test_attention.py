@@ -5,13 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import Diagnosis
 from evalmon_agent.evidence.result import EvalResult, SampleError
 from evalmon_agent.summary import causes
-from evalmon_agent.summary.attention import Group, groups, in_order, need_attention
+from evalmon_agent.summary.attention import Group, groups, in_order, need_attention, verdict_line
 from evalmon_agent.summary.build import VERDICTS
 from evalmon_agent.summary.records import AlertSummary, EvalSummary, NodeSummary, Summary
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.results import NOT_LOOKED_FOR
 from summary.summarised import finished, summary_of
 

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalmon_agent.evidence.diagnosis.causes import CAUSES
-from evalmon_agent.evidence.diagnosis.records import Diagnosis
+from evalmon_agent.evidence.diagnosis.causes import CAUSES, Diagnosis
+from evalmon_agent.summary.attention import verdict_line
 from evalmon_agent.summary.build import VERDICTS
 from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
-from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.results import NOT_LOOKED_FOR
 from evalmon_agent.words.job_id import parse_job_id
 from evalmon_agent.words.states import State
