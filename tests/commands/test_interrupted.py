@@ -35,7 +35,7 @@ def interrupted(exp: Exp, *words: str, when: object, times: int = 1) -> str:
     terminal = Terminal(words, env=exp.slurm.environ, cwd=exp.root)
     assert terminal.shows(when), terminal.text  # type: ignore[arg-type]
     for _ in range(times):
-        time.sleep(0.3)  # a question is shown before its answer is read
+        time.sleep(0.3 if times == 1 else 1.5)  # a question is shown before its answer is read
         terminal.press_ctrl_c()
     time.sleep(0.3)
     (exp.slurm.directory / "go").touch()
