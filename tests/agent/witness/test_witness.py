@@ -21,7 +21,7 @@ from evalmon_agent.words.eval_processes import INSPECT as INSPECT_PROGRAM
 from faults import wait_until
 
 FULL = pytest.mark.full
-JOBS_AT_ONCE = 4
+JOBS_AT_ONCE = 2
 
 
 @pytest.fixture
