@@ -76,11 +76,9 @@ def objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         text += decode(piece or b"", piece is None)
         if not is_begun:
             text = text.lstrip()
-            if not text:
-                continue
-            if text[0] != "[":
+            if text[:1] not in {"", "["}:
                 break
-            is_begun, text = True, text[1:]
+            is_begun, text = text != "", text[1:]
         if len(text) < try_at_chars and piece is not None:
             continue
         at = 0
