@@ -51,7 +51,6 @@ class Held:
         self.set_aside: str | None = None
         self.logged_completions: frozenset[str] = frozenset()
         self.entries: Sequence[Entry] = ()
-        self._evals: msgspec.Raw | None = None
 
     def is_current(self) -> bool:
         """Whether state.json is still the one that was last read or saved."""
@@ -64,18 +63,13 @@ class Held:
     def save(self, *, mode: int = 0o600) -> None:
         """Replace state.json atomically. OSError: the file and `generation` are unchanged."""
         self.state.generation += 1
-        # A save with an outbox is followed by one without it: the evals, which are most of it, are encoded once.
-        if self._evals is None or self.tracker.is_changed():
-            self._evals = msgspec.Raw(msgspec.json.encode(self.state.evals))
-        document = {**msgspec.structs.asdict(self.state), "evals": self._evals}
+        document = {**msgspec.structs.asdict(self.state), "evals": self.tracker.encoded()}
         try:
             replace_atomically(self._path, msgspec.json.encode(document), mode=mode)
         except OSError:
             self.state.generation -= 1
             raise
         self.is_saved()
-        if self.state.outbox is None and self.state.notices is None:
-            self._evals = None
 
     def is_saved(self) -> None:
         """Note that the file has the content of the state."""

@@ -55,32 +55,33 @@ def outage(state: ExperimentState, failure: Failure | None, now: float, *, alert
     return new
 
 
-def unreported(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
-    """One ALERT for each eval that runs without evalmon: most likely the interpreter is not on its node."""
-    fields = {
-        "Interpreter": sys.executable,
-        "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
-    }
-    evals = newly_unreported(tracker.alertable(), now=now, poll_interval_s=poll_interval_s)
-    for ev in evals:
+def alerts(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
+    """One ALERT for each eval that runs without evalmon, and for each reason for which evals have waited too long.
+
+    Alerts whose cause is gone, or is back, are recorded as that, without a block.
+    """
+    evals = tracker.alertable()
+    unreported = newly_unreported(evals, now=now, poll_interval_s=poll_interval_s)
+    for ev in unreported:
         tracker.mark_alerted(ev, Alert("unreported", now))
-    return [
-        blocks.note(now, BlockKind.ALERT, f"{ev.name} runs without reporting", {"Job ID": ev.job_id, **fields})
-        for ev in evals
+    tracker.update_alerts(now=now)
+    by_reason: dict[str, list[Eval]] = {}
+    for ev, reason in newly_stuck(evals, now=now, poll_interval_s=poll_interval_s):
+        tracker.mark_alerted(ev, Alert("waits", now, reason))
+        by_reason.setdefault(reason, []).append(ev)
+    return [_unreported(ev, now) for ev in unreported] + [
+        _stuck(reason, evals, now) for reason, evals in by_reason.items()
     ]
 
 
-def stuck(tracker: Tracker, now: float, *, poll_interval_s: float) -> list[Block]:
-    """One ALERT for each reason for which evals have waited too long; a thousand tasks give one block.
-
-    Alerts whose cause is gone are recorded as cleared, without a block.
-    """
-    tracker.update_alerts(now=now)
-    by_reason: dict[str, list[Eval]] = {}
-    for ev, reason in newly_stuck(tracker.alertable(), now=now, poll_interval_s=poll_interval_s):
-        tracker.mark_alerted(ev, Alert("waits", now, reason))
-        by_reason.setdefault(reason, []).append(ev)
-    return [_stuck(reason, evals, now) for reason, evals in by_reason.items()]
+def _unreported(ev: Eval, now: float) -> Block:
+    """Most likely the interpreter is not on its node."""
+    fields = {
+        "Job ID": ev.job_id,
+        "Interpreter": sys.executable,
+        "Action": "Make this path readable on the compute nodes; the eval itself runs on, unmonitored from inside",
+    }
+    return blocks.note(now, BlockKind.ALERT, f"{ev.name} runs without reporting", fields)
 
 
 def _stuck(reason: str, evals: Sequence[Eval], now: float) -> Block:

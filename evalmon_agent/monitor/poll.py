@@ -205,8 +205,7 @@ class Observer:
             new = log_blocks.outage(held.state, failure, now, alert_after=self.settings.alert_after)
             if answers.facts.queue is not None:
                 update_presence(held.state, answers.facts.queue)
-                new += log_blocks.unreported(held.tracker, now, poll_interval_s=self.settings.poll_interval)
-                new += log_blocks.stuck(held.tracker, now, poll_interval_s=self.settings.poll_interval)
+                new += log_blocks.alerts(held.tracker, now, poll_interval_s=self.settings.poll_interval)
                 new.append(blocks.status_check(now, counts(held.state)))
             return new
 
@@ -254,13 +253,15 @@ class Observer:
         is_current = asked is not None and asked.is_current()
         held = (asked if is_current else self._let_go()) or state_file.hold(self.experiment, now=now)
         self._held = self._of_another = None
-        owed = held.state.outbox
-        if owed is not None:
-            complete(self.experiment.log, owed.offset, owed.text.encode(), mode=self.mode)
-            held.state.outbox = None
+        self._append_blocks(held.state)
         cut_torn(self.experiment.log)
         self._append_notices(held.state)
         return held
+
+    def _append_blocks(self, state: ExperimentState) -> None:
+        if state.outbox is not None:
+            complete(self.experiment.log, state.outbox.offset, state.outbox.text.encode(), mode=self.mode)
+            state.outbox = None
 
     def _append_notices(self, state: ExperimentState) -> None:
         """Give the journal of notifications what it is owed; if that fails, it is owed on, and the poll goes on."""
@@ -274,7 +275,8 @@ class Observer:
         """Save if a fact changed, with the new blocks in the outbox; then append them, then clear the outbox.
 
         Once the state is saved, the blocks are as good as logged: where the log cannot be written now, the next
-        transaction delivers them. Without a changed fact (a poll that found nothing new) they are appended only:
+        transaction delivers them. The outbox must not stay: a log that the user has moved away since would get its
+        text again. Without a changed fact (a poll that found nothing new) they are appended only:
         killed in the middle of that, the torn block is cut, and the next poll says the same.
         """
         targets = targets_of(self.settings)
@@ -293,13 +295,10 @@ class Observer:
             return
         held.state.outbox = Outbox(size_of(self.experiment.log), text) if text else None
         held.save(mode=self.mode)
-        is_owed = held.state.notices is not None
-        if held.state.outbox is not None or is_owed:
+        if held.state.outbox is not None or held.state.notices is not None:
             self._append_notices(held.state)
             with suppress(OSError):
-                if held.state.outbox is not None:
-                    complete(self.experiment.log, held.state.outbox.offset, text.encode(), mode=self.mode)
-                    held.state.outbox = None
+                self._append_blocks(held.state)
                 held.save(mode=self.mode)
         held.set_aside = None
         self._held = held
