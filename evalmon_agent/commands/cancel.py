@@ -12,15 +12,14 @@ from evalmon_agent.cli.options import CommandOnExperiment, names_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.experiment_lock import release_if_over
 from evalmon_agent.jobs import claims, register
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.match import JobIndex, Tracked
-from evalmon_agent.tracking.registry import Entry, Submission
-from evalmon_agent.tracking.unsubmitted import waiting
+from evalmon_agent.tracking.registry import Entry, Submission, waiting
 from evalmon_agent.words.eval_names import named_evals
 from evalmon_agent.words.job_id import JobId, without_component
 from evalmon_agent.words.printable import printable

@@ -31,16 +31,15 @@ from evalmon_agent.monitor.finalize import (
     write_summary,
 )
 from evalmon_agent.monitor.hand_over import HandOver
+from evalmon_agent.monitor.log_blocks import resource_blocks
 from evalmon_agent.monitor.measure import Measurer, measure
-from evalmon_agent.monitor.poll import Observed, Observer
-from evalmon_agent.monitor.resource_status import resource_blocks
+from evalmon_agent.monitor.poll import Observed, Observer, back_off_s
 from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, log_progress
 from evalmon_agent.tracking.monitor_job_states import WAITS, all_final, has_more_to_come
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.schedule import back_off_s
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import counted
 

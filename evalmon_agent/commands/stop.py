@@ -10,11 +10,11 @@ from evalmon_agent.cli.options import experiment_argument
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.experiment.experiment_lock import release_if_over
 from evalmon_agent.jobs import claims, register
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure

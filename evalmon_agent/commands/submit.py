@@ -16,18 +16,17 @@ from evalmon_agent.cli.submissions import print_exposure, print_submitted
 from evalmon_agent.errors import UsageError
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import is_utf8
+from evalmon_agent.experiment.experiment_lock import release_if_over
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs import register
 from evalmon_agent.jobs.eval_scripts import find
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.submission.plan import Prepared, array_option, array_spec, plan
 from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, submit_prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
 from evalmon_agent.tracking.records import ExperimentState
-from evalmon_agent.tracking.registry import Entry, Name, Submission, eval_name
-from evalmon_agent.tracking.unsubmitted import dropped, latest
+from evalmon_agent.tracking.registry import Entry, Name, Submission, dropped, eval_name, latest
 from evalmon_agent.words.eval_names import task_name
 from evalmon_agent.words.sizes import counted
 

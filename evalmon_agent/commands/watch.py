@@ -23,12 +23,11 @@ from evalmon_agent.cli.submissions import (
 from evalmon_agent.commands.report import report as write_report
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.experiment_lock import locked
+from evalmon_agent.experiment.experiment_lock import locked, release_if_over
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.jobs.known_jobs import KnownJobs, known_jobs, with_outputs
 from evalmon_agent.jobs.register import resolve
 from evalmon_agent.monitor.poll import read_local
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.settings import Settings
 from evalmon_agent.submission.adoption import (

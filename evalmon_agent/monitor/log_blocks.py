@@ -1,4 +1,4 @@
-"""Writes the log blocks of a poll: events, Slurm's silence, evals that need a person, monitor jobs."""
+"""Writes the log blocks of a poll: events, Slurm's silence, evals that need a person, monitor jobs, GPU use."""
 
 from __future__ import annotations
 
@@ -10,26 +10,38 @@ from operator import is_
 from evalmon_agent.evidence.diagnosis.causes import CAUSES, REFUSED
 from evalmon_agent.evidence.diagnosis.diagnose import diagnose
 from evalmon_agent.evidence.diagnosis.records import AttemptEnd, Diagnosis, one_line
+from evalmon_agent.evidence.gpu_csv import parse
+from evalmon_agent.evidence.gpu_ticks import last_tick
+from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.figures.efficiency import Figures
 from evalmon_agent.files.pinned import shown
+from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.jobs.submit_monitor_job import active_jobs
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.notify.deliver import what_to_do
 from evalmon_agent.notify.journal import Target
+from evalmon_agent.settings import Settings
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.summary.notifications import EvalFailure, failures_among
 from evalmon_agent.tracking.alerts import action_for, newly_stuck, newly_unreported, pending
-from evalmon_agent.tracking.facts import Event, Measured, Transition
 from evalmon_agent.tracking.fold import Tracker
 from evalmon_agent.tracking.monitor_job_states import update_monitor_jobs
-from evalmon_agent.tracking.records import Alert, Attempt, Eval, ExperimentState, Outage, Refusal
-from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.records import (
+    Alert,
+    Eval,
+    Event,
+    ExperimentState,
+    Measured,
+    Outage,
+    Refusal,
+    Transition,
+)
+from evalmon_agent.tracking.registry import Entry, update_unsubmitted
 from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
-from evalmon_agent.tracking.unsubmitted import update_unsubmitted
 from evalmon_agent.tracking.verdict import agree, diagnosis_of, end_of_attempt, says, verdict
 from evalmon_agent.words.sizes import counted, listed
 from evalmon_agent.words.states import TERMINAL, State
@@ -257,7 +269,7 @@ def _transition(event: Transition, ev: Eval, experiment: Experiment, *, now: flo
         previous=event.previous,
         current=event.current,
         at=event.at,
-        elapsed_s=_elapsed_s(event.attempt),
+        elapsed_s=event.attempt.ran_for_s if event.attempt is not None else None,
         result_log=result_log(ev, experiment),
     )
     return [*block, *_notes(event)]
@@ -291,12 +303,6 @@ def _never_ran(event: Transition) -> bool:
     return "_" in event.job_id and event.previous is State.PENDING
 
 
-def _elapsed_s(attempt: Attempt | None) -> float | None:
-    if attempt is None or attempt.elapsed_s is not None or attempt.report is None:
-        return attempt.elapsed_s if attempt is not None else None
-    return attempt.report.elapsed_s
-
-
 def _measured(event: Measured, ev: Eval, found: EvalResults, *, now: float) -> list[list[str]]:
     """What is known of an attempt that ended; of one that was followed by another, its figures only."""
     attempt = event.attempt
@@ -310,4 +316,35 @@ def _measured(event: Measured, ev: Eval, found: EvalResults, *, now: float) -> l
     diagnosis = None if verdict(ev, found) in {"ok", "unverified"} else diagnosis_of(ev, found)
     if diagnosis is not None:
         new.append(blocks.diagnosis(now, event.name, event.job_id, diagnosis))
+    return new
+
+
+_STALE_INTERVALS = 3
+
+
+def resource_blocks(
+    state: ExperimentState, settings: Settings, *, now: float, progress: Mapping[str, EvalResult]
+) -> list[list[str]]:
+    """One block for each running eval whose CSV has recent numbers."""
+    new = []
+    files = OwnedFiles(os.geteuid())
+    for ev in state.evals.values():
+        if ev.state is not State.RUNNING or ev.output_dir is None:
+            continue
+        tail = files.read_tail(os.path.join(ev.output_dir, "gpu_metrics.csv"))
+        tick = last_tick(parse(tail).rows) if tail is not None else None
+        if tick is None or now - tick.at > _STALE_INTERVALS * settings.sample_interval:
+            continue
+        if tick.utilization_pct is None or tick.memory_used_mib is None or not tick.memory_total_mib:
+            continue
+        new.append(
+            blocks.resource_status(
+                now,
+                ev.name,
+                utilization_pct=tick.utilization_pct,
+                memory_used_mib=tick.memory_used_mib,
+                memory_total_mib=tick.memory_total_mib,
+                so_far=progress.get(ev.name),
+            )
+        )
     return new

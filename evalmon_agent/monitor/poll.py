@@ -20,7 +20,7 @@ from evalmon_agent.experiment import heartbeat as heartbeat_file
 from evalmon_agent.experiment import reports
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
-from evalmon_agent.experiment.experiment_lock import locked
+from evalmon_agent.experiment.experiment_lock import locked, locked_on_proof
 from evalmon_agent.experiment.heartbeat import Heartbeat, Role
 from evalmon_agent.experiment.state import Held
 from evalmon_agent.files.append import complete, cut_torn, size_of
@@ -28,7 +28,6 @@ from evalmon_agent.files.lock import WAIT_S
 from evalmon_agent.files.replace import sweep
 from evalmon_agent.logbook import blocks
 from evalmon_agent.monitor import log_blocks
-from evalmon_agent.monitor.unlock import locked_on_proof
 from evalmon_agent.notify.deliver import Notifier
 from evalmon_agent.notify.journal import targets_of
 from evalmon_agent.session import Session
@@ -38,18 +37,19 @@ from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure, FailureKind
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.notifications import EvalFailure, notifications
-from evalmon_agent.tracking.facts import AccountAnswer, Facts, Measurement, QueueAnswer
-from evalmon_agent.tracking.fold import Tracker
+from evalmon_agent.tracking.fold import Facts, Tracker
 from evalmon_agent.tracking.monitor_job_states import update_presence
-from evalmon_agent.tracking.owed import Unmeasured, unmeasured
-from evalmon_agent.tracking.records import ExperimentState, Outbox
+from evalmon_agent.tracking.records import AccountAnswer, ExperimentState, Measurement, Outbox, QueueAnswer
 from evalmon_agent.tracking.registry import Entry
+from evalmon_agent.tracking.timeline import Unmeasured, unmeasured
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 
 Block = list[str]
 _EARLY = 0.9
 """A poll is due after this part of the interval: timers are not exact."""
+MAX_BACK_OFF_S = 600.0
+_JITTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,3 +366,14 @@ def _account(slurm: Slurm, job_ids: Sequence[JobId], *, asked_at: float) -> Acco
             return AccountAnswer(asked_at, frozenset(job_ids), (), disabled=True)
         return answer
     return AccountAnswer(asked_at, frozenset(job_ids), answer.jobs)
+
+
+def back_off_s(poll_interval_s: float, *, failures: int, alert_after: int, jitter: float = 0.0) -> float:
+    """The wait before the next poll: doubled for each failure after the ALERT, up to ten minutes.
+
+    `jitter`, from 0 to 1, adds up to a tenth of it, so that a thousand observers do not ask a Slurm that comes back at
+    the same moment.
+    """
+    beyond = max(failures - alert_after, 0)
+    wait_s = poll_interval_s * 2.0 ** min(beyond, 10) * (1.0 + _JITTER * jitter)
+    return min(wait_s, max(MAX_BACK_OFF_S, poll_interval_s * (1.0 + _JITTER * jitter)))

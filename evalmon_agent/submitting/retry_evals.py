@@ -16,6 +16,7 @@ from evalmon_agent.evidence.diagnosis.causes import REFUSED
 from evalmon_agent.evidence.diagnosis.records import one_line
 from evalmon_agent.evidence.result import worst
 from evalmon_agent.experiment import scripts
+from evalmon_agent.experiment.experiment_lock import release_if_over
 from evalmon_agent.experiment.exposure import refuse_world_writable
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.trusted import ForeignError, OwnedFiles
@@ -24,7 +25,6 @@ from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.jobs.eval_scripts import change_since, read
 from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observer
-from evalmon_agent.monitor.unlock import release_if_over
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.sinfo import Partition
@@ -43,11 +43,10 @@ from evalmon_agent.submission.retry_plan import (
 from evalmon_agent.submitting.prepare import prepare_scripts, require_slurm, submit_prepared
 from evalmon_agent.submitting.start_monitor_jobs import Mode
 from evalmon_agent.submitting.submit_evals import SubmitReport
-from evalmon_agent.tracking.owed import unmeasured
 from evalmon_agent.tracking.records import Eval, ExperimentState
-from evalmon_agent.tracking.registry import Entry, eval_name
+from evalmon_agent.tracking.registry import Entry, eval_name, latest
 from evalmon_agent.tracking.results import settle
-from evalmon_agent.tracking.unsubmitted import latest
+from evalmon_agent.tracking.timeline import unmeasured
 from evalmon_agent.words.eval_names import named_evals
 
 

@@ -14,10 +14,17 @@ from evalmon_agent.figures.efficiency import from_sacct, with_limit
 from evalmon_agent.slurm.sacct import SacctJob
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import base
-from evalmon_agent.tracking.attempts import align, put_report, reports_of
-from evalmon_agent.tracking.facts import AccountAnswer, QueueAnswer, SelfReport
-from evalmon_agent.tracking.match import JobIndex, Tracked, attempt_for
-from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, JobReport
+from evalmon_agent.tracking.match import JobIndex, Tracked, align, attempt_for, put_report, reports_of
+from evalmon_agent.tracking.records import (
+    AccountAnswer,
+    Attempt,
+    Eval,
+    ExperimentState,
+    Job,
+    JobReport,
+    QueueAnswer,
+    SelfReport,
+)
 from evalmon_agent.tracking.registry import Registration, Submission
 from evalmon_agent.tracking.timeline import ENDS, LIVE, is_history_known
 from evalmon_agent.words.eval_names import name_from_path, task_name

@@ -7,6 +7,7 @@ and an eval's path is derived from all of them (`timeline.steps`). tests/trackin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -22,28 +23,48 @@ from evalmon_agent.tracking.apply import (
     reporter,
     was_missing_too_early,
 )
-from evalmon_agent.tracking.attempts import align
-from evalmon_agent.tracking.facts import (
+from evalmon_agent.tracking.match import JobIndex, Tracked, align, is_borne
+from evalmon_agent.tracking.records import (
     AccountAnswer,
+    Alert,
+    Eval,
     Event,
-    Facts,
+    ExperimentState,
+    Job,
+    Logged,
     Measured,
     Measurement,
     QueueAnswer,
     SelfReport,
     Transition,
 )
-from evalmon_agent.tracking.log_diff import unlogged
-from evalmon_agent.tracking.match import JobIndex, Tracked, is_borne
-from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, owed_by
-from evalmon_agent.tracking.records import Alert, Eval, ExperimentState, Job, Logged
 from evalmon_agent.tracking.registry import Entry, Registration, registrations
-from evalmon_agent.tracking.timeline import Step, is_final, steps
+from evalmon_agent.tracking.timeline import (
+    Step,
+    Unmeasured,
+    ids_to_account,
+    in_order,
+    is_final,
+    owed_by,
+    steps,
+    unlogged,
+)
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.states import TERMINAL
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All facts of one observation; an empty one means no news."""
+
+    registrations: Sequence[Registration] = ()
+    reports: Sequence[SelfReport] = ()
+    queue: QueueAnswer | None = None
+    accounts: Sequence[AccountAnswer] = ()
+    measurements: Sequence[Measurement] = ()
 
 
 class Tracker:

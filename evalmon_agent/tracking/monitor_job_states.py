@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalmon_agent.tracking.facts import QueueAnswer
-from evalmon_agent.tracking.records import Eval, ExperimentState, MonitorJob
+from evalmon_agent.tracking.records import Eval, ExperimentState, MonitorJob, QueueAnswer
 from evalmon_agent.tracking.registry import Entry, What
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import TERMINAL

@@ -66,7 +66,7 @@ def results_by_attempt(
         evidence = (fresh.get(ev.name) if attempt is ev.latest else None) or attempt.evidence or Evidence()
         jobs[id(attempt)] = _observed(attempt, evidence)
         for log in evidence.logs:
-            logs[log.path] = max(log, logs.get(log.path, log), key=_changed_at)
+            logs[log.path] = max(log, logs.get(log.path, log), key=lambda log: log.changed_at)
     found = results(jobs, list(logs.values()))
     return {
         id(attempt): _results_of(attempt, found[id(attempt)], logs, is_fresh=ev.name in fresh and attempt is ev.latest)
@@ -133,7 +133,3 @@ def _observed_program(program: ObservedProgram, evidence: Evidence, job_ended_at
     kind = BY_NAME.get(program.kind)
     configured = program if kind is None else kind.configured(program, evidence.configured)
     return configured if program.ended_at is not None else replace(configured, ended_at=job_ended_at)
-
-
-def _changed_at(log: EvalLog) -> float:
-    return log.changed_at

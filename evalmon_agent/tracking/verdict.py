@@ -104,13 +104,11 @@ def end_of_attempt(
     """The case of one attempt; `state`: where Slurm's own word is not the last one (LOST)."""
     last_state = state or slurm_says(attempt)
     exit_code, signal = exit_of(attempt, last_state)
-    report = attempt.report
-    elapsed_s = attempt.elapsed_s if attempt.elapsed_s is not None or report is None else report.elapsed_s
     return AttemptEnd(
         state=last_state,
         exit_code=exit_code,
         signal=signal,
-        elapsed_s=elapsed_s,
+        elapsed_s=attempt.ran_for_s,
         time_limit_s=attempt.time_limit_s,
         cancelled_by=None if attempt.cancelled_by is None else _who(attempt.cancelled_by),
         output=printed,

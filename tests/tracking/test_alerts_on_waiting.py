@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.tracking.alerts import action_for, may_need_a_person, newly_stuck, starved_by
-from evalmon_agent.tracking.facts import Facts, QueueAnswer
-from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.records import Alert, Job
+from evalmon_agent.tracking.fold import Facts, Tracker
+from evalmon_agent.tracking.records import Alert, Job, QueueAnswer
 from evalmon_agent.words.states import State
 from tracking.rows import NAME, T, Told, queue, registered, row, told
 

@@ -30,11 +30,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.tracking.records import Attempt, Eval
-from evalmon_agent.tracking.registry import Accepted, Dropped, Intent, Record, Refused, Submission, entries
+from evalmon_agent.tracking.registry import (
+    Accepted,
+    Dropped,
+    Intent,
+    Record,
+    Refused,
+    Submission,
+    entries,
+    update_unsubmitted,
+)
 from evalmon_agent.tracking.timeline import slurm_says
-from evalmon_agent.tracking.unsubmitted import update_unsubmitted
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from tracking.simulated_slurm import (

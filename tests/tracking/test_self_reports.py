@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evalmon_agent.tracking.apply import MAX_RESTARTS
-from evalmon_agent.tracking.facts import Facts
+from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import (
     JOB,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from evalmon_agent.figures.efficiency import Figures
-from evalmon_agent.tracking.facts import Facts, Measurement
-from evalmon_agent.tracking.owed import Unmeasured, ids_to_account, in_order, unmeasured
+from evalmon_agent.tracking.fold import Facts
+from evalmon_agent.tracking.records import Measurement
+from evalmon_agent.tracking.timeline import Unmeasured, ids_to_account, in_order, unmeasured
 from evalmon_agent.words.states import State
 from tracking.rows import (
     JOB,
