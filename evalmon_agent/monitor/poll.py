@@ -56,13 +56,12 @@ _JITTER = 0.1
 class Observed:
     """The result of an observation.
 
-    `asked`: whether Slurm was asked; `queue`: what squeue said, if it did; `failure`: the question that failed.
+    `asked`: whether Slurm was asked; `queue`: what squeue said, if it did.
     """
 
     state: ExperimentState
     asked: bool
     queue: QueueAnswer | None = None
-    failure: Failure | None = None
 
 
 class Observer:
@@ -119,17 +118,13 @@ class Observer:
         held = self._let_go() or state_file.read(self.experiment) or state_file.unsaved(self.experiment)
         lost_after_s = self.settings.lost_after
         answers = ask(self.experiment, self.slurm, held.tracker, lost_after_s=lost_after_s, clock=self._clock)
-        state = self._take(answers, held, extra=extra)
-        return Observed(state, asked=True, queue=answers.facts.queue, failure=answers.failure)
+        if answers.failure is not None:
+            self.count_failure(answers.failure.line)
+        return Observed(self._transact(answers, asked=held, extra=extra), asked=True, queue=answers.queue)
 
     def record(self, *, measurements: Sequence[Measurement] = (), extra: Sequence[Block] = ()) -> ExperimentState:
         """Take in the experiment's own files and `measurements`, without asking Slurm."""
-
-        def facts_for(held: Held) -> tuple[Facts, list[Entry]]:
-            local, entries = read_local(self.experiment, held.tracker)
-            return Facts(local.registrations, local.reports, measurements=measurements), entries
-
-        return self._transact(facts_for, before=extra)
+        return self._transact(None, measurements=measurements, extra=extra)
 
     def transact(self, change: Callable[[ExperimentState, float], Sequence[Block]]) -> ExperimentState:
         """Change the state under the lock; the blocks that `change` returns are logged exactly once."""
@@ -189,55 +184,48 @@ class Observer:
             self._beat(last)
             return True
 
-    def _take(self, answers: Answers, asked: Held, *, extra: Sequence[Block]) -> ExperimentState:
-        failure = answers.failure
-        if failure is not None:
-            self.count_failure(failure.line)
-
-        def facts_for(held: Held) -> tuple[Facts, Sequence[Entry]]:
-            if held is asked:
-                return Facts(accounts=answers.facts.accounts), answers.entries
-            # Another process saved meanwhile, and may have read more: the experiment's files are not to go backwards.
-            local, entries = read_local(self.experiment, held.tracker)
-            return replace(answers.facts, registrations=local.registrations, reports=local.reports), entries
-
-        def polled(held: Held, now: float) -> list[Block]:
-            new = log_blocks.outage(held.state, failure, now, alert_after=self.settings.alert_after)
-            if answers.facts.queue is not None:
-                update_presence(held.state, answers.facts.queue)
-                new += log_blocks.alerts(held.tracker, now, poll_interval_s=self.settings.poll_interval)
-                new.append(blocks.status_check(now, counts(held.state)))
-            return new
-
-        return self._transact(facts_for, before=extra, polled=polled, asked=asked)
-
     def _transact(
         self,
-        facts_for: Callable[[Held], tuple[Facts, Sequence[Entry]]],
+        answers: Answers | None,
         *,
-        before: Sequence[Block] = (),
-        polled: Callable[[Held, float], list[Block]] | None = None,
         asked: Held | None = None,
+        measurements: Sequence[Measurement] = (),
+        extra: Sequence[Block] = (),
     ) -> ExperimentState:
-        """Fold the facts in and log what follows; `polled` returns the blocks about the poll itself."""
+        """Fold the facts in and log what follows. `asked`: the state that has all of `answers` but sacct's."""
         with locked_on_proof(self.experiment, self.slurm, wait_s=self._wait_s):
             now = self._clock()
             held = self._hold(now, asked)
-            facts, entries = facts_for(held)
+            if answers is not None and held is asked:
+                facts, entries = Facts(accounts=answers.accounts), answers.entries
+            else:
+                # Another process may have saved meanwhile, and have read more: the files are not to go backwards.
+                facts, entries = read_local(self.experiment, held.tracker)
+                facts = replace(facts, measurements=measurements)
+                if answers is not None:
+                    facts = replace(facts, queue=answers.queue, accounts=answers.accounts)
             held.tracker.take(facts)
             events = held.tracker.events(lost_after_s=self.settings.lost_after)
             ours = log_blocks.monitor_jobs(held, entries, self.experiment, now)
-            poll = polled(held, now) if polled is not None else []
+            poll = self._blocks_of_poll(held, answers, now) if answers is not None else []
             settled = log_blocks.settled_by(events, held.state)
             happened = log_blocks.blocks_of(events, held.state, self.experiment, settled, now=now)
             targets = targets_of(self.settings)
             failing = self.notifier.failing(targets) if targets else {}
             unsent = log_blocks.unsent(held.state, targets, failing, now)
             failures = log_blocks.failures_of(events, held.state, settled) if targets else []
-            new = [*log_blocks.set_aside(held, now), *before, *poll, *happened, *ours, *unsent]
+            new = [*log_blocks.set_aside(held, now), *extra, *poll, *happened, *ours, *unsent]
             self._save(held, new, failures=failures)
         self.notifier.start_if_due(self.session)
         return held.state
+
+    def _blocks_of_poll(self, held: Held, answers: Answers, now: float) -> list[Block]:
+        new = log_blocks.outage(held.state, answers.failure, now, alert_after=self.settings.alert_after)
+        if answers.queue is not None:
+            update_presence(held.state, answers.queue)
+            new += log_blocks.alerts(held.tracker, now, poll_interval_s=self.settings.poll_interval)
+            new.append(blocks.status_check(now, counts(held.state)))
+        return new
 
     def _let_go(self) -> Held | None:
         """The kept state, if it is still the one in the file; it is kept again only after it is saved."""
@@ -316,9 +304,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The facts, the registry's entries, and the failed call, if one failed."""
+    """What squeue and sacct said, the registry's entries, and the failed call, if one failed."""
 
-    facts: Facts
+    queue: QueueAnswer | None
+    accounts: Sequence[AccountAnswer]
     entries: Sequence[Entry]
     failure: Failure | None = None
 
@@ -354,7 +343,7 @@ def ask(
             failure = failure or account
             break
         accounts.append(account)
-    return Answers(Facts(local.registrations, local.reports, queue, accounts), entries, failure)
+    return Answers(queue, accounts, entries, failure)
 
 
 def _account(slurm: Slurm, job_ids: Sequence[JobId], *, asked_at: float) -> AccountAnswer | Failure:

@@ -35,11 +35,11 @@ from evalmon_agent.tracking.records import Attempt, Eval
 from evalmon_agent.tracking.registry import (
     Accepted,
     Dropped,
+    Entries,
     Intent,
     Record,
     Refused,
     Submission,
-    entries,
     update_unsubmitted,
 )
 from evalmon_agent.tracking.timeline import slurm_says
@@ -319,14 +319,14 @@ def test_a_drop_or_a_refusal_comes_at_any_time_and_twice_and_changes_nothing_tha
     records = [record for number, kind in enumerate(kinds) for record in _records(name, kind, number)]
     for fact in in_time:
         first.take(fact, now=cluster.over_at)
-    update_unsubmitted(first.state, entries(records))
+    update_unsubmitted(first.state, list(Entries(records)))
     read = 0
     for fact in shuffled:
         # Each observer has read the registry up to some line; whoever reads on may read lines again.
         read = random.randint(read, len(records))
-        update_unsubmitted(second.state, entries([*records[:read], *records[:read]]))
+        update_unsubmitted(second.state, list(Entries([*records[:read], *records[:read]])))
         second.take(fact, now=cluster.over_at)
-    update_unsubmitted(second.state, entries([*records, *records]))
+    update_unsubmitted(second.state, list(Entries([*records, *records])))
     assert outcome(first) == outcome(second)
     known = (first.state.dropped, first.state.refused)
     assert known == (second.state.dropped, second.state.refused)
