@@ -9,5 +9,5 @@ from evalmon_agent.tracking.records import Event, ExperimentState
 def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[Event]:
     """Take the facts in, in place, and return what happened since the last fold, oldest first."""
     tracker = Tracker(state)
-    tracker.take(facts)
+    tracker.apply(facts)
     return tracker.events(lost_after_s=lost_after_s)

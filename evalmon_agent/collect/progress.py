@@ -17,7 +17,7 @@ from evalmon_agent.evidence.result import UNREADABLE, EvalResult, worst
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.tracking.records import Attempt, Eval, Evidence, ExperimentState
-from evalmon_agent.tracking.results import settle
+from evalmon_agent.tracking.verdict import settle
 from evalmon_agent.words.states import State
 
 BUDGET_S = 1.0

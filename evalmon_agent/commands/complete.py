@@ -31,9 +31,8 @@ from evalmon_agent.monitor.finalize import (
 )
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again, measure
 from evalmon_agent.monitor.poll import Observed, Observer
-from evalmon_agent.monitor.stop_signals import StopSignals
 from evalmon_agent.report_page.write import write_page
-from evalmon_agent.session import Session
+from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Progress, Submitter, in_monitor_job, log_progress
 from evalmon_agent.summary.records import Summary
@@ -56,7 +55,7 @@ def command(experiment: Experiment, token: str | None, experiment_id: str | None
     """Measure and summarise (the body of the completion job)."""
     session, unusable = session_of_monitor_job(experiment, token=token, experiment_id=experiment_id)
     stop = StopSignals()
-    stop.take()
+    stop.install()
     session.slurm.stopped = stop.is_set
     complete(session, sleep=stop.pause, unusable=unusable)
 

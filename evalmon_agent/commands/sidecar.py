@@ -34,8 +34,7 @@ from evalmon_agent.monitor.hand_over import HandOver
 from evalmon_agent.monitor.log_blocks import resource_blocks
 from evalmon_agent.monitor.measure import Measurer, measure
 from evalmon_agent.monitor.poll import Observed, Observer, back_off_s
-from evalmon_agent.monitor.stop_signals import StopSignals
-from evalmon_agent.session import Session
+from evalmon_agent.session import Session, StopSignals
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.submitting.submit_waiting import Submitter, in_monitor_job, log_progress
 from evalmon_agent.tracking.monitor_job_states import WAITS, all_final, has_more_to_come
@@ -97,7 +96,7 @@ class Sidecar:
             raise
 
     def _live(self) -> None:
-        self._stop.take()
+        self._stop.install()
         self._session.slurm.stopped = self._stop.is_set
         self._note(BlockKind.MONITOR_STARTED, "sidecar", self._started())
         if self._unusable:

@@ -204,7 +204,7 @@ def _so_far(experiment: Experiment, settings: Settings) -> tuple[ExperimentState
     state = state_file.load(experiment) or ExperimentState(experiment=experiment.root)
     tracker = Tracker(state)
     facts, entries = read_local(experiment, tracker)
-    tracker.take(facts)
+    tracker.apply(facts)
     tracker.events(lost_after_s=settings.lost_after)
     return state, entries
 

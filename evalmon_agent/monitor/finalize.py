@@ -22,9 +22,8 @@ from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import COMPLETE, all_final
 from evalmon_agent.tracking.records import ExperimentState, MonitorJob
-from evalmon_agent.tracking.results import settle
 from evalmon_agent.tracking.timeline import unmeasured
-from evalmon_agent.tracking.verdict import reason, verdict
+from evalmon_agent.tracking.verdict import reason, settle, verdict
 
 _SPARING = 20
 

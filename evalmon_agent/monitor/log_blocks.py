@@ -40,9 +40,17 @@ from evalmon_agent.tracking.records import (
     Transition,
 )
 from evalmon_agent.tracking.registry import Entry, update_unsubmitted
-from evalmon_agent.tracking.results import NO_RESULTS, EvalResults, settle
 from evalmon_agent.tracking.timeline import slurm_says
-from evalmon_agent.tracking.verdict import agree, diagnosis_of, end_of_attempt, says, verdict
+from evalmon_agent.tracking.verdict import (
+    NO_RESULTS,
+    EvalResults,
+    agree,
+    diagnosis_of,
+    end_of_attempt,
+    says,
+    settle,
+    verdict,
+)
 from evalmon_agent.words.sizes import counted, listed
 from evalmon_agent.words.states import TERMINAL, State
 

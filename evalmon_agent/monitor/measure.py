@@ -22,8 +22,8 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState, Measurement
-from evalmon_agent.tracking.results import settle
 from evalmon_agent.tracking.timeline import Unmeasured
+from evalmon_agent.tracking.verdict import settle
 from evalmon_agent.words.job_id import parse_job_id
 
 Key = tuple[str, str, float | None, int | None]

@@ -204,7 +204,7 @@ class Observer:
                 facts = replace(facts, measurements=measurements)
                 if answers is not None:
                     facts = replace(facts, queue=answers.queue, accounts=answers.accounts)
-            held.tracker.take(facts)
+            held.tracker.apply(facts)
             events = held.tracker.events(lost_after_s=self.settings.lost_after)
             ours = log_blocks.monitor_jobs(held, entries, self.experiment, now)
             poll = self._blocks_of_poll(held, answers, now) if answers is not None else []
@@ -334,7 +334,7 @@ def ask(
     answer = slurm.queue()
     failure = answer if isinstance(answer, Failure) else None
     queue = None if isinstance(answer, Failure) else QueueAnswer(asked_at, answer.rows)
-    tracker.take(Facts(local.registrations, local.reports, queue))
+    tracker.apply(Facts(local.registrations, local.reports, queue))
     accounts: list[AccountAnswer] = []
     job_ids = tracker.jobs_to_account(lost_after_s=lost_after_s)
     for start in range(0, len(job_ids), IDS_PER_CALL):

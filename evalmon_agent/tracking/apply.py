@@ -52,7 +52,7 @@ def apply_registration(state: ExperimentState, fact: Registration) -> Tracked:
     if job is None:
         job = Job(fact.job_id, fact.registered_at, token, fact.submitted_at)
         ev.jobs.append(job)
-        _take_recovered(state, ev, job)
+        _apply_recovered(state, ev, job)
     elif job.token is None and token is not None:
         job.token, job.registered_at = token, fact.registered_at
         for attempt in job.attempts:
@@ -91,7 +91,7 @@ def registration_of(
 def apply_report(ev: Eval, job: Job, report: SelfReport) -> None:
     """Apply what a job reported about its attempts."""
     for attempt_report in report.attempts:
-        _take_attempt_report(ev, job, attempt_report)
+        _apply_attempt_report(ev, job, attempt_report)
 
 
 def apply_queue(
@@ -110,24 +110,24 @@ def apply_queue(
         if row.state not in TERMINAL:
             active.add((ev.name, job.job_id))
         if not _repeats_the_end(ev, job, row):
-            _take_queue_row(ev, job, row, asked_at=asked_at)
+            _apply_queue_row(ev, job, row, asked_at=asked_at)
     for ev in evals:
         for job in ev.jobs:
             if (ev.name, job.job_id) in active:
-                _take_presence(job, asked_at=asked_at)
+                _apply_presence(job, asked_at=asked_at)
             elif not ev.final or was_missing_too_early(ev, job):
-                _take_absence(job, asked_at=asked_at)
+                _apply_absence(job, asked_at=asked_at)
     return active
 
 
-def _take_queue_row(ev: Eval, job: Job, row: SqueueRow, *, asked_at: float) -> None:
+def _apply_queue_row(ev: Eval, job: Job, row: SqueueRow, *, asked_at: float) -> None:
     ev.final = False
     if job.token is None and ev.script is None:
         ev.script = script_in(row)
     if row.submitted_at is not None:
         attempt = attempt_for(job, row.submitted_at)
         _recall_suspension(ev, job, attempt, asked_at=asked_at)
-        _take_row(attempt, row, asked_at=asked_at)
+        _apply_row(attempt, row, asked_at=asked_at)
         _mark_superseded(job, at=asked_at)
 
 
@@ -150,10 +150,10 @@ def apply_account(index: JobIndex, answer: AccountAnswer) -> None:
             continue
         ev, job = tracked
         ev.final = False
-        _take_accounted(attempt_for(job, row.submitted_at), row, asked_at=answer.asked_at)
+        _apply_accounted(attempt_for(job, row.submitted_at), row, asked_at=answer.asked_at)
     for job_id in answer.asked:
         for _, job in index.of(job_id):
-            _take_answered(job, answer)
+            _apply_answered(job, answer)
 
 
 def is_stale(asked_at: float, known_at: float) -> bool:
@@ -161,7 +161,7 @@ def is_stale(asked_at: float, known_at: float) -> bool:
     return 0 < known_at - asked_at <= STALE_S
 
 
-def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
+def _apply_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
     """Note as logged what the log of a lost state has about this job."""
     logged = state.recovered.logged if state.recovered is not None else {}
     name, job_id = printable(ev.name), printable(job.job_id)
@@ -172,7 +172,7 @@ def _take_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
         logged[name] = others
 
 
-def _take_attempt_report(ev: Eval, job: Job, report: JobReport) -> None:
+def _apply_attempt_report(ev: Eval, job: Job, report: JobReport) -> None:
     is_foreign = job.token is not None and report.token not in {None, job.token}
     if is_foreign or not 0 <= report.restart <= MAX_RESTARTS:
         return
@@ -191,7 +191,7 @@ def _weight(report: JobReport) -> tuple[bool, float]:
     return report.ended, report.ended_at or 0.0
 
 
-def _take_presence(job: Job, *, asked_at: float) -> None:
+def _apply_presence(job: Job, *, asked_at: float) -> None:
     if job.missing_at is not None and not is_stale(asked_at, job.missing_at):
         job.missing_at, job.unaccounted_at, job.unknown_s = None, None, 0.0
 
@@ -202,7 +202,7 @@ def was_missing_too_early(ev: Eval, job: Job) -> bool:
     return ev.state in MAY_RUN_AGAIN and job.missing_at is not None and job.missing_at < ended_at
 
 
-def _take_absence(job: Job, *, asked_at: float) -> None:
+def _apply_absence(job: Job, *, asked_at: float) -> None:
     shown_at = (attempt.queue_at for attempt in job.attempts)
     if not is_stale(asked_at, max([job.registered_at, job.missing_at or 0.0, *shown_at])):
         job.missing_at = asked_at
@@ -217,7 +217,7 @@ def _recall_suspension(ev: Eval, job: Job, attempt: Attempt, *, asked_at: float)
         attempt.suspensions = [(asked_at, State.SUSPENDED)]
 
 
-def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
+def _apply_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
     state = row.state or State.PENDING
     if state is State.REQUEUED and not row.node_list:
         state = State.PENDING  # held back after a requeue: this attempt has not started
@@ -235,9 +235,9 @@ def _take_row(attempt: Attempt, row: SqueueRow, *, asked_at: float) -> None:
         # Only a change moves the time: a poll without news leaves the state file as it is.
         attempt.queue_at, attempt.queue_state = asked_at, state
     attempt.queue_reason = reason
-    _take_suspension(attempt, state, at=asked_at)
+    _apply_suspension(attempt, state, at=asked_at)
     if attempt.account_state not in ENDS:
-        _take_details(attempt, row, state)
+        _apply_details(attempt, row, state)
 
 
 def _is_news(attempt: Attempt, state: State, *, asked_at: float) -> bool:
@@ -256,7 +256,7 @@ def _stage(state: State) -> int:
     return 3 if state in TERMINAL else 0
 
 
-def _take_details(attempt: Attempt, row: SqueueRow, state: State) -> None:
+def _apply_details(attempt: Attempt, row: SqueueRow, state: State) -> None:
     attempt.time_limit_s = row.time_limit_s if row.time_limit_s is not None else attempt.time_limit_s
     attempt.node_list = row.node_list or attempt.node_list
     if attempt.ran and row.started_at is not None:
@@ -267,13 +267,13 @@ def _take_details(attempt: Attempt, row: SqueueRow, state: State) -> None:
         attempt.ended_at, attempt.elapsed_s = row.ends_at, row.elapsed_s if attempt.ran else 0.0
 
 
-def _take_suspension(attempt: Attempt, state: State, *, at: float) -> None:
+def _apply_suspension(attempt: Attempt, state: State, *, at: float) -> None:
     last = attempt.suspensions[-1][1] if attempt.suspensions else State.RUNNING
     if state in LIVE and state is not last:
         attempt.suspensions.append((at, state))
 
 
-def _take_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None:
+def _apply_accounted(attempt: Attempt, row: SacctJob, *, asked_at: float) -> None:
     # A last state without an end comes with 0:0 and a clock that still runs: nothing of it is believed.
     is_half = not row.whole and row.state in TERMINAL and row.ended_at is None
     if row.state is None or is_half or not _is_accounted_news(attempt, row.state, asked_at=asked_at):
@@ -298,7 +298,7 @@ def _is_accounted_news(attempt: Attempt, state: State, *, asked_at: float) -> bo
     return ahead > 0 or (ahead == 0 and not is_stale(asked_at, attempt.account_at))
 
 
-def _take_answered(job: Job, answer: AccountAnswer) -> None:
+def _apply_answered(job: Job, answer: AccountAnswer) -> None:
     """Record that sacct answered about this job, so that what it did not report it did not know."""
     if is_stale(answer.asked_at, job.answered_at):
         return

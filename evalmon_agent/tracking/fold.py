@@ -1,6 +1,6 @@
 """Takes facts into a state and says what happened.
 
-Pure: no file, clock or process. Facts may come late, twice, and in any order: each is recorded on its own (`take`),
+Pure: no file, clock or process. Facts may come late, twice, and in any order: each is recorded on its own (`apply`),
 and an eval's path is derived from all of them (`timeline.steps`). tests/tracking/test_any_order.py has the promises.
 """
 
@@ -70,7 +70,7 @@ class Facts:
 class Tracker:
     """A state that takes in one observation after the other; an eval that no fact touches costs nothing.
 
-    Nobody else may change the evals meanwhile, unless they call `touch`. `take` may be called several times
+    Nobody else may change the evals meanwhile, unless they call `touch`. `apply` may be called several times
     before `events`; the events are those of one fold of all these facts.
     """
 
@@ -147,7 +147,7 @@ class Tracker:
                 self.touch(ev)
                 alert.cleared_at = now if alert.cleared_at is None else None
 
-    def take(self, facts: Facts) -> None:
+    def apply(self, facts: Facts) -> None:
         """Take in all facts; `events` then derives what follows from them."""
         adopted = [r for r in facts.registrations if r.submitted_at is not None]
         for registration in facts.registrations:
@@ -156,11 +156,11 @@ class Tracker:
         for registration in adopted:
             self._adopt(registration)
         for report in facts.reports:
-            self._take_report(report, facts.queue)
+            self._apply_report(report, facts.queue)
         if facts.queue is not None:
-            self._take_queue(facts.queue)
+            self._apply_queue(facts.queue)
         for account in facts.accounts:
-            self._take_account(account)
+            self._apply_account(account)
         self._measurements += facts.measurements
 
     def jobs_to_account(self, *, lost_after_s: float) -> list[JobId]:
@@ -184,7 +184,7 @@ class Tracker:
         evals = self._ordered(self._unsettled)
         for ev in evals:
             events += self._settle(ev, lost_after_s=lost_after_s)
-        events += [event for fact in self._measurements for event in self._take_measurement(fact)]
+        events += [event for fact in self._measurements for event in self._apply_measurement(fact)]
         self._measurements = []
         self._unnoted |= self._unsettled
         self._unsettled = {}
@@ -227,7 +227,7 @@ class Tracker:
         if fact.submitted_at is None or not is_borne(self.index.of(fact.job_id), fact.submitted_at):
             self._register(fact)
 
-    def _take_report(self, report: SelfReport, queue: QueueAnswer | None) -> None:
+    def _apply_report(self, report: SelfReport, queue: QueueAnswer | None) -> None:
         """Take in a job's report; one of an unknown job is left, and looked at again at the next poll."""
         tracked = reporter(self.index, report)
         if tracked is None:
@@ -239,7 +239,7 @@ class Tracker:
         self.touch(tracked[0])
         apply_report(*tracked, report)
 
-    def _take_queue(self, answer: QueueAnswer) -> None:
+    def _apply_queue(self, answer: QueueAnswer) -> None:
         """Take in an answer of squeue: for evals whose rows changed, and for those that the same rows may change."""
         self._note()
         if self._asked_at is not None and answer.asked_at < self._asked_at:
@@ -268,13 +268,13 @@ class Tracker:
             new = {job.job_id for ev in more.values() for job in ev.jobs} - keys
         return evals
 
-    def _take_account(self, answer: AccountAnswer) -> None:
+    def _apply_account(self, answer: AccountAnswer) -> None:
         for job_id in {*answer.asked, *(row.job_id for row in answer.jobs)}:
             for ev, _ in self.index.of(job_id):
                 self.touch(ev)
         apply_account(self.index, answer)
 
-    def _take_measurement(self, fact: Measurement) -> Iterator[Event]:
+    def _apply_measurement(self, fact: Measurement) -> Iterator[Event]:
         ev = self.state.evals.get(fact.name)
         if ev is None:
             return

@@ -221,7 +221,7 @@ class Entries:
         self._tokens_by_name: dict[str, list[str]] = {}
         self._token_by_job: dict[str, str] = {}
         for record in records:
-            self.take(record)
+            self.add(record)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._by_token.values())
@@ -239,7 +239,7 @@ class Entries:
         token = self._token_by_job.get(job_id)
         return None if token is None else self._by_token[token]
 
-    def take(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         """Take in the next record."""
         token = _token_of(record)
         before = self._by_token.get(token)

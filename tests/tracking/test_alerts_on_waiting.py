@@ -135,11 +135,11 @@ def test_an_alert_is_cleared_when_its_reason_is_gone_and_open_again_when_it_is_b
         (920, "Priority", T + 860),
         (980, "JobHeldUser", None),
     ):
-        tracker.take(Facts(queue=QueueAnswer(T + at, [row(State.PENDING, reason=reason)])))
+        tracker.apply(Facts(queue=QueueAnswer(T + at, [row(State.PENDING, reason=reason)])))
         tracker.events(lost_after_s=1800.0)
         tracker.update_alerts(now=T + at)
         assert alert.cleared_at == cleared_at, at
-    tracker.take(Facts(queue=QueueAnswer(T + 1040, [row(State.RUNNING, start=1000)])))
+    tracker.apply(Facts(queue=QueueAnswer(T + 1040, [row(State.RUNNING, start=1000)])))
     tracker.events(lost_after_s=1800.0)
     tracker.update_alerts(now=T + 1040)
     assert (T + 1040, [alert]) == (alert.cleared_at, only_job(found).alerts)

@@ -64,11 +64,11 @@ class Watcher:
         self.tracker.is_saved()
         kept = self._with_known_rows(facts)
         if in_parts:
-            self.tracker.take(Facts(kept.registrations, kept.reports, kept.queue))
+            self.tracker.apply(Facts(kept.registrations, kept.reports, kept.queue))
             self.tracker.jobs_to_account(lost_after_s=LOST_AFTER_S)
-            self.tracker.take(Facts(accounts=kept.accounts, measurements=kept.measurements))
+            self.tracker.apply(Facts(accounts=kept.accounts, measurements=kept.measurements))
         else:
-            self.tracker.take(kept)
+            self.tracker.apply(kept)
         new = self.tracker.events(lost_after_s=LOST_AFTER_S)
         assert expected == new
         assert anew == self.state
@@ -103,7 +103,7 @@ class Watcher:
             queue=None if look.squeue_fails else self.cluster.queue(at, mystery=look.mystery),
         )
         preview = Tracker(copy_of(self.state))
-        preview.take(local)
+        preview.apply(local)
         wanted = preview.jobs_to_account(lost_after_s=LOST_AFTER_S)
         accounts = [self.cluster.accounts(at, lag=look.lag_s, asked=wanted)]
         return Facts(
