@@ -18,7 +18,7 @@ from evalmon_agent.monitor.poll import Observer
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.failures import Failure
 from evalmon_agent.slurm.squeue import SqueueRow
-from evalmon_agent.tracking.match import JobIndex, Tracked
+from evalmon_agent.tracking.apply import JobIndex, Tracked
 from evalmon_agent.tracking.registry import Entry, Submission, waiting
 from evalmon_agent.words.eval_names import named_evals
 from evalmon_agent.words.job_id import JobId, without_component

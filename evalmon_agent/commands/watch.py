@@ -42,8 +42,8 @@ from evalmon_agent.submission.adoption import (
 )
 from evalmon_agent.submitting.prepare import require_slurm
 from evalmon_agent.submitting.start_monitor_jobs import Mode, MonitorJobReport, start_monitor_jobs
+from evalmon_agent.tracking.apply import JobIndex, is_tracked
 from evalmon_agent.tracking.fold import Tracker
-from evalmon_agent.tracking.match import JobIndex, is_borne
 from evalmon_agent.tracking.records import ExperimentState
 from evalmon_agent.tracking.registry import Adopted, Entry, Submission, registrations
 from evalmon_agent.words.job_id import JobId, component_of, task_of, whole_job
@@ -217,7 +217,7 @@ def _new(
     hooked: list[tuple[str, SlurmJob]] = []
     for job, request in chosen.items():
         bearers = index.of(job.job_id)
-        if not is_borne(bearers, job.submitted_at):
+        if not is_tracked(bearers, job.submitted_at):
             new.append((request, job))
             continue
         name = bearers[0][0].name

@@ -15,15 +15,18 @@ import msgspec
 from evalmon_agent.slurm.squeue import SqueueRow
 from evalmon_agent.tracking.alerts import changed_alerts, may_need_a_person
 from evalmon_agent.tracking.apply import (
+    JobIndex,
+    Tracked,
     apply_account,
     apply_queue,
     apply_registration,
     apply_report,
+    is_tracked,
     registration_of,
     reporter,
     was_missing_too_early,
 )
-from evalmon_agent.tracking.match import JobIndex, Tracked, align, is_borne
+from evalmon_agent.tracking.attempts import align
 from evalmon_agent.tracking.records import (
     AccountAnswer,
     Alert,
@@ -224,7 +227,7 @@ class Tracker:
 
     def _adopt(self, fact: Registration) -> None:
         """Take in a job that `watch` adopted, unless it belongs to an eval already because it reported itself."""
-        if fact.submitted_at is None or not is_borne(self.index.of(fact.job_id), fact.submitted_at):
+        if fact.submitted_at is None or not is_tracked(self.index.of(fact.job_id), fact.submitted_at):
             self._register(fact)
 
     def _apply_report(self, report: SelfReport, queue: QueueAnswer | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from evalmon_agent.tracking.match import FIRST_SUBMIT_S
+from evalmon_agent.tracking.attempts import FIRST_SUBMIT_S
 from evalmon_agent.tracking.records import Attempt, Eval, ExperimentState, Job, Logged, ReportedBy
 from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import MAY_RUN_AGAIN, TERMINAL, State
