@@ -216,11 +216,11 @@ def _new(
     new: list[tuple[WatchRequest, SlurmJob]] = []
     hooked: list[tuple[str, SlurmJob]] = []
     for job, request in chosen.items():
-        bearers = index.of(job.job_id)
-        if not is_tracked(bearers, job.submitted_at):
+        same_id = index.of(job.job_id)
+        if not is_tracked(same_id, job.submitted_at):
             new.append((request, job))
             continue
-        name = bearers[0][0].name
+        name = same_id[0][0].name
         other = None if request.name is None or name_of(request.name, job.job_id) == name else request.name
         if job.job_id not in registered:
             hooked.append((name, job))

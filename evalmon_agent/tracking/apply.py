@@ -43,8 +43,6 @@ Tracked = tuple[Eval, Job]
 STALE_S = 600.0
 """How old an answer may be when it is folded: more than any call and any wait for the lock takes."""
 
-MAX_RESTARTS = 10_000
-
 MAX_SILENCE_S = 900.0
 """The most that one pause between two answers counts: more than any back-off, but not a clock set forward."""
 
@@ -181,9 +179,8 @@ def _apply_recovered(state: ExperimentState, ev: Eval, job: Job) -> None:
 
 
 def _apply_attempt_report(ev: Eval, job: Job, report: JobReport) -> None:
-    is_foreign = job.token is not None and report.token not in {None, job.token}
-    if is_foreign or not 0 <= report.restart <= MAX_RESTARTS:
-        return
+    if job.token is not None and report.token not in {None, job.token}:
+        return  # of another submission's job with the same id
     before = next((r for r in reports_of(job) if r.restart == report.restart), None)
     if before is not None and (before == report or _weight(report) < _weight(before)):
         return

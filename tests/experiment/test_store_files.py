@@ -275,6 +275,11 @@ class TestReports:
         self.write(experiment, "11.json", schema=2)
         assert list(reports.changed(experiment.jobs, {})) == []
 
+    @pytest.mark.parametrize("restart", [-1, reports.MAX_RESTARTS + 1])
+    def test_a_restart_that_no_job_can_have_is_not_believed(self, experiment: Experiment, restart: int) -> None:
+        self.write(experiment, "11.json", attempts=[{"restart": restart, "started_at": 1.0}])
+        assert list(reports.changed(experiment.jobs, {})) == []
+
     @pytest.mark.survives("F12")
     def test_one_that_is_torn_at_any_byte_is_passed_over_and_counted(self, experiment: Experiment) -> None:
         path = self.write(experiment, "11.json", attempts=[{"restart": 0, "started_at": 1.0, "exit_code": 3}])

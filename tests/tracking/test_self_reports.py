@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.tracking.apply import MAX_RESTARTS
 from evalmon_agent.tracking.fold import Facts
 from evalmon_agent.words.states import State
 from tracking.rows import (
@@ -146,11 +145,6 @@ def test_a_report_that_is_read_again_says_nothing_new() -> None:
     found = told(report(reported(start=6)), ended)
     assert ([], 1) == (found.take(ended, report(reported(start=6))), len(found.reports))
     assert found.reports[0].ended
-
-
-def test_a_restart_that_no_job_can_have_is_not_believed() -> None:
-    found = told(report(reported(-1), reported(MAX_RESTARTS + 1)))
-    assert ([], [], []) == (found.path, found.reports, found.attempts)
 
 
 # Jobs that nobody registered, or that are registered later.
