@@ -102,7 +102,7 @@ class Exp:
         state = measure(observer, self.measurer(), state, final=True)
         if is_ready(state):
             state = state if is_complete(state) else finalize(observer)
-            write_summary(self.experiment, state, observer=observer)
+            write_summary(observer, state)
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((self.ours / "state.json").read_text())

@@ -158,10 +158,10 @@ class Sidecar:
         if is_ready(state):
             state = finalize(self._observer) if not is_complete(state) else state
             if is_complete(state):
-                write_summary(self._session.experiment, state, observer=self._observer)
+                write_summary(self._observer, state)
                 return _ALL_OVER
         if self._is_stuck and not is_anything_owed(state):
-            write_summary(self._session.experiment, state, observer=self._observer)
+            write_summary(self._observer, state)
             root = self._session.experiment.root
             return f"{counted(len(state.waiting), 'evaluation')} not submitted yet; run: evalmon submit {root}"
         return None

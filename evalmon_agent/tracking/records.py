@@ -186,7 +186,7 @@ class Job(Struct, omit_defaults=True, gc=False):
     """One submission of an eval, with its attempts, oldest first.
 
     `token`: part of the path that was submitted; None: the job was adopted.
-    `submitted_at`: its Submit, where that was known when it was adopted: an earlier one belongs to another job with this id.
+    `submitted_at`: its Submit, where that was known when it was adopted: an earlier one is of another job with this id.
     `output`, `errors`: where Slurm writes what an adopted job prints, as patterns of sbatch(1).
     `missing_at`: when squeue last showed it not at all, or only as ended; `answered_at`: when sacct last answered
     about it; `unaccounted_at`: when sacct last answered, for a missing one, without an end; `unknown_s`: for how
