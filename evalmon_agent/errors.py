@@ -1,4 +1,4 @@
-"""Every error that a user can meet, with its exit status.
+"""The errors that a user can meet, with their exit statuses.
 
     EvalmonError                      1
     ├── UsageError                    2   wrong usage or input
@@ -15,7 +15,9 @@ not errors; `status` and `report` exit with them. What is no EvalmonError ends w
 system, with INPUT_OUTPUT (74) or NO_PERMISSION (77): never with 1, which says that an eval did not succeed.
 """
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 STILL_ACTIVE = 3
 """`status` and `report`: no error, but evals are active."""
@@ -36,6 +38,12 @@ NO_PERMISSION = 77
 def status_of(error: OSError) -> int:
     """The exit status of an error of the system."""
     return NO_PERMISSION if error.errno in {errno.EACCES, errno.EPERM} else INPUT_OUTPUT
+
+
+def did_you_mean(word: str, known_words: Iterable[str]) -> str:
+    """`; did you mean status?`, to end an error message about an unknown word; "" if no known word is similar."""
+    similar = difflib.get_close_matches(word, known_words, n=1, cutoff=0.6)
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 class EvalmonError(Exception):

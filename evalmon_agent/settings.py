@@ -10,9 +10,8 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct, field
 
-from evalmon_agent.errors import UnreadableError
+from evalmon_agent.errors import UnreadableError, did_you_mean
 from evalmon_agent.words.durations import time_option
-from evalmon_agent.words.nearest import did_you_mean
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import parse_mem_option
 

@@ -80,7 +80,7 @@ def _field_docstrings(record: type) -> dict[str, str]:
 
 
 def _with_public_names(value: Any) -> Any:
-    """Without the underscore of records that one module keeps to itself."""
+    """The name without the underscore of records that are private to a module."""
     if isinstance(value, list):
         return [_with_public_names(item) for item in value]
     if not isinstance(value, dict):

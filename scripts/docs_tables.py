@@ -1,4 +1,4 @@
-"""Puts the tables that the code has into pages of docs/, each between `<!-- table: NAME -->` and `<!-- end -->`."""
+"""Writes the tables of the code into pages of docs/, each between `<!-- table: NAME -->` and `<!-- end -->`."""
 
 import ast
 import inspect
@@ -22,7 +22,7 @@ _PLACE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def with_tables(text: str) -> str:
-    """The text with each of its tables as the code has it."""
+    """The text with each of its tables replaced by the code's."""
     tables = {
         "log blocks": _table("block", "when", ((kind.name, kind.value) for kind in BlockKind)),
         "GPU figures": _table("field", "what it is", _documented(GpuFigures)),
@@ -34,7 +34,7 @@ def with_tables(text: str) -> str:
 
 
 def _commands() -> Iterator[str]:
-    """A section for each command: how it is called, what it does, its options, an example."""
+    """A section for each command: its usage, what it does, its options, an example."""
     for title, commands in GROUPS.items():
         if title != _NOBODY_TYPES:
             yield f"## {title}\n"
@@ -76,7 +76,7 @@ def _meanings(columns: Iterable[GpuColumn | HostColumn]) -> Iterator[tuple[str, 
 
 
 def _documented(record: type) -> Iterator[tuple[str, str]]:
-    """The fields of a record, each with the docstring below it."""
+    """The fields of a record, each with the docstring after it."""
     definition = ast.parse(inspect.getsource(record)).body[0]
     assert isinstance(definition, ast.ClassDef)
     for field, below in pairwise(definition.body):

@@ -1,4 +1,4 @@
-"""Runs what takes root, or another user, by `sudo -n`; tests that need it are skipped where that does not work."""
+"""Runs commands that need root or another user, by `sudo -n`; tests that need it are skipped without sudo."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def argv(*words: str | Path) -> list[str]:
 
 
 def run(*words: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command as root; sudo gives it an environment of its own."""
+    """Run a command as root; sudo gives it its own environment."""
     return subprocess.run(argv(*words), check=check, capture_output=True, text=True, **options)
 
 
@@ -42,9 +42,9 @@ def in_namespace(
     environ: Mapping[str, str],
     unshare: Sequence[str] = ("--mount",),
 ) -> list[str]:
-    """The command in a namespace of its own, which root prepares by a shell script.
+    """The command in its own namespace, which root prepares by a shell script.
 
-    `arguments` are the script's $1, $2..., and $ME is what chown takes for us. The command runs as we do, with this
+    `arguments` are the script's $1, $2..., and $ME is this user for chown. The command runs as this user, with this
     environment.
     """
     script = f'set -e; ME={os.geteuid()}:{os.getegid()}; {prepare}\nshift {len(arguments)}; exec "$@"'
@@ -53,13 +53,13 @@ def in_namespace(
 
 
 def give(path: str | Path, *, user: int = OTHER, group: int = OTHER) -> None:
-    """Make a file, or a symbolic link itself, another user's (-1: leave that)."""
+    """Give a file, or a symbolic link itself, to another user and group (-1: keep)."""
     run("chown", "-h", f"{'' if user < 0 else user}{'' if group < 0 else f':{group}'}", path)
 
 
 @contextmanager
 def given(path: Path) -> Iterator[None]:
-    """A directory is another user's for the while; else pytest could not remove what is in it."""
+    """Give a directory to another user for a while, and back, since pytest must be able to remove its content."""
     before = path.stat()
     give(path)
     try:
@@ -70,7 +70,7 @@ def given(path: Path) -> Iterator[None]:
 
 @contextmanager
 def mounted(where: Path, *words: str | Path) -> Iterator[Path]:
-    """`mount WORDS WHERE` for the while, its root directory ours; `where` is made."""
+    """`mount WORDS WHERE` for a while, its root directory owned by this user; `where` is created."""
     where.mkdir()
     run("mount", *words, where)
     try:

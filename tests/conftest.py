@@ -11,8 +11,8 @@ import pytest
 import schema_check
 from survival import Survival
 
-# Whoever starts the tests in the background (nohup, `&`) has these ignored, and what is ignored is inherited: the
-# commands of the tests shall find a terminal's dispositions wherever they run.
+# In the background (nohup, `&`) these signals are ignored, and children inherit that: the tests' commands must have the
+# same signal dispositions as in a terminal.
 for number in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)

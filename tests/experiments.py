@@ -1,4 +1,4 @@
-"""Builds experiments as `submit` leaves them, without Slurm, and reads their logs back."""
+"""Builds experiments as `submit` leaves them, without Slurm, and reads their logs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BY_POLL = ("STATUS_CHECK",)
 
 
 def record_script(experiment: Experiment, token: str, path: str, text: str) -> None:
-    """The script at `path` is on record as submitted under this token."""
+    """The registry's lines of the script at `path`, submitted under this token."""
     prepared = Prepared(Script(path, text.encode(), read_head(text)), Submission("x", path, "/x", token=token))
     launcher = render(
         prepared,
@@ -59,12 +59,12 @@ class Exp:
         self.settings = Settings(poll_interval=1.0, seff_retry_delay=0.0)
 
     def anew(self) -> Exp:
-        """As a process has it that starts now: each opens the directory once."""
+        """The experiment as a new process has it: each opens the directory once."""
         self.experiment = Experiment.at(str(self.root))
         return self
 
     def register(self, **evals: str) -> None:
-        """These evals (name=job id) are on record as submitted and accepted; a name's `_` stands for `/`."""
+        """Register these evals (name=job id) as submitted and accepted; `_` in a name stands for `/`."""
         self.experiment.prepare(group_readable=False)
         for name, job_id in evals.items():
             self.accept(name.replace("_", "/"), job_id)
@@ -96,7 +96,7 @@ class Exp:
         return Measurer(session=self.session(), retry_delay_s=0.0)
 
     def observe_to_the_end(self) -> None:
-        """Everything that an observer does: a poll, the figures of what ended, and the end once all are over."""
+        """Do everything that an observer does: a poll, the figures of ended evals, and the end once all are over."""
         observer = self.observer()
         state = observer.observe_once(at_least_s=0).state
         state = measure(observer, self.measurer(), state, final=True)
@@ -115,7 +115,7 @@ class Exp:
         return text
 
     def blocks(self, *kinds: str) -> list[str]:
-        """The blocks of the log without their stamps, in order: those of `kinds`, or all."""
+        """The blocks of the log without their time stamps, in order: those of `kinds`, or all."""
         log = self.log()
         assert not log or log.endswith("\n\n"), f"torn: {log[-200:]!r}"
         found = log.split("\n\n")[:-1]
@@ -126,7 +126,7 @@ class Exp:
         return [block for block in bare if not kinds or block.partition(":")[0] in kinds]
 
     def news(self) -> list[str]:
-        """The blocks but those that every poll writes."""
+        """The blocks except those that every poll writes."""
         return [block for block in self.blocks() if block.partition(":")[0] not in _BY_POLL]
 
     def transitions(self) -> list[tuple[str, str, str]]:

@@ -1,8 +1,8 @@
-"""A Slurm of small programs, driven by files: for where a real one cannot be made to misbehave.
+"""Fakes Slurm by small programs that read files, for tests in which a real one cannot be made to misbehave.
 
-`FakeSlurm(directory)` makes `bin/` with squeue, sacct, sbatch, seff, scancel, scontrol and sinfo, and the few tools
-that they need, so that `bin/` alone can be PATH. Jobs are `Job` records; `show(jobs)` makes squeue and sacct tell of
-them. A file `NAME.before` or `NAME.after` is run as part of that program: there it hangs, fails or lies.
+`FakeSlurm(directory)` creates `bin/` with squeue, sacct, sbatch, seff, scancel, scontrol and sinfo, and the few tools
+that they need, so that `bin/` alone can be PATH. Jobs are `Job` records; `show(jobs)` makes squeue and sacct print
+them. A file `NAME.before` or `NAME.after` is run as part of that program, to make it hang, fail or lie.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ Memory Efficiency: 37.50% of 4.00 GB
 
 @dataclass
 class Job:
-    """One attempt as Slurm knows it. `queued`: squeue has it; `accounted`: sacct has it. Times are epoch seconds."""
+    """One attempt in Slurm's records. `queued`: squeue has it; `accounted`: sacct has it. Times are epoch seconds."""
 
     id: str
     state: str = "PENDING"
@@ -121,7 +121,7 @@ class Job:
         return RS + US.join(cells + more) + "\n"
 
     def place(self) -> str:
-        """The row that squeue prints of where it runs."""
+        """squeue's row about where it runs."""
         return RS + US.join((self.id, str(self.submitted), "gpu", "lab", "normal", self.work_dir)) + "\n"
 
     def account_rows(self) -> str:
@@ -141,7 +141,7 @@ class Job:
 
 
 class FakeSlurm:
-    """The programs in `bin`, and the answers that they give."""
+    """The programs in `bin`, and their answers."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -161,71 +161,71 @@ class FakeSlurm:
 
     @property
     def environ(self) -> dict[str, str]:
-        """An environment in which these are all the programs there are."""
+        """An environment in which these are the only programs."""
         return {"PATH": str(self.bin), "HOME": "/nonexistent", "LANG": "C.UTF-8", "EVALMON_ALLOW_FAST_POLLING": "1"}
 
     def answer(self, name: str, text: str | bytes) -> None:
-        """What `squeue`, `sacct`, `scontrol` or `sinfo` print from now on."""
+        """The output of `squeue`, `sacct`, `scontrol` or `sinfo` from now on."""
         self._write(f"{name}.out", text)
 
     def show(self, jobs: Iterable[Job]) -> None:
-        """squeue and sacct tell of these jobs, seff of those that are over and were measured."""
+        """Make squeue and sacct show these jobs, and seff those that are over and were measured."""
         jobs = list(jobs)
         self.answer("squeue", "".join(job.queue_row() for job in jobs if job.queued))
         self.answer("sacct", "".join(job.account_rows() for job in jobs if job.accounted))
         self.answer("places", "".join(job.place() for job in jobs if job.queued))
 
     def measure(self, job: Job) -> None:
-        """seff has figures of this job."""
+        """Give seff figures of this job."""
         self._write(f"seff/{job.id}", SEFF.format(id=job.id, state=job.state, exit_code=job.exit_code.split(":")[0]))
 
     def fail(self, name: str, words: str, *, rc: int = 1) -> None:
-        """This program prints nothing but these words on stderr."""
+        """Make this program print only this text on stderr and fail."""
         self._write(f"{name}.err", words + "\n")
         self._write(f"{name}.rc", str(rc))
 
     def mend(self, name: str) -> None:
-        """It works again."""
+        """Make the program work again."""
         for ending in ("err", "rc", "before", "after"):
             (self.directory / f"{name}.{ending}").unlink(missing_ok=True)
 
     def before(self, name: str, script: str) -> None:
-        """Shell lines that this program begins with."""
+        """Set shell lines that run at the start of this program."""
         self._write(f"{name}.before", script)
 
     def after(self, name: str, script: str) -> None:
-        """Shell lines that this program ends with."""
+        """Set shell lines that run at the end of this program."""
         self._write(f"{name}.after", script)
 
     def refuse(self, script: str, words: str) -> None:
-        """sbatch refuses scripts of this file name."""
+        """Make sbatch refuse scripts of this file name."""
         self._write(f"refused/{script}", words + "\n")
 
     def remove(self, name: str) -> None:
-        """There is no such program."""
+        """Remove the program."""
         (self.bin / name).unlink()
 
     def calls(self, name: str = "") -> list[str]:
-        """How the programs (or this one) were called so far."""
+        """The calls of the programs (or of this one) so far."""
         path = self.directory / "calls"
         lines = path.read_text().split("\n")[:-1] if path.exists() else []
         assert not any("/proc/" in line for line in lines), "an I/O path means nothing to another process"
         return [line for line in lines if line.split(" ")[0] == name or not name]
 
     def accepted(self) -> list[tuple[str, str]]:
-        """(id, file name of the script) of each job that sbatch took: what is in the queue, for that is one move."""
+        """(id, file name of the script) of each accepted job: those in the queue, since one rename creates each."""
         rows = [path.read_text().split(US) for path in (self.directory / "queue").iterdir()]
         found = [(row[0].removeprefix(RS), os.path.basename(row[-2])) for row in rows]
         return sorted(found, key=lambda one: int(one[0]))
 
     def start(self, job_id: str) -> None:
-        """A job that sbatch took runs."""
+        """Start an accepted job."""
         row = (self.directory / "queue" / job_id).read_text().split(US)
         row[2], row[4], row[8], row[11] = "RUNNING", row[3], "None", "n1"
         self._write(f"queue/{job_id}", US.join(row))
 
     def _write(self, name: str, text: str | bytes) -> None:
-        # Replaced at once: programs are reading them.
+        # Replaced atomically: programs are reading them.
         path = self.directory / f".{os.path.basename(name)}.new"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         path.replace(self.directory / name)

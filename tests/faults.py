@@ -1,7 +1,7 @@
-"""Faults made for real: a process killed, or refused, at one exact system call.
+"""Causes real faults: a process is killed, or gets an error, at one exact system call.
 
-The work is done by a fork of the test (everything is imported already) that stops itself first; strace attaches, and
-then the work goes on. Only that process is watched, not the programs that it starts.
+A fork of the test (everything is imported already) does the work. It stops itself first; strace attaches, and then the
+work continues. Only that process is traced, not the programs that it starts.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import as_root
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
-# linux/prctl.h: where Yama is strict, others than a process's ancestors may trace it only if it says so.
+# linux/prctl.h: with a strict Yama, only a process's ancestors may trace it unless it allows more.
 PR_SET_PTRACER = 0x59616D61
 PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
 
-# Every call that changes what is on disk or who holds a lock, and those that open and close.
+# Every call that changes files on disk or the holder of a lock, and those that open and close.
 CHANGING = "write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,ftruncate,unlink,unlinkat,link,linkat"
 CALLS = f"openat,close,flock,mkdir,chmod,fchmod,{CHANGING}"
 _CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
@@ -39,7 +39,7 @@ Point = tuple[str, int]
 
 
 def forked(work: Callable[[], object]) -> int:
-    """The pid of a fork that stopped itself before `work`; it ends with 0, or 1 for an exception."""
+    """The pid of a fork that stopped itself before `work`; it ends with 0, or with 1 after an exception."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -60,14 +60,14 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def ended(pid: int) -> int:
-    """Let a stopped fork go on, wait for it, and return its exit status (negative: the signal)."""
+    """Continue a stopped fork, wait for it, and return its exit status (negative: the signal)."""
     os.kill(pid, signal.SIGCONT)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @contextmanager
 def traced(pid: int, *options: str) -> Iterator[None]:
-    """strace on a stopped process, until both have ended."""
+    """Run strace on a stopped process until both have ended."""
     with subprocess.Popen(
         ["strace", "-qq", "-p", str(pid), *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as tracer:
@@ -80,7 +80,7 @@ def traced(pid: int, *options: str) -> Iterator[None]:
 
 
 def points(work: Callable[[], object], trace: Path, *, calls: str = CALLS, options: Sequence[str] = ()) -> list[Point]:
-    """Every invocation of these calls that `work` makes, in order; it is done once, under strace's `options`."""
+    """Every invocation of these calls that `work` makes, in order; `work` is done once, under strace's `options`."""
     pid = forked(work)
     with traced(pid, "-o", str(trace), "-e", f"trace={calls}", "-e", "signal=none", *options):
         assert ended(pid) == 0, trace.read_text()[-2000:]
@@ -109,7 +109,7 @@ def killed_at(work: Callable[[], object], point: Point, *, options: Sequence[str
 
 
 def refused_at(work: Callable[[], object], point: Point, error: str) -> int:
-    """Do `work` in a fork that gets this error from this call; its exit status."""
+    """Do `work` in a fork in which this call fails with this error; returns its exit status."""
     call, number = point
     pid = forked(work)
     with traced(pid, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}"):
@@ -117,14 +117,14 @@ def refused_at(work: Callable[[], object], point: Point, error: str) -> int:
 
 
 def under(work: Callable[[], object], *options: str) -> int:
-    """Do `work` in a fork under strace with these options; its exit status."""
+    """Do `work` in a fork under strace with these options; returns its exit status."""
     pid = forked(work)
     with traced(pid, "-o", "/dev/null", *options):
         return ended(pid)
 
 
 def refused_always(work: Callable[[], object], call: str, error: str) -> int:
-    """Do `work` in a fork in which this call never succeeds; its exit status."""
+    """Do `work` in a fork in which this call always fails; returns its exit status."""
     pid = forked(work)
     with traced(pid, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}"):
         return ended(pid)
@@ -132,7 +132,7 @@ def refused_always(work: Callable[[], object], call: str, error: str) -> int:
 
 @contextmanager
 def small_disk(directory: Path, *, kib: int) -> Iterator[Path]:
-    """A file system of that size, mounted for the while."""
+    """A file system of that size, mounted for a while."""
     with as_root.mounted(directory, "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs"):
         yield directory
 
@@ -141,7 +141,7 @@ PLANTS = ("symlink", "dangling", "fifo", "hard link", "directory", "device")
 
 
 def plant(kind: str, path: Path, victim: Path) -> None:
-    """Put something else where a file of ours would be; `victim` is the file that a link leads to."""
+    """Put something else in place of a file of evalmon's; `victim` is the file that a link leads to."""
     path.unlink(missing_ok=True)
     if kind == "symlink":
         path.symlink_to(victim)
@@ -162,7 +162,7 @@ def plant(kind: str, path: Path, victim: Path) -> None:
 
 
 def crowd(number: int, work: Callable[[int], object]) -> list[int]:
-    """`work(i)` in so many forks at once; their exit statuses."""
+    """Run `work(i)` in so many forks at once; returns their exit statuses."""
     pids = [forked(lambda i=i: work(i)) for i in range(number)]  # type: ignore[misc]
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
@@ -170,7 +170,7 @@ def crowd(number: int, work: Callable[[int], object]) -> list[int]:
 
 
 def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
-    """Wait for it; fail after that time."""
+    """Wait until the condition is true; fail after that time."""
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -178,5 +178,5 @@ def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> No
 
 
 def bytes_read() -> int:
-    """By this process so far (proc(5): rchar)."""
+    """The bytes that this process has read so far (proc(5): rchar)."""
     return int(Path("/proc/self/io").read_text().split()[1])

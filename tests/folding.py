@@ -1,4 +1,4 @@
-"""Folds facts into a state in one go, as an observer that does not live on."""
+"""Folds facts into a state at once, as an observer does that makes a single poll."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from evalmon_agent.tracking.records import Event, ExperimentState
 
 
 def fold(state: ExperimentState, facts: Facts, *, lost_after_s: float) -> list[Event]:
-    """Take the facts in, in place, and return what happened since the last fold, oldest first."""
+    """Apply the facts in place and return the events since the last fold, oldest first."""
     tracker = Tracker(state)
     tracker.apply(facts)
     return tracker.events(lost_after_s=lost_after_s)

@@ -1,4 +1,4 @@
-"""Real receivers of notifications on this machine: an HTTP server and an SMTP server, which record what they get."""
+"""Runs real receivers of notifications on this machine: an HTTP and an SMTP server that record what they get."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PASSWORD = "swordfish-0123456789"
 
 
 class Web:
-    """An HTTP server. `status`: what it answers; `hangs_s`: how long it takes for that."""
+    """An HTTP server. `status`: its answer; `hangs_s`: how long it waits before that."""
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ class Web:
 
     @property
     def url(self) -> str:
-        """As Apprise has it."""
+        """Its URL for Apprise."""
         return f"json://me:{PASSWORD}@127.0.0.1:{self.port}/"
 
     @property
@@ -83,7 +83,7 @@ class Mail:
 
     @property
     def url(self) -> str:
-        """As Apprise has it."""
+        """Its URL for Apprise."""
         return f"mailto://127.0.0.1:{self.port}/?from=evalmon@example.org&to=me@example.org&mode=insecure"
 
     def close(self) -> None:

@@ -20,9 +20,9 @@ _BYTES_AT_MOST = 4_000_000
 
 
 def problems(root: Path) -> list[str]:
-    """What is wrong in the files of the experiments at `root` and in its directories.
+    """The problems in the files of the experiments at `root` and in its directories.
 
-    Left out are files that no evalmon of this version wrote: those that are no JSON, or have another `schema`.
+    Files that this version of evalmon did not write are left out: those that are not JSON, or have another `schema`.
     """
     found = []
     for directory in (root / "evalmon", *root.glob("*/evalmon")):

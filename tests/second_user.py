@@ -18,7 +18,7 @@ _GROUPS = ("evalmon-lab", "nogroup", "nobody")
 
 
 def name() -> str:
-    """The user's name. The test is skipped where there is no such user, or nothing can be made theirs."""
+    """The user's name. The test is skipped if there is no such user, or no file can be given to them."""
     known = {user.pw_name for user in pwd.getpwall()}
     names = [one for one in _NAMES if one in known]
     if not names or not as_root.has_root:
@@ -32,7 +32,7 @@ def uid() -> int:
 
 
 def give(path: Path) -> None:
-    """Make a file, a directory, or a symbolic link itself, theirs."""
+    """Give a file, a directory, or a symbolic link itself to that user."""
     as_root.give(path, user=uid(), group=-1)
 
 
@@ -47,7 +47,7 @@ def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def share(path: Path, mode: int) -> str:
-    """Give a directory to the group that both of us are in, with this mode; the group's name."""
+    """Give a directory to the group that both users are in, with this mode; returns the group's name."""
     groups = {group.gr_name: group.gr_gid for group in grp.getgrall()}
     shared = next(
         (one for one in _GROUPS if one in groups and (as_root.is_root or groups[one] in os.getgroups())), None

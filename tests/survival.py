@@ -1,4 +1,4 @@
-"""What evalmon must survive, and the table of what was shown of it in this run.
+"""Lists the faults that evalmon must survive, and prints a table of those that this test run caused.
 
 A test says what it makes with `@pytest.mark.survives("F1", "S3")`; the table at the end of the run counts them.
 """
@@ -17,7 +17,7 @@ FAULTS = {
     "F4": "fsync of a directory refused, error on close",
     "F5": "flock unsupported or local to a node",
     "F6": "lock left by a dead process, a reused pid, a dead node",
-    "F7": "two observers at once, one of them stopped and woken",
+    "F7": "two observers at once, one of them stopped and resumed",
     "F8": "500, then 5,000 jobs reporting at once",
     "F9": "clocks that jump, differ, or change for daylight saving",
     "F10": "state truncated, zeroed, huge, malformed",
@@ -25,30 +25,30 @@ FAULTS = {
     "F12": "torn last lines, repeated headers",
     "F13": "garbage from squeue and sacct",
     "F14": "Slurm commands that hang or leave processes behind",
-    "F15": "slurmctld, slurmdbd or both away, or flapping",
+    "F15": "slurmctld, slurmdbd or both down, or flapping",
     "F16": "squeue empty while jobs run",
     "F17": "jobs purged, accounting disabled",
     "F18": "requeue, preemption, node failure, host OOM, limits, arrays, het jobs, recycled ids",
     "F19": "the sidecar at its limit, preempted, requeued, cancelled, its node lost",
-    "F20": "our jobs refused, or sbatch killed half-way",
+    "F20": "monitor jobs refused, or sbatch killed half-way",
     "F21": "no GPU, no driver, mismatch, MIG, GPU lost and back, NVML hanging",
     "F22": "the shared directory gone or read-only for a while",
     "F23": "HUP, INT, TERM at any step, twice",
     "F24": "no processes, descriptors or memory left",
-    "F25": "an eval that uses all but 40 MiB of its memory; a by-stander's death",
+    "F25": "an eval that uses all but 40 MiB of its memory; death of a helper process",
     "F26": "killed at any point of an observer's transaction",
     "F27": "the eval itself killed",
-    "S1": "links, FIFOs and devices planted at our paths",
-    "S2": "a monitor directory that others can write, or that is not ours",
+    "S1": "links, FIFOs and devices planted at evalmon's paths",
+    "S2": "a monitor directory that others can write, or that belongs to another user",
     "S3": "forged self-reports",
     "S4": "newlines, ANSI, bidi, NUL in outside text",
     "S5": "shell metacharacters in names, paths, settings",
-    "S6": "job ids that are no ids",
+    "S6": "invalid job ids",
     "S7": "path traversal",
     "S8": "hostile .eval files",
     "S9": "hostile YAML; no pickle",
     "S10": "a Slurm log of 10 GB without a newline",
-    "S11": "secrets in no file of ours",
+    "S11": "secrets in evalmon's files",
     "S12": "the user's environment shaping Slurm's answers",
     "S13": "PYTHONPATH, PYTHONHOME, shadowing modules, noexec",
     "S14": "cost: calls per poll, jitter, back-off",
@@ -56,12 +56,12 @@ FAULTS = {
     "S17": "EXP/evalmon renamed, replaced or linked at any time",
     "S18": "evidence of another user: logs, results, tables, outputs",
     "S19": "PATH with empty or relative entries, planted programs",
-    "S20": "jobs that inherit what was said to another one",
+    "S20": "jobs that inherit another job's variables",
 }
 
 
 class Survival:
-    """Counts the outcomes of the tests that make each fault."""
+    """Counts the outcomes of the tests of each fault."""
 
     def __init__(self) -> None:
         self._of: dict[str, tuple[str, ...]] = {}
@@ -91,6 +91,6 @@ class Survival:
 
 
 def faults_of(item: pytest.Item) -> tuple[str, ...]:
-    """What this test makes, in the order of the table."""
+    """The faults that this test causes, in the order of the table."""
     found = {fault for mark in item.iter_markers("survives") for fault in mark.args}
     return tuple(sorted(found))

@@ -1,4 +1,4 @@
-"""scripts/bench measures what it says: time, CPU and memory of a command and of all that it leaves behind."""
+"""Tests that scripts/bench measures time, CPU and memory of a command and of everything that it leaves behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench_parts.targets import targets
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Uses 0.2 s of CPU and ends; its orphan uses 0.2 s more of CPU and 30 MiB for a while, in a session of its own.
+# Uses 0.2 s of CPU and ends; its orphan uses 0.2 s more of CPU and 30 MiB for a while, in its own session.
 _BURN = "import time\nwhile time.process_time() < 0.2: pass\n"
 _ORPHANED = """
 import os, sys
@@ -31,7 +31,7 @@ subprocess.Popen([sys.executable, "-S", "-c", orphan, str(os.getpid())], start_n
 """
 
 
-def test_orphans_count_too() -> None:
+def test_orphans_are_measured() -> None:
     code = (
         "import dataclasses, json, os, sys; from bench_parts import processes as p; p.adopt_orphans();"
         "ended = p.run_to_the_end([sys.executable, '-S', '-c', sys.argv[1]], dict(os.environ), has_memory=True);"
@@ -58,7 +58,7 @@ def test_a_short_bench_of_the_sampler_has_a_figure_for_everything() -> None:
 
 
 @pytest.mark.full
-def test_a_short_bench_of_polls_sees_what_changed() -> None:
+def test_a_short_bench_of_polls_measures_changes() -> None:
     found = json.loads(python("-m", "bench_parts", "poll", "--evals", "3500", "--pending", "3400", "--json").stdout)
     assert found["whole"]["running"] == found["whole"]["running_in_state"] == {"": 3400}
     assert [row["cpu_ms"] > 0 for row in found["polls"].values()] == [True] * 4
@@ -86,7 +86,7 @@ def measured(jgm: float | None) -> dict[str, object]:
     }
 
 
-def test_targets_stand_beside_what_was_measured() -> None:
+def test_targets_are_shown_beside_the_measurements() -> None:
     met = {one.what: one.is_met for one in targets(measured(80.0), seconds=60)}
     assert [what for what, is_met in met.items() if not is_met] == [
         "evalmon run, in a job -- true: half the time of jgm run",

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is true: it has each room and their order, and what it names is there."""
+"""Tests that CONTRIBUTING.md lists each room in order, and that the files it names exist."""
 
 import re
 import tomllib
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "evalmon_agent"
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 WORDS = sorted(set(re.findall(r"`([^`\s]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))))
-# What begins with / or EXP lies elsewhere; what has an upper-case word in it stands for many names.
+# Paths with / or EXP first are elsewhere; an upper-case word stands for many names.
 PATHS = [word for word in WORDS if re.search(r"^(?!/|EXP)(.*/|.*\.(py|md|toml)$)", word)]
 
 
@@ -26,7 +26,7 @@ def test_the_table_of_rooms_has_each_package_once() -> None:
     assert sorted(named) == sorted(rooms())
 
 
-def test_the_rooms_stand_in_the_order_of_the_layers_contract() -> None:
+def test_the_rooms_are_in_the_order_of_the_layers_contract() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     block = TEXT.partition("## The rooms")[2].split("```")[1]
@@ -34,12 +34,12 @@ def test_the_rooms_stand_in_the_order_of_the_layers_contract() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_path_that_is_named_is_there(path: str) -> None:
+def test_each_named_path_exists(path: str) -> None:
     pattern = re.sub(r"[^/]*[A-Z]{2,}[^/]*$", "*", path)
     assert any(list(base.glob(pattern)) for base in (ROOT, PACKAGE, PACKAGE / "evidence")) or list(PACKAGE.rglob(path))
 
 
-def test_the_files_of_the_diagram_are_those_of_the_code() -> None:
+def test_the_files_of_the_diagram_exist_in_the_code() -> None:
     diagram = TEXT.partition("## How the data flows")[2].split("```")[1]
     code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     names = set(re.findall(r"\b[a-z_]+\.(?:jsonl?|log|md|csv)\b", diagram))
@@ -47,6 +47,6 @@ def test_the_files_of_the_diagram_are_those_of_the_code() -> None:
     assert {name for name in names if f'"{name}"' not in code} == set()
 
 
-def test_a_script_that_is_named_is_there() -> None:
+def test_each_named_script_exists() -> None:
     named = set(re.findall(r"\bscripts/([\w-]+)", TEXT))
     assert named - {path.name for path in (ROOT / "scripts").iterdir()} == set()

@@ -1,4 +1,4 @@
-"""The tables in docs/ are those of the code: `scripts/docs` writes those of files.md and commands.md."""
+"""Tests that the tables in docs/ match the code: `scripts/docs` writes those of files.md and commands.md."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PAGES = sorted([*DOCS.glob("*.md"), *DOCS.parent.glob("*.md")])
 
 
 @pytest.mark.parametrize("name", ["files.md", "commands.md"])
-def test_the_page_has_the_tables_of_the_code(name: str) -> None:
+def test_the_pages_have_the_tables_of_the_code(name: str) -> None:
     page = (DOCS / name).read_text()
     assert with_tables(page) == page
 
 
-def test_every_command_and_option_stands_there() -> None:
+def test_every_command_and_option_is_listed() -> None:
     page = (DOCS / "commands.md").read_text()
     for name in COMMANDS.keys() | IN_JOBS.keys():
         assert f"`evalmon {name}" in page
@@ -49,7 +49,7 @@ def options_of(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
-def test_each_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None:
+def test_each_link_leads_to_an_existing_file_and_heading(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
@@ -61,7 +61,7 @@ def test_each_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> N
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
-def test_the_commands_that_a_page_names_are_there_with_their_options(page: Path) -> None:
+def test_the_commands_and_options_that_a_page_names_exist(page: Path) -> None:
     spans = re.findall(r"(?:(?<!`)`|^\$ )evalmon ([a-z]+)((?: [^`\n#]+)?)", page.read_text(), re.MULTILINE)
     for name, words in spans:
         assert name in COMMANDS.keys() | IN_JOBS.keys()
@@ -69,23 +69,23 @@ def test_the_commands_that_a_page_names_are_there_with_their_options(page: Path)
         assert named - {"--"} <= options_of(name), name
 
 
-def test_every_setting_stands_there_with_its_default() -> None:
+def test_every_setting_is_listed_with_its_default() -> None:
     block = (DOCS / "settings.md").read_text().partition("```yaml\n")[2].partition("```")[0]
     assert yaml.safe_load(block) == msgspec.to_builtins(Settings())
     assert parse(block.encode(), path="evalmon.yaml", fast_polling=False) == Settings()
     assert all(f"{name}:" in block for name in (*Settings.__struct_fields__, *MonitorJobSettings.__struct_fields__))
 
 
-def test_every_column_stands_there() -> None:
+def test_every_column_is_listed() -> None:
     ours = tuple(GpuColumn)[len(NVIDIA_SMI_COLUMNS) :]
     assert all(f"| `{column.header}` | {column.meaning} |\n" in PAGE for column in (*ours, *HostColumn))
 
 
-def test_every_kind_of_block_stands_there_once() -> None:
+def test_every_kind_of_block_is_listed_once() -> None:
     assert all(PAGE.count(f"| `{kind.name}` | {kind.value} |\n") == 1 for kind in BlockKind)
 
 
-def test_every_cause_is_listed_where_one_reads_of_them() -> None:
+def test_every_cause_is_listed() -> None:
     page = (DOCS / "reading-the-outcome.md").read_text()
     table = page.partition("| about | causes |")[2].partition("\n\n")[0]
     assert sorted(re.findall(r"`([a-z-]+)`", table)) == sorted(CAUSES)

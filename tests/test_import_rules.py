@@ -1,4 +1,4 @@
-"""The rules on who may import whom hold: in a copy of the tree, one forbidden import for each room is found out."""
+"""Tests the import rules: in a copy of the tree, one forbidden import for each room is detected."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def lint(tree: Path) -> tuple[int, str]:
 
 
 def lint_with(tree: Path, room: str, line: str) -> tuple[int, str]:
-    """What is said of the tree where a module of that room has that line, too."""
+    """The checker's output for a tree in which a module of that room has this line, too."""
     path = tree.joinpath("evalmon_agent", *room.split("."))
     module = path / "one_more.py" if path.is_dir() else path.with_suffix(".py")
     before = module.read_text() if module.exists() else None
@@ -84,27 +84,27 @@ def lint_with(tree: Path, room: str, line: str) -> tuple[int, str]:
             module.write_text(before)
 
 
-def test_the_tree_keeps_them(tree: Path) -> None:
+def test_the_tree_follows_the_rules(tree: Path) -> None:
     status, said = lint(tree)
     assert status == 0, said
     assert " 0 broken" in said
 
 
 @pytest.mark.parametrize(("room", "other"), FORBIDDEN.items())
-def test_a_forbidden_import_in_a_room_is_found(tree: Path, room: str, other: str) -> None:
+def test_a_forbidden_import_in_a_room_is_detected(tree: Path, room: str, other: str) -> None:
     status, said = lint_with(tree, room, f"import evalmon_agent.{other}")
     assert status == 1, said
     assert f"-> evalmon_agent.{other}" in said, said
 
 
 @pytest.mark.parametrize(("room", "package"), OUTSIDE.items())
-def test_a_package_that_a_room_must_do_without_is_found(tree: Path, room: str, package: str) -> None:
+def test_a_forbidden_package_in_a_room_is_detected(tree: Path, room: str, package: str) -> None:
     status, said = lint_with(tree, room, f"import {package}")
     assert status == 1, said
     assert f"-> {package}" in said, said
 
 
-def test_every_room_has_its_forbidden_import() -> None:
+def test_every_room_has_a_forbidden_import_here() -> None:
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert rooms - {"__init__", "__main__"} == {room.partition(".")[0] for room in FORBIDDEN} | {"commands"}
 

@@ -1,4 +1,4 @@
-"""The stand-in says to the real nvidia-ml-py what it is told to, at the time it is told to."""
+"""Tests that the stand-in for NVML gives the real nvidia-ml-py what a test sets, at the time it is set for."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def said(value):
 
 
 def ask(world: World, code: str) -> object:
-    """The last thing that `code` said()."""
+    """The last value that `code` passed to said()."""
     command = [sys.executable, "-c", _BEGINNING + code]
     done = subprocess.run(command, env=world.environment(), check=True, capture_output=True, text=True, timeout=30)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_there_are_two_gpus_with_names_and_numbers(world: World) -> None:
+def test_two_gpus_with_names_and_numbers_exist(world: World) -> None:
     world.gpus[1].minor = 5
     world.write()
     code = """
@@ -50,7 +50,7 @@ said([n.nvmlDeviceGetCount(), n.nvmlDeviceGetUUID(h), n.nvmlDeviceGetName(h), n.
     assert [2, uuid, "NVIDIA H100 80GB HBM3", 1, 5, "570.133.20", 6, 2] == ask(world, code)
 
 
-def test_the_figures_of_a_moment_are_those_of_the_world(world: World) -> None:
+def test_the_figures_at_a_time_are_those_of_the_world(world: World) -> None:
     world.gpus[0].clocks_event_reasons = 0x24
     world.write()
     code = """
@@ -73,7 +73,7 @@ said([[x >> 20 for x in (one.used, one.total, two.used, two.reserved, two.total)
     assert [[4535, 81559, 3984, 551, 81559], True, 25] == ask(world, code)
 
 
-def test_energy_advances_with_power_and_time_and_goes_on_when_the_power_changes(world: World) -> None:
+def test_energy_follows_power_and_time_when_the_power_changes(world: World) -> None:
     world.gpus[0].power_w = 100
     world.write()
     code = """
@@ -92,7 +92,7 @@ said([(e1 - e0) / 1000 / (t1 - t0), (e3 - e2) / 1000 / (t3 - t2), e2 >= e1])
     assert goes_on
 
 
-def test_without_init_after_shutdown_and_in_a_forked_child_nothing_works(world: World) -> None:
+def test_without_init_after_shutdown_and_in_a_forked_child_calls_fail(world: World) -> None:
     code = """
 child = os.fork()
 if not child:
@@ -104,7 +104,7 @@ said([forked, error_of(n.nvmlDeviceGetCount)])
     assert [1, 1] == ask(world, code)
 
 
-def test_no_gpu_at_all_is_a_count_of_0(tmp_path: Path, standin: Path) -> None:
+def test_without_gpus_the_count_is_0(tmp_path: Path, standin: Path) -> None:
     assert ask(World(tmp_path, standin, gpus=0), "said(n.nvmlDeviceGetCount())") == 0
 
 
@@ -121,7 +121,7 @@ def test_calls_are_logged_with_gpu_process_and_thread(world: World, tmp_path: Pa
     assert f"nvmlDeviceGetPowerUsage 0 {pid} {pid}" == world.log.read_text().splitlines()[-1]
 
 
-def test_the_cpu_time_that_calls_took_is_added_up(world: World, tmp_path: Path) -> None:
+def test_the_cpu_time_of_calls_is_added_up(world: World, tmp_path: Path) -> None:
     world.cpu = tmp_path / "cpu"
     world.write()
     code = """
@@ -138,7 +138,7 @@ said([charged() - before, used() - start])
     assert world.cpu_s() >= charged_s
 
 
-def test_the_samples_since_a_time_stamp_are_the_curve(world: World) -> None:
+def test_the_samples_since_a_time_stamp_follow_the_curve(world: World) -> None:
     world.epoch = time.time() - 100
     world.gpus[0].utilization = "0:0 98:100"
     world.gpus[0].power_w = 250
@@ -158,7 +158,7 @@ said([kind, len(all_of_them), sum(s.sampleValue.uiVal for s in all_of_them) / 10
     assert 6 <= later <= 7
 
 
-def test_mig_devices_have_a_hole_in_their_numbers_and_no_utilization(world: World) -> None:
+def test_mig_devices_have_a_gap_in_their_numbers_and_no_utilization(world: World) -> None:
     world.slice_up(0, 0, 2)
     code = """
 migs = [error_of(n.nvmlDeviceGetMigDeviceHandleByIndex, h, i) for i in range(n.nvmlDeviceGetMaxMigDeviceCount(h))]
@@ -215,7 +215,7 @@ said([support, metrics_between(lambda s: n.nvmlGpmSampleGet(h, s), 0.05),
     assert [[1, 0], [[0, 30], [0, 20], [3, 0]], 3] == ask(world, code)
 
 
-def test_gpm_of_a_mig_device_is_asked_of_its_gpu(world: World) -> None:
+def test_gpm_of_a_mig_device_is_that_of_its_gpu(world: World) -> None:
     world.slice_up(0, 0, 2)
     world.gpus[0].instances[1].sm_active = 55
     world.write()
@@ -227,7 +227,7 @@ _SEVEN = "timestamp,utilization.gpu,utilization.memory,memory.used,memory.total,
 
 
 def nvidia_smi(world: World, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """The stand-in's nvidia-smi with the seven fields, in an environment that knows nothing of the stand-in."""
+    """The stand-in's nvidia-smi with the seven fields, in an environment without the stand-in's variables."""
     command = [str(world.install_nvidia_smi(directory)), f"--query-gpu={_SEVEN}", "--format=csv", *options]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
 
@@ -243,14 +243,14 @@ def test_nvidia_smi_prints_seven_columns(world: World, tmp_path: Path) -> None:
     assert second.endswith(", 81559 MiB, [N/A], 44")
 
 
-def test_nvidia_smi_fails_as_on_a_node_whose_driver_is_gone(world: World, tmp_path: Path) -> None:
+def test_nvidia_smi_fails_as_without_a_driver(world: World, tmp_path: Path) -> None:
     world.refuse("nvmlInitWithFlags", errors.DRIVER_NOT_LOADED)
     done = nvidia_smi(world, tmp_path)
     assert done.returncode == 9
     assert done.stdout.startswith("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.")
 
 
-def test_nvidia_smi_goes_on_and_on_with_l(world: World, tmp_path: Path) -> None:
+def test_nvidia_smi_repeats_with_l(world: World, tmp_path: Path) -> None:
     command = [str(world.install_nvidia_smi(tmp_path)), "--query-gpu=index", "--format=csv,noheader", "-lms", "50"]
     with subprocess.Popen([*command, "-i", "1"], stdout=subprocess.PIPE, text=True) as process:
         lines = [process.stdout.readline() for _ in range(3)]
@@ -258,7 +258,7 @@ def test_nvidia_smi_goes_on_and_on_with_l(world: World, tmp_path: Path) -> None:
     assert ["1\n"] * 3 == lines
 
 
-def test_a_mistake_in_the_control_file_is_no_quiet_one(world: World) -> None:
+def test_a_mistake_in_the_control_file_is_an_error(world: World) -> None:
     world.gpus[0].power_w = "5:1 3:2"
     world.write()
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What is built and installed: the wheel and the sdist carry what they need."""
+"""Tests that the wheel and the sdist contain what they need."""
 
 from __future__ import annotations
 

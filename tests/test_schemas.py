@@ -1,4 +1,4 @@
-"""The JSON Schemas that ship with evalmon are those of the code, and refuse what its files never hold."""
+"""Tests that the shipped JSON Schemas match the code, and refuse what its files never hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schema_check import DIRECTORY, problems
 from summary.summarised import mixed
 
 
-def test_the_schemas_are_those_of_the_code() -> None:
+def test_the_schemas_match_the_code() -> None:
     """`scripts/docs` writes them."""
     assert {path.name: path.read_text() for path in DIRECTORY.iterdir()} == schemas()
 
@@ -39,7 +39,7 @@ def broken(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.forges_files
-def test_what_evalmon_writes_is_accepted_and_what_it_never_writes_is_refused(tmp_path: Path) -> None:
+def test_evalmons_own_documents_are_accepted_and_wrong_ones_refused(tmp_path: Path) -> None:
     state = json.loads(msgspec.json.encode(mixed().state))
     (tmp_path / "evalmon" / "jobs").mkdir(parents=True)
     file = tmp_path / "evalmon" / "state.json"

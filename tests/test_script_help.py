@@ -1,4 +1,4 @@
-"""Every script says how it is used, at once and on a machine where nothing is installed."""
+"""Tests that every script prints its usage at once, also where nothing is installed."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ AT_ONCE_S = 10.0
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nothing but the scripts: what they would install could not be."""
+    """Only the scripts: whatever they would install could not be installed."""
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(SCRIPTS, root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
 
 class Newcomer:
-    """Who has the checkout, an empty home, and no virtual environment; what installs leaves a mark and fails."""
+    """The owner of the checkout, with an empty home and no virtual environment; installers leave a mark and fail."""
 
     def __init__(self, checkout: Path, home: Path) -> None:
         self.checkout, self.home = checkout, home
@@ -38,7 +38,7 @@ class Newcomer:
         self.environ = {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
 
     def asks(self, script: str, *words: str) -> tuple[int, str, str]:
-        """What the script says; it must have made and changed nothing."""
+        """The script's output; it must have created and changed nothing."""
         before = self.files()
         done = subprocess.run(
             [self.checkout / "scripts" / script, *words],
@@ -66,7 +66,7 @@ def newcomer(checkout: Path, tmp_path: Path) -> Newcomer:
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_script_says_at_once_how_it_is_used_and_makes_nothing(name: str, option: str, newcomer: Newcomer) -> None:
+def test_every_script_prints_its_usage_at_once_and_creates_nothing(name: str, option: str, newcomer: Newcomer) -> None:
     status, out, err = newcomer.asks(name, option)
     assert (status, err) == (0, "")
     assert out.startswith(f"usage: scripts/{name}")
@@ -75,13 +75,13 @@ def test_every_script_says_at_once_how_it_is_used_and_makes_nothing(name: str, o
 @pytest.mark.parametrize(
     "words", [("bench", "poll"), ("test", "--all"), ("soak", "--for", "5"), ("demo", "--dir", "x")]
 )
-def test_it_does_so_behind_other_words_too(words: tuple[str, ...], newcomer: Newcomer) -> None:
+def test_the_usage_is_printed_after_other_arguments_too(words: tuple[str, ...], newcomer: Newcomer) -> None:
     status, out, err = newcomer.asks(*words, "--help")
     assert (status, err) == (0, "")
     assert out.startswith(f"usage: scripts/{words[0]}")
 
 
-def test_what_a_newcomer_s_script_would_install_is_noticed(newcomer: Newcomer) -> None:
-    """The check itself: the same script, asked for something else, makes files."""
+def test_anything_that_a_script_installs_is_detected(newcomer: Newcomer) -> None:
+    """Tests the check itself: the same script with other arguments creates files."""
     with pytest.raises(AssertionError):
         newcomer.asks("system-packages", "no-such-program-of-evalmon")

@@ -1,4 +1,4 @@
-"""The settings: the contract's defaults, and for whatever is wrong one line that says where and what is allowed."""
+"""Tests the settings: the contract's defaults, and one line for each error, with its place and what is allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from evalmon_agent.errors import UnreadableError
 from evalmon_agent.settings import MAX_BYTES, MonitorJobSettings, NotifyTarget, Settings, parse
 
-# Section 6 of the contract, as it stands there.
+# Section 6 of the contract, copied.
 CONTRACT = """\
 scripts: ["*/eval/*.slurm", "*/eval/*/*.slurm"]   # globs below EXP
 poll_interval: 60          # s; below 60 is refused unless EVALMON_ALLOW_FAST_POLLING=1 is set where submit runs
@@ -44,7 +44,7 @@ def read(text: str | bytes, *, fast_polling: bool = False) -> Settings:
 
 
 def refusal(text: str | bytes) -> str:
-    """The message, without the file's name, which it always begins with; always one line."""
+    """The message without the file's name, which it always begins with; always one line."""
     with pytest.raises(UnreadableError) as refused:
         read(text)
     message = str(refused.value)
@@ -53,7 +53,7 @@ def refusal(text: str | bytes) -> str:
     return message.removeprefix("/exp/evalmon.yaml: ")
 
 
-def test_the_defaults_are_those_of_the_contract() -> None:
+def test_the_defaults_are_the_contracts() -> None:
     assert yaml.safe_load(CONTRACT) == msgspec.to_builtins(Settings())
     assert Settings() == read(CONTRACT)
 
@@ -63,7 +63,7 @@ def test_an_empty_file_gives_the_defaults(text: str) -> None:
     assert Settings() == read(text)
 
 
-def test_what_is_left_out_of_one_of_our_jobs_keeps_its_default() -> None:
+def test_omitted_settings_of_a_monitor_job_keep_their_defaults() -> None:
     found = read("sidecar: {partition: cpu}\ncompletion: {mem: 1G}\n")
     assert MonitorJobSettings(time="1-00:00:00", mem="200M", partition="cpu") == found.sidecar
     assert MonitorJobSettings(time="00:30:00", mem="1G") == found.completion
@@ -133,7 +133,7 @@ def test_a_wrong_type_or_value_is_refused_with_its_key(key: str, value: str) -> 
         assert re.match(rf"{re.escape(key)}(\[\d+\])?(: | must be ).+", refusal(text))
 
 
-def test_every_key_has_its_wrong_types_here() -> None:
+def test_every_key_is_tested_with_wrong_types() -> None:
     assert set(Settings.__struct_fields__) <= {key.partition(".")[0] for key in WRONG_TYPES}
     assert set(MonitorJobSettings.__struct_fields__) == {key.partition(".")[2] for key in WRONG_TYPES if "." in key}
 
@@ -173,34 +173,34 @@ def test_every_key_has_its_wrong_types_here() -> None:
         (b"mode: \0", ("not valid YAML: ",)),
     ],
 )
-def test_the_message_says_where_it_is_and_what_is_allowed(text: str | bytes, expected: tuple[str, ...]) -> None:
+def test_the_message_gives_the_place_and_what_is_allowed(text: str | bytes, expected: tuple[str, ...]) -> None:
     message = refusal(text)
     assert message.startswith(expected[0])
     assert [] == [part for part in expected if part not in message]
 
 
 @pytest.mark.parametrize(("time", "number"), [("12:00:00", 43_200), ("1:30", 90), ("30", 30)])
-def test_an_unquoted_time_is_what_yaml_makes_of_it(time: str, number: int) -> None:
+def test_an_unquoted_time_is_parsed_as_yaml_does(time: str, number: int) -> None:
     assert {"time": number} == yaml.safe_load(f"time: {time}")
     assert "sidecar.time must be text; put it in quotes" in refusal(f"sidecar: {{time: {time}}}")
 
 
 @pytest.mark.parametrize("time", ["00:30:00", "1-00:00:00", "01:00"])
-def test_an_unquoted_time_that_yaml_leaves_alone_is_a_time(time: str) -> None:
+def test_an_unquoted_time_that_yaml_leaves_as_text_is_a_time(time: str) -> None:
     assert time == read(f"sidecar: {{time: {time}}}").sidecar.time
 
 
-def test_names_in_any_script_are_plain_text() -> None:
+def test_names_in_any_script_are_accepted() -> None:
     assert ["日本\u3000é/*.slurm"] == read('scripts: ["日本\\u3000é/*.slurm"]').scripts
 
 
-def test_polling_faster_is_for_test_clusters() -> None:
+def test_faster_polling_is_for_test_clusters_only() -> None:
     assert 2.0 == read("poll_interval: 2", fast_polling=True).poll_interval
     assert 60.0 == read("poll_interval: 60").poll_interval
 
 
 @pytest.mark.survives("S9")
-def test_a_file_made_of_aliases_is_refused_at_once() -> None:
+def test_a_file_of_nested_aliases_is_refused_at_once() -> None:
     bomb = "a: &a [x, x]\n" + "".join(
         f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(20)
     )
@@ -209,7 +209,7 @@ def test_a_file_made_of_aliases_is_refused_at_once() -> None:
 
 
 @pytest.mark.survives("S9")
-def test_a_huge_file_is_refused_unread() -> None:
+def test_a_huge_file_is_refused_without_reading_it() -> None:
     assert refusal(b"#" * (MAX_BYTES + 1)).startswith("more than 64 KiB")
     assert Settings() == read(b"#" * MAX_BYTES)
 
@@ -237,7 +237,7 @@ def test_deep_nesting_is_refused(text: str) -> None:
         "mail_user: !!binary '*'",
     ],
 )
-def test_tags_and_oddities_of_yaml_are_refused_in_one_line(
+def test_tags_and_unusual_yaml_are_refused_in_one_line(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -298,13 +298,13 @@ SECRET = "swordfish-0123"
         f'notify: [{{url: "json://{SECRET}", quiet: "{SECRET}"}}]',
     ],
 )
-def test_no_error_has_a_secret(text: str) -> None:
+def test_no_error_message_has_a_secret(text: str) -> None:
     with pytest.raises(UnreadableError) as caught:
         read(text)
     assert SECRET not in str(caught.value)
 
 
-def test_a_target_of_notifications_may_name_its_events_and_quiet_hours() -> None:
+def test_a_notification_target_may_set_its_events_and_quiet_hours() -> None:
     text = 'notify: ["json://x", {url: "ntfy://y", events: [failed, alert-cleared], quiet: "22:00-07:00"}]'
     assert read(text).notify == ["json://x", NotifyTarget("ntfy://y", ["failed", "alert-cleared"], "22:00-07:00")]
 
@@ -321,7 +321,7 @@ def test_a_target_of_notifications_may_name_its_events_and_quiet_hours() -> None
         ('""', ("notify[0] must be text that is not empty",)),
     ],
 )
-def test_a_wrong_target_is_told_by_its_key(target: str, words: tuple[str, ...]) -> None:
+def test_a_wrong_target_is_reported_with_its_key(target: str, words: tuple[str, ...]) -> None:
     with pytest.raises(UnreadableError) as caught:
         read(f"notify: [{target}]")
     assert all(word in str(caught.value) for word in words), str(caught.value)

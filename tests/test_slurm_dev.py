@@ -1,4 +1,4 @@
-"""scripts/slurm-dev: two real Slurms side by side, each with all that the other tests rely on, gone without a trace."""
+"""Tests scripts/slurm-dev: two real Slurms side by side, each complete, and removed without a trace."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def traces(directory: Path, nodes: list[str]) -> list[str]:
-    """What there is of an instance on this machine: processes that name it, cgroups, mounts, files."""
+    """The traces of an instance on this machine: processes that name it, cgroups, mounts, files."""
     found = [str(path) for node in nodes for path in Path("/sys/fs/cgroup").glob(f"*/slurm_{node}")]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(directory) in line]
     found += [str(directory)] if directory.exists() else []
@@ -100,7 +100,7 @@ for entry in Path("/proc").iterdir():
 
 
 def processes() -> Iterator[tuple[int, str]]:
-    """(pid, command line and environment) of everyone but ourselves."""
+    """(pid, command line and environment) of all processes but this one."""
     for line in as_root.run(sys.executable, "-c", SHOW_PROCESSES, str(os.getpid())).stdout.splitlines():
         pid, _, words = line.partition(" ")
         yield int(pid), words
@@ -108,7 +108,7 @@ def processes() -> Iterator[tuple[int, str]]:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A short path that every user may enter: sockets and the jobs of plain users have to find their way."""
+    """A short path that every user may enter: for sockets and the jobs of ordinary users."""
     if not as_root.has_root:
         pytest.skip("needs root, or sudo without a password")
     directory = Path(tempfile.mkdtemp(prefix="sd-", dir="/tmp"))
@@ -139,7 +139,7 @@ def slurm(two: list[Slurm], request: pytest.FixtureRequest) -> Slurm:
     return two[request.param]
 
 
-def test_each_is_usable_and_says_so(slurm: Slurm) -> None:
+def test_each_instance_works_and_says_so(slurm: Slurm) -> None:
     answer = slurm.dev("status")
     assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, f"{slurm.directory}: usable")
     assert slurm.ask("sinfo", "-h", "-N", "-p", "debug", "-o", "%N %T").splitlines() == [
@@ -153,7 +153,7 @@ def test_up_on_a_running_one_changes_nothing(slurm: Slurm) -> None:
     assert slurm.dev("status").stdout == before
 
 
-def test_they_share_neither_nodes_nor_names_nor_jobs(two: list[Slurm]) -> None:
+def test_the_instances_share_neither_nodes_nor_names_nor_jobs(two: list[Slurm]) -> None:
     first, second = two
     assert not {*first.nodes()} & {*second.nodes()}
     clusters = [slurm.ask("sacctmgr", "-n", "-P", "show", "cluster", "format=cluster") for slurm in two]
@@ -171,7 +171,7 @@ def test_a_job_gets_the_gpu_it_asks_for_and_is_accounted_for(slurm: Slurm) -> No
     assert "gres/gpu=1" in usage.split(",")
 
 
-def test_who_is_no_user_of_the_cluster_cannot_submit_until_he_is_made_one(slurm: Slurm) -> None:
+def test_a_user_without_an_account_cannot_submit_until_one_is_added(slurm: Slurm) -> None:
     words = as_root.argv("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "--", "env", "-C", "/")
     srun = [*words, f"SLURM_CONF={slurm.directory}/etc/slurm.conf", "srun", "id", "-un"]
     refused = run(*srun)
@@ -193,7 +193,7 @@ def test_a_user_has_two_accounts_and_a_qos_with_a_limit(slurm: Slurm) -> None:
 
 
 @as_root.not_as_root
-def test_a_user_does_not_see_a_hidden_partition_and_what_is_another_s(slurm: Slurm) -> None:
+def test_a_user_does_not_see_hidden_partitions_or_other_users_jobs(slurm: Slurm) -> None:
     job = slurm.submit("sleep 60", "-p", "hidden", "--time=5")
     assert "hidden" not in slurm.ask("sinfo", "-h", "-o", "%P").split()
     assert "hidden" in slurm.ask("sinfo", "-a", "-h", "-o", "%P").split()
@@ -209,7 +209,7 @@ def test_a_user_does_not_see_a_hidden_partition_and_what_is_another_s(slurm: Slu
 
 
 @pytest.mark.parametrize("daemon", ["slurmctld", "slurmdbd", "n1"])
-def test_jobs_outlive_an_outage(slurm: Slurm, daemon: str) -> None:
+def test_jobs_survive_an_outage(slurm: Slurm, daemon: str) -> None:
     job = slurm.submit("sleep 3; echo survived", "--nodelist", slurm.nodes()[0])
     until(lambda: slurm.ask("squeue", "-h", "-j", job, "-o", "%T") == "RUNNING")
     assert slurm.dev("stop", daemon).returncode == 0
@@ -220,7 +220,7 @@ def test_jobs_outlive_an_outage(slurm: Slurm, daemon: str) -> None:
     assert slurm.output(job) == ["survived"]
 
 
-def test_up_completes_one_that_lost_a_daemon(slurm: Slurm) -> None:
+def test_up_restarts_a_missing_daemon(slurm: Slurm) -> None:
     job = slurm.submit("true")
     assert slurm.ended(job) == "COMPLETED"
     slurm.dev("stop", "slurmctld")
@@ -234,7 +234,7 @@ def test_an_unknown_daemon_is_refused_by_name(slurm: Slurm) -> None:
     assert (answer.returncode, "slurmctld" in answer.stderr) == (1, True)
 
 
-def test_a_directory_of_somebody_else_is_left_alone(place: Path) -> None:
+def test_another_users_directory_is_left_alone(place: Path) -> None:
     stranger = Slurm(directory=place / "full", work=place)
     stranger.directory.mkdir()
     (stranger.directory / "thesis.txt").touch()
@@ -243,7 +243,7 @@ def test_a_directory_of_somebody_else_is_left_alone(place: Path) -> None:
     assert [path.name for path in stranger.directory.iterdir()] == ["thesis.txt"]
 
 
-def test_one_that_was_started_under_a_private_umask_is_for_every_user(place: Path) -> None:
+def test_an_instance_started_with_a_private_umask_works_for_every_user(place: Path) -> None:
     slurm = Slurm(directory=place / "private", work=place)
     assert run(str(SLURM_DEV), "up", "--dir", str(slurm.directory), umask=0o077).returncode == 0
     try:
@@ -255,7 +255,7 @@ def test_one_that_was_started_under_a_private_umask_is_for_every_user(place: Pat
         slurm.dev("down")
 
 
-def test_a_start_that_was_cut_off_leaves_nothing_in_the_way(place: Path) -> None:
+def test_an_interrupted_start_does_not_prevent_the_next(place: Path) -> None:
     slurm = Slurm(directory=place / "cut", work=place)
     with subprocess.Popen([SLURM_DEV, "up", "--dir", slurm.directory], stdout=subprocess.DEVNULL) as starting:
         time.sleep(0.7)
@@ -269,7 +269,7 @@ def test_a_start_that_was_cut_off_leaves_nothing_in_the_way(place: Path) -> None
 
 
 @pytest.mark.parametrize(("release", "version"), [("trixie", "slurm-wlm 24.11"), ("forky", "slurm-wlm 26.05")])
-def test_one_of_another_release_has_its_own_commands_and_runs_jobs_on_this_machines_files(
+def test_an_instance_of_another_release_has_its_own_commands_and_uses_this_machines_files(
     place: Path, release: str, version: str
 ) -> None:
     other = Slurm(directory=place / release, work=place / f"work-{release}")
@@ -291,7 +291,7 @@ def test_one_of_another_release_has_its_own_commands_and_runs_jobs_on_this_machi
         other.dev("down")
 
 
-def test_down_leaves_nothing_of_one_and_all_of_the_other(two: list[Slurm], place: Path) -> None:
+def test_down_removes_one_instance_completely_and_leaves_the_other(two: list[Slurm], place: Path) -> None:
     third = Slurm(directory=place / "c", work=place / "work-c")
     third.work.mkdir()
     assert third.dev("up").returncode == 0
@@ -306,7 +306,7 @@ def test_down_leaves_nothing_of_one_and_all_of_the_other(two: list[Slurm], place
     assert two[0].output(other) == ["unharmed"]
 
 
-def test_where_nothing_is_down_is_content_and_the_rest_says_so(place: Path) -> None:
+def test_without_an_instance_down_succeeds_and_the_others_report_it(place: Path) -> None:
     nothing = Slurm(directory=place / "nothing", work=place)
     assert [nothing.dev(verb).returncode for verb in ("down", "status", "env")] == [0, 1, 1]
     assert nothing.dev("env").stdout == ""

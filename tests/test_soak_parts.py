@@ -1,4 +1,4 @@
-"""scripts/soak finds what it looks for: a line that is lost, invented or told twice, and a wrong outcome."""
+"""Tests that scripts/soak detects lines that are lost, invented or written twice, and wrong outcomes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def found(truth: Truth = TRUTH, said: told.Told | None = None) -> list[str]:
     return sorted(finding.kind for finding in compare.compare([truth], said or say()))
 
 
-def test_what_was_told_as_it_happened_has_no_finding() -> None:
+def test_a_true_log_has_no_finding() -> None:
     assert found() == []
 
 
@@ -72,7 +72,7 @@ def test_what_was_told_as_it_happened_has_no_finding() -> None:
         (WHOLE.replace("ok/", "other/"), ["invented"] * 3 + ["lost"] * 3),
     ],
 )
-def test_a_log_that_is_not_as_it_happened_is_found_out(log: str, kinds: list[str]) -> None:
+def test_a_false_log_is_detected(log: str, kinds: list[str]) -> None:
     assert found(said=say(log)) == kinds
 
 
@@ -88,21 +88,21 @@ def test_a_log_that_is_not_as_it_happened_is_found_out(log: str, kinds: list[str
         {"attempts": [{}, {}]},
     ],
 )
-def test_a_wrong_outcome_is_found_out(outcome: dict[str, Any]) -> None:
+def test_a_wrong_outcome_is_detected(outcome: dict[str, Any]) -> None:
     assert found(said=say(**outcome)) == ["invented"]
 
 
-def test_a_summary_that_is_not_complete_is_lost() -> None:
+def test_an_incomplete_summary_counts_as_lost() -> None:
     assert found(said=say(complete=False)) == ["lost"]
 
 
-def test_an_eval_that_ran_under_two_jobs_is_found_out() -> None:
+def test_an_eval_that_ran_as_two_jobs_is_detected() -> None:
     truth = Truth(NAME, (row(),), (*ran(), Line("9", 0, "start")))
     assert found(truth) == ["duplicate"]
 
 
-def test_a_task_that_slurm_forgot_is_lost_and_nothing_else() -> None:
-    """Cancelled before it had a record of its own, it is in no answer of Slurm's."""
+def test_a_task_that_slurm_forgot_counts_as_lost_and_nothing_else_does() -> None:
+    """Cancelled before it had its own record, it is in no answer of Slurm's."""
     forgotten = Truth(NAME, (), (), is_forgotten=True)
     lost = change("PENDING", "LOST", ended="unknown") + OVER
     outcome = {"verdict": "failed", "exit_code": None, "attempts": []}
@@ -119,7 +119,7 @@ def test_a_requeued_eval_has_two_attempts_in_the_log() -> None:
     assert found(truth, say(WHOLE, attempts=[{}, {}])) == ["lost"] * 4
 
 
-def test_one_that_was_cancelled_while_it_was_launched_may_have_run_or_not() -> None:
+def test_an_eval_cancelled_during_its_launch_may_have_run_or_not() -> None:
     truth = Truth(NAME, (row("CANCELLED", signal=15),), ())
     outcome: dict[str, Any] = {"state": "CANCELLED", "verdict": "failed", "exit_code": None, "signal": 15}
     assert found(truth, say(change("PENDING", "CANCELLED") + OVER, **outcome)) == []
@@ -128,7 +128,7 @@ def test_one_that_was_cancelled_while_it_was_launched_may_have_run_or_not() -> N
     assert found(truth, say(log + MEASURED, **outcome)) == ["duplicate"]
 
 
-def test_the_same_seed_gives_the_same_hits_and_evals() -> None:
+def test_the_same_seed_gives_the_same_kills_and_evals() -> None:
     def first(seed: int) -> tuple[list[plan.Planned], list[evals.Script]]:
         made = evals.scripts(seed, "/truth", has_timeout=True)
         return list(itertools.islice(plan.hits(seed), 50)), list(itertools.islice(made, 20))
@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_hits_and_evals() -> None:
     assert first(7) != first(8)
 
 
-def test_an_evals_script_writes_down_its_start_and_end(tmp_path: Path) -> None:
+def test_an_evals_script_records_its_start_and_end(tmp_path: Path) -> None:
     made = evals.scripts(3, str(tmp_path), has_timeout=False)
     status = next(script for script in made if script.kind == "status")
     path = tmp_path / "cell.slurm"

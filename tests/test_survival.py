@@ -1,4 +1,4 @@
-"""Every fault and every abuse has at least one test that makes it."""
+"""Tests that every fault and abuse has at least one test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from survival import FAULTS, faults_of
 
 
-def test_each_of_them_is_made_by_some_test(request: pytest.FixtureRequest) -> None:
+def test_each_fault_and_abuse_has_a_test(request: pytest.FixtureRequest) -> None:
     option = request.config.option
     if request.config.args != request.config.getini("testpaths") or option.markexpr or option.keyword:
         pytest.skip("only some of the tests were asked for")

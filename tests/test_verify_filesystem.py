@@ -1,4 +1,4 @@
-"""scripts/verify-filesystem finds sound what is sound, and what was broken on purpose it finds broken."""
+"""Tests that scripts/verify-filesystem accepts sound file systems and detects broken ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def verify(*words: str | Path, **env: str) -> tuple[int, dict[str, Any]]:
 
 @contextmanager
 def mounted(*command: str | Path, at: Path) -> Iterator[Path]:
-    """A FUSE file system, mounted by ourselves."""
+    """A FUSE file system, mounted by the test."""
     at.mkdir()
     subprocess.run([*map(str, command), str(at)], check=True)
     try:
@@ -55,7 +55,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "place"
 
 
-def test_holds_overlap_where_one_begins_before_an_earlier_one_ended_on_the_same_machine() -> None:
+def test_holds_overlap_if_one_begins_before_an_earlier_one_ended_on_the_same_machine() -> None:
     assert overlapping([("a", 1.0, 2.0), ("a", 2.0, 3.0), ("a", 3.5, 4.0)]) == 0
     assert overlapping([("a", 3.0, 4.0), ("a", 1.0, 3.5), ("a", 3.2, 3.3)]) == 2
     assert overlapping([("a", 1.0, 2.0), ("b", 1.0, 2.0)]) == 0
@@ -80,19 +80,19 @@ def test_two_mounts_of_one_directory_are_sound(place: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.survives("F5")
-def test_a_flock_that_always_succeeds_is_found_out(place: Path, tmp_path: Path) -> None:
+def test_a_flock_that_always_succeeds_is_detected(place: Path, tmp_path: Path) -> None:
     library = tmp_path / "broken.so"
     (tmp_path / "broken.c").write_text(ALWAYS_SUCCEEDS)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "broken.c"], check=True)
     status, found = verify(place, "--kind", "flock", LD_PRELOAD=str(library))
     assert (status, found["sound"], found["lock (flock)"]["is_sound"]) == (1, False, False)
     assert " 0 overlapping holds" not in found["lock (flock)"]["words"]
-    # The other kind does not care.
+    # The other kind of lock is not affected.
     assert verify(place, "--kind", "soft", LD_PRELOAD=str(library))[0] == 0
 
 
 def sftp_server(tmp_path: Path) -> Path:
-    """What sshfs starts in ssh's place: the server at once."""
+    """What sshfs starts in place of ssh: the server directly."""
     program = tmp_path / "sftp"
     program.write_text("#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n")
     program.chmod(0o755)
@@ -108,10 +108,10 @@ def sftp_server(tmp_path: Path) -> Path:
         pytest.param("sshfs without hard links", marks=pytest.mark.full),
     ],
 )
-def test_a_flock_that_each_mount_keeps_to_itself_is_found_out_and_evalmon_uses_the_other_kind(
+def test_a_flock_local_to_each_mount_is_detected_and_evalmon_uses_the_other_kind(
     place: Path, tmp_path: Path, how: str
 ) -> None:
-    """Two FUSE mounts are to each other as two nodes are."""
+    """Two FUSE mounts behave like two nodes."""
     program = how.split(" ", maxsplit=1)[0]
     if shutil.which(program) is None or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip(f"needs {program} and leave to use /dev/fuse")
@@ -130,12 +130,12 @@ def test_a_flock_that_each_mount_keeps_to_itself_is_found_out_and_evalmon_uses_t
             assert "no lock works on this file system" in found["lock (soft)"]["words"]
             return
         assert " 0 overlapping holds" in found["lock (soft)"]["words"], found["lock (soft)"]["words"]
-        # sshfs remembers sizes: what is read under the lock may be cut short, which is found out where it happens.
+        # sshfs caches sizes: reads under the lock may be incomplete; the check detects that where it happens.
         if program != "sshfs":
             assert found["lock (soft)"]["is_sound"], found["lock (soft)"]["words"]
 
 
-def test_two_hosts_meet_on_it(place: Path) -> None:
+def test_two_hosts_are_checked_together(place: Path) -> None:
     words = argv(place, "--hosts", "2", "--meet", "us")
     hosts = [
         subprocess.Popen(words, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -148,7 +148,7 @@ def test_two_hosts_meet_on_it(place: Path) -> None:
     assert os.listdir(place) == []
 
 
-def test_wrong_usage_is_told(place: Path, tmp_path: Path) -> None:
+def test_wrong_usage_is_reported(place: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     for words, says in (
         ((place, tmp_path / "other"), "are not one directory"),

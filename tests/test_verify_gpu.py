@@ -1,4 +1,4 @@
-"""scripts/verify-gpu, as far as it goes without a GPU: its plan, load and judgement, and all of it on stand-ins."""
+"""Tests scripts/verify-gpu without a GPU: its plan, load and comparison, and the whole with stand-ins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_plan_is_idle_then_bursts_then_one_half() -> None:
         assert all(one.end_s <= other.start_s for one, other in pairwise(busy))
 
 
-def test_the_stand_in_s_curve_is_the_plan() -> None:
+def test_the_stand_ins_curve_follows_the_plan() -> None:
     assert curve([Busy(1, 2.5), Busy(4, 5)], idle=0, full=100) == "0:0 1.000:100 2.500:0 4.000:100 5.000:0"
 
 
@@ -45,7 +45,7 @@ def load(libraries: Path, start: float, plan: str) -> subprocess.CompletedProces
     )
 
 
-def test_the_load_is_busy_when_it_was_told_to_be_and_says_when_it_was(tmp_path: Path) -> None:
+def test_the_load_is_busy_as_planned_and_reports_when_it_was(tmp_path: Path) -> None:
     start = time.time() + 1
     done = load(build_cuda(tmp_path), start, "0.2 0.5\n0.7 0.8\n")
     assert done.returncode == 0, done.stderr
@@ -54,7 +54,7 @@ def test_the_load_is_busy_when_it_was_told_to_be_and_says_when_it_was(tmp_path: 
     assert [0.7, 0.8] == pytest.approx(second, abs=0.15)
 
 
-def test_the_load_holds_memory_where_the_plan_says_how_much(tmp_path: Path) -> None:
+def test_the_load_holds_as_much_memory_as_planned(tmp_path: Path) -> None:
     start = time.time() + 1
     libraries = build_cuda(tmp_path)
     done = load(libraries, start, "0.2 0.6 12288\n0.7 0.8 12288\n")
@@ -65,7 +65,7 @@ def test_the_load_holds_memory_where_the_plan_says_how_much(tmp_path: Path) -> N
     assert "cuMemAlloc_v2 failed with error 2" in load(libraries, 0, "0 0 16384\n").stderr, "the stand-in has 16 GiB"
 
 
-def test_the_load_says_that_there_is_no_cuda(tmp_path: Path) -> None:
+def test_the_load_reports_missing_cuda(tmp_path: Path) -> None:
     done = load(tmp_path, 0, "")
     assert done.returncode == 1
     assert done.stderr.startswith("load: ")
@@ -75,7 +75,7 @@ def test_the_load_says_that_there_is_no_cuda(tmp_path: Path) -> None:
     ("cell", "shape"),
     [("37 %", "9 %"), ("180.40 W", "9.99 W"), ("[N/A]", "[N/A]"), ("2026/02/20 14:28:12.659", "9/9/9 9:9:9.999")],
 )
-def test_a_cell_s_shape_is_what_is_left_without_its_number(cell: str, shape: str) -> None:
+def test_a_cells_shape_is_the_cell_without_its_number(cell: str, shape: str) -> None:
     assert shape == tables.shape(cell)
 
 
@@ -92,7 +92,7 @@ def rows_of(times: list[int], utilization: list[int], *, means: list[float] | No
     return tables.read("\n".join([*lines, "2026/02/20 14:"]))
 
 
-def test_instants_miss_a_burst_that_window_means_see() -> None:
+def test_instants_miss_a_burst_that_window_means_contain() -> None:
     ours = rows_of([0, 10, 20], [0, 0, 0], means=[0, 30, 29])
     theirs = rows_of([1, 11, 21], [0, 100, 0])
     start = ours[0].at
@@ -111,7 +111,7 @@ def test_instants_miss_a_burst_that_window_means_see() -> None:
     }
 
 
-def test_columns_that_look_different_are_seen() -> None:
+def test_columns_of_another_format_are_detected() -> None:
     ours, theirs = rows_of([0], [5]), rows_of([0], [7])
     theirs[0].cells["power.draw [W]"] = "70 W"
     by_name = {column.name: column for column in compare.columns(ours, theirs)}
@@ -125,7 +125,7 @@ def test_columns_that_look_different_are_seen() -> None:
     assert [True, False, True, False] == list(claims.values())
 
 
-def test_memory_of_version_1_a_wrong_layout_and_a_wrong_gpm_are_seen() -> None:
+def test_memory_of_version_1_a_wrong_layout_and_a_wrong_gpm_value_are_detected() -> None:
     ours, theirs = rows_of([0, 5], [5, 5]), rows_of([0, 5], [5, 5])
     for row in ours:
         row.cells["memory.used [MiB]"] = "651 MiB"
@@ -138,13 +138,13 @@ def test_memory_of_version_1_a_wrong_layout_and_a_wrong_gpm_are_seen() -> None:
     ]
 
 
-def test_without_that_gpu_it_says_so() -> None:
+def test_a_missing_gpu_is_reported() -> None:
     done = verify_gpu(dict(os.environ), "--gpu", "99")
     assert [69, True] == [done.returncode, done.stdout.startswith("verify-gpu: no GPU 99 here: NVML says: ")]
 
 
 @pytest.mark.full
-def test_on_a_stand_in_the_window_means_are_nearer_to_the_truth_than_nvidia_smi(tmp_path: Path) -> None:
+def test_with_a_stand_in_the_window_means_are_closer_to_the_truth_than_nvidia_smi(tmp_path: Path) -> None:
     done = verify_gpu(dict(os.environ), "--standin", "--interval", "2", "--json", "--output-dir", str(tmp_path))
     found = json.loads(done.stdout)
     assert all(found["verdicts"].values()), found["verdicts"]
@@ -160,7 +160,7 @@ def test_the_plan_with_peaks_has_bursts_and_peaks_apart() -> None:
     assert [peak.end_s - peak.start_s for peak in peaks] == pytest.approx([0.5, 1, 3, 10] * 2)
 
 
-def test_a_window_with_a_missed_peak_or_with_more_than_there_was_is_found_out() -> None:
+def test_a_window_with_a_missed_or_an_invented_peak_is_detected() -> None:
     rows = [row(0, 4000, 0), row(30, 4000, 20), row(60, 4000, 20), row(90, 9000, 20)]
     memory = [(at / 50, 8000 if at // 50 in {10, 11, 12, 13, 40} else 4000) for at in range(90 * 50)]
     busy, held = [Busy(at, at + 6) for at in (1, 31, 61)], [Busy(10, 14), Busy(40, 41)]
@@ -180,7 +180,7 @@ def row(at_s: float, highest_mib: int, busy_pct: float) -> tables.Row:
 
 
 @pytest.mark.full
-def test_on_a_stand_in_peaks_between_two_samples_are_seen(tmp_path: Path) -> None:
+def test_with_a_stand_in_peaks_between_two_samples_are_found(tmp_path: Path) -> None:
     words = ("--standin", "--peaks", "--interval", "15", "--json", "--output-dir", str(tmp_path))
     done = verify_gpu(dict(os.environ), *words)
     assert all(json.loads(done.stdout)["verdicts"].values()), done.stdout

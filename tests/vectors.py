@@ -1,7 +1,7 @@
-"""Samples of what seff and sacct print, each with what is to be read from it.
+"""Loads samples of seff's and sacct's output, each with the values that parsing should give.
 
-Our own, one of each shape with invented values, lie in slurm/samples: the text, then `>>> ` and what is expected as
-JSON; a sample of sacct begins with the command. Those from the field lie outside of the repository.
+The project's own samples, one of each shape with invented values, are in slurm/samples: the text, then `>>> ` and the
+expected values as JSON; a sample of sacct begins with the command. Those from the field are outside the repository.
 """
 
 import json
@@ -14,13 +14,13 @@ from typing import Any
 
 FIELD = Path(os.environ.get("EVALMON_TEST_VECTORS") or Path(__file__).resolve().parents[2] / "shared" / "vectors")
 OWN = Path(__file__).with_name("slurm") / "samples"
-# Right after the end, from inside the job, never started, cut: nothing to believe.
+# Right after the end, from inside the job, never started, truncated: reports that must not be accepted.
 _NOT_USABLE = ("13_", "15_", "17_", "39_", "43_")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was printed, and what is to be read from it; None: nothing is known but that it must not raise.
+    """Printed text and its expected values; None: only that parsing does not raise.
 
     `columns` is None where a header line names them.
     """
@@ -33,7 +33,7 @@ class Sample:
 
 
 def seff_samples() -> list[Sample]:
-    """All of them; `usable` is among what is expected; None is expected of what is no report of seff's."""
+    """All samples of seff. The expected values include `usable`; None is expected of text that is no report of seff."""
     samples = [_own(path) for path in sorted((OWN / "seff").glob("*.txt"))]
     for path in sorted((FIELD / "seff").glob("*.txt")):
         expected = json.loads(path.with_suffix(".json").read_text())
@@ -44,7 +44,7 @@ def seff_samples() -> list[Sample]:
 
 
 def sacct_samples() -> list[Sample]:
-    """All of them."""
+    """All samples of sacct."""
     samples = []
     for sample in [_own(path) for path in sorted((OWN / "sacct").glob("*.txt"))]:
         command, _, printed = sample.printed.partition("\n")

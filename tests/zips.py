@@ -1,4 +1,4 @@
-"""Builds zip files member by member, so that they can lie."""
+"""Builds zip files member by member, so that they can hold false data."""
 
 from __future__ import annotations
 

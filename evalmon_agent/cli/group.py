@@ -13,9 +13,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from evalmon_agent import __version__
-from evalmon_agent.errors import BUG, INPUT_OUTPUT, NO_PERMISSION, EvalmonError, StoppedError, status_of
+from evalmon_agent.errors import BUG, INPUT_OUTPUT, NO_PERMISSION, EvalmonError, StoppedError, did_you_mean, status_of
 from evalmon_agent.files.pinned import shown
-from evalmon_agent.words.nearest import did_you_mean
 from evalmon_agent.words.printable import printable
 
 GROUPS = {

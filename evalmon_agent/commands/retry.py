@@ -13,11 +13,11 @@ from click.shell_completion import CompletionItem
 from evalmon_agent.cli.options import experiment_argument, json_option
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_submitted
+from evalmon_agent.errors import did_you_mean
 from evalmon_agent.evidence.diagnosis.causes import CAUSES
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.submission.retry_plan import RetryRequest
 from evalmon_agent.submitting.retry_evals import retry
-from evalmon_agent.words.nearest import did_you_mean
 
 
 class _CauseType(click.ParamType[str]):

@@ -14,9 +14,9 @@ from evalmon_agent.errors import NoPermissionError, ReplacedError, UsageError
 from evalmon_agent.experiment import versioned
 from evalmon_agent.experiment.ledger import Ledger
 from evalmon_agent.files import trusted
+from evalmon_agent.files.lock import publish
 from evalmon_agent.files.permissions import user_name
 from evalmon_agent.files.pinned import Pinned, nowhere
-from evalmon_agent.files.publish import publish
 from evalmon_agent.files.trusted import ForeignError
 
 MONITOR_DIR = "evalmon"

@@ -18,10 +18,9 @@ from evalmon_agent.experiment import heartbeat, versioned
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.files import marker
-from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held
+from evalmon_agent.files.lock import WAIT_S, Hurry, flock_works, held, publish
 from evalmon_agent.files.marker import Holder
-from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
-from evalmon_agent.files.publish import publish
+from evalmon_agent.files.mounts import Mount, is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import own_job_id
 from evalmon_agent.slurm.failures import Failure
@@ -95,7 +94,7 @@ def would_choose(directory: str, *, probe: str | None = None) -> Choice:
     `probe`: its path for that, if it is another one.
     """
     mount = mount_at(directory)
-    kind, why = lock_kind(mount), lock_reason(mount)
+    kind, why = lock_kind(mount)
     if kind == "flock" and _is_served_to_others(directory):
         kind, why = "soft", f"{why}, but not those of the clients that this NFS server serves it to"
     if kind == "flock" and not flock_works(probe or directory):

@@ -1,8 +1,7 @@
 """Holds the experiment's lock: flock if the file system carries it across nodes, otherwise a marker file.
 
-flock is filelock's, by its functions for a descriptor that the caller opened (filelock's own locks exclude them, and
-they its). Not by its FileLock: that resolves the path before it opens it and has no option against that, so it would
-lock what has been put there since EXP/evalmon was opened (`pinned`).
+flock is filelock's function for a descriptor that the caller opened. Not its FileLock: that resolves the path before it
+opens it, so it would lock what has been put there since EXP/evalmon was opened (`pinned`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from filelock import lock_descriptor, unlock_descriptor
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files import marker
 from evalmon_agent.files.mounts import LockKind
-from evalmon_agent.files.replace import temporary_name
+from evalmon_agent.files.replace import create, replace_atomically, temporary_name
 
 WAIT_S = 30.0
 HURRIED_WAIT_S = 3.0
@@ -30,7 +29,7 @@ _AGAIN_S = 0.02
 
 Hurry = Callable[[], bool]
 
-# There is no such lock here, or something else is in its place: waiting does not help.
+# There is no such lock here, or another kind of file is in its place: waiting does not help.
 _CANNOT = frozenset(
     {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES}
 )
@@ -40,9 +39,12 @@ _CANNOT = frozenset(
 def held(path: str, kind: LockKind, *, wait_s: float = WAIT_S, hurry: Hurry | None = None) -> Iterator[None]:
     """Hold the lock at `path` for one transaction.
 
-    Promises: excludes every other holder of the same kind; raises LockUnavailableError (75) when somebody else
-    has it for `wait_s`, or when this host cannot take that kind; never breaks a living holder's lock. OSError: the
-    file system is full, or away for now. `hurry`: once it says so, the wait ends after HURRIED_WAIT_S.
+    Excludes every other holder of the same kind; never breaks a living holder's lock. `hurry`: once it returns True,
+    the wait ends after HURRIED_WAIT_S.
+
+    Raises:
+        LockUnavailableError: another process had it for `wait_s`, or this host cannot use that kind.
+        OSError: the file system is full, or not available now.
     """
     began = time.monotonic()
 
@@ -50,24 +52,24 @@ def held(path: str, kind: LockKind, *, wait_s: float = WAIT_S, hurry: Hurry | No
         waited_s = time.monotonic() - began
         return waited_s >= wait_s or (hurry is not None and waited_s >= HURRIED_WAIT_S and hurry())
 
-    with _taken(path, kind, gives_up=gives_up) as have:
-        if not have:
+    with _acquired(path, kind, gives_up=gives_up) as is_held:
+        if not is_held:
             waited_s = min(wait_s, time.monotonic() - began)
             raise LockUnavailableError(f"{path} is held {_by_whom(path, kind, waited_s=waited_s)}")
         yield
 
 
 @contextlib.contextmanager
-def _taken(path: str, kind: LockKind, *, gives_up: Callable[[], bool]) -> Iterator[bool]:
+def _acquired(path: str, kind: LockKind, *, gives_up: Callable[[], bool]) -> Iterator[bool]:
     descriptor = -1
     try:
         if kind == "flock":
             descriptor = _flocked(path, gives_up)
-            have = descriptor >= 0
+            is_held = descriptor >= 0
         else:
-            have = marker.acquire(path, gives_up)
+            is_held = marker.acquire(path, gives_up)
     except FileExistsError:
-        raise _stranger(path) from None
+        raise _not_a_lock(path) from None
     except OSError as error:
         if error.errno not in _CANNOT:
             raise
@@ -75,34 +77,33 @@ def _taken(path: str, kind: LockKind, *, gives_up: Callable[[], bool]) -> Iterat
             f"{path} cannot be locked here as {kind} ({error}); run evalmon where the experiment's lock works"
         ) from None
     try:
-        yield have
+        yield is_held
     finally:
         if descriptor >= 0:
             _unlock(descriptor)
-        elif have:
+        elif is_held:
             marker.release(path)
 
 
 def _flocked(path: str, gives_up: Callable[[], bool]) -> int:
-    """A descriptor of the file at `path` with its flock; -1 if somebody else had it until `gives_up` returned True.
+    """A descriptor of the file at `path` with its flock; -1 if another process had it until `gives_up` returned True.
 
     The file stays when it is released, so all processes wait for the same file.
     """
     while True:
         descriptor = os.open(path, _LOCK_FILE, 0o600)
-        have = False
+        is_held = False
         try:
-            # flock works on a FIFO or a device as well, but those may be everybody's.
+            # flock works on a FIFO or a device as well, but anybody may hold it there.
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _stranger(path)
-            have = _wait_for(descriptor, gives_up)
-            if not have:
+                raise _not_a_lock(path)
+            if not _wait_for(descriptor, gives_up):
                 return -1
-            have = _is_at(path, descriptor)  # not removed by a person meanwhile
-            if have:
+            is_held = _is_at(path, descriptor)  # not removed by a person meanwhile
+            if is_held:
                 return descriptor
         finally:
-            if not have:
+            if not is_held:
                 os.close(descriptor)
 
 
@@ -128,12 +129,12 @@ def _unlock(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _stranger(path: str) -> LockUnavailableError:
+def _not_a_lock(path: str) -> LockUnavailableError:
     return LockUnavailableError(f"{path}: not evalmon's lock; remove it")
 
 
 def _by_whom(path: str, kind: LockKind, *, waited_s: float) -> str:
-    """Who holds it, for how long, and what to do."""
+    """The holder, for how long it has the lock, and what to do."""
     since = f"for more than {waited_s:.0f} s"
     if kind == "flock":
         return f"by another evalmon {since}; try again"
@@ -145,9 +146,9 @@ def _by_whom(path: str, kind: LockKind, *, waited_s: float) -> str:
 
 
 def flock_works(directory: str) -> bool:
-    """Whether flock works on a file there at all; whom it excludes depends on the mount (`mounts`).
+    """Whether flock works there at all; which hosts see it depends on the mount (`mounts`).
 
-    OSError: the file system is full, or away for now.
+    OSError: the file system is full, or not available now.
     """
     probe = temporary_name(os.path.join(directory, "flock"))
     descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -161,3 +162,22 @@ def flock_works(directory: str) -> bool:
         os.close(descriptor)
         os.unlink(probe)
     return True
+
+
+def publish(path: str, data: bytes) -> bool:
+    """Create a file that never changes, complete and on disk; False if it exists already.
+
+    Raises:
+        LockUnavailableError: there are neither hard links nor flock.
+        OSError: the file could not be written.
+    """
+    is_created = create(path, data)
+    if is_created is not None:
+        return is_created
+    if not flock_works(os.path.dirname(path)):
+        raise marker.no_lock(path)
+    with held(f"{path}.lock", "flock"):
+        is_missing = not os.path.lexists(path)
+        if is_missing:
+            replace_atomically(path, data)
+        return is_missing

@@ -1,13 +1,13 @@
-"""Takes and releases a lock that is the existence of a file, for file systems whose flock only one node sees.
+"""Acquires and releases a lock that is a file's existence, for file systems whose flock only one node sees.
 
-The file, the marker, is written aside and gets its name by link(2): it appears whole, naming its process, or not at
-all, so a kill leaves none that names nobody. Regular files with such a text (pid, host, start, a line each) are also
-what filelock's SoftFileLock makes: its locks and ours obey each other. A marker whose process has certainly ended is
-removed by one process; one whose process lives, or may live elsewhere, never is, however old.
+The file (the marker) is written under a temporary name and gets its own by link(2). So it names its process (pid, host,
+start; one per line) from the start, and a kill leaves no marker without a name. A marker is removed if its process has
+certainly ended, by one process at a time. A marker whose process lives, or may live on another host, is never removed,
+however old it is.
 
-Not symlink(2): clients cache what a link says (sshfs for 20 s), and a dead holder's old link was seen where a living
-one's stood [ran]. Nor a file that is created and then filled: a kill in between leaves one that names nobody, and
-nothing, its age least of all, proves that its maker will not go on.
+symlink(2) is no alternative: clients cache a link's target (sshfs for 20 s), and a dead holder's old link was seen in
+place of a living one's [ran]. Nor is creating a file and then writing it: a kill in between leaves a marker that names
+no process, and nothing proves that its maker is gone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import socket
 import stat
 import time
@@ -24,21 +25,19 @@ from functools import lru_cache
 
 from evalmon_agent.errors import LockUnavailableError
 from evalmon_agent.files.proc import boot_id, stat_fields
-from evalmon_agent.files.replace import temporary_name, write_beside
-
-# How a file system refuses hard links: some FUSE and SMB file systems, object stores.
-NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+from evalmon_agent.files.replace import create, is_on_server, temporary_name
 
 _MAX_BYTES = 1024
 _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.25
 
-_perhaps_ours: set[str] = set()
-"""Paths where a leftover marker of this process may be: creating or removing it failed, perhaps after it was done.
+_maybe_left_here: set[str] = set()
+"""Paths where creating or removing this process's marker failed, so that one may have been left.
 
-Anywhere else what bears our name is not ours: a client's cache may show our last marker where another's stands now.
+Elsewhere a marker that names this process is not its own: a cache may show the last one in place of another process's.
 """
 
+_MARKER = re.compile(rb"([0-9]{1,10})\n([!-~]+)\n([0-9]{1,60})\n")
 _START_FIELD = 19  # of stat_fields (proc(5): starttime)
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 _HOST_CHARS = 253
@@ -46,21 +45,24 @@ _ENDED = -1
 
 
 def acquire(path: str, gives_up: Callable[[], bool]) -> bool:
-    """Make the marker at `path`; False if somebody else had it until `gives_up` said so.
-
-    Promises: one process at a time has it; a marker whose process is certainly gone is removed, by one process;
-    one whose process lives, or may live on another host, never is.
+    """Create the marker at `path`; False if another process had it until `gives_up` returned True.
 
     Raises:
-        LockUnavailableError: there are no hard links here.
-        FileExistsError: the file there is not a marker.
-        OSError: the file system says so.
+        LockUnavailableError: the file system has no hard links.
+        FileExistsError: the file at `path` is not a marker.
+        OSError: the marker could not be created or read.
     """
-    return _wait(lambda: _try(path), gives_up)
+    pause_s = _FIRST_WAIT_S
+    while not _try(path):
+        if gives_up():
+            return False
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, _LONGEST_WAIT_S)
+    return True
 
 
 def release(path: str) -> None:
-    """Remove this process's marker; if that fails, the next `acquire` finds it again, or another process later."""
+    """Remove this process's marker; if that fails, the next `acquire` reuses it."""
     if holder_of(path) not in {this_process(), None}:
         return
     try:
@@ -68,7 +70,7 @@ def release(path: str) -> None:
     except FileNotFoundError:
         pass
     except OSError:
-        _perhaps_ours.add(path)
+        _maybe_left_here.add(path)
 
 
 def holder_of(path: str) -> Holder | None:
@@ -82,16 +84,16 @@ def holder_of(path: str) -> Holder | None:
 def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
     """Remove the marker of a process that certainly ended; False if it is already gone.
 
-    No other process removes it meanwhile: one that may holds a lock that is named after the ended process.
-    (Named as a temporary file, so that it is swept where its holder was killed: then nobody wants it any more.)
+    A second marker, named after the ended process, keeps other processes from removing it at the same time. It is named
+    like a temporary file, so `sweep` removes it if its holder was killed.
     """
     directory, name = os.path.split(path)
-    right = os.path.join(directory, f".{name}.{hashlib.sha256(gone.text).hexdigest()[:16]}.tmp")
+    removal_lock = os.path.join(directory, f".{name}.{hashlib.sha256(gone.text).hexdigest()[:16]}.tmp")
     deadline = time.monotonic() + wait_s
-    if not _wait(lambda: _try(right), lambda: time.monotonic() >= deadline):
+    if not acquire(removal_lock, lambda: time.monotonic() >= deadline):
         return False
     try:
-        is_there = holder_of(path) == gone and _is_current(path)
+        is_there = holder_of(path) == gone and is_on_server(path)
         if is_there:
             os.unlink(path)
     except FileNotFoundError:
@@ -99,19 +101,17 @@ def remove_marker_of(path: str, gone: Holder, *, wait_s: float = 5.0) -> bool:
     else:
         return is_there
     finally:
-        release(right)
+        release(removal_lock)
 
 
 def marker_works(directory: str) -> bool:
-    """Whether a marker can be made there. OSError: the file system is full, or not available now."""
+    """Whether a marker can be created there. OSError: the file system is full, or not available now."""
     path = temporary_name(os.path.join(directory, "marker"))
-    try:
-        made = _publish(path, this_process())
-    except LockUnavailableError:
+    if not create(path, this_process().text, is_synced=False):
         return False
-    is_ours = made and holder_of(path) == this_process()
+    is_readable = holder_of(path) == this_process()
     os.unlink(path)
-    return is_ours
+    return is_readable
 
 
 def no_lock(path: str) -> LockUnavailableError:
@@ -122,27 +122,17 @@ def no_lock(path: str) -> LockUnavailableError:
     )
 
 
-def _wait(attempt: Callable[[], bool], gives_up: Callable[[], bool]) -> bool:
-    pause_s = _FIRST_WAIT_S
-    while not attempt():
-        if gives_up():
-            return False
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, _LONGEST_WAIT_S)
-    return True
-
-
 def _try(path: str) -> bool:
     try:
-        if _publish(path, this_process()):
-            _perhaps_ours.discard(path)
-            return True
+        is_created = create(path, this_process().text, is_synced=False)
     except OSError:
-        _perhaps_ours.add(path)
+        _maybe_left_here.add(path)
         raise
-    holder = holder_of(path)
-    if holder == this_process() and path in _perhaps_ours and _is_current(path):
-        _perhaps_ours.discard(path)
+    if is_created is None:
+        raise no_lock(path)
+    holder = None if is_created else holder_of(path)
+    if is_created or (holder == this_process() and path in _maybe_left_here and is_on_server(path)):
+        _maybe_left_here.discard(path)
         return True
     if holder is not None and holder.is_gone:
         remove_marker_of(path, holder)
@@ -151,44 +141,8 @@ def _try(path: str) -> bool:
     return False
 
 
-def _publish(path: str, holder: Holder) -> bool:
-    """Make the marker; False if something is there already."""
-    aside = write_beside(path, holder.text, is_synced=False)
-    try:
-        os.link(aside, path)
-    except OSError as error:
-        # On NFS a link whose answer was lost is asked for again and refused, though it is there (open(2), O_EXCL).
-        if os.lstat(aside).st_nlink > 1:
-            return True
-        if error.errno in NO_LINKS:
-            # sftp also says EPERM if something is there.
-            if not os.path.lexists(path) and not _is_current(aside):
-                raise no_lock(path) from None
-        elif error.errno != errno.EEXIST:
-            raise
-        return False
-    finally:
-        os.unlink(aside)
-    return True
-
-
-def _is_current(path: str) -> bool:
-    """Whether the visible file is the server's present one, and not an old one from a client's cache.
-
-    Asked of the file server by giving the file a second name for a moment: of a file that was removed there, it refuses
-    that [ran on GlusterFS, whose clients show small files from a cache].
-    """
-    second = temporary_name(path)
-    try:
-        os.link(path, second, follow_symlinks=False)
-    except OSError:
-        return False
-    os.unlink(second)
-    return True
-
-
 def _may_become_one(path: str) -> bool:
-    """Whether the marker may disappear, or name a holder soon: filelock's marker is empty at first."""
+    """Whether a marker is there, or was until now: a regular file. Its content may not be visible on this host yet."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -205,17 +159,16 @@ def _text(path: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process on a host. `start`: the boot's id and the clock tick of its start; None if unknown."""
+    """A process on a host. `start`: the boot's id and the clock tick of its start."""
 
     pid: int
     host: str
-    start: int | None = None
+    start: int
 
     @property
     def text(self) -> bytes:
         """The text of the marker."""
-        lines = [str(self.pid), self.host, *([] if self.start is None else [str(self.start)])]
-        return "".join(f"{line}\n" for line in lines).encode()
+        return f"{self.pid}\n{self.host}\n{self.start}\n".encode()
 
     @property
     def is_here(self) -> bool:
@@ -227,10 +180,10 @@ class Holder:
         """Whether it is certain that the process ended; on another host it never is."""
         if not self.is_here:
             return False
-        started = _start_of(self.pid)
-        if started is None:
+        try:
+            return _start_of(self.pid) != self.start
+        except OSError:
             return not os.path.exists(f"/proc/{self.pid}") and os.path.exists("/proc/self/stat")
-        return started == _ENDED or (self.start is not None and started != self.start)
 
 
 def this_process() -> Holder:
@@ -240,13 +193,8 @@ def this_process() -> Holder:
 
 def parse_holder(text: bytes) -> Holder | None:
     """The holder that a marker names; None for anything else."""
-    lines = text.split(b"\n")
-    if not 3 <= len(lines) <= 4 or lines[-1] or not all(lines[:-1]):
-        return None
-    pid, host, *start = (line.decode("ascii", "replace") for line in lines[:-1])
-    if not all(number.isdecimal() and number.isascii() and len(number) <= 60 for number in (pid, *start)):
-        return None
-    return Holder(int(pid), host, int(start[0]) if start else None)
+    match = _MARKER.fullmatch(text)
+    return None if match is None else Holder(int(match[1]), match[2].decode(), int(match[3]))
 
 
 def this_host() -> str:
@@ -265,11 +213,13 @@ def _as_holder(pid: int) -> Holder:
     return Holder(pid, this_host(), _start_of(pid))
 
 
-def _start_of(pid: int) -> int | None:
-    try:
-        fields = stat_fields(pid)
-        if fields[0] in {b"Z", b"X"}:
-            return _ENDED  # though its parent has not looked yet
-        return (int(boot_id().replace("-", ""), 16) << 64) | int(fields[_START_FIELD])
-    except (OSError, ValueError, IndexError):
-        return None
+def _start_of(pid: int) -> int:
+    """The boot's id and the clock tick of the process's start; -1 if it has ended.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    fields = stat_fields(pid)
+    if fields[0] in {b"Z", b"X"}:
+        return _ENDED  # though its parent has not looked yet
+    return (int(boot_id().replace("-", ""), 16) << 64) | int(fields[_START_FIELD])

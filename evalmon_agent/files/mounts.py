@@ -51,23 +51,24 @@ def parse_mountinfo(text: str) -> list[Mount]:
 
 def mount_of(path: str, mounts: list[Mount]) -> Mount | None:
     """The mount that holds this absolute, resolved path: the longest point, the last of equal ones."""
-    found: Mount | None = None
-    for mount in mounts:
-        point = mount.point.rstrip("/")
-        holds = path == mount.point or path.startswith(point + "/")
-        if holds and (found is None or len(point) >= len(found.point.rstrip("/"))):
-            found = mount
-    return found
+    above = [mount for mount in mounts if path == mount.point or path.startswith(mount.point.rstrip("/") + "/")]
+    return max(reversed(above), key=lambda mount: len(mount.point), default=None)
 
 
-def lock_kind(mount: Mount | None) -> LockKind:
-    """`flock` if it is known to work across nodes, otherwise `soft` (a marker file)."""
-    return _judge(mount)[0]
-
-
-def lock_reason(mount: Mount | None) -> str:
-    """The reason for that kind."""
-    return _judge(mount)[1]
+def lock_kind(mount: Mount | None) -> tuple[LockKind, str]:
+    """`flock` if it is known to work across nodes, otherwise `soft` (a marker file); and the reason."""
+    if mount is None:
+        return "soft", "it is unknown how it is mounted"
+    local = sorted(mount.options & _NODE_LOCAL_OPTIONS)
+    if local:
+        return "soft", f"{mount.fstype} mounted with {local[0]}: flock does not exclude other nodes"
+    if mount.fstype == "lustre" and _LUSTRE not in mount.options:
+        return "soft", "lustre mounted without the option flock"
+    if mount.fstype in _OF_ONE_MACHINE:
+        return "flock", f"{mount.fstype} is of one machine, whose kernel sees every flock"
+    if mount.fstype in _ACROSS_NODES:
+        return "flock", f"{mount.fstype} carries flock across nodes"
+    return "soft", f"{mount.fstype} is not known to carry flock across nodes"
 
 
 def same_flock(recorded: str | None, mount: Mount | None) -> bool:
@@ -75,10 +76,10 @@ def same_flock(recorded: str | None, mount: Mount | None) -> bool:
 
     An NFS server's own flock and those of its clients do not: to the server, theirs are POSIX locks.
     """
-    if mount is None or lock_kind(mount) != "flock":
+    if mount is None or lock_kind(mount)[0] != "flock":
         return False
-    known = recorded in _OF_ONE_MACHINE | _ACROSS_NODES
-    return not known or (recorded in _ACROSS_NODES) == (mount.fstype in _ACROSS_NODES)
+    is_known_type = recorded in _OF_ONE_MACHINE | _ACROSS_NODES
+    return not is_known_type or (recorded in _ACROSS_NODES) == (mount.fstype in _ACROSS_NODES)
 
 
 def is_exported(path: str, etab: str) -> bool:
@@ -95,21 +96,6 @@ def is_of_one_machine(mount: Mount) -> bool:
 def is_shared(mount: Mount) -> bool:
     """Whether it is a file system that is known to be shared by many machines."""
     return mount.fstype in _ACROSS_NODES | _SHARED
-
-
-def _judge(mount: Mount | None) -> tuple[LockKind, str]:
-    if mount is None:
-        return "soft", "it is unknown how it is mounted"
-    local = sorted(mount.options & _NODE_LOCAL_OPTIONS)
-    if local:
-        return "soft", f"{mount.fstype} mounted with {local[0]}: flock does not exclude other nodes"
-    if mount.fstype == "lustre" and _LUSTRE not in mount.options:
-        return "soft", "lustre mounted without the option flock"
-    if mount.fstype in _OF_ONE_MACHINE:
-        return "flock", f"{mount.fstype} is of one machine, whose kernel sees every flock"
-    if mount.fstype in _ACROSS_NODES:
-        return "flock", f"{mount.fstype} carries flock across nodes"
-    return "soft", f"{mount.fstype} is not known to carry flock across nodes"
 
 
 def _unescape(text: str) -> str:

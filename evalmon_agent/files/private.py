@@ -1,23 +1,30 @@
-"""Opens the experiment's own files: only plain files of its owner, nothing that somebody else planted there.
+"""Opens the experiment's own files, only if they are plain files of its owner; writes private temporary files.
 
-Promises: never waits (a FIFO, a device), follows no symbolic link at the end of the path, and writes into no file
-that has another name elsewhere. What is refused is a UsageError that says so.
+Opening never waits (FIFO, device), follows no symbolic link at the end of the path, and gives no access for writing to
+a file that has a second name. A refusal is a UsageError.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from evalmon_agent.errors import UsageError
+from evalmon_agent.errors import UnsafeDirectoryError, UsageError
 from evalmon_agent.files.trusted import read_at
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 # A link, a directory, a socket or a device without a driver, as open(2) refuses them.
 _NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
+
+# Not TMPDIR, which may lie in a project's directory that its group can write.
+_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - each is looked at first
 
 # A file that was replaced from another host while it was opened: a later try finds the new one within a second.
 _STALE_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -111,3 +118,50 @@ def _check(path: str, descriptor: int) -> os.stat_result:
 
 def _refusal(path: str) -> UsageError:
     return UsageError(f"{path}: not a plain file of this experiment's owner; remove it; evalmon creates its own")
+
+
+@contextmanager
+def private_file(directory: str, name: str, content: bytes) -> Iterator[str]:
+    """The path of a temporary file with this content, `.../directory/name`, which only this user can read.
+
+    Raises:
+        UnsafeDirectoryError: in every place for temporary files others can rename this user's files.
+        OSError: it cannot be written in any of the others (`filename` is the last of them).
+    """
+    place = _written(directory, name, content)
+    try:
+        yield os.path.join(place, directory, name)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _written(directory: str, name: str, content: bytes) -> str:
+    """Write it to the first place that is safe and has room, and return the path."""
+    full: OSError | None = None
+    for place in filter(_is_safe, _PLACES):
+        made = ""
+        try:
+            made = tempfile.mkdtemp(prefix="evalmon.", dir=place)
+            os.mkdir(os.path.join(made, directory), 0o700)
+            with open(os.path.join(made, directory, name), "xb") as file:
+                file.write(content)
+        except OSError as error:
+            full = OSError(error.errno, error.strerror, place)
+            shutil.rmtree(made, ignore_errors=True)
+        else:
+            return made
+    if full is not None:
+        raise full
+    places = ", ".join(_PLACES)
+    raise UnsafeDirectoryError(
+        f"{places}: no safe place for a temporary file; ask an administrator to run: chmod 1777 /tmp"
+    )
+
+
+def _is_safe(place: str) -> bool:
+    try:
+        status = os.stat(place)
+    except OSError:
+        return False
+    is_shared = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) and not status.st_mode & stat.S_ISVTX
+    return status.st_uid == 0 and not is_shared and os.access(place, os.W_OK | os.X_OK)

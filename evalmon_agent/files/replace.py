@@ -1,4 +1,4 @@
-"""Replaces a file so that a reader finds the old content or the new, and removes what killed writers left behind."""
+"""Replaces or creates a file so that readers never see a part of it; removes what killed writers left behind."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from contextlib import suppress
 _CANNOT_SYNC_DIRECTORY = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
 )
+
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+"""How a file system refuses hard links: some FUSE and SMB file systems, object stores."""
 
 OLD_AFTER_S = 900.0
 """Far longer than any write takes, and more than the clocks of two hosts differ."""
@@ -46,6 +49,46 @@ def replace_atomically(
         _remove(temporary, dir_fd=dir_fd)
         raise
     sync_directory(os.path.dirname(temporary) or ".", dir_fd=dir_fd)
+
+
+def create(path: str, data: bytes, *, is_synced: bool = True) -> bool | None:
+    """Create a file with this content, whole from the start; False if the name is taken, None without hard links.
+
+    `is_synced`: the content is on disk, too.
+
+    Raises:
+        OSError: the file could not be written or named.
+    """
+    temporary = write_beside(path, data, is_synced=is_synced)
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        # On NFS a link whose answer was lost is asked for again and refused, though it is there (open(2), O_EXCL).
+        if os.lstat(temporary).st_nlink > 1:
+            return True
+        if error.errno not in {*NO_LINKS, errno.EEXIST}:
+            raise
+        # sftp says EPERM if the name is taken, too.
+        has_links = error.errno == errno.EEXIST or os.path.lexists(path) or is_on_server(temporary)
+        return False if has_links else None
+    finally:
+        _remove(temporary, dir_fd=None)
+    return True
+
+
+def is_on_server(path: str) -> bool:
+    """Whether the file server has the visible file now; a client's cache may show a removed one.
+
+    Asked by giving the file a second name for a moment: of a file that was removed on the server, it refuses that [ran
+    on GlusterFS, whose clients show small files from a cache].
+    """
+    second = temporary_name(path)
+    try:
+        os.link(path, second, follow_symlinks=False)
+    except OSError:
+        return False
+    os.unlink(second)
+    return True
 
 
 def temporary_name(path: str | os.PathLike[str]) -> str:

@@ -19,7 +19,7 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.experiment.experiment_lock import locked
 from evalmon_agent.files.permissions import exposed
-from evalmon_agent.files.temporary import private_file
+from evalmon_agent.files.private import private_file
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure, FailureKind, is_submit_limit, is_unfit_request

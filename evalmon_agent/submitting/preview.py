@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from evalmon_agent.experiment import state as state_file
 from evalmon_agent.files.permissions import why_not_writable
-from evalmon_agent.files.temporary import private_file
+from evalmon_agent.files.private import private_file
 from evalmon_agent.jobs.eval_scripts import launcher_for
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch

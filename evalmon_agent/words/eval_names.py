@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
-from evalmon_agent.errors import UsageError
-from evalmon_agent.words.nearest import did_you_mean
+from evalmon_agent.errors import UsageError, did_you_mean
 
 _EPOCH = re.compile(r"(?P<task>.+)_epoch(?P<epoch>[0-9]+)")
 _CELL = "cell"

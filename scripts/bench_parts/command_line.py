@@ -1,4 +1,4 @@
-"""Measures evalmon's commands on thousands of evals, beside reportseff, with the same fake sacct for both."""
+"""Measures evalmon's commands on thousands of evals, compared with reportseff, with the same fake sacct for both."""
 
 import shutil
 import subprocess

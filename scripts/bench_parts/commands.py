@@ -10,7 +10,7 @@ from bench_parts.processes import Ended, run_to_the_end
 
 
 def measure_in_turns(commands: list[Contender], rounds: int) -> dict[str, dict[str, object]]:
-    """Each once per round (A B C A B C ...): a busy neighbour meets all alike."""
+    """Each once per round (A B C A B C ...), so that other load affects all equally."""
     runs: dict[str, list[Ended]] = defaultdict(list)
     for number in range(rounds + 1):
         for command in commands:
@@ -21,7 +21,7 @@ def measure_in_turns(commands: list[Contender], rounds: int) -> dict[str, dict[s
 
 
 def measure_starts(contenders: list[Contender], rounds: int) -> dict[str, dict[str, object]]:
-    """Milliseconds from our starting the contender until its command is there to look at the clock."""
+    """Milliseconds from the start of the contender until its command runs."""
     delays_ms: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds + 1):
         for contender in contenders:
@@ -34,7 +34,7 @@ def measure_starts(contenders: list[Contender], rounds: int) -> dict[str, dict[s
 
 
 def measure_long(contenders: list[Contender], seconds: float) -> dict[str, dict[str, object]]:
-    """One long command each: its CPU and memory are what its companions take."""
+    """One long command each: its CPU and memory are those of its companions."""
     figures: dict[str, dict[str, object]] = {}
     for contender in contenders:
         ended = run_to_the_end([*contender.words, "sleep", str(seconds)], contender.environment, has_memory=True)
@@ -50,7 +50,7 @@ def measure_long(contenders: list[Contender], seconds: float) -> dict[str, dict[
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median and both ends."""
+    """Median, minimum and maximum."""
     return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}
 
 

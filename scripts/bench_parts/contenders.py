@@ -1,4 +1,4 @@
-"""Lists what is compared: the bare command, evalmon and jobgpumonitor, each in the environment that it needs."""
+"""Lists what is compared: the bare command, evalmon and jobgpumonitor, each in its own environment."""
 
 import importlib.metadata
 import os
@@ -13,10 +13,10 @@ from nvml_standin.world import World
 ROOT = Path(__file__).resolve().parents[2]
 EVALMON = ROOT / ".venv/bin/evalmon"
 
-# What would tell a contender that it is inside a job, or how to behave.
+# Variables that show a contender that it is inside a job, or change its behaviour.
 _FOREIGN = ("SLURM_", "EVALMON_", "JGM_", "CUDA_", "NVIDIA_", "PYTHON", "VIRTUAL_ENV")
 
-# What people do without any monitor: the seven columns beside the command, until it ends.
+# Without any monitor: the seven columns by nvidia-smi beside the command, until it ends.
 _BESIDE_NVIDIA_SMI = """
 fields=timestamp,utilization.gpu,utilization.memory,memory.used,memory.total,power.draw,temperature.gpu
 nvidia-smi --query-gpu="$fields" --format=csv -l 30 >"$HOME/nvidia-smi.csv" &
@@ -29,7 +29,7 @@ exit $status
 
 @dataclass(frozen=True)
 class Contender:
-    """`words` go before the command, or are all of it; `status` is how it ends."""
+    """`words` go before the command, or are the whole command; `status` is its exit status."""
 
     name: str
     words: list[str]
@@ -42,17 +42,17 @@ class Contender:
 
 
 class Place:
-    """Where everything is written, and which GPUs there are."""
+    """Where everything is written, and the GPUs."""
 
     def __init__(self, scratch: Path, *, gpus: int, is_real: bool, driver_cpu: Path | None = None) -> None:
-        """`driver_cpu`: where the stand-in adds up what its calls cost."""
+        """`driver_cpu`: the file in which the stand-in adds up the costs of its calls."""
         self.scratch = scratch
         self.gpus = gpus
         self.is_real = is_real
         self.driver_cpu = driver_cpu
 
     def environment(self, name: str) -> dict[str, str]:
-        """A home of its own for each contender, and the stand-in where there is no GPU."""
+        """A home directory for each contender, and the stand-in where there is no GPU."""
         home = self.scratch / name.replace(" ", "-")
         home.mkdir(parents=True, exist_ok=True)
         clean = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
@@ -90,7 +90,7 @@ def contenders(place: Place, *, are_alone: bool) -> list[Contender]:
 
 
 def pythons(environment: dict[str, str], *, are_alone: bool) -> list[Contender]:
-    """Bare Python starts: a .pth file slows every one of its environment."""
+    """How a bare Python starts: a .pth file slows every start in its environment."""
     contestants = [Contender("python of evalmon's venv", [str(ROOT / ".venv/bin/python"), "-c", ""], environment)]
     if not are_alone:
         contestants.append(Contender("python of jgm's venv", [str(_jgm_bin() / "python"), "-c", ""], environment))
@@ -98,7 +98,7 @@ def pythons(environment: dict[str, str], *, are_alone: bool) -> list[Contender]:
 
 
 def rival_bin(program: str, *packages: str) -> Path:
-    """The directory of a rival's program, in a venv of its own: a .pth file of jobgpumonitor's slows its whole venv."""
+    """The directory of a rival's program, in its own venv, since a .pth file of jobgpumonitor's slows a whole venv."""
     venv = ROOT / f".venv-bench-{program}"
     if not (venv / "bin" / program).exists():
         print(f"bench: making {venv.name} with {' '.join(packages)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Counts calls of Slurm's commands by wrappers that come first on PATH."""
+"""Counts calls of Slurm's commands, by wrappers that are first on PATH."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ exec {real} "$@"
 
 @dataclass(frozen=True)
 class Call:
-    """One call: when it began (epoch), of what, and how many ids it named behind -j."""
+    """One call: its start (epoch), its program, and how many ids it named after -j."""
 
     at: float
     name: str
@@ -28,7 +28,7 @@ class Call:
 
 
 class Counted:
-    """Wrappers in `directory`, and the calls that they noted."""
+    """Wrappers in `directory`, and the calls that they recorded."""
 
     def __init__(self, directory: Path, environ: dict[str, str]) -> None:
         directory.mkdir()
@@ -48,5 +48,5 @@ class Counted:
 
 
 def by_name(calls: list[Call]) -> dict[str, int]:
-    """How many calls of each command."""
+    """The number of calls of each command."""
     return dict(Counter(call.name for call in calls))

@@ -1,4 +1,4 @@
-"""What it costs to look for evals once a second, beside as many processes in a cgroup as a job has them."""
+"""Measures the cost of looking for evals once a second, with as many processes in a cgroup as a job has."""
 
 import json
 import os
@@ -11,10 +11,10 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _JOB_ID = "4243"
 _SETTLED_AFTER_S = 60.0
 
-# A tenth of them are shells that wait, a tenth are Pythons, the rest wait. The older they are, the less often they are
-# looked at: what is measured soon after their start is more than an hour costs. What our user begins on this node makes
-# the witness list the job's processes, and whatever begins or ends makes it look at shells: hence the number of pids
-# that were given out meanwhile.
+# A tenth of them are waiting shells, a tenth are Pythons, the rest wait. Older processes are looked at less often, so
+# the cost soon after their start exceeds that of an hour. Any new process of this user on this node makes the witness
+# list the job's processes, and any start or end makes it look at shells: hence the number of pids that were used
+# meanwhile.
 _CHILD = """
 import json, os, subprocess, sys, time
 from evalmon_agent.agent.witness.board import Board

@@ -6,7 +6,7 @@ import platform
 
 
 def facts() -> dict[str, object]:
-    """Load is the mean number of running processes of the last minute, ours included."""
+    """Load is the mean number of running processes in the last minute, including the bench's."""
     return {
         "cores": os.cpu_count(),
         "load_1min": round(os.getloadavg()[0], 2),

@@ -20,7 +20,7 @@ from evalmon_agent.slurm.client import Slurm
 
 
 def main() -> int:
-    """Poll, and print what each poll took; the first one catches up."""
+    """Poll, and print how long each poll took; the first one catches up."""
     experiment, count, *files = sys.argv[1:]
     place = Experiment.at(experiment)
     settings = settings_file.load(place.settings, environ=os.environ)
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def _poll(observer: Observer, metrics: PolledMetrics) -> dict[str, float]:
-    """As a sidecar polls: evalmon.prom is written, too."""
+    """As a sidecar polls: evalmon.prom is written as well."""
     before, began, own_s = os.times(), time.perf_counter(), time.process_time()
     metrics.write(observer, observer.observe_once(at_least_s=0).state)
     wall_s, own_s, after = time.perf_counter() - began, time.process_time() - own_s, os.times()
@@ -50,7 +50,7 @@ def _poll(observer: Observer, metrics: PolledMetrics) -> dict[str, float]:
 
 
 def _peak_rss_kib() -> int:
-    """The most memory that this process had so far, what it shares with others included."""
+    """The peak memory of this process so far, including shared memory."""
     match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert match is not None
     return int(match[1])

@@ -4,7 +4,7 @@ import argparse
 
 
 def parser() -> argparse.ArgumentParser:
-    """All of them."""
+    """All options."""
     options = argparse.ArgumentParser(
         prog="scripts/bench", description="What evalmon costs. Prints figures, asserts nothing."
     )

@@ -1,4 +1,4 @@
-"""Measures polls of one living observer with thousands of evals, by how many evals changed before the poll."""
+"""Measures polls of one long-lived observer with thousands of evals, by how many evals changed before the poll."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ _QUIET_MS, _BASE_MS, _PER_CHANGED_MS, _PEAK_MIB = 100.0, 10.0, 0.2, 100.0
 
 
 def measure(scratch: Path, *, evals: int, pending: int) -> dict[str, object]:
-    """Polls of `evals` evals, of which `pending` wait at first and the others run; then 100 and 1,000 more start."""
+    """Polls of `evals` evals: `pending` of them are pending at first, the others run; then 100 and 1,000 more start."""
     synthetic = Synthetic(scratch, evals)
     running = evals - pending
     synthetic.show(running)

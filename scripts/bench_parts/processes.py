@@ -11,7 +11,7 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER = 36
 _PAYLOADS = frozenset({"sleep", "true", "date"})
 
-# The first moments of a program are its busiest: look often then.
+# The first moments of a program are its busiest, so sample often then.
 _OFTEN_S, _SELDOM_S, _OFTEN_UNTIL_S = 0.05, 0.5, 3.0
 
 
@@ -38,7 +38,7 @@ class Ended:
 
 
 def adopt_orphans() -> None:
-    """From now on orphaned descendants become ours, so that we see their end and their CPU time."""
+    """Make orphaned descendants children of this process, so that it sees their end and CPU time."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
@@ -46,13 +46,13 @@ def adopt_orphans() -> None:
 def run_to_the_end(
     argv: list[str], environment: dict[str, str], *, stdout: Path | None = None, has_memory: bool = False
 ) -> Ended:
-    """Run `argv` while no other child of ours runs.
+    """Run `argv` while this process has no other child.
 
     Args:
         argv: the command.
         environment: of the command, all of it.
         stdout: where its output goes; nowhere if None.
-        has_memory: look at the memory while it runs.
+        has_memory: measure the memory while it runs.
     """
     watcher = _MemoryWatcher() if has_memory else None
     started = time.perf_counter()
@@ -73,7 +73,7 @@ def run_to_the_end(
 
 
 def spawn(argv: list[str], environment: dict[str, str], *, stdout: Path | None = None) -> int:
-    """Start `argv` with nothing to read and nowhere to write but `stdout`; returns its pid."""
+    """Start `argv` without input, and with no output but `stdout`; returns its pid."""
     out = str(stdout) if stdout else os.devnull
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -84,7 +84,7 @@ def spawn(argv: list[str], environment: dict[str, str], *, stdout: Path | None =
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used so far, ended threads included, to the nanosecond."""
+    """Seconds of CPU time of a process so far, including ended threads, to the nanosecond."""
     return time.clock_gettime(~pid << 3 | 2)  # the process's own clock: clock_getcpuclockid(3)
 
 

@@ -15,7 +15,7 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Mark:
-    """Where the sidecar was at one moment: its own CPU, that of the commands it ran, and the experiment's polls."""
+    """The sidecar at one time: its own CPU time, that of its commands, and the experiment's polls."""
 
     at: float
     cpu_s: float
@@ -24,7 +24,7 @@ class Mark:
 
 
 class SidecarWatch(threading.Thread):
-    """Looks five times a second at the sidecar of one experiment, from when there is one."""
+    """Samples the sidecar of one experiment five times a second, once there is one."""
 
     def __init__(self, experiment: Path) -> None:
         super().__init__(daemon=True)
@@ -34,7 +34,7 @@ class SidecarWatch(threading.Thread):
         self.peak_pss_mib = 0.0
 
     def run(self) -> None:
-        """Until `stop`."""
+        """Sample until `stop`."""
         while not self._over.wait(_LOOK_S):
             try:
                 self._process = self._process or self._find()
@@ -44,12 +44,12 @@ class SidecarWatch(threading.Thread):
                 self._process = None
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop sampling."""
         self._over.set()
         self.join()
 
     def mark(self) -> Mark | None:
-        """Now; None while there is no sidecar."""
+        """The current sample; None while there is no sidecar."""
         process = self._process
         try:
             polls = json.loads((self._experiment / "evalmon/observer.json").read_text())["polls"]

@@ -1,4 +1,4 @@
-"""Makes an experiment of thousands of evals on fake Slurm programs, so that only evalmon's own part is measured."""
+"""Creates an experiment of thousands of evals on fake Slurm programs, so that only evalmon's own part is measured."""
 
 import json
 import os
@@ -14,7 +14,7 @@ TASKS_PER_ARRAY = 1000
 _SCRIPT = (
     "#!/bin/bash\n#SBATCH --array=0-{last}\n#SBATCH --time=30\n#SBATCH --mem=50\n#SBATCH --output=%A_%a.out\ntrue\n"
 )
-# Prints the columns asked for of the jobs asked for, for any asker; the first line of the data has the names.
+# Prints the requested columns of the requested jobs, for any caller; the first line of the data has the names.
 _SACCT = r"""
 BEGIN {
   delimiter = "|"; end = ""
@@ -71,7 +71,7 @@ _BATCH = {"NTasks": "1", "MaxRSS": "1572864K", "TRESUsageInTot": "cpu=00:02:26,m
 
 
 class Synthetic:
-    """`evals` evals in arrays, submitted by the real `evalmon submit` to programs that only answer."""
+    """Submit `evals` evals in arrays with the real `evalmon submit`, to programs that only answer."""
 
     def __init__(self, scratch: Path, evals: int) -> None:
         self.experiment = scratch / "study"
@@ -84,7 +84,7 @@ class Synthetic:
             script = self.experiment / f"r/eval/many_epoch{number}/cell.slurm"
             script.parent.mkdir(parents=True)
             script.write_text(_SCRIPT.format(last=size - 1))
-        settings = {"poll_interval": 600, "seff_retry_delay": 1}  # nobody but us polls while we measure
+        settings = {"poll_interval": 600, "seff_retry_delay": 1}  # no other process polls during the measurement
         (self.experiment / "evalmon.yaml").write_text(json.dumps(settings))
         subprocess.run([EVALMON, "submit", self.experiment], env=self.environ, check=True, stdout=subprocess.DEVNULL)
         arrays = [job_id for job_id, script_name in self.slurm.accepted() if script_name == "cell.slurm"]
@@ -97,11 +97,11 @@ class Synthetic:
         return self.environ | {"PATH": f"{programs}:{self.slurm.bin}"}
 
     def show(self, running: int) -> None:
-        """squeue says from now on that the first `running` evals run and the others wait."""
+        """Make squeue show the first `running` evals as running and the others as pending."""
         self.slurm.answer("squeue", self.queue(running))
 
     def queue(self, running: int) -> str:
-        """What squeue prints then."""
+        """The output of squeue then."""
         waiting = [Job(job_id, submitted=self._now) for job_id in self.ids[running:]]
         started = [Job(job_id, "RUNNING", submitted=self._now, started=self._now) for job_id in self.ids[:running]]
         return "".join(job.queue_row() for job in [*started, *waiting])

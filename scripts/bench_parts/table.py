@@ -17,7 +17,7 @@ _TITLES = {
 
 
 def text(figures: Mapping[str, object]) -> str:
-    """All that was measured, a table for each part."""
+    """All measurements, a table for each part."""
     blocks = [
         _machine(figures, "machine"),
         *(_block(title, figures[key]) for key, title in _TITLES.items() if key in figures),
@@ -45,7 +45,7 @@ def _grid(title: str, grid: list[list[str]]) -> str:
 
 
 def _targets(rows: object) -> str:
-    """Each target beside what was measured; by median where there are several runs."""
+    """Each target beside the measurement; the median if there are several runs."""
     assert isinstance(rows, list)
     words = {True: "yes", False: "NO", None: "not measured"}
     grid = [

@@ -18,7 +18,7 @@ _RIVAL = "jgm run"
 
 @dataclass(frozen=True)
 class Target:
-    """One of them. `is_met`: None where it was not measured."""
+    """One target. `is_met`: None if it was not measured."""
 
     what: str
     measured: float | None
@@ -27,12 +27,12 @@ class Target:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether it is so."""
+        """Whether the target is met."""
         return None if self.measured is None or self.at_most is None else self.measured <= self.at_most
 
 
 def targets(figures: Mapping[str, object], *, seconds: float) -> list[Target]:
-    """All of them, measured or not; `seconds` is the length of the long command."""
+    """All targets, measured or not; `seconds` is the length of the long command."""
     return [
         *_short(figures),
         *_start(figures),
@@ -94,7 +94,7 @@ def _eval_looks(figures: Mapping[str, object]) -> Target:
 
 
 def number(figures: Mapping[str, object], *keys: str) -> float | None:
-    """What stands there; its median if there are several."""
+    """The measured value; the median if there are several."""
     value: object = figures
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None

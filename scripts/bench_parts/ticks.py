@@ -1,4 +1,4 @@
-"""Measures the sampler alone: its first row, and the cost of a tick, of a look between two ticks, and of an hour."""
+"""Measures the sampler alone: its first row, and the cost of a tick, of a reading between two ticks, and of an hour."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def measure(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bo
 
 
 def _without_driver(scratch: Path, gpus: int, all_ms: object, seconds: float) -> dict[str, object]:
-    """The driver's part, from a run of its own: looking at the clock at each call costs more than the calls."""
+    """The driver's part, from a separate run: reading the clock at each call costs more than the calls."""
     account = scratch / "driver-cpu"
     place = Place(scratch / "driver", gpus=gpus, is_real=False, driver_cpu=account)
     driver_ms = _measure(place, seconds).get("driver_ms_per_tick")
@@ -42,7 +42,7 @@ def _without_driver(scratch: Path, gpus: int, all_ms: object, seconds: float) ->
 
 
 def gpu_looks(scratch: Path, *, gpus: tuple[int, ...], seconds: float, is_real: bool) -> dict[str, dict[str, object]]:
-    """What the sampler does each second between two ticks: `seconds` without a tick."""
+    """The cost of the readings each second between two ticks: `seconds` without a tick."""
     if is_real:
         return {"real": _looks(Place(scratch / "looks", gpus=1, is_real=True), seconds)}
     places = {f"{count} GPU": Place(scratch / f"looks-{count}", gpus=count, is_real=False) for count in gpus}
@@ -84,7 +84,7 @@ def _measure(place: Place, seconds: float) -> dict[str, object]:
 
 @contextmanager
 def _sampler(place: Place, *, interval_s: int) -> Iterator[tuple[int, Path | None, float]]:
-    """Its pid, where it writes (None if it has not), and after how many seconds its first row was there."""
+    """Its pid, its output (None without one), and the seconds until its first row."""
     environment = place.environment("sampler")
     output = Path(environment["HOME"]) / "output"
     first = output / ("gpu_metrics.csv" if place.gpus else "host_metrics.csv")
@@ -115,7 +115,7 @@ def _per_tick(before: tuple[float, int, int, float], after: tuple[float, int, in
 
 
 def _driver_s(place: Place) -> float:
-    """CPU that the stand-in's calls took so far, if it adds that up."""
+    """CPU time of the stand-in's calls so far, if it adds that up."""
     account = place.driver_cpu
     return int.from_bytes(account.read_bytes()[:8], sys.byteorder) / 1e9 if account and account.exists() else 0.0
 
@@ -134,7 +134,7 @@ def _bytes(output: Path) -> int:
 
 
 def _stop(pid: int) -> float:
-    """Seconds that it took to end after SIGTERM; 0 if it had ended before."""
+    """Seconds until it ended after SIGTERM; 0 if it had ended before."""
     started = time.monotonic()
     try:
         os.kill(pid, signal.SIGTERM)

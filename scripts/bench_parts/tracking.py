@@ -1,4 +1,4 @@
-"""Measures polls of thousands of evals on a local Slurm: while they wait, while they run, and when they are over."""
+"""Measures polls of thousands of evals on a local Slurm: while they are pending, running, and over."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ _SCRIPT = """#!/bin/bash
 #SBATCH --output=/dev/null
 true
 """
-# Stays when all others are over, so that the sidecar does too.
+# Stays when all others are over, so that the sidecar stays too.
 _LAST_SCRIPT = """#!/bin/bash
 #SBATCH --time=120
 #SBATCH --mem=50
@@ -71,7 +71,7 @@ class Tracking:
         _put(self._experiment / "evalmon.yaml", json.dumps(_SETTINGS))
 
     def _phase(self, work: Callable[[], None], *, idle_s: float) -> dict[str, object]:
-        """What the sidecar's polls took meanwhile, and what one of ours takes afterwards."""
+        """The cost of the sidecar's polls meanwhile, and of one poll afterwards."""
         self._wait(lambda: self._watch.mark() is not None, time.monotonic() + 60)
         before, began = self._watch.mark(), time.time()
         work()
@@ -87,7 +87,7 @@ class Tracking:
         return {f"a_poll_{key}": round(median(poll[key] for poll in polls[1:])) for key in polls[0]}
 
     def _end(self, deadline: float) -> float:
-        """Cancel the one that stays; seconds until the summary is complete."""
+        """Cancel the eval that stays; returns the seconds until the summary is complete."""
         state = self._json("state.json")
         began = time.monotonic()
         self._slurm("scancel", state["evals"]["r/last/epoch0"]["job_id"])
@@ -127,7 +127,7 @@ class Tracking:
         return time.monotonic() - began
 
     def _jobs(self, below: str) -> list[str]:
-        """The jobs, arrays once, that were submitted from there; an id that there never is, if there are none."""
+        """The jobs submitted from there, arrays once; an impossible id if there are none."""
         listed = self._slurm("squeue", "-a", "-h", "-o", "%F|%Z").stdout.splitlines()
         job_ids = {line.split("|")[0] for line in listed if str(self._experiment / below) in line}
         return sorted(job_ids) or ["0"]

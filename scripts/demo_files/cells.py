@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cell:
-    """One evaluation; `options` are task options for inspect, which bring about how it ends."""
+    """One evaluation; `options` are inspect's task options that decide how it ends."""
 
     run: str
     task: str
@@ -18,17 +18,17 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What evalmon calls it."""
+        """Its name in evalmon."""
         return f"{self.run}/{self.task}/epoch{self.epoch}"
 
     @property
     def directory(self) -> str:
-        """Where its cell.slurm lies, below the experiment."""
+        """The place of its cell.slurm below the experiment."""
         return f"{self.run}/eval/{self.task}_epoch{self.epoch}"
 
     @property
     def adapter_directory(self) -> str:
-        """Where its fine-tuned weights should be, below the experiment."""
+        """The place of its fine-tuned weights below the experiment."""
         return self.adapter or f"{self.run}/epoch_{self.epoch}"
 
 
@@ -40,14 +40,14 @@ TRAINED = {
     "r16_lr1e-5/epoch_1": 0.95,
 }
 
-# evalmon submits them in this order. Those that do not succeed come first, so that nobody waits for them in the end.
+# In the order of submission. The unsuccessful ones come first, so that nothing waits for them in the end.
 CELLS = (
     # Its weights are missing: inspect exits non-zero.
     Cell("r8_lr1e-5", "arithmetic", 0, adapter="r8_lr1e-5/epoch_9", state="FAILED", verdict="failed"),
-    # The model breaks down at the fourth sample: inspect logs an error, and exits with 0 all the same.
+    # The model fails at the fourth sample: inspect logs an error and still exits with 0.
     Cell("r8_lr1e-5", "arithmetic", 1, options=("crash_at=4",), verdict="suspect"),
     Cell("r8_lr1e-5", "capitalization", 0),
-    # Twenty seconds a sample, and Slurm ends it after one minute, the shortest limit it knows.
+    # Twenty seconds a sample, and Slurm ends it after one minute, its shortest limit.
     Cell(
         "r8_lr1e-5",
         "capitalization",

@@ -8,7 +8,7 @@ from cells import CELLS
 
 
 def main() -> int:
-    """Compare summary.json with what the cells were made for."""
+    """Compare summary.json with the intended ends of the evals."""
     summary = json.loads((Path(sys.argv[1]) / "evalmon" / "summary.json").read_text(encoding="utf-8"))
     found = {entry["name"]: (entry["state"], entry["verdict"]) for entry in summary["evals"]}
     expected = {cell.name: (cell.state, cell.verdict) for cell in CELLS}

@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--gpu", action="store_true", help="ask for one GPU in each cell.slurm")
-    parser.add_argument("--own-cluster", action="store_true", help="settings for a cluster of nobody else's")
+    parser.add_argument("--own-cluster", action="store_true", help="settings for a cluster that nobody else uses")
     arguments = parser.parse_args()
 
     directory: Path = arguments.directory.absolute()

@@ -56,7 +56,7 @@ def _task(samples: list[Sample], adapter: str, pace_s: float, crash_at: int | No
 
 @solver
 def thinks_for(pace_s: float) -> Solver:
-    """What a real model's computing would take."""
+    """The time that a real model would need."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:  # noqa: ARG001 (the protocol's)
         await anyio.sleep(pace_s)

@@ -10,9 +10,9 @@ from . import configs, daemons
 from .errors import SlurmDevError
 from .instance import Instance
 
-# Whom scripts/test makes.
+# The user that scripts/test creates.
 TEST_USERS = ("evalmon-test", "evalmon-other")
-# How sacctmgr says, with exit status 1, that there is nothing to do; in the words of 22.05 and 26.05.
+# How sacctmgr says, with exit status 1, that there is nothing to do, in 22.05 and 26.05.
 _NOTHING_TO_DO = re.compile(r"Nothing (?:new )?added|Already existing")
 
 
@@ -50,7 +50,7 @@ def add_users(instance: Instance, names: Sequence[str]) -> None:
 
 
 def likely_users() -> list[str]:
-    """Root, whoever called sudo, and the users of the tests that there are on this machine."""
+    """Root, the caller of sudo, and the tests' users that exist on this machine."""
     uids = {0, int(os.environ.get("SUDO_UID", "0"))}
     for name in TEST_USERS:
         with suppress(KeyError):

@@ -29,7 +29,7 @@ def stop_everything(instance: Instance) -> None:
     Raises:
         SlurmDevError: a process or a cgroup is still there after some seconds.
     """
-    for _ in range(10):  # one that forks while we look is found in the next round
+    for _ in range(10):  # one that forks during the search is found in the next round
         cgroups.thaw(own_cgroups(instance))
         own = own_processes(instance)
         if not own:
@@ -42,7 +42,7 @@ def stop_everything(instance: Instance) -> None:
 
 
 def own_processes(instance: Instance) -> list[Process]:
-    """Every process of this instance: its daemons, slurmstepds, and all that its jobs started."""
+    """Every process of this instance: its daemons, slurmstepds, and everything that its jobs started."""
     known = [
         process for process in processes.everyone() if _is_daemon(instance, process) or _is_of_job(instance, process)
     ]
@@ -51,7 +51,7 @@ def own_processes(instance: Instance) -> list[Process]:
 
 
 def own_cgroups(instance: Instance) -> list[str]:
-    """Every cgroup directory of this instance; not one that got to another instance since this one crashed."""
+    """Every cgroup directory of this instance, except those of another instance that reuses a name after a crash."""
     if not instance.cgroup_v1:
         return []
     nodes = {*instance.nodes} - _nodes_of_others(instance.directory)
@@ -60,14 +60,14 @@ def own_cgroups(instance: Instance) -> list[str]:
 
 
 def _is_daemon(instance: Instance, process: Process) -> bool:
-    """Marked by us; or slurmstepd, which writes its title over its environment but keeps its log open."""
+    """Whether the process has the instance's mark; or is a slurmstepd, whose title overwrites its environment."""
     if processes.name(process.pid) == "slurmstepd":
         return any(path.startswith(instance.path("log", "")) for path in processes.open_paths(process.pid))
     return processes.environment(process.pid).get(processes.MARK.encode()) == os.fsencode(instance.directory)
 
 
 def _is_of_job(instance: Instance, process: Process) -> bool:
-    """Begun by a slurmstepd of ours; without cgroups, nothing else shows that of one that detached."""
+    """Whether a slurmstepd of this instance started it; without cgroups, only that shows a detached process."""
     env = processes.environment(process.pid)
     return (
         env.get(b"SLURM_CONF") == os.fsencode(instance.conf)
@@ -76,7 +76,7 @@ def _is_of_job(instance: Instance, process: Process) -> bool:
 
 
 def orphaned(directory: str) -> Instance | None:
-    """What still runs of an instance whose directory somebody removed; None if nothing does."""
+    """What is still running of an instance whose directory was removed; None if nothing is."""
     mark = os.fsencode(directory)
     pids = [p.pid for p in processes.everyone() if processes.environment(p.pid).get(processes.MARK.encode()) == mark]
     if not pids:
@@ -94,12 +94,12 @@ def orphaned(directory: str) -> Instance | None:
 
 
 def nodes_in_use() -> set[str]:
-    """The node names that a new instance cannot have."""
+    """The node names that a new instance cannot use."""
     return _nodes_of_others("") | cgroups.nodes_with_processes()
 
 
 def _nodes_of_others(directory: str) -> set[str]:
-    """The node names of all instances that run but this one, and of every foreign slurmd (in a container, say)."""
+    """The node names of all other running instances, and of every foreign slurmd (for example in a container)."""
     nodes: set[str] = set()
     others: set[str] = set()
     for process in processes.everyone():
@@ -108,7 +108,7 @@ def _nodes_of_others(directory: str) -> set[str]:
             nodes |= {*_slurmd_nodes(processes.argv(process.pid))}
             others |= {mark} - {""}
     for other in others:
-        with suppress(SlurmDevError):  # a stopped slurmd's name is taken too, and only the record knows it
+        with suppress(SlurmDevError):  # a stopped slurmd's name is in use too, and only the record has it
             if found := load(other):
                 nodes |= {*found.nodes}
     return nodes

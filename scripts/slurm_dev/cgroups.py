@@ -1,4 +1,4 @@
-"""Handles an instance's cgroup (v1) directories: whether there are any, whose they are, how they are removed."""
+"""Handles an instance's cgroup (v1) directories: which exist, which instance they belong to, how to remove them."""
 
 import glob
 import os
@@ -6,12 +6,12 @@ import time
 from contextlib import suppress
 
 ROOT = "/sys/fs/cgroup"
-# What proctrack/cgroup, task/cgroup and jobacct_gather/cgroup mount their work on.
+# The controllers that proctrack/cgroup, task/cgroup and jobacct_gather/cgroup use.
 CONTROLLERS = ("freezer", "memory", "devices", "cpuset", "cpuacct")
 
 
 def v1_usable() -> bool:
-    """Whether Slurm can use cgroup v1: it looks for each hierarchy's `release_agent`, and so do we."""
+    """Whether Slurm can use cgroup v1: like Slurm, this checks each hierarchy's `release_agent`."""
     return all(os.access(f"{ROOT}/{controller}/release_agent", os.W_OK) for controller in CONTROLLERS)
 
 
@@ -26,18 +26,18 @@ def of_node(node: str) -> list[str]:
 
 
 def nodes_with_processes() -> set[str]:
-    """The nodes, whosever they are, in whose cgroups something runs."""
+    """The nodes of any instance in whose cgroups something is running."""
     directories = glob.glob(f"{ROOT}/*/slurm_*")
     return {directory.rpartition("/slurm_")[2] for directory in directories if pids([directory])}
 
 
 def of_daemons(cluster: str) -> str:
-    """Where an instance's daemons live, away from the memory limit and the end of whoever called us."""
+    """The cgroup of an instance's daemons, outside the caller's memory limit and lifetime."""
     return f"{ROOT}/memory/evalmon_{cluster}"
 
 
 def enter(directory: str, pid: int) -> None:
-    """Move a process into a cgroup, which is made if need be; a refusal leaves it where it is."""
+    """Move a process into a cgroup, which is created if needed; if that is refused, the process stays where it is."""
     with suppress(OSError):
         os.makedirs(directory, exist_ok=True)
         with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
@@ -45,7 +45,7 @@ def enter(directory: str, pid: int) -> None:
 
 
 def pids(directories: list[str]) -> set[int]:
-    """The processes in some cgroups and in those below them."""
+    """The processes in these cgroups and those below them."""
     found: set[int] = set()
     for directory in directories:
         for parent, _, names in os.walk(directory):

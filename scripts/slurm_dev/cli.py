@@ -25,7 +25,7 @@ packages, all in one directory and on ports of its own. Several live side by sid
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; the exit status is 0, or 1 with a message on stderr."""
     arguments = _parser().parse_args(argv)
-    os.umask(0o022)  # what root makes here is for every user of the cluster to read
+    os.umask(0o022)  # what root creates here must be readable by every user of the cluster
     try:
         directory = instance.checked_directory(arguments.dir or instance.default_directory())
         if arguments.needs_root and os.geteuid() != 0:
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def up(directory: str, arguments: argparse.Namespace) -> int:
-    """Start an instance, or what is missing of one."""
+    """Start an instance, or its missing daemons."""
     began = time.monotonic()
     if absent := packages.missing():
         print(f"installing {' '.join(absent)} (no service is started or enabled)", flush=True)
@@ -77,7 +77,7 @@ def down(directory: str, _arguments: argparse.Namespace) -> int:
 
 
 def status(directory: str, _arguments: argparse.Namespace) -> int:
-    """Print what runs; 0 if jobs can be run and accounted for."""
+    """Print what is running; 0 if jobs can run and are accounted for."""
     found = instance.load(directory)
     if found is None:
         print(f"{directory}: no instance")
@@ -194,7 +194,7 @@ def _become_root(directory: str, words: list[str]) -> None:
 
 
 def _words(arguments: argparse.Namespace) -> list[str]:
-    """The command line once more, but for the directory."""
+    """The same command line without the directory."""
     daemon = [arguments.daemon] if "daemon" in arguments else []
     users = arguments.users if "users" in arguments else []
     release = ["--release", arguments.release] if getattr(arguments, "release", None) else []

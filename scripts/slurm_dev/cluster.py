@@ -112,7 +112,7 @@ def usable(instance: Instance) -> bool:
 
 
 def _cluster_is_known(instance: Instance) -> bool:
-    """Before slurmctld starts: to slurmdbd it would be a stranger, and would try again much later."""
+    """Before slurmctld starts: slurmdbd would not know it, and slurmctld would try again much later."""
     show = ("sacctmgr", "-n", "-P", "show", "cluster", instance.cluster, "format=cluster")
     if instance.cluster in (daemons.command(instance, *show) or ""):
         return True

@@ -5,9 +5,9 @@ from .instance import Instance
 DATABASE = "slurm_acct"
 CPUS_PER_NODE = 32
 GPUS_PER_NODE = 2
-# More than the machine may have (config_overrides): only what jobs really use is ever taken.
+# More than the machine may have (config_overrides): jobs only use what they really need.
 MEMORY_MB_PER_NODE = 16000
-# Every user has both accounts, the first by default, and both QOS; of `few` this many jobs at once.
+# Every user has both accounts, the first by default, and both QOS; `few` takes this many jobs at once.
 ACCOUNTS = ("lab_a", "lab_b")
 QOS_WITH_LIMIT = "few"
 MAX_JOBS_OF_QOS = 4
@@ -15,7 +15,7 @@ PRIVATE = "accounts,jobs,usage,users"
 
 
 def slurm_conf(instance: Instance, *, hostname: str) -> str:
-    """slurm.conf: fast reactions, real accounting, and defaults where a test may want what a site has."""
+    """slurm.conf: fast reactions, real accounting, and defaults where a test may want a site's setting."""
     kind = "cgroup" if instance.cgroup_v1 else "linux"
     nodes = "\n".join(
         f"NodeName={node} NodeHostname={hostname} NodeAddr=127.0.0.1 Port={port} Sockets=1"
@@ -123,7 +123,7 @@ def cgroup_conf(instance: Instance, *, version: tuple[int, int], swap_accounted:
     """cgroup.conf; `version` is Slurm's.
 
     slurmd loads a cgroup plugin even if nothing uses it. The one for v2 would ask systemd for a scope, which
-    would outlive us; before 23.02 there is no `disabled`, but the one for v1 does nothing until it is used.
+    would outlive the instance; before 23.02 there is no `disabled`, but the one for v1 does nothing until it is used.
     """
     if not instance.cgroup_v1:
         return f"CgroupPlugin={'disabled' if version >= (23, 2) else 'cgroup/v1'}\n"

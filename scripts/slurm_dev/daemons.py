@@ -18,7 +18,7 @@ STOP_GRACE_S = 20
 COMMAND_TIMEOUT_S = 30
 LOG_LINES = 15
 
-# States of a node, as sinfo prints them, in which it answers and runs jobs.
+# States of a node, as sinfo prints them, in which it responds and runs jobs.
 TAKES_JOBS = ("idle", "mixed", "allocated", "completing")
 
 
@@ -38,7 +38,7 @@ def program(instance: Instance, name: str) -> str:
 
 
 def argv(instance: Instance, daemon: str) -> list[str]:
-    """The command of a daemon, in the foreground: its pid is the one we start."""
+    """The command of a daemon, in the foreground, so that its pid is that of the started process."""
     at = instance.path
     if daemon == "munge":
         return [
@@ -81,7 +81,7 @@ def argv(instance: Instance, daemon: str) -> list[str]:
 
 
 def environment(instance: Instance) -> dict[str, str]:
-    """What daemons and Slurm's commands see of the world: nothing of the caller's, and whose they are."""
+    """The environment of daemons and Slurm's commands: nothing of the caller's, and the instance's mark."""
     return {
         processes.MARK: instance.directory,
         "PATH": f"{instance.programs}:{SEARCH_PATH}" if instance.programs else SEARCH_PATH,
@@ -93,7 +93,7 @@ def environment(instance: Instance) -> dict[str, str]:
 
 
 def start(instance: Instance, daemon: str) -> bool:
-    """Start a daemon unless it runs; whether it had to be started. It may not be ready yet."""
+    """Start a daemon unless it is running; returns whether it was started. It may not be ready yet."""
     if instance.noted(daemon):
         return False
     process = processes.spawn(
@@ -110,7 +110,7 @@ def start(instance: Instance, daemon: str) -> bool:
 
 
 def stop(instance: Instance, daemon: str) -> bool:
-    """End a daemon, with TERM if that is enough; whether it ran. Jobs go on when a slurmd ends."""
+    """End a daemon, by TERM if that is enough; returns whether it was running. Jobs continue when a slurmd ends."""
     process = instance.noted(daemon)
     if process is None:
         return False
@@ -174,7 +174,7 @@ def run(instance: Instance, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def command(instance: Instance, *words: str) -> str | None:
-    """What one of Slurm's commands prints about this instance; None if it fails or hangs."""
+    """The output of one of Slurm's commands about this instance; None if it fails or hangs."""
     with suppress(subprocess.TimeoutExpired):
         done = run(instance, *words)
         return done.stdout if done.returncode == 0 else None
@@ -196,7 +196,7 @@ def accounting_works(instance: Instance) -> bool:
 
 
 def log_tail(instance: Instance, daemon: str, lines: int = LOG_LINES) -> str:
-    """The last lines of what a daemon said; in the foreground all of them say everything on stderr."""
+    """The last lines of a daemon's output; in the foreground all of them print everything on stderr."""
     path = instance.path("log", f"{daemon}.out")
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -226,5 +226,5 @@ def _connects(family: socket.AddressFamily, address: str | tuple[str, int]) -> b
 
 
 def recorded(instance: Instance) -> dict[str, Process | None]:
-    """Daemon -> its process, None where it does not run."""
+    """Each daemon's process, None if it is not running."""
     return {daemon: instance.noted(daemon) for daemon in names(instance)}

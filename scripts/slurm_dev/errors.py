@@ -1,5 +1,5 @@
-"""Defines the one error: a message for the person at the terminal."""
+"""Defines the only error: a message for the user at the terminal."""
 
 
 class SlurmDevError(Exception):
-    """Something that `slurm-dev` cannot go on without; the message says what and what to do."""
+    """Something without which `slurm-dev` cannot continue; the message says what, and what to do."""

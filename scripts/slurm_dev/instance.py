@@ -16,9 +16,9 @@ from .processes import Process
 from .releases import Release
 
 RECORD = "instance.json"
-# slurmd's socket below the directory, spool/NODE/NODE_JOBID.STEPID, has to fit into 107 bytes.
+# slurmd's socket below the directory, spool/NODE/NODE_JOBID.STEPID, must fit into 107 bytes.
 MAX_DIR_BYTES = 70
-# Below the ephemeral range, whose ports outgoing connections take at any moment.
+# Below the ephemeral range, whose ports outgoing connections may use at any time.
 PORTS = range(20000, 32000)
 
 
@@ -46,11 +46,11 @@ class Instance:
 
     @property
     def conf(self) -> str:
-        """What SLURM_CONF is set to."""
+        """The value of SLURM_CONF."""
         return self.path("etc", "slurm.conf")
 
     def node(self, name: str) -> str:
-        """The node that n1 or n2 stands for: the first or second one here, whatever it is called."""
+        """The node's real name for n1 or n2: that of the first or second node of this instance."""
         return dict(zip(("n1", "n2"), self.nodes, strict=True)).get(name, name)
 
     def save(self) -> None:
@@ -59,11 +59,11 @@ class Instance:
 
     @property
     def complete(self) -> bool:
-        """Whether its making was ever finished; one that was cut off half-way is worth nothing."""
+        """Whether it was completely created; an interrupted creation is useless."""
         return os.path.exists(self.path("run", "complete"))
 
     def note_complete(self) -> None:
-        """Record that its making is finished."""
+        """Record that it was completely created."""
         _write_json(self.path("run", "complete"), {})
 
     def note(self, daemon: str, process: Process) -> None:
@@ -107,7 +107,7 @@ def load(directory: str) -> Instance | None:
     """The instance in a directory; None if there is none.
 
     Raises:
-        SlurmDevError: the directory was not made by slurm-dev, or belongs to somebody other than root.
+        SlurmDevError: the directory was not made by slurm-dev, or does not belong to root.
     """
     try:
         info = os.lstat(directory)
@@ -128,7 +128,7 @@ def load(directory: str) -> Instance | None:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise SlurmDevError(f"{directory}/{RECORD}: {error}; remove the directory by hand") from error
-    if owner != 0 or found.directory != directory:  # planted, or moved: `down` would remove what isn't ours
+    if owner != 0 or found.directory != directory:  # planted, or moved: `down` would remove another user's files
         raise SlurmDevError(f"{directory}/{RECORD}: not the record of this directory; remove it by hand")
     return found
 
@@ -171,7 +171,7 @@ def cluster_name(directory: str) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens now."""
+    """Ports on which no process listens now."""
     found: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):
         with socket.socket() as probe, suppress(OSError):

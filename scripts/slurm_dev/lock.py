@@ -11,9 +11,9 @@ from .errors import SlurmDevError
 
 @contextmanager
 def lock(name: str, *, timeout_s: float = 120) -> Iterator[None]:
-    """Only one of us at a time per name; "" is the whole machine's.
+    """Hold the lock of this name; "" is that of the whole machine.
 
-    An abstract socket: it goes with the process that holds it, and leaves no file.
+    It is an abstract socket: it ends with the process that holds it, and leaves no file.
     """
     deadline = time.monotonic() + timeout_s
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ PACKAGE_OF = {
     "slurmdbd": "slurmdbd",
     "sbatch": "slurm-client",
 }
-# Plugins, which no program on PATH stands for: cgroup and task plugins, and slurmdbd's way to the database.
+# Plugins, which no program on PATH represents: cgroup and task plugins, and slurmdbd's connector to the database.
 PLUGINS = {
     "proctrack_cgroup.so": "slurm-wlm-basic-plugins",
     "accounting_storage_mysql.so": "slurm-wlm-mysql-plugin",
@@ -28,7 +28,7 @@ PLUGIN_DIRS = ("slurm-wlm", "slurm")
 SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 APT_TIMEOUT_S = 600
 
-# What the packages' maintainer scripts call to start or enable a service, by bare name.
+# The programs by which packages' maintainer scripts start or enable a service, by bare name.
 SERVICE_TOOLS = ("deb-systemd-helper", "deb-systemd-invoke", "invoke-rc.d", "systemctl", "update-rc.d")
 GUARD = """#!/bin/sh
 # Our packages' services stay off; everything else goes through.
@@ -78,7 +78,7 @@ def install(packages: list[str]) -> None:
         os.chmod(guard_dir, 0o755)
         # apt gives dpkg, and so the maintainer scripts, the PATH of this option: the guard comes first on it.
         path = f"-oDPkg::Path={guard_dir}:{os.environ.get('PATH', SEARCH_PATH)}:{SEARCH_PATH}"
-        # Nothing is removed to make room: MySQL, where it is installed, is somebody's.
+        # Nothing is removed to make room: an installed MySQL may be in use.
         words = [path, "install", "-y", "--no-install-recommends", "--no-remove", *packages]
         first = _apt(words)
         if first.returncode != 0:  # often only because the lists are old or were never fetched

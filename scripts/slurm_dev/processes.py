@@ -10,16 +10,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-# No such process; or the number is by now that of a thread, which kernels say in two ways.
+# No such process; or the number is that of a thread by now, which kernels report in two ways.
 _GONE = frozenset({errno.ESRCH, errno.EINVAL, errno.ENOENT})
 
-# In every daemon's environment: the directory of its instance. Jobs have an environment of their own.
+# In every daemon's environment: the directory of its instance. Jobs have their own environment.
 MARK = "EVALMON_SLURM_DAEMON_OF"
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process for good: a pid alone may belong to another one tomorrow."""
+    """One certain process: a pid alone may be reused."""
 
     pid: int
     start_ticks: int
@@ -34,11 +34,11 @@ class Process:
         return cls(pid, int(stat[19]), _boot_id())
 
     def alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Whether this process is still running."""
         return Process.of(self.pid) == self
 
     def send(self, signum: signal.Signals) -> None:
-        """Signal this very process and never another; silent if it is gone."""
+        """Send a signal to this process and never another; nothing happens if it has ended."""
         descriptor = self._open()
         if descriptor is None:
             return
@@ -71,7 +71,7 @@ class Process:
 
 
 def spawn(argv: list[str], *, env: dict[str, str], cwd: str, output_path: str) -> Process | None:
-    """Start a process in a session of its own, its output appended to a file; None if it died at once."""
+    """Start a process in its own session, its output appended to a file; None if it died at once."""
     with open(output_path, "ab") as output:
         child = subprocess.Popen(
             argv,
@@ -82,12 +82,12 @@ def spawn(argv: list[str], *, env: dict[str, str], cwd: str, output_path: str) -
             stderr=output,
             start_new_session=True,
         )
-    child.returncode = 0  # it lives on without us: no warning about a child not waited for
+    child.returncode = 0  # it outlives this program: no warning about a child not waited for
     return Process.of(child.pid)
 
 
 def end(processes: Iterable[Process], *, grace_s: float) -> None:
-    """TERM, up to `grace_s` of patience for all of them together, then KILL."""
+    """Send TERM, wait up to `grace_s` for all of them together, then send KILL."""
     processes = list(processes)
     if grace_s > 0:
         for process in processes:
@@ -109,7 +109,7 @@ def everyone() -> Iterator[Process]:
 
 
 def environment(pid: int) -> dict[bytes, bytes]:
-    """The environment a process began with; empty if it is gone or not ours to read."""
+    """The initial environment of a process; empty if it ended or belongs to another user."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             entries = file.read().split(b"\0")
@@ -119,7 +119,7 @@ def environment(pid: int) -> dict[bytes, bytes]:
 
 
 def name(pid: int) -> str:
-    """The name of a process as the kernel has it; empty if it is gone."""
+    """The kernel's name of a process; empty if it ended."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().rstrip("\n")
@@ -128,7 +128,7 @@ def name(pid: int) -> str:
 
 
 def open_paths(pid: int) -> list[str]:
-    """The paths of the files that a process has open; empty if it is gone or not ours to look into."""
+    """The paths of a process's open files; empty if it ended or belongs to another user."""
     found = []
     with suppress(OSError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
@@ -138,7 +138,7 @@ def open_paths(pid: int) -> list[str]:
 
 
 def argv(pid: int) -> list[str]:
-    """The command line of a process; empty if it is gone, or a thread of the kernel."""
+    """The command line of a process; empty if it ended, or is a kernel thread."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]

@@ -16,14 +16,14 @@ from .errors import SlurmDevError
 from .lock import lock
 
 NAMES = ("trixie", "forky")
-# What making a tree takes -> package. Without the keys nothing would be checked.
+# What creating a tree needs, by package. Without the keys nothing would be verified.
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 TOOLS = {"/usr/sbin/debootstrap": "debootstrap", "/usr/bin/patchelf": "patchelf", KEYS: "debian-archive-keyring"}
 MAKE_TIMEOUT_S = 1200
-# What decides where a tree comes from and goes to.
+# What decides where a tree comes from and where it goes.
 VARIABLES = ("EVALMON_SLURM_CACHE", "EVALMON_DEBIAN_MIRROR")
 
-# debootstrap fetches these with all that they need.
+# debootstrap fetches these with all dependencies.
 PACKAGES = (
     "slurm-client",
     "slurmctld",
@@ -32,9 +32,9 @@ PACKAGES = (
     "slurm-wlm-basic-plugins",
     "slurm-wlm-mysql-plugin",
 )
-# For `scripts/test`, on the Pythons of these releases.
+# For `scripts/test` on these releases' Pythons.
 PYTHON_PACKAGES = ("python3", "python3-venv")
-# As Debian calls them; what is behind /etc/alternatives has its real name with `-wlm` behind it.
+# Debian's names; the real file behind /etc/alternatives ends in `-wlm`.
 DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "slurmstepd")
 COMMANDS = (
     *("sacct", "sacctmgr", "salloc", "sattach", "sbatch", "sbcast", "scancel", "scontrol", "scrontab", "sdiag"),

@@ -24,12 +24,12 @@ from soak_parts.user import User
 
 _WAVE_S = 9.0
 _AT_ONCE = 8
-# An eval that runs into its limit of a minute needs two at least.
+# An eval that reaches its limit of a minute needs at least two.
 _TIMEOUTS_FROM_S = 240
 
 
 def main() -> int:
-    """Soak; 0 if evalmon told exactly what happened."""
+    """Soak; 0 if evalmon reported exactly what happened."""
     options = parser().parse_args()
     if os.geteuid() != 0:
         print("soak: takes root: it stops Slurm's daemons and mounts a small disk; run scripts/soak", file=sys.stderr)
@@ -80,7 +80,7 @@ def _soak(place: Place, options: argparse.Namespace) -> tuple[list[compare.Findi
 
 
 def _kill(place: Place, hitters: Hitters, user: User, options: argparse.Namespace) -> int:
-    """Evals in waves, and hits beside them, for as long as asked; returns how many hit something."""
+    """Start evals in waves, with hits meanwhile, for the given time; returns how many hits found a target."""
     over = threading.Event()
     waves = threading.Thread(target=_waves, args=(user, over))
     waves.start()
@@ -120,7 +120,7 @@ def _make(place: Place, hitters: Hitters, planned: Planned) -> bool:
 
 
 def _cancel_all(place: Place, shell: Shell) -> None:
-    """What is left of our jobs on a Slurm that goes on."""
+    """Remove what is left of the monitor jobs on a Slurm that keeps running."""
     listed = shell.ask("squeue", "-a", "-h", "-o", "%A|%Z").stdout.splitlines()
     mine = {line.split("|", 1)[0] for line in listed if str(place.disk) in line}
     if mine:

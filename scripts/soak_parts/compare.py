@@ -18,7 +18,7 @@ Change = tuple[str, str]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that evalmon did not tell as it was."""
+    """One thing that evalmon did not report as it was."""
 
     kind: Kind
     what: str
@@ -91,13 +91,13 @@ def _ends(truth: Truth, row: Row, number: int) -> Iterator[list[str]]:
 
 
 def _ended_first(truth: Truth, number: int) -> set[str]:
-    """How an attempt that was requeued may have ended before: as it said itself, or as the killer found it."""
+    """How a requeued attempt may have ended before: by its own record, or as the killer found it."""
     own = {line.word for line in truth.lines if line.restart == number} - {"start"}
     return {*truth.requeued_from, *("COMPLETED" if word == "exit:0" else "FAILED" for word in own)}
 
 
 def _difference(name: str, ways: Sequence[list[Change]], logged: list[Change]) -> Iterator[Finding]:
-    """What must be added to the log or taken from it, for the way that needs least of that."""
+    """What must be added to the log or removed from it, for the path that needs the least of that."""
     if logged in ways:
         return
     in_log = Counter(logged)
@@ -118,7 +118,7 @@ def _path(changes: Sequence[Change]) -> str:
 
 
 def _of_the_times(truth: Truth, changes: Sequence[Block]) -> Iterator[Finding]:
-    """Each end is dated as accounting dates it; where it has forgotten one, within the run that it was of."""
+    """Whether each end has accounting's time; if accounting has forgotten it, a time within its run."""
     ends = {row.ended.replace("T", " ") for row in truth.rows}
     for block in changes:
         said = block.fields.get("Completed")
@@ -149,13 +149,13 @@ def _is_within(said: str, span: tuple[float, float]) -> bool:
 
 
 def _runs(truth: Truth) -> tuple[int, int]:
-    """How many attempts ran, at least and at most."""
+    """The minimum and maximum number of attempts that ran."""
     began = {line.restart for line in truth.lines}
     return len(began), sum(number in began or row.has_node for number, row in enumerate(truth.rows))
 
 
 def _of_the_ends(blocks: Sequence[Block], names: set[str]) -> Iterator[Finding]:
-    """ALL_COMPLETE only where all that is known is over, once per completion, and last of all."""
+    """ALL_COMPLETE must come only when all known evals are over, once per completion, and last."""
     states: dict[str, str] = {}
     changed = False
     for block in blocks:

@@ -1,4 +1,4 @@
-"""Generates eval scripts that end in every way, each of which records its own start and end. Pure."""
+"""Generates eval scripts that end in every way and record their own start and end. Pure."""
 
 import random
 import shlex
@@ -21,14 +21,14 @@ class Script:
 
     @property
     def names(self) -> list[str]:
-        """The evals that evalmon must know, by the rule for names in docs/submitting.md."""
+        """The evals that evalmon must have, by the rule for names in docs/submitting.md."""
         task, _, epoch = self.cell.rpartition("_epoch")
         name = f"{self.run}/{task}/epoch{epoch}"
         return [f"{name}[{task}]" for task in range(self.tasks)] if self.tasks else [name]
 
 
 def scripts(seed: int, truth_dir: str, *, has_timeout: bool) -> Iterator[Script]:
-    """Scripts without end; `has_timeout`: also such as run into a limit of a minute."""
+    """Endless scripts; `has_timeout`: some of them reach a limit of a minute."""
     chance = random.Random(seed + 1)
     kinds = ["ok", "ok", "status", "signal", "sleeping", "array", "requeues", HELD]
     number = 0
@@ -67,7 +67,7 @@ def _body(kind: str, chance: random.Random) -> list[str]:
         "signal": [pause, f"tell signal:{signal}", f"kill -{signal} $$"],
         "sleeping": [f"sleep {chance.uniform(15, 35):.1f}", *_exit("0")],
         "array": [pause, *_exit("$((SLURM_ARRAY_TASK_ID == 1 ? 5 : 0))")],
-        # With the controller away it is not requeued, and ends as it is.
+        # With the controller down it is not requeued, and ends as it is.
         "requeues": [pause, '[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || scontrol requeue $SLURM_JOB_ID', *_exit("0", 3)],
         "timeout": ["sleep 100", *_exit("0")],
         HELD: _exit("0"),

@@ -1,4 +1,4 @@
-"""Makes each kind of hit: a signal, a cancel, a requeue, an outage, a full disk."""
+"""Causes each kind of hit: a signal, a cancel, a requeue, an outage, a full disk."""
 
 import signal
 import subprocess
@@ -18,12 +18,12 @@ from soak_parts.user import evalmon, experiments
 T = TypeVar("T")
 # A command takes a third of a second; a hit lasts two on average.
 _COMMAND_DIES_EARLIER = 12
-# A controller that is killed while it saves forgets jobs that it has acknowledged: that is Slurm's loss, not ours.
+# A controller killed while it saves forgets jobs that it has acknowledged: that is Slurm's loss, not evalmon's.
 _DAEMON_ENDS_WITHIN_S = 60.0
 
 
 class Hitters:
-    """Makes hits, several at once from several threads. A hit that finds no target is None, else what it hit."""
+    """Causes hits, several at once in several threads. A hit without a target is None, otherwise its description."""
 
     def __init__(self, place: Place, shell: Shell) -> None:
         self._place = place
@@ -32,7 +32,7 @@ class Hitters:
         self._busy = {daemon: threading.Lock() for daemon in DAEMONS}
 
     def hit(self, planned: Planned) -> tuple[str, str] | None:
-        """Make the first of the planned kinds that has a target; returns its kind and target when it is over."""
+        """Cause the first of the planned kinds that has a target; returns its kind and target when it is over."""
         for what in planned.what:
             hit = self._hit(what, planned)
             if hit is not None:
@@ -53,7 +53,7 @@ class Hitters:
         return makers[verb](target, planned)
 
     def undo(self) -> None:
-        """Take every effect back that may last: stopped processes, daemons, the full disk."""
+        """Undo every lasting effect: stopped processes, daemons, the full disk."""
         for process in self._stopped:
             process.send(signal.SIGCONT)
         free(self._place.disk / "ballast")
@@ -135,7 +135,7 @@ class Hitters:
         return f"job {job.job_id} ({job.folder.name}) {job.state}" if done.returncode == 0 else None
 
     def _restart(self, target: str, planned: Planned, *, how: signal.Signals = signal.SIGTERM) -> str | None:
-        """A daemon ended, and started after a while. Its start is not waited for: others may be away as well."""
+        """End a daemon and start it after a while. Its start is not waited for: others may be down as well."""
         instance, busy = self._place.instance, self._busy[target]
         if not busy.acquire(blocking=False):
             return None
@@ -159,7 +159,7 @@ class Hitters:
             with suppress(OSError), open(ballast, "wb", buffering=0) as file:
                 while True:
                     file.write(chunk)
-            # What is freed meanwhile is taken as well, to the last byte.
+            # Room that becomes free meanwhile is used up as well, to the last byte.
             deadline = time.monotonic() + planned.lasts_s
             while time.monotonic() < deadline:
                 with suppress(OSError), open(ballast, "ab", buffering=0) as file:

@@ -5,7 +5,7 @@ import random
 
 
 def parser() -> argparse.ArgumentParser:
-    """All of them."""
+    """All options."""
     options = argparse.ArgumentParser(
         prog="scripts/soak",
         description="Short evals on the local Slurm, in three experiments, while a random killer hits sidecars, "
@@ -18,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--slurm", metavar="DIR", help="a Slurm of scripts/slurm-dev that runs already (default: its own)"
     )
-    options.add_argument("--user", required=True, help=argparse.SUPPRESS)  # who has the evals; scripts/soak gives it
+    options.add_argument(
+        "--user", required=True, help=argparse.SUPPRESS
+    )  # the user who owns the evals; scripts/soak passes it
     return options
 
 

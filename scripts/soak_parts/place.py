@@ -23,13 +23,13 @@ DAEMONS = ("slurmctld", "slurmdbd", "n1", "n2")
 
 @dataclass(frozen=True)
 class Shell:
-    """Whoever types the commands and owns the experiments; we ourselves are root."""
+    """The user who types the commands and owns the experiments; the soak itself runs as root."""
 
     account: pwd.struct_passwd
     environ: dict[str, str]
 
     def ask(self, *argv: str | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a command; a failure is in the answer, one that hangs counts as failed."""
+        """Run a command; a failure is part of the result, a hang counts as failed."""
         options = {"capture_output": True, "text": True, "timeout": timeout_s, **self._as_user()}
         try:
             return subprocess.run(list(map(str, argv)), check=False, **options)
@@ -37,19 +37,19 @@ class Shell:
             return subprocess.CompletedProcess(argv, 124, "", "no answer in time")
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
-        """Start a command and let it run."""
+        """Start a command in the background."""
         quiet = subprocess.DEVNULL
         return subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, **self._as_user())
 
     def make(self, directory: Path) -> None:
-        """Make a directory and its parents, each of them the user's."""
+        """Make a directory and its parents, each owned by the user."""
         if not directory.is_dir():
             self.make(directory.parent)
             directory.mkdir(exist_ok=True)
             self.own(directory)
 
     def own(self, path: Path) -> None:
-        """Make a file the user's."""
+        """Give a file to the user."""
         os.chown(path, self.account.pw_uid, self.account.pw_gid)
 
     def _as_user(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Shell:
 
 @dataclass(frozen=True)
 class Place:
-    """One soak's place. What the evals and the killer write down lies outside of the disk that is filled."""
+    """One soak's place. The records of evals and killer are outside the disk that is filled."""
 
     directory: Path
     slurm_dir: Path
@@ -86,7 +86,7 @@ class Place:
 
     @property
     def hits(self) -> Path:
-        """What the killer did, a line of JSON each."""
+        """The killer's record, a line of JSON for each hit."""
         return self.directory / "hits.jsonl"
 
     def prepare(self) -> None:
@@ -102,7 +102,7 @@ class Place:
         _run(SLURM_DEV, "user", "--dir", self.slurm_dir, self.account.pw_name)
 
     def give_back(self, *, keep: bool) -> None:
-        """End the Slurm if it is ours and unmount the disk; what is kept lies in a directory of the same name."""
+        """End the Slurm started here and unmount the disk; its kept content is in a directory of the same name."""
         if self.is_slurm_ours:
             _run(SLURM_DEV, "down", "--dir", self.slurm_dir)
         if keep:
@@ -123,11 +123,11 @@ class Place:
         return found
 
     def daemon(self, name: str) -> Process | None:
-        """A daemon's process, None while it does not run."""
+        """A daemon's process, None while it is not running."""
         return self.instance.noted(self.instance.node(name))
 
     def dev(self, *words: str) -> bool:
-        """scripts/slurm-dev for this Slurm; whether it succeeded."""
+        """Run scripts/slurm-dev for this Slurm; returns whether it succeeded."""
         argv = [str(SLURM_DEV), *words, "--dir", str(self.slurm_dir)]
         return subprocess.run(argv, check=False, capture_output=True, timeout=300).returncode == 0
 
@@ -145,7 +145,7 @@ class Place:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal."""
+    """Print a message for the person at the terminal."""
     print(f"soak: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# How often each kind of hit comes, beside the others. `stop` is SIGSTOP, and SIGCONT when it is over.
+# How often each kind of hit comes, relative to the others. `stop` is SIGSTOP, and SIGCONT at its end.
 WEIGHTS = {
     "kill sidecar": 10,
     "stop sidecar": 8,
@@ -58,11 +58,11 @@ class Planned:
 
 
 def hits(seed: int) -> Iterator[Planned]:
-    """Hits without end."""
+    """An endless plan of hits."""
     chance = random.Random(seed)
     kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
     while True:
         what = tuple(chance.choices(kinds, weights, k=_CHOICES))
-        # Most are short; a few are longer than any time-out of a poll's.
+        # Most are short; a few are longer than any time-out of a poll.
         lasts_s = min(_LASTS_S[0] + chance.expovariate(1 / 2.0), _LASTS_S[1])
         yield Planned(chance.expovariate(1 / MEAN_PAUSE_S), what, chance.random(), lasts_s)

@@ -29,12 +29,12 @@ def of_role(place: Place, role: str) -> list[Process]:
 
 
 def jobs(place: Place, shell: Shell) -> list[Job]:
-    """The experiments' jobs, ours too; none while squeue does not answer."""
+    """The experiments' jobs, monitor jobs included; none while squeue does not answer."""
     return told_jobs(place, shell) or []
 
 
 def told_jobs(place: Place, shell: Shell) -> list[Job] | None:
-    """The experiments' jobs; None if squeue does not answer, from which nothing may be concluded."""
+    """The experiments' jobs; None if squeue does not answer, which must not be taken for an empty queue."""
     done = shell.ask("squeue", "-a", "-h", "-r", "-t", "all", "-o", "%i|%T|%j|%Z", timeout_s=30)
     if done.returncode != 0:
         return None
@@ -55,7 +55,7 @@ def helpers(place: Place, shell: Shell, kind: str) -> list[Job]:
 
 
 def _verb(pid: int) -> tuple[str, str]:
-    """(`run`, the script), (`sidecar`, EXP) and the like; empty if this is none of ours."""
+    """(`run`, the script), (`sidecar`, EXP) and the like; empty for a process that is not evalmon's."""
     argv = processes.argv(pid)
     if "evalmon_agent" not in argv:
         return "", ""

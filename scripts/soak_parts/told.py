@@ -1,4 +1,4 @@
-"""Reads what evalmon reported (its log and summary) with none of evalmon's own code."""
+"""Reads what evalmon reported (its log and summary) without evalmon's own code."""
 
 import json
 import re
@@ -11,7 +11,7 @@ _HEAD = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ([A-Z_]+): (.*)")
 
 @dataclass(frozen=True)
 class Block:
-    """One block of monitor.log; `kind` is empty where the text is none."""
+    """One block of monitor.log; `kind` is empty for other text."""
 
     kind: str
     subject: str
@@ -29,7 +29,7 @@ class Told:
 
 
 def read(experiment: Path) -> Told:
-    """What is there; a missing or torn JSON file is empty."""
+    """The content; a missing or torn JSON file is empty."""
     ours = experiment / "evalmon"
     log = ours / "monitor.log"
     text = log.read_text() if log.exists() else ""
@@ -37,7 +37,7 @@ def read(experiment: Path) -> Told:
 
 
 def parse(text: str) -> list[Block]:
-    """The blocks; what lies between two blank lines and is none counts as one without a kind."""
+    """The blocks; other text between two blank lines counts as a block without a kind."""
     return [_block(chunk) for chunk in text.removesuffix("\n\n").split("\n\n")] if text else []
 
 

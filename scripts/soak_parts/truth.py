@@ -22,7 +22,7 @@ _OVER = frozenset(
 
 @dataclass(frozen=True)
 class Row:
-    """One attempt as accounting has it; stamps as sacct prints them, in local time."""
+    """One attempt in accounting; time stamps as sacct prints them, in local time."""
 
     job_id: str
     state: str
@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Line:
-    """What an eval wrote: `start`, `exit:3` or `signal:9`, by which job and in which of its runs."""
+    """An eval's own record: `start`, `exit:3` or `signal:9`, by which job and in which of its runs."""
 
     job_id: str
     restart: int
@@ -47,9 +47,9 @@ class Line:
 class Truth:
     """One eval: its attempts in accounting, oldest first, and its own lines, in the order of writing.
 
-    `requeued_from`: the states in which the killer requeued it. Of one that was over, accounting forgets that: the
-    attempt's row then says REQUEUED, with the time of that. `is_forgotten`: a task of an array that the killer
-    cancelled before it had a record of its own; Slurm keeps no trace of such a one [ran, 22.05].
+    `requeued_from`: the states in which the killer requeued it. If it was over, accounting forgets that: the
+    attempt's row then has REQUEUED with the time of the requeue. `is_forgotten`: an array task that the killer
+    cancelled before it had its own record; Slurm keeps no trace of it [ran, 22.05].
     """
 
     name: str
@@ -61,7 +61,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Hit:
-    """One thing that the killer did to an eval's job, and the state in which it met it."""
+    """One action of the killer on an eval's job, and the job's state at that time."""
 
     made: str
     job_id: str
@@ -70,7 +70,7 @@ class Hit:
 
 
 def gather(place: Place, shell: Shell, made: Iterable[tuple[Path, Script]], *, since: float) -> dict[Path, list[Truth]]:
-    """The truth by experiment, once accounting has the end of every job, or has had time enough for that."""
+    """The truth by experiment, once accounting has the end of every job, or has had enough time for that."""
     deadline = time.monotonic() + _SETTLED_WITHIN_S
     made, hits = list(made), _hits(place)
     while True:
@@ -109,7 +109,7 @@ def _gathered(
 def _rows(place: Place, shell: Shell, *, since: float) -> dict[Path, list[Row]]:
     begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
     words = ("sacct", "-n", "-P", "-D", "-X", "-S", begin, "-o", _FIELDS)
-    # One that was held until it was cancelled was never eligible: only when asked for by its state it is there.
+    # A job that was held until it was cancelled was never eligible: sacct shows it only if asked for its state.
     asked = (words, (*words, "-E", "now", "-s", "CA"))
     lines = {line: None for argv in asked for line in shell.ask("env", "SLURM_BITSTR_LEN=0", *argv).stdout.splitlines()}
     found: dict[Path, list[Row]] = defaultdict(list)
@@ -124,7 +124,7 @@ def _rows(place: Place, shell: Shell, *, since: float) -> dict[Path, list[Row]]:
 
 
 def _hits(place: Place) -> list[Hit]:
-    """What the killer did to evals' jobs: `job 7_0 (array_epoch3) PENDING` is whom it met."""
+    """The killer's actions on evals' jobs: in `job 7_0 (array_epoch3) PENDING` the job, the eval and its state."""
     found = []
     for line in place.hits.read_text().splitlines() if place.hits.exists() else ():
         hit = json.loads(line)
@@ -139,7 +139,7 @@ def _order(row: Row) -> tuple[str, bool]:
 
 
 def _expanded(job_id: str) -> Iterator[str]:
-    """Tasks of an array that never started share a row: `7_[0-2]`."""
+    """Array tasks that never started share a row: `7_[0-2]`."""
     array, bracket, tasks = job_id.partition("_[")
     if not bracket:
         yield job_id

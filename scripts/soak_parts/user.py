@@ -1,4 +1,4 @@
-"""Plays the user: submits now and then, again where it failed, and reports where nobody else is left to."""
+"""Plays the user: submits now and then, repeats failed submissions, and reports where no monitor job is left to."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from soak_parts.evals import Script
 from soak_parts.place import Place, Shell, say
 
 SETTINGS = {"poll_interval": 2, "seff_retry_delay": 1, "sample_interval": 2, "lost_after": 90}
-# One sidecar for all, one that hands itself on before its minute is over, and none.
+# One sidecar for all, one that hands over within its minute, and none.
 EXPERIMENTS: dict[str, dict[str, object]] = {
     "steady": {},
     "handing-on": {"sidecar": {"time": "00:01:00"}},
@@ -28,7 +28,7 @@ def evalmon() -> str:
 
 
 def experiments(place: Place) -> list[Path]:
-    """The experiments that are there by now."""
+    """The experiments that exist so far."""
     return [place.disk / name for name in EXPERIMENTS if (place.disk / name / "evalmon").is_dir()]
 
 
@@ -43,7 +43,7 @@ class User:
         self._owed: set[Path] = set()
 
     def add(self, count: int) -> None:
-        """Write scripts into each experiment and submit it, and what could not be submitted before."""
+        """Write scripts into each experiment and submit it, with what could not be submitted before."""
         for name, settings in EXPERIMENTS.items():
             experiment = self._place.disk / name
             if self._write_settings(experiment, settings):
@@ -53,7 +53,7 @@ class User:
         self.submit_owed()
 
     def submit_owed(self) -> bool:
-        """Submit every experiment whose last submission did not say 0; whether all did now."""
+        """Submit every experiment whose last submission failed; returns whether all succeeded now."""
         for experiment in sorted(self._owed):
             done = self._evalmon("submit", experiment)
             if done.returncode == 0:
@@ -63,10 +63,10 @@ class User:
         return not self._owed
 
     def finish(self) -> None:
-        """Cancel what waits for ever, and wait until each experiment is over.
+        """Cancel held jobs, and wait until each experiment is over.
 
-        Where no helper of ours was left alive, somebody has to type something: `submit`, which looks at what is active
-        and brings them back for it, and in the end a report.
+        If no monitor job was left alive, the user must run something: `submit`, which starts them again if evals are
+        active, and in the end `report`.
         """
         self._cancel_held()
         self._owed |= {experiment for experiment in experiments(self._place) if not self._has_helper(experiment)}
@@ -80,12 +80,12 @@ class User:
             left = [experiment for experiment in left if not self._is_over(experiment)]
 
     def _has_helper(self, experiment: Path) -> bool:
-        """Whether one lives, as far as Slurm tells; no answer is no news."""
+        """Whether a monitor job is alive, as far as Slurm answers; no answer is no news."""
         jobs = targets.told_jobs(self._place, self._shell)
         return jobs is None or any(job.folder == experiment and job.state in targets.ALIVE for job in jobs)
 
     def _is_over(self, experiment: Path) -> bool:
-        """Whether nothing of it is active and the summary is written; where nobody else will, we ask for it."""
+        """Whether nothing of it is active and the summary is written; calls `report` if no monitor job will do it."""
         jobs = targets.told_jobs(self._place, self._shell)
         if jobs is None:
             return False
@@ -109,7 +109,7 @@ class User:
         return self._shell.ask(evalmon(), verb, experiment, timeout_s=_COMMAND_TIMEOUT_S)
 
     def _write_settings(self, experiment: Path, more: dict[str, object]) -> bool:
-        """Whether they are there; on a full disk they may not be yet."""
+        """Whether the files exist; on a full disk they may not yet."""
         path = experiment / "evalmon.yaml"
         try:
             self._shell.make(experiment)
@@ -130,7 +130,7 @@ class User:
         self.made.append((experiment, script))
 
     def _write_whole(self, path: Path, text: str) -> None:
-        """In one move: a `submit` that runs beside us must not find half of it."""
+        """By one rename: a simultaneous `submit` must not find half of it."""
         temporary = path.with_suffix(".new")
         temporary.write_text(text)
         self._shell.own(temporary)
@@ -138,7 +138,7 @@ class User:
 
 
 def is_complete(experiment: Path, names: set[str]) -> bool:
-    """Whether the summary has these evals and says that it is complete, and ALL_COMPLETE is behind all transitions."""
+    """Whether the summary has these evals and is complete, and ALL_COMPLETE follows all transitions."""
     try:
         summary = json.loads((experiment / "evalmon/summary.json").read_text())
         log = (experiment / "evalmon/monitor.log").read_text()

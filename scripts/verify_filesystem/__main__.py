@@ -71,7 +71,7 @@ def _verify(mounts: list[str], options: argparse.Namespace) -> int:
 
 
 def _step() -> str | None:
-    """The Slurm step that all the tasks of one srun have in common."""
+    """The Slurm step that all tasks of one srun share."""
     job, step = (os.environ.get(f"SLURM_{name}") for name in ("JOB_ID", "STEP_ID"))
     return f"{job}.{step}" if job and step else None
 
@@ -97,7 +97,7 @@ def _mount(directory: str) -> str:
 
 
 def _is_one(mount: str, other: str) -> bool:
-    """Whether what is made through one mount is there through the other."""
+    """Whether a file created through one mount exists in the other."""
     name = f".evalmon-verify.{os.urandom(8).hex()}"
     path = os.path.join(mount, name)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

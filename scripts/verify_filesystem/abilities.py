@@ -1,4 +1,4 @@
-"""Tries once each what this mount can do: links, flock, fsync of a directory."""
+"""Tests once what this mount supports: links, flock, fsync of a directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from verify_filesystem.finding import Finding
 
 
 def verify(place: str) -> list[Finding]:
-    """One finding for each ability; evalmon does without any of them, but for one kind of lock."""
+    """One finding for each ability; evalmon needs none of them, except for one kind of lock."""
     has_links = marker_works(place)
     return [
         Finding("flock", None, "works" if flock_works(place) else "refused; evalmon then uses a soft lock"),

@@ -1,4 +1,4 @@
-"""Checks that each name has one maker. All create, link and append at once, without a lock."""
+"""Checks that each name is created by one process only, while all create, link and append at once without a lock."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import functools
 import os
 from collections import Counter
 
-from evalmon_agent.files import marker
+from evalmon_agent.files.replace import NO_LINKS
 from verify_filesystem.finding import Finding
 from verify_filesystem.meeting import Meeting
 
 
 def verify(meeting: Meeting, *, processes: int, rounds: int) -> list[Finding]:
-    """Exclusive creation, which intents and markers rely on, and O_APPEND, which nothing of ours relies on."""
+    """Exclusive creation, which intents and markers rely on, and O_APPEND, which evalmon does not rely on."""
     found = meeting.let_work("creation", functools.partial(_worker, rounds), processes=processes)
     findings = []
     for what, key in (("creating exclusively (O_EXCL)", "created"), ("linking exclusively (link)", "linked")):
@@ -59,12 +59,12 @@ def _create(name: str) -> bool:
 
 
 def _link(aside: str, name: str, turn: int, linked: list[int] | None) -> list[int] | None:
-    """The turns won, with this one; None once the file system refuses links."""
+    """The rounds won, including this one; None once the file system refuses links."""
     if linked is None:
         return None
     try:
         os.link(aside, name)
     except OSError as error:
-        is_refused = error.errno in marker.NO_LINKS and not os.path.lexists(name)
+        is_refused = error.errno in NO_LINKS and not os.path.lexists(name)
         return None if is_refused else linked
     return [*linked, turn]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """`is_sound`: as evalmon needs it; None: told for information, evalmon does not rely on it."""
+    """`is_sound`: as evalmon needs it; None: for information, evalmon does not rely on it."""
 
     what: str
     is_sound: bool | None

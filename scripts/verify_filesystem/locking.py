@@ -1,4 +1,4 @@
-"""Checks that the lock excludes: many take it as evalmon does, and count up one file, replaced as evalmon does it."""
+"""Checks that the lock excludes: many processes acquire it and increment a number in a file, as evalmon does."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Worker = Callable[[str, int], Any]
 
 
 class MeetingError(Exception):
-    """The processes did not come together; the message says why."""
+    """The processes did not meet; the message says why."""
 
 
 class Meeting:
@@ -37,12 +37,12 @@ class Meeting:
 
     @property
     def place(self) -> str:
-        """The directory as this host's first mount shows it."""
+        """The directory in this host's first mount."""
         return self.places[0]
 
     @property
     def is_first(self) -> bool:
-        """Of all parties one does what shall be done once."""
+        """Let one of all parties do what must be done once."""
         return self.parties[0] == self._me
 
     def barrier(self, name: str) -> None:
@@ -73,14 +73,14 @@ class Meeting:
         return [_read(path) for path in self._names(f"{name}-result.", expected)]
 
     def leave(self) -> None:
-        """Remove the directory, once everybody is done with it."""
+        """Remove the directory once all parties are done with it."""
         replace_atomically(os.path.join(self.place, f"leaves.{self._me}"), b"")
         if self.is_first:
             self._names("leaves.", self._hosts)
             self.abandon()
 
     def abandon(self) -> None:
-        """Remove the directory, whoever may still want it."""
+        """Remove the directory at once."""
         shutil.rmtree(self.place, ignore_errors=True)
 
     def _everybody(self, kind: str, text: str) -> list[str]:

@@ -4,7 +4,7 @@ import argparse
 
 
 def parser() -> argparse.ArgumentParser:
-    """All of them."""
+    """All options."""
     options = argparse.ArgumentParser(
         prog="scripts/verify-filesystem",
         description="Tries on a file system what evalmon relies on there: that its lock excludes, that a file which is "

@@ -1,4 +1,4 @@
-"""Checks that no reader sees half a file. One replaces it again and again, all others read it."""
+"""Checks that no reader sees a partial file while one process replaces it again and again."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _LEAD_S = 2.0
 
 
 def main() -> int:
-    """0: all is as it shall be; 1: something is not; 69: no GPU here."""
+    """0: all as expected; 1: something is not; 69: no GPU here."""
     options = parser().parse_args()
     options.interval = options.interval or (30 if options.peaks else 5)
     with tempfile.TemporaryDirectory(prefix="evalmon-verify-gpu.") as scratch:
@@ -78,7 +78,7 @@ def _verify_peaks(setting: Setting, output: Path, start: float, options: argpars
 
 
 def _run(setting: Setting, output: Path, start: float, interval_s: int) -> tuple[list[Busy], list[Phase]]:
-    """The three side by side; returns when the GPU was busy, and the phases, in unix seconds."""
+    """Run the three side by side; returns when the GPU was busy, and the phases, in unix seconds."""
     query = ",".join(column.partition(" ")[0] for column in tables.SEVEN)
     smi = [setting.nvidia_smi, f"--query-gpu={query}", "--format=csv", "-i", setting.uuid, "-l", str(interval_s)]
     planned = "".join(f"{one.start_s} {one.end_s}\n" for one in plan(interval_s))

@@ -16,14 +16,14 @@ WAYS = ("our_mean", "our_gpm", "our_instant", "their_instant")
 POWER, POWER_MEAN = GpuColumn.POWER_W.header, GpuColumn.POWER_MEAN_W.header
 ENERGY = GpuColumn.ENERGY_J.header
 
-# Programs take and free some while both look; version 1 of NVML's memory is hundreds of MiB off.
+# Programs allocate and free memory between two readings; version 1 of NVML's memory is hundreds of MiB off.
 _MEMORY_APART_MIB = 2
 _GPM_OFF_PCT = 10
 
 
 @dataclass(frozen=True)
 class Window:
-    """The time between two of our ticks, utilization in percent. None: not known."""
+    """The time between two of evalmon's ticks, utilization in percent. None: not known."""
 
     phase: str
     start_s: float
@@ -40,7 +40,7 @@ class Column:
     """One of the seven columns in both files.
 
     Attributes:
-        our_shapes: what our cells look like, see tables.shape.
+        our_shapes: the formats of evalmon's cells, see tables.shape.
         apart_max, apart_median: of the differences between numbers taken at about the same time; None: there are none.
     """
 
@@ -52,7 +52,7 @@ class Column:
 
 
 def windows(ours: Sequence[Row], theirs: Sequence[Row], busy: Sequence[Busy], phases: Sequence[Phase]) -> list[Window]:
-    """One per pair of ticks; `busy` and `phases` in unix seconds."""
+    """One for each pair of ticks; `busy` and `phases` in unix seconds."""
     found = []
     for before, row in pairwise(ours):
         middle = (before.at + row.at) / 2
@@ -76,7 +76,7 @@ def windows(ours: Sequence[Row], theirs: Sequence[Row], busy: Sequence[Busy], ph
 
 
 def errors(found: Sequence[Window]) -> dict[str, dict[str, float | None]]:
-    """Per phase and in all: the mean of each way, and its mean distance from the truth, in percentage points."""
+    """Per phase and in total: the mean of each method, and its mean distance from the truth, in percentage points."""
     names = list(dict.fromkeys(window.phase for window in found))
     groups = {name: [window for window in found if window.phase == name] for name in names} | {"all": list(found)}
     return {name: _errors(group) for name, group in groups.items() if group}
@@ -92,7 +92,7 @@ def _errors(group: Sequence[Window]) -> dict[str, float | None]:
 
 
 def columns(ours: Sequence[Row], theirs: Sequence[Row]) -> list[Column]:
-    """Whether each of the seven columns looks the same in both, and how far they differ."""
+    """Whether each of the seven columns has the same format in both, and how far they differ."""
     return [
         Column(
             name,
@@ -105,7 +105,7 @@ def columns(ours: Sequence[Row], theirs: Sequence[Row]) -> list[Column]:
 
 
 def power(ours: Sequence[Row], theirs: Sequence[Row]) -> dict[str, float | None]:
-    """Mean power in W by each way, and our energy in J over our windows."""
+    """Mean power in W by each method, and evalmon's energy in J over its windows."""
     energy = [value for row in ours if (value := row.number(ENERGY)) is not None]
     return {
         "our_window_mean_w": _mean(ours, POWER_MEAN),
@@ -121,7 +121,7 @@ def verdicts(
     found: Sequence[Column],
     off: dict[str, float | None],
 ) -> dict[str, bool]:
-    """What shall be so."""
+    """The expectations."""
     our_off, their_off, gpm_off = (off.get(f"{way}_off") for way in ("our_mean", "their_instant", "our_gpm"))
     claims = {
         "our header begins with nvidia-smi's": header == their_header or header.startswith(their_header + ", "),
@@ -144,7 +144,7 @@ def nearest(rows: Sequence[Row], at: float) -> Row | None:
 
 
 def _look_the_same(column: Column) -> bool:
-    # Either may have met something that the other has not: one shape in common, and none that has another unit.
+    # A value may occur in only one of them: one format must be common, and none may have another unit.
     return bool(set(column.our_shapes) & set(column.their_shapes))
 
 

@@ -1,4 +1,4 @@
-"""Keeps one GPU, or its memory, busy as planned, by the driver's own API: a GPU's machine has that at least.
+"""Keeps one GPU, or its memory, busy as planned, by the driver's own API, which every machine with a GPU has.
 
     python -m verify_gpu.load START < PLAN > WHAT-HAPPENED
 
@@ -31,7 +31,7 @@ again:
 """
 _TARGETS = ("sm_52", "sm_75")  # a driver that knows no old ones any more takes the newer
 
-# Short enough that a burst ends when it shall, long enough that the gaps between two are nothing.
+# Short enough that a burst ends on time, long enough that the gaps between two are negligible.
 _KERNEL_S = 0.05
 _BLOCKS, _THREADS = 256, 128
 _MEMORY_BYTES = 256 * 2**20
@@ -42,7 +42,7 @@ class CudaError(Exception):
 
 
 class Gpu:
-    """The first visible GPU, with a kernel on it that lasts as long as one wants."""
+    """The first visible GPU, with a kernel that runs as long as wanted."""
 
     def __init__(self) -> None:
         """Takes some memory too, so that there is something to see.
@@ -63,7 +63,7 @@ class Gpu:
         self._kernel = self._load()
 
     def spin(self, seconds: float) -> None:
-        """Be busy that long; returns when it is over."""
+        """Be busy that long, then return."""
         left_s = seconds
         while left_s > 1e-4:
             self._launch(min(left_s, _KERNEL_S))
@@ -71,7 +71,7 @@ class Gpu:
         self._call("cuCtxSynchronize")
 
     def hold(self, size_mib: int, until: float) -> None:
-        """Have so much memory until that unix time."""
+        """Hold this much memory until that unix time."""
         address = ctypes.c_uint64()
         self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size_mib * 2**20))
         time.sleep(max(0.0, until - time.time()))
@@ -104,7 +104,7 @@ class Gpu:
 
 
 def main() -> int:
-    """Do what the plan on our input says, and say when we really did it."""
+    """Follow the plan on stdin, and print when it really happened."""
     start = float(sys.argv[1])
     plan = [line.split() for line in sys.stdin]
     try:
@@ -115,7 +115,7 @@ def main() -> int:
     for start_s, end_s, *size_mib in plan:
         time.sleep(max(0.0, start + float(start_s) - time.time()))
         began = time.time()
-        # Late: the end stays where it was planned.
+        # Late: the end stays as planned.
         if size_mib:
             gpu.hold(int(size_mib[0]), start + float(end_s))
         else:

@@ -16,7 +16,7 @@ _EVERY_S = 0.02
 
 
 def main() -> None:
-    """Read until told to end."""
+    """Read until SIGTERM."""
     pynvml.nvmlInit()
     handle = pynvml.nvmlDeviceGetHandleByUUID(sys.argv[1])
     due_s = time.monotonic()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def parser() -> argparse.ArgumentParser:
-    """All of them."""
+    """All options."""
     options = argparse.ArgumentParser(
         prog="scripts/verify-gpu",
         description="A load of known shape (idle, bursts, one half) on one GPU, sampled by `evalmon sample` and by "

@@ -1,4 +1,4 @@
-"""`verify-gpu --peaks`: short peaks of memory between two ticks, beside a reader that looks 50 times a second."""
+"""`verify-gpu --peaks`: short peaks of memory between two ticks, compared with 50 readings a second."""
 
 import sys
 from bisect import bisect_right
@@ -15,7 +15,7 @@ from verify_gpu.plan import PEAK_MIB, Busy, Peak, busy_fraction, peaks_length_s,
 from verify_gpu.setting import Setting
 from verify_gpu.tables import Row, read
 
-# From this length on a look each second sees a peak for certain.
+# Readings once a second certainly see a peak of at least this length.
 _SURE_S = 3
 _MEMORY_OFF, _UTILIZATION_OFF_PCT = 0.02, 2.0
 
@@ -24,11 +24,11 @@ _MEMORY, _HIGHEST = GpuColumn.MEMORY_USED_MIB.header, GpuColumn.MEMORY_MAX_MIB.h
 
 @dataclass(frozen=True)
 class Window:
-    """The time between two of our ticks. Memory in MiB, utilization in percent; None: not known.
+    """The time between two of evalmon's ticks. Memory in MiB, utilization in percent; None: not known.
 
     Attributes:
         peak_s: of the longest peak that lies in it.
-        at_tick_mib: what a look at the ticks alone would know.
+        at_tick_mib: the value at the ticks alone.
     """
 
     start_s: float
@@ -68,7 +68,7 @@ def measure(setting: Setting, output: Path, start: float, *, interval_s: int) ->
 def windows(
     rows: Sequence[Row], memory: Sequence[tuple[float, int]], *, busy: Sequence[Busy], peaks: Sequence[Busy]
 ) -> list[Window]:
-    """One per pair of ticks, but for the one in which the load had not begun yet. All in unix seconds."""
+    """One for each pair of ticks, except the one in which the load had not begun yet. All in unix seconds."""
     times = [at for at, _ in memory]
     result = []
     for before, row in pairwise(rows):
@@ -93,7 +93,7 @@ def windows(
 
 
 def verdicts(found: Sequence[Window]) -> dict[str, bool]:
-    """What shall be so."""
+    """The expectations."""
     sure = [window for window in found if window.peak_s >= _SURE_S]
     off = [abs(window.true_pct - window.our_pct) for window in found if window.our_pct is not None]
     return {

@@ -10,7 +10,7 @@ _PULSE_S = 0.173
 # Lengths of the phases in sample intervals.
 _IDLE, _BURSTS, _STEADY, _END = 3, 6, 4, 1
 
-# A burst is shorter than an interval and begins elsewhere in each, so that instants miss it as often as they should.
+# A burst is shorter than an interval and at another place in each, so that instants miss it as often as they should.
 _BURST_LENGTH, _GOLDEN = 0.3, 0.618
 
 # Of memory: so long, all of them twice, and so large.
@@ -21,7 +21,7 @@ PEAK_MIB = 8192
 
 @dataclass(frozen=True)
 class Busy:
-    """The GPU is, or was, busy from `start_s` to `end_s`: of the plan, or unix seconds."""
+    """The GPU is, or was, busy from `start_s` to `end_s`: in the plan's seconds, or unix seconds."""
 
     start_s: float
     end_s: float
@@ -51,7 +51,7 @@ def phases(interval_s: float) -> list[Phase]:
 
 
 def plan(interval_s: float) -> list[Busy]:
-    """When the GPU shall be busy, in seconds from the beginning of the load."""
+    """When the GPU should be busy, in seconds from the start of the load."""
     _, bursts, steady, _ = phases(interval_s)
     return [*_bursts(bursts, interval_s), *_pulses(steady)]
 
@@ -95,6 +95,6 @@ def _bursts(phase: Phase, interval_s: float) -> Iterator[Busy]:
 
 def _pulses(phase: Phase) -> Iterator[Busy]:
     for number in range(int((phase.end_s - phase.start_s) / _PULSE_S / 2)):
-        # Half a pulse in: two loads that touch would be one.
+        # Half a pulse in: two adjacent loads would be one.
         start_s = phase.start_s + (2 * number + 0.5) * _PULSE_S
         yield Busy(start_s, start_s + _PULSE_S)

@@ -13,7 +13,7 @@ _WAYS = (
 
 
 def text(found: Mapping[str, object], columns: list[Column], errors: dict[str, dict[str, float | None]]) -> str:
-    """All of it."""
+    """The whole report."""
     lines = [f"{name}: {value}" for name, value in found.items() if isinstance(value, (str, int, float))]
     lines += ["", "Utilization in %: mean, and mean distance from the truth per window", ""]
     lines += _grid(
@@ -31,7 +31,7 @@ def text(found: Mapping[str, object], columns: list[Column], errors: dict[str, d
 
 
 def verdicts(claims: Mapping[str, bool]) -> list[str]:
-    """What shall be so, and whether it is."""
+    """Each expectation, and whether it holds."""
     return [f"{'yes' if is_so else 'NO '}  {claim}" for claim, is_so in claims.items()]
 
 

@@ -18,12 +18,12 @@ _LEAD_S = 4.0  # the stand-in's load begins at a time that its world knows befor
 
 
 class NoGpuError(Exception):
-    """There is nothing to verify here; the message says why."""
+    """There is no GPU to verify; the message says why."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the programs are started with."""
+    """The GPU, programs and environment."""
 
     name: str
     uuid: str
@@ -34,7 +34,7 @@ class Setting:
 
 
 def real_setting(index: int | None) -> Setting:
-    """The GPU of that NVML index; None: the first that is ours (CUDA_VISIBLE_DEVICES), else the first.
+    """The GPU of that NVML index; None: the first of CUDA_VISIBLE_DEVICES, else the first.
 
     Raises:
         NoGpuError: there is none, it is sliced, or no nvidia-smi.

@@ -20,16 +20,16 @@ def run(
     until: float,
     interval_s: int,
 ) -> list[Busy]:
-    """Returns what the load really did, in the order of the plan.
+    """Run both readers beside the load; returns what the load really did, in the order of the plan.
 
     Args:
         setting: the GPU and the environment.
         reader: the other reader's argv.
-        readings: where its output goes; ours and the logs go beside it.
+        readings: the file for its output; evalmon's and the logs are written beside it.
         planned: lines as load.py reads them.
         start: of the plan; like `until`, the earliest end of both readers, in unix seconds.
         until: see `start`.
-        interval_s: from one of our samples to the next.
+        interval_s: between two samples of evalmon's.
 
     Raises:
         subprocess.CalledProcessError: the load failed; it says why on stderr.

@@ -24,7 +24,7 @@ class Row:
 
 
 def read(text: str) -> list[Row]:
-    """The rows; a last line without an end is left out."""
+    """The rows; an incomplete last line is left out."""
     header, *lines = text[: text.rfind("\n") + 1].splitlines() or [""]
     names = header.split(", ")
     rows = [dict(zip(names, line.split(", "), strict=False)) for line in lines]
@@ -32,7 +32,7 @@ def read(text: str) -> list[Row]:
 
 
 def shape(cell: str) -> str:
-    """What a cell looks like, whatever its number: `37 %` is `9 %`, `180.40 W` is `9.99 W`."""
+    """The cell's format without its number: `37 %` equals `9 %`, `180.40 W` equals `9.99 W`."""
     whole, point, fraction = cell.partition(".")
     digits = "".join("9" if letter.isdigit() else letter for letter in fraction)
     return "".join(_once(whole)) + point + digits

@@ -22,12 +22,12 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs 
 
 
 def less_often(value: Any, always: Container[Any]) -> Any:
-    """A parameter that is tested each time if it is among `always`, and else with --all."""
+    """A parameter value that is always tested if it is in `always`, otherwise only with --all."""
     return value if value in always else pytest.param(value, marks=pytest.mark.full)
 
 
 def environ(**ours: str) -> dict[str, str]:
-    """This environment without any job, and what the test sets."""
+    """This environment without any job variable, with the given ones."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "EVALMON"))}
     return clean | ours
 
@@ -62,7 +62,7 @@ def call(argv: list[str], environment: Mapping[str, str], **options: Any) -> sub
 
 @contextmanager
 def started(argv: list[str], environment: Mapping[str, str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """The process, in a session of its own; whatever is left of that in the end is killed."""
+    """The process, in its own session; its remaining processes are killed in the end."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
     with subprocess.Popen(argv, env=dict(environment), start_new_session=True, **options) as process:
         try:
@@ -103,7 +103,7 @@ def wait_until(condition: Callable[[], object], *, within_s: float = 10.0) -> No
 
 
 def settle(experiment: Experiment, run: int) -> tuple[int, int]:
-    """Wait until the start is reported; the command and our helper, which are all that runs then."""
+    """Wait until the start is reported; then only the command and evalmon's helper process are running."""
     wait_until(lambda: experiment.has_report() and len(children_of(run)) == 2)
     command, helper = children_of(run)
     return command, helper

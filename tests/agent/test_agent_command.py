@@ -1,4 +1,4 @@
-"""The command gets exactly what `evalmon run` was given, and is found and started as a shell or the kernel would."""
+"""Tests that the command gets exactly what `evalmon run` got, and is found and started as by a shell or the kernel."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ SHOW_ENVIRONMENT = ["sh", "-c", "tr '\\0' '\\n' </proc/self/environ | sort"]
         {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "warn"},
     ],
 )
-def test_the_environment_is_the_same(experiment: Experiment, more: dict[str, str]) -> None:
+def test_the_commands_environment_is_unchanged(experiment: Experiment, more: dict[str, str]) -> None:
     given = experiment.environ(**more)
     with_us = call([*RUN, "--", *SHOW_ENVIRONMENT], given, text=False)
     assert with_us.stdout == call(SHOW_ENVIRONMENT, given, text=False).stdout
@@ -44,18 +44,18 @@ def test_an_empty_environment_stays_empty() -> None:
     assert call([*RUN, "--", "/usr/bin/env"], {}).stdout == ""
 
 
-def test_words_arrive_as_they_are(experiment: Experiment) -> None:
+def test_arguments_are_passed_unchanged(experiment: Experiment) -> None:
     words = ["", " ", "a b", "a\nb", "--", "--name", "$HOME", "*", "'", '"', "\\", "é", "\udcff"]
     program = "import os, sys; print([os.fsencode(word) for word in sys.argv[1:]])"
     done = experiment.run("--", sys.executable, "-c", program, *words)
     assert done.stdout == f"{[os.fsencode(word) for word in words]}\n"
 
 
-def test_without_dashes_our_options_end_at_the_first_other_word(experiment: Experiment) -> None:
+def test_without_dashes_evalmons_options_end_at_the_first_other_word(experiment: Experiment) -> None:
     assert experiment.run("echo", "--name", "--", "x").stdout == "--name -- x\n"
 
 
-def test_directory_umask_limits_and_priority_are_the_same(experiment: Experiment, tmp_path: Path) -> None:
+def test_directory_umask_limits_and_priority_are_unchanged(experiment: Experiment, tmp_path: Path) -> None:
     show = ["sh", "-c", "pwd; umask; ulimit -a; ulimit -H -a; cat /proc/$$/oom_score_adj; nice"]
     prefix = ["sh", "-c", 'umask 037; ulimit -n 200; ulimit -c 17; nice -n 3 "$@"', "sh"]
     with_us = call([*prefix, *RUN, "--", *show], experiment.environ(), cwd=tmp_path)
@@ -80,7 +80,7 @@ SHOW_FILES = [
 @pytest.mark.parametrize(
     "files", ["", "3<&0", "7</etc/passwd 9>/dev/null", "0<&-", "2>&-", "0<&- 2>&-", "0<&- 2>&- 5>&1"]
 )
-def test_the_command_has_our_files_and_no_other(experiment: Experiment, files: str) -> None:
+def test_the_command_inherits_the_open_files_and_no_others(experiment: Experiment, files: str) -> None:
     prefix = ["sh", "-c", f'exec "$@" {files}', "sh"]
     options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "stdout": subprocess.PIPE}
     ids = {}
@@ -97,7 +97,7 @@ def test_a_closed_stdout_stays_closed(experiment: Experiment) -> None:
     assert "Bad file descriptor" in done.stderr
 
 
-def test_a_lock_that_the_command_lets_go_is_free(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_lock_released_by_the_command_is_free(experiment: Experiment, tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     inside = f"exec 9>&-; flock -n {lock} echo free || echo held"
     script = f'exec 9>{lock}; flock 9; exec "$@"'
@@ -122,14 +122,14 @@ def test_outside_a_job_one_line_says_that_nothing_is_reported() -> None:
     assert done.stderr == "evalmon run: not in a Slurm job: nothing is reported\n"
 
 
-def test_a_command_that_is_not_there_is_127(experiment: Experiment) -> None:
+def test_a_missing_command_ends_with_127(experiment: Experiment) -> None:
     for program in ("no-such-program", "/no/such/program", ""):
         done = experiment.run("--", program, "x")
         assert (done.returncode, done.stdout) == (127, "")
         assert done.stderr == f"evalmon run: {program}: No such file or directory\n"
 
 
-def test_a_command_that_cannot_be_run_is_126(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_command_that_cannot_be_run_ends_with_126(experiment: Experiment, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("#!/bin/sh\n")
     for program in (plain, tmp_path):
@@ -137,7 +137,7 @@ def test_a_command_that_cannot_be_run_is_126(experiment: Experiment, tmp_path: P
         assert (done.returncode, done.stderr) == (126, f"evalmon run: {program}: Permission denied\n")
 
 
-def test_a_file_without_an_interpreter_line_is_the_shells(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_file_without_an_interpreter_line_is_run_by_the_shell(experiment: Experiment, tmp_path: Path) -> None:
     script = tmp_path / "plain"
     script.write_text('echo "$0" "$@"\nexit 6\n')
     script.chmod(0o755)
@@ -172,14 +172,14 @@ def test_a_script_runs_as_the_kernel_would_run_it(experiment: Experiment, tmp_pa
     assert experiment.report()["attempts"][0]["commands"][0]["program"] == "my script.slurm"
 
 
-def test_a_script_without_an_interpreter_line_is_the_shells(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_script_without_an_interpreter_line_is_run_by_the_shell(experiment: Experiment, tmp_path: Path) -> None:
     script = tmp_path / "plain"
     script.write_text("echo plain $1\n")
     assert experiment.run("--script", "--", str(script), "x").stdout == "plain x\n"
 
 
 @pytest.mark.parametrize("line", ["#!/bin/bash\r", "#!/no/such/shell", "#!bash"])
-def test_a_script_whose_interpreter_is_not_there_is_127(experiment: Experiment, tmp_path: Path, line: str) -> None:
+def test_a_script_whose_interpreter_is_missing_ends_with_127(experiment: Experiment, tmp_path: Path, line: str) -> None:
     script = tmp_path / "script"
     script.write_bytes(f"{line}\necho hello\n".encode())
     done = experiment.run("--script", "--", str(script))
@@ -187,12 +187,12 @@ def test_a_script_whose_interpreter_is_not_there_is_127(experiment: Experiment, 
     assert done.stderr == f"evalmon run: {script}: {os.strerror(errno.ENOENT)}\n"
 
 
-def test_a_script_that_is_not_there_is_127(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_missing_script_ends_with_127(experiment: Experiment, tmp_path: Path) -> None:
     assert experiment.run("--script", "--", str(tmp_path / "none")).returncode == 127
 
 
 @as_root.not_as_root
-def test_a_script_that_we_may_not_read_is_126(experiment: Experiment, tmp_path: Path) -> None:
+def test_an_unreadable_script_ends_with_126(experiment: Experiment, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n")
     script.chmod(0)
@@ -227,5 +227,5 @@ def test_a_script_on_a_noexec_file_system_runs(experiment: Experiment, tmp_path:
         (b"", []),
     ],
 )
-def test_the_first_line_is_read_as_the_kernel_reads_it(start: bytes, expected: list[str]) -> None:
+def test_the_interpreter_line_is_parsed_as_by_the_kernel(start: bytes, expected: list[str]) -> None:
     assert interpreter_of(start) == expected

@@ -1,4 +1,4 @@
-"""What `evalmon run` takes from the eval's memory while that runs."""
+"""Tests how much of the eval's memory `evalmon run` uses."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from in_a_job import RUN, Experiment, settle, started
 
 
 def own_bytes(pid: int) -> int:
-    """What would be free without this process: the memory that it shares with no other."""
+    """The memory that this process shares with no other, so what would be free without it."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_Dirty:"))
 

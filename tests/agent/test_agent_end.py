@@ -1,4 +1,4 @@
-"""`evalmon run` ends exactly as the command ended."""
+"""Tests that `evalmon run` ends exactly as the command ended."""
 
 import os
 import signal
@@ -33,13 +33,13 @@ SOME_STATUSES = [0, 1, 2, 3, 126, 127, 128, 130, 137, 143, 200, 255]
 
 
 @pytest.mark.parametrize("statuses", [SOME_STATUSES, pytest.param(range(256), marks=pytest.mark.full)], ids=len)
-def test_every_exit_status_is_the_commands(experiment: Experiment, statuses: Sequence[int]) -> None:
+def test_every_exit_status_of_the_command_is_passed_on(experiment: Experiment, statuses: Sequence[int]) -> None:
     got = {status: experiment.run("--", "sh", "-c", f"exit {status}").returncode for status in statuses}
     assert got == {status: status for status in statuses}
 
 
 @pytest.mark.parametrize("number", [less_often(number, SOME_DEADLY) for number in DEADLY])
-def test_a_command_that_dies_of_a_signal_takes_us_with_it_by_the_same(experiment: Experiment, number: int) -> None:
+def test_run_dies_of_the_same_signal_as_the_command(experiment: Experiment, number: int) -> None:
     done = experiment.run("--", sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), {int(number)})")
     expected = subprocess.run(
         [sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), {int(number)})"], check=False
@@ -75,15 +75,15 @@ def test_no_core_file_where_the_command_may_not_write_one(experiment: Experiment
     assert list(where.iterdir()) == []
 
 
-def test_a_process_that_the_command_left_behind_is_not_waited_for(experiment: Experiment) -> None:
+def test_processes_that_the_command_leaves_behind_are_not_waited_for(experiment: Experiment) -> None:
     before = time.monotonic()
     with started([*RUN, "--", "sh", "-c", "sleep 30 & exit 5"], experiment.environ(), stdout=None, stderr=None) as run:
         assert run.wait(timeout=10) == 5
         assert time.monotonic() - before < 5
 
 
-def test_readers_of_the_output_are_not_kept_waiting_for_us(experiment: Experiment) -> None:
-    """A command that closes its output goes on without its reader; so must we."""
+def test_readers_of_the_output_do_not_wait_for_run(experiment: Experiment) -> None:
+    """A command that closes its output continues without its reader; so must `run`."""
     command = ["sh", "-c", "echo said; exec >&- 2>&- <&-; sleep 30"]
     with started([*RUN, "--", *command], experiment.environ()) as run:
         assert run.stdout is not None
@@ -93,13 +93,13 @@ def test_readers_of_the_output_are_not_kept_waiting_for_us(experiment: Experimen
         assert run.poll() is None
 
 
-def test_nothing_of_ours_is_left_when_the_command_has_ended(experiment: Experiment) -> None:
+def test_no_process_of_evalmon_is_left_when_the_command_has_ended(experiment: Experiment) -> None:
     with started([*RUN, "--", "true"], experiment.environ()) as run:
         run.wait(timeout=10)
         assert session_of(run.pid) == []
 
 
-def test_nothing_of_ours_is_left_when_we_are_killed(experiment: Experiment) -> None:
+def test_no_process_of_evalmon_is_left_when_run_is_killed(experiment: Experiment) -> None:
     with started([*RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as run:
         settle(experiment, run.pid)
         run.kill()
@@ -110,7 +110,7 @@ def test_nothing_of_ours_is_left_when_we_are_killed(experiment: Experiment) -> N
 
 
 @as_root.needs_root
-def test_as_pid_1_of_a_container_a_signal_becomes_128_plus_n() -> None:
+def test_as_pid_1_of_a_container_run_ends_with_128_plus_the_signal() -> None:
     def as_pid_1(*words: str) -> int:
         unshare = ("--pid", "--fork", "--kill-child")
         return call(as_root.in_namespace(":", words=words, environ=environ(), unshare=unshare), environ()).returncode

@@ -1,4 +1,4 @@
-"""Only a job that Slurm tracks by its cgroup lets the command out of our process group."""
+"""Tests that the command gets its own process group only if Slurm tracks the job by its cgroup."""
 
 import pytest
 
@@ -10,7 +10,7 @@ V2 = "0::/system.slice/slurmstepd.scope/job_140/step_batch/user/task_0\n"
 
 
 @pytest.mark.parametrize("own", [V1, V2, "0::/slurm/job_140\n"])
-def test_proctrack_by_cgroup_is_seen(own: str) -> None:
+def test_proctrack_cgroup_is_recognised(own: str) -> None:
     assert is_tracked(parse_cgroups(own), job_id=140)
 
 
@@ -25,5 +25,5 @@ def test_proctrack_by_cgroup_is_seen(own: str) -> None:
         "6:freezer:/\n0::/user.slice/user-0.slice\n",
     ],
 )
-def test_anything_else_is_not(own: str) -> None:
+def test_other_process_tracking_is_not(own: str) -> None:
     assert not is_tracked(parse_cgroups(own), job_id=140)

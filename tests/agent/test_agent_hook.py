@@ -1,4 +1,4 @@
-"""A batch script with `eval "$(evalmon hook)"` in it monitors itself."""
+"""Tests that a batch script with `eval "$(evalmon hook)"` in it monitors itself."""
 
 import os
 import pty
@@ -74,7 +74,7 @@ def test_options_are_passed_on(experiment: Experiment, script: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
-def test_outside_a_job_the_script_just_runs(script: Path, shell: str) -> None:
+def test_outside_a_job_the_script_runs_unmonitored(script: Path, shell: str) -> None:
     script.write_text("#!/bin/sh\nset -eu" + BODY)
     done = call([shell, str(script), "x"], environ(OPTIONS=""))
     assert done.returncode == 6
@@ -83,7 +83,7 @@ def test_outside_a_job_the_script_just_runs(script: Path, shell: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["on a login node", "in an interactive job"])
-def test_on_a_terminal_it_prints_the_line_to_paste(where: str) -> None:
+def test_on_a_terminal_the_hook_prints_the_line_to_paste(where: str) -> None:
     ours, theirs = pty.openpty()
     more = {"SLURM_JOB_ID": "7"} if where == "in an interactive job" else {}
     words = [*HOOK, "--name", "a b"]
@@ -97,7 +97,7 @@ def test_on_a_terminal_it_prints_the_line_to_paste(where: str) -> None:
     assert done.stderr == "evalmon hook: put this line right below the #SBATCH lines of your script:\n"
 
 
-def test_a_script_that_is_not_the_batch_script_just_runs(experiment: Experiment, script: Path) -> None:
+def test_a_script_other_than_the_batch_script_runs_unmonitored(experiment: Experiment, script: Path) -> None:
     script.write_text("set -eu" + BODY)
     done = call(["bash", str(script)], experiment.environ(OPTIONS="", SLURM_TASK_PID="1"))
     assert done.returncode == 6
@@ -105,7 +105,7 @@ def test_a_script_that_is_not_the_batch_script_just_runs(experiment: Experiment,
     assert not experiment.has_report()
 
 
-def test_in_a_step_the_script_just_runs(experiment: Experiment, script: Path) -> None:
+def test_in_a_step_the_script_runs_unmonitored(experiment: Experiment, script: Path) -> None:
     script.write_text("#!/bin/sh\n" + BODY)
     status, _, err = batch(experiment, script, SLURM_STEP_ID="0")
     assert (status, err) == (6, "")
@@ -113,20 +113,20 @@ def test_in_a_step_the_script_just_runs(experiment: Experiment, script: Path) ->
 
 
 @pytest.mark.parametrize("options", ["--nmae x", "surplus", "--name"])
-def test_a_wrong_option_is_said_and_the_script_runs(experiment: Experiment, script: Path, options: str) -> None:
+def test_a_wrong_option_is_reported_and_the_script_runs(experiment: Experiment, script: Path, options: str) -> None:
     script.write_text("#!/bin/sh\nset -eu" + BODY)
     status, out, err = batch(experiment, script, OPTIONS=options)
     assert (status, out[:2], err.count("\n")) == (6, "0=", 1)
     assert err.startswith("evalmon hook: ")
 
 
-def test_where_evalmon_is_not_there_the_script_runs(experiment: Experiment, script: Path) -> None:
+def test_without_evalmon_the_script_runs(experiment: Experiment, script: Path) -> None:
     script.write_text("#!/bin/sh\nset -eu\n" + 'eval "$(/no/such/evalmon hook)"\nexit 6\n')
     assert batch(experiment, script)[0] == 6
 
 
-def test_where_our_interpreter_would_not_find_us_the_script_runs(experiment: Experiment, script: Path) -> None:
-    """Found by PYTHONPATH only, say, which -E does not read."""
+def test_the_script_runs_if_the_interpreter_does_not_find_evalmon(experiment: Experiment, script: Path) -> None:
+    """For example if it is found by PYTHONPATH only, which -E ignores."""
     source = Path(__file__).resolve().parents[2]
     bare = [str(Path(sys.executable).resolve()), "-S", "-c", f"import sys; sys.path.insert(0, {str(source)!r})"]
     bare[-1] += "; sys.executable = '/bin/false'; from evalmon_agent.agent.hook import main; main([])"
@@ -136,9 +136,7 @@ def test_where_our_interpreter_would_not_find_us_the_script_runs(experiment: Exp
 
 
 @needs_strace
-def test_a_hook_in_a_command_that_we_could_only_become_does_not_start_over(
-    experiment: Experiment, script: Path
-) -> None:
+def test_a_hook_in_a_command_that_run_became_does_not_start_again(experiment: Experiment, script: Path) -> None:
     script.write_text("#!/bin/bash" + BODY)
     script.chmod(0o700)
     run = [*PYTHON, "-m", "evalmon_agent", "run", "--script", "--", str(script)]
@@ -149,7 +147,7 @@ def test_a_hook_in_a_command_that_we_could_only_become_does_not_start_over(
     assert done.stdout.count("0=") == 1
 
 
-def test_the_line_is_one_line(experiment: Experiment) -> None:
+def test_the_printed_hook_is_one_line(experiment: Experiment) -> None:
     done = call([*HOOK, "--name=-a'b"], experiment.environ(SLURM_TASK_PID="5"))
     assert done.stdout.count("\n") == 1
     program = Path(evalmon_agent.__file__).with_name("__main__.py")
@@ -158,13 +156,13 @@ def test_the_line_is_one_line(experiment: Experiment) -> None:
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-def test_help_is_an_answer(word: str) -> None:
+def test_help_is_printed(word: str) -> None:
     done = call([*HOOK, word], environ())
     assert (done.returncode, done.stderr) == (0, "")
     assert 'eval "$(evalmon hook)"' in done.stdout
 
 
-def test_the_hook_never_waits_for_its_input(experiment: Experiment) -> None:
+def test_the_hook_does_not_read_its_input(experiment: Experiment) -> None:
     reader, writer = os.pipe()
     try:
         assert call(HOOK, experiment.environ(), stdin=reader, timeout=20).returncode == 0

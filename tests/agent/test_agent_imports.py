@@ -1,4 +1,4 @@
-"""What our programs inside an eval job import of others: nothing, but for the sampler pynvml and psutil."""
+"""Tests that in-job programs import only the standard library; the sampler also pynvml and psutil."""
 
 import re
 import sys
@@ -13,12 +13,12 @@ OURS = sys.stdlib_module_names | {"evalmon_agent", "org"}  # the module copy loo
 
 
 def packages(importtime: str) -> set[str]:
-    """The top-level modules that CPython says that it imported."""
+    """The top-level modules that CPython reports as imported."""
     return set(re.findall(r"^import time: +\d+ \| +\d+ \| +(\w+)", importtime, re.MULTILINE))
 
 
 def foreign(importtime: str) -> set[str]:
-    """Without the standard library's, ours, and what site-packages' .pth files import."""
+    """Without the standard library's modules, evalmon's, and what site-packages' .pth files import."""
     at_start = packages(call([*PYTHON, "-c", ""], environ()).stderr)
     assert "os" in at_start
     return packages(importtime) - at_start - OURS
@@ -32,7 +32,7 @@ def test_around_an_eval_only_the_standard_library_is_imported(words: list[str], 
 
 
 def test_the_sampler_imports_pynvml_and_psutil_only(tmp_path: Path) -> None:
-    """The first when it looks for GPUs, the second on kernels that do not tell children."""
+    """pynvml when it looks for GPUs, psutil on kernels that do not list a process's children."""
     with started([*AGENT, "sample", "--output-dir", str(tmp_path)], environ()) as sampler:
         wait_until((tmp_path / "host_metrics.csv").exists)
         sampler.terminate()

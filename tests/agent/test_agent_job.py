@@ -1,4 +1,4 @@
-"""Which report a process writes to, and what is above it, from its environment and command lines."""
+"""Tests which report a process writes to, by its environment and the command lines above it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def job(*, step: str | None = None, is_script: bool = False, **environ: str) -> 
         (None, False, {}, "123.json", "part"),
     ],
 )
-def test_batch_shell_part_and_step(
+def test_batch_shell_part_and_step_are_distinguished(
     step: str | None, environ: dict[str, str], file: str, scope: str, *, is_script: bool
 ) -> None:
     found = job(step=step, is_script=is_script, **environ)
@@ -53,7 +53,7 @@ def test_batch_shell_part_and_step(
 
 @pytest.mark.survives("S7")
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(max_size=25) | st.integers(0, 10**25).map(str)))
-def test_no_environment_leads_out_of_the_directory(environ: dict[str, str]) -> None:
+def test_no_environment_value_leads_out_of_the_directory(environ: dict[str, str]) -> None:
     found = job_of(environ, pid=1, is_script=False, step=None)
     for name in (found.file, found.spare_file) if found else ():
         assert set(name.removesuffix(".json")) <= set("0123456789_+.")
@@ -84,7 +84,7 @@ def test_no_environment_leads_out_of_the_directory(environ: dict[str, str]) -> N
         ("", False),
     ],
 )
-def test_only_a_python_that_runs_evalmon_run_is_a_run(line: str, *, expected: bool) -> None:
+def test_only_a_python_running_evalmon_run_counts_as_run(line: str, *, expected: bool) -> None:
     assert is_run([word.encode() for word in line.split(" ")]) is expected
 
 
@@ -101,5 +101,5 @@ def test_only_a_python_that_runs_evalmon_run_is_a_run(line: str, *, expected: bo
         (b"slurmstepd: [123.batch]", None, None),
     ],
 )
-def test_the_step_stands_in_slurmstepds_title(title: bytes, job: str | None, expected: str | None) -> None:
+def test_the_step_is_read_from_slurmstepds_title(title: bytes, job: str | None, expected: str | None) -> None:
     assert step_of(title, job) == expected

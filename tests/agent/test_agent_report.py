@@ -1,4 +1,4 @@
-"""What `evalmon run` reports about a job."""
+"""Tests what `evalmon run` reports about a job."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from in_a_job import RUN, Experiment, call, children_of, environ, needs_strace, settle, started, wait_until
 
 
-def test_a_job_from_start_to_end(experiment: Experiment) -> None:
+def test_a_job_is_reported_from_start_to_end(experiment: Experiment) -> None:
     output = experiment.directory / "out"
     more = {"EVALMON_NAME": "run/task/epoch1", "EVALMON_OUTPUT_DIR": str(output), "SLURM_JOB_END_TIME": "1790000000"}
     argv = [*RUN, "--token", "t-1", "--script", "--", "/bin/../bin/script", "sk-secret"]
@@ -69,7 +69,7 @@ def test_a_job_from_start_to_end(experiment: Experiment) -> None:
     assert "secret" not in (experiment.jobs / "123.json").read_text()
 
 
-def test_options_win_over_the_environment(experiment: Experiment, tmp_path: Path) -> None:
+def test_options_take_precedence_over_the_environment(experiment: Experiment, tmp_path: Path) -> None:
     other = Experiment(tmp_path)
     more = {"EVALMON_NAME": "a", "EVALMON_OUTPUT_DIR": "/a"}
     experiment.run("--name=b", "--output-dir", "/b", "--dir", str(other.monitor), "--", "true", **more)
@@ -78,12 +78,12 @@ def test_options_win_over_the_environment(experiment: Experiment, tmp_path: Path
     assert other.report()["attempts"][0]["output_dir"] == "/b"
 
 
-def test_an_empty_option_counts_as_none(experiment: Experiment) -> None:
+def test_an_empty_option_is_ignored(experiment: Experiment) -> None:
     experiment.run("--name", "", "--output-dir=", "--dir=", "--", "true", EVALMON_NAME="a")
     assert experiment.report()["name"] == "a"
 
 
-def test_a_relative_output_dir_is_the_callers(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_relative_output_dir_is_relative_to_the_working_directory(experiment: Experiment, tmp_path: Path) -> None:
     call([*RUN, "--output-dir", "x", "--", "true"], experiment.environ(), cwd=tmp_path)
     assert experiment.report()["attempts"][0]["output_dir"] == str(tmp_path / "x")
 
@@ -100,9 +100,7 @@ def test_a_relative_output_dir_is_the_callers(experiment: Experiment, tmp_path: 
         ({"SLURM_STEP_ID": "/etc"}, "123"),
     ],
 )
-def test_the_report_has_the_name_that_slurm_gives_the_job(
-    experiment: Experiment, more: dict[str, str], job: str
-) -> None:
+def test_the_report_is_named_by_slurms_job_id(experiment: Experiment, more: dict[str, str], job: str) -> None:
     experiment.run("--", "true", **more)
     assert [path.name for path in experiment.jobs.iterdir()] == [f"{job}.json"]
     report = experiment.report(job)
@@ -111,13 +109,13 @@ def test_the_report_has_the_name_that_slurm_gives_the_job(
 
 @pytest.mark.survives("S6", "S7")
 @pytest.mark.parametrize("job", ["../123", "1;rm", "--help", "", "1_2", "\uff11\uff12\uff13", "9" * 30])
-def test_what_is_no_job_id_makes_no_report(experiment: Experiment, job: str) -> None:
+def test_an_invalid_job_id_makes_no_report(experiment: Experiment, job: str) -> None:
     done = experiment.run("--", "echo", "hello", SLURM_JOB_ID=job)
     assert done.stdout == "hello\n"
     assert not experiment.jobs.exists()
 
 
-def test_a_launched_script_is_the_job_whatever_step_was_inherited(experiment: Experiment) -> None:
+def test_a_launched_script_is_the_job_even_if_it_inherits_a_step(experiment: Experiment) -> None:
     script = experiment.directory / "s"
     script.write_text("#!/bin/sh\n")
     experiment.run("--script", "--", str(script), SLURM_STEP_ID="0", SLURM_PROCID="0")
@@ -167,7 +165,7 @@ def test_a_later_job_with_the_same_id_is_another_attempt(experiment: Experiment)
     assert [attempt["exit_code"] for attempt in experiment.report()["attempts"]] == [1, 2]
 
 
-def test_an_inherited_array_id_does_not_spoil_the_report_of_that_task(experiment: Experiment) -> None:
+def test_an_inherited_array_id_does_not_affect_that_tasks_report(experiment: Experiment) -> None:
     """sbatch from inside an array task passes SLURM_ARRAY_* on to a job that is in no array."""
     array = {"SLURM_ARRAY_JOB_ID": "120", "SLURM_ARRAY_TASK_ID": "4"}
     experiment.run("--", "true", SLURM_JOB_ID="124", **array)
@@ -177,14 +175,14 @@ def test_an_inherited_array_id_does_not_spoil_the_report_of_that_task(experiment
     assert experiment.report("123")["attempts"][0]["commands"][0]["exit_code"] == 1
 
 
-def test_names_that_are_no_utf8_stay_readable_for_strict_readers(experiment: Experiment) -> None:
+def test_names_that_are_not_utf8_are_readable_for_strict_readers(experiment: Experiment) -> None:
     experiment.run("--name", "a\udcff\n\x1b[31m", "--", "true")
     text = (experiment.jobs / "123.json").read_text(encoding="ascii")
     assert json.loads(text)["name"] == "a�\n\x1b[31m"
     assert "\\ud" not in text.lower()
 
 
-def test_a_report_is_for_its_owner_only(experiment: Experiment) -> None:
+def test_a_report_can_be_read_by_its_owner_only(experiment: Experiment) -> None:
     call(["sh", "-c", 'umask 0; exec "$@"', "sh", *RUN, "--", "true"], experiment.environ())
     assert experiment.jobs.stat().st_mode & 0o777 == 0o700
     assert (experiment.jobs / "123.json").stat().st_mode & 0o777 == 0o600
@@ -211,7 +209,7 @@ BROKEN = [
 
 @pytest.mark.survives("F10")
 @pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
-def test_an_unreadable_report_is_set_aside(experiment: Experiment, content: bytes) -> None:
+def test_an_invalid_report_is_set_aside(experiment: Experiment, content: bytes) -> None:
     experiment.jobs.mkdir(mode=0o700)
     (experiment.jobs / "123.json").write_bytes(content)
     experiment.run("--", "true")
@@ -230,7 +228,7 @@ def test_a_newer_report_is_left_as_it_is(experiment: Experiment) -> None:
 
 
 @pytest.mark.survives("F11")
-def test_what_others_added_survives(experiment: Experiment) -> None:
+def test_unknown_fields_are_kept(experiment: Experiment) -> None:
     experiment.run("--", "true")
     report: dict[str, Any] = experiment.report()
     report["new"] = report["attempts"][0]["new"] = report["attempts"][0]["commands"][0]["new"] = [1]
@@ -241,7 +239,7 @@ def test_what_others_added_survives(experiment: Experiment) -> None:
     assert len(after["attempts"][0]["commands"]) == 2
 
 
-def test_a_report_does_not_grow_without_end(experiment: Experiment) -> None:
+def test_a_report_has_a_bounded_size(experiment: Experiment) -> None:
     experiment.run("--", "true")
     report = experiment.report()
     commands = report["attempts"][0]["commands"]
@@ -252,7 +250,7 @@ def test_a_report_does_not_grow_without_end(experiment: Experiment) -> None:
     assert (len(after), after[-1]["exit_code"]) == (1000, 1)
 
 
-def test_a_run_below_a_run_of_the_same_job_is_that_runs_command(experiment: Experiment) -> None:
+def test_a_run_inside_a_run_of_the_same_job_is_that_runs_command(experiment: Experiment) -> None:
     inner = " ".join([*RUN, "--name", "inner", "--", "sh", "-c", "'echo $PPID; exit 7'"])
     done = experiment.run("--name", "outer", "--", "sh", "-c", f"echo $$; {inner}")
     shell, parent = done.stdout.split()
@@ -261,14 +259,14 @@ def test_a_run_below_a_run_of_the_same_job_is_that_runs_command(experiment: Expe
     assert (report["name"], len(report["attempts"][0]["commands"])) == ("outer", 1)
 
 
-def test_a_run_of_another_job_below_a_run_reports_for_itself(experiment: Experiment) -> None:
-    """As in a `salloc` below a `run`."""
+def test_a_run_of_another_job_inside_a_run_reports_for_itself(experiment: Experiment) -> None:
+    """As in a `salloc` inside a `run`."""
     inner = " ".join(["SLURM_JOB_ID=124", *RUN, "--", "true"])
     experiment.run("--", "sh", "-c", f"{inner}; true")
     assert [experiment.has_report(job) for job in ("123", "124")] == [True, True]
 
 
-def test_the_nearest_experiment_is_found_where_none_is_named(experiment: Experiment, tmp_path: Path) -> None:
+def test_the_nearest_experiment_is_used_if_none_is_named(experiment: Experiment, tmp_path: Path) -> None:
     below = experiment.directory / "run" / "eval"
     below.mkdir(parents=True)
     (tmp_path / "evalmon.yaml").touch()
@@ -289,7 +287,7 @@ def test_a_settings_file_marks_an_experiment(tmp_path: Path) -> None:
     assert (tmp_path / "evalmon/jobs/123.json").exists()
 
 
-def test_where_there_is_no_experiment_nothing_is_made(tmp_path: Path) -> None:
+def test_without_an_experiment_nothing_is_created(tmp_path: Path) -> None:
     done = call([*RUN, "--", "sh", "-c", "exit 3"], environ(SLURM_JOB_ID="123"), cwd=tmp_path)
     assert done.returncode == 3
     assert done.stderr == "evalmon run: EVALMON_DIR is not set and no evalmon.yaml found: nothing is reported\n"
@@ -298,8 +296,8 @@ def test_where_there_is_no_experiment_nothing_is_made(tmp_path: Path) -> None:
 
 @pytest.mark.survives("F1")
 @needs_strace
-def test_a_reader_never_sees_half_a_report(experiment: Experiment) -> None:
-    """The file is never written to: always a new one, on disk before it gets the name."""
+def test_a_reader_never_sees_a_partial_report(experiment: Experiment) -> None:
+    """The file is never written to: a new one is always complete on disk before it gets the name."""
     log = experiment.directory / "trace"
     trace = ["strace", "-f", "-y", "-o", str(log), "-e", "trace=openat,write,fsync,rename,renameat,renameat2"]
     call([*trace, *RUN, "--", "true"], experiment.environ())
@@ -311,7 +309,7 @@ def test_a_reader_never_sees_half_a_report(experiment: Experiment) -> None:
     assert not any('"123.json", O_WRONLY' in call or '"123.json", O_RDWR' in call for call in calls)
 
 
-def test_a_killed_command_is_on_record_with_its_signal(experiment: Experiment) -> None:
+def test_a_killed_command_is_recorded_with_its_signal(experiment: Experiment) -> None:
     with started([*RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as run:
         settle(experiment, run.pid)
         os.kill(children_of(run.pid)[0], signal.SIGKILL)
@@ -321,8 +319,8 @@ def test_a_killed_command_is_on_record_with_its_signal(experiment: Experiment) -
 
 
 @pytest.mark.survives("S20")
-def test_a_job_that_an_eval_submitted_does_not_report_as_that_eval(experiment: Experiment, tmp_path: Path) -> None:
-    """It inherits the eval's variables; where its reports go, its own directory says."""
+def test_a_job_submitted_by_an_eval_does_not_report_as_that_eval(experiment: Experiment, tmp_path: Path) -> None:
+    """It inherits the eval's variables; the experiment's directory tells which job a report belongs to."""
     (experiment.directory / "evalmon.yaml").touch()
     parents = Experiment(tmp_path)
     more = {"EVALMON_NAME": "a", "EVALMON_OUTPUT_DIR": str(tmp_path / "out"), "EVALMON_DIR": str(parents.monitor)}
@@ -344,7 +342,7 @@ def test_a_job_that_an_eval_submitted_does_not_report_as_that_eval(experiment: E
     ],
     ids=["the same", "a part of it", "unknown"],
 )
-def test_a_step_of_the_eval_s_job_does(experiment: Experiment, more: dict[str, str]) -> None:
+def test_a_step_of_the_evals_job_reports_as_that_eval(experiment: Experiment, more: dict[str, str]) -> None:
     experiment.run("--", "true", EVALMON_NAME="a", **more)
     [report] = experiment.jobs.glob("*.json")
     assert json.loads(report.read_text())["name"] == "a"

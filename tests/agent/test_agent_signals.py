@@ -1,4 +1,4 @@
-"""Signals reach the command exactly once, whoever sent them to whom."""
+"""Tests that signals reach the command exactly once, wherever they were sent."""
 
 import fcntl
 import os
@@ -27,7 +27,7 @@ from in_a_job import (
     wait_until,
 )
 
-# Notes each signal as one byte, by C's own handler: a signal that comes twice is two bytes. Ends on SIGABRT.
+# Notes each signal as one byte, by a handler in C: a signal that comes twice is two bytes. Ends on SIGABRT.
 RECORDER = """
 import os, signal, sys, time
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_APPEND)
@@ -46,12 +46,12 @@ SOME = [signal.SIGTERM, signal.SIGUSR1, signal.SIGRTMIN]
 UNUSUAL = [signal.SIGRTMIN, signal.SIGRTMAX, signal.SIGXCPU]
 ORDINARY = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
 
-# Longer than a broadcast is waited for.
+# Longer than `run` waits for a broadcast to end.
 SETTLED_S = 0.3
 
 
 class Recorder:
-    """A monitored command that writes down every signal it gets."""
+    """A monitored command that records every signal it gets."""
 
     def __init__(self, experiment: Experiment, run: int, log: Path) -> None:
         self.run = run
@@ -72,8 +72,8 @@ def recorder(experiment: Experiment, tmp_path: Path) -> Iterator[Recorder]:
 
 
 @pytest.mark.survives("F23")
-def test_each_signal_sent_to_us_reaches_the_command_once(recorder: Recorder) -> None:
-    """One at a time where the kernel drops others that are pending: SIGCONT the stop signals, and they it."""
+def test_each_signal_sent_to_run_reaches_the_command_once(recorder: Recorder) -> None:
+    """One at a time where the kernel drops pending ones: SIGCONT drops stop signals, and they drop it."""
     one_at_a_time = [signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU]
     for number in one_at_a_time:
         os.kill(recorder.run, number)
@@ -98,7 +98,7 @@ def test_a_signal_to_the_process_group_reaches_the_command_once(recorder: Record
 def test_a_signal_to_every_process_of_the_job_reaches_the_command_once(
     recorder: Recorder, number: int, pause_s: float, order: Callable[[list[int]], list[int]]
 ) -> None:
-    """As proctrack/linuxproc does it, process by process."""
+    """Process by process, as proctrack/linuxproc does."""
     for pid in order(session_of(recorder.run)):
         os.kill(pid, number)
         time.sleep(pause_s)
@@ -106,14 +106,14 @@ def test_a_signal_to_every_process_of_the_job_reaches_the_command_once(
 
 
 @pytest.mark.parametrize("pause_s", [0.05, SETTLED_S])
-def test_a_signal_to_us_alone_soon_after_one_to_all_is_a_second_one(recorder: Recorder, pause_s: float) -> None:
+def test_a_signal_to_run_alone_soon_after_a_broadcast_is_passed_on(recorder: Recorder, pause_s: float) -> None:
     os.killpg(recorder.run, signal.SIGTERM)
     time.sleep(pause_s)
     os.kill(recorder.run, signal.SIGTERM)
     assert recorder.heard() == [signal.SIGTERM] * 2
 
 
-def test_what_hits_only_our_helper_is_nobodys_signal(recorder: Recorder) -> None:
+def test_a_signal_to_the_helper_process_alone_is_not_passed_on(recorder: Recorder) -> None:
     helper = children_of(recorder.run)[1]
     os.kill(helper, signal.SIGTERM)
     wait_until(lambda: len(children_of(recorder.run)) == 2 and helper not in children_of(recorder.run))
@@ -122,7 +122,7 @@ def test_what_hits_only_our_helper_is_nobodys_signal(recorder: Recorder) -> None
     assert recorder.heard() == [signal.SIGTERM]
 
 
-def test_a_command_in_a_group_of_its_own_gets_what_was_sent_to_ours(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_command_in_its_own_group_gets_signals_sent_to_runs_group(experiment: Experiment, tmp_path: Path) -> None:
     own_group = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
     command = [sys.executable, "-c", own_group, sys.executable, "-c", RECORDER, str(tmp_path / "log")]
     with started([*RUN, "--", *command], experiment.environ(), stdout=None, stderr=None) as run:
@@ -133,7 +133,7 @@ def test_a_command_in_a_group_of_its_own_gets_what_was_sent_to_ours(experiment: 
 
 @needs_strace
 def test_a_signal_before_the_command_is_started_is_not_lost(experiment: Experiment) -> None:
-    """strace holds us up right before the command is started."""
+    """strace delays `run` right before the command is started."""
     hold = ["strace", "-o", "/dev/null", "-e", "trace=clone,clone3,vfork"]
     hold += ["-e", "inject=clone,clone3,vfork:delay_enter=1s:when=1"]
     with started([*hold, *RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as strace:
@@ -150,7 +150,7 @@ def blocks_everything(pid: int) -> bool:
 
 
 @pytest.mark.survives("F23")
-def test_at_whatever_moment_of_our_start_a_sigterm_comes_it_ends_the_command_or_us(experiment: Experiment) -> None:
+def test_a_sigterm_at_any_time_of_the_start_ends_the_command_or_run(experiment: Experiment) -> None:
     for delay_ms in range(0, 60, 4):
         with started([*RUN, "--", "sleep", "30"], experiment.environ(), stdout=None, stderr=None) as run:
             time.sleep(delay_ms / 1000)
@@ -159,7 +159,7 @@ def test_at_whatever_moment_of_our_start_a_sigterm_comes_it_ends_the_command_or_
             assert session_of(run.pid) == []
 
 
-def test_no_signal_ends_us_before_the_command(experiment: Experiment) -> None:
+def test_no_signal_ends_run_before_the_command(experiment: Experiment) -> None:
     command = "trap '' $(seq 1 64); echo ready; sleep 0.5; exit 3"
     with started([*RUN, "--", "bash", "-c", command], experiment.environ(), stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
@@ -175,7 +175,7 @@ OF_GLIBC = 1 << 31 | 1 << 32
 
 
 def ignored_by_the_command(prefix: list[str], environment: dict[str, str]) -> tuple[int, int]:
-    """The mask of ignored signals with us and without us."""
+    """The mask of ignored signals with and without `run`."""
     command = ["grep", "SigIgn", "/proc/self/status"]
     with_us = call([*prefix, *RUN, "--", *command], environment)
     without = call([*prefix, *command], environment)
@@ -183,24 +183,24 @@ def ignored_by_the_command(prefix: list[str], environment: dict[str, str]) -> tu
 
 
 @pytest.mark.parametrize("name", ["INT", "QUIT", "HUP", "USR1", "TSTP"])
-def test_what_we_were_told_to_ignore_the_command_ignores(experiment: Experiment, name: str) -> None:
+def test_the_command_ignores_the_signals_that_run_was_started_to_ignore(experiment: Experiment, name: str) -> None:
     prefix = ["sh", "-c", f"trap '' {name}; exec \"$@\"", "sh"]
     with_us, without = ignored_by_the_command(prefix, experiment.environ())
     assert with_us == without == 1 << (signal.Signals[f"SIG{name}"] - 1)
 
 
 @pytest.mark.parametrize("trap", ["", "trap '' PIPE;"])
-def test_a_shells_child_has_the_shells_sigpipe(experiment: Experiment, trap: str) -> None:
+def test_a_shells_child_has_the_shells_sigpipe_setting(experiment: Experiment, trap: str) -> None:
     prefix = ["sh", "-c", f'{trap} "$@"; exit $?', "sh"]
     with_us, without = ignored_by_the_command(prefix, experiment.environ())
     assert with_us == without == (1 << (signal.SIGPIPE - 1) if trap else 0)
 
 
-def test_the_child_of_pythons_subprocess_has_a_sigpipe(experiment: Experiment) -> None:
+def test_the_child_of_pythons_subprocess_has_the_default_sigpipe(experiment: Experiment) -> None:
     assert ignored_by_the_command([], experiment.environ()) == (0, 0)
 
 
-def test_the_signal_mask_is_the_one_we_were_given(experiment: Experiment) -> None:
+def test_the_command_gets_runs_signal_mask(experiment: Experiment) -> None:
     command = ["grep", "SigBlk", "/proc/self/status"]
     masking = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [10, 40])"
     masking += "; os.execv(sys.argv[1], sys.argv[1:])"
@@ -210,7 +210,7 @@ def test_the_signal_mask_is_the_one_we_were_given(experiment: Experiment) -> Non
 
 @contextmanager
 def on_a_terminal(argv: list[str], environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The process as leader of a session that has a terminal; our end of that."""
+    """The process as leader of a session with a terminal; this process's end of the terminal."""
     ours, theirs = pty.openpty()
 
     def take_terminal() -> None:
@@ -245,7 +245,7 @@ def test_a_key_on_the_terminal_reaches_the_command_once(
         assert recorder.heard() == [number]
 
 
-def test_ctrl_z_stops_and_fg_continues_as_without_us(experiment: Experiment, tmp_path: Path) -> None:
+def test_ctrl_z_stops_and_fg_continues_as_without_run(experiment: Experiment, tmp_path: Path) -> None:
     ticks = tmp_path / "ticks"
     with on_a_terminal(["bash", "--norc", "-i"], experiment.environ(PS1="$ ")) as (shell, terminal):
         os.write(terminal, b"exec 2>/dev/null\n")
@@ -262,7 +262,7 @@ def test_ctrl_z_stops_and_fg_continues_as_without_us(experiment: Experiment, tmp
         wait_until(lambda: not children_of(shell.pid))
 
 
-def test_a_command_that_is_stopped_and_continued_by_pid_goes_on(experiment: Experiment) -> None:
+def test_a_command_stopped_and_continued_by_pid_continues(experiment: Experiment) -> None:
     with started([*RUN, "--", "sh", "-c", "sleep 0.5; exit 4"], experiment.environ(), stdout=None) as run:
         command, _ = settle(experiment, run.pid)
         os.kill(command, signal.SIGSTOP)
@@ -272,7 +272,7 @@ def test_a_command_that_is_stopped_and_continued_by_pid_goes_on(experiment: Expe
         assert run.wait(timeout=10) == 4
 
 
-def test_a_storm_of_broadcasts_harms_nobody(recorder: Recorder) -> None:
+def test_many_broadcasts_do_no_harm(recorder: Recorder) -> None:
     for _ in range(200):
         os.killpg(recorder.run, signal.SIGUSR1)
     heard = recorder.heard()

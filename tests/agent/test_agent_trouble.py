@@ -1,4 +1,4 @@
-"""Whatever goes wrong with us, the command does not notice."""
+"""Tests that no trouble of evalmon's affects the command."""
 
 import errno
 import json
@@ -31,7 +31,7 @@ import as_root
 import second_user
 from as_root import needs_root
 
-# Ends 5 a moment after it has caught SIGTERM.
+# Ends with 5 a moment after it has caught SIGTERM.
 CATCHES_TERM = ["sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"]
 
 
@@ -40,7 +40,7 @@ def strace(*injections: str) -> list[str]:
 
 
 def strace_us_only(*injections: str) -> list[str]:
-    """Lets go of the command as soon as it is one."""
+    """Detach the command as soon as it is the expected program."""
     return [*strace(*injections), "-b", "execve"]
 
 
@@ -49,7 +49,7 @@ def is_unharmed(experiment: Experiment) -> bool:
     return (done.returncode, done.stdout, done.stderr) == (6, "out\n", "err\n")
 
 
-def test_a_monitor_directory_that_is_not_there_is_not_made(experiment: Experiment) -> None:
+def test_a_missing_monitor_directory_is_not_created(experiment: Experiment) -> None:
     experiment.monitor.rmdir()
     assert is_unharmed(experiment)
     assert list(experiment.directory.iterdir()) == []
@@ -58,14 +58,14 @@ def test_a_monitor_directory_that_is_not_there_is_not_made(experiment: Experimen
 @pytest.mark.survives("S2")
 @pytest.mark.parametrize("which", ["monitor", "jobs"])
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720])
-def test_a_directory_that_others_may_write_is_refused(experiment: Experiment, which: str, mode: int) -> None:
+def test_a_directory_that_others_can_write_is_refused(experiment: Experiment, which: str, mode: int) -> None:
     experiment.jobs.mkdir(mode=0o700)
     getattr(experiment, which).chmod(mode)
     assert is_unharmed(experiment)
     assert list(experiment.jobs.iterdir()) == []
 
 
-def test_a_directory_that_others_may_read_is_used(experiment: Experiment) -> None:
+def test_a_directory_that_others_can_read_is_used(experiment: Experiment) -> None:
     experiment.monitor.chmod(0o750)
     assert is_unharmed(experiment)
     assert experiment.has_report()
@@ -74,7 +74,7 @@ def test_a_directory_that_others_may_read_is_used(experiment: Experiment) -> Non
 @pytest.mark.survives("S2")
 @needs_root
 @pytest.mark.parametrize("which", ["monitor", "jobs"])
-def test_a_directory_of_somebody_else_is_refused(experiment: Experiment, which: str) -> None:
+def test_another_users_directory_is_refused(experiment: Experiment, which: str) -> None:
     experiment.jobs.mkdir(mode=0o700)
     with as_root.given(getattr(experiment, which)):
         assert is_unharmed(experiment)
@@ -83,7 +83,7 @@ def test_a_directory_of_somebody_else_is_refused(experiment: Experiment, which: 
 
 @pytest.mark.survives("S2")
 @needs_root
-def test_settings_of_somebody_else_do_not_make_us_write(tmp_path: Path) -> None:
+def test_another_users_settings_cause_no_report(tmp_path: Path) -> None:
     settings = tmp_path / "evalmon.yaml"
     settings.touch()
     as_root.give(settings)
@@ -93,7 +93,7 @@ def test_settings_of_somebody_else_do_not_make_us_write(tmp_path: Path) -> None:
 
 @pytest.mark.survives("S2")
 @pytest.mark.parametrize("what", ["a file of ours", "our link", "their link", "a directory", "a link to a directory"])
-def test_only_settings_of_ours_make_us_write(tmp_path: Path, what: str) -> None:
+def test_only_the_users_own_settings_cause_a_report(tmp_path: Path, what: str) -> None:
     experiment, mine = tmp_path / "study", tmp_path / "mine.yaml"
     experiment.mkdir()
     mine.touch()
@@ -113,7 +113,7 @@ def test_only_settings_of_ours_make_us_write(tmp_path: Path, what: str) -> None:
 
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("which", ["monitor", "jobs"])
-def test_a_symbolic_link_in_the_place_of_a_directory_is_refused(experiment: Experiment, which: str) -> None:
+def test_a_symbolic_link_in_place_of_a_directory_is_refused(experiment: Experiment, which: str) -> None:
     victim = experiment.directory / "victim"
     victim.mkdir(mode=0o700)
     place = getattr(experiment, which)
@@ -125,7 +125,7 @@ def test_a_symbolic_link_in_the_place_of_a_directory_is_refused(experiment: Expe
 
 
 @pytest.mark.survives("S1")
-def test_a_link_fifo_or_directory_in_the_place_of_the_report_harms_nobody(experiment: Experiment) -> None:
+def test_a_link_fifo_or_directory_in_place_of_the_report_does_no_harm(experiment: Experiment) -> None:
     victim = experiment.directory / "victim"
     victim.write_text("untouched")
     experiment.jobs.mkdir(mode=0o700)
@@ -143,7 +143,7 @@ def test_a_link_fifo_or_directory_in_the_place_of_the_report_harms_nobody(experi
     assert victim.read_text() == "untouched"
 
 
-# For as_root.in_namespace: a tmpfs with `jobs` in it, all of it ours, and the shell in it.
+# For as_root.in_namespace: mounts a tmpfs with `jobs` in it, owned by the user, and changes into it.
 MOUNT = 'mount -t tmpfs -o {},mode=700 none "$1"; cd "$1"; mkdir -m 700 jobs; chown -R $ME .'
 
 
@@ -158,7 +158,7 @@ MOUNT = 'mount -t tmpfs -o {},mode=700 none "$1"; cd "$1"; mkdir -m 700 jobs; ch
     ],
     ids=["full", "no inodes", "read-only"],
 )
-def test_a_full_or_read_only_file_system_harms_nobody(experiment: Experiment, prepare: str) -> None:
+def test_a_full_or_read_only_file_system_does_no_harm(experiment: Experiment, prepare: str) -> None:
     command = [*RUN, "--", "sh", "-c", "echo out; exit 6"]
     then_list = ["sh", "-c", f'"$@"; s=$?; ls -A {experiment.jobs}; exit $s', "sh", *command]
     argv = as_root.in_namespace(prepare, experiment.monitor, words=then_list, environ=experiment.environ())
@@ -168,7 +168,7 @@ def test_a_full_or_read_only_file_system_harms_nobody(experiment: Experiment, pr
 
 @pytest.mark.survives("F2")
 @needs_root
-def test_a_start_that_found_no_room_is_told_with_the_end(experiment: Experiment) -> None:
+def test_a_start_that_could_not_be_written_is_reported_with_the_end(experiment: Experiment) -> None:
     where = experiment.monitor
     command = [*RUN, "--", "sh", "-c", f"sleep 0.3; rm -f {where}/full; exit 6"]
     then_show = ["sh", "-c", f'"$@"; cat {where}/jobs/*', "sh", *command]
@@ -183,8 +183,8 @@ def test_a_start_that_found_no_room_is_told_with_the_end(experiment: Experiment)
 @needs_strace
 @pytest.mark.parametrize("error", ["EIO", *(pytest.param(e, marks=pytest.mark.full) for e in ("ESTALE", "ETIMEDOUT"))])
 @pytest.mark.parametrize("which", ["fsync", "renameat", "fchmod", "mkdirat"])
-def test_an_end_that_could_not_be_written_is_tried_again(experiment: Experiment, which: str, error: str) -> None:
-    """Each writer's first call fails, that of the start and that of the end."""
+def test_an_end_that_could_not_be_written_is_written_again(experiment: Experiment, which: str, error: str) -> None:
+    """The first call of each writer fails, at the start and at the end."""
     argv = [*strace(f"{which}:error={error}:when=1"), *RUN, "--", "sh", "-c", "sleep 0.3; exit 6"]
     done = call(argv, experiment.environ())
     assert (done.returncode, done.stderr) == (6, "")
@@ -197,7 +197,7 @@ def test_an_end_that_could_not_be_written_is_tried_again(experiment: Experiment,
 
 @needs_strace
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EROFS"])
-def test_an_end_that_will_not_be_written_does_not_hold_the_job(experiment: Experiment, error: str) -> None:
+def test_an_end_that_can_never_be_written_does_not_delay_the_job(experiment: Experiment, error: str) -> None:
     before = time.monotonic()
     done = call([*strace(f"fsync:error={error}"), *RUN, "--", "sh", "-c", "exit 6"], experiment.environ())
     assert (done.returncode, done.stderr) == (6, "")
@@ -208,13 +208,13 @@ def test_an_end_that_will_not_be_written_does_not_hold_the_job(experiment: Exper
 @pytest.mark.survives("F5")
 @needs_strace
 @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EAGAIN", "EIO"])
-def test_a_file_system_without_locks_does_not_matter(experiment: Experiment, error: str) -> None:
+def test_a_file_system_without_locks_is_no_problem(experiment: Experiment, error: str) -> None:
     done = call([*strace(f"flock:error={error}"), *RUN, "--", "sh", "-c", "exit 6"], experiment.environ())
     assert done.returncode == 6
     assert experiment.report()["attempts"][0]["notes"] == []
 
 
-def test_a_lock_that_somebody_holds_is_not_waited_for_long(experiment: Experiment) -> None:
+def test_a_lock_held_by_another_process_is_waited_for_only_briefly(experiment: Experiment) -> None:
     experiment.jobs.mkdir(mode=0o700)
     hold = ["flock", str(experiment.jobs), "sh", "-c", "echo held; sleep 30"]
     with started(hold, environ()) as holder:
@@ -228,7 +228,7 @@ def test_a_lock_that_somebody_holds_is_not_waited_for_long(experiment: Experimen
 
 @pytest.fixture
 def frozen(experiment: Experiment, tmp_path: Path) -> Iterator[Experiment]:
-    """Its evalmon directory lies on an ext4 that is frozen: whoever writes there hangs where no signal reaches."""
+    """The experiment is on a frozen ext4: writers hang and no signal reaches them."""
     image = tmp_path / "image"
     with image.open("wb") as file:
         file.truncate(16 << 20)
@@ -247,7 +247,7 @@ def frozen(experiment: Experiment, tmp_path: Path) -> Iterator[Experiment]:
 
 
 @pytest.mark.survives("F22")
-def test_a_file_system_that_hangs_holds_up_neither_signals_nor_the_end(frozen: Experiment) -> None:
+def test_a_hanging_file_system_delays_neither_signals_nor_the_end(frozen: Experiment) -> None:
     with started([*RUN, "--", *CATCHES_TERM], frozen.environ()) as run:
         assert run.stdout is not None
         run.stdout.readline()
@@ -269,17 +269,15 @@ SPAWN = "clone,clone3,vfork"
 @pytest.mark.survives("F24")
 @needs_strace
 @pytest.mark.parametrize("nth", [1, 2, 3, 4, "1+"])
-def test_where_there_is_no_room_for_a_process_the_command_runs_all_the_same(
-    experiment: Experiment, nth: int | str
-) -> None:
-    """No room for the command, the canary, the report of the start, that of the end, or any of them."""
+def test_the_command_runs_even_if_no_further_process_can_be_created(experiment: Experiment, nth: int | str) -> None:
+    """No process can be created for the command, the canary, either report, or any of them."""
     command = ["sh", "-c", "echo out; exit 6"]
     done = call([*strace(f"{SPAWN}:error=EAGAIN:when={nth}"), *RUN, "--", *command], experiment.environ())
     assert (done.returncode, done.stdout, done.stderr) == (6, "out\n", "")
 
 
 @needs_strace
-def test_a_command_that_we_became_has_our_mask_and_dispositions_and_a_mark(experiment: Experiment) -> None:
+def test_a_command_that_run_became_has_runs_mask_dispositions_and_mark(experiment: Experiment) -> None:
     argv = [*RUN, "--", "cat", "/proc/self/status", "/proc/self/environ"]
     done = call([*strace(f"{SPAWN}:error=ENOMEM:when=1"), *argv], experiment.environ())
     lines = done.stdout.splitlines()
@@ -289,7 +287,7 @@ def test_a_command_that_we_became_has_our_mask_and_dispositions_and_a_mark(exper
 
 @pytest.mark.survives("F24")
 @needs_strace
-def test_a_command_whose_helper_cannot_start_still_gets_each_signal(experiment: Experiment) -> None:
+def test_a_command_without_a_helper_process_still_gets_each_signal(experiment: Experiment) -> None:
     argv = [*strace(f"{SPAWN}:error=EAGAIN:when=2"), *RUN, "--", *CATCHES_TERM]
     with started(argv, experiment.environ(), stderr=None) as tracer:
         assert tracer.stdout is not None
@@ -299,7 +297,7 @@ def test_a_command_whose_helper_cannot_start_still_gets_each_signal(experiment: 
 
 
 def syscalls_of_our_own(experiment: Experiment) -> list[tuple[str, int]]:
-    """Each system call of `run`, from its first own one on, as name and number among its like."""
+    """Each system call of `run` from its first own one on, as a name and its number among calls of that name."""
     log = experiment.directory / "trace"
     call(["strace", "-f", "-b", "execve", "-o", str(log), *RUN, "--", "true"], experiment.environ())
     lines = [re.match(r"(\d+) +(\w+)\(", line) for line in log.read_text().splitlines()]
@@ -317,7 +315,7 @@ def syscalls_of_our_own(experiment: Experiment) -> list[tuple[str, int]]:
 
 
 def kill_at(experiment: Experiment, name: str, nth: int) -> None:
-    """Whatever we were doing when we were killed: the command ran once or not at all, and no mess stays."""
+    """Whenever `run` was killed: the command ran once or not at all, and nothing is left behind."""
     mark = experiment.directory / "mark"
     mark.unlink(missing_ok=True)
     command = ["sh", "-c", f"echo begin >>{mark}; echo end >>{mark}"]
@@ -332,7 +330,7 @@ def kill_at(experiment: Experiment, name: str, nth: int) -> None:
 
 
 @needs_strace
-def test_a_kill_at_any_tenth_system_call_of_ours_harms_nobody(experiment: Experiment) -> None:
+def test_a_kill_of_run_at_every_tenth_system_call_does_no_harm(experiment: Experiment) -> None:
     sites = syscalls_of_our_own(experiment)
     assert len(sites) > 50
     for name, nth in sites[::10]:
@@ -341,7 +339,7 @@ def test_a_kill_at_any_tenth_system_call_of_ours_harms_nobody(experiment: Experi
 
 @pytest.mark.full
 @needs_strace
-def test_a_kill_at_any_system_call_of_ours_harms_nobody(experiment: Experiment) -> None:
+def test_a_kill_of_run_at_any_system_call_does_no_harm(experiment: Experiment) -> None:
     for name, nth in syscalls_of_our_own(experiment):
         kill_at(experiment, name, nth)
 
@@ -350,7 +348,7 @@ SHADOWS = ["json", "os", "signal", "resource", "fcntl", "stat", "time", "context
 
 
 @pytest.mark.survives("S13")
-def test_files_beside_the_script_and_pythons_variables_have_no_effect_on_us(
+def test_files_beside_the_script_and_python_variables_have_no_effect_on_run(
     experiment: Experiment, tmp_path: Path
 ) -> None:
     where = tmp_path / "where"
@@ -382,23 +380,23 @@ def test_files_beside_the_script_and_pythons_variables_have_no_effect_on_us(
         ),
     ],
 )
-def test_wrong_usage_is_one_line_and_2(words: list[str], message: str) -> None:
+def test_wrong_usage_is_reported_in_one_line_with_2(words: list[str], message: str) -> None:
     done = call([*RUN, *words], environ())
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{message}\n")
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-def test_help_is_an_answer(word: str) -> None:
+def test_help_is_printed(word: str) -> None:
     done = call([*RUN, word], environ())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: evalmon run [OPTIONS] [--] CMD...\n")
 
 
-def test_a_sample_interval_is_taken(experiment: Experiment) -> None:
+def test_a_sample_interval_is_accepted(experiment: Experiment) -> None:
     assert experiment.run("--sample-interval", "1.5", "--", "true").returncode == 0
 
 
-def test_the_name_that_the_shell_finds_works_too(experiment: Experiment) -> None:
+def test_run_works_by_the_name_that_the_shell_finds(experiment: Experiment) -> None:
     console_script = Path(sys.executable).with_name("evalmon")
     if not console_script.exists():
         pytest.skip("evalmon is not installed beside this Python")
@@ -408,7 +406,7 @@ def test_the_name_that_the_shell_finds_works_too(experiment: Experiment) -> None
     assert len(experiment.report()["attempts"][0]["commands"]) == 1
 
 
-def test_a_signal_while_we_wait_for_the_report_at_the_end_does_not_change_the_end(experiment: Experiment) -> None:
+def test_a_signal_during_the_last_report_does_not_change_the_end(experiment: Experiment) -> None:
     script = "for i in 1 2 3 4 5 6; do kill -TERM $PPID; done; exit 6"
     with started([*RUN, "--", "sh", "-c", script], experiment.environ(), stdout=None, stderr=subprocess.DEVNULL) as run:
         assert run.wait(timeout=10) in {6, -signal.SIGTERM}
@@ -416,7 +414,7 @@ def test_a_signal_while_we_wait_for_the_report_at_the_end_does_not_change_the_en
 
 @pytest.mark.survives("F24")
 @pytest.mark.parametrize("files", range(5, 12))
-def test_with_hardly_any_file_descriptors_the_command_runs_and_gets_signals(experiment: Experiment, files: int) -> None:
+def test_with_few_file_descriptors_the_command_runs_and_gets_signals(experiment: Experiment, files: int) -> None:
     if call(limited(files, [*PYTHON, "-c", "import evalmon_agent.agent.run"]), environ()).returncode:
         pytest.skip("Python itself does not start; evalmon's launcher then does without us")
     with started(limited(files, [*RUN, "--", *CATCHES_TERM]), experiment.environ()) as run:
@@ -431,13 +429,13 @@ def limited(files: int, argv: list[str]) -> list[str]:
 
 
 @pytest.mark.survives("S4")
-def test_a_name_with_a_line_break_stays_one_line(experiment: Experiment) -> None:
+def test_a_name_with_a_line_break_is_printed_on_one_line(experiment: Experiment) -> None:
     done = experiment.run("--", "no\nsuch\x1b[31m\udcff")
     assert done.stderr == "evalmon run: no\\nsuch\\x1b[31m\\udcff: No such file or directory\n"
 
 
 @pytest.mark.survives("S1")
-def test_a_slash_behind_a_symbolic_link_does_not_lead_us_there(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_trailing_slash_does_not_make_a_symbolic_link_followed(experiment: Experiment, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o700)
     link = tmp_path / "link"

@@ -1,4 +1,4 @@
-"""What bad input gets: one clear line, its exit status, nothing changed, nothing submitted."""
+"""Tests that bad input gets one clear line and its exit status, and changes and submits nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCRIPT = "#!/bin/bash\n#SBATCH --time=5\ntrue\n"
 
 
 class Study:
-    """An experiment with one good script, and a Slurm of programs."""
+    """An experiment with one good script, and a fake Slurm."""
 
     def __init__(self, directory: Path) -> None:
         self.slurm = FakeSlurm(directory / "fake")
@@ -46,7 +46,7 @@ class Study:
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
 
     def refuses(self, status: int, *words: str, says: str, lines: int = 1, **env: str) -> None:
-        """The command ends with this status and says this; nothing is changed, nothing submitted."""
+        """Check that the command ends with this status and message, and changes and submits nothing."""
         before = self.tree()
         done = self.evalmon(*words, **env)
         assert (done.returncode, done.stdout) == (status, "")
@@ -63,24 +63,24 @@ def study(tmp_path: Path) -> Study:
     return Study(tmp_path)
 
 
-def test_no_such_experiment(study: Study) -> None:
+def test_a_missing_experiment_directory_is_refused(study: Study) -> None:
     study.refuses(2, "submit", "nowhere", says="nowhere: no such directory")
     study.refuses(2, "submit", os.devnull, says="/dev/null: not a directory")
 
 
-def test_no_scripts_there(study: Study) -> None:
+def test_a_directory_without_scripts_is_refused(study: Study) -> None:
     (study.root / "r1/eval/good_epoch0/cell.slurm").unlink()
     study.refuses(2, "submit", ".", says="no eval scripts")
 
 
-def test_a_named_script_that_is_not_there(study: Study) -> None:
+def test_a_missing_script_is_refused(study: Study) -> None:
     study.refuses(
         2, "submit", ".", "nope.slurm", says=f"nope.slurm: no such script, neither in {study.root} nor in {study.root}"
     )
     study.refuses(2, "submit", ".", "r9/*.slurm", "nope.slurm", says="r9/*.slurm: no such script", lines=2)
 
 
-def test_what_a_table_in_a_terminal_cannot_show_is_refused(study: Study) -> None:
+def test_watch_refuses_options_that_its_table_cannot_show(study: Study) -> None:
     study.refuses(2, "status", ".", "--watch", "--json", says="--watch shows a table in a terminal; leave out --json.")
     study.refuses(2, "status", ".", "--watch", "--all", says="--watch shows a table in a terminal; leave out --all.")
 
@@ -92,28 +92,28 @@ def test_a_script_without_a_shebang_and_one_with_dos_line_ends_get_a_line_each(s
 
 
 @not_as_root
-def test_a_script_that_may_not_be_read(study: Study) -> None:
+def test_an_unreadable_script_is_refused(study: Study) -> None:
     study.add("r1/eval/shut_epoch0/cell.slurm").chmod(0)
     study.refuses(2, "submit", ".", says="cannot be read (Permission denied)")
 
 
 @pytest.mark.survives("S1")
-def test_a_fifo_for_a_script(study: Study) -> None:
+def test_a_fifo_in_place_of_a_script_is_refused(study: Study) -> None:
     os.mkfifo(study.root / "r1/eval/pipe.slurm")
     study.refuses(2, "submit", ".", says="not a file")
 
 
-def test_two_evals_with_one_name(study: Study) -> None:
+def test_two_evals_with_one_name_are_refused(study: Study) -> None:
     study.add("r1/eval/good_epoch0.slurm")
     study.refuses(2, "submit", ".", says="are both named r1/good/epoch0")
 
 
-def test_no_slurm_on_path(study: Study) -> None:
+def test_missing_slurm_programs_are_reported(study: Study) -> None:
     study.refuses(69, "submit", ".", says="sbatch is not on PATH", PATH="/nonexistent")
 
 
 @pytest.mark.survives("F15")
-def test_a_slurm_that_does_not_answer(study: Study) -> None:
+def test_a_slurm_that_does_not_answer_is_reported(study: Study) -> None:
     study.slurm.fail("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
     study.refuses(69, "submit", ".", says="Unable to contact slurm controller")
 
@@ -128,12 +128,12 @@ def test_a_slurm_that_does_not_answer(study: Study) -> None:
         ("a: [b\n", "not valid YAML"),
     ],
 )
-def test_wrong_settings(study: Study, text: str, says: str) -> None:
+def test_invalid_settings_are_refused(study: Study, text: str, says: str) -> None:
     (study.root / "evalmon.yaml").write_text(text)
     study.refuses(78, "submit", ".", says=says, EVALMON_ALLOW_FAST_POLLING="0")
 
 
-def test_settings_come_before_scripts_and_scripts_before_slurm(study: Study) -> None:
+def test_settings_are_checked_before_scripts_and_scripts_before_slurm(study: Study) -> None:
     (study.root / "evalmon.yaml").write_text("nonsense: 1\n")
     study.add("r1/eval/bare_epoch0/cell.slurm", "true\n")
     study.refuses(78, "submit", ".", says="nonsense", PATH="/nonexistent")
@@ -142,14 +142,14 @@ def test_settings_come_before_scripts_and_scripts_before_slurm(study: Study) -> 
 
 
 @pytest.mark.survives("S2")
-def test_a_monitor_directory_that_others_can_write(study: Study) -> None:
+def test_a_monitor_directory_that_others_can_write_is_refused(study: Study) -> None:
     (study.root / "evalmon").mkdir()
     (study.root / "evalmon").chmod(0o777)
     study.refuses(2, "submit", ".", says="chmod go-w")
 
 
 @pytest.mark.parametrize("command", ["status", "report", "stop"])
-def test_commands_on_what_was_never_submitted(study: Study, command: str) -> None:
+def test_commands_refuse_an_experiment_without_submissions(study: Study, command: str) -> None:
     study.refuses(2, command, ".", says="nothing is monitored here; start with: evalmon submit")
 
 
@@ -160,14 +160,14 @@ def test_job_ids_are_checked_before_any_program_starts(study: Study, job_id: str
     assert study.slurm.calls() == []
 
 
-def test_run_outside_a_job_runs_and_says_so_once(study: Study) -> None:
+def test_run_outside_a_job_runs_the_command_and_says_so_once(study: Study) -> None:
     done = study.evalmon("run", "--", "sh", "-c", "sleep 0.3; echo out; exit 5")
     assert (done.returncode, done.stdout) == (5, "out\n")
     assert done.stderr.count("nothing is reported") == 1
 
 
 @pytest.mark.parametrize("words", [[], ["nonsense"], ["submit"], ["submit", ".", "--mode", "other"], ["metrics"]])
-def test_wrong_usage(study: Study, words: list[str]) -> None:
+def test_wrong_usage_ends_with_2(study: Study, words: list[str]) -> None:
     done = study.evalmon(*words)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
 
@@ -203,7 +203,7 @@ def test_a_dry_run_changes_nothing(study: Study) -> None:
     assert (study.tree(), study.slurm.accepted()) == (before, [])
 
 
-def test_json_is_all_that_json_prints(study: Study) -> None:
+def test_json_output_is_only_json(study: Study) -> None:
     done = study.evalmon("submit", ".", "--json")
     assert [one["name"] for one in json.loads(done.stdout)["submitted"]] == ["r1/good/epoch0"]
     assert set(json.loads(study.evalmon("status", ".", "--json").stdout)) >= {"schema", "evals", "verdicts", "counts"}
@@ -215,7 +215,7 @@ def test_debug_shows_where_an_error_came_from(study: Study) -> None:
 
 
 @pytest.mark.survives("S11", "S12")
-def test_a_user_settings_of_slurm_have_no_effect_and_no_secret_is_written(study: Study) -> None:
+def test_the_users_slurm_variables_have_no_effect_and_no_secret_is_written(study: Study) -> None:
     secret = "hf_canary_0123456789"
     done = study.evalmon("submit", ".", HF_TOKEN=secret, SQUEUE_FORMAT="%j", SACCT_FORMAT="JobName")
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""The commands as a user runs them, where a real Slurm cannot be made to answer so."""
+"""Tests commands as a user runs them, with answers that a real Slurm cannot be made to give."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def evalmon(exp: Exp, *words: str, **env: str) -> subprocess.CompletedProcess[st
 
 
 class TestSubmit:
-    def test_what_slurm_refuses_gets_a_line_each_and_the_rest_is_registered(self, exp: Exp) -> None:
+    def test_refused_scripts_get_a_line_each_and_the_others_are_registered(self, exp: Exp) -> None:
         words = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (\x1b[31mlimit\x1b[0m)"
         exp.slurm.refuse("a_epoch0.slurm", words)
         exp.slurm.refuse("c_epoch0.slurm", "sbatch: error: AssocMaxCpuPerJobLimit\nsbatch: error: ask your PI")
@@ -77,7 +77,7 @@ class TestSubmit:
         ]
 
     @pytest.mark.survives("F20")
-    def test_a_refused_completion_job_and_sidecar_are_told_and_cost_no_eval(self, exp: Exp) -> None:
+    def test_refused_monitor_jobs_are_reported_and_no_eval_is_lost(self, exp: Exp) -> None:
         for ours in ("completion", "sidecar"):
             exp.slurm.refuse(f"evalmon-{ours}", "sbatch: error: Access/permission denied")
         done = evalmon(exp, "submit", ".")
@@ -85,7 +85,7 @@ class TestSubmit:
         assert [line.split(":")[1] for line in done.stderr.splitlines()] == [" completion job", " sidecar"]
         assert len(exp.slurm.accepted()) == 3
 
-    def test_an_output_that_slurm_cannot_write_is_warned_of_and_submitted_all_the_same(self, exp: Exp) -> None:
+    def test_an_output_path_that_slurm_cannot_write_causes_a_warning_only(self, exp: Exp) -> None:
         exp.slurm.answer("version", "slurm-wlm 22.05.8\n")
         path = script(exp, "a")
         path.write_text("#!/bin/sh\n#SBATCH --output=logs/%j.out\ntrue\n")
@@ -99,7 +99,7 @@ class TestSubmit:
             assert done.stderr == f"evalmon: warning: {warning}\n"
         assert len(exp.slurm.accepted()) == 5
 
-    def test_a_second_time_nothing_is_submitted(self, exp: Exp) -> None:
+    def test_a_second_submit_submits_nothing(self, exp: Exp) -> None:
         evalmon(exp, "submit", ".")
         before = exp.slurm.accepted()
         done = evalmon(exp, "submit", ".")
@@ -112,7 +112,9 @@ class TestSubmit:
         assert exp.slurm.accepted() == before
 
     @pytest.mark.parametrize("where", ["in the experiment", "beside it", "elsewhere"])
-    def test_a_pattern_is_looked_for_here_and_then_in_the_experiment(self, exp: Exp, where: str) -> None:
+    def test_a_pattern_is_matched_in_the_working_directory_and_then_in_the_experiment(
+        self, exp: Exp, where: str
+    ) -> None:
         places = {"in the experiment": exp.root, "beside it": exp.root.parent, "elsewhere": Path("/")}
         words = {"beside it": f"{exp.root.name}/r1/eval/[ab]_*.slurm"}
         done = subprocess.run(
@@ -130,14 +132,14 @@ class TestSubmit:
         assert (done.returncode, done.stderr) == (0, "")
         assert sorted(exp.state()["evals"]) == ["r1/a/epoch0", "r1/b/epoch0", "r1/c/epoch0"]
 
-    def test_what_a_pattern_fits_is_not_named_so_nobody_else_can_leave_it_there(self, exp: Exp) -> None:
+    def test_a_pattern_does_not_override_the_refusal_of_a_script_that_others_can_write(self, exp: Exp) -> None:
         (exp.root / "r1" / "eval" / "a_epoch0.slurm").chmod(0o666)
         done = evalmon(exp, "submit", ".", "r1/eval/*.slurm")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "a_epoch0.slurm: anybody can write it" in done.stderr
         assert evalmon(exp, "submit", ".", "r1/eval/a_epoch0.slurm", "r1/eval/[bc]*").returncode == 0
 
-    def test_when_all_are_over_the_summary_is_not_promised_for_later(self, exp: Exp) -> None:
+    def test_no_summary_is_announced_when_all_evals_are_over(self, exp: Exp) -> None:
         assert "\nsummary, once all are over: /" in evalmon(exp, "submit", ".", "--mode", "dependency").stdout
         over = Exp(exp.root.parent / "over")
         over.register(r1_a="11")
@@ -145,12 +147,12 @@ class TestSubmit:
         over.observe_to_the_end()
         assert "\nsummary: /" in evalmon(over, "retry", ".").stdout
 
-    def test_in_mode_dependency_there_is_no_sidecar(self, exp: Exp) -> None:
+    def test_dependency_mode_starts_no_sidecar(self, exp: Exp) -> None:
         assert evalmon(exp, "submit", ".", "--mode", "dependency").returncode == 0
         assert "evalmon-sidecar" not in [name for _, name in exp.slurm.accepted()]
 
     @pytest.mark.survives("S11")
-    def test_no_secret_and_little_of_the_environment_is_in_what_is_written(self, exp: Exp) -> None:
+    def test_written_files_hold_no_secret_and_little_of_the_environment(self, exp: Exp) -> None:
         assert evalmon(exp, "submit", ".", TZ="UTC", OPENAI_API_KEY=SECRET).returncode == 0
         environ = {**exp.slurm.environ, "HF_TOKEN": SECRET}
         subprocess.run([sys.executable, "-m", "evalmon_agent", "report", "."], env=environ, cwd=exp.root, check=False)
@@ -162,14 +164,14 @@ class TestSubmit:
             assert exported == ["export PATH", "export EVALMON_ALLOW_FAST_POLLING", "export TZ"]
 
     @pytest.mark.survives("S4")
-    def test_an_eval_s_output_of_one_line_stays_one_line(self, exp: Exp) -> None:
+    def test_the_output_path_of_an_eval_is_printed_on_one_line(self, exp: Exp) -> None:
         (exp.root / "r1" / "eval" / "x\nevalmon: forged_epoch0.slurm").write_text("true\n")
         done = evalmon(exp, "submit", ".")
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
         assert "x\\nevalmon: forged" in done.stderr
 
-    def test_a_name_of_arbitrary_bytes_is_refused_before_anything_is_made(self, exp: Exp) -> None:
+    def test_a_name_that_is_not_utf8_is_refused_before_anything_is_created(self, exp: Exp) -> None:
         script(exp, "ok").with_name(os.fsdecode(b"t\xff_epoch0.slurm")).write_text(HEADER)
         outside = exp.root.parent / "outside.slurm"
         outside.write_bytes(b"#!/bin/sh\n#SBATCH --job-name=\xff\n")
@@ -196,7 +198,7 @@ class TestSubmit:
 
 
 class TestLocked:
-    def test_who_holds_the_lock_is_told_after_a_while_and_readers_read(self, exp: Exp) -> None:
+    def test_the_holder_of_the_lock_is_reported_after_a_while_and_readers_still_read(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         (exp.ours / "lock.json").write_text(json.dumps({"kind": "soft", "filesystem": "x", "host": "h", "schema": 1}))
         exp.slurm.show([running("11")])
@@ -221,7 +223,7 @@ class TestLocked:
 
 class TestNewerState:
     @pytest.mark.survives("F11")
-    def test_every_command_ends_with_78_and_leaves_it_as_it_is(self, exp: Exp) -> None:
+    def test_every_command_ends_with_78_and_leaves_the_newer_state_alone(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         path = exp.ours / "state.json"
         path.write_text('{"schema": 2, "evals": []}')
@@ -233,7 +235,7 @@ class TestNewerState:
 
 
 class TestStatus:
-    def test_its_exit_status_says_how_it_stands(self, exp: Exp) -> None:
+    def test_the_exit_status_shows_how_the_experiment_stands(self, exp: Exp) -> None:
         exp.register(r1_a="11", r1_b="12")
         for jobs, status in (
             ([pending("11"), running("12")], 3),
@@ -245,7 +247,7 @@ class TestStatus:
             assert evalmon(exp, "status", ".").returncode == status
             assert evalmon(exp, "report", ".").returncode == status
 
-    def test_it_asks_slurm_only_if_nobody_else_did_of_late(self, exp: Exp) -> None:
+    def test_slurm_is_asked_only_if_no_observer_did_recently(self, exp: Exp) -> None:
         (exp.root / "evalmon.yaml").write_text("poll_interval: 60\n")
         exp.register(r1_a="11")
         exp.slurm.show([running("11")])
@@ -253,14 +255,14 @@ class TestStatus:
             evalmon(exp, "status", ".")
         assert len(exp.slurm.calls("squeue")) == 1
 
-    def test_without_slurm_it_says_what_the_files_say(self, exp: Exp) -> None:
+    def test_without_slurm_status_shows_what_the_files_have(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.slurm.show([running("11")])
         exp.observer().observe_once(at_least_s=0)
         done = evalmon(exp, "status", ".", "--json", PATH="/nonexistent")
         assert (done.returncode, json.loads(done.stdout)["counts"]) == (3, {"RUNNING": 1})
 
-    def test_watching_ends_with_the_evals_or_with_an_interrupt(self, exp: Exp) -> None:
+    def test_watch_mode_ends_with_the_evals_or_an_interrupt(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.slurm.show([running("11")])
         with subprocess.Popen(
@@ -277,7 +279,7 @@ class TestStatus:
             _, err = process.communicate(timeout=10)
         assert (process.returncode, err.strip()) == (130, "evalmon: interrupted")
 
-    def test_a_reader_that_went_away_is_no_error(self, exp: Exp) -> None:
+    def test_a_closed_output_pipe_is_no_error(self, exp: Exp) -> None:
         exp.register(**{f"r1_e{n}": str(n) for n in range(100, 400)})
         exp.slurm.show([])
         exp.observer().observe_once(at_least_s=0)
@@ -291,7 +293,7 @@ class TestStatus:
         )
         assert done.stderr == ""
 
-    def test_an_answer_that_cannot_be_printed_is_an_error_in_one_line(self, exp: Exp) -> None:
+    def test_output_that_cannot_be_written_is_a_one_line_error(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         with open("/dev/full", "w") as full:
             done = subprocess.run(
@@ -312,7 +314,7 @@ class TestMetrics:
         done = evalmon(exp, "metrics", "--json", *ids)
         return done.returncode, json.loads(done.stdout)
 
-    def test_seff_s_figures_where_it_has_them(self, exp: Exp) -> None:
+    def test_seffs_figures_are_shown_where_it_has_them(self, exp: Exp) -> None:
         exp.slurm.show([ended("11")])
         exp.slurm.measure(ended("11"))
         status, (one,) = self.figures(exp, "11")
@@ -320,7 +322,7 @@ class TestMetrics:
         assert one["cpu_efficiency_pct"] == 12.5
 
     @pytest.mark.parametrize("how", ["no data", "broken", "absent", "running in it"])
-    def test_accounting_s_where_seff_has_none(self, exp: Exp, how: str) -> None:
+    def test_accountings_figures_are_shown_where_seff_has_none(self, exp: Exp, how: str) -> None:
         exp.slurm.show([ended("11")])
         if how == "broken":
             exp.slurm.fail("seff", "Can't locate Slurmdb.pm in @INC", rc=2)
@@ -331,29 +333,29 @@ class TestMetrics:
         status, (one,) = self.figures(exp, "11")
         assert (status, one["source"], one["elapsed_s"]) == (0, "sacct", 292.0)
 
-    def test_a_job_that_nobody_knows_is_told_and_counts(self, exp: Exp) -> None:
+    def test_an_unknown_job_is_reported_and_counts_as_an_error(self, exp: Exp) -> None:
         exp.slurm.show([ended("11")])
         done = evalmon(exp, "metrics", "11", "12")
         assert (done.returncode, done.stderr) == (1, "evalmon: 12: no such job in Slurm's accounting\n")
         assert "unknown" in done.stdout
 
-    def test_a_job_in_a_state_of_a_later_slurm_is_known(self, exp: Exp) -> None:
+    def test_a_job_in_an_unknown_state_of_a_later_slurm_is_shown(self, exp: Exp) -> None:
         exp.slurm.show([ended("11", "PETRIFIED")])
         status, (one,) = self.figures(exp, "11")
         assert (status, one["state"], one["elapsed_s"]) == (0, None, 292.0)
 
-    def test_memory_that_ran_out_below_the_limit_is_said_to_be_sampled(self, exp: Exp) -> None:
+    def test_out_of_memory_below_the_limit_is_explained_by_sampling(self, exp: Exp) -> None:
         exp.slurm.show([ended("11", "OUT_OF_MEMORY"), ended("12")])
         done = evalmon(exp, "metrics", "11", "12")
         [note] = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
         assert note.startswith("note: 11: the memory figure (38% of the request) is sampled and missed the peak")
 
-    def test_an_array_is_all_its_tasks(self, exp: Exp) -> None:
+    def test_an_array_id_means_all_its_tasks(self, exp: Exp) -> None:
         exp.slurm.show([ended("11_0"), ended("11_1", "FAILED")])
         status, found = self.figures(exp, "11")
         assert (status, [one["job_id"] for one in found]) == (0, ["11_0", "11_1"])
 
-    def test_without_sacct_or_an_answer_it_ends_with_69(self, exp: Exp) -> None:
+    def test_without_sacct_or_its_answer_metrics_ends_with_69(self, exp: Exp) -> None:
         exp.slurm.fail("sacct", "sacct: error: Problem talking to the database: Connection refused")
         done = evalmon(exp, "metrics", "11")
         assert (done.returncode, done.stdout) == (69, "")
@@ -363,14 +365,14 @@ class TestMetrics:
 
 
 class TestStop:
-    def test_it_ends_our_jobs_and_no_eval(self, exp: Exp) -> None:
+    def test_stop_cancels_the_monitor_jobs_and_no_eval(self, exp: Exp) -> None:
         evalmon(exp, "submit", ".")
         done = evalmon(exp, "stop", ".")
         assert (done.returncode, done.stderr) == (0, "")
         assert exp.slurm.calls("scancel") == ["scancel -Q 1004 1005"]
         assert "Reason: evalmon stop\nJobs ended: 1004 1005" in exp.blocks("MONITOR_STOPPED")[0]
 
-    def test_of_our_jobs_it_tells_those_that_were_not_over(self, exp: Exp) -> None:
+    def test_stop_reports_only_monitor_jobs_that_were_not_over(self, exp: Exp) -> None:
         evalmon(exp, "submit", ".")
         (exp.slurm.directory / "queue" / "1004").unlink()
         assert evalmon(exp, "stop", ".").stdout == "Stopped monitoring (cancelled job 1005). Evals keep running.\n"
@@ -378,7 +380,7 @@ class TestStop:
         assert "no monitor job was left" in evalmon(exp, "stop", ".").stdout
 
     @pytest.mark.survives("F18")
-    def test_a_later_job_with_the_id_of_one_of_ours_is_left_alone(self, exp: Exp) -> None:
+    def test_a_later_job_with_a_monitor_jobs_id_is_not_cancelled(self, exp: Exp) -> None:
         evalmon(exp, "submit", ".")
         for job_id in ("1004", "1005"):
             (exp.slurm.directory / "queue" / job_id).unlink()
@@ -386,20 +388,20 @@ class TestStop:
         assert "no monitor job was left" in evalmon(exp, "stop", ".").stdout
         assert exp.slurm.calls("scancel") == []
 
-    def test_without_scancel_it_ends_with_69(self, exp: Exp) -> None:
+    def test_without_scancel_stop_ends_with_69(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.slurm.remove("scancel")
         assert evalmon(exp, "stop", ".").returncode == 69
 
 
-def test_an_unset_variable_is_not_the_working_directory(exp: Exp) -> None:
+def test_an_empty_argument_is_not_the_working_directory(exp: Exp) -> None:
     done = evalmon(exp, "submit", "")
     assert (done.returncode, done.stdout) == (2, "")
     assert exp.slurm.calls() == []
 
 
 @pytest.mark.survives("F19")
-def test_where_every_job_takes_whole_nodes_there_is_no_sidecar_and_that_is_said(exp: Exp) -> None:
+def test_on_partitions_of_whole_nodes_no_sidecar_is_started_and_that_is_reported(exp: Exp) -> None:
     exp.slurm.answer("scontrol", "SelectType              = select/linear\n")
     done = evalmon(exp, "submit", ".")
     assert "gives whole nodes; a sidecar would take one" in done.stderr
@@ -408,7 +410,7 @@ def test_where_every_job_takes_whole_nodes_there_is_no_sidecar_and_that_is_said(
 
 
 @pytest.mark.parametrize("body", ["complete", "sidecar"])
-def test_a_bad_edit_of_the_settings_costs_our_jobs_nothing_but_a_block(exp: Exp, body: str) -> None:
+def test_invalid_settings_cost_running_monitor_jobs_only_a_log_block(exp: Exp, body: str) -> None:
     settings = {"poll_interval": 1, "seff_retry_delay": 0, "notify": [f"mailtos://me:{SECRET}@example.org"]}
     (exp.root / "evalmon.yaml").write_text(json.dumps(settings))
     evalmon(exp, "submit", ".")
@@ -430,6 +432,6 @@ def test_a_bad_edit_of_the_settings_costs_our_jobs_nothing_but_a_block(exp: Exp,
 
 
 def launched(exp: Exp) -> list[tuple[str, str, int]]:
-    """(job id, the path of what was submitted, its Submit) of each eval that the fake Slurm has."""
+    """(job id, path of the submitted script, submit time) of each eval in the fake Slurm."""
     rows = [path.read_text().split("\x1f") for path in (exp.slurm.directory / "queue").iterdir()]
     return [(row[0].removeprefix("\x1e"), row[-2], int(row[3])) for row in rows if row[-2].endswith("_epoch0.slurm")]

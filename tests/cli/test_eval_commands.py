@@ -1,4 +1,4 @@
-"""`drop`, `cancel` and `logs`, and what becomes of an eval that Slurm refused, as a user meets them."""
+"""Tests `drop`, `cancel` and `logs`, and evals that Slurm refused, as a user runs them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def submit(exp: Exp, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def all_over(exp: Exp, state: str = "COMPLETED") -> None:
-    """Every eval that Slurm has took its end, and that is known."""
+    """End every eval in Slurm, and record that."""
     jobs = []
     for job_id, name in exp.slurm.accepted():
         row = exp.slurm.directory / "queue" / job_id
@@ -75,7 +75,7 @@ def mend(exp: Exp, name: str) -> None:
 
 
 class TestRefused:
-    def test_it_is_an_eval_that_needs_attention_until_it_is_submitted(self, exp: Exp) -> None:
+    def test_a_refused_eval_needs_attention_until_it_is_submitted(self, exp: Exp) -> None:
         exp.slurm.refuse("a_epoch0.slurm", INVALID)
         assert submit(exp).returncode == 1
         assert verdicts(exp) == {"r1/b/epoch0": "active", "r1/c/epoch0": "active", "r1/a/epoch0": "refused"}
@@ -83,7 +83,7 @@ class TestRefused:
         assert alert.startswith(f"ALERT: r1/a/epoch0 refused by Slurm\nReason: {INVALID}\nAction: Change")
         assert "2 jobs found - 2 PENDING, 0 RUNNING, 0 COMPLETED" in exp.blocks("STATUS_CHECK")[-1]
         all_over(exp)
-        # What Slurm never took keeps nobody waiting.
+        # A refused eval does not delay the end.
         assert ["Summary: 2 evaluations completed - 2 COMPLETED, 0 FAILED"] == [
             block.split("\n")[1] for block in exp.blocks("ALL_COMPLETE")
         ]
@@ -96,7 +96,7 @@ class TestRefused:
         assert (ev["job_id"], ev["refusal"], ev["diagnosis"]["cause"]) == (None, INVALID, "refused-by-slurm")
 
     @pytest.mark.parametrize("command", ["submit", "retry"])
-    def test_submit_and_retry_submit_it_and_a_further_end_is_told(self, exp: Exp, command: str) -> None:
+    def test_submit_and_retry_submit_it_and_a_further_end_is_reported(self, exp: Exp, command: str) -> None:
         exp.slurm.refuse("a_epoch0.slurm", INVALID)
         submit(exp)
         all_over(exp)
@@ -108,7 +108,7 @@ class TestRefused:
         assert (done.returncode, "submitted r1/a/epoch0" in done.stdout) == (0, True), done
         assert verdicts(exp)["r1/a/epoch0"] == "active"
 
-    def test_two_refused_neighbours_that_retry_submits_do_not_share_a_directory(self, exp: Exp) -> None:
+    def test_two_refused_scripts_of_one_directory_get_different_directories_by_retry(self, exp: Exp) -> None:
         for name in "abc":
             exp.slurm.refuse(f"{name}_epoch0.slurm", INVALID)
         assert submit(exp).returncode == 1
@@ -120,7 +120,7 @@ class TestRefused:
         folders = [entry.submission.output_dir for entry in exp.anew().experiment.ledger.entries() if entry.accepted]
         assert len({folder for folder in folders if folder}) == 3
 
-    def test_a_refused_array_is_as_many_evals_and_comes_as_a_whole(self, exp: Exp) -> None:
+    def test_a_refused_array_counts_as_its_tasks_and_is_submitted_as_a_whole(self, exp: Exp) -> None:
         script(exp, "a", "#SBATCH --array=0-2\n")
         exp.slurm.refuse("a_epoch0.slurm", INVALID)
         submit(exp)
@@ -141,7 +141,7 @@ class TestRefused:
         mend(exp, "a")
         assert "submitted r1/a/epoch0 " in evalmon(exp, "retry", "--name", "r1/a/epoch0").stdout
 
-    def test_a_refused_retry_leaves_the_attempts_and_the_verdict(self, exp: Exp) -> None:
+    def test_a_refused_retry_keeps_the_attempts_and_the_verdict(self, exp: Exp) -> None:
         submit(exp)
         all_over(exp, "NODE_FAIL")
         exp.slurm.refuse("a_epoch0.slurm", INVALID)
@@ -157,7 +157,7 @@ class TestRefused:
 
 
 class TestDrop:
-    def test_it_is_counted_no_more_until_its_script_is_named_again(self, exp: Exp) -> None:
+    def test_a_dropped_eval_no_longer_counts_until_its_script_is_named_again(self, exp: Exp) -> None:
         submit(exp)
         all_over(exp, "NODE_FAIL")
         assert evalmon(exp, "status").returncode == 1
@@ -170,7 +170,7 @@ class TestDrop:
         changes = exp.blocks("VERDICT_CHANGED")
         assert (len(changes), "Previous: failed\nCurrent: dropped" in changes[0]) == (3, True)
         assert "nothing to drop" in evalmon(exp, "drop", "r1/a/epoch0").stdout
-        # Neither retry nor a submit of all brings it back.
+        # Neither retry nor a submit of all scripts submits it.
         assert "nothing to run again" in evalmon(exp, "retry").stdout
         assert "skipped r1/a/epoch0: dropped; to bring it back" in evalmon(exp, "submit").stdout
         before = len(exp.slurm.accepted())
@@ -185,10 +185,10 @@ class TestDrop:
             "Summary: 1 evaluation completed - 1 COMPLETED, 0 FAILED",
         ]
         assert evalmon(exp, "status").stdout.startswith("The eval succeeded; 2 dropped\n")
-        # The verdict of the job before it is told no more.
+        # The verdict of the earlier job is no longer shown.
         assert len(exp.blocks("VERDICT_CHANGED")) == 3
 
-    def test_what_is_active_and_what_nobody_knows_is_refused(self, exp: Exp) -> None:
+    def test_an_active_or_unknown_eval_cannot_be_dropped(self, exp: Exp) -> None:
         submit(exp)
         done = evalmon(exp, "drop", "r1/a/epoch0")
         assert (done.returncode, done.stdout) == (2, "")
@@ -197,7 +197,7 @@ class TestDrop:
         assert (done.returncode, "no eval is called r9/*" in done.stderr) == (2, True)
         assert exp.anew().experiment.ledger.entries()[-1].dropped is None
 
-    def test_what_slurm_refused_can_be_dropped_and_brought_back(self, exp: Exp) -> None:
+    def test_a_refused_eval_can_be_dropped_and_submitted_again(self, exp: Exp) -> None:
         exp.slurm.refuse("a_epoch0.slurm", INVALID)
         submit(exp)
         all_over(exp)
@@ -208,7 +208,7 @@ class TestDrop:
         assert evalmon(exp, "submit", "r1/eval/a_epoch0.slurm").returncode == 0
         assert verdicts(exp)["r1/a/epoch0"] == "active"
 
-    def test_of_an_array_the_dropped_tasks_alone_come_back(self, exp: Exp) -> None:
+    def test_only_the_dropped_tasks_of_an_array_are_submitted_again(self, exp: Exp) -> None:
         script(exp, "a", "#SBATCH --array=0-2%2\n")
         submit(exp, "r1/eval/a_epoch0.slurm")
         [(job_id, _)] = [one for one in exp.slurm.accepted() if one[1].endswith(".slurm")]
@@ -229,7 +229,7 @@ class TestDrop:
 
 
 class TestCancel:
-    def test_it_cancels_by_name_and_only_with_yes_where_nobody_can_be_asked(self, exp: Exp) -> None:
+    def test_cancel_takes_names_and_needs_yes_without_a_terminal(self, exp: Exp) -> None:
         submit(exp)
         done = evalmon(exp, "cancel", "r1/a/epoch0")
         assert (done.returncode, "--yes" in done.stderr, exp.slurm.calls("scancel")) == (2, True, [])
@@ -241,7 +241,7 @@ class TestCancel:
         assert exp.slurm.calls("scancel") == ["scancel -Q 1001 1003"]
         assert evalmon(exp, "cancel", "nobody", "--yes").returncode == 2
 
-    def test_who_is_asked_sees_what_would_end_and_may_say_no(self, exp: Exp) -> None:
+    def test_the_question_lists_what_would_be_cancelled_and_no_cancels_nothing(self, exp: Exp) -> None:
         submit(exp)
         for answer, calls in ((b"n\n", []), (b"y\n", ["scancel -Q 1001"])):
             master, slave = pty.openpty()
@@ -253,7 +253,7 @@ class TestCancel:
             assert done.stdout.startswith("would cancel r1/a/epoch0  job 1001\n"), done
             assert exp.slurm.calls("scancel") == calls
 
-    def test_what_comes_while_it_asks_is_left_alone(self, exp: Exp) -> None:
+    def test_evals_submitted_during_the_question_are_not_cancelled(self, exp: Exp) -> None:
         submit(exp, "r1/eval/a_epoch0.slurm")
         ended = cancel(exp.anew().session(), ["r1/*"], confirm=lambda _: submit(exp).returncode == 0)
         assert ended is not None
@@ -262,7 +262,7 @@ class TestCancel:
 
     @pytest.mark.parametrize("command", ["/home/me/another.sh", "(null)"])
     @pytest.mark.parametrize("is_adopted", [False, True])
-    def test_a_later_job_with_the_same_id_is_left_alone(self, exp: Exp, command: str, is_adopted: bool) -> None:
+    def test_a_later_job_with_the_same_id_is_not_cancelled(self, exp: Exp, command: str, is_adopted: bool) -> None:
         if is_adopted:
             exp.slurm.show([running("11")])
             assert evalmon(exp, "watch", "r1/a=11").returncode == 0
@@ -274,7 +274,7 @@ class TestCancel:
         done = evalmon(exp, "cancel", "r1/a", "--yes")
         assert (done.returncode, done.stdout[:17], exp.slurm.calls("scancel")) == (0, "nothing to cancel", [])
 
-    def test_what_waits_is_never_submitted(self, exp: Exp) -> None:
+    def test_a_waiting_eval_is_withdrawn_and_never_submitted(self, exp: Exp) -> None:
         (exp.root / "evalmon.yaml").write_text('{"poll_interval": 1, "max_submit": 1}')
         submit(exp)
         done = evalmon(exp, "cancel", "r1/b/epoch0", "--yes")
@@ -285,7 +285,7 @@ class TestCancel:
         assert "submitted r1/c/epoch0" in done.stdout
         assert "skipped r1/b/epoch0: dropped" in done.stdout
 
-    def test_a_waiting_retry_that_is_taken_back_leaves_the_verdict(self, exp: Exp) -> None:
+    def test_a_withdrawn_retry_keeps_the_verdict(self, exp: Exp) -> None:
         submit(exp)
         all_over(exp, "NODE_FAIL")
         (exp.root / "evalmon.yaml").write_text('{"poll_interval": 1, "max_submit": 1}')
@@ -298,7 +298,7 @@ OUTPUT = "#SBATCH --output=%j.out\n#SBATCH --error=%j.err\n"
 
 
 class TestLogs:
-    def test_the_end_of_the_output_and_the_errors_after_it(self, exp: Exp) -> None:
+    def test_logs_prints_the_end_of_the_output_and_then_of_the_errors(self, exp: Exp) -> None:
         path = script(exp, "a", OUTPUT)
         submit(exp, str(path))
         done = evalmon(exp, "logs", "r1/a/epoch0")
@@ -312,7 +312,7 @@ class TestLogs:
         out.write_bytes(b"".join(b"line %d \x1b[31m\xff\n" % number for number in range(200)))
         err.write_text("an error\n")
         done = evalmon(exp, "logs", "r1/a/epoch0", "--lines", "2", text=False)
-        # In a pipe nothing is changed.
+        # Output to a pipe is unchanged.
         assert (done.returncode, done.stdout) == (
             0,
             b"line 198 \x1b[31m\xff\nline 199 \x1b[31m\xff\nan error\n",
@@ -320,7 +320,7 @@ class TestLogs:
         assert len(evalmon(exp, "logs", "r1/a*", text=False).stdout.splitlines()) == 51
 
     @pytest.mark.survives("S4")
-    def test_a_terminal_gets_no_control_sequence_of_a_job(self, exp: Exp) -> None:
+    def test_control_sequences_of_a_job_do_not_reach_the_terminal(self, exp: Exp) -> None:
         path = script(exp, "a", OUTPUT)
         submit(exp, str(path))
         (path.parent / "1001.out").write_bytes(
@@ -334,7 +334,7 @@ class TestLogs:
         assert shown == b"red     x  \\x07bell \\u202e\r\n10%\r\n20%\r\n"
 
     @pytest.mark.survives("S18")
-    def test_a_file_behind_anothers_link_is_not_shown(self, exp: Exp, tmp_path: Path) -> None:
+    def test_a_file_behind_another_users_link_is_not_shown(self, exp: Exp, tmp_path: Path) -> None:
         if os.geteuid() != 0:
             pytest.skip("needs root to make another user's link")
         path = script(exp, "a", OUTPUT)
@@ -346,7 +346,7 @@ class TestLogs:
         done = evalmon(exp, "logs", "r1/a/epoch0")
         assert (done.returncode, done.stdout) == (1, "")
 
-    def test_only_the_lines_of_the_diagnosis(self, exp: Exp) -> None:
+    def test_the_error_option_shows_only_the_lines_of_the_diagnosis(self, exp: Exp) -> None:
         path = script(exp, "a", OUTPUT)
         submit(exp, str(path))
         assert evalmon(exp, "logs", "r1/a/epoch0", "--error").returncode == 1
@@ -358,19 +358,19 @@ class TestLogs:
         done = evalmon(exp, "logs", "r1/a/epoch0", "--error")
         assert (done.returncode, done.stdout) == (0, f"{error}\n")
 
-    def test_one_name_means_one_eval(self, exp: Exp) -> None:
+    def test_a_name_that_matches_several_evals_is_refused(self, exp: Exp) -> None:
         submit(exp)
         done = evalmon(exp, "logs", "r1/*")
         assert (done.returncode, "r1/* means 3 evals" in done.stderr) == (2, True)
         assert evalmon(exp, "logs", "nobody").returncode == 2
 
-    def test_what_was_never_submitted_has_no_output_but_slurms_words(self, exp: Exp) -> None:
+    def test_an_eval_that_was_never_submitted_shows_slurms_message_only(self, exp: Exp) -> None:
         exp.slurm.refuse("a_epoch0.slurm", INVALID)
         submit(exp)
         assert "never submitted" in evalmon(exp, "logs", "r1/a/epoch0").stderr
         assert evalmon(exp, "logs", "r1/a/epoch0", "--error").stdout == f"{INVALID}\n"
 
-    def test_following_shows_what_is_added_and_ends_with_the_eval(self, exp: Exp) -> None:
+    def test_following_shows_new_output_and_ends_with_the_eval(self, exp: Exp) -> None:
         path = script(exp, "a", OUTPUT)
         submit(exp, str(path))
         out = path.parent / "1001.out"
@@ -387,7 +387,7 @@ class TestLogs:
             assert (following.stdout.read(), following.wait(60)) == ("last", 0)
 
 
-def test_who_waits_for_what_will_not_come_is_shown_until_it_is_over(exp: Exp) -> None:
+def test_evals_whose_request_no_node_can_satisfy_are_shown_until_they_are_over(exp: Exp) -> None:
     exp.register(r1_a="11", r1_b="12")
     jobs = [pending("11", reason="BadConstraints"), pending("12", reason="BadConstraints")]
     exp.slurm.show(jobs)

@@ -1,4 +1,4 @@
-"""1 says that an eval did not succeed: a bug (70), an error of the system (74) and a lack of permission (77) do not."""
+"""Tests that bugs (70), system errors (74) and missing permissions (77) never end with 1, a failed eval's status."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evalmon(exp: Exp, *words: str, **environ: str) -> tuple[int, str, str]:
 
 
 def broken(directory: Path, module: str) -> str:
-    """A directory for PYTHONPATH in which this module is broken, as in the middle of an upgrade."""
+    """A directory for PYTHONPATH in which this module is broken, as during an upgrade."""
     place = directory / "broken"
     place.mkdir()
     (place / f"{module}.py").write_text("1 / 0\n")
@@ -39,7 +39,7 @@ def broken(directory: Path, module: str) -> str:
 
 @pytest.mark.parametrize("module", ["yaml", "click"])
 @pytest.mark.parametrize("command", ["status", "sidecar", "complete"])
-def test_a_bug_is_70_in_one_line_and_a_traceback_only_with_debug(
+def test_a_bug_ends_with_70_in_one_line_and_a_traceback_only_with_debug(
     exp: Exp, tmp_path: Path, command: str, module: str
 ) -> None:
     path = broken(tmp_path, module)
@@ -51,14 +51,14 @@ def test_a_bug_is_70_in_one_line_and_a_traceback_only_with_debug(
     assert (code, out, err.count("Traceback (most recent")) == (70, "", 1)
 
 
-def test_a_bug_in_run_ends_as_the_command_ends(exp: Exp, tmp_path: Path) -> None:
+def test_a_bug_in_run_keeps_the_commands_exit_status(exp: Exp, tmp_path: Path) -> None:
     path = broken(tmp_path, "argparse")
     assert evalmon(exp, "run", "--", "sh", "-c", "exit 7", PYTHONPATH=path)[0] == 7
     assert evalmon(exp, "sample", "--output-dir", ".", PYTHONPATH=path)[0] == 70
 
 
-def test_an_error_of_the_system_is_74_and_says_what_to_do(exp: Exp) -> None:
-    """A directory where the summary shall be."""
+def test_a_system_error_ends_with_74_and_advice(exp: Exp) -> None:
+    """A directory in place of the summary."""
     place = exp.ours / "summary.json"
     place.unlink(missing_ok=True)
     (place / "in the way").mkdir(parents=True)
@@ -71,7 +71,7 @@ def test_an_error_of_the_system_is_74_and_says_what_to_do(exp: Exp) -> None:
 
 
 @not_as_root
-def test_what_the_system_does_not_allow_is_77(exp: Exp) -> None:
+def test_a_missing_permission_ends_with_77(exp: Exp) -> None:
     registry = exp.ours / "registry.jsonl"
     registry.chmod(0)
     code, out, err = evalmon(exp, "report", ".")
@@ -79,7 +79,7 @@ def test_what_the_system_does_not_allow_is_77(exp: Exp) -> None:
     assert f"{registry}: Permission denied; ask the owner" in err
 
 
-def test_a_reader_of_the_output_who_went_away_is_no_failed_eval(exp: Exp) -> None:
+def test_a_closed_output_pipe_is_no_failed_eval(exp: Exp) -> None:
     read, write = os.pipe()
     os.close(read)
     argv = [sys.executable, "-m", "evalmon_agent", "status", "."]
@@ -90,7 +90,7 @@ def test_a_reader_of_the_output_who_went_away_is_no_failed_eval(exp: Exp) -> Non
     assert (done.returncode, done.stderr) == (74, b"")
 
 
-def test_sampling_without_a_stderr_is_74(exp: Exp) -> None:
+def test_sampling_without_a_stderr_ends_with_74(exp: Exp) -> None:
     argv = f"exec {sys.executable} -m evalmon_agent sample --output-dir . 2>&-"
     done = subprocess.run(["sh", "-c", argv], env=exp.slurm.environ, cwd=exp.root, check=False, timeout=60)
     assert done.returncode == 74

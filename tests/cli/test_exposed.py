@@ -1,4 +1,4 @@
-"""Experiments that others can rename or replace: it is said once, or refused where anybody can."""
+"""Tests that an experiment which others can rename or replace is reported once, and refused if anybody can."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def exp(tmp_path: Path) -> Exp:
 
 
 def directory(exp: Exp) -> list[dict[str, str]]:
-    """What doctor finds of the directory."""
+    """What doctor reports about the directory."""
     found = json.loads(evalmon(exp, "doctor", str(exp.root), "--json")[1])
     return [one for one in found if one["check"] == "directory"]
 
 
-def test_what_nobody_else_can_write_is_not_mentioned(exp: Exp) -> None:
+def test_a_private_directory_causes_no_warning(exp: Exp) -> None:
     assert list(exposed(str(exp.root))) == []
     assert evalmon(exp, "submit", str(exp.root))[::2] == (0, "")
     assert [one["level"] for one in directory(exp)] == ["ok"]
 
 
 @pytest.mark.survives("S2")
-def test_the_layout_of_a_lab_is_said_once_and_by_doctor(exp: Exp) -> None:
+def test_a_group_writable_directory_is_reported_by_the_first_submit_and_doctor(exp: Exp) -> None:
     group = second_user.share(exp.root, 0o2770)
     second_user.share(exp.root.parent, 0o2770)
     code, _, err = evalmon(exp, "submit", str(exp.root))
@@ -57,7 +57,7 @@ def test_the_layout_of_a_lab_is_said_once_and_by_doctor(exp: Exp) -> None:
 
 @pytest.mark.survives("S2")
 @pytest.mark.parametrize("where", ["EXP", "above"])
-def test_where_anybody_can_replace_it_nothing_is_submitted_unless_a_setting_allows_it(exp: Exp, where: str) -> None:
+def test_a_world_writable_directory_is_refused_unless_a_setting_allows_it(exp: Exp, where: str) -> None:
     place = exp.root if where == "EXP" else exp.root.parent
     place.chmod(0o777)
     for command in (["submit"], ["watch", "11"]):
@@ -76,14 +76,14 @@ def test_where_anybody_can_replace_it_nothing_is_submitted_unless_a_setting_allo
     assert (code, "anybody can rename" in err) == (0, True)
     (exp.root / "evalmon.yaml").write_text("")
     assert evalmon(exp, "retry", str(exp.root))[0] == 77
-    # What was started goes on, and people may look.
+    # Running monitors go on, and users may read.
     assert evalmon(exp, "complete", str(exp.root))[0] == 0
     assert evalmon(exp, "status", str(exp.root))[0] in {0, 1, 3}
     place.chmod(0o1777)
     assert evalmon(exp, "retry", str(exp.root))[0] == 0
 
 
-def test_an_experiment_directory_of_somebody_else_is_said(exp: Exp) -> None:
+def test_another_users_experiment_directory_is_reported(exp: Exp) -> None:
     theirs = exp.root / "theirs"
     theirs.mkdir()
     second_user.give(theirs)
@@ -95,7 +95,7 @@ def test_an_experiment_directory_of_somebody_else_is_said(exp: Exp) -> None:
     )
 
 
-def test_a_group_of_one_s_own_is_nobody_else(exp: Exp) -> None:
+def test_a_group_whose_only_member_is_the_user_causes_no_warning(exp: Exp) -> None:
     os.chown(exp.root, -1, os.getgid())
     os.chmod(exp.root, 0o2775)
     assert list(exposed(str(exp.root))) == []

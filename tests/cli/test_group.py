@@ -1,4 +1,4 @@
-"""The commands are imported one by one; what `--help` says of them is what they say themselves."""
+"""Tests that commands are imported one by one, and that `--help` shows their own descriptions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def loaded(*words: str, **environ: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_says_of_a_command_what_the_command_says(name: str) -> None:
+def test_the_list_has_each_commands_own_description(name: str) -> None:
     command = main.get_command(click.Context(main), name)
     assert command is not None
     assert command.name == name
@@ -51,20 +51,20 @@ def test_help_lists_all_commands() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_help_of_a_command_ends_with_an_example_of_it(name: str) -> None:
+def test_help_of_a_command_ends_with_an_example(name: str) -> None:
     command = main.get_command(click.Context(main), name)
     assert command is not None
     assert command.epilog == f"Example: {EXAMPLES[name]}"
     assert EXAMPLES[name].startswith(f"evalmon {name} ")
 
 
-def test_help_and_completion_import_no_command_and_nothing_heavy() -> None:
+def test_help_and_completion_import_no_command_and_no_heavy_module() -> None:
     assert loaded("--help") == []
     completion = {"_EVALMON_COMPLETE": "bash_complete", "COMP_WORDS": "evalmon s", "COMP_CWORD": "1"}
     assert loaded(**completion) == []
 
 
-def test_a_template_needs_nothing_heavy() -> None:
+def test_printing_a_template_imports_no_heavy_module() -> None:
     assert loaded("template") == ["evalmon_agent.commands"]
 
 
@@ -88,7 +88,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert done.stderr.startswith("evalmon: No such command 'submitt'")
 
 
-def test_debug_may_stand_before_a_program_of_a_job() -> None:
+def test_debug_is_accepted_before_an_in_job_program() -> None:
     argv = [sys.executable, "-m", "evalmon_agent", "--debug"]
     done = subprocess.run([*argv, "run", "--", "sh", "-c", "exit 7"], capture_output=True, check=False)
     assert done.returncode == 7

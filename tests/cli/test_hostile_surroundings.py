@@ -1,4 +1,4 @@
-"""Hostile names, paths, files and environments, through whole commands: nothing runs, leaks or leads elsewhere."""
+"""Tests that hostile names, paths, files and environments run nothing, leak nothing and redirect nothing."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def usable(payload: str) -> str:
 
 @pytest.mark.survives("S5", "S7")
 @pytest.mark.parametrize("step", [3 * len(COMMANDS), pytest.param(1, marks=pytest.mark.full)])
-def test_what_is_submitted_from_a_hostile_place_runs_the_script_and_nothing_else(
+def test_a_submission_from_a_hostile_directory_runs_the_script_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """The payload is the experiment's name, the run's, the task's, the job's and the interpreter's."""
-    # What is not UTF-8 is refused.
+    """The payload is in the names of the experiment, the run, the task, the job and the interpreter."""
+    # Names that are not UTF-8 are refused.
     payloads = [payload for payload in PAYLOADS[::step] if "\udcff" not in payload]
     assert len(payloads) > 180 / step
     for number, payload in enumerate(payloads):
@@ -77,7 +77,7 @@ def test_what_is_submitted_from_a_hostile_place_runs_the_script_and_nothing_else
             subprocess.run(
                 ["bash", str(one)], env=env, cwd=place / "elsewhere", capture_output=True, timeout=30, check=False
             )
-            # Our own jobs' interpreter is not there; the eval runs as if we were not.
+            # The monitor jobs' interpreter is missing; the eval runs as it would without evalmon.
             assert said.exists() == (one.name == path.name), payload
             if said.exists():
                 told = said.read_text().split("\0")
@@ -90,7 +90,7 @@ def test_what_is_submitted_from_a_hostile_place_runs_the_script_and_nothing_else
 
 @pytest.mark.survives("S7")
 @pytest.mark.parametrize("name", ["../../outside", "/outside", "a/../../../outside", "..", "r/\x00t"])
-def test_a_name_that_leads_elsewhere_is_a_name_and_no_path(tmp_path: Path, name: str) -> None:
+def test_a_name_with_parent_components_is_not_used_as_a_path(tmp_path: Path, name: str) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     exp.experiment.ledger.append(Intent(Submission(name, str(exp.root / "x.slurm"), token="f" * 16), 1.0, "h", 1))
@@ -118,7 +118,7 @@ SHADOWS = (
 
 
 @pytest.mark.survives("S13")
-def test_our_own_jobs_are_not_led_astray_by_what_lies_around_them(tmp_path: Path) -> None:
+def test_monitor_jobs_ignore_files_in_their_surroundings(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     (exp.root / "evalmon.yaml").write_text('{"poll_interval": 0.2, "seff_retry_delay": 0}')
     exp.register(r1_a="11")
@@ -135,7 +135,7 @@ def test_our_own_jobs_are_not_led_astray_by_what_lies_around_them(tmp_path: Path
 
 
 @pytest.mark.survives("S11")
-def test_a_secret_of_the_command_or_its_environment_is_in_no_file_of_ours(tmp_path: Path) -> None:
+def test_secrets_of_the_command_or_environment_are_in_no_file(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     folder = exp.root / "out"
@@ -162,7 +162,7 @@ def test_a_secret_of_the_command_or_its_environment_is_in_no_file_of_ours(tmp_pa
 
 
 @pytest.mark.survives("S9")
-def test_nothing_in_the_package_unpickles_or_evaluates_what_it_reads() -> None:
+def test_the_package_never_unpickles_or_evaluates_data() -> None:
     banned = {"pickle", "cPickle", "shelve", "marshal", "dill", "cloudpickle", "jsonpickle", "runpy", "code"}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -177,7 +177,7 @@ def test_nothing_in_the_package_unpickles_or_evaluates_what_it_reads() -> None:
 
 
 def with_inspect_script(exp: Exp) -> Path:
-    """An eval that ran inspect, and the folder of its logs."""
+    """An eval that ran inspect, and the directory of its logs."""
     exp.register(r1_a="11")
     [entry] = exp.experiment.ledger.entries()
     record_script(exp.experiment, entry.token, entry.submission.script, "#!/bin/sh\ninspect eval task.py\n")
@@ -188,7 +188,7 @@ def with_inspect_script(exp: Exp) -> Path:
 
 
 @pytest.mark.survives("S8", "S10")
-def test_a_summary_is_made_without_hostile_evidence_and_soon(tmp_path: Path) -> None:
+def test_a_summary_is_written_quickly_without_hostile_evidence(tmp_path: Path) -> None:
     """A log that is a bomb, a Slurm log and metrics of 10 GB without a newline, a FIFO and a link among them."""
     exp = Exp(tmp_path)
     folder = with_inspect_script(exp)

@@ -1,4 +1,4 @@
-"""EXP may be left out: the nearest experiment at or above the working directory is meant, and named on stderr."""
+"""Tests that without EXP, the nearest experiment at or above the working directory is used and named on stderr."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def evalmon(exp: Exp, *words: str, cwd: Path) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize("command", ["status", "report"])
-def test_the_nearest_experiment_is_meant_and_named(exp: Exp, command: str) -> None:
+def test_the_nearest_experiment_is_used_and_named(exp: Exp, command: str) -> None:
     exp.register(r1_a="11")
     below = exp.root / "r1" / "eval"
     below.mkdir(parents=True, exist_ok=True)
@@ -34,14 +34,14 @@ def test_the_nearest_experiment_is_meant_and_named(exp: Exp, command: str) -> No
         assert (f"experiment: {exp.root}\n" in done.stderr) == (words == ())
 
 
-def test_without_an_experiment_there_the_user_is_asked_for_one(exp: Exp, tmp_path: Path) -> None:
+def test_without_an_experiment_the_user_is_asked_to_name_one(exp: Exp, tmp_path: Path) -> None:
     for words in (("status",), ("cancel", "r1/a"), ("logs", "r1/a"), ("submit",)):
         done = evalmon(exp, *words, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, ""), done
         assert "directory, EXP" in done.stderr
 
 
-def test_the_first_word_is_exp_only_if_it_is_an_experiments_directory(exp: Exp, tmp_path: Path) -> None:
+def test_the_first_argument_is_exp_only_if_it_is_an_experiments_directory(exp: Exp, tmp_path: Path) -> None:
     exp.register(r1_a="11", r1_b="12")
     (exp.root / "r1").mkdir(exist_ok=True)
     for words, cwd in [(("r1/a", "r1/b"), exp.root), ((str(exp.root), "r1/a", "r1/b"), tmp_path)]:
@@ -53,7 +53,7 @@ def test_the_first_word_is_exp_only_if_it_is_an_experiments_directory(exp: Exp, 
     assert (several.returncode, "r1/a is no experiment's directory" in several.stderr) == (2, True)
 
 
-def test_submit_needs_no_exp_in_the_experiments_own_directory_only(exp: Exp) -> None:
+def test_submit_may_omit_exp_only_in_the_experiments_own_directory(exp: Exp) -> None:
     exp.register(r1_a="11")
     folder = exp.root / "r2" / "eval"
     folder.mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_submit_needs_no_exp_in_the_experiments_own_directory_only(exp: Exp) -> 
     assert f"experiment: {exp.root}\n" in here.stderr
 
 
-def test_a_mistyped_word_is_answered_with_the_nearest(exp: Exp) -> None:
+def test_a_mistyped_name_gets_a_suggestion(exp: Exp) -> None:
     exp.register(r1_abc="11")
     assert "did you mean status?" in evalmon(exp, "statsu", cwd=exp.root).stderr
     assert "did you mean r1/abc?" in evalmon(exp, "drop", "r1/abd", cwd=exp.root).stderr
@@ -73,7 +73,7 @@ def test_a_mistyped_word_is_answered_with_the_nearest(exp: Exp) -> None:
     assert "did you mean poll_interval?" in evalmon(exp, "submit", cwd=exp.root).stderr
 
 
-def test_names_are_completed_by_the_shell(exp: Exp) -> None:
+def test_the_shell_completes_names(exp: Exp) -> None:
     exp.register(r1_a="11", r1_b="12", r2_a="13")
     exp.observer().record()
     script = {"_EVALMON_COMPLETE": "bash_complete", "COMP_WORDS": "evalmon logs r1/", "COMP_CWORD": "2"}
@@ -84,7 +84,7 @@ def test_names_are_completed_by_the_shell(exp: Exp) -> None:
     assert done.stdout.splitlines() == ["plain,r1/a", "plain,r1/b", "dir,r1/"]
 
 
-def test_status_shows_the_evals_that_are_named(exp: Exp) -> None:
+def test_status_shows_only_the_named_evals(exp: Exp) -> None:
     exp.register(r1_a="11", r1_b="12", r2_a="13")
     done = evalmon(exp, "status", "--name", "r1/*", cwd=exp.root)
     assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["r1/a", "r1/b"]

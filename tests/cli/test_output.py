@@ -1,4 +1,4 @@
-"""A table: aligned, as wide as the terminal lets it be."""
+"""Tests that tables are aligned and fit the terminal."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def test_the_columns_are_as_wide_as_their_widest_cell() -> None:
     ]
 
 
-def test_without_rows_there_is_a_heading() -> None:
+def test_a_table_without_rows_has_a_heading() -> None:
     assert list(table_lines(COLUMNS, [], width=None)) == ["Evaluation  Job", "─" * 15]
 
 
-def test_where_the_terminal_is_too_narrow_a_long_name_has_a_line_of_its_own() -> None:
+def test_a_long_name_gets_its_own_line_in_a_narrow_terminal() -> None:
     rows = [row("abcdefghijklmnopqrstuvwxyz", "12345"), row("b", "6")]
     assert list(table_lines(COLUMNS, rows, width=28)) == [
         "Evaluation             Job",
@@ -36,7 +36,7 @@ def test_where_the_terminal_is_too_narrow_a_long_name_has_a_line_of_its_own() ->
     ]
 
 
-def test_a_column_without_a_text_is_left_out_and_optional_ones_where_there_is_no_room() -> None:
+def test_empty_columns_are_left_out_and_optional_ones_if_the_terminal_is_narrow() -> None:
     columns, rows = ("E", "Empty", "Second", "First"), [row("name", "", "2", "1")]
     assert next(table_lines(columns, rows, width=20, optional=("First", "Second"))) == "E     Second  First"
     assert next(table_lines(columns, rows, width=18, optional=("First", "Second"))) == "E     Second"
@@ -49,7 +49,7 @@ def test_wide_characters_take_two_columns_and_combining_ones_none() -> None:
     assert list(table_lines(("E", "J"), rows, width=None))[2:] == ["評価  1", "e\u0301     2", "abcd  3"]
 
 
-def test_a_colour_is_around_the_text_only() -> None:
+def test_colour_surrounds_the_text_only() -> None:
     assert list(table_lines(("S", "J"), [[("ok", "green"), ("1", None)]], width=None))[2] == "\x1b[32mok\x1b[0m  1"
 
 

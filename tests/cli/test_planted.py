@@ -1,4 +1,4 @@
-"""Links, FIFOs and foreign files where ours would be, directories that others can write: refused, untouched."""
+"""Tests that planted links, FIFOs and files, and directories that others can write, are refused and left untouched."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def refused(work: Callable[[], object], says: str) -> None:
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", [*FILES, *WRITTEN_BY_REPORT])
 @pytest.mark.parametrize("kind", faults.PLANTS)
-def test_what_is_planted_is_refused_at_once_or_replaced_and_never_written_through(
+def test_planted_files_are_refused_at_once_or_replaced_and_never_written_through(
     exp: Exp, tmp_path: Path, name: str, kind: str
 ) -> None:
     victim = tmp_path / "victim"
@@ -98,13 +98,13 @@ def test_what_is_planted_is_refused_at_once_or_replaced_and_never_written_throug
 @pytest.mark.forges_files
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
 @pytest.mark.parametrize("kind", ["fifo", "hard link"])
-def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, name: str, kind: str) -> None:
+def test_the_refusal_is_one_line_with_advice(exp: Exp, tmp_path: Path, name: str, kind: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text('{"schema":1}')
     faults.plant(kind, exp.ours / name, victim)
     code, out, err = evalmon(exp, "report", str(exp.root))
     if (name, kind) in {("registry.jsonl", "hard link"), ("state.json", "hard link")}:
-        # Read only; state.json is set aside, and with that the name, not the file.
+        # Read only; state.json is set aside: that moves the name and does not touch the file.
         assert code in {0, 1, 3}
     else:
         assert (code, out) == (2, "")
@@ -115,7 +115,7 @@ def test_the_refusal_is_one_line_that_says_what_to_do(exp: Exp, tmp_path: Path, 
 
 
 @pytest.mark.survives("S1")
-def test_an_append_through_a_hard_link_is_refused_before_anything_is_submitted(exp: Exp, tmp_path: Path) -> None:
+def test_an_append_through_a_hard_link_is_refused_before_a_submission(exp: Exp, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious\n")
     faults.plant("hard link", exp.ours / "registry.jsonl", victim)
@@ -128,7 +128,7 @@ def test_an_append_through_a_hard_link_is_refused_before_anything_is_submitted(e
 
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", ["", "jobs", "scripts"])
-def test_a_linked_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> None:
+def test_a_symbolic_link_in_place_of_the_directory_is_refused(exp: Exp, tmp_path: Path, name: str) -> None:
     path = exp.ours / name if name else exp.ours
     elsewhere = tmp_path / "elsewhere"
     path.rename(elsewhere)
@@ -157,7 +157,7 @@ def test_a_directory_that_others_can_write_is_refused_with_the_chmod_to_run(exp:
 
 
 @pytest.mark.survives("S2")
-def test_every_command_that_writes_refuses_it_in_one_line(exp: Exp) -> None:
+def test_every_writing_command_refuses_it_in_one_line(exp: Exp) -> None:
     exp.ours.chmod(0o770)
     for command in ("submit", "report", "stop", "status", "sidecar", "complete"):
         code, _, err = evalmon(exp, command, str(exp.root))
@@ -172,7 +172,7 @@ def test_the_experiment_itself_may_be_group_writable(exp: Exp) -> None:
 
 @pytest.mark.survives("S2")
 @needs_root
-def test_a_directory_of_somebody_else_is_refused(exp: Exp) -> None:
+def test_another_users_directory_is_refused(exp: Exp) -> None:
     with as_root.given(exp.ours):
         code, _, err = evalmon(exp, "submit", str(exp.root))
     assert (code, err.count("\n")) == (2, 1)
@@ -182,7 +182,7 @@ def test_a_directory_of_somebody_else_is_refused(exp: Exp) -> None:
 @pytest.mark.survives("S2")
 @needs_root
 @pytest.mark.parametrize("name", ["registry.jsonl", "state.json", "monitor.log"])
-def test_a_file_of_somebody_else_is_refused(exp: Exp, name: str) -> None:
+def test_another_users_file_is_refused(exp: Exp, name: str) -> None:
     as_root.run("chmod", "666", exp.ours / name)
     as_root.give(exp.ours / name)
     refused(exp.observer().record, "not a plain file of this experiment's owner")
@@ -190,7 +190,7 @@ def test_a_file_of_somebody_else_is_refused(exp: Exp, name: str) -> None:
 
 @pytest.fixture
 def open_place() -> Iterator[Path]:
-    """A directory that others may go through, as pytest's are not."""
+    """A directory that others may enter, unlike pytest's."""
     with tempfile.TemporaryDirectory() as place:
         os.chmod(place, 0o755)
         yield Path(place)
@@ -198,7 +198,7 @@ def open_place() -> Iterator[Path]:
 
 @pytest.mark.survives("S2")
 @needs_other
-def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: Path) -> None:
+def test_the_group_can_read_and_not_write_with_group_readable(open_place: Path) -> None:
     exp = Exp(open_place)
     exp.settings = Settings(poll_interval=1.0, group_readable=True)
     exp.experiment.prepare(group_readable=True)
@@ -221,7 +221,7 @@ def test_the_group_reads_what_is_group_readable_and_writes_nothing(open_place: P
 
 @pytest.mark.survives("S2")
 @needs_other
-def test_nobody_reads_what_is_private(open_place: Path) -> None:
+def test_no_other_user_can_read_private_files(open_place: Path) -> None:
     exp = Exp(open_place)
     exp.register(r1_a="11")
     exp.slurm.show([running("11")])
@@ -233,8 +233,8 @@ def test_nobody_reads_what_is_private(open_place: Path) -> None:
 
 @pytest.mark.survives("S2")
 @needs_other
-def test_group_readable_can_be_switched_on_and_off_later(open_place: Path) -> None:
-    """Whatever command or observer comes next sets the modes; before that a colleague is refused with 77."""
+def test_group_readable_can_be_switched_on_and_off(open_place: Path) -> None:
+    """The next command or observer sets the modes; until then a colleague is refused with 77."""
     exp = Exp(open_place)
     exp.register(r1_a="11")
     exp.slurm.show([running("11")])
@@ -269,8 +269,8 @@ def modes(exp: Exp) -> dict[str, int]:
 
 
 @pytest.mark.survives("S2")
-def test_a_laboratory_s_group_gets_the_files_of_its_directory(open_place: Path) -> None:
-    """EXP is setgid with the lab's group, which is not the owner's own: its files must bear that group, too."""
+def test_files_get_the_group_of_a_setgid_directory(open_place: Path) -> None:
+    """EXP is setgid with the lab's group, not the owner's own; its files must have that group."""
     exp = Exp(open_place)
     second_user.share(exp.root, 0o2770)
     exp.register(r1_a="11")
@@ -287,7 +287,7 @@ def test_a_laboratory_s_group_gets_the_files_of_its_directory(open_place: Path) 
 
 @pytest.mark.survives("S2")
 @needs_other
-def test_a_colleague_of_the_laboratory_reads_what_was_private_before(open_place: Path) -> None:
+def test_the_group_can_read_files_that_were_private_before(open_place: Path) -> None:
     exp = Exp(open_place)
     second_user.share(exp.root, 0o2770)
     exp.register(r1_a="11")
@@ -305,7 +305,7 @@ def test_a_colleague_of_the_laboratory_reads_what_was_private_before(open_place:
 @pytest.mark.survives("S3")
 @needs_root
 @pytest.mark.parametrize("how", ["of another user", "a FIFO", "a link", "too large", "of another job", "deep"])
-def test_a_forged_report_of_a_job_is_passed_over(exp: Exp, tmp_path: Path, how: str) -> None:
+def test_a_forged_report_of_a_job_is_ignored(exp: Exp, tmp_path: Path, how: str) -> None:
     exp.accept("r1/b", "12")
     exp.slurm.show([ended("11"), running("12")])
     path = exp.report("12", "r1/b", exit_code=3, ended_at=time.time(), elapsed_s=1.0)
@@ -332,7 +332,7 @@ def test_a_forged_report_of_a_job_is_passed_over(exp: Exp, tmp_path: Path, how: 
 
 @pytest.mark.survives("S3")
 @pytest.mark.parametrize("restart", [-1, 10**9])
-def test_a_report_with_an_absurd_number_of_restarts_costs_nothing(exp: Exp, restart: int) -> None:
+def test_a_report_with_an_absurd_number_of_restarts_costs_little(exp: Exp, restart: int) -> None:
     exp.accept("r1/b", "12")
     exp.report("12", "r1/b", restart=restart)
     exp.observer().record()
@@ -340,7 +340,7 @@ def test_a_report_with_an_absurd_number_of_restarts_costs_nothing(exp: Exp, rest
 
 
 @not_as_root
-def test_a_script_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_script_is_reported(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     path = exp.root / "r1" / "eval" / "t_epoch0.slurm"
     path.parent.mkdir(parents=True)
@@ -351,7 +351,7 @@ def test_a_script_that_may_not_be_read_is_told(tmp_path: Path) -> None:
 
 
 def plant_settings(exp: Exp, how: str) -> Path:
-    """An evalmon.yaml with which somebody else would choose what runs as us; what must not be there afterwards."""
+    """An evalmon.yaml by which another user would choose what runs as this user, and what must not exist afterwards."""
     canary = exp.root.parent / "canary"
     path = exp.root / "evalmon.yaml"
     path.unlink()
@@ -386,7 +386,7 @@ FOREIGN = {
 @pytest.mark.survives("S2")
 @needs_root
 @pytest.mark.parametrize("how", FOREIGN)
-def test_settings_that_somebody_else_can_choose_are_refused_in_one_line(exp: Exp, how: str) -> None:
+def test_settings_that_another_user_can_write_are_refused_in_one_line(exp: Exp, how: str) -> None:
     plant_settings(exp, how)
     all_commands = ("submit", "report", "stop")
     for command in all_commands if how == "of another user" else ("submit",):
@@ -399,7 +399,7 @@ def test_settings_that_somebody_else_can_choose_are_refused_in_one_line(exp: Exp
 @pytest.mark.survives("S2")
 @needs_root
 @pytest.mark.parametrize("body", ["complete", "sidecar"])
-def test_a_job_of_ours_goes_on_without_them_and_says_why(exp: Exp, body: str) -> None:
+def test_a_monitor_job_continues_without_refused_settings_and_says_why(exp: Exp, body: str) -> None:
     canary = plant_settings(exp, "of another user")
     exp.slurm.show([ended("11")])
     code, _, err = evalmon(exp, body, str(exp.root))
@@ -413,14 +413,14 @@ def test_a_job_of_ours_goes_on_without_them_and_says_why(exp: Exp, body: str) ->
 @pytest.mark.skipif(
     grp.getgrgid(os.getegid()).gr_name != pwd.getpwuid(os.geteuid()).pw_name, reason="needs a group of one's own"
 )
-def test_a_file_that_one_s_own_group_may_write_is_one_s_own(exp: Exp) -> None:
-    """As a umask of 002 makes it where every user has a group of one."""
+def test_settings_writable_by_the_users_own_group_are_accepted(exp: Exp) -> None:
+    """As a umask of 002 creates it where every user has an own group."""
     (exp.root / "evalmon.yaml").chmod(0o664)
     assert evalmon(exp, "submit", str(exp.root))[0] == 0
 
 
 @needs_root
-def test_a_running_sidecar_takes_up_no_settings_of_somebody_else(exp: Exp) -> None:
+def test_a_running_sidecar_does_not_adopt_another_users_settings(exp: Exp) -> None:
     sidecar = Sidecar(exp.session())
     exp.accept("r1/b", "12")
     exp.slurm.show([ended("11"), running("12")])
@@ -434,7 +434,7 @@ def test_a_running_sidecar_takes_up_no_settings_of_somebody_else(exp: Exp) -> No
 @pytest.mark.survives("S2")
 @needs_root
 @pytest.mark.parametrize("how", ["of another user", "writable for all", "a link to one of ours", "below such a link"])
-def test_a_script_that_somebody_left_there_is_submitted_only_if_it_is_named(exp: Exp, how: str) -> None:
+def test_another_users_script_is_submitted_only_if_it_is_named(exp: Exp, how: str) -> None:
     script = exp.root / "r1" / "eval" / "z_epoch0.slurm"
     script.write_text("#!/bin/sh\ntrue\n")
     if how == "of another user":
@@ -468,7 +468,7 @@ print(session_for(Experiment.at(sys.argv[1]), for_reading=True).settings.lost_af
 
 @pytest.mark.survives("S2")
 @needs_other
-def test_a_reader_reads_with_the_owner_s_settings(open_place: Path) -> None:
+def test_a_reader_uses_the_owners_settings(open_place: Path) -> None:
     exp = Exp(open_place)
     (exp.root / "evalmon.yaml").write_text("lost_after: 5\n")
     exp.settings = Settings(poll_interval=1.0, group_readable=True)

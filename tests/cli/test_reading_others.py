@@ -1,4 +1,4 @@
-"""`status` in an attacker's experiment: bounded memory and time, and a table, whatever its files hold."""
+"""Tests that `status` of an attacker's experiment takes bounded memory and time and prints a table."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ print(peak() - before_kib, time.process_time() - began, said, sep="|")
 
 
 def taken(root: Path) -> tuple[float, float, str]:
-    """MiB and seconds of reading it, and what came of it."""
+    """MiB and seconds that reading took, and the outcome."""
     done = subprocess.run([sys.executable, "-c", LOAD, root], capture_output=True, text=True, check=True, timeout=120)
     kib, seconds, said = done.stdout.strip().split("|")
     return int(kib) / 1024, float(seconds), said
@@ -75,7 +75,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.mark.parametrize(
     "what", [pytest.param(what, marks=[] if "80 MB" in what else pytest.mark.full) for what in HOSTILE]
 )
-def test_another_s_state_takes_bounded_memory_and_time(tmp_path: Path, what: str) -> None:
+def test_another_users_state_takes_bounded_memory_and_time(tmp_path: Path, what: str) -> None:
     content, expected = HOSTILE[what]
     ours = tmp_path / "evalmon"
     ours.mkdir()
@@ -89,7 +89,7 @@ def test_another_s_state_takes_bounded_memory_and_time(tmp_path: Path, what: str
     assert (mib < 800, seconds < 10) == (True, True), (mib, seconds)
 
 
-def test_more_than_200_mb_are_not_read_at_all(tmp_path: Path) -> None:
+def test_a_state_above_200_mb_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "evalmon").mkdir()
     with (tmp_path / "evalmon" / "state.json").open("wb") as file:
         file.truncate(201 * 1024 * 1024)
@@ -97,7 +97,7 @@ def test_more_than_200_mb_are_not_read_at_all(tmp_path: Path) -> None:
 
 
 def absurd(value: Any, number: float, text: str) -> Any:
-    """The same with every number and free text replaced, but for scores: those may be any number."""
+    """The same with every number and free text replaced, except scores, which may be any number."""
     if isinstance(value, dict):
         kept = {
             "schema",
@@ -126,7 +126,7 @@ def absurd(value: Any, number: float, text: str) -> Any:
 
 @pytest.fixture
 def texts() -> Callable[[str], list[str]]:
-    """What people see of a state."""
+    """The text that people see of a state."""
 
     def shown(data: str) -> list[str]:
         state = state_file._decoder.decode(data)
@@ -137,21 +137,21 @@ def texts() -> Callable[[str], list[str]]:
 
 
 @pytest.mark.parametrize("number", [1e308, -1e308, -1.0, 0.0, 1e18])
-def test_absurd_numbers_break_no_table(texts: Callable[[str], list[str]], number: float) -> None:
+def test_absurd_numbers_keep_the_table_intact(texts: Callable[[str], list[str]], number: float) -> None:
     state = json.loads(msgspec.json.encode(mixed().state))
     for shown in texts(json.dumps(absurd(state, number, "a"))):
         assert max(len(cell) for cell in re.split(r"[|\n]|  +", shown)) < 300
         assert not re.search(r"\d{17}|e\+|nan|inf\b|(?<!\d)-\d", shown)
 
 
-def test_texts_of_a_state_are_printable(texts: Callable[[str], list[str]]) -> None:
+def test_texts_of_a_state_are_made_printable(texts: Callable[[str], list[str]]) -> None:
     state = json.loads(msgspec.json.encode(mixed().state))
     for shown in texts(json.dumps(absurd(state, 1.0, "[red]\x1b[31m\x07\n"))):
         assert "\x1b" not in shown
         assert "\x07" not in shown
 
 
-def test_of_very_many_evals_a_table_shows_as_many_as_can_be_read(
+def test_a_table_of_very_many_evals_is_limited(
     texts: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(status_view, "_ROWS_AT_MOST", 5)

@@ -1,7 +1,7 @@
-"""Another directory in the place of EXP/evalmon: whoever finds it says so and ends, and leaves it as it is.
+"""Tests that a process which finds another directory in place of EXP/evalmon says so and ends, changing nothing there.
 
-In a group-writable EXP others may rename EXP/evalmon at any time, though they can write nothing in it, and put there a
-directory of their own, a link to a private directory of ours, or the directory of another experiment of ours.
+In a group-writable EXP, others may rename EXP/evalmon at any time, although they cannot write in it, and put there a
+directory of their own, a link to a private directory of the user, or the directory of another experiment of the user.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ POLL_S = 0.2
 
 @dataclass
 class Swap:
-    """What is to be put in the place of EXP/evalmon (`planted`), and what is said of it then."""
+    """What is put in the place of EXP/evalmon (`planted`), and the message about it."""
 
     exp: Exp
     planted: Path
@@ -68,21 +68,21 @@ class Swap:
         self.moved.rename(self.exp.ours)
 
     def put_back(self) -> None:
-        """From wherever it was interrupted."""
+        """Go back from wherever it was interrupted."""
         if self.moved.exists():
             if os.path.lexists(self.exp.ours):
                 self.exp.ours.rename(self.planted)
             self.moved.rename(self.exp.ours)
 
     def while_squeue_is_asked(self) -> None:
-        """Somebody else does it, in the middle of a command."""
+        """Another user replaces the directory in the middle of a command."""
         ours = self.exp.ours
         self.before = self.content()
         swaps = f"mv {ours} {self.moved}; mv {self.planted} {ours}"
         self.exp.slurm.before("squeue", f"[ -e {self.moved} ] || {{ {swaps}; }}\n")
 
     def content(self) -> dict[str, Any]:
-        """Everything in it, with the times of its directories: a file that was there for a moment is seen as well."""
+        """All files below it, with the times of its directories, so that a short-lived file shows as well."""
         place = self.exp.ours if self.moved.exists() else self.planted
         found: dict[str, Any] = {}
         for path in [place.resolve(), *sorted(place.resolve().rglob("*"))]:
@@ -112,7 +112,7 @@ def swap(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Swap]:
     exp.report("12", "r1/d", started_at=float(STARTED))
     exp.slurm.show([ended("11", "FAILED"), running("12")])
     exp.observer().observe_once(at_least_s=0)
-    os.unlink(exp.ours / "observer.json")  # nobody has polled for long
+    os.unlink(exp.ours / "observer.json")  # No observer has polled for long.
     forged = forge(tmp_path, exp)
     planted = exp.root / "planted"
     if request.param == "of another user":
@@ -130,7 +130,7 @@ def swap(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Swap]:
 
 
 def forge(tmp_path: Path, exp: Exp) -> Path:
-    """An evalmon directory in whose registry a script waits to be submitted, with something to sweep in it."""
+    """An evalmon directory in whose registry a script waits for submission, with old temporary files in it."""
     root = tmp_path / "forged"
     for name in ("a", "b"):
         path = root / "r1" / "eval" / f"{name}_epoch0.slurm"
@@ -150,7 +150,7 @@ def forge(tmp_path: Path, exp: Exp) -> Path:
 
 @contextmanager
 def of_another_user(path: Path) -> Iterator[str]:
-    """A directory and all that is in it is somebody else's for the while, and may be read; whose it is."""
+    """Give a directory and its content to another user, readable for all; the user who then owns it."""
     if not as_root.has_root:
         pytest.skip("needs root, or sudo without a password")
     before = f"{os.geteuid()}:{os.getegid()}"
@@ -188,7 +188,7 @@ COMMANDS: dict[str, Callable[[Exp], list[str]]] = {
 
 @pytest.mark.survives("S17")
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_in_whose_middle_that_happens_ends_and_says_so(swap: Swap, command: str) -> None:
+def test_a_command_during_which_it_is_replaced_says_so_and_ends(swap: Swap, command: str) -> None:
     exp = swap.exp
     words = COMMANDS[command](exp)
     exp.slurm.show([ended("11", "FAILED"), running("12"), running("99")])
@@ -202,7 +202,7 @@ def test_a_command_in_whose_middle_that_happens_ends_and_says_so(swap: Swap, com
 
 
 @pytest.mark.survives("S17")
-def test_a_running_sidecar_submits_nothing_ends_and_has_the_last_word_in_its_own_log(swap: Swap) -> None:
+def test_a_running_sidecar_submits_nothing_more_and_ends_with_a_block_in_its_own_log(swap: Swap) -> None:
     exp = swap.exp
     submitted = exp.slurm.calls("sbatch")
     env = {
@@ -227,7 +227,7 @@ def test_a_running_sidecar_submits_nothing_ends_and_has_the_last_word_in_its_own
 
 
 @pytest.mark.survives("S17")
-def test_the_completion_job_has_its_last_word_in_its_own_log(swap: Swap) -> None:
+def test_the_completion_job_ends_with_a_block_in_its_own_log(swap: Swap) -> None:
     swap.while_squeue_is_asked()
     assert evalmon(swap.exp, "complete", str(swap.exp.root)).returncode == 77
     swap.undo()
@@ -237,7 +237,7 @@ def test_the_completion_job_has_its_last_word_in_its_own_log(swap: Swap) -> None
 
 @pytest.mark.survives("S17")
 @pytest.mark.parametrize("body", ["sidecar", "complete"])
-def test_a_job_of_evalmon_s_that_starts_there_knows_that_it_is_not_its_experiment(swap: Swap, body: str) -> None:
+def test_a_monitor_job_that_starts_in_another_experiment_refuses_it(swap: Swap, body: str) -> None:
     exp = swap.exp
     expected = str(exp.experiment.id)
     submitted = exp.slurm.calls("sbatch")
@@ -249,7 +249,7 @@ def test_a_job_of_evalmon_s_that_starts_there_knows_that_it_is_not_its_experimen
 
 
 @pytest.mark.survives("S17")
-def test_an_eval_s_job_reports_nothing_there(swap: Swap) -> None:
+def test_an_evals_job_writes_no_report_there(swap: Swap) -> None:
     exp = swap.exp
     ours = ["--experiment-id", str(exp.experiment.id)]
     env = environ(SLURM_JOB_ID="12", EVALMON_DIR=str(exp.ours))
@@ -262,7 +262,7 @@ def test_an_eval_s_job_reports_nothing_there(swap: Swap) -> None:
 
 
 @pytest.mark.survives("S17")
-def test_nor_where_it_happens_while_the_eval_runs(swap: Swap) -> None:
+def test_an_evals_job_writes_no_report_there_if_it_is_replaced_during_the_run(swap: Swap) -> None:
     exp = swap.exp
     ours = ["--experiment-id", str(exp.experiment.id)]
     env = environ(SLURM_JOB_ID="12", EVALMON_DIR=str(exp.ours))
@@ -289,7 +289,7 @@ def test_a_command_that_starts_there_does_nothing(swap: Swap, command: str) -> N
     submitted = exp.slurm.calls("sbatch")
     swap.do()
     done = evalmon(exp, *words)
-    # Another user's is shown, if that user lets us read it.
+    # Another user's experiment is shown if that user allows it.
     if command not in {"status", "report"} or "belongs to" not in swap.says:
         assert (done.returncode in {2, 77}, done.stdout, done.stderr.count("\n")) == (True, "", 1), (
             done.returncode,
@@ -303,7 +303,7 @@ def test_a_command_that_starts_there_does_nothing(swap: Swap, command: str) -> N
 
 @contextmanager
 def swapping(swap: Swap) -> Iterator[None]:
-    """Somebody who does nothing else."""
+    """Replaces the directory again and again."""
     swap.before = swap.content()
 
     def again_and_again() -> None:
@@ -334,14 +334,16 @@ RACED = {**COMMANDS, **{name: of_this_experiment(name) for name in WITH_ID}}
 
 @pytest.mark.survives("S17")
 @pytest.mark.parametrize("command", [less_often(name, ("status", "sidecar")) for name in RACED])
-def test_whenever_and_however_often_it_happens(swap: Swap, command: str, request: pytest.FixtureRequest) -> None:
+def test_replacements_at_any_time_and_repeatedly_do_no_harm(
+    swap: Swap, command: str, request: pytest.FixtureRequest
+) -> None:
     exp = swap.exp
     words = RACED[command](exp)
     exp.slurm.show([ended("11", "FAILED"), running("12"), running("99")])
     began, codes = time.monotonic(), Counter[int]()
     least_s = 20 if request.config.getoption("--all") else 3
     with swapping(swap):
-        # A slow machine needs longer until one of them meets the other directory.
+        # A slow machine needs longer until one of them finds the other directory.
         while (lasts := time.monotonic() - began) < least_s or (lasts < 30 and not codes[77] + codes[2]):
             codes[evalmon_for(1.5, exp, *words)] += 1
     assert swap.is_untouched()
@@ -365,7 +367,7 @@ def evalmon_for(seconds: float, exp: Exp, *words: str) -> int:
 
 
 @pytest.mark.survives("S17")
-def test_a_job_whose_experiment_has_no_id_any_more_ends_as_well(tmp_path: Path) -> None:
+def test_a_job_whose_experiment_lost_its_id_ends(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     (exp.ours / "experiment.json").unlink()
@@ -374,7 +376,7 @@ def test_a_job_whose_experiment_has_no_id_any_more_ends_as_well(tmp_path: Path) 
     assert not (exp.ours / "monitor.log").exists()
 
 
-def test_the_id_is_made_once_and_given_to_the_jobs(tmp_path: Path) -> None:
+def test_the_id_is_created_once_and_passed_to_the_jobs(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     new_script(exp)
     assert exp.experiment.id is None
@@ -397,7 +399,7 @@ def test_the_id_is_made_once_and_given_to_the_jobs(tmp_path: Path) -> None:
 
 @faults.needs_strace
 @pytest.mark.survives("F1")
-def test_killed_while_the_id_is_made_the_next_one_makes_it(tmp_path: Path) -> None:
+def test_a_kill_while_the_id_is_created_lets_the_next_process_create_it(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     work = lambda: exp.experiment.prepare(group_readable=False)  # noqa: E731
     exp.root.mkdir(exist_ok=True)
@@ -409,8 +411,8 @@ def test_killed_while_the_id_is_made_the_next_one_makes_it(tmp_path: Path) -> No
 
 
 @pytest.mark.survives("S17")
-def test_a_copy_of_the_experiment_is_not_the_experiment(tmp_path: Path) -> None:
-    """It has the same id; what waits in it may have been submitted since."""
+def test_a_copy_of_the_experiment_is_refused(tmp_path: Path) -> None:
+    """It has the same id, but its waiting evals may have been submitted since."""
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     subprocess.run(["cp", "-a", exp.ours, exp.root / "copy"], check=True)
@@ -420,7 +422,7 @@ def test_a_copy_of_the_experiment_is_not_the_experiment(tmp_path: Path) -> None:
         pass
 
 
-def test_an_experiment_that_was_moved_as_a_whole_is_the_same_and_a_copy_of_it_another(tmp_path: Path) -> None:
+def test_a_moved_experiment_is_accepted_and_its_copy_refused(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     exp.slurm.show([ended("11")])
@@ -440,7 +442,7 @@ def test_an_experiment_that_was_moved_as_a_whole_is_the_same_and_a_copy_of_it_an
 
 
 @pytest.mark.survives("F22", "S17")
-def test_what_is_away_for_a_while_is_not_replaced(tmp_path: Path) -> None:
+def test_a_directory_that_is_missing_for_a_while_is_not_taken_for_replaced(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     exp.ours.rename(exp.root / "away")
@@ -453,13 +455,13 @@ def test_what_is_away_for_a_while_is_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.survives("S17")
 @pytest.mark.parametrize("command", ["submit", "status", "retry", "stop", "doctor"])
-def test_a_link_of_somebody_else_in_the_place_of_the_experiment_leads_nowhere(tmp_path: Path, command: str) -> None:
-    """Where others can write above EXP. To a private directory of ours, in which there are scripts as well."""
+def test_another_users_link_in_place_of_the_experiment_is_not_followed(tmp_path: Path, command: str) -> None:
+    """Others can write above EXP; the link leads to a private directory of the user that has scripts as well."""
     exp = Exp(tmp_path)
     new_script(exp)
     link = tmp_path / "link"
     link.symlink_to(exp.root)
-    assert evalmon(exp, "status", f"{link}/r1/..").stderr.count("nothing is monitored here") == 1  # our own link
+    assert evalmon(exp, "status", f"{link}/r1/..").stderr.count("nothing is monitored here") == 1  # the user's own link
     second_user.give(link)
     for path in (link, link / "r1" / ".."):
         done = evalmon(exp, command, str(path))

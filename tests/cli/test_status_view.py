@@ -1,4 +1,4 @@
-"""What `evalmon status` shows: the verdict first, a table that fits, and no name broken."""
+"""Tests the output of `evalmon status`: the verdict first, a table that fits, whole names."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ MANY = [
 ]
 
 
-def test_the_name_of_a_run_stands_once_and_everything_fits_in_80_columns() -> None:
+def test_a_runs_name_is_printed_once_and_everything_fits_in_80_columns() -> None:
     text = lines(summary(*MANY[:6], *MANY[-2:]))
     assert text[1] == f"{RUN}/sums/epoch90 ran out of memory; 1 running"
     assert text.count(f"{RUN}/") == 1
@@ -67,30 +67,30 @@ def test_the_name_of_a_run_stands_once_and_everything_fits_in_80_columns() -> No
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40), (40, 10), (20, 5)])
-def test_there_are_no_more_rows_than_the_terminal_has(columns: int, rows: int) -> None:
+def test_the_table_has_no_more_rows_than_the_terminal(columns: int, rows: int) -> None:
     text = lines(summary(*MANY), columns=columns, rows=rows)
     assert len(text) < rows or columns < 80
-    assert "epoch90" in "".join(text)  # what went wrong comes first
+    assert "epoch90" in "".join(text)  # failures come first
 
 
-def test_all_are_shown_if_that_is_asked_for() -> None:
+def test_all_evals_are_shown_with_all() -> None:
     text = lines(summary(*MANY), choice=Choice(show_all=True))
     table = text[text.index(f"{RUN}/") :]
     assert sum("epoch" in line for line in table) == len(MANY)
 
 
-def test_a_column_without_an_entry_is_left_out() -> None:
+def test_an_empty_column_is_left_out() -> None:
     heading = next(line for line in lines(summary(*MANY[:3]), columns=120) if line.startswith("Eval"))
     assert heading.split() == ["Eval", "Outcome", "Elapsed", "Limit", "Job"]
 
 
-def test_only_what_needs_attention_is_listed_if_that_is_asked_for_and_the_verdict_is_of_all() -> None:
+def test_only_evals_that_need_attention_are_listed_on_request_below_the_verdict_of_all() -> None:
     text = lines(summary(*MANY), choice=Choice(failed=True))
     assert text[0].startswith("120 of 200 evals")
     assert [line.split()[0] for line in text[text.index(f"{RUN}/") :]] == [f"{RUN}/", "sums/epoch90"]
 
 
-def test_in_the_order_that_is_asked_for() -> None:
+def test_evals_are_sorted_as_requested() -> None:
     evals = [ev("r/b", elapsed_s=1.0), ev("r/a", elapsed_s=9.0), ev("r/c", "failed", "FAILED", elapsed_s=5.0)]
     shown = {
         sort: [line.split()[0] for line in lines(summary(*evals), choice=Choice(sort=sort))[-3:]]
@@ -103,7 +103,7 @@ def test_in_the_order_that_is_asked_for() -> None:
     }
 
 
-def test_it_says_how_fresh_it_is_and_how_long_the_rest_takes() -> None:
+def test_the_age_of_the_data_and_the_remaining_time_are_shown() -> None:
     beat = Heartbeat(role="sidecar", host="n1", pid=1, job_id=parse_job_id("77"), polled_at=NOW - 12)
     evals = [ev("r/a"), ev("r/b", "active", "RUNNING", elapsed_s=60.0), ev("r/c", "active", "PENDING", elapsed_s=None)]
     expected = "Slurm was asked 12 seconds ago by the sidecar job 77; about 9 minutes left at this pace"
@@ -112,6 +112,6 @@ def test_it_says_how_fresh_it_is_and_how_long_the_rest_takes() -> None:
     assert lines(summary(ev("r/a", "active", "PENDING")))[1] == "Slurm was not asked yet"
 
 
-def test_in_a_pipe_each_eval_has_one_line_with_its_whole_name() -> None:
+def test_in_a_pipe_each_eval_has_one_line_with_its_full_name() -> None:
     text = status_text(summary(*MANY), None, Choice(), now=NOW, size=None).splitlines()
     assert sum(line.startswith(f"{RUN}/") for line in text) == len(MANY)

@@ -1,4 +1,4 @@
-"""`evalmon watch` as a user runs it, where a real Slurm cannot be made to answer so."""
+"""Tests `evalmon watch` as a user runs it, with answers that a real Slurm cannot be made to give."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def script(exp: Exp, name: str) -> str:
     return str(path)
 
 
-def test_jobs_that_run_and_wait_become_evals_with_our_jobs_beside_them(exp: Exp) -> None:
+def test_running_and_pending_jobs_become_evals_and_monitor_jobs_start(exp: Exp) -> None:
     path = script(exp, "a")
     jobs = [running("11", command=f"{path} --seed 3", work_dir=os.path.dirname(path)), pending("12", name="second")]
     exp.slurm.show(jobs)
@@ -69,7 +69,7 @@ def test_jobs_that_run_and_wait_become_evals_with_our_jobs_beside_them(exp: Exp)
     assert evals["r1/a/epoch0"]["jobs"][0].get("token") is None
 
 
-def test_a_second_time_nothing_happens(exp: Exp) -> None:
+def test_a_second_watch_changes_nothing(exp: Exp) -> None:
     exp.slurm.show([running("11")])
     watch(exp, "a=11")
     before = exp.slurm.accepted(), Path(exp.experiment.registry).read_bytes()
@@ -97,7 +97,7 @@ def test_another_name_for_a_job_that_is_an_eval_already_is_refused(exp: Exp) -> 
     assert report["refused"] == [{"job_id": "13_1", "error": why}]
 
 
-def test_the_name_of_a_job_that_is_named_twice_counts_in_either_order(exp: Exp) -> None:
+def test_a_name_given_for_a_job_listed_twice_counts_in_either_order(exp: Exp) -> None:
     exp.slurm.show([running("11"), running("12")])
     assert watch(exp, "11", "a=11", "b=12", "12").returncode == 0
     assert list(exp.state()["evals"]) == ["a", "b"]
@@ -114,7 +114,7 @@ def test_ended_jobs_are_summarised_at_once(exp: Exp) -> None:
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
-def test_what_is_not_to_be_had_is_told_by_job_and_the_rest_is_watched(exp: Exp) -> None:
+def test_missing_jobs_are_reported_and_the_others_are_watched(exp: Exp) -> None:
     exp.slurm.show([running("11"), ended("13", user="somebody")])
     done = watch(exp, "a=11", "12", "13", "--match", "nothing*")
     assert done.returncode == 1
@@ -126,7 +126,7 @@ def test_what_is_not_to_be_had_is_told_by_job_and_the_rest_is_watched(exp: Exp) 
     assert list(exp.state()["evals"]) == ["a"]
 
 
-def test_without_accounting_what_is_in_the_queue_is_watched_and_of_the_rest_the_reason_is_told(exp: Exp) -> None:
+def test_without_accounting_queued_jobs_are_watched_and_the_reason_is_given_for_the_others(exp: Exp) -> None:
     exp.slurm.show([running("11")])
     exp.slurm.fail("sacct", "sacct: error: Slurm accounting storage is disabled")
     done = watch(exp, "a=11", "12")
@@ -137,26 +137,26 @@ def test_without_accounting_what_is_in_the_queue_is_watched_and_of_the_rest_the_
 
 @pytest.mark.survives("S6")
 @pytest.mark.parametrize("word", ["1;rm", "../x", "123.0", "$(touch canary)", "a=", "--all"])
-def test_what_is_no_id_is_refused_before_any_process_starts(exp: Exp, word: str) -> None:
+def test_an_invalid_id_is_refused_before_any_process_starts(exp: Exp, word: str) -> None:
     done = watch(exp, "11", word)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert exp.slurm.calls() == []
     assert not exp.ours.exists()
 
 
-def test_without_any_id_it_says_what_to_give(exp: Exp) -> None:
+def test_without_any_id_watch_says_what_to_give(exp: Exp) -> None:
     done = watch(exp)
     assert (done.returncode, "ids, or --match PATTERN" in done.stderr) == (2, True)
 
 
-def test_two_evals_of_one_name_are_refused_and_nothing_is_made(exp: Exp) -> None:
+def test_two_evals_with_one_name_are_refused_and_nothing_is_created(exp: Exp) -> None:
     exp.slurm.show([running("11"), running("12")])
     done = watch(exp, "a=11", "a=12")
     assert (done.returncode, done.stderr) == (2, "evalmon: jobs 11 and 12 would all be called a; name them: NAME=11\n")
     assert not exp.ours.exists()
 
 
-def test_a_dry_run_tells_and_makes_nothing(exp: Exp) -> None:
+def test_a_dry_run_prints_the_plan_and_creates_nothing(exp: Exp) -> None:
     exp.slurm.show([running("11", name="eval_x"), pending("12", name="other")])
     done = watch(exp, "--match", "eval_*", "--dry-run", "--json")
     assert done.returncode == 0
@@ -177,13 +177,13 @@ def test_an_array_is_one_record_and_an_eval_for_each_task(exp: Exp) -> None:
     assert "--dependency=afterany:12_1:11" in exp.slurm.calls("sbatch")[0]
 
 
-def test_an_array_that_accounting_knows_by_its_beginning_only_is_an_array(exp: Exp) -> None:
+def test_an_array_that_accounting_knows_only_as_a_whole_is_an_array(exp: Exp) -> None:
     exp.slurm.show([pending("11", queued=False, user=ME), pending("11_0", accounted=False), pending("11_1")])
     assert watch(exp, "a=11").returncode == 0
     assert sorted(exp.state()["evals"]) == ["a[0]", "a[1]"]
 
 
-def test_a_job_of_which_accounting_has_only_the_end_is_asked_for_again_later(exp: Exp) -> None:
+def test_a_job_of_which_accounting_has_only_the_end_is_asked_about_again_later(exp: Exp) -> None:
     exp.slurm.show([])
     row = ended("11", user="", name="allocation").account_rows().split("\n", maxsplit=1)[0]
     exp.slurm.answer("sacct", row.replace("\x1f30\x1f4", "\x1f\x1f4") + "\n")
@@ -194,7 +194,7 @@ def test_a_job_of_which_accounting_has_only_the_end_is_asked_for_again_later(exp
     )
 
 
-def test_jobs_in_one_directory_have_no_place_for_csvs_that_would_be_shared(exp: Exp) -> None:
+def test_jobs_that_share_a_directory_get_no_place_for_csv_files(exp: Exp) -> None:
     exp.slurm.show(
         [running("11", work_dir="/shared"), running("12", work_dir="/shared"), running("13", work_dir="/own")]
     )
@@ -205,7 +205,7 @@ def test_jobs_in_one_directory_have_no_place_for_csvs_that_would_be_shared(exp: 
     assert places == {"a": None, "b": None, "c": "/own", "d": None, "e": None}
 
 
-def test_our_own_jobs_are_no_evals(exp: Exp) -> None:
+def test_monitor_jobs_are_no_evals(exp: Exp) -> None:
     exp.slurm.show([running("11", name="cell")])
     watch(exp, "a=11")
     done = watch(exp, "1001", "--match", "*")
@@ -213,7 +213,7 @@ def test_our_own_jobs_are_no_evals(exp: Exp) -> None:
     assert list(exp.state()["evals"]) == ["a"]
 
 
-def test_a_job_that_submit_submitted_is_registered_already(exp: Exp) -> None:
+def test_a_job_submitted_by_submit_is_already_registered(exp: Exp) -> None:
     path = script(exp, "a")
     argv = [sys.executable, "-m", "evalmon_agent", "submit", ".", path]
     subprocess.run(argv, env=exp.slurm.environ, cwd=exp.root, check=True, capture_output=True)
@@ -221,7 +221,7 @@ def test_a_job_that_submit_submitted_is_registered_already(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F18")
-def test_an_earlier_bearer_of_the_id_is_not_mistaken_for_the_job(exp: Exp) -> None:
+def test_an_earlier_job_with_the_id_is_not_mistaken_for_the_job(exp: Exp) -> None:
     old = Job("11", "COMPLETED", submitted=1_600_000_000, started=1_600_000_010, ended=1_600_000_020, queued=False)
     exp.slurm.show([old, pending("11", accounted=False)])
     assert watch(exp, "a=11").returncode == 0
@@ -229,7 +229,7 @@ def test_an_earlier_bearer_of_the_id_is_not_mistaken_for_the_job(exp: Exp) -> No
     assert (attempt["submitted_at"], exp.state()["evals"]["a"]["state"]) == (1_700_000_000.0, "PENDING")
 
 
-def test_one_that_reported_itself_is_that_eval(exp: Exp) -> None:
+def test_a_job_that_reported_itself_is_that_eval(exp: Exp) -> None:
     exp.experiment.prepare(group_readable=False)
     exp.report("11", "hooked")
     exp.slurm.show([running("11")])
@@ -247,7 +247,7 @@ def test_one_that_reported_itself_is_that_eval(exp: Exp) -> None:
 
 
 @pytest.mark.survives("S4")
-def test_a_jobs_name_and_directory_stay_one_line(exp: Exp) -> None:
+def test_a_jobs_name_and_directory_are_printed_on_one_line(exp: Exp) -> None:
     exp.slurm.show([running("11", name="x\x1b[31m\nevalmon: forged")])
     done = watch(exp, "11")
     assert done.stdout.splitlines()[0] == "watching x\\x1b[31m\\nevalmon: forged  job 11 (RUNNING)"

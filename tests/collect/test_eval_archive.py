@@ -1,4 +1,4 @@
-"""Members of an .eval file: whole and checked, or refused, in bounded time and memory, whatever the file holds."""
+"""Tests that members of an .eval file are read completely and checked, or refused, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def content(archive: EvalArchive, name: str) -> bytes | None:
 
 @pytest.mark.parametrize("in_64_bits", [False, True])
 @pytest.mark.parametrize("comment", [b"", b"PK\5\6 is a comment", b"x" * 65535])
-def test_members_are_read_whichever_way_they_are_written(tmp_path: Path, in_64_bits: bool, comment: bytes) -> None:
+def test_members_are_read_in_each_way_of_writing_them(tmp_path: Path, in_64_bits: bool, comment: bytes) -> None:
     members = [
         Member("_journal/start.json", b"stored"),
         Member("header.json", HEADER, method=8, compressed=deflated(HEADER)),
@@ -56,7 +56,7 @@ def test_members_are_read_whichever_way_they_are_written(tmp_path: Path, in_64_b
         assert archive.read("samples/1_epoch_1.json") is None
 
 
-def test_what_pythons_zipfile_writes_is_read(tmp_path: Path) -> None:
+def test_archives_of_pythons_zipfile_are_read(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("samples/x_epoch_1.json", "{}")
@@ -75,7 +75,7 @@ def test_samples_are_counted_once_whole_or_in_chunks(tmp_path: Path) -> None:
         assert archive.sample_count == 4
 
 
-def test_of_two_members_with_one_name_the_last_one_holds(tmp_path: Path) -> None:
+def test_the_last_of_two_members_with_one_name_counts(tmp_path: Path) -> None:
     data = zip_of([Member("header.json", b"old"), Member("header.json", b"new")])
     assert header_of(tmp_path / "a.eval", data) == b"new"
 
@@ -88,7 +88,7 @@ def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), min_size=1, max_size=4))
-def test_a_damaged_file_is_refused_or_read_right(tmp_path: Path, flips: list[tuple[int, int]]) -> None:
+def test_a_damaged_file_is_refused_or_read_correctly(tmp_path: Path, flips: list[tuple[int, int]]) -> None:
     data = bytearray(SMALL)
     for at, value in flips:
         data[at] = value
@@ -118,17 +118,17 @@ def test_any_bytes_are_refused(tmp_path: Path, data: bytes) -> None:
         Member("header.json", HEADER, claimed_size_bytes=MEMBER_LIMIT_BYTES + 1),
     ],
 )
-def test_a_member_that_lies_is_refused(tmp_path: Path, member: Member) -> None:
+def test_a_member_with_false_sizes_is_refused(tmp_path: Path, member: Member) -> None:
     with pytest.raises(ArchiveError):
         header_of(tmp_path / "a.eval", zip_of([member]))
 
 
-def test_an_encrypted_member_is_not_there(tmp_path: Path) -> None:
+def test_an_encrypted_member_counts_as_missing(tmp_path: Path) -> None:
     assert header_of(tmp_path / "a.eval", zip_of([Member("header.json", HEADER, flags=1)])) is None
 
 
 @pytest.mark.survives("S1")
-def test_links_of_others_and_fifos_are_refused(tmp_path: Path) -> None:
+def test_other_users_links_and_fifos_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.eval").write_bytes(SMALL)
     (tmp_path / "link.eval").symlink_to(tmp_path / "a.eval")
     second_user.give(tmp_path / "link.eval")
@@ -230,7 +230,7 @@ print(took_s, peak_kib, len(found.logs) + len(found.unreadable))
 
 
 def takes_little(folder: Path, what: str) -> None:
-    """Reading what lies there takes at most 2 s and 64 MB, whatever it is."""
+    """Reading the file there takes at most 2 s and 64 MB."""
     answer = subprocess.run(
         [sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=True, timeout=30
     )
@@ -305,7 +305,7 @@ def endless() -> bytes:
         *(pytest.param(make, marks=pytest.mark.full) for make in (dear_results, long_names, large_numbers, endless)),
     ],
 )
-def test_hostile_results_of_lm_eval_take_no_more(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
+def test_hostile_results_of_lm_eval_take_at_most_2_s_and_64_mb(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "results_2026-11-25T17-58-37.243692.json").write_bytes(make())
     takes_little(tmp_path, make.__name__)
 
@@ -325,7 +325,7 @@ print(took_s, peak_kib, len(found.logs), log.samples_completed, log.samples_fail
 
 
 def read_all(folder: Path, *, within_s: float) -> list[str]:
-    """What is read of the logs there, which takes at most so much CPU, and 64 MB."""
+    """What is read of the logs there, with at most this much CPU time and 64 MB."""
     argv = [sys.executable, "-c", READ_ALL, str(folder)]
     took_s, peak_kib, *told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
     assert float(took_s) < within_s
@@ -350,7 +350,7 @@ def ended_in_an_error(ids: list[object]) -> bytes:
 
 
 @pytest.mark.full
-def test_an_archive_of_230_000_samples_is_read_right(tmp_path: Path) -> None:
+def test_an_archive_of_230_000_samples_is_read_correctly(tmp_path: Path) -> None:
     samples = [sample(number) for number in range(230_000)]
     members = [Member(f"samples/{one['id']}_epoch_1.json") for one in samples]
     for name, content in (
@@ -363,7 +363,7 @@ def test_an_archive_of_230_000_samples_is_read_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_264_mb_of_json_are_read_right(tmp_path: Path) -> None:
+def test_264_mb_of_json_are_read_correctly(tmp_path: Path) -> None:
     with (tmp_path / "a.json").open("wb") as file:
         file.write(ended_in_an_error([])[:-1] + b', "samples": [')
         for number in range(9300):

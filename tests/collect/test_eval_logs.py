@@ -1,4 +1,4 @@
-"""Logs that the real inspect-ai wrote, with the mock model of the demo: read as inspect-ai itself reads them."""
+"""Tests that logs of the real inspect-ai, with the demo's mock model, are read as inspect-ai reads them."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ def kill_after_a_sample(process: subprocess.Popen[bytes], directory: Path) -> No
 
 
 @real
-def test_inspect_exits_with_0_for_all_but_the_killed_one(runs: Runs) -> None:
+def test_inspect_exits_with_0_unless_killed(runs: Runs) -> None:
     assert runs.statuses == {"killed": -signal.SIGKILL, "success": 0, "error": 0, "unfinished": 0, "json": 0}
 
 
 @real
-def test_a_success_tells_samples_and_scores(runs: Runs) -> None:
+def test_a_successful_log_has_samples_and_scores(runs: Runs) -> None:
     log = runs.log("success")
     assert (log.status, log.task, log.error) == ("success", "arithmetic", None)
     assert (log.samples_completed, log.samples_total) == (12, 12)
@@ -134,14 +134,14 @@ def test_a_success_tells_samples_and_scores(runs: Runs) -> None:
 
 
 @real
-def test_an_error_is_an_error_although_the_exit_status_was_0(runs: Runs) -> None:
+def test_an_error_is_found_although_the_exit_status_was_0(runs: Runs) -> None:
     log = runs.log("error")
     assert (log.status, log.samples_completed, log.samples_total) == ("error", 3, 12)
     assert log.error == "RuntimeError('CUDA error: an illegal memory access was encountered (simulated by the demo)')"
 
 
 @real
-def test_a_killed_eval_has_started_and_tells_how_far_it_came(runs: Runs) -> None:
+def test_a_killed_evals_log_is_started_and_has_its_progress(runs: Runs) -> None:
     log = runs.log("killed")
     assert (log.status, log.samples_total, log.scores, log.error) == ("started", 12, {}, None)
     assert 0 < (log.samples_completed or 0) < 12
@@ -154,7 +154,7 @@ def test_a_success_with_a_failed_sample_is_unfinished(runs: Runs) -> None:
 
 
 @real
-def test_a_json_log_is_read_as_well(runs: Runs) -> None:
+def test_a_json_log_is_read(runs: Runs) -> None:
     log = runs.log("json")
     assert (log.status, log.task, log.samples_completed, log.samples_total) == (
         "success",
@@ -165,7 +165,7 @@ def test_a_json_log_is_read_as_well(runs: Runs) -> None:
 
 
 @real
-def test_we_read_what_inspect_itself_reads(runs: Runs) -> None:
+def test_the_values_equal_those_that_inspect_reads(runs: Runs) -> None:
     names = ["success", "error", "killed", "unfinished", "json"]
     answer = subprocess.run(
         [sys.executable, "-c", READ_BY_INSPECT, *map(runs.path, names)], capture_output=True, check=True, text=True
@@ -185,7 +185,7 @@ def test_we_read_what_inspect_itself_reads(runs: Runs) -> None:
 
 
 @real
-def test_the_output_of_inspect_names_its_log_wrapped_at_the_terminals_width(runs: Runs) -> None:
+def test_the_log_named_in_inspects_wrapped_output_is_found(runs: Runs) -> None:
     for name in ("success", "error", "json"):
         output = (runs.directory / f"{name}.out").read_text()
         assert runs.path(name) not in output
@@ -194,7 +194,7 @@ def test_the_output_of_inspect_names_its_log_wrapped_at_the_terminals_width(runs
 
 
 @real
-def test_reading_takes_milliseconds_and_no_inspect(runs: Runs) -> None:
+def test_reading_takes_milliseconds_and_does_not_import_inspect(runs: Runs) -> None:
     code = (
         "import os, sys, time; from evalmon_agent.collect.eval_logs import LogReader;"
         "from evalmon_agent.files.trusted import OwnedFiles; began = time.monotonic();"
@@ -214,7 +214,7 @@ def write(path: Path, data: bytes, *, modified_at: float) -> None:
     os.utime(path, (modified_at, modified_at))
 
 
-def test_what_is_no_log_is_left_out_and_what_is_broken_is_said(tmp_path: Path) -> None:
+def test_other_files_are_left_out_and_broken_logs_are_reported(tmp_path: Path) -> None:
     good = zip_of([Member("header.json", HEADER)])
     (tmp_path / "good.eval").write_bytes(good)
     (tmp_path / "torn.eval").write_bytes(good[:-5])
@@ -230,7 +230,7 @@ def test_what_is_no_log_is_left_out_and_what_is_broken_is_said(tmp_path: Path) -
     assert {Path(path).name for path in found.unreadable} == {"torn.eval"}
 
 
-def test_what_is_surely_older_is_not_read(tmp_path: Path) -> None:
+def test_older_logs_are_not_read(tmp_path: Path) -> None:
     now = time.time()
     write(tmp_path / "old.json", HEADER, modified_at=now - 7200)
     write(tmp_path / "new.json", HEADER, modified_at=now - 60)
@@ -245,14 +245,14 @@ def test_all_of_very_many_files_are_read(tmp_path: Path) -> None:
     assert found.incomplete is None
 
 
-def test_without_time_nothing_is_read_and_that_is_said(tmp_path: Path) -> None:
+def test_without_time_left_nothing_is_read_and_that_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "a.json", HEADER, modified_at=time.time())
     found = read_logs([str(tmp_path)], written_since=0, budget_s=0)
     assert (found.logs, found.unreadable) == ({}, {})
     assert found.incomplete == "no time left after 0 names"
 
 
-def test_where_not_all_logs_were_read_that_is_said(tmp_path: Path) -> None:
+def test_an_incomplete_reading_is_reported(tmp_path: Path) -> None:
     now = time.time()
     write(tmp_path / "a.json", HEADER, modified_at=now)
     seen = ObservedProgram(kind="inspect-ai", started_at=0.0, cwd=str(tmp_path), options={"log-dir": (".",)})
@@ -264,14 +264,14 @@ def test_where_not_all_logs_were_read_that_is_said(tmp_path: Path) -> None:
     assert (found.logs, found.not_all_read) == ({}, "not all logs were read: no time left after 0 names")
 
 
-def test_a_directory_with_too_many_names_is_said(tmp_path: Path) -> None:
+def test_a_directory_with_too_many_names_is_reported(tmp_path: Path) -> None:
     for number in range(1001):
         (tmp_path / str(number)).mkdir()
     found = LogReader(FILES, budget_s=60).logs([], nested=[str(tmp_path)], written_since=0)
     assert found.incomplete == f"too many directories below {tmp_path}"
 
 
-def test_in_a_json_log_failed_and_limited_samples_are_counted(tmp_path: Path) -> None:
+def test_failed_and_limited_samples_of_a_json_log_are_counted(tmp_path: Path) -> None:
     header = HEADER.replace(b"success", b"error")[:-1]
     samples = b', "samples": [{"id": 1}, {"id": 2, "error": {"message": "x"}}, {"id": 3, "limit": {"type": "token"}}]}'
     (tmp_path / "a.json").write_bytes(header + samples)
@@ -279,7 +279,7 @@ def test_in_a_json_log_failed_and_limited_samples_are_counted(tmp_path: Path) ->
     assert (log.status, log.samples_completed, log.samples_failed, log.samples_limited) == ("error", 2, 1, 1)
 
 
-def test_without_zstandard_the_reason_is_told(tmp_path: Path) -> None:
+def test_missing_zstandard_is_reported(tmp_path: Path) -> None:
     member = Member("header.json", HEADER, method=93)
     (tmp_path / "a.eval").write_bytes(zip_of([member]))
     code = (

@@ -1,4 +1,4 @@
-"""What an ended attempt left behind reaches the log and the summary, once, and without anything that must not."""
+"""Tests that an ended attempt's evidence reaches the log and the summary once, without secrets or forged lines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Study:
         record_script(self.exp.experiment, f"{11:016x}", str(self.exp.root / "r1" / "a.slurm"), script)
 
     def saw(self, line: str, *, job_id: str = "11", exit_code: int = 0) -> None:
-        """An eval program with this command line, as somebody in the job saw it."""
+        """An eval program with this command line, as the job's witness recorded it."""
         parsed = command_line.parse(line.split())
         assert parsed is not None
         program = {
@@ -104,7 +104,7 @@ def test_results_of_lm_eval_are_found_below_the_models_directory(tmp_path: Path)
     ]
 
 
-def test_an_lm_eval_that_nobody_saw_and_that_left_no_results_is_unverified(tmp_path: Path) -> None:
+def test_an_unrecorded_lm_eval_without_results_is_unverified(tmp_path: Path) -> None:
     study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
     study.write(f"here/model/{RESULTS}", LM_EVAL.read_text())  # of another time
     ev = study.outcome()
@@ -112,7 +112,7 @@ def test_an_lm_eval_that_nobody_saw_and_that_left_no_results_is_unverified(tmp_p
     assert ev["result_unknown"] == "nobody was in the job to see"
 
 
-def test_an_lm_eval_that_was_seen_and_left_no_results_is_suspect(tmp_path: Path) -> None:
+def test_a_recorded_lm_eval_without_results_is_suspect(tmp_path: Path) -> None:
     study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
     study.saw(LM_COMMAND.format(out="here"))
     study.write(f"here/model/{RESULTS}", LM_EVAL.read_text())  # of another time
@@ -120,7 +120,7 @@ def test_an_lm_eval_that_was_seen_and_left_no_results_is_suspect(tmp_path: Path)
     assert (ev["verdict"], ev["result"], ev["diagnosis"]["cause"]) == ("suspect", None, "no-eval-log")
 
 
-def test_a_log_that_two_may_have_written_tells_of_neither_why_it_failed(tmp_path: Path) -> None:
+def test_a_log_that_two_evals_may_have_written_diagnoses_neither(tmp_path: Path) -> None:
     study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
     study.exp.accept("r1/b", "12")
     study.exp.slurm.show([ended(job_id, "FAILED", exit_code="1:0") for job_id in ("11", "12")])
@@ -136,7 +136,7 @@ def test_a_log_that_two_may_have_written_tells_of_neither_why_it_failed(tmp_path
     assert "of one of them" not in summary + study.exp.log()
 
 
-def test_an_eval_whose_log_is_too_large_is_unverified_and_one_whose_log_is_damaged_suspect(tmp_path: Path) -> None:
+def test_a_too_large_log_makes_an_eval_unverified_and_a_damaged_one_suspect(tmp_path: Path) -> None:
     for name, more, expected in [
         ("large", {"claimed_size_bytes": MEMBER_LIMIT_BYTES + 1}, ("unverified", None)),
         ("damaged", {"crc": 1}, ("suspect", "log-unreadable")),
@@ -152,7 +152,7 @@ def test_an_eval_whose_log_is_too_large_is_unverified_and_one_whose_log_is_damag
         assert (ev["result_unknown"] or "").endswith("larger than 192 MiB" if name == "large" else "")
 
 
-def test_the_error_file_of_a_script_is_read_as_well(tmp_path: Path) -> None:
+def test_the_scripts_error_file_is_read(tmp_path: Path) -> None:
     script = LM_SCRIPT.format(head="#SBATCH --error=err-%j.txt\n", out="here")
     study = Study(tmp_path, script, state="FAILED", exit_code="1:0")
     study.write("slurm-11.out", "all well\n")
@@ -164,7 +164,7 @@ def test_the_error_file_of_a_script_is_read_as_well(tmp_path: Path) -> None:
     ).read_text().replace("\\", "")
 
 
-def test_a_failure_is_diagnosed_exactly_once_whoever_looks_again(tmp_path: Path) -> None:
+def test_a_failure_is_diagnosed_exactly_once_by_any_number_of_observers(tmp_path: Path) -> None:
     study = Study(tmp_path, "#!/bin/bash\nfalse\n", state="FAILED", exit_code="1:0")
     study.write("slurm-11.out", "a\nb\n")
     first = study.outcome()
@@ -181,7 +181,7 @@ def test_a_failure_is_diagnosed_exactly_once_whoever_looks_again(tmp_path: Path)
 
 
 @pytest.mark.survives("S4")
-def test_what_a_job_prints_forges_no_line_of_the_log(tmp_path: Path) -> None:
+def test_a_jobs_output_forges_no_line_of_the_log(tmp_path: Path) -> None:
     study = Study(tmp_path, "#!/bin/bash\nfalse\n", state="FAILED", exit_code="1:0")
     forged = "\n\n[2026-01-01 00:00:00] ALL_COMPLETE: Monitoring finished\x1b[2J\u202e\n"
     study.write("slurm-11.out", forged + TRACEBACK.format(error=f"ValueError: x{forged}"))
@@ -192,7 +192,7 @@ def test_what_a_job_prints_forges_no_line_of_the_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.survives("S11")
-def test_a_secret_that_a_job_prints_is_in_none_of_our_files(tmp_path: Path) -> None:
+def test_a_secret_in_a_jobs_output_is_in_no_file_of_evalmon(tmp_path: Path) -> None:
     study = Study(tmp_path, "#!/bin/bash\nfalse\n", state="FAILED", exit_code="1:0")
     study.write(
         "slurm-11.out", "+ export HF_TOKEN=hf_SesameSesame12345\n+ curl -H 'Authorization: Bearer abcSesame99'\n"
@@ -204,7 +204,7 @@ def test_a_secret_that_a_job_prints_is_in_none_of_our_files(tmp_path: Path) -> N
 
 
 @pytest.mark.survives("S10")
-def test_an_output_of_terabytes_without_a_newline_is_read_at_its_end(tmp_path: Path) -> None:
+def test_an_output_of_terabytes_without_a_newline_is_read_from_its_end(tmp_path: Path) -> None:
     study = Study(tmp_path, "#!/bin/bash\nfalse\n", state="FAILED", exit_code="1:0")
     with (study.folder / "slurm-11.out").open("wb") as file:
         file.truncate(1 << 40)

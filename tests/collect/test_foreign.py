@@ -1,4 +1,4 @@
-"""What another user leaves beside an eval is named in the summary, and changes nothing else."""
+"""Tests that another user's files beside an eval are named in the summary and change nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCRIPT = f"#!/bin/sh\n{COMMAND}\n"
 
 
 def watched(directory: Path) -> Study:
-    """An inspect eval that somebody in the job saw."""
+    """An inspect eval that the job's witness recorded."""
     study = Study(directory, SCRIPT)
     study.saw(COMMAND)
     return study
@@ -54,7 +54,7 @@ def named(*paths: Path) -> list[dict[str, str]]:
     return [{"path": str(path), "owner": second_user.name()} for path in sorted(paths)]
 
 
-def test_a_log_of_somebody_else_is_no_result_and_is_named(tmp_path: Path) -> None:
+def test_another_users_log_is_no_result_and_is_named(tmp_path: Path) -> None:
     study = watched(tmp_path)
     theirs = leave(study.folder / "logs" / "x.eval", inspect_log())
     ev = study.outcome()
@@ -63,7 +63,7 @@ def test_a_log_of_somebody_else_is_no_result_and_is_named(tmp_path: Path) -> Non
     assert study.told("EVAL_RESULT")[0][2:4] == ["Status: unknown", "Log: none was found"]
 
 
-def test_one_s_own_log_beside_it_is_the_result_however_many_others_leave(tmp_path: Path) -> None:
+def test_the_owners_log_is_the_result_however_many_other_users_logs_there_are(tmp_path: Path) -> None:
     study = watched(tmp_path)
     theirs = [leave(study.folder / "logs" / f"{number:03}.eval", b"") for number in range(150)]
     (study.folder / "logs" / "mine.eval").write_bytes(inspect_log(status="error", error={"message": "mine"}))
@@ -74,7 +74,7 @@ def test_one_s_own_log_beside_it_is_the_result_however_many_others_leave(tmp_pat
     assert all(one in named(*theirs) for one in ev["foreign"])
 
 
-def test_an_error_that_somebody_else_wrote_is_not_read_out(tmp_path: Path) -> None:
+def test_an_error_in_another_users_log_is_not_shown(tmp_path: Path) -> None:
     study = watched(tmp_path)
     leave(study.folder / "logs" / "x.eval", b"torn, and no archive")
     (study.folder / "logs" / "mine.eval").write_bytes(inspect_log())
@@ -83,8 +83,8 @@ def test_an_error_that_somebody_else_wrote_is_not_read_out(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("linked", ["logs", "the folder of the model", "a log"])
-def test_a_link_of_somebody_else_leads_to_no_log(tmp_path: Path, linked: str) -> None:
-    """Not even to one's own, of another experiment."""
+def test_another_users_link_to_a_log_is_not_followed(tmp_path: Path, linked: str) -> None:
+    """Not even to the owner's own log of another experiment."""
     study = Study(tmp_path, LM_SCRIPT.format(head="", out="here"))
     study.saw(LM_COMMAND.format(out="here"))
     other = tmp_path / "other" / "model"
@@ -101,11 +101,11 @@ def test_a_link_of_somebody_else_leads_to_no_log(tmp_path: Path, linked: str) ->
     second_user.give(link)
     ev = study.outcome()
     assert (ev["verdict"], ev["result"]) == ("suspect", None)
-    # Directories below are not followed through links of anybody's.
+    # Links to directories below are never followed, whoever owns them.
     assert ev["foreign"] == ([] if linked.startswith("the folder") else named(link))
 
 
-def test_one_s_own_link_leads_to_one_s_logs(tmp_path: Path) -> None:
+def test_the_owners_link_to_the_owners_logs_is_followed(tmp_path: Path) -> None:
     study = watched(tmp_path)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -115,7 +115,7 @@ def test_one_s_own_link_leads_to_one_s_logs(tmp_path: Path) -> None:
     assert (ev["verdict"], ev["result"]["status"], ev["foreign"]) == ("ok", "success", [])
 
 
-def test_an_output_of_somebody_else_is_no_evidence(tmp_path: Path) -> None:
+def test_another_users_output_is_no_evidence(tmp_path: Path) -> None:
     study = Study(tmp_path, "#!/bin/sh\n#SBATCH --error=err\n", state="FAILED", exit_code="1:0")
     forged = TRACEBACK.format(error="MemoryError: theirs").encode()
     output, errors = leave(study.folder / "slurm-11.out", forged), leave(study.folder / "err", forged)
@@ -124,7 +124,7 @@ def test_an_output_of_somebody_else_is_no_evidence(tmp_path: Path) -> None:
     assert "theirs" not in json.dumps(ev)
 
 
-def test_an_output_behind_a_link_of_somebody_else_is_none(tmp_path: Path) -> None:
+def test_an_output_behind_another_users_link_is_no_evidence(tmp_path: Path) -> None:
     study = Study(tmp_path, "#!/bin/sh\n#SBATCH --output=out/%j.out\n", state="FAILED", exit_code="1:0")
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "11.out").write_text("private words")
@@ -135,7 +135,7 @@ def test_an_output_behind_a_link_of_somebody_else_is_none(tmp_path: Path) -> Non
     assert "private words" not in json.dumps(ev)
 
 
-def test_a_gpu_table_of_somebody_else_gives_no_figures(tmp_path: Path) -> None:
+def test_another_users_gpu_table_gives_no_figures(tmp_path: Path) -> None:
     files = OwnedFiles(os.geteuid())
     ran = AttemptSpan(STARTED, STARTED + 60)
     (tmp_path / "gpu_metrics.csv").write_bytes(table(STARTED + 5))
@@ -149,7 +149,7 @@ def test_a_gpu_table_of_somebody_else_gives_no_figures(tmp_path: Path) -> None:
     assert read_gpu_figures(files, str(link), ran, None) is None
 
 
-def test_nor_does_it_tell_how_busy_the_gpus_are(tmp_path: Path) -> None:
+def test_another_users_gpu_table_gives_no_current_utilization(tmp_path: Path) -> None:
     study = Study(tmp_path, "#!/bin/sh\n")
     study.exp.slurm.show([running("11")])
     study.exp.observer().observe_once(at_least_s=0)
@@ -164,8 +164,8 @@ def test_nor_does_it_tell_how_busy_the_gpus_are(tmp_path: Path) -> None:
     assert blocks() == []
 
 
-def test_the_script_of_a_watched_job_is_its_owner_s(tmp_path: Path) -> None:
-    """It says where the logs lie."""
+def test_another_users_script_of_a_watched_job_is_not_read(tmp_path: Path) -> None:
+    """The script names the directory of the logs."""
     path = tmp_path / "a.slurm"
     path.write_text(SCRIPT)
     ev = Eval("r/t", "7", jobs=[Job("7", 1.0, submitted_at=time.time() + 60)], script=str(path))
@@ -176,7 +176,7 @@ def test_the_script_of_a_watched_job_is_its_owner_s(tmp_path: Path) -> None:
     assert files.foreign == {str(path): second_user.uid()}
 
 
-def test_names_of_somebody_else_are_printable_and_keep_nothing_from_being_written(tmp_path: Path) -> None:
+def test_odd_names_of_other_users_files_are_printable_and_prevent_no_write(tmp_path: Path) -> None:
     study = watched(tmp_path)
     odd = study.folder / "logs" / "|<b>\x1b[31m\n.eval"
     leave(odd.with_name("|<b>\x1b[31m.eval"), inspect_log())
@@ -186,7 +186,7 @@ def test_names_of_somebody_else_are_printable_and_keep_nothing_from_being_writte
     assert "\\|\\<b>\\\\x1b[31m.eval" in summary_md(study)
 
 
-def test_one_s_own_log_that_was_given_an_odd_name_keeps_nothing_from_being_written(tmp_path: Path) -> None:
+def test_an_odd_name_of_the_owners_log_prevents_no_write(tmp_path: Path) -> None:
     study = watched(tmp_path)
     folder = os.fsencode(str(study.folder / "logs"))
     os.mkdir(folder)
@@ -195,7 +195,7 @@ def test_one_s_own_log_that_was_given_an_odd_name_keeps_nothing_from_being_writt
     assert study.outcome()["result"] is None
 
 
-def test_for_a_colleague_the_owner_s_logs_count_and_the_colleague_s_do_not(tmp_path: Path) -> None:
+def test_for_a_colleague_the_owners_logs_count_and_the_colleagues_do_not(tmp_path: Path) -> None:
     study = watched(tmp_path)
     study.exp.slurm.show([running("11")])
     state = study.exp.observer().observe_once(at_least_s=0).state
@@ -207,12 +207,12 @@ def test_for_a_colleague_the_owner_s_logs_count_and_the_colleague_s_do_not(tmp_p
     assert list(progress(experiment, state, owner=second_user.uid())) == ([] if os.geteuid() else ["r1/a"])
     second_user.give(log)
     assert list(progress(experiment, state)) == []
-    # The rest is root's here, or the owner's.
+    # The other files belong to root here, or to the owner.
     if os.geteuid() == 0:
         assert list(progress(experiment, state, owner=second_user.uid())) == ["r1/a"]
 
 
-def test_a_log_that_became_somebody_else_s_is_not_taken_from_memory(tmp_path: Path) -> None:
+def test_a_remembered_log_that_now_belongs_to_another_user_is_not_used(tmp_path: Path) -> None:
     reader = LogReader(OwnedFiles(os.geteuid()))
     path = tmp_path / "x.eval"
     path.write_bytes(inspect_log())

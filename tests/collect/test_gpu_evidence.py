@@ -1,4 +1,4 @@
-"""The CSVs of an attempt's nodes become its figures: its own rows, and how many there should be."""
+"""Tests how an attempt's figures follow from its nodes' CSVs: its own rows, and the expected number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(directory: Path, name: str, *ticks: str) -> None:
     (directory / name).write_text(OUR_HEADER + "".join(ticks))
 
 
-def test_the_nodes_of_a_job_are_taken_together_and_other_files_are_not(tmp_path: Path) -> None:
+def test_the_files_of_a_jobs_nodes_are_combined_and_others_left_out(tmp_path: Path) -> None:
     write(tmp_path, "gpu_metrics.csv", our_tick(0, 10), our_tick(30, 10))
     write(tmp_path, "gpu_metrics.n2.csv", our_tick(0, 30), our_tick(30, 30))
     write(tmp_path, "gpu_metrics.csv.1", our_tick(0, 99))
@@ -49,14 +49,14 @@ def test_only_the_attempts_own_rows_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("who", [None, reported(interval_s=None), reported(end_s=None)])
-def test_without_the_jobs_word_nobody_knows_how_many_there_should_be(tmp_path: Path, who: JobReport | None) -> None:
+def test_without_the_jobs_report_the_expected_number_is_unknown(tmp_path: Path, who: JobReport | None) -> None:
     write(tmp_path, "gpu_metrics.csv", our_tick(0, 10), our_tick(30, 10))
     found = read_gpu_figures(OwnedFiles(os.geteuid()), str(tmp_path), ran(), who)
     assert found is not None
     assert (found.samples, found.samples_expected) == (2, None)
 
 
-def test_no_directory_no_file_and_no_time_are_no_figures(tmp_path: Path) -> None:
+def test_without_a_directory_a_file_or_a_time_there_are_no_figures(tmp_path: Path) -> None:
     assert read_gpu_figures(OwnedFiles(os.geteuid()), str(tmp_path / "gone"), ran(), reported()) is None
     assert read_gpu_figures(OwnedFiles(os.geteuid()), str(tmp_path), ran(), reported()) is None
     assert read_gpu_figures(OwnedFiles(os.geteuid()), None, ran(), reported()) is None

@@ -1,4 +1,4 @@
-"""The logs that may be an attempt's own are found where its programs and its output say, and nowhere else."""
+"""Tests that the logs that may be an attempt's are looked for only where its programs and its output say."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def log(path: Path, *, at: float = NOW - 30) -> str:
     return str(path)
 
 
-def test_a_log_that_a_program_wrote_is_found_wherever_it_lies_and_its_neighbours_are_not_read(tmp_path: Path) -> None:
+def test_a_programs_log_is_found_anywhere_and_its_neighbours_are_not_read(tmp_path: Path) -> None:
     path = log(tmp_path / "away" / "a.eval")
     log(tmp_path / "away" / "b.eval")
     log(tmp_path / "logs" / "c.eval")
@@ -50,7 +50,7 @@ def test_a_log_that_a_program_wrote_is_found_wherever_it_lies_and_its_neighbours
     assert list(found_of(seen).logs) == [path]
 
 
-def test_the_neighbours_are_read_where_a_node_was_not_looked_at(tmp_path: Path) -> None:
+def test_neighbouring_logs_are_read_if_a_node_had_no_witness(tmp_path: Path) -> None:
     path, other = (log(tmp_path / "logs" / f"{name}.eval") for name in "ab")
     seen = program(tmp_path, wrote=(Written(name="a.eval", path=path, known_by=("line",)),))
     for nodes_unseen, logs in ((0, {path}), (1, {path, other})):
@@ -60,7 +60,7 @@ def test_the_neighbours_are_read_where_a_node_was_not_looked_at(tmp_path: Path) 
         assert set(own_logs(reader, attempt, output="", places=()).logs) == logs
 
 
-def test_without_such_a_file_those_of_its_time_in_its_directory_are(tmp_path: Path) -> None:
+def test_without_a_known_log_those_of_its_time_in_its_directory_are_read(tmp_path: Path) -> None:
     path = log(tmp_path / "logs" / "c.eval")
     log(tmp_path / "logs" / "old.eval", at=NOW - 900)
     log(tmp_path / "b.eval")
@@ -72,7 +72,7 @@ def test_without_such_a_file_those_of_its_time_in_its_directory_are(tmp_path: Pa
 
 
 @pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "at its place"])
-def test_a_log_that_is_too_large_is_not_read_and_that_is_said(tmp_path: Path, is_seen: bool) -> None:
+def test_a_too_large_log_is_not_read_and_that_is_reported(tmp_path: Path, is_seen: bool) -> None:
     path = log(tmp_path / "logs" / "a.eval")
     Path(path).write_bytes(zip_of([Member("header.json", claimed_size_bytes=MEMBER_LIMIT_BYTES + 1)]))
     seen = (Written(name="a.eval", path=path, known_by=("line",)),) if is_seen else ()
@@ -82,7 +82,7 @@ def test_a_log_that_is_too_large_is_not_read_and_that_is_said(tmp_path: Path, is
     assert is_seen or found_of(program(tmp_path)) == OwnLogs()
 
 
-def test_a_log_of_which_only_the_directorys_digest_is_known_is_found_in_the_programs_directory(tmp_path: Path) -> None:
+def test_a_log_known_by_its_directorys_digest_is_found_in_the_programs_directory(tmp_path: Path) -> None:
     path = log(tmp_path / "logs" / "a.eval", at=NOW - 900)
     digest = hashlib.sha256(f"file://{tmp_path}/logs".encode()).hexdigest()
     held = Written(name="a.eval", directory_sha256=digest, known_by=("name",))
@@ -90,7 +90,7 @@ def test_a_log_of_which_only_the_directorys_digest_is_known_is_found_in_the_prog
 
 
 @pytest.mark.parametrize("text", ["Log: {}", "Log:\n{}", "Log:   \n{:40.40}\n{:.0}{}", "│ x │\nLog: file://{}  \nmore"])
-def test_the_closing_line_is_unwrapped(tmp_path: Path, text: str) -> None:
+def test_the_wrapped_last_line_is_joined(tmp_path: Path, text: str) -> None:
     path = log(tmp_path / "logs" / "a.eval")
     if "40.40" in text:
         text = f"Log:   \n{path[:40]}\n{path[40:]}   \n"
@@ -98,20 +98,20 @@ def test_the_closing_line_is_unwrapped(tmp_path: Path, text: str) -> None:
     assert (list(found.logs), found.printed) == ([path], [path])
 
 
-def test_what_is_no_closing_line_names_nothing(tmp_path: Path) -> None:
+def test_other_lines_name_no_log(tmp_path: Path) -> None:
     path = log(tmp_path / "logs" / "a.eval")
     for output in (path, f"$ ls logs\n{path}\n", f"INFO Log: {path}", f"Logs: {path}", "Log: s3://b/a.eval\n"):
         assert found_of(output=output, places=str(tmp_path)).logs == {}
     assert list(printed_paths(INSPECT_AI, "Log: \n\n\n")) == []
 
 
-def test_a_relative_path_is_seen_from_where_the_job_was(tmp_path: Path) -> None:
+def test_a_relative_path_is_resolved_from_the_jobs_directory(tmp_path: Path) -> None:
     path = log(tmp_path / "logs" / "a.eval")
     assert found_of(output="Log: logs/a.eval\n", places=str(tmp_path)).printed == [path]
     assert found_of(output="Log: logs/a.eval\n", places=str(tmp_path / "away")).printed == []
 
 
-def test_a_log_that_was_found_stays_when_its_file_is_gone_and_is_read_anew_when_it_changed(tmp_path: Path) -> None:
+def test_a_known_log_is_kept_when_its_file_is_gone_and_read_again_when_it_changed(tmp_path: Path) -> None:
     path = log(tmp_path / "logs" / "a.eval")
     first = found_of(program(tmp_path))
     before = Evidence(logs=list(first.logs.values()))
@@ -124,7 +124,7 @@ def test_a_log_that_was_found_stays_when_its_file_is_gone_and_is_read_anew_when_
 
 
 @pytest.mark.parametrize(("text", "named"), [("output_path: out\n", "out"), ("model: hf\n", ""), ("[", None)])
-def test_the_directory_may_stand_in_a_settings_file(tmp_path: Path, text: str, named: str | None) -> None:
+def test_the_directory_may_be_named_in_a_settings_file(tmp_path: Path, text: str, named: str | None) -> None:
     (tmp_path / "c.yaml").write_text(text)
     results = tmp_path / "out" / "m" / "results_2026-11-25T17-58-37.243692.json"
     results.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""How far the running evals are: from their logs, in bounded time, and nothing that is not known."""
+"""Tests the progress of running evals, read from their logs in bounded time; unknown progress stays unknown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOW = time.time()
 
 
 class Study:
-    """Running evals `r/t{n}`, each with its script; `log` writes what inspect-ai has written so far."""
+    """Running evals `r/t{n}`, each with its script; `log` writes what inspect-ai would have written so far."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -75,7 +75,7 @@ def log(folder: Path, done: int, *, place: str = "logs", name: str = "a.eval", *
     return path
 
 
-def test_the_samples_that_are_in_the_log_are_counted_while_it_grows(study: Study) -> None:
+def test_the_samples_in_a_growing_log_are_counted(study: Study) -> None:
     folder = study.eval(1)
     assert study.so_far() == {}
     log(folder, 3)
@@ -84,25 +84,25 @@ def test_the_samples_that_are_in_the_log_are_counted_while_it_grows(study: Study
     assert study.so_far() == {"r/t1/epoch0": (7, 12)}
 
 
-def test_a_log_that_is_just_being_written_is_no_news(study: Study) -> None:
+def test_a_log_that_is_being_written_changes_nothing(study: Study) -> None:
     path = log(study.eval(1), 3)
     path.write_bytes(path.read_bytes()[:-9])
     assert study.so_far() == {}
 
 
-def test_the_program_says_where_the_log_is(study: Study) -> None:
+def test_the_log_that_the_program_names_is_read(study: Study) -> None:
     elsewhere = study.root / "elsewhere"
     study.eval(1, "./run.sh\n", wrote=(Written(name="a.eval", path=str(elsewhere / "a.eval"), known_by=("line",)),))
     log(elsewhere, 5, place=".")
     assert study.so_far() == {"r/t1/epoch0": (5, 12)}
 
 
-def test_of_an_earlier_attempts_log_nothing_is_taken(study: Study) -> None:
+def test_an_earlier_attempts_log_does_not_count(study: Study) -> None:
     log(study.eval(1), 5, created="2020-01-01T00:00:00+00:00")
     assert study.so_far() == {}
 
 
-def test_an_eval_that_does_not_run_is_not_looked_at(study: Study) -> None:
+def test_an_eval_that_is_not_running_is_not_read(study: Study) -> None:
     log(study.eval(1), 5)
     ev = study.state.evals["r/t1/epoch0"]
     assert ev.latest is not None
@@ -110,7 +110,7 @@ def test_an_eval_that_does_not_run_is_not_looked_at(study: Study) -> None:
     ended = replace(ev.latest.report, ended_at=NOW - 1, exit_code=0)
     report = SelfReport("101.json", "2", "101", ev.name, None, [ended])
     fold(study.state, Facts(reports=[report]), lost_after_s=1800)
-    assert ev.state == "RUNNING"  # Slurm has not said so yet
+    assert ev.state == "RUNNING"  # Slurm has not reported that yet
     assert study.so_far() == {"r/t1/epoch0": (5, 12)}
 
 
@@ -123,7 +123,7 @@ def test_a_thousand_running_evals_cost_no_more_than_the_budget(study: Study) -> 
     assert time.process_time() - began < 1
 
 
-def test_evals_that_share_a_directory_share_its_reading(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_shared_by_evals_is_read_once(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = study.root / "shared"
     for number in range(40):
         study.eval(number, options={"log-dir": (str(shared),)}, words=(f"t.py@t{number}",))
@@ -132,7 +132,7 @@ def test_evals_that_share_a_directory_share_its_reading(study: Study, monkeypatc
 
 
 @pytest.mark.survives("S8")
-def test_a_hostile_log_of_a_running_eval_is_left_alone(study: Study) -> None:
+def test_a_hostile_log_of_a_running_eval_is_ignored(study: Study) -> None:
     folder = study.eval(1)
     log(folder, 1).write_bytes(b"PK\5\6" + b"\xff" * 18)
     (folder / "logs" / "results.json").write_bytes(b'{"results": ' + b"[" * 3_000_000)

@@ -1,4 +1,4 @@
-"""Errors of samples in logs that the real inspect-ai wrote: each kind is counted, whatever the log's form."""
+"""Tests the errors of samples in logs of the real inspect-ai: each kind is counted, in each log format."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_errors_of_a_finished_eval_are_counted_by_kind(logs: dict[str, EvalL
     assert log.sample_errors == ERRORS
 
 
-def test_an_eval_that_ended_in_an_error_has_those_of_its_samples_but_not_the_cancelled_ones(
+def test_a_failed_eval_has_its_samples_errors_except_cancelled_ones(
     logs: dict[str, EvalLog],
 ) -> None:
     log = logs["failed"]

@@ -1,4 +1,4 @@
-"""Which file Slurm could not open when it was to start a job."""
+"""Tests which file is named when Slurm could not open a file to start a job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ask(fake: FakeSlurm, outputs: Outputs) -> UnopenedFile:
     return unopened_file(outputs, Slurm(fake.environ), "7")
 
 
-def test_the_scripts_own_options_are_enough_where_they_show_what_is_wrong(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_the_scripts_options_are_enough_if_they_show_the_problem(fake: FakeSlurm, tmp_path: Path) -> None:
     outputs = Outputs(f"{tmp_path}/slurm-7.out", f"{tmp_path}/errs/7.err")
     assert ask(fake, outputs) == UnopenedFile("output", f"{tmp_path}/errs", NOT_THERE)
     assert fake.calls("scontrol") == []
@@ -36,7 +36,7 @@ def test_otherwise_slurm_is_asked(fake: FakeSlurm, tmp_path: Path) -> None:
     assert ask(fake, Outputs()) == UnopenedFile("input", f"{tmp_path}/in", "cannot be read here")
 
 
-def test_where_nothing_is_wrong_from_here_the_directory_is_named_all_the_same(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_the_directory_is_named_if_no_problem_can_be_seen_from_here(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.answer("scontrol", f"   StdErr=\n   StdIn=/dev/null\n   StdOut={tmp_path}/7.out\n")
     assert ask(fake, Outputs()) == UnopenedFile("output", str(tmp_path))
     fake.fail("scontrol", "slurm_load_jobs error: Invalid job id specified")

@@ -1,4 +1,4 @@
-"""What each part does alone, done together: watched and waiting, two completion jobs, arrays known in part."""
+"""Tests features in combination: watched and waiting evals, two completion jobs, partly known arrays."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def of_completion(exp: Exp) -> list[str]:
     return [call for call in exp.slurm.calls("sbatch") if "evalmon-completion" in call]
 
 
-def test_adopted_evals_that_are_over_take_no_room_from_those_that_wait(tmp_path: Path) -> None:
+def test_adopted_evals_that_are_over_do_not_count_for_the_limit(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.slurm.show([running("11"), running("12")])
     watched(exp, "x=11", "y=12")
@@ -85,7 +85,7 @@ def test_adopted_evals_that_are_over_take_no_room_from_those_that_wait(tmp_path:
     assert len(in_job(exp, Settings(poll_interval=1.0, max_submit=2)).run().submitted) == 1
 
 
-def test_an_adopted_eval_is_not_run_again_and_the_reason_is_the_true_one(tmp_path: Path) -> None:
+def test_an_adopted_eval_is_not_retried_and_the_true_reason_is_given(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     path = script(exp, "a")
     exp.slurm.show([running("11", command=path)])
@@ -97,7 +97,7 @@ def test_an_adopted_eval_is_not_run_again_and_the_reason_is_the_true_one(tmp_pat
     ]
 
 
-def test_a_watched_array_is_waited_for_by_its_own_id_alone(tmp_path: Path) -> None:
+def test_a_completion_job_depends_on_a_watched_array_by_its_own_id_only(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.slurm.show([running("11_0"), running("11_1"), running("12")])
     report = watched(exp, "11", "b=12")
@@ -106,7 +106,7 @@ def test_a_watched_array_is_waited_for_by_its_own_id_alone(tmp_path: Path) -> No
     assert active_jobs(exp.experiment, state_file.load(exp.experiment)) == ["12", "11"]
 
 
-def test_an_array_of_which_a_task_is_watched_is_not_submitted_once_more(tmp_path: Path) -> None:
+def test_an_array_with_a_watched_task_is_not_submitted_again(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     path = script(exp, "a", "#SBATCH --array=0-3\n")
     exp.slurm.show([running(f"11_{task}", command=path) for task in range(4)])
@@ -117,7 +117,7 @@ def test_an_array_of_which_a_task_is_watched_is_not_submitted_once_more(tmp_path
     assert set(exp.state()["evals"]) == {"r1/a/epoch0[2]"}
 
 
-def test_a_watched_script_is_not_submitted_once_more(tmp_path: Path) -> None:
+def test_a_watched_script_is_not_submitted_again(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.slurm.show([running("11", command=script(exp, "a"))])
     watched(exp, "11")
@@ -126,7 +126,7 @@ def test_a_watched_script_is_not_submitted_once_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.survives("F20")
-def test_of_two_completion_jobs_only_the_latest_hands_on(tmp_path: Path) -> None:
+def test_only_the_latest_of_two_completion_jobs_hands_over(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11", r1_b="12")
     for job_id in ("70", "71"):
@@ -138,7 +138,7 @@ def test_of_two_completion_jobs_only_the_latest_hands_on(tmp_path: Path) -> None
     assert len(of_completion(exp)) == 1
 
 
-def test_a_completion_job_whose_later_one_is_gone_hands_on_itself(tmp_path: Path) -> None:
+def test_a_completion_job_hands_over_if_the_later_one_is_gone(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11", r1_b="12")
     for job_id in ("70", "71"):
@@ -148,7 +148,7 @@ def test_a_completion_job_whose_later_one_is_gone_hands_on_itself(tmp_path: Path
     assert len(of_completion(exp)) == 1
 
 
-def test_an_array_that_a_lowered_max_submit_leaves_no_room_is_told_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+def test_an_array_above_a_lowered_max_submit_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     script(exp, "a")
     script(exp, "b", "#SBATCH --array=0-2\n")
@@ -167,7 +167,7 @@ def test_an_array_that_a_lowered_max_submit_leaves_no_room_is_told_and_nobody_wa
     assert "max_submit: 2" in alert
 
 
-def test_a_sidecar_that_is_just_being_ended_is_not_taken_for_one_at_work(tmp_path: Path) -> None:
+def test_a_sidecar_that_is_being_cancelled_does_not_count_as_running(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     script(exp, "a")
     submitted(exp, mode="sidecar")
@@ -180,14 +180,14 @@ def test_a_sidecar_that_is_just_being_ended_is_not_taken_for_one_at_work(tmp_pat
 
 
 def limit(exp: Exp, jobs: int) -> None:
-    """From now on the site lets so many jobs be there."""
+    """From now on the cluster allows this many jobs."""
     count = 'there=0; for file in "$dir"/queue/*; do [ -e "$file" ] && there=$((there + 1)); done\n'
     words = "sbatch: error: QOSMaxSubmitJobPerUserLimit\\nsbatch: error: Batch job submission failed"
     exp.slurm.before("sbatch", f"{count}[ $there -lt {jobs} ] || {{ printf '{words}\\n' >&2; exit 1; }}\n")
 
 
 def all_over(exp: Exp) -> None:
-    """Every eval that the fake took has ended."""
+    """Every eval that the fake Slurm accepted has ended."""
     over = []
     for job_id, name in exp.slurm.accepted():
         row = exp.slurm.directory / "queue" / job_id
@@ -199,7 +199,7 @@ def all_over(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F20")
-def test_at_a_sites_limit_a_completion_job_has_its_successor_before_the_evals_fill_it(tmp_path: Path) -> None:
+def test_at_a_job_limit_the_completion_job_submits_its_successor_before_the_evals(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     for name in "abcdef":
         script(exp, name)
@@ -216,7 +216,7 @@ def test_at_a_sites_limit_a_completion_job_has_its_successor_before_the_evals_fi
 
 
 @pytest.mark.survives("F20")
-def test_a_completion_job_that_found_no_room_is_brought_by_who_looks_when_there_is_some(tmp_path: Path) -> None:
+def test_a_missing_completion_job_is_submitted_by_the_next_observer_once_there_is_room(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     for name in "ab":
         script(exp, name)
@@ -232,7 +232,7 @@ def test_a_completion_job_that_found_no_room_is_brought_by_who_looks_when_there_
 
 
 @pytest.mark.survives("F20")
-def test_also_where_an_earlier_completion_job_did_its_work(tmp_path: Path) -> None:
+def test_a_missing_completion_job_is_submitted_even_if_an_earlier_one_finished(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_x="11")
     exp.accept("", "70", what="completion")
@@ -253,13 +253,13 @@ def test_also_where_an_earlier_completion_job_did_its_work(tmp_path: Path) -> No
 
 
 def on_its_way(exp: Exp, name: str, *, pid: int, since_s: float = 0.0) -> None:
-    """Somebody has put this eval on record, and no answer of Slurm's yet."""
+    """This eval is registered as being submitted, and Slurm has not answered yet."""
     submission = Submission(name, f"{exp.root}/{name}.slurm", token="e" * 16)
     exp.experiment.ledger.append(Intent(submission, time.time() - since_s, socket.gethostname(), pid))
 
 
-def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_path: Path) -> None:
-    """Ten broken evals end faster than a thousand are submitted; the sidecar is there already."""
+def test_while_an_eval_is_being_submitted_the_end_of_the_others_is_not_the_end(tmp_path: Path) -> None:
+    """Ten broken evals end faster than a thousand are submitted, while the sidecar is running."""
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     on_its_way(exp, "r1/b", pid=os.getppid())
@@ -275,7 +275,7 @@ def test_while_an_eval_is_on_its_way_to_slurm_the_others_end_is_not_the_end(tmp_
 
 @pytest.mark.survives("F20")
 @pytest.mark.parametrize("who", ["the completion job", "who looks"])
-def test_one_whose_submitter_died_is_looked_for_before_the_end(tmp_path: Path, who: str) -> None:
+def test_an_eval_whose_submitter_died_is_looked_for_before_the_end(tmp_path: Path, who: str) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     on_its_way(exp, "r1/b", pid=2**22 + 1, since_s=60)
@@ -287,7 +287,7 @@ def test_one_whose_submitter_died_is_looked_for_before_the_end(tmp_path: Path, w
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
-def test_during_a_retry_the_end_is_not_told_and_a_refused_one_does_not_tell_it_again(tmp_path: Path) -> None:
+def test_during_a_retry_no_end_is_reported_and_a_refused_retry_repeats_none(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     exp.slurm.show([ended("11", "FAILED")])

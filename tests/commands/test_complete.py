@@ -1,4 +1,4 @@
-"""The completion job: it waits for accounting, hands on to a successor, and finishes once, whatever came before."""
+"""Tests that the completion job waits for accounting, hands over to a successor, and finishes once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def exp(tmp_path: Path) -> Exp:
 
 
 class Pauses:
-    """What happens at each pause of the completion job, in turn; after those, it must not pause any more."""
+    """What happens at each pause of the completion job, in order; afterwards it must not pause again."""
 
     def __init__(self, *happen: Callable[[], object]) -> None:
         self.happen = list(happen)
@@ -46,7 +46,7 @@ def is_complete(exp: Exp) -> bool:
     return bool(json.loads((exp.ours / "summary.json").read_text())["complete"])
 
 
-def test_it_measures_summarises_and_says_so_once(exp: Exp) -> None:
+def test_the_completion_job_measures_summarises_and_reports_once(exp: Exp) -> None:
     exp.slurm.show([ended("11"), ended("12", "FAILED")])
     run(exp)
     run(exp)
@@ -56,7 +56,7 @@ def test_it_measures_summarises_and_says_so_once(exp: Exp) -> None:
     assert exp.slurm.accepted() == []
 
 
-def test_it_waits_for_accounting_and_asks_slurm_no_oftener_than_it_polls(exp: Exp) -> None:
+def test_the_completion_job_waits_for_accounting_and_asks_slurm_no_more_than_it_polls(exp: Exp) -> None:
     jobs = [ended("11", queued=True, accounted=False), ended("12", accounted=False)]
     exp.slurm.show(jobs)
     nothing = [lambda: None] * 4
@@ -66,12 +66,12 @@ def test_it_waits_for_accounting_and_asks_slurm_no_oftener_than_it_polls(exp: Ex
     late = Pauses(*nothing, answers, lambda: exp.observer().observe_once(at_least_s=0))
     complete(exp.session(settings, environ=environ), sleep=late)
     assert is_complete(exp)
-    # Its own one, and the other observer's.
+    # Its own poll, and the other observer's.
     assert len(exp.slurm.calls("squeue")) == 2
 
 
 @pytest.mark.parametrize("job", [running("12"), pending("12")], ids=["running", "pending"])
-def test_evals_that_are_active_after_all_get_a_successor(exp: Exp, job: object) -> None:
+def test_evals_that_are_active_again_get_a_successor(exp: Exp, job: object) -> None:
     exp.slurm.show([ended("11"), job])  # type: ignore[list-item]
     run(exp)
     assert [script for _, script in exp.slurm.accepted()] == ["evalmon-completion"]
@@ -86,7 +86,7 @@ def test_evals_that_are_active_after_all_get_a_successor(exp: Exp, job: object) 
 
 @pytest.mark.survives("F20")
 @pytest.mark.parametrize("how", ["refused", "no sbatch on compute nodes", "killed after its id"])
-def test_where_a_successor_is_refused_the_next_observer_finishes(exp: Exp, how: str) -> None:
+def test_after_a_refused_successor_the_next_observer_finishes(exp: Exp, how: str) -> None:
     exp.slurm.show([ended("11"), running("12")])
     if how == "refused":
         exp.slurm.refuse("evalmon-completion", "sbatch: error: Access denied")
@@ -103,7 +103,7 @@ def test_where_a_successor_is_refused_the_next_observer_finishes(exp: Exp, how: 
 
 
 @pytest.mark.survives("F17")
-def test_without_accounting_the_report_of_the_job_decides_in_the_end(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_accounting_the_jobs_report_decides_in_the_end(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "PATIENCE_S", -1.0)
     exp.slurm.fail("sacct", "Slurm accounting storage is disabled")
     exp.slurm.show([])
@@ -115,7 +115,7 @@ def test_without_accounting_the_report_of_the_job_decides_in_the_end(exp: Exp, m
     assert states == {"r1/a": "COMPLETED", "r1/b": "FAILED"}
 
 
-def test_it_finishes_what_a_killed_one_began(exp: Exp, tmp_path: Path) -> None:
+def test_the_completion_job_finishes_what_a_killed_one_began(exp: Exp, tmp_path: Path) -> None:
     exp.slurm.show([ended("11"), ended("12")])
     found = faults.points(lambda: run(exp), tmp_path / "trace")
     assert is_complete(exp)
@@ -132,7 +132,7 @@ def test_it_finishes_what_a_killed_one_began(exp: Exp, tmp_path: Path) -> None:
         assert len(other.blocks("COMPUTE_METRICS")) == 2, point
 
 
-def test_a_lock_that_is_held_and_a_full_disk_are_waited_for(exp: Exp) -> None:
+def test_a_held_lock_and_a_full_disk_are_waited_for(exp: Exp) -> None:
     exp.slurm.show([ended("11"), ended("12")])
     (exp.ours / "state.json.lock").mkdir()
     run(exp, lambda: None, lambda: (exp.ours / "state.json.lock").rmdir())
@@ -140,7 +140,7 @@ def test_a_lock_that_is_held_and_a_full_disk_are_waited_for(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F18")
-def test_a_requeued_eval_reopens_the_end(exp: Exp) -> None:
+def test_a_requeued_eval_reopens_the_experiment(exp: Exp) -> None:
     exp.slurm.show([ended("11"), ended("12", "NODE_FAIL")])
     run(exp)
     assert is_complete(exp)
@@ -156,8 +156,8 @@ def test_a_requeued_eval_reopens_the_end(exp: Exp) -> None:
     assert len(exp.blocks("ALL_COMPLETE")) == 2
 
 
-def test_an_eval_that_nobody_registered_is_waited_for_as_well(exp: Exp) -> None:
-    """A successor without it in its dependency would start at once, and submit the next, and so on."""
+def test_an_unregistered_eval_is_waited_for(exp: Exp) -> None:
+    """A successor that does not depend on it would start at once, submit the next, and so on."""
     exp.slurm.show([ended("11"), ended("12"), running("90")])
     exp.report("90", "mine/late", started_at=1_700_000_060.0)
     run(exp)
@@ -171,7 +171,7 @@ def test_an_eval_that_nobody_registered_is_waited_for_as_well(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F15")
-def test_while_accounting_stays_silent_the_successor_begins_later(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_successor_starts_later_if_accounting_does_not_answer(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "PATIENCE_S", -1.0)
     exp.slurm.show([ended("11"), ended("12", queued=False, accounted=False)])
     run(exp)
@@ -179,7 +179,7 @@ def test_while_accounting_stays_silent_the_successor_begins_later(exp: Exp, monk
     assert not is_complete(exp)
 
 
-def test_a_completion_job_with_a_short_limit_hands_on_before_it(exp: Exp) -> None:
+def test_a_completion_job_hands_over_before_its_short_time_limit(exp: Exp) -> None:
     exp.slurm.show([ended("11"), ended("12", queued=False, accounted=False)])
     environ = {**exp.slurm.environ, "SLURM_JOB_ID": "70", "SLURM_JOB_END_TIME": str(int(time.time()) + 4)}
     settings = Settings(poll_interval=60.0, seff_retry_delay=0.0)

@@ -1,4 +1,4 @@
-"""What can still be found later is found: `report` looks again, and a verdict that changes is told once."""
+"""Tests that `report` looks for logs again, and that a changed verdict is reported once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reported(study: Study) -> EvalSummary:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    """Over, told as over, and with a log that cannot be seen yet."""
+    """An eval that is over and reported, with a log that cannot be seen yet."""
     found = Study(tmp_path, SCRIPT)
     found.write("slurm-11.out", CLOSING)
     assert found.outcome()["verdict"] == "unverified"
@@ -41,7 +41,7 @@ def with_log(study: Study, **content: object) -> Path:
 
 
 @pytest.mark.parametrize("by", ["report", "the completion job"])
-def test_a_log_that_is_seen_only_later_is_the_result_and_the_new_verdict_is_told_once(study: Study, by: str) -> None:
+def test_a_log_that_appears_late_is_the_result_and_the_new_verdict_is_reported_once(study: Study, by: str) -> None:
     path = with_log(study)
     for _ in range(2):
         if by == "report":
@@ -57,7 +57,7 @@ def test_a_log_that_is_seen_only_later_is_the_result_and_the_new_verdict_is_told
     assert f"| {path} |" in (study.exp.ours / "summary.md").read_text()
 
 
-def test_a_log_that_was_scored_again_in_place_is_read_anew(study: Study) -> None:
+def test_a_log_that_was_scored_again_in_place_is_read_again(study: Study) -> None:
     def scored(value: float) -> dict[str, object]:
         metrics = {"accuracy": {"name": "accuracy", "value": value}}
         scores = [{"name": "match", "scorer": "match", "metrics": metrics}]
@@ -73,7 +73,7 @@ def test_a_log_that_was_scored_again_in_place_is_read_anew(study: Study) -> None
     assert len(study.told("VERDICT_CHANGED")) == 1
 
 
-def test_a_result_stays_when_its_file_is_gone(study: Study) -> None:
+def test_a_result_is_kept_when_its_file_is_removed(study: Study) -> None:
     path = with_log(study)
     before = reported(study)
     assert before.verdict == "ok"
@@ -95,27 +95,25 @@ def test_a_result_stays_when_its_file_is_gone(study: Study) -> None:
         ({"ok": 1, "dropped": 1}, 0),
     ],
 )
-def test_the_exit_status_is_that_of_what_most_needs_somebody(
-    study: Study, counted: dict[str, int], expected: int
-) -> None:
+def test_the_exit_status_is_that_of_the_worst_verdict(study: Study, counted: dict[str, int], expected: int) -> None:
     summary = report(study.exp.session())
     assert exit_status(summary) == 4
     verdicts = {**dict.fromkeys(summary.verdicts, 0), **counted}
     assert exit_status(msgspec.structs.replace(summary, verdicts=verdicts)) == expected
 
 
-def test_where_nothing_is_new_nothing_is_told(study: Study) -> None:
+def test_without_news_nothing_is_reported(study: Study) -> None:
     for _ in range(2):
         assert reported(study).verdict == "unverified"
     assert study.told("VERDICT_CHANGED") == []
 
 
-def test_what_a_kill_kept_from_the_log_is_told_by_whoever_comes_next(study: Study) -> None:
+def test_a_block_that_a_kill_kept_from_the_log_is_written_by_the_next_command(study: Study) -> None:
     before = (study.exp.ours / "monitor.log").read_bytes()
     with_log(study)
     assert reported(study).verdict == "ok"
     whole = (study.exp.ours / "monitor.log").read_bytes()
-    # As it lies there after a kill between the save and the append: the block is in the outbox.
+    # As after a kill between the save and the append: the block is in the outbox.
     outbox = {"offset": len(before), "text": whole[len(before) :].decode()}
     (study.exp.ours / "state.json").write_text(json.dumps({**study.exp.state(), "outbox": outbox}))
     (study.exp.ours / "monitor.log").write_bytes(before + whole[len(before) :][:9])

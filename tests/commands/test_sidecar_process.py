@@ -1,4 +1,4 @@
-"""The sidecar as the process that Slurm runs: it polls, takes up settings, hands itself on, and ends when asked to."""
+"""Tests the sidecar as the process that Slurm runs: it polls, adopts settings, hands over, and ends on request."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> float:
     return time.monotonic() - began
 
 
-def test_it_watches_measures_and_ends_with_the_evals(exp: Exp) -> None:
+def test_the_sidecar_watches_measures_and_ends_with_the_evals(exp: Exp) -> None:
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 2)
         metrics = exp.ours / "evalmon.prom"
@@ -100,7 +100,7 @@ def test_it_watches_measures_and_ends_with_the_evals(exp: Exp) -> None:
     assert json.loads((exp.ours / "summary.json").read_text())["complete"]
 
 
-def test_its_job_does_not_last_for_another_poll_if_the_completion_job_was_faster(exp: Exp) -> None:
+def test_the_sidecar_ends_at_once_if_the_completion_job_was_faster(exp: Exp) -> None:
     configure(exp, poll_interval=3600)
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 1)
@@ -115,7 +115,7 @@ def test_its_job_does_not_last_for_another_poll_if_the_completion_job_was_faster
     assert "Reason: all evaluations are over" in exp.blocks("MONITOR_STOPPED")[0]
 
 
-def test_a_save_of_another_process_that_ends_nothing_ends_no_sidecar(exp: Exp) -> None:
+def test_a_save_by_another_process_that_ends_nothing_does_not_end_the_sidecar(exp: Exp) -> None:
     configure(exp, poll_interval=3600)
     exp.register(r1_b="12")
     with sidecar(exp) as process:
@@ -129,7 +129,7 @@ def test_a_save_of_another_process_that_ends_nothing_ends_no_sidecar(exp: Exp) -
 
 @pytest.mark.survives("F23")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_it_within_seconds(exp: Exp, number: int) -> None:
+def test_a_signal_ends_the_sidecar_within_seconds(exp: Exp, number: int) -> None:
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 1)
         assert stop(process, number) < 3
@@ -139,7 +139,7 @@ def test_a_signal_ends_it_within_seconds(exp: Exp, number: int) -> None:
 
 @pytest.mark.survives("F14", "F23")
 @pytest.mark.parametrize("program", ["squeue", "sacct", "seff"])
-def test_also_while_a_command_of_slurm_s_hangs(exp: Exp, tmp_path: Path, program: str) -> None:
+def test_a_signal_ends_the_sidecar_while_a_slurm_command_hangs(exp: Exp, tmp_path: Path, program: str) -> None:
     hangs = tmp_path / "hangs"
     exp.slurm.before(program, f"echo $$ > {hangs}; trap '' TERM; sleep 60\n")
     exp.slurm.show([ended("11")])
@@ -162,7 +162,7 @@ def test_a_second_signal_changes_nothing(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F23")
-def test_a_signal_at_any_time_leaves_whole_blocks(exp: Exp) -> None:
+def test_a_signal_at_any_time_leaves_complete_blocks(exp: Exp) -> None:
     for delay in (0.05, 0.2, 0.3):
         with sidecar(exp) as process:
             count = len(exp.blocks("MONITOR_STARTED"))
@@ -172,7 +172,7 @@ def test_a_signal_at_any_time_leaves_whole_blocks(exp: Exp) -> None:
         assert len(exp.blocks("MONITOR_STOPPED")) == len(exp.blocks("MONITOR_STARTED"))
 
 
-def test_changed_settings_are_taken_up_and_a_bad_edit_is_not(exp: Exp) -> None:
+def test_changed_settings_are_adopted_and_invalid_ones_are_not(exp: Exp) -> None:
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 1)
         (exp.root / "evalmon.yaml").write_text("poll_interval: soon\n")
@@ -193,7 +193,7 @@ def test_changed_settings_are_taken_up_and_a_bad_edit_is_not(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F19")
-def test_it_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
+def test_the_sidecar_hands_over_before_its_time_limit(exp: Exp) -> None:
     with sidecar(exp, SLURM_JOB_END_TIME=str(int(time.time()) + 2)) as process:
         assert process.wait(20) == 0
     assert [script for _, script in exp.slurm.accepted()] == ["evalmon-sidecar"]
@@ -202,7 +202,7 @@ def test_it_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
     assert exp.state()["sidecar"]["job_id"] == "1001"
 
 
-def test_where_slurm_says_no_end_in_its_environment_squeue_is_asked_once(exp: Exp) -> None:
+def test_squeue_is_asked_once_for_the_end_time_if_the_environment_lacks_it(exp: Exp) -> None:
     (exp.slurm.directory / "ends" / "77").write_text(f"{int(time.time()) + 2}\n")
     with sidecar(exp, SLURM_JOB_END_TIME="") as process:
         assert process.wait(20) == 0
@@ -211,7 +211,7 @@ def test_where_slurm_says_no_end_in_its_environment_squeue_is_asked_once(exp: Ex
 
 
 @pytest.mark.survives("F20")
-def test_a_refused_successor_is_told_and_the_completion_job_does_the_rest(exp: Exp) -> None:
+def test_a_refused_successor_is_reported_and_the_completion_job_does_the_rest(exp: Exp) -> None:
     exp.slurm.refuse("evalmon-sidecar", "sbatch: error: QOSMaxSubmitJobPerUserLimit")
     with sidecar(exp, SLURM_JOB_END_TIME=str(int(time.time()) + 2)) as process:
         assert process.wait(20) == 0
@@ -221,7 +221,7 @@ def test_a_refused_successor_is_told_and_the_completion_job_does_the_rest(exp: E
 
 @pytest.mark.survives("F14")
 @pytest.mark.full
-def test_a_hanging_seff_holds_up_no_poll_longer_than_its_time_out(exp: Exp, tmp_path: Path) -> None:
+def test_a_hanging_seff_delays_a_poll_by_its_time_out_at_most(exp: Exp, tmp_path: Path) -> None:
     exp.accept("r1/b", "12")
     exp.slurm.show([ended("11"), running("12")])
     exp.slurm.before("seff", "sleep 60\n")
@@ -234,8 +234,8 @@ def test_a_hanging_seff_holds_up_no_poll_longer_than_its_time_out(exp: Exp, tmp_
         stop(process)
 
 
-def test_what_it_has_to_say_waits_until_it_can_be_written(exp: Exp) -> None:
-    """A lock that cannot be had now, say; no poll is lost for good, and its first words come first."""
+def test_blocks_wait_until_they_can_be_written(exp: Exp) -> None:
+    """For example a lock that is held: no poll is lost for good, and the sidecar's first blocks come first."""
     path = exp.ours / "lock.json"
     path.write_text(json.dumps({"kind": "soft", "filesystem": "x", "host": "h", "schema": 1}))
     marker = exp.ours / "state.json.lock"
@@ -253,7 +253,7 @@ def test_what_it_has_to_say_waits_until_it_can_be_written(exp: Exp) -> None:
 
 @pytest.mark.survives("F2")
 @needs_root
-def test_on_a_full_disk_it_goes_on_and_says_everything_once_there_is_room(tmp_path: Path) -> None:
+def test_on_a_full_disk_the_sidecar_goes_on_and_logs_everything_once_there_is_room(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=256) as disk:
         exp = Exp(disk)
         configure(exp)
@@ -276,7 +276,7 @@ def test_on_a_full_disk_it_goes_on_and_says_everything_once_there_is_room(tmp_pa
 
 
 @pytest.mark.survives("F11")
-def test_a_state_of_a_newer_evalmon_ends_it_with_78(exp: Exp) -> None:
+def test_a_state_of_a_newer_evalmon_ends_the_sidecar_with_78(exp: Exp) -> None:
     exp.observer().observe_once(at_least_s=0)
     path = exp.ours / "state.json"
     path.write_bytes(path.read_bytes().replace(b'"schema":1', b'"schema":2'))
@@ -289,8 +289,8 @@ def test_a_state_of_a_newer_evalmon_ends_it_with_78(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F20")
-def test_the_sidecar_itself_confirms_that_slurm_took_it(exp: Exp) -> None:
-    """Its submitter was killed before it could write that down."""
+def test_the_sidecar_itself_records_that_slurm_accepted_it(exp: Exp) -> None:
+    """Its submitter was killed before it could record that."""
     exp.experiment.ledger.append(Intent(Submission(token="t", what="sidecar"), time.time(), "h", 1))
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 1)
@@ -299,7 +299,7 @@ def test_the_sidecar_itself_confirms_that_slurm_took_it(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F19")
-def test_after_a_kill_at_any_moment_the_next_sidecar_goes_on(exp: Exp) -> None:
+def test_after_a_kill_at_any_time_the_next_sidecar_goes_on(exp: Exp) -> None:
     exp.slurm.show([pending("11")])
     for delay in (0.3, 0.4, 0.5, 0.6):
         with sidecar(exp) as process:
@@ -314,11 +314,11 @@ def test_after_a_kill_at_any_moment_the_next_sidecar_goes_on(exp: Exp) -> None:
     assert not [name for name in os.listdir(exp.ours) if "corrupt" in name]
 
 
-# Who follows it, and when it gets out of the way.
+# Succession: when another sidecar follows, and when this one leaves.
 
 
 @pytest.mark.survives("F19")
-def test_it_stays_until_its_successor_runs(exp: Exp) -> None:
+def test_the_sidecar_stays_until_its_successor_runs(exp: Exp) -> None:
     with sidecar(exp, SLURM_JOB_END_TIME=str(int(time.time()) + 12)) as process:
         wait(exp, lambda: exp.slurm.accepted(), within_s=30)
         before = polls(exp)
@@ -331,7 +331,7 @@ def test_it_stays_until_its_successor_runs(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F7", "F19")
-def test_of_two_sidecars_the_later_one_stays_also_where_the_earlier_was_stopped_and_wakes_up(exp: Exp) -> None:
+def test_the_later_of_two_sidecars_stays_even_if_the_earlier_was_stopped_and_resumes(exp: Exp) -> None:
     exp.accept("", "77", what="sidecar")
     with sidecar(exp) as first:
         wait(exp, lambda: polls(exp) >= 1)
@@ -356,7 +356,7 @@ def test_of_two_sidecars_the_later_one_stays_also_where_the_earlier_was_stopped_
 
 
 @pytest.mark.survives("F19")
-def test_one_that_waits_for_its_start_replaces_nobody(exp: Exp) -> None:
+def test_a_pending_sidecar_replaces_no_running_one(exp: Exp) -> None:
     exp.accept("", "77", what="sidecar")
     exp.accept("", "88", what="sidecar")
     exp.slurm.show([running("11"), pending("88")])
@@ -367,7 +367,7 @@ def test_one_that_waits_for_its_start_replaces_nobody(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F19")
-def test_it_leaves_where_the_evals_wait_for_the_slot_that_it_takes(exp: Exp) -> None:
+def test_the_sidecar_leaves_if_the_evals_wait_for_its_place(exp: Exp) -> None:
     (exp.ours / "jobs" / "11.json").unlink()
     exp.slurm.show([pending("11", reason="QOSMaxJobsPerUserLimit")])
     with sidecar(exp) as process:
@@ -379,7 +379,7 @@ def test_it_leaves_where_the_evals_wait_for_the_slot_that_it_takes(exp: Exp) -> 
 
 
 @pytest.mark.survives("F19")
-def test_preempted_for_good_it_is_followed_by_another(exp: Exp) -> None:
+def test_a_sidecar_that_was_preempted_for_good_is_replaced(exp: Exp) -> None:
     exp.slurm.answer(
         "scontrol", "JobId=77 JobState=COMPLETING PreemptEligibleTime=1 PreemptTime=2026-11-25T18:17:30 x=y"
     )
@@ -392,7 +392,7 @@ def test_preempted_for_good_it_is_followed_by_another(exp: Exp) -> None:
 
 @pytest.mark.survives("F19")
 @pytest.mark.parametrize("said", ["PreemptEligibleTime=1 PreemptTime=None", "garbage", ""])
-def test_cancelled_or_requeued_it_is_not(exp: Exp, said: str) -> None:
+def test_a_cancelled_or_requeued_sidecar_is_not_replaced(exp: Exp, said: str) -> None:
     exp.slurm.answer("scontrol", said)
     with sidecar(exp) as process:
         wait(exp, lambda: polls(exp) >= 1)
@@ -402,7 +402,7 @@ def test_cancelled_or_requeued_it_is_not(exp: Exp, said: str) -> None:
 
 
 @pytest.mark.survives("F15", "S14")
-def test_after_the_alert_it_asks_more_seldom_and_polls_of_others_do_not_reset_that(exp: Exp) -> None:
+def test_after_the_alert_slurm_is_asked_less_often_and_others_polls_do_not_reset_that(exp: Exp) -> None:
     configure(exp, alert_after=1)
     exp.slurm.fail("squeue", "Unable to contact slurm controller (connect failure)")
     with sidecar(exp) as process:
@@ -415,8 +415,8 @@ def test_after_the_alert_it_asks_more_seldom_and_polls_of_others_do_not_reset_th
     assert len(exp.blocks("ALERT")) == 1
 
 
-def test_one_that_cannot_submit_what_waits_says_so_and_leaves_with_the_last_eval(exp: Exp) -> None:
-    """Its environment was not let through, so it does not carry that of the evals."""
+def test_a_sidecar_that_cannot_submit_waiting_evals_says_so_and_leaves_with_the_last_eval(exp: Exp) -> None:
+    """Its environment was not passed on, so it does not have that of the evals."""
     exp.experiment.ledger.append(Planned(Submission("r1/late", "/r1/late.slurm", token="p"), 1.0, "salt:hash"))
     with sidecar(exp) as process:
         wait(exp, lambda: exp.blocks("ALERT"))

@@ -1,4 +1,4 @@
-"""The sidecar without what it needs for a while (processes, descriptors, memory, its directory): then it goes on."""
+"""Tests that a sidecar goes on after it temporarily lacked processes, descriptors, memory or its directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def begin(exp: Exp) -> Exp:
 
 
 class Watched:
-    """A sidecar as a process, what it printed, and what became of it."""
+    """A sidecar as a process, its output and its end."""
 
     def __init__(self, exp: Exp, output: Path) -> None:
         self.exp = exp
@@ -73,7 +73,7 @@ class Watched:
         resource.prlimit(self.process.pid, what, (value, hard))
 
     def goes_on(self) -> None:
-        """It polls again, has caught up, counted its failed polls, and ends with the evals, with nothing left over."""
+        """Check that it polls, caught up, counted its failed polls, ends with the evals, and leaves nothing behind."""
         before = self.polls()
         self.wait(lambda: self.polls() >= before + 2)
         assert heartbeat(self.exp)["failed_polls"] >= min(self.failures(), 1)
@@ -102,7 +102,7 @@ def sidecar(exp: Exp, tmp_path: Path) -> Iterator[Watched]:
 
 
 @pytest.mark.survives("F24")
-def test_without_file_descriptors(tmp_path: Path) -> None:
+def test_it_goes_on_after_it_had_no_file_descriptors(tmp_path: Path) -> None:
     exp = begin(Exp(tmp_path))
     with sidecar(exp, tmp_path) as watched:
         watched.limit(resource.RLIMIT_NOFILE, 3)
@@ -114,8 +114,8 @@ def test_without_file_descriptors(tmp_path: Path) -> None:
 
 
 @pytest.mark.survives("F24")
-def test_without_memory(tmp_path: Path) -> None:
-    """Slurm's answer is larger than what is left."""
+def test_it_goes_on_after_it_had_no_memory(tmp_path: Path) -> None:
+    """Slurm's answer is larger than the free memory."""
     exp = begin(Exp(tmp_path))
     with sidecar(exp, tmp_path) as watched:
         pages = int(Path(f"/proc/{watched.process.pid}/statm").read_text().split()[0])
@@ -130,7 +130,7 @@ def test_without_memory(tmp_path: Path) -> None:
 
 @pytest.mark.survives("F24")
 @faults.needs_strace
-def test_without_processes(tmp_path: Path) -> None:
+def test_it_goes_on_after_it_could_start_no_processes(tmp_path: Path) -> None:
     exp = begin(Exp(tmp_path))
     with sidecar(exp, tmp_path) as watched:
         spawns = "clone,clone3,fork,vfork"
@@ -144,12 +144,12 @@ def test_without_processes(tmp_path: Path) -> None:
 
 @contextmanager
 def mounted_study(tmp_path: Path) -> Iterator[tuple[Exp, Callable[..., None]]]:
-    """An experiment whose directory is a mount, and a way to mount it otherwise."""
+    """An experiment whose directory is a mount, and a function to mount it differently."""
     exp, store = Exp(tmp_path), tmp_path / "store"
     store.mkdir()
 
     def mount(*words: str) -> None:
-        # Busy while the sidecar has a file open to write.
+        # Busy while the sidecar has a file open for writing.
         faults.wait_until(lambda: as_root.run(*words, exp.root, check=False).returncode == 0, within_s=30)
 
     mount("mount", "--bind", str(store))
@@ -161,7 +161,7 @@ def mounted_study(tmp_path: Path) -> Iterator[tuple[Exp, Callable[..., None]]]:
 
 @pytest.mark.survives("F22")
 @as_root.needs_root
-def test_while_the_shared_directory_is_read_only(tmp_path: Path) -> None:
+def test_it_goes_on_after_the_shared_directory_was_read_only(tmp_path: Path) -> None:
     with mounted_study(tmp_path) as (exp, mount), sidecar(exp, tmp_path) as watched:
         mount("mount", "-o", "remount,bind,ro")
         exp.slurm.show([ended("11", "FAILED", queued=True)])
@@ -176,8 +176,8 @@ def test_while_the_shared_directory_is_read_only(tmp_path: Path) -> None:
 
 @pytest.mark.survives("F22")
 @as_root.needs_root
-def test_while_the_shared_directory_is_gone(tmp_path: Path) -> None:
-    """What stands in its place, an empty mount point, is not the experiment: nothing is made or believed there."""
+def test_it_goes_on_after_the_shared_directory_was_gone(tmp_path: Path) -> None:
+    """An empty mount point in its place is not the experiment: nothing is created or believed there."""
     with mounted_study(tmp_path) as (exp, mount), sidecar(exp, tmp_path) as watched:
         mount("umount", "-l")
         watched.wait(lambda: watched.failures() >= 3)
@@ -188,7 +188,7 @@ def test_while_the_shared_directory_is_gone(tmp_path: Path) -> None:
 
 @pytest.mark.survives("F22")
 @as_root.needs_root
-def test_after_the_file_system_was_mounted_anew_under_another_number(tmp_path: Path) -> None:
+def test_it_goes_on_after_the_file_system_was_mounted_under_another_number(tmp_path: Path) -> None:
     exp, images = Exp(tmp_path), [tmp_path / "one", tmp_path / "two"]
     subprocess.run(["truncate", "-s", "16M", images[0]], check=True)
     owner = f"root_owner={os.geteuid()}:{os.getegid()}"
@@ -224,8 +224,8 @@ def test_after_the_file_system_was_mounted_anew_under_another_number(tmp_path: P
         pytest.param("ENOTCONN", marks=pytest.mark.full),
     ],
 )
-def test_while_the_file_system_answers_with_errors(tmp_path: Path, error: str) -> None:
-    """Every file of the experiment's that it opens; a state that cannot be read is not an empty one."""
+def test_it_goes_on_after_the_file_system_returned_errors(tmp_path: Path, error: str) -> None:
+    """Every file of the experiment that it opens; an unreadable state is not an empty one."""
     exp = begin(Exp(tmp_path))
     with sidecar(exp, tmp_path) as watched:
         held = watched.descriptor_of(exp.ours)
@@ -241,7 +241,7 @@ def test_while_the_file_system_answers_with_errors(tmp_path: Path, error: str) -
             watched.wait(lambda: watched.failures() >= 4)
             assert exp.state() == before
         finally:
-            tracer.send_signal(signal.SIGINT)  # it lets go of the sidecar
+            tracer.send_signal(signal.SIGINT)  # it releases the sidecar
             tracer.wait()
         watched.goes_on()
         assert not [name for name in os.listdir(exp.ours) if "corrupt" in name]

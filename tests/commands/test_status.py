@@ -1,4 +1,4 @@
-"""status and report: they cost Slurm nothing however often they are run, and they finish what nobody else will."""
+"""Tests that status and report do not ask Slurm too often, and finish what no monitor job will."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def looks(exp: Exp, program: object = status) -> Summary:
 
 
 def an_hour_later(exp: Exp) -> None:
-    """The last poll is long ago."""
+    """Pretend that the last poll was long ago."""
     path = exp.ours / "observer.json"
     beat = json.loads(path.read_text())
     path.write_text(json.dumps({**beat, "polled_at": beat["polled_at"] - 3600}))
@@ -50,7 +50,7 @@ def is_complete(exp: Exp) -> bool:
 
 
 @pytest.mark.survives("S14")
-def test_however_many_look_slurm_is_asked_once(exp: Exp) -> None:
+def test_slurm_is_asked_once_however_often_status_runs(exp: Exp) -> None:
     exp.slurm.show([running("11"), ended("12")])
     for _ in range(10):
         looks(exp)
@@ -59,7 +59,7 @@ def test_however_many_look_slurm_is_asked_once(exp: Exp) -> None:
 
 
 @pytest.mark.survives("S14")
-def test_also_while_a_completion_job_is_about_to_do_the_rest(exp: Exp) -> None:
+def test_slurm_is_asked_once_while_a_completion_job_is_about_to_finish(exp: Exp) -> None:
     exp.accept("", "70", what="completion")
     exp.slurm.show([ended("11"), ended("12"), pending("70")])
     for _ in range(10):
@@ -69,7 +69,7 @@ def test_also_while_a_completion_job_is_about_to_do_the_rest(exp: Exp) -> None:
 
 
 @pytest.mark.survives("S14")
-def test_a_sidecar_at_work_is_left_its_work_and_one_that_is_gone_is_not_waited_for(exp: Exp) -> None:
+def test_a_working_sidecar_is_left_alone_and_a_lost_one_is_not_waited_for(exp: Exp) -> None:
     exp.accept("", "77", what="sidecar")
     exp.slurm.show([ended("11"), ended("12"), running("77")])
     for _ in range(3):
@@ -82,13 +82,13 @@ def test_a_sidecar_at_work_is_left_its_work_and_one_that_is_gone_is_not_waited_f
 
 
 @pytest.mark.survives("F15", "S14")
-def test_while_slurm_is_silent_they_ask_more_seldom_too(exp: Exp) -> None:
+def test_slurm_is_asked_less_often_while_it_does_not_answer(exp: Exp) -> None:
     exp.settings = Settings(poll_interval=0.1, alert_after=1)
     exp.slurm.fail("squeue", "Unable to contact slurm controller (connect failure)")
     until = time.monotonic() + 3
     while time.monotonic() < until:
         looks(exp)
-    # After two intervals of silence each, doubled each time: 0.2, 0.2, 0.4, 0.8, 1.6 s.
+    # After two intervals without an answer each, doubled each time: 0.2, 0.2, 0.4, 0.8, 1.6 s.
     assert 2 <= len(exp.slurm.calls("squeue")) <= 6
     assert len(exp.blocks("ALERT")) == 1
 
@@ -96,7 +96,7 @@ def test_while_slurm_is_silent_they_ask_more_seldom_too(exp: Exp) -> None:
 @pytest.mark.survives("F20")
 @pytest.mark.parametrize("program", [status, report])
 @pytest.mark.parametrize("how", ["refused", "gone"])
-def test_without_a_completion_job_the_next_command_completes(exp: Exp, program: object, how: str) -> None:
+def test_without_a_completion_job_the_next_command_finishes(exp: Exp, program: object, how: str) -> None:
     if how == "gone":
         exp.accept("", "70", what="completion")
     exp.slurm.show([ended("11"), ended("12", "FAILED")])
@@ -107,12 +107,12 @@ def test_without_a_completion_job_the_next_command_completes(exp: Exp, program: 
 
 
 @pytest.mark.survives("F18", "F20")
-def test_an_eval_that_comes_back_after_the_end_gets_a_completion_job_of_its_own(exp: Exp) -> None:
+def test_an_eval_that_is_active_after_the_end_gets_its_own_completion_job(exp: Exp) -> None:
     exp.accept("", "70", what="completion")
     exp.slurm.show([ended("11"), ended("12", "NODE_FAIL")])
     looks(exp)
     assert is_complete(exp)
-    # Requeued by somebody: only its own report tells.
+    # It was requeued; only its own report shows that.
     exp.report("12", "r1/b", restart=1, started_at=1_700_001_061.0)
     exp.slurm.show([ended("11"), running("12", **AGAIN)])
     for _ in range(3):
@@ -131,7 +131,7 @@ def test_an_eval_that_comes_back_after_the_end_gets_a_completion_job_of_its_own(
     assert (is_complete(exp), len(exp.blocks("ALL_COMPLETE"))) == (True, 2)
 
 
-def test_after_stop_no_job_of_ours_comes_back(exp: Exp) -> None:
+def test_after_stop_no_monitor_job_is_submitted_again(exp: Exp) -> None:
     exp.accept("", "70", what="completion")
     exp.slurm.show([ended("11"), ended("12", "NODE_FAIL")])
     looks(exp)
@@ -145,7 +145,7 @@ def test_after_stop_no_job_of_ours_comes_back(exp: Exp) -> None:
     assert exp.slurm.calls("sbatch") == []
 
 
-def test_where_the_successor_is_refused_it_is_not_tried_again_and_again(exp: Exp) -> None:
+def test_a_refused_successor_is_not_tried_again_and_again(exp: Exp) -> None:
     exp.accept("", "70", what="completion")
     exp.slurm.show([ended("11"), ended("12", "NODE_FAIL")])
     looks(exp)
@@ -159,7 +159,7 @@ def test_where_the_successor_is_refused_it_is_not_tried_again_and_again(exp: Exp
 
 
 @pytest.mark.survives("F10")
-def test_after_a_lost_state_the_report_has_all_figures_again_and_the_log_nothing_twice(exp: Exp) -> None:
+def test_after_a_lost_state_the_report_has_all_figures_and_the_log_nothing_twice(exp: Exp) -> None:
     exp.slurm.show([ended("11"), ended("12", "FAILED", exit_code="3:0")])
     before = looks(exp, report)
     assert [ev.memory_used_bytes for ev in before.evals] == [1572864 * 1024] * 2
@@ -189,7 +189,7 @@ def in_a_terminal(exp: Exp, *words: str, rows: int, columns: int = 100, **enviro
     return text.decode().replace("\r", "").splitlines()
 
 
-def test_in_a_terminal_those_that_run_or_went_wrong_are_shown_as_far_as_there_is_room(exp: Exp) -> None:
+def test_in_a_terminal_running_and_failed_evals_are_shown_as_far_as_there_is_room(exp: Exp) -> None:
     names = [f"e{number:02}" for number in range(30)]
     exp.register(**{name: str(number) for number, name in enumerate(names, 100)})
     jobs = [pending(str(100 + number)) for number in range(30)]

@@ -1,4 +1,4 @@
-"""HUP, INT and TERM, twice, at any step of the sidecar and of the completion job: whole blocks, nothing left behind."""
+"""Tests that HUP, INT and TERM, twice, at any step of a monitor job leave complete blocks and no process behind."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ BODIES: dict[str, Callable[[Exp], None]] = {"sidecar": run_sidecar, "completion"
 
 
 def leaves_nobody(body: Callable[[Exp], None], exp: Exp) -> None:
-    """The body, after which this process has no child, running or waiting to be reaped."""
+    """The main program; afterwards this process has no child, running or zombie."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     body(exp)
     with pytest.raises(ChildProcessError):
@@ -82,7 +82,7 @@ def stop_everywhere(directory: Path, body: Callable[[Exp], None], *, step: int) 
             status = faults.ended(pid)
             took_s = time.monotonic() - began
         where = f"{first} at {call} {nth}, {second} at {other} {mth}"
-        # Before it takes signals, it dies of one as every program does.
+        # Until it handles signals, it dies of one as any program does.
         assert status == 0 or (-status in {1, 2, 15} and not exp.blocks("MONITOR_STARTED")), where
         assert took_s < GRACE_S, where
         assert len(exp.blocks("MONITOR_STOPPED")) == len(exp.blocks("MONITOR_STARTED")), where
@@ -95,16 +95,16 @@ def stop_everywhere(directory: Path, body: Callable[[Exp], None], *, step: int) 
 
 
 def next_of_another_call(points: list[Point], at: int) -> Point:
-    """Where the second signal comes: strace sends one at each call's invocations."""
+    """Where the second signal is sent: strace sends one at each call of that number."""
     return next((point for point in points[at + 1 :] if point[0] != points[at][0]), ("exit_group", 1))
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_two_signals_at_a_step_leave_whole_blocks_and_no_child(tmp_path: Path, body: str) -> None:
+def test_two_signals_at_a_step_leave_complete_blocks_and_no_child(tmp_path: Path, body: str) -> None:
     assert stop_everywhere(tmp_path, BODIES[body], step=53) > 5
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("body", BODIES)
-def test_two_signals_at_any_step_leave_whole_blocks_and_no_child(tmp_path: Path, body: str) -> None:
+def test_two_signals_at_any_step_leave_complete_blocks_and_no_child(tmp_path: Path, body: str) -> None:
     assert stop_everywhere(tmp_path, BODIES[body], step=1) > 200

@@ -37,7 +37,7 @@ SAMPLER_HEADER = gpu_rows.HEADER.decode()
 
 
 def sampler_row(at_s: float, gpu: int = 0, *, uuid: str = "GPU-{}a5b-11", **values: float | str) -> str:
-    """As the sampler itself writes it; `values`: of columns, by name in lower case; the others have none."""
+    """A row as the sampler writes it; `values`: cells of columns, by their name in lower case; the others have none."""
     reading: Reading = {
         GpuColumn.UTILIZATION_PCT: 37,
         GpuColumn.MEMORY_USED_MIB: 3984,

@@ -1,7 +1,7 @@
-"""Why it failed: real excerpts of each cause (tests/evidence/excerpts/CAUSE--what.txt), and harmless ones.
+"""Tests the diagnosis with real excerpts of each cause (tests/evidence/excerpts/CAUSE--what.txt), and harmless ones.
 
-A first line `#! state=TIMEOUT exit=1 signal=9 result=error done=1 total=2 error=with_underscores expects` tells what
-else is known of the attempt; without it, Slurm says FAILED with exit status 1.
+A first line `#! state=TIMEOUT exit=1 signal=9 result=error done=1 total=2 error=with_underscores expects` gives the
+other facts of the attempt; without it, Slurm's state is FAILED with exit status 1.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def test_the_cause_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_a_harmless_text_explains_no_failure(name: str) -> None:
+def test_a_harmless_text_is_no_cause(name: str) -> None:
     diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=end_of_attempt(name).output))
     assert diagnosis is not None
     assert diagnosis.cause == UNKNOWN, diagnosis
@@ -81,7 +81,7 @@ SUCCESS = EvalResult(status="success", samples_completed=1, samples_total=1)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_eval_that_went_well_is_not_diagnosed_whatever_it_printed_before_its_end(name: str) -> None:
+def test_a_successful_eval_is_not_diagnosed_whatever_it_printed_before_its_end(name: str) -> None:
     output = end_of_attempt(name).output + "".join(f"\nstep {number}" for number in range(4))
     assert not ends_in_error(output)
     assert diagnose(AttemptEnd(state=State.COMPLETED, exit_code=0, output=output)) is None
@@ -89,7 +89,7 @@ def test_an_eval_that_went_well_is_not_diagnosed_whatever_it_printed_before_its_
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_no_harmless_text_ends_in_an_error(name: str) -> None:
+def test_no_harmless_text_counts_as_ending_in_an_error(name: str) -> None:
     assert not ends_in_error(end_of_attempt(name).output)
 
 
@@ -102,7 +102,7 @@ RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB
 
 @pytest.mark.parametrize("result", [None, SUCCESS])
 @pytest.mark.parametrize("rest", ["", "\n\n", "rc 1\nThu Nov 26\n"])
-def test_an_error_that_nobody_handled_at_the_end_is_diagnosed_though_the_job_completed(
+def test_an_unhandled_error_at_the_end_is_diagnosed_although_the_job_completed(
     rest: str, result: EvalResult | None
 ) -> None:
     output = f"loading\n{TRACEBACK}{rest}"
@@ -123,11 +123,11 @@ def test_an_error_that_nobody_handled_at_the_end_is_diagnosed_though_the_job_com
         "RuntimeError: in prose\n",
     ],
 )
-def test_an_error_after_which_the_program_went_on_is_no_end(output: str) -> None:
+def test_an_error_after_which_the_program_continued_is_no_end(output: str) -> None:
     assert not ends_in_error(output)
 
 
-def test_there_are_enough_of_both() -> None:
+def test_there_are_enough_excerpts_of_both_kinds() -> None:
     assert len(FAILURES) >= 40
     assert len(HARMLESS) >= 20
 
@@ -140,7 +140,7 @@ def test_every_cause_has_an_excerpt_and_every_rule_a_cause() -> None:
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_the_evidence_is_a_line_of_the_output_or_says_what_is_known(name: str) -> None:
+def test_the_evidence_is_a_line_of_the_output_or_a_known_fact(name: str) -> None:
     case, diagnosis = end_of_attempt(name), found(name)
     assert diagnosis.evidence is not None
     begin = re.sub(r"sk-proj-\S*| \(\w+\.py:\d+ in \w+\)$", "", diagnosis.evidence)[:40].strip()
@@ -155,7 +155,7 @@ SLURMS_OWN = re.compile(r".*error: (?:\*\*\* |Detected \d+ oom|execve)")
 @pytest.mark.parametrize(
     "name", [name for name in FAILURES if "deadline" not in name and SLURMS_OWN.search(end_of_attempt(name).output)]
 )
-def test_where_slurm_says_why_its_line_is_the_evidence(name: str) -> None:
+def test_the_line_in_which_slurm_gives_the_reason_is_the_evidence(name: str) -> None:
     assert SLURMS_OWN.match(found(name).evidence or ""), found(name)
 
 
@@ -180,15 +180,13 @@ def test_where_slurm_says_why_its_line_is_the_evidence(name: str) -> None:
         ),
     ],
 )
-def test_a_job_that_slurm_could_not_start_tells_which_file_it_was(
-    unopened: UnopenedFile, cause: str, evidence: str
-) -> None:
+def test_a_job_that_slurm_could_not_start_names_the_file(unopened: UnopenedFile, cause: str, evidence: str) -> None:
     diagnosis = diagnose(AttemptEnd(state=State.FAILED, signal=53, unopened=unopened))
     assert diagnosis is not None
     assert (diagnosis.cause, diagnosis.evidence) == (cause, evidence)
 
 
-def test_a_python_error_names_its_place() -> None:
+def test_a_python_error_has_its_source_line() -> None:
     assert found("python-error--assertion").evidence == "AssertionError: 1.2 (tasks.py:44 in score)"
 
 
@@ -205,7 +203,7 @@ def test_secrets_in_the_evidence_are_masked() -> None:
     assert unknown.evidence == "+ export HF_TOKEN=hf_***"
 
 
-def test_what_is_unknown_shows_the_last_lines() -> None:
+def test_an_unknown_cause_shows_the_last_lines() -> None:
     diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=3, output="a\nb\n\nc\n  d\n\n"))
     assert diagnosis is not None
     assert (diagnosis.cause, diagnosis.evidence) == (UNKNOWN, "b\nc\nd")
@@ -214,14 +212,14 @@ def test_what_is_unknown_shows_the_last_lines() -> None:
     assert silent.evidence == "exit status 3"
 
 
-def test_who_cancelled_is_said() -> None:
+def test_the_user_who_cancelled_is_named() -> None:
     case = AttemptEnd(state=State.CANCELLED, cancelled_by="user 1001")
     diagnosis = diagnose(case)
     assert diagnosis is not None
     assert (diagnosis.cause, diagnosis.evidence) == ("cancelled", "Slurm says CANCELLED by user 1001")
 
 
-def test_a_time_limit_is_advised_from_the_pace_of_the_samples() -> None:
+def test_the_advised_time_limit_follows_from_the_pace_of_the_samples() -> None:
     so_far = EvalResult(status="started", samples_completed=3, samples_total=12)
     diagnosis = diagnose(AttemptEnd(state=State.TIMEOUT, elapsed_s=60.0, time_limit_s=60.0, result=so_far))
     assert diagnosis is not None
@@ -229,12 +227,12 @@ def test_a_time_limit_is_advised_from_the_pace_of_the_samples() -> None:
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.RUNNING, State.SUSPENDED, State.REQUEUED, None])
-def test_what_is_not_over_is_not_diagnosed(state: State | None) -> None:
+def test_an_active_eval_is_not_diagnosed(state: State | None) -> None:
     assert diagnose(AttemptEnd(state=state, output=end_of_attempt(FAILURES[0]).output)) is None
 
 
 @pytest.mark.parametrize("prefix", ["", "[rank3]: ", "3: ", "(Worker_TP1 pid=77) ", "\x1b[31m", "   0%|      | 0/3\r"])
-def test_what_launchers_print_before_a_line_hides_nothing(prefix: str) -> None:
+def test_prefixes_that_launchers_print_hide_nothing(prefix: str) -> None:
     name = "cuda-out-of-memory--torch"
     text = "".join(f"{prefix}{line}\n" for line in end_of_attempt(name).output.splitlines())
     diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=text))
@@ -243,7 +241,7 @@ def test_what_launchers_print_before_a_line_hides_nothing(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_tail_that_begins_in_the_middle_of_a_line_shows_the_same(name: str) -> None:
+def test_a_tail_that_begins_within_a_line_gives_the_same_cause(name: str) -> None:
     case = end_of_attempt(name)
     filler = "loading weights\n" * 300
     cut = AttemptEnd(
@@ -264,7 +262,7 @@ def test_a_tail_that_begins_in_the_middle_of_a_line_shows_the_same(name: str) ->
 
 @pytest.mark.survives("S4")
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=300))
-def test_any_text_is_survived(text: str) -> None:
+def test_any_text_is_accepted(text: str) -> None:
     diagnosis = diagnose(
         AttemptEnd(state=State.FAILED, exit_code=1, output=f"Traceback (most recent call last):\n{text}")
     )
@@ -291,7 +289,7 @@ def test_any_text_is_survived(text: str) -> None:
         "slurmstepd: error: " * 3000,
     ],
 )
-def test_a_tail_made_to_be_slow_takes_less_than_2_s(line: str) -> None:
+def test_a_hostile_tail_takes_less_than_2_s(line: str) -> None:
     text = (f"{line}\n" * (1 + 65536 // (len(line) + 1)))[:65536]
     began = time.process_time()
     diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=text))
@@ -323,18 +321,18 @@ KeyError: 'answer'
         (f'  File "tasks.py", line 3, in f\n{LIBRARY_FRAMES}', "tasks.py:3 in f"),
     ],
 )
-def test_of_a_python_error_the_innermost_place_in_the_users_own_file_is_named(text: str, place: str) -> None:
+def test_the_innermost_line_in_the_users_own_file_is_named(text: str, place: str) -> None:
     output = f"Traceback (most recent call last):\n{text}KeyError: 'answer'\n"
     diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=output))
     assert diagnosis is not None
     assert ("python-error", f"KeyError: 'answer' ({place})") == (diagnosis.cause, diagnosis.evidence)
 
 
-def test_in_a_box_of_rich_it_is_the_users_own_place_too() -> None:
+def test_the_users_own_line_is_named_in_a_rich_traceback() -> None:
     diagnosis = diagnose(AttemptEnd(state=State.FAILED, exit_code=1, output=BOX))
     assert diagnosis is not None
     assert diagnosis.evidence == "KeyError: 'answer' (tasks.py:44 in score)"
 
 
-def test_an_error_without_a_traceback_does_not_make_a_completed_eval_suspect() -> None:
+def test_an_error_without_a_traceback_makes_no_completed_eval_suspect() -> None:
     assert not ends_in_error("loading\nOSError: [Errno 28] No space left on device\n")

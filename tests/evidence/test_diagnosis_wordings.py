@@ -1,4 +1,4 @@
-"""Other wordings of the same causes: the last line of a traceback, or a line of a program's."""
+"""Tests other wordings of the same causes: the last line of a traceback, or a line of a program."""
 
 from __future__ import annotations
 
@@ -96,13 +96,13 @@ PRINTED = [
 
 
 @pytest.mark.parametrize(("expected", "exception"), RAISED)
-def test_an_exception(expected: str, exception: str) -> None:
+def test_an_exception_is_recognised(expected: str, exception: str) -> None:
     text = f'Traceback (most recent call last):\n  File "/me/x/y.py", line 12, in go\n    do()\n{exception}\n'
     assert cause_of(text) == expected
 
 
 @pytest.mark.parametrize(("expected", "text"), PRINTED)
-def test_a_line(expected: str, text: str) -> None:
+def test_a_line_is_recognised(expected: str, text: str) -> None:
     assert cause_of(f"starting\n{text}\n") == expected
 
 

@@ -1,4 +1,4 @@
-"""The rows of a gpu_metrics.csv: whole ones are read, torn ones are counted, nothing is made up."""
+"""Tests the reading of gpu_metrics.csv: complete rows are read, torn ones counted, nothing is invented."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def values(row: GpuRow) -> tuple[object, ...]:
     )
 
 
-def test_the_row_of_nvidia_smi_in_the_facts_is_read_cell_by_cell() -> None:
+def test_nvidia_smis_documented_row_is_read_cell_by_cell() -> None:
     text = SMI_HEADER + "2026/02/20 14:28:12.659, 37 %, 12 %, 3984 MiB, 81920 MiB, 180.40 W, 44\n"
     [row] = parse(text).rows
     when = datetime(2026, 2, 20, 14, 28, 12, 659000)  # noqa: DTZ001 (nvidia-smi prints no zone)
     assert values(row) == (when, 37, 12, 3984, 81920, 180.4, 44, None, None, None)
 
 
-def test_our_columns_are_read_by_the_name_in_the_header() -> None:
+def test_evalmons_columns_are_read_by_their_header() -> None:
     row = parse(OUR_FILE).rows[1]
     assert (row.index, row.uuid, row.timestamp_unix_s) == ("1", "GPU-1a5b-11", BEGIN_UNIX_S)
     assert row.extras == {"sm.active [%]": "4.5", "throttled": "0"}
@@ -65,7 +65,7 @@ def test_repeated_headers_and_crlf_are_no_bad_lines() -> None:
     assert (len(table.rows), table.bad_lines) == (4, 0)
 
 
-def test_after_a_second_header_its_own_columns_hold() -> None:
+def test_after_a_second_header_its_columns_apply() -> None:
     table = parse(SMI_FILE + OUR_FILE)
     assert [row.index for row in table.rows] == [None, None, None, "0", "1", "0", "1", "0", "1"]
     assert table.bad_lines == 0
@@ -81,13 +81,13 @@ def test_a_row_torn_in_the_power_cell_is_not_read_as_two_watts() -> None:
 
 
 @pytest.mark.survives("F12")
-def test_a_last_line_without_its_newline_never_counts() -> None:
+def test_a_last_line_without_a_newline_never_counts() -> None:
     table = parse(SMI_FILE.removesuffix("\n"))
     assert (len(table.rows), table.bad_lines) == (2, 1)
 
 
 @pytest.mark.survives("F12")
-def test_the_row_that_was_written_onto_a_torn_one_is_read() -> None:
+def test_a_row_written_after_a_torn_one_is_read() -> None:
     torn = smi_row(60)[:40]
     table = parse(SMI_FILE + torn + smi_row(90) + smi_row(120))
     assert (len(table.rows), table.bad_lines) == (5, 1)
@@ -95,13 +95,13 @@ def test_the_row_that_was_written_onto_a_torn_one_is_read() -> None:
 
 
 @pytest.mark.survives("F12")
-def test_the_header_that_was_written_onto_a_torn_row_is_read() -> None:
+def test_a_header_written_after_a_torn_row_is_read() -> None:
     table = parse(OUR_FILE + our_row(90, 0)[:70] + SMI_HEADER + smi_row(120))
     assert (len(table.rows), table.bad_lines) == (7, 1)
 
 
 @pytest.mark.survives("F12")
-def test_a_row_of_ours_cut_after_the_seventh_cell_is_torn_even_with_a_newline() -> None:
+def test_a_row_of_evalmon_cut_after_the_seventh_cell_is_torn_even_with_a_newline() -> None:
     row = our_row(60, 0)
     cut = ", ".join(row.split(", ")[:7])[:-1]
     for text in (OUR_FILE + cut + "\n", OUR_FILE.split("\n", 1)[1] + cut + "\n"):
@@ -109,14 +109,14 @@ def test_a_row_of_ours_cut_after_the_seventh_cell_is_torn_even_with_a_newline() 
         assert (len(table.rows), table.bad_lines) == (6, 1)
 
 
-def test_a_time_stamp_that_lost_its_last_digits_is_torn() -> None:
+def test_a_time_stamp_without_its_last_digits_is_torn() -> None:
     header = SMI_HEADER.rstrip("\n") + ", index, uuid, timestamp_unix [s]\n"
     row = our_row(0, 0).rsplit(", ", 2)[0]
     assert len(parse(f"{header}{row}\n").rows) == 1
     assert parse(f"{header}{row[:-6]}\n").rows == ()
 
 
-def test_foreign_lines_nuls_and_impossible_values_are_counted_and_left_out() -> None:
+def test_other_lines_nuls_and_impossible_values_are_counted_and_left_out() -> None:
     foreign = [
         "Unable to determine the device handle for GPU 0000:41:00.0: Unknown Error",
         "# comment",
@@ -131,12 +131,12 @@ def test_foreign_lines_nuls_and_impossible_values_are_counted_and_left_out() -> 
     assert (len(table.rows), table.bad_lines) == (1, len(foreign))
 
 
-def test_text_that_is_no_utf8_is_a_bad_line() -> None:
+def test_text_that_is_not_utf8_is_a_bad_line() -> None:
     table = parse(SMI_HEADER.encode() + b"\xff\xfe\n" + smi_row(0).encode())
     assert (len(table.rows), table.bad_lines) == (1, 1)
 
 
-def test_nothing_is_in_an_empty_file() -> None:
+def test_an_empty_file_has_no_rows() -> None:
     assert (parse("").rows, parse(b"\n\r\n").rows, parse("").bad_lines) == ((), (), 0)
 
 
@@ -176,12 +176,12 @@ def test_any_mixture_of_lines_gives_only_rows_that_were_written(pieces: list[str
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_survived(data: bytes) -> None:
+def test_any_bytes_are_accepted(data: bytes) -> None:
     parse(data)
     parse(OUR_HEADER.encode() + data + our_row(0, 0).encode())
 
 
-# Files that users' own scripts leave.
+# Files that users' own scripts write.
 NO_UNITS = re.sub(r"(?<=\d) (?:%|MiB|W)(?=,)", "", SMI_FILE)
 OTHER_ORDER = "index, timestamp, name, power.draw [W], memory.used [MiB], utilization.gpu [%]\n" + "".join(
     f"{gpu}, 2026/02/20 14:28:{second}.659, NVIDIA H100, {power} W, 3984 MiB, 37 %\n"
@@ -191,13 +191,13 @@ OTHER_ORDER = "index, timestamp, name, power.draw [W], memory.used [MiB], utiliz
 STAMP = "2026/02/20 14:28:12.659"
 
 
-def test_without_units_the_numbers_are_the_same() -> None:
+def test_numbers_without_units_are_read_alike() -> None:
     assert "%," not in NO_UNITS
     assert [values(row) for row in parse(SMI_FILE).rows] == [values(row) for row in parse(NO_UNITS).rows]
 
 
 @pytest.mark.parametrize("file", [SMI_FILE, NO_UNITS])
-def test_without_a_header_seven_columns_are_those_of_the_documented_query(file: str) -> None:
+def test_without_a_header_seven_columns_are_read_as_the_documented_query(file: str) -> None:
     rows = parse(file.partition("\n")[2]).rows
     assert [values(row) for row in parse(file).rows] == [values(row) for row in rows]
 
@@ -215,7 +215,7 @@ def test_other_columns_in_another_order_are_read_by_their_header() -> None:
     assert table.rows[0].extras == {"name": "NVIDIA H100"}
 
 
-def test_a_few_columns_without_blanks_are_read_too() -> None:
+def test_a_few_columns_without_blanks_are_read() -> None:
     [row] = parse(f"timestamp,utilization.gpu [%],memory.used [MiB]\n{STAMP},37 %,3984 MiB\n").rows
     assert (row.utilization_pct, row.memory_used_mib, row.power_w) == (37, 3984, None)
     assert parse(f"{STAMP}, 37 %, 3984 MiB\n").rows == ()  # which memory, which utilization?
@@ -223,7 +223,7 @@ def test_a_few_columns_without_blanks_are_read_too() -> None:
 
 
 @pytest.mark.parametrize("cell", ["N/A", "ERR!", "Unknown Error", "[Unknown Error]", "[N/A] %"])
-def test_bare_words_for_no_value_are_unknown(cell: str) -> None:
+def test_words_for_a_missing_value_are_unknown(cell: str) -> None:
     for file in (SMI_FILE, NO_UNITS):
         for row in parse(re.sub(r"37(?: %)?(?=,)", cell, file)).rows[::2]:
             assert (row.utilization_pct, row.power_w, row.memory_used_mib) == (None, 180.4, 3984)
@@ -241,7 +241,7 @@ def test_bare_words_for_no_value_are_unknown(cell: str) -> None:
         ("memory.used [MiB], power.draw [W]", "3584 pages, 180 hp", (None, None)),
     ],
 )
-def test_other_units_are_converted_and_unknown_ones_tell_nothing(
+def test_other_units_are_converted_and_unknown_ones_give_no_value(
     header: str, cells: str, expected: tuple[float | None, float | None]
 ) -> None:
     [row] = parse(f"timestamp, {header}\n{STAMP}, {cells}\n").rows
@@ -250,7 +250,7 @@ def test_other_units_are_converted_and_unknown_ones_tell_nothing(
 
 @pytest.mark.survives("F12")
 @pytest.mark.parametrize("cells", ["37, 12 %, 3984 MiB, 81920 MiB, 180.40 W, 44", "37 %, 12 %, 3984, 81920, 180.4, 44"])
-def test_a_row_of_which_a_part_has_units_is_no_row(cells: str) -> None:
+def test_a_row_with_units_in_only_some_cells_is_no_row(cells: str) -> None:
     assert (parse(SMI_HEADER + f"{STAMP}, {cells}\n").rows, parse(f"{STAMP}, {cells}\n").rows) == ((), ())
 
 
@@ -261,6 +261,6 @@ def test_such_a_file_cut_at_any_byte_gives_a_part_of_its_rows(whole: str) -> Non
     for cut in range(len(whole) + 1):
         head, tail = parse(whole[:cut]), parse(whole[cut:])
         assert [values(row) for row in head.rows] == everything[: len(head.rows)]
-        # What is left of a header may name fewer columns, and never others.
+        # A torn header may name fewer columns, but never others.
         for row, whole_row in zip(reversed(tail.rows), reversed(everything), strict=False):
             assert all(value in {None, expected} for value, expected in zip(values(row), whole_row, strict=True))

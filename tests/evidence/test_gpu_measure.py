@@ -1,4 +1,4 @@
-"""What the GPUs did over a job: each figure as its docstring defines it, None where nobody knows."""
+"""Tests the GPU figures of a job: each as its docstring defines it, None if unknown."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def test_the_figures_of_two_gpus_over_three_ticks() -> None:
     )
 
 
-def test_the_peak_of_memory_is_what_was_seen_between_two_ticks_where_the_file_says_so() -> None:
+def test_the_peak_of_memory_includes_peaks_between_ticks_if_the_file_has_them() -> None:
     first = sampler_row(0, 0, memory_max_mib=3984) + sampler_row(0, 1, memory_max_mib=3984)
     second = sampler_row(30, 0, memory_max_mib=54883) + sampler_row(30, 1, memory_max_mib="[N/A]")
     assert of(sampler_file(first, second)).memory_peak_bytes == (54883 + 3984) * MIB
     assert of(sampler_file(sampler_row(0, memory_used_mib="[N/A]"))).memory_peak_bytes is None
 
 
-def test_the_95th_percentile_is_that_of_the_nearest_rank() -> None:
+def test_the_95th_percentile_is_by_nearest_rank() -> None:
     found = of(SMI_HEADER + "".join(smi_row(30 * at, utilization=at + 1) for at in range(100)))
     assert (found.utilization_p95_pct, found.utilization_max_pct, found.idle_fraction) == (95, 100, 0)
 
 
-def test_a_file_of_nvidia_smi_gives_the_same_figures_as_ours() -> None:
+def test_a_file_of_nvidia_smi_gives_the_same_figures_as_evalmons() -> None:
     ours = OUR_HEADER + "".join(our_tick(30 * at, at, 2 * at) for at in range(10))
     smi = "".join(smi_row(30 * at, utilization=at) + smi_row(30 * at + 0.002, utilization=2 * at) for at in range(10))
-    whose = replace(of(ours), unused_count=None)  # nvidia-smi's rows do not say it
+    whose = replace(of(ours), unused_count=None)  # nvidia-smi's rows do not have it
     assert of(SMI_HEADER + smi) == whose
 
 
@@ -67,17 +67,17 @@ def test_one_sample_has_no_energy() -> None:
     assert (found.samples, found.power_mean_w, found.energy_j) == (1, 180.4, None)
 
 
-def test_over_a_long_gap_nobody_knows_the_energy() -> None:
+def test_energy_over_a_long_gap_is_unknown() -> None:
     begin = OUR_HEADER + "".join(our_tick(30 * at, 1) for at in range(10))
     assert of(begin + our_tick(5000, 1)).energy_j is None
     assert of(begin + our_tick(330, 1)).energy_j is not None
 
 
-def test_a_clock_that_was_set_back_gives_no_energy() -> None:
+def test_a_clock_that_was_set_back_makes_the_energy_unknown() -> None:
     assert of(SMI_HEADER + "".join(smi_row(at) for at in (3600, 3630, 3660, 60, 90, 120))).energy_j is None
 
 
-def test_what_a_gpu_does_not_tell_stays_unknown() -> None:
+def test_values_that_a_gpu_lacks_stay_unknown() -> None:
     silent = smi_row(0)
     for cell in ("37 %", "3984 MiB", "81920 MiB", "180.40 W"):
         silent = silent.replace(cell, "[N/A]")
@@ -94,7 +94,7 @@ def test_what_a_gpu_does_not_tell_stays_unknown() -> None:
     assert (found.near_power_cap_fraction, found.throttled_fraction, found.samples_expected) == (None, None, None)
 
 
-def test_the_power_of_a_gpu_that_is_shared_in_slices_is_not_the_jobs() -> None:
+def test_the_power_of_a_sliced_gpu_is_not_attributed_to_the_job() -> None:
     slices = (our_tick(0, 1, 1) + our_tick(30, 1, 1)).replace("GPU-", "MIG-")
     found = of(OUR_HEADER + slices)
     assert (found.count, found.power_mean_w, found.energy_j) == (2, None, None)
@@ -110,7 +110,7 @@ def test_several_nodes_are_added_up() -> None:
     )
 
 
-def test_what_the_sampler_adds_comes_before_the_instants() -> None:
+def test_the_samplers_window_values_take_precedence_over_instants() -> None:
     rows = [sampler_row(0, utilization_pct=0)]
     rows += [
         sampler_row(30 * at, utilization_pct=0, utilization_mean_pct=3.0 * at, sm_activity_pct=10.0, energy_j=3000.0)
@@ -123,26 +123,26 @@ def test_what_the_sampler_adds_comes_before_the_instants() -> None:
     assert (found.power_mean_w, found.energy_j) == (100.0, 6000.0)
 
 
-def test_samples_got_and_expected_stand_side_by_side() -> None:
+def test_actual_and_expected_samples_are_both_given() -> None:
     text = OUR_HEADER + our_tick(0, 5, 5) + our_tick(30, 5, 5)
     found = figures(parse(text), span=SampledSpan(BEGIN_UNIX_S, BEGIN_UNIX_S + 300.5, 30.0))
     assert found is not None
     assert (found.samples, found.samples_expected) == (2, 11)
 
 
-def test_no_rows_no_figures() -> None:
+def test_without_rows_there_are_no_figures() -> None:
     assert figures() is None
     assert figures(GpuTable((), 3)) is None
 
 
-def test_an_attempt_has_the_rows_of_its_own_time() -> None:
+def test_an_attempt_gets_the_rows_of_its_own_time() -> None:
     table = parse(OUR_HEADER + our_tick(0, 10) + OUR_HEADER + our_tick(600, 90))
     own = between(table, start_unix_s=BEGIN_UNIX_S + 500, end_unix_s=BEGIN_UNIX_S + 700)
     assert [row.utilization_pct for row in own.rows] == [90]
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000))
-def test_of_any_piece_of_a_file_no_figure_is_beyond_those_of_the_whole(start: int, length: int) -> None:
+def test_no_figure_of_a_part_of_a_file_exceeds_that_of_the_whole(start: int, length: int) -> None:
     whole = OUR_HEADER + "".join(our_row(30 * at, 0, utilization=40 + at, used_mib=100 * at) for at in range(20))
     found = figures(parse(whole[start : start + length]))
     if found is None:
@@ -158,7 +158,7 @@ def test_of_any_piece_of_a_file_no_figure_is_beyond_those_of_the_whole(start: in
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 3), st.integers(0, 100), st.floats(0, 1000)), max_size=30))
-def test_rows_in_any_order_are_survived(rows: list[tuple[float, int, int, float]]) -> None:
+def test_rows_in_any_order_are_accepted(rows: list[tuple[float, int, int, float]]) -> None:
     text = "".join(our_row(at, gpu, utilization=pct, power_w=power) for at, gpu, pct, power in rows)
     found = figures(parse(OUR_HEADER + text))
     if found is not None:

@@ -1,4 +1,4 @@
-"""The last complete tick: never half of one."""
+"""Tests that the last complete tick is found, never a part of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def last_of(text: str) -> Tick | None:
     return last_tick(parse(text).rows)
 
 
-def test_the_last_tick_is_the_mean_utilization_and_the_sum_of_the_memory() -> None:
+def test_the_last_tick_has_the_mean_utilization_and_the_sum_of_the_memory() -> None:
     tick = last_of(OUR_HEADER + our_tick(0, 10, 10) + our_tick(30, 20, 81, used_mib=1000))
     assert tick is not None
     assert tick.utilization_pct == 50.5
@@ -29,7 +29,7 @@ def test_a_single_tick_is_complete() -> None:
 
 @pytest.mark.parametrize("whole", [our_tick(30, 50, 90), smi_row(30, utilization=50) + smi_row(30.004)])
 @pytest.mark.survives("F12")
-def test_a_tick_cut_anywhere_gives_the_one_before(whole: str) -> None:
+def test_a_tick_cut_anywhere_gives_the_previous_one(whole: str) -> None:
     ours = whole.count("GPU") > 0
     text = OUR_HEADER if ours else SMI_HEADER
     for at in (-60, -30, 0):
@@ -41,7 +41,7 @@ def test_a_tick_cut_anywhere_gives_the_one_before(whole: str) -> None:
         assert (tick.memory_total_mib, tick.utilization_pct) == (2 * 81920, 15)
 
 
-def test_a_tail_that_begins_within_a_tick_does_not_take_its_rest_for_the_whole() -> None:
+def test_a_tail_that_begins_within_a_tick_does_not_count_its_rest() -> None:
     text = OUR_HEADER + our_tick(0, 10, 20, 30)
     for cut in range(len(OUR_HEADER) + 1, len(text)):
         tick = last_of(text[cut:])
@@ -67,7 +67,7 @@ def test_after_a_requeue_onto_other_gpus_their_first_tick_counts() -> None:
     assert tick.utilization_pct == 90
 
 
-def test_no_value_anywhere_gives_a_tick_without_numbers() -> None:
+def test_a_tick_without_values_has_no_numbers() -> None:
     tick = last_of(SMI_HEADER + smi_row(0).replace("37 %", "[N/A]").replace("3984 MiB", "[N/A]"))
     assert tick is not None
     assert (tick.utilization_pct, tick.memory_used_mib, tick.memory_total_mib) == (None, None, None)
@@ -81,12 +81,12 @@ def test_rows_of_nvidia_smi_within_milliseconds_are_one_tick() -> None:
     assert tick.at == tick.local_time.timestamp()
 
 
-def test_one_gpu_looked_at_ten_times_a_second_is_not_ten_gpus() -> None:
+def test_one_gpu_sampled_ten_times_a_second_is_not_ten_gpus() -> None:
     rows = "".join(smi_row(at / 10) for at in range(50))
     assert last_of(SMI_HEADER + rows) is None
     with_a_hiccup = rows + "".join(smi_row(5.6 + at / 10) for at in range(50))
     assert last_of(SMI_HEADER + with_a_hiccup) is None
 
 
-def test_there_is_no_tick_in_nothing() -> None:
+def test_an_empty_file_has_no_tick() -> None:
     assert last_tick([]) is None

@@ -1,4 +1,4 @@
-"""When the GPUs were in use: idle stretches, the first use, samples that should be there."""
+"""Tests when the GPUs were in use: idle time, first use, expected samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def instants(*utilizations: int, interval_s: float = 30) -> tuple[GpuRow, ...]:
 
 
 def windows(values: Iterable[float | str]) -> tuple[GpuRow, ...]:
-    """Instants at 50 %, and these means since the row before."""
+    """Instants of 50 %, and these means since the row before."""
     return rows(
         sampler_file(
             *(sampler_row(30 * at, utilization_pct=50, utilization_mean_pct=value) for at, value in enumerate(values))
@@ -41,21 +41,21 @@ def windows(values: Iterable[float | str]) -> tuple[GpuRow, ...]:
         ((), None),
     ],
 )
-def test_an_instant_speaks_for_itself_only(utilizations: tuple[int, ...], expected: float | None) -> None:
+def test_an_instant_counts_only_for_itself(utilizations: tuple[int, ...], expected: float | None) -> None:
     assert expected == longest_idle_s(instants(*utilizations))
 
 
-def test_a_window_speaks_for_the_time_since_the_tick_before() -> None:
+def test_a_window_counts_for_the_time_since_the_previous_tick() -> None:
     assert longest_idle_s(windows(["[N/A]", 0.0, 8.0, 0.0, 0.0])) == 60.0
     assert longest_idle_s(windows(["[N/A]", 0.0])) == 30.0
 
 
-def test_two_gpus_are_idle_when_both_are() -> None:
+def test_two_gpus_are_idle_when_both_are_idle() -> None:
     text = OUR_HEADER + our_tick(0, 0, 0) + our_tick(30, 0, 7) + our_tick(60, 0, 0) + our_tick(90, 0, 0)
     assert longest_idle_s(rows(text)) == 30.0
 
 
-def test_over_a_gap_and_beside_an_unknown_tick_nobody_knows() -> None:
+def test_idle_time_over_a_gap_or_beside_an_unknown_tick_is_unknown() -> None:
     ticks = [our_tick(30 * at, 0) for at in range(5)] + [our_tick(3000 + 30 * at, 0) for at in range(3)]
     assert longest_idle_s(rows(OUR_HEADER + "".join(ticks))) == 120.0
     ticks[2] = ticks[2].replace("0 %", "[N/A]", 1)
@@ -70,17 +70,17 @@ def test_the_first_use_is_counted_from_the_start_of_the_attempt() -> None:
     assert first_use_s(found, started_at=BEGIN_UNIX_S + 500) == 0.0
 
 
-def test_of_nvidia_smis_own_file_it_is_counted_from_the_first_row() -> None:
+def test_the_first_use_in_nvidia_smis_file_is_counted_from_the_first_row() -> None:
     text = SMI_HEADER + smi_row(0, utilization=0) + smi_row(30, utilization=1)
     assert first_use_s(rows(text), started_at=5.0) == 30.0
 
 
-def test_never_used_is_no_time() -> None:
+def test_gpus_that_were_never_used_have_no_first_use() -> None:
     assert first_use_s(instants(0, 0, 0), started_at=BEGIN_UNIX_S) is None
     assert first_use_s((), started_at=BEGIN_UNIX_S) is None
 
 
-def test_gpus_that_no_look_found_in_use_are_counted() -> None:
+def test_gpus_that_were_never_seen_in_use_are_counted() -> None:
     text = OUR_HEADER + our_tick(0, 0, 0, 0) + our_tick(30, 5, 0, 0)
     assert unused_count(rows(text)) == 2
     assert unused_count(rows(SMI_HEADER + smi_row(0, utilization=0))) is None
@@ -92,7 +92,7 @@ def test_gpus_that_no_look_found_in_use_are_counted() -> None:
     ("length_s", "interval_s", "expected"),
     [(0.5, 30.0, 1), (1.5, 30.0, 2), (30.0, 30.0, 2), (30.5, 30.0, 2), (45.0, 30.0, 3), (300.0, 30.0, 11)],
 )
-def test_expected_are_one_at_once_one_per_interval_and_one_at_the_end(
+def test_expected_samples_are_one_at_the_start_one_per_interval_and_one_at_the_end(
     length_s: float, interval_s: float, expected: int
 ) -> None:
     assert expected == samples_expected(SampledSpan(1000.0, 1000.0 + length_s, interval_s))
@@ -111,12 +111,12 @@ def test_expected_are_one_at_once_one_per_interval_and_one_at_the_end(
         SampledSpan(-1e308, 1e308, 1.0),
     ],
 )
-def test_what_is_not_known_or_nonsense_expects_nothing(span: SampledSpan) -> None:
+def test_unknown_or_impossible_times_give_no_expected_samples(span: SampledSpan) -> None:
     assert samples_expected(span) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(0, 2), st.sampled_from([0, 0, 3, 100])), max_size=30))
-def test_no_idle_time_is_longer_than_the_file(ticks: list[tuple[float, int, int]]) -> None:
+def test_idle_time_never_exceeds_the_files_time(ticks: list[tuple[float, int, int]]) -> None:
     ticks.sort()
     found = rows(sampler_file(*(sampler_row(at, gpu, utilization_pct=pct) for at, gpu, pct in ticks)))
     longest = longest_idle_s(found) or 0.0

@@ -1,4 +1,4 @@
-"""The header of an inspect-ai log: read as inspect-ai means it, or not at all."""
+"""Tests that the header of an inspect-ai log is read as inspect-ai means it, or not at all."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def known(header: dict[str, Any], *, sample_count: int | None = None) -> EvalLog
     return log
 
 
-def test_a_success_has_its_counts_and_scores() -> None:
+def test_a_successful_log_has_counts_and_scores() -> None:
     log = known(SUCCESS, sample_count=10)
     assert to_result(replace(log, path="logs/a.eval", kind="inspect-ai"), known_by="process") == EvalResult(
         kind="inspect-ai",
@@ -66,12 +66,12 @@ def test_a_success_has_its_counts_and_scores() -> None:
     )
 
 
-def test_a_log_without_results_counts_what_was_asked_for() -> None:
+def test_a_log_without_results_counts_the_requested_samples() -> None:
     log = known({"version": 2, "eval": SPEC, "plan": {}}, sample_count=4)
     assert (log.status, log.samples_completed, log.samples_total) == ("started", 4, 10)
 
 
-def test_of_an_error_the_message_is_kept_and_the_completed_samples_are_not_guessed() -> None:
+def test_an_error_keeps_its_message_and_completed_samples_are_not_guessed() -> None:
     header = {**SUCCESS, "status": "error", "error": {"message": "x" * 5000, "traceback": "..."}}
     del header["results"]
     log = known(header, sample_count=6)
@@ -79,19 +79,19 @@ def test_of_an_error_the_message_is_kept_and_the_completed_samples_are_not_guess
     assert log.error == "x" * 2000
 
 
-def test_completed_are_the_samples_without_an_error() -> None:
+def test_samples_without_an_error_are_completed() -> None:
     log = replace(known(SUCCESS), samples_completed=None)
     told = with_samples(log, [{}, {"error": "a"}, {"limit": "time"}, {"error": "b", "limit": "time"}])
     assert (told.samples_completed, told.samples_failed, told.samples_limited) == (2, 2, 2)
     assert with_samples(log, [{}, None]) == log
 
 
-def test_the_results_know_better_how_many_were_completed() -> None:
+def test_the_results_count_of_completed_samples_takes_precedence() -> None:
     told = with_samples(known(SUCCESS), [{"limit": "time"}, {}])
     assert (told.samples_completed, told.samples_failed, told.samples_limited) == (9, 0, 1)
 
 
-def test_a_sample_that_was_cut_off_because_another_one_failed_is_neither_completed_nor_failed() -> None:
+def test_a_sample_cancelled_because_another_failed_is_neither_completed_nor_failed() -> None:
     log = known({"version": 2, "status": "error", "eval": SPEC, "stats": {}, "error": {"message": "m"}})
     samples = [{}, {"error": "FileNotFoundError(2, 'x')"}, {"error": "CancelledError('Cancelled via cancel scope 7f')"}]
     told = with_samples(log, [*samples, {"error": {"message": "Cancelled()", "traceback": "t"}}])
@@ -105,7 +105,7 @@ def test_scores_of_two_scorers_with_the_same_names_are_both_kept() -> None:
     assert list(log.scores) == ["a/x/mean", "b/x/mean", "b/x#2/mean"]
 
 
-def test_what_a_log_is_told_apart_by_is_read() -> None:
+def test_the_fields_that_identify_a_log_are_read() -> None:
     spec = {
         **SPEC,
         "eval_id": "e",
@@ -119,7 +119,7 @@ def test_what_a_log_is_told_apart_by_is_read() -> None:
     assert known({**SUCCESS, "eval": {**spec, "model_args": {"a": "x" * 9000}}}).model_args is None
 
 
-def test_scores_of_several_reducers_are_told_apart() -> None:
+def test_scores_of_several_reducers_are_kept_apart() -> None:
     scores = [{**SCORES[0], "reducer": reducer} for reducer in ("mean", "pass_at_2")]
     log = known({**SUCCESS, "results": {**RESULTS, "scores": scores}})
     assert set(log.scores) == {
@@ -135,12 +135,12 @@ def test_scores_of_several_reducers_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, "0.5", [1], float("nan"), float("inf"), 10**400])
-def test_what_is_no_finite_number_is_a_score_without_a_value(value: object) -> None:
+def test_a_score_that_is_not_a_finite_number_has_no_value(value: object) -> None:
     scores = [{"name": "match", "metrics": {"accuracy": {"value": value}}}]
     assert known({**SUCCESS, "results": {**RESULTS, "scores": scores}}).scores == {"match/accuracy": None}
 
 
-def test_a_json_log_is_read_though_its_samples_do_not_fit() -> None:
+def test_a_json_log_is_read_although_its_samples_do_not_fit() -> None:
     text = json.dumps({**SUCCESS, "samples": [{"id": 1, "messages": ["long"]}] * 100}).encode()
     whole = known(SUCCESS)
     begin_of_samples = text.index(b'"samples": [{')
@@ -148,7 +148,7 @@ def test_a_json_log_is_read_though_its_samples_do_not_fit() -> None:
         assert interpret(JsonScanner([text[:cut]])) == whole
 
 
-def test_a_json_log_cut_off_before_its_end_is_no_success() -> None:
+def test_a_truncated_json_log_is_no_success() -> None:
     text = json.dumps(SUCCESS).encode()
     for cut in range(text.index(b'"stats"')):
         assert interpret(JsonScanner([text[:cut]])) is None
@@ -157,16 +157,16 @@ def test_a_json_log_cut_off_before_its_end_is_no_success() -> None:
 @pytest.mark.parametrize(
     "header", [{}, {"status": "success"}, {"eval": []}, {**SUCCESS, "status": "great"}, {**SUCCESS, "status": [1]}]
 )
-def test_other_json_is_no_log(header: dict[str, Any]) -> None:
+def test_other_json_is_not_a_log(header: dict[str, Any]) -> None:
     assert read(header) is None
 
 
-def test_a_time_without_a_zone_is_no_time() -> None:
+def test_a_time_without_a_zone_is_ignored() -> None:
     assert known({**SUCCESS, "eval": {**SPEC, "created": "2024-05-05T07:59:35"}}).created is None
     assert known({**SUCCESS, "eval": {**SPEC, "created": 5}}).created is None
 
 
-def test_long_names_do_not_multiply() -> None:
+def test_long_names_are_not_repeated() -> None:
     metrics = {f"{'m' * 300}{number}": {"value": 1} for number in range(3000)}
     scores = [{"name": "n" * 100_000, "metrics": metrics}]
     found = known({**SUCCESS, "results": {**RESULTS, "scores": scores}}).scores
@@ -177,12 +177,12 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 
 
 @given(st.dictionaries(st.sampled_from(list(SUCCESS)), st.one_of(LEAVES, st.just(SPEC), st.just(RESULTS))))
-def test_values_of_any_type_are_survived(changes: dict[str, Any]) -> None:
+def test_values_of_any_type_are_accepted(changes: dict[str, Any]) -> None:
     read({**SUCCESS, **changes})
 
 
 @given(st.dictionaries(st.sampled_from(list(SPEC)), LEAVES), st.dictionaries(st.sampled_from(list(RESULTS)), LEAVES))
-def test_inner_values_of_any_type_are_survived(spec: dict[str, Any], results: dict[str, Any]) -> None:
+def test_inner_values_of_any_type_are_accepted(spec: dict[str, Any], results: dict[str, Any]) -> None:
     log = read({**SUCCESS, "eval": {**SPEC, **spec}, "results": {**RESULTS, **results}})
     assert log is not None
     assert log.status == "success"

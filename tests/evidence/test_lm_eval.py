@@ -1,6 +1,6 @@
-"""lm-evaluation-harness's results files, as lm_eval 0.4.13 wrote them (tests/evidence/lm_eval), and damaged ones.
+"""Tests the reading of results files of lm_eval 0.4.13 (tests/evidence/lm_eval), and of damaged ones.
 
-Of the grouped one the tasks' `configs` are left out; they are like those of the limited one.
+The grouped one has no `configs` of its tasks; they are like those of the limited one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LIMITED, GROUPED = ((FOLDER / f"{name}.json").read_bytes() for name in ("limited
 WRITTEN_AT = 1_795_629_600.0
 
 
-def test_one_task_has_its_scores_under_their_own_names() -> None:
+def test_a_tasks_scores_have_their_own_names() -> None:
     log = interpret([LIMITED], modified_at=WRITTEN_AT)
     assert log is not None
     assert (log.status, log.task, log.model, log.error) == ("success", "sums", "qdpv68r5", None)
@@ -30,13 +30,13 @@ def test_one_task_has_its_scores_under_their_own_names() -> None:
     assert log.created == datetime.fromtimestamp(1795629517.1075227, tz=UTC)
 
 
-def test_with_a_limit_the_samples_are_those_that_were_asked_for() -> None:
+def test_with_a_limit_the_requested_samples_are_counted() -> None:
     log = interpret([LIMITED], modified_at=WRITTEN_AT)
     assert log is not None
     assert (log.samples_completed, log.samples_total) == (3, 3)
 
 
-def test_a_group_counts_its_tasks_once_and_has_a_score_of_its_own() -> None:
+def test_a_group_counts_its_tasks_once_and_has_its_own_score() -> None:
     log = interpret([GROUPED], modified_at=WRITTEN_AT)
     assert log is not None
     assert (log.samples_completed, log.samples_total) == (8, 8)
@@ -46,7 +46,7 @@ def test_a_group_counts_its_tasks_once_and_has_a_score_of_its_own() -> None:
     }
 
 
-def test_a_metric_that_is_no_number_is_a_score_without_a_value() -> None:
+def test_a_metric_that_is_not_a_number_has_no_value() -> None:
     changed = json.loads(LIMITED)
     changed["results"]["sums"] |= {"acc,none": float("nan"), "acc_stderr,none": "N/A"}
     log = interpret([json.dumps(changed).encode()], modified_at=WRITTEN_AT)
@@ -55,7 +55,7 @@ def test_a_metric_that_is_no_number_is_a_score_without_a_value() -> None:
 
 
 @pytest.mark.parametrize("args", ["pretrained=/m,dtype=float16", {"pretrained": "/m", "dtype": "float16"}])
-def test_the_models_arguments_are_read_from_a_text_or_an_object(args: object) -> None:
+def test_model_arguments_are_read_from_a_text_or_an_object(args: object) -> None:
     changed = json.loads(LIMITED)
     changed["config"]["model_args"] = args
     log = interpret([json.dumps(changed).encode()], modified_at=WRITTEN_AT)
@@ -63,7 +63,7 @@ def test_the_models_arguments_are_read_from_a_text_or_an_object(args: object) ->
     assert log.model_args == {"pretrained": "/m", "dtype": "float16"}
 
 
-def test_a_version_without_a_date_began_when_the_file_was_written() -> None:
+def test_without_a_date_the_start_is_the_time_of_the_file() -> None:
     old = {key: value for key, value in json.loads(LIMITED).items() if key not in {"date", "n-samples", "model_name"}}
     log = interpret([json.dumps(old).encode()], modified_at=WRITTEN_AT)
     assert log is not None
@@ -71,7 +71,7 @@ def test_a_version_without_a_date_began_when_the_file_was_written() -> None:
     assert (log.samples_completed, log.samples_total, log.model) == (None, None, "dummy")
 
 
-def test_a_file_that_was_cut_off_before_its_end_is_no_success() -> None:
+def test_a_truncated_file_is_no_success() -> None:
     end_of_results = LIMITED.index(b'"config": {')
     for cut in range(0, end_of_results, 7):
         assert interpret([LIMITED[:cut]], modified_at=WRITTEN_AT) is None
@@ -81,19 +81,19 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 
 
 @given(st.dictionaries(st.sampled_from(sorted(json.loads(LIMITED))), LEAVES | st.dictionaries(st.text(), LEAVES)))
-def test_values_of_any_type_are_survived(changes: dict[str, Any]) -> None:
+def test_values_of_any_type_are_accepted(changes: dict[str, Any]) -> None:
     interpret([json.dumps({**json.loads(LIMITED), **changes}).encode()], modified_at=WRITTEN_AT)
 
 
 @pytest.mark.parametrize(
     "name", ["results_2026-11-25T17-58-37.243692.json", "results.json", "my_2026-11-25T17-58-37.1.json"]
 )
-def test_the_names_that_lm_eval_gives_its_results(name: str) -> None:
+def test_lm_evals_file_names_are_recognised(name: str) -> None:
     assert LM_EVAL.files.fullmatch(name)
 
 
 @pytest.mark.parametrize("name", ["samples_sums_2026-11-25T17-58-37.2.jsonl", "config.json", ".results.json"])
-def test_other_names(name: str) -> None:
+def test_other_file_names_are_not_recognised(name: str) -> None:
     assert not LM_EVAL.files.fullmatch(name)
 
 
@@ -113,9 +113,9 @@ def test_other_names(name: str) -> None:
         ("", False),
     ],
 )
-def test_which_scripts_name_a_framework(script: str, is_named: bool) -> None:
+def test_scripts_that_name_a_framework_are_recognised(script: str, is_named: bool) -> None:
     assert is_named_in(script) is is_named
 
 
-def test_each_kind_has_a_name_of_its_own() -> None:
+def test_each_kind_has_a_unique_name() -> None:
     assert len({kind.name for kind in KINDS}) == len(KINDS)

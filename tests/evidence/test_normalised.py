@@ -1,4 +1,4 @@
-"""What makes two occurrences of one error equal is taken out; what says which error it is stays."""
+"""Tests that equal errors become equal text, and different errors stay different."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ APART = [
 
 
 @pytest.mark.parametrize(("one", "other", "text"), SAME)
-def test_two_occurrences_of_one_error_are_equal(one: str, other: str, text: str | None) -> None:
+def test_two_occurrences_of_one_error_become_equal(one: str, other: str, text: str | None) -> None:
     assert normalised(one) == normalised(other)
     assert text is None or normalised(one) == text
 
 
 @pytest.mark.parametrize(("one", "other"), APART)
-def test_two_errors_are_not(one: str, other: str) -> None:
+def test_two_different_errors_stay_different(one: str, other: str) -> None:
     assert normalised(one) != normalised(other)
 
 
 @given(st.text(max_size=2000))
-def test_it_is_one_short_line(line: str) -> None:
+def test_the_result_is_one_short_line(line: str) -> None:
     assert len(normalised(line)) <= 200
     assert len(normalised(line).splitlines()) <= 1
 
@@ -79,7 +79,7 @@ def test_it_is_one_short_line(line: str) -> None:
 @pytest.mark.parametrize(
     "piece", ["a/", "/", "a1", "1,", "1.", "::", "12:", "http://", "a-", "_1", "0", "~/", "Error code "]
 )
-def test_it_takes_no_time_over_what_repeats(piece: str) -> None:
+def test_repetitive_text_takes_little_time(piece: str) -> None:
     began_at = time.process_time()
     normalised(piece * 1000)
     assert time.process_time() - began_at < 0.5

@@ -1,4 +1,4 @@
-"""Every log has at most one owner, by proof; what cannot be known is unverified, with the reason."""
+"""Tests that every log has at most one owner, by proof; otherwise it is unverified, with the reason."""
 
 from __future__ import annotations
 
@@ -48,37 +48,37 @@ def known_by(jobs: dict[str, ObservedJob], *logs: EvalLog) -> dict[str, tuple[st
     return {path.rpartition("/")[2]: (owner.job, owner.known_by) for path, owner in owned.items()}
 
 
-def test_of_two_jobs_at_one_directory_each_has_the_log_that_its_process_wrote() -> None:
+def test_two_jobs_that_share_a_directory_each_own_the_log_of_their_process() -> None:
     jobs = {name: job(program(wrote=wrote(f"/w/logs/{name}.eval"))) for name in ("a", "b")}
     assert known_by(jobs, log("a.eval"), log("b.eval")) == {"a.eval": ("a", "process"), "b.eval": ("b", "process")}
 
 
-def test_a_log_of_a_time_when_the_process_did_not_live_is_not_its_own() -> None:
-    """As `inspect score`, a copy, or a trace file of the same pid on another node would have it."""
+def test_a_log_from_before_or_after_a_process_is_not_its_log() -> None:
+    """As after `inspect score`, for a copy, or in a trace file of the same pid on another node."""
     jobs = {"a": job(program(30, 60, wrote=wrote("/w/logs/a.eval")))}
     assert known_by(jobs, log("a.eval", at=10)) == {}
 
 
-def test_a_file_with_the_process_own_pid_in_its_name_is_the_stronger_proof() -> None:
+def test_a_log_named_in_a_file_with_the_processs_pid_is_the_stronger_proof() -> None:
     line, name = wrote("/w/logs/a.eval"), wrote("/w/logs/a.eval", known_by=("name",))
     jobs = {"a": job(program(wrote=line)), "b": job(program(wrote=name))}
     assert known_by(jobs, log()) == {"a.eval": ("b", "process")}
 
 
-def test_of_two_equal_claims_neither_counts() -> None:
+def test_two_equal_claims_cancel_each_other() -> None:
     jobs = {name: job(program(wrote=wrote("/w/logs/a.eval"))) for name in ("a", "b")}
     assert known_by(jobs, log()) == {}
     assert {each.unverified for each in results(jobs, [log()]).values()} == {o.NOT_TOLD_APART}
 
 
-def test_in_a_pid_namespace_a_line_needs_a_second_fact() -> None:
+def test_in_a_pid_namespace_a_log_line_needs_a_second_proof() -> None:
     seen = program(is_in_pid_namespace=True, wrote=wrote("/w/logs/a.eval"))
     jobs = {"a": job(replaced(seen, cwd=None)), "b": job(seen)}
     assert known_by(jobs, log()) == {"a.eval": ("b", "process")}
 
 
 @pytest.mark.parametrize("uri", ["/w/logs", "file:///w/logs"])
-def test_a_name_counts_with_the_digest_of_its_directory(uri: str) -> None:
+def test_a_log_name_counts_with_the_digest_of_its_directory(uri: str) -> None:
     digest = hashlib.sha256(uri.encode()).hexdigest()
     held = (Written(name="a.eval", directory_sha256=digest, known_by=("name",)),)
     jobs = {"a": job(program(wrote=held))}
@@ -86,12 +86,12 @@ def test_a_name_counts_with_the_digest_of_its_directory(uri: str) -> None:
     assert results(jobs, [log()])["a"].logs == {"/w/logs/a.eval": "process"}
 
 
-def test_the_closing_line_names_the_log() -> None:
+def test_the_last_line_of_the_output_names_the_log() -> None:
     jobs = {"a": job(printed=("/w/logs/a.eval",)), "b": job()}
     assert known_by(jobs, log(), log("b.eval")) == {"a.eval": ("a", "output")}
 
 
-def test_the_only_program_that_could_have_written_a_log_has() -> None:
+def test_a_log_that_only_one_program_can_have_written_is_its_log() -> None:
     jobs = {"a": job(program()), "b": job(program(cwd="/v")), "c": job(program(60, 90))}
     assert known_by(jobs, log()) == {"a.eval": ("a", "place")}
 
@@ -106,19 +106,19 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_where_another_could_have_written_it_too_it_is_nobodys(other: ObservedJob) -> None:
+def test_a_log_that_two_programs_can_have_written_belongs_to_neither(other: ObservedJob) -> None:
     jobs = {"a": job(program()), "b": other}
     assert known_by(jobs, log()) == {}
     assert results(jobs, [log()])["a"].unverified == o.NOT_TOLD_APART
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_the_one_that_names_the_task_has_no_better_claim_than_one_that_may_have_any(other: ObservedJob) -> None:
+def test_a_program_that_names_the_task_has_no_stronger_claim_than_one_that_may_run_any(other: ObservedJob) -> None:
     jobs = {"a": job(program(words=("t.py@one",))), "b": other}
     assert known_by(jobs, log(task="one")) == {}
 
 
-def test_what_ran_on_a_node_where_nobody_looked_is_unknown() -> None:
+def test_programs_on_a_node_without_a_witness_are_unknown() -> None:
     jobs = {"a": job(nodes_unseen=1, names_framework=True), "b": job(nodes_unseen=1)}
     assert [found.unverified for found in results(jobs, []).values()] == [o.NOT_ALL_NODES_SEEN, None]
     on_the_first = replace(jobs["a"], programs=[program(wrote=wrote("/w/logs/a.eval"))])
@@ -129,7 +129,7 @@ def test_what_ran_on_a_node_where_nobody_looked_is_unknown() -> None:
     assert results(anothers, [log(), log("b.eval", at=2)])["a"].unverified is None
 
 
-def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_tasks_where_both_name_theirs() -> None:
+def test_lm_eval_jobs_that_share_a_directory_are_distinguished_by_their_tasks() -> None:
     found = log("/w/res/m/r.json", 30, kind=LM_EVAL, task="a")
     named, another = lm_eval(tasks=["a"], output_path=["res"]), lm_eval(tasks=["b"], output_path=["res"])
     assert known_by({"a": job(named), "b": job(another)}, found) == {"r.json": ("a", "place")}
@@ -140,13 +140,13 @@ def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_tasks_where_both_
     assert known_by({"a": job(another)}, found) == {"r.json": ("a", "place")}  # a tag's name
 
 
-def test_one_that_was_told_a_url_has_not_written_the_log_that_the_output_names() -> None:
+def test_a_program_that_logs_to_a_url_did_not_write_the_log_named_in_the_output() -> None:
     jobs = {"a": job(program(options={"log-dir": ["s3://b"]}), printed=("/w/logs/a.eval",))}
     found = results(jobs, [log()])["a"]
     assert (found.logs, found.unverified) == ({"/w/logs/a.eval": "output"}, o.AT_A_URL)
 
 
-def test_what_a_program_was_told_tells_it_apart() -> None:
+def test_a_programs_arguments_identify_its_log() -> None:
     a, b = program(options={"model": ["x/m"]}), program(options={"model": ["y/m"]})
     jobs = {"a": job(a), "b": job(b)}
     assert known_by(jobs, log(model="y/m")) == {"a.eval": ("b", "place")}
@@ -154,12 +154,12 @@ def test_what_a_program_was_told_tells_it_apart() -> None:
     assert known_by(jobs, log(task="one")) == {"a.eval": ("a", "place")}
 
 
-def test_whoever_is_known_to_have_written_others_did_not_write_this_one() -> None:
+def test_a_program_known_to_have_written_other_logs_did_not_write_this_one() -> None:
     jobs = {"a": job(program(wrote=wrote("/w/logs/b.eval"))), "b": job(program())}
     assert known_by(jobs, log("a.eval"), log("b.eval")) == {"a.eval": ("b", "place"), "b.eval": ("a", "process")}
 
 
-def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_models_arguments() -> None:
+def test_lm_eval_jobs_that_share_a_directory_are_distinguished_by_their_model_arguments() -> None:
     def one(model: str) -> ObservedJob:
         return job(lm_eval(tasks=["alpha"], output_path=["res"], model_args=[f"pretrained={model}", "..."]))
 
@@ -171,7 +171,7 @@ def test_lm_eval_jobs_at_one_directory_are_told_apart_by_their_models_arguments(
     assert {path: owner.job for path, owner in owned.items()} == {"/w/res/A/r.json": "a", "/w/res/B/r.json": "b"}
 
 
-def test_an_lm_eval_without_a_directory_writes_none_and_disputes_none() -> None:
+def test_an_lm_eval_without_an_output_directory_writes_no_log_and_claims_none() -> None:
     jobs = {"a": job(lm_eval(tasks=["a"], output_path=["res"])), "b": job(lm_eval(tasks=["a"]))}
     found = log("/w/res/m/r.json", 30, kind=LM_EVAL, task="a")
     assert known_by(jobs, found) == {"r.json": ("a", "place")}
@@ -191,7 +191,7 @@ WHY = {
 
 
 @pytest.mark.parametrize(("seen", "why"), WHY.values(), ids=WHY)
-def test_a_program_without_a_log_left_none_or_it_is_said_why_that_is_not_known(
+def test_a_program_without_a_log_left_none_or_the_reason_why_it_is_unknown_is_given(
     seen: ObservedProgram, why: str | None
 ) -> None:
     found = results({"a": job(seen)}, [])["a"]
@@ -199,7 +199,7 @@ def test_a_program_without_a_log_left_none_or_it_is_said_why_that_is_not_known(
     assert found.without_log == ([] if why else [0])
 
 
-def test_where_not_all_was_read_what_was_read_is_not_the_whole_result() -> None:
+def test_a_part_of_the_logs_is_not_the_whole_result() -> None:
     both = program(wrote=(*wrote("/w/logs/a.eval"), *wrote("/w/logs/b.eval")))
     left = {"/w/logs/a.eval": "process"}
     for seen, logs, why in [
@@ -230,9 +230,7 @@ FIRST, SECOND, AGAIN = "2026-01-01T10-00_t_aB1.eval", "2026-01-01T10-00_u_cD2.ev
         ((FIRST, SECOND, AGAIN), (AGAIN,), o.GONE),
     ],
 )
-def test_of_several_logs_of_one_program_all_must_be_found(
-    names: tuple[str, ...], found: tuple[str, ...], why: str | None
-) -> None:
+def test_all_logs_of_a_program_must_be_found(names: tuple[str, ...], found: tuple[str, ...], why: str | None) -> None:
     seen = program(verb=None, wrote=tuple(written for name in names for written in wrote(f"/w/logs/{name}")))
     assert results({"a": job(seen)}, [log(name) for name in found])["a"].unverified == why
 
@@ -243,14 +241,14 @@ def test_a_log_without_a_path_is_found_by_its_name() -> None:
     assert results({"a": job(program(wrote=held))}, [log(FIRST)])["a"].unverified == o.NOT_READABLE_HERE
 
 
-def test_an_eval_set_that_finds_its_tasks_complete_need_not_write_a_log() -> None:
+def test_an_eval_set_whose_tasks_were_complete_need_not_write_a_log() -> None:
     again = program(60, 70, verb="eval-set")
     jobs = {"a": job(program(verb="eval-set", wrote=wrote("/w/logs/a.eval")), again)}
     assert results(jobs, [log()])["a"] == o.JobResults({"/w/logs/a.eval": "process"})
     assert results({"a": job(again)}, [])["a"].without_log == [0]
 
 
-def test_of_attempts_at_one_eval_the_last_counts_and_of_copies_the_one_changed_last() -> None:
+def test_the_last_attempt_of_an_eval_counts_and_the_copy_changed_last() -> None:
     names = ("first", "again", "scored", "other")
     seen = job(program(wrote=tuple(Written(name=n, path=f"/w/logs/{n}.eval") for n in names)))
     logs = [
@@ -273,7 +271,7 @@ TIMES = st.integers(0, 60).map(float)
 
 @st.composite
 def experiments(draw: st.DrawFn) -> tuple[dict[str, ObservedJob], list[EvalLog], dict[str, str]]:
-    """Jobs whose programs write logs into few directories, seen more or less well; and whose each log truly is."""
+    """Jobs whose programs write logs into few directories, with partial evidence; and each log's true owner."""
     jobs: dict[str, ObservedJob] = {}
     logs: list[EvalLog] = []
     truth: dict[str, str] = {}
@@ -309,7 +307,7 @@ def experiments(draw: st.DrawFn) -> tuple[dict[str, ObservedJob], list[EvalLog],
 
 
 @given(experiments())
-def test_no_log_is_ever_given_to_another_than_its_own_job(
+def test_no_log_is_ever_attributed_to_another_job(
     experiment: tuple[dict[str, ObservedJob], list[EvalLog], dict[str, str]],
 ) -> None:
     jobs, logs, truth = experiment
@@ -320,7 +318,7 @@ def test_no_log_is_ever_given_to_another_than_its_own_job(
 
 
 @given(experiments())
-def test_without_a_process_or_a_line_nothing_is_owned_and_nothing_is_sure(
+def test_without_a_process_or_an_output_line_no_log_is_owned(
     experiment: tuple[dict[str, ObservedJob], list[EvalLog], dict[str, str]],
 ) -> None:
     jobs, logs, _ = experiment
@@ -330,7 +328,7 @@ def test_without_a_process_or_a_line_nothing_is_owned_and_nothing_is_sure(
 
 
 @given(experiments())
-def test_the_order_of_what_was_found_does_not_matter(
+def test_the_order_of_the_evidence_does_not_matter(
     experiment: tuple[dict[str, ObservedJob], list[EvalLog], dict[str, str]],
 ) -> None:
     jobs, logs, _ = experiment

@@ -1,4 +1,4 @@
-"""Whether a process can have written a log: only what contradicts it, in time, place, model or arguments, says no."""
+"""Tests whether a process can have written a log: only contradicting time, place, model or arguments exclude it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LOG = EvalLog(
         "-M path=/m",
     ],
 )
-def test_what_agrees_can_be_its_own(options: str) -> None:
+def test_a_log_that_agrees_can_be_the_processs_own(options: str) -> None:
     for task in ("t.py", "t.py@sums", "x/t.py w.py", "package/sums", "tasks", ""):
         assert could_have_written(run(f"inspect eval {task} {options}"), LOG)
 
@@ -74,24 +74,24 @@ def test_what_agrees_can_be_its_own(options: str) -> None:
         "t.py -M path=/other",
     ],
 )
-def test_what_contradicts_cannot(line: str) -> None:
+def test_a_log_that_contradicts_cannot_be_the_processs_own(line: str) -> None:
     assert not could_have_written(run(f"inspect eval {line}"), LOG)
 
 
 @pytest.mark.parametrize(("after_s", "can_be"), [(-30, False), (0, True), (300, True), (330, False)])
-def test_the_eval_began_within_the_life_of_the_process(after_s: float, can_be: bool) -> None:
+def test_the_eval_must_have_started_while_the_process_ran(after_s: float, can_be: bool) -> None:
     log = replace(LOG, created=datetime.fromtimestamp(int(START_S + after_s), tz=UTC))
     assert could_have_written(run("inspect eval t.py"), log) is can_be
     assert could_have_written(run("inspect eval t.py"), replace(LOG, created=None, changed_at=START_S + 300))
     assert not could_have_written(run("inspect eval t.py"), replace(LOG, created=None, changed_at=START_S + 330))
 
 
-def test_a_process_that_runs_has_no_end_yet() -> None:
+def test_a_running_process_has_no_end_yet() -> None:
     later = replace(LOG, created=datetime.fromtimestamp(START_S + 9000, tz=UTC))
     assert could_have_written(replace(run("inspect eval t.py"), ended_at=None), later)
 
 
-def test_arguments_that_the_log_does_not_tell_contradict_nothing() -> None:
+def test_arguments_missing_in_the_log_contradict_nothing() -> None:
     assert could_have_written(run("inspect eval t.py -M path=/x"), replace(LOG, model_args=None))
 
 
@@ -111,7 +111,7 @@ RESULTS = replace(LOG, kind="lm-evaluation-harness", path=PATH, model_args={"pre
         ("--tasks sums", False),
     ],
 )
-def test_results_of_lm_eval(options: str, can_be: bool) -> None:
+def test_lm_evals_results_are_compared(options: str, can_be: bool) -> None:
     assert could_have_written(run(f"lm_eval --model hf {options}"), RESULTS) is can_be
 
 
@@ -119,12 +119,12 @@ def test_results_of_lm_eval(options: str, can_be: bool) -> None:
     ("told", "is_named"),
     [("--tasks a,sums", True), ("--tasks sums", True), ("--tasks a_tag", False), ("--limit 3", None)],
 )
-def test_a_task_may_be_named(told: str, is_named: bool | None) -> None:
+def test_tasks_are_compared_by_name(told: str, is_named: bool | None) -> None:
     assert LM_EVAL.names_task(run(f"lm_eval {told}"), RESULTS) is is_named
     assert INSPECT_AI.names_task(run("inspect eval t.py@sums"), LOG) is None
 
 
-def test_a_settings_file_names_the_directory() -> None:
+def test_a_settings_file_can_name_the_directory() -> None:
     seen = run("lm_eval run --config c.yaml")
     assert LM_EVAL.directory_of(seen) is None
     assert LM_EVAL.directory_of(LM_EVAL.configured(seen, {"/exp/run/c.yaml": "deep/out"})) == "/exp/run/deep/out"

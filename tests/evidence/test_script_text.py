@@ -1,4 +1,4 @@
-"""Where a script says that its logs go: only what a shell would surely make of it."""
+"""Tests which log directory a script names, only where a shell would certainly use it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ KNOWN = {"SLURM_JOB_ID": "77", "HOME": "/home/me"}
         ("inspect eval --log-dir", []),
     ],
 )
-def test_the_words_behind_an_option(script: str, expected: list[str]) -> None:
+def test_the_value_of_an_option_is_found(script: str, expected: list[str]) -> None:
     assert words_behind(LOG_DIR, script, KNOWN) == expected
 
 
-def test_where_it_changes_to() -> None:
+def test_the_directory_that_it_changes_to_is_found() -> None:
     assert directories('set -e\ncd "$HOME/evals"\n  cd -- sub && ls\necho cd no\n', KNOWN) == ["/home/me/evals", "sub"]
 
 
 @given(st.text(alphabet="ABab$ {}:-'\"\\=\n/", max_size=60))
-def test_any_text_is_survived(text: str) -> None:
+def test_any_text_is_accepted(text: str) -> None:
     words_behind(LOG_DIR, f"{text}\nx --log-dir {text}", KNOWN)

@@ -1,4 +1,4 @@
-"""A dead node's lock: taken away on Slurm's word, and on no other."""
+"""Tests that a dead node's lock is removed only if Slurm says that its job is over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NODE, PID = "another-node", 4711
 
 @pytest.fixture
 def exp(tmp_path: Path) -> Exp:
-    """The observer in job 70 on another node died holding the lock."""
+    """An experiment whose observer, job 70 on another node, died holding the lock."""
     found = Exp(tmp_path)
     found.register(r1_a="11")
     (found.ours / "lock.json").write_text(json.dumps({"kind": "soft", "filesystem": "x", "host": "h", "schema": 1}))
@@ -44,14 +44,14 @@ def is_released(exp: Exp) -> bool:
 
 @pytest.mark.parametrize("queued", [True, False], ids=["squeue says so", "sacct says so"])
 @pytest.mark.parametrize("state", ["NODE_FAIL", "TIMEOUT", "CANCELLED", "COMPLETED"])
-def test_once_its_job_is_over_it_is_taken_away(exp: Exp, state: str, *, queued: bool) -> None:
+def test_the_lock_is_removed_once_its_job_is_over(exp: Exp, state: str, *, queued: bool) -> None:
     exp.slurm.show([running("11"), ended("70", state, queued=queued, accounted=not queued)])
     assert is_released(exp)
     assert not is_released(exp)
     exp.observer(lock_wait_s=0.1).observe_once(at_least_s=0)
 
 
-def test_an_observer_that_waited_in_vain_does_that_itself(exp: Exp) -> None:
+def test_an_observer_that_waited_in_vain_removes_the_lock_itself(exp: Exp) -> None:
     exp.slurm.show([ended("11"), ended("70", "NODE_FAIL")])
     exp.observer(lock_wait_s=0.1).observe_once(at_least_s=0)
     assert [current for _, _, current in exp.transitions()] == ["RUNNING", "COMPLETED"]
@@ -60,7 +60,7 @@ def test_an_observer_that_waited_in_vain_does_that_itself(exp: Exp) -> None:
 @pytest.mark.parametrize(
     "job", [running("70"), None, ended("70", "NODE_FAIL", queued=False)], ids=["runs", "gone", "old"]
 )
-def test_not_while_nobody_says_so(exp: Exp, job: object) -> None:
+def test_the_lock_stays_while_slurm_does_not_report_the_end(exp: Exp, job: object) -> None:
     jobs = [running("11")]
     if job is not None:
         jobs.append(job)  # type: ignore[arg-type]
@@ -74,27 +74,27 @@ def test_not_while_nobody_says_so(exp: Exp, job: object) -> None:
 
 
 @pytest.mark.parametrize("program", ["squeue", "sacct"])
-def test_not_while_slurm_is_silent(exp: Exp, program: str) -> None:
+def test_the_lock_stays_while_slurm_does_not_answer(exp: Exp, program: str) -> None:
     exp.slurm.show([ended("70", "NODE_FAIL")])
     exp.slurm.fail(program, "Unable to contact slurm controller")
     assert not is_released(exp)
 
 
 @pytest.mark.parametrize("other", [{"pid": PID + 1}, {"host": "a-third-node"}, {"job_id": None}])
-def test_not_if_the_holder_may_be_somebody_else(exp: Exp, other: dict[str, object]) -> None:
+def test_the_lock_stays_if_its_holder_may_be_another_process(exp: Exp, other: dict[str, object]) -> None:
     beats(exp, **other)
     exp.slurm.show([ended("70", "NODE_FAIL")])
     assert not is_released(exp)
 
 
-def test_not_of_a_process_on_this_host(exp: Exp) -> None:
+def test_the_lock_of_a_process_on_this_host_stays(exp: Exp) -> None:
     beats(exp, host=socket.gethostname(), pid=1)
-    (exp.ours / "state.json.lock").write_bytes(Holder(1, socket.gethostname(), None).text)
+    (exp.ours / "state.json.lock").write_bytes(Holder(1, socket.gethostname(), 1).text)
     exp.slurm.show([ended("70", "NODE_FAIL")])
     assert not is_released(exp)
 
 
-def test_the_same_job_requeued_needs_nobody_s_word(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requeued_job_may_remove_its_own_lock_without_asking_slurm(exp: Exp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "70")
     exp.slurm.show([running("11"), running("70")])
     assert is_released(exp)

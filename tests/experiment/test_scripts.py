@@ -1,4 +1,4 @@
-"""A script that asks Slurm for its own path is led to its own directory, and tools that follow links are not lost."""
+"""Tests that a script which asks Slurm for its own path gets its own directory, also if it follows links."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ASKS = "#!/bin/sh\n#SBATCH --time=5\nscontrol show job $SLURM_JOB_ID | awk -F= '
         (b"srun command", False),
     ],
 )
-def test_by_its_text_it_is_known(text: bytes, expected: bool) -> None:
+def test_such_a_script_is_recognised_by_its_text(text: bytes, expected: bool) -> None:
     assert asks_for_its_path(text) is expected
 
 
 def submitted(exp: Exp, script: str, content: str) -> tuple[Path, Path]:
-    """The script, and the path that Slurm has for it; a path that leads nowhere is warned of if it is asked for."""
+    """Check Slurm's path of the script; a path that leads nowhere causes a warning if the script asks for it."""
     path = exp.root / script
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
@@ -46,7 +46,7 @@ def submitted(exp: Exp, script: str, content: str) -> tuple[Path, Path]:
     return path, command
 
 
-def test_what_slurm_calls_its_command_leads_to_the_script_and_its_directory(tmp_path: Path) -> None:
+def test_slurms_path_of_the_command_leads_to_the_script_and_its_directory(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     path, command = submitted(exp, "r1/eval/a_epoch0/cell.slurm", ASKS)
     assert command.resolve() == path.resolve()
@@ -59,7 +59,7 @@ def test_what_slurm_calls_its_command_leads_to_the_script_and_its_directory(tmp_
 @pytest.mark.parametrize(
     ("script", "content"), [("top.slurm", ASKS), ("r1/eval/a_epoch0/cell.slurm", ASKS.replace("Command", "JobId"))]
 )
-def test_no_link_is_made_without_need_or_into_a_loop(tmp_path: Path, script: str, content: str) -> None:
+def test_no_link_is_created_without_need_or_into_a_loop(tmp_path: Path, script: str, content: str) -> None:
     exp = Exp(tmp_path)
     path, command = submitted(exp, script, content)
     assert not command.exists()
@@ -72,7 +72,7 @@ def test_no_link_is_made_without_need_or_into_a_loop(tmp_path: Path, script: str
 
 @pytest.mark.survives("S17")
 @pytest.mark.parametrize(("mode", "leads_home"), [(0o755, True), (0o777, False)])
-def test_a_script_elsewhere_is_led_home_only_where_nobody_can_swap_the_link(
+def test_a_script_elsewhere_gets_a_link_only_where_no_other_user_can_replace_it(
     tmp_path: Path, mode: int, leads_home: bool
 ) -> None:
     """A script below EXP looks for files where the same people can write anyway."""
@@ -83,7 +83,7 @@ def test_a_script_elsewhere_is_led_home_only_where_nobody_can_swap_the_link(
     assert (command.exists() and command.resolve() == path.resolve()) is leads_home
 
 
-def test_after_a_killed_submitter_the_next_one_leads_it_home(tmp_path: Path) -> None:
+def test_after_a_killed_submission_the_next_one_creates_the_link(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     path = exp.root / "r1/eval/a_epoch0/cell.slurm"
     path.parent.mkdir(parents=True)
@@ -100,7 +100,7 @@ def test_after_a_killed_submitter_the_next_one_leads_it_home(tmp_path: Path) -> 
     assert Path(call.rpartition(" ")[2]).resolve() == path.resolve()
 
 
-def test_it_is_led_home_before_the_lock_can_be_had(tmp_path: Path) -> None:
+def test_the_link_is_created_before_the_lock_is_acquired(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     path = exp.root / "r1/eval/a_epoch0/cell.slurm"
     path.parent.mkdir(parents=True)

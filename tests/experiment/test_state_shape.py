@@ -1,4 +1,4 @@
-"""state.json has the keys that the contract names, from the first save on."""
+"""Tests that state.json has the keys that the contract names, from the first save on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments import Exp, pending, running
 
 
-def test_an_eval_that_waits_has_its_state_and_its_attempts(tmp_path: Path) -> None:
+def test_a_waiting_eval_has_its_state_and_attempts(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     exp.observer().record()
@@ -23,7 +23,7 @@ def test_an_eval_that_waits_has_its_state_and_its_attempts(tmp_path: Path) -> No
     assert (ev["state"], len(ev["jobs"][0]["attempts"])) == ("PENDING", 1)
 
 
-def test_a_state_whose_attempts_do_not_lie_in_their_jobs_yet_is_set_aside_and_rebuilt(tmp_path: Path) -> None:
+def test_a_state_of_the_earlier_shape_is_set_aside_and_rebuilt(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     exp.slurm.show([running("11")])

@@ -1,4 +1,4 @@
-"""The experiment's files: each read as it was written, and what else may stand there never believed."""
+"""Tests that the experiment's files are read as they were written, and other content is never accepted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TestWhere:
 
     @pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
     @pytest.mark.parametrize("readable", [False, True])
-    def test_our_directories_get_exactly_their_mode(self, tmp_path: Path, umask: int, *, readable: bool) -> None:
+    def test_the_directories_get_exactly_their_mode(self, tmp_path: Path, umask: int, *, readable: bool) -> None:
         found = Experiment.at(str(tmp_path))
         before = os.umask(umask)
         try:
@@ -54,18 +54,18 @@ class TestWhere:
         for path in (found.directory, found.jobs, found.scripts):
             assert stat.S_IMODE(os.stat(path).st_mode) == (0o750 if readable else 0o700)
 
-    def test_a_path_is_told_as_seen_from_the_experiment(self, experiment: Experiment) -> None:
+    def test_a_path_is_shown_relative_to_the_experiment(self, experiment: Experiment) -> None:
         assert experiment.relative(f"{experiment.root}/r/eval") == "r/eval"
         assert experiment.relative(f"{experiment.root}x/r") == f"{experiment.root}x/r"
 
-    def test_a_file_in_place_of_our_directory_is_refused(self, tmp_path: Path) -> None:
+    def test_a_file_in_place_of_the_directory_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "evalmon").write_text("mine")
         with pytest.raises(UsageError, match="not a directory"):
             Experiment.at(str(tmp_path)).prepare(group_readable=False)
         assert (tmp_path / "evalmon").read_text() == "mine"
 
     @faults.needs_strace
-    def test_a_read_only_place_is_told_before_anything_is_done(self, tmp_path: Path) -> None:
+    def test_a_read_only_file_system_is_reported_before_anything_is_done(self, tmp_path: Path) -> None:
         found = Experiment.at(str(tmp_path))
 
         def work() -> None:
@@ -84,24 +84,22 @@ class TestLedger:
         Abandoned("c", 5.0),
     )
 
-    def test_records_come_back_as_they_were_written(self, experiment: Experiment) -> None:
+    def test_records_are_read_back_as_written(self, experiment: Experiment) -> None:
         for record in self.RECORDS:
             experiment.ledger.append(record)
         assert experiment.ledger.entries() == list(Entries(self.RECORDS))
         assert len(Path(experiment.registry).read_bytes().split(b"\n")) == len(self.RECORDS) + 1
 
-    def test_there_is_none_yet(self, experiment: Experiment) -> None:
+    def test_a_missing_registry_has_no_records(self, experiment: Experiment) -> None:
         assert experiment.ledger.entries() == []
 
-    def test_one_that_looks_after_each_record_sees_the_same_as_one_that_looks_once(
-        self, experiment: Experiment
-    ) -> None:
+    def test_reading_after_each_record_gives_the_same_as_reading_once(self, experiment: Experiment) -> None:
         looker, writer = Ledger(experiment.registry), Ledger(experiment.registry)
         for count, record in enumerate(self.RECORDS, 1):
             writer.append(record)
             assert looker.entries() == list(Entries(self.RECORDS[:count])) == Ledger(experiment.registry).entries()
 
-    def test_a_look_reads_only_what_was_appended_since_the_last(self, experiment: Experiment) -> None:
+    def test_a_reading_covers_only_what_was_appended_since_the_last(self, experiment: Experiment) -> None:
         for number in range(300):
             experiment.ledger.append(Intent(Submission(f"r/{number}", "/s", token=f"{number:016x}"), 1.0, "host", 7))
         ledger = Ledger(experiment.registry)
@@ -114,7 +112,7 @@ class TestLedger:
     @pytest.mark.survives("F12")
     @pytest.mark.forges_files
     @pytest.mark.parametrize("line", [b"garbage", b"{", b"[]", b'{"kind":"adopted"}', b"\xff", b"[" * 100_000])
-    def test_a_line_that_is_no_record_is_passed_over(self, experiment: Experiment, line: bytes) -> None:
+    def test_a_line_that_is_no_record_is_skipped(self, experiment: Experiment, line: bytes) -> None:
         experiment.ledger.append(self.RECORDS[0])
         looker = Ledger(experiment.registry)
         for data in (line, b"\n"):
@@ -126,7 +124,7 @@ class TestLedger:
             assert (ledger.entries(), ledger.torn_lines()) == (list(Entries(self.RECORDS[:2])), 1)
 
     @pytest.mark.survives("F12")
-    def test_a_record_that_is_seen_while_it_is_written_counts_once_it_is_whole(self, experiment: Experiment) -> None:
+    def test_a_record_seen_while_it_is_written_counts_once_complete(self, experiment: Experiment) -> None:
         experiment.ledger.append(self.RECORDS[0])
         size = len(Path(experiment.registry).read_bytes())
         experiment.ledger.append(self.RECORDS[1])
@@ -136,13 +134,13 @@ class TestLedger:
         for end in range(size, len(whole)):
             with open(experiment.registry, "ab") as file:
                 file.write(whole[end : end + 1])
-            # The newline is not waited for.
+            # The newline is not required.
             assert looker.entries() == list(Entries(self.RECORDS[: 2 if end >= len(whole) - 2 else 1]))
         experiment.ledger.append(self.RECORDS[2])
         assert looker.entries() == list(Entries(self.RECORDS[:3]))
 
     @pytest.mark.parametrize("how", ["replaced", "cut", "cut and grown", "gone", "rewritten in place"])
-    def test_a_file_that_is_another_one_now_is_read_anew(self, experiment: Experiment, how: str) -> None:
+    def test_a_replaced_file_is_read_from_its_start(self, experiment: Experiment, how: str) -> None:
         path = Path(experiment.registry)
         experiment.ledger.append(self.RECORDS[0])
         first = path.read_bytes()
@@ -170,7 +168,7 @@ class TestLedger:
     @pytest.mark.parametrize(
         "line", ['{"kind":"intent","schema":2}', '{"kind":"abandoned","token":"t","at":1,"schema":2}']
     )
-    def test_a_newer_schema_is_refused_at_each_look(self, experiment: Experiment, line: str) -> None:
+    def test_a_newer_schema_is_refused_at_each_reading(self, experiment: Experiment, line: str) -> None:
         experiment.ledger.append(self.RECORDS[0])
         experiment.ledger.entries()
         with open(experiment.registry, "a", encoding="ascii") as file:
@@ -181,7 +179,7 @@ class TestLedger:
 
 
 class TestHeartbeat:
-    def test_it_comes_back(self, experiment: Experiment) -> None:
+    def test_the_heartbeat_is_read_back(self, experiment: Experiment) -> None:
         beat = Heartbeat("sidecar", "host", 7, "70", polled_at=1.5, last_error="x")
         heartbeat.save(experiment.observer, beat)
         assert heartbeat.load(experiment.observer) == beat
@@ -190,13 +188,13 @@ class TestHeartbeat:
     @pytest.mark.parametrize(
         "text", [b"", b"{", b"\0" * 100, b"[]", b'{"role":"king"}', b" " * 100_000, b'{"x":' + b"[" * 60_000]
     )
-    def test_one_that_cannot_be_read_is_none(self, experiment: Experiment, text: bytes) -> None:
+    def test_an_unreadable_heartbeat_is_none(self, experiment: Experiment, text: bytes) -> None:
         Path(experiment.observer).write_bytes(text)
         assert heartbeat.load(experiment.observer) is None
 
     @pytest.mark.survives("F11")
     @pytest.mark.parametrize("text", ['{"role":"king","schema":2}', '{"role":"sidecar","host":"h","pid":1,"schema":2}'])
-    def test_a_newer_one_is_refused_and_left_as_it_is(self, experiment: Experiment, text: str) -> None:
+    def test_a_newer_heartbeat_is_refused_and_left_alone(self, experiment: Experiment, text: str) -> None:
         Path(experiment.observer).write_text(text)
         with pytest.raises(UnreadableError, match="newer evalmon"):
             heartbeat.load(experiment.observer)
@@ -226,7 +224,7 @@ class TestReports:
         assert {source: report.job_id for source, report in found.items()} == {"11+0.json": "11", "11+1.json": "11+1"}
         assert reports.unread(experiment.jobs) == []
 
-    def test_what_was_seen_in_steps_is_part_of_the_jobs_report(self, experiment: Experiment) -> None:
+    def test_eval_programs_of_steps_are_part_of_the_jobs_report(self, experiment: Experiment) -> None:
         def write(file: str, node: str, *programs: dict[str, object], nodes: int = 3, **more: object) -> None:
             command = {"elapsed_s": 9.0, "witness": {"by": "cgroup", "left_out": 1}}
             attempt = {"boot_id": node, "node": node, "nodes": nodes, "commands": [command], "programs": programs}
@@ -257,7 +255,7 @@ class TestReports:
         write("11.1.0.json", "n3", program(5, "e"), scope="part", restart=1)
         assert seen(known) == ([["a", "b"], ["d"]], 3, 1)
 
-    def test_of_a_thousand_tasks_and_more_it_is_said_that_not_all_were_read(self, experiment: Experiment) -> None:
+    def test_an_incomplete_reading_of_very_many_tasks_is_reported(self, experiment: Experiment) -> None:
         self.write(experiment, "11.json", attempts=[{"commands": [{"witness": {"by": "cgroup"}}]}])
         for task in range(1002):
             self.write(experiment, f"11.0.{task}.json", job_id="11")
@@ -267,21 +265,21 @@ class TestReports:
     @pytest.mark.parametrize(
         "name", ["x.json", "11.txt", "0.json", ".11.json.0123456789abcdef.tmp", "11.json.corrupt-1"]
     )
-    def test_other_names_are_none_of_ours(self, experiment: Experiment, name: str) -> None:
+    def test_other_file_names_are_ignored(self, experiment: Experiment, name: str) -> None:
         self.write(experiment, name)
         assert list(reports.changed(experiment.jobs, {})) == []
 
-    def test_a_newer_schema_is_passed_over(self, experiment: Experiment) -> None:
+    def test_a_report_with_a_newer_schema_is_skipped(self, experiment: Experiment) -> None:
         self.write(experiment, "11.json", schema=2)
         assert list(reports.changed(experiment.jobs, {})) == []
 
     @pytest.mark.parametrize("restart", [-1, reports.MAX_RESTARTS + 1])
-    def test_a_restart_that_no_job_can_have_is_not_believed(self, experiment: Experiment, restart: int) -> None:
+    def test_an_impossible_restart_count_is_ignored(self, experiment: Experiment, restart: int) -> None:
         self.write(experiment, "11.json", attempts=[{"restart": restart, "started_at": 1.0}])
         assert list(reports.changed(experiment.jobs, {})) == []
 
     @pytest.mark.survives("F12")
-    def test_one_that_is_torn_at_any_byte_is_passed_over_and_counted(self, experiment: Experiment) -> None:
+    def test_a_report_torn_at_any_byte_is_skipped_and_counted(self, experiment: Experiment) -> None:
         path = self.write(experiment, "11.json", attempts=[{"restart": 0, "started_at": 1.0, "exit_code": 3}])
         whole = path.read_bytes()
         for cut in range(len(whole)):
@@ -291,10 +289,10 @@ class TestReports:
         path.write_bytes(whole)
         assert reports.unread(experiment.jobs) == []
 
-    def test_no_directory_is_no_report(self, tmp_path: Path) -> None:
+    def test_a_missing_directory_has_no_reports(self, tmp_path: Path) -> None:
         assert list(reports.changed(str(tmp_path / "gone"), {})) == []
 
-    def test_what_was_written_is_what_is_taken_in(self, experiment: Experiment) -> None:
+    def test_a_written_report_is_read_back(self, experiment: Experiment) -> None:
         attempt = {
             "restart": 1,
             "host": "n1",
@@ -322,14 +320,14 @@ class TestReports:
         ("reason", "expected"),
         [("no GPU is the job's: Slurm set no GPU variable", True), ("NVML shows no GPU", False), (None, False)],
     )
-    def test_only_a_job_to_which_slurm_gave_no_gpu_has_none(
+    def test_a_job_has_no_gpu_only_if_slurm_gave_it_none(
         self, experiment: Experiment, reason: str | None, expected: bool
     ) -> None:
         self.write(experiment, "11.json", attempts=[{"sampler": {"no_gpu_file": reason}}])
         (found,) = reports.changed(experiment.jobs, {})
         assert expected is found.attempts[0].has_no_gpu
 
-    def test_the_eval_programs_that_were_seen_are_known_and_who_looked(self, experiment: Experiment) -> None:
+    def test_the_recorded_eval_programs_and_the_nodes_with_a_witness_are_read(self, experiment: Experiment) -> None:
         wrote = [{"name": "a.eval", "path": None, "directory_sha256": "0a", "known_by": ["name"], "new": 1}]
         program = {"kind": "inspect-ai", "pid": 1, "started_at": 5.0, "ended_at": None, "options": None, "wrote": wrote}
         looked = {"by": "cgroup", "every_s": 1.0, "since": 4.0, "until": 9.0, "looks": 5, "left_out": 2}
@@ -343,12 +341,12 @@ class TestReports:
         assert [(log.name, log.is_certain) for log in seen.wrote] == [("a.eval", True)]
 
     @pytest.mark.parametrize("commands", [[], [{"elapsed_s": 60.0}], [{"witness": {"by": None}}]])
-    def test_where_nobody_looked_there_is_no_witness(self, experiment: Experiment, commands: list[Any]) -> None:
+    def test_without_a_witness_no_programs_are_known(self, experiment: Experiment, commands: list[Any]) -> None:
         self.write(experiment, "11.json", attempts=[{"commands": commands}])
         (found,) = reports.changed(experiment.jobs, {})
         assert found.attempts[0].witness is None
 
-    def test_the_last_command_of_several_tells_the_end_where_none_is_the_job(self, experiment: Experiment) -> None:
+    def test_the_last_of_several_commands_decides_the_end_if_none_is_the_job(self, experiment: Experiment) -> None:
         commands = [{"exit_code": 0}, {"exit_code": 7}]
         self.write(experiment, "11.json", attempts=[{"scope": "commands", "commands": commands}])
         (found,) = reports.changed(experiment.jobs, {})
@@ -356,30 +354,32 @@ class TestReports:
 
 
 class TestSettings:
-    def test_without_a_file_the_defaults_hold(self, experiment: Experiment) -> None:
+    def test_without_a_file_the_defaults_apply(self, experiment: Experiment) -> None:
         assert settings_file.load(experiment.settings, environ={}) == Settings()
 
-    def test_a_link_of_the_user_s_is_followed(self, experiment: Experiment, tmp_path: Path) -> None:
+    def test_the_users_own_link_is_followed(self, experiment: Experiment, tmp_path: Path) -> None:
         (tmp_path / "shared.yaml").write_text("alert_after: 2\n")
         os.symlink(tmp_path / "shared.yaml", experiment.settings)
         assert settings_file.load(experiment.settings, environ={}).alert_after == 2
 
     @pytest.mark.survives("S1")
     @pytest.mark.parametrize("kind", ["fifo", "directory"])
-    def test_what_is_no_file_is_refused_at_once(self, experiment: Experiment, kind: str, tmp_path: Path) -> None:
+    def test_anything_but_a_regular_file_is_refused_at_once(
+        self, experiment: Experiment, kind: str, tmp_path: Path
+    ) -> None:
         faults.plant(kind, Path(experiment.settings), tmp_path)
         with pytest.raises(UnreadableError, match="cannot be read"):
             settings_file.load(experiment.settings, environ={})
 
     @pytest.mark.survives("S9")
-    def test_one_that_is_too_large_is_refused(self, experiment: Experiment) -> None:
+    def test_a_too_large_file_is_refused(self, experiment: Experiment) -> None:
         Path(experiment.settings).write_text("#" * 100_000)
         with pytest.raises(UnreadableError, match="more than 64 KiB"):
             settings_file.load(experiment.settings, environ={})
 
 
 class TestLockChoice:
-    def test_it_is_made_once_and_kept(self, experiment: Experiment) -> None:
+    def test_the_lock_is_chosen_once_and_kept(self, experiment: Experiment) -> None:
         made = choice(experiment)
         assert made.kind == "flock"
         path = Path(experiment.lock_choice)
@@ -389,7 +389,7 @@ class TestLockChoice:
         assert os.listdir(experiment.directory).count("lock.json") == 1
 
     @pytest.mark.survives("F5")
-    def test_of_many_at_once_one_makes_it_and_all_obey(self, experiment: Experiment) -> None:
+    def test_one_of_many_simultaneous_processes_chooses_and_all_obey(self, experiment: Experiment) -> None:
         kinds = Path(experiment.root) / "kinds"
         kinds.mkdir()
 
@@ -403,7 +403,7 @@ class TestLockChoice:
     @pytest.mark.survives("F5")
     @faults.needs_strace
     @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
-    def test_where_flock_is_refused_it_is_the_other_kind_and_why_is_on_record(
+    def test_where_flock_is_refused_the_other_kind_and_the_reason_are_recorded(
         self, experiment: Experiment, error: str
     ) -> None:
         def work() -> None:
@@ -416,13 +416,13 @@ class TestLockChoice:
             "soft",
             f"{made.filesystem} is of one machine, whose kernel sees every flock, but flock is refused here",
         )
-        # Hosts whose flock works obey.
+        # Hosts where flock works obey the choice.
         with locked(experiment):
             assert Path(experiment.lock).read_bytes()
 
     @pytest.mark.survives("F5")
     @faults.needs_strace
-    def test_a_file_system_that_is_away_for_now_makes_no_choice(self, experiment: Experiment) -> None:
+    def test_an_unavailable_file_system_leads_to_no_choice(self, experiment: Experiment) -> None:
         assert faults.refused_always(lambda: choice(experiment), "flock", "EIO") == 1
         assert not os.path.exists(experiment.lock_choice)
 
@@ -437,7 +437,7 @@ class TestLockChoice:
 
     @pytest.mark.survives("F5")
     @as_root.needs_root
-    def test_on_an_nfs_server_the_kind_is_one_that_its_clients_obey(self, experiment: Experiment) -> None:
+    def test_an_nfs_server_chooses_a_lock_that_its_clients_obey(self, experiment: Experiment) -> None:
         table = Path("/var/lib/nfs/etab")
         if table.exists():
             pytest.skip("this machine is an NFS server")
@@ -454,7 +454,7 @@ class TestLockChoice:
     @pytest.mark.survives("F5")
     @faults.needs_strace
     @pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP"])
-    def test_without_links_it_is_made_as_well(self, experiment: Experiment, error: str) -> None:
+    def test_without_hard_links_the_choice_is_recorded_too(self, experiment: Experiment, error: str) -> None:
         assert faults.refused_always(lambda: choice(experiment), "link,linkat", error) == 0
         assert json.loads(Path(experiment.lock_choice).read_text())["kind"] == "flock"
         assert sorted(os.listdir(experiment.directory)) == [
@@ -467,7 +467,7 @@ class TestLockChoice:
 
     @pytest.mark.survives("F5")
     @faults.needs_strace
-    def test_with_neither_flock_nor_links_there_is_no_lock_and_what_to_do_is_said(self, experiment: Experiment) -> None:
+    def test_with_neither_flock_nor_links_the_error_says_what_to_do(self, experiment: Experiment) -> None:
         def work() -> None:
             with pytest.raises(LockUnavailableError, match="use another file system") as caught, locked(experiment):
                 pass
@@ -484,7 +484,7 @@ class TestLockChoice:
     @pytest.mark.survives("F1")
     @faults.needs_strace
     @pytest.mark.parametrize("lacking", ["", "link"])
-    def test_killed_while_it_is_made_the_next_one_makes_it(
+    def test_a_kill_during_the_choice_lets_the_next_process_choose(
         self, experiment: Experiment, tmp_path: Path, lacking: str
     ) -> None:
         options = ["-e", f"inject={lacking}:error=EPERM"] if lacking else []
@@ -500,14 +500,14 @@ class TestLockChoice:
         "text",
         ["", "{", '{"kind":"flock"}', '{"kind":"lease","filesystem":null,"host":"h"}', '{"x":' + "[" * 4000],
     )
-    def test_one_that_cannot_be_read_stops_everybody(self, experiment: Experiment, text: str) -> None:
+    def test_an_unreadable_choice_stops_every_process(self, experiment: Experiment, text: str) -> None:
         Path(experiment.lock_choice).write_text(text)
         with pytest.raises(UnreadableError, match="remove it while no monitor runs"):
             choice(experiment)
         assert Path(experiment.lock_choice).read_text() == text
 
     @pytest.mark.survives("F11")
-    def test_a_newer_one_is_refused(self, experiment: Experiment) -> None:
+    def test_a_newer_choice_is_refused(self, experiment: Experiment) -> None:
         Path(experiment.lock_choice).write_text('{"kind":"flock","filesystem":null,"host":"h","schema":2}')
         with pytest.raises(UnreadableError, match="newer evalmon"):
             choice(experiment)
@@ -517,13 +517,13 @@ class TestLockChoice:
     def test_every_host_obeys_the_recorded_kind(self, experiment: Experiment, kind: str) -> None:
         Path(experiment.lock_choice).write_text(json.dumps({"kind": kind, "filesystem": "x", "host": "h"}))
         with locked(experiment):
-            # A soft lock is its marker.
+            # A soft lock has the holder as its content.
             assert bool(Path(experiment.lock).read_bytes()) == (kind == "soft")
 
     @pytest.mark.survives("F5")
     @faults.needs_strace
-    def test_a_host_whose_flock_nobody_else_sees_refuses(self, experiment: Experiment) -> None:
-        """Here: one that cannot tell how the directory is mounted."""
+    def test_a_host_whose_flock_others_do_not_see_refuses(self, experiment: Experiment) -> None:
+        """Here: a host that cannot find out how the directory is mounted."""
         Path(experiment.lock_choice).write_text(json.dumps({"kind": "flock", "filesystem": "nfs", "host": "h"}))
         assert lock_file.mount_at(experiment.directory) is not None
 

@@ -1,4 +1,4 @@
-"""Of each file with a schema an unknown field is ignored; another schema is refused with what to do, and left alone."""
+"""Tests that unknown fields are ignored, and another schema is refused with advice and left alone, for each file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 
 def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
-    """Each of them, written by us, and how it is read."""
+    """Each file, written by evalmon, and how it is read."""
     state.hold(experiment, now=0).save()
     heartbeat.save(experiment.observer, Heartbeat("command", "h", 1))
     experiment.ledger.append(Intent(Submission("r/a", "/r/a.slurm", token="a"), 1.0, "host", 1))
@@ -47,7 +47,7 @@ def files(experiment: Experiment) -> dict[str, tuple[Path, Read]]:
 
 @pytest.mark.parametrize("name", ["state.json", "observer.json", "registry.jsonl", "lock.json", "experiment.json"])
 class TestEachFile:
-    def test_a_field_of_the_same_schema_that_is_not_known_is_ignored(self, experiment: Experiment, name: str) -> None:
+    def test_an_unknown_field_of_the_same_schema_is_ignored(self, experiment: Experiment, name: str) -> None:
         path, read = files(experiment)[name]
         before = read()
         path.write_text(json.dumps({"of_tomorrow": [{}], **json.loads(path.read_text())}) + "\n")
@@ -75,7 +75,7 @@ class TestEachFile:
         assert path.read_bytes() == before
 
 
-def test_a_file_that_says_no_schema_has_the_first() -> None:
+def test_a_file_without_a_schema_has_the_first() -> None:
     class Of2(msgspec.Struct):
         number: int
         schema: int
@@ -87,11 +87,11 @@ def test_a_file_that_says_no_schema_has_the_first() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"schema":', b'{"schema":"2"}', b'{"schema":2', b'{"x":' + b"[" * 4000])
-def test_what_is_damaged_is_of_no_other_evalmon(data: bytes) -> None:
+def test_a_damaged_file_is_not_taken_for_another_versions(data: bytes) -> None:
     assert versioned.decode(data, msgspec.json.Decoder(Heartbeat), path="f", schema=1) is None
 
 
-def test_a_job_s_report_of_another_schema_is_passed_over(experiment: Experiment) -> None:
+def test_a_jobs_report_of_another_schema_is_skipped(experiment: Experiment) -> None:
     for number, schema in ((11, 0), (12, 1), (13, 2)):
         report = {"schema": schema, "job_id": str(number), "attempts": [{"of_tomorrow": 1}]}
         (Path(experiment.jobs) / f"{number}.json").write_text(json.dumps(report))
@@ -103,13 +103,13 @@ class TestKeptSettings:
     KEPT = Settings(poll_interval=90, scripts=["a/*.slurm"], notify=["mailto://me"])
 
     def load(self, experiment: Experiment, kept: Path) -> Settings:
-        """As a job of ours does after a bad edit."""
+        """As a monitor job does after an invalid edit."""
         Path(experiment.settings).write_text("poll_intervall: 60\n")
         found, why = settings_file.load_or_kept(experiment.settings, kept=str(kept), environ={})
         assert "no such setting" in why
         return found
 
-    def test_they_come_back_but_for_what_may_hold_secrets(self, experiment: Experiment, tmp_path: Path) -> None:
+    def test_settings_are_read_back_except_what_may_hold_secrets(self, experiment: Experiment, tmp_path: Path) -> None:
         settings_file.keep(str(tmp_path / "kept"), self.KEPT)
         found = self.load(experiment, tmp_path / "kept")
         assert (found.poll_interval, found.scripts, found.notify) == (90, ["a/*.slurm"], [])
@@ -117,7 +117,7 @@ class TestKeptSettings:
     @pytest.mark.parametrize(
         ("more", "poll_interval_s"), [({"of_tomorrow": 1}, 90), ({"schema": 2}, 60), ({"schema": 0}, 60)]
     )
-    def test_those_of_another_schema_are_not_taken(
+    def test_settings_of_another_schema_are_not_used(
         self, experiment: Experiment, tmp_path: Path, more: dict[str, int], poll_interval_s: float
     ) -> None:
         settings_file.keep(str(tmp_path / "kept"), self.KEPT)

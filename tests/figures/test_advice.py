@@ -1,4 +1,4 @@
-"""What the next round should ask for: jobstats' thresholds, and never less to an eval that did not go well."""
+"""Tests the advice for the next round: jobstats' thresholds, and never less for an unsuccessful eval."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def with_memory(used: float, asked: float, **values: object) -> Use:
     return replace(GOOD, figures=figures, **values)  # type: ignore[arg-type]
 
 
-def test_who_uses_what_it_asked_for_gets_no_advice() -> None:
+def test_an_eval_that_uses_its_resources_gets_no_advice() -> None:
     assert advise(GOOD) == []
 
 
-def test_of_an_attempt_of_which_nothing_is_known_nothing_is_said() -> None:
+def test_an_attempt_without_figures_gets_no_advice() -> None:
     assert advise(Use(state=State.COMPLETED, succeeded=True, figures=Figures())) == []
 
 
@@ -70,7 +70,7 @@ SAMPLED = "the memory figure (75% of the request) is sampled and missed the peak
         ),
     ],
 )
-def test_a_limit_that_was_hit_is_to_be_raised(state: State, expected: list[str]) -> None:
+def test_an_exceeded_limit_should_be_raised(state: State, expected: list[str]) -> None:
     assert expected == advise(replace(GOOD, state=state, succeeded=False))
 
 
@@ -84,28 +84,28 @@ def test_a_limit_that_was_hit_is_to_be_raised(state: State, expected: list[str])
         (None, 3600.0, ""),
     ],
 )
-def test_a_gpu_seen_at_0_for_more_than_300_s_was_not_used(
+def test_a_gpu_at_0_for_more_than_300_s_was_not_used(
     idle_s: float | None, elapsed_s: float | None, expected: str
 ) -> None:
-    """Seen for most of the time: a sampler that ended early does not speak for what came after."""
+    """Sampled most of the time: a sampler that ended early says nothing about the time afterwards."""
     at_0 = {"utilization_mean_pct": 0.0, "utilization_max_pct": 0.0, "longest_idle_s": idle_s}
     assert expected == "".join(advise(with_gpu(replace(GOOD, elapsed_s=elapsed_s, time_limit_s=elapsed_s), **at_0)))
 
 
-def test_that_holds_for_a_failed_eval_too_and_for_several_gpus() -> None:
+def test_an_unused_gpu_is_reported_for_failed_evals_and_several_gpus() -> None:
     failed = replace(GOOD, state=State.FAILED, succeeded=False)
     at_0 = {"utilization_mean_pct": 0.0, "utilization_max_pct": 0.0, "longest_idle_s": 600.0}
     idle = with_gpu(failed, **at_0, count=2, unused_count=2)
     assert advise(idle) == ["GPU: did not use its 2 GPUs (0% for 00:10:00); ask for none, or find out why"]
 
 
-def test_of_a_part_of_the_samples_nothing_is_concluded() -> None:
+def test_a_part_of_the_samples_gives_no_advice() -> None:
     for low in ({"utilization_mean_pct": 5.0}, {"count": 2, "unused_count": 1}):
         assert advise(with_gpu(**low, samples=20, samples_expected=25)) != []
         assert advise(with_gpu(**low, samples=19, samples_expected=25)) == []
 
 
-def test_one_gpu_of_two_that_was_not_used_is_named_before_a_low_mean() -> None:
+def test_one_unused_gpu_of_two_comes_before_a_low_mean() -> None:
     half = with_gpu(utilization_mean_pct=12.0, count=2, unused_count=1)
     assert advise(half) == ["GPU: did not use 1 of its 2 GPUs (0% for 00:10:00); ask for 1"]
 
@@ -131,7 +131,7 @@ def test_a_low_mean_is_red_up_to_15_and_orange_up_to_25(mean_pct: float, colour:
         ({"count": 2, "unused_count": 0}, False),
     ],
 )
-def test_below_15_percent_and_10_gb_a_slice_would_do(values: dict[str, object], is_slice: bool) -> None:
+def test_below_15_percent_and_10_gb_a_slice_is_advised(values: dict[str, object], is_slice: bool) -> None:
     small = {"utilization_mean_pct": 14.0, "memory_peak_bytes": 10 * GIB - 1}
     [line] = advise(with_gpu(**{**small, **values}))
     assert is_slice == ("MIG slice would do" in line)
@@ -148,11 +148,11 @@ def test_below_15_percent_and_10_gb_a_slice_would_do(values: dict[str, object], 
         (0, 16, ""),
     ],
 )
-def test_memory_far_below_or_close_to_the_request(used: float, asked: float, expected: str) -> None:
+def test_memory_far_below_or_close_to_the_request_gives_advice(used: float, asked: float, expected: str) -> None:
     assert expected == "".join(advise(with_memory(used, asked)))
 
 
-def test_a_failed_eval_is_never_told_to_ask_for_less() -> None:
+def test_a_failed_eval_is_never_advised_to_request_less() -> None:
     for state, succeeded in ((State.FAILED, False), (State.COMPLETED, False), (State.CANCELLED, False)):
         wasteful = with_memory(1, 64, state=state, succeeded=succeeded, elapsed_s=100.0, time_limit_s=36000.0)
         wasteful = replace(wasteful, figures=replace(wasteful.figures, cpu_efficiency_pct=1.0))
@@ -161,7 +161,7 @@ def test_a_failed_eval_is_never_told_to_ask_for_less() -> None:
     assert "close to the limit" in advise(near)[0]
 
 
-def test_on_several_nodes_memory_is_told_in_all() -> None:
+def test_memory_on_several_nodes_is_given_in_total() -> None:
     assert advise(with_memory(8, 16, nodes="n[1-2]")) == ["Memory: used 8.00 GB of 16.00 GB; 10 GB in all would do"]
 
 
@@ -174,7 +174,9 @@ def test_on_several_nodes_memory_is_told_in_all() -> None:
         (30.0, 7200.0, ""),
     ],
 )
-def test_a_time_limit_far_above_the_elapsed_time(elapsed_s: float, limit_s: float | None, expected: str) -> None:
+def test_a_time_limit_far_above_the_elapsed_time_gives_advice(
+    elapsed_s: float, limit_s: float | None, expected: str
+) -> None:
     assert expected == "".join(advise(replace(GOOD, elapsed_s=elapsed_s, time_limit_s=limit_s)))
 
 
@@ -182,7 +184,7 @@ def test_a_time_limit_far_above_the_elapsed_time(elapsed_s: float, limit_s: floa
     ("pct", "cpus", "expected"),
     [(10.0, 16, "CPU: kept 1.6 of 16 cores busy; 2 would do"), (50.1, 16, ""), (40.0, 1, ""), (10.0, None, "")],
 )
-def test_cores_that_were_idle(pct: float, cpus: int | None, expected: str) -> None:
+def test_idle_cores_give_advice(pct: float, cpus: int | None, expected: str) -> None:
     use = replace(GOOD, cpus=cpus, figures=replace(FIGURES, cpu_efficiency_pct=pct))
     assert expected == "".join(advise(use))
 
@@ -199,7 +201,7 @@ SIZES = st.none() | st.integers(0, 2**50)
     st.none() | st.integers(0, 1000),
     st.none() | st.tuples(st.none() | st.integers(0, 16), st.none() | st.floats(0, 100), st.none() | st.floats(0, 100)),
 )
-def test_whatever_is_known_no_advice_is_made_up(
+def test_any_figures_give_valid_advice(
     state: State,
     succeeded: bool,
     times: tuple[float | None, float | None, float | None],

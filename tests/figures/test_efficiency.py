@@ -1,4 +1,4 @@
-"""Figures: seff's formulas, and nothing known where nobody knows."""
+"""Tests the efficiency figures: seff's formulas, and unknown where data is missing."""
 
 import dataclasses
 
@@ -52,7 +52,7 @@ REPORT = seff.SeffReport(
 )
 
 
-def test_both_sources_give_the_same_figures_for_one_job() -> None:
+def test_seff_and_sacct_give_the_same_figures_for_one_job() -> None:
     expected = Figures(
         elapsed_s=292,
         time_limit_s=1800,
@@ -72,7 +72,7 @@ def test_without_accounting_only_times_are_known() -> None:
     assert expected == from_self(elapsed_s=90, time_limit_s=60)
 
 
-def test_eight_tasks_of_one_step_are_added_up_as_seff_does() -> None:
+def test_eight_tasks_of_one_step_are_added_up_as_by_seff() -> None:
     # The pair of facts/seff.md: both commands of one job, 14.86 GB and 95.1 %.
     printed = "1|1|COMPLETED|60|8||2000Mc||\n1.0|1.0|COMPLETED|60|8|8|2000Mc|1947276K|\n"
     fields = ("JobID", "JobIDRaw", "State", "ElapsedRaw", "AllocCPUS", "NTasks", "ReqMem", "MaxRSS", "JobName")
@@ -85,7 +85,7 @@ def test_eight_tasks_of_one_step_are_added_up_as_seff_does() -> None:
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.RUNNING, State.SUSPENDED])
-def test_the_zeros_of_a_job_that_is_not_over_are_unknown(state: State) -> None:
+def test_zeros_of_a_running_job_are_unknown(state: State) -> None:
     figures = from_sacct(dataclasses.replace(JOB, state=state, total_cpu_s=0.0))
     expected = (None, None, None)
     assert expected == (
@@ -101,11 +101,11 @@ def test_a_long_job_without_cpu_time_and_memory_was_not_measured(elapsed_s: floa
     assert expected == from_sacct(job).cpu_efficiency_pct
 
 
-def test_a_job_that_slept_used_no_cpu_time() -> None:
+def test_a_sleeping_job_used_no_cpu_time() -> None:
     assert from_sacct(dataclasses.replace(JOB, total_cpu_s=0.0)).cpu_efficiency_pct == 0.0
 
 
-def test_memory_that_seff_does_not_know_is_unknown_and_never_zero() -> None:
+def test_memory_unknown_to_seff_is_unknown_and_never_zero() -> None:
     figures = from_seff(dataclasses.replace(REPORT, mem_utilized_bytes=0, mem_efficiency_pct=0.0), time_limit_s=None)
     expected = (None, None, None)
     assert expected == (
@@ -115,7 +115,7 @@ def test_memory_that_seff_does_not_know_is_unknown_and_never_zero() -> None:
     )
 
 
-def test_the_limit_that_a_site_prints_is_used_where_nobody_else_knows_it() -> None:
+def test_a_limit_printed_by_the_site_is_used_if_there_is_no_other() -> None:
     report = dataclasses.replace(REPORT, time_limit_s=600)
     assert from_seff(report, time_limit_s=None).time_efficiency_pct == 48.67
     assert from_seff(report, time_limit_s=1800).time_efficiency_pct == 16.22
@@ -128,7 +128,7 @@ KEYS = {
 }
 
 
-# In 03, 05 and 13 of those from the field, other columns were filled in than the job would have.
+# In samples 03, 05 and 13 from the field, other columns were filled in than the job would have.
 SAMPLES = [
     pytest.param(sample, id=sample.name)
     for sample in sacct_samples()
@@ -137,14 +137,14 @@ SAMPLES = [
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_figures_of_samples_are_as_expected(sample: Sample) -> None:
+def test_the_samples_give_the_expected_figures(sample: Sample) -> None:
     fields = sample.columns or sample.printed.partition("\n")[0].split(sample.delimiter)
     figures = from_sacct(sacct.parse(sample.printed, fields=fields, delimiter=sample.delimiter).jobs[0])
     for key in KEYS.keys() & sample.expected.keys():
         assert sample.expected[key] == pytest.approx(getattr(figures, KEYS[key]), abs=0.051)
 
 
-# sacct's table of the job that seff reports, whose columns are cut by their widths.
+# sacct's table of the job that seff reports; its columns are truncated.
 PAIRS = [("table_without_ids", "array_task", 172_800), ("33_ibu_table_4Gc_batch", "03_ibu_bern_array", 259_200)]
 PRINTED = {sample.name: sample.printed for sample in (*sacct_samples(), *seff_samples())}
 

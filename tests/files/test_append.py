@@ -1,4 +1,4 @@
-"""Text is appended whole or not at all; what a kill left is completed or cut, and never doubled."""
+"""Text is appended whole or not at all; what a kill left behind is completed or cut, never doubled."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-def test_the_size_of_what_is_not_there_is_zero(log: Path) -> None:
+def test_size_of_returns_zero_for_a_missing_file(log: Path) -> None:
     assert size_of(str(log)) == 0
     log.write_bytes(b"abc")
     assert size_of(str(log)) == 3
 
 
-def test_a_line_is_appended(log: Path) -> None:
+def test_append_line_adds_a_line(log: Path) -> None:
     append_line(str(log), b"one\n")
     append_line(str(log), b"two\n")
     assert log.read_bytes() == b"one\ntwo\n"
 
 
-def test_a_new_file_gets_exactly_the_mode_that_is_asked_for(log: Path) -> None:
+def test_a_new_file_gets_exactly_the_requested_mode(log: Path) -> None:
     before = os.umask(0o077)
     try:
         complete(str(log), 0, BLOCK, mode=0o640)
@@ -47,7 +47,7 @@ def test_a_new_file_gets_exactly_the_mode_that_is_asked_for(log: Path) -> None:
 
 
 @pytest.mark.survives("F12")
-def test_a_line_after_a_torn_one_stands_on_its_own(log: Path) -> None:
+def test_a_line_after_a_torn_line_starts_on_a_new_line(log: Path) -> None:
     log.write_bytes(b"one\ntw")
     append_line(str(log), b"three\n")
     assert log.read_bytes() == b"one\ntw\nthree\n"
@@ -62,14 +62,14 @@ def test_a_block_torn_at_any_byte_is_completed(log: Path, cut: int) -> None:
     assert not complete(str(log), len(OTHER), BLOCK)
 
 
-def test_what_follows_a_whole_block_is_left_alone(log: Path) -> None:
+def test_complete_leaves_text_after_a_whole_block_alone(log: Path) -> None:
     log.write_bytes(OTHER + BLOCK + OTHER)
     assert not complete(str(log), len(OTHER), BLOCK)
     assert log.read_bytes() == OTHER + BLOCK + OTHER
 
 
 @pytest.mark.parametrize("there", [b"", OTHER[:10], OTHER + b"a note of the user's\n"])
-def test_a_log_that_was_cut_or_written_to_since_gets_the_block_at_its_end(log: Path, there: bytes) -> None:
+def test_complete_appends_the_block_if_the_log_was_cut_or_changed(log: Path, there: bytes) -> None:
     log.write_bytes(there)
     assert complete(str(log), len(OTHER), BLOCK)
     assert log.read_bytes() == there + BLOCK
@@ -77,7 +77,7 @@ def test_a_log_that_was_cut_or_written_to_since_gets_the_block_at_its_end(log: P
 
 @pytest.mark.survives("F12")
 @pytest.mark.parametrize("cut", range(1, len(BLOCK)))
-def test_a_torn_block_is_cut(log: Path, cut: int) -> None:
+def test_cut_torn_removes_a_torn_block(log: Path, cut: int) -> None:
     log.write_bytes(OTHER + BLOCK[:cut])
     cut_torn(str(log))
     assert log.read_bytes() == OTHER
@@ -98,13 +98,13 @@ def test_a_torn_block_is_cut(log: Path, cut: int) -> None:
         (b"x" * 100_000 + b"[", b"x" * 100_000 + b"[\n\n"),
     ],
 )
-def test_what_is_no_block_of_ours_is_never_cut(log: Path, there: bytes, then: bytes) -> None:
+def test_cut_torn_keeps_text_that_is_not_a_block(log: Path, there: bytes, then: bytes) -> None:
     log.write_bytes(there)
     cut_torn(str(log))
     assert log.read_bytes() == then
 
 
-def test_cutting_makes_no_file(log: Path) -> None:
+def test_cut_torn_creates_no_file(log: Path) -> None:
     cut_torn(str(log))
     assert not log.exists()
 
@@ -114,7 +114,7 @@ def test_cutting_makes_no_file(log: Path) -> None:
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("call", ["pwrite64", "fsync"])
 @pytest.mark.parametrize("write", ["append_line", "complete"])
-def test_after_an_error_the_file_is_as_it_was(log: Path, write: str, call: str, error: str) -> None:
+def test_after_an_error_the_file_is_unchanged(log: Path, write: str, call: str, error: str) -> None:
     log.write_bytes(OTHER)
     works: dict[str, Callable[[], object]] = {
         "append_line": lambda: append_line(str(log), b"line\n"),
@@ -126,7 +126,7 @@ def test_after_an_error_the_file_is_as_it_was(log: Path, write: str, call: str, 
 
 @pytest.mark.survives("F2")
 @needs_root
-def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_during_a_write_leaves_the_file_unchanged(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=64) as disk:
         log = disk / "log"
         log.write_bytes(OTHER)
@@ -141,7 +141,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> No
 
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("plant", ["symlink", "dangling", "fifo", "hard link", "directory"])
-def test_what_somebody_planted_there_is_refused_and_untouched(log: Path, plant: str) -> None:
+def test_a_planted_link_or_device_is_refused_and_untouched(log: Path, plant: str) -> None:
     victim = log.parent / "victim"
     victim.write_bytes(b"precious")
     faults.plant(plant, log, victim)

@@ -1,4 +1,4 @@
-"""One writer at a time, by either kind of lock; a dead holder's is taken over, a living one's never."""
+"""Tests that either kind of lock admits one writer at a time, and that only a dead holder's lock is taken over."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> str:
 
 
 def count_up(path: str, kind: LockKind) -> None:
-    """Read, wait a little and write: a second holder at the same time loses an update."""
+    """Read, wait a little and write: a second holder at the same time would lose an update."""
     counter = Path(path).with_name("counter")
     for _ in range(ROUNDS):
         with held(path, kind):
@@ -85,7 +85,7 @@ def test_no_update_is_lost_between_very_many_processes(path: str, kind: LockKind
 
 
 @both
-def test_it_is_free_again_afterwards_and_after_an_exception(path: str, kind: LockKind) -> None:
+def test_the_lock_is_free_after_release_and_after_an_exception(path: str, kind: LockKind) -> None:
     with held(path, kind):
         pass
     with pytest.raises(ZeroDivisionError), held(path, kind):
@@ -94,7 +94,7 @@ def test_it_is_free_again_afterwards_and_after_an_exception(path: str, kind: Loc
 
 
 @both
-def test_who_waits_in_vain_is_told_in_one_line(path: str, kind: LockKind) -> None:
+def test_a_waiter_that_times_out_gets_a_one_line_error(path: str, kind: LockKind) -> None:
     with holder(path, kind) as pid, pytest.raises(LockUnavailableError) as caught, held(path, kind, wait_s=0.1):
         pass
     assert caught.value.exit_status == 75
@@ -102,7 +102,7 @@ def test_who_waits_in_vain_is_told_in_one_line(path: str, kind: LockKind) -> Non
     assert str(caught.value) == f"{path} is held by {whom} for more than 0 s; try again"
 
 
-def test_whose_end_nobody_here_can_see_is_said_with_what_to_do(path: str) -> None:
+def test_the_error_names_a_holder_on_another_host_and_what_to_do(path: str) -> None:
     mark(path, Holder(5, "another-node", 1))
     whom = "by process 5 on another-node for more than 0 s; try again, or remove it if that process is gone for good"
     with pytest.raises(LockUnavailableError, match=whom), held(path, "soft", wait_s=0):
@@ -115,7 +115,7 @@ def test_whose_end_nobody_here_can_see_is_said_with_what_to_do(path: str) -> Non
 
 @pytest.mark.survives("F23")
 @both
-def test_whoever_is_asked_to_stop_does_not_wait_long(path: str, kind: LockKind) -> None:
+def test_a_process_asked_to_stop_waits_only_briefly(path: str, kind: LockKind) -> None:
     began = time.monotonic()
     with holder(path, kind), pytest.raises(LockUnavailableError, match="for more than 3 s"):  # noqa: SIM117
         with held(path, kind, wait_s=60, hurry=lambda: True):
@@ -125,7 +125,7 @@ def test_whoever_is_asked_to_stop_does_not_wait_long(path: str, kind: LockKind) 
 
 @pytest.mark.survives("F6")
 @both
-def test_a_living_holder_is_never_broken_even_if_it_is_stopped(path: str, kind: LockKind) -> None:
+def test_a_living_holders_lock_is_never_broken_even_if_it_is_stopped(path: str, kind: LockKind) -> None:
     with holder(path, kind) as pid:
         os.kill(pid, signal.SIGSTOP)
         # However old it is.
@@ -136,14 +136,14 @@ def test_a_living_holder_is_never_broken_even_if_it_is_stopped(path: str, kind: 
 
 @pytest.mark.survives("F6")
 @both
-def test_a_killed_holder_s_lock_is_taken_over(path: str, kind: LockKind) -> None:
+def test_a_killed_holders_lock_is_taken_over(path: str, kind: LockKind) -> None:
     with holder(path, kind):
         pass
     assert is_free(path, kind)
 
 
 @pytest.mark.survives("F6")
-def test_a_killed_holder_that_nobody_reaped_yet_holds_nothing(path: str) -> None:
+def test_a_zombie_holds_no_lock(path: str) -> None:
     pid = faults.forked(lambda: os.kill(os.getpid(), signal.SIGKILL) if marker.acquire(path, lambda: False) else None)
     os.kill(pid, signal.SIGCONT)
     faults.wait_until(lambda: marker.holder_of(path) is not None)
@@ -153,7 +153,7 @@ def test_a_killed_holder_that_nobody_reaped_yet_holds_nothing(path: str) -> None
 
 
 @pytest.mark.survives("F6")
-def test_of_many_who_find_a_dead_holder_s_marker_one_at_a_time_gets_in(path: str) -> None:
+def test_a_dead_holders_marker_is_taken_over_by_one_process_at_a_time(path: str) -> None:
     counter = Path(path).with_name("counter")
     counter.write_text("0")
 
@@ -172,14 +172,14 @@ def mark(path: str, whom: Holder) -> None:
 
 
 @pytest.mark.survives("F6")
-def test_a_reused_pid_is_not_the_holder(path: str) -> None:
+def test_a_process_with_a_reused_pid_is_not_the_holder(path: str) -> None:
     me = this_process()
     mark(path, Holder(me.pid, me.host, 1))
     assert is_free(path, "soft")
 
 
 @pytest.mark.survives("F6")
-def test_a_holder_on_another_host_is_never_broken(path: str) -> None:
+def test_a_lock_held_on_another_host_is_never_broken(path: str) -> None:
     mark(path, Holder(2**22 + 1, "another-node", 1))
     os.utime(path, (0, 0))
     whom = f"process {2**22 + 1} on another-node"
@@ -188,7 +188,7 @@ def test_a_holder_on_another_host_is_never_broken(path: str) -> None:
 
 
 @pytest.mark.survives("F6")
-def test_but_it_is_on_proof(path: str) -> None:
+def test_a_marker_is_removed_when_its_holder_is_known_to_be_gone(path: str) -> None:
     gone = Holder(5, "another-node", 1)
     mark(path, gone)
     assert not marker.remove_marker_of(path, Holder(6, "another-node", 1))
@@ -198,36 +198,25 @@ def test_but_it_is_on_proof(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"\n", b"12\n", b"x\nhost\n1\n", b"1\nhost\n1\n2\n", b"\xff" * 2000, b"1\nhost\n-1\n"]
+    "text", [b"", b"\n", b"12\n", b"1\nhost\n", b"x\nhost\n1\n", b"1\nhost\n1\n2\n", b"\xff" * 2000, b"1\nhost\n-1\n"]
 )
-def test_a_marker_that_names_nobody_is_held_for_ever(path: str, text: bytes) -> None:
+def test_a_marker_that_names_no_process_is_never_removed(path: str, text: bytes) -> None:
     assert parse_holder(text) is None
     Path(path).write_bytes(text)
     assert not is_free(path, "soft", wait_s=0.1)
     assert Path(path).read_bytes() == text
 
 
-def test_a_marker_says_what_was_written() -> None:
-    for whom in (Holder(1, "h", 2), Holder(1, "h", None), this_process()):
+def test_a_holder_is_read_back_from_its_marker() -> None:
+    for whom in (Holder(1, "h", 2), this_process()):
         assert parse_holder(whom.text) == whom
     assert this_process().is_here
     assert not this_process().is_gone
     assert this_host().startswith(socket.gethostname())
 
 
-def test_filelock_and_ours_obey_each_other(path: str) -> None:
-    theirs = filelock.SoftFileLock(path, timeout=0)
-    with held(path, "soft"):
-        assert os.stat(path).st_nlink == 1
-        with pytest.raises(filelock.Timeout), theirs:
-            pass
-    with theirs:
-        # Of this process and not acquired by `held`, so in a child.
-        assert faults.crowd(1, lambda _: None if not is_free(path, "soft") else 1 / 0) == [0]
-
-
-def test_a_flock_of_filelock_s_and_ours_exclude_each_other(path: str) -> None:
-    """An evalmon that was installed before takes it by that package."""
+def test_filelocks_flock_and_evalmons_exclude_each_other(path: str) -> None:
+    """A flock by the filelock package itself."""
     theirs = filelock.FileLock(path, timeout=0)
     with held(path, "flock"), pytest.raises(filelock.Timeout), theirs:
         pass
@@ -236,7 +225,7 @@ def test_a_flock_of_filelock_s_and_ours_exclude_each_other(path: str) -> None:
     assert is_free(path, "flock", wait_s=0)
 
 
-def test_a_flock_is_that_of_the_directory_that_was_opened_though_another_stands_in_its_place(tmp_path: Path) -> None:
+def test_flock_locks_the_opened_directory_after_another_took_its_place(tmp_path: Path) -> None:
     """filelock's own FileLock would lock the other."""
     (tmp_path / "place").mkdir()
     pinned = os.open(tmp_path / "place", os.O_PATH)
@@ -248,7 +237,7 @@ def test_a_flock_is_that_of_the_directory_that_was_opened_though_another_stands_
     os.close(pinned)
 
 
-def test_whoever_waits_for_a_lock_file_that_was_removed_meanwhile_waits_for_the_new_one(path: str) -> None:
+def test_a_waiter_follows_a_lock_file_that_was_removed_and_created_again(path: str) -> None:
     with holder(path, "flock") as first:
         waiting = faults.forked(lambda: None if not is_free(path, "flock", wait_s=2) else 1 / 0)
         os.kill(waiting, signal.SIGCONT)
@@ -263,7 +252,7 @@ def test_whoever_waits_for_a_lock_file_that_was_removed_meanwhile_waits_for_the_
 @pytest.mark.survives("F5")
 @faults.needs_strace
 @pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP", "ENOSYS"])
-def test_without_links_there_is_no_soft_lock_and_that_is_said_at_once(path: str, error: str) -> None:
+def test_without_hard_links_the_soft_lock_is_refused_at_once(path: str, error: str) -> None:
     def work() -> None:
         began = time.monotonic()
         says = f"^{path}: no lock works on this file system.*; use another file system for the experiment$"
@@ -277,8 +266,8 @@ def test_without_links_there_is_no_soft_lock_and_that_is_said_at_once(path: str,
 
 
 @faults.needs_strace
-def test_a_server_that_says_no_links_where_something_stands_is_not_believed(path: str) -> None:
-    """sshfs: sftp says EPERM for everything."""
+def test_eperm_from_a_server_is_not_taken_for_missing_hard_links_if_the_name_exists(path: str) -> None:
+    """sshfs: sftp says EPERM for every refusal."""
     mark(path, Holder(5, "another-node", 1))
 
     def work() -> None:
@@ -296,8 +285,8 @@ def test_a_server_that_says_no_links_where_something_stands_is_not_believed(path
 @pytest.mark.survives("F6")
 @faults.needs_strace
 @pytest.mark.parametrize("error", ["ENOENT", "ESTALE"])
-def test_a_dead_holder_s_marker_that_only_our_client_still_sees_takes_nobody_s_lock(path: str, error: str) -> None:
-    """What the server says of such a file when it shall get a second name."""
+def test_a_dead_holders_marker_that_only_the_clients_cache_shows_is_not_removed(path: str, error: str) -> None:
+    """How the server answers when such a file is to get a second name."""
     gone = Holder(2**22 + 1, this_host(), 1)
     mark(path, gone)
 
@@ -313,7 +302,7 @@ def test_a_dead_holder_s_marker_that_only_our_client_still_sees_takes_nobody_s_l
 @pytest.mark.survives("F6")
 @faults.needs_strace
 @both
-def test_killed_at_any_call_it_is_free_again(path: str, kind: LockKind, tmp_path: Path) -> None:
+def test_a_kill_at_any_call_leaves_a_lock_that_can_be_acquired(path: str, kind: LockKind, tmp_path: Path) -> None:
     def work() -> None:
         with held(path, kind):
             pass
@@ -328,7 +317,7 @@ def test_killed_at_any_call_it_is_free_again(path: str, kind: LockKind, tmp_path
 
 @pytest.mark.survives("F6")
 @faults.needs_strace
-def test_killed_while_it_takes_over_the_next_one_does(path: str, tmp_path: Path) -> None:
+def test_a_kill_during_a_takeover_lets_the_next_process_take_over(path: str, tmp_path: Path) -> None:
     def work() -> None:
         with held(path, "soft", wait_s=5):
             pass
@@ -344,7 +333,7 @@ def test_killed_while_it_takes_over_the_next_one_does(path: str, tmp_path: Path)
 
 
 @faults.needs_strace
-def test_a_marker_that_could_not_be_removed_is_ours_again_next_time(path: str) -> None:
+def test_a_process_reuses_its_marker_that_it_could_not_remove(path: str) -> None:
     def work() -> None:
         with held(path, "soft"):
             pass
@@ -359,14 +348,12 @@ def test_a_marker_that_could_not_be_removed_is_ours_again_next_time(path: str) -
 @pytest.mark.survives("S1")
 @both
 @pytest.mark.parametrize("plant", faults.PLANTS)
-def test_what_was_planted_there_is_refused_at_once_and_untouched(
-    path: str, kind: LockKind, plant: str, tmp_path: Path
-) -> None:
+def test_planted_files_are_refused_at_once_and_untouched(path: str, kind: LockKind, plant: str, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     faults.plant(plant, Path(path), victim)
     began = time.monotonic()
-    # A second name of a file may be a lock in the making, or (flock) lock as well as the first: that is waited for.
+    # A second hard link may be a lock being made, or (flock) a usable lock, so evalmon waits for it.
     free = is_free(path, kind, wait_s=0.2 if plant == "hard link" else 30)
     assert time.monotonic() - began < 1
     assert not free or (plant, kind) == ("hard link", "flock")
@@ -377,7 +364,7 @@ def test_what_was_planted_there_is_refused_at_once_and_untouched(
 @pytest.mark.survives("F5")
 @faults.needs_strace
 @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
-def test_a_file_system_without_flock_is_told(path: str, error: str) -> None:
+def test_a_file_system_without_flock_is_reported(path: str, error: str) -> None:
     def work() -> None:
         with pytest.raises(LockUnavailableError, match="cannot be locked here"), held(path, "flock", wait_s=0.2):
             pass
@@ -387,7 +374,7 @@ def test_a_file_system_without_flock_is_told(path: str, error: str) -> None:
 
 @pytest.mark.survives("F2")
 @faults.needs_strace
-def test_a_full_disk_is_no_lock_trouble(path: str) -> None:
+def test_a_full_disk_is_not_reported_as_a_lock_problem(path: str) -> None:
     def work() -> None:
         with pytest.raises(OSError, match="No space left"), held(path, "soft", wait_s=0.2):
             pass

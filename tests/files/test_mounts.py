@@ -1,10 +1,10 @@
-"""Which lock a file system bears, from real lines of mountinfo."""
+"""Tests which lock is chosen for a file system, from real lines of mountinfo."""
 
 from __future__ import annotations
 
 import pytest
 
-from evalmon_agent.files.mounts import is_exported, lock_kind, lock_reason, mount_of, parse_mountinfo, same_flock
+from evalmon_agent.files.mounts import is_exported, lock_kind, mount_of, parse_mountinfo, same_flock
 
 SOUND = {
     "ext4": "27 1 254:0 / /data rw,relatime - ext4 /dev/vda rw,discard",
@@ -37,22 +37,22 @@ pytestmark = pytest.mark.survives("F5")
 
 
 @pytest.mark.parametrize("line", SOUND.values(), ids=SOUND)
-def test_flock_where_it_is_known_to_exclude_across_nodes(line: str) -> None:
-    assert lock_kind(mount_of("/data/study", parse_mountinfo(line))) == "flock"
+def test_flock_is_chosen_where_it_excludes_other_nodes(line: str) -> None:
+    assert lock_kind(mount_of("/data/study", parse_mountinfo(line)))[0] == "flock"
 
 
 @pytest.mark.parametrize("line", NOT_SOUND.values(), ids=NOT_SOUND)
-def test_a_marker_file_where_it_does_not_or_nobody_knows(line: str) -> None:
-    assert lock_kind(mount_of("/data/study", parse_mountinfo(line))) == "soft"
+def test_a_marker_file_is_chosen_where_flock_may_not_exclude_other_nodes(line: str) -> None:
+    assert lock_kind(mount_of("/data/study", parse_mountinfo(line)))[0] == "soft"
 
 
-def test_an_unknown_place_gets_a_marker_file() -> None:
-    assert lock_kind(mount_of("/data", [])) == "soft"
+def test_an_unknown_mount_gets_a_marker_file() -> None:
+    assert lock_kind(mount_of("/data", []))[0] == "soft"
 
 
-def test_the_reason_names_what_decided() -> None:
+def test_the_reason_names_the_deciding_option_or_type() -> None:
     def why(line: str) -> str:
-        return lock_reason(mount_of("/data", parse_mountinfo(line)))
+        return lock_kind(mount_of("/data", parse_mountinfo(line)))[1]
 
     assert why(NOT_SOUND["lustre localflock"]).startswith("lustre mounted with localflock")
     assert why(NOT_SOUND["nfs with locks of the node"]).startswith("nfs mounted with local_lock=all")
@@ -60,7 +60,7 @@ def test_the_reason_names_what_decided() -> None:
     assert why(NOT_SOUND["gpfs"]) == "gpfs is not known to carry flock across nodes"
     assert why(SOUND["nfs4"]) == "nfs4 carries flock across nodes"
     assert why(SOUND["ext4"]).startswith("ext4 is of one machine")
-    assert lock_reason(None) == "it is unknown how it is mounted"
+    assert lock_kind(None)[1] == "it is unknown how it is mounted"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_reason_names_what_decided() -> None:
         ("ext4", "sshfs", False),
     ],
 )
-def test_flocks_exclude_each_other_within_a_machine_or_across_nodes_and_never_both(
+def test_flock_is_shared_on_one_machine_or_across_nodes_but_not_between_both(
     recorded: str | None, here: str, same: bool
 ) -> None:
     line = {**SOUND, **NOT_SOUND}[here]
@@ -85,7 +85,7 @@ def test_flocks_exclude_each_other_within_a_machine_or_across_nodes_and_never_bo
     assert not same_flock(recorded, None)
 
 
-def test_what_an_nfs_server_exports_is_known_by_its_table() -> None:
+def test_is_exported_reads_the_table_of_an_nfs_server() -> None:
     table = "/home\t10.0.0.0/24(rw,sync)\n/srv/with\\040space *(ro)\n# /data *(rw)\n\n"
     assert is_exported("/home", table)
     assert is_exported("/home/me/study", table)
@@ -121,19 +121,19 @@ garbage
         ("/with space\\x/study", "gpfs", "/with space\\x"),
     ],
 )
-def test_the_mount_of_a_path_is_the_longest_that_holds_it(path: str, fstype: str, point: str) -> None:
+def test_mount_of_returns_the_longest_matching_mount_point(path: str, fstype: str, point: str) -> None:
     found = mount_of(path, parse_mountinfo(MOUNTS))
     assert found is not None
     assert (found.fstype, found.point) == (fstype, point)
 
 
-def test_of_two_mounts_at_one_place_the_later_one_counts() -> None:
+def test_the_later_of_two_mounts_at_one_point_counts() -> None:
     found = mount_of("/scratch/x", parse_mountinfo(MOUNTS))
     assert found is not None
     assert "flock" not in found.options
 
 
-def test_this_machine_s_own_mounts_are_read() -> None:
+def test_this_machines_mounts_can_be_parsed() -> None:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         mounts = parse_mountinfo(file.read())
     found = mount_of("/proc", mounts)

@@ -1,4 +1,4 @@
-"""A directory that is opened once stays the same, whatever is done to its path."""
+"""Tests that a directory opened once stays the same, whatever happens to its path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from evalmon_agent.files.pinned import Pinned, nowhere, shown
 
 
-def test_what_was_opened_is_what_is_used_though_it_was_renamed_and_another_stands_there(tmp_path: Path) -> None:
+def test_the_opened_directory_is_used_after_it_was_renamed_and_replaced(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     held = Pinned(str(place))
@@ -25,7 +25,7 @@ def test_what_was_opened_is_what_is_used_though_it_was_renamed_and_another_stand
 
 
 @pytest.mark.survives("S1")
-def test_a_link_or_a_file_is_no_directory(tmp_path: Path) -> None:
+def test_a_link_or_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "file").touch()
@@ -36,7 +36,7 @@ def test_a_link_or_a_file_is_no_directory(tmp_path: Path) -> None:
             Pinned(str(tmp_path / name), below=Pinned(str(tmp_path), only_to_search=True))
 
 
-def test_below_an_open_directory_its_path_does_not_matter(tmp_path: Path) -> None:
+def test_a_directory_below_an_open_one_is_opened_whatever_their_path_is_now(tmp_path: Path) -> None:
     above = tmp_path / "above"
     (above / "below").mkdir(parents=True)
     held = Pinned(str(above), only_to_search=True)
@@ -44,7 +44,7 @@ def test_below_an_open_directory_its_path_does_not_matter(tmp_path: Path) -> Non
     assert Pinned(str(above / "below"), below=held).is_same((tmp_path / "moved" / "below").stat())
 
 
-def test_people_are_shown_its_path(tmp_path: Path) -> None:
+def test_shown_replaces_the_io_path_by_the_directorys_path(tmp_path: Path) -> None:
     held = Pinned(str(tmp_path))
     assert shown(f"{held.io}/a and {held.io}: no") == f"{tmp_path}/a and {tmp_path}: no"
     assert shown(f"{held.io}0/a") == f"{held.io}0/a"
@@ -52,7 +52,7 @@ def test_people_are_shown_its_path(tmp_path: Path) -> None:
     assert not os.path.exists(nowhere(str(tmp_path)))
 
 
-def test_it_becomes_another_by_the_same_name_and_no_program_inherits_it(tmp_path: Path) -> None:
+def test_become_keeps_the_io_path_and_programs_do_not_inherit_the_descriptor(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
@@ -66,7 +66,7 @@ def test_it_becomes_another_by_the_same_name_and_no_program_inherits_it(tmp_path
     assert not os.get_inheritable(held.descriptor)
 
 
-def test_it_is_closed_with_its_last_user(tmp_path: Path) -> None:
+def test_the_descriptor_is_closed_with_the_last_reference(tmp_path: Path) -> None:
     held = Pinned(str(tmp_path))
     descriptor = held.descriptor
     del held

@@ -1,4 +1,4 @@
-"""A replaced file is the old one or the new one; temporary files that a kill left are removed once they are old."""
+"""Tests that a replaced file has the old or the new content, and that old temporary files are removed."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ def place(tmp_path: Path) -> Path:
 
 
 def save(place: Path, *options: str, expect: int = 0) -> int | None:
-    """The errno of a save in another process, under strace; None if it went well."""
+    """The errno of a save in another process, under strace; None if it succeeded."""
     argv = ["strace", "-o", "/dev/null", *options, sys.executable, "-c", PROGRAM, str(place)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == expect, done.stderr
     return int(done.stdout) if done.stdout else None
 
 
-def test_the_content_is_the_new_one_and_nothing_else_is_left(place: Path) -> None:
+def test_the_file_has_the_new_content_and_no_temporary_file_is_left(place: Path) -> None:
     for data in (NEW, b"", b"\0\xff", b"x"):
         replace_atomically(place, data)
         assert place.read_bytes() == data
         assert os.listdir(place.parent) == ["state.json"]
 
 
-def test_a_new_file_is_made(tmp_path: Path) -> None:
+def test_a_missing_file_is_created(tmp_path: Path) -> None:
     replace_atomically(tmp_path / "new", NEW)
     assert (tmp_path / "new").read_bytes() == NEW
 
 
-def test_a_bare_name_is_one_of_this_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bare_name_means_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     replace_atomically("new", NEW)
     assert (tmp_path / "new").read_bytes() == NEW
 
 
-def test_relative_to_a_directory_that_has_moved(tmp_path: Path) -> None:
+def test_dir_fd_works_after_the_directory_was_moved(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     directory = os.open(before, os.O_RDONLY)
@@ -78,7 +78,7 @@ def test_relative_to_a_directory_that_has_moved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
 @pytest.mark.parametrize("umask", [0o077, 0o000, 0o777])
-def test_the_mode_is_exactly_the_one_asked_for(place: Path, mode: int, umask: int) -> None:
+def test_the_mode_is_exactly_the_requested_one(place: Path, mode: int, umask: int) -> None:
     place.chmod(0o666)
     before = os.umask(umask)
     try:
@@ -102,14 +102,14 @@ def test_links_are_replaced_and_their_targets_untouched(tmp_path: Path) -> None:
     assert victim.read_bytes() == OLD
 
 
-def test_a_directory_in_its_place_stays(tmp_path: Path) -> None:
+def test_a_directory_at_the_path_is_an_error_and_stays(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
     with pytest.raises(IsADirectoryError):
         replace_atomically(tmp_path / "place", NEW)
     assert os.listdir(tmp_path) == ["place"]
 
 
-def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         replace_atomically(tmp_path / "none" / "file", NEW)
 
@@ -148,7 +148,7 @@ def test_a_directory_that_cannot_be_synced_is_tolerated(place: Path, error: str)
 @needs_strace
 @pytest.mark.parametrize("error", ["EIO", "EDQUOT"])
 def test_an_error_on_close_is_a_failed_save(place: Path, error: str) -> None:
-    """NFS says there that what was written found no room."""
+    """On NFS, close reports that there was no room for what was written."""
     nth = next(number for name, number in calls_of_a_save(place) if name == "close")
     place.write_bytes(OLD)
     assert save(place, "-e", f"inject=close:error={error}:when={nth}") == getattr(errno, error)
@@ -158,13 +158,13 @@ def test_an_error_on_close_is_a_failed_save(place: Path, error: str) -> None:
 
 @pytest.mark.survives("F3")
 @needs_strace
-def test_a_directory_that_cannot_be_written_to_disk_is_said(place: Path) -> None:
+def test_an_error_while_syncing_the_directory_is_raised(place: Path) -> None:
     assert save(place, "-e", "inject=fsync:error=EIO:when=2") == errno.EIO
     assert place.read_bytes() == NEW
 
 
 def calls_of_a_save(place: Path) -> list[tuple[str, int]]:
-    """Each system call from the temporary file's opening on, as name and number among its like."""
+    """Each system call since the temporary file was opened, as a name and its number among calls of that name."""
     log = place.parent.parent / "trace"
     argv = ["strace", "-o", str(log), sys.executable, "-c", PROGRAM, str(place)]
     subprocess.run(argv, check=True, timeout=60)
@@ -182,8 +182,8 @@ def calls_of_a_save(place: Path) -> list[tuple[str, int]]:
 
 @needs_strace
 @pytest.mark.parametrize("short", [1, 100, 149_999])
-def test_a_write_that_takes_only_a_part_is_continued(place: Path, short: int) -> None:
-    """strace pretends that so much was written, and writes nothing."""
+def test_a_short_write_is_continued(place: Path, short: int) -> None:
+    """strace pretends that this many bytes were written, and writes nothing."""
     nth = dict(reversed(calls_of_a_save(place)))["write"]
     place.write_bytes(OLD)
     save(place, "-e", f"inject=write:retval={short}:when={nth}")
@@ -192,7 +192,7 @@ def test_a_write_that_takes_only_a_part_is_continued(place: Path, short: int) ->
 
 @pytest.mark.survives("F1")
 @needs_strace
-def test_a_kill_at_any_system_call_leaves_the_old_or_the_new(place: Path) -> None:
+def test_a_kill_at_any_system_call_leaves_the_old_or_the_new_content(place: Path) -> None:
     calls = calls_of_a_save(place)
     assert {"fchmod", "write", "fsync"} < {name for name, _ in calls}
     found = set()
@@ -221,7 +221,7 @@ def make_old(path: Path) -> Path:
     return path
 
 
-def test_an_old_one_is_removed_a_young_one_stays(tmp_path: Path) -> None:
+def test_sweep_removes_old_temporary_files_and_keeps_new_ones(tmp_path: Path) -> None:
     (tmp_path / OURS).touch()
     assert sweep(str(tmp_path)) == 0
     make_old(tmp_path / OURS)
@@ -230,7 +230,7 @@ def test_an_old_one_is_removed_a_young_one_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_OURS)
-def test_other_names_stay(tmp_path: Path, name: str) -> None:
+def test_sweep_keeps_files_with_other_names(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     make_old(tmp_path / name)
     assert sweep(str(tmp_path)) == 0
@@ -239,24 +239,24 @@ def test_other_names_stay(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("kind", faults.PLANTS)
-def test_whatever_bears_such_a_name_nothing_else_is_touched(tmp_path: Path, kind: str) -> None:
+def test_sweep_removes_links_but_not_their_targets_or_directories(tmp_path: Path, kind: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     faults.plant(kind, tmp_path / OURS, victim)
     make_old(tmp_path / OURS)
     sweep(str(tmp_path))
     assert victim.read_text() == "precious"
-    # What somebody put into a directory is theirs.
+    # A directory with such a name is not evalmon's.
     assert os.path.lexists(tmp_path / OURS) == (kind == "directory")
 
 
-def test_a_directory_that_is_not_there_is_no_error(tmp_path: Path) -> None:
+def test_sweeping_a_missing_directory_is_no_error(tmp_path: Path) -> None:
     assert sweep(str(tmp_path / "gone")) == 0
 
 
 @pytest.mark.survives("F1")
 @faults.needs_strace
-def test_whatever_a_killed_replacement_leaves_is_swept(tmp_path: Path) -> None:
+def test_sweep_removes_what_a_killed_replacement_left(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
 
     def work() -> None:

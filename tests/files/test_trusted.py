@@ -1,4 +1,4 @@
-"""A path is walked through no link of somebody else's, and what belongs to others is not used."""
+"""Tests that another user's links are not followed and another user's files are not read."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def nothing_stays_open() -> object:
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_file_is_read_by_any_spelling_of_its_path(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_opened_by_any_spelling_of_its_path(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     for path in (place / "a/b/file", "a/b/file", f"{place}//a/./b/../b/file", "./a/b/file"):
         assert content(path) == b"mine"
 
 
 @pytest.mark.parametrize("target", ["absolute", "a", "./a/../a", "a/b/.."])
-def test_links_of_the_owner_are_followed_like_the_kernel_does(place: Path, target: str) -> None:
+def test_the_owners_links_are_followed_as_the_kernel_does(place: Path, target: str) -> None:
     (place / "link").symlink_to(place / "a" if target == "absolute" else target)
     (place / "a" / "b" / "last").symlink_to("file")
     assert content(place / "link" / "b" / "last") == b"mine"
@@ -64,7 +64,7 @@ def test_links_of_the_owner_are_followed_like_the_kernel_does(place: Path, targe
     os.close(descriptor)
 
 
-def test_a_link_to_the_root_leads_there(place: Path) -> None:
+def test_a_link_to_the_root_directory_is_followed(place: Path) -> None:
     (place / "root").symlink_to("/")
     descriptor = open_listing(place / "root", owner=ME)
     assert os.path.samestat(os.fstat(descriptor), os.stat("/"))
@@ -72,7 +72,7 @@ def test_a_link_to_the_root_leads_there(place: Path) -> None:
     assert content(f"{place}/root{place}/a/b/file") == b"mine"
 
 
-def test_a_link_of_somebody_else_is_not_followed_wherever_it_stands(place: Path) -> None:
+def test_another_users_link_is_not_followed_anywhere_in_the_path(place: Path) -> None:
     link = place / "link"
     link.symlink_to(place / "a")
     second_user.give(link)
@@ -85,12 +85,12 @@ def test_a_link_of_somebody_else_is_not_followed_wherever_it_stands(place: Path)
     last.symlink_to("file")
     second_user.give(last)
     assert refused(lambda: content(last)).filename == str(last)
-    # Neither is one to which a link of one's own leads.
+    # Nor is one to which the owner's own link leads.
     (place / "mine").symlink_to(link)
     assert refused(lambda: content(place / "mine" / "b" / "file")).filename == str(link)
 
 
-def test_a_file_of_somebody_else_is_not_opened_but_its_directory_may_be_theirs(place: Path) -> None:
+def test_another_users_file_is_not_opened_but_its_directory_may_be_theirs(place: Path) -> None:
     theirs = place / "theirs"
     theirs.mkdir()
     (place / "a" / "b" / "file").rename(theirs / "file")
@@ -99,16 +99,16 @@ def test_a_file_of_somebody_else_is_not_opened_but_its_directory_may_be_theirs(p
     second_user.give(theirs / "file")
     error = refused(lambda: content(theirs / "file"))
     assert (error.filename, error.uid) == (str(theirs / "file"), second_user.uid())
-    # For a colleague who reads their experiment it is the owner's.
+    # A colleague who reads their experiment gets it: there it is the owner's.
     assert content(theirs / "file", owner=second_user.uid()) == b"mine"
 
 
-def test_a_second_name_of_a_file_counts_like_the_first(place: Path) -> None:
+def test_a_hard_link_counts_like_the_first_name(place: Path) -> None:
     os.link(place / "a" / "b" / "file", place / "second")
     assert content(place / "second") == b"mine"
 
 
-def test_what_is_no_file_is_refused_at_once(place: Path) -> None:
+def test_anything_but_a_regular_file_is_refused_at_once(place: Path) -> None:
     os.mkfifo(place / "fifo")
     (place / "link").symlink_to("fifo")
     began = time.monotonic()
@@ -129,7 +129,7 @@ def test_what_is_no_file_is_refused_at_once(place: Path) -> None:
     assert time.monotonic() - began < 1
 
 
-def test_links_in_a_circle_and_without_end_are_refused(place: Path) -> None:
+def test_circular_and_endless_links_are_refused(place: Path) -> None:
     (place / "round").symlink_to("round")
     for number in range(41):
         (place / str(number)).symlink_to(str(number + 1))
@@ -140,7 +140,7 @@ def test_links_in_a_circle_and_without_end_are_refused(place: Path) -> None:
             content(place / name)
 
 
-def test_a_directory_that_is_open_is_what_it_was_wherever_its_path_leads(place: Path) -> None:
+def test_an_open_directory_stays_the_same_wherever_its_path_leads(place: Path) -> None:
     descriptor = os.open(place / "a", os.O_RDONLY)
     (place / "a").rename(place / "away")
     (place / "a" / "b").mkdir(parents=True)
@@ -152,7 +152,7 @@ def test_a_directory_that_is_open_is_what_it_was_wherever_its_path_leads(place: 
         content("/proc/self/fd/-1/file")
 
 
-def test_what_is_missing_is_made_below_what_is_there(place: Path) -> None:
+def test_missing_directories_are_created(place: Path) -> None:
     (place / "link").symlink_to("a")
     descriptor = open_directory(place / "link" / "new" / "deep", owner=ME, is_made=True)
     os.close(os.open("x", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
@@ -164,7 +164,7 @@ def test_what_is_missing_is_made_below_what_is_there(place: Path) -> None:
         open_directory(place / "a" / "b" / "file" / "x", owner=ME, is_made=True)
 
 
-def test_a_directory_is_walked_that_may_be_entered_and_not_read(place: Path) -> None:
+def test_a_directory_that_can_be_entered_but_not_read_is_passed_through(place: Path) -> None:
     (place / "a").chmod(0o311)
     try:
         assert content(place / "a" / "b" / "file") == b"mine"
@@ -181,7 +181,7 @@ while True:
 """
 
 
-def test_whoever_renames_meanwhile_nothing_is_read_through_their_link(place: Path) -> None:
+def test_nothing_is_read_through_another_users_link_during_renames(place: Path) -> None:
     precious = place / "precious"
     (precious / "b").mkdir(parents=True)
     (precious / "b" / "file").write_bytes(b"precious")
@@ -213,7 +213,7 @@ def test_a_short_file_is_read_whole(tmp_path: Path) -> None:
     assert FILES.read_tail(path) == b"one\ntwo\n"
 
 
-def test_of_a_long_file_the_end_is_read(tmp_path: Path) -> None:
+def test_the_end_of_a_long_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"x" * 70000 + b"end")
     assert FILES.read_tail(path, limit_bytes=5) == b"xxend"
@@ -223,7 +223,7 @@ def test_of_a_long_file_the_end_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.survives("S10")
-def test_of_ten_gigabytes_without_a_newline_64_kib_are_read(tmp_path: Path) -> None:
+def test_only_64_kib_of_ten_gigabytes_without_a_newline_are_read(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("wb") as file:
         file.truncate(10 * 2**30)
@@ -231,7 +231,7 @@ def test_of_ten_gigabytes_without_a_newline_64_kib_are_read(tmp_path: Path) -> N
     assert found == b"\0" * 65536
 
 
-def test_an_empty_file_is_empty_and_a_missing_one_unknown(tmp_path: Path) -> None:
+def test_an_empty_file_gives_no_bytes_and_a_missing_file_none(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert FILES.read_tail(tmp_path / "empty") == b""
     assert FILES.read_tail(tmp_path / "missing") is None
@@ -246,7 +246,7 @@ def test_fifos_devices_and_directories_are_refused_at_once(tmp_path: Path) -> No
         assert FILES.read_tail(path) is None
 
 
-def test_what_belongs_to_somebody_else_is_remembered_up_to_a_bound(tmp_path: Path) -> None:
+def test_other_users_files_are_remembered_up_to_a_limit(tmp_path: Path) -> None:
     files = OwnedFiles(os.geteuid())
     for number in range(25):
         path = tmp_path / f"{number:02}"
@@ -264,7 +264,7 @@ def test_what_belongs_to_somebody_else_is_remembered_up_to_a_bound(tmp_path: Pat
 
 
 @not_as_root
-def test_a_file_that_may_not_be_read_is_unknown(tmp_path: Path) -> None:
+def test_an_unreadable_file_gives_none(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.touch(mode=0)
     assert FILES.read_tail(path) is None

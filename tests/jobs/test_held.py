@@ -1,4 +1,4 @@
-"""A launcher that others could exchange while sbatch reads it: held until Slurm has shown that it has the right one."""
+"""Tests that a launcher which others could replace is submitted held, until Slurm has shown the right script."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def held(exp: Exp) -> list[bool]:
 
 
 @pytest.mark.survives("S17")
-def test_it_is_released_once_slurm_has_shown_its_script(exp: Exp) -> None:
+def test_a_job_is_released_once_slurm_has_shown_its_script(exp: Exp) -> None:
     assert submit(exp).returncode == 0
     assert held(exp) == [True]
     assert exp.slurm.calls("scontrol")[-2:] == ["scontrol write batch_script 1001 -", "scontrol release 1001"]
@@ -51,7 +51,7 @@ def test_it_is_released_once_slurm_has_shown_its_script(exp: Exp) -> None:
 
 
 @pytest.mark.survives("S17")
-def test_an_exchanged_one_is_cancelled_and_said(exp: Exp) -> None:
+def test_a_job_with_a_replaced_script_is_cancelled_and_reported(exp: Exp) -> None:
     exp.slurm.after("sbatch", 'case "$script" in */cell.slurm) echo "echo evil" >>"$dir/ids/$id/script" ;; esac\n')
     done = submit(exp)
     assert done.returncode != 0
@@ -66,12 +66,12 @@ def test_an_exchanged_one_is_cancelled_and_said(exp: Exp) -> None:
 
 
 @pytest.mark.parametrize("head", ["#SBATCH --hold\n", "#SBATCH -H\n"])
-def test_what_its_user_holds_stays_held(exp: Exp, head: str) -> None:
+def test_a_job_that_the_user_holds_stays_held(exp: Exp, head: str) -> None:
     assert submit(exp, head).returncode == 0
     assert exp.slurm.calls("scontrol")[-1] == "scontrol write batch_script 1001 -"
 
 
-def test_where_slurm_does_not_answer_the_next_command_does_it(exp: Exp) -> None:
+def test_without_slurms_answer_the_next_command_releases_the_job(exp: Exp) -> None:
     exp.slurm.before("scontrol", NO_NEWS)
     done = submit(exp)
     assert "job 1001 is held until its script has been checked" in done.stderr
@@ -84,7 +84,7 @@ def test_where_slurm_does_not_answer_the_next_command_does_it(exp: Exp) -> None:
     assert entry(exp).accepted is not None
 
 
-def test_one_that_ran_since_its_submitter_was_killed_is_accepted(exp: Exp) -> None:
+def test_a_job_that_ran_after_its_submitter_was_killed_is_accepted(exp: Exp) -> None:
     exp.slurm.after("scontrol", '[ "$1" = release ] && kill -9 $PPID\n')
     assert submit(exp).returncode == -signal.SIGKILL
     [call] = exp.slurm.calls("sbatch")
@@ -100,7 +100,7 @@ def test_one_that_ran_since_its_submitter_was_killed_is_accepted(exp: Exp) -> No
     assert (entry(exp).accepted is not None, exp.slurm.calls("scancel"), held(exp)) == (True, [], [True])
 
 
-def test_where_nobody_can_exchange_it_nothing_is_held(exp: Exp) -> None:
+def test_where_no_other_user_can_replace_it_no_job_is_held(exp: Exp) -> None:
     exp.root.chmod(0o755)
     assert submit(exp).returncode == 0
     assert held(exp) == [False]

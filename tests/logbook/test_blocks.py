@@ -1,4 +1,4 @@
-"""The blocks of monitor.log, letter by letter as the user's text has them, and as the contract adds to it."""
+"""Tests the blocks of monitor.log, letter by letter as in the user's text and the contract's additions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def as_text(block: list[str]) -> str:
     return "\n".join(block)
 
 
-# Each of these is a block of the user's text, its stamp and its placeholders filled in.
+# Each is a block of the user's text with its stamp and placeholders filled in.
 
 STATUS_CHECK = f"""\
 {HEAD} STATUS_CHECK: Polling SLURM
@@ -92,7 +92,7 @@ def test_status_check() -> None:
     assert STATUS_CHECK == as_text(blocks.status_check(NOW, {State.PENDING: 4, State.RUNNING: 4}))
 
 
-def test_the_three_counts_of_a_status_check_always_stand_and_others_where_they_occur() -> None:
+def test_a_status_check_always_has_three_counts_and_others_where_they_occur() -> None:
     empty, mixed = blocks.status_check(NOW, {}), {State.TIMEOUT: 1, State.FAILED: 2, State.SUSPENDED: 3, State.LOST: 0}
     assert "Result: 0 jobs found - 0 PENDING, 0 RUNNING, 0 COMPLETED" == empty[1]
     expected = "Result: 6 jobs found - 0 PENDING, 0 RUNNING, 0 COMPLETED, 3 SUSPENDED, 2 FAILED, 1 TIMEOUT"
@@ -105,7 +105,7 @@ def test_state_change() -> None:
         assert STATE_CHANGE == as_text(blocks.state_change(NOW, EVAL, "12345690", at=at, **change))
 
 
-def test_the_events_own_time_follows_where_it_differs() -> None:
+def test_the_events_own_time_follows_if_it_differs() -> None:
     block = blocks.state_change(NOW, EVAL, "12345690", previous=State.PENDING, current=State.RUNNING, at=NOW - 61)
     assert f"{STATE_CHANGE}\nAt: 2025-11-11 14:49:11" == as_text(block)
 
@@ -116,7 +116,7 @@ def ended(**more: object) -> str:
     return as_text(blocks.state_change_terminal(NOW, EVAL, "12345690", **whole))
 
 
-def test_state_change_into_an_end_with_our_line_after_the_users() -> None:
+def test_state_change_to_an_end_has_evalmons_line_after_the_users() -> None:
     assert f"{STATE_CHANGE_TERMINAL}\nJob ID: 12345690" == ended()
 
 
@@ -129,20 +129,20 @@ def test_every_end_has_the_same_form(end: State) -> None:
     ("elapsed_s", "expected"),
     [(0.0, "0s"), (52.9, "52s"), (3892.0, "1h 4m 52s"), (86_400.0, "1d 0h 0m 0s"), (-5.0, "unknown")],
 )
-def test_elapsed_is_said_in_words(elapsed_s: float, expected: str) -> None:
+def test_elapsed_time_is_in_words(elapsed_s: float, expected: str) -> None:
     assert f"\nElapsed: {expected}\n" in ended(elapsed_s=elapsed_s)
 
 
-def test_what_nobody_knows_of_an_end_is_unknown() -> None:
+def test_unknown_details_of_an_end_are_unknown() -> None:
     lines = ended(at=None, elapsed_s=None, result_log=None).split("\n")
     assert ["Completed: unknown", "Elapsed: unknown", "Action: Updated run state", "Result log: unknown"] == lines[3:7]
 
 
-def test_a_directory_that_nobody_made_is_left_out() -> None:
+def test_a_missing_directory_is_left_out() -> None:
     assert "Action: Updated run state\nJob ID: 12345690" in ended(result_log="")
 
 
-def test_one_is_no_plural() -> None:
+def test_a_single_item_is_singular() -> None:
     assert "Result: 1 job found - 1 PENDING, " in blocks.status_check(NOW, {State.PENDING: 1})[1]
     assert (
         "Summary: 1 evaluation completed - 1 COMPLETED"
@@ -150,7 +150,7 @@ def test_one_is_no_plural() -> None:
     )
 
 
-def test_memory_that_ran_out_at_less_than_the_limit_was_sampled() -> None:
+def test_a_peak_below_the_limit_of_an_out_of_memory_job_is_marked_as_sampled() -> None:
     used = replace(FIGURES, memory_used_bytes=69, memory_requested_bytes=100)
     block = blocks.compute_metrics(NOW, EVAL, "1", used, state=State.OUT_OF_MEMORY)
     note = "Note: the memory figure (69% of the request) is sampled and missed the peak, which reached the limit"
@@ -173,7 +173,7 @@ def test_compute_metrics_of_a_timeout_are_flagged_and_complete() -> None:
     assert f"{COMPUTE_METRICS_EXCEEDED}\nMemory: unknown / unknown\nCPU Efficiency: unknown" == as_text(block)
 
 
-def test_figures_that_nobody_knows_are_unknown_and_never_0() -> None:
+def test_unknown_figures_are_unknown_and_never_0() -> None:
     block = blocks.compute_metrics(NOW, EVAL, "1", Figures(elapsed_s=292), state=State.FAILED)
     expected = ["GPU Time: 00:04:52 / unknown (unknown)", "Memory: unknown / unknown", "CPU Efficiency: unknown"]
     assert expected == block[2:]
@@ -199,7 +199,7 @@ def test_all_complete_names_every_other_end_that_occurred() -> None:
     ("total_s", "expected"),
     [(60, "1 minute"), (7500, "2 hours 5 minutes"), (3600, "1 hour"), (52, "52 seconds"), (90_000, "1 day 1 hour")],
 )
-def test_the_total_time_is_said_in_words(total_s: float, expected: str) -> None:
+def test_the_total_time_is_in_words(total_s: float, expected: str) -> None:
     assert f"Total time: {expected}" == blocks.all_complete(NOW, {}, total_time_s=total_s, outcome="")[2]
 
 
@@ -208,7 +208,7 @@ def test_resource_status() -> None:
     assert RESOURCE_STATUS == as_text(blocks.resource_status(NOW, EVAL, **tick))
 
 
-def test_a_block_of_our_own_has_the_same_shape() -> None:
+def test_evalmons_own_blocks_have_the_same_shape() -> None:
     block = blocks.note(NOW, BlockKind.ALERT, "5 polls in a row failed", {"Since": "14:45", "Last error": "a\nb"})
     assert [f"{HEAD} ALERT: 5 polls in a row failed", "Since: 14:45", "Last error: a\\nb"] == block
 
@@ -229,13 +229,13 @@ def test_eval_result() -> None:
     assert expected == blocks.eval_result(NOW, EVAL, "7", result)[1:]
 
 
-def test_eval_result_of_a_log_that_says_little_or_is_missing() -> None:
+def test_eval_result_of_an_incomplete_or_missing_log() -> None:
     said = blocks.eval_result(NOW, EVAL, "7", EvalResult(status="error", error="boom\n[x] ALERT: y"))
     assert ["Samples: unknown of unknown", "Error: boom\\n[x] ALERT: y", "Log: unknown"] == said[3:]
     assert "Scores: not scored" in blocks.eval_result(NOW, EVAL, "7", EvalResult(status="success"))
 
 
-def test_eval_result_where_no_result_is_known() -> None:
+def test_eval_result_without_any_known_result() -> None:
     left_none = ["Job ID: 7", "Status: unknown", "Log: none was found"]
     assert left_none == blocks.result_unknown(NOW, EVAL, "7", None)[1:]
     why = ["Job ID: 7", "Status: unknown", "Log: unknown", "Reason: its log is at a URL"]
@@ -248,13 +248,13 @@ def test_verdict_changed() -> None:
     assert [f"{HEAD} VERDICT_CHANGED: {EVAL}", *expected] == block
 
 
-def test_blocks_are_joined_by_one_blank_line_and_none_stands_inside_one() -> None:
+def test_blocks_are_separated_by_one_blank_line_and_contain_none() -> None:
     assert "a\nb\n\nc\n\n" == blocks.join([["a", "b"], ["c"]])
     assert "" == blocks.join([])
 
 
 @pytest.mark.parametrize("at", [1e300, -1e300, 253_402_300_800.0, float("nan"), float("inf")])
-def test_a_time_that_no_calendar_has_is_unknown(at: float) -> None:
+def test_a_time_outside_the_calendar_is_unknown(at: float) -> None:
     assert "unknown" == blocks.stamp(at)
 
 

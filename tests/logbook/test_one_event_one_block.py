@@ -1,4 +1,4 @@
-"""Whatever names and texts hold, an event is one block, and what was written is read back."""
+"""Tests that an event is one block whatever names and texts it has, and that blocks are read back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def change(name: str, job_id: str, state: State, *, log: str | None = None) -> l
 
 
 def every_block(text: str) -> list[list[str]]:
-    """Each kind of block, with this text wherever outside text may stand."""
+    """Each kind of block, with this text wherever outside text may be."""
     result = EvalResult(status=text, scores={text: 1.0}, error=text, log=text)
     return [
         *(change(text, text, state, log=text) for state in State),
@@ -61,7 +61,7 @@ def every_block(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_add_no_line_and_no_block(text: str) -> None:
     plain, hostile = every_block("plain"), every_block(text)
-    # An empty error and empty scores are left out of EVAL_RESULT, an empty directory out of the end's STATE_CHANGE.
+    # EVAL_RESULT leaves out an empty error and empty scores, the end's STATE_CHANGE an empty directory.
     empty = ("EVAL_RESULT:", "Result log: ")
     expected = [len(block) - (0 if text else any(word in "".join(block) for word in empty)) for block in plain]
     assert expected == [len(block) for block in hostile]
@@ -70,7 +70,7 @@ def test_hostile_texts_add_no_line_and_no_block(text: str) -> None:
 
 @pytest.mark.survives("S4")
 @given(TEXTS)
-def test_no_line_holds_what_a_terminal_or_a_reader_would_obey(text: str) -> None:
+def test_no_line_has_control_or_format_characters(text: str) -> None:
     for line in itertools.chain.from_iterable(every_block(text)):
         assert not any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in line)
         assert not set(line) & set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u200f")
@@ -78,25 +78,25 @@ def test_no_line_holds_what_a_terminal_or_a_reader_would_obey(text: str) -> None
 
 
 @given(st.lists(st.tuples(TEXTS, st.sampled_from(["1", "12_3", "5+1"]), STATES), max_size=6))
-def test_what_was_written_is_read_back(changes: list[tuple[str, str, State]]) -> None:
+def test_a_written_block_is_read_back(changes: list[tuple[str, str, State]]) -> None:
     text = blocks.join(change(*one) for one in changes)
     expected = [(printable(name), (job_id, state)) for name, job_id, state in changes]
     assert expected == [(block.subject, transition(block)) for block in read(text)]
 
 
-def test_a_block_read_back_is_its_kind_its_subject_and_its_fields() -> None:
+def test_a_read_block_has_its_kind_subject_and_fields() -> None:
     [block] = read(
         blocks.join([blocks.note(NOW, BlockKind.QUERY_ERROR, "squeue: no answer", {"Error": "a: b", "Action": "x"})])
     )
     assert Block(BlockKind.QUERY_ERROR, "squeue: no answer", {"Error": "a: b", "Action": "x"}) == block
 
 
-def test_a_block_that_only_another_version_knows_has_no_kind() -> None:
+def test_a_block_of_another_version_has_no_kind() -> None:
     assert [Block(None, "x", {"Job ID": "1"})] == list(read("[2025-11-11 14:50:12] NEWER_KIND: x\nJob ID: 1\n\n"))
 
 
 @pytest.mark.survives("F12")
-def test_a_log_torn_at_any_byte_gives_the_whole_blocks_before() -> None:
+def test_a_log_torn_at_any_byte_gives_the_complete_blocks_before() -> None:
     written = [
         change("日本/t/epoch0", "1", State.RUNNING),
         change("日本/t/epoch0", "1", State.FAILED),
@@ -113,12 +113,12 @@ def test_a_log_torn_at_any_byte_gives_the_whole_blocks_before() -> None:
     "text",
     ["", "\n\n", "garbage\n\n", "[2025-11-11] STATE_CHANGE: x\n\n", "[2025-11-11 14:50:12] lower: x\n\n"],
 )
-def test_what_is_no_block_is_passed_over(text: str) -> None:
+def test_text_that_is_no_block_is_skipped(text: str) -> None:
     assert [] == list(read(text))
 
 
 @pytest.mark.parametrize("current", ["", "running", "WARPED", "name"])
-def test_a_state_change_into_no_state_of_ours_is_no_transition(current: str) -> None:
+def test_a_state_change_to_an_unknown_state_is_no_transition(current: str) -> None:
     assert None is transition(Block(BlockKind.STATE_CHANGE, "x", {"Job ID": "1", "Current": current}))
 
 
@@ -128,5 +128,5 @@ def test_other_blocks_and_torn_ones_are_no_transitions() -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_text_raises(text: str) -> None:
+def test_reading_never_raises(text: str) -> None:
     list(read(text))

@@ -1,4 +1,4 @@
-"""Clocks that jump, differ between hosts, or change for daylight saving: the same log, and no time below nothing."""
+"""Tests clocks that jump, differ between hosts, or change for daylight saving: the log stays true."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def life(job_id: str, **more: int) -> list[Job]:
         pytest.param(FORTH, "2025-03-30 01:30:00", "2025-03-30 03:30:00", ("+01:00", "+02:00"), id="an hour left out"),
     ],
 )
-def test_across_the_change_of_daylight_saving_an_hour_is_an_hour(
+def test_across_a_change_of_daylight_saving_time_an_hour_is_an_hour(
     exp: Exp, berlin: None, change: int, started: str, completed: str, offsets: tuple[str, str]
 ) -> None:
     stamps = {"submitted": change - 2400, "started": change - 1800, "ended": change + 1800, "elapsed": HOUR}
@@ -75,8 +75,8 @@ def test_across_the_change_of_daylight_saving_an_hour_is_an_hour(
         pytest.param((DAY, 0, -DAY, 300), id="anything"),
     ],
 )
-def test_observers_whose_clocks_differ_write_one_true_log(exp: Exp, offsets: Sequence[int]) -> None:
-    # What the queue says while accounting lags behind; the hosts of the jobs have clocks of their own.
+def test_observers_with_different_clocks_write_one_true_log(exp: Exp, offsets: Sequence[int]) -> None:
+    # What squeue shows while accounting lags; the jobs' hosts have clocks of their own.
     first, second = life("11"), life("12")
     exp.report("11", "r1/a", started_at=time.time() - 300)
     number = 0
@@ -99,7 +99,7 @@ def test_observers_whose_clocks_differ_write_one_true_log(exp: Exp, offsets: Seq
 
 
 @pytest.mark.parametrize("offset", [HOUR, DAY])
-def test_a_clock_that_jumps_forward_times_nobody_out(exp: Exp, offset: int) -> None:
+def test_a_clock_that_jumps_forward_causes_no_timeout(exp: Exp, offset: int) -> None:
     exp.slurm.show([running("11"), running("12")])
     exp.observer().observe_once(at_least_s=0)
     exp.slurm.show([running("12")])

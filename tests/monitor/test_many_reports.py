@@ -1,4 +1,4 @@
-"""Hundreds of jobs start and end at the same moment, each a process of the real agent's: every report is taken in."""
+"""Tests that hundreds of jobs starting and ending at once, as real agent processes, lose no report."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def all_are_there_after_two_polls(exp: Exp, number: int, *, how: str) -> None:
     exp.register(**{f"r1_e{job}": job for job in ids})
     exp.slurm.show([running(job) for job in ids])
     with report_at_once(exp, number, how) as jobs:
-        # Somebody polls while they write.
+        # An observer polls while they write.
         exp.observer().observe_once(at_least_s=0)
         said, _ = jobs.communicate(timeout=580)
     assert json.loads(said) == {str(code): len(range(code, number, 3)) for code in range(3)}
@@ -85,18 +85,18 @@ def over(job: str) -> Job:
 
 
 @pytest.mark.survives("F8")
-def test_500_that_report_at_once_are_all_there_after_two_polls(tmp_path: Path) -> None:
+def test_500_simultaneous_reports_are_all_read_after_two_polls(tmp_path: Path) -> None:
     all_are_there_after_two_polls(Exp(tmp_path), 500, how="writers")
 
 
 @pytest.mark.full
 @pytest.mark.survives("F8")
-def test_5000_that_report_at_once_are_all_there_after_two_polls(tmp_path: Path) -> None:
+def test_5000_simultaneous_reports_are_all_read_after_two_polls(tmp_path: Path) -> None:
     all_are_there_after_two_polls(Exp(tmp_path), 5000, how="writers")
 
 
 @pytest.mark.full
 @pytest.mark.survives("F8")
-def test_100_whole_agents_at_once_too(tmp_path: Path) -> None:
-    """No more of them: all share this machine's cores, and none may wait longer than two seconds for its report."""
+def test_the_reports_of_100_whole_agents_are_all_read(tmp_path: Path) -> None:
+    """Not more: all share this machine's cores, and none may wait longer than two seconds for its report."""
     all_are_there_after_two_polls(Exp(tmp_path), 100, how="whole_agent")

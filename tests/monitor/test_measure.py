@@ -1,4 +1,4 @@
-"""seff is asked once an attempt has ended, once more after a while, and then accounting must do."""
+"""Tests that seff is asked after an attempt's end and once more later, and then accounting is used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Measuring:
-    """One experiment with an eval that has ended, measured step by step on a clock of its own."""
+    """An experiment with one ended eval, measured step by step with a simulated clock."""
 
     def __init__(self, exp: Exp) -> None:
         self.exp = exp
@@ -36,7 +36,7 @@ class Measuring:
         self.state: ExperimentState = exp.observer().observe_once(at_least_s=0).state
 
     def step(self, *, final: bool = False) -> str | None:
-        """The source of the figures that this step found."""
+        """The source of the figures that this step captured."""
         found = self.measurer.step(self.state, unmeasured(self.state), clock=self.clock, at_most_s=5, final=final)
         self.state = self.exp.observer().record(measurements=found)
         return found[0].figures.source if found else None
@@ -59,7 +59,7 @@ def measuring(tmp_path: Path) -> Measuring:
     return Measuring(exp)
 
 
-def test_a_seff_that_knows_the_job_is_asked_once(measuring: Measuring) -> None:
+def test_a_seff_that_has_figures_is_asked_once(measuring: Measuring) -> None:
     measuring.exp.slurm.measure(ended("11"))
     assert measuring.step() == "seff"
     assert measuring.waits_s is None
@@ -67,7 +67,7 @@ def test_a_seff_that_knows_the_job_is_asked_once(measuring: Measuring) -> None:
     assert measuring.asked == 1
 
 
-def test_one_that_has_no_data_yet_is_asked_again_after_the_delay(measuring: Measuring) -> None:
+def test_seff_without_data_is_asked_again_after_the_delay(measuring: Measuring) -> None:
     assert measuring.step() is None
     assert measuring.waits_s == DELAY_S
     measuring.clock.now += DELAY_S - 1
@@ -79,7 +79,7 @@ def test_one_that_has_no_data_yet_is_asked_again_after_the_delay(measuring: Meas
     assert measuring.asked == 2
 
 
-def test_after_the_second_time_accounting_must_do(measuring: Measuring) -> None:
+def test_after_the_second_try_accounting_is_used(measuring: Measuring) -> None:
     measuring.step()
     measuring.clock.now += DELAY_S
     assert measuring.step() == "sacct"
@@ -87,7 +87,7 @@ def test_after_the_second_time_accounting_must_do(measuring: Measuring) -> None:
     assert "GPU Time: 00:04:52 / 00:30:00 (16%)" in measuring.exp.blocks("COMPUTE_METRICS")[0]
 
 
-def test_what_says_running_or_zeros_is_not_believed(measuring: Measuring) -> None:
+def test_a_report_that_says_running_or_zeros_is_not_accepted(measuring: Measuring) -> None:
     measuring.exp.slurm.measure(ended("11", "RUNNING"))
     assert measuring.step() is None
     measuring.clock.now += DELAY_S
@@ -95,7 +95,7 @@ def test_what_says_running_or_zeros_is_not_believed(measuring: Measuring) -> Non
 
 
 @pytest.mark.parametrize("how", ["broken", "absent"])
-def test_a_seff_that_cannot_work_here_is_left_out_at_once(measuring: Measuring, how: str) -> None:
+def test_a_seff_that_cannot_run_here_is_left_out_at_once(measuring: Measuring, how: str) -> None:
     if how == "absent":
         measuring.exp.slurm.remove("seff")
     else:
@@ -106,7 +106,7 @@ def test_a_seff_that_cannot_work_here_is_left_out_at_once(measuring: Measuring, 
     assert measuring.asked <= 1
 
 
-def test_without_an_accounting_record_it_waits_and_then_takes_what_the_job_said(tmp_path: Path) -> None:
+def test_without_an_accounting_record_the_jobs_report_is_used_after_a_wait(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     exp.slurm.remove("seff")
@@ -118,8 +118,8 @@ def test_without_an_accounting_record_it_waits_and_then_takes_what_the_job_said(
     assert measuring.step() == "self"
 
 
-def test_after_both_tries_it_does_not_look_again_every_moment(tmp_path: Path) -> None:
-    """While accounting lags, nothing is to be had: the next look is when patience ends."""
+def test_after_both_tries_seff_is_not_asked_again_at_every_step(tmp_path: Path) -> None:
+    """While accounting lags there are no figures: the next try is at the end of the waiting time."""
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     exp.slurm.show([ended("11", queued=True, accounted=False)])
@@ -130,7 +130,7 @@ def test_after_both_tries_it_does_not_look_again_every_moment(tmp_path: Path) ->
     assert measuring.waits_s == ACCOUNTING_PATIENCE_S - DELAY_S
 
 
-def test_in_the_end_nothing_is_waited_for(measuring: Measuring) -> None:
+def test_at_the_end_figures_are_not_waited_for(measuring: Measuring) -> None:
     assert measuring.step(final=True) == "sacct"
 
 
@@ -150,7 +150,7 @@ def test_earlier_attempts_are_measured_by_accounting(tmp_path: Path) -> None:
     assert figures == ["sacct", "seff"]
 
 
-def test_one_step_stops_after_its_time_so_that_no_poll_is_held_up(tmp_path: Path) -> None:
+def test_a_step_ends_at_its_time_limit_so_that_no_poll_is_delayed(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(**{f"r1_e{n}": str(n) for n in range(10, 20)})
     exp.slurm.show([ended(str(n)) for n in range(10, 20)])
@@ -164,7 +164,7 @@ def test_one_step_stops_after_its_time_so_that_no_poll_is_held_up(tmp_path: Path
     assert len(exp.slurm.calls("seff")) < 5
 
 
-def test_figures_are_in_the_state_with_their_source(measuring: Measuring) -> None:
+def test_the_state_has_the_figures_with_their_source(measuring: Measuring) -> None:
     measuring.exp.slurm.measure(ended("11"))
     measuring.step()
     figures = json.loads((measuring.exp.ours / "state.json").read_text())["evals"]["r1/a"]["jobs"][0]["attempts"][0][
@@ -175,8 +175,8 @@ def test_figures_are_in_the_state_with_their_source(measuring: Measuring) -> Non
 
 
 @pytest.mark.survives("F14")
-def test_a_seff_that_hangs_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 500 evals each would cost its whole time-out, twice: longer than the completion job may live."""
+def test_a_seff_that_hangs_repeatedly_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 500 evals would cost the whole time-out, twice: more than the completion job's time limit."""
     monkeypatch.setattr(client, "SEFF_TIMEOUT_S", 0.2)
     exp = Exp(tmp_path)
     ids = [str(n) for n in range(10, 30)]
@@ -189,7 +189,7 @@ def test_a_seff_that_hangs_again_and_again_is_given_up(tmp_path: Path, monkeypat
     assert measured == ["sacct"] * len(ids)
 
 
-def test_no_portion_begins_after_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_portion_starts_after_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_module, "_PORTION_S", 0.1)
     exp = Exp(tmp_path)
     exp.register(r1_a="11", r1_b="12")
@@ -204,7 +204,7 @@ def test_no_portion_begins_after_the_deadline(tmp_path: Path, monkeypatch: pytes
     assert len(exp.slurm.calls("seff")) == 1
 
 
-def test_a_second_look_that_has_not_time_for_all_begins_with_those_that_waited_longest(tmp_path: Path) -> None:
+def test_a_second_pass_without_time_for_all_starts_with_the_longest_waiting(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(a="11", b="12", c="13")
     exp.slurm.show([ended("11"), ended("12"), ended("13")])

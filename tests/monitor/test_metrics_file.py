@@ -1,4 +1,4 @@
-"""evalmon.prom beside the summary: new figures when the state has changed, and the time of each poll."""
+"""Tests evalmon.prom beside the summary: new figures when the state changed, and the time of each poll."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def value(exp: Exp, name: str, **labels: str) -> float:
     return sample.value
 
 
-def test_it_is_written_with_the_summary(exp: Exp) -> None:
+def test_evalmon_prom_is_written_with_the_summary(exp: Exp) -> None:
     exp.slurm.show([ended("11"), ended("12", "FAILED", exit_code="3:0")])
     exp.observe_to_the_end()
     assert value(exp, "evalmon_complete") == 1
@@ -37,7 +37,7 @@ def test_it_is_written_with_the_summary(exp: Exp) -> None:
     assert (exp.ours / "evalmon.prom").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_poll_renews_its_time_and_if_something_changed_the_figures(exp: Exp) -> None:
+def test_a_poll_updates_its_time_and_after_a_change_the_figures(exp: Exp) -> None:
     exp.slurm.show([running("11"), running("12")])
     observer, metrics = exp.observer(), PolledMetrics()
     for number in (1, 2, 3):

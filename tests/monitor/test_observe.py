@@ -1,4 +1,4 @@
-"""One poll and what it must withstand: Slurm silent, lying or half there, other observers, a state that was lost."""
+"""Tests one poll against failing or partial answers of Slurm, other observers, and a lost state."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ COMPLETES = ("r1/a", "RUNNING", "COMPLETED")
 
 
 class TestWhatIsLogged:
-    def test_each_transition_once_however_often_slurm_says_it(self, exp: Exp) -> None:
+    def test_each_transition_is_logged_once_however_often_slurm_shows_it(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         for job in (pending("11"), running("11"), ended("11", queued=True), ended("11")):
             observe(exp, job)
             observe(exp)
         assert exp.transitions() == [RUNS, COMPLETES]
 
-    def test_what_nobody_saw_is_reconstructed(self, exp: Exp) -> None:
+    def test_unobserved_transitions_are_reconstructed(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         observe(exp, ended("11", "FAILED"))
         assert exp.transitions() == [RUNS, ("r1/a", "RUNNING", "FAILED")]
 
-    def test_every_poll_says_what_it_saw(self, exp: Exp) -> None:
+    def test_every_poll_logs_what_it_observed(self, exp: Exp) -> None:
         exp.register(r1_a="11", r1_b="12", r1_c="13")
         observe(exp, pending("11"), running("12"), ended("13", "TIMEOUT"))
         assert exp.blocks("STATUS_CHECK") == [
             "STATUS_CHECK: Polling SLURM\nResult: 3 jobs found - 1 PENDING, 1 RUNNING, 0 COMPLETED, 1 TIMEOUT"
         ]
 
-    def test_a_poll_without_news_leaves_the_state_file_alone(self, exp: Exp) -> None:
+    def test_a_poll_without_news_does_not_write_the_state(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         observe(exp, running("11"))
         before = os.stat(exp.ours / "state.json")
@@ -65,7 +65,7 @@ class TestWhatIsLogged:
         after = os.stat(exp.ours / "state.json")
         assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
-    def test_a_log_that_was_rotated_gets_nothing_a_second_time(self, exp: Exp) -> None:
+    def test_a_rotated_log_gets_nothing_a_second_time(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         observe(exp, running("11"))
         (exp.ours / "monitor.log").rename(exp.ours / "monitor.log.1")
@@ -76,7 +76,7 @@ class TestWhatIsLogged:
         observe(exp, ended("11"))
         assert exp.transitions() == [COMPLETES]
 
-    def test_a_note_of_the_user_s_in_the_log_stays(self, exp: Exp) -> None:
+    def test_a_users_note_in_the_log_stays(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         observe(exp, running("11"))
         with (exp.ours / "monitor.log").open("a") as log:
@@ -88,7 +88,7 @@ class TestWhatIsLogged:
 
 class TestTheQuestion:
     @pytest.mark.survives("S14")
-    def test_is_not_asked_before_it_is_due(self, exp: Exp) -> None:
+    def test_slurm_is_not_asked_before_a_poll_is_due(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.settings = Settings(poll_interval=60.0)
         exp.slurm.show([running("11")])
@@ -97,7 +97,7 @@ class TestTheQuestion:
         assert len(exp.slurm.calls("squeue")) == 1
 
     @pytest.mark.survives("S14")
-    def test_is_one_squeue_and_one_sacct(self, exp: Exp) -> None:
+    def test_a_poll_is_one_squeue_and_one_sacct(self, exp: Exp) -> None:
         exp.register(**{f"r1_e{n}": str(n) for n in range(100, 150)})
         observe(exp, *(running(str(n)) for n in range(100, 125)), *(ended(str(n)) for n in range(125, 150)))
         assert Counter(call.split()[0] for call in exp.slurm.calls() if call.startswith("s")) == {
@@ -106,7 +106,7 @@ class TestTheQuestion:
         }
 
     @pytest.mark.survives("S14")
-    def test_is_one_sacct_more_for_each_200_that_are_gone(self, exp: Exp) -> None:
+    def test_every_200_jobs_gone_from_squeue_take_one_more_sacct(self, exp: Exp) -> None:
         ids = [str(n) for n in range(1000, 1450)]
         exp.register(**{f"r1_e{n}": n for n in ids})
         observe(exp, *(ended(n) for n in ids))
@@ -115,7 +115,7 @@ class TestTheQuestion:
         assert (len(exp.slurm.calls("squeue")), len(exp.slurm.calls("sacct"))) == (2, 3)
 
     @pytest.mark.survives("F9")
-    def test_is_asked_again_if_the_clock_went_back(self, exp: Exp) -> None:
+    def test_slurm_is_asked_again_if_the_clock_went_back(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.settings = Settings(poll_interval=60.0)
         exp.slurm.show([running("11")])
@@ -125,7 +125,7 @@ class TestTheQuestion:
 
 class TestSlurmFails:
     @pytest.mark.survives("F15")
-    def test_each_failure_is_told_one_alert_and_one_recovery(self, exp: Exp) -> None:
+    def test_each_failure_is_logged_with_one_alert_and_one_recovery(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.settings = Settings(poll_interval=1.0, alert_after=3)
         observe(exp, running("11"))
@@ -144,7 +144,7 @@ class TestSlurmFails:
         assert (heartbeat["polls"], heartbeat["failed_polls"]) == (8, 5)
 
     @pytest.mark.survives("F15")
-    def test_a_short_outage_needs_no_recovery(self, exp: Exp) -> None:
+    def test_a_short_outage_causes_no_recovery_block(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.slurm.fail("squeue", "Socket timed out on send/recv operation")
         observe(exp)
@@ -153,7 +153,7 @@ class TestSlurmFails:
         assert [block.partition(":")[0] for block in exp.news()] == ["QUERY_ERROR", "STATE_CHANGE"]
 
     @pytest.mark.survives("F15")
-    def test_two_outages_give_two_alerts(self, exp: Exp) -> None:
+    def test_two_outages_cause_two_alerts(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         exp.settings = Settings(poll_interval=1.0, alert_after=1)
         for _ in range(2):
@@ -164,7 +164,7 @@ class TestSlurmFails:
         assert len(exp.blocks("ALERT")) == len(exp.blocks("QUERY_RECOVERED")) == 2
 
     @pytest.mark.survives("F15")
-    def test_without_the_database_what_is_gone_from_squeue_is_not_over(self, exp: Exp) -> None:
+    def test_without_accounting_jobs_gone_from_squeue_are_not_over(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         observe(exp, running("11"))
         exp.slurm.fail("sacct", "sacct: error: Problem talking to the database: Connection refused")
@@ -178,7 +178,7 @@ class TestSlurmFails:
 
     @pytest.mark.survives("F14")
     @pytest.mark.parametrize("program", ["squeue", "sacct"])
-    def test_one_that_hangs_ends_within_its_time_and_leaves_no_process(
+    def test_a_hanging_program_ends_in_its_time_and_leaves_no_process(
         self, exp: Exp, tmp_path: Path, program: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         exp.register(r1_a="11")
@@ -199,7 +199,7 @@ class TestSlurmFails:
 
     @pytest.mark.survives("F17")
     @pytest.mark.parametrize("how", ["disabled", "absent"])
-    def test_without_accounting_squeue_s_own_last_word_decides(self, exp: Exp, how: str) -> None:
+    def test_without_accounting_squeues_last_state_decides(self, exp: Exp, how: str) -> None:
         exp.register(r1_a="11", r1_b="12")
         if how == "absent":
             exp.slurm.remove("sacct")
@@ -225,7 +225,7 @@ class TestSlurmFails:
     @pytest.mark.survives("F13")
     @pytest.mark.parametrize("answer", ["squeue", "sacct"])
     @pytest.mark.parametrize("text", [b"\xff\xfe garbage \x1e\x1f\x1e|||\n" * 50, b"0" * 100_000, b"\n\n\n"])
-    def test_garbage_changes_nothing_that_is_known(self, exp: Exp, answer: str, text: bytes) -> None:
+    def test_garbage_changes_nothing(self, exp: Exp, answer: str, text: bytes) -> None:
         exp.register(r1_a="11", r1_b="12")
         jobs = [running("11"), ended("12")]
         observe(exp, *jobs)
@@ -237,7 +237,7 @@ class TestSlurmFails:
         assert exp.transitions() == before
 
     @pytest.mark.survives("F13")
-    def test_an_answer_of_100_mb_is_none(self, exp: Exp) -> None:
+    def test_an_answer_of_100_mb_is_discarded(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         observe(exp, running("11"))
         exp.slurm.before("squeue", "while :; do cat $dir/squeue.out $dir/sinfo.out; done\n")
@@ -265,20 +265,20 @@ class TestSlurmFails:
 
 class TestOtherObservers:
     @pytest.mark.survives("F7")
-    def test_many_at_once_lose_and_double_nothing(self, exp: Exp) -> None:
+    def test_many_simultaneous_observers_lose_and_double_nothing(self, exp: Exp) -> None:
         self.hammer(exp, observers=4, evals=12, seed=1)
 
     @pytest.mark.survives("F7")
     @pytest.mark.full
     @pytest.mark.parametrize("kind", ["flock", "soft"])
     @pytest.mark.parametrize("seed", range(4))
-    def test_very_many_at_once_lose_and_double_nothing(self, exp: Exp, kind: str, seed: int) -> None:
+    def test_very_many_simultaneous_observers_lose_and_double_nothing(self, exp: Exp, kind: str, seed: int) -> None:
         exp.experiment.prepare(group_readable=False)
         (exp.ours / "lock.json").write_text(json.dumps({"kind": kind, "filesystem": "x", "host": "h", "schema": 1}))
         self.hammer(exp, observers=10, evals=60, seed=seed)
 
     def hammer(self, exp: Exp, *, observers: int, evals: int, seed: int) -> None:
-        """Every few milliseconds Slurm says something new, or nothing; each observer asks, and folds in its turn."""
+        """Every few milliseconds Slurm's answer changes; each observer asks, and folds when it gets the lock."""
         chance = random.Random(seed)
         ids = [str(n) for n in range(100, 100 + evals)]
         exp.register(**{f"r1_e{n}": n for n in ids})
@@ -321,7 +321,7 @@ class TestOtherObservers:
 
     @pytest.mark.survives("F7")
     @pytest.mark.parametrize("program", ["squeue", "sacct"])
-    def test_one_that_was_stopped_after_asking_and_wakes_late_writes_no_wrong_line(
+    def test_an_observer_stopped_after_asking_writes_no_wrong_line_when_it_resumes(
         self, exp: Exp, tmp_path: Path, program: str
     ) -> None:
         exp.register(r1_a="11", r1_b="12")
@@ -350,9 +350,7 @@ class TestOtherObservers:
         assert exp.transitions() == before
 
     @pytest.mark.survives("F7")
-    def test_one_that_wakes_late_does_not_take_back_what_was_submitted_meanwhile(
-        self, exp: Exp, tmp_path: Path
-    ) -> None:
+    def test_an_observer_that_resumes_late_does_not_undo_later_submissions(self, exp: Exp, tmp_path: Path) -> None:
         exp.register(r1_a="11")
         exp.accept("", "90", what="completion")
         observe(exp, running("11"))
@@ -374,7 +372,7 @@ class TestOtherObservers:
 
     @pytest.mark.survives("F6")
     @pytest.mark.parametrize("kind", ["flock", "soft"])
-    def test_while_one_holds_the_lock_the_others_say_so(self, exp: Exp, kind: str) -> None:
+    def test_while_one_observer_holds_the_lock_the_others_report_it(self, exp: Exp, kind: str) -> None:
         exp.register(r1_a="11")
         (exp.ours / "lock.json").write_text(json.dumps({"kind": kind, "filesystem": "x", "host": "h", "schema": 1}))
 
@@ -430,7 +428,7 @@ class TestALostState:
         return exp
 
     def again(self, exp: Exp) -> list[str]:
-        """The news of further observers, but for the ALERT."""
+        """The blocks of further observers, except ALERT."""
         before = exp.news()
         exp.observe_to_the_end()
         exp.observe_to_the_end()
@@ -440,7 +438,9 @@ class TestALostState:
 
     @pytest.mark.survives("F10")
     @pytest.mark.parametrize("name", NAMES)
-    def test_is_set_aside_and_rebuilt_and_nothing_is_logged_twice(self, ended_exp: Exp, name: str) -> None:
+    def test_a_damaged_state_is_set_aside_and_rebuilt_and_nothing_is_logged_twice(
+        self, ended_exp: Exp, name: str
+    ) -> None:
         path = ended_exp.ours / "state.json"
         broken = broken_states(path.read_bytes())[name]
         path.write_bytes(broken)
@@ -452,7 +452,7 @@ class TestALostState:
         assert {ev["state"] for ev in ended_exp.state()["evals"].values()} == {"COMPLETED", "FAILED"}
 
     @pytest.mark.survives("F10")
-    def test_a_gigabyte_is_not_read(self, ended_exp: Exp) -> None:
+    def test_a_state_of_a_gigabyte_is_not_read(self, ended_exp: Exp) -> None:
         path = ended_exp.ours / "state.json"
         os.truncate(path, 1 << 30)
         began = time.monotonic()
@@ -475,15 +475,15 @@ class TestALostState:
                 aside.unlink()
 
     @pytest.mark.survives("F10")
-    def test_cut_at_a_byte_it_is_rebuilt(self, ended_exp: Exp) -> None:
+    def test_a_state_cut_at_a_byte_is_rebuilt(self, ended_exp: Exp) -> None:
         self.cut_everywhere(ended_exp, step=211)
 
     @pytest.mark.survives("F10")
     @pytest.mark.full
-    def test_cut_at_any_byte_it_is_rebuilt(self, ended_exp: Exp) -> None:
+    def test_a_state_cut_at_any_byte_is_rebuilt(self, ended_exp: Exp) -> None:
         self.cut_everywhere(ended_exp, step=1)
 
-    def test_two_within_one_second_are_both_kept(self, ended_exp: Exp) -> None:
+    def test_two_damaged_states_within_one_second_are_both_kept(self, ended_exp: Exp) -> None:
         path = ended_exp.ours / "state.json"
         for text in (b"one", b"two"):
             path.write_bytes(text)
@@ -491,11 +491,11 @@ class TestALostState:
         aside = sorted(found.read_bytes() for found in ended_exp.ours.glob("state.json.corrupt-*"))
         assert aside == [b"one", b"two"]
 
-    def test_one_that_is_gone_is_rebuilt_without_a_word(self, ended_exp: Exp) -> None:
+    def test_a_missing_state_is_rebuilt_and_nothing_is_logged(self, ended_exp: Exp) -> None:
         (ended_exp.ours / "state.json").unlink()
         assert self.again(ended_exp) == []
 
-    def test_one_that_goes_between_two_transitions_loses_none(self, exp: Exp) -> None:
+    def test_a_state_lost_between_two_transitions_loses_none(self, exp: Exp) -> None:
         exp.register(r1_a="11")
         observe(exp, running("11"))
         (exp.ours / "state.json").unlink()
@@ -503,7 +503,7 @@ class TestALostState:
         assert exp.transitions() == [RUNS, COMPLETES]
 
     @pytest.mark.survives("F11")
-    def test_a_newer_schema_is_refused_and_left_as_it_is(self, ended_exp: Exp) -> None:
+    def test_a_state_with_a_newer_schema_is_refused_and_left_alone(self, ended_exp: Exp) -> None:
         path = ended_exp.ours / "state.json"
         newer = json.dumps({"schema": 2, "evals": "something else"}).encode()
         for content in (newer, path.read_bytes().replace(b'"schema":1', b'"schema":2')):
@@ -555,7 +555,7 @@ def test_a_torn_registry_loses_no_whole_record(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F1")
-def test_left_over_temporary_files_are_swept_by_the_next_poll(exp: Exp) -> None:
+def test_old_temporary_files_are_removed_by_the_next_poll(exp: Exp) -> None:
     exp.register(r1_a="11")
     for place in (exp.ours, exp.ours / "jobs"):
         for name in (".state.json.0123456789abcdef.tmp", ".11.json.0123456789abcdef.tmp"):
@@ -565,7 +565,7 @@ def test_left_over_temporary_files_are_swept_by_the_next_poll(exp: Exp) -> None:
     assert exp.temporaries() == []
 
 
-def test_stamps_of_the_log_are_those_of_the_events(exp: Exp) -> None:
+def test_the_logs_time_stamps_are_those_of_the_events(exp: Exp) -> None:
     exp.register(r1_a="11")
     observe(exp, ended("11"))
     first, last = exp.blocks("STATE_CHANGE")

@@ -1,4 +1,4 @@
-"""An observer that lives goes on from what it knows: what follows is what observers that start anew would say."""
+"""Tests that a long-lived observer logs and records the same as observers that start anew for each poll."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Clock:
 
 
 def jobs_over_time(random: Random) -> Iterator[list[Job]]:
-    """What Slurm shows at each poll: jobs that wait, run and end, some of them not shown for a while."""
+    """Slurm's answer at each poll: pending, running and ended jobs, some of them missing for a while."""
     stages = dict.fromkeys(map(str, range(11, 17)), 0)
     while True:
         stages = {job_id: min(stage + (random.random() < 0.3), 2) for job_id, stage in stages.items()}
@@ -49,7 +49,7 @@ def what_is_known(exp: Exp) -> dict[str, Any]:
 
 @pytest.mark.survives("F7")
 @pytest.mark.parametrize("seed", range(4))
-def test_it_says_and_knows_what_observers_say_that_start_anew_each_time(tmp_path: Path, seed: int) -> None:
+def test_a_long_lived_observer_logs_and_records_the_same_as_new_ones(tmp_path: Path, seed: int) -> None:
     random, clock = Random(seed), Clock()
     lives, anew = Exp(tmp_path / "lives"), Exp(tmp_path / "anew")
     living = lives.observer(clock=clock)
@@ -74,7 +74,7 @@ def test_it_says_and_knows_what_observers_say_that_start_anew_each_time(tmp_path
     assert text[anew] == text[lives]
 
 
-def test_a_state_that_somebody_else_wrote_or_took_away_is_not_overwritten_by_what_it_knew(tmp_path: Path) -> None:
+def test_a_state_that_another_process_wrote_or_removed_is_not_overwritten_from_memory(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.register(r1_a="11")
     exp.slurm.show([running("11")])
@@ -102,7 +102,7 @@ def of_an_array(exp: Exp, tasks: int) -> Observer:
     return exp.observer()
 
 
-def test_a_poll_without_news_neither_reads_nor_writes_the_state_and_costs_next_to_nothing(tmp_path: Path) -> None:
+def test_a_poll_without_news_neither_reads_nor_writes_the_state_and_costs_almost_nothing(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     observer = of_an_array(exp, 2000)
     costs = []

@@ -1,8 +1,8 @@
-"""The proof: an observer killed, or refused, at any system call of its transactions loses and doubles no block.
+"""Tests that a kill or an error at any system call of an observer's transactions loses and doubles no block.
 
-Each run is the whole of what observers do: a poll with several transitions, the figures of what ended, the
-end with its summary; then an unharmed observer with the same answers comes, and the log must be that of an
-unharmed run. CI takes every n-th system call, `full` all of them.
+Each run is everything that observers do: a poll with several transitions, the figures of ended evals, the end with its
+summary. Then an undisturbed observer polls with the same answers, and the log must be that of an undisturbed run. CI
+tests every n-th system call, `full` all of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 class Runs:
-    """Experiments that begin alike: the state of a first poll, and what Slurm answers since."""
+    """Experiments in the same initial state: that of a first poll, and what Slurm answers afterwards."""
 
     def __init__(self, directory: Path, kind: str) -> None:
         self._directory = directory
@@ -66,7 +66,7 @@ class Runs:
     def killed(self, points: Iterable[Point]) -> Iterator[tuple[Point, Exp]]:
         for point in points:
             exp = self.new()
-            # A call fewer than in the first run is no fault: its observer was not killed then.
+            # One call fewer than in the first run is no error: then the observer was not killed.
             faults.killed_at(exp.observe_to_the_end, point)
             yield point, exp
             self.drop(exp)
@@ -77,12 +77,12 @@ def state_parses(exp: Exp) -> bool:
 
 
 def told(exp: Exp) -> list[str]:
-    """The news but for failed questions, which an error makes true."""
+    """The blocks except failed queries, which an injected error causes."""
     return [block for block in exp.news() if not block.startswith(("QUERY_ERROR", "ALERT"))]
 
 
 def by_subject(blocks: list[str]) -> dict[str, list[str]]:
-    """The blocks of each eval (and of the end) in their order; which eval comes first is nobody's concern."""
+    """The blocks of each eval (and of the end) in their order; the order of the evals does not matter."""
     found: dict[str, list[str]] = {}
     for block in blocks:
         found.setdefault(block.split("\n")[0].partition(": ")[2], []).append(block)
@@ -90,7 +90,7 @@ def by_subject(blocks: list[str]) -> dict[str, list[str]]:
 
 
 def settles(exp: Exp, expected: list[str]) -> None:
-    """An unharmed observer brings everything to what it would have been."""
+    """Check that an undisturbed observer completes everything."""
     assert state_parses(exp)
     exp.observe_to_the_end()
     assert by_subject(told(exp)) == by_subject(expected)
@@ -134,32 +134,32 @@ def refuse_everywhere(directory: Path, kind: str, error: str, *, step: int) -> i
 
 
 @pytest.mark.survives("F1", "F26")
-def test_killed_at_a_system_call_no_block_is_lost_or_doubled(tmp_path: Path, kind: str) -> None:
+def test_a_kill_at_a_system_call_loses_and_doubles_no_block(tmp_path: Path, kind: str) -> None:
     assert kill_everywhere(tmp_path, kind, step=11) > 12
 
 
 @pytest.mark.survives("F1", "F26")
 @pytest.mark.full
-def test_killed_at_any_system_call_no_block_is_lost_or_doubled(tmp_path: Path, kind: str) -> None:
+def test_a_kill_at_any_system_call_loses_and_doubles_no_block(tmp_path: Path, kind: str) -> None:
     assert kill_everywhere(tmp_path, kind, step=1) > 150
 
 
 @pytest.mark.survives("F2", "F3", "F4")
 @pytest.mark.parametrize("error", ERRORS)
-def test_refused_a_write_it_is_made_up_for_once_there_is_room(tmp_path: Path, error: str) -> None:
+def test_a_refused_write_is_repeated_once_there_is_room(tmp_path: Path, error: str) -> None:
     assert refuse_everywhere(tmp_path, KINDS[ERRORS.index(error) % 2], error, step=17) > 8
 
 
 @pytest.mark.survives("F2", "F3", "F4")
 @pytest.mark.full
 @pytest.mark.parametrize("error", ERRORS)
-def test_refused_any_write_it_is_made_up_for_once_there_is_room(tmp_path: Path, kind: str, error: str) -> None:
+def test_any_refused_write_is_repeated_once_there_is_room(tmp_path: Path, kind: str, error: str) -> None:
     assert refuse_everywhere(tmp_path, kind, error, step=1) > 150
 
 
 @pytest.mark.survives("F1", "F26")
-def test_the_first_observer_of_an_experiment_may_be_killed_too(tmp_path: Path) -> None:
-    """Before it there is no state, no log and no lock.json."""
+def test_a_kill_of_the_first_observer_of_an_experiment_is_survived(tmp_path: Path) -> None:
+    """Before its poll there is no state, no log and no lock.json."""
     first = Exp(tmp_path / "first")
     first.register(r1_a="11")
     first.slurm.show([ended("11")])
@@ -178,7 +178,7 @@ def test_the_first_observer_of_an_experiment_may_be_killed_too(tmp_path: Path) -
 
 @pytest.mark.survives("F2", "F22")
 @needs_root
-def test_on_a_disk_that_is_full_for_a_while_everything_comes_once_there_is_room(tmp_path: Path) -> None:
+def test_everything_is_logged_once_a_full_disk_has_room_again(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", kib=256) as disk:
         exp = Exp(disk)
         exp.register(r1_a="11", r1_b="12", r1_c="13")

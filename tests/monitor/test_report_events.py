@@ -1,4 +1,4 @@
-"""Each event as its block: what is known of it, by whom, and what is said where nobody knows."""
+"""Tests each event's block: its facts, their source, and what is unknown."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def measured(figures: Figures, evidence: Evidence = NOTHING_LEFT, *, submit: flo
     return Facts(measurements=[Measurement(NAME, "123", T + submit, figures, evidence)])
 
 
-def test_a_start_is_told_with_its_own_time() -> None:
+def test_a_start_is_logged_with_its_own_time() -> None:
     expected = [
         f"[2026-09-21 14:18:20] STATE_CHANGE: {NAME}",
         "Previous: PENDING",
@@ -60,7 +60,7 @@ def test_a_start_is_told_with_its_own_time() -> None:
     assert expected == last_block(told(queue(10, RUNNING)))
 
 
-def test_an_end_that_slurm_tells_of_needs_no_note() -> None:
+def test_an_end_known_from_slurm_has_no_note() -> None:
     for answer in (accounts(60, account(State.FAILED, start=5, end=55)), queue(60, row(State.FAILED, start=5, end=55))):
         block = last_block(told(queue(10, RUNNING), answer))
         assert ["Completed: 2026-09-21 14:14:15", "Elapsed: 50s"] == block[3:5]
@@ -68,21 +68,21 @@ def test_an_end_that_slurm_tells_of_needs_no_note() -> None:
         assert "Job ID: 123" == block[-1]
 
 
-def test_an_end_that_only_the_job_tells_of_is_marked() -> None:
+def test_an_end_known_only_from_the_job_is_marked() -> None:
     ended = report(reported(start=6, end=50, exit_code=0))
     block = last_block(told(queue(10, RUNNING), ended, queue(60), accounts(60, disabled=True)))
     assert ["Completed: 2026-09-21 14:14:10", "Elapsed: 44s"] == block[3:5]
     assert "Note: from the job's own report; Slurm's accounting does not have it" == block[-1]
 
 
-def test_it_is_marked_as_well_where_accounting_still_calls_the_job_running() -> None:
+def test_it_is_marked_while_accounting_still_calls_the_job_running() -> None:
     running = account(State.RUNNING, start=5)
     silent = [facts for n in range(1, 4) for facts in (queue(60 * n), accounts(60 * n, running))]
     found = told(queue(10, RUNNING), report(reported(start=6, end=50, exit_code=0)), *silent)
     assert ("RUNNING>COMPLETED", True) == (found.path[-1], last_block(found)[-1].startswith("Note: from the job's own"))
 
 
-def test_a_loss_is_told_as_what_it_is() -> None:
+def test_a_lost_job_is_logged_as_lost() -> None:
     found = told(queue(10), accounts(10), queue(60), accounts(60), lost_after_s=30)
     block, diagnosis = blocks_of(found.events[-1:], found.state, EXP, now=NOW)
     assert ["Current: LOST", "Completed: unknown", "Elapsed: unknown"] == block[2:5]
@@ -90,7 +90,7 @@ def test_a_loss_is_told_as_what_it_is() -> None:
     assert "Evidence: neither Slurm nor the job itself has been heard of" == diagnosis[3]
 
 
-def test_a_failure_is_diagnosed_behind_its_figures() -> None:
+def test_a_failure_is_diagnosed_after_its_figures() -> None:
     ended = told(queue(10, RUNNING), accounts(60, account(State.FAILED, start=5, end=55)))
     found = Diagnosis("unknown", "one\ntwo\x1b[31m", "Read the job's output")
     ended.take(measured(Figures(), Evidence(diagnosis=found)))
@@ -104,7 +104,7 @@ def test_a_failure_is_diagnosed_behind_its_figures() -> None:
     ] == block
 
 
-def test_one_cancelled_before_its_start_is_diagnosed_with_its_end() -> None:
+def test_a_job_cancelled_before_its_start_is_diagnosed_with_its_end() -> None:
     waiting = row(State.PENDING)
     cancelled = account(State.CANCELLED, end=20, state_word="CANCELLED by 1001")
     found = told(queue(10, waiting), queue(20), accounts(21, cancelled))
@@ -121,8 +121,8 @@ def test_each_attempts_elapsed_time_is_its_own() -> None:
 
 
 @pytest.mark.parametrize("witness", ["squeue", "sacct"])
-def test_the_figures_of_a_timeout_are_flagged_whoever_tells_of_it(witness: str) -> None:
-    # Accounting that was asked too early called the job running.
+def test_the_figures_of_a_timeout_are_flagged_whatever_the_source(witness: str) -> None:
+    # Accounting that was asked too early said that the job was running.
     found = told(queue(10, RUNNING), accounts(10, account(State.RUNNING, start=5)))
     end = {"start": 5.0, "end": 1805.0}
     by_sacct = accounts(1900, account(State.TIMEOUT, **end))
@@ -131,7 +131,7 @@ def test_the_figures_of_a_timeout_are_flagged_whoever_tells_of_it(witness: str) 
     assert "GPU Time: 00:30:00 / 00:30:00 (**EXCEEDED**)" == last_block(found)[2]
 
 
-def test_the_result_follows_the_figures_where_there_is_or_should_be_one() -> None:
+def test_the_result_follows_the_figures_if_there_is_or_should_be_one() -> None:
     log = EvalLog(path="/a.eval", changed_at=T + 30, status="success", samples_completed=2, samples_total=2)
     for evidence, kinds in (
         (Evidence(), ["COMPUTE_METRICS"]),
@@ -153,7 +153,7 @@ def test_the_result_follows_the_figures_where_there_is_or_should_be_one() -> Non
         ("exp/x.sh", "logs/"),
     ],
 )
-def test_the_eval_log_is_named_as_seen_from_the_experiment(tmp_path: Path, script: str, expected: str) -> None:
+def test_the_eval_log_is_named_relative_to_the_experiment(tmp_path: Path, script: str, expected: str) -> None:
     path = tmp_path / script
     ev, experiment = Eval("r/t", "1", script=str(path)), Experiment(str(tmp_path / "exp"))
     assert "" == result_log(ev, experiment)
@@ -161,12 +161,12 @@ def test_the_eval_log_is_named_as_seen_from_the_experiment(tmp_path: Path, scrip
     assert expected.format(tmp_path) == result_log(ev, experiment)
 
 
-def test_without_a_script_it_is_unknown() -> None:
+def test_without_a_script_the_result_is_unknown() -> None:
     assert None is result_log(Eval("r/t", "1"), EXP)
 
 
 @pytest.mark.survives("F27")
-def test_witnesses_that_disagree_are_both_told() -> None:
+def test_sources_that_disagree_are_both_shown() -> None:
     ended = report(reported(start=6, end=50, exit_code=0))
     found = told(queue(10, RUNNING), ended, queue(60), accounts(60, account(State.OUT_OF_MEMORY, start=5, end=55)))
     assert "Note: the witnesses disagree: Slurm says OUT_OF_MEMORY, the job itself exit 0" == last_block(found)[-1]

@@ -1,4 +1,4 @@
-"""When the next thing is due."""
+"""Tests when the next poll and the next sidecar are due."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evalmon_agent.monitor.poll import MAX_BACK_OFF_S, back_off_s
 @pytest.mark.parametrize(
     ("failures", "expected"), [(0, 60), (5, 60), (6, 120), (7, 240), (8, 480), (9, 600), (99, 600)]
 )
-def test_the_wait_doubles_after_the_alert_only_and_ends_at_ten_minutes(failures: int, expected: float) -> None:
+def test_the_wait_doubles_only_after_the_alert_and_up_to_ten_minutes(failures: int, expected: float) -> None:
     assert expected == back_off_s(60.0, failures=failures, alert_after=5)
 
 
@@ -38,7 +38,5 @@ def test_the_wait_is_never_below_the_interval_and_bounded(interval_s: float, fai
     ("life_s", "interval_s", "margin_s"),
     [(86_400, 60, 180), (86_400, 10, 120), (86_400, 600, 1800), (300, 60, 60), (0, 60, 0), (-5, 60, 0)],
 )
-def test_a_sidecar_hands_on_before_its_end_but_late_in_its_life(
-    life_s: float, interval_s: float, margin_s: float
-) -> None:
+def test_a_sidecar_hands_over_late_but_before_its_time_limit(life_s: float, interval_s: float, margin_s: float) -> None:
     assert 1000 + life_s - margin_s == hand_over_at(1000.0, 1000.0 + life_s, interval_s)

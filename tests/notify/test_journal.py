@@ -1,4 +1,4 @@
-"""The journal knows what is due for whom, and when."""
+"""Tests which notifications are due for which target, and when."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def ids(journal: Journal, target: object, **more: object) -> list[str]:
     return [notification.id for notification in journal.read().due(target, **{"now": NOON, **more})]  # type: ignore[arg-type]
 
 
-def test_a_target_is_named_without_its_url() -> None:
+def test_a_targets_name_has_no_url() -> None:
     assert [target.label for target in (FIRST, SECOND, COMMAND)] == [
         "notify[0] (json)",
         "notify[1] (json)",
@@ -66,21 +66,21 @@ def test_a_target_is_named_without_its_url() -> None:
     assert bare.label == "notify[0]"
 
 
-def test_what_was_sent_is_not_due_and_one_target_does_not_answer_for_another(exp: Exp) -> None:
+def test_a_sent_notification_is_not_due_and_targets_are_independent(exp: Exp) -> None:
     journal = Journal(exp.experiment)
     journal.append(Occurred(note("a"), ["notify[0]", "notify_command"]), Occurred(note("b"), ["notify[0]"]))
     journal.append(Sent("a", "notify[0]", NOON))
     assert (ids(journal, FIRST), ids(journal, COMMAND), ids(journal, SECOND)) == (["b"], ["a"], [])
 
 
-def test_an_event_counts_once_however_often_it_is_there(exp: Exp) -> None:
+def test_a_repeated_event_counts_once(exp: Exp) -> None:
     journal = Journal(exp.experiment)
     journal.append(Occurred(note("a"), ["notify[0]"]))
     journal.append(Sent("a", "notify[0]", NOON), Occurred(note("a"), ["notify[0]"]))
     assert ids(journal, FIRST) == []
 
 
-def test_an_event_goes_only_to_targets_that_want_it(exp: Exp) -> None:
+def test_an_event_is_sent_only_to_targets_that_chose_it(exp: Exp) -> None:
     journal = Journal(exp.experiment)
     owed = journal.outbox(None, [note("a"), note("b", "complete")], [FIRST, SECOND])
     assert owed is not None
@@ -89,7 +89,7 @@ def test_an_event_goes_only_to_targets_that_want_it(exp: Exp) -> None:
     assert journal.outbox(None, [note("a")], [SECOND]) is None
 
 
-def test_a_torn_line_costs_nothing_else(exp: Exp) -> None:
+def test_a_torn_line_affects_no_other(exp: Exp) -> None:
     path = exp.ours / "notifications.jsonl"
     whole = encode([Occurred(note("a"), ["notify[0]"])])
     path.write_bytes(whole[: len(whole) // 2])
@@ -101,7 +101,7 @@ def test_a_torn_line_costs_nothing_else(exp: Exp) -> None:
     assert ids(journal, FIRST) == ["b"]
 
 
-def test_a_target_that_fails_is_left_alone_for_longer_and_longer_but_not_by_another_host(exp: Exp) -> None:
+def test_a_failing_target_is_retried_at_growing_intervals_but_not_by_another_hosts_failures(exp: Exp) -> None:
     journal = Journal(exp.experiment)
     journal.append(Occurred(note("a"), ["notify[0]"]))
     for pause_s in (60, 120, 240, 480, 960, 1800, 1800):
@@ -116,7 +116,7 @@ def test_a_target_that_fails_is_left_alone_for_longer_and_longer_but_not_by_anot
     assert journal.read().failing([FIRST]) == {}
 
 
-def test_in_quiet_hours_nothing_is_sent_until_the_experiment_is_complete(exp: Exp) -> None:
+def test_in_quiet_hours_nothing_is_sent_unless_the_experiment_is_complete(exp: Exp) -> None:
     journal = Journal(exp.experiment)
     journal.append(Occurred(note("a"), ["notify[0]", "notify[1]"]))
     assert (ids(journal, FIRST, now=NIGHT), ids(journal, SECOND, now=NIGHT)) == (["a"], [])
@@ -137,12 +137,12 @@ def test_in_quiet_hours_nothing_is_sent_until_the_experiment_is_complete(exp: Ex
         ("00:00-00:00", "12:00", True),
     ],
 )
-def test_quiet_hours_may_pass_midnight(hours: str, at: str, expected: bool) -> None:
+def test_quiet_hours_may_include_midnight(hours: str, at: str, expected: bool) -> None:
     hour, _, minute = at.partition(":")
     assert is_within(hours, time.mktime((2026, 11, 26, int(hour), int(minute), 0, 0, 0, -1))) is expected
 
 
-def test_one_process_sends_at_a_time_and_one_that_was_killed_is_not_waited_for(exp: Exp) -> None:
+def test_one_process_sends_at_a_time_and_a_killed_one_is_not_waited_for(exp: Exp) -> None:
     journal = Journal(exp.experiment)
     assert not journal.read().is_sending(NOON)
     journal.append(began(NOON))

@@ -1,4 +1,4 @@
-"""An observer or a sender killed at any system call loses no notification, and none is made twice."""
+"""Tests that a kill of an observer or a sender at any system call loses no notification and makes none twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = faults.needs_strace
 
 
 def new(directory: Path, *, sends: bool) -> Exp:
-    """Three evals run; one of them is about to be over, and so is the outage that lasts."""
+    """Three running evals; one of them is about to be over, and so is a long outage."""
     exp = Exp(directory)
     command = ["sh", "-c", f"cat >>{exp.root}/events.jsonl"]
     settings = {"poll_interval": 1, "seff_retry_delay": 0, "alert_after": 1, "notify_command": command}
@@ -28,7 +28,7 @@ def new(directory: Path, *, sends: bool) -> Exp:
     exp.register(r1_a="11", r1_b="12", r1_c="13")
     exp.slurm.show([running("11"), running("12"), running("13")])
     if not sends:
-        Journal(exp.experiment).append(began(0.0))  # as if this process sent: no observer starts another
+        Journal(exp.experiment).append(began(0.0))  # as if this process were sending: no observer starts another
     exp.slurm.fail("squeue", "slurm_load_jobs error: Unable to contact slurm controller")
     exp.observer().observe_once(at_least_s=0)
     exp.slurm.mend("squeue")
@@ -37,7 +37,7 @@ def new(directory: Path, *, sends: bool) -> Exp:
 
 
 def made(exp: Exp) -> Counter[str]:
-    """How often the journal has each event, told apart by its title."""
+    """How often the journal has each event, by its title."""
     lines = (exp.ours / "notifications.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines if line.startswith('{"type":"event"') and line.endswith("}")]
     return Counter(record["notification"]["title"] for record in records)
@@ -57,12 +57,12 @@ def observer_killed(directory: Path, *, step: int) -> int:
     return len(points[::step])
 
 
-def test_killed_at_a_system_call_an_observer_loses_and_doubles_no_event(tmp_path: Path) -> None:
+def test_a_kill_of_an_observer_at_a_system_call_loses_and_doubles_no_event(tmp_path: Path) -> None:
     assert observer_killed(tmp_path, step=19) > 6
 
 
 @pytest.mark.full
-def test_killed_at_any_system_call_an_observer_loses_and_doubles_no_event(tmp_path: Path) -> None:
+def test_a_kill_of_an_observer_at_any_system_call_loses_and_doubles_no_event(tmp_path: Path) -> None:
     assert observer_killed(tmp_path, step=1) > 100
 
 
@@ -105,10 +105,10 @@ def sent(exp: Exp) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith('{"type":"sent"') and line.endswith("}")]
 
 
-def test_killed_at_a_system_call_a_sender_loses_nothing_and_doubles_at_most_one(tmp_path: Path) -> None:
+def test_a_kill_of_a_sender_at_a_system_call_loses_nothing_and_doubles_at_most_one(tmp_path: Path) -> None:
     assert sender_killed(tmp_path, step=13) > 5
 
 
 @pytest.mark.full
-def test_killed_at_any_system_call_a_sender_loses_nothing_and_doubles_at_most_one(tmp_path: Path) -> None:
+def test_a_kill_of_a_sender_at_any_system_call_loses_nothing_and_doubles_at_most_one(tmp_path: Path) -> None:
     assert sender_killed(tmp_path, step=1) > 60

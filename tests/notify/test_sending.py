@@ -1,4 +1,4 @@
-"""Notifications reach real receivers, each once, whatever is killed, hangs or is away, and without any secret."""
+"""Tests that real receivers get each notification once, without secrets, whatever is killed, hangs or is down."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def evalmon(exp: Exp, *words: str, **env: str) -> subprocess.CompletedProcess[st
 
 
 def submit(exp: Exp, *names: str) -> dict[str, tuple[str, str, int]]:
-    """These evals are submitted: (job id, what was submitted, its Submit) of each."""
+    """Submit these evals; returns (job id, script, submit time) of each."""
     for name in names:
         path = exp.root / "r1" / "eval" / f"{name}_epoch0.slurm"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def journal(exp: Exp, kind: str) -> list[dict[str, Any]]:
 
 
 def wait_until(is_so: Callable[[], object]) -> None:
-    """A command leaves the sending to a process for which it does not wait."""
+    """Wait for the process that a command started to send notifications."""
     deadline = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline
@@ -129,7 +129,7 @@ def recorded(exp: Exp, name: str = "events.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_each_receiver_gets_each_event_once_and_nothing_that_an_eval_printed(exp: Exp, web: Web, mail: Mail) -> None:
+def test_each_receiver_gets_each_event_once_and_no_text_that_an_eval_printed(exp: Exp, web: Web, mail: Mail) -> None:
     configure(exp, notify=[web.url, {"url": mail.url, "events": ["complete"]}], notify_command=recorder(exp))
     jobs = submit(exp, "a", "b", "c", "d")
     end(exp, jobs, a=OUTPUTS["cuda-out-of-memory"], b=OUTPUTS["cuda-out-of-memory"])
@@ -154,7 +154,7 @@ def test_each_receiver_gets_each_event_once_and_nothing_that_an_eval_printed(exp
     assert [message["Subject"] for message in mail.got] == [f"study: {complete['title']}"]
     whole = json.dumps([recorded(exp), web.got, [str(message) for message in mail.got]])
     assert PRINTED not in whole
-    assert PRINTED in everything_written(exp)  # it stands in the diagnosis, so it could have gone out
+    assert PRINTED in everything_written(exp)  # it is in the diagnosis, so it could have been sent
     assert "swordfish" not in everything_written(exp) + done.stdout
 
 
@@ -174,7 +174,7 @@ def test_a_thousand_failures_of_three_causes_are_three_events(exp: Exp) -> None:
     assert sum(len(event["text"]) for event in recorded(exp)) < 4000
 
 
-def test_what_a_compute_node_cannot_send_is_kept_and_sent_by_a_command_that_can(exp: Exp) -> None:
+def test_notifications_that_a_compute_node_cannot_send_are_kept_and_sent_by_a_command_that_can(exp: Exp) -> None:
     way_out = exp.root / "network"
     configure(exp, notify_command=["sh", "-c", f"[ -e {way_out} ] && cat >>{exp.root}/events.jsonl"])
     jobs = submit(exp, "a", "b")
@@ -201,12 +201,12 @@ def test_what_a_compute_node_cannot_send_is_kept_and_sent_by_a_command_that_can(
 
 
 def from_elsewhere(exp: Exp) -> None:
-    """What failed so far failed on another host; there is but one here."""
+    """Pretend that earlier failures happened on another host."""
     path = exp.ours / "notifications.jsonl"
     path.write_text(re.sub(r'"host":"[^"]*"', '"host":"node1"', path.read_text()))
 
 
-def test_a_target_that_hangs_or_refuses_keeps_no_other_from_its_notifications(exp: Exp, web: Web) -> None:
+def test_a_hanging_or_refusing_target_does_not_delay_the_others(exp: Exp, web: Web) -> None:
     with receivers.web() as refusing:
         refusing.status = 500
         configure(exp, notify=[refusing.url, web.url], notify_command=["sleep", "1000"])
@@ -232,9 +232,7 @@ def test_a_target_that_hangs_or_refuses_keeps_no_other_from_its_notifications(ex
         (["sh", "-c", "kill -9 $$"], "it ended with signal 9"),
     ],
 )
-def test_a_command_that_fails_is_in_the_log_once_without_what_it_printed(
-    exp: Exp, command: list[str], error: str
-) -> None:
+def test_a_failing_command_is_logged_once_without_its_output(exp: Exp, command: list[str], error: str) -> None:
     configure(exp, notify_command=command)
     exp.register(r1_a="11")
     exp.slurm.show([ended("11")])
@@ -246,7 +244,7 @@ def test_a_command_that_fails_is_in_the_log_once_without_what_it_printed(
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
-def test_no_poll_waits_for_a_target_that_hangs(exp: Exp) -> None:
+def test_no_poll_waits_for_a_hanging_target(exp: Exp) -> None:
     configure(exp, notify_command=["sleep", "1000"])
     exp.settings = settings_file.load(exp.experiment.settings, environ=exp.slurm.environ)
     exp.register(r1_a="11", r1_b="12")
@@ -266,7 +264,9 @@ def test_no_poll_waits_for_a_target_that_hangs(exp: Exp) -> None:
     assert len(journal(exp, "ended")) == 1, "it says that it ended, so that the next need not wait"
 
 
-def test_without_apprise_the_log_and_doctor_say_what_to_install_and_all_else_goes_on(exp: Exp, tmp_path: Path) -> None:
+def test_without_apprise_the_log_and_doctor_say_what_to_install_and_everything_else_works(
+    exp: Exp, tmp_path: Path
+) -> None:
     python = without_apprise(tmp_path)
     configure(exp, notify=["ntfy://localhost/x"], notify_command=recorder(exp))
     exp.register(r1_a="11")
@@ -285,7 +285,7 @@ def test_without_apprise_the_log_and_doctor_say_what_to_install_and_all_else_goe
 
 
 def without_apprise(directory: Path) -> Path:
-    """An interpreter with all that this one has installed but Apprise."""
+    """An interpreter with everything that this one has installed except Apprise."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / "venv"], check=True)
     there = next((directory / "venv").glob("lib/python3*/site-packages"))
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
@@ -294,7 +294,7 @@ def without_apprise(directory: Path) -> Path:
     return directory / "venv/bin/python"
 
 
-def test_a_test_is_sent_to_each_target_at_once(exp: Exp, web: Web) -> None:
+def test_a_test_notification_is_sent_to_each_target_at_once(exp: Exp, web: Web) -> None:
     configure(exp, notify=[web.url, "swordfish"], notify_command=["false"])
     done = evalmon(exp, "notify", ".", "--test", PATH=os.environ["PATH"])
     assert done.returncode == 1
@@ -312,7 +312,7 @@ def test_a_test_is_sent_to_each_target_at_once(exp: Exp, web: Web) -> None:
     )
 
 
-def test_that_others_can_read_the_urls_is_said_by_the_first_submit_and_by_doctor(exp: Exp) -> None:
+def test_readable_urls_are_reported_by_the_first_submit_and_by_doctor(exp: Exp) -> None:
     exp.root.chmod(0o755)
     configure(exp, notify=[f"json://me:{PASSWORD}@127.0.0.1:1/"])
     settings = exp.root / "evalmon.yaml"
@@ -351,7 +351,7 @@ def test_a_sidecar_sends_while_it_watches_and_once_more_before_it_ends(exp: Exp,
     assert exp.blocks()[-1].startswith("MONITOR_STOPPED: sidecar\nReason: all evaluations are over")
 
 
-def test_a_sidecar_that_is_cancelled_ends_at_once_though_a_target_hangs(exp: Exp) -> None:
+def test_a_cancelled_sidecar_ends_at_once_although_a_target_hangs(exp: Exp) -> None:
     configure(exp, notify_command=["sleep", "1000"])
     exp.register(r1_a="11", r1_b="12")
     exp.slurm.show([ended("11", "TIMEOUT"), running("12")])

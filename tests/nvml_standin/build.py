@@ -1,4 +1,4 @@
-"""Compiles the stand-in for libnvidia-ml.so.1 that the real nvidia-ml-py talks to where there is no GPU."""
+"""Compiles the stand-in for libnvidia-ml.so.1, which the real nvidia-ml-py uses where there is no GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 _GCC = "gcc -std=gnu11 -O2 -Wall -Wextra -Werror -shared -fPIC"
 
-# What a driver of 2020 (R450) did not have yet.
+# Symbols that a driver of 2020 (R450) did not have yet.
 OLD_DRIVER = (
     "nvmlDeviceGetCurrentClocksEventReasons",
     "nvmlDeviceGetMemoryInfo_v2",
@@ -31,15 +31,15 @@ def build(directory: Path, *, without: Iterable[str] = ()) -> Path:
 
     Args:
         directory: where the builds are.
-        without: symbols that this library shall not have.
+        without: symbols that this library must not have.
     """
-    # A version script hides symbols without a word about them in the C source.
+    # A version script hides symbols without changes to the C source.
     hidden = "".join(f" {symbol};" for symbol in sorted(without))
     return _compile(_HERE, "libnvidia-ml.so.1", f"{{ global: nvml*; local:{hidden} *; }};\n", directory)
 
 
 def build_cuda(directory: Path) -> Path:
-    """The same for libcuda.so.1, of which only the load of scripts/verify-gpu has a use."""
+    """The same for libcuda.so.1, which only the load of scripts/verify-gpu uses."""
     return _compile(_HERE.with_name("cuda_standin"), "libcuda.so.1", "{ global: cu*; local: *; };\n", directory)
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: `standin`, the compiled library's folder, and `world`, two GPUs of its own per test."""
+"""Fixtures for all tests: `standin`, the compiled library's folder, and `world`, two simulated GPUs for each test."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def _memory(handle: object) -> Any:
         return nvml.nvmlDeviceGetMemoryInfo(handle)
 
 
-# What a field is called in the header, its unit, and where it comes from.
+# The header, unit and source of each field.
 FIELDS: dict[str, tuple[str, Callable[[object], object]]] = {
     "timestamp": ("", lambda _: datetime.now().strftime("%Y/%m/%d %H:%M:%S.%f")[:-3]),  # noqa: DTZ005 (local time)
     "index": ("", nvml.nvmlDeviceGetIndex),

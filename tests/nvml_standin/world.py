@@ -1,4 +1,4 @@
-"""Describes the machine that the stand-in pretends to be; NVML answers accordingly from its next call on."""
+"""Describes the simulated machine; NVML answers accordingly from its next call on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DRIVER_NOT_LOADED = 9
 LIB_RM_VERSION_MISMATCH = 18
 UNKNOWN = 999
 
-# A figure: a number, or steps in seconds since the world began: "0:0 5:100 6:0", again and again with " every=10".
+# A figure: a number, or steps in seconds since the world began: "0:0 5:100 6:0", repeated with " every=10".
 Curve = float | str
 
 _FOR_EVER = 10**9
@@ -26,7 +26,7 @@ _FOR_EVER = 10**9
 
 @dataclass
 class Instance:
-    """A MIG device: `index` in its GPU is what nvmlDeviceGetMigDeviceHandleByIndex takes; holes are usual."""
+    """A MIG device: `index` in its GPU is the argument of nvmlDeviceGetMigDeviceHandleByIndex; gaps are usual."""
 
     index: int
     uuid: str
@@ -42,7 +42,7 @@ class Instance:
 
 @dataclass
 class Gpu:
-    """A GPU, and what it does."""
+    """A GPU and its figures."""
 
     uuid: str
     minor: int
@@ -69,7 +69,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Rule:
-    """How calls of one symbol go: refused with `value` as error, or held up for `value` ms, or for ever."""
+    """How calls of one symbol behave: refused with `value` as the error, or delayed by `value` ms, or for ever."""
 
     kind: str  # error, delay or hang
     symbol: str
@@ -80,7 +80,7 @@ class Rule:
 
 
 class World:
-    """Two GPUs, unless told otherwise. Methods tell NVML at once; what is set on attributes, `write` tells it.
+    """Two GPUs by default. Methods take effect in NVML at once, changed attributes after `write`.
 
     Attributes:
         gpus: in NVML's order.
@@ -92,7 +92,7 @@ class World:
     """
 
     def __init__(self, directory: Path, library: Path, *, gpus: int = 2) -> None:
-        """`library` is the folder that build() returned; the control file is made in `directory`."""
+        """`library` is the folder that build() returned; the control file is created in `directory`."""
         self.control = directory / "nvml_standin.control"
         self.library = library
         self.driver = "570.133.20"
@@ -114,7 +114,7 @@ class World:
         self.write()
 
     def hang(self, symbol: str, *, gpu: int = -1, first: int = 1, last: int = _FOR_EVER) -> None:
-        """Calls do not return, until a write without this rule."""
+        """Calls do not return until a write without this rule."""
         self.rules.append(Rule("hang", symbol, gpu, first, last))
         self.write()
 
@@ -136,19 +136,19 @@ class World:
         self.write()
 
     def write(self) -> None:
-        """Tell NVML, all at once."""
+        """Apply everything to NVML at once."""
         text = "\n".join(self._lines()) + "\n"
         new = self.control.with_suffix(".new")
         new.write_text(text)
         os.replace(new, self.control)
 
     def environment(self, base: Mapping[str, str] = os.environ, **more: str) -> dict[str, str]:
-        """For a process that shall find the stand-in: the loader reads it at the start, so a new process only."""
+        """The variables of a process that uses the stand-in: the loader reads them at its start."""
         path = ":".join(filter(None, (str(self.library), base.get("LD_LIBRARY_PATH"))))
         return {**base, "LD_LIBRARY_PATH": path, "NVML_STANDIN_CONTROL": str(self.control), **more}
 
     def install_nvidia_smi(self, directory: Path) -> Path:
-        """Make `directory`/nvidia-smi, which finds this world by itself, without `environment`; the PATH is yours."""
+        """Create `directory`/nvidia-smi, which finds this world without `environment`; the test puts it on PATH."""
         directory.mkdir(parents=True, exist_ok=True)
         program = directory / "nvidia-smi"
         environment = {"LD_LIBRARY_PATH": self.library, "NVML_STANDIN_CONTROL": self.control}
@@ -159,7 +159,7 @@ class World:
         return program
 
     def cpu_s(self) -> float:
-        """Seconds of CPU that all calls took so far, if `cpu` is set: what would be the driver's part."""
+        """Seconds of CPU that all calls used so far, if `cpu` is set: what would be the driver's part."""
         if self.cpu is None or not self.cpu.exists():
             return 0.0
         return int.from_bytes(self.cpu.read_bytes()[:8], sys.byteorder) / 1e9

@@ -24,7 +24,7 @@ HEADER = "#!/bin/bash\n#SBATCH --time=5\n#SBATCH --mem=100\n"
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running Slurm: `environ` is what its commands need."""
+    """A running Slurm: `environ` is the environment of its commands."""
 
     directory: Path
     environ: Mapping[str, str]
@@ -34,11 +34,11 @@ class Cluster:
         return subprocess.run(argv, check=False, env=env, text=True, capture_output=True, timeout=timeout, **more)
 
     def as_root(self, *argv: str, check: bool = True) -> None:
-        """What only an operator of the cluster may do."""
+        """Run a command that only an operator of the cluster may run."""
         as_root.run("env", *self._for_slurm(), *argv, check=check, timeout=60)
 
     def as_other(self, *argv: str, user: str) -> subprocess.CompletedProcess[str]:
-        """A command of another user of the cluster."""
+        """Run a command of another user of the cluster."""
         account = pwd.getpwnam(user)
         ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]
         return as_root.run("setpriv", *ids, "--", "env", *self._for_slurm(), *argv, timeout=60, cwd="/")
@@ -57,7 +57,7 @@ class Cluster:
 
 @dataclass
 class Exp:
-    """One experiment directory on a cluster, and the commands on it."""
+    """One experiment directory on a cluster, with evalmon's commands."""
 
     root: Path
     cluster: Cluster
@@ -128,7 +128,7 @@ class Exp:
         wait_for(lambda: shown() in states, timeout, shown)
 
     def cancel_all(self) -> None:
-        """Every job of this experiment, ours too."""
+        """Every job of this experiment, monitor jobs included."""
         listed = self.cluster.run("squeue", "-a", "-h", "-o", "%A|%o|%Z").stdout.splitlines()
         mine = {line.split("|")[0] for line in listed if str(self.root) in line}
         if mine:
@@ -149,7 +149,7 @@ def wait_for(done: Callable[[], object], timeout: float, tell: Callable[[], obje
 
 
 def most_at_once(exp: Exp, names: list[str]) -> int:
-    """How many of these evals were with Slurm at the same time, by its own accounting."""
+    """How many of these evals were in Slurm at the same time, by its accounting."""
     moves = []
     for name in names:
         [[submitted, ended]] = exp.cluster.sacct(exp.job(name), "Submit", "End")
@@ -162,7 +162,7 @@ def most_at_once(exp: Exp, names: list[str]) -> int:
 
 
 def another_python(folder: Path) -> Path:
-    """An interpreter of its own that finds evalmon and what it needs, and that can be taken away."""
+    """A separate interpreter that finds evalmon and its dependencies, and can be removed."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     paths = [str(ROOT), sysconfig.get_paths()["purelib"]]

@@ -1,4 +1,4 @@
-"""One real Slurm for the whole run, and a fresh experiment for each test."""
+"""Provides one real Slurm for the whole run, and a new experiment for each test."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def exp(cluster: Cluster, tmp_path: Path) -> Iterator[Exp]:
 
 @pytest.fixture
 def other(cluster: Cluster) -> str:
-    """Another user of the cluster, of one group with us."""
+    """Another user of the cluster, in one group with this user."""
     name = "evalmon-other"
     try:
         pwd.getpwnam(name)

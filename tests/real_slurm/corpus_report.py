@@ -12,7 +12,7 @@ _runs: dict[str, list[Pair]] = defaultdict(list)
 
 
 def note(name: str, pair: Pair) -> None:
-    """Put one script's run into the table."""
+    """Add one script's run to the table."""
     _runs[name].append(pair)
 
 

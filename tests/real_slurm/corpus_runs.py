@@ -1,6 +1,6 @@
-"""The script corpus, run on a real Slurm with us and without, and what came of each run in comparable form.
+"""Runs the script corpus on a real Slurm with and without evalmon, and returns each run's results in comparable form.
 
-`corpus/NAME.slurm` is a script, `corpus/NAME/` (if there) what lies beside it. Each is run as `cell.slurm`.
+`corpus/NAME.slurm` is a script, `corpus/NAME/` (if it exists) holds the files beside it. Each is run as `cell.slurm`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ONE_RUNS_OWN = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """One script's run. `jobs`: its rows in sacct, steps too; `files`: mode and content of what lies in its folder."""
+    """One script's run. `jobs`: its rows in sacct with steps; `files`: mode and content of the files in its folder."""
 
     job_id: str
     jobs: Sequence[tuple[str, ...]]
@@ -47,14 +47,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same script without us and with us."""
+    """The same script without and with evalmon."""
 
     plain: Outcome
     ours: Outcome
 
 
 def run_all(cluster: Cluster, folder: Path, names: Sequence[str], *, env: Mapping[str, str]) -> dict[str, Pair]:
-    """Submit all scripts at once, both ways; wait for their ends; gather what came of them."""
+    """Submit all scripts at once in both ways; wait for their ends; collect the results."""
     exp = Exp(folder / "study", Cluster(cluster.directory, {**cluster.environ, **env}))
     exp.root.mkdir(parents=True)
     exp.settings(mode="dependency", sample_interval=1)
@@ -85,7 +85,7 @@ def run_all(cluster: Cluster, folder: Path, names: Sequence[str], *, env: Mappin
 
 
 def lay_out(name: str, folder: Path) -> None:
-    """The script as `cell.slurm`, and what belongs beside it."""
+    """The script as `cell.slurm`, and its files beside it."""
     beside = CORPUS / name
     if beside.is_dir():
         shutil.copytree(beside, folder)
@@ -94,14 +94,14 @@ def lay_out(name: str, folder: Path) -> None:
 
 
 def job_of(exp: Exp, name: str) -> str:
-    """The eval's job; of an array the array's."""
+    """The eval's job; for an array, the array's."""
     evals = exp.state()["evals"]
     found = next(ev["job_id"] for known, ev in evals.items() if known.partition("[")[0] == f"r1/{name}/epoch0")
     return str(found).partition("_")[0]
 
 
 def active(cluster: Cluster, job_ids: Sequence[str]) -> list[list[str]]:
-    """The rows of these jobs in accounting that are no end, or not whole yet; all jobs' in the queue without ids."""
+    """The rows of these jobs in accounting without an end, or incomplete ones; without ids, all jobs in the queue."""
     if not job_ids:
         return [line.split() for line in cluster.run("squeue", "-h").stdout.splitlines()]
     rows = cluster.sacct(",".join(job_ids), "JobID", "State", "JobName", "TimelimitRaw")
@@ -122,10 +122,10 @@ def accounted(cluster: Cluster, job_ids: Sequence[str]) -> Mapping[str, list[lis
 
 
 def outcome(rows: Sequence[Sequence[str]], job_id: str, folder: Path) -> Outcome:
-    """What came of one job in its folder, its ids and places replaced by words."""
+    """One job's results in its folder, with ids and paths replaced by words."""
     ids = {part.partition(".")[0] for row in rows for part in row[:2]} | {job_id}
     words = _Words({re.split(r"[_+]", one)[0] for one in ids}, folder)
-    # Steps that run beside each other are numbered as it happens.
+    # Steps that run in parallel have their numbers in any order.
     jobs = sorted((re.sub(r"\.\d+$", ".step", words.of(row[0])), *row[2:]) for row in rows)
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -137,7 +137,7 @@ def outcome(rows: Sequence[Sequence[str]], job_id: str, folder: Path) -> Outcome
 
 
 class _Words:
-    """What differs between any two jobs, replaced: their ids, their folder, and what is one run's own."""
+    """Replace what differs between any two jobs: their ids, their folder, and what belongs to one run."""
 
     def __init__(self, ids: set[str], folder: Path) -> None:
         self._ids = re.compile(rb"(?<![0-9])0*(?:" + b"|".join(i.encode() for i in ids) + rb")(?![0-9])")

@@ -25,8 +25,8 @@ LAYOUTS = {"2770": (0o2770, 0o2770), "sticky": (0o3770, 0o3770), "0777": (0o2770
 class Lab:
     """An experiment in a directory of the lab's.
 
-    `private`: a directory that only we can enter; `user`: the attacker. `is_sticky`: nobody can rename what is ours;
-    `by_anybody`: anybody can.
+    `private`: a directory that only this user can enter; `user`: the attacker. `is_sticky`: no other user can rename
+    this user's files; `by_anybody`: anybody can.
     """
 
     exp: Exp
@@ -36,12 +36,12 @@ class Lab:
     by_anybody: bool
 
     def settings(self, **settings: Any) -> None:
-        """Those of the experiment; where anybody can write, that is allowed."""
+        """The experiment's settings; if anybody can write there, they allow it."""
         self.exp.settings(allow_world_writable=self.by_anybody, **settings)
 
     @property
     def canary(self) -> Path:
-        """Exists once a script of the attacker's has run as us."""
+        """Exists once a script of the attacker's has run as this user."""
         return self.private / "canary"
 
     @property
@@ -55,7 +55,7 @@ class Lab:
         return self.exp.root / "moved"
 
     def attack(self, script: str, *arguments: str | Path) -> str:
-        """What the attacker's shell prints; `python` and `evil` (a file) are there for it, and $exp."""
+        """The output of a shell of the attacker's; `python` and `evil` (a file) exist there, and $exp."""
         words = {"python": sys.executable, "evil": str(self.exp.root.parent / "evil.sh"), "exp": str(self.exp.root)}
         lines = "\n".join(f"{name}={value}" for name, value in words.items())
         here = f"export PYTHONPATH={ROOT} EVALMON_ALLOW_FAST_POLLING=1\n"
@@ -63,36 +63,36 @@ class Lab:
         return self.exp.cluster.as_other(*argv, user=self.user).stdout
 
     def forge(self) -> Path:
-        """An experiment of the attacker's, in which a script waits to be submitted; our id is in it."""
+        """An experiment of the attacker's with this experiment's id, in which a script waits for submission."""
         return Path(self.attack(_FORGE, self.identity()).splitlines()[-1])
 
     def identity(self) -> str:
-        """The content of our experiment.json: no secret, the id stands in command lines."""
+        """The content of experiment.json: not a secret, since the id is in command lines."""
         path = self.exp.ours / "experiment.json"
         return path.read_text() if path.exists() else "{}"
 
     def eval(self, name: str, body: str = "", *, header: str = "", **more: Any) -> Path:
-        """A script that tells in `ran` that it ran, and which bytes."""
+        """A script that records in `ran` that it ran, and its own bytes."""
         tells = 'echo "$EVALMON_NAME${SLURM_ARRAY_TASK_ID-} $(sha256sum <"$0")" >>'
         top = f"#!/bin/bash\n#SBATCH --time=5\n#SBATCH --mem=50\n{header}"
         return self.exp.script("r1", name, f"{body}{tells}{self.private}/ran\n", header=top, **more)
 
     def ran(self) -> list[str]:
-        """What `eval`'s scripts told, in order of their names."""
+        """The records of `eval`'s scripts, in order of their names."""
         path = self.private / "ran"
         return sorted(path.read_text().splitlines()) if path.exists() else []
 
     def jobs(self, *words: str) -> list[list[str]]:
-        """The experiment's jobs in the queue: the id, the state, the name, the working directory."""
+        """The experiment's queued jobs: the id, the state, the name, the working directory."""
         return [job for job in self.all_jobs(*words) if job[3].startswith(str(self.exp.root))]
 
     def all_jobs(self, *words: str) -> list[list[str]]:
-        """All of ours."""
+        """All jobs of this user."""
         listed = self.exp.cluster.run("squeue", "--me", "-h", "-o", "%A|%T|%j|%Z", *words).stdout
         return [line.split("|") for line in listed.splitlines()]
 
     def job_of(self, name: str) -> str:
-        """The id of a job of evalmon's."""
+        """The id of a monitor job."""
         [found] = [job[0] for job in self.jobs() if job[2].startswith(name)]
         return found
 
@@ -102,14 +102,14 @@ class Lab:
         return rows[-1][1] if rows and rows[-1][0] not in {"PENDING", "RUNNING", "REQUEUED"} else None
 
     def put_back(self) -> None:
-        """The victim sees it, and moves the right directory back."""
+        """The victim notices, and moves the right directory back."""
         if self.moved.exists():
             if os.path.lexists(self.exp.ours):
                 self.exp.ours.rename(self.exp.root / f"planted-{os.urandom(4).hex()}")
             self.moved.rename(self.exp.ours)
 
     def another_study(self) -> Exp:
-        """A private experiment of ours, with evals that wait for room and something to sweep."""
+        """A private experiment of this user, with waiting evals and old temporary files."""
         root = self.private / "precious"
         root.mkdir()
         found = Exp(root, self.exp.cluster)
@@ -128,9 +128,9 @@ class Lab:
 
 @contextmanager
 def renaming(place: Lab, *planted: Path | str) -> Iterator[None]:
-    """The attacker puts one after the other in the place of EXP/evalmon and takes it away again, without a pause.
+    """The attacker puts each of these in place of EXP/evalmon and removes it again, without a pause.
 
-    A path is moved there, the text `-> PATH` becomes a link.
+    A path is moved there; the text `-> PATH` becomes a link.
     """
     stop = place.exp.root.parent / "stop"
     others = json.dumps([str(one) for one in planted])
@@ -142,9 +142,9 @@ def renaming(place: Lab, *planted: Path | str) -> Iterator[None]:
 
 @contextmanager
 def snatching(place: Lab) -> Iterator[list[str]]:
-    """The attacker waits for sbatch to be given a script below EXP/evalmon, and puts another one in its place.
+    """The attacker waits until sbatch gets a script below EXP/evalmon, and replaces that script.
 
-    Yields, at the end, how often that was done.
+    Yields a list that holds, at the end, how often that was done.
     """
     stop = place.exp.root.parent / "stop"
     argv = second_user.argv(sys.executable, "-c", _SNATCH, place.exp.root, stop, place.exp.root.parent / "evil.sh")
@@ -154,7 +154,7 @@ def snatching(place: Lab) -> Iterator[list[str]]:
 
 @contextmanager
 def _at_work(argv: Sequence[str], stop: Path) -> Iterator[list[str]]:
-    """Yields what it printed, which is there at the end."""
+    """Yields a list that holds, at the end, what it printed."""
     said: list[str] = []
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:

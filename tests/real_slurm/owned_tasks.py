@@ -1,4 +1,4 @@
-"""An inspect-ai task whose log names the job that ran it, and that ends in the way that it is told."""
+"""Defines an inspect-ai task whose log names the job that ran it, and that ends in a given way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OWNER = "owner"
 
 @task
 def owned(end: str = "good") -> Task:
-    """Each job answers some questions of its own right. `end`: good, raises, vanishes, or cancels (the job)."""
+    """Each job answers some of its questions correctly. `end`: good, raises, vanishes, or cancels (the job)."""
     job_id = os.environ["SLURM_JOB_ID"]
     return Task(
         dataset=[Sample(input=f"say {number}", target=f"{number}") for number in range(SAMPLES)],

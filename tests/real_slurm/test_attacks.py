@@ -1,4 +1,4 @@
-"""What another member of the lab can do to evals in a group-writable directory: stop the monitoring, nothing more."""
+"""Tests that a lab member can stop the monitoring of evals in a group-writable directory, and nothing more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MORE = [pytest.param(name, marks=[] if name == "2770" else [pytest.mark.full]) f
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path, other: str) -> Iterator[Lab]:
-    """In the layout that the test asks for; else group-writable without the sticky bit."""
+    """A lab in the layout that the test asks for; by default group-writable without the sticky bit."""
     layout = getattr(request, "param", "2770")
     with lab(cluster, layout, private=tmp_path / "private", user=other) as found:
         yield found
@@ -41,8 +41,8 @@ def release_all(place: Lab) -> None:
 
 @pytest.mark.survives("S17")
 @more_layouts
-def test_pending_evals_run_as_they_were_submitted(place: Lab) -> None:
-    """Of a job, an array, one that runs again, and one that asks Slurm for its path."""
+def test_pending_evals_run_as_submitted(place: Lab) -> None:
+    """A job, an array, a requeued one, and one that asks Slurm for its path."""
     exp = place.exp
     sleeps = f"[ -e {place.private}/once ] || {{ touch {place.private}/once; sleep 300; }}\n"
     asks = "scontrol show job $SLURM_JOB_ID | grep -q Command=\n"
@@ -98,8 +98,8 @@ def planted(place: Lab, kind: str) -> Path:
     ],
 )
 @more_layouts
-def test_a_sidecar_obeys_nobody_else(place: Lab, kind: str) -> None:
-    """One that runs, and one that starts only then; nor does the completion job."""
+def test_a_sidecar_obeys_no_other_user(place: Lab, kind: str) -> None:
+    """A running sidecar, and one that starts only then; likewise the completion job."""
     if place.is_sticky:
         pytest.skip("nobody can rename it")
     exp = place.exp
@@ -150,9 +150,9 @@ JOBS = ("evals", "sidecar", "completion")
 
 
 def a_busy_study(place: Lab) -> None:
-    """Something for each command: a failed eval, a pending one, one that waits, a job that nobody watches.
+    """A case for each command: a failed eval, a pending one, one that waits for submission, an unmonitored job.
 
-    Its lock is the soft one, a file that is there or not; and the attacker may read the registry.
+    Its lock is the soft one, which is a file's existence; and the attacker may read the registry.
     """
     exp = place.exp
     place.settings(poll_interval=1, max_submit=3, group_readable=True)
@@ -172,7 +172,7 @@ def a_busy_study(place: Lab) -> None:
 
 
 def tried(place: Lab, what: str) -> tuple[int, str]:
-    """A command, or a job of that kind; how it ended."""
+    """A command, or a job of that kind; and how it ended."""
     if what in COMMANDS:
         done = place.exp.evalmon(*COMMANDS[what](place), timeout=60)
         return done.returncode, done.stderr
@@ -190,10 +190,10 @@ def tried(place: Lab, what: str) -> tuple[int, str]:
     [("submit", "status", "retry"), *[pytest.param((one,), marks=pytest.mark.full) for one in (*COMMANDS, *JOBS)]],
     ids="+".join,
 )
-def test_whoever_is_at_work_while_it_is_renamed(
+def test_processes_running_while_the_directory_is_renamed_do_no_harm(
     place: Lab, what: tuple[str, ...], request: pytest.FixtureRequest
 ) -> None:
-    """The sidecar, the completion job and evals are at work anyway."""
+    """The sidecar, the completion job and evals are running as well."""
     exp = place.exp
     a_busy_study(place)
     other = place.another_study()
@@ -218,7 +218,7 @@ def test_whoever_is_at_work_while_it_is_renamed(
     release_all(place)
     done = exp.submit()
     assert done.returncode == 0, done.stderr
-    # Where all evals have ended meanwhile, there is nobody left to bring it to the end but `report`.
+    # If all evals have ended meanwhile, only `report` is left to finish.
     wait_for(lambda: exp.evalmon("report", str(exp.root)) and exp.summary()["complete"], 60, exp.log)
     assert not (place.private / "precious-ran-b_epoch0").exists()
     assert {name: ev["verdict"] for name, ev in exp.evals().items() if name.startswith("r1/")} == {
@@ -228,8 +228,8 @@ def test_whoever_is_at_work_while_it_is_renamed(
 
 
 @pytest.mark.survives("S17")
-def test_a_script_that_asks_for_its_path_is_not_exchanged_while_sbatch_reads_it(place: Lab) -> None:
-    """Its launcher lies where the group can put another one, since Slurm is to know it by that path."""
+def test_a_script_that_asks_for_its_path_is_not_replaced_while_sbatch_reads_it(place: Lab) -> None:
+    """Slurm must know its launcher by a path where the group can put another file."""
     exp = place.exp
     names = [f"{letter}_epoch0" for letter in "abcdefgh"]
     for name in names:
@@ -251,7 +251,7 @@ def test_a_script_that_asks_for_its_path_is_not_exchanged_while_sbatch_reads_it(
 @pytest.mark.parametrize(
     "header", ["", pytest.param("#SBATCH --array=7\n", marks=pytest.mark.full)], ids=["alone", "array"]
 )
-def test_a_job_that_an_eval_submits_is_not_that_eval(exp: Exp, tmp_path: Path, header: str) -> None:
+def test_a_job_submitted_by_an_eval_is_not_that_eval(exp: Exp, tmp_path: Path, header: str) -> None:
     """It inherits the eval's variables, and is monitored itself, by `run` and by a hook."""
     evalmon = f"{sys.executable} -E -P -m evalmon_agent"
     children = {"run": f"{evalmon} run -- sh -c 'exit 3'\n", "hooked": f'eval "$({evalmon} hook)"\nexit 4\n'}
@@ -273,7 +273,7 @@ def test_a_job_that_an_eval_submits_is_not_that_eval(exp: Exp, tmp_path: Path, h
 
 @pytest.mark.survives("S2", "S18")
 @pytest.mark.parametrize("has_monitor", [True, pytest.param(False, marks=pytest.mark.full)])
-def test_in_a_directory_of_somebody_else_s_nothing_of_theirs_is_submitted(place: Lab, has_monitor: bool) -> None:
+def test_no_script_of_another_user_is_submitted_from_their_directory(place: Lab, has_monitor: bool) -> None:
     theirs = place.forge().parent
     place.attack('chgrp -R --reference="$exp" "$1"; chmod 2770 "$1"', theirs)
     if not has_monitor:
@@ -292,8 +292,8 @@ READS_LOG = "# inspect eval task.py --log-dir logs\necho 'Log: logs/x.eval'\n"
 
 
 @pytest.mark.survives("S17", "S18", "S19")
-def test_what_others_leave_beside_an_eval_is_neither_believed_nor_run(place: Lab) -> None:
-    """A log, a table of a GPU, programs of Slurm's names, Python modules; and a script is changed meanwhile."""
+def test_other_users_files_beside_an_eval_are_neither_believed_nor_run(place: Lab) -> None:
+    """A log, a GPU table, programs named like Slurm's, Python modules; and a script is changed meanwhile."""
     exp = place.exp
     once = f"[ -e {place.private}/again ] || {{ until [ -e {place.private}/go ]; do sleep 0.2; done; exit 1; }}\n"
     says = f'echo "log: ${{EVALMON_RETRY_LOG-none}}" >>{place.private}/logs\n'
@@ -309,7 +309,7 @@ def test_what_others_leave_beside_an_eval_is_neither_believed_nor_run(place: Lab
     plant += f"echo \"open({str(place.canary)!r}, 'w')\" >click.py; cp click.py sitecustomize.py\n"
     place.attack(plant, reads.parent)
     here = {"timeout": 60, "cwd": str(reads.parent)}
-    # Who starts Python with such a PYTHONPATH, in such a directory, is lost before we are there; our jobs do not.
+    # A Python started with such a PYTHONPATH in such a directory runs foreign code at once; monitor jobs use -E and -P.
     words = [sys.executable, "-E", "-P", "-m", "evalmon_agent"]
     done = exp.cluster.run(*words, "submit", str(exp.root), "--mode", "dependency", env=env, **here)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Evals with planted causes and a planted bad node: each cause once, that node alone suspected, costs as by sacct."""
+"""Tests planted causes and a planted bad node: each cause once, only that node suspected, costs as by sacct."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AGAIN = 'if [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then sleep 2; scontrol requeue 
 
 
 def plant(exp: Exp, bad: str, *, runs: int, epochs: int) -> list[str]:
-    """The names of the evals. On the bad node a variable is set, as a broken profile would, and all evals fail."""
+    """The names of the evals. On the bad node a variable is set, as by a broken profile, and all evals fail."""
     names = []
     for run in range(runs):
         for epoch in range(epochs):
@@ -42,7 +42,7 @@ def plant(exp: Exp, bad: str, *, runs: int, epochs: int) -> list[str]:
                 fails = f'sleep 1\n[ -z "$BROKEN_DRIVER" ] || raises "{OF_NODE[1]}"\n'
                 own = f'raises "{BROKEN[task][1]}"\n' if task in BROKEN else "echo done\n"
                 again = AGAIN if (run, epoch, task) == (0, 0, GOOD[0]) else ""
-                # Each planted cause is seen at least once, wherever Slurm puts the others.
+                # Each planted cause occurs at least once, wherever Slurm runs the others.
                 place = f"#SBATCH --exclude={bad}\n" if task in BROKEN and epoch == 0 else ""
                 body = RAISES + on_node + again + fails + own
                 exp.script(f"r{run}", f"{task}_epoch{epoch}", body, header=HEADER + place)
@@ -55,9 +55,9 @@ def nodes(exp: Exp) -> list[str]:
 
 
 def of_sacct(exp: Exp, job_id: str) -> tuple[float, float, int, bool]:
-    """GPU-hours, CPU-hours and the number of attempts, by hand, and whether sacct knows how long each took.
+    """GPU-hours, CPU-hours and the number of attempts, by hand, and whether sacct has each one's elapsed time.
 
-    Once 22.05 said 4 s of a requeued attempt while it was asked about it, and 0 s later.
+    Once 22.05 gave 4 s for a requeued attempt at first, and 0 s later.
     """
     rows = exp.cluster.sacct(job_id, "ElapsedRaw", "AllocCPUS", "AllocTRES")
     gpus = [int((re.findall(r"gres/gpu=(\d+)", tres) or [0])[0]) for *_, tres in rows]
@@ -69,7 +69,7 @@ def of_sacct(exp: Exp, job_id: str) -> tuple[float, float, int, bool]:
 @pytest.mark.parametrize(
     ("runs", "epochs"), [pytest.param(2, 2, id="48"), pytest.param(3, 2, id="72", marks=pytest.mark.full)]
 )
-def test_planted_causes_and_a_planted_bad_node(exp: Exp, runs: int, epochs: int) -> None:
+def test_planted_causes_and_a_planted_bad_node_are_found(exp: Exp, runs: int, epochs: int) -> None:
     *_, bad = nodes(exp)
     exp.settings(gpu_hour_price={"gpu": PRICE}, currency="CHF")
     names = plant(exp, bad, runs=runs, epochs=epochs)
@@ -86,7 +86,7 @@ def test_planted_causes_and_a_planted_bad_node(exp: Exp, runs: int, epochs: int)
 
 
 def check_causes(summary: dict[str, Any], *, bad: str) -> None:
-    """Each planted cause once, with just the evals that failed by it."""
+    """Check that each planted cause is listed once, with exactly the evals that failed by it."""
     expected: dict[str, set[str]] = {}
     for ev in summary["evals"]:
         task = ev["name"].split("/")[1]
@@ -104,7 +104,7 @@ def check_causes(summary: dict[str, Any], *, bad: str) -> None:
 
 
 def check_costs(exp: Exp, summary: dict[str, Any], names: list[str]) -> None:
-    """Ten evals' costs by hand from sacct, one of them requeued, and the sums."""
+    """Check the costs of ten evals, one of them requeued, and their sums with sacct."""
     evals = {ev["name"]: ev for ev in summary["evals"]}
     attempts = []
     for name in names[:10]:

@@ -1,4 +1,4 @@
-"""Any sbatch script ends with us as it ends without: the corpus, both ways, compared."""
+"""Tests that any sbatch script ends with evalmon as without: the corpus is run both ways and compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slurm
 SCRIPTS = [pytest.param(name, marks=[pytest.mark.full] if name in SLOW else []) for name in NAMES]
 ROUNDS = [1, pytest.param(2, marks=pytest.mark.full)]
 
-# What a login shell with environment modules has, and names that no shell knows.
+# As in a login shell with environment modules, and names that no shell allows.
 ODD = {"BASH_FUNC_module%%": "() {  printf 'module %s\\n' \"$*\"\n}", "corpus.dot": "1", "corpus-dash": "a\nb"}
 
 
@@ -25,7 +25,7 @@ ODD = {"BASH_FUNC_module%%": "() {  printf 'module %s\\n' \"$*\"\n}", "corpus.do
 def corpus(
     request: pytest.FixtureRequest, cluster: Cluster, standin: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Pair]:
-    """All scripts, submitted at once with us and without; those that take long only with --all."""
+    """All scripts, submitted at once with and without evalmon; slow ones only with --all."""
     folder = tmp_path_factory.mktemp(f"corpus{request.param}")
     world = World(folder, standin)
     programs = world.install_nvidia_smi(folder / "bin").parent
@@ -36,7 +36,7 @@ def corpus(
 
 @pytest.mark.parametrize("name", SCRIPTS)
 @pytest.mark.parametrize("corpus", ROUNDS, indirect=True)
-def test_a_script_ends_with_us_as_without(corpus: Mapping[str, Pair], name: str) -> None:
+def test_a_script_ends_with_evalmon_as_without(corpus: Mapping[str, Pair], name: str) -> None:
     pair = corpus[name]
     corpus_report.note(name, pair)
     assert pair.ours.jobs == pair.plain.jobs

@@ -1,4 +1,4 @@
-"""slurmctld and slurmdbd go away and come back while evals run: nothing is invented, and everything is caught up."""
+"""Tests outages of slurmctld and slurmdbd while evals run: nothing is invented, and everything is logged later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXPECTED = {
 
 
 def started(exp: Exp, **settings: object) -> None:
-    """One eval that ends while Slurm is away, and one after that."""
+    """One eval that ends while Slurm is down, and one that ends afterwards."""
     exp.settings(**settings)
     exp.script("r1", "quick_epoch0", "touch started; until [ -e go ]; do sleep 0.2; done; exit 3\n")
     exp.script("r1", "long_epoch0", "until [ -e go ]; do sleep 0.2; done\n", header=HEADER)
@@ -38,7 +38,7 @@ def check(exp: Exp) -> None:
     assert len(exp.blocks("COMPUTE_METRICS")) == 2
 
 
-def test_without_both_nothing_is_concluded_and_then_one_poll_catches_up(exp: Exp) -> None:
+def test_without_both_daemons_nothing_is_concluded_and_one_poll_catches_up(exp: Exp) -> None:
     started(exp, alert_after=1)
     for daemon in ("slurmctld", "slurmdbd"):
         exp.cluster.dev("stop", daemon)
@@ -57,7 +57,7 @@ def test_without_both_nothing_is_concluded_and_then_one_poll_catches_up(exp: Exp
 
 
 @pytest.mark.full
-def test_without_the_database_the_queue_s_own_word_is_enough_and_the_figures_come_later(exp: Exp) -> None:
+def test_without_accounting_the_queues_state_is_enough_and_the_figures_come_later(exp: Exp) -> None:
     started(exp)
     exp.cluster.dev("stop", "slurmdbd")
     try:
@@ -73,7 +73,7 @@ def test_without_the_database_the_queue_s_own_word_is_enough_and_the_figures_com
 
 
 @pytest.mark.full
-def test_a_controller_that_comes_and_goes_gives_no_wrong_line(exp: Exp) -> None:
+def test_a_controller_that_goes_down_repeatedly_causes_no_wrong_line(exp: Exp) -> None:
     started(exp, alert_after=2)
     for round_ in range(4):
         exp.cluster.dev("stop", "slurmctld")

@@ -1,4 +1,4 @@
-"""`evalmon doctor` on a real Slurm."""
+"""Tests `evalmon doctor` on a real Slurm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from real_slurm.cluster import Exp
 
 
 @pytest.mark.slurm
-def test_a_real_cluster_is_found_fit(exp: Exp) -> None:
+def test_a_real_cluster_has_no_problem(exp: Exp) -> None:
     exp.settings()
     done = exp.evalmon("doctor", str(exp.root), "--json")
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""`evalmon submit --dry-run` on a real Slurm: what it would refuse, in its own words, and what all comes to."""
+"""Tests `evalmon submit --dry-run` on a real Slurm: its refusals in its own words, and the totals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAD = {
 }
 
 
-def test_what_slurm_would_refuse_is_refused_and_the_rest_is_counted(exp: Exp) -> None:
+def test_refused_scripts_are_reported_and_the_others_counted(exp: Exp) -> None:
     for name, (option, _) in BAD.items():
         exp.script("r1", f"{name}_epoch0", "true\n", header=f"{HEADER}#SBATCH {option}\n")
     gpu = "#SBATCH --gres=gpu:1\n"

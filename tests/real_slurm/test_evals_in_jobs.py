@@ -1,4 +1,4 @@
-"""Real inspect-ai evals on the real Slurm: what each says of itself, how far it is, and why it failed."""
+"""Tests real inspect-ai evals on the real Slurm: results, progress, and why each failed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ONE_MINUTE = TWO_CORES_AT_ONCE.replace("time=5", "time=1")
 
 def inspect(exp: Exp, *options: str, adapter: str = "trained") -> str:
     words = [str(INSPECT), "eval", f"{TASKS}@arithmetic", "-T", f"adapter={exp.root / adapter}", *options]
-    # 3.11's inspect looks up the user's settings and caches at home.
+    # Python 3.11's inspect reads the user's settings and caches from the home directory.
     return f"export HOME={shlex.quote(str(exp.root))}\n{shlex.join(words)} --max-samples 1 --log-dir ./logs\n"
 
 
@@ -35,7 +35,7 @@ def all_kinds(exp: Exp) -> None:
     """One eval for each way in which an eval ends."""
     (exp.root / "trained").mkdir()
     (exp.root / "trained" / "adapter.json").write_text(json.dumps({"accuracy": 1}))
-    # Slurm may look up to half a minute late for what is over its limit.
+    # Slurm may check for exceeded limits up to half a minute late.
     slow = ("-T", "pace_s=15", "--log-buffer", "1")
     scripts = {
         "timeout": (ONE_MINUTE, inspect(exp, *slow)),
@@ -56,7 +56,7 @@ def status(exp: Exp) -> dict[str, dict[str, Any]]:
 
 
 def in_progress(exp: Exp, *names: str) -> bool:
-    """Whether status shows of each of them that some, and not all, samples are done."""
+    """Whether status shows for each of them that some, but not all, samples are done."""
     evals = status(exp)
     return all(
         evals[name]["state"] == "RUNNING"
@@ -78,7 +78,7 @@ EXPECTED = {
 
 
 @pytest.mark.survives("F27")
-def test_each_eval_says_how_far_it_is_how_it_went_and_why_it_failed(exp: Exp) -> None:
+def test_each_evals_progress_result_and_cause_are_shown(exp: Exp) -> None:
     all_kinds(exp)
     done = exp.submit()
     assert (done.returncode, done.stderr) == (0, "")
@@ -103,7 +103,7 @@ def test_each_eval_says_how_far_it_is_how_it_went_and_why_it_failed(exp: Exp) ->
 
 
 def check_results(evals: dict[str, dict[str, Any]]) -> None:
-    """Samples, scores, and the line that shows why."""
+    """Check samples, scores, and the line that shows the cause."""
     samples = {name: ev["result"] and ev["result"]["samples_completed"] for name, ev in evals.items()}
     assert samples["success"] == 12
     assert evals["success"]["result"]["scores"]["match/accuracy"] == 1.0
@@ -120,7 +120,7 @@ def check_results(evals: dict[str, dict[str, Any]]) -> None:
 
 
 def check_told_once(exp: Exp) -> None:
-    """One EVAL_RESULT and one DIAGNOSIS for each eval that has one, and the summary for people says the same."""
+    """Check that each eval has its EVAL_RESULT and DIAGNOSIS once, and that summary.md says the same."""
     told = [re.match(r"\[[^]]+\] DIAGNOSIS: r1/(\w+)/epoch0", block) for block in exp.blocks("DIAGNOSIS")]
     failed = sorted(name for name, (*_, cause) in EXPECTED.items() if cause)
     assert sorted(match[1] for match in told if match) == failed

@@ -1,7 +1,7 @@
-"""One eval of each supported version of a framework, as a job: its results, its scores, and the proof.
+"""Tests one eval of each supported version of a framework, as a job: its results, its scores, and the proof of its log.
 
-Each version gets a virtual environment below ~/.cache, which later runs use again; of the newest, pip looks for one
-that is newer.
+Each version gets a virtual environment below ~/.cache, which later runs use again; for the newest, pip looks for an
+update.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def programs_of(requirement: str) -> Path:
 
 
 def submitted(exp: Exp, scripts: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """What came of these scripts, which have one directory and one home."""
+    """The results of these scripts, which have one directory and one home."""
     folder = exp.root / "r1" / "eval"
     for name, body in scripts.items():
         prepare = f"export HOME={shlex.quote(str(exp.root))} HF_HUB_OFFLINE=1\ncd {shlex.quote(str(folder))}\n"
@@ -90,7 +90,7 @@ def shown(result: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("requirement", ["inspect-ai==0.3.200", "inspect-ai==0.3.243", "inspect-ai"])
-def test_inspect_ai(exp: Exp, requirement: str) -> None:
+def test_each_version_of_inspect_ai_is_supported(exp: Exp, requirement: str) -> None:
     programs = programs_of(requirement)
     command = f"{programs}/inspect eval {TASKS}@owned --max-samples 1 --log-dir logs"
     evals = submitted(exp, {"good": f"{command}\n", "bad": f"{command} -T end=raises\n"})
@@ -108,7 +108,7 @@ def test_inspect_ai(exp: Exp, requirement: str) -> None:
 
 
 @pytest.mark.parametrize("requirement", ["lm_eval==0.4.10", "lm_eval==0.4.11", "lm_eval"])
-def test_lm_eval(exp: Exp, requirement: str) -> None:
+def test_each_version_of_lm_eval_is_supported(exp: Exp, requirement: str) -> None:
     questions = [{"q": f"Is {n} even?", "choices": ["no", "yes"], "gold": 1 - n % 2} for n in range(12)]
     (exp.root / "even.jsonl").write_text("".join(f"{json.dumps(question)}\n" for question in questions))
     (exp.root / "even.yaml").write_text(LM_EVAL_TASK.replace("DIR", str(exp.root)))

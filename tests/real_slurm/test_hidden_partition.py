@@ -1,4 +1,4 @@
-"""Evals in a partition that `squeue` and `sinfo` hide from ordinary users (Hidden=YES)."""
+"""Tests evals in a partition that `squeue` and `sinfo` hide from ordinary users (Hidden=YES)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def jobs(exp: Exp, name: str) -> list[str]:
     return [line.split()[0] for line in listed if f"{exp.root}/" in line]
 
 
-def test_an_eval_is_submitted_once_though_the_answer_of_sbatch_was_lost(exp: Exp, tmp_path: Path) -> None:
+def test_an_eval_is_submitted_once_although_sbatchs_answer_was_lost(exp: Exp, tmp_path: Path) -> None:
     exp.script("r1", "lost_epoch0", "true\n", header=f"{IN_HIDDEN}#SBATCH --hold\n", name="lost.slurm")
     sbatch = exp.cluster.run("sh", "-c", "command -v sbatch").stdout.strip()
     tools = tmp_path / "bin"
@@ -39,7 +39,7 @@ def test_an_eval_is_submitted_once_though_the_answer_of_sbatch_was_lost(exp: Exp
     assert (done.returncode, len(jobs(exp, "lost.slurm"))) == (0, 1), done
 
 
-def test_the_completion_job_keeps_to_the_partitions_limit(exp: Exp) -> None:
+def test_the_completion_job_respects_the_partitions_time_limit(exp: Exp) -> None:
     exp.script("r1", "t_epoch0", "sleep 2\n", header=IN_HIDDEN)
     assert exp.submit("--mode", "dependency").returncode == 0
     exp.wait_complete()
@@ -53,7 +53,7 @@ def test_watch_finds_a_job_by_its_name(exp: Exp) -> None:
     assert (done.returncode, f"job {job.strip()} " in done.stdout) == (0, True), done
 
 
-def test_doctor_lists_the_partition_and_accepts_it_for_our_jobs(exp: Exp) -> None:
+def test_doctor_lists_the_partition_and_accepts_it_for_monitor_jobs(exp: Exp) -> None:
     exp.settings(completion={"partition": "hidden"})
     done = exp.evalmon("doctor", str(exp.root), "--json")
     found = {row["check"]: row for row in json.loads(done.stdout)}

@@ -1,4 +1,4 @@
-"""Inside real jobs: the eval ends in Slurm as it would have ended without us."""
+"""Tests inside real jobs that an eval ends in Slurm as it would have without evalmon."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_trap_sees_each_signal_once_and_decides_the_end(exp: Exp) -> None:
     job = exp.job("r1/trap/epoch0")
     exp.cluster.run("scancel", "--batch", "--signal=USR1", job)
     wait_for(lambda: (folder / "seen").read_text(), 10)
-    # This one reaches every process of the job, the script itself and us.
+    # This one reaches every process of the job, the script itself and evalmon.
     exp.cluster.run("scancel", "--full", "--signal=USR2", job)
     wait_for(lambda: "USR2" in (folder / "seen").read_text(), 10)
     exp.cluster.run("scancel", job)
@@ -51,7 +51,7 @@ def test_a_script_with_the_hook_reports_itself(exp: Exp) -> None:
     assert (path.parent / "ran").read_text() == "body\n"
 
 
-def test_where_our_interpreter_is_gone_the_eval_runs_as_if_we_were_not_there(exp: Exp, tmp_path: Path) -> None:
+def test_without_a_working_interpreter_the_eval_runs_as_without_evalmon(exp: Exp, tmp_path: Path) -> None:
     exp.settings(poll_interval=1)
     exp.script("r1", "alone_epoch0", "sleep 8; exit 3\n", header=HEADER + "#SBATCH --hold\n")
     done = exp.submit(python=another_python(tmp_path / "venv"))
@@ -59,7 +59,7 @@ def test_where_our_interpreter_is_gone_the_eval_runs_as_if_we_were_not_there(exp
     shutil.rmtree(tmp_path / "venv")
     exp.cluster.run("scontrol", "release", exp.job("r1/alone/epoch0"))
     wait_for(lambda: exp.cluster.sacct(exp.job("r1/alone/epoch0"), "State", "ExitCode") == [["FAILED", "3:0"]], 60)
-    # The sidecar's interpreter is gone as well: the login node tells what happened.
+    # The sidecar's interpreter is missing as well: the login node reports what happened.
     # (While squeue still has the job as COMPLETING it is running.)
     wait_for(lambda: exp.evalmon("report", str(exp.root)).returncode == 1, 30, exp.log)
     assert exp.transitions("r1/alone/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "FAILED")]

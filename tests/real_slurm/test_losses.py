@@ -1,4 +1,4 @@
-"""What a real Slurm does to jobs: preempts, requeues, loses their node, kills them; evals and sidecar alike."""
+"""Tests evals and the sidecar when a real Slurm preempts, requeues or kills jobs, or loses their node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RAN = [("PENDING", "RUNNING")]
 
 
 def preempt(exp: Exp) -> None:
-    """A job of a higher partition that wants both nodes whole, for a moment."""
+    """A job of a higher partition that takes both nodes for a moment."""
     wants = ["-p", "debug", "-N2", "--exclusive", "--time=1", "-o", "/dev/null", "--wrap", "sleep 1"]
     done = exp.cluster.run("sbatch", *wants, cwd=str(exp.root))
     assert done.returncode == 0, done.stderr
@@ -34,7 +34,7 @@ def wait_running(exp: Exp, *names: str) -> None:
 
 
 @pytest.mark.survives("F18", "F19")
-def test_preempted_evals_and_a_preempted_sidecar_go_on_where_slurm_lets_them(exp: Exp) -> None:
+def test_preempted_evals_and_a_preempted_sidecar_continue_where_slurm_allows_it(exp: Exp) -> None:
     exp.settings(sidecar={"partition": "requeued"}, completion={"partition": "debug"})
     exp.script("r1", "again_epoch0", ONCE_MORE, header=in_partition("requeued"))
     exp.script("r1", "gone_epoch0", "sleep 120\n", header=in_partition("cancelled"))
@@ -52,7 +52,7 @@ def test_preempted_evals_and_a_preempted_sidecar_go_on_where_slurm_lets_them(exp
 
 @pytest.fixture
 def patient(cluster: Cluster) -> Iterator[None]:
-    """What is told to end has the 30 s that Slurm gives by default."""
+    """A job asked to end has the 30 s that Slurm gives by default."""
     path = cluster.directory / "etc" / "slurm.conf"
     before = path.read_text()
     as_root.run("sed", "-i", "s/^KillWait=.*/KillWait=30/", path)
@@ -65,7 +65,7 @@ def patient(cluster: Cluster) -> Iterator[None]:
 @pytest.mark.full
 @as_root.needs_root
 @pytest.mark.survives("F19")
-def test_a_sidecar_that_is_preempted_for_good_is_followed_by_another(exp: Exp, patient: None) -> None:
+def test_a_sidecar_preempted_for_good_is_replaced(exp: Exp, patient: None) -> None:
     exp.settings(sidecar={"partition": "cancelled"}, completion={"partition": "debug"})
     exp.script("r1", "again_epoch0", ONCE_MORE, header=in_partition("requeued"))
     assert exp.submit().returncode == 0
@@ -92,7 +92,7 @@ def usable(cluster: Cluster, node: str) -> bool:
 @pytest.mark.full
 @as_root.needs_root
 @pytest.mark.survives("F18", "F19")
-def test_an_eval_and_the_sidecar_on_a_node_that_fails_begin_again(exp: Exp) -> None:
+def test_an_eval_and_the_sidecar_restart_after_their_node_fails(exp: Exp) -> None:
     exp.script("r1", "again_epoch0", ONCE_MORE)
     assert exp.submit().returncode == 0
     wait_running(exp, "r1/again/epoch0")
@@ -113,7 +113,7 @@ EATS = "python3 -c 'x = b\"x\" * (300 << 20)'"
 
 
 @pytest.mark.survives("F18", "F25", "F27")
-def test_out_of_memory_is_told_also_where_only_a_by_stander_died_of_it(exp: Exp) -> None:
+def test_out_of_memory_is_reported_even_if_only_a_helper_process_died(exp: Exp) -> None:
     limit = exp.cluster.run("scontrol", "show", "config").stdout
     if "task/cgroup" not in limit:
         pytest.skip("no cgroup v1 controllers here: memory limits are not enforced")
@@ -131,8 +131,8 @@ def test_out_of_memory_is_told_also_where_only_a_by_stander_died_of_it(exp: Exp)
 
 @pytest.mark.full
 @pytest.mark.survives("F18")
-def test_a_het_job_and_an_array_of_which_a_part_is_cancelled_before_its_start(exp: Exp) -> None:
-    """Of such a task Slurm keeps no trace: it is lost, and nobody says that it completed."""
+def test_a_het_job_and_a_partly_cancelled_array_have_true_ends(exp: Exp) -> None:
+    """Slurm keeps no trace of such a task: it is lost, and never reported as completed."""
     het = f"{HEADER}#SBATCH hetjob\n#SBATCH --time=5\n#SBATCH --mem=100\n"
     exp.script("r1", "het_epoch0", "sleep 2; exit 3\n", header=het)
     exp.script("r1", "array_epoch0", "sleep 2\n", header=HEADER + "#SBATCH --array=0-2%1\n")
@@ -153,7 +153,7 @@ def test_a_het_job_and_an_array_of_which_a_part_is_cancelled_before_its_start(ex
 
 @pytest.mark.full
 @pytest.mark.survives("F18")
-def test_an_eval_that_is_held_after_a_requeue_is_told_of_and_goes_on_when_it_is_released(exp: Exp) -> None:
+def test_an_eval_held_after_a_requeue_is_reported_and_continues_when_released(exp: Exp) -> None:
     exp.settings(poll_interval=1)
     exp.script("r1", "again_epoch0", ONCE_MORE)
     exp.script("r1", "long_epoch0", "true\n", header="#!/bin/sh\n#SBATCH --time=20\n#SBATCH --partition=short\n")

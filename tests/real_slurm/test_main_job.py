@@ -1,4 +1,4 @@
-"""The main job on a real Slurm: submit, walk away, read the summary."""
+"""Tests the main use on a real Slurm: submit, walk away, read the summary."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ EXPECTED = {
 
 
 def check_outcome(exp: Exp) -> None:
-    """Exactly the transitions that happened, and figures equal to sacct's."""
+    """Check the exact transitions, and figures equal to sacct's."""
     evals = exp.evals()
     assert set(evals) == set(EXPECTED)
     for name, (transitions, exit_code, signal, verdict) in EXPECTED.items():
@@ -77,7 +77,7 @@ def check_outcome(exp: Exp) -> None:
 
 
 def check_figures(cluster: Cluster, ev: dict[str, object]) -> None:
-    """State, times, limit and elapsed as sacct has them."""
+    """Check state, times, limit and elapsed time with sacct."""
     [row] = cluster_row(cluster, str(ev["job_id"]))
     state, elapsed, limit, start, end, submit = row
     assert ev["state"] == state.split()[0]
@@ -95,7 +95,7 @@ def cluster_row(cluster: Cluster, job_id: str) -> list[list[str]]:
 
 
 @pytest.mark.survives("F27")
-def test_a_mixed_set_gives_exactly_the_right_transitions_and_figures(exp: Exp) -> None:
+def test_a_mixed_set_has_exactly_the_right_transitions_and_figures(exp: Exp) -> None:
     a_mixed_set(exp)
     done = exp.submit()
     assert (done.returncode, done.stderr) == (0, "")
@@ -106,7 +106,7 @@ def test_a_mixed_set_gives_exactly_the_right_transitions_and_figures(exp: Exp) -
 
 
 @pytest.mark.survives("F19")
-def test_the_same_without_its_sidecar_which_is_killed_at_once(exp: Exp) -> None:
+def test_a_mixed_set_is_monitored_without_its_sidecar(exp: Exp) -> None:
     a_mixed_set(exp)
     done = exp.submit()
     assert done.returncode == 0
@@ -141,7 +141,7 @@ def test_dependency_mode_needs_no_sidecar(exp: Exp) -> None:
     assert Counter(exp.summary()["verdicts"]) == Counter({"ok": 1})
 
 
-def test_a_second_submit_skips_what_is_there_and_adds_what_is_new(exp: Exp) -> None:
+def test_a_second_submit_skips_known_evals_and_adds_new_ones(exp: Exp) -> None:
     exp.script("r1", "first_epoch0", "sleep 4\n")
     assert exp.submit().returncode == 0
     first = exp.job("r1/first/epoch0")
@@ -157,7 +157,7 @@ def test_a_second_submit_skips_what_is_there_and_adds_what_is_new(exp: Exp) -> N
 
 
 @pytest.mark.survives("F20")
-def test_evals_added_after_the_end_are_completed_as_well(exp: Exp) -> None:
+def test_evals_added_after_the_end_are_completed(exp: Exp) -> None:
     exp.script("r1", "first_epoch0", "true\n")
     assert exp.submit().returncode == 0
     exp.wait_complete()
@@ -168,7 +168,7 @@ def test_evals_added_after_the_end_are_completed_as_well(exp: Exp) -> None:
     assert exp.summary()["counts"] == {"COMPLETED": 2}
 
 
-def test_a_script_that_slurm_refuses_is_reported_verbatim_and_the_rest_goes_on(exp: Exp) -> None:
+def test_a_refused_script_is_reported_verbatim_and_the_others_run(exp: Exp) -> None:
     exp.script("r1", "bad_epoch0", "true\n", header=HEADER + "#SBATCH --partition=nowhere\n")
     exp.script("r1", "good_epoch0", "true\n")
     done = exp.submit()
@@ -181,7 +181,7 @@ def test_a_script_that_slurm_refuses_is_reported_verbatim_and_the_rest_goes_on(e
 
 
 @pytest.mark.survives("F27")
-def test_the_log_has_the_blocks_of_the_users_text_to_the_letter(exp: Exp) -> None:
+def test_the_log_has_the_blocks_of_the_users_text_exactly(exp: Exp) -> None:
     exp.script("r8_lr1e-5", "capitalization_epoch0", "mkdir logs; sleep 4\n")
     exp.script("r8_lr1e-5", "capitalization_epoch1", "sleep 61\n", header=HEADER.replace("time=5", "time=1"))
     assert exp.submit().returncode == 0

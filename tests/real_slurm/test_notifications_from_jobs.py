@@ -1,4 +1,4 @@
-"""The monitor jobs on a real Slurm notify a real receiver: each event once."""
+"""Tests that the monitor jobs on a real Slurm notify a real receiver of each event once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slurm
 PRINTED = "a-secret-line-of-the-eval"
 
 
-def test_the_monitor_jobs_send_each_event_once_and_nothing_that_an_eval_printed(exp: Exp) -> None:
+def test_the_monitor_jobs_send_each_event_once_and_no_text_that_an_eval_printed(exp: Exp) -> None:
     with receivers.web() as web:
         events = exp.root / "events.jsonl"
         exp.settings(notify=[web.url], notify_command=["sh", "-c", f"cat >>{events}"])

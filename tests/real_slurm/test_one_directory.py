@@ -1,7 +1,7 @@
-"""Real evals that all write into one directory, on the real Slurm: each has its own results, and no others.
+"""Tests that real evals that all write into one directory, on the real Slurm, have their own results and no others.
 
-Half of them fail, in five ways; jobs start and end at random, and have one home, one directory, equal command lines.
-The judge is inspect-ai's own reader: each log says itself which job wrote it.
+Half of them fail, in five ways; jobs start and end at random, with one home, one directory and equal command lines. The
+truth comes from inspect-ai's own reader, since each log names the job that wrote it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Run(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one log says."""
+    """The content of one log that identifies its job."""
 
     log: str
     status: str
@@ -76,7 +76,7 @@ class Result(NamedTuple):
 
 
 def runs(count: int) -> list[Run]:
-    """One that ends well and one that does not, in turn; of 100 each way to end meets each way to start."""
+    """Successful and unsuccessful ones in turn; with 100, each way to end meets each way to start."""
     failures, starts = [end for end in ENDS if end != "good"], list(STARTS)
     jobs = []
     for number in range(0, count, 2):
@@ -141,7 +141,7 @@ def shown_results(ev: dict[str, Any]) -> list[Result]:
 
 
 def verdict_of(results: list[Result], end: str) -> str:
-    """What is true of a job that exited with 0, or was cancelled."""
+    """Expectations for a job that exited with 0 or was cancelled."""
     if end == "cancels":
         return "failed"
     is_good = all(result.status == "success" and result.samples_completed == result.samples_total for result in results)
@@ -149,7 +149,7 @@ def verdict_of(results: list[Result], end: str) -> str:
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.full)])
-def test_of_many_evals_in_one_directory_each_has_its_own_results(exp: Exp, count: int) -> None:
+def test_each_of_many_evals_in_one_directory_has_its_own_results(exp: Exp, count: int) -> None:
     jobs = runs(count)
     folder = write_scripts(exp, jobs, random.Random(count))
     done = exp.submit()

@@ -1,4 +1,4 @@
-"""Real inspect-ai evals on the real Slurm, in one directory or out of a script's sight: each has its own results."""
+"""Tests that real inspect-ai evals in one directory, or with unusual log directories, have their own results."""
 
 from __future__ import annotations
 

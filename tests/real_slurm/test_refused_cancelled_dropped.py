@@ -1,4 +1,4 @@
-"""A refused eval, cancelled and dropped ones on a real Slurm, and what `logs` shows of a running one."""
+"""Tests refused, cancelled and dropped evals on a real Slurm, and `logs` of a running one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REFUSED, LONG, FAILS, ARRAY = "r1/refused/epoch0", "r1/long/epoch0", "r1/fails/e
 
 
 def a_study(exp: Exp) -> Path:
-    """An eval of each kind; the script that Slurm refuses."""
+    """An eval of each kind; returns the script that Slurm refuses."""
     exp.script("r1", "long_epoch0", "echo begun; sleep 300\n")
     exp.script("r1", "fails_epoch0", "echo to stderr >&2; exit 3\n")
     exp.script("r1", "array_epoch0", "sleep 300\n", header=HEADER + "#SBATCH --array=0-1\n")
@@ -26,7 +26,7 @@ def verdicts(exp: Exp) -> dict[str, str]:
     return {name: ev["verdict"] for name, ev in exp.evals().items()}
 
 
-def test_each_is_what_its_user_made_of_it(exp: Exp) -> None:
+def test_refused_cancelled_and_dropped_evals_are_shown_as_such(exp: Exp) -> None:
     script = a_study(exp)
     done = exp.submit()
     assert (done.returncode, "Invalid partition name specified" in done.stderr) == (1, True), done
@@ -50,7 +50,7 @@ def test_each_is_what_its_user_made_of_it(exp: Exp) -> None:
     assert "nothing to cancel" in exp.evalmon("cancel", str(exp.root), LONG, "--yes").stdout
     assert exp.evalmon("cancel", str(exp.root), ARRAY, "--yes").stdout == f"cancelled {ARRAY}[0]  job {array_job}_0\n"
 
-    # What Slurm never took keeps nobody waiting.
+    # A refused eval does not delay the end.
     exp.wait_complete()
     assert "4 evaluations completed - 0 COMPLETED, 1 FAILED, 3 CANCELLED" in exp.blocks("ALL_COMPLETE")[0]
     done = exp.evalmon("logs", str(exp.root), FAILS)
@@ -65,7 +65,7 @@ def test_each_is_what_its_user_made_of_it(exp: Exp) -> None:
         REFUSED: "refused",
     }
 
-    # Once the script is fixed, retry submits it; the dropped ones stay where they are.
+    # Once the script is fixed, retry submits it; the dropped ones stay dropped.
     script.write_text(HEADER + "true\n")
     done = exp.evalmon("retry", str(exp.root), "--name", REFUSED)
     assert (done.returncode, f"submitted {REFUSED}" in done.stdout) == (0, True), done
@@ -73,7 +73,7 @@ def test_each_is_what_its_user_made_of_it(exp: Exp) -> None:
     assert "2 evaluations completed - 1 COMPLETED, 1 FAILED" in exp.blocks("ALL_COMPLETE")[1]
     assert verdicts(exp)[REFUSED] == "ok"
 
-    # Naming the script brings a dropped eval back as the same eval.
+    # Naming its script submits a dropped eval again, as the same eval.
     exp.script("r1", "long_epoch0", "true\n")
     done = exp.evalmon("submit", str(exp.root), "r1/eval/long_epoch0/cell.slurm")
     assert (done.returncode, f"submitted {LONG}" in done.stdout) == (0, True), done

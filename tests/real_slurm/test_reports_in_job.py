@@ -1,4 +1,4 @@
-"""Under which name a real job reports, and that its variables and those it inherited are told apart."""
+"""Tests under which name a real job reports, and that its own and inherited variables are distinguished."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reports(exp: Exp) -> dict[str, dict[str, Any]]:
 
 
 def submit(exp: Exp, body: str, *options: str, header: str = HEADER) -> str:
-    """A job that evalmon did not submit, in an experiment that its settings mark."""
+    """A job that evalmon did not submit, in an experiment marked by a settings file."""
     path = exp.root / f"job{len(list(exp.root.iterdir()))}.sh"
     path.write_text(header + body)
     done = exp.cluster.run("sbatch", "--parsable", "--output=/dev/null", *options, path.name, cwd=str(exp.root))
@@ -37,7 +37,7 @@ def statuses(report: dict[str, Any]) -> list[list[int | None]]:
     return [[command["exit_code"] for command in attempt["commands"]] for attempt in report["attempts"]]
 
 
-def test_parts_and_steps(exp: Exp) -> None:
+def test_parts_and_steps_are_reported(exp: Exp) -> None:
     job = submit(exp, f"{RUN} -- false\nsrun {RUN} -- sh -c 'exit 4'\n{RUN} -- sh -c 'exit 5'\n")
     ended(exp, job)
     found = reports(exp)
@@ -45,7 +45,7 @@ def test_parts_and_steps(exp: Exp) -> None:
     assert {attempt["scope"] for report in found.values() for attempt in report["attempts"]} == {"part"}
 
 
-def test_array_tasks_and_what_is_submitted_inside_of_them(exp: Exp) -> None:
+def test_array_tasks_and_jobs_submitted_inside_them_report_separately(exp: Exp) -> None:
     """The inner job inherits SLURM_ARRAY_* and SLURM_STEP_ID: the outer task's report stays the outer task's."""
     (exp.root / "inner.sh").write_text(f"{HEADER}exec {RUN} -- sh -c 'exit 6'\n")
     inner = "srun sbatch --parsable --output=/dev/null inner.sh >inner.id"
@@ -59,7 +59,7 @@ def test_array_tasks_and_what_is_submitted_inside_of_them(exp: Exp) -> None:
     assert found[job]["attempts"][0]["scope"] == "job"
 
 
-def test_a_heterogeneous_job(exp: Exp) -> None:
+def test_a_het_job_is_reported_as_one_job(exp: Exp) -> None:
     header = f"{HEADER}#SBATCH hetjob\n#SBATCH --time=5\n#SBATCH --mem=100\n"
     job = submit(exp, f"exec {RUN} -- sh -c 'exit 3'\n", header=header)
     ended(exp, job)

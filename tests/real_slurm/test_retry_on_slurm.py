@@ -1,4 +1,4 @@
-"""`evalmon retry` on a real Slurm: more time, more memory, the same eval, and samples that are not paid for twice."""
+"""Tests `evalmon retry` on a real Slurm: more time, more memory, and finished samples that are not run again."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ fi
 
 
 def a_broken_study(exp: Exp) -> Path:
-    """One eval of each kind; where the one lies that goes on from its log."""
+    """One eval of each kind; returns the directory of the one that continues from its log."""
     short = HEADER.replace("--time=5", "--time=1")
     first_time = "[ -e again ] || { touch again; "
     exp.script("r1", "slow_epoch0", first_time + "sleep 300; }\nsleep 1\n", header=short)
@@ -68,8 +68,8 @@ def a_broken_study(exp: Exp) -> Path:
     return script.parent
 
 
-def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
-    """One minute is the smallest limit that Slurm has; everything else happens meanwhile."""
+def test_unsuccessful_evals_become_ok_on_the_second_run(exp: Exp) -> None:
+    """One minute is Slurm's smallest limit; everything else happens meanwhile."""
     resumed = a_broken_study(exp)
     exp.settings(max_submit=4)
     assert exp.submit().returncode == 0
@@ -83,7 +83,7 @@ def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
     of_resumed = before["r1/resumed/epoch0"]
     killed = of_resumed["result"]
     assert (killed["status"], killed["samples_completed"]) == ("started", 3)
-    # There are seven evals, and no more than four were there at once; one that ends in its first second counts as none.
+    # Of seven evals at most four were queued at once; one that ends in its first second counts as none.
     assert most_at_once(exp, list(before)) <= 4
 
     exp.settings()
@@ -112,7 +112,7 @@ def test_what_did_not_succeed_becomes_ok_on_the_second_run(exp: Exp) -> None:
 
 
 def check_history(exp: Exp, before: dict[str, dict[str, Any]]) -> None:
-    """Both jobs of each eval, in the summary and in the log."""
+    """Check both jobs of each eval in the summary and in the log."""
     evals = exp.evals()
     slow = evals["r1/slow/epoch0"]
     assert [(a["state"], a["job_id"] == before["r1/slow/epoch0"]["job_id"]) for a in slow["attempts"]] == [
@@ -127,8 +127,8 @@ def check_history(exp: Exp, before: dict[str, dict[str, Any]]) -> None:
     assert exp.transitions("r1/broken/epoch0") == [*once, ("RUNNING", "FAILED"), *once, ("RUNNING", "COMPLETED")]
 
 
-def test_what_is_certain_to_fail_again_is_forced_onto_another_node(exp: Exp) -> None:
-    """The second job says where it ran; the script's own --exclude holds beside that of the command."""
+def test_an_eval_certain_to_fail_again_is_forced_onto_another_node(exp: Exp) -> None:
+    """The second job records where it ran; the script's own --exclude applies as well as the command's."""
     import_it = f"{sys.executable} -c 'import no_such_module_of_ours'\n"
     exp.script("r1", "broken_epoch0", f"[ -e again ] || {{ touch again; {import_it.strip()}; exit 1; }}\nhostname -s\n")
     assert exp.submit().returncode == 0
@@ -154,7 +154,7 @@ def test_what_is_certain_to_fail_again_is_forced_onto_another_node(exp: Exp) -> 
 
 
 @pytest.mark.full
-def test_what_was_out_of_memory_gets_more_of_it(exp: Exp) -> None:
+def test_an_eval_that_ran_out_of_memory_gets_more(exp: Exp) -> None:
     eats = f"{sys.executable} -c 'a = bytearray(150 * 1024 * 1024); a[::4096] = b\"x\" * len(a[::4096])'\n"
     exp.script("r1", "large_epoch0", eats)
     assert exp.submit().returncode == 0

@@ -1,4 +1,4 @@
-"""The sampler inside real jobs: memory limits are real here, and so are the job's cgroups."""
+"""Tests the sampler inside real jobs, with real memory limits and cgroups."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ raise SystemExit(3)
 
 
 def sampler_of(exp: Exp, name: str) -> tuple[dict[str, object], list[str]]:
-    """What the job's report says of its sampler, and its notes."""
+    """The sampler's part of the job's report, and its notes."""
     job = exp.job(name)
     report = json.loads((exp.ours / "jobs" / f"{job}.json").read_text())
     (attempt,) = report["attempts"]
@@ -53,7 +53,7 @@ def submit_with_gpus(exp: Exp, world: World, cell: str, body: str, *, header: st
     return exp.cluster.run("sbatch", "--parsable", path.name, cwd=str(path.parent)).stdout.strip()
 
 
-def test_an_eval_that_needs_all_but_40_mib_ends_as_without_us(exp: Exp, world: World) -> None:
+def test_an_eval_that_uses_all_but_40_mib_ends_as_without_evalmon(exp: Exp, world: World) -> None:
     exp.settings(sample_interval=1)
     on_gpus = submit_with_gpus(exp, world, "on_gpus_epoch0", EATS.format(after_s=2, for_s=4), header=HEADER)
     exp.script("r1", "at_once_epoch0", EATS.format(after_s=0, for_s=2), header=HEADER)
@@ -88,7 +88,7 @@ def test_the_hosts_figures_are_those_of_the_jobs_cgroup(exp: Exp) -> None:
     wait_for(lambda: exp.cluster.sacct(exp.job("r1/busy/epoch0"), "State") == [["COMPLETED"]], 20)
 
 
-def test_what_the_gpus_did_comes_into_the_summary(exp: Exp, world: World) -> None:
+def test_the_gpus_figures_are_in_the_summary(exp: Exp, world: World) -> None:
     world.epoch = time.time()
     world.gpus[0].power_w = 200
     world.write()
@@ -108,7 +108,7 @@ def test_what_the_gpus_did_comes_into_the_summary(exp: Exp, world: World) -> Non
     assert f"| {gpu['samples']} of {gpu['samples_expected']} |" in page
 
 
-def test_on_each_node_of_a_job_one_sampler_has_files_of_its_own(exp: Exp) -> None:
+def test_each_node_of_a_job_has_one_sampler_with_its_own_files(exp: Exp) -> None:
     exp.settings(sample_interval=1)
     command = f"{sys.executable} -m evalmon_agent run --sample-interval 1 --output-dir $EVALMON_OUTPUT_DIR -- sleep 2.5"
     exp.script("r1", "wide_epoch0", f"srun -N2 -n4 {command}\n", header=HEADER + "#SBATCH -N2\n#SBATCH --ntasks=4\n")

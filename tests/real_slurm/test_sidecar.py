@@ -1,4 +1,4 @@
-"""The sidecar on a real Slurm: the live view, handed on, refused, ended; and what goes on without it."""
+"""Tests the sidecar on a real Slurm: its view of running evals, handing over, refusal and end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ done
 """
 
 
-def test_the_gpus_of_running_evals_are_told_from_the_end_of_their_csv(exp: Exp) -> None:
+def test_the_gpus_of_running_evals_are_read_from_the_end_of_their_csv(exp: Exp) -> None:
     exp.settings(gpu_status_every=2)
     exp.script("r1", "busy_epoch0", WRITES_METRICS)
     exp.script("r1", "no_gpu_epoch0", "sleep 10\n")
@@ -52,7 +52,7 @@ def test_the_sidecar_starts_while_evals_wait_for_gpus(exp: Exp) -> None:
     assert exp.log().index("MONITOR_STARTED: sidecar") < exp.log().index("STATE_CHANGE: r1/gpu/epoch5")
 
 
-def test_what_our_jobs_print_is_for_the_owner_alone_whatever_the_umask(exp: Exp) -> None:
+def test_monitor_jobs_output_is_private_whatever_the_umask(exp: Exp) -> None:
     exp.script("r1", "ok_epoch0", "umask >said\n")
     before = os.umask(0)
     try:
@@ -67,7 +67,7 @@ def test_what_our_jobs_print_is_for_the_owner_alone_whatever_the_umask(exp: Exp)
 
 
 @pytest.mark.survives("S1")
-def test_a_job_of_ours_prints_nothing_through_a_link_that_was_put_in_its_place(exp: Exp, tmp_path: Path) -> None:
+def test_a_monitor_job_does_not_print_through_a_planted_link(exp: Exp, tmp_path: Path) -> None:
     exp.settings(sidecar={"extra": ["--hold"]})
     exp.script("r1", "ok_epoch0", "sleep 1\n")
     assert exp.submit().returncode == 0
@@ -87,7 +87,7 @@ def test_a_job_of_ours_prints_nothing_through_a_link_that_was_put_in_its_place(e
 
 
 @pytest.mark.survives("F19")
-def test_a_sidecar_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
+def test_a_sidecar_hands_over_before_its_time_limit(exp: Exp) -> None:
     exp.settings(sidecar={"time": "00:01:00"})
     exp.script("r1", "long_epoch0", "sleep 75\n")
     assert exp.submit().returncode == 0
@@ -100,7 +100,7 @@ def test_a_sidecar_hands_itself_on_before_its_time_limit(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F20")
-def test_a_refused_sidecar_is_told_and_the_rest_goes_on(exp: Exp) -> None:
+def test_a_refused_sidecar_is_reported_and_everything_else_works(exp: Exp) -> None:
     exp.settings(sidecar={"extra": ["--partition=nowhere"]})
     exp.script("r1", "ok_epoch0", "sleep 1\n")
     done = exp.submit()
@@ -112,7 +112,7 @@ def test_a_refused_sidecar_is_told_and_the_rest_goes_on(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F19")
-def test_after_the_sidecar_was_killed_the_next_submit_brings_one_back(exp: Exp) -> None:
+def test_after_a_kill_of_the_sidecar_the_next_submit_starts_another(exp: Exp) -> None:
     exp.script("r1", "long_epoch0", "sleep 12\n")
     assert exp.submit().returncode == 0
     first = exp.state()["sidecar"]["job_id"]
@@ -124,7 +124,7 @@ def test_after_the_sidecar_was_killed_the_next_submit_brings_one_back(exp: Exp) 
     assert exp.transitions("r1/long/epoch0") == [("PENDING", "RUNNING"), ("RUNNING", "COMPLETED")]
 
 
-def test_stop_ends_the_monitoring_and_no_eval_and_report_tells_the_end_all_the_same(exp: Exp) -> None:
+def test_stop_ends_the_monitoring_and_no_eval_and_report_still_shows_the_end(exp: Exp) -> None:
     exp.script("r1", "on_epoch0", "sleep 6; exit 3\n")
     assert exp.submit().returncode == 0
     job = exp.job("r1/on/epoch0")
@@ -140,7 +140,7 @@ def test_stop_ends_the_monitoring_and_no_eval_and_report_tells_the_end_all_the_s
     assert len(exp.blocks("ALL_COMPLETE")) == 1
 
 
-def test_an_eval_that_never_reports_is_told_once_with_our_interpreters_path(exp: Exp, tmp_path: Path) -> None:
+def test_an_eval_without_a_report_is_reported_once_with_the_interpreters_path(exp: Exp, tmp_path: Path) -> None:
     exp.settings(poll_interval=1)
     exp.script("r1", "mute_epoch0", "sleep 9\n", header=HEADER + "#SBATCH --hold\n")
     exp.script("r1", "loud_epoch0", "sleep 9\n")

@@ -1,4 +1,4 @@
-"""A random killer at work on everything that monitors: a minute and a half of scripts/soak."""
+"""Tests all monitoring under a random killer: a minute and a half of scripts/soak."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAST_LINE = re.compile(r"soak: (\d+) kills, (\d+) evals, (\d+) lost, (\d+) inven
 
 @needs_root
 @pytest.mark.survives("F2", "F7", "F12", "F15", "F18", "F19", "F26", "F27")
-def test_under_a_random_killer_exactly_what_happened_is_told(cluster: Cluster, tmp_path: Path) -> None:
+def test_exactly_what_happened_is_reported_under_a_random_killer(cluster: Cluster, tmp_path: Path) -> None:
     words = ["--for", "80", "--seed", "4", "--dir", tmp_path / "soak", "--slurm", cluster.directory]
     done = subprocess.run([ROOT / "scripts/soak", *words], check=False, capture_output=True, text=True, timeout=500)
     said = LAST_LINE.fullmatch((done.stdout.splitlines() or [""])[-1])

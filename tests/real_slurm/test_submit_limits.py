@@ -1,4 +1,4 @@
-"""More evals than a real Slurm lets one user submit: all run in the end, and never too many are there at once."""
+"""Tests more evals than a real Slurm lets one user submit: all run in the end, never too many at once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def names_of(number: int) -> list[str]:
 
 
 @pytest.mark.full
-def test_with_max_submit_all_run_and_never_more_than_that_are_there(exp: Exp, limit: SetLimit) -> None:
+def test_with_max_submit_all_run_and_never_more_at_once(exp: Exp, limit: SetLimit) -> None:
     limit(6)
     exp.settings(max_submit=3)
     for epoch in range(7):
@@ -60,7 +60,7 @@ def test_with_max_submit_all_run_and_never_more_than_that_are_there(exp: Exp, li
 
 
 @pytest.mark.full
-def test_by_completion_jobs_alone_they_go_in_round_by_round(exp: Exp) -> None:
+def test_completion_jobs_alone_submit_all_round_by_round(exp: Exp) -> None:
     exp.settings(max_submit=2, mode="dependency")
     for epoch in range(5):
         exp.script("r1", f"t_epoch{epoch}", "sleep 1\n")
@@ -73,13 +73,13 @@ def test_by_completion_jobs_alone_they_go_in_round_by_round(exp: Exp) -> None:
 
 @pytest.mark.full
 @pytest.mark.survives("F20")
-def test_a_sites_own_limit_is_waited_out_by_the_sidecar_which_had_its_place_in_time(exp: Exp, limit: SetLimit) -> None:
+def test_the_sidecar_waits_for_a_sites_job_limit(exp: Exp, limit: SetLimit) -> None:
     limit(12)
     for epoch in range(15):
         exp.script("r1", f"t_epoch{epoch}", "sleep 12\n")
     done = exp.submit("--json")
     report = json.loads(done.stdout)
-    # Ten evals, the sidecar, one more eval; the completion job found no room.
+    # Ten evals, the sidecar, one more eval; the completion job had no room.
     assert (len(report["submitted"]), len(report["waiting"]), report["refused"]) == (11, 4, [])
     assert (report["sidecar"]["status"], report["completion"]["status"]) == ("submitted", "refused")
     assert "QOSMaxSubmitJobPerUserLimit" in exp.blocks("SUBMISSION_WAITS")[0]
@@ -90,7 +90,7 @@ def test_a_sites_own_limit_is_waited_out_by_the_sidecar_which_had_its_place_in_t
 
 
 @pytest.mark.full
-def test_stagger_lies_between_the_starts_of_evals(exp: Exp) -> None:
+def test_stagger_separates_the_starts_of_evals(exp: Exp) -> None:
     exp.settings(stagger=3)
     for epoch in range(4):
         exp.script("r1", f"t_epoch{epoch}", "sleep 1\n")
@@ -102,7 +102,7 @@ def test_stagger_lies_between_the_starts_of_evals(exp: Exp) -> None:
 
 
 @pytest.mark.survives("F17", "F20")
-def test_a_job_of_a_killed_submit_that_ended_unseen_is_known_from_accounting(exp: Exp, tmp_path: Path) -> None:
+def test_an_unobserved_job_of_a_killed_submit_is_found_in_accounting(exp: Exp, tmp_path: Path) -> None:
     """Cancelled before it started, it reported nothing; squeue has forgotten it; sacct has its sbatch line."""
     exp.script("r1", "gone_epoch0", "true\n", header="#!/bin/bash\n#SBATCH --hold\n#SBATCH --time=5\n")
     tools = tmp_path / "bin"

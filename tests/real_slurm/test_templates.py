@@ -1,4 +1,4 @@
-"""The templates, filled in as a user would: by sbatch alone and by `evalmon submit`, monitored exactly once."""
+"""Tests the templates, filled in as by a user: by sbatch alone and by `evalmon submit`, monitored exactly once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slurm
 
 EVALS = ("inspect-eval", "inspect-array", "gpu-command")
 TASKS = ROOT / "scripts" / "demo_files" / "tasks.py"
-# What lm-evaluation-harness leaves, by a Python program of its name.
+# Writes lm-evaluation-harness's results by a Python program of its name.
 LM_EVAL = """#!/usr/bin/env python3
 import json, pathlib, sys, time
 time.sleep(3)
@@ -97,7 +97,7 @@ def test_the_eval_templates_are_monitored_once_by_sbatch_alone_and_by_submit(gpu
 
 
 def check_monitored_once(exp: Exp, job_id: str, output_dir: Path) -> None:
-    """One report with one command, and one row for each of the job's GPUs and ticks."""
+    """Check for one report with one command, and one row for each of the job's GPUs and ticks."""
     [attempt] = json.loads((exp.ours / "jobs" / f"{job_id}.json").read_text())["attempts"]
     assert (len(attempt["commands"]), attempt["scope"], attempt["exit_code"]) == (1, "job", 0)
     rows = list(csv.DictReader((output_dir / "gpu_metrics.csv").read_text().splitlines(), skipinitialspace=True))
@@ -126,7 +126,7 @@ def test_the_monitoring_templates_watch_and_summarise(gpu_exp: Exp) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_a_template_is_clean_bash_with_one_place_to_edit(name: str) -> None:
+def test_a_template_is_valid_bash_with_one_place_to_edit(name: str) -> None:
     script = text(name)
     assert script.startswith("#!/bin/bash\n")
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
@@ -138,6 +138,6 @@ def test_a_template_is_clean_bash_with_one_place_to_edit(name: str) -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
 @pytest.mark.parametrize("name", names())
-def test_shellcheck_has_nothing_to_say(name: str) -> None:
+def test_shellcheck_reports_nothing(name: str) -> None:
     done = subprocess.run(["shellcheck", "-"], input=text(name), text=True, check=False, capture_output=True)
     assert (done.returncode, done.stdout) == (0, "")

@@ -1,4 +1,4 @@
-"""Jobs whose output or input Slurm cannot open, and so does not start (`0:53`)."""
+"""Tests jobs that Slurm does not start because it cannot open their output or input (`0:53`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slurm
 
 
 def test_submit_warns_and_the_diagnosis_names_the_directory(exp: Exp, tmp_path: Path) -> None:
-    """Below a file no Slurm can make a directory, and none makes what it is to read."""
+    """No Slurm can create a directory below a file, and none creates an input file."""
     (tmp_path / "file").touch()
     wanted = {
         "output": f"--output={tmp_path}/file/%j.out",
@@ -46,7 +46,7 @@ def test_submit_warns_and_the_diagnosis_names_the_directory(exp: Exp, tmp_path: 
     }
 
 
-def test_of_a_job_without_a_script_slurm_names_the_file(exp: Exp, tmp_path: Path) -> None:
+def test_slurm_names_the_file_of_a_job_without_a_script(exp: Exp, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     wrap = ("--job-name=wrapped", "--mem=100", f"--output={tmp_path}/file/%j.out", "--wrap", "true")
     job = exp.cluster.run("sbatch", "--parsable", "--hold", *wrap, cwd=str(exp.root)).stdout.strip()

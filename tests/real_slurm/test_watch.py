@@ -1,4 +1,4 @@
-"""`evalmon watch` on a real Slurm: jobs that somebody submitted with sbatch alone."""
+"""Tests `evalmon watch` on a real Slurm with jobs submitted by sbatch alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from real_slurm.cluster import HEADER, Exp, wait_for
 pytestmark = pytest.mark.slurm
 
 THEN = [("PENDING", "RUNNING")]
-# What nvidia-smi leaves, as the script's own sampler would.
+# nvidia-smi's file, as the script's own sampler writes it.
 HEAD = "timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB]"
 CSV = f"""cat >gpu_metrics.csv <<END
 {HEAD}, power.draw [W], temperature.gpu
@@ -21,14 +21,14 @@ END
 
 
 def sbatch(exp: Exp, folder: str, body: str, *options: str, header: str = HEADER) -> str:
-    """Submit a script as a user does without us; returns the job's id."""
+    """Submit a script as a user does without evalmon; returns the job's id."""
     path = exp.script("r1", folder, body, header=header)
     done = exp.cluster.run("sbatch", "--parsable", *options, path.name, cwd=str(path.parent))
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_jobs_that_run_or_wait_are_watched_to_their_end_by_id_array_and_pattern(exp: Exp) -> None:
+def test_running_and_pending_jobs_are_watched_to_their_end_by_id_array_and_pattern(exp: Exp) -> None:
     one = sbatch(exp, "one_epoch0", CSV + "sleep 6; exit 3\n")
     held = sbatch(exp, "held_epoch0", "true\n", "--hold")
     array = sbatch(exp, "array", "sleep 4; exit $SLURM_ARRAY_TASK_ID\n", "--array=0-1")
@@ -57,7 +57,7 @@ def test_jobs_that_run_or_wait_are_watched_to_their_end_by_id_array_and_pattern(
     assert "ALERT" not in exp.log()
 
 
-def test_jobs_that_are_over_are_summarised_and_those_of_others_are_not(exp: Exp, other: str) -> None:
+def test_ended_jobs_are_summarised_and_other_users_are_not(exp: Exp, other: str) -> None:
     over = sbatch(exp, "over_epoch0", "exit 4\n")
     words = ["--parsable", "--output=/dev/null", "--wrap=true"]
     others = exp.cluster.as_other("sbatch", *words, user=other).stdout.strip()
@@ -76,7 +76,7 @@ def test_jobs_that_are_over_are_summarised_and_those_of_others_are_not(exp: Exp,
 
 
 def test_jobs_without_a_script_keep_their_outputs(exp: Exp) -> None:
-    """`--wrap` and stdin, alone and in arrays; while Slurm knows the job, and for good afterwards."""
+    """`--wrap` and stdin, alone and in arrays; while Slurm has the job, and afterwards."""
 
     def submit(*options: str, script: str | None = None) -> str:
         words = ["--time=1", "--mem=50", *options]
@@ -100,5 +100,5 @@ def test_jobs_without_a_script_keep_their_outputs(exp: Exp) -> None:
     for name, log in expected.items():
         assert logs[name] == str(exp.root / log)
         assert evals[name]["diagnosis"]["cause"] == "missing-module"
-    # Of `%j` in an array only Slurm knows each task's number: it is asked when the task ends.
+    # Only Slurm knows each task's number in `%j`: it is asked when the task ends.
     assert sorted(filter(None, (logs["o[5]"], logs["o[6]"]))) == sorted(map(str, exp.root.glob("wrap-*.odd")))

@@ -1,4 +1,4 @@
-"""Reads a page as a browser would: its elements, their attributes and the text that is seen."""
+"""Reads a page as a browser would: its elements, their attributes and the visible text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ APART = frozenset({"td", "th", "dt", "dd", "p", "li", "h1", "h2", "h3"})
 
 
 class Page(HTMLParser):
-    """The elements in order; ValueError where one is closed that is not open, or left open."""
+    """The elements in order; ValueError for one that is closed without being open, or left open."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -41,7 +41,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """All that is seen, with single blanks."""
+        """All visible text, with single blanks."""
         return " ".join("".join(self.texts).split())
 
     def attributes(self, name: str) -> list[str]:

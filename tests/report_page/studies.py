@@ -1,4 +1,4 @@
-"""Makes experiments of any size for the page: a summary of many evals, and the samples of their GPUs on disk."""
+"""Creates experiments of any size for the page: a summary of many evals, and their GPUs' samples on disk."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FAILURES: tuple[tuple[str, State, Verdict, str | None], ...] = (
 
 
 def study(count: int, root: str = "/exp", *, hours: float = 1.0, failing: int = 5) -> Summary:
-    """`count` evals of some runs, tasks and epochs; each `failing`-th did not succeed, or (0) none."""
+    """`count` evals of some runs, tasks and epochs; each `failing`-th failed, or none (0)."""
     per_run = len(TASKS) * 3
     evals = []
     for at in range(count):
@@ -150,7 +150,7 @@ def _eval(
 
 
 def write_samples(ev: EvalSummary, *, interval_s: float = 30.0, gpus: int = 2) -> None:
-    """The eval's gpu_metrics.csv: some load, a stretch of idleness, and in the middle a hole of five minutes."""
+    """The eval's gpu_metrics.csv: some load, some idle time, and in the middle a gap of five minutes."""
     assert ev.output_dir is not None
     assert ev.started is not None
     assert ev.elapsed_s is not None

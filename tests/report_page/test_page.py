@@ -1,4 +1,4 @@
-"""The page as HTML: what it says, and that no outside text can say or do anything else."""
+"""Tests the page's HTML: its content, and that outside text adds nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PLAIN_ELEMENTS = Page(render(study(1, failing=1), plots={})).elements
 
 
 def changed(**values: object) -> Summary:
-    """A failed eval, with this said of it."""
+    """A failed eval with these fields changed."""
     [ev] = study(1, failing=1).evals
     return summary_of([msgspec.structs.replace(ev, **values)])
 
@@ -74,7 +74,7 @@ def test_hostile_text_adds_no_element_no_attribute_and_no_control_character(text
         html.encode()
 
 
-def test_a_name_is_shown_as_it_is_and_text_from_right_to_left_is_kept_apart() -> None:
+def test_names_are_unchanged_and_right_to_left_text_is_isolated() -> None:
     html = render(changed(name="run/<b>&amp;/שלום"), plots={})
     assert "run/<b>&amp;/שלום" in Page(html).text
     assert re.search(r'<bdi class="name">[^<]*(<wbr>[^<]*)*שלום</bdi>', html)
@@ -85,7 +85,7 @@ def test_a_name_is_shown_as_it_is_and_text_from_right_to_left_is_kept_apart() ->
     [study(0), study(1, failing=1), study(40), summary_of_state(mixed()), summary_of_state(Told())],
     ids=["none", "one", "many", "of each verdict", "nothing known"],
 )
-def test_the_page_is_whole_loads_nothing_runs_nothing_and_each_id_is_there_once(summary: Summary) -> None:
+def test_the_page_is_complete_loads_nothing_runs_nothing_and_has_unique_ids(summary: Summary) -> None:
     html = render(summary, plots={("utilization", ev.name): "<svg></svg>" for ev in summary.evals})
     page = Page(html)
     ids = page.attributes("id")
@@ -120,7 +120,7 @@ def test_fifty_equal_failures_are_one_entry() -> None:
     assert "evalmon retry /exp --cause time-limit" in page.text
 
 
-def test_an_output_outside_the_experiment_is_named_and_not_linked() -> None:
+def test_an_output_outside_the_experiment_is_named_without_a_link() -> None:
     for path in ("/elsewhere/o.out", "../x", "o.out"):
         page = Page(render(changed(log=path), plots={}))
         assert f"Output: {path}" in page.text
@@ -129,7 +129,7 @@ def test_an_output_outside_the_experiment_is_named_and_not_linked() -> None:
     assert "../a%20b/%23%25.out" in linked
 
 
-def test_what_is_not_known_is_empty_or_unknown_and_never_0() -> None:
+def test_unknown_values_are_empty_or_unknown_and_never_0() -> None:
     html = render(summary_of_state(mixed()), plots={})
     assert "None" not in Page(html).text
     running = next(row for row in html.split("<tr") if "array[3]" in row and "scope" in row)
@@ -137,14 +137,14 @@ def test_what_is_not_known_is_empty_or_unknown_and_never_0() -> None:
     assert re.findall(r"[1-9]?0 ?[%s]", Page(f"<table><tr{running.partition('</tr>')[0]}</tr></table>").text) == []
 
 
-def test_without_plots_the_page_says_why_and_has_its_tables() -> None:
+def test_without_plots_the_page_gives_the_reason_and_has_its_tables() -> None:
     page = Page(render(study(12), plots={}, note="The plots are missing: install it"))
     assert "The plots are missing: install it" in page.text
     assert "61% / 97% / 100%" in page.text
     assert "120.00 GB / 160.00 GB" in page.text
 
 
-def test_beyond_200_evals_those_that_need_attention_are_drawn_and_all_are_listed() -> None:
+def test_beyond_200_evals_only_those_that_need_attention_are_drawn_and_all_are_listed() -> None:
     assert len(drawn_evals(study(200))) == 200
     summary = study(DRAWN_AT_MOST + 1)
     drawn = drawn_evals(summary)
@@ -191,7 +191,7 @@ def attempted(*times: tuple[str | None, str | None, str | None], verdict: str = 
         ),
     ],
 )
-def test_the_time_line_shows_waiting_and_running_of_each_attempt(
+def test_the_time_line_shows_pending_and_running_time_of_each_attempt(
     summary: Summary, expected: list[tuple[str, float, float]]
 ) -> None:
     assert bars(summary.evals[0], summary) == expected
@@ -215,7 +215,7 @@ def test_a_suspicious_node_without_an_eval_that_needs_attention_and_an_alert_are
     assert f"{whole.evals[1].name} waits: <b> Cancel it" in text
 
 
-def test_what_it_cost_stands_in_the_first_lines_and_by_run_with_what_is_unknown() -> None:
+def test_costs_are_in_the_first_lines_and_by_run_with_unknown_ones_marked() -> None:
     evals = study(24, failing=0).evals
     unknown = msgspec.structs.replace(evals[0], cost=Cost(cpu_hours=1.0))
     text = Page(render(summary_of([unknown, *evals[1:]]), plots={})).text

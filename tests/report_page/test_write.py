@@ -1,4 +1,4 @@
-"""report.html as it is written: with its plots by a process of its own, and without them where that fails."""
+"""Tests that report.html is written with plots drawn in another process, and without them if that fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print('vl_convert' in sys.modules, resource.getrusage(resource.RUSAGE_CHILDREN).
 
 
 def written(root: Path, before: str = "") -> tuple[str, str, str]:
-    """The note, the last line, and the page of a process that does this before it writes."""
+    """The note, the last line, and the page of a process that runs this code before it writes."""
     command = [sys.executable, "-c", WRITE.format(before=before), str(root)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     note, _, last = done.stdout.rstrip("\n").rpartition("\n")
@@ -43,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(experiment.root)
 
 
-def test_the_plots_are_drawn_outside_this_process_within_bounds_and_take_the_colour_of_the_text(root: Path) -> None:
+def test_the_plots_are_drawn_in_another_process_within_limits_and_use_the_texts_colour(root: Path) -> None:
     note, last, html = written(root)
     loaded, child_mib = last.split()
     assert (note, loaded) == ("None", "False")
@@ -69,14 +69,14 @@ def test_without_the_extra_the_page_has_its_tables_and_says_what_to_install(root
     assert "plot utilization" not in html
 
 
-def test_where_memory_is_short_the_page_has_its_tables_and_the_writer_lives(root: Path) -> None:
+def test_with_little_memory_the_page_has_its_tables_and_the_writer_survives(root: Path) -> None:
     note, _, html = written(root, "resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20))")
     assert note.startswith("Some plots are missing: the process that draws them ended with status ")
     assert "Some plots are missing" in Page(html).text
     assert "61% / 97% / 100%" in Page(html).text
 
 
-def test_what_was_drawn_before_an_end_by_force_is_shown(tmp_path: Path, root: Path) -> None:
+def test_plots_drawn_before_a_kill_are_shown(tmp_path: Path, root: Path) -> None:
     """An interpreter that is killed after its second plot."""
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\n{sys.executable} "$@" | head -n 2\nprintf \'["memory", "x", "<sv\'\nkill -9 $$\n')
@@ -105,7 +105,7 @@ def test_another_directory_in_its_place_is_not_drawn(tmp_path: Path, harm: str) 
     assert "GPUs over time" in (place / "report.html").read_text()
 
 
-def test_where_there_is_nothing_to_draw_no_process_is_started(tmp_path: Path) -> None:
+def test_without_anything_to_draw_no_process_is_started(tmp_path: Path) -> None:
     experiment, _ = on_disk(tmp_path, 1)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert write_page(experiment, study(0), environ={}, mode=0o640) is None
@@ -116,7 +116,7 @@ def test_where_there_is_nothing_to_draw_no_process_is_started(tmp_path: Path) ->
     save(experiment, study(0))
 
 
-def test_what_is_planted_in_its_place_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+def test_a_planted_file_is_replaced_and_not_written_through(tmp_path: Path) -> None:
     experiment, _ = on_disk(tmp_path, 1)
     victim = tmp_path / "victim"
     victim.write_text("precious")

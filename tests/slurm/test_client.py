@@ -1,4 +1,4 @@
-"""What the client makes of programs that answer, refuse, hang, flood or are not there."""
+"""Tests the client with programs that answer, refuse, hang, flood or are missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def failure(answer: object) -> Failure:
     return answer
 
 
-def test_an_answer_is_records(fake: FakeSlurm) -> None:
+def test_an_answer_is_returned_as_records(fake: FakeSlurm) -> None:
     fake.show([running("11"), ended("12", queued=False)])
     queue = slurm(fake).queue()
     assert not isinstance(queue, Failure)
@@ -44,7 +44,7 @@ def test_an_answer_is_records(fake: FakeSlurm) -> None:
 
 
 @pytest.mark.survives("S15")
-def test_every_question_about_jobs_or_partitions_asks_for_hidden_partitions_too(fake: FakeSlurm) -> None:
+def test_queries_about_jobs_or_partitions_include_hidden_partitions(fake: FakeSlurm) -> None:
     asking = slurm(fake)
     asking.queue()
     asking.places_in_queue()
@@ -58,7 +58,7 @@ def test_every_question_about_jobs_or_partitions_asks_for_hidden_partitions_too(
 
 
 @pytest.mark.survives("F13")
-def test_no_name_can_hold_the_delimiter_that_accounting_is_asked_with(fake: FakeSlurm) -> None:
+def test_no_name_can_contain_accountings_delimiter(fake: FakeSlurm) -> None:
     fake.show([ended("11", name="evil\nx|y")])
     for _ in range(2):
         account = slurm(fake).account(["11"])
@@ -79,13 +79,13 @@ def test_no_name_can_hold_the_delimiter_that_accounting_is_asked_with(fake: Fake
         ("sinfo", "something else", FailureKind.UNUSABLE),
     ],
 )
-def test_a_failure_says_which_kind_it_is_and_why(fake: FakeSlurm, program: str, words: str, kind: FailureKind) -> None:
+def test_a_failure_has_its_kind_and_reason(fake: FakeSlurm, program: str, words: str, kind: FailureKind) -> None:
     fake.fail(program, words)
     asks = {"squeue": slurm(fake).queue, "sacct": lambda: slurm(fake).account(["1"]), "sinfo": slurm(fake).partitions}
     assert failure(asks[program]()) == Failure(kind, words)
 
 
-def test_a_program_that_is_not_there_is_a_failure(fake: FakeSlurm) -> None:
+def test_a_missing_program_is_a_failure(fake: FakeSlurm) -> None:
     fake.remove("squeue")
     assert not slurm(fake).has("squeue")
     assert failure(slurm(fake).queue()).kind is FailureKind.UNUSABLE
@@ -100,7 +100,7 @@ def test_programs_are_not_looked_for_in_the_working_directory(
 
 
 @pytest.mark.survives("F14")
-def test_one_that_hangs_is_no_news(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_program_is_no_news(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ASK_TIMEOUT_S", 0.3)
     fake.before("squeue", "sleep 60\n")
     began = time.monotonic()
@@ -110,7 +110,7 @@ def test_one_that_hangs_is_no_news(fake: FakeSlurm, monkeypatch: pytest.MonkeyPa
     assert client._failure(done) == Failure(FailureKind.NO_NEWS, "no answer in time; killed")
 
 
-def test_a_question_is_given_up_once_we_are_asked_to_stop_a_submission_never(fake: FakeSlurm) -> None:
+def test_a_stop_request_ends_a_query_but_never_a_submission(fake: FakeSlurm) -> None:
     stopping = Slurm(fake.environ, stopped=lambda: True)
     fake.before("squeue", "sleep 60\n")
     fake.before("sbatch", "sleep 0.5\n")
@@ -120,11 +120,11 @@ def test_a_question_is_given_up_once_we_are_asked_to_stop_a_submission_never(fak
 
 
 class TestSubmit:
-    def test_the_id_is_what_sbatch_prints(self, fake: FakeSlurm) -> None:
+    def test_submit_returns_the_id_that_sbatch_prints(self, fake: FakeSlurm) -> None:
         said = slurm(fake).submit(sbatch.argv("/x/script"), cwd="/")
         assert (said.job_id, said.refusal, said.unknown) == ("1001", "", False)
 
-    def test_a_refusal_is_slurm_s_words_verbatim(self, fake: FakeSlurm) -> None:
+    def test_a_refusal_has_slurms_words_verbatim(self, fake: FakeSlurm) -> None:
         words = "sbatch: error: QOSMaxSubmitJobPerUserLimit\n\nsbatch: error: Batch job submission failed: Job violates"
         fake.refuse("script", words)
         said = slurm(fake).submit(sbatch.argv("/x/script"), cwd="/")
@@ -142,25 +142,27 @@ class TestSubmit:
             ("exit 3\n", False),
         ],
     )
-    def test_what_says_no_id_is_refused_or_not_known(self, fake: FakeSlurm, script: str, *, unknown: bool) -> None:
+    def test_an_answer_without_an_id_is_a_refusal_or_unknown(
+        self, fake: FakeSlurm, script: str, *, unknown: bool
+    ) -> None:
         fake.before("sbatch", script)
         said = slurm(fake).submit(sbatch.argv("/x/script"), cwd="/")
         assert (said.job_id, said.unknown) == (None, unknown)
         assert said.refusal
 
-    def test_an_id_counts_whatever_comes_after_it(self, fake: FakeSlurm) -> None:
+    def test_an_id_counts_whatever_text_follows(self, fake: FakeSlurm) -> None:
         fake.after("sbatch", "echo 'error: after all' >&2; kill -KILL $$\n")
         assert slurm(fake).submit(sbatch.argv("/x/script"), cwd="/").job_id == "1001"
 
-    def test_an_eval_is_submitted_as_from_its_directory(self, fake: FakeSlurm) -> None:
+    def test_an_eval_is_submitted_from_its_directory(self, fake: FakeSlurm) -> None:
         fake.before("sbatch", f"env > {fake.directory}/env\n")
         for given, expected in (({"PWD": "/elsewhere"}, ["PWD=/tmp"]), ({}, [])):
             slurm(fake, **given).submit(sbatch.argv("/x/script"), cwd="/tmp")
             seen = (fake.directory / "env").read_text().splitlines()
-            # A shell makes itself one where there is none.
+            # A shell sets PWD itself if it is missing.
             assert [line for line in seen if line.startswith("PWD=")] in (expected, ["PWD=/tmp"])
 
-    def test_the_user_s_variables_reach_sbatch_for_evals_and_not_for_our_own_jobs(self, fake: FakeSlurm) -> None:
+    def test_the_users_sbatch_variables_apply_to_evals_and_not_to_monitor_jobs(self, fake: FakeSlurm) -> None:
         fake.before("sbatch", f"env > {fake.directory}/env\n")
         mine = {"SBATCH_GRES": "gpu:8", "SBATCH_ACCOUNT": "me", "HF_TOKEN": "x"}
         for ours in (False, True):
@@ -170,14 +172,14 @@ class TestSubmit:
             assert "HF_TOKEN=x" in seen
             assert "SLURM_TIME_FORMAT" not in seen
 
-    def test_a_directory_that_is_gone_is_a_refusal(self, fake: FakeSlurm) -> None:
+    def test_a_missing_directory_is_a_refusal(self, fake: FakeSlurm) -> None:
         said = slurm(fake).submit(sbatch.argv("/x/script"), cwd="/nonexistent")
         assert said.job_id is None
         assert "No such file or directory" in said.refusal
         assert not said.unknown
 
 
-def test_nothing_is_cancelled_where_there_is_nothing(fake: FakeSlurm) -> None:
+def test_without_jobs_scancel_is_not_called(fake: FakeSlurm) -> None:
     assert slurm(fake).cancel([]) is None
     assert fake.calls() == []
     assert slurm(fake).cancel(["11", "12"]) is None
@@ -186,13 +188,13 @@ def test_nothing_is_cancelled_where_there_is_nothing(fake: FakeSlurm) -> None:
     assert failure(slurm(fake).cancel(["11"])).kind is FailureKind.REFUSED
 
 
-def test_seff_s_words_come_back_as_they_are(fake: FakeSlurm) -> None:
+def test_seffs_text_is_returned_unchanged(fake: FakeSlurm) -> None:
     fake.measure(ended("11"))
     assert "CPU Efficiency: 12.50%" in slurm(fake).efficiency(JobId("11")).stdout
     assert slurm(fake).efficiency(JobId("12")).returncode == 2
 
 
 @pytest.mark.parametrize(("text", "at"), [("1700000000\n", 1_700_000_000.0), ("N/A\n", None), ("", None)])
-def test_when_a_job_ends_is_asked_of_squeue(fake: FakeSlurm, text: str, at: float | None) -> None:
+def test_squeue_is_asked_for_the_end_of_a_job(fake: FakeSlurm, text: str, at: float | None) -> None:
     (fake.directory / "ends" / "11").write_text(text)
     assert slurm(fake).ends_at("11") == at

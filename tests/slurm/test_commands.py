@@ -1,4 +1,4 @@
-"""Programs that hang, flood, fork away and die: the caller gets its answer in time, and nothing is left."""
+"""Tests that programs which hang, flood, fork or die give an answer in time and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def pids_in(path: Path) -> list[int]:
     return [int(pid) for pid in path.read_text().split()]
 
 
-def test_what_it_prints_and_says_comes_back() -> None:
+def test_output_and_errors_are_returned() -> None:
     done = sh("echo out; echo err >&2; exit 3")
     assert (done.returncode, done.stdout, done.stderr, done.ok) == (3, "out\n", "err\n", False)
     assert sh("true").ok
 
 
-def test_it_gets_only_the_environment_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_gets_only_the_given_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "canary")
     assert "canary" not in sh("env").stdout
 
@@ -63,7 +63,7 @@ def test_it_gets_only_the_environment_that_it_is_given(monkeypatch: pytest.Monke
         pytest.param("echo $$ > pids; setsid sh -c 'echo $$ >> pids; sleep 60'", id="hangs below another session"),
     ],
 )
-def test_what_hangs_is_killed_in_time_with_all_that_it_started(script: str, tmp_path: Path) -> None:
+def test_a_hanging_program_is_killed_in_time_with_all_its_children(script: str, tmp_path: Path) -> None:
     began = time.monotonic()
     done = sh(script, cwd=str(tmp_path))
     assert time.monotonic() - began < TIMEOUT_S + 1
@@ -85,7 +85,7 @@ def test_what_hangs_is_killed_in_time_with_all_that_it_started(script: str, tmp_
     ],
 )
 @pytest.mark.parametrize("pipe", ["", "exec >/dev/null 2>&1; "], ids=["keeps the pipe", "lets the pipe go"])
-def test_a_grandchild_that_is_left_behind_is_killed(fork: str, pipe: str, tmp_path: Path) -> None:
+def test_a_grandchild_left_behind_is_killed(fork: str, pipe: str, tmp_path: Path) -> None:
     began = time.monotonic()
     done = sh(f"echo answer; {pipe}{fork}", cwd=str(tmp_path))
     assert time.monotonic() - began < TIMEOUT_S + 1
@@ -95,7 +95,7 @@ def test_a_grandchild_that_is_left_behind_is_killed(fork: str, pipe: str, tmp_pa
 
 
 @pytest.mark.survives("F14")
-def test_other_children_of_ours_are_left_alone() -> None:
+def test_other_child_processes_are_left_alone() -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         sh("setsid sleep 60 &")
         assert other.poll() is None
@@ -103,7 +103,7 @@ def test_other_children_of_ours_are_left_alone() -> None:
 
 
 @pytest.mark.survives("F14")
-def test_zombies_are_not_left_either() -> None:
+def test_no_zombies_are_left() -> None:
     for _ in range(5):
         sh("setsid sleep 60 & sleep 60 & exit 0", timeout_s=0.1)
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
@@ -111,7 +111,7 @@ def test_zombies_are_not_left_either() -> None:
 
 
 @pytest.mark.survives("F13")
-def test_a_flood_is_cut_off_and_memory_stays_bounded() -> None:
+def test_a_flood_of_output_is_cut_off_in_bounded_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
     done = run(["head", "-c", "100000000", "/dev/zero"], timeout_s=20, env=PATH, max_output_bytes=1 << 20)
@@ -124,22 +124,22 @@ def test_a_flood_is_cut_off_and_memory_stays_bounded() -> None:
 
 
 @pytest.mark.survives("F13")
-def test_a_flood_on_stderr_is_cut_off_as_well() -> None:
+def test_a_flood_on_stderr_is_cut_off() -> None:
     assert sh("head -c 100000000 /dev/zero >&2", timeout_s=20, max_output_bytes=1 << 20).cut
 
 
-def test_output_up_to_the_bound_is_whole() -> None:
+def test_output_up_to_the_limit_is_complete() -> None:
     done = run(["head", "-c", str(1 << 20), "/dev/zero"], timeout_s=20, env=PATH, max_output_bytes=1 << 20)
     assert done.ok
     assert len(done.stdout) == 1 << 20
 
 
 @pytest.mark.survives("F13")
-def test_bytes_that_are_no_utf8_are_replaced() -> None:
+def test_bytes_that_are_not_utf8_are_replaced() -> None:
     assert sh(r"printf 'a\377\300b'").stdout == "a\ufffd\ufffdb"
 
 
-def test_a_program_that_dies_of_a_signal_says_so() -> None:
+def test_a_death_by_signal_is_reported() -> None:
     assert sh("kill -SEGV $$").returncode == -signal.SIGSEGV
 
 
@@ -148,7 +148,7 @@ def test_a_program_that_dies_of_a_signal_says_so() -> None:
     [["no-such-program"], ["/dev/null"], ["/"], ["sh\0"], ["sh", "\0"], ["/\udcff\n"]],
     ids=["missing", "not executable", "a directory", "NUL in its name", "NUL in an argument", "no UTF-8"],
 )
-def test_what_cannot_be_started_is_told_without_an_exception(argv: list[str]) -> None:
+def test_a_program_that_cannot_be_started_is_a_failure_without_an_exception(argv: list[str]) -> None:
     done = run(argv, timeout_s=TIMEOUT_S, env=PATH)
     assert done.returncode is None
     assert not done.ok
@@ -156,11 +156,11 @@ def test_what_cannot_be_started_is_told_without_an_exception(argv: list[str]) ->
     assert done.problem.isprintable()
 
 
-def test_a_missing_directory_is_told_too(tmp_path: Path) -> None:
+def test_a_missing_directory_is_a_failure(tmp_path: Path) -> None:
     assert sh("true", cwd=str(tmp_path / "gone")).problem
 
 
-def test_when_we_are_asked_to_stop_the_program_is_ended_at_once(tmp_path: Path) -> None:
+def test_a_stop_request_ends_the_program_at_once(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(StoppedError):
         sh("echo $$ > pids; sleep 60", timeout_s=60, stopped=(tmp_path / "pids").exists, cwd=str(tmp_path))
@@ -175,7 +175,7 @@ run(["sh", "-c", "echo $$ > pids; exec sleep 60"], timeout_s=60, env={"PATH": os
 """
 
 
-def test_a_program_that_shall_die_with_us_does(tmp_path: Path) -> None:
+def test_a_program_can_be_tied_to_its_parents_life(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     with subprocess.Popen([sys.executable, "-c", PARENT], cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}) as us:
         wait_until(lambda: pids.exists() and pids.read_text())

@@ -1,4 +1,4 @@
-"""The environment that late evals get: carried whole, told apart on disk, and in no way readable there."""
+"""Tests the environment carried for late submissions: complete, recognised by a digest, and unreadable on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENVIRONMENTS = st.dictionaries(NAMES, VALUES | st.just("bytes \udcff\udc80"), ma
 
 
 @given(ENVIRONMENTS)
-def test_what_is_packed_comes_out_as_it_was(environ: dict[str, str]) -> None:
+def test_a_packed_environment_is_unpacked_unchanged(environ: dict[str, str]) -> None:
     packed = pack(environ)
     assert packed is not None
     assert packed.isascii()
@@ -33,7 +33,7 @@ def test_what_is_packed_comes_out_as_it_was(environ: dict[str, str]) -> None:
 
 
 @given(ENVIRONMENTS)
-def test_a_job_of_ours_carries_what_an_evals_sbatch_gets_and_hands_it_on(environ: dict[str, str]) -> None:
+def test_a_monitor_job_carries_the_environment_of_an_evals_sbatch_and_passes_it_on(environ: dict[str, str]) -> None:
     environ = {**environ, "SBATCH_ACCOUNT": "mine", "CUDA_VISIBLE_DEVICES": "0"}
     first = for_monitor_jobs(environ)
     assert for_evals(environ) == carried(first)
@@ -44,28 +44,28 @@ def test_a_job_of_ours_carries_what_an_evals_sbatch_gets_and_hands_it_on(environ
     assert CARRIER not in clean(successor)
 
 
-def test_of_a_submit_inside_a_job_the_evals_get_nothing_of_that_job() -> None:
+def test_evals_submitted_inside_a_job_get_nothing_of_that_job() -> None:
     inside = {"PATH": "/bin", "SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "100"}
     assert {"PATH": "/bin"} == for_submission(inside, inside_job=True) == carried(for_monitor_jobs(inside))
 
 
 @pytest.mark.parametrize("text", ["", "x", "~~~~", "\udcff", pack({"A": "b"}) or "", "c$}o"])
-def test_what_is_no_packed_environment_is_none(text: str) -> None:
+def test_an_invalid_packed_environment_is_none(text: str) -> None:
     assert unpack(text[:-3]) is None
 
 
-def test_one_that_is_too_large_for_an_environment_is_not_carried() -> None:
+def test_a_too_large_environment_is_not_carried() -> None:
     huge = {f"V{number}": f"{number * 7919 % 1_000_003:x}" * 40 for number in range(20_000)}
     assert pack(huge) is None
     assert carried(for_monitor_jobs(huge)) is None
 
 
-def test_a_bomb_is_none() -> None:
+def test_a_decompression_bomb_is_none() -> None:
     assert unpack(pack({"A": "x" * 5 * 1024 * 1024}) or "") is None
 
 
 @given(ENVIRONMENTS, st.text("abcdefg", min_size=1), VALUES)
-def test_a_digest_tells_any_other_value_and_nothing_of_a_session(
+def test_the_digest_differs_for_any_other_value_and_ignores_the_session(
     environ: dict[str, str], name: str, value: str
 ) -> None:
     known = digest(environ, salt="s")

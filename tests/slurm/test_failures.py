@@ -1,4 +1,4 @@
-"""Failures: which message means wait, which means no."""
+"""Tests which messages mean that Slurm is unavailable, and which are refusals."""
 
 import pytest
 from hypothesis import given
@@ -31,7 +31,7 @@ from evalmon_agent.slurm.failures import Failure, FailureKind, classify, is_subm
         ('sacct: fatal: Invalid field requested: "Restarts"', FailureKind.UNUSABLE),
     ],
 )
-def test_a_message_says_which_kind_of_failure_it_is(stderr: str, expected: FailureKind) -> None:
+def test_each_message_has_its_kind_of_failure(stderr: str, expected: FailureKind) -> None:
     assert Failure(expected, stderr) == classify(1, "", f"{stderr}\n")
 
 
@@ -43,23 +43,23 @@ POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/
     ["QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit", "AssocGrpSubmitJobsLimit", "QOSGrpSubmitJobsLimit",
      "QOSMaxSubmitJobPerAccountLimit"],
 )  # fmt: skip
-def test_too_many_jobs_is_a_refusal_that_passes(reason: str) -> None:
+def test_too_many_jobs_is_a_temporary_refusal(reason: str) -> None:
     assert is_submit_limit(f"sbatch: error: {reason}\nsbatch: error: Batch job submission failed: {POLICY}")
 
 
 @pytest.mark.parametrize("reason", ["QOSMaxWallDurationPerJobLimit", "AssocMaxCpuPerJobLimit", "Invalid qos", POLICY])
-def test_a_limit_of_another_kind_is_none_that_passes(reason: str) -> None:
+def test_another_limit_is_no_temporary_refusal(reason: str) -> None:
     assert not is_submit_limit(f"sbatch: error: {reason}\nsbatch: error: Batch job submission failed: {POLICY}")
 
 
-def test_the_line_that_decides_is_passed_on_verbatim() -> None:
+def test_the_deciding_line_is_returned_verbatim() -> None:
     stderr = "squeue: warning: hello\nslurm_load_jobs error:  Invalid job id specified \n\n"
     assert Failure(FailureKind.INVALID_JOB, "slurm_load_jobs error:  Invalid job id specified ") == classify(
         1, "", stderr
     )
 
 
-def test_a_failure_without_words_names_the_exit_status() -> None:
+def test_a_failure_without_a_message_has_the_exit_status() -> None:
     assert Failure(FailureKind.UNUSABLE, "exit status 3, nothing on stderr") == classify(3, "rows", "\n")
 
 
@@ -74,13 +74,13 @@ def test_an_unknown_user_is_a_failure_even_with_exit_status_0() -> None:
     )
 
 
-def test_nothing_printed_and_a_lost_connection_is_no_news_even_with_exit_status_0() -> None:
+def test_no_output_and_a_lost_connection_are_no_news_even_with_exit_status_0() -> None:
     line = "slurm_load_jobs error: Unable to contact slurm controller"
     assert Failure(FailureKind.NO_NEWS, line) == classify(0, "\n", line)
 
 
 @given(st.integers(-64, 255), st.text(), st.text())
-def test_no_message_raises_and_a_failed_command_is_never_an_answer(rc: int, stdout: str, stderr: str) -> None:
+def test_no_message_raises_or_turns_a_failed_command_into_an_answer(rc: int, stdout: str, stderr: str) -> None:
     assert (classify(rc, stdout, stderr) is None) <= (rc == 0)
 
 
@@ -97,7 +97,7 @@ UNFIT = [
 
 
 @pytest.mark.parametrize("words", UNFIT)
-def test_what_a_job_asks_for_is_refused_wherever_it_is_submitted(words: str) -> None:
+def test_an_invalid_request_is_refused_wherever_it_is_submitted(words: str) -> None:
     assert is_unfit_request(f"sbatch: error: Batch job submission failed: {words}")
 
 
@@ -110,11 +110,11 @@ def test_what_a_job_asks_for_is_refused_wherever_it_is_submitted(words: str) -> 
         "Socket timed out on send/recv operation",
     ],
 )
-def test_another_place_may_submit_what_is_refused_for_another_reason(words: str) -> None:
+def test_other_refusals_may_not_apply_elsewhere(words: str) -> None:
     assert not is_unfit_request(f"sbatch: error: Batch job submission failed: {words}")
     assert not is_unfit_request("sbatch: error: Submit from a login node. Invalid partition name specified")
 
 
-def test_a_limit_on_the_number_of_jobs_passes_by_itself() -> None:
+def test_a_limit_on_the_number_of_jobs_is_temporary() -> None:
     words = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size)"
     assert not is_unfit_request(f"sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: {words}")

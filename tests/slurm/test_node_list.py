@@ -1,4 +1,4 @@
-"""Lists of nodes: what Slurm writes is its nodes, and any other text stays as it is."""
+"""Tests that lists of nodes are expanded, and any other text stays unchanged."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from evalmon_agent.slurm.node_list import expand
         ("a[\u0661]", ["a[\u0661]"]),
     ],
 )
-def test_a_node_list_is_its_nodes_and_what_is_none_stays(node_list: str, expected: list[str]) -> None:
+def test_a_node_list_is_expanded_and_other_text_unchanged(node_list: str, expected: list[str]) -> None:
     assert expected == list(expand(node_list))
 
 
 @given(st.text(alphabet="an0129[]-,x", max_size=30))
-def test_any_text_is_expanded_within_bounds(text: str) -> None:
+def test_any_text_is_expanded_within_limits(text: str) -> None:
     assert len(expand(text)) <= 10_000

@@ -1,4 +1,4 @@
-"""sacct: attempts with their steps folded in, whatever the columns, the delimiter and the names."""
+"""Tests that sacct's rows become attempts with their steps, whatever the columns, delimiter and names."""
 
 import time
 
@@ -77,13 +77,13 @@ def read_sample(sample: Sample) -> SacctAnswer:
     return parse(sample.printed, fields=fields, delimiter=sample.delimiter)
 
 
-def test_one_call_asks_for_all_attempts_of_all_jobs() -> None:
+def test_one_call_asks_about_all_attempts_of_all_jobs() -> None:
     expected = ["sacct", "-n", "-P", "-D", "--delimiter=\x1f", "-j", "123,124_5,126+1", "-o", ",".join(FIELDS)]
     assert expected == argv([JobId("123"), JobId("124_5"), JobId("126+1")])
     assert FIELDS[-1] == "JobName"
 
 
-def test_an_attempt_is_read_whole() -> None:
+def test_an_attempt_is_parsed_completely() -> None:
     expected = SacctJob(
         job_id=JobId("123"),
         raw_id=123,
@@ -122,14 +122,14 @@ def test_the_attempts_of_a_requeued_job_are_kept_apart_with_their_own_steps() ->
     ]
 
 
-def test_an_attempt_requeued_at_once_is_dated_by_its_steps() -> None:
-    # As 22.05 printed it: the job row without start and time, the step with both.
+def test_the_times_of_an_attempt_requeued_at_once_are_its_steps() -> None:
+    # As 22.05 printed it: the job's row without start and time, the step with both.
     job = only_job(JOB | {"State": "REQUEUED", "Start": "None", "ElapsedRaw": "0"}, BATCH | {"ElapsedRaw": "2"})
     expected = (1_700_000_060, 2, True)
     assert expected == (job.started_at, job.elapsed_s, job.ran)
 
 
-def test_state_and_elapsed_come_from_the_job_row() -> None:
+def test_state_and_elapsed_time_come_from_the_jobs_row() -> None:
     job = only_job(JOB | {"State": "TIMEOUT"}, BATCH | {"State": "CANCELLED", "ElapsedRaw": "322"})
     expected = (State.TIMEOUT, 292)
     assert expected == (job.state, job.elapsed_s)
@@ -151,7 +151,7 @@ def test_a_job_that_failed_within_its_first_second_ran() -> None:
 
 
 @pytest.mark.parametrize(("state", "ran"), [("PENDING", False), ("RUNNING", True), ("SUSPENDED", True)])
-def test_a_job_that_is_not_over_has_neither_end_nor_exit_code(state: str, ran: bool) -> None:
+def test_a_running_job_has_neither_end_nor_exit_code(state: str, ran: bool) -> None:
     job = only_job(JOB | {"State": state})
     assert (ran, None, None, None) == (job.ran, job.ended_at, job.exit_code, job.signal)
 
@@ -160,13 +160,13 @@ def test_a_job_that_is_not_over_has_neither_end_nor_exit_code(state: str, ran: b
     ("text_", "expected"),
     [("0:0", (0, None)), ("1:0", (1, None)), ("0:9", (0, 9)), ("0:125", (0, 125)), ("", (None, None))],
 )
-def test_exit_code_and_signal_are_told_apart(text_: str, expected: tuple[int | None, int | None]) -> None:
+def test_exit_code_and_signal_are_separated(text_: str, expected: tuple[int | None, int | None]) -> None:
     job = only_job(JOB | {"State": "FAILED", "ExitCode": text_})
     assert expected == (job.exit_code, job.signal)
 
 
 @pytest.mark.parametrize("limit", ["UNLIMITED", "Partition_Limit", ""])
-def test_a_limit_that_is_none_is_unknown(limit: str) -> None:
+def test_an_unlimited_time_limit_is_unknown(limit: str) -> None:
     assert None is only_job(JOB | {"TimelimitRaw": limit}).time_limit_s
 
 
@@ -179,7 +179,7 @@ def test_a_limit_that_is_none_is_unknown(limit: str) -> None:
         ({"TRESUsageInTot": "mem=0", "MaxRSS": "0", "NTasks": "1"}, None),
     ],
 )
-def test_memory_used_is_that_of_all_tasks_and_zero_is_unknown(step: dict[str, str], expected: int | None) -> None:
+def test_used_memory_is_that_of_all_tasks_and_zero_is_unknown(step: dict[str, str], expected: int | None) -> None:
     assert expected == only_job(JOB, BATCH | step).memory_used_bytes
 
 
@@ -194,7 +194,7 @@ def test_memory_used_is_that_of_all_tasks_and_zero_is_unknown(step: dict[str, st
         ({"AllocTRES": "", "ReqMem": "4Gc", "AllocCPUS": ""}, None),
     ],
 )
-def test_memory_requested_is_what_was_allocated_or_asked_for(changed: dict[str, str], expected: int | None) -> None:
+def test_requested_memory_is_the_allocated_or_else_the_requested(changed: dict[str, str], expected: int | None) -> None:
     assert expected == only_job(JOB | changed).memory_requested_bytes
 
 
@@ -222,56 +222,56 @@ def test_a_gpu_is_counted_once_under_its_type(tres: str, expected: dict[str, int
         ("0", ["0", "0"], None),
         ("", [""], None),
         ("700", [], 700.0),
-        # The batch and the extern step both measured the whole node.
+        # The batch and extern steps both measured the whole node.
         ("1900", ["900", "1000"], 1000.0),
         ("18446744073709551614", ["18446744073709551615"], None),
     ],
 )
-def test_the_energy_is_the_largest_steps(job: str, steps: list[str], expected: float | None) -> None:
+def test_the_energy_is_that_of_the_step_with_the_most(job: str, steps: list[str], expected: float | None) -> None:
     rows = [BATCH | {"ConsumedEnergyRaw": energy} for energy in steps]
     assert expected == only_job(JOB | {"ConsumedEnergyRaw": job}, *rows).energy_j
 
 
-def test_one_row_of_pending_tasks_is_one_attempt_for_each() -> None:
+def test_a_row_of_pending_tasks_is_one_attempt_each() -> None:
     pending = JOB | NEVER_RAN | {"JobID": "9_[1-2,7%2]", "JobIDRaw": "9", "State": "PENDING", "Start": "Unknown"}
     answer = parse(text(JOB, BATCH, pending))
     assert [str(job.job_id) for job in answer.jobs] == ["123", "9_1", "9_2", "9_7"]
     assert {State.PENDING} == {job.state for job in answer.jobs[1:]}
 
 
-def test_a_cut_range_of_pending_tasks_is_counted_as_bad() -> None:
+def test_a_truncated_range_of_pending_tasks_counts_as_bad() -> None:
     assert SacctAnswer((), 1) == parse(text(JOB | {"JobID": "9_[1,3,...]", "State": "PENDING"}))
 
 
 @pytest.mark.survives("F13")
 @pytest.mark.parametrize("name", ["a\nb", "a\x1fb", "a\nb\x1fc|d", "x\n999", "x\n999.batch\ny", "\ufffd", "", "a|b"])
-def test_a_name_with_anything_in_it_stays_a_name(name: str) -> None:
+def test_a_name_may_contain_anything(name: str) -> None:
     answer = parse(text(JOB | {"JobName": name}, BATCH, JOB | {"JobID": "124"}))
     assert [(str(job.job_id), job.name) for job in answer.jobs] == [("123", name), ("124", "eval-a")]
 
 
 @pytest.mark.survives("F13")
-def test_a_torn_row_is_counted_and_the_others_are_read() -> None:
+def test_a_torn_row_is_counted_and_the_others_are_parsed() -> None:
     answer = parse(text(JOB, BATCH) + text(JOB | {"JobID": "124"})[:40])
     expected = (1, 1)
     assert expected == (len(answer.jobs), answer.bad_rows)
 
 
-def test_a_step_without_its_job_row_is_counted() -> None:
+def test_a_step_without_its_jobs_row_is_counted() -> None:
     assert SacctAnswer((), 1) == parse(text(BATCH))
 
 
-def test_a_header_line_is_no_row() -> None:
+def test_a_header_line_is_not_a_row() -> None:
     header = "\x1f".join(FIELDS) + "\n"
     assert parse(text(JOB)) == parse(header + text(JOB))
 
 
-def test_nothing_stored_yet_is_no_row() -> None:
+def test_an_empty_answer_has_no_rows() -> None:
     assert SacctAnswer((), 0) == parse("")
 
 
 @pytest.mark.survives("F13")
-def test_without_a_column_of_ids_nothing_can_be_told() -> None:
+def test_without_a_column_of_ids_nothing_is_parsed() -> None:
     assert SacctAnswer((), 2) == parse("a|b\nc|d\n", fields=("State", "User"), delimiter="|")
 
 
@@ -289,7 +289,7 @@ ATTRIBUTES = {
 
 @pytest.mark.survives("F13")
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_samples_read_as_expected(sample: Sample) -> None:
+def test_the_samples_are_parsed_as_expected(sample: Sample) -> None:
     answer = read_sample(sample)
     assert all(job.state is None or job.state_word for job in answer.jobs)
     if sample.expected is None:
@@ -317,34 +317,34 @@ def test_rows_in_any_order_never_raise(rows: list[str]) -> None:
 
 @pytest.mark.survives("F13")
 @given(st.text(alphabet="\x1f\n|.123_[]-+COMPLETED", max_size=400), st.sampled_from(["\x1f", "|", "|#", ""]))
-def test_no_text_raises_or_invents_an_ended_job(text_: str, delimiter: str) -> None:
+def test_parsing_never_raises_or_invents_an_ended_job(text_: str, delimiter: str) -> None:
     for job in parse(text_, fields=("JobID", "State", "JobName"), delimiter=delimiter).jobs:
         assert job.state not in TERMINAL or job.state_word.strip() in text_
 
 
 @given(st.lists(st.integers(1, 10**6), unique=True, max_size=20))
-def test_each_job_that_was_printed_is_read_once(numbers: list[int]) -> None:
+def test_each_printed_job_is_parsed_once(numbers: list[int]) -> None:
     rows = [JOB | {"JobID": str(number), "JobIDRaw": str(number)} for number in numbers]
     assert list(map(str, numbers)) == [job.job_id for job in parse(text(*rows)).jobs]
 
 
 @pytest.mark.survives("F13")
 @pytest.mark.parametrize("piece", ["\n", "\x1f", "x\n", "\x1f\n", "123\x1f\n", text(BATCH)[:60]])
-def test_a_large_answer_of_garbage_takes_no_quadratic_time(piece: str) -> None:
+def test_a_large_answer_of_garbage_takes_linear_time(piece: str) -> None:
     started = time.monotonic()
     parse(text(JOB) + piece * 300_000)
     assert time.monotonic() - started < 20
 
 
 @pytest.mark.survives("F13")
-def test_short_rows_of_pending_tasks_cannot_make_more_records_than_memory_holds() -> None:
+def test_short_rows_of_pending_tasks_cannot_exhaust_memory() -> None:
     row = text(JOB | {"JobID": "9_[0-9999]", "JobIDRaw": "9", "State": "PENDING"})
     answer = parse(row * 11)
     expected = (100_000, 1)
     assert expected == (len(answer.jobs), answer.bad_rows)
 
 
-def test_a_last_state_without_an_end_is_half_a_record() -> None:
+def test_a_final_state_without_an_end_is_an_incomplete_record() -> None:
     def line(state: str, end: str) -> str:
         return f"7\x1f{state}\x1f2026-01-02T03:04:05\x1f{end}\n"
 

@@ -1,4 +1,4 @@
-"""sbatch: the argv, and the job in its answer."""
+"""Tests sbatch's arguments and the job id in its answer."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from evalmon_agent.slurm.sbatch import Answer, argv, parse
 from evalmon_agent.words.job_id import JobId
 
 
-def test_a_script_is_submitted_by_its_path_without_any_option_but_those_given() -> None:
+def test_a_script_is_submitted_by_its_path_with_only_the_given_options() -> None:
     assert argv("a.slurm") == ["sbatch", "--parsable", "--", "a.slurm"]
     assert argv("-odd", options=["--mem=200M"]) == ["sbatch", "--parsable", "--mem=200M", "--", "-odd"]
 
@@ -38,10 +38,10 @@ PLAINLY = {"said_plainly": True}
         ("", "sbatch: Job 77 to start at 2026-11-26T12:00:00 using 1 processors on nodes n1\n77\n", None),
     ],
 )
-def test_a_job_is_named_or_nothing_is_guessed(stdout: str, stderr: str, expected: Answer | None) -> None:
+def test_an_id_is_found_or_nothing_is_guessed(stdout: str, stderr: str, expected: Answer | None) -> None:
     assert parse(stdout, stderr) == expected
 
 
 @given(st.text(), st.text())
-def test_no_text_raises(stdout: str, stderr: str) -> None:
+def test_parsing_never_raises(stdout: str, stderr: str) -> None:
     parse(stdout, stderr)

@@ -1,4 +1,4 @@
-"""Which job was submitted with this token: accounting's own words, whatever stands in them."""
+"""Tests the search in accounting for the job submitted with a token."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ D = "\x1f0a1b2c3d"
 TOKENS = {"00aa", "11bb"}
 
 
-def test_the_call_asks_for_one_users_jobs_that_ended_in_a_window() -> None:
+def test_the_query_covers_one_users_jobs_in_a_time_window() -> None:
     words = lookup_argv(user_id=1000, since_s=90, delimiter=D)
     assert words[:5] == ["sacct", "-n", "-P", "-D", "-X"]
     assert ["-u", "1000", "-S", "now-90seconds", "-E", "now+3600seconds"] == words[6:12]
     assert ["-o", "JobID,SubmitLine"] == words[-2:]
 
 
-def test_a_token_in_the_scripts_path_names_the_job_and_of_an_array_the_array() -> None:
+def test_a_token_in_the_scripts_path_finds_the_job_or_the_array() -> None:
     text = (
         f"7{D}sbatch --parsable -- /exp/evalmon/scripts/00aa/cell.slurm\n"
         f"9_[0-3]{D}sbatch --parsable -- /exp/evalmon/scripts/11bb/cell.slurm\n"
@@ -28,22 +28,22 @@ def test_a_token_in_the_scripts_path_names_the_job_and_of_an_array_the_array() -
     assert {"00aa": "7", "11bb": "9"} == parse_lookup(text, delimiter=D, tokens=TOKENS)
 
 
-def test_a_path_with_a_newline_belongs_to_its_row() -> None:
+def test_a_path_with_a_newline_stays_in_its_row() -> None:
     text = f"7{D}sbatch -- /a\n8 b/scripts/00aa/cell.slurm\n8{D}sbatch x\n"
     assert {"00aa": "7"} == parse_lookup(text, delimiter=D, tokens=TOKENS)
 
 
-def test_a_requeued_job_has_several_rows_and_is_one() -> None:
+def test_the_rows_of_a_requeued_job_are_one_job() -> None:
     assert {"00aa": "7"} == parse_lookup(f"7{D}sbatch /s/00aa/c\n7{D}sbatch /s/00aa/c\n", delimiter=D, tokens=TOKENS)
 
 
-def test_an_older_sacct_says_that_it_does_not_know_the_field() -> None:
+def test_an_older_sacct_that_lacks_the_field_is_recognised() -> None:
     assert is_unknown_field('sacct: error: Invalid field requested: "SubmitLine"')
     assert not is_unknown_field("sacct: error: Problem talking to the database: Connection refused")
 
 
 @given(st.text(alphabet=st.sampled_from("0123_+[]- \n/ab" + D)))
-def test_whatever_it_prints_no_job_is_invented(text: str) -> None:
+def test_no_output_invents_a_job(text: str) -> None:
     assert all(
         f"/{token}/" in text and job_id in text
         for token, job_id in parse_lookup(text, delimiter=D, tokens={"a", "b"}).items()

@@ -1,4 +1,4 @@
-"""Where a job's output will go, as far as its script tells before it is submitted."""
+"""Tests where a job's output will be written, as far as its script shows before it is submitted."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from evalmon_agent.slurm.sbatch_options import path_beforehand
         ({"output": "/dev/null"}, "/dev/null"),
     ],
 )
-def test_the_directory_is_known_unless_only_the_job_knows_it(options: dict[str, str], expected: str | None) -> None:
+def test_the_directory_is_known_unless_it_depends_on_the_job(options: dict[str, str], expected: str | None) -> None:
     assert path_beforehand(options, "output", name="cell", user="me", folder="/s") == expected
 
 
-def test_errors_have_a_pattern_of_their_own() -> None:
+def test_errors_have_their_own_pattern() -> None:
     options = {"output": "a/out", "error": "b/err"}
     assert path_beforehand(options, "error", name="cell", user="me", folder="/s") == "/s/b/err"

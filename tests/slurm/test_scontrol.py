@@ -1,4 +1,4 @@
-"""What scontrol says of a job: whether it is preempted for good, and where its output goes."""
+"""Tests what scontrol reports of a job: whether preemption ends it, and where its output goes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evalmon_agent.slurm.scontrol import OutputFiles, is_preempted_for_good, out
 from evalmon_agent.words.job_id import JobId
 
 
-def test_the_question() -> None:
+def test_the_query_names_the_job() -> None:
     assert ["scontrol", "-a", "show", "job", "7"] == show_job("7")
 
 
@@ -18,7 +18,7 @@ def test_the_question() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        # As 22.05 prints it: PreemptMode=CANCEL, PreemptMode=REQUEUE, and a job that nobody preempts.
+        # As 22.05 prints it: PreemptMode=CANCEL, PreemptMode=REQUEUE, and a job that is never preempted.
         ("PreemptEligibleTime=2026-11-25T18:17:28 PreemptTime=2026-11-25T18:17:30", True),
         ("JobState=COMPLETING Reason=None Dependency=(null)", False),
         ("PreemptEligibleTime=2026-11-25T18:17:28 PreemptTime=None", False),
@@ -26,12 +26,12 @@ def test_the_question() -> None:
         ("", False),
     ],
 )
-def test_a_job_that_is_preempted_for_good(text: str, expected: bool) -> None:
+def test_a_job_that_preemption_cancels_is_recognised(text: str, expected: bool) -> None:
     assert expected == is_preempted_for_good(text)
 
 
 @given(st.text())
-def test_no_text_raises(text: str) -> None:
+def test_parsing_never_raises(text: str) -> None:
     assert is_preempted_for_good(text) in {True, False}
 
 
@@ -52,7 +52,7 @@ JOB_26_05 = """JobId=10002 JobName=b
 """
 
 
-def test_the_files_of_a_job_are_those_that_slurm_names_in_full() -> None:
+def test_a_jobs_files_are_those_that_slurm_names() -> None:
     assert standard_files(JOB_22_05) == {
         "StdErr": "/x y/errs/10044.out",
         "StdIn": "/dev/null",
@@ -75,7 +75,7 @@ JobId=15 ArrayJobId=12 ArrayTaskId=1 ArrayTaskThrottle=1 JobName=wrap
 """
 
 
-def test_each_tasks_output_is_named_and_those_that_wait_have_a_pattern() -> None:
+def test_each_tasks_output_is_named_and_pending_ones_have_a_pattern() -> None:
     assert output_files(ARRAY_22_05) == [
         OutputFiles(JobId("12"), 1700000000.0, "/x y/slurm-12_%a.out", "/x y/e/wrap.12"),
         OutputFiles(JobId("12_1"), 1700000000.0, "/x y/slurm-12_1.out", "/x y/slurm-12_1.out"),

@@ -1,4 +1,4 @@
-"""The cluster's configuration and version, from scontrol's and sbatch's own texts."""
+"""Tests the parsing of the cluster's configuration and version."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Slurmctld(primary) at vm is UP
 """
 
 
-def test_each_line_is_a_name_and_a_value() -> None:
+def test_each_line_is_a_name_with_a_value() -> None:
     assert parse_config(TEXT) == {
         "AccountingStorageBackupHost": "",
         "AccountingStorageType": "accounting_storage/slurmdbd",
@@ -37,7 +37,7 @@ def test_each_line_is_a_name_and_a_value() -> None:
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("linear", True), ("cons_tres", False)])
-def test_a_cluster_that_gives_whole_nodes(kind: str, expected: bool) -> None:
+def test_a_cluster_that_gives_whole_nodes_is_recognised(kind: str, expected: bool) -> None:
     text = (
         f"SchedulerType           = sched/backfill\nSelectType              = select/{kind}\nSelectTypeParameters = x\n"
     )
@@ -56,11 +56,11 @@ def test_a_cluster_that_gives_whole_nodes(kind: str, expected: bool) -> None:
         ("", None),
     ],
 )
-def test_a_version_is_year_and_month(text: str, version: tuple[int, int] | None) -> None:
+def test_a_version_is_parsed_as_year_and_month(text: str, version: tuple[int, int] | None) -> None:
     assert parse_version(text) == version
 
 
 @given(st.text())
-def test_no_text_raises(text: str) -> None:
+def test_parsing_never_raises(text: str) -> None:
     parse_config(text)
     parse_version(text)

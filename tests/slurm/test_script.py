@@ -1,4 +1,4 @@
-"""Batch scripts: read as sbatch reads them; every case marked so was tried on sbatch 22.05 (`sbatch -vv`)."""
+"""Tests that batch scripts are parsed like sbatch does, where marked so as tried on sbatch 22.05 (`sbatch -vv`)."""
 
 import shlex
 import time
@@ -14,7 +14,7 @@ def options(*lines: str) -> dict[str, str]:
     return dict(read_head("\n".join(["#!/bin/bash", *lines, "echo hi"])).options)
 
 
-def test_a_usual_script_is_read() -> None:
+def test_an_ordinary_script_is_parsed() -> None:
     text = (
         "#!/bin/bash -l\n"
         "#SBATCH --job-name=eval-a\n"
@@ -68,12 +68,12 @@ def test_a_usual_script_is_read() -> None:
         ("#SBATCH --comment ''hetjob -t 3", {"comment": "hetjob", "time": "3"}),
     ],
 )
-def test_a_line_is_read_as_sbatch_reads_it(line: str, expected: dict[str, str]) -> None:
+def test_a_line_is_parsed_as_by_sbatch(line: str, expected: dict[str, str]) -> None:
     assert expected == options(line)
 
 
-def test_an_empty_argument_ends_its_line_and_the_next_line_is_its_value() -> None:
-    # So does sbatch: the arguments of all lines are one argv.
+def test_an_empty_argument_ends_its_line_and_takes_its_value_from_the_next() -> None:
+    # sbatch joins the arguments of all lines as well.
     expected = {"comment": "--mem=2", "qos": "q"}
     assert expected == options('#SBATCH --comment "" --mem=1', "#SBATCH --mem=2 --qos=q")
 
@@ -95,7 +95,7 @@ def test_a_short_option_has_its_long_name(short: str, name: str) -> None:
     assert expected == options(f"#SBATCH --{name} value")
 
 
-def test_the_last_of_an_option_counts() -> None:
+def test_the_last_value_of_an_option_counts() -> None:
     assert options("#SBATCH --time=1", "#SBATCH -t 2") == {"time": "2"}
 
 
@@ -104,7 +104,7 @@ def test_an_option_of_a_sites_plugin_is_kept() -> None:
 
 
 @pytest.mark.parametrize("separator", ["#SBATCH hetjob", "#SBATCH packjob", "#SBATCHhetjob", "#SBATCH  HetJob # x"])
-def test_only_the_first_component_of_a_het_job_has_a_say(separator: str) -> None:
+def test_only_the_first_component_of_a_het_job_counts(separator: str) -> None:
     head = read_head(f"#!/bin/sh\n#SBATCH -p a\n{separator}\n#SBATCH -p b --mem=3\n")
     expected = (True, {"partition": "a"})
     assert expected == (head.is_het, dict(head.options))
@@ -115,16 +115,16 @@ def test_a_text_without_a_shebang_on_its_first_line_has_none(text: str) -> None:
     assert None is read_head(text).shebang
 
 
-def test_a_blank_that_only_unicode_knows_is_a_command_to_sbatch() -> None:
+def test_a_unicode_blank_starts_a_command_for_sbatch() -> None:
     assert options("\u00a0", "#SBATCH --mem=1") == {}
 
 
-def test_a_script_of_comments_alone_is_read_to_its_end() -> None:
+def test_a_script_of_comments_only_is_parsed_to_its_end() -> None:
     assert read_head("#!/bin/sh\n#SBATCH --mem=1").leading_lines == ("#SBATCH --mem=1",)
 
 
 @given(st.text())
-def test_no_text_raises_and_the_head_is_the_texts_beginning(text: str) -> None:
+def test_parsing_never_raises_and_the_head_is_the_start_of_the_text(text: str) -> None:
     head = read_head(text)
     lines = ([] if head.shebang is None else [head.shebang]) + list(head.leading_lines)
     assert text.split("\n")[: len(lines)] == lines
@@ -136,13 +136,13 @@ def test_no_directive_raises(text: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\n\\\0", exclude_categories=("Cs",)), min_size=1))
-def test_a_value_quoted_by_a_shell_is_read_back(value: str) -> None:
-    # shlex.quote writes '"'"' for a quote, which sbatch understands as a shell does.
+def test_a_value_quoted_for_a_shell_is_parsed_back(value: str) -> None:
+    # shlex.quote writes '"'"' for a quote, which sbatch parses like a shell.
     assert options(f"#SBATCH --comment={shlex.quote(value)}") == {"comment": value}
 
 
 @pytest.mark.parametrize("piece", ["#\n", "#SBATCH -p a\n", "\n"])
-def test_a_long_head_takes_no_quadratic_time(piece: str) -> None:
+def test_a_long_head_takes_linear_time(piece: str) -> None:
     started = time.monotonic()
     read_head("#!/bin/sh\n" + piece * 100_000)
     read_head("#!/bin/sh\n#SBATCH " + "-s " * 300_000)

@@ -1,4 +1,4 @@
-"""seff: reports of many sites, and which of them may be believed."""
+"""Tests the parsing of seff's reports of many sites, and which of them are reliable."""
 
 import dataclasses
 
@@ -31,12 +31,12 @@ Memory Efficiency: 50.45% of 64.00 GB
 NO_PERL_MODULE = "Can't locate Slurmdb.pm in @INC (you may need to install the Slurmdb module)\n"
 
 
-def test_an_array_task_is_asked_for_by_its_own_id() -> None:
+def test_seff_is_asked_about_an_array_task_by_its_own_id() -> None:
     assert argv(JobId("123_4")) == ["seff", "123_4"]
 
 
 @pytest.mark.parametrize("sample", REPORTS)
-def test_reports_of_many_sites_read_as_expected(sample: Sample) -> None:
+def test_reports_of_many_sites_are_parsed_as_expected(sample: Sample) -> None:
     report = parse(sample.printed)
     assert report is not None
     read = dataclasses.asdict(report)
@@ -44,7 +44,7 @@ def test_reports_of_many_sites_read_as_expected(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("printed", OTHERS)
-def test_what_is_no_report_of_seffs_is_none(printed: str) -> None:
+def test_other_text_is_no_report(printed: str) -> None:
     assert None is parse(printed)
 
 
@@ -54,13 +54,13 @@ def test_only_figures_of_an_ended_job_are_usable(sample: Sample) -> None:
     assert expected is usable(parse(sample.printed), returncode=0, stdout=sample.printed)
 
 
-def test_lines_may_come_in_any_order_with_noise_between_them() -> None:
+def test_lines_are_parsed_in_any_order_with_noise_between_them() -> None:
     noise = "Use of uninitialized value $x in division at /usr/bin/seff line 5.\n"
     shuffled = noise.join(f"#  {line}\n" for line in reversed(WHOLE.splitlines()))
     assert parse(WHOLE) == parse(shuffled)
 
 
-def test_only_the_first_report_is_read() -> None:
+def test_only_the_first_report_is_parsed() -> None:
     assert parse(WHOLE) == parse(WHOLE + "Job ID: 9\nState: FAILED (exit code 1)\nNodes: 7\n")
 
 
@@ -80,11 +80,11 @@ def test_only_the_first_report_is_read() -> None:
         ("Cores: many", "cores", None),
     ],
 )
-def test_a_line_alone_says_what_it_says(line: str, attribute: str, expected: object) -> None:
+def test_a_single_line_is_parsed(line: str, attribute: str, expected: object) -> None:
     assert expected == getattr(parse(line), attribute)
 
 
-def test_the_cores_come_from_the_times_since_cores_per_node_is_rounded_down() -> None:
+def test_the_number_of_cores_comes_from_the_times_since_cores_per_node_is_rounded_down() -> None:
     report = parse(
         "Nodes: 2\nCores per node: 1\nCPU Efficiency: 5.00% of 00:05:00 core-walltime\nJob Wall-clock time: 00:01:40\n"
     )
@@ -92,7 +92,7 @@ def test_the_cores_come_from_the_times_since_cores_per_node_is_rounded_down() ->
     assert report.cores == 3
 
 
-def test_text_without_a_line_of_seffs_is_no_report() -> None:
+def test_text_without_a_line_of_seff_is_no_report() -> None:
     assert None is parse("")
     assert None is parse("Job not found.\n")
     assert None is parse("Welcome to the cluster: have fun\nState:\n")
@@ -115,7 +115,7 @@ def test_a_report_that_shows_no_ended_job_is_not_usable(old: str, new: str) -> N
 
 
 @pytest.mark.parametrize(("wall", "expected"), [("00:00:29", True), ("00:00:30", False)])
-def test_zeros_are_believed_of_short_jobs_only(wall: str, expected: bool) -> None:
+def test_zeros_are_accepted_for_short_jobs_only(wall: str, expected: bool) -> None:
     zeros = (
         f"State: COMPLETED (exit code 0)\nCPU Utilized: 00:00:00\nJob Wall-clock time: {wall}\n"
         f"CPU Efficiency: 0.00% of {wall} core-walltime\nMemory Utilized: 0.00 MB\n"
@@ -152,18 +152,18 @@ lines = st.sampled_from([*WHOLE.splitlines(), "State: RUNNING", "Cores: 0", "jun
 
 
 @given(st.one_of(st.text(), st.lists(lines).map("\n".join)))
-def test_no_text_raises(printed: str) -> None:
+def test_parsing_never_raises(printed: str) -> None:
     usable(parse(printed), returncode=0, stdout=printed)
     is_broken(1, printed, printed)
 
 
 @given(st.sampled_from(WHOLE.splitlines()), st.text(max_size=30))
-def test_a_torn_line_raises_nothing(line: str, tail: str) -> None:
+def test_a_torn_line_does_not_raise(line: str, tail: str) -> None:
     for at in range(len(line)):
         parse(line[:at] + tail)
 
 
-def test_an_empty_report_knows_nothing() -> None:
+def test_an_empty_report_has_no_figures() -> None:
     assert {None} == set(dataclasses.asdict(SeffReport()).values())
 
 
@@ -184,7 +184,7 @@ BOXED = """\
 @pytest.mark.parametrize(
     "wall", ["Wall-clock time", "Wall clock time", "Job Wall-clock time", "Actual wall clock time"]
 )
-def test_a_site_s_rewritten_report_in_a_box_reads_the_same(border: str, wall: str) -> None:
+def test_a_sites_rewritten_report_in_a_box_is_parsed(border: str, wall: str) -> None:
     report = parse(BOXED.replace("#", border).replace("Wall-clock time", wall))
     assert report is not None
     assert report == dataclasses.replace(
@@ -193,7 +193,7 @@ def test_a_site_s_rewritten_report_in_a_box_reads_the_same(border: str, wall: st
     assert report.wall_clock_s == 23 * 3600 + 20 * 60 + 43
 
 
-def test_other_clocks_are_not_taken_for_the_job_s() -> None:
+def test_other_times_are_not_taken_for_the_jobs() -> None:
     for line in (
         "Wall clock time efficiency: 5.3%",
         "Requested wall clock time: 00:10:00",

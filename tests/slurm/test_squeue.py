@@ -1,4 +1,4 @@
-"""squeue: rows as records, whatever a name holds."""
+"""Tests that squeue's rows become records, whatever a name holds."""
 
 import time
 from itertools import pairwise
@@ -41,14 +41,14 @@ def only_row(text: str) -> SqueueRow:
     return answer.rows[0]
 
 
-def test_one_call_asks_for_all_my_jobs_ended_ones_too() -> None:
+def test_one_call_asks_about_all_jobs_of_the_user_including_ended_ones() -> None:
     expected = ["squeue", "-a", "-h", "--me", "-r", "-t", "all", "-o"]
     assert expected == argv()[:-1]
     assert argv()[-1].startswith("\x1e%i\x1f%A\x1f%T\x1f")
     assert argv()[-1].endswith("\x1f%j")
 
 
-def test_a_running_job_is_read_whole() -> None:
+def test_a_running_job_is_parsed_completely() -> None:
     expected = SqueueRow(
         job_id=JobId("123"),
         raw_id=123,
@@ -69,7 +69,7 @@ def test_a_running_job_is_read_whole() -> None:
     assert expected == only_row(record())
 
 
-def test_what_squeue_printed_on_22_05_is_read() -> None:
+def test_output_of_22_05_is_parsed() -> None:
     printed = (
         "\x1e6+1\x1f7\x1fCOMPLETED\x1f1795446135\x1f1795446136\x1f1795446137\x1f0:01\x1f1-00:00:00\x1fNone\x1fdebug\x1f1"
         "\x1fn2\x1f/tmp/j.sh\x1fj.sh\n"
@@ -87,7 +87,7 @@ def test_what_squeue_printed_on_22_05_is_read() -> None:
     )
 
 
-def test_a_row_is_the_same_object_until_it_says_something_else_and_a_clock_that_ticks_says_nothing() -> None:
+def test_an_unchanged_row_is_the_same_object_even_if_its_elapsed_time_advances() -> None:
     parser = Parser()
     texts = [
         record(id="1", state="PENDING") + record(id="2", elapsed="4:52"),
@@ -103,7 +103,7 @@ def test_a_row_is_the_same_object_until_it_says_something_else_and_a_clock_that_
 
 
 @pytest.mark.parametrize("word", ["PENDING", "CONFIGURING", "REQUEUE_HOLD", "FROZEN"])
-def test_the_start_of_a_job_that_waits_is_an_estimate_and_unknown(word: str) -> None:
+def test_the_estimated_start_of_a_pending_job_is_unknown(word: str) -> None:
     row = only_row(record(state=word))
     expected = (None, None, None)
     assert expected == (row.started_at, row.ends_at, row.elapsed_s)
@@ -115,7 +115,7 @@ def test_a_job_cancelled_in_the_queue_never_started() -> None:
     assert expected == (row.state, row.started_at, row.ends_at)
 
 
-def test_an_unknown_word_is_kept_beside_the_unknown_state() -> None:
+def test_the_text_of_an_unknown_state_is_kept() -> None:
     row = only_row(record(state="FROZEN"))
     expected = (None, "FROZEN")
     assert expected == (row.state, row.state_word)
@@ -134,13 +134,13 @@ def test_an_unknown_word_is_kept_beside_the_unknown_state() -> None:
         ({"raw": "x"}, "raw_id"),
     ],
 )
-def test_a_field_that_says_nothing_is_none(changed: dict[str, str], attribute: str) -> None:
+def test_an_empty_field_is_none(changed: dict[str, str], attribute: str) -> None:
     assert None is getattr(only_row(record(**changed)), attribute)
 
 
 @pytest.mark.survives("F13")
 @pytest.mark.parametrize("name", ["a\nb", "a\x1fb", "\n999\x1f999\x1fCOMPLETED", "", "a|b", "\ufffd", "x\n"])
-def test_a_name_forges_no_row(name: str) -> None:
+def test_a_name_cannot_forge_a_row(name: str) -> None:
     first, second = parse(record(name=name) + record(id="124")).rows
     assert (JobId("123"), name, JobId("124")) == (first.job_id, name, second.job_id)
     assert name == first.name
@@ -157,7 +157,7 @@ def test_a_name_forges_no_row(name: str) -> None:
         record()[: len(record()) // 2],
     ],
 )
-def test_a_malformed_record_is_counted_and_the_others_are_read(bad: str) -> None:
+def test_a_malformed_record_is_counted_and_the_others_are_parsed(bad: str) -> None:
     answer = parse(record() + bad + record(id="124"))
     expected = ([JobId("123"), JobId("124")], 1)
     assert expected == ([row.job_id for row in answer.rows], answer.bad_rows)
@@ -169,35 +169,35 @@ def test_text_before_the_first_record_is_counted() -> None:
     assert expected == parse("slurm_load_jobs: hello\n" + record()).bad_rows
 
 
-def test_the_lines_that_name_clusters_belong_to_no_job() -> None:
+def test_lines_that_name_clusters_belong_to_no_job() -> None:
     text = "CLUSTER: a\n" + record() + "\nCLUSTER: b\n" + record(id="7", name="last")
     answer = parse(text)
     expected = (["eval-a", "last"], 0)
     assert expected == ([row.name for row in answer.rows], answer.bad_rows)
 
 
-def test_nothing_is_no_row() -> None:
+def test_an_empty_answer_has_no_rows() -> None:
     assert SqueueAnswer((), 0) == parse("")
     assert SqueueAnswer((), 0) == parse("\n")
 
 
 @pytest.mark.survives("F13")
 @given(st.text(alphabet="\x1e\x1f\n 123_+RUNIGCOMPLETED:-", max_size=300))
-def test_no_text_raises_or_invents_an_ended_job(text: str) -> None:
+def test_parsing_never_raises_or_invents_an_ended_job(text: str) -> None:
     for row in parse(text).rows:
         assert row.state not in TERMINAL or row.state_word.strip() in text
 
 
 @pytest.mark.survives("F13")
 @given(st.lists(st.sampled_from([record(), record(id="9_1"), "\x1e", "junk", "\x1ea\x1fb"]), max_size=20))
-def test_every_good_record_is_read_among_bad_ones(parts: list[str]) -> None:
+def test_every_valid_record_is_parsed_among_invalid_ones(parts: list[str]) -> None:
     good = sum(part.startswith(("\x1e123", "\x1e9_1")) for part in parts)
     assert good == len(parse("".join(parts)).rows)
 
 
 @pytest.mark.survives("F13")
 @pytest.mark.parametrize("piece", ["\x1e", "\x1f", "\n", "\nCLUSTER: ", "\x1ea\x1f"])
-def test_a_large_answer_of_garbage_takes_no_quadratic_time(piece: str) -> None:
+def test_a_large_answer_of_garbage_takes_linear_time(piece: str) -> None:
     started = time.monotonic()
     parse(record() + piece * 1_000_000)
     assert time.monotonic() - started < 10

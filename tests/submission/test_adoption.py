@@ -1,4 +1,4 @@
-"""Jobs of others become evals: chosen by id, named by hand, path or job name, each name once."""
+"""Tests how jobs become evals: chosen by id; named by the user, by path or by job name; each name once."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def unnamed(one: SlurmJob) -> tuple[WatchRequest, SlurmJob]:
 
 
 class TestIds:
-    def test_an_id_is_a_job_a_task_several_tasks_or_a_het_job(self) -> None:
+    def test_an_id_names_a_job_a_task_several_tasks_or_a_het_job(self) -> None:
         found = parse_requests(["123", "124_4", "125_[1,3-4%2]", "126+0", "127+1"])
         assert [one.job_id for one in found] == ["123", "124_4", "125_1", "125_3", "125_4", "126", "127"]
 
-    def test_a_name_stands_before_the_last_equals_sign(self) -> None:
+    def test_a_name_is_given_before_the_last_equals_sign(self) -> None:
         assert parse_requests(["a=b=123"]) == [WatchRequest(JobId("123"), "a=b")]
 
-    def test_the_same_twice_is_once(self) -> None:
+    def test_a_repeated_id_counts_once(self) -> None:
         assert len(parse_requests(["123", "123"])) == 1
 
     @pytest.mark.survives("S6")
@@ -65,7 +65,7 @@ class TestIds:
             "1=x",
         ],
     )
-    def test_what_is_no_id_is_refused_by_name(self, word: str) -> None:
+    def test_an_invalid_id_is_refused_by_name(self, word: str) -> None:
         with pytest.raises(UsageError) as refused:
             parse_requests(["123", word])
         assert len(refused.value.lines) == 1
@@ -76,7 +76,7 @@ class TestIds:
             parse_requests([f"{name}=123"])
 
     @given(st.text(max_size=20))
-    def test_any_word_is_understood_or_refused(self, word: str) -> None:
+    def test_any_word_is_accepted_or_refused(self, word: str) -> None:
         try:
             found = parse_requests([word])
         except UsageError:
@@ -87,22 +87,22 @@ class TestIds:
 class TestWhatIsMeant:
     jobs = {one.job_id: one for one in (job(1), job(2, 0), job(2, 7))} | {JobId("3"): job(3), JobId("3+1"): job(4)}
 
-    def test_a_job_by_its_id(self) -> None:
+    def test_an_id_selects_a_job(self) -> None:
         assert requested_jobs(WatchRequest(JobId("1"), None), self.jobs) == [job(1)]
 
-    def test_an_array_is_all_its_tasks(self) -> None:
+    def test_an_array_id_selects_all_its_tasks(self) -> None:
         assert requested_jobs(WatchRequest(JobId("2"), None), self.jobs) == [job(2, 0), job(2, 7)]
 
-    def test_one_task_is_one(self) -> None:
+    def test_a_task_id_selects_one_task(self) -> None:
         assert requested_jobs(WatchRequest(JobId("2_7"), None), self.jobs) == [job(2, 7)]
         assert requested_jobs(WatchRequest(JobId("2_3"), None), self.jobs) == []
 
-    def test_a_het_job_is_its_first_component(self) -> None:
+    def test_a_het_job_is_represented_by_its_first_component(self) -> None:
         assert requested_jobs(WatchRequest(JobId("3"), None), self.jobs) == [job(3)]
 
 
 class TestNames:
-    def test_what_the_user_says_comes_before_the_path_and_that_before_the_jobs_name(self) -> None:
+    def test_the_users_name_precedes_the_path_and_that_the_jobs_name(self) -> None:
         script = "/exp/r8/eval/t_epoch0/cell.slurm"
         assert names((WatchRequest(JobId("1"), "mine"), job(1, script=script))) == ["mine"]
         assert names(unnamed(job(1, script=script))) == ["r8/t/epoch0"]
@@ -112,25 +112,25 @@ class TestNames:
     def test_tasks_of_an_array_have_their_number(self) -> None:
         assert names(unnamed(job(2, 0)), unnamed(job(2, 7))) == ["cell[0]", "cell[7]"]
 
-    def test_a_jobs_name_that_many_share_gets_the_id(self) -> None:
+    def test_a_job_name_shared_by_many_jobs_gets_the_id(self) -> None:
         assert names(unnamed(job(1)), unnamed(job(4))) == ["cell-1", "cell-4"]
         assert names(unnamed(job(2, 0)), unnamed(job(5, 0))) == ["cell-2[0]", "cell-5[0]"]
         assert names(unnamed(job(1)), taken={"cell": False}) == ["cell-1"]
 
-    def test_two_jobs_of_one_script_are_refused_with_what_to_do(self) -> None:
+    def test_two_jobs_of_one_script_are_refused_with_advice(self) -> None:
         script = "/exp/r8/eval/t_epoch0/cell.slurm"
         with pytest.raises(UsageError) as refused:
             names(unnamed(job(1, script=script)), unnamed(job(4, script=script)))
         assert refused.value.lines == ["jobs 1 and 4 would all be called r8/t/epoch0; name them: NAME=1"]
 
-    def test_the_name_of_an_active_eval_is_refused_and_that_of_an_ended_one_is_a_further_job_of_it(
+    def test_an_active_evals_name_is_refused_and_an_ended_ones_adds_a_job_to_it(
         self,
     ) -> None:
         with pytest.raises(UsageError, match="as an active eval is; name it: NAME=1"):
             names((WatchRequest(JobId("1"), "mine"), job(1)), taken={"mine": True})
         assert names((WatchRequest(JobId("1"), "mine"), job(1)), taken={"mine": False}) == ["mine"]
 
-    def test_a_script_of_ours_below_the_experiment_has_a_name_like_any_other(self) -> None:
+    def test_a_script_below_the_experiment_is_named_by_its_path(self) -> None:
         assert names(unnamed(job(1, script="/expx/cell.slurm"))) == ["cell"]
 
 
@@ -145,5 +145,5 @@ class TestNames:
         ({"7_1": None, "7_2": None}, None),
     ],
 )
-def test_the_pattern_of_an_arrays_outputs(paths: dict[str, str | None], expected: str | None) -> None:
+def test_the_output_pattern_of_an_array(paths: dict[str, str | None], expected: str | None) -> None:
     assert expected == array_pattern({JobId(job_id): path for job_id, path in paths.items()})

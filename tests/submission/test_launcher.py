@@ -1,4 +1,4 @@
-"""The launcher, run for real by bash: with hostile names, odd environments, and interpreters that do not start."""
+"""Tests the launcher, run by bash: hostile names, unusual environments, interpreters that do not start."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(*(os.environ.get(name, "") for name in names), sep="\\0", end="\\0")
 
 @dataclass(frozen=True)
 class Launcher:
-    """An eval and what its launcher is rendered with."""
+    """An eval, and the arguments with which its launcher is rendered."""
 
     prepared: Prepared
     rendered_with: dict[str, Any]
@@ -74,7 +74,7 @@ def launcher(
 def launch(
     job: Launcher, spool: Path, *, text: bytes | None = None, name: str = "slurm_script", **environ: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the launcher as Slurm does: from a file of the job's user, in a directory that is its alone."""
+    """Run the launcher as Slurm does: as a file of the job's user, in a private directory."""
     file = spool / name
     file.write_bytes(job.text if text is None else text)
     file.chmod(0o700)
@@ -139,7 +139,7 @@ PAYLOADS = [wrapper.format(command) for wrapper in WRAPPERS for command in COMMA
 
 
 @pytest.mark.survives("S5")
-def test_two_hundred_hostile_names_and_paths_reach_the_script_as_they_are_and_run_nothing(tmp_path: Path) -> None:
+def test_two_hundred_hostile_names_and_paths_reach_the_script_unchanged_and_run_nothing(tmp_path: Path) -> None:
     assert 200 == len(PAYLOADS)
     for number, payload in enumerate(PAYLOADS):
         spool = tmp_path / f"{number}{payload.replace('/', '_')}"
@@ -152,7 +152,7 @@ def test_two_hundred_hostile_names_and_paths_reach_the_script_as_they_are_and_ru
 @pytest.mark.survives("S5")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30))
-def test_any_text_reaches_the_script_as_it_is(tmp_path: Path, text: str) -> None:
+def test_any_text_reaches_the_script_unchanged(tmp_path: Path, text: str) -> None:
     job = launcher(monitor_dir=text, name=text, output_dir=text, token=text, path=text)
     assert [text, text, text] == said(launch(job, tmp_path))
 
@@ -165,7 +165,7 @@ def test_a_hostile_interpreter_path_and_token_run_nothing(tmp_path: Path, payloa
     assert ["slurm_script"] == os.listdir(tmp_path)
 
 
-# The script: byte for byte what was submitted, in the place that Slurm gives it.
+# The script: byte for byte as submitted, in the place that Slurm gives it.
 
 SCRIPTS = {
     "no newline at its end": b"#!/bin/true\nend",
@@ -179,14 +179,14 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("interpreter", [NOWHERE, sys.executable])
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-def test_the_script_takes_the_launchers_place_byte_for_byte(tmp_path: Path, script: bytes, interpreter: str) -> None:
+def test_the_script_replaces_the_launcher_byte_for_byte(tmp_path: Path, script: bytes, interpreter: str) -> None:
     job = launcher(script, interpreter=interpreter)
     assert script_in(job.text) == script
     assert launch(job, tmp_path).returncode == 0
     assert ((tmp_path / "slurm_script").read_bytes(), os.listdir(tmp_path)) == (script, ["slurm_script"])
 
 
-def test_what_is_no_launcher_or_was_changed_carries_no_script() -> None:
+def test_a_changed_launcher_or_another_file_contains_no_script() -> None:
     text = launcher().text
     assert [script_in(b""), script_in(SAY_ALL.encode()), script_in(text + b"x")] == [None, None, None]
 
@@ -195,8 +195,8 @@ SAY_WHERE = "#!/bin/sh\nprintf '%s\\0' \"$0\"\n"
 
 
 @pytest.mark.survives("S17")
-def test_a_file_that_is_not_slurms_or_cannot_be_written_stays_as_it_is(tmp_path: Path) -> None:
-    """A launcher that `scontrol write batch_script` gave, say, is run by hand."""
+def test_a_file_that_is_not_slurms_or_cannot_be_written_is_unchanged(tmp_path: Path) -> None:
+    """For example a launcher from `scontrol write batch_script`, run by hand."""
     job = launcher(SAY_WHERE)
     [where] = said(launch(job, tmp_path, name="slurm-7.sh"))
     assert ((tmp_path / "slurm-7.sh").read_bytes(), Path(where).read_text()) == (job.text, SAY_WHERE)
@@ -204,14 +204,14 @@ def test_a_file_that_is_not_slurms_or_cannot_be_written_stays_as_it_is(tmp_path:
 
 
 @pytest.mark.survives("S17")
-def test_the_script_is_not_in_tmpdir_then_which_others_may_write_or_the_node_may_lack(tmp_path: Path) -> None:
+def test_the_script_is_then_not_written_to_tmpdir(tmp_path: Path) -> None:
     for temporary in (tmp_path, tmp_path / "missing"):
         [where] = said(launch(launcher(SAY_WHERE), tmp_path, name="slurm-7.sh", TMPDIR=str(temporary)))
         assert Path(where).parents[1] == Path("/tmp")
         shutil.rmtree(Path(where).parent)
 
 
-# What Slurm reads of it.
+# The options that Slurm reads.
 
 HEAD = """#SBATCH --job-name="a b"   # my job
 #SBATCH -p gpu --time=5
@@ -227,7 +227,7 @@ def rendered(script: str = SAY_ALL, **more: Any) -> str:
     return launcher(script, **more).text.decode(errors="surrogateescape")
 
 
-def test_slurm_reads_the_same_options_as_of_the_users_script() -> None:
+def test_slurm_reads_the_same_options_as_from_the_users_script() -> None:
     text = rendered(head=HEAD)
     mine, users = read_head(text), read_head("#!/bin/bash\n" + HEAD + "echo x\n#SBATCH --mem=1\n")
     assert dict(users.options) == dict(mine.options)
@@ -243,18 +243,18 @@ def test_no_name_or_path_adds_an_option(payload: str) -> None:
     assert dict(read_head("#!/bin/bash\n" + HEAD).options) == dict(read_head(text).options)
 
 
-def test_bytes_that_are_no_utf8_stay_as_they_are() -> None:
+def test_bytes_that_are_not_utf8_are_unchanged() -> None:
     head = b"#SBATCH --comment=\xff\xfe\n"
     assert head in launcher(head=head.decode(errors="surrogateescape")).text
 
 
-def test_what_is_blank_to_sbatch_and_a_command_to_a_shell_is_left_out(tmp_path: Path) -> None:
+def test_a_line_that_sbatch_skips_and_a_shell_would_run_is_left_out(tmp_path: Path) -> None:
     head = "#SBATCH --mem=1\n\f\n\v\t\n\r\f# x\n#SBATCH --time=5\n"
     assert {"mem": "1", "time": "5"} == dict(read_head(rendered(head=head)).options)
     assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t"] == said(launch(launcher(head=head), tmp_path))
 
 
-# An interpreter that does not start, and one that does.
+# Interpreters that start, and that do not.
 
 FAKES = {
     "is not there": None,
@@ -269,9 +269,7 @@ FAKES = {
 
 
 @pytest.mark.parametrize("fault", FAKES)
-def test_where_our_interpreter_does_not_start_the_script_runs_as_if_we_were_not_there(
-    tmp_path: Path, fault: str
-) -> None:
+def test_without_a_working_interpreter_the_script_runs_as_without_evalmon(tmp_path: Path, fault: str) -> None:
     fake, content = tmp_path / "python", FAKES[fault]
     if content == "":
         fake.mkdir()
@@ -282,7 +280,7 @@ def test_where_our_interpreter_does_not_start_the_script_runs_as_if_we_were_not_
     assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t"] == said(launch(job, tmp_path))
 
 
-def test_an_interpreter_that_hangs_delays_the_script_and_no_more(tmp_path: Path) -> None:
+def test_a_hanging_interpreter_delays_the_script_only_briefly(tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 60\n")
     fake.chmod(0o700)
@@ -293,7 +291,7 @@ def test_an_interpreter_that_hangs_delays_the_script_and_no_more(tmp_path: Path)
 
 
 @pytest.mark.survives("S19")
-def test_programs_that_lie_first_on_path_or_in_the_working_directory_are_not_run(tmp_path: Path) -> None:
+def test_programs_first_on_path_or_in_the_working_directory_are_not_run(tmp_path: Path) -> None:
     for name in ("sed", "env", "mktemp", "timeout", "printf", "bash"):
         (tmp_path / name).write_text("#!/bin/sh\ntouch canary\n")
         (tmp_path / name).chmod(0o755)
@@ -301,7 +299,7 @@ def test_programs_that_lie_first_on_path_or_in_the_working_directory_are_not_run
     assert (done.returncode, (tmp_path / "canary").exists()) == (0, False)
 
 
-def test_an_interpreter_that_starts_gets_the_script(tmp_path: Path) -> None:
+def test_a_working_interpreter_runs_the_script(tmp_path: Path) -> None:
     fake = tmp_path / "py thon"
     fake.write_text('#!/bin/sh\n[ "$4" = probe ] || printf \'%s\\0\' "$@"\n')
     fake.chmod(0o700)
@@ -313,8 +311,8 @@ def test_an_interpreter_that_starts_gets_the_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", [SAY_ALL, f"#!{sys.executable} -EP\n" + SAY_ALL_IN_PYTHON])
-def test_where_evalmon_starts_but_cannot_be_imported_the_script_runs_alone(tmp_path: Path, script: str) -> None:
-    """In the middle of an upgrade, say."""
+def test_the_script_runs_alone_if_evalmon_cannot_be_imported(tmp_path: Path, script: str) -> None:
+    """As during an upgrade."""
     shutil.copytree(Path(evalmon_agent.__file__).parent, tmp_path / "lib" / "evalmon_agent")
     (tmp_path / "lib" / "evalmon_agent" / "agent" / "run.py").write_text("import nowhere\n")
     python = tmp_path / "python"
@@ -327,12 +325,12 @@ def test_where_evalmon_starts_but_cannot_be_imported_the_script_runs_alone(tmp_p
     assert ["/exp/evalmon", "r/t/epoch0", "/exp/r/eval/t", ""] == [*said(done), *[""] * (script == SAY_ALL)]
 
 
-def test_our_own_interpreter_runs_it_and_ends_as_it_ended(tmp_path: Path) -> None:
+def test_the_script_runs_under_evalmon_and_ends_with_its_own_status(tmp_path: Path) -> None:
     done = launch(launcher(SAY_ALL + "exit 7\n", interpreter=sys.executable), tmp_path)
     assert (7, b"/exp/evalmon\0r/t/epoch0\0/exp/r/eval/t\0") == (done.returncode, done.stdout)
 
 
-def test_evalmon_that_only_pythonpath_finds_runs_it_too(tmp_path: Path) -> None:
+def test_an_evalmon_found_by_pythonpath_only_runs_the_script(tmp_path: Path) -> None:
     """As modules of a cluster have it; in jobs PYTHONPATH is not looked at."""
     bare = Path(sys.executable).resolve()
     library = tmp_path / "library"
@@ -367,7 +365,7 @@ ODD = {
 
 
 def environments(directory: Path, interpreter: str, environ: dict[str, str]) -> list[list[bytes]]:
-    """What a script finds in its environment: without us, and with us."""
+    """The script's environment without and with evalmon."""
     say = f"#!{sys.executable} -EP\nimport sys\nsys.stdout.write(open('/proc/self/environ').read())\n"
     plain = directory / "plain"
     plain.write_text(say)
@@ -386,12 +384,12 @@ OURS = [
 ]
 
 
-def test_the_environment_is_plain_sbatchs_byte_for_byte_but_for_four_variables(tmp_path: Path) -> None:
+def test_the_environment_is_sbatchs_byte_for_byte_except_four_variables(tmp_path: Path) -> None:
     before, after = environments(tmp_path, sys.executable, ODD)
     assert (after, (tmp_path / "canary").exists()) == (before + OURS, False)
 
 
-def test_where_we_do_not_start_it_is_what_bash_lets_through(tmp_path: Path) -> None:
+def test_without_evalmon_the_environment_is_what_bash_passes_on(tmp_path: Path) -> None:
     users = {name: ODD[name] for name in ("BASH_FUNC_module%%", "my.dot", "my-dash", "empty", "SHLVL")}
     before, after = environments(tmp_path, NOWHERE, {**users, "PWD": str(tmp_path)})
     assert {entry for entry in after if not entry.startswith(b"_=")} == {*before, *OURS}
@@ -403,7 +401,7 @@ def test_where_we_do_not_start_it_is_what_bash_lets_through(tmp_path: Path) -> N
 SAY_LOG = "#!/bin/sh\nprintf '%s\\0' \"${EVALMON_RETRY_LOG-none}\"\n"
 
 
-def test_an_eval_that_is_run_again_finds_its_log_whatever_its_name(tmp_path: Path) -> None:
+def test_a_retried_eval_finds_its_log_whatever_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "it's $(touch canary)"
     folder.mkdir()
     logs = [str(folder / "l.eval"), str(tmp_path / "other.eval")]
@@ -421,7 +419,7 @@ def test_an_eval_that_is_run_again_finds_its_log_whatever_its_name(tmp_path: Pat
 
 @pytest.mark.survives("S18")
 @pytest.mark.parametrize("what", ["gone", "another user's", "behind another user's link", "not looked at"])
-def test_no_eval_goes_on_from_a_log_that_is_no_longer_ones_own(tmp_path: Path, what: str) -> None:
+def test_no_eval_continues_from_another_users_log(tmp_path: Path, what: str) -> None:
     log = tmp_path / "logs" / "l.eval"
     log.parent.mkdir()
     if what != "gone":
@@ -437,7 +435,7 @@ def test_no_eval_goes_on_from_a_log_that_is_no_longer_ones_own(tmp_path: Path, w
 
 
 @pytest.mark.parametrize("name", ["r/t/epoch0", 'it\'s $(touch canary) "x"'])
-def test_each_task_of_an_array_has_a_name_and_a_directory_of_its_own(tmp_path: Path, name: str) -> None:
+def test_each_task_of_an_array_has_its_own_name_and_directory(tmp_path: Path, name: str) -> None:
     job = launcher(name=name, output_dir=f"/out/{name}", is_array=True)
     expected = ["/exp/evalmon", f"{name}[17]", f"/out/{name}/17"]
     assert expected == said(launch(job, tmp_path, SLURM_ARRAY_TASK_ID="17"))
@@ -456,7 +454,7 @@ def test_each_task_of_an_array_has_a_name_and_a_directory_of_its_own(tmp_path: P
         ("#!   ", ["/bin/sh"]),
     ],
 )
-def test_the_first_line_is_read_as_the_kernel_reads_it(shebang: str, expected: list[str]) -> None:
+def test_the_interpreter_line_is_parsed_as_by_the_kernel(shebang: str, expected: list[str]) -> None:
     assert expected == program_of(shebang)
 
 
@@ -468,7 +466,7 @@ def test_the_first_line_is_read_as_the_kernel_reads_it(shebang: str, expected: l
         ("#!/bin/cat\nx\n", (0, b"#!/bin/cat\nx\n")),
     ],
 )
-def test_a_script_that_we_cannot_watch_runs_by_its_own_first_line(
+def test_a_script_that_cannot_be_monitored_runs_by_its_own_first_line(
     tmp_path: Path, script: str, expected: tuple[int, bytes]
 ) -> None:
     done = launch(launcher(script), tmp_path)
@@ -492,7 +490,7 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
         ("#SBATCH --time=9 -W --mem=1", "#SBATCH --time=9 --mem=1"),
     ],
 )
-def test_an_sbatch_that_would_wait_for_the_job_does_not(line: str, left: str) -> None:
+def test_sbatch_does_not_wait_for_the_job(line: str, left: str) -> None:
     kept = ["#SBATCH --wait-all-nodes=1", "#SBATCH --time=5"]
     text = rendered(head="\n".join([line, *kept]))
     assert [left, *kept] == text.splitlines()[1:4]

@@ -1,4 +1,4 @@
-"""How our own jobs are submitted: light, where the evals run, never with a GPU."""
+"""Tests how monitor jobs are submitted: small, where the evals run, never with a GPU."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def submitted(job: MonitorJobSettings = JOB, place: Placement = NOWHERE, **more:
     return options(job, place, **known)
 
 
-def test_the_commonest_place_of_the_evals_is_taken_over() -> None:
+def test_the_most_common_options_of_the_evals_are_used() -> None:
     found = [{"partition": "a", "account": "x"}, {"partition": "b"}, {"partition": "b", "qos": ""}]
     assert Placement("b", "x", None) == placement_of(found, {})
 
 
-def test_sbatchs_own_variables_stand_above_the_scripts() -> None:
+def test_sbatchs_variables_take_precedence_over_the_scripts() -> None:
     environ = {"SBATCH_PARTITION": "env", "SBATCH_ACCOUNT": "", "SBATCH_QOS": "high"}
     assert Placement("env", "x", "high") == placement_of([{"partition": "a", "account": "x"}], environ)
 
 
-def test_where_the_evals_say_nothing_we_say_nothing() -> None:
+def test_options_that_the_evals_leave_out_are_left_out() -> None:
     assert NOWHERE == placement_of([], {})
     assert [] == [option for option in submitted() if option.startswith(("--partition", "--account", "--qos"))]
 
 
-def test_the_options_of_a_job_of_ours() -> None:
+def test_the_options_of_a_monitor_job() -> None:
     expected = [
         "--job-name=evalmon-sidecar",
         "--output=/dev/null",
@@ -66,7 +66,7 @@ def test_the_options_of_a_job_of_ours() -> None:
     assert expected == submitted(place=Placement("p", "a", "q"))
 
 
-def test_what_is_set_stands_above_what_the_evals_have() -> None:
+def test_settings_take_precedence_over_the_evals_options() -> None:
     job = MonitorJobSettings(
         time="5", mem="1G", partition="mine", account="acct", qos="low", extra=["--nice", "--comment=x y"]
     )
@@ -74,14 +74,14 @@ def test_what_is_set_stands_above_what_the_evals_have() -> None:
     assert ["--partition=mine", "--account=acct", "--qos=low", "--nice", "--comment=x y"] == found[-5:]
 
 
-def test_a_gpu_is_never_taken_over() -> None:
+def test_a_gpu_is_never_requested() -> None:
     place = placement_of(
         [{"gres": "gpu:1", "gpus": "1", "constraint": "a100", "partition": "gpu"}], {"SBATCH_GRES": "gpu"}
     )
     assert not any("gres" in option or "gpus" in option for option in submitted(place=place))
 
 
-def test_a_completion_job_waits_for_all_evals_whatever_their_end() -> None:
+def test_a_completion_job_depends_on_all_evals_whatever_their_end() -> None:
     assert "--dependency=afterany:1:2_7:3" in submitted(kind="completion", afterany=["1", "2_7", "3"])
     assert not any("dependency" in option for option in submitted(kind="completion"))
 
@@ -99,7 +99,7 @@ def test_a_completion_job_waits_for_all_evals_whatever_their_end() -> None:
         ("0", "main", "240"),
     ],
 )
-def test_the_time_is_cut_to_the_partitions_limit(wanted: str, partition: str | None, expected: str) -> None:
+def test_the_time_limit_is_lowered_to_the_partitions(wanted: str, partition: str | None, expected: str) -> None:
     assert expected == cut_time(wanted, partition, ALL)
 
 
@@ -107,18 +107,18 @@ def test_a_limit_below_a_minute_is_a_minute() -> None:
     assert "1" == cut_time("30", "tiny", [Partition("tiny", False, 30.0, False)])
 
 
-def test_where_nobody_knows_the_partitions_nothing_is_cut() -> None:
+def test_without_known_partitions_the_time_limit_is_kept() -> None:
     assert "1-00:00:00" == cut_time("1-00:00:00", None, [])
 
 
 @pytest.mark.parametrize(
     ("partition", "expected"), [("short", True), ("main", False), (None, False), ("main,short", True), ("gone", False)]
 )
-def test_where_a_small_job_would_take_a_whole_node(partition: str | None, expected: bool) -> None:
+def test_partitions_that_give_whole_nodes_are_recognised(partition: str | None, expected: bool) -> None:
     assert expected is is_exclusive(partition, ALL)
 
 
-def test_select_linear_gives_whole_nodes_but_where_a_partition_shares_them() -> None:
+def test_select_linear_gives_whole_nodes_unless_a_partition_shares_them() -> None:
     shared = Partition("shared", False, None, False, oversubscribed=True)
     linear = {where: is_exclusive(where, (*ALL, shared), linear=True) for where in ("main", "long", "shared", None)}
     assert {"main": True, "long": True, "shared": False, None: True} == linear
@@ -128,18 +128,18 @@ def test_select_linear_gives_whole_nodes_but_where_a_partition_shares_them() -> 
 @pytest.mark.parametrize(
     ("limit", "expected"), [("240", ["--time-min=10"]), ("10", []), ("5", []), ("0", ["--time-min=10"])]
 )
-def test_a_sidecar_may_start_with_less_time(limit: str, expected: list[str]) -> None:
+def test_a_sidecar_has_a_minimum_time(limit: str, expected: list[str]) -> None:
     assert expected == time_min(limit)
 
 
-def test_the_defaults_are_light() -> None:
+def test_the_default_resources_are_small() -> None:
     settings = Settings()
     assert ("200M", "500M") == (settings.sidecar.mem, settings.completion.mem)
 
 
 @pytest.mark.survives("S5")
 @pytest.mark.parametrize("experiment", ["/exp", '/it\'s $(touch canary)\n`x` "%j"', "--help", "-x"])
-def test_the_script_of_a_job_of_ours_stands_on_its_own(experiment: str, tmp_path: Path) -> None:
+def test_a_monitor_jobs_script_is_self_contained(experiment: str, tmp_path: Path) -> None:
     fake = tmp_path / "py thon"
     fake.write_text('#!/bin/sh\nprintf \'%s\\0\' "$SLURM_CONF" "$TZ" "$@"\n')
     fake.chmod(0o700)
@@ -155,8 +155,8 @@ def test_the_script_of_a_job_of_ours_stands_on_its_own(experiment: str, tmp_path
     assert ["py thon"] == os.listdir(tmp_path)
 
 
-def test_where_the_first_submit_went_its_jobs_successors_go_too() -> None:
-    """A job of evalmon's knows the submitting shell's SBATCH_* by its script alone; sbatch inside it gets options."""
+def test_successors_are_submitted_to_the_same_place_as_the_first_job() -> None:
+    """A monitor job knows the submitting shell's SBATCH_* only by its script; sbatch inside it gets options."""
     users = {"PATH": "/usr/bin", "SBATCH_PARTITION": "gpu", "SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "a b"}
     text = script("sidecar", "/exp", interpreter="/py", token="5f3a", experiment_id=None, environ=users)
     lines = text.replace("exec ", "env -0; exec true ").encode()
@@ -166,7 +166,7 @@ def test_where_the_first_submit_went_its_jobs_successors_go_too() -> None:
 
 
 class OneOfOurs:
-    """One of our jobs on a node, as Slurm runs its script: under a umask of 000, with nothing to print to."""
+    """A monitor job on a node, as Slurm runs its script: with a umask of 000 and its output discarded."""
 
     def __init__(self, directory: Path) -> None:
         self.ours = directory / "a % {b}" / "evalmon"
@@ -191,7 +191,7 @@ class OneOfOurs:
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "dash"])
 @pytest.mark.parametrize(("more", "mode"), [({}, 0o600), ({"group_readable": True}, 0o640)])
-def test_the_output_of_a_job_of_ours_is_the_owner_s_whatever_the_umask(
+def test_a_monitor_jobs_output_is_private_whatever_the_umask(
     tmp_path: Path, shell: str, more: dict[str, bool], mode: int
 ) -> None:
     if shutil.which(shell) is None:
@@ -199,18 +199,18 @@ def test_the_output_of_a_job_of_ours_is_the_owner_s_whatever_the_umask(
     job = OneOfOurs(tmp_path)
     for _ in range(2):  # a requeue appends
         assert job.run(shell, **more) == 5
-    # What the job does, and submits, has the umask that Slurm gave it.
+    # The job and what it submits have the umask that Slurm gave it.
     assert (job.output.read_text(), job.output.stat().st_mode & 0o777) == ("0000\noh\n" * 2, mode)
 
 
-def test_that_an_interpreter_does_not_start_is_in_the_output(tmp_path: Path) -> None:
+def test_a_missing_interpreter_is_reported_in_the_output(tmp_path: Path) -> None:
     job = OneOfOurs(tmp_path)
     job._interpreter.unlink()
     assert job.run() == 127
     assert "not found" in job.output.read_text()
 
 
-def test_a_job_of_ours_whose_output_cannot_be_written_goes_on(tmp_path: Path) -> None:
+def test_a_monitor_job_whose_output_cannot_be_written_continues(tmp_path: Path) -> None:
     job = OneOfOurs(tmp_path)
     job.output.mkdir()
     assert job.run() == 5
@@ -228,8 +228,8 @@ def test_a_job_of_ours_whose_output_cannot_be_written_goes_on(tmp_path: Path) ->
         "one's own that others can write",
     ],
 )
-def test_what_was_put_in_the_place_of_our_directory_gets_no_output(tmp_path: Path, how: str) -> None:
-    """The group can rename EXP/evalmon, and put something else there."""
+def test_a_directory_put_in_place_of_evalmons_gets_no_output(tmp_path: Path, how: str) -> None:
+    """The group can rename EXP/evalmon and put something else there."""
     job = OneOfOurs(tmp_path)
     precious = tmp_path / "precious"
     precious.mkdir(mode=0o700)

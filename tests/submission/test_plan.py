@@ -1,4 +1,4 @@
-"""Which evals the scripts would be: their names, their places, their tasks, and what is refused."""
+"""Tests which evals scripts become: names, directories, tasks, and refusals."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def names(*paths: str) -> list[str]:
         ("x.slurm", "x"),
     ],
 )
-def test_a_script_below_the_experiment_is_called_by_its_path(path: str, name: str) -> None:
+def test_a_script_below_the_experiment_is_named_by_its_path(path: str, name: str) -> None:
     assert [name] == names(path)
 
 
-def test_a_script_elsewhere_is_called_as_its_job() -> None:
+def test_a_script_elsewhere_is_named_by_its_job_name() -> None:
     named, plain = script("/elsewhere/a.sh", "--job-name=my-eval"), script("/elsewhere/b.sh")
     assert ["my-eval", "b.sh"] == [one.name for one in planned(named, plain)]
 
@@ -73,12 +73,12 @@ def test_a_task_of_an_array_and_a_script_with_one_name_are_refused() -> None:
     assert 3 == len(planned(array, script("r/eval/t[8].slurm"), script("r/eval/t[03].slurm")))
 
 
-def test_each_script_has_a_directory_of_its_own() -> None:
+def test_each_script_has_its_own_directory() -> None:
     found = planned(script("r/eval/a.slurm"), script("r/eval/b.slurm"), script("r/eval/c/cell.slurm"))
     assert ["/exp/r/eval/a", "/exp/r/eval/b", "/exp/r/eval/c"] == [one.output_dir for one in found]
 
 
-def test_a_script_that_joins_one_that_is_registered_gets_a_directory_of_its_own() -> None:
+def test_a_script_beside_a_registered_one_gets_its_own_directory() -> None:
     taken, registered = ("/exp/r/eval/c",), ("/exp/r/eval/c/old.slurm",)
     [one] = planned(script("r/eval/c/new.slurm"), taken=taken, registered=registered)
     assert "/exp/r/eval/c/new" == one.output_dir
@@ -89,12 +89,12 @@ def test_a_script_that_is_planned_again_keeps_its_directory() -> None:
     assert "/exp/r/eval/c" == planned(script(path), registered=(path,))[0].output_dir
 
 
-def test_a_directory_that_may_be_a_registered_arrays_is_not_used() -> None:
+def test_the_task_directory_of_a_registered_array_is_not_used() -> None:
     [one] = planned(script("r/eval/c/3/cell.slurm"), taken=("/exp/r/eval/c",))
     assert "/exp/r/eval/c/3/cell" == one.output_dir
 
 
-def test_the_tasks_of_an_array_are_read_as_sbatch_reads_them() -> None:
+def test_array_tasks_are_parsed_as_by_sbatch() -> None:
     [plain], [array] = planned(script("a.sh")), planned(script("b.sh", "-a 1,3-5%2"))
     assert (None, (1, 3, 4, 5)) == (plain.tasks, array.tasks)
     assert (7, 8) == planned(script("b.sh", "--array=1"), SBATCH_ARRAY_INX="7-8")[0].tasks
@@ -106,17 +106,17 @@ def test_an_array_that_slurm_would_refuse_is_refused() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"echo x\n", b"\n#!/bin/bash\n", b" #!/bin/bash\n"])
-def test_a_script_without_a_first_line_that_names_its_interpreter_is_refused(content: bytes) -> None:
+def test_a_script_without_an_interpreter_line_is_refused(content: bytes) -> None:
     with pytest.raises(UsageError, match=r"^/exp/x.sh: no #! line"):
         read_script("/exp/x.sh", content)
 
 
-def test_a_script_with_dos_line_ends_is_refused_as_slurm_refuses_it() -> None:
+def test_a_script_with_dos_line_ends_is_refused_as_by_slurm() -> None:
     with pytest.raises(UsageError, match="DOS line ends"):
         read_script("/exp/x.sh", b"#!/bin/bash\r\necho\r\n")
 
 
-def test_a_script_of_any_bytes_is_kept_as_it_is() -> None:
+def test_a_script_of_any_bytes_is_kept_unchanged() -> None:
     content = b"#!/bin/bash\n#SBATCH --comment=\xff\n\xfe\0\n"
     assert (content, "\udcff") == ((found := read_script("/exp/x.sh", content)).content, found.head.options["comment"])
 
@@ -130,13 +130,13 @@ LAYOUTS = st.lists(st.tuples(PATHS, st.booleans()), min_size=1, max_size=8, uniq
 
 
 def directories(found: list[Submission]) -> list[str]:
-    """Where each eval writes."""
+    """The directory of each eval."""
     tasks = ((one, one.tasks if one.tasks is not None else [None]) for one in found)
     return [one.output_dir if task is None else f"{one.output_dir}/{task}" for one, those in tasks for task in those]
 
 
 @given(LAYOUTS, LAYOUTS)
-def test_whatever_the_layout_no_two_evals_share_a_name_or_a_directory(
+def test_no_two_evals_share_a_name_or_a_directory_in_any_layout(
     first: list[tuple[str, bool]], more: list[tuple[str, bool]]
 ) -> None:
     old = _planned_unless_refused(first, (), ())
@@ -164,12 +164,12 @@ def _planned_unless_refused(
         return []
 
 
-def test_an_array_is_run_again_for_these_tasks_with_the_limit_it_had() -> None:
+def test_an_array_is_retried_for_these_tasks_with_its_task_limit() -> None:
     assert "--array=3,7%2" == array_option([7, 3], "0-9%2")
     assert "--array=1-3,5" == array_option([1, 2, 3, 5], "0-9")
     assert "--array=0" == array_option([0], "0-9%nonsense")
 
 
 @given(st.sets(st.integers(0, 10_000), min_size=1, max_size=50), st.sampled_from(["", "0-9", "0-9%4"]))
-def test_sbatch_reads_these_tasks_and_no_others(tasks: set[int], spec: str) -> None:
+def test_sbatch_parses_exactly_these_tasks(tasks: set[int], spec: str) -> None:
     assert tuple(sorted(tasks)) == parse_array_spec(array_option(list(tasks), spec).removeprefix("--array="))

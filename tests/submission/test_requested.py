@@ -1,4 +1,4 @@
-"""How many GPUs a submission asks for and for how long, as far as its options say."""
+"""Tests how many GPUs a submission requests and for how long, by its options."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PARTITIONS = (
         ("-N 1-4", 0),
     ],
 )
-def test_gpus_are_those_of_the_whole_job(options: str, expected: int | None) -> None:
+def test_gpus_are_counted_for_the_whole_job(options: str, expected: int | None) -> None:
     assert gpus(by_long_name(options.split())) == expected
 
 
@@ -65,7 +65,7 @@ def test_gpus_are_those_of_the_whole_job(options: str, expected: int | None) -> 
         ("-p unheard-of", None),
     ],
 )
-def test_without_a_limit_of_its_own_a_job_gets_its_partitions(options: str, expected: float | None) -> None:
+def test_without_its_own_limit_a_job_gets_the_partitions(options: str, expected: float | None) -> None:
     assert time_limit_s(by_long_name(options.split()), PARTITIONS) == expected
 
 
@@ -75,7 +75,7 @@ def test_the_longest_time_is_that_of_the_most_generous_partition() -> None:
     assert longest_s({}, PARTITIONS) == 24 * HOUR
 
 
-def test_what_is_given_stands_above_the_environment_and_that_above_the_script() -> None:
+def test_options_precede_the_environment_and_that_the_script() -> None:
     environ = {"SBATCH_TIMELIMIT": "60", "SBATCH_GRES": "gpu:2", "SBATCH_PARTITION": "", "SBATCH_FOO": "1", "HOME": "/"}
     script = {"time": "10", "partition": "main", "gres": "gpu:1"}
     assert in_effect(script, environ, ["--time=90"]) == {"time": "90", "partition": "main", "gres": "gpu:2"}

@@ -1,4 +1,4 @@
-"""More time and memory for another try: never less than before, never more than there is, in the script's own terms."""
+"""Tests the time and memory of a retry: never less than before, never more than available, in the script's terms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB, GIB = 1024**2, 1024**3
 NONE: dict[str, str] = {}
 
 
-def test_a_timeout_gets_more_of_the_limit_that_slurm_said_in_whole_minutes() -> None:
+def test_a_timeout_gets_more_than_the_limit_that_slurm_reported() -> None:
     found = time_options({"time": "00:30:00"}, NONE, Had(time_limit_s=1800), Limits(), scale=1.5)
     assert (("--time=00:45:00",), ("time 00:30:00 -> 00:45:00",), "") == (found.argv, found.changes, found.why_not)
     rounded = time_options(NONE, NONE, Had(time_limit_s=60), Limits(), scale=1.5)
@@ -28,9 +28,7 @@ def test_a_timeout_gets_more_of_the_limit_that_slurm_said_in_whole_minutes() -> 
 
 
 @pytest.mark.parametrize(("whole_s", "expected"), [(None, "00:45:00"), (2000.0, "00:45:00"), (7200.0, "02:12:00")])
-def test_it_gets_what_its_pace_says_that_all_samples_take_where_that_is_more(
-    whole_s: float | None, expected: str
-) -> None:
+def test_the_pace_of_the_samples_decides_if_it_needs_more(whole_s: float | None, expected: str) -> None:
     had = Had(time_limit_s=1800, elapsed_s=1830, whole_s=whole_s)
     assert (f"--time={expected}",) == time_options({"time": "00:30:00"}, NONE, had, Limits(), scale=1.5).argv
 
@@ -44,32 +42,32 @@ def test_it_gets_what_its_pace_says_that_all_samples_take_where_that_is_more(
         (Had(time_limit_s=7200), {"time": "60"}, "03:00:00"),
     ],
 )
-def test_what_it_had_is_told_by_slurm_else_by_its_options_else_by_its_script(
+def test_the_earlier_limit_is_slurms_else_the_options_else_the_scripts(
     had: Had, earlier: dict[str, str], expected: str
 ) -> None:
     assert (f"--time={expected}",) == time_options({"time": "10"}, earlier, had, Limits(), scale=1.5).argv
 
 
-def test_it_is_cut_to_the_partitions_limit_and_where_it_had_that_nothing_more_can_be_had() -> None:
+def test_the_time_is_lowered_to_the_partitions_limit_and_not_raised_beyond_it() -> None:
     cut = time_options(NONE, NONE, Had(time_limit_s=3000), Limits(time_s=3600), scale=2)
     assert ("--time=01:00:00",) == cut.argv
     at_it = time_options(NONE, NONE, Had(time_limit_s=3600), Limits(time_s=3600), scale=2)
     assert "it already had the partition's limit of 01:00:00" in at_it.why_not
 
 
-def test_a_script_that_asks_for_more_by_now_gets_that() -> None:
+def test_a_larger_request_in_the_changed_script_is_used() -> None:
     found = time_options({"time": "2:00:00"}, NONE, Had(time_limit_s=1800), Limits(), scale=1.5)
     assert ("--time=02:00:00",) == found.argv
 
 
-def test_what_failed_keeps_what_an_earlier_retry_gave_it_and_else_its_script_alone_decides() -> None:
+def test_a_failed_eval_keeps_an_earlier_retrys_limits_and_otherwise_the_scripts_apply() -> None:
     assert () == time_options({"time": "10"}, NONE, Had(time_limit_s=600), Limits(), scale=None).argv
     assert ("--time=00:45:00",) == time_options({"time": "10"}, {"time": "45"}, Had(), Limits(), scale=None).argv
     assert () == memory_options({"mem": "1G"}, NONE, Had(), Limits(), scale=None).argv
     assert ("--mem=2048M",) == memory_options({"mem": "1G"}, {"mem": "2G"}, Had(), Limits(), scale=None).argv
 
 
-def test_nodes_are_excluded_beside_those_of_the_script_and_of_earlier_retries() -> None:
+def test_excluded_nodes_are_added_to_those_of_the_script_and_earlier_retries() -> None:
     found = exclude_options({"exclude": "n[1-2,5],m1"}, {"exclude": "n[1-2,5],m1,n8"}, "n7,n8")
     assert (("--exclude=n[1-2,5],m1,n8,n7",), ("excluding n7,n8",)) == (found.argv, found.changes)
     assert (("--exclude=n7",), ("excluding n7",)) == (
@@ -81,24 +79,24 @@ def test_nodes_are_excluded_beside_those_of_the_script_and_of_earlier_retries() 
     assert () == exclude_options({"exclude": "n1"}, NONE, "").argv
 
 
-def test_a_file_of_nodes_cannot_be_joined_with_a_list() -> None:
+def test_a_file_of_excluded_nodes_cannot_be_extended() -> None:
     found = exclude_options({"exclude": "/home/me/bad_nodes"}, NONE, "n7")
     assert "excludes the nodes listed in /home/me/bad_nodes; add n7 to that file" in found.why_not
 
 
 @pytest.mark.parametrize("kind", ["mem", "mem-per-cpu", "mem-per-gpu"])
-def test_memory_grows_in_the_terms_of_the_script(kind: str) -> None:
+def test_memory_grows_in_the_unit_of_the_script(kind: str) -> None:
     found = memory_options({kind: "1000"}, NONE, Had(), Limits(), scale=1.5)
     assert ((f"--{kind}=1500M",), (f"{kind} 1000M -> 1500M",)) == (found.argv, found.changes)
 
 
-def test_without_any_memory_option_it_grows_by_cpu_from_what_accounting_says() -> None:
+def test_without_a_memory_option_it_grows_per_cpu_from_accountings_value() -> None:
     found = memory_options(NONE, NONE, Had(memory_bytes=2 * GIB, cpus=4), Limits(), scale=2)
     assert ("--mem-per-cpu=1024M",) == found.argv
     assert "is unknown" in memory_options(NONE, NONE, Had(), Limits(), scale=2).why_not
 
 
-def test_a_node_has_no_more_than_it_has() -> None:
+def test_memory_never_exceeds_the_nodes() -> None:
     node = Limits(node_memory_bytes=16 * GIB)
     one = Had(cpus=4, gpus=2, single_node=True)
     assert ("--mem=16384M",) == memory_options({"mem": "12G"}, NONE, one, node, scale=2).argv
@@ -114,7 +112,7 @@ MAYBE = st.none() | SECONDS
 
 @given(had_s=SECONDS, script=st.none() | st.integers(1, 10**4), earlier=st.none() | st.integers(1, 10**4),
        most=MAYBE, scale=st.floats(1, 100))  # fmt: skip
-def test_time_never_shrinks_and_is_what_sbatch_reads(
+def test_time_never_shrinks_and_is_valid_for_sbatch(
     had_s: float, script: int | None, earlier: int | None, most: float | None, scale: float
 ) -> None:
     options = [{"time": str(minutes)} if minutes else {} for minutes in (script, earlier)]
@@ -130,7 +128,7 @@ def test_time_never_shrinks_and_is_what_sbatch_reads(
 
 @given(had=st.integers(MIB, 10**13), node=st.none() | st.integers(MIB, 10**13), scale=st.floats(1, 100),
        kind=st.sampled_from(["mem", "mem-per-cpu", "mem-per-gpu"]), parts=st.none() | st.integers(1, 512))  # fmt: skip
-def test_memory_never_shrinks_and_is_what_sbatch_reads(
+def test_memory_never_shrinks_and_is_valid_for_sbatch(
     had: int, node: int | None, scale: float, kind: str, parts: int | None
 ) -> None:
     script = {kind: f"{had // MIB}M"}

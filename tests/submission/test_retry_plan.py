@@ -1,4 +1,4 @@
-"""What is run again and what is not: nothing that is paid for, nothing that cannot be known, no more than so often."""
+"""Tests which evals are retried: none that succeeded, none whose end is unknown, and none too often."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def decided(ev: Eval, *results: EvalResult, missing: int = 0, unknown: str | Non
         (State.DEADLINE, "deadline"),
     ],
 )
-def test_what_failed_is_run_again_as_it_was(state: State, cause: str) -> None:
+def test_a_failed_eval_is_retried_unchanged(state: State, cause: str) -> None:
     assert Retry(str(state), cause) == decided(ended(state))
 
 
-def test_what_lacked_time_or_memory_gets_more_of_it() -> None:
+def test_an_eval_that_ran_out_of_time_or_memory_gets_more() -> None:
     assert Retry("TIMEOUT", "time-limit", more_time=True) == decided(ended(State.TIMEOUT))
     assert Retry("OUT_OF_MEMORY", "unknown", more_memory=True) == decided(ended(State.OUT_OF_MEMORY, exit_code=137))
 
@@ -69,9 +69,7 @@ def test_what_lacked_time_or_memory_gets_more_of_it() -> None:
     ("state", "exit_code"),
     [(State.OUT_OF_MEMORY, 0), (State.FAILED, 1), (State.FAILED, None), (State.COMPLETED, 143)],
 )
-def test_results_that_are_all_there_are_not_paid_for_twice_unless_the_eval_is_named(
-    state: State, exit_code: int | None
-) -> None:
+def test_an_eval_with_complete_results_is_retried_only_if_named(state: State, exit_code: int | None) -> None:
     harmed = ended(state, exit_code=exit_code)
     why = decided(harmed, SUCCESS, SUCCESS)
     assert f"its log says success with all samples; it is {state}, and suspect" in str(why)
@@ -81,13 +79,13 @@ def test_results_that_are_all_there_are_not_paid_for_twice_unless_the_eval_is_na
     assert isinstance(decided(harmed, SUCCESS, missing=1), Retry)
 
 
-def test_completed_with_an_error_in_its_log_is_run_again_and_can_go_on_from_it() -> None:
+def test_a_completed_eval_with_an_error_in_its_log_is_retried_from_that_log() -> None:
     lied = ended(State.COMPLETED, exit_code=0)
     assert Retry("its log says error, 2 of 4 samples", "eval-error", log="/l.eval") == decided(lied, ERROR)
     assert "it is suspect, not failed" == decided(lied, ERROR, failed_only=True)
 
 
-def test_one_that_completed_and_may_have_succeeded_is_only_run_again_if_named() -> None:
+def test_a_completed_eval_that_may_have_succeeded_is_retried_only_if_named() -> None:
     quiet = ended(State.COMPLETED, exit_code=0)
     why = "it COMPLETED, and its result is unknown: its log is at a URL; name it to run it again anyway"
     assert why == decided(quiet, unknown="its log is at a URL")
@@ -99,12 +97,12 @@ def test_one_that_completed_and_may_have_succeeded_is_only_run_again_if_named() 
     assert isinstance(decided(quiet, damaged, names=[NAME]), Retry)
 
 
-def test_a_program_that_left_no_log_is_run_again() -> None:
+def test_a_program_without_a_log_is_retried() -> None:
     left_none = Retry("a program began an eval and left no log", "no-eval-log")
     assert left_none == decided(ended(State.COMPLETED, exit_code=0), missing=1)
 
 
-def test_it_goes_on_only_from_the_one_log_that_is_its_own_by_proof() -> None:
+def test_a_retry_continues_only_from_the_one_log_that_is_proven_to_be_its_own() -> None:
     failed = ended(State.FAILED, exit_code=1)
     assert Retry("FAILED", "unknown", log="/l.eval") == decided(failed, ERROR)
     guessed = msgspec.structs.replace(ERROR, known_by=None)
@@ -113,7 +111,7 @@ def test_it_goes_on_only_from_the_one_log_that_is_its_own_by_proof() -> None:
     assert Retry("FAILED", "unknown") == decided(failed, ERROR, missing=1)
 
 
-def test_what_succeeded_or_goes_on_is_never_run_again() -> None:
+def test_a_successful_or_active_eval_is_never_retried() -> None:
     assert "" == decided(ended(State.COMPLETED, exit_code=0), SUCCESS)
     named = decided(ended(State.COMPLETED, exit_code=0), SUCCESS, names=[NAME])
     assert "it succeeded; --force runs it again" == named
@@ -122,27 +120,27 @@ def test_what_succeeded_or_goes_on_is_never_run_again() -> None:
     assert "it is already waiting to be submitted" == decided(ended(State.FAILED), waits=True)
 
 
-def test_one_whose_end_nobody_knows_may_run_still() -> None:
+def test_an_eval_whose_end_is_unknown_may_still_be_running() -> None:
     assert "name it to run it again anyway" in str(decided(ended(State.LOST)))
     assert isinstance(decided(ended(State.LOST), names=[NAME]), Retry)
 
 
-def test_one_that_somebody_else_submitted_is_theirs() -> None:
+def test_a_job_that_evalmon_did_not_submit_is_not_retried() -> None:
     assert "evalmon did not submit it" in str(decided(ended(State.FAILED), entry=None, names=[NAME]))
 
 
-def test_one_that_watch_took_up_was_not_submitted_by_evalmon_either() -> None:
+def test_an_adopted_job_is_not_retried() -> None:
     [adopted] = list(Entries([Adopted(Submission(NAME), "1", 2.0, 1.0)]))
     taken_up = Eval(NAME, "1", State.FAILED, jobs=[Job("1", 1.0)], final=True)
     assert "evalmon did not submit it" in str(decided(taken_up, entry=adopted, names=[NAME]))
 
 
-def test_one_that_was_submitted_again_since_its_end_was_looked_at_is_left_alone() -> None:
+def test_an_eval_submitted_again_since_its_end_was_checked_is_left_alone() -> None:
     [meanwhile] = list(Entries([Intent(Submission(NAME, SCRIPT, token="t2"), 2.0, "login2", 1)]))
     assert "somebody else" in str(decided(ended(State.FAILED), entry=meanwhile, names=[NAME]))
 
 
-def test_so_often_and_no_more_whoever_asks() -> None:
+def test_the_maximum_number_of_retries_holds_for_every_caller() -> None:
     tried = ended(State.FAILED, jobs=3)
     why = "it had 3 attempts already; --max-retries 3 or --force allows more"
     assert (why, why) == (decided(tried), decided(tried, names=[NAME]))
@@ -151,7 +149,7 @@ def test_so_often_and_no_more_whoever_asks() -> None:
     assert "it had 1 attempt already; --max-retries 1 or --force allows more" == once
 
 
-def test_which_attempt_it_is_and_why_are_said() -> None:
+def test_the_attempts_number_and_the_reason_are_given() -> None:
     again = decided(ended(State.TIMEOUT, jobs=2))
     assert isinstance(again, Retry)
     assert "TIMEOUT: time-limit, attempt 3 of 3" == description(again, RetryRequest())
@@ -160,7 +158,7 @@ def test_which_attempt_it_is_and_why_are_said() -> None:
     assert "FAILED: cause unknown, attempt 4" == description(forced, RetryRequest(force=True))
 
 
-def test_force_runs_again_what_succeeded_from_its_start_and_what_may_be_for_nothing() -> None:
+def test_force_retries_successful_evals_from_the_start_and_hopeless_ones() -> None:
     fine = ended(State.COMPLETED, exit_code=0)
     assert Retry("COMPLETED") == decided(fine, SUCCESS, force=True)
     assert isinstance(decided(ended(State.OUT_OF_MEMORY, exit_code=0), SUCCESS, force=True), Retry)
@@ -169,14 +167,14 @@ def test_force_runs_again_what_succeeded_from_its_start_and_what_may_be_for_noth
     assert "it is suspect, not failed" == decided(fine, ERROR, force=True, failed_only=True)
 
 
-def test_force_runs_nothing_twice_and_nothing_that_evalmon_did_not_submit() -> None:
+def test_force_retries_nothing_twice_and_no_adopted_job() -> None:
     running = Eval(NAME, "1", State.RUNNING, jobs=[Job("1", 1.0)])
     assert "" == decided(running, force=True)
     assert "it is already waiting to be submitted" == decided(ended(State.FAILED), waits=True, force=True)
     assert "evalmon did not submit it" in str(decided(ended(State.FAILED), entry=None, force=True))
 
 
-def test_only_evals_with_one_of_the_causes_are_meant() -> None:
+def test_only_evals_with_a_selected_cause_are_retried() -> None:
     slow, fine = ended(State.TIMEOUT), ended(State.COMPLETED, exit_code=0)
     assert isinstance(decided(slow, causes=["cancelled", "time-limit"]), Retry)
     assert ("", "") == (decided(slow, causes=["cancelled"]), decided(fine, SUCCESS, causes=["cancelled"], force=True))
@@ -185,7 +183,7 @@ def test_only_evals_with_one_of_the_causes_are_meant() -> None:
     assert isinstance(decided(ended(State.FAILED), causes=["unknown"]), Retry)
 
 
-def test_what_is_certain_to_fail_again_needs_force_or_a_changed_script() -> None:
+def test_an_eval_certain_to_fail_again_needs_force_or_a_changed_script() -> None:
     again = Retry("FAILED", "missing-module")
     fix = "FAILED: missing-module returns until somebody fixes it"
     command = "once it is fixed, add --cause missing-module --force"
@@ -201,11 +199,11 @@ def test_what_is_certain_to_fail_again_needs_force_or_a_changed_script() -> None
 @pytest.mark.parametrize(
     "cause", ["time-limit", "node-failure", "unknown", "cuda-out-of-memory", "checkpoint-damaged", "of a later version"]
 )
-def test_what_another_node_time_or_more_memory_may_help_needs_no_force(cause: str) -> None:
+def test_an_eval_that_another_node_or_limit_may_help_needs_no_force(cause: str) -> None:
     assert "" == certain_to_fail(Retry("FAILED", cause), RetryRequest(), is_script_changed=False)
 
 
-def test_a_log_without_a_finished_sample_spares_nothing() -> None:
+def test_a_log_without_a_finished_sample_is_not_continued() -> None:
     empty = EvalResult(status="started", samples_completed=0, log="/l.eval")
     assert Retry("FAILED", "eval-unfinished") == decided(ended(State.FAILED), empty)
     again = Retry("FAILED", log="/l.eval")
@@ -214,7 +212,7 @@ def test_a_log_without_a_finished_sample_spares_nothing() -> None:
     assert RetryScript(read_script("/s", b"#!/bin/sh\ninspect eval tasks.py\n")).log_for(again) is None
 
 
-def test_only_what_is_named_itself_is_insisted_on() -> None:
+def test_only_evals_named_themselves_are_retried_against_advice() -> None:
     assert (True, True) == (RetryRequest().means("a"), RetryRequest(["*"], chosen={"a"}).means("a"))
     assert not RetryRequest(["*"], chosen={"a"}).means("b")
     assert (False, True) == (RetryRequest(["r1/*"]).insists("r1/a[0]"), RetryRequest(["r1/a[0]"]).insists("r1/a[0]"))

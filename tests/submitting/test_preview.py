@@ -1,4 +1,4 @@
-"""A dry run: Slurm is asked whether it would take each kind of job, and nothing is written or submitted."""
+"""Tests the dry run: Slurm is asked whether it would accept each kind of job; nothing is written or submitted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def asked(exp: Exp) -> list[str]:
     return [call for call in exp.slurm.calls("sbatch") if "--test-only" in call.split(" ")]
 
 
-def test_what_slurm_would_refuse_is_told_in_its_words_and_not_counted(exp: Exp) -> None:
+def test_a_script_that_slurm_would_refuse_is_reported_in_its_words_and_not_counted(exp: Exp) -> None:
     script(exp, "good", "--gres=gpu:2", "--time=60")
     bad = script(exp, "bad", "--gres=gpu:99", "--time=60")
     exp.slurm.refuse("bad_epoch0.slurm", REFUSAL)
@@ -54,7 +54,7 @@ def test_what_slurm_would_refuse_is_told_in_its_words_and_not_counted(exp: Exp) 
     assert (report.exit_status, report.totals) == (1, Totals(1, 2, 2.0, 0))
 
 
-def test_slurm_is_asked_as_it_would_be_submitted_with_the_launcher(exp: Exp) -> None:
+def test_slurm_is_asked_with_the_launcher_and_options_of_a_submission(exp: Exp) -> None:
     path = script(exp, "a", "--gres=gpu:1")
     dry_run(exp)
     [call] = asked(exp)
@@ -63,14 +63,14 @@ def test_slurm_is_asked_as_it_would_be_submitted_with_the_launcher(exp: Exp) -> 
     assert script_in((exp.slurm.directory / "last.script").read_bytes()) == path.read_bytes()
 
 
-def test_scripts_with_equal_options_are_asked_about_once(exp: Exp) -> None:
+def test_scripts_with_equal_options_are_checked_once(exp: Exp) -> None:
     for number in range(20):
         script(exp, f"t{number}", f"--job-name=j{number}", f"--output=o{number}", f"--mem={number % 2 + 1}G")
     report = dry_run(exp)
     assert (len(asked(exp)), len(report.submitted), report.warnings) == (2, 20, [])
 
 
-def test_of_very_many_different_scripts_some_are_not_checked_and_that_is_told(
+def test_only_some_of_very_many_different_scripts_are_checked_and_that_is_reported(
     exp: Exp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preview, "MOST_ASKED", 3)
@@ -87,7 +87,7 @@ def test_of_very_many_different_scripts_some_are_not_checked_and_that_is_told(
     "words",
     ["sbatch: error: Unable to contact slurm controller (connect failure)", "wrapper: no such option: --test-only"],
 )
-def test_where_slurm_cannot_be_asked_nothing_is_called_refused(exp: Exp, words: str) -> None:
+def test_without_slurms_answer_nothing_is_called_refused(exp: Exp, words: str) -> None:
     for name in ("a", "b"):
         script(exp, name, f"--comment={name}", f"--mem={ord(name)}")
         exp.slurm.refuse(f"{name}_epoch0.slurm", words)
@@ -100,7 +100,7 @@ def test_where_slurm_cannot_be_asked_nothing_is_called_refused(exp: Exp, words: 
     ("sbatch", "job"),
     [("echo Submitted batch job 77; exit 0", "77"), ('set -- --parsable -- "$4"', "1001")],
 )
-def test_a_job_that_is_submitted_all_the_same_is_cancelled(exp: Exp, sbatch: str, job: str) -> None:
+def test_a_job_submitted_by_mistake_is_cancelled(exp: Exp, sbatch: str, job: str) -> None:
     script(exp, "a")
     exp.slurm.before("sbatch", f'case "$*" in *--test-only*) {sbatch} ;; esac\n')
     report = submit(exp.session(Settings()), named=(), mode="sidecar", dry_run=True)
@@ -108,7 +108,7 @@ def test_a_job_that_is_submitted_all_the_same_is_cancelled(exp: Exp, sbatch: str
     assert f"job {job} is cancelled" in report.warnings[0]
 
 
-def test_a_number_that_a_sites_wrapper_prints_cancels_nobodys_job(exp: Exp) -> None:
+def test_a_number_printed_by_a_sites_wrapper_cancels_no_job(exp: Exp) -> None:
     script(exp, "a")
     exp.slurm.show([Job("77")])
     exp.slurm.before("sbatch", "echo 77\n")
@@ -116,7 +116,7 @@ def test_a_number_that_a_sites_wrapper_prints_cancels_nobodys_job(exp: Exp) -> N
     assert (exp.slurm.calls("scancel"), report.warnings, len(report.submitted)) == ([], [], 1)
 
 
-def test_a_sites_limit_is_no_refusal(exp: Exp) -> None:
+def test_a_sites_job_limit_is_no_refusal(exp: Exp) -> None:
     script(exp, "a")
     exp.slurm.refuse("a_epoch0.slurm", "allocation failure: QOSMaxSubmitJobPerUserLimit")
     report = dry_run(exp)
@@ -124,7 +124,7 @@ def test_a_sites_limit_is_no_refusal(exp: Exp) -> None:
     assert report.submitted[0]["why"] == "when there is room: allocation failure: QOSMaxSubmitJobPerUserLimit"
 
 
-def test_a_time_above_the_partitions_limit_is_warned_of_where_slurm_takes_it(exp: Exp) -> None:
+def test_a_time_limit_above_the_partitions_is_a_warning_if_slurm_accepts_it(exp: Exp) -> None:
     exp.slurm.answer("sinfo", f"main*{US}10:00{US}NO{US}n/a\n")
     paths = [script(exp, name, "--time=30") for name in "ab"]
     script(exp, "c", "--time=10")
@@ -134,7 +134,7 @@ def test_a_time_above_the_partitions_limit_is_warned_of_where_slurm_takes_it(exp
     assert dry_run(exp).warnings == [warning]
 
 
-def test_gpu_hours_count_tasks_and_default_limits_and_unknown_is_told_apart(exp: Exp) -> None:
+def test_gpu_hours_include_tasks_and_default_limits_and_unknown_ones_are_separate(exp: Exp) -> None:
     rows = (("main*", "1-00:00:00", "NO", "2:00:00"), ("endless", "infinite", "NO", "n/a"))
     exp.slurm.answer("sinfo", "".join(US.join(row) + "\n" for row in rows))
     script(exp, "array", "--array=0-9", "--gres=gpu:1", "--time=30")
@@ -146,7 +146,7 @@ def test_gpu_hours_count_tasks_and_default_limits_and_unknown_is_told_apart(exp:
     assert dry_run(exp, env={"SBATCH_TIMELIMIT": "UNLIMITED", "SBATCH_GPUS": "1"}).totals == Totals(15, 2, None, 15)
 
 
-def test_the_helper_jobs_are_those_that_would_be_submitted(exp: Exp) -> None:
+def test_the_listed_monitor_jobs_are_those_that_would_be_submitted(exp: Exp) -> None:
     def count(**more: object) -> int:
         totals = dry_run(exp, **more).totals  # type: ignore[arg-type]
         assert totals is not None

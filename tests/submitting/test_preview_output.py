@@ -1,4 +1,4 @@
-"""The warnings of outputs that Slurm will not be able to write."""
+"""Tests the warnings about output paths that Slurm will not be able to write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def warned(fake: FakeSlurm, *scripts: Script, **env: str) -> list[str]:
     return output_warnings(scripts, Slurm(fake.environ), {**fake.environ, **env})
 
 
-def test_a_directory_that_is_missing_is_told_once_with_what_to_run(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported_once_with_the_command_to_run(fake: FakeSlurm, tmp_path: Path) -> None:
     scripts = [script(tmp_path, f"{n}.slurm", "-o logs/%j.out", "-e logs/%j.err") for n in "abc"]
     [only] = warned(fake, *scripts)
     assert only.startswith(f"{tmp_path}/a.slurm and 2 more: the output goes to {tmp_path}/logs (No such file or dir")
@@ -37,7 +37,7 @@ def test_a_directory_that_is_missing_is_told_once_with_what_to_run(fake: FakeSlu
     assert warned(fake, *scripts) == []
 
 
-def test_slurm_makes_the_directory_itself_since_23_02(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_since_slurm_23_02_a_missing_directory_is_no_problem(fake: FakeSlurm, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     missing, impossible = script(tmp_path, "a", "-o logs/%j.out"), script(tmp_path, "b", "-o file/logs/%j.out")
     assert len(warned(fake, missing, impossible)) == 2
@@ -46,13 +46,13 @@ def test_slurm_makes_the_directory_itself_since_23_02(fake: FakeSlurm, tmp_path:
     assert f"goes to {tmp_path}/file/logs (Not a directory), so Slurm cannot start the job" in only
 
 
-def test_nothing_is_asked_or_said_where_all_is_well_or_nobody_can_know(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_no_warning_is_printed_for_writable_or_unknown_paths(fake: FakeSlurm, tmp_path: Path) -> None:
     good = [script(tmp_path, "a"), script(tmp_path, "b", "-o /dev/null"), script(tmp_path, "c", "-o logs-%j/out")]
     assert warned(fake, *good) == []
     assert fake.calls("sbatch") == []
 
 
-def test_the_environment_stands_above_the_script(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_the_environment_takes_precedence_over_the_script(fake: FakeSlurm, tmp_path: Path) -> None:
     bad, good = script(tmp_path, "a", "-o logs/out"), script(tmp_path, "b")
     assert warned(fake, bad, SBATCH_OUTPUT="/dev/null") == []
     assert len(warned(fake, good, SBATCH_ERROR="logs/err")) == 1

@@ -1,4 +1,4 @@
-"""`evalmon retry` on a Slurm that misbehaves: the same eval, each once, whoever dies; on a real one: real_slurm."""
+"""Tests `evalmon retry` on a fake Slurm that misbehaves: each eval is retried once, whatever is killed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def submitted(exp: Exp) -> None:
 
 
 def over(exp: Exp, states: list[str]) -> None:
-    """What the fake took ends like this, one after another; an array's tasks are given one by one."""
+    """End the accepted jobs with these states, in order; an array's tasks are given one by one."""
     jobs = []
     queued = [path for path in sorted((exp.slurm.directory / "queue").iterdir()) if "/evalmon-" not in path.read_text()]
     for path, state in zip(queued, states, strict=True):
@@ -88,7 +88,7 @@ def told(report: SubmitReport) -> dict[str, str]:
     return {one["name"]: one["why"] for one in report.submitted}
 
 
-def test_each_gets_what_it_lacked_on_the_command_line_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_each_eval_gets_more_of_what_it_lacked_by_command_line_options_only(tmp_path: Path) -> None:
     exp = new(tmp_path, a="TIMEOUT", b="OUT_OF_MEMORY", c="FAILED", d="NODE_FAIL", e="COMPLETED")
     exp.slurm.answer("sinfo", "main*\x1f1-00:00:00\x1fNO\x1fn/a\n")
     report = retried(exp, dry_run=True)
@@ -106,7 +106,7 @@ def test_each_gets_what_it_lacked_on_the_command_line_and_nothing_else_changes(t
     assert in_queue(exp) == Counter("abcd")
 
 
-def test_it_is_the_same_eval_with_one_job_more_and_complete_once_more(tmp_path: Path) -> None:
+def test_a_retry_adds_a_job_to_the_eval_and_the_experiment_completes_again(tmp_path: Path) -> None:
     exp = new(tmp_path, a="FAILED", b="COMPLETED")
     assert len(exp.blocks("ALL_COMPLETE")) == 1
     retried(exp)
@@ -122,7 +122,7 @@ def test_it_is_the_same_eval_with_one_job_more_and_complete_once_more(tmp_path: 
     assert retried(exp).submitted == []
 
 
-def test_of_an_array_only_the_tasks_that_did_not_succeed_with_its_own_limit(tmp_path: Path) -> None:
+def test_only_unsuccessful_tasks_of_an_array_are_retried_with_its_task_limit(tmp_path: Path) -> None:
     exp = new(tmp_path, head="#SBATCH --array=0-3%2\n", a="COMPLETED FAILED COMPLETED TIMEOUT")
     report = retried(exp)
     assert sorted(one["why"] for one in report.submitted) == [
@@ -134,7 +134,7 @@ def test_of_an_array_only_the_tasks_that_did_not_succeed_with_its_own_limit(tmp_
     assert retried(exp).submitted == []
 
 
-def test_a_later_retry_keeps_what_an_earlier_one_gave_and_three_are_enough(tmp_path: Path) -> None:
+def test_a_later_retry_keeps_earlier_limits_and_three_retries_are_the_maximum(tmp_path: Path) -> None:
     exp = new(tmp_path, a="TIMEOUT")
     ends = ["FAILED", "FAILED"]
     for state in ends:
@@ -149,12 +149,12 @@ def test_a_later_retry_keeps_what_an_earlier_one_gave_and_three_are_enough(tmp_p
 
 
 def scripts_of_last(exp: Exp, names: str) -> list[str]:
-    """What the last sbatch of each of these evals carried."""
+    """The arguments of the last sbatch of each of these evals."""
     last = [exp.record(calls(exp, f"{name}_epoch0")[-1]) for name in names]
     return [(script_in(path.read_bytes()) or b"").decode() for path in last]
 
 
-def test_it_runs_as_it_was_submitted_and_says_so_where_its_script_has_changed(tmp_path: Path) -> None:
+def test_a_retry_runs_the_script_as_submitted_and_reports_a_changed_one(tmp_path: Path) -> None:
     exp = new(tmp_path, a="FAILED", b="FAILED", c="FAILED")
     folder = exp.root / "r1" / "eval"
     changed = folder / "a_epoch0.slurm"
@@ -180,7 +180,7 @@ def test_it_runs_as_it_was_submitted_and_says_so_where_its_script_has_changed(tm
     assert "mended" in scripts_of_last(exp, "a")[0]
 
 
-def test_each_task_of_an_array_runs_the_script_that_it_was_last_submitted_with(tmp_path: Path) -> None:
+def test_each_task_of_an_array_runs_the_script_it_was_last_submitted_with(tmp_path: Path) -> None:
     exp = new(tmp_path, head="#SBATCH --array=0-1\n", a="FAILED FAILED")
     script = exp.root / "r1" / "eval" / "a_epoch0.slurm"
     before = script.read_text()
@@ -198,7 +198,7 @@ def test_each_task_of_an_array_runs_the_script_that_it_was_last_submitted_with(t
 
 
 @pytest.mark.parametrize("replaced_at", ["once", "after it was read", "never"])
-def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_at: str) -> None:
+def test_another_users_log_is_not_continued(tmp_path: Path, replaced_at: str) -> None:
     """The script would run what that log names."""
     log = tmp_path / "study" / "r1" / "eval" / "logs" / "x.eval"
     exp = new(tmp_path, head='inspect eval-retry "$EVALMON_RETRY_LOG"\n', a="FAILED")
@@ -231,21 +231,21 @@ def test_no_log_of_somebody_else_is_one_to_go_on_from(tmp_path: Path, replaced_a
         ("#!/bin/sh\n#SBATCH --array=0-3\ntrue\n", "its script is now an array"),
     ],
 )
-def test_what_cannot_be_run_again_like_this_is_told(tmp_path: Path, text: str, why: str) -> None:
+def test_evals_that_cannot_be_retried_are_reported(tmp_path: Path, text: str, why: str) -> None:
     exp = new(tmp_path, a="FAILED")
     (exp.root / "r1" / "eval" / "a_epoch0.slurm").write_text(text)
     report = retried(exp, changed=True)
     assert (report.submitted, why in str(report.skipped[0]["why"])) == ([], True)
 
 
-def test_a_name_that_is_none_is_wrong_usage_and_submits_nothing(tmp_path: Path) -> None:
+def test_an_unknown_name_is_wrong_usage_and_submits_nothing(tmp_path: Path) -> None:
     exp = new(tmp_path, a="FAILED")
     with pytest.raises(UsageError, match="no eval is called r1/nobody; see: evalmon status"):
         retried(exp, "r1/a/epoch0", "r1/nobody")
     assert told(retried(exp, "r1/a/*")) == {"r1/a/epoch0": FAILED}
 
 
-def test_with_max_submit_the_rest_waits_with_its_options(tmp_path: Path) -> None:
+def test_with_max_submit_the_other_retries_wait_with_their_options(tmp_path: Path) -> None:
     exp = new(tmp_path, a="FAILED", b="TIMEOUT")
     one = Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=1)
     report = retried(exp, settings=one)
@@ -262,7 +262,7 @@ def test_with_max_submit_the_rest_waits_with_its_options(tmp_path: Path) -> None
 
 
 def that_printed(directory: Path, head: str = "", *, state: str = "FAILED", **outputs: str) -> Exp:
-    """Evals that ended so; {name: the last lines of its output}."""
+    """Evals that ended like this; {name: the last lines of its output}."""
     exp = new(directory, head, **dict.fromkeys(outputs, "RUNNING"))
     jobs = []
     for number, (name, text) in enumerate(outputs.items()):
@@ -288,7 +288,7 @@ def evalmon(exp: Exp, *words: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_what_is_certain_to_fail_again_is_left_out_with_its_cause_and_what_to_do(tmp_path: Path) -> None:
+def test_an_eval_certain_to_fail_again_is_skipped_with_its_cause_and_advice(tmp_path: Path) -> None:
     exp = that_printed(tmp_path, a=TRACEBACK, b=NO_SPACE)
     code, out, err = evalmon(exp, "retry", ".", "--json")
     report = json.loads(out)
@@ -307,7 +307,7 @@ def test_what_is_certain_to_fail_again_is_left_out_with_its_cause_and_what_to_do
     ]
 
 
-def test_force_and_cause_run_it_and_nothing_else(tmp_path: Path) -> None:
+def test_force_or_its_cause_retries_exactly_that_eval(tmp_path: Path) -> None:
     exp = that_printed(tmp_path, a=TRACEBACK, b=NO_SPACE)
     for options in (["--dry-run"], []):
         code, out, _ = evalmon(exp, "retry", ".", "--cause", "missing-module", "--force", "--json", *options)
@@ -318,7 +318,7 @@ def test_force_and_cause_run_it_and_nothing_else(tmp_path: Path) -> None:
     assert in_queue(exp) == Counter("a")
 
 
-def test_a_changed_script_runs_without_force_and_an_unchanged_one_does_not(tmp_path: Path) -> None:
+def test_a_changed_script_is_retried_without_force_and_an_unchanged_one_is_not(tmp_path: Path) -> None:
     exp = that_printed(tmp_path, a=TRACEBACK, b=TRACEBACK)
     script = exp.root / "r1" / "eval" / "a_epoch0.slurm"
     script.write_text(script.read_text() + "pip install flash-attn\n")
@@ -328,7 +328,7 @@ def test_a_changed_script_runs_without_force_and_an_unchanged_one_does_not(tmp_p
     assert (skipped["name"], "and its script has not changed" in str(skipped["why"])) == ("r1/b/epoch0", True)
 
 
-def test_force_alone_runs_again_what_succeeded_too(tmp_path: Path) -> None:
+def test_force_also_retries_successful_evals(tmp_path: Path) -> None:
     exp = new(tmp_path, a="COMPLETED", b="TIMEOUT")
     exp.slurm.answer("sinfo", "main*\x1f0:30:00\x1fNO\x1fn/a\n")
     most = "it already had the partition's limit of 00:30:00; choose a partition with a longer one"
@@ -351,7 +351,7 @@ def test_force_alone_runs_again_what_succeeded_too(tmp_path: Path) -> None:
         ("xyz", "evalmon report names the cause of each eval."),
     ],
 )
-def test_an_unknown_cause_is_wrong_usage_with_the_nearest(tmp_path: Path, cause: str, advice: str) -> None:
+def test_an_unknown_cause_is_wrong_usage_with_a_suggestion(tmp_path: Path, cause: str, advice: str) -> None:
     exp = new(tmp_path, a="FAILED")
     code, out, err = evalmon(exp, "retry", ".", "--cause", cause)
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -361,14 +361,14 @@ def test_an_unknown_cause_is_wrong_usage_with_the_nearest(tmp_path: Path, cause:
 
 
 @pytest.mark.parametrize("nodes", ["", " ", "n1;rm", "/home/me/nodes", "n1,,n2", "n[1", "-n1", "n1,"])
-def test_what_is_no_list_of_nodes_is_wrong_usage(tmp_path: Path, nodes: str) -> None:
+def test_an_invalid_list_of_nodes_is_wrong_usage(tmp_path: Path, nodes: str) -> None:
     exp = new(tmp_path, a="FAILED")
     code, out, err = evalmon(exp, "retry", ".", f"--exclude-nodes={nodes}")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "is not a list of nodes; write it like n3 or n[1-2],n7" in err
 
 
-def test_nodes_are_excluded_beside_the_script_s_own_now_and_later(tmp_path: Path) -> None:
+def test_excluded_nodes_are_added_to_the_scripts_now_and_later(tmp_path: Path) -> None:
     exp = new(tmp_path, head="#SBATCH -x n[1-2]\n", a="NODE_FAIL", b="NODE_FAIL")
     words = ["retry", ".", "--exclude-nodes", "n7,n2", "--json"]
     for options in (["--dry-run"], []):
@@ -383,7 +383,7 @@ def test_nodes_are_excluded_beside_the_script_s_own_now_and_later(tmp_path: Path
     assert " --exclude=n[1-2],n7,n2 -- " in calls(exp, "a_epoch0")[-1]
 
 
-def test_an_eval_that_waits_keeps_the_nodes_that_it_shall_not_run_on(tmp_path: Path) -> None:
+def test_a_waiting_eval_keeps_its_excluded_nodes(tmp_path: Path) -> None:
     exp = new(tmp_path, a="FAILED", b="FAILED")
     one = Settings(poll_interval=1.0, seff_retry_delay=0.0, max_submit=1)
     report = retried(exp, settings=one, exclude_nodes="n7")
@@ -393,13 +393,13 @@ def test_an_eval_that_waits_keeps_the_nodes_that_it_shall_not_run_on(tmp_path: P
     assert " --exclude=n7 -- " in calls(exp, "b_epoch0")[-1]
 
 
-def test_of_an_array_each_task_s_cause_is_said(tmp_path: Path) -> None:
+def test_each_tasks_cause_is_given_for_an_array(tmp_path: Path) -> None:
     exp = new(tmp_path, head="#SBATCH --array=0-3\n", a="FAILED NODE_FAIL FAILED COMPLETED")
     [why] = told(retried(exp)).values()
     assert why == f"--array=0-2; [0,2] {FAILED}; [1] NODE_FAIL: node-failure, attempt 2 of 3"
 
 
-def test_an_attempt_that_was_suspect_stays_so_after_the_next_one(tmp_path: Path) -> None:
+def test_a_suspect_attempt_stays_suspect_after_the_next_one(tmp_path: Path) -> None:
     exp = that_printed(tmp_path, state="COMPLETED", a=TRACEBACK)
     assert len(retried(exp, force=True).submitted) == 1
     over(exp, ["COMPLETED"])
@@ -419,7 +419,7 @@ def test_two_retries_at_once_submit_each_eval_once(tmp_path: Path) -> None:
 
 
 def settles(exp: Exp) -> None:
-    """Another retry, unharmed: each is in Slurm once more, and that job is the eval's."""
+    """Retry again, undisturbed, and check that each eval is in Slurm once more with its job registered."""
     retried(exp)
     assert in_queue(exp) == Counter("ab")
     evals = exp.state()["evals"].values()
@@ -452,19 +452,19 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
 
 @faults.needs_strace
 @pytest.mark.survives("F1", "F20")
-def test_killed_at_a_system_call_nothing_is_run_again_twice_or_forgotten(tmp_path: Path) -> None:
+def test_a_kill_at_a_system_call_retries_nothing_twice_and_forgets_nothing(tmp_path: Path) -> None:
     assert kill_everywhere(tmp_path, step=53) > 5
 
 
 @faults.needs_strace
 @pytest.mark.full
 @pytest.mark.survives("F1", "F20")
-def test_killed_at_any_system_call_nothing_is_run_again_twice_or_forgotten(tmp_path: Path) -> None:
+def test_a_kill_at_any_system_call_retries_nothing_twice_and_forgets_nothing(tmp_path: Path) -> None:
     assert kill_everywhere(tmp_path, step=1) > 200
 
 
 @pytest.mark.survives("F20")
-def test_killed_between_sbatch_and_its_record_the_job_is_found_again(tmp_path: Path) -> None:
+def test_after_a_kill_between_sbatch_and_its_record_the_job_is_found(tmp_path: Path) -> None:
     exp = new(tmp_path, a="FAILED", b="FAILED")
     exp.slurm.after("sbatch", "kill -STOP $$\n")
     pid = faults.forked(lambda: retried(exp))

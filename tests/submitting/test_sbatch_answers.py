@@ -1,4 +1,4 @@
-"""Whatever sbatch and a site's wrapper print: a job that runs is on record, and never submitted twice."""
+"""Tests that whatever sbatch and a site's wrapper print, an accepted job is registered and never submitted twice."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def with_eval(directory: Path) -> Exp:
         (SILENT, 'echo "Submitted batch job $id" >&2; exit 1\n'),
     ],
 )
-def test_an_answer_that_is_not_plain_is_resolved_by_looking(tmp_path: Path, before: str, after: str) -> None:
+def test_an_unclear_answer_is_resolved_by_looking_for_the_job(tmp_path: Path, before: str, after: str) -> None:
     exp = with_eval(tmp_path)
     exp.slurm.before("sbatch", before)
     exp.slurm.after("sbatch", after)
@@ -53,7 +53,7 @@ def test_an_answer_that_is_not_plain_is_resolved_by_looking(tmp_path: Path, befo
     assert len(exp.slurm.accepted()) == 2
 
 
-def test_what_failed_in_whatever_words_is_refused_where_no_job_is_found(tmp_path: Path) -> None:
+def test_any_failure_is_a_refusal_if_no_job_is_found(tmp_path: Path) -> None:
     exp = with_eval(tmp_path)
     exp.slurm.before("sbatch", "echo 'wrapper: no project chosen' >&2; exit 1\n")
     assert [one["error"] for one in submitted(exp).refused] == ["wrapper: no project chosen"]
@@ -61,7 +61,7 @@ def test_what_failed_in_whatever_words_is_refused_where_no_job_is_found(tmp_path
     assert len(submitted(exp).submitted) == 1
 
 
-def test_where_looking_is_impossible_it_is_not_known_and_nothing_is_submitted_twice(tmp_path: Path) -> None:
+def test_if_the_job_cannot_be_looked_for_it_is_unknown_and_nothing_is_submitted_twice(tmp_path: Path) -> None:
     exp = with_eval(tmp_path)
     exp.slurm.before("sbatch", SILENT)
     exp.slurm.after("sbatch", f"echo 'slurm_load_jobs error: Unable to contact' > {exp.slurm.directory}/squeue.err\n"

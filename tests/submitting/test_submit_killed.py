@@ -1,4 +1,4 @@
-"""A submit that is killed at any system call: the next one submits nothing twice and loses nothing."""
+"""Tests that after a submit killed at any system call, the next one submits nothing twice and loses nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def submitted(exp: Exp, sleep: Callable[[float], object] = lambda _: time.sleep(
 
 
 def settles(exp: Exp) -> None:
-    """A second submit, unharmed: everything is in Slurm once, and registered with the id that Slurm gave it."""
+    """Submit again, undisturbed, and check that everything is in Slurm once, registered with Slurm's id."""
     submitted(exp)
     accepted = exp.slurm.accepted()
     assert Counter(script for _, script in accepted) == ALL
@@ -89,12 +89,12 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
     return len(chosen)
 
 
-def test_killed_at_a_system_call_nothing_is_submitted_twice_or_lost(tmp_path: Path) -> None:
+def test_a_kill_at_a_system_call_submits_nothing_twice_and_loses_nothing(tmp_path: Path) -> None:
     assert kill_everywhere(tmp_path, step=19) > 15
 
 
 @pytest.mark.full
-def test_killed_at_any_system_call_nothing_is_submitted_twice_or_lost(tmp_path: Path) -> None:
+def test_a_kill_at_any_system_call_submits_nothing_twice_and_loses_nothing(tmp_path: Path) -> None:
     assert kill_everywhere(tmp_path, step=1) > 300
 
 
@@ -103,8 +103,8 @@ HANGS = "kill -STOP $$\n"
 
 @pytest.mark.parametrize("script", ["a_epoch0.slurm", "b_epoch0.slurm", "evalmon-completion", "evalmon-sidecar"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_while_sbatch_runs_its_job_is_found_again(tmp_path: Path, script: str, when: str) -> None:
-    """`before`: sbatch dies with us and takes no job. `after`: Slurm took it, and nobody read the id."""
+def test_after_a_kill_while_sbatch_runs_its_job_is_found(tmp_path: Path, script: str, when: str) -> None:
+    """`before`: sbatch is killed too, before Slurm has the job. `after`: Slurm accepted it; its id was not read."""
     exp = new(tmp_path)
     hook = exp.slurm.before if when == "before" else exp.slurm.after
     hook("sbatch", f'case "$*" in *{script}*) {HANGS} ;; esac\n')
@@ -119,7 +119,7 @@ def test_killed_while_sbatch_runs_its_job_is_found_again(tmp_path: Path, script:
     settles(exp)
 
 
-def test_an_sbatch_that_prints_its_id_and_then_fails_took_the_job(tmp_path: Path) -> None:
+def test_an_sbatch_that_prints_an_id_and_fails_has_submitted_the_job(tmp_path: Path) -> None:
     exp = new(tmp_path)
     exp.slurm.after("sbatch", "echo 'error: after all' >&2; exit 1\n")
     report = submitted(exp)
@@ -127,7 +127,7 @@ def test_an_sbatch_that_prints_its_id_and_then_fails_took_the_job(tmp_path: Path
     settles(exp)
 
 
-def test_one_that_times_out_before_it_says_an_id_is_looked_for(tmp_path: Path) -> None:
+def test_a_submission_that_times_out_before_it_prints_an_id_is_looked_for(tmp_path: Path) -> None:
     exp = new(tmp_path)
     exp.slurm.before("sbatch", 'case "$*" in *a_epoch0*) echo "Socket timed out" >&2; exit 1 ;; esac\n')
     report = submitted(exp)
@@ -135,14 +135,14 @@ def test_one_that_times_out_before_it_says_an_id_is_looked_for(tmp_path: Path) -
     assert "run the same command again to find out" in report.refused[0]["error"]
     assert report.exit_status == 1
     exp.slurm.mend("sbatch")
-    # The job may be on its way: it is not submitted again before it was looked for twice.
+    # The job may still arrive: it is submitted again only after it was looked for twice.
     looked: list[float] = []
     report = submitted(exp, sleep=looked.append)
     assert len(looked) == 1
     assert [one["name"] for one in report.submitted] == ["r1/a/epoch0"]
 
 
-def test_a_job_that_comes_late_is_found_by_the_second_look(tmp_path: Path) -> None:
+def test_a_late_job_is_found_by_the_second_search(tmp_path: Path) -> None:
     exp = new(tmp_path)
     exp.slurm.before("sbatch", 'case "$*" in *a_epoch0*) echo "Socket timed out" >&2; exit 1 ;; esac\n')
     submitted(exp)
@@ -154,7 +154,7 @@ def test_a_job_that_comes_late_is_found_by_the_second_look(tmp_path: Path) -> No
 
     report = submitted(exp, sleep=arrives)
     assert report.submitted == []
-    # The first completion job does not wait for it: another one takes its place.
+    # The first completion job does not depend on it, so another one replaces it.
     assert report.completion is not None
     assert report.completion.detail == "after 2 jobs"
     assert Counter(script for _, script in exp.slurm.accepted()) == ALL + Counter(["evalmon-completion"])
@@ -162,7 +162,7 @@ def test_a_job_that_comes_late_is_found_by_the_second_look(tmp_path: Path) -> No
     assert exp.slurm.calls("scancel") == [f"scancel -Q {first}"]
 
 
-def test_an_answer_with_a_hole_is_no_proof_that_a_job_is_not_there(tmp_path: Path) -> None:
+def test_an_incomplete_answer_is_no_proof_that_a_job_is_missing(tmp_path: Path) -> None:
     exp = new(tmp_path)
     exp.slurm.after("sbatch", f'case "$*" in *b_epoch0*) {HANGS} ;; esac\n')
     pid = faults.forked(lambda: submitted(exp))

@@ -1,4 +1,4 @@
-"""More evals than may be submitted at once: the rest waits on record, and whoever polls submits it, each once."""
+"""Tests that evals beyond the limit wait in the registry, and that each observer submits them, each once."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def submitted(exp: Exp, settings: Settings = TWO, *, mode: Any = "sidecar", **en
 
 
 def in_job(exp: Exp, settings: Settings = TWO, sleep: Callable[[float], object] = time.sleep, **more: str) -> Submitter:
-    """As the sidecar of that submit would submit, with what Slurm hands on to it."""
+    """Submit as the sidecar of that submission would, with the environment that Slurm gives it."""
     environ = {**for_monitor_jobs({**exp.slurm.environ, "HF_TOKEN": "hf_secret"}), "SLURM_JOB_ID": "77", **more}
     return Submitter(exp.session(settings, environ=environ), in_monitor_job(environ), sleep)
 
@@ -75,7 +75,7 @@ def evals_of(exp: Exp) -> list[str]:
 
 
 def all_over(exp: Exp) -> None:
-    """Every eval that Slurm has took its end, and that is known."""
+    """End every eval in Slurm, and record that."""
     found = []
     for job_id in evals_of(exp):
         row = exp.slurm.directory / "queue" / job_id
@@ -96,7 +96,7 @@ def names(report: SubmitReport) -> list[str]:
     return [one["name"] for one in report.submitted]
 
 
-def test_no_more_than_max_submit_go_in_and_the_rest_is_told_as_unsubmitted(tmp_path: Path) -> None:
+def test_no_more_than_max_submit_are_submitted_and_the_others_are_shown_as_unsubmitted(tmp_path: Path) -> None:
     exp = new(tmp_path)
     report = submitted(exp)
     assert (names(report), report.exit_status) == (["r1/a/epoch0", "r1/b/epoch0"], 0)
@@ -111,7 +111,7 @@ def test_no_more_than_max_submit_go_in_and_the_rest_is_told_as_unsubmitted(tmp_p
     assert [(ev.job_id, ev.state) for ev in summary.evals[2:]] == [(None, "UNSUBMITTED")] * 3
 
 
-def test_as_evals_end_the_next_go_in_and_only_when_all_are_over_it_is_complete(tmp_path: Path) -> None:
+def test_as_evals_end_the_next_are_submitted_and_the_experiment_is_over_after_the_last(tmp_path: Path) -> None:
     exp = new(tmp_path)
     submitted(exp)
     assert in_job(exp).run() == Progress(why="room", detail="max_submit: 2")
@@ -128,7 +128,7 @@ def test_as_evals_end_the_next_go_in_and_only_when_all_are_over_it_is_complete(t
 
 
 @pytest.mark.survives("S11")
-def test_late_ones_get_the_environment_of_the_first_submit_which_is_in_no_file(tmp_path: Path) -> None:
+def test_late_submissions_get_the_first_submits_environment_which_is_in_no_file(tmp_path: Path) -> None:
     exp = new(tmp_path)
     exp.slurm.after("sbatch", 'env -0 > "$dir/env.${script##*/}"\n')
     strange = {"SBATCH_ACCOUNT": "mine", "TMPDIR": "/login", "ODD": "two\nlines \udcff", "CUDA_VISIBLE_DEVICES": "7"}
@@ -152,13 +152,13 @@ def test_late_ones_get_the_environment_of_the_first_submit_which_is_in_no_file(t
         assert path.is_dir() or b"hf_secret" not in path.read_bytes()
 
 
-def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_do(tmp_path: Path) -> None:
+def test_without_that_environment_they_wait_and_the_log_says_once_what_to_do(tmp_path: Path) -> None:
     exp = new(tmp_path)
     submitted(exp)
     all_over(exp)
     bare = {**exp.slurm.environ, "SLURM_JOB_ID": "77"}
     for _ in range(2):
-        # The accounting of the fake has no evals that go on: the completion job finds all of them over.
+        # The fake's accounting lists no active evals: the completion job finds all of them over.
         complete(exp.session(TWO, environ=bare), sleep=lambda _: None)
     assert sorted(gone(exp)) == ["a", "b"]
     [alert] = exp.blocks("ALERT")
@@ -168,7 +168,7 @@ def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_
     assert f"Action: Run, with their environment set up: evalmon submit {exp.root}" in alert
     assert exp.blocks("ALL_COMPLETE") == []
     assert json.loads((exp.ours / "summary.json").read_text())["complete"] is False
-    # Somebody who only looks, from a shell that is not like the first one, submits none.
+    # A command from a shell with another environment submits none.
     status(exp.session(TWO, environ={**exp.slurm.environ, "CONDA_PREFIX": "/elsewhere"}))
     assert scripts(exp) == []
     assert names(submitted(exp, CONDA_PREFIX="/as/the/user/will")) == ["r1/c/epoch0", "r1/d/epoch0"]
@@ -177,7 +177,7 @@ def test_where_that_environment_is_gone_they_wait_and_the_log_says_once_what_to_
 UNFIT = "sbatch: error: Batch job submission failed: Invalid partition name specified"
 
 
-def test_in_a_job_too_an_unfit_request_is_refused_for_good_and_the_others_go_in(tmp_path: Path) -> None:
+def test_an_invalid_request_is_refused_for_good_inside_a_job_and_the_others_are_submitted(tmp_path: Path) -> None:
     exp = new(tmp_path)
     submitted(exp)
     all_over(exp)
@@ -193,7 +193,7 @@ def test_in_a_job_too_an_unfit_request_is_refused_for_good_and_the_others_go_in(
 
 
 @pytest.mark.parametrize("words", ["sbatch: error: Access/permission denied", "use the login nodes to submit"])
-def test_where_jobs_may_not_submit_at_all_nothing_is_refused_for_good(tmp_path: Path, words: str) -> None:
+def test_nothing_is_refused_for_good_where_jobs_may_not_submit_at_all(tmp_path: Path, words: str) -> None:
     exp = new(tmp_path)
     submitted(exp)
     all_over(exp)
@@ -204,7 +204,7 @@ def test_where_jobs_may_not_submit_at_all_nothing_is_refused_for_good(tmp_path: 
     assert [entry.submission.name[3] for entry in waiting(exp.anew().experiment.ledger.entries())] == ["c", "d", "e"]
 
 
-def test_one_who_looks_in_the_same_environment_submits_them_if_nobody_else_polls(tmp_path: Path) -> None:
+def test_a_command_in_the_same_environment_submits_them_if_no_observer_runs(tmp_path: Path) -> None:
     exp = new(tmp_path)
     submitted(exp, mode="dependency")
     all_over(exp)
@@ -228,7 +228,7 @@ def test_the_completion_job_submits_the_next_and_a_successor_of_itself(tmp_path:
 
 
 @pytest.mark.survives("F20")
-def test_a_sites_limit_is_waited_out_without_any_setting_and_told_once(tmp_path: Path) -> None:
+def test_a_sites_job_limit_is_waited_for_without_any_setting_and_reported_once(tmp_path: Path) -> None:
     exp = new(tmp_path)
     settings = Settings(poll_interval=1.0, seff_retry_delay=0.0)
     exp.slurm.refuse("c_epoch0.slurm", LIMIT)
@@ -255,7 +255,7 @@ def test_any_other_refusal_is_reported_and_not_tried_again(tmp_path: Path) -> No
     assert [one.name for one, _ in in_job(exp).run().submitted] == ["r1/d/epoch0", "r1/e/epoch0"]
 
 
-def test_where_no_job_may_submit_they_wait_for_the_login_node(tmp_path: Path) -> None:
+def test_they_wait_for_the_login_node_where_no_job_may_submit(tmp_path: Path) -> None:
     exp = new(tmp_path)
     submitted(exp)
     all_over(exp)
@@ -270,7 +270,7 @@ def test_where_no_job_may_submit_they_wait_for_the_login_node(tmp_path: Path) ->
     assert names(submitted(exp)) == ["r1/c/epoch0", "r1/d/epoch0"]
 
 
-def test_stagger_is_kept_between_any_two_submitters(tmp_path: Path) -> None:
+def test_the_stagger_holds_between_any_two_submitters(tmp_path: Path) -> None:
     exp = new(tmp_path, "a", "b", "c")
     settings = Settings(poll_interval=1.0, seff_retry_delay=0.0, stagger=40.0)
     report = submitted(exp, settings)
@@ -302,7 +302,7 @@ def test_an_array_that_can_never_fit_is_refused_before_anything_is_submitted(tmp
     assert set(exp.state()["evals"]) == {"r1/a/epoch0[0]", "r1/a/epoch0[1]", "r1/a/epoch0[2]"}
 
 
-def test_after_stop_nothing_that_waited_goes_in_until_it_is_submitted_again(tmp_path: Path) -> None:
+def test_after_stop_waiting_evals_are_not_submitted_until_submitted_again(tmp_path: Path) -> None:
     exp = new(tmp_path, "a", "b", "c")
     submitted(exp)
     submitter = in_job(exp)
@@ -316,7 +316,7 @@ def test_after_stop_nothing_that_waited_goes_in_until_it_is_submitted_again(tmp_
     assert names(submitted(exp)) == ["r1/c/epoch0"]
 
 
-def test_a_reader_that_does_not_know_the_record_passes_it_over() -> None:
+def test_a_reader_that_does_not_know_the_record_ignores_it() -> None:
     planned = Planned(Submission("r1/a", "/s", token="t"), 1.0)
     assert [] == [entry for entry in list(Entries([])) if entry.is_waiting]
     [entry] = list(Entries([planned]))
@@ -324,7 +324,7 @@ def test_a_reader_that_does_not_know_the_record_passes_it_over() -> None:
 
 
 @pytest.mark.survives("F7", "F20")
-def test_many_submitters_at_once_submit_each_once_and_never_more_than_allowed(tmp_path: Path) -> None:
+def test_many_simultaneous_submitters_submit_each_once_within_the_limit(tmp_path: Path) -> None:
     exp = new(tmp_path)
     submitted(exp)
     all_over(exp)
@@ -361,19 +361,19 @@ def kill_everywhere(directory: Path, *, step: int) -> int:
 
 @faults.needs_strace
 @pytest.mark.survives("F1", "F20")
-def test_killed_at_a_system_call_nothing_is_submitted_twice_or_lost(tmp_path: Path) -> None:
+def test_a_kill_at_a_system_call_submits_nothing_twice_and_loses_nothing(tmp_path: Path) -> None:
     assert kill_everywhere(tmp_path, step=23) > 3
 
 
 @faults.needs_strace
 @pytest.mark.full
 @pytest.mark.survives("F1", "F20")
-def test_killed_at_any_system_call_nothing_is_submitted_twice_or_lost(tmp_path: Path) -> None:
+def test_a_kill_at_any_system_call_submits_nothing_twice_and_loses_nothing(tmp_path: Path) -> None:
     assert kill_everywhere(tmp_path, step=1) > 50
 
 
 @pytest.mark.survives("F20")
-def test_killed_between_sbatch_and_its_record_the_job_is_found_again(tmp_path: Path) -> None:
+def test_after_a_kill_between_sbatch_and_its_record_the_job_is_found(tmp_path: Path) -> None:
     exp = new(tmp_path)
     submitted(exp)
     all_over(exp)
@@ -389,7 +389,7 @@ def test_killed_between_sbatch_and_its_record_the_job_is_found_again(tmp_path: P
 
 
 @pytest.mark.survives("F20")
-def test_the_last_one_whose_submitter_died_on_the_way_is_not_taken_for_nothing_left(tmp_path: Path) -> None:
+def test_a_last_eval_whose_submitter_died_still_counts_as_left(tmp_path: Path) -> None:
     exp = new(tmp_path, "a", "b", "c")
     submitted(exp)
     exp.slurm.before("sbatch", "kill -STOP $$\n")
@@ -408,8 +408,8 @@ def test_the_last_one_whose_submitter_died_on_the_way_is_not_taken_for_nothing_l
     assert "3 evaluations completed - 3 COMPLETED" in exp.blocks("ALL_COMPLETE")[0]
 
 
-def test_a_claim_reads_no_more_than_what_others_put_on_record_since_the_last(tmp_path: Path) -> None:
-    """Five thousand evals take five thousand claims: each that read the whole registry would read it all again."""
+def test_a_claim_reads_only_what_was_registered_since_the_last(tmp_path: Path) -> None:
+    """Five thousand evals take five thousand claims: reading the whole registry each time would be too much."""
     exp = Exp(tmp_path)
     exp.register(**{f"r1_{number}": str(number) for number in range(300)})
     submissions = [Submission(f"r2/{number}", f"/{number}.slurm", token=f"{number:x}") for number in range(3)]
@@ -420,8 +420,8 @@ def test_a_claim_reads_no_more_than_what_others_put_on_record_since_the_last(tmp
     assert faults.bytes_read() - before < os.path.getsize(exp.experiment.registry) / 3
 
 
-def test_a_claim_loads_the_state_only_once_it_has_changed(tmp_path: Path) -> None:
-    """With max_submit each of five thousand claims would load five megabytes."""
+def test_a_claim_loads_the_state_only_if_it_changed(tmp_path: Path) -> None:
+    """With max_submit, each of five thousand claims would load five megabytes."""
     exp = Exp(tmp_path)
     exp.register(**{f"r1_{number}": str(number) for number in range(1, 301)})
     exp.slurm.show([pending("1"), pending("2")])
@@ -439,7 +439,7 @@ def test_a_claim_loads_the_state_only_once_it_has_changed(tmp_path: Path) -> Non
 
 
 @faults.needs_strace
-def test_what_waits_is_put_on_record_in_one_write(tmp_path: Path) -> None:
+def test_waiting_evals_are_registered_in_one_write(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.experiment.prepare(group_readable=False)
     planned = [Planned(Submission(f"r/{number}", f"/{number}", token=f"{number:x}"), 1.0) for number in range(50)]
@@ -449,7 +449,7 @@ def test_what_waits_is_put_on_record_in_one_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.survives("F7", "F20")
-def test_one_that_another_begins_again_while_it_is_looked_for_stays_the_others(tmp_path: Path) -> None:
+def test_an_eval_that_another_process_submits_during_a_search_stays_with_that_process(tmp_path: Path) -> None:
     exp = Exp(tmp_path)
     exp.experiment.prepare(group_readable=False)
     exp.slurm.show([])

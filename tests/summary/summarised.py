@@ -92,7 +92,7 @@ def left(log: EvalLog = LOG, *, gpu: GpuFigures | None = None, output: str | Non
 
 
 def finished() -> Told:
-    """One eval that went well, with everything known of it."""
+    """One successful eval with everything about it known."""
     found = Told(Facts(registrations=[registered()]), report(reported(start=6, end=297, exit_code=0)))
     found.take(queue(300, row(State.COMPLETED, start=5, end=297)))
     found.take(accounts(300, account(State.COMPLETED, start=5, end=297)))
@@ -102,7 +102,7 @@ def finished() -> Told:
 
 
 def mixed() -> Told:
-    """Evals of each verdict, one with a name that is up to no good."""
+    """Evals of each verdict, one with a hostile name."""
     hostile = "r|<b>*x*</b>\n| forged | row |/[a](b)_c_"
     names = [NAME, "r/failed/epoch0", "r/oom/epoch0", "r/silent/epoch0", "r/killed", "r/array[3]", hostile]
     jobs = ["123", "124", "125", "126", "127", "128_3", "129"]

@@ -1,4 +1,4 @@
-"""What needs attention: each cause once, with its evidence and the command that helps."""
+"""Tests "Needs attention": each cause once, with its evidence and the command that helps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def failed(name: str, diagnosis: Diagnosis | None = TIME, verdict: str = "failed
     return changed(name=name, verdict=verdict, diagnosis=diagnosis)
 
 
-def test_fifty_evals_that_failed_alike_are_one_group() -> None:
+def test_fifty_evals_that_failed_alike_are_one_entry() -> None:
     found = [*(failed(str(n)) for n in range(50)), failed("x", verdict="suspect"), failed("y", PYTHON)]
     titles = [(g.verdict, len(g.evals), g.title) for g in groups(summary(*found))]
     assert titles == [("failed", 51, "reached the time limit"), ("failed", 1, "raised a Python exception")]
@@ -49,7 +49,7 @@ def alert(name: str, cleared_at: str | None = None) -> AlertSummary:
     return AlertSummary("2026-01-01", "waits", name, "waits: QOSMaxWall", "cancel it", cleared_at)
 
 
-def test_what_waits_in_vain_and_what_cannot_be_verified_are_listed_and_what_only_waits_is_not() -> None:
+def test_starved_and_unverified_evals_are_listed_and_ordinary_pending_ones_are_not() -> None:
     assert groups(summary(changed(verdict="active", advice=["Not submitted yet: ..."]), changed())) == []
     active = [changed(name=name, verdict="active") for name in "abc"]
     [waiting] = groups(summary(*active, alerts=[alert("a"), alert("b"), alert("c", cleared_at="2026-01-02")]))
@@ -61,7 +61,7 @@ def test_what_waits_in_vain_and_what_cannot_be_verified_are_listed_and_what_only
     assert [(len(g.evals), g.evidence) for g in groups(summary(*found))] == [(2, URL), (1, None)]
 
 
-def test_a_headline_begins_with_the_words_of_the_verdict_line() -> None:
+def test_a_headline_begins_like_the_verdict_line() -> None:
     results = [EvalResult(status="success", sample_errors=[SampleError("api-rate-limit", "Error code: 429", 2)])]
     unfinished = Diagnosis("unfinished-samples", "2 of 10 samples failed", None)
     for ev in (changed(verdict="suspect", diagnosis=unfinished, results=results), failed("x", MODULE)):
@@ -69,18 +69,18 @@ def test_a_headline_begins_with_the_words_of_the_verdict_line() -> None:
         assert groups(found)[0].headline.startswith(verdict_line(found).partition("needs you: ")[2])
 
 
-def test_evals_that_run_without_a_report_are_one_group() -> None:
+def test_evals_without_a_report_are_one_entry() -> None:
     alerts = [msgspec.structs.replace(alert(name), text="runs without reporting") for name in "ab"]
     [found] = groups(summary(*(changed(name=name, verdict="active") for name in "ab"), alerts=alerts))
     assert found.headline == "2 evals run without reporting"
 
 
-def test_who_was_refused_when_it_was_to_run_again_is_told_with_its_cause() -> None:
+def test_an_eval_whose_retry_was_refused_is_listed_with_its_cause() -> None:
     [found] = groups(summary(*(changed(name=n, verdict="failed", diagnosis=TIME, refusal="no\nway") for n in "ab")))
     assert found.advice == ["Increase the eval's --time", "Slurm refused to run it again: no ⏎ way"]
 
 
-def test_evidence_of_several_lines_is_one() -> None:
+def test_evidence_of_several_lines_is_joined_into_one() -> None:
     assert group(verdict="failed", diagnosis=PYTHON).evidence == "KeyError: 'x' ⏎ last"
 
 
@@ -101,17 +101,17 @@ RETRY = "evalmon retry '/exp/my study' --name 'a b'"
         ),
     ],
 )
-def test_the_commands_that_help_are_quoted_for_a_shell(values: dict[str, object], expected: list[str]) -> None:
+def test_suggested_commands_are_quoted_for_a_shell(values: dict[str, object], expected: list[str]) -> None:
     assert group(**{"name": "a b", **values}).commands == expected
 
 
-def test_many_evals_are_retried_by_their_cause() -> None:
+def test_the_command_for_many_evals_names_their_cause() -> None:
     [one] = groups(summary(failed("a"), failed("b")))
     assert one.commands[0] == "evalmon retry '/exp/my study' --cause time-limit"
     assert one.advice == ["Increase the eval's --time"]
 
 
-def test_evals_that_are_suspect_for_their_samples_are_retried_by_their_own_cause() -> None:
+def test_the_command_for_suspect_evals_names_the_cause_of_their_samples() -> None:
     results = [EvalResult(status="success", sample_errors=[SampleError("api-rate-limit", "Error code: 429", 2)])]
     unfinished = Diagnosis("unfinished-samples", "2 of 10 samples failed", None)
     evals = [changed(name=n, verdict="suspect", diagnosis=unfinished, results=results) for n in "ab"]
@@ -128,14 +128,14 @@ def test_a_suspicious_node_is_listed_with_how_to_avoid_it() -> None:
     assert len(groups(summary(nodes=[msgspec.structs.replace(node, suspicious=False)]))) == 0
 
 
-def test_those_that_need_attention_come_first() -> None:
+def test_evals_that_need_attention_come_first() -> None:
     verdicts = {"a": "ok", "b": "active", "c": "unverified", "d": "failed", "e": "ok", "f": "dropped"}
     evals = [changed(name=name, verdict=verdict) for name, verdict in verdicts.items()]
     assert [ev.name for ev in in_order(evals)] == ["d", "c", "b", "a", "e", "f"]
     assert need_attention(summary(*evals)) == {"c", "d"}
 
 
-def test_a_wait_needs_attention_while_its_alert_holds() -> None:
+def test_a_pending_eval_needs_attention_while_its_alert_is_open() -> None:
     waiting = [changed(name=n, verdict="active", advice=["Slurm says JobHeldUser: It is held"]) for n in "abc"]
     alerts = [alert("a"), alert("b", cleared_at="2026-01-02")]
     assert need_attention(summary(*waiting, alerts=alerts)) == {"a"}

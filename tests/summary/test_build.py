@@ -1,4 +1,4 @@
-"""summary.json: exactly the shape of the contract, unknown is null, and each figure from who knows it."""
+"""Tests summary.json: the contract's shape, null for unknown, and each figure from the best source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tracking.rows import Told, account, accounts, launcher, queue, registered, 
 
 GOLDEN = Path(__file__).parent / "golden" / "summary.json"
 
-# Section 8 of the contract, as it stands there.
+# Section 8 of the contract, copied.
 SHAPE = """
 schema experiment generated_at complete total_time_s counts{STATE: n} verdicts{ok,failed,suspect,unverified,active,refused,dropped: n} cost{gpu_hours, gpu_hours_of_failures,
 cpu_hours, energy_j, money}  causes[] nodes[] alerts[] evals[]; per eval
@@ -65,7 +65,7 @@ def plain(value: object) -> dict[str, object]:
     return decoded
 
 
-def test_the_shape_is_that_of_the_contract_key_by_key() -> None:
+def test_the_shape_is_the_contracts_key_by_key() -> None:
     whole, per_eval = SHAPE.split("; per eval")
     shown = plain(summary_of(finished()))
     assert keys(whole)[""] == list(shown)
@@ -83,12 +83,12 @@ def test_the_shape_is_that_of_the_contract_key_by_key() -> None:
     assert expected["diagnosis"] == list(Diagnosis.__struct_fields__)
 
 
-def test_a_finished_experiment_as_it_is_written() -> None:
+def test_the_summary_of_a_finished_experiment() -> None:
     document = msgspec.json.format(msgspec.json.encode(summary_of(finished())), indent=1).decode() + "\n"
     assert GOLDEN.read_text() == document
 
 
-def test_of_an_eval_that_nobody_saw_everything_is_null() -> None:
+def test_every_field_of_an_unobserved_eval_is_null() -> None:
     ev = plain(only(told()))
     known = {
         "name": "r8_lr1e-5/capitalization/epoch0",
@@ -108,7 +108,7 @@ def test_of_an_eval_that_nobody_saw_everything_is_null() -> None:
     assert dict.fromkeys(ev) | known == ev
 
 
-def test_an_empty_experiment_has_a_summary_too() -> None:
+def test_an_empty_experiment_has_a_summary() -> None:
     shown = summary_of(Told())
     assert ({}, {0}, []) == (shown.counts, set(shown.verdicts.values()), shown.evals)
     assert (False, None) == (shown.complete, shown.total_time_s)
@@ -122,7 +122,7 @@ def test_counts_and_verdicts_are_those_of_the_evals() -> None:
     assert ["ok", "failed", "suspect", "unverified", "failed", "active", "ok"] == [ev.verdict for ev in shown.evals]
 
 
-def test_times_have_the_offset_that_they_had() -> None:
+def test_times_have_the_utc_offset_of_their_date() -> None:
     winter = told(queue(10, row(State.PENDING)), accounts(1, account(State.FAILED, start=5, end=55)))
     assert "2026-09-21T16:14:15+02:00" == only(winter).ended
     later = only(told(report(reported(start=10_000_000.0, end=10_000_010, exit_code=0))))
@@ -154,27 +154,27 @@ def test_a_cancelled_job_that_never_ran_has_no_exit_no_start_and_no_metrics() ->
     assert (0.0, None, "failed") == (found.elapsed_s, found.metrics_source, found.verdict)
 
 
-def test_the_time_in_the_queue_is_slurms_own_and_never_negative() -> None:
+def test_the_time_in_the_queue_is_slurms_and_never_negative() -> None:
     assert 4.0 == only(told(queue(10, row(State.RUNNING, start=5)))).queue_s
     assert 0.0 == only(told(queue(10, row(State.RUNNING, submit=7, start=5)))).queue_s
     assert None is only(told(report(reported(start=-500)))).queue_s
 
 
-def test_the_elapsed_time_of_a_running_job_goes_on() -> None:
+def test_the_elapsed_time_of_a_running_job_increases() -> None:
     running = told(queue(10, row(State.RUNNING, start=5)))
     assert [55.0, 95.0] == [only(running, now=now).elapsed_s for now in (60, 100)]
     assert 0.0 == only(running, now=-3600).elapsed_s
     assert None is only(told(queue(10, row(State.PENDING)))).elapsed_s
 
 
-def test_where_slurm_knows_nothing_the_report_fills_in() -> None:
+def test_the_report_fills_in_where_slurm_has_no_data() -> None:
     found = only(told(report(reported(start=6, end=50, exit_code=0)), queue(60), accounts(60, disabled=True)))
     assert ("COMPLETED", 44.0, 0) == (found.state, found.elapsed_s, found.exit_code)
     assert (None, "exit 0") == (found.witnesses.slurm, found.witnesses.self)
     assert [("COMPLETED", 44.0)] == [(str(a.state), a.elapsed_s) for a in found.attempts]
 
 
-def test_captured_figures_stand_above_everything() -> None:
+def test_captured_figures_take_precedence() -> None:
     found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
     found.take(measured(Figures(52.0, 600.0, 8.67, 99.0, 1, 2, 50.0, "sacct")))
     one = only(found)
@@ -192,7 +192,7 @@ def test_captured_figures_stand_above_everything() -> None:
     )
 
 
-def test_each_attempt_is_there_with_its_own_end() -> None:
+def test_each_attempt_is_listed_with_its_own_end() -> None:
     first, second = account(State.REQUEUED, start=5, end=55), account(State.FAILED, submit=57, start=180, end=190)
     facts = report(reported(0, start=6, end=54, signal=15), reported(1, start=181, end=189, exit_code=3))
     found = only(told(facts, queue(200), accounts(200, first, second)))
@@ -216,19 +216,19 @@ def test_a_retried_eval_shows_all_its_jobs_and_counts_the_latest() -> None:
     assert (["123", "200"], "unverified", 40.0) == ([a.job_id for a in one.attempts], one.verdict, one.elapsed_s)
 
 
-def test_what_slurm_said_before_the_end_is_not_what_it_says() -> None:
+def test_what_slurm_reported_before_the_end_is_not_its_final_state() -> None:
     found = told(queue(10, row(State.RUNNING, start=5)), accounts(10, account(State.RUNNING, start=5)))
     found.take(queue(60, row(State.TIMEOUT, start=5, end=55)))
     assert "TIMEOUT" == only(found).witnesses.slurm
 
 
-def test_a_report_with_impossible_times_makes_no_trouble() -> None:
+def test_impossible_times_in_a_report_are_ignored() -> None:
     found = only(told(report(reported(start=1e300, end=-1e300, exit_code=0))))
     assert (None, None) == (found.started, found.ended)
 
 
 @pytest.mark.parametrize(("end", "word"), [(State.TIMEOUT, "time limit"), (State.OUT_OF_MEMORY, "--mem")])
-def test_limits_that_were_hit_come_with_advice(end: State, word: str) -> None:
+def test_exceeded_limits_come_with_advice(end: State, word: str) -> None:
     [advice] = only(told(queue(60, row(end, start=5, end=55)))).advice
     assert word in advice
 
@@ -241,13 +241,13 @@ def test_the_total_time_is_from_the_first_submission_to_the_last_end() -> None:
     assert 960.0 == total_time_s(found.state)
 
 
-def test_a_total_time_that_nobody_knows_is_none_and_never_negative() -> None:
+def test_an_unknown_total_time_is_null_and_never_negative() -> None:
     assert None is total_time_s(ExperimentState(experiment="/exp"))
     assert None is total_time_s(told(queue(10, row(State.RUNNING, start=5))).state)
     assert 0.0 == total_time_s(told(accounts(60, account(State.FAILED, start=5, end=-20))).state)
 
 
-def test_an_error_in_a_log_that_nobody_expected_is_suspect_all_the_same() -> None:
+def test_an_unrecognised_error_in_a_log_makes_the_eval_suspect() -> None:
     found = told(queue(60, row(State.COMPLETED, start=5, end=55)))
     found.take(measured(evidence=left(msgspec.structs.replace(LOG, status="error"))))
     assert "suspect" == only(found).verdict
@@ -256,7 +256,7 @@ def test_an_error_in_a_log_that_nobody_expected_is_suspect_all_the_same() -> Non
 REFUSAL = Refusal(10.0, "sbatch: error: Invalid partition\nsbatch: error: ask your PI", "/exp/b.slurm")
 
 
-def test_what_slurm_refused_is_an_eval_that_needs_attention() -> None:
+def test_a_refused_submission_is_an_eval_that_needs_attention() -> None:
     found = finished()
     found.state.refused = {"r/b": REFUSAL}
     ev = summary_of(found).evals[-1]
@@ -267,7 +267,7 @@ def test_what_slurm_refused_is_an_eval_that_needs_attention() -> None:
     assert "* **r/b was refused by Slurm**: sbatch: error: Invalid" in render(summary_of(found))
 
 
-def test_a_refused_retry_leaves_the_verdict_and_is_told_beside_it() -> None:
+def test_a_refused_retry_keeps_the_verdict_and_is_shown_beside_it() -> None:
     found = told(queue(60, row(State.FAILED, start=5, end=55)))
     name = only(found).name
     found.state.refused = {name: REFUSAL}
@@ -276,7 +276,7 @@ def test_a_refused_retry_leaves_the_verdict_and_is_told_beside_it() -> None:
     assert "Slurm refused to run it again: sbatch: error: Invalid partition ⏎" in render(summary_of(found))
 
 
-def test_what_the_user_dropped_stays_in_the_summary_and_is_counted_no_more() -> None:
+def test_a_dropped_eval_stays_in_the_summary_and_is_not_counted() -> None:
     found = told(queue(60, row(State.FAILED, start=5, end=55)))
     name = only(found).name
     found.state.dropped, found.state.refused = {name: 70.0, "r/b": 70.0}, {"r/b": REFUSAL}

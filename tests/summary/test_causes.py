@@ -1,4 +1,4 @@
-"""Causes: each error once, whatever paths, numbers and nodes it names; two errors never together."""
+"""Tests the grouping by causes: one error is listed once, whatever paths, numbers and nodes it names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evalmon_agent.words.job_id import JobId
 from evalmon_agent.words.states import State
 from evidence.test_diagnosis import FAILURES, end_of_attempt
 
-# The excerpts that show one and the same error; every other one is an error of its own.
+# Excerpts that show the same error; every other excerpt is an error of its own.
 SAME = [
     {"cancelled--26-05", "cancelled--before-it-started", "cancelled--by-a-user", "cancelled--slurmd-with-a-name"},
     {"command-not-found--inspect", "command-not-found--slurm-says-completed"},
@@ -67,14 +67,14 @@ def excerpts(cause: CauseSummary) -> set[str]:
     return {name.partition("/")[0] for name in cause.evals}
 
 
-def test_two_errors_never_share_a_cause_and_one_is_never_two() -> None:
+def test_different_errors_never_share_a_cause_and_equal_ones_always_do() -> None:
     found = [excerpts(cause) for cause in group([of_excerpt(name) for name in FAILURES])]
     together = [names for names in found if len(names) > 1]
     assert sorted(map(sorted, SAME)) == sorted(map(sorted, together))
     assert sorted(FAILURES) == sorted(name for names in found for name in names)
 
 
-def test_an_error_is_the_same_elsewhere() -> None:
+def test_an_error_at_another_place_with_other_numbers_is_the_same() -> None:
     everywhere = [of_excerpt(name, number) for name in FAILURES for number in (None, 31, 4071)]
     found = group(everywhere)
     assert len(group([of_excerpt(name) for name in FAILURES])) == len(found)
@@ -98,7 +98,7 @@ def apart(*lines: str, cause: str = "python-error") -> int:
     return len(group([failed(f"r/{n}", Diagnosis(cause, line, None)) for n, line in enumerate(lines)]))
 
 
-def test_what_a_person_calls_another_error_is_another() -> None:
+def test_errors_that_differ_in_substance_are_different_causes() -> None:
     assert 2 == apart("ModuleNotFoundError: No module named 'a'", "ModuleNotFoundError: No module named 'b'")
     assert 2 == apart("KeyError: 'a' (t.py:3 in f)", "IndexError: 'a' (t.py:3 in f)")
     assert 2 == apart("FileNotFoundError: '/x/config.json'", "FileNotFoundError: '/x/words.json'")
@@ -109,12 +109,12 @@ def test_what_a_person_calls_another_error_is_another() -> None:
     assert 1 == apart("RuntimeError: rank 3 of 8 on n1 at 0x7f00aa", "RuntimeError: rank 0 of 8 on n1 at 0x7f00bb")
 
 
-def test_the_same_line_of_two_causes_is_two_causes() -> None:
+def test_the_same_line_of_two_causes_gives_two_causes() -> None:
     pair = [failed(cause, Diagnosis(cause, "same line", None)) for cause in ("network", "hub-offline")]
     assert 2 == len(group(pair))
 
 
-def test_a_nodes_name_makes_no_other_error() -> None:
+def test_another_node_name_makes_no_other_cause() -> None:
     lines = {node: f"srun: error: {node}: tasks 0-2: Exited" for node in ("nid005475", "nid005476")}
     assert 1 == len(group([failed(n, Diagnosis("unknown", line, None), nodes=[n]) for n, line in lines.items()]))
 
@@ -129,7 +129,7 @@ def costly() -> Iterator[EvalSummary]:
         yield failed(name, Diagnosis(cause, "line", f"advice {name}"), cost=Cost(gpu_hours=hours, money=hours))
 
 
-def test_the_most_costly_comes_first_and_unknown_costs_are_left_out() -> None:
+def test_the_most_costly_cause_comes_first_and_unknown_costs_are_left_out() -> None:
     found = group(list(costly()))
     assert [("killed", ["c"], 2.0), ("network", ["a", "b"], 0.5), ("lost", ["d"], None)] == [
         (cause.cause, cause.evals, cause.gpu_hours) for cause in found
@@ -143,20 +143,20 @@ def test_without_costs_the_cause_of_most_evals_comes_first() -> None:
     assert ["killed", "network", "lost"] == [cause.cause for cause in found]
 
 
-def test_advice_with_an_evals_own_figures_is_not_given_to_all() -> None:
+def test_advice_with_one_evals_figures_is_not_given_for_all() -> None:
     own = [Diagnosis("time-limit", "line", f"Increase the eval's --time: {n} of 12 samples took 1h") for n in (3, 3, 5)]
     evals = [failed(str(n), diagnosis, state=State.TIMEOUT) for n, diagnosis in enumerate(own)]
     assert [own[0].advice] == [cause.advice for cause in group(evals[:2])]
     assert ["Increase the eval's --time"] == [cause.advice for cause in group(evals)]
 
 
-def test_a_failure_that_was_not_measured_yet_is_there_by_slurms_state() -> None:
+def test_an_unmeasured_failure_is_listed_with_slurms_state() -> None:
     states = [State.TIMEOUT, State.FAILED, State.TIMEOUT]
     found = group([failed(str(n), None, state=state) for n, state in enumerate(states)])
     assert [("time-limit", 2), ("unknown", 1)] == [(cause.cause, len(cause.evals)) for cause in found]
 
 
-def test_only_what_ended_badly_has_a_cause() -> None:
+def test_only_unsuccessful_evals_have_a_cause() -> None:
     diagnosis = Diagnosis("network", "line", None)
     verdicts: list[Verdict] = ["ok", "active", "unverified", "dropped", "failed", "suspect", "refused"]
     found = group([failed(verdict, diagnosis, verdict=verdict) for verdict in verdicts])
@@ -172,7 +172,7 @@ RATE = SampleError("api-rate-limit", "RateLimitError: Error code: 429", 3)
 ODD = SampleError(None, "KeyError: answer", 1)
 
 
-def test_failed_samples_have_their_causes_and_their_share_of_the_costs() -> None:
+def test_failed_samples_have_causes_with_their_share_of_the_costs() -> None:
     evals = [sampled("a", RATE, ODD, verdict="ok"), sampled("b", RATE, total=5, verdict="ok")]
     found = group(evals)
     assert [("api-rate-limit", ["a", "b"], 6, 1.8, 5.4), ("python-error", ["a"], 1, 0.2, 0.6)] == [
@@ -182,7 +182,7 @@ def test_failed_samples_have_their_causes_and_their_share_of_the_costs() -> None
     assert all(cause.advice for cause in found)
 
 
-def test_an_eval_that_is_suspect_for_its_failed_samples_is_there_by_their_causes() -> None:
+def test_an_eval_suspect_for_failed_samples_is_listed_by_their_causes() -> None:
     unfinished = Diagnosis("unfinished-samples", "4 of 10 samples failed: 3 api-rate-limit", "advice")
     found = group([sampled("a", RATE, ODD, verdict="suspect", diagnosis=unfinished)])
     assert ["api-rate-limit", "python-error"] == [cause.cause for cause in found]
@@ -190,7 +190,7 @@ def test_an_eval_that_is_suspect_for_its_failed_samples_is_there_by_their_causes
     assert [("unfinished-samples", 0, 2.0)] == [(cause.cause, cause.samples, cause.gpu_hours) for cause in unknown]
 
 
-def test_the_sample_that_made_an_eval_fail_is_no_second_cause() -> None:
+def test_the_sample_that_made_an_eval_fail_is_not_a_second_cause() -> None:
     own = Diagnosis("python-error", "KeyError: 'answer' (tasks.py:31 in score)", "advice")
     found = group([sampled("a", ODD, RATE, diagnosis=own)])
     assert [("python-error", 1, 2.0), ("api-rate-limit", 3, None)] == [
@@ -198,14 +198,14 @@ def test_the_sample_that_made_an_eval_fail_is_no_second_cause() -> None:
     ]
 
 
-def test_the_error_of_an_evals_log_and_that_of_its_samples_are_one() -> None:
+def test_the_error_of_an_evals_log_and_the_same_of_its_samples_are_one_cause() -> None:
     own = Diagnosis("gpu-lost", "RuntimeError('CUDA error: unknown error\\nCUDA kernel errors')", "advice")
     samples = SampleError("gpu-lost", "RuntimeError: CUDA error: unknown error CUDA kernel errors", 1)
     found = group([sampled("a", samples, diagnosis=own)])
     assert [("gpu-lost", ["a"], 1, 2.0)] == [(c.cause, c.evals, c.samples, c.gpu_hours) for c in found]
 
 
-def test_the_first_line_of_an_error_and_all_of_it_are_one() -> None:
+def test_the_first_line_of_an_error_and_its_full_text_are_one_cause() -> None:
     own = Diagnosis("python-error", "RuntimeError: CUDA error (t.py:31 in f)", "advice")
     for error, causes in (("RuntimeError: CUDA error For debugging", 1), ("RuntimeError: CUDA errors", 2)):
         assert causes == len(group([sampled("a", SampleError(None, error, 1), diagnosis=own)]))
@@ -216,7 +216,7 @@ def test_every_cause_of_a_sample_has_advice_without_blanks_to_fill_in() -> None:
     assert not [cause for cause in group(evals) if "{" in str(cause.advice)]
 
 
-def test_failed_samples_of_what_still_runs_do_not_count_yet() -> None:
+def test_failed_samples_of_a_running_eval_do_not_count_yet() -> None:
     assert [] == group([sampled("a", RATE, verdict="active"), sampled("b", RATE, verdict="dropped")])
 
 

@@ -1,4 +1,4 @@
-"""Costs: what was allocated times how long, all attempts together; unknown is null, and a partial total says so."""
+"""Tests costs: allocated resources times elapsed time over all attempts; unknown is null, and partial totals say so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOUR = 3600
 
 
 def ended(hours: float = 1.0, *, state: State = State.COMPLETED, **more: Any) -> Told:
-    """One eval that ran so long, on 4 CPUs and what is given."""
+    """One eval with this elapsed time, 4 CPUs and the given fields."""
     end = 5 + hours * HOUR
     found = Told(Facts(registrations=[registered()]))
     found.take(queue(end, row(state, start=5, end=end)), accounts(end, account(state, start=5, end=end, **more)))
@@ -42,7 +42,7 @@ def total(found: Told, **settings: Any) -> ExperimentCost:
     return summary(found, **settings).cost
 
 
-def test_hours_are_what_was_allocated_times_how_long() -> None:
+def test_hours_are_allocated_resources_times_elapsed_time() -> None:
     found = cost(ended(1.5, gpus={"a100": 2}))
     assert (3.0, 6.0, None) == (found.gpu_hours, found.cpu_hours, found.money)
 
@@ -61,7 +61,7 @@ def test_hours_are_what_was_allocated_times_how_long() -> None:
         ({"a100": 2}, 0, 0.0),
     ],
 )
-def test_money_is_by_one_price_or_by_the_gpus_type(
+def test_money_uses_one_price_or_one_per_gpu_type(
     gpus: dict[str, int], price: float | dict[str, float], expected: float | None
 ) -> None:
     assert expected == cost(ended(2.0, gpus=gpus), gpu_hour_price=price).money
@@ -75,7 +75,7 @@ def test_a_type_without_a_price_is_named_once() -> None:
     assert None is total(ended()).currency
 
 
-def test_by_sample_all_attempts_count() -> None:
+def test_all_attempts_count_for_the_cost_per_sample() -> None:
     found = ended(2.0, gpus={"gpu": 1})
     found.take(measured(evidence=left(LOG)))
     shown = cost(found, gpu_hour_price=5)
@@ -93,20 +93,20 @@ def requeued(*, first: State = State.REQUEUED, last: State = State.COMPLETED) ->
     return found
 
 
-def test_an_attempt_that_was_requeued_cost_something_too() -> None:
+def test_a_requeued_attempt_has_costs() -> None:
     shown = summary(requeued())
     assert [2.0, 4.0] == [attempt.gpu_hours for attempt in shown.evals[0].attempts]
     assert (6.0, 12.0) == (shown.evals[0].cost.gpu_hours, shown.evals[0].cost.cpu_hours)
     assert (6.0, 2.0) == (shown.cost.gpu_hours, shown.cost.gpu_hours_of_failures)
 
 
-def test_of_a_failed_eval_all_is_a_failures_cost_and_its_causes() -> None:
+def test_all_costs_of_a_failed_eval_count_for_failures_and_its_causes() -> None:
     shown = summary(requeued(last=State.TIMEOUT), gpu_hour_price=2)
     assert (6.0, 6.0) == (shown.cost.gpu_hours, shown.cost.gpu_hours_of_failures)
     assert [("time-limit", 6.0, 12.0)] == [(c.cause, c.gpu_hours, c.money) for c in shown.causes]
 
 
-def test_what_failed_stays_a_failures_cost_while_it_waits_to_run_again_and_once_it_is_dropped() -> None:
+def test_a_failed_evals_costs_count_for_failures_while_a_retry_waits_and_after_a_drop() -> None:
     waiting, given_up = requeued(last=State.TIMEOUT), requeued(last=State.TIMEOUT)
     waiting.state.waiting[NAME] = Waiting(since=T, script="/x")
     given_up.state.dropped[NAME] = T
@@ -114,7 +114,7 @@ def test_what_failed_stays_a_failures_cost_while_it_waits_to_run_again_and_once_
     assert [(6.0, 6.0)] * 2 == [(cost.gpu_hours, cost.gpu_hours_of_failures) for cost in costs]
 
 
-def test_a_retried_job_is_an_attempt_more() -> None:
+def test_a_retried_job_is_a_further_attempt() -> None:
     found = ended(1.0, state=State.FAILED, gpus={"gpu": 1})
     found.take(Facts(registrations=[registered(job_id="200", at=5000, token="9c")]))
     again = account(State.COMPLETED, job_id="200", submit=5001, start=5005, end=5005 + HOUR, gpus={"gpu": 1})
@@ -123,7 +123,7 @@ def test_a_retried_job_is_an_attempt_more() -> None:
     assert (2.0, 1.0) == (shown.cost.gpu_hours, shown.cost.gpu_hours_of_failures)
 
 
-def test_the_energy_is_that_of_the_samples_else_slurms() -> None:
+def test_the_energy_is_measured_by_the_sampler_or_else_by_slurm() -> None:
     assert 700.0 == cost(ended(energy_j=700.0)).energy_j
     assert None is cost(ended()).energy_j
     found = ended(energy_j=700.0)
@@ -131,7 +131,7 @@ def test_the_energy_is_that_of_the_samples_else_slurms() -> None:
     assert 146_146.0 == cost(found).energy_j
 
 
-def test_what_never_ran_cost_nothing() -> None:
+def test_a_job_that_never_ran_costs_nothing() -> None:
     zero = (0.0, 0.0, 0.0)
     for found in (
         Told(Facts(registrations=[registered()])),
@@ -142,13 +142,13 @@ def test_what_never_ran_cost_nothing() -> None:
         assert zero == (shown.gpu_hours, shown.cpu_hours, shown.energy_j)
 
 
-def test_what_runs_costs_more_and_more() -> None:
+def test_the_costs_of_a_running_job_increase() -> None:
     found = Told(Facts(registrations=[registered()]), queue(10, row(State.RUNNING, start=5)))
     found.take(accounts(10, account(State.RUNNING, start=5, elapsed_s=None, gpus={"gpu": 2})))
     assert [2.0, 4.0] == [cost(found, now=5 + hours * HOUR).gpu_hours for hours in (1, 2)]
 
 
-def test_a_job_that_slurm_lost_is_unknown_and_not_nothing() -> None:
+def test_the_costs_of_a_lost_job_are_unknown_and_not_zero() -> None:
     found = Told(Facts(registrations=[registered()]), queue(10), accounts(10))
     found.take(queue(4000), accounts(4000), queue(8000), accounts(8000))
     [ev] = summary(found).evals
@@ -156,35 +156,35 @@ def test_a_job_that_slurm_lost_is_unknown_and_not_nothing() -> None:
     assert Cost() == replace(ev.cost, gpu_hours_per_sample=None)
 
 
-def test_a_cluster_that_does_not_account_for_gpus_leaves_them_unknown() -> None:
+def test_on_a_cluster_that_does_not_account_for_gpus_they_are_unknown() -> None:
     assert (None, 4.0) == (cost(ended(gpus={})).gpu_hours, cost(ended(gpus={})).cpu_hours)
     assert None is cost(ended(gpus=None)).gpu_hours
 
 
-def test_the_gpus_that_were_sampled_count_where_slurm_does_not_account_for_them() -> None:
+def test_sampled_gpus_count_where_slurm_does_not_account_for_them() -> None:
     found = ended(gpus={})
     found.take(measured(evidence=left(gpu=GPU)))
     assert 2.0 == cost(found).gpu_hours
 
 
-def test_a_job_that_said_that_it_has_no_gpu_had_none() -> None:
+def test_a_job_that_reported_no_gpu_had_none() -> None:
     found = ended(gpus={})
     found.take(report(reported(start=6, end=5 + HOUR, exit_code=0, has_no_gpu=True)))
     assert 0.0 == cost(found).gpu_hours
 
 
-def test_where_others_gpus_are_accounted_for_a_job_without_any_had_none() -> None:
+def test_a_job_without_gpus_had_none_if_other_jobs_gpus_are_accounted_for() -> None:
     found = ended(gpus={"gpu": 1})
     found.take(Facts(registrations=[registered("r/cpu/epoch0", "124", token="t2")]))
     found.take(accounts(9000, account(State.COMPLETED, job_id="124", start=5, end=65, gpus={}), asked=("124",)))
     assert [1.0, 0.0] == [ev.cost.gpu_hours for ev in summary(found).evals]
 
 
-def test_parts_of_gpus_are_no_number_of_gpus() -> None:
+def test_shares_of_gpus_are_not_counted_as_gpus() -> None:
     assert None is cost(ended(gpus={"shard": 4}), gpu_hour_price=1).gpu_hours
 
 
-def test_a_total_says_how_many_evals_it_leaves_out() -> None:
+def test_a_total_says_how_many_evals_are_missing() -> None:
     found = ended(gpus={"gpu": 1})
     found.take(Facts(registrations=[registered("r/unknown/epoch0", "124", token="t2")]))
     lost = account(State.COMPLETED, job_id="124", start=5, end=65, gpus=None, cpus=None)
@@ -195,11 +195,11 @@ def test_a_total_says_how_many_evals_it_leaves_out() -> None:
     assert {} == total(ended(gpus={"gpu": 1})).evals_left_out
 
 
-def test_without_any_eval_nothing_is_known() -> None:
+def test_without_evals_every_total_is_unknown() -> None:
     assert ExperimentCost() == total(Told())
 
 
-def test_figures_of_the_job_itself_give_its_time_where_slurm_has_none() -> None:
+def test_the_jobs_own_report_gives_its_time_if_slurm_has_none() -> None:
     found = Told(Facts(registrations=[registered()]), report(reported(start=5, end=5 + HOUR, exit_code=0)))
     found.take(queue(9000), accounts(9000, disabled=True))
     figures = Figures(float(HOUR), None, source="self")

@@ -1,4 +1,4 @@
-"""summary.md, as people read it: rendered, and raw in a terminal."""
+"""Tests summary.md, rendered and as raw text in a terminal."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def changed(**values: object) -> Summary:
-    """The finished experiment, with this said of its eval."""
+    """The finished experiment, with these fields of its eval changed."""
     whole = summary_of(finished())
     [ev] = whole.evals
     return msgspec.structs.replace(whole, evals=[msgspec.structs.replace(ev, **values)])
 
 
-def test_a_mixed_experiment_as_it_is_written() -> None:
+def test_the_page_of_a_mixed_experiment() -> None:
     assert (GOLDEN / "mixed.md").read_text() == render(summary_of(mixed(), now=2000))
 
 
-def test_a_finished_experiment_as_it_is_written() -> None:
+def test_the_page_of_a_finished_experiment() -> None:
     assert (GOLDEN / "finished.md").read_text() == render(summary_of(finished()))
 
 
-def test_an_eval_that_nobody_saw_is_unknown_everywhere_and_nothing_is_0() -> None:
+def test_an_unobserved_eval_is_unknown_everywhere_and_never_0() -> None:
     row = next(line for line in render(summary_of(told())).split("\n") if "epoch0" in line)
     assert ["unknown"] * 2 == [cell.strip() for cell in row.split("|")[5:7]]
     assert " 0" not in row.split("PENDING")[1]
 
 
-def test_an_empty_experiment_has_a_page_too() -> None:
+def test_an_empty_experiment_has_a_page() -> None:
     text = render(summary_of(Told()))
     assert "**No evals yet**" in text
     assert "Needs attention" not in text
@@ -90,12 +90,12 @@ def test_a_hostile_name_adds_no_row_no_cell_and_no_markup(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["r8_lr1e-5/capitalization/epoch0", "r/array[3]", "a-b.c@d"])
-def test_the_names_of_ordinary_evals_are_readable_in_the_raw_text(name: str) -> None:
+def test_ordinary_names_are_readable_in_the_raw_text(name: str) -> None:
     assert f"| {name} | 123 |" in render(changed(name=name))
 
 
 def problem(**values: object) -> list[str]:
-    """What "Needs attention" says of the eval: the headline, and all that is known of its end."""
+    """The eval's entry in "Needs attention": the headline and the details."""
     whole = changed(**{"advice": [], "log": None, **values})
     whole = msgspec.structs.replace(whole, causes=causes.group(whole.evals))
     part = render(whole).partition("## Needs attention\n\n")[2].partition("\n\n")[0]
@@ -107,7 +107,7 @@ def problem(**values: object) -> list[str]:
     )
 
 
-def test_an_eval_that_is_ok_or_active_needs_no_attention() -> None:
+def test_an_ok_or_active_eval_needs_no_attention() -> None:
     assert problem() == problem(verdict="active") == []
 
 
@@ -137,7 +137,7 @@ UNKNOWN = "failed for an unknown reason**"
         ),
     ],
 )
-def test_a_failed_eval_is_told_with_all_that_is_known(values: dict[str, object], headline: str, end: str) -> None:
+def test_a_failed_eval_is_shown_with_all_details(values: dict[str, object], headline: str, end: str) -> None:
     assert problem(verdict="failed", **values) == [headline, end]
 
 
@@ -155,7 +155,7 @@ def test_many_evals_that_failed_alike_take_five_lines() -> None:
     ]
 
 
-def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> None:
+def test_results_have_a_table_only_if_there_is_a_log() -> None:
     started = EvalResult(status="started", samples_completed=3)
     many = EvalResult(
         status="success",
@@ -179,7 +179,7 @@ def test_what_the_logs_say_has_a_table_and_no_table_where_there_is_no_log() -> N
     assert "## Results" not in render(changed(result=None, results=[]))
 
 
-def test_earlier_attempts_are_told_with_how_they_ended() -> None:
+def test_earlier_attempts_are_shown_with_their_end() -> None:
     ev: EvalSummary = summary_of(finished()).evals[0]
     [last] = ev.attempts
     killed = msgspec.structs.replace(last, job_id="99", state="TIMEOUT", elapsed_s=61.0, exit_code=None, signal=15)
@@ -196,14 +196,16 @@ def test_earlier_attempts_are_told_with_how_they_ended() -> None:
 
 @pytest.mark.parametrize(("state", "cause"), [("OUT_OF_MEMORY", None), ("FAILED", "host-out-of-memory")])
 @pytest.mark.parametrize("used", [69, 100, None])
-def test_memory_that_ran_out_below_the_request_was_sampled(state: str, cause: str | None, used: int | None) -> None:
+def test_a_peak_below_the_limit_of_an_out_of_memory_job_is_marked_as_sampled(
+    state: str, cause: str | None, used: int | None
+) -> None:
     known = {"state": State(state), "memory_used_bytes": used, "memory_requested_bytes": 100, "result": None}
     why = None if cause is None else Diagnosis(cause, None, "Increase it")
     text = problem(verdict="failed", log=None, diagnosis=why, **known)
     assert ("the memory figure (69% of the request) is sampled and missed the peak" in "; ".join(text)) == (used == 69)
 
 
-def test_a_suspect_eval_is_told_with_what_does_not_fit() -> None:
+def test_a_suspect_eval_is_shown_with_its_contradictions() -> None:
     ev: EvalSummary = summary_of(finished()).evals[0]
     torn = msgspec.structs.replace(ev.witnesses, self="exit 3", agree=False)
     known = {"verdict": "suspect", "result": None, "exit_code": None}
@@ -216,7 +218,7 @@ def test_a_suspect_eval_is_told_with_what_does_not_fit() -> None:
     assert "Slurm says COMPLETED, the job itself exit 3" == problem(witnesses=torn, **known)[1]
 
 
-def test_files_of_other_users_are_named_once_and_at_most_twenty_of_them() -> None:
+def test_files_of_other_users_are_listed_once_and_at_most_twenty() -> None:
     whole = changed(foreign=[Foreign(f"/exp/logs/{number:02}|x.eval", "mall*ry") for number in range(25)])
     twice = msgspec.structs.replace(whole, evals=whole.evals * 2)
     lines = render(twice).partition("## Files of other users\n\n")[2].partition("\n\n")[0].split("\n")

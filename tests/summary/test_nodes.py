@@ -1,4 +1,4 @@
-"""Nodes: Fisher's and Holm's tests against known values, and who is suspected in simulated experiments."""
+"""Tests the search for bad nodes: Fisher's and Holm's tests against known values, and simulated experiments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evalmon_agent.words.states import State
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
-        # Fisher's tea tasting, and others that R's fisher.test(alternative = "greater") gives.
+        # Fisher's tea tasting, and other values by R's fisher.test(alternative = "greater").
         ((3, 4, 4, 8), 17 / 70),
         ((4, 4, 4, 8), 1 / 70),
         ((1, 10, 12, 24), 1 - 66 / 1_961_256),
@@ -30,7 +30,7 @@ from evalmon_agent.words.states import State
         ((3, 3, 3, 63), 1 / 39_711),
     ],
 )
-def test_the_p_value_is_fishers(table: tuple[int, int, int, int], expected: float) -> None:
+def test_the_p_value_matches_fishers_test(table: tuple[int, int, int, int], expected: float) -> None:
     assert fisher(*table) == pytest.approx(expected, rel=1e-9)
 
 
@@ -39,7 +39,7 @@ def fisher(failures: int, ran: int, failures_in_all: int, ran_in_all: int) -> fl
 
 
 @given(st.data())
-def test_the_p_value_is_that_of_counting_all_ways(data: st.DataObject) -> None:
+def test_the_p_value_matches_counting_all_combinations(data: st.DataObject) -> None:
     ran_in_all = data.draw(st.integers(1, 60))
     failures_in_all, ran = data.draw(st.integers(0, ran_in_all)), data.draw(st.integers(0, ran_in_all))
     most = min(ran, failures_in_all)
@@ -51,11 +51,11 @@ def test_the_p_value_is_that_of_counting_all_ways(data: st.DataObject) -> None:
     assert fisher(failures, ran, failures_in_all, ran_in_all) == pytest.approx(float(expected), rel=1e-9)
 
 
-def test_thousands_of_evals_are_no_problem() -> None:
+def test_thousands_of_evals_are_handled() -> None:
     assert fisher(2600, 5000, 5000, 10_000) == pytest.approx(3.4e-5, rel=0.1)
 
 
-def test_holm_stops_at_the_first_that_is_not_significant() -> None:
+def test_holms_test_stops_at_the_first_insignificant_value() -> None:
     assert {"a"} == holm({"a": 0.002, "b": 0.0034, "c": 0.0035}, tests=4)
     assert set() == holm({"a": 0.003}, tests=4)
     assert {"a"} == holm({"a": 0.0025}, tests=4)
@@ -63,7 +63,7 @@ def test_holm_stops_at_the_first_that_is_not_significant() -> None:
 
 
 def ran(name: str, *attempts: tuple[str, str | None]) -> EvalSummary:
-    """An eval whose attempts ran on these nodes and failed by these causes."""
+    """An eval whose attempts ran on these nodes and failed with these causes."""
     shown = [
         AttemptSummary(
             job_id=JobId("1"),
@@ -86,7 +86,7 @@ def ran(name: str, *attempts: tuple[str, str | None]) -> EvalSummary:
 
 
 def experiment(*, bad: str | None = "n3", cause: str = "cuda-error", nodes: int = 4) -> list[EvalSummary]:
-    """3 runs of 3 tasks and 4 epochs, dealt to the nodes in turn."""
+    """3 runs of 3 tasks and 4 epochs, distributed over the nodes in turn."""
     names = [f"r{run}/t{task}/epoch{epoch}" for run in range(3) for task in range(3) for epoch in range(4)]
     placed = [(name, f"n{(number * 5) % nodes}") for number, name in enumerate(names)]
     return [ran(name, (node, cause if node == bad else None)) for name, node in placed]
@@ -96,7 +96,7 @@ def suspicious(evals: list[EvalSummary]) -> list[str]:
     return [node.node for node in summarise(evals) if node.suspicious]
 
 
-def test_what_was_dropped_makes_no_node_suspicious() -> None:
+def test_dropped_evals_make_no_node_suspicious() -> None:
     evals = experiment()
     is_bad = [any(attempt.cause for attempt in ev.attempts) for ev in evals]
     evals = [replace(ev, verdict="dropped" if bad else ev.verdict) for ev, bad in zip(evals, is_bad, strict=True)]
@@ -104,7 +104,7 @@ def test_what_was_dropped_makes_no_node_suspicious() -> None:
     assert not any(node.failed for node in summarise(evals))
 
 
-def test_the_bad_node_alone_is_suspicious_and_comes_first() -> None:
+def test_only_the_bad_node_is_suspicious_and_it_comes_first() -> None:
     found = summarise(experiment())
     assert [("n3", 9, 9, ["cuda-error"], True), ("n0", 9, 0, [], False)] == [
         (node.node, node.ran, node.failed, node.causes, node.suspicious) for node in found[:2]
@@ -113,7 +113,7 @@ def test_the_bad_node_alone_is_suspicious_and_comes_first() -> None:
     assert [] == suspicious(experiment(bad=None))
 
 
-def test_a_cause_that_lies_in_the_eval_says_nothing_of_the_node() -> None:
+def test_a_cause_in_the_eval_does_not_count_against_the_node() -> None:
     for cause in CAUSES:
         expected = ["n3"] if CAUSES[cause].lies_in is LiesIn.ANYWHERE else []
         assert expected == suspicious(experiment(cause=cause)), cause
@@ -121,11 +121,11 @@ def test_a_cause_that_lies_in_the_eval_says_nothing_of_the_node() -> None:
     assert (9, 9, ["hub-gated"]) == (found.ran, found.failed, found.causes)
 
 
-def test_a_cause_of_another_version_may_be_the_nodes() -> None:
+def test_an_unknown_cause_of_another_version_counts_against_the_node() -> None:
     assert ["n3"] == suspicious(experiment(cause="a-newer-one"))
 
 
-def test_two_failures_are_too_few_and_so_is_one_task() -> None:
+def test_two_failures_or_a_single_task_are_not_enough() -> None:
     many = [ran(f"r/ok{n}/epoch0", ("n1", None)) for n in range(500)]
     assert [] == suspicious([*many, *(ran(f"r/bad{n}/epoch0", ("n2", "killed")) for n in range(2))])
     assert [] == suspicious([*many, *(ran(f"r/bad/epoch{n}", ("n2", "killed")) for n in range(9))])
@@ -133,21 +133,21 @@ def test_two_failures_are_too_few_and_so_is_one_task() -> None:
     assert ["n2"] == suspicious([*many, *least])
 
 
-def test_a_run_or_a_task_that_fails_everywhere_is_not_its_nodes_fault() -> None:
+def test_a_run_or_task_that_fails_everywhere_does_not_count_against_its_nodes() -> None:
     for layout in ("{broken}/t{n}/epoch0", "r{n}/{broken}/epoch0"):
         well = [ran(layout.format(broken=f"x{o}", n=n), (f"n{o}", None)) for o in range(4) for n in range(10)]
         broken = [ran(layout.format(broken="bad", n=n), ("n9", "missing-file")) for n in range(10)]
         assert [] == suspicious(well + broken)
 
 
-def test_an_eval_that_fails_again_and_again_on_one_node_counts_once() -> None:
+def test_repeated_failures_of_an_eval_on_one_node_count_once() -> None:
     well = [ran(f"r/t{n}/epoch0", ("n1", None)) for n in range(40)]
     again = [ran(f"r/x{n}/epoch0", *[("n2", "killed")] * 5) for n in range(2)]
     assert [] == suspicious(well + again)
     assert (2, 2) == next((node.ran, node.failed) for node in summarise(well + again) if node.node == "n2")
 
 
-def test_a_retry_that_succeeds_elsewhere_leaves_the_failure_where_it_was() -> None:
+def test_a_successful_retry_elsewhere_does_not_undo_the_failure() -> None:
     evals = [ran(f"r/t{n}/epoch0", ("n2", "bus-error"), ("n1", None)) for n in range(12)]
     assert ["n2"] == suspicious(evals)
 
@@ -157,7 +157,7 @@ def test_an_eval_on_several_nodes_counts_on_each() -> None:
     assert [("n1", 1, 1), ("n2", 1, 1)] == [(node.node, node.ran, node.failed) for node in found]
 
 
-def test_what_has_not_ended_or_not_been_measured_does_not_count() -> None:
+def test_active_and_unmeasured_evals_do_not_count() -> None:
     evals = [ran("r/t/epoch0", ("n1", None))]
     attempt = evals[0].attempts[0]
     for state in (State.RUNNING, State.FAILED, None):
@@ -172,9 +172,9 @@ EVAL_CAUSES = [cause for cause in CAUSES if CAUSES[cause].lies_in is not LiesIn.
 
 
 def healthy(chance: random.Random) -> list[EvalSummary]:
-    """An experiment in which no failure is a node's: some by chance, some by a broken run or task, or a script's.
+    """An experiment in which no node causes failures: some are by chance, some by a broken run, task or script.
 
-    Slurm deals the evals at random, or fills one node after the other in the order of submission.
+    Slurm distributes the evals at random, or fills one node after the other in the order of submission.
     """
     runs, tasks, epochs = (chance.randint(low, high) for low, high in ((1, 8), (1, 8), (1, 6)))
     nodes, rate = chance.randint(2, 20), chance.choice([0.0, 0.02, 0.1, 0.3, 0.7])
@@ -202,7 +202,7 @@ def test_at_most_1_in_100_healthy_experiments_has_a_suspicious_node() -> None:
     assert alarms <= 10
 
 
-def test_a_bad_node_is_found_though_others_fail_too() -> None:
+def test_a_bad_node_is_found_although_others_have_failures() -> None:
     chance = random.Random(7)
     found = 0
     for _ in range(200):

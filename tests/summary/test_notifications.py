@@ -1,4 +1,4 @@
-"""Notifications say in a few words what happened, each once, without a word that an eval printed."""
+"""Tests that notifications say briefly what happened, each once, without any text that an eval printed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def failed(name: str, cause: str = "unknown", evidence: str = "") -> EvalFailure
 OOM = failed("r16/cap/epoch0", "cuda-out-of-memory", "CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-def test_the_first_failures_with_an_error_are_told_and_no_later_ones() -> None:
+def test_the_first_failures_with_an_error_are_reported_and_later_ones_are_not() -> None:
     state = state_of()
     [first] = told(
         state, OOM, failed("r16/cap/epoch1", "cuda-out-of-memory", "CUDA out of memory. Tried to allocate 3.50 GiB")
@@ -65,7 +65,7 @@ def test_the_first_failures_with_an_error_are_told_and_no_later_ones() -> None:
     assert "torch" not in another.title + another.text + another.id
 
 
-def test_a_thousand_different_errors_of_one_cause_are_no_flood() -> None:
+def test_a_thousand_different_errors_of_one_cause_are_one_notification() -> None:
     errors = [f"KeyError: '{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}x{chr(97 + n // 676)}'" for n in range(1000)]
     state = state_of()
     assert len(told(state, *(failed("r1/x", "python-error", error) for error in errors))) == 5
@@ -79,7 +79,7 @@ def test_a_thousand_names_are_ten_in_the_text_and_all_in_the_list() -> None:
     assert len(one.evals) == 1000
 
 
-def test_an_outage_and_its_end_are_told_once_each() -> None:
+def test_an_outage_and_its_end_are_reported_once_each() -> None:
     state = state_of(outage=Outage(NOW - 300, failures=4))
     assert told(state) == []
     state.outage = Outage(NOW - 300, failures=5, alerted=True)
@@ -93,7 +93,7 @@ def test_an_outage_and_its_end_are_told_once_each() -> None:
     assert told(state) == []
 
 
-def test_evals_that_wait_for_ever_are_one_alert_and_one_when_none_does_any_more() -> None:
+def test_starved_evals_are_one_alert_and_another_when_none_is_left() -> None:
     held = Alert("waits", NOW, "ReqNodeNotAvail, UnavailableNodes:n1")
     state = state_of(waiting("r1/a", "11", "Priority"), waiting("r1/b", "12", "ReqNodeNotAvail", held))
     [alert] = told(state)
@@ -109,14 +109,14 @@ def test_evals_that_wait_for_ever_are_one_alert_and_one_when_none_does_any_more(
     assert told(state) == []
 
 
-def test_an_eval_that_does_not_report_is_an_alert() -> None:
+def test_an_eval_without_a_report_is_an_alert() -> None:
     ev = waiting("r1/a", "11", "None", Alert("unreported", NOW), state=State.RUNNING)
     [alert] = told(state_of(ev))
     assert alert.title == "r1/a runs without reporting to evalmon"
     assert told(state_of(ev, dropped={"r1/a": NOW})) == []
 
 
-def test_the_completion_is_told_once_and_again_after_evals_were_added() -> None:
+def test_the_completion_is_reported_once_and_again_after_evals_were_added() -> None:
     state = state_of(completions=1, completion=MonitorJob(status="complete"))
     [complete] = told(state)
     assert (complete.event, complete.level, complete.title) == ("complete", "info", "No evals yet")
@@ -128,7 +128,7 @@ def test_the_completion_is_told_once_and_again_after_evals_were_added() -> None:
     assert again.id != complete.id
 
 
-def test_the_same_facts_give_the_same_id_in_another_process_and_later() -> None:
+def test_the_same_facts_give_the_same_id_in_another_process() -> None:
     first, later = (told(state_of(), OOM, now=now)[0] for now in (NOW, NOW + 100))
     assert first.id == later.id
     assert first.at != later.at
@@ -143,7 +143,7 @@ def test_a_name_cannot_forge_a_line() -> None:
     assert "\nCause: none" not in one.text
 
 
-def test_nothing_that_an_eval_printed_or_logged_is_told() -> None:
+def test_no_text_that_an_eval_printed_or_logged_is_sent() -> None:
     log = EvalLog(status="error", path="/x/a.eval", task="a", samples_total=2, samples_completed=0, error=PRINTED)
     evidence = Evidence(logs=[log], diagnosis=Diagnosis("python-error", PRINTED, PRINTED), log="/x/a.out")
     attempt = Attempt(submitted_at=NOW, ran=True, account_state=State.FAILED, evidence=evidence)
@@ -157,7 +157,7 @@ def test_nothing_that_an_eval_printed_or_logged_is_told() -> None:
     assert PRINTED not in msgspec.json.encode(events).decode()
 
 
-def test_a_refused_submission_is_a_failure_that_is_told_once() -> None:
+def test_a_refused_submission_is_reported_once_as_a_failure() -> None:
     state = state_of(refused={"r1/a": Refusal(NOW, PRINTED, "/x/a.slurm"), "r1/b": Refusal(NOW, "no", "/x/b.slurm")})
     [event] = told(state)
     assert (event.event, event.title, event.evals) == ("failed", "2 evals were refused by Slurm", ["r1/a", "r1/b"])

@@ -1,4 +1,4 @@
-"""evalmon.prom: read by the official parsers of both formats, escaped, and without what nobody knows."""
+"""Tests that evalmon.prom is read by the official parsers, escaped, and without unknown figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def values(families: list[Metric]) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_the_official_parsers_read_the_figures_of_the_summary() -> None:
+def test_the_official_parsers_read_the_summarys_figures() -> None:
     summary = priced()
     of_openmetrics = list(openmetrics.text_string_to_metric_families(text(summary)))
     of_prometheus = list(prometheus.text_string_to_metric_families(text(summary)))
@@ -58,7 +58,7 @@ def test_the_official_parsers_read_the_figures_of_the_summary() -> None:
     assert {"hours", "joules", "seconds"} <= {family.unit for family in of_openmetrics}
 
 
-def test_what_is_unknown_is_left_out() -> None:
+def test_unknown_figures_are_left_out() -> None:
     families = openmetrics.text_string_to_metric_families(
         text(msgspec.structs.replace(priced(), cost=ExperimentCost()), polled_at=None)
     )
@@ -67,14 +67,14 @@ def test_what_is_unknown_is_left_out() -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=30))
 def test_any_path_of_an_experiment_is_one_label(path: str) -> None:
-    """A line break, a quote or a backslash adds no line and ends no label."""
+    """A line break, a quote or a backslash adds no line and does not end the label."""
     whole = text(priced(experiment=path))
     for families in (openmetrics.text_string_to_metric_families(whole),):
         assert {sample.labels["experiment"] for family in families for sample in family.samples} == {path}
 
 
 @pytest.mark.parametrize("path", ['/a"} 9\nevil 1', "/a\\n\\", "/ä ö"])
-def test_prometheus_reads_hostile_paths_likewise(path: str) -> None:
+def test_prometheus_reads_hostile_paths(path: str) -> None:
     families = list(prometheus.text_string_to_metric_families(text(priced(experiment=path))))
     assert {sample.labels["experiment"] for family in families for sample in family.samples} == {path}
     assert all(family.name.startswith("evalmon_") for family in families)

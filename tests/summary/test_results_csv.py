@@ -1,4 +1,4 @@
-"""The results as CSV: one row each, and one for each eval without any."""
+"""Tests the results as CSV: one row each, and one for each eval without results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evalmon_agent.summary.results_csv import results_csv
 from summary.summarised import finished, summary_of
 
 
-def test_a_row_for_each_result_and_for_each_eval_without_one() -> None:
+def test_each_result_and_each_eval_without_one_has_a_row() -> None:
     whole = summary_of(finished())
     [ev] = whole.evals
     results = [
@@ -40,7 +40,7 @@ def test_a_row_for_each_result_and_for_each_eval_without_one() -> None:
     assert float(rows[0]["gpu_hours"]) == ev.cost.gpu_hours
 
 
-def test_what_a_log_names_is_no_formula_and_no_control_sequence() -> None:
+def test_names_from_a_log_are_never_formulas_or_control_sequences() -> None:
     whole = summary_of(finished())
     result = EvalResult(status="success", task="=1+1", model="m\x1b[31m", scores={"\x1b]0;x/y": -0.5})
     text = results_csv(
@@ -51,12 +51,12 @@ def test_what_a_log_names_is_no_formula_and_no_control_sequence() -> None:
     assert "-0.5" in row.values()
 
 
-def test_an_empty_experiment_has_the_heading() -> None:
+def test_an_empty_experiment_has_the_header() -> None:
     whole = summary_of(finished())
     assert results_csv(msgspec.structs.replace(whole, evals=[])).startswith("eval,run,epoch,verdict,")
 
 
-def test_the_lines_in_the_docs_load_the_results_into_pandas(tmp_path: Path) -> None:
+def test_the_example_in_the_docs_loads_the_results_into_pandas(tmp_path: Path) -> None:
     page = Path(__file__).parents[2] / "docs/reading-the-outcome.md"
     lines = page.read_text().partition("```python\n")[2].partition("```")[0]
     whole = summary_of(finished())

@@ -1,4 +1,4 @@
-"""Scores by run, task and epoch: the value with its standard error, and what is missing, with the reason."""
+"""Tests scores by run, task and epoch: the value with its standard error, or the reason why it is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from summary.summarised import finished, only
 
 
 def scored(name: str, verdict: str = "ok", **scores: float | None) -> EvalSummary:
-    """An eval with these scores, in whose names `__` stands for `/` and a last `_` is dropped."""
+    """An eval with these scores; in their names, `__` stands for `/` and a final `_` is dropped."""
     named = {metric.replace("__", "/"): value for metric, value in scores.items()}
     results = [EvalResult(status="success", scores=named)] if named else []
     return msgspec.structs.replace(only(finished()), name=name, verdict=verdict, results=results)
@@ -36,16 +36,16 @@ def cells(*evals: EvalSummary) -> dict[tuple[str, str, str], list[str]]:
         (Score(1e-9, 1e-12), "0.000000 ± 0.000000"),
     ],
 )
-def test_a_score_as_it_is_written(score: Score, expected: str) -> None:
+def test_a_score_is_printed_with_its_standard_error(score: Score, expected: str) -> None:
     assert str(score) == expected
 
 
-def test_of_a_dropped_eval_no_score_is_compared() -> None:
+def test_scores_of_a_dropped_eval_are_left_out() -> None:
     found = cells(scored("r/cap/epoch0", a__b=0.5), scored("r/cap/epoch1", "dropped", a__b=0.75))
     assert found == {("cap", "r", "a/b"): ["0.5", "dropped"]}
 
 
-def test_a_row_per_task_run_and_metric_and_a_column_per_epoch() -> None:
+def test_each_task_run_and_metric_has_a_row_and_each_epoch_a_column() -> None:
     found = cells(
         scored("r16/cap/epoch1", match__accuracy=0.5, match__stderr=0.1),
         scored("r16/cap/epoch0", match__accuracy=0.25, match__stderr=0.1),
@@ -57,7 +57,7 @@ def test_a_row_per_task_run_and_metric_and_a_column_per_epoch() -> None:
     }
 
 
-def test_what_is_missing_is_marked_with_the_reason() -> None:
+def test_missing_scores_are_marked_with_the_reason() -> None:
     evals = [
         scored("r/t/epoch0", m__accuracy=0.5),
         scored("r/t/epoch1", "failed"),
@@ -83,7 +83,7 @@ def test_a_standard_error_belongs_to_the_main_metric_of_its_scorer(
     assert {metric: cell for (_, _, metric), [cell] in cells(scored("r/t/epoch0", **scores)).items()} == expected
 
 
-def test_lm_eval_names_the_error_of_each_metric() -> None:
+def test_lm_eval_gives_each_metric_its_own_standard_error() -> None:
     result = EvalResult(
         status="success",
         scores={
@@ -110,13 +110,13 @@ def test_an_eval_without_an_epoch_has_a_column_and_no_point() -> None:
     assert (row.run, row.task, list(row.cells), row.points) == ("", "alone", [None], [])
 
 
-def test_the_last_twelve_epochs_are_columns() -> None:
+def test_only_the_last_twelve_epochs_are_columns() -> None:
     table = score_table([scored(f"r/t/epoch{n}", m__accuracy=0.5) for n in range(20)])
     assert list(table.epochs) == list(range(20 - EPOCHS_AT_MOST, 20))
     assert len(table.rows[0].points) == 20
 
 
-def test_a_run_without_any_score_has_the_rows_of_the_other_runs_and_a_task_without_any_has_none() -> None:
+def test_a_run_without_scores_has_the_other_runs_rows_and_a_task_without_scores_has_none() -> None:
     evals = [scored("r8/t/epoch0", "failed"), scored("r8/t/epoch1", "suspect"), scored("r16/t/epoch1", m__accuracy=0.5)]
     assert cells(*evals, scored("r8/other/epoch0", "failed")) == {
         ("t", "r16", "m/accuracy"): ["", "0.5"],

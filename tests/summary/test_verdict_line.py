@@ -1,4 +1,4 @@
-"""The first line: whether the evals succeeded, and what needs a person."""
+"""Tests the first line: whether the evals succeeded, and what needs a person."""
 
 from __future__ import annotations
 
@@ -93,15 +93,15 @@ EVALS = [ev(), OOM, ev("suspect"), ev("unverified"), RUNNING, ev("dropped")]
         ),
     ],
 )
-def test_the_line(evals: list[EvalSummary], expected: str) -> None:
+def test_the_line_for_each_combination_of_verdicts(evals: list[EvalSummary], expected: str) -> None:
     assert line(*evals) == expected
 
 
-def test_a_name_is_printable() -> None:
+def test_names_are_made_printable() -> None:
     assert "\n" not in line(ev("failed", "cancelled", name="a\nb"))
 
 
-def test_each_cause_reads_as_what_happened() -> None:
+def test_each_cause_is_described_as_an_event() -> None:
     for slug, cause in CAUSES.items():
         assert cause.phrase.split()[0] not in {"the", "a", "it", "its", "no"}, slug
         assert not cause.phrase.endswith("."), slug

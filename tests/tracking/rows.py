@@ -1,4 +1,4 @@
-"""Builds single facts: a test gives what matters, the rest is as Slurm would have it. Times: seconds since T."""
+"""Builds single facts: a test gives what matters, the rest is as Slurm would report it. Times: seconds since T."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def launcher(token: str) -> str:
 
 
 def row(state: State | None, *, job_id: str = JOB, submit: float | None = 1.0, **more: Any) -> SqueueRow:
-    """A row of squeue's. `start`, `end`: given where the job has them."""
+    """A row of squeue. `start`, `end`: given where the job has them."""
     start, end = more.pop("start", None), more.pop("end", None)
     found = parse_job_id(job_id)
     assert found is not None
@@ -72,7 +72,7 @@ def queue(at: float, *rows: SqueueRow) -> Facts:
 
 
 def account(state: State | None, *, job_id: str = JOB, submit: float | None = 1.0, **more: Any) -> SacctJob:
-    """A row of sacct's."""
+    """A row of sacct."""
     start, end = more.pop("start", None), more.pop("end", None)
     found = parse_job_id(job_id)
     assert found is not None
@@ -114,7 +114,7 @@ def no_accounts(at: float, *, asked: tuple[str, ...] = (JOB,)) -> Facts:
 
 
 def reported(restart: int = 0, *, start: float | None = 10.0, **more: Any) -> JobReport:
-    """What a job says of one attempt. `end` with `exit_code` or `signal`: it ended."""
+    """A job's report on one attempt. With `end` and `exit_code` or `signal`, the attempt ended."""
     end = more.pop("end", None)
     begun = None if start is None else T + start
     ended = None if end is None else T + end
@@ -130,7 +130,7 @@ def report(*attempts: JobReport, job_id: str = JOB, name: str | None = NAME, tok
 
 
 class Told:
-    """A state, and what was said of it."""
+    """A state, and the events so far."""
 
     def __init__(self, *facts: Facts, lost_after_s: float = LOST_AFTER_S) -> None:
         self.state = ExperimentState(experiment="/exp")
@@ -139,7 +139,7 @@ class Told:
         self.take(*facts)
 
     def take(self, *facts: Facts) -> list[Event]:
-        """What these facts, one after the other, made happen."""
+        """The state and events that follow from these facts, one after the other."""
         new = [event for fact in facts for event in fold(self.state, fact, lost_after_s=self.lost_after_s)]
         self.events += new
         return new
@@ -151,12 +151,12 @@ class Told:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """The attempts of the one eval."""
+        """The attempts of the only eval."""
         return [attempt for job in self.eval.jobs for attempt in job.attempts]
 
     @property
     def reports(self) -> list[JobReport]:
-        """What the jobs of the one eval reported."""
+        """The reports of the only eval's jobs."""
         return [attempt.report for attempt in self.attempts if attempt.report is not None]
 
     @property
@@ -174,5 +174,5 @@ class Told:
 
 
 def told(*facts: Facts, **more: Any) -> Told:
-    """What is known after one registered eval and these facts."""
+    """The state after one registered eval and these facts."""
     return Told(Facts(registrations=[registered()]), *facts, **more)

@@ -1,6 +1,6 @@
-"""A Slurm on paper: jobs whose whole life is known, and everything that an observer could be told of them.
+"""Simulates Slurm: jobs whose whole history is known, and every answer that an observer could get about them.
 
-Times are seconds since EPOCH of the simulation; whoever asks says when. Nothing here knows how evalmon works.
+Times are seconds since EPOCH of the simulation, and an argument of each query. Independent of evalmon's own code.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ be over a second time before anybody looks, since nobody has a reason to."""
 
 @dataclass(frozen=True)
 class TrueAttempt:
-    """What really happened; `suspensions` are (from, to), the last one may last until the end.
+    """What really happened. `suspensions` are (from, to); the last may last until the end.
 
-    `restart`: what SLURM_RESTART_COUNT said; `accounted`: accounting ever got to know of it; `waits_as`: squeue's
-    word for it while it waits.
+    `restart`: the value of SLURM_RESTART_COUNT; `accounted`: accounting has it at some time; `waits_as`: squeue's
+    state while it is pending.
     """
 
     submitted_at: float
@@ -73,7 +73,7 @@ class TrueAttempt:
         return self.end if self.accounted else State.REQUEUED
 
     def live_at(self, at: float) -> State:
-        """RUNNING or SUSPENDED."""
+        """What the records can show of its end: that another attempt followed, where accounting has no row."""
         return State.SUSPENDED if any(a <= at < b for a, b in self.suspensions) else State.RUNNING
 
 
@@ -114,7 +114,7 @@ class TrueJob:
         )
 
     def true_path(self, *, suspended: bool = True) -> list[tuple[str, State]]:
-        """Every state it went through, the registration left out. COMPLETING counts as RUNNING."""
+        """Every state that it went through, without the registration. COMPLETING counts as RUNNING."""
         path: list[tuple[str, State]] = []
         for number, attempt in enumerate(self.attempts):
             if number:
@@ -178,11 +178,11 @@ class TrueJob:
         return attempt.end, str(attempt.end)
 
     def accounts_at(self, at: float) -> list[SacctJob]:
-        """sacct's rows of what the database had at that time."""
+        """sacct's rows as of what the database had at that time."""
         rows = [self._accounted(old(self), at)] if self.old_bearer else []
         rows += [self._accounted(a, at) for a in self.attempts if a.submitted_at <= at and a.accounted]
         later = late(self)
-        # After a node's failure, say, nobody could tell a stranger's row from that of the next attempt.
+        # After a node failure, for example, another user's row looks like that of the next attempt.
         tells = self.late_bearer and self.attempts[-1].end not in MAY_RUN_AGAIN and later.submitted_at <= at
         return [*rows, self._accounted(later, at)] if tells else rows
 
@@ -219,7 +219,7 @@ class TrueJob:
         )
 
     def report_at(self, at: float) -> SelfReport | None:
-        """What the job's own report says then; None if there is none."""
+        """The content of the job's own report at that time; None if there is none."""
         reports = [
             self._report_of(a.restart, a, at) for a in self.attempts if a.reports and (a.started_at or at + 1) <= at
         ]
@@ -240,20 +240,20 @@ class TrueJob:
 
 
 def old(job: TrueJob) -> TrueAttempt:
-    """Somebody's job that bore the same id long ago."""
+    """Another user's job that had the same id long ago."""
     begun = job.registered_at - 864_000
     return TrueAttempt(begun, begun + 5, begun + 50, State.COMPLETED)
 
 
 def late(job: TrueJob) -> TrueAttempt:
-    """Somebody's job that got the same id afterwards, from a controller that lost its state."""
+    """Another user's job that got the same id later, from a controller that lost its state."""
     begun = job.over_at + 30
     return TrueAttempt(begun, begun + 5, begun + 50, State.COMPLETED)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """All jobs, and how to ask about them."""
+    """All jobs, and the answers about them."""
 
     jobs: tuple[TrueJob, ...]
 
@@ -265,7 +265,7 @@ class Cluster:
         return [job.registration() for job in self.jobs]
 
     def queue(self, at: float, *, mystery: bool = False) -> QueueAnswer:
-        """squeue's answer; with `mystery` its words for active jobs are some that nobody knows."""
+        """squeue's answer; with `mystery`, active jobs have states that evalmon does not know."""
         rows = [row for job in self.jobs if (row := job.row_at(at)) is not None]
         return QueueAnswer(at, [_mysterious(row) if mystery else row for row in rows])
 
@@ -319,7 +319,7 @@ def attempts(draw: st.DrawFn, *, begin: float, longest_s: int, nodes_vanish: boo
         ends = AGAIN if not last else tuple(RAN_TO) if starts else WITHOUT_START
         end = draw(st.sampled_from([e for e in ends if not last or e is not State.REQUEUED]))
         vanishes = nodes_vanish and not last and end is State.NODE_FAIL
-        # It takes Slurm a while to believe that a node is gone.
+        # Slurm needs a while to notice that a node is gone.
         ended_at = clock.after(VANISHED_S) if vanishes else ended_at
         found.append(
             TrueAttempt(
@@ -358,7 +358,7 @@ def clusters(draw: st.DrawFn, *, most: int = 3, longest_s: int = 200, nodes_vani
 
 
 def without_suspensions(path: Sequence[tuple[str, State]]) -> list[tuple[str, State]]:
-    """The path as one who never looked at the right time tells it."""
+    """The path as an observer sees it that never polled at the right time."""
     kept: list[tuple[str, State]] = []
     after_suspension = False
     for job_id, state in path:

@@ -1,4 +1,4 @@
-"""Who waits for something that will not come is told once, with what to do; what comes and goes is no alert."""
+"""Tests alerts about pending evals that need a person; reasons that pass by themselves are no alert."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def alerted(found: Told, *, at: float) -> list[str]:
 
 
 @pytest.mark.parametrize("reason", COMES_AND_GOES)
-def test_what_passes_by_itself_or_is_unknown_is_no_alert(reason: str) -> None:
+def test_a_reason_that_passes_or_is_unknown_is_no_alert(reason: str) -> None:
     assert ([], None) == (alerted(waits(reason), at=10**6), action_for(reason, "123"))
 
 
@@ -89,7 +89,7 @@ def test_what_passes_by_itself_or_is_unknown_is_no_alert(reason: str) -> None:
         *((r, 3600) for r in LATER[4:]),
     ],
 )
-def test_what_needs_a_person_is_told_once_it_stood_for_long_enough(reason: str, after_s: float) -> None:
+def test_a_reason_that_needs_a_person_is_reported_once_after_a_while(reason: str, after_s: float) -> None:
     found = waits(reason)
     assert ([], [reason], []) == tuple(alerted(found, at=10 + s) for s in (after_s - 60, after_s, after_s + 60))
     action = action_for(reason, "123")
@@ -97,7 +97,7 @@ def test_what_needs_a_person_is_told_once_it_stood_for_long_enough(reason: str, 
     assert "{" not in action
 
 
-def test_another_reason_of_the_same_job_is_told_as_well_and_the_first_one_not_again() -> None:
+def test_a_further_reason_of_a_job_is_reported_and_the_first_not_again() -> None:
     found = waits("JobHeldUser")
     assert ["JobHeldUser"] == alerted(found, at=700)
     found.take(queue(800, row(State.PENDING, reason="PartitionTimeLimit")))
@@ -106,25 +106,25 @@ def test_another_reason_of_the_same_job_is_told_as_well_and_the_first_one_not_ag
     assert [] == alerted(found, at=9000)
 
 
-def test_a_reason_that_cleared_in_time_needs_no_word() -> None:
+def test_a_reason_that_cleared_in_time_is_not_reported() -> None:
     found = waits("JobHeldUser")
     found.take(queue(500, row(State.PENDING)), queue(560, row(State.PENDING, reason="JobHeldUser")))
     assert ([], ["JobHeldUser"]) == (alerted(found, at=700), alerted(found, at=1200))
 
 
-def test_other_nodes_that_are_missing_make_it_no_other_reason() -> None:
+def test_a_reason_that_names_other_nodes_is_the_same_reason() -> None:
     found = waits("ReqNodeNotAvail, UnavailableNodes:n1")
     found.take(queue(1700, row(State.PENDING, reason="ReqNodeNotAvail, UnavailableNodes:n[1-2]")))
     assert (["ReqNodeNotAvail, UnavailableNodes:n[1-2]"], []) == (alerted(found, at=1900), alerted(found, at=9000))
 
 
 @pytest.mark.parametrize("word", ["REQUEUE_HOLD", "SPECIAL_EXIT"])
-def test_what_is_held_after_a_requeue_is_told_too(word: str) -> None:
+def test_a_job_held_after_a_requeue_is_reported(word: str) -> None:
     held = row(State.REQUEUED, state_word=word, reason="job requeued in held state")
     assert ["job requeued in held state"] == alerted(told(queue(10, held)), at=700)
 
 
-def test_an_alert_is_cleared_when_its_reason_is_gone_and_open_again_when_it_is_back() -> None:
+def test_an_alert_is_cleared_with_its_reason_and_opened_again_with_it() -> None:
     found = waits("JobHeldUser")
     alerted(found, at=700)
     [alert] = only_job(found).alerts
@@ -150,20 +150,20 @@ def only_job(found: Told) -> Job:
     return ev.jobs[-1]
 
 
-def test_only_of_what_squeue_shows_waiting() -> None:
+def test_only_jobs_that_squeue_shows_pending_are_reported() -> None:
     found = waits("JobHeldUser")
     found.take(queue(60))
     assert [] == alerted(found, at=9000)
 
 
-def test_each_task_of_an_array_is_marked() -> None:
+def test_each_task_of_an_array_is_reported() -> None:
     tasks = [registered(f"r/a[{n}]", f"9_{n}") for n in range(3)]
     found = Told(Facts(registrations=tasks))
     found.take(queue(10, *(row(State.PENDING, job_id=f"9_{n}", reason="BadConstraints") for n in range(3))))
     assert (["BadConstraints"] * 3, []) == (alerted(found, at=400), alerted(found, at=500))
 
 
-# The sidecar's own place.
+# The sidecar's own job.
 
 
 @pytest.mark.survives("F19")
@@ -175,12 +175,12 @@ def test_each_task_of_an_array_is_marked() -> None:
         *((r, False) for r in ("Resources", "Priority", "QOSMaxGRESPerUser", "QOSMaxCpuPerJobLimit", "JobHeldUser")),
     ],
 )
-def test_evals_that_wait_for_a_limit_that_a_sidecar_counts_in_are_starved(reason: str, expected: bool) -> None:
+def test_evals_that_wait_for_a_limit_that_the_sidecar_uses_up_are_starved(reason: str, expected: bool) -> None:
     assert (reason if expected else None) == starved_by(waits(reason).state)
 
 
 @pytest.mark.survives("F19")
-def test_while_another_eval_runs_nobody_is_starved() -> None:
+def test_no_eval_is_starved_while_another_runs() -> None:
     found = Told(Facts(registrations=[registered(), registered("r/other", "200")]))
     limit = row(State.PENDING, reason="QOSMaxJobsPerUserLimit")
     found.take(queue(10, limit, row(State.RUNNING, job_id="200", start=5)))

@@ -1,21 +1,20 @@
-"""What the fold promises, held against a simulated Slurm whose truth is known.
+"""Tests the promises of the fold with a simulated Slurm whose true history is known.
 
-Polls as observers make them, with anything failing, late or lagging in between:
+After polls like an observer's, with failures, delays and lagging answers in between:
 
 * the log has exactly the true transitions, once each, in order, each `Previous` being the last `Current`;
   SUSPENDED where a poll saw it;
 * one COMPUTE_METRICS for each attempt that ran;
-* no terminal state that did not happen; it ends soon after the last job; and the same again changes nothing;
-* a state lost at any moment is rebuilt from the log and the facts, and nothing is logged twice.
+* no terminal state that did not happen; it ends soon after the last job; repeated facts change nothing;
+* a state lost at any time is rebuilt from the log and the facts, and nothing is logged twice.
 
-Facts in any order at all (stale answers of an observer that was stopped in the middle):
+After facts in any order (such as stale answers of an observer that was stopped during a poll):
 
 * the same final states, attempts and figures, whatever the order;
-* no state is logged that was not, none twice, and the last one is the true one. What cannot be promised then: that
-  no line is left out. A log only grows: what turns out late to have happened before something that is logged
-  already (an attempt between two others, a suspension) cannot be put before it.
-* for squeue's answers alone out of order, and sacct asked in the same poll as ever: only suspensions may be
-  missing, or be shown until the next poll though they are over.
+* no false state is logged, none twice, and the last one is the true one. A line may be missing: the log only grows,
+  so an event found out late (an attempt between two others, a suspension) cannot be put before later ones;
+* if only squeue's answers are out of order, and sacct is asked in the same poll: only suspensions may be missing, or
+  be shown until the next poll though they are over.
 
 "Any order" means within STALE_S (ten minutes): an older answer looks like one after a clock was set back.
 """
@@ -74,7 +73,7 @@ LOOKS = st.lists(
 
 
 def seen_path(job: TrueJob, samples: Sequence[tuple[float, bool]]) -> list[tuple[str, State]]:
-    """The true path with the suspensions that these looks at squeue saw, no more."""
+    """The true path with only those suspensions that these squeue answers showed."""
     path: list[tuple[str, State]] = []
     for number, attempt in enumerate(job.attempts):
         path += [(job.job_id, State.PENDING)] if number else []
@@ -136,9 +135,7 @@ def polled_log_is_true(cluster: Cluster, looks: Sequence[Look]) -> None:
 @pytest.mark.survives("F18")
 @GENTLE
 @given(clusters(), LOOKS)
-def test_whatever_fails_or_lags_between_polls_the_log_has_exactly_the_true_transitions(
-    cluster: Cluster, looks: list[Look]
-) -> None:
+def test_the_log_has_exactly_the_true_transitions_whatever_fails_or_lags(cluster: Cluster, looks: list[Look]) -> None:
     polled_log_is_true(cluster, looks)
 
 
@@ -146,7 +143,7 @@ def test_whatever_fails_or_lags_between_polls_the_log_has_exactly_the_true_trans
 @pytest.mark.full
 @THOROUGH
 @given(clusters(), LOOKS)
-def test_the_same_a_few_thousand_times(cluster: Cluster, looks: list[Look]) -> None:
+def test_the_log_has_exactly_the_true_transitions_in_many_examples(cluster: Cluster, looks: list[Look]) -> None:
     polled_log_is_true(cluster, looks)
 
 
@@ -165,8 +162,8 @@ def vanished_nodes_are_told_truly(cluster: Cluster, looks: Sequence[Look]) -> No
 @pytest.mark.survives("F18")
 @GENTLE
 @given(clusters(nodes_vanish=True), LOOKS)
-def test_after_a_node_vanished_each_report_is_laid_beside_its_own_attempt(cluster: Cluster, looks: list[Look]) -> None:
-    """The restart count then goes up by two, and accounting may lack the lost run; its report is all there is."""
+def test_each_report_is_matched_to_its_own_attempt_after_a_node_vanished(cluster: Cluster, looks: list[Look]) -> None:
+    """The restart count then goes up by two, and accounting may lack the lost run, which only its report shows."""
     vanished_nodes_are_told_truly(cluster, looks)
 
 
@@ -174,12 +171,12 @@ def test_after_a_node_vanished_each_report_is_laid_beside_its_own_attempt(cluste
 @pytest.mark.full
 @THOROUGH
 @given(clusters(nodes_vanish=True), LOOKS)
-def test_vanished_nodes_a_few_thousand_times(cluster: Cluster, looks: list[Look]) -> None:
+def test_reports_are_matched_after_vanished_nodes_in_many_examples(cluster: Cluster, looks: list[Look]) -> None:
     vanished_nodes_are_told_truly(cluster, looks)
 
 
 def outcome(watcher: Watcher) -> dict[str, object]:
-    """What people are told in the end, whatever came first."""
+    """What people see in the end, whatever came first."""
     return {name: (ev.job_id, ev.state, ev.final, shown(ev)) for name, ev in watcher.state.evals.items()}
 
 
@@ -195,9 +192,7 @@ QUICK = clusters(longest_s=12)
 
 @GENTLE
 @given(QUICK, LOOKS, st.randoms(use_true_random=False))
-def test_the_same_facts_again_change_nothing_and_say_nothing(
-    cluster: Cluster, looks: list[Look], random: Random
-) -> None:
+def test_repeated_facts_change_nothing_and_log_nothing(cluster: Cluster, looks: list[Look], random: Random) -> None:
     watcher = Watcher(cluster)
     at = watcher.watch([replace(look, after=min(look.after, 10.0)) for look in looks], begin=EPOCH)
     watcher.watch_to_the_end(begin=at, every_s=40.0)
@@ -212,7 +207,7 @@ def test_the_same_facts_again_change_nothing_and_say_nothing(
 
 @GENTLE
 @given(clusters(), LOOKS, st.integers(0, 12))
-def test_a_state_lost_at_any_moment_is_rebuilt_and_nothing_is_logged_twice(
+def test_a_state_lost_at_any_time_is_rebuilt_and_nothing_is_logged_twice(
     cluster: Cluster, looks: list[Look], lost_at: int
 ) -> None:
     watcher = Watcher(cluster)
@@ -230,7 +225,7 @@ def test_a_state_lost_at_any_moment_is_rebuilt_and_nothing_is_logged_twice(
 
 @GENTLE
 @given(QUICK, LOOKS)
-def test_a_state_lost_after_the_end_is_rebuilt_without_a_word(cluster: Cluster, looks: list[Look]) -> None:
+def test_a_state_lost_after_the_end_is_rebuilt_and_nothing_is_logged(cluster: Cluster, looks: list[Look]) -> None:
     watcher = Watcher(cluster)
     at = watcher.watch_to_the_end(begin=watcher.watch(looks, begin=EPOCH))
     before, log = outcome(watcher), watcher.log
@@ -242,7 +237,7 @@ def test_a_state_lost_after_the_end_is_rebuilt_without_a_word(cluster: Cluster, 
 
 @st.composite
 def anything(draw: st.DrawFn) -> tuple[Cluster, list[Facts], list[Facts]]:
-    """A cluster; the facts that one could have of it, in time; and the same in some order, doubled and grouped."""
+    """A cluster; its facts in the order of time; and the same facts in some order, doubled and grouped."""
     cluster = draw(QUICK)
     end = int(cluster.over_at - EPOCH)
     times = st.lists(st.integers(0, end).map(lambda s: EPOCH + s), max_size=8)
@@ -254,13 +249,13 @@ def anything(draw: st.DrawFn) -> tuple[Cluster, list[Facts], list[Facts]]:
     facts += [(last, Facts(queue=cluster.queue(last))), (last, Facts(accounts=[cluster.accounts(last)]))]
     in_time = [fact for _, fact in sorted(facts, key=lambda pair: pair[0])]
     doubled = [*in_time, *draw(st.lists(st.sampled_from(in_time), max_size=5))]
-    # What was submitted is read before Slurm is asked about it.
+    # The registry is read before Slurm is asked.
     known = Facts(registrations=cluster.registrations())
     return cluster, [known, *in_time], [known, *_grouped(draw, draw(st.permutations(doubled)))]
 
 
 def _grouped(draw: st.DrawFn, facts: Sequence[Facts]) -> list[Facts]:
-    """Some of the facts that follow one another as one."""
+    """Groups some successive facts into one."""
     groups: list[Facts] = []
     for fact in facts:
         last = groups[-1] if groups else Facts()
@@ -299,7 +294,7 @@ def is_subsequence(some: Sequence[tuple[str, State]], whole: Sequence[tuple[str,
 
 @GENTLE
 @given(anything())
-def test_facts_in_any_order_doubled_and_grouped_end_alike_and_nothing_is_invented(
+def test_facts_in_any_order_doubled_and_grouped_end_alike_and_invent_nothing(
     found: tuple[Cluster, list[Facts], list[Facts]],
 ) -> None:
     any_order_ends_alike(found)
@@ -310,7 +305,7 @@ REGISTRY = st.lists(st.sampled_from(["drop", "refused", "accepted"]), max_size=6
 
 @GENTLE
 @given(anything(), REGISTRY, st.randoms(use_true_random=False))
-def test_a_drop_or_a_refusal_comes_at_any_time_and_twice_and_changes_nothing_that_happened(
+def test_a_drop_or_a_refusal_at_any_time_and_twice_changes_no_transition(
     found: tuple[Cluster, list[Facts], list[Facts]], kinds: list[str], random: Random
 ) -> None:
     cluster, in_time, shuffled = found
@@ -322,7 +317,7 @@ def test_a_drop_or_a_refusal_comes_at_any_time_and_twice_and_changes_nothing_tha
     update_unsubmitted(first.state, list(Entries(records)))
     read = 0
     for fact in shuffled:
-        # Each observer has read the registry up to some line; whoever reads on may read lines again.
+        # Each observer has read the registry up to some line; the next one may read lines again.
         read = random.randint(read, len(records))
         update_unsubmitted(second.state, list(Entries([*records[:read], *records[:read]])))
         second.take(fact, now=cluster.over_at)
@@ -350,14 +345,14 @@ def _records(name: str, kind: str, number: int) -> list[Record]:
 @pytest.mark.full
 @THOROUGH
 @given(anything())
-def test_any_order_a_few_thousand_times(found: tuple[Cluster, list[Facts], list[Facts]]) -> None:
+def test_facts_in_any_order_end_alike_in_many_examples(found: tuple[Cluster, list[Facts], list[Facts]]) -> None:
     any_order_ends_alike(found)
 
 
 @pytest.mark.survives("F7")
 @GENTLE
 @given(clusters(), LOOKS, st.lists(st.booleans(), min_size=12, max_size=12))
-def test_an_observer_that_was_stopped_in_the_middle_and_wakes_up_adds_no_wrong_line(
+def test_an_observer_that_was_stopped_and_resumes_adds_no_wrong_line(
     cluster: Cluster, looks: list[Look], stopped: list[bool]
 ) -> None:
     watcher = Watcher(cluster)

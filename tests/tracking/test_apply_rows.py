@@ -1,4 +1,4 @@
-"""Whose row is it: earlier and later bearers of an id are kept out, het jobs and arrays found."""
+"""Tests whose job a row of Slurm's is: jobs that had or get the same id are kept out, het jobs and arrays are found."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ OLD = account(State.COMPLETED, submit=-86_400, start=-86_000, end=-85_000)
 
 
 @pytest.mark.survives("F18")
-def test_the_row_of_an_earlier_bearer_is_not_ours_though_it_is_the_only_one() -> None:
+def test_the_row_of_an_earlier_job_with_the_id_is_ignored_even_if_it_is_the_only_one() -> None:
     found = told(queue(10), accounts(10, OLD))
     assert ([], [], False) == (found.path, found.attempts, found.eval.final)
 
 
 @pytest.mark.survives("F18")
-def test_of_two_bearers_only_the_one_submitted_by_us_counts() -> None:
+def test_of_two_jobs_with_one_id_only_the_submitted_one_counts() -> None:
     found = told(queue(60), accounts(60, OLD, account(State.FAILED, start=5, end=55)))
     assert ["PENDING>RUNNING", "RUNNING>FAILED"] == found.path
 
 
-def test_a_submit_time_up_to_a_minute_before_our_sbatch_is_ours() -> None:
+def test_a_submit_time_up_to_a_minute_before_sbatch_ran_is_accepted() -> None:
     assert 1 == len(told(accounts(10, account(State.PENDING, submit=-59))).attempts)
     assert 0 == len(told(accounts(10, account(State.PENDING, submit=-61))).attempts)
 
 
-def test_what_squeue_showed_under_our_script_is_ours_whatever_the_controllers_clock_says() -> None:
+def test_a_row_with_the_evals_script_counts_whatever_the_controllers_clock_says() -> None:
     found = told(queue(10, row(State.RUNNING, submit=-300, start=-290)))
     found.take(queue(60), accounts(60, account(State.COMPLETED, submit=-300, start=-290, end=-250)))
     assert ["PENDING>RUNNING", "RUNNING>COMPLETED"] == found.path
 
 
-def test_an_attempt_earlier_than_the_first_that_squeue_showed_is_ours() -> None:
+def test_an_attempt_before_the_first_that_squeue_showed_counts() -> None:
     found = told(queue(4000, row(State.RUNNING, submit=3000, start=3900)))
     found.take(
         accounts(4000, account(State.NODE_FAIL, start=5, end=2900), account(State.RUNNING, submit=3000, start=3900))
@@ -45,28 +45,28 @@ def test_an_attempt_earlier_than_the_first_that_squeue_showed_is_ours() -> None:
 
 
 @pytest.mark.parametrize("command", ["/home/me/other.sh", launcher("another"), "/exp/evalmon/scripts/5f3a0/x.sh"])
-def test_a_row_of_squeues_whose_script_is_not_ours_is_another_job(command: str) -> None:
+def test_a_squeue_row_with_another_script_is_another_job(command: str) -> None:
     found = told(queue(10, row(State.RUNNING, start=5, command=command)))
     assert ([], []) == (found.path, found.attempts)
     assert T + 10 == found.eval.jobs[0].missing_at
 
 
 @pytest.mark.parametrize("command", ["", "cell.sh", launcher("5f3a") + " --epochs 3"])
-def test_a_row_that_names_our_script_or_none_is_ours(command: str) -> None:
+def test_a_row_with_the_evals_script_or_without_one_counts(command: str) -> None:
     assert ["PENDING>RUNNING"] == told(queue(10, row(State.RUNNING, start=5, command=command))).path
 
 
-def test_a_row_that_names_no_script_and_is_older_than_our_job_is_not_ours() -> None:
+def test_a_row_without_a_script_that_is_older_than_the_job_is_ignored() -> None:
     assert [] == told(queue(10, row(State.RUNNING, submit=-300, start=-200, command=""))).path
 
 
-def test_an_adopted_job_has_a_script_of_its_own_and_may_be_old() -> None:
+def test_an_adopted_job_may_have_its_own_script_and_be_old() -> None:
     found = Told(Facts(registrations=[registered(token=None, at=5000)]))
     found.take(queue(5010, row(State.RUNNING, start=10, command="/home/me/eval.sh")))
     assert ["PENDING>RUNNING"] == found.path
 
 
-def test_an_id_that_was_given_out_twice_belongs_to_each_eval_in_its_time() -> None:
+def test_an_id_that_slurm_gave_twice_belongs_to_each_eval_in_its_time() -> None:
     first, second = registered("r/a"), registered("r/b", at=9000, token="9c")
     found = Told(Facts(registrations=[first, second]))
     rows = [account(State.FAILED, start=5, end=55), account(State.COMPLETED, submit=9001, start=9005, end=9055)]
@@ -76,20 +76,20 @@ def test_an_id_that_was_given_out_twice_belongs_to_each_eval_in_its_time() -> No
     assert [1, 1] == [len(ev.jobs[0].attempts) for ev in found.state.evals.values()]
 
 
-def test_a_row_without_a_submit_time_shows_that_the_job_is_there_and_no_more() -> None:
+def test_a_row_without_a_submit_time_only_shows_that_the_job_exists() -> None:
     found = told(queue(10, row(State.RUNNING, submit=None, start=5)))
     assert ([], [], None) == (found.path, found.attempts, found.eval.jobs[0].missing_at)
     assert [] == found.take(accounts(20, account(State.COMPLETED, submit=None, start=5, end=10)))
 
 
-def test_rows_of_another_user_do_not_count_where_it_is_known_who_asks() -> None:
+def test_rows_of_another_user_are_ignored_if_the_user_is_known() -> None:
     done = account(State.COMPLETED, start=5, end=55)
     assert [] == told(accounts(60, done, user="somebody")).path
     assert ["PENDING>RUNNING", "RUNNING>COMPLETED"] == told(accounts(60, done, user="me")).path
 
 
 @pytest.mark.survives("F18")
-def test_a_het_job_is_registered_by_its_number_and_shown_by_its_components() -> None:
+def test_a_het_job_is_registered_by_number_and_matched_by_its_components() -> None:
     batch, other = (row(State.RUNNING, job_id=f"{JOB}+{n}", start=5) for n in (0, 1))
     found = told(queue(10, other, batch))
     assert (["PENDING>RUNNING"], 1) == (found.path, len(found.attempts))
@@ -98,13 +98,13 @@ def test_a_het_job_is_registered_by_its_number_and_shown_by_its_components() -> 
 
 
 @pytest.mark.survives("F18")
-def test_each_task_of_an_array_is_an_eval_of_its_own() -> None:
+def test_each_task_of_an_array_is_its_own_eval() -> None:
     tasks = [registered(f"r/a[{n}]", f"{JOB}_{n}") for n in range(2)]
     found = Told(Facts(registrations=tasks), queue(10, row(State.RUNNING, job_id=f"{JOB}_1", start=5)))
     assert {"r/a[0]": "PENDING", "r/a[1]": "RUNNING"} == {name: ev.state for name, ev in found.state.evals.items()}
 
 
-def test_jobs_that_are_none_of_ours_leave_no_trace() -> None:
+def test_other_jobs_leave_no_trace() -> None:
     found = told(queue(10, row(State.RUNNING, job_id="999", start=5)))
     found.take(accounts(10, account(State.FAILED, job_id="999", start=5, end=9)))
     assert ([], []) == (found.path, found.attempts)
@@ -112,8 +112,8 @@ def test_jobs_that_are_none_of_ours_leave_no_trace() -> None:
 
 @pytest.mark.survives("F18")
 @pytest.mark.parametrize("end", [State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMEOUT])
-def test_the_row_of_a_later_bearer_is_not_our_next_attempt(end: State) -> None:
-    """After a controller lost its state: our job is called running for ever, and somebody else's has its id."""
+def test_the_row_of_a_later_job_with_the_id_is_no_further_attempt(end: State) -> None:
+    """The controller lost its state: the eval's job stays RUNNING in accounting, and another user's job has its id."""
     ours = account(end, start=5, end=None if end is State.RUNNING else 55)
     later = account(State.COMPLETED, submit=500, start=505, end=550)
     found = told(queue(10, row(State.RUNNING, start=5)), queue(600), accounts(600, ours, later))
@@ -121,7 +121,7 @@ def test_the_row_of_a_later_bearer_is_not_our_next_attempt(end: State) -> None:
 
 
 @pytest.mark.survives("F18")
-def test_a_finished_job_that_somebody_requeued_unseen_is_known_by_its_second_report() -> None:
+def test_an_unobserved_requeue_of_a_finished_job_is_known_by_its_second_report() -> None:
     rows = account(State.FAILED, start=5, end=55), account(State.COMPLETED, submit=500, start=620, end=650)
     reports = report(reported(0, start=6, end=54, exit_code=3), reported(1, start=621, end=649, exit_code=0))
     found = told(queue(10, row(State.RUNNING, start=5)), reports, queue(700), accounts(700, *rows))
@@ -135,35 +135,35 @@ class TestAdopted:
     ADOPTED = Facts(registrations=[replace(SUBMIT, submitted_at=T)])
     COMMAND = "/home/me/eval.sh"
 
-    def test_an_earlier_bearer_of_its_id_is_another_job_in_the_queue_and_in_accounting(self) -> None:
+    def test_an_earlier_job_with_the_id_is_another_job_in_squeue_and_sacct(self) -> None:
         found = Told(self.ADOPTED)
         found.take(queue(10, row(State.COMPLETED, submit=-50, start=-40, end=-30, command=self.COMMAND)))
         found.take(accounts(20, account(State.COMPLETED, submit=-50, start=-40, end=-30)))
         assert ([], []) == (found.path, found.attempts)
 
-    def test_its_own_rows_count(self) -> None:
+    def test_an_adopted_jobs_own_rows_count(self) -> None:
         found = Told(self.ADOPTED, queue(10, row(State.RUNNING, submit=0, start=5, command=self.COMMAND)))
         found.take(queue(60), accounts(60, account(State.FAILED, submit=0, start=5, end=50)))
         assert ["PENDING>RUNNING", "RUNNING>FAILED"] == found.path
 
-    def test_the_attempt_before_a_requeue_is_its_own_and_so_is_the_one_after_it(self) -> None:
+    def test_the_attempts_before_and_after_a_requeue_count(self) -> None:
         found = Told(self.ADOPTED)
         before = account(State.REQUEUED, submit=-100, start=-90, end=-5)
         after = account(State.COMPLETED, submit=100, start=110, end=120)
         found.take(queue(200), accounts(200, before, account(State.NODE_FAIL, submit=0, start=5, end=90), after))
         assert [T - 100, T, T + 100] == [a.submitted_at for a in found.attempts]
 
-    def test_one_that_reported_itself_before_is_that_eval_and_not_two(self) -> None:
+    def test_an_adopted_job_that_had_reported_itself_is_one_eval(self) -> None:
         found = Told(report(reported(), name="hooked"), self.ADOPTED)
         assert ["hooked"] == list(found.state.evals)
         assert 1 == len(found.eval.jobs)
 
-    def test_one_that_reports_itself_afterwards_is_the_eval_that_was_named(self) -> None:
+    def test_an_adopted_job_that_reports_itself_later_is_the_adopted_eval(self) -> None:
         found = Told(self.ADOPTED, report(reported(), name="hooked"), self.ADOPTED)
         assert [self.SUBMIT.submission.name] == list(found.state.evals)
         assert (1, 1) == (len(found.eval.jobs), len(found.reports))
 
-    def test_a_later_bearer_of_an_ended_evals_id_is_a_new_eval(self) -> None:
+    def test_a_later_job_with_the_id_of_an_ended_eval_is_a_new_eval(self) -> None:
         found = Told(self.ADOPTED, accounts(60, account(State.COMPLETED, submit=0, start=5, end=50)))
         later = replace(registered("r/b", token=None, at=9000), submitted_at=T + 9000)
         found.take(Facts(registrations=[later]))

@@ -1,4 +1,4 @@
-"""Of which attempt does each report speak, where numbers, order and times tell different stories."""
+"""Tests which attempt each report belongs to, where numbers, order and times disagree."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ def laid(attempts: list[Attempt], owns: list[JobReport], known: JobFacts = SURE)
         pytest.param([B], [ran(1, start=None)], VAGUE, [("B", 1)], id="no time at all"),
     ],
 )
-def test_the_report_of_each_attempt(
+def test_each_report_belongs_to_its_attempt(
     attempts: list[Attempt], owns: list[JobReport], known: JobFacts, expected: list[tuple[str | None, int | None]]
 ) -> None:
     assert expected == laid(attempts, owns, known)
 
 
-def test_a_hostile_number_of_restarts_is_laid_out_without_much_ado() -> None:
+def test_an_absurd_restart_count_costs_little() -> None:
     many = [ran(n, start=float(n)) for n in range(5_000)]
     attempts = [Attempt(T + n, ran=True, started_at=T + n) for n in range(4_000)]
     assert 5_000 == len(pairs(attempts, many, SURE))
 
 
 @pytest.mark.survives("F18")
-def test_the_end_of_the_second_run_is_not_laid_at_the_first_ones_door() -> None:
-    """The node of the first vanished; accounting never had that run, and the restart count went up by two."""
+def test_the_end_of_the_second_run_is_not_taken_for_that_of_the_first() -> None:
+    """The node of the first run vanished; accounting never had that run, and the restart count went up by two."""
     found = told(report(ran(0, start=6)), queue(800, row(State.RUNNING, submit=405, start=530)))
     found.take(report(ran(0, start=6), ran(2, start=531, end=700, exit_code=0)))
     done = account(State.COMPLETED, submit=405, start=530, end=701)
@@ -82,7 +82,7 @@ def test_the_end_of_the_second_run_is_not_laid_at_the_first_ones_door() -> None:
 
 
 @pytest.mark.survives("F17", "F18")
-def test_without_accounting_it_is_the_same() -> None:
+def test_reports_are_matched_without_accounting() -> None:
     found = told(queue(10, row(State.RUNNING, start=5)), report(ran(0, start=6)))
     found.take(queue(500, row(State.PENDING, submit=405)), no_accounts(500))
     found.take(report(ran(0, start=6), ran(2, start=531, end=700, exit_code=3)), queue(800), no_accounts(800))
@@ -109,7 +109,7 @@ def anything(draw: st.DrawFn) -> tuple[list[Attempt], list[JobReport]]:
 
 
 @given(anything(), st.booleans(), st.booleans())
-def test_whatever_they_say_each_is_there_once_and_in_its_order(
+def test_each_attempt_is_listed_once_and_in_order(
     found: tuple[list[Attempt], list[JobReport]], is_first: bool, is_queued: bool
 ) -> None:
     attempts, owns = found

@@ -1,4 +1,4 @@
-"""What an attempt's records say of its end, for the question why it failed."""
+"""Tests what an attempt's records give for the diagnosis of its failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracking.rows import account, accounts, queue, reported, told
 ENDED = {"start": 5, "end": 55}
 
 
-def test_who_cancelled_it_is_kept_from_accounting() -> None:
+def test_the_user_who_cancelled_is_taken_from_accounting() -> None:
     [attempt] = told(accounts(60, account(State.CANCELLED, state_word="CANCELLED by 1001", **ENDED))).attempts
     assert (attempt.cancelled_by, end_of_attempt(attempt).cancelled_by) == (1001, "user 1001")
     [attempt] = told(accounts(60, account(State.CANCELLED, state_word="CANCELLED by 0", **ENDED))).attempts
@@ -21,7 +21,7 @@ def test_who_cancelled_it_is_kept_from_accounting() -> None:
     assert end_of_attempt(attempt).cancelled_by is None
 
 
-def test_the_jobs_own_report_tells_how_the_command_ended() -> None:
+def test_the_commands_exit_status_is_taken_from_the_report() -> None:
     [attempt] = told(queue(10), accounts(60, account(State.FAILED, exit_code=9, **ENDED))).attempts
     assert end_of_attempt(attempt).exit_code == 9
     attempt.report = reported(start=6, end=50, exit_code=137)
@@ -29,17 +29,17 @@ def test_the_jobs_own_report_tells_how_the_command_ended() -> None:
 
 
 @pytest.mark.parametrize("state", [State.TIMEOUT, State.OUT_OF_MEMORY, State.CANCELLED])
-def test_zero_is_no_exit_status_where_slurm_ended_it(state: State) -> None:
+def test_exit_status_zero_is_dropped_where_slurm_ended_the_job(state: State) -> None:
     [attempt] = told(accounts(60, account(state, **ENDED))).attempts
     assert (end_of_attempt(attempt).exit_code, end_of_attempt(attempt).signal) == (None, None)
 
 
-def test_a_state_that_is_only_ours_can_be_given() -> None:
+def test_a_state_of_evalmons_own_is_accepted() -> None:
     assert end_of_attempt(Attempt(), state=State.LOST).state is State.LOST
     assert end_of_attempt(Attempt()).state is None
 
 
-def test_a_job_that_slurm_could_not_start_has_its_error_number_as_a_signal_and_no_report() -> None:
+def test_the_signal_of_a_job_that_slurm_could_not_start_is_an_error_number() -> None:
     [attempt] = told(accounts(60, account(State.FAILED, signal=53, **ENDED))).attempts
     assert was_not_started(attempt)
     attempt.report = reported(start=6, end=50, signal=53)

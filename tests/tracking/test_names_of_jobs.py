@@ -1,4 +1,4 @@
-"""A job that reports itself without a name is named by its script's path, or by its job name, once squeue was asked."""
+"""Tests the name of a job that reports itself without one: its script's path, or its job name once squeue was asked."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ def named(facts: Facts, *rows_of: str, job_name: str = "cell.slurm", job_id: str
 
 
 @pytest.mark.parametrize("command", [SCRIPT, f"{SCRIPT} --seed 3"])
-def test_a_script_below_the_experiment_names_it(command: str) -> None:
+def test_a_script_below_the_experiment_gives_the_name(command: str) -> None:
     assert ["r8/t/epoch0"] == named(UNNAMED, command)
     assert ["r8/t/epoch0"] == named(UNNAMED, command, job_name="another")
 
 
-def test_blanks_in_the_path_are_no_end_of_it_where_the_jobs_name_tells() -> None:
+def test_a_path_with_blanks_is_completed_by_the_jobs_name() -> None:
     assert ["r8/my t/epoch0"] == named(UNNAMED, "/exp/r8/eval/my t_epoch0/cell.slurm x")
 
 
 @pytest.mark.parametrize("command", ["/elsewhere/cell.slurm", "", "/expx/cell.slurm"])
-def test_else_the_jobs_name_does(command: str) -> None:
+def test_any_other_job_is_named_by_its_job_name(command: str) -> None:
     assert ["my job"] == named(UNNAMED, command, job_name="my job")
 
 
-def test_a_job_that_squeue_has_forgotten_has_the_name_that_it_reported_or_its_id() -> None:
+def test_a_job_that_squeue_lacks_has_its_reported_name_or_its_id() -> None:
     [said] = UNNAMED.reports
     assert ["cell"] == named(Facts(reports=[replace(said, job_name="cell")]))
     assert [JOB] == named(UNNAMED)
 
 
-def test_a_task_of_an_array_has_its_number() -> None:
+def test_an_array_task_has_its_number() -> None:
     assert ["r8/t/epoch0[3]"] == named(report(reported(), name=None, job_id="123_3"), SCRIPT, job_id="123_3")
 
 
-def test_of_two_jobs_with_one_name_the_second_gets_its_id() -> None:
+def test_the_second_of_two_jobs_with_one_name_gets_its_id() -> None:
     rows = [row(State.RUNNING, job_id=job_id, start=5, command="", name="eval") for job_id in ("11", "12")]
     reports = [report(reported(), name=None, job_id=job_id).reports[0] for job_id in ("11", "12")]
     assert ["eval", "eval-12"] == list(Told(Facts(reports=reports, queue=queue(10, *rows).queue)).state.evals)
 
 
-def test_it_waits_until_squeue_was_asked() -> None:
+def test_the_name_waits_until_squeue_was_asked() -> None:
     found = Told(UNNAMED)
     assert {} == found.state.evals
     found.take(Facts(reports=UNNAMED.reports, queue=queue(10, row(State.RUNNING, start=5, command=SCRIPT)).queue))
     assert ["r8/t/epoch0"] == list(found.state.evals)
 
 
-def test_after_a_lost_state_it_is_called_as_in_the_log() -> None:
+def test_the_name_in_the_log_is_kept_after_a_lost_state() -> None:
     found = Told()
     found.state.recovered = Recovered(logged={"r8/t/epoch0": [Logged(JOB, State.RUNNING)]})
     found.take(UNNAMED)
     assert ["r8/t/epoch0"] == list(found.state.evals)
 
 
-def test_the_script_of_a_job_that_is_none_of_ours_is_where_squeue_says() -> None:
+def test_the_script_of_an_unregistered_job_is_taken_from_squeue() -> None:
     found = Told(report(reported(), name="given"), queue(10, row(State.RUNNING, start=5, command=f"{SCRIPT} --seed 3")))
     assert (["given"], SCRIPT) == (list(found.state.evals), found.eval.script)
 
 
-def test_that_of_ours_is_the_registered_one() -> None:
+def test_the_script_of_a_registered_job_is_the_registered_one() -> None:
     assert "/exp/r8_lr1e-5/eval/cell.slurm" == told(queue(10, row(State.RUNNING, start=5))).eval.script

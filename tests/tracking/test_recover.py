@@ -1,4 +1,4 @@
-"""What the log gives back of a lost state: the blocks that are there are not written again, and no more."""
+"""Tests what the log restores of a lost state: existing blocks are not written again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def changed(previous: State, current: State, *, name: str = NAME, job_id: str = 
 
 
 def recovered(*log: list[str], name: str = NAME) -> Told:
-    """An eval registered into a state that was made from this log."""
+    """An eval registered into a state that was restored from this log."""
     found = Told()
     recover(found.state, blocks_in(join(log)))
     found.take(Facts(registrations=[registered(name)]))
@@ -46,7 +46,7 @@ def test_an_empty_log_gives_an_empty_state() -> None:
     assert (Recovered(), None, 0) == (state.recovered, state.completion, state.completions)
 
 
-def test_the_completion_jobs_in_the_log_are_named() -> None:
+def test_the_completion_jobs_in_the_log_are_restored() -> None:
     log = [
         note(T, BlockKind.COMPLETION_SUBMITTED, "Summary", {"Job ID": "7"}),
         note(T, BlockKind.COMPLETION_SUBMITTED, "Summary", {}),
@@ -62,19 +62,19 @@ def test_transitions_in_the_log_are_not_logged_again() -> None:
     assert ([], True) == (found.path, found.eval.final)
 
 
-def test_what_the_log_lacks_is_logged() -> None:
+def test_missing_transitions_are_logged() -> None:
     found = recovered(STARTED)
     found.take(queue(60), accounts(60, account(State.FAILED, start=5, end=55)))
     assert ["RUNNING>FAILED"] == found.path
 
 
-def test_facts_that_are_behind_the_log_say_nothing() -> None:
+def test_facts_older_than_the_log_log_nothing() -> None:
     found = recovered(STARTED, FAILED)
     found.take(queue(60, row(State.RUNNING, start=5)))
     assert ([], State.RUNNING) == (found.path, found.eval.state)
 
 
-def test_a_resumption_after_a_suspension_that_only_the_log_knows_is_logged() -> None:
+def test_a_resumption_is_logged_after_a_suspension_that_only_the_log_has() -> None:
     found = recovered(STARTED, changed(State.RUNNING, State.SUSPENDED))
     found.take(queue(60, row(State.SUSPENDED, start=5)), queue(120, row(State.RUNNING, start=5)))
     assert ["SUSPENDED>RUNNING"] == found.path
@@ -87,7 +87,7 @@ def test_figures_in_the_log_are_not_logged_again() -> None:
     assert ([], Figures(elapsed_s=50.0)) == (found.measured, found.attempts[0].figures)
 
 
-def test_two_evals_whose_names_print_alike_keep_their_own_lines() -> None:
+def test_two_evals_whose_printed_names_are_equal_keep_their_own_lines() -> None:
     hostile, plain = "r/\x1b", "r/\\x1b"
     log = [changed(State.PENDING, State.RUNNING, name=n, job_id=j) for n, j in ((hostile, "1"), (plain, "2"))]
     found = Told()
@@ -104,13 +104,13 @@ def test_each_job_of_a_retried_eval_gets_its_own_lines_back() -> None:
     assert Recovered() == found.state.recovered
 
 
-def test_an_end_that_was_logged_is_the_end() -> None:
+def test_a_logged_end_of_the_experiment_is_restored() -> None:
     end = all_complete(T, {State.FAILED: 1}, total_time_s=60, outcome="")
     found = recovered(STARTED, FAILED, end)
     assert (MonitorJob(status="complete"), 1) == (found.state.completion, found.state.completions)
 
 
-def test_an_end_after_which_something_happened_is_none() -> None:
+def test_a_logged_end_is_ignored_if_something_happened_afterwards() -> None:
     end = all_complete(T, {State.FAILED: 1}, total_time_s=60, outcome="")
     found = recovered(STARTED, FAILED, end, changed(State.FAILED, State.PENDING))
     assert (None, 1) == (found.state.completion, found.state.completions)

@@ -1,4 +1,4 @@
-"""What the jobs say of themselves: where Slurm is silent it decides, marked as such, and it never decides too early."""
+"""Tests the jobs' own reports: they decide where Slurm does not answer, are marked so, and never decide too early."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ RUNNING = row(State.RUNNING, start=5)
         ({"signal": 9}, State.FAILED),
     ],
 )
-def test_without_accounting_the_report_decides_once_squeue_is_without_the_job(
-    end: dict[str, int], state: State
-) -> None:
+def test_without_accounting_the_report_decides_once_squeue_lacks_the_job(end: dict[str, int], state: State) -> None:
     found = told(queue(20, RUNNING), report(reported(start=6, end=50, **end)))
     assert (["PENDING>RUNNING"], False) == (found.path, found.eval.final)
     found.take(queue(60), no_accounts(60))
@@ -45,14 +43,14 @@ def test_without_accounting_the_report_decides_once_squeue_is_without_the_job(
     assert ("self", T + 50) == (found.last.witness, found.last.at)
 
 
-def test_without_accounting_squeues_last_word_outweighs_the_report() -> None:
+def test_without_accounting_squeues_last_state_outweighs_the_report() -> None:
     ended = report(reported(start=6, end=50, signal=15))
     found = told(ended, queue(60, row(State.TIMEOUT, start=5, end=51)), no_accounts(60))
     assert (["PENDING>RUNNING", "RUNNING>TIMEOUT"], "squeue") == (found.path, found.last.witness)
 
 
 @pytest.mark.survives("F17")
-def test_without_accounting_and_without_an_end_in_its_report_a_job_is_lost_in_the_end() -> None:
+def test_without_accounting_a_job_whose_report_has_no_end_is_lost_in_the_end() -> None:
     found = told(queue(20, RUNNING), report(reported(start=6)))
     for n in range(31):
         assert ["PENDING>RUNNING"] == found.path
@@ -61,21 +59,21 @@ def test_without_accounting_and_without_an_end_in_its_report_a_job_is_lost_in_th
 
 
 @pytest.mark.survives("F17")
-def test_without_accounting_and_any_report_a_job_is_lost_and_never_completed() -> None:
+def test_without_accounting_and_report_a_job_is_lost_and_never_completed() -> None:
     found = told()
     for n in range(31):
         found.take(queue(60 * n + 60), no_accounts(60 * n + 60))
     assert ["PENDING>LOST"] == found.path
 
 
-def test_part_of_a_job_that_ended_is_not_the_end_of_the_job() -> None:
+def test_the_end_of_a_part_of_a_job_is_not_the_end_of_the_job() -> None:
     found = told(report(reported(start=6, end=50, exit_code=0, whole_job=False)))
     found.take(*(facts for n in range(30) for facts in (queue(60 * n + 60), no_accounts(60 * n + 60))))
     assert ["PENDING>RUNNING"] == found.path
 
 
 @pytest.mark.survives("F17")
-def test_accounting_that_lags_is_waited_for_though_the_report_tells_an_end() -> None:
+def test_a_reported_end_waits_for_accounting_that_lags() -> None:
     found = told(queue(20, RUNNING), report(reported(start=6, end=50, signal=15)), queue(60), accounts(60))
     assert ["PENDING>RUNNING"] == found.path
     found.take(queue(120), accounts(120, account(State.TIMEOUT, start=5, end=51)))
@@ -83,7 +81,7 @@ def test_accounting_that_lags_is_waited_for_though_the_report_tells_an_end() -> 
 
 
 @pytest.mark.survives("F17")
-def test_accounting_that_stays_silent_for_two_minutes_leaves_it_to_the_report() -> None:
+def test_the_report_decides_if_accounting_has_nothing_for_two_minutes() -> None:
     found = told(queue(20, RUNNING), report(reported(start=6, end=50, exit_code=0)))
     for n in (60, 120, 180):
         assert ["PENDING>RUNNING"] == found.path
@@ -91,7 +89,7 @@ def test_accounting_that_stays_silent_for_two_minutes_leaves_it_to_the_report() 
     assert (["PENDING>RUNNING", "RUNNING>COMPLETED"], "self") == (found.path, found.last.witness)
 
 
-def test_the_two_minutes_are_counted_from_when_the_end_was_reported() -> None:
+def test_the_two_minutes_count_from_the_reported_end() -> None:
     gone = [facts for n in range(5) for facts in (queue(60 * n + 60), accounts(60 * n + 60))]
     found = told(queue(20, RUNNING), *gone, report(reported(start=6, end=290, exit_code=0)))
     assert ["PENDING>RUNNING"] == found.path
@@ -99,7 +97,7 @@ def test_the_two_minutes_are_counted_from_when_the_end_was_reported() -> None:
     assert "RUNNING>OUT_OF_MEMORY" == found.path[-1]
 
 
-def test_what_accounting_says_after_all_corrects_what_the_report_said() -> None:
+def test_a_late_answer_of_accounting_corrects_the_report() -> None:
     found = told(queue(20, RUNNING), report(reported(start=6, end=50, signal=15)))
     found.take(*(facts for n in (60, 120, 180) for facts in (queue(n), accounts(n))))
     assert "RUNNING>FAILED" == found.path[-1]
@@ -107,7 +105,7 @@ def test_what_accounting_says_after_all_corrects_what_the_report_said() -> None:
     assert ("FAILED>CANCELLED", State.CANCELLED) == (found.path[-1], found.eval.state)
 
 
-def test_a_report_alone_says_that_the_job_runs() -> None:
+def test_a_report_alone_shows_that_the_job_is_running() -> None:
     found = told(report(reported(start=6)))
     assert (["PENDING>RUNNING"], T + 6) == (found.path, found.last.at)
 
@@ -123,7 +121,7 @@ def test_two_restarts_have_a_report_each() -> None:
     assert [T + 1, T + 57] == [a.submitted_at for a in found.attempts]
 
 
-def test_two_restarts_that_only_their_reports_know_are_two_attempts() -> None:
+def test_two_restarts_known_only_by_reports_are_two_attempts() -> None:
     found = told(report(reported(0, start=6, end=50, signal=15), reported(1, start=200, end=300, exit_code=0)))
     assert ["PENDING>RUNNING"] == found.path
     found.take(queue(320), no_accounts(320))
@@ -131,7 +129,7 @@ def test_two_restarts_that_only_their_reports_know_are_two_attempts() -> None:
     assert expected == found.path
 
 
-def test_the_second_restarts_report_may_come_before_slurms_word_on_either() -> None:
+def test_the_second_restarts_report_may_come_before_slurms_answers() -> None:
     found = told(report(reported(1, start=200)), queue(210, row(State.RUNNING, submit=57, start=199)))
     assert ["PENDING>RUNNING"] == found.path
     first = account(State.NODE_FAIL, start=5, end=51)
@@ -140,17 +138,17 @@ def test_the_second_restarts_report_may_come_before_slurms_word_on_either() -> N
     assert 2 == len(found.attempts)
 
 
-def test_a_report_that_is_read_again_says_nothing_new() -> None:
+def test_a_report_that_is_read_again_changes_nothing() -> None:
     ended = report(reported(start=6, end=50, exit_code=0))
     found = told(report(reported(start=6)), ended)
     assert ([], 1) == (found.take(ended, report(reported(start=6))), len(found.reports))
     assert found.reports[0].ended
 
 
-# Jobs that nobody registered, or that are registered later.
+# Jobs that were never registered, or are registered later.
 
 
-def test_a_job_that_reports_before_it_is_on_record_is_the_same_job_afterwards() -> None:
+def test_a_job_that_reports_before_its_registration_is_the_same_job_afterwards() -> None:
     found = Told(report(reported(start=6, token=TOKEN), tokens=(TOKEN,)), Facts(registrations=[registered()]))
     assert ([JOB], T, TOKEN) == (
         [j.job_id for j in found.eval.jobs],
@@ -160,21 +158,21 @@ def test_a_job_that_reports_before_it_is_on_record_is_the_same_job_afterwards() 
     assert ["PENDING>RUNNING"] == found.path
 
 
-def test_a_job_that_nobody_registered_is_an_eval_under_its_own_name() -> None:
+def test_an_unregistered_job_is_an_eval_with_its_own_name() -> None:
     found = Told(report(reported(start=7200, end=7300, exit_code=0), job_id="900", name="r/x"))
     done = account(State.COMPLETED, job_id="900", submit=1, start=7200, end=7301)
     found.take(queue(7400), accounts(7400, done, asked=("900",)))
     assert ("r/x", ["PENDING>RUNNING", "RUNNING>COMPLETED"]) == (found.eval.name, found.path)
 
 
-def test_an_earlier_bearer_of_a_self_registered_jobs_id_is_not_it() -> None:
+def test_an_earlier_job_with_a_self_registered_jobs_id_is_another_job() -> None:
     found = Told(report(reported(start=7200), job_id="900", name="r/x"))
     older = account(State.FAILED, job_id="900", submit=-9000, start=-8000, end=-7000)
     found.take(queue(7400), accounts(7400, older, asked=("900",)))
     assert ["PENDING>RUNNING"] == found.path
 
 
-def test_a_report_without_a_name_is_looked_at_again_once_its_job_is_registered() -> None:
+def test_a_report_without_a_name_is_read_again_once_its_job_is_registered() -> None:
     nameless = report(reported(start=6), name=None)
     found = Told(nameless)
     assert ({}, {}) == (found.state.evals, found.state.reported)
@@ -183,13 +181,13 @@ def test_a_report_without_a_name_is_looked_at_again_once_its_job_is_registered()
 
 
 @pytest.mark.survives("F18")
-def test_a_report_of_another_submission_with_this_id_is_not_ours() -> None:
+def test_a_report_of_another_submission_with_the_id_is_ignored() -> None:
     found = told(report(reported(start=-9000, end=-8000, exit_code=0), tokens=("old",)))
     assert ([], {}, {NAME}) == (found.path, found.state.reported, set(found.state.evals))
 
 
 @pytest.mark.survives("F18")
-def test_of_a_report_that_outlived_an_id_only_our_attempts_count() -> None:
+def test_only_the_evals_own_attempts_count_in_a_report_that_outlived_an_id() -> None:
     old, ours = reported(start=-9000, end=-8000, exit_code=0, token="old"), reported(start=6, token=TOKEN)
     found = told(report(old, ours, tokens=("old", TOKEN)))
     assert [T + 6] == [o.started_at for o in found.reports]

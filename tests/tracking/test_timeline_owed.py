@@ -1,4 +1,4 @@
-"""Who is asked about, and when: nobody for longer than it takes, and nobody too little."""
+"""Tests which jobs sacct and seff are asked about, and when: as often as needed and no longer."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def measured(job_id: str = JOB, submit: float = 1.0) -> Facts:
     return Facts(measurements=[Measurement(NAME, job_id, T + submit, Figures(elapsed_s=50.0))])
 
 
-def test_accounting_is_not_asked_about_what_squeue_shows_as_active() -> None:
+def test_accounting_is_not_asked_about_jobs_that_squeue_shows_active() -> None:
     assert [] == asked(told())
     assert [] == asked(told(queue(10, row(State.PENDING))))
     assert [] == asked(told(queue(10, RUNNING)))
 
 
-def test_it_is_asked_about_what_is_gone_from_squeue_until_it_knows_the_end() -> None:
+def test_accounting_is_asked_about_jobs_gone_from_squeue_until_it_has_their_end() -> None:
     found = told(queue(10, RUNNING), queue(60))
     assert [JOB] == asked(found)
     found.take(accounts(60), queue(120))
@@ -55,7 +55,7 @@ def test_it_is_asked_about_what_is_gone_from_squeue_until_it_knows_the_end() -> 
     assert [] == asked(found)
 
 
-def test_it_is_asked_about_what_squeue_shows_as_ended_until_it_has_the_figures() -> None:
+def test_accounting_is_asked_about_jobs_that_squeue_shows_ended_until_it_has_figures() -> None:
     found = told(queue(60, DONE))
     assert (True, [JOB]) == (found.eval.final, asked(found))
     found.take(accounts(60))
@@ -64,20 +64,20 @@ def test_it_is_asked_about_what_squeue_shows_as_ended_until_it_has_the_figures()
     assert [] == asked(found)
 
 
-def test_half_an_accounting_record_is_asked_for_again() -> None:
+def test_accounting_is_asked_again_about_an_incomplete_record() -> None:
     half = account(State.COMPLETED, start=5, end=55, whole=False)
     found = told(queue(60, DONE), accounts(60, half))
     assert ([JOB], None) == (asked(found), found.attempts[0].accounted)
 
 
-def test_of_a_job_that_never_ran_one_answer_is_enough() -> None:
+def test_one_answer_is_enough_for_a_job_that_never_ran() -> None:
     found = told(queue(60, row(State.CANCELLED, end=55)))
     assert [JOB] == asked(found)
     found.take(accounts(60))
     assert [] == asked(found)
 
 
-def test_it_is_asked_about_a_requeue_until_it_names_it() -> None:
+def test_accounting_is_asked_about_a_requeue_until_it_has_it() -> None:
     found = told(queue(10, RUNNING), queue(60, row(State.PENDING, submit=57)))
     assert [JOB] == asked(found)
     found.take(accounts(60, account(State.RUNNING, start=5)))
@@ -86,7 +86,7 @@ def test_it_is_asked_about_a_requeue_until_it_names_it() -> None:
     assert [] == asked(found)
 
 
-def test_a_requeue_that_it_never_names_is_given_up_after_two_minutes() -> None:
+def test_a_requeue_that_accounting_never_has_is_given_up_after_two_minutes() -> None:
     again = account(State.PENDING, submit=57)
     found = told(queue(10, RUNNING), queue(60, row(State.PENDING, submit=57)), accounts(60, again), measured())
     assert [JOB] == asked(found)
@@ -94,23 +94,23 @@ def test_a_requeue_that_it_never_names_is_given_up_after_two_minutes() -> None:
     assert [] == asked(found)
 
 
-def test_it_is_asked_about_an_attempt_that_squeue_calls_requeued() -> None:
+def test_accounting_is_asked_about_an_attempt_that_squeue_calls_requeued() -> None:
     assert [JOB] == asked(told(queue(10, RUNNING), queue(60, row(State.REQUEUED, start=5))))
 
 
-def test_it_is_asked_about_a_job_whose_first_known_submit_is_long_after_ours() -> None:
+def test_accounting_is_asked_about_a_job_first_shown_long_after_its_submission() -> None:
     found = told(queue(300, row(State.RUNNING, submit=200, start=250)))
     assert [JOB] == asked(found)
     found.take(accounts(300, account(State.RUNNING, submit=200, start=250)))
     assert [] == asked(found)
 
 
-def test_it_is_not_asked_about_what_is_over_and_measured_though_it_never_knew_it() -> None:
+def test_accounting_is_not_asked_about_measured_ended_jobs_that_it_never_had() -> None:
     found = told(queue(60, DONE), accounts(60), measured())
     assert [] == asked(found)
 
 
-def test_jobs_are_asked_about_in_the_order_of_their_numbers() -> None:
+def test_jobs_are_asked_about_in_the_order_of_their_ids() -> None:
     jobs = ["100", "9", "77_2", "77_10"]
     found = Told(Facts(registrations=[registered(f"r/{job}", job) for job in jobs]), queue(60))
     assert ["9", "100", "77_2", "77_10"] == asked(found)
@@ -123,12 +123,12 @@ def test_an_older_job_of_a_retried_eval_is_not_asked_about_once_its_end_is_known
     assert [] == asked(found)
 
 
-def test_what_runs_owes_no_figures() -> None:
+def test_a_running_attempt_owes_no_figures() -> None:
     assert [] == owed(told(queue(10, RUNNING)))
     assert [] == owed(told(queue(60, row(State.CANCELLED, end=55))))
 
 
-def test_what_ran_and_ended_owes_its_figures_until_they_are_captured() -> None:
+def test_an_ended_attempt_owes_figures_until_they_are_captured() -> None:
     found = told(queue(60, DONE))
     [one] = owed(found)
     assert ((NAME, JOB, T + 1, None), True, 50.0) == (one.key, one.is_latest, one.elapsed_s)
@@ -139,18 +139,18 @@ def test_what_ran_and_ended_owes_its_figures_until_they_are_captured() -> None:
     assert ([], 1) == (owed(found), len(found.measured))
 
 
-def test_figures_that_come_twice_are_told_once() -> None:
+def test_figures_that_come_twice_are_logged_once() -> None:
     found = told(queue(60, DONE))
     assert (1, 0) == (len(found.take(measured())), len(found.take(measured())))
 
 
-def test_figures_of_an_attempt_or_an_eval_that_nobody_knows_are_passed_over() -> None:
+def test_figures_of_unknown_attempts_or_evals_are_ignored() -> None:
     found = told(queue(60, DONE))
     assert [] == found.take(measured(submit=7))
     assert [] == found.take(Facts(measurements=[Measurement("r/other", JOB, T + 1, Figures())]))
 
 
-def test_each_attempt_owes_its_own_figures_and_seff_knows_the_latest_only() -> None:
+def test_each_attempt_owes_its_own_figures_and_seff_has_the_latest_only() -> None:
     first, second = account(State.REQUEUED, start=5, end=55), account(State.FAILED, submit=57, start=180, end=190)
     found = told(queue(10, RUNNING), queue(60, row(State.PENDING, submit=57)), accounts(60, first))
     assert [(T + 1, False)] == [(one.attempt.submitted_at, one.is_latest) for one in owed(found)]
@@ -165,7 +165,7 @@ def test_an_older_job_of_a_retried_eval_owes_its_figures_too() -> None:
     assert [JOB] == [one.job.job_id for one in owed(found)]
 
 
-def test_an_attempt_that_only_its_report_knows_owes_figures_with_the_reports_time() -> None:
+def test_an_attempt_known_only_by_its_report_owes_figures_with_the_reports_time() -> None:
     restarts = report(reported(0, start=6, end=50, signal=15), reported(1, start=200, end=300, exit_code=0))
     found = told(restarts, queue(320), accounts(320, disabled=True))
     times = [(o.attempt.submitted_at, o.is_latest, o.elapsed_s) for o in owed(found)]

@@ -1,4 +1,4 @@
-"""The path laid beside the log: what is new is told once, what the log has or has gone past is not told again."""
+"""Tests which transitions are still to be logged: each once, and none that the log has or has passed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = {state: letter for letter, state in LETTERS.items()}
 
 
 def news(logged: str, path: str) -> str:
-    """What is to be logged, as letters; `p` on the path is a registration. Each `Previous` is checked."""
+    """The transitions to be logged, as letters; `p` on the path is a registration. Each `Previous` is checked."""
     steps = [Step("1", LETTERS[c.upper()], None, None if c == "p" else ATTEMPT) for c in path]
     last = LETTERS[logged[-1]] if logged else State.PENDING
     found = ""
@@ -48,7 +48,7 @@ def news(logged: str, path: str) -> str:
         ("RQ", "pRQPRQPRC", "PRQPRC"),
     ],
 )
-def test_what_is_behind_the_end_of_the_log_is_new(logged: str, path: str, expected: str) -> None:
+def test_transitions_after_the_end_of_the_log_are_new(logged: str, path: str, expected: str) -> None:
     assert expected == news(logged, path)
 
 
@@ -64,7 +64,7 @@ def test_what_is_behind_the_end_of_the_log_is_new(logged: str, path: str, expect
         ("RS", "pR", ""),
     ],
 )
-def test_a_log_that_knows_more_than_a_lost_state_is_not_told_it_again(logged: str, path: str, expected: str) -> None:
+def test_a_log_that_has_more_than_a_lost_state_gets_nothing_twice(logged: str, path: str, expected: str) -> None:
     assert expected == news(logged, path)
 
 
@@ -77,9 +77,7 @@ def test_a_log_that_knows_more_than_a_lost_state_is_not_told_it_again(logged: st
         ("RQPR", "pRQPRQPRC", "QPRC"),
     ],
 )
-def test_what_turns_out_late_to_have_been_before_the_end_of_the_log_is_left_out(
-    logged: str, path: str, expected: str
-) -> None:
+def test_a_transition_that_belongs_before_the_end_of_the_log_is_left_out(logged: str, path: str, expected: str) -> None:
     assert expected == news(logged, path)
 
 
@@ -95,13 +93,11 @@ def test_what_turns_out_late_to_have_been_before_the_end_of_the_log_is_left_out(
         ("RQ", "pRNP", "NP"),
     ],
 )
-def test_where_the_path_took_another_turn_the_log_goes_on_from_where_it_is(
-    logged: str, path: str, expected: str
-) -> None:
+def test_the_log_continues_from_its_own_end_where_the_path_differs(logged: str, path: str, expected: str) -> None:
     assert expected == news(logged, path)
 
 
-def test_jobs_of_one_eval_are_told_apart() -> None:
+def test_jobs_of_one_eval_are_kept_apart() -> None:
     steps = [Step(job, state, None, ATTEMPT) for job in "12" for state in (State.RUNNING, State.FAILED)]
     logged = [Logged("1", State.RUNNING), Logged("1", State.FAILED), Logged("2", State.RUNNING)]
     assert [(steps[3], State.RUNNING)] == list(unlogged(steps, logged))
@@ -118,7 +114,7 @@ PATHS = st.builds(
 
 @settings(max_examples=300)
 @given(st.one_of(PATHS, st.text("RSQPCFNL", max_size=8)), PATHS)
-def test_whatever_the_log_says_the_path_is_told_once(logged: str, path: str) -> None:
+def test_a_path_is_logged_once_whatever_the_log_has(logged: str, path: str) -> None:
     steps = [Step("1", LETTERS[c], None, ATTEMPT) for c in path]
     log = [Logged("1", LETTERS[c]) for c in logged]
     log += [Logged(step.job_id, step.state) for step, _ in unlogged(steps, log)]
@@ -127,7 +123,7 @@ def test_whatever_the_log_says_the_path_is_told_once(logged: str, path: str) -> 
 
 @settings(max_examples=300)
 @given(PATHS, st.lists(st.integers(0, 20)))
-def test_a_path_that_grows_is_told_step_by_step_and_whole(path: str, lengths: list[int]) -> None:
+def test_a_growing_path_is_logged_step_by_step_and_completely(path: str, lengths: list[int]) -> None:
     logged = ""
     for length in [*sorted(lengths), len(path)]:
         logged += news(logged, path[:length])

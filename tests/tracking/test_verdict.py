@@ -1,4 +1,4 @@
-"""The verdict for each combination of what Slurm, the job and its log say (contract, section 8)."""
+"""Tests the verdict for each combination of Slurm, job and log (contract, section 8)."""
 
 from __future__ import annotations
 
@@ -90,12 +90,14 @@ BY_ITSELF = [State.FAILED, State.OUT_OF_MEMORY]
         ([State.COMPLETED], None, NONE, "ok"),
     ],
 )
-def test_the_verdict(ends: list[State], said: dict[str, int] | None, found: EvalResults, expected: str) -> None:
+def test_the_verdict_follows_from_state_report_and_logs(
+    ends: list[State], said: dict[str, int] | None, found: EvalResults, expected: str
+) -> None:
     assert dict.fromkeys(ends, expected) == {end: verdict(ended(end, said).eval, found) for end in ends}
 
 
 @pytest.mark.parametrize("found", [SUCCESS, NONE, UNKNOWN])
-def test_an_output_that_ends_in_an_error_that_nobody_handled_makes_completed_suspect(found: EvalResults) -> None:
+def test_an_output_that_ends_in_an_unhandled_error_makes_completed_suspect(found: EvalResults) -> None:
     ev = ended(State.COMPLETED, ZERO).eval
     assert ev.latest is not None
     ev.latest.evidence = Evidence(ends_in_error=True)
@@ -134,7 +136,7 @@ def test_no_ok_without_proof_and_no_suspect_without_a_contradiction(
     st.sampled_from(["success", "error", "started"]) | st.none(),
     st.none() | st.just(Witness("cgroup")),
 )
-def test_a_scripts_text_alone_makes_nothing_suspect(
+def test_a_scripts_text_alone_makes_no_eval_suspect(
     end: State, names_framework: bool, status: str | None, witness: Witness | None
 ) -> None:
     ev = ended(end, ZERO).eval
@@ -200,7 +202,7 @@ WITNESSES = st.builds(
 
 @st.composite
 def attempts(draw: st.DrawFn) -> Attempt:
-    """What was observed of a job that ended."""
+    """The observations of a job that ended."""
     end = draw(st.sampled_from([*[State.COMPLETED] * 4, State.FAILED, State.TIMEOUT]))
     witness = draw(st.sampled_from([*[WITNESSES] * 5, st.none()]).flatmap(lambda strategy: strategy))
     job_report = JobReport(
@@ -231,12 +233,12 @@ def attempts(draw: st.DrawFn) -> Attempt:
 
 
 def is_proven(log: str, by: str | None, own: Attempt, others: list[Attempt]) -> bool:
-    """Whether the attempt's observations have the proof, and no other attempt's a stronger or equal one."""
+    """Whether the attempt's observations are proof, and no other attempt has equal or stronger ones."""
 
     def proofs_of(attempt: Attempt) -> list[str]:
         programs = attempt.report.eval_programs if attempt.report is not None else []
         wrote = [written for program in programs for written in program.wrote if written.path == log]
-        # One that named all its logs wrote no other.
+        # An attempt that named all its logs wrote no other.
         unnamed = [program for program in programs if program.is_cut or not any(w.path for w in program.wrote)]
         near = [program for program in unnamed if program.options == {} and f"{program.cwd}/logs" in log]
         printed = attempt.evidence is not None and log in attempt.evidence.printed
@@ -248,7 +250,7 @@ def is_proven(log: str, by: str | None, own: Attempt, others: list[Attempt]) -> 
 
 @settings(max_examples=600, deadline=None)
 @given(st.lists(attempts(), min_size=1, max_size=3))
-def test_whatever_is_observed_no_verdict_is_ok_without_proof_and_none_suspect_without_a_contradiction(
+def test_ok_needs_proof_and_suspect_needs_a_contradiction_whatever_is_observed(
     observed: list[Attempt],
 ) -> None:
     evals = {
@@ -273,7 +275,7 @@ def test_whatever_is_observed_no_verdict_is_ok_without_proof_and_none_suspect_wi
 
 
 def check_ok(attempt: Attempt, found: EvalResults, read: set[str]) -> None:
-    """Everything was read, everybody who could see looked, and each program has a result that is a success."""
+    """Everything was read, every witness looked, and each program has a successful result."""
     assert attempt.account_state is State.COMPLETED
     assert attempt.evidence is not None
     assert not attempt.evidence.ends_in_error
@@ -299,7 +301,7 @@ def check_ok(attempt: Attempt, found: EvalResults, read: set[str]) -> None:
 
 
 def may_be_its_own(log: str, program: ObservedProgram, others: list[ObservedProgram]) -> bool:
-    """Whether a program named the log; or nobody else of its job did, and nothing says that it wrote elsewhere."""
+    """Whether a program named the log, or no other program of its job did and none wrote elsewhere."""
     if any(written.path == log for written in program.wrote):
         return True
     is_elsewhere = any(written.path for written in program.wrote) and not program.is_cut
@@ -309,7 +311,7 @@ def may_be_its_own(log: str, program: ObservedProgram, others: list[ObservedProg
 
 
 def check_suspect(attempt: Attempt, found: EvalResults) -> None:
-    """Something contradicts it that is not its script's text."""
+    """Something other than its script's text contradicts it."""
     is_bad = bool(found.missing) or not all(result.succeeded for result in found.results)
     if attempt.account_state is State.FAILED:
         assert found.results
@@ -324,7 +326,7 @@ def check_suspect(attempt: Attempt, found: EvalResults) -> None:
 
 
 @pytest.mark.parametrize("end", sorted(TERMINAL - {State.COMPLETED, State.LOST}))
-def test_whatever_slurm_does_not_call_completed_failed(end: State) -> None:
+def test_a_terminal_state_other_than_completed_is_a_failure(end: State) -> None:
     assert "failed" == verdict(ended(end, None).eval, NONE)
 
 
@@ -351,11 +353,11 @@ def test_an_eval_that_is_not_over_is_active() -> None:
         (State.OUT_OF_MEMORY, ZERO, False),
     ],
 )
-def test_whether_the_witnesses_agree(end: State, said: dict[str, int] | None, expected: bool | None) -> None:
+def test_agreement_of_the_sources(end: State, said: dict[str, int] | None, expected: bool | None) -> None:
     assert expected == witnesses_agree(ended(end, said).eval)
 
 
-def test_witnesses_of_an_active_job_neither_agree_nor_disagree() -> None:
+def test_sources_of_an_active_job_neither_agree_nor_disagree() -> None:
     found = told(report(reported(start=6, end=50, exit_code=0)), queue(60, row(State.RUNNING, start=5)))
     assert None is witnesses_agree(found.eval)
 
@@ -374,8 +376,8 @@ SAID = [None, {}, ZERO, THREE, KILLED, {"exit_code": 137}, {"exit_code": 0, "who
 @pytest.mark.survives("F27")
 @pytest.mark.parametrize("said", SAID, ids=str)
 @pytest.mark.parametrize("end", sorted(TERMINAL - {State.LOST}))
-def test_every_pair_of_witnesses(end: State, said: dict[str, int] | None) -> None:
-    """They agree if both tell success, or both tell none; where the report tells no end, nobody can say."""
+def test_each_pair_of_sources_agrees_or_disagrees(end: State, said: dict[str, int] | None) -> None:
+    """They agree if both say success or both say failure; unknown where the report has no end."""
     found = told(queue(60), accounts(60, account(end, start=5, end=55)))
     if said is not None:
         found = told(report(reported(start=6, end=50 if said else None, **said)), queue(60))
@@ -389,7 +391,7 @@ def test_every_pair_of_witnesses(end: State, said: dict[str, int] | None) -> Non
     assert (verdict(found.eval, NONE) == "ok") == (end is State.COMPLETED and expected is not False)
 
 
-def test_where_only_the_job_itself_tells_there_is_nobody_to_agree_with() -> None:
+def test_a_job_known_only_by_its_report_has_no_second_source() -> None:
     found = told(queue(20, row(State.RUNNING, start=5)), report(reported(start=6, end=50, exit_code=0)))
     found.take(queue(60), no_accounts(60))
     assert (State.COMPLETED, None) == (found.eval.state, witnesses_agree(found.eval))

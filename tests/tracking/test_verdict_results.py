@@ -1,4 +1,4 @@
-"""Results are settled over the whole experiment: those of earlier attempts and jobs are nobody else's."""
+"""Tests that results are settled over the whole experiment: no log counts for two evals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def shown(found: EvalResults) -> tuple[list[tuple[str | None, str | None]], int,
     return [(one.log, one.known_by) for one in found.results], found.missing, found.unknown
 
 
-def test_the_latest_attempts_logs_are_the_results_and_an_earlier_ones_are_nobody_elses() -> None:
+def test_the_latest_attempts_logs_are_its_results_and_earlier_ones_count_for_no_other() -> None:
     both = Evidence(logs=[log("a"), log("b", T + 105)])
     again = attempt(program(T + 100), at=T + 100, evidence=both)
     for jobs in ([[attempt(program(), evidence=both), again]], [[attempt(program(), evidence=both)], [again]]):
@@ -56,7 +56,7 @@ def test_the_latest_attempts_logs_are_the_results_and_an_earlier_ones_are_nobody
         assert shown(found["other"]) == ([], 0, None)
 
 
-def test_what_two_evals_may_have_written_is_shown_of_neither() -> None:
+def test_a_log_that_two_evals_may_have_written_counts_for_neither() -> None:
     left = Evidence(logs=[log()])
     found = settled(ev("one", [attempt(program(), evidence=left)]), ev("two", [attempt(program(), evidence=left)]))
     assert {shown(one)[2] for one in found.values()} == {owners.NOT_TOLD_APART}
@@ -65,14 +65,14 @@ def test_what_two_evals_may_have_written_is_shown_of_neither() -> None:
     assert shown(alone["one"]) == ([("/w/logs/a.eval", "place")], 0, None)
 
 
-def test_a_program_whose_end_nobody_saw_wrote_nothing_after_its_job() -> None:
+def test_a_program_without_a_known_end_wrote_nothing_after_its_job() -> None:
     unseen = replace(program(), ended_at=None)
     for at, shown_logs in ((T + 55, [("/w/logs/a.eval", "place")]), (T + 90, [])):
         found = settled(ev("one", [attempt(unseen, evidence=Evidence(logs=[log(at=at)]))]))
         assert shown(found["one"])[0] == shown_logs
 
 
-def test_what_has_not_run_may_have_written_nothing() -> None:
+def test_a_job_that_has_not_run_wrote_nothing() -> None:
     waits = ev("waits", [Attempt(submitted_at=T)])
     waits.final = False
     found = settled(waits, ev("one", [attempt(program(), evidence=Evidence(logs=[log()]))]))
@@ -83,8 +83,8 @@ def test_what_has_not_run_may_have_written_nothing() -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans()), min_size=1, max_size=8), st.integers(0, 9)
 )
-def test_some_evals_are_settled_as_all_are(runs: list[tuple[int, int, bool]], set_number: int) -> None:
-    """Each run: when it began, how many of the logs of that time it found, and whether somebody looked.
+def test_settling_some_evals_gives_the_same_as_settling_all(runs: list[tuple[int, int, bool]], set_number: int) -> None:
+    """Each run: when it began, how many of the logs of that time it found, and whether there was a witness.
 
     One of them may be an eval-set, which finds all earlier logs of its directory.
     """
@@ -100,14 +100,14 @@ def test_some_evals_are_settled_as_all_are(runs: list[tuple[int, int, bool]], se
     assert all(settle(state, only={name}) == {name: whole[name]} for name in evals)
 
 
-def test_a_program_without_a_log_is_missing_and_of_one_that_was_cut_short_nobody_knows() -> None:
+def test_a_program_without_a_log_is_missing_and_a_truncated_one_is_unknown() -> None:
     assert shown(settled(ev("x", [attempt(program(), evidence=Evidence())]))["x"]) == ([], 1, None)
     cut = Evidence(not_all_read="no time left")
     assert shown(settled(ev("x", [attempt(program(), evidence=cut)]))["x"]) == ([], 0, "no time left")
     assert settled(ev("x", [attempt(program())]))["x"].unknown == "its output and logs were not looked at yet"
 
 
-def test_where_nobody_looked_a_script_that_names_a_framework_leaves_it_unknown() -> None:
+def test_a_script_that_names_a_framework_is_unknown_without_a_witness() -> None:
     named = Evidence(names_framework=True)
     assert settled(ev("x", [attempt(evidence=named, seen=False)]))["x"].unknown == owners.NOBODY_SAW
     assert settled(ev("x", [attempt(evidence=named)]))["x"].unknown is None
@@ -115,7 +115,7 @@ def test_where_nobody_looked_a_script_that_names_a_framework_leaves_it_unknown()
     assert shown(settled(ev("x", [attempt(evidence=printed, seen=False)]))["x"])[0] == [("/w/logs/a.eval", "output")]
 
 
-def test_a_set_that_found_some_tasks_complete_has_their_logs_too() -> None:
+def test_an_eval_set_also_has_the_logs_of_tasks_that_were_already_complete() -> None:
     before, now = log("a", T + 5, task_id="a"), log("b", T + 105, task_id="b")
     left = Evidence(logs=[before, now])
     again = attempt(program(T + 100, verb="eval-set"), at=T + 100, evidence=left)
@@ -126,13 +126,13 @@ def test_a_set_that_found_some_tasks_complete_has_their_logs_too() -> None:
     assert shown(settled(ev("x", [alone]))["x"]) == ([], 1, None)
 
 
-def test_a_running_eval_has_what_it_has_left_so_far() -> None:
+def test_a_running_eval_has_the_logs_so_far() -> None:
     running = ev("x", [attempt(program())])
     running.final = False
     assert shown(settled(running, so_far={"x": Evidence(logs=[log()])})["x"])[0] == [("/w/logs/a.eval", "place")]
 
 
-def test_a_settings_file_names_the_directory() -> None:
+def test_a_settings_file_can_name_the_log_directory() -> None:
     lm_eval = ObservedProgram(
         kind="lm-evaluation-harness",
         started_at=T,

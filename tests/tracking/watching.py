@@ -1,4 +1,4 @@
-"""Polls a simulated Slurm as `observe_once` does, and keeps the log as text."""
+"""Polls a simulated Slurm as an observer does, and keeps the log as text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAG_S = 120.0
 
 @dataclass(frozen=True)
 class Look:
-    """How one poll goes: `after` seconds after the last one; what fails; how far sacct is behind."""
+    """One poll: `after` seconds after the last one; what fails; how far sacct is behind."""
 
     after: float = 60.0
     squeue_fails: bool = False
@@ -42,7 +42,7 @@ class Watcher:
     """State, events and log of one experiment.
 
     Every observation is folded twice: by a tracker that lives as long as the state, with squeue's unchanged rows the
-    same objects, and anew from a copy of the state. Both must say and know the same.
+    same objects, and anew from a copy of the state. Both must give the same events and state.
     """
 
     cluster: Cluster
@@ -54,7 +54,7 @@ class Watcher:
     rows: list[SqueueRow] = field(default_factory=list)
 
     def take(self, facts: Facts, *, now: float, in_parts: bool = False) -> list[Event]:
-        """Fold, and write the log. `in_parts`: as an observer does that asks sacct by what squeue said."""
+        """Fold, and write the log. `in_parts`: like an observer whose query to sacct depends on squeue's answer."""
         self.fed.append(facts)
         if self.tracker is None or self.tracker.state is not self.state:
             self.tracker = Tracker(self.state)
@@ -86,7 +86,7 @@ class Watcher:
         return replace(facts, queue=QueueAnswer(facts.queue.asked_at, self.rows))
 
     def _check_owed(self) -> None:
-        """What the tracker remembers of its evals is what they say."""
+        """Check that what the tracker remembers of its evals is up to date."""
         assert self.tracker is not None
         evals = list(self.state.evals.values())
         assert [owed.key for owed in self.tracker.unmeasured()] == [owed.key for owed in unmeasured(self.state)]
@@ -95,7 +95,7 @@ class Watcher:
         assert self.tracker.jobs_to_account(lost_after_s=LOST_AFTER_S) == expected
 
     def facts(self, look: Look, *, at: float) -> Facts:
-        """What this look brings: squeue for all, sacct for those that the state then asks about."""
+        """The facts of this poll: squeue's for all, sacct's for the jobs that the state then asks about."""
         reports = [] if look.reports_late_s is None else self.cluster.reports(at - look.reports_late_s)
         local = Facts(
             registrations=[r for r in self.cluster.registrations() if r.registered_at < at],
@@ -114,7 +114,7 @@ class Watcher:
         self.take(self.facts(look, at=at), now=at, in_parts=True)
 
     def measure(self, *, now: float) -> None:
-        """Capture what accounting has of attempts that ended, and long after the end what else there is."""
+        """Capture accounting's figures of ended attempts and, long after the end, those from elsewhere."""
         silent = from_self(elapsed_s=None, time_limit_s=None)
         patient_until = self.cluster.over_at + LAG_S
         found = [
@@ -125,7 +125,7 @@ class Watcher:
         self.take(Facts(measurements=found), now=now)
 
     def watch(self, looks: Iterable[Look], *, begin: float) -> float:
-        """One look after the other; returns the time of the last."""
+        """Poll repeatedly; returns the time of the last poll."""
         at = begin
         for look in looks:
             at += look.after
@@ -134,7 +134,7 @@ class Watcher:
         return at
 
     def watch_to_the_end(self, *, begin: float, every_s: float = 180.0) -> float:
-        """Undisturbed polls until all is over and measured, as it must be soon after the last job's end."""
+        """Poll undisturbed until everything is over and measured, which must be soon after the last job's end."""
         at = begin
         while at < max(self.cluster.over_at, begin) + 1200:
             at = self.watch([Look(every_s)], begin=at)
@@ -148,12 +148,12 @@ class Watcher:
         return known and all(ev.final for ev in evals) and not list(unmeasured(self.state))
 
     def lose_state(self) -> None:
-        """state.json is gone; the log is what is left."""
+        """Lose state.json and keep the log."""
         self.state = ExperimentState(experiment="/exp")
         recover(self.state, blocks_in(self.log))
 
     def logged(self, name: str) -> list[tuple[str, State]]:
-        """The transitions of one eval in the text of the log, checked to follow one another."""
+        """The transitions of one eval in the log, checked to be continuous."""
         found = []
         last: dict[str, str] = {}
         for block in blocks_in(self.log):
@@ -174,5 +174,5 @@ def measured(owed: Unmeasured, figures: Figures) -> Measurement:
 
 
 def copy_of(state: ExperimentState) -> ExperimentState:
-    """As it would be loaded from state.json."""
+    """The state as it would be loaded from state.json."""
     return msgspec.json.decode(msgspec.json.encode(state), type=ExperimentState)

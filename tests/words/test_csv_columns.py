@@ -1,4 +1,4 @@
-"""The columns of the CSVs: what is written by their format is read by their pattern."""
+"""Tests that what the columns of the CSVs write, they also read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXTS = {
 
 
 @pytest.mark.parametrize("column", [*GpuColumn, *HostColumn])
-def test_what_is_written_is_read(column: GpuColumn | HostColumn) -> None:
+def test_a_written_cell_is_read_back(column: GpuColumn | HostColumn) -> None:
     value = _TEXTS.get(column, 37)
     match = re.fullmatch(column.cell.pattern, column.cell.written % value, re.ASCII)
     assert match is not None
@@ -27,6 +27,6 @@ def test_what_is_written_is_read(column: GpuColumn | HostColumn) -> None:
         assert (int(match[1], 16) if column is GpuColumn.CLOCK_REASONS else float(match[1])) == value
 
 
-def test_a_header_stands_once_in_a_file() -> None:
+def test_no_two_columns_of_a_file_have_the_same_header() -> None:
     for columns in (list(GpuColumn), list(HostColumn)):
         assert len({column.header for column in columns}) == len(columns)

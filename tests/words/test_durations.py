@@ -1,4 +1,4 @@
-"""Durations: Slurm's many spellings in, three spellings for people out."""
+"""Tests the parsing of Slurm's durations and the three ways of printing durations."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ DAY_S = 86400
         (" 00:30 ", 30),
     ],
 )
-def test_a_duration_of_slurms_is_seconds(text: str, expected: float) -> None:
+def test_slurms_durations_are_parsed_as_seconds(text: str, expected: float) -> None:
     assert expected == pytest.approx(parse(text))
 
 
@@ -43,7 +43,7 @@ def test_a_duration_of_slurms_is_seconds(text: str, expected: float) -> None:
         "\u0661:00",
     ],
 )
-def test_what_is_no_duration_is_none(text: str) -> None:
+def test_other_text_is_none(text: str) -> None:
     assert None is parse(text)
 
 
@@ -51,11 +51,11 @@ def test_what_is_no_duration_is_none(text: str) -> None:
     ("text", "expected"),
     [("120", 7200), ("0", 0), ("UNLIMITED", None), ("Partition_Limit", None), ("", None), ("1:00", None)],
 )
-def test_the_raw_time_limit_is_minutes(text: str, expected: float | None) -> None:
+def test_the_raw_time_limit_is_parsed_as_minutes(text: str, expected: float | None) -> None:
     assert expected == limit_minutes(text)
 
 
-# Each as sbatch 22.05 understood it (`sbatch -vv --time=...`).
+# As sbatch 22.05 understood each of them (`sbatch -vv --time=...`).
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -81,7 +81,7 @@ def test_the_raw_time_limit_is_minutes(text: str, expected: float | None) -> Non
         (" 5", None),
     ],
 )
-def test_a_time_option_is_what_slurm_will_hold(text: str, expected: float | None) -> None:
+def test_a_time_option_is_rounded_as_slurm_does(text: str, expected: float | None) -> None:
     assert expected == time_option(text)
 
 
@@ -89,7 +89,7 @@ def test_a_time_option_is_what_slurm_will_hold(text: str, expected: float | None
     ("seconds", "expected"),
     [(292, "00:04:52"), (0, "00:00:00"), (5262.9, "01:27:42"), (DAY_S + 3, "1-00:00:03"), (None, "unknown")],
 )
-def test_a_clock_reads_as_seff_prints_it(seconds: float | None, expected: str) -> None:
+def test_clock_prints_like_seff(seconds: float | None, expected: str) -> None:
     assert expected == clock(seconds)
 
 
@@ -105,7 +105,7 @@ def test_a_clock_reads_as_seff_prints_it(seconds: float | None, expected: str) -
         (None, "unknown"),
     ],
 )
-def test_elapsed_reads_as_in_the_log(seconds: float | None, expected: str) -> None:
+def test_human_prints_elapsed_times_of_the_log(seconds: float | None, expected: str) -> None:
     assert expected == human(seconds)
 
 
@@ -125,28 +125,28 @@ def test_elapsed_reads_as_in_the_log(seconds: float | None, expected: str) -> No
         (None, "unknown"),
     ],
 )
-def test_the_total_reads_as_a_sentence_part(seconds: float | None, expected: str) -> None:
+def test_total_prints_part_of_a_sentence(seconds: float | None, expected: str) -> None:
     assert expected == total(seconds)
 
 
 @given(st.integers(0, 10**9))
-def test_a_printed_clock_reads_back(seconds: int) -> None:
+def test_a_printed_clock_is_parsed_back(seconds: int) -> None:
     assert seconds == parse(clock(seconds))
 
 
 @given(st.one_of(st.none(), st.floats()))
-def test_no_number_breaks_a_printer(seconds: float | None) -> None:
+def test_printing_accepts_any_number(seconds: float | None) -> None:
     for printer in (clock, human, total):
         assert not printer(seconds).startswith("-")
 
 
 @given(st.text(alphabet="0123456789:-. ", max_size=20))
-def test_no_text_raises_or_gives_a_negative_duration(text: str) -> None:
+def test_parsing_never_raises_or_returns_a_negative_duration(text: str) -> None:
     for reader in (parse, limit_minutes, time_option):
         assert (reader(text) or 0) >= 0
 
 
 @given(st.text())
-def test_no_text_at_all_raises(text: str) -> None:
+def test_parsing_never_raises(text: str) -> None:
     for reader in (parse, limit_minutes, time_option):
         reader(text)

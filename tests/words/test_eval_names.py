@@ -1,4 +1,4 @@
-"""Names and output directories from paths, by the contract's rules."""
+"""Tests names and output directories that follow from paths, by the contract's rules."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from evalmon_agent.words.eval_names import matching, name_from_path, output_dirs
         ("r/eval/.hidden", "r/.hidden"),
     ],
 )
-def test_a_name_follows_from_the_path_below_the_experiment(relative: str, expected: str) -> None:
+def test_the_name_follows_from_the_path_below_the_experiment(relative: str, expected: str) -> None:
     assert expected == name_from_path(relative)
 
 
-def test_a_task_has_its_number_in_brackets() -> None:
+def test_an_array_task_has_its_number_in_brackets() -> None:
     assert "r/t[3]" == task_name("r/t", 3)
 
 
-def test_a_script_alone_in_its_directory_writes_there() -> None:
+def test_a_script_alone_in_its_directory_uses_that_directory() -> None:
     assert {"/e/a/cell.slurm": "/e/a"} == output_dirs(["/e/a/cell.slurm"])
 
 
-def test_scripts_that_share_a_directory_write_below_it() -> None:
+def test_scripts_that_share_a_directory_use_directories_below_it() -> None:
     assert {"/e/a.slurm": "/e/a", "/e/b.slurm": "/e/b"} == output_dirs(["/e/a.slurm", "/e/b.slurm"])
 
 
-def test_scripts_that_differ_in_their_ending_only_do_not_share() -> None:
+def test_scripts_that_differ_only_in_their_ending_get_different_directories() -> None:
     assert {"/e/a.slurm": "/e/a", "/e/a.sh": "/e/a/a"} == output_dirs(["/e/a.slurm", "/e/a.sh"])
 
 
@@ -57,18 +57,18 @@ def test_a_directory_in_use_is_not_used_again() -> None:
     assert {"/e/a/cell.slurm": "/e/a/cell"} == output_dirs(["/e/a/cell.slurm"], ["/e/a"])
 
 
-def test_what_may_be_an_array_tasks_directory_is_not_used() -> None:
+def test_the_directory_of_an_arrays_task_is_not_used() -> None:
     assert {"/e/a/7/x.sh": "/e/a/7/x"} == output_dirs(["/e/a/7/x.sh"], ["/e/a"])
     assert {"/e/a/7/x.sh": "/e/a/7"} == output_dirs(["/e/a/7/x.sh"], ["/e/b"])
 
 
-def test_an_array_does_not_write_to_its_tasks_what_somebody_else_writes() -> None:
+def test_an_array_avoids_task_directories_that_are_in_use() -> None:
     scripts = ["/e/a/7/x.sh", "/e/a/array.sh"]
     assert {scripts[0]: "/e/a/7", scripts[1]: "/e/a/array"} == output_dirs(scripts, arrays=[scripts[1]])
     assert {scripts[0]: "/e/a/7/x", scripts[1]: "/e/a"} == output_dirs(scripts[::-1], arrays=[scripts[1]])
 
 
-def test_a_name_is_an_eval_else_an_array_else_a_glob() -> None:
+def test_a_pattern_is_an_evals_name_an_arrays_name_or_a_glob() -> None:
     known = ["r1/t/epoch0", "r1/a[0]", "r1/a[10]", "r2/t/epoch0", "r1/t"]
     assert ["r1/t/epoch0"] == matching("r1/t/epoch0", known)
     assert ["r1/a[0]", "r1/a[10]"] == matching("r1/a", known)
@@ -83,9 +83,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda parts: "/" + "/".join
 
 
 @given(st.lists(PATHS, unique=True, max_size=10), st.lists(PATHS, max_size=5), st.sets(PATHS))
-def test_no_two_scripts_share_a_directory_nor_one_in_use(
-    scripts: list[str], taken: list[str], arrays: set[str]
-) -> None:
+def test_output_directories_are_unique_and_not_in_use(scripts: list[str], taken: list[str], arrays: set[str]) -> None:
     found = output_dirs(scripts, taken, arrays=arrays)
     assert scripts == list(found)
     written = [f"{place}/{n}" for s, place in found.items() if s in arrays for n in ("0", "12")]

@@ -1,4 +1,4 @@
-"""Job ids: Slurm's spelling and nothing else, and never more tasks than a cluster takes."""
+"""Tests the parsing of job ids: only Slurm's own spelling, and never more tasks than a cluster accepts."""
 
 import time
 
@@ -31,7 +31,7 @@ job_ids = st.one_of(
 @pytest.mark.parametrize(
     ("text", "expected"), [("123", "123"), ("123_4", "123_4"), ("123_0", "123_0"), ("123+1", "123+1"), ("123+0", "123")]
 )
-def test_every_spelling_is_read_and_the_batch_component_is_its_job(text: str, expected: str) -> None:
+def test_every_spelling_is_parsed_and_component_0_is_its_job(text: str, expected: str) -> None:
     assert expected == parse_job_id(text)
 
 
@@ -45,7 +45,7 @@ def test_every_spelling_is_read_and_the_batch_component_is_its_job(text: str, ex
         ("123+2", "123", 123, None, 2, "123"),
     ],
 )
-def test_an_id_is_taken_apart(
+def test_the_parts_of_an_id_are_returned(
     text: str, whole: str, number: int, task: int | None, component: int | None, as_eval: str
 ) -> None:
     job_id = parse_job_id(text)
@@ -54,7 +54,7 @@ def test_an_id_is_taken_apart(
     assert (whole, number, task, component, as_eval) == parts
 
 
-def test_an_array_and_a_task_make_the_task_s_id() -> None:
+def test_array_task_joins_array_and_task() -> None:
     assert array_task(JobId("123"), 4) == parse_job_id("123_4")
 
 
@@ -67,18 +67,18 @@ def test_an_array_and_a_task_make_the_task_s_id() -> None:
     ],
 )  # fmt: skip
 @pytest.mark.survives("S6")
-def test_everything_else_is_refused(text: str) -> None:
+def test_other_text_is_none(text: str) -> None:
     assert None is parse_job_id(text)
 
 
 @given(job_ids)
-def test_an_id_that_is_printed_reads_back(job_id: str) -> None:
+def test_a_printed_id_is_parsed_back(job_id: str) -> None:
     assert job_id == parse_job_id(job_id)
 
 
 @pytest.mark.survives("S6")
 @given(st.text())
-def test_no_text_raises_and_what_is_read_prints_the_same(text: str) -> None:
+def test_parsing_never_raises_and_parsed_ids_print_the_same(text: str) -> None:
     job_id = parse_job_id(text)
     assert job_id is None or text in {job_id, f"{job_id}+0"}
 
@@ -98,7 +98,7 @@ def test_no_text_raises_and_what_is_read_prints_the_same(text: str) -> None:
         (".batch", None),
     ],
 )
-def test_a_step_is_told_from_its_job(text: str, expected: tuple[str, str | None] | None) -> None:
+def test_a_step_is_split_from_its_job(text: str, expected: tuple[str, str | None] | None) -> None:
     assert expected == split_step(text)
 
 
@@ -114,7 +114,7 @@ def test_a_step_is_told_from_its_job(text: str, expected: tuple[str, str | None]
         ("4000001", (4_000_001,)),
     ],
 )
-def test_an_array_specification_names_its_tasks(text: str, expected: tuple[int, ...]) -> None:
+def test_an_array_specification_gives_its_task_ids(text: str, expected: tuple[int, ...]) -> None:
     assert expected == parse_array_spec(text)
 
 
@@ -125,23 +125,23 @@ def test_an_array_specification_names_its_tasks(text: str, expected: tuple[int, 
         "1,3,...", ",".join(["0-999999"] * 2), "1-3:2:1",
     ],
 )  # fmt: skip
-def test_what_is_no_specification_or_too_large_is_refused(text: str) -> None:
+def test_an_invalid_or_too_large_specification_is_refused(text: str) -> None:
     assert None is parse_array_spec(text)
 
 
-def test_a_short_text_cannot_make_much_work() -> None:
+def test_a_short_specification_cannot_cause_much_work() -> None:
     started = time.monotonic()
     assert None is parse_array_spec(",".join(["0-1000000"] * 100_000))
     assert time.monotonic() - started < 5
 
 
 @given(st.sets(st.integers(0, 5000), min_size=1, max_size=50))
-def test_listed_tasks_read_back(tasks: set[int]) -> None:
+def test_a_list_of_tasks_is_parsed_back(tasks: set[int]) -> None:
     assert tuple(sorted(tasks)) == parse_array_spec(",".join(map(str, tasks)))
 
 
 @given(st.text(alphabet="0123456789,-:%[]_.", max_size=40))
-def test_no_specification_raises(text: str) -> None:
+def test_parsing_a_specification_never_raises(text: str) -> None:
     parse_array_spec(text)
     expand_pending(text)
 
@@ -156,10 +156,10 @@ def test_no_specification_raises(text: str) -> None:
         ("123+1", ("123+1",)),
     ],
 )
-def test_one_row_names_all_its_pending_tasks(text: str, expected: tuple[str, ...]) -> None:
+def test_one_row_gives_all_its_pending_tasks(text: str, expected: tuple[str, ...]) -> None:
     assert expected == expand_pending(text)
 
 
 @pytest.mark.parametrize("text", ["123_[1,3,...]", "123_[1-3", "123_[]", "123+0_[1]", "123_4_[1]", "_[1]", "x"])
-def test_a_cut_or_broken_range_names_none(text: str) -> None:
+def test_a_truncated_or_broken_range_gives_none(text: str) -> None:
     assert None is expand_pending(text)

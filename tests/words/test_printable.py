@@ -1,4 +1,4 @@
-"""Outside text on one line, with nothing in it that a terminal or a reader would obey."""
+"""Tests that outside text becomes one printable line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalmon_agent.words.printable import printable
 
 
 @pytest.mark.parametrize("text", ["", "r8_lr1e-5/capitalization/epoch0", "a b", "日本 é 🧪", "back\\slash", "100 %"])
-def test_what_is_printable_stays_as_it_is(text: str) -> None:
+def test_printable_text_is_unchanged(text: str) -> None:
     assert text == printable(text)
 
 
@@ -31,7 +31,7 @@ def test_what_is_printable_stays_as_it_is(text: str) -> None:
         ("\uffff", "\\uffff"),
     ],
 )
-def test_what_a_terminal_would_obey_is_escaped(text: str, expected: str) -> None:
+def test_control_and_format_characters_are_escaped(text: str, expected: str) -> None:
     assert expected == printable(text)
 
 
@@ -42,7 +42,7 @@ def test_a_long_text_is_cut() -> None:
 
 @pytest.mark.survives("S4")
 @given(st.text())
-def test_the_result_is_one_safe_line_and_stays_as_it_is(text: str) -> None:
+def test_the_result_is_one_printable_line_and_printing_it_again_changes_nothing(text: str) -> None:
     shown = printable(text)
     assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
     assert len(shown.splitlines()) <= 1

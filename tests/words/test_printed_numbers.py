@@ -1,4 +1,4 @@
-"""Numbers that cannot be are unknown, and none is longer than a cell."""
+"""Tests that impossible numbers are printed as unknown, and that no printed number is longer than a table cell."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ ABSURD = [-1, -0.5, 1e308, float("inf"), float("-inf"), float("nan"), 10**400, N
 
 
 @pytest.mark.parametrize("value", ABSURD)
-def test_what_cannot_be_is_unknown(value: float) -> None:
+def test_impossible_numbers_are_printed_as_unknown(value: float) -> None:
     assert {number(value), number(value, "%"), clock(value), human(value), total(value)} == {"unknown"}
     assert human_bytes(value) == "unknown"  # type: ignore[arg-type]
 
 
-def test_what_can_be_is_shown() -> None:
+def test_possible_numbers_are_printed() -> None:
     assert [number(0), number(12), number(97.254, "%", digits=2), number(1e12)] == [
         "0",
         "12",
@@ -27,9 +27,9 @@ def test_what_can_be_is_shown() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " 1", "-1", "+1", "1.0", "1_0", "\u0663", "\u00b2", "N/A", "9" * 19, "9" * 5000])
-def test_what_is_no_count_is_none(text: str) -> None:
+def test_other_text_than_a_count_is_none(text: str) -> None:
     assert count(text) is None
 
 
-def test_a_count_is_read() -> None:
+def test_a_count_is_parsed() -> None:
     assert [count(text) for text in ("0", "007", "9" * 18)] == [0, 7, 10**18 - 1]

@@ -1,4 +1,4 @@
-"""What looks like a secret is masked, and nothing else."""
+"""Tests that text which looks like a secret is masked, and other text is not."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_secret_is_masked(text: str, expected: str) -> None:
         "",
     ],
 )
-def test_what_is_none_stays(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert masked(text) == text
 
 

@@ -1,4 +1,4 @@
-"""Sizes: three commands' memory texts in, seff's out."""
+"""Tests the parsing of memory sizes of sacct, seff and sbatch, and their printing as seff does."""
 
 import pytest
 from hypothesis import given
@@ -36,7 +36,7 @@ GB = 1024**3
         ("5KB", None),
     ],
 )
-def test_usage_of_sacct_is_bytes(text: str, expected: int | None) -> None:
+def test_sacct_usage_is_parsed_as_bytes(text: str, expected: int | None) -> None:
     assert expected == parse_sacct(text)
 
 
@@ -50,7 +50,7 @@ def test_usage_of_sacct_is_bytes(text: str, expected: int | None) -> None:
         ("Gc", None),
     ],
 )
-def test_a_request_says_whether_it_is_for_each_cpu_or_node(text: str, expected: object) -> None:
+def test_a_memory_request_is_per_cpu_or_per_node(text: str, expected: object) -> None:
     assert expected == parse_requested(text)
 
 
@@ -66,11 +66,11 @@ def test_a_request_says_whether_it_is_for_each_cpu_or_node(text: str, expected: 
         ("32.29 gb", None),
     ],
 )
-def test_a_size_of_seffs_is_bytes_and_a_bare_b_is_unknown(text: str, expected: int | None) -> None:
+def test_seff_sizes_are_parsed_as_bytes_and_a_bare_b_is_none(text: str, expected: int | None) -> None:
     assert expected == parse_seff(text)
 
 
-# Each as sbatch 22.05 understood it (`sbatch -vv --mem=...`).
+# As sbatch 22.05 understood each of them (`sbatch -vv --mem=...`).
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -90,7 +90,7 @@ def test_a_size_of_seffs_is_bytes_and_a_bare_b_is_unknown(text: str, expected: i
         ("-1", None),
     ],
 )
-def test_a_mem_option_is_bytes(text: str, expected: int | None) -> None:
+def test_a_mem_option_is_parsed_as_bytes(text: str, expected: int | None) -> None:
     assert expected == parse_mem_option(text)
 
 
@@ -105,26 +105,26 @@ def test_a_mem_option_is_bytes(text: str, expected: int | None) -> None:
         (None, "unknown"),
     ],
 )
-def test_bytes_read_as_seff_prints_them(size: int | None, expected: str) -> None:
+def test_bytes_are_printed_like_seff(size: int | None, expected: str) -> None:
     assert expected == human_bytes(size)
 
 
 @given(st.integers(1024, 10**18))
-def test_printed_bytes_read_back_within_their_two_decimals(size: int) -> None:
+def test_printed_bytes_are_parsed_back_within_two_decimals(size: int) -> None:
     read_back = parse_seff(human_bytes(size))
     assert read_back == pytest.approx(size, rel=0.006)
 
 
 @given(st.text())
-def test_no_text_raises(text: str) -> None:
+def test_parsing_never_raises(text: str) -> None:
     for reader in (parse_sacct, parse_requested, parse_seff, parse_mem_option):
         reader(text)
 
 
-def test_one_is_no_plural() -> None:
+def test_counted_uses_the_plural_except_for_one() -> None:
     assert ["0 jobs", "1 job", "2 jobs"] == [counted(number, "job") for number in range(3)]
 
 
-def test_names_are_listed_as_far_as_there_is_room() -> None:
+def test_listed_shortens_a_long_list() -> None:
     assert ["a", "a, b", "a, b and 2 more"] == [listed(list(names), most=2) for names in ("a", "ab", "abcd")]
     assert "1 2 and 1 more" == listed(["1", "2", "3"], most=2, separator=" ")

@@ -1,4 +1,4 @@
-"""States: every form of Slurm's words, and nothing terminal out of a word that is not known."""
+"""Tests the parsing of states: every form that Slurm prints, and no terminal state from an unknown word."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ TERMINAL_WORDS = {
 
 
 @pytest.mark.parametrize("state", SAID_BY_SLURM)
-def test_each_state_of_slurms_is_understood_by_its_own_name(state: State) -> None:
+def test_each_state_is_parsed_by_its_full_name(state: State) -> None:
     assert state is parse_state(state.value)
 
 
@@ -42,7 +42,7 @@ def test_each_state_of_slurms_is_understood_by_its_own_name(state: State) -> Non
         ("SPECIAL_EXIT", State.REQUEUED),
     ],
 )
-def test_words_are_read_in_every_form_that_slurm_prints(text: str, expected: State) -> None:
+def test_every_form_that_slurm_prints_is_parsed(text: str, expected: State) -> None:
     assert expected is parse_state(text)
 
 
@@ -57,7 +57,7 @@ def test_words_are_read_in_every_form_that_slurm_prints(text: str, expected: Sta
         ("SI", State.RUNNING), ("SO", State.RUNNING), ("ST", State.RUNNING), ("RD", State.PENDING),
     ],
 )  # fmt: skip
-def test_short_codes_are_understood(code: str, expected: State) -> None:
+def test_short_codes_are_parsed(code: str, expected: State) -> None:
     assert expected is parse_state(code)
     assert expected is parse_state(code.lower())
 
@@ -71,17 +71,17 @@ def test_short_codes_are_understood(code: str, expected: State) -> None:
         ("CANCELLED,REVOKED", State.REVOKED),
     ],
 )
-def test_a_flag_says_more_than_the_base_state_before_it(text: str, expected: State) -> None:
+def test_a_flag_outweighs_the_base_state_before_it(text: str, expected: State) -> None:
     assert expected is parse_state(text)
 
 
 @pytest.mark.parametrize("text", ["", " ", "?", "RUNING", "COMPLETED,FROZEN", "FROZEN", "LOST", "DONE", "FAILED!"])
-def test_an_unknown_word_is_no_state(text: str) -> None:
+def test_an_unknown_word_is_none(text: str) -> None:
     assert None is parse_state(text)
 
 
 @pytest.mark.parametrize("text", ["COMPLET+", "CO+", "F+", "+", "RE+", "FAI+", "CANX+"])
-def test_a_cut_word_that_may_be_several_or_is_too_short_is_no_state(text: str) -> None:
+def test_an_ambiguous_or_too_short_truncated_word_is_none(text: str) -> None:
     assert None is parse_state(text)
 
 
@@ -92,7 +92,7 @@ def test_every_state_is_either_active_or_terminal() -> None:
 
 
 @given(st.text())
-def test_no_text_raises_or_invents_a_terminal_state(text: str) -> None:
+def test_parsing_never_raises_or_invents_a_terminal_state(text: str) -> None:
     state = parse_state(text)
     if state in TERMINAL:
         words = text.upper().split(maxsplit=1)[0].replace("|", ",").split(",")
@@ -101,7 +101,7 @@ def test_no_text_raises_or_invents_a_terminal_state(text: str) -> None:
 
 
 @given(st.sampled_from(SAID_BY_SLURM), st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12))
-def test_a_known_word_with_letters_behind_it_is_not_that_state(state: State, letters: str) -> None:
+def test_a_known_word_with_letters_after_it_is_none(state: State, letters: str) -> None:
     assert state is not parse_state(state.value + letters)
 
 
@@ -109,11 +109,11 @@ def test_a_known_word_with_letters_behind_it_is_not_that_state(state: State, let
     ("text", "expected"),
     [("CANCELLED by 1001", 1001), ("CANCELLED by 0", 0), ("CANCELLED", None), ("COMPLETED", None), ("", None)],
 )
-def test_who_cancelled_it(text: str, expected: int | None) -> None:
+def test_the_user_who_cancelled_is_parsed(text: str, expected: int | None) -> None:
     assert cancelled_by(text) == expected
 
 
-def test_a_signal_says_more_than_the_status_and_success_says_nothing() -> None:
+def test_exit_in_words_prefers_the_signal_and_is_empty_for_success() -> None:
     assert ["signal 9", "exit status 3", "", ""] == [
         exit_in_words(code, signal) for code, signal in ((3, 9), (3, None), (0, 0), (None, None))
     ]

@@ -1,4 +1,4 @@
-"""Runs the real `evalmon run` and `evalmon sample` beside the stand-in for NVML."""
+"""Runs the real `evalmon run` and `evalmon sample` with the NVML stand-in."""
 
 import csv
 import subprocess
@@ -13,7 +13,7 @@ UUIDS = ["GPU-00000000-1111-2222-3333-444455556666", "GPU-00000001-1111-2222-333
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """A file's rows by header name; every line is whole and as wide as the header."""
+    """A file's rows by header name; every line is complete and has as many cells as the header."""
     text = path.read_text()
     assert text.endswith("\n")
     table = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines(), skipinitialspace=True)]
@@ -24,7 +24,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def sample_for(
     world: World, output: Path, seconds: float, **more: str
 ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, str]]]:
-    """`evalmon run` of a sleep that begins with the first row; the GPUs' rows, none if there is no file."""
+    """Run `evalmon run` with a sleep that begins with the first row; returns the GPUs' rows, none without a file."""
     path = output / "gpu_metrics.csv"
     script = f'n=0; until [ -s "$0" ] || [ $n = 200 ]; do n=$((n + 1)); sleep 0.05; done; sleep {seconds}'
     argv = [*RUN, "--output-dir", str(output), "--sample-interval", "1", "--", "sh", "-c", script, str(path)]

@@ -1,4 +1,4 @@
-"""Where the job's cgroup is, v1, v2 and both at once, and what its files say."""
+"""Tests where the job's cgroup is found (v1, v2 and both at once), and how its files are read."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ V2 = "0::/system.slice/n1_slurmstepd.scope/job_212/step_batch/user/task_0\n"
 V2_MOUNTS = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 
-def test_the_jobs_cgroups_of_version_1() -> None:
+def test_the_jobs_cgroups_of_version_1_are_found() -> None:
     job = "slurm_n1/uid_0/job_212"
     expected = {
         "memory": f"/sys/fs/cgroup/memory/{job}",
@@ -44,7 +44,7 @@ def test_the_jobs_cgroups_of_version_1() -> None:
     assert expected == cgroup.find_job(V1, V1_MOUNTS, job_id="212")
 
 
-def test_the_jobs_cgroup_of_version_2() -> None:
+def test_the_jobs_cgroup_of_version_2_is_found() -> None:
     expected = {cgroup.UNIFIED: "/sys/fs/cgroup/system.slice/n1_slurmstepd.scope/job_212"}
     assert expected == cgroup.find_job(V2, V2_MOUNTS, job_id="212")
 
@@ -58,12 +58,12 @@ def test_in_a_container_only_the_mounted_part_counts() -> None:
 
 
 @pytest.mark.parametrize("job_id", ["21", "2120", "7"])
-def test_another_jobs_cgroup_is_not_ours(job_id: str) -> None:
+def test_another_jobs_cgroup_is_not_used(job_id: str) -> None:
     assert cgroup.find_job(V1, V1_MOUNTS, job_id=job_id) == {}
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
-def test_any_text_is_taken(own: str, mounts: str) -> None:
+def test_parsing_accepts_any_text(own: str, mounts: str) -> None:
     assert isinstance(cgroup.find_job(own, mounts, job_id="1"), dict)
     assert isinstance(cgroup.find_job(V1 + own, V1_MOUNTS + mounts, job_id="212"), dict)
 
@@ -87,7 +87,7 @@ def version_2(job: Path, *, used_mib: int, cache_mib: int, limit: str, step_limi
         )
 
 
-def test_memory_of_version_2_is_without_file_cache_and_the_nearest_limit_counts(tmp_path: Path) -> None:
+def test_memory_of_version_2_excludes_file_cache_and_the_nearest_limit_counts(tmp_path: Path) -> None:
     job = tmp_path / "job_1"
     version_2(job, used_mib=100, cache_mib=30, limit=str(200 << 20), step_limit=str(150 << 20))
     memory = cgroup._MemoryV2(str(job), own=str(job / "step_batch"))
@@ -127,7 +127,7 @@ def as_the_kernel_lays_it_out(job: Path, *, version: int, own_pid: int) -> dict[
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_all_figures_of_a_job_come_from_files_as_the_kernel_lays_them_out(tmp_path: Path, version: int) -> None:
+def test_all_figures_of_a_job_are_read_from_files_in_the_kernels_layout(tmp_path: Path, version: int) -> None:
     directories = as_the_kernel_lays_it_out(tmp_path / "job_1", version=version, own_pid=os.getpid())
     source = cgroup.CgroupUsage(directories)
     usage = source.usage()
@@ -141,7 +141,7 @@ def test_all_figures_of_a_job_come_from_files_as_the_kernel_lays_them_out(tmp_pa
 
 
 @pytest.mark.parametrize("missing", ["cpu.stat", "memory.current", "memory.stat"])
-def test_where_the_kernel_does_not_count_the_cgroup_is_not_used(tmp_path: Path, missing: str) -> None:
+def test_a_cgroup_without_accounting_is_not_used(tmp_path: Path, missing: str) -> None:
     directories = as_the_kernel_lays_it_out(tmp_path / "job_1", version=2, own_pid=1)
     (tmp_path / "job_1" / missing).unlink()
     with pytest.raises(OSError, match=r"."):
@@ -177,7 +177,7 @@ finally:
 
 
 @needs_root
-def test_in_a_real_cgroup_of_version_2_job_cpu_time_and_processes_are_found(tmp_path: Path) -> None:
+def test_job_cpu_time_and_processes_are_found_in_a_real_cgroup_of_version_2(tmp_path: Path) -> None:
     script = 'mount -t cgroup2 none "$1" || { echo cannot mount; exit 0; }; exec "$2" -c "$3" "$1" "$4"'
     words = ["sh", "-c", script, "sh", tmp_path, sys.executable, IN_VERSION_2, f"7{os.getpid()}"]
     done = subprocess.run(
@@ -188,13 +188,13 @@ def test_in_a_real_cgroup_of_version_2_job_cpu_time_and_processes_are_found(tmp_
     assert (done.stdout, done.stderr) == ("as it should be\n", "")
 
 
-def test_without_a_limit_there_is_no_headroom_to_watch(tmp_path: Path) -> None:
+def test_without_a_limit_there_is_no_headroom(tmp_path: Path) -> None:
     version_2(tmp_path / "job_1", used_mib=100, cache_mib=30, limit="max")
     assert cgroup._MemoryV2(str(tmp_path / "job_1")).headroom_bytes() is None
     assert why_leave(None) == ""
 
 
-def test_a_cgroup_that_is_gone_is_an_oserror(tmp_path: Path) -> None:
+def test_a_removed_cgroup_raises_oserror(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="memory"):
         cgroup._MemoryV2(str(tmp_path / "job_1")).read_into(Usage())
 
@@ -208,7 +208,7 @@ def test_processes_of_all_steps_are_counted(tmp_path: Path) -> None:
     assert sorted(cgroup._MemoryV1(str(job)).pids()) == [11, 12, 13]
 
 
-def test_steps_that_come_and_go_are_seen_at_the_next_look(tmp_path: Path) -> None:
+def test_added_and_removed_steps_are_seen_by_the_next_reading(tmp_path: Path) -> None:
     job = tmp_path / "job_1"
     write(job, cgroup__procs="1\n")
     write(job / "step_0", cgroup__procs="2\n")
@@ -227,7 +227,7 @@ def test_steps_that_come_and_go_are_seen_at_the_next_look(tmp_path: Path) -> Non
         processes.pids()
 
 
-def test_a_file_is_read_anew_each_time_and_may_not_be_there(tmp_path: Path) -> None:
+def test_a_file_is_read_again_each_time_and_may_be_missing(tmp_path: Path) -> None:
     write(tmp_path, memory__current="1\n")
     file, none = KernelFile(str(tmp_path), "memory.current"), KernelFile(str(tmp_path), "memory.peak")
     assert (file.text(), none.text_if_there()) == ("1\n", "")
@@ -237,7 +237,7 @@ def test_a_file_is_read_anew_each_time_and_may_not_be_there(tmp_path: Path) -> N
         none.text()
 
 
-def test_we_leave_when_less_than_64_mib_are_left() -> None:
+def test_the_sampler_exits_when_less_than_64_mib_are_left() -> None:
     assert why_leave(KEEP_FREE_BYTES) == ""
     assert (
         why_leave(KEEP_FREE_BYTES - 1) == "the job has 63 MiB of memory left, less than 64: left the memory to the eval"
@@ -249,12 +249,12 @@ def test_we_leave_when_less_than_64_mib_are_left() -> None:
     ("text", "expected"),
     [("max\n", None), ("9223372036854771712\n", None), ("104857600\n", 104857600), ("", None), ("-1", None)],
 )
-def test_a_limit_that_is_none(text: str, expected: int | None) -> None:
+def test_an_unlimited_value_is_no_limit(text: str, expected: int | None) -> None:
     assert expected == limit_bytes(text)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("200000 100000\n", 2.0), ("max 100000", None), ("-1 100000", None)])
-def test_a_quota_in_cores(text: str, expected: float | None) -> None:
+def test_the_quota_is_converted_to_cores(text: str, expected: float | None) -> None:
     assert expected == quota_cores(text)
 
 

@@ -1,4 +1,4 @@
-"""The CSV grows by whole ticks, one header, plain files only, and never in anybody's way."""
+"""Tests that the CSV grows by whole ticks, has one header, is a regular file, and harms no one else's file."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def leave(path: Path, content: bytes) -> None:
-    """What an earlier job left."""
+    """A file that an earlier job left."""
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     os.utime(path, (0, 0))
 
 
-def test_the_directory_is_made_and_the_header_stands_once(path: Path) -> None:
+def test_the_directory_is_created_and_the_header_is_written_once(path: Path) -> None:
     for row in (b"1, 2, 3\n", b"4, 5, 6\n"):
         file = CsvFile(str(path), HEADER)
         assert file.append(row)
@@ -43,7 +43,7 @@ def test_the_directory_is_made_and_the_header_stands_once(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0, 0o644), (0o007, 0o640), (0o077, 0o600)])
-def test_nobody_else_can_write_a_table_whatever_the_umask(path: Path, umask: int, mode: int) -> None:
+def test_no_other_user_can_write_a_table_whatever_the_umask(path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
         assert CsvFile(str(path), HEADER).append(b"1, 2, 3\n")
@@ -52,14 +52,14 @@ def test_nobody_else_can_write_a_table_whatever_the_umask(path: Path, umask: int
     assert path.stat().st_mode & 0o777 == mode
 
 
-def test_nothing_is_touched_before_the_first_row(path: Path) -> None:
+def test_nothing_is_created_before_the_first_row(path: Path) -> None:
     CsvFile(str(path), HEADER).close()
     assert not path.parent.exists()
 
 
 @pytest.mark.parametrize("there", [HEADER + b"1, 2, 3\n4, 5", HEADER + b"1, 2, 3\n4, 5, 6"])
 @pytest.mark.survives("F12")
-def test_a_torn_tail_gets_its_newline_first(path: Path, there: bytes) -> None:
+def test_a_torn_last_line_gets_its_newline_first(path: Path, there: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(there)
     CsvFile(str(path), HEADER).append(b"7, 8, 9\n")
@@ -68,13 +68,13 @@ def test_a_torn_tail_gets_its_newline_first(path: Path, there: bytes) -> None:
 
 @pytest.mark.parametrize("cut", range(len(HEADER)))
 @pytest.mark.survives("F12")
-def test_a_torn_header_is_written_anew(path: Path, cut: int) -> None:
+def test_a_torn_header_is_written_again(path: Path, cut: int) -> None:
     leave(path, HEADER[:cut])
     CsvFile(str(path), HEADER).append(b"7, 8, 9\n")
     assert path.read_bytes() == HEADER + b"7, 8, 9\n"
 
 
-def test_a_file_with_another_header_is_moved_aside_and_none_is_lost(path: Path) -> None:
+def test_a_file_with_another_header_is_moved_aside_and_kept(path: Path) -> None:
     olds = [b"timestamp, a\n1, 2\n", b"timestamp, c\n1, 2\n", b"no header at all"]
     for old in olds:
         leave(path, old)
@@ -88,7 +88,7 @@ def test_a_file_with_another_header_is_moved_aside_and_none_is_lost(path: Path) 
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "hardlink", "fifo", "directory", "device"])
 @pytest.mark.survives("S1")
-def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(path: Path, kind: str) -> None:
+def test_anything_but_a_regular_file_of_the_user_is_refused_at_once_and_untouched(path: Path, kind: str) -> None:
     path.parent.mkdir()
     victim = path.parent / "victim"
     victim.write_bytes(b"untouched")
@@ -118,7 +118,7 @@ def test_what_is_no_plain_file_of_its_own_is_refused_at_once_and_not_touched(pat
 
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("where", ["above", "the directory", "dangling"])
-def test_no_link_of_somebody_else_leads_to_the_directory(tmp_path: Path, where: str) -> None:
+def test_another_users_link_to_the_directory_is_not_followed(tmp_path: Path, where: str) -> None:
     precious = tmp_path / "precious"
     (precious / "out").mkdir(parents=True)
     link = tmp_path / "study"
@@ -133,7 +133,7 @@ def test_no_link_of_somebody_else_leads_to_the_directory(tmp_path: Path, where: 
 
 
 @pytest.mark.survives("S1")
-def test_a_file_of_somebody_else_is_not_written_though_they_let_us(path: Path) -> None:
+def test_another_users_file_is_not_written_even_if_they_allow_it(path: Path) -> None:
     leave(path, HEADER)
     path.chmod(0o666)
     second_user.give(path)
@@ -143,7 +143,7 @@ def test_a_file_of_somebody_else_is_not_written_though_they_let_us(path: Path) -
     assert (path.read_bytes(), os.listdir(path.parent)) == (HEADER, ["gpu_metrics.csv"])
 
 
-def test_one_s_own_link_leads_to_the_directory(path: Path, tmp_path: Path) -> None:
+def test_the_users_own_link_to_the_directory_is_followed(path: Path, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     path.parent.symlink_to(tmp_path / "scratch")
     leave(tmp_path / "scratch" / path.name, b"another header\n")
@@ -151,7 +151,7 @@ def test_one_s_own_link_leads_to_the_directory(path: Path, tmp_path: Path) -> No
     assert sorted(os.listdir(tmp_path / "scratch")) == ["gpu_metrics.csv", "gpu_metrics.csv.1"]
 
 
-def test_a_directory_that_was_replaced_by_a_link_meanwhile_is_not_written_to(
+def test_a_directory_that_was_replaced_by_a_link_is_not_written_to(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(csv_file, "_REOPEN_AFTER_S", 0.0)
@@ -161,14 +161,14 @@ def test_a_directory_that_was_replaced_by_a_link_meanwhile_is_not_written_to(
     (tmp_path / "precious").mkdir()
     path.parent.symlink_to(tmp_path / "precious")
     second_user.give(path.parent)
-    # As long as it is open it is the same file.
+    # While it is open, it is the same file.
     assert file.append(b"2, 2, 2\n")
     file.close()
     assert not file.append(b"3, 3, 3\n")
     assert os.listdir(tmp_path / "precious") == []
 
 
-def test_a_second_writer_waits_for_its_turn(path: Path) -> None:
+def test_a_second_writer_waits_until_the_first_is_done(path: Path) -> None:
     first, second = CsvFile(str(path), HEADER), CsvFile(str(path), HEADER)
     assert first.append(b"1, 1, 1\n")
     assert not second.append(b"2, 2, 2\n")
@@ -179,7 +179,7 @@ def test_a_second_writer_waits_for_its_turn(path: Path) -> None:
     assert path.read_bytes() == HEADER + b"1, 1, 1\n3, 3, 3\n"
 
 
-def test_a_file_that_somebody_else_begins_to_write_is_theirs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_another_program_begins_to_write_is_left_to_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_file, "_REOPEN_AFTER_S", 0.0)
     file = CsvFile(str(path), HEADER)
     assert file.append(b"1, 1, 1\n")
@@ -196,7 +196,7 @@ def test_a_file_that_somebody_else_begins_to_write_is_theirs(path: Path, monkeyp
 
 
 @pytest.mark.parametrize("theirs", [b"", b"timestamp, ", b"timestamp, a\n", b"1, 2\n"])
-def test_a_file_that_somebody_else_began_to_write_in_this_job_is_theirs(path: Path, theirs: bytes) -> None:
+def test_a_file_that_another_program_began_to_write_in_this_job_is_left_to_it(path: Path, theirs: bytes) -> None:
     path.parent.mkdir()
     file = CsvFile(str(path), HEADER)
     path.write_bytes(theirs)
@@ -205,7 +205,7 @@ def test_a_file_that_somebody_else_began_to_write_in_this_job_is_theirs(path: Pa
     assert file.trouble == "gpu_metrics.csv: is written by somebody else: it is theirs"
 
 
-def test_a_file_is_not_touched_while_it_is_held_for_somebody_else(path: Path) -> None:
+def test_a_file_is_not_touched_while_another_program_is_expected_to_write_it(path: Path) -> None:
     file = CsvFile(str(path), HEADER, held_s=0.2)
     assert not file.append(b"1, 1, 1\n")
     assert not path.exists()
@@ -228,7 +228,7 @@ print(said.count(False), file.trouble, sep="|")
 @needs_strace
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "ESTALE", "EIO"])
 @pytest.mark.survives("F2", "F3")
-def test_rows_that_find_no_room_are_dropped_and_later_ones_come(path: Path, error: str) -> None:
+def test_rows_without_room_are_dropped_and_later_ones_are_written(path: Path, error: str) -> None:
     leave(path, b"")
     argv = ["strace", "-o", "/dev/null", "-P", str(path), "-e", f"inject=write:error={error}:when=3..4"]
     argv += [sys.executable, "-c", WRITER, str(path), "5"]
@@ -239,7 +239,7 @@ def test_rows_that_find_no_room_are_dropped_and_later_ones_come(path: Path, erro
 
 
 @pytest.mark.survives("F2", "F12")
-def test_a_write_that_was_cut_short_leaves_no_torn_line(path: Path) -> None:
+def test_a_short_write_leaves_no_torn_line(path: Path) -> None:
     leave(path, b"")
     # At the limit the kernel writes a part, as on a full disk.
     script = f"ulimit -f 1; exec {sys.executable} -c '{WRITER}' {path} 200"
@@ -278,7 +278,7 @@ def test_on_a_full_disk_the_file_ends_with_a_whole_line_and_grows_again_when_the
 
 
 def _torn_reads(path: Path, reads: int) -> int:
-    """How often the last line of the file, as `tail -1` finds it, is not a whole one."""
+    """How often the last line of the file, read like `tail -1`, is incomplete."""
     torn = 0
     with path.open("rb", buffering=0) as file:
         for _ in range(reads):
@@ -301,7 +301,7 @@ while file.append(rows):
 
 @pytest.mark.parametrize("reads", [5_000, pytest.param(100_000, marks=pytest.mark.full)])
 @pytest.mark.survives("F12")
-def test_who_reads_the_last_line_finds_a_whole_one(path: Path, reads: int) -> None:
+def test_a_reader_of_the_last_line_always_finds_a_complete_one(path: Path, reads: int) -> None:
     with started([sys.executable, "-c", ENDLESS_WRITER, str(path)], environ()) as writer:
         wait_until(lambda: path.exists() and path.stat().st_size > 2000)
         assert _torn_reads(path, reads) == 0
@@ -313,8 +313,8 @@ LINES = st.lists(st.integers(1, 400).map(lambda length: b"x" * length + b"\n"), 
 
 
 @given(st.lists(LINES, min_size=1, max_size=30))
-def test_of_rows_of_about_one_length_none_crosses_a_page(ticks: list[list[bytes]]) -> None:
-    """The next tick's rows may be a little longer than those of this one, not ten times."""
+def test_no_row_of_similar_length_crosses_a_page(ticks: list[list[bytes]]) -> None:
+    """The next tick's rows may be a little longer than these, but not ten times as long."""
     file = b""
     for tick in ticks:
         longest = b"x" * 380 + b"\n"
@@ -326,7 +326,7 @@ def test_of_rows_of_about_one_length_none_crosses_a_page(ticks: list[list[bytes]
 
 
 @given(LINES, st.integers(0, 10**6), st.booleans())
-def test_nothing_but_blanks_is_added(lines: list[bytes], at: int, is_torn: bool) -> None:
+def test_only_blanks_are_added(lines: list[bytes], at: int, is_torn: bool) -> None:
     filled = fill_up(b"".join(lines), at=at, is_torn=is_torn)
     expected = [b""] * is_torn + [line.rstrip() for line in lines]
     assert [line.rstrip() for line in filled.splitlines()] == expected
@@ -334,7 +334,7 @@ def test_nothing_but_blanks_is_added(lines: list[bytes], at: int, is_torn: bool)
     assert len(filled) <= sum(map(len, lines)) + is_torn + (len(b"".join(lines)) // PAGE + 2) * 500
 
 
-def test_a_row_longer_than_a_page_stays_as_it_is() -> None:
+def test_a_row_longer_than_a_page_is_unchanged() -> None:
     row = b"x" * 5000 + b"\n"
     assert fill_up(row, at=4000) == row
     assert fill_up(b"", at=4000) == b""

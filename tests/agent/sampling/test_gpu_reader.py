@@ -1,4 +1,4 @@
-"""The mean of the driver's samples since the last look."""
+"""Tests the mean of the driver's samples since the last reading."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ TYPES[5] = ("siVal", -5)
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_samples_of_each_type_are_read(kind: int) -> None:
-    """The stand-in has one type only, so this is a driver in Python that has them all."""
+def test_samples_of_each_value_type_are_read(kind: int) -> None:
+    """The stand-in has only one type, so this driver in Python has them all."""
     member, value = TYPES[kind]
     driver = OneSort(kind, member, value, times_us=[10, 20, 30])
     mean = SampleMean(driver, gpu=None, sort=1)  # type: ignore[arg-type]
@@ -25,13 +25,13 @@ def test_samples_of_each_type_are_read(kind: int) -> None:
     assert mean.since_last() == "[N/A]"
 
 
-def test_a_type_of_a_newer_driver_has_no_value() -> None:
+def test_an_unknown_value_type_has_no_value() -> None:
     driver = OneSort(99, "uiVal", 37, times_us=[10])
     mean = SampleMean(driver, gpu=None, sort=1)  # type: ignore[arg-type]
     assert [mean.since_last(), mean.since_last()] == ["[N/A]", "[N/A]"]
 
 
-def test_samples_that_were_fetched_in_between_count_and_a_window_with_a_hole_has_no_mean() -> None:
+def test_samples_fetched_in_between_count_and_a_window_with_a_gap_has_no_mean() -> None:
     driver = OneSort(1, "uiVal", 100, times_us=[SECOND_US])
     mean = SampleMean(driver, gpu=None, sort=1)  # type: ignore[arg-type]
     mean.since_last()
@@ -46,7 +46,7 @@ def test_samples_that_were_fetched_in_between_count_and_a_window_with_a_hole_has
 
 
 class OneSort:
-    """What SampleMean needs of Nvml, for samples of one type; those at or before `value` are of an older look."""
+    """The parts of Nvml that SampleMean needs, for samples of one type; those at or before `value` are old."""
 
     def __init__(self, kind: int, member: str, value: float, *, times_us: list[int]) -> None:
         self.kind, self.member, self.value, self.times_us = kind, member, value, times_us

@@ -1,4 +1,4 @@
-"""What stands in gpu_metrics.csv: nvidia-smi's seven columns byte for byte, ours, and the extras."""
+"""Tests the rows of gpu_metrics.csv: nvidia-smi's seven columns byte for byte, then evalmon's."""
 
 import time
 from datetime import datetime
@@ -26,7 +26,7 @@ def reading() -> Reading:
     }
 
 
-def test_the_header_begins_as_nvidia_smi_prints_it_and_as_the_reader_knows_it() -> None:
+def test_the_header_begins_like_nvidia_smis_and_matches_the_readers() -> None:
     smi = (
         "timestamp, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB], "
         "power.draw [W], temperature.gpu"
@@ -35,7 +35,7 @@ def test_the_header_begins_as_nvidia_smi_prints_it_and_as_the_reader_knows_it() 
     assert tuple(gpu_rows.HEADER.decode().rstrip("\n").split(", "))[: len(OUR_COLUMNS)] == OUR_COLUMNS
 
 
-def test_a_row_begins_as_nvidia_smi_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_begins_like_nvidia_smis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     at = datetime.fromisoformat("2026-02-20T14:28:12.659+00:00").timestamp()
@@ -54,7 +54,7 @@ def test_a_cell_without_a_value_has_no_unit() -> None:
 
 
 @given(st.floats(0, 4e9))
-def test_the_local_time_and_the_stamp_are_of_one_millisecond(at_unix_s: float) -> None:
+def test_local_time_and_time_stamp_are_of_the_same_millisecond(at_unix_s: float) -> None:
     local = gpu_rows.local_time(at_unix_s)
     stamp = f"{at_unix_s:.3f}"
     assert local[-3:] == stamp[-3:]
@@ -68,7 +68,7 @@ def test_the_local_time_and_the_stamp_are_of_one_millisecond(at_unix_s: float) -
     st.integers(-40, 200),
     st.floats(1e9, 4e9),
 )
-def test_what_is_written_is_what_is_read(
+def test_a_written_row_is_read_back(
     utilization: int, memory_mib: int, power_w: float, degrees: int, at_unix_s: float
 ) -> None:
     found = reading()
@@ -83,7 +83,7 @@ def test_what_is_written_is_what_is_read(
     assert (row.index, row.uuid) == ("0", "GPU-0000")
 
 
-def test_a_line_is_plain_ascii() -> None:
+def test_a_line_is_ascii() -> None:
     line = gpu_rows.row(DEVICE, reading(), gpu_rows.Moment(1.5)).decode()
     assert "180.40 W" in line
     assert line.isascii()

@@ -1,4 +1,4 @@
-"""What a row says of the time since the row before: peaks of memory between two ticks, and the mean utilization."""
+"""Tests what a row says about the time since the row before: peaks of memory and the mean utilization."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def number(cell: str) -> float:
     return float(cell.split(maxsplit=1)[0])
 
 
-def test_a_peak_of_memory_between_two_ticks_is_in_the_next_row_and_only_there(world: World, tmp_path: Path) -> None:
+def test_a_memory_peak_between_two_ticks_is_in_the_next_row_only(world: World, tmp_path: Path) -> None:
     for gpu in world.gpus:
         gpu.memory_used_mib = LEVEL_MIB
     world.write()
@@ -66,7 +66,7 @@ def test_a_peak_of_memory_between_two_ticks_is_in_the_next_row_and_only_there(wo
 
 
 @pytest.mark.full
-def test_windows_of_30_s_have_peaks_of_3_s_and_the_mean_of_all_of_it(tmp_path: Path, standin: Path) -> None:
+def test_windows_of_30_s_have_peaks_of_3_s_and_the_mean_of_the_whole_window(tmp_path: Path, standin: Path) -> None:
     """Shorter peaks may fall between two looks. The driver's buffer is shorter than the window."""
     lengths_s = (0.5, 1, 3, 10)
     world = World(tmp_path, standin, gpus=len(lengths_s))
@@ -76,7 +76,7 @@ def test_windows_of_30_s_have_peaks_of_3_s_and_the_mean_of_all_of_it(tmp_path: P
     with sampling(world, tmp_path / "out", 30) as path:
         since_s = float(rows_of(path)[0]["timestamp_unix [s]"]) - world.epoch
         for gpu, length_s in zip(world.gpus, lengths_s, strict=True):
-            # Busy in the first third, which the buffer has lost at the end.
+            # Busy in the first third, which the buffer has dropped at the end.
             gpu.utilization = f"0:0 {since_s + 1:.3f}:100 {since_s + 11:.3f}:0"
             peak_s = since_s + 15.5
             gpu.memory_used_mib = f"0:{LEVEL_MIB} {peak_s:.3f}:{PEAK_MIB} {peak_s + length_s:.3f}:{LEVEL_MIB}"

@@ -1,4 +1,4 @@
-"""What the processes below us use, where there is no cgroup; and how it is written down."""
+"""Tests how the usage of descendant processes is measured without a cgroup, and how it is written."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from evalmon_agent.words.csv_columns import HostColumn
 BUSY = "import time; hoard = b'x' * 2**26; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
 
 
-def test_the_tree_has_children_of_children_and_those_of_threads() -> None:
+def test_the_process_tree_has_children_of_children_and_of_threads() -> None:
     code = (
         "import subprocess, threading\n"
         "threading.Thread(target=lambda: subprocess.run(['sleep', '100'])).start()\n"
@@ -29,7 +29,7 @@ def test_the_tree_has_children_of_children_and_those_of_threads() -> None:
         assert tree(process.pid)[0] == process.pid
 
 
-def test_time_of_ended_children_counts() -> None:
+def test_the_cpu_time_of_ended_children_counts() -> None:
     before = TreeUsage(os.getpid()).usage()
     subprocess.run([sys.executable, "-c", BUSY], check=True, timeout=60)
     after = TreeUsage(os.getpid()).usage()
@@ -38,7 +38,7 @@ def test_time_of_ended_children_counts() -> None:
     assert after.cpu_s - before.cpu_s >= 0.4
 
 
-def test_memory_and_processes_are_those_of_the_tree() -> None:
+def test_memory_and_processes_are_those_of_the_process_tree() -> None:
     with started([sys.executable, "-c", f"{BUSY}\ntime.sleep(100)"], environ()) as process:
         source = TreeUsage(process.pid)
         wait_until(lambda: (source.usage().memory_bytes or 0) > 2**26)
@@ -48,7 +48,7 @@ def test_memory_and_processes_are_those_of_the_tree() -> None:
     assert 2**26 < usage.memory_peak_bytes < 2**28
 
 
-def test_a_tree_that_is_gone_is_an_oserror() -> None:
+def test_an_ended_process_tree_raises_oserror() -> None:
     with started(["true"], environ()) as process:
         process.wait(timeout=10)
     with pytest.raises(ProcessLookupError):
@@ -78,7 +78,7 @@ def test_busy_cores_are_never_invented(
 
 
 @given(st.lists(st.none() | st.integers(0, 2**50), min_size=5, max_size=5), st.none() | st.floats(0, 1e6))
-def test_each_row_is_as_wide_as_the_header(numbers: list[int | None], cores: float | None) -> None:
+def test_each_row_has_as_many_cells_as_the_header(numbers: list[int | None], cores: float | None) -> None:
     found = Usage()
     found.memory_bytes, found.memory_peak_bytes, found.read_bytes, found.written_bytes, found.processes = numbers
     found.cpu_limit_cores = cores

@@ -1,4 +1,4 @@
-"""Which GPUs are the job's, from the environment and what NVML shows."""
+"""Tests which GPUs belong to the job, by its environment and what NVML lists."""
 
 import pytest
 from hypothesis import given
@@ -59,7 +59,7 @@ def test_the_jobs_gpus_are_found(environ: dict[str, str], expected: list[str]) -
         (IN_SLURM | {"SLURM_GPUS_ON_NODE": "3"}, ["0", "1:0", "1:2"]),
     ],
 )
-def test_of_a_gpu_with_instances_those_are_taken(environ: dict[str, str], expected: list[str]) -> None:
+def test_the_instances_of_a_sliced_gpu_are_used(environ: dict[str, str], expected: list[str]) -> None:
     assert expected == indices(choose(environ, sliced()))
 
 
@@ -70,7 +70,7 @@ def test_a_job_whose_gpus_are_hidden_has_none(nothing: str, where: dict[str, str
     assert ((), True) == (choice.devices, "CUDA_VISIBLE_DEVICES" in choice.reason)
 
 
-def test_in_a_slurm_job_without_gpu_variables_a_neighbours_gpu_is_not_recorded() -> None:
+def test_a_neighbours_gpu_is_not_recorded_in_a_slurm_job_without_gpu_variables() -> None:
     choice = choose(IN_SLURM, gpus(2))
     assert ((), "no GPU is the job's: Slurm set no GPU variable") == (choice.devices, choice.reason)
     assert no_gpu_reason(IN_SLURM) == choice.reason
@@ -87,16 +87,16 @@ def test_in_a_slurm_job_without_gpu_variables_a_neighbours_gpu_is_not_recorded()
         IN_SLURM | {"SLURM_JOB_GPUS": "0,1,x"},
     ],
 )
-def test_gpus_that_nvml_does_not_show_are_not_made_up(environ: dict[str, str]) -> None:
+def test_gpus_that_nvml_does_not_list_are_not_invented(environ: dict[str, str]) -> None:
     choice = choose(environ, gpus(2))
     assert ((), True) == (choice.devices, "NVML shows" in choice.reason)
 
 
-def test_where_nvml_shows_nothing_that_is_the_reason() -> None:
+def test_an_empty_list_of_nvml_is_the_reason() -> None:
     assert choose({}, []).reason == "NVML shows no GPU"
 
 
-def test_the_uuids_that_may_have_a_handle_without_an_index_are_named() -> None:
+def test_uuids_that_may_have_a_handle_without_an_index_are_named() -> None:
     environ = {"CUDA_VISIBLE_DEVICES": "0, GPU-1,MIG-2,x"}
     assert ["GPU-1", "MIG-2"] == visible_uuids(environ)
 
@@ -110,7 +110,9 @@ def test_the_uuids_that_may_have_a_handle_without_an_index_are_named() -> None:
     ),
     st.integers(0, 3),
 )
-def test_whatever_the_environment_says_the_choice_is_among_what_there_is(environ: dict[str, str], count: int) -> None:
+def test_the_choice_is_among_the_existing_gpus_whatever_the_environment_says(
+    environ: dict[str, str], count: int
+) -> None:
     devices = gpus(count)
     choice = choose(environ, devices)
     assert set(choice.devices) <= set(devices)

@@ -1,4 +1,4 @@
-"""A script that samples for gpu_metrics.csv itself is known by its text."""
+"""Tests that a script which writes gpu_metrics.csv itself is recognised by its text."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ QUERY = b"nvidia-smi --query-gpu=timestamp,utilization.gpu --format=csv -l 30"
         b"out=$PWD/gpu_metrics.csv\nwhile :; do " + QUERY + b' >>"$out"; done &\n',
     ],
 )
-def test_nvidia_smi_for_gpu_metrics_csv_is_seen(text: bytes) -> None:
+def test_nvidia_smi_writing_gpu_metrics_csv_is_recognised(text: bytes) -> None:
     assert text_samples_itself(text)
 
 
@@ -31,9 +31,9 @@ def test_nvidia_smi_for_gpu_metrics_csv_is_seen(text: bytes) -> None:
         b"tail -1 gpu_metrics.csv\n  # as nvidia-smi prints it\n",
     ],
 )
-def test_other_uses_of_either_word_are_not(text: bytes) -> None:
+def test_other_uses_of_either_word_are_ignored(text: bytes) -> None:
     assert not text_samples_itself(text)
 
 
-def test_a_script_that_cannot_be_read_seems_not_to(tmp_path: Path) -> None:
+def test_an_unreadable_script_counts_as_not_sampling(tmp_path: Path) -> None:
     assert not samples_itself(str(tmp_path / "absent"))

@@ -1,4 +1,4 @@
-"""The sampler beside a command, on the real nvidia-ml-py and GPUs that can be told what to do."""
+"""Tests the sampler beside a command, with the real nvidia-ml-py and simulated GPUs."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def in_job(experiment: Experiment, world: World, **more: str) -> dict[str, str]:
 def run_in_job(
     experiment: Experiment, world: World, seconds: float = 0.8, **more: str
 ) -> tuple[dict[str, object], list[str], Rows]:
-    """What the report says of the sampler, its notes, and the GPUs' rows."""
+    """The sampler's part of the report, its notes, and the GPUs' rows."""
     argv = [*RUN, "--sample-interval", "1", "--", "sh", "-c", f"echo out; sleep {seconds}; exit 6"]
     environment = in_job(experiment, world, **more)
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -48,7 +48,7 @@ def test_two_gpus_are_sampled_from_start_to_end(world: World, tmp_path: Path) ->
         6,
         8,
         10,
-    }  # at 0, 1 and 2 s, and what a busy machine adds; at the end, if that is a second more
+    }  # At 0, 1 and 2 s, and what a busy machine adds; at the end, if that is a second later.
     first, last = rows[0], rows[-1]
     smi = [first[column.header] for column in NVIDIA_SMI_COLUMNS[1:]]
     assert smi == ["37 %", "12 %", "3984 MiB", "81559 MiB", "180.40 W", "44"]
@@ -64,7 +64,7 @@ def test_two_gpus_are_sampled_from_start_to_end(world: World, tmp_path: Path) ->
 
 
 @FULL
-def test_the_window_mean_is_nearer_to_the_truth_than_the_instant(world: World, tmp_path: Path) -> None:
+def test_the_window_mean_is_closer_to_the_truth_than_the_instant_value(world: World, tmp_path: Path) -> None:
     world.gpus[0].utilization = "0:0 0.2:100 0.6:0 every=1"
     world.write()
     _, rows = sample_for(world, tmp_path / "out", 3.2)
@@ -75,7 +75,7 @@ def test_the_window_mean_is_nearer_to_the_truth_than_the_instant(world: World, t
     assert {row["utilization.gpu [%]"] for row in rows if row["index"] == "0"} <= {f"{n} %" for n in range(101)}
 
 
-def test_what_it_did_is_in_the_report(experiment: Experiment, world: World) -> None:
+def test_the_report_says_what_the_sampler_did(experiment: Experiment, world: World) -> None:
     said, notes, rows = run_in_job(experiment, world, 1.4, CUDA_VISIBLE_DEVICES="1")
     assert notes == []
     assert {row["uuid"] for row in rows} == {UUIDS[1]}
@@ -93,7 +93,7 @@ def test_what_it_did_is_in_the_report(experiment: Experiment, world: World) -> N
 
 
 @pytest.mark.survives("F21")
-def test_instances_of_a_sliced_gpu_have_their_own_memory_and_their_gpus_power(world: World, tmp_path: Path) -> None:
+def test_instances_of_a_sliced_gpu_have_their_own_memory_and_the_gpus_power(world: World, tmp_path: Path) -> None:
     world.slice_up(1, 0, 2)
     world.gpus[1].instances[1].memory_used_mib = 2048
     world.gpus[1].instances[1].sm_active = 55
@@ -115,7 +115,7 @@ def test_instances_of_a_sliced_gpu_have_their_own_memory_and_their_gpus_power(wo
 
 
 @pytest.mark.survives("F21")
-def test_one_instance_by_its_uuid_is_all_that_such_a_job_has(world: World, tmp_path: Path) -> None:
+def test_a_job_with_one_instance_by_uuid_samples_only_that(world: World, tmp_path: Path) -> None:
     world.slice_up(0, 0, 3)
     uuid = world.gpus[0].instances[1].uuid
     _, rows = sample_for(world, tmp_path / "out", 0.5, CUDA_VISIBLE_DEVICES=uuid)
@@ -135,7 +135,7 @@ def test_one_instance_by_its_uuid_is_all_that_such_a_job_has(world: World, tmp_p
     ],
 )
 @pytest.mark.survives("F21")
-def test_what_a_gpu_does_not_know_is_not_available_and_the_rest_is(
+def test_values_that_a_gpu_lacks_are_not_available_and_the_others_are(
     world: World, tmp_path: Path, symbol: str, column: str
 ) -> None:
     world.refuse(symbol, errors.NOT_SUPPORTED, gpu=0)
@@ -147,7 +147,7 @@ def test_what_a_gpu_does_not_know_is_not_available_and_the_rest_is(
 
 
 @pytest.mark.survives("F21")
-def test_what_we_may_not_know_says_so(world: World, tmp_path: Path) -> None:
+def test_values_without_permission_are_marked_so(world: World, tmp_path: Path) -> None:
     world.refuse("nvmlDeviceGetPowerUsage", errors.NO_PERMISSION)
     _, rows = sample_for(world, tmp_path / "out", 0.5)
     assert {row["power.draw [W]"] for row in rows} == {"[Insufficient Permissions]"}
@@ -173,14 +173,14 @@ def test_an_old_driver_has_memory_of_version_1_and_no_gpm(world: World, tmp_path
     ],
 )
 @pytest.mark.survives("F21")
-def test_a_missing_symbol_costs_its_figure_only(world: World, tmp_path: Path, symbol: str) -> None:
+def test_a_missing_driver_symbol_costs_only_its_figure(world: World, tmp_path: Path, symbol: str) -> None:
     world.library = build(tmp_path / "lib", without=[symbol])
     _, rows = sample_for(world, tmp_path / "out", 0.5)
     assert [row["temperature.gpu"] for row in rows[:2]] == ["44", "44"]
 
 
 @pytest.mark.survives("F21")
-def test_a_passing_error_is_a_gap_and_no_row(experiment: Experiment, world: World) -> None:
+def test_a_temporary_error_is_a_gap_without_a_row(experiment: Experiment, world: World) -> None:
     world.refuse("nvmlDeviceGetUtilizationRates", errors.UNKNOWN, gpu=0, first=1, last=1)
     said, notes, rows = run_in_job(experiment, world, 1.4)
     assert [row["index"] for row in rows[:3]] == ["1", "0", "1"]
@@ -189,7 +189,7 @@ def test_a_passing_error_is_a_gap_and_no_row(experiment: Experiment, world: Worl
 
 
 @pytest.mark.survives("F21")
-def test_a_lost_gpu_has_one_row_that_says_so_and_the_other_goes_on(experiment: Experiment, world: World) -> None:
+def test_a_lost_gpu_gets_one_row_that_says_so_and_the_other_is_sampled_on(experiment: Experiment, world: World) -> None:
     environment = in_job(experiment, world)
     output = experiment.directory / "out" / "gpu_metrics.csv"
     argv = [*RUN, "--sample-interval", "1", "--", "sleep", "3.5"]
@@ -218,7 +218,7 @@ while sys.stdin.readline():
 
 
 @pytest.mark.survives("F21")
-def test_gpus_that_come_back_are_sampled_again(world: World) -> None:
+def test_gpus_that_reappear_are_sampled_again(world: World) -> None:
     argv = [sys.executable, "-c", LOST_AND_BACK]
     with started(argv, world.environment(environ()), stdin=subprocess.PIPE) as process:
 
@@ -250,7 +250,7 @@ def test_gpus_that_come_back_are_sampled_again(world: World) -> None:
     ],
 )
 @pytest.mark.survives("F21")
-def test_a_driver_that_does_not_work_is_the_reason_for_no_file(
+def test_a_driver_that_does_not_work_is_given_as_the_reason_for_no_file(
     experiment: Experiment, world: World, error: int, expected: str
 ) -> None:
     world.refuse("nvmlInitWithFlags", error)
@@ -261,7 +261,7 @@ def test_a_driver_that_does_not_work_is_the_reason_for_no_file(
 
 
 @pytest.mark.survives("F21")
-def test_without_a_driver_there_is_no_gpu_file_and_the_reason_is_told(experiment: Experiment, world: World) -> None:
+def test_without_a_driver_there_is_no_gpu_file_and_the_reason_is_reported(experiment: Experiment, world: World) -> None:
     said, notes, rows = run_in_job(experiment, world, LD_LIBRARY_PATH="/nowhere", PATH="/usr/bin:/bin")
     assert (rows, notes) == ([], [])
     assert "NVML Shared Library Not Found; nvidia-smi gives nothing either" in str(said["no_gpu_file"])
@@ -270,7 +270,7 @@ def test_without_a_driver_there_is_no_gpu_file_and_the_reason_is_told(experiment
 
 
 @pytest.mark.survives("F21")
-def test_without_nvml_nvidia_smi_is_asked(experiment: Experiment, world: World, tmp_path: Path) -> None:
+def test_nvidia_smi_is_used_without_nvml(experiment: Experiment, world: World, tmp_path: Path) -> None:
     world.install_nvidia_smi(tmp_path / "bin")
     path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
     said, notes, rows = run_in_job(experiment, world, 3.0, LD_LIBRARY_PATH="/nowhere", PATH=path)
@@ -281,7 +281,7 @@ def test_without_nvml_nvidia_smi_is_asked(experiment: Experiment, world: World, 
 
 
 @pytest.mark.survives("F21")
-def test_an_nvidia_smi_that_hangs_holds_nobody_up(experiment: Experiment, world: World, tmp_path: Path) -> None:
+def test_a_hanging_nvidia_smi_delays_nothing(experiment: Experiment, world: World, tmp_path: Path) -> None:
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexec sleep 100\n")
@@ -302,7 +302,7 @@ def test_an_nvidia_smi_that_hangs_holds_nobody_up(experiment: Experiment, world:
     ],
 )
 @pytest.mark.survives("F21")
-def test_a_driver_that_hangs_holds_up_neither_the_host_metrics_nor_the_end(
+def test_a_hanging_driver_delays_neither_the_host_metrics_nor_the_end(
     experiment: Experiment, world: World, symbol: str
 ) -> None:
     world.hang(symbol)
@@ -317,14 +317,14 @@ def test_a_driver_that_hangs_holds_up_neither_the_host_metrics_nor_the_end(
 
 @FULL
 @pytest.mark.survives("F21")
-def test_a_slow_driver_makes_gaps_and_no_queue(experiment: Experiment, world: World) -> None:
+def test_a_slow_driver_causes_gaps_and_no_backlog(experiment: Experiment, world: World) -> None:
     world.delay("nvmlDeviceGetPowerUsage", 700)
     said, _, rows = run_in_job(experiment, world, 4.2)
     assert int(str(said["gpu_gaps"])) >= 1
     assert 2 <= len(rows) <= 6
 
 
-def test_a_job_without_a_gpu_asks_no_driver(experiment: Experiment, world: World) -> None:
+def test_a_job_without_a_gpu_does_not_load_the_driver(experiment: Experiment, world: World) -> None:
     world.log = experiment.directory / "calls"
     world.write()
     said, notes, rows = run_in_job(experiment, world, SLURM_GPUS_ON_NODE="")
@@ -332,27 +332,27 @@ def test_a_job_without_a_gpu_asks_no_driver(experiment: Experiment, world: World
     assert said["no_gpu_file"] == "no GPU is the job's: Slurm set no GPU variable"
 
 
-def test_where_there_is_no_place_for_the_files_that_is_said(experiment: Experiment) -> None:
+def test_a_missing_output_directory_is_reported(experiment: Experiment) -> None:
     assert experiment.run("--", "true").returncode == 0
     (attempt,) = experiment.report()["attempts"]
     assert attempt["sampler"]["not_sampled"] == "neither --output-dir nor EVALMON_OUTPUT_DIR says where to"
     assert attempt["notes"] == []
 
 
-def test_of_a_steps_tasks_on_a_node_the_first_samples(experiment: Experiment, world: World) -> None:
+def test_only_the_first_task_of_a_step_on_a_node_samples(experiment: Experiment, world: World) -> None:
     argv = [*RUN, "--", "true"]
     subprocess.run(argv, env=in_job(experiment, world, SLURM_LOCALID="1"), check=True, timeout=20)
     assert not (experiment.directory / "out").exists()
 
 
-def test_a_further_node_has_files_of_its_own(experiment: Experiment, world: World) -> None:
+def test_another_node_has_its_own_files(experiment: Experiment, world: World) -> None:
     more = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURMD_NODENAME": "n2", "CUDA_VISIBLE_DEVICES": "0"}
     subprocess.run([*RUN, "--", "sleep", "0.5"], env=in_job(experiment, world, **more), check=True, timeout=20)
     assert sorted(os.listdir(experiment.directory / "out")) == ["gpu_metrics.n2.csv", "host_metrics.n2.csv"]
 
 
 @pytest.mark.survives("F12")
-def test_a_requeued_job_goes_on_in_the_same_files_behind_a_torn_tail(world: World, tmp_path: Path) -> None:
+def test_a_requeued_job_continues_the_same_files_after_a_torn_line(world: World, tmp_path: Path) -> None:
     sample_for(world, tmp_path / "out", 0.5)
     path = tmp_path / "out" / "gpu_metrics.csv"
     whole = path.read_bytes()
@@ -389,7 +389,7 @@ def test_two_samplers_in_one_directory_write_each_tick_once(world: World, tmp_pa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.survives("F23")
-def test_alone_it_ends_when_told(world: World, tmp_path: Path, number: int) -> None:
+def test_a_standalone_sampler_ends_on_sigterm(world: World, tmp_path: Path, number: int) -> None:
     argv = [*SAMPLE, "--output-dir", str(tmp_path / "out"), "--interval", "60"]
     with started(argv, world.environment(environ())) as sampler:
         wait_until(lambda: (tmp_path / "out" / "gpu_metrics.csv").exists())
@@ -398,7 +398,7 @@ def test_alone_it_ends_when_told(world: World, tmp_path: Path, number: int) -> N
     assert len(rows_of(tmp_path / "out" / "gpu_metrics.csv")) in {2, 4}
 
 
-def test_alone_it_ends_with_its_parent(world: World, tmp_path: Path) -> None:
+def test_a_standalone_sampler_ends_with_its_parent(world: World, tmp_path: Path) -> None:
     script = f"{' '.join(SAMPLE)} --output-dir {tmp_path / 'out'} & sleep 100"
     with started(["sh", "-c", script], world.environment(environ())) as parent:
         wait_until(lambda: (tmp_path / "out" / "gpu_metrics.csv").exists())
@@ -425,7 +425,7 @@ def test_the_sampler_ends_when_run_is_killed(world: World, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("hanging", [False, True])
 @pytest.mark.survives("F21")
-def test_nothing_of_ours_is_left_after_the_command(world: World, tmp_path: Path, hanging: bool) -> None:
+def test_no_process_of_evalmon_is_left_after_the_command(world: World, tmp_path: Path, hanging: bool) -> None:
     if hanging:
         world.hang("nvmlDeviceGetPowerUsage")
     argv = [*RUN, "--output-dir", str(tmp_path / "out"), "--sample-interval", "1", "--", "sleep", "1.2"]
@@ -434,13 +434,13 @@ def test_nothing_of_ours_is_left_after_the_command(world: World, tmp_path: Path,
         assert session_of(run.pid) == []
 
 
-def test_it_is_out_of_everybodys_way(world: World, tmp_path: Path) -> None:
+def test_the_sampler_has_the_lowest_priority_and_holds_no_directory_or_output(world: World, tmp_path: Path) -> None:
     argv = [*RUN, "--output-dir", str(tmp_path / "out"), "--", "sleep", "100"]
     with started(argv, world.environment(environ()), cwd=tmp_path, stdin=subprocess.PIPE) as run:
         wait_until(lambda: (tmp_path / "out" / "gpu_metrics.csv").exists())
 
         def samplers() -> list[int]:
-            """A fork that has not become what it shall be still looks like one."""
+            """A forked child that has not started its program yet still looks like its parent."""
             return [pid for pid in session_of(run.pid) if pid != run.pid and _is_sampler(pid)]
 
         wait_until(lambda: len(samplers()) == 1)
@@ -457,7 +457,7 @@ def test_it_is_out_of_everybodys_way(world: World, tmp_path: Path) -> None:
         assert next(line.split()[4] for line in limits.splitlines() if line.startswith("Max core")) in {"0", "1"}
 
 
-def test_a_file_that_the_script_itself_writes_is_left_to_it(world: World, tmp_path: Path) -> None:
+def test_a_file_that_the_script_itself_writes_is_left_to_the_script(world: World, tmp_path: Path) -> None:
     """As many scripts do: `nvidia-smi ... -l >gpu_metrics.csv &`."""
     script = "sleep 0.5; exec >gpu_metrics.csv; for i in 1 2 3; do echo theirs $i; sleep 0.7; done"
     argv = [*RUN, "--output-dir", str(tmp_path), "--sample-interval", "1", "--", "sh", "-c", script]
@@ -468,7 +468,7 @@ def test_a_file_that_the_script_itself_writes_is_left_to_it(world: World, tmp_pa
 @pytest.mark.survives("S1")
 @pytest.mark.parametrize("name", ["gpu_metrics.csv", "host_metrics.csv"])
 @pytest.mark.survives("S1")
-def test_links_planted_at_our_files_are_not_followed(experiment: Experiment, world: World, name: str) -> None:
+def test_links_planted_at_the_files_paths_are_not_followed(experiment: Experiment, world: World, name: str) -> None:
     output = experiment.directory / "out"
     output.mkdir()
     victim = experiment.directory / "victim"
@@ -483,7 +483,7 @@ def test_links_planted_at_our_files_are_not_followed(experiment: Experiment, wor
     assert attempt["notes"] == [f"sampler: {name}: is no plain file"]
 
 
-def test_the_eval_does_not_notice_a_sampler_that_is_killed(experiment: Experiment, world: World) -> None:
+def test_a_killed_sampler_does_not_affect_the_eval(experiment: Experiment, world: World) -> None:
     argv = [*RUN, "--sample-interval", "1", "--", "sh", "-c", "echo out; sleep 1; exit 6"]
     output = experiment.directory / "out" / "gpu_metrics.csv"
     with started(argv, in_job(experiment, world, CUDA_VISIBLE_DEVICES="0")) as run:
@@ -508,13 +508,13 @@ print(status.texts["ended"])
 """
 
 
-def test_it_does_not_outlive_the_jobs_time(tmp_path: Path) -> None:
+def test_the_sampler_ends_with_the_jobs_time(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", END_TIME, str(tmp_path / "out")]
     done = subprocess.run(argv, env=environ(), capture_output=True, text=True, timeout=20, check=True)
     assert done.stdout == "the job's time is over\n"
 
 
-def test_an_end_time_of_another_job_does_not_count(experiment: Experiment, world: World) -> None:
+def test_another_jobs_end_time_is_ignored(experiment: Experiment, world: World) -> None:
     said, notes, _ = run_in_job(experiment, world, SLURM_JOB_END_TIME="1790000000")
     assert (said["ended"], notes) == ("SIGTERM", [])
 
@@ -530,7 +530,7 @@ def test_an_end_time_of_another_job_does_not_count(experiment: Experiment, world
         (["--output-dir", "o", "x"], "evalmon sample: unexpected word 'x'; see evalmon sample --help\n"),
     ],
 )
-def test_wrong_usage_is_told_in_one_line(words: list[str], expected: str, tmp_path: Path) -> None:
+def test_wrong_usage_is_reported_in_one_line(words: list[str], expected: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [*SAMPLE, *words], env=environ(), cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
     )
@@ -538,7 +538,7 @@ def test_wrong_usage_is_told_in_one_line(words: list[str], expected: str, tmp_pa
     assert os.listdir(tmp_path) == []
 
 
-def test_alone_it_says_once_why_there_is_no_gpu_file_and_keeps_no_output_open(tmp_path: Path) -> None:
+def test_a_standalone_sampler_says_once_why_there_is_no_gpu_file_and_keeps_no_output_open(tmp_path: Path) -> None:
     argv = [*SAMPLE, "--output-dir", str(tmp_path / "out"), "--interval", "1"]
     with started(argv, environ(CUDA_VISIBLE_DEVICES="-1")) as sampler:
         assert sampler.stdout is not None
@@ -548,7 +548,7 @@ def test_alone_it_says_once_why_there_is_no_gpu_file_and_keeps_no_output_open(tm
         assert sampler.poll() is None
 
 
-def test_alone_it_says_once_that_it_cannot_write_and_goes_on_trying(tmp_path: Path) -> None:
+def test_a_standalone_sampler_says_once_that_it_cannot_write_and_keeps_trying(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     argv = [*SAMPLE, "--output-dir", str(tmp_path / "file" / "out"), "--interval", "1"]
     with started(argv, environ(CUDA_VISIBLE_DEVICES="-1")) as sampler:

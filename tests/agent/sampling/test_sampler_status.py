@@ -1,4 +1,4 @@
-"""What the sampler says of itself reaches the report, whatever was said."""
+"""Tests that the sampler's status reaches the report, whatever it holds."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from evalmon_agent.agent.sampling.sampler_status import COUNTS, SamplerStatus, StatusPage, notes_of, parse
 
 
-def test_what_is_shown_is_what_is_read() -> None:
+def test_a_published_status_is_read_back() -> None:
     page, status = StatusPage(), SamplerStatus()
     assert page.content() == b""
     status.count("gpu_rows", 7)
@@ -20,14 +20,14 @@ def test_what_is_shown_is_what_is_read() -> None:
     assert notes_of(entry) == ["sampler: first"]
 
 
-def test_an_end_that_nobody_asked_for_is_a_note() -> None:
+def test_an_unrequested_end_becomes_a_note() -> None:
     assert notes_of(parse(b"ended the parent is gone\n")) == ["sampler: the parent is gone"]
     assert notes_of(parse(b"ticks 3\n")) == ["sampler: ended without a word"]
     assert notes_of(parse(b"not_sampled no place\n")) == []
 
 
 @given(st.lists(st.text(max_size=400), max_size=12), st.text(max_size=400))
-def test_whatever_is_said_stays_on_the_page_and_on_its_line(troubles: list[str], reason: str) -> None:
+def test_any_status_fits_its_page_and_line(troubles: list[str], reason: str) -> None:
     page, status = StatusPage(), SamplerStatus()
     for trouble in troubles:
         status.trouble(trouble)
@@ -40,5 +40,5 @@ def test_whatever_is_said_stays_on_the_page_and_on_its_line(troubles: list[str],
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_taken(data: bytes) -> None:
+def test_reading_accepts_any_bytes(data: bytes) -> None:
     assert isinstance(parse(data)["troubles"], list)

@@ -1,4 +1,4 @@
-"""What may happen to a sampler and around it: the eval ends as it would have, and the reason is on record."""
+"""Tests trouble of the sampler and around it: the eval ends as without it, and the reason is recorded."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def in_job(experiment: Experiment, world: World, **more: str) -> dict[str, str]:
 def run_in_namespace(
     experiment: Experiment, environment: dict[str, str], mounts: str, *arguments: str, seconds: float = 0.5
 ) -> dict[str, object]:
-    """The sampler's part of the report, of a `run` in a mount namespace of its own, prepared by `mounts`."""
+    """The sampler's part of the report of a `run` in its own mount namespace, prepared by `mounts`."""
     words = [*RUN, "--sample-interval", "1", "--", "sh", "-c", COMMAND.format(seconds=seconds)]
     argv = as_root.in_namespace(mounts, *arguments, words=words, environ=environment)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
@@ -43,7 +43,7 @@ FULL_DISK = 'mount -t tmpfs -o size=16k none "$1"; chown $ME "$1"; ! cat /dev/ze
 
 @needs_root
 @pytest.mark.survives("F2")
-def test_on_a_full_disk_the_rows_are_dropped_and_counted_and_the_eval_does_not_notice(
+def test_on_a_full_disk_rows_are_dropped_and_counted_and_the_eval_is_unaffected(
     experiment: Experiment, world: World
 ) -> None:
     output = experiment.directory / "out"
@@ -58,8 +58,8 @@ def test_on_a_full_disk_the_rows_are_dropped_and_counted_and_the_eval_does_not_n
 @FULL
 @needs_root
 @pytest.mark.survives("F2")
-def test_once_there_is_room_again_rows_are_written_again(experiment: Experiment, world: World) -> None:
-    """The files are opened anew 30 s after they failed."""
+def test_rows_are_written_again_once_there_is_room(experiment: Experiment, world: World) -> None:
+    """The files are opened again 30 s after they failed."""
     output = experiment.directory / "out"
     output.mkdir()
     mounts = f'{FULL_DISK}; (sleep 5; rm -f "$1/ballast"; sleep 38; cp "$1"/*.csv "$2") >/dev/null 2>&1 &'
@@ -79,7 +79,7 @@ DEVICES = (
 
 @needs_root
 @pytest.mark.survives("F21")
-def test_gpus_of_amd_are_named_as_such_in_the_report(experiment: Experiment, world: World) -> None:
+def test_amd_gpus_are_named_in_the_report(experiment: Experiment, world: World) -> None:
     environment = in_job(experiment, world, LD_LIBRARY_PATH="/nowhere", PATH="/usr/bin:/bin", ROCR_VISIBLE_DEVICES="0")
     devices = experiment.directory / "dev"
     devices.mkdir()
@@ -93,7 +93,7 @@ def test_gpus_of_amd_are_named_as_such_in_the_report(experiment: Experiment, wor
 
 @needs_root
 @pytest.mark.survives("F21")
-def test_gpus_that_the_jobs_cgroup_denies_are_told_from_none(experiment: Experiment, world: World) -> None:
+def test_gpus_denied_by_the_jobs_cgroup_are_distinguished_from_no_gpus(experiment: Experiment, world: World) -> None:
     world.gpus = []
     world.write()
     driver = experiment.directory / "driver"
@@ -107,7 +107,7 @@ def test_gpus_that_the_jobs_cgroup_denies_are_told_from_none(experiment: Experim
 
 
 @pytest.mark.survives("F21")
-def test_memory_that_nvml_does_not_know_is_not_available(world: World, tmp_path: Path) -> None:
+def test_memory_that_nvml_does_not_support_is_not_available(world: World, tmp_path: Path) -> None:
     """As of GPUs that share the host's memory; and a driver that refuses version 2 has version 1."""
     world.refuse("nvmlDeviceGetMemoryInfo_v2", errors.NOT_SUPPORTED, gpu=0)
     world.refuse("nvmlDeviceGetMemoryInfo", errors.NOT_SUPPORTED, gpu=0)
@@ -120,7 +120,7 @@ def test_memory_that_nvml_does_not_know_is_not_available(world: World, tmp_path:
 
 @FULL
 @pytest.mark.survives("F21")
-def test_a_sample_of_gpm_that_fails_costs_one_window_and_no_row(world: World, tmp_path: Path) -> None:
+def test_a_failed_gpm_sample_costs_one_window_and_no_row(world: World, tmp_path: Path) -> None:
     world.refuse("nvmlGpmSampleGet", errors.UNKNOWN, gpu=0, first=2, last=2)
     _, rows = sample_for(world, tmp_path / "out", 4.4)
     activity = [row["gpm.sm_activity.window_mean [%]"] for row in rows if row["index"] == "0"]
@@ -128,7 +128,7 @@ def test_a_sample_of_gpm_that_fails_costs_one_window_and_no_row(world: World, tm
 
 
 @FULL
-def test_ticks_that_were_missed_are_counted_and_not_made_up_for(experiment: Experiment, world: World) -> None:
+def test_missed_ticks_are_counted_and_not_repeated(experiment: Experiment, world: World) -> None:
     argv = [*RUN, "--sample-interval", "1", "--", "sleep", "7"]
     output = experiment.directory / "out" / "gpu_metrics.csv"
     with started(argv, in_job(experiment, world)) as run:

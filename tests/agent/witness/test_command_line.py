@@ -1,4 +1,4 @@
-"""From its command line it is known what runs an eval, and nothing of it goes on record that may be a secret."""
+"""Tests which command lines run an eval, and that nothing that may be secret is recorded of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from evalmon_agent.words.eval_processes import WATCHED_PROGRAMS
         ("/env/bin/python /env/bin/lm-eval run --config c.yaml", "lm-evaluation-harness"),
     ],
 )
-def test_these_begin_an_eval(line: str, kind: str) -> None:
+def test_these_command_lines_start_an_eval(line: str, kind: str) -> None:
     found = parse(line.split())
     assert found is not None
     assert found.begins_eval
@@ -53,7 +53,7 @@ def test_these_begin_an_eval(line: str, kind: str) -> None:
         "python -m lm_eval -h",
     ],
 )
-def test_these_belong_to_the_program_but_begin_none(line: str) -> None:
+def test_these_command_lines_of_the_program_start_no_eval(line: str) -> None:
     found = parse(line.split())
     assert found is not None
     assert not found.begins_eval
@@ -80,11 +80,11 @@ def test_these_belong_to_the_program_but_begin_none(line: str) -> None:
         "",
     ],
 )
-def test_these_are_other_programs(line: str) -> None:
+def test_these_command_lines_are_other_programs(line: str) -> None:
     assert parse(line.split(" ")) is None
 
 
-def test_what_an_inspect_eval_is_told_is_recorded_as_far_as_it_is_listed() -> None:
+def test_only_the_listed_options_of_an_inspect_eval_are_recorded() -> None:
     line = "inspect eval a.py@x --limit 3 -T n=2 b.py@y --model=openai/m --no-score c.py@z --log-dir ./logs"
     found = parse(line.split())
     assert found is not None
@@ -92,19 +92,19 @@ def test_what_an_inspect_eval_is_told_is_recorded_as_far_as_it_is_listed() -> No
     assert found.options == {"limit": ["3"], "model": ["openai/m"], "log-dir": ["./logs"]}
 
 
-def test_of_a_models_arguments_only_the_listed_keys_are_recorded_glued_or_not() -> None:
+def test_only_the_listed_keys_of_model_arguments_are_recorded_joined_or_not() -> None:
     found = parse(["inspect", "eval", "a.py", "-M", "model_path=/m", "-Mdtype=auto", "-M", "device=sesame"])
     assert found is not None
     assert (found.words, found.options) == (("a.py",), {"model-arg": ["model_path=/m", "dtype=auto", LEFT_OUT]})
 
 
-def test_behind_an_unknown_option_it_is_uncertain_what_is_evaluated() -> None:
+def test_after_an_unknown_option_the_task_is_uncertain() -> None:
     found = parse(["inspect", "eval", "--new-option", "a.py@x"])
     assert found is not None
     assert found.words is None
 
 
-def test_of_lm_evals_model_arguments_only_the_listed_keys_are_recorded() -> None:
+def test_only_the_listed_keys_of_lm_evals_model_arguments_are_recorded() -> None:
     line = "lm_eval run --tasks a b,c --model_args pretrained=m,api_key=sesame base_url=http://u:sesame@h/ -o out -L 5"
     found = parse(line.split())
     assert found is not None
@@ -143,13 +143,13 @@ WORDS = st.sampled_from(
 
 
 @given(st.lists(st.one_of(WORDS, st.text(max_size=20)), max_size=12))
-def test_any_words_are_taken(words: list[str]) -> None:
+def test_parsing_accepts_any_words(words: list[str]) -> None:
     found = parse(words)
     assert found is None or json.dumps(asdict(found)["options"])
 
 
 @given(st.lists(st.one_of(WORDS, st.just("--api-key"), st.just("-T")), max_size=8), st.booleans())
-def test_no_value_behind_an_option_that_is_not_listed_is_recorded(before: list[str], is_lm_eval: bool) -> None:
+def test_values_of_unlisted_options_are_never_recorded(before: list[str], is_lm_eval: bool) -> None:
     secret = string.ascii_letters
     begin = ["lm_eval", "--tasks", "a"] if is_lm_eval else ["inspect", "eval", "t.py"]
     found = parse([*begin, *before, "--secret", secret])
@@ -157,5 +157,5 @@ def test_no_value_behind_an_option_that_is_not_listed_is_recorded(before: list[s
     assert secret not in json.dumps([found.words, found.options])
 
 
-def test_every_program_is_a_kind_whose_logs_are_read() -> None:
+def test_every_watched_program_has_a_kind_of_eval() -> None:
     assert {kind.name for kind in KINDS} == {program.kind for program in WATCHED_PROGRAMS}

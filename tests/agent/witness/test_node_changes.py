@@ -1,4 +1,4 @@
-"""What begins on this node is noticed at once and at the look after, whatever else begins or ends."""
+"""Tests that new processes on this node are noticed at once and at the next check, whatever else starts or ends."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import time
 from evalmon_agent.agent.witness.job_processes import NodeChanges
 
 
-def test_at_first_everything_may_have_begun() -> None:
+def test_at_the_first_check_any_process_may_be_new() -> None:
     node = NodeChanges()
     node.look()
     assert node.may_have_begun
     assert not node.is_quiet
 
 
-def test_a_process_that_begins_is_noticed_at_once_and_at_the_look_after() -> None:
+def test_a_new_process_is_noticed_at_once_and_at_the_next_check() -> None:
     node = NodeChanges()
     for _ in range(10):
         node.look()
@@ -28,7 +28,7 @@ def test_a_process_that_begins_is_noticed_at_once_and_at_the_look_after() -> Non
         process.kill()
 
 
-def test_a_thread_that_ends_makes_a_change() -> None:
+def test_an_ended_thread_counts_as_a_change() -> None:
     node = NodeChanges()
     over = threading.Event()
     thread = threading.Thread(target=over.wait)

@@ -1,4 +1,4 @@
-"""A path inside a mount namespace becomes ours, or is none."""
+"""Tests the translation of a path inside a mount namespace into one outside."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUTSIDE = [at("8:1", "/", "/"), at("0:40", "/", "/scratch"), at("0:41", "/home/u
         ("/data/logs/a", [at("7:0", "/", "/"), at("0:40", "/me/run", "/data")], ["/scratch/me/run/logs/a"]),
         ("/root/a", [at("7:0", "/", "/"), at("0:41", "/home/u", "/root")], ["/home/u/a"]),
         ("/root", [at("0:41", "/home/u/x", "/root")], ["/home/u/x"]),
-        # In the image of a container, or in what another user's directory shows.
+        # In a container's image, or below another user's mount.
         ("/tmp/a", [at("7:0", "/", "/")], []),
         ("/root/a", [at("0:41", "/home/other", "/root")], []),
         # The later of two mounts at one point counts.
@@ -35,7 +35,7 @@ OUTSIDE = [at("8:1", "/", "/"), at("0:40", "/", "/scratch"), at("0:41", "/home/u
         ("/mnt/a", [at("8:1", "/scratch/x", "/mnt")], []),
     ],
 )
-def test_it_is_translated_by_device_and_place(path: str, inside: list[Mount], expected: list[str]) -> None:
+def test_a_path_is_translated_by_device_and_position(path: str, inside: list[Mount], expected: list[str]) -> None:
     assert expected == [found for found, _ in translations(path, inside, OUTSIDE)]
 
 
@@ -44,12 +44,12 @@ MOUNTS = st.lists(st.builds(at, st.sampled_from(["8:1", "8:2"]), NAMES, NAMES), 
 
 
 @given(NAMES, MOUNTS)
-def test_with_the_same_mounts_a_path_may_be_found_where_it_is(path: str, mounts: list[Mount]) -> None:
+def test_a_path_is_unchanged_with_the_same_mounts(path: str, mounts: list[Mount]) -> None:
     found = [place for place, _ in translations(path, mounts, mounts)]
     assert path in found or not any(f"{path}/".startswith(f"{mount.point.rstrip('/')}/") for mount in mounts)
 
 
-def test_in_our_own_namespace_a_path_is_what_it_is() -> None:
+def test_a_path_is_unchanged_in_the_same_namespace() -> None:
     paths = Paths(os.getpid())
     assert paths.ours("/a/b") == "/a/b"
     assert paths.ours("file:///a/b%20c") == "/a/b c"

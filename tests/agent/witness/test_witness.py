@@ -1,4 +1,4 @@
-"""Evals in a job are seen, whoever started them, with the logs that they write; nothing else is, and no secret."""
+"""Tests that the eval programs of a job are recorded with their logs, and neither other programs nor secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def logs_of(program: dict[str, Any]) -> list[str]:
 
 @needs_root
 @pytest.mark.survives("S11")
-def test_an_eval_is_on_record_with_its_logs_and_without_secrets(job: Job) -> None:
+def test_an_eval_is_recorded_with_its_logs_and_without_secrets(job: Job) -> None:
     before = time.time()
     script = """
         sleep 0.3
@@ -71,7 +71,7 @@ LATER = {
 
 @needs_root
 @pytest.mark.parametrize("script", LATER.values(), ids=LATER)
-def test_it_is_seen_however_it_was_started(job: Job, script: str) -> None:
+def test_an_eval_is_recorded_however_it_was_started(job: Job, script: str) -> None:
     step = job._cgroup.parent / "job_123" / "step_0" / "task_0" if job._cgroup else None
     [program] = job.programs(script, SECONDS_LONG="2.5", STEP=f"{step}")
     assert program["kind"] == "inspect-ai"
@@ -80,7 +80,7 @@ def test_it_is_seen_however_it_was_started(job: Job, script: str) -> None:
 
 
 @needs_root
-def test_what_execs_late_began_when_it_did(job: Job) -> None:
+def test_a_late_exec_keeps_the_processs_start_time(job: Job) -> None:
     before = time.time()
     [program] = job.programs("bash -c 'sleep 3; exec inspect eval t.py'")
     assert program["started_at"] > before + 1.5
@@ -108,7 +108,7 @@ def test_equal_commands_without_ranks_are_two_programs(job: Job) -> None:
 
 
 @needs_root
-def test_what_is_no_eval_is_not_recorded(job: Job) -> None:
+def test_other_programs_are_not_recorded(job: Job) -> None:
     script = """
         mkfifo eval
         grep inspect eval &
@@ -125,22 +125,22 @@ def test_what_is_no_eval_is_not_recorded(job: Job) -> None:
 
 
 @needs_root
-def test_one_that_ends_between_two_looks_is_not_seen(job: Job) -> None:
-    """The end of the process is all that there was: nobody knows of it, and nothing is claimed."""
+def test_an_eval_that_ends_between_two_checks_is_not_recorded(job: Job) -> None:
+    """Only the end of the process shows that it ran, so nothing is claimed about it."""
     script = "sleep 1.3; inspect eval t.py; sleep 1"
     programs = job.programs(script, SECONDS_LONG="0.02")
     assert len(programs) <= 1
 
 
 @needs_root
-def test_a_log_named_after_the_last_look_is_known_though_nothing_else_told_an_eval(job: Job) -> None:
+def test_a_log_named_after_the_last_check_is_recorded_though_nothing_else_showed_an_eval(job: Job) -> None:
     script = "sleep 0.5; cp $(type -p inspect) run.py; python run.py; sleep 2"
     [program] = job.programs(script, FIRST_LOG_AFTER_S="1.7", SECONDS_LONG="0")
     assert logs_of(program) == [f"{job.directory}/logs/{name}{program['pid']}.eval" for name in ("", "late-")]
 
 
 @needs_root
-def test_what_was_seen_is_reported_before_a_kill(job: Job) -> None:
+def test_recorded_programs_are_reported_before_a_kill(job: Job) -> None:
     with job.running("inspect eval t.py", SECONDS_LONG="30") as process:
         wait_until(lambda: job.experiment.has_report() and job.attempt().get("programs"), within_s=15)
         attempt = job.attempt()
@@ -152,8 +152,8 @@ def test_what_was_seen_is_reported_before_a_kill(job: Job) -> None:
 
 
 @needs_root
-def test_its_trace_file_is_let_go_at_once(job: Job) -> None:
-    """Held any longer, NFS would keep the directory that a script removes."""
+def test_the_trace_file_is_closed_at_once(job: Job) -> None:
+    """If it stayed open, NFS would keep the directory that a script removes."""
     script = """
         inspect eval t.py
         sleep 0.1
@@ -166,7 +166,7 @@ def test_its_trace_file_is_let_go_at_once(job: Job) -> None:
 
 @needs_root
 @pytest.mark.parametrize("is_same_file_system", [True, False])
-def test_in_a_mount_namespace_paths_are_translated_or_unknown(job: Job, is_same_file_system: bool) -> None:
+def test_paths_of_a_mount_namespace_are_translated_or_unknown(job: Job, is_same_file_system: bool) -> None:
     mount = "mount --bind real mnt" if is_same_file_system else "mount -t tmpfs none mnt"
     script = f"mkdir real mnt; unshare -rm bash -c '{mount} && cd mnt && mkdir logs && touch logs/$$.eval && "
     [program] = job.programs(script + "exec inspect eval t.py --log-dir logs'", SECONDS_LONG="2.5")
@@ -177,14 +177,14 @@ def test_in_a_mount_namespace_paths_are_translated_or_unknown(job: Job, is_same_
 
 
 @needs_root
-def test_in_a_pid_namespace_its_own_pid_counts(job: Job) -> None:
+def test_in_a_pid_namespace_the_processs_own_pid_counts(job: Job) -> None:
     [program] = job.programs("unshare -rpf --mount-proc inspect eval t.py", SECONDS_LONG="2")
     assert program["is_in_pid_namespace"]
     assert program["wrote"][0]["name"] == "1.eval"
 
 
 @FULL
-def test_without_a_cgroup_the_jobs_id_in_the_environment_tells(experiment: Experiment) -> None:
+def test_without_a_cgroup_a_process_is_recognised_by_the_job_id_in_its_environment(experiment: Experiment) -> None:
     job = Job(experiment, cgroup=None)
     attempt = job.run("setsid -f inspect eval t.py; sleep 13", SECONDS_LONG="12")
     [program] = attempt["programs"]
@@ -192,7 +192,7 @@ def test_without_a_cgroup_the_jobs_id_in_the_environment_tells(experiment: Exper
     assert attempt["commands"][0]["witness"]["by"] == "environment"
 
 
-def test_outside_of_a_job_nobody_looks(experiment: Experiment, tmp_path: Path) -> None:
+def test_outside_a_job_there_is_no_witness(experiment: Experiment, tmp_path: Path) -> None:
     done = call([*RUN, "--output-dir", str(tmp_path / "out"), "--", "true"], environ())
     assert "nothing is reported" in done.stderr
     assert not experiment.jobs.exists()
@@ -212,7 +212,7 @@ REAL = {
 
 @needs_root
 @pytest.mark.parametrize("script", REAL.values(), ids=REAL)
-def test_a_real_eval_is_seen_with_the_log_that_it_wrote(job: Job, script: str) -> None:
+def test_a_real_eval_is_recorded_with_its_log(job: Job, script: str) -> None:
     attempt = job.run(script)
     [program] = attempt["programs"]
     [log] = job.directory.rglob("*.eval")
@@ -223,7 +223,7 @@ def test_a_real_eval_is_seen_with_the_log_that_it_wrote(job: Job, script: str) -
 @FULL
 @needs_root
 @pytest.mark.parametrize("prefix", ["unshare -rpf --mount-proc", "unshare -rm", "setsid -w"])
-def test_a_real_eval_in_a_namespace_is_seen(job: Job, prefix: str) -> None:
+def test_a_real_eval_in_a_namespace_is_recorded(job: Job, prefix: str) -> None:
     [program] = job.programs(f"{prefix} {INSPECT} eval tasks.py@good --display none")
     [log] = job.directory.rglob("*.eval")
     assert [entry["name"] for entry in program["wrote"]] == [log.name]
@@ -231,7 +231,7 @@ def test_a_real_eval_in_a_namespace_is_seen(job: Job, prefix: str) -> None:
 
 @FULL
 @needs_root
-def test_a_detached_eval_belongs_to_its_launcher(job: Job) -> None:
+def test_a_detached_eval_counts_for_its_launcher(job: Job) -> None:
     [program] = job.programs(f"{INSPECT} eval tasks.py@good --detach >launched; sleep 5")
     [log] = job.directory.rglob("*.eval")
     assert logs_of(program) == [str(log)]
@@ -239,7 +239,7 @@ def test_a_detached_eval_belongs_to_its_launcher(job: Job) -> None:
 
 
 @needs_root
-def test_the_sampler_killed_leaves_what_it_saw(job: Job) -> None:
+def test_a_killed_sampler_leaves_the_recorded_programs(job: Job) -> None:
     script = """
         inspect eval t.py &
         sleep 1.6
@@ -250,7 +250,7 @@ def test_the_sampler_killed_leaves_what_it_saw(job: Job) -> None:
     assert program["ended_at"] is None
 
 
-def test_programs_for_which_there_is_no_room_are_counted_once() -> None:
+def test_programs_beyond_the_limit_are_counted_once() -> None:
     board = Board()
     witness = Witness({}, board, wake_run=lambda: None)
     for pid in range(8):

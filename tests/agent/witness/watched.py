@@ -1,4 +1,4 @@
-"""A job in a cgroup of its own, as slurmstepd makes them, and evals in it: real ones, and a stand-in that is quick."""
+"""Runs evals, real ones and a fast stand-in, as a job in its own cgroup like slurmstepd's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FREEZER = Path("/sys/fs/cgroup/freezer")
 CGROUPS = FREEZER if FREEZER.is_dir() else Path("/sys/fs/cgroup")
 INSPECT = Path(sys.executable).with_name("inspect")
 
-# Holds open what inspect-ai 0.3.285 holds open, and writes to it what that writes; "log" is the path that it names.
+# Holds open the files that inspect-ai 0.3.285 holds open, with its content; "log" is the log's path in them.
 STANDIN = """
 import json, os, sys, time
 def main():
@@ -83,7 +83,7 @@ class Job:
         )
 
     def run(self, script: str, **more: str) -> dict[str, Any]:
-        """The only attempt of the report; the script ends well and prints nothing on stderr."""
+        """The only attempt of the report; the script must succeed and print nothing on stderr."""
         done = subprocess.run(self.argv(script, **more), check=False, **self._options(more))
         assert (done.returncode, done.stderr) == (0, ""), done
         return self.attempt()
@@ -112,14 +112,14 @@ class Job:
         return options if self._cgroup else {**options, "env": self.environment | more}
 
     def kill(self) -> None:
-        """End all of it at once, as slurmstepd does."""
+        """Kill the whole cgroup at once, as slurmstepd does."""
         if self._cgroup is not None:
             pids = (self._cgroup / "step_batch" / "task_0" / "cgroup.procs").read_text().split()
             as_root.run("kill", "-9", *pids, check=False)
 
     @contextmanager
     def running(self, script: str, **more: str) -> Iterator[subprocess.Popen[str]]:
-        """The same in the background."""
+        """Start the same in the background."""
         environment = None if self._cgroup else self.environment | more
         with subprocess.Popen(self.argv(script, **more), env=environment, text=True) as process:
             yield process
@@ -127,7 +127,7 @@ class Job:
 
 @contextmanager
 def cgroup_of(job_id: str) -> Iterator[Path]:
-    """The cgroup of a job with a batch step and an srun step; what is left in it at the end is killed."""
+    """The cgroup of a job with a batch step and an srun step; its remaining processes are killed at the end."""
     directory = CGROUPS / f"evalmon_tests_{os.getpid()}" / f"job_{job_id}"
     steps = [directory / step / "task_0" for step in ("step_batch", "step_0")]
     as_root.run("mkdir", "-p", *steps)

@@ -1,4 +1,4 @@
-"""A file for another program, in a place where nobody can swap it."""
+"""Tests temporary files for other programs, in a place where other users cannot replace them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import as_root
-from evalmon_agent.files.temporary import private_file
+from evalmon_agent.files.private import private_file
 
 
 @pytest.mark.survives("S17")
-def test_it_lies_where_only_we_can_write_whatever_tmpdir_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_lies_where_only_its_owner_can_write_whatever_tmpdir_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with private_file("5f3a", "-odd name", b"#!/bin/sh\n") as path:
         assert path.endswith("/5f3a/-odd name")
@@ -28,7 +30,7 @@ def test_it_lies_where_only_we_can_write_whatever_tmpdir_says(tmp_path: Path, mo
     assert not place.exists()
 
 
-def test_it_is_gone_after_an_error_too() -> None:
+def test_the_file_is_removed_after_an_error() -> None:
     with pytest.raises(KeyError), private_file("a", "b", b"") as path:
         raise KeyError
     assert not Path(path).parents[1].exists()
@@ -36,10 +38,10 @@ def test_it_is_gone_after_an_error_too() -> None:
 
 SAY_WHERE = """
 import os, sys
-from evalmon_agent.files import temporary
-temporary._PLACES = sys.argv[1:]
+from evalmon_agent.files import private
+private._PLACES = sys.argv[1:]
 try:
-    with temporary.private_file("a", "b", b"x") as path:
+    with private.private_file("a", "b", b"x") as path:
         print(path.startswith(sys.argv[2]))
 except OSError as error:
     print(error)
@@ -48,7 +50,7 @@ print(os.listdir(sys.argv[1]))
 
 
 @as_root.needs_root
-def test_where_one_place_is_full_the_next_is_taken(tmp_path: Path) -> None:
+def test_the_next_place_is_used_if_one_is_full(tmp_path: Path) -> None:
     prepare = 'mount -t tmpfs -o size=4k,mode=1777 none "$1"; head -c 4096 /dev/zero >"$1"/fill'
 
     def said(*places: Path) -> list[str]:
