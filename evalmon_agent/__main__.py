@@ -32,6 +32,9 @@ def main() -> None:
             from evalmon_agent.cli import main as cli
 
             cli()
+    except KeyboardInterrupt:  # while it still imports; the commands have words of their own
+        sys.stderr.write("evalmon: interrupted\n")
+        sys.exit(130)
     except Exception as error:  # noqa: BLE001 (in the middle of an upgrade, for example)
         _say_and_exit(error)
 

@@ -61,8 +61,9 @@ def _of_click(name: str) -> tuple[str, str, list[tuple[str, str]], str]:
 
 
 def _plain(option: str) -> str:
-    """Without click's words for numbers; a bar would end the cell."""
-    return re.sub(r"(FLOAT|INTEGER)( RANGE)?", "NUMBER", option).replace("|", r"\|")
+    """Without click's words for numbers; a bar would end the cell, so choices are {a,b}."""
+    option = re.sub(r"(FLOAT|INTEGER)( RANGE)?", "NUMBER", option)
+    return re.sub(r"\[(.+\|.+)\]", lambda choices: f"{{{choices[1].replace('|', ',')}}}", option)
 
 
 def _in_jobs(name: str) -> tuple[str, str, list[tuple[str, str]], str]:

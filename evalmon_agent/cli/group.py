@@ -163,6 +163,8 @@ def _exit_status(error: Exception) -> int:
         status, lines = StoppedError.exit_status, ["interrupted"]
     elif isinstance(error, OSError):
         status, lines = status_of(error), [_what_the_system_says(error)]
+    if status == StoppedError.exit_status and sys.stderr.isatty():
+        click.echo(err=True)  # the terminal has written ^C
     for line in lines:
         click.echo(f"evalmon: {printable(shown(line))}", err=True)
     _give_up_stdout()

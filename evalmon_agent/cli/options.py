@@ -70,7 +70,7 @@ def _put_first(params: dict[str, Any], place: str, word: str) -> None:
     elif params[place] is None:
         params[place] = word
     else:
-        raise click.UsageError(f"{word} is no experiment's directory; give EXP and one NAME")
+        raise click.UsageError(f"{word} is not an experiment's directory; give EXP and one NAME")
 
 
 def _is_experiment(path: str) -> bool:
@@ -117,7 +117,7 @@ def experiment_and_scripts(words: Sequence[str]) -> tuple[Experiment, Sequence[s
     if not (words and os.path.isdir(words[0])) and _is_experiment(os.getcwd()):
         return _found(os.getcwd()), words
     if not words:
-        raise click.UsageError("the working directory is no experiment's; give the experiment's directory, EXP")
+        raise click.UsageError("the working directory is not an experiment's; give the experiment's directory, EXP")
     return Experiment.at(words[0]), words[1:]
 
 

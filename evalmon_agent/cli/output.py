@@ -1,22 +1,37 @@
-"""Prints JSON and tables."""
+"""Prints JSON, tables, and the line that an interrupted command ends with."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
 import sys
+import textwrap
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 import msgspec
+
+from evalmon_agent.errors import StoppedError
 
 Cell = tuple[str, str | None]
 """Its text, which is printable, and its colour, if it has one."""
 
 _NARROWEST = 20
 _GAP = "  "
+_MORE = " \\"
+
+
+@contextlib.contextmanager
+def interruptible(message: str | Callable[[], str]) -> Iterator[None]:
+    """Make Ctrl-C one line on stderr: what was done, what was not, and what to do next; `message` may be a call."""
+    try:
+        yield
+    except (KeyboardInterrupt, click.Abort):
+        raise StoppedError(f"interrupted: {message if isinstance(message, str) else message()}") from None
 
 
 def print_json(answer: Any) -> None:
@@ -62,6 +77,37 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, optio
 def print_text(text: str) -> None:
     """Text that may be coloured: without colours in a file or a pipe, or where NO_COLOR is set."""
     click.echo(text, color=False if "NO_COLOR" in os.environ else None)
+
+
+def wrapped(text: str, width: int | None, *, indent: str = "") -> list[str]:
+    """The lines of a text; no word of it is broken."""
+    if width is None:
+        return [text]
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def wrapped_command(command: str, width: int | None, *, indent: str) -> list[str]:
+    """The lines of a command for a shell, each but the last with a backslash, so that they can be copied together."""
+    if width is None or len(indent) + len(command) <= width:
+        return [indent + command]
+    lines = [""]
+    for part in _options_with_values(command):
+        if lines[-1] and len(indent) + len(lines[-1]) + len(part) + len(" ") + len(_MORE) > width:
+            lines.append("  ")
+        lines[-1] += f" {part}" if lines[-1].strip() else part
+    return [f"{indent}{line}{_MORE * (line is not lines[-1])}" for line in lines]
+
+
+def _options_with_values(command: str) -> list[str]:
+    """The words of a command, quoted; an option together with its value."""
+    words = shlex.split(command)
+    parts: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        if before.startswith("--") and not word.startswith("--"):
+            parts[-1] += f" {shlex.quote(word)}"
+        else:
+            parts.append(shlex.quote(word))
+    return parts
 
 
 def terminal_size() -> os.terminal_size | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import statistics
-import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from evalmon_agent.cli.output import Cell, table_lines
+from evalmon_agent.cli.output import Cell, table_lines, wrapped, wrapped_command
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.summary.attention import groups, need_attention
 from evalmon_agent.summary.records import EvalSummary, Summary
@@ -17,7 +16,7 @@ from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import clock, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import number
-from evalmon_agent.words.states import State
+from evalmon_agent.words.states import State, in_words
 
 _COLUMNS = ("Eval", "Outcome", "Elapsed", "Limit", "GPU", "Samples", "Job")
 _OPTIONAL = ("Limit", "Job", "GPU")
@@ -35,13 +34,17 @@ _COLOURS = {
     "REQUEUED": "yellow",
     "UNSUBMITTED": "yellow",
 }
-_SHORT = {State.OUT_OF_MEMORY: "OOM", State.NODE_FAIL: "NODE FAIL", State.BOOT_FAIL: "BOOT FAIL"}
 _ATTENTION_CHARS = 400
+_LINE_CHARS = 16 * 1024
+"""A command to type must be complete."""
+_TELLING_FRACTION = 0.1
+"""From how much of the samples on the pace says how long the rest takes."""
 _ROWS_AT_MOST = 10_000
 _LINES_FOR_THE_REST = 10
 """What a terminal needs besides the causes: the verdict, how fresh it is, and the shortest table."""
 _LINES_AROUND_THE_ROWS = 5
 """An empty line, the heading, its rule, how many more there are, and the shell's prompt."""
+_LINES_OF_HEADING = 2
 
 SORTS: Mapping[str, Callable[[EvalSummary], tuple[object, ...]]] = {
     "name": lambda ev: (ev.name,),
@@ -68,18 +71,24 @@ def status_text(
 ) -> str:
     """All lines; in a terminal of `size` no more than it has, unless all evals are to be shown. No name is broken."""
     width = None if size is None else size.columns
-    lines = list(_wrapped(verdict_line(summary), width))
-    lines += _wrapped(_freshness(summary, heartbeat, now=now), width)
-    if attention := _attention_lines(summary, None if choice.show_all else size):
-        lines += ["", *attention]
+    lines = list(wrapped(verdict_line(summary), width))
+    lines += wrapped(_freshness(summary, heartbeat, now=now), width)
+    if needing := _attention_lines(summary, None if choice.show_all else size):
+        lines += ["", *needing]
     evals = _chosen(summary, choice)
     if not evals:
         return "\n".join(lines)
     room = _ROWS_AT_MOST
     if size is not None and not choice.show_all:
         room = max(size.lines - len(lines) - _LINES_AROUND_THE_ROWS, 1)
-    shown, hidden = _within(evals, room, is_sorted=choice.sort is not None)
-    lines += ["", *_table(shown, width, is_grouped=choice.sort is None and width is not None)]
+    is_sorted = choice.sort is not None
+    is_grouped = not is_sorted and width is not None and room > 1
+    shown, hidden = _within(evals, room, is_sorted=is_sorted, is_grouped=is_grouped)
+    table = list(eval_table(shown, width, is_grouped=is_grouped))
+    if len(table) > room + _LINES_OF_HEADING:  # names that have lines of their own
+        shown, hidden = _within(evals, max(room // 2, 1), is_sorted=is_sorted, is_grouped=is_grouped)
+        table = list(eval_table(shown, width, is_grouped=is_grouped))
+    lines += ["", *table]
     if hidden:
         advice = "--all shows every eval" if room < _ROWS_AT_MOST else "--json shows every eval"
         lines.append(f"(+{hidden} more; {advice})")
@@ -92,7 +101,7 @@ def _freshness(summary: Summary, heartbeat: Heartbeat | None, *, now: float) -> 
     if summary.complete:
         parts.append("Monitoring is complete")
     elif heartbeat is None or not heartbeat.polled_at:
-        parts.append("Slurm was not asked yet")
+        parts.append("Slurm has not been asked yet")
     else:
         job = f" job {heartbeat.job_id}" if heartbeat.job_id is not None else ""
         who = f"the {heartbeat.role}{job}" if heartbeat.role != "command" else "a command"
@@ -103,40 +112,94 @@ def _freshness(summary: Summary, heartbeat: Heartbeat | None, *, now: float) -> 
     return "; ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class SamplesSoFar:
+    """What `evals` of the `running` evals have done; of the others it is not known."""
+
+    done: int
+    total: int
+    evals: int
+    running: int
+
+
+def samples_of_running(summary: Summary) -> SamplesSoFar | None:
+    """The samples of those running evals of which both numbers are known; None if there is none."""
+    running = _running(summary.evals)
+    counts = [count for ev in running if (count := _samples_so_far(ev)) is not None]
+    if not counts:
+        return None
+    return SamplesSoFar(sum(done for done, _ in counts), sum(total for _, total in counts), len(counts), len(running))
+
+
+def _running(evals: Sequence[EvalSummary]) -> list[EvalSummary]:
+    return [ev for ev in evals if ev.verdict == "active" and ev.state is State.RUNNING]
+
+
+def _samples_so_far(ev: EvalSummary) -> tuple[int, int] | None:
+    """Done and total."""
+    result = ev.result
+    if result is None or result.samples_completed is None or not result.samples_total:
+        return None
+    return result.samples_completed, result.samples_total
+
+
 def _left_s(evals: Sequence[EvalSummary]) -> float | None:
-    """Seconds until all have run, if each takes as long as those that succeeded and as many run at once as now."""
+    """Seconds until all have run, if as many run at once as now; None where there is nothing to go by.
+
+    A running eval takes as long as its samples say, any other as long as those usually take that succeeded.
+    """
+    running = _running(evals)
+    by_samples = {ev.name: duration_s for ev in running if (duration_s := _duration_by_samples(ev)) is not None}
     durations = [ev.elapsed_s for ev in evals if ev.verdict == "ok" and ev.elapsed_s is not None]
-    running = [ev.elapsed_s or 0.0 for ev in evals if ev.verdict == "active" and ev.state is State.RUNNING]
-    if not durations or not running:
-        return None  # nothing to go by
-    usual_s = statistics.median(durations)
+    if not running or not (durations or by_samples):
+        return None
+    usual_s = statistics.median(durations or by_samples.values())
+    left_s = sum(max(by_samples.get(ev.name, usual_s) - (ev.elapsed_s or 0.0), 0.0) for ev in running)
     waiting = sum(ev.verdict == "active" for ev in evals) - len(running)
-    return (sum(max(usual_s - elapsed_s, 0.0) for elapsed_s in running) + waiting * usual_s) / len(running)
+    return (left_s + waiting * usual_s) / len(running)
 
 
-def _attention(summary: Summary) -> Iterator[list[str]]:
-    """What a person can do something about: for each cause its lines, the first of them with what happened."""
+def _duration_by_samples(ev: EvalSummary) -> float | None:
+    """Seconds that a running eval takes in all at its present pace; None before a tenth of its samples is done."""
+    counts = _samples_so_far(ev)
+    if counts is None or not ev.elapsed_s or counts[0] < counts[1] * _TELLING_FRACTION:
+        return None
+    return ev.elapsed_s * counts[1] / counts[0]
+
+
+def attention(summary: Summary, width: int | None, *, is_brief: bool) -> Iterator[list[str]]:
+    """What a person can do something about: for each cause its lines, the first of them with what happened.
+
+    `is_brief`: only one command, and not where the output is.
+    """
     for group in groups(summary):
         loss = f" ({group.loss})" if group.loss else ""
         evidence = f": {group.evidence}" if group.evidence else ""
-        yield [
-            printable(f"* {group.headline}{loss}{evidence}", max_chars=_ATTENTION_CHARS),
-            *(printable(f"  {text}", max_chars=_ATTENTION_CHARS) for text in (*group.advice, *group.commands[:1])),
-        ]
+        lines = _bullet(f"{group.headline}{loss}{evidence}", width)
+        for text in group.advice:
+            lines += wrapped(printable(f"  {text}", max_chars=_ATTENTION_CHARS), width, indent="  ")
+        for command in group.commands[:1] if is_brief else group.commands:
+            lines += [printable(line, max_chars=_LINE_CHARS) for line in wrapped_command(command, width, indent="    ")]
+        if not is_brief and group.evals and group.evals[0].log is not None:
+            lines.append(printable(f"  Output: {group.evals[0].log}", max_chars=_LINE_CHARS))
+        yield lines
     for text in dict.fromkeys(text for ev in summary.evals if ev.state is State.UNSUBMITTED for text in ev.advice):
-        yield [printable(f"* {text}", max_chars=_ATTENTION_CHARS)]
+        yield _bullet(text, width)
+
+
+def _bullet(text: str, width: int | None) -> list[str]:
+    return wrapped(printable(f"* {text}", max_chars=_ATTENTION_CHARS), width, indent="  ")
 
 
 def _attention_lines(summary: Summary, size: os.terminal_size | None) -> list[str]:
     """As many causes as there is room for beside a few rows; of the first one at least what happened."""
     room = _ROWS_AT_MOST if size is None else max((size.lines - _LINES_FOR_THE_REST) // 2, 1)
     lines: list[str] = []
-    items = list(_attention(summary))
+    items = list(attention(summary, size.columns if size else None, is_brief=True))
     for place, item in enumerate(items):
-        wrapped = [line for text in item for line in _wrapped(text, size.columns if size else None, indent="  ")]
-        if lines and len(lines) + len(wrapped) > room:
+        if lines and len(lines) + len(item) > room:
             return [*lines, f"(+{len(items) - place} more; evalmon report shows all)"]
-        lines += wrapped[:room]
+        lines += item[:room]
     return lines
 
 
@@ -148,15 +211,15 @@ def _chosen(summary: Summary, choice: Choice) -> list[EvalSummary]:
     return evals if choice.sort is None else sorted(evals, key=SORTS[choice.sort])
 
 
-def _within(evals: list[EvalSummary], room: int, *, is_sorted: bool) -> tuple[list[EvalSummary], int]:
+def _within(evals: list[EvalSummary], room: int, *, is_sorted: bool, is_grouped: bool) -> tuple[list[EvalSummary], int]:
     """As many as there is room for, with the headings of their runs: those that run or went wrong before others."""
-    if len(evals) + len(_runs(evals)) <= room:
+    if len(evals) + is_grouped * len(_runs(evals)) <= room:
         return evals, 0
     chosen = evals if is_sorted else sorted(evals, key=_importance)
     count, runs = 0, set[str]()
     for ev in chosen:
         runs.add(_run_of(ev))
-        if count + 1 + (0 if is_sorted else len(runs - {""})) > room:
+        if count + 1 + is_grouped * len(runs - {""}) > room:
             break
         count += 1
     shown = chosen[: max(count, 1)]
@@ -172,7 +235,7 @@ def _importance(ev: EvalSummary) -> int:
     return 3 if ev.verdict == "ok" else 1
 
 
-def _table(evals: Sequence[EvalSummary], width: int | None, *, is_grouped: bool) -> Iterator[str]:
+def eval_table(evals: Sequence[EvalSummary], width: int | None, *, is_grouped: bool) -> Iterator[str]:
     """A row for each eval; the name of a run stands once above its evals."""
     rows: list[list[Cell]] = []
     for run, members in groupby(evals, key=_run_of if is_grouped else lambda _: ""):
@@ -207,9 +270,9 @@ def _row(ev: EvalSummary, name: str) -> list[Cell]:
 def _outcome(ev: EvalSummary) -> str:
     """The verdict; with Slurm's state where the verdict does not imply it."""
     if ev.verdict == "active":
-        return str(ev.state)
+        return in_words(ev.state)
     if ev.verdict == "failed" and ev.state is not State.FAILED:
-        return f"failed ({_SHORT.get(ev.state, ev.state)})"
+        return f"failed ({in_words(ev.state)})"
     return ev.verdict
 
 
@@ -219,9 +282,3 @@ def _samples(ev: EvalSummary) -> str:
     done = "?" if ev.result.samples_completed is None else number(ev.result.samples_completed)
     which = f" (worst of {len(ev.results)})" if len(ev.results) > 1 else ""
     return f"{done}/{number(ev.result.samples_total)}{which}"
-
-
-def _wrapped(text: str, width: int | None, *, indent: str = "") -> list[str]:
-    if width is None:
-        return [text]
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

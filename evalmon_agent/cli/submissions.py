@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from evalmon_agent.cli.output import print_json
@@ -82,10 +84,11 @@ def print_refused_monitor_jobs(completion: MonitorJobReport | None, sidecar: Mon
 
 
 def print_places(experiment: Experiment, completion: MonitorJobReport | None) -> None:
-    """Print where the log and the summary are, or will be."""
+    """Print where the log and the summary are, or will be, and the next command."""
     is_to_come = completion is None or completion.status != "not needed"
     click.echo(shown(f"log: {experiment.log}"))
     click.echo(shown(f"summary{', once all are over' if is_to_come else ''}: {experiment.summary_md}"))
+    click.echo(f"to see how it goes: evalmon status {printable(shlex.quote(experiment.root))}")
 
 
 def print_exposure(experiment: Experiment, settings: Settings) -> None:

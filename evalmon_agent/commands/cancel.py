@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, names_argument
+from evalmon_agent.cli.output import interruptible
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.experiment.experiment import Experiment
@@ -59,7 +60,8 @@ def command(experiment: Experiment, names: Sequence[str], yes: bool) -> None:
 
     Evals that wait to be submitted are then not submitted.
     """
-    ended = cancel(session_for(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask)
+    with interruptible("nothing was cancelled"):
+        ended = cancel(session_for(experiment, for_reading=True), names, confirm=(lambda _: True) if yes else _ask)
     if ended is None:
         click.echo("nothing was cancelled")
     elif not ended:
@@ -84,13 +86,14 @@ def cancel(session: Session, patterns: Sequence[str], *, confirm: Callable[[Acti
         return None
     # Meanwhile a job may have ended, and its id may be another job's; what came meanwhile was not agreed to.
     active = _active(session, patterns).only(active.names)
-    withdrawn = claims.withdraw(experiment, {entry.token for entry in active.waiting})
-    jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
-    for start in range(0, len(jobs), _IDS_PER_CALL):
-        failure = slurm.cancel(jobs[start : start + _IDS_PER_CALL])
-        if failure is not None:
-            raise SlurmUnavailableError(f"the jobs could not be cancelled: {failure.line}")
-    Observer(session, role="command").record()
+    with interruptible("some may be cancelled; run the same command again to cancel the rest"):
+        withdrawn = claims.withdraw(experiment, {entry.token for entry in active.waiting})
+        jobs = list(dict.fromkeys(without_component(job_id) for _, job_id in active.jobs))
+        for start in range(0, len(jobs), _IDS_PER_CALL):
+            failure = slurm.cancel(jobs[start : start + _IDS_PER_CALL])
+            if failure is not None:
+                raise SlurmUnavailableError(f"the jobs could not be cancelled: {failure.line}")
+        Observer(session, role="command").record()
     _refuse_underway(entry.submission for entry in active.waiting if entry.submission.name not in withdrawn)
     return active
 
@@ -134,7 +137,9 @@ def _is_meant(entry: Entry, names: set[str], experiment: Experiment) -> bool:
     meant = [name in names for name in entry.submission.eval_names]
     if any(meant) and not all(meant):
         array = entry.submission.name
-        raise UsageError(f"{array} waits to be submitted as a whole; evalmon cancel {experiment.root} {array}")
+        raise UsageError(
+            f"{array} waits to be submitted as a whole; to cancel all of it: evalmon cancel {experiment.root} {array}"
+        )
     return all(meant)
 
 

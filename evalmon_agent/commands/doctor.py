@@ -16,7 +16,7 @@ from evalmon_agent.checks.interpreter import check_interpreter
 from evalmon_agent.checks.notifications import check_notifications
 from evalmon_agent.checks.slurm import check_answers, check_programs
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
-from evalmon_agent.cli.output import print_json
+from evalmon_agent.cli.output import interruptible, print_json
 from evalmon_agent.errors import (
     INPUT_OUTPUT,
     EvalmonError,
@@ -51,7 +51,8 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @json_option
 def command(experiment: Experiment | None, as_json: bool) -> None:
     """Check the cluster and the file system, and say what to do."""
-    findings = doctor(experiment, Slurm(os.environ), environ=os.environ)
+    with interruptible("the checks did not finish, and nothing was changed"):
+        findings = doctor(experiment, Slurm(os.environ), environ=os.environ)
     if as_json:
         print_json([{"check": f.check, "level": f.level, "line": f.line, "advice": f.advice} for f in findings])
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 
 import click
@@ -31,6 +33,9 @@ def command(experiment: Experiment, names: Sequence[str]) -> None:
         click.echo(f"dropped {printable(name)}")
     if not dropped:
         click.echo("nothing to drop: dropped already")
+    elif os.path.exists(experiment.report_html):
+        update = f"evalmon report {shlex.quote(experiment.root)}"
+        click.echo(printable(f"note: report.html does not show this yet; to update it: {update}"), err=True)
 
 
 def drop(session: Session, patterns: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, names_argument
+from evalmon_agent.cli.output import interruptible
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.collect.attempt_files import Outputs, outputs_of, script_of
 from evalmon_agent.commands.status import present_state
@@ -48,7 +49,8 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
     if error:
         has_output = logs.show_error(state)
     elif follow:
-        has_output = logs.follow(state, lines=lines, sleep=time.sleep)
+        with interruptible("no longer following; the eval keeps running"):
+            has_output = logs.follow(state, lines=lines, sleep=time.sleep)
     else:
         has_output = logs.show(state, lines=lines)
     if not has_output:
@@ -59,7 +61,7 @@ def command(experiment: Experiment, name: str, follow: bool, lines: int, error: 
 def _single_eval(pattern: str, state: ExperimentState, experiment: Experiment) -> str:
     names = named_evals([pattern], state.names, experiment=experiment.root)
     if len(names) > 1:
-        raise UsageError(f"{pattern} means {len(names)} evals, {names[0]} and {names[1]} among them; name one of them")
+        raise UsageError(f"{pattern} means {len(names)} evals, such as {names[0]} and {names[1]}; name one of them")
     return names[0]
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import click
 
 from evalmon_agent.cli.options import json_option
-from evalmon_agent.cli.output import Cell, print_json, print_table
+from evalmon_agent.cli.output import Cell, interruptible, print_json, print_table
 from evalmon_agent.errors import SlurmUnavailableError, UsageError
 from evalmon_agent.figures.efficiency import Figures, from_sacct, from_seff, sampled_memory_note
+from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.slurm import seff
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.failures import Failure
@@ -37,7 +38,8 @@ _IDS_PER_CALL = 1000
 @json_option
 def command(jobs: Sequence[str], as_json: bool) -> None:
     """Show the efficiency figures of finished jobs."""
-    answers = metrics(Slurm(os.environ), parse_ids(jobs))
+    with interruptible("no figures were shown; run it again, with fewer jobs if Slurm is slow"):
+        answers = metrics(Slurm(os.environ), parse_ids(jobs))
     if as_json:
         print_json([job.as_dict() for job in answers])
     else:
@@ -92,7 +94,12 @@ def metrics(slurm: Slurm, wanted: Sequence[JobId]) -> list[JobMetrics]:
             raise SlurmUnavailableError(f"sacct gives no answer: {answer.line}")
         for row in answer.jobs:
             latest[row.job_id][row.job_id] = latest[whole_job(row.job_id)][row.job_id] = row
-    return [job for job_id in wanted for job in _metrics_of(slurm, job_id, latest[job_id].values())]
+    answers: list[JobMetrics] = []
+    with progress_bar("Reading figures", len(wanted)) as show:
+        for number, job_id in enumerate(wanted, 1):
+            answers += _metrics_of(slurm, job_id, latest[job_id].values())
+            show(number)
+    return answers
 
 
 def _metrics_of(slurm: Slurm, wanted: JobId, rows: Collection[SacctJob]) -> list[JobMetrics]:

@@ -22,7 +22,7 @@ from evalmon_agent.summary.notifications import a_test
 
 @click.command("notify")
 @experiment_argument()
-@click.option("--test", "is_test", is_flag=True, help="Send a test to each target, and say what came of it.")
+@click.option("--test", "is_test", is_flag=True, help="Send a test to each target, and say whether it was sent.")
 @click.option("--last-try", is_flag=True, hidden=True)
 @click.option("--experiment-id", hidden=True)
 def command(experiment: Experiment, is_test: bool, last_try: bool, experiment_id: str | None) -> None:

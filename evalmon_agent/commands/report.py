@@ -8,10 +8,12 @@ import time
 import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
-from evalmon_agent.cli.output import print_json, terminal_size
+from evalmon_agent.cli.output import interruptible, print_json, print_text, terminal_size
+from evalmon_agent.cli.report_view import report_text
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.commands.status import exit_status, look, note_if_read_only, read_only
 from evalmon_agent.experiment.experiment import Experiment
+from evalmon_agent.files.pinned import shown
 from evalmon_agent.monitor.finalize import tell_changed_verdicts, write_summary
 from evalmon_agent.monitor.measure import LOOK_AGAIN_AT_MOST_S, Measurer, look_again
 from evalmon_agent.monitor.poll import Observer
@@ -20,6 +22,7 @@ from evalmon_agent.session import Session
 from evalmon_agent.summary.markdown import render
 from evalmon_agent.summary.records import Summary
 from evalmon_agent.summary.results_csv import results_csv
+from evalmon_agent.words.printable import printable
 
 
 @click.command("report", cls=CommandOnExperiment)
@@ -39,20 +42,14 @@ def command(experiment: Experiment, form: str, as_json: bool) -> None:
     elif form == "csv":
         click.echo(results_csv(summary), nl=False)
     else:
-        _print_markdown(render(summary))
+        size = terminal_size()
+        print_text(report_text(summary, width=size.columns) if size is not None else render(summary).rstrip("\n"))
+    if experiment.may_be_written:
+        paths = {"summary": experiment.summary_md, "page": experiment.report_html}
+        for what, path in paths.items():
+            click.echo(printable(shown(f"{what}: {path}")), err=True)
     note_if_read_only(experiment)
     sys.exit(exit_status(summary))
-
-
-def _print_markdown(text: str) -> None:
-    """Rendered in a terminal, as it is in a file or a pipe."""
-    if terminal_size() is None:
-        click.echo(text, nl=False)
-        return
-    from rich.console import Console  # noqa: PLC0415 - a tenth of a second, which only this needs
-    from rich.markdown import Markdown  # noqa: PLC0415
-
-    Console().print(Markdown(text))
 
 
 def report(session: Session) -> Summary:
@@ -66,9 +63,11 @@ def report(session: Session) -> Summary:
         return read_only(session)
     session.experiment.check()
     observer = Observer(session, role="command")
-    measurer = Measurer(session=session, retry_delay_s=0.0)
-    state = look_again(observer, measurer, look(observer), deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
-    state = tell_changed_verdicts(observer, state)
-    summary = write_summary(observer, state)
-    write_page(session.experiment, summary, environ=session.environ, mode=observer.mode)
+    with interruptible("the summary is as it was; run evalmon report again"):
+        measurer = Measurer(session=session, retry_delay_s=0.0)
+        state = look_again(observer, measurer, look(observer), deadline=time.monotonic() + LOOK_AGAIN_AT_MOST_S)
+        state = tell_changed_verdicts(observer, state)
+        summary = write_summary(observer, state)
+    with interruptible("summary.md is written, report.html is not; run evalmon report again"):
+        write_page(session.experiment, summary, environ=session.environ, mode=observer.mode)
     return summary

@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from evalmon_agent.cli.options import experiment_argument, json_option
+from evalmon_agent.cli.output import interruptible
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_submitted
 from evalmon_agent.errors import did_you_mean
@@ -110,7 +111,8 @@ def command(
         scale_memory=scale_mem,
         max_retries=max_retries,
     )
-    report = retry(session, request, mode=session.settings.mode, dry_run=dry_run)
+    with interruptible("nothing was submitted"):
+        report = retry(session, request, mode=session.settings.mode, dry_run=dry_run)
     if not as_json and not (report.submitted or report.waiting or report.refused):
         click.echo("nothing to run again")
     print_submitted(report, experiment, dry_run=dry_run, as_json=as_json)

@@ -6,13 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from evalmon_agent.cli.options import CommandOnExperiment, json_option
-from evalmon_agent.cli.output import print_json, print_text, terminal_size
+from evalmon_agent.cli.output import interruptible, print_json, print_text, terminal_size
 from evalmon_agent.cli.sessions import session_for
-from evalmon_agent.cli.status_view import SORTS, Choice, status_text
+from evalmon_agent.cli.status_view import SORTS, Choice, samples_of_running, status_text
 from evalmon_agent.collect.progress import progress
 from evalmon_agent.errors import STILL_ACTIVE, UNVERIFIED, LockUnavailableError, UsageError
 from evalmon_agent.experiment import heartbeat as heartbeat_file
@@ -27,6 +28,7 @@ from evalmon_agent.settings import Settings
 from evalmon_agent.submitting.submit_waiting import Submitter, log_progress, on_command
 from evalmon_agent.summary.build import build
 from evalmon_agent.summary.records import Summary
+from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.tracking.monitor_job_states import (
     REFUSED,
     all_final,
@@ -39,6 +41,9 @@ from evalmon_agent.tracking.verdict import NEEDS_YOU
 from evalmon_agent.words.durations import human
 from evalmon_agent.words.eval_names import named_evals
 from evalmon_agent.words.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _SILENT_POLLS = 2
 _LOCK_WAIT_S = 2.0
@@ -53,7 +58,9 @@ _SHOWN_AGAIN_S = 5.0
 @click.option("--failed", is_flag=True, help="Show only evals that need attention.")
 @click.option("--name", "patterns", multiple=True, metavar="NAME", help="Show only this eval, array or pattern.")
 @click.option("--sort", type=click.Choice([*SORTS]), help="Sort the table by this.")
-@click.option("--watch", is_flag=True, help="Refresh the table until all evals are over.")
+@click.option(
+    "--watch", is_flag=True, help="Refresh until all evals are over, with a bar of their samples; Ctrl-C ends it."
+)
 @json_option
 def command(
     experiment: Experiment,
@@ -78,7 +85,10 @@ def command(
         return status_text(summary, heartbeat, choice, now=time.time(), size=size)
 
     if watch:
-        summary = _watch(lambda: status(session), show, every_s=session.settings.poll_interval)
+        with interruptible("evals keep running; evalmon status --watch shows them again"):
+            summary = _watch(lambda: status(session), show, every_s=session.settings.poll_interval)
+        if not sys.stdout.isatty():
+            print_text(show(summary, None))
     else:
         summary = status(session)
         if as_json:
@@ -229,18 +239,50 @@ def _finish(observer: Observer, state: ExperimentState) -> ExperimentState:
 
 
 def _watch(ask: Callable[[], Summary], show: Callable[[Summary, os.terminal_size], str], *, every_s: float) -> Summary:
-    """The view, renewed until no eval is active or the user ends it."""
-    from rich.console import Console  # noqa: PLC0415 - a tenth of a second, which only this needs
+    """The view, renewed until no eval is active or the user ends it; in a file or a pipe a line for each change."""
+    from rich.console import Console, Group  # noqa: PLC0415 - a tenth of a second, which only this needs
     from rich.live import Live  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console()
+    if not console.is_terminal or console.is_dumb_terminal:
+        return _watch_line_by_line(ask, every_s=every_s)
     summary = ask()
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            text = show(summary, os.terminal_size((console.width, console.height)))
-            live.update(Text.from_ansi(text, no_wrap=True, overflow="crop"), refresh=True)
+            bar = _samples_bar(summary)
+            size = os.terminal_size((console.width, console.height - len(bar)))
+            text = Text.from_ansi(show(summary, size), no_wrap=True, overflow="crop")
+            live.update(Group(text, *bar), refresh=True)
             if not summary.verdicts["active"]:
                 return summary
             time.sleep(min(every_s, _SHOWN_AGAIN_S))
             summary = ask()
+
+
+def _samples_bar(summary: Summary) -> list[RenderableType]:
+    """How many samples the running evals have done, as far as that is known; empty if it is of none."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+
+    samples = samples_of_running(summary)
+    if samples is None:
+        return []
+    columns = (TextColumn("Samples"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    bar = Progress(*columns, auto_refresh=False)
+    of = "" if samples.evals == samples.running else f" of {samples.running}"
+    bar.add_task(f"in {samples.evals}{of} running evals", completed=samples.done, total=samples.total)
+    return [bar.get_renderable()]
+
+
+def _watch_line_by_line(ask: Callable[[], Summary], *, every_s: float) -> Summary:
+    """The verdict, whenever it changes."""
+    last = ""
+    while True:
+        summary = ask()
+        line = verdict_line(summary)
+        if line != last:
+            print_text(line)
+        if not summary.verdicts["active"]:
+            return summary
+        last = line
+        time.sleep(min(every_s, _SHOWN_AGAIN_S))

@@ -11,6 +11,7 @@ import click
 from msgspec.structs import replace as changed
 
 from evalmon_agent.cli.options import experiment_and_scripts, json_option, mode_option
+from evalmon_agent.cli.output import interruptible
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import print_exposure, print_submitted
 from evalmon_agent.errors import UsageError
@@ -43,7 +44,8 @@ def command(words: Sequence[str], mode: Mode | None, dry_run: bool, as_json: boo
     experiment, scripts = experiment_and_scripts(words)
     session = session_for(experiment)
     is_first = not experiment.is_monitored()
-    report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)
+    with interruptible("nothing was submitted"):
+        report = submit(session, named=scripts, mode=mode or session.settings.mode, dry_run=dry_run)
     print_submitted(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
         print_exposure(experiment, session.settings)

@@ -37,6 +37,6 @@ def names() -> list[str]:
 def text(name: str) -> str:
     """One template; UsageError names those that there are."""
     if name not in names():
-        raise UsageError(f"no template {name!r}; there are: {', '.join(names())}")
+        raise UsageError(f"no template {name!r}; available: {', '.join(names())}")
     with open(os.path.join(directory(), name + _ENDING), encoding="utf-8") as file:
         return file.read()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import click
 
 from evalmon_agent.cli.options import experiment_argument, json_option, mode_option
-from evalmon_agent.cli.output import print_json
+from evalmon_agent.cli.output import interruptible, print_json
 from evalmon_agent.cli.sessions import session_for
 from evalmon_agent.cli.submissions import (
     print_exposure,
@@ -71,7 +71,8 @@ def command(
     requests = parse_requests(jobs)
     session = session_for(experiment)
     is_first = not experiment.is_monitored()
-    report = watch(session, requests=requests, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
+    with interruptible("nothing was adopted"):
+        report = watch(session, requests=requests, match=match, mode=mode or session.settings.mode, dry_run=dry_run)
     _print(report, experiment, dry_run=dry_run, as_json=as_json)
     if is_first:
         print_exposure(experiment, session.settings)
@@ -147,10 +148,11 @@ def watch(
     release_if_over(experiment, slurm)
     resolve(experiment, slurm)
     _claim(experiment, adopted)
-    if adopted or report.skipped:
-        report.completion, report.sidecar = start_monitor_jobs(session, mode=mode)
-        if adopted and report.completion.status == "not needed":
-            write_report(session)
+    with interruptible("the jobs are adopted; run the same command again for the monitor jobs"):
+        if adopted or report.skipped:
+            report.completion, report.sidecar = start_monitor_jobs(session, mode=mode)
+            if adopted and report.completion.status == "not needed":
+                write_report(session)
     return report
 
 
@@ -226,7 +228,7 @@ def _new(
             hooked.append((name, job))
             report.watched.append(_watched(name, job))
             if other is not None:
-                report.watched[-1]["note"] = f"its own report names it so; {other} is not used"
+                report.watched[-1]["note"] = f"the job's own report gives this name; {other} is not used"
         elif other is None:
             report.skipped.append({"name": name, "job_id": job.job_id, "why": "already registered"})
         else:

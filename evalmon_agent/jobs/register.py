@@ -7,11 +7,13 @@ submitter dies in between, the next process finds an intent without an outcome a
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from types import FrameType
 
 from evalmon_agent.errors import LockUnavailableError, SlurmUnavailableError
 from evalmon_agent.experiment import reports, scripts
@@ -86,6 +88,29 @@ class BatchJob:
         else:
             with private_file(self.token, os.path.basename(self.path), self.content) as path:
                 yield path
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until a submission is on record; a second one, if sbatch hangs, is not held back."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # a monitor job, which handles signals by itself
+        return
+    is_interrupted = False
+
+    def hold_back(number: int, frame: FrameType | None) -> None:
+        nonlocal is_interrupted
+        del number, frame
+        is_interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, hold_back)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_interrupted:
+        raise KeyboardInterrupt
 
 
 def submit(experiment: Experiment, slurm: Slurm, job: BatchJob, *, elsewhere: bool = False) -> Outcome:

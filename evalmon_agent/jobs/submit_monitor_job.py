@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from evalmon_agent.experiment import scripts, settings_file
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.jobs.claims import claim, new_token
-from evalmon_agent.jobs.register import BatchJob, Outcome, submit
+from evalmon_agent.jobs.register import BatchJob, Outcome, submit, uninterrupted
 from evalmon_agent.session import Session
 from evalmon_agent.settings import MonitorJobSettings
 from evalmon_agent.slurm.failures import Failure
@@ -34,6 +34,7 @@ WAITING_BEGIN_S = 300
 """How much later a completion job starts that waits only for room for more evals."""
 
 
+@uninterrupted()
 def submit_monitor_job(
     session: Session, kind: MonitorJobKind, *, afterany: Sequence[JobId] = (), later_s: float = 0.0
 ) -> Outcome:

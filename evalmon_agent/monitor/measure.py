@@ -19,6 +19,7 @@ from evalmon_agent.collect.eval_logs import LogReader
 from evalmon_agent.figures.efficiency import Figures, from_seff, from_self
 from evalmon_agent.files.trusted import OwnedFiles
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import seff
 from evalmon_agent.tracking.records import Eval, Evidence, ExperimentState, Measurement
@@ -67,10 +68,11 @@ class Measurer:
         clock: Callable[[], float],
         at_most_s: float,
         final: bool = False,
+        show: Callable[[int], None] | None = None,
     ) -> list[Measurement]:
         """What can be measured now, one seff after another; none begins after `at_most_s`.
 
-        `final`: wait no longer, and leave out seff where accounting has the figures.
+        `final`: wait no longer, and leave out seff where accounting has the figures. `show`: told how many are done.
         """
         began_at = clock()
         measurements = []
@@ -78,6 +80,8 @@ class Measurer:
             figures = self._figures(owed, now=clock(), final=final)
             if figures is not None:
                 measurements.append(self.measurement(state, owed, figures))
+            if show is not None:
+                show(len(measurements))
             if clock() - began_at >= at_most_s:
                 break
         return measurements
@@ -158,15 +162,17 @@ def look_again(observer: Observer, measurer: Measurer, state: ExperimentState, *
     """
     settled = settle(state)
     measurements: list[Measurement] = []
-    for ev in sorted(state.evals.values(), key=_looked_again_at):
-        attempt, result = ev.latest, settled[ev.name]
-        if not ev.final or attempt is None or attempt.figures is None or attempt.evidence is None:
-            continue
-        if measurements and time.monotonic() >= deadline:
-            break
-        if result.missing or result.unknown is not None or _is_changed(attempt.evidence):
-            owed = Unmeasured(ev, ev.jobs[-1], attempt)
-            measurements.append(measurer.measurement(state, owed, attempt.figures, is_later=True))
+    with progress_bar("Reading logs", len(state.evals)) as show:
+        for number, ev in enumerate(sorted(state.evals.values(), key=_looked_again_at), 1):
+            attempt, result = ev.latest, settled[ev.name]
+            show(number)
+            if not ev.final or attempt is None or attempt.figures is None or attempt.evidence is None:
+                continue
+            if measurements and time.monotonic() >= deadline:
+                break
+            if result.missing or result.unknown is not None or _is_changed(attempt.evidence):
+                owed = Unmeasured(ev, ev.jobs[-1], attempt)
+                measurements.append(measurer.measurement(state, owed, attempt.figures, is_later=True))
     return observer.record(measurements=measurements) if measurements else state
 
 
@@ -201,11 +207,18 @@ def measure(
 
     `deadline` is monotonic: thousands of evals that end at once must not delay a poll or the end of a job.
     """
-    while True:
-        measurements = measurer.step(
-            state, observer.unmeasured(state), clock=time.time, at_most_s=_PORTION_S, final=final
-        )
-        if measurements:
-            state = observer.record(measurements=measurements)
-        if not measurements or time.monotonic() >= deadline:
-            return state
+    done = 0
+    with progress_bar("Measuring", sum(1 for _ in observer.unmeasured(state))) as show:
+
+        def show_all(more: int) -> None:
+            show(done + more)
+
+        while True:
+            measurements = measurer.step(
+                state, observer.unmeasured(state), clock=time.time, at_most_s=_PORTION_S, final=final, show=show_all
+            )
+            if measurements:
+                state = observer.record(measurements=measurements)
+            done += len(measurements)
+            if not measurements or time.monotonic() >= deadline:
+                return state

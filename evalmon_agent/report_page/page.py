@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import evalmon_agent
-from evalmon_agent.summary.attention import groups, in_order, need_attention
+from evalmon_agent.summary.attention import groups, in_order, need_attention, next_round
 from evalmon_agent.summary.cost import FIGURE_WORDS, KWH_J
 from evalmon_agent.summary.records import AttemptSummary, Cost, EvalSummary, Summary
 from evalmon_agent.summary.scores import run_task_epoch, score_table
@@ -24,7 +24,7 @@ from evalmon_agent.summary.verdict_line import verdict_line
 from evalmon_agent.words.durations import human, parse_stamp, total
 from evalmon_agent.words.printable import printable
 from evalmon_agent.words.sizes import human_bytes, number
-from evalmon_agent.words.states import State, exit_in_words
+from evalmon_agent.words.states import State, exit_in_words, in_words
 
 DRAWN_AT_MOST = 200
 """Of an experiment with more evals, those that need attention have plots, so many at most; also of scores so many."""
@@ -32,13 +32,6 @@ _TICKS_AT_MOST = 6
 _TICK_STEPS_S = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800, 2592000)
 _DAY_S = 86400
 _NAMES_AT_MOST = 8
-_ENDINGS = {
-    State.OUT_OF_MEMORY: "out of memory",
-    State.TIMEOUT: "time limit",
-    State.NODE_FAIL: "node failure",
-    State.BOOT_FAIL: "boot failure",
-    State.UNSUBMITTED: "not submitted yet",
-}
 _GLYPHS = {
     "ok": "✓",
     "failed": "✕",
@@ -147,15 +140,6 @@ def costs_by_run(evals: Sequence[EvalSummary]) -> dict[str, tuple[int, Cost]]:
     }
 
 
-def advice_of(evals: Sequence[EvalSummary]) -> list[tuple[str, list[str]]]:
-    """What successful evals should ask for next time, and which of them."""
-    names: dict[str, list[str]] = {}
-    for ev in evals:
-        for line in ev.advice if ev.verdict == "ok" else []:
-            names.setdefault(line, []).append(ev.name)
-    return sorted(names.items(), key=lambda item: -len(item[1]))
-
-
 def drawn_evals(summary: Summary) -> list[EvalSummary]:
     """The evals that have plots, those that need attention first."""
     evals = in_order(summary.evals)
@@ -178,8 +162,9 @@ def render(summary: Summary, *, plots: Plots, note: str | None = None) -> str:
         scores=score_table(summary.evals),
         plot=lambda kind, key: Markup(plots[kind, key]) if (kind, key) in plots else "",  # noqa: S704 - ours: numbers
         with_use=[ev for ev in in_order(summary.evals) if ev.gpu is not None],
+        has_cost=summary.cost.gpu_hours is not None or summary.cost.cpu_hours is not None,
         costs=costs_by_run(summary.evals),
-        advice=advice_of(summary.evals),
+        advice=next_round(summary.evals),
         note=note,
         version=evalmon_agent.__version__,
     )
@@ -233,7 +218,7 @@ def _state_in_words(ev: EvalSummary) -> str:
     if ev.verdict == "ok" and ev.state is State.COMPLETED:
         return ""
     how = exit_in_words(ev.exit_code, ev.signal) if ev.state is State.FAILED else ""
-    return how or _ENDINGS.get(ev.state, ev.state.lower())
+    return how or in_words(ev.state)
 
 
 def _short(seconds: float | None) -> str:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 from evalmon_agent.experiment.experiment import Experiment
 from evalmon_agent.files.replace import replace_atomically
+from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.report_page.page import drawn_evals, render
 from evalmon_agent.slurm import commands
 from evalmon_agent.slurm.commands import Finished
@@ -46,7 +47,13 @@ def _draw(experiment: Experiment, environ: Mapping[str, str]) -> tuple[dict[tupl
     if find_spec("vl_convert") is None:
         return {}, _NOT_INSTALLED.format(python=sys.executable)
     argv = [sys.executable, "-E", "-P", "-m", "evalmon_agent.report_page.draw", experiment.root, experiment.id or ""]
-    done = commands.run(argv, timeout_s=_DRAWING_S, env=environ, dies_with_us=True)
+    with progress_bar("Drawing report.html") as show:
+
+        def goes_on() -> bool:
+            show(0)
+            return False
+
+        done = commands.run(argv, timeout_s=_DRAWING_S, env=environ, dies_with_us=True, stopped=goes_on)
     plots = {}
     for line in done.stdout.split("\n"):
         with suppress(ValueError):  # the last line of a process that was ended

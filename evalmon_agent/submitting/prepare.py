@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from evalmon_agent.errors import SlurmUnavailableError, UsageError
+from evalmon_agent.errors import SlurmUnavailableError, StoppedError, UsageError
 from evalmon_agent.experiment import scripts as scripts_file
 from evalmon_agent.jobs.claims import new_token
 from evalmon_agent.session import Session
@@ -18,6 +18,7 @@ from evalmon_agent.submitting.preview import output_warnings, preview
 from evalmon_agent.submitting.start_monitor_jobs import Mode, start_monitor_jobs
 from evalmon_agent.submitting.submit_evals import EvalSubmitter, SubmitReport
 from evalmon_agent.tracking.registry import Entry, Submission
+from evalmon_agent.words.sizes import counted
 
 
 def require_slurm(slurm: Slurm) -> None:
@@ -55,15 +56,40 @@ def submit_prepared(
     dry_run: bool,
     sleep: Callable[[float], object],
 ) -> None:
-    """Submit these evals and the monitor jobs, or preview that, and add it to the report with the warnings."""
+    """Submit these evals and the monitor jobs, or preview that, and add it to the report with the warnings.
+
+    Raises:
+        StoppedError: Ctrl-C, with what is submitted and what is not.
+    """
     scripts = [item.script for item in prepared]
     report.warnings = output_warnings(scripts, session.slurm, session.environ)
     report.warnings += scripts_file.warnings(session.experiment, scripts)
     if dry_run:
         preview(session, prepared, report, mode=mode)
         return
-    EvalSubmitter(session, report, mode, sleep).submit(prepared)
-    report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
+    try:
+        EvalSubmitter(session, report, mode, sleep).submit(prepared)
+        report.completion, report.sidecar = start_monitor_jobs(session, mode=mode, sidecar=report.sidecar)
+    except KeyboardInterrupt:
+        raise StoppedError(f"interrupted: {_so_far(session, prepared)}") from None
+
+
+def _so_far(session: Session, prepared: Sequence[Prepared]) -> str:
+    """What an interrupted command has submitted by the records, and what to do about the rest."""
+    index = session.experiment.ledger.index()
+    entries = [entry for item in prepared if (entry := index.of_token(item.submission.token)) is not None]
+    total = sum(item.submission.size for item in prepared)
+    submitted = sum(entry.submission.size for entry in entries if entry.accepted is not None)
+    waiting = sum(entry.submission.size for entry in entries if entry.is_waiting)
+    doubtful = [entry.submission.name for entry in entries if entry.is_open and not entry.is_waiting]
+    if submitted == total:
+        return f"{counted(total, 'eval')} submitted; run the same command again for the monitor jobs"
+    if not (submitted or waiting or doubtful):
+        return "nothing was submitted"
+    parts = [f"{submitted} of {counted(total, 'eval')} submitted"]
+    parts += [f"perhaps also {name}" for name in doubtful]
+    parts += [f"{waiting} wait to be submitted"] * bool(waiting)
+    return f"{', '.join(parts)}; run the same command again to submit the rest"
 
 
 def _refuse_too_large(planned: Sequence[Submission], settings: Settings) -> None:

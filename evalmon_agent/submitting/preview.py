@@ -17,6 +17,7 @@ from evalmon_agent.experiment import state as state_file
 from evalmon_agent.files.permissions import why_not_writable
 from evalmon_agent.files.private import private_file
 from evalmon_agent.jobs.eval_scripts import launcher_for
+from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
 from evalmon_agent.slurm import sbatch
 from evalmon_agent.slurm.client import Slurm, Tested
@@ -80,11 +81,13 @@ def _answers(session: Session, jobs: Sequence[_Job], report: SubmitReport) -> Ma
         groups[job.asks_for].append(job)
     answers: dict[tuple[object, ...], Tested] = {}
     why_not = ""
-    for number, (asks_for, alike) in enumerate(groups.items()):
-        if number == MOST_ASKED and not why_not:
-            why_not = f"only {MOST_ASKED} different sets of options are tried"
-        answers[asks_for] = Tested(unknown=why_not) if why_not else _ask(session, alike[0].prepared)
-        why_not = answers[asks_for].unknown
+    with progress_bar("Asking Slurm", min(len(groups), MOST_ASKED)) as show:
+        for number, (asks_for, alike) in enumerate(groups.items()):
+            if number == MOST_ASKED and not why_not:
+                why_not = f"only {MOST_ASKED} different sets of options are tried"
+            answers[asks_for] = Tested(unknown=why_not) if why_not else _ask(session, alike[0].prepared)
+            why_not = answers[asks_for].unknown
+            show(min(number + 1, MOST_ASKED))
     unasked = sum(len(alike) for asks_for, alike in groups.items() if answers[asks_for].unknown)
     if unasked:
         report.warnings.append(

@@ -11,6 +11,7 @@ from evalmon_agent.jobs.claims import Room
 from evalmon_agent.jobs.eval_scripts import prepare
 from evalmon_agent.jobs.register import BatchJob
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.environment import digest, for_evals
 from evalmon_agent.submission.plan import Prepared
@@ -84,13 +85,16 @@ class EvalSubmitter:
         self._submit_waiting({prepared.submission.token: prepared for prepared in new})
 
     def _submit_until_full(self, new: Sequence[Prepared]) -> None:
-        for number, prepared in enumerate(new, 1):
-            if not self._submit_one(prepared):
-                self._plan(new[number - 1 :])
-                return
-            if number == _MANY and len(new) > number and self.mode == "sidecar":
-                self.report.sidecar = start_sidecar(self.session, mode=self.mode)
+        with progress_bar("Submitting", len(new)) as show:
+            for number, prepared in enumerate(new, 1):
+                if not self._submit_one(prepared):
+                    self._plan(new[number - 1 :])
+                    return
+                show(number)
+                if number == _MANY and len(new) > number and self.mode == "sidecar":
+                    self.report.sidecar = start_sidecar(self.session, mode=self.mode)
 
+    @register.uninterrupted()
     def _submit_one(self, prepared: Prepared) -> bool:
         """False if the site takes no more for now."""
         experiment, submission = self.session.experiment, prepared.submission

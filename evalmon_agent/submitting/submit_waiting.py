@@ -21,6 +21,7 @@ from evalmon_agent.jobs.eval_scripts import change_since, prepared
 from evalmon_agent.logbook import blocks
 from evalmon_agent.logbook.blocks import BlockKind
 from evalmon_agent.monitor.poll import Observer
+from evalmon_agent.progress_bar import progress_bar
 from evalmon_agent.session import Session
 from evalmon_agent.slurm.client import Slurm
 from evalmon_agent.slurm.environment import carried, for_evals, is_same
@@ -129,12 +130,14 @@ class Submitter:
             if not mine or self._forbidden:
                 return self._nothing_to_do_here(progress, left)
             # Whether each still waits is checked under the lock; listing all of them anew each time would be slow.
-            for submission in mine:
-                goes_on = self._submit_next(submission, progress, until_monotonic_s=until_monotonic_s)
-                if not goes_on or len(progress.submitted) >= at_most:
-                    return progress
-                if self._forbidden:
-                    break
+            with progress_bar("Submitting", len(mine)) as show:
+                for number, submission in enumerate(mine, 1):
+                    goes_on = self._submit_next(submission, progress, until_monotonic_s=until_monotonic_s)
+                    if not goes_on or len(progress.submitted) >= at_most:
+                        return progress
+                    if self._forbidden:
+                        break
+                    show(number)
 
     def _is_of_interest(self, entry: Entry) -> bool:
         """Whether it waits, or its job must be looked for; a command that submits has looked for it already."""
@@ -161,6 +164,11 @@ class Submitter:
             return False
         if claimed != "claimed":
             return True
+        return self._submit_claimed(submission, progress)
+
+    @register.uninterrupted()
+    def _submit_claimed(self, submission: Submission, progress: Progress) -> bool:
+        """Submit one eval that this process has claimed; returns whether to go on with the next one."""
         job = prepared(self.session.experiment, submission)
         if job is None:
             progress.refused.append((submission, register.refuse(self.session.experiment, submission.token, _GONE)))

@@ -1,4 +1,4 @@
-"""Says what needs attention: the causes of failures, and what else needs a person, each with what helps. Pure."""
+"""Says what needs attention, each with what helps, and what should change next time. Pure."""
 
 from __future__ import annotations
 
@@ -74,6 +74,18 @@ def need_attention(summary: Summary) -> set[str]:
     """The names of the evals that did not succeed, could not be verified, or have an alert."""
     alerted = {alert.name for alert in summary.alerts if alert.cleared_at is None and alert.name is not None}
     return alerted | {ev.name for ev in summary.evals if ev.verdict in NEEDS_ATTENTION}
+
+
+def next_round(evals: Sequence[EvalSummary]) -> list[tuple[str, list[str]]]:
+    """What successful evals should ask for next time, and which of them, the most frequent first.
+
+    The advice for others stands with what went wrong.
+    """
+    names: dict[str, list[str]] = {}
+    for ev in evals:
+        if ev.verdict == "ok" and ev.advice:
+            names.setdefault("; ".join(ev.advice), []).append(ev.name)
+    return sorted(names.items(), key=lambda item: -len(item[1]))
 
 
 def in_order(evals: Sequence[EvalSummary]) -> list[EvalSummary]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from evalmon_agent.evidence.gpu_figures import COLUMNS as GPU_COLUMNS
 from evalmon_agent.evidence.result import EvalResult, in_words
 from evalmon_agent.figures.efficiency import sampled_memory_note
-from evalmon_agent.summary.attention import Group, groups, in_order
+from evalmon_agent.summary.attention import Group, groups, in_order, next_round
 from evalmon_agent.summary.cost import FIGURE_WORDS, KWH_J
 from evalmon_agent.summary.records import AttemptSummary, EvalSummary, ExperimentCost, Summary
 from evalmon_agent.summary.scores import score_table
@@ -51,12 +51,12 @@ def _heading(summary: Summary) -> str:
         f"Experiment: {cell(summary.experiment)}",
         f"Written: {summary.generated_at}",
         f"Total time: {total(summary.total_time_s)}",
-        *_cost(summary.cost),
+        *cost_line(summary.cost),
     ]
     return "  \n".join(lines)
 
 
-def _cost(cost: ExperimentCost) -> list[str]:
+def cost_line(cost: ExperimentCost) -> list[str]:
     """One line, if anything is known."""
     wasted = cost.gpu_hours_of_failures
     failures = f" ({number(wasted, digits=2)} of them without a result)" if wasted else ""
@@ -152,10 +152,11 @@ def _attempt(attempt: AttemptSummary) -> str:
 
 
 def _advice_section(evals: Sequence[EvalSummary]) -> list[str]:
-    """Advice for successful evals; for the others it is listed with what went wrong."""
-    lines = [
-        f"* **{cell(ev.name)}**: {'; '.join(map(cell, ev.advice))}" for ev in evals if ev.verdict == "ok" and ev.advice
-    ]
+    """What successful evals should ask for, each once; the advice for others stands with what went wrong."""
+    lines = []
+    for advice, names in next_round(evals):
+        which = f"{len(names)} evals, such as " if len(names) > 1 else ""
+        lines.append(f"* {which}**{cell(names[0])}**: {cell(advice)}")
     return ["## For the next round", "\n".join(lines)] if lines else []
 
 

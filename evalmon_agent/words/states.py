@@ -60,6 +60,20 @@ _SHORTEST_CUT = 4
 _CANCELLED_BY = re.compile(r"CANCELLED by (\d{1,10})\b", re.ASCII)
 
 
+_IN_WORDS = {
+    State.OUT_OF_MEMORY: "out of memory",
+    State.TIMEOUT: "time limit",
+    State.NODE_FAIL: "node failure",
+    State.BOOT_FAIL: "boot failure",
+    State.UNSUBMITTED: "not submitted yet",
+}
+
+
+def in_words(state: State) -> str:
+    """`running`, `time limit`, `not submitted yet`."""
+    return _IN_WORDS.get(state, state.lower())
+
+
 def exit_in_words(exit_code: int | None, signal: int | None) -> str:
     """`signal 9` or `exit status 1`; "" for success, and if neither is known."""
     if signal:

@@ -277,7 +277,8 @@ class TestStatus:
             time.sleep(0.3)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=10)
-        assert (process.returncode, err.strip()) == (130, "evalmon: interrupted")
+        said = "evalmon: interrupted: evals keep running; evalmon status --watch shows them again"
+        assert (process.returncode, err.strip()) == (130, said)
 
     def test_a_closed_output_pipe_is_no_error(self, exp: Exp) -> None:
         exp.register(**{f"r1_e{n}": str(n) for n in range(100, 400)})

@@ -188,6 +188,15 @@ class TestDrop:
         # The verdict of the earlier job is no longer shown.
         assert len(exp.blocks("VERDICT_CHANGED")) == 3
 
+    def test_drop_names_a_report_html_that_does_not_show_it_yet(self, exp: Exp) -> None:
+        submit(exp)
+        all_over(exp, "NODE_FAIL")
+        assert "report.html" not in evalmon(exp, "drop", "r1/a/epoch0").stderr
+        told = evalmon(exp, "report").stderr
+        assert told.endswith(f"summary: {exp.ours}/summary.md\npage: {exp.ours}/report.html\n")
+        note = f"note: report.html does not show this yet; to update it: evalmon report {exp.root}\n"
+        assert evalmon(exp, "drop", "r1/b/epoch0").stderr.endswith(note)
+
     def test_an_active_or_unknown_eval_cannot_be_dropped(self, exp: Exp) -> None:
         submit(exp)
         done = evalmon(exp, "drop", "r1/a/epoch0")

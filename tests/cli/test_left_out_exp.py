@@ -50,7 +50,7 @@ def test_the_first_argument_is_exp_only_if_it_is_an_experiments_directory(exp: E
     missing = evalmon(exp, "drop", str(exp.root), cwd=tmp_path)
     assert (missing.returncode, "Missing argument 'NAME'" in missing.stderr) == (2, True)
     several = evalmon(exp, "logs", "r1/a", "r1/b", cwd=exp.root)
-    assert (several.returncode, "r1/a is no experiment's directory" in several.stderr) == (2, True)
+    assert (several.returncode, "r1/a is not an experiment's directory" in several.stderr) == (2, True)
 
 
 def test_submit_may_omit_exp_only_in_the_experiments_own_directory(exp: Exp) -> None:

@@ -7,7 +7,8 @@ import os
 import click
 import pytest
 
-from evalmon_agent.cli.status_view import Choice, status_text
+from evalmon_agent.cli.status_view import Choice, SamplesSoFar, samples_of_running, status_text
+from evalmon_agent.evidence.result import EvalResult
 from evalmon_agent.experiment.heartbeat import Heartbeat
 from evalmon_agent.summary import causes
 from evalmon_agent.summary.records import EvalSummary, ExperimentCost, Summary
@@ -62,7 +63,7 @@ def test_a_runs_name_is_printed_once_and_everything_fits_in_80_columns() -> None
     assert text[1] == f"{RUN}/sums/epoch90 ran out of memory; 1 running"
     assert text.count(f"{RUN}/") == 1
     assert [line.split()[0] for line in text[-2:]] == ["sums/epoch90", "sums/epoch91"]
-    assert "failed (OOM)" in text[-2]
+    assert "failed (out of memory)" in text[-2]
     assert max(map(len, text)) <= 80
 
 
@@ -109,9 +110,34 @@ def test_the_age_of_the_data_and_the_remaining_time_are_shown() -> None:
     expected = "Slurm was asked 12 seconds ago by the sidecar job 77; about 9 minutes left at this pace"
     assert lines(summary(*evals), columns=120, heartbeat=beat)[1] == expected
     assert lines(summary(ev("r/a"), complete=True))[1] == "Monitoring is complete"
-    assert lines(summary(ev("r/a", "active", "PENDING")))[1] == "Slurm was not asked yet"
+    assert lines(summary(ev("r/a", "active", "PENDING")))[1] == "Slurm has not been asked yet"
 
 
 def test_in_a_pipe_each_eval_has_one_line_with_its_full_name() -> None:
     text = status_text(summary(*MANY), None, Choice(), now=NOW, size=None).splitlines()
     assert sum(line.startswith(f"{RUN}/") for line in text) == len(MANY)
+
+
+def so_far(done: int | None, total: int | None) -> EvalResult:
+    return EvalResult(kind="inspect-ai", status="started", samples_completed=done, samples_total=total)
+
+
+def test_a_running_evals_samples_say_how_long_it_takes_from_a_tenth_of_them_on() -> None:
+    def left(*results: EvalResult) -> str:
+        evals = [
+            ev(f"r/{n}", "active", "RUNNING", elapsed_s=600.0, result=result, results=[result])
+            for n, result in enumerate(results)
+        ]
+        return lines(summary(*evals), columns=120)[1]
+
+    assert left(so_far(50, 100)).endswith("; about 10 minutes left at this pace")
+    assert left(so_far(50, 100), so_far(20, 100)).endswith("; about 25 minutes left at this pace")
+    assert left(so_far(9, 100)) == left(so_far(None, 100)) == left(so_far(5, None)) == "Slurm has not been asked yet"
+
+
+def test_samples_are_added_up_over_the_running_evals_of_which_they_are_known() -> None:
+    results = [so_far(50, 100), so_far(None, 100), so_far(3, 10), so_far(0, 0)]
+    evals = [ev(f"r/{n}", "active", "RUNNING", result=result) for n, result in enumerate(results)]
+    over = ev("r/over", result=so_far(7, 7))
+    assert samples_of_running(summary(*evals, over)) == SamplesSoFar(done=53, total=110, evals=2, running=4)
+    assert samples_of_running(summary(over)) is None

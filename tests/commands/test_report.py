@@ -15,6 +15,7 @@ from evalmon_agent.commands.complete import complete
 from evalmon_agent.commands.report import report
 from evalmon_agent.commands.status import exit_status
 from evalmon_agent.summary.records import EvalSummary
+from terminal import Terminal
 
 CLOSING = "\nLog: logs/x.eval\n"
 
@@ -120,3 +121,15 @@ def test_a_block_that_a_kill_kept_from_the_log_is_written_by_the_next_command(st
     for _ in range(2):
         assert reported(study).verdict == "ok"
     assert (study.exp.ours / "monitor.log").read_bytes() == whole
+
+
+def test_in_a_terminal_it_fits_and_ends_with_where_the_files_are(study: Study) -> None:
+    with_log(study)
+    exp = study.exp
+    terminal = Terminal(["report", "."], env=exp.slurm.environ, cwd=exp.root, columns=80)
+    assert terminal.end() == 0
+    lines = terminal.lines
+    assert lines[0] == "The eval succeeded"
+    assert [line for line in lines if line in {"Needs attention", "Scores", "Evals"}] == ["Evals"]
+    assert lines[-2:] == [f"summary: {exp.ours}/summary.md", f"page: {exp.ours}/report.html"]
+    assert "|" not in terminal.text

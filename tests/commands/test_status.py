@@ -206,4 +206,4 @@ def test_in_a_terminal_running_and_failed_evals_are_shown_as_far_as_there_is_roo
     assert [line.split()[0] for line in taller[-3:-1]] == ["e07", "e20"]
     everything = in_a_terminal(exp, "--all", rows=10, NO_COLOR="1")
     assert [line.split()[0] for line in everything[-33:]] == ["r1/", "a", "b", *names]
-    assert any("\x1b[36mRUNNING\x1b[0m" in line for line in in_a_terminal(exp, rows=10))
+    assert any("\x1b[36mrunning\x1b[0m" in line for line in in_a_terminal(exp, rows=10))

@@ -1,0 +1,202 @@
+"""Ctrl-C at any moment of a longer command: one line says what is done and what next, and nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from experiments import Exp, ended, running
+from submitting.test_retry_evals import new as failed
+from terminal import Terminal
+
+COUNT = 14
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Exp:
+    made = Exp(tmp_path)
+    folder = made.root / "r1" / "eval"
+    folder.mkdir(parents=True)
+    for number in range(COUNT):
+        (folder / f"t{number:02}_epoch0.slurm").write_text("#!/bin/sh\n#SBATCH --time=5\ntrue\n")
+    return made
+
+
+def interrupted(exp: Exp, *words: str, when: object, times: int = 1) -> str:
+    """What it says after Ctrl-C, which is pressed once `when` says so."""
+    terminal = Terminal(words, env=exp.slurm.environ, cwd=exp.root)
+    assert terminal.shows(when), terminal.text  # type: ignore[arg-type]
+    for _ in range(times):
+        time.sleep(0.3)  # a question is shown before its answer is read
+        terminal.press_ctrl_c()
+    assert terminal.end() == 130, terminal.text
+    assert "Traceback" not in terminal.text
+    said = [line for line in terminal.lines if line.startswith("evalmon: ")]
+    assert len(said) == 1
+    assert terminal.lines[-1] == said[0]
+    return said[0].removeprefix("evalmon: interrupted: ")
+
+
+def run(exp: Exp, *words: str) -> tuple[int, str]:
+    terminal = Terminal(words, env=exp.slurm.environ, cwd=exp.root)
+    status = terminal.end(within_s=120)
+    return status, terminal.text
+
+
+def submitted(exp: Exp) -> Counter[str]:
+    return Counter(script for _, script in exp.slurm.accepted())
+
+
+def evals(exp: Exp) -> Counter[str]:
+    return Counter({script: count for script, count in submitted(exp).items() if script.endswith(".slurm")})
+
+
+def is_all_submitted_once(exp: Exp) -> bool:
+    scripts = submitted(exp)
+    return len(evals(exp)) == COUNT and set(scripts.values()) == {1} and scripts.keys() >= {"evalmon-completion"}
+
+
+@pytest.mark.parametrize("before", ["squeue", "sbatch"])
+def test_before_the_first_eval_nothing_is_submitted(exp: Exp, before: str) -> None:
+    exp.slurm.before(before, "sleep 3\n")
+    words = ["submit", "."] + ["--dry-run"] * (before == "sbatch")
+    assert interrupted(exp, *words, when=lambda: bool(exp.slurm.calls(before))) == "nothing was submitted"
+    assert submitted(exp) == Counter()
+    exp.slurm.mend(before)
+    status, text = run(exp, "submit", ".")
+    assert (status, is_all_submitted_once(exp)) == (0, True), text
+
+
+@pytest.mark.parametrize("settings", ["", "max_submit: 100\n"])
+@pytest.mark.parametrize("after", [1, 5, 12])
+def test_in_the_middle_it_says_how_many_are_submitted_and_the_next_submits_the_rest(
+    exp: Exp, after: int, settings: str
+) -> None:
+    (exp.root / "evalmon.yaml").write_text(settings)
+    exp.slurm.before("sbatch", "sleep 0.3\n")
+    said = interrupted(exp, "submit", ".", when=lambda: len(submitted(exp)) > after)
+    count = evals(exp).total()
+    assert 1 < count < COUNT
+    waits = f", {COUNT - count} wait to be submitted" if settings else ""
+    assert said == f"{count} of {COUNT} evals submitted{waits}; run the same command again to submit the rest"
+    exp.slurm.mend("sbatch")
+    began = time.monotonic()
+    status, text = run(exp, "submit", ".")
+    assert (status, is_all_submitted_once(exp)) == (0, True), text
+    assert time.monotonic() - began < 12  # it need not look for a job that nobody knows of
+
+
+def test_after_the_last_eval_it_names_the_monitor_jobs(exp: Exp) -> None:
+    exp.slurm.before("sbatch", 'case "$*" in *evalmon-completion*) sleep 2 ;; esac\n')
+    said = interrupted(
+        exp, "submit", ".", when=lambda: any("evalmon-completion" in call for call in exp.slurm.calls("sbatch"))
+    )
+    assert said == f"{COUNT} evals submitted; run the same command again for the monitor jobs"
+    exp.slurm.mend("sbatch")
+    assert run(exp, "submit", ".")[0] == 0
+    assert is_all_submitted_once(exp)
+    assert submitted(exp)["evalmon-sidecar"] == 1
+
+
+def test_a_second_ctrl_c_ends_a_hanging_sbatch_and_that_eval_is_found_again(exp: Exp) -> None:
+    exp.slurm.after("sbatch", 'case "$*" in *t03_*) sleep 30 ;; esac\n')
+    said = interrupted(
+        exp, "submit", ".", when=lambda: any("t03_" in call for call in exp.slurm.calls("sbatch")), times=2
+    )
+    assert (
+        said
+        == f"3 of {COUNT} evals submitted, perhaps also r1/t03/epoch0; run the same command again to submit the rest"
+    )
+    exp.slurm.mend("sbatch")
+    status, text = run(exp, "submit", ".")
+    assert (status, is_all_submitted_once(exp)) == (0, True), text
+
+
+def test_a_retry_says_the_same_and_the_next_one_resubmits_the_rest(tmp_path: Path) -> None:
+    exp = failed(tmp_path, **{f"t{number:02}": "FAILED" for number in range(COUNT)})
+    exp.slurm.before("sbatch", "sleep 0.3\n")
+    said = interrupted(exp, "retry", ".", when=lambda: evals(exp).total() > 3)
+    count = evals(exp).total()
+    assert said == f"{count} of {COUNT} evals submitted; run the same command again to submit the rest"
+    exp.slurm.mend("sbatch")
+    status, text = run(exp, "retry", ".")
+    assert status == 0, text
+    assert evals(exp) == Counter(f"t{number:02}_epoch0.slurm" for number in range(COUNT))
+
+
+def test_an_adoption_is_there_or_not_and_can_be_repeated(exp: Exp) -> None:
+    exp.slurm.show([running("11", work_dir=str(exp.root))])
+    exp.slurm.before("sacct", "sleep 3\n")
+    assert interrupted(exp, "watch", ".", "r=11", when=lambda: bool(exp.slurm.calls("sacct"))) == "nothing was adopted"
+    exp.slurm.mend("sacct")
+    exp.slurm.before("sbatch", "sleep 2\n")
+    said = interrupted(exp, "watch", ".", "r=11", when=lambda: bool(exp.slurm.calls("sbatch")))
+    assert said == "the jobs are adopted; run the same command again for the monitor jobs"
+    exp.slurm.mend("sbatch")
+    assert run(exp, "watch", ".", "r=11")[0] == 0
+    assert submitted(exp) == {"evalmon-completion": 1, "evalmon-sidecar": 1}
+
+
+def test_a_report_is_as_it_was_and_can_be_repeated(exp: Exp) -> None:
+    exp.register(r1_a="11")
+    exp.slurm.show([ended("11")])
+    assert run(exp, "report", ".")[0] == 0
+    before = (exp.ours / "summary.json").read_bytes()
+    exp.accept("r1/b", "12")
+    exp.slurm.show([ended("11"), ended("12")])
+    (exp.ours / "observer.json").unlink()
+    exp.slurm.before("seff", "sleep 5\n")
+    said = interrupted(exp, "report", ".", when=lambda: any("12" in call for call in exp.slurm.calls("seff")))
+    assert said == "the summary is as it was; run evalmon report again"
+    assert (exp.ours / "summary.json").read_bytes() == before
+    exp.slurm.mend("seff")
+    assert run(exp, "report", ".")[0] == 0
+    assert len(json.loads((exp.ours / "summary.json").read_bytes())["evals"]) == 2
+    assert exp.temporaries() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "said"),
+    [
+        (["metrics", "11"], "seff", "no figures were shown; run it again, with fewer jobs if Slurm is slow"),
+        (["doctor", "."], "squeue", "the checks did not finish, and nothing was changed"),
+        (["cancel", ".", "r1/a"], "squeue", "nothing was cancelled"),
+        (
+            ["cancel", ".", "r1/a", "--yes"],
+            "scancel",
+            "some may be cancelled; run the same command again to cancel the rest",
+        ),
+        (["stop", "."], "scancel", "the monitoring may go on; run evalmon stop again"),
+    ],
+)
+def test_other_commands_that_take_long_say_where_that_leaves_things(
+    exp: Exp, words: list[str], program: str, said: str
+) -> None:
+    exp.register(r1_a="11", r1_b="12")
+    exp.accept("", "70", what="completion")
+    jobs = [ended("11")] if program == "seff" else [running("11"), running("12")]
+    exp.slurm.show(jobs)
+    exp.slurm.before(program, "sleep 5\n")
+    assert interrupted(exp, *words, when=lambda: bool(exp.slurm.calls(program))) == said
+
+
+def test_nobody_answers_the_question_and_following_ends(exp: Exp) -> None:
+    exp.register(r1_a="11")
+    exp.slurm.show([running("11")])
+    assert interrupted(exp, "cancel", ".", "r1/a", when="Cancel? [y/N]") == "nothing was cancelled"
+    assert exp.slurm.calls("scancel") == []
+    (exp.root / "r1" / "slurm-11.out").write_text("one\n")
+    said = interrupted(exp, "logs", ".", "r1/a", "--follow", when="one")
+    assert said == "no longer following; the eval keeps running"
+
+
+def test_also_while_it_still_starts(exp: Exp) -> None:
+    terminal = Terminal(["status", "."], env={**exp.slurm.environ, "PYTHONVERBOSE": "1"}, cwd=exp.root)
+    assert terminal.shows("import 'evalmon_agent.cli'") or terminal.shows("evalmon_agent/cli")
+    terminal.press_ctrl_c()
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.text
